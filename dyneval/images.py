@@ -1,0 +1,76 @@
+"""Image files from outside, opened safely: below one root, within a pixel limit, whole, upright and RGB."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 64 * 1024 * 1024
+"""Images over 64 megapixels are refused before they are decoded (decompression bombs)."""
+
+
+class ImageError(ValueError):
+    """An image cannot be used; the message names the file and the reason."""
+
+
+def resolve_below(root: Path, name: str) -> Path:
+    """Return the real path of `name` below `root`. Raises ImageError when it leads out of it (.., absolute, link)."""
+    base = root.resolve()
+    path = (base / name).resolve()
+    if not path.is_relative_to(base):
+        raise ImageError(f"{name}: leads out of the image folder {root}")
+    return path
+
+
+def load_image(path: str | Path, root: Path | None = None) -> Image.Image:
+    """Read an image file as upright RGB; transparency is laid on white, of an animation the first frame is taken.
+
+    Args:
+        path: the file; relative to `root` and bound to stay below it when `root` is given.
+        root: the folder that the path may not leave.
+
+    Raises:
+        ImageError: missing, empty, truncated, not an image, or over `MAX_PIXELS`; the message names the file.
+    """
+    file = resolve_below(root, str(path)) if root is not None else Path(path)
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns at its own, lower limit; ours is checked below.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ImageError(
+                        f"{file}: {image.width}x{image.height} pixels, at most {MAX_PIXELS // 2**20} megapixels are read"
+                    )
+                image.load()
+                return _rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError:
+        raise ImageError(f"{file}: no such image file") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{file}: not an image file that can be read") from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{file}: {error}") from error
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow reports broken files with all three
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"{file}: the image is broken or truncated ({error})") from error
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        # 16 bits a channel: Pillow's own conversion clips instead of scaling.
+        image = image.convert("F").point(lambda value: value / 257).convert("L")
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")

@@ -1,0 +1,162 @@
+"""Typed records, one per arrow between the steps. Each names its JSON Schema; `from_dict` checks against it.
+
+    PromptRecord -> PairRecord -> T2IAQuestions, T2IAAnswers, IQAQuestions, IQAAnswers -> InstructSample -> ScoreRecord
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, Literal, Self
+
+from dyneval import schemas
+
+YesNo = Literal["yes", "no"]
+Tier = Literal[1, 2, 3]
+TIERS: tuple[Tier, ...] = (1, 2, 3)
+
+
+def prompt_id(prompt: str) -> str:
+    """Id of a prompt, a function of its text alone: "P" and 16 hex digits."""
+    return "P" + hashlib.blake2b(prompt.encode("utf-8"), digest_size=8).hexdigest()
+
+
+def pair_id(prompt_id: str, generation_model: str) -> str:
+    """Id of the image that `generation_model` makes for a prompt; usable as a file name."""
+    return f"{prompt_id}-{generation_model}"
+
+
+def normalised_score(score: float) -> float:
+    """Map a score from 1-5 to 0-1: (score - 1) / 4, as published."""
+    return (score - 1) / 4
+
+
+class Record:
+    """A row of a file between two steps."""
+
+    SCHEMA: ClassVar[str]
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any], where: str = "record") -> Self:
+        """Check `row` against the schema and build the record; keys that the record does not have are dropped.
+
+        Raises:
+            SchemaError: `row` does not fit; the message begins with `where`.
+        """
+        schemas.check(cls.SCHEMA, row, where)
+        names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{key: value for key, value in row.items() if key in names})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as it stands in a file; unset optional fields are left out."""
+        return {key: value for key, value in asdict(self).items() if value is not None}  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptRecord(Record):
+    """A prompt with its complexity H, the nine factors behind it, its tier and its sub-categories."""
+
+    SCHEMA = "prompt"
+    prompt_id: str
+    prompt: str
+    complexity: float
+    factors: dict[str, float]
+    tier: Tier
+    categories: list[str]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairRecord(Record):
+    """One generated image and how it was made; `file_name` is relative to the folder of metadata.jsonl."""
+
+    SCHEMA = "pair"
+    file_name: str
+    pair_id: str
+    prompt_id: str
+    prompt: str
+    tier: Tier
+    categories: list[str]
+    generation_model: str
+    seed: int
+    width: int
+    height: int
+    settings: dict[str, Any]
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class T2IAQuestions(Record):
+    """Alignment and distortion questions of one prompt, merged; `questions`: {"question", "answer", "kind"}."""
+
+    SCHEMA = "t2ia_questions"
+    prompt_id: str
+    prompt: str
+    questions: list[dict[str, str]]
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class T2IAAnswers(Record):
+    """A teacher's answers on one image; `answers`: {"question", "target_answer", "reasoning", "score"}."""
+
+    SCHEMA = "t2ia_answers"
+    pair_id: str
+    prompt: str
+    answers: list[dict[str, Any]]
+    provenance: dict[str, Any]
+    raw_response: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IQAQuestions(Record):
+    """The scene graph of one image and the quality questions made from it."""
+
+    SCHEMA = "iqa_questions"
+    pair_id: str
+    prompt: str
+    scene_graph: dict[str, Any]
+    questions: list[dict[str, str]]
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IQAAnswers(Record):
+    """A teacher's quality answers; `answers` as in T2IA, and "answer", "correct"; `score` is their mean, 1-5."""
+
+    SCHEMA = "iqa_answers"
+    pair_id: str
+    prompt: str
+    answers: list[dict[str, Any]]
+    score: float
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstructSample(Record):
+    """One training sample: a human turn that begins with a task token, and the student's answer."""
+
+    SCHEMA = "instruct_sample"
+    conversations: list[dict[str, str]]
+    image: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreRecord(Record):
+    """The student's verdict: scores 1-5 (higher is better), the same normalised to 0-1, and what they rest on."""
+
+    SCHEMA = "score"
+    pair_id: str
+    prompt: str
+    image: str
+    t2ia: float
+    iqa: float
+    overall: float
+    normalised: dict[str, float]
+    t2ia_questions: list[dict[str, Any]]
+    iqa_questions: list[dict[str, Any]]
+    scene_graph: dict[str, Any]
+    model: str
+    template: str
+    seconds: float = field(default=0.0)
