@@ -118,7 +118,7 @@ class JsonlStore:
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(f"{self.path}.lock")
+        self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -138,8 +138,7 @@ class JsonlStore:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._file.close()
-        self._lock.release()
-        Path(f"{self.path}.lock").unlink(missing_ok=True)
+        self._lock.release()  # the lock file stays: removing it would race with a writer that just opened it
 
     def append(self, row: Row) -> None:
         """Add one finished row: one write and a flush, so a kill tears at most the last line."""

@@ -1,0 +1,67 @@
+"""The chat interface that the teacher workflows speak: a request with images and a JSON Schema in, text out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+Role = Literal["system", "user", "assistant"]
+
+
+class ChatError(RuntimeError):
+    """The engine gave no reply, after its own retries; the message says why. It never holds a key."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """One turn. Images come before the text, so that requests about one image share a prefix."""
+
+    role: Role
+    text: str
+    images: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChatRequest:
+    """What is asked of a model.
+
+    Attributes:
+        task: label of the workflow, for logs and counts; it is not sent.
+        schema: JSON Schema that the reply must fit, or None for free text.
+        max_tokens: limit on the reply; a reply that reaches it has finish_reason "length" and is a failure.
+    """
+
+    task: str
+    messages: tuple[Message, ...]
+    schema: dict[str, Any] | None = None
+    max_tokens: int = 4096
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChatReply:
+    """A reply and what it cost, in tokens (0 where the engine does not count)."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class ChatEngine(Protocol):
+    """Anything that answers chat requests; safe to call concurrently."""
+
+    name: str
+    """Engine name as recorded in provenance: "openai", "vllm", "transformers", "oracle"."""
+    model: str
+    """Model name as recorded in provenance."""
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """Answer one request. Raises ChatError when no reply can be had."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections or memory."""
+        ...
