@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self
 
@@ -29,6 +30,14 @@ def pair_id(prompt_id: str, generation_model: str) -> str:
 def normalised_score(score: float) -> float:
     """Map a score from 1-5 to 0-1: (score - 1) / 4, as published."""
     return (score - 1) / 4
+
+
+def student_json(value: Any) -> str:
+    """JSON as the student writes it: one line, ", " and ": " between things, text as it is (no \\u escapes).
+
+    Training answers are written with this function and the scorer's grammar admits exactly this form.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 class Record:
