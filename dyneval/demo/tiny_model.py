@@ -1,0 +1,160 @@
+"""A tiny Qwen3-VL with random weights, saved as an ordinary checkpoint folder.
+
+    python -m dyneval.demo.tiny_model --output DIR [--seed 0]
+
+Architecture class, vocabulary, patch and merge sizes are the real ones; widths and depths are not. It has 10 M
+parameters, 9.7 M of them in the embedding, and knows nothing until it is trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dyneval.demo.tokenizer import build_tokenizer
+from dyneval.storage import read_json, write_json
+
+if TYPE_CHECKING:
+    from transformers import Qwen3VLConfig
+
+logger = logging.getLogger(__name__)
+
+TEXT: dict[str, Any] = {
+    "vocab_size": 151_936,
+    "hidden_size": 64,
+    "intermediate_size": 192,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 262_144,
+    # Half the head width, split between time, height and width as Qwen3-VL's [24, 20, 20] is.
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 5_000_000,
+        "mrope_section": [4, 2, 2],
+        "mrope_interleaved": True,
+    },
+    "bos_token_id": 151_643,
+    "eos_token_id": 151_645,
+    "tie_word_embeddings": True,
+}
+VISION: dict[str, Any] = {
+    "depth": 2,
+    "hidden_size": 64,
+    "intermediate_size": 192,
+    "num_heads": 4,
+    "out_hidden_size": 64,
+    "patch_size": 16,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "num_position_embeddings": 2304,
+    "deepstack_visual_indexes": [0, 1],
+}
+PREPROCESSOR: dict[str, Any] = {
+    "size": {"longest_edge": 16_777_216, "shortest_edge": 65_536},
+    "patch_size": 16,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+    "processor_class": "Qwen3VLProcessor",
+    "image_processor_type": "Qwen2VLImageProcessorFast",
+}
+VIDEO_PREPROCESSOR: dict[str, Any] = PREPROCESSOR | {
+    "size": {"longest_edge": 25_165_824, "shortest_edge": 4_096},
+    "video_processor_type": "Qwen3VLVideoProcessor",
+}
+GENERATION: dict[str, Any] = {
+    "bos_token_id": 151_643,
+    "pad_token_id": 151_643,
+    "eos_token_id": [151_645, 151_643],
+    "do_sample": True,
+    "temperature": 0.7,
+    "top_k": 20,
+    "top_p": 0.8,
+}
+_RECIPE = "tiny_model.json"
+
+
+def tiny_config() -> Qwen3VLConfig:
+    """Configuration of the tiny model; the same class that describes the 2B and 4B models."""
+    from transformers import Qwen3VLConfig
+
+    return Qwen3VLConfig(text_config=dict(TEXT), vision_config=dict(VISION), tie_word_embeddings=True)
+
+
+def build_tiny_model(output: Path, seed: int = 0) -> None:
+    """Save the tiny model to `output`: the folder appears complete or not at all, and is kept when it is there.
+
+    Args:
+        output: folder of the checkpoint; it must not exist, or hold a checkpoint of this module with the same seed.
+        seed: of the random weights; the same seed gives the same bytes.
+
+    Raises:
+        FileExistsError: `output` holds something else.
+    """
+    if output.exists() and any(output.iterdir()):
+        _check_existing(output, seed)
+        logger.info("tiny Qwen3-VL kept: %s", output)
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        _save(folder, seed)
+        folder.chmod(0o755)  # mkdtemp makes folders that only their owner can enter
+        folder.replace(output)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    logger.info("tiny Qwen3-VL written: %s", output)
+
+
+def _check_existing(output: Path, seed: int) -> None:
+    recipe = output / _RECIPE
+    if not recipe.is_file():
+        raise FileExistsError(f"{output} exists and is no tiny model; name another folder or delete it")
+    found = read_json(recipe).get("seed")
+    if found != seed:
+        raise FileExistsError(
+            f"{output} holds a tiny model of seed {found}, not {seed}; delete it or name another folder"
+        )
+
+
+def _save(folder: Path, seed: int) -> None:
+    import torch
+    from transformers import GenerationConfig, Qwen3VLForConditionalGeneration
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen3VLForConditionalGeneration(tiny_config())
+    model.generation_config = GenerationConfig(**GENERATION)  # type: ignore[no-untyped-call]
+    model.save_pretrained(folder)
+    tokenizer = build_tokenizer()
+    tokenizer.save_pretrained(folder)
+    # Servers of older transformers look for the template in this file.
+    write_json(folder / "chat_template.json", {"chat_template": tokenizer.chat_template})
+    write_json(folder / "preprocessor_config.json", PREPROCESSOR)
+    write_json(folder / "video_preprocessor_config.json", VIDEO_PREPROCESSOR)
+    (folder / _RECIPE).write_text(json.dumps({"seed": seed, "parameters": model.num_parameters()}) + "\n")
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(description="Save a tiny random Qwen3-VL as an ordinary checkpoint folder.")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random weights")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        build_tiny_model(arguments.output, arguments.seed)
+    except (FileExistsError, FileNotFoundError) as error:
+        raise SystemExit(f"tiny_model: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,296 @@
+"""The one prompt builder and image/text processor: training and scoring both encode a conversation here.
+
+Text that comes from outside is encoded by a tokenizer without added tokens, so `<|im_end|>` or `<|IQA|>` inside a
+prompt is ordinary text. Turn marks, image placeholders and the task token are put in as ids, which also gives the label
+mask: it is built from the same turn boundaries, never searched for. Needs no torchvision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+
+from dyneval.storage import write_json
+from dyneval.tokens import TASK_TOKEN_IDS, split_human_turn
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+IGNORE = -100
+"""Label of a token that is not a target."""
+TEXT_TOKEN, IMAGE_TOKEN = 0, 1
+_MARKS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
+_CARRIED_FILES = ("video_preprocessor_config.json", "chat_template.json")
+
+
+class Turn(NamedTuple):
+    """One turn of a conversation; a user turn's `text` is a stored human turn, beginning with `images` times `<image>`."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+    images: int = 0
+
+
+@dataclass(slots=True)
+class Encoded:
+    """One conversation as the model reads it; T tokens, P image patches, N images."""
+
+    input_ids: list[int]
+    """T token ids."""
+    labels: list[int]
+    """T targets: the token id inside an assistant's answer and at its `<|im_end|>`, -100 elsewhere."""
+    mm_token_type_ids: list[int]
+    """T token types for `get_rope_index`: 1 at an image token, else 0."""
+    pixel_values: torch.Tensor | None
+    """(P, 1536) normalised patches, or None without images."""
+    image_grid_thw: torch.Tensor | None
+    """(N, 3) patches in time, height and width, or None without images."""
+
+    def model_inputs(self) -> dict[str, torch.Tensor]:
+        """Keyword arguments of `model(...)` and `model.generate(...)` for a batch of this one conversation."""
+        import torch
+
+        inputs = {
+            "input_ids": torch.tensor([self.input_ids]),
+            "attention_mask": torch.ones(1, len(self.input_ids), dtype=torch.long),
+            "mm_token_type_ids": torch.tensor([self.mm_token_type_ids], dtype=torch.int),
+        }
+        if self.pixel_values is not None and self.image_grid_thw is not None:
+            inputs |= {"pixel_values": self.pixel_values, "image_grid_thw": self.image_grid_thw}
+        return inputs
+
+
+def register_task_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Add the three task tokens as special tokens beside the existing ones; does nothing where they are known.
+
+    Raises:
+        ValueError: the tokenizer gives them other ids than DynEval checkpoints use.
+    """
+    missing = [token for token in TASK_TOKEN_IDS if token not in tokenizer.get_vocab()]
+    if missing:
+        # Without the last argument, transformers 5 would forget <|im_start|> and its like as special tokens.
+        tokenizer.add_special_tokens({"extra_special_tokens": missing}, replace_extra_special_tokens=False)
+    found = {token: tokenizer.convert_tokens_to_ids(token) for token in TASK_TOKEN_IDS}
+    if found != TASK_TOKEN_IDS:
+        raise ValueError(
+            f"the task tokens got the ids {found}, expected {TASK_TOKEN_IDS}: the tokenizer of a Qwen3-VL model has "
+            f"151,669 tokens before they are added, this one had {len(tokenizer) - len(missing)}"
+        )
+
+
+class Processor:
+    """Turns conversations and images into model inputs, the same way in training and in scoring."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        image_processor: Qwen2VLImageProcessorPil,
+        carried_files: dict[str, bytes] | None = None,
+    ) -> None:
+        """Register the task tokens with `tokenizer`; `carried_files` are saved again as they are, by name.
+
+        Raises:
+            ValueError: the tokenizer is not one of Qwen3-VL.
+        """
+        register_task_tokens(tokenizer)
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
+        self._carried_files = carried_files or {}
+        self._plain = _without_added_tokens(tokenizer)
+        self._start, self._end, self._vision_start, self._vision_end, self._image = _mark_ids(tokenizer)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_id: str | Path,
+        subfolder: str | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+    ) -> Self:
+        """Load tokenizer and image processor of a checkpoint folder or a Hugging Face repository.
+
+        Args:
+            path_or_id: checkpoint folder or repository id.
+            subfolder: folder of the checkpoint inside it.
+            min_pixels: smallest image area, rounded up to the grid of 32x32 pixels; default: the checkpoint's.
+            max_pixels: largest image area, rounded down to that grid; default: the checkpoint's.
+
+        Raises:
+            ValueError: no Qwen3-VL tokenizer and image processor are found there, or the pixel limits contradict.
+        """
+        from transformers import AutoTokenizer
+        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+        source, folder = str(path_or_id), subfolder or ""
+        if Path(source).is_absolute() and not Path(source, folder).is_dir():
+            raise ValueError(f"{Path(source, folder)}: no such checkpoint folder")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, subfolder=folder)
+            images = Qwen2VLImageProcessorPil.from_pretrained(source, subfolder=folder)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path_or_id}: no tokenizer and image processor of a Qwen3-VL model ({error})") from error
+        carried = {name: _optional_file(source, name, folder) for name in _CARRIED_FILES}
+        processor = cls(tokenizer, images, {name: content for name, content in carried.items() if content is not None})
+        processor.set_pixel_limits(min_pixels, max_pixels)
+        return processor
+
+    @property
+    def cell(self) -> int:
+        """Side of the image square behind one visual token, in pixels (32 for Qwen3-VL)."""
+        return int(self.image_processor.patch_size * self.image_processor.merge_size)
+
+    @property
+    def min_pixels(self) -> int:
+        """Smallest image area in pixels; smaller images are enlarged."""
+        return int(self.image_processor.size["shortest_edge"])
+
+    @property
+    def max_pixels(self) -> int:
+        """Largest image area in pixels; larger images are reduced."""
+        return int(self.image_processor.size["longest_edge"])
+
+    def set_pixel_limits(self, min_pixels: int | None, max_pixels: int | None) -> None:
+        """Change the limits of the image area; None keeps one. Both are put on the grid of visual tokens.
+
+        Raises:
+            ValueError: a limit is not positive, or `min_pixels` is over `max_pixels`.
+        """
+        area = self.cell**2
+        low = self.min_pixels if min_pixels is None else -(-min_pixels // area) * area
+        high = self.max_pixels if max_pixels is None else max_pixels // area * area
+        if min_pixels is None:
+            low = min(low, high)  # a small budget given alone means small images, not a contradiction
+        if not 0 < low <= high:
+            raise ValueError(
+                f"min_pixels {min_pixels} and max_pixels {max_pixels} leave no image size: on the grid of "
+                f"{self.cell}x{self.cell} pixels they are {low} and {high}"
+            )
+        self.image_processor.size = {"shortest_edge": low, "longest_edge": high}
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write everything but weights and configuration that a checkpoint needs, pixel limits in use included."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in self._carried_files.items():
+            (folder / name).write_bytes(content)
+        self.tokenizer.save_pretrained(folder)
+        self.image_processor.save_pretrained(folder)
+        # transformers 5 no longer writes this file, readers of DynEval checkpoints expect it.
+        write_json(folder / "added_tokens.json", TASK_TOKEN_IDS)
+
+    def encode(
+        self, turns: Sequence[Turn], images: Sequence[Image.Image], add_generation_prompt: bool = False
+    ) -> Encoded:
+        """Encode a conversation; equals Qwen3-VL's chat template on text that holds no added token.
+
+        Args:
+            turns: the conversation; the images of its user turns are taken from `images` in order.
+            images: as many as the turns announce together.
+            add_generation_prompt: end with the start of an assistant's turn.
+
+        Raises:
+            ValueError: the number of images does not match, or an image is over 200 times longer than wide.
+        """
+        pixels = self.image_processor(images=list(images), return_tensors="pt") if images else {}
+        grid = pixels.get("image_grid_thw")
+        counts = [] if grid is None else (grid.prod(-1) // self.image_processor.merge_size**2).tolist()
+        ids, labels = self.layout(turns, counts, add_generation_prompt)
+        types = [IMAGE_TOKEN if token == self._image else TEXT_TOKEN for token in ids]
+        return Encoded(ids, labels, types, pixels.get("pixel_values"), grid)
+
+    def layout(
+        self, turns: Sequence[Turn], visual_tokens: Sequence[int], add_generation_prompt: bool = False
+    ) -> tuple[list[int], list[int]]:
+        """Token ids and labels of a conversation whose images take `visual_tokens` tokens each.
+
+        Raises:
+            ValueError: `visual_tokens` and the turns announce different numbers of images.
+        """
+        announced = sum(turn.images for turn in turns)
+        if announced != len(visual_tokens):
+            raise ValueError(f"the conversation has {announced} image placeholder(s) but {len(visual_tokens)} image(s)")
+        counts = iter(visual_tokens)
+        ids: list[int] = []
+        labels: list[int] = []
+        for turn in turns:
+            context, answer = self._turn(turn, [next(counts) for _ in range(turn.images)])
+            tail = self._text("\n")
+            ids += [self._start, *context, *answer, *tail]
+            hidden = [IGNORE] * (1 + len(context))
+            labels += hidden + (answer if turn.role == "assistant" else [IGNORE] * len(answer)) + [IGNORE] * len(tail)
+        if add_generation_prompt:
+            prompt = [self._start, *self._text("assistant\n")]
+            ids += prompt
+            labels += [IGNORE] * len(prompt)
+        return ids, labels
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids, without special tokens."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def visual_tokens(self, width: int, height: int) -> int:
+        """Number of tokens that an image of this size takes between its vision marks."""
+        return int(
+            self.image_processor.get_number_of_image_patches(height, width) // self.image_processor.merge_size**2
+        )
+
+    def _turn(self, turn: Turn, visual_tokens: list[int]) -> tuple[list[int], list[int]]:
+        """Ids after `<|im_start|>`: what is given, and what an assistant would write."""
+        if turn.role == "assistant":
+            # Apart from the role, as at inference; a newline that opens the answer cannot merge with the role's.
+            return self._text("assistant\n"), [*self._text(turn.text), self._end]
+        if turn.role == "system":
+            return self._text(f"system\n{turn.text}"), [self._end]
+        human = split_human_turn(turn.text, turn.images)
+        marks = [
+            token for count in visual_tokens for token in (self._vision_start, *[self._image] * count, self._vision_end)
+        ]
+        if human.task_token:
+            marks.append(TASK_TOKEN_IDS[human.task_token])
+        if not marks:
+            return self._text(f"user\n{human.text}"), [self._end]
+        return [*self._text("user\n"), *marks, *self._text(human.text)], [self._end]
+
+    def _text(self, text: str) -> list[int]:
+        return list(self._plain.encode(text, add_special_tokens=False).ids)
+
+
+def _without_added_tokens(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """The same byte-pair encoding, in which no string is anything but text."""
+    from tokenizers import Tokenizer
+
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ValueError(f"{type(tokenizer).__name__} has no tokenizer.json; a Qwen3-VL tokenizer does")
+    plain = Tokenizer(backend.model)
+    plain.normalizer = backend.normalizer
+    plain.pre_tokenizer = backend.pre_tokenizer
+    return plain
+
+
+def _mark_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    vocabulary = tokenizer.get_vocab()
+    missing = [mark for mark in _MARKS if mark not in vocabulary]
+    if missing:
+        raise ValueError(f"the tokenizer has no {', '.join(missing)}; DynEval needs the one of a Qwen3-VL model")
+    return [vocabulary[mark] for mark in _MARKS]
+
+
+def _optional_file(path_or_id: str, name: str, subfolder: str) -> bytes | None:
+    from transformers.utils.hub import cached_file
+
+    found = cached_file(
+        path_or_id,
+        name,
+        subfolder=subfolder,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return Path(found).read_bytes() if found else None
