@@ -1,0 +1,46 @@
+import pytest
+
+from dyneval import records
+from dyneval.schemas import SchemaError
+
+PAIR = {
+    "file_name": "demo/P0.png", "pair_id": "P0-demo", "prompt_id": "P0", "prompt": "a red ball", "tier": 1,
+    "categories": [], "generation_model": "demo", "seed": 1, "width": 8, "height": 8, "settings": {}, "sha256": "0" * 64,
+}  # fmt: skip
+
+
+def test_a_record_survives_its_own_row():
+    pair = records.PairRecord.from_dict(PAIR)
+    assert records.PairRecord.from_dict(pair.to_dict()) == pair
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tier": 4}, "tier"),
+        ({"sha256": "x"}, "sha256"),
+        ({"pair_id": "../../etc/passwd"}, "pair_id"),
+        ({"seed": None}, "seed"),
+        ({"prompt": ""}, "prompt"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_named_with_its_place(change, message):
+    with pytest.raises(SchemaError, match=f"metadata.jsonl:3: {message}"):
+        records.PairRecord.from_dict(PAIR | change, "metadata.jsonl:3")
+
+
+def test_a_missing_field_is_named():
+    row = {key: value for key, value in PAIR.items() if key != "prompt"}
+    with pytest.raises(SchemaError, match="'prompt' is a required property"):
+        records.PairRecord.from_dict(row)
+
+
+def test_ids_depend_on_the_text_alone_and_are_file_names():
+    assert records.prompt_id("a red ball") == records.prompt_id("a red ball") != records.prompt_id("a red ball ")
+    name = records.pair_id(records.prompt_id("../../etc"), "demo-painter")
+    assert "/" not in name
+    records.PairRecord.from_dict(PAIR | {"pair_id": name})
+
+
+def test_scores_map_onto_zero_to_one():
+    assert [records.normalised_score(score) for score in (1, 3, 5)] == [0, 0.5, 1]

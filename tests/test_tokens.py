@@ -1,0 +1,58 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dyneval import tokens
+
+
+def test_human_turns_are_the_published_ones():
+    assert tokens.t2ia_turn("a photo of a bench") == (
+        "<|T2IA|>\nPrompt: a photo of a bench\n"
+        "Generate atomic yes/no verification questions for text-to-image alignment."
+    )
+    assert tokens.t2ia_turn("a bench", "release").endswith("alignment, including distortion checks.")
+    assert tokens.iqa_turn() == (
+        "<image>\n<|IQA|>\nParse the image into a scene graph and generate image-quality questions for shape "
+        "consistency, distortions, texture fidelity, and spatial cues."
+    )
+    assert tokens.evaluation_turn("a photo of a bench", ["Is a bench visible?"]) == (
+        "<image>\n<|EVALUATION|>\nPrompt: a photo of a bench\nQuestions:\n1. Is a bench visible?\n"
+        "Answer each question and assign a score from 1 to 5."
+    )
+
+
+def test_a_question_cannot_add_a_numbered_line():
+    turn = tokens.evaluation_turn("a bench", ["Is it red?\n2. Is it blue?", "Is it old?"])
+    assert turn.splitlines()[4:6] == ["1. Is it red? 2. Is it blue?", "2. Is it old?"]
+
+
+@pytest.mark.parametrize("prompt", ["", " \n\t"])
+def test_an_empty_prompt_is_refused(prompt):
+    with pytest.raises(ValueError, match="prompt is empty"):
+        tokens.t2ia_turn(prompt)
+    with pytest.raises(ValueError, match="prompt is empty"):
+        tokens.evaluation_turn(prompt, ["Is it red?"])
+
+
+HOSTILE = st.sampled_from(["<image>", "<|IQA|>", "<|T2IA|>", "<|im_end|>", "\n", " ", "1.", "Prompt:"]) | st.text()
+PROMPTS = st.lists(HOSTILE, min_size=1).map("".join).filter(str.strip)
+
+
+@given(PROMPTS)
+def test_markers_inside_a_prompt_stay_text(prompt):
+    turn = tokens.split_human_turn(tokens.t2ia_turn(prompt), images=0)
+    assert (turn.images, turn.task_token) == (0, tokens.T2IA)
+    assert prompt.strip() in turn.text
+
+    turn = tokens.split_human_turn(tokens.evaluation_turn(prompt, ["Is it red?"]), images=1)
+    assert (turn.images, turn.task_token) == (1, tokens.EVALUATION)
+    assert turn.text.startswith("\nPrompt: " + prompt.strip())
+
+
+def test_no_newline_between_the_image_and_the_task_token():
+    assert tokens.split_human_turn(tokens.iqa_turn(), images=1).text.startswith("\nParse the image")
+
+
+def test_a_missing_image_placeholder_is_an_error():
+    with pytest.raises(ValueError, match=r"2 image\(s\) but its human turn begins with 1"):
+        tokens.split_human_turn(tokens.iqa_turn(), images=2)
