@@ -77,7 +77,10 @@ class PromptRecord(Record):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairRecord(Record):
-    """One generated image and how it was made; `file_name` is relative to the folder of metadata.jsonl."""
+    """One generated image and how it was made; `file_name` is relative to the folder of metadata.jsonl.
+
+    `seed` is None where the model takes none, or where the image came without saying.
+    """
 
     SCHEMA = "pair"
     file_name: str
@@ -87,7 +90,7 @@ class PairRecord(Record):
     tier: Tier
     categories: list[str]
     generation_model: str
-    seed: int
+    seed: int | None = None
     width: int
     height: int
     settings: dict[str, Any]

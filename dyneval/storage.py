@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -107,9 +107,28 @@ class JsonlStore:
     used go to `<stem>.rejects.jsonl` through `reject`; that file starts anew with each run, since rejects are retried.
     """
 
-    def __init__(self, path: Path, key: str) -> None:
-        """`key` names the field that identifies a row."""
+    def __init__(
+        self,
+        path: Path,
+        key: str,
+        *,
+        on_row: Callable[[Row], None] | None = None,
+        wait: float = 0,
+        keep_rejects: bool = False,
+    ) -> None:
+        """Describe the file; it is opened on entering.
+
+        Args:
+            path: the file; made when it is missing.
+            key: the field that identifies a row.
+            on_row: called with each row that is already there, for those who need more of it than its key.
+            wait: seconds to wait for another writer to finish.
+            keep_rejects: leave the rejects of the last run, for a writer that only adds finished rows.
+        """
         self.path = path
+        self.on_row = on_row
+        self.wait = wait
+        self.keep_rejects = keep_rejects
         self.rejects_path = path.with_name(f"{path.stem}.rejects.jsonl")
         self.key = key
         self.done: set[str] = set()
@@ -120,14 +139,15 @@ class JsonlStore:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=self.wait)
         except Timeout:
             raise DataFileError(f"{self.path}: another process is writing to this file") from None
         try:
             _cut_torn_line(self.path)
             if self.path.exists():
-                self.done = {str(row.get(self.key)) for row in read_jsonl(self.path)}
-            self.rejects_path.unlink(missing_ok=True)
+                self.done = {self._read(row) for row in read_jsonl(self.path)}
+            if not self.keep_rejects:
+                self.rejects_path.unlink(missing_ok=True)
             self._file = self.path.open("ab")
         except BaseException:
             self._lock.release()
@@ -139,6 +159,11 @@ class JsonlStore:
     ) -> None:
         self._file.close()
         self._lock.release()  # the lock file stays: removing it would race with a writer that just opened it
+
+    def _read(self, row: Row) -> str:
+        if self.on_row:
+            self.on_row(row)
+        return str(row.get(self.key))
 
     def append(self, row: Row) -> None:
         """Add one finished row: one write and a flush, so a kill tears at most the last line."""
