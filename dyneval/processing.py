@@ -30,7 +30,7 @@ _CARRIED_FILES = ("video_preprocessor_config.json", "chat_template.json")
 
 
 class Turn(NamedTuple):
-    """One turn of a conversation; a user turn's `text` is a stored human turn, beginning with `images` times `<image>`."""
+    """One turn; the `text` of a user turn is a stored human turn, beginning with `images` times `<image>`."""
 
     role: Literal["system", "user", "assistant"]
     text: str

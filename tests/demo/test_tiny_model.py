@@ -1,0 +1,59 @@
+"""The tiny checkpoint is an ordinary one: every `from_pretrained` reads it, and it appears whole or not at all."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dyneval.demo.tiny_model import build_tiny_model
+
+
+def test_loads_as_the_real_architecture(tiny_checkpoint):
+    from transformers import AutoModelForImageTextToText, Qwen3VLForConditionalGeneration
+
+    model = AutoModelForImageTextToText.from_pretrained(tiny_checkpoint)
+    assert isinstance(model, Qwen3VLForConditionalGeneration)
+    assert model.get_input_embeddings().weight.shape[0] == 151_936
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+    assert 9e6 < model.num_parameters() < 12e6
+    assert model.generation_config.eos_token_id == [151_645, 151_643]
+
+
+def test_pixel_limits_are_written_as_qwen3_vl_writes_them(tiny_checkpoint):
+    config = json.loads((tiny_checkpoint / "preprocessor_config.json").read_text())
+    assert config["size"] == {"longest_edge": 16_777_216, "shortest_edge": 65_536}
+    assert (config["patch_size"], config["merge_size"], config["temporal_patch_size"]) == (16, 2, 2)
+
+
+def test_same_seed_same_bytes_and_existing_folder_kept(tiny_checkpoint, tmp_path):
+    from safetensors.torch import load_file
+
+    output = tmp_path / "again"
+    build_tiny_model(output)
+    files = sorted(path.name for path in output.iterdir())
+    assert files == sorted(path.name for path in tiny_checkpoint.iterdir())
+    assert all((output / name).read_bytes() == (tiny_checkpoint / name).read_bytes() for name in files)
+
+    before = (output / "model.safetensors").stat().st_mtime_ns
+    build_tiny_model(output)
+    assert (output / "model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(FileExistsError, match="seed 0, not 1"):
+        build_tiny_model(output, seed=1)
+
+    build_tiny_model(tmp_path / "other", seed=1)
+    name = "model.language_model.embed_tokens.weight"
+    weights = [load_file(folder / "model.safetensors")[name] for folder in (output, tmp_path / "other")]
+    assert not torch.equal(*weights)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "other"]
+
+
+def test_a_foreign_folder_is_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    run = subprocess.run(
+        [sys.executable, "-m", "dyneval.demo.tiny_model", "--output", tmp_path], capture_output=True, text=True
+    )
+    assert run.returncode == 1
+    assert run.stderr.strip().endswith("exists and is no tiny model; name another folder or delete it")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
