@@ -1,6 +1,6 @@
 """A tiny Qwen3-VL with random weights, saved as an ordinary checkpoint folder.
 
-    python -m dyneval.demo.tiny_model --output DIR [--seed 0]
+    python -m dyneval.demo.tiny_model --output DIR [--seed 0] [--task-tokens]
 
 Architecture class, vocabulary, patch and merge sizes are the real ones; widths and depths are not. It has 10 M
 parameters, 9.7 M of them in the embedding, and knows nothing until it is trained.
@@ -9,7 +9,6 @@ parameters, 9.7 M of them in the embedding, and knows nothing until it is traine
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dyneval.demo.tokenizer import build_tokenizer
+from dyneval.processing import Processor
 from dyneval.storage import read_json, write_json
 
 if TYPE_CHECKING:
@@ -89,24 +89,29 @@ def tiny_config() -> Qwen3VLConfig:
     return Qwen3VLConfig(text_config=dict(TEXT), vision_config=dict(VISION), tie_word_embeddings=True)
 
 
-def build_tiny_model(output: Path, seed: int = 0) -> None:
+def build_tiny_model(output: Path, seed: int = 0, task_tokens: bool = False) -> None:
     """Save the tiny model to `output`: the folder appears complete or not at all, and is kept when it is there.
 
     Args:
-        output: folder of the checkpoint; it must not exist, or hold a checkpoint of this module with the same seed.
+        output: folder of the checkpoint; it must not exist, or hold a checkpoint of this module with the same settings.
         seed: of the random weights; the same seed gives the same bytes.
+        task_tokens: register the task tokens, as training does: an untrained student that can be scored with.
 
     Raises:
         FileExistsError: `output` holds something else.
     """
+    recipe = {"seed": seed, "task_tokens": task_tokens}
     if output.exists() and any(output.iterdir()):
-        _check_existing(output, seed)
+        _check_existing(output, recipe)
         logger.info("tiny Qwen3-VL kept: %s", output)
         return
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
         _save(folder, seed)
+        if task_tokens:
+            Processor.from_pretrained(folder).save_pretrained(folder)
+        write_json(folder / _RECIPE, recipe)
         folder.chmod(0o755)  # mkdtemp makes folders that only their owner can enter
         folder.replace(output)
     finally:
@@ -114,15 +119,12 @@ def build_tiny_model(output: Path, seed: int = 0) -> None:
     logger.info("tiny Qwen3-VL written: %s", output)
 
 
-def _check_existing(output: Path, seed: int) -> None:
-    recipe = output / _RECIPE
-    if not recipe.is_file():
+def _check_existing(output: Path, recipe: dict[str, Any]) -> None:
+    if not (output / _RECIPE).is_file():
         raise FileExistsError(f"{output} exists and is no tiny model; name another folder or delete it")
-    found = read_json(recipe).get("seed")
-    if found != seed:
-        raise FileExistsError(
-            f"{output} holds a tiny model of seed {found}, not {seed}; delete it or name another folder"
-        )
+    found = read_json(output / _RECIPE)
+    if found != recipe:
+        raise FileExistsError(f"{output} holds a tiny model of {found}, not {recipe}; delete it or name another folder")
 
 
 def _save(folder: Path, seed: int) -> None:
@@ -140,7 +142,6 @@ def _save(folder: Path, seed: int) -> None:
     write_json(folder / "chat_template.json", {"chat_template": tokenizer.chat_template})
     write_json(folder / "preprocessor_config.json", PREPROCESSOR)
     write_json(folder / "video_preprocessor_config.json", VIDEO_PREPROCESSOR)
-    (folder / _RECIPE).write_text(json.dumps({"seed": seed, "parameters": model.num_parameters()}) + "\n")
 
 
 def main() -> None:
@@ -148,10 +149,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Save a tiny random Qwen3-VL as an ordinary checkpoint folder.")
     parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random weights")
+    parser.add_argument("--task-tokens", action="store_true", help="register the task tokens in its tokenizer")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        build_tiny_model(arguments.output, arguments.seed)
+        build_tiny_model(arguments.output, arguments.seed, arguments.task_tokens)
     except (FileExistsError, FileNotFoundError) as error:
         raise SystemExit(f"tiny_model: {error}") from error
 
