@@ -1,0 +1,25 @@
+"""The student at work: four-pass scoring of (prompt, image) pairs.
+
+    scorer = Scorer.from_pretrained("vcl-iisc/DynEval-Evaluator", subfolder="DynEval-4B")
+    records = scorer.score(["cat.png"], ["a cat on a bench"])
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dyneval.scorer.settings import ReplyLimits, ScorerSettings
+
+if TYPE_CHECKING:
+    from dyneval.scorer.scorer import Pair, Scorer, ScoringError
+
+__all__ = ["Pair", "ReplyLimits", "Scorer", "ScorerSettings", "ScoringError"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import torch and transformers only when the scorer itself is asked for."""
+    if name in ("Pair", "Scorer", "ScoringError"):
+        from dyneval.scorer import scorer
+
+        return getattr(scorer, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,73 @@
+"""What can be set about scoring, and the limits that a reply is held to. Light: imported by `--help`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from dyneval.tokens import DEFAULT_TEMPLATE, TEMPLATE_VERSIONS, TemplateVersion
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplyLimits:
+    """Upper bounds written into the grammar, so that a model that never closes a list or a string still ends.
+
+    The defaults leave room: images of 16-20 objects get 67 quality questions on average.
+    """
+
+    questions: int = 160
+    nodes: int = 64
+    edges: int = 128
+    attributes: int = 16
+    question_chars: int = 300
+    label_chars: int = 80
+    reasoning_chars: int = 800
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value < 1:
+                raise ValueError(f"limit {name} is {value}, expected at least 1")
+
+    def capped(self, items: int | None = None, chars: int | None = None) -> Self:
+        """The same limits with every count at most `items` and every text length at most `chars`."""
+        caps = {name: chars if name.endswith("_chars") else items for name in asdict(self)}
+        limits = {name: value if (cap := caps[name]) is None else min(value, cap) for name, value in asdict(self).items()}
+        return type(self)(**limits)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScorerSettings:
+    """How pairs are scored; kept in every ScoreRecord.
+
+    Attributes:
+        template: version of the human turns, see `dyneval.tokens`.
+        alpha: weight of IQA in the overall score, 0-1.
+        beta: weight of T2IA in the overall score; alpha + beta = 1, so that overall stays within 1-5.
+        max_new_tokens: limit on one reply; a reply that reaches it is an error of its pair.
+        max_prompt_tokens: limit on one prompt; prompts are never truncated, a longer one is an error of its pair.
+        batch_size: pairs scored together; scores do not depend on it.
+        limits: bounds of the replies' lists and texts.
+    """
+
+    template: TemplateVersion = DEFAULT_TEMPLATE
+    alpha: float = 0.5
+    beta: float = 0.5
+    max_new_tokens: int = 8192
+    max_prompt_tokens: int = 4096
+    batch_size: int = 8
+    limits: ReplyLimits = field(default_factory=ReplyLimits)
+
+    def __post_init__(self) -> None:
+        if self.template not in TEMPLATE_VERSIONS:
+            raise ValueError(f"template {self.template!r} is unknown, expected one of {', '.join(TEMPLATE_VERSIONS)}")
+        if min(self.alpha, self.beta) < 0 or abs(self.alpha + self.beta - 1) > 1e-6:
+            raise ValueError(
+                f"alpha {self.alpha} and beta {self.beta}: expected two weights of at least 0 that add up to 1"
+            )
+        for name in ("max_new_tokens", "max_prompt_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+
+    def shaping(self) -> dict[str, Any]:
+        """The settings that a score depends on; a file of scores holds rows of one such set only."""
+        return {name: value for name, value in asdict(self).items() if name not in ("batch_size", "template")}
