@@ -8,33 +8,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dyneval.demo.tokenizer import ORDINARY_ADDED_TOKENS, SPECIAL_TOKENS
 from dyneval.processing import IGNORE, Processor, Turn
 from dyneval.tokens import TASK_TOKEN_IDS, evaluation_turn, iqa_turn, split_human_turn, t2ia_turn
 
 START, END, VISION_START, VISION_END, IMAGE = 151644, 151645, 151652, 151653, 151655
-MARKUP = [
-    *["<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"],
-    *["<think>", "</think>", "<tool_call>", "<|fim_prefix|>", *TASK_TOKEN_IDS, "<image>"],
-]
+MARKUP = [*SPECIAL_TOKENS, *ORDINARY_ADDED_TOKENS, *TASK_TOKEN_IDS, "<image>"]
 # Two visual tokens stand for the image.
 GOLDEN = [
     (
         t2ia_turn("a red cat"),
         0,
-        "151644 872 198 151669 198 54615 25 264 2518 8251 198 31115 24510 9834 33100 22901 4755 369 1467 4686 13746 17189 "
-        "13 151645 198 151644 77091 198",
+        "151644 872 198 151669 198 54615 25 264 2518 8251 198 31115 24510 9834 33100 22901 4755 369 1467 4686 13746 "
+        "17189 13 151645 198 151644 77091 198",
     ),
     (
         iqa_turn(),
         1,
-        "151644 872 198 151652 151655 151655 151653 151670 198 14463 279 2168 1119 264 6109 4771 323 6923 2168 22092 4755 "
-        "369 6083 28137 11 69484 908 11 10434 82504 11 323 27979 55916 13 151645 198 151644 77091 198",
+        "151644 872 198 151652 151655 151655 151653 151670 198 14463 279 2168 1119 264 6109 4771 323 6923 2168 22092 "
+        "4755 369 6083 28137 11 69484 908 11 10434 82504 11 323 27979 55916 13 151645 198 151644 77091 198",
     ),
     (
         evaluation_turn("a red cat", ["Is it red?"]),
         1,
-        "151644 872 198 151652 151655 151655 151653 151671 198 54615 25 264 2518 8251 198 35249 510 16 13 2160 432 2518 "
-        "5267 16141 1817 3405 323 9793 264 5456 504 220 16 311 220 20 13 151645 198 151644 77091 198",
+        "151644 872 198 151652 151655 151655 151653 151671 198 54615 25 264 2518 8251 198 35249 510 16 13 2160 432 "
+        "2518 5267 16141 1817 3405 323 9793 264 5456 504 220 16 311 220 20 13 151645 198 151644 77091 198",
     ),
 ]
 
