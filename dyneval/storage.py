@@ -13,11 +13,19 @@ from typing import IO, Any, Self
 
 from filelock import FileLock, Timeout
 
-Row = dict[str, Any]
+from dyneval.jsonl import DataFileError, Row, cut_torn_line, parse, row_at, scan, to_line, whole_lines, write_whole
 
-
-class DataFileError(ValueError):
-    """A data file cannot be read; the message names the file and, where it can, the line."""
+__all__ = [
+    "DataFileError",
+    "JsonlIndex",
+    "JsonlStore",
+    "Row",
+    "atomic_write",
+    "read_json",
+    "read_jsonl",
+    "read_rows",
+    "write_json",
+]
 
 
 @contextmanager
@@ -62,26 +70,9 @@ def read_jsonl(path: Path) -> Iterator[Row]:
     Raises:
         DataFileError: the file is missing, or a line is not a JSON object (file and line number named).
     """
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise DataFileError(f"{path}: cannot be read ({error.strerror})") from error
-    with file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return
-            if line.strip():
-                yield _parse(path, number, line)
-
-
-def _parse(path: Path, number: int, line: bytes) -> Row:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataFileError(f"{path}:{number}: is not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise DataFileError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
-    return row
+    for number, line in enumerate(whole_lines(path), 1):
+        if line.strip():
+            yield parse(path, number, line)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -100,6 +91,36 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
+class JsonlIndex:
+    """Rows of a JSONL file by key: only keys and places are held, a row is read when it is asked for.
+
+    Of several rows with one key the last counts. A torn last line is left out.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        """Read the keys of `path`, 250,000 rows in a few seconds. Raises DataFileError."""
+        self.path = path
+        self.places: dict[str, int] = {}
+        for place, name, _ in scan(path, key):
+            self.places[name] = place
+        self._file = path.open("rb")
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def get(self, key: str) -> Row | None:
+        """Return the row of `key`, or None. Raises DataFileError when its line is not JSON."""
+        place = self.places.get(key)
+        return None if place is None else row_at(self.path, self._file, place)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
 class JsonlStore:
     """An append-only JSONL file with one writer: `done` holds the keys already there, so a rerun skips them.
 
@@ -115,25 +136,29 @@ class JsonlStore:
         on_row: Callable[[Row], None] | None = None,
         wait: float = 0,
         keep_rejects: bool = False,
+        version: str | None = None,
     ) -> None:
         """Describe the file; it is opened on entering.
 
         Args:
             path: the file; made when it is missing.
-            key: the field that identifies a row.
+            key: the field that identifies a row; as the first field of each row it makes opening fast.
             on_row: called with each row that is already there, for those who need more of it than its key.
             wait: seconds to wait for another writer to finish.
             keep_rejects: leave the rejects of the last run, for a writer that only adds finished rows.
+            version: rows count as done only when this is the prompt_version of their provenance.
         """
         self.path = path
+        self.rejects_path = path.with_name(f"{path.stem}.rejects.jsonl")
+        self.key = key
         self.on_row = on_row
         self.wait = wait
         self.keep_rejects = keep_rejects
-        self.rejects_path = path.with_name(f"{path.stem}.rejects.jsonl")
-        self.key = key
+        self.version = version
         self.done: set[str] = set()
         self.written = 0
         self.rejected = 0
+        self._places: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,60 +168,59 @@ class JsonlStore:
         except Timeout:
             raise DataFileError(f"{self.path}: another process is writing to this file") from None
         try:
-            _cut_torn_line(self.path)
-            if self.path.exists():
-                self.done = {self._read(row) for row in read_jsonl(self.path)}
+            cut_torn_line(self.path)
+            self._read_keys()
             if not self.keep_rejects:
                 self.rejects_path.unlink(missing_ok=True)
-            self._file = self.path.open("ab")
+            # Unbuffered: what a failed write leaves behind is cut off, not written once more on closing.
+            self._file = self.path.open("ab", buffering=0)
+            self._reader = self.path.open("rb")
         except BaseException:
             self._lock.release()
             raise
+        self._end = self._file.seek(0, os.SEEK_END)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._file.close()
+        self._reader.close()
         self._lock.release()  # the lock file stays: removing it would race with a writer that just opened it
 
-    def _read(self, row: Row) -> str:
-        if self.on_row:
-            self.on_row(row)
-        return str(row.get(self.key))
+    def _read_keys(self) -> None:
+        if not self.path.exists():
+            return
+        for place, key, version in scan(self.path, self.key, self.on_row):
+            self._places[key] = place
+            if self.version in (None, version):
+                self.done.add(key)
+            else:
+                self.done.discard(key)
 
     def append(self, row: Row) -> None:
-        """Add one finished row: one write and a flush, so a kill tears at most the last line."""
-        self._file.write(_line(row))
-        self._file.flush()
-        self.done.add(str(row[self.key]))
+        """Add one finished row in one write, so a kill tears at most the last line.
+
+        Raises OSError when it cannot be written (disk full); the file then ends as it did before.
+        """
+        line = to_line(row)
+        write_whole(self._file, line, self._end)
+        key = str(row[self.key])
+        self._places[key] = self._end
+        self._end += len(line)
+        self.done.add(key)
         self.written += 1
+
+    def get(self, key: str) -> Row | None:
+        """Return the last row of `key`, read from the file, or None."""
+        place = self._places.get(key)
+        return None if place is None else row_at(self.path, self._reader, place)
 
     def reject(self, key: str, reason: str, **details: Any) -> None:
         """Record that the row `key` could not be made, and why."""
-        with self.rejects_path.open("ab") as file:
-            file.write(_line({self.key: key, "reason": reason, **details}))
+        with self.rejects_path.open("ab", buffering=0) as file:
+            write_whole(file, to_line({self.key: key, "reason": reason, **details}), file.seek(0, os.SEEK_END))
         self.rejected += 1
-
-
-def _line(row: Row) -> bytes:
-    return json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
-
-
-def _cut_torn_line(path: Path, block: int = 1 << 16) -> None:
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            start = max(0, end - block)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                file.truncate(start + newline + 1)
-                return
-            end = start
-        file.truncate(0)
 
 
 def _umask() -> int:

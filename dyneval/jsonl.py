@@ -1,0 +1,114 @@
+"""The lines of a JSONL file as bytes: torn ends, places of rows, keys without parsing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+Row = dict[str, Any]
+_VERSION = b'"prompt_version": "'
+
+
+class DataFileError(ValueError):
+    """A data file cannot be read; the message names the file and, where it can, the line."""
+
+
+def whole_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file but a last one without newline. Raises DataFileError when it cannot be read."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise DataFileError(f"{path}: cannot be read ({error.strerror})") from error
+    with file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield line
+
+
+def parse(path: Path, number: int, line: bytes) -> Row:
+    """Parse line `number` of `path`. Raises DataFileError when it is no JSON object."""
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataFileError(f"{path}:{number}: is not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise DataFileError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+    return row
+
+
+def to_line(row: Row) -> bytes:
+    """Return a row as a line. Raises ValueError on NaN, infinity or half a character (lone surrogate)."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
+
+
+def scan(path: Path, key: str, on_row: Callable[[Row], None] | None = None) -> Iterator[tuple[int, str, str | None]]:
+    """Yield place, key and prompt_version of every whole row.
+
+    Rows as `JsonlStore` writes them are not parsed: their key is the first field, and `"prompt_version": "` cannot
+    stand inside a JSON string, where its quotes would be escaped.
+    """
+    opening = f'{{"{key}": "'.encode()
+    place = 0
+    for number, line in enumerate(whole_lines(path), 1):
+        end = line.find(b'"', len(opening)) if line.startswith(opening) else -1
+        if on_row is None and end > 0 and b"\\" not in line[:end] and line.endswith(b"}\n"):
+            yield place, line[len(opening) : end].decode("utf-8"), _version(line)
+        elif line.strip():
+            row = parse(path, number, line)
+            if on_row is not None:
+                on_row(row)
+            provenance = row.get("provenance")
+            version = provenance.get("prompt_version") if isinstance(provenance, dict) else None
+            yield place, str(row.get(key)), version
+        place += len(line)
+
+
+def _version(line: bytes) -> str | None:
+    start = line.rfind(_VERSION)
+    if start < 0:
+        return None
+    start += len(_VERSION)
+    return line[start : line.find(b'"', start)].decode("utf-8")
+
+
+def row_at(path: Path, file: IO[bytes], place: int) -> Row:
+    """Read the row of `file` (open on `path`) that begins at byte `place`. Raises DataFileError."""
+    file.seek(place)
+    try:
+        row = json.loads(file.readline())
+    except ValueError as error:
+        raise DataFileError(f"{path}: the row at byte {place} is not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise DataFileError(f"{path}: the row at byte {place} is no JSON object")
+    return row
+
+
+def write_whole(file: IO[bytes], data: bytes, end: int) -> None:
+    """Write all of `data` to an unbuffered file; when that fails cut the file at `end` and raise OSError."""
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+    except BaseException:
+        file.truncate(end)
+        raise
+
+
+def cut_torn_line(path: Path, block: int = 1 << 16) -> None:
+    """Cut a last line without newline off `path`: it was being written when its writer was killed."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - block)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                file.truncate(start + newline + 1)
+                return
+            end = start
+        file.truncate(0)
