@@ -1,0 +1,59 @@
+"""Which model draws which prompt, and from which seed: functions of ids alone.
+
+Neither depends on a prompt's place in the file, on what was drawn before, or on the machine, so that a resumed run, a
+run split over machines and 36 separate runs agree. The model is found by rendezvous hashing: each (prompt, model) pair
+has a score and the highest wins, so a model that joins or leaves moves only the prompts it gains or loses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Allocation = Literal["share", "all"]
+"""share: a prompt goes to one model of its tier (GenDB); all: to every one of them (a benchmark)."""
+
+SEED_LIMIT = 2**31
+"""Seeds stay below this, the smallest range among the models (a signed 32-bit integer)."""
+
+
+def image_seed(prompt_id: str, slug: str, base_seed: int) -> int:
+    """Seed of the image that model `slug` makes for a prompt, 0 <= seed < 2**31."""
+    return _hash(f"seed\0{base_seed}\0{slug}\0{prompt_id}") % SEED_LIMIT
+
+
+def prompt_hashes(prompt_ids: Sequence[str]) -> NDArray[np.uint64]:
+    """One 64-bit hash for each prompt; input of `owners` and `shard_mask`."""
+    return np.fromiter((_hash(key) for key in prompt_ids), dtype=np.uint64, count=len(prompt_ids))
+
+
+def owners(hashes: NDArray[np.uint64], slugs: Sequence[str]) -> NDArray[np.intp]:
+    """For each prompt the index in `slugs` of the model that draws it; the order of `slugs` changes no owner."""
+    salts = np.array([_hash(f"model\0{slug}") for slug in slugs], dtype=np.uint64)
+    best = np.zeros(len(hashes), dtype=np.uint64)
+    owner = np.zeros(len(hashes), dtype=np.intp)
+    for index, salt in enumerate(salts):  # one model at a time: 500,000 x 36 scores at once would take 144 MB
+        score = _mix(hashes ^ salt)
+        better = score > best
+        best[better], owner[better] = score[better], index
+    return owner
+
+
+def shard_mask(hashes: NDArray[np.uint64], shard: int, shards: int) -> NDArray[np.bool_]:
+    """True for the prompts of shard `shard` of `shards`; independent of who owns them."""
+    return _mix(hashes ^ np.uint64(_hash("shard"))) % np.uint64(shards) == np.uint64(shard)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")
+
+
+def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64: every input bit changes about half of the output bits."""
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))

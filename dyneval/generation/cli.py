@@ -1,0 +1,154 @@
+"""Command line of Step 2, shared by generate.py and by the script of every model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dyneval.generation import catalogue
+from dyneval.generation.catalogue import Entry
+from dyneval.generation.gendb import Shard
+from dyneval.generation.model import PRESET_NAMES, BuildOptions, GenerationError, ModelSpec, RunOptions
+
+log = logging.getLogger(__name__)
+
+EPILOG = """\
+exit status: 0 every image is there; 1 images are missing, a rerun may make them; 2 the run could not start;
+3 nothing is missing but what the models refuse to make (output/refused.jsonl)
+"""
+
+
+def run_script(model: ModelSpec, script: str, argv: Sequence[str] | None = None) -> int:
+    """Command line of one model's script: `raise SystemExit(run_script(MODEL, __file__))`; returns the exit status."""
+    parser = _parser(f"{model.name}: draw its share of the prompts of tier {model.tier}.")
+    args = parser.parse_args(argv)
+    path = Path(script).resolve()
+    entry = Entry(slug=model.slug, tier=model.tier, family=model.family, script=path)
+    entries = catalogue.read_table(path.parent) if (path.parent / "models.csv").exists() else [entry]
+    if model.slug not in {known.slug for known in entries}:
+        entries = [entry]  # a model of one's own shares prompts with no other
+    return _run(args, [entry], entries)
+
+
+def run_catalogue(folder: Path, argv: Sequence[str] | None = None) -> int:
+    """Command line of generate.py, for the scripts in `folder`; returns the exit status."""
+    parser = _parser("Draw images with the text-to-image models, each prompt by a model of its tier.")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", action="append", metavar="SLUG", help="a model by its slug; may be repeated")
+    which.add_argument("--tier", type=int, choices=(1, 2, 3), help="all models of a tier")
+    which.add_argument("--all", action="store_true", help="all models")
+    parser.add_argument("--family", help="of these, only one family: diffusers, transformers, hosted, external or demo")
+    args = parser.parse_args(argv)
+    try:
+        entries = [*catalogue.read_table(folder), *catalogue.demo_entries()]
+        chosen = catalogue.choose(entries, slugs=args.model, tier=args.tier, family=args.family)
+    except GenerationError as error:
+        parser.error(str(error))
+    return _run(args, chosen, entries)
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=description, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--prompts", type=Path, required=True, help="prompts.parquet of Step 1, a .jsonl, or a .txt, one a line")
+    add("--output", type=Path, required=True, help="GenDB folder; what is there already is kept")
+    add("--limit", type=_positive, metavar="N", help="at most N images a model, the first by prompt_id")
+    add("--any-tier", action="store_true", help="let prompts go to models of other tiers too")
+    add(
+        *("--allocation",),
+        choices=("share", "all"),
+        default="share",
+        help="share: each prompt to one model of its tier (default); all: to every one, as a benchmark needs",
+    )
+    add("--shard", type=_shard, metavar="I/N", help="do part I (from 0) of N, for instance one a machine")
+    _add_model_options(parser)
+    _add_machine_options(parser)
+    return parser
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("what is drawn (recorded, and compared before an image is kept)").add_argument
+    add("--preset", choices=PRESET_NAMES, help="authors' recommendation or the published scripts' settings")
+    add("--variant", help="which of the model's checkpoints")
+    add("--repo", help="other weights: a repo id or a folder")
+    add("--revision", help="commit, tag or branch of the weights")
+    add("--base-seed", type=int, default=0, help="changes the seed of every image (default 0)")
+    add("--set", type=_override, action="append", default=[], metavar="NAME=VALUE", help="replace a call argument")
+    add("--replace", action="store_true", help="make images anew that were made with other settings")
+    add("--retry-refused", action="store_true", help="ask again for what a model refused for good")
+
+
+def _add_machine_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("how it is drawn").add_argument
+    add("--devices", type=lambda text: tuple(text.split(",")), default=(), help="cuda:0,cuda:1 (default: all visible)")
+    add("--batch-size", type=_positive, help="prompts a call (default: the model's own); halved when memory runs out")
+    placements = ("auto", "resident", "model_offload", "sequential_offload")
+    add("--placement", choices=placements, default="auto", help="where weights lie; auto measures what fits")
+    add("--concurrency", type=_positive, default=8, help="requests in flight to a hosted API (default 8)")
+    add("--base-url", help="another server that speaks the hosted API")
+    add("--external-env", type=Path, help="Python environment of an external model's worker")
+    add("--format", dest="image_format", choices=("png", "webp"), default="png", help="both are lossless")
+
+
+def _run(args: argparse.Namespace, chosen: list[Entry], entries: list[Entry]) -> int:
+    from dyneval.generation.runner import Config, generate
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        options = {name: getattr(args, name) for name in Config.__dataclass_fields__ if hasattr(args, name)}
+        config = Config(**options, build=_build_options(args), run=_run_options(args))
+        return generate(chosen, catalogue.roster(entries, chosen), config).exit_status
+    except (GenerationError, OSError, ValueError) as error:
+        log.error("error: %s", error)
+        return 2
+
+
+def _build_options(args: argparse.Namespace) -> BuildOptions:
+    return BuildOptions(
+        preset=args.preset,
+        variant=args.variant,
+        repo=args.repo,
+        revision=args.revision,
+        base_seed=args.base_seed,
+        overrides=dict(args.set),
+    )
+
+
+def _run_options(args: argparse.Namespace) -> RunOptions:
+    return RunOptions(
+        batch_size=args.batch_size,
+        placement=args.placement,
+        concurrency=args.concurrency,
+        base_url=args.base_url,
+        external_env=args.external_env,
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _shard(text: str) -> Shard:
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"'{text}' is no part; write I/N with I from 0 to N-1, such as 0/4")
+    return Shard(int(index), int(count))
+
+
+def _override(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"'{text}' is no NAME=VALUE, such as num_inference_steps=20")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -1,0 +1,189 @@
+"""The folder of generated images: `metadata.jsonl` in Hugging Face ImageFolder form, images in one folder a model.
+
+    gendb/metadata.jsonl          one PairRecord a line, append-only; `file_name` is relative to the folder
+    gendb/metadata.rejects.jsonl  what the last run could not make, and why; tried again by the next run
+    gendb/refused.jsonl           what a model will not make however often it is asked; not asked again
+    gendb/<slug>/<pair_id>.png    the images, sidecar files beside them
+    gendb/.shards/                files of runs that do a part (`--shard`); each ends by merging its own
+
+An image counts as there when its record is, its settings are those of this run, and the file decodes and has the
+recorded SHA-256. A record is appended after its files are in place, so a kill leaves no record without an image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from dyneval import storage
+from dyneval.generation import saving, shards
+from dyneval.generation.model import GenerationError, NotMade, Request, fingerprint
+from dyneval.generation.saving import Entry
+from dyneval.records import PairRecord
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Part `index` (from 0) of `count` equal parts of the prompts."""
+
+    index: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Existing:
+    """Requests sorted by what the folder holds: images to keep, images to make, requests refused for good."""
+
+    done: int
+    pending: list[Request]
+    refused: list[Request]
+
+
+class GenDB:
+    """An open folder of generated images, with one writer."""
+
+    def __init__(self, root: Path, shard: Shard | None = None) -> None:
+        """`shard`: write to files of this part's own, which are merged into `metadata.jsonl` on `close`."""
+        self.root = root
+        self.shard = shard
+        self.index: dict[str, Entry] = {}
+        self.settings: dict[str, dict[str, Any]] = {}
+        self._refused: dict[str, str] = {}
+        self._superseded = False
+        self.pairs = storage.JsonlStore(self._path("metadata"), "pair_id", on_row=self._remember)
+        self.refusals = storage.JsonlStore(self._path("refused"), "pair_id", on_row=self._remember_refusal)
+
+    def _path(self, stem: str) -> Path:
+        if self.shard is None:
+            return self.root / f"{stem}.jsonl"
+        return self.root / ".shards" / f"{stem}-{self.shard.index}-of-{self.shard.count}.jsonl"
+
+    def __enter__(self) -> Self:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            if self.shard is None:
+                shards.merge_left_overs(self.root)
+            else:
+                self._read_main()
+            stack.enter_context(self.pairs)
+            stack.enter_context(self.refusals)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._superseded and self.shard is None:
+            shards.keep_last(self.pairs.path)
+        self._stack.close()
+        if self.shard is not None:
+            shards.merge(self.root, self.pairs.path, self.refusals.path, wait=60)
+
+    def _read_main(self) -> None:
+        for name, remember in (("metadata", self._remember), ("refused", self._remember_refusal)):
+            path = self.root / f"{name}.jsonl"
+            for row in storage.read_jsonl(path) if path.exists() else ():
+                remember(row)
+
+    def _remember(self, row: Mapping[str, Any]) -> None:
+        try:
+            settings, pair_id, mark = row["settings"], row["pair_id"], row["settings"].get("fingerprint", "")
+            entry = Entry(row["file_name"], row["sha256"], mark, tuple(settings.get("sidecars", ())))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise storage.DataFileError(f"{self.root}: a row of metadata.jsonl is no pair ({error!r})") from error
+        self._superseded |= pair_id in self.index
+        self.index[pair_id] = entry
+        self.settings.setdefault(mark, settings)
+
+    def _remember_refusal(self, row: Mapping[str, Any]) -> None:
+        self._refused[str(row.get("pair_id"))] = str(row.get("fingerprint"))
+
+    def sort(
+        self,
+        requests: Sequence[Request],
+        settings: Mapping[str, Any],
+        *,
+        replace: bool = False,
+        retry_refused: bool = False,
+        verify: Callable[[Iterable[Request]], Iterable[Request]] | None = None,
+    ) -> Existing:
+        """Tell what is there from what is to be made.
+
+        Args:
+            requests: the images that are wanted.
+            settings: what this run asks of the model; compared with those of the images that are there.
+            replace: make images anew that were made with other settings, rather than stop.
+            retry_refused: ask again for what was refused for good.
+            verify: passes the requests whose images will be checked through (a progress bar).
+
+        Raises:
+            GenerationError: images of these requests were made with other settings; says which differ.
+        """
+        mark = fingerprint(settings)
+        there = [r for r in requests if r.pair_id in self.index]
+        others = [r for r in there if self.index[r.pair_id].fingerprint != mark]
+        if others and not replace:
+            raise GenerationError(self._conflict(others, settings))
+        same = [r for r in there if self.index[r.pair_id].fingerprint == mark]
+        sound = self._sound(verify(same) if verify else same)
+        missing = [r for r in requests if r.pair_id not in sound]
+        refused = [] if retry_refused else [r for r in missing if self._refused.get(r.pair_id) == mark]
+        skip = {r.pair_id for r in refused}
+        return Existing(done=len(sound), pending=[r for r in missing if r.pair_id not in skip], refused=refused)
+
+    def _sound(self, requests: Iterable[Request]) -> set[str]:
+        """Ids of the images that are whole. Decoding and hashing release the interpreter lock, hence threads."""
+        with ThreadPoolExecutor() as pool:
+            checks = pool.map(lambda r: (r.pair_id, saving.fault(self.root, self.index[r.pair_id])), requests)
+            sound = set()
+            for pair_id, reason in checks:
+                if reason is None:
+                    sound.add(pair_id)
+                else:
+                    log.warning("%s: will be made anew: %s", pair_id, reason)
+        return sound
+
+    def _conflict(self, others: Sequence[Request], settings: Mapping[str, Any]) -> str:
+        first = others[0]
+        recorded = self.settings[self.index[first.pair_id].fingerprint]
+        return (
+            f"{self.root}: {len(others)} images, such as {first.pair_id}, were made with other settings: "
+            f"{differences(recorded, settings)}. Choose another --output, or --replace to make them anew."
+        )
+
+    def add(self, record: PairRecord) -> None:
+        """Append the record of an image whose files are in place."""
+        row = record.to_dict()
+        self.pairs.append(row)
+        self._remember(row)
+
+    def refuse(self, outcome: NotMade, mark: str) -> None:
+        """Record an image that could not be made; for good when the outcome says so."""
+        row = {"prompt": outcome.request.prompt, **outcome.details}
+        self.pairs.reject(outcome.request.pair_id, outcome.reason, permanent=outcome.permanent, **row)
+        if outcome.permanent:
+            refusal = {"pair_id": outcome.request.pair_id, "fingerprint": mark, "reason": outcome.reason, **row}
+            self.refusals.append(refusal)
+
+
+def differences(recorded: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
+    """The settings that differ, as "name recorded -> requested" for a message."""
+    old, new = dict(_flat(recorded)), dict(_flat(requested))
+    names = [n for n in {**new, **{n: 0 for n in old if n.startswith("arguments.")}} if old.get(n) != new.get(n)]
+    return ", ".join(f"{name} {old.get(name)!r} -> {new.get(name)!r}" for name in names) or "an older form of record"
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

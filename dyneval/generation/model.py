@@ -1,0 +1,250 @@
+"""The one interface that every text-to-image model has here: batches of requests in, outcomes out.
+
+    ModelSpec (what a script in image_gen_scripts/ defines) --build--> ImageModel --generate--> Made | NotMade
+
+A spec is cheap and can be listed; only `build` imports the libraries and loads weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+from PIL import Image
+
+from dyneval.records import Tier
+
+PresetName = Literal["recommended", "paper"]
+PRESET_NAMES: tuple[PresetName, ...] = ("recommended", "paper")
+
+
+class GenerationError(ValueError):
+    """The run cannot do what it was asked to; the message says what to change."""
+
+
+class BatchTooLarge(RuntimeError):
+    """The device ran out of memory on this batch; a smaller one may do."""
+
+
+class ModelBroken(RuntimeError):
+    """The model cannot make any further image (dead device, rejected key, exited worker)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One image to make.
+
+    Attributes:
+        seed: what the model's random generator starts from, below 2**31; a function of prompt, model and base seed.
+    """
+
+    pair_id: str
+    prompt_id: str
+    prompt: str
+    seed: int
+    tier: Tier
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """An image as the model returned it.
+
+    Attributes:
+        prompt_sent: the text the model was given, after suffixes, templates or rewriting.
+        seconds: time the model took, divided by the batch.
+        seeded: False when the model takes no seed; none is recorded then.
+        safety: the model's own safety flag; None where it has none. A flagged image is not kept.
+        sidecars: files to lie beside the image, as suffix (".truth.json") -> content.
+        details: what is recorded about this image alone: cost, token usage, rewritten prompt.
+    """
+
+    request: Request
+    image: Image.Image
+    prompt_sent: str
+    seconds: float
+    seeded: bool = True
+    safety: bool | None = None
+    sidecars: Mapping[str, bytes] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NotMade:
+    """Why there is no image. `permanent` means that the same request would end the same way: it is not sent again."""
+
+    request: Request
+    reason: str
+    permanent: bool = False
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+Outcome = Made | NotMade
+
+
+class ImageModel(Protocol):
+    """A loaded model, ready to draw."""
+
+    batch_size: int
+    """Largest batch that `generate` should get."""
+    facts: Mapping[str, Any]
+    """What was found out while loading and is recorded with each image: revision, versions, dtype, device."""
+
+    def generate(self, batch: Sequence[Request]) -> Iterator[Outcome]:
+        """Yield one outcome for each request, in any order, as they come.
+
+        Raises:
+            BatchTooLarge: out of memory; requests without an outcome are tried again in smaller batches.
+            ModelBroken: no request can succeed any more.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the device, end worker processes."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preset:
+    """One way to run a model.
+
+    Attributes:
+        arguments: keyword arguments of the model's call.
+        note: what to know about it, above all where the published script used other weights or settings.
+        repo: weights or API id when they differ from the variant's.
+        prompt_suffix: text appended to every prompt; the record keeps the prompt that was sent.
+    """
+
+    arguments: Mapping[str, Any]
+    note: str = ""
+    repo: str | None = None
+    prompt_suffix: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildOptions:
+    """Choices of one run that decide what images look like; all of them are recorded and compared on resume.
+
+    Attributes:
+        variant: which of the model's checkpoints; None is the spec's first.
+        repo: other weights in their place, a repo id or a folder.
+        revision: commit, tag or branch of `repo`; None is the newest, and the commit found is recorded.
+        preset: None is the model's default.
+        overrides: call arguments that replace the preset's.
+    """
+
+    preset: PresetName | None = None
+    variant: str | None = None
+    repo: str | None = None
+    revision: str | None = None
+    base_seed: int = 0
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """Choices that change where and how fast a model runs, but not its images.
+
+    Attributes:
+        batch_size: None is the spec's own.
+        placement: where the weights lie; "auto" measures what fits.
+        concurrency: requests in flight to a hosted API.
+        base_url: another server that speaks the hosted API.
+        external_env: folder of the Python environment in which an external model's worker runs.
+    """
+
+    batch_size: int | None = None
+    placement: Literal["auto", "resident", "model_offload", "sequential_offload"] = "auto"
+    concurrency: int = 8
+    base_url: str | None = None
+    external_env: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec(ABC):
+    """A text-to-image model, described; importing one loads nothing heavy.
+
+    Attributes:
+        slug: name in file names, records and on the command line.
+        variants: checkpoints by name, the first is the default: name -> repo id or API id.
+        packages: importable packages that the model needs.
+        memory_gib: rough GPU memory with all weights resident; 0 where no GPU is used.
+        licence: licence of the weights, and "gated" where it must be accepted first.
+        batch_size: prompts a call, 1 where the model cannot batch or would not be reproducible.
+    """
+
+    family: ClassVar[str]
+    slug: str
+    name: str
+    tier: Tier
+    variants: Mapping[str, str]
+    presets: Mapping[PresetName, Preset]
+    default_preset: PresetName = "recommended"
+    packages: tuple[str, ...] = ()
+    memory_gib: float = 0
+    licence: str = ""
+    gated: bool = False
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.variants or "recommended" not in self.presets:
+            raise GenerationError(f"{self.slug}: a model needs at least one variant and a recommended preset")
+
+    def preset_name(self, options: BuildOptions) -> PresetName:
+        """Name of the preset that `options` chose. Raises GenerationError when the model has no such preset."""
+        name = options.preset or self.default_preset
+        if name not in self.presets:
+            raise GenerationError(f"{self.slug}: no preset '{name}'; choose from {', '.join(self.presets)}")
+        return name
+
+    def preset(self, options: BuildOptions) -> Preset:
+        """The preset that `options` chose. Raises GenerationError when the model has no such preset."""
+        return self.presets[self.preset_name(options)]
+
+    def repo(self, options: BuildOptions) -> str:
+        """Repo id, API id or folder of the weights. Raises GenerationError on an unknown variant."""
+        variant = self.variant(options)
+        return options.repo or self.preset(options).repo or self.variants[variant]
+
+    def variant(self, options: BuildOptions) -> str:
+        """Name of the chosen checkpoint. Raises GenerationError when the model has no such variant."""
+        variant = options.variant or next(iter(self.variants))
+        if variant not in self.variants:
+            raise GenerationError(f"{self.slug}: no variant '{variant}'; choose from {', '.join(self.variants)}")
+        return variant
+
+    def arguments(self, options: BuildOptions) -> dict[str, Any]:
+        """Keyword arguments of the model's call under `options`."""
+        return {**self.preset(options).arguments, **options.overrides}
+
+    def settings(self, options: BuildOptions) -> dict[str, Any]:
+        """What was asked for: recorded with each image and compared before an existing one is skipped."""
+        return {
+            "family": self.family,
+            "repo": self.repo(options),
+            "requested_revision": options.revision,
+            "variant": self.variant(options),
+            "preset": self.preset_name(options),
+            "prompt_suffix": self.preset(options).prompt_suffix,
+            "base_seed": options.base_seed,
+            "arguments": self.arguments(options),
+        }
+
+    @abstractmethod
+    def build(self, options: BuildOptions, run: RunOptions, device: str) -> ImageModel:
+        """Load the model onto `device` ("cuda:0", "cpu").
+
+        Raises:
+            GenerationError: a package, key, licence or file is missing; the message says which.
+        """
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """Hash of requested settings (16 hex digits); two runs may share a folder's images only when they agree."""
+    text = json.dumps(settings, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()

@@ -1,0 +1,132 @@
+"""Reading prompts for generation: Step 1's prompts.parquet, JSONL, or a plain text file with one prompt a line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from dyneval import records, storage
+from dyneval.generation.model import GenerationError
+from dyneval.records import TIERS, Tier
+
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "prompt_id": pl.String,
+    "prompt": pl.String,
+    "tier": pl.Int64,
+    "categories": pl.List(pl.String),
+}
+_SAFE_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_TIER_FILE = re.compile(r"tier-([123])\b")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompts:
+    """Usable prompts (columns of `SCHEMA`, sorted by prompt_id); of other rows the "key" and the "reason"."""
+
+    frame: pl.DataFrame
+    rejects: list[dict[str, str]]
+
+
+def read_prompts(path: Path, default_tier: Tier | None = None) -> Prompts:
+    """Read `path` (.parquet, .jsonl or .txt) and sort by prompt_id, so that a limit takes the same prompts always.
+
+    Args:
+        path: a Parquet or JSONL file needs `prompt`; `prompt_id`, `tier` and `categories` are used where present.
+        default_tier: tier of prompts that name none. A text file called tier-2-prompts.txt names its own.
+
+    Raises:
+        GenerationError: the file is missing, cannot be read, or holds no usable prompt.
+    """
+    if not path.is_file():
+        raise GenerationError(f"{path}: no such file; Step 1 writes prompts.parquet (pipeline/1_filter_prompts.sh)")
+    readers = {".parquet": _read_parquet, ".jsonl": _read_jsonl, ".txt": _read_text}
+    if path.suffix not in readers:
+        raise GenerationError(f"{path}: prompts are read from .parquet, .jsonl or .txt files")
+    named = _TIER_FILE.search(path.name)
+    tier = int(named[1]) if named and path.suffix == ".txt" else default_tier
+    frame = _complete(readers[path.suffix](path), tier)
+    checked = frame.with_columns(_reason().alias("reason"))
+    bad = checked.filter(pl.col("reason").is_not_null())
+    good = checked.filter(pl.col("reason").is_null()).select(list(SCHEMA)).sort("prompt_id")
+    rejects = [_reject(row, path) for row in bad.iter_rows(named=True)]
+    if good.is_empty():
+        raise GenerationError(f"{path}: holds no usable prompt" + (f" ({rejects[0]['reason']})" if rejects else ""))
+    return Prompts(frame=good, rejects=rejects)
+
+
+def _reject(row: dict[str, Any], path: Path) -> dict[str, str]:
+    return {"key": str(row["prompt_id"]), "reason": f"{path.name}, row {row['row']}: {row['reason']}"}
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    try:
+        columns = [name for name in pl.read_parquet_schema(path) if name in SCHEMA]
+        return pl.read_parquet(path, columns=columns)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise GenerationError(f"{path}: cannot be read as Parquet ({error})") from error
+
+
+def _read_jsonl(path: Path) -> pl.DataFrame:
+    """Take text columns only as text and tiers only as whole numbers; anything else becomes null and is rejected."""
+    rows = [
+        {
+            "prompt_id": _text(row.get("prompt_id")),
+            "prompt": _text(row.get("prompt")),
+            "tier": row["tier"] if type(row.get("tier")) is int and row["tier"] in TIERS else _untiered(row),
+            "categories": [c for c in row.get("categories") or [] if isinstance(c, str)],
+        }
+        for row in storage.read_jsonl(path)
+    ]
+    return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _untiered(row: dict[str, Any]) -> int | None:
+    return None if row.get("tier") is None else 0  # 0 is no tier: rejected, never replaced by the default
+
+
+def _read_text(path: Path) -> pl.DataFrame:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise GenerationError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+    return pl.DataFrame({"prompt": [line.strip() for line in lines if line.strip()]}, schema={"prompt": pl.String})
+
+
+def _complete(frame: pl.DataFrame, tier: int | None) -> pl.DataFrame:
+    """Bring `frame` to the columns of SCHEMA and number its rows."""
+    if "prompt" not in frame.columns:
+        raise GenerationError(f"the prompt file has no column 'prompt' (it has: {', '.join(frame.columns) or 'none'})")
+    missing = [pl.lit(None, dtype=kind).alias(name) for name, kind in SCHEMA.items() if name not in frame.columns]
+    try:
+        frame = frame.with_columns(missing).select(list(SCHEMA)).cast(SCHEMA)  # type: ignore[arg-type]
+    except pl.exceptions.PolarsError as error:
+        raise GenerationError(f"the prompt file has a column of another type than expected: {error}") from error
+    own_id = pl.col("prompt").map_elements(records.prompt_id, return_dtype=pl.String)
+    return frame.with_columns(
+        pl.coalesce("prompt_id", own_id).alias("prompt_id"),
+        pl.col("tier").fill_null(tier),
+        pl.col("categories").fill_null([]),
+    ).with_row_index("row", offset=1)
+
+
+def _reason() -> pl.Expr:
+    """Why a row cannot be used, or null."""
+    return (
+        pl.when(pl.col("prompt").is_null() | (pl.col("prompt").str.strip_chars() == ""))
+        .then(pl.lit("the prompt is empty or not text"))
+        .when(~pl.col("prompt_id").str.contains(_SAFE_ID).fill_null(False))
+        .then(pl.lit("prompt_id cannot be part of a file name (letters, digits, '.', '_' and '-' only)"))
+        .when(~pl.col("tier").is_in(TIERS).fill_null(False))
+        .then(pl.lit("the prompt has no tier (1, 2 or 3); Step 1 assigns it, and a file tier-2-prompts.txt names it"))
+        .when(~pl.col("prompt_id").is_first_distinct())
+        .then(pl.lit("prompt_id occurs twice"))
+        .otherwise(pl.lit(None, dtype=pl.String))
+    )

@@ -1,0 +1,232 @@
+"""Step 2: read prompts, share them out among models, draw what is not there yet, and say what is missing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from tqdm import tqdm
+
+from dyneval import records, storage
+from dyneval.generation import allocation, workers
+from dyneval.generation.allocation import Allocation
+from dyneval.generation.catalogue import Entry
+from dyneval.generation.devices import choose_devices
+from dyneval.generation.gendb import GenDB, Shard
+from dyneval.generation.model import (
+    BuildOptions,
+    GenerationError,
+    ModelBroken,
+    NotMade,
+    Request,
+    RunOptions,
+    fingerprint,
+)
+from dyneval.generation.prompts import read_prompts
+from dyneval.generation.saving import ImageFormat
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """One run of Step 2.
+
+    Attributes:
+        limit: images a model, the first by prompt_id; None is all.
+        any_tier: let prompts go to models of other tiers.
+        replace: make images anew that were made with other settings.
+        retry_refused: ask again for what a model refused for good.
+        devices: such as ("cuda:0", "cuda:1"); empty is every visible GPU, or the CPU.
+    """
+
+    prompts: Path
+    output: Path
+    limit: int | None = None
+    any_tier: bool = False
+    allocation: Allocation = "share"
+    shard: Shard | None = None
+    replace: bool = False
+    retry_refused: bool = False
+    image_format: ImageFormat = "png"
+    devices: tuple[str, ...] = ()
+    build: BuildOptions = field(default_factory=BuildOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelSummary:
+    """What became of the images planned for one model; `missing` is planned less existing, made and refused."""
+
+    slug: str
+    planned: int = 0
+    existing: int = 0
+    made: int = 0
+    refused: int = 0
+    missing: int = 0
+    seconds: float = 0
+    error: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class Summary:
+    """Counts of a run; `rejected_prompts` are rows of the prompt file that cannot be used."""
+
+    models: list[ModelSummary] = field(default_factory=list)
+    rejected_prompts: int = 0
+
+    def total(self, name: str) -> int:
+        """Sum of one count over the models."""
+        return sum(getattr(model, name) for model in self.models)
+
+    @property
+    def exit_status(self) -> int:
+        """0: every image is there; 1: some are missing and a rerun may help; 3: only refused ones are missing."""
+        if self.total("missing") or self.rejected_prompts:
+            return 1
+        return 3 if self.total("refused") else 0
+
+
+def generate(chosen: Sequence[Entry], roster: Sequence[Entry], config: Config) -> Summary:
+    """Draw with each of the `chosen` models what is its share among the `roster`.
+
+    A model that cannot run is reported and counted as missing; the others still draw.
+
+    Raises:
+        GenerationError: the prompts cannot be used, or none of them is for the chosen models.
+    """
+    tiers = {entry.tier for entry in chosen}
+    prompts = read_prompts(config.prompts, default_tier=next(iter(tiers)) if len(tiers) == 1 else None)
+    plans = {entry.slug: frame for entry, frame in _plan(prompts.frame, chosen, roster, config)}
+    if all(frame.is_empty() for frame in plans.values()) and config.shard is None:
+        raise GenerationError(_nothing(prompts.frame, chosen, config))
+    summary = Summary(rejected_prompts=len(prompts.rejects))
+    with GenDB(config.output, config.shard) as db:
+        for reject in prompts.rejects:
+            db.pairs.reject(**reject)
+        for entry in chosen:
+            requests = _requests(plans.pop(entry.slug), entry.slug, config.build.base_seed)
+            summary.models.append(_run_model(db, entry, requests, config))
+    _report(summary, config, db)
+    return summary
+
+
+def _plan(
+    frame: pl.DataFrame, chosen: Sequence[Entry], roster: Sequence[Entry], config: Config
+) -> Iterator[tuple[Entry, pl.DataFrame]]:
+    """For each chosen model the prompts it is to draw, limited, then cut to this shard."""
+    hashes = allocation.prompt_hashes(frame["prompt_id"].to_list())
+    frame = frame.with_columns(pl.Series("hash", hashes, dtype=pl.UInt64))
+    owner = _owner(frame, roster, config.any_tier) if config.allocation == "share" else None
+    for entry in chosen:
+        mask = pl.lit(True) if config.any_tier else pl.col("tier") == entry.tier
+        part = frame if owner is None else frame.filter(owner == entry.slug)
+        part = part.filter(mask).head(len(frame) if config.limit is None else config.limit)
+        if config.shard:
+            part = part.filter(allocation.shard_mask(part["hash"].to_numpy(), config.shard.index, config.shard.count))
+        yield entry, part
+
+
+def _owner(frame: pl.DataFrame, roster: Sequence[Entry], any_tier: bool) -> pl.Series:
+    """Slug of the model that draws each prompt; empty where no model has the prompt's tier."""
+    owner = pl.Series("owner", [""] * len(frame), dtype=pl.String)
+    for tier in (None,) if any_tier else records.TIERS:
+        slugs = sorted(entry.slug for entry in roster if tier is None or entry.tier == tier)
+        if slugs:
+            named = pl.Series(slugs)[allocation.owners(frame["hash"].to_numpy(), slugs)]
+            here = pl.Series([True] * len(frame)) if tier is None else frame["tier"] == tier
+            owner = named.zip_with(here, owner)
+    return owner
+
+
+def _requests(frame: pl.DataFrame, slug: str, base_seed: int) -> list[Request]:
+    return [
+        Request(
+            pair_id=records.pair_id(row["prompt_id"], slug),
+            prompt_id=row["prompt_id"],
+            prompt=row["prompt"],
+            seed=allocation.image_seed(row["prompt_id"], slug, base_seed),
+            tier=row["tier"],
+            categories=tuple(dict.fromkeys(category for category in row["categories"] if category)),
+        )
+        for row in frame.iter_rows(named=True)
+    ]
+
+
+def _nothing(frame: pl.DataFrame, chosen: Sequence[Entry], config: Config) -> str:
+    counts = ", ".join(f"{count} of tier {tier}" for tier, count in sorted(frame["tier"].value_counts().iter_rows()))
+    models = ", ".join(f"{entry.slug} (tier {entry.tier})" for entry in chosen)
+    return (
+        f"{config.prompts}: no prompt is for {models}; the file has {counts}. A prompt goes to one model of its tier: "
+        "--allocation all sends it to every one, --any-tier also to models of other tiers."
+    )
+
+
+def _run_model(db: GenDB, entry: Entry, requests: list[Request], config: Config) -> ModelSummary:
+    summary = ModelSummary(slug=entry.slug, planned=len(requests))
+    try:
+        _draw_missing(db, entry, requests, config, summary)
+    except (GenerationError, ModelBroken) as error:
+        log.error("%s: %s", entry.slug, error)
+        summary.error = str(error)
+    summary.missing = summary.planned - summary.existing - summary.made - summary.refused
+    return summary
+
+
+def _draw_missing(db: GenDB, entry: Entry, requests: list[Request], config: Config, summary: ModelSummary) -> None:
+    settings = entry.load().settings(config.build)
+    existing = db.sort(
+        requests,
+        settings,
+        replace=config.replace,
+        retry_refused=config.retry_refused,
+        verify=lambda same: tqdm(same, f"{entry.slug}: checking", unit="img", disable=None, leave=False),
+    )
+    summary.existing, summary.refused = existing.done, len(existing.refused)
+    if not existing.pending:
+        return
+    mark = fingerprint(settings)
+    job = workers.Job(
+        entry=entry,
+        root=config.output,
+        build=config.build,
+        run=config.run,
+        settings=settings,
+        image_format=config.image_format,
+        revision=db.settings.get(mark, {}).get("revision"),
+    )
+    results = workers.draw(job, existing.pending, choose_devices(entry.family, config.devices))
+    with tqdm(results, entry.slug, total=len(existing.pending), unit="img", disable=None) as progress:
+        _record(db, progress, mark, summary)
+        summary.seconds = round(progress.format_dict["elapsed"], 3)
+
+
+def _record(db: GenDB, results: Iterable[Any], mark: str, summary: ModelSummary) -> None:
+    for result in results:
+        if isinstance(result, NotMade):
+            db.refuse(result, mark)
+            summary.refused += result.permanent
+        else:
+            db.add(result)
+            summary.made += 1
+
+
+def _report(summary: Summary, config: Config, db: GenDB) -> None:
+    for model in summary.models:
+        log.info(
+            "%-22s planned %d, there %d, made %d, refused %d, missing %d (%.1f s)",
+            *(model.slug, model.planned, model.existing, model.made, model.refused, model.missing, model.seconds),
+        )
+    if summary.exit_status:
+        log.warning(
+            "%d images are missing, %d refused, %d prompts unusable; reasons in %s",
+            *(summary.total("missing"), summary.total("refused"), summary.rejected_prompts, db.pairs.rejects_path),
+        )
+    path = db.pairs.path.with_name(db.pairs.path.name.replace("metadata", "summary", 1)).with_suffix(".json")
+    totals = {name: summary.total(name) for name in ("planned", "existing", "made", "refused", "missing")}
+    models = [asdict(model) for model in summary.models]
+    storage.write_json(path, {**totals, "rejected_prompts": summary.rejected_prompts, "models": models})

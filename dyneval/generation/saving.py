@@ -1,0 +1,98 @@
+"""One image onto the disk, and the check that it is still what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from dyneval import images, storage
+from dyneval.generation.model import Made, NotMade, fingerprint
+from dyneval.records import PairRecord
+
+ImageFormat = Literal["png", "webp"]
+# Level 1 encodes 1024x1024 in 0.09 s, level 6 in 0.51 s for a file that is 16 % smaller.
+_ENCODE: dict[ImageFormat, dict[str, Any]] = {
+    "png": {"format": "PNG", "compress_level": 1},
+    "webp": {"format": "WEBP", "lossless": True, "method": 0},
+}
+_BLACK = 8
+"""An image without any channel value of at least this is what a failed or censored model returns, not a picture."""
+
+
+class Entry(NamedTuple):
+    """What the index keeps of a record."""
+
+    file_name: str
+    sha256: str
+    fingerprint: str
+    sidecars: tuple[str, ...]
+
+
+def fault(root: Path, entry: Entry) -> str | None:
+    """Why a recorded image is not as it was written (missing, truncated, changed, sidecar gone), or None."""
+    try:
+        path = images.resolve_below(root, entry.file_name)
+        images.load_image(path)
+    except images.ImageError as error:
+        return str(error)
+    if images.sha256(path) != entry.sha256:
+        return f"{path}: the file is not the one recorded (SHA-256 differs)"
+    gone = [suffix for suffix in entry.sidecars if not path.with_suffix(suffix).is_file()]
+    return f"{path}: its sidecar {gone[0]} is missing" if gone else None
+
+
+def save(
+    root: Path, slug: str, made: Made, settings: Mapping[str, Any], facts: Mapping[str, Any], form: ImageFormat
+) -> PairRecord | NotMade:
+    """Write an image and its sidecars below `root`; flagged and black images become rejects.
+
+    Returns:
+        The record to append, or why the image is not one.
+    """
+    image = made.image.convert("RGB")
+    if made.safety:
+        return NotMade(request=made.request, reason="flagged by the model's safety checker", permanent=made.seeded)
+    if max(max(band) for band in image.getextrema()) < _BLACK:  # type: ignore[arg-type]
+        return NotMade(request=made.request, reason="the image is black", permanent=made.seeded)
+    buffer = io.BytesIO()
+    image.save(buffer, **_ENCODE[form])
+    request = made.request
+    path = root / slug / f"{request.pair_id}.{form}"
+    for suffix, content in made.sidecars.items():
+        _write(path.with_suffix(suffix), content)
+    _write(path, buffer.getvalue())
+    return PairRecord(
+        file_name=f"{slug}/{path.name}",
+        pair_id=request.pair_id,
+        prompt_id=request.prompt_id,
+        prompt=request.prompt,
+        tier=request.tier,
+        categories=list(request.categories),
+        generation_model=slug,
+        seed=request.seed if made.seeded else None,
+        width=image.width,
+        height=image.height,
+        settings=_settings(made, settings, facts),
+        sha256=hashlib.sha256(buffer.getbuffer()).hexdigest(),
+    )
+
+
+def _settings(made: Made, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **settings,
+        **facts,
+        "fingerprint": fingerprint(settings),
+        "prompt_sent": made.prompt_sent,
+        "seconds": round(made.seconds, 4),
+        "safety": made.safety,
+        "sidecars": list(made.sidecars),
+        **({"details": dict(made.details)} if made.details else {}),
+    }
+
+
+def _write(path: Path, content: bytes) -> None:
+    with storage.atomic_write(path, "wb") as file:
+        file.write(content)

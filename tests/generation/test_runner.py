@@ -1,0 +1,239 @@
+"""The runner never loses an image, never mixes settings, and says what is missing."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from dyneval import images
+from dyneval.generation.gendb import Shard
+from dyneval.generation.model import BuildOptions, GenerationError, RunOptions
+from dyneval.records import PairRecord
+from dyneval.storage import DataFileError
+
+
+def test_a_run_writes_images_records_and_sidecars(studio):
+    studio.write_prompts(["a cat", "a dog"], categories=["Animals"])
+    summary = studio.run()
+    assert (summary.total("made"), summary.exit_status) == (2, 0)
+    for row in studio.records():
+        record = PairRecord.from_dict(row)
+        path = studio.output / record.file_name
+        assert images.sha256(path) == record.sha256
+        assert images.load_image(path).size == (record.width, record.height) == (32, 32)
+        assert path.with_suffix(".truth.json").read_text() == record.prompt
+        assert record.categories == ["Animals"]
+        assert record.settings["prompt_sent"] == record.prompt
+        assert record.settings["revision"] == "r1"
+
+
+def test_a_second_run_makes_nothing_and_leaves_the_records_as_they_are(studio):
+    studio.write_prompts(["a cat", "a dog"])
+    studio.run()
+    before = (studio.output / "metadata.jsonl").read_bytes()
+    summary = studio.run()
+    assert (summary.total("existing"), summary.total("made"), summary.exit_status) == (2, 0, 0)
+    assert (studio.output / "metadata.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["truncate", "delete", "swap", "sidecar"])
+def test_an_image_that_is_not_as_recorded_is_made_anew(studio, damage):
+    studio.write_prompts(["a cat", "a dog"])
+    studio.run()
+    path = studio.output / studio.records()[0]["file_name"]
+    whole = path.read_bytes()
+    if damage == "truncate":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif damage == "delete":
+        path.unlink()
+    elif damage == "swap":
+        Image.new("RGB", (32, 32), "white").save(path)
+    else:
+        path.with_suffix(".truth.json").unlink()
+    summary = studio.run()
+    assert (summary.total("existing"), summary.total("made")) == (1, 1)
+    assert path.read_bytes() == whole
+    assert len({row["pair_id"] for row in studio.records()}) == len(studio.records()) == 2
+
+
+def test_a_record_without_its_newline_is_made_again(studio):
+    studio.write_prompts(["a cat", "a dog"])
+    studio.run()
+    path = studio.output / "metadata.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert studio.run().total("made") == 1
+    assert len(studio.records()) == 2
+
+
+def test_other_settings_do_not_mix(studio):
+    studio.write_prompts(["a cat", "a dog"])
+    studio.run()
+    summary = studio.run(build=BuildOptions(preset="paper"))
+    assert (summary.total("made"), summary.total("missing"), summary.exit_status) == (0, 2, 1)
+    assert "arguments.size 32 -> 64" in summary.models[0].error
+    summary = studio.run(build=BuildOptions(preset="paper"), replace=True)
+    assert (summary.total("made"), summary.exit_status) == (2, 0)
+    assert [row["width"] for row in studio.records()] == [64, 64]
+
+
+def test_other_weights_do_not_mix(studio):
+    studio.write_prompts(["a cat"])
+    studio.run()
+    studio.write_prompts(["a cat", "a dog"])
+    summary = studio.run(studio.entry(revision="r2"))
+    assert summary.total("missing") == 1
+    assert "revision r1" in summary.models[0].error
+
+
+def test_one_bad_prompt_costs_one_image(studio):
+    studio.write_prompts(["a cat", "boom", "a dog", "a black square", "flagged", "refuse", "a fox"])
+    summary = studio.run()
+    assert (summary.total("made"), summary.total("missing"), summary.total("refused")) == (3, 1, 3)
+    assert summary.exit_status == 1
+    assert studio.rejects() == {
+        "P0001-stand-in": "RuntimeError: boom",
+        "P0003-stand-in": "the image is black",
+        "P0004-stand-in": "flagged by the model's safety checker",
+        "P0005-stand-in": "refused by policy",
+    }
+    assert not (studio.output / "stand-in" / "P0003-stand-in.png").exists()
+
+
+def test_what_was_refused_for_good_is_not_asked_again(studio):
+    studio.write_prompts(["a cat", "refuse", "boom"])
+    studio.run()
+    studio.calls.unlink()
+    summary = studio.run()
+    assert (summary.total("refused"), summary.total("missing")) == (1, 1)
+    assert studio.calls.read_text().split()[2:] == ["P0002"]
+    studio.calls.unlink()
+    studio.run(retry_refused=True)
+    assert "P0001" in studio.calls.read_text()
+
+
+def test_only_refusals_missing_has_an_exit_status_of_its_own(studio):
+    studio.write_prompts(["a cat", "refuse"])
+    assert studio.run().exit_status == 3
+
+
+def test_the_batch_is_halved_when_memory_runs_out_and_stays_so(studio):
+    studio.write_prompts([f"cat {n}" for n in range(20)])
+    summary = studio.run(studio.entry(fits=3), run=RunOptions(batch_size=8))
+    assert (summary.total("made"), summary.exit_status) == (20, 0)
+    assert studio.batches()[:2] == [8, 4]
+    assert set(studio.batches()[2:]) == {2}
+
+
+def test_a_model_too_large_for_one_image_says_so(studio):
+    studio.write_prompts(["a cat"])
+    studio.run(studio.entry(fits=0))
+    assert "out of memory with one image" in studio.rejects()["P0000-stand-in"]
+
+
+def test_a_dead_device_ends_the_model_and_keeps_what_it_drew(studio):
+    studio.write_prompts(["a cat", "a dog", "dead device", "a fox", "a hen", "a cow"])
+    summary = studio.run()
+    assert summary.models[0].error == "the device is gone"
+    assert (summary.total("made"), summary.total("missing"), len(studio.records())) == (2, 4, 2)
+
+
+def test_failures_without_end_stop_the_model(studio):
+    studio.write_prompts(["boom"] * 40)
+    summary = studio.run()
+    assert "images in a row failed" in summary.models[0].error
+    assert len(studio.rejects()) < 20
+
+
+def test_one_model_that_cannot_run_does_not_stop_the_others(studio):
+    studio.write_prompts([f"cat {n}" for n in range(30)])
+    good, bad = studio.entry("good"), studio.entry("bad")
+    bad.script.write_text("MODEL = 1")
+    summary = studio.run(good, bad)
+    assert summary.models[0].missing == 0
+    assert "defines MODEL" in summary.models[1].error
+    assert summary.exit_status == 1
+
+
+def test_bad_prompts_are_rejects_and_the_run_is_not_complete(studio):
+    rows = [
+        {"prompt_id": "P1", "prompt": "a cat", "tier": 1, "categories": []},
+        {"prompt_id": "P2", "prompt": "  ", "tier": 1, "categories": []},
+        {"prompt_id": "../../etc/passwd", "prompt": "a path", "tier": 1, "categories": []},
+        {"prompt_id": "P1", "prompt": "a dog", "tier": 1, "categories": []},
+        {"prompt_id": "P5", "prompt": "no tier", "tier": 7, "categories": []},
+        {"prompt_id": "P6", "prompt": 3, "tier": 1},
+    ]
+    studio.prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = studio.run()
+    assert (summary.total("made"), summary.rejected_prompts, summary.exit_status) == (1, 5, 1)
+    assert set(studio.rejects()) == {"P1", "P2", "P5", "P6", "../../etc/passwd"}
+    assert {path.name for path in studio.output.iterdir() if path.is_dir()} == {"stand-in"}
+
+
+def test_nothing_to_do_is_an_error_that_says_what_to_do(studio):
+    studio.write_prompts(["a cat"], tier=3)
+    with pytest.raises(GenerationError, match=r"1 of tier 3.*--any-tier"):
+        studio.run()
+    assert studio.run(any_tier=True).total("made") == 1
+
+
+def test_two_devices_share_the_work(studio):
+    studio.write_prompts([f"slow cat {n}" for n in range(24)] + ["boom"])
+    summary = studio.run(devices=("cpu", "cpu"))
+    assert (summary.total("made"), summary.total("missing")) == (24, 1)
+    assert len({line.split()[0] for line in studio.calls.read_text().splitlines()}) == 2
+    assert len(studio.records()) == 24
+
+
+def test_a_worker_that_dies_loses_only_the_prompt_that_killed_it(studio):
+    studio.write_prompts([f"slow cat {n}" for n in range(12)] + ["die now"])
+    summary = studio.run(studio.entry(batch_size=2), devices=("cpu", "cpu", "cpu"))
+    assert (summary.total("made"), summary.total("missing")) == (12, 1)
+    assert "for the second time" in studio.rejects()["P0012-stand-in"]
+
+
+def test_without_any_worker_left_the_run_ends(studio):
+    studio.write_prompts(["dead device", "dead device 2", "a cat", "a dog"])
+    summary = studio.run(studio.entry(batch_size=1), devices=("cpu", "cpu"))
+    assert summary.exit_status == 1
+    assert "no worker is left" in summary.models[0].error
+    assert summary.total("made") == len(studio.records())
+
+
+def test_shards_divide_the_work_and_end_in_one_file(studio):
+    studio.write_prompts([f"cat {n}" for n in range(30)])
+    made = [studio.run(shard=Shard(part, 3)).total("made") for part in range(3)]
+    assert sum(made) == len(studio.records()) == 30
+    assert min(made) > 2
+    assert studio.run().total("existing") == 30
+    assert not list((studio.output / ".shards").glob("metadata-*.jsonl"))
+
+
+def test_the_file_of_a_killed_shard_is_merged_by_the_next_run(studio):
+    studio.write_prompts([f"cat {n}" for n in range(8)])
+    studio.run()
+    whole = studio.output / "metadata.jsonl"
+    shards = studio.output / ".shards"
+    shards.mkdir(exist_ok=True)
+    lines = whole.read_text().splitlines(keepends=True)
+    (shards / "metadata-0-of-2.jsonl").write_text("".join(lines[:3]) + '{"torn')
+    whole.write_text("".join(lines[3:]))
+    summary = studio.run()
+    assert (summary.total("existing"), summary.total("made")) == (8, 0)
+    assert sorted(row["pair_id"] for row in studio.records()) == [f"P{n:04d}-stand-in" for n in range(8)]
+
+
+def test_a_folder_has_one_writer(studio):
+    from dyneval.generation.gendb import GenDB
+
+    studio.write_prompts(["a cat"])
+    with GenDB(studio.output), pytest.raises(DataFileError, match="another process"):
+        studio.run()
+
+
+def test_limit_takes_the_same_prompts_whatever_the_order_of_the_file(studio):
+    studio.write_prompts([f"cat {n}" for n in range(20)])
+    lines = studio.prompts.read_text().splitlines(keepends=True)
+    studio.prompts.write_text("".join(reversed(lines)))
+    studio.run(limit=3)
+    assert sorted(row["prompt_id"] for row in studio.records()) == ["P0000", "P0001", "P0002"]
