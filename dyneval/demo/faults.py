@@ -81,10 +81,12 @@ def text_severity(asked: str, drawn: str | None) -> float:
 def misdraw(asked: Scene, rates: Mapping[str, float], rng: Random) -> tuple[Scene, list[Fault]]:
     """The scene that a model draws instead of `asked`, and its alignment faults.
 
-    `rates` gives the probability of every alignment fault, for each group, relation or label it can hit.
+    `rates` gives the probability of every alignment fault, for each group, relation or label it can hit. Where nothing
+    that was asked is left, the model draws something else.
     """
     faults: list[Fault] = []
     groups = [g for group in asked.groups if (g := _misdraw_group(group, rates, rng, faults))]
+    groups = groups or [_other_kind(asked, rng)]
     kinds = {group.kind for group in groups}
     relations = []
     for relation in asked.relations:
@@ -111,6 +113,11 @@ def _misdraw_group(group: Group, rates: Mapping[str, float], rng: Random, faults
         drawn = replace(drawn, label=label)
         _add(faults, "wrong_text", text_severity(group.label, label), group)
     return drawn
+
+
+def _other_kind(asked: Scene, rng: Random) -> Group:
+    kinds = [kind for kind in sorted(words.KINDS) if asked.group(kind) is None]
+    return replace(rng.choice(asked.groups), kind=rng.choice(kinds), label=None)
 
 
 def _misdraw_relation(relation: Relation, rates: Mapping[str, float], rng: Random, faults: list[Fault]) -> Relation:

@@ -1,0 +1,137 @@
+"""Where the objects of a scene stand in the image, so that every relation of the scene holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from random import Random
+
+from dyneval.demo.faults import Fault
+from dyneval.demo.scenes import Group, Relation, Scene
+
+_MARGIN = 0.03
+_LARGEST = 0.6
+_SCALES = {"small": 0.62, "medium": 0.84, "large": 1.06}
+"""Side of an object as a share of the room it has."""
+
+Cell = tuple[int, int]
+"""Column and row, counted from the top left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Centre and side of one object, as fractions of the image side."""
+
+    x: float
+    y: float
+    side: float
+
+
+def lay_out(scene: Scene, faults: Sequence[Fault], rng: Random) -> dict[str, list[Place]]:
+    """Places of the objects of every group, by kind; groups that are cut off stick out over an edge."""
+    if not scene.groups:
+        return {}
+    columns, rows, cells = _cells(scene, rng)
+    places = {
+        group.kind: _in_cell(group, cell, columns, rows, rng) for group, cell in zip(scene.groups, cells, strict=True)
+    }
+    for fault in faults:
+        if fault.kind == "cut_off" and fault.target in places:
+            places[fault.target] = _push_out(fault.target, places, fault.severity, rng)
+    return places
+
+
+# ---------------------------------------------------------------------------
+# A grid cell for every group
+
+
+def _cells(scene: Scene, rng: Random) -> tuple[int, int, list[Cell]]:
+    """The smallest grid on which the relations hold, and a random way to put the groups on it."""
+    number = len(scene.groups)
+    grids = [(c, r) for c, r in product(range(1, number + 1), repeat=2) if c * r >= number]
+    for columns, rows in sorted(grids, key=lambda grid: (max(grid), grid[0] * grid[1], -grid[0])):
+        free = list(product(range(columns), range(rows)))
+        rng.shuffle(free)
+        if cells := _assign(scene, [], free):
+            return columns, rows, cells
+    raise AssertionError("a scene without contradictory relations fits on the largest grid")
+
+
+def _assign(scene: Scene, cells: list[Cell], free: list[Cell]) -> list[Cell] | None:
+    if len(cells) == len(scene.groups):
+        return cells
+    for cell in free:
+        longer = [*cells, cell]
+        if _holds(scene, longer):
+            found = _assign(scene, longer, [other for other in free if other != cell])
+            if found:
+                return found
+    return None
+
+
+def _holds(scene: Scene, cells: list[Cell]) -> bool:
+    at = {group.kind: cell for group, cell in zip(scene.groups, cells, strict=False)}
+    return all(_in_order(r, at[r.subject], at[r.object]) for r in scene.relations if {r.subject, r.object} <= set(at))
+
+
+def _in_order(relation: Relation, subject: Cell, other: Cell) -> bool:
+    axis = 0 if relation.name in ("left of", "right of") else 1
+    first, second = (subject, other) if relation.name in ("left of", "above") else (other, subject)
+    return first[axis] < second[axis]
+
+
+# ---------------------------------------------------------------------------
+# Objects in their cell
+
+
+def _in_cell(group: Group, cell: Cell, columns: int, rows: int, rng: Random) -> list[Place]:
+    """Set the objects of a group in rows that fill its cell as well as they can."""
+    width, height = (1 - 2 * _MARGIN) / columns, (1 - 2 * _MARGIN) / rows
+    across, room = _best_rows(group.count, width, height)
+    side = min(room * _SCALES[group.size], _LARGEST)
+    step = min(room, side * 1.12)
+    lines = math.ceil(group.count / across)
+    slack_x, slack_y = (max(0.0, width - across * step) / 2, max(0.0, height - lines * step) / 2)
+    left = _MARGIN + (cell[0] + 0.5) * width + rng.uniform(-0.6, 0.6) * slack_x
+    # In a single row things stand on the ground rather than float halfway up.
+    top = (
+        _MARGIN + (cell[1] + 0.5) * height + (rng.uniform(0.2, 0.7) if rows == 1 else rng.uniform(-0.5, 0.5)) * slack_y
+    )
+    places = []
+    for i in range(group.count):
+        row, column = divmod(i, across)
+        in_row = min(across, group.count - row * across)
+        x = left + (column - (in_row - 1) / 2) * step
+        places.append(Place(x, top + (row - (lines - 1) / 2) * step, side))
+    return places
+
+
+def _best_rows(count: int, width: float, height: float) -> tuple[int, float]:
+    """How many of `count` objects to set side by side, and the room that each then has."""
+    fits = [(min(width / across, height / math.ceil(count / across)), -across) for across in range(1, count + 1)]
+    room, across = max(fits)
+    return -across, room
+
+
+def _push_out(kind: str, places: dict[str, list[Place]], severity: float, rng: Random) -> list[Place]:
+    """Move a group over the edge that is nearest without passing another group; `severity` tells how far."""
+    own = places[kind]
+    edges = [(dx, dy) for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1))]
+    rng.shuffle(edges)
+    dx, dy = min(edges, key=lambda edge: (_passed(kind, places, *edge), _gap(own, *edge)))
+    shift = _gap(own, dx, dy) + own[0].side * (0.15 + 0.5 * severity)
+    return [replace(place, x=place.x + dx * shift, y=place.y + dy * shift) for place in own]
+
+
+def _gap(own: Sequence[Place], dx: int, dy: int) -> float:
+    """Distance from the outermost object of a group to the image edge in direction (dx, dy)."""
+    outermost = max(place.x * dx + place.y * dy + place.side / 2 for place in own)
+    return (1.0 if dx + dy > 0 else 0.0) - outermost
+
+
+def _passed(kind: str, places: dict[str, list[Place]], dx: int, dy: int) -> int:
+    """How many other groups stand further out in direction (dx, dy)."""
+    middle = {k: sum(p.x * dx + p.y * dy for p in found) / len(found) for k, found in places.items()}
+    return sum(value > middle[kind] + 0.1 for other, value in middle.items() if other != kind)

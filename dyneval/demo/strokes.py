@@ -1,0 +1,109 @@
+"""Strokes that fill a shape in a mask; coordinates in a unit square, x to the right, y down."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from dyneval.demo.vocabulary import RGB
+
+SIDE = 168
+"""Width and height of an icon in pixels; it is scaled to its place in the image."""
+_FINE = 3 * SIDE
+
+Point = tuple[float, float]
+Draw = Callable[[ImageDraw.ImageDraw], None]
+Paint = str | RGB
+"""The object's colour as it is ("main"), lighter ("light") or darker ("dark"), or a fixed colour."""
+
+
+class Shape(NamedTuple):
+    """A shape and the paint it is filled with."""
+
+    paint: Paint
+    draw: Draw
+
+
+def mask_of(draw: Draw) -> Image.Image:
+    """The shape that `draw` fills, as an 8-bit mask of `SIDE` pixels with soft edges."""
+    mask = Image.new("L", (_FINE, _FINE))
+    draw(ImageDraw.Draw(mask))
+    return mask.reduce(_FINE // SIDE)
+
+
+def oval(x0: float, y0: float, x1: float, y1: float) -> Draw:
+    """Ellipse in the box (x0, y0)-(x1, y1)."""
+    return lambda pen: pen.ellipse(_px(x0, y0, x1, y1), fill=255)
+
+
+def box(x0: float, y0: float, x1: float, y1: float, radius: float = 0.03) -> Draw:
+    """Rectangle with round corners."""
+    return lambda pen: pen.rounded_rectangle(_px(x0, y0, x1, y1), radius=radius * _FINE, fill=255)
+
+
+def poly(*points: Point) -> Draw:
+    """Polygon with straight edges."""
+    return lambda pen: pen.polygon(_px(*(v for point in points for v in point)), fill=255)
+
+
+def blob(*points: Point) -> Draw:
+    """Smooth closed curve through the points (Catmull-Rom)."""
+    return poly(*_smooth(points))
+
+
+def line(width: float, *points: Point) -> Draw:
+    """Line of the given width through the points, smooth where there are more than two, with round ends."""
+
+    def draw(pen: ImageDraw.ImageDraw) -> None:
+        path = points if len(points) == 2 else _smooth(points, closed=False)
+        for (ax, ay), (bx, by) in pairwise(path):
+            pen.line(_px(ax, ay, bx, by), fill=255, width=round(width * _FINE))
+        for x, y in path:
+            pen.ellipse(_px(x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=255)
+
+    return draw
+
+
+def star(cx: float, cy: float, outer: float, inner: float, tips: int = 5) -> Draw:
+    """Star with its first tip at the top."""
+    turn = math.pi / tips
+    radii = (outer, inner)
+    return poly(
+        *((cx + radii[i % 2] * math.sin(i * turn), cy - radii[i % 2] * math.cos(i * turn)) for i in range(2 * tips))
+    )
+
+
+def band(cx: float, cy: float, radius: float, top: float, bottom: float, sag: float) -> Draw:
+    """The part of a circle between two curves that run at `top` and `bottom` and sag in the middle."""
+
+    def edge(y: float, right: bool) -> list[Point]:
+        half = math.sqrt(radius**2 - (y - cy) ** 2)
+        points = [(cx + t * half, y + sag * (1 - t * t)) for t in np.linspace(-1, 1, 25)]
+        return points if right else points[::-1]
+
+    rim = math.asin((top - cy) / radius), math.asin((bottom - cy) / radius)
+    arc = [(cx + radius * math.cos(a), cy + radius * math.sin(a)) for a in np.linspace(*rim, 12)]
+    back = [(2 * cx - x, y) for x, y in reversed(arc)]
+    return poly(*edge(top, right=True), *arc, *edge(bottom, right=False), *back)
+
+
+def _px(*values: float) -> list[float]:
+    return [value * _FINE for value in values]
+
+
+def _smooth(points: Sequence[Point], closed: bool = True, steps: int = 10) -> list[Point]:
+    n = len(points)
+    ring = [points[i % n] if closed else points[min(max(i, 0), n - 1)] for i in range(-1, n + 2)]
+    curve = []
+    for i in range(n if closed else n - 1):
+        p0, p1, p2, p3 = (np.array(p) for p in ring[i : i + 4])
+        for t in np.linspace(0, 1, steps, endpoint=False):
+            x, y = 0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
+                          + (3 * p1 - p0 - 3 * p2 + p3) * t**3)  # fmt: skip
+            curve.append((float(x), float(y)))
+    return curve if closed else [*curve, points[-1]]
