@@ -112,7 +112,7 @@ def _complete(frame: pl.DataFrame, tier: int | None) -> pl.DataFrame:
     own_id = pl.col("prompt").map_elements(records.prompt_id, return_dtype=pl.String)
     return frame.with_columns(
         pl.coalesce("prompt_id", own_id).alias("prompt_id"),
-        pl.col("tier").fill_null(tier),
+        pl.coalesce("tier", pl.lit(tier, dtype=pl.Int64)).alias("tier"),
         pl.col("categories").fill_null([]),
     ).with_row_index("row", offset=1)
 

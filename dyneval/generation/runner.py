@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -200,9 +201,11 @@ def _draw_missing(db: GenDB, entry: Entry, requests: list[Request], config: Conf
         revision=db.settings.get(mark, {}).get("revision"),
     )
     results = workers.draw(job, existing.pending, choose_devices(entry.family, config.devices))
-    with tqdm(results, entry.slug, total=len(existing.pending), unit="img", disable=None) as progress:
-        _record(db, progress, mark, summary)
-        summary.seconds = round(progress.format_dict["elapsed"], 3)
+    start = time.perf_counter()
+    try:
+        _record(db, tqdm(results, entry.slug, total=len(existing.pending), unit="img", disable=None), mark, summary)
+    finally:
+        summary.seconds = round(time.perf_counter() - start, 3)
 
 
 def _record(db: GenDB, results: Iterable[Any], mark: str, summary: ModelSummary) -> None:

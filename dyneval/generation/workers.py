@@ -8,6 +8,7 @@ read, through the library that counts the devices, and never written.
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,11 +66,15 @@ class Job:
 def draw(job: Job, requests: Sequence[Request], devices: Sequence[str]) -> Iterator[Result]:
     """Yield a result for each request; one device draws in this process, several in one process each.
 
+    There are never more workers than batches.
+
     Raises:
         GenerationError: the model cannot be loaded.
         ModelBroken: no worker is left that can go on.
     """
-    if len(devices) == 1 or len(requests) == 1:
+    batches = math.ceil(len(requests) / (job.run.batch_size or job.entry.load().batch_size))
+    devices = devices[:batches]
+    if len(devices) == 1:
         engine = job.engine(devices[0])
         try:
             yield from engine.run(requests)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dyneval.generation.model import BuildOptions, Made, ModelSpec, Outcome, Preset, Request, RunOptions
+from dyneval.generation.model import BuildOptions, Made, ModelSpec, NotMade, Outcome, Preset, Request, RunOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +38,16 @@ class DemoModel:
 
     def generate(self, batch: Sequence[Request]) -> Iterator[Outcome]:
         """Draw one request after the other."""
-        from dyneval.demo import draw, truth_path
+        from dyneval.demo.models import draw
+        from dyneval.demo.truth import truth_path
 
         for request in batch:
             start = time.perf_counter()
-            image, truth = draw(self.slug, request.prompt, request.seed, size=self.size)
+            try:
+                image, truth = draw(self.slug, request.prompt, request.seed, size=self.size)
+            except ValueError as error:  # the painters read the demo's own prompts only
+                yield NotMade(request=request, reason=str(error), permanent=True)
+                continue
             beside = truth_path(Path(f"{request.pair_id}.png"))
             content = json.dumps(truth.to_dict(), ensure_ascii=False, indent=1).encode("utf-8")
             yield Made(
