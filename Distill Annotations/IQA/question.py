@@ -1,0 +1,11 @@
+"""Ask the teacher for the scene graph and the quality questions of each image: iqa_questions.jsonl.
+
+    python "Distill Annotations/IQA/question.py" --metadata gendb/metadata.jsonl --output annotations --base-url http://localhost:8000/v1
+
+Run again, it goes on where it stopped. What it could not get stands in iqa_questions.rejects.jsonl.
+"""
+
+from dyneval.teacher.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["iqa_questions"], __doc__))

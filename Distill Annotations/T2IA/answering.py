@@ -1,0 +1,11 @@
+"""Ask the teacher to answer and score (1-5) each image on its prompt's questions: t2ia_answers.jsonl.
+
+    python "Distill Annotations/T2IA/answering.py" --metadata gendb/metadata.jsonl --output annotations --base-url http://localhost:8000/v1
+
+Needs t2ia_questions.jsonl in the same folder. Run again, it goes on where it stopped.
+"""
+
+from dyneval.teacher.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["t2ia_answers"], __doc__))

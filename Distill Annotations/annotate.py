@@ -1,0 +1,13 @@
+"""Run all four teacher annotations, image by image, while the server has the image in its caches.
+
+    python "Distill Annotations/annotate.py" --metadata gendb/metadata.jsonl --output annotations --base-url http://localhost:8000/v1
+
+Writes t2ia_questions.jsonl, t2ia_answers.jsonl, iqa_questions.jsonl and iqa_answers.jsonl. Run again, it goes on
+where it stopped; what could not be annotated stands in the *.rejects.jsonl beside them.
+"""
+
+from dyneval.teacher.cli import main
+from dyneval.teacher.prompts import WORKFLOWS
+
+if __name__ == "__main__":
+    raise SystemExit(main(WORKFLOWS, __doc__))

@@ -1,0 +1,94 @@
+"""A teacher for demo images that knows the truth: a chat engine like any other, and recorded as "oracle".
+
+It reads the text of a request as a model would, takes what it "sees" from the truth file beside the image, and writes
+as models do: some replies stand in a code fence, some have a sentence before or behind them, some a trailing comma.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from dyneval.demo import knowledge
+from dyneval.demo.truth import Truth, truth_path
+from dyneval.images import load_image
+from dyneval.llm.base import ChatError, ChatReply, ChatRequest
+from dyneval.storage import DataFileError
+
+_PROMPT = re.compile(r'^Prompt: (".*")$', re.MULTILINE)
+_NUMBERED = re.compile(r"^\d+\. \[(yes|no)\] (.+)$", re.MULTILINE)
+
+
+class OracleEngine:
+    """Answers requests about demo prompts and demo images from their truth; the same request, the same reply."""
+
+    name = "oracle"
+    model = "oracle"
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """Answer one request.
+
+        Raises:
+            ChatError: the prompt or the image is none of the demo's.
+            ImageError: the image is missing or broken.
+        """
+        message = next(message for message in request.messages if message.role == "user")
+        try:
+            value = await asyncio.to_thread(_answer, message.text, message.images)
+        except (DataFileError, LookupError) as error:
+            raise ChatError(f"the oracle knows only what the demo made: {error}") from error
+        return ChatReply(text=_as_a_model_writes(value, message.text), finish_reason="stop")
+
+    async def close(self) -> None:
+        """There is nothing to release."""
+
+
+def _answer(text: str, images: tuple[Path, ...]) -> dict[str, Any]:
+    if not images:
+        return {"questions": _questions(text)}
+    load_image(images[0])
+    truth = Truth.load(truth_path(images[0]))
+    asked = _NUMBERED.findall(text)
+    if asked:
+        yes_no = '"answer":' in text.rsplit("Reply with", 1)[-1]
+        return {"answers": [_scored(truth, question, target, yes_no) for target, question in asked]}
+    return {"scene_graph": knowledge.scene_graph(truth), "questions": _as_rows(knowledge.quality_questions(truth))}
+
+
+def _questions(text: str) -> list[dict[str, str]]:
+    found = _PROMPT.search(text)
+    prompt = json.loads(found[1]) if found else ""
+    ask = knowledge.distortion_questions if "free of distortion" in text else knowledge.alignment_questions
+    try:
+        return _as_rows(ask(prompt))
+    except ValueError as error:
+        raise LookupError(f"{prompt!r} is no demo prompt ({error})") from error
+
+
+def _as_rows(questions: list[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"question": question, "answer": target} for question, target in questions]
+
+
+def _scored(truth: Truth, question: str, target: str, yes_no: bool) -> dict[str, Any]:
+    score, reasoning = knowledge.answer(truth, question)
+    row: dict[str, Any] = {"question": question, "reasoning": reasoning}
+    if yes_no:
+        row["answer"] = target if score >= 3 else {"yes": "no", "no": "yes"}[target]
+    return {**row, "score": score}
+
+
+def _as_a_model_writes(value: dict[str, Any], text: str) -> str:
+    manner = hashlib.blake2b(text.encode("utf-8"), digest_size=1).digest()[0] % 10
+    compact = json.dumps(value, ensure_ascii=False)
+    indented = json.dumps(value, ensure_ascii=False, indent=2)
+    manners = {
+        0: f"```json\n{indented}\n```",
+        1: f"Here is the annotation you asked for:\n\n{compact}",
+        2: f"```\n{compact}\n```\nLet me know if you need anything else.",
+        3: indented.removesuffix("\n}") + ",\n}",
+    }
+    return manners.get(manner, compact)

@@ -1,0 +1,1 @@
+"""From teacher annotations to DynEvalInstruct: curation, split, samples, statistics, overall scores."""

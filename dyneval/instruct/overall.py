@@ -1,0 +1,99 @@
+"""Overall score of every annotated pair: alpha * IQA + beta * T2IA, as JSON or CSV, with the missing ones listed."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dyneval.instruct.annotations import Annotations, MissingAnnotationError, read_pairs
+from dyneval.records import PairRecord, normalised_score
+from dyneval.schemas import SchemaError
+from dyneval.storage import DataFileError, atomic_write, write_json
+
+_FIELDS = ("pair_id", "prompt_id", "generation_model", "tier", "t2ia", "iqa", "overall", "normalised_overall")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OverallConfig:
+    """Where the scores come from, how they are weighed, where they go.
+
+    `alpha` weighs image quality, `beta` alignment; together they are 1, so that the overall score is on 1-5 too.
+    `output` ends in .json or .csv; beside a CSV the missing pairs are listed in `<stem>.missing.csv`.
+    """
+
+    metadata: Path
+    annotations: Path
+    output: Path
+    alpha: float = 0.5
+    beta: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.alpha < 0 or self.beta < 0 or abs(self.alpha + self.beta - 1) > 1e-9:
+            raise ValueError(f"alpha {self.alpha} and beta {self.beta}: expected weights from 0 to 1 that sum to 1")
+        if self.output.suffix not in (".json", ".csv"):
+            raise ValueError(f"{self.output}: expected a name that ends in .json or .csv")
+
+
+def compute_overall_scores(config: OverallConfig) -> dict[str, Any]:
+    """Write the scores; return counts and means.
+
+    Raises:
+        DataFileError: a file is missing, or no pair has all annotations (then nothing is written).
+    """
+    scores: list[dict[str, Any]] = []
+    missing: list[dict[str, str]] = []
+    with Annotations(config.annotations) as annotations:
+
+        def report(name: str, reason: str) -> None:
+            missing.append({"pair_id": name, "reason": reason})
+
+        for pair in read_pairs(config.metadata, report):
+            try:
+                item = annotations.of(pair)
+            except (MissingAnnotationError, SchemaError, DataFileError) as error:
+                report(pair.pair_id, str(error))
+            else:
+                scores.append(_row(config, pair, item.t2ia, item.iqa))
+    if not scores:
+        raise DataFileError(f"{config.annotations}: no pair has all four annotations ({len(missing)} incomplete)")
+    summary = {
+        "alpha": config.alpha,
+        "beta": config.beta,
+        "pairs": len(scores),
+        "missing": len(missing),
+        "mean": {name: round(sum(row[name] for row in scores) / len(scores), 4) for name in ("t2ia", "iqa", "overall")},
+    }
+    _write(config.output, summary, scores, missing)
+    return summary
+
+
+def _row(config: OverallConfig, pair: PairRecord, t2ia: float, iqa: float) -> dict[str, Any]:
+    overall = config.alpha * iqa + config.beta * t2ia
+    return {
+        "pair_id": pair.pair_id,
+        "prompt_id": pair.prompt_id,
+        "generation_model": pair.generation_model,
+        "tier": pair.tier,
+        "t2ia": round(t2ia, 4),
+        "iqa": round(iqa, 4),
+        "overall": round(overall, 4),
+        "normalised_overall": round(normalised_score(overall), 4),
+    }
+
+
+def _write(output: Path, summary: dict[str, Any], scores: list[dict[str, Any]], missing: list[dict[str, str]]) -> None:
+    if output.suffix == ".json":
+        write_json(output, {**summary, "scores": scores, "missing_pairs": missing})
+        return
+    _write_csv(output, _FIELDS, scores)
+    _write_csv(output.with_suffix(".missing.csv"), ("pair_id", "reason"), missing)
+
+
+def _write_csv(path: Path, fields: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    with atomic_write(path) as file:
+        writer: csv.DictWriter[str] = csv.DictWriter(file, fields, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

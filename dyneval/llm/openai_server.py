@@ -1,0 +1,226 @@
+"""Chat through OpenAI-compatible servers (vLLM, SGLang, hosted), several at once, balanced by load."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dyneval.llm.base import ChatError, ChatReply, ChatRequest, Message
+from dyneval.llm.pictures import MAX_PIXELS, DataUrls
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+
+logger = logging.getLogger(__name__)
+
+REST_SECONDS = 15.0
+"""A server that could not be reached gets no new requests for this long, as long as another one answers."""
+_REFUSED_FORMAT = ("response_format", "json_schema", "json_object", "structured", "guided", "grammar", "schema")
+_FORMATS = ("json_schema", "json_object", "text")
+
+
+class _Unreachable(ChatError):
+    """The server gave no answer after all retries; another one may."""
+
+
+@dataclass(eq=False, slots=True)
+class _Server:
+    """One base URL, its load and what it turned out to support."""
+
+    client: AsyncOpenAI
+    label: str
+    in_flight: int = 0
+    rests_until: float = 0.0
+    format: str = field(default=_FORMATS[0])
+
+    def refuse_format(self, asked: str) -> None:
+        """Note that the server does not take response_format `asked`; requests in flight report it only once."""
+        if self.format == asked:
+            self.format = _FORMATS[_FORMATS.index(asked) + 1]
+            logger.warning("%s does not take response_format %s; going on with %s", self.label, asked, self.format)
+
+
+class OpenAIEngine:
+    """Teacher behind one or more OpenAI-compatible servers.
+
+    Rate limits (429), server errors and lost connections are retried by the `openai` package, `max_retries` times with
+    back-off, honouring Retry-After. With several servers a request goes to the least loaded one and moves on to
+    another when a server cannot be reached.
+    """
+
+    name = "openai"
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_urls: Sequence[str] = (),
+        api_key_env: str | None = None,
+        concurrency: int = 64,
+        timeout: float = 600.0,
+        max_retries: int = 8,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            model: model name as the server knows it.
+            base_urls: server addresses, such as http://localhost:8000/v1; none means the hosted OpenAI API.
+            api_key_env: environment variable that holds the key; None means OPENAI_API_KEY for the hosted API and no
+                key for servers given by address.
+            concurrency: requests in flight at most, over all servers.
+            timeout: seconds for one request.
+            max_retries: how often a request is sent again before it fails.
+            max_pixels: larger images are scaled down to this many pixels.
+
+        Raises:
+            ValueError: the environment variable is not set.
+        """
+        from openai import AsyncOpenAI
+
+        self.model = model
+        self.max_retries = max_retries
+        self._key = _read_key(api_key_env, bool(base_urls))
+        self._slots = asyncio.Semaphore(concurrency)
+        self._images = DataUrls(max_pixels, keep=4 * concurrency)
+        self._servers = [
+            _Server(AsyncOpenAI(api_key=self._key, base_url=url, timeout=timeout, max_retries=0), _label(url))
+            for url in base_urls or (None,)
+        ]
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """Answer one request. Raises ChatError when no server gives a reply, ImageError when an image is unusable."""
+        # Images are made ready before a slot is taken, so that a slot is never idle.
+        messages = [await self._render(message) for message in request.messages]
+        async with self._slots:
+            tried: list[_Server] = []
+            while True:
+                server = self._pick(tried)
+                tried.append(server)
+                last = len(tried) == len(self._servers)
+                try:
+                    return await self._send(server, request, messages, self.max_retries if last else 1)
+                except _Unreachable as error:
+                    server.rests_until = time.monotonic() + REST_SECONDS
+                    if last:
+                        raise
+                    logger.warning("%s; trying another server", error)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._images.close()
+        await asyncio.gather(*(server.client.close() for server in self._servers))
+
+    def _pick(self, tried: Sequence[_Server]) -> _Server:
+        now = time.monotonic()
+        free = [server for server in self._servers if server not in tried]
+        return min(free, key=lambda server: (server.rests_until > now, server.in_flight))
+
+    async def _render(self, message: Message) -> dict[str, Any]:
+        if not message.images:
+            return {"role": message.role, "content": message.text}
+        urls = [await self._images.get(path) for path in message.images]
+        parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+        return {"role": message.role, "content": [*parts, {"type": "text", "text": message.text}]}
+
+    async def _send(
+        self, server: _Server, request: ChatRequest, messages: list[dict[str, Any]], max_retries: int
+    ) -> ChatReply:
+        from openai import APIConnectionError, APIError, APIStatusError
+
+        server.in_flight += 1
+        try:
+            while True:
+                asked = server.format
+                try:
+                    return await self._complete(server, request, messages, asked, max_retries)
+                except APIStatusError as error:
+                    if asked == "text" or not _refuses_format(error):
+                        raise
+                    server.refuse_format(asked)
+        except APIConnectionError as error:  # lost connections and timeouts
+            raise _Unreachable(f"{server.label}: no answer ({self._clean(error)})") from None
+        except APIStatusError as error:
+            kind = _Unreachable if error.status_code >= 500 or error.status_code == 429 else ChatError
+            raise kind(f"{server.label}: HTTP {error.status_code}: {self._clean(error)}") from None
+        except APIError as error:
+            raise ChatError(f"{server.label}: {self._clean(error)}") from None
+        finally:
+            server.in_flight -= 1
+
+    async def _complete(
+        self, server: _Server, request: ChatRequest, messages: list[dict[str, Any]], asked: str, max_retries: int
+    ) -> ChatReply:
+        from openai.types.chat import ChatCompletion
+
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": messages,
+            "max_tokens": request.max_tokens,
+            "temperature": request.temperature,
+            "seed": request.seed,
+        }
+        if request.schema is not None and asked != "text":
+            body["response_format"] = _response_format(request, asked)
+        # `post` sends the body as it is; `chat.completions.create` would walk through every megabyte of image first.
+        completion = await server.client.with_options(max_retries=max_retries).post(
+            "/chat/completions", cast_to=ChatCompletion, body=body
+        )
+        return _reply(completion, server.label)
+
+    def _clean(self, error: Exception) -> str:
+        """Message of an error, short and without the key: servers repeat keys that they refuse."""
+        text = str(error.__cause__ or error) if str(error) == "Connection error." else str(error)
+        return text.replace(self._key, "***")[:300] if self._key else text[:300]
+
+
+def _read_key(api_key_env: str | None, has_urls: bool) -> str:
+    if api_key_env is None and has_urls:
+        return "none"  # the package insists on a key; local servers ignore it
+    name = api_key_env or "OPENAI_API_KEY"
+    key = os.environ.get(name, "").strip()
+    if not key:
+        raise ValueError(f"the environment variable {name} is not set; it should hold the API key")
+    return key
+
+
+def _label(url: str | None) -> str:
+    """An address fit for logs: without user name, password or query."""
+    from urllib.parse import urlsplit
+
+    if url is None:
+        return "api.openai.com"
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"base URL {url.rsplit('@', 1)[-1]!r}: expected something like http://localhost:8000/v1")
+    return parts.netloc.rsplit("@", 1)[-1]
+
+
+def _response_format(request: ChatRequest, asked: str) -> dict[str, Any]:
+    if asked == "json_object":
+        return {"type": "json_object"}
+    schema = {"name": request.task.replace(":", "_"), "schema": request.schema, "strict": True}
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _refuses_format(error: APIStatusError) -> bool:
+    text = str(error).lower()
+    return error.status_code in (400, 404, 422, 501) and any(word in text for word in _REFUSED_FORMAT)
+
+
+def _reply(completion: Any, label: str) -> ChatReply:
+    choices = getattr(completion, "choices", None)
+    if not choices:
+        raise ChatError(f"{label}: the reply is no chat completion")
+    usage = completion.usage
+    return ChatReply(
+        text=choices[0].message.content or "",
+        finish_reason=choices[0].finish_reason or "stop",
+        prompt_tokens=usage.prompt_tokens if usage else 0,
+        completion_tokens=usage.completion_tokens if usage else 0,
+    )

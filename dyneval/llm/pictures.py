@@ -1,0 +1,82 @@
+"""Image files as data URLs for a chat server: checked, brought to the teacher's pixel budget, made once each."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import math
+import os
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+
+from dyneval.images import load_image
+
+GRID = 32
+"""Qwen3-VL sees squares of 32x32 pixels (patch 16, merged 2x2); sizes in this grid are not resized again."""
+MAX_PIXELS = 1024 * 1024
+"""Default pixel budget of a teacher request: 1,024 visual tokens."""
+_MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+_ORIENTATION = 0x0112
+
+
+def fit(width: int, height: int, max_pixels: int) -> tuple[int, int]:
+    """Return the size, in the 32-pixel grid, that keeps the aspect ratio and has at most `max_pixels`."""
+    scale = math.sqrt(max_pixels / (width * height))
+    return max(GRID, int(width * scale) // GRID * GRID), max(GRID, int(height * scale) // GRID * GRID)
+
+
+def data_url(path: Path, max_pixels: int = MAX_PIXELS) -> str:
+    """Return `path` as a data URL: its own bytes where a server can take them, else upright RGB as lossless PNG.
+
+    Lossless, since the teacher looks for artefacts. Raises ImageError when the image is missing or broken.
+    """
+    image = load_image(path)
+    if image.width * image.height > max_pixels:
+        image = image.resize(fit(image.width, image.height, max_pixels), Image.Resampling.LANCZOS)
+    elif mime := _plain_format(path):
+        return f"data:{mime};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getbuffer()).decode('ascii')}"
+
+
+def _plain_format(path: Path) -> str | None:
+    """Media type of a file whose pixels need no conversion, else None."""
+    with Image.open(path) as image:
+        if image.mode != "RGB" or getattr(image, "n_frames", 1) > 1:
+            return None
+        if image.getexif().get(_ORIENTATION, 1) != 1 or "transparency" in image.info:
+            return None
+        return _MIME.get(image.format or "")
+
+
+class DataUrls:
+    """Data URLs by path, made in threads and shared by the requests about one image; the last `keep` are kept."""
+
+    def __init__(self, max_pixels: int = MAX_PIXELS, keep: int = 256, threads: int | None = None) -> None:
+        self.max_pixels = max_pixels
+        self.keep = keep
+        self._made: OrderedDict[Path, asyncio.Task[str]] = OrderedDict()
+        self._pool = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), thread_name_prefix="images")
+
+    async def get(self, path: Path) -> str:
+        """Return the data URL of `path`. Raises ImageError when the image cannot be used."""
+        task = self._made.get(path)
+        if task is None:
+            task = self._made[path] = asyncio.ensure_future(self._make(path))
+            while len(self._made) > self.keep:
+                self._made.popitem(last=False)
+        else:
+            self._made.move_to_end(path)
+        return await asyncio.shield(task)  # a cancelled request does not take the image from the others
+
+    def close(self) -> None:
+        """Stop the threads; images that wait are dropped."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _make(self, path: Path) -> str:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, data_url, path, self.max_pixels)

@@ -1,0 +1,144 @@
+"""Command line of the annotation doors: the same flags for one workflow as for all four."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dyneval.images import ImageError
+from dyneval.llm.base import ChatEngine
+from dyneval.llm.engines import ENGINES, make_engine
+from dyneval.storage import DataFileError
+from dyneval.teacher.dry_run import render
+from dyneval.teacher.pairs import Shard
+from dyneval.teacher.prompts import Workflow
+from dyneval.teacher.runner import AnnotateConfig, EngineDown, annotate
+
+logger = logging.getLogger(__name__)
+
+TEACHER_MODEL = "Qwen/Qwen3-VL-235B-A22B-Instruct-FP8"
+_SERVER_FLAGS = ("base_url", "api_key_env", "timeout", "max_retries")
+
+
+def main(workflows: Sequence[Workflow], description: str | None, argv: Sequence[str] | None = None) -> int:
+    """Run `workflows` as the command line says.
+
+    Returns:
+        Exit status: 0 when the run went through, also with single rejects; 1 when nothing could be annotated or the
+        engine failed; 2 for a wrong command line; 130 when interrupted.
+    """
+    parser = _parser(description)
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    for name in ("httpx", "httpx2", "openai"):  # one line a request
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        config = _config(args, tuple(workflows))
+        if args.dry_run:
+            sys.stdout.write(render(config, args.model))
+            return 0
+        engine = make_engine(args.engine, args.model, **_engine_options(args))
+    except ValueError as error:
+        parser.exit(2 if not isinstance(error, DataFileError | ImageError) else 1, f"{parser.prog}: {error}\n")
+    return _run(config, engine, parser.prog)
+
+
+def _run(config: AnnotateConfig, engine: ChatEngine, prog: str) -> int:
+    try:
+        summary = asyncio.run(_annotate(config, engine))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        logger.error("%s: interrupted; the same command goes on from here", prog)
+        return 130
+    except (DataFileError, EngineDown, OSError) as error:
+        logger.error("%s: %s", prog, error)
+        return 1
+    logger.info("summary: %s", json.dumps(summary, ensure_ascii=False))
+    return exit_status(summary)
+
+
+def exit_status(summary: dict[str, Any]) -> int:
+    """1 when the run could not do its job: the engine failed, or nothing was written though something was to do."""
+    runs = summary["workflows"].values()
+    if any(run["rejected"].get("engine") for run in runs):
+        return 1
+    failed = summary["bad_rows"] + sum(sum(run["rejected"].values()) for run in runs)
+    return int(failed > 0 and not any(run["in_file"] for run in runs))
+
+
+async def _annotate(config: AnnotateConfig, engine: ChatEngine) -> dict[str, Any]:
+    task = asyncio.current_task()
+    if task is not None:  # Slurm ends a job with SIGTERM: close the files and say so
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await annotate(config, engine)
+    finally:
+        await engine.close()
+
+
+def _parser(description: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = parser.add_argument_group("data")
+    data.add_argument("--metadata", type=Path, required=True, help="metadata.jsonl; images are relative to its folder")
+    data.add_argument("--output", type=Path, required=True, help="folder of the annotation files")
+    data.add_argument("--limit", type=_positive, help="only the first so many pairs")
+    data.add_argument("--shard", metavar="I/N", help="only part I of N (from 1), split by prompt, to OUTPUT/shards")
+    data.add_argument("--force", action="store_true", help="annotate finished records again")
+    data.add_argument("--retry-rejects", action="store_true", help="ask again for what an earlier run gave up on")
+    data.add_argument("--dry-run", action="store_true", help="print the requests about one pair, ask nothing")
+    teacher = parser.add_argument_group("teacher")
+    teacher.add_argument("--engine", choices=ENGINES, default="openai", help="default: %(default)s")
+    teacher.add_argument("--model", default=TEACHER_MODEL, help="model name or folder; default: %(default)s")
+    teacher.add_argument(
+        "--attempts", type=_positive, default=3, help="replies asked for at most; default: %(default)s"
+    )
+    teacher.add_argument("--concurrency", type=_positive, default=64, help="requests at once; default: %(default)s")
+    teacher.add_argument("--gpus", type=int, default=0, help="GPUs behind the teacher, for the GPU hours")
+    server = parser.add_argument_group("server (engine openai)")
+    server.add_argument("--base-url", action="append", help="such as http://localhost:8000/v1; repeat for several")
+    server.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds the API key")
+    server.add_argument("--timeout", type=float, help="seconds for one request; default: 600")
+    server.add_argument("--max-retries", type=int, help="how often a request is sent again; default: 8")
+    return parser
+
+
+def _config(args: argparse.Namespace, workflows: tuple[Workflow, ...]) -> AnnotateConfig:
+    if not args.metadata.is_file():
+        raise DataFileError(f"{args.metadata}: no such file; it is written by Step 2")
+    return AnnotateConfig(
+        metadata=args.metadata,
+        output=args.output,
+        workflows=workflows,
+        # Some pairs wait for their images or are between two requests: a few more than there are slots.
+        concurrency=args.concurrency + max(2, args.concurrency // 4),
+        attempts=args.attempts,
+        limit=args.limit,
+        shard=Shard.parse(args.shard) if args.shard else None,
+        force=args.force,
+        retry_rejects=args.retry_rejects,
+        gpus=args.gpus,
+    )
+
+
+def _engine_options(args: argparse.Namespace) -> dict[str, Any]:
+    given = {name: getattr(args, name) for name in _SERVER_FLAGS if getattr(args, name) is not None}
+    if args.engine == "openai":
+        urls = given.pop("base_url", ())
+        return {"base_urls": urls, "concurrency": args.concurrency, **given}
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{flags} goes with --engine openai, not with {args.engine}")
+    return {}
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected at least 1")
+    return number

@@ -1,0 +1,87 @@
+"""The requests about the first pair as text, with their token counts: what a run would send, before it costs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from dyneval.images import load_image, resolve_below
+from dyneval.llm.base import ChatRequest
+from dyneval.llm.pictures import GRID, MAX_PIXELS, fit
+from dyneval.records import PairRecord
+from dyneval.storage import DataFileError, JsonlIndex
+from dyneval.teacher import prompts
+from dyneval.teacher.pairs import read_pairs
+from dyneval.teacher.runner import KEYS, AnnotateConfig
+
+_PLACEHOLDER = [{"question": "(the questions of this pair, once they are there)", "answer": "yes"}]
+_CHAT_TOKENS = 5
+"""Tokens that the chat template puts around a turn."""
+
+
+def render(config: AnnotateConfig, model: str) -> str:
+    """Return the requests of `config.workflows` about the first pair, each with its tokens.
+
+    Raises:
+        DataFileError: there is no pair.
+        ImageError: its image cannot be used.
+    """
+    pair = next(read_pairs(config.metadata, lambda *_: None, config.shard), None)
+    if pair is None:
+        raise DataFileError(f"{config.metadata}: holds no pair to show")
+    count, how = _counter(model)
+    return "".join(_shown(request, count, how) for request in _requests(config, pair))
+
+
+def _requests(config: AnnotateConfig, pair: PairRecord) -> Iterator[ChatRequest]:
+    image = resolve_below(config.metadata.parent, pair.file_name)
+    for name in config.workflows:
+        if name == "t2ia_questions":
+            yield prompts.alignment_request(pair.prompt)
+            yield prompts.distortion_request(pair.prompt)
+        elif name == "iqa_questions":
+            yield prompts.scene_request(image)
+        elif name == "t2ia_answers":
+            yield prompts.answers_request("t2ia", image, pair.prompt, _known(config, "t2ia_questions", pair.prompt_id))
+        else:
+            yield prompts.answers_request("iqa", image, pair.prompt, _known(config, "iqa_questions", pair.pair_id))
+
+
+def _known(config: AnnotateConfig, name: prompts.Workflow, key: str) -> list[dict[str, str]]:
+    path = config.folder / f"{name}.jsonl"
+    row = JsonlIndex(path, KEYS[name]).get(key) if path.exists() else None
+    return row["questions"] if row else _PLACEHOLDER
+
+
+def _shown(request: ChatRequest, count: Callable[[str], int], how: str) -> str:
+    images = [path for message in request.messages for path in message.images]
+    text = sum(count(message.text) + _CHAT_TOKENS for message in request.messages)
+    pixels = sum(image_tokens(path) for path in images)
+    lines = [f"===== {request.task}: {text + pixels} tokens ({text} text, {pixels} image; {how})"]
+    for message in request.messages:
+        lines += [f"--- {message.role}", *(f"[image {path}]" for path in message.images), message.text]
+    schema = json.dumps(request.schema)
+    lines.append(f"--- reply: at most {request.max_tokens} tokens, JSON Schema of {len(schema)} characters\n\n")
+    return "\n".join(lines)
+
+
+def image_tokens(path: Path) -> int:
+    """Visual tokens of an image, as it is sent to a Qwen3-VL teacher: one for 32x32 pixels, two for its ends."""
+    image = load_image(path)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        width, height = fit(width, height, MAX_PIXELS)
+    return max(1, round(width / GRID)) * max(1, round(height / GRID)) + 2
+
+
+def _counter(model: str) -> tuple[Callable[[str], int], str]:
+    """Count tokens with the model's tokenizer where it is on this machine, else estimate."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
+    except (OSError, ValueError):
+        return lambda text: math.ceil(len(text) / 4), "estimated, 4 characters a token: the tokenizer is not here"
+    return lambda text: len(tokenizer(text)["input_ids"]), f"counted with the tokenizer of {model}"

@@ -1,0 +1,81 @@
+"""The pairs of a metadata.jsonl, a part of them where asked, each checked; what does not fit is reported."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Self
+
+from dyneval import jsonl
+from dyneval.records import PairRecord
+from dyneval.schemas import SchemaError
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Part `index` (from 1) of `count`, by prompt: all images of a prompt are in one part."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read "i/n", counted from 1. Raises ValueError."""
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise ValueError(f"shard {text!r}: expected i/n with 1 <= i <= n, such as 1/4")
+        return cls(int(match[1]), int(match[2]))
+
+    def holds(self, prompt_id: str) -> bool:
+        """True when the pairs of this prompt belong to the part."""
+        digest = hashlib.blake2b(prompt_id.encode("utf-8"), digest_size=8, person=b"shard").digest()
+        return int.from_bytes(digest, "big") % self.count == self.index - 1
+
+    def folder(self, output: Path) -> Path:
+        """Where the files of this part are written, below the output folder of the whole."""
+        return output / "shards" / f"{self.index}-of-{self.count}"
+
+
+def read_pairs(
+    metadata: Path, report: Callable[[str, str], None], shard: Shard | None = None, limit: int | None = None
+) -> Iterator[PairRecord]:
+    """Yield the pairs of `metadata`, in order.
+
+    Args:
+        metadata: a metadata.jsonl.
+        report: called with pair_id (or the line number) and reason for every row that cannot be used.
+        shard: take only this part.
+        limit: take only so many.
+
+    Raises:
+        DataFileError: the file is missing.
+    """
+    return islice(_pairs(metadata, report, shard), limit)
+
+
+def _pairs(metadata: Path, report: Callable[[str, str], None], shard: Shard | None) -> Iterator[PairRecord]:
+    seen: set[str] = set()
+    for number, line in enumerate(jsonl.whole_lines(metadata), 1):
+        if not line.strip():
+            continue
+        name = f"line {number}"
+        try:
+            row = jsonl.parse(metadata, number, line)
+            name = str(row.get("pair_id") or name)
+            pair = PairRecord.from_dict(row, f"{metadata}:{number}")
+        except (jsonl.DataFileError, SchemaError) as error:
+            report(name, str(error))
+            continue
+        if shard is not None and not shard.holds(pair.prompt_id):
+            continue
+        if not pair.prompt.strip():
+            report(name, f"{metadata}:{number}: the prompt is empty")
+        elif pair.pair_id in seen:
+            report(name, f"{metadata}:{number}: this pair_id stands there twice; the first is taken")
+        else:
+            seen.add(pair.pair_id)
+            yield pair

@@ -1,0 +1,249 @@
+"""What a teacher's reply must hold: the JSON Schema that it is asked for, and the strict check of what came back."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dyneval.teacher.extract import ReplyError, extract_json
+from dyneval.tokens import contains_task_token
+
+Json = dict[str, Any]
+AnswerKind = Literal["t2ia", "iqa"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """Limits of a reply. Published scenes of 16-20 objects have 66.6 quality questions on average, so 160 cut none."""
+
+    alignment: int = 100
+    """Alignment questions a prompt, at most."""
+    distortion: int = 40
+    """Distortion questions a prompt, at most."""
+    quality: int = 160
+    """Quality questions an image, at most."""
+    nodes: int = 80
+    """Objects and parts in a scene graph, at most."""
+    edges: int = 160
+    """Relations in a scene graph, at most."""
+    question: int = 400
+    """Characters in a question."""
+    reasoning: int = 1200
+    """Characters in the reasoning of an answer."""
+    label: int = 120
+    """Characters in a name, attribute or relation of the scene graph."""
+    attributes: int = 24
+    """Attributes an object, at most."""
+
+
+BOUNDS = Bounds()
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Schemas. Every array has maxItems and every string maxLength: without them the teacher family writes to the limit.
+
+
+def questions_schema(most: int) -> Json:
+    """Schema of a reply with 1 to `most` questions."""
+    return _object(questions=_questions(most))
+
+
+def scene_schema(bounds: Bounds = BOUNDS) -> Json:
+    """Schema of a reply with a scene graph and the quality questions made from it, in this order."""
+    label = {"type": "string", "minLength": 1, "maxLength": bounds.label}
+    attributes = {"type": "array", "items": label, "maxItems": bounds.attributes}
+    node = _object(id=label, label=label, attributes=attributes)
+    edge = _object(source=label, target=label, relationship=label)
+    graph = _object(nodes=_array(node, bounds.nodes), edges=_array(edge, bounds.edges, fewest=0))
+    return _object(scene_graph=graph, questions=_questions(bounds.quality))
+
+
+def answers_schema(kind: AnswerKind, count: int) -> Json:
+    """Schema of a reply with `count` answers; the reasoning is written before the verdict that it leads to."""
+    answer: Json = {
+        "question": {"type": "string", "minLength": 1, "maxLength": BOUNDS.question},
+        "reasoning": {"type": "string", "minLength": 1, "maxLength": BOUNDS.reasoning},
+    }
+    if kind == "iqa":
+        answer["answer"] = {"enum": ["yes", "no"]}
+    answer["score"] = {"type": "integer", "minimum": 1, "maximum": 5}
+    return _object(answers=_array(_object(**answer), count, fewest=count))
+
+
+def _questions(most: int) -> Json:
+    text = {"type": "string", "minLength": 1, "maxLength": BOUNDS.question}
+    return _array(_object(question=text, answer={"enum": ["yes", "no"]}), most)
+
+
+def _array(items: Json, most: int, fewest: int = 1) -> Json:
+    return {"type": "array", "items": items, "minItems": fewest, "maxItems": most}
+
+
+def _object(**properties: Json) -> Json:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checks of what came back. They raise ReplyError with a message that the teacher is told.
+
+
+def same_question(text: str) -> str:
+    """Key under which two spellings of a question are the same: case, spacing, numbering and end marks do not count."""
+    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    plain = re.sub(r"^(?:\W*\d+[.):]\s+)?(?:\[(?:expected: )?(?:yes|no)\]\s*)?", "", plain)
+    return plain.strip(" \"'“”‘’?.!*:")
+
+
+def parse_questions(text: str, most: int) -> list[dict[str, str]]:
+    """Questions with their target answers from a reply; a question asked twice is kept once.
+
+    Raises ReplyError when there are none or more than `most`, or when one lacks its text or a yes/no answer.
+    """
+    return _checked_questions(_member(extract_json(text), "questions"), most)
+
+
+def parse_scene(text: str, bounds: Bounds = BOUNDS) -> tuple[Json, list[dict[str, str]]]:
+    """Scene graph and quality questions from a reply. Raises ReplyError when a part is missing or does not fit."""
+    value = extract_json(text)
+    graph = value.get("scene_graph") if isinstance(value, dict) else None
+    if not isinstance(graph, dict):
+        raise ReplyError('expected {"scene_graph": {...}, "questions": [...]}')
+    return _checked_graph(graph, bounds), _checked_questions(_member(value, "questions"), bounds.quality)
+
+
+def parse_answers(kind: AnswerKind, text: str, questions: Sequence[dict[str, str]]) -> list[Json]:
+    """Answers to `questions` ({"question", "answer"}) in their order, matched by the text of the question.
+
+    Each has question, target_answer, reasoning and score (1-5), for IQA also answer and correct.
+
+    Raises:
+        ReplyError: an answer is missing, doubled, to a question not asked, or lacks reasoning or a whole score 1-5.
+    """
+    asked = {same_question(question["question"]): question for question in questions}
+    given: dict[str, Json] = {}
+    for item in _member(extract_json(text), "answers"):
+        key = same_question(_text(item, "question", BOUNDS.question))
+        if key not in asked:
+            raise ReplyError(f"this question was not asked: {_quote(item['question'])}")
+        if key in given:
+            raise ReplyError(f"this question is answered twice: {_quote(item['question'])}")
+        given[key] = _checked_answer(kind, item, asked[key])
+    missing = [question["question"] for key, question in asked.items() if key not in given]
+    if missing:
+        raise ReplyError(f"{len(missing)} of {len(asked)} questions have no answer, among them {_quote(missing[0])}")
+    return [given[key] for key in asked]
+
+
+def _checked_answer(kind: AnswerKind, item: Json, question: dict[str, str]) -> Json:
+    answer: Json = {"question": question["question"], "target_answer": question["answer"]}
+    if kind == "iqa":
+        answer["answer"] = _yes_no(item, "answer")
+        answer["correct"] = answer["answer"] == question["answer"]
+    answer["reasoning"] = _text(item, "reasoning", BOUNDS.reasoning)
+    answer["score"] = _score(item.get("score"), question["question"])
+    return answer
+
+
+def _checked_questions(items: list[Any], most: int) -> list[dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for item in items:
+        question = " ".join(_text(item, "question", BOUNDS.question).split())
+        found.setdefault(same_question(question), {"question": question, "answer": _yes_no(item, "answer")})
+    found.pop("", None)
+    if not found:
+        raise ReplyError("the reply holds no question")
+    if len(found) > most:
+        raise ReplyError(f"the reply holds {len(found)} questions; at most {most} are wanted")
+    return list(found.values())
+
+
+def _checked_graph(graph: Json, bounds: Bounds) -> Json:
+    nodes = [_checked_node(node, bounds) for node in _items(graph, "nodes", bounds.nodes)]
+    ids = {node["id"] for node in nodes}
+    if not nodes or len(ids) < len(nodes):
+        raise ReplyError("the scene graph needs at least one node, and every node an id of its own")
+    edges = []
+    for edge in _items(graph, "edges", bounds.edges):
+        checked = {name: _name(edge, name, bounds.label) for name in ("source", "target", "relationship")}
+        if not {checked["source"], checked["target"]} <= ids:
+            raise ReplyError(f"an edge joins {checked['source']!r} and {checked['target']!r}; not both are nodes")
+        edges.append(checked)
+    return {"nodes": nodes, "edges": edges}
+
+
+def _checked_node(node: Any, bounds: Bounds) -> Json:
+    name, label = _name(node, "id", bounds.label), _name(node, "label", bounds.label)
+    attributes = node.get("attributes", [])
+    if isinstance(attributes, dict):  # {"colour": "red"}: some teachers insist on names
+        attributes = [f"{key}: {value}" for key, value in attributes.items()]
+    if not isinstance(attributes, list) or len(attributes) > bounds.attributes:
+        raise ReplyError(f"node {name!r}: attributes is a list of at most {bounds.attributes} strings")
+    kept = [_plain(item, f"an attribute of node {name!r}", bounds.label) for item in attributes]
+    return {"id": name, "label": label, "attributes": kept}
+
+
+def _member(value: Any, name: str) -> list[Any]:
+    """The list under `name`, or the value itself where the teacher left the outer object out."""
+    items = value.get(name) if isinstance(value, dict) else value
+    if not isinstance(items, list):
+        raise ReplyError(f'expected {{"{name}": [...]}}')
+    return items
+
+
+def _items(graph: Json, name: str, most: int) -> list[Any]:
+    items = graph.get(name)
+    if not isinstance(items, list) or len(items) > most:
+        raise ReplyError(f"scene_graph.{name} is a list of at most {most} objects")
+    return items
+
+
+def _text(item: Any, name: str, most: int) -> str:
+    if not isinstance(item, dict):
+        raise ReplyError(f"expected an object with {name!r}, found {_quote(item)}")
+    return _plain(item.get(name), repr(name), most)
+
+
+def _name(item: Any, name: str, most: int) -> str:
+    if isinstance(item, dict) and type(item.get(name)) is int:  # ids are often numbers
+        return str(item[name])
+    return _text(item, name, most)
+
+
+def _plain(value: Any, what: str, most: int) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ReplyError(f"{what} is missing or empty")
+    if len(value) > most:
+        raise ReplyError(f"{what} has {len(value)} characters; at most {most} are wanted")
+    if contains_task_token(value) or any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ReplyError(f"{what} holds a reserved token or half a character")
+    return value.strip()
+
+
+def _yes_no(item: Json, name: str) -> str:
+    value = item.get(name)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    word = value.strip().strip(".!\"'").casefold() if isinstance(value, str) else ""
+    if word in ("yes", "no"):
+        return word
+    raise ReplyError(f"{name!r} of {_quote(item.get('question'))} is {_quote(value)}; expected yes or no")
+
+
+def _score(value: Any, question: str) -> int:
+    if isinstance(value, str) and re.fullmatch(r"\s*[1-5]\s*", value):
+        return int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and value in (1, 2, 3, 4, 5):
+        return int(value)
+    raise ReplyError(f"the score of {_quote(question)} is {_quote(value)}; expected a whole number from 1 to 5")
+
+
+def _quote(value: Any, most: int = 120) -> str:
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."

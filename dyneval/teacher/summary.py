@@ -1,0 +1,95 @@
+"""What a run did, in numbers: for the progress bar and for `<run>.summary.json`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from dyneval.storage import JsonlStore, write_json
+from dyneval.teacher.asking import Teacher
+from dyneval.teacher.prompts import prompt_version
+
+if TYPE_CHECKING:
+    from dyneval.teacher.runner import AnnotateConfig
+
+
+@dataclass(kw_only=True, slots=True)
+class RunCounts:
+    """Counts of one run."""
+
+    pairs: int = 0
+    """Pairs gone through, finished before or now."""
+    annotated: int = 0
+    """Pairs that were not finished before."""
+    bad_rows: int = 0
+    """Rows of the metadata that are no pairs."""
+    rejected: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Rejects by workflow and kind: reply, engine, image, dependency."""
+    started: float = field(default_factory=time.monotonic)
+    started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def reject(self, workflow: str, kind: str) -> None:
+        """Count a reject."""
+        kinds = self.rejected.setdefault(workflow, {})
+        kinds[kind] = kinds.get(kind, 0) + 1
+
+    def of_kind(self, kind: str) -> int:
+        """Rejects of one kind over all workflows."""
+        return sum(kinds.get(kind, 0) for kinds in self.rejected.values())
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start, never 0."""
+        return max(time.monotonic() - self.started, 1e-9)
+
+
+def postfix(counts: RunCounts, teacher: Teacher) -> str:
+    """Right end of the progress bar: tokens a second in and out, replies asked for again, rejects by kind."""
+    tally = teacher.tally
+    parts = [
+        f"in {tally.prompt_tokens / counts.seconds:.0f} tok/s",
+        f"out {tally.completion_tokens / counts.seconds:.0f} tok/s",
+    ]
+    if unusable := sum(tally.unusable.values()):
+        parts.append(f"asked again {unusable}")
+    parts += [f"{kind} {number}" for kind in ("reply", "engine", "image") if (number := counts.of_kind(kind))]
+    return ", ".join(parts)
+
+
+def summarise(
+    counts: RunCounts, teacher: Teacher, config: AnnotateConfig, stores: Mapping[Any, JsonlStore]
+) -> dict[str, Any]:
+    """Put the numbers of a run together and write them to `<run>.summary.json` in the output folder."""
+    tally, seconds = teacher.tally, counts.seconds
+    summary: dict[str, Any] = {
+        "engine": teacher.engine.name,
+        "model": teacher.engine.model,
+        "started": counts.started_at,
+        "seconds": round(seconds, 3),
+        "pairs": counts.pairs,
+        "pairs_annotated": counts.annotated,
+        "pairs_per_second": round(counts.annotated / seconds, 3),
+        "bad_rows": counts.bad_rows,
+        "requests": tally.requests,
+        "unusable_replies": tally.unusable,
+        "prompt_tokens": tally.prompt_tokens,
+        "completion_tokens": tally.completion_tokens,
+        "prompt_tokens_per_second": round(tally.prompt_tokens / seconds, 1),
+        "completion_tokens_per_second": round(tally.completion_tokens / seconds, 1),
+        "gpu_hours": round(config.gpus * seconds / 3600, 4),
+        "workflows": {
+            name: {
+                "prompt_version": prompt_version(name),
+                "written": store.written,
+                "in_file": len(store.done),
+                "rejected": counts.rejected.get(name, {}),
+            }
+            for name, store in stores.items()
+        },
+    }
+    name = config.workflows[0] if len(config.workflows) == 1 else "annotate"
+    write_json(config.folder / f"{name}.summary.json", summary)
+    return summary
