@@ -1,0 +1,131 @@
+"""A bootstrap over clusters (prompts) that never copies data: a resample is a row of counts, statistics are weighted.
+
+Images made from one prompt are not independent, so whole prompts are drawn. A statistic is computed for all resamples
+at once from the counts; row 0 is always the data as it is, all counts one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+Numbers = Sequence[float] | FloatArray
+IntArray = NDArray[np.integer[Any]]
+LEVEL = 0.95
+"""Share of resamples inside an interval."""
+_CELLS = 4_000_000
+"""Cells of a weight matrix made at a time, 32 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A statistic with its 95 % interval; `value` is None where it is not defined, and `reason` says why."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+    @classmethod
+    def undefined(cls, reason: str) -> Estimate:
+        """Return the estimate of something that cannot be computed."""
+        return cls(None, reason=reason)
+
+    @classmethod
+    def from_resamples(cls, values: FloatArray, reason: str = "not defined on these data") -> Estimate:
+        """Build from the statistic on the data (first entry) and on every resample; undefined ones are passed over.
+
+        Args:
+            values: shape (1 + resamples,).
+            reason: what to say when the first entry is NaN.
+        """
+        if not np.isfinite(values[0]):
+            return cls.undefined(reason)
+        drawn = values[1:][np.isfinite(values[1:])]
+        if not len(drawn):
+            return cls(float(values[0]))
+        low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return cls(float(values[0]), float(low), float(high))
+
+
+class ClusterBootstrap:
+    """How often each cluster was drawn in each resample; the same draws serve every statistic and every evaluator."""
+
+    def __init__(self, clusters: Sequence[str] | NDArray[Any], resamples: int = 1000, seed: int = 0) -> None:
+        """Draw the resamples.
+
+        Args:
+            clusters: the cluster of each item, shape (items,).
+            resamples: how many; 0 gives point estimates alone.
+            seed: of the random generator.
+
+        Raises:
+            ValueError: no items, or a negative number of resamples.
+        """
+        if not len(clusters) or resamples < 0:
+            raise ValueError(f"a bootstrap needs items and resamples >= 0, got {len(clusters)} and {resamples}")
+        _, codes = np.unique(np.asarray(clusters), return_inverse=True)
+        self.codes: IntArray = codes.reshape(-1)
+        count = int(self.codes.max()) + 1
+        draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+        self.counts: IntArray = np.vstack([np.ones((1, count), dtype=np.int64), draws])
+
+    @property
+    def clusters(self) -> int:
+        """Number of clusters."""
+        return self.counts.shape[1]
+
+    def item_weights(self) -> Iterator[FloatArray]:
+        """Yield how often each item stands in each resample, blocks of shape (some resamples, items)."""
+        step = max(1, _CELLS // len(self.codes))
+        for start in range(0, len(self.counts), step):
+            yield self.counts[start : start + step, self.codes].astype(np.float64)
+
+    def over_items(self, statistic: Callable[[FloatArray], FloatArray]) -> FloatArray:
+        """Return `statistic` of the item weights for the data and every resample, shape (1 + resamples, ...)."""
+        return np.concatenate([statistic(weights) for weights in self.item_weights()])
+
+
+def weighted_pearson(weights: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Pearson correlation under each row of weights; NaN where one side is constant.
+
+    Args:
+        weights: shape (resamples, items).
+        x: shape (items,) or (resamples, items).
+        y: as `x`.
+
+    Returns:
+        Shape (resamples,).
+    """
+    total = weights.sum(axis=1, keepdims=True)
+    dx = x - (weights * x).sum(axis=1, keepdims=True) / total
+    dy = y - (weights * y).sum(axis=1, keepdims=True) / total
+    covariance = (weights * dx * dy).sum(axis=1)
+    spread = (weights * dx * dx).sum(axis=1) * (weights * dy * dy).sum(axis=1)
+    scale = np.abs(x).max(initial=0) * np.abs(y).max(initial=0) * total[:, 0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = covariance / np.sqrt(spread)
+    # A constant side leaves rounding noise in place of a zero spread.
+    return np.where(np.sqrt(spread) > 1e-12 * scale, np.clip(value, -1, 1), np.nan)
+
+
+def weighted_ranks(weights: FloatArray, x: FloatArray) -> FloatArray:
+    """Mean ranks that `x` has in each resample, computed without writing the resample out.
+
+    Args:
+        weights: whole counts, shape (resamples, items).
+        x: shape (items,).
+
+    Returns:
+        Shape (resamples, items); for an item that was not drawn, the rank it would stand before.
+    """
+    levels, code = np.unique(x, return_inverse=True)
+    order = np.argsort(code, kind="stable")
+    starts = np.searchsorted(code[order], np.arange(len(levels)))
+    mass = np.add.reduceat(weights[:, order], starts, axis=1)
+    return (np.cumsum(mass, axis=1) - mass + (mass + 1) / 2)[:, code]

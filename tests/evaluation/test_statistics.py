@@ -1,0 +1,190 @@
+"""The weighted statistics against the long way: scipy, brute force over pairs, written-out resamples."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dyneval.evaluation.bootstrap import ClusterBootstrap, weighted_pearson, weighted_ranks
+from dyneval.evaluation.correlation import agreement, category_agreement, spearman, system_agreement
+from dyneval.evaluation.pairwise import pair_statistics
+from dyneval.evaluation.significance import srcc_difference, williams
+
+few_levels = st.integers(0, 6).map(lambda n: n / 2)
+
+
+@st.composite
+def rated(draw):
+    """Scores, ratings (with many ties) and prompts of 4 to 24 images."""
+    size = draw(st.integers(4, 24))
+    scores = draw(st.lists(few_levels | st.floats(-5, 5, width=16), min_size=size, max_size=size))
+    ratings = draw(st.lists(few_levels, min_size=size, max_size=size))
+    prompts = draw(st.lists(st.sampled_from("abcdef"), min_size=size, max_size=size))
+    return np.array(scores), np.array(ratings), prompts
+
+
+def same(left, right):
+    return (math.isnan(left) and math.isnan(right)) or left == pytest.approx(right, abs=1e-9)
+
+
+@given(rated())
+@settings(max_examples=60, deadline=None)
+def test_weighted_ranks_and_correlation_equal_those_of_the_resample_written_out(data):
+    scores, ratings, prompts = data
+    bootstrap = ClusterBootstrap(prompts, resamples=5, seed=1)
+    weights = next(bootstrap.item_weights())
+    ranks = weighted_ranks(weights, scores)
+    pearson = weighted_pearson(weights, scores, ratings)
+    for row, counts in enumerate(weights.astype(int)):
+        drawn = np.repeat(scores, counts)
+        assert np.repeat(ranks[row], counts) == pytest.approx(scipy.stats.rankdata(drawn))
+        if np.ptp(drawn) > 1e-3 and np.ptp(np.repeat(ratings, counts)) > 0:
+            assert pearson[row] == pytest.approx(np.corrcoef(drawn, np.repeat(ratings, counts))[0, 1], abs=1e-6)
+
+
+def brute_accuracy(scores, ratings, threshold):
+    right = 0
+    for i, j in itertools.combinations(range(len(scores)), 2):
+        apart, human = scores[i] - scores[j], ratings[i] - ratings[j]
+        equal = abs(apart) <= threshold
+        right += equal if human == 0 else (not equal and apart * human > 0)
+    return right / math.comb(len(scores), 2)
+
+
+@given(rated())
+@settings(max_examples=60, deadline=None)
+def test_pair_statistics_equal_scipy_and_the_best_threshold_of_brute_force(data):
+    scores, ratings, _ = data
+    alone = ClusterBootstrap([str(i) for i in range(len(scores))], resamples=0)
+    found = pair_statistics(scores, ratings, alone)
+    assert same(found.kendall[0], scipy.stats.kendalltau(scores, ratings).statistic)
+    candidates = {0.0, *(abs(a - b) + 1e-9 for a, b in itertools.combinations(scores, 2))}
+    best = max(brute_accuracy(scores, ratings, threshold) for threshold in candidates)
+    assert found.accuracy[0] == pytest.approx(best)
+    assert brute_accuracy(scores, ratings, found.threshold + 1e-9) == pytest.approx(best)
+
+
+@given(rated())
+@settings(max_examples=40, deadline=None)
+def test_pair_statistics_of_a_resample_count_whole_prompts_and_never_pair_an_image_with_its_copy(data):
+    scores, ratings, prompts = data
+    bootstrap = ClusterBootstrap(prompts, resamples=3, seed=2)
+    found = pair_statistics(scores, ratings, bootstrap)
+    for row, counts in enumerate(bootstrap.counts):
+        right = pairs = 0.0
+        for i, j in itertools.combinations(range(len(scores)), 2):
+            a, b = bootstrap.codes[i], bootstrap.codes[j]
+            weight = counts[a] if a == b else counts[a] * counts[b]
+            pairs += weight
+            right += weight * brute_accuracy(scores[[i, j]], ratings[[i, j]], found.threshold + 1e-9)
+        assert same(found.accuracy[row], right / pairs if pairs else math.nan)
+
+
+def test_agreement_on_known_data():
+    generator = np.random.default_rng(0)
+    ratings = generator.integers(1, 6, 400).astype(float)
+    scores = ratings + generator.normal(0, 1, 400)
+    prompts = [f"p{i // 4}" for i in range(400)]
+    found = agreement(scores, ratings, prompts, resamples=400)
+    assert (found.items, found.prompts, found.left_out) == (400, 100, 0)
+    assert found.srcc.value == pytest.approx(scipy.stats.spearmanr(scores, ratings).statistic)
+    assert found.plcc.value == pytest.approx(scipy.stats.pearsonr(scores, ratings).statistic)
+    assert found.krcc.value == pytest.approx(scipy.stats.kendalltau(scores, ratings).statistic)
+    for estimate in (found.srcc, found.plcc, found.krcc, found.pairwise_accuracy):
+        assert estimate.low < estimate.value < estimate.high
+        assert estimate.high - estimate.low < 0.15
+    assert agreement(scores, ratings, prompts, resamples=400) == found, "the same seed gives the same interval"
+
+
+def test_intervals_widen_when_the_images_of_a_prompt_go_together():
+    generator = np.random.default_rng(3)
+    easy = np.repeat(generator.normal(0, 1, 60), 10)
+    scores, ratings = easy + generator.normal(0, 0.2, 600), easy + generator.normal(0, 0.2, 600)
+    by_prompt = agreement(scores, ratings, [f"p{i // 10}" for i in range(600)], pairs=False).srcc
+    by_image = agreement(scores, ratings, [str(i) for i in range(600)], pairs=False).srcc
+    assert by_prompt.high - by_prompt.low > 2 * (by_image.high - by_image.low)
+
+
+@pytest.mark.parametrize(
+    ("scores", "ratings", "reason"),
+    [
+        ([3.0] * 5, [1, 2, 3, 4, 5], "the evaluator gives every image the same score, 3"),
+        ([1, 2, 3, 4, 5], [2.5] * 5, "the raters give every image the same score, 2.5"),
+        ([1, 2, math.nan, math.nan, 5], [1, 2, 3, 4, math.nan], "needs at least 3 rated and scored images, found 2"),
+    ],
+)
+def test_what_cannot_be_correlated_says_why(scores, ratings, reason):
+    found = agreement(scores, ratings, list("abcde"))
+    for estimate in (found.srcc, found.plcc, found.krcc, found.pairwise_accuracy):
+        assert (estimate.value, estimate.reason) == (None, reason)
+    assert found.to_dict()["srcc"] == {"reason": reason}
+
+
+def test_images_without_a_score_are_left_out_and_counted():
+    found = agreement([1, math.nan, 3, 4], [1, 2, math.inf, 4], list("abcd"), resamples=0)
+    assert (found.items, found.left_out) == (2, 2)
+
+
+def test_lists_of_different_length_are_refused():
+    with pytest.raises(ValueError, match="3 scores, 2 ratings and 3 prompts"):
+        agreement([1, 2, 3], [1, 2], list("abc"))
+    with pytest.raises(ValueError, match="3 values cannot be correlated with 2"):
+        spearman([1, 2, 3], [1, 2])
+
+
+def test_spearman_of_constant_or_single_values_is_nan():
+    assert spearman([1, 2, 3], [10, 20, 15]) == pytest.approx(0.5)
+    assert math.isnan(spearman([1, 1, 1], [1, 2, 3]))
+    assert math.isnan(spearman([1], [2]))
+
+
+def test_system_level_correlates_the_means_of_models():
+    models = ["a", "b", "c", "d"] * 50
+    base = np.tile([1.0, 2.0, 3.0, 4.0], 50)
+    noise = np.random.default_rng(0).normal(0, 0.5, (2, 200))
+    found = system_agreement(base + noise[0], base + noise[1], models, [str(i // 4) for i in range(200)])
+    assert found["srcc"].value == pytest.approx(1)
+    assert 0.9 < found["plcc"].low <= found["plcc"].value <= 1
+    few = system_agreement([1, 2, 3], [1, 2, 3], ["a", "b", "b"], list("xyz"))
+    assert few["srcc"].reason == "needs at least 3 T2I models, found 2"
+
+
+def test_an_image_counts_in_each_of_its_categories():
+    found = category_agreement(
+        [1, 2, 3, 4], [1, 2, 4, 3], list("abcd"), [["text"], ["text", "count"], ["text"], ["count"]], resamples=0
+    )
+    assert list(found) == ["count", "text"]
+    assert found["text"].srcc.value == pytest.approx(1)
+    assert found["count"].srcc.reason == "needs at least 3 rated and scored images, found 2"
+
+
+def test_williams_gives_the_published_example():
+    # r.test(103, .4, .5, .1) in the manual of R's psych package: t = -0.89, p < 0.37.
+    assert williams(0.4, 0.5, 0.1, 103) == pytest.approx(0.375, abs=5e-4)
+    assert williams(0.5, 0.5, 1.0, 50) == pytest.approx(1)
+    assert williams(0.5, 0.4, 0.1, 3) is None
+
+
+def test_a_better_evaluator_is_told_from_a_worse_one_and_not_from_its_twin():
+    generator = np.random.default_rng(5)
+    ratings = generator.normal(0, 1, 500)
+    good, bad = ratings + generator.normal(0, 0.5, 500), ratings + generator.normal(0, 2, 500)
+    twin = ratings + generator.normal(0, 0.5, 500)
+    prompts = [str(i) for i in range(500)]
+    apart = srcc_difference(("good", good), ("bad", bad), ratings, prompts)
+    assert apart.difference.low > 0.2
+    assert apart.p_bootstrap == pytest.approx(2 / 1001)
+    assert apart.p_williams < 1e-6
+    alike = srcc_difference(("good", good), ("twin", twin), ratings, prompts)
+    assert alike.difference.low < 0 < alike.difference.high
+    assert min(alike.p_bootstrap, alike.p_williams) > 0.05
+
+
+def test_two_evaluators_are_compared_on_the_images_that_both_scored():
+    found = srcc_difference(("a", [1, 2, 3, math.nan]), ("b", [1, 2, 2, 4]), [1, 2, 3, 4], list("wxyz"), resamples=0)
+    assert found.items == 3
+    assert found.p_bootstrap is None
