@@ -1,0 +1,170 @@
+import asyncio
+import base64
+import io
+import logging
+import socket
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dyneval.images import ImageError
+from dyneval.llm.base import ChatError, ChatRequest, Message
+from dyneval.llm.engines import make_engine
+from dyneval.llm.pictures import DataUrls, data_url
+
+SCHEMA = {"type": "object", "properties": {"questions": {"type": "array", "maxItems": 5}}}
+
+
+def request(text='Prompt: "a red cat"\n', *images, schema=SCHEMA):
+    return ChatRequest(task="test", messages=(Message(role="user", text=text, images=images),), schema=schema)
+
+
+def chat(requests, model="m", **options):
+    async def run():
+        engine = make_engine("openai", model, **options)
+        try:
+            return await asyncio.gather(*(engine.chat(item) for item in requests), return_exceptions=True)
+        finally:
+            await engine.close()
+
+    return asyncio.run(run())
+
+
+def picture(path, size=(64, 48), mode="RGB", **options):
+    noise = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(noise).convert(mode).save(path, **options)
+    return path
+
+
+def opened(url):
+    return Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1])))
+
+
+def test_reply_and_usage(chat_server, tmp_path):
+    server = chat_server()
+    (reply,) = chat([request("?", picture(tmp_path / "a.png"))], base_urls=[server.url])
+    assert "scene_graph" in reply.text and reply.finish_reason == "stop" and reply.completion_tokens > 0
+
+
+def test_concurrency_is_bounded_and_used(chat_server):
+    server = chat_server("--latency", "0.05")
+    chat([request()] * 40, base_urls=[server.url], concurrency=8)
+    assert server.stats()["most_in_flight"] == 8
+
+
+def test_retries_rate_limits_server_errors_and_lost_connections(chat_server):
+    server = chat_server("--faults", "429,500,503,disconnect", "--fault-rate", "0.5")
+    replies = chat([request()] * 20, base_urls=[server.url], concurrency=20)
+    assert all("questions" in reply.text for reply in replies)
+    assert server.stats()["requests"] > 25
+
+
+def test_gives_up_with_a_reason(chat_server):
+    server = chat_server("--faults", "503")
+    (error,) = chat([request()], base_urls=[server.url], max_retries=1)
+    assert isinstance(error, ChatError) and "503" in str(error) and server.stats()["requests"] == 2
+
+
+def test_html_in_place_of_a_completion_is_an_error(chat_server):
+    (error,) = chat([request()], base_urls=[chat_server("--faults", "html").url])
+    assert isinstance(error, ChatError)
+
+
+@pytest.mark.parametrize("formats", ["json_object", "none"])
+def test_falls_back_where_the_server_lacks_json_schema(chat_server, formats, caplog):
+    server = chat_server("--formats", formats)
+    replies = chat([request()] * 6, base_urls=[server.url], concurrency=3)
+    assert all("questions" in reply.text for reply in replies)
+    refusals = [record for record in caplog.records if "does not take" in record.message]
+    assert len(refusals) == (1 if formats == "json_object" else 2)
+
+
+def test_two_servers_share_the_load_and_one_takes_over(chat_server):
+    one, two = chat_server("--latency", "0.05"), chat_server("--latency", "0.05")
+    chat([request()] * 20, base_urls=[one.url, two.url], concurrency=10)
+    assert one.stats()["served"] == two.stats()["served"] == 10
+    one.process.kill()
+    one.process.wait()
+    replies = chat([request()] * 20, base_urls=[one.url, two.url], concurrency=10, max_retries=1)
+    assert all("questions" in reply.text for reply in replies)
+
+
+def test_nobody_there():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (error,) = chat([request()], base_urls=[f"http://127.0.0.1:{port}/v1"], max_retries=1)
+    assert isinstance(error, ChatError) and f"127.0.0.1:{port}" in str(error)
+
+
+def test_key_is_sent_but_never_told(chat_server, monkeypatch, caplog):
+    monkeypatch.setenv("TEACHER_KEY", "sk-very-secret")
+    server = chat_server("--faults", "503")
+    with caplog.at_level(logging.DEBUG):
+        (error,) = chat([request()], base_urls=[server.url], api_key_env="TEACHER_KEY", max_retries=0)
+    assert server.stats()["seen"] == ["Bearer sk-very-secret"]
+    assert "sk-very-secret" not in str(error) + repr(error) + caplog.text
+
+
+def test_hosted_key_does_not_go_to_other_servers(chat_server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-hosted")
+    server = chat_server()
+    chat([request()], base_urls=[server.url])
+    assert "sk-hosted" not in server.stats()["seen"][0]
+
+
+def test_missing_key_names_the_variable(monkeypatch):
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    with pytest.raises(ValueError, match="NO_SUCH_KEY is not set"):
+        make_engine("openai", "m", api_key_env="NO_SUCH_KEY")
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host/v1", "http://"])
+def test_bad_address(url):
+    with pytest.raises(ValueError, match="expected something like"):
+        make_engine("openai", "m", base_urls=[url])
+
+
+def test_unknown_engine():
+    with pytest.raises(ValueError, match="expected one of"):
+        make_engine("gpt", "m")
+
+
+def test_data_url_keeps_the_bytes_of_a_plain_image(tmp_path):
+    path = picture(tmp_path / "a.png")
+    assert base64.b64decode(data_url(path).split(",", 1)[1]) == path.read_bytes()
+
+
+def test_data_url_fits_the_budget_in_the_grid(tmp_path):
+    shown = opened(data_url(picture(tmp_path / "a.png", (400, 200)), max_pixels=128 * 128))
+    assert shown.width % 32 == shown.height % 32 == 0 and shown.width * shown.height <= 128 * 128
+    assert shown.width > shown.height
+
+
+def test_data_url_turns_and_flattens(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert opened(data_url(picture(tmp_path / "turned.jpg", (64, 32), exif=exif))).size == (32, 64)
+    assert opened(data_url(picture(tmp_path / "alpha.png", mode="RGBA"))).mode == "RGB"
+
+
+def test_broken_image_is_named(tmp_path):
+    whole = picture(tmp_path / "a.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match=r"half\.png"):
+        data_url(tmp_path / "half.png")
+
+
+def test_image_is_encoded_once_for_its_requests(tmp_path, monkeypatch):
+    path, made = picture(tmp_path / "a.png"), []
+    monkeypatch.setattr("dyneval.llm.pictures.data_url", lambda *args: made.append(args) or "data:")
+
+    async def run():
+        urls = DataUrls()
+        await asyncio.gather(*(urls.get(path) for _ in range(5)))
+        await urls.get(path)
+        urls.close()
+
+    asyncio.run(run())
+    assert len(made) == 1

@@ -1,0 +1,214 @@
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dyneval.storage import (
+    DataFileError,
+    JsonlIndex,
+    JsonlStore,
+    atomic_write,
+    read_json,
+    read_jsonl,
+    read_rows,
+    write_json,
+)
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+rows = st.dictionaries(text, st.fixed_dictionaries({"value": text, "n": st.integers()}), max_size=8)
+
+
+def write(path, content, key="id", **options):
+    with JsonlStore(path, key, **options) as store:
+        for name, row in content.items():
+            store.append({"id": name, **row})
+
+
+@settings(max_examples=60, deadline=None)
+@given(content=rows, cut=st.integers(0, 10_000))
+def test_whatever_is_cut_off_the_rest_is_kept_and_the_missing_can_be_added(content, cut, tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "a.jsonl"
+    write(path, content)
+    whole = path.read_bytes()
+    kept = whole[: max(0, len(whole) - cut)]
+    path.write_bytes(kept)
+    survivors = [json.loads(line) for line in kept.split(b"\n")[:-1]]
+    assert list(read_jsonl(path)) == survivors
+    with JsonlStore(path, "id") as store:
+        assert store.done == {row["id"] for row in survivors}
+        for name in content.keys() - store.done:
+            store.append({"id": name, **content[name]})
+        assert {name: store.get(name) for name in content} == {n: {"id": n, **row} for n, row in content.items()}
+    assert sorted(row["id"] for row in read_jsonl(path)) == sorted(content)
+
+
+@settings(max_examples=60, deadline=None)
+@given(content=rows, separators=st.sampled_from([(", ", ": "), (",", ":")]), first=st.booleans())
+def test_keys_are_found_in_rows_of_any_layout(content, separators, first, tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "a.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for name, row in content.items():
+            row = {"id": name, **row} if first else {**row, "id": name}
+            file.write(json.dumps(row, separators=separators) + "\n")
+    index = JsonlIndex(path, "id")
+    assert len(index) == len(content)
+    assert all(index.get(name)["value"] == row["value"] for name, row in content.items())
+    index.close()
+
+
+def test_only_rows_of_the_version_count_and_the_last_one_is_read(tmp_path):
+    path = tmp_path / "a.jsonl"
+    hostile = '", "prompt_version": "v2'
+    for version in ("v1", "v2"):
+        write(path, {"a": {"x": hostile, "provenance": {"prompt_version": version}}})
+        write(path, {"b": {"x": version, "provenance": {"prompt_version": "v1"}}})
+    with JsonlStore(path, "id", version="v2") as store:
+        assert store.done == {"a"}
+        assert store.get("b")["x"] == "v2"
+
+
+def test_rows_are_handed_on(tmp_path):
+    write(tmp_path / "a.jsonl", {"a": {"x": 1}, "b": {"x": 2}})
+    seen = []
+    with JsonlStore(tmp_path / "a.jsonl", "id", on_row=seen.append):
+        assert [row["x"] for row in seen] == [1, 2]
+
+
+def test_a_broken_line_within_the_file_is_named(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": "a"}\nnonsense\n{"id": "b"}\n')
+    with pytest.raises(DataFileError, match=r"a\.jsonl:2: is not JSON"), JsonlStore(path, "id"):
+        pass
+    write(tmp_path / "other.jsonl", {})  # the lock of the failed opening is free again
+    path.write_text('{"id": "a"}\n')
+    write(path, {})
+
+
+def _hold(path, ready, release):
+    with JsonlStore(path, "id"):
+        ready.set()
+        release.wait(30)
+
+
+def test_second_process_is_refused_or_waits(tmp_path):
+    path = tmp_path / "a.jsonl"
+    context = multiprocessing.get_context("spawn")
+    ready, release = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(path, ready, release))
+    holder.start()
+    try:
+        assert ready.wait(30)
+        with pytest.raises(DataFileError, match="another process"), JsonlStore(path, "id"):
+            pass
+        release.set()
+        with JsonlStore(path, "id", wait=30) as store:
+            store.append({"id": "a"})
+    finally:
+        release.set()
+        holder.join()
+
+
+def test_rejects_start_anew_unless_kept(tmp_path):
+    path = tmp_path / "a.jsonl"
+    with JsonlStore(path, "id") as store:
+        store.reject("a", "no", raw="\x00é")
+        assert store.rejected == 1
+    with JsonlStore(path, "id", keep_rejects=True) as store:
+        assert [row["id"] for row in read_jsonl(store.rejects_path)] == ["a"]
+    with JsonlStore(path, "id") as store:
+        assert not store.rejects_path.exists()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from dyneval.storage import JsonlStore
+with JsonlStore(Path(sys.argv[1]), "id") as store:
+    number = len(store.done)
+    print("open", flush=True)
+    while True:
+        store.append({"id": str(number), "x": "y" * 50_000})
+        number += 1
+"""
+
+
+def test_kill_9_while_writing_loses_and_doubles_nothing(tmp_path):
+    path = tmp_path / "a.jsonl"
+    for wait in (0.02, 0.05, 0.08):
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    ids = [row["id"] for row in read_jsonl(path)]
+    assert ids == [str(number) for number in range(len(ids))] and len(ids) > 3
+
+
+FULL = """
+import errno, resource, sys, signal
+from pathlib import Path
+from dyneval.storage import JsonlStore
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+with JsonlStore(Path(sys.argv[1]), "id") as store:
+    try:
+        for number in range(100):
+            store.append({"id": str(number), "x": "y" * 900})
+    except OSError as error:
+        print("stopped at", number)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        store.append({"id": "after", "x": ""})
+"""
+
+
+def test_a_write_that_fails_leaves_whole_lines(tmp_path):
+    """A file size limit cuts a write short as a full disk does."""
+    path = tmp_path / "a.jsonl"
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("stopped at 10")
+    assert [row["id"] for row in read_jsonl(path)] == [*(str(number) for number in range(10)), "after"]
+
+
+def test_atomic_write_is_all_or_nothing(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": "é"})
+    with pytest.raises(ValueError), atomic_write(path) as file:
+        file.write("half")
+        raise ValueError
+    with pytest.raises(ValueError):
+        write_json(path, float("nan"))
+    assert read_json(path) == {"a": "é"} and os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("content", ["[1]", '[{"a": 1}, 2]', "{", "[", ""])
+def test_files_that_are_not_what_they_should_be_are_named(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    if content:
+        with pytest.raises(DataFileError, match=r"a\.json"):
+            assert read_rows(path) == []
+            read_json(path)
+    else:
+        assert read_rows(path) == []
+
+
+def test_missing_file_is_named():
+    for read in (read_json, read_rows, lambda path: list(read_jsonl(path)), lambda path: JsonlIndex(path, "id")):
+        with pytest.raises(DataFileError, match=r"nothing\.jsonl: cannot be read"):
+            read(Path("nothing.jsonl"))
+
+
+def test_rows_of_an_array_and_of_lines(tmp_path):
+    (tmp_path / "a.json").write_text('\n [{"a": 1}]')
+    (tmp_path / "b.json").write_text('{"a": 1}\n\n{"a": 2}\n{"a"')
+    assert read_rows(tmp_path / "a.json") == [{"a": 1}]
+    assert read_rows(tmp_path / "b.json") == [{"a": 1}, {"a": 2}]
