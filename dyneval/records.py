@@ -156,7 +156,11 @@ class InstructSample(Record):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreRecord(Record):
-    """The student's verdict: scores 1-5 (higher is better), the same normalised to 0-1, and what they rest on."""
+    """The student's verdict: scores 1-5 (higher is better), the same normalised to 0-1, and what they rest on.
+
+    `t2ia`, `iqa` and `overall` are made from the integer scores of the questions, `soft` holds the same made from the
+    expectation of each score. `settings`: what the scores depend on beside model and template.
+    """
 
     SCHEMA = "score"
     pair_id: str
@@ -171,4 +175,6 @@ class ScoreRecord(Record):
     scene_graph: dict[str, Any]
     model: str
     template: str
+    soft: dict[str, float] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
     seconds: float = field(default=0.0)

@@ -2,6 +2,8 @@
 
     scorer = Scorer.from_pretrained("vcl-iisc/DynEval-Evaluator", subfolder="DynEval-4B")
     records = scorer.score(["cat.png"], ["a cat on a bench"])
+
+Scores are 1-5, higher is better; T2IA and IQA are means over their questions, overall weighs both by half.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Decoding held to JSON: the student's reply schemas with bounds, and the token-by-token constraint made from them.
+r"""Decoding held to JSON: the student's reply schemas with bounds, and the token-by-token constraint made from them.
 
-The grammar admits exactly what `dyneval.records.student_json` writes: one line, ", " and ": ", no escapes but \\" and
-\\\\. It works on the vocabulary without added tokens, so a turn mark or task token cannot be produced, and text like
+The grammar admits exactly what `dyneval.records.student_json` writes: one line, ", " and ": ", no escapes but \" and
+\\. It works on the vocabulary without added tokens, so a turn mark or task token cannot be produced, and text like
 `<|im_end|>` inside a question is forced as ordinary text.
 """
 
@@ -95,7 +95,7 @@ class ReplyGrammar:
         Raises:
             ValueError: a digit 1-5 is not one token of its own, as it is with Qwen3.
         """
-        backend = json.loads(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+        backend = json.loads(tokenizer.backend_tokenizer.to_str())
         ordinary = len(backend["model"]["vocab"])
         # The engine wants an end token; a NUL can never stand in JSON, so no reply and no forced text can hold it.
         end = {"id": ordinary, "content": "\0", "special": True, "normalized": False}
@@ -114,25 +114,20 @@ class ReplyGrammar:
     def constraint(self, schema: schemas.Json, keep: bool = False) -> Constraint:
         """Start a reply under `schema`; `keep` remembers the compiled grammar, for schemas that come again.
 
-        Raises:
-            GrammarError: the schema cannot be compiled.
+        A schema that cannot be compiled shows in the first use of the constraint, as a GrammarError.
         """
         source = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_JSON_FORM)
         matcher = self._fresh.get(source) or llguidance.LLMatcher(self._tokenizer, source, log_level=0)
-        if matcher.is_error():
-            raise GrammarError(f"the reply schema cannot be compiled: {matcher.get_error().splitlines()[0]}")
         if keep:
             self._fresh[source] = matcher
             matcher = matcher.deep_copy()
         return Constraint(matcher, self._tokenizer)
 
     def allowed(self, constraints: Sequence[Constraint]) -> NDArray[np.bool_]:
-        """Which tokens may come next: (len(constraints), vocabulary)."""
+        """Which tokens may come next: (len(constraints), vocabulary); unspecified for one whose `accept` will raise."""
         bits = llguidance.numpy.allocate_token_bitmask(len(constraints), self._tokenizer.vocab_size)
         matchers = [(constraint.matcher, row) for row, constraint in enumerate(constraints)]
         llguidance.numpy.fill_next_token_bitmask_par(self._executor, matchers, bits)
-        for constraint in constraints:
-            constraint.check()
         flags = np.unpackbits(bits.view(np.uint8), axis=1, bitorder="little")
         return flags[:, : self._tokenizer.vocab_size].view(np.bool_)
 
@@ -149,7 +144,7 @@ class Constraint:
     @property
     def done(self) -> bool:
         """True when the JSON is complete."""
-        return self.matcher.is_stopped()
+        return self.matcher.is_stopped() and not self.matcher.is_error()
 
     @property
     def text(self) -> str:
@@ -158,21 +153,17 @@ class Constraint:
 
     def forced(self) -> list[int]:
         """Take the tokens that the grammar leaves no choice about, in the tokenizer's own division; may be none."""
-        tokens = [] if self.done else self.matcher.compute_ff_tokens()
-        if tokens:
-            self._consume(tokens)
+        tokens = [] if self.matcher.is_stopped() else self.matcher.compute_ff_tokens()
+        self._consume(tokens)
         return tokens
 
     def accept(self, token: int) -> None:
         """Take a token that was chosen among the allowed ones. Raises GrammarError on any other."""
         self._consume([token])
 
-    def check(self) -> None:
-        """Raise GrammarError when the engine has given up."""
+    def _consume(self, tokens: list[int]) -> None:
+        if tokens:
+            self.matcher.consume_tokens(tokens)
         if self.matcher.is_error():
             raise GrammarError(f"the grammar engine stopped: {self.matcher.get_error().splitlines()[0]}")
-
-    def _consume(self, tokens: list[int]) -> None:
-        self.matcher.consume_tokens(tokens)
-        self.check()
         self.tokens += tokens

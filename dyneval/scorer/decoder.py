@@ -1,0 +1,164 @@
+"""Greedy decoding of many replies at once, each under its own grammar.
+
+Text that a grammar leaves no choice about is not decoded token by token: it is fed together with the token before it.
+Images are read once, into a prefix of the key-value cache that all conversations about them start from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from dyneval.processing import Encoded
+from dyneval.scorer.cache import RaggedCache
+from dyneval.scorer.grammar import Constraint, GrammarError, ReplyGrammar
+
+if TYPE_CHECKING:
+    from transformers import Qwen3VLForConditionalGeneration
+
+
+@dataclass(slots=True)
+class Prefix:
+    """The beginnings of conversations, already read by the model."""
+
+    cache: RaggedCache
+    deltas: torch.Tensor
+    """(rows,) what the rotary position of a text token is ahead of its index in the sequence."""
+
+    def select(self, rows: Sequence[int]) -> Prefix:
+        """A copy with `rows`, in that order; a row may come more than once or not at all."""
+        return Prefix(self.cache.select(rows), self.deltas[list(rows)])
+
+
+@dataclass(slots=True)
+class Job:
+    """One reply to decode: the tokens that lead up to it (behind the prefix, where there is one) and its grammar."""
+
+    ids: list[int]
+    constraint: Constraint
+    prefix_row: int = 0
+    failure: str | None = None
+    """Why there is no complete reply; None when there is one."""
+    score_probabilities: list[list[float]] = field(default_factory=list)
+    """For every score in the reply, the probabilities of 1 to 5 among themselves."""
+
+    def reply(self) -> Any:
+        """The complete reply, parsed."""
+        return json.loads(self.constraint.text)
+
+
+class Decoder:
+    """Decodes under grammars with one model."""
+
+    def __init__(self, model: Qwen3VLForConditionalGeneration, grammar: ReplyGrammar) -> None:
+        self.model = model
+        self.grammar = grammar
+        self._digits = torch.tensor(grammar.digits)
+        self._score_mask = np.zeros(model.lm_head.out_features, dtype=np.bool_)
+        self._score_mask[grammar.digits] = True
+
+    @torch.inference_mode()
+    def read_images(self, encoded: Sequence[Encoded], lengths: Sequence[int]) -> Prefix:
+        """Read the first `lengths[b]` tokens of each conversation, its one image among them."""
+        rows = [one.input_ids[:length] for one, length in zip(encoded, lengths, strict=True)]
+        types = [one.mm_token_type_ids[:length] for one, length in zip(encoded, lengths, strict=True)]
+        grids = torch.cat([one.image_grid_thw for one in encoded if one.image_grid_thw is not None])
+        pixels = torch.cat([one.pixel_values for one in encoded if one.pixel_values is not None])
+        held = torch.tensor([[1] * length + [0] * (max(lengths) - length) for length in lengths])
+        positions, deltas = self.model.model.get_rope_index(
+            _padded(rows), _padded(types).int(), image_grid_thw=grids, attention_mask=held
+        )
+        prefix = Prefix(RaggedCache(len(rows)), deltas.flatten())
+        self._forward(
+            prefix.cache, rows, positions, pixel_values=pixels.to(self._device), image_grid_thw=grids.to(self._device)
+        )
+        return prefix
+
+    @torch.inference_mode()
+    def decode(self, jobs: Sequence[Job], max_new_tokens: int, prefix: Prefix | None = None) -> None:
+        """Complete the replies of `jobs` in place; one that cannot be completed gets its `failure` set."""
+        if prefix is None:
+            state = Prefix(RaggedCache(len(jobs)), torch.zeros(len(jobs), dtype=torch.long))
+        else:
+            state = prefix.select([job.prefix_row for job in jobs])
+        active = list(jobs)
+        feed = [_opening(job) for job in jobs]
+        while going := [row for row, tokens in enumerate(feed) if tokens]:
+            if len(going) < len(active):
+                active, feed = [active[row] for row in going], [feed[row] for row in going]
+                state = state.select(going)
+            feed = self._choose(active, self._step(state, feed), max_new_tokens)
+
+    def _step(self, state: Prefix, feed: list[list[int]]) -> torch.Tensor:
+        """Feed each row its tokens; logits behind the last one, (rows, vocabulary) float32."""
+        width = max(map(len, feed))
+        positions = (state.cache.lengths + state.deltas)[:, None] + torch.arange(width)
+        hidden = self._forward(state.cache, feed, positions.expand(3, -1, -1))
+        last = torch.tensor([len(tokens) - 1 for tokens in feed], device=hidden.device)
+        picked = hidden[torch.arange(len(feed), device=hidden.device), last]
+        return self.model.lm_head(picked).float()
+
+    def _forward(
+        self, cache: RaggedCache, rows: list[list[int]], positions: torch.Tensor, **images: torch.Tensor
+    ) -> torch.Tensor:
+        """Hidden states, (rows, width, hidden), of tokens appended to the cache; `positions`: (3, rows, width)."""
+        ids = _padded(rows).to(self._device)
+        mask = cache.begin(ids.shape[1], ids.device)
+        # The first of four position rows is that of text, which only matters where no mask is given.
+        positions = torch.cat([positions[:1], positions]).to(self._device)
+        output = self.model.model(
+            input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True, **images
+        )
+        cache.end([len(row) for row in rows])
+        return output.last_hidden_state
+
+    def _choose(self, active: list[Job], logits: torch.Tensor, max_new_tokens: int) -> list[list[int]]:
+        """Take the likeliest allowed token of each reply; returns what to feed next, nothing where it has ended."""
+        allowed = self.grammar.allowed([job.constraint for job in active])
+        mask = torch.from_numpy(allowed).to(logits.device)
+        best = logits.masked_fill(~mask, -torch.inf).argmax(-1).tolist()
+        scores = torch.softmax(logits[:, self._digits.to(logits.device)], -1).tolist()
+        feed = []
+        for job, token, flags, probabilities in zip(active, best, allowed, scores, strict=True):
+            if np.array_equal(flags, self._score_mask):
+                job.score_probabilities.append(probabilities)
+            feed.append(_advance(job, token, max_new_tokens))
+        return feed
+
+    @property
+    def _device(self) -> torch.device:
+        return self.model.device
+
+
+def _opening(job: Job) -> list[int]:
+    try:
+        return job.ids + job.constraint.forced()
+    except GrammarError as error:
+        job.failure = str(error)
+        return []
+
+
+def _advance(job: Job, token: int, max_new_tokens: int) -> list[int]:
+    try:
+        job.constraint.accept(token)
+        tokens = [token, *job.constraint.forced()]
+    except GrammarError as error:
+        job.failure = str(error)
+        return []
+    if job.constraint.done:
+        return []
+    if len(job.constraint.tokens) >= max_new_tokens:
+        job.failure = f"the reply was not complete after {max_new_tokens} tokens (raise max_new_tokens)"
+        return []
+    return tokens
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Rows filled up with token 0 at their ends, which nothing looks at."""
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])

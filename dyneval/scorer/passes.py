@@ -1,0 +1,50 @@
+"""The four passes as data: what is asked of the student, and what its replies say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from dyneval.scorer.grammar import SCORES
+
+Question = dict[str, Any]
+
+
+def merge_questions(questions: Sequence[Question]) -> list[Question]:
+    """Drop questions asked before (but for case and spacing) and write each on one line, as the next turn will."""
+    merged: dict[str, Question] = {}
+    for question in questions:
+        text = " ".join(question["question"].split())
+        merged.setdefault(text.casefold(), {"question": text, "answer": question["answer"]})
+    return list(merged.values())
+
+
+def scored_questions(
+    questions: Sequence[Question], answers: Sequence[dict[str, Any]], probabilities: Sequence[Sequence[float]]
+) -> list[Question]:
+    """Put a pass's questions, its answers and the probabilities behind its scores together.
+
+    Returns:
+        {"question", "answer", "score" (1-5), "soft_score" (1-5, the expectation of the score), "reasoning"} each.
+    """
+    return [
+        {
+            **question,
+            "score": answer["score"],
+            "soft_score": round(expectation(weights), 4),
+            "reasoning": answer["reasoning"],
+        }
+        for question, answer, weights in zip(questions, answers, probabilities, strict=True)
+    ]
+
+
+def expectation(probabilities: Sequence[float]) -> float:
+    """Mean score, 1-5, under probabilities of the scores 1 to 5 that add up to 1."""
+    mean = sum(score * weight for score, weight in zip(SCORES, probabilities, strict=True))
+    return min(max(mean, SCORES[0]), SCORES[-1])
+
+
+def mean_score(questions: Sequence[Question], key: str = "score") -> float:
+    """Score of one half, 1-5: the mean over its questions."""
+    return fmean(question[key] for question in questions)

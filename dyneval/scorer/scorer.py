@@ -1,0 +1,202 @@
+"""The scorer: (prompt, image) pairs through the student's four passes, many pairs at once.
+
+1. `<|T2IA|>`, without the image: alignment questions from the prompt, duplicates removed.
+2. `<|EVALUATION|>`: each of them scored 1-5 on the image; T2IA is their mean.
+3. `<|IQA|>`: the image's scene graph and quality questions.
+4. `<|EVALUATION|>`: each of those scored; IQA is their mean. Overall = alpha * IQA + beta * T2IA.
+
+Passes 2 and 3 do not need each other and run as one batch. All passes but the first share one reading of the image.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from PIL import Image
+
+from dyneval.images import load_image
+from dyneval.processing import Processor
+from dyneval.records import ScoreRecord, normalised_score, prompt_id
+from dyneval.scorer.batch import FourPasses, Work
+from dyneval.scorer.loading import checkpoint_name, load_student
+from dyneval.scorer.passes import mean_score
+from dyneval.scorer.settings import ScorerSettings
+
+if TYPE_CHECKING:
+    from transformers import Qwen3VLForConditionalGeneration
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """What is to be scored; `image_name` is how the score record calls the image."""
+
+    pair_id: str
+    prompt: str
+    image: Image.Image
+    image_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A pair that could not be scored, and why."""
+
+    pair_id: str
+    reason: str
+
+
+class ScoringError(RuntimeError):
+    """Some of the pairs could not be scored; `failures` says which and why."""
+
+    def __init__(self, failures: Sequence[Failure]) -> None:
+        self.failures = list(failures)
+        shown = "; ".join(f"{failure.pair_id}: {failure.reason}" for failure in self.failures[:3])
+        more = f"; and {len(self.failures) - 3} more" if len(self.failures) > 3 else ""
+        super().__init__(f"{len(self.failures)} pair(s) could not be scored: {shown}{more}")
+
+
+class Scorer:
+    """A DynEval student, ready to score.
+
+    Scores are 1-5, higher is better; normalised scores are 0-1. Decoding is greedy, so the same pair gets the same
+    scores, whatever it is batched with (up to rounding of the arithmetic, which can matter to a tie in bfloat16).
+    """
+
+    def __init__(
+        self,
+        model: Qwen3VLForConditionalGeneration,
+        processor: Processor,
+        name: str,
+        settings: ScorerSettings | None = None,
+    ) -> None:
+        """`name` is how score records call the model."""
+        self.name = name
+        self.settings = settings or ScorerSettings()
+        self._passes = FourPasses(model, processor, self.settings)
+        self._dtype = str(model.dtype).removeprefix("torch.")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        checkpoint: str | Path,
+        subfolder: str | None = None,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        settings: ScorerSettings | None = None,
+    ) -> Self:
+        """Load a student, such as `from_pretrained("vcl-iisc/DynEval-Evaluator", subfolder="DynEval-4B")`.
+
+        Args:
+            checkpoint: folder, or Hub repository id.
+            subfolder: folder of the student inside it.
+            device: torch device; default: the first GPU, else the CPU.
+            dtype: "bfloat16", "float16" or "float32"; default: bfloat16 on a GPU, float32 on the CPU.
+            min_pixels: smallest image area; default: the checkpoint's.
+            max_pixels: largest image area; default: the checkpoint's.
+            settings: how pairs are scored; default: ScorerSettings().
+
+        Raises:
+            CheckpointError: there is no DynEval student to load.
+        """
+        model, processor = load_student(
+            checkpoint, subfolder, device=device, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels
+        )
+        return cls(model, processor, checkpoint_name(checkpoint, subfolder), settings)
+
+    def shaping(self) -> dict[str, Any]:
+        """All that the scores depend on beside pair, model and template; stands in every record."""
+        processor = self._passes.processor
+        pixels = {"min_pixels": processor.min_pixels, "max_pixels": processor.max_pixels}
+        return self.settings.shaping() | pixels | {"dtype": self._dtype}
+
+    def score(self, images: Sequence[str | Path | Image.Image], prompts: Sequence[str]) -> list[ScoreRecord]:
+        """Score images against the prompts they were made from.
+
+        Args:
+            images: files or open images.
+            prompts: as many, in the same order.
+
+        Returns:
+            One record a pair, in order; `t2ia`, `iqa` and `overall` are 1-5, higher is better.
+
+        Raises:
+            ImageError: an image file cannot be used.
+            ScoringError: a pair could not be scored, such as one with an empty prompt.
+            ValueError: the numbers of images and prompts differ.
+        """
+        pairs = [
+            make_pair(image, prompt, number)
+            for number, (image, prompt) in enumerate(zip(images, prompts, strict=True), 1)
+        ]
+        results = list(self.score_pairs(pairs))
+        failures = [result for result in results if isinstance(result, Failure)]
+        if failures:
+            raise ScoringError(failures)
+        return [result for result in results if isinstance(result, ScoreRecord)]
+
+    def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
+        """Score pairs as they come, `batch_size` at a time; yields one result a pair, in order."""
+        rest = iter(pairs)
+        while batch := list(islice(rest, self.settings.batch_size)):
+            yield from self._score_batch(batch)
+
+    def _score_batch(self, pairs: Sequence[Pair]) -> list[ScoreRecord | Failure]:
+        started = time.perf_counter()
+        works = [Work(pair.prompt.strip(), pair.image) for pair in pairs]
+        self._passes.run(works)
+        seconds = round((time.perf_counter() - started) / len(pairs), 4)
+        return [self._result(pair, work, seconds) for pair, work in zip(pairs, works, strict=True)]
+
+    def _result(self, pair: Pair, work: Work, seconds: float) -> ScoreRecord | Failure:
+        if work.failure:
+            return Failure(pair.pair_id, work.failure)
+        scores, soft = self._overall(work, "score"), self._overall(work, "soft_score")
+        row = {
+            "pair_id": pair.pair_id,
+            "prompt": pair.prompt,
+            "image": pair.image_name,
+            **scores,
+            "normalised": {name: normalised_score(score) for name, score in scores.items()},
+            "t2ia_questions": work.t2ia_questions,
+            "iqa_questions": work.iqa_questions,
+            "scene_graph": work.scene_graph,
+            "model": self.name,
+            "template": self.settings.template,
+            "soft": {name: round(score, 4) for name, score in soft.items()},
+            "settings": self.shaping(),
+            "seconds": seconds,
+        }
+        return ScoreRecord.from_dict(row, pair.pair_id)
+
+    def _overall(self, work: Work, key: str) -> dict[str, float]:
+        t2ia, iqa = mean_score(work.t2ia_questions, key), mean_score(work.iqa_questions, key)
+        return {"t2ia": t2ia, "iqa": iqa, "overall": self.settings.alpha * iqa + self.settings.beta * t2ia}
+
+
+def make_pair(image: str | Path | Image.Image, prompt: str, number: int = 1) -> Pair:
+    """A pair from an image file or an open image; it is named after its prompt and the file, or `number`.
+
+    Raises:
+        ImageError: the file cannot be used.
+    """
+    if isinstance(image, Image.Image):
+        name = f"image-{number}"
+        pair_id = default_pair_id(prompt, name)
+        return Pair(pair_id=pair_id, prompt=prompt, image=image.convert("RGB"), image_name=name)
+    name = str(image)
+    return Pair(
+        pair_id=default_pair_id(prompt, Path(name).name), prompt=prompt, image=load_image(name), image_name=name
+    )
+
+
+def default_pair_id(prompt: str, image_name: str) -> str:
+    """Id of a pair that came without one, from its prompt and its image's name."""
+    return f"{prompt_id(prompt)}-{re.sub(r'[^A-Za-z0-9._-]+', '-', image_name)}"
