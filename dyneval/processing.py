@@ -98,6 +98,8 @@ class Processor:
         Raises:
             ValueError: the tokenizer is not one of Qwen3-VL.
         """
+        self.added_task_tokens = not set(TASK_TOKEN_IDS) <= set(tokenizer.get_vocab())
+        """True when the tokenizer did not know the task tokens: the model has not learned them yet."""
         register_task_tokens(tokenizer)
         self.tokenizer = tokenizer
         self.image_processor = image_processor

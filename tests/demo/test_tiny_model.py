@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dyneval.demo.tiny_model import build_tiny_model
+from dyneval.tokens import TASK_TOKEN_IDS
 
 
 def test_loads_as_the_real_architecture(tiny_checkpoint):
@@ -39,7 +40,7 @@ def test_same_seed_same_bytes_and_existing_folder_kept(tiny_checkpoint, tmp_path
     before = (output / "model.safetensors").stat().st_mtime_ns
     build_tiny_model(output)
     assert (output / "model.safetensors").stat().st_mtime_ns == before
-    with pytest.raises(FileExistsError, match="'seed': 0.*not .*'seed': 1"):
+    with pytest.raises(FileExistsError, match=r"'seed': 0.*not .*'seed': 1"):
         build_tiny_model(output, seed=1)
 
     build_tiny_model(tmp_path / "other", seed=1)
@@ -47,6 +48,14 @@ def test_same_seed_same_bytes_and_existing_folder_kept(tiny_checkpoint, tmp_path
     weights = [load_file(folder / "model.safetensors")[name] for folder in (output, tmp_path / "other")]
     assert not torch.equal(*weights)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "other"]
+
+
+def test_task_tokens_can_be_registered(tmp_path):
+    from dyneval.processing import Processor
+
+    build_tiny_model(tmp_path / "tiny", task_tokens=True)
+    assert json.loads((tmp_path / "tiny" / "added_tokens.json").read_text()) == TASK_TOKEN_IDS
+    assert not Processor.from_pretrained(tmp_path / "tiny").added_task_tokens
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path):
