@@ -56,7 +56,7 @@ def seam(image: Image.Image, x: float, severity: float, rng: np.random.Generator
     slip = round((0.02 + severity * 0.11) * size) * int(rng.choice((-1, 1)))
     right = np.asarray(image)[:, column:]
     rows = (np.arange(size) - slip).clip(0, size - 1)
-    light = 1 + severity * 0.2 * rng.choice((-1, 1))
+    light = 1 + severity * rng.choice((-0.24, 0.1))
     broken = np.asarray(image).copy()
     broken[:, column:] = (right[rows].astype(np.float32) * light).clip(0, 255).astype(np.uint8)
     thick = max(1, round(severity * size / 100))

@@ -19,7 +19,7 @@ from dyneval.demo.textures import apply_material, material_maps
 from dyneval.demo.vocabulary import COLOURS
 
 Array = NDArray[np.floating]
-_RIM = 5
+_RIM = 4
 
 
 class _Maps(NamedTuple):

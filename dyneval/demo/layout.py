@@ -13,7 +13,7 @@ from dyneval.demo.scenes import Group, Relation, Scene
 
 _MARGIN = 0.03
 _LARGEST = 0.6
-_SCALES = {"small": 0.62, "medium": 0.84, "large": 1.06}
+_SCALES = {"small": 0.58, "medium": 0.8, "large": 0.98}
 """Side of an object as a share of the room it has."""
 
 Cell = tuple[int, int]
@@ -110,9 +110,13 @@ def _in_cell(group: Group, cell: Cell, columns: int, rows: int, rng: Random) -> 
 
 def _best_rows(count: int, width: float, height: float) -> tuple[int, float]:
     """How many of `count` objects to set side by side, and the room that each then has."""
-    fits = [(min(width / across, height / math.ceil(count / across)), -across) for across in range(1, count + 1)]
-    room, across = max(fits)
-    return -across, room
+
+    def fit(across: int) -> tuple[float, int, int]:
+        lines = math.ceil(count / across)
+        return min(width / across, height / lines), count - across * lines, across
+
+    room, _, across = max(fit(across) for across in range(1, count + 1))
+    return across, room
 
 
 def _push_out(kind: str, places: dict[str, list[Place]], severity: float, rng: Random) -> list[Place]:

@@ -25,7 +25,7 @@ SHORT_SHARE = 0.02
 REPEATED_SHARE = 0.02
 """Shares of junk, so that filtering has something to do: prompts too short to keep, and exact repetitions."""
 
-_ADDENDA = {1: (9, 18), 2: (4, 8), 3: (0, 2)}
+_ADDENDA = {1: (9, 18), 2: (2, 6), 3: (0, 2)}
 """Fewest and most style, quality and camera phrases per tier."""
 
 

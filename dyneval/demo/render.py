@@ -16,7 +16,7 @@ from dyneval.demo.icons import icon
 from dyneval.demo.layout import Place, lay_out
 from dyneval.demo.scenes import Group, Scene
 from dyneval.demo.shapes import LABEL_BOXES
-from dyneval.demo.strokes import SIDE
+from dyneval.demo.strokes import PADDING, on_icon
 
 MIN_SIZE, MAX_SIZE = 64, 1024
 _MELTABLE = {"melted": damage.melt, "torn": damage.tear}
@@ -48,34 +48,33 @@ def _draw_group(
     pixel_rng: np.random.Generator,
 ) -> None:
     sticker = icon(group.kind, group.colour, group.material)
-    mirrored = ImageOps.mirror(sticker)
     if group.label:
-        sticker = mirrored = _with_label(sticker, group.kind, group.label)
+        sticker = _with_label(sticker, group.kind, group.label)
     for fault in faults:
         if fault.target == group.kind and fault.kind in _MELTABLE:
-            spoil = _MELTABLE[fault.kind]
-            sticker, mirrored = (spoil(picture, fault.severity, pixel_rng) for picture in (sticker, mirrored))
-    side = max(4, round(places[0].side * image.width))
-    versions = [picture.resize((side, side), Image.Resampling.BICUBIC) for picture in (sticker, mirrored)]
+            sticker = _MELTABLE[fault.kind](sticker, fault.severity, pixel_rng)
+    side = max(4, round(places[0].side * image.width / (1 - 2 * PADDING)))
+    sticker = sticker.resize((side, side), Image.Resampling.BICUBIC)
+    # Text must not be mirrored.
+    versions = [_with_shadow(turned) for turned in (sticker, sticker if group.label else ImageOps.mirror(sticker))]
     for place in places:
-        picture = versions[rng.randrange(2)]
         left, top = round(place.x * image.width - side / 2), round(place.y * image.height - side / 2)
-        _paste(image, picture, left, top)
+        picture, shadow = rng.choice(versions)
+        drop = side // 36 + 1
+        image.paste((24, 26, 40), (left + drop, top + 2 * drop), shadow)
+        image.paste(picture, (left, top), picture)
 
 
-def _paste(image: Image.Image, picture: Image.Image, left: int, top: int) -> None:
-    """Paste an RGBA picture with a soft shadow to its lower right."""
-    drop = max(1, picture.width // 36)
-    alpha = picture.getchannel("A")
-    shadow = alpha.filter(ImageFilter.GaussianBlur(drop)).point([value * 2 // 5 for value in range(256)])
-    image.paste((24, 26, 40), (left + drop, top + 2 * drop), shadow)
-    image.paste(picture, (left, top), alpha)
+def _with_shadow(sticker: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """The sticker and the mask of a soft shadow of it."""
+    soft = sticker.getchannel("A").filter(ImageFilter.BoxBlur(sticker.width // 36 + 1))
+    return sticker, soft.point([value * 2 // 5 for value in range(256)])
 
 
 def _with_label(sticker: Image.Image, kind: str, label: str) -> Image.Image:
     """Write `label` on a paper strip across the object."""
     labelled = sticker.copy()
-    x0, y0, x1, y1 = (round(value * SIDE) for value in LABEL_BOXES[kind])
+    x0, y0, x1, y1 = map(round, on_icon(*LABEL_BOXES[kind]))
     pen = ImageDraw.Draw(labelled)
     pen.rounded_rectangle((x0, y0, x1, y1), radius=6, fill=(255, 253, 244, 255), outline=(70, 62, 60, 255), width=2)
     pen.text(

@@ -1,4 +1,7 @@
-"""Strokes that fill a shape in a mask; coordinates in a unit square, x to the right, y down."""
+"""Strokes that fill a shape in a mask; coordinates in a unit square, x to the right, y down.
+
+The unit square lies inside the icon with `PADDING` around it, where a sticker has its edge and melting shapes go.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from dyneval.demo.vocabulary import RGB
 
 SIDE = 168
 """Width and height of an icon in pixels; it is scaled to its place in the image."""
+PADDING = 0.07
+"""Empty edge of an icon, as a fraction of its side."""
 _FINE = 3 * SIDE
 
 Point = tuple[float, float]
@@ -43,7 +48,7 @@ def oval(x0: float, y0: float, x1: float, y1: float) -> Draw:
 
 def box(x0: float, y0: float, x1: float, y1: float, radius: float = 0.03) -> Draw:
     """Rectangle with round corners."""
-    return lambda pen: pen.rounded_rectangle(_px(x0, y0, x1, y1), radius=radius * _FINE, fill=255)
+    return lambda pen: pen.rounded_rectangle(_px(x0, y0, x1, y1), radius=_length(radius), fill=255)
 
 
 def poly(*points: Point) -> Draw:
@@ -62,7 +67,7 @@ def line(width: float, *points: Point) -> Draw:
     def draw(pen: ImageDraw.ImageDraw) -> None:
         path = points if len(points) == 2 else _smooth(points, closed=False)
         for (ax, ay), (bx, by) in pairwise(path):
-            pen.line(_px(ax, ay, bx, by), fill=255, width=round(width * _FINE))
+            pen.line(_px(ax, ay, bx, by), fill=255, width=round(_length(width)))
         for x, y in path:
             pen.ellipse(_px(x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=255)
 
@@ -92,8 +97,17 @@ def band(cx: float, cy: float, radius: float, top: float, bottom: float, sag: fl
     return poly(*edge(top, right=True), *arc, *edge(bottom, right=False), *back)
 
 
+def on_icon(*values: float) -> list[float]:
+    """Coordinates of the unit square as pixels of an icon of `SIDE` pixels."""
+    return [(PADDING + value * (1 - 2 * PADDING)) * SIDE for value in values]
+
+
 def _px(*values: float) -> list[float]:
-    return [value * _FINE for value in values]
+    return [value * (_FINE / SIDE) for value in on_icon(*values)]
+
+
+def _length(value: float) -> float:
+    return value * (1 - 2 * PADDING) * _FINE
 
 
 def _smooth(points: Sequence[Point], closed: bool = True, steps: int = 10) -> list[Point]:

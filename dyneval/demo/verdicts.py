@@ -20,6 +20,7 @@ HARM: dict[str, dict[str, float]] = {
     "distortion": {"torn": 1.0, "melted": 1.0, "cut_off": 0.4, "seam": 0.7},
     "texture": {"torn": 0.4, "melted": 0.5, "cut_off": 0.2, "seam": 0.3, "blur": 1.0, "noise": 1.0},
     "spatial": {"torn": 0.6, "melted": 0.5, "cut_off": 1.0, "seam": 0.8, "blur": 0.2, "noise": 0.1},
+    "text": {"torn": 0.5, "melted": 0.7, "cut_off": 0.6, "blur": 0.6},
     "no_deformation": {"torn": 1.0, "melted": 1.0},
     "no_cut": {"cut_off": 1.0},
     "no_blur": {"blur": 1.0},
@@ -66,7 +67,10 @@ def judge(question: Question, drawn: Scene, faults: Sequence[Fault]) -> Verdict:
         return Verdict(1.0, f"There is no {kind} in the image.")
     if topic == "relation":
         return _relation(group, slots, drawn)
-    return _ELEMENTS[topic](group, slots) if topic in _ELEMENTS else _damage_of_object(topic, group, slots, faults)
+    if topic in _ELEMENTS:
+        return _ELEMENTS[topic](group, slots)
+    own = [fault for fault in faults if fault.target == group.kind or fault.kind in IMAGE_FAULTS]
+    return _text(group, slots, own) if topic == "text" else _damage_of_object(topic, group, slots, own)
 
 
 def _verdict(severity: float, reasoning: str) -> Verdict:
@@ -111,13 +115,14 @@ def _size(group: Group, slots: dict[str, str]) -> Verdict:
     return _property(group, group.size, slots["size"], severity)
 
 
-def _text(group: Group, slots: dict[str, str]) -> Verdict:
+def _text(group: Group, slots: dict[str, str], faults: Sequence[Fault]) -> Verdict:
     asked = slots["label"].upper()
     if not group.label:
         return Verdict(1.0, f"{_the(group)} {_be(group)} without text.")
-    severity = text_severity(asked, group.label)
+    wrong, worst = text_severity(asked, group.label), _worst("text", faults)
     reads = f'{_the(group)} {"reads" if group.count == 1 else "read"} "{group.label}"'
-    return _verdict(severity, f'{reads}, not "{asked}".' if severity else f"{reads}.")
+    ending = f', not "{asked}".' if wrong else f", but {_looks('text', worst)}." if worst else "."
+    return _verdict(1 - (1 - wrong) * (1 - damage("text", faults)), reads + ending)
 
 
 def _property(group: Group, shown: str, asked: str, severity: float) -> Verdict:
@@ -142,7 +147,6 @@ _ELEMENTS: dict[str, Callable[[Group, dict[str, str]], Verdict]] = {
     "colour": _colour,
     "material": _material,
     "size": _size,
-    "text": _text,
 }
 
 
@@ -179,14 +183,13 @@ _ABSENCES = {
 
 
 def _damage_of_object(topic: str, group: Group, slots: dict[str, str], faults: Sequence[Fault]) -> Verdict:
-    own = [fault for fault in faults if fault.target == group.kind or fault.kind in IMAGE_FAULTS]
     subject = f"The {slots['part']} of the {group.noun}" if "part" in slots else _the(group)
     verb = "is" if group.count == 1 or "part" in slots else "are"
     if "part" in slots and slots["part"] not in group.parts:
         return Verdict(1.0, f"{_the(group)} {_be(group)} without such a part.")
-    worst = _worst(topic, own)
+    worst = _worst(topic, faults)
     state = _looks(topic, worst) if worst else "whole" if topic == "spatial" else "clean and well formed"
-    return _verdict(damage(topic, own), f"{subject} {verb} {state}.")
+    return _verdict(damage(topic, faults), f"{subject} {verb} {state}.")
 
 
 def _worst(topic: str, faults: Iterable[Fault]) -> Fault | None:
