@@ -1,0 +1,43 @@
+"""The files that Step 1 leaves: prompts.parquet, prompts.jsonl, tier-{1,2,3}-prompts.txt, each complete or absent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import IO
+
+import polars as pl
+
+from dyneval.prompts.sources import Unreadable
+from dyneval.records import TIERS
+from dyneval.storage import atomic_write
+
+PARQUET, JSONL, SUMMARY, REPORT = "prompts.parquet", "prompts.jsonl", "summary.json", "report.html"
+REJECTS, DROPPED = "prompts.rejects.jsonl", "dropped.jsonl"
+
+
+def tier_file(tier: int) -> str:
+    """Name of the text file with the prompts of one tier."""
+    return f"tier-{tier}-prompts.txt"
+
+
+def write_prompts(folder: Path, prompts: pl.DataFrame, jsonl: bool) -> None:
+    """Write `prompts`, rows of PromptRecord, as Parquet, as text a tier and, on request, as JSONL."""
+    with atomic_write(folder / PARQUET, "wb") as file:
+        prompts.write_parquet(file, compression="zstd", compression_level=1)
+    for tier in TIERS:
+        lines = prompts.filter(pl.col("tier") == tier)["prompt"]
+        with atomic_write(folder / tier_file(tier), "wb") as file:
+            for start in range(0, len(lines), 100_000):
+                file.write((lines[start : start + 100_000].str.join("\n").item() + "\n").encode())
+    if jsonl:
+        with atomic_write(folder / JSONL, "wb") as file:
+            prompts.write_ndjson(file)
+    else:
+        (folder / JSONL).unlink(missing_ok=True)  # of an earlier run; it would contradict the new Parquet
+
+
+def write_rejects(file: IO[bytes], rejects: list[Unreadable]) -> None:
+    """Append rows that could not be read to the open rejects file."""
+    for where, reason in rejects:
+        file.write(json.dumps({"where": where, "reason": reason}, ensure_ascii=False).encode() + b"\n")

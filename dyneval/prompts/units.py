@@ -1,0 +1,112 @@
+"""Prompts as units: each unit is a listed phrase, a listed word or mark, or a word of no list.
+
+A prompt is read from left to right; where listed phrases begin, the longest is taken, and its words count only as that
+phrase ("hot dog" is food and no animal).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dyneval.prompts.lexicon import (
+    END,
+    NUMBER,
+    UNKNOWN_ED,
+    UNKNOWN_ING,
+    UNKNOWN_PLURAL,
+    Int32s,
+    Lexicon,
+    step_keys,
+)
+from dyneval.prompts.text import Bytes, Int64s, Tokens, is_word, tail
+
+
+class Units(NamedTuple):
+    """Units of a batch of prompts, in order.
+
+    entries: (units,) lexicon entry; every prompt closes with END. ends: (prompts,) index of each prompt's END.
+    words: (prompts,) words in each prompt, before phrases were joined.
+    """
+
+    entries: Int32s
+    ends: Int64s
+    words: Int64s
+
+
+def find_units(tokens: Tokens, lexicon: Lexicon) -> Units:
+    """Look every token up and join the phrases."""
+    entries = _entries(tokens, lexicon)
+    starts, lengths, phrases = _leftmost(*_longest_phrases(entries, lexicon))
+    keep = np.ones(len(entries), bool)
+    for offset in range(1, lexicon.trie.depth):
+        keep[starts[lengths > offset] + offset] = False
+    words = _words_per_prompt(tokens)
+    entries[starts] = phrases
+    kept = entries[keep]
+    return Units(kept, np.flatnonzero(kept == END), words)
+
+
+def row_sums(values: npt.NDArray[np.generic], ends: Int64s) -> Int64s:
+    """Sum of `values` over each prompt's units, its END included; ends as in `Units`."""
+    if not len(ends):
+        return np.zeros(0, np.int64)
+    return np.add.reduceat(values, np.concatenate(([0], ends[:-1] + 1)), dtype=np.int64)
+
+
+def _entries(tokens: Tokens, lexicon: Lexicon) -> Int32s:
+    entries = lexicon.words.find(tokens.hashes)
+    unknown = entries == 0
+    last = (tokens.tail & 255).astype(np.uint8)
+    for mark, shape in (
+        (last == ord("s"), UNKNOWN_PLURAL),
+        (tokens.tail == tail("ing"), UNKNOWN_ING),
+        (last == ord("d"), UNKNOWN_ED),
+        (_is_digit(tokens.first) & _is_digit(last), NUMBER),
+    ):
+        entries[unknown & mark] = shape
+    entries[tokens.ends] = END
+    return entries
+
+
+def _is_digit(values: Bytes) -> npt.NDArray[np.bool_]:
+    return (values >= ord("0")) & (values <= ord("9"))
+
+
+def _words_per_prompt(tokens: Tokens) -> Int64s:
+    return row_sums(is_word(tokens), tokens.ends)
+
+
+def _longest_phrases(entries: Int32s, lexicon: Lexicon) -> tuple[Int64s, Int64s, Int32s]:
+    """Start, length in tokens and entry of the longest phrase at every place where one begins."""
+    trie = lexicon.trie
+    places = np.flatnonzero(trie.roots[entries])
+    nodes = trie.roots[entries[places]]
+    lengths, phrases = np.zeros(len(places), np.int64), np.zeros(len(places), np.int32)
+    alive = np.arange(len(places))
+    for depth in range(1, trie.depth):
+        # END stands at the end of every prompt and in no phrase, so `places + depth` cannot leave the prompt.
+        nodes = trie.steps.find(step_keys(nodes, entries[places[alive] + depth]))
+        alive, nodes = alive[nodes > 0], nodes[nodes > 0]
+        complete = trie.phrase[nodes] > 0
+        lengths[alive[complete]] = depth + 1
+        phrases[alive[complete]] = trie.phrase[nodes[complete]]
+    found = lengths > 0
+    return places[found], lengths[found], phrases[found]
+
+
+def _leftmost(starts: Int64s, lengths: Int64s, phrases: Int32s) -> tuple[Int64s, Int64s, Int32s]:
+    """Keep what a scan from the left would: drop every phrase that begins inside a kept one.
+
+    A phrase that no earlier one reaches is surely kept, and so what follows it and begins inside it is surely dropped.
+    """
+    while len(starts) > 1:
+        reach = np.maximum.accumulate(starts + lengths)
+        inside = np.append(False, starts[1:] < reach[:-1])
+        if not inside.any():
+            break
+        dropped = inside & ~np.append(True, inside[:-1])
+        starts, lengths, phrases = starts[~dropped], lengths[~dropped], phrases[~dropped]
+    return starts, lengths, phrases

@@ -1,0 +1,97 @@
+"""The word lists under `data/words/`: one file a tag, read into (words of the entry, tags) pairs with all forms.
+
+A file begins with `#` lines that define the tag; the line `# inflect: noun|verb|adjective|none` says which forms its
+entries get. Entries are separated by commas or line ends and may have several words; `goose|geese` gives a form that
+the rules would get wrong; `{comma}` is the comma itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+from dyneval.prompts import inflect
+
+Words = tuple[str, ...]
+PLURAL = "plural"
+"""Tag that noun lists give to their plural forms, beside their own."""
+ING = "ing"
+"""Tag that verb lists give to their -ing forms, beside their own."""
+_COMMA = "{comma}"
+_WORD = re.compile(r"[0-9a-z\x80-\U0010ffff]+|[^\x00-\x20'_-]")
+
+
+def split(text: str) -> Words:
+    """Cut a lower-case text into tokens by the rule of `dyneval.prompts.text`."""
+    return tuple(_WORD.findall(text))
+
+
+@cache
+def load() -> dict[Words, frozenset[str]]:
+    """Every form of every entry with the tags of all lists that hold it.
+
+    Raises:
+        ValueError: a list names an unknown kind of inflection.
+    """
+    found: dict[Words, set[str]] = {}
+    folder = files("dyneval.prompts").joinpath("data", "words")
+    for file in sorted((item for item in folder.iterdir() if item.name.endswith(".txt")), key=lambda item: item.name):
+        for words, tags in _read(file):
+            found.setdefault(words, set()).update(tags)
+    return {words: frozenset(tags) for words, tags in sorted(found.items())}
+
+
+def _read(file: Traversable) -> Iterator[tuple[Words, tuple[str, ...]]]:
+    tag = file.name.removesuffix(".txt")
+    header, entries = _parse(file.read_text("utf-8"))
+    kind = re.search(r"^#\s*inflect:\s*(\w+)", header, re.MULTILINE)
+    if kind is None or kind[1] not in _FORMS:
+        raise ValueError(f"{file.name}: needs a line '# inflect: {'|'.join(_FORMS)}'")
+    for entry in entries:
+        base, *extra = (split(form) for form in entry.split("|"))
+        yield base, (tag,)
+        for form, added in _FORMS[kind[1]](base, tuple(extra)):
+            yield form, (tag, *added)
+
+
+def _parse(text: str) -> tuple[str, list[str]]:
+    lines = text.splitlines()
+    header = "\n".join(line for line in lines if line.startswith("#"))
+    body = ",".join(line for line in lines if not line.startswith("#"))
+    entries = (entry.strip() for entry in body.split(","))
+    return header, ["," if entry == _COMMA else entry for entry in entries if entry]
+
+
+Forms = Iterator[tuple[Words, tuple[str, ...]]]
+
+
+def _noun(base: Words, extra: tuple[Words, ...]) -> Forms:
+    for form in extra or ((*base[:-1], inflect.plural(base[-1])),):
+        yield form, (PLURAL,)
+
+
+def _verb(base: Words, extra: tuple[Words, ...]) -> Forms:
+    verb, rest = base[0], base[1:]
+    forms = [(word, *rest) for word in (inflect.plural(verb), inflect.present_participle(verb), inflect.past(verb))]
+    for form in (*forms, *extra):
+        yield form, (ING,) if form[0].endswith("ing") else ()
+
+
+def _adjective(base: Words, extra: tuple[Words, ...]) -> Forms:
+    if len(base) == 1:
+        degree = inflect.comparative(base[0])
+        yield (degree,), ()
+        yield (degree[:-1] + "st",), ()
+    for form in extra:
+        yield form, ()
+
+
+def _unchanged(base: Words, extra: tuple[Words, ...]) -> Forms:
+    for form in extra:
+        yield form, ()
+
+
+_FORMS = {"noun": _noun, "verb": _verb, "adjective": _adjective, "none": _unchanged}
