@@ -15,13 +15,14 @@ from dyneval.evaluation.pairwise import pair_statistics
 from dyneval.evaluation.significance import srcc_difference, williams
 
 few_levels = st.integers(0, 6).map(lambda n: n / 2)
+fine = st.integers(-320, 320).map(lambda n: n / 64)
 
 
 @st.composite
 def rated(draw):
     """Scores, ratings (with many ties) and prompts of 4 to 24 images."""
     size = draw(st.integers(4, 24))
-    scores = draw(st.lists(few_levels | st.floats(-5, 5, width=16), min_size=size, max_size=size))
+    scores = draw(st.lists(few_levels | fine, min_size=size, max_size=size))
     ratings = draw(st.lists(few_levels, min_size=size, max_size=size))
     prompts = draw(st.lists(st.sampled_from("abcdef"), min_size=size, max_size=size))
     return np.array(scores), np.array(ratings), prompts
@@ -46,6 +47,11 @@ def test_weighted_ranks_and_correlation_equal_those_of_the_resample_written_out(
             assert pearson[row] == pytest.approx(np.corrcoef(drawn, np.repeat(ratings, counts))[0, 1], abs=1e-6)
 
 
+def slack(scores):
+    """Thresholds are rounded to hundred-thousandths of the range; the scores drawn here are further apart."""
+    return 1e-5 * np.ptp(scores) + 1e-9
+
+
 def brute_accuracy(scores, ratings, threshold):
     right = 0
     for i, j in itertools.combinations(range(len(scores)), 2):
@@ -65,7 +71,7 @@ def test_pair_statistics_equal_scipy_and_the_best_threshold_of_brute_force(data)
     candidates = {0.0, *(abs(a - b) + 1e-9 for a, b in itertools.combinations(scores, 2))}
     best = max(brute_accuracy(scores, ratings, threshold) for threshold in candidates)
     assert found.accuracy[0] == pytest.approx(best)
-    assert brute_accuracy(scores, ratings, found.threshold + 1e-9) == pytest.approx(best)
+    assert brute_accuracy(scores, ratings, found.threshold + slack(scores)) == pytest.approx(best)
 
 
 @given(rated())
@@ -80,7 +86,7 @@ def test_pair_statistics_of_a_resample_count_whole_prompts_and_never_pair_an_ima
             a, b = bootstrap.codes[i], bootstrap.codes[j]
             weight = counts[a] if a == b else counts[a] * counts[b]
             pairs += weight
-            right += weight * brute_accuracy(scores[[i, j]], ratings[[i, j]], found.threshold + 1e-9)
+            right += weight * brute_accuracy(scores[[i, j]], ratings[[i, j]], found.threshold + slack(scores))
         assert same(found.accuracy[row], right / pairs if pairs else math.nan)
 
 
