@@ -78,10 +78,23 @@ def image_tokens(path: Path) -> int:
 
 def _counter(model: str) -> tuple[Callable[[str], int], str]:
     """Count tokens with the model's tokenizer where it is on this machine, else estimate."""
-    from transformers import AutoTokenizer
+    from tokenizers import Tokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
-    except (OSError, ValueError):
+    file = _tokenizer_file(model)
+    if file is None:
         return lambda text: math.ceil(len(text) / 4), "estimated, 4 characters a token: the tokenizer is not here"
-    return lambda text: len(tokenizer(text)["input_ids"]), f"counted with the tokenizer of {model}"
+    tokenizer = Tokenizer.from_file(str(file))
+    return lambda text: len(tokenizer.encode(text).ids), f"counted with the tokenizer of {model}"
+
+
+def _tokenizer_file(model: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if (local := Path(model) / "tokenizer.json").is_file():
+        return local
+    try:
+        cached = try_to_load_from_cache(model, "tokenizer.json")
+    except HFValidationError:  # a folder that is not there
+        return None
+    return Path(cached) if isinstance(cached, str) else None

@@ -11,7 +11,8 @@ from typing import Any
 MAX_CHARACTERS = 100_000
 """Longer replies are runaways: 160 questions with reasoning take about 50,000 characters."""
 _FENCE = re.compile(r"```[A-Za-z0-9_-]*\s*\n?(.*?)```", re.DOTALL)
-_MAX_STARTS = 8
+_START = re.compile(r"""\{\s*["'}]|\[\s*[\[{"'\]]""")
+"""Where JSON begins, as against brackets in a sentence. Only the first one counts: a later one is a part of it."""
 
 
 class ReplyError(ValueError):
@@ -25,7 +26,7 @@ class _DuplicateKey(ValueError):
 def extract_json(text: str) -> Any:
     """Return the JSON object or array in `text`.
 
-    Taken as it is where it parses; else from a code fence; else from the first bracket on; else repaired (missing or
+    Taken as it is where it parses; else from a code fence; else from where JSON begins; else repaired (missing or
     trailing commas, single quotes, a missing end).
 
     Raises:
@@ -51,9 +52,8 @@ def _candidates(text: str) -> Iterator[str]:
     yield text
     for match in _FENCE.finditer(text):
         yield match.group(1)
-    starts = [match.start() for match in re.finditer(r"[\[{]", text)][:_MAX_STARTS]
-    for start in starts:
-        yield text[start:]
+    if start := _START.search(text):
+        yield text[start.start() :]
 
 
 def _strict(text: str) -> Any:
@@ -66,14 +66,14 @@ def _strict(text: str) -> Any:
     except json.JSONDecodeError:
         return None
     rest = stripped[end:]
-    # More brackets behind it: the value was part of a lead-in, or the reply is in pieces.
-    return value if not re.search(r"[\[{]", rest) else None
+    # More JSON behind it: the reply is in pieces, so this one is not all of it.
+    return value if not _START.search(rest) else None
 
 
 def _repaired(text: str) -> Any:
     import json_repair
 
-    start = re.search(r"[\[{]", text)
+    start = _START.search(text)
     if start is None:
         raise ReplyError("the reply holds no JSON")
     try:

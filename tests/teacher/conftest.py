@@ -1,0 +1,46 @@
+"""GenDB folders with real images for the teacher tests."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dyneval.records import pair_id, prompt_id
+
+
+@pytest.fixture
+def gendb(tmp_path):
+    """Make a folder of `prompts` x `models` pairs and return its metadata.jsonl."""
+
+    def make(prompts=3, models=("one", "two"), texts=None):
+        root = tmp_path / "gendb"
+        root.mkdir(exist_ok=True)
+        rows = []
+        for number, prompt in enumerate(texts or [f"a red cat and {i} blue cups on a table" for i in range(prompts)]):
+            for model in models:
+                name = pair_id(prompt_id(prompt), model)
+                noise = np.random.default_rng([number, len(model), ord(model[0])]).integers(0, 255, (32, 48, 3))
+                Image.fromarray(noise.astype(np.uint8)).save(root / f"{name}.png")
+                rows.append(
+                    {
+                        "file_name": f"{name}.png",
+                        "pair_id": name,
+                        "prompt_id": prompt_id(prompt),
+                        "prompt": prompt,
+                        "tier": 1 + number % 3,
+                        "categories": [],
+                        "generation_model": model,
+                        "seed": 0,
+                        "width": 48,
+                        "height": 32,
+                        "settings": {},
+                        "sha256": hashlib.sha256(name.encode()).hexdigest(),
+                    }
+                )
+        path = root / "metadata.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    return make

@@ -1,0 +1,158 @@
+import json
+import random
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from dyneval.teacher.extract import ReplyError
+from dyneval.teacher.replies import (
+    BOUNDS,
+    answers_schema,
+    parse_answers,
+    parse_questions,
+    parse_scene,
+    questions_schema,
+    same_question,
+    scene_schema,
+)
+
+QUESTIONS = [{"question": f"Is cup {i} red?", "answer": "yes" if i % 2 else "no"} for i in range(4)]
+SCENE = {
+    "scene_graph": {
+        "nodes": [{"id": "a", "label": "cat", "attributes": ["red"]}, {"id": 2, "label": "mat", "attributes": []}],
+        "edges": [{"source": "a", "target": 2, "relationship": "on"}],
+    },
+    "questions": QUESTIONS,
+}
+
+
+def answers(kind="t2ia", **changes):
+    rows = [{"question": q["question"], "reasoning": "Because.", "score": 1 + i} for i, q in enumerate(QUESTIONS)]
+    if kind == "iqa":
+        rows = [{**row, "answer": "yes"} for row in rows]
+    rows[0].update(changes)
+    return rows
+
+
+def parse(rows, kind="t2ia"):
+    return parse_answers(kind, json.dumps({"answers": rows}), QUESTIONS)
+
+
+def walk(schema):
+    yield schema
+    for value in schema.values():
+        if isinstance(value, dict):
+            yield from walk(value)
+
+
+@pytest.mark.parametrize(
+    "schema", [questions_schema(9), scene_schema(), answers_schema("t2ia", 3), answers_schema("iqa", 3)]
+)
+def test_schemas_bound_every_list_and_string(schema):
+    Draft202012Validator.check_schema(schema)
+    for part in walk(schema):
+        assert part.get("type") != "array" or part["maxItems"] >= part.get("minItems", 0)
+        assert part.get("type") != "string" or part["maxLength"]
+        assert part.get("type") != "object" or part["additionalProperties"] is False
+
+
+def test_bounds_do_not_cut_what_is_published():
+    """66.6 quality questions on average for 16-20 objects, and their answers must fit in what is read and stored."""
+    many = [{"question": f"Is part {i} of object {i % 20} whole?", "answer": "yes"} for i in range(140)]
+    assert len(parse_scene(json.dumps({**SCENE, "questions": many}))[1]) == 140
+    rows = [{"question": q["question"], "reasoning": "word " * 50, "score": 5} for q in many]
+    assert len(parse_answers("t2ia", json.dumps({"answers": rows}), many)) == 140
+
+
+def test_answers_are_matched_by_text_not_by_place():
+    rows = answers()
+    random.Random(1).shuffle(rows)
+    assert [row["score"] for row in parse(rows)] == [1, 2, 3, 4]
+    for row in rows:
+        row["question"] = f"3. [yes] {row['question'].upper().replace('?', ' ?')}"
+    found = parse(rows)
+    assert [row["score"] for row in found] == [1, 2, 3, 4]
+    assert [row["question"] for row in found] == [q["question"] for q in QUESTIONS]
+    assert [row["target_answer"] for row in found] == ["no", "yes", "no", "yes"]
+
+
+def test_iqa_answers_say_whether_they_meet_the_target():
+    assert [row["correct"] for row in parse(answers("iqa"), "iqa")] == [False, True, False, True]
+
+
+@pytest.mark.parametrize(("given", "score"), [(3, 3), (3.0, 3), ("3", 3)])
+def test_whole_scores(given, score):
+    assert parse(answers(score=given))[0]["score"] == score
+
+
+@pytest.mark.parametrize("score", [0, 6, 2.5, None, True, "good", "4/5", [3], -1, 10**400])
+def test_no_score_is_made_up(score):
+    with pytest.raises(ReplyError, match="whole number from 1 to 5"):
+        parse(answers(score=score))
+
+
+@pytest.mark.parametrize("word", ["Yes", "yes.", " YES ", True])
+def test_yes_and_no_are_normalised(word):
+    assert parse(answers("iqa", answer=word), "iqa")[0]["answer"] == "yes"
+
+
+@pytest.mark.parametrize("word", ["maybe", "", None, 1, "yes and no"])
+def test_other_answers_are_refused(word):
+    with pytest.raises(ReplyError, match="expected yes or no"):
+        parse(answers("iqa", answer=word), "iqa")
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (answers()[1:], "1 of 4 questions have no answer"),
+        ([*answers(), answers()[0]], "answered twice"),
+        ([*answers(), {"question": "Is it nice?", "reasoning": "x", "score": 1}], "was not asked"),
+        (answers(reasoning=""), "'reasoning' is missing"),
+        (answers(reasoning="a <|IQA|> b"), "reserved token"),
+        (answers(reasoning="a \ud800 b"), "half a character"),
+        (answers(reasoning="x" * (BOUNDS.reasoning + 1)), "at most"),
+        (["yes", "no"], "expected an object"),
+        ("yes", "expected"),
+    ],
+)
+def test_answers_that_do_not_fit(rows, reason):
+    with pytest.raises(ReplyError, match=reason):
+        parse(rows)
+
+
+def test_questions_asked_twice_are_kept_once():
+    text = json.dumps([*QUESTIONS, {"question": " 1. is  CUP 0 red", "answer": "yes"}])
+    assert parse_questions(text, 4) == QUESTIONS
+    with pytest.raises(ReplyError, match="at most 3"):
+        parse_questions(text, 3)
+    with pytest.raises(ReplyError, match="no question"):
+        parse_questions('{"questions": []}', 3)
+
+
+def test_scene_graph_ids_may_be_numbers():
+    graph, questions = parse_scene(json.dumps(SCENE))
+    assert [node["id"] for node in graph["nodes"]] == ["a", "2"] and graph["edges"][0]["target"] == "2"
+    assert questions == QUESTIONS
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"nodes": []}, "at least one node"),
+        ({"nodes": [SCENE["scene_graph"]["nodes"][0]] * 2, "edges": []}, "id of its own"),
+        ({"edges": [{"source": "a", "target": "z", "relationship": "on"}]}, "not both are nodes"),
+        ({"nodes": [{"id": "a", "label": "", "attributes": []}]}, "'label' is missing"),
+        ({"nodes": [{"id": "a", "label": "x", "attributes": [1]}]}, "attribute of node 'a'"),
+        ({"edges": None}, "scene_graph.edges"),
+    ],
+)
+def test_scene_graphs_that_do_not_fit(change, reason):
+    with pytest.raises(ReplyError, match=reason):
+        parse_scene(json.dumps({**SCENE, "scene_graph": {**SCENE["scene_graph"], **change}}))
+
+
+def test_same_question_forgives_form_only():
+    assert same_question('2) "Is the  Cat red?"') == same_question("is the cat red")
+    assert same_question("Is the cat red?") != same_question("Is the cap red?")
+    assert same_question("3 cats are there?") != same_question("cats are there?")

@@ -1,0 +1,285 @@
+import asyncio
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from dyneval import schemas
+from dyneval.llm.engines import make_engine
+from dyneval.storage import DataFileError, read_jsonl
+from dyneval.teacher.cli import exit_status
+from dyneval.teacher.pairs import Shard
+from dyneval.teacher.prompts import WORKFLOWS
+from dyneval.teacher.runner import AnnotateConfig, EngineDown, annotate
+
+ROOT = Path(__file__).parents[2]
+ANNOTATE = [sys.executable, str(ROOT / "Distill Annotations" / "annotate.py")]
+FILES = dict.fromkeys(WORKFLOWS, "pair_id") | {"t2ia_questions": "prompt_id"}
+
+
+def run(metadata, output, server, workflows=WORKFLOWS, concurrency=8, max_retries=8, **options):
+    async def go():
+        engine = make_engine("openai", "m", base_urls=[server.url], concurrency=concurrency, max_retries=max_retries)
+        try:
+            config = AnnotateConfig(
+                metadata=metadata, output=output, workflows=tuple(workflows), concurrency=concurrency, **options
+            )
+            return await annotate(config, engine)
+        finally:
+            await engine.close()
+
+    return asyncio.run(go())
+
+
+def content(folder):
+    """What the annotation files say, without what differs from run to run."""
+    found = {}
+    for name, key in FILES.items():
+        rows = list(read_jsonl(folder / f"{name}.jsonl"))
+        found[name] = {
+            row[key]: {k: v for k, v in row.items() if k not in ("provenance", "raw_response")} for row in rows
+        }
+        assert len(found[name]) == len(rows), f"{name}: a record stands there twice"
+    return found
+
+
+def rejects(folder, name):
+    path = folder / f"{name}.rejects.jsonl"
+    return {row[FILES[name]]: row for row in read_jsonl(path)} if path.exists() else {}
+
+
+def test_all_four_annotations_of_every_pair(gendb, chat_server, tmp_path):
+    server = chat_server()
+    summary = run(gendb(prompts=3), tmp_path / "out", server)
+    assert server.stats()["requests"] == 3 * 2 + 6 * 3, "questions of a prompt are asked once, for all its images"
+    for name, key in FILES.items():
+        validator = Draft202012Validator(schemas.load(name))
+        rows = list(read_jsonl(tmp_path / "out" / f"{name}.jsonl"))
+        assert len(rows) == (3 if key == "prompt_id" else 6)
+        for row in rows:
+            validator.validate(row)
+            assert row["provenance"]["model"] == "m" and row["provenance"]["engine"] == "openai"
+            assert row["provenance"]["usage"]["completion_tokens"] > 0
+    assert json.loads((tmp_path / "out" / "annotate.summary.json").read_text()) == summary
+    assert summary["pairs"] == 6 and summary["completion_tokens"] > 0 and exit_status(summary) == 0
+
+
+def test_single_workflows_in_order_give_the_same(gendb, chat_server, tmp_path):
+    metadata, server = gendb(), chat_server()
+    run(metadata, tmp_path / "all", server)
+    with pytest.raises(DataFileError, match="ask for t2ia_questions first"):
+        run(metadata, tmp_path / "one", server, ["t2ia_answers"])
+    for name in WORKFLOWS:
+        run(metadata, tmp_path / "one", server, [name])
+    assert content(tmp_path / "one") == content(tmp_path / "all")
+
+
+def test_second_run_asks_nothing_and_force_asks_everything(gendb, chat_server, tmp_path):
+    metadata, server = gendb(), chat_server()
+    first = run(metadata, tmp_path, server)
+    assert run(metadata, tmp_path, server)["requests"] == 0
+    assert run(metadata, tmp_path, server, force=True)["requests"] == first["requests"]
+
+
+def test_a_changed_prompt_version_is_asked_again(gendb, chat_server, tmp_path):
+    metadata, server = gendb(), chat_server()
+    run(metadata, tmp_path, server)
+    path = tmp_path / "iqa_answers.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    old = lines[0].replace('"prompt_version": "', '"prompt_version": "old')
+    path.write_text(old + "".join(lines[1:]))
+    assert run(metadata, tmp_path, server)["requests"] == 1
+
+
+FAULTS = "truncated,cut,empty,language,count,duplicate,huge,nan,score9,token,surrogate,html,429,500,disconnect"
+
+
+def test_faults_of_every_kind_are_overcome_or_rejected_never_stored(gendb, chat_server, tmp_path):
+    metadata = gendb(prompts=12)
+    run(metadata, tmp_path / "clean", chat_server())
+    server = chat_server("--faults", FAULTS, "--fault-rate", "0.4", "--seed", "3")
+    summary = run(metadata, tmp_path / "faulty", server, attempts=3)
+    clean, faulty = content(tmp_path / "clean"), content(tmp_path / "faulty")
+    assert sum(summary["unusable_replies"].values()) > 20
+    for name in WORKFLOWS:
+        given_up = rejects(tmp_path / "faulty", name)
+        assert faulty[name].keys() | given_up.keys() >= clean[name].keys() - given_up.keys()
+        for key, row in faulty[name].items():
+            # A reply that was cut may keep fewer of the questions that it was free to choose; never other ones.
+            assert row == clean[name][key] or "questions" in row or "answers" in row
+        for row in given_up.values():
+            assert row["kind"] in ("reply", "engine", "dependency") and row["reason"]
+    for _ in range(10):
+        if not any(rejects(tmp_path / "faulty", name) for name in WORKFLOWS):
+            break
+        run(metadata, tmp_path / "faulty", server, attempts=6, retry_rejects=True)
+    assert {name: rows.keys() for name, rows in content(tmp_path / "faulty").items()} == {
+        name: rows.keys() for name, rows in clean.items()
+    }
+
+
+def test_rejected_replies_are_kept_raw_and_asked_for_only_on_demand(gendb, chat_server, tmp_path):
+    metadata = gendb(prompts=1, models=("one",))
+    summary = run(metadata, tmp_path, chat_server("--faults", "language"), attempts=2)
+    found = rejects(tmp_path, "iqa_questions")
+    assert next(iter(found.values()))["raw"] == "Lo siento, no puedo ayudar con eso."
+    assert next(iter(rejects(tmp_path, "iqa_answers").values()))["kind"] == "dependency"
+    assert exit_status(summary) == 1, "nothing could be annotated"
+    good = chat_server()
+    assert run(metadata, tmp_path, good)["requests"] == 0
+    assert rejects(tmp_path, "iqa_questions") == found, "still on record"
+    assert run(metadata, tmp_path, good, retry_rejects=True)["requests"] == 5
+    assert not any(rejects(tmp_path, name) for name in WORKFLOWS)
+
+
+def test_bad_images_and_rows_are_reported_and_the_others_done(gendb, chat_server, tmp_path):
+    metadata = gendb(prompts=2, models=("one", "two", "three"))
+    rows = [json.loads(line) for line in metadata.read_text().splitlines()]
+    broken = metadata.parent / rows[0]["file_name"]
+    broken.write_bytes(broken.read_bytes()[:1000])
+    (metadata.parent / rows[1]["file_name"]).unlink()
+    secret = tmp_path / "secret.png"
+    broken.with_name(rows[2]["file_name"]).rename(secret)
+    (metadata.parent / "link.png").symlink_to(secret)
+    bad = [
+        {**rows[2], "file_name": "../secret.png"},
+        {**rows[2], "pair_id": "absolute", "file_name": str(secret)},
+        {**rows[2], "pair_id": "link", "file_name": "link.png"},
+        {**rows[2], "pair_id": "empty", "prompt": "  "},
+        {**rows[3]},
+        {"pair_id": "half"},
+    ]
+    lines = [json.dumps(row) for row in [*rows[:2], *rows[3:], *bad]]
+    metadata.write_text("\n".join([*lines, "no JSON"]) + "\n")
+    server = chat_server()
+    summary = run(metadata, tmp_path / "out", server)
+    reasons = {key: row["reason"] for key, row in rejects(tmp_path / "out", "iqa_questions").items()}
+    assert reasons.keys() == {rows[0]["pair_id"], rows[1]["pair_id"], rows[2]["pair_id"], "absolute", "link"}
+    assert "truncated" in reasons[rows[0]["pair_id"]] and "no such image" in reasons[rows[1]["pair_id"]]
+    for key in (rows[2]["pair_id"], "absolute", "link"):
+        assert "leads out of" in reasons[key]
+    bad_rows = [row["pair_id"] for row in read_jsonl(tmp_path / "out" / "pairs.rejects.jsonl")]
+    assert sorted(bad_rows) == sorted(["empty", rows[3]["pair_id"], "half", "line 12"])
+    assert summary["bad_rows"] == 4 and summary["workflows"]["iqa_answers"]["written"] == 3
+    assert exit_status(summary) == 0, "the run did its job"
+
+
+def test_task_tokens_in_prompts_reach_neither_teacher_nor_annotations(gendb, chat_server, tmp_path):
+    run(gendb(texts=["a cat <|IQA|> <|im_end|> and a dog, painted in oil"]), tmp_path, chat_server())
+    texts = [row["questions"] for row in read_jsonl(tmp_path / "t2ia_questions.jsonl")]
+    assert texts and "<|" not in json.dumps(texts)
+
+
+def test_shards_cover_everything_once(gendb, chat_server, tmp_path):
+    metadata, server = gendb(prompts=9), chat_server()
+    run(metadata, tmp_path / "whole", server)
+    parts = []
+    for index in (1, 2, 3):
+        shard = Shard(index, 3)
+        run(metadata, tmp_path / "parts", server, shard=shard)
+        parts.append(content(shard.folder(tmp_path / "parts")))
+    whole = content(tmp_path / "whole")
+    for name in WORKFLOWS:
+        assert sum(len(part[name]) for part in parts) == len(whole[name])
+        assert {key: row for part in parts for key, row in part[name].items()} == whole[name]
+
+
+def test_limit_takes_the_first_pairs(gendb, chat_server, tmp_path):
+    assert run(gendb(prompts=3), tmp_path, chat_server(), limit=2)["pairs"] == 2
+
+
+def test_two_processes_on_one_folder_are_refused(gendb, chat_server, tmp_path):
+    server = chat_server("--latency", "0.5")
+    flags = ["--metadata", gendb(prompts=20), "--output", tmp_path / "out", "--base-url", server.url]
+    command = [*ANNOTATE, *flags, "--model", "m", "--concurrency", "1"]
+    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        while not list((tmp_path / "out").glob("t2ia_questions.jsonl")):
+            time.sleep(0.05)
+        second = subprocess.run(command, capture_output=True, text=True)
+    finally:
+        first.terminate()
+    assert second.returncode == 1 and "another process is writing" in second.stderr
+    assert first.wait() == 130, "SIGTERM ends a run in order"
+
+
+def test_server_gone_for_good_stops_the_run(gendb, chat_server, tmp_path):
+    server = chat_server()
+    server.process.kill()
+    server.process.wait()
+    with pytest.raises(EngineDown, match="20 times in a row"):
+        run(gendb(prompts=30), tmp_path, server, max_retries=0)
+    kinds = {row["kind"] for name in WORKFLOWS for row in rejects(tmp_path, name).values()}
+    assert kinds <= {"engine", "dependency"}
+    again = chat_server()
+    summary = run(gendb(prompts=30), tmp_path, again)
+    assert summary["workflows"]["iqa_answers"]["in_file"] == 60, "lost servers are no reason to give a pair up"
+
+
+def test_server_killed_and_started_again_in_mid_run(gendb, chat_server, tmp_path):
+    metadata = gendb(prompts=20)
+    run(metadata, tmp_path / "clean", chat_server())
+    server = chat_server("--latency", "0.1")
+    port = server.url.split(":")[-1].removesuffix("/v1")
+    command = [*ANNOTATE, "--metadata", metadata, "--output", tmp_path / "out", "--base-url", server.url]
+    process = subprocess.Popen([*command, "--model", "m", "--concurrency", "8"], stderr=subprocess.PIPE, text=True)
+    while server.stats()["served"] < 30:
+        time.sleep(0.05)
+    server.process.kill()
+    server.process.wait()
+    time.sleep(1)
+    chat_server("--port", port)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert content(tmp_path / "out") == content(tmp_path / "clean")
+
+
+def test_kill_9_at_random_moments_then_the_same_files_as_undisturbed(gendb, chat_server, tmp_path):
+    metadata = gendb(prompts=40)
+    server = chat_server("--latency", "0.02")
+    run(metadata, tmp_path / "clean", server)
+    command = [*ANNOTATE, "--metadata", metadata, "--output", tmp_path / "out", "--base-url", server.url]
+    rng = random.Random(0)
+    kills = 0
+    for _ in range(20):
+        process = subprocess.Popen([*command, "--model", "m", "--concurrency", "4"], stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=rng.uniform(0.7, 1.6))
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills >= 3, "the run was over before it could be killed"
+    subprocess.run([*command, "--model", "m"], check=True, capture_output=True)
+    assert content(tmp_path / "out") == content(tmp_path / "clean")
+
+
+def test_dry_run_shows_requests_and_asks_nothing(gendb, tmp_path):
+    metadata = gendb()
+    command = [*ANNOTATE, "--metadata", metadata, "--output", tmp_path / "out", "--dry-run", "--model", "none"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown.count("=====") == 5 and "tokens" in shown and "a red cat" in shown
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "message"),
+    [
+        (["--metadata", "nothing.jsonl"], 1, "nothing.jsonl: no such file"),
+        (["--engine", "oracle", "--base-url", "http://x/v1"], 2, "--base-url goes with --engine openai"),
+        (["--api-key-env", "NO_SUCH_KEY"], 2, "NO_SUCH_KEY is not set"),
+        (["--shard", "3/2"], 2, "expected i/n"),
+        (["--limit", "0"], 2, "expected at least 1"),
+    ],
+)
+def test_wrong_command_lines_get_one_clear_line(gendb, tmp_path, flags, status, message):
+    command = [*ANNOTATE, "--metadata", gendb(), "--output", tmp_path / "out", *flags]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == status and message in done.stderr and "Traceback" not in done.stderr
