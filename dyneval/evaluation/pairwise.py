@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dyneval.evaluation.bootstrap import ClusterBootstrap, FloatArray, IntArray
 
 _UNITS = 100_000
-"""Thresholds are whole hundred-thousandths of the evaluator's range."""
+"""Differences are told apart to a hundred-thousandth of the evaluator's range."""
 _CELLS = 2_000_000
 """Pairs looked at a time."""
 
@@ -45,7 +45,7 @@ def pair_statistics(scores: FloatArray, humans: FloatArray, bootstrap: ClusterBo
     items = _Items(
         codes=bootstrap.codes[order],
         levels=_levels(scores)[order],
-        units=np.rint((scores - scores.min()) / span * _UNITS).astype(np.int32)[order],
+        units=(scores / span * _UNITS)[order],
         ratings=_levels(humans)[order],
     )
     threshold = _tie_threshold(items)
@@ -64,7 +64,7 @@ class _Items:
 
     codes: IntArray
     levels: IntArray
-    units: IntArray
+    units: FloatArray
     ratings: IntArray
 
 
@@ -83,9 +83,14 @@ def _tie_threshold(items: _Items) -> int:
         human = items.ratings[rows, None] - items.ratings[None, columns]
         later = np.arange(apart.shape[1])[None, :] > np.arange(apart.shape[0])[:, None]
         agrees = ((apart > 0) & (human > 0)) | ((apart < 0) & (human < 0))
-        tied += np.bincount(np.abs(apart[later & (human == 0)]), minlength=_UNITS + 1)
-        ordered += np.bincount(np.abs(apart[later & agrees]), minlength=_UNITS + 1)
+        tied += _histogram(apart[later & (human == 0)])
+        ordered += _histogram(apart[later & agrees])
     return int(np.argmax(np.cumsum(tied) + ordered.sum() - np.cumsum(ordered)))
+
+
+def _histogram(differences: FloatArray) -> IntArray:
+    # Differences are rounded, not scores: equal gaps between scores on a grid must fall into one place.
+    return np.bincount(np.rint(np.abs(differences)).astype(np.int64), minlength=_UNITS + 1)
 
 
 def _weighted_pairs(codes: IntArray, counts: IntArray) -> FloatArray:
@@ -131,7 +136,7 @@ def _properties(items: _Items, rows: slice, threshold: int) -> Iterator[NDArray[
     yield (above | below).view(np.int8)
     yield differ.view(np.int8)
     apart = items.units[rows, None] - items.units[None, columns]
-    above, below = apart > threshold, apart < -threshold
+    above, below = apart > threshold + 0.5, apart < -threshold - 0.5
     right = (above & better) | (below & worse) | ~(above | below | differ)
     np.fill_diagonal(right, False)  # an item beside itself is no pair
     yield right.view(np.int8)
