@@ -1,0 +1,57 @@
+"""Truth files: written beside the image, read back whole, refused with a reason."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dyneval.demo.models import DEMO_MODELS, draw
+from dyneval.demo.prompts import demo_prompts
+from dyneval.demo.truth import Truth, truth_path
+from dyneval.storage import DataFileError
+
+TRUTH = draw("demo-doodler", 'two red signs with the text "OPEN" above a green glass cup', 4, 64)[1]
+
+
+def test_stands_beside_the_image():
+    assert truth_path(Path("pairs/P1-demo-painter.png")) == Path("pairs/P1-demo-painter.truth.json")
+    assert truth_path(Path("a/with.dots.jpg")) == Path("a/with.dots.truth.json")
+
+
+def test_round_trip(tmp_path):
+    for i, prompt in enumerate(demo_prompts(60, seed=2)):
+        truth = draw(list(DEMO_MODELS)[i % 3], prompt, i, 64)[1]
+        path = truth.save(tmp_path / f"{i}.png")
+        assert path == truth_path(tmp_path / f"{i}.png")
+        assert Truth.load(path) == truth
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"truth_t2ia": 5.5}, "'truth_t2ia' must be a number 1-5, not 5.5"),
+        ({"truth_iqa": "5"}, "'truth_iqa' must be a number 1-5"),
+        ({"truth_iqa": None}, "'truth_iqa' must be a number 1-5"),
+        ({"seed": 1.5}, "'seed' must be int"),
+        ({"asked": []}, "scene: expected an object"),
+        ({"faults": None}, "'faults' must be a list"),
+        ({"faults": [{"kind": "blur"}]}, "fault: missing keys"),
+        ({"score": 3}, r"unknown keys \['score'\]"),
+    ],
+)
+def test_bad_file_is_named_with_its_fault(tmp_path, change, reason):
+    path = tmp_path / "x.truth.json"
+    path.write_text(json.dumps(TRUTH.to_dict() | change))
+    with pytest.raises(DataFileError, match=reason) as error:
+        Truth.load(path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null"])
+def test_not_a_truth_at_all(tmp_path, text):
+    path = tmp_path / "x.truth.json"
+    path.write_text(text)
+    with pytest.raises(DataFileError, match=r"x\.truth\.json"):
+        Truth.load(path)
+    with pytest.raises(DataFileError, match=r"missing\.truth\.json"):
+        Truth.load(tmp_path / "missing.truth.json")
