@@ -78,6 +78,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--variant", help="which of the model's checkpoints")
     add("--repo", help="other weights: a repo id or a folder")
     add("--revision", help="commit, tag or branch of the weights")
+    add("--part", type=_part, action="append", default=[], metavar="NAME=REPO", help="other weights for a part of it")
     add("--base-seed", type=int, default=0, help="changes the seed of every image (default 0)")
     add("--set", type=_override, action="append", default=[], metavar="NAME=VALUE", help="replace a call argument")
     add("--replace", action="store_true", help="make images anew that were made with other settings")
@@ -116,6 +117,7 @@ def _build_options(args: argparse.Namespace) -> BuildOptions:
         repo=args.repo,
         revision=args.revision,
         base_seed=args.base_seed,
+        parts=dict(args.part),
         overrides=dict(args.set),
     )
 
@@ -144,10 +146,15 @@ def _shard(text: str) -> Shard:
     return Shard(int(index), int(count))
 
 
-def _override(text: str) -> tuple[str, Any]:
+def _part(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
-        raise argparse.ArgumentTypeError(f"'{text}' is no NAME=VALUE, such as num_inference_steps=20")
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=VALUE")
+    return name, value
+
+
+def _override(text: str) -> tuple[str, Any]:
+    name, value = _part(text)
     try:
         return name, json.loads(value)
     except ValueError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 
 def choose_devices(family: str, asked: Sequence[str] = ()) -> list[str]:
@@ -17,3 +18,30 @@ def choose_devices(family: str, asked: Sequence[str] = ()) -> list[str]:
     import torch
 
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+
+
+Placement = Literal["resident", "model_offload", "sequential_offload"]
+
+HEADROOM = 4 * 2**30
+"""Bytes kept free for activations."""
+
+
+def choose_placement(sizes: Iterable[int], device: str, pipelines: int = 1) -> Placement:
+    """Where weights of these sizes (bytes a component) lie, by the memory that is free on `device` now.
+
+    resident: everything on the device; model_offload: one component at a time; sequential_offload: one layer at a time.
+    With several pipelines on one device each gets its part of what is free.
+    """
+    if not device.startswith("cuda"):
+        return "resident"
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    return fitting_placement(list(sizes), free // pipelines)
+
+
+def fitting_placement(sizes: Sequence[int], free: int) -> Placement:
+    """The fastest placement of components of these sizes in `free` bytes."""
+    if sum(sizes) + HEADROOM <= free:
+        return "resident"
+    return "model_offload" if max(sizes, default=0) + HEADROOM <= free else "sequential_offload"

@@ -109,20 +109,26 @@ class ImageModel(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Preset:
     """One way to run a model.
 
     Attributes:
         arguments: keyword arguments of the model's call.
         note: what to know about it, above all where the published script used other weights or settings.
+        by_variant: what a variant changes in `arguments`: a distilled checkpoint needs fewer steps.
         repo: weights or API id when they differ from the variant's.
+        pipeline: class that runs the model, when it differs from the spec's.
+        dtype: in which weights are loaded on a GPU, when it differs from the spec's.
         prompt_suffix: text appended to every prompt; the record keeps the prompt that was sent.
     """
 
     arguments: Mapping[str, Any]
     note: str = ""
+    by_variant: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     repo: str | None = None
+    pipeline: str | None = None
+    dtype: str | None = None
     prompt_suffix: str = ""
 
 
@@ -135,6 +141,7 @@ class BuildOptions:
         repo: other weights in their place, a repo id or a folder.
         revision: commit, tag or branch of `repo`; None is the newest, and the commit found is recorded.
         preset: None is the model's default.
+        parts: other weights for the further parts of a model, by part name.
         overrides: call arguments that replace the preset's.
     """
 
@@ -143,6 +150,7 @@ class BuildOptions:
     repo: str | None = None
     revision: str | None = None
     base_seed: int = 0
+    parts: Mapping[str, str] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -172,7 +180,8 @@ class ModelSpec(ABC):
     Attributes:
         slug: name in file names, records and on the command line.
         variants: checkpoints by name, the first is the default: name -> repo id or API id.
-        packages: importable packages that the model needs.
+        parts: further weights that the model needs: part name -> repo id.
+        packages: packages that the model needs beyond those of its family.
         memory_gib: rough GPU memory with all weights resident; 0 where no GPU is used.
         licence: licence of the weights, and "gated" where it must be accepted first.
         batch_size: prompts a call, 1 where the model cannot batch or would not be reproducible.
@@ -185,6 +194,7 @@ class ModelSpec(ABC):
     variants: Mapping[str, str]
     presets: Mapping[PresetName, Preset]
     default_preset: PresetName = "recommended"
+    parts: Mapping[str, str] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
     memory_gib: float = 0
     licence: str = ""
@@ -218,9 +228,17 @@ class ModelSpec(ABC):
             raise GenerationError(f"{self.slug}: no variant '{variant}'; choose from {', '.join(self.variants)}")
         return variant
 
+    def chosen_parts(self, options: BuildOptions) -> dict[str, str]:
+        """Further weights under `options`. Raises GenerationError when the model has no such part."""
+        unknown = [name for name in options.parts if name not in self.parts]
+        if unknown:
+            raise GenerationError(f"{self.slug}: no part '{unknown[0]}'; it has: {', '.join(self.parts) or 'none'}")
+        return {**self.parts, **options.parts}
+
     def arguments(self, options: BuildOptions) -> dict[str, Any]:
         """Keyword arguments of the model's call under `options`."""
-        return {**self.preset(options).arguments, **options.overrides}
+        preset = self.preset(options)
+        return {**preset.arguments, **preset.by_variant.get(self.variant(options), {}), **options.overrides}
 
     def settings(self, options: BuildOptions) -> dict[str, Any]:
         """What was asked for: recorded with each image and compared before an existing one is skipped."""
@@ -229,6 +247,7 @@ class ModelSpec(ABC):
             "repo": self.repo(options),
             "requested_revision": options.revision,
             "variant": self.variant(options),
+            "parts": self.chosen_parts(options),
             "preset": self.preset_name(options),
             "prompt_suffix": self.preset(options).prompt_suffix,
             "base_seed": options.base_seed,
@@ -242,6 +261,11 @@ class ModelSpec(ABC):
         Raises:
             GenerationError: a package, key, licence or file is missing; the message says which.
         """
+
+
+def square(side: int) -> dict[str, int]:
+    """Height and width of a square image, as most models call them."""
+    return {"height": side, "width": side}
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:

@@ -198,7 +198,7 @@ def _draw_missing(db: GenDB, entry: Entry, requests: list[Request], config: Conf
         run=config.run,
         settings=settings,
         image_format=config.image_format,
-        revision=db.settings.get(mark, {}).get("revision"),
+        recorded=db.settings.get(mark, {}),
     )
     results = workers.draw(job, existing.pending, choose_devices(entry.family, config.devices))
     start = time.perf_counter()

@@ -32,7 +32,7 @@ class Job:
 
     Attributes:
         settings: what is asked of the model, as recorded with each image.
-        revision: commit that the images already there were made with, None when there are none.
+        recorded: settings of an image that is already there, empty when there is none.
     """
 
     entry: Entry
@@ -41,18 +41,19 @@ class Job:
     run: RunOptions
     settings: Mapping[str, Any]
     image_format: ImageFormat = "png"
-    revision: str | None = None
+    recorded: Mapping[str, Any] = field(default_factory=dict)
 
     def engine(self, device: str) -> Engine:
-        """Load the model. Raises GenerationError when it cannot be loaded, or is not the revision used so far."""
+        """Load the model. Raises GenerationError when it cannot be loaded, or is not what was used so far."""
         model = self.entry.load().build(self.build, self.run, device)
-        found = model.facts.get("revision")
-        if self.revision and found != self.revision:
-            model.close()
-            raise GenerationError(
-                f"{self.entry.slug}: the images in {self.root} come from revision {self.revision}, the weights here "
-                f"are {found}. Pass --revision {self.revision}, or choose another --output."
-            )
+        for name in ("revision", "dtype"):
+            before, now = self.recorded.get(name), model.facts.get(name)
+            if before and before != now:
+                model.close()
+                raise GenerationError(
+                    f"{self.entry.slug}: the images in {self.root} were made with {name} {before}, here it is {now}. "
+                    "Make it the same (--revision; a CPU runs in float32), or choose another --output."
+                )
         return Engine(
             model=model,
             slug=self.entry.slug,
