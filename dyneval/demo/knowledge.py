@@ -43,7 +43,7 @@ def make_truth(*, prompt: str, model: str, seed: int, size: int, drawn: Scene, f
 
 
 def alignment_questions(prompt: str) -> list[QuestionAnswer]:
-    """Atomic questions about the elements of a demo prompt (2-10). Raises ValueError on a foreign prompt."""
+    """Atomic questions about the elements of a demo prompt (3-10). Raises ValueError on a foreign prompt."""
     return _alignment_questions(scene_from_prompt(prompt))
 
 

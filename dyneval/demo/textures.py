@@ -63,7 +63,7 @@ def _glass(x: Array, y: Array, dark: Array) -> Texture:
     slant = x + 0.6 * y
     streaks = np.exp(-(((slant - 0.52) / 0.045) ** 2)) + 0.7 * np.exp(-(((slant - 0.66) / 0.02) ** 2))
     inside = 0.25 * _spot(x, y, 0.55, 0.66, 0.22)
-    return Texture(dark + 1.12, 0.5 * streaks + inside + 0.12, 0.22)
+    return Texture(dark + 1.04, 0.5 * streaks + 0.7 * inside + 0.03, 0.3)
 
 
 def _stone(x: Array, y: Array, dark: Array) -> Texture:
