@@ -6,8 +6,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,32 +13,15 @@ import polars as pl
 from tqdm import tqdm
 
 from dyneval import storage
-from dyneval.prompts import complexity, outputs, sources, tiers
-from dyneval.prompts.clean import Cleaner, Limits
+from dyneval.prompts import complexity, dedup, leakage, outputs, sources, tiers
+from dyneval.prompts.analysis import analyse
+from dyneval.prompts.clean import Cleaner
+from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.drops import Drops
-from dyneval.prompts.scoring import factor_values
+from dyneval.prompts.minhash import Shingled
 from dyneval.records import TIERS, prompt_id
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FilterConfig:
-    """Everything that decides what Step 1 writes; saved in summary.json."""
-
-    inputs: tuple[str, ...]
-    """Files, globs, folders or Hugging Face dataset ids."""
-    output: Path
-    column: str = "prompt"
-    split: str = "train"
-    limits: Limits = field(default_factory=Limits)
-    tiering: tiers.TierMode = "threshold"
-    tau_1: float = tiers.TAU_1
-    tau_2: float = tiers.TAU_2
-    seed: int = 42
-    jsonl: bool = False
-    write_dropped: bool = False
-    progress: bool = True
 
 
 class FilterRun:
@@ -51,6 +32,7 @@ class FilterRun:
         self.sources = sources.find(config.inputs)
         self.rows_read = 0
         self.seconds: dict[str, float] = {}
+        self.leaked: dict[str, int] = {}
         self._stack = ExitStack()
 
     def run(self) -> dict[str, Any]:
@@ -60,7 +42,10 @@ class FilterRun:
             with self._timed("filter"):
                 prompts = self._collect()
             with self._timed("score"):
-                prompts = self._score(prompts)
+                prompts, shingled = self._score(prompts)
+            if shingled is not None:
+                prompts = self._unrepeated(prompts, shingled)
+                del shingled  # a gigabyte for two million prompts
             prompts = self._tier(prompts)
         with self._timed("write"):
             outputs.write_prompts(self.config.output, self._records(prompts), self.config.jsonl)
@@ -83,6 +68,9 @@ class FilterRun:
         self.seconds[stage] = round(time.perf_counter() - begin, 2)
         logger.info("%s: %.1f s", stage, self.seconds[stage])
 
+    def _bar(self, stage: str, total: int | None = None) -> tqdm:
+        return tqdm(desc=stage, total=total, unit=" prompts", unit_scale=True, disable=not self.config.progress)
+
     def _collect(self) -> pl.DataFrame:
         cleaner = Cleaner(self.config.limits, self.drops)
         kept = [cleaner(rows) for rows in self._rows()]
@@ -92,25 +80,50 @@ class FilterRun:
         return prompts
 
     def _rows(self) -> Iterator[pl.DataFrame]:
-        with tqdm(desc="read", unit=" rows", unit_scale=True, disable=not self.config.progress) as bar:
-            for number, source in enumerate(self.sources):
+        with self._bar("read") as bar:
+            names = pl.Enum(sorted({source.name for source in self.sources}))
+            for source in self.sources:
                 for batch in sources.read(source, self.config.column, self.config.split):
                     outputs.write_rejects(self._rejects, batch.unreadable)
                     self.drops.count("unreadable", len(batch.unreadable))
                     rows = batch.rows.height + len(batch.unreadable)
                     self.rows_read += rows
                     bar.update(rows)
-                    yield batch.rows.with_columns(pl.lit(number, pl.UInt16).alias("source"))
+                    yield batch.rows.with_columns(pl.lit(source.name, names).alias("source"))
 
-    def _score(self, prompts: pl.DataFrame) -> pl.DataFrame:
+    def _score(self, prompts: pl.DataFrame) -> tuple[pl.DataFrame, Shingled | None]:
         factors = complexity.load()
-        with tqdm(desc="score", total=len(prompts), unit=" prompts", disable=not self.config.progress) as bar:
-            points = factor_values(prompts["prompt"], bar.update)
-        return prompts.with_columns(
+        compare = self.config.dedup is not None or self.config.exclude
+        with self._bar("score", len(prompts)) as bar:
+            points, shingled = analyse(prompts["prompt"], self.config.seed if compare else None, bar.update)
+        scored = prompts.with_columns(
             pl.Series("prompt_id", list(map(prompt_id, prompts["prompt"])), pl.String),
             pl.Series("complexity", complexity.complexity(points, factors)),
             *(pl.Series(name, points[:, column]) for column, name in enumerate(factors.names)),
         )
+        return scored, shingled
+
+    def _unrepeated(self, prompts: pl.DataFrame, shingled: Shingled) -> pl.DataFrame:
+        """Drop what is near to a benchmark prompt, then what is near to a kept prompt."""
+        config = self.config
+        if config.exclude:
+            with self._timed("exclude"):
+                found = leakage.find(shingled, prompts, config)
+                self.leaked = leakage.write(config.output, found)
+                self.drops.add("excluded", _dropped(found))
+            clean = np.ones(len(prompts), bool)
+            clean[found["row"].to_numpy()] = False
+            prompts, shingled = prompts.filter(clean), shingled.take(clean)
+        if config.dedup is None:
+            return prompts
+        with self._timed("deduplicate"):
+            leader = dedup.find_leaders(shingled, _keys(prompts), config.dedup)
+        ids = prompts["prompt_id"].gather(leader).alias("cluster_id")
+        prompts = prompts.with_columns(ids, pl.len().over(ids).alias("cluster_size"))
+        outputs.write_clusters(config.output, prompts)
+        kept = prompts.filter(pl.col("prompt_id") == pl.col("cluster_id"))
+        self.drops.add("near_duplicate", _dropped(prompts.filter(pl.col("prompt_id") != pl.col("cluster_id"))))
+        return kept
 
     def _tier(self, prompts: pl.DataFrame) -> pl.DataFrame:
         """Give every prompt its tier and put the prompts in the order of the output."""
@@ -119,16 +132,14 @@ class FilterRun:
         if config.tiering == "threshold":
             tier = tiers.by_threshold(h, config.tau_1, config.tau_2)
         else:
-            tier = tiers.by_rank(h, prompts["prompt_id"].to_numpy())
+            tier = tiers.by_rank(h, _keys(prompts))
         prompts = prompts.with_columns(pl.Series("tier", tier))
-        left_out = prompts.filter(pl.col("tier") == tiers.NO_TIER)
-        self.drops.add("between_tiers", left_out.select("prompt", "source"))
+        self.drops.add("between_tiers", _dropped(prompts.filter(pl.col("tier") == tiers.NO_TIER)))
         # The id is a hash of the text, so this order is a shuffle that does not depend on the input's order: any
         # first n lines of a tier file are a fair sample of it.
         return prompts.filter(pl.col("tier") != tiers.NO_TIER).sort("tier", "prompt_id")
 
     def _records(self, prompts: pl.DataFrame) -> pl.DataFrame:
-        names = pl.Series([source.name for source in self.sources], dtype=pl.String)
         return prompts.select(
             "prompt_id",
             "prompt",
@@ -136,16 +147,17 @@ class FilterRun:
             pl.struct(complexity.load().names).alias("factors"),
             "tier",
             pl.lit([], pl.List(pl.String)).alias("categories"),
-            pl.Series("source", names.gather(prompts["source"].to_numpy())),
+            pl.col("source").cast(pl.String),
         )
 
     def _summary(self, prompts: pl.DataFrame) -> dict[str, Any]:
         h = prompts["complexity"].to_numpy()
         return {
-            "config": asdict(self.config) | {"output": str(self.config.output)},
+            "config": self.config.to_dict(),
             "sources": [source.item for source in self.sources],
             "rows_read": self.rows_read,
             "dropped": self.drops.summary(),
+            "leaked": self.leaked,
             "kept": prompts.height,
             "tiers": {str(tier): int((prompts["tier"] == tier).sum()) for tier in TIERS},
             "complexity": {f"p{q}": round(float(np.percentile(h, q)), 2) for q in (0, 10, 25, 50, 75, 90, 100)},
@@ -153,11 +165,21 @@ class FilterRun:
         }
 
 
+def _dropped(rows: pl.DataFrame) -> pl.DataFrame:
+    """The columns of a dropped row that are worth keeping."""
+    return rows.select(c for c in ("prompt", "source", "prompt_id", "cluster_id") if c in rows.columns)
+
+
+def _keys(prompts: pl.DataFrame) -> np.ndarray:
+    """(prompts,) the ids as numbers: distinct, and a function of the text alone."""
+    return prompts["prompt_id"].str.slice(1).str.to_integer(base=16, dtype=pl.UInt64).to_numpy()
+
+
 def filter_prompts(config: FilterConfig) -> dict[str, Any]:
     """Read, clean, score, tier and write prompts; return the summary that is also written to summary.json.
 
     Raises:
         SourceError: an input cannot be read.
-        ValueError: no prompt was left, or the configuration contradicts itself.
+        ValueError: no prompt was left.
     """
     return FilterRun(config).run()

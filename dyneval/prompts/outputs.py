@@ -13,7 +13,8 @@ from dyneval.records import TIERS
 from dyneval.storage import atomic_write
 
 PARQUET, JSONL, SUMMARY, REPORT = "prompts.parquet", "prompts.jsonl", "summary.json", "report.html"
-REJECTS, DROPPED = "prompts.rejects.jsonl", "dropped.jsonl"
+REJECTS, DROPPED, CLUSTERS = "prompts.rejects.jsonl", "dropped.jsonl", "clusters.parquet"
+LEAKAGE = "leakage.jsonl"
 
 
 def tier_file(tier: int) -> str:
@@ -41,3 +42,10 @@ def write_rejects(file: IO[bytes], rejects: list[Unreadable]) -> None:
     """Append rows that could not be read to the open rejects file."""
     for where, reason in rejects:
         file.write(json.dumps({"where": where, "reason": reason}, ensure_ascii=False).encode() + b"\n")
+
+
+def write_clusters(folder: Path, prompts: pl.DataFrame) -> None:
+    """Write the members of every cluster of near-duplicates: cluster_id is the prompt_id of the one that was kept."""
+    clusters = prompts.filter(pl.col("cluster_size") > 1).select("cluster_id", "prompt_id", "prompt")
+    with atomic_write(folder / CLUSTERS, "wb") as file:
+        clusters.sort("cluster_id", "prompt_id").write_parquet(file)

@@ -1,0 +1,159 @@
+"""Near-duplicates by MinHash and locality-sensitive hashing, verified exactly; the order of the input has no say.
+
+Prompts whose signatures agree on all rows of some band are candidates; a candidate pair counts when the exact Jaccard
+similarity of its shingles reaches the threshold. With 64 hash functions and the default threshold of 0.8 there are 10
+bands of 6 rows, and a pair of similarity s becomes a candidate with probability 1 - (1 - s**6)**10:
+
+    s     0.5    0.6    0.7    0.8    0.85   0.9    0.95
+    P     0.146  0.380  0.714  0.952  0.991  0.9995 1.0000
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from dyneval.prompts.minhash import PERMUTATIONS, Shingled
+from dyneval.prompts.similarity import Bools, Verifier, jaccard
+from dyneval.prompts.text import Int64s, UInt64s
+
+DEFAULT_THRESHOLD = 0.8
+"""Jaccard similarity from which two prompts are near-duplicates: of 27 words, one or two replaced."""
+_LEAST_RECALL = 0.95
+_ROUNDS = 4
+_JOINED = 64
+"""Most candidates that `matches` takes from one bucket of one band for a prompt."""
+
+
+class Bands(NamedTuple):
+    """How signatures are cut: `number` bands of `rows` values each."""
+
+    number: int
+    rows: int
+
+    def probability(self, similarity: float) -> float:
+        """Chance that a pair of this Jaccard similarity agrees on at least one band."""
+        return 1 - (1 - similarity**self.rows) ** self.number
+
+    def keys(self, prompts: Shingled, band: int) -> UInt64s:
+        """(prompts,) one number for all values of a band of each signature."""
+        keys = np.zeros(len(prompts), np.uint64)
+        for column in range(band * self.rows, (band + 1) * self.rows):
+            keys = (keys ^ prompts.signatures[:, column]) * np.uint64(0x9E3779B97F4A7C15)
+            keys ^= keys >> np.uint64(32)
+        return keys
+
+
+def bands_for(threshold: float) -> Bands:
+    """The most selective bands that find a pair at the threshold with probability 0.95 or more.
+
+    Raises:
+        ValueError: the threshold is not in (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"a similarity threshold lies in (0, 1], not {threshold:g}")
+    cuts = (Bands(PERMUTATIONS // rows, rows) for rows in range(PERMUTATIONS // 2, 0, -1))
+    return next((cut for cut in cuts if cut.probability(threshold) >= _LEAST_RECALL), Bands(PERMUTATIONS, 1))
+
+
+def find_leaders(prompts: Shingled, keys: UInt64s, threshold: float = DEFAULT_THRESHOLD) -> Int64s:
+    """(prompts,) index of the prompt that stands for each: itself where it is kept, else a kept one of its cluster.
+
+    `keys`, distinct and made from the texts, decide which of two near-duplicates stays (the lower key), so the result
+    does not depend on the order of the prompts. Passes over the kept prompts are repeated until one drops nothing.
+    """
+    cut, verify = bands_for(threshold), Verifier(prompts, threshold)
+    leader = np.arange(len(prompts))
+    rank = np.empty_like(leader)
+    rank[np.argsort(keys, kind="stable")] = leader
+    kept = np.flatnonzero(np.diff(prompts.offsets) > 0)
+    kept = kept[np.argsort(rank[kept])]
+    while True:
+        followers, leaders = _decide(*_near_pairs(prompts, kept, cut, verify), rank)
+        if not len(followers):
+            return _resolve(leader)
+        leader[followers] = leaders
+        kept = kept[leader[kept] == kept]
+
+
+def matches(prompts: Shingled, others: Shingled, threshold: float = DEFAULT_THRESHOLD) -> tuple[Int64s, Int64s]:
+    """Prompts that are near-duplicates of one of `others`: (their indices, ascending; index of the most similar)."""
+    cut = bands_for(threshold)
+    found = [_join(cut.keys(prompts, band), cut.keys(others, band)) for band in range(cut.number)]
+    mine, theirs = _unique_pairs(*(np.concatenate(side) for side in zip(*found, strict=True)))
+    similarity = jaccard(prompts, mine, others, theirs)
+    order = np.lexsort((theirs, -similarity, mine))
+    order = order[similarity[order] >= threshold]
+    best = np.unique(mine[order], return_index=True)[1]
+    return mine[order][best], theirs[order][best]
+
+
+def _near_pairs(prompts: Shingled, by_rank: Int64s, cut: Bands, verify: Verifier) -> tuple[Int64s, Int64s]:
+    """Verified pairs, lower rank first, from every band."""
+    found = [(by_rank[:0], by_rank[:0])]
+    for band in range(cut.number):
+        found.extend(_band_pairs(by_rank, cut.keys(prompts, band)[by_rank], verify))
+    return _unique_pairs(*(np.concatenate(side) for side in zip(*found, strict=True)))
+
+
+def _band_pairs(by_rank: Int64s, keys: UInt64s, verify: Verifier) -> Iterator[tuple[Int64s, Int64s]]:
+    """Near pairs of one band: in each bucket all are compared with the first; who fails, with the first to fail; so on.
+
+    Comparing all pairs of a bucket is out of the question: thousands of prompts share the same thirty words of style.
+    """
+    order = np.argsort(keys, kind="stable")
+    members, keys = by_rank[order], keys[order]
+    for _ in range(_ROUNDS):
+        members, keys, first = _shared(members, keys)
+        if not len(members):
+            return
+        heads = members[first][np.cumsum(first) - 1][~first]
+        members, keys = members[~first], keys[~first]
+        near = verify(heads, members)
+        yield heads[near], members[near]
+        members, keys = members[~near], keys[~near]
+
+
+def _shared(members: Int64s, keys: UInt64s) -> tuple[Int64s, UInt64s, Bools]:
+    """Leave out members that are alone with their key; `first` marks where each key begins."""
+    change = keys[1:] != keys[:-1]
+    first, last = np.append(True, change)[: len(keys)], np.append(change, True)[: len(keys)]
+    shared = ~(first & last)
+    return members[shared], keys[shared], first[shared]
+
+
+def _decide(heads: Int64s, members: Int64s, rank: Int64s) -> tuple[Int64s, Int64s]:
+    """Decide from the lowest rank up who goes: who is near a kept prompt. Returns (those, the prompt each is near)."""
+    none = len(rank)
+    leader_rank = np.full(none, none)
+    while len(heads):
+        waiting = np.zeros(none, bool)
+        waiting[members] = True
+        falls = ~waiting[heads]
+        np.minimum.at(leader_rank, members[falls], rank[heads[falls]])
+        undecided = (leader_rank[heads] == none) & (leader_rank[members] == none)
+        heads, members = heads[undecided], members[undecided]
+    followers = np.flatnonzero(leader_rank < none)
+    return followers, np.argsort(rank, kind="stable")[leader_rank[followers]]
+
+
+def _resolve(leader: Int64s) -> Int64s:
+    """Follow leaders that were dropped in a later pass to the one that was kept."""
+    while not np.array_equal(leader, leader[leader]):
+        leader = leader[leader]
+    return leader
+
+
+def _join(keys: UInt64s, others: UInt64s) -> tuple[Int64s, Int64s]:
+    order = np.argsort(others, kind="stable")
+    begin = np.searchsorted(others[order], keys, "left")
+    sizes = np.minimum(np.searchsorted(others[order], keys, "right") - begin, _JOINED)
+    places = np.arange(int(sizes.sum())) + np.repeat(begin - np.cumsum(sizes) + sizes, sizes)
+    return np.repeat(np.arange(len(keys)), sizes), order[places]
+
+
+def _unique_pairs(a: Int64s, b: Int64s) -> tuple[Int64s, Int64s]:
+    pairs = np.unique((a << 32) | b)
+    return pairs >> 32, pairs & 0xFFFFFFFF

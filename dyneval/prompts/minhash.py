@@ -1,0 +1,127 @@
+"""MinHash signatures of prompts over pairs of neighbouring words, for estimating and verifying Jaccard similarity.
+
+A prompt of n words has n shingles: its first word, and every word with the one before it. Pairs keep "a cat chasing a
+dog" apart from "a dog chasing a cat"; punctuation, case and hyphens do not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from dyneval.prompts.text import Int64s, Tokens, UInt64s, is_word
+
+UInt32s = npt.NDArray[np.uint32]
+
+PERMUTATIONS = 64
+"""Hash functions a signature; an estimate of similarity s has the standard deviation sqrt(s * (1 - s) / 64)."""
+EMPTY = np.uint32(0xFFFFFFFF)
+"""All values of the signature of a prompt without words."""
+_CELLS = 1 << 16
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True, slots=True)
+class Shingled:
+    """Prompts as sets of hashed shingles.
+
+    values: the distinct shingles of each prompt, ascending, one prompt after the other. offsets: (prompts + 1,) where
+    each prompt's begin. signatures: (prompts, PERMUTATIONS) least value of each hash function over the shingles.
+    """
+
+    values: UInt32s
+    offsets: Int64s
+    signatures: UInt32s
+
+    def __len__(self) -> int:
+        return len(self.signatures)
+
+    def take(self, mask: npt.NDArray[np.bool_]) -> Shingled:
+        """The prompts where `mask` is True."""
+        sizes = np.diff(self.offsets)
+        offsets = np.concatenate(([0], np.cumsum(sizes[mask])))
+        return Shingled(self.values[np.repeat(mask, sizes)], offsets, self.signatures[mask])
+
+
+def shingle(tokens: Tokens, seed: int) -> Shingled:
+    """Shingle a chunk of prompts and sign them with the hash functions of `seed`."""
+    words = np.flatnonzero(is_word(tokens))
+    rows = np.searchsorted(tokens.ends, words)
+    hashes = tokens.hashes[words]
+    before = np.zeros_like(hashes)
+    before[1:] = np.where(rows[1:] == rows[:-1], hashes[:-1], np.uint64(0))
+    keys = _distinct(rows, _mix(hashes + before * _MIX))
+    offsets = np.searchsorted(keys, np.arange(len(tokens.ends) + 1, dtype=np.uint64) << np.uint64(32))
+    values = keys.astype(np.uint32)
+    return Shingled(values, offsets, _sign(values, offsets, seed))
+
+
+def concatenate(parts: list[Shingled]) -> Shingled:
+    """Join consecutive chunks."""
+    sizes = np.concatenate([np.diff(part.offsets) for part in parts]) if parts else np.zeros(0, np.int64)
+    return Shingled(
+        np.concatenate([part.values for part in parts]) if parts else np.zeros(0, np.uint32),
+        np.concatenate(([0], np.cumsum(sizes))).astype(np.int64),
+        np.concatenate([part.signatures for part in parts]) if parts else np.zeros((0, PERMUTATIONS), np.uint32),
+    )
+
+
+def _distinct(rows: Int64s, hashes: UInt64s) -> UInt64s:
+    """Sorted distinct keys: the prompt's number in the upper 32 bits, the shingle's hash in the lower."""
+    keys = (rows.astype(np.uint64) << np.uint64(32)) | (hashes >> np.uint64(32))
+    keys.sort()
+    return keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
+
+
+def _mix(values: UInt64s) -> UInt64s:
+    values = (values ^ (values >> np.uint64(31))) * _MIX
+    return (values ^ (values >> np.uint64(29))) * _MIX
+
+
+def _sign(values: UInt32s, offsets: Int64s, seed: int) -> UInt32s:
+    """Least value of every hash function over each prompt's shingles.
+
+    Prompts of about the same number of shingles are laid out as a matrix, a column each, and reduced along its first
+    axis: 15 times faster than np.minimum.reduceat over segments as short as prompts are.
+    """
+    signatures = np.full((len(offsets) - 1, PERMUTATIONS), EMPTY, np.uint32)
+    factors, shifts = _hash_functions(seed)
+    for rows, matrix in _matrices(values, offsets):
+        scratch = np.empty_like(matrix)
+        least = np.empty((PERMUTATIONS, len(rows)), np.uint32)
+        for number in range(PERMUTATIONS):
+            # x -> a * x + b modulo 2**32 with odd a permutes the 32-bit numbers; the shingles are well mixed already.
+            np.multiply(matrix, factors[number], out=scratch)
+            np.add(scratch, shifts[number], out=scratch)
+            np.minimum.reduce(scratch, axis=0, out=least[number])
+        signatures[rows] = least.T
+    return signatures
+
+
+@cache
+def _hash_functions(seed: int) -> tuple[UInt32s, UInt32s]:
+    random = np.random.default_rng(seed)
+    factors, shifts = random.integers(0, 2**32, (2, PERMUTATIONS), np.uint32)
+    return factors | np.uint32(1), shifts
+
+
+def _matrices(values: UInt32s, offsets: Int64s) -> Iterator[tuple[Int64s, UInt32s]]:
+    """Prompts by length, as (their numbers, matrix of their shingles, a column a prompt).
+
+    Columns are filled up to a multiple of four by repeating the last shingle, which changes no minimum, and a matrix
+    has at most `_CELLS` numbers, so that it stays in the cache while all hash functions pass over it.
+    """
+    sizes = np.diff(offsets)
+    heights = (sizes + 3) // 4 * 4
+    order = np.argsort(heights, kind="stable")
+    for group in np.split(order, np.flatnonzero(np.diff(heights[order])) + 1):
+        height = int(heights[group[0]]) if len(group) else 0
+        width = max(1, _CELLS // max(1, height))
+        for begin in range(0, len(group) if height else 0, width):
+            rows = group[begin : begin + width]
+            steps = np.minimum(np.arange(height)[:, None], sizes[rows] - 1)
+            yield rows, values[offsets[rows] + steps]
