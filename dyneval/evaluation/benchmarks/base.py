@@ -1,0 +1,189 @@
+"""What every benchmark loader gives and how its faults are told: rated images, and one error for an unknown layout."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dyneval.storage import DataFileError
+
+
+class LayoutError(ValueError):
+    """Files are not in the layout of the benchmark; the message says what was found and what was expected."""
+
+
+class RatingError(ValueError):
+    """A file has the right layout and impossible contents: a rating off its scale, one id twice."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RatedImage:
+    """One image that people rated.
+
+    Attributes:
+        item_id: unique within the benchmark.
+        image: path below the benchmark's image folder.
+        prompt: the text it was made from; None where the benchmark's files do not hold it.
+        ratings: one number a rater (or their published mean), on the benchmark's scale; NaN where a rater gave none.
+        model: the T2I model, where known.
+        categories: skills or element types that the benchmark names.
+    """
+
+    item_id: str
+    image: str
+    prompt: str | None
+    ratings: tuple[float, ...]
+    model: str | None = None
+    categories: tuple[str, ...] = ()
+
+    @property
+    def rating(self) -> float:
+        """Mean of the raters that gave a number; NaN when none did."""
+        given = [value for value in self.ratings if math.isfinite(value)]
+        return sum(given) / len(given) if given else math.nan
+
+    @property
+    def cluster(self) -> str:
+        """What the bootstrap draws as a whole: the prompt, or the image itself where the prompt is not known."""
+        return self.prompt if self.prompt is not None else self.item_id
+
+
+class Field(NamedTuple):
+    """What a rating means, and its scale; None where the scale is not published."""
+
+    meaning: str
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Benchmark:
+    """A published benchmark: where it comes from, how its files look, and the function that reads them.
+
+    Attributes:
+        name: as on the command line.
+        title: as in tables.
+        source: where the format is published.
+        layout: what a user has to provide, shown when it does not fit.
+        fields: what people rated, by name; the first is the default.
+        read: (path, field) -> rated images; KeyError, TypeError and IndexError mean another layout.
+    """
+
+    name: str
+    title: str
+    source: str
+    layout: str
+    fields: Mapping[str, Field]
+    read: Callable[[Path, str], Iterator[RatedImage]]
+
+
+@dataclass(slots=True)
+class RatedSet:
+    """The rated images of a benchmark, and the ids that hold no rating."""
+
+    benchmark: Benchmark
+    rated: str
+    items: list[RatedImage] = field(default_factory=list)
+    unrated: list[str] = field(default_factory=list)
+
+
+def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet:
+    """Read a benchmark's annotations and check them.
+
+    Args:
+        benchmark: one of `dyneval.evaluation.benchmarks.BENCHMARKS`, or `generic.benchmark(...)`.
+        path: the file or folder that `benchmark.layout` describes.
+        field: what was rated; None takes the benchmark's first.
+
+    Raises:
+        LayoutError: the files are not in the benchmark's layout.
+        RatingError: a rating lies off the scale, or an id stands twice.
+    """
+    field = field or next(iter(benchmark.fields))
+    if field not in benchmark.fields:
+        known = ", ".join(f"{name} ({what.meaning})" for name, what in benchmark.fields.items())
+        raise LayoutError(f"{benchmark.title} has no rating called {field!r}; it has {known}")
+    found = RatedSet(benchmark, field)
+    seen: dict[str, int] = {}
+    with _layout(benchmark, path):
+        for item in benchmark.read(path, field):
+            seen[item.item_id] = seen.get(item.item_id, 0) + 1
+            _check_scale(benchmark.title, benchmark.fields[field], item)
+            if math.isnan(item.rating):
+                found.unrated.append(item.item_id)
+            else:
+                found.items.append(item)
+    if not seen:
+        raise LayoutError(_unknown(benchmark, path, "it holds no rated image"))
+    refuse_duplicates(str(path), seen)
+    return found
+
+
+def refuse_duplicates(where: str, seen: Mapping[str, int]) -> None:
+    """Raise RatingError naming the ids of `seen` (id -> times) that stand more than once."""
+    twice = [name for name, times in seen.items() if times > 1]
+    if twice:
+        shown = ", ".join(twice[:5]) + (f" and {len(twice) - 5} more" if len(twice) > 5 else "")
+        raise RatingError(f"{where}: {len(twice)} ids stand more than once: {shown}")
+
+
+def numbers(values: Any) -> tuple[float, ...]:
+    """Return one rater's number or a list of them as floats; None becomes NaN. TypeError on anything else."""
+    listed = values if isinstance(values, (list, tuple)) else [values]
+    return tuple(_number(value) for value in listed)
+
+
+def _number(value: Any) -> float:
+    if value is None or value == "":
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise TypeError(f"expected a number, found {type(value).__name__} {str(value)[:40]!r}")
+    try:
+        return float(value)
+    except ValueError:
+        raise TypeError(f"expected a number, found {value[:40]!r}") from None  # type: ignore[index]
+
+
+def read_csv(path: Path) -> Iterator[dict[str, str]]:
+    """Yield the rows of a CSV file with a header. Raises DataFileError when it cannot be read."""
+    csv.field_size_limit(1 << 24)  # result tables hold whole model replies
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield from csv.DictReader(file)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataFileError(f"{path}: cannot be read as CSV ({error})") from error
+
+
+def inside(path: Path, name: str) -> Path:
+    """Return the file `name` of folder `path`. LookupError when the folder does not have it."""
+    if not (path / name).exists():
+        raise LookupError(f"{path} has no {name}")
+    return path / name
+
+
+@contextmanager
+def _layout(benchmark: Benchmark, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyError as error:
+        raise LayoutError(_unknown(benchmark, path, f"there is no field {error}")) from error
+    except (TypeError, LookupError, AttributeError, DataFileError) as error:
+        raise LayoutError(_unknown(benchmark, path, str(error))) from error
+
+
+def _unknown(benchmark: Benchmark, path: Path, found: str) -> str:
+    expected = f"expected: {benchmark.layout}\nsource: {benchmark.source}"
+    return f"{path}: not the layout of {benchmark.title}: {found}\n{expected}"
+
+
+def _check_scale(title: str, scale: Field, item: RatedImage) -> None:
+    low = -math.inf if scale.low is None else scale.low
+    high = math.inf if scale.high is None else scale.high
+    for value in item.ratings:
+        if value < low or value > high:
+            raise RatingError(f"{item.item_id}: rating {value:g} lies off the scale of {title}, {low:g}-{high:g}")

@@ -1,0 +1,63 @@
+"""EvalMuse-40K (Han et al. 2024, arXiv 2412.18150): overall alignment 1-5 and yes/no for each element of the prompt.
+
+Source: the dataset card https://huggingface.co/datasets/DY-Evalab/EvalMuse and `process/process_train.py` of
+https://github.com/DYEvaLab/EvalMuse, which averages `total_score` over the raters and evaluates `element_score`, the
+text of a Python dict `{"cat (animal)": [1, 0, 1], ...}`. The ratings of `test.json` are not published; those of
+`train_list.json` are. That the first folder of `img_path` names the T2I model is how the archive is laid out, not
+stated in the card.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
+from dyneval.storage import read_json
+
+_ELEMENT_TYPE = re.compile(r"\(([^()]+)\)\s*$")
+
+
+def read(path: Path, field: str) -> Iterator[RatedImage]:
+    """Yield the rated images of `train_list.json` (or the averaged `train.json`)."""
+    for row in read_json(path):
+        elements = _elements(row["element_score"])
+        if field == "total_score":
+            ratings = numbers(row["total_score"])
+        else:
+            ratings = tuple(value for given in elements.values() for value in numbers(given))
+        folder, _, _ = row["img_path"].rpartition("/")
+        yield RatedImage(
+            item_id=row["img_path"],
+            image=row["img_path"],
+            prompt=row["prompt"],
+            ratings=ratings,
+            model=folder.split("/")[0] or None,
+            categories=tuple(sorted({match[1] for name in elements if (match := _ELEMENT_TYPE.search(name))})),
+        )
+
+
+def _elements(value: Any) -> dict[str, Any]:
+    if not isinstance(value, str):
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError) as error:
+        raise TypeError(f"element_score is not the text of a dict: {value[:60]!r}") from error
+
+
+BENCHMARK = Benchmark(
+    name="evalmuse",
+    title="EvalMuse-40K",
+    source="https://huggingface.co/datasets/DY-Evalab/EvalMuse",
+    layout="train_list.json, a JSON array of {prompt, img_path, total_score: [1-5 for each rater], element_score: text "
+    "of a dict}; images as unpacked from images.zip",
+    fields={
+        "total_score": Field("overall alignment", 1, 5),
+        "element_score": Field("share of the prompt's elements that are there", 0, 1),
+    },
+    read=read,
+)

@@ -1,0 +1,54 @@
+"""GenEval 2 (Kamath et al. 2025, arXiv 2512.16853): 800 prompts taken apart into atoms with a skill each.
+
+Source: https://github.com/facebookresearch/GenEval2: `geneval2_data.jsonl` (prompt, atom_count, vqa_list, skills),
+the image mapping `{prompt: path}`, and the score lists of `evaluation.py`, one list a prompt with one number an atom,
+in the order of the data file. People's answers are expected in that same form, one folder a T2I model. No file of
+human ratings of GenEval 2 was found in public; the per-atom answers of its study are described in the paper only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, inside, numbers
+from dyneval.storage import read_json, read_jsonl
+
+
+def read(path: Path, field: str) -> Iterator[RatedImage]:
+    """Yield the rated images of every folder below `path` that has `score_lists.json` and `image_paths.json`."""
+    prompts = list(read_jsonl(inside(path, "geneval2_data.jsonl")))
+    for folder in sorted(file.parent for file in path.glob("*/score_lists.json")):
+        images, scores = read_json(inside(folder, "image_paths.json")), read_json(folder / "score_lists.json")
+        if len(scores) != len(prompts):
+            raise LookupError(f"{folder.name}/score_lists.json has {len(scores)} lists for {len(prompts)} prompts")
+        for number, (row, atoms) in enumerate(zip(prompts, scores, strict=True)):
+            yield RatedImage(
+                item_id=f"{folder.name}/{number:04d}",
+                image=images[row["prompt"]],
+                prompt=row["prompt"],
+                ratings=(_mean(numbers(atoms), field),),
+                model=folder.name,
+                categories=(*sorted(set(row["skills"])), f"atoms {row['atom_count']}"),
+            )
+
+
+def _mean(atoms: tuple[float, ...], field: str) -> float:
+    if field == "prompt" and atoms:
+        return math.prod(atoms) ** (1 / len(atoms))
+    return sum(atoms) / len(atoms) if atoms else math.nan
+
+
+BENCHMARK = Benchmark(
+    name="geneval2",
+    title="GenEval 2",
+    source="https://github.com/facebookresearch/GenEval2",
+    layout="a folder with geneval2_data.jsonl and one folder a T2I model that holds image_paths.json ({prompt: path}) "
+    "and score_lists.json (for each prompt the raters' answer to each atom, 0-1)",
+    fields={
+        "atom": Field("arithmetic mean over the atoms of a prompt", 0, 1),
+        "prompt": Field("geometric mean over the atoms of a prompt", 0, 1),
+    },
+    read=read,
+)

@@ -1,0 +1,43 @@
+"""T2I-CoReBench (2025): 1,080 prompts of 12 tasks, a checklist of yes/no questions each.
+
+Source: `evaluate.py` of https://github.com/KwaiVGI/T2I-CoReBench: images `<model>/<task>/<id>.png`, result files
+`<model>/<task>-<judge>.json` with {id: {"Prompt", "Checklist": [{"question", "score": 0 or 1}], "image_score"},
+"mean_score"}. People's answers are expected in that same form, as `<task>-human.json`; the rating is the mean of the
+checklist, questions without an answer left out as there. No file of human ratings of T2I-CoReBench was found in public.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
+from dyneval.storage import read_json
+
+
+def read(path: Path, field: str) -> Iterator[RatedImage]:
+    """Yield the rated images of every `<model>/<task>-human.json` below `path`."""
+    for file in sorted(path.glob("*/*-human.json")):
+        model, task = file.parent.name, file.stem.removesuffix("-human")
+        for name, row in read_json(file).items():
+            if name == "mean_score":
+                continue
+            yield RatedImage(
+                item_id=f"{model}/{task}/{name}",
+                image=f"{model}/{task}/{name}.png",
+                prompt=row["Prompt"],
+                ratings=tuple(value for entry in row["Checklist"] for value in numbers(entry["score"])),
+                model=model,
+                categories=(task,),
+            )
+
+
+BENCHMARK = Benchmark(
+    name="t2i-corebench",
+    title="T2I-CoReBench",
+    source="https://github.com/KwaiVGI/T2I-CoReBench",
+    layout='a folder with <model>/<task>-human.json ({id: {"Prompt", "Checklist": [{"question", "score": 0 or 1}]}}); '
+    "images as <model>/<task>/<id>.png",
+    fields={"checklist": Field("share of the checklist that holds", 0, 1)},
+    read=read,
+)

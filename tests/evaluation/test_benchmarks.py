@@ -1,0 +1,321 @@
+"""Each loader on a fixture in the published layout: what the rating is, how raters are averaged, what is refused."""
+
+import json
+import math
+import struct
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dyneval.evaluation.benchmarks import BENCHMARKS, LayoutError, RatingError, generic, load
+from dyneval.evaluation.benchmarks.richhf import parse_example, tfrecords
+from dyneval.storage import DataFileError
+
+
+def write(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(value if isinstance(value, str) else json.dumps(value), "utf-8")
+    return path
+
+
+def read(name, path, field=None):
+    return load(BENCHMARKS[name], path, field).items
+
+
+def test_evalmuse_averages_raters_and_names_element_types(tmp_path):
+    row = {
+        "prompt_id": "00001",
+        "prompt": "two cats on a red sofa",
+        "type": "real",
+        "img_path": "SDXL-Turbo/00001.png",
+        "total_score": [4, 5, 3],
+        "element_score": "{'cats (animal)': [1, 1, 0], 'two (counting)': [0, 0, 0], 'red (color)': [1, 1, 1]}",
+        "promt_meaningless": [0, 0, 0],
+    }
+    path = write(tmp_path / "train_list.json", [row])
+    (item,) = read("evalmuse", path)
+    assert (item.rating, item.ratings, item.model) == (4, (4, 5, 3), "SDXL-Turbo")
+    assert item.categories == ("animal", "color", "counting")
+    assert read("evalmuse", path, "element_score")[0].rating == pytest.approx(5 / 9)
+    row["element_score"] = "{'cats (animal)': __import__('os')}"
+    with pytest.raises(LayoutError, match="element_score is not the text of a dict"):
+        read("evalmuse", write(path, [row]))
+
+
+def test_genai_bench_reads_the_json_release_with_skills(tmp_path):
+    write(tmp_path / "genai_skills.json", {"counting": [0], "basic": [0, 1]})
+    path = write(
+        tmp_path / "genai_image.json",
+        {
+            "00000": {"prompt": "three red balls", "models": {"DALLE_3": [5, 4, 3], "SDXL_Base": [1, 1, 2]}},
+            "00001": {"prompt": "a cat", "models": {"DALLE_3": [5, 5, 5]}},
+        },
+    )
+    items = read("genai-bench", path)
+    assert [(i.image, i.rating) for i in items][:2] == [("DALLE_3/00000.jpeg", 4), ("SDXL_Base/00000.jpeg", 4 / 3)]
+    assert [i.categories for i in items] == [("basic", "counting"), ("basic", "counting"), ("basic",)]
+
+
+def test_genai_bench_reads_the_parquet_release(tmp_path):
+    pl.DataFrame(
+        {
+            "Index": [7],
+            "Prompt": ["a cat"],
+            "Tags": [{"advanced": ["negation"], "basic": ["scene"]}],
+            "HumanRatings": [{"DALLE_3": [1, 2, 3], "SDXL_Base": [5, 5, 5]}],
+            "DALLE_3": [b"not read"],
+        }
+    ).write_parquet(tmp_path / "genai.parquet")
+    items = read("genai-bench", tmp_path / "genai.parquet")
+    assert [(i.image, i.rating) for i in items] == [("DALLE_3/00007.jpeg", 2), ("SDXL_Base/00007.jpeg", 5)]
+    assert items[0].categories == ("negation", "scene")
+    pl.DataFrame({"Index": [7], "text": ["a cat"]}).write_parquet(tmp_path / "other.parquet")
+    with pytest.raises(LayoutError, match="HumanRatings"):
+        read("genai-bench", tmp_path / "other.parquet")
+
+
+def test_tifa_takes_the_model_from_the_key(tmp_path):
+    entry = {
+        "text_id": "coco_301091",
+        "image_path": "coco_301091_stable_diffusion_v2_1.jpg",
+        "text": "On a gray day a surfer carrying a white board walks on a beach.",
+        "human_scores": [5, 4],
+        "human_avg": 4.5,
+    }
+    path = write(tmp_path / "human_annotations.json", {"coco_301091_stable_diffusion_v2_1": entry})
+    (item,) = read("tifa", path)
+    assert (item.rating, item.model, item.categories) == (4.5, "stable_diffusion_v2_1", ("coco",))
+    entry["human_scores"] = [5, 9]
+    with pytest.raises(RatingError, match=r"rating 9 lies off the scale of TIFA v1\.0, 1-5"):
+        read("tifa", write(path, {"coco_301091_x": entry}))
+
+
+def varint(number):
+    out = b""
+    while number > 0x7F:
+        out, number = out + bytes([number & 0x7F | 0x80]), number >> 7
+    return out + bytes([number])
+
+
+def message(field, data):
+    return varint(field << 3 | 2) + varint(len(data)) + data
+
+
+def example(features):
+    """A tf.train.Example as the protobuf library writes it (floats packed)."""
+    entries = b""
+    for name, value in features.items():
+        if isinstance(value, bytes):
+            feature = message(1, message(1, value))
+        elif isinstance(value, float):
+            feature = message(2, message(1, struct.pack("<f", value)))
+        else:
+            feature = message(3, varint(1 << 3) + varint(value))
+        entries += message(1, message(1, name.encode()) + message(2, feature))
+    return message(1, entries)
+
+
+def tfrecord(path, records):
+    path.write_bytes(b"".join(struct.pack("<Q", len(r)) + b"\0" * 4 + r + b"\0" * 4 for r in records))
+    return path
+
+
+SCORES = {"aesthetics_score": 0.25, "artifact_score": 0.5, "misalignment_score": 0.75, "overall_score": 1.0}
+
+
+def test_richhf_reads_tfrecords_without_tensorflow(tmp_path):
+    heat_map = bytes(range(256))
+    features = {"filename": b"test/0b1c.png", "artifact_map": heat_map, "count": 3, **SCORES}
+    path = tfrecord(tmp_path / "test.tfrecord", [example(features), example(features | {"filename": b"test/2d.png"})])
+    items = read("richhf", path)
+    assert [(i.item_id, i.image, i.rating, i.prompt) for i in items] == [
+        ("0b1c", "0b1c.png", 0.75, None),
+        ("2d", "2d.png", 0.75, None),
+    ]
+    assert items[0].cluster == "0b1c", "without a prompt the image itself is drawn"
+    assert read("richhf", path, "overall_score")[0].rating == 1
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(LayoutError, match="no whole TFRecord file"):
+        read("richhf", path)
+
+
+def test_richhf_reads_the_joined_json_with_prompts(tmp_path):
+    path = write(tmp_path / "test_meta_data.json", {"0b": {"filename": "test/0b.png", "prompt": "a cat", **SCORES}})
+    (item,) = read("richhf", path)
+    assert (item.prompt, item.rating) == ("a cat", 0.75)
+
+
+@given(st.binary(max_size=60))
+def test_garbage_is_never_taken_for_an_example(data):
+    try:
+        parsed = parse_example(data)
+    except (TypeError, KeyError):
+        return
+    assert all(isinstance(name, str) for name in parsed)
+
+
+@given(st.binary(max_size=60))
+def test_garbage_is_never_taken_for_a_tfrecord_file(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("tfrecord") / "x.tfrecord"
+    path.write_bytes(data)
+    try:
+        assert sum(len(record) + 16 for record in tfrecords(path)) == len(data)
+    except DataFileError as error:
+        assert str(path) in str(error)
+
+
+GENEVAL = """HITId,Input.index,Input.prompt_id,Input.image_id,Input.image_url,Input.caption,Answer.task-objects,\
+Answer.task-quality,Answer.task-real-0,Answer.task-real-1
+A,328_1,328,1,https://host/images/sdv2/00328/samples/00001.png,a photo of a white teddy bear,"BEAR, BENCH",4,3.0,
+A,328_1,328,1,https://host/images/sdv2/00328/samples/00001.png,a photo of a white teddy bear,bear,3,2.0,
+B,220_2,220,2,https://host/images/sdv2/00220/samples/00002.png,a photo of four donuts,none,1,,
+"""
+
+
+def test_geneval_groups_the_raters_of_an_image(tmp_path):
+    path = write(tmp_path / "annotations_sdv2.csv", GENEVAL)
+    for source in (path, tmp_path):
+        items = {item.item_id: item for item in read("geneval", source)}
+        assert items["sdv2/328_1"].rating == 3.5
+        assert items["sdv2/328_1"].image == "sdv2/00328/samples/00001.png"
+        assert items["sdv2/220_2"].rating == 1
+    realism = load(BENCHMARKS["geneval"], path, "realism")
+    assert [(i.item_id, i.rating) for i in realism.items] == [("sdv2/328_1", 2.5)]
+    assert realism.unrated == ["sdv2/220_2"], "no object there, so nobody rated its realism"
+
+
+def test_t2i_eval_bench_averages_the_three_raters_not_their_published_mean(tmp_path):
+    aspect = {"score": 7, "manual_score": [6, 8, 10, 99]}
+    write(tmp_path / "scores.json", [{"id": "0", "overall": dict.fromkeys(("overall", "appearance"), aspect)}])
+    sample = {"id": 0, "model_name": "sd3", "gt_image": "0.jpg", "image_caption": "a cat"}
+    write(tmp_path / "t2i-eval-bench.json", [sample])
+    (item,) = read("t2i-eval-bench", tmp_path, "appearance")
+    assert (item.rating, item.image, item.model) == (8, "0.jpg", "sd3")
+    write(tmp_path / "t2i-eval-bench.json", [sample | {"id": 1}])
+    with pytest.raises(LayoutError, match=r"scores.json rates 0, which t2i-eval-bench.json does not hold"):
+        read("t2i-eval-bench", tmp_path)
+
+
+def test_evalmi_joins_four_line_files(tmp_path):
+    write(tmp_path / "prompts.txt", "a cat\na dog\n")
+    write(tmp_path / "imgnames.txt", "flux/0002.png\nsana/1.png\n")
+    write(tmp_path / "mos1.txt", "61.5\n40\n")
+    write(tmp_path / "mos2.txt", "33\n70.25\n")
+    items = read("evalmi", tmp_path)
+    assert [(i.prompt, i.model, i.rating) for i in items] == [("a dog", "flux", 33), ("a cat", "sana", 70.25)]
+    assert [i.rating for i in read("evalmi", tmp_path, "perception")] == [61.5, 40]
+    write(tmp_path / "mos2.txt", "33\n")
+    with pytest.raises(LayoutError, match=r"imgnames.txt has 2 lines and mos2.txt has 1"):
+        read("evalmi", tmp_path)
+
+
+def test_geneval2_takes_arithmetic_or_geometric_means_over_atoms(tmp_path):
+    row = {"prompt": "four white bicycles", "atom_count": 2, "vqa_list": [], "skills": ["count", "attribute"]}
+    write(tmp_path / "geneval2_data.jsonl", json.dumps(row) + "\n")
+    write(tmp_path / "flux/score_lists.json", [[1, 0.25]])
+    write(tmp_path / "flux/image_paths.json", {"four white bicycles": "flux/a.png"})
+    (item,) = read("geneval2", tmp_path)
+    assert (item.rating, item.image, item.model) == (0.625, "flux/a.png", "flux")
+    assert item.categories == ("attribute", "count", "atoms 2")
+    assert read("geneval2", tmp_path, "prompt")[0].rating == 0.5
+
+
+def test_tiif_counts_the_answers_that_equal_the_target(tmp_path):
+    prompt = {"type": "color", "short_description": "a red cup", "long_description": "a cup, all red"}
+    write(tmp_path / "prompts/color_prompts.jsonl", json.dumps(prompt) + "\n")
+    answers = {"questions": ["a?", "b?"], "gt_answers": ["yes", "no"], "model_pred": ["Yes", "yes"]}
+    write(tmp_path / "answers/flux/color/long/0.json", answers)
+    (item,) = read("tiif-bench", tmp_path)
+    assert (item.rating, item.prompt) == (0.5, "a cup, all red")
+    assert item.image == "color/flux/long_description/0.png"
+    write(tmp_path / "answers/flux/color/long/0.json", answers | {"model_pred": []})
+    with pytest.raises(LayoutError, match="answers 0 of 2 questions"):
+        read("tiif-bench", tmp_path)
+
+
+def test_unigenbench_reads_its_result_tables(tmp_path):
+    result = {"testpoint": ["Attribute - Color", "Grammar - Negation"], "score": [1, 0]}
+    pl.DataFrame(
+        {
+            "index": [3],
+            "prompt": ["no cat"],
+            "testpoint": [str(result["testpoint"])],
+            "output": ["<description>, " * 20_000],
+            "result_json": [json.dumps(result, indent=4)],
+            "img_path": ["/data/flux/3_0.png"],
+        }
+    ).write_csv(tmp_path / "flux_en.csv")
+    (item,) = read("unigenbench", tmp_path)
+    assert (item.rating, item.image, item.categories) == (0.5, "flux/3_0.png", ("Attribute", "Grammar"))
+
+
+def test_t2i_corebench_leaves_unanswered_questions_out(tmp_path):
+    checklist = [{"question": "a?", "score": 1}, {"question": "b?", "score": 0}, {"question": "c?", "score": ""}]
+    write(tmp_path / "flux/C-MI-human.json", {"C-MI-001-0": {"Prompt": "p", "Checklist": checklist}, "mean_score": 0.5})
+    (item,) = read("t2i-corebench", tmp_path)
+    assert (item.rating, item.image, item.categories) == (0.5, "flux/C-MI/C-MI-001-0.png", ("C-MI",))
+
+
+def test_a_table_of_ones_own_with_renamed_columns(tmp_path):
+    path = write(
+        tmp_path / "mine.csv", "file,mos,text,kind\na.png,4.5,a cat,animals\nb.png,,a dog,\nc.png,nan,a cow,\n"
+    )
+    benchmark = generic.benchmark({"image": "file", "rating": "mos", "prompt": "text", "category": "kind"}, (1, 5))
+    found = load(benchmark, path)
+    assert [(i.item_id, i.rating, i.prompt, i.categories) for i in found.items] == [
+        ("a.png", 4.5, "a cat", ("animals",))
+    ]
+    assert found.unrated == ["b.png", "c.png"]
+    with pytest.raises(LayoutError, match=r"there is no field 'image'[\s\S]*image \(path below the image folder\)"):
+        load(generic.benchmark(), path)
+    with pytest.raises(ValueError, match="unknown column meaning 'stars'"):
+        generic.benchmark({"stars": "mos"})
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
+def test_a_table_of_ones_own_in_other_forms(tmp_path, suffix):
+    rows = [
+        {"image": "a.png", "rating": [1, 2], "category": ["x", "y"]},
+        {"image": "b.png", "rating": [3], "category": []},
+    ]
+    path = tmp_path / f"mine.{suffix}"
+    if suffix == "parquet":
+        pl.DataFrame(rows).write_parquet(path)
+    else:
+        write(path, rows if suffix == "json" else "".join(json.dumps(row) + "\n" for row in rows))
+    items = load(generic.benchmark(), path).items
+    assert [(i.rating, i.categories, i.prompt) for i in items] == [(1.5, ("x", "y"), None), (3, (), None)]
+
+
+def test_one_id_twice_is_refused_by_name(tmp_path):
+    path = write(tmp_path / "mine.csv", "image,rating\na.png,1\na.png,2\nb.png,3\n")
+    with pytest.raises(RatingError, match=r"mine.csv: 1 ids stand more than once: a.png"):
+        load(generic.benchmark(), path)
+
+
+def test_an_unknown_rating_names_those_that_exist(tmp_path):
+    with pytest.raises(LayoutError, match="GenEval has no rating called 'mood'; it has caption_fit"):
+        load(BENCHMARKS["geneval"], tmp_path, "mood")
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '[{"a": 1}]', '{"a": {"b": 1}}', "\x89PNG", "[1, 2]"])
+def test_any_other_file_gets_an_error_that_shows_the_layout(tmp_path, name, content):
+    path = tmp_path / "found.json"
+    if content is not None:
+        write(path, content)
+    for place in (path, tmp_path):
+        with pytest.raises(LayoutError) as error:
+            load(BENCHMARKS[name], place)
+        assert BENCHMARKS[name].layout in str(error.value)
+        assert BENCHMARKS[name].source in str(error.value)
+
+
+def test_a_rating_that_is_no_number_is_another_layout(tmp_path):
+    path = write(tmp_path / "mine.csv", "image,rating\na.png,good\n")
+    with pytest.raises(LayoutError, match="expected a number, found 'good'"):
+        load(generic.benchmark(), path)
+    path = write(tmp_path / "mine.json", [{"image": "a.png", "rating": math.inf}, {"image": "b", "rating": 1}])
+    assert load(generic.benchmark(), path).unrated == ["a.png"]
