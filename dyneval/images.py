@@ -19,7 +19,10 @@ class ImageError(ValueError):
 def resolve_below(root: Path, name: str) -> Path:
     """Return the real path of `name` below `root`. Raises ImageError when it leads out of it (.., absolute, link)."""
     base = root.resolve()
-    path = (base / name).resolve()
+    try:
+        path = (base / name).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a link to itself, a NUL byte
+        raise ImageError(f"{name[:200]!r}: no file can have this name ({error})") from error
     if not path.is_relative_to(base):
         raise ImageError(f"{name}: leads out of the image folder {root}")
     return path

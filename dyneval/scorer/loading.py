@@ -48,13 +48,13 @@ def load_student(
     from dyneval.processing import Processor
 
     name = checkpoint_name(checkpoint, subfolder)
+    target = _device(device)
+    kind = _dtype(dtype, target)
     _check(checkpoint, subfolder or "", name)
     try:
         processor = Processor.from_pretrained(checkpoint, subfolder, min_pixels, max_pixels)
     except ValueError as error:
         raise CheckpointError(str(error)) from error
-    target = _device(device)
-    kind = _dtype(dtype, target)
     attention = _attention(target, kind)
     model = _model(checkpoint, subfolder or "", name, dtype=kind, attn_implementation=attention)
     model.to(target)  # type: ignore[arg-type]  # the stub takes self for the device

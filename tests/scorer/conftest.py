@@ -1,0 +1,56 @@
+import shutil
+
+import pytest
+
+from dyneval.scorer.settings import ReplyLimits, ScorerSettings
+
+
+@pytest.fixture(scope="session")
+def student(tiny_checkpoint, tmp_path_factory):
+    """Checkpoint folder of a random student: the tiny model with the task tokens registered and small images."""
+    from dyneval.processing import Processor
+
+    folder = tmp_path_factory.mktemp("students") / "student"
+    shutil.copytree(tiny_checkpoint, folder)
+    Processor.from_pretrained(tiny_checkpoint, min_pixels=784, max_pixels=9216).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def settings():
+    return ScorerSettings(limits=ReplyLimits().capped(3, 12), batch_size=4)
+
+
+@pytest.fixture(scope="session")
+def loaded(student):
+    from dyneval.scorer.loading import load_student
+
+    return load_student(student, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def grammar(loaded):
+    from dyneval.scorer.grammar import ReplyGrammar
+
+    model, processor = loaded
+    return ReplyGrammar(processor.tokenizer, model.lm_head.out_features)
+
+
+@pytest.fixture(scope="session")
+def scorer(loaded, settings):
+    from dyneval.scorer import Scorer
+
+    return Scorer(*loaded, "student", settings)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Six image files of unequal sizes and contents."""
+    from PIL import Image, ImageDraw
+
+    folder = tmp_path_factory.mktemp("pictures")
+    for number, size in enumerate([(96, 64), (64, 96), (40, 40), (200, 30), (128, 128), (64, 64)]):
+        image = Image.new("RGB", size, (40 * number, 200 - 30 * number, 90))
+        ImageDraw.Draw(image).ellipse((5, 5, size[0] - 9, size[1] - 7), fill=(250 - 40 * number, 20 * number, 30))
+        image.save(folder / f"{number}.png")
+    return folder
