@@ -1,4 +1,4 @@
-"""FIBO (tier 1): draws from JSON alone, so a model of its authors, which comes as code, first writes it; gated.
+"""FIBO (tier 1): draws from JSON alone, which a model of its authors, code and all, writes first; gated.
 
 Run: python image_gen_scripts/fibo.py --prompts prompts.parquet --output gendb/ --limit 100
 """
@@ -17,7 +17,6 @@ class Fibo(DiffusersModel):
 
     def wording(self, request: Request) -> str:
         """The prompt as JSON."""
-        self.seed_everything(request)
         return self.writer(prompt=request.prompt).values["json_prompt"]
 
 

@@ -9,16 +9,14 @@ from dyneval.generation.model import Preset, square
 
 
 class HiDream(DiffusersModel):
-    """Brings Llama along, which the repo leaves out."""
+    """Brings Llama along."""
 
     def components(self) -> dict[str, object]:
-        """The fourth text encoder and its tokenizer."""
-        more = {"dtype": self.weights.dtype, "output_hidden_states": True, "output_attentions": True}
+        """The fourth text encoder and its tokenizer, which the repo leaves out."""
         tokenizer = self.load_part("transformers.AutoTokenizer", "llama")
-        return {
-            "tokenizer_4": tokenizer,
-            "text_encoder_4": self.load_part("transformers.LlamaForCausalLM", "llama", **more),
-        }
+        more = {"dtype": self.weights.dtype, "output_hidden_states": True, "output_attentions": True}
+        encoder = self.load_part("transformers.LlamaForCausalLM", "llama", **more)
+        return {"tokenizer_4": tokenizer, "text_encoder_4": encoder}
 
 
 FULL = {"num_inference_steps": 50, "guidance_scale": 5.0, **square(1024)}

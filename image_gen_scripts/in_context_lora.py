@@ -4,7 +4,7 @@ Run: python image_gen_scripts/in_context_lora.py --prompts prompts.parquet --out
 """
 
 from dyneval.generation.cli import run_script
-from dyneval.generation.families.diffusers import DiffusersModel, DiffusersSpec
+from dyneval.generation.families.diffusers import DiffusersSpec
 from dyneval.generation.model import Preset, square
 
 FILES = (
@@ -12,28 +12,17 @@ FILES = (
     *("portrait-photography", "ppt-templates", "sandstorm-visual-effect", "sparklers-visual-effect"),
     "visual-identity-design",
 )
-
-
-class InContextLora(DiffusersModel):
-    """Names the LoRA file: without a name diffusers takes the first it finds."""
-
-    def prepare(self) -> None:
-        """Lay the LoRA of the variant on the base model."""
-        self.load_lora(self.parts["lora"], f"{self.spec.variant(self.options)}.safetensors")
-
-
 FLUX = {"num_inference_steps": 50, "guidance_scale": 3.5, **square(1024)}
 MODEL = DiffusersSpec(
     slug="in-context-lora",
     name="In-Context LoRA",
     tier=2,
     pipeline="FluxPipeline",
-    model=InContextLora,
     variants=dict.fromkeys(FILES, "black-forest-labs/FLUX.1-dev"),
     parts={"lora": "ali-vilab/In-Context-LoRA"},
     presets={
         "recommended": Preset(FLUX),
-        "paper": Preset(FLUX, "the published script names no file: any, or an error"),
+        "paper": Preset(FLUX, "the published script names no file: diffusers takes the first, or stops with an error"),
     },
     packages=("peft",),
     memory_gib=34,

@@ -15,7 +15,6 @@ class LongCat(DiffusersModel):
         """The prompt as the text encoder rewrites it."""
         if not self.arguments["enable_prompt_rewrite"]:
             return request.prompt
-        self.seed_everything(request)
         return self.pipeline.rewire_prompt(request.prompt, self.device)[0]
 
     def call_arguments(self, count: int) -> dict[str, object]:

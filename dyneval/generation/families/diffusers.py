@@ -6,6 +6,7 @@ the pipeline allows.
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,20 +61,28 @@ class DiffusersModel:
         return {}
 
     def prepare(self) -> None:
-        """Finish the loaded pipeline before it is placed on the device."""
-
-    def load_lora(self, repo: str, name: str) -> None:
-        """Lay a LoRA file on the pipeline. Raises GenerationError when it is missing."""
+        """Finish the loaded pipeline before it is placed; of a part called "lora" the variant names the file."""
+        if "lora" not in self.parts:
+            return
+        repo = self.parts["lora"]
         with explained(self.spec, repo):
-            self.pipeline.load_lora_weights(repo, weight_name=name)
+            self.pipeline.load_lora_weights(repo, weight_name=f"{self.spec.variant(self.options)}.safetensors")
         self.weights.commits[repo] = commit(repo)
+
+    def load_part(self, loader: str, part: str, **arguments: Any) -> Any:
+        """Load a further part of the model with `loader`, such as "transformers.LlamaForCausalLM"."""
+        module, name = loader.rsplit(".", 1)
+        return self.weights.load(getattr(importlib.import_module(module), name), self.parts[part], **arguments)
 
     def further_stages(self) -> Sequence[Any]:
         """Pipelines that refine the images of the first; they are placed like it."""
         return ()
 
     def wording(self, request: Request) -> str:
-        """The prompt as it is sent: by default with the preset's suffix."""
+        """The prompt as it is sent: by default with the preset's suffix.
+
+        The global generators are seeded for it, so that a model may rewrite the prompt with one that takes no other.
+        """
         return request.prompt + self.spec.preset(self.options).prompt_suffix
 
     def sent(self, prompt: str) -> str:
@@ -85,12 +94,6 @@ class DiffusersModel:
         output = self.pipeline(prompt=prompts, generator=generators, **self.call_arguments(len(prompts)))
         flags = getattr(output, "nsfw_content_detected", None)
         return output.images, list(flags) if flags else [None] * len(prompts)
-
-    def seed_everything(self, request: Request) -> None:
-        """Seed the global generators, for steps that take none of their own."""
-        import torch
-
-        torch.manual_seed(request.seed)
 
     def call_arguments(self, count: int) -> dict[str, Any]:
         """The call's arguments for `count` prompts: a negative prompt must be as many as they are."""
@@ -105,7 +108,7 @@ class DiffusersModel:
 
         start = time.perf_counter()
         with torch.inference_mode(), device_errors():
-            prompts = [self.wording(request) for request in batch]
+            prompts = [self._seeded_wording(request) for request in batch]
             generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
             images, flags = self.draw(prompts, generators)
         seconds = (time.perf_counter() - start) / len(batch)
@@ -114,6 +117,12 @@ class DiffusersModel:
                 yield NotMade(request=request, reason="the pipeline returned no image")
             else:
                 yield Made(request=request, image=image, prompt_sent=self.sent(prompt), seconds=seconds, safety=flag)
+
+    def _seeded_wording(self, request: Request) -> str:
+        import torch
+
+        torch.manual_seed(request.seed)
+        return self.wording(request)
 
     def _place(self, pipeline: Any, asked: str) -> str:
         pipeline.set_progress_bar_config(disable=True)
