@@ -1,0 +1,74 @@
+"""Registry of training datasets; files are named by environment variables. Add your own to `DATASETS`.
+
+python3 -m qwenvl.data dynevalinstruct_t2ia        # checks the variables and reads the annotations
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwenvl.errors import TrainingInputError
+
+DATASETS: dict[str, tuple[str, ...]] = {
+    "dynevalinstruct_t2ia": ("DYNEVALINSTRUCT_T2IA",),
+    "dynevalinstruct_iqa": ("DYNEVALINSTRUCT_IQA",),
+    "dynevalinstruct": ("DYNEVALINSTRUCT_T2IA", "DYNEVALINSTRUCT_IQA"),
+}
+"""Name -> prefixes of the environment variables `<prefix>_ANNOTATION` and `<prefix>_DATA` of its parts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetSource:
+    """One annotation file and the folder that its images lie below."""
+
+    name: str
+    annotation: Path
+    data: Path
+    rate: float = 1.0
+    """Share of the samples that is used, in (0, 1]."""
+
+
+def data_list(names: list[str]) -> list[DatasetSource]:
+    """Look up datasets by name; `name%30` takes 30 percent of its samples.
+
+    Raises:
+        TrainingInputError: an unknown name or rate, or an environment variable that is unset or names nothing.
+    """
+    sources = []
+    for name in filter(None, (name.strip() for name in names)):
+        base, rate = _split_rate(name)
+        if base not in DATASETS:
+            raise TrainingInputError(f"unknown dataset {base!r}; known: {', '.join(DATASETS)}")
+        sources += [_source(prefix, rate) for prefix in DATASETS[base]]
+    if not sources:
+        raise TrainingInputError(f"--dataset_use names no dataset; known: {', '.join(DATASETS)}")
+    return sources
+
+
+def _split_rate(name: str) -> tuple[str, float]:
+    base, mark, percent = name.partition("%")
+    if not mark:
+        return base, 1.0
+    if not re.fullmatch(r"\d+(\.\d+)?", percent) or not 0 < float(percent) <= 100:
+        raise TrainingInputError(f"dataset {name!r}: the sampling rate after % must be in (0, 100]")
+    return base, float(percent) / 100
+
+
+def _source(prefix: str, rate: float) -> DatasetSource:
+    annotation = _path(f"{prefix}_ANNOTATION", "the annotation file")
+    data = _path(f"{prefix}_DATA", "the folder of its images")
+    if not annotation.is_file():
+        raise TrainingInputError(f"{prefix}_ANNOTATION: no such file: {annotation}")
+    if not data.is_dir():
+        raise TrainingInputError(f"{prefix}_DATA: no such folder: {data}")
+    return DatasetSource(name=prefix.lower(), annotation=annotation, data=data, rate=rate)
+
+
+def _path(variable: str, meaning: str) -> Path:
+    value = os.environ.get(variable, "")
+    if not value:
+        raise TrainingInputError(f"the environment variable {variable} is not set; it names {meaning}")
+    return Path(value)

@@ -1,0 +1,27 @@
+"""Check dataset names, environment variables and annotation files, in a second and without torch.
+
+python3 -m qwenvl.data dynevalinstruct_t2ia,dynevalinstruct_iqa
+"""
+
+from __future__ import annotations
+
+import sys
+
+from dyneval.storage import DataFileError
+from qwenvl.data import data_list
+from qwenvl.data.annotations import AnnotationFile
+from qwenvl.errors import TrainingInputError
+
+
+def main(names: str) -> None:
+    """Print the number of samples of each dataset, or what is wrong with it."""
+    try:
+        for source in data_list(names.split(",")):
+            count = len(AnnotationFile(source.annotation))
+            sys.stdout.write(f"{source.name}: {count} samples in {source.annotation}\n")
+    except (TrainingInputError, DataFileError) as error:
+        sys.exit(f"qwenvl: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "")

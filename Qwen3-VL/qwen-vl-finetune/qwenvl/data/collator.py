@@ -1,0 +1,106 @@
+"""Batches: samples laid end to end as one sequence without padding, or side by side with padding.
+
+Both end in the same loss. A flattened sequence keeps samples apart by positions alone: row 0 of `position_ids` restarts
+at 0 for every sample, from which transformers builds the attention boundaries of every implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dyneval.processing import IGNORE, IMAGE_TOKEN, TEXT_TOKEN, Encoded
+from qwenvl.data.dataset import BadSample, Example
+
+if TYPE_CHECKING:
+    from dyneval.processing import Processor
+
+RopeIndex = Callable[..., tuple[torch.Tensor, torch.Tensor]]
+"""`get_rope_index` of the model: positions (3, 1, T) in time, height and width."""
+Batch = dict[str, Any]
+
+
+def dummy_example(processor: Processor) -> Example:
+    """An image of one visual token and nothing to learn.
+
+    A batch without images gets one, so that every rank runs the vision tower and its mergers in every step: under
+    ZeRO-3 and DDP, ranks that skip them wait for each other forever. It has no targets, and its tokens see no other
+    sample and are seen by none, so it adds exactly nothing to the loss.
+    """
+    marks = processor.tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"])
+    images = processor.image_processor
+    patches = images.merge_size**2
+    pixels = torch.zeros(patches, 3 * images.temporal_patch_size * images.patch_size**2)
+    grid = torch.tensor([[1, images.merge_size, images.merge_size]])
+    types = [TEXT_TOKEN, IMAGE_TOKEN, TEXT_TOKEN]
+    return Example(Encoded(list(marks), [IGNORE] * len(marks), types, pixels, grid), 0)
+
+
+@dataclass
+class Collator:
+    """Makes one batch of dataset items.
+
+    `flatten` gives `input_ids`, `labels`, `tasks` of shape (1, T) and `position_ids` (4, 1, T); otherwise (B, L),
+    `attention_mask` (B, L) and `position_ids` (3, B, L). `counts` holds samples, tokens, targets and padding of the
+    batch, `bad` the problems of samples that could not be read.
+    """
+
+    rope_index: RopeIndex
+    dummy: Example
+    pad_token_id: int
+    flatten: bool = True
+
+    def __call__(self, items: list[list[Example | BadSample]]) -> Batch:
+        """Collate the samples of all items."""
+        flat = [sample for item in items for sample in item]
+        examples = [sample for sample in flat if isinstance(sample, Example)]
+        samples = len(examples)
+        if not any(example.encoded.pixel_values is not None for example in examples):
+            examples = [*examples, self.dummy]
+        batch = self._flattened(examples) if self.flatten else self._padded(examples)
+        pixels = [one.encoded.pixel_values for one in examples if one.encoded.pixel_values is not None]
+        grids = [one.encoded.image_grid_thw for one in examples if one.encoded.image_grid_thw is not None]
+        batch |= {"pixel_values": torch.cat(pixels), "image_grid_thw": torch.cat(grids)}
+        tokens = sum(len(example.encoded.input_ids) for example in examples[:samples])
+        targets = int((batch["labels"] != IGNORE).sum())
+        batch["counts"] = torch.tensor([samples, tokens, targets, batch["input_ids"].numel() - tokens])
+        batch["bad"] = [sample.problem for sample in flat if isinstance(sample, BadSample)]
+        return batch
+
+    def _positions(self, encoded: Encoded) -> torch.Tensor:
+        """(3, T) positions of one sample in time, height and width."""
+        ids = torch.tensor([encoded.input_ids])
+        types = torch.tensor([encoded.mm_token_type_ids], dtype=torch.int)
+        positions, _ = self.rope_index(ids, types, image_grid_thw=encoded.image_grid_thw)
+        return positions[:, 0]
+
+    def _flattened(self, examples: list[Example]) -> Batch:
+        restarts = torch.cat([torch.arange(len(one.encoded.input_ids)) for one in examples])
+        spatial = torch.cat([self._positions(one.encoded) for one in examples], dim=1)
+        columns = {
+            "input_ids": [token for one in examples for token in one.encoded.input_ids],
+            "labels": [label for one in examples for label in one.encoded.labels],
+            "tasks": [one.task for one in examples for _ in one.encoded.input_ids],
+        }
+        batch: Batch = {name: torch.tensor([values]) for name, values in columns.items()}
+        return batch | {"position_ids": torch.cat([restarts[None], spatial])[:, None]}
+
+    def _padded(self, examples: list[Example]) -> Batch:
+        longest = max(len(one.encoded.input_ids) for one in examples)
+
+        def right(values: list[int], filler: int) -> list[int]:
+            return values + [filler] * (longest - len(values))
+
+        columns = {
+            "input_ids": [right(one.encoded.input_ids, self.pad_token_id) for one in examples],
+            "labels": [right(one.encoded.labels, IGNORE) for one in examples],
+            "tasks": [[one.task] * longest for one in examples],
+            "attention_mask": [right([1] * len(one.encoded.input_ids), 0) for one in examples],
+        }
+        positions = torch.zeros(3, len(examples), longest, dtype=torch.long)
+        for row, one in enumerate(examples):
+            positions[:, row, : len(one.encoded.input_ids)] = self._positions(one.encoded)
+        return {name: torch.tensor(values) for name, values in columns.items()} | {"position_ids": positions}

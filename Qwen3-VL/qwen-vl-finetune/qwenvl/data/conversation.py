@@ -1,0 +1,90 @@
+"""From a stored sample to the turns and image names of a conversation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dyneval.processing import Turn
+from dyneval.tokens import IMAGE, split_human_turn
+from qwenvl.errors import TrainingInputError
+
+ROLES: dict[str, Literal["system", "user", "assistant"]] = {"system": "system", "human": "user", "gpt": "assistant"}
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A sample taken apart: its turns, the images they show in order, and the task token of its first human turn."""
+
+    turns: list[Turn]
+    images: list[str]
+    task: str | None
+
+
+def parse_sample(sample: Any) -> Conversation:
+    """Check a sample {"image"?: str or list, "conversations": [{"from": "human"|"gpt"|"system", "value": str}, ...]}.
+
+    Raises:
+        TrainingInputError: the sample cannot be trained on; the message says why, and the caller says which it is.
+    """
+    if not isinstance(sample, dict):
+        raise TrainingInputError(f"expected an object, found {type(sample).__name__}")
+    if "video" in sample or "videos" in sample:
+        raise TrainingInputError("video samples are not supported; DynEval scores single images")
+    images = _images(sample)
+    turns = _turns(sample.get("conversations"), len(images))
+    human = next((turn for turn in turns if turn.role == "user"), None)
+    task = split_human_turn(human.text, human.images).task_token if human else None
+    return Conversation(turns, images, task)
+
+
+def _images(sample: dict[str, Any]) -> list[str]:
+    images = sample.get("image", sample.get("images"))
+    if images is None:
+        return []
+    if isinstance(images, str):
+        return [images]
+    if isinstance(images, list) and all(isinstance(name, str) for name in images):
+        return images
+    raise TrainingInputError(f"'image' must be a path or a list of paths, found {str(images)[:60]!r}")
+
+
+def _turns(stored: Any, images: int) -> list[Turn]:
+    if not isinstance(stored, list) or not stored:
+        raise TrainingInputError("'conversations' must be a list of turns")
+    turns: list[Turn] = []
+    left = images
+    for number, entry in enumerate(stored):
+        role, text = _turn(entry, number)
+        shown = _leading_images(text) if role == "user" else 0
+        if shown > left:
+            raise TrainingInputError(f"its human turns begin with more {IMAGE} placeholders than its {images} image(s)")
+        left -= shown
+        turns.append(Turn(role, text, shown))
+    if left:
+        raise TrainingInputError(f"{left} of its {images} image(s) have no {IMAGE} at the start of a human turn")
+    _check_order([turn.role for turn in turns])
+    return turns
+
+
+def _turn(entry: Any, number: int) -> tuple[Literal["system", "user", "assistant"], str]:
+    if not isinstance(entry, dict) or entry.get("from") not in ROLES or not isinstance(entry.get("value"), str):
+        raise TrainingInputError(
+            f"turn {number} must be {{'from': one of {', '.join(ROLES)}, 'value': text}}, found {str(entry)[:60]!r}"
+        )
+    if not entry["value"]:
+        raise TrainingInputError(f"turn {number} ({entry['from']}) is empty")
+    return ROLES[entry["from"]], entry["value"]
+
+
+def _leading_images(text: str) -> int:
+    count, rest = 0, text.lstrip()
+    while rest.startswith(IMAGE):
+        count, rest = count + 1, rest[len(IMAGE) :].lstrip()
+    return count
+
+
+def _check_order(roles: list[str]) -> None:
+    spoken = roles[1:] if roles[0] == "system" else roles
+    if not spoken or len(spoken) % 2 or spoken != ["user", "assistant"] * (len(spoken) // 2):
+        raise TrainingInputError(f"human and gpt turns must alternate and end with gpt, found {', '.join(roles)}")

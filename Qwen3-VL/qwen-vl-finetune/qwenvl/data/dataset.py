@@ -1,0 +1,158 @@
+"""The training set: annotation entries that fit, encoded when they are asked for. Nothing is replaced or cut."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from dyneval.images import ImageError, load_image
+from dyneval.processing import Encoded
+from dyneval.tokens import TASK_TOKENS
+from qwenvl.data import DatasetSource
+from qwenvl.data.annotations import AnnotationFile
+from qwenvl.data.conversation import parse_sample
+from qwenvl.data.lengths import describe, entry_samples, measure
+from qwenvl.data.packing import pack
+from qwenvl.errors import TrainingInputError
+
+if TYPE_CHECKING:
+    from dyneval.processing import Processor
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Example:
+    """One encoded conversation; `task` is 1-3 for T2IA, IQA, EVALUATION, 0 without a task token."""
+
+    encoded: Encoded
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class BadSample:
+    """An entry that could not be read when it was its turn; `problem` names file, number and reason."""
+
+    problem: str
+
+
+@dataclass(slots=True)
+class DatasetStats:
+    """What became of the annotation entries."""
+
+    entries: int = 0
+    unsampled: int = 0
+    """Left out by a `%N` sampling rate."""
+    too_long: int = 0
+    """Longer than model_max_length."""
+    bad: int = 0
+    used: int = 0
+    tokens: int = 0
+
+
+class InstructDataset(Dataset[list[Example | BadSample]]):
+    """Items are lists: the samples of one annotation entry, or those of one bin when they are packed."""
+
+    def __init__(
+        self,
+        sources: list[DatasetSource],
+        processor: Processor,
+        *,
+        model_max_length: int,
+        packing: bool = False,
+        seed: int = 0,
+        workers: int = 0,
+        cache: Path,
+        max_bad_samples: int = 0,
+    ) -> None:
+        """Read the annotations, measure the entries and choose those that are trained on.
+
+        Args:
+            sources: datasets, in order.
+            processor: encodes the samples.
+            model_max_length: entries with more tokens are skipped and counted.
+            packing: put entries together into bins of `model_max_length` tokens.
+            seed: of sampling rates and bins.
+            workers: processes that measure.
+            cache: folder for token counts.
+            max_bad_samples: entries that may be unusable before the run stops.
+
+        Raises:
+            TrainingInputError: too many bad entries, or none left to train on.
+            DataFileError: an annotation file is not JSON.
+        """
+        self.processor = processor
+        self.sources = sources
+        self.annotations = [AnnotationFile(source.annotation) for source in sources]
+        self.stats = DatasetStats()
+        self.problems: list[str] = []
+        chosen: list[tuple[int, int]] = []
+        lengths: list[int] = []
+        for number, source in enumerate(sources):
+            measured = measure(self.annotations[number], source.data, processor, workers, cache)
+            for index in _sampled(len(measured), source.rate, seed):
+                if measured[index].problem:
+                    self.problems.append(measured[index].problem)
+                elif measured[index].tokens > model_max_length:
+                    self.stats.too_long += 1
+                else:
+                    chosen.append((number, index))
+                    lengths.append(measured[index].tokens)
+            self.stats.entries += len(measured)
+            self.stats.unsampled += len(measured) - len(_sampled(len(measured), source.rate, seed))
+        self._count(lengths, max_bad_samples, model_max_length)
+        bins = pack(lengths, model_max_length, seed) if packing else [[index] for index in range(len(chosen))]
+        # Flat arrays, since workers would copy the pages of lists as they touch their reference counts.
+        self._entries = np.array(chosen, dtype=np.int64)
+        self._order = np.concatenate([np.array(members, dtype=np.int64) for members in bins])
+        self._ends = np.cumsum([len(members) for members in bins])
+        self.lengths = np.add.reduceat(np.array(lengths)[self._order], np.concatenate([[0], self._ends[:-1]]))
+        """Tokens of each item."""
+
+    def _count(self, lengths: list[int], max_bad_samples: int, model_max_length: int) -> None:
+        self.stats.used, self.stats.tokens, self.stats.bad = len(lengths), sum(lengths), len(self.problems)
+        for problem in self.problems[:20]:
+            logger.warning("skipped: %s", problem)
+        if self.stats.too_long:
+            logger.warning("skipped: %d samples over %d tokens", self.stats.too_long, model_max_length)
+        if len(self.problems) > max_bad_samples:
+            raise TrainingInputError(
+                f"{len(self.problems)} bad sample(s), {max_bad_samples} allowed by --max_bad_samples; "
+                f"first: {self.problems[0]}"
+            )
+        if not lengths:
+            raise TrainingInputError(f"no sample of at most {model_max_length} tokens to train on")
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, item: int) -> list[Example | BadSample]:
+        start = self._ends[item - 1] if item else 0
+        return [one for index in self._order[start : self._ends[item]] for one in self._entry(int(index))]
+
+    def _entry(self, number: int) -> list[Example | BadSample]:
+        source, index = (int(value) for value in self._entries[number])
+        entry = self.annotations[source][index]
+        try:
+            return [self._encode(sample, self.sources[source].data) for sample in entry_samples(entry)]
+        except (TrainingInputError, ImageError, ValueError) as error:
+            return [BadSample(f"{describe(entry, index, self.sources[source].annotation)}: {error}")]
+
+    def _encode(self, sample: object, root: Path) -> Example:
+        conversation = parse_sample(sample)
+        images = [load_image(name, root=root) for name in conversation.images]
+        task = TASK_TOKENS.index(conversation.task) + 1 if conversation.task else 0
+        return Example(self.processor.encode(conversation.turns, images), task)
+
+
+def _sampled(count: int, rate: float, seed: int) -> list[int]:
+    """A share of the entries, in order; the same seed draws the same ones."""
+    if rate >= 1:
+        return list(range(count))
+    kept = max(1, round(count * rate))
+    return sorted(int(index) for index in np.random.default_rng(seed).choice(count, kept, replace=False))

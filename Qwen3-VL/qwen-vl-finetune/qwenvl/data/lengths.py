@@ -1,0 +1,120 @@
+"""Token counts of all samples before training: from image headers and the tokenizer, in parallel, cached."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from dyneval.images import ImageError, resolve_below
+from dyneval.storage import atomic_write
+from qwenvl.data.annotations import AnnotationFile
+from qwenvl.data.conversation import parse_sample
+from qwenvl.errors import TrainingInputError
+
+if TYPE_CHECKING:
+    from dyneval.processing import Processor
+
+logger = logging.getLogger(__name__)
+
+_SERIAL_LIMIT = 2000
+"""Below this many entries a pool of processes costs more than it saves (1 ms an entry)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Length of one annotation entry, or why it has none."""
+
+    tokens: int
+    """Number of tokens of the whole entry; 0 when it is bad."""
+    problem: str = ""
+
+
+def entry_samples(entry: Any) -> list[Any]:
+    """The samples of an annotation entry: itself, or those of a pack that `tools/pack_data.py` made."""
+    return entry if isinstance(entry, list) else [entry]
+
+
+def describe(entry: Any, index: int, annotation: Path) -> str:
+    """How messages name an annotation entry: file, number and, where it has one, id."""
+    samples = entry_samples(entry)
+    name = samples[0].get("id") if samples and isinstance(samples[0], dict) else None
+    return f"{annotation}, sample {index}" + (f" ({name})" if name else "")
+
+
+def sample_tokens(sample: Any, root: Path, processor: Processor) -> int:
+    """Number of tokens of a sample; reads no more of an image than its header.
+
+    Raises:
+        TrainingInputError, ImageError, ValueError: the sample cannot be trained on.
+    """
+    conversation = parse_sample(sample)
+    visual = [processor.visual_tokens(*_header_size(root, name)) for name in conversation.images]
+    return len(processor.layout(conversation.turns, visual)[0])
+
+
+def _header_size(root: Path, name: str) -> tuple[int, int]:
+    """Width and height as stored; a picture on its side takes as many tokens as an upright one."""
+    path = resolve_below(root, name)
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such image file") from None
+    except OSError as error:
+        raise ImageError(f"{path}: not an image file that can be read ({error})") from error
+
+
+def measure(annotations: AnnotationFile, root: Path, processor: Processor, workers: int, cache: Path) -> list[Measured]:
+    """Measure every entry of an annotation file; the result is kept in the folder `cache` and found there again.
+
+    Problems are measured anew each time, since their files may have been mended.
+    """
+    path = cache / f"lengths-{_key(annotations.path, root, processor)}.npy"
+    if path.is_file():
+        tokens = np.load(path)
+        logger.info("token counts of %s: from %s", annotations.path, path)
+        bad = [int(index) for index in np.flatnonzero(tokens == 0)]
+        again = dict(zip(bad, _measure_all(annotations, bad, root, processor, workers), strict=True))
+        return [again.get(index) or Measured(int(count)) for index, count in enumerate(tokens)]
+    logger.info("counting the tokens of %d entries of %s", len(annotations), annotations.path)
+    measured = list(_measure_all(annotations, range(len(annotations)), root, processor, workers))
+    with atomic_write(path, "wb") as file:
+        np.save(file, np.array([entry.tokens for entry in measured], dtype=np.int32))
+    return measured
+
+
+def _measure_all(
+    annotations: AnnotationFile, indices: Any, root: Path, processor: Processor, workers: int
+) -> Iterator[Measured]:
+    one = partial(_measure_entry, annotations=annotations, root=root, processor=processor)
+    if workers < 2 or len(indices) < _SERIAL_LIMIT:
+        yield from map(one, indices)
+        return
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        yield from pool.imap(one, indices, chunksize=256)
+
+
+def _measure_entry(index: int, annotations: AnnotationFile, root: Path, processor: Processor) -> Measured:
+    entry = annotations[index]
+    try:
+        return Measured(sum(sample_tokens(sample, root, processor) for sample in entry_samples(entry)))
+    except (TrainingInputError, ImageError, ValueError) as error:
+        return Measured(0, f"{describe(entry, index, annotations.path)}: {error}")
+
+
+def _key(annotation: Path, root: Path, processor: Processor) -> str:
+    """Everything that a token count depends on, apart from the images themselves."""
+    status = annotation.stat()
+    parts = [annotation.resolve(), status.st_size, status.st_mtime_ns, root.resolve(), processor.cell]
+    parts += [processor.min_pixels, processor.max_pixels, len(processor.tokenizer), os.fspath(root)]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,61 @@
+"""Writes an annotation file whose entries are bins of samples."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dyneval.storage import atomic_write
+from qwenvl.data.annotations import AnnotationFile
+from qwenvl.data.lengths import measure
+from qwenvl.data.packing import pack
+
+if TYPE_CHECKING:
+    from dyneval.processing import Processor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackSummary:
+    """What became of the samples."""
+
+    samples: int
+    too_long: int
+    bad: int
+    bins: int
+    fill: float
+    """Mean share of a bin that holds tokens."""
+
+
+def write_packed(
+    annotation: Path, data: Path, processor: Processor, output: Path, capacity: int, seed: int, workers: int
+) -> PackSummary:
+    """Pack the samples of `annotation` into bins of `capacity` tokens; bad ones go to `<output>.rejects.jsonl`.
+
+    Raises:
+        DataFileError: the annotation file is not JSON.
+        ValueError: no sample fits into a bin.
+    """
+    annotations = AnnotationFile(annotation)
+    with tempfile.TemporaryDirectory() as cache:
+        measured = measure(annotations, data, processor, workers, Path(cache))
+    fitting = [index for index, one in enumerate(measured) if 0 < one.tokens <= capacity]
+    bad = [one.problem for one in measured if one.problem]
+    if not fitting:
+        raise ValueError(f"{annotation}: no sample fits into {capacity} tokens ({len(bad)} bad)")
+    bins = pack([measured[index].tokens for index in fitting], capacity, seed)
+    with atomic_write(output) as file:
+        for members in bins:
+            file.write(json.dumps([annotations[fitting[index]] for index in members], ensure_ascii=False) + "\n")
+    with atomic_write(output.with_name(f"{output.stem}.rejects.jsonl")) as file:
+        file.writelines(json.dumps({"reason": problem}, ensure_ascii=False) + "\n" for problem in bad)
+    tokens = sum(measured[index].tokens for index in fitting)
+    return PackSummary(
+        samples=len(fitting),
+        too_long=len(measured) - len(fitting) - len(bad),
+        bad=len(bad),
+        bins=len(bins),
+        fill=round(tokens / (len(bins) * capacity), 4),
+    )

@@ -1,0 +1,62 @@
+"""Runs all checks and prints them, for people or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict
+
+from qwenvl.preflight import Check, Recipe
+
+
+def run_checks(recipe: Recipe, full: bool, workers: int) -> list[Check]:
+    """All checks in order; later ones use what earlier ones found."""
+    from qwenvl.preflight.data import ALLOWED, check_stage
+    from qwenvl.preflight.environment import check_devices, check_disk, check_outputs, check_packages
+    from qwenvl.preflight.model import check_memory, check_model, check_tokens
+
+    packages = check_packages()
+    if packages.status == "error":
+        return [packages]
+    devices = check_devices()
+    model, sizes = check_model(recipe)
+    tokens, processor = check_tokens(recipe)
+    checks = [packages, devices, model, tokens, check_memory(recipe, sizes, devices.details)]
+    checks += [check_disk(recipe, sum(sizes.values()) or None), check_outputs(recipe)]
+    ranks = max(1, int(devices.details["gpus"]))
+    for name in ALLOWED:
+        checks += check_stage(name, recipe, processor, full, workers, ranks)
+    return checks
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line of `scripts/validate_dyneval_train_setup.py`; returns 1 when a check found an error."""
+    parser = argparse.ArgumentParser(description="Check machine, model and data before training; changes nothing.")
+    parser.add_argument("--model", help="checkpoint folder or id; default: MODEL_NAME_OR_PATH")
+    parser.add_argument("--output-root", help="folder of the runs; default: OUTPUT_ROOT or ./output")
+    parser.add_argument("--full", action="store_true", help="decode every image and count the tokens of every sample")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (all cores)")
+    chosen = parser.parse_args(arguments)
+    try:
+        recipe = Recipe.from_environment(chosen.model, chosen.output_root)
+    except ValueError as error:
+        parser.error(f"a variable of the recipe is not a number: {error}")
+    checks = run_checks(recipe, chosen.full, chosen.workers)
+    errors = sum(check.status == "error" for check in checks)
+    sys.stdout.write(_as_json(checks) if chosen.json else _as_text(checks, errors))
+    return 1 if errors else 0
+
+
+def _as_json(checks: list[Check]) -> str:
+    errors = any(check.status == "error" for check in checks)
+    return json.dumps({"ok": not errors, "checks": [asdict(check) for check in checks]}, indent=2) + "\n"
+
+
+def _as_text(checks: list[Check], errors: int) -> str:
+    marks = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
+    lines = [f"{marks[check.status]}  {check.name}: {check.message}" for check in checks]
+    verdict = "ready to train" if not errors else f"{errors} error(s); do not start the training"
+    return "\n".join([*lines, verdict]) + "\n"

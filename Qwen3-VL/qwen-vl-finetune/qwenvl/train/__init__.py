@@ -1,0 +1,1 @@
+"""Training: arguments, model set-up, loss on targets only, Trainer, checkpoints."""

@@ -1,0 +1,99 @@
+"""Loss without the full table of logits: they are made only at targets, a piece at a time.
+
+With 151,936 words, the logits of 8,192 tokens take 5 GB in float32; a third of the tokens are targets, and one piece of
+eight is held at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from dyneval.processing import IGNORE
+
+TASKS = 4
+"""No task token, T2IA, IQA, EVALUATION."""
+
+
+@dataclass
+class TargetLossOutput(ModelOutput):
+    """What a training forward returns."""
+
+    loss: torch.Tensor | None = None
+    task_losses: torch.Tensor | None = None
+    """(4,) sums of the token losses by task, detached."""
+    task_targets: torch.Tensor | None = None
+    """(4,) number of targets by task."""
+
+
+def target_losses(
+    hidden: torch.Tensor, labels: torch.Tensor, lm_head: torch.nn.Module, chunks: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy of each target, K of them.
+
+    Args:
+        hidden: (B, T, H) last hidden states.
+        labels: (B, T), -100 where there is no target; the state before a position predicts it.
+        lm_head: maps states to logits.
+        chunks: pieces that the targets are split into. The number is fixed, not the size: under ZeRO-3 each call of
+            `lm_head` gathers its weights from all ranks, so all must call it equally often.
+
+    Returns:
+        (K,) losses in float32, and the (B, T - 1) mask of their positions.
+    """
+    mask = labels[:, 1:] != IGNORE
+    states, targets = hidden[:, :-1][mask], labels[:, 1:][mask]
+
+    def piece(some_states: torch.Tensor, some_targets: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(lm_head(some_states).float(), some_targets, reduction="none")
+
+    pieces = zip(states.tensor_split(chunks), targets.tensor_split(chunks), strict=True)
+    if chunks == 1:
+        return piece(states, targets), mask
+    # Recomputed in the backward pass, so that one piece of logits lives at a time.
+    return torch.cat([checkpoint(piece, *some, use_reentrant=False) for some in pieces]), mask
+
+
+class TargetLoss:
+    """Put before a `...ForConditionalGeneration` class: with `labels`, `forward` returns the loss and no logits."""
+
+    accepts_loss_kwargs = True
+    loss_chunks = 8
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        tasks: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Loss over the targets, divided by `num_items_in_batch` (their number in the whole step) or by their number.
+
+        `tasks` (B, T) names the task of each position, for losses by task.
+        """
+        if labels is None:
+            return super().forward(input_ids=input_ids, **kwargs)  # type: ignore[misc]
+        outputs = self.model(input_ids=input_ids, use_cache=False, **kwargs)  # type: ignore[attr-defined]
+        losses, mask = target_losses(
+            outputs.last_hidden_state,
+            labels,
+            self.lm_head,
+            self.loss_chunks,  # type: ignore[attr-defined]
+        )
+        items = num_items_in_batch if num_items_in_batch is not None else mask.sum().clamp(min=1)
+        task = tasks[:, 1:][mask] if tasks is not None else torch.zeros_like(losses, dtype=torch.long)
+        sums = torch.zeros(TASKS, device=losses.device).index_add_(0, task, losses.detach())
+        return TargetLossOutput(losses.sum() / items, sums, torch.bincount(task, minlength=TASKS))
+
+
+def with_target_loss(model_class: type[PreTrainedModel], chunks: int) -> type[PreTrainedModel]:
+    """The same model class under the same name, with `TargetLoss` before it."""
+    members = {"__module__": model_class.__module__, "loss_chunks": chunks}
+    return type(model_class.__name__, (TargetLoss, model_class), members)

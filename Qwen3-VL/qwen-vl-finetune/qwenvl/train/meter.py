@@ -1,0 +1,106 @@
+"""What a step did: tokens and samples a second, padding, loss by task, memory, model FLOPs utilisation."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass
+
+import torch
+import torch.distributed
+from transformers import PreTrainedModel
+
+from qwenvl.train.loss import TASKS
+from qwenvl.train.modeling import part_of
+
+TASK_NAMES = ("other", "t2ia", "iqa", "evaluation")
+PEAK_BF16_TFLOPS = {
+    **{"B200": 2250.0, "H200": 989.0, "H100": 989.0, "H800": 989.0, "A100": 312.0, "A800": 312.0},
+    **{"L40S": 362.0, "A40": 149.7, "A10": 125.0, "RTX 4090": 165.2, "RTX 3090": 71.0},
+}
+"""Dense bf16 peak by a part of the device name, from the makers' data sheets."""
+_COUNTS = ("samples", "tokens", "targets", "padding", "patches")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Parameters that multiply with each token, target or patch, for counting FLOPs."""
+
+    language: int
+    head: int
+    vision: int
+    vision_trained: bool
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> Work:
+        """Count the parameters of a model; call it before ZeRO-3 or after, both show true sizes."""
+        sizes = {"language": 0, "merger": 0, "vision": 0}
+        trained = False
+        for name, parameter in model.named_parameters():
+            if "embed_tokens" not in name and "lm_head" not in name:
+                sizes[part_of(name)] += getattr(parameter, "ds_numel", parameter.numel())
+            trained |= parameter.requires_grad and part_of(name) == "vision"
+        text = model.config.get_text_config()
+        return cls(sizes["language"], text.vocab_size * text.hidden_size, sizes["vision"], trained)
+
+    def flops(self, tokens: float, targets: float, patches: float) -> float:
+        """FLOPs of forward and backward: 6 a parameter and token, 2 where nothing is trained. Attention not counted."""
+        vision = (6 if self.vision_trained else 2) * self.vision * patches
+        return 6 * (self.language * tokens + self.head * targets) + vision
+
+
+class Meter:
+    """Sums over the micro-batches since the last report, on the device, and reduces them over the ranks when asked."""
+
+    def __init__(self, work: Work, device: torch.device) -> None:
+        """Start counting."""
+        self.work = work
+        self.device = device
+        self.bad = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self.sums = torch.zeros(len(_COUNTS) + 2 * TASKS + 1, dtype=torch.float64, device=self.device)
+        self.since = time.perf_counter()
+
+    def add(self, counts: torch.Tensor, task_losses: torch.Tensor, task_targets: torch.Tensor, bad: int) -> None:
+        """Count one micro-batch: `counts` as the collator made them, losses and targets by task."""
+        self.sums += torch.cat([counts, task_losses, task_targets, torch.tensor([bad], device=self.device)])
+
+    def report(self) -> dict[str, float]:
+        """Figures since the last report, over all ranks; every rank must call it."""
+        seconds = time.perf_counter() - self.since
+        sums, ranks = self.sums, 1
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(sums)
+            ranks = torch.distributed.get_world_size()
+        values = sums.tolist()
+        counts = dict(zip(_COUNTS, values, strict=False))
+        losses, targets = values[len(_COUNTS) : -1][:TASKS], values[len(_COUNTS) : -1][TASKS:]
+        self.bad += int(values[-1])
+        self._reset()
+        flops = self.work.flops(counts["tokens"], counts["targets"], counts["patches"])
+        figures = {
+            "tokens_per_second": round(counts["tokens"] / seconds, 1),
+            "samples_per_second": round(counts["samples"] / seconds, 3),
+            "target_tokens": counts["targets"],
+            "padding_share": round(counts["padding"] / max(1.0, counts["tokens"] + counts["padding"]), 4),
+            "memory_gib": round(_peak_memory(self.device) / 2**30, 3),
+        }
+        figures |= _utilisation(flops / seconds / ranks, self.device)
+        by_task = zip(TASK_NAMES, losses, targets, strict=True)
+        return figures | {f"loss_{name}": round(total / count, 4) for name, total, count in by_task if count}
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _utilisation(flops_per_second: float, device: torch.device) -> dict[str, float]:
+    if device.type != "cuda":
+        return {}
+    name = torch.cuda.get_device_name(device)
+    peak = next((tflops for part, tflops in PEAK_BF16_TFLOPS.items() if part in name), None)
+    return {"mfu": round(flops_per_second / (peak * 1e12), 4)} if peak else {}

@@ -1,0 +1,132 @@
+"""The model to train: its class from the configuration, its frozen parts, its task-token rows."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoConfig, PreTrainedModel
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+from transformers.utils import is_flash_attn_2_available
+
+from dyneval.tokens import EVALUATION, IQA, T2IA, TASK_TOKEN_IDS
+from qwenvl.errors import TrainingInputError
+from qwenvl.train.argument import ModelArguments
+from qwenvl.train.loss import with_target_loss
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+FAMILIES = ("qwen3_vl", "qwen3_vl_moe")
+RELATED_WORDS: dict[str, str] = {
+    T2IA: " text image alignment prompt match questions",
+    IQA: " image quality distortion shape texture scene graph",
+    EVALUATION: " evaluation score answer reasoning rating",
+}
+"""Words whose mean embedding a task token starts from."""
+
+
+def choose_attention(wanted: str) -> str:
+    """Resolve `auto` to what is installed."""
+    if wanted != "auto":
+        return wanted
+    return "flash_attention_2" if torch.cuda.is_available() and is_flash_attn_2_available() else "sdpa"
+
+
+def load_model(arguments: ModelArguments, dtype: torch.dtype, chunks: int, cache_dir: str | None) -> PreTrainedModel:
+    """Load a dense or mixture-of-experts Qwen3-VL for training; the class follows from `config.json` alone.
+
+    Raises:
+        TrainingInputError: no model there, or one of another family.
+    """
+    name = arguments.model_name_or_path
+    try:
+        config = AutoConfig.from_pretrained(name, cache_dir=cache_dir, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise TrainingInputError(f"{name}: no model configuration ({str(error).splitlines()[0]})") from error
+    if config.model_type not in FAMILIES:
+        raise TrainingInputError(f"{name}: is a {config.model_type} model; DynEval fine-tunes {' and '.join(FAMILIES)}")
+    model_class = with_target_loss(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)], chunks)
+    attention = choose_attention(arguments.attn_implementation)
+    logger.info("%s: %s, %s, attention %s", name, model_class.__name__, dtype, attention)
+    try:
+        model = model_class.from_pretrained(name, dtype=dtype, attn_implementation=attention, cache_dir=cache_dir)
+    except (OSError, ImportError) as error:
+        raise TrainingInputError(f"{name}: the weights cannot be loaded ({str(error).splitlines()[0]})") from error
+    return model
+
+
+def set_trainable(model: PreTrainedModel, arguments: ModelArguments) -> None:
+    """Freeze and unfreeze every parameter by the part it belongs to.
+
+    Raises:
+        TrainingInputError: nothing is left to train.
+    """
+    trained = {
+        "vision": arguments.tune_mm_vision,
+        "merger": arguments.tune_mm_mlp,
+        "language": arguments.tune_mm_llm,
+    }
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(trained[part_of(name)])
+    if not any(trained.values()):
+        raise TrainingInputError("nothing to train: tune_mm_vision, tune_mm_mlp and tune_mm_llm are all False")
+
+
+def part_of(name: str) -> str:
+    """`vision`, `merger` (the deepstack mergers included) or `language`, from a parameter's name."""
+    pieces = name.split(".")
+    if "visual" not in pieces:
+        return "language"
+    inner = pieces[pieces.index("visual") + 1]
+    return "merger" if inner in ("merger", "deepstack_merger_list") else "vision"
+
+
+def trainable_report(model: PreTrainedModel) -> str:
+    """One line a part: trained and all parameters."""
+    counts: dict[str, list[int]] = {}
+    for name, parameter in model.named_parameters():
+        # ZeRO-3 leaves an empty tensor behind and the true size beside it.
+        size = getattr(parameter, "ds_numel", parameter.numel())
+        part = counts.setdefault(part_of(name), [0, 0])
+        part[0] += size if parameter.requires_grad else 0
+        part[1] += size
+    return "\n".join(f"  {part:<9}{trained:>15,} of {total:>15,} trained" for part, (trained, total) in counts.items())
+
+
+def initialise_task_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Start the rows of the task tokens from the mean of related words.
+
+    They are leftover rows of the embedding, which all have nearly the same value in a published checkpoint: the tokens
+    would start out the same. The embedding keeps its 151,936 rows; resizing it to the tokenizer would shrink it.
+    """
+    tables = {id(layer.weight): layer.weight for layer in (model.get_input_embeddings(), model.get_output_embeddings())}
+    words = {token: tokenizer(text, add_special_tokens=False)["input_ids"] for token, text in RELATED_WORDS.items()}
+    for weight in tables.values():
+        with _whole(weight), torch.no_grad():
+            if not weight.numel():  # ZeRO-3 shows the whole table to one rank, which hands it to the others
+                continue
+            _check_rows(weight)
+            for token, ids in words.items():
+                weight[TASK_TOKEN_IDS[token]] = weight[ids].float().mean(0).to(weight.dtype)
+
+
+def _whole(weight: torch.Tensor) -> AbstractContextManager[Any]:
+    if not is_deepspeed_zero3_enabled():
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters([weight], modifier_rank=0)
+
+
+def _check_rows(weight: torch.Tensor) -> None:
+    if weight.shape[0] <= max(TASK_TOKEN_IDS.values()):
+        raise TrainingInputError(
+            f"the embedding has {weight.shape[0]} rows; the task tokens need {max(TASK_TOKEN_IDS.values()) + 1}, "
+            "as every Qwen3-VL model has"
+        )

@@ -1,0 +1,74 @@
+"""Files of a run: what it was asked to do (`run.json`), did (`training_log.json`) and left out (`rejects.jsonl`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dyneval.images import sha256
+from dyneval.storage import read_json, write_json
+from qwenvl.data import DatasetSource
+from qwenvl.data.dataset import DatasetStats
+from qwenvl.errors import TrainingInputError
+from qwenvl.train.argument import DataArguments, ModelArguments, TrainingArguments
+
+LOG = "training_log.json"
+REJECTS = "rejects.jsonl"
+_TRAINING = [
+    *["model_max_length", "learning_rate", "mm_projector_lr", "vision_tower_lr", "weight_decay", "max_grad_norm"],
+    *["lr_scheduler_type", "warmup_ratio", "num_train_epochs", "max_steps", "seed", "world_size"],
+    *["per_device_train_batch_size", "gradient_accumulation_steps"],
+]
+
+
+def settings(
+    model: ModelArguments, data: DataArguments, training: TrainingArguments, sources: list[DatasetSource]
+) -> dict[str, Any]:
+    """Everything that the trained weights depend on, as JSON."""
+    chosen = {name: getattr(training, name) for name in _TRAINING}
+    chosen["lr_scheduler_type"] = str(getattr(training.lr_scheduler_type, "value", training.lr_scheduler_type))
+    samples = [{"annotation": sha256(source.annotation), "rate": source.rate} for source in sources]
+    return {**vars(model), **vars(data), **chosen, "samples": samples}
+
+
+def check_run(output_dir: Path, wanted: dict[str, Any]) -> bool:
+    """True when this very run is already finished in `output_dir`; a new or unfinished one is recorded there.
+
+    Raises:
+        TrainingInputError: the folder holds a run with other settings.
+    """
+    path = output_dir / "run.json"
+    if path.is_file():
+        found = read_json(path)
+        changed = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+        if changed:
+            name = changed[0]
+            raise TrainingInputError(
+                f"{output_dir} holds a run with other settings ({name}: {found.get(name)} there, {wanted.get(name)} "
+                "here); delete it or name another output folder"
+            )
+        return (output_dir / LOG).is_file()
+    write_json(path, wanted)
+    return False
+
+
+def append_reject(output_dir: Path, reason: str) -> None:
+    """Note a sample that was not trained on; `reason` names its file, number and problem."""
+    with (output_dir / REJECTS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"reason": reason}, ensure_ascii=False) + "\n")
+
+
+def write_log(output_dir: Path, history: list[dict[str, Any]], stats: DatasetStats, wanted: dict[str, Any]) -> None:
+    """Write `training_log.json`, the last file of a run: with it there, the run is finished."""
+    losses = [entry for entry in history if "loss" in entry]
+    log = {
+        "steps": losses[-1]["step"] if losses else 0,
+        "loss_first": losses[0]["loss"] if losses else None,
+        "loss_last": losses[-1]["loss"] if losses else None,
+        "samples": {name: getattr(stats, name) for name in stats.__slots__},
+        "model_name_or_path": wanted["model_name_or_path"],
+        "dataset_use": wanted["dataset_use"],
+        "log_history": history,
+    }
+    write_json(output_dir / LOG, log)

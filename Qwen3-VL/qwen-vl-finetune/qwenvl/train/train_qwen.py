@@ -1,0 +1,190 @@
+"""Fine-tune a Qwen3-VL on one stage of DynEvalInstruct. `scripts/` start this module with the published recipe.
+
+torchrun --nproc_per_node 8 -m qwenvl.train.train_qwen --model_name_or_path Qwen/Qwen3-VL-2B-Instruct
+    --dataset_use dynevalinstruct_t2ia --output_dir output/stage1 --deepspeed scripts/zero3.json
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import HfArgumentParser, PreTrainedModel
+
+from dyneval.images import ImageError
+from dyneval.processing import IGNORE, Processor
+from dyneval.storage import DataFileError, atomic_write
+from dyneval.tokens import TASK_TOKENS
+from qwenvl.data import DatasetSource, data_list
+from qwenvl.data.collator import Collator, dummy_example
+from qwenvl.data.dataset import BadSample, InstructDataset
+from qwenvl.errors import TrainingInputError
+from qwenvl.train.argument import DataArguments, ModelArguments, TrainingArguments
+from qwenvl.train.checkpoints import newest_complete, remove_incomplete, save_final
+from qwenvl.train.modeling import initialise_task_tokens, load_model, set_trainable, trainable_report
+from qwenvl.train.run_record import REJECTS, append_reject, check_run, settings, write_log
+from qwenvl.train.signals import StopOnSignal
+from qwenvl.train.trainer import DynEvalTrainer
+
+logger = logging.getLogger("qwenvl")
+
+STOPPED = 128 + 15
+"""Exit code after a checkpoint on a signal: the run is not finished."""
+
+
+def train(model_arguments: ModelArguments, data_arguments: DataArguments, arguments: TrainingArguments) -> int:
+    """Train until the end or a signal; returns the exit code.
+
+    Raises:
+        TrainingInputError, DataFileError, ImageError: arguments, environment or data do not allow the run.
+    """
+    output_dir = Path(arguments.output_dir)
+    sources = data_list(data_arguments.dataset_use.split(","))
+    wanted = settings(model_arguments, data_arguments, arguments, sources)
+    with arguments.main_process_first(desc="checking the output folder"):
+        if check_run(output_dir, wanted):
+            logger.info("%s: this run is finished, nothing to do", output_dir)
+            return 0
+        if arguments.process_index == 0:
+            remove_incomplete(output_dir)
+            (output_dir / REJECTS).unlink(missing_ok=True)
+    processor = _load_processor(model_arguments, data_arguments)
+    with arguments.main_process_first(local=False, desc="counting tokens"):
+        dataset = _load_dataset(sources, processor, data_arguments, arguments)
+    if arguments.should_save:
+        for problem in dataset.problems:
+            append_reject(output_dir, problem)
+    logger.info("data: %s", dataset.stats)
+    logger.info("first sample, targets between >> and <<:\n%s", _marked(dataset, processor))
+    model = _load_trainable_model(model_arguments, arguments, processor)
+    stop = StopOnSignal()
+    trainer = DynEvalTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=dataset,
+        data_collator=Collator(
+            rope_index=model.model.get_rope_index,
+            dummy=dummy_example(processor),
+            pad_token_id=processor.tokenizer.pad_token_id,
+            flatten=data_arguments.data_flatten or data_arguments.data_packing,
+        ),
+        processing_class=processor,
+        callbacks=[stop],
+        max_bad_samples=data_arguments.max_bad_samples - dataset.stats.bad,
+    )
+    resume = newest_complete(output_dir)
+    if resume:
+        logger.info("resuming from %s", resume)
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if stop.stopped:
+        return STOPPED
+    save_final(output_dir, lambda folder: trainer.save_model(folder, _internal_call=True), arguments.should_save)
+    if arguments.should_save:
+        write_log(output_dir, trainer.state.log_history, dataset.stats, wanted)
+    trainer.accelerator.wait_for_everyone()
+    return 0
+
+
+def _load_processor(model_arguments: ModelArguments, data_arguments: DataArguments) -> Processor:
+    named = [token for token in model_arguments.additional_special_tokens.split(",") if token]
+    if sorted(named) != sorted(TASK_TOKENS):
+        raise TrainingInputError(f"--additional_special_tokens must be {','.join(TASK_TOKENS)}, got {named}")
+    try:
+        return Processor.from_pretrained(
+            model_arguments.model_name_or_path,
+            min_pixels=data_arguments.min_pixels,
+            max_pixels=data_arguments.max_pixels,
+        )
+    except ValueError as error:
+        raise TrainingInputError(str(error)) from error
+
+
+def _load_dataset(
+    sources: list[DatasetSource], processor: Processor, data: DataArguments, training: TrainingArguments
+) -> InstructDataset:
+    return InstructDataset(
+        sources,
+        processor,
+        model_max_length=training.model_max_length,
+        packing=data.data_packing,
+        seed=training.seed,
+        workers=training.dataloader_num_workers,
+        cache=Path(training.output_dir, "lengths"),
+        max_bad_samples=data.max_bad_samples,
+    )
+
+
+def _load_trainable_model(
+    model_arguments: ModelArguments, arguments: TrainingArguments, processor: Processor
+) -> PreTrainedModel:
+    # DeepSpeed keeps float32 master weights beside bf16 ones; without it, bf16 weights would not take small steps.
+    dtype = torch.bfloat16 if arguments.bf16 and arguments.deepspeed else torch.float32
+    model = load_model(model_arguments, dtype, arguments.loss_chunks, arguments.cache_dir)
+    if processor.added_task_tokens and model_arguments.task_token_init == "mean":
+        initialise_task_tokens(model, processor.tokenizer)
+    set_trainable(model, model_arguments)
+    logger.info("parameters:\n%s", trainable_report(model))
+    return model
+
+
+def _marked(dataset: InstructDataset, processor: Processor) -> str:
+    """Text of the first sample with its targets marked, image tokens left out."""
+    first = dataset[0][0]
+    if isinstance(first, BadSample):
+        return first.problem
+    pieces, inside = [], False
+    for token, label, kind in zip(
+        first.encoded.input_ids, first.encoded.labels, first.encoded.mm_token_type_ids, strict=True
+    ):
+        if inside != (label != IGNORE):
+            pieces.append("<<" if inside else ">>")
+            inside = not inside
+        pieces.append("" if kind else processor.tokenizer.decode([token]))
+    return "".join(pieces)
+
+
+def _start_distributed(arguments: TrainingArguments) -> None:
+    """On the CPU, DeepSpeed must know its ranks before a model is built, or its batch sizes do not add up."""
+    if arguments.deepspeed and arguments.use_cpu and "LOCAL_RANK" in os.environ:
+        import deepspeed
+
+        deepspeed.init_distributed("gloo")
+
+
+def _set_up_logging(arguments: TrainingArguments) -> None:
+    level = logging.INFO if arguments.process_index == 0 else logging.ERROR
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("qwenvl").setLevel(level)
+    transformers.logging.set_verbosity_warning()
+    # DeepSpeed calls collectives by names that torch renamed; it would say so in every step.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+
+
+def _report_failure(output_dir: Path, reason: str) -> None:
+    """Say why, and leave it for the launcher, whose last line would otherwise be torchrun's."""
+    logger.error("train_qwen: %s", reason)
+    with atomic_write(output_dir / "failure.txt") as file:
+        file.write(reason + "\n")
+
+
+def main() -> int:
+    """Command line of this module."""
+    parser = HfArgumentParser((ModelArguments, DataArguments, TrainingArguments))
+    model_arguments, data_arguments, arguments = parser.parse_args_into_dataclasses()
+    _set_up_logging(arguments)
+    Path(arguments.output_dir, "failure.txt").unlink(missing_ok=True)
+    _start_distributed(arguments)
+    try:
+        return train(model_arguments, data_arguments, arguments)
+    except (TrainingInputError, DataFileError, ImageError) as error:
+        _report_failure(Path(arguments.output_dir), str(error))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""The Trainer: learning rates by part, figures of each step, checkpoints that count only when they are whole."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, Trainer
+
+from qwenvl.errors import TrainingInputError
+from qwenvl.train.argument import TrainingArguments
+from qwenvl.train.checkpoints import keep_newest, mark_complete
+from qwenvl.train.meter import Meter, Work
+from qwenvl.train.modeling import part_of
+from qwenvl.train.run_record import REJECTS, append_reject
+
+logger = logging.getLogger(__name__)
+
+
+class DynEvalTrainer(Trainer):
+    """Hugging Face's Trainer for `InstructDataset`, with our collator."""
+
+    args: TrainingArguments
+
+    def __init__(self, *, model: PreTrainedModel, args: TrainingArguments, max_bad_samples: int, **kwargs: Any) -> None:
+        """Take what Trainer takes.
+
+        Args:
+            model: made by `load_model`.
+            args: `save_total_limit` is kept here: Trainer would delete a checkpoint before the next one counts.
+            max_bad_samples: samples that may turn out unreadable during training, over all ranks.
+            kwargs: for Trainer.
+        """
+        self._keep, args.save_total_limit = args.save_total_limit, None
+        known = "use_cache" in model.config.__dict__
+        super().__init__(model=model, args=args, **kwargs)
+        if not known:
+            del model.config.use_cache  # set by Trainer; it would be saved and switch the cache off in scoring
+        self.max_bad_samples = max_bad_samples
+        self.meter = Meter(Work.of(model), args.device)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW (or `--optim`) with one group for each learning rate and weight decay."""
+        if self.optimizer is None:
+            opt_model = self.model if model is None else model
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, opt_model)
+            self.optimizer = optimizer_class(self._parameter_groups(opt_model), **options)
+        return self.optimizer
+
+    def _parameter_groups(self, model: Any) -> list[dict[str, Any]]:
+        rates = {"merger": self.args.mm_projector_lr, "vision": self.args.vision_tower_lr}
+        decayed = set(self.get_decay_parameter_names(model))
+        groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                rate = rates.get(part_of(name)) or self.args.learning_rate
+                decay = self.args.weight_decay if name in decayed else 0.0
+                groups.setdefault((rate, decay), []).append(parameter)
+        return [{"params": some, "lr": rate, "weight_decay": decay} for (rate, decay), some in groups.items()]
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Loss of one micro-batch; its figures go to the meter, its unreadable samples to `rejects.jsonl`."""
+        inputs = dict(inputs)
+        counts, bad = inputs.pop("counts"), inputs.pop("bad")
+        patches = torch.tensor([inputs["pixel_values"].shape[0]], device=counts.device)
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if model.training:
+            self._reject(bad)
+            self.meter.add(torch.cat([counts, patches]), outputs.task_losses, outputs.task_targets, len(bad))
+        return (loss, outputs) if return_outputs else loss
+
+    def _reject(self, problems: list[str]) -> None:
+        for problem in problems:
+            logger.warning("skipped: %s", problem)
+            append_reject(Path(self.args.output_dir), problem)
+        if len(problems) > self.max_bad_samples:
+            raise TrainingInputError(f"a sample cannot be read (--max_bad_samples allows no more): {problems[0]}")
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the meter's figures to each training record; stop when too many samples could not be read."""
+        if "loss" in logs:
+            logs |= self.meter.report()
+            if self.meter.bad:
+                logs["bad_samples"] = self.meter.bad
+        super().log(logs, start_time)
+        if self.meter.bad > self.max_bad_samples:
+            raise TrainingInputError(
+                f"{self.meter.bad} samples could not be read, --max_bad_samples allows {self.max_bad_samples}; "
+                f"see {Path(self.args.output_dir, REJECTS)}"
+            )
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            output_dir = Path(self.args.output_dir)
+            mark_complete(output_dir / f"checkpoint-{self.state.global_step}", self.state.global_step)
+            keep_newest(output_dir, self._keep)

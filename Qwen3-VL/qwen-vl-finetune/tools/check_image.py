@@ -1,0 +1,34 @@
+"""Decode every image that an annotation file names, and list those that cannot be read.
+
+python3 tools/check_image.py --annotation data.json --data IMAGES
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from qwenvl.data.image_check import find_unreadable
+
+from dyneval.storage import DataFileError
+
+
+def main() -> int:
+    """Command line of this tool; exit code 1 when an image cannot be read."""
+    parser = argparse.ArgumentParser(description="Find images that are missing, broken or outside their folder.")
+    parser.add_argument("--annotation", type=Path, required=True, help="annotation file, JSON or JSONL")
+    parser.add_argument("--data", type=Path, required=True, help="folder of its images")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (all cores)")
+    chosen = parser.parse_args()
+    try:
+        checked, problems = find_unreadable(chosen.annotation, chosen.data, chosen.workers)
+    except DataFileError as error:
+        sys.exit(f"check_image: {error}")
+    for problem in problems:
+        print(problem)
+    print(f"{checked} entries checked, {len(problems)} with unreadable images")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

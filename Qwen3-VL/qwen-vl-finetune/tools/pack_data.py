@@ -1,0 +1,54 @@
+"""Pack an annotation file: samples are put together into entries of at most --model_max_length tokens.
+
+    python3 tools/pack_data.py --annotation data.json --data IMAGES --model_name_or_path DIR --output packed.json
+
+Training packs by itself with `--data_packing True`. This file is for packing once and training often, or for looking
+at the bins; it is used like any annotation file, with `--data_flatten True --per_device_train_batch_size 1`.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from qwenvl.data.pack_file import write_packed
+from qwenvl.errors import TrainingInputError
+
+from dyneval.processing import Processor
+from dyneval.storage import DataFileError
+
+
+def main() -> int:
+    """Command line of this tool."""
+    parser = argparse.ArgumentParser(description="Pack the samples of an annotation file into full sequences.")
+    parser.add_argument("--annotation", type=Path, required=True, help="annotation file, JSON or JSONL")
+    parser.add_argument("--data", type=Path, required=True, help="folder of its images")
+    parser.add_argument("--model_name_or_path", required=True, help="checkpoint whose tokenizer counts")
+    parser.add_argument("--output", type=Path, required=True, help="packed annotation file, JSONL")
+    parser.add_argument("--model_max_length", type=int, default=8192, help="tokens of a bin")
+    parser.add_argument("--max_pixels", type=int, default=50_176, help="as in training")
+    parser.add_argument("--min_pixels", type=int, default=784, help="as in training")
+    parser.add_argument("--seed", type=int, default=42, help="order in which samples are drawn")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (all cores)")
+    chosen = parser.parse_args()
+    try:
+        processor = Processor.from_pretrained(
+            chosen.model_name_or_path, min_pixels=chosen.min_pixels, max_pixels=chosen.max_pixels
+        )
+        summary = write_packed(
+            chosen.annotation,
+            chosen.data,
+            processor,
+            chosen.output,
+            chosen.model_max_length,
+            chosen.seed,
+            chosen.workers,
+        )
+    except (TrainingInputError, DataFileError, ValueError) as error:
+        sys.exit(f"pack_data: {error}")
+    print(summary)
+    return 1 if summary.bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
