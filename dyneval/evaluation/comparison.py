@@ -1,0 +1,135 @@
+"""Evaluators beside each other on one benchmark: agreement, differences, T2I models, categories, published figures."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dyneval.evaluation import published
+from dyneval.evaluation.benchmarks.base import RatedSet
+from dyneval.evaluation.bootstrap import Estimate
+from dyneval.evaluation.correlation import Agreement, agreement, as_mapping, category_agreement, system_agreement
+from dyneval.evaluation.scores import ScoreTable, align
+from dyneval.evaluation.significance import Difference, srcc_difference
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatorResult:
+    """What one evaluator reached; `scores` in the order of the rated images, NaN where it gave none."""
+
+    name: str
+    scores: list[float]
+    agreement: Agreement
+    system: dict[str, Estimate]
+    categories: dict[str, Agreement]
+
+    @property
+    def missing(self) -> int:
+        """Rated images that the evaluator did not score."""
+        return sum(math.isnan(value) for value in self.scores)
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Several evaluators on the same rated images; `differences` for every pair of them."""
+
+    rated: RatedSet
+    evaluators: list[EvaluatorResult] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def published(self) -> list[published.PublishedAgreement]:
+        """Rows of the paper for this benchmark."""
+        return [row for row in published.agreements() if row.benchmark == self.rated.benchmark.name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the single scores, as it stands in agreement.json."""
+        return {
+            "benchmark": self.rated.benchmark.name,
+            "title": self.rated.benchmark.title,
+            "rating": self.rated.rated,
+            "images": len(self.rated.items),
+            "unrated": self.rated.unrated,
+            "evaluators": [
+                {
+                    "name": result.name,
+                    "missing": result.missing,
+                    **result.agreement.to_dict(),
+                    "system": as_mapping(result.system),
+                    "categories": {name: found.to_dict() for name, found in result.categories.items()},
+                }
+                for result in self.evaluators
+            ],
+            "differences": [
+                {
+                    "first": found.first,
+                    "second": found.second,
+                    "images": found.items,
+                    **as_mapping({"srcc_difference": found.difference}),
+                    "p_bootstrap": found.p_bootstrap,
+                    "p_williams": found.p_williams,
+                }
+                for found in self.differences
+            ],
+            "published": [row._asdict() | {"source": published.SOURCE} for row in self.published],
+        }
+
+
+def compare(rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1000, seed: int = 0) -> Comparison:
+    """Hold evaluators against the raters of a benchmark.
+
+    Args:
+        rated: the benchmark's images.
+        tables: one an evaluator; their names must differ.
+        resamples: of the bootstrap over prompts.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: two evaluators have one name, or one scores none of the images.
+    """
+    names = [table.name for table in tables]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two evaluators are called {max(names, key=names.count)!r}; name them: --compare NAME=FILE")
+    found = Comparison(rated)
+    for table in tables:
+        found.evaluators.append(_evaluate(rated, table, resamples, seed))
+    items = rated.items
+    for first, second in itertools.combinations(found.evaluators, 2):
+        found.differences.append(
+            srcc_difference(
+                (first.name, first.scores),
+                (second.name, second.scores),
+                [item.rating for item in items],
+                [item.cluster for item in items],
+                resamples=resamples,
+                seed=seed,
+            )
+        )
+    return found
+
+
+def _evaluate(rated: RatedSet, table: ScoreTable, resamples: int, seed: int) -> EvaluatorResult:
+    items = rated.items
+    scores = align(items, table)
+    if all(math.isnan(value) for value in scores):
+        some = next(iter(table.by_id or table.by_image), "none")
+        raise ValueError(
+            f"{table.name}: none of its scores belongs to a rated image; the benchmark has ids such as "
+            f"{items[0].item_id!r} and images such as {items[0].image!r}, the scores such as {some!r}"
+            if items
+            else f"{rated.benchmark.title}: no image has a rating"
+        )
+    ratings, prompts = [item.rating for item in items], [item.cluster for item in items]
+    models = [item.model or "" for item in items]
+    return EvaluatorResult(
+        table.name,
+        scores,
+        agreement(scores, ratings, prompts, resamples=resamples, seed=seed),
+        system_agreement(scores, ratings, models, prompts, resamples=resamples, seed=seed),
+        category_agreement(
+            scores, ratings, prompts, [item.categories for item in items], resamples=resamples, seed=seed
+        ),
+    )

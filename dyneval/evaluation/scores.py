@@ -1,0 +1,132 @@
+"""An evaluator's scores, from scores.jsonl or from anybody's table, and how they meet the images that were rated."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dyneval.evaluation.benchmarks.base import RatedImage, RatingError, numbers, refuse_duplicates
+from dyneval.evaluation.benchmarks.generic import table_rows
+from dyneval.records import ScoreRecord
+from dyneval.storage import DataFileError
+
+FIELDS = ("overall", "t2ia", "iqa", "soft.overall", "soft.t2ia", "soft.iqa")
+"""What a ScoreRecord can be judged by."""
+ID_COLUMNS = ("pair_id", "item_id", "id")
+IMAGE_COLUMNS = ("image", "image_path", "img_path", "file_name")
+
+
+@dataclass(slots=True)
+class ScoreTable:
+    """The scores of one evaluator: `by_id` where rows have ids, `by_image` where they name an image file."""
+
+    name: str
+    by_id: dict[str, float] = field(default_factory=dict)
+    by_image: dict[str, float] = field(default_factory=dict)
+
+
+def read_scores(path: Path, score: str = "overall", name: str | None = None) -> ScoreTable:
+    """Read an evaluator's scores.
+
+    Args:
+        path: a JSONL file of ScoreRecords, or a CSV, JSONL, JSON or Parquet table with an id column (`ID_COLUMNS`) or
+            an image column (`IMAGE_COLUMNS`) and a column called `score` or as the argument `score` says.
+        score: one of `FIELDS`, or the name of a table's column.
+        name: how the evaluator is called; the file's stem where it is not given.
+
+    Raises:
+        DataFileError: the file cannot be read, or holds scores of more than one evaluator.
+        RatingError: an id stands twice.
+    """
+    table = ScoreTable(name or path.stem)
+    ids, images = Counter[str](), Counter[str]()
+    kinds: dict[str, str] = {}
+    try:
+        for number, row in enumerate(table_rows(path), 1):
+            value = _score(path, number, row, score)
+            key, image = _names(path, number, row)
+            if key is not None:
+                ids[key] += 1
+                table.by_id[key] = value
+            if image is not None:
+                images[image] += 1
+                table.by_image[image] = value
+            _refuse_mixture(path, row, kinds)
+    except TypeError as error:
+        raise DataFileError(f"{path}: {error}") from error
+    if not ids and not images:
+        raise DataFileError(f"{path}: holds no scores")
+    refuse_duplicates(str(path), ids or images)
+    return table
+
+
+def align(items: Sequence[RatedImage], table: ScoreTable) -> list[float]:
+    """Return the score of each rated image, NaN where the evaluator gave none.
+
+    A row belongs to an image when its id is the image's, or when one of the two image paths ends in the other.
+    """
+    suffixes = _suffixes(table.by_image, {item.image for item in items})
+    return [table.by_id.get(item.item_id, suffixes.get(item.image, math.nan)) for item in items]
+
+
+def _suffixes(by_image: dict[str, float], wanted: set[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for image, value in by_image.items():
+        parts = PurePosixPath(image.replace("\\", "/")).parts
+        name = next((name for name in ("/".join(parts[at:]) for at in range(len(parts))) if name in wanted), None)
+        if name is not None and name in found:
+            raise RatingError(f"two scores belong to the image {name}; give them the benchmark's ids")
+        if name is not None:
+            found[name] = value
+    return found
+
+
+def is_record(row: dict[str, Any]) -> bool:
+    """True for a row of scores.jsonl."""
+    return {"t2ia", "iqa", "overall", "pair_id"} <= row.keys()
+
+
+def read_records(path: Path) -> Iterator[ScoreRecord]:
+    """Yield checked ScoreRecords. Raises SchemaError or DataFileError naming file and row."""
+    for number, row in enumerate(table_rows(path), 1):
+        yield ScoreRecord.from_dict(row, f"{path}:{number}")
+
+
+def _score(path: Path, number: int, row: dict[str, Any], score: str) -> float:
+    if is_record(row) and score in FIELDS:
+        record = ScoreRecord.from_dict(row, f"{path}:{number}")
+        kind, _, name = score.rpartition(".")
+        value = (record.soft or {}).get(name) if kind else getattr(record, name)
+        if value is None:
+            raise DataFileError(f"{path}:{number}: {record.pair_id} has no {score}; choose another field")
+        return float(value)
+    column = "score" if "score" in row else score
+    if column not in row:
+        raise DataFileError(f"{path}: row {number} has no column 'score' or {score!r}, only {', '.join(row)}")
+    try:
+        return numbers(row[column])[0]
+    except (TypeError, IndexError) as error:
+        raise DataFileError(f"{path}: row {number}: {column}: {error}") from error
+
+
+def _names(path: Path, number: int, row: dict[str, Any]) -> tuple[str | None, str | None]:
+    key = next((str(row[column]) for column in ID_COLUMNS if row.get(column)), None)
+    image = next((str(row[column]) for column in IMAGE_COLUMNS if row.get(column)), None)
+    if key is None and image is None:
+        expected = ", ".join((*ID_COLUMNS, *IMAGE_COLUMNS))
+        raise DataFileError(f"{path}: row {number} names no image; expected one of the columns {expected}")
+    return key, image
+
+
+def _refuse_mixture(path: Path, row: dict[str, Any], kinds: dict[str, str]) -> None:
+    """One file holds one evaluator's scores: scores of two, or of one under two settings, do not compare."""
+    if not is_record(row):
+        return
+    for key in ("model", "template"):
+        found = str(row.get(key))
+        if kinds.setdefault(key, found) != found:
+            raise DataFileError(f"{path}: mixes scores of {key} {kinds[key]} and {found}; keep them in separate files")

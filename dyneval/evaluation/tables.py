@@ -1,0 +1,122 @@
+"""Tables for the terminal, Markdown, LaTeX, HTML and CSV, through tabulate."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dyneval.evaluation.bootstrap import Estimate
+from dyneval.evaluation.comparison import Comparison
+from dyneval.storage import atomic_write
+
+FORMATS = {"md": "github", "tex": "latex_booktabs", "html": "html"}
+"""File suffix -> tabulate's name of the format."""
+_MINUS = "\u2212"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Headings and cells as text, and lines to stand below."""
+
+    headings: list[str]
+    rows: list[list[str]]
+    notes: tuple[str, ...] = ()
+
+    def render(self, style: str = "simple") -> str:
+        """Return the table in one of tabulate's formats; numbers are kept as they are written here."""
+        from tabulate import tabulate
+
+        align = ["left", *["right"] * (len(self.headings) - 1)]
+        return str(tabulate(self.rows, self.headings, style, disable_numparse=True, colalign=align))
+
+    def to_csv(self) -> str:
+        """Return the table as CSV."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([self.headings, *self.rows])
+        return text.getvalue()
+
+    def write(self, folder: Path, stem: str) -> list[Path]:
+        """Write `stem` as CSV, Markdown, LaTeX and HTML below `folder`; returns the files."""
+        texts = {"csv": self.to_csv(), **{suffix: self.render(style) + "\n" for suffix, style in FORMATS.items()}}
+        for suffix, text in texts.items():
+            with atomic_write(folder / f"{stem}.{suffix}") as file:
+                file.write(text)
+        return [folder / f"{stem}.{suffix}" for suffix in texts]
+
+
+def estimate(value: Estimate, digits: int = 4) -> str:
+    """Write an estimate as `.7932 [.785, .801]`, or a dash where it is not defined."""
+    if value.value is None:
+        return "–"
+    if value.low is None or value.high is None:
+        return number(value.value, digits)
+    return f"{number(value.value, digits)} [{number(value.low, digits - 1)}, {number(value.high, digits - 1)}]"
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Write a coefficient without its leading zero."""
+    text = f"{abs(value):.{digits}f}"
+    return (_MINUS if value < 0 and float(text) else "") + text.removeprefix("0")
+
+
+def p_value(value: float | None) -> str:
+    """Write a p-value."""
+    return "–" if value is None else "< .001" if value < 0.001 else number(value, 3)
+
+
+def agreement_table(comparison: Comparison) -> Table:
+    """One row an evaluator, measured ones first, then those of the paper, marked as published."""
+    rows = []
+    notes = []
+    for result in comparison.evaluators:
+        found = result.agreement
+        cells = (found.srcc, found.plcc, found.krcc, found.pairwise_accuracy, result.system["srcc"])
+        rows.append([result.name, "measured", str(found.items), *(estimate(cell) for cell in cells)])
+        if found.srcc.reason:
+            notes.append(f"{result.name}: {found.srcc.reason}")
+        if result.missing:
+            notes.append(f"{result.name}: no score for {result.missing} of {len(comparison.rated.items)} rated images")
+    for row in comparison.published:
+        rows.append([row.evaluator, "published", str(row.pairs), number(row.srcc), number(row.plcc), "–", "–", "–"])
+    if comparison.rated.unrated:
+        notes.append(f"{len(comparison.rated.unrated)} images of the benchmark have no rating")
+    headings = ["evaluator", "figures", "images", "SRCC", "PLCC", "KRCC", "pairwise accuracy", "SRCC over T2I models"]
+    return Table(headings, rows, tuple(notes))
+
+
+def difference_table(comparison: Comparison) -> Table:
+    """One row for each two evaluators: by how much their SRCC differs, and how surely."""
+    rows = [
+        [
+            f"{found.first} {_MINUS} {found.second}",
+            str(found.items),
+            estimate(found.difference),
+            p_value(found.p_bootstrap),
+            p_value(found.p_williams),
+        ]
+        for found in comparison.differences
+    ]
+    return Table(["evaluators", "images", "SRCC difference", "p (bootstrap)", "p (Williams)"], rows)
+
+
+def category_table(comparison: Comparison) -> Table:
+    """SRCC of each evaluator within each category."""
+    names = sorted({name for result in comparison.evaluators for name in result.categories})
+    rows = [
+        [
+            name,
+            str(max(result.categories[name].items for result in comparison.evaluators)),
+            *(estimate(result.categories[name].srcc) for result in comparison.evaluators),
+        ]
+        for name in names
+    ]
+    return Table(["category", "images", *(f"SRCC {result.name}" for result in comparison.evaluators)], rows)
+
+
+def join_notes(tables: Sequence[Table]) -> str:
+    """Return the notes of several tables, one a line."""
+    return "\n".join(note for table in tables for note in table.notes)

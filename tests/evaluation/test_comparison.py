@@ -1,0 +1,183 @@
+"""Scores from files meet rated images; evaluators are compared, printed and written; published rows stay apart."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from dyneval.evaluation import published, tables
+from dyneval.evaluation.benchmarks import BENCHMARKS, RatedImage, RatedSet, RatingError
+from dyneval.evaluation.comparison import compare
+from dyneval.evaluation.scores import ScoreTable, align, read_scores
+from dyneval.records import ScoreRecord
+from dyneval.storage import DataFileError
+
+
+def record(pair_id, overall=3.0, image=None, **changes):
+    question = {"question": "Is it there?", "answer": "yes", "score": 3, "reasoning": "It is."}
+    row = {
+        "pair_id": pair_id,
+        "prompt": "a cat",
+        "image": image or f"{pair_id}.png",
+        "t2ia": 4.0,
+        "iqa": 2.0,
+        "overall": overall,
+        "normalised": {"t2ia": 0.75, "iqa": 0.25, "overall": (overall - 1) / 4},
+        "t2ia_questions": [question],
+        "iqa_questions": [question],
+        "scene_graph": {"nodes": [], "edges": []},
+        "model": "DynEval-4B",
+        "template": "readme",
+    } | changes
+    return ScoreRecord.from_dict(row).to_dict()
+
+
+def jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def rated_set(size=60, seed=0):
+    generator = np.random.default_rng(seed)
+    items = [
+        RatedImage(
+            item_id=f"m{i % 4}/{i:03d}",
+            image=f"m{i % 4}/{i:03d}.png",
+            prompt=f"prompt {i // 4}",
+            ratings=(float(rating),),
+            model=f"m{i % 4}",
+            categories=("text",) if i % 2 else ("count",),
+        )
+        for i, rating in enumerate(generator.integers(1, 6, size))
+    ]
+    return RatedSet(BENCHMARKS["tifa"], "faithfulness", items)
+
+
+def table(rated, name, noise, seed):
+    generator = np.random.default_rng(seed)
+    return ScoreTable(name, {i.item_id: i.rating + generator.normal(0, noise) for i in rated.items})
+
+
+def test_scores_of_records_by_field_and_of_tables_by_column(tmp_path):
+    path = jsonl(tmp_path / "dyneval.jsonl", [record("a"), record("b", 4.5)])
+    assert read_scores(path).by_id == {"a": 3.0, "b": 4.5}
+    assert read_scores(path, "t2ia").by_id == {"a": 4.0, "b": 4.0}
+    with pytest.raises(DataFileError, match=r"dyneval.jsonl:1: a has no soft.overall; choose another field"):
+        read_scores(path, "soft.overall")
+    soft = record("a", soft={"t2ia": 1.5, "iqa": 2.5, "overall": 2.0})
+    assert read_scores(jsonl(tmp_path / "soft.jsonl", [soft]), "soft.t2ia").by_id == {"a": 1.5}
+    (tmp_path / "clip.csv").write_text("image,score\nm0/1.png,0.31\nm0/2.png,\n")
+    found = read_scores(tmp_path / "clip.csv", name="CLIPScore")
+    assert (found.name, found.by_image["m0/1.png"]) == ("CLIPScore", 0.31)
+    assert math.isnan(found.by_image["m0/2.png"]), "no score is no zero"
+    (tmp_path / "vqa.csv").write_text("id,vqascore\nx,0.5\n")
+    assert read_scores(tmp_path / "vqa.csv", "vqascore").by_id == {"x": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "holds no scores"),
+        ("id,value\nx,1\n", "row 1 has no column 'score' or 'overall', only id, value"),
+        ("name,score\nx,1\n", "row 1 names no image; expected one of the columns pair_id, item_id"),
+        ("id,score\nx,high\n", "row 1: score: expected a number, found 'high'"),
+    ],
+)
+def test_tables_that_cannot_be_used_say_what_is_missing(tmp_path, content, message):
+    (tmp_path / "x.csv").write_text(content)
+    with pytest.raises(DataFileError, match=message):
+        read_scores(tmp_path / "x.csv")
+
+
+def test_ids_twice_and_mixed_evaluators_are_refused(tmp_path):
+    with pytest.raises(RatingError, match=r"a.jsonl: 1 ids stand more than once: p1"):
+        read_scores(jsonl(tmp_path / "a.jsonl", [record("p1"), record("p2"), record("p1")]))
+    with pytest.raises(DataFileError, match="mixes scores of model DynEval-4B and DynEval-2B"):
+        read_scores(jsonl(tmp_path / "b.jsonl", [record("p1"), record("p2", model="DynEval-2B")]))
+    with pytest.raises(DataFileError, match="mixes scores of template readme and release"):
+        read_scores(jsonl(tmp_path / "c.jsonl", [record("p1"), record("p2", template="release")]))
+
+
+def test_scores_meet_images_by_id_or_by_the_end_of_a_path():
+    items = rated_set(4).items
+    by_path = ScoreTable("x", by_image={f"/data/{item.image}": float(n) for n, item in enumerate(items)})
+    assert align(items, by_path) == [0, 1, 2, 3]
+    by_id = ScoreTable("x", by_id={items[1].item_id: 5.0, "unknown": 9.0})
+    assert [math.isnan(value) for value in align(items, by_id)] == [True, False, True, True]
+    doubled = ScoreTable("x", by_image={f"/a/{items[0].image}": 1.0, f"/b/{items[0].image}": 2.0})
+    with pytest.raises(RatingError, match=r"two scores belong to the image m0/000.png"):
+        align(items, doubled)
+
+
+def test_evaluators_are_compared_and_published_figures_stay_apart(tmp_path):
+    rated = rated_set()
+    rated.unrated.append("m0/999")
+    good, bad = table(rated, "good", 0.5, 1), table(rated, "bad", 3, 2)
+    bad.by_id.popitem()
+    found = compare(rated, [good, bad], resamples=200)
+    assert found.evaluators[0].agreement.srcc.value > found.evaluators[1].agreement.srcc.value
+    assert found.differences[0].difference.low > 0
+    assert list(found.evaluators[0].categories) == ["count", "text"]
+    shown = tables.agreement_table(found)
+    assert [row[:3] for row in shown.rows] == [
+        ["good", "measured", "60"],
+        ["bad", "measured", "59"],
+        ["DynEval-2B", "published", "800"],
+        ["DynEval-4B", "published", "800"],
+        ["FGA-BLIP2", "published", "800"],
+    ]
+    assert shown.rows[3][3] == ".8022"
+    assert shown.notes == (
+        "bad: no score for 1 of 60 rated images",
+        "1 images of the benchmark have no rating",
+    )
+    written = shown.write(tmp_path, "agreement")
+    assert [file.suffix for file in written] == [".csv", ".md", ".tex", ".html"]
+    assert "| good" in (tmp_path / "agreement.md").read_text()
+    assert r"\toprule" in (tmp_path / "agreement.tex").read_text()
+    report = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert report["evaluators"][1]["missing"] == 1
+    assert report["published"][1]["source"] == "DynEval, arXiv 2607.11199"
+    assert len(tables.difference_table(found).rows) == 1
+    assert len(tables.category_table(found).rows) == 2
+
+
+def test_names_in_tables_cannot_leave_their_cells():
+    rated = rated_set(8)
+    hostile = table(rated, "<script>alert(1)</script> & 50_%", 1, 0)
+    shown = tables.agreement_table(compare(rated, [hostile], resamples=0))
+    assert "<script>" not in shown.render("html")
+    assert r"\& 50\_\%" in shown.render("latex_booktabs")
+
+
+def test_an_evaluator_without_any_of_the_images_is_refused():
+    rated = rated_set(4)
+    with pytest.raises(ValueError, match=r"x: none of its scores belongs .* ids such as 'm0/000' .* such as 'other'"):
+        compare(rated, [ScoreTable("x", {"other": 1.0})])
+    with pytest.raises(ValueError, match="two evaluators are called 'x'"):
+        compare(rated, [ScoreTable("x"), ScoreTable("x")])
+
+
+def test_a_constant_evaluator_is_explained_in_the_table():
+    rated = rated_set(8)
+    constant = ScoreTable("flat", {item.item_id: 3.0 for item in rated.items})
+    shown = tables.agreement_table(compare(rated, [constant], resamples=0))
+    assert shown.rows[0][3:] == ["–", "–", "–", "–", "–"]
+    assert shown.notes == ("flat: the evaluator gives every image the same score, 3",)
+
+
+def test_published_figures_cover_eleven_benchmarks_and_36_models():
+    assert {row.benchmark for row in published.agreements()} == set(BENCHMARKS)
+    models = published.models()
+    assert (len(models), [sum(m.tier == tier for m in models) for tier in (1, 2, 3)]) == (36, [7, 19, 10])
+    assert len(published.dimensions()) == 9
+    assert sum(map(len, published.dimensions().values())) == 42
+    for name in ("FLUX.2 [klein]", "flux2-klein", "PixArt-α", "pixart_sigma", "sd2-1", "Stable Diffusion v2.1"):
+        assert published.find_model(name), name
+    assert published.find_model("my-own-model") is None
+
+
+def test_numbers_are_written_as_in_papers():
+    assert [tables.number(value) for value in (0.79321, -0.05, 1.0, -0.00001)] == [".7932", "−.0500", "1.0000", ".0000"]
+    assert [tables.p_value(value) for value in (None, 0.0004, 0.0461)] == ["–", "< .001", ".046"]
