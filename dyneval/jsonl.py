@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import orjson
+
 Row = dict[str, Any]
 _VERSION = b'"prompt_version": "'
 
@@ -31,7 +33,7 @@ def whole_lines(path: Path) -> Iterator[bytes]:
 def parse(path: Path, number: int, line: bytes) -> Row:
     """Parse line `number` of `path`. Raises DataFileError when it is no JSON object."""
     try:
-        row = json.loads(line)
+        row = orjson.loads(line)
     except ValueError as error:
         raise DataFileError(f"{path}:{number}: is not JSON ({error})") from error
     if not isinstance(row, dict):
@@ -74,11 +76,16 @@ def _version(line: bytes) -> str | None:
     return line[start : line.find(b'"', start)].decode("utf-8")
 
 
-def row_at(path: Path, file: IO[bytes], place: int) -> Row:
-    """Read the row of `file` (open on `path`) that begins at byte `place`. Raises DataFileError."""
-    file.seek(place)
+def row_at(path: Path, file: int, place: int, block: int = 1 << 14) -> Row:
+    """Read the row that begins at byte `place` of `path`, open as descriptor `file`. Raises DataFileError.
+
+    Neither the descriptor's position is used nor moved, so processes that inherit it can read side by side.
+    """
+    data = os.pread(file, block, place)
+    while (end := data.find(b"\n")) < 0 and (more := os.pread(file, len(data), place + len(data))):
+        data += more
     try:
-        row = json.loads(file.readline())
+        row = orjson.loads(data[: end if end >= 0 else None])
     except ValueError as error:
         raise DataFileError(f"{path}: the row at byte {place} is not JSON ({error})") from error
     if not isinstance(row, dict):

@@ -114,7 +114,7 @@ class JsonlIndex:
     def get(self, key: str) -> Row | None:
         """Return the row of `key`, or None. Raises DataFileError when its line is not JSON."""
         place = self.places.get(key)
-        return None if place is None else row_at(self.path, self._file, place)
+        return None if place is None else row_at(self.path, self._file.fileno(), place)
 
     def close(self) -> None:
         """Close the file."""
@@ -214,7 +214,7 @@ class JsonlStore:
     def get(self, key: str) -> Row | None:
         """Return the last row of `key`, read from the file, or None."""
         place = self._places.get(key)
-        return None if place is None else row_at(self.path, self._reader, place)
+        return None if place is None else row_at(self.path, self._reader.fileno(), place)
 
     def reject(self, key: str, reason: str, **details: Any) -> None:
         """Record that the row `key` could not be made, and why."""

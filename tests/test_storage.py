@@ -1,6 +1,5 @@
 import json
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -186,7 +185,7 @@ def test_atomic_write_is_all_or_nothing(tmp_path):
         raise ValueError
     with pytest.raises(ValueError):
         write_json(path, float("nan"))
-    assert read_json(path) == {"a": "é"} and os.listdir(tmp_path) == ["a.json"]
+    assert read_json(path) == {"a": "é"} and [file.name for file in tmp_path.iterdir()] == ["a.json"]
 
 
 @pytest.mark.parametrize("content", ["[1]", '[{"a": 1}, 2]', "{", "[", ""])

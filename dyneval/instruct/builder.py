@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import orjson
+
 from dyneval.images import ImageError, resolve_below
 from dyneval.instruct import samples
 from dyneval.instruct.annotations import AnnotatedPair, Annotations, MissingAnnotationError, read_pairs
@@ -65,17 +67,16 @@ def build(config: BuildConfig) -> dict[str, Any]:
 class _JsonArray:
     """A JSON array that is written entry by entry."""
 
-    def __init__(self, file: IO[str]) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self.file = file
         self.length = 0
 
     def append(self, sample: InstructSample) -> None:
-        self.file.write(",\n" if self.length else "[\n")
-        json.dump(sample.to_dict(), self.file, ensure_ascii=False, allow_nan=False)
+        self.file.write((b",\n" if self.length else b"[\n") + orjson.dumps(sample.to_dict()))
         self.length += 1
 
     def end(self) -> None:
-        self.file.write("\n]\n" if self.length else "[]\n")
+        self.file.write(b"\n]\n" if self.length else b"[]\n")
 
 
 class _Build:
@@ -85,7 +86,9 @@ class _Build:
         self.config = config
         self.root = config.metadata.parent
         self.annotations = stack.enter_context(Annotations(config.annotations))
-        opened = {stage: stack.enter_context(atomic_write(config.output / name)) for stage, name in STAGE_FILES.items()}
+        opened = {
+            stage: stack.enter_context(atomic_write(config.output / name, "wb")) for stage, name in STAGE_FILES.items()
+        }
         self.stages = {stage: _JsonArray(file) for stage, file in opened.items()}
         self.heldout = stack.enter_context(atomic_write(config.output / "heldout.jsonl"))
         self.rejects = stack.enter_context(atomic_write(config.output / "rejects.jsonl"))

@@ -180,7 +180,7 @@ async def main() -> None:
     listener = await asyncio.start_server(
         server.connected, "127.0.0.1", parser.parse_args().port, limit=1 << 26, backlog=2048
     )
-    print(listener.sockets[0].getsockname()[1], flush=True)
+    print(listener.sockets[0].getsockname()[1], flush=True)  # noqa: T201
     await listener.serve_forever()
 
 
