@@ -1,0 +1,51 @@
+"""The `dyneval` command: one verb a module of this package, imported only when it is called.
+
+    dyneval score cat.png --prompt "a cat on a bench" --checkpoint output/dyneval_4b_stage2_iqa
+    dyneval serve --checkpoint output/dyneval_4b_stage2_iqa
+
+The scripts in `inference/` are the same verbs under their own names.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+VERBS = {
+    "score": "score images against the prompts they were made from",
+    "benchmark": "agreement of scores with human ratings on published benchmarks",
+    "leaderboard": "rank image models by their scores",
+    "serve": "score over HTTP, with a page to try it on",
+    "doctor": "look whether this machine can score",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `dyneval VERB ...`; returns the exit status: 0 done, 1 failed (also in part), 2 wrong command line."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verb = arguments[0] if arguments else None
+    if verb in VERBS:
+        return int(import_module(f"dyneval.cli.{verb}").main(arguments[1:], f"dyneval {verb}"))
+    if verb == "--version":
+        from dyneval import __version__
+
+        sys.stdout.write(f"dyneval {__version__}\n")
+        return 0
+    if verb in ("-h", "--help"):
+        sys.stdout.write(_help())
+        return 0
+    wrong = f"dyneval: {verb!r} is no verb\n\n" if verb else ""
+    sys.stderr.write(wrong + _help())
+    return 2
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {name:12}{purpose}" for name, purpose in VERBS.items())
+    return (
+        "usage: dyneval VERB [OPTIONS]\n\n"
+        "DynEval judges generated images against their prompts: alignment (T2IA) and quality (IQA), each 1-5.\n\n"
+        f"{verbs}\n\n"
+        "  --version   print the version\n"
+        "  dyneval VERB --help describes a verb\n"
+    )

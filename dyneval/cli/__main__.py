@@ -1,0 +1,5 @@
+"""`python -m dyneval.cli VERB ...`, for where the command is not on the PATH."""
+
+from dyneval.cli import main
+
+raise SystemExit(main())

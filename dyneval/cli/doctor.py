@@ -1,0 +1,147 @@
+"""Look whether this machine can score, one line a check.
+
+    dyneval doctor
+    dyneval doctor --checkpoint output/dyneval_4b_stage2_iqa    # also loads the student and scores one image with it
+
+`ok` is good, `note` works but slower or without an extra, `FAIL` must be mended; the exit status is 1 where one failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from dyneval.cli.student import add_scoring, add_student, loader, run
+
+NEEDED_DISK = 12 * 10**9
+"""Bytes that the published 4B student takes in the cache of the Hub, rounded up."""
+_EXTRAS = {
+    "serve": ("fastapi", "uvicorn", "prometheus_client", "multipart"),
+    "gpu": ("flash_attn", "vllm"),
+    "train": ("accelerate", "deepspeed"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found."""
+
+    name: str
+    verdict: Literal["ok", "note", "FAIL"]
+    detail: str
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run the verb; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_student(parser)
+    add_scoring(parser)
+    arguments = parser.parse_args(argv)
+    return run(parser, lambda: _report(arguments))
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    failed = False
+    for check in _checks(arguments):
+        sys.stdout.write(f"{check.verdict:5} {check.name:12} {check.detail}\n")
+        sys.stdout.flush()
+        failed |= check.verdict == "FAIL"
+    return int(failed)
+
+
+def _checks(arguments: argparse.Namespace) -> Iterator[Check]:
+    yield Check("python", "ok", f"{sys.version.split()[0]} at {sys.executable}")
+    for name in ("torch", "transformers", "llguidance"):
+        yield _package(name)
+    yield _guarded("device", _device)
+    yield _guarded("attention", _attention)
+    for extra, modules in _EXTRAS.items():
+        yield _extra(extra, modules)
+    yield _guarded("disk", _disk)
+    if arguments.checkpoint:
+        yield _guarded("checkpoint", lambda: _checkpoint(arguments))
+    else:
+        yield Check("checkpoint", "note", "not looked at; name one with --checkpoint")
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    """A check that breaks has failed; the next one is still made."""
+    try:
+        return check()
+    except Exception as error:  # whatever a broken installation raises is the finding
+        return Check(name, "FAIL", (str(error).strip() or type(error).__name__).splitlines()[0])
+
+
+def _package(name: str) -> Check:
+    try:
+        return Check(name, "ok", version(name))
+    except PackageNotFoundError:
+        return Check(name, "FAIL", "is not installed; run pipeline/setup_env.sh or pip install dyneval")
+
+
+def _device() -> Check:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check("device", "note", f"no GPU seen by torch {torch.__version__}; scoring on the CPU works, slowly")
+    free, total = torch.cuda.mem_get_info()
+    name = torch.cuda.get_device_name()
+    return Check(
+        "device", "ok", f"{name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free, CUDA {torch.version.cuda}"
+    )
+
+
+def _attention() -> Check:
+    import torch
+
+    from dyneval.scorer.loading import _attention as chosen
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kinds = chosen(device, torch.float32 if device.type == "cpu" else torch.bfloat16)
+    return Check("attention", "ok", f"text {kinds['text_config']}, vision {kinds['vision_config']}")
+
+
+def _extra(extra: str, modules: Sequence[str]) -> Check:
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        return Check(f"[{extra}]", "note", f"without {', '.join(missing)}; pip install 'dyneval[{extra}]' adds them")
+    return Check(f"[{extra}]", "ok", "installed")
+
+
+def _disk() -> Check:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = Path(HF_HUB_CACHE)
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    verdict: Literal["ok", "note"] = "ok" if free > NEEDED_DISK else "note"
+    return Check(
+        "disk", verdict, f"{free / 1e9:.0f} GB free for {folder} (the 4B student takes {NEEDED_DISK / 1e9:.0f})"
+    )
+
+
+def _checkpoint(arguments: argparse.Namespace) -> Check:
+    from PIL import Image
+
+    load = loader(arguments)
+    started = time.perf_counter()
+    scorer = load()
+    loaded = time.perf_counter()
+    (record,) = scorer.score([Image.new("RGB", (256, 256), (200, 60, 40))], ["a red square"])
+    scored = time.perf_counter()
+    return Check(
+        "checkpoint",
+        "ok",
+        f"{scorer.name}: loaded in {loaded - started:.1f} s, one image in {scored - loaded:.1f} s, "
+        f"{len(record.t2ia_questions) + len(record.iqa_questions)} questions",
+    )

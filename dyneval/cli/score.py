@@ -1,0 +1,117 @@
+"""Step 5: score images against the prompts they were made from, with a trained DynEval student.
+
+Images of one prompt, the results as JSON on stdout:
+    dyneval score cat.png --prompt "a cat" --checkpoint output/dyneval_4b_stage2_iqa
+Many pairs, resumable:
+    dyneval score --metadata gendb/metadata.jsonl --output scores.jsonl
+
+Scores are 1-5, higher is better. Pairs that cannot be scored are named on stderr, those of a table also in
+scores.rejects.jsonl; the exit status is then 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dyneval.cli.student import add_scoring, add_student, loader, run
+from dyneval.metadata import metadata_file
+
+if TYPE_CHECKING:
+    from dyneval.scorer import Pair, Scorer
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run the verb; returns the exit status."""
+    parser = _parser(prog)
+    arguments = parser.parse_args(argv)
+    arguments.images += arguments.image
+    if bool(arguments.images) == bool(arguments.metadata):
+        parser.error("name either images or --metadata")
+    if arguments.images and arguments.prompt is None:
+        parser.error("images need --prompt")
+    if arguments.metadata and not arguments.output:
+        parser.error("--metadata needs --output")
+    if len(arguments.images) > 1 and arguments.output:
+        parser.error("--output takes one image or --metadata; the results of several images go to stdout")
+    return run(parser, lambda: _score(arguments))
+
+
+def _parser(prog: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("images", nargs="*", type=Path, metavar="IMAGE", help="image files, all made from --prompt")
+    add("--image", action="append", type=Path, default=[], metavar="IMAGE", help="the same as IMAGE")
+    add("--prompt", help="the prompt that the images were made from")
+    add("--metadata", type=Path, help="JSONL, CSV or Parquet with file_name and prompt, or an ImageFolder")
+    add("--image-root", type=Path, help="folder that file_name is relative to; default: the folder of --metadata")
+    add("--output", type=Path, help="JSONL file that records are appended to; pairs already in it are skipped")
+    add("--limit", type=int, help="score only so many rows of --metadata, from its beginning")
+    add_student(parser)
+    add_scoring(parser)
+    return parser
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    load = loader(arguments)
+    if arguments.metadata:
+        return _score_table(arguments, load)
+    if arguments.output:
+        return _score_into(arguments, load)
+    return _score_images(arguments.images, arguments.prompt, load)
+
+
+def _score_table(arguments: argparse.Namespace, load: Callable[[], Scorer]) -> int:
+    from dyneval.scorer.run import score_file
+
+    table = metadata_file(arguments.metadata)
+    summary = score_file(load, table, arguments.output, arguments.image_root, arguments.limit)
+    return 1 if summary.failed else 0
+
+
+def _score_into(arguments: argparse.Namespace, load: Callable[[], Scorer]) -> int:
+    from dyneval.records import ScoreRecord
+    from dyneval.scorer.run import score_image
+
+    (image,) = arguments.images
+    result = score_image(load, image, arguments.prompt, arguments.output)
+    if not isinstance(result, ScoreRecord):
+        raise RuntimeError(f"{image}: {result.reason}")
+    sys.stdout.write(json.dumps(result.to_dict(), ensure_ascii=False, indent=2) + "\n")
+    return 0
+
+
+def _score_images(images: Sequence[Path], prompt: str, load: Callable[[], Scorer]) -> int:
+    """Print a record for each image: as one JSON object, or as lines where there are several images."""
+    from dyneval.records import ScoreRecord
+
+    failures: list[str] = []
+    pairs = _readable(images, prompt, failures)
+    first = next(pairs, None)  # a wrong path is told before a large student is loaded
+    indent = 2 if len(images) == 1 else None
+    for result in load().score_pairs(chain([first], pairs)) if first else ():
+        if isinstance(result, ScoreRecord):
+            sys.stdout.write(json.dumps(result.to_dict(), ensure_ascii=False, indent=indent) + "\n")
+        else:
+            failures.append(f"{result.pair_id}: {result.reason}")
+    if failures:
+        raise RuntimeError("\n".join(failures))
+    return 0
+
+
+def _readable(images: Sequence[Path], prompt: str, failures: list[str]) -> Iterator[Pair]:
+    from dyneval.images import ImageError
+    from dyneval.scorer.scorer import make_pair
+
+    for image in images:
+        try:
+            yield make_pair(image, prompt)
+        except ImageError as error:
+            failures.append(str(error))

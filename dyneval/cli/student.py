@@ -1,0 +1,90 @@
+"""Flags that every verb with a student takes, and what they become."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dyneval.scorer.settings import ReplyLimits, ScorerSettings
+from dyneval.tokens import DEFAULT_TEMPLATE, TEMPLATE_VERSIONS
+
+if TYPE_CHECKING:
+    from dyneval.scorer import Scorer
+
+PUBLISHED, PUBLISHED_STUDENT = "vcl-iisc/DynEval-Evaluator", "DynEval-4B"
+
+
+def add_student(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say which student is loaded, and how."""
+    add = parser.add_argument_group("student").add_argument
+    add(
+        "--checkpoint", help=f"checkpoint folder or Hub repository; default: {PUBLISHED}, subfolder {PUBLISHED_STUDENT}"
+    )
+    add("--subfolder", help=f"folder of the student inside the checkpoint, such as {PUBLISHED_STUDENT}")
+    add("--device", help="torch device; default: the first GPU, else the CPU")
+    add("--dtype", choices=("bfloat16", "float16", "float32"), help="default: bfloat16 on a GPU, float32 on the CPU")
+    add("--min-pixels", type=int, help="smallest image area; default: the checkpoint's")
+    add("--max-pixels", type=int, help="largest image area; default: the checkpoint's")
+
+
+def add_scoring(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how pairs are scored."""
+    defaults = ScorerSettings()
+    add = parser.add_argument_group("scoring").add_argument
+    add("--template", choices=TEMPLATE_VERSIONS, default=DEFAULT_TEMPLATE, help="human turns; default: %(default)s")
+    add("--alpha", type=float, default=defaults.alpha, help="weight of IQA in overall; default: %(default)s")
+    add("--beta", type=float, default=defaults.beta, help="weight of T2IA in overall; default: %(default)s")
+    add("--batch-size", type=int, default=defaults.batch_size, help="pairs at a time; default: %(default)s")
+    add("--max-new-tokens", type=int, default=defaults.max_new_tokens, help="limit on a reply; default: %(default)s")
+    add("--max-questions", type=int, help="cap on questions, objects and relations in a reply; default: generous")
+    add("--max-text", type=int, help="cap on the characters of each text in a reply; default: generous")
+
+
+def loader(arguments: argparse.Namespace) -> Callable[[], Scorer]:
+    """Return what loads the student that `arguments` describe; nothing heavy is imported before it is called.
+
+    Raises:
+        ValueError: a setting is out of its range.
+    """
+    settings = ScorerSettings(
+        template=arguments.template,
+        alpha=arguments.alpha,
+        beta=arguments.beta,
+        batch_size=arguments.batch_size,
+        max_new_tokens=arguments.max_new_tokens,
+        limits=ReplyLimits().capped(arguments.max_questions, arguments.max_text),
+    )
+    return partial(_load, arguments, settings)
+
+
+def _load(arguments: argparse.Namespace, settings: ScorerSettings) -> Scorer:
+    from dyneval.scorer import Scorer
+
+    published = arguments.checkpoint is None
+    return Scorer.from_pretrained(
+        PUBLISHED if published else arguments.checkpoint,
+        arguments.subfolder or (PUBLISHED_STUDENT if published else None),
+        device=arguments.device,
+        dtype=arguments.dtype,
+        min_pixels=arguments.min_pixels,
+        max_pixels=arguments.max_pixels,
+        settings=settings,
+    )
+
+
+def run(parser: argparse.ArgumentParser, action: Callable[[], int]) -> int:
+    """Run a verb's action with logging on stderr; what it raises about its input becomes one line and status 1."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("dyneval").setLevel(logging.INFO)
+    try:
+        return action()
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{parser.prog}: interrupted; the same command goes on from here\n")
+        return 130
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.stderr.write(f"{parser.prog}: {error}\n")
+        return 1
