@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import warnings
+import zlib
 from pathlib import Path
+from typing import IO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 64 * 1024 * 1024
 """Images over 64 megapixels are refused before they are decoded (decompression bombs)."""
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+"""What is decoded. Pillow knows more, some of it by way of other programs (EPS calls Ghostscript)."""
+# What Pillow's decoders raise about broken files.
+_BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, struct.error, zlib.error)
 
 
 class ImageError(ValueError):
@@ -39,27 +47,35 @@ def load_image(path: str | Path, root: Path | None = None) -> Image.Image:
         ImageError: missing, empty, truncated, not an image, or over `MAX_PIXELS`; the message names the file.
     """
     file = resolve_below(root, str(path)) if root is not None else Path(path)
+    return decode_image(file, str(file))
+
+
+def decode_image(source: Path | IO[bytes], name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read an image as `load_image` does from a file or from bytes in memory; errors call it `name`.
+
+    Raises:
+        ImageError: it cannot be used, or has more than `max_pixels` pixels.
+    """
     try:
         with warnings.catch_warnings():
             # Pillow warns at its own, lower limit; ours is checked below.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise ImageError(
-                        f"{file}: {image.width}x{image.height} pixels, at most {MAX_PIXELS // 2**20} megapixels are read"
-                    )
+            with Image.open(source, formats=FORMATS) as image:
+                if image.width * image.height > max_pixels:
+                    most = f"{max_pixels / 2**20:g} megapixels"
+                    raise ImageError(f"{name}: {image.width}x{image.height} pixels, at most {most} are read")
                 image.load()
                 return _rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
-        raise ImageError(f"{file}: no such image file") from None
+        raise ImageError(f"{name}: no such image file") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{file}: not an image file that can be read") from None
+        raise ImageError(f"{name}: not an image file that can be read ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{file}: {error}") from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow reports broken files with all three
+        raise ImageError(f"{name}: {error}") from error
+    except _BROKEN as error:
         if isinstance(error, ImageError):
             raise
-        raise ImageError(f"{file}: the image is broken or truncated ({error})") from error
+        raise ImageError(f"{name}: the image is broken or truncated ({error})") from error
 
 
 def sha256(path: Path) -> str:
