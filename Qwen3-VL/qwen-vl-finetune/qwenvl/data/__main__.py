@@ -9,7 +9,7 @@ import sys
 
 from dyneval.storage import DataFileError
 from qwenvl.data import data_list
-from qwenvl.data.annotations import AnnotationFile
+from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.errors import TrainingInputError
 
 

@@ -14,7 +14,7 @@ from dyneval.images import ImageError, load_image
 from dyneval.processing import Encoded
 from dyneval.tokens import TASK_TOKENS
 from qwenvl.data import DatasetSource
-from qwenvl.data.annotations import AnnotationFile
+from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import parse_sample
 from qwenvl.data.lengths import describe, entry_samples, measure
 from qwenvl.data.packing import pack

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from dyneval.images import ImageError, load_image
-from qwenvl.data.annotations import AnnotationFile
+from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import parse_sample
 from qwenvl.data.lengths import describe, entry_samples
 from qwenvl.errors import TrainingInputError

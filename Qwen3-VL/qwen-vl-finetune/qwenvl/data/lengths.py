@@ -17,7 +17,7 @@ from PIL import Image
 
 from dyneval.images import ImageError, resolve_below
 from dyneval.storage import atomic_write
-from qwenvl.data.annotations import AnnotationFile
+from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import parse_sample
 from qwenvl.errors import TrainingInputError
 

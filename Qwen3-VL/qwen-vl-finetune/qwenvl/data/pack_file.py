@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyneval.storage import atomic_write
-from qwenvl.data.annotations import AnnotationFile
+from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.lengths import measure
 from qwenvl.data.packing import pack
 

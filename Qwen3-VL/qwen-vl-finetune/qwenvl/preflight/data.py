@@ -18,7 +18,7 @@ from dyneval.schemas import SchemaError, check
 from dyneval.storage import DataFileError
 from dyneval.tokens import EVALUATION, IMAGE, IQA, T2IA, TASK_TOKENS, contains_task_token
 from qwenvl.data import DatasetSource, data_list
-from qwenvl.data.annotations import AnnotationFile
+from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import parse_sample
 from qwenvl.data.lengths import describe, entry_samples, sample_tokens
 from qwenvl.errors import TrainingInputError

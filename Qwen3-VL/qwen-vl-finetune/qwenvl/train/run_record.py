@@ -29,7 +29,10 @@ def settings(
     chosen = {name: getattr(training, name) for name in _TRAINING}
     chosen["lr_scheduler_type"] = str(getattr(training.lr_scheduler_type, "value", training.lr_scheduler_type))
     samples = [{"annotation": sha256(source.annotation), "rate": source.rate} for source in sources]
-    return {**vars(model), **vars(data), **chosen, "samples": samples}
+    # A stage that is trained again leaves another log: what started from it is then another run too.
+    base = Path(model.model_name_or_path, LOG)
+    trained = {"base_run": sha256(base) if base.is_file() else None}
+    return {**vars(model), **vars(data), **chosen, "samples": samples, **trained}
 
 
 def check_run(output_dir: Path, wanted: dict[str, Any]) -> bool:
