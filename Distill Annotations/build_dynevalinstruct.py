@@ -4,16 +4,20 @@
         --output instruct
 
 Writes dynevalinstruct_t2ia.json (Stage 1: T2IA and EVALUATION), dynevalinstruct_iqa.json (Stage 2: IQA and
-EVALUATION), heldout.jsonl (pairs whose prompts are in neither), rejects.jsonl and summary.json.
+EVALUATION), heldout.jsonl (pairs whose prompts are in neither), rejects.jsonl, summary.json, README.md (the dataset
+card) and report.html.
 """
 
 import argparse
 import json
 import logging
+import os
 from pathlib import Path
 
-from dyneval.instruct.builder import BuildConfig, build
+from dyneval.instruct.builder import build
+from dyneval.instruct.chunks import BuildConfig
 from dyneval.instruct.curation import Curation
+from dyneval.instruct.token_length import TokenLimit
 from dyneval.tokens import DEFAULT_TEMPLATE, TEMPLATE_VERSIONS
 
 
@@ -28,24 +32,46 @@ def main() -> None:
         "--delta", type=float, nargs="+", default=[5.0], help="keep pairs with S below this; one value or one a tier"
     )
     parser.add_argument("--template", choices=TEMPLATE_VERSIONS, default=DEFAULT_TEMPLATE, help="default: %(default)s")
-    parser.add_argument("--skip-image-check", action="store_true", help="do not look whether the images are there")
+    parser.add_argument(
+        "--check-images",
+        choices=("none", "exists", "decode"),
+        default="exists",
+        help="look whether each image is there, or decode it; default: %(default)s",
+    )
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        help="student's checkpoint folder or tokenizer.json: count tokens, reject long samples",
+    )
+    parser.add_argument("--max-tokens", type=int, default=8192, help="with --tokenizer; default: %(default)s")
+    parser.add_argument("--max-pixels", type=int, default=50176, help="with --tokenizer; default: %(default)s")
+    parser.add_argument("--jsonl", action="store_true", help="write the training files as JSONL too")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; default: %(default)s")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     if len(args.delta) not in (1, 3):
         parser.error(f"--delta takes one value or three, not {len(args.delta)}")
-    deltas = dict(zip((1, 2, 3), args.delta * (3 // len(args.delta)), strict=True))
+    if args.workers < 1:
+        parser.error(f"--workers {args.workers}: expected at least 1")
+    limit = TokenLimit(tokenizer=args.tokenizer, tokens=args.max_tokens, max_pixels=args.max_pixels)
     try:
         config = BuildConfig(
             metadata=args.metadata,
             annotations=args.annotations,
             output=args.output,
-            curation=Curation(delta=deltas, heldout=args.heldout),
+            curation=Curation(
+                delta=dict(zip((1, 2, 3), args.delta * (3 // len(args.delta)), strict=True)), heldout=args.heldout
+            ),
             template=args.template,
-            check_images=not args.skip_image_check,
+            check_images=args.check_images,
+            limit=limit if args.tokenizer else None,
+            lines=args.jsonl,
+            workers=args.workers,
         )
-        print(json.dumps(build(config), indent=2))
+        summary = build(config)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
+    print(json.dumps({key: value for key, value in summary.items() if key != "statistics"}, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,151 @@
+"""What a build holds, for people: a dataset card in Markdown and a page with bar charts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from dyneval.storage import atomic_write
+
+_TITLES = {
+    "overall": "S = 0.5 T2IA + 0.5 IQA of a pair",
+    "t2ia_scores": "Scores of T2IA answers",
+    "iqa_scores": "Scores of IQA answers",
+    "t2ia_questions": "T2IA questions a pair",
+    "iqa_questions": "IQA questions a pair",
+    "nodes": "Nodes of a scene graph",
+    "t2ia_targets": "Target answers of T2IA questions",
+    "iqa_targets": "Target answers of IQA questions",
+    "tokens": "Tokens of a sample, in hundreds",
+}
+_MOST_BARS = 40
+_WIDTH, _HEIGHT = 460, 160
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1020px; margin: 2em auto; padding: 0 1em; color: #222 }
+figure { display: inline-block; margin: 0 1em 1.5em 0; vertical-align: top }
+figcaption { font-weight: 600 } small { color: #666; font-weight: 400 }
+table { border-collapse: collapse; margin-bottom: 1.5em } td, th { padding: .2em .9em; text-align: right }
+th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align: left }
+rect { fill: #4a7fb5 } text { font-size: 10px; fill: #444; text-anchor: middle }
+"""
+
+
+def write_report(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write the page; it needs no other file."""
+    charts = [
+        _figure(title, summary["statistics"][name])
+        for name, title in _TITLES.items()
+        if summary["statistics"][name]["count"]
+    ]
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>DynEvalInstruct</title>'
+        f"<style>{_STYLE}</style><h1>DynEvalInstruct</h1>{_table(_outcomes(summary))}{''.join(charts)}</html>\n"
+    )
+    with atomic_write(path) as file:
+        file.write(page)
+
+
+def write_card(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write the dataset card, in the form of the Hugging Face Hub."""
+    rows = _outcomes(summary)
+    table = "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]])
+    teachers = ", ".join(f"`{name}`" for name in summary["statistics"]["teachers"]["histogram"])
+    statistics = summary["statistics"]
+    card = _CARD.format(
+        teachers=teachers,
+        table=table,
+        delta=", ".join(f"tier {tier}: {delta:g}" for tier, delta in summary["delta"].items()),
+        heldout=f"{summary['heldout_share']:.0%}",
+        template=summary["template"],
+        t2ia=summary["samples"]["t2ia"],
+        iqa=summary["samples"]["iqa"],
+        t2ia_mean=statistics["t2ia_questions"]["mean"],
+        iqa_mean=statistics["iqa_questions"]["mean"],
+        overall=statistics["overall"]["mean"],
+    )
+    with atomic_write(path) as file:
+        file.write(card)
+
+
+_CARD = """\
+---
+pretty_name: DynEvalInstruct
+task_categories:
+- image-text-to-text
+language:
+- en
+configs:
+- config_name: t2ia
+  data_files: dynevalinstruct_t2ia.json
+- config_name: iqa
+  data_files: dynevalinstruct_iqa.json
+---
+# DynEvalInstruct
+
+Training data of a DynEval student, which judges text-to-image alignment (T2IA) and image quality (IQA) through
+questions made for the very image. Questions, scene graphs, answers and scores were written by {teachers}.
+
+- `dynevalinstruct_t2ia.json`, {t2ia} samples (Stage 1): prompt to questions; image and questions to answers.
+- `dynevalinstruct_iqa.json`, {iqa} samples (Stage 2): image to scene graph and questions; image and questions to
+  answers.
+- `heldout.jsonl`: pairs of the prompts that were kept back ({heldout} of all); none of them is in the files above.
+
+A pair is kept when S = 0.5 T2IA + 0.5 IQA is below delta ({delta}). Human turns: template `{template}`.
+
+{table}
+
+Means over the kept pairs: {t2ia_mean} T2IA questions, {iqa_mean} IQA questions, S = {overall}. Histograms are in
+`report.html` and `summary.json`; what could not be used, and why, in `rejects.jsonl`.
+
+Prompts and images come from the users and models named in the metadata; their licences apply.
+"""
+
+
+def _outcomes(summary: Mapping[str, Any]) -> list[list[str]]:
+    """Pairs by tier and outcome, as rows of a table; rejects have no tier."""
+    names = {"kept": "kept", "heldout": "held out", "score_not_below_delta": "S not below delta"}
+    rows = [["pairs", *names.values()]]
+    for tier, counts in summary["tiers"].items():
+        rows.append([f"tier {tier}", *(str(counts.get(name, 0)) for name in names)])
+    totals = (summary["kept"], summary["heldout_pairs"], summary["dropped"]["score_not_below_delta"])
+    rows.append(["all", *map(str, totals)])
+    rejected = {kind: number for kind, number in summary["rejected"].items() if number}
+    rows += [[f"rejected: {kind.replace('_', ' ')}", str(number), "", ""] for kind, number in rejected.items()]
+    return rows
+
+
+def _table(rows: list[list[str]]) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _figure(title: str, described: Mapping[str, Any]) -> str:
+    bars = list(described["histogram"].items())
+    cut = len(bars) - _MOST_BARS
+    if cut > 0:
+        rest = sum(number for _, number in bars[_MOST_BARS - 1 :])
+        bars = [*bars[: _MOST_BARS - 1], (f"{bars[_MOST_BARS - 1][0]}+", rest)]
+    mean = f", mean {described['mean']}" if "mean" in described else ""
+    caption = f"<figcaption>{escape(title)} <small>{described['count']} counted{mean}</small></figcaption>"
+    return f"<figure>{caption}{_svg(bars)}</figure>"
+
+
+def _svg(bars: list[tuple[str, int]]) -> str:
+    highest = max(number for _, number in bars)
+    step = _WIDTH / len(bars)
+    every = max(1, len(bars) // 12)  # room for about twelve labels
+    parts = []
+    for place, (label, number) in enumerate(bars):
+        height = (_HEIGHT - 24) * number / highest
+        x, middle = place * step, (place + 0.5) * step
+        hint = f"<title>{escape(label)}: {number}</title>"
+        parts.append(
+            f'<rect x="{x + 1:.1f}" y="{_HEIGHT - 14 - height:.1f}" width="{max(step - 2, 1):.1f}" '
+            f'height="{height:.1f}">{hint}</rect>'
+        )
+        if place % every == 0:
+            parts.append(f'<text x="{middle:.1f}" y="{_HEIGHT - 2}">{escape(label)}</text>')
+    return f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img">{"".join(parts)}</svg>'

@@ -1,0 +1,234 @@
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from dyneval import schemas, tokens
+from dyneval.instruct.builder import build
+from dyneval.instruct.chunks import BuildConfig
+from dyneval.instruct.curation import Curation
+from dyneval.instruct.overall import OverallConfig, compute_overall_scores
+from dyneval.instruct.token_length import TokenLimit
+from dyneval.storage import DataFileError, read_jsonl
+
+ROOT = Path(__file__).parents[2]
+PAIRS = [
+    (f"a red cat, number {i}, on a mat", model, 1 + i % 3, (5, 4 - i % 2), (3, 5)) for i in range(60) for model in "ab"
+]
+
+
+def run(annotated, *pairs, heldout=0.0, change=None, **options):
+    metadata, folder = annotated(*pairs, change=change)
+    delta = options.pop("delta", {1: 5.0, 2: 5.0, 3: 5.0})
+    config = BuildConfig(
+        metadata=metadata,
+        annotations=folder,
+        output=folder / "instruct",
+        curation=Curation(delta=delta, heldout=heldout),
+        **options,
+    )
+    return build(config), folder / "instruct"
+
+
+def stages(output):
+    return [json.loads((output / f"dynevalinstruct_{stage}.json").read_text()) for stage in ("t2ia", "iqa")]
+
+
+def test_samples_are_exactly_what_training_expects(annotated):
+    prompt = 'a red cat <|IQA|> says "<image>", number 7'
+    _, output = run(annotated, (prompt, "a", 1, (5, 2), (1, 4)))
+    t2ia, iqa = stages(output)
+    assert [(s["id"].split(":")[1], s.get("image")) for s in t2ia + iqa] == [
+        ("t2ia", None),
+        ("evaluation", t2ia[1]["image"]),
+        ("iqa", t2ia[1]["image"]),
+        ("evaluation", t2ia[1]["image"]),
+    ]
+    human = [sample["conversations"][0]["value"] for sample in t2ia + iqa]
+    answers = [json.loads(sample["conversations"][1]["value"]) for sample in t2ia + iqa]
+    questions = ["Is part 0 there?", "Is part 1 there?"]
+    assert human == [
+        tokens.t2ia_turn(prompt),
+        tokens.evaluation_turn(prompt, questions),
+        tokens.iqa_turn(),
+        tokens.evaluation_turn(prompt, ["Is part 0 whole?", "Is part 1 whole?"]),
+    ]
+    assert answers[0] == [{"question": q, "answer": "yes"} for q in questions]
+    assert list(answers[1]["answers"][1].items()) == [("question", questions[1]), ("score", 2), ("reasoning", "Seen.")]
+    assert list(answers[2]) == ["scene_graph", "questions"] and "extra" not in answers[2]["scene_graph"]["nodes"][0]
+    assert [answer["score"] for answer in answers[3]["answers"]] == [1, 4]
+
+
+def test_every_sample_fits_its_schemas_and_carries_one_task_token_in_front(annotated):
+    summary, output = run(annotated, *PAIRS, heldout=0.2)
+    sample_schema = Draft202012Validator(schemas.load("instruct_sample"))
+    reply = schemas.load("student_reply")
+    tasks = {tokens.T2IA: "t2ia", tokens.IQA: "iqa", tokens.EVALUATION: "evaluation"}
+    t2ia, iqa = stages(output)
+    for stage, allowed in ((t2ia, {"t2ia", "evaluation"}), (iqa, {"iqa", "evaluation"})):
+        for sample in stage:
+            sample_schema.validate(sample)
+            human, gpt = (turn["value"] for turn in sample["conversations"])
+            turn = tokens.split_human_turn(human, 1 if "image" in sample else 0)
+            assert tasks[turn.task_token] in allowed and not tokens.contains_task_token(turn.text + gpt)
+            definition = {"$defs": reply["$defs"], "$ref": f"#/$defs/{tasks[turn.task_token]}"}
+            Draft202012Validator(definition).validate(json.loads(gpt))
+    assert {"t2ia": len(t2ia), "iqa": len(iqa)} == summary["samples"]
+
+
+def test_no_prompt_is_on_both_sides(annotated):
+    summary, output = run(annotated, *PAIRS, heldout=0.2)
+    heldout = list(read_jsonl(output / "heldout.jsonl"))
+    trained = {sample["id"].split(":")[0].split("-")[0] for stage in stages(output) for sample in stage}
+    assert heldout and not {row["prompt_id"] for row in heldout} & trained
+    assert 4 < summary["heldout_prompts"] < 24
+    assert summary["heldout_pairs"] == len(heldout) == 2 * summary["heldout_prompts"], "all images of a prompt"
+    assert len(trained) == summary["training_prompts"] == 60 - summary["heldout_prompts"]
+
+
+def test_the_split_does_not_depend_on_what_else_is_there(annotated, tmp_path):
+    whole = {p for i in range(200) if Curation(heldout=0.1).holds_out(p := f"P{i}")}
+    more = {p for i in range(200) if Curation(heldout=0.3).holds_out(p := f"P{i}")}
+    assert 8 < len(whole) < 35 and whole < more
+    assert not any(Curation(heldout=0.0).holds_out(f"P{i}") for i in range(200))
+
+
+def test_curation_by_tier(annotated):
+    pairs = [(f"a cat in tier {tier} with {s}", "a", tier, (s,), (5,)) for tier in (1, 2, 3) for s in (3, 5)]
+    summary, _ = run(annotated, *pairs)
+    assert summary["kept"] == 3 and summary["dropped"] == {"score_not_below_delta": 3}
+    summary, _ = run(annotated, *pairs, delta={1: 4.0, 2: 5.0, 3: 6.0})
+    assert [summary["tiers"][tier].get("kept", 0) for tier in "123"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_processes_change_nothing_but_the_time(annotated, workers, tmp_path):
+    _, output = run(annotated, *PAIRS * 6, heldout=0.2, workers=workers, lines=True)
+    t2ia, iqa = stages(output)
+    ids = [sample["id"] for sample in t2ia + iqa[::2]]
+    assert len(set(ids)) == len(ids)
+    assert list(read_jsonl(output / "dynevalinstruct_t2ia.jsonl")) == t2ia
+    order = [row["pair_id"] for row in read_jsonl(tmp_path / "metadata.jsonl")]
+    kept = [s["id"].split(":")[0] for s in iqa[::2]]
+    assert kept == [name for name in order if name in set(kept)], "in the order of the metadata"
+
+
+def corrupt(files):
+    pairs = list(files["metadata"].values())
+    names = [row["pair_id"] for row in pairs]
+    del files["iqa_answers"][names[0]]
+    files["t2ia_answers"][names[1]]["answers"][0]["score"] = 0
+    files["t2ia_answers"][names[2]]["answers"].pop()
+    files["iqa_answers"][names[3]]["answers"][0]["reasoning"] = "a <|EVALUATION|> b"
+    files["metadata"][names[4]]["file_name"] = "../outside.png"
+    files["metadata"][names[5]]["tier"] = 4
+
+
+def test_bad_annotations_are_named_counted_and_left_out(annotated):
+    metadata, folder = annotated(*PAIRS[:8:2], *PAIRS[8:16:2], change=corrupt)
+    (folder / json.loads(metadata.read_text().splitlines()[6])["file_name"]).unlink()
+    with metadata.open("a") as file:
+        file.write('no JSON\n{"pair_id": "half"}\n\n' + metadata.read_text().splitlines()[7] + "\n")
+    output = folder / "instruct"
+    summary = build(
+        BuildConfig(metadata=metadata, annotations=folder, output=output, curation=Curation(heldout=0.0), workers=2)
+    )
+    rejected = [(row["kind"], row["reason"]) for row in read_jsonl(output / "rejects.jsonl")]
+    patterns = [
+        ("not_annotated", "no iqa_answers"),
+        ("bad_annotation", "t2ia_answers: answers/0/score: 0 is less than"),
+        ("bad_annotation", "answers to other questions.*--force"),
+        ("bad_annotation", "holds a task token"),
+        ("image", "leads out of"),
+        ("bad_row", "metadata.jsonl:6: tier"),
+        ("image", "no such image file"),
+        ("bad_row", "metadata.jsonl:9: is not JSON"),
+        ("bad_row", "required property"),
+        ("bad_row", "stands there twice"),
+    ]
+    assert [kind for kind, _ in rejected] == [kind for kind, _ in patterns]
+    for (_, reason), (_, pattern) in zip(rejected, patterns, strict=True):
+        assert re.search(pattern, reason), reason
+    assert summary["kept"] == 1 and sum(summary["rejected"].values()) == 10
+    assert [len(stage) for stage in stages(output)] == [2, 2]
+
+
+def test_nothing_is_written_where_nothing_can_be_made(annotated):
+    with pytest.raises(DataFileError, match="no training sample can be made"):
+        run(annotated, ("a perfect cat", "a", 1, (5,), (5,)))
+    metadata, folder = annotated(("a perfect cat", "a", 1, (5,), (5,)))
+    assert not list((folder / "instruct").glob("*"))
+    (folder / "iqa_answers.jsonl").unlink()
+    with pytest.raises(DataFileError, match=r"iqa_answers\.jsonl: cannot be read"):
+        build(BuildConfig(metadata=metadata, annotations=folder, output=folder / "instruct"))
+
+
+def test_long_samples_are_counted_and_rejected(annotated, tiny_checkpoint):
+    pairs = [("a short cat", "a", 1, (3,), (3,)), ("a long cat " + "very " * 300, "a", 1, (3,), (3,))]
+    summary, _ = run(annotated, *pairs, limit=TokenLimit(tokenizer=tiny_checkpoint, tokens=300), check_images="none")
+    assert summary["kept"] == 1 and summary["rejected"]["too_long"] == 1
+    assert summary["statistics"]["tokens"]["count"] == 4
+
+
+def test_broken_images_are_found_when_decoded(annotated):
+    with pytest.raises(DataFileError, match="'image': 1"):
+        run(annotated, ("a short cat", "a", 1, (3,), (3,)), check_images="decode")
+
+
+def test_report_and_card_say_what_is_there(annotated):
+    summary, output = run(annotated, *PAIRS, heldout=0.2)
+    card, page = (output / "README.md").read_text(), (output / "report.html").read_text()
+    assert card.startswith("---\n") and f"{summary['samples']['iqa']} samples" in card and "`e: m`" in card
+    assert page.count("<svg") >= 6 and "Scores of T2IA answers" in page
+    histogram = summary["statistics"]["iqa_scores"]["histogram"]
+    assert histogram == {"3": summary["kept"], "5": summary["kept"]}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_overall_scores(annotated, suffix):
+    def drop(files):
+        del files["iqa_questions"][next(iter(files["metadata"]))]
+
+    metadata, folder = annotated(*PAIRS[:3], ("another cat here", "a", 2, (5, 2), (1, 4)), change=drop)
+    output = folder / f"scores{suffix}"
+    summary = compute_overall_scores(
+        OverallConfig(metadata=metadata, annotations=folder, output=output, alpha=0.25, beta=0.75)
+    )
+    assert summary["pairs"] == 3 and summary["missing"] == 1
+    if suffix == ".csv":
+        with output.open() as file:
+            rows = list(csv.DictReader(file))
+        missing = output.with_suffix(".missing.csv").read_text()
+    else:
+        rows, missing = json.loads(output.read_text())["scores"], output.read_text()
+    assert float(rows[-1]["overall"]) == 0.25 * 2.5 + 0.75 * 3.5 and float(rows[-1]["t2ia"]) == 3.5
+    assert float(rows[-1]["normalised_overall"]) == (3.25 - 1) / 4
+    assert "no iqa_questions" in missing
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.5, 0.6), (-0.5, 1.5)])
+def test_weights_that_leave_the_scale_are_refused(alpha, beta):
+    with pytest.raises(ValueError, match="sum to 1"):
+        OverallConfig(metadata=Path("m"), annotations=Path("a"), output=Path("o.csv"), alpha=alpha, beta=beta)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--heldout", "1"], "held-out share"),
+        (["--delta", "1", "2"], "one value or three"),
+        (["--delta", "9"], "delta"),
+    ],
+)
+def test_wrong_command_lines_get_one_clear_line(annotated, flags, message):
+    metadata, folder = annotated(PAIRS[0])
+    door = [sys.executable, str(ROOT / "Distill Annotations" / "build_dynevalinstruct.py")]
+    command = [*door, "--metadata", metadata, "--annotations", folder, "--output", folder / "out", *flags]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
+    assert not (folder / "out").exists()
