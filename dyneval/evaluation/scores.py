@@ -45,19 +45,16 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
     table = ScoreTable(name or path.stem)
     ids, images = Counter[str](), Counter[str]()
     kinds: dict[str, str] = {}
-    try:
-        for number, row in enumerate(table_rows(path), 1):
-            value = _score(path, number, row, score)
-            key, image = _names(path, number, row)
-            if key is not None:
-                ids[key] += 1
-                table.by_id[key] = value
-            if image is not None:
-                images[image] += 1
-                table.by_image[image] = value
-            _refuse_mixture(path, row, kinds)
-    except TypeError as error:
-        raise DataFileError(f"{path}: {error}") from error
+    for number, row in enumerate(table_rows(path), 1):
+        value = _score(path, number, row, score)
+        key, image = _names(path, number, row)
+        if key is not None:
+            ids[key] += 1
+            table.by_id[key] = value
+        if image is not None:
+            images[image] += 1
+            table.by_image[image] = value
+        _refuse_mixture(path, row, kinds)
     if not ids and not images:
         raise DataFileError(f"{path}: holds no scores")
     refuse_duplicates(str(path), ids or images)

@@ -150,11 +150,11 @@ def _number(value: Any) -> float:
 
 
 def read_csv(path: Path) -> Iterator[dict[str, str]]:
-    """Yield the rows of a CSV file with a header. Raises DataFileError when it cannot be read."""
+    """Yield the rows of a CSV or TSV file with a header. Raises DataFileError when it cannot be read."""
     csv.field_size_limit(1 << 24)  # result tables hold whole model replies
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from csv.DictReader(file)
+            yield from csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataFileError(f"{path}: cannot be read as CSV ({error})") from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers, read_csv
-from dyneval.storage import read_rows
+from dyneval.storage import DataFileError, read_jsonl, read_rows
 
 COLUMNS = {
     "rating": "a number, or a list with one for each rater",
@@ -55,7 +55,7 @@ def benchmark(
 
 
 def table_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table. Raises DataFileError, or TypeError for a kind of file that is not read."""
+    """Yield the rows of a CSV, TSV, JSONL, JSON or Parquet file. Raises DataFileError when it cannot be read."""
     if path.suffix in (".csv", ".tsv"):
         yield from read_csv(path)
     elif path.suffix == ".parquet":
@@ -64,11 +64,13 @@ def table_rows(path: Path) -> Iterator[dict[str, Any]]:
         try:
             yield from pl.read_parquet(path).iter_rows(named=True)
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise TypeError(f"cannot be read as Parquet ({error})") from error
-    elif path.suffix in (".json", ".jsonl"):
+            raise DataFileError(f"{path}: cannot be read as Parquet ({error})") from error
+    elif path.suffix == ".jsonl":
+        yield from read_jsonl(path)
+    elif path.suffix == ".json":
         yield from read_rows(path)
     else:
-        raise TypeError(f"files called *{path.suffix or path.name} are not read")
+        raise DataFileError(f"{path}: files called *{path.suffix or path.name} are not read")
 
 
 def _read(path: Path, names: Mapping[str, str]) -> Iterator[RatedImage]:

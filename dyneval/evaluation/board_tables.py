@@ -1,0 +1,85 @@
+"""The tables of a leaderboard: models, tier averages, sub-categories, proposed tiers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dyneval.evaluation.bootstrap import Estimate
+from dyneval.evaluation.leaderboard import Board, Cell, ModelRow, TierRow
+from dyneval.evaluation.tables import Table
+from dyneval.evaluation.tiers import TierProposal
+
+_DASH = "–"
+
+
+def models_table(board: Board) -> Table:
+    """One row a model: rank and its range, overall 0-1 and 1-5 with interval, T2IA, IQA, dimensions (1-5), gaps."""
+    headings = ["model", "rank", "95 %", "tier", "overall (0-1)", "overall (1-5)", "T2IA", "IQA"]
+    rows = [
+        [
+            row.model,
+            str(row.rank),
+            rank_range(row),
+            str(row.tier or _DASH),
+            f"{row.normalised:.3f}",
+            score(row.scores["overall"]),
+            score(row.scores["t2ia"]),
+            score(row.scores["iqa"]),
+            *(cell(row.dimensions[name]) for name in board.dimensions),
+            str(row.images or _DASH),
+            str(row.missing or ""),
+        ]
+        for row in board.rows
+    ]
+    return Table([*headings, *board.dimensions, "images", "missing"], rows, tuple(board.notes))
+
+
+def tier_table(board: Board) -> Table:
+    """Mean and sample standard deviation of each tier's normalised scores."""
+    rows = [[f"Tier {row.tier}", str(row.models), tier_average(row)] for row in board.tiers]
+    return Table(["tier", "models", "overall (0-1), mean ± sd"], rows)
+
+
+def categories_table(board: Board) -> Table:
+    """One row a model, one column a sub-category (1-5)."""
+    names = [name for names in board.dimensions.values() for name in names]
+    return Table(
+        ["model", *names], [[row.model, *(cell(row.categories[name]) for name in names)] for row in board.rows]
+    )
+
+
+def proposal_table(proposals: Sequence[TierProposal]) -> Table:
+    """Each model's tier now and as proposed."""
+    rows = [
+        [
+            found.model,
+            str(found.current or _DASH),
+            str(found.proposed),
+            f"{found.score:.3f}",
+            _DASH if found.support is None else f"{found.support:.0%}",
+        ]
+        for found in proposals
+    ]
+    return Table(["model", "tier", "proposed tier", "overall (0-1)", "support"], rows)
+
+
+def rank_range(row: ModelRow) -> str:
+    """Write the ranks that a model takes in 95 % of the resamples."""
+    return _DASH if row.rank_low is None else f"{row.rank_low}–{row.rank_high}"
+
+
+def score(value: Estimate) -> str:
+    """Write a mean score with its interval."""
+    if value.value is None:
+        return _DASH
+    return f"{value.value:.2f}" + (f" [{value.low:.2f}, {value.high:.2f}]" if value.low is not None else "")
+
+
+def cell(value: Cell) -> str:
+    """Write the score of a category; a gap stays empty."""
+    return "" if value.value is None else f"{value.value:.2f}"
+
+
+def tier_average(row: TierRow) -> str:
+    """Write a tier's average with four digits: published scores have three, which leaves the fourth uncertain."""
+    return f"{row.mean:.4f}" + ("" if row.deviation is None else f" ± {row.deviation:.4f}")

@@ -1,0 +1,93 @@
+"""A table of published scores as a leaderboard: one row a T2I model, an overall score, a column a sub-category."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dyneval.evaluation import published
+from dyneval.evaluation.benchmarks.base import RatingError, numbers, refuse_duplicates
+from dyneval.evaluation.benchmarks.generic import table_rows
+from dyneval.evaluation.bootstrap import Estimate
+from dyneval.evaluation.leaderboard import Board, Cell, ModelRow, group_by_dimension, rank
+from dyneval.storage import DataFileError
+
+OVERALL = ("dyneval_score", "overall", "normalised", "score")
+"""Names of the column with the overall score; the first that is there is taken."""
+_NOT_SCORES = ("model", "tier", "year")
+
+
+def is_published_table(path: Path) -> bool:
+    """True for a CSV or TSV file, which scores.jsonl never is."""
+    return path.suffix in (".csv", ".tsv")
+
+
+def read_board(path: Path) -> Board:
+    """Read a table with the columns `model`, one of `OVERALL`, perhaps `tier` and `year`, and sub-categories.
+
+    A column is on the scale 0-1 when none of its values is above 1, else on 1-5; one that holds both is refused.
+
+    Raises:
+        DataFileError: the table lacks a column or cannot be read.
+        RatingError: a model stands twice, or a column mixes scales.
+    """
+    rows = list(table_rows(path))
+    overall = next((name for name in OVERALL if rows and name in rows[0]), None)
+    if not rows or "model" not in rows[0] or overall is None:
+        raise DataFileError(f"{path}: expected a column model and one of {', '.join(OVERALL)}")
+    refuse_duplicates(str(path), Counter(str(row["model"]) for row in rows))
+    columns = {name: _column(path, rows, name) for name in rows[0] if name not in (*_NOT_SCORES, *OVERALL)}
+    totals = _column(path, rows, overall)
+    dimensions = group_by_dimension(columns)
+    models = [
+        _row(row, totals[number], {name: values[number] for name, values in columns.items()}, dimensions)
+        for number, row in enumerate(rows)
+    ]
+    kept = [row for row in models if row.scores["overall"].value is not None]
+    board = Board(rank(kept), dimensions, f"published scores ({path.name})", 0)
+    board.notes = [f"{row.model}: no overall score, left out" for row in models if row not in kept]
+    gaps = sum(cell.value is None for row in kept for cell in row.categories.values())
+    board.notes += [f"{gaps} cells of model and sub-category are empty"] if gaps else []
+    return board
+
+
+def _column(path: Path, rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    """One column on the scale 1-5, NaN where a cell is empty."""
+    try:
+        values = [numbers(row[name])[0] for row in rows]
+    except TypeError as error:
+        raise DataFileError(f"{path}: column {name}: {error}") from error
+    finite = [value for value in values if math.isfinite(value)]
+    top = max(finite, default=1)
+    for row, value in zip(rows, values, strict=True):
+        if value < 0 or value > 5 or (top > 1 and value < 1):
+            raise RatingError(
+                f"{path}: column {name} mixes scales: {value:g} for {row['model']} beside values up to {top:g}; "
+                "a column is on 0-1 or on 1-5"
+            )
+    return [1 + 4 * value for value in values] if top <= 1 else values
+
+
+def _row(
+    row: Mapping[str, Any], overall: float, cells: Mapping[str, float], dimensions: Mapping[str, Sequence[str]]
+) -> ModelRow:
+    paper = published.find_model(str(row["model"]))
+    empty = Estimate.undefined("not published")
+    return ModelRow(
+        model=str(row["model"]),
+        tier=int(row["tier"]) if row.get("tier") else paper.tier if paper else None,
+        year=int(row["year"]) if row.get("year") else paper.year if paper else None,
+        images=0,
+        missing=0,
+        scores={"overall": Estimate(overall) if math.isfinite(overall) else empty, "t2ia": empty, "iqa": empty},
+        categories={name: Cell(value if math.isfinite(value) else None, 0) for name, value in cells.items()},
+        dimensions={dimension: _mean([cells[name] for name in names]) for dimension, names in dimensions.items()},
+    )
+
+
+def _mean(values: Sequence[float]) -> Cell:
+    finite = [value for value in values if math.isfinite(value)]
+    return Cell(sum(finite) / len(finite) if finite else None, 0)

@@ -1,0 +1,246 @@
+"""The scored images behind a leaderboard: DynEval's score files joined with what is known of prompts and T2I models."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from dyneval.evaluation import published
+from dyneval.evaluation.benchmarks.base import RatingError, refuse_duplicates
+from dyneval.evaluation.benchmarks.generic import table_rows
+from dyneval.evaluation.scores import read_records
+from dyneval.records import PairRecord, ScoreRecord
+from dyneval.storage import DataFileError, read_json, read_jsonl
+
+ModelFrom = Literal["file", "folder"]
+"""Where the T2I model's name stands when there is no metadata: the score file's name, or the image's first folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptEntry:
+    """A prompt of the list that a board is made over; `file_name` is its image's name below a model's folder."""
+
+    prompt: str
+    categories: tuple[str, ...]
+    file_name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelInfo:
+    """What is known of a T2I model."""
+
+    name: str
+    tier: int | None = None
+    year: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredImage:
+    """The scores (1-5) of one image; `source` and `row` say where the whole record stands."""
+
+    pair_id: str
+    model: str
+    prompt: str
+    categories: tuple[str, ...]
+    t2ia: float
+    iqa: float
+    overall: float
+    image: str
+    source: Path
+    row: int
+
+
+@dataclass(slots=True)
+class ScoredSet:
+    """All scored images of a board, the T2I models, how many images each should have, and who scored."""
+
+    images: list[ScoredImage] = field(default_factory=list)
+    models: dict[str, ModelInfo] = field(default_factory=dict)
+    expected: dict[str, int] = field(default_factory=dict)
+    evaluator: str = ""
+
+
+def read_scored(
+    paths: Sequence[Path],
+    *,
+    metadata: Sequence[Path] = (),
+    prompts: Path | None = None,
+    models: Path | None = None,
+    model_from: ModelFrom = "file",
+) -> ScoredSet:
+    """Read score files and join them with metadata or a prompt list.
+
+    Args:
+        paths: JSONL files of ScoreRecords, all by one evaluator.
+        metadata: metadata.jsonl of GenDB; tells T2I model, tier and categories of each pair_id.
+        prompts: a prompt list with categories (see `read_prompts`), for scores without metadata.
+        models: CSV with `model` and, optionally, `tier` and `year`; the models of the paper are known.
+        model_from: where the T2I model's name stands when there is no metadata.
+
+    Raises:
+        DataFileError: a file cannot be read, a score has no metadata, or the files are by different evaluators.
+        SchemaError: a row is no ScoreRecord.
+        RatingError: a model has one pair_id twice.
+    """
+    pairs = _read_pairs(metadata)
+    listed = {entry.prompt: entry for entry in read_prompts(prompts)} if prompts else None
+    known = _read_models(models)
+    found = ScoredSet()
+    seen = Counter[str]()
+    tiers: dict[str, int] = {}
+    for path in paths:
+        for number, record in enumerate(read_records(path), 1):
+            found.evaluator = _same_evaluator(found.evaluator, path, record)
+            pair = pairs.get(record.pair_id)
+            if pairs and pair is None:
+                raise DataFileError(f"{path}:{number}: {record.pair_id} is not in {', '.join(map(str, metadata))}")
+            model = pair.generation_model if pair else _model_name(path, number, record, model_from)
+            seen[f"{record.pair_id} ({model})"] += 1
+            if pair:
+                tiers.setdefault(model, pair.tier)
+            found.images.append(_scored(path, number, record, model, _categories(record, pair, listed)))
+    if not found.images:
+        raise DataFileError(f"{', '.join(map(str, paths))}: no scores")
+    refuse_duplicates(", ".join(str(path) for path in paths), seen)
+    names = dict.fromkeys(image.model for image in found.images)
+    found.models = {name: _info(name, known, tiers) for name in names}
+    found.expected = _expected(found, pairs, listed)
+    return found
+
+
+def read_prompts(path: Path) -> list[PromptEntry]:
+    """Read a prompt list with categories.
+
+    Rows have `prompt` and `categories` (a list, as Step 1 writes them), or `prompt` and `subcategory` (as DynEval-1K's
+    tables have them, one name or several with commas); perhaps `filename`, or `id` or `gid`, after which images are
+    called. CSV, TSV, JSONL, Parquet, and JSON with or without the key `prompts`.
+
+    Raises:
+        DataFileError: another layout, or a prompt twice.
+    """
+    entries = []
+    for number, row in enumerate(_prompt_rows(path), 1):
+        if not row.get("prompt"):
+            raise DataFileError(f"{path}: row {number} has no prompt; it has {', '.join(map(str, row))}")
+        entries.append(
+            PromptEntry(prompt=str(row["prompt"]).strip(), categories=_listed(row), file_name=_file_name(row))
+        )
+    try:
+        refuse_duplicates(str(path), Counter(entry.prompt for entry in entries))
+    except RatingError as error:
+        raise DataFileError(str(error).replace("ids stand", "prompts stand")) from error
+    return entries
+
+
+def _prompt_rows(path: Path) -> Iterable[Mapping[str, Any]]:
+    if path.suffix != ".json":
+        return table_rows(path)
+    rows = read_json(path)
+    rows = rows.get("prompts") if isinstance(rows, dict) else rows
+    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+        return rows
+    raise DataFileError(f"{path}: expected a list of prompts, or an object with the key prompts")
+
+
+def _listed(row: Mapping[str, Any]) -> tuple[str, ...]:
+    value = row.get("categories", row.get("subcategory")) or ()
+    names = value.split(",") if isinstance(value, str) else value
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def _file_name(row: Mapping[str, Any]) -> str | None:
+    if row.get("filename"):
+        return str(row["filename"])
+    number = str(row.get("gid", row.get("id", "")))
+    return f"{int(number):04d}.png" if number.isdecimal() else None
+
+
+def _read_pairs(paths: Sequence[Path]) -> dict[str, PairRecord]:
+    pairs: dict[str, PairRecord] = {}
+    for path in paths:
+        for number, row in enumerate(read_jsonl(path), 1):
+            pair = PairRecord.from_dict(row, f"{path}:{number}")
+            pairs[pair.pair_id] = pair
+    return pairs
+
+
+def _read_models(path: Path | None) -> dict[str, ModelInfo]:
+    if path is None:
+        return {}
+    found = {}
+    for row in table_rows(path):
+        if not row.get("model"):
+            raise DataFileError(f"{path}: expected the columns model, tier, year, found {', '.join(row)}")
+        info = ModelInfo(name=row["model"], tier=_integer(row.get("tier")), year=_integer(row.get("year")))
+        found[published.model_key(info.name)] = info
+    return found
+
+
+def _integer(value: Any) -> int | None:
+    return int(value) if value not in (None, "") else None
+
+
+def _info(name: str, known: Mapping[str, ModelInfo], tiers: Mapping[str, int]) -> ModelInfo:
+    own, paper = known.get(published.model_key(name)), published.find_model(name)
+    tier = (own and own.tier) or tiers.get(name) or (paper and paper.tier)
+    year = (own and own.year) or (paper and paper.year)
+    return ModelInfo(name=own.name if own else paper.name if paper else name, tier=tier or None, year=year or None)
+
+
+def _model_name(path: Path, number: int, record: ScoreRecord, model_from: ModelFrom) -> str:
+    if model_from == "file":
+        return path.stem
+    folder, _, _ = record.image.replace("\\", "/").lstrip("/").partition("/")
+    if folder == record.image:
+        raise DataFileError(f"{path}:{number}: {record.pair_id}: image {record.image} lies in no folder named by model")
+    return folder
+
+
+def _same_evaluator(before: str, path: Path, record: ScoreRecord) -> str:
+    name = f"{record.model}, template {record.template}"
+    if before and before != name:
+        raise DataFileError(f"{path}: is by {name}, the scores before it by {before}; they do not compare")
+    return name
+
+
+def _categories(
+    record: ScoreRecord, pair: PairRecord | None, listed: Mapping[str, PromptEntry] | None
+) -> tuple[str, ...]:
+    if pair:
+        return tuple(pair.categories)
+    entry = (listed or {}).get(record.prompt.strip())
+    if listed is not None and entry is None:
+        raise DataFileError(f"{record.pair_id}: its prompt is not in the prompt list: {record.prompt[:80]!r}")
+    return entry.categories if entry else ()
+
+
+def _scored(path: Path, number: int, record: ScoreRecord, model: str, categories: tuple[str, ...]) -> ScoredImage:
+    return ScoredImage(
+        pair_id=record.pair_id,
+        model=model,
+        prompt=record.prompt,
+        categories=categories,
+        t2ia=record.t2ia,
+        iqa=record.iqa,
+        overall=record.overall,
+        image=record.image,
+        source=path,
+        row=number,
+    )
+
+
+def _expected(
+    found: ScoredSet, pairs: Mapping[str, PairRecord], listed: Mapping[str, PromptEntry] | None
+) -> dict[str, int]:
+    """How many images each model should have: its pairs, the prompt list, or the prompts of its tier's models."""
+    if pairs:
+        return dict(Counter(pair.generation_model for pair in pairs.values()))
+    if listed is not None:
+        return dict.fromkeys(found.models, len(listed))
+    prompts: dict[int | None, set[str]] = {}
+    for image in found.images:
+        prompts.setdefault(found.models[image.model].tier, set()).add(image.prompt)
+    return {name: len(prompts[info.tier]) for name, info in found.models.items()}

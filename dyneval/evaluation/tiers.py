@@ -1,0 +1,84 @@
+"""Propose tiers for T2I models from their scores, by natural breaks, for the next run of Step 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from dyneval.evaluation.bootstrap import FloatArray, IntArray
+from dyneval.evaluation.leaderboard import Board
+from dyneval.records import TIERS
+
+
+@dataclass(frozen=True, slots=True)
+class TierProposal:
+    """A model's tier now and as proposed; `support` is the share of resamples that propose the same."""
+
+    model: str
+    current: int | None
+    proposed: int
+    score: float
+    support: float | None
+
+
+def natural_breaks(values: Sequence[float] | FloatArray, classes: int = len(TIERS)) -> list[int]:
+    """Cut values into classes with the least spread inside them (Jenks), by trying all cuts; class 1 is the highest.
+
+    Args:
+        values: finite, at least `classes` different ones.
+        classes: how many.
+
+    Returns:
+        The class of each value; equal values are in one class.
+
+    Raises:
+        ValueError: too few different values.
+    """
+    scores = np.asarray(values, dtype=np.float64)
+    levels, code, weight = np.unique(-scores, return_inverse=True, return_counts=True)
+    if len(levels) < classes:
+        raise ValueError(f"{classes} classes need at least {classes} different scores, found {len(levels)}")
+    inside = _spread(-levels, weight)
+    cuts = np.array([(0, *cut, len(levels)) for cut in combinations(range(1, len(levels)), classes - 1)])
+    best = cuts[np.argmin(inside[cuts[:, :-1], cuts[:, 1:]].sum(axis=1))]
+    return [int(number) for number in np.searchsorted(best[1:], code.reshape(-1), side="right") + 1]
+
+
+def propose_tiers(board: Board) -> list[TierProposal]:
+    """Cut the models of a board into three tiers; best first.
+
+    Raises:
+        ValueError: fewer than three models with different scores.
+    """
+    overall = [row.overall for row in board.rows]
+    proposed = natural_breaks(overall)
+    support = _support(board, proposed)
+    return [
+        TierProposal(row.model, row.tier, tier, row.normalised, support[number] if support else None)
+        for number, (row, tier) in enumerate(zip(board.rows, proposed, strict=True))
+    ]
+
+
+def _support(board: Board, proposed: Sequence[int]) -> list[float] | None:
+    if board.overall_resamples is None or len(board.overall_resamples) < 2:
+        return None
+    drawn = np.array([natural_breaks(row) for row in board.overall_resamples[1:] if _usable(row)])
+    return [float(share) for share in (drawn == np.asarray(proposed)).mean(axis=0)] if len(drawn) else None
+
+
+def _usable(values: FloatArray) -> bool:
+    return bool(np.isfinite(values).all()) and len(np.unique(values)) >= len(TIERS)
+
+
+def _spread(levels: FloatArray, weight: IntArray) -> FloatArray:
+    """Sum of squared distances from the mean inside each stretch [i, j) of the levels, (levels + 1) squared cells."""
+    mass, first, second = (
+        np.concatenate([[0.0], np.cumsum(values)]) for values in (weight, weight * levels, weight * levels**2)
+    )
+    number = mass[None, :] - mass[:, None]
+    total = first[None, :] - first[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(number > 0, second[None, :] - second[:, None] - total**2 / number, 0))
