@@ -1,0 +1,148 @@
+"""The application: its routes."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+import dyneval
+from dyneval.serve import openapi
+from dyneval.serve.batcher import Batcher
+from dyneval.serve.desk import Desk
+from dyneval.serve.guard import Guard
+from dyneval.serve.refusal import Refusal
+from dyneval.serve.settings import ServerSettings
+from dyneval.serve.telemetry import Telemetry
+
+_PAGE = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+
+
+def create_app(batcher: Batcher, settings: ServerSettings, model: dict[str, Any]) -> FastAPI:
+    """Put the application together; it starts and ends `batcher`.
+
+    Args:
+        batcher: scores what the requests bring.
+        settings: limits, token.
+        model: what /v1/model tells about the student.
+    """
+    telemetry = Telemetry(batcher)
+    desk = Desk(batcher, settings, telemetry)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        batcher.start()
+        yield
+        await batcher.close()
+        desk.close()
+
+    # Without the interactive documents, which load scripts from elsewhere.
+    app = FastAPI(
+        title="DynEval",
+        version=dyneval.__version__,
+        description=openapi.DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.include_router(_scoring(desk, model), dependencies=[Depends(_bearer(settings.token))])
+    app.include_router(_watching(batcher, telemetry, settings.token))
+    app.include_router(_page())
+    app.add_middleware(Guard, max_body=settings.max_body, telemetry=telemetry)
+    app.add_exception_handler(Refusal, _refuse)
+    app.add_exception_handler(HTTPException, _refuse)
+    app.add_exception_handler(ClientDisconnect, _refuse)
+    app.openapi = lambda: openapi.describe(app, settings)  # type: ignore[method-assign]
+    return app
+
+
+def _scoring(desk: Desk, model: dict[str, Any]) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["scoring"])
+
+    @router.post("/score", summary="Score one image", operation_id="score")
+    async def score(request: Request) -> Response:
+        return JSONResponse(await desk.one(request))
+
+    @router.post("/score/stream", summary="Score one image and watch its passes", operation_id="stream")
+    async def stream(request: Request) -> Response:
+        return StreamingResponse(await desk.stream(request), media_type="text/event-stream")
+
+    @router.post("/score/batch", summary="Score several images", operation_id="batch")
+    async def batch(request: Request) -> Response:
+        return JSONResponse({"results": await desk.many(request)})
+
+    @router.get("/model", summary="The student and its settings", operation_id="model")
+    async def about() -> Response:
+        return JSONResponse(model)
+
+    return router
+
+
+def _watching(batcher: Batcher, telemetry: Telemetry, token: str | None) -> APIRouter:
+    router = APIRouter(tags=["watching"])
+
+    @router.get("/healthz", summary="The process is alive", operation_id="healthz")
+    async def healthz() -> Response:
+        return JSONResponse({"status": "ok"})
+
+    @router.get("/readyz", summary="Pairs are taken", operation_id="readyz")
+    async def readyz() -> Response:
+        if not batcher.ready:
+            raise Refusal(503, "not_ready", "the server is ending, or its student is broken")
+        return JSONResponse({"status": "ready"})
+
+    @router.get("/metrics", summary="Prometheus", operation_id="metrics", dependencies=[Depends(_bearer(token))])
+    async def metrics() -> Response:
+        return Response(telemetry.text(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _page() -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+    for path, (name, kind) in _PAGE.items():
+        content = files("dyneval.serve").joinpath("page", name).read_bytes()
+        router.add_api_route(path, _file(content, kind))
+    return router
+
+
+def _file(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
+    async def send() -> Response:
+        return Response(content, media_type=kind)
+
+    return send
+
+
+def _bearer(token: str | None) -> Callable[[Request], Awaitable[None]]:
+    """Check of the bearer token; compares in constant time, says nothing about what was wrong."""
+
+    async def check(request: Request) -> None:
+        if token is None:
+            return
+        given = request.headers.get("authorization", "").encode("utf-8", "replace")
+        if not hmac.compare_digest(given, f"Bearer {token}".encode()):
+            raise Refusal(401, "unauthorised", "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+
+    return check
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    if isinstance(error, ClientDisconnect):
+        error = Refusal(400, "disconnected", "the client went away")
+    if isinstance(error, HTTPException):
+        error = Refusal(error.status_code, "http", str(error.detail), error.headers)
+    if not isinstance(error, Refusal):
+        raise error
+    return JSONResponse(error.to_dict(), error.status, error.headers)

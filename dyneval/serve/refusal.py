@@ -1,0 +1,32 @@
+"""How requests are refused: one form of answer for every error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class Refusal(Exception):
+    """An answer other than the one hoped for: `status`, a `code` for programs and a `message` for people."""
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = dict(headers or {})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The body of the answer."""
+        return {"code": self.code, "message": self.message}
+
+
+def busy(retry_after: int) -> Refusal:
+    """429 with Retry-After."""
+    message = f"the queue is full; try again in {retry_after} s"
+    return Refusal(429, "busy", message, {"Retry-After": str(retry_after)})
+
+
+def unprocessable(message: str) -> Refusal:
+    """422: this pair cannot be scored, now or later."""
+    return Refusal(422, "unprocessable", message)

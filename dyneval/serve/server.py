@@ -1,0 +1,58 @@
+"""A server from its beginning to its end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from dyneval.serve.app import create_app
+from dyneval.serve.batcher import Batcher, Report
+from dyneval.serve.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from dyneval.records import ScoreRecord
+    from dyneval.scorer.scorer import Failure, Pair, Scorer
+
+logger = logging.getLogger(__name__)
+_LAST_WORDS = 5
+"""Seconds beyond the timeout of requests that ending may take."""
+
+
+def serve(load: Callable[[], Scorer], settings: ServerSettings, host: str, port: int) -> None:
+    """Load a student and serve it until SIGINT or SIGTERM; requests that were taken are answered before it ends.
+
+    Args:
+        load: loads the student; its `batch_size` is the most pairs scored together.
+        settings: limits, token.
+        host: address to listen on.
+        port: port; 0 takes a free one, the log says which.
+
+    Raises:
+        CheckpointError: there is no student to load.
+    """
+    scorer = load()
+
+    def judge(pairs: Sequence[Pair], report: Report) -> Iterator[ScoreRecord | Failure]:
+        return scorer.score_pairs(pairs)
+
+    batcher = Batcher(
+        judge,
+        batch_size=scorer.settings.batch_size,
+        queue=settings.queue,
+        wait=settings.batch_wait,
+        patience=settings.timeout,
+    )
+    model = {"model": scorer.name, "template": scorer.settings.template, "settings": scorer.shaping()}
+    config = uvicorn.Config(
+        create_app(batcher, settings, model),
+        host=host,
+        port=port,
+        access_log=False,  # /metrics counts requests
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(settings.timeout) + _LAST_WORDS,
+    )
+    uvicorn.Server(config).run()
