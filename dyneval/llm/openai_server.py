@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from dyneval.llm.base import ChatError, ChatReply, ChatRequest, Message
 from dyneval.llm.pictures import MAX_PIXELS, DataUrls
 
@@ -167,9 +169,12 @@ class OpenAIEngine:
         }
         if request.schema is not None and asked != "text":
             body["response_format"] = _response_format(request, asked)
-        # `post` sends the body as it is; `chat.completions.create` would walk through every megabyte of image first.
-        completion = await server.client.with_options(max_retries=max_retries).post(
-            "/chat/completions", cast_to=ChatCompletion, body=body
+        # Bytes are sent as they are; `chat.completions.create` would walk through every megabyte of image first.
+        completion = await server.client.post(
+            "/chat/completions",
+            cast_to=ChatCompletion,
+            content=orjson.dumps(body),
+            options={"max_retries": max_retries, "headers": {"Content-Type": "application/json"}},
         )
         return _reply(completion, server.label)
 

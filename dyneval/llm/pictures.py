@@ -11,6 +11,7 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import orjson
 from PIL import Image
 
 from dyneval.images import load_image
@@ -55,16 +56,19 @@ def _plain_format(path: Path) -> str | None:
 
 
 class DataUrls:
-    """Data URLs by path, made in threads and shared by the requests about one image; the last `keep` are kept."""
+    """Data URLs by path, made in threads and shared by the requests about one image; the last `keep` are kept.
+
+    They are held as JSON strings: to put two megabytes through a JSON encoder takes longer than to send them.
+    """
 
     def __init__(self, max_pixels: int = MAX_PIXELS, keep: int = 256, threads: int | None = None) -> None:
         self.max_pixels = max_pixels
         self.keep = keep
-        self._made: OrderedDict[Path, asyncio.Task[str]] = OrderedDict()
+        self._made: OrderedDict[Path, asyncio.Task[orjson.Fragment]] = OrderedDict()
         self._pool = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), thread_name_prefix="images")
 
-    async def get(self, path: Path) -> str:
-        """Return the data URL of `path`. Raises ImageError when the image cannot be used."""
+    async def get(self, path: Path) -> orjson.Fragment:
+        """Return the data URL of `path`, ready for `orjson.dumps`. Raises ImageError when the image cannot be used."""
         task = self._made.get(path)
         if task is None:
             task = self._made[path] = asyncio.ensure_future(self._make(path))
@@ -78,5 +82,6 @@ class DataUrls:
         """Stop the threads; images that wait are dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _make(self, path: Path) -> str:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, data_url, path, self.max_pixels)
+    async def _make(self, path: Path) -> orjson.Fragment:
+        url = await asyncio.get_running_loop().run_in_executor(self._pool, data_url, path, self.max_pixels)
+        return orjson.Fragment(f'"{url}"'.encode("ascii"))

@@ -160,7 +160,7 @@ def answers_request(kind: AnswerKind, image: Path, prompt: str, questions: Seque
 
 def ask_again(request: ChatRequest, reply: str, error: str, attempt: int) -> ChatRequest:
     """The same request with the unusable reply and what is wrong with it; another seed, a little warmer."""
-    kept = _split_tokens(reply[:4000]) or "(empty)"
+    kept = _split_tokens(reply[:4000].encode("utf-8", "replace").decode("utf-8")) or "(empty)"
     turns = (
         Message(role="assistant", text=kept),
         Message(role="user", text=ASK_AGAIN.format(error=_split_tokens(error))),
