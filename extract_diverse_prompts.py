@@ -33,6 +33,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--no-dedup", action="store_const", const=None, dest="dedup", help="keep near-duplicates")
     add("--exclude", nargs="+", default=[], metavar="SOURCE",
         help="benchmark prompts: drop their near-duplicates and report them in leakage.jsonl")  # fmt: skip
+    add("--no-categories", action="store_false", dest="label", help="assign no categories")
     add("--tiering", choices=("threshold", "rank"), default="threshold",
         help="tiers by the thresholds on H, or by thirds of the ranking (default: %(default)s)")  # fmt: skip
     add("--tau1", type=float, default=200.0, help="tier 1 from this H on (default: %(default)s)")
@@ -67,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
                 ),
                 dedup=args.dedup,
                 exclude=tuple(args.exclude),
+                label=args.label,
                 tiering=args.tiering,
                 tau_1=args.tau1,
                 tau_2=args.tau2,

@@ -10,10 +10,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import polars as pl
 
-from dyneval.prompts import complexity, lexicon, minhash
+from dyneval.prompts import categories, complexity, lexicon, minhash
 from dyneval.prompts.complexity import Floats
 from dyneval.prompts.minhash import Shingled
-from dyneval.prompts.text import tokenise
+from dyneval.prompts.text import UInt64s, tokenise
 from dyneval.prompts.units import find_units
 
 CHUNK = 16_384
@@ -23,31 +23,40 @@ Progress = Callable[[int], object]
 
 
 class Analysis(NamedTuple):
-    """Per prompt: points (prompts, 9), the values of the complexity factors; shingled, None where nobody asked."""
+    """What is known of each prompt.
+
+    points: (prompts, 9) values of the complexity factors. labels: (prompts,) label sets of `categories`, empty where
+    nobody asked for labels. shingled: None where nobody asked for signatures.
+    """
 
     points: Floats
+    labels: UInt64s
     shingled: Shingled | None
 
 
-def analyse(prompts: pl.Series, seed: int | None, done: Progress = lambda rows: None) -> Analysis:
-    """Analyse clean prompts; `done` is told the rows of each finished chunk.
+def analyse(prompts: pl.Series, seed: int | None, label: bool = True, done: Progress = lambda rows: None) -> Analysis:
+    """Analyse clean prompts.
 
     Args:
         prompts: Clean prompts, one line each.
         seed: Of the MinHash functions; None leaves signatures out.
-        done: For a progress bar.
+        label: Whether to assign categories.
+        done: Told the rows of each finished chunk.
     """
-    words, factors = lexicon.load(), complexity.load()
+    words, factors, rules = lexicon.load(), complexity.load(), categories.load()
 
     def work(chunk: pl.Series) -> Analysis:
         tokens = tokenise(chunk)
         units = find_units(tokens, words)
         points = complexity.values(units, words, factors)
-        return Analysis(points, None if seed is None else minhash.shingle(tokens, seed))
+        labels = rules.label(units, words) if label else np.zeros(len(chunk), np.uint64)
+        return Analysis(points, labels, None if seed is None else minhash.shingle(tokens, seed))
 
     parts = list(_in_chunks(prompts, work, done))
     points = np.concatenate([np.zeros((0, len(factors.items))), *(part.points for part in parts)])
-    return Analysis(points, None if seed is None else minhash.concatenate([p.shingled for p in parts if p.shingled]))
+    labels = np.concatenate([np.zeros(0, np.uint64), *(part.labels for part in parts)])
+    shingled = None if seed is None else minhash.concatenate([part.shingled for part in parts if part.shingled])
+    return Analysis(points, labels, shingled)
 
 
 def shingles(prompts: pl.Series, seed: int) -> Shingled:

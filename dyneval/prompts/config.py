@@ -26,6 +26,8 @@ class FilterConfig:
     """Jaccard similarity from which prompts are near-duplicates; None keeps near-duplicates."""
     exclude: tuple[str, ...] = ()
     """Benchmark prompts that no kept prompt may be near to: files, globs, folders or dataset ids."""
+    label: bool = True
+    """Whether to assign categories."""
     tiering: tiers.TierMode = "threshold"
     tau_1: float = tiers.TAU_1
     tau_2: float = tiers.TAU_2

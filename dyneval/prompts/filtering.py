@@ -13,7 +13,7 @@ import polars as pl
 from tqdm import tqdm
 
 from dyneval import storage
-from dyneval.prompts import complexity, dedup, leakage, outputs, sources, tiers
+from dyneval.prompts import categories, complexity, dedup, leakage, outputs, sources, tiers
 from dyneval.prompts.analysis import analyse
 from dyneval.prompts.clean import Cleaner
 from dyneval.prompts.config import FilterConfig
@@ -95,9 +95,12 @@ class FilterRun:
         factors = complexity.load()
         compare = self.config.dedup is not None or self.config.exclude
         with self._bar("score", len(prompts)) as bar:
-            points, shingled = analyse(prompts["prompt"], self.config.seed if compare else None, bar.update)
+            points, labels, shingled = analyse(
+                prompts["prompt"], self.config.seed if compare else None, self.config.label, bar.update
+            )
         scored = prompts.with_columns(
             pl.Series("prompt_id", list(map(prompt_id, prompts["prompt"])), pl.String),
+            pl.Series("labels", labels),
             pl.Series("complexity", complexity.complexity(points, factors)),
             *(pl.Series(name, points[:, column]) for column, name in enumerate(factors.names)),
         )
@@ -146,7 +149,7 @@ class FilterRun:
             "complexity",
             pl.struct(complexity.load().names).alias("factors"),
             "tier",
-            pl.lit([], pl.List(pl.String)).alias("categories"),
+            categories.load().expand(prompts["labels"].to_numpy()),
             pl.col("source").cast(pl.String),
         )
 

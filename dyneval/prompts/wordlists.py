@@ -18,8 +18,10 @@ from dyneval.prompts import inflect
 Words = tuple[str, ...]
 PLURAL = "plural"
 """Tag that noun lists give to their plural forms, beside their own."""
-ING = "ing"
-"""Tag that verb lists give to their -ing forms, beside their own."""
+ING, BASE, FINITE = "ing", "base", "finite"
+"""Tags that verb lists give to their -ing, base and -s forms, beside their own."""
+COMPARATIVE, SUPERLATIVE = "comparative", "superlative"
+"""Tags that adjective lists give to their -er and -est forms, beside their own."""
 _COMMA = "{comma}"
 _WORD = re.compile(r"[0-9a-z\x80-\U0010ffff]+|[^\x00-\x20'_-]")
 
@@ -75,16 +77,17 @@ def _noun(base: Words, extra: tuple[Words, ...]) -> Forms:
 
 def _verb(base: Words, extra: tuple[Words, ...]) -> Forms:
     verb, rest = base[0], base[1:]
-    forms = [(word, *rest) for word in (inflect.plural(verb), inflect.present_participle(verb), inflect.past(verb))]
-    for form in (*forms, *extra):
+    yield base, (BASE,)
+    yield (inflect.plural(verb), *rest), (FINITE,)
+    for form in ((inflect.present_participle(verb), *rest), (inflect.past(verb), *rest), *extra):
         yield form, (ING,) if form[0].endswith("ing") else ()
 
 
 def _adjective(base: Words, extra: tuple[Words, ...]) -> Forms:
     if len(base) == 1:
         degree = inflect.comparative(base[0])
-        yield (degree,), ()
-        yield (degree[:-1] + "st",), ()
+        yield (degree,), (COMPARATIVE,)
+        yield (degree[:-1] + "st",), (SUPERLATIVE,)
     for form in extra:
         yield form, ()
 

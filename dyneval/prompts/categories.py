@@ -1,0 +1,122 @@
+"""Categories: 9 dimensions with 42 sub-categories, several a prompt, by the rules in `data/categories.toml`."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from dyneval.prompts import lexicon, objects, quotes
+from dyneval.prompts.lexicon import Lexicon
+from dyneval.prompts.patterns import Bools, Classes, Matcher, Pattern, parse
+from dyneval.prompts.text import UInt64s
+from dyneval.prompts.units import Units
+
+_RULE_KEYS = {"any", "min", "none", "objects"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Holds for a prompt in which `patterns` begin at `least` places or more and `vetoes` nowhere.
+
+    With `objects`, it holds for prompts of one object, or of several, instead.
+    """
+
+    patterns: tuple[Pattern, ...]
+    least: int
+    vetoes: tuple[Pattern, ...]
+    objects: Literal["one", "several"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A sub-category: assigned when any of its rules holds."""
+
+    name: str
+    dimension: str
+    definition: str
+    rules: tuple[Rule, ...]
+
+
+class Labeller:
+    """The rules, bound to a lexicon. A label set is a 64-bit number; bit i stands for `names[i]`."""
+
+    def __init__(self, lexicon: Lexicon, data: dict[str, Any]) -> None:
+        """Build from the parsed TOML. Raises ValueError on an unknown key, word list or class."""
+        self.classes = Classes(lexicon, data["classes"])
+        self.categories = tuple(
+            Category(name, dimension, entry["definition"], tuple(_rule(name, rule) for rule in entry["rules"]))
+            for dimension, entries in data["dimensions"].items()
+            for name, entry in entries.items()
+        )
+        self.names = tuple(category.name for category in self.categories)
+        for category in self.categories:
+            for rule in category.rules:
+                for step in (step for pattern in (*rule.patterns, *rule.vetoes) for step in pattern):
+                    self.classes.table(step)
+
+    def label(self, units: Units, lexicon: Lexicon) -> UInt64s:
+        """(prompts,) label set of each prompt."""
+        rows = _rows(units)
+        units = units._replace(entries=quotes.hide(units.entries, rows, lexicon))
+        matcher = Matcher(units, self.classes)
+        labels = np.zeros(len(units.ends), np.uint64)
+        several, one = objects.count(units, matcher, rows)
+        for bit, category in enumerate(self.categories):
+            for rule in category.rules:
+                if rule.objects:
+                    holds = one if rule.objects == "one" else several
+                else:
+                    holds = _holds(rule, matcher, rows, len(labels))
+                labels[holds] |= np.uint64(1 << bit)
+        return labels
+
+    def expand(self, labels: UInt64s) -> pl.Series:
+        """Lists of names, one list a label set, each in the order of `names`."""
+        frame = pl.DataFrame({name: (labels >> np.uint64(bit)) & np.uint64(1) for bit, name in enumerate(self.names)})
+        marked = [pl.when(pl.col(name) == 1).then(pl.lit(name)) for name in self.names]
+        return frame.select(pl.concat_list(marked).list.drop_nulls().alias("categories")).to_series()
+
+    def dimension_of(self, name: str) -> str:
+        """Dimension of a sub-category. Raises KeyError when there is no such sub-category."""
+        return {category.name: category.dimension for category in self.categories}[name]
+
+
+@cache
+def load() -> Labeller:
+    """The packaged rules."""
+    text = files("dyneval.prompts").joinpath("data", "categories.toml").read_text("utf-8")
+    return Labeller(lexicon.load(), tomllib.loads(text))
+
+
+def _rule(name: str, rule: dict[str, Any]) -> Rule:
+    if not rule.keys() <= _RULE_KEYS:
+        raise ValueError(f"category {name}: unknown key in {rule}; expected {', '.join(sorted(_RULE_KEYS))}")
+    patterns, vetoes = (tuple(parse(pattern) for pattern in rule.get(key, [])) for key in ("any", "none"))
+    return Rule(patterns, rule.get("min", 1), vetoes, rule.get("objects"))
+
+
+def _rows(units: Units) -> npt.NDArray[np.int64]:
+    """(units,) number of the prompt that each unit belongs to."""
+    return np.repeat(np.arange(len(units.ends)), np.diff(units.ends, prepend=-1))
+
+
+def _holds(rule: Rule, matcher: Matcher, rows: npt.NDArray[np.int64], prompts: int) -> Bools:
+    holds = _begin(rule.patterns, matcher, rows, prompts) >= rule.least
+    if rule.vetoes and holds.any():
+        holds &= _begin(rule.vetoes, matcher, rows, prompts) == 0
+    return holds
+
+
+def _begin(
+    patterns: tuple[Pattern, ...], matcher: Matcher, rows: npt.NDArray[np.int64], prompts: int
+) -> npt.NDArray[np.int64]:
+    """(prompts,) number of places where one of the patterns begins."""
+    begins = np.logical_or.reduce([matcher.starts(pattern) for pattern in patterns])
+    return np.bincount(rows[begins], minlength=prompts)

@@ -1,0 +1,55 @@
+"""How many objects a prompt asks for: one, several, or none that the word lists know."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from dyneval.prompts.patterns import Bools, Matcher, parse
+from dyneval.prompts.units import Units
+
+_OBJECT, _WORN = parse("object_head"), parse("clothing|body")
+_NO_HEAD = [parse(pattern) for pattern in ("object_head object_head|place_only|premises|body", "depiction of|liked")]
+_LIKENED = parse("liked determiner? attribute*3 object_head")
+_PLURAL = parse("object_plural")
+_SEVERAL = [
+    parse(pattern)
+    for pattern in (
+        "many attribute*3 object_head",
+        "object_head joining determiner? attribute*3 object_head",
+    )
+]
+
+
+def count(units: Units, matcher: Matcher, rows: npt.NDArray[np.int64]) -> tuple[Bools, Bools]:
+    """Tell prompts of several objects from prompts of one.
+
+    Parts, worn clothes and surroundings are no objects of their own (class `object_head` leaves them out; where there
+    is nothing else, a garment or a part is the object), nor is what something is only likened to, nor the picture of
+    something. In a compound ("robot dog") the last word counts; the same word counts once.
+
+    Args:
+        units: A batch of units.
+        matcher: Of the same batch.
+        rows: (units,) the prompt of each unit.
+
+    Returns:
+        (prompts,) True where there are several, (prompts,) True where there is exactly one.
+    """
+    heads = matcher.starts(_OBJECT) & ~matcher.ends(_LIKENED)
+    for pattern in _NO_HEAD:
+        heads &= ~matcher.starts(pattern)
+    several = _per_prompt(heads & matcher.starts(_PLURAL), units, rows) > 0
+    for pattern in _SEVERAL:
+        several[rows[matcher.starts(pattern)]] = True
+    number = _per_prompt(heads, units, rows)
+    worn = _per_prompt(matcher.starts(_WORN), units, rows)
+    number = np.where(number > 0, number, np.minimum(worn, 1))
+    return several | (number > 1), (number == 1) & ~several
+
+
+def _per_prompt(heads: Bools, units: Units, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(prompts,) how many different words are heads."""
+    places = np.flatnonzero(heads)
+    distinct = np.unique((rows[places] << 32) | units.entries[places]) >> 32
+    return np.bincount(distinct, minlength=len(units.ends))
