@@ -3,24 +3,35 @@
     from dyneval import Scorer
     Scorer.from_pretrained("vcl-iisc/DynEval-Evaluator", subfolder="DynEval-4B").score(images, prompts)
 
-Importing the package loads nothing heavy.
+`Client` scores by a server, `Metric` averages over many images, `Reward` is for reinforcement learning. Importing the
+package loads nothing heavy.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dyneval.client import Client
+    from dyneval.metric import Metric
+    from dyneval.reward import Reward
     from dyneval.scorer import Scorer, ScorerSettings
 
 __version__ = "0.1.0"
-__all__ = ["Scorer", "ScorerSettings", "__version__"]
+__all__ = ["Client", "Metric", "Reward", "Scorer", "ScorerSettings", "__version__"]
+
+_HOMES = {
+    "Client": "dyneval.client",
+    "Metric": "dyneval.metric",
+    "Reward": "dyneval.reward",
+    "Scorer": "dyneval.scorer",
+    "ScorerSettings": "dyneval.scorer",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import the scorer, and torch with it, only when it is asked for."""
-    if name in ("Scorer", "ScorerSettings"):
-        from dyneval import scorer
-
-        return getattr(scorer, name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

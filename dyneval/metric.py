@@ -1,0 +1,106 @@
+"""DynEval as a metric over many images: update, compute, reset.
+
+    metric = Metric(Scorer.from_pretrained("vcl-iisc/DynEval-Evaluator", subfolder="DynEval-4B"))
+    metric.update(images, prompts)
+    metric.compute()        # {"t2ia": 4.1, "iqa": 3.6, "overall": 3.85, "normalised": 0.7125, "pairs": 8, "failed": 0}
+
+Where torchmetrics is installed `Metric` is one of its metrics: it goes into a MetricCollection, and adds up over
+processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from dyneval.records import normalised_score
+from dyneval.reward import Judge, score_each
+
+_SCORES = ("t2ia", "iqa", "overall")
+
+
+class _Plain:
+    """What is used here of torchmetrics' interface, for one process."""
+
+    def __init__(self) -> None:
+        self._defaults: dict[str, torch.Tensor] = {}
+
+    def add_state(self, name: str, default: torch.Tensor, dist_reduce_fx: str) -> None:
+        """Keep a tensor that `reset` sets back; nothing is added up over processes."""
+        self._defaults[name] = default
+        setattr(self, name, default.clone())
+
+    def reset(self) -> None:
+        """Forget all pairs."""
+        for name, default in self._defaults.items():
+            setattr(self, name, default.clone())
+
+
+try:
+    from torchmetrics import Metric as _Base
+except ModuleNotFoundError:
+    _Base = _Plain
+
+
+class Metric(_Base):
+    """Mean scores of images against their prompts: 1-5 each, higher is better."""
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    total: torch.Tensor
+    pairs: torch.Tensor
+    failed: torch.Tensor
+
+    def __init__(self, judge: Judge, *, soft: bool = False, strict: bool = True) -> None:
+        """Begin without pairs.
+
+        Args:
+            judge: a `dyneval.Scorer` or a `dyneval.Client`.
+            soft: use the expectation of each score, which is finer, instead of the score.
+            strict: a pair that cannot be scored is an error; otherwise it is left out of the means and counted.
+        """
+        super().__init__()
+        self._judge = judge
+        self._soft = soft
+        self._strict = strict
+        self.add_state("total", torch.zeros(len(_SCORES), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("pairs", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("failed", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, images: Any, prompts: Sequence[str]) -> None:
+        """Score images against the prompts they were made from, and add them.
+
+        Args:
+            images: tensor (N, 3, H, W), array (N, H, W, 3) or a sequence of images, see `dyneval.arrays.as_images`.
+            prompts: as many, in the same order.
+
+        Raises:
+            ScoringError: a pair cannot be scored, and the metric is strict.
+            ValueError: the numbers of images and prompts differ, or an image has another shape.
+        """
+        for record in score_each(self._judge, images, prompts, self._strict):
+            if record is None:
+                self.failed += 1
+                continue
+            scores = record.soft if self._soft and record.soft else record.to_dict()
+            self.total += torch.tensor([scores[name] for name in _SCORES], dtype=torch.float64).to(self.total)
+            self.pairs += 1
+
+    def compute(self) -> dict[str, float]:
+        """Means so far: `t2ia`, `iqa`, `overall` (1-5), `normalised` (overall in 0-1), `pairs` and `failed`.
+
+        Raises:
+            ValueError: no pair has been scored.
+        """
+        count = int(self.pairs)
+        if not count:
+            raise ValueError("no pair has been scored yet; call update first")
+        means = dict(zip(_SCORES, (self.total / count).tolist(), strict=True))
+        return means | {
+            "normalised": normalised_score(means["overall"]),
+            "pairs": count,
+            "failed": int(self.failed),
+        }
