@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -49,13 +50,13 @@ def score_file(
     Raises:
         DataFileError: `metadata` cannot be read, or `output` holds scores of another model or other settings.
     """
-    started = time.perf_counter()
     rows = list(islice(read_jsonl(metadata), limit))
     root = image_root or metadata.parent
     if not root.is_dir():
         raise DataFileError(f"{root}: no such image folder")
     scorer = load()
     _check_output(output, scorer)
+    started = time.perf_counter()
     with JsonlStore(output, "pair_id") as store:
         pending = _pending(rows, store)
         there_before = len(rows) - len(pending) - store.rejected
@@ -121,7 +122,7 @@ def _pending(rows: Sequence[Row], store: JsonlStore) -> list[tuple[str, str, str
     return pending
 
 
-def _load(pending: Sequence[tuple[str, str, str]], root: Path, store: JsonlStore, bar: tqdm[None]) -> Iterator[Pair]:
+def _load(pending: Sequence[tuple[str, str, str]], root: Path, store: JsonlStore, bar: tqdm[Any]) -> Iterator[Pair]:
     for pair_id, prompt, name in pending:
         try:
             yield Pair(pair_id=pair_id, prompt=prompt, image=load_image(name, root), image_name=name)
