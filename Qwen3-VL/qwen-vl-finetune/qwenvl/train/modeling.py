@@ -58,6 +58,10 @@ def load_model(arguments: ModelArguments, dtype: torch.dtype, chunks: int, cache
         model = model_class.from_pretrained(name, dtype=dtype, attn_implementation=attention, cache_dir=cache_dir)
     except (OSError, ImportError) as error:
         raise TrainingInputError(f"{name}: the weights cannot be loaded ({str(error).splitlines()[0]})") from error
+    if is_deepspeed_zero3_enabled():
+        # Loading under ZeRO-3 notes every renaming of old checkpoints that transformers knows, not those it applied;
+        # saving would undo them and write names (model.language_model.model....) that no other reader knows.
+        model.__dict__.pop("_weight_conversions", None)
     return model
 
 

@@ -1,0 +1,242 @@
+"""Real runs in processes of their own: stages, ranks, kills, signals, bad samples."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dyneval.processing import Processor
+from dyneval.tokens import TASK_TOKEN_IDS
+
+FOLDER = Path(__file__).parents[2] / "Qwen3-VL" / "qwen-vl-finetune"
+TRAIN = ["-m", "qwenvl.train.train_qwen"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+QUICK = [
+    *["--use_cpu", "True", "--report_to", "none", "--dataloader_num_workers", "0", "--loss_chunks", "1"],
+    *["--learning_rate", "1e-3", "--gradient_checkpointing", "False", "--dataloader_pin_memory", "False"],
+]
+# Dies in the middle of writing a checkpoint: weights are there, the optimizer's state is half written.
+DIES_WHILE_SAVING = """
+import os, runpy, signal, sys, torch
+save = torch.save
+def torn(value, path, *rest, **options):
+    if str(path).endswith("checkpoint-4/optimizer.pt"):
+        open(path, "wb").write(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return save(value, path, *rest, **options)
+torch.save = torn
+sys.argv[0] = "train_qwen"
+runpy.run_module("qwenvl.train.train_qwen", run_name="__main__")
+"""
+
+
+@pytest.fixture
+def environment(instruct_data, tiny_checkpoint, tmp_path):
+    """The environment of a user, without what the test runner itself may have set."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return (
+        kept
+        | instruct_data.environment()
+        | {
+            "PATH": path,
+            "OMP_NUM_THREADS": "1",
+            "DS_ACCELERATOR": "cpu",
+            "MODEL_NAME_OR_PATH": str(tiny_checkpoint),
+            "OUTPUT_ROOT": str(tmp_path / "output"),
+        }
+    )
+
+
+def arguments(model, output, *more, dataset="dynevalinstruct_t2ia"):
+    return ["--model_name_or_path", model, "--dataset_use", dataset, "--output_dir", output, *QUICK, *more]
+
+
+def run(command, environment, expected=0):
+    done = subprocess.run(
+        [str(part) for part in command], env=environment, cwd=FOLDER, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == expected, done.stderr[-3000:]
+    return done
+
+
+def history(output):
+    log = json.loads((output / "training_log.json").read_text())
+    return {entry["step"]: entry["loss"] for entry in log["log_history"] if "loss" in entry}
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def test_both_stages_with_the_published_commands(environment, tiny_checkpoint, tmp_path):
+    script = ["bash", "scripts/sft_qwen_3_vl_2b.sh"]
+    quick = ["--max_steps", 2, "--gradient_accumulation_steps", 1, "--dataloader_num_workers", 0]
+    refused = run([*script, 2], environment, expected=1)
+    assert refused.stderr.startswith("sft: stage 2 starts from stage 1, but there is no finished checkpoint at")
+    assert len(refused.stderr.splitlines()) == 1
+
+    run([*script, 1, "--learning_rate", "1e-3", *quick], environment)
+    stage1 = tmp_path / "output" / "dyneval_2b_stage1_t2ia"
+    assert json.loads((stage1 / "added_tokens.json").read_text()) == TASK_TOKEN_IDS
+    losses = history(stage1)
+    assert list(losses) == [1, 2]
+    # A learning rate of 0 leaves Stage 2 with the weights that it started from.
+    run([*script, 2, "--learning_rate", "0", *quick], environment)
+    stage2 = tmp_path / "output" / "dyneval_2b_stage2_iqa"
+    one, two, base = weights(stage1), weights(stage2), weights(tiny_checkpoint)
+    assert one.keys() == two.keys() == base.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    changed = {name for name in one if not torch.equal(one[name], base[name])}
+    assert changed and not any(".visual.blocks." in name for name in changed)
+    assert any("deepstack_merger_list" in name for name in changed)
+
+    from transformers import Qwen3VLForConditionalGeneration
+
+    model = Qwen3VLForConditionalGeneration.from_pretrained(stage2)
+    assert "use_cache" not in json.loads((stage2 / "config.json").read_text())
+    processor = Processor.from_pretrained(stage2)
+    assert (processor.max_pixels, processor.added_task_tokens) == (50_176, False)
+    saved = Processor.from_pretrained(stage2 / "checkpoint-2")
+    assert saved.max_pixels == 50_176
+    assert model.get_input_embeddings().weight.shape[0] == 151_936
+    log = json.loads((stage2 / "training_log.json").read_text())
+    assert log["samples"] | {"tokens": 0} == {
+        **{"entries": 16, "unsampled": 0, "too_long": 0, "bad": 0, "used": 16, "tokens": 0}
+    }
+    step = log["log_history"][0]
+    assert {"loss_iqa", "loss_evaluation", "tokens_per_second", "target_tokens", "memory_gib"} <= step.keys()
+
+    again = run([*script, 1, "--learning_rate", "1e-3", *quick], environment)
+    assert "this run is finished, nothing to do" in again.stderr
+    other = run([*script, 1, "--learning_rate", "2e-3", *quick], environment, expected=1)
+    assert "holds a run with other settings (learning_rate: 0.001 there, 0.002 here)" in other.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "zero2", "zero3"])
+def test_two_ranks_equal_one_though_one_of_them_has_no_images(parallel, environment, tiny_checkpoint, tmp_path):
+    """In order and one by one, rank 0 gets all samples with an image and rank 1 all without."""
+    common = ["--max_steps", 3, "--train_sampling_strategy", "sequential", "--per_device_train_batch_size", 1]
+    alone = arguments(tiny_checkpoint, tmp_path / "alone", *common, "--gradient_accumulation_steps", 2)
+    run([sys.executable, *TRAIN, *alone], environment)
+    more = [] if parallel == "ddp" else ["--deepspeed", f"scripts/{parallel}.json"]
+    # More pieces of logits than a text-only sample needs: every rank must still gather equally often.
+    more += ["--loss_chunks", 3, "--gradient_accumulation_steps", 1, "--ddp_backend", "gloo"]
+    both = arguments(tiny_checkpoint, tmp_path / "both", *common, *more)
+    run([sys.executable, *TORCHRUN, 2, *TRAIN, *both], environment)
+    assert history(tmp_path / "both") == pytest.approx(history(tmp_path / "alone"), rel=1e-5)
+    one, two = weights(tmp_path / "alone"), weights(tmp_path / "both")
+    assert one.keys() == two.keys()
+    # AdamW turns the smallest gradients into steps of the learning rate, so single weights may differ by its size.
+    for name in one:
+        assert torch.allclose(one[name], two[name], atol=3e-3), name
+        assert (one[name] - two[name]).abs().mean() < 2e-6, name
+
+
+def test_a_killed_run_goes_on_as_if_undisturbed(environment, tiny_checkpoint, tmp_path):
+    common = [
+        "--max_steps",
+        6,
+        "--save_steps",
+        2,
+        "--per_device_train_batch_size",
+        2,
+        "--gradient_accumulation_steps",
+        1,
+    ]
+    run([sys.executable, *TRAIN, *arguments(tiny_checkpoint, tmp_path / "whole", *common)], environment)
+
+    killed = tmp_path / "killed"
+    command = arguments(tiny_checkpoint, killed, *common)
+    run([sys.executable, "-c", DIES_WHILE_SAVING, *command], environment, expected=-signal.SIGKILL)
+    assert (killed / "checkpoint-2" / "complete.json").is_file()
+    assert (killed / "checkpoint-4").is_dir() and not (killed / "checkpoint-4" / "complete.json").exists()
+    assert not (killed / "config.json").exists()
+
+    # Goes on from step 2, and is killed again somewhere between two checkpoints.
+    process = subprocess.Popen(
+        [str(part) for part in [sys.executable, *TRAIN, *command]],
+        env=environment, cwd=FOLDER, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(lambda: (killed / "checkpoint-4" / "complete.json").is_file(), process)
+    process.kill()
+    _, messages = process.communicate()
+    assert "removing" in messages and "checkpoint-4: its writing was interrupted" in messages
+    assert f"resuming from {killed / 'checkpoint-2'}" in messages
+
+    last = run([sys.executable, *TRAIN, *command], environment)
+    assert "resuming from" in last.stderr
+    assert history(killed) == pytest.approx(history(tmp_path / "whole"), rel=1e-6)
+    one, two = weights(tmp_path / "whole"), weights(killed)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert [path.name for path in killed.glob("checkpoint-*")] == ["checkpoint-6"]
+
+
+def wait_for(condition, process, seconds=300):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_sigterm_leaves_a_checkpoint_to_go_on_from(environment, tiny_checkpoint, tmp_path):
+    common = ["--max_steps", 40, "--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 1]
+    command = ["bash", "scripts/sft_qwen_3_vl_2b.sh", 1, *QUICK, *common, "--save_steps", 100]
+    output = tmp_path / "output" / "dyneval_2b_stage1_t2ia"
+    process = subprocess.Popen(
+        [str(part) for part in command], env=environment, cwd=FOLDER, text=True, start_new_session=True,
+        stderr=(tmp_path / "errors").open("w"), stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "'loss'" in line:
+            break
+    os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert not (output / "config.json").exists()
+    (saved,) = output.glob("checkpoint-*")
+    assert (saved / "complete.json").is_file()
+    step = json.loads((saved / "complete.json").read_text())["step"]
+    assert 0 < step < 40
+    resumed = run(command, environment)
+    assert f"resuming from {saved}" in resumed.stderr
+    assert list(history(output)) == list(range(1, 41))
+
+
+def test_an_image_that_breaks_during_training_stops_the_run(environment, instruct_data, tiny_checkpoint, tmp_path):
+    for image in (instruct_data.root / "images").iterdir():
+        image.write_bytes(image.read_bytes()[:-40])
+    output = tmp_path / "run"
+    command = [sys.executable, *TRAIN, *arguments(tiny_checkpoint, output, "--max_steps", 2)]
+    stopped = run(command, environment, expected=1)
+    last = stopped.stderr.strip().splitlines()[-1]
+    assert (
+        "train_qwen: a sample cannot be read" in last and "broken or truncated" in last and "t2ia.json, sample" in last
+    )
+    assert "Traceback" not in stopped.stderr
+    assert not (output / "config.json").exists() and not list(output.glob("checkpoint-*"))
+    assert "broken or truncated" in (output / "rejects.jsonl").read_text()
+
+
+def test_what_the_user_got_wrong_is_one_line(environment, tiny_checkpoint, tmp_path):
+    command = arguments(tiny_checkpoint, tmp_path / "run", "--additional_special_tokens", "<|MINE|>")
+    wrong = run([sys.executable, *TRAIN, *command], environment, expected=1)
+    assert wrong.stderr.strip().splitlines()[-1].startswith("train_qwen: --additional_special_tokens must be <|T2IA|>")
+    script = ["bash", "scripts/sft_qwen_3_vl_4b.sh"]
+    usage = run(script, environment, expected=1)
+    assert usage.stderr == "sft: usage: bash scripts/sft_qwen_3_vl_4b.sh 1|2 [arguments of train_qwen.py]\n"
+    without = {name: value for name, value in environment.items() if name != "DYNEVALINSTRUCT_T2IA_DATA"}
+    unset = run([*script, 1], without, expected=1)
+    assert unset.stderr.startswith("qwenvl: the environment variable DYNEVALINSTRUCT_T2IA_DATA is not set")
+    Path(environment["DYNEVALINSTRUCT_T2IA_ANNOTATION"]).write_text("{not json")
+    broken = run([*script, 1], environment, expected=1)
+    assert "t2ia.json: is not JSON" in broken.stderr and len(broken.stderr.splitlines()) == 1
