@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 photo='' photo_prompt=''
 while (($#)); do
   case $1 in
-    --smoke) export OUTPUT=${OUTPUT:-output/demo-smoke} DEMO_PROMPTS=40 DEMO_STEPS=4 DEMO_HELDOUT=3 ;;
+    --smoke) export OUTPUT=${OUTPUT:-output/demo-smoke} DEMO_PROMPTS=40 DEMO_STEPS=4 DEMO_HELDOUT=4 ;;
     --photo) photo=${2:?--photo needs a file}; shift ;;
     --photo-prompt) photo_prompt=${2:?--photo-prompt needs a text}; shift ;;
     *) echo "demo.sh: unknown argument '$1'; see the head of this file" >&2; exit 2 ;;
@@ -24,6 +24,7 @@ bash pipeline/setup_env.sh
 source .venv/bin/activate
 source pipeline/demo.env
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+command -v nvidia-smi >/dev/null || export DS_ACCELERATOR=cpu # else DeepSpeed warns each time that it found no GPU
 started=$SECONDS
 rm -rf "$OUTPUT"
 mkdir -p "$OUTPUT"
@@ -45,7 +46,7 @@ if [[ -z $photo ]]; then
   python -m dyneval.demo.photo --output "$photo"
 fi
 python inference/run_inference.py --checkpoint "$OUTPUT/train/dyneval_2b_stage2_iqa" --image "$photo" \
-  --prompt "$photo_prompt" --output "$OUTPUT/scores/photo.jsonl" --max-questions 8 --max-text 80 >/dev/null
+  --prompt "$photo_prompt" --output "$OUTPUT/scores/photo.jsonl" "${REPLY_LIMITS[@]}" >/dev/null
 
 say "Summary"
 python -m dyneval.demo.summary --output "$OUTPUT" --seconds "$((SECONDS - started))"

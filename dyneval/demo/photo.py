@@ -1,6 +1,12 @@
-"""A picture that looks like a photograph from afar, for trying real input where no photograph is at hand."""
+"""A picture that looks like a photograph from afar, for trying real input where no photograph is at hand.
+
+python -m dyneval.demo.photo --output photo.jpg [--seed 0]
+"""
 
 from __future__ import annotations
+
+import argparse
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,3 +92,16 @@ def _lens(pixels: Array, rng: np.random.Generator) -> Array:
 
 def _to_bytes(pixels: Array) -> NDArray[np.uint8]:
     return pixels.clip(0, 255).astype(np.uint8)
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(description="Make a photograph-like picture.")
+    parser.add_argument("--output", type=Path, required=True, help="image file to write; its ending names the format")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, another picture")
+    arguments = parser.parse_args()
+    photo_like(arguments.seed).save(arguments.output, quality=92)
+
+
+if __name__ == "__main__":
+    main()
