@@ -22,7 +22,7 @@ MODEL = DiffusersSpec(
     },
     memory_gib=38,
     licence="MIT",
-    batch_size=1,  # the token sampler is seeded by the first generator of a batch alone
+    batches=False,  # the token sampler is seeded by the first generator of a batch alone
 )
 
 if __name__ == "__main__":

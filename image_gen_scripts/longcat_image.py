@@ -31,6 +31,7 @@ MODEL = DiffusersSpec(
     model=LongCat,
     variants={"longcat-image": "meituan-longcat/LongCat-Image"},
     presets={"recommended": Preset(SETTINGS), "paper": Preset(SETTINGS, "as recommended; the rewriting is not kept")},
+    packages=("torchvision",),
     memory_gib=30,
     licence="Apache-2.0",
 )

@@ -20,6 +20,7 @@ MODEL = DiffusersSpec(
             note="the published script runs the authors' own code and weights (Shitao/OmniGen-v1), here it is the port",
         ),
     },
+    packages=("torchvision",),
     memory_gib=12,
     licence="MIT",
 )

@@ -42,11 +42,8 @@ class Engine:
     root: Path
     settings: Mapping[str, Any]
     image_format: ImageFormat = "png"
-    batch_size: int = 0
+    batch_size: int
     _failures: int = field(default=0, init=False)
-
-    def __post_init__(self) -> None:
-        self.batch_size = self.batch_size or self.model.batch_size
 
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield one result for each request, in any order.

@@ -8,6 +8,7 @@ A spec is cheap and can be listed; only `build` imports the libraries and loads 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -184,7 +185,8 @@ class ModelSpec(ABC):
         packages: packages that the model needs beyond those of its family.
         memory_gib: rough GPU memory with all weights resident; 0 where no GPU is used.
         licence: licence of the weights, and "gated" where it must be accepted first.
-        batch_size: prompts a call, 1 where the model cannot batch or would not be reproducible.
+        batch_size: prompts a call, when nothing else is asked for.
+        batches: False where an image would depend on the others of its batch; then every call gets one prompt.
     """
 
     family: ClassVar[str]
@@ -200,6 +202,7 @@ class ModelSpec(ABC):
     licence: str = ""
     gated: bool = False
     batch_size: int = 1
+    batches: bool = True
 
     def __post_init__(self) -> None:
         if not self.variants or "recommended" not in self.presets:
@@ -253,6 +256,10 @@ class ModelSpec(ABC):
             "base_seed": options.base_seed,
             "arguments": self.arguments(options),
         }
+
+    def missing_packages(self) -> list[str]:
+        """Those of `packages` that are not installed."""
+        return [name for name in self.packages if importlib.util.find_spec(name) is None]
 
     @abstractmethod
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> ImageModel:

@@ -45,7 +45,10 @@ class Job:
 
     def engine(self, device: str) -> Engine:
         """Load the model. Raises GenerationError when it cannot be loaded, or is not what was used so far."""
-        model = self.entry.load().build(self.build, self.run, device)
+        spec = self.entry.load()
+        if missing := spec.missing_packages():
+            raise GenerationError(f"{spec.slug} needs {' and '.join(missing)}; run: pip install {' '.join(missing)}")
+        model = spec.build(self.build, self.run, device)
         for name in ("revision", "dtype"):
             before, now = self.recorded.get(name), model.facts.get(name)
             if before and before != now:
@@ -60,7 +63,7 @@ class Job:
             root=self.root,
             settings=self.settings,
             image_format=self.image_format,
-            batch_size=self.run.batch_size or 0,
+            batch_size=(self.run.batch_size or model.batch_size) if spec.batches else 1,
         )
 
 

@@ -82,7 +82,7 @@ def test_other_weights_do_not_mix(studio):
     studio.write_prompts(["a cat", "a dog"])
     summary = studio.run(studio.entry(revision="r2"))
     assert summary.total("missing") == 1
-    assert "revision r1" in summary.models[0].error
+    assert "revision r1, here it is r2" in summary.models[0].error
 
 
 def test_one_bad_prompt_costs_one_image(studio):

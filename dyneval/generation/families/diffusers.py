@@ -91,7 +91,8 @@ class DiffusersModel:
 
     def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Image.Image], list[bool | None]]:
         """Images of `prompts` and, for each, whether the safety checker flagged it (None: there is no checker)."""
-        output = self.pipeline(prompt=prompts, generator=generators, **self.call_arguments(len(prompts)))
+        # A copy: some pipelines write their chat template into the list they are given.
+        output = self.pipeline(prompt=list(prompts), generator=generators, **self.call_arguments(len(prompts)))
         flags = getattr(output, "nsfw_content_detected", None)
         return output.images, list(flags) if flags else [None] * len(prompts)
 
