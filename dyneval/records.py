@@ -164,22 +164,23 @@ class ScoreRecord(Record):
     """The student's verdict: scores 1-5 (higher is better), the same normalised to 0-1, and what they rest on.
 
     `t2ia`, `iqa` and `overall` are made from the integer scores of the questions, `soft` holds the same made from the
-    expectation of each score. `settings`: what the scores depend on beside model and template.
+    expectation of each score. `settings`: what the scores depend on beside model and template. When only one half was
+    scored, the other half and `overall` are None.
     """
 
     SCHEMA = "score"
     pair_id: str
     prompt: str
     image: str
-    t2ia: float
-    iqa: float
-    overall: float
-    normalised: dict[str, float]
-    t2ia_questions: list[dict[str, Any]]
-    iqa_questions: list[dict[str, Any]]
-    scene_graph: dict[str, Any]
     model: str
     template: str
+    normalised: dict[str, float]
+    t2ia: float | None = None
+    iqa: float | None = None
+    overall: float | None = None
+    t2ia_questions: list[dict[str, Any]] | None = None
+    iqa_questions: list[dict[str, Any]] | None = None
+    scene_graph: dict[str, Any] | None = None
     soft: dict[str, float] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     seconds: float = field(default=0.0)

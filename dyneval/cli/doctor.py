@@ -141,5 +141,5 @@ def _checkpoint(arguments: argparse.Namespace) -> Check:
         "checkpoint",
         "ok",
         f"{scorer.name}: loaded in {loaded - started:.1f} s, one image in {scored - loaded:.1f} s, "
-        f"{len(record.t2ia_questions) + len(record.iqa_questions)} questions",
+        f"{len(record.t2ia_questions or ()) + len(record.iqa_questions or ())} questions",
     )

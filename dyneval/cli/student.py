@@ -7,9 +7,10 @@ import logging
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dyneval.scorer.settings import ReplyLimits, ScorerSettings
+from dyneval.scorer.settings import MEANS, MODES, ReplyLimits, ScorerSettings
 from dyneval.tokens import DEFAULT_TEMPLATE, TEMPLATE_VERSIONS
 
 if TYPE_CHECKING:
@@ -35,6 +36,14 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say how pairs are scored."""
     defaults = ScorerSettings()
     add = parser.add_argument_group("scoring").add_argument
+    add(
+        "--mode",
+        choices=MODES,
+        default=defaults.mode,
+        help="full; fast: scores without reasoning; or one half only; default: %(default)s",
+    )
+    add("--mean", choices=MEANS, default=defaults.mean, help="of a half's question scores; default: %(default)s")
+    add("--questions", type=Path, help="JSONL with T2IA questions of prompts; the student is asked for those of others")
     add("--template", choices=TEMPLATE_VERSIONS, default=DEFAULT_TEMPLATE, help="human turns; default: %(default)s")
     add("--alpha", type=float, default=defaults.alpha, help="weight of IQA in overall; default: %(default)s")
     add("--beta", type=float, default=defaults.beta, help="weight of T2IA in overall; default: %(default)s")
@@ -51,6 +60,8 @@ def loader(arguments: argparse.Namespace) -> Callable[[], Scorer]:
         ValueError: a setting is out of its range.
     """
     settings = ScorerSettings(
+        mode=arguments.mode,
+        mean=arguments.mean,
         template=arguments.template,
         alpha=arguments.alpha,
         beta=arguments.beta,
@@ -63,9 +74,11 @@ def loader(arguments: argparse.Namespace) -> Callable[[], Scorer]:
 
 def _load(arguments: argparse.Namespace, settings: ScorerSettings) -> Scorer:
     from dyneval.scorer import Scorer
+    from dyneval.scorer.run import read_questions
 
     published = arguments.checkpoint is None
-    return Scorer.from_pretrained(
+    given = read_questions(arguments.questions) if arguments.questions else {}
+    scorer = Scorer.from_pretrained(
         PUBLISHED if published else arguments.checkpoint,
         arguments.subfolder or (PUBLISHED_STUDENT if published else None),
         device=arguments.device,
@@ -74,6 +87,8 @@ def _load(arguments: argparse.Namespace, settings: ScorerSettings) -> Scorer:
         max_pixels=arguments.max_pixels,
         settings=settings,
     )
+    scorer.give_questions(given)
+    return scorer
 
 
 def run(parser: argparse.ArgumentParser, action: Callable[[], int]) -> int:

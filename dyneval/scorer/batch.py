@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
@@ -18,6 +18,7 @@ from dyneval.scorer.settings import ScorerSettings
 if TYPE_CHECKING:
     from transformers import Qwen3VLForConditionalGeneration
 
+Half = Literal["t2ia", "iqa"]
 _REMEMBERED_PROMPTS = 10_000
 
 
@@ -27,6 +28,8 @@ class Work:
 
     prompt: str
     image: Image.Image
+    report: Callable[[str, dict[str, Any]], None] = lambda name, found: None
+    """Called as each pass ends: "t2ia_questions", "t2ia_scores", "iqa_questions" or "iqa_scores", and what it found."""
     failure: str | None = None
     encoded: Encoded | None = None
     visual_tokens: int = 0
@@ -43,30 +46,29 @@ class FourPasses:
     def __init__(self, model: Qwen3VLForConditionalGeneration, processor: Processor, settings: ScorerSettings) -> None:
         self.processor = processor
         self.settings = settings
+        self.given: dict[str, list[Question]] = {}
+        """T2IA questions by prompt that the student need not be asked for."""
+        self._asked: dict[str, list[Question]] = {}
         self._grammar = ReplyGrammar(processor.tokenizer, model.lm_head.out_features)
         self._decoder = Decoder(model, self._grammar)
-        self._asked: dict[str, list[Question]] = {}
 
     def run(self, works: Sequence[Work]) -> None:
         """Fill in questions with scores, and scene graphs; a pair that fails gets its `failure` and is left behind."""
+        mode = self.settings.mode
         for work in works:
             self._prepare(work)
-        self._ask_t2ia(_alive(works))
+        if mode != "iqa-only":
+            self._ask_t2ia(_alive(works))
         works = _alive(works)
         if not works:
             return
         prefix = self._read_images(works)
-        scenes = [self._scene_job(work) for work in works]
-        evaluations = [self._evaluation_job(work, work.t2ia_questions) for work in works]
+        scenes = [] if mode == "t2ia-only" else [self._scene_job(work) for work in works]
+        evaluations = [] if mode == "iqa-only" else [self._evaluation_job(work, "t2ia") for work in works]
         self._decoder.decode([*scenes, *evaluations], self.settings.max_new_tokens, prefix)
-        for work, scene, evaluation in zip(works, scenes, evaluations, strict=True):
-            work.t2ia_questions = _scored(work, "T2IA evaluation", evaluation, work.t2ia_questions)
-            _take_scene(work, scene)
-        works = _alive(works)
-        evaluations = [self._evaluation_job(work, work.iqa_questions) for work in works]
-        self._decoder.decode(evaluations, self.settings.max_new_tokens, prefix)
-        for work, evaluation in zip(works, evaluations, strict=True):
-            work.iqa_questions = _scored(work, "IQA evaluation", evaluation, work.iqa_questions)
+        if mode != "t2ia-only":
+            evaluations = [self._evaluation_job(work, "iqa") for work in _alive(works)]
+            self._decoder.decode(evaluations, self.settings.max_new_tokens, prefix)
 
     def _prepare(self, work: Work) -> None:
         """Check the prompt and turn the image into patches."""
@@ -88,20 +90,22 @@ class FourPasses:
 
     def _ask_t2ia(self, works: Sequence[Work]) -> None:
         """Pass 1, once for each prompt, however many images it has."""
-        template, limits = self.settings.template, self.settings.limits
-        schema = reply_schema("t2ia", limits)
+        schema = reply_schema("t2ia", self.settings.limits)
         jobs = {
-            prompt: Job(self._ids(tokens.t2ia_turn(prompt, template), []), self._grammar.constraint(schema, keep=True))
+            prompt: Job(
+                self._ids(tokens.t2ia_turn(prompt, self.settings.template), []),
+                self._grammar.constraint(schema, keep=True),
+            )
             for prompt in dict.fromkeys(work.prompt for work in works)
-            if prompt not in self._asked
+            if prompt not in self.given and prompt not in self._asked
         }
-        if jobs:
-            self._decoder.decode(list(jobs.values()), self.settings.max_new_tokens)
-        answered = {prompt: merge_questions(job.reply()) for prompt, job in jobs.items() if not job.failure}
-        self._asked |= answered
+        self._decoder.decode(list(jobs.values()), self.settings.max_new_tokens)
+        self._asked |= {prompt: merge_questions(job.reply()) for prompt, job in jobs.items() if not job.failure}
         for work in works:
-            if work.prompt in self._asked:
-                work.t2ia_questions = self._asked[work.prompt]
+            questions = self.given.get(work.prompt) or self._asked.get(work.prompt)
+            if questions:
+                work.t2ia_questions = questions
+                work.report("t2ia_questions", {"t2ia_questions": work.t2ia_questions})
             else:
                 work.failure = f"T2IA questions: {jobs[work.prompt].failure}"
         while len(self._asked) > _REMEMBERED_PROMPTS:
@@ -118,13 +122,32 @@ class FourPasses:
         return self._decoder.read_images(encoded, [work.prefix_length for work in works])
 
     def _scene_job(self, work: Work) -> Job:
-        constraint = self._grammar.constraint(reply_schema("iqa", self.settings.limits), keep=True)
-        return Job(self._behind_image(work, tokens.iqa_turn()), constraint, work.prefix_row)
+        def end(job: Job) -> None:
+            if job.failure:
+                work.failure = work.failure or f"IQA questions: {job.failure}"
+                return
+            reply = job.reply()
+            work.scene_graph, work.iqa_questions = reply["scene_graph"], merge_questions(reply["questions"])
+            work.report("iqa_questions", {"iqa_questions": work.iqa_questions, "scene_graph": work.scene_graph})
 
-    def _evaluation_job(self, work: Work, questions: Sequence[Question]) -> Job:
+        constraint = self._grammar.constraint(reply_schema("iqa", self.settings.limits), keep=True)
+        return Job(self._behind_image(work, tokens.iqa_turn()), constraint, work.prefix_row, on_end=end)
+
+    def _evaluation_job(self, work: Work, half: Half) -> Job:
+        questions: list[Question] = getattr(work, f"{half}_questions")
+
+        def end(job: Job) -> None:
+            if job.failure:
+                work.failure = work.failure or f"{half.upper()} evaluation: {job.failure}"
+                return
+            scored = scored_questions(questions, job.reply()["answers"], job.score_probabilities)
+            setattr(work, f"{half}_questions", scored)
+            work.report(f"{half}_scores", {f"{half}_questions": scored})
+
         texts = [question["question"] for question in questions]
-        constraint = self._grammar.constraint(reply_schema("evaluation", self.settings.limits, texts))
-        return Job(self._behind_image(work, tokens.evaluation_turn(work.prompt, texts)), constraint, work.prefix_row)
+        schema = reply_schema("evaluation", self.settings.limits, texts, reasoning=self.settings.mode != "fast")
+        turn = tokens.evaluation_turn(work.prompt, texts)
+        return Job(self._behind_image(work, turn), self._grammar.constraint(schema), work.prefix_row, on_end=end)
 
     def _behind_image(self, work: Work, turn: str) -> list[int]:
         return self._ids(turn, [work.visual_tokens])[work.prefix_length :]
@@ -136,18 +159,3 @@ class FourPasses:
 
 def _alive(works: Sequence[Work]) -> list[Work]:
     return [work for work in works if not work.failure]
-
-
-def _scored(work: Work, name: str, job: Job, questions: list[Question]) -> list[Question]:
-    if job.failure:
-        work.failure = work.failure or f"{name}: {job.failure}"
-        return []
-    return scored_questions(questions, job.reply()["answers"], job.score_probabilities)
-
-
-def _take_scene(work: Work, job: Job) -> None:
-    if job.failure:
-        work.failure = work.failure or f"IQA questions: {job.failure}"
-        return
-    reply = job.reply()
-    work.scene_graph, work.iqa_questions = reply["scene_graph"], merge_questions(reply["questions"])

@@ -7,7 +7,7 @@ Images are read once, into a prefix of the key-value cache that all conversation
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,8 @@ class Job:
     ids: list[int]
     constraint: Constraint
     prefix_row: int = 0
+    on_end: Callable[[Job], None] | None = None
+    """Called when the reply is complete or has failed, while others may still be decoding."""
     failure: str | None = None
     """Why there is no complete reply; None when there is one."""
     score_probabilities: list[list[float]] = field(default_factory=list)
@@ -82,13 +84,21 @@ class Decoder:
     @torch.inference_mode()
     def decode(self, jobs: Sequence[Job], max_new_tokens: int, prefix: Prefix | None = None) -> None:
         """Complete the replies of `jobs` in place; one that cannot be completed gets its `failure` set."""
+        if not jobs:
+            return
         if prefix is None:
             state = Prefix(RaggedCache(len(jobs)), torch.zeros(len(jobs), dtype=torch.long))
         else:
             state = prefix.select([job.prefix_row for job in jobs])
         active = list(jobs)
         feed = [_opening(job) for job in jobs]
-        while going := [row for row, tokens in enumerate(feed) if tokens]:
+        while active:
+            for job, tokens in zip(active, feed, strict=True):
+                if not tokens and job.on_end:
+                    job.on_end(job)
+            going = [row for row, tokens in enumerate(feed) if tokens]
+            if not going:
+                return
             if len(going) < len(active):
                 active, feed = [active[row] for row in going], [feed[row] for row in going]
                 state = state.select(going)

@@ -40,13 +40,16 @@ class GrammarError(RuntimeError):
     """The grammar engine gave up on a reply; the message says why."""
 
 
-def reply_schema(reply: Reply, limits: ReplyLimits, questions: Sequence[str] = ()) -> schemas.Json:
+def reply_schema(
+    reply: Reply, limits: ReplyLimits, questions: Sequence[str] = (), reasoning: bool = True
+) -> schemas.Json:
     """JSON Schema of one of the student's replies, bounded by `limits`.
 
     Args:
         reply: definition in `student_reply.schema.json`.
         limits: upper bounds of lists and texts.
         questions: for "evaluation", the questions that were asked; the reply repeats them word for word, in order.
+        reasoning: False leaves the reasoning of an evaluation empty.
     """
     definitions = copy.deepcopy(schemas.load("student_reply")["$defs"])
     texts = {
@@ -60,6 +63,8 @@ def reply_schema(reply: Reply, limits: ReplyLimits, questions: Sequence[str] = (
     }
     for (name, key), length in texts.items():
         definitions[name]["properties"][key] = _line(length)
+    if not reasoning:
+        definitions["answer"]["properties"]["reasoning"] = {"const": ""}
     attributes = definitions["node"]["properties"]["attributes"]
     attributes |= {"items": _line(limits.label_chars), "maxItems": limits.attributes}
     definitions["scene_graph"]["properties"]["nodes"]["maxItems"] = limits.nodes

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
+from statistics import fmean, geometric_mean
 from typing import Any
 
 from dyneval.scorer.grammar import SCORES
+from dyneval.scorer.settings import Mean
 
 Question = dict[str, Any]
 
@@ -45,6 +46,7 @@ def expectation(probabilities: Sequence[float]) -> float:
     return min(max(mean, SCORES[0]), SCORES[-1])
 
 
-def mean_score(questions: Sequence[Question], key: str = "score") -> float:
-    """Score of one half, 1-5: the mean over its questions."""
-    return fmean(question[key] for question in questions)
+def mean_score(questions: Sequence[Question], key: str = "score", mean: Mean = "arithmetic") -> float:
+    """Score of one half, 1-5: the mean over its questions' "score" or "soft_score"."""
+    average = fmean if mean == "arithmetic" else geometric_mean
+    return min(max(average([question[key] for question in questions]), SCORES[0]), SCORES[-1])

@@ -92,6 +92,23 @@ def score_image(
     return result
 
 
+def read_questions(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """T2IA questions by prompt from JSONL rows with `prompt` and `questions`, as Step 3 and `dyneval` write them.
+
+    Raises:
+        DataFileError: the file cannot be read, or a row has neither.
+    """
+    questions = {}
+    for number, row in enumerate(read_jsonl(path), 1):
+        asked = row.get("questions", row.get("t2ia_questions"))
+        if not isinstance(row.get("prompt"), str) or not isinstance(asked, list):
+            raise DataFileError(f"{path}: row {number}: expected `prompt` and `questions`")
+        questions[row["prompt"]] = [
+            {"question": one.get("question"), "answer": one.get("answer")} for one in asked if isinstance(one, dict)
+        ]
+    return questions
+
+
 def _check_output(output: Path, scorer: Scorer) -> None:
     """One file holds scores that compare: by one model, with one template and one set of settings."""
     first = next(read_jsonl(output), None) if output.exists() else None

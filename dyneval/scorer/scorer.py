@@ -12,20 +12,22 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from PIL import Image
 
+from dyneval import schemas
 from dyneval.images import load_image
 from dyneval.processing import Processor
 from dyneval.records import ScoreRecord, normalised_score, prompt_id
 from dyneval.scorer.batch import FourPasses, Work
 from dyneval.scorer.loading import checkpoint_name, load_student
-from dyneval.scorer.passes import mean_score
+from dyneval.scorer.passes import Question, mean_score, merge_questions
 from dyneval.scorer.settings import ScorerSettings
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ class Pair:
     prompt: str
     image: Image.Image
     image_name: str
+
+
+Report = Callable[[Pair, str, dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +147,34 @@ class Scorer:
             raise ScoringError(failures)
         return [result for result in results if isinstance(result, ScoreRecord)]
 
-    def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
-        """Score pairs as they come, `batch_size` at a time; yields one result a pair, in order."""
+    def score_pairs(self, pairs: Iterable[Pair], report: Report | None = None) -> Iterator[ScoreRecord | Failure]:
+        """Score pairs as they come, `batch_size` at a time; yields one result a pair, in order.
+
+        Args:
+            pairs: what to score.
+            report: called as each pass ends, with the pair, "t2ia_questions", "t2ia_scores", "iqa_questions" or
+                "iqa_scores", and what the pass has found, by the names of the score record.
+        """
         rest = iter(pairs)
         while batch := list(islice(rest, self.settings.batch_size)):
-            yield from self._score_batch(batch)
+            yield from self._score_batch(batch, report)
 
-    def _score_batch(self, pairs: Sequence[Pair]) -> list[ScoreRecord | Failure]:
+    def give_questions(self, questions: Mapping[str, Sequence[Question]]) -> None:
+        """Take T2IA questions, {"question", "answer"} each, by prompt; the student is asked for those of other prompts.
+
+        Raises:
+            SchemaError: the questions of a prompt are not questions.
+        """
+        for prompt, asked in questions.items():
+            schemas.check("student_reply", list(asked), f"questions of {prompt[:60]!r}", "t2ia")
+            self._passes.given[prompt.strip()] = merge_questions(asked)
+
+    def _score_batch(self, pairs: Sequence[Pair], report: Report | None) -> list[ScoreRecord | Failure]:
         started = time.perf_counter()
         works = [Work(pair.prompt.strip(), pair.image) for pair in pairs]
+        if report:
+            for pair, work in zip(pairs, works, strict=True):
+                work.report = partial(report, pair)
         self._passes.run(works)
         seconds = round((time.perf_counter() - started) / len(pairs), 4)
         return [self._result(pair, work, seconds) for pair, work in zip(pairs, works, strict=True)]
@@ -159,15 +183,15 @@ class Scorer:
         if work.failure:
             return Failure(pair.pair_id, work.failure)
         scores, soft = self._overall(work, "score"), self._overall(work, "soft_score")
+        found = {"t2ia_questions": work.t2ia_questions, "iqa_questions": work.iqa_questions}
         row = {
             "pair_id": pair.pair_id,
             "prompt": pair.prompt,
             "image": pair.image_name,
             **scores,
             "normalised": {name: normalised_score(score) for name, score in scores.items()},
-            "t2ia_questions": work.t2ia_questions,
-            "iqa_questions": work.iqa_questions,
-            "scene_graph": work.scene_graph,
+            **{name: questions for name, questions in found.items() if questions},
+            **({"scene_graph": work.scene_graph} if work.iqa_questions else {}),
             "model": self.name,
             "template": self.settings.template,
             "soft": {name: round(score, 4) for name, score in soft.items()},
@@ -177,8 +201,12 @@ class Scorer:
         return ScoreRecord.from_dict(row, pair.pair_id)
 
     def _overall(self, work: Work, key: str) -> dict[str, float]:
-        t2ia, iqa = mean_score(work.t2ia_questions, key), mean_score(work.iqa_questions, key)
-        return {"t2ia": t2ia, "iqa": iqa, "overall": self.settings.alpha * iqa + self.settings.beta * t2ia}
+        """The scores of the halves that there are, and overall where there are both."""
+        halves = {"t2ia": work.t2ia_questions, "iqa": work.iqa_questions}
+        scores = {name: mean_score(asked, key, self.settings.mean) for name, asked in halves.items() if asked}
+        if len(scores) == len(halves):
+            scores["overall"] = self.settings.alpha * scores["iqa"] + self.settings.beta * scores["t2ia"]
+        return scores
 
 
 def make_pair(image: str | Path | Image.Image, prompt: str, number: int = 1) -> Pair:

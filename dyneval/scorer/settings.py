@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from dyneval.tokens import DEFAULT_TEMPLATE, TEMPLATE_VERSIONS, TemplateVersion
+
+Mode = Literal["full", "fast", "t2ia-only", "iqa-only"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+Mean = Literal["arithmetic", "geometric"]
+MEANS: tuple[Mean, ...] = get_args(Mean)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +44,8 @@ class ScorerSettings:
     """How pairs are scored; kept in every ScoreRecord.
 
     Attributes:
+        mode: "full"; "fast" leaves the reasoning out of the evaluations; "t2ia-only" and "iqa-only" give one half.
+        mean: how the scores of a half's questions become its score; "geometric" lets one failed question weigh more.
         template: version of the human turns, see `dyneval.tokens`.
         alpha: weight of IQA in the overall score, 0-1.
         beta: weight of T2IA in the overall score; alpha + beta = 1, so that overall stays within 1-5.
@@ -48,6 +55,8 @@ class ScorerSettings:
         limits: bounds of the replies' lists and texts.
     """
 
+    mode: Mode = "full"
+    mean: Mean = "arithmetic"
     template: TemplateVersion = DEFAULT_TEMPLATE
     alpha: float = 0.5
     beta: float = 0.5
@@ -57,8 +66,9 @@ class ScorerSettings:
     limits: ReplyLimits = field(default_factory=ReplyLimits)
 
     def __post_init__(self) -> None:
-        if self.template not in TEMPLATE_VERSIONS:
-            raise ValueError(f"template {self.template!r} is unknown, expected one of {', '.join(TEMPLATE_VERSIONS)}")
+        for name, known in (("mode", MODES), ("mean", MEANS), ("template", TEMPLATE_VERSIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} {getattr(self, name)!r} is unknown, expected one of {', '.join(known)}")
         if min(self.alpha, self.beta) < 0 or abs(self.alpha + self.beta - 1) > 1e-6:
             raise ValueError(
                 f"alpha {self.alpha} and beta {self.beta}: expected two weights of at least 0 that add up to 1"

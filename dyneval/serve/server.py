@@ -36,7 +36,7 @@ def serve(load: Callable[[], Scorer], settings: ServerSettings, host: str, port:
     scorer = load()
 
     def judge(pairs: Sequence[Pair], report: Report) -> Iterator[ScoreRecord | Failure]:
-        return scorer.score_pairs(pairs)
+        return scorer.score_pairs(pairs, report)
 
     batcher = Batcher(
         judge,

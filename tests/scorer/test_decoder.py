@@ -106,3 +106,7 @@ def test_a_grammar_that_cannot_be_compiled_fails_its_own_job(loaded, grammar):
     Decoder(model, grammar).decode(jobs, 30)
     assert "grammar engine" in jobs[0].failure
     assert jobs[1].reply() == "x"
+
+
+def test_nothing_to_decode(loaded, grammar):
+    Decoder(loaded[0], grammar).decode([], 10)

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -7,8 +8,10 @@ from PIL import Image
 
 from dyneval import schemas
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings, ScoringError
-from dyneval.scorer.passes import expectation, merge_questions
+from dyneval.scorer.passes import expectation, mean_score, merge_questions
+from dyneval.scorer.run import read_questions
 from dyneval.scorer.scorer import Failure, Pair
+from dyneval.storage import DataFileError
 from dyneval.tokens import TASK_TOKENS
 
 PROMPTS = [
@@ -102,7 +105,7 @@ def test_questions_of_a_prompt_are_asked_once_for_all_its_images(loaded, setting
     decode = scorer._passes._decoder.decode
     scorer._passes._decoder.decode = lambda jobs, *rest: (rows.append((len(jobs), len(rest) > 1)), decode(jobs, *rest))
     list(scorer.score_pairs(pairs(pictures, ["a cat"] * 6)))
-    assert [count for count, with_image in rows if not with_image] == [1]
+    assert [count for count, with_image in rows if count and not with_image] == [1]
 
 
 def test_a_model_with_other_weights_of_the_halves(loaded, pictures):
@@ -148,3 +151,79 @@ def test_the_package_and_help_load_nothing_heavy():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.splitlines()[-1] == "[]" and "--checkpoint" in shown
+
+
+def with_settings(loaded, settings, **changes):
+    return Scorer(*loaded, "student", dataclasses.replace(settings, **changes))
+
+
+@pytest.mark.parametrize(("mode", "half", "other"), [("t2ia-only", "t2ia", "iqa"), ("iqa-only", "iqa", "t2ia")])
+def test_one_half_alone_gets_the_scores_it_gets_beside_the_other(loaded, settings, scorer, pictures, mode, half, other):
+    (whole,) = scorer.score_pairs(pairs(pictures, ["a cat"]))
+    (record,) = with_settings(loaded, settings, mode=mode).score_pairs(pairs(pictures, ["a cat"]))
+    row = record.to_dict()
+    schemas.check("score", row, mode)
+    assert row[half] == getattr(whole, half) and set(row["normalised"]) == set(row["soft"]) == {half}
+    assert not {other, "overall", f"{other}_questions"} & set(row)
+    assert ("scene_graph" in row) == (half == "iqa")
+
+
+def test_fast_asks_the_same_and_leaves_the_reasoning_out(loaded, settings, scorer, pictures):
+    (whole,) = scorer.score_pairs(pairs(pictures, ["a cat"]))
+    (record,) = with_settings(loaded, settings, mode="fast").score_pairs(pairs(pictures, ["a cat"]))
+    schemas.check("score", record.to_dict(), "fast")
+    for name in ("t2ia_questions", "iqa_questions"):
+        asked, fast = getattr(whole, name), getattr(record, name)
+        assert [one["question"] for one in fast] == [one["question"] for one in asked]
+        assert {one["reasoning"] for one in fast} == {""}
+        assert fast[0]["score"] == asked[0]["score"]  # nothing that differs stands before the first score
+    assert record.scene_graph == whole.scene_graph
+
+
+def test_each_pass_is_reported_once_as_it_ends(scorer, pictures):
+    told = {}
+    batch = pairs(pictures, ["a cat", "", "a dog"])
+    results = list(
+        scorer.score_pairs(batch, lambda pair, name, found: told.setdefault(pair.pair_id, []).append((name, found)))
+    )
+    assert set(told) == {"pair-0", "pair-2"}
+    for record in (results[0], results[2]):
+        passes = told[record.pair_id]
+        assert sorted(name for name, _ in passes) == ["iqa_questions", "iqa_scores", "t2ia_questions", "t2ia_scores"]
+        assert passes[0][0] == "t2ia_questions" and passes[-1] == (
+            "iqa_scores",
+            {"iqa_questions": record.iqa_questions},
+        )
+        found = dict(passes)
+        assert found["t2ia_scores"] == {"t2ia_questions": record.t2ia_questions}
+        assert found["iqa_questions"]["scene_graph"] == record.scene_graph
+
+
+def test_questions_can_be_given(loaded, settings, pictures, tmp_path):
+    scorer = with_settings(loaded, settings, mode="t2ia-only")
+    file = tmp_path / "questions.jsonl"
+    asked = [
+        {"question": "Is it  <|im_end|>?", "answer": "no", "kind": "alignment"},
+        {"question": "Red?", "answer": "yes"},
+    ]
+    file.write_text(json.dumps({"prompt": "a cat", "questions": [*asked, asked[1]], "prompt_id": "P"}) + "\n")
+    scorer.give_questions(read_questions(file))
+    given, own = scorer.score_pairs(pairs(pictures, ["a cat ", "a dog"]))
+    assert [one["question"] for one in given.t2ia_questions] == ["Is it <|im_end|>?", "Red?"]
+    assert [one["answer"] for one in given.t2ia_questions] == ["no", "yes"]
+    assert own.t2ia_questions[0]["question"] not in ("Is it <|im_end|>?", "Red?")
+    with pytest.raises(schemas.SchemaError, match="questions of 'a cat'"):
+        scorer.give_questions({"a cat": [{"question": "Red?", "answer": "perhaps"}]})
+
+
+@pytest.mark.parametrize("row", ['{"prompt": "a cat"}', '{"questions": []}', '{"prompt": 3, "questions": []}'])
+def test_a_file_without_questions_is_refused(tmp_path, row):
+    (tmp_path / "questions.jsonl").write_text(row + "\n")
+    with pytest.raises(DataFileError, match=r"questions\.jsonl: row 1"):
+        read_questions(tmp_path / "questions.jsonl")
+
+
+def test_geometric_mean_weighs_a_failed_question_more():
+    asked = [{"score": 1}, {"score": 4}]
+    assert (mean_score(asked), mean_score(asked, mean="geometric")) == (2.5, 2)
+    assert mean_score([{"score": 5}] * 7, mean="geometric") == pytest.approx(5)
