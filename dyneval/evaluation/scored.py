@@ -218,6 +218,8 @@ def _categories(
 
 
 def _scored(path: Path, number: int, record: ScoreRecord, model: str, categories: tuple[str, ...]) -> ScoredImage:
+    if record.t2ia is None or record.iqa is None or record.overall is None:
+        raise DataFileError(f"{path}:{number}: {record.pair_id} was scored by half; a leaderboard needs T2IA and IQA")
     return ScoredImage(
         pair_id=record.pair_id,
         model=model,

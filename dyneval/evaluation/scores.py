@@ -6,11 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from dyneval.evaluation.benchmarks.base import RatedImage, RatingError, numbers, refuse_duplicates
 from dyneval.evaluation.benchmarks.generic import table_rows
+from dyneval.evaluation.matching import Matcher
 from dyneval.records import ScoreRecord
 from dyneval.storage import DataFileError
 
@@ -64,27 +65,25 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
 def align(items: Sequence[RatedImage], table: ScoreTable) -> list[float]:
     """Return the score of each rated image, NaN where the evaluator gave none.
 
-    A row belongs to an image when its id is the image's, or when one of the two image paths ends in the other.
+    A row belongs to an image when its id is the image's, or when its path ends in the image's.
+
+    Raises:
+        RatingError: two rows belong to one image.
     """
-    suffixes = _suffixes(table.by_image, {item.image for item in items})
-    return [table.by_id.get(item.item_id, suffixes.get(item.image, math.nan)) for item in items]
-
-
-def _suffixes(by_image: dict[str, float], wanted: set[str]) -> dict[str, float]:
+    matcher = Matcher(items)
     found: dict[str, float] = {}
-    for image, value in by_image.items():
-        parts = PurePosixPath(image.replace("\\", "/")).parts
-        name = next((name for name in ("/".join(parts[at:]) for at in range(len(parts))) if name in wanted), None)
-        if name is not None and name in found:
-            raise RatingError(f"two scores belong to the image {name}; give them the benchmark's ids")
-        if name is not None:
-            found[name] = value
-    return found
+    for image, value in table.by_image.items():
+        item = matcher.find(None, image)
+        if item is not None and item.item_id in found:
+            raise RatingError(f"two scores belong to the image {item.image}; give them the benchmark's ids")
+        if item is not None:
+            found[item.item_id] = value
+    return [table.by_id.get(item.item_id, found.get(item.item_id, math.nan)) for item in items]
 
 
 def is_record(row: dict[str, Any]) -> bool:
     """True for a row of scores.jsonl."""
-    return {"t2ia", "iqa", "overall", "pair_id"} <= row.keys()
+    return {"pair_id", "normalised", "template"} <= row.keys()
 
 
 def read_records(path: Path) -> Iterator[ScoreRecord]:

@@ -1,0 +1,241 @@
+"""Charts of a comparison with human ratings: coefficients with intervals, scatter, T2I models, categories."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from dyneval.evaluation.comparison import Comparison, EvaluatorResult
+from dyneval.evaluation.report.base import NAMES, Chart, Spec, top
+
+MOST_POINTS = 2500
+"""Images in the scatter of one evaluator, drawn by chance where there are more."""
+PUBLISHED = "published"
+
+
+def comparison_charts(comparison: Comparison) -> list[Chart]:
+    """Return the charts that a comparison's data allow, in the order of the page."""
+    charts = [coefficients(comparison), *(scatter(comparison, result) for result in comparison.evaluators)]
+    if any(result.system["srcc"].value is not None for result in comparison.evaluators):
+        charts.append(systems(comparison))
+    if any(found.srcc.value is not None for result in comparison.evaluators for found in result.categories.values()):
+        charts.append(categories(comparison))
+    return charts
+
+
+def coefficients(comparison: Comparison) -> Chart:
+    """SRCC of every evaluator with its interval, beside the published figures."""
+    rows: list[dict[str, Any]] = [
+        {
+            "evaluator": result.name,
+            "figures": "measured",
+            "srcc": result.agreement.srcc.value,
+            "low": result.agreement.srcc.low,
+            "high": result.agreement.srcc.high,
+        }
+        for result in comparison.evaluators
+        if result.agreement.srcc.value is not None
+    ]
+    rows += [
+        {"evaluator": f"{row.evaluator} ({PUBLISHED})", "figures": PUBLISHED, "srcc": row.srcc}
+        for row in comparison.published
+    ]
+    order = [row["evaluator"] for row in rows]
+    y = {
+        "field": "evaluator",
+        "type": "nominal",
+        "sort": order,
+        "axis": {"title": None, "domain": False, "ticks": False},
+    }
+    x = {
+        "field": "srcc",
+        "type": "quantitative",
+        "scale": {"zero": False, "nice": True},
+        "axis": {"title": "SRCC with human ratings", "tickCount": 6, "domain": False},
+    }
+    layers = [
+        {
+            "transform": [{"filter": "isValid(datum.low)"}],
+            "mark": {"type": "rule", "strokeWidth": 2},
+            "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}, "color": _figures()},
+        },
+        {
+            "mark": {"type": "point", "size": 90, "opacity": 1},
+            "encoding": {
+                "y": y,
+                "x": x,
+                "color": _figures(),
+                "shape": {
+                    "field": "figures",
+                    "type": "nominal",
+                    "scale": {"domain": ["measured", PUBLISHED], "range": ["circle", "diamond"]},
+                    "legend": None,
+                },
+                "tooltip": [
+                    {"field": "evaluator", "title": "Evaluator"},
+                    {"field": "srcc", "title": "SRCC", "format": ".4f"},
+                    {"field": "low", "title": "95 % from", "format": ".3f"},
+                    {"field": "high", "title": "95 % to", "format": ".3f"},
+                ],
+            },
+        },
+    ]
+    spec = {"data": {"values": rows}, "width": "container", "height": {"step": 30}, "layer": layers}
+    caption = "Rank correlation with the raters; bars are 95 % intervals over prompts. Diamonds are published figures."
+    return Chart("coefficients", "Who agrees with people", caption, top(spec))
+
+
+def scatter(comparison: Comparison, result: EvaluatorResult) -> Chart:
+    """Each image at its human rating and its score."""
+    number = comparison.evaluators.index(result)
+    points = [
+        {"rating": round(item.rating, 3), "score": round(score, 4), "model": item.model, "id": item.item_id}
+        for item, score in zip(comparison.rated.items, result.scores, strict=True)
+        if math.isfinite(score)
+    ]
+    total = len(points)
+    if total > MOST_POINTS:
+        chosen = np.random.default_rng(0).choice(total, MOST_POINTS, replace=False)
+        points = [points[i] for i in sorted(chosen)]
+    x, y = _free("rating", "Human rating"), _free("score", f"Score of {result.name}")
+    tooltip = [
+        {"field": "id", "title": "Image"},
+        {"field": "model", "title": "Model"},
+        {"field": "rating", "title": "Human rating", "format": ".2f"},
+        {"field": "score", "title": "Score", "format": ".2f"},
+    ]
+    layers = [
+        {
+            "mark": {"type": "point", "size": 22, "opacity": 0.3},
+            "encoding": {"x": x, "y": y, "tooltip": tooltip},
+        },
+        {
+            "transform": [{"regression": "score", "on": "rating"}],
+            "mark": {"type": "line", "strokeWidth": 2},
+            "encoding": {"x": x, "y": y},
+        },
+    ]
+    spec = {"data": {"values": points}, "width": "container", "height": 300, "layer": layers}
+    shown = f"{len(points):,} of {total:,} images, drawn by chance" if total > len(points) else f"{total:,} images"
+    title = f"Image by image: {result.name}"
+    return Chart(f"scatter-{number + 1}", title, f"{shown}; the line is the linear fit.", top(spec))
+
+
+def systems(comparison: Comparison) -> Chart:
+    """The mean over each T2I model: of the raters, and of each evaluator in units of its own spread."""
+    values = []
+    for result in comparison.evaluators:
+        by_model: dict[str, list[tuple[float, float]]] = {}
+        for item, score in zip(comparison.rated.items, result.scores, strict=True):
+            if item.model and math.isfinite(score):
+                by_model.setdefault(item.model, []).append((item.rating, score))
+        means = {model: np.mean(pairs, axis=0) for model, pairs in by_model.items()}
+        spread = float(np.std([mean[1] for mean in means.values()])) or 1.0
+        middle = float(np.mean([mean[1] for mean in means.values()])) if means else 0.0
+        values += [
+            {
+                "evaluator": result.name,
+                "model": model,
+                "rating": round(float(mean[0]), 4),
+                "score": round((float(mean[1]) - middle) / spread, 4),
+            }
+            for model, mean in means.items()
+        ]
+    x, y = _free("rating", "Mean human rating"), _free("score", "Mean score, in standard deviations over models")
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "point", "size": 70, "opacity": 0.9},
+            "encoding": {
+                "x": x,
+                "y": y,
+                "color": _evaluators(comparison),
+                "tooltip": [{"field": "model", "title": "Model"}, {"field": "evaluator", "title": "Evaluator"}],
+            },
+        }
+    ]
+    if len(comparison.evaluators) == 1:
+        label = {"x": x, "y": y, "text": {"field": "model"}}
+        layers.append({"mark": {"type": "text", "dy": -10, "fontSize": 10}, "encoding": label})
+    spec = {"data": {"values": values}, "width": "container", "height": 300, "layer": layers}
+    return Chart(
+        "systems", "T2I models ranked", "One point a T2I model: do evaluator and raters order models alike?", top(spec)
+    )
+
+
+def categories(comparison: Comparison) -> Chart:
+    """SRCC of each evaluator within each category."""
+    values = [
+        {
+            "evaluator": result.name,
+            "category": name,
+            "srcc": round(found.srcc.value, 4),
+            "low": found.srcc.low,
+            "high": found.srcc.high,
+            "images": found.items,
+        }
+        for result in comparison.evaluators
+        for name, found in result.categories.items()
+        if found.srcc.value is not None
+    ]
+    y = {
+        "field": "category",
+        "type": "nominal",
+        "axis": NAMES,
+        "sort": {"field": "srcc", "op": "max", "order": "descending"},
+    }
+    offset = {"field": "evaluator", "type": "nominal"}
+    x = _free("srcc", "SRCC within the category")
+    color = _evaluators(comparison)
+    layers = [
+        {
+            "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.5},
+            "encoding": {
+                "y": y,
+                "yOffset": offset,
+                "x": {**x, "field": "low"},
+                "x2": {"field": "high"},
+                "color": color,
+            },
+        },
+        {
+            "mark": {"type": "point", "size": 60, "opacity": 1},
+            "encoding": {
+                "y": y,
+                "yOffset": offset,
+                "x": x,
+                "color": color,
+                "tooltip": [
+                    {"field": "category", "title": "Category"},
+                    {"field": "evaluator", "title": "Evaluator"},
+                    {"field": "srcc", "title": "SRCC", "format": ".3f"},
+                    {"field": "images", "title": "Images"},
+                ],
+            },
+        },
+    ]
+    step = 12 if len(comparison.evaluators) > 1 else 22
+    spec = {"data": {"values": values}, "width": "container", "height": {"step": step}, "layer": layers}
+    return Chart(
+        "categories", "Agreement by category", "Rank correlation within each category, with 95 % intervals.", top(spec)
+    )
+
+
+def _figures() -> dict[str, Any]:
+    return {"field": "figures", "type": "nominal", "scale": {"domain": ["measured", PUBLISHED]}, "legend": None}
+
+
+def _evaluators(comparison: Comparison) -> dict[str, Any]:
+    names = [result.name for result in comparison.evaluators]
+    legend = {"title": None, "orient": "top", "symbolType": "circle"} if len(names) > 1 else None
+    return {"field": "evaluator", "type": "nominal", "scale": {"domain": names}, "legend": legend}
+
+
+def _free(name: str, title: str | None) -> dict[str, Any]:
+    return {
+        "field": name,
+        "type": "quantitative",
+        "scale": {"zero": False, "nice": True},
+        "axis": {"title": title, "tickCount": 5, "domain": False},
+    }

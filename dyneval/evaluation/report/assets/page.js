@@ -1,0 +1,44 @@
+"use strict";
+// The data of the page, the theme, and the charts, which are drawn when they come into view.
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const theme = () => document.documentElement.dataset.theme;
+
+function make(tag, text, attributes = {}) {
+  // Text is only ever set as text: prompts and model output come from outside.
+  const element = document.createElement(tag);
+  if (text !== undefined && text !== null) element.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
+const drawn = new Map();
+
+async function draw(place) {
+  const spec = DATA.charts[place.dataset.chart];
+  const many = JSON.stringify(spec).length > 150000;
+  const before = drawn.get(place);
+  const result = await vegaEmbed(place, spec, {
+    actions: false,
+    logLevel: vega.Error,
+    config: DATA.themes[theme()],
+    renderer: many ? "canvas" : "svg",
+    tooltip: { theme: theme() === "dark" ? "dark" : "light" },
+  });
+  if (before) before.finalize();
+  drawn.set(place, result);
+  place.dataset.ready = "yes";
+}
+
+const watcher = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    if (!entry.isIntersecting) continue;
+    watcher.unobserve(entry.target);
+    draw(entry.target);
+  }
+}, { rootMargin: "400px" });
+for (const place of document.querySelectorAll("[data-chart]")) watcher.observe(place);
+
+document.getElementById("theme").addEventListener("click", () => {
+  document.documentElement.dataset.theme = theme() === "dark" ? "light" : "dark";
+  for (const place of drawn.keys()) draw(place);
+});

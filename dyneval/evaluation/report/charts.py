@@ -1,0 +1,23 @@
+"""Which charts a leaderboard's data allow, in the order of the page."""
+
+from __future__ import annotations
+
+from dyneval.evaluation.leaderboard import Board
+from dyneval.evaluation.report.base import Chart
+from dyneval.evaluation.report.skill_charts import hardest_skills, heat_map, tier_bars
+from dyneval.evaluation.report.spread_charts import distributions, year_trend
+from dyneval.evaluation.scored import ScoredSet
+
+
+def board_charts(board: Board, scored: ScoredSet | None = None) -> list[Chart]:
+    """Return the charts that a board's data allow, in the order of the page."""
+    charts = []
+    if board.dimensions:
+        charts.append(heat_map(board))
+    if board.dimensions and board.tiers:
+        charts += [tier_bars(board), hardest_skills(board)]
+    if scored is not None:
+        charts.append(distributions(board, scored))
+    if sum(row.year is not None for row in board.rows) > 1:
+        charts.append(year_trend(board))
+    return charts

@@ -1,0 +1,237 @@
+"""The images of a report: an index for the page, thumbnails, and questions, answers and scene graphs in small files.
+
+A report of up to `INLINE` images carries everything in itself. A larger one keeps thumbnails and details in a folder
+beside it, as pictures and scripts, since a page opened from disk may load those and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dyneval.evaluation.scores import read_records
+from dyneval.images import ImageError, load_image
+from dyneval.records import ScoreRecord
+from dyneval.storage import atomic_write
+
+logger = logging.getLogger(__name__)
+
+INLINE = 200
+"""Images that a report carries in itself; a folder beside it holds more."""
+SHARD = 200
+"""Images whose details stand in one file."""
+THUMBNAIL = 384
+"""Longest side of a thumbnail, pixels."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One image of the gallery; scores are 1-5, `rating` is the raters' mean on their own scale."""
+
+    pair_id: str
+    model: str
+    tier: int | None
+    prompt: str
+    categories: tuple[str, ...]
+    image: str
+    t2ia: float | None
+    iqa: float | None
+    overall: float
+    rating: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """What the page needs: `index` for its script, and the images that could not be read, by pair_id."""
+
+    index: dict[str, Any]
+    unreadable: dict[str, str]
+
+
+def build_gallery(
+    entries: Sequence[Entry],
+    sources: Sequence[Path],
+    images: Path,
+    page: Path,
+    *,
+    thumbnail: int = THUMBNAIL,
+    workers: int = 1,
+) -> Gallery:
+    """Make thumbnails and details, and the index of them.
+
+    Args:
+        entries: in the order of the records in `sources`.
+        sources: the files of ScoreRecords.
+        images: the folder that the image paths are relative to.
+        page: where the report will stand; `<stem>_files` beside it holds what it does not carry itself.
+        thumbnail: longest side in pixels.
+        workers: processes that make thumbnails.
+    """
+    inline = len(entries) <= INLINE
+    folder = page.with_name(f"{page.stem}_files")
+    thumbs, unreadable = _thumbnails(entries, images, None if inline else folder / "thumbs", thumbnail, workers)
+    details = _details(entries, sources, None if inline else folder / "details")
+    index = _index(entries, thumbs) | {
+        "folder": folder.name,
+        "shard": SHARD,
+        "details": details,
+        "inline": inline,
+    }
+    if unreadable:
+        logger.warning("%d images could not be read and are shown as gaps", len(unreadable))
+    return Gallery(index, unreadable)
+
+
+def disagreement(entries: Sequence[Entry]) -> list[int | None]:
+    """How far apart raters and evaluator place an image, in percent of the rated images; None without a rating."""
+    from scipy.stats import rankdata
+
+    rated = [number for number, entry in enumerate(entries) if entry.rating is not None]
+    found: list[int | None] = [None] * len(entries)
+    if len(rated) > 1:
+        scores = rankdata([entries[number].overall for number in rated])
+        ratings = rankdata([entries[number].rating for number in rated])
+        for number, apart in zip(rated, np.abs(scores - ratings) / len(rated), strict=True):
+            found[number] = round(float(apart) * 100)
+    return found
+
+
+def _index(entries: Sequence[Entry], thumbs: Sequence[str]) -> dict[str, Any]:
+    """Columns instead of rows: 36,000 images take 3 MB."""
+    models, prompts, categories = _Names(), _Names(), _Names()
+    tiers: dict[str, int | None] = {}
+    skills: dict[str, tuple[str, ...]] = {}
+    for entry in entries:
+        tiers[entry.model] = entry.tier
+        skills[entry.prompt] = entry.categories
+    columns: dict[str, list[Any]] = {
+        "id": [entry.pair_id for entry in entries],
+        "model": [models.number(entry.model) for entry in entries],
+        "prompt": [prompts.number(entry.prompt) for entry in entries],
+        "overall": [_rounded(entry.overall) for entry in entries],
+        "t2ia": [_rounded(entry.t2ia) for entry in entries],
+        "iqa": [_rounded(entry.iqa) for entry in entries],
+        "thumb": list(thumbs),
+    }
+    if any(entry.rating is not None for entry in entries):
+        columns["rating"] = [_rounded(entry.rating) for entry in entries]
+        columns["apart"] = disagreement(entries)
+    return {
+        "models": models.names,
+        "tiers": [tiers[name] for name in models.names],
+        "prompts": prompts.names,
+        "skills": [[categories.number(name) for name in skills[prompt]] for prompt in prompts.names],
+        "categories": categories.names,
+        "columns": columns,
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+class _Names:
+    """Numbers names in the order of their first appearance."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._numbers)
+
+    def number(self, name: str) -> int:
+        return self._numbers.setdefault(name, len(self._numbers))
+
+
+def _details(entries: Sequence[Entry], sources: Sequence[Path], folder: Path | None) -> list[Any] | None:
+    """Questions and scene graph of every image: a list for the page, or None after writing them to files."""
+    wanted = {entry.pair_id for entry in entries}
+    records = (record for source in sources for record in read_records(source) if record.pair_id in wanted)
+    if folder is None:
+        return [_detail(record) for record in records]
+    for number, shard in enumerate(_shards(records)):
+        with atomic_write(folder / f"{number}.js") as file:
+            file.write(f"dynevalDetails({number},{script_json(shard)});\n")
+    return None
+
+
+def _shards(records: Iterable[ScoreRecord]) -> Iterator[list[Any]]:
+    shard: list[Any] = []
+    for record in records:
+        shard.append(_detail(record))
+        if len(shard) == SHARD:
+            yield shard
+            shard = []
+    if shard:
+        yield shard
+
+
+def _detail(record: ScoreRecord) -> dict[str, Any]:
+    return {
+        "t2ia": [_question(question) for question in record.t2ia_questions or []],
+        "iqa": [_question(question) for question in record.iqa_questions or []],
+        "graph": record.scene_graph or {"nodes": [], "edges": []},
+    }
+
+
+def _question(question: Mapping[str, Any]) -> list[Any]:
+    return [question["question"], question.get("answer"), question["score"], question["reasoning"]]
+
+
+def _thumbnails(
+    entries: Sequence[Entry], images: Path, folder: Path | None, size: int, workers: int
+) -> tuple[list[str], dict[str, str]]:
+    """Return what the page shows for each image (data URL, name below the folder, or ""), and what is unreadable."""
+    jobs = [(entry.image, images, folder, size) for entry in entries]
+    bar = tqdm(total=len(jobs), unit="image", desc="thumbnails", disable=len(jobs) <= INLINE)
+    with bar, ProcessPoolExecutor(workers) as pool:
+        made = pool.map(_thumbnail, jobs, chunksize=16) if workers > 1 else map(_thumbnail, jobs)
+        shown, unreadable = [], {}
+        for entry, (name, problem) in zip(entries, made, strict=True):
+            shown.append(name)
+            if problem:
+                unreadable[entry.pair_id] = problem
+            bar.update()
+    return shown, unreadable
+
+
+def _thumbnail(job: tuple[str, Path, Path | None, int]) -> tuple[str, str | None]:
+    image, root, folder, size = job
+    try:
+        if folder is None:
+            return "data:image/webp;base64," + base64.b64encode(_webp(image, root, size)).decode(), None
+        name = hashlib.blake2b(f"{image} {size}".encode(), digest_size=8).hexdigest()
+        path = folder / name[:2] / f"{name}.webp"
+        source = root / image
+        if not path.exists() or (source.exists() and path.stat().st_mtime < source.stat().st_mtime):
+            with atomic_write(path, "wb") as file:
+                file.write(_webp(image, root, size))
+        return name, None
+    except ImageError as error:
+        return "", str(error)
+
+
+def _webp(image: str, root: Path, size: int) -> bytes:
+    picture = load_image(image, root)
+    picture.thumbnail((size, size))
+    data = io.BytesIO()
+    picture.save(data, "WEBP", quality=80)
+    return data.getvalue()
+
+
+def script_json(value: Any) -> str:
+    """Return JSON that may stand in a script: nothing in it can end the element or a line."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

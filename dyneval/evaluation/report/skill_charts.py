@@ -1,0 +1,161 @@
+"""Charts of what T2I models can do: heat map of sub-categories, dimensions by tier, the hardest skills."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dyneval.evaluation.leaderboard import Board
+from dyneval.evaluation.report.base import NAMES, ROW, Chart, heat_color, rounded, score_axis, tier_color, top
+
+_DIMENSION_LINES = "split(replace(datum.label, ' & ', '\u00a0&~'), /[ ~]/)"
+"""Breaks a dimension's name into lines, but not before its ampersand."""
+
+
+def heat_map(board: Board) -> Chart:
+    """Model x sub-category, grouped by dimension; an empty field is a gap."""
+    values = [
+        {
+            "model": row.model,
+            "dimension": dimension,
+            "skill": name,
+            "score": rounded(row.categories[name].value),
+            "images": row.categories[name].images or None,
+        }
+        for row in board.rows
+        for dimension, names in board.dimensions.items()
+        for name in names
+    ]
+    order = [name for names in board.dimensions.values() for name in names]
+    rect = {
+        "mark": {"type": "rect", "cornerRadius": 1},
+        "width": {"step": 19},
+        "height": {"step": ROW},
+        "encoding": {
+            "x": {
+                "field": "skill",
+                "type": "nominal",
+                "sort": order,
+                "axis": {**NAMES, "labelAngle": -55},
+            },
+            "y": {
+                "field": "model",
+                "type": "nominal",
+                "sort": [row.model for row in board.rows],
+                "axis": NAMES,
+            },
+            "color": heat_color("score"),
+            "tooltip": [
+                {"field": "model", "title": "Model"},
+                {"field": "skill", "title": "Skill"},
+                {"field": "score", "title": "Score", "format": ".2f"},
+                *([{"field": "images", "title": "Images"}] if any(row["images"] for row in values) else []),
+            ],
+        },
+    }
+    spec = {
+        "data": {"values": values},
+        "transform": [{"filter": "isValid(datum.score)"}],
+        "facet": {
+            "column": {
+                "field": "dimension",
+                "type": "nominal",
+                "sort": list(board.dimensions),
+                "header": {"labelExpr": _DIMENSION_LINES, "labelLineHeight": 13},
+            }
+        },
+        "spacing": 8,
+        "bounds": "flush",
+        "spec": rect,
+        "resolve": {"scale": {"x": "independent"}},
+    }
+    caption = "Mean score of each model in each sub-category (1–5), best model on top. Empty fields hold no image."
+    return Chart("heat-map", "What each model can and cannot do", caption, top(spec), wide=True)
+
+
+def tier_bars(board: Board) -> Chart:
+    """Mean score of each tier's models in each dimension."""
+    values = _tier_values(board, {name: [name] for name in board.dimensions}, dimension=True)
+    spec = {
+        "data": {"values": values},
+        "width": "container",
+        "height": {"step": 15},
+        "mark": {"type": "bar", "cornerRadiusEnd": 2, "height": {"band": 0.86}},
+        "encoding": {
+            "y": {
+                "field": "skill",
+                "type": "nominal",
+                "sort": list(board.dimensions),
+                "axis": NAMES,
+                "scale": {"paddingInner": 0.28},
+            },
+            "yOffset": {"field": "tier", "type": "ordinal"},
+            "x": score_axis("Mean score (1–5)"),
+            "x2": {"datum": 1},
+            "color": tier_color(),
+            "tooltip": _tier_tooltip("Dimension"),
+        },
+    }
+    caption = "Mean over the models of a tier."
+    return Chart("tiers", "Skills by tier", caption, top(spec))
+
+
+def hardest_skills(board: Board, count: int = 12) -> Chart:
+    """The sub-categories with the lowest mean over all models, by tier."""
+    means = {
+        name: np.mean(
+            [cell.value for row in board.rows if (cell := row.categories[name]).value is not None] or [np.inf]
+        )
+        for names in board.dimensions.values()
+        for name in names
+    }
+    hardest = sorted(means, key=lambda name: float(means[name]))[:count]
+    values = _tier_values(board, {name: [name] for name in hardest}, dimension=False)
+    encoding = {
+        "y": {
+            "field": "skill",
+            "type": "nominal",
+            "sort": hardest,
+            "axis": NAMES,
+        },
+        "x": score_axis("Mean score (1–5)"),
+    }
+    span = {
+        "mark": {"type": "rule", "strokeWidth": 5, "strokeCap": "round", "opacity": 0.16},
+        "encoding": {
+            **encoding,
+            "x": {**encoding["x"], "aggregate": "min"},
+            "x2": {"field": "score", "aggregate": "max"},
+        },
+    }
+    dots = {
+        "mark": {"type": "point", "size": 90, "opacity": 1},
+        "encoding": {**encoding, "color": tier_color(), "tooltip": _tier_tooltip("Sub-category")},
+    }
+    spec = {"data": {"values": values}, "width": "container", "height": {"step": 26}, "layer": [span, dots]}
+    caption = f"The {len(hardest)} sub-categories with the lowest mean over all models, hardest on top."
+    return Chart("hardest", "Where models fail", caption, top(spec))
+
+
+def _tier_values(board: Board, groups: dict[str, list[str]], *, dimension: bool) -> list[dict[str, Any]]:
+    values = []
+    for name in groups:
+        for tier in board.tiers:
+            cells = [
+                (row.dimensions if dimension else row.categories)[name] for row in board.rows if row.tier == tier.tier
+            ]
+            scores = [cell.value for cell in cells if cell.value is not None]
+            if scores:
+                mean = rounded(float(np.mean(scores)))
+                values.append({"skill": name, "tier": tier.tier, "score": mean, "models": len(scores)})
+    return values
+
+
+def _tier_tooltip(title: str) -> list[dict[str, str]]:
+    return [
+        {"field": "skill", "title": title},
+        {"field": "tier", "title": "Tier"},
+        {"field": "score", "title": "Mean score", "format": ".2f"},
+        {"field": "models", "title": "Models"},
+    ]

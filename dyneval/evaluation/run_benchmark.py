@@ -1,0 +1,190 @@
+"""From annotations and scores to tables, figures and a report: what `inference/benchmark.py` runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dyneval.evaluation import tables
+from dyneval.evaluation.benchmarks.base import Benchmark, LayoutError, RatedSet, load
+from dyneval.evaluation.comparison import Comparison, compare
+from dyneval.evaluation.matching import Matcher
+from dyneval.evaluation.scores import is_record, read_records, read_scores
+from dyneval.evaluation.scoring import Pair, score_pairs
+from dyneval.evaluation.tables import Table
+from dyneval.storage import read_jsonl, write_json
+
+if TYPE_CHECKING:
+    from dyneval.evaluation.report.gallery import Gallery
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchmarkRun:
+    """What to compare, and where to leave it.
+
+    Attributes:
+        benchmark: from `BENCHMARKS`, or a table of one's own.
+        annotations: the file or folder that `benchmark.layout` describes.
+        output: folder for tables, report and pictures; None only returns them.
+        images: folder of the images; needed for `checkpoint` and for the report's gallery.
+        scores: files of evaluators, by name.
+        checkpoint: a student to score the images with; its scores go to `<output>/scores.jsonl`.
+        subfolder: folder of the student inside the checkpoint.
+        batch_size: pairs scored at a time.
+        rated: which of the benchmark's ratings; None takes the first.
+        field: which score of a ScoreRecord, or which column of a table.
+        resamples: of the bootstrap over prompts.
+        seed: of the bootstrap.
+        report: make report.html.
+        pictures: formats of the charts for print.
+        workers: processes that make thumbnails.
+    """
+
+    benchmark: Benchmark
+    annotations: Path
+    output: Path | None = None
+    images: Path | None = None
+    scores: dict[str, Path]
+    checkpoint: str | None = None
+    subfolder: str | None = None
+    batch_size: int = 8
+    rated: str | None = None
+    field: str = "overall"
+    resamples: int = 1000
+    seed: int = 0
+    report: bool = True
+    pictures: Sequence[str] = ()
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkOutcome:
+    """The comparison, its tables by heading, the files that were written, and how many pairs could not be scored."""
+
+    comparison: Comparison
+    tables: dict[str, Table]
+    files: list[Path]
+    failed: int
+
+
+def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
+    """Compare evaluators with the raters of a benchmark and write what was found.
+
+    Raises:
+        LayoutError, RatingError, DataFileError, SchemaError: an input cannot be used; the message says which and why.
+        ValueError: arguments that do not go together.
+        ReportError: a library for the report is missing.
+    """
+    rated = load(run.benchmark, run.annotations, run.rated)
+    files = dict(run.scores)
+    failed = 0
+    if run.checkpoint:
+        name, path, failed = _score(run, rated)
+        files = {name: path, **files}
+    found = compare(
+        rated,
+        [read_scores(path, run.field, name) for name, path in files.items()],
+        resamples=run.resamples,
+        seed=run.seed,
+    )
+    shown = _tables(found)
+    written = _write(run, found, shown, files) if run.output else []
+    return BenchmarkOutcome(found, shown, written, failed)
+
+
+def _score(run: BenchmarkRun, rated: RatedSet) -> tuple[str, Path, int]:
+    if run.images is None or run.output is None or run.checkpoint is None:
+        raise ValueError("--checkpoint needs --images and --output")
+    nameless = sum(item.prompt is None for item in rated.items)
+    if nameless:
+        raise LayoutError(
+            f"{run.annotations}: {nameless} images come without their prompt, which scoring needs\n"
+            f"expected: {rated.benchmark.layout}"
+        )
+    path = run.output / "scores.jsonl"
+    pairs = (Pair(item.item_id, item.prompt or "", item.image) for item in rated.items)
+    failed = score_pairs(run.checkpoint, pairs, run.images, path, subfolder=run.subfolder, batch_size=run.batch_size)
+    return Path(run.subfolder or run.checkpoint).name, path, failed
+
+
+def _tables(found: Comparison) -> dict[str, Table]:
+    shown = {"Agreement": tables.agreement_table(found)}
+    if found.differences:
+        shown["Differences"] = tables.difference_table(found)
+    if any(result.categories for result in found.evaluators):
+        shown["Categories"] = tables.category_table(found)
+    return shown
+
+
+def _write(run: BenchmarkRun, found: Comparison, shown: dict[str, Table], files: dict[str, Path]) -> list[Path]:
+    assert run.output is not None
+    write_json(run.output / "agreement.json", found.to_dict())
+    written = [run.output / "agreement.json"]
+    for heading, table in shown.items():
+        written += table.write(run.output, heading.lower())
+    if not run.report and not run.pictures:
+        return written
+    from dyneval.evaluation.report.agreement_charts import comparison_charts
+    from dyneval.evaluation.report.pictures import write_pictures
+
+    charts = comparison_charts(found)
+    if run.pictures:
+        written += write_pictures(run.output / "pictures", charts, run.pictures)
+    if run.report:
+        from dyneval.evaluation.report.page import Report, write_report
+
+        page = run.output / "report.html"
+        gallery = _gallery(run, found, files, page)
+        title = f"Agreement with people on {found.rated.benchmark.title}"
+        notes = tables.join_notes(list(shown.values())).splitlines()
+        if gallery:
+            notes += [f"{key}: {reason}" for key, reason in gallery.unreadable.items()]
+        write_report(
+            page, Report(title, _lead(found), tables=shown, agreement_charts=charts, gallery=gallery, notes=notes)
+        )
+        written.append(page)
+    return written
+
+
+def _lead(found: Comparison) -> str:
+    rated = found.rated
+    meaning = rated.benchmark.fields[rated.rated].meaning
+    names = ", ".join(result.name for result in found.evaluators)
+    return f"{len(rated.items):,} images rated by people ({meaning}), scored by {names}."
+
+
+def _gallery(run: BenchmarkRun, found: Comparison, files: dict[str, Path], page: Path) -> Gallery | None:
+    """The gallery of the first evaluator that left ScoreRecords; None without one or without images."""
+    source = next((path for path in files.values() if _holds_records(path)), None)
+    if source is None or run.images is None:
+        return None
+    from dyneval.evaluation.report.gallery import Entry, build_gallery
+
+    matcher = Matcher(found.rated.items)
+    entries = []
+    for record in read_records(source):
+        item = matcher.find(record.pair_id, record.image)
+        score = getattr(record, run.field, None) if run.field in ("overall", "t2ia", "iqa") else record.overall
+        if item is not None and score is not None and math.isfinite(item.rating):
+            entries.append(
+                Entry(
+                    pair_id=record.pair_id,
+                    model=item.model or "unknown model",
+                    tier=None,
+                    prompt=record.prompt,
+                    categories=item.categories,
+                    image=item.image,
+                    t2ia=record.t2ia,
+                    iqa=record.iqa,
+                    overall=score,
+                    rating=item.rating,
+                )
+            )
+    return build_gallery(entries, [source], run.images, page, workers=run.workers) if entries else None
+
+
+def _holds_records(path: Path) -> bool:
+    return path.suffix == ".jsonl" and is_record(next(read_jsonl(path), {}))

@@ -1,0 +1,272 @@
+"""From score files, a published table, or prompts and images to a leaderboard: what `inference/leaderboard.py` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dyneval.evaluation import board_tables, tables
+from dyneval.evaluation.benchmarks import generic
+from dyneval.evaluation.benchmarks.base import RatedImage, RatedSet
+from dyneval.evaluation.comparison import Comparison, compare
+from dyneval.evaluation.leaderboard import Board, build_board
+from dyneval.evaluation.published_table import is_published_table, read_board
+from dyneval.evaluation.scored import ModelFrom, ScoredSet, read_prompts, read_scored
+from dyneval.evaluation.scores import ScoreTable, align, read_scores
+from dyneval.evaluation.scoring import Pair, score_pairs
+from dyneval.evaluation.tables import Table
+from dyneval.evaluation.tiers import propose_tiers
+from dyneval.storage import write_json
+
+if TYPE_CHECKING:
+    from dyneval.evaluation.report.base import Chart
+    from dyneval.evaluation.report.gallery import Gallery
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaderboardRun:
+    """What to rank, and where to leave it.
+
+    Attributes:
+        scores: score files of DynEval, or one CSV table of published scores.
+        output: folder for tables, report and pictures; None only returns them.
+        metadata: metadata.jsonl of GenDB, for T2I model, tier and categories of each pair.
+        prompts: prompt list with categories, such as DynEval-1K's.
+        models: CSV with model, tier, year.
+        model_from: where the T2I model's name stands when there is no metadata.
+        images: folder of the images, for the gallery; with `checkpoint`, one folder a T2I model.
+        checkpoint: a student to score `images` with; its scores go to `<output>/scores.jsonl`.
+        subfolder: folder of the student inside the checkpoint.
+        batch_size: pairs scored at a time.
+        ratings: table of human ratings of the images (id or image, rating).
+        title: heading of the report.
+        resamples: of the bootstrap over prompts.
+        seed: of the bootstrap.
+        report: make report.html.
+        pictures: formats of the charts for print.
+        workers: processes that make thumbnails.
+    """
+
+    scores: Sequence[Path]
+    output: Path | None = None
+    metadata: Sequence[Path] = ()
+    prompts: Path | None = None
+    models: Path | None = None
+    model_from: ModelFrom = "file"
+    images: Path | None = None
+    checkpoint: str | None = None
+    subfolder: str | None = None
+    batch_size: int = 8
+    ratings: Path | None = None
+    title: str = "Text-to-image models"
+    resamples: int = 1000
+    seed: int = 0
+    report: bool = True
+    pictures: Sequence[str] = ()
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderboardOutcome:
+    """The board, its tables by heading, the files that were written, and how many pairs could not be scored."""
+
+    board: Board
+    tables: dict[str, Table]
+    files: list[Path]
+    failed: int
+
+
+def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
+    """Rank T2I models and write what was found.
+
+    Raises:
+        DataFileError, SchemaError, RatingError: an input cannot be used; the message says which and why.
+        ValueError: arguments that do not go together.
+        ReportError: a library for the report is missing.
+    """
+    failed = 0
+    scored: ScoredSet | None = None
+    comparison: Comparison | None = None
+    if len(run.scores) == 1 and is_published_table(run.scores[0]):
+        board = read_board(run.scores[0])
+    else:
+        if run.checkpoint:
+            failed = _score(run)
+        scored = _read(run)
+        board = build_board(scored, resamples=run.resamples, seed=run.seed)
+        comparison = _compare(run, scored) if run.ratings else None
+    shown = _tables(board)
+    written = _write(run, board, shown, scored, comparison) if run.output else []
+    return LeaderboardOutcome(board, shown, written, failed)
+
+
+def _score(run: LeaderboardRun) -> int:
+    if run.prompts is None or run.images is None or run.output is None or run.checkpoint is None:
+        raise ValueError("--checkpoint needs --prompts, --images and --output")
+    pairs = list(find_images(run.prompts, run.images))
+    if not pairs:
+        raise ValueError(f"{run.images}: holds no folder with images of the prompts in {run.prompts}")
+    return score_pairs(
+        run.checkpoint,
+        pairs,
+        run.images,
+        run.output / "scores.jsonl",
+        subfolder=run.subfolder,
+        batch_size=run.batch_size,
+    )
+
+
+def find_images(prompts: Path, images: Path) -> Iterator[Pair]:
+    """Yield a pair for every prompt and every T2I model (a folder of `images`) that drew it; missing images are gaps.
+
+    An image is called as the prompt list says (`filename`, or its `id` or `gid` as four digits), with any suffix of an
+    image.
+    """
+    entries = read_prompts(prompts)
+    for folder in sorted(path for path in images.iterdir() if path.is_dir()):
+        present = {path.stem: path.name for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
+        for number, entry in enumerate(entries):
+            stem = Path(entry.file_name).stem if entry.file_name else f"{number:04d}"
+            if stem in present:
+                yield Pair(f"{folder.name}/{stem}", entry.prompt, f"{folder.name}/{present[stem]}")
+
+
+def _read(run: LeaderboardRun) -> ScoredSet:
+    if run.checkpoint and run.output:
+        return read_scored([run.output / "scores.jsonl"], prompts=run.prompts, models=run.models, model_from="folder")
+    return read_scored(
+        run.scores,
+        metadata=run.metadata,
+        prompts=run.prompts,
+        models=run.models,
+        model_from=run.model_from,
+    )
+
+
+def _compare(run: LeaderboardRun, scored: ScoredSet) -> Comparison:
+    """Hold the board's scores against people's ratings of the same images."""
+    assert run.ratings is not None
+    items = [
+        RatedImage(
+            item_id=image.pair_id,
+            image=image.image,
+            prompt=image.prompt,
+            ratings=(),
+            model=scored.models[image.model].name,
+            categories=image.categories,
+        )
+        for image in scored.images
+    ]
+    given = align(items, read_scores(run.ratings, "rating"))
+    benchmark = generic.benchmark(title=run.ratings.name)
+    rated = RatedSet(benchmark, "rating")
+    for item, rating in zip(items, given, strict=True):
+        if rating == rating:  # not NaN: this image was rated
+            rated.items.append(
+                RatedImage(
+                    item_id=item.item_id,
+                    image=item.image,
+                    prompt=item.prompt,
+                    ratings=(rating,),
+                    model=item.model,
+                    categories=item.categories,
+                )
+            )
+    own = ScoreTable(scored.evaluator, {image.pair_id: image.overall for image in scored.images})
+    return compare(rated, [own], resamples=run.resamples, seed=run.seed)
+
+
+def _tables(board: Board) -> dict[str, Table]:
+    shown = {"Leaderboard": board_tables.models_table(board)}
+    if board.tiers:
+        shown["Tiers"] = board_tables.tier_table(board)
+    if board.dimensions:
+        shown["Sub-categories"] = board_tables.categories_table(board)
+    if len({row.overall for row in board.rows}) >= 3:
+        shown["Proposed tiers"] = board_tables.proposal_table(propose_tiers(board))
+    return shown
+
+
+def _write(
+    run: LeaderboardRun,
+    board: Board,
+    shown: dict[str, Table],
+    scored: ScoredSet | None,
+    comparison: Comparison | None,
+) -> list[Path]:
+    assert run.output is not None
+    write_json(run.output / "leaderboard.json", board.to_dict())
+    written = [run.output / "leaderboard.json"]
+    for heading, table in shown.items():
+        written += table.write(run.output, heading.lower().replace(" ", "_").replace("-", "_"))
+    if comparison:
+        write_json(run.output / "agreement.json", comparison.to_dict())
+        written.append(run.output / "agreement.json")
+    if run.report or run.pictures:
+        written += _draw(run, board, scored, comparison)
+    return written
+
+
+def _draw(run: LeaderboardRun, board: Board, scored: ScoredSet | None, comparison: Comparison | None) -> list[Path]:
+    from dyneval.evaluation.report.agreement_charts import comparison_charts
+    from dyneval.evaluation.report.charts import board_charts
+    from dyneval.evaluation.report.page import Report, write_report
+    from dyneval.evaluation.report.pictures import write_pictures
+
+    assert run.output is not None
+    ours = board_charts(board, scored)
+    theirs: list[Chart] = comparison_charts(comparison) if comparison else []
+    written = write_pictures(run.output / "pictures", [*ours, *theirs], run.pictures) if run.pictures else []
+    if not run.report:
+        return written
+    page = run.output / "report.html"
+    gallery = _gallery(run, scored, comparison, page) if scored and run.images else None
+    unread = [f"{key}: {reason}" for key, reason in gallery.unreadable.items()] if gallery else []
+    report = Report(
+        run.title,
+        _lead(board),
+        board=board,
+        board_charts=ours,
+        tables={"Agreement": tables.agreement_table(comparison)} if comparison else {},
+        agreement_charts=theirs,
+        gallery=gallery,
+        notes=[*board.notes, *unread],
+    )
+    write_report(page, report)
+    return [*written, page]
+
+
+def _lead(board: Board) -> str:
+    models = f"{len(board.rows)} models"
+    if not board.prompts:
+        return f"{models}, {board.evaluator}."
+    images = sum(row.images for row in board.rows)
+    return f"{images:,} images of {models} for {board.prompts:,} prompts, scored by {board.evaluator}."
+
+
+def _gallery(run: LeaderboardRun, scored: ScoredSet, comparison: Comparison | None, page: Path) -> Gallery:
+    from dyneval.evaluation.report.gallery import Entry, build_gallery
+
+    assert run.images is not None
+    ratings = {item.item_id: item.rating for item in comparison.rated.items} if comparison else {}
+    entries = [
+        Entry(
+            pair_id=image.pair_id,
+            model=scored.models[image.model].name,
+            tier=scored.models[image.model].tier,
+            prompt=image.prompt,
+            categories=image.categories,
+            image=image.image,
+            t2ia=image.t2ia,
+            iqa=image.iqa,
+            overall=image.overall,
+            rating=ratings.get(image.pair_id),
+        )
+        for image in scored.images
+    ]
+    sources = list(dict.fromkeys(image.source for image in scored.images))
+    return build_gallery(entries, sources, run.images, page, workers=run.workers)
