@@ -6,7 +6,7 @@ from typing import Any
 
 from dyneval.llm.base import ChatEngine
 
-ENGINES = ("openai", "oracle")
+ENGINES = ("openai", "vllm", "transformers", "oracle")
 
 
 def make_engine(name: str, model: str, **options: Any) -> ChatEngine:
@@ -24,6 +24,14 @@ def make_engine(name: str, model: str, **options: Any) -> ChatEngine:
         from dyneval.llm.openai_server import OpenAIEngine
 
         return OpenAIEngine(model, **options)
+    if name == "vllm":
+        from dyneval.llm.vllm_local import VllmEngine
+
+        return VllmEngine(model, **options)
+    if name == "transformers":
+        from dyneval.llm.transformers_local import TransformersEngine
+
+        return TransformersEngine(model, **options)
     if name == "oracle":
         from dyneval.demo.oracle import OracleEngine
 

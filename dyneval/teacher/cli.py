@@ -24,7 +24,13 @@ from dyneval.teacher.runner import AnnotateConfig, EngineDown, annotate
 logger = logging.getLogger(__name__)
 
 TEACHER_MODEL = "Qwen/Qwen3-VL-235B-A22B-Instruct-FP8"
-_SERVER_FLAGS = ("base_url", "api_key_env", "timeout", "max_retries")
+_ENGINE_FLAGS: dict[str, tuple[str, ...]] = {
+    "openai": ("base_url", "api_key_env", "timeout", "max_retries", "max_pixels"),
+    "vllm": ("tensor_parallel_size", "data_parallel_size", "max_pixels"),
+    "transformers": ("batch_size", "device", "max_pixels"),
+    "oracle": (),
+}
+"""Flags that only some engines know, as they stand in the parsed arguments."""
 
 
 def main(workflows: Sequence[Workflow], description: str | None, argv: Sequence[str] | None = None) -> int:
@@ -100,11 +106,18 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     )
     teacher.add_argument("--concurrency", type=_positive, default=64, help="requests at once; default: %(default)s")
     teacher.add_argument("--gpus", type=int, default=0, help="GPUs behind the teacher, for the GPU hours")
-    server = parser.add_argument_group("server (engine openai)")
+    teacher.add_argument("--max-pixels", type=_positive, help="scale larger images down; default: 1048576")
+    server = parser.add_argument_group("engine openai")
     server.add_argument("--base-url", action="append", help="such as http://localhost:8000/v1; repeat for several")
     server.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds the API key")
     server.add_argument("--timeout", type=float, help="seconds for one request; default: 600")
     server.add_argument("--max-retries", type=int, help="how often a request is sent again; default: 8")
+    vllm = parser.add_argument_group("engine vllm")
+    vllm.add_argument("--tensor-parallel-size", type=_positive, help="GPUs that share a copy of the model; default: 1")
+    vllm.add_argument("--data-parallel-size", type=_positive, help="copies of the model; default: 1")
+    local = parser.add_argument_group("engine transformers")
+    local.add_argument("--batch-size", type=_positive, help="requests decoded together; default: 8")
+    local.add_argument("--device", help="torch device; default: all GPUs, or the CPU")
     return parser
 
 
@@ -127,14 +140,15 @@ def _config(args: argparse.Namespace, workflows: tuple[Workflow, ...]) -> Annota
 
 
 def _engine_options(args: argparse.Namespace) -> dict[str, Any]:
-    given = {name: getattr(args, name) for name in _SERVER_FLAGS if getattr(args, name) is not None}
+    every = dict.fromkeys(name for names in _ENGINE_FLAGS.values() for name in names)
+    given = {name: getattr(args, name) for name in every if getattr(args, name) is not None}
+    for name in given.keys() - set(_ENGINE_FLAGS[args.engine]):
+        engines = [engine for engine, names in _ENGINE_FLAGS.items() if name in names]
+        flag = f"--{name.replace('_', '-')}"
+        raise ValueError(f"{flag} goes with --engine {' or '.join(engines)}, not with {args.engine}")
     if args.engine == "openai":
-        urls = given.pop("base_url", ())
-        return {"base_urls": urls, "concurrency": args.concurrency, **given}
-    if given:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ValueError(f"{flags} goes with --engine openai, not with {args.engine}")
-    return {}
+        return {"base_urls": given.pop("base_url", ()), "concurrency": args.concurrency, **given}
+    return given
 
 
 def _positive(text: str) -> int:

@@ -1,0 +1,163 @@
+"""Chat with a teacher in vLLM's asynchronous engine in this process: continuous batching without a server between.
+
+The asynchronous engine, not `LLM`: that one prepares the images of all prompts before the GPUs begin. Data parallel
+copies share one queue here. The parts that build requests need no vLLM, so they are tested without it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dyneval.images import load_image
+from dyneval.llm.base import ChatError, ChatReply, ChatRequest
+from dyneval.llm.pictures import MAX_PIXELS, fit
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from transformers import PreTrainedTokenizerBase
+
+
+class VllmEngine:
+    """A teacher in this process, on all GPUs that it is given."""
+
+    name = "vllm"
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        tensor_parallel_size: int = 1,
+        data_parallel_size: int = 1,
+        max_model_len: int = 32768,
+        max_pixels: int = MAX_PIXELS,
+        gpu_memory_utilization: float = 0.9,
+    ) -> None:
+        """Load the model; an FP8 checkpoint is recognised by its configuration.
+
+        Args:
+            model: checkpoint folder or repository, such as Qwen/Qwen3-VL-235B-A22B-Instruct-FP8.
+            tensor_parallel_size: GPUs that share one copy of the model.
+            data_parallel_size: copies of the model.
+            max_model_len: tokens of a request and its reply, at most.
+            max_pixels: larger images are scaled down to this many pixels.
+            gpu_memory_utilization: share of the GPUs' memory that is taken.
+
+        Raises:
+            ValueError: vLLM is not installed.
+        """
+        try:
+            from vllm.config import StructuredOutputsConfig
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
+        except ImportError as error:
+            raise ValueError(f"engine vllm needs vLLM: pip install 'dyneval[gpu]' ({error})") from error
+        from transformers import AutoTokenizer
+
+        self.model = model
+        self.max_pixels = max_pixels
+        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model)
+        self._numbers = itertools.count()
+        arguments = engine_arguments(
+            model, tensor_parallel_size, data_parallel_size, max_model_len, gpu_memory_utilization
+        )
+        # Asked for with every request too, but not every version of vLLM looks there. "auto" refuses the option.
+        structured = StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True)
+        self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, structured_outputs_config=structured))
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """Answer one request. Raises ChatError when the engine fails, ImageError when an image is unusable."""
+        import asyncio
+
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        prompt = await asyncio.to_thread(self._prompt, request)
+        structured = StructuredOutputsParams(**held_to(request.schema)) if request.schema is not None else None
+        sampling = SamplingParams(
+            **sampling_arguments(request), structured_outputs=structured, output_kind=RequestOutputKind.FINAL_ONLY
+        )
+        final: Any = None
+        try:
+            async for output in self._engine.generate(prompt, sampling, request_id=str(next(self._numbers))):
+                final = output
+        except (RuntimeError, ValueError) as error:
+            raise ChatError(f"vLLM: {error}") from error
+        if final is None:
+            raise ChatError("vLLM: the request ended without a reply")
+        return reply_of(final)
+
+    async def close(self) -> None:
+        """Stop the engine's processes."""
+        self._engine.shutdown()
+
+    def _prompt(self, request: ChatRequest) -> dict[str, Any]:
+        return {
+            "prompt": render(self.tokenizer, request),
+            "multi_modal_data": {"image": images} if (images := pictures(request, self.max_pixels)) else {},
+        }
+
+
+def engine_arguments(
+    model: str, tensor_parallel_size: int, data_parallel_size: int, max_model_len: int, gpu_memory_utilization: float
+) -> dict[str, Any]:
+    """Keyword arguments of vLLM's engine for a teacher: prefix cache on, one image a request, no video."""
+    return {
+        "model": model,
+        "tensor_parallel_size": tensor_parallel_size,
+        "data_parallel_size": data_parallel_size,
+        "max_model_len": max_model_len,
+        "gpu_memory_utilization": gpu_memory_utilization,
+        "enable_prefix_caching": True,
+        "limit_mm_per_prompt": {"image": 1, "video": 0},
+        "mm_encoder_tp_mode": "data",
+        "enable_expert_parallel": "-A" in model.rsplit("/", 1)[-1],  # MoE models: Qwen3-VL-235B-A22B
+    }
+
+
+def sampling_arguments(request: ChatRequest) -> dict[str, Any]:
+    """Keyword arguments of SamplingParams but the schema."""
+    return {"max_tokens": request.max_tokens, "temperature": request.temperature, "seed": request.seed}
+
+
+def held_to(schema: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of StructuredOutputsParams; free whitespace would let the teacher write blanks without end."""
+    return {"json": schema, "disable_any_whitespace": True}
+
+
+def render(tokenizer: PreTrainedTokenizerBase, request: ChatRequest) -> str:
+    """The request in the model's chat template, image placeholders before the text, up to where the reply begins."""
+    turns: list[dict[str, Any]] = [
+        {
+            "role": message.role,
+            "content": [*({"type": "image"} for _ in message.images), {"type": "text", "text": message.text}],
+        }
+        for message in request.messages
+    ]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+
+def pictures(request: ChatRequest, max_pixels: int) -> list[Image.Image]:
+    """The images of a request within the pixel budget. Raises ImageError."""
+    from PIL import Image
+
+    found = []
+    for image in (load_image(path) for message in request.messages for path in message.images):
+        if image.width * image.height > max_pixels:
+            image = image.resize(fit(image.width, image.height, max_pixels), Image.Resampling.LANCZOS)
+        found.append(image)
+    return found
+
+
+def reply_of(output: Any) -> ChatReply:
+    """ChatReply from vLLM's RequestOutput. Raises ChatError when it holds no completion."""
+    completions: Sequence[Any] = output.outputs
+    if not completions:
+        raise ChatError("vLLM: the request ended without a completion")
+    return ChatReply(
+        text=completions[0].text,
+        finish_reason=completions[0].finish_reason or "stop",
+        prompt_tokens=len(output.prompt_token_ids or ()),
+        completion_tokens=len(completions[0].token_ids),
+    )
