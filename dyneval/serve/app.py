@@ -27,6 +27,7 @@ _PAGE = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
+    "/graph.js": ("graph.js", "text/javascript"),
 }
 
 
