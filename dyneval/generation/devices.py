@@ -26,14 +26,18 @@ HEADROOM = 4 * 2**30
 """Bytes kept free for activations."""
 
 
-def choose_placement(sizes: Iterable[int], device: str, pipelines: int = 1) -> Placement:
-    """Where weights of these sizes (bytes a component) lie, by the memory that is free on `device` now.
+def choose_placement(
+    sizes: Iterable[int], device: str, asked: Placement | Literal["auto"] = "auto", pipelines: int = 1
+) -> Placement:
+    """Where weights of these sizes (bytes a component) lie: as asked, else by the memory free on `device` now.
 
     resident: everything on the device; model_offload: one component at a time; sequential_offload: one layer at a time.
-    With several pipelines on one device each gets its part of what is free.
+    With several pipelines on one device each gets its part of what is free. On a CPU nothing is moved.
     """
     if not device.startswith("cuda"):
         return "resident"
+    if asked != "auto":
+        return asked
     import torch
 
     free, _ = torch.cuda.mem_get_info(device)

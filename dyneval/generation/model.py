@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from PIL import Image
 
+from dyneval.generation.devices import Placement
 from dyneval.records import Tier
 
 PresetName = Literal["recommended", "paper"]
@@ -168,7 +169,7 @@ class RunOptions:
     """
 
     batch_size: int | None = None
-    placement: Literal["auto", "resident", "model_offload", "sequential_offload"] = "auto"
+    placement: Placement | Literal["auto"] = "auto"
     concurrency: int = 8
     base_url: str | None = None
     external_env: Path | None = None

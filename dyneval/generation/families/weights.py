@@ -11,6 +11,7 @@ from typing import Any
 
 from dyneval.generation.model import BatchTooLarge, GenerationError, ModelBroken, ModelSpec
 
+PACKAGES = ("diffusers", "transformers", "torch")
 _MEMORY_WORDS = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
 
 
@@ -37,12 +38,12 @@ class Weights:
         self.commits[repo] = commit(repo, revision)
         return loaded
 
-    def facts(self, repo: str, packages: Sequence[str]) -> dict[str, Any]:
+    def facts(self, repo: str) -> dict[str, Any]:
         """What is recorded with each image about the loaded weights, those of `repo` first."""
         return {
             "revision": self.commits.get(repo),
             "weights": self.commits,
-            "versions": versions(packages),
+            "versions": versions((*PACKAGES, *self.spec.packages)),
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": device_name(self.device),
         }

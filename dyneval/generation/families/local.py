@@ -1,0 +1,102 @@
+"""What models that run on this machine share: a prompt's wording, a generator for each image, timing, device errors."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from PIL import Image
+
+from dyneval.generation.families.weights import Weights, device_errors
+from dyneval.generation.model import BuildOptions, Made, ModelSpec, NotMade, Outcome, Request, RunOptions
+
+
+class LocalModel(ABC):
+    """A loaded model; a script may override `wording`, `sent` and what its family adds."""
+
+    def __init__(self, spec: LocalSpec, options: BuildOptions, run: RunOptions, device: str) -> None:
+        """Load the model onto `device`. Raises GenerationError when a part of it cannot be loaded."""
+        self.spec = spec
+        self.options = options
+        self.run = run
+        self.device = device
+        self.arguments = spec.arguments(options)
+        self.repo = spec.repo(options)
+        self.parts = spec.chosen_parts(options)
+        self.batch_size = spec.batch_size
+        self.weights = Weights(spec, device, spec.weight_dtype(options))
+        placement = self.set_up()
+        self.facts: Mapping[str, Any] = {**self.weights.facts(self.repo), "placement": placement}
+
+    @abstractmethod
+    def set_up(self) -> str:
+        """Load and place everything; returns the placement."""
+
+    @abstractmethod
+    def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Image.Image], list[bool | None]]:
+        """Images of `prompts` and, for each, whether the safety checker flagged it (None: there is no checker)."""
+
+    def wording(self, request: Request) -> str:
+        """The prompt as it is sent: by default with the preset's suffix.
+
+        The global generators are seeded for it, so that a model may rewrite the prompt with one that takes no other.
+        """
+        return request.prompt + self.spec.preset(self.options).prompt_suffix
+
+    def sent(self, prompt: str) -> str:
+        """The text the model reads where its library wraps the prompt that it is given."""
+        return prompt
+
+    def generate(self, batch: Sequence[Request]) -> Iterator[Outcome]:
+        """Draw one batch. Raises BatchTooLarge and ModelBroken as the interface says."""
+        import torch
+
+        start = time.perf_counter()
+        with torch.inference_mode(), device_errors():
+            prompts = [self._seeded_wording(request) for request in batch]
+            # On the CPU, so that the same noise comes out whatever the device.
+            generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
+            images, flags = self.draw(prompts, generators)
+        seconds = (time.perf_counter() - start) / len(batch)
+        for request, prompt, image, flag in zip(batch, prompts, images, flags, strict=True):
+            if image is None:
+                yield NotMade(request=request, reason="the model returned no image")
+            else:
+                yield Made(request=request, image=image, prompt_sent=self.sent(prompt), seconds=seconds, safety=flag)
+
+    def _seeded_wording(self, request: Request) -> str:
+        import torch
+
+        torch.manual_seed(request.seed)
+        return self.wording(request)
+
+    def close(self) -> None:
+        """Free the weights, also on the device."""
+        import torch
+
+        for name in self.weights_held():
+            setattr(self, name, None)
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+    @abstractmethod
+    def weights_held(self) -> tuple[str, ...]:
+        """Names of the attributes that hold weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSpec(ModelSpec):
+    """A model that runs on this machine.
+
+    Attributes:
+        dtype: in which the weights are loaded on a GPU; a CPU always runs in float32.
+    """
+
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+
+    def weight_dtype(self, options: BuildOptions) -> str:
+        """Name of the dtype in which weights are loaded on a GPU."""
+        return self.preset(options).dtype or self.dtype
