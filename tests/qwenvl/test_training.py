@@ -218,10 +218,8 @@ def test_an_image_that_breaks_during_training_stops_the_run(environment, instruc
     output = tmp_path / "run"
     command = [sys.executable, *TRAIN, *arguments(tiny_checkpoint, output, "--max_steps", 2)]
     stopped = run(command, environment, expected=1)
-    last = stopped.stderr.strip().splitlines()[-1]
-    assert (
-        "train_qwen: a sample cannot be read" in last and "broken or truncated" in last and "t2ia.json, sample" in last
-    )
+    (reason,) = [line for line in stopped.stderr.splitlines() if "train_qwen: a sample cannot be read" in line]
+    assert "broken or truncated" in reason and "t2ia.json, sample" in reason
     assert "Traceback" not in stopped.stderr
     assert not (output / "config.json").exists() and not list(output.glob("checkpoint-*"))
     assert "broken or truncated" in (output / "rejects.jsonl").read_text()

@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--annotation", type=Path, required=True, help="annotation file, JSON or JSONL")
     parser.add_argument("--data", type=Path, required=True, help="folder of its images")
     parser.add_argument("--model_name_or_path", required=True, help="checkpoint whose tokenizer counts")
-    parser.add_argument("--output", type=Path, required=True, help="packed annotation file, JSONL")
+    parser.add_argument("--output", type=Path, required=True, help="packed annotation file, JSON")
     parser.add_argument("--model_max_length", type=int, default=8192, help="tokens of a bin")
     parser.add_argument("--max_pixels", type=int, default=50_176, help="as in training")
     parser.add_argument("--min_pixels", type=int, default=784, help="as in training")

@@ -47,8 +47,10 @@ def write_packed(
         raise ValueError(f"{annotation}: no sample fits into {capacity} tokens ({len(bad)} bad)")
     bins = pack([measured[index].tokens for index in fitting], capacity, seed)
     with atomic_write(output) as file:
-        for members in bins:
-            file.write(json.dumps([annotations[fitting[index]] for index in members], ensure_ascii=False) + "\n")
+        for number, members in enumerate(bins):
+            entry = json.dumps([annotations[fitting[index]] for index in members], ensure_ascii=False)
+            file.write(("[\n" if number == 0 else ",\n") + entry)
+        file.write("\n]\n")
     with atomic_write(output.with_name(f"{output.stem}.rejects.jsonl")) as file:
         file.writelines(json.dumps({"reason": problem}, ensure_ascii=False) + "\n" for problem in bad)
     tokens = sum(measured[index].tokens for index in fitting)

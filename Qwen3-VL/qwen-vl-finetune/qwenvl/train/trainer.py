@@ -97,6 +97,13 @@ class DynEvalTrainer(Trainer):
                 f"see {Path(self.args.output_dir, REJECTS)}"
             )
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        if state_dict is not None:
+            # DeepSpeed hands over copies, in which a tied lm_head no longer shares memory and would be saved again.
+            tied = self.model.all_tied_weights_keys
+            state_dict = {name: tensor for name, tensor in state_dict.items() if name not in tied}
+        super()._save(output_dir, state_dict)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
