@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -50,14 +51,13 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def student(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoint folder of a random student: the tiny model with the task tokens, for small images; read-only."""
-    from dyneval.demo.tiny_model import build_tiny_model
     from dyneval.processing import Processor
 
-    folder = tmp_path_factory.mktemp("checkpoints") / "student"
-    build_tiny_model(folder, task_tokens=True)
-    Processor.from_pretrained(folder, min_pixels=784, max_pixels=9216).save_pretrained(folder)
+    folder = tmp_path_factory.mktemp("students") / "student"
+    shutil.copytree(tiny_checkpoint, folder)
+    Processor.from_pretrained(tiny_checkpoint, min_pixels=784, max_pixels=9216).save_pretrained(folder)
     return folder
 
 

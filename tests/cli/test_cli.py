@@ -1,0 +1,127 @@
+"""The `dyneval` command, in processes of its own."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dyneval.cli import VERBS, doctor, main, score
+from dyneval.storage import read_jsonl
+
+SMALL = ["--max-questions", "2", "--max-text", "8", "--device", "cpu"]
+HEAVY = {"torch", "transformers", "numpy", "PIL", "polars", "fastapi", "pydantic", "httpx2"}
+
+
+def dyneval(*arguments, **options):
+    command = [sys.executable, *options.pop("python", []), "-m", "dyneval.cli", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False, **options)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
+def test_help_is_light(arguments):
+    done = dyneval(*arguments, python=["-X", "importtime"])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.startswith(("usage: dyneval", "dyneval 0."))
+    assert not HEAVY.intersection(re.findall(r"\|\s+(\w+)$", done.stderr, re.MULTILINE))
+
+
+def test_the_installed_command_is_this_one():
+    done = subprocess.run(
+        [Path(sys.executable).with_name("dyneval"), "--help"], capture_output=True, text=True, check=True
+    )
+    assert all(f"  {verb} " in done.stdout for verb in VERBS)
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["judge"], ["score"], ["score", "a.png"], ["score", "--metadata", "m.jsonl"]]
+)
+def test_a_wrong_command_line_is_status_two(arguments, capsys):
+    try:
+        status = main(arguments)
+    except SystemExit as end:
+        status = end.code
+    assert status == 2
+    assert "usage: dyneval" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["a.png", "--metadata", "m.jsonl", "--prompt", "p", "--output", "o"],
+        ["a.png", "b.png", "--prompt", "p", "--output", "o.jsonl"],
+    ],
+)
+def test_what_does_not_go_together_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        score.main(arguments, "dyneval score")
+    assert "dyneval score: error:" in capsys.readouterr().err
+
+
+def test_one_image_is_json_and_several_are_lines_each_with_its_result_or_error(student, odd_images, tmp_path):
+    for name, (content, _) in odd_images.items():
+        (tmp_path / name).write_bytes(content)
+    done = dyneval(
+        "score", *odd_images, "missing.png", "--prompt", "a cat", "--checkpoint", student, *SMALL, cwd=tmp_path
+    )
+    good = {name for name, (_, reason) in odd_images.items() if reason is None}
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {record["image"] for record in records} == good
+    errors = done.stderr.split("dyneval score: ")[-1].splitlines()
+    for name, (_, reason) in odd_images.items():
+        assert reason is None or any(name in line and reason in line for line in errors), name
+    assert "missing.png: no such image file" in errors
+    assert done.returncode == 1
+
+    one = dyneval("score", "cmyk.jpg", "--prompt", "a cat", "--checkpoint", student, *SMALL, cwd=tmp_path)
+    assert one.returncode == 0 and json.loads(one.stdout)["prompt"] == "a cat"
+
+
+def test_a_table_with_odd_prompts_and_images_is_scored_row_by_row(student, odd_images, odd_prompts, tmp_path):
+    rows, reasons = [], {}
+    for name, (content, reason) in odd_images.items():
+        (tmp_path / name).write_bytes(content)
+        rows.append({"pair_id": f"image-{name}", "file_name": name, "prompt": "a cat"})
+        reasons[rows[-1]["pair_id"]] = reason
+    for name, (prompt, reason) in odd_prompts.items():
+        rows.append({"pair_id": f"prompt-{name}", "file_name": "cmyk.jpg", "prompt": prompt})
+        reasons[rows[-1]["pair_id"]] = reason
+    metadata, output = tmp_path / "metadata.jsonl", tmp_path / "scores.jsonl"
+    metadata.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = dyneval("score", "--metadata", tmp_path, "--output", output, "--checkpoint", student, *SMALL)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    scored = {row["pair_id"] for row in read_jsonl(output)}
+    assert scored == {pair_id for pair_id, reason in reasons.items() if reason is None}
+    for row in read_jsonl(tmp_path / "scores.rejects.jsonl"):
+        assert reasons.pop(row["pair_id"]) in row["reason"]
+    assert set(reasons) == scored
+
+
+def test_a_mistyped_path_is_told_before_a_student_is_loaded(tmp_path, capsys):
+    assert score.main([str(tmp_path / "x.png"), "--prompt", "p", "--checkpoint", "nowhere"], "dyneval score") == 1
+    assert capsys.readouterr().err == f"dyneval score: {tmp_path}/x.png: no such image file\n"
+
+
+def test_the_doctor_looks_at_everything_and_scores_one_image(student, capsys):
+    assert doctor.main(["--checkpoint", str(student), *SMALL]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(re.match(r"(ok|note) +\S+ +\S", line) for line in lines), lines
+    found = [line.split()[1] for line in lines]
+    assert found[:4] == ["python", "torch", "transformers", "llguidance"]
+    assert {"device", "attention", "disk", "[serve]"} <= set(found) and found[-1] == "checkpoint"
+
+
+def test_the_doctor_finds_a_bad_checkpoint_and_goes_on_to_the_end(tiny_checkpoint, capsys):
+    assert doctor.main(["--checkpoint", str(tiny_checkpoint)]) == 1
+    assert "FAIL  checkpoint" in capsys.readouterr().out
+
+
+def test_a_token_that_is_too_short_is_refused_without_being_shown(student):
+    environment = os.environ | {"DYNEVAL_TOKEN": "hunter2"}
+    command = [sys.executable, "-m", "dyneval.cli", "serve", "--checkpoint", str(student)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert done.returncode == 1 and "under 16 characters" in done.stderr and "hunter2" not in done.stderr
