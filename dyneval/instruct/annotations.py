@@ -11,7 +11,9 @@ from typing import Any, Self
 
 from dyneval.records import IQAAnswers, IQAQuestions, PairRecord, Record, T2IAAnswers, T2IAQuestions
 from dyneval.schemas import SchemaError
-from dyneval.storage import DataFileError, JsonlIndex, read_jsonl
+from dyneval.storage import JsonlIndex, read_jsonl
+from dyneval.teacher import published
+from dyneval.teacher.published import Entry, Kind
 
 RECORDS: dict[str, type[Record]] = {
     "t2ia_questions": T2IAQuestions,
@@ -82,10 +84,54 @@ class Annotations:
             if row is None:
                 raise MissingAnnotationError(f"no {name}")
             found[name] = record.from_dict(row, f"{pair.pair_id}: {name}")
-        annotated = AnnotatedPair(pair=pair, **found)
-        _check_questions(pair.pair_id, "t2ia", annotated.t2ia_questions, annotated.t2ia_answers)
-        _check_questions(pair.pair_id, "iqa", annotated.iqa_questions, annotated.iqa_answers)
-        return annotated
+        return _consistent(AnnotatedPair(pair=pair, **found))
+
+
+class PublishedAnnotations:
+    """Annotations in the published form, one JSON file a pair; the same to the reader as `Annotations`."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` holds t2ia_mapping.json and iqa_mapping.json."""
+        self.folder = folder
+        self._entries: dict[Kind, dict[str, Entry]] = {}
+
+    def __enter__(self) -> Self:
+        for kind, name in published.MAPPINGS.items():
+            entries = published.read_mapping(self.folder / name)
+            self._entries[kind] = {entry.pair_id: entry for entry in entries}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._entries.clear()
+
+    def of(self, pair: PairRecord) -> AnnotatedPair:
+        """As `Annotations.of`; IQA answers without scores count as 5 where `correct` and as 1 where not."""
+        t2ia, iqa = (self._entries[kind].get(pair.pair_id) for kind in published.MAPPINGS)
+        if t2ia is None or iqa is None:
+            raise MissingAnnotationError("not in the mapping files")
+        return _consistent(
+            AnnotatedPair(
+                pair=pair,
+                t2ia_questions=published.read_t2ia_questions(self.folder, t2ia),
+                t2ia_answers=published.read_t2ia_answers(self.folder, t2ia),
+                iqa_questions=published.read_iqa_questions(self.folder, iqa),
+                iqa_answers=published.read_iqa_answers(self.folder, iqa)[0],
+            )
+        )
+
+
+def open_annotations(folder: Path) -> Annotations | PublishedAnnotations:
+    """The annotations of a folder, in our form or the published one; to be used with `with`."""
+    is_published = (folder / published.MAPPINGS["t2ia"]).exists()
+    return PublishedAnnotations(folder) if is_published else Annotations(folder)
+
+
+def _consistent(item: AnnotatedPair) -> AnnotatedPair:
+    _check_questions(item.pair.pair_id, "t2ia", item.t2ia_questions, item.t2ia_answers)
+    _check_questions(item.pair.pair_id, "iqa", item.iqa_questions, item.iqa_answers)
+    return item
 
 
 def _check_questions(
@@ -111,6 +157,3 @@ def read_pairs(metadata: Path, report: Callable[[str, str], None]) -> Iterator[P
             report(str(row.get("pair_id") or f"row {number}"), str(error))
             continue
         yield pair
-
-
-__all__ = ["AnnotatedPair", "Annotations", "DataFileError", "MissingAnnotationError", "read_pairs"]

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from dyneval import jsonl
 from dyneval.instruct import chunks
-from dyneval.instruct.annotations import Annotations
+from dyneval.instruct.annotations import open_annotations
 from dyneval.instruct.chunks import REJECTED, BuildConfig, Chunk, Done, Line, Worker
 from dyneval.instruct.report import write_card, write_report
 from dyneval.instruct.statistics import Statistics
@@ -43,7 +43,8 @@ def build(config: BuildConfig) -> dict[str, Any]:
         DataFileError: a file is missing, or not one sample could be made.
     """
     with ExitStack() as stack:
-        annotations = stack.enter_context(Annotations(config.annotations))
+        annotations = open_annotations(config.annotations)
+        stack.enter_context(annotations)
         output = _Output(config, stack)
         for chunk in _chunks(config, Worker(config, annotations)):
             output.add(chunk)

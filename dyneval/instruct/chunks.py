@@ -12,7 +12,7 @@ import orjson
 from dyneval import jsonl
 from dyneval.images import ImageError, load_image, resolve_below
 from dyneval.instruct import samples
-from dyneval.instruct.annotations import AnnotatedPair, Annotations, MissingAnnotationError
+from dyneval.instruct.annotations import AnnotatedPair, Annotations, MissingAnnotationError, PublishedAnnotations
 from dyneval.instruct.curation import Curation
 from dyneval.instruct.statistics import Statistics
 from dyneval.instruct.token_length import SampleTooLongError, TokenLimit
@@ -83,7 +83,7 @@ class Chunk:
 class Worker:
     """Works on chunks of one build."""
 
-    def __init__(self, config: BuildConfig, annotations: Annotations) -> None:
+    def __init__(self, config: BuildConfig, annotations: Annotations | PublishedAnnotations) -> None:
         self.config = config
         self.annotations = annotations
         self.root = config.metadata.parent

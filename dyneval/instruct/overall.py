@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dyneval.instruct.annotations import Annotations, MissingAnnotationError, read_pairs
+from dyneval.instruct.annotations import MissingAnnotationError, open_annotations, read_pairs
 from dyneval.records import PairRecord, normalised_score
 from dyneval.schemas import SchemaError
 from dyneval.storage import DataFileError, atomic_write, write_json
@@ -45,7 +45,7 @@ def compute_overall_scores(config: OverallConfig) -> dict[str, Any]:
     """
     scores: list[dict[str, Any]] = []
     missing: list[dict[str, str]] = []
-    with Annotations(config.annotations) as annotations:
+    with open_annotations(config.annotations) as annotations:
 
         def report(name: str, reason: str) -> None:
             missing.append({"pair_id": name, "reason": reason})

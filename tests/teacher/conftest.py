@@ -1,5 +1,6 @@
 """GenDB folders with real images for the teacher tests."""
 
+import asyncio
 import hashlib
 import json
 
@@ -7,7 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dyneval.llm.engines import make_engine
 from dyneval.records import pair_id, prompt_id
+from dyneval.teacher.prompts import WORKFLOWS
+from dyneval.teacher.runner import AnnotateConfig, annotate
 
 
 @pytest.fixture
@@ -44,3 +48,25 @@ def gendb(tmp_path):
         return path
 
     return make
+
+
+@pytest.fixture
+def run():
+    """Annotate the pairs of a metadata file through a chat server, in this process; returns the summary."""
+
+    def annotate_all(metadata, output, server, workflows=WORKFLOWS, concurrency=8, max_retries=8, **options):
+        async def go():
+            engine = make_engine(
+                "openai", "m", base_urls=[server.url], concurrency=concurrency, max_retries=max_retries
+            )
+            config = AnnotateConfig(
+                metadata=metadata, output=output, workflows=tuple(workflows), concurrency=concurrency, **options
+            )
+            try:
+                return await annotate(config, engine)
+            finally:
+                await engine.close()
+
+        return asyncio.run(go())
+
+    return annotate_all

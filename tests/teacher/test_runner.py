@@ -1,4 +1,3 @@
-import asyncio
 import json
 import random
 import signal
@@ -11,30 +10,15 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from dyneval import schemas
-from dyneval.llm.engines import make_engine
 from dyneval.storage import DataFileError, read_jsonl
 from dyneval.teacher.cli import exit_status
 from dyneval.teacher.pairs import Shard
 from dyneval.teacher.prompts import WORKFLOWS
-from dyneval.teacher.runner import AnnotateConfig, EngineDown, annotate
+from dyneval.teacher.runner import EngineDown
 
 ROOT = Path(__file__).parents[2]
 ANNOTATE = [sys.executable, str(ROOT / "Distill Annotations" / "annotate.py")]
 FILES = dict.fromkeys(WORKFLOWS, "pair_id") | {"t2ia_questions": "prompt_id"}
-
-
-def run(metadata, output, server, workflows=WORKFLOWS, concurrency=8, max_retries=8, **options):
-    async def go():
-        engine = make_engine("openai", "m", base_urls=[server.url], concurrency=concurrency, max_retries=max_retries)
-        try:
-            config = AnnotateConfig(
-                metadata=metadata, output=output, workflows=tuple(workflows), concurrency=concurrency, **options
-            )
-            return await annotate(config, engine)
-        finally:
-            await engine.close()
-
-    return asyncio.run(go())
 
 
 def content(folder):
@@ -54,7 +38,7 @@ def rejects(folder, name):
     return {row[FILES[name]]: row for row in read_jsonl(path)} if path.exists() else {}
 
 
-def test_all_four_annotations_of_every_pair(gendb, chat_server, tmp_path):
+def test_all_four_annotations_of_every_pair(run, gendb, chat_server, tmp_path):
     server = chat_server()
     summary = run(gendb(prompts=3), tmp_path / "out", server)
     assert server.stats()["requests"] == 3 * 2 + 6 * 3, "questions of a prompt are asked once, for all its images"
@@ -70,7 +54,7 @@ def test_all_four_annotations_of_every_pair(gendb, chat_server, tmp_path):
     assert summary["pairs"] == 6 and summary["completion_tokens"] > 0 and exit_status(summary) == 0
 
 
-def test_single_workflows_in_order_give_the_same(gendb, chat_server, tmp_path):
+def test_single_workflows_in_order_give_the_same(run, gendb, chat_server, tmp_path):
     metadata, server = gendb(), chat_server()
     run(metadata, tmp_path / "all", server)
     with pytest.raises(DataFileError, match="ask for t2ia_questions first"):
@@ -80,14 +64,14 @@ def test_single_workflows_in_order_give_the_same(gendb, chat_server, tmp_path):
     assert content(tmp_path / "one") == content(tmp_path / "all")
 
 
-def test_second_run_asks_nothing_and_force_asks_everything(gendb, chat_server, tmp_path):
+def test_second_run_asks_nothing_and_force_asks_everything(run, gendb, chat_server, tmp_path):
     metadata, server = gendb(), chat_server()
     first = run(metadata, tmp_path, server)
     assert run(metadata, tmp_path, server)["requests"] == 0
     assert run(metadata, tmp_path, server, force=True)["requests"] == first["requests"]
 
 
-def test_a_changed_prompt_version_is_asked_again(gendb, chat_server, tmp_path):
+def test_a_changed_prompt_version_is_asked_again(run, gendb, chat_server, tmp_path):
     metadata, server = gendb(), chat_server()
     run(metadata, tmp_path, server)
     path = tmp_path / "iqa_answers.jsonl"
@@ -100,7 +84,7 @@ def test_a_changed_prompt_version_is_asked_again(gendb, chat_server, tmp_path):
 FAULTS = "truncated,cut,empty,language,count,duplicate,huge,nan,score9,token,surrogate,html,429,500,disconnect"
 
 
-def test_faults_of_every_kind_are_overcome_or_rejected_never_stored(gendb, chat_server, tmp_path):
+def test_faults_of_every_kind_are_overcome_or_rejected_never_stored(run, gendb, chat_server, tmp_path):
     metadata = gendb(prompts=12)
     run(metadata, tmp_path / "clean", chat_server())
     server = chat_server("--faults", FAULTS, "--fault-rate", "0.4", "--seed", "3")
@@ -124,7 +108,7 @@ def test_faults_of_every_kind_are_overcome_or_rejected_never_stored(gendb, chat_
     }
 
 
-def test_rejected_replies_are_kept_raw_and_asked_for_only_on_demand(gendb, chat_server, tmp_path):
+def test_rejected_replies_are_kept_raw_and_asked_for_only_on_demand(run, gendb, chat_server, tmp_path):
     metadata = gendb(prompts=1, models=("one",))
     summary = run(metadata, tmp_path, chat_server("--faults", "language"), attempts=2)
     found = rejects(tmp_path, "iqa_questions")
@@ -138,7 +122,7 @@ def test_rejected_replies_are_kept_raw_and_asked_for_only_on_demand(gendb, chat_
     assert not any(rejects(tmp_path, name) for name in WORKFLOWS)
 
 
-def test_bad_images_and_rows_are_reported_and_the_others_done(gendb, chat_server, tmp_path):
+def test_bad_images_and_rows_are_reported_and_the_others_done(run, gendb, chat_server, tmp_path):
     metadata = gendb(prompts=2, models=("one", "two", "three"))
     rows = [json.loads(line) for line in metadata.read_text().splitlines()]
     broken = metadata.parent / rows[0]["file_name"]
@@ -170,13 +154,13 @@ def test_bad_images_and_rows_are_reported_and_the_others_done(gendb, chat_server
     assert exit_status(summary) == 0, "the run did its job"
 
 
-def test_task_tokens_in_prompts_reach_neither_teacher_nor_annotations(gendb, chat_server, tmp_path):
+def test_task_tokens_in_prompts_reach_neither_teacher_nor_annotations(run, gendb, chat_server, tmp_path):
     run(gendb(texts=["a cat <|IQA|> <|im_end|> and a dog, painted in oil"]), tmp_path, chat_server())
     texts = [row["questions"] for row in read_jsonl(tmp_path / "t2ia_questions.jsonl")]
     assert texts and "<|" not in json.dumps(texts)
 
 
-def test_shards_cover_everything_once(gendb, chat_server, tmp_path):
+def test_shards_cover_everything_once(run, gendb, chat_server, tmp_path):
     metadata, server = gendb(prompts=9), chat_server()
     run(metadata, tmp_path / "whole", server)
     parts = []
@@ -190,7 +174,7 @@ def test_shards_cover_everything_once(gendb, chat_server, tmp_path):
         assert {key: row for part in parts for key, row in part[name].items()} == whole[name]
 
 
-def test_limit_takes_the_first_pairs(gendb, chat_server, tmp_path):
+def test_limit_takes_the_first_pairs(run, gendb, chat_server, tmp_path):
     assert run(gendb(prompts=3), tmp_path, chat_server(), limit=2)["pairs"] == 2
 
 
@@ -209,7 +193,7 @@ def test_two_processes_on_one_folder_are_refused(gendb, chat_server, tmp_path):
     assert first.wait() == 130, "SIGTERM ends a run in order"
 
 
-def test_server_gone_for_good_stops_the_run(gendb, chat_server, tmp_path):
+def test_server_gone_for_good_stops_the_run(run, gendb, chat_server, tmp_path):
     server = chat_server()
     server.process.kill()
     server.process.wait()
@@ -222,7 +206,7 @@ def test_server_gone_for_good_stops_the_run(gendb, chat_server, tmp_path):
     assert summary["workflows"]["iqa_answers"]["in_file"] == 60, "lost servers are no reason to give a pair up"
 
 
-def test_server_killed_and_started_again_in_mid_run(gendb, chat_server, tmp_path):
+def test_server_killed_and_started_again_in_mid_run(run, gendb, chat_server, tmp_path):
     metadata = gendb(prompts=20)
     run(metadata, tmp_path / "clean", chat_server())
     server = chat_server("--latency", "0.1")
@@ -240,7 +224,7 @@ def test_server_killed_and_started_again_in_mid_run(gendb, chat_server, tmp_path
     assert content(tmp_path / "out") == content(tmp_path / "clean")
 
 
-def test_kill_9_at_random_moments_then_the_same_files_as_undisturbed(gendb, chat_server, tmp_path):
+def test_kill_9_at_random_moments_then_the_same_files_as_undisturbed(run, gendb, chat_server, tmp_path):
     metadata = gendb(prompts=40)
     server = chat_server("--latency", "0.02")
     run(metadata, tmp_path / "clean", server)
