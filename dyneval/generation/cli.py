@@ -93,6 +93,7 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     add("--placement", choices=placements, default="auto", help="where weights lie; auto measures what fits")
     add("--concurrency", type=_positive, default=8, help="requests in flight to a hosted API (default 8)")
     add("--base-url", help="another server that speaks the hosted API")
+    add("--prices", type=_prices, metavar="IN/OUT", help="US dollars a million tokens; records what each image cost")
     add("--external-env", type=Path, help="Python environment of an external model's worker")
     add("--format", dest="image_format", choices=("png", "webp"), default="png", help="both are lossless")
 
@@ -128,6 +129,7 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         placement=args.placement,
         concurrency=args.concurrency,
         base_url=args.base_url,
+        prices=args.prices,
         external_env=args.external_env,
     )
 
@@ -144,6 +146,14 @@ def _shard(text: str) -> Shard:
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
         raise argparse.ArgumentTypeError(f"'{text}' is no part; write I/N with I from 0 to N-1, such as 0/4")
     return Shard(int(index), int(count))
+
+
+def _prices(text: str) -> tuple[float, float]:
+    try:
+        given, taken = (float(part) for part in text.split("/"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not IN/OUT, such as 5/40") from None
+    return given, taken
 
 
 def _part(text: str) -> tuple[str, str]:

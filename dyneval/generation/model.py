@@ -165,6 +165,7 @@ class RunOptions:
         placement: where the weights lie; "auto" measures what fits.
         concurrency: requests in flight to a hosted API.
         base_url: another server that speaks the hosted API.
+        prices: US dollars for a million input and output tokens, from which costs are recorded.
         external_env: folder of the Python environment in which an external model's worker runs.
     """
 
@@ -172,6 +173,7 @@ class RunOptions:
     placement: Placement | Literal["auto"] = "auto"
     concurrency: int = 8
     base_url: str | None = None
+    prices: tuple[float, float] | None = None
     external_env: Path | None = None
 
 

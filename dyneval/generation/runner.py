@@ -61,7 +61,10 @@ class Config:
 
 @dataclass(kw_only=True, slots=True)
 class ModelSummary:
-    """What became of the images planned for one model; `missing` is planned less existing, made and refused."""
+    """What became of the images planned for one model.
+
+    `missing` is planned less existing, made and refused; `cost_usd` what this run spent, where costs are recorded.
+    """
 
     slug: str
     planned: int = 0
@@ -70,6 +73,7 @@ class ModelSummary:
     refused: int = 0
     missing: int = 0
     seconds: float = 0
+    cost_usd: float = 0
     error: str | None = None
 
 
@@ -213,9 +217,12 @@ def _record(db: GenDB, results: Iterable[Any], mark: str, summary: ModelSummary)
         if isinstance(result, NotMade):
             db.refuse(result, mark)
             summary.refused += result.permanent
+            details = result.details
         else:
             db.add(result)
             summary.made += 1
+            details = result.settings.get("details", {})
+        summary.cost_usd = round(summary.cost_usd + details.get("cost_usd", 0), 6)
 
 
 def _report(summary: Summary, config: Config, db: GenDB) -> None:

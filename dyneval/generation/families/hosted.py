@@ -1,0 +1,246 @@
+"""Models behind an API: many requests in flight, waits that the server asks for, refusals kept, costs recorded.
+
+Nothing is paid for twice: an image is saved as soon as it comes, and what the service refuses for good (moderation, a
+request it will never accept) is a permanent NotMade, which the runner does not send again. Retries are made here, not
+in the SDKs, so that a wait asked of one request holds back the others too. Keys come from the environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import logging
+import os
+import random
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from dyneval import images
+from dyneval.generation.families.weights import versions
+from dyneval.generation.model import (
+    BuildOptions,
+    GenerationError,
+    Made,
+    ModelBroken,
+    ModelSpec,
+    NotMade,
+    Outcome,
+    Request,
+    RunOptions,
+)
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 6
+LONGEST_WAIT = 120.0
+"""Seconds; a server that asks for more is given up on, and the request counts as missing."""
+RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+FATAL = frozenset({401, 402, 403, 404})
+"""The key, the account or the model id is wrong: no other request can do better."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """What came back: the image file as bytes, or why there is none.
+
+    Attributes:
+        tokens: input and output tokens as the service counts them; (0, 0) where it does not.
+    """
+
+    image: bytes | None
+    reason: str = ""
+    permanent: bool = False
+    tokens: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """An error of an SDK, taken apart. `status` is None when there was no answer at all."""
+
+    status: int | None
+    message: str
+    code: str = ""
+    wait: float | None = None
+
+
+class HostedModel(ABC):
+    """A client of one API. Subclasses say how to ask and how to read an error."""
+
+    def __init__(self, spec: HostedSpec, options: BuildOptions, run: RunOptions) -> None:
+        """Make the client. Raises GenerationError when the key is missing."""
+        self.spec = spec
+        self.suffix = spec.preset(options).prompt_suffix
+        self.model_id = spec.repo(options)
+        self.arguments = spec.arguments(options)
+        self.concurrency = run.concurrency
+        self.prices = run.prices
+        self.batch_size = 8 * run.concurrency  # the wait for the slowest of a batch is shared by many
+        self.loop = asyncio.new_event_loop()
+        self.client = self.connect(spec.key(), run.base_url)
+        self.facts: Mapping[str, Any] = {"revision": None, "versions": versions(spec.sdk), "dtype": None}
+        self._not_before = 0.0
+        self._error: Exception | None = None
+
+    seeded = False
+    """Whether the API takes a seed."""
+
+    @abstractmethod
+    def connect(self, key: str, base_url: str | None) -> Any:
+        """The SDK's asynchronous client, without retries of its own."""
+
+    @abstractmethod
+    async def ask(self, request: Request, prompt: str) -> Reply:
+        """Send one request."""
+
+    @abstractmethod
+    def read_fault(self, error: Exception) -> Fault | None:
+        """Take an SDK's exception apart; None when it is not one of the SDK's."""
+
+    def generate(self, batch: Sequence[Request]) -> Iterator[Outcome]:
+        """Yield outcomes as they come. Raises ModelBroken when the service takes no request at all."""
+        self._error = None
+        limit = asyncio.Semaphore(self.concurrency)
+        tasks = {self.loop.create_task(self._one(request, limit)) for request in batch}
+        try:
+            while tasks:
+                done, tasks = self.loop.run_until_complete(asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))
+                for task in done:
+                    if outcome := self._take(task):
+                        yield outcome
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                self.loop.run_until_complete(asyncio.wait(tasks))
+        if self._error:
+            raise self._error
+
+    def _take(self, task: asyncio.Task[Outcome | None]) -> Outcome | None:
+        """A task's outcome; an error is kept until the requests in flight, which cost money, have come back."""
+        error = task.exception()
+        if error is None:
+            return task.result()
+        if not isinstance(error, Exception):
+            raise error
+        self._error = self._error or error
+        return None
+
+    async def _one(self, request: Request, limit: asyncio.Semaphore) -> Outcome | None:
+        async with limit:
+            if self._error:
+                return None  # nothing more is sent
+            prompt, start = request.prompt + self.suffix, time.perf_counter()
+            reply = await self._persist(request, prompt)
+            return self._outcome(request, prompt, reply, time.perf_counter() - start)
+
+    async def _persist(self, request: Request, prompt: str) -> Reply:
+        """Ask until there is an answer that counts."""
+        for attempt in range(1, ATTEMPTS + 1):
+            await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+            try:
+                return await self.ask(request, prompt)
+            except Exception as error:
+                fault = self.read_fault(error)
+                if fault is None:
+                    raise
+                verdict = self._judge(fault, attempt)
+                if isinstance(verdict, Reply):
+                    return verdict
+                await self._hold(request, fault, verdict)
+        raise AssertionError("the last attempt is judged")
+
+    def _judge(self, fault: Fault, attempt: int) -> Reply | float:
+        """The reply that a fault amounts to, or the seconds to wait before the next attempt."""
+        text = f"HTTP {fault.status or 'without an answer'}: {fault.code} {fault.message}".strip()[:500]
+        if fault.status in FATAL or fault.code in {"insufficient_quota", "billing_hard_limit_reached"}:
+            raise ModelBroken(f"{self.spec.slug} ({self.model_id}): {text}")
+        if fault.status is not None and fault.status not in RETRIED:
+            return Reply(image=None, reason=text, permanent=True)
+        wait = fault.wait if fault.wait is not None else min(2.0**attempt, 60.0) * random.uniform(0.5, 1.0)
+        if attempt == ATTEMPTS or wait > LONGEST_WAIT:
+            return Reply(image=None, reason=f"{text} (after {attempt} attempts)")
+        return wait
+
+    async def _hold(self, request: Request, fault: Fault, wait: float) -> None:
+        log.info("%s: HTTP %s, next attempt in %.1f s", request.pair_id, fault.status, wait)
+        if fault.wait is not None:
+            self._not_before = max(self._not_before, time.monotonic() + wait)
+        await asyncio.sleep(wait)
+
+    def _outcome(self, request: Request, prompt: str, reply: Reply, seconds: float) -> Outcome:
+        details = self._cost(reply)
+        if reply.image is None:
+            return NotMade(request=request, reason=reply.reason, permanent=reply.permanent, details=details)
+        try:
+            image = _open(reply.image)
+        except images.ImageError as error:
+            return NotMade(request=request, reason=f"the reply is not an image: {error}", details=details)
+        return Made(
+            request=request, image=image, prompt_sent=prompt, seconds=seconds, seeded=self.seeded, details=details
+        )
+
+    def _cost(self, reply: Reply) -> dict[str, Any]:
+        given, taken = reply.tokens
+        if not given + taken:
+            return {}
+        cost = {"cost_usd": round((given * self.prices[0] + taken * self.prices[1]) / 1e6, 6)} if self.prices else {}
+        return {"input_tokens": given, "output_tokens": taken, **cost}
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.loop.run_until_complete(self.disconnect())
+        self.loop.close()
+
+    @abstractmethod
+    async def disconnect(self) -> None:
+        """Close the client."""
+
+
+def _open(content: bytes) -> Any:
+    with tempfile.NamedTemporaryFile(suffix=".image") as file:
+        file.write(content)
+        file.flush()
+        return images.load_image(file.name)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a Retry-After header asks for, given as a number or as a date; None without a usable one."""
+    value = headers.get("retry-after") or headers.get("Retry-After")
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        date = email.utils.parsedate_tz(value)
+        return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostedSpec(ModelSpec):
+    """A model behind an API.
+
+    Attributes:
+        keys: environment variables that may hold the key, in the order in which they are tried.
+        sdk: package of the SDK.
+        model: client of the API.
+    """
+
+    family: ClassVar[str] = "hosted"
+    keys: tuple[str, ...]
+    sdk: tuple[str, ...]
+    model: type[HostedModel]
+
+    def key(self) -> str:
+        """The API key. Raises GenerationError when no variable holds one."""
+        found = next((value for name in self.keys if (value := os.environ.get(name, "").strip())), None)
+        if found is None:
+            raise GenerationError(f"{self.slug} needs an API key; set {' or '.join(self.keys)} in the environment")
+        return found
+
+    def build(self, options: BuildOptions, run: RunOptions, device: str) -> HostedModel:
+        """Make the client. Raises GenerationError when the key is missing."""
+        return self.model(self, options, run)
