@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
@@ -11,10 +10,12 @@ import numpy as np
 import polars as pl
 
 from dyneval.prompts import categories, complexity, lexicon, minhash
+from dyneval.prompts.arrays import available_cores
 from dyneval.prompts.complexity import Floats
 from dyneval.prompts.minhash import Shingled
 from dyneval.prompts.text import UInt64s, tokenise
 from dyneval.prompts.units import find_units
+from dyneval.records import prompt_id
 
 CHUNK = 16_384
 """Prompts a chunk: the arrays of one (about 3 MB of text) stay near the cache; larger ones were slower."""
@@ -25,10 +26,11 @@ Progress = Callable[[int], object]
 class Analysis(NamedTuple):
     """What is known of each prompt.
 
-    points: (prompts, 9) values of the complexity factors. labels: (prompts,) label sets of `categories`, empty where
-    nobody asked for labels. shingled: None where nobody asked for signatures.
+    ids: (prompts,) prompt_id. points: (prompts, 9) values of the complexity factors. labels: (prompts,) label sets of
+    `categories`, empty where nobody asked for labels. shingled: None where nobody asked for signatures.
     """
 
+    ids: pl.Series
     points: Floats
     labels: UInt64s
     shingled: Shingled | None
@@ -49,19 +51,29 @@ def analyse(prompts: pl.Series, seed: int | None, label: bool = True, done: Prog
         tokens = tokenise(chunk)
         units = find_units(tokens, words)
         points = complexity.values(units, words, factors)
+        ids = pl.Series([prompt_id(prompt) for prompt in chunk], dtype=pl.String)
         labels = rules.label(units, words) if label else np.zeros(len(chunk), np.uint64)
-        return Analysis(points, labels, None if seed is None else minhash.shingle(tokens, seed))
+        return Analysis(ids, points, labels, None if seed is None else minhash.shingle(tokens, seed))
 
-    parts = list(_in_chunks(prompts, work, done))
-    points = np.concatenate([np.zeros((0, len(factors.items))), *(part.points for part in parts)])
-    labels = np.concatenate([np.zeros(0, np.uint64), *(part.labels for part in parts)])
-    shingled = None if seed is None else minhash.concatenate([part.shingled for part in parts if part.shingled])
-    return Analysis(points, labels, shingled)
+    points, labels = np.empty((len(prompts), len(factors.items))), np.empty(len(prompts), np.uint64)
+    shingled = None if seed is None else minhash.Collector(len(prompts))
+    row, ids = 0, [pl.Series([], dtype=pl.String)]
+    for part in _in_chunks(prompts, work, done):
+        end = row + len(part.labels)
+        ids.append(part.ids)
+        points[row:end], labels[row:end] = part.points, part.labels
+        if shingled is not None and part.shingled is not None:
+            shingled.add(part.shingled)
+        row = end
+    return Analysis(pl.concat(ids), points, labels, shingled.finish() if shingled else None)
 
 
 def shingles(prompts: pl.Series, seed: int) -> Shingled:
     """Shingle and sign clean prompts, with the hash functions of `seed`."""
-    return minhash.concatenate(list(_in_chunks(prompts, lambda chunk: minhash.shingle(tokenise(chunk), seed))))
+    collector = minhash.Collector(len(prompts))
+    for part in _in_chunks(prompts, lambda chunk: minhash.shingle(tokenise(chunk), seed)):
+        collector.add(part)
+    return collector.finish()
 
 
 def _in_chunks(
@@ -72,7 +84,7 @@ def _in_chunks(
     Threads are enough: numpy and polars release the interpreter lock, and nothing is copied between processes.
     """
     chunks = [prompts[start : start + CHUNK] for start in range(0, len(prompts), CHUNK)]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for chunk, result in zip(chunks, pool.map(work, chunks), strict=True):
             done(len(chunk))
             yield result

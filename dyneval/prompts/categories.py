@@ -18,6 +18,8 @@ from dyneval.prompts.patterns import Bools, Classes, Matcher, Pattern, parse
 from dyneval.prompts.text import UInt64s
 from dyneval.prompts.units import Units
 
+_PART_BITS = 14
+"""Label sets are expanded in parts of so many bits: whole sets are nearly all different, parts are few."""
 _RULE_KEYS = {"any", "min", "none", "objects"}
 
 
@@ -79,9 +81,13 @@ class Labeller:
 
     def expand(self, labels: UInt64s) -> pl.Series:
         """Lists of names, one list a label set, each in the order of `names`."""
-        frame = pl.DataFrame({name: (labels >> np.uint64(bit)) & np.uint64(1) for bit, name in enumerate(self.names)})
-        marked = [pl.when(pl.col(name) == 1).then(pl.lit(name)) for name in self.names]
-        return frame.select(pl.concat_list(marked).list.drop_nulls().alias("categories")).to_series()
+        parts = []
+        for begin in range(0, len(self.names), _PART_BITS):
+            part = (labels >> np.uint64(begin)) & np.uint64((1 << _PART_BITS) - 1)
+            distinct, where = np.unique(part, return_inverse=True)
+            lists = [[name for bit, name in enumerate(self.names[begin:]) if int(p) >> bit & 1] for p in distinct]
+            parts.append(pl.Series(f"part{begin}", lists, pl.List(pl.String)).gather(where))
+        return pl.DataFrame(parts).select(pl.concat_list(pl.all()).alias("categories")).to_series()
 
     def dimension_of(self, name: str) -> str:
         """Dimension of a sub-category. Raises KeyError when there is no such sub-category."""
@@ -118,5 +124,7 @@ def _begin(
     patterns: tuple[Pattern, ...], matcher: Matcher, rows: npt.NDArray[np.int64], prompts: int
 ) -> npt.NDArray[np.int64]:
     """(prompts,) number of places where one of the patterns begins."""
-    begins = np.logical_or.reduce([matcher.starts(pattern) for pattern in patterns])
+    begins = matcher.starts(patterns[0])
+    for pattern in patterns[1:]:
+        begins = begins | matcher.starts(pattern)
     return np.bincount(rows[begins], minlength=prompts)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from dyneval.prompts.arrays import is_in
 from dyneval.prompts.drops import Drops
 
 MIN_CHARS = 30
@@ -53,7 +54,7 @@ class Seen:
     def first(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         """(rows,) True for rows whose hash was not met before, in this batch or earlier."""
         unique, index = np.unique(hashes, return_index=True)
-        fresh = ~(_isin(unique, self._old) | _isin(unique, self._new))
+        fresh = ~(is_in(unique, self._old) | is_in(unique, self._new))
         self._new = np.sort(np.concatenate((self._new, unique[fresh])), kind="stable")
         if len(self._new) > 200_000:
             self._old = np.sort(np.concatenate((self._old, self._new)), kind="stable")
@@ -61,13 +62,6 @@ class Seen:
         mask = np.zeros(len(hashes), bool)
         mask[index[fresh]] = True
         return mask
-
-
-def _isin(values: npt.NDArray[np.uint64], sorted_values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    if not len(sorted_values):
-        return np.zeros(len(values), bool)
-    places = np.minimum(np.searchsorted(sorted_values, values), len(sorted_values) - 1)
-    return sorted_values[places] == values
 
 
 def clean_text(prompts: pl.Expr) -> pl.Expr:

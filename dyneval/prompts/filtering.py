@@ -13,13 +13,15 @@ import polars as pl
 from tqdm import tqdm
 
 from dyneval import storage
-from dyneval.prompts import categories, complexity, dedup, leakage, outputs, sources, tiers
+from dyneval.prompts import complexity, dedup, leakage, outputs, sources, tiers
 from dyneval.prompts.analysis import analyse
 from dyneval.prompts.clean import Cleaner
+from dyneval.prompts.complexity import Floats
 from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.drops import Drops
 from dyneval.prompts.minhash import Shingled
-from dyneval.records import TIERS, prompt_id
+from dyneval.prompts.table import RecordTable
+from dyneval.records import TIERS
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +44,13 @@ class FilterRun:
             with self._timed("filter"):
                 prompts = self._collect()
             with self._timed("score"):
-                prompts, shingled = self._score(prompts)
+                prompts, points, shingled = self._score(prompts)
             if shingled is not None:
                 prompts = self._unrepeated(prompts, shingled)
-                del shingled  # a gigabyte for two million prompts
+                del shingled  # 640 MB for two million prompts
             prompts = self._tier(prompts)
         with self._timed("write"):
-            outputs.write_prompts(self.config.output, self._records(prompts), self.config.jsonl)
+            outputs.write_prompts(self.config.output, prompts, RecordTable(prompts, points), self.config.jsonl)
         summary = self._summary(prompts)
         storage.write_json(self.config.output / outputs.SUMMARY, summary)
         return summary
@@ -91,20 +93,20 @@ class FilterRun:
                     bar.update(rows)
                     yield batch.rows.with_columns(pl.lit(source.name, names).alias("source"))
 
-    def _score(self, prompts: pl.DataFrame) -> tuple[pl.DataFrame, Shingled | None]:
-        factors = complexity.load()
+    def _score(self, prompts: pl.DataFrame) -> tuple[pl.DataFrame, Floats, Shingled | None]:
+        """Add to each prompt its id, H, label set and row: its place in the factor values and shingles beside."""
         compare = self.config.dedup is not None or self.config.exclude
         with self._bar("score", len(prompts)) as bar:
-            points, labels, shingled = analyse(
+            ids, points, labels, shingled = analyse(
                 prompts["prompt"], self.config.seed if compare else None, self.config.label, bar.update
             )
         scored = prompts.with_columns(
-            pl.Series("prompt_id", list(map(prompt_id, prompts["prompt"])), pl.String),
+            ids.alias("prompt_id"),
             pl.Series("labels", labels),
-            pl.Series("complexity", complexity.complexity(points, factors)),
-            *(pl.Series(name, points[:, column]) for column, name in enumerate(factors.names)),
+            pl.Series("complexity", complexity.complexity(points, complexity.load())),
+            pl.int_range(len(prompts), dtype=pl.UInt32).alias("row"),
         )
-        return scored, shingled
+        return scored, points, shingled
 
     def _unrepeated(self, prompts: pl.DataFrame, shingled: Shingled) -> pl.DataFrame:
         """Drop what is near to a benchmark prompt, then what is near to a kept prompt."""
@@ -141,17 +143,6 @@ class FilterRun:
         # The id is a hash of the text, so this order is a shuffle that does not depend on the input's order: any
         # first n lines of a tier file are a fair sample of it.
         return prompts.filter(pl.col("tier") != tiers.NO_TIER).sort("tier", "prompt_id")
-
-    def _records(self, prompts: pl.DataFrame) -> pl.DataFrame:
-        return prompts.select(
-            "prompt_id",
-            "prompt",
-            "complexity",
-            pl.struct(complexity.load().names).alias("factors"),
-            "tier",
-            categories.load().expand(prompts["labels"].to_numpy()),
-            pl.col("source").cast(pl.String),
-        )
 
     def _summary(self, prompts: pl.DataFrame) -> dict[str, Any]:
         h = prompts["complexity"].to_numpy()

@@ -60,14 +60,26 @@ def shingle(tokens: Tokens, seed: int) -> Shingled:
     return Shingled(values, offsets, _sign(values, offsets, seed))
 
 
-def concatenate(parts: list[Shingled]) -> Shingled:
-    """Join consecutive chunks."""
-    sizes = np.concatenate([np.diff(part.offsets) for part in parts]) if parts else np.zeros(0, np.int64)
-    return Shingled(
-        np.concatenate([part.values for part in parts]) if parts else np.zeros(0, np.uint32),
-        np.concatenate(([0], np.cumsum(sizes))).astype(np.int64),
-        np.concatenate([part.signatures for part in parts]) if parts else np.zeros((0, PERMUTATIONS), np.uint32),
-    )
+class Collector:
+    """Joins the chunks of `prompts` prompts; signatures are written into place, so they exist once in memory."""
+
+    def __init__(self, prompts: int) -> None:
+        self._signatures = np.empty((prompts, PERMUTATIONS), np.uint32)
+        self._values: list[UInt32s] = []
+        self._sizes: list[Int64s] = [np.zeros(1, np.int64)]
+        self._rows = 0
+
+    def add(self, part: Shingled) -> None:
+        """Append the next chunk."""
+        self._signatures[self._rows : self._rows + len(part)] = part.signatures
+        self._values.append(part.values)
+        self._sizes.append(np.diff(part.offsets))
+        self._rows += len(part)
+
+    def finish(self) -> Shingled:
+        """All chunks as one."""
+        values = np.concatenate([np.zeros(0, np.uint32), *self._values])
+        return Shingled(values, np.cumsum(np.concatenate(self._sizes)), self._signatures)
 
 
 def _distinct(rows: Int64s, hashes: UInt64s) -> UInt64s:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from dyneval.prompts.sources import Unreadable
+from dyneval.prompts.table import RecordTable
 from dyneval.records import TIERS
 from dyneval.storage import atomic_write
 
 PARQUET, JSONL, SUMMARY, REPORT = "prompts.parquet", "prompts.jsonl", "summary.json", "report.html"
 REJECTS, DROPPED, CLUSTERS = "prompts.rejects.jsonl", "dropped.jsonl", "clusters.parquet"
 LEAKAGE = "leakage.jsonl"
+_LINES = 100_000
 
 
 def tier_file(tier: int) -> str:
@@ -22,20 +26,29 @@ def tier_file(tier: int) -> str:
     return f"tier-{tier}-prompts.txt"
 
 
-def write_prompts(folder: Path, prompts: pl.DataFrame, jsonl: bool) -> None:
-    """Write `prompts`, rows of PromptRecord, as Parquet, as text a tier and, on request, as JSONL."""
+def write_prompts(folder: Path, prompts: pl.DataFrame, table: RecordTable, jsonl: bool) -> None:
+    """Write the rows of `table` as Parquet and, on request, as JSONL, and the texts of `prompts`, a file a tier."""
     with atomic_write(folder / PARQUET, "wb") as file:
-        prompts.write_parquet(file, compression="zstd", compression_level=1)
+        _stream(table).sink_parquet(file, compression="zstd", compression_level=1)
     for tier in TIERS:
-        lines = prompts.filter(pl.col("tier") == tier)["prompt"]
         with atomic_write(folder / tier_file(tier), "wb") as file:
-            for start in range(0, len(lines), 100_000):
-                file.write((lines[start : start + 100_000].str.join("\n").item() + "\n").encode())
+            for part in prompts.filter(pl.col("tier") == tier).select("prompt").iter_slices(_LINES):
+                file.write((part["prompt"].str.join("\n").item() + "\n").encode())
     if jsonl:
         with atomic_write(folder / JSONL, "wb") as file:
-            prompts.write_ndjson(file)
+            for batch in table.batches():
+                batch.write_ndjson(file)
     else:
         (folder / JSONL).unlink(missing_ok=True)  # of an earlier run; it would contradict the new Parquet
+
+
+def _stream(table: RecordTable) -> pl.LazyFrame:
+    """The batches as a lazy frame, so that polars writes one while the next is made."""
+
+    def batches(columns: list[str] | None, *_: object) -> Iterator[pl.DataFrame]:
+        return (batch.select(columns) if columns else batch for batch in table.batches())
+
+    return register_io_source(batches, schema=table.schema)
 
 
 def write_rejects(file: IO[bytes], rejects: list[Unreadable]) -> None:

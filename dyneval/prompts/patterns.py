@@ -119,7 +119,7 @@ class Matcher:
             here = self._has(step)
             found = reached if step.least == 0 else None
             for _ in range(step.most):
-                reached = here.copy() if reached is None else here & _shift(reached, backward)
+                reached = here if reached is None else _before(here, reached, backward)
                 found = reached if found is None else found | reached
                 reached = found
             reached = found
@@ -133,10 +133,13 @@ class Matcher:
         return self._steps[key]
 
 
-def _shift(marks: Bools, backward: bool) -> Bools:
-    shifted = np.zeros_like(marks)
+def _before(marks: Bools, reached: Bools, backward: bool) -> Bools:
+    """`marks` where the next unit (the one before, if not backward) is reached."""
+    found = marks.copy()
     if backward:
-        shifted[:-1] = marks[1:]
+        found[:-1] &= reached[1:]
+        found[-1:] = False
     else:
-        shifted[1:] = marks[:-1]
-    return shifted
+        found[1:] &= reached[:-1]
+        found[:1] = False
+    return found

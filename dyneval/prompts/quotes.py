@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dyneval.prompts.lexicon import UNKNOWN, Int32s, Lexicon
+from dyneval.prompts.lexicon import UNKNOWN, Lexicon
 from dyneval.prompts.patterns import Bools
 from dyneval.prompts.text import Int64s
 
@@ -12,7 +12,7 @@ LONGEST = 12
 """Units between two quotes that still count as text in the picture; whole prompts come in quotes as well."""
 
 
-def hide(entries: Int32s, rows: Int64s, lexicon: Lexicon) -> Int32s:
+def hide(entries: Int64s, rows: Int64s, lexicon: Lexicon) -> Int64s:
     """Return the entries of a batch with what stands between two quotes of a prompt made unknown.
 
     A quote that opens its prompt is left alone: there it encloses the prompt.
@@ -21,7 +21,7 @@ def hide(entries: Int32s, rows: Int64s, lexicon: Lexicon) -> Int32s:
     change = np.zeros(len(entries) + 1, np.int8)
     np.add.at(change, opening + 1, 1)
     np.add.at(change, closing, -1)
-    return np.where(np.cumsum(change[:-1]) > 0, UNKNOWN, entries).astype(np.int32)
+    return np.where(np.cumsum(change[:-1]) > 0, UNKNOWN, entries)
 
 
 def _pairs(is_mark: Bools, rows: Int64s) -> tuple[Int64s, Int64s]:

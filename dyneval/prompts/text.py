@@ -49,7 +49,7 @@ def tail(ending: str) -> int:
     return int.from_bytes(ending.encode(), "big")
 
 
-def _byte_tables() -> tuple[Bytes, Bytes, UInt64s]:
+def _byte_tables() -> tuple[bytes, bytes, UInt64s]:
     kind = np.full(256, MARK, np.uint8)
     kind[128:] = WORD
     for low, high in ("09", "AZ", "az"):
@@ -60,8 +60,8 @@ def _byte_tables() -> tuple[Bytes, Bytes, UInt64s]:
     lower = np.arange(256, dtype=np.uint8)
     lower[ord("A") : ord("Z") + 1] += 32
     # Fixed seed: the hashes decide MinHash signatures, which have to be the same on every machine.
-    value = np.random.default_rng(20260711).integers(1, 2**63, 256, np.uint64)[lower]
-    return kind, lower, value
+    value = np.random.default_rng(20260711).integers(1, 2**63, 256, np.uint64)
+    return kind.tobytes(), lower.tobytes(), value
 
 
 _KIND, _LOWER, _VALUE = _byte_tables()
@@ -98,27 +98,32 @@ def tokenise(prompts: pl.Series) -> Tokens:
         ValueError: a prompt contains a line feed; `dyneval.prompts.clean` removes them.
     """
     joined = fold(prompts).str.join("\n").item() if len(prompts) else None
-    data = np.frombuffer((joined + "\n").encode() if joined is not None else b"", np.uint8)
-    starts, stops = _bounds(_KIND[data])
-    powers, inverses = _powers(1 << max(12, len(data).bit_length()))
-    sums = np.zeros(len(data) + 1, np.uint64)
-    np.cumsum(_VALUE[data] * powers[: len(data)], out=sums[1:])
-    hashes = (sums[stops] - sums[starts]) * inverses[starts]
+    text = (joined + "\n").encode().translate(_LOWER) if joined is not None else b""
+    data = np.frombuffer(text, np.uint8)
+    starts, stops = _bounds(np.frombuffer(text.translate(_KIND), np.uint8))
+    hashes = _hash(data, starts, stops)
     ends = np.flatnonzero(data[starts] == ord("\n"))
     if len(ends) != len(prompts):
         raise ValueError(f"{len(prompts)} prompts hold {len(ends) - len(prompts)} line feeds; clean them first")
-    return Tokens(hashes, _LOWER[data[starts]], _tails(data, stops), ends)
+    return Tokens(hashes, data[starts], _tails(data, stops), ends)
 
 
 def is_word(tokens: Tokens) -> npt.NDArray[np.bool_]:
     """(tokens,) True for words, False for marks and line feeds."""
-    return _KIND[tokens.first] == WORD
+    return np.frombuffer(tokens.first.tobytes().translate(_KIND), np.uint8) == WORD
+
+
+def _hash(data: Bytes, starts: Int64s, stops: Int64s) -> UInt64s:
+    powers, inverses = _powers(1 << max(12, len(data).bit_length()))
+    sums = np.zeros(len(data) + 1, np.uint64)
+    np.cumsum(_VALUE[data.astype(np.int64)] * powers[: len(data)], out=sums[1:])
+    return (sums[stops] - sums[starts]) * inverses[starts]
 
 
 def _tails(data: Bytes, stops: Int64s) -> npt.NDArray[np.uint32]:
     tails = np.zeros(len(stops), np.uint32)
     for distance in (3, 2, 1):
-        tails = (tails << np.uint32(8)) | _LOWER[data[np.maximum(stops - distance, 0)]]
+        tails = (tails << np.uint32(8)) | data[np.maximum(stops - distance, 0)]
     return tails
 
 

@@ -2,7 +2,7 @@
 
 A file begins with `#` lines that define the tag; the line `# inflect: noun|verb|adjective|none` says which forms its
 entries get. Entries are separated by commas or line ends and may have several words; `goose|geese` gives a form that
-the rules would get wrong; `{comma}` is the comma itself.
+the rules would get wrong; `{comma}` and `{bar}` are those marks themselves.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ING, BASE, FINITE = "ing", "base", "finite"
 """Tags that verb lists give to their -ing, base and -s forms, beside their own."""
 COMPARATIVE, SUPERLATIVE = "comparative", "superlative"
 """Tags that adjective lists give to their -er and -est forms, beside their own."""
-_COMMA = "{comma}"
+_ESCAPES = {"{comma}": ",", "{bar}": "|"}
 _WORD = re.compile(r"[0-9a-z\x80-\U0010ffff]+|[^\x00-\x20'_-]")
 
 
@@ -53,7 +53,9 @@ def _read(file: Traversable) -> Iterator[tuple[Words, tuple[str, ...]]]:
     if kind is None or kind[1] not in _FORMS:
         raise ValueError(f"{file.name}: needs a line '# inflect: {'|'.join(_FORMS)}'")
     for entry in entries:
-        base, *extra = (split(form) for form in entry.split("|"))
+        base, *extra = (split(_ESCAPES.get(form, form)) for form in entry.split("|"))
+        if not base or not all(extra):
+            raise ValueError(f"{file.name}: {entry!r} has a form without words")
         yield base, (tag,)
         for form, added in _FORMS[kind[1]](base, tuple(extra)):
             yield form, (tag, *added)
@@ -63,8 +65,7 @@ def _parse(text: str) -> tuple[str, list[str]]:
     lines = text.splitlines()
     header = "\n".join(line for line in lines if line.startswith("#"))
     body = ",".join(line for line in lines if not line.startswith("#"))
-    entries = (entry.strip() for entry in body.split(","))
-    return header, ["," if entry == _COMMA else entry for entry in entries if entry]
+    return header, [entry.strip() for entry in body.split(",") if entry.strip()]
 
 
 Forms = Iterator[tuple[Words, tuple[str, ...]]]
