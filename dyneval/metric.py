@@ -10,6 +10,7 @@ processes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,11 +87,14 @@ class Metric(_Base):
                 self.failed += 1
                 continue
             scores = record.soft if self._soft and record.soft else record.to_dict()
-            self.total += torch.tensor([scores[name] for name in _SCORES], dtype=torch.float64).to(self.total)
+            found = [scores.get(name, math.nan) for name in _SCORES]
+            self.total += torch.tensor(found, dtype=torch.float64).to(self.total)
             self.pairs += 1
 
     def compute(self) -> dict[str, float]:
         """Means so far: `t2ia`, `iqa`, `overall` (1-5), `normalised` (overall in 0-1), `pairs` and `failed`.
+
+        A judge that works in a mode with one half only leaves the other, and what is made of both, NaN.
 
         Raises:
             ValueError: no pair has been scored.

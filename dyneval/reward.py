@@ -67,7 +67,8 @@ class Reward:
 
         Raises:
             ScoringError: a pair cannot be scored, and there is no reward for that.
-            ValueError: the numbers of images and prompts differ, or an image has another shape.
+            ValueError: the numbers of images and prompts differ, an image has another shape, or the judge works in a
+                mode without that score.
         """
         return [self._reward(record) for record in score_each(self._judge, images, prompts, self._failed is None)]
 
@@ -83,7 +84,11 @@ class Reward:
         if record is None:
             assert self._failed is not None
             return self._failed
-        scores = record.soft if self._soft and record.soft else {self._score: getattr(record, self._score)}
+        scores = record.soft if self._soft and record.soft else record.to_dict()
+        if self._score not in scores:
+            raise ValueError(
+                f"the judge gives no {self._score} score, only {', '.join(record.normalised)}; see its mode"
+            )
         return normalised_score(scores[self._score])
 
 

@@ -116,3 +116,14 @@ def test_where_torchmetrics_is_installed_it_is_one_of_its_metrics(scorer, pixels
     assert metric(pixels, PROMPTS)["pairs"] == 3
     metric.update(pixels, PROMPTS)
     assert metric.compute()["pairs"] == 6
+
+
+def test_a_judge_of_one_half_has_no_overall_reward(student, pixels):
+    settings = ScorerSettings(limits=ReplyLimits().capped(2, 8), mode="t2ia-only")
+    half = Scorer.from_pretrained(student, device="cpu", settings=settings)
+    with pytest.raises(ValueError, match="no overall score, only t2ia"):
+        Reward(half)(pixels[:1], PROMPTS[:1])
+    assert 0 <= Reward(half, "t2ia")(pixels[:1], PROMPTS[:1])[0] <= 1
+    metric = Metric(half)
+    metric.update(pixels[:1], PROMPTS[:1])
+    assert math.isnan(metric.compute()["overall"]) and metric.compute()["t2ia"] >= 1

@@ -62,7 +62,7 @@ def test_what_does_not_go_together_is_refused(arguments, capsys):
     assert "dyneval score: error:" in capsys.readouterr().err
 
 
-def test_one_image_is_json_and_several_are_lines_each_with_its_result_or_error(student, odd_images, tmp_path):
+def test_several_images_are_lines_each_with_its_result_or_error(student, odd_images, tmp_path):
     for name, (content, _) in odd_images.items():
         (tmp_path / name).write_bytes(content)
     done = dyneval(
@@ -77,11 +77,15 @@ def test_one_image_is_json_and_several_are_lines_each_with_its_result_or_error(s
     assert "missing.png: no such image file" in errors
     assert done.returncode == 1
 
-    one = dyneval("score", "cmyk.jpg", "--prompt", "a cat", "--checkpoint", student, *SMALL, cwd=tmp_path)
-    assert one.returncode == 0 and json.loads(one.stdout)["prompt"] == "a cat"
+
+def test_one_image_is_an_object(student, odd_images, tmp_path, capsys):
+    (tmp_path / "a.jpg").write_bytes(odd_images["cmyk.jpg"][0])
+    image = str(tmp_path / "a.jpg")
+    assert score.main([image, "--prompt", "a cat", "--checkpoint", str(student), *SMALL]) == 0
+    assert json.loads(capsys.readouterr().out)["prompt"] == "a cat"
 
 
-def test_a_table_with_odd_prompts_and_images_is_scored_row_by_row(student, odd_images, odd_prompts, tmp_path):
+def test_an_image_folder_with_odd_prompts_and_images_is_scored_row_by_row(student, odd_images, odd_prompts, tmp_path):
     rows, reasons = [], {}
     for name, (content, reason) in odd_images.items():
         (tmp_path / name).write_bytes(content)
@@ -92,8 +96,8 @@ def test_a_table_with_odd_prompts_and_images_is_scored_row_by_row(student, odd_i
         reasons[rows[-1]["pair_id"]] = reason
     metadata, output = tmp_path / "metadata.jsonl", tmp_path / "scores.jsonl"
     metadata.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = dyneval("score", "--metadata", tmp_path, "--output", output, "--checkpoint", student, *SMALL)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
+    arguments = ["--metadata", tmp_path, "--output", output, "--checkpoint", student, *SMALL]
+    assert score.main([str(argument) for argument in arguments]) == 1
     scored = {row["pair_id"] for row in read_jsonl(output)}
     assert scored == {pair_id for pair_id, reason in reasons.items() if reason is None}
     for row in read_jsonl(tmp_path / "scores.rejects.jsonl"):

@@ -11,6 +11,7 @@ const SCORES = { t2ia: "Alignment", iqa: "Quality", overall: "Overall" };
 
 const at = (id) => document.getElementById(id);
 const form = at("pair"), drop = at("drop"), file = at("image"), prompt = at("prompt"), token = at("token");
+let mode = "full";
 let picture = null;
 let running = null;
 
@@ -122,15 +123,20 @@ function begin() {
   at("error").hidden = true;
   document.body.setAttribute("aria-busy", "true");
   at("verdict").dataset.state = "working";
-  at("passes").replaceChildren(...Object.entries(PASSES).map(([name, title]) => {
+  at("passes").replaceChildren(...Object.entries(PASSES).filter(wanted).map(([name, title]) => {
     const item = make("li", title, { "data-pass": name, "data-state": "waiting" });
     item.append(make("time"));
     return item;
   }));
   mark();
-  at("scores").replaceChildren(...Object.entries(SCORES).map(([name, title]) => score(name, title)));
+  at("scores").replaceChildren(...Object.entries(SCORES).filter(wanted).map(([name, title]) => score(name, title)));
   for (const id of ["t2ia", "iqa", "graph"]) at(id).hidden = true;
   if (innerWidth < 832) at("verdict").scrollIntoView({ behavior: "smooth" });
+}
+
+// Of passes and scores, those that the server's mode has: a mode like "iqa-only" has one half.
+function wanted([name]) {
+  return !mode.endsWith("-only") || name.startsWith(mode.slice(0, -"-only".length));
 }
 
 function score(name, title, value, soft) {
@@ -210,7 +216,10 @@ function fail(message) {
 async function about() {
   const answer = await fetch("/v1/model", { headers: credentials() });
   if (answer.status === 401) return askForToken();
-  if (answer.ok) at("model").textContent = (await answer.json()).model;
+  if (!answer.ok) return;
+  const told = await answer.json();
+  at("model").textContent = told.model;
+  mode = told.settings?.mode ?? mode;
 }
 
 token.addEventListener("change", about);

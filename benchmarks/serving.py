@@ -1,0 +1,175 @@
+"""Many clients at one server: what they get, how long it takes, what memory does.
+
+    python benchmarks/serving.py                            # 500 clients for 60 s, on the tiny random student
+    python benchmarks/serving.py --clients 40 --seconds 4   # the short form that the tests run
+
+Every client sends one image after the other and, told to come back later, does so when Retry-After says. The baseline
+in the same run is the same server without micro-batching. The exit status is 1 when anything but 200 and 429 with
+Retry-After was answered, when an answer stayed out, when what the server took is not what clients got, or when, in runs
+of half a minute or more, its memory grew by more than a tenth after the first quarter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import quantiles
+
+import httpx2
+from PIL import Image
+
+LIMITS = ["--max-questions", "2", "--max-text", "8", "--device", "cpu", "--queue", "64", "--timeout", "60"]
+GROWTH = 1.1
+_WATCH, _LONG = 0.25, 30
+
+
+@dataclass
+class Tally:
+    """What came back."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+    elapsed: float = 0.0
+
+
+@contextmanager
+def server(student: Path, batch_size: int) -> Iterator[tuple[str, int]]:
+    """Run `dyneval serve`; yields its address and process id."""
+    command = [sys.executable, "-m", "dyneval.cli", "serve", "--checkpoint", str(student), "--port", "0", *LIMITS]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen([*command, "--batch-size", str(batch_size)], stdout=log, stderr=log)
+        try:
+            while not (found := re.search(r"running on (\S+)", shown(log))):
+                if process.poll() is not None:
+                    raise SystemExit(shown(log))
+                time.sleep(0.1)
+            yield found[1], process.pid
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def shown(log: io.TextIOBase) -> str:
+    """What is in the log so far."""
+    log.seek(0)
+    return log.read()
+
+
+async def client(http: httpx2.AsyncClient, image: bytes, number: int, until: float, tally: Tally) -> None:
+    """Score until the time is over; the last request may end after it."""
+    await asyncio.sleep(random.random())
+    while time.monotonic() < until:
+        started = time.monotonic()
+        try:
+            fields = {"prompt": f"a circle, {number % 50}"}
+            answer = await http.post("/v1/score", files={"image": ("i.png", image)}, data=fields)
+        except httpx2.HTTPError as error:
+            tally.statuses[type(error).__name__] += 1
+            continue
+        pause = answer.headers.get("retry-after", "")
+        known = answer.status_code == 200 or (answer.status_code == 429 and pause.isdigit())
+        tally.statuses[str(answer.status_code) if known else f"{answer.status_code}!"] += 1
+        if answer.status_code == 200:
+            tally.seconds.append(time.monotonic() - started)
+        else:
+            await asyncio.sleep(float(pause or 1) * random.uniform(1, 1.5))
+
+
+async def watch(pid: int, until: float, tally: Tally) -> None:
+    """Note the server's resident memory four times a second."""
+    while time.monotonic() < until:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        tally.memory.append(pages * os.sysconf("SC_PAGE_SIZE"))
+        await asyncio.sleep(_WATCH)
+
+
+async def storm(address: str, pid: int, clients: int, seconds: float) -> tuple[Tally, str]:
+    """Let the clients loose; returns what came back, and the server's own figures after it."""
+    tally = Tally()
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").resize((96, 96)).save(buffer, "PNG")
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=clients)
+    async with httpx2.AsyncClient(base_url=address, timeout=120, limits=limits) as http:
+        started = time.monotonic()
+        until = started + seconds
+        tasks = [client(http, buffer.getvalue(), number, until, tally) for number in range(clients)]
+        await asyncio.wait_for(asyncio.gather(*tasks, watch(pid, until, tally)), seconds + 180)
+        tally.elapsed = time.monotonic() - started
+        return tally, (await http.get("/metrics")).text
+
+
+def judge(name: str, tally: Tally, figures: str) -> tuple[dict[str, object], list[str]]:
+    """Return the figures of a run, and what is wrong with it."""
+    settled = len(tally.memory) // 4
+    early, late = max(tally.memory[: settled + 1]), max(tally.memory[settled:])
+    counted = re.search(r'dyneval_pairs_total\{outcome="scored"\} (\S+)', figures)
+    taken = int(float(counted[1])) if counted else 0
+    cuts = quantiles(tally.seconds, n=20) if len(tally.seconds) > 1 else [0.0] * 19
+    row = {
+        "server": name,
+        "scored": len(tally.seconds),
+        "a second": round(len(tally.seconds) / tally.elapsed, 1),
+        "429": tally.statuses["429"],
+        "p50 s": round(cuts[9], 2),
+        "p95 s": round(cuts[18], 2),
+        "MB early": early // 10**6,
+        "MB late": late // 10**6,
+    }
+    wrong = [f"{count} x {status}" for status, count in tally.statuses.items() if status not in ("200", "429")]
+    if taken != len(tally.seconds):
+        wrong.append(f"the server scored {taken} pairs, clients got {len(tally.seconds)}")
+    if not tally.seconds:
+        wrong.append("nothing was scored")
+    if late > GROWTH * early and len(tally.memory) * _WATCH >= _LONG:
+        wrong.append(f"memory grew from {early} to {late} bytes")
+    return row, [f"{name}: {one}" for one in wrong]
+
+
+def make_student(folder: Path) -> Path:
+    """The tiny random student, for small images."""
+    from dyneval.demo.tiny_model import build_tiny_model
+    from dyneval.processing import Processor
+
+    build_tiny_model(folder, task_tokens=True)
+    Processor.from_pretrained(folder, min_pixels=784, max_pixels=9216).save_pretrained(folder)
+    return folder
+
+
+def main() -> int:
+    """Run the benchmark; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=500, help="default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=60, help="default: %(default)s")
+    parser.add_argument("--checkpoint", type=Path, help="a student; default: the tiny random one, made on the way")
+    parser.add_argument("--no-baseline", action="store_true", help="leave out the server without micro-batching")
+    arguments = parser.parse_args()
+    wrong: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        student = arguments.checkpoint or make_student(Path(folder) / "student")
+        for batch_size in (16,) if arguments.no_baseline else (1, 16):
+            with server(student, batch_size) as (address, pid):
+                found = asyncio.run(storm(address, pid, arguments.clients, arguments.seconds))
+            row, trouble = judge(f"batches of up to {batch_size}", *found)
+            print(json.dumps(row))
+            wrong += trouble
+    print("\n".join(wrong), file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

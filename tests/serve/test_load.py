@@ -1,0 +1,20 @@
+"""The short form of the load test; the long one is the benchmark itself: 500 clients for 60 s."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "serving.py"
+
+
+def test_every_client_gets_its_result_or_is_told_when_to_come_back(student):
+    flags = ["--clients", "120", "--seconds", "3", "--checkpoint", str(student), "--no-baseline"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *flags], capture_output=True, text=True, env=environment, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures["scored"] >= 16 and figures["429"] >= 1
