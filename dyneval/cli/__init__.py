@@ -8,6 +8,7 @@ The scripts in `inference/` are the same verbs under their own names.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     verb = arguments[0] if arguments else None
     if verb in VERBS:
-        return int(import_module(f"dyneval.cli.{verb}").main(arguments[1:], f"dyneval {verb}"))
+        return _run(verb, arguments[1:])
     if verb == "--version":
         from dyneval import __version__
 
@@ -38,6 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     wrong = f"dyneval: {verb!r} is no verb\n\n" if verb else ""
     sys.stderr.write(wrong + _help())
     return 2
+
+
+def _run(verb: str, arguments: Sequence[str]) -> int:
+    try:
+        return int(import_module(f"dyneval.cli.{verb}").main(arguments, f"dyneval {verb}"))
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`); the interpreter would complain when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _help() -> str:

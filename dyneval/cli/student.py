@@ -100,6 +100,8 @@ def run(parser: argparse.ArgumentParser, action: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"{parser.prog}: interrupted; the same command goes on from here\n")
         return 130
+    except BrokenPipeError:
+        raise
     except (ValueError, RuntimeError, OSError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return 1

@@ -1,0 +1,131 @@
+"""Hold evaluators against human ratings: SRCC, PLCC, KRCC, pairwise accuracy with intervals, beside published figures.
+
+Scores that are there:
+    dyneval benchmark --benchmark tifa --annotations human_annotations.json --scores scores.jsonl \
+        --compare VQAScore=vqa.csv --images annotated_images/ --output agreement/
+Straight from a checkpoint:
+    dyneval benchmark --benchmark genai-bench --annotations GenAI-Image-527/genai_image.json \
+        --images GenAI-Image-527/ --checkpoint output/dyneval_4b_stage2_iqa --output agreement/
+A table of one's own:
+    dyneval benchmark --benchmark generic --annotations mine.csv --column rating=mos --scale 1 5 \
+        --scores scores.jsonl
+`--list` names the benchmarks with their files and sources.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dyneval.cli.student import run
+from dyneval.evaluation.benchmarks import BENCHMARKS, Benchmark, generic
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run the verb; returns the exit status."""
+    parser = _parser(prog)
+    arguments = parser.parse_args(argv)
+    if arguments.list:
+        return _list_benchmarks()
+    if not (arguments.benchmark and arguments.annotations):
+        parser.error("name --benchmark and --annotations, or --list")
+    if not (arguments.scores or arguments.compare or arguments.checkpoint):
+        parser.error("name --scores or --checkpoint")
+    return run(parser, lambda: _compare(arguments))
+
+
+def _parser(prog: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--list", action="store_true", help="name the benchmarks, the files they need and where those come from")
+    add("--benchmark", choices=[*BENCHMARKS, "generic"], help="whose annotations these are")
+    add("--annotations", type=Path, help="file or folder with the human ratings")
+    add("--rating", help="which rating, where a benchmark has several; default: its first")
+    add(
+        "--column",
+        nargs="+",
+        default=[],
+        metavar="MEANING=NAME",
+        help="columns of a generic table: " + ", ".join(generic.COLUMNS),
+    )
+    add("--scale", nargs=2, type=float, metavar=("LOW", "HIGH"), help="scale of a generic table's ratings")
+    add("--images", type=Path, help="folder of the images, for --checkpoint and for the report's gallery")
+    add("--scores", nargs="+", default=[], metavar="[NAME=]FILE", help="scores.jsonl of DynEval, or a table of scores")
+    add("--compare", nargs="+", default=[], metavar="[NAME=]FILE", help="further evaluators, in the same forms")
+    add("--checkpoint", help="score the images with this student first")
+    add("--subfolder", help="folder of the student inside the checkpoint, such as DynEval-4B")
+    add("--batch-size", type=int, default=8, help="pairs scored at a time; default: %(default)s")
+    add(
+        "--score",
+        default="overall",
+        help="overall, t2ia, iqa, soft.overall, soft.t2ia, soft.iqa of DynEval's scores, or the "
+        "column of a table; default: %(default)s",
+    )
+    add("--output", type=Path, help="folder for tables (CSV, Markdown, LaTeX, HTML), report.html and pictures")
+    add("--resamples", type=int, default=1000, help="of the bootstrap over prompts; default: %(default)s")
+    add("--seed", type=int, default=0, help="of the bootstrap; default: %(default)s")
+    add("--pictures", nargs="*", choices=("png", "svg", "pdf"), default=(), help="also draw the charts for print")
+    add("--no-report", action="store_true", help="write tables only")
+    add("--workers", type=int, default=1, help="processes that make thumbnails; default: %(default)s")
+    return parser
+
+
+def _list_benchmarks() -> int:
+    """Print every benchmark with its files and its source."""
+    for benchmark in (*BENCHMARKS.values(), generic.benchmark()):
+        print(f"{benchmark.name}: {benchmark.title}\n  files: {benchmark.layout}\n  source: {benchmark.source}")
+        for name, field in benchmark.fields.items():
+            scale = "" if field.low is None else f", {field.low:g}-{field.high:g}"
+            print(f"  --rating {name}: {field.meaning}{scale}")
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
+
+    outcome = run_benchmark(
+        BenchmarkRun(
+            benchmark=_benchmark(arguments),
+            annotations=arguments.annotations,
+            output=arguments.output,
+            images=arguments.images,
+            scores=dict(_named(text) for text in (*arguments.scores, *arguments.compare)),
+            checkpoint=arguments.checkpoint,
+            subfolder=arguments.subfolder,
+            batch_size=arguments.batch_size,
+            rated=arguments.rating,
+            field=arguments.score,
+            resamples=arguments.resamples,
+            seed=arguments.seed,
+            report=not arguments.no_report,
+            pictures=arguments.pictures,
+            workers=arguments.workers,
+        )
+    )
+    for heading, table in outcome.tables.items():
+        print(f"\n{heading}\n{table.render()}")
+        for note in table.notes:
+            print(note, file=sys.stderr)
+    if outcome.files:
+        print(f"\n{len(outcome.files)} files in {arguments.output}, last {outcome.files[-1].name}")
+    return 1 if outcome.failed else 0
+
+
+def _benchmark(arguments: argparse.Namespace) -> Benchmark:
+    """Return the benchmark that the arguments name."""
+    if arguments.benchmark != "generic":
+        return BENCHMARKS[arguments.benchmark]
+    columns = dict(text.split("=", 1) for text in arguments.column if "=" in text)
+    if len(columns) < len(arguments.column):
+        raise ValueError("--column takes MEANING=NAME, such as rating=mos")
+    return generic.benchmark(columns, tuple(arguments.scale) if arguments.scale else None)
+
+
+def _named(text: str) -> tuple[str, Path]:
+    """Take NAME=FILE apart; a file alone is called by its stem."""
+    name, separator, path = text.partition("=")
+    return (name, Path(path)) if separator else (Path(text).stem, Path(text))
