@@ -7,8 +7,9 @@ other workers or of what was there before. Encoding, hashing and writing run in 
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -23,6 +24,8 @@ from dyneval.records import PairRecord
 log = logging.getLogger(__name__)
 
 Result = PairRecord | NotMade
+Emit = Callable[[Result], None]
+"""Takes a result; called from several threads, one at a time."""
 
 FAILURES_IN_A_ROW = 10
 """So many unexpected failures in a row are taken for a broken model, not for bad prompts."""
@@ -44,33 +47,33 @@ class Engine:
     image_format: ImageFormat = "png"
     batch_size: int
     _failures: int = field(default=0, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Result]:
-        """Yield one result for each request, in any order.
+    def run(self, requests: Iterable[Request], emit: Emit) -> None:
+        """Hand one result for each request to `emit`, in any order, as soon as its files are in place.
 
         Raises:
-            ModelBroken: nothing more can come from this model; results until then have been yielded.
+            ModelBroken: nothing more can come from this model; what it drew until then has been handed over.
+            OSError: an image cannot be written (disk full), or what `emit` raised.
         """
-        broken = None
+        writing: deque[Future[None]] = deque()
         with ThreadPoolExecutor(2) as pool:
-            waiting: deque[Future[Result]] = deque()
-            try:
-                for outcome in self._outcomes(requests):
-                    waiting.append(pool.submit(self._keep, outcome))
-                    # Bounded, so that a model faster than the disk does not fill the memory with images.
-                    while waiting and (waiting[0].done() or len(waiting) > 8):
-                        yield waiting.popleft().result()
-            except ModelBroken as error:
-                broken = error  # what it drew before is kept
-            for future in waiting:
-                yield future.result()
-        if broken:
-            raise broken
+            for outcome in self._outcomes(requests):
+                writing.append(pool.submit(self._keep, outcome, emit))
+                # Bounded, so that a model faster than the disk does not fill the memory with images.
+                while writing and (writing[0].done() or len(writing) > 8):
+                    writing.popleft().result()
+        for future in writing:
+            future.result()
 
-    def _keep(self, outcome: Outcome) -> Result:
+    def _keep(self, outcome: Outcome, emit: Emit) -> None:
+        result: Result
         if isinstance(outcome, NotMade):
-            return outcome
-        return saving.save(self.root, self.slug, outcome, self.settings, self.model.facts, self.image_format)
+            result = outcome
+        else:
+            result = saving.save(self.root, self.slug, outcome, self.settings, self.model.facts, self.image_format)
+        with self._lock:
+            emit(result)
 
     def _outcomes(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         source = iter(requests)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from dyneval.generation import allocation, workers
 from dyneval.generation.allocation import Allocation
 from dyneval.generation.catalogue import Entry
 from dyneval.generation.devices import choose_devices
+from dyneval.generation.engine import Result
 from dyneval.generation.gendb import GenDB, Shard
 from dyneval.generation.model import (
     BuildOptions,
@@ -204,25 +205,26 @@ def _draw_missing(db: GenDB, entry: Entry, requests: list[Request], config: Conf
         image_format=config.image_format,
         recorded=db.settings.get(mark, {}),
     )
-    results = workers.draw(job, existing.pending, choose_devices(entry.family, config.devices))
+    devices = choose_devices(entry.family, config.devices)
     start = time.perf_counter()
     try:
-        _record(db, tqdm(results, entry.slug, total=len(existing.pending), unit="img", disable=None), mark, summary)
+        with tqdm(desc=entry.slug, total=len(existing.pending), unit="img", disable=None) as progress:
+            workers.draw(job, existing.pending, devices, lambda result: _record(db, result, mark, summary, progress))
     finally:
         summary.seconds = round(time.perf_counter() - start, 3)
 
 
-def _record(db: GenDB, results: Iterable[Any], mark: str, summary: ModelSummary) -> None:
-    for result in results:
-        if isinstance(result, NotMade):
-            db.refuse(result, mark)
-            summary.refused += result.permanent
-            details = result.details
-        else:
-            db.add(result)
-            summary.made += 1
-            details = result.settings.get("details", {})
-        summary.cost_usd = round(summary.cost_usd + details.get("cost_usd", 0), 6)
+def _record(db: GenDB, result: Result, mark: str, summary: ModelSummary, progress: tqdm[Any]) -> None:
+    if isinstance(result, NotMade):
+        db.refuse(result, mark)
+        summary.refused += result.permanent
+        details = result.details
+    else:
+        db.add(result)
+        summary.made += 1
+        details = result.settings.get("details", {})
+    summary.cost_usd = round(summary.cost_usd + details.get("cost_usd", 0), 6)
+    progress.update()
 
 
 def _report(summary: Summary, config: Config, db: GenDB) -> None:

@@ -11,7 +11,7 @@ import logging
 import math
 import multiprocessing
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.generation.catalogue import Entry
-from dyneval.generation.engine import Engine, Result
+from dyneval.generation.engine import Emit, Engine, Result
 from dyneval.generation.model import BuildOptions, GenerationError, ModelBroken, NotMade, Request, RunOptions
 from dyneval.generation.saving import ImageFormat
 
@@ -67,8 +67,8 @@ class Job:
         )
 
 
-def draw(job: Job, requests: Sequence[Request], devices: Sequence[str]) -> Iterator[Result]:
-    """Yield a result for each request; one device draws in this process, several in one process each.
+def draw(job: Job, requests: Sequence[Request], devices: Sequence[str], emit: Emit) -> None:
+    """Hand a result for each request to `emit`; one device draws in this process, several in one process each.
 
     There are never more workers than batches.
 
@@ -81,11 +81,11 @@ def draw(job: Job, requests: Sequence[Request], devices: Sequence[str]) -> Itera
     if len(devices) == 1:
         engine = job.engine(devices[0])
         try:
-            yield from engine.run(requests)
+            engine.run(requests, emit)
         finally:
             engine.model.close()
     else:
-        yield from _Dispatcher(job, requests).run(devices)
+        _Dispatcher(job, requests, emit).run(devices)
 
 
 @dataclass(slots=True)
@@ -110,20 +110,21 @@ class _Worker:
 
 
 class _Dispatcher:
-    def __init__(self, job: Job, requests: Sequence[Request]) -> None:
+    def __init__(self, job: Job, requests: Sequence[Request], emit: Emit) -> None:
         self.job = job
+        self.emit = emit
         self.todo = deque(requests)
         self.lost_once: set[str] = set()
         self.trouble: list[str] = []
         self.workers: dict[Connection, _Worker] = {}
 
-    def run(self, devices: Sequence[str]) -> Iterator[Result]:
+    def run(self, devices: Sequence[str]) -> None:
         try:
             for device in devices:
                 self._start(device)
             while self.workers:
                 for pipe in wait(list(self.workers)):
-                    yield from self._hear(self.workers[pipe])  # type: ignore[index]
+                    self._hear(self.workers[pipe])  # type: ignore[index]
         finally:
             for worker in list(self.workers.values()):
                 self._end(worker)
@@ -139,12 +140,12 @@ class _Dispatcher:
         theirs.close()  # so that the death of the worker ends the pipe
         self.workers[ours] = _Worker(device, process, ours)
 
-    def _hear(self, worker: _Worker) -> Iterator[Result]:
+    def _hear(self, worker: _Worker) -> None:
         try:
             message = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join(5)
-            yield from self._lost(worker, f"the worker on {worker.device} died (exit {worker.process.exitcode})")
+            self._lost(worker, f"the worker on {worker.device} died (exit {worker.process.exitcode})")
             return
         if isinstance(message, _Ready):
             worker.batch_size = message.batch_size
@@ -157,7 +158,7 @@ class _Dispatcher:
                 self._hand_out(worker)
         else:
             worker.holding.pop(_pair_id(message), None)
-            yield message
+            self.emit(message)
 
     def _hand_out(self, worker: _Worker) -> None:
         chunk = [self.todo.popleft() for _ in range(min(worker.batch_size, len(self.todo)))]
@@ -170,11 +171,11 @@ class _Dispatcher:
         except OSError:
             log.warning("the worker on %s is gone before its next chunk", worker.device)  # its pipe's end is heard next
 
-    def _lost(self, worker: _Worker, reason: str) -> Iterator[Result]:
+    def _lost(self, worker: _Worker, reason: str) -> None:
         """Give what a dead worker held to another, but not what has already been lost once: it may be the cause."""
         for pair_id, request in worker.holding.items():
             if pair_id in self.lost_once:
-                yield NotMade(request=request, reason=f"{reason}, for the second time with this prompt")
+                self.emit(NotMade(request=request, reason=f"{reason}, for the second time with this prompt"))
             else:
                 self.lost_once.add(pair_id)
                 self.todo.append(request)
@@ -209,8 +210,7 @@ def _work(pipe: Connection, job: Job, device: str) -> None:
     try:
         pipe.send(_Ready(engine.batch_size))
         while True:
-            for result in engine.run(pipe.recv()):
-                pipe.send(result)
+            engine.run(pipe.recv(), pipe.send)
             pipe.send(_Finished())
     except ModelBroken as error:
         pipe.send(_Finished(broken=f"{device}: {error}"))

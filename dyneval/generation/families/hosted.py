@@ -108,9 +108,7 @@ class HostedModel(ABC):
         try:
             while tasks:
                 done, tasks = self.loop.run_until_complete(asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))
-                for task in done:
-                    if outcome := self._take(task):
-                        yield outcome
+                yield from filter(None, (task.result() for task in done))
         finally:
             for task in tasks:
                 task.cancel()
@@ -119,22 +117,20 @@ class HostedModel(ABC):
         if self._error:
             raise self._error
 
-    def _take(self, task: asyncio.Task[Outcome | None]) -> Outcome | None:
-        """A task's outcome; an error is kept until the requests in flight, which cost money, have come back."""
-        error = task.exception()
-        if error is None:
-            return task.result()
-        if not isinstance(error, Exception):
-            raise error
-        self._error = self._error or error
-        return None
-
     async def _one(self, request: Request, limit: asyncio.Semaphore) -> Outcome | None:
+        """One outcome, or None after an error that ends the batch.
+
+        It is raised when the requests that are in flight, and cost money, have come back; no further one is sent.
+        """
         async with limit:
             if self._error:
-                return None  # nothing more is sent
+                return None
             prompt, start = request.prompt + self.suffix, time.perf_counter()
-            reply = await self._persist(request, prompt)
+            try:
+                reply = await self._persist(request, prompt)
+            except Exception as error:
+                self._error = error
+                return None
             return self._outcome(request, prompt, reply, time.perf_counter() - start)
 
     async def _persist(self, request: Request, prompt: str) -> Reply:
