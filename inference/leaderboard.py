@@ -1,93 +1,9 @@
-"""Rank text-to-image models by DynEval's scores: intervals, rank ranges, skills, tiers, and a report to look at.
+"""Rank text-to-image models by DynEval's scores; the same as `dyneval leaderboard`.
 
-From scores and GenDB's metadata:
-    python inference/leaderboard.py scores.jsonl --metadata gendb/metadata.jsonl --images gendb --output board/
-One score file a model, with a prompt list such as DynEval-1K's:
-    python inference/leaderboard.py scores/*.jsonl --prompts dyneval_1k.json --output board/
-Straight from images, one folder a model:
-    python inference/leaderboard.py --checkpoint output/dyneval_4b_stage2_iqa --prompts dyneval_1k.json \
-        --images images/ --output board/
-From a table of published scores:
-    python inference/leaderboard.py published.csv --output board/ --pictures png pdf
+python inference/leaderboard.py scores.jsonl --metadata gendb/metadata.jsonl --images gendb --output board/
 """
 
-from __future__ import annotations
-
-import argparse
-import logging
-import sys
-from pathlib import Path
-
-
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Command line of this script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("scores", nargs="*", type=Path, help="score files of DynEval (JSONL), or one CSV table of published scores")
-    add("--output", type=Path, help="folder for tables (CSV, Markdown, LaTeX, HTML), report.html and pictures")
-    add(
-        "--metadata",
-        nargs="+",
-        type=Path,
-        default=[],
-        help="metadata.jsonl of GenDB: model, tier, categories",
-    )
-    add("--prompts", type=Path, help="prompt list with categories: JSON, JSONL, CSV, TSV or Parquet")
-    add("--models", type=Path, help="CSV with model, tier, year; the 36 models of the paper are known")
-    add(
-        "--model-from",
-        choices=("file", "folder"),
-        default="file",
-        help="without metadata, a model is called "
-        "as its score file or as the folder of its images; default: %(default)s",
-    )
-    add("--images", type=Path, help="folder of the images, for the report's gallery and for --checkpoint")
-    add("--checkpoint", help="score --images (one folder a model) with this student first")
-    add("--subfolder", help="folder of the student inside the checkpoint, such as DynEval-4B")
-    add("--batch-size", type=int, default=8, help="pairs scored at a time; default: %(default)s")
-    add("--ratings", type=Path, help="people's ratings of the images: CSV or JSONL with pair_id or image, and rating")
-    add("--title", default="Text-to-image models", help="heading of the report")
-    add("--resamples", type=int, default=1000, help="of the bootstrap over prompts; default: %(default)s")
-    add("--seed", type=int, default=0, help="of the bootstrap; default: %(default)s")
-    add("--pictures", nargs="*", choices=("png", "svg", "pdf"), default=(), help="also draw the charts for print")
-    add("--no-report", action="store_true", help="write tables only")
-    add("--workers", type=int, default=1, help="processes that make thumbnails; default: %(default)s")
-    found = parser.parse_args(arguments)
-    if bool(found.scores) == bool(found.checkpoint):
-        parser.error("name score files, or --checkpoint with --prompts and --images")
-    return found
-
-
-def main() -> int:
-    """Run the command line; returns the exit status."""
-    arguments = parse_arguments()
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("dyneval").setLevel(logging.INFO)
-    try:
-        return rank(arguments)
-    except (ValueError, RuntimeError) as error:
-        print(f"leaderboard: {error}", file=sys.stderr)
-        return 1
-
-
-def rank(arguments: argparse.Namespace) -> int:
-    """Rank what the arguments name; returns the exit status."""
-    from dyneval.evaluation.run_leaderboard import LeaderboardRun, run_leaderboard
-
-    options = vars(arguments) | {"report": not arguments.no_report}
-    del options["no_report"]
-    outcome = run_leaderboard(LeaderboardRun(**options))
-    for heading, table in outcome.tables.items():
-        if heading != "Sub-categories":  # 42 columns do not fit a terminal
-            print(f"\n{heading}\n{table.render()}")
-    for note in outcome.board.notes:
-        print(note, file=sys.stderr)
-    if outcome.files:
-        print(f"\n{len(outcome.files)} files in {arguments.output}, last {outcome.files[-1].name}")
-    if outcome.failed:
-        print(f"{outcome.failed} images could not be scored, see the rejects file", file=sys.stderr)
-    return 1 if outcome.failed else 0
-
+from dyneval.cli.leaderboard import main
 
 if __name__ == "__main__":
     raise SystemExit(main())
