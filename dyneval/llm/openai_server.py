@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 REST_SECONDS = 15.0
 """A server that could not be reached gets no new requests for this long, as long as another one answers."""
+FIRST_WAIT, LONGEST_WAIT = 2.0, 30.0
+"""Seconds between rounds over all servers while none answers: doubled each time."""
 _REFUSED_FORMAT = ("response_format", "json_schema", "json_object", "structured", "guided", "grammar", "schema")
 _FORMATS = ("json_schema", "json_object", "text")
 
@@ -52,7 +54,8 @@ class OpenAIEngine:
 
     Rate limits (429), server errors and lost connections are retried by the `openai` package, `max_retries` times with
     back-off, honouring Retry-After. With several servers a request goes to the least loaded one and moves on to
-    another when a server cannot be reached.
+    another when a server cannot be reached. When none can, `patience` says how long to go on: a large model takes
+    minutes to start again.
     """
 
     name = "openai"
@@ -66,6 +69,7 @@ class OpenAIEngine:
         concurrency: int = 64,
         timeout: float = 600.0,
         max_retries: int = 8,
+        patience: float = 0.0,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         """Connect to nothing yet.
@@ -78,6 +82,7 @@ class OpenAIEngine:
             concurrency: requests in flight at most, over all servers.
             timeout: seconds for one request.
             max_retries: how often a request is sent again before it fails.
+            patience: seconds for which a request is tried again after that, while no server answers or all are busy.
             max_pixels: larger images are scaled down to this many pixels.
 
         Raises:
@@ -87,9 +92,11 @@ class OpenAIEngine:
 
         self.model = model
         self.max_retries = max_retries
+        self.patience = patience
         self._key = _read_key(api_key_env, bool(base_urls))
         self._slots = asyncio.Semaphore(concurrency)
-        self._images = DataUrls(max_pixels, keep=4 * concurrency)
+        # A picture of 1024x1024 takes two megabytes; three requests about it come close together.
+        self._images = DataUrls(max_pixels, keep=8 + 3 * concurrency // 2)
         self._servers = [
             _Server(AsyncOpenAI(api_key=self._key, base_url=url, timeout=timeout, max_retries=0), _label(url))
             for url in base_urls or (None,)
@@ -99,24 +106,37 @@ class OpenAIEngine:
         """Answer one request. Raises ChatError when no server gives a reply, ImageError when an image is unusable."""
         # Images are made ready before a slot is taken, so that a slot is never idle.
         messages = [await self._render(message) for message in request.messages]
+        wait, deadline = FIRST_WAIT, time.monotonic() + self.patience
         async with self._slots:
-            tried: list[_Server] = []
             while True:
-                server = self._pick(tried)
-                tried.append(server)
-                last = len(tried) == len(self._servers)
                 try:
-                    return await self._send(server, request, messages, self.max_retries if last else 1)
+                    return await self._one_round(request, messages)
                 except _Unreachable as error:
-                    server.rests_until = time.monotonic() + REST_SECONDS
-                    if last:
+                    if time.monotonic() + wait > deadline:
                         raise
-                    logger.warning("%s; trying another server", error)
+                    logger.warning("%s; trying again in %.0f s", error, wait)
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, LONGEST_WAIT)
 
     async def close(self) -> None:
         """Close the connections."""
         self._images.close()
         await asyncio.gather(*(server.client.close() for server in self._servers))
+
+    async def _one_round(self, request: ChatRequest, messages: list[dict[str, Any]]) -> ChatReply:
+        """Send a request to one server after the other, until one answers."""
+        tried: list[_Server] = []
+        while True:
+            server = self._pick(tried)
+            tried.append(server)
+            last = len(tried) == len(self._servers)
+            try:
+                return await self._send(server, request, messages, self.max_retries if last else 1)
+            except _Unreachable as error:
+                server.rests_until = time.monotonic() + REST_SECONDS
+                if last:
+                    raise
+                logger.warning("%s; trying another server", error)
 
     def _pick(self, tried: Sequence[_Server]) -> _Server:
         now = time.monotonic()

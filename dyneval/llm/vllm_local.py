@@ -62,8 +62,8 @@ class VllmEngine:
         arguments = engine_arguments(
             model, tensor_parallel_size, data_parallel_size, max_model_len, gpu_memory_utilization
         )
-        # Whitespace is switched off with every request too, but not every version of vLLM looks there. guidance compiles
-        # the teacher's schemas in milliseconds; xgrammar unrolls bounded texts and takes 12-31 s for each.
+        # Whitespace is switched off with every request too, but not every version of vLLM looks there. guidance
+        # compiles the teacher's schemas in milliseconds; xgrammar unrolls bounded texts and takes 12-31 s for each.
         structured = StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True)
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, structured_outputs_config=structured))
 

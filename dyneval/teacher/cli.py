@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 TEACHER_MODEL = "Qwen/Qwen3-VL-235B-A22B-Instruct-FP8"
 _ENGINE_FLAGS: dict[str, tuple[str, ...]] = {
-    "openai": ("base_url", "api_key_env", "timeout", "max_retries", "max_pixels"),
+    "openai": ("base_url", "api_key_env", "timeout", "max_retries", "patience", "max_pixels"),
     "vllm": ("tensor_parallel_size", "data_parallel_size", "max_pixels"),
     "transformers": ("batch_size", "device", "max_pixels"),
     "oracle": (),
@@ -112,6 +112,7 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     server.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds the API key")
     server.add_argument("--timeout", type=float, help="seconds for one request; default: 600")
     server.add_argument("--max-retries", type=int, help="how often a request is sent again; default: 8")
+    server.add_argument("--patience", type=float, help="seconds to wait for lost or busy servers; default: 900")
     vllm = parser.add_argument_group("engine vllm")
     vllm.add_argument("--tensor-parallel-size", type=_positive, help="GPUs that share a copy of the model; default: 1")
     vllm.add_argument("--data-parallel-size", type=_positive, help="copies of the model; default: 1")
@@ -147,7 +148,8 @@ def _engine_options(args: argparse.Namespace) -> dict[str, Any]:
         flag = f"--{name.replace('_', '-')}"
         raise ValueError(f"{flag} goes with --engine {' or '.join(engines)}, not with {args.engine}")
     if args.engine == "openai":
-        return {"base_urls": given.pop("base_url", ()), "concurrency": args.concurrency, **given}
+        urls = given.pop("base_url", ())
+        return {"base_urls": urls, "concurrency": args.concurrency, "patience": 900.0, **given}
     return given
 
 

@@ -66,6 +66,26 @@ def test_gives_up_with_a_reason(chat_server):
     assert isinstance(error, ChatError) and "503" in str(error) and server.stats()["requests"] == 2
 
 
+def test_patience_outlasts_a_server_that_starts_again(chat_server, monkeypatch):
+    monkeypatch.setattr("dyneval.llm.openai_server.FIRST_WAIT", 0.2)
+    server = chat_server()
+    port = server.url.split(":")[-1].removesuffix("/v1")
+    server.process.kill()
+    server.process.wait()
+
+    async def run():
+        engine = make_engine("openai", "m", base_urls=[server.url], max_retries=0, patience=60)
+        waiting = asyncio.create_task(engine.chat(request()))
+        await asyncio.sleep(0.5)
+        assert not waiting.done()
+        await asyncio.to_thread(chat_server, "--port", port)
+        reply = await waiting
+        await engine.close()
+        return reply
+
+    assert "questions" in asyncio.run(run()).text
+
+
 def test_html_in_place_of_a_completion_is_an_error(chat_server):
     (error,) = chat([request()], base_urls=[chat_server("--faults", "html").url])
     assert isinstance(error, ChatError)
