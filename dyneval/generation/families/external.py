@@ -1,0 +1,207 @@
+"""Models that need their authors' own code: each runs in its own environment, as a worker process behind a pipe.
+
+`--external-env PATH` names a folder with `bin/python` (the environment) and `code/` (a checkout of the authors' code),
+or one with such a folder for each model, called like its slug; image_gen_scripts/external/README.md says how to make
+them. The messages are described in `dyneval.generation.families.external_worker`, which is the other end.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import subprocess
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dyneval import images
+from dyneval.generation.families import external_worker
+from dyneval.generation.model import (
+    BuildOptions,
+    GenerationError,
+    Made,
+    ModelSpec,
+    NotMade,
+    Outcome,
+    Request,
+    RunOptions,
+)
+
+log = logging.getLogger(__name__)
+
+Message = dict[str, Any]
+LOAD_TIMEOUT = 3600.0
+DRAW_TIMEOUT = 1800.0
+"""Seconds without a word from the worker, after which it is ended."""
+LONGEST_FAREWELL = 10.0
+"""Seconds that a worker has to end by itself."""
+
+
+class WorkerDied(RuntimeError):
+    """The worker process ended or fell silent; the message holds its last words."""
+
+
+class Worker:
+    """A worker process and the messages to and from it."""
+
+    def __init__(self, command: Sequence[str | Path]) -> None:
+        """Start the process."""
+        self.process = subprocess.Popen(
+            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        self.messages: queue.Queue[Message | None] = queue.Queue()
+        self.last_words: deque[str] = deque(maxlen=20)
+        self.readers = [threading.Thread(target=read, daemon=True) for read in (self._read_messages, self._read_log)]
+        for reader in self.readers:
+            reader.start()
+
+    def _read_messages(self) -> None:
+        for line in self.process.stdout or ():
+            try:
+                self.messages.put(json.loads(line))
+            except ValueError:
+                self.last_words.append(f"not a message: {line[:200]!r}")
+        self.messages.put(None)
+
+    def _read_log(self) -> None:
+        for line in self.process.stderr or ():
+            text = line.decode("utf-8", "replace").rstrip()
+            self.last_words.append(text)
+            log.debug("worker: %s", text)
+
+    def send(self, message: Message) -> None:
+        """Send a message; a dead worker is noticed by `receive`."""
+        assert self.process.stdin
+        try:
+            self.process.stdin.write(json.dumps(message).encode("utf-8") + b"\n")
+            self.process.stdin.flush()
+        except OSError:
+            log.debug("the worker takes no message any more")
+
+    def receive(self, timeout: float) -> Message:
+        """Wait for the next message. Raises WorkerDied when none can come, or none comes in `timeout` seconds."""
+        try:
+            message = self.messages.get(timeout=timeout)
+        except queue.Empty:
+            self.end()
+            raise WorkerDied(f"the worker said nothing for {timeout:.0f} s and was ended; {self._words()}") from None
+        if message is None:
+            code = self.process.wait()
+            self.readers[1].join(5)
+            raise WorkerDied(f"the worker died (exit status {code}); {self._words()}")
+        return message
+
+    def _words(self) -> str:
+        return "its last words: " + " | ".join(self.last_words)[-600:] if self.last_words else "it left no message"
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process.poll() is None
+
+    def end(self) -> None:
+        """Close the pipe, which ends a healthy worker, and end any other."""
+        if self.process.stdin:
+            self.process.stdin.close()
+        try:
+            self.process.wait(LONGEST_FAREWELL)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class ExternalModel:
+    """A worker that is started again when it dies, so that a prompt that kills it costs one image."""
+
+    batch_size = 8  # handed over at once; the worker draws them one by one
+
+    def __init__(self, spec: ExternalSpec, options: BuildOptions, run: RunOptions, device: str) -> None:
+        """Start the worker and load. Raises GenerationError when the environment or the weights are missing."""
+        env = spec.environment(run.external_env)
+        self.spec = spec
+        self.command: list[str | Path] = [env / "bin" / "python", external_worker.__file__, spec.adapter]
+        self.folder = tempfile.TemporaryDirectory(prefix=f"{spec.slug}-")
+        self.load = {
+            "do": "load",
+            "repo": spec.repo(options),
+            "revision": options.revision,
+            "parts": spec.chosen_parts(options),
+            "arguments": spec.arguments(options),
+            "device": device,
+            "code": str(env / "code"),
+        }
+        self.worker, self.facts = self._start()
+
+    def _start(self) -> tuple[Worker, Mapping[str, Any]]:
+        worker = Worker(self.command)
+        worker.send(self.load)
+        try:
+            answer = worker.receive(LOAD_TIMEOUT)
+        except WorkerDied as error:
+            raise GenerationError(f"{self.spec.slug}: {error}") from error
+        if answer["is"] != "ready":
+            worker.end()
+            raise GenerationError(f"{self.spec.slug}: its worker cannot load the model: {answer.get('reason')}")
+        return worker, {"dtype": None, **answer["facts"]}
+
+    def generate(self, batch: Sequence[Request]) -> Iterator[Outcome]:
+        """Hand the batch over and yield what comes back. Raises WorkerDied, after which the next call starts anew."""
+        if not self.worker.alive:
+            self.worker, _ = self._start()
+        left = {request.pair_id: request for request in batch}
+        asked = [{"id": r.pair_id, "prompt": r.prompt, "seed": r.seed} for r in batch]
+        self.worker.send({"do": "draw", "folder": self.folder.name, "requests": asked})
+        while (answer := self.worker.receive(DRAW_TIMEOUT))["is"] != "done":
+            request = left.pop(answer.get("id", ""), None)
+            if request is not None:
+                yield self._outcome(request, answer)
+
+    def _outcome(self, request: Request, answer: Message) -> Outcome:
+        if answer["is"] != "image":
+            return NotMade(request=request, reason=str(answer.get("reason")))
+        root = Path(self.folder.name)
+        try:
+            image = images.load_image(answer["file"], root)
+        except images.ImageError as error:
+            return NotMade(request=request, reason=f"the worker's image cannot be read: {error}")
+        (root / answer["file"]).unlink()
+        return Made(request=request, image=image, prompt_sent=answer["prompt_sent"], seconds=answer["seconds"])
+
+    def close(self) -> None:
+        """End the worker."""
+        self.worker.end()
+        self.folder.cleanup()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalSpec(ModelSpec):
+    """A model that runs on its authors' code.
+
+    Attributes:
+        adapter: file with the class `Adapter`, run in the model's environment.
+        code: where the authors' code is.
+    """
+
+    family: ClassVar[str] = "external"
+    adapter: Path
+    code: str
+
+    def environment(self, path: Path | None) -> Path:
+        """Folder of the model's environment. Raises GenerationError when it is not there."""
+        for folder in (path / self.slug, path) if path else ():
+            if (folder / "bin" / "python").exists():
+                return folder.absolute()
+        where = f"there is no bin/python in {path} or {path / self.slug}" if path else "pass --external-env PATH"
+        raise GenerationError(
+            f"{self.slug} runs on its authors' code ({self.code}) in an environment of its own: {where}; "
+            "image_gen_scripts/external/README.md says how to make one"
+        )
+
+    def build(self, options: BuildOptions, run: RunOptions, device: str) -> ExternalModel:
+        """Start the worker. Raises GenerationError when the environment or the weights are missing."""
+        return ExternalModel(self, options, run, device)

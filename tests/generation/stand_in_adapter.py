@@ -1,0 +1,29 @@
+"""An adapter as image_gen_scripts/external/ has them, for a model that needs nothing but Pillow."""
+
+import os
+import random
+import time
+
+from PIL import Image
+
+
+class Adapter:
+    def __init__(self, job):
+        print("authors' code prints to stdout while it loads")  # noqa: T201
+        if job.repo == "no/weights":
+            raise FileNotFoundError("weights are missing")
+        job.weights(str(job.code))
+        self.size = job.arguments["size"]
+
+    def wording(self, prompt):
+        return f"draw: {prompt}"
+
+    def draw(self, prompt, seed):
+        print("and while it draws")  # noqa: T201
+        if "boom" in prompt:
+            raise RuntimeError("boom")
+        if "die" in prompt.split():
+            os._exit(7)
+        if "hang" in prompt:
+            time.sleep(60)
+        return Image.new("RGB", (self.size, self.size), (random.randrange(256), seed % 256, 200))
