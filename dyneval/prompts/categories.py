@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -78,6 +79,10 @@ class Labeller:
                     holds = _holds(rule, matcher, rows, len(labels))
                 labels[holds] |= np.uint64(1 << bit)
         return labels
+
+    def pack(self, names: Iterable[str]) -> int:
+        """Label set of the given names. Raises ValueError on an unknown one."""
+        return sum({1 << self.names.index(name) for name in names})
 
     def expand(self, labels: UInt64s) -> pl.Series:
         """Lists of names, one list a label set, each in the order of `names`."""

@@ -17,7 +17,7 @@ from dyneval.prompts.drops import Drops
 
 MIN_CHARS = 30
 """Shorter prompts are dropped, as published."""
-MAX_CHARS = 5000
+MAX_CHARS = 4096
 """Longer prompts are dropped: Stable Diffusion read 77 tokens, so such a text is a paste, not a prompt."""
 MAX_NSFW = 0.5
 """Rows scored above are dropped. Both scores of DiffusionDB lie in 0-1; an image_nsfw of 2.0 marks a blurred image."""

@@ -78,7 +78,7 @@ def _listed_counts(units: Units, lexicon: Lexicon, factors: list[Factor]) -> Int
     """(prompts, factors) how many units of each prompt have one of each factor's tags.
 
     Four factors share one 64-bit sum, 16 bits each: one pass over the units instead of four. Prompts have at most
-    5,000 characters (`clean`), so no count reaches 65,536.
+    4,096 characters (`clean`), so no count reaches 65,536.
     """
     counts = np.empty((len(units.ends), len(factors)), np.int64)
     for begin in range(0, len(factors), _FIELDS):

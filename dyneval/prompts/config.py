@@ -4,10 +4,28 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from dyneval.prompts import dedup, tiers
+from dyneval.prompts import dedup, selection, tiers
 from dyneval.prompts.clean import Limits
+
+LabellerName = Literal["rules", "llm", "none"]
+LABELLERS: tuple[LabellerName, ...] = ("rules", "llm", "none")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LlmConfig:
+    """The language model that labels, where one does."""
+
+    engine: str = "openai"
+    """One of dyneval.llm.engines.ENGINES."""
+    model: str = "Qwen/Qwen3-VL-4B-Instruct"
+    base_urls: tuple[str, ...] = ()
+    """Servers of the engine openai, such as http://localhost:8000/v1."""
+    api_key_env: str | None = None
+    """Environment variable that holds the key."""
+    concurrency: int = 64
+    """Requests in flight."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,11 +44,16 @@ class FilterConfig:
     """Jaccard similarity from which prompts are near-duplicates; None keeps near-duplicates."""
     exclude: tuple[str, ...] = ()
     """Benchmark prompts that no kept prompt may be near to: files, globs, folders or dataset ids."""
-    label: bool = True
-    """Whether to assign categories."""
+    labeller: LabellerName = "rules"
+    """Who assigns categories. The model labels what is kept at the end; selection goes by the rules even then."""
+    llm: LlmConfig = field(default_factory=LlmConfig)
     tiering: tiers.TierMode = "threshold"
     tau_1: float = tiers.TAU_1
     tau_2: float = tiers.TAU_2
+    count: int | None = None
+    """How many prompts to select; None keeps all."""
+    balance: tuple[selection.Balance, ...] = selection.BALANCES
+    """What a selection is spread over evenly."""
     seed: int = 42
     jsonl: bool = False
     write_dropped: bool = False
@@ -41,11 +64,22 @@ class FilterConfig:
             dedup.bands_for(self.dedup)
         if self.tau_1 <= self.tau_2:
             raise ValueError(f"tau_1 = {self.tau_1:g} has to be above tau_2 = {self.tau_2:g}")
+        if self.count is not None and self.count < 1:
+            raise ValueError(f"count = {self.count}: select at least one prompt, or leave it out to keep all")
+        if self.count is not None and "category" in self.balance and self.labeller == "none":
+            raise ValueError("a selection balanced by category needs categories; balance by tier only, or label")
+        if unknown := set(self.balance) - set(selection.BALANCES):
+            raise ValueError(f"balance: {', '.join(sorted(unknown))}: expected {', '.join(selection.BALANCES)}")
 
     @property
     def near(self) -> float:
         """Similarity from which a prompt is taken out because of an exclusion file."""
         return self.dedup or dedup.DEFAULT_THRESHOLD
+
+    @property
+    def signs(self) -> bool:
+        """Whether any stage compares prompts."""
+        return self.dedup is not None or bool(self.exclude) or self.count is not None
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as it stands in summary.json."""

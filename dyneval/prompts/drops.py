@@ -19,6 +19,7 @@ REASONS: dict[str, str] = {
     "near_duplicate": "nearly equal to a kept prompt of its cluster",
     "between_tiers": "rank tiering leaves out the lower half of the top third and the upper half of the bottom third",
     "not_selected": "the selection took enough others",
+    "unlabelled": "the language model gave no usable labels; run again to ask once more",
 }
 """Every reason for which a row may be dropped, in the order in which the rows meet them."""
 

@@ -13,23 +13,27 @@ import polars as pl
 from tqdm import tqdm
 
 from dyneval import storage
-from dyneval.prompts import complexity, dedup, leakage, outputs, sources, tiers
-from dyneval.prompts.analysis import analyse
+from dyneval.prompts import complexity, dedup, leakage, llm_labels, outputs, selection, sources, tiers
+from dyneval.prompts.analysis import Analysis, analyse
 from dyneval.prompts.clean import Cleaner
-from dyneval.prompts.complexity import Floats
 from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.drops import Drops
 from dyneval.prompts.minhash import Shingled
+from dyneval.prompts.summary import summarise
 from dyneval.prompts.table import RecordTable
-from dyneval.records import TIERS
 
 logger = logging.getLogger(__name__)
 
 
 class FilterRun:
-    """One run: the stages in order, what they dropped and how long they took."""
+    """One run: the stages in order, what they dropped and how long they took.
+
+    Between the stages prompts are a frame with the columns prompt, source, prompt_id, complexity, labels and row; row
+    is the prompt's place in the arrays of the analysis.
+    """
 
     def __init__(self, config: FilterConfig) -> None:
+        """Raises SourceError when an input does not exist."""
         self.config = config
         self.sources = sources.find(config.inputs)
         self.rows_read = 0
@@ -44,24 +48,32 @@ class FilterRun:
             with self._timed("filter"):
                 prompts = self._collect()
             with self._timed("score"):
-                prompts, points, shingled = self._score(prompts)
+                prompts, analysis = self._score(prompts)
+            points, shingled = analysis.points, analysis.shingled
+            del analysis  # each stage lets go of what no later one needs: 640 MB of shingles for two million prompts
+            sketch = shingled.signatures[:, : selection.FUNCTIONS].copy() if shingled and self.config.count else None
             if shingled is not None:
                 prompts = self._unrepeated(prompts, shingled)
-                del shingled  # 640 MB for two million prompts
+                del shingled
             prompts = self._tier(prompts)
+            if sketch is not None:
+                prompts = self._select(prompts, sketch)
+            if self.config.labeller == "llm":
+                prompts = self._label(prompts)
         with self._timed("write"):
             outputs.write_prompts(self.config.output, prompts, RecordTable(prompts, points), self.config.jsonl)
-        summary = self._summary(prompts)
-        storage.write_json(self.config.output / outputs.SUMMARY, summary)
+        summary = summarise(self, prompts)
+        outputs.write_summary(self.config.output, summary, prompts)
         return summary
 
     def _open_files(self) -> None:
         folder = self.config.output
+        outputs.clear(folder)
         self._rejects = self._stack.enter_context(storage.atomic_write(folder / outputs.REJECTS, "wb"))
-        wanted = self.config.write_dropped
-        self.drops = Drops(
-            self._stack.enter_context(storage.atomic_write(folder / outputs.DROPPED, "wb")) if wanted else None
-        )
+        dropped = None
+        if self.config.write_dropped:
+            dropped = self._stack.enter_context(storage.atomic_write(folder / outputs.DROPPED, "wb"))
+        self.drops = Drops(dropped)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -82,8 +94,8 @@ class FilterRun:
         return prompts
 
     def _rows(self) -> Iterator[pl.DataFrame]:
+        names = pl.Enum(sorted({source.name for source in self.sources}))
         with self._bar("read") as bar:
-            names = pl.Enum(sorted({source.name for source in self.sources}))
             for source in self.sources:
                 for batch in sources.read(source, self.config.column, self.config.split):
                     outputs.write_rejects(self._rejects, batch.unreadable)
@@ -93,20 +105,18 @@ class FilterRun:
                     bar.update(rows)
                     yield batch.rows.with_columns(pl.lit(source.name, names).alias("source"))
 
-    def _score(self, prompts: pl.DataFrame) -> tuple[pl.DataFrame, Floats, Shingled | None]:
-        """Add to each prompt its id, H, label set and row: its place in the factor values and shingles beside."""
-        compare = self.config.dedup is not None or self.config.exclude
+    def _score(self, prompts: pl.DataFrame) -> tuple[pl.DataFrame, Analysis]:
+        config = self.config
         with self._bar("score", len(prompts)) as bar:
-            ids, points, labels, shingled = analyse(
-                prompts["prompt"], self.config.seed if compare else None, self.config.label, bar.update
-            )
+            seed = config.seed if config.signs else None
+            analysis = analyse(prompts["prompt"], seed, config.labeller != "none", bar.update)
         scored = prompts.with_columns(
-            ids.alias("prompt_id"),
-            pl.Series("labels", labels),
-            pl.Series("complexity", complexity.complexity(points, complexity.load())),
+            analysis.ids.alias("prompt_id"),
+            pl.Series("labels", analysis.labels),
+            pl.Series("complexity", complexity.complexity(analysis.points, complexity.load())),
             pl.int_range(len(prompts), dtype=pl.UInt32).alias("row"),
         )
-        return scored, points, shingled
+        return scored, analysis
 
     def _unrepeated(self, prompts: pl.DataFrame, shingled: Shingled) -> pl.DataFrame:
         """Drop what is near to a benchmark prompt, then what is near to a kept prompt."""
@@ -115,20 +125,18 @@ class FilterRun:
             with self._timed("exclude"):
                 found = leakage.find(shingled, prompts, config)
                 self.leaked = leakage.write(config.output, found)
-                self.drops.add("excluded", _dropped(found))
-            clean = np.ones(len(prompts), bool)
-            clean[found["row"].to_numpy()] = False
-            prompts, shingled = prompts.filter(clean), shingled.take(clean)
+            clean = ~np.isin(np.arange(len(prompts)), found["row"].to_numpy())
+            prompts, shingled = self._keep("excluded", prompts, clean), shingled.take(clean)
         if config.dedup is None:
             return prompts
         with self._timed("deduplicate"):
             leader = dedup.find_leaders(shingled, _keys(prompts), config.dedup)
-        ids = prompts["prompt_id"].gather(leader).alias("cluster_id")
-        prompts = prompts.with_columns(ids, pl.len().over(ids).alias("cluster_size"))
+        prompts = prompts.with_columns(
+            prompts["prompt_id"].gather(leader).alias("cluster_id"),
+            pl.Series("cluster_size", np.bincount(leader, minlength=len(leader))[leader], pl.UInt32),
+        )
         outputs.write_clusters(config.output, prompts)
-        kept = prompts.filter(pl.col("prompt_id") == pl.col("cluster_id"))
-        self.drops.add("near_duplicate", _dropped(prompts.filter(pl.col("prompt_id") != pl.col("cluster_id"))))
-        return kept
+        return self._keep("near_duplicate", prompts, leader == np.arange(len(leader)))
 
     def _tier(self, prompts: pl.DataFrame) -> pl.DataFrame:
         """Give every prompt its tier and put the prompts in the order of the output."""
@@ -138,30 +146,37 @@ class FilterRun:
             tier = tiers.by_threshold(h, config.tau_1, config.tau_2)
         else:
             tier = tiers.by_rank(h, _keys(prompts))
-        prompts = prompts.with_columns(pl.Series("tier", tier))
-        self.drops.add("between_tiers", _dropped(prompts.filter(pl.col("tier") == tiers.NO_TIER)))
-        # The id is a hash of the text, so this order is a shuffle that does not depend on the input's order: any
-        # first n lines of a tier file are a fair sample of it.
-        return prompts.filter(pl.col("tier") != tiers.NO_TIER).sort("tier", "prompt_id")
+        tiered = self._keep("between_tiers", prompts.with_columns(pl.Series("tier", tier)), tier != tiers.NO_TIER)
+        return tiers.in_order(tiered, config.tiering, config.seed)
 
-    def _summary(self, prompts: pl.DataFrame) -> dict[str, Any]:
-        h = prompts["complexity"].to_numpy()
-        return {
-            "config": self.config.to_dict(),
-            "sources": [source.item for source in self.sources],
-            "rows_read": self.rows_read,
-            "dropped": self.drops.summary(),
-            "leaked": self.leaked,
-            "kept": prompts.height,
-            "tiers": {str(tier): int((prompts["tier"] == tier).sum()) for tier in TIERS},
-            "complexity": {f"p{q}": round(float(np.percentile(h, q)), 2) for q in (0, 10, 25, 50, 75, 90, 100)},
-            "seconds": self.seconds,
-        }
+    def _select(self, prompts: pl.DataFrame, sketch: np.ndarray) -> pl.DataFrame:
+        config = self.config
+        assert config.count is not None
+        with self._timed("select"):
+            chosen = selection.select(
+                config.count,
+                prompts["tier"].to_numpy(),
+                prompts["labels"].to_numpy(),
+                sketch[prompts["row"].to_numpy()],
+                _keys(prompts),
+                config.seed,
+                config.balance,
+            )
+        return self._keep("not_selected", prompts, chosen)
 
+    def _label(self, prompts: pl.DataFrame) -> pl.DataFrame:
+        """Replace the rules' labels by the model's; prompts that it gave none are dropped."""
+        with self._timed("label"):
+            labels, known = llm_labels.label_frame(prompts, self.config)
+        return self._keep("unlabelled", prompts.with_columns(pl.Series("labels", labels)), known)
 
-def _dropped(rows: pl.DataFrame) -> pl.DataFrame:
-    """The columns of a dropped row that are worth keeping."""
-    return rows.select(c for c in ("prompt", "source", "prompt_id", "cluster_id") if c in rows.columns)
+    def _keep(self, reason: str, prompts: pl.DataFrame, mask: np.ndarray) -> pl.DataFrame:
+        """The prompts where `mask` is True; the others are dropped for `reason`."""
+        if mask.all():
+            return prompts
+        columns = [name for name in ("prompt", "source", "prompt_id", "cluster_id") if name in prompts.columns]
+        self.drops.add(reason, prompts.select(columns).filter(~mask))
+        return prompts.filter(mask)
 
 
 def _keys(prompts: pl.DataFrame) -> np.ndarray:
@@ -170,7 +185,7 @@ def _keys(prompts: pl.DataFrame) -> np.ndarray:
 
 
 def filter_prompts(config: FilterConfig) -> dict[str, Any]:
-    """Read, clean, score, tier and write prompts; return the summary that is also written to summary.json.
+    """Read, clean, score, tier, categorise and write prompts; return the summary that is also written.
 
     Raises:
         SourceError: an input cannot be read.

@@ -19,7 +19,7 @@ def find(shingled: Shingled, prompts: pl.DataFrame, config: FilterConfig) -> pl.
     """Find the prompts that an exclusion file forbids.
 
     Returns:
-        Their rows: row (number in `prompts`), prompt_id, prompt, source and, of the benchmark prompt that each is most
+        Their rows: row (number in `prompts`), prompt_id, prompt and, of the benchmark prompt that each is most
         similar to, benchmark (file), benchmark_prompt and jaccard (0-1).
 
     Raises:
@@ -31,7 +31,7 @@ def find(shingled: Shingled, prompts: pl.DataFrame, config: FilterConfig) -> pl.
     return pl.concat(
         [
             pl.DataFrame({"row": mine, "jaccard": similarity.jaccard(shingled, mine, signed, theirs).round(4)}),
-            prompts[mine].select("prompt_id", "prompt", "source"),
+            prompts[mine].select("prompt_id", "prompt"),
             others[theirs],
         ],
         how="horizontal",
@@ -40,7 +40,7 @@ def find(shingled: Shingled, prompts: pl.DataFrame, config: FilterConfig) -> pl.
 
 def write(folder: Path, found: pl.DataFrame) -> dict[str, int]:
     """Write the report, one JSON line a leaked prompt, and count them by benchmark."""
-    report = found.sort("benchmark", "prompt_id").select(pl.exclude("row", "source"))
+    report = found.sort("benchmark", "prompt_id").select(pl.exclude("row"))
     with atomic_write(folder / LEAKAGE, "wb") as file:
         report.write_ndjson(file)
     return dict(report["benchmark"].value_counts().sort("benchmark").iter_rows())

@@ -54,7 +54,7 @@ def shingle(tokens: Tokens, seed: int) -> Shingled:
     hashes = tokens.hashes[words]
     before = np.zeros_like(hashes)
     before[1:] = np.where(rows[1:] == rows[:-1], hashes[:-1], np.uint64(0))
-    keys = _distinct(rows, _mix(hashes + before * _MIX))
+    keys = _distinct(rows, _mix(hashes + _mix(before)))
     offsets = np.searchsorted(keys, np.arange(len(tokens.ends) + 1, dtype=np.uint64) << np.uint64(32))
     values = keys.astype(np.uint32)
     return Shingled(values, offsets, _sign(values, offsets, seed))

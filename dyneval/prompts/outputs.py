@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from dyneval.prompts import report
 from dyneval.prompts.sources import Unreadable
 from dyneval.prompts.table import RecordTable
 from dyneval.records import TIERS
-from dyneval.storage import atomic_write
+from dyneval.storage import atomic_write, write_json
 
 PARQUET, JSONL, SUMMARY, REPORT = "prompts.parquet", "prompts.jsonl", "summary.json", "report.html"
 REJECTS, DROPPED, CLUSTERS = "prompts.rejects.jsonl", "dropped.jsonl", "clusters.parquet"
@@ -24,6 +25,12 @@ _LINES = 100_000
 def tier_file(tier: int) -> str:
     """Name of the text file with the prompts of one tier."""
     return f"tier-{tier}-prompts.txt"
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run left and this one may not write again; it would contradict the new files."""
+    for name in (JSONL, DROPPED, CLUSTERS, LEAKAGE, REJECTS):
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_prompts(folder: Path, prompts: pl.DataFrame, table: RecordTable, jsonl: bool) -> None:
@@ -38,8 +45,6 @@ def write_prompts(folder: Path, prompts: pl.DataFrame, table: RecordTable, jsonl
         with atomic_write(folder / JSONL, "wb") as file:
             for batch in table.batches():
                 batch.write_ndjson(file)
-    else:
-        (folder / JSONL).unlink(missing_ok=True)  # of an earlier run; it would contradict the new Parquet
 
 
 def _stream(table: RecordTable) -> pl.LazyFrame:
@@ -62,3 +67,10 @@ def write_clusters(folder: Path, prompts: pl.DataFrame) -> None:
     clusters = prompts.filter(pl.col("cluster_size") > 1).select("cluster_id", "prompt_id", "prompt")
     with atomic_write(folder / CLUSTERS, "wb") as file:
         clusters.sort("cluster_id", "prompt_id").write_parquet(file)
+
+
+def write_summary(folder: Path, summary: dict[str, Any], prompts: pl.DataFrame) -> None:
+    """Write summary.json and report.html."""
+    with atomic_write(folder / REPORT) as file:
+        file.write(report.render(summary, prompts))
+    write_json(folder / SUMMARY, summary)

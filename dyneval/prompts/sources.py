@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from dyneval import storage
+
 BATCH_ROWS = 200_000
 NSFW_COLUMNS = ("prompt_nsfw", "image_nsfw")
 _SCHEMA = {"prompt": pl.String, "prompt_nsfw": pl.Float32, "image_nsfw": pl.Float32}
@@ -146,13 +148,28 @@ def _read_jsonl(path: Path, column: str) -> Iterator[RawBatch]:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             return Unreadable(f"{path}:{number}", f"is not JSON ({error})")
-        if not isinstance(row, dict) or column not in row:
-            return Unreadable(f"{path}:{number}", f"expected an object with the key {column!r}")
-        if not isinstance(row[column], str | None):
-            return Unreadable(f"{path}:{number}", f"{column!r} holds {type(row[column]).__name__}, expected text")
-        return _take(row, column)
+        return _object(row, column, f"{path}:{number}")
 
     yield from _batches(parse(number, line) for number, line in enumerate(_lines(path), 1) if line.strip())
+
+
+def _read_json(path: Path, column: str) -> Iterator[RawBatch]:
+    def take(number: int, row: Any) -> dict[str, Any] | Unreadable:
+        row = {column: row} if isinstance(row, str) else row
+        return _object(row, column, f"{path}: entry {number}")
+
+    rows = storage.read_json(path)
+    if not isinstance(rows, list):
+        raise SourceError(f"{path}: expected a JSON array of prompts or of objects, found {type(rows).__name__}")
+    yield from _batches(take(number, row) for number, row in enumerate(rows))
+
+
+def _object(row: Any, column: str, where: str) -> dict[str, Any] | Unreadable:
+    if not isinstance(row, dict) or column not in row:
+        return Unreadable(where, f"expected an object with the key {column!r}")
+    if not isinstance(row[column], str | None):
+        return Unreadable(where, f"{column!r} holds {type(row[column]).__name__}, expected text")
+    return _take(row, column)
 
 
 def _read_dataset(source: Source, column: str, split: str) -> Iterator[RawBatch]:
@@ -177,6 +194,7 @@ _READERS: dict[str, Callable[[Path, str], Iterator[RawBatch]]] = {
     ".txt": _read_text,
     ".csv": _read_csv,
     ".tsv": _read_csv,
+    ".json": _read_json,
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,
 }

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from dyneval.prompts.complexity import Floats
 
@@ -43,3 +44,20 @@ def by_rank(complexity: Floats, order_keys: npt.NDArray[np.uint64]) -> Tiers:
     tiers[ranking[third : 2 * third]] = 2
     tiers[ranking[2 * third + (count - 2 * third) // 2 :]] = 3
     return tiers
+
+
+def in_order(prompts: pl.DataFrame, mode: TierMode, seed: int) -> pl.DataFrame:
+    """Order prompts (columns tier, complexity, prompt_id) as they are written, tier by tier.
+
+    With thresholds each tier is in the order of the ids. They are hashes of the texts, so this is a shuffle that does
+    not depend on the input's order: any first n lines of a tier file are a fair sample of it. With ranks tiers 1 and 3
+    are in the order of falling H and tier 2 is shuffled with `seed`, as the public script has it.
+    """
+    if mode == "threshold":
+        return prompts.sort("tier", "prompt_id")
+    ranked = prompts.sort(["tier", "complexity", "prompt_id"], descending=[False, True, False])
+    parts = ranked.partition_by("tier", maintain_order=True, as_dict=True)
+    middle = parts.get((2,))
+    if middle is not None:
+        parts[(2,)] = middle.sample(fraction=1.0, shuffle=True, seed=seed)
+    return pl.concat(parts.values()) if parts else ranked

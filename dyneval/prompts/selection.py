@@ -1,0 +1,110 @@
+"""Choose a given number of prompts that cover tiers and categories evenly and repeat each other little.
+
+Deterministic for a seed and independent of the input's order:
+
+1. Prompts are put in a shuffled order (their ids, scrambled with the seed).
+2. The crowding of a prompt is the number of earlier prompts with the same MinHash value, averaged over eight hash
+   functions. Two prompts of Jaccard similarity s share a value with probability s, so crowding estimates, without
+   bias and without comparing pairs, how much similarity a prompt has in sum to all those before it.
+3. Each prompt belongs to the pool of its rarest category, so that rare categories do not drown in common ones.
+4. The number asked for is spread evenly over the tiers, and within each over the pools; what a small one cannot give
+   goes to the others. From every pool the least crowded prompts are taken.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dyneval.prompts.minhash import UInt32s
+from dyneval.prompts.text import Int64s, UInt64s
+
+Bools = npt.NDArray[np.bool_]
+Balance = Literal["category", "tier"]
+BALANCES: tuple[Balance, ...] = ("category", "tier")
+FUNCTIONS = 8
+"""Hash functions of a signature that the crowding is averaged over."""
+
+
+def select(
+    count: int,
+    tiers: npt.NDArray[np.uint8],
+    labels: UInt64s,
+    signatures: UInt32s,
+    keys: UInt64s,
+    seed: int,
+    balance: tuple[Balance, ...] = BALANCES,
+) -> Bools:
+    """(prompts,) True for the chosen ones, `count` of them, or all where there are not more.
+
+    Args:
+        count: How many to choose.
+        tiers: (prompts,) tier of each.
+        labels: (prompts,) label set of each, see `categories`.
+        signatures: (prompts, functions) MinHash signatures.
+        keys: (prompts,) distinct numbers made from the texts.
+        seed: Of the shuffled order.
+        balance: What to spread the number over.
+    """
+    order = np.argsort(_scramble(keys, seed), kind="stable")
+    crowding = _crowding(signatures[:, :FUNCTIONS], order)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    groups = tiers.astype(np.int64) if "tier" in balance else np.zeros(len(keys), np.int64)
+    pools = _rarest(labels) if "category" in balance else np.zeros(len(keys), np.int64)
+    chosen = np.zeros(len(keys), bool)
+    for group, share in _shares(groups, count):
+        inside = np.flatnonzero(groups == group)
+        for pool, quota in _shares(pools[inside], share):
+            members = inside[pools[inside] == pool]
+            ranking = np.lexsort((place[members], crowding[members]))
+            chosen[members[ranking[:quota]]] = True
+    return chosen
+
+
+def even_shares(sizes: Int64s, count: int) -> Int64s:
+    """Spread `count` over groups of the given sizes: as evenly as can be, and no group more than it has."""
+    shares = np.zeros_like(sizes)
+    left = min(count, int(sizes.sum()))
+    while left:
+        wanting = np.flatnonzero(shares < sizes)
+        each, extra = divmod(left, len(wanting))
+        more = np.full(len(wanting), each)
+        more[:extra] += 1
+        more = np.minimum(more, sizes[wanting] - shares[wanting])
+        shares[wanting] += more
+        left -= int(more.sum())
+    return shares
+
+
+def _shares(groups: Int64s, count: int) -> list[tuple[int, int]]:
+    names, sizes = np.unique(groups, return_counts=True)
+    return [(int(name), int(share)) for name, share in zip(names, even_shares(sizes, count), strict=True)]
+
+
+def _rarest(labels: UInt64s) -> Int64s:
+    """(prompts,) the bit of each prompt's rarest label, -1 where it has none."""
+    bits = [np.flatnonzero(labels & np.uint64(1 << bit)) for bit in range(64)]
+    rarest = np.full(len(labels), -1)
+    for bit in sorted(range(64), key=lambda bit: (-len(bits[bit]), bit)):
+        rarest[bits[bit]] = bit
+    return rarest
+
+
+def _crowding(signatures: UInt32s, order: Int64s) -> npt.NDArray[np.float64]:
+    total = np.zeros(len(order), np.int64)
+    for column in range(signatures.shape[1]):
+        packed = (signatures[order, column].astype(np.uint64) << np.uint64(32)) | np.arange(len(order), dtype=np.uint64)
+        packed.sort()
+        values = packed >> np.uint64(32)
+        begins = np.flatnonzero(np.append(True, values[1:] != values[:-1])[: len(values)])
+        earlier = np.arange(len(values)) - np.repeat(begins, np.diff(np.append(begins, len(values))))
+        total[order[(packed & np.uint64(0xFFFFFFFF)).astype(np.int64)]] += earlier
+    return total / max(1, signatures.shape[1])
+
+
+def _scramble(keys: UInt64s, seed: int) -> UInt64s:
+    mixed = (keys ^ np.uint64(np.random.default_rng(seed).integers(0, 2**63))) * np.uint64(0x9E3779B97F4A7C15)
+    return (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)

@@ -1,0 +1,114 @@
+"""H: nine factors, published weights, our scale."""
+
+import importlib.util
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dyneval.prompts import complexity, tiers, wordlists
+from dyneval.prompts.analysis import analyse
+from dyneval.prompts.clean import clean_text
+
+ROOT = Path(__file__).parents[2]
+REAL = ROOT.parent / "shared" / "data" / "real_prompts_500.txt"
+
+
+def h_of(prompts: list[str]) -> np.ndarray:
+    return complexity.complexity(analyse(pl.Series(prompts), None, label=False).points, complexity.load())
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """The plain Python implementation that the benchmark measures against."""
+    spec = importlib.util.spec_from_file_location("prompt_filter", ROOT / "benchmarks" / "prompt_filter.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.PlainScorer()
+
+
+def test_factors_are_the_published_nine():
+    schema = json.loads(files("dyneval.schemas").joinpath("prompt.schema.json").read_text("utf-8"))
+    factors = complexity.load()
+    assert list(factors.names) == schema["properties"]["factors"]["required"]
+    assert [factor.weight for factor in factors.items] == [0.2, 0.2] + [0.1] * 7
+    tags = {tag for entry in wordlists.load().values() for tag in entry} | {"word"}
+    assert all(factor.definition and set(factor.tags) <= tags for factor in factors.items)
+
+
+def test_every_word_list_is_defined():
+    for file in files("dyneval.prompts").joinpath("data", "words").iterdir():
+        first = file.read_text("utf-8").splitlines()[0]
+        assert first.startswith("# ") and len(first) > 10, file.name
+
+
+def test_what_a_factor_counts():
+    names = complexity.load().names
+    references = [factor.reference for factor in complexity.load().items]
+    prompt = "two red cats next to a wooden table, octane render, highly detailed, oil painting, by greg rutkowski"
+    points = analyse(pl.Series([prompt]), None, label=False).points[0]
+    counts = dict(zip(names, np.round(points * references / 100, 6), strict=True))
+    assert counts["prompt_length"] == 17
+    assert counts["object_attribute_count"] == 3  # cats, wooden, table
+    assert counts["compositional_density"] == 4
+    assert counts["artist_style_attribution"] == 2  # by, greg rutkowski
+    assert counts["technical_rendering"] == 1
+    assert counts["style_keywords"] == 1
+    assert counts["color_specifications"] == 1
+    assert counts["relational_expressions"] == 1
+
+
+def test_a_factor_is_capped():
+    points = analyse(pl.Series(["detailed " * 400]), None, label=False).points
+    assert points.max() == complexity.load().cap
+
+
+def test_same_scores_as_one_prompt_at_a_time(plain):
+    prompts = [json.loads(line)["prompt"] for line in (ROOT / "benchmarks/data/labelled_prompts.jsonl").open()]
+    if REAL.exists():
+        raw = [line for line in REAL.read_text("utf-8").splitlines() if line.strip()]
+        prompts += pl.DataFrame({"p": raw}).select(clean_text(pl.col("p"))).to_series().to_list()
+    assert h_of(prompts).tolist() == [plain(prompt) for prompt in prompts]
+
+
+WORDS = st.sampled_from(sorted({" ".join(words) for words in wordlists.load()})[::7])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.one_of(WORDS, st.text(max_size=8)), min_size=1, max_size=30), min_size=1, max_size=5))
+def test_same_scores_on_anything(plain, rows):
+    prompts = pl.DataFrame({"p": [" ".join(row).replace("\n", " ") or "x" for row in rows]}, schema={"p": pl.String})
+    prompts = prompts.select(clean_text(pl.col("p"))).to_series().to_list()
+    assert h_of(prompts).tolist() == [plain(prompt) for prompt in prompts]
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real prompts lie beside the repository")
+def test_published_thresholds_give_three_tiers_of_real_prompts():
+    prompts = [line.strip() for line in REAL.read_text("utf-8").splitlines() if len(line.strip()) >= 30]
+    found = tiers.by_threshold(h_of(prompts))
+    assert all((found == tier).mean() >= 0.2 for tier in (1, 2, 3))
+
+
+def test_rank_tiering_is_the_public_scripts():
+    h = np.arange(60.0)
+    found = tiers.by_rank(h, np.arange(60, dtype=np.uint64))
+    assert np.flatnonzero(found == 1).tolist() == list(range(50, 60))
+    assert np.flatnonzero(found == 2).tolist() == list(range(20, 40))
+    assert np.flatnonzero(found == 3).tolist() == list(range(10))
+
+
+def test_rank_tiering_breaks_ties_by_key_not_by_place():
+    keys = np.random.default_rng(0).permutation(30).astype(np.uint64)
+    first = tiers.by_rank(np.zeros(30), keys)
+    second = tiers.by_rank(np.zeros(30), keys[::-1].copy())
+    assert first.tolist() == second[::-1].tolist()
+
+
+def test_thresholds_out_of_order_are_refused():
+    with pytest.raises(ValueError, match="above"):
+        tiers.by_threshold(np.zeros(1), 100, 200)
