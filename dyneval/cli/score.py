@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyneval.cli.student import add_scoring, add_student, loader, run
-from dyneval.metadata import metadata_file
 
 if TYPE_CHECKING:
     from dyneval.scorer import Pair, Scorer
@@ -71,8 +70,7 @@ def _score(arguments: argparse.Namespace) -> int:
 def _score_table(arguments: argparse.Namespace, load: Callable[[], Scorer]) -> int:
     from dyneval.scorer.run import score_file
 
-    table = metadata_file(arguments.metadata)
-    summary = score_file(load, table, arguments.output, arguments.image_root, arguments.limit)
+    summary = score_file(load, arguments.metadata, arguments.output, arguments.image_root, arguments.limit)
     return 1 if summary.failed else 0
 
 

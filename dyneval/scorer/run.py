@@ -1,4 +1,4 @@
-"""Scoring files of pairs: metadata.jsonl in, scores.jsonl out, with resume, rejects and a summary."""
+"""Scoring tables of pairs: metadata.jsonl in, scores.jsonl out, with resume, rejects and a summary."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from dyneval.images import ImageError, load_image
+from dyneval.metadata import metadata_file, read_pairs
 from dyneval.records import ScoreRecord
 from dyneval.scorer.scorer import Failure, Pair, Scorer, default_pair_id, make_pair
 from dyneval.storage import DataFileError, JsonlStore, Row, read_jsonl
@@ -41,7 +41,7 @@ def score_file(
 
     Args:
         load: loads the student; called when the metadata has been read.
-        metadata: JSONL; each row has `prompt`, `file_name` and perhaps `pair_id`.
+        metadata: JSONL, CSV, Parquet or an ImageFolder; a row has `prompt`, `file_name` and perhaps `pair_id`.
         output: JSONL of ScoreRecords. Rows that fail go to `<stem>.rejects.jsonl` beside it and are tried again in the
             next run.
         image_root: folder that `file_name` is relative to and may not leave; default: the folder of `metadata`.
@@ -50,7 +50,8 @@ def score_file(
     Raises:
         DataFileError: `metadata` cannot be read, or `output` holds scores of another model or other settings.
     """
-    rows = list(islice(read_jsonl(metadata), limit))
+    metadata = metadata_file(metadata)
+    rows = read_pairs(metadata)[:limit]
     root = image_root or metadata.parent
     if not root.is_dir():
         raise DataFileError(f"{root}: no such image folder")

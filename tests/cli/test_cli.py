@@ -129,3 +129,18 @@ def test_a_token_that_is_too_short_is_refused_without_being_shown(student):
     command = [sys.executable, "-m", "dyneval.cli", "serve", "--checkpoint", str(student)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
     assert done.returncode == 1 and "under 16 characters" in done.stderr and "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_other_tables_are_scored_as_jsonl_is(student, odd_images, tmp_path, kind):
+    import polars as pl
+
+    (tmp_path / "a.jpg").write_bytes(odd_images["cmyk.jpg"][0])
+    frame = pl.DataFrame({"file_name": ["a.jpg", "gone.jpg"], "prompt": ["a cat", "a dog"], "seed": [1, 2]})
+    frame.write_csv(tmp_path / "t.csv") if kind == "csv" else frame.write_parquet(tmp_path / "t.parquet")
+    output = tmp_path / "scores.jsonl"
+    arguments = ["--metadata", tmp_path / f"t.{kind}", "--output", output, "--checkpoint", student, *SMALL]
+    assert score.main([str(argument) for argument in arguments]) == 1
+    assert [row["prompt"] for row in read_jsonl(output)] == ["a cat"]
+    (reject,) = read_jsonl(tmp_path / "scores.rejects.jsonl")
+    assert "gone.jpg" in reject["reason"]

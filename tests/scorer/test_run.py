@@ -86,10 +86,10 @@ def test_scores_of_other_settings_do_not_mix(scorer, loaded, pictures, tmp_path)
 
 
 def test_files_that_cannot_be_read_are_said_before_the_student_is_loaded(pictures, tmp_path):
-    (tmp_path / "table.csv").write_text("file_name,prompt\n")
+    (tmp_path / "table.csv").write_text("file_name,text\n")
     good = write_rows(tmp_path / "metadata.jsonl", [{"file_name": "0.png", "prompt": "a circle"}])
     for metadata, root, said in [
-        (tmp_path / "table.csv", pictures, r"table\.csv:1: is not JSON"),
+        (tmp_path / "table.csv", pictures, r"table\.csv: lacks the column prompt"),
         (tmp_path / "gone.jsonl", pictures, r"gone\.jsonl: cannot be read"),
         (good, tmp_path / "nowhere", "nowhere: no such image folder"),
     ]:
