@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -55,4 +56,5 @@ def serve(load: Callable[[], Scorer], settings: ServerSettings, host: str, port:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(settings.timeout) + _LAST_WORDS,
     )
-    uvicorn.Server(config).run()
+    with suppress(KeyboardInterrupt):  # raised anew by uvicorn when it has ended in good order
+        uvicorn.Server(config).run()

@@ -1,5 +1,7 @@
 """The description of the server, and requests made up from it."""
 
+import os
+
 import jsonschema
 import pytest
 import schemathesis
@@ -16,6 +18,8 @@ from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher
 from dyneval.serve.settings import ServerSettings
 
+# DYNEVAL_FUZZ_EXAMPLES=500 is the long run.
+EXAMPLES = int(os.environ.get("DYNEVAL_FUZZ_EXAMPLES", "12"))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
@@ -67,7 +71,9 @@ def test_made_up_requests_get_described_answers_and_never_a_server_error(server,
         if mode is GenerationMode.NEGATIVE and operation.method == "get":
             continue  # without parameters or body there is nothing to get wrong
 
-        @settings(max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
+        @settings(
+            max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck]
+        )
         @given(case=operation.as_strategy(generation_mode=mode))
         def check(case):
             case.call_and_validate(checks=CHECKS, timeout=60)

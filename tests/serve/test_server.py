@@ -64,13 +64,18 @@ def test_a_batch_does_not_die_of_one_of_its_pairs(http, encoded, odd_images, odd
         assert reason in result["error"]["message"] if reason else result["overall"] >= 1
 
 
-def test_the_stream_ends_in_the_result(http, picture):
+def test_the_stream_tells_the_passes_and_ends_in_the_result(http, picture):
     with http.stream("POST", "/v1/score/stream", files={"image": picture}, data={"prompt": "a cat"}) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         blocks = "".join(answer.iter_text()).strip().split("\n\n")
     events = [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
-    assert events[0]["event"] == "queued" and events[-1]["event"] == "result"
-    schemas.check("score", json.loads(events[-1]["data"]), "result")
+    assert [one["event"] for one in events] == ["queued", *["pass"] * 4, "result"]
+    record = json.loads(events[-1]["data"])
+    schemas.check("score", record, "result")
+    passes = {found.pop("pass"): found for found in (json.loads(one["data"]) for one in events[1:-1])}
+    assert passes["t2ia_scores"] == {"t2ia_questions": record["t2ia_questions"]}
+    assert passes["iqa_questions"]["scene_graph"] == record["scene_graph"]
+    assert passes["iqa_scores"] == {"iqa_questions": record["iqa_questions"]}
 
 
 def test_the_stream_tells_an_error_of_the_pair(http, picture):
