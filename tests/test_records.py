@@ -5,7 +5,8 @@ from dyneval.schemas import SchemaError
 
 PAIR = {
     "file_name": "demo/P0.png", "pair_id": "P0-demo", "prompt_id": "P0", "prompt": "a red ball", "tier": 1,
-    "categories": [], "generation_model": "demo", "seed": 1, "width": 8, "height": 8, "settings": {}, "sha256": "0" * 64,
+    "categories": [], "generation_model": "demo", "seed": 1, "width": 8, "height": 8, "settings": {},
+    "sha256": "0" * 64,
 }  # fmt: skip
 
 

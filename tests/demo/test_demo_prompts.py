@@ -9,7 +9,7 @@ import pytest
 from dyneval.demo.grammar import scene_from_prompt
 from dyneval.demo.prompts import MIN_CHARACTERS, demo_prompts
 from dyneval.prompts import complexity
-from dyneval.prompts.scoring import factor_values
+from dyneval.prompts.analysis import analyse
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_same_seed_same_prompts(prompts):
 
 
 def test_complexity_tells_three_tiers_apart(prompts):
-    scores = complexity.complexity(factor_values(pl.Series(prompts[:3000])), complexity.load())
+    scores = complexity.complexity(analyse(pl.Series(prompts[:3000]), None, label=False).points, complexity.load())
     hard, easy = (scores >= 200).mean(), (scores < 100).mean()
     assert hard > 0.2
     assert easy > 0.2
