@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from dyneval.processing import Encoded
@@ -49,6 +48,13 @@ class Job:
     score_probabilities: list[list[float]] = field(default_factory=list)
     """For every score in the reply, the probabilities of 1 to 5 among themselves."""
 
+    def take(self, token: int) -> None:
+        """Add a token to the reply."""
+        try:
+            self.constraint.accept(token)
+        except GrammarError as error:
+            self.failure = str(error)
+
     def reply(self) -> Any:
         """The complete reply, parsed."""
         return json.loads(self.constraint.text)
@@ -60,9 +66,7 @@ class Decoder:
     def __init__(self, model: Qwen3VLForConditionalGeneration, grammar: ReplyGrammar) -> None:
         self.model = model
         self.grammar = grammar
-        self._digits = torch.tensor(grammar.digits)
-        self._score_mask = np.zeros(model.lm_head.out_features, dtype=np.bool_)
-        self._score_mask[grammar.digits] = True
+        self._digits = torch.tensor(grammar.digits, device=model.device)
 
     @torch.inference_mode()
     def read_images(self, encoded: Sequence[Encoded], lengths: Sequence[int]) -> Prefix:
@@ -102,16 +106,17 @@ class Decoder:
             if len(going) < len(active):
                 active, feed = [active[row] for row in going], [feed[row] for row in going]
                 state = state.select(going)
-            feed = self._choose(active, self._step(state, feed), max_new_tokens)
+            hidden = self._step(state, feed)
+            self._choose(active, hidden)
+            feed = [_advance(job, max_new_tokens) for job in active]
 
     def _step(self, state: Prefix, feed: list[list[int]]) -> torch.Tensor:
-        """Feed each row its tokens; logits behind the last one, (rows, vocabulary) float32."""
+        """Feed each row its tokens; hidden states behind the last one, (rows, hidden)."""
         width = max(map(len, feed))
         positions = (state.cache.lengths + state.deltas)[:, None] + torch.arange(width)
         hidden = self._forward(state.cache, feed, positions.expand(3, -1, -1))
         last = torch.tensor([len(tokens) - 1 for tokens in feed], device=hidden.device)
-        picked = hidden[torch.arange(len(feed), device=hidden.device), last]
-        return self.model.lm_head(picked).float()
+        return hidden[torch.arange(len(feed), device=hidden.device), last]
 
     def _forward(
         self, cache: RaggedCache, rows: list[list[int]], positions: torch.Tensor, **images: torch.Tensor
@@ -127,18 +132,35 @@ class Decoder:
         cache.end([len(row) for row in rows])
         return output.last_hidden_state
 
-    def _choose(self, active: list[Job], logits: torch.Tensor, max_new_tokens: int) -> list[list[int]]:
-        """Take the likeliest allowed token of each reply; returns what to feed next, nothing where it has ended."""
-        allowed = self.grammar.allowed([job.constraint for job in active])
-        mask = torch.from_numpy(allowed).to(logits.device)
-        best = logits.masked_fill(~mask, -torch.inf).argmax(-1).tolist()
-        scores = torch.softmax(logits[:, self._digits.to(logits.device)], -1).tolist()
-        feed = []
-        for job, token, flags, probabilities in zip(active, best, allowed, scores, strict=True):
-            if np.array_equal(flags, self._score_mask):
-                job.score_probabilities.append(probabilities)
-            feed.append(_advance(job, token, max_new_tokens))
-        return feed
+    def _choose(self, jobs: Sequence[Job], hidden: torch.Tensor) -> None:
+        """Let each reply take its likeliest allowed token."""
+        scoring = [row for row, job in enumerate(jobs) if job.constraint.at_score]
+        writing = [row for row, job in enumerate(jobs) if not job.constraint.at_score]
+        if scoring:
+            self._score([jobs[row] for row in scoring], hidden[scoring])
+        if writing:
+            self._write([jobs[row] for row in writing], hidden[writing])
+
+    def _score(self, jobs: Sequence[Job], hidden: torch.Tensor) -> None:
+        """Choose among the five scores; the rest of the vocabulary is not looked at."""
+        weights = self.model.lm_head.weight[self._digits]
+        logits = torch.nn.functional.linear(hidden, weights).float()
+        chosen = logits.argmax(-1).tolist()
+        for job, choice, probabilities in zip(jobs, chosen, torch.softmax(logits, -1).tolist(), strict=True):
+            job.score_probabilities.append(probabilities)
+            job.take(self.grammar.digits[choice])
+
+    def _write(self, jobs: Sequence[Job], hidden: torch.Tensor) -> None:
+        """Take the likeliest token where it is allowed, which is nearly always; look for all allowed ones elsewhere."""
+        logits = self.model.lm_head(hidden).float()
+        best = logits.argmax(-1).tolist()
+        refused = [row for row, job in enumerate(jobs) if not job.constraint.try_accept(best[row])]
+        if not refused:
+            return
+        allowed = torch.from_numpy(self.grammar.allowed([jobs[row].constraint for row in refused])).to(logits.device)
+        best = logits[refused].masked_fill(~allowed, -torch.inf).argmax(-1).tolist()
+        for row, token in zip(refused, best, strict=True):
+            jobs[row].take(token)
 
     @property
     def _device(self) -> torch.device:
@@ -153,10 +175,13 @@ def _opening(job: Job) -> list[int]:
         return []
 
 
-def _advance(job: Job, token: int, max_new_tokens: int) -> list[int]:
+def _advance(job: Job, max_new_tokens: int) -> list[int]:
+    """What to feed after a token was taken: it and the forced text behind it; nothing when the reply has ended."""
+    if job.failure:
+        return []
+    last = job.constraint.tokens[-1]
     try:
-        job.constraint.accept(token)
-        tokens = [token, *job.constraint.forced()]
+        tokens = [last, *job.constraint.forced()]
     except GrammarError as error:
         job.failure = str(error)
         return []

@@ -32,6 +32,8 @@ _JSON_FORM: Any = {
     "json_allowed_escapes": '"\\',
     "json_allow_general_unicode_escapes": False,
 }
+_SCORE = '"score": '
+_SCORE_TOKENS = 8
 # One line of text that does not begin blank; a question of spaces alone would be an empty line in the next turn.
 _LINE = r"^[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,%d}$"
 
@@ -145,6 +147,8 @@ class Constraint:
         self._tokenizer = tokenizer
         self.tokens: list[int] = []
         """The reply so far."""
+        self.at_score = False
+        """True when the next token is a score, that is one of `ReplyGrammar.digits`."""
 
     @property
     def done(self) -> bool:
@@ -160,11 +164,20 @@ class Constraint:
         """Take the tokens that the grammar leaves no choice about, in the tokenizer's own division; may be none."""
         tokens = [] if self.matcher.is_stopped() else self.matcher.compute_ff_tokens()
         self._consume(tokens)
+        # Within a text the quotes would be escaped, so these bytes can only be the structure's.
+        self.at_score = self._tokenizer.decode_str(tokens[-_SCORE_TOKENS:]).endswith(_SCORE)
         return tokens
 
     def accept(self, token: int) -> None:
         """Take a token that was chosen among the allowed ones. Raises GrammarError on any other."""
         self._consume([token])
+
+    def try_accept(self, token: int) -> bool:
+        """Take a token if it is allowed here; much faster than finding all that are."""
+        taken = self.matcher.try_consume_tokens([token]) == 1
+        if taken:
+            self.tokens.append(token)
+        return taken
 
     def _consume(self, tokens: list[int]) -> None:
         if tokens:
