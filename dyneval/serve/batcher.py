@@ -88,7 +88,7 @@ class Batcher:
             batch_size: most pairs in a batch.
             queue: most places held at a time.
             wait: seconds that the first pair of a batch waits for others.
-            patience: seconds after which requests give up; no more are let in when the queue takes longer than that.
+            patience: no more are let in while scoring those that are here is expected to take more seconds than this.
         """
         self._judge = judge
         self._batch_size = batch_size

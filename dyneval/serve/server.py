@@ -44,7 +44,7 @@ def serve(load: Callable[[], Scorer], settings: ServerSettings, host: str, port:
         batch_size=scorer.settings.batch_size,
         queue=settings.queue,
         wait=settings.batch_wait,
-        patience=settings.timeout,
+        patience=settings.timeout / 2,  # a machine that becomes half as fast still answers in time
     )
     model = {"model": scorer.name, "template": scorer.settings.template, "settings": scorer.shaping()}
     config = uvicorn.Config(
