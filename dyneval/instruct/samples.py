@@ -44,7 +44,7 @@ def _evaluation(item: AnnotatedPair, answers: list[dict[str, Any]]) -> InstructS
 def _sample(name: str, task: str, turn: str, reply: Any, image: str | None) -> InstructSample:
     schemas.check("student_reply", reply, name, definition=task)
     value = student_json(reply)
-    if contains_task_token(value):
+    if "<|" in value and contains_task_token(value):  # rare, and found in a tenth of the time
         raise schemas.SchemaError(f"{name}: the answer holds a task token, which belongs to human turns only")
     sample = InstructSample(
         id=name,
