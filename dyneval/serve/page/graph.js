@@ -85,7 +85,21 @@ function curve({ from, to }, bend) {
   const far = Math.hypot(to.x - from.x, to.y - from.y) || 1;
   const cx = mx - (to.y - from.y) / far * bend, cy = my + (to.x - from.x) / far * bend;
   const [x1, y1] = border(from, cx, cy), [x2, y2] = border(to, cx, cy);
-  return { path: `M${x1} ${y1}Q${cx} ${cy} ${x2} ${y2}`, x: (x1 + 2 * cx + x2) / 4, y: (y1 + 2 * cy + y2) / 4 };
+  const along = (t) => [
+    (1 - t) ** 2 * x1 + 2 * t * (1 - t) * cx + t ** 2 * x2,
+    (1 - t) ** 2 * y1 + 2 * t * (1 - t) * cy + t ** 2 * y2,
+  ];
+  return { path: `M${x1} ${y1}Q${cx} ${cy} ${x2} ${y2}`, along };
+}
+
+// A place on the curve where the text covers nothing, the middle first; where there is none it is left to the tooltip.
+function free(text, along, taken) {
+  const w = widthOf(text, "11.5px system-ui") + 4, h = LINE;
+  for (const t of [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74]) {
+    const [x, y] = along(t);
+    const clear = taken.every((one) => Math.abs(one.x - x) >= (one.w + w) / 2 || Math.abs(one.y - y) >= (one.h + h) / 2);
+    if (clear) return { x, y, w, h };
+  }
 }
 
 // `room`: pixels that the drawing may be wide; a wider one keeps its size and is scrolled.
@@ -105,13 +119,18 @@ export function drawGraph(nodes, edges, room) {
 }
 
 function draw(all, related) {
-  const seen = new Map(), lines = [], texts = [];
+  const seen = new Map(), lines = [], texts = [], taken = [...all];
   for (const edge of related) {
     const between = [edge.from.id, edge.to.id].sort().join("\n"), count = seen.get(between) ?? 0;
     seen.set(between, count + 1);
-    const { path, x, y } = curve(edge, 14 + 26 * count);
-    lines.push(svg("path", { d: path, class: "edge", "marker-end": "url(#tip)" }));
-    texts.push(svg("text", { x, y: y + 4, class: "relation halo" }, edge.text));
+    const { path, along } = curve(edge, 14 + 26 * count);
+    const line = svg("path", { d: path, class: "edge", "marker-end": "url(#tip)" });
+    line.append(svg("title", {}, `${edge.from.label} ${edge.text} ${edge.to.label}`));
+    lines.push(line);
+    const place = free(edge.text, along, taken);
+    if (!place) continue;
+    taken.push(place);
+    texts.push(svg("text", { x: place.x, y: place.y + 4, class: "relation halo" }, edge.text));
   }
   const shapes = all.map((box) => {
     const group = svg("g", { class: "node", transform: `translate(${box.x} ${box.y})` });
