@@ -13,7 +13,7 @@ MODEL = HostedSpec(
     name="GPT-Image-1.5",
     tier=1,
     keys=("OPENAI_API_KEY",),
-    sdk=("openai",),
+    packages=("openai",),
     model=OpenAIImages,
     variants={
         "1.5": "gpt-image-1.5",

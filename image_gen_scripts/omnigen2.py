@@ -23,9 +23,7 @@ MODEL = ExternalSpec(
     variants={"omnigen2": "OmniGen2/OmniGen2"},
     presets={
         "recommended": Preset({**SETTINGS, "text_guidance_scale": 4.0}, "as the authors' example"),
-        "paper": Preset(
-            {**SETTINGS, "text_guidance_scale": 5.0}, "no batch script was published: its default"
-        ),
+        "paper": Preset({**SETTINGS, "text_guidance_scale": 5.0}, "no batch script was published: its default"),
     },
     memory_gib=18,
     licence="Apache-2.0",

@@ -55,23 +55,44 @@ def script_path(folder: Path, slug: str) -> Path:
     return folder / f"{slug.replace('-', '_')}.py"
 
 
-def read_table(folder: Path) -> list[Entry]:
-    """Entries of `folder`/models.csv. Raises GenerationError when the table is missing or not one."""
+def table_rows(folder: Path) -> list[dict[str, str]]:
+    """Rows of `folder`/models.csv. Raises GenerationError when the table is missing or not one."""
     path = folder / "models.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return [
-            Entry(
-                slug=row["slug"],
-                tier=int(row["tier"]),  # type: ignore[arg-type]
-                family=row["family"],
-                script=script_path(folder, row["slug"]),
-            )
-            for row in rows
-        ]
-    except (OSError, KeyError, ValueError) as error:
-        raise GenerationError(f"{path}: not a table of models with the columns {', '.join(COLUMNS)}") from error
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (OSError, ValueError) as error:
+        raise GenerationError(f"{path}: cannot be read ({error})") from error
+    if tuple(reader.fieldnames or ()) != COLUMNS:
+        raise GenerationError(f"{path}: expected the columns {', '.join(COLUMNS)}")
+    return rows
+
+
+def read_table(folder: Path) -> list[Entry]:
+    """Entries of `folder`/models.csv. Raises GenerationError when the table is missing or not one."""
+    return [
+        Entry(
+            slug=row["slug"],
+            tier=int(row["tier"]),  # type: ignore[arg-type]
+            family=row["family"],
+            script=script_path(folder, row["slug"]),
+        )
+        for row in table_rows(folder)
+    ]
+
+
+def tiers(folder: Path) -> dict[str, Tier]:
+    """Tier of every model of the table, by slug and by name, in lower case."""
+    rows = table_rows(folder)
+    return {row[name].casefold(): int(row["tier"]) for row in rows for name in ("slug", "name")}  # type: ignore[misc]
+
+
+def describe(spec: ModelSpec, checked: str = "") -> dict[str, str]:
+    """A model's row of the table; `checked` says how far the model's own code has been run in this repository."""
+    repo = next(iter(spec.variants.values()))
+    values = (spec.slug, spec.name, str(spec.tier), spec.family, repo, spec.default_preset, checked)
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def demo_entries() -> list[Entry]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ exit status: 0 every image is there; 1 images are missing, a rerun may make them
 
 def run_script(model: ModelSpec, script: str, argv: Sequence[str] | None = None) -> int:
     """Command line of one model's script: `raise SystemExit(run_script(MODEL, __file__))`; returns the exit status."""
-    parser = _parser(f"{model.name}: draw its share of the prompts of tier {model.tier}.")
+    from dyneval.generation.listing import describe_presets
+
+    parser = _parser(f"{model.name}: draw its share of the prompts of tier {model.tier}.", describe_presets(model))
     args = parser.parse_args(argv)
     path = Path(script).resolve()
     entry = Entry(slug=model.slug, tier=model.tier, family=model.family, script=path)
@@ -41,6 +44,7 @@ def run_catalogue(folder: Path, argv: Sequence[str] | None = None) -> int:
     which.add_argument("--model", action="append", metavar="SLUG", help="a model by its slug; may be repeated")
     which.add_argument("--tier", type=int, choices=(1, 2, 3), help="all models of a tier")
     which.add_argument("--all", action="store_true", help="all models")
+    parser.add_argument("--list", action=_List, folder=folder, help="list what this machine can run, and exit")
     parser.add_argument("--family", help="of these, only one family: diffusers, transformers, hosted, external or demo")
     args = parser.parse_args(argv)
     try:
@@ -51,9 +55,25 @@ def run_catalogue(folder: Path, argv: Sequence[str] | None = None) -> int:
     return _run(args, chosen, entries)
 
 
-def _parser(description: str) -> argparse.ArgumentParser:
+class _List(argparse.Action):
+    """Prints the list and exits, whatever else is missing on the command line."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, folder: Path, **kwargs: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **kwargs)
+        self.folder = folder
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from dyneval.generation.listing import list_models
+
+        sys.stdout.write(list_models(self.folder) + "\n")
+        parser.exit()
+
+
+def _parser(description: str, details: str = "") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=description, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description,
+        epilog=f"{details}\n\n{EPILOG}".lstrip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--prompts", type=Path, required=True, help="prompts.parquet of Step 1, a .jsonl, or a .txt, one a line")
@@ -65,6 +85,11 @@ def _parser(description: str) -> argparse.ArgumentParser:
         choices=("share", "all"),
         default="share",
         help="share: each prompt to one model of its tier (default); all: to every one, as a benchmark needs",
+    )
+    add(
+        "--contact-sheet",
+        action="store_true",
+        help="then draw OUTPUT/contact_sheet.png to look at",
     )
     add("--shard", type=_shard, metavar="I/N", help="do part I (from 0) of N, for instance one a machine")
     _add_model_options(parser)
@@ -105,7 +130,12 @@ def _run(args: argparse.Namespace, chosen: list[Entry], entries: list[Entry]) ->
     try:
         options = {name: getattr(args, name) for name in Config.__dataclass_fields__ if hasattr(args, name)}
         config = Config(**options, build=_build_options(args), run=_run_options(args))
-        return generate(chosen, catalogue.roster(entries, chosen), config).exit_status
+        status = generate(chosen, catalogue.roster(entries, chosen), config).exit_status
+        if args.contact_sheet:
+            from dyneval.generation.contact_sheet import draw_contact_sheet
+
+            draw_contact_sheet(config.output, config.output / "contact_sheet.png")
+        return status
     except (GenerationError, OSError, ValueError) as error:
         log.error("error: %s", error)
         return 2

@@ -185,7 +185,7 @@ class ModelSpec(ABC):
         slug: name in file names, records and on the command line.
         variants: checkpoints by name, the first is the default: name -> repo id or API id.
         parts: further weights that the model needs: part name -> repo id.
-        packages: packages that the model needs beyond those of its family.
+        packages: importable packages that the model needs beyond those of its family.
         memory_gib: rough GPU memory with all weights resident; 0 where no GPU is used.
         licence: licence of the weights, and "gated" where it must be accepted first.
         batch_size: prompts a call, when nothing else is asked for.
@@ -193,6 +193,7 @@ class ModelSpec(ABC):
     """
 
     family: ClassVar[str]
+    family_packages: ClassVar[tuple[str, ...]] = ()
     slug: str
     name: str
     tier: Tier
@@ -261,8 +262,14 @@ class ModelSpec(ABC):
         }
 
     def missing_packages(self) -> list[str]:
-        """Those of `packages` that are not installed."""
-        return [name for name in self.packages if importlib.util.find_spec(name) is None]
+        """Packages that the model needs and that are not installed, as pip calls them."""
+        needed = (*self.family_packages, *self.packages)
+        return [name.replace(".", "-") for name in needed if not _importable(name)]
+
+    def obstacles(self) -> list[str]:
+        """What keeps this machine from running the model, as short texts; nothing is loaded to find out."""
+        missing = self.missing_packages()
+        return [f"pip install {' '.join(missing)}"] if missing else []
 
     @abstractmethod
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> ImageModel:
@@ -271,6 +278,13 @@ class ModelSpec(ABC):
         Raises:
             GenerationError: a package, key, licence or file is missing; the message says which.
         """
+
+
+def _importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False
 
 
 def square(side: int) -> dict[str, int]:

@@ -77,15 +77,22 @@ def _read_jsonl(path: Path) -> pl.DataFrame:
             "prompt_id": _text(row.get("prompt_id")),
             "prompt": _text(row.get("prompt")),
             "tier": row["tier"] if type(row.get("tier")) is int and row["tier"] in TIERS else _untiered(row),
-            "categories": [c for c in row.get("categories") or [] if isinstance(c, str)],
+            **_categories(row.get("categories")),
         }
         for row in storage.read_jsonl(path)
     ]
-    return pl.DataFrame(rows, schema=SCHEMA)
+    return pl.DataFrame(rows, schema={**SCHEMA, "fault": pl.String})
 
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _categories(value: object) -> dict[str, Any]:
+    names = [] if value is None else value
+    if isinstance(names, list) and all(_text(name) for name in names):
+        return {"categories": names, "fault": None}
+    return {"categories": [], "fault": "categories is not a list of names"}
 
 
 def _untiered(row: dict[str, Any]) -> int | None:
@@ -104,9 +111,10 @@ def _complete(frame: pl.DataFrame, tier: int | None) -> pl.DataFrame:
     """Bring `frame` to the columns of SCHEMA and number its rows."""
     if "prompt" not in frame.columns:
         raise GenerationError(f"the prompt file has no column 'prompt' (it has: {', '.join(frame.columns) or 'none'})")
-    missing = [pl.lit(None, dtype=kind).alias(name) for name, kind in SCHEMA.items() if name not in frame.columns]
+    wanted = {**SCHEMA, "fault": pl.String}
+    missing = [pl.lit(None, dtype=kind).alias(name) for name, kind in wanted.items() if name not in frame.columns]
     try:
-        frame = frame.with_columns(missing).select(list(SCHEMA)).cast(SCHEMA)  # type: ignore[arg-type]
+        frame = frame.with_columns(missing).select(list(wanted)).cast(wanted)  # type: ignore[arg-type]
     except pl.exceptions.PolarsError as error:
         raise GenerationError(f"the prompt file has a column of another type than expected: {error}") from error
     own_id = pl.col("prompt").map_elements(records.prompt_id, return_dtype=pl.String)
@@ -120,7 +128,9 @@ def _complete(frame: pl.DataFrame, tier: int | None) -> pl.DataFrame:
 def _reason() -> pl.Expr:
     """Why a row cannot be used, or null."""
     return (
-        pl.when(pl.col("prompt").is_null() | (pl.col("prompt").str.strip_chars() == ""))
+        pl.when(pl.col("fault").is_not_null())
+        .then("fault")
+        .when(pl.col("prompt").is_null() | (pl.col("prompt").str.strip_chars() == ""))
         .then(pl.lit("the prompt is empty or not text"))
         .when(~pl.col("prompt_id").str.contains(_SAFE_ID).fill_null(False))
         .then(pl.lit("prompt_id cannot be part of a file name (letters, digits, '.', '_' and '-' only)"))

@@ -108,6 +108,7 @@ class DiffusersSpec(LocalSpec):
     """
 
     family: ClassVar[str] = "diffusers"
+    family_packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "diffusers")
     pipeline: str
     load: Mapping[str, Any] = field(default_factory=dict)
     model: type[DiffusersModel] = DiffusersModel

@@ -202,6 +202,10 @@ class ExternalSpec(ModelSpec):
             "image_gen_scripts/external/README.md says how to make one"
         )
 
+    def obstacles(self) -> list[str]:
+        """Whether the authors' code is at hand is only known with --external-env."""
+        return ["--external-env PATH"]
+
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> ExternalModel:
         """Start the worker. Raises GenerationError when the environment or the weights are missing."""
         return ExternalModel(self, options, run, device)

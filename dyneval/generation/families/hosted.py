@@ -81,7 +81,11 @@ class HostedModel(ABC):
         self.batch_size = 8 * run.concurrency  # the wait for the slowest of a batch is shared by many
         self.loop = asyncio.new_event_loop()
         self.client = self.connect(spec.key(), run.base_url)
-        self.facts: Mapping[str, Any] = {"revision": None, "versions": versions(spec.sdk), "dtype": None}
+        self.facts: Mapping[str, Any] = {
+            "revision": None,
+            "versions": versions([name.replace(".", "-") for name in spec.packages]),
+            "dtype": None,
+        }
         self._not_before = 0.0
         self._error: Exception | None = None
 
@@ -221,13 +225,11 @@ class HostedSpec(ModelSpec):
 
     Attributes:
         keys: environment variables that may hold the key, in the order in which they are tried.
-        sdk: package of the SDK.
         model: client of the API.
     """
 
     family: ClassVar[str] = "hosted"
     keys: tuple[str, ...]
-    sdk: tuple[str, ...]
     model: type[HostedModel]
 
     def key(self) -> str:
@@ -236,6 +238,11 @@ class HostedSpec(ModelSpec):
         if found is None:
             raise GenerationError(f"{self.slug} needs an API key; set {' or '.join(self.keys)} in the environment")
         return found
+
+    def obstacles(self) -> list[str]:
+        """Also a missing key."""
+        has_key = any(os.environ.get(name, "").strip() for name in self.keys)
+        return [*super().obstacles(), *([] if has_key else [f"set {' or '.join(self.keys)}"])]
 
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> HostedModel:
         """Make the client. Raises GenerationError when the key is missing."""

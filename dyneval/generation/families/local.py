@@ -97,6 +97,13 @@ class LocalSpec(ModelSpec):
 
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
 
+    def obstacles(self) -> list[str]:
+        """Also a licence gate that nobody has gone through on this machine."""
+        from huggingface_hub import get_token
+
+        gate = ["accept the licence, then `hf auth login`"] if self.gated and get_token() is None else []
+        return [*super().obstacles(), *gate]
+
     def weight_dtype(self, options: BuildOptions) -> str:
         """Name of the dtype in which weights are loaded on a GPU."""
         return self.preset(options).dtype or self.dtype

@@ -99,6 +99,7 @@ class TransformersSpec(LocalSpec):
     """
 
     family: ClassVar[str] = "transformers"
+    family_packages: ClassVar[tuple[str, ...]] = ("torch", "transformers")
     model_class: str
     processor_class: str
     load: Mapping[str, Any] = field(default_factory=dict)

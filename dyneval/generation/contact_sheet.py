@@ -1,0 +1,113 @@
+"""A picture to look at: one image for each model and category of a GenDB, in rows and columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from dyneval import images, storage
+from dyneval.generation.exporting import Counts, read_records
+from dyneval.generation.model import GenerationError
+from dyneval.records import PairRecord
+
+THUMBNAIL = 128
+LABEL_WIDTH = 150
+HEADER_HEIGHT = 64
+FONT_SIZE = 13
+NO_CATEGORY = "(no category)"
+
+CANDIDATES = 8
+"""So many pairs are kept for a cell, so that a model shows different images where it can."""
+
+Cells = dict[tuple[str, str], PairRecord]
+
+
+def draw_contact_sheet(folder: Path, output: Path) -> Counts:
+    """Draw the sheet as `output` (.png or .webp): models by tier downwards, categories by name to the right.
+
+    Of several images one that the model does not show elsewhere is taken. What cannot be read is left out and counted.
+
+    Raises:
+        GenerationError: there is no image, or the sheet would be too large.
+        DataFileError: `folder` has no metadata.jsonl.
+    """
+    counts = Counts(shards=1)
+    cells = _choose(read_records(folder, counts))
+    if not cells:
+        raise GenerationError(f"{folder}: holds no image to show")
+    models = sorted({(record.tier, model) for (model, _), record in cells.items()})
+    categories = sorted({category for _, category in cells})
+    sheet = Image.new("RGB", _size(len(models), len(categories)), "white")
+    _label(sheet, [model for _, model in models], categories)
+    for (model, category), record in cells.items():
+        column = categories.index(category)
+        row = next(number for number, (_, name) in enumerate(models) if name == model)
+        counts.written += _paste(sheet, folder, record, column, row, counts)
+    with storage.atomic_write(output, "wb") as file:
+        sheet.save(file, format="WEBP" if output.suffix.lower() == ".webp" else "PNG")
+    return counts
+
+
+def _choose(records: Iterable[PairRecord]) -> Cells:
+    candidates: dict[tuple[str, str], list[PairRecord]] = {}
+    for record in records:
+        for category in record.categories or (NO_CATEGORY,):
+            held = candidates.setdefault((record.generation_model, category), [])
+            held.append(record)
+            held.sort(key=lambda record: record.pair_id)
+            del held[CANDIDATES:]
+    cells: Cells = {}
+    shown: set[str] = set()
+    for key, held in sorted(candidates.items(), key=lambda item: (len(item[1]), item[0])):
+        cells[key] = next((record for record in held if record.pair_id not in shown), held[0])
+        shown.add(cells[key].pair_id)
+    return cells
+
+
+def _size(rows: int, columns: int) -> tuple[int, int]:
+    size = LABEL_WIDTH + columns * THUMBNAIL, HEADER_HEIGHT + rows * THUMBNAIL
+    if size[0] * size[1] > images.MAX_PIXELS:
+        raise GenerationError(
+            f"a sheet of {rows} models and {columns} categories would have {size[0]}x{size[1]} pixels"
+        )
+    return size
+
+
+def _label(sheet: Image.Image, models: list[str], categories: list[str]) -> None:
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
+    for row, model in enumerate(models):
+        _write(pen, font, model, (6, HEADER_HEIGHT + row * THUMBNAIL + THUMBNAIL // 2 - 16), LABEL_WIDTH - 10)
+    for column, category in enumerate(categories):
+        _write(pen, font, category, (LABEL_WIDTH + column * THUMBNAIL + 4, 8), THUMBNAIL - 8)
+
+
+def _write(
+    pen: ImageDraw.ImageDraw,
+    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
+    text: str,
+    at: tuple[int, int],
+    width: int,
+) -> None:
+    """Write `text` into at most three lines of `width` pixels, broken after words, hyphens and underscores."""
+    lines, line = [], ""
+    for word in re.findall(r"[^\s_-]*[\s_-]*", text):
+        if line and font.getlength((line + word).rstrip()) > width:
+            lines.append(line)
+            line = ""
+        line += word
+    pen.multiline_text(at, "\n".join([*lines, line][:3]), fill="black", font=font, spacing=2)
+
+
+def _paste(sheet: Image.Image, folder: Path, record: PairRecord, column: int, row: int, counts: Counts) -> bool:
+    try:
+        image = images.load_image(record.file_name, folder)
+    except images.ImageError:
+        counts.rejected += 1
+        return False
+    image.thumbnail((THUMBNAIL - 4, THUMBNAIL - 4))
+    left = LABEL_WIDTH + column * THUMBNAIL + (THUMBNAIL - image.width) // 2
+    sheet.paste(image, (left, HEADER_HEIGHT + row * THUMBNAIL + (THUMBNAIL - image.height) // 2))
+    return True

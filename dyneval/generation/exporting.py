@@ -1,0 +1,192 @@
+"""GenDB in other forms: Parquet shards with the images inside, and WebDataset tar files.
+
+Every image is checked before it is exported (it decodes and has the recorded SHA-256); what fails is counted and named.
+A shard is written under a temporary name and renamed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dyneval import images, storage
+from dyneval.generation import saving
+from dyneval.generation.model import GenerationError
+from dyneval.generation.saving import Entry
+from dyneval.records import PairRecord
+from dyneval.schemas import SchemaError
+
+log = logging.getLogger(__name__)
+
+ROW_GROUP = 100
+"""Rows; small, so that who wants one image need not read hundreds."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """Outcome of an export: pairs written, pairs that could not be, shards."""
+
+    written: int = 0
+    rejected: int = 0
+    shards: int = 0
+
+
+class Item(NamedTuple):
+    """A pair ready for export: its record, the bytes of its image, and of its sidecars by suffix."""
+
+    record: PairRecord
+    image: bytes
+    sidecars: dict[str, bytes]
+
+
+Add = Callable[[Item], None]
+
+
+def read_records(folder: Path, counts: Counts) -> Iterator[PairRecord]:
+    """Yield the pairs of `folder`/metadata.jsonl; rows that are none are counted and logged.
+
+    Raises:
+        DataFileError: the file is missing or is not JSONL.
+    """
+    path = folder / "metadata.jsonl"
+    for number, row in enumerate(storage.read_jsonl(path), 1):
+        try:
+            yield PairRecord.from_dict(row, f"{path}:{number}")
+        except SchemaError as error:
+            counts.rejected += 1
+            log.warning("%s", error)
+
+
+def read_items(folder: Path, counts: Counts) -> Iterator[Item]:
+    """Yield the pairs of a GenDB whose files are as recorded; the others are counted and logged."""
+    for record in read_records(folder, counts):
+        sidecars = tuple(record.settings.get("sidecars", ()))
+        fault = saving.fault(folder, Entry(record.file_name, record.sha256, "", sidecars))
+        if fault:
+            counts.rejected += 1
+            log.warning("%s: %s", record.pair_id, fault)
+            continue
+        path = images.resolve_below(folder, record.file_name)
+        yield Item(record, path.read_bytes(), {suffix: path.with_suffix(suffix).read_bytes() for suffix in sidecars})
+
+
+def write_parquet(folder: Path, output: Path, shard_bytes: int = 500_000_000) -> Counts:
+    """Write train-00000-of-NNNNN.parquet files that `datasets.load_dataset` reads with an Image column.
+
+    `settings` and `sidecars` are JSON texts.
+
+    Raises:
+        GenerationError: `output` holds Parquet files already.
+    """
+    schema = _features().arrow_schema
+    counts = _write_shards(folder, output, "parquet", shard_bytes, lambda path: _parquet_shard(path, schema))
+    for number in range(counts.shards):
+        part = output / f"part-{number:05d}.parquet"
+        part.rename(output / f"train-{number:05d}-of-{counts.shards:05d}.parquet")
+    return counts
+
+
+@contextmanager
+def _parquet_shard(path: Path, schema: Any) -> Iterator[Add]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    held: list[dict[str, Any]] = []
+
+    def flush() -> None:
+        writer.write_table(pa.Table.from_pylist(held, schema=schema))
+        held.clear()
+
+    def add(item: Item) -> None:
+        held.append(_parquet_row(item))
+        if len(held) == ROW_GROUP:
+            flush()
+
+    with storage.atomic_write(path, "wb") as file, pq.ParquetWriter(file, schema) as writer:
+        yield add
+        if held:
+            flush()
+
+
+def _features() -> Any:
+    from datasets import Features, Image, List, Value
+
+    text = Value("string")
+    names = ("pair_id", "prompt_id", "prompt", "generation_model", "sha256", "settings", "sidecars")
+    numbers = {name: Value("int64") for name in ("tier", "seed", "width", "height")}
+    return Features({"image": Image(), **dict.fromkeys(names, text), "categories": List(text), **numbers})
+
+
+def _portable(item: Item) -> dict[str, Any]:
+    """The record with JSON texts in the place of objects, whose keys differ from model to model, and its sidecars."""
+    texts = {suffix: content.decode("utf-8") for suffix, content in item.sidecars.items()}
+    row = {"seed": None, **item.record.to_dict()}
+    return {**row, "settings": _json(item.record.settings), "sidecars": _json(texts)}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _parquet_row(item: Item) -> dict[str, Any]:
+    row = _portable(item)
+    return {**row, "image": {"bytes": item.image, "path": row.pop("file_name")}}
+
+
+def write_webdataset(folder: Path, output: Path, shard_bytes: int = 500_000_000) -> Counts:
+    """Write part-00000.tar, ...: for each pair its image and, under the same key, its record as .json.
+
+    `settings` and `sidecars` of the record are JSON texts, so that loaders which infer columns agree on them. Dots in
+    the key would begin the extension, so they become underscores.
+
+    Raises:
+        GenerationError: `output` holds tar files already.
+    """
+    return _write_shards(folder, output, "tar", shard_bytes, _tar_shard)
+
+
+@contextmanager
+def _tar_shard(path: Path) -> Iterator[Add]:
+    with storage.atomic_write(path, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+        yield lambda item: _add_sample(tar, item)
+
+
+def _add_sample(tar: tarfile.TarFile, item: Item) -> None:
+    key = item.record.pair_id.replace(".", "_")
+    record = _json(_portable(item)).encode("utf-8")
+    members = {Path(item.record.file_name).suffix: item.image, ".json": record}
+    for suffix, content in members.items():
+        member = tarfile.TarInfo(key + suffix)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+
+
+def _write_shards(
+    folder: Path,
+    output: Path,
+    suffix: str,
+    shard_bytes: int,
+    open_shard: Callable[[Path], AbstractContextManager[Add]],
+) -> Counts:
+    if any(output.glob(f"*.{suffix}")):
+        raise GenerationError(f"{output} holds .{suffix} files already; choose another folder")
+    counts = Counts()
+    items = read_items(folder, counts)
+    item = next(items, None)
+    while item is not None:
+        size = 0
+        with open_shard(output / f"part-{counts.shards:05d}.{suffix}") as add:
+            while item is not None and size < shard_bytes:
+                add(item)
+                size += len(item.image)
+                counts.written += 1
+                item = next(items, None)
+        counts.shards += 1
+    return counts

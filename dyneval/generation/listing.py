@@ -1,0 +1,53 @@
+"""What this machine can run: the models with what they need, and what is missing for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dyneval.generation import catalogue
+from dyneval.generation.model import BuildOptions, ModelSpec
+
+COLUMNS = ("slug", "tier", "family", "GPU GiB", "licence", "ready")
+
+
+def list_models(folder: Path) -> str:
+    """A table of all models, one a line, for `generate.py --list`."""
+    total = gpu_gib()
+    entries = [*catalogue.read_table(folder), *catalogue.demo_entries()]
+    rows = [COLUMNS, *(_row(entry.load(), total) for entry in entries)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    machine = f"largest GPU here: {total:.0f} GiB" if total else "no GPU here: the CPU draws, in float32 and slowly"
+    return "\n".join([*lines, "", machine])
+
+
+def _row(spec: ModelSpec, total: float) -> tuple[str, ...]:
+    obstacles = spec.obstacles()
+    if not obstacles and total and spec.memory_gib > total:
+        obstacles = ["yes, offloading"]
+    licence = f"{spec.licence}{' (gated)' if spec.gated else ''}"
+    memory = f"{spec.memory_gib:.0f}" if spec.memory_gib else "-"
+    return (spec.slug, str(spec.tier), spec.family, memory, licence, "; ".join(obstacles) or "yes")
+
+
+def gpu_gib() -> float:
+    """Memory of the largest visible GPU in GiB, 0 without one."""
+    try:
+        import torch
+    except ImportError:
+        return 0
+    count = torch.cuda.device_count()
+    return max((torch.cuda.get_device_properties(index).total_memory / 2**30 for index in range(count)), default=0)
+
+
+def describe_presets(spec: ModelSpec) -> str:
+    """Variants, parts and presets of one model, for the help of its script."""
+    lines = ["variants: " + ", ".join(f"{name} ({repo})" for name, repo in spec.variants.items())]
+    if spec.parts:
+        lines.append("parts: " + ", ".join(f"{name} ({repo})" for name, repo in spec.parts.items()))
+    for name, preset in spec.presets.items():
+        options = BuildOptions(preset=name)
+        arguments = ", ".join(f"{key}={value!r}" for key, value in spec.arguments(options).items())
+        default = " (default)" if name == spec.default_preset else ""
+        lines.append(f"preset {name}{default}: {arguments}" + (f"\n  {preset.note}" if preset.note else ""))
+    return "\n".join(lines)

@@ -1,0 +1,161 @@
+"""GenDB in other forms, and back."""
+
+import io
+import json
+import tarfile
+
+import pytest
+from PIL import Image
+
+from dyneval import images
+from dyneval.generation import mapping
+from dyneval.generation.contact_sheet import HEADER_HEIGHT, LABEL_WIDTH, THUMBNAIL, draw_contact_sheet
+from dyneval.generation.exporting import Counts, read_records, write_parquet, write_webdataset
+from dyneval.generation.model import GenerationError
+from dyneval.records import PairRecord
+
+MIXED = [
+    {"revision": None, "details": {"cost_usd": 0.04}, "arguments": {"size": "1024x1024"}, "safety": None},
+    {"revision": "abc", "arguments": {"height": 32, "guidance_scale": 4}, "safety": False, "prompt_suffix": ", 4K"},
+    {"revision": "abc", "arguments": {"height": 32, "guidance_scale": 3.5, "negative_prompt": " "}, "weights": {}},
+]
+"""Settings as different families record them."""
+
+
+@pytest.fixture
+def gendb(studio):
+    studio.write_prompts([f"cat {n}" for n in range(9)], categories=["animal_present", "single_object"])
+    studio.run()
+    path = studio.output / "metadata.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row["settings"] = {**MIXED[number % 3], "sidecars": [".truth.json"]}
+        if number % 3 == 0:
+            del row["seed"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return studio.output
+
+
+def load(kind, folder):
+    from datasets import load_dataset
+
+    return load_dataset(kind, data_dir=str(folder), split="train", cache_dir=str(folder.parent / "cache"))
+
+
+def test_the_folder_itself_is_an_image_folder(gendb):
+    table = load("imagefolder", gendb)
+    assert table.num_rows == 9
+    row = table[0]
+    assert row["image"].size == (32, 32)
+    assert row["categories"] == ["animal_present", "single_object"]
+    assert row["settings"]["arguments"]["size"] == "1024x1024"
+
+
+def test_parquet_shards_hold_images_and_records(gendb, tmp_path):
+    counts = write_parquet(gendb, tmp_path / "parquet", shard_bytes=400)
+    files = sorted(path.name for path in (tmp_path / "parquet").iterdir())
+    assert counts.written == 9
+    assert counts.shards == len(files) > 1
+    assert files[0] == f"train-00000-of-{counts.shards:05d}.parquet"
+    table = load("parquet", tmp_path / "parquet")
+    by_id = {row["pair_id"]: row for row in table}
+    for record in read_records(gendb, Counts()):
+        row = by_id[record.pair_id]
+        assert row["image"].tobytes() == images.load_image(gendb / record.file_name).tobytes()
+        assert json.loads(row["settings"]) == record.settings
+        assert row["seed"] == record.seed
+        assert json.loads(row["sidecars"]) == {".truth.json": record.prompt}
+    with pytest.raises(GenerationError, match="files already; choose another folder"):
+        write_parquet(gendb, tmp_path / "parquet")
+
+
+def test_webdataset_tars_hold_image_and_record_under_one_key(gendb, tmp_path):
+    counts = write_webdataset(gendb, tmp_path / "tars", shard_bytes=400)
+    assert counts.written == 9
+    records = {record.pair_id: record for record in read_records(gendb, Counts())}
+    seen = 0
+    for path in sorted((tmp_path / "tars").glob("part-*.tar")):
+        with tarfile.open(path) as tar:
+            members = tar.getmembers()
+            for image, row in zip(members[::2], members[1::2], strict=True):
+                assert image.name.split(".")[0] == row.name.split(".")[0]
+                record = records[json.loads(tar.extractfile(row).read())["pair_id"]]
+                content = tar.extractfile(image).read()
+                assert content == (gendb / record.file_name).read_bytes()
+                Image.open(io.BytesIO(content)).load()
+                seen += 1
+    assert seen == 9
+    assert load("webdataset", tmp_path / "tars").num_rows == 9
+
+
+def test_what_is_broken_is_not_exported(gendb, tmp_path):
+    first, second, *_ = read_records(gendb, Counts())
+    (gendb / first.file_name).write_bytes(b"\x89PNG torn")
+    (gendb / second.file_name).with_suffix(".truth.json").unlink()
+    with (gendb / "metadata.jsonl").open("a") as file:
+        file.write('{"pair_id": "x"}\n')
+        outside = {**first.to_dict(), "pair_id": "outside", "file_name": "../../secret.png"}
+        file.write(json.dumps(outside) + "\n")
+    counts = write_parquet(gendb, tmp_path / "parquet")
+    assert (counts.written, counts.rejected) == (7, 4)
+
+
+def test_the_mapping_goes_out_and_comes_back(gendb, tmp_path):
+    before = {record.pair_id: record for record in read_records(gendb, Counts())}
+    mapping.write_mapping(gendb, tmp_path / "mapping.json")
+    entry = json.loads((tmp_path / "mapping.json").read_text())["prompts"][0]
+    assert set(entry) == {
+        *("pair_id", "text_id", "prompt", "image_path"),
+        *("questions_file", "response_file", "generation_model"),
+    }
+    (gendb / "metadata.jsonl").unlink()
+    counts = mapping.read_mapping(tmp_path / "mapping.json", gendb, {"stand-in": 1})
+    assert (counts.written, counts.rejected) == (9, 0)
+    after = {record.pair_id: record for record in read_records(gendb, Counts())}
+    for pair_id, record in after.items():
+        old = before[pair_id]
+        assert (record.file_name, record.prompt_id, record.prompt, record.sha256, record.width, record.tier) == (
+            *(old.file_name, old.prompt_id, old.prompt, old.sha256, old.width, old.tier),
+        )
+        assert record.seed is None
+    assert mapping.read_mapping(tmp_path / "mapping.json", gendb, {"stand-in": 1}).written == 0
+
+
+def test_a_hostile_mapping_costs_its_own_entries_only(gendb, tmp_path):
+    (gendb / "metadata.jsonl").unlink()
+    good = {"pair_id": "D250K-000001", "text_id": 7, "prompt": "a cat", "generation_model": "Stand-In"}
+    image = next(gendb.glob("stand-in/*.png")).relative_to(gendb)
+    entries = [
+        {**good, "image_path": str(image)},
+        {**good, "pair_id": "D2", "image_path": "../../../etc/passwd"},
+        {**good, "pair_id": "D3", "image_path": "stand-in/missing.png"},
+        {**good, "pair_id": "D4", "image_path": str(image), "generation_model": "Unknown"},
+        {**good, "pair_id": "../D5", "image_path": str(image)},
+        {**good, "pair_id": "D6", "image_path": str(image), "prompt": " "},
+        "not an object",
+    ]
+    (tmp_path / "mapping.json").write_text(json.dumps({"prompts": entries}))
+    counts = mapping.read_mapping(tmp_path / "mapping.json", gendb, {"stand-in": 1})
+    assert (counts.written, counts.rejected) == (1, 6)
+    (row,) = (gendb / "metadata.jsonl").read_text().splitlines()
+    assert PairRecord.from_dict(json.loads(row)).prompt_id == "7"
+    (tmp_path / "mapping.json").write_text("[]")
+    with pytest.raises(GenerationError, match="expected"):
+        mapping.read_mapping(tmp_path / "mapping.json", gendb, {})
+
+
+def test_the_contact_sheet_shows_each_model_and_category_once(studio):
+    for slug, categories in (("one", ["a", "b"]), ("two", ["b"])):
+        studio.write_prompts(["a cat", "a dog", "a fox"], categories=categories)
+        studio.run(studio.entry(slug))
+    counts = draw_contact_sheet(studio.output, studio.folder / "sheet.png")
+    assert counts.written == 3
+    sheet = images.load_image(studio.folder / "sheet.png")
+    assert sheet.size == (LABEL_WIDTH + 2 * THUMBNAIL, HEADER_HEIGHT + 2 * THUMBNAIL)
+
+    def cell(column, row):
+        return sheet.getpixel((LABEL_WIDTH + column * THUMBNAIL + 64, HEADER_HEIGHT + row * THUMBNAIL + 64))
+
+    assert cell(0, 0) != cell(1, 0)  # another image in every category, where there is one
+    assert cell(0, 1) == (255, 255, 255)
+    assert cell(1, 1) != (255, 255, 255)
