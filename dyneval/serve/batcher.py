@@ -80,7 +80,16 @@ class Places:
 class Batcher:
     """Collects pairs and scores them in batches; belongs to one event loop."""
 
-    def __init__(self, judge: Judge, *, batch_size: int, queue: int, wait: float, patience: float) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        *,
+        batch_size: int,
+        queue: int,
+        wait: float,
+        patience: float,
+        seconds_a_pair: float | None = None,
+    ) -> None:
         """Describe the queue.
 
         Args:
@@ -89,6 +98,7 @@ class Batcher:
             queue: most places held at a time.
             wait: seconds that the first pair of a batch waits for others.
             patience: no more are let in while scoring those that are here is expected to take more seconds than this.
+            seconds_a_pair: what a pair takes, as far as is known; measured from then on.
         """
         self._judge = judge
         self._batch_size = batch_size
@@ -100,7 +110,7 @@ class Batcher:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="judge")
         self._task: asyncio.Task[None] | None = None
         self._closing = False
-        self._seconds_a_pair: float | None = None
+        self._seconds_a_pair = seconds_a_pair
         self._broken = 0
         self.held = 0
         """Places taken: pairs that wait, or are being read."""

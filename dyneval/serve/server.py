@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import uvicorn
+from PIL import Image
 
+from dyneval.scorer.scorer import Pair
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher, Report
 from dyneval.serve.settings import ServerSettings
 
 if TYPE_CHECKING:
     from dyneval.records import ScoreRecord
-    from dyneval.scorer.scorer import Failure, Pair, Scorer
+    from dyneval.scorer.scorer import Failure, Scorer
 
-logger = logging.getLogger(__name__)
 _LAST_WORDS = 5
 """Seconds beyond the timeout of requests that ending may take."""
+
+
+def _warm_up(scorer: Scorer) -> float:
+    """Score one image before anyone waits for it; returns the seconds, which kernels made on the way are part of."""
+    image = Image.new("RGB", (512, 512), "grey")
+    started = time.monotonic()
+    list(scorer.score_pairs([Pair(pair_id="warm-up", prompt="a grey square", image=image, image_name="warm-up")]))
+    return time.monotonic() - started
 
 
 def serve(load: Callable[[], Scorer], settings: ServerSettings, host: str, port: int) -> None:
@@ -44,6 +53,7 @@ def serve(load: Callable[[], Scorer], settings: ServerSettings, host: str, port:
         batch_size=scorer.settings.batch_size,
         queue=settings.queue,
         wait=settings.batch_wait,
+        seconds_a_pair=_warm_up(scorer),
         patience=settings.timeout / 2,  # a machine that becomes half as fast still answers in time
     )
     model = {"model": scorer.name, "template": scorer.settings.template, "settings": scorer.shaping()}
