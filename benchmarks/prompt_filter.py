@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared" / "data" / "real_prompts_500.txt"
 STYLE = (
     "highly detailed", "digital painting", "artstation", "concept art", "sharp focus", "illustration", "8 k", "4k",
-    "octane render", "intricate", "elegant", "smooth", "unreal engine 5", "cinematic lighting", "trending on artstation",
+    "octane render", "intricate", "elegant", "smooth", "unreal engine 5", "cinematic lighting", "featured on pixiv",
     "art by greg rutkowski and alphonse mucha", "by wlop", "oil painting", "volumetric light", "matte painting", "35mm",
     "photorealistic", "dramatic lighting", "hyper realistic", "masterpiece", "award winning", "fantasy", "by artgerm",
 )  # fmt: skip
@@ -96,8 +96,9 @@ class PlainScorer:
 
     def __init__(self) -> None:
         from dyneval.prompts import complexity, wordlists
-        from dyneval.prompts.text import FOLD
+        from dyneval.prompts.text import FOLD, SINGLE_QUOTES
 
+        self.quotes = re.compile(SINGLE_QUOTES)
         self.factors = complexity.load()
         self.fold = str.maketrans(FOLD)
         self.entries = wordlists.load()
@@ -110,7 +111,8 @@ class PlainScorer:
 
     def __call__(self, prompt: str) -> float:
         """H of a prompt."""
-        tokens = self.token.findall(prompt.translate(self.fold).translate(self.lower))
+        folded = self.quotes.sub(r'\1"\2"\3', prompt.translate(self.fold))
+        tokens = self.token.findall(folded.translate(self.lower))
         words = sum(1 for token in tokens if self.is_word.match(token))
         found = list(self.units(tokens))
         total = 0.0
@@ -120,7 +122,7 @@ class PlainScorer:
             total += factor.weight * min(100.0 * count / factor.reference, self.factors.cap)
         return total
 
-    def units(self, tokens: list[str]):  # noqa: ANN201
+    def units(self, tokens: list[str]):
         """Tags of every listed unit, the longest phrase first."""
         place = 0
         while place < len(tokens):

@@ -60,6 +60,8 @@ class FilterRun:
                 prompts = self._select(prompts, sketch)
             if self.config.labeller == "llm":
                 prompts = self._label(prompts)
+            if prompts.is_empty():
+                raise ValueError(f"no prompt was left of {self.rows_read} rows; dropped: {self.drops.summary()}")
         with self._timed("write"):
             outputs.write_prompts(self.config.output, prompts, RecordTable(prompts, points), self.config.jsonl)
         summary = summarise(self, prompts)

@@ -14,11 +14,16 @@ import polars as pl
 from dyneval.prompts import wordlists
 from dyneval.prompts.text import Int64s, UInt64s, tokenise
 
+_DIGITS = frozenset({"number"})
+"""Tags of digits that are in the lexicon only as parts of phrases such as "8 k"."""
 Int32s = npt.NDArray[np.int32]
 
 UNKNOWN, END, NUMBER, UNKNOWN_PLURAL, UNKNOWN_ING, UNKNOWN_ED = range(6)
 SHAPES = ("unknown", "end", "number", "unknown_plural", "unknown_ing", "unknown_ed")
 """Tags of the entries that stand for what is in no list, told apart by shape: digits, a last s, -ing or a last d."""
+
+
+_NO_STEPS = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 class HashTable(NamedTuple):
@@ -32,8 +37,8 @@ class HashTable(NamedTuple):
         """Store `values` (all positive) under distinct `keys`; at least seven of eight slots stay free."""
         size = 1 << (8 * len(keys)).bit_length()
         table = cls(np.zeros(size, np.uint64), np.zeros(size, np.int32))
-        for key, value in zip(keys, values, strict=True):
-            slot = int(key >> np.uint64(20)) & (size - 1)
+        for key, value in zip(keys.tolist(), values.tolist(), strict=True):
+            slot = (key >> 20) & (size - 1)
             while table.values[slot]:
                 slot = (slot + 1) & (size - 1)
             table.keys[slot], table.values[slot] = key, value
@@ -97,7 +102,8 @@ def build(entries: dict[wordlists.Words, frozenset[str]]) -> Lexicon:
     index = {word: number for number, word in enumerate(singles, len(SHAPES))}
     hashes = tokenise(pl.Series(singles, dtype=pl.String)).hashes[::2]
     words = HashTable.build(hashes, np.arange(len(SHAPES), len(SHAPES) + len(singles), dtype=np.int32))
-    tagged, tags = _tagged([entries.get((word,), frozenset()) for word in singles], [entries[p] for p in phrases])
+    single_tags = [entries.get((word,), _DIGITS if word.isdigit() else frozenset()) for word in singles]
+    tagged, tags = _tagged(single_tags, [entries[phrase] for phrase in phrases])
     trie = _trie([[index[word] for word in phrase] for phrase in phrases], len(SHAPES) + len(singles))
     return Lexicon(tags, words, trie, tagged, names)
 
@@ -116,17 +122,15 @@ def _trie(phrases: list[list[int]], first_phrase: int) -> Trie:
         for entry in phrase:
             node = nodes.setdefault((node, entry), len(nodes) + 1)
         endings[node] = number
+    parents, entries = (np.array(column, np.int64) for column in zip(*nodes, strict=True)) if nodes else _NO_STEPS
+    children = np.arange(1, len(nodes) + 1, dtype=np.int32)
+    first = parents == 0
     roots = np.zeros(first_phrase, np.int32)
+    roots[entries[first]] = children[first]
     phrase_of = np.zeros(len(nodes) + 1, np.int32)
-    for (parent, entry), node in nodes.items():
-        if parent == 0:
-            roots[entry] = node
-        phrase_of[node] = endings.get(node, 0)
-    steps = [(step_keys(np.array([p]), np.array([e]))[0], n) for (p, e), n in nodes.items() if p]
-    table = HashTable.build(
-        np.array([key for key, _ in steps], np.uint64), np.array([node for _, node in steps], np.int32)
-    )
-    return Trie(roots, table, phrase_of, max((len(phrase) for phrase in phrases), default=1))
+    phrase_of[list(endings)] = list(endings.values())
+    steps = HashTable.build(step_keys(parents[~first], entries[~first]), children[~first])
+    return Trie(roots, steps, phrase_of, max((len(phrase) for phrase in phrases), default=1))
 
 
 def step_keys(nodes: Int64s | Int32s, entries: Int64s | Int32s) -> UInt64s:

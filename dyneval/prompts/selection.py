@@ -70,10 +70,11 @@ def even_shares(sizes: Int64s, count: int) -> Int64s:
     left = min(count, int(sizes.sum()))
     while left:
         wanting = np.flatnonzero(shares < sizes)
-        each, extra = divmod(left, len(wanting))
-        more = np.full(len(wanting), each)
-        more[:extra] += 1
-        more = np.minimum(more, sizes[wanting] - shares[wanting])
+        each = left // len(wanting)
+        if each == 0:  # fewer left than groups that could take one: the first ones do
+            shares[wanting[:left]] += 1
+            break
+        more = np.minimum(each, sizes[wanting] - shares[wanting])
         shares[wanting] += more
         left -= int(more.sum())
     return shares

@@ -27,6 +27,10 @@ FOLD: dict[str, str] = {
 }
 """Typographic punctuation and the ASCII character that stands for it while tokens are cut; prompts keep their own."""
 
+SINGLE_QUOTES = r"(^|[ (:,])'([^' ]|[^' ][^']{0,60}[^' ])'($|[ ).,:;!?])"
+"""Text in single quotes, as against apostrophes: quotes at the ends of words, outside and inside."""
+_DOUBLE_QUOTES = '${1}"${2}"${3}'
+
 WORD, MARK, END_OF_PROMPT = 1, 2, 3
 _SEPARATORS = b" -'_"
 
@@ -79,13 +83,14 @@ def _powers(size: int) -> tuple[UInt64s, UInt64s]:
 
 
 def fold(prompts: pl.Series) -> pl.Series:
-    """Replace the typographic punctuation of `FOLD` in the prompts that have any non-ASCII character."""
-    frame = prompts.alias("prompt").to_frame()
-    ascii_only = pl.col("prompt").str.len_bytes() == pl.col("prompt").str.len_chars()
-    if frame.select(ascii_only.all()).item():
-        return prompts
-    folded = pl.col("prompt").str.replace_many(list(FOLD), list(FOLD.values()))
-    return frame.select(pl.when(ascii_only).then(pl.col("prompt")).otherwise(folded)).to_series()
+    """Replace typographic punctuation (see `FOLD`) and make double quotes of single ones, where there are any."""
+    prompt = pl.col("prompt")
+    ascii_only = prompt.str.len_bytes() == prompt.str.len_chars()
+    folded = pl.when(ascii_only).then(prompt).otherwise(prompt.str.replace_many(list(FOLD), list(FOLD.values())))
+    has_single = prompt.str.contains("'", literal=True)
+    quoted = pl.when(has_single).then(prompt.str.replace_all(SINGLE_QUOTES, _DOUBLE_QUOTES)).otherwise(prompt)
+    frame = prompts.alias("prompt").to_frame().select(folded.alias("prompt"))
+    return frame.select(quoted.alias("prompt")).to_series()
 
 
 def tokenise(prompts: pl.Series) -> Tokens:

@@ -15,6 +15,8 @@ from importlib.resources.abc import Traversable
 
 from dyneval.prompts import inflect
 
+_LISTED_PLURAL = re.compile(r"(?<![suia])s$|(?<=ie)s$")
+"""Entries that look like plurals (stars, jeans) are taken for such; glass, bus, iris and canvas do not look so."""
 Words = tuple[str, ...]
 PLURAL = "plural"
 """Tag that noun lists give to their plural forms, beside their own."""
@@ -72,6 +74,9 @@ Forms = Iterator[tuple[Words, tuple[str, ...]]]
 
 
 def _noun(base: Words, extra: tuple[Words, ...]) -> Forms:
+    if not extra and _LISTED_PLURAL.search(base[-1]):
+        yield base, (PLURAL,)
+        return
     for form in extra or ((*base[:-1], inflect.plural(base[-1])),):
         yield form, (PLURAL,)
 

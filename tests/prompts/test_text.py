@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyneval.prompts.text import FOLD, is_word, tail, tokenise
+from dyneval.prompts.text import FOLD, SINGLE_QUOTES, is_word, tail, tokenise
 
 TOKEN = re.compile(r"[0-9a-z\x80-\U0010ffff]+|[^\x00-\x20'_-]")
 LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
@@ -16,7 +16,8 @@ PROMPT = st.text(st.characters(exclude_characters="\n", exclude_categories=("Cs"
 
 
 def reference(prompt: str) -> list[str]:
-    return TOKEN.findall(prompt.translate(str.maketrans(FOLD)).translate(LOWER))
+    folded = re.sub(SINGLE_QUOTES, r'\1"\2"\3', prompt.translate(str.maketrans(FOLD)))
+    return TOKEN.findall(folded.translate(LOWER))
 
 
 @given(st.lists(PROMPT, min_size=1, max_size=8))

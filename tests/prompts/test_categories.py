@@ -1,0 +1,155 @@
+"""Categories: the pattern language, and the rules on prompts labelled by hand."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dyneval.prompts import categories, lexicon
+from dyneval.prompts.analysis import analyse
+from dyneval.prompts.patterns import Classes, Matcher, parse
+from dyneval.prompts.text import tokenise
+from dyneval.prompts.units import find_units
+
+ROOT = Path(__file__).parents[2]
+LABELLED = [json.loads(line) for line in (ROOT / "benchmarks/data/labelled_prompts.jsonl").open(encoding="utf-8")]
+PUBLISHED = ROOT.parent / "shared" / "data" / "categories.json"
+
+
+def labels_of(*prompts: str) -> list[set[str]]:
+    found = analyse(pl.Series(prompts), None).labels
+    return [set(names) for names in categories.load().expand(found)]
+
+
+def f1(truth: list[set[str]], found: list[set[str]], names: list[str]) -> float:
+    pairs = [(t & set(names), f & set(names)) for t, f in zip(truth, found, strict=True)]
+    hits = sum(len(t & f) for t, f in pairs)
+    return 2 * hits / max(1, sum(len(t) + len(f) for t, f in pairs))
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published categories lie beside the repository")
+def test_names_are_the_published_ones():
+    published = json.loads(PUBLISHED.read_text("utf-8"))
+    rules = categories.load()
+    assert [name for names in published.values() for name in names] == list(rules.names)
+    assert all(rules.dimension_of(name) == dimension for dimension, names in published.items() for name in names)
+
+
+def test_nine_dimensions_with_forty_two_defined_sub_categories():
+    rules = categories.load()
+    assert len({category.dimension for category in rules.categories}) == 9 and len(rules.names) == 42
+    assert all(category.definition.endswith(".") for category in rules.categories)
+
+
+def test_the_labelled_set_covers_every_sub_category():
+    counts = Counter(name for row in LABELLED for name in row["categories"])
+    assert len(LABELLED) >= 150 and set(counts) == set(categories.load().names)
+
+
+@pytest.mark.parametrize("split", ["rules", "held_out"])
+def test_macro_f1_on_labelled_prompts(split):
+    rows = [row for row in LABELLED if row["split"] == split]
+    truth = [set(row["categories"]) for row in rows]
+    found = labels_of(*(row["prompt"] for row in rows))
+    dimensions = {}
+    for category in categories.load().categories:
+        dimensions.setdefault(category.dimension, []).append(category.name)
+    by_dimension = [f1(truth, found, names) for names in dimensions.values()]
+    by_name = [f1(truth, found, [name]) for name in categories.load().names if any(name in t for t in truth)]
+    assert np.mean(by_dimension) >= 0.85 and np.mean(by_name) >= 0.85
+
+
+@pytest.mark.parametrize(
+    ("prompt", "has", "has_not"),
+    [
+        ("a hot dog on a paper plate in a busy diner", {"food_present", "indoor_scene"}, {"animal_present"}),
+        ("A wooden sign that says 'two red dogs' in a park", {"text_in_image"}, {"animal_present", "count_exact"}),
+        ("the words “big cats” painted on a brick wall", {"text_in_image"}, {"animal_present"}),
+        ("12 penguins and 3 seals on an ice floe", {"count_exact", "count_multi_object"}, {"single_object"}),
+        ("a portrait, 8 k, 8 5 mm lens, f / 1. 4, octane render", set(), {"count_exact"}),
+        ("geese, mice and wolves in a snowy forest", {"animal_present", "multi_object"}, set()),
+        ("a scarlet parakeet", {"color_binding", "single_object"}, {"multi_object"}),
+        ("scarletish words and pantherlike things nobody knows", set(), {"color_binding", "animal_present"}),
+        ("a castle in the style of studio ghibli", {"style_binding", "artist_style"}, set()),
+    ],
+)
+def test_what_rules_are_made_for(prompt, has, has_not):
+    (found,) = labels_of(prompt)
+    assert has <= found and not has_not & found
+
+
+def test_a_prompt_enclosed_in_quotes_keeps_its_content():
+    (found,) = labels_of("“two red dogs in a park”")
+    assert "animal_present" in found
+
+
+def test_labels_do_not_depend_on_the_neighbours():
+    prompts = [row["prompt"] for row in LABELLED]
+    together = labels_of(*prompts)
+    assert together == [labels_of(prompt)[0] for prompt in prompts[:40]] + together[40:]
+    assert together[::-1] == labels_of(*reversed(prompts))
+
+
+LETTERS = {"a": "a", "b": "b", "c": "c"}
+LEXICON = lexicon.build({(letter,): frozenset({letter}) for letter in LETTERS})
+CLASSES = Classes(LEXICON, {"ab": ["a", "b"]})
+STEPS = st.tuples(st.sampled_from(["a", "b", "c", "ab", "a|c", "!a", "!ab"]), st.sampled_from(["", "?", "*3"]))
+AS_REGEX = {"a": "a", "b": "b", "c": "c", "ab": "[ab]", "a|c": "[ac]", "!a": "[bcx]", "!ab": "[cx]"}
+
+
+@given(
+    st.lists(st.text("abcx", max_size=12), min_size=1, max_size=4),
+    st.lists(STEPS, max_size=4),
+    st.sampled_from(list(AS_REGEX)),
+    st.sampled_from(list(AS_REGEX)),
+)
+def test_patterns_match_where_a_regular_expression_would(texts, middle, first, last):
+    """Letters stand for units: a pattern over classes is a regular expression over letters."""
+    steps = [(first, ""), *middle, (last, "")]
+    pattern = parse(" ".join(name + repeat for name, repeat in steps))
+    regex = "".join(AS_REGEX[name] + repeat.replace("*3", "{0,3}") for name, repeat in steps)
+    prompts = pl.Series([" ".join(text) for text in texts], dtype=pl.String)
+    matcher = Matcher(find_units(tokenise(prompts), LEXICON), CLASSES)
+    line = "".join(text + "." for text in texts)
+    starts = [bool(re.compile(regex).match(line, place)) for place in range(len(line))]
+    ends = [
+        any(re.fullmatch(regex, line[begin : place + 1]) for begin in range(place + 1)) for place in range(len(line))
+    ]
+    assert matcher.starts(pattern).tolist() == starts
+    assert matcher.ends(pattern).tolist() == ends
+
+
+@pytest.mark.parametrize("text", ["a*", "A", "a? b", "a b?", "", "a**2", "(a)"])
+def test_patterns_that_are_none_are_refused(text):
+    with pytest.raises(ValueError, match=r"pattern|step"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"classes": {"x": ["nothing"]}, "dimensions": {}}, "neither a word list nor a class"),
+        ({"classes": {"x": {"words": ["qwxyz"]}}, "dimensions": {}}, "in no word list"),
+        ({"classes": {"x": {"some": []}}, "dimensions": {}}, "expected any, all"),
+        (
+            {"classes": {}, "dimensions": {"D": {"n": {"definition": "", "rules": [{"any": ["human nobody"]}]}}}},
+            "nobody",
+        ),
+        ({"classes": {}, "dimensions": {"D": {"n": {"definition": "", "rules": [{"some": []}]}}}}, "unknown key"),
+    ],
+)
+def test_mistakes_in_the_rules_are_named(data, message):
+    with pytest.raises(ValueError, match=message):
+        categories.Labeller(lexicon.load(), data)
+
+
+def test_label_sets_are_packed_and_expanded():
+    rules = categories.load()
+    for names in ([], list(rules.names), ["food_present", "text_in_image"]):
+        assert rules.expand(np.array([rules.pack(names)], np.uint64)).to_list() == [names]

@@ -1,0 +1,150 @@
+"""The door: files in, files out, and one line when something is wrong."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from dyneval.prompts import clean, dedup, tiers
+from dyneval.records import PromptRecord, prompt_id
+
+ROOT = Path(__file__).parents[2]
+DOOR = ROOT / "extract_diverse_prompts.py"
+BASE = [
+    "a red fox, sitting on a mossy log in a misty forest, highly detailed, digital painting",
+    'a "Grand, Opening" banner over the door of a small bakery\nin the old town',
+    "portrait of an astronaut\twith golden visor\x00, by greg rutkowski and alphonse mucha, 8 k",
+    "three blue butterflies above a field of lavender, 35mm photo, bokeh",
+    "<|T2IA|> <|im_end|> <script>alert(1)</script> a cat & a dog, $(rm -rf) {prompt} %s",
+    "A RED FOX sitting on a mossy log in a misty forest - highly detailed digital painting",
+    "tiny robot watering a cactus in a sunlit greenhouse, studio ghibli style",
+]  # fmt: skip
+
+
+def run(*args, code=0):
+    done = subprocess.run(
+        [sys.executable, DOOR, *map(str, args)], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def write_input(path, prompts):
+    pl.DataFrame({"prompt": prompts, "prompt_nsfw": [0.1] * len(prompts)}).write_parquet(path)
+    return path
+
+
+def records(folder):
+    frame = pl.read_parquet(folder / "prompts.parquet")
+    return [PromptRecord.from_dict(row) for row in frame.to_dicts()]
+
+
+def test_everything_is_written_and_fits_the_schema(tmp_path):
+    output = tmp_path / "out"
+    done = run("--input", write_input(tmp_path / "in.parquet", [*BASE, None, "short"]), "--output", output,
+               "--jsonl", "--write-dropped", "--quiet")  # fmt: skip
+    found = records(output)
+    assert len(found) == 6  # the red fox in capitals is a near-duplicate
+    for record in found:
+        assert record.prompt_id == prompt_id(record.prompt)
+        weights = [0.2, 0.2] + [0.1] * 7
+        assert record.complexity == pytest.approx(
+            sum(w * v for w, v in zip(weights, record.factors.values(), strict=True)), abs=1e-9
+        )
+        assert record.source == "in.parquet"
+    lines = [
+        line for tier in (1, 2, 3) for line in (output / f"tier-{tier}-prompts.txt").read_text("utf-8").split("\n")
+    ]
+    assert sorted(line for line in lines if line) == sorted(record.prompt for record in found)
+    assert 'a "Grand, Opening" banner over the door of a small bakery in the old town' in lines
+    jsonl = [json.loads(line) for line in (output / "prompts.jsonl").open("utf-8" and "r", encoding="utf-8")]
+    assert [row["prompt_id"] for row in jsonl] == [record.prompt_id for record in found]
+    summary = json.loads((output / "summary.json").read_text("utf-8"))
+    assert (
+        summary["dropped"] == {"missing": 1, "too_short": 1, "near_duplicate": 1} == json.loads(done.stdout)["dropped"]
+    )
+    dropped = [json.loads(line) for line in (output / "dropped.jsonl").open(encoding="utf-8")]
+    assert sorted(row["reason"] for row in dropped) == ["missing", "near_duplicate", "too_short"]
+    clusters = pl.read_parquet(output / "clusters.parquet")
+    assert clusters.height == 2 and clusters["cluster_id"].n_unique() == 1
+    assert clusters["cluster_id"][0] in {record.prompt_id for record in found}
+
+
+def test_the_report_holds_no_markup_of_prompts_and_needs_no_network(tmp_path):
+    run("--input", write_input(tmp_path / "in.parquet", BASE), "--output", tmp_path / "out", "--quiet")
+    report = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "<script" not in report and "&lt;script&gt;" in report
+    assert "http" not in report.replace("http-equiv", "") and "<svg" in report
+
+
+def test_the_order_of_the_input_changes_no_byte(tmp_path):
+    rng = random.Random(2)
+    words = [f"word{i}" for i in range(60)]
+    prompts = [" ".join(rng.choices(words, k=rng.randint(8, 14))) for _ in range(400)]
+    prompts += [f"{prompt} {rng.choice(words)}" for prompt in prompts[:200]]
+    files = []
+    for name in ("one", "two"):
+        rng.shuffle(prompts)
+        run("--input", write_input(tmp_path / "in.parquet", prompts), "--output", tmp_path / name, "--quiet",
+            "--count", 150, "--jsonl")  # fmt: skip
+        files.append((tmp_path / name / "prompts.jsonl").read_bytes())
+    assert files[0] == files[1]
+    assert files[0].count(b"\n") == 150
+
+
+def test_benchmark_prompts_are_kept_out_and_reported(tmp_path):
+    (tmp_path / "bench.txt").write_text(BASE[3].upper() + "\na bench\n", "utf-8")
+    run("--input", write_input(tmp_path / "in.parquet", BASE), "--output", tmp_path / "out", "--quiet",
+        "--exclude", tmp_path / "bench.txt")  # fmt: skip
+    (leak,) = [json.loads(line) for line in (tmp_path / "out" / "leakage.jsonl").open(encoding="utf-8")]
+    assert leak["prompt"] == BASE[3] and leak["benchmark"] == "bench.txt" and leak["jaccard"] == 1.0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text("utf-8"))
+    assert summary["leaked"] == {"bench.txt": 1} and summary["dropped"]["excluded"] == 1
+    assert BASE[3] not in {record.prompt for record in records(tmp_path / "out")}
+
+
+def test_rank_tiering(tmp_path):
+    prompts = [f"{'a very large red wooden ' * n}house number {n} on the cliff by the sea" for n in range(24)]
+    run("--input", write_input(tmp_path / "in.parquet", prompts), "--output", tmp_path / "out", "--quiet",
+        "--tiering", "rank", "--no-dedup")  # fmt: skip
+    sizes = pl.read_parquet(tmp_path / "out" / "prompts.parquet")["tier"].value_counts().sort("tier")["count"].to_list()
+    assert sizes == [4, 8, 4]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--input", "missing.txt"], "missing.txt: no such file"),
+        (["--input", "IN", "--column", "text"], "no column 'text'"),
+        (["--input", "IN", "--tau1", "50"], "tau_1 = 50 has to be above"),
+        (["--input", "IN", "--dedup", "7"], "threshold lies in"),
+        (["--input", "IN", "--count", "0"], "select at least one"),
+        (["--input", "IN", "--balance", "tier,colour"], "balance: colour"),
+        (["--input", "IN", "--min-chars", "2000"], "none of 7 rows is a usable prompt"),
+        (["--input", "IN", "--exclude", "gone.txt"], "gone.txt: no such file"),
+    ],
+)
+def test_mistakes_get_one_line_and_leave_nothing_behind(tmp_path, args, message):
+    source = str(write_input(tmp_path / "in.parquet", BASE))
+    done = run(*(source if arg == "IN" else arg for arg in args), "--output", tmp_path / "out", "--quiet", code=1)
+    assert done.stderr.startswith("error: ") and message in done.stderr and done.stderr.count("\n") == 1
+    written = [path.name for path in (tmp_path / "out").glob("*")] if (tmp_path / "out").exists() else []
+    assert not [name for name in written if name.endswith((".parquet", ".txt", ".tmp"))]
+
+
+def test_a_rerun_leaves_no_file_of_the_last_one(tmp_path):
+    source = write_input(tmp_path / "in.parquet", BASE)
+    run("--input", source, "--output", tmp_path / "out", "--quiet", "--jsonl", "--write-dropped")
+    run("--input", source, "--output", tmp_path / "out", "--quiet", "--no-dedup")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert not names & {"prompts.jsonl", "dropped.jsonl", "clusters.parquet"}
+
+
+def test_help_names_the_defaults_of_the_library():
+    text = run("--help").stdout
+    for number in (clean.MIN_CHARS, clean.MAX_CHARS, clean.MAX_NSFW, dedup.DEFAULT_THRESHOLD, tiers.TAU_1, tiers.TAU_2):
+        assert str(number) in text
