@@ -32,7 +32,7 @@ from statistics import quantiles
 import httpx2
 from PIL import Image
 
-LIMITS = ["--max-questions", "2", "--max-text", "8", "--device", "cpu", "--queue", "64", "--timeout", "60"]
+LIMITS = ["--max-questions", "2", "--max-text", "8", "--device", "cpu"]
 GROWTH = 1.1
 _WATCH, _LONG = 0.25, 30
 
@@ -104,11 +104,11 @@ async def storm(address: str, pid: int, clients: int, seconds: float) -> tuple[T
     buffer = io.BytesIO()
     Image.linear_gradient("L").convert("RGB").resize((96, 96)).save(buffer, "PNG")
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=clients)
-    async with httpx2.AsyncClient(base_url=address, timeout=120, limits=limits) as http:
+    async with httpx2.AsyncClient(base_url=address, timeout=180, limits=limits) as http:
         started = time.monotonic()
         until = started + seconds
         tasks = [client(http, buffer.getvalue(), number, until, tally) for number in range(clients)]
-        await asyncio.wait_for(asyncio.gather(*tasks, watch(pid, until, tally)), seconds + 180)
+        await asyncio.wait_for(asyncio.gather(*tasks, watch(pid, until, tally)), seconds + 360)
         tally.elapsed = time.monotonic() - started
         return tally, (await http.get("/metrics")).text
 
