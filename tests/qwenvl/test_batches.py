@@ -13,16 +13,21 @@ from dyneval.processing import IGNORE
 from .conftest import make_instruct_data
 
 
-def fresh_model(checkpoint, attention="sdpa", chunks=2, **flags):
+def fresh_model(checkpoint, attention="auto", chunks=2, **flags):
     arguments = ModelArguments(model_name_or_path=str(checkpoint), attn_implementation=attention, **flags)
-    model = load_model(arguments, torch.float32, chunks, None)
+    model = load_model(arguments, torch.float32, chunks)
     set_trainable(model, arguments)
     return model.train()
 
 
 @pytest.fixture(scope="module")
 def model(tiny_checkpoint):
-    return fresh_model(tiny_checkpoint, tune_mm_vision=True)
+    return fresh_model(tiny_checkpoint, "sdpa", tune_mm_vision=True)
+
+
+@pytest.fixture(scope="module")
+def flat_model(tiny_checkpoint):
+    return fresh_model(tiny_checkpoint, "packed_sdpa", tune_mm_vision=True)
 
 
 @pytest.fixture
@@ -58,16 +63,19 @@ def loss_and_gradients(model, batches, items):
 
 def logits(model, batch):
     """Logits of all tokens that belong to samples, in order."""
-    inputs = {name: batch[name] for name in ("input_ids", "position_ids", "pixel_values", "image_grid_thw")}
+    names = ("input_ids", "position_ids", "pixel_values", "image_grid_thw", "sample_lengths")
+    inputs = {name: batch[name] for name in names if name in batch}
     mask = batch.get("attention_mask")
     with torch.no_grad():
         out = model(**inputs, attention_mask=mask, use_cache=False).logits
     return out[mask.bool()] if mask is not None else out[0]
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "packed_sdpa"])
 @pytest.mark.parametrize("flatten", [True, False], ids=["flat", "padded"])
 def test_logits_equal_those_of_separate_samples(flatten, attention, dataset, processor, tiny_checkpoint):
+    if attention == "packed_sdpa" and not flatten:
+        pytest.skip("for flat batches only")
     model = fresh_model(tiny_checkpoint, attention).eval()
     items = [dataset[index] for index in range(4)]
     together = logits(model, collator(model, processor, flatten)(items))
@@ -89,14 +97,16 @@ def test_a_flat_batch_without_restarting_positions_would_differ(dataset, process
     model.train()
 
 
-@pytest.mark.parametrize("flatten", [True, False], ids=["flat", "padded"])
-def test_gradients_equal_those_of_separate_samples(flatten, dataset, processor, model):
-    collate = collator(model, processor, flatten)
+@pytest.mark.parametrize("kind", ["flat", "flat, sample by sample", "padded"])
+def test_gradients_equal_those_of_separate_samples(kind, dataset, processor, model, flat_model):
+    separate_collate = collator(model, processor, True)
+    together_model = flat_model if "sample by sample" in kind else model
+    collate = collator(model, processor, kind != "padded")
     items = [dataset[index] for index in range(4)]
     batch = collate(items)
     targets = int((batch["labels"] != IGNORE).sum())
-    loss, together = loss_and_gradients(model, [batch], targets)
-    expected_loss, separate = loss_and_gradients(model, [collate([item]) for item in items], targets)
+    loss, together = loss_and_gradients(together_model, [batch], targets)
+    expected_loss, separate = loss_and_gradients(model, [separate_collate([item]) for item in items], targets)
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     assert together.keys() == separate.keys()
     for name, gradient in together.items():
@@ -141,6 +151,11 @@ def test_a_batch_of_bad_samples_only_counts_them_and_changes_nothing(processor, 
     loss, gradients = loss_and_gradients(model, [batch], None)
     assert loss == 0
     assert all(not gradient.any() for gradient in gradients.values())
+
+
+def test_attention_sample_by_sample_refuses_what_it_would_get_wrong(dataset, processor, flat_model):
+    with pytest.raises(ValueError, match="packed_sdpa takes one sequence and no cache"):
+        flat_model(**model_inputs(collator(flat_model, processor, False)([dataset[0], dataset[1]])))
 
 
 def test_counts_and_tasks(dataset, processor, model):

@@ -22,7 +22,7 @@ from dyneval.tokens import TASK_TOKEN_IDS
 
 def load(path, **flags):
     arguments = ModelArguments(model_name_or_path=str(path), **flags)
-    model = load_model(arguments, torch.float32, 1, None)
+    model = load_model(arguments, torch.float32, 1)
     set_trainable(model, arguments)
     return model
 

@@ -43,9 +43,9 @@ def dummy_example(processor: Processor) -> Example:
 class Collator:
     """Makes one batch of dataset items.
 
-    `flatten` gives `input_ids`, `labels`, `tasks` of shape (1, T) and `position_ids` (4, 1, T); otherwise (B, L),
-    `attention_mask` (B, L) and `position_ids` (3, B, L). `counts` holds samples, tokens, targets and padding of the
-    batch, `bad` the problems of samples that could not be read.
+    `flatten` gives `input_ids`, `labels`, `tasks` of shape (1, T), `position_ids` (4, 1, T) and `sample_lengths`;
+    otherwise (B, L), `attention_mask` (B, L) and `position_ids` (3, B, L). `counts` holds samples, tokens, targets and
+    padding of the batch, `bad` the problems of samples that could not be read.
     """
 
     rope_index: RopeIndex
@@ -86,7 +86,8 @@ class Collator:
             "tasks": [one.task for one in examples for _ in one.encoded.input_ids],
         }
         batch: Batch = {name: torch.tensor([values]) for name, values in columns.items()}
-        return batch | {"position_ids": torch.cat([restarts[None], spatial])[:, None]}
+        lengths = [len(one.encoded.input_ids) for one in examples]
+        return batch | {"position_ids": torch.cat([restarts[None], spatial])[:, None], "sample_lengths": lengths}
 
     def _padded(self, examples: list[Example]) -> Batch:
         longest = max(len(one.encoded.input_ids) for one in examples)

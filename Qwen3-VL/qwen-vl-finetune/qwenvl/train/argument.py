@@ -28,7 +28,7 @@ class ModelArguments:
         },
     )
     attn_implementation: str = field(
-        default="auto", metadata={"help": "auto takes flash_attention_2 where installed, else sdpa"}
+        default="auto", metadata={"help": "auto: flash_attention_2 where installed, else packed_sdpa or sdpa"}
     )
 
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from dyneval.processing import IGNORE
+from qwenvl.train.attention import PACKED_SDPA
 
 TASKS = 4
 """No task token, T2IA, IQA, EVALUATION."""
@@ -72,12 +73,16 @@ class TargetLoss:
         labels: torch.Tensor | None = None,
         tasks: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        sample_lengths: list[int] | None = None,
         **kwargs: Any,
     ) -> Any:
         """Loss over the targets, divided by `num_items_in_batch` (their number in the whole step) or by their number.
 
-        `tasks` (B, T) names the task of each position, for losses by task.
+        `tasks` (B, T) names the task of each position, for losses by task; `sample_lengths` are the tokens of each
+        sample of a flat batch, for attention that splits it.
         """
+        if self.config.get_text_config()._attn_implementation == PACKED_SDPA:  # type: ignore[attr-defined]
+            kwargs["sample_lengths"] = sample_lengths
         if labels is None:
             return super().forward(input_ids=input_ids, **kwargs)  # type: ignore[misc]
         outputs = self.model(input_ids=input_ids, use_cache=False, **kwargs)  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from transformers.utils import is_flash_attn_2_available
 from dyneval.tokens import EVALUATION, IQA, T2IA, TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
 from qwenvl.train.argument import ModelArguments
+from qwenvl.train.attention import PACKED_SDPA
 from qwenvl.train.loss import with_target_loss
 
 if TYPE_CHECKING:
@@ -31,15 +32,30 @@ RELATED_WORDS: dict[str, str] = {
 """Words whose mean embedding a task token starts from."""
 
 
-def choose_attention(wanted: str) -> str:
-    """Resolve `auto` to what is installed."""
+def choose_attention(wanted: str, flat: bool) -> str:
+    """Resolve `auto`: flash-attention where it is installed, else SDPA, sample by sample in flat batches.
+
+    On two CPU cores and at DynEvalInstruct's lengths, SDPA over a whole flat batch of four takes several times as long
+    as sample by sample (benchmarks/training.py).
+    """
     if wanted != "auto":
         return wanted
-    return "flash_attention_2" if torch.cuda.is_available() and is_flash_attn_2_available() else "sdpa"
+    if torch.cuda.is_available() and is_flash_attn_2_available():
+        return "flash_attention_2"
+    return PACKED_SDPA if flat else "sdpa"
 
 
-def load_model(arguments: ModelArguments, dtype: torch.dtype, chunks: int, cache_dir: str | None) -> PreTrainedModel:
+def load_model(
+    arguments: ModelArguments, dtype: torch.dtype, chunks: int, *, flat: bool = True, cache_dir: str | None = None
+) -> PreTrainedModel:
     """Load a dense or mixture-of-experts Qwen3-VL for training; the class follows from `config.json` alone.
+
+    Args:
+        arguments: the model and its attention.
+        dtype: of the weights.
+        chunks: pieces of the loss.
+        flat: batches will be flat sequences, without padding.
+        cache_dir: folder of downloaded models.
 
     Raises:
         TrainingInputError: no model there, or one of another family.
@@ -52,10 +68,12 @@ def load_model(arguments: ModelArguments, dtype: torch.dtype, chunks: int, cache
     if config.model_type not in FAMILIES:
         raise TrainingInputError(f"{name}: is a {config.model_type} model; DynEval fine-tunes {' and '.join(FAMILIES)}")
     model_class = with_target_loss(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)], chunks)
-    attention = choose_attention(arguments.attn_implementation)
+    attention = choose_attention(arguments.attn_implementation, flat)
+    # The vision tower splits its sequence by image already.
+    parts = {"text_config": attention, "vision_config": "sdpa" if attention == PACKED_SDPA else attention}
     logger.info("%s: %s, %s, attention %s", name, model_class.__name__, dtype, attention)
     try:
-        model = model_class.from_pretrained(name, dtype=dtype, attn_implementation=attention, cache_dir=cache_dir)
+        model = model_class.from_pretrained(name, dtype=dtype, attn_implementation=parts, cache_dir=cache_dir)
     except (OSError, ImportError) as error:
         raise TrainingInputError(f"{name}: the weights cannot be loaded ({str(error).splitlines()[0]})") from error
     if is_deepspeed_zero3_enabled():

@@ -61,7 +61,8 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, argume
             append_reject(output_dir, problem)
     logger.info("data: %s", dataset.stats)
     logger.info("first sample, targets between >> and <<:\n%s", _marked(dataset, processor))
-    model = _load_trainable_model(model_arguments, arguments, processor)
+    flat = data_arguments.data_flatten or data_arguments.data_packing
+    model = _load_trainable_model(model_arguments, arguments, processor, flat)
     stop = StopOnSignal()
     trainer = DynEvalTrainer(
         model=model,
@@ -71,7 +72,7 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, argume
             rope_index=model.model.get_rope_index,
             dummy=dummy_example(processor),
             pad_token_id=processor.tokenizer.pad_token_id,
-            flatten=data_arguments.data_flatten or data_arguments.data_packing,
+            flatten=flat,
         ),
         processing_class=processor,
         callbacks=[stop],
@@ -120,11 +121,11 @@ def _load_dataset(
 
 
 def _load_trainable_model(
-    model_arguments: ModelArguments, arguments: TrainingArguments, processor: Processor
+    model_arguments: ModelArguments, arguments: TrainingArguments, processor: Processor, flat: bool
 ) -> PreTrainedModel:
     # DeepSpeed keeps float32 master weights beside bf16 ones; without it, bf16 weights would not take small steps.
     dtype = torch.bfloat16 if arguments.bf16 and arguments.deepspeed else torch.float32
-    model = load_model(model_arguments, dtype, arguments.loss_chunks, arguments.cache_dir)
+    model = load_model(model_arguments, dtype, arguments.loss_chunks, flat=flat, cache_dir=arguments.cache_dir)
     if processor.added_task_tokens and model_arguments.task_token_init == "mean":
         initialise_task_tokens(model, processor.tokenizer)
     set_trainable(model, model_arguments)
