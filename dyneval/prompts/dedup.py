@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from dyneval.prompts.arrays import available_cores, is_in
 from dyneval.prompts.minhash import PERMUTATIONS, Shingled
@@ -85,14 +86,21 @@ def find_leaders(prompts: Shingled, keys: UInt64s, threshold: float = DEFAULT_TH
 
 def matches(prompts: Shingled, others: Shingled, threshold: float = DEFAULT_THRESHOLD) -> tuple[Int64s, Int64s]:
     """Prompts that are near-duplicates of one of `others`: (their indices, ascending; index of the most similar)."""
-    cut = bands_for(threshold)
+    mine, theirs, similarity = near_pairs(prompts, others, threshold, bands_for(threshold))
+    order = np.lexsort((theirs, -similarity, mine))
+    best = np.unique(mine[order], return_index=True)[1]
+    return mine[order][best], theirs[order][best]
+
+
+def near_pairs(
+    prompts: Shingled, others: Shingled, threshold: float, cut: Bands
+) -> tuple[Int64s, Int64s, npt.NDArray[np.float64]]:
+    """Pairs of a prompt and one of `others` that agree on a band and reach the threshold, with their similarity."""
     found = [_join(cut.keys(prompts, band), cut.keys(others, band)) for band in range(cut.number)]
     mine, theirs = _unique_pairs(*(np.concatenate(side) for side in zip(*found, strict=True)))
     similarity = jaccard(prompts, mine, others, theirs)
-    order = np.lexsort((theirs, -similarity, mine))
-    order = order[similarity[order] >= threshold]
-    best = np.unique(mine[order], return_index=True)[1]
-    return mine[order][best], theirs[order][best]
+    near = similarity >= threshold
+    return mine[near], theirs[near], similarity[near]
 
 
 def _near_pairs(
