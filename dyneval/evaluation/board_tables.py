@@ -13,7 +13,7 @@ _DASH = "–"
 
 
 def models_table(board: Board) -> Table:
-    """One row a model: rank and its range, overall 0-1 and 1-5 with interval, T2IA, IQA, dimensions (1-5), gaps."""
+    """One row a model: rank and its range, overall 0-1 and 1-5 with interval, T2IA, IQA, gaps."""
     headings = ["model", "rank", "95 %", "tier", "overall (0-1)", "overall (1-5)", "T2IA", "IQA"]
     rows = [
         [
@@ -25,19 +25,24 @@ def models_table(board: Board) -> Table:
             score(row.scores["overall"]),
             score(row.scores["t2ia"]),
             score(row.scores["iqa"]),
-            *(cell(row.dimensions[name]) for name in board.dimensions),
             str(row.images or _DASH),
             str(row.missing or ""),
         ]
         for row in board.rows
     ]
-    return Table([*headings, *board.dimensions, "images", "missing"], rows, tuple(board.notes))
+    return Table([*headings, "images", "missing"], rows, tuple(board.notes))
 
 
 def tier_table(board: Board) -> Table:
     """Mean and sample standard deviation of each tier's normalised scores."""
     rows = [[f"Tier {row.tier}", str(row.models), tier_average(row)] for row in board.tiers]
     return Table(["tier", "models", "overall (0-1), mean ± sd"], rows)
+
+
+def dimensions_table(board: Board) -> Table:
+    """One row a model, one column a dimension (1-5)."""
+    rows = [[row.model, *(cell(row.dimensions[name]) for name in board.dimensions)] for row in board.rows]
+    return Table(["model", *board.dimensions], rows)
 
 
 def categories_table(board: Board) -> Table:

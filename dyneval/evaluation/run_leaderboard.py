@@ -185,6 +185,7 @@ def _tables(board: Board) -> dict[str, Table]:
     if board.tiers:
         shown["Tiers"] = board_tables.tier_table(board)
     if board.dimensions:
+        shown["Dimensions"] = board_tables.dimensions_table(board)
         shown["Sub-categories"] = board_tables.categories_table(board)
     if len({row.overall for row in board.rows}) >= 3:
         shown["Proposed tiers"] = board_tables.proposal_table(propose_tiers(board))

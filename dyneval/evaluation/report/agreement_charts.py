@@ -82,7 +82,7 @@ def coefficients(comparison: Comparison) -> Chart:
             },
         },
     ]
-    spec = {"data": {"values": rows}, "width": "container", "height": {"step": 30}, "layer": layers}
+    spec = {"data": {"values": rows}, "width": "container", "height": 30 * len(rows), "layer": layers}
     caption = "Rank correlation with the raters; bars are 95 % intervals over prompts. Diamonds are published figures."
     return Chart("coefficients", "Who agrees with people", caption, top(spec))
 
@@ -215,8 +215,9 @@ def categories(comparison: Comparison) -> Chart:
             },
         },
     ]
-    step = 12 if len(comparison.evaluators) > 1 else 22
-    spec = {"data": {"values": values}, "width": "container", "height": {"step": step}, "layer": layers}
+    step = 8 + 13 * len(comparison.evaluators)
+    names = {row["category"] for row in values}
+    spec = {"data": {"values": values}, "width": "container", "height": step * len(names), "layer": layers}
     return Chart(
         "categories", "Agreement by category", "Rank correlation within each category, with 95 % intervals.", top(spec)
     )

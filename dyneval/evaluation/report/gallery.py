@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -216,11 +217,18 @@ def _thumbnail(job: tuple[str, Path, Path | None, int]) -> tuple[str, str | None
         path = folder / name[:2] / f"{name}.webp"
         source = root / image
         if not path.exists() or (source.exists() and path.stat().st_mtime < source.stat().st_mtime):
-            with atomic_write(path, "wb") as file:
-                file.write(_webp(image, root, size))
+            _put(path, _webp(image, root, size))
         return name, None
     except ImageError as error:
         return "", str(error)
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name first; not flushed to disk, since a thumbnail can be made again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)
 
 
 def _webp(image: str, root: Path, size: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ def write_report(path: Path, report: Report) -> None:
         file.write(text)
 
 
+@cache
 def vega_bundle() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script. Raises ReportError when vl-convert is missing."""
     try:

@@ -80,7 +80,7 @@ def tier_bars(board: Board) -> Chart:
     spec = {
         "data": {"values": values},
         "width": "container",
-        "height": {"step": 15},
+        "height": 62 * len(board.dimensions),
         "mark": {"type": "bar", "cornerRadiusEnd": 2, "height": {"band": 0.86}},
         "encoding": {
             "y": {
@@ -133,7 +133,7 @@ def hardest_skills(board: Board, count: int = 12) -> Chart:
         "mark": {"type": "point", "size": 90, "opacity": 1},
         "encoding": {**encoding, "color": tier_color(), "tooltip": _tier_tooltip("Sub-category")},
     }
-    spec = {"data": {"values": values}, "width": "container", "height": {"step": 26}, "layer": [span, dots]}
+    spec = {"data": {"values": values}, "width": "container", "height": 26 * len(hardest), "layer": [span, dots]}
     caption = f"The {len(hardest)} sub-categories with the lowest mean over all models, hardest on top."
     return Chart("hardest", "Where models fail", caption, top(spec))
 

@@ -72,7 +72,7 @@ def distributions(board: Board, scored: ScoredSet) -> Chart:
             "tooltip": [{"field": "median", "title": "Median"}],
         },
     }
-    spec = {"width": "container", "height": {"step": ROW}, "layer": [strips, ticks]}
+    spec = {"width": "container", "height": ROW * len(board.rows), "layer": [strips, ticks]}
     caption = "Darker means more images at that score; the tick is the median."
     return Chart("distributions", "How scores spread", caption, top(spec))
 

@@ -167,7 +167,13 @@ window.dynevalDetails = (number, details) => shards.get(number).resolve(details)
   });
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
-  new IntersectionObserver(([entry]) => { if (entry.isIntersecting && added < chosen.length) add(); },
-    { rootMargin: "900px" }).observe(document.getElementById("more"));
+  const more = document.getElementById("more");
+  const watcher = new IntersectionObserver(([entry]) => {
+    if (!entry.isIntersecting || added >= chosen.length) return;
+    add();
+    watcher.unobserve(more); // observed anew, it reports again while it is still in view
+    watcher.observe(more);
+  }, { rootMargin: "900px" });
+  watcher.observe(more);
   filter();
 })();

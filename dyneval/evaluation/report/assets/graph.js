@@ -1,118 +1,76 @@
-// A scene graph, laid out by Vega's force simulation: objects as pills with their attributes, relations as labelled arrows.
-function sceneGraphSpec(graph, config) {
-  const short = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
-  const place = new Map(graph.nodes.map((node, number) => [node.id, number]));
-  const nodes = graph.nodes.map((node) => ({
-    label: short(node.label, 26),
-    attributes: short((node.attributes || []).join(", "), 38),
-  }));
-  const links = graph.edges
-    .filter((edge) => place.has(edge.source) && place.has(edge.target) && edge.source !== edge.target)
-    .map((edge) => ({ source: place.get(edge.source), target: place.get(edge.target), label: short(edge.relationship, 24) }));
-  const ink = config.text.color;
-  const muted = config.axis.labelColor;
-  const accent = config.range.category[0];
-  const middle = (name) => `(datum.datum.source.${name} + datum.datum.target.${name}) / 2`;
+// A scene graph: Vega's force simulation finds the places, objects are drawn as pills, relations as labelled arrows.
+const WIDTH = 460;
+
+function layoutSpec(nodes, links, height) {
   return {
     $schema: "https://vega.github.io/schema/vega/v6.json",
-    width: 460,
-    height: Math.min(560, 130 + 46 * nodes.length),
-    padding: 8,
-    autosize: "pad",
-    signals: [{ name: "center", update: "[width / 2, height / 2]" }],
+    width: WIDTH,
+    height,
     data: [{ name: "objects", values: nodes }, { name: "relations", values: links }],
-    marks: [
-      {
-        name: "nodes",
-        type: "symbol",
-        from: { data: "objects" },
-        encode: { enter: { opacity: { value: 0 } }, update: { size: { value: 1 } } },
-        transform: [{
-          type: "force",
-          iterations: 400,
-          static: true,
-          signal: "force",
-          forces: [
-            { force: "center", x: { signal: "center[0]" }, y: { signal: "center[1]" } },
-            { force: "collide", radius: 58, strength: 1 },
-            { force: "nbody", strength: -260 },
-            { force: "link", links: "relations", distance: 128 },
-            { force: "x", x: { signal: "center[0]" }, strength: 0.04 },
-            { force: "y", y: { signal: "center[1]" }, strength: 0.09 },
-          ],
-        }],
-      },
-      {
-        name: "links",
-        type: "path",
-        from: { data: "relations" },
-        encode: { update: { stroke: { value: muted }, strokeWidth: { value: 1 }, strokeOpacity: { value: 0.6 } } },
-        transform: [{
-          type: "linkpath",
-          require: { signal: "force" },
-          shape: "line",
-          sourceX: "datum.source.x", sourceY: "datum.source.y", targetX: "datum.target.x", targetY: "datum.target.y",
-        }],
-      },
-      {
-        type: "symbol",
-        from: { data: "links" },
-        encode: {
-          update: {
-            shape: { value: "triangle" },
-            size: { value: 42 },
-            fill: { value: muted },
-            x: { signal: "datum.datum.source.x * 0.3 + datum.datum.target.x * 0.7" },
-            y: { signal: "datum.datum.source.y * 0.3 + datum.datum.target.y * 0.7" },
-            angle: { signal: "90 + atan2(datum.datum.target.y - datum.datum.source.y, datum.datum.target.x - datum.datum.source.x) * 180 / PI" },
-          },
-        },
-      },
-      {
-        type: "text",
-        from: { data: "links" },
-        encode: {
-          update: {
-            x: { signal: middle("x") }, y: { signal: middle("y") },
-            text: { field: "datum.label" }, align: { value: "center" }, baseline: { value: "middle" },
-            fontSize: { value: 10.5 }, fontStyle: { value: "italic" }, fill: { value: muted }, font: { value: config.font },
-          },
-        },
-      },
-      {
-        type: "rect",
-        from: { data: "nodes" },
-        encode: {
-          update: {
-            xc: { field: "x" }, yc: { field: "y" }, height: { value: 24 }, cornerRadius: { value: 12 },
-            width: { signal: "length(datum.datum.label) * 6.6 + 22" },
-            fill: { value: accent },
-          },
-        },
-      },
-      {
-        type: "text",
-        from: { data: "nodes" },
-        encode: {
-          update: {
-            x: { field: "x" }, y: { field: "y" }, text: { field: "datum.label" }, align: { value: "center" },
-            baseline: { value: "middle" }, fontSize: { value: 11.5 }, fontWeight: { value: 600 },
-            fill: { value: theme() === "dark" ? "#14161a" : "#ffffff" }, font: { value: config.font },
-          },
-        },
-      },
-      {
-        type: "text",
-        from: { data: "nodes" },
-        encode: {
-          update: {
-            x: { field: "x" }, y: { signal: "datum.y + 22" }, text: { field: "datum.attributes" }, align: { value: "center" },
-            baseline: { value: "middle" }, fontSize: { value: 10.5 }, fill: { value: ink }, font: { value: config.font },
-          },
-        },
-      },
-    ],
+    marks: [{
+      type: "symbol",
+      from: { data: "objects" },
+      encode: { enter: { size: { value: 1 } } },
+      transform: [{
+        type: "force",
+        iterations: 400,
+        static: true,
+        forces: [
+          { force: "center", x: WIDTH / 2, y: height / 2 },
+          { force: "collide", radius: 60, strength: 1 },
+          { force: "nbody", strength: -260 },
+          { force: "link", links: "relations", distance: 130 },
+        ],
+      }],
+    }],
   };
+}
+
+async function places(nodes, links, height) {
+  const { view } = await vegaEmbed(make("div"), layoutSpec(nodes, links, height), { mode: "vega", actions: false });
+  const found = view.scenegraph().root.items[0].items[0].items.map((item) => [item.x, item.y]);
+  view.finalize();
+  return found;
+}
+
+function shape(name, attributes, text) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+const shorten = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
+
+function arrow([x1, y1], [x2, y2], label) {
+  // Pulled in at both ends, so that it does not run below the pills, and bent a little, so that two ways stay apart.
+  const length = Math.hypot(x2 - x1, y2 - y1) || 1;
+  const [ux, uy] = [(x2 - x1) / length, (y2 - y1) / length];
+  const near = Math.min(26, length / 4);
+  const [ax, ay, bx, by] = [x1 + ux * near, y1 + uy * near, x2 - ux * near, y2 - uy * near];
+  const [cx, cy] = [(ax + bx) / 2 - uy * 12, (ay + by) / 2 + ux * 12];
+  const group = shape("g", { class: "relation" });
+  group.append(
+    shape("path", { d: `M${ax},${ay}Q${cx},${cy} ${bx},${by}`, "marker-end": "url(#arrowhead)" }),
+    shape("text", { x: (cx + (ax + bx) / 2) / 2, y: (cy + (ay + by) / 2) / 2 }, shorten(label, 24)),
+  );
+  return group;
+}
+
+function pill([x, y], node) {
+  const group = shape("g", { class: "object" });
+  const label = shape("text", { x, y }, shorten(node.label, 26));
+  group.append(label);
+  if ((node.attributes || []).length) {
+    group.append(shape("text", { x, y: y + 23, class: "attributes" }, shorten(node.attributes.join(", "), 36)));
+  }
+  return [group, label];
+}
+
+function fit(svg) {
+  const box = svg.getBBox();
+  svg.setAttribute("viewBox", `${box.x - 6} ${box.y - 6} ${box.width + 12} ${box.height + 12}`);
+  svg.style.maxWidth = `${box.width + 12}px`;
 }
 
 async function drawSceneGraph(place, graph) {
@@ -121,11 +79,21 @@ async function drawSceneGraph(place, graph) {
     place.append(make("p", "No objects were found in this image.", { class: "note" }));
     return;
   }
-  const view = new vega.View(vega.parse(sceneGraphSpec(graph, DATA.themes[theme()])), { renderer: "none" });
-  // As a picture with its own view box, the graph scales to the width it is given.
-  const svg = new DOMParser().parseFromString(await view.toSVG(), "image/svg+xml").documentElement;
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", `Scene graph with ${graph.nodes.length} objects`);
-  place.replaceChildren(make("h4", "Scene graph"), document.importNode(svg, true));
-  view.finalize();
+  const number = new Map(graph.nodes.map((node, n) => [node.id, n]));
+  const edges = graph.edges.filter((edge) => number.has(edge.source) && number.has(edge.target) && edge.source !== edge.target);
+  const links = edges.map((edge) => ({ source: number.get(edge.source), target: number.get(edge.target) }));
+  const height = Math.min(560, 130 + 42 * graph.nodes.length);
+  const at = await places(graph.nodes.map((_, n) => ({ n })), links, height);
+  const svg = shape("svg", { role: "img", "aria-label": `Scene graph with ${graph.nodes.length} objects` });
+  const head = shape("marker", { id: "arrowhead", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 8, markerHeight: 8, orient: "auto" });
+  head.append(shape("path", { d: "M0,0L8,4L0,8z" }));
+  svg.append(head, ...edges.map((edge) => arrow(at[number.get(edge.source)], at[number.get(edge.target)], edge.relationship)));
+  place.replaceChildren(make("h4", "Scene graph"), svg);
+  graph.nodes.forEach((node, n) => {
+    const [group, label] = pill(at[n], node);
+    svg.append(group);
+    const box = label.getBBox();
+    group.prepend(shape("rect", { x: box.x - 11, y: box.y - 4, width: box.width + 22, height: box.height + 8, rx: box.height / 2 + 4 }));
+  });
+  fit(svg);
 }

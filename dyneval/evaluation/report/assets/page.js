@@ -19,7 +19,7 @@ async function draw(place) {
   const before = drawn.get(place);
   const result = await vegaEmbed(place, spec, {
     actions: false,
-    logLevel: vega.Error,
+    logLevel: 1, // errors; a chart with a fixed row height warns that its height is fixed
     config: DATA.themes[theme()],
     renderer: many ? "canvas" : "svg",
     tooltip: { theme: theme() === "dark" ? "dark" : "light" },

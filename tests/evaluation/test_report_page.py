@@ -1,0 +1,186 @@
+"""The report in a real browser: sort, search, filter, open a sample, dark, phone, hostile text, a file on its own."""
+
+import shutil
+
+import pytest
+
+from dyneval.evaluation.benchmarks import generic
+from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
+from dyneval.storage import read_jsonl
+
+from .conftest import HOSTILE, page_data
+from .scored_data import make_scores, write_jsonl
+
+
+def models(page):
+    return page.locator("#board tbody tr:visible th").all_inner_texts()
+
+
+def scroll_to_the_end(page, cards=220):
+    for _ in range(20):
+        page.evaluate("scrollTo({top: document.body.scrollHeight, behavior: 'instant'})")
+        page.wait_for_timeout(50)
+        if page.locator(".card").count() == cards:
+            return
+    raise AssertionError(f"{page.locator('.card').count()} of {cards} cards")
+
+
+def column(page, name):
+    number = page.locator("#board thead th").all_inner_texts().index(name)
+    return [
+        float(row.locator("td, th").nth(number).get_attribute("data-value"))
+        for row in page.locator("#board tbody tr").all()
+    ]
+
+
+def test_the_leaderboard_sorts_both_ways_searches_and_filters_by_tier(large_report, visit):
+    page = visit(large_report / "board" / "report.html")
+    assert models(page)[-1] == "Stable Diffusion v1.5"
+    for name in ("T2IA", "Counting"):
+        page.get_by_role("button", name=name, exact=True).click()
+        assert column(page, name) == sorted(column(page, name), reverse=True)
+        page.get_by_role("button", name=name, exact=True).click()
+        assert column(page, name) == sorted(column(page, name))
+    page.get_by_role("button", name="Model", exact=True).click()
+    assert models(page) == sorted(models(page))
+    page.get_by_role("searchbox", name="Search models").fill("flux")
+    assert models(page) == ["FLUX.2 [dev]"]
+    assert page.locator("#found").inner_text() == "1 of 4 models"
+    page.get_by_role("searchbox", name="Search models").fill("")
+    page.get_by_role("button", name="Tier 1").click()
+    assert sorted(models(page)) == ["Sana", "Stable Diffusion v1.5"]
+
+
+def test_the_gallery_filters_by_model_category_score_text_and_disagreement(large_report, visit):
+    path = large_report / "board" / "report.html"
+    page, index = visit(path), page_data(path)["gallery"]
+    columns = index["columns"]
+    numbers = range(len(columns["id"]))
+    assert page.locator("#shown").inner_text() == "220 of 220 images"
+    assert float(page.locator(".card .badge").first.text_content()) == min(columns["overall"])
+
+    def shown(expected):
+        assert page.locator("#shown").inner_text() == f"{len(expected)} of 220 images"
+
+    sana = index["models"].index("Sana")
+    page.select_option("[name=model]", label="Sana")
+    shown([n for n in numbers if columns["model"][n] == sana])
+    page.select_option("[name=model]", "")
+    category = index["categories"][2]
+    page.select_option("[name=category]", label=category.replace("_", " "))
+    shown([n for n in numbers if 2 in index["skills"][columns["prompt"][n]]])
+    page.select_option("[name=category]", "")
+    page.fill("[name=from]", "2")
+    page.fill("[name=to]", "3")
+    shown([n for n in numbers if 2 <= columns["overall"][n] <= 3])
+    page.fill("[name=from]", "1")
+    page.fill("[name=to]", "5")
+    page.fill("[name=text]", "NUMBER 17")
+    shown([n for n in numbers if "number 17" in index["prompts"][columns["prompt"][n]]])
+    page.fill("[name=text]", "")
+    page.fill("[name=apart]", "40")
+    apart = [n for n in numbers if (columns["apart"][n] or 0) >= 40]
+    assert apart
+    shown(apart)
+    page.fill("[name=apart]", "0")
+    page.select_option("[name=order]", "apart")
+    page.locator(".card").first.click()
+    assert f"{max(a for a in columns['apart'] if a is not None)} %" in page.locator("#sample-scores").inner_text()
+
+
+def test_more_cards_come_with_scrolling_and_images_load_lazily(large_report, visit):
+    page = visit(large_report / "board" / "report.html")
+    assert page.locator(".card").count() <= 120
+    scroll_to_the_end(page)
+    assert page.locator(".card", has_text="This image could not be read.").count() == 1
+    assert "not an image file that can be read" in page.locator("#notes").inner_text()
+
+
+def test_a_sample_shows_questions_reasons_and_a_drawn_scene_graph(large_report, visit):
+    page = visit(large_report / "board" / "report.html")
+    page.locator(".card").nth(4).click()
+    dialog = page.locator("#sample")
+    page.wait_for_selector("#sample-graph svg[viewBox]")
+    assert dialog.locator(".asked").count() == 2
+    assert dialog.locator(".asked li").count() == 9
+    scores = [int(text) for text in dialog.locator(".asked").first.locator("li > b").all_inner_texts()]
+    assert scores == sorted(scores), "worst answers first"
+    assert "It looks like" in dialog.locator(".asked small").first.inner_text()
+    assert dialog.locator("#sample-graph .object").count() == 3
+    assert sorted(dialog.locator("#sample-graph .relation text").all_text_contents()) == ["above", "sits on"]
+    assert page.evaluate("document.getElementById('sample-image').decode().then(() => true)")
+    before = dialog.locator("#sample-meta").inner_text()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("before => document.getElementById('sample-meta').innerText !== before", arg=before)
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+
+
+def test_hostile_text_is_shown_and_never_run(large_report, visit):
+    page = visit(large_report / "board" / "report.html")
+    assert page.locator("h1").inner_text() == f"Four models {HOSTILE}"
+    number = page_data(large_report / "board" / "report.html")["gallery"]["columns"]["id"][7]
+    scroll_to_the_end(page)
+    page.locator(f".card[aria-label^='Open {number},']").click()
+    page.wait_for_selector("#sample-graph svg[viewBox]")
+    assert HOSTILE in page.locator(".asked").first.inner_text()
+    assert page.evaluate("window.hacked") is None
+
+
+def test_every_chart_is_drawn_in_both_themes_and_the_page_fits_a_phone(large_report, visit):
+    for width, theme in ((1280, "dark"), (390, "light")):
+        page = visit(large_report / "board" / "report.html", width, theme)
+        charts = page.locator("[data-chart]")
+        assert charts.count() == 9
+        for chart in charts.all():
+            chart.scroll_into_view_if_needed()
+            page.wait_for_function("chart => chart.dataset.ready", arg=chart.element_handle())
+            assert chart.locator("svg, canvas").count() == 1
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (back == "rgb(20, 22, 26)") == (theme == "dark")
+        page.get_by_role("button", name="Switch between dark and light").click()
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != back
+
+
+@pytest.fixture(scope="module")
+def small_report(tmp_path_factory):
+    """A benchmark's report of 24 images, which it carries in itself."""
+    folder = tmp_path_factory.mktemp("small")
+    scores, _ = make_scores(folder, {"sana": (2, 0.6), "sdxl": (3, 0.5), "sd1-5": (3, 0.3)}, prompts=8, images=True)
+    rows = list(read_jsonl(scores))
+    ratings = [{"image": row["image"], "rating": row["overall"], "prompt": row["prompt"]} for row in rows]
+    annotations = write_jsonl(folder / "ratings.jsonl", ratings)
+    other = write_jsonl(folder / "other.jsonl", [{"image": row["image"], "score": row["t2ia"]} for row in rows])
+    run_benchmark(
+        BenchmarkRun(
+            benchmark=generic.benchmark(title="twenty-four images"),
+            annotations=annotations,
+            images=folder / "gendb",
+            scores={"DynEval-4B": scores, "T2IA alone": other},
+            output=folder / "agreement",
+            resamples=50,
+        )
+    )
+    return folder / "agreement" / "report.html"
+
+
+def test_a_small_report_is_one_file_that_can_be_sent_away(small_report, visit, tmp_path):
+    assert not small_report.with_name("report_files").exists()
+    page = visit(shutil.copy(small_report, tmp_path / "sent.html"))
+    assert page.locator("#agreement table").first.locator("tbody tr").count() == 2
+    assert "1.0000" in page.locator("#agreement table").first.inner_text()
+    page.locator(".card").first.click()
+    page.wait_for_selector("#sample-graph svg[viewBox]")
+    assert page.evaluate("document.getElementById('sample-image').decode().then(() => true)")
+    assert page.locator(".asked li").count() == 9
+
+
+def test_a_report_without_the_folder_beside_it_says_what_is_missing(large_report, chromium, tmp_path):
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(shutil.copy(large_report / "board" / "report.html", tmp_path / "alone.html").as_uri())
+    page.locator(".card").first.click()
+    page.wait_for_function("document.getElementById('sample-questions').innerText.includes('is missing')")
+    assert "report_files/details/" in page.locator("#sample-questions").inner_text()
+    context.close()
