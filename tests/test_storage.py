@@ -22,7 +22,7 @@ from dyneval.storage import (
 )
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-rows = st.dictionaries(text, st.fixed_dictionaries({"value": text, "n": st.integers()}), max_size=8)
+rows = st.dictionaries(text, st.fixed_dictionaries({"value": text, "n": st.integers(-(2**63), 2**64 - 1)}), max_size=8)
 
 
 def write(path, content, key="id", **options):
