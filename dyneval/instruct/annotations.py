@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, TypeVar
 
 from dyneval.records import IQAAnswers, IQAQuestions, PairRecord, Record, T2IAAnswers, T2IAQuestions
 from dyneval.schemas import SchemaError
@@ -15,12 +15,8 @@ from dyneval.storage import JsonlIndex, read_jsonl
 from dyneval.teacher import published
 from dyneval.teacher.published import Entry, Kind
 
-RECORDS: dict[str, type[Record]] = {
-    "t2ia_questions": T2IAQuestions,
-    "t2ia_answers": T2IAAnswers,
-    "iqa_questions": IQAQuestions,
-    "iqa_answers": IQAAnswers,
-}
+R = TypeVar("R", bound=Record)
+KEYS = {"t2ia_questions": "prompt_id", "t2ia_answers": "pair_id", "iqa_questions": "pair_id", "iqa_answers": "pair_id"}
 
 
 class MissingAnnotationError(ValueError):
@@ -55,12 +51,12 @@ class Annotations:
     def __init__(self, folder: Path) -> None:
         """`folder` holds t2ia_questions.jsonl, t2ia_answers.jsonl, iqa_questions.jsonl and iqa_answers.jsonl."""
         self.folder = folder
+        self._last_questions: T2IAQuestions | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._files: dict[str, JsonlIndex] = {}
-            for name in RECORDS:
-                key = "prompt_id" if name == "t2ia_questions" else "pair_id"
+            for name, key in KEYS.items():
                 self._files[name] = JsonlIndex(self.folder / f"{name}.jsonl", key)
                 stack.callback(self._files[name].close)
             self._stack = stack.pop_all()
@@ -78,13 +74,28 @@ class Annotations:
             MissingAnnotationError: one of the four is missing.
             DataFileError, SchemaError: one cannot be read, or does not fit its schema or the others.
         """
-        found: dict[str, Any] = {}
-        for name, record in RECORDS.items():
-            row = self._files[name].get(pair.prompt_id if name == "t2ia_questions" else pair.pair_id)
-            if row is None:
-                raise MissingAnnotationError(f"no {name}")
-            found[name] = record.from_dict(row, f"{pair.pair_id}: {name}")
-        return _consistent(AnnotatedPair(pair=pair, **found))
+        return _consistent(
+            AnnotatedPair(
+                pair=pair,
+                t2ia_questions=self._t2ia_questions(pair),
+                t2ia_answers=self._read(T2IAAnswers, pair.pair_id, pair),
+                iqa_questions=self._read(IQAQuestions, pair.pair_id, pair),
+                iqa_answers=self._read(IQAAnswers, pair.pair_id, pair),
+            )
+        )
+
+    def _t2ia_questions(self, pair: PairRecord) -> T2IAQuestions:
+        """Questions of the pair's prompt; images of one prompt mostly follow each other."""
+        last = self._last_questions
+        if last is None or last.prompt_id != pair.prompt_id:
+            last = self._last_questions = self._read(T2IAQuestions, pair.prompt_id, pair)
+        return last
+
+    def _read(self, record: type[R], key: str, pair: PairRecord) -> R:
+        row = self._files[record.SCHEMA].get(key)
+        if row is None:
+            raise MissingAnnotationError(f"no {record.SCHEMA}")
+        return record.from_dict(row, f"{pair.pair_id}: {record.SCHEMA}")
 
 
 class PublishedAnnotations:
