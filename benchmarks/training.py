@@ -1,0 +1,204 @@
+"""Step 4's three savings, each beside its baseline in the same run: memory of the loss, padding, loading.
+
+python benchmarks/training.py loss       # peak memory of the loss at 151,936 words
+python benchmarks/training.py batches    # useful tokens a second: padded, flat, packed
+python benchmarks/training.py loader     # samples a second and core: read, decode, resize, encode
+python benchmarks/training.py            # all
+"""
+
+import argparse
+import json
+import multiprocessing
+import random
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+VOCABULARY, WIDTH, TOKENS, TARGET_SHARE = 151_936, 256, 2048, 1 / 3
+
+
+def measure_loss(variant: str, answers: multiprocessing.Queue) -> None:
+    """Peak memory of one forward and backward of the loss, in a process of its own."""
+    import torch
+    from qwenvl.train.loss import target_losses
+
+    from dyneval.processing import IGNORE
+
+    torch.manual_seed(0)
+    head = torch.nn.Linear(WIDTH, VOCABULARY, bias=False)
+    head.weight.grad = torch.zeros_like(head.weight)
+    hidden = torch.randn(1, TOKENS, WIDTH, requires_grad=True)
+    labels = torch.randint(0, VOCABULARY, (1, TOKENS))
+    labels[:, : int(TOKENS * (1 - TARGET_SHARE))] = IGNORE
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.process_time()
+    if variant == "plain":
+        logits = head(hidden).float()[:, :-1].flatten(0, 1)
+        torch.nn.functional.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=IGNORE).backward()
+    else:
+        losses, _ = target_losses(hidden, labels, head, int(variant))
+        losses.mean().backward()
+    seconds = time.process_time() - start
+    answers.put(((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20, seconds))
+
+
+def benchmark_loss() -> list[str]:
+    """One row for each way of computing the loss."""
+    rows = []
+    for variant, name in (("plain", "plain: logits of all tokens"), ("1", "targets only"), ("8", "targets, 8 pieces")):
+        context = multiprocessing.get_context("spawn")
+        answers = context.Queue()
+        process = context.Process(target=measure_loss, args=(variant, answers))
+        process.start()
+        rows.append((name, *answers.get()))
+        process.join()
+    plain = rows[0][1]
+    head = ["| loss | peak GiB | of plain | CPU s |", "|---|---|---|---|"]
+    return head + [f"| {name} | {peak:.2f} | {peak / plain:.2f} | {used:.1f} |" for name, peak, used in rows]
+
+
+def length_mix(count: int) -> list[tuple[int, int]]:
+    """(question and image, answer) tokens of samples like DynEvalInstruct's, at 49 visual tokens an image.
+
+    A third each: T2IA (a prompt, about 8 questions of 20 tokens), EVALUATION (the questions again with scores and a
+    sentence of reasoning each), IQA (a scene graph and 5 to 67 questions: 14 on average for 1-5 objects, 67 for 16-20).
+    """
+    draw = random.Random(0)
+    mix = []
+    for number in range(count):
+        prompt = min(300, int(draw.lognormvariate(3.6, 0.6)))
+        questions = draw.randint(4, 12) + (draw.choice([5, 10, 14, 20, 40, 67]) if number % 3 else 0)
+        t2ia, iqa = (prompt + 30, 22 * questions), (85, 120 + 28 * questions)
+        evaluation = (prompt + 90 + 14 * questions, 35 * questions)
+        mix.append((t2ia, evaluation, iqa)[number % 3])
+    return mix
+
+
+def benchmark_batches(samples: int) -> list[str]:
+    """One pass over the same samples; the baseline is the model's own loss on padded batches of four.
+
+    The model is small but keeps Qwen3-VL-2B's ratio of head to body (0.31 B to 1.41 B parameters): 800 words.
+    """
+    import torch
+    from qwenvl.data.packing import pack
+    from qwenvl.train.attention import PACKED_SDPA
+    from qwenvl.train.loss import with_target_loss
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    from dyneval.demo.tiny_model import TEXT, VISION
+    from dyneval.processing import IGNORE
+
+    text = TEXT | {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 2, "head_dim": 32}
+    text |= {"vocab_size": 800, "bos_token_id": None, "eos_token_id": None}
+    text["rope_parameters"] = TEXT["rope_parameters"] | {"mrope_section": [8, 4, 4]}
+    vision = VISION | {"out_hidden_size": 128}
+    config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True)
+    model = with_target_loss(Qwen3VLForConditionalGeneration, 8)(config)
+    mix = length_mix(samples)
+    lengths = [context + answer for context, answer in mix]
+
+    def padded(members: list[int]) -> dict[str, torch.Tensor]:
+        ids = torch.zeros(len(members), max(lengths[i] for i in members), dtype=torch.long)
+        labels, mask = torch.full_like(ids, IGNORE), torch.zeros_like(ids)
+        for row, index in enumerate(members):
+            mask[row, : lengths[index]] = 1
+            ids[row, : lengths[index]] = 7
+            labels[row, mix[index][0] : lengths[index]] = 7
+        return {"input_ids": ids, "labels": labels, "attention_mask": mask}
+
+    def flat(members: list[int]) -> dict[str, torch.Tensor]:
+        positions = torch.cat([torch.arange(lengths[i]) for i in members])
+        labels = torch.cat([torch.tensor([IGNORE] * mix[i][0] + [7] * mix[i][1]) for i in members])
+        return {
+            "input_ids": torch.full((1, len(positions)), 7),
+            "labels": labels[None],
+            "position_ids": positions.expand(4, 1, -1),
+            "sample_lengths": [lengths[i] for i in members],
+        }
+
+    def plain_loss(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return Qwen3VLForConditionalGeneration.forward(model, **batch, use_cache=False).loss
+
+    def target_loss(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return model(**batch).loss
+
+    fours = [list(range(start, min(start + 4, samples))) for start in range(0, samples, 4)]
+    bins = pack(lengths, 8192, seed=0)
+    variants = [
+        ("padded, plain loss", fours, padded, plain_loss),
+        ("padded, targets only", fours, padded, target_loss),
+        ("flat, targets only, SDPA over all", fours, flat, target_loss),
+        ("flat, targets only, sample by sample", fours, flat, target_loss),
+        ("packed to 8192, targets only, sample by sample", bins, flat, target_loss),
+    ]
+    rows = []
+    for name, groups, collate, loss in variants:
+        model.set_attn_implementation({"text_config": PACKED_SDPA if "by sample" in name else "sdpa"})
+        loss(collate(groups[0])).backward()  # not counted: the first call sets up more than later ones
+        shown = sum(collate(members)["input_ids"].numel() for members in groups)
+        start = time.process_time()
+        for members in groups:
+            loss(collate(members)).backward()
+            model.zero_grad()
+        rows.append((name, 1 - sum(lengths) / shown, sum(lengths) / (time.process_time() - start)))
+    base = rows[0][2]
+    head = ["| batches | padding | useful tokens a CPU second | ratio |", "|---|---|---|---|"]
+    return head + [f"| {name} | {pad:.0%} | {rate:.0f} | {rate / base:.2f} |" for name, pad, rate in rows]
+
+
+def benchmark_loader(samples: int) -> list[str]:
+    """EVALUATION samples with photograph-like 1024x1024 JPEGs and demo-like 256x256 PNGs."""
+    from PIL import Image
+    from qwenvl.data import DatasetSource
+    from qwenvl.data.dataset import InstructDataset
+
+    from dyneval.demo.tiny_model import build_tiny_model
+    from dyneval.processing import Processor
+    from dyneval.tokens import evaluation_turn
+
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        build_tiny_model(root / "tiny")
+        processor = Processor.from_pretrained(root / "tiny", min_pixels=784, max_pixels=50_176)
+        questions = [f"Is object number {number} where the prompt places it?" for number in range(20)]
+        answer = json.dumps(
+            {"answers": [{"question": q, "score": 4, "reasoning": "It is near it."} for q in questions]}
+        )
+        human = evaluation_turn("a quiet lake between hills at sunset, photograph, 8k, detailed", questions)
+        for size, kind in ((1024, "jpg"), (256, "png")):
+            Image.effect_noise((size, size), 60).convert("RGB").save(root / f"image.{kind}")
+            turns = [{"from": "human", "value": human}, {"from": "gpt", "value": answer}]
+            annotation = root / f"{kind}.json"
+            annotation.write_text(json.dumps([{"image": f"image.{kind}", "conversations": turns}] * samples))
+            source = DatasetSource(name=kind, annotation=annotation, data=root)
+            data = InstructDataset([source], processor, model_max_length=8192, cache=root / "cache")
+            times = []
+            for index in range(samples):
+                start = time.process_time()
+                data[index]
+                times.append(time.process_time() - start)
+            rows.append(f"| {size}x{size} {kind} | {data.lengths[0]} | {1 / statistics.median(times):.0f} |")
+    return ["| image | tokens | samples a second and core |", "|---|---|---|", *rows]
+
+
+def main() -> None:
+    """Command line of this benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=["loss", "batches", "loader", "all"], default="all")
+    parser.add_argument("--samples", type=int, default=48, help="samples of `batches` and `loader`")
+    chosen = parser.parse_args()
+    parts = {
+        "loss": benchmark_loss,
+        "batches": lambda: benchmark_batches(chosen.samples),
+        "loader": lambda: benchmark_loader(chosen.samples),
+    }
+    for name, part in parts.items():
+        if chosen.what in (name, "all"):
+            print("\n".join([f"\n{name}", "", *part()]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
