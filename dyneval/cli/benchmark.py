@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dyneval.cli.student import run
+from dyneval.cli.student import add_scoring, add_student, run, student
 from dyneval.evaluation.benchmarks import BENCHMARKS, Benchmark, generic
 
 
@@ -56,9 +56,6 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     add("--images", type=Path, help="folder of the images, for --checkpoint and for the report's gallery")
     add("--scores", nargs="+", default=[], metavar="[NAME=]FILE", help="scores.jsonl of DynEval, or a table of scores")
     add("--compare", nargs="+", default=[], metavar="[NAME=]FILE", help="further evaluators, in the same forms")
-    add("--checkpoint", help="score the images with this student first")
-    add("--subfolder", help="folder of the student inside the checkpoint, such as DynEval-4B")
-    add("--batch-size", type=int, default=8, help="pairs scored at a time; default: %(default)s")
     add(
         "--score",
         default="overall",
@@ -71,6 +68,8 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     add("--pictures", nargs="*", choices=("png", "svg", "pdf"), default=(), help="also draw the charts for print")
     add("--no-report", action="store_true", help="write tables only")
     add("--workers", type=int, default=1, help="processes that make thumbnails; default: %(default)s")
+    add_student(parser, "score the images with this checkpoint folder or Hub repository first")
+    add_scoring(parser)
     return parser
 
 
@@ -94,9 +93,7 @@ def _compare(arguments: argparse.Namespace) -> int:
             output=arguments.output,
             images=arguments.images,
             scores=dict(_named(text) for text in (*arguments.scores, *arguments.compare)),
-            checkpoint=arguments.checkpoint,
-            subfolder=arguments.subfolder,
-            batch_size=arguments.batch_size,
+            student=student(arguments),
             rated=arguments.rating,
             field=arguments.score,
             resamples=arguments.resamples,

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dyneval.cli.student import run
+from dyneval.cli.student import add_scoring, add_student, run, student
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -54,9 +54,6 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         "as its score file or as the folder of its images; default: %(default)s",
     )
     add("--images", type=Path, help="folder of the images, for the report's gallery and for --checkpoint")
-    add("--checkpoint", help="score --images (one folder a model) with this student first")
-    add("--subfolder", help="folder of the student inside the checkpoint, such as DynEval-4B")
-    add("--batch-size", type=int, default=8, help="pairs scored at a time; default: %(default)s")
     add("--ratings", type=Path, help="people's ratings of the images: CSV or JSONL with pair_id or image, and rating")
     add("--title", default="Text-to-image models", help="heading of the report")
     add("--resamples", type=int, default=1000, help="of the bootstrap over prompts; default: %(default)s")
@@ -64,15 +61,33 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     add("--pictures", nargs="*", choices=("png", "svg", "pdf"), default=(), help="also draw the charts for print")
     add("--no-report", action="store_true", help="write tables only")
     add("--workers", type=int, default=1, help="processes that make thumbnails; default: %(default)s")
+    add_student(parser, "score --images (one folder a model) with this checkpoint folder or Hub repository first")
+    add_scoring(parser)
     return parser
 
 
 def _rank(arguments: argparse.Namespace) -> int:
     from dyneval.evaluation.run_leaderboard import LeaderboardRun, run_leaderboard
 
-    options = vars(arguments) | {"report": not arguments.no_report}
-    del options["no_report"]
-    outcome = run_leaderboard(LeaderboardRun(**options))
+    outcome = run_leaderboard(
+        LeaderboardRun(
+            scores=arguments.scores,
+            output=arguments.output,
+            metadata=arguments.metadata,
+            prompts=arguments.prompts,
+            models=arguments.models,
+            model_from=arguments.model_from,
+            images=arguments.images,
+            student=student(arguments),
+            ratings=arguments.ratings,
+            title=arguments.title,
+            resamples=arguments.resamples,
+            seed=arguments.seed,
+            report=not arguments.no_report,
+            pictures=arguments.pictures,
+            workers=arguments.workers,
+        )
+    )
     for heading, table in outcome.tables.items():
         if heading not in ("Dimensions", "Sub-categories"):  # too wide for a terminal
             print(f"\n{heading}\n{table.render()}")

@@ -14,17 +14,17 @@ from dyneval.scorer.settings import MEANS, MODES, ReplyLimits, ScorerSettings
 from dyneval.tokens import DEFAULT_TEMPLATE, TEMPLATE_VERSIONS
 
 if TYPE_CHECKING:
+    from dyneval.evaluation.scoring import Student
     from dyneval.scorer import Scorer
 
 PUBLISHED, PUBLISHED_STUDENT = "vcl-iisc/DynEval-Evaluator", "DynEval-4B"
 
 
-def add_student(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say which student is loaded, and how."""
+def add_student(parser: argparse.ArgumentParser, checkpoint: str | None = None) -> None:
+    """Add the flags that say which student is loaded, and how; `checkpoint` describes the flag of that name."""
     add = parser.add_argument_group("student").add_argument
-    add(
-        "--checkpoint", help=f"checkpoint folder or Hub repository; default: {PUBLISHED}, subfolder {PUBLISHED_STUDENT}"
-    )
+    published = f"checkpoint folder or Hub repository; default: {PUBLISHED}, subfolder {PUBLISHED_STUDENT}"
+    add("--checkpoint", help=checkpoint or published)
     add("--subfolder", help=f"folder of the student inside the checkpoint, such as {PUBLISHED_STUDENT}")
     add("--device", help="torch device; default: the first GPU, else the CPU")
     add("--dtype", choices=("bfloat16", "float16", "float32"), help="default: bfloat16 on a GPU, float32 on the CPU")
@@ -70,6 +70,19 @@ def loader(arguments: argparse.Namespace) -> Callable[[], Scorer]:
         limits=ReplyLimits().capped(arguments.max_questions, arguments.max_text),
     )
     return partial(_load, arguments, settings)
+
+
+def student(arguments: argparse.Namespace) -> Student | None:
+    """Return the student that `arguments` describe, for a verb that can do without; None without --checkpoint.
+
+    Raises:
+        ValueError: a setting is out of its range.
+    """
+    from dyneval.evaluation.scoring import Student
+
+    if arguments.checkpoint is None:
+        return None
+    return Student(Path(arguments.subfolder or arguments.checkpoint).name, loader(arguments))
 
 
 def _load(arguments: argparse.Namespace, settings: ScorerSettings) -> Scorer:

@@ -13,7 +13,7 @@ from dyneval.evaluation.benchmarks.base import Benchmark, LayoutError, RatedSet,
 from dyneval.evaluation.comparison import Comparison, compare
 from dyneval.evaluation.matching import Matcher
 from dyneval.evaluation.scores import is_record, read_records, read_scores
-from dyneval.evaluation.scoring import Pair, score_pairs
+from dyneval.evaluation.scoring import Pair, Student, score_pairs
 from dyneval.evaluation.tables import Table
 from dyneval.storage import read_jsonl, write_json
 
@@ -29,11 +29,9 @@ class BenchmarkRun:
         benchmark: from `BENCHMARKS`, or a table of one's own.
         annotations: the file or folder that `benchmark.layout` describes.
         output: folder for tables, report and pictures; None only returns them.
-        images: folder of the images; needed for `checkpoint` and for the report's gallery.
+        images: folder of the images; needed for `student` and for the report's gallery.
         scores: files of evaluators, by name.
-        checkpoint: a student to score the images with; its scores go to `<output>/scores.jsonl`.
-        subfolder: folder of the student inside the checkpoint.
-        batch_size: pairs scored at a time.
+        student: an evaluator to score the images with; its scores go to `<output>/scores.jsonl`.
         rated: which of the benchmark's ratings; None takes the first.
         field: which score of a ScoreRecord, or which column of a table.
         resamples: of the bootstrap over prompts.
@@ -48,9 +46,7 @@ class BenchmarkRun:
     output: Path | None = None
     images: Path | None = None
     scores: dict[str, Path]
-    checkpoint: str | None = None
-    subfolder: str | None = None
-    batch_size: int = 8
+    student: Student | None = None
     rated: str | None = None
     field: str = "overall"
     resamples: int = 1000
@@ -81,9 +77,9 @@ def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
     rated = load(run.benchmark, run.annotations, run.rated)
     files = dict(run.scores)
     failed = 0
-    if run.checkpoint:
-        name, path, failed = _score(run, rated)
-        files = {name: path, **files}
+    if run.student:
+        path, failed = _score(run, run.student, rated)
+        files = {run.student.name: path, **files}
     found = compare(
         rated,
         [read_scores(path, run.field, name) for name, path in files.items()],
@@ -95,8 +91,8 @@ def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
     return BenchmarkOutcome(found, shown, written, failed)
 
 
-def _score(run: BenchmarkRun, rated: RatedSet) -> tuple[str, Path, int]:
-    if run.images is None or run.output is None or run.checkpoint is None:
+def _score(run: BenchmarkRun, student: Student, rated: RatedSet) -> tuple[Path, int]:
+    if run.images is None or run.output is None:
         raise ValueError("--checkpoint needs --images and --output")
     nameless = sum(item.prompt is None for item in rated.items)
     if nameless:
@@ -106,8 +102,7 @@ def _score(run: BenchmarkRun, rated: RatedSet) -> tuple[str, Path, int]:
         )
     path = run.output / "scores.jsonl"
     pairs = (Pair(item.item_id, item.prompt or "", item.image) for item in rated.items)
-    failed = score_pairs(run.checkpoint, pairs, run.images, path, subfolder=run.subfolder, batch_size=run.batch_size)
-    return Path(run.subfolder or run.checkpoint).name, path, failed
+    return path, score_pairs(student, pairs, run.images, path)
 
 
 def _tables(found: Comparison) -> dict[str, Table]:

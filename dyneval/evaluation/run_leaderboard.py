@@ -15,7 +15,7 @@ from dyneval.evaluation.leaderboard import Board, build_board
 from dyneval.evaluation.published_table import is_published_table, read_board
 from dyneval.evaluation.scored import ModelFrom, ScoredSet, read_prompts, read_scored
 from dyneval.evaluation.scores import ScoreTable, align, read_scores
-from dyneval.evaluation.scoring import Pair, score_pairs
+from dyneval.evaluation.scoring import Pair, Student, score_pairs
 from dyneval.evaluation.tables import Table
 from dyneval.evaluation.tiers import propose_tiers
 from dyneval.storage import write_json
@@ -38,10 +38,8 @@ class LeaderboardRun:
         prompts: prompt list with categories, such as DynEval-1K's.
         models: CSV with model, tier, year.
         model_from: where the T2I model's name stands when there is no metadata.
-        images: folder of the images, for the gallery; with `checkpoint`, one folder a T2I model.
-        checkpoint: a student to score `images` with; its scores go to `<output>/scores.jsonl`.
-        subfolder: folder of the student inside the checkpoint.
-        batch_size: pairs scored at a time.
+        images: folder of the images, for the gallery; with `student`, one folder a T2I model.
+        student: an evaluator to score `images` with; its scores go to `<output>/scores.jsonl`.
         ratings: table of human ratings of the images (id or image, rating).
         title: heading of the report.
         resamples: of the bootstrap over prompts.
@@ -58,9 +56,7 @@ class LeaderboardRun:
     models: Path | None = None
     model_from: ModelFrom = "file"
     images: Path | None = None
-    checkpoint: str | None = None
-    subfolder: str | None = None
-    batch_size: int = 8
+    student: Student | None = None
     ratings: Path | None = None
     title: str = "Text-to-image models"
     resamples: int = 1000
@@ -94,8 +90,8 @@ def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
     if len(run.scores) == 1 and is_published_table(run.scores[0]):
         board = read_board(run.scores[0])
     else:
-        if run.checkpoint:
-            failed = _score(run)
+        if run.student:
+            failed = _score(run, run.student)
         scored = _read(run)
         board = build_board(scored, resamples=run.resamples, seed=run.seed)
         comparison = _compare(run, scored) if run.ratings else None
@@ -104,20 +100,13 @@ def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
     return LeaderboardOutcome(board, shown, written, failed)
 
 
-def _score(run: LeaderboardRun) -> int:
-    if run.prompts is None or run.images is None or run.output is None or run.checkpoint is None:
+def _score(run: LeaderboardRun, student: Student) -> int:
+    if run.prompts is None or run.images is None or run.output is None:
         raise ValueError("--checkpoint needs --prompts, --images and --output")
     pairs = list(find_images(run.prompts, run.images))
     if not pairs:
         raise ValueError(f"{run.images}: holds no folder with images of the prompts in {run.prompts}")
-    return score_pairs(
-        run.checkpoint,
-        pairs,
-        run.images,
-        run.output / "scores.jsonl",
-        subfolder=run.subfolder,
-        batch_size=run.batch_size,
-    )
+    return score_pairs(student, pairs, run.images, run.output / "scores.jsonl")
 
 
 def find_images(prompts: Path, images: Path) -> Iterator[Pair]:
@@ -136,7 +125,7 @@ def find_images(prompts: Path, images: Path) -> Iterator[Pair]:
 
 
 def _read(run: LeaderboardRun) -> ScoredSet:
-    if run.checkpoint and run.output:
+    if run.student and run.output:
         return read_scored([run.output / "scores.jsonl"], prompts=run.prompts, models=run.models, model_from="folder")
     return read_scored(
         run.scores,

@@ -6,12 +6,15 @@ The only place of this room that meets the scorer, inside the function that runs
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dyneval.storage import atomic_write
+
+if TYPE_CHECKING:
+    from dyneval.scorer import Scorer
 
 
 class Pair(NamedTuple):
@@ -22,35 +25,30 @@ class Pair(NamedTuple):
     file_name: str
 
 
-def score_pairs(
-    checkpoint: str,
-    pairs: Iterable[Pair],
-    images: Path,
-    output: Path,
-    *,
-    subfolder: str | None = None,
-    batch_size: int = 8,
-) -> int:
-    """Score pairs with a checkpoint; pairs that are in `output` already are left out.
+@dataclass(frozen=True, slots=True)
+class Student:
+    """An evaluator that has yet to score: how it is called, and what loads it."""
+
+    name: str
+    load: Callable[[], Scorer]
+
+
+def score_pairs(student: Student, pairs: Iterable[Pair], images: Path, output: Path) -> int:
+    """Score pairs; those that are in `output` already are left out.
 
     Args:
-        checkpoint: folder or Hugging Face repository of the student.
+        student: loaded when there is something to score.
         pairs: what to score; written as `<stem>.pairs.jsonl` beside `output`.
         images: the folder that the images lie in.
         output: JSONL of ScoreRecords, appended to.
-        subfolder: folder of the student inside the checkpoint.
-        batch_size: pairs at a time.
 
     Returns:
         How many pairs could not be scored; they are in `<stem>.rejects.jsonl` with their reasons.
     """
-    from dyneval.scorer import Scorer, ScorerSettings
     from dyneval.scorer.run import score_file
 
     metadata = output.with_name(f"{output.stem}.pairs.jsonl")
     with atomic_write(metadata) as file:
         for pair in pairs:
             file.write(json.dumps(pair._asdict(), ensure_ascii=False) + "\n")
-    settings = ScorerSettings(batch_size=batch_size)
-    load = partial(Scorer.from_pretrained, checkpoint, subfolder, settings=settings)
-    return score_file(load, metadata, output, images).failed
+    return score_file(student.load, metadata, output, images).failed

@@ -49,6 +49,7 @@ def config(mode: str) -> dict[str, Any]:
         "text": {"color": ink, "fontSize": 11},
         "rule": {"color": muted},
         "mark": {"color": SERIES[mode][0]},
+        "tick": {"color": ink},
         "point": {"filled": True, "size": 46},
         "range": {"category": SERIES[mode], "ordinal": TIERS[mode], "heatmap": HEAT[mode], "ramp": HEAT[mode]},
     }
