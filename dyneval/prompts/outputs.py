@@ -19,7 +19,6 @@ from dyneval.storage import atomic_write, write_json
 PARQUET, JSONL, SUMMARY, REPORT = "prompts.parquet", "prompts.jsonl", "summary.json", "report.html"
 REJECTS, DROPPED, CLUSTERS = "prompts.rejects.jsonl", "dropped.jsonl", "clusters.parquet"
 LEAKAGE = "leakage.jsonl"
-_LINES = 100_000
 
 
 def tier_file(tier: int) -> str:
@@ -38,9 +37,10 @@ def write_prompts(folder: Path, prompts: pl.DataFrame, table: RecordTable, jsonl
     with atomic_write(folder / PARQUET, "wb") as file:
         _stream(table).sink_parquet(file, compression="zstd", compression_level=1)
     for tier in TIERS:
+        lines = prompts.lazy().filter(pl.col("tier") == tier).select("prompt").collect()
         with atomic_write(folder / tier_file(tier), "wb") as file:
-            for part in prompts.filter(pl.col("tier") == tier).select("prompt").iter_slices(_LINES):
-                file.write((part["prompt"].str.join("\n").item() + "\n").encode())
+            # A clean prompt has no line end, so lines without quoting are what they look like: the prompts themselves.
+            lines.write_csv(file, include_header=False, quote_style="never")
     if jsonl:
         with atomic_write(folder / JSONL, "wb") as file:
             for batch in table.batches():
