@@ -188,7 +188,7 @@ def _detail(record: ScoreRecord) -> dict[str, Any]:
 
 
 def _question(question: Mapping[str, Any]) -> list[Any]:
-    return [question["question"], question.get("answer"), question["score"], question.get("reasoning", "")]
+    return [question["question"], question.get("answer"), question["score"], question["reasoning"]]
 
 
 def _thumbnails(

@@ -1,0 +1,233 @@
+"""The doors from end to end: real files in, tables, figures and report out; a real student; bad input in one line."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from scipy.stats import spearmanr
+
+from dyneval.evaluation.benchmarks import BENCHMARKS, LayoutError, generic
+from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
+from dyneval.evaluation.scoring import Student
+from dyneval.storage import read_jsonl
+
+from .scored_data import draw, make_scores, score_record, write_jsonl
+
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT.parent / "shared" / "data"
+SMALL_REPLIES = ["--max-questions", "2", "--max-text", "8", "--batch-size", "6"]
+
+
+def door(name, *arguments):
+    command = [sys.executable, str(ROOT / "inference" / f"{name}.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.fixture(scope="module")
+def student(tiny_checkpoint, tmp_path_factory):
+    """A random student that sees small images."""
+    from dyneval.processing import Processor
+
+    folder = tmp_path_factory.mktemp("students") / "random"
+    shutil.copytree(tiny_checkpoint, folder)
+    Processor.from_pretrained(tiny_checkpoint, min_pixels=784, max_pixels=9216).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tifa(tmp_path):
+    """Annotations in TIFA's layout for six images, the images, and DynEval's scores of five of them."""
+    annotations, scores = {}, []
+    for number in range(6):
+        key = f"coco_{number // 2}_model_{number % 2}"
+        annotations[key] = {
+            "text_id": f"coco_{number // 2}",
+            "image_path": f"{key}.jpg",
+            "text": f"a photo of {number // 2} dogs",
+            "human_scores": [1 + number % 5, 1 + number % 4],
+        }
+        draw(tmp_path / "images" / f"{key}.jpg", number)
+        value = 1 + number % 5
+        scores.append(score_record(key, annotations[key]["text"], f"{key}.jpg", [value] * 3, [value] * 2))
+    (tmp_path / "human_annotations.json").write_text(json.dumps(annotations))
+    write_jsonl(tmp_path / "scores.jsonl", scores[:5])
+    rows = "".join(f"/x/{key}.jpg,0.{number}\n" for number, key in enumerate(annotations))
+    (tmp_path / "clip.csv").write_text("image,score\n" + rows)
+    return tmp_path
+
+
+def test_the_benchmark_door_prints_and_writes_every_form(tifa):
+    run = door(
+        "benchmark",
+        *("--benchmark", "tifa", "--annotations", tifa / "human_annotations.json"),
+        *("--scores", f"DynEval-4B={tifa / 'scores.jsonl'}", "--compare", f"CLIPScore={tifa / 'clip.csv'}"),
+        *(
+            "--images",
+            tifa / "images",
+            "--output",
+            tifa / "out",
+            "--resamples",
+            "50",
+            "--pictures",
+            "png",
+            "svg",
+            "pdf",
+        ),
+    )
+    assert run.returncode == 0, run.stderr
+    assert "DynEval-4B: no score for 1 of 6 rated images" in run.stderr
+    for text in ("DynEval-4B", "CLIPScore", "published", ".8022", "SRCC difference"):
+        assert text in run.stdout
+    report = json.loads((tifa / "out" / "agreement.json").read_text())
+    assert [row["name"] for row in report["evaluators"]] == ["DynEval-4B", "CLIPScore"]
+    for name in ("agreement", "differences", "categories"):
+        assert {path.suffix for path in (tifa / "out").glob(f"{name}.*")} >= {".csv", ".md", ".tex", ".html"}
+    heads = {".png": b"\x89PNG", ".svg": b"<svg", ".pdf": b"%PDF"}
+    pictures = list((tifa / "out" / "pictures").iterdir())
+    assert {path.stem for path in pictures} == {"coefficients", "scatter-1", "scatter-2", "categories"}
+    assert all(path.read_bytes().startswith(heads[path.suffix]) for path in pictures)
+    assert "CLIPScore" in (tifa / "out" / "pictures" / "coefficients.svg").read_text()
+    assert (tifa / "out" / "report.html").stat().st_size > 500_000
+
+
+def test_a_benchmark_is_scored_and_goes_on_where_it_stopped(tifa, student):
+    from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
+
+    settings = ScorerSettings(limits=ReplyLimits().capped(2, 8), batch_size=6)
+    run = BenchmarkRun(
+        benchmark=BENCHMARKS["tifa"],
+        annotations=tifa / "human_annotations.json",
+        images=tifa / "images",
+        output=tifa / "out",
+        scores={},
+        student=Student("random", lambda: Scorer.from_pretrained(student, device="cpu", settings=settings)),
+        resamples=20,
+        report=False,
+    )
+    (tifa / "images" / "coco_2_model_1.jpg").write_bytes(b"broken")
+    outcome = run_benchmark(run)
+    assert outcome.failed == 1
+    assert outcome.tables["Agreement"].notes[-1] == "random: no score for 1 of 6 rated images"
+    scores = [row["pair_id"] for row in read_jsonl(tifa / "out" / "scores.jsonl")]
+    assert len(scores) == 5
+    (reject,) = read_jsonl(tifa / "out" / "scores.rejects.jsonl")
+    assert reject["pair_id"] == "coco_2_model_1"
+    draw(tifa / "images" / "coco_2_model_1.jpg", 9)
+    assert run_benchmark(run).failed == 0
+    again = [row["pair_id"] for row in read_jsonl(tifa / "out" / "scores.jsonl")]
+    assert again == [*scores, "coco_2_model_1"]
+
+
+def test_a_board_straight_from_images_with_a_prompt_list(tmp_path, student):
+    prompts = [
+        {"prompt": f"{n} red dogs", "subcategory": "count_exact", "gid": n, "filename": f"{n:04d}.png"}
+        for n in range(2)
+    ]
+    (tmp_path / "dyneval_1k.json").write_text(json.dumps({"prompts": prompts}))
+    for number, name in enumerate(("sana/0000.png", "sana/0001.jpg", "sdxl/0000.png", "llamagen/0001.png")):
+        draw(tmp_path / "images" / name, number)
+    run = door(
+        "leaderboard",
+        *("--checkpoint", student, "--prompts", tmp_path / "dyneval_1k.json", "--images", tmp_path / "images"),
+        *("--output", tmp_path / "board", "--resamples", "20", *SMALL_REPLIES),
+    )
+    assert run.returncode == 0, run.stderr
+    board = json.loads((tmp_path / "board" / "leaderboard.json").read_text())
+    assert {(row["model"], row["images"], row["missing"]) for row in board["models"]} == {
+        ("Sana", 2, 0),
+        ("Stable Diffusion XL", 1, 1),
+        ("LlamaGen", 1, 1),
+    }
+    assert board["dimensions"] == {"Counting": ["count_exact"]}
+    assert "Stable Diffusion XL: no score for 1 images" in run.stderr
+    assert (tmp_path / "board" / "report.html").exists()
+
+
+def test_the_leaderboard_door_ranks_and_proposes_tiers(tmp_path):
+    scores, metadata = make_scores(tmp_path, {"sana": (2, 0.7), "sdxl": (3, 0.5), "llamagen": (3, 0.2)}, prompts=8)
+    options = ("--metadata", metadata, "--output", tmp_path / "out", "--no-report", "--resamples", "50")
+    run = door("leaderboard", scores, *options)
+    assert run.returncode == 0, run.stderr
+    for text in ("Sana", "Tier 3", "proposed tier", "[", "1–1"):
+        assert text in run.stdout
+    names = {path.stem for path in (tmp_path / "out").glob("*.csv")}
+    assert names == {"leaderboard", "tiers", "dimensions", "sub_categories", "proposed_tiers"}
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the table of published scores is not here")
+def test_the_published_table_gives_the_published_board(tmp_path):
+    table = SHARED / "published_leaderboard_dyneval_1k.csv"
+    run = door("leaderboard", table, "--output", tmp_path, "--pictures", "svg")
+    assert run.returncode == 0, run.stderr
+    for text in ("0.8723 ± 0.0405", "0.7389 ± 0.0394", "0.5284 ± 0.1229"):
+        assert text in run.stdout
+    assert {path.stem for path in (tmp_path / "pictures").iterdir()} == {"heat-map", "tiers", "hardest", "years"}
+    assert "GPT-Image-1.5" in (tmp_path / "pictures" / "heat-map.svg").read_text()
+
+
+@pytest.mark.skipif(not (SHARED / "real_pairs").exists(), reason="the pairs with human scores are not here")
+def test_real_pairs_with_published_scores(tmp_path):
+    pairs = list(read_jsonl(SHARED / "real_pairs" / "metadata.jsonl"))
+    rows = [
+        {"image": pair["file_name"], "rating": pair["human_score"], "score": pair["published_dyneval_4b"]}
+        for pair in pairs
+    ]
+    rated = scores = write_jsonl(tmp_path / "rated.jsonl", rows)
+    run = door(
+        "benchmark",
+        *("--benchmark", "generic", "--annotations", rated, "--scale", "0", "1", "--scores", scores),
+        *("--images", SHARED / "real_pairs", "--output", tmp_path / "out", "--resamples", "50"),
+    )
+    assert run.returncode == 0, run.stderr
+    found = json.loads((tmp_path / "out" / "agreement.json").read_text())["evaluators"][0]
+    assert found["items"] == len(pairs)
+    expected = spearmanr([row["rating"] for row in rows], [row["score"] for row in rows]).statistic
+    assert found["srcc"]["value"] == pytest.approx(expected)
+
+
+RATED = ("benchmark", "--benchmark", "generic", "--annotations", "{rated}")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("benchmark", "--benchmark", "tifa", "--annotations", "x", "--scores", "y"), "not the layout of TIFA v1.0"),
+        ((*RATED, "--scores", "nowhere.csv"), "nowhere.csv: cannot be read"),
+        ((*RATED, "--scores", "{rated}", "--scale", "1", "2"), "rating 3 lies off the scale"),
+        ((*RATED, "--scores", "{rated}", "--column", "mos"), "--column takes MEANING=NAME"),
+        ((*RATED, "--checkpoint", "x"), "--checkpoint needs --images and --output"),
+        (("leaderboard", "nowhere.jsonl"), "nowhere.jsonl: cannot be read"),
+        (("leaderboard", "--checkpoint", "x"), "--checkpoint needs --prompts, --images and --output"),
+    ],
+)
+def test_bad_input_is_one_clear_message(tmp_path, command, message):
+    rated = tmp_path / "rated.csv"
+    rated.write_text("image,rating,prompt\na.png,1,p\nb.png,3,q\n")
+    run = door(*(text.replace("{rated}", str(rated)) for text in command))
+    assert run.returncode == 1
+    assert message in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_scoring_needs_prompts_that_the_annotations_hold(tmp_path):
+    (tmp_path / "rated.csv").write_text("image,rating\na.png,1\n")
+    run = BenchmarkRun(
+        benchmark=generic.benchmark(),
+        annotations=tmp_path / "rated.csv",
+        images=tmp_path,
+        output=tmp_path / "out",
+        scores={},
+        student=Student("none", lambda: pytest.fail("nothing may be loaded")),
+    )
+    with pytest.raises(LayoutError, match="1 images come without their prompt, which scoring needs"):
+        run_benchmark(run)
+
+
+def test_the_list_names_every_benchmark_with_its_source():
+    run = door("benchmark", "--list")
+    assert run.returncode == 0
+    for benchmark in BENCHMARKS.values():
+        assert benchmark.source in run.stdout
