@@ -57,6 +57,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="SOURCE",
         help="benchmark prompts: drop what is near to them and report it in leakage.jsonl",
     )
+    add("--exclude-column", metavar="NAME", help="column of the exclusion files, where it is not --column")
     add = parser.add_argument_group("tiers and selection").add_argument
     add(
         "--tiering",
@@ -97,6 +98,7 @@ def to_config(args: argparse.Namespace) -> FilterConfig:
         ),
         dedup=args.dedup,
         exclude=tuple(args.exclude),
+        exclude_column=args.exclude_column,
         labeller=args.labeller,
         llm=LlmConfig(
             engine=args.engine,

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from prompt_filter import make_prompts
+from prompt_filter import make_prompts, peak_gib
 
 THRESHOLD, PERMUTATIONS = 0.8, 64
 WORD = re.compile(r"[0-9a-z\x80-\U0010ffff]+")
@@ -92,8 +91,8 @@ def measure(method: str, file: Path) -> dict:
     before = time.perf_counter(), time.process_time()
     kept = METHODS[method](prompts)
     wall, cpu = time.perf_counter() - before[0], time.process_time() - before[1]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"wall_s": round(wall, 1), "cpu_s": round(cpu, 1), "peak_gib": round(peak, 2), **judge(prompts, kept)}
+    peak = peak_gib()
+    return {"wall_s": round(wall, 1), "cpu_s": round(cpu, 1), "peak_gib": peak, **judge(prompts, kept)}
 
 
 def main() -> None:

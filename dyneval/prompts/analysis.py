@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
@@ -11,6 +11,7 @@ import polars as pl
 
 from dyneval.prompts import categories, complexity, lexicon, minhash
 from dyneval.prompts.arrays import available_cores
+from dyneval.prompts.clean import clean_text
 from dyneval.prompts.complexity import Floats
 from dyneval.prompts.minhash import Shingled
 from dyneval.prompts.text import UInt64s, tokenise
@@ -34,6 +35,14 @@ class Analysis(NamedTuple):
     points: Floats
     labels: UInt64s
     shingled: Shingled | None
+
+
+class Description(NamedTuple):
+    """One prompt: its complexity H, the values of the nine factors in points, and its sub-categories."""
+
+    complexity: float
+    factors: dict[str, float]
+    categories: list[str]
 
 
 def analyse(prompts: pl.Series, seed: int | None, label: bool = True, done: Progress = lambda rows: None) -> Analysis:
@@ -66,6 +75,18 @@ def analyse(prompts: pl.Series, seed: int | None, label: bool = True, done: Prog
             shingled.add(part.shingled)
         row = end
     return Analysis(pl.concat(ids), points, labels, shingled.finish() if shingled else None)
+
+
+def describe(prompts: Sequence[str]) -> list[Description]:
+    """Complexity and categories of a few prompts, as Step 1 would write them; prompts are cleaned first."""
+    cleaned = pl.DataFrame({"prompt": prompts}, schema={"prompt": pl.String}).select(clean_text(pl.col("prompt")))
+    found, factors = analyse(cleaned["prompt"], None), complexity.load()
+    names = categories.load().expand(found.labels)
+    totals = complexity.complexity(found.points, factors)
+    return [
+        Description(float(total), dict(zip(factors.names, points.tolist(), strict=True)), list(labels))
+        for total, points, labels in zip(totals, found.points, names, strict=True)
+    ]
 
 
 def shingles(prompts: pl.Series, seed: int) -> Shingled:

@@ -36,7 +36,7 @@ class FilterConfig:
     """Files, globs, folders or Hugging Face dataset ids."""
     output: Path
     column: str = "prompt"
-    """Column or key that holds the prompt, in inputs and exclusion files."""
+    """Column or key that holds the prompt."""
     split: str = "train"
     """Split of a Hugging Face dataset."""
     limits: Limits = field(default_factory=Limits)
@@ -44,6 +44,8 @@ class FilterConfig:
     """Jaccard similarity from which prompts are near-duplicates; None keeps near-duplicates."""
     exclude: tuple[str, ...] = ()
     """Benchmark prompts that no kept prompt may be near to: files, globs, folders or dataset ids."""
+    exclude_column: str | None = None
+    """Column or key that holds the prompt in exclusion files; None means the same as `column`."""
     labeller: LabellerName = "rules"
     """Who assigns categories. The model labels what is kept at the end; selection goes by the rules even then."""
     llm: LlmConfig = field(default_factory=LlmConfig)

@@ -62,6 +62,7 @@ class FilterRun:
                 prompts = self._label(prompts)
             if prompts.is_empty():
                 raise ValueError(f"no prompt was left of {self.rows_read} rows; dropped: {self.drops.summary()}")
+        outputs.remove_empty(self.config.output / outputs.REJECTS)
         with self._timed("write"):
             outputs.write_prompts(self.config.output, prompts, RecordTable(prompts, points), self.config.jsonl)
         summary = summarise(self, prompts)

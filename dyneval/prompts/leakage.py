@@ -11,8 +11,7 @@ from dyneval.prompts.analysis import shingles
 from dyneval.prompts.clean import clean_text
 from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.minhash import Shingled
-from dyneval.prompts.outputs import LEAKAGE
-from dyneval.storage import atomic_write
+from dyneval.prompts.outputs import LEAKAGE, writing
 
 
 def find(shingled: Shingled, prompts: pl.DataFrame, config: FilterConfig) -> pl.DataFrame:
@@ -41,7 +40,7 @@ def find(shingled: Shingled, prompts: pl.DataFrame, config: FilterConfig) -> pl.
 def write(folder: Path, found: pl.DataFrame) -> dict[str, int]:
     """Write the report, one JSON line a leaked prompt, and count them by benchmark."""
     report = found.sort("benchmark", "prompt_id").select(pl.exclude("row"))
-    with atomic_write(folder / LEAKAGE, "wb") as file:
+    with writing(folder / LEAKAGE) as file:
         report.write_ndjson(file)
     return dict(report["benchmark"].value_counts().sort("benchmark").iter_rows())
 
@@ -53,6 +52,6 @@ def _benchmark_prompts(config: FilterConfig) -> pl.DataFrame:
             pl.lit(source.name).alias("benchmark"), clean_text(pl.col("prompt")).alias("benchmark_prompt")
         )
         for source in sources.find(config.exclude)
-        for batch in sources.read(source, config.column, config.split)
+        for batch in sources.read(source, config.exclude_column or config.column, config.split)
     ]
     return pl.concat(found).drop_nulls().unique(subset="benchmark_prompt", maintain_order=True)

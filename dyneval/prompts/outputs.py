@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +22,16 @@ REJECTS, DROPPED, CLUSTERS = "prompts.rejects.jsonl", "dropped.jsonl", "clusters
 LEAKAGE = "leakage.jsonl"
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """`atomic_write` in binary mode for polars. Raises OSError naming the file when it cannot be written."""
+    try:
+        with atomic_write(path, "wb") as file:
+            yield file
+    except pl.exceptions.PolarsError as error:
+        raise OSError(f"{path}: cannot be written ({str(error).splitlines()[0]})") from error
+
+
 def tier_file(tier: int) -> str:
     """Name of the text file with the prompts of one tier."""
     return f"tier-{tier}-prompts.txt"
@@ -34,15 +45,15 @@ def clear(folder: Path) -> None:
 
 def write_prompts(folder: Path, prompts: pl.DataFrame, table: RecordTable, jsonl: bool) -> None:
     """Write the rows of `table` as Parquet and, on request, as JSONL, and the texts of `prompts`, a file a tier."""
-    with atomic_write(folder / PARQUET, "wb") as file:
+    with writing(folder / PARQUET) as file:
         _stream(table).sink_parquet(file, compression="zstd", compression_level=1)
     for tier in TIERS:
         lines = prompts.lazy().filter(pl.col("tier") == tier).select("prompt").collect()
-        with atomic_write(folder / tier_file(tier), "wb") as file:
+        with writing(folder / tier_file(tier)) as file:
             # A clean prompt has no line end, so lines without quoting are what they look like: the prompts themselves.
             lines.write_csv(file, include_header=False, quote_style="never")
     if jsonl:
-        with atomic_write(folder / JSONL, "wb") as file:
+        with writing(folder / JSONL) as file:
             for batch in table.batches():
                 batch.write_ndjson(file)
 
@@ -62,10 +73,16 @@ def write_rejects(file: IO[bytes], rejects: list[Unreadable]) -> None:
         file.write(json.dumps({"where": where, "reason": reason}, ensure_ascii=False).encode() + b"\n")
 
 
+def remove_empty(path: Path) -> None:
+    """Remove a file that has nothing in it."""
+    if path.exists() and not path.stat().st_size:
+        path.unlink()
+
+
 def write_clusters(folder: Path, prompts: pl.DataFrame) -> None:
     """Write the members of every cluster of near-duplicates: cluster_id is the prompt_id of the one that was kept."""
     clusters = prompts.filter(pl.col("cluster_size") > 1).select("cluster_id", "prompt_id", "prompt")
-    with atomic_write(folder / CLUSTERS, "wb") as file:
+    with writing(folder / CLUSTERS) as file:
         clusters.sort("cluster_id", "prompt_id").write_parquet(file)
 
 

@@ -173,8 +173,10 @@ def _object(row: Any, column: str, where: str) -> dict[str, Any] | Unreadable:
 
 
 def _read_dataset(source: Source, column: str, split: str) -> Iterator[RawBatch]:
-    import datasets
-
+    try:
+        import datasets
+    except ImportError as error:
+        raise SourceError(f"{source.item}: reading a dataset needs the package datasets (extra train)") from error
     try:
         if source.path and (source.path / "dataset_info.json").exists() | (source.path / "dataset_dict.json").exists():
             loaded = datasets.load_from_disk(str(source.path))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyneval.prompts import complexity, tiers, wordlists
-from dyneval.prompts.analysis import analyse
+from dyneval.prompts.analysis import analyse, describe
 from dyneval.prompts.clean import clean_text
 
 ROOT = Path(__file__).parents[2]
@@ -112,3 +112,14 @@ def test_rank_tiering_breaks_ties_by_key_not_by_place():
 def test_thresholds_out_of_order_are_refused():
     with pytest.raises(ValueError, match="above"):
         tiers.by_threshold(np.zeros(1), 100, 200)
+
+
+def test_a_prompt_can_be_described_alone():
+    (found,) = describe(["  two red cats next\nto a wooden table "])
+    factors = complexity.load()
+    assert list(found.factors) == list(factors.names)
+    assert found.complexity == pytest.approx(
+        sum(factor.weight * found.factors[factor.name] for factor in factors.items)
+    )
+    assert {"count_exact", "material_binding"} <= set(found.categories)
+    assert describe([]) == []
