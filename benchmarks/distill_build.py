@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import json
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -131,7 +132,7 @@ def bench_build(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         folder = Path(scratch)
         generate(folder, args.pairs)
-        seconds, memory = measured(build_command(folder), args.workers)
+        seconds, memory, cpu = measured(build_command(folder), args.workers)
         path = folder / "iqa_answers.jsonl"
 
         def scan() -> None:
@@ -147,11 +148,13 @@ def bench_build(args: argparse.Namespace) -> dict[str, Any]:
         "pairs": args.pairs,
         "annotations_gb": round(gigabytes, 2),
         "build_s": round(seconds, 1),
+        "build_cpu_s": round(cpu, 1),
         "build_peak_mib": round(memory / 2**20),
         "workers": args.workers,
         "resume_scan_s": round(resume, 2),
         "baseline_pairs": few,
         "baseline_s": round(slow[1][0], 1),
+        "baseline_cpu_s_for_all_pairs": round(slow[1][2] / few * args.pairs, 1),
         "baseline_s_for_all_pairs": round(slow[1][0] / few * args.pairs, 1),
         "baseline_peak_mib_for_all_pairs": round((slow[1][1] + growth * (args.pairs - few)) / 2**20),
         "times_faster": round(slow[1][0] / few * args.pairs / seconds, 1),
@@ -165,8 +168,8 @@ def build_command(folder: Path) -> list[str]:
     return [sys.executable, door, *map(str, flags), "--check-images", "none"]
 
 
-def baseline(folder: Path, pairs: int) -> tuple[float, int]:
-    """Seconds and peak bytes of the plain way in a process of its own, from files that are there already."""
+def baseline(folder: Path, pairs: int) -> tuple[float, int, float]:
+    """What the plain way takes in a process of its own, from files that are there already."""
     small = folder / "small"
     small.mkdir()
     files = {name: iter((folder / f"{name}.jsonl").open()) for name in ("t2ia_answers", "iqa_questions", "iqa_answers")}
@@ -229,8 +232,8 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
-def measured(command: list[str], workers: int) -> tuple[float, int]:
-    """Seconds and peak bytes of a command and its children; pages that they share count once."""
+def measured(command: list[str], workers: int) -> tuple[float, int, float]:
+    """Seconds, peak bytes and CPU seconds of a command and its children; pages that they share count once."""
     process = subprocess.Popen(
         [*command, *(["--workers", str(workers)] if "--metadata" in command else [])], stdout=subprocess.DEVNULL
     )
@@ -244,13 +247,15 @@ def measured(command: list[str], workers: int) -> tuple[float, int]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     begun = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     status = process.wait()
     seconds = time.perf_counter() - begun
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     over.set()
     watcher.join()
     if status:
         raise SystemExit(f"{' '.join(command)}: exit status {status}")
-    return seconds, peak
+    return seconds, peak, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def family(pid: int) -> list[int]:
