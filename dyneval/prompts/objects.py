@@ -15,6 +15,7 @@ _NEW = parse("article attribute*4 object_head")
 _SEVERAL = [
     parse(pattern)
     for pattern in (
+        "joint",
         "many attribute*3 object_head",
         "object_head joining determiner? attribute*3 object_head",
         "object_head joining determiner attribute*3 clothing",
