@@ -128,16 +128,20 @@ class GenDB:
             GenerationError: images of these requests were made with other settings; says which differ.
         """
         mark = fingerprint(settings)
-        there = [r for r in requests if r.pair_id in self.index]
-        others = [r for r in there if self.index[r.pair_id].fingerprint != mark]
+        same, others = self.recorded(requests, mark)
         if others and not replace:
             raise GenerationError(self._conflict(others, settings))
-        same = [r for r in there if self.index[r.pair_id].fingerprint == mark]
         sound = self._sound(verify(same) if verify else same)
         missing = [r for r in requests if r.pair_id not in sound]
         refused = [] if retry_refused else [r for r in missing if self._refused.get(r.pair_id) == mark]
         skip = {r.pair_id for r in refused}
         return Existing(done=len(sound), pending=[r for r in missing if r.pair_id not in skip], refused=refused)
+
+    def recorded(self, requests: Iterable[Request], mark: str) -> tuple[list[Request], list[Request]]:
+        """Requests with a record: those made with settings of this fingerprint, and others. No file is looked at."""
+        there = [request for request in requests if request.pair_id in self.index]
+        same = [request for request in there if self.index[request.pair_id].fingerprint == mark]
+        return same, [request for request in there if self.index[request.pair_id].fingerprint != mark]
 
     def _sound(self, requests: Iterable[Request]) -> set[str]:
         """Ids of the images that are whole. Decoding and hashing release the interpreter lock, hence threads."""

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from PIL import Image
+
 from dyneval import images, storage
 from dyneval.generation.model import Made, NotMade, fingerprint
 from dyneval.records import PairRecord
@@ -52,10 +54,10 @@ def save(
     Returns:
         The record to append, or why the image is not one.
     """
-    image = made.image.convert("RGB")
+    image = made.image if made.image.mode == "RGB" else made.image.convert("RGB")
     if made.safety:
         return NotMade(request=made.request, reason="flagged by the model's safety checker", permanent=made.seeded)
-    if max(max(band) for band in image.getextrema()) < _BLACK:  # type: ignore[arg-type]
+    if _is_black(image):
         return NotMade(request=made.request, reason="the image is black", permanent=made.seeded)
     buffer = io.BytesIO()
     image.save(buffer, **_ENCODE[form])
@@ -78,6 +80,12 @@ def save(
         settings=_settings(made, settings, facts),
         sha256=hashlib.sha256(buffer.getbuffer()).hexdigest(),
     )
+
+
+def _is_black(image: Image.Image) -> bool:
+    """Whether no channel of any pixel is bright; a few thousand pixels decide about nearly every image."""
+    sample = image.resize((64, 64), Image.Resampling.NEAREST)
+    return all(max(max(band) for band in part.getextrema()) < _BLACK for part in (sample, image))  # type: ignore[arg-type]
 
 
 def _settings(made: Made, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,9 +65,8 @@ def test_a_wrong_column_type_is_named(tmp_path):
         read_prompts(tmp_path / "y.parquet")
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8), lambda inner: st.lists(inner, max_size=3)
-)
+LEAF = st.none() | st.booleans() | st.integers() | st.text(max_size=8)
+JSON = st.recursive(LEAF, lambda inner: st.lists(inner, max_size=3))
 ROW = st.fixed_dictionaries({}, optional={name: JSON for name in ("prompt_id", "prompt", "tier", "categories")})
 
 
