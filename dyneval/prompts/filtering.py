@@ -33,9 +33,10 @@ class FilterRun:
     """
 
     def __init__(self, config: FilterConfig) -> None:
-        """Raises SourceError when an input does not exist."""
+        """Raises SourceError when an input or an exclusion file does not exist."""
         self.config = config
         self.sources = sources.find(config.inputs)
+        sources.find(config.exclude)
         self.rows_read = 0
         self.seconds: dict[str, float] = {}
         self.leaked: dict[str, int] = {}

@@ -47,6 +47,7 @@ def write(folder: Path, found: pl.DataFrame) -> dict[str, int]:
 
 def _benchmark_prompts(config: FilterConfig) -> pl.DataFrame:
     """All prompts of the exclusion files, however short; columns benchmark, benchmark_prompt."""
+    empty = pl.DataFrame(schema={"benchmark": pl.String, "benchmark_prompt": pl.String})
     found = [
         batch.rows.select(
             pl.lit(source.name).alias("benchmark"), clean_text(pl.col("prompt")).alias("benchmark_prompt")
@@ -54,4 +55,4 @@ def _benchmark_prompts(config: FilterConfig) -> pl.DataFrame:
         for source in sources.find(config.exclude)
         for batch in sources.read(source, config.exclude_column or config.column, config.split)
     ]
-    return pl.concat(found).drop_nulls().unique(subset="benchmark_prompt", maintain_order=True)
+    return pl.concat([empty, *found]).drop_nulls().unique(subset="benchmark_prompt", maintain_order=True)

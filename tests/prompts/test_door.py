@@ -107,6 +107,13 @@ def test_benchmark_prompts_are_kept_out_and_reported(tmp_path):
     assert BASE[3] not in {record.prompt for record in records(tmp_path / "out")}
 
 
+def test_an_exclusion_file_may_be_empty(tmp_path):
+    (tmp_path / "bench.txt").write_text("", "utf-8")
+    run("--input", write_input(tmp_path / "in.parquet", BASE), "--output", tmp_path / "out", "--quiet",
+        "--exclude", tmp_path / "bench.txt")  # fmt: skip
+    assert len(records(tmp_path / "out")) == 6
+
+
 def test_rank_tiering(tmp_path):
     prompts = [f"{'a very large red wooden ' * n}house number {n} on the cliff by the sea" for n in range(24)]
     run("--input", write_input(tmp_path / "in.parquet", prompts), "--output", tmp_path / "out", "--quiet",
