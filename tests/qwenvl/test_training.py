@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from dyneval.processing import Processor
 from dyneval.tokens import TASK_TOKEN_IDS
 
+from .conftest import make_instruct_data
+
 FOLDER = Path(__file__).parents[2] / "Qwen3-VL" / "qwen-vl-finetune"
 TRAIN = ["-m", "qwenvl.train.train_qwen"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
@@ -37,22 +39,22 @@ runpy.run_module("qwenvl.train.train_qwen", run_name="__main__")
 """
 
 
-@pytest.fixture
-def environment(instruct_data, tiny_checkpoint, tmp_path):
+def user_environment(data, checkpoint, output):
     """The environment of a user, without what the test runner itself may have set."""
     kept = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return (
-        kept
-        | instruct_data.environment()
-        | {
-            "PATH": path,
-            "OMP_NUM_THREADS": "1",
-            "DS_ACCELERATOR": "cpu",
-            "MODEL_NAME_OR_PATH": str(tiny_checkpoint),
-            "OUTPUT_ROOT": str(tmp_path / "output"),
-        }
-    )
+    own = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+        "DS_ACCELERATOR": "cpu",
+        "MODEL_NAME_OR_PATH": str(checkpoint),
+        "OUTPUT_ROOT": str(output),
+    }
+    return kept | data.environment() | own
+
+
+@pytest.fixture
+def environment(instruct_data, tiny_checkpoint, tmp_path):
+    return user_environment(instruct_data, tiny_checkpoint, tmp_path / "output")
 
 
 def arguments(model, output, *more, dataset="dynevalinstruct_t2ia"):
@@ -120,19 +122,29 @@ def test_both_stages_with_the_published_commands(environment, tiny_checkpoint, t
     assert "holds a run with other settings (learning_rate: 0.001 there, 0.002 here)" in other.stderr.splitlines()[-1]
 
 
+IN_ORDER = ["--max_steps", 3, "--train_sampling_strategy", "sequential", "--per_device_train_batch_size", 1]
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_checkpoint, tmp_path_factory):
+    """Environment and output of a run in one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    environment = user_environment(make_instruct_data(folder / "data"), tiny_checkpoint, folder / "output")
+    command = arguments(tiny_checkpoint, folder / "run", *IN_ORDER, "--gradient_accumulation_steps", 2)
+    run([sys.executable, *TRAIN, *command], environment)
+    return environment, folder / "run"
+
+
 @pytest.mark.parametrize("parallel", ["ddp", "zero2", "zero3"])
-def test_two_ranks_equal_one_though_one_of_them_has_no_images(parallel, environment, tiny_checkpoint, tmp_path):
+def test_two_ranks_equal_one_though_one_of_them_has_no_images(parallel, alone, tiny_checkpoint, tmp_path):
     """In order and one by one, rank 0 gets all samples with an image and rank 1 all without."""
-    common = ["--max_steps", 3, "--train_sampling_strategy", "sequential", "--per_device_train_batch_size", 1]
-    alone = arguments(tiny_checkpoint, tmp_path / "alone", *common, "--gradient_accumulation_steps", 2)
-    run([sys.executable, *TRAIN, *alone], environment)
+    environment, single = alone
     more = [] if parallel == "ddp" else ["--deepspeed", f"scripts/{parallel}.json"]
     # More pieces of logits than a text-only sample needs: every rank must still gather equally often.
     more += ["--loss_chunks", 3, "--gradient_accumulation_steps", 1, "--ddp_backend", "gloo"]
-    both = arguments(tiny_checkpoint, tmp_path / "both", *common, *more)
-    run([sys.executable, *TORCHRUN, 2, *TRAIN, *both], environment)
-    assert history(tmp_path / "both") == pytest.approx(history(tmp_path / "alone"), rel=1e-5)
-    one, two = weights(tmp_path / "alone"), weights(tmp_path / "both")
+    run([sys.executable, *TORCHRUN, 2, *TRAIN, *arguments(tiny_checkpoint, tmp_path, *IN_ORDER, *more)], environment)
+    assert history(tmp_path) == pytest.approx(history(single), rel=1e-5)
+    one, two = weights(single), weights(tmp_path)
     assert one.keys() == two.keys()
     # AdamW turns the smallest gradients into steps of the learning rate, so single weights may differ by its size.
     for name in one:
