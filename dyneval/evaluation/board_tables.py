@@ -58,6 +58,7 @@ def proposal_table(proposals: Sequence[TierProposal]) -> Table:
     rows = [
         [
             found.model,
+            found.slug,
             str(found.current or _DASH),
             str(found.proposed),
             f"{found.score:.3f}",
@@ -65,7 +66,7 @@ def proposal_table(proposals: Sequence[TierProposal]) -> Table:
         ]
         for found in proposals
     ]
-    return Table(["model", "tier", "proposed tier", "overall (0-1)", "support"], rows)
+    return Table(["model", "slug", "tier", "proposed tier", "overall (0-1)", "support"], rows)
 
 
 def rank_range(row: ModelRow) -> str:

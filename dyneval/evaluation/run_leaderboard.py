@@ -90,6 +90,8 @@ def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
     if len(run.scores) == 1 and is_published_table(run.scores[0]):
         board = read_board(run.scores[0])
     else:
+        if any(map(is_published_table, run.scores)):
+            raise ValueError("a table of published scores stands alone: it does not mix with other score files")
         if run.student:
             failed = _score(run, run.student)
         scored = _read(run)

@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
+from dyneval.evaluation import published
 from dyneval.evaluation.bootstrap import FloatArray, IntArray
 from dyneval.evaluation.leaderboard import Board
 from dyneval.records import TIERS
@@ -15,9 +16,13 @@ from dyneval.records import TIERS
 
 @dataclass(frozen=True, slots=True)
 class TierProposal:
-    """A model's tier now and as proposed; `support` is the share of resamples that propose the same."""
+    """A model's tier now and as proposed; `support` is the share of resamples that propose the same.
+
+    `slug` is the model's name in Step 2's table of models, where that is known.
+    """
 
     model: str
+    slug: str
     current: int | None
     proposed: int
     score: float
@@ -57,9 +62,14 @@ def propose_tiers(board: Board) -> list[TierProposal]:
     proposed = natural_breaks(overall)
     support = _support(board, proposed)
     return [
-        TierProposal(row.model, row.tier, tier, row.normalised, support[number] if support else None)
+        TierProposal(row.model, _slug(row.model), row.tier, tier, row.normalised, support[number] if support else None)
         for number, (row, tier) in enumerate(zip(board.rows, proposed, strict=True))
     ]
+
+
+def _slug(model: str) -> str:
+    known = published.find_model(model)
+    return known.slug if known else model
 
 
 def _support(board: Board, proposed: Sequence[int]) -> list[float] | None:

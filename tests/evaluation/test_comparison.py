@@ -2,6 +2,8 @@
 
 import json
 import math
+import tomllib
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -181,3 +183,9 @@ def test_published_figures_cover_eleven_benchmarks_and_36_models():
 def test_numbers_are_written_as_in_papers():
     assert [tables.number(value) for value in (0.79321, -0.05, 1.0, -0.00001)] == [".7932", "−.0500", "1.0000", ".0000"]
     assert [tables.p_value(value) for value in (None, 0.0004, 0.0461)] == ["–", "< .001", ".046"]
+
+
+def test_the_skills_of_a_board_are_those_that_step_1_assigns():
+    text = files("dyneval.prompts").joinpath("data", "categories.toml").read_text("utf-8")
+    assigned = {dimension: set(entries) for dimension, entries in tomllib.loads(text)["dimensions"].items()}
+    assert {dimension: set(names) for dimension, names in published.dimensions().items()} == assigned

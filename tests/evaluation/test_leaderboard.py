@@ -240,7 +240,7 @@ def test_proposed_tiers_say_how_sure_they_are(board):
     assert [found.proposed for found in proposals] == [1, 2, 3, 3]
     assert all(0.5 < found.support <= 1 for found in proposals)
     rows = board_tables.proposal_table(proposals).rows
-    assert rows[0][:4] == ["FLUX.2 [dev]", "1", "1", f"{board.rows[0].normalised:.3f}"]
+    assert rows[0][:5] == ["FLUX.2 [dev]", "flux2-dev", "1", "1", f"{board.rows[0].normalised:.3f}"]
 
 
 def test_tables_of_a_board(board):

@@ -199,6 +199,7 @@ RATED = ("benchmark", "--benchmark", "generic", "--annotations", "{rated}")
         ((*RATED, "--scores", "{rated}", "--scale", "1", "2"), "rating 3 lies off the scale"),
         ((*RATED, "--scores", "{rated}", "--column", "mos"), "--column takes MEANING=NAME"),
         ((*RATED, "--checkpoint", "x"), "--checkpoint needs --images and --output"),
+        (("leaderboard", "a.jsonl", "b.csv"), "a table of published scores stands alone"),
         (("leaderboard", "nowhere.jsonl"), "nowhere.jsonl: cannot be read"),
         (("leaderboard", "--checkpoint", "x"), "--checkpoint needs --prompts, --images and --output"),
     ],
