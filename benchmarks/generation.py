@@ -153,7 +153,7 @@ def bench_resume(pairs: int) -> dict[str, Any]:
         before = peak_mib()
 
         def scan() -> None:
-            with GenDB(folder) as db:
+            with GenDB(folder, "bench") as db:
                 same, others = db.recorded(requests, mark)
                 assert (len(same), len(others)) == (pairs, 0)
 
@@ -210,7 +210,7 @@ def bench_verify(images: int, side: int) -> dict[str, Any]:
         config = Config(prompts=folder / "prompts.jsonl", output=folder / "gendb", devices=("cpu",))
         entry = FreeEntry(slug="free", tier=1, family="free", side=side)
         generate([entry], [entry], config)
-        with GenDB(folder / "gendb") as db:
+        with GenDB(folder / "gendb", "bench") as db:
             entries = list(db.index.values())
         single = timed(lambda: [saving.fault(folder / "gendb", entry) for entry in entries])
         summary = None

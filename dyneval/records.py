@@ -88,8 +88,8 @@ class PairRecord(Record):
     """
 
     SCHEMA = "pair"
-    file_name: str
     pair_id: str
+    file_name: str
     prompt_id: str
     prompt: str
     tier: Tier

@@ -25,7 +25,7 @@ MODEL = TransformersSpec(
     model=Emu3,
     variants={"gen": "BAAI/Emu3-Gen-hf"},
     presets={
-        "recommended": Preset(SETTINGS, prompt_suffix=SUFFIX),
+        "recommended": Preset(SETTINGS, "720x720; the published script enlarges and is unseeded", prompt_suffix=SUFFIX),
         "paper": Preset({**SETTINGS, "enlarge_to": 1024}, "enlarged to 1024x1024 and unseeded", prompt_suffix=SUFFIX),
     },
     memory_gib=20,

@@ -21,7 +21,10 @@ MODEL = HostedSpec(
         "2.6-flare": "gpt-image-2.6-flare",
     },
     presets={
-        "recommended": Preset({"size": "1024x1024", "quality": "auto"}),
+        "recommended": Preset(
+            {"size": "1024x1024", "quality": "auto"},
+            "quality is set to what it is when unset, as in the published script",
+        ),
         "paper": Preset({"size": "1024x1024"}, "as recommended: an unset quality is auto"),
     },
     licence="paid API",

@@ -14,7 +14,10 @@ MODEL = DiffusersSpec(
     pipeline="HunyuanDiTPipeline",
     variants={"v1.2": "Tencent-Hunyuan/HunyuanDiT-v1.2-Diffusers"},
     presets={
-        "recommended": Preset({"num_inference_steps": 50, "guidance_scale": 5.0, **square(1024)}),
+        "recommended": Preset(
+            {"num_inference_steps": 50, "guidance_scale": 5.0, **square(1024)},
+            "the published script adds a negative prompt and is unseeded",
+        ),
         "paper": Preset(
             {
                 "num_inference_steps": 50,

@@ -22,7 +22,9 @@ MODEL = DiffusersSpec(
     variants={"xl": "DeepFloyd/IF-I-XL-v1.0"},
     parts={"stage_2": "DeepFloyd/IF-II-L-v1.0", "stage_3": "stabilityai/stable-diffusion-x4-upscaler"},
     presets={
-        "recommended": Preset(STAGES),
+        "recommended": Preset(
+            STAGES, "all three stages, 1024x1024; the published script stops after the first, at 64x64"
+        ),
         "paper": Preset({"stage_1": STAGES["stage_1"]}, "the published script runs stage I alone: 64x64 images"),
     },
     dtype="float16",

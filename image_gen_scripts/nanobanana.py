@@ -17,7 +17,10 @@ MODEL = HostedSpec(
     model=GoogleImages,
     variants={"3.1-flash-image": "gemini-3.1-flash-image", "2.5-flash-image": "gemini-2.5-flash-image"},
     presets={
-        "recommended": Preset({"response_modalities": ["IMAGE"], "aspect_ratio": "1:1", "image_size": "1K"}),
+        "recommended": Preset(
+            {"response_modalities": ["IMAGE"], "aspect_ratio": "1:1", "image_size": "1K"},
+            "square images by the current id; the published script's id has been shut down",
+        ),
         "paper": Preset(
             {"response_modalities": ["TEXT", "IMAGE"]},
             "size and shape are the service's; the id was listed for shutdown on 2026-06-25",

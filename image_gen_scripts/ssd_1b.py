@@ -20,7 +20,8 @@ MODEL = DiffusersSpec(
                 "guidance_scale": 9.0,
                 **square(1024),
                 "negative_prompt": "ugly, blurry, poor quality",
-            }
+            },
+            "the authors' guidance and negative prompt; the published script has neither",
         ),
         "paper": Preset(
             {"num_inference_steps": 50, "guidance_scale": 3.5, **square(1024)},

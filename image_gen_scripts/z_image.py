@@ -16,6 +16,7 @@ MODEL = DiffusersSpec(
     presets={
         "recommended": Preset(
             {"num_inference_steps": 50, "guidance_scale": 4.0, **square(1024)},
+            "the published script takes the guidance of another model, and names no variant",
             by_variant={"turbo": {"num_inference_steps": 8, "guidance_scale": 0.0}},
         ),
         "paper": Preset(

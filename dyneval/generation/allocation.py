@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,15 @@ from numpy.typing import NDArray
 
 Allocation = Literal["share", "all"]
 """share: a prompt goes to one model of its tier (GenDB); all: to every one of them (a benchmark)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Part `index` (from 0) of `count` equal parts of the prompts."""
+
+    index: int
+    count: int
+
 
 SEED_LIMIT = 2**31
 """Seeds stay below this, the smallest range among the models (a signed 32-bit integer)."""
@@ -43,9 +53,9 @@ def owners(hashes: NDArray[np.uint64], slugs: Sequence[str]) -> NDArray[np.intp]
     return owner
 
 
-def shard_mask(hashes: NDArray[np.uint64], shard: int, shards: int) -> NDArray[np.bool_]:
-    """True for the prompts of shard `shard` of `shards`; independent of who owns them."""
-    return _mix(hashes ^ np.uint64(_hash("shard"))) % np.uint64(shards) == np.uint64(shard)
+def shard_mask(hashes: NDArray[np.uint64], shard: Shard) -> NDArray[np.bool_]:
+    """True for the prompts of `shard`; independent of who owns them."""
+    return _mix(hashes ^ np.uint64(_hash("shard"))) % np.uint64(shard.count) == np.uint64(shard.index)
 
 
 def _hash(text: str) -> int:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.generation import catalogue
+from dyneval.generation.allocation import Shard
 from dyneval.generation.catalogue import Entry
-from dyneval.generation.gendb import Shard
 from dyneval.generation.model import PRESET_NAMES, BuildOptions, GenerationError, ModelSpec, RunOptions
 
 log = logging.getLogger(__name__)

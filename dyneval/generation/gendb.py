@@ -1,10 +1,10 @@
 """The folder of generated images: `metadata.jsonl` in Hugging Face ImageFolder form, images in one folder a model.
 
-    gendb/metadata.jsonl          one PairRecord a line, append-only; `file_name` is relative to the folder
-    gendb/metadata.rejects.jsonl  what the last run could not make, and why; tried again by the next run
+    gendb/metadata.jsonl          one PairRecord a line; `file_name` is relative to the folder
+    gendb/metadata.rejects.jsonl  what the last runs could not make, and why; tried again by the next run
     gendb/refused.jsonl           what a model will not make however often it is asked; not asked again
     gendb/<slug>/<pair_id>.png    the images, sidecar files beside them
-    gendb/.shards/                files of runs that do a part (`--shard`); each ends by merging its own
+    gendb/.parts/                 files of runs in progress, append-only; each run ends by merging its own
 
 An image counts as there when its record is, its settings are those of this run, and the file decodes and has the
 recorded SHA-256. A record is appended after its files are in place, so a kill leaves no record without an image.
@@ -22,20 +22,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from dyneval import storage
-from dyneval.generation import saving, shards
+from dyneval.generation import parts, saving
 from dyneval.generation.model import GenerationError, NotMade, Request, fingerprint
 from dyneval.generation.saving import Entry
 from dyneval.records import PairRecord
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """Part `index` (from 0) of `count` equal parts of the prompts."""
-
-    index: int
-    count: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,50 +40,36 @@ class Existing:
 
 
 class GenDB:
-    """An open folder of generated images, with one writer."""
+    """An open folder of generated images. Several runs may have it open, each under a name of its own."""
 
-    def __init__(self, root: Path, shard: Shard | None = None) -> None:
-        """`shard`: write to files of this part's own, which are merged into `metadata.jsonl` on `close`."""
+    def __init__(self, root: Path, run: str) -> None:
+        """`run` names the files in which records are kept until they are merged on closing."""
         self.root = root
-        self.shard = shard
+        self.run = run
         self.index: dict[str, Entry] = {}
         self.settings: dict[str, dict[str, Any]] = {}
         self._refused: dict[str, str] = {}
-        self._superseded = False
-        self.pairs = storage.JsonlStore(self._path("metadata"), "pair_id", on_row=self._remember)
-        self.refusals = storage.JsonlStore(self._path("refused"), "pair_id", on_row=self._remember_refusal)
-
-    def _path(self, stem: str) -> Path:
-        if self.shard is None:
-            return self.root / f"{stem}.jsonl"
-        return self.root / ".shards" / f"{stem}-{self.shard.index}-of-{self.shard.count}.jsonl"
+        self.pairs = storage.JsonlStore(parts.part_path(root, "metadata", run), "pair_id")
+        self.refusals = storage.JsonlStore(parts.part_path(root, "refused", run), "pair_id")
 
     def __enter__(self) -> Self:
         self.root.mkdir(parents=True, exist_ok=True)
+        parts.merge_left_overs(self.root)
         with contextlib.ExitStack() as stack:
-            if self.shard is None:
-                shards.merge_left_overs(self.root)
-            else:
-                self._read_main()
             stack.enter_context(self.pairs)
             stack.enter_context(self.refusals)
+            for name, remember in (("metadata", self._remember), ("refused", self._remember_refusal)):
+                path = self.root / f"{name}.jsonl"
+                for row in storage.read_jsonl(path) if path.exists() else ():
+                    remember(row)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._superseded and self.shard is None:
-            shards.keep_last(self.pairs.path)
         self._stack.close()
-        if self.shard is not None:
-            shards.merge(self.root, self.pairs.path, self.refusals.path, wait=60)
-
-    def _read_main(self) -> None:
-        for name, remember in (("metadata", self._remember), ("refused", self._remember_refusal)):
-            path = self.root / f"{name}.jsonl"
-            for row in storage.read_jsonl(path) if path.exists() else ():
-                remember(row)
+        parts.merge(self.root, self.run)
 
     def _remember(self, row: Mapping[str, Any]) -> None:
         try:
@@ -99,7 +77,6 @@ class GenDB:
             entry = Entry(row["file_name"], row["sha256"], mark, tuple(settings.get("sidecars", ())))
         except (KeyError, TypeError, AttributeError) as error:
             raise storage.DataFileError(f"{self.root}: a row of metadata.jsonl is no pair ({error!r})") from error
-        self._superseded |= pair_id in self.index
         self.index[pair_id] = entry
         self.settings.setdefault(mark, settings)
 

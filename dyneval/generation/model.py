@@ -2,7 +2,7 @@
 
     ModelSpec (what a script in image_gen_scripts/ defines) --build--> ImageModel --generate--> Made | NotMade
 
-A spec is cheap and can be listed; only `build` imports the libraries and loads weights.
+A spec is cheap and can be listed; only `build` imports libraries and loads weights.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -113,10 +114,9 @@ class ImageModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One way to run a model.
+    """One way to run a model: `arguments` of its call, and more.
 
     Attributes:
-        arguments: keyword arguments of the model's call.
         note: what to know about it, above all where the published script used other weights or settings.
         by_variant: what a variant changes in `arguments`: a distilled checkpoint needs fewer steps.
         repo: weights or API id when they differ from the variant's.
@@ -209,6 +209,8 @@ class ModelSpec(ABC):
     batches: bool = True
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.slug):
+            raise GenerationError(f"{self.slug!r} is no slug: lower-case letters and digits, joined by single hyphens")
         if not self.variants or "recommended" not in self.presets:
             raise GenerationError(f"{self.slug}: a model needs at least one variant and a recommended preset")
 
@@ -294,5 +296,5 @@ def square(side: int) -> dict[str, int]:
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
     """Hash of requested settings (16 hex digits); two runs may share a folder's images only when they agree."""
-    text = json.dumps(settings, sort_keys=True, ensure_ascii=False, default=str)
+    text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()

@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from dyneval import records, storage
 from dyneval.generation import allocation, workers
-from dyneval.generation.allocation import Allocation
+from dyneval.generation.allocation import Allocation, Shard
 from dyneval.generation.catalogue import Entry
 from dyneval.generation.devices import choose_devices
 from dyneval.generation.engine import Result
-from dyneval.generation.gendb import GenDB, Shard
+from dyneval.generation.gendb import GenDB
 from dyneval.generation.model import (
     BuildOptions,
     GenerationError,
@@ -111,13 +111,13 @@ def generate(chosen: Sequence[Entry], roster: Sequence[Entry], config: Config) -
     if all(frame.is_empty() for frame in plans.values()) and config.shard is None:
         raise GenerationError(_nothing(prompts.frame, chosen, config))
     summary = Summary(rejected_prompts=len(prompts.rejects))
-    with GenDB(config.output, config.shard) as db:
+    with GenDB(config.output, _run_name(chosen, config.shard)) as db:
         for reject in prompts.rejects:
             db.pairs.reject(**reject)
         for entry in chosen:
             requests = _requests(plans.pop(entry.slug), entry.slug, config.build.base_seed)
             summary.models.append(_run_model(db, entry, requests, config))
-    _report(summary, config, db)
+    _report(summary, config)
     return summary
 
 
@@ -133,7 +133,7 @@ def _plan(
         part = frame if owner is None else frame.filter(owner == entry.slug)
         part = part.filter(mask).head(len(frame) if config.limit is None else config.limit)
         if config.shard:
-            part = part.filter(allocation.shard_mask(part["hash"].to_numpy(), config.shard.index, config.shard.count))
+            part = part.filter(allocation.shard_mask(part["hash"].to_numpy(), config.shard))
         yield entry, part
 
 
@@ -227,7 +227,14 @@ def _record(db: GenDB, result: Result, mark: str, summary: ModelSummary, progres
     progress.update()
 
 
-def _report(summary: Summary, config: Config, db: GenDB) -> None:
+def _run_name(chosen: Sequence[Entry], shard: Shard | None) -> str:
+    """Name of a run: the same models and shard again are the same run, and do not run twice at once."""
+    slugs = sorted(entry.slug for entry in chosen)
+    models = slugs[0] if len(slugs) == 1 else f"{len(slugs)}-models-{fingerprint({'slugs': slugs})}"
+    return models + (f".{shard.index}-of-{shard.count}" if shard else "")
+
+
+def _report(summary: Summary, config: Config) -> None:
     for model in summary.models:
         log.info(
             "%-22s planned %d, there %d, made %d, refused %d, missing %d (%.1f s)",
@@ -236,9 +243,10 @@ def _report(summary: Summary, config: Config, db: GenDB) -> None:
     if summary.exit_status:
         log.warning(
             "%d images are missing, %d refused, %d prompts unusable; reasons in %s",
-            *(summary.total("missing"), summary.total("refused"), summary.rejected_prompts, db.pairs.rejects_path),
+            *(summary.total("missing"), summary.total("refused"), summary.rejected_prompts),
+            config.output / "metadata.rejects.jsonl",
         )
-    path = db.pairs.path.with_name(db.pairs.path.name.replace("metadata", "summary", 1)).with_suffix(".json")
-    totals = {name: summary.total(name) for name in ("planned", "existing", "made", "refused", "missing")}
+    totals = {name: summary.total(name) for name in ("planned", "existing", "made", "refused", "missing", "cost_usd")}
     models = [asdict(model) for model in summary.models]
-    storage.write_json(path, {**totals, "rejected_prompts": summary.rejected_prompts, "models": models})
+    report = {**totals, "rejected_prompts": summary.rejected_prompts, "models": models}
+    storage.write_json(config.output / "summary.json", report)

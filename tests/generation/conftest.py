@@ -40,7 +40,8 @@ class Studio:
         return generate(entries, roster or entries, Config(**config))
 
     def records(self):
-        return read(self.output / "metadata.jsonl")
+        path = self.output / "metadata.jsonl"
+        return read(path) if path.exists() else []
 
     def rejects(self):
         path = self.output / "metadata.rejects.jsonl"

@@ -121,7 +121,7 @@ def test_what_is_sent_is_what_the_preset_says(api, tmp_path):
     assert "imageConfig" not in preview["generationConfig"]
     assert "gemini-3.1-flash-image:" in current["path"]
     assert current["generationConfig"]["imageConfig"] == {"aspectRatio": "1:1", "imageSize": "1K"}
-    with GenDB(tmp_path / "gendb" / "gendb") as db:
+    with GenDB(tmp_path / "gendb" / "gendb", "look") as db:
         assert db.index["P0-nanobanana"]
 
 

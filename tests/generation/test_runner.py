@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from dyneval import images
-from dyneval.generation.gendb import Shard
+from dyneval.generation.allocation import Shard
+from dyneval.generation.gendb import GenDB
 from dyneval.generation.model import BuildOptions, GenerationError, RunOptions
 from dyneval.records import PairRecord
 from dyneval.storage import DataFileError
@@ -171,7 +172,7 @@ def test_bad_prompts_are_rejects_and_the_run_is_not_complete(studio):
     summary = studio.run()
     assert (summary.total("made"), summary.rejected_prompts, summary.exit_status) == (1, 5, 1)
     assert set(studio.rejects()) == {"P1", "P2", "P5", "P6", "../../etc/passwd"}
-    assert {path.name for path in studio.output.iterdir() if path.is_dir()} == {"stand-in"}
+    assert {path.name for path in studio.output.iterdir() if path.is_dir()} == {"stand-in", ".parts"}
 
 
 def test_nothing_to_do_is_an_error_that_says_what_to_do(studio):
@@ -215,7 +216,7 @@ studio.run(studio.entry())
 """
     here = Path(__file__).parent
     process = subprocess.Popen([sys.executable, "-c", command], cwd=here)
-    metadata = studio.output / "metadata.jsonl"
+    metadata = studio.output / ".parts" / "metadata-stand-in.jsonl"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (not metadata.exists() or metadata.read_bytes().count(b"\n") < 6):
         time.sleep(0.02)
@@ -223,11 +224,10 @@ studio.run(studio.entry())
     process.wait()
     kept = metadata.read_text().splitlines()[: metadata.read_bytes().count(b"\n")]
     assert 6 <= len(kept) < 40
-    studio.calls.unlink()
     summary = studio.run(entry)
     assert summary.total("existing") == len(kept)
     assert summary.exit_status == 0
-    assert metadata.read_text().splitlines()[: len(kept)] == kept
+    assert (studio.output / "metadata.jsonl").read_text().splitlines()[: len(kept)] == kept
     assert len({row["pair_id"] for row in studio.records()}) == len(studio.records()) == 40
 
 
@@ -237,29 +237,43 @@ def test_shards_divide_the_work_and_end_in_one_file(studio):
     assert sum(made) == len(studio.records()) == 30
     assert min(made) > 2
     assert studio.run().total("existing") == 30
-    assert not list((studio.output / ".shards").glob("metadata-*.jsonl"))
+    assert not list((studio.output / ".parts").glob("*.jsonl"))
 
 
-def test_the_file_of_a_killed_shard_is_merged_by_the_next_run(studio):
+def test_the_part_of_a_killed_run_is_merged_by_the_next_run_of_any_model(studio):
     studio.write_prompts([f"cat {n}" for n in range(8)])
     studio.run()
     whole = studio.output / "metadata.jsonl"
-    shards = studio.output / ".shards"
-    shards.mkdir(exist_ok=True)
     lines = whole.read_text().splitlines(keepends=True)
-    (shards / "metadata-0-of-2.jsonl").write_text("".join(lines[:3]) + '{"torn')
+    (studio.output / ".parts" / "metadata-stand-in.0-of-2.jsonl").write_text("".join(lines[:3]) + '{"torn')
     whole.write_text("".join(lines[3:]))
+    studio.run(studio.entry("other"))
     summary = studio.run()
     assert (summary.total("existing"), summary.total("made")) == (8, 0)
-    assert sorted(row["pair_id"] for row in studio.records()) == [f"P{n:04d}-stand-in" for n in range(8)]
+    assert len({row["pair_id"] for row in studio.records()}) == len(studio.records()) == 16
 
 
-def test_a_folder_has_one_writer(studio):
-    from dyneval.generation.gendb import GenDB
-
+def test_models_run_side_by_side_but_no_run_twice(studio):
     studio.write_prompts(["a cat"])
-    with GenDB(studio.output), pytest.raises(DataFileError, match="another process"):
-        studio.run()
+    with GenDB(studio.output, "stand-in"):
+        with pytest.raises(DataFileError, match="another process"):
+            studio.run()
+        assert studio.run(studio.entry("other")).total("made") == 1
+    assert [row["generation_model"] for row in studio.records()] == ["other"]
+    assert studio.run().total("made") == 1
+    assert len(studio.records()) == 2
+
+
+def test_rejects_are_those_of_the_last_run_of_each_model(studio):
+    studio.write_prompts(["a cat", "boom", "a dog"])
+    studio.run()
+    studio.run(studio.entry("other"))
+    assert set(studio.rejects()) == {"P0001-stand-in", "P0001-other"}
+    studio.write_prompts(["a cat", "a fox", "a dog"])
+    studio.run()
+    assert set(studio.rejects()) == {"P0001-other"}
+    studio.run(studio.entry("other"))
+    assert studio.rejects() == {}
 
 
 def test_limit_takes_the_same_prompts_whatever_the_order_of_the_file(studio):

@@ -1,0 +1,91 @@
+"""Every run writes files of its own below `.parts/` and merges them into those of the folder when it ends.
+
+So several runs (36 scripts, shards on other machines) share a folder and hold the lock of `metadata.jsonl` only while
+they merge. What a killed run leaves is merged by the next run of any model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from dyneval import storage
+
+log = logging.getLogger(__name__)
+
+MERGE_WAIT = 600.0
+"""Seconds to wait for other runs that merge."""
+_STEMS = ("refused", "metadata")
+
+
+def part_path(root: Path, stem: str, name: str) -> Path:
+    """File of the run called `name` that goes into `root`/`stem`.jsonl."""
+    return root / ".parts" / f"{stem}-{name}.jsonl"
+
+
+def merge_left_overs(root: Path) -> None:
+    """Merge the parts of runs that were killed; those of running ones are locked and passed over."""
+    prefix = "metadata-"
+    for path in sorted((root / ".parts").glob(f"{prefix}*.jsonl")):
+        if not path.name.endswith(".rejects.jsonl"):
+            merge(root, path.stem.removeprefix(prefix))
+
+
+def merge(root: Path, name: str) -> None:
+    """Append the rows of a part to the files of the folder, take over its rejects, and remove it.
+
+    A part that is in use, or a folder that stays in use for `MERGE_WAIT` seconds, is left to a later run.
+    """
+    try:
+        for stem in _STEMS:
+            _merge_file(part_path(root, stem, name), root / f"{stem}.jsonl", name)
+    except storage.DataFileError as error:
+        log.info("%s: the part %s is not merged now (%s)", root, name, error)
+
+
+def _merge_file(part: Path, whole: Path, name: str) -> None:
+    if not part.exists():
+        return
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(storage.JsonlStore(part, "pair_id", keep_rejects=True))
+        rejects = whole.with_name(f"{whole.stem}.rejects.jsonl")
+        if not source.done and not source.rejects_path.exists() and not rejects.exists():
+            part.unlink()  # nothing new, and the whole file need not be read to know it
+            return
+        store = stack.enter_context(storage.JsonlStore(whole, "pair_id", wait=MERGE_WAIT, keep_rejects=True))
+        superseded = not source.done.isdisjoint(store.done)
+        for row in storage.read_jsonl(part):
+            store.append(row)
+        if superseded:
+            _keep_last(whole)
+        _merge_rejects(source.rejects_path, store, name)
+        part.unlink()
+
+
+def _merge_rejects(path: Path, store: storage.JsonlStore, name: str) -> None:
+    """Put the rejects of this run in the place of those of its last time; what is there by now is no reject."""
+    rows = [row for row in _rows(store.rejects_path) if row.get("run") != name]
+    rows = [row for row in rows if str(row.get("pair_id")) not in store.done]
+    rows += [{**row, "run": name} for row in _rows(path)]
+    path.unlink(missing_ok=True)
+    if rows:
+        with storage.atomic_write(store.rejects_path) as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    else:
+        store.rejects_path.unlink(missing_ok=True)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return list(storage.read_jsonl(path)) if path.exists() else []
+
+
+def _keep_last(path: Path) -> None:
+    """Rewrite a JSONL file with only the last row of each pair_id."""
+    last = {str(row["pair_id"]): number for number, row in enumerate(storage.read_jsonl(path))}
+    with storage.atomic_write(path) as file:
+        for number, row in enumerate(storage.read_jsonl(path)):
+            if last[str(row["pair_id"])] == number:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
