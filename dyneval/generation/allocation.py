@@ -21,7 +21,7 @@ Allocation = Literal["share", "all"]
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Part `index` (from 0) of `count` equal parts of the prompts."""
+    """Part `index` (from 1) of `count` equal parts of the prompts."""
 
     index: int
     count: int
@@ -55,7 +55,7 @@ def owners(hashes: NDArray[np.uint64], slugs: Sequence[str]) -> NDArray[np.intp]
 
 def shard_mask(hashes: NDArray[np.uint64], shard: Shard) -> NDArray[np.bool_]:
     """True for the prompts of `shard`; independent of who owns them."""
-    return _mix(hashes ^ np.uint64(_hash("shard"))) % np.uint64(shard.count) == np.uint64(shard.index)
+    return _mix(hashes ^ np.uint64(_hash("shard"))) % np.uint64(shard.count) == np.uint64(shard.index - 1)
 
 
 def _hash(text: str) -> int:

@@ -91,7 +91,7 @@ def _parser(description: str, details: str = "") -> argparse.ArgumentParser:
         action="store_true",
         help="then draw OUTPUT/contact_sheet.png to look at",
     )
-    add("--shard", type=_shard, metavar="I/N", help="do part I (from 0) of N, for instance one a machine")
+    add("--shard", type=_shard, metavar="I/N", help="do part I (from 1) of N, for instance one a machine")
     _add_model_options(parser)
     _add_machine_options(parser)
     return parser
@@ -173,8 +173,8 @@ def _positive(text: str) -> int:
 
 def _shard(text: str) -> Shard:
     index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise argparse.ArgumentTypeError(f"'{text}' is no part; write I/N with I from 0 to N-1, such as 0/4")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"'{text}' is no part; write I/N with I from 1 to N, such as 1/4")
     return Shard(int(index), int(count))
 
 

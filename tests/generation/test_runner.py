@@ -233,7 +233,7 @@ studio.run(studio.entry())
 
 def test_shards_divide_the_work_and_end_in_one_file(studio):
     studio.write_prompts([f"cat {n}" for n in range(30)])
-    made = [studio.run(shard=Shard(part, 3)).total("made") for part in range(3)]
+    made = [studio.run(shard=Shard(part, 3)).total("made") for part in (1, 2, 3)]
     assert sum(made) == len(studio.records()) == 30
     assert min(made) > 2
     assert studio.run().total("existing") == 30
@@ -245,7 +245,7 @@ def test_the_part_of_a_killed_run_is_merged_by_the_next_run_of_any_model(studio)
     studio.run()
     whole = studio.output / "metadata.jsonl"
     lines = whole.read_text().splitlines(keepends=True)
-    (studio.output / ".parts" / "metadata-stand-in.0-of-2.jsonl").write_text("".join(lines[:3]) + '{"torn')
+    (studio.output / ".parts" / "metadata-stand-in.1-of-2.jsonl").write_text("".join(lines[:3]) + '{"torn')
     whole.write_text("".join(lines[3:]))
     studio.run(studio.entry("other"))
     summary = studio.run()
