@@ -87,7 +87,7 @@ def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
         seed=run.seed,
     )
     shown = _tables(found)
-    written = _write(run, found, shown, files) if run.output else []
+    written = _write(run.output, run, found, shown, files) if run.output else []
     return BenchmarkOutcome(found, shown, written, failed)
 
 
@@ -114,12 +114,13 @@ def _tables(found: Comparison) -> dict[str, Table]:
     return shown
 
 
-def _write(run: BenchmarkRun, found: Comparison, shown: dict[str, Table], files: dict[str, Path]) -> list[Path]:
-    assert run.output is not None
-    write_json(run.output / "agreement.json", found.to_dict())
-    written = [run.output / "agreement.json"]
+def _write(
+    output: Path, run: BenchmarkRun, found: Comparison, shown: dict[str, Table], files: dict[str, Path]
+) -> list[Path]:
+    write_json(output / "agreement.json", found.to_dict())
+    written = [output / "agreement.json"]
     for heading, table in shown.items():
-        written += table.write(run.output, heading.lower())
+        written += table.write(output, heading.lower())
     if not run.report and not run.pictures:
         return written
     from dyneval.evaluation.report.agreement_charts import comparison_charts
@@ -127,11 +128,11 @@ def _write(run: BenchmarkRun, found: Comparison, shown: dict[str, Table], files:
 
     charts = comparison_charts(found)
     if run.pictures:
-        written += write_pictures(run.output / "pictures", charts, run.pictures)
+        written += write_pictures(output / "pictures", charts, run.pictures)
     if run.report:
         from dyneval.evaluation.report.page import Report, write_report
 
-        page = run.output / "report.html"
+        page = output / "report.html"
         gallery = _gallery(run, found, files, page)
         title = f"Agreement with people on {found.rated.benchmark.title}"
         notes = tables.join_notes(list(shown.values())).splitlines()

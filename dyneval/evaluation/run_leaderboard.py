@@ -96,9 +96,9 @@ def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
             failed = _score(run, run.student)
         scored = _read(run)
         board = build_board(scored, resamples=run.resamples, seed=run.seed)
-        comparison = _compare(run, scored) if run.ratings else None
+        comparison = _compare(run.ratings, run, scored) if run.ratings else None
     shown = _tables(board)
-    written = _write(run, board, shown, scored, comparison) if run.output else []
+    written = _write(run.output, run, board, shown, scored, comparison) if run.output else []
     return LeaderboardOutcome(board, shown, written, failed)
 
 
@@ -138,9 +138,8 @@ def _read(run: LeaderboardRun) -> ScoredSet:
     )
 
 
-def _compare(run: LeaderboardRun, scored: ScoredSet) -> Comparison:
+def _compare(ratings: Path, run: LeaderboardRun, scored: ScoredSet) -> Comparison:
     """Hold the board's scores against people's ratings of the same images."""
-    assert run.ratings is not None
     items = [
         RatedImage(
             item_id=image.pair_id,
@@ -152,8 +151,8 @@ def _compare(run: LeaderboardRun, scored: ScoredSet) -> Comparison:
         )
         for image in scored.images
     ]
-    given = align(items, read_scores(run.ratings, "rating"))
-    benchmark = generic.benchmark(title=run.ratings.name)
+    given = align(items, read_scores(ratings, "rating"))
+    benchmark = generic.benchmark(title=ratings.name)
     rated = RatedSet(benchmark, "rating")
     for item, rating in zip(items, given, strict=True):
         if rating == rating:  # not NaN: this image was rated
@@ -184,39 +183,40 @@ def _tables(board: Board) -> dict[str, Table]:
 
 
 def _write(
+    output: Path,
     run: LeaderboardRun,
     board: Board,
     shown: dict[str, Table],
     scored: ScoredSet | None,
     comparison: Comparison | None,
 ) -> list[Path]:
-    assert run.output is not None
-    write_json(run.output / "leaderboard.json", board.to_dict())
-    written = [run.output / "leaderboard.json"]
+    write_json(output / "leaderboard.json", board.to_dict())
+    written = [output / "leaderboard.json"]
     for heading, table in shown.items():
-        written += table.write(run.output, heading.lower().replace(" ", "_").replace("-", "_"))
+        written += table.write(output, heading.lower().replace(" ", "_").replace("-", "_"))
     if comparison:
-        write_json(run.output / "agreement.json", comparison.to_dict())
-        written.append(run.output / "agreement.json")
+        write_json(output / "agreement.json", comparison.to_dict())
+        written.append(output / "agreement.json")
     if run.report or run.pictures:
-        written += _draw(run, board, scored, comparison)
+        written += _draw(output, run, board, scored, comparison)
     return written
 
 
-def _draw(run: LeaderboardRun, board: Board, scored: ScoredSet | None, comparison: Comparison | None) -> list[Path]:
+def _draw(
+    output: Path, run: LeaderboardRun, board: Board, scored: ScoredSet | None, comparison: Comparison | None
+) -> list[Path]:
     from dyneval.evaluation.report.agreement_charts import comparison_charts
     from dyneval.evaluation.report.charts import board_charts
     from dyneval.evaluation.report.page import Report, write_report
     from dyneval.evaluation.report.pictures import write_pictures
 
-    assert run.output is not None
     ours = board_charts(board, scored)
     theirs: list[Chart] = comparison_charts(comparison) if comparison else []
-    written = write_pictures(run.output / "pictures", [*ours, *theirs], run.pictures) if run.pictures else []
+    written = write_pictures(output / "pictures", [*ours, *theirs], run.pictures) if run.pictures else []
     if not run.report:
         return written
-    page = run.output / "report.html"
-    gallery = _gallery(run, scored, comparison, page) if scored and run.images else None
+    page = output / "report.html"
+    gallery = _gallery(run.images, run, scored, comparison, page) if scored and run.images else None
     unread = [f"{key}: {reason}" for key, reason in gallery.unreadable.items()] if gallery else []
     report = Report(
         run.title,
@@ -240,10 +240,11 @@ def _lead(board: Board) -> str:
     return f"{images:,} images of {models} for {board.prompts:,} prompts, scored by {board.evaluator}."
 
 
-def _gallery(run: LeaderboardRun, scored: ScoredSet, comparison: Comparison | None, page: Path) -> Gallery:
+def _gallery(
+    images: Path, run: LeaderboardRun, scored: ScoredSet, comparison: Comparison | None, page: Path
+) -> Gallery:
     from dyneval.evaluation.report.gallery import Entry, build_gallery
 
-    assert run.images is not None
     ratings = {item.item_id: item.rating for item in comparison.rated.items} if comparison else {}
     entries = [
         Entry(
@@ -261,4 +262,4 @@ def _gallery(run: LeaderboardRun, scored: ScoredSet, comparison: Comparison | No
         for image in scored.images
     ]
     sources = list(dict.fromkeys(image.source for image in scored.images))
-    return build_gallery(entries, sources, run.images, page, workers=run.workers)
+    return build_gallery(entries, sources, images, page, workers=run.workers)
