@@ -49,7 +49,7 @@ def heat_color(name: str) -> dict[str, Any]:
     }
 
 
-def score_axis(title: str | None) -> dict[str, Any]:
+def score_axis(title: str) -> dict[str, Any]:
     """Horizontal axis of scores 1-5."""
     return {
         "field": "score",

@@ -68,7 +68,7 @@ def distributions(board: Board, scored: ScoredSet) -> Chart:
         "mark": {"type": "tick", "thickness": 2, "height": {"band": 0.95}},
         "encoding": {
             "y": y,
-            "x": {**score_axis(None), "field": "median"},
+            "x": {**score_axis("Overall score of an image (1–5)"), "field": "median"},
             "tooltip": [{"field": "median", "title": "Median"}],
         },
     }
