@@ -139,6 +139,9 @@ def _run(args: argparse.Namespace, chosen: list[Entry], entries: list[Entry]) ->
     except (GenerationError, OSError, ValueError) as error:
         log.error("error: %s", error)
         return 2
+    except KeyboardInterrupt:
+        log.error("stopped; what was drawn is kept, the same command goes on from there")
+        return 130
 
 
 def _build_options(args: argparse.Namespace) -> BuildOptions:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -201,6 +202,7 @@ def _pair_id(result: Result) -> str:
 
 def _work(pipe: Connection, job: Job, device: str) -> None:
     """Body of a worker process: load, then draw chunk after chunk until the parent closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then closes the pipe
     logging.basicConfig(level=logging.INFO, format=f"[{device}] %(message)s")
     try:
         engine = job.engine(device)
