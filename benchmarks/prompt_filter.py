@@ -216,6 +216,37 @@ def run_scores(folder: Path) -> dict:
     }  # fmt: skip
 
 
+def run_selection(folder: Path) -> dict:
+    """Select one prompt in ten, beside a random tenth: tiers, rare categories, and how much the chosen repeat."""
+    from dyneval.prompts import complexity, selection, tiers
+    from dyneval.prompts.analysis import analyse
+
+    prompts = pl.read_parquet(folder / "prompts.parquet", columns=["prompt"], n_rows=400_000)["prompt"]
+    found = analyse(prompts, 42)
+    tier = tiers.by_threshold(complexity.complexity(found.points, complexity.load()))
+    keys, count = np.random.default_rng(0).permutation(len(prompts)).astype(np.uint64), len(prompts) // 10
+    begin = time.perf_counter()
+    chosen = selection.select(count, tier, found.labels, found.shingled.signatures, keys, 42)
+    seconds = round(time.perf_counter() - begin, 2)
+    return {
+        "select_s": seconds,
+        "selected": _describe(found, tier, chosen),
+        "random": _describe(found, tier, keys < count),
+    }
+
+
+def _describe(found: object, tier: np.ndarray, chosen: np.ndarray) -> dict:
+    labels = found.labels[chosen]
+    counts = sorted(int(np.count_nonzero(labels & np.uint64(1 << bit))) for bit in range(42))
+    values = found.shingled.signatures[chosen][:, :8]
+    alike = np.mean([1 - len(np.unique(column)) / len(column) for column in values.T])
+    return {
+        "tiers": np.bincount(tier[chosen], minlength=4)[1:].tolist(),
+        "five_rarest_categories": counts[:5],
+        "prompts_sharing_a_minhash": round(float(alike), 3),
+    }
+
+
 def _without_seconds(result: dict) -> dict:
     return {key: value for key, value in result.items() if key != "seconds"}
 
@@ -226,6 +257,7 @@ TASKS = {
     "everything": run_everything,
     "distinct": run_distinct,
     "everything_large": run_everything_large,
+    "selection": run_selection,
 }
 
 
