@@ -20,10 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from polars.io.plugins import register_io_source
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared" / "data" / "real_prompts_500.txt"
@@ -69,22 +71,35 @@ def make_prompts(count: int, seed: int = 7) -> pl.Series:
 
 
 def write_data(folder: Path, rows: int, large_rows: int) -> None:
-    """Write prompts.parquet, a prompt a row, and large.parquet in the shape of metadata-large: a row an image."""
+    """Write prompts.parquet, a prompt a row, and large.parquet in the shape of metadata-large, a row an image."""
     random = np.random.default_rng(11)
     frame = pl.DataFrame({"prompt": make_prompts(rows)})
     frame = frame.with_columns(
         prompt_nsfw=pl.Series(random.beta(0.3, 6, rows), dtype=pl.Float32), image_nsfw=pl.lit(0.1, pl.Float32)
     )
     frame.write_parquet(folder / "prompts.parquet", row_group_size=250_000)
-    images = np.maximum(1, random.multinomial(large_rows, random.dirichlet(np.full(rows, 0.6))))
-    lazy = frame.lazy().with_columns(images=pl.Series(images)).select(pl.all().exclude("images").repeat_by("images"))
-    lazy = lazy.explode("prompt", "prompt_nsfw", "image_nsfw").head(large_rows).with_row_index("seed")
-    lazy.with_columns(
-        image_name=pl.format("{}.webp", pl.col("seed")), part_id=(pl.col("seed") // 1000).cast(pl.UInt16),
+
+    def batches(columns: list[str] | None, *_: object) -> Iterator[pl.DataFrame]:
+        left = large_rows
+        while left:
+            batch = _images(frame, min(left, 500_000), random)
+            left -= len(batch)
+            yield batch.select(columns) if columns else batch
+
+    source = register_io_source(batches, schema=_images(frame, 1, random).schema)
+    source.sink_parquet(folder / "large.parquet", row_group_size=500_000)
+
+
+def _images(frame: pl.DataFrame, rows: int, random: np.random.Generator) -> pl.DataFrame:
+    """Rows of images of prompts drawn at random, the repeats of a prompt anywhere in the file, a few prompts often."""
+    drawn = (len(frame) * random.random(rows) ** 1.5).astype(np.int64)
+    seeds = pl.Series(random.integers(0, 2**32, rows), dtype=pl.UInt32)
+    return frame[drawn].with_columns(
+        image_name=pl.format("{}.webp", seeds), part_id=(seeds % 14_000).cast(pl.UInt16), seed=seeds,
         step=pl.lit(50, pl.UInt16), cfg=pl.lit(7.0, pl.Float32), sampler=pl.lit(8, pl.UInt8),
-        width=pl.lit(512, pl.UInt16), height=pl.lit(512, pl.UInt16), user_name=pl.col("seed").hash().cast(pl.String),
+        width=pl.lit(512, pl.UInt16), height=pl.lit(512, pl.UInt16), user_name=seeds.hash().cast(pl.String),
         timestamp=pl.lit("2022-08-20"),
-    ).sink_parquet(folder / "large.parquet", row_group_size=500_000)  # fmt: skip
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -92,7 +92,9 @@ class Cleaner:
         length = pl.col("prompt").str.len_chars()
         rows = self._drop("too_short", rows, length < limits.min_chars)
         rows = self._drop("too_long", rows, length > limits.max_chars)
-        return self._drop_seen(self._clean, rows)
+        # A filtered frame holds on to all text of the batch that it was cut from; appending nothing makes a copy of its
+        # own. Without it, 14 million rows of which one in eight is kept held 1.5 GB more.
+        return self._drop_seen(self._clean, rows).with_columns(pl.concat_str("prompt", pl.lit("")))
 
     def _drop(self, reason: str, rows: pl.DataFrame, mask: pl.Expr) -> pl.DataFrame:
         bad = rows.select(mask.fill_null(False)).to_series()
