@@ -44,7 +44,7 @@ def summarise(output: Path, seconds: int | None = None) -> dict[str, Any]:
         raise DataFileError(f"{output / 'scores' / 'photo.jsonl'}: holds no score")
     return {
         "seconds": seconds,
-        "prompts": {"read": prompts["read"], "kept": prompts["kept"], "dropped": prompts["dropped"]},
+        "prompts": {"read": prompts["rows_read"], "kept": prompts["kept"], "dropped": prompts["dropped"]},
         "images": {"made": images["made"], "there_before": images["existing"], "missing": images["missing"]},
         "annotated_pairs": annotations["pairs_annotated"],
         "teacher": annotations["model"],
@@ -55,8 +55,7 @@ def summarise(output: Path, seconds: int | None = None) -> dict[str, Any]:
             "scores": sum(_count(output / "scores" / f"{stem}.rejects.jsonl") for stem in STUDENTS.values()),
         },
         "curation_dropped": instruct["dropped"],
-        "samples": instruct["samples_by_task"],
-        "samples_per_stage": instruct["samples"],
+        "samples": instruct["samples"],
         "training": {name: _stage(output / "train" / folder) for name, folder in STAGES.items()},
         "students": {name: _agreement(output, stem) for name, stem in STUDENTS.items()},
         "photo": {key: photo[key] for key in ("image", "prompt", *SCORES)},
@@ -96,11 +95,11 @@ def to_markdown(summary: dict[str, Any]) -> str:
         ("1 filter prompts", f"{prompts['kept']} of {prompts['read']} prompts kept", _total(prompts["dropped"])),
         ("2 generate images", f"{images['made'] + images['there_before']} pairs", rejects["images"]),
         ("3 annotate", f"{summary['annotated_pairs']} pairs by the {summary['teacher']}", rejects["annotations"]),
-        ("3 build", ", ".join(f"{n} {task}" for task, n in summary["samples"].items()), rejects["samples"]),
+        ("3 build", f"{_total(summary['samples'])} samples", rejects["samples"]),
         ("5 score", f"{sum(s['pairs'] for s in summary['students'].values())} verdicts", rejects["scores"]),
     ]
     stages = [
-        (name, summary["samples_per_stage"][key], log["steps"], _number(log["loss_first"]), _number(log["loss_last"]))
+        (name, summary["samples"][key], log["steps"], _number(log["loss_first"]), _number(log["loss_last"]))
         for (name, log), key in zip(summary["training"].items(), ("t2ia", "iqa"), strict=True)
     ]
     students = [(name, s["pairs"], *(_number(s[key]) for key in SCORES)) for name, s in summary["students"].items()]

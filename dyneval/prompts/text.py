@@ -85,8 +85,9 @@ def _powers(size: int) -> tuple[UInt64s, UInt64s]:
 def fold(prompts: pl.Series) -> pl.Series:
     """Replace typographic punctuation (see `FOLD`) and make double quotes of single ones, where there are any."""
     prompt = pl.col("prompt")
-    ascii_only = prompt.str.len_bytes() == prompt.str.len_chars()
-    folded = pl.when(ascii_only).then(prompt).otherwise(prompt.str.replace_many(list(FOLD), list(FOLD.values())))
+    # The backtick is the only ASCII character that is folded.
+    nothing_to_fold = (prompt.str.len_bytes() == prompt.str.len_chars()) & ~prompt.str.contains("`", literal=True)
+    folded = pl.when(nothing_to_fold).then(prompt).otherwise(prompt.str.replace_many(list(FOLD), list(FOLD.values())))
     has_single = prompt.str.contains("'", literal=True)
     quoted = pl.when(has_single).then(prompt.str.replace_all(SINGLE_QUOTES, _DOUBLE_QUOTES)).otherwise(prompt)
     frame = prompts.alias("prompt").to_frame().select(folded.alias("prompt"))

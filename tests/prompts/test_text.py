@@ -5,7 +5,7 @@ import re
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dyneval.prompts.text import FOLD, SINGLE_QUOTES, is_word, tail, tokenise
@@ -21,6 +21,7 @@ def reference(prompt: str) -> list[str]:
 
 
 @given(st.lists(PROMPT, min_size=1, max_size=8))
+@example(["`", "a `sign` that says 'no'"])
 def test_tokens_are_those_of_the_regular_expression(prompts):
     tokens = tokenise(pl.Series(prompts, dtype=pl.String))
     expected = [token for prompt in prompts for token in [*reference(prompt), "\n"]]
