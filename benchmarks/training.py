@@ -22,9 +22,9 @@ VOCABULARY, WIDTH, TOKENS, TARGET_SHARE = 151_936, 256, 2048, 1 / 3
 def measure_loss(variant: str, answers: multiprocessing.Queue) -> None:
     """Peak memory of one forward and backward of the loss, in a process of its own."""
     import torch
-    from qwenvl.train.loss import target_losses
 
     from dyneval.processing import IGNORE
+    from qwenvl.train.loss import target_losses
 
     torch.manual_seed(0)
     head = torch.nn.Linear(WIDTH, VOCABULARY, bias=False)
@@ -82,13 +82,13 @@ def benchmark_batches(samples: int) -> list[str]:
     The model is small but keeps Qwen3-VL-2B's ratio of head to body (0.31 B to 1.41 B parameters): 800 words.
     """
     import torch
-    from qwenvl.data.packing import pack
-    from qwenvl.train.attention import PACKED_SDPA
-    from qwenvl.train.loss import with_target_loss
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
     from dyneval.demo.tiny_model import TEXT, VISION
     from dyneval.processing import IGNORE
+    from qwenvl.data.packing import pack
+    from qwenvl.train.attention import PACKED_SDPA
+    from qwenvl.train.loss import with_target_loss
 
     text = TEXT | {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 2, "head_dim": 32}
     text |= {"vocab_size": 800, "bos_token_id": None, "eos_token_id": None}
@@ -151,12 +151,12 @@ def benchmark_batches(samples: int) -> list[str]:
 def benchmark_loader(samples: int) -> list[str]:
     """EVALUATION samples with photograph-like 1024x1024 JPEGs and demo-like 256x256 PNGs."""
     from PIL import Image
-    from qwenvl.data import DatasetSource
-    from qwenvl.data.dataset import InstructDataset
 
     from dyneval.demo.tiny_model import build_tiny_model
     from dyneval.processing import Processor
     from dyneval.tokens import evaluation_turn
+    from qwenvl.data import DatasetSource
+    from qwenvl.data.dataset import InstructDataset
 
     rows = []
     with tempfile.TemporaryDirectory() as name:

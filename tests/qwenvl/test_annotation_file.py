@@ -6,10 +6,10 @@ import pickle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qwenvl.data import annotation_file
-from qwenvl.data.annotation_file import AnnotationFile
 
 from dyneval.storage import DataFileError
+from qwenvl.data import annotation_file
+from qwenvl.data.annotation_file import AnnotationFile
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+
+from dyneval.processing import IGNORE
 from qwenvl.data import DatasetSource
 from qwenvl.data.collator import Collator, dummy_example
 from qwenvl.data.dataset import BadSample, InstructDataset
 from qwenvl.train.argument import ModelArguments
 from qwenvl.train.modeling import load_model, part_of, set_trainable
-
-from dyneval.processing import IGNORE
 
 from .conftest import make_instruct_data
 

@@ -5,15 +5,15 @@ import pickle
 
 import pytest
 from PIL import Image
+
+from dyneval.processing import IGNORE
+from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
 from qwenvl.data import data_list
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import parse_sample
 from qwenvl.data.dataset import BadSample, InstructDataset
 from qwenvl.data.lengths import measure
 from qwenvl.errors import TrainingInputError
-
-from dyneval.processing import IGNORE
-from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
 
 from .conftest import sample
 

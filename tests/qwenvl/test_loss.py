@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from qwenvl.train.loss import target_losses
 
 from dyneval.processing import IGNORE
+from qwenvl.train.loss import target_losses
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 import torch
+
+from dyneval.tokens import TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
 from qwenvl.train.argument import ModelArguments
 from qwenvl.train.modeling import (
@@ -16,8 +18,6 @@ from qwenvl.train.modeling import (
     set_trainable,
     trainable_report,
 )
-
-from dyneval.tokens import TASK_TOKEN_IDS
 
 
 def load(path, **flags):

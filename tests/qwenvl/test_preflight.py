@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from dyneval.schemas import SchemaError
+from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
 from qwenvl.errors import TrainingInputError
 from qwenvl.preflight import Recipe
 from qwenvl.preflight.cli import main
 from qwenvl.preflight.data import ALLOWED, check_sample
 from qwenvl.preflight.model import memory_gib
-
-from dyneval.schemas import SchemaError
-from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
 
 from .conftest import sample
 

@@ -8,9 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from qwenvl.data.image_check import find_unreadable
-
 from dyneval.storage import DataFileError
+from qwenvl.data.image_check import find_unreadable
 
 
 def main() -> int:

@@ -11,11 +11,10 @@ import os
 import sys
 from pathlib import Path
 
-from qwenvl.data.pack_file import write_packed
-from qwenvl.errors import TrainingInputError
-
 from dyneval.processing import Processor
 from dyneval.storage import DataFileError
+from qwenvl.data.pack_file import write_packed
+from qwenvl.errors import TrainingInputError
 
 
 def main() -> int:
