@@ -116,3 +116,20 @@ def chat_server() -> Iterator[Callable[..., ChatServer]]:
     """Start tests/llm/chat_server.py, as often as called, with the flags given; all are stopped at the end."""
     with ExitStack() as stack:
         yield lambda *flags: stack.enter_context(running_chat_server(*flags))
+
+
+# Of a module, not of the session: while Playwright runs, its event loop forbids asyncio.run to all other tests.
+@pytest.fixture(scope="module")
+def chromium():
+    """A running headless Chromium of the system."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    quiet = ("background-networking", "component-update", "sync")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", *(f"--disable-{what}" for what in quiet)]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()

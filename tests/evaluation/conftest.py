@@ -1,7 +1,6 @@
-"""Boards and reports of this room, made once, and a real Chromium to look at them with."""
+"""Boards and reports of this room, made once, and a window of a real Chromium to look at them with."""
 
 import json
-import shutil
 
 import pytest
 
@@ -12,15 +11,6 @@ from .scored_data import make_scores, write_jsonl
 
 MODELS = {"flux2-dev": (1, 0.9), "gpt-image-1-5": (1, 0.93), "sana": (2, 0.6), "sd1-5": (3, 0.3)}
 HOSTILE = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">'
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="session")
@@ -52,20 +42,6 @@ def large_report(tmp_path_factory):
         )
     )
     return folder
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """A running headless Chromium of the system."""
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

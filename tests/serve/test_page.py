@@ -1,6 +1,4 @@
-"""The page in a real browser; where its passes are watched, a judge stands in for the model."""
-
-import shutil
+"""The page in a real chromium; where its passes are watched, a judge stands in for the model."""
 
 import pytest
 from PIL import Image
@@ -9,36 +7,16 @@ from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher
 from dyneval.serve.settings import ServerSettings
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    "no-sandbox",
-    "disable-gpu",
-    "no-first-run",
-    "disable-background-networking",
-    "disable-component-update",
-    "disable-sync",
-]
 NASTY = '<img src=x onerror="document.title=`owned`"><b>bold</b>'
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=[f"--{flag}" for flag in FLAGS])
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def visit(browser):
+def visit(chromium):
     """visit(address, **context) -> a page; at the end no script may have failed and nothing been asked of others."""
     opened = []
 
     def go(address, **options):
-        page = browser.new_context(**options).new_page()
+        page = chromium.new_context(**options).new_page()
         trouble = []
         page.on("pageerror", lambda error: trouble.append(str(error)))
         page.on(
