@@ -21,7 +21,8 @@ STAGES = {"stage 1 (T2IA)": "dyneval_2b_stage1_t2ia", "stage 2 (IQA)": "dyneval_
 SCORES = ("t2ia", "iqa", "overall")
 CAVEAT = (
     "Agreement of the students with the truth on held-out scenes. This checks the plumbing: a model of 10 M parameters "
-    "after a few minutes on a CPU is no evaluator, and with so few pairs the figures scatter widely around zero."
+    "after a few minutes on a CPU is no evaluator, and with so few pairs the figures scatter widely around zero. Soft "
+    "scores are compared, since such a student gives nearly every question the same integer."
 )
 
 
@@ -72,7 +73,7 @@ def _count(path: Path) -> int:
 
 
 def _agreement(output: Path, stem: str) -> dict[str, Any]:
-    """Spearman correlation of each score with the truth; None where it is not defined (constant scores)."""
+    """Spearman correlation of each soft score with the truth; None where it is not defined (constant scores)."""
     pairs = {row["pair_id"]: row["file_name"] for row in read_jsonl(output / "instruct" / "heldout.jsonl")}
     rows = list(read_jsonl(output / "scores" / f"{stem}.jsonl"))
     truths = [Truth.load(truth_path(output / "gendb" / pairs[row["pair_id"]])) for row in rows]
@@ -81,7 +82,9 @@ def _agreement(output: Path, stem: str) -> dict[str, Any]:
         "iqa": [truth.truth_iqa for truth in truths],
         "overall": [0.5 * truth.truth_t2ia + 0.5 * truth.truth_iqa for truth in truths],
     }
-    return {"pairs": len(rows)} | {key: _defined(spearman([row[key] for row in rows], expected[key])) for key in SCORES}
+    return {"pairs": len(rows)} | {
+        key: _defined(spearman([row["soft"][key] for row in rows], expected[key])) for key in SCORES
+    }
 
 
 def _defined(value: float) -> float | None:
