@@ -29,8 +29,8 @@ from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
 from dyneval.scorer import batch as batch_module
 from dyneval.scorer.grammar import Constraint, ReplyGrammar, reply_schema
 from dyneval.scorer.loading import load_student
+from dyneval.scorer.pairs import Pair
 from dyneval.scorer.passes import mean_score, merge_questions
-from dyneval.scorer.scorer import Pair
 
 LIMITS = ReplyLimits(
     questions=14, nodes=4, edges=3, attributes=2, question_chars=60, label_chars=12, reasoning_chars=90

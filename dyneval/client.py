@@ -19,12 +19,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from dyneval.records import ScoreRecord
+from dyneval.scorer.pairs import Failure, Pair
 
 if TYPE_CHECKING:
     import httpx2
     from PIL import Image
-
-    from dyneval.scorer.scorer import Failure, Pair
 
 _RETRIED = frozenset({429, 502, 503})
 _ITEM_ERRORS = frozenset({413, 422, 500, 504})
@@ -108,8 +107,6 @@ class Client:
 
     def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
         """Score pairs as they come, several at a time; yields one result a pair, in order. Raises ClientError."""
-        from dyneval.scorer.scorer import Failure
-
         sent: deque[Pair] = deque()
 
         def uploads() -> Iterator[tuple[bytes, str, str | None]]:

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from dyneval.arrays import as_images
 from dyneval.records import ScoreRecord, normalised_score
+from dyneval.scorer.pairs import Failure, Pair, ScoringError, make_pair
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from dyneval.scorer.scorer import Failure, Pair
 
 ScoreName = Literal["overall", "t2ia", "iqa"]
 
@@ -94,8 +93,6 @@ class Reward:
 
 def score_each(judge: Judge, images: Any, prompts: Sequence[str], must: bool = True) -> list[ScoreRecord | None]:
     """Score images in any form; a pair that cannot be scored is None, or, where all `must`, a ScoringError."""
-    from dyneval.scorer.scorer import ScoringError, make_pair
-
     pairs = (
         make_pair(image, prompt, n) for n, (image, prompt) in enumerate(zip(as_images(images), prompts, strict=True))
     )

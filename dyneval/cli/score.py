@@ -106,7 +106,7 @@ def _score_images(images: Sequence[Path], prompt: str, load: Callable[[], Scorer
 
 def _readable(images: Sequence[Path], prompt: str, failures: list[str]) -> Iterator[Pair]:
     from dyneval.images import ImageError
-    from dyneval.scorer.scorer import make_pair
+    from dyneval.scorer.pairs import make_pair
 
     for image in images:
         try:

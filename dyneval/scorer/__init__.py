@@ -10,18 +10,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dyneval.scorer.pairs import Failure, Pair, ScoringError, make_pair
 from dyneval.scorer.settings import ReplyLimits, ScorerSettings
 
 if TYPE_CHECKING:
-    from dyneval.scorer.scorer import Pair, Scorer, ScoringError
+    from dyneval.scorer.scorer import Scorer
 
-__all__ = ["Pair", "ReplyLimits", "Scorer", "ScorerSettings", "ScoringError"]
+__all__ = ["Failure", "Pair", "ReplyLimits", "Scorer", "ScorerSettings", "ScoringError", "make_pair"]
 
 
 def __getattr__(name: str) -> Any:
     """Import torch and transformers only when the scorer itself is asked for."""
-    if name in ("Pair", "Scorer", "ScoringError"):
-        from dyneval.scorer import scorer
+    if name == "Scorer":
+        from dyneval.scorer.scorer import Scorer
 
-        return getattr(scorer, name)
+        return Scorer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

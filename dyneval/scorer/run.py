@@ -14,7 +14,8 @@ from tqdm import tqdm
 from dyneval.images import ImageError, load_image
 from dyneval.metadata import metadata_file, read_pairs
 from dyneval.records import ScoreRecord
-from dyneval.scorer.scorer import Failure, Pair, Scorer, default_pair_id, make_pair
+from dyneval.scorer.pairs import Failure, Pair, default_pair_id, make_pair
+from dyneval.scorer.scorer import Scorer
 from dyneval.storage import DataFileError, JsonlStore, Row, read_jsonl
 
 logger = logging.getLogger(__name__)

@@ -10,59 +10,28 @@ Passes 2 and 3 do not need each other and run as one batch. All passes but the f
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from PIL import Image
-
 from dyneval import schemas
-from dyneval.images import load_image
 from dyneval.processing import Processor
-from dyneval.records import ScoreRecord, normalised_score, prompt_id
+from dyneval.records import ScoreRecord, normalised_score
 from dyneval.scorer.batch import FourPasses, Work
 from dyneval.scorer.loading import checkpoint_name, load_student
+from dyneval.scorer.pairs import Failure, Pair, ScoringError, make_pair
 from dyneval.scorer.passes import Question, mean_score, merge_questions
 from dyneval.scorer.settings import ScorerSettings
 
 if TYPE_CHECKING:
+    from PIL import Image
     from transformers import Qwen3VLForConditionalGeneration
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pair:
-    """What is to be scored; `image_name` is how the score record calls the image."""
-
-    pair_id: str
-    prompt: str
-    image: Image.Image
-    image_name: str
-
-
 Report = Callable[[Pair, str, dict[str, Any]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A pair that could not be scored, and why."""
-
-    pair_id: str
-    reason: str
-
-
-class ScoringError(RuntimeError):
-    """Some of the pairs could not be scored; `failures` says which and why."""
-
-    def __init__(self, failures: Sequence[Failure]) -> None:
-        self.failures = list(failures)
-        shown = "; ".join(f"{failure.pair_id}: {failure.reason}" for failure in self.failures[:3])
-        more = f"; and {len(self.failures) - 3} more" if len(self.failures) > 3 else ""
-        super().__init__(f"{len(self.failures)} pair(s) could not be scored: {shown}{more}")
 
 
 class Scorer:
@@ -207,24 +176,3 @@ class Scorer:
         if len(scores) == len(halves):
             scores["overall"] = self.settings.alpha * scores["iqa"] + self.settings.beta * scores["t2ia"]
         return scores
-
-
-def make_pair(image: str | Path | Image.Image, prompt: str, number: int = 1) -> Pair:
-    """A pair from an image file or an open image; it is named after its prompt and the file, or `number`.
-
-    Raises:
-        ImageError: the file cannot be used.
-    """
-    if isinstance(image, Image.Image):
-        name = f"image-{number}"
-        pair_id = default_pair_id(prompt, name)
-        return Pair(pair_id=pair_id, prompt=prompt, image=image.convert("RGB"), image_name=name)
-    name = str(image)
-    return Pair(
-        pair_id=default_pair_id(prompt, Path(name).name), prompt=prompt, image=load_image(name), image_name=name
-    )
-
-
-def default_pair_id(prompt: str, image_name: str) -> str:
-    """Id of a pair that came without one, from its prompt and its image's name."""
-    return f"{prompt_id(prompt)}-{re.sub(r'[^A-Za-z0-9._-]+', '-', image_name)}"

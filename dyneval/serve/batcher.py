@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dyneval.records import ScoreRecord
-    from dyneval.scorer.scorer import Failure, Pair
+    from dyneval.scorer.pairs import Failure, Pair
 
 logger = logging.getLogger(__name__)
 

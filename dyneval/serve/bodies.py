@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from dyneval.images import ImageError, decode_image
 from dyneval.records import prompt_id
-from dyneval.scorer.scorer import Pair
+from dyneval.scorer.pairs import Pair
 from dyneval.serve.refusal import Refusal, unprocessable
 
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import uvicorn
 from PIL import Image
 
-from dyneval.scorer.scorer import Pair
+from dyneval.scorer.pairs import Failure, Pair
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher, Report
 from dyneval.serve.settings import ServerSettings
 
 if TYPE_CHECKING:
     from dyneval.records import ScoreRecord
-    from dyneval.scorer.scorer import Failure, Scorer
+    from dyneval.scorer.scorer import Scorer
 
 _LAST_WORDS = 5
 """Seconds beyond the timeout of requests that ending may take."""

@@ -30,6 +30,14 @@ def test_help_is_light(arguments):
     assert not HEAVY.intersection(re.findall(r"\|\s+(\w+)$", done.stderr, re.MULTILINE))
 
 
+def test_a_client_is_light():
+    code = "from dyneval import Client; from dyneval.scorer import Pair, ScoringError, make_pair; Client('http://x').close()"
+    command = [sys.executable, "-X", "importtime", "-c", code]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    found = set(re.findall(r"\|\s+(\w+)$", loaded, re.MULTILINE))
+    assert "httpx2" in found and not found & (HEAVY - {"httpx2"})
+
+
 def test_the_installed_command_is_this_one():
     done = subprocess.run(
         [Path(sys.executable).with_name("dyneval"), "--help"], capture_output=True, text=True, check=True

@@ -1,19 +1,6 @@
-import shutil
-
 import pytest
 
 from dyneval.scorer.settings import ReplyLimits, ScorerSettings
-
-
-@pytest.fixture(scope="session")
-def student(tiny_checkpoint, tmp_path_factory):
-    """Checkpoint folder of a random student: the tiny model with the task tokens registered and small images."""
-    from dyneval.processing import Processor
-
-    folder = tmp_path_factory.mktemp("students") / "student"
-    shutil.copytree(tiny_checkpoint, folder)
-    Processor.from_pretrained(tiny_checkpoint, min_pixels=784, max_pixels=9216).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ from PIL import Image
 
 from dyneval import schemas
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings, ScoringError
+from dyneval.scorer.pairs import Failure, Pair
 from dyneval.scorer.passes import expectation, mean_score, merge_questions
 from dyneval.scorer.run import read_questions
-from dyneval.scorer.scorer import Failure, Pair
 from dyneval.storage import DataFileError
 from dyneval.tokens import TASK_TOKENS
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from dyneval.records import ScoreRecord
-from dyneval.scorer.scorer import Failure
+from dyneval.scorer.pairs import Failure
 
 LIMITS = ["--max-questions", "2", "--max-text", "8", "--batch-size", "8", "--device", "cpu"]
 

@@ -5,7 +5,7 @@ from PIL import Image
 
 from dyneval.client import Client, ClientError
 from dyneval.records import ScoreRecord
-from dyneval.scorer.scorer import Failure, Pair
+from dyneval.scorer.pairs import Failure, Pair
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher
 from dyneval.serve.settings import ServerSettings
