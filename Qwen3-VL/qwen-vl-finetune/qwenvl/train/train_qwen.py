@@ -26,6 +26,7 @@ from qwenvl.data.dataset import BadSample, InstructDataset
 from qwenvl.errors import TrainingInputError
 from qwenvl.train.argument import DataArguments, ModelArguments, TrainingArguments
 from qwenvl.train.checkpoints import newest_complete, remove_incomplete, save_final
+from qwenvl.train.extensions import CPU_ADAM, SHARED_MEMORY, load_operators
 from qwenvl.train.modeling import initialise_task_tokens, load_model, set_trainable, trainable_report
 from qwenvl.train.run_record import REJECTS, append_reject, check_run, settings, write_log
 from qwenvl.train.signals import StopOnSignal
@@ -150,8 +151,15 @@ def _marked(dataset: InstructDataset, processor: Processor) -> str:
 
 
 def _start_distributed(arguments: TrainingArguments) -> None:
-    """On the CPU, DeepSpeed must know its ranks before a model is built, or its batch sizes do not add up."""
-    if arguments.deepspeed and arguments.use_cpu and "LOCAL_RANK" in os.environ:
+    """Load what DeepSpeed compiles; on the CPU it must know its ranks before a model is built as well.
+
+    Otherwise its batch sizes do not add up.
+    """
+    if not arguments.deepspeed:
+        return
+    offload = arguments.hf_deepspeed_config.is_offload()
+    load_operators(*[CPU_ADAM] * offload, *[SHARED_MEMORY] * arguments.use_cpu)
+    if arguments.use_cpu and "LOCAL_RANK" in os.environ:
         import deepspeed
 
         deepspeed.init_distributed("gloo")
