@@ -154,6 +154,7 @@ class JsonlStore:
         wait: float = 0,
         keep_rejects: bool = False,
         version: str | None = None,
+        latest_only: bool = False,
     ) -> None:
         """Describe the file; it is opened on entering.
 
@@ -164,6 +165,8 @@ class JsonlStore:
             wait: seconds to wait for another writer to finish.
             keep_rejects: leave the rejects of the last run, for a writer that only adds finished rows.
             version: rows count as done only when this is the prompt_version of their provenance.
+            latest_only: leave one row a key: when all went well, rows that a later one of their key replaced, or that
+                were retired, move to `<stem>.superseded.jsonl`.
         """
         self.path = path
         self.rejects_path = path.with_name(f"{path.stem}.rejects.jsonl")
@@ -172,10 +175,13 @@ class JsonlStore:
         self.wait = wait
         self.keep_rejects = keep_rejects
         self.version = version
+        self.latest_only = latest_only
+        self.superseded_path = path.with_name(f"{path.stem}.superseded.jsonl")
         self.done: set[str] = set()
         self.written = 0
         self.rejected = 0
         self._places: dict[str, int] = {}
+        self._replaced = 0
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -203,12 +209,17 @@ class JsonlStore:
     ) -> None:
         self._file.close()
         self._reader.close()
-        self._lock.release()  # the lock file stays: removing it would race with a writer that just opened it
+        try:
+            if self.latest_only and self._replaced and kind is None:
+                self._set_aside()
+        finally:
+            self._lock.release()  # the lock file stays: removing it would race with a writer that just opened it
 
     def _read_keys(self) -> None:
         if not self.path.exists():
             return
         for place, key, version in scan(self.path, self.key, self.on_row):
+            self._replaced += key in self._places
             self._places[key] = place
             if self.version in (None, version):
                 self.done.add(key)
@@ -223,6 +234,7 @@ class JsonlStore:
         line = to_line(row)
         write_whole(self._file, line, self._end)
         key = str(row[self.key])
+        self._replaced += key in self._places
         self._places[key] = self._end
         self._end += len(line)
         self.done.add(key)
@@ -235,6 +247,21 @@ class JsonlStore:
             return None
         self._reader.seek(place)
         return to_row(self.path, self._reader.readline(), place)
+
+    def retire(self, key: str) -> None:
+        """Take the row of `key` for outdated, whether or not another one will follow."""
+        self._replaced += self._places.pop(key, None) is not None
+        self.done.discard(key)
+
+    def _set_aside(self) -> None:
+        """Move the rows that no longer count. A kill between the two writes leaves them in both files."""
+        current, place = set(self._places.values()), 0
+        with atomic_write(self.path, "wb") as file, self.superseded_path.open("ab") as aside:
+            for line in whole_lines(self.path):
+                (file if place in current or not line.strip() else aside).write(line)
+                place += len(line)
+            aside.flush()
+            os.fsync(aside.fileno())
 
     def reject(self, key: str, reason: str, **details: Any) -> None:
         """Record that the row `key` could not be made, and why."""

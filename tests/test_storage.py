@@ -211,3 +211,27 @@ def test_rows_of_an_array_and_of_lines(tmp_path):
     (tmp_path / "b.json").write_text('{"a": 1}\n\n{"a": 2}\n{"a"')
     assert read_rows(tmp_path / "a.json") == [{"a": 1}]
     assert read_rows(tmp_path / "b.json") == [{"a": 1}, {"a": 2}]
+
+
+def test_replaced_and_retired_rows_move_aside(tmp_path):
+    path = tmp_path / "rows.jsonl"
+
+    def write(*rows, retired=()):
+        with JsonlStore(path, "id", latest_only=True) as store:
+            for row in rows:
+                store.append(row)
+            for key in retired:
+                store.retire(key)
+        with JsonlStore(path, "id") as store:
+            found = [store.get(row["id"]) == row for row in read_jsonl(path)]
+        assert all(found), "places are those of the new file"
+        return [row["n"] for row in read_jsonl(path)], path.with_name("rows.superseded.jsonl")
+
+    kept, aside = write({"id": "a", "n": 1}, {"id": "b", "n": 2})
+    assert kept == [1, 2] and not aside.exists()
+    kept, aside = write({"id": "a", "n": 3}, {"id": "c", "n": 4}, retired=["b", "unknown"])
+    assert kept == [3, 4] and [row["n"] for row in read_jsonl(aside)] == [1, 2]
+    with JsonlStore(path, "id") as store:  # another writer, or one that was killed, left two rows
+        store.append({"id": "c", "n": 5})
+    kept, aside = write()
+    assert kept == [3, 5] and [row["n"] for row in read_jsonl(aside)] == [1, 2, 4]

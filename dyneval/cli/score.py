@@ -1,12 +1,13 @@
 """Step 5: score images against the prompts they were made from, with a trained DynEval student.
 
-Images of one prompt, the results as JSON on stdout:
+Images of one prompt, the results as JSON on stdout, or with --output in a file:
     dyneval score cat.png --prompt "a cat" --checkpoint output/dyneval_4b_stage2_iqa
-Many pairs, resumable:
+Many pairs:
     dyneval score --metadata gendb/metadata.jsonl --output scores.jsonl
 
-Scores are 1-5, higher is better. Pairs that cannot be scored are named on stderr, those of a table also in
-scores.rejects.jsonl; the exit status is then 1.
+Scores are 1-5, higher is better. The same command with the same --output goes on where it was: a pair is scored again
+only if its image, prompt or student, or a setting that its scores depend on, has changed. Pairs that cannot be scored
+are named on stderr, with --output also in <output>.rejects.jsonl; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -36,8 +37,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         parser.error("images need --prompt")
     if arguments.metadata and not arguments.output:
         parser.error("--metadata needs --output")
-    if len(arguments.images) > 1 and arguments.output:
-        parser.error("--output takes one image or --metadata; the results of several images go to stdout")
     return run(parser, lambda: _score(arguments))
 
 
@@ -51,7 +50,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     add("--prompt", help="the prompt that the images were made from")
     add("--metadata", type=Path, help="JSONL, CSV or Parquet with file_name and prompt, or an ImageFolder")
     add("--image-root", type=Path, help="folder that file_name is relative to; default: the folder of --metadata")
-    add("--output", type=Path, help="JSONL file that records are appended to; pairs already in it are skipped")
+    add("--output", type=Path, help="JSONL file of records; pairs whose record in it still holds are skipped")
     add("--limit", type=int, help="score only so many rows of --metadata, from its beginning")
     add_student(parser)
     add_scoring(parser)
@@ -60,33 +59,18 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
 
 def _score(arguments: argparse.Namespace) -> int:
     load = loader(arguments)
+    if not arguments.output:
+        return _print_scores(arguments.images, arguments.prompt, load)
+    from dyneval.scorer.run import score_file, score_images
+
     if arguments.metadata:
-        return _score_table(arguments, load)
-    if arguments.output:
-        return _score_into(arguments, load)
-    return _score_images(arguments.images, arguments.prompt, load)
-
-
-def _score_table(arguments: argparse.Namespace, load: Callable[[], Scorer]) -> int:
-    from dyneval.scorer.run import score_file
-
-    summary = score_file(load, arguments.metadata, arguments.output, arguments.image_root, arguments.limit)
+        summary = score_file(load, arguments.metadata, arguments.output, arguments.image_root, arguments.limit)
+    else:
+        summary = score_images(load, arguments.images, arguments.prompt, arguments.output)
     return 1 if summary.failed else 0
 
 
-def _score_into(arguments: argparse.Namespace, load: Callable[[], Scorer]) -> int:
-    from dyneval.records import ScoreRecord
-    from dyneval.scorer.run import score_image
-
-    (image,) = arguments.images
-    result = score_image(load, image, arguments.prompt, arguments.output)
-    if not isinstance(result, ScoreRecord):
-        raise RuntimeError(f"{image}: {result.reason}")
-    sys.stdout.write(json.dumps(result.to_dict(), ensure_ascii=False, indent=2) + "\n")
-    return 0
-
-
-def _score_images(images: Sequence[Path], prompt: str, load: Callable[[], Scorer]) -> int:
+def _print_scores(images: Sequence[Path], prompt: str, load: Callable[[], Scorer]) -> int:
     """Print a record for each image: as one JSON object, or as lines where there are several images."""
     from dyneval.records import ScoreRecord
 

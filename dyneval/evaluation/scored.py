@@ -61,6 +61,8 @@ class ScoredSet:
     models: dict[str, ModelInfo] = field(default_factory=dict)
     expected: dict[str, int] = field(default_factory=dict)
     evaluator: str = ""
+    identity: str = ""
+    """The evaluator's weights and template, which must be the same in all files."""
 
 
 def read_scored(
@@ -93,7 +95,7 @@ def read_scored(
     tiers: dict[str, int] = {}
     for path in paths:
         for number, record in enumerate(read_records(path), 1):
-            found.evaluator = _same_evaluator(found.evaluator, path, record)
+            _check_evaluator(found, path, record)
             pair = pairs.get(record.pair_id)
             if pairs and pair is None:
                 raise DataFileError(f"{path}:{number}: {record.pair_id} is not in {', '.join(map(str, metadata))}")
@@ -199,11 +201,13 @@ def _model_name(path: Path, number: int, record: ScoreRecord, model_from: ModelF
     return folder
 
 
-def _same_evaluator(before: str, path: Path, record: ScoreRecord) -> str:
+def _check_evaluator(found: ScoredSet, path: Path, record: ScoreRecord) -> None:
+    """Set the evaluator, or make sure that it is the same one, under whatever name its folder has."""
     name = f"{record.model}, template {record.template}"
-    if before and before != name:
-        raise DataFileError(f"{path}: is by {name}, the scores before it by {before}; they do not compare")
-    return name
+    identity = f"{record.revision or record.model}, template {record.template}"
+    found.evaluator, found.identity = found.evaluator or name, found.identity or identity
+    if found.identity != identity:
+        raise DataFileError(f"{path}: is by {name}, the scores before it by {found.evaluator}; they do not compare")
 
 
 def _categories(

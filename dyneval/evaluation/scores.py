@@ -123,6 +123,7 @@ def _refuse_mixture(path: Path, row: dict[str, Any], kinds: dict[str, str]) -> N
     if not is_record(row):
         return
     for key in ("model", "template"):
-        found = str(row.get(key))
+        # One student may stand in two folders: what its weights are counts more than its name.
+        found = str((row.get("revision") if key == "model" else None) or row.get(key))
         if kinds.setdefault(key, found) != found:
             raise DataFileError(f"{path}: mixes scores of {key} {kinds[key]} and {found}; keep them in separate files")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dyneval.records import prompt_id
 
@@ -16,12 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """What is to be scored; `image_name` is how the score record calls the image."""
+    """What is to be scored; `image_name` is how the score record calls the image.
+
+    `file_hash` is the SHA-256 of the file that the image came from, where there is one.
+    """
 
     pair_id: str
     prompt: str
     image: Image.Image
     image_name: str
+    file_hash: str | None = None
+
+    @property
+    def image_hash(self) -> str:
+        """SHA-256 of the image's file, else of its pixels."""
+        return self.file_hash or _hash_of_pixels(self.image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +59,39 @@ def make_pair(image: str | Path | Image.Image, prompt: str, number: int = 1) -> 
     Raises:
         ImageError: the file cannot be used.
     """
-    from dyneval.images import load_image
+    from dyneval.images import load_image, sha256
 
     if isinstance(image, str | Path):
-        name, opened = str(image), load_image(image)
+        name, opened, digest = str(image), load_image(image), sha256(Path(image))
     else:
-        name, opened = f"image-{number}", image.convert("RGB")
-    return Pair(pair_id=default_pair_id(prompt, Path(name).name), prompt=prompt, image=opened, image_name=name)
+        name, opened, digest = f"image-{number}", image.convert("RGB"), None
+    return Pair(pair_id=default_pair_id(prompt, name), prompt=prompt, image=opened, image_name=name, file_hash=digest)
 
 
 def default_pair_id(prompt: str, image_name: str) -> str:
     """Id of a pair that came without one, from its prompt and its image's name."""
     return f"{prompt_id(prompt)}-{re.sub(r'[^A-Za-z0-9._-]+', '-', image_name)}"
+
+
+def content_key(
+    prompt: str, image_hash: str, student: Mapping[str, Any], questions: Sequence[Mapping[str, Any]] | None = None
+) -> str:
+    """Name of a result by what it was made from: results with one key are interchangeable.
+
+    Args:
+        prompt: the prompt, to the letter.
+        image_hash: `Pair.image_hash`.
+        student: weights, template and all settings that scores depend on, as JSON values.
+        questions: the T2IA questions that were given for the prompt; None where the student asks its own.
+
+    Returns:
+        SHA-256 in hex.
+    """
+    content = {"prompt": prompt, "image": image_hash, "student": student, "questions": questions}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()
+
+
+def _hash_of_pixels(image: Image.Image) -> str:
+    digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode("ascii"))
+    digest.update(image.tobytes())
+    return digest.hexdigest()

@@ -1,34 +1,50 @@
-"""Scoring tables of pairs: metadata.jsonl in, scores.jsonl out, with resume, rejects and a summary."""
+"""Scoring many pairs into a file: scores.jsonl, with resume by content, rejects and a summary."""
 
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from tqdm import tqdm
 
-from dyneval.images import ImageError, load_image
+from dyneval.images import ImageError, load_image, resolve_below, sha256
 from dyneval.metadata import metadata_file, read_pairs
 from dyneval.records import ScoreRecord
-from dyneval.scorer.pairs import Failure, Pair, default_pair_id, make_pair
+from dyneval.scorer.pairs import Failure, Pair, default_pair_id
 from dyneval.scorer.scorer import Scorer
 from dyneval.storage import DataFileError, JsonlStore, Row, read_jsonl
 
 logger = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+_THREADS = min(8, os.cpu_count() or 1)
+"""Threads that hash and decode image files ahead of the student."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What became of the rows of a run."""
+    """What became of the pairs of a run."""
 
     scored: int
     there_before: int
     failed: int
     seconds: float
+
+
+class Wanted(NamedTuple):
+    """A pair that should be in the output; its image is a file, below the image folder where there is one."""
+
+    pair_id: str
+    prompt: str
+    file_name: str
 
 
 def score_file(
@@ -38,7 +54,10 @@ def score_file(
     image_root: Path | None = None,
     limit: int | None = None,
 ) -> Summary:
-    """Score the pairs of a metadata file and append the records to `output`; those already there are left out.
+    """Score the pairs of a metadata file and append the records to `output`.
+
+    A pair that is in `output` is left alone if its record was made from the same image, prompt, weights and settings
+    (`ScoreRecord.key`). Otherwise it is scored again, and its old record moves to `<stem>.superseded.jsonl`.
 
     Args:
         load: loads the student; called when the metadata has been read.
@@ -49,49 +68,20 @@ def score_file(
         limit: only so many rows from the beginning.
 
     Raises:
-        DataFileError: `metadata` cannot be read, or `output` holds scores of another model or other settings.
+        DataFileError: `metadata` cannot be read, or another process writes to `output`.
     """
     metadata = metadata_file(metadata)
-    rows = read_pairs(metadata)[:limit]
+    wanted, bad = _wanted(read_pairs(metadata)[:limit])
     root = image_root or metadata.parent
     if not root.is_dir():
         raise DataFileError(f"{root}: no such image folder")
-    scorer = load()
-    _check_output(output, scorer)
-    started = time.perf_counter()
-    with JsonlStore(output, "pair_id") as store:
-        pending = _pending(rows, store)
-        there_before = len(rows) - len(pending) - store.rejected
-        with tqdm(total=len(rows), initial=len(rows) - len(pending), unit="pair", desc="scoring") as bar:
-            for result in scorer.score_pairs(_load(pending, root, store, bar)):
-                _keep(result, store)
-                bar.update()
-        summary = Summary(store.written, there_before, store.rejected, time.perf_counter() - started)
-    _log(summary, output, store.rejects_path)
-    return summary
+    return _score(load(), wanted, bad, root, output)
 
 
-def score_image(
-    load: Callable[[], Scorer], image: Path, prompt: str, output: Path | None = None
-) -> ScoreRecord | Failure:
-    """Score one image file; with `output`, the record is appended there unless its pair_id is there already.
-
-    `load` loads the student; it is called when the image has been read.
-
-    Raises:
-        ImageError: the file cannot be used.
-        DataFileError: `output` holds scores of another model or other settings.
-    """
-    pair = make_pair(image, prompt)
-    scorer = load()
-    if output is None:
-        return next(scorer.score_pairs([pair]))
-    _check_output(output, scorer)
-    with JsonlStore(output, "pair_id") as store:
-        result = next(scorer.score_pairs([pair]))
-        if pair.pair_id not in store.done:
-            _keep(result, store)
-    return result
+def score_images(load: Callable[[], Scorer], images: Sequence[Path], prompt: str, output: Path) -> Summary:
+    """Score image files that were made from one prompt, as `score_file` does the pairs of a table."""
+    names = dict.fromkeys(map(str, images))
+    return _score(load(), [Wanted(default_pair_id(prompt, name), prompt, name) for name in names], [], None, output)
 
 
 def read_questions(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -111,8 +101,43 @@ def read_questions(path: Path) -> dict[str, list[dict[str, Any]]]:
     return questions
 
 
-def _check_output(output: Path, scorer: Scorer) -> None:
-    """One file holds scores that compare: by one model, with one template and one set of settings."""
+def _wanted(rows: Sequence[Row]) -> tuple[list[Wanted], list[Failure]]:
+    """The pairs of a table, and what is wrong with its other rows."""
+    wanted: dict[str, Wanted] = {}
+    bad = []
+    for number, row in enumerate(rows, 1):
+        prompt, name = row.get("prompt"), row.get("file_name")
+        if not isinstance(prompt, str) or not isinstance(name, str) or not name:
+            bad.append(Failure(f"row {number}", "expected the texts `prompt` and `file_name`"))
+            continue
+        pair_id = str(row.get("pair_id") or default_pair_id(prompt, name))
+        if pair_id in wanted:
+            bad.append(Failure(pair_id, f"row {number} ({name}): the pair_id was used before in this file"))
+        else:
+            wanted[pair_id] = Wanted(pair_id, prompt, name)
+    return list(wanted.values()), bad
+
+
+def _score(
+    scorer: Scorer, wanted: Sequence[Wanted], bad: Sequence[Failure], root: Path | None, output: Path
+) -> Summary:
+    _tell_changes(output, scorer)
+    started = time.perf_counter()
+    with JsonlStore(output, "pair_id", latest_only=True) as store:
+        for failure in bad:
+            _reject(failure, store)
+        with tqdm(total=len(wanted), unit="pair", desc="scoring") as bar:
+            for result in scorer.score_pairs(_changed(wanted, root, scorer, store, bar)):
+                _keep(result, store)
+                bar.update()
+        there_before = len(wanted) + len(bad) - store.written - store.rejected
+        summary = Summary(store.written, there_before, store.rejected, time.perf_counter() - started)
+    _log(summary, store)
+    return summary
+
+
+def _tell_changes(output: Path, scorer: Scorer) -> None:
+    """Say what differs from the run before, since that costs scoring all over again."""
     first = next(read_jsonl(output), None) if output.exists() else None
     if first is None:
         return
@@ -120,49 +145,68 @@ def _check_output(output: Path, scorer: Scorer) -> None:
     found = {"model": first.get("model"), "template": first.get("template"), **first.get("settings", {})}
     changed = [f"{key} was {found.get(key)}, is {value}" for key, value in wanted.items() if found.get(key) != value]
     if changed:
-        raise DataFileError(f"{output}: holds other scores ({'; '.join(changed)}); name another output file")
+        logger.warning(
+            "%s: holds other scores (%s); pairs are scored again where that matters", output, "; ".join(changed)
+        )
 
 
-def _pending(rows: Sequence[Row], store: JsonlStore) -> list[tuple[str, str, str]]:
-    """The rows still to be scored, as (pair_id, prompt, file name); unusable ones are rejected."""
-    pending = []
-    seen: set[str] = set()
-    for number, row in enumerate(rows, 1):
-        prompt, name = row.get("prompt"), row.get("file_name")
-        if not isinstance(prompt, str) or not isinstance(name, str) or not name:
-            store.reject(f"row {number}", "expected the texts `prompt` and `file_name`")
+def _changed(
+    wanted: Sequence[Wanted], root: Path | None, scorer: Scorer, store: JsonlStore, bar: tqdm[Any]
+) -> Iterator[Pair]:
+    """The pairs whose result is not there yet, in order; files are read ahead, in threads."""
+    readings = (partial(_read, one, root, scorer, (store.get(one.pair_id) or {}).get("key")) for one in wanted)
+    for found in _ahead(readings):
+        if isinstance(found, Pair):
+            yield found
             continue
-        pair_id = str(row.get("pair_id") or default_pair_id(prompt, name))
-        if pair_id in seen:
-            store.reject(pair_id, f"row {number}: the pair_id was used before in this file", file_name=name)
-        elif pair_id not in store.done:
-            pending.append((pair_id, prompt, name))
-        seen.add(pair_id)
-    return pending
+        if found is not None:
+            _reject(found, store)
+        bar.update()
 
 
-def _load(pending: Sequence[tuple[str, str, str]], root: Path, store: JsonlStore, bar: tqdm[Any]) -> Iterator[Pair]:
-    for pair_id, prompt, name in pending:
+def _read(one: Wanted, root: Path | None, scorer: Scorer, known: str | None) -> Pair | Failure | None:
+    """Open a pair's image; None when the result `known` by that key is its result."""
+    try:
+        path = resolve_below(root, one.file_name) if root else Path(one.file_name)
+        digest = sha256(path) if path.is_file() else None  # what is wrong with it is said on opening
+        if digest and known == scorer.key(one.prompt, digest):
+            return None
+        image = load_image(path)
+    except (ImageError, OSError) as error:
+        return Failure(one.pair_id, str(error))
+    return Pair(pair_id=one.pair_id, prompt=one.prompt, image=image, image_name=one.file_name, file_hash=digest)
+
+
+def _ahead(tasks: Iterable[Callable[[], _Result]]) -> Iterator[_Result]:
+    """What `tasks` return, in order; some of them are done ahead, in threads."""
+    under_way: deque[Future[_Result]] = deque()
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="images") as pool:
         try:
-            yield Pair(pair_id=pair_id, prompt=prompt, image=load_image(name, root), image_name=name)
-        except ImageError as error:
-            _reject(store, pair_id, str(error))
-            bar.update()
+            for task in tasks:
+                under_way.append(pool.submit(task))
+                if len(under_way) > 2 * _THREADS:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
 
 
 def _keep(result: ScoreRecord | Failure, store: JsonlStore) -> None:
-    if isinstance(result, Failure):
-        _reject(store, result.pair_id, result.reason)
-    else:
+    if isinstance(result, ScoreRecord):
         store.append(result.to_dict())
+    else:
+        store.retire(result.pair_id)  # an older record would be of another image, prompt or settings
+        _reject(result, store)
 
 
-def _reject(store: JsonlStore, pair_id: str, reason: str) -> None:
-    store.reject(pair_id, reason)
-    logger.warning("%s: %s", pair_id, reason)
+def _reject(failure: Failure, store: JsonlStore) -> None:
+    store.reject(failure.pair_id, failure.reason)
+    logger.warning("%s: %s", failure.pair_id, failure.reason)
 
 
-def _log(summary: Summary, output: Path, rejects: Path) -> None:
+def _log(summary: Summary, store: JsonlStore) -> None:
     logger.info(
         "%d pairs scored in %.1f s (%.2f a second), %d were there before, %d failed%s -> %s",
         summary.scored,
@@ -170,6 +214,6 @@ def _log(summary: Summary, output: Path, rejects: Path) -> None:
         summary.scored / summary.seconds,
         summary.there_before,
         summary.failed,
-        f" (see {rejects})" if summary.failed else "",
-        output,
+        f" (see {store.rejects_path})" if summary.failed else "",
+        store.path,
     )

@@ -22,8 +22,9 @@ from dyneval.processing import Processor
 from dyneval.records import ScoreRecord, normalised_score
 from dyneval.scorer.batch import FourPasses, Work
 from dyneval.scorer.loading import checkpoint_name, load_student
-from dyneval.scorer.pairs import Failure, Pair, ScoringError, make_pair
+from dyneval.scorer.pairs import Failure, Pair, ScoringError, content_key, make_pair
 from dyneval.scorer.passes import Question, mean_score, merge_questions
+from dyneval.scorer.revision import student_revision
 from dyneval.scorer.settings import ScorerSettings
 
 if TYPE_CHECKING:
@@ -47,9 +48,11 @@ class Scorer:
         processor: Processor,
         name: str,
         settings: ScorerSettings | None = None,
+        revision: str | None = None,
     ) -> None:
-        """`name` is how score records call the model."""
+        """`name` is how score records call the model, `revision` says which weights those are."""
         self.name = name
+        self.revision = revision
         self.settings = settings or ScorerSettings()
         self._passes = FourPasses(model, processor, self.settings)
         self._dtype = str(model.dtype).removeprefix("torch.")
@@ -83,13 +86,19 @@ class Scorer:
         model, processor = load_student(
             checkpoint, subfolder, device=device, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels
         )
-        return cls(model, processor, checkpoint_name(checkpoint, subfolder), settings)
+        revision = student_revision(checkpoint, subfolder, model.config)
+        return cls(model, processor, checkpoint_name(checkpoint, subfolder), settings, revision)
 
     def shaping(self) -> dict[str, Any]:
         """All that the scores depend on beside pair, model and template; stands in every record."""
         processor = self._passes.processor
         pixels = {"min_pixels": processor.min_pixels, "max_pixels": processor.max_pixels}
         return self.settings.shaping() | pixels | {"dtype": self._dtype}
+
+    def key(self, prompt: str, image_hash: str) -> str:
+        """Name of the result for a pair by what it is made from, see `dyneval.scorer.pairs.content_key`."""
+        student = {"weights": self.revision or self.name, "template": self.settings.template, **self.shaping()}
+        return content_key(prompt, image_hash, student, self._passes.given.get(prompt.strip()))
 
     def score(self, images: Sequence[str | Path | Image.Image], prompts: Sequence[str]) -> list[ScoreRecord]:
         """Score images against the prompts they were made from.
@@ -162,6 +171,8 @@ class Scorer:
             **{name: questions for name, questions in found.items() if questions},
             **({"scene_graph": work.scene_graph} if work.iqa_questions else {}),
             "model": self.name,
+            **({"revision": self.revision} if self.revision else {}),
+            "key": self.key(pair.prompt, pair.image_hash),
             "template": self.settings.template,
             "soft": {name: round(score, 4) for name, score in soft.items()},
             "settings": self.shaping(),

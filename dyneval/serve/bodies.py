@@ -58,8 +58,9 @@ class Upload:
             raise unprocessable(f"image: not base64 ({error})") from None
         except ImageError as error:
             raise unprocessable(str(error)) from None
-        pair_id = self.pair_id or f"{prompt_id(self.prompt)}-{hashlib.sha256(content).hexdigest()[:16]}"
-        return Pair(pair_id=pair_id, prompt=self.prompt, image=image, image_name="image")
+        digest = hashlib.sha256(content).hexdigest()
+        pair_id = self.pair_id or f"{prompt_id(self.prompt)}-{digest[:16]}"
+        return Pair(pair_id=pair_id, prompt=self.prompt, image=image, image_name="image", file_hash=digest)
 
 
 async def read_one(request: Request) -> Upload:

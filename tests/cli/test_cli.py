@@ -61,7 +61,7 @@ def test_a_wrong_command_line_is_status_two(arguments, capsys):
     "arguments",
     [
         ["a.png", "--metadata", "m.jsonl", "--prompt", "p", "--output", "o"],
-        ["a.png", "b.png", "--prompt", "p", "--output", "o.jsonl"],
+        ["a.png", "--prompt", "p", "--metadata", "m.jsonl"],
     ],
 )
 def test_what_does_not_go_together_is_refused(arguments, capsys):
@@ -84,6 +84,19 @@ def test_several_images_are_lines_each_with_its_result_or_error(student, odd_ima
         assert reason is None or any(name in line and reason in line for line in errors), name
     assert "missing.png: no such image file" in errors
     assert done.returncode == 1
+
+
+def test_several_images_are_kept_in_a_file_and_scored_once(student, odd_images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/one.jpg", "b/one.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(odd_images["cmyk.jpg"][0])
+    command = ["a/one.jpg", "b/one.jpg", "gone.png", "--prompt", "a cat", "--checkpoint", str(student), *SMALL]
+    for _ in range(2):
+        assert score.main([*command, "--output", "scores.jsonl"]) == 1
+        assert [row["image"] for row in read_jsonl(Path("scores.jsonl"))] == ["a/one.jpg", "b/one.jpg"]
+        assert [row["reason"] for row in read_jsonl(Path("scores.rejects.jsonl"))] == ["gone.png: no such image file"]
+    assert not Path("scores.superseded.jsonl").exists()
 
 
 def test_one_image_is_an_object(student, odd_images, tmp_path, capsys):

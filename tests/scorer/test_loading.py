@@ -4,6 +4,7 @@ import shutil
 import pytest
 
 from dyneval.scorer.loading import CheckpointError, load_student
+from dyneval.scorer.revision import student_revision
 
 
 @pytest.fixture
@@ -65,3 +66,19 @@ def test_a_student_in_a_subfolder_with_its_own_pixel_limits(student):
     model, processor = load_student(student.parent, student.name, max_pixels=4096)
     assert (processor.min_pixels, processor.max_pixels) == (1024, 4096)
     assert not model.training
+
+
+def test_a_revision_is_of_the_weights_not_of_their_place(student, tmp_path):
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(student)
+    moved = shutil.copytree(student, tmp_path / "moved")
+    first = student_revision(student, None, config)
+    assert first.startswith("sha256:") and student_revision(tmp_path, "moved", config) == first
+    weights = moved / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    assert student_revision(moved, None, config) != first
+    config._commit_hash = "abc"
+    assert student_revision("owner/name", "4B", config) == "hub:abc/4B"

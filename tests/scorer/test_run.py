@@ -1,5 +1,7 @@
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +12,8 @@ import pytest
 
 from dyneval import schemas
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
-from dyneval.scorer.run import score_file, score_image
+from dyneval.scorer.revision import student_revision
+from dyneval.scorer.run import score_file
 from dyneval.storage import DataFileError, read_jsonl
 
 DOOR = Path(__file__).parents[2] / "inference" / "run_inference.py"
@@ -42,14 +45,6 @@ def test_one_line_says_what_is_wrong(student, pictures):
     assert len(done.stderr.splitlines()) == 1 and done.stderr.endswith("missing.png: no such image file\n")
 
 
-def test_one_image_is_kept_once_and_its_failure_is_said(scorer, pictures, tmp_path):
-    output = tmp_path / "scores.jsonl"
-    for _ in range(2):
-        record = score_image(lambda: scorer, pictures / "0.png", "a circle", output)
-        assert [row["pair_id"] for row in read_jsonl(output)] == [record.pair_id]
-    assert score_image(lambda: scorer, pictures / "0.png", " ").reason == "the prompt is empty"
-
-
 def test_a_run_goes_on_past_bad_rows_and_is_resumed(scorer, pictures, tmp_path):
     (pictures / "cut.png").write_bytes((pictures / "0.png").read_bytes()[:100])
     rows = [
@@ -75,14 +70,67 @@ def test_a_run_goes_on_past_bad_rows_and_is_resumed(scorer, pictures, tmp_path):
     assert len(list(read_jsonl(output))) == 3
 
 
-def test_scores_of_other_settings_do_not_mix(scorer, loaded, pictures, tmp_path):
-    metadata = write_rows(tmp_path / "metadata.jsonl", [{"file_name": "0.png", "prompt": "a circle"}])
-    output = tmp_path / "scores.jsonl"
-    score_file(lambda: scorer, metadata, output, image_root=pictures)
-    other = Scorer(*loaded, "student", ScorerSettings(template="release", limits=scorer.settings.limits))
-    with pytest.raises(DataFileError, match="template was readme, is release"):
-        score_file(lambda: other, metadata, output, image_root=pictures)
-    assert len(list(read_jsonl(output))) == 1
+@pytest.fixture
+def two_pairs(pictures, tmp_path):
+    """Scores two pairs into one file: run(scorer, prompts) -> (scored, there before, failed), rows, superseded rows."""
+    images, output = tmp_path / "images", tmp_path / "scores.jsonl"
+    shutil.copytree(pictures, images)
+
+    def run(scorer, prompts=("a circle", "a dot")):
+        rows = [{"pair_id": f"p{n}", "file_name": f"{n}.png", "prompt": prompt} for n, prompt in enumerate(prompts)]
+        metadata = write_rows(tmp_path / "metadata.jsonl", rows)
+        summary = score_file(lambda: scorer, metadata, output, image_root=images)
+        old = output.with_name("scores.superseded.jsonl")
+        counts = summary.scored, summary.there_before, summary.failed
+        return counts, list(read_jsonl(output)), list(read_jsonl(old)) if old.exists() else []
+
+    run.images = images
+    return run
+
+
+def test_what_was_made_from_the_same_is_not_scored_again(two_pairs, scorer, loaded):
+    counts, rows, _ = two_pairs(scorer)
+    assert counts == (2, 0, 0) and len({row["key"] for row in rows}) == 2
+    other_batches = Scorer(*loaded, "student", dataclasses.replace(scorer.settings, batch_size=1))
+    assert two_pairs(other_batches) == ((0, 2, 0), rows, [])
+
+
+def test_another_image_or_prompt_is_scored_again_and_the_old_record_is_kept_aside(two_pairs, scorer):
+    _, first, _ = two_pairs(scorer)
+    (two_pairs.images / "0.png").write_bytes((two_pairs.images / "4.png").read_bytes())
+    counts, rows, old = two_pairs(scorer)
+    assert counts == (1, 1, 0) and old == first[:1]
+    assert [row["pair_id"] for row in rows] == ["p1", "p0"] and rows[1]["key"] != first[0]["key"]
+    counts, rows, old = two_pairs(scorer, ("a circle", "a dot of ink"))
+    assert counts == (1, 1, 0) and old == first and rows[-1]["prompt"] == "a dot of ink"
+
+
+@pytest.mark.parametrize("change", [{"template": "release"}, {"mode": "fast"}, {"alpha": 0.2, "beta": 0.8}])
+def test_other_settings_are_scored_again_and_said(two_pairs, scorer, loaded, change, caplog):
+    _, first, _ = two_pairs(scorer)
+    other = Scorer(*loaded, "student", dataclasses.replace(scorer.settings, **change))
+    counts, rows, old = two_pairs(other)
+    assert counts == (2, 0, 0) and old == first and len(rows) == 2
+    assert "holds other scores" in caplog.text and next(iter(change)) in caplog.text
+
+
+def test_given_questions_and_other_weights_count_too(two_pairs, scorer, loaded):
+    _, first, _ = two_pairs(scorer)
+    asked = Scorer(*loaded, "student", scorer.settings)
+    asked.give_questions({"a dot": [{"question": "Is it round?", "answer": "yes"}]})
+    counts, _, old = two_pairs(asked)
+    assert counts == (1, 1, 0) and old == first[1:]
+    tuned = Scorer(*loaded, "student", scorer.settings, revision="sha256:0")
+    assert two_pairs(tuned)[0] == (2, 0, 0)
+    assert two_pairs(Scorer(*loaded, "elsewhere", scorer.settings, revision="sha256:0"))[0] == (0, 2, 0)
+
+
+def test_a_record_that_holds_no_more_does_not_stay_when_scoring_fails(two_pairs, scorer, caplog):
+    _, first, _ = two_pairs(scorer)
+    (two_pairs.images / "1.png").unlink()
+    counts, rows, old = two_pairs(scorer, (" ", "a dot"))
+    assert counts == (0, 0, 2) and old == first[:1]
+    assert rows == first[1:], "whether the image that is gone had changed nobody knows"
 
 
 def test_files_that_cannot_be_read_are_said_before_the_student_is_loaded(pictures, tmp_path):
@@ -115,7 +163,8 @@ def test_a_killed_run_is_resumed_to_the_same_scores(student, loaded, pictures, t
         file.write(b'{"pair_id": "torn')
 
     limits = ReplyLimits().capped(2, 8)
-    same = Scorer(*loaded, str(student), ScorerSettings(limits=limits, batch_size=5))
+    revision = student_revision(student, None, loaded[0].config)
+    same = Scorer(*loaded, str(student), ScorerSettings(limits=limits, batch_size=5), revision)
     assert score_file(lambda: same, metadata, output, image_root=pictures).failed == 0
     straight = tmp_path / "straight.jsonl"
     score_file(lambda: same, metadata, straight, image_root=pictures)

@@ -33,6 +33,7 @@ def test_a_server_scores_as_the_scorer_that_it_has(server, student, picture, tmp
         records = client.score(images, prompts)
         assert client.model()["settings"]["limits"]["questions"] == 2
     assert records[0].image == str(file)
+    assert records[0].key == expected[0].key and records[0].revision == expected[0].revision
     for one, other in zip(records, expected, strict=True):
         for name in ("prompt", "overall", "scene_graph", "template", "settings"):
             assert getattr(one, name) == getattr(other, name)
