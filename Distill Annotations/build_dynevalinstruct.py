@@ -4,8 +4,8 @@
         --output instruct
 
 Writes dynevalinstruct_t2ia.json (Stage 1: T2IA and EVALUATION), dynevalinstruct_iqa.json (Stage 2: IQA and
-EVALUATION), heldout.jsonl (pairs whose prompts are in neither), rejects.jsonl, summary.json, README.md (the dataset
-card) and report.html.
+EVALUATION), heldout.jsonl (pairs whose prompts are in neither), their samples (dynevalinstruct_*_heldout.json),
+rejects.jsonl, summary.json, README.md (the dataset card) and report.html.
 """
 
 import argparse

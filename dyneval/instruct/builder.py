@@ -1,4 +1,4 @@
-"""Builds DynEvalInstruct from annotations: two training files, the held-out pairs, counts, a dataset card, a report.
+"""Builds DynEvalInstruct from annotations: training files, held-out pairs and samples, counts, dataset card, report.
 
 Worker processes make the samples, a chunk of pairs at a time; this one writes them, in the order of the metadata.
 What is held in memory is the place of each annotation, 0.1 GB for 250,000 pairs, and a few chunks.
@@ -32,7 +32,7 @@ CHUNK = 256
 
 
 def build(config: BuildConfig) -> dict[str, Any]:
-    """Write the training files, heldout.jsonl, rejects.jsonl, summary.json, README.md and report.html.
+    """Write training and held-out files, heldout.jsonl, rejects.jsonl, summary.json, README.md and report.html.
 
     Nothing takes its name before all has been read: the files are there whole or not at all.
 
@@ -102,6 +102,7 @@ class _Output:
     def __init__(self, config: BuildConfig, stack: ExitStack) -> None:
         self.config = config
         self.stages = {stage: self._array(name, stack) for stage, name in STAGE_FILES.items()}
+        self.heldout_stages = {stage: self._array(f"{name}_heldout", stack) for stage, name in STAGE_FILES.items()}
         self.heldout = stack.enter_context(atomic_write(config.output / "heldout.jsonl", "wb"))
         self.rejects = stack.enter_context(atomic_write(config.output / "rejects.jsonl"))
         self.counts: Counter[str] = Counter()
@@ -110,6 +111,7 @@ class _Output:
         self.pair_ids: set[str] = set()
         self.prompts: set[str] = set()
         self.heldout_prompts: set[str] = set()
+        self.heldout_sampled: set[str] = set()
 
     def add(self, chunk: Chunk) -> None:
         """Write what came of some pairs."""
@@ -132,8 +134,8 @@ class _Output:
                 f"{config.annotations}: no training sample can be made; pairs by outcome: {counts} "
                 "(annotate first; lower --heldout or raise --delta where all pairs were set aside)"
             )
-        for stage in self.stages.values():
-            stage.end()
+        for array in (*self.stages.values(), *self.heldout_stages.values()):
+            array.end()
         return {
             "template": config.template,
             "delta": {str(tier): delta for tier, delta in config.curation.delta.items()},
@@ -147,6 +149,7 @@ class _Output:
             "rejected": {kind: self.counts[kind] for kind in REJECTED},
             "tiers": {str(tier): dict(by_outcome) for tier, by_outcome in self.tiers.items()},
             "samples": {stage: array.length for stage, array in self.stages.items()},
+            "heldout_samples": {stage: array.length for stage, array in self.heldout_stages.items()},
             "statistics": self.statistics.to_dict(),
         }
 
@@ -161,13 +164,18 @@ class _Output:
         if done.outcome == "heldout":
             self.heldout_prompts.add(done.prompt_id)
             self.heldout.write(done.row)
+            self._write_samples(done, self.heldout_stages, self.heldout_sampled)
         elif done.outcome == "kept":
-            if done.prompt_id not in self.prompts:
-                self.prompts.add(done.prompt_id)
-                self.stages["t2ia"].append(done.prompt_sample)
-            for stage, samples in done.stages.items():
-                for sample in samples:
-                    self.stages[stage].append(sample)
+            self._write_samples(done, self.stages, self.prompts)
+
+    def _write_samples(self, done: Done, stages: dict[str, _JsonArray], prompts: set[str]) -> None:
+        """Write what samples a pair has; that of its prompt where it is not among `prompts` yet."""
+        if done.stages and done.prompt_id not in prompts:
+            prompts.add(done.prompt_id)
+            stages["t2ia"].append(done.prompt_sample)
+        for stage, samples in done.stages.items():
+            for sample in samples:
+                stages[stage].append(sample)
 
     def _reject(self, done: Done) -> None:
         row = {"pair_id": done.pair_id, "kind": done.outcome, "reason": done.reason}

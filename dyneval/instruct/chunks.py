@@ -60,7 +60,7 @@ class BuildConfig:
 
 @dataclass(kw_only=True, slots=True)
 class Done:
-    """What came of one pair; `stages` holds its samples as JSON, `prompt_sample` that of its prompt."""
+    """What came of one pair; `stages` holds its samples as JSON if it has any, `prompt_sample` that of its prompt."""
 
     pair_id: str
     outcome: Outcome
@@ -141,13 +141,16 @@ class Worker:
         }
         self._measure(item.pair, [prompt_sample, *stages["t2ia"], *stages["iqa"]], statistics)
         curation = self.config.curation
-        if curation.holds_out(item.pair.prompt_id):
-            done.outcome, done.row = "heldout", line
-        elif not curation.keeps(item.pair.tier, item.t2ia, item.iqa):
-            done.outcome = "score_not_below_delta"
-        else:
+        keeps = curation.keeps(item.pair.tier, item.t2ia, item.iqa)
+        if keeps:
             done.prompt_sample = orjson.dumps(prompt_sample.to_dict())
             done.stages = {stage: [orjson.dumps(one.to_dict()) for one in found] for stage, found in stages.items()}
+        if curation.holds_out(item.pair.prompt_id):
+            # Every pair, to be scored; samples only of those that training would take, so that losses compare.
+            done.outcome, done.row = "heldout", line
+        elif not keeps:
+            done.outcome = "score_not_below_delta"
+        else:
             statistics.add(item)
 
     def _prompt_sample(self, item: AnnotatedPair) -> InstructSample:

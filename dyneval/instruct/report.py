@@ -91,6 +91,8 @@ questions made for the very image. Questions, scene graphs, answers and scores w
 - `dynevalinstruct_iqa.json`, {iqa} samples (Stage 2): image to scene graph and questions; image and questions to
   answers.
 - `heldout.jsonl`: pairs of the prompts that were kept back ({heldout} of all); none of them is in the files above.
+  `dynevalinstruct_t2ia_heldout.json` and `dynevalinstruct_iqa_heldout.json` hold the samples of those that curation
+  keeps, for the loss on held-out data.
 
 A pair is kept when S = 0.5 T2IA + 0.5 IQA is below delta ({delta}). Human turns: template `{template}`.
 

@@ -21,6 +21,9 @@ PAIRS = [
     (f"a red cat, number {i}, on a mat", model, 1 + i % 3, (5, 4 - i % 2), (3, 5)) for i in range(60) for model in "ab"
 ]
 
+STAGES = ("t2ia", "iqa")
+MODELS = {"high": (5,), "low": (2,)}
+
 
 def run(annotated, *pairs, heldout=0.0, change=None, **options):
     metadata, folder = annotated(*pairs, change=change)
@@ -89,6 +92,19 @@ def test_no_prompt_is_on_both_sides(annotated):
     assert 4 < summary["heldout_prompts"] < 24
     assert summary["heldout_pairs"] == len(heldout) == 2 * summary["heldout_prompts"], "all images of a prompt"
     assert len(trained) == summary["training_prompts"] == 60 - summary["heldout_prompts"]
+
+
+def test_held_out_samples_are_those_that_training_would_have_got(annotated):
+    pairs = [(f"a red cat, number {i}", model, 1, score, (3,)) for i in range(40) for model, score in MODELS.items()]
+    summary, output = run(annotated, *pairs, heldout=0.3, delta={1: 4.0, 2: 5.0, 3: 5.0})
+    rows = list(read_jsonl(output / "heldout.jsonl"))
+    t2ia, iqa = (json.loads((output / f"dynevalinstruct_{stage}_heldout.json").read_text()) for stage in STAGES)
+    prompts = {row["prompt_id"] for row in rows}
+    kept = {row["pair_id"] for row in rows if row["generation_model"] == "low"}
+    assert {s["id"].split(":")[0] for s in t2ia if "image" in s} == {s["id"].split(":")[0] for s in iqa} == kept
+    assert len([s for s in t2ia if "image" not in s]) == len(prompts) == len(kept)
+    assert summary["heldout_samples"] == {"t2ia": 2 * len(kept), "iqa": 2 * len(kept)}
+    assert summary["heldout_pairs"] == 2 * len(kept)
 
 
 def test_the_split_does_not_depend_on_what_else_is_there(annotated, tmp_path):

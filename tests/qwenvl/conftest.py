@@ -32,7 +32,7 @@ def sample(human: str, answer: object, image: str | None = None, name: str | Non
 
 
 def make_instruct_data(root: Path, pairs: int = 8) -> InstructData:
-    """Samples of `pairs` images; in Stage 1 samples with and without image take turns."""
+    """Samples of `pairs` images; in Stage 1 samples with and without image take turns. The first three are held out."""
     (root / "images").mkdir(parents=True)
     t2ia, iqa = [], []
     for number in range(pairs):
@@ -51,6 +51,8 @@ def make_instruct_data(root: Path, pairs: int = 8) -> InstructData:
     data = InstructData(root, root / "t2ia.json", root / "iqa.jsonl")
     data.t2ia.write_text(json.dumps(t2ia))
     data.iqa.write_text("".join(json.dumps(one) + "\n" for one in iqa))
+    data.t2ia.with_stem("t2ia_heldout").write_text(json.dumps(t2ia[:3]))
+    data.iqa.with_stem("iqa_heldout").write_text("".join(json.dumps(one) + "\n" for one in iqa[:3]))
     return data
 
 

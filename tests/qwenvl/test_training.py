@@ -74,6 +74,17 @@ def history(output):
     return {entry["step"]: entry["loss"] for entry in log["log_history"] if "loss" in entry}
 
 
+def heldout_history(output):
+    log = json.loads((output / "training_log.json").read_text())
+    losses = ("eval_loss", "eval_loss_t2ia", "eval_loss_evaluation", "eval_target_tokens")
+    return {
+        f"{entry['step']}-{name}": entry[name]
+        for entry in log["log_history"]
+        if "eval_loss" in entry
+        for name in losses
+    }
+
+
 def weights(folder):
     return load_file(folder / "model.safetensors")
 
@@ -123,6 +134,7 @@ def test_both_stages_with_the_published_commands(environment, tiny_checkpoint, t
 
 
 IN_ORDER = ["--max_steps", 3, "--train_sampling_strategy", "sequential", "--per_device_train_batch_size", 1]
+HELD_OUT = ["--eval_split", "heldout", "--eval_steps", 2]
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +142,8 @@ def alone(tiny_checkpoint, tmp_path_factory):
     """Environment and output of a run in one process."""
     folder = tmp_path_factory.mktemp("alone")
     environment = user_environment(make_instruct_data(folder / "data"), tiny_checkpoint, folder / "output")
-    command = arguments(tiny_checkpoint, folder / "run", *IN_ORDER, "--gradient_accumulation_steps", 2)
+    more = ["--gradient_accumulation_steps", 2, *HELD_OUT]
+    command = arguments(tiny_checkpoint, folder / "run", *IN_ORDER, *more)
     run([sys.executable, *TRAIN, *command], environment)
     return environment, folder / "run"
 
@@ -142,8 +155,12 @@ def test_two_ranks_equal_one_though_one_of_them_has_no_images(parallel, alone, t
     more = [] if parallel == "ddp" else ["--deepspeed", f"scripts/{parallel}.json"]
     # More pieces of logits than a text-only sample needs: every rank must still gather equally often.
     more += ["--loss_chunks", 3, "--gradient_accumulation_steps", 1, "--ddp_backend", "gloo"]
+    # Of the three held-out samples, rank 1 gets one: it evaluates a batch without samples at the end.
+    more += [*HELD_OUT, "--per_device_eval_batch_size", 1]
     run([sys.executable, *TORCHRUN, 2, *TRAIN, *arguments(tiny_checkpoint, tmp_path, *IN_ORDER, *more)], environment)
     assert history(tmp_path) == pytest.approx(history(single), rel=1e-5)
+    assert heldout_history(tmp_path) == pytest.approx(heldout_history(single), rel=1e-4)
+    assert {name.split("-")[0] for name in heldout_history(single)} == {"2", "3"}
     one, two = weights(single), weights(tmp_path)
     assert one.keys() == two.keys()
     # AdamW turns the smallest gradients into steps of the learning rate, so single weights may differ by its size.

@@ -6,6 +6,8 @@
 #
 # Data      DYNEVALINSTRUCT_{T2IA,IQA}_{ANNOTATION,DATA}
 # Model     MODEL_NAME_OR_PATH (stage 1), STAGE1_CHECKPOINT (stage 2; default: the output of stage 1)
+# Held out  EVAL_SPLIT (none): heldout evaluates on a_heldout.json beside each a.json, heldout%10 on a tenth of it,
+#           every EVAL_STEPS (1000) steps and after the last
 # Output    OUTPUT_ROOT (./output)
 # Machines  NPROC_PER_NODE (all GPUs), NNODES (1), NODE_RANK (0), MASTER_ADDR, MASTER_PORT (29500)
 # Recipe    every default below, by its name in capitals: LEARNING_RATE=2e-5 bash scripts/sft_qwen_3_vl_2b.sh 1
@@ -79,6 +81,9 @@ arguments=(
   --deepspeed "${DEEPSPEED:-$here/zero3.json}"
   "${device[@]}"
 )
+if [[ -n ${EVAL_SPLIT:-} ]]; then
+  arguments+=(--eval_split "$EVAL_SPLIT" --eval_steps "${EVAL_STEPS:-1000}")
+fi
 # On SIGTERM, training has ten minutes to write a checkpoint (the default of 30 s is short for sharded weights).
 status=0
 torchrun "${rendezvous[@]}" --nproc_per_node "$processes" --shutdown-timeout 600 \

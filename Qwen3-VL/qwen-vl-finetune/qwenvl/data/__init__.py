@@ -48,6 +48,28 @@ def data_list(names: list[str]) -> list[DatasetSource]:
     return sources
 
 
+def split_list(sources: list[DatasetSource], split: str) -> list[DatasetSource]:
+    """Another split of the same datasets: of `a.json` the split `heldout` is `a_heldout.json` beside it.
+
+    Args:
+        sources: the training files; their sampling rates say nothing about other splits.
+        split: name of the split; `heldout%30` takes 30 percent of its samples.
+
+    Raises:
+        TrainingInputError: no name of a split, or a dataset has no such file.
+    """
+    name, rate = _split_rate(split)
+    if not re.fullmatch(r"[\w-]+", name):
+        raise TrainingInputError(f"{split!r} is no name of a split; 'heldout' reads a_heldout.json beside a.json")
+    found = []
+    for source in sources:
+        annotation = source.annotation.with_stem(f"{source.annotation.stem}_{name}")
+        if not annotation.is_file():
+            raise TrainingInputError(f"split {name!r} of {source.name}: no such file: {annotation}")
+        found.append(DatasetSource(name=f"{source.name}_{name}", annotation=annotation, data=source.data, rate=rate))
+    return found
+
+
 def _split_rate(name: str) -> tuple[str, float]:
     base, mark, percent = name.partition("%")
     if not mark:

@@ -150,6 +150,24 @@ class InstructDataset(Dataset[list[Example | BadSample]]):
         return Example(self.processor.encode(conversation.turns, images), task)
 
 
+class RankShare(Dataset[list[Example | BadSample]]):
+    """Every `ranks`-th item of a dataset, from `rank` on, and equally many for each rank: the last may be empty.
+
+    Ranks that shared a padded dataset would count some samples twice; ranks with fewer items would leave the others
+    waiting, since each forward pass gathers the weights of all ranks under ZeRO-3.
+    """
+
+    def __init__(self, dataset: InstructDataset, rank: int, ranks: int) -> None:
+        self.dataset, self.rank, self.ranks = dataset, rank, ranks
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.ranks)
+
+    def __getitem__(self, item: int) -> list[Example | BadSample]:
+        index = item * self.ranks + self.rank
+        return self.dataset[index] if index < len(self.dataset) else []
+
+
 def _sampled(count: int, rate: float, seed: int) -> list[int]:
     """A share of the entries, in order; the same seed draws the same ones."""
     if rate >= 1:

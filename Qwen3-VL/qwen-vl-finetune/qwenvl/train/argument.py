@@ -53,6 +53,12 @@ class TrainingArguments(transformers.TrainingArguments):
     mm_projector_lr: float | None = field(default=None, metadata={"help": "learning rate of the mergers"})
     vision_tower_lr: float | None = field(default=None, metadata={"help": "learning rate of the vision tower"})
     warmup_ratio: float = field(default=0.03, metadata={"help": "share of the steps that warm up"})
+    eval_split: str | None = field(
+        default=None,
+        metadata={
+            "help": "split to evaluate on: heldout reads a_heldout.json beside a.json; heldout%%30 takes 30 percent"
+        },
+    )
     loss_chunks: int = field(default=8, metadata={"help": "pieces in which logits are made; more need less memory"})
     learning_rate: float = field(default=1e-5)
     num_train_epochs: float = field(default=0.5)
@@ -63,6 +69,8 @@ class TrainingArguments(transformers.TrainingArguments):
     logging_steps: float = field(default=1)
     save_steps: float = field(default=1000)
     save_total_limit: int | None = field(default=1)
+    eval_steps: float | None = field(default=1000)
+    per_device_eval_batch_size: int = field(default=4)
     dataloader_num_workers: int = field(default=4)
 
     def __post_init__(self) -> None:
@@ -72,6 +80,10 @@ class TrainingArguments(transformers.TrainingArguments):
         if self.gradient_checkpointing is not None:
             self.activation_checkpointing = self.gradient_checkpointing
             self.gradient_checkpointing = None
+        if self.eval_split and self.eval_strategy == "no":
+            self.eval_strategy = "steps"
+        if self.eval_strategy != "no" and not self.eval_split:
+            raise ValueError(f"--eval_strategy {self.eval_strategy} needs data: name a split by --eval_split")
         # Samples are our own objects, not columns of a table.
         self.remove_unused_columns = False
         if self.loss_chunks < 1:

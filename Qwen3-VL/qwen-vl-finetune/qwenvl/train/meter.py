@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -49,8 +52,33 @@ class Work:
         return 6 * (self.language * tokens + self.head * targets) + vision
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Totals:
+    """Sums over micro-batches and ranks."""
+
+    counts: dict[str, float]
+    losses: list[float]
+    """Sums of the token losses by task."""
+    targets: list[float]
+    """Number of targets by task."""
+    bad: int
+    seconds: float
+    """Since the totals before."""
+    ranks: int
+
+    @property
+    def loss(self) -> float:
+        """Mean over all targets, whatever batches and ranks they came in; NaN without any."""
+        return sum(self.losses) / sum(self.targets) if sum(self.targets) else math.nan
+
+    def task_losses(self) -> dict[str, float]:
+        """Mean over the targets of each task that has any."""
+        by_task = zip(TASK_NAMES, self.losses, self.targets, strict=True)
+        return {f"loss_{name}": round(total / count, 4) for name, total, count in by_task if count}
+
+
 class Meter:
-    """Sums over the micro-batches since the last report, on the device, and reduces them over the ranks when asked."""
+    """Sums over the micro-batches since the last totals, on the device, reduced over the ranks when asked."""
 
     def __init__(self, work: Work, device: torch.device) -> None:
         """Start counting."""
@@ -63,22 +91,40 @@ class Meter:
         self.sums = torch.zeros(len(_COUNTS) + 2 * TASKS + 1, dtype=torch.float64, device=self.device)
         self.since = time.perf_counter()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out the time of what is done inside."""
+        start = time.perf_counter()
+        yield
+        self.since += time.perf_counter() - start
+
     def add(self, counts: torch.Tensor, task_losses: torch.Tensor, task_targets: torch.Tensor, bad: int) -> None:
         """Count one micro-batch: `counts` as the collator made them, losses and targets by task."""
         self.sums += torch.cat([counts, task_losses, task_targets, torch.tensor([bad], device=self.device)])
 
-    def report(self) -> dict[str, float]:
-        """Figures since the last report, over all ranks; every rank must call it."""
+    def totals(self) -> Totals:
+        """Sums since the last call over all ranks; every rank must call it."""
         seconds = time.perf_counter() - self.since
         sums, ranks = self.sums, 1
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(sums)
             ranks = torch.distributed.get_world_size()
-        values = sums.tolist()
-        counts = dict(zip(_COUNTS, values, strict=False))
-        losses, targets = values[len(_COUNTS) : -1][:TASKS], values[len(_COUNTS) : -1][TASKS:]
-        self.bad += int(values[-1])
+        counts, losses, targets, bad = (part.tolist() for part in sums.split([len(_COUNTS), TASKS, TASKS, 1]))
         self._reset()
+        return Totals(
+            counts=dict(zip(_COUNTS, counts, strict=True)),
+            losses=losses,
+            targets=targets,
+            bad=int(bad[0]),
+            seconds=seconds,
+            ranks=ranks,
+        )
+
+    def report(self) -> dict[str, float]:
+        """Figures of the training steps since the last report; every rank must call it."""
+        totals = self.totals()
+        counts, seconds = totals.counts, totals.seconds
+        self.bad += totals.bad
         flops = self.work.flops(counts["tokens"], counts["targets"], counts["patches"])
         figures = {
             "tokens_per_second": round(counts["tokens"] / seconds, 1),
@@ -87,9 +133,7 @@ class Meter:
             "padding_share": round(counts["padding"] / max(1.0, counts["tokens"] + counts["padding"]), 4),
             "memory_gib": round(_peak_memory(self.device) / 2**30, 3),
         }
-        figures |= _utilisation(flops / seconds / ranks, self.device)
-        by_task = zip(TASK_NAMES, losses, targets, strict=True)
-        return figures | {f"loss_{name}": round(total / count, 4) for name, total, count in by_task if count}
+        return figures | _utilisation(flops / seconds / totals.ranks, self.device) | totals.task_losses()
 
 
 def _peak_memory(device: torch.device) -> int:

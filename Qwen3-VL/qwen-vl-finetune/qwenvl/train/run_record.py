@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,24 @@ def append_reject(output_dir: Path, reason: str) -> None:
         file.write(json.dumps({"reason": reason}, ensure_ascii=False) + "\n")
 
 
-def write_log(output_dir: Path, history: list[dict[str, Any]], stats: DatasetStats, wanted: dict[str, Any]) -> None:
+def write_log(
+    output_dir: Path,
+    history: list[dict[str, Any]],
+    stats: DatasetStats,
+    heldout: DatasetStats | None,
+    wanted: dict[str, Any],
+) -> None:
     """Write `training_log.json`, the last file of a run: with it there, the run is finished."""
     losses = [entry for entry in history if "loss" in entry]
+    evaluated = [entry for entry in history if "eval_loss" in entry]
     log = {
         "steps": losses[-1]["step"] if losses else 0,
         "loss_first": losses[0]["loss"] if losses else None,
         "loss_last": losses[-1]["loss"] if losses else None,
-        "samples": {name: getattr(stats, name) for name in stats.__slots__},
+        "eval_loss_first": evaluated[0]["eval_loss"] if evaluated else None,
+        "eval_loss_last": evaluated[-1]["eval_loss"] if evaluated else None,
+        "samples": asdict(stats),
+        "eval_samples": asdict(heldout) if heldout else None,
         "model_name_or_path": wanted["model_name_or_path"],
         "dataset_use": wanted["dataset_use"],
         "log_history": history,

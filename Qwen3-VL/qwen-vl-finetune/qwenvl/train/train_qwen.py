@@ -20,7 +20,7 @@ from dyneval.images import ImageError
 from dyneval.processing import IGNORE, Processor
 from dyneval.storage import DataFileError, atomic_write
 from dyneval.tokens import TASK_TOKENS
-from qwenvl.data import DatasetSource, data_list
+from qwenvl.data import DatasetSource, data_list, split_list
 from qwenvl.data.collator import Collator, dummy_example
 from qwenvl.data.dataset import BadSample, InstructDataset
 from qwenvl.errors import TrainingInputError
@@ -46,6 +46,7 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, argume
     """
     output_dir = Path(arguments.output_dir)
     sources = data_list(data_arguments.dataset_use.split(","))
+    heldout_sources = split_list(sources, arguments.eval_split) if arguments.eval_split else []
     wanted = settings(model_arguments, data_arguments, arguments, sources)
     with arguments.main_process_first(desc="checking the output folder"):
         if check_run(output_dir, wanted):
@@ -57,10 +58,13 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, argume
     processor = _load_processor(model_arguments, data_arguments)
     with arguments.main_process_first(local=False, desc="counting tokens"):
         dataset = _load_dataset(sources, processor, data_arguments, arguments)
+        heldout = _load_dataset(heldout_sources, processor, data_arguments, arguments) if heldout_sources else None
     if arguments.should_save:
-        for problem in dataset.problems:
+        for problem in dataset.problems + (heldout.problems if heldout else []):
             append_reject(output_dir, problem)
     logger.info("data: %s", dataset.stats)
+    if heldout:
+        logger.info("held out: %s", heldout.stats)
     logger.info("first sample, targets between >> and <<:\n%s", _marked(dataset, processor))
     flat = data_arguments.data_flatten or data_arguments.data_packing
     model = _load_trainable_model(model_arguments, arguments, processor, flat)
@@ -69,6 +73,7 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, argume
         model=model,
         args=arguments,
         train_dataset=dataset,
+        eval_dataset=heldout,
         data_collator=Collator(
             rope_index=model.model.get_rope_index,
             dummy=dummy_example(processor),
@@ -87,7 +92,7 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, argume
         return STOPPED
     save_final(output_dir, lambda folder: trainer.save_model(folder, _internal_call=True), arguments.should_save)
     if arguments.should_save:
-        write_log(output_dir, trainer.state.log_history, dataset.stats, wanted)
+        write_log(output_dir, trainer.state.log_history, dataset.stats, heldout.stats if heldout else None, wanted)
     trainer.accelerator.wait_for_everyone()
     return 0
 

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, Trainer
+import transformers
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer_utils import EvalLoopOutput
 
+from qwenvl.data.dataset import RankShare
 from qwenvl.errors import TrainingInputError
 from qwenvl.train.argument import TrainingArguments
 from qwenvl.train.checkpoints import keep_newest, mark_complete
@@ -17,6 +21,17 @@ from qwenvl.train.modeling import part_of
 from qwenvl.train.run_record import REJECTS, append_reject
 
 logger = logging.getLogger(__name__)
+
+
+class EvaluateLast(TrainerCallback):
+    """Evaluates after the last step too, whatever the interval."""
+
+    def on_step_end(
+        self, args: transformers.TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ask for it; `--eval_strategy epoch` ends with an evaluation by itself."""
+        if args.eval_strategy == "steps" and state.global_step >= state.max_steps:
+            control.should_evaluate = True
 
 
 class DynEvalTrainer(Trainer):
@@ -40,6 +55,9 @@ class DynEvalTrainer(Trainer):
             del model.config.use_cache  # set by Trainer; it would be saved and switch the cache off in scoring
         self.max_bad_samples = max_bad_samples
         self.meter = Meter(Work.of(model), args.device)
+        self.heldout_meter = Meter(self.meter.work, args.device)
+        self._rejected: set[str] = set()
+        self.add_callback(EvaluateLast())
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW (or `--optim`) with one group for each learning rate and weight decay."""
@@ -72,15 +90,48 @@ class DynEvalTrainer(Trainer):
         counts, bad = inputs.pop("counts"), inputs.pop("bad")
         patches = torch.tensor([inputs["pixel_values"].shape[0]], device=counts.device)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if model.training:
-            self._reject(bad)
-            self.meter.add(torch.cat([counts, patches]), outputs.task_losses, outputs.task_targets, len(bad))
+        self._reject(bad)
+        meter = self.meter if model.training else self.heldout_meter
+        meter.add(torch.cat([counts, patches]), outputs.task_losses, outputs.task_targets, len(bad))
         return (loss, outputs) if return_outputs else loss
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """This rank's share of the held-out data, each sample once."""
+        share = RankShare(eval_dataset or self.eval_dataset, self.args.process_index, self.args.world_size)
+        return DataLoader(
+            share,
+            batch_size=self.args.eval_batch_size,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def evaluation_loop(
+        self, dataloader: DataLoader[Any], *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
+    ) -> EvalLoopOutput:
+        """Losses over all targets of the held-out data and by task; Trainer's own is a mean over batches.
+
+        Raises:
+            TrainingInputError: more than `--max_bad_samples` of them cannot be read, or all.
+        """
+        with self.meter.paused():
+            output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+            totals = self.heldout_meter.totals()
+        if totals.bad > self.max_bad_samples or not sum(totals.targets):
+            raise TrainingInputError(
+                f"{totals.bad} held-out samples could not be read, --max_bad_samples allows {self.max_bad_samples}; "
+                f"see {Path(self.args.output_dir, REJECTS)}"
+            )
+        figures = {"loss": totals.loss} | totals.task_losses() | {"target_tokens": sum(totals.targets)}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
+        return output._replace(metrics=metrics, num_samples=int(totals.counts["samples"]))
 
     def _reject(self, problems: list[str]) -> None:
         for problem in problems:
             logger.warning("skipped: %s", problem)
-            append_reject(Path(self.args.output_dir), problem)
+            if problem not in self._rejected:  # seen again in a later epoch or evaluation
+                self._rejected.add(problem)
+                append_reject(Path(self.args.output_dir), problem)
         if len(problems) > self.max_bad_samples:
             raise TrainingInputError(f"a sample cannot be read (--max_bad_samples allows no more): {problems[0]}")
 
