@@ -102,6 +102,8 @@ class _Run:
         self.root = config.metadata.parent
         self.stores = {name: stack.enter_context(_store(config, name)) for name in config.workflows}
         self.given_up = {name: _given_up(config, store) for name, store in self.stores.items()}
+        for store in self.stores.values():
+            _warn_of_another_teacher(store, teacher.engine.model)
         self.sources: dict[Workflow, JsonlStore | JsonlIndex] = {**_inputs(config, stack), **self.stores}
         self._bad_rows = config.folder / "pairs.rejects.jsonl"
         self._bad_rows.unlink(missing_ok=True)
@@ -231,6 +233,19 @@ class _Run:
 def _store(config: AnnotateConfig, name: Workflow) -> JsonlStore:
     path = config.folder / f"{name}.jsonl"
     return JsonlStore(path, KEYS[name], version=prompt_version(name), keep_rejects=True)
+
+
+def _warn_of_another_teacher(store: JsonlStore, model: str) -> None:
+    """Finished pairs are kept whoever answered them; a folder with the verdicts of two teachers should be wanted."""
+    kept = store.get(next(iter(store.done), ""))
+    earlier = kept["provenance"]["model"] if kept else model
+    if earlier != model:
+        logger.warning(
+            "%s: holds answers of %s, which are kept; %s answers the rest (--force asks it for all)",
+            store.path,
+            earlier,
+            model,
+        )
 
 
 def _given_up(config: AnnotateConfig, store: JsonlStore) -> set[str]:

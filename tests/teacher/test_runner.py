@@ -67,6 +67,17 @@ def test_second_run_asks_nothing_and_force_asks_everything(run, gendb, chat_serv
     assert run(metadata, tmp_path, server, force=True)["requests"] == first["requests"]
 
 
+def test_answers_of_another_teacher_are_kept_and_named(run, gendb, chat_server, tmp_path, caplog):
+    metadata, out = gendb(), tmp_path / "out"
+    run(metadata, out, chat_server(), limit=1)
+    assert "holds answers of" not in caplog.text
+    path = out / "iqa_answers.jsonl"
+    path.write_text(path.read_text().replace('"model": "m"', '"model": "the teacher before"'))
+    run(metadata, out, chat_server())
+    assert f"{path}: holds answers of the teacher before, which are kept; m answers the rest" in caplog.text
+    assert {row["provenance"]["model"] for row in read_jsonl(path)} == {"the teacher before", "m"}
+
+
 def test_a_changed_prompt_version_is_asked_again(run, gendb, chat_server, tmp_path):
     metadata, server = gendb(), chat_server()
     run(metadata, tmp_path, server)
