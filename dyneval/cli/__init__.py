@@ -17,6 +17,7 @@ VERBS = {
     "score": "score images against the prompts they were made from",
     "benchmark": "agreement of scores with human ratings on published benchmarks",
     "leaderboard": "rank image models by their scores",
+    "plan": "what a whole run costs: GPU hours, time, disk, tokens",
     "serve": "score over HTTP, with a page to try it on",
     "doctor": "look whether this machine can score",
 }

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ class Config:
 class ModelSummary:
     """What became of the images planned for one model.
 
-    `missing` is planned less existing, made and refused; `cost_usd` what this run spent, where costs are recorded.
+    `missing` is planned less existing, made and refused; `cost_usd` what this run spent, where costs are recorded;
+    `devices` are those that drew for `seconds`.
     """
 
     slug: str
@@ -74,6 +76,7 @@ class ModelSummary:
     refused: int = 0
     missing: int = 0
     seconds: float = 0
+    devices: list[str] = field(default_factory=list)
     cost_usd: float = 0
     error: str | None = None
 
@@ -205,16 +208,17 @@ def _draw_missing(db: GenDB, entry: Entry, requests: list[Request], config: Conf
         image_format=config.image_format,
         recorded=db.settings.get(mark, {}),
     )
-    devices = choose_devices(entry.family, config.devices)
+    summary.devices = choose_devices(entry.family, config.devices)
     start = time.perf_counter()
     try:
         with tqdm(desc=entry.slug, total=len(existing.pending), unit="img", disable=None) as progress:
-            workers.draw(job, existing.pending, devices, lambda result: _record(db, result, mark, summary, progress))
+            emit = partial(_record, db, mark, summary, progress)
+            workers.draw(job, existing.pending, summary.devices, emit)
     finally:
         summary.seconds = round(time.perf_counter() - start, 3)
 
 
-def _record(db: GenDB, result: Result, mark: str, summary: ModelSummary, progress: tqdm[Any]) -> None:
+def _record(db: GenDB, mark: str, summary: ModelSummary, progress: tqdm[Any], result: Result) -> None:
     if isinstance(result, NotMade):
         db.refuse(result, mark)
         summary.refused += result.permanent

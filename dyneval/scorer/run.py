@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -20,7 +20,7 @@ from dyneval.metadata import metadata_file, read_pairs
 from dyneval.records import ScoreRecord
 from dyneval.scorer.pairs import Failure, Pair, default_pair_id
 from dyneval.scorer.scorer import Scorer
-from dyneval.storage import DataFileError, JsonlStore, Row, read_jsonl
+from dyneval.storage import DataFileError, JsonlStore, Row, read_jsonl, write_json
 
 logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -31,12 +31,13 @@ _THREADS = min(8, os.cpu_count() or 1)
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What became of the pairs of a run."""
+    """What became of the pairs of a run; `seconds` without loading the student, on `devices`."""
 
     scored: int
     there_before: int
     failed: int
     seconds: float
+    devices: list[str]
 
 
 class Wanted(NamedTuple):
@@ -63,7 +64,7 @@ def score_file(
         load: loads the student; called when the metadata has been read.
         metadata: JSONL, CSV, Parquet or an ImageFolder; a row has `prompt`, `file_name` and perhaps `pair_id`.
         output: JSONL of ScoreRecords. Rows that fail go to `<stem>.rejects.jsonl` beside it and are tried again in the
-            next run.
+            next run; the counts of the run to `<stem>.summary.json`.
         image_root: folder that `file_name` is relative to and may not leave; default: the folder of `metadata`.
         limit: only so many rows from the beginning.
 
@@ -131,7 +132,9 @@ def _score(
                 _keep(result, store)
                 bar.update()
         there_before = len(wanted) + len(bad) - store.written - store.rejected
-        summary = Summary(store.written, there_before, store.rejected, time.perf_counter() - started)
+        seconds = round(time.perf_counter() - started, 3)
+        summary = Summary(store.written, there_before, store.rejected, seconds, [scorer.device])
+    write_json(output.with_name(f"{output.stem}.summary.json"), asdict(summary))
     _log(summary, store)
     return summary
 
@@ -211,7 +214,7 @@ def _log(summary: Summary, store: JsonlStore) -> None:
         "%d pairs scored in %.1f s (%.2f a second), %d were there before, %d failed%s -> %s",
         summary.scored,
         summary.seconds,
-        summary.scored / summary.seconds,
+        summary.scored / max(summary.seconds, 1e-3),
         summary.there_before,
         summary.failed,
         f" (see {store.rejects_path})" if summary.failed else "",

@@ -55,6 +55,7 @@ class Scorer:
         self.revision = revision
         self.settings = settings or ScorerSettings()
         self._passes = FourPasses(model, processor, self.settings)
+        self.device = str(model.device)
         self._dtype = str(model.dtype).removeprefix("torch.")
 
     @classmethod

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from dyneval import schemas
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
 from dyneval.scorer.revision import student_revision
 from dyneval.scorer.run import score_file
-from dyneval.storage import DataFileError, read_jsonl
+from dyneval.storage import DataFileError, read_json, read_jsonl
 
 DOOR = Path(__file__).parents[2] / "inference" / "run_inference.py"
 SMALL = ["--max-questions", "2", "--max-text", "8"]
@@ -59,6 +60,7 @@ def test_a_run_goes_on_past_bad_rows_and_is_resumed(scorer, pictures, tmp_path):
     metadata, output = write_rows(tmp_path / "metadata.jsonl", rows), tmp_path / "out" / "scores.jsonl"
     summary = score_file(lambda: scorer, metadata, output, image_root=pictures)
     assert (summary.scored, summary.there_before, summary.failed) == (2, 0, 5)
+    assert read_json(output.with_suffix(".summary.json")) == asdict(summary)
     assert [row["image"] for row in read_jsonl(output)] == ["0.png", "2.png"]
     reasons = {row["pair_id"]: row["reason"] for row in read_jsonl(output.with_name("scores.rejects.jsonl"))}
     assert set(reasons) == {"cut", "outside", "empty", "row 5", "good"}

@@ -69,12 +69,17 @@ def write_log(
     stats: DatasetStats,
     heldout: DatasetStats | None,
     wanted: dict[str, Any],
+    gpus: int,
 ) -> None:
-    """Write `training_log.json`, the last file of a run: with it there, the run is finished."""
+    """Write `training_log.json`, the last file of a run: with it there, the run is finished.
+
+    `gpus` worked on it, 0 on the CPU; the history's rates are those of all of them together.
+    """
     losses = [entry for entry in history if "loss" in entry]
     evaluated = [entry for entry in history if "eval_loss" in entry]
     log = {
         "steps": losses[-1]["step"] if losses else 0,
+        "gpus": gpus,
         "loss_first": losses[0]["loss"] if losses else None,
         "loss_last": losses[-1]["loss"] if losses else None,
         "eval_loss_first": evaluated[0]["eval_loss"] if evaluated else None,

@@ -92,7 +92,9 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, argume
         return STOPPED
     save_final(output_dir, lambda folder: trainer.save_model(folder, _internal_call=True), arguments.should_save)
     if arguments.should_save:
-        write_log(output_dir, trainer.state.log_history, dataset.stats, heldout.stats if heldout else None, wanted)
+        history, unseen = trainer.state.log_history, heldout.stats if heldout else None
+        gpus = arguments.world_size if arguments.device.type == "cuda" else 0
+        write_log(output_dir, history, dataset.stats, unseen, wanted, gpus)
     trainer.accelerator.wait_for_everyone()
     return 0
 

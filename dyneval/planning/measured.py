@@ -1,0 +1,79 @@
+"""Figures out of the summaries that runs leave behind, to put in the place of assumptions.
+
+Read are: `summary.json` of a GenDB, `annotate.summary.json`, `training_log.json`, and `<scores>.summary.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from dyneval.planning.assumptions import Assumptions
+from dyneval.storage import DataFileError, read_json
+
+Figures = Iterator[tuple[str, float]]
+
+
+def take_over(path: Path, assumptions: Assumptions) -> None:
+    """Replace what the summary at `path` tells; each figure then names the file as its source.
+
+    Raises:
+        DataFileError: the file cannot be read, is no summary of a run, or its run tells nothing (no work done, no GPU).
+    """
+    summary = read_json(path)
+    try:
+        figures = list(_figures(summary))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataFileError(f"{path}: is not a whole summary ({type(error).__name__}: {error})") from error
+    except ValueError as error:
+        raise DataFileError(f"{path}: {error}") from error
+    for name, value in figures:
+        assumptions.replace(name, value, "measured", str(path))
+
+
+def _figures(summary: Any) -> Figures:
+    kinds = {"made": _images, "pairs_annotated": _annotations, "log_history": _training, "scored": _scores}
+    read = next((reader for key, reader in kinds.items() if isinstance(summary, dict) and key in summary), None)
+    if read is None:
+        raise ValueError("is no summary of Step 2 or 3, of training or of scoring")
+    yield from read(summary)
+
+
+def _images(summary: dict[str, Any]) -> Figures:
+    models = [(model["made"], model["seconds"] * _count_gpus(model["devices"])) for model in summary["models"]]
+    made = [(images, seconds) for images, seconds in models if images and seconds]
+    if not made:
+        raise ValueError("its run drew no image on a GPU")
+    yield "image_gpu_seconds", sum(seconds for _, seconds in made) / sum(images for images, _ in made)
+
+
+def _annotations(summary: dict[str, Any]) -> Figures:
+    pairs, tokens = summary["pairs_annotated"], summary["prompt_tokens"] + summary["completion_tokens"]
+    if len(summary["workflows"]) < 4:
+        raise ValueError("is of a part of the four annotations; the summary of annotate.py tells about all of them")
+    if not pairs or not tokens:
+        raise ValueError("its run annotated no pair, or its engine counts no tokens")
+    yield "teacher_tokens_in", summary["prompt_tokens"] / pairs
+    yield "teacher_tokens_out", summary["completion_tokens"] / pairs
+    if summary["gpu_hours"]:  # 0 where --gpus was not named: the run then tells nothing of throughput
+        yield "teacher_tokens_per_gpu_second", tokens / (summary["gpu_hours"] * 3600)
+
+
+def _training(summary: dict[str, Any]) -> Figures:
+    rates = [entry["tokens_per_second"] for entry in summary["log_history"] if "tokens_per_second" in entry]
+    if not rates or not summary["gpus"]:
+        raise ValueError("its run logged no step, or trained without a GPU")
+    yield "train_tokens_per_gpu_second", median(rates) / summary["gpus"]
+
+
+def _scores(summary: dict[str, Any]) -> Figures:
+    gpus = _count_gpus(summary["devices"])
+    if not summary["scored"] or not gpus:
+        raise ValueError("its run scored no pair, or not on a GPU")
+    yield "score_gpu_seconds", summary["seconds"] * gpus / summary["scored"]
+
+
+def _count_gpus(devices: list[str]) -> int:
+    return sum(device.startswith("cuda") for device in devices)

@@ -1,0 +1,156 @@
+"""Steps 2-5 as work over throughput: what is done, in how many tokens, GPU hours, and on how much disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dyneval.planning.assumptions import Assumptions, Formula, Gpus
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One step of the pipeline, all of its work.
+
+    Attributes:
+        items: how many of `unit` (images, pairs, samples).
+        tokens_in: tokens read, or trained on.
+        tokens_out: tokens written.
+        gpu_hours: GPUs times hours.
+        wall_hours: with all GPUs at work, loading and queueing not counted.
+        disk_gb: what the step leaves on disk, model weights not counted but where it says so.
+    """
+
+    name: str
+    items: int
+    unit: str
+    tokens_in: float
+    tokens_out: float
+    gpu_hours: float
+    wall_hours: float
+    disk_gb: float
+
+
+def _written(a: Assumptions) -> float:
+    """Tokens of all replies about a pair: questions, scene graph, answers. The same for teacher and student."""
+    questions = a["t2ia_questions"] + a["iqa_questions"]
+    return questions * (a["question_tokens"] + a["answer_tokens"]) + a["scene_tokens"]
+
+
+def _asked(a: Assumptions) -> float:
+    """Tokens of the questions where they are read to be answered."""
+    return (a["t2ia_questions"] + a["iqa_questions"]) * a["question_line_tokens"]
+
+
+def _teacher_rate(_: Assumptions) -> float:
+    raise ValueError(
+        "there is no published throughput of this teacher on these GPUs: annotate some pairs and name the summary "
+        "(--measured annotations/annotate.summary.json), or give one (--assume teacher_tokens_per_gpu_second=N)"
+    )
+
+
+FORMULAS = (
+    Formula(
+        "image_gpu_seconds",
+        "GPU seconds an image",
+        "image_tflop / (peak_tflops x draw_utilisation)",
+        lambda a: a["image_tflop"] / (a["peak_tflops"] * a["draw_utilisation"]),
+    ),
+    Formula(
+        "teacher_tokens_in",
+        "tokens a pair",
+        "templates, 4 x prompt, 3 x image, the questions that are answered",
+        lambda a: a["teacher_template_tokens"] + 4 * a["prompt_tokens"] + 3 * a["teacher_image_tokens"] + _asked(a),
+    ),
+    Formula("teacher_tokens_out", "tokens a pair", "questions, scene graph, answers", _written),
+    Formula("teacher_tokens_per_gpu_second", "tokens/s a GPU, in and out", "", _teacher_rate),
+    Formula(
+        "stage1_tokens",
+        "tokens a pair",
+        "a T2IA and an EVALUATION sample",
+        lambda a: (
+            a["student_template_tokens"] / 2
+            + 2 * a["prompt_tokens"]
+            + a["student_image_tokens"]
+            + a["t2ia_questions"] * (a["question_line_tokens"] + a["question_tokens"] + a["answer_tokens"])
+        ),
+    ),
+    Formula(
+        "stage2_tokens",
+        "tokens a pair",
+        "an IQA and an EVALUATION sample",
+        lambda a: (
+            a["student_template_tokens"] / 2
+            + a["prompt_tokens"]
+            + 2 * a["student_image_tokens"]
+            + a["scene_tokens"]
+            + a["iqa_questions"] * (a["question_line_tokens"] + a["question_tokens"] + a["answer_tokens"])
+        ),
+    ),
+    Formula(
+        "train_tokens_per_gpu_second",
+        "tokens/s a GPU",
+        "peak_tflops x train_utilisation / (6 x student_parameters)",
+        lambda a: a["peak_tflops"] * 1e12 * a["train_utilisation"] / (6 * a["student_parameters"]),
+    ),
+    Formula("score_tokens_out", "tokens a pair", "questions, scene graph, answers", _written),
+    Formula(
+        "score_gpu_seconds",
+        "GPU seconds a pair",
+        "score_tokens_out x 2 bytes x student_parameters / (bandwidth_tb x decode_utilisation x score_batch_size)",
+        lambda a: (
+            a["score_tokens_out"]
+            * (2 * a["student_parameters"])
+            / (a["bandwidth_tb"] * 1e12 * a["decode_utilisation"] * a["score_batch_size"])
+        ),
+    ),
+)
+
+
+def plan(pairs: int, gpus: Gpus, a: Assumptions) -> list[Step]:
+    """Plan a run that ends with `pairs` pairs in DynEvalInstruct.
+
+    Args:
+        pairs: pairs that the student is trained on.
+        gpus: all of them work on each step in turn.
+        a: the figures; `a.used` tells afterwards which mattered.
+
+    Raises:
+        ValueError: a throughput is missing, or is 0.
+    """
+    try:
+        return list(_steps(pairs, gpus, a))
+    except ZeroDivisionError:
+        raise ValueError("a throughput is 0; see --assume and --measured") from None
+
+
+def _steps(pairs: int, gpus: Gpus, a: Assumptions) -> Iterator[Step]:
+    def step(name: str, items: float, unit: str, tokens: tuple[float, float], seconds: float, disk_gb: float) -> Step:
+        hours = seconds / 3600
+        return Step(
+            name=name,
+            items=round(items),
+            unit=unit,
+            tokens_in=tokens[0],
+            tokens_out=tokens[1],
+            gpu_hours=hours,
+            wall_hours=hours / gpus.count,
+            disk_gb=disk_gb,
+        )
+
+    images = pairs * a["images_per_pair"]
+    seconds = images * a["image_gpu_seconds"]
+    yield step("2 generate images", images, "images", (0, 0), seconds, images * a["image_mb"] / 1e3)
+    annotated = pairs * a["annotated_per_pair"]
+    read, written = annotated * a["teacher_tokens_in"], annotated * a["teacher_tokens_out"]
+    seconds = (read + written) / a["teacher_tokens_per_gpu_second"]
+    disk = annotated * a["annotation_kb"] / 1e6 + a["teacher_weights_gb"]
+    yield step("3 annotate", annotated, "pairs", (read, written), seconds, disk)
+    for stage in (1, 2):
+        tokens = pairs * a["epochs"] * a[f"stage{stage}_tokens"]
+        seconds = tokens / a["train_tokens_per_gpu_second"]
+        disk = a["student_parameters"] * (2 + a["optimizer_bytes"]) / 1e9
+        yield step(f"4 train, stage {stage}", pairs * 2 * a["epochs"], "samples", (tokens, 0), seconds, disk)
+    scored = a["scored_pairs"]
+    seconds = scored * a["score_gpu_seconds"]
+    yield step("5 score", scored, "pairs", (0, scored * a["score_tokens_out"]), seconds, scored * a["score_kb"] / 1e6)
