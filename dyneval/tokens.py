@@ -57,8 +57,9 @@ def evaluation_turn(prompt: str, questions: Sequence[str]) -> str:
     """
     if not questions:
         raise ValueError("an EVALUATION turn needs at least one question")
-    # One line a question: a newline inside a question would look like another numbered line.
-    numbered = "\n".join(f"{i}. {' '.join(question.split())}" for i, question in enumerate(questions, 1))
+    # A newline inside a question would look like another numbered line; what is printable has none.
+    lines = [question if question.isprintable() else " ".join(question.split()) for question in questions]
+    numbered = "\n".join(f"{i}. {line}" for i, line in enumerate(lines, 1))
     return (
         f"{IMAGE}\n{EVALUATION}\nPrompt: {_prompt(prompt)}\nQuestions:\n{numbered}\n"
         "Answer each question and assign a score from 1 to 5."

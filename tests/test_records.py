@@ -1,4 +1,8 @@
+import json
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dyneval import records
 from dyneval.schemas import SchemaError
@@ -45,3 +49,20 @@ def test_ids_depend_on_the_text_alone_and_are_file_names():
 
 def test_scores_map_onto_zero_to_one():
     assert [records.normalised_score(score) for score in (1, 3, 5)] == [0, 0.5, 1]
+
+
+TEXTS = st.text(st.characters(codec="utf-8"))
+REPLIES = st.recursive(
+    TEXTS | st.integers(-(2**53), 2**53) | st.booleans() | st.none(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+)
+
+
+@given(REPLIES)
+def test_the_students_json_is_that_of_the_standard_library(value):
+    assert records.student_json(value) == json.dumps(value, ensure_ascii=False)
+
+
+def test_half_a_character_is_no_reply():
+    with pytest.raises(ValueError, match="surrogates"):
+        records.student_json([{"question": "a \ud800 cat"}])

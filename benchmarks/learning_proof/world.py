@@ -1,0 +1,174 @@
+"""The data of the learning proof: demo scenes of one kind of thing, with short replies, in the training format.
+
+    python benchmarks/learning_proof/world.py --output DIR
+
+Writes images/ with a truth file beside each image, heldout.jsonl (pairs whose prompts are in no training file),
+t2ia.json and iqa.json (the samples of Stages 1 and 2) and captions.json (the warm-up: what is seen, in a few words).
+Two cores spend most of a training step on the logits of 151,936 words, so fewer questions are asked than by the demo's
+teacher; the scores that students are compared with are still the means over all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tqdm import tqdm
+
+from dyneval.demo import knowledge
+from dyneval.demo import vocabulary as words
+from dyneval.demo.models import DEMO_MODELS, draw
+from dyneval.demo.prompts import write_prompt
+from dyneval.demo.questions import ask
+from dyneval.demo.scenes import Group, Scene
+from dyneval.demo.truth import Truth
+from dyneval.records import InstructSample, PairRecord, pair_id, prompt_id, student_json
+from dyneval.storage import atomic_write, write_json
+from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
+
+KINDS = ("ball", "house", "tree", "car", "star", "fish")
+COLOURS = ("red", "yellow", "green", "blue", "black", "white")
+SIZE = 128
+"""Width and height of the images in pixels: 16 image tokens."""
+TIER = 3
+CAPTION_TURN = "<image>\nDescribe the picture."
+_DEGREES = ((0.35, "slightly"), (0.65, "clearly"), (1.0, "heavily"))
+
+Sample = dict[str, Any]
+
+
+def scene_prompts(count: int, rng: Random) -> list[str]:
+    """`count` distinct prompts for one or two things of one kind and colour."""
+    prompts: dict[str, None] = {}
+    while len(prompts) < count:
+        group = Group(kind=rng.choice(KINDS), colour=rng.choice(COLOURS), count=rng.choice((1, 1, 2)))
+        prompts[write_prompt(Scene(groups=(group,)), TIER, rng)] = None
+    return list(prompts)
+
+
+def make_pair(prompt: str, model: str, images: Path) -> tuple[PairRecord, Truth]:
+    """Draw `prompt` with a demo model; image and truth are written below `images`."""
+    image, truth = draw(model, prompt, seed=0, size=SIZE)
+    name = pair_id(prompt_id(prompt), model)
+    image.save(images / f"{name}.png")
+    truth.save(images / f"{name}.png")
+    record = PairRecord(
+        pair_id=name,
+        file_name=f"{name}.png",
+        prompt_id=prompt_id(prompt),
+        prompt=prompt,
+        tier=TIER,
+        categories=[],
+        generation_model=model,
+        seed=0,
+        width=SIZE,
+        height=SIZE,
+        settings={"family": "demo"},
+        sha256="0" * 64,
+    )
+    return record, truth
+
+
+def stage_samples(pair: PairRecord, truth: Truth) -> tuple[list[Sample], list[Sample]]:
+    """The samples of a pair for Stage 1 (T2IA, EVALUATION) and Stage 2 (IQA, EVALUATION)."""
+    alignment = [*knowledge.alignment_questions(pair.prompt)[:3], *_whole_image("no_blur", "no_noise")]
+    quality = [*knowledge.quality_questions(truth)[:1], *_whole_image("blur", "noise", "seam")]
+    graph = {"scene_graph": knowledge.scene_graph(truth), "questions": _rows(quality)}
+    stage1 = [
+        _sample(f"{pair.prompt_id}:t2ia", t2ia_turn(pair.prompt), _rows(alignment), None),
+        _evaluation(pair, truth, alignment),
+    ]
+    return stage1, [
+        _sample(f"{pair.pair_id}:iqa", iqa_turn(), graph, pair.file_name),
+        _evaluation(pair, truth, quality),
+    ]
+
+
+def caption_sample(pair: PairRecord, truth: Truth) -> Sample:
+    """What is seen: number, colour, kind, then every fault with its degree. Dense, so it is learned first."""
+    seen = [f"{words.COUNTS[group.count]} {group.colour} {group.noun}" for group in truth.drawn.groups]
+    faults = {fault.kind: _degree(fault.severity) for fault in truth.faults}
+    seen += [f"{faults.get(kind, 'no')} {kind}" for kind in ("blur", "noise", "seam", "torn", "melted", "cut_off")]
+    return _sample(f"{pair.pair_id}:caption", CAPTION_TURN, ", ".join(seen), pair.file_name)
+
+
+def _degree(severity: float) -> str:
+    return next(word for limit, word in _DEGREES if severity <= limit)
+
+
+def _whole_image(*topics: str) -> list[knowledge.QuestionAnswer]:
+    return [(ask(topic), "yes") for topic in topics]
+
+
+def _rows(questions: list[knowledge.QuestionAnswer]) -> list[dict[str, str]]:
+    return [{"question": question, "answer": answer} for question, answer in questions]
+
+
+def _evaluation(pair: PairRecord, truth: Truth, questions: list[knowledge.QuestionAnswer]) -> Sample:
+    answers = []
+    for question, _ in questions:
+        score, reasoning = knowledge.answer(truth, question)
+        answers.append({"question": question, "score": score, "reasoning": reasoning})
+    turn = evaluation_turn(pair.prompt, [question for question, _ in questions])
+    return _sample(f"{pair.pair_id}:evaluation", turn, {"answers": answers}, pair.file_name)
+
+
+def _sample(name: str, turn: str, reply: Any, image: str | None) -> Sample:
+    value = reply if isinstance(reply, str) else student_json(reply)
+    conversations = [{"from": "human", "value": turn}, {"from": "gpt", "value": value}]
+    return InstructSample(id=name, image=image, conversations=conversations).to_dict()
+
+
+def _draw_prompt(job: tuple[str, Path]) -> list[tuple[PairRecord, Truth]]:
+    prompt, images = job
+    return [make_pair(prompt, model, images) for model in DEMO_MODELS]
+
+
+def build(output: Path, prompts: int, heldout: int, seed: int) -> None:
+    """Draw all prompts with the three demo models, keep the last `heldout` prompts back, write the files."""
+    images = output / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    texts = scene_prompts(prompts + heldout, Random(f"learning proof {seed}"))
+    captions: list[Sample] = []
+    stages: tuple[list[Sample], list[Sample]] = ([], [])
+    kept_back: list[PairRecord] = []
+    for index, drawn in enumerate(_all_drawn(texts, images)):
+        if index >= prompts:
+            kept_back += [pair for pair, _ in drawn]
+            continue
+        for position, (pair, truth) in enumerate(drawn):
+            first, second = stage_samples(pair, truth)
+            stages[0].extend(first[1:] if position else first)  # the questions of a prompt serve all its images
+            stages[1].extend(second)
+            captions.append(caption_sample(pair, truth))
+    write_json(output / "captions.json", captions)
+    write_json(output / "t2ia.json", stages[0])
+    write_json(output / "iqa.json", stages[1])
+    with atomic_write(output / "heldout.jsonl") as file:
+        file.writelines(json.dumps(pair.to_dict()) + "\n" for pair in kept_back)
+
+
+def _all_drawn(texts: list[str], images: Path) -> Iterator[list[tuple[PairRecord, Truth]]]:
+    with ProcessPoolExecutor() as pool:
+        jobs = pool.map(_draw_prompt, [(text, images) for text in texts], chunksize=8)
+        yield from tqdm(jobs, total=len(texts), desc="draw", unit="prompt")
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(description="Draw the data of the learning proof.")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_argument("--prompts", type=int, default=1000, help="training prompts, three images each")
+    parser.add_argument("--heldout", type=int, default=60, help="held-out prompts, three images each")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    build(arguments.output, arguments.prompts, arguments.heldout, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()
