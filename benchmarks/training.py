@@ -82,19 +82,17 @@ def benchmark_batches(samples: int) -> list[str]:
     The model is small but keeps Qwen3-VL-2B's ratio of head to body (0.31 B to 1.41 B parameters): 800 words.
     """
     import torch
-    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+    from transformers import Qwen3VLForConditionalGeneration
 
-    from dyneval.demo.tiny_model import TEXT, VISION
+    from dyneval.demo.tiny_model import tiny_config
     from dyneval.processing import IGNORE
     from qwenvl.data.packing import pack
     from qwenvl.train.attention import PACKED_SDPA
     from qwenvl.train.loss import with_target_loss
 
-    text = TEXT | {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 2, "head_dim": 32}
-    text |= {"vocab_size": 800, "bos_token_id": None, "eos_token_id": None}
-    text["rope_parameters"] = TEXT["rope_parameters"] | {"mrope_section": [8, 4, 4]}
-    vision = VISION | {"out_hidden_size": 128}
-    config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True)
+    config = tiny_config(width=128)
+    config.text_config.vocab_size = 800
+    config.text_config.bos_token_id = config.text_config.eos_token_id = None
     model = with_target_loss(Qwen3VLForConditionalGeneration, 8)(config)
     mix = length_mix(samples)
     lengths = [context + answer for context, answer in mix]

@@ -1,9 +1,9 @@
 """A tiny Qwen3-VL with random weights, saved as an ordinary checkpoint folder.
 
-    python -m dyneval.demo.tiny_model --output DIR [--seed 0] [--task-tokens]
+    python -m dyneval.demo.tiny_model --output DIR [--seed 0] [--width 64] [--task-tokens]
 
-Architecture class, vocabulary, patch and merge sizes are the real ones; widths and depths are not. It has 10 M
-parameters, 9.7 M of them in the embedding, and knows nothing until it is trained.
+Architecture class, vocabulary, patch and merge sizes are the real ones; widths and depths are not. At width 64 it has
+10 M parameters, 9.7 M of them in the embedding, and it knows nothing until it is trained.
 """
 
 from __future__ import annotations
@@ -24,32 +24,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+WIDTH = 64
 TEXT: dict[str, Any] = {
     "vocab_size": 151_936,
-    "hidden_size": 64,
-    "intermediate_size": 192,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "head_dim": 16,
     "max_position_embeddings": 262_144,
-    # Half the head width, split between time, height and width as Qwen3-VL's [24, 20, 20] is.
-    "rope_parameters": {
-        "rope_type": "default",
-        "rope_theta": 5_000_000,
-        "mrope_section": [4, 2, 2],
-        "mrope_interleaved": True,
-    },
     "bos_token_id": 151_643,
     "eos_token_id": 151_645,
     "tie_word_embeddings": True,
 }
 VISION: dict[str, Any] = {
     "depth": 2,
-    "hidden_size": 64,
-    "intermediate_size": 192,
     "num_heads": 4,
-    "out_hidden_size": 64,
     "patch_size": 16,
     "spatial_merge_size": 2,
     "temporal_patch_size": 2,
@@ -82,25 +70,41 @@ GENERATION: dict[str, Any] = {
 _RECIPE = "tiny_model.json"
 
 
-def tiny_config() -> Qwen3VLConfig:
-    """Configuration of the tiny model; the same class that describes the 2B and 4B models."""
+def tiny_config(width: int = WIDTH) -> Qwen3VLConfig:
+    """Configuration of the tiny model, `width` (a multiple of 32) the size of its hidden states.
+
+    The class is the one that describes the 2B and 4B models.
+    """
     from transformers import Qwen3VLConfig
 
-    return Qwen3VLConfig(text_config=dict(TEXT), vision_config=dict(VISION), tie_word_embeddings=True)
+    if width < 32 or width % 32:
+        raise ValueError(f"width must be a multiple of 32, not {width}")
+    # Half the head width, split between time, height and width about as Qwen3-VL's [24, 20, 20] is.
+    rope = {
+        "rope_type": "default",
+        "rope_theta": 5_000_000,
+        "mrope_section": [width // 16, width // 32, width // 32],
+        "mrope_interleaved": True,
+    }
+    sizes = {"hidden_size": width, "intermediate_size": 3 * width}
+    text = TEXT | sizes | {"head_dim": width // 4, "rope_parameters": rope}
+    vision = VISION | sizes | {"out_hidden_size": width}
+    return Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True)
 
 
-def build_tiny_model(output: Path, seed: int = 0, task_tokens: bool = False) -> None:
+def build_tiny_model(output: Path, seed: int = 0, task_tokens: bool = False, width: int = WIDTH) -> None:
     """Save the tiny model to `output`: the folder appears complete or not at all, and is kept when it is there.
 
     Args:
         output: folder of the checkpoint; it must not exist, or hold a checkpoint of this module with the same settings.
         seed: of the random weights; the same seed gives the same bytes.
         task_tokens: register the task tokens, as training does: an untrained student that can be scored with.
+        width: of the hidden states.
 
     Raises:
         FileExistsError: `output` holds something else.
     """
-    recipe = {"seed": seed, "task_tokens": task_tokens}
+    recipe = {"seed": seed, "width": width, "task_tokens": task_tokens}
     if output.exists() and any(output.iterdir()):
         _check_existing(output, recipe)
         logger.info("tiny Qwen3-VL kept: %s", output)
@@ -108,7 +112,7 @@ def build_tiny_model(output: Path, seed: int = 0, task_tokens: bool = False) -> 
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
-        _save(folder, seed)
+        _save(folder, seed, width)
         if task_tokens:
             Processor.from_pretrained(folder).save_pretrained(folder)
         write_json(folder / _RECIPE, recipe)
@@ -127,13 +131,13 @@ def _check_existing(output: Path, recipe: dict[str, Any]) -> None:
         raise FileExistsError(f"{output} holds a tiny model of {found}, not {recipe}; delete it or name another folder")
 
 
-def _save(folder: Path, seed: int) -> None:
+def _save(folder: Path, seed: int, width: int) -> None:
     import torch
     from transformers import GenerationConfig, Qwen3VLForConditionalGeneration
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen3VLForConditionalGeneration(tiny_config())
+        model = Qwen3VLForConditionalGeneration(tiny_config(width))
     model.generation_config = GenerationConfig(**GENERATION)  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     tokenizer = build_tokenizer()
@@ -149,12 +153,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Save a tiny random Qwen3-VL as an ordinary checkpoint folder.")
     parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random weights")
+    parser.add_argument("--width", type=int, default=WIDTH, help=f"size of the hidden states (default {WIDTH})")
     parser.add_argument("--task-tokens", action="store_true", help="register the task tokens in its tokenizer")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        build_tiny_model(arguments.output, arguments.seed, arguments.task_tokens)
-    except (FileExistsError, FileNotFoundError) as error:
+        build_tiny_model(arguments.output, arguments.seed, arguments.task_tokens, arguments.width)
+    except (FileExistsError, FileNotFoundError, ValueError) as error:
         raise SystemExit(f"tiny_model: {error}") from error
 
 

@@ -58,6 +58,18 @@ def test_task_tokens_can_be_registered(tmp_path):
     assert not Processor.from_pretrained(tmp_path / "tiny").added_task_tokens
 
 
+def test_a_wider_one_runs(tmp_path):
+    import torch
+    from transformers import Qwen3VLForConditionalGeneration
+
+    build_tiny_model(tmp_path / "wide", width=96)
+    model = Qwen3VLForConditionalGeneration.from_pretrained(tmp_path / "wide")
+    assert model.config.text_config.hidden_size == model.config.vision_config.out_hidden_size == 96
+    assert model(input_ids=torch.tensor([[1, 2, 3]])).logits.isfinite().all()
+    with pytest.raises(ValueError, match="multiple of 32, not 100"):
+        build_tiny_model(tmp_path / "odd", width=100)
+
+
 def test_a_foreign_folder_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     run = subprocess.run(

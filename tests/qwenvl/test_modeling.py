@@ -71,10 +71,12 @@ def test_the_class_follows_from_the_configuration_not_from_the_path(tiny_checkpo
 def test_mixture_of_experts_is_loaded_and_trained(tmp_path):
     from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
 
-    from dyneval.demo.tiny_model import TEXT, VISION
+    from dyneval.demo.tiny_model import tiny_config
 
-    text = TEXT | {"vocab_size": 151_936, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
-    config = Qwen3VLMoeConfig(text_config=text, vision_config=dict(VISION), tie_word_embeddings=True)
+    dense = tiny_config()
+    text = dense.text_config.to_dict() | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    del text["model_type"]
+    config = Qwen3VLMoeConfig(text_config=text, vision_config=dense.vision_config.to_dict(), tie_word_embeddings=True)
     Qwen3VLMoeForConditionalGeneration(config).save_pretrained(tmp_path)
     model = load(tmp_path)
     assert isinstance(model, Qwen3VLMoeForConditionalGeneration)
