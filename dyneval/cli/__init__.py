@@ -15,6 +15,7 @@ from importlib import import_module
 
 VERBS = {
     "score": "score images against the prompts they were made from",
+    "merge": "put the parts of a sharded `score` together",
     "benchmark": "agreement of scores with human ratings on published benchmarks",
     "leaderboard": "rank image models by their scores",
     "plan": "what a whole run costs: GPU hours, time, disk, tokens",

@@ -4,6 +4,8 @@ Images of one prompt, the results as JSON on stdout, or with --output in a file:
     dyneval score cat.png --prompt "a cat" --checkpoint output/dyneval_4b_stage2_iqa
 Many pairs:
     dyneval score --metadata gendb/metadata.jsonl --output scores.jsonl
+On several machines, each with its own part:
+    dyneval score --metadata gendb/metadata.jsonl --output scores.jsonl --shard 1/4
 
 Scores are 1-5, higher is better. The same command with the same --output goes on where it was: a pair is scored again
 only if its image, prompt or student, or a setting that its scores depend on, has changed. Pairs that cannot be scored
@@ -35,6 +37,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         parser.error("name either images or --metadata")
     if arguments.images and arguments.prompt is None:
         parser.error("images need --prompt")
+    if arguments.images and (arguments.shard or arguments.limit):
+        parser.error("--shard and --limit go with --metadata")
     if arguments.metadata and not arguments.output:
         parser.error("--metadata needs --output")
     return run(parser, lambda: _score(arguments))
@@ -52,6 +56,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     add("--image-root", type=Path, help="folder that file_name is relative to; default: the folder of --metadata")
     add("--output", type=Path, help="JSONL file of records; pairs whose record in it still holds are skipped")
     add("--limit", type=int, help="score only so many rows of --metadata, from its beginning")
+    add("--shard", metavar="I/N", help="only part I of N (from 1) of --metadata, split by prompt; see dyneval merge")
     add_student(parser)
     add_scoring(parser)
     return parser
@@ -62,9 +67,11 @@ def _score(arguments: argparse.Namespace) -> int:
     if not arguments.output:
         return _print_scores(arguments.images, arguments.prompt, load)
     from dyneval.scorer.run import score_file, score_images
+    from dyneval.shards import Shard
 
     if arguments.metadata:
-        summary = score_file(load, arguments.metadata, arguments.output, arguments.image_root, arguments.limit)
+        shard = Shard.parse(arguments.shard) if arguments.shard else None
+        summary = score_file(load, arguments.metadata, arguments.output, arguments.image_root, arguments.limit, shard)
     else:
         summary = score_images(load, arguments.images, arguments.prompt, arguments.output)
     return 1 if summary.failed else 0

@@ -11,16 +11,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from dyneval.images import ImageError, load_image, resolve_below, sha256
 from dyneval.metadata import metadata_file, read_pairs
 from dyneval.records import ScoreRecord
-from dyneval.scorer.pairs import Failure, Pair, default_pair_id
+from dyneval.scorer.pairs import Failure, Pair
 from dyneval.scorer.scorer import Scorer
-from dyneval.storage import DataFileError, JsonlStore, Row, read_jsonl, write_json
+from dyneval.scorer.table import Wanted, wanted_images, wanted_pairs
+from dyneval.shards import Shard
+from dyneval.storage import DataFileError, JsonlStore, read_jsonl, write_json
 
 logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -40,20 +42,13 @@ class Summary:
     devices: list[str]
 
 
-class Wanted(NamedTuple):
-    """A pair that should be in the output; its image is a file, below the image folder where there is one."""
-
-    pair_id: str
-    prompt: str
-    file_name: str
-
-
 def score_file(
     load: Callable[[], Scorer],
     metadata: Path,
     output: Path,
     image_root: Path | None = None,
     limit: int | None = None,
+    shard: Shard | None = None,
 ) -> Summary:
     """Score the pairs of a metadata file and append the records to `output`.
 
@@ -67,22 +62,24 @@ def score_file(
             next run; the counts of the run to `<stem>.summary.json`.
         image_root: folder that `file_name` is relative to and may not leave; default: the folder of `metadata`.
         limit: only so many rows from the beginning.
+        shard: only this part of them, into a file of the same name below `shards` beside `output`; `merge_scores` puts
+            the parts together.
 
     Raises:
         DataFileError: `metadata` cannot be read, or another process writes to `output`.
     """
     metadata = metadata_file(metadata)
-    wanted, bad = _wanted(read_pairs(metadata)[:limit])
+    wanted, bad = wanted_pairs(read_pairs(metadata)[:limit], shard)
     root = image_root or metadata.parent
     if not root.is_dir():
         raise DataFileError(f"{root}: no such image folder")
-    return _score(load(), wanted, bad, root, output)
+    target = shard.folder(output.parent) / output.name if shard else output
+    return _score(load(), wanted, bad, root, target)
 
 
 def score_images(load: Callable[[], Scorer], images: Sequence[Path], prompt: str, output: Path) -> Summary:
     """Score image files that were made from one prompt, as `score_file` does the pairs of a table."""
-    names = dict.fromkeys(map(str, images))
-    return _score(load(), [Wanted(default_pair_id(prompt, name), prompt, name) for name in names], [], None, output)
+    return _score(load(), wanted_images([str(image) for image in images], prompt), [], None, output)
 
 
 def read_questions(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -100,23 +97,6 @@ def read_questions(path: Path) -> dict[str, list[dict[str, Any]]]:
             {"question": one.get("question"), "answer": one.get("answer")} for one in asked if isinstance(one, dict)
         ]
     return questions
-
-
-def _wanted(rows: Sequence[Row]) -> tuple[list[Wanted], list[Failure]]:
-    """The pairs of a table, and what is wrong with its other rows."""
-    wanted: dict[str, Wanted] = {}
-    bad = []
-    for number, row in enumerate(rows, 1):
-        prompt, name = row.get("prompt"), row.get("file_name")
-        if not isinstance(prompt, str) or not isinstance(name, str) or not name:
-            bad.append(Failure(f"row {number}", "expected the texts `prompt` and `file_name`"))
-            continue
-        pair_id = str(row.get("pair_id") or default_pair_id(prompt, name))
-        if pair_id in wanted:
-            bad.append(Failure(pair_id, f"row {number} ({name}): the pair_id was used before in this file"))
-        else:
-            wanted[pair_id] = Wanted(pair_id, prompt, name)
-    return list(wanted.values()), bad
 
 
 def _score(

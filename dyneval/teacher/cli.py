@@ -15,9 +15,9 @@ from typing import Any
 from dyneval.images import ImageError
 from dyneval.llm.base import ChatEngine
 from dyneval.llm.engines import ENGINES, make_engine
+from dyneval.shards import Shard
 from dyneval.storage import DataFileError
 from dyneval.teacher.dry_run import render
-from dyneval.teacher.pairs import Shard
 from dyneval.teacher.prompts import Workflow
 from dyneval.teacher.runner import AnnotateConfig, EngineDown, annotate
 

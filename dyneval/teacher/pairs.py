@@ -2,42 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Self
 
 from dyneval import jsonl
 from dyneval.records import PairRecord
 from dyneval.schemas import SchemaError
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """Part `index` (from 1) of `count`, by prompt: all images of a prompt are in one part."""
-
-    index: int
-    count: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read "i/n", counted from 1. Raises ValueError."""
-        match = re.fullmatch(r"(\d+)/(\d+)", text)
-        if not match or not 1 <= int(match[1]) <= int(match[2]):
-            raise ValueError(f"shard {text!r}: expected i/n with 1 <= i <= n, such as 1/4")
-        return cls(int(match[1]), int(match[2]))
-
-    def holds(self, prompt_id: str) -> bool:
-        """True when the pairs of this prompt belong to the part."""
-        digest = hashlib.blake2b(prompt_id.encode("utf-8"), digest_size=8, person=b"shard").digest()
-        return int.from_bytes(digest, "big") % self.count == self.index - 1
-
-    def folder(self, output: Path) -> Path:
-        """Where the files of this part are written, below the output folder of the whole."""
-        return output / "shards" / f"{self.index}-of-{self.count}"
+from dyneval.shards import Shard
 
 
 def read_pairs(

@@ -17,10 +17,11 @@ from dyneval import schemas
 from dyneval.images import ImageError, resolve_below
 from dyneval.llm.base import ChatEngine, ChatError
 from dyneval.records import PairRecord, Record
+from dyneval.shards import Shard
 from dyneval.storage import DataFileError, JsonlIndex, JsonlStore, Row, atomic_write, read_jsonl
 from dyneval.teacher import workflows
 from dyneval.teacher.asking import RejectedReply, Teacher
-from dyneval.teacher.pairs import Shard, read_pairs
+from dyneval.teacher.pairs import read_pairs
 from dyneval.teacher.prompts import Workflow, prompt_version
 from dyneval.teacher.summary import RunCounts, postfix, summarise
 

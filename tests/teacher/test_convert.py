@@ -5,10 +5,10 @@ import pytest
 from dyneval.instruct.builder import build
 from dyneval.instruct.chunks import BuildConfig
 from dyneval.instruct.curation import Curation
+from dyneval.shards import Shard
 from dyneval.storage import DataFileError, read_json, read_jsonl
 from dyneval.teacher.convert import ImportConfig, export_published, import_published
 from dyneval.teacher.merge import merge
-from dyneval.teacher.pairs import Shard
 from dyneval.teacher.prompts import WORKFLOWS
 from dyneval.teacher.published import Entry, read_mapping
 

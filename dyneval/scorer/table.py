@@ -1,0 +1,49 @@
+"""The pairs that should be scored, from a table's rows or from image files. Light: nothing is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from dyneval.records import prompt_id
+from dyneval.scorer.pairs import Failure, default_pair_id
+from dyneval.shards import Shard
+from dyneval.storage import Row
+
+
+class Wanted(NamedTuple):
+    """A pair that should be in the output; its image is a file, below the image folder where there is one."""
+
+    pair_id: str
+    prompt: str
+    file_name: str
+
+
+def wanted_pairs(rows: Iterable[Row], shard: Shard | None = None) -> tuple[list[Wanted], list[Failure]]:
+    """The pairs of a table, and what is wrong with its other rows, which count to the first part.
+
+    Args:
+        rows: with `prompt`, `file_name` and perhaps `pair_id`.
+        shard: take only this part.
+    """
+    wanted: dict[str, Wanted] = {}
+    bad = []
+    for number, row in enumerate(rows, 1):
+        prompt, name = row.get("prompt"), row.get("file_name")
+        if not isinstance(prompt, str) or not isinstance(name, str) or not name:
+            bad.append(Failure(f"row {number}", "expected the texts `prompt` and `file_name`"))
+            continue
+        pair_id = str(row.get("pair_id") or default_pair_id(prompt, name))
+        if pair_id in wanted:
+            bad.append(Failure(pair_id, f"row {number} ({name}): the pair_id was used before in this file"))
+        else:
+            wanted[pair_id] = Wanted(pair_id, prompt, name)
+    if shard is None:
+        return list(wanted.values()), bad
+    mine = [one for one in wanted.values() if shard.holds(prompt_id(one.prompt))]
+    return mine, bad if shard.index == 1 else []
+
+
+def wanted_images(names: Sequence[str], prompt: str) -> list[Wanted]:
+    """Image files that were made from one prompt; a file named twice counts once."""
+    return [Wanted(default_pair_id(prompt, name), prompt, name) for name in dict.fromkeys(names)]
