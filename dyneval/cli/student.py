@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dyneval.scorer.settings import MEANS, MODES, ReplyLimits, ScorerSettings
+from dyneval.scorer.settings import MEANS, MODES, BatchLimit, ReplyLimits, ScorerSettings
 from dyneval.tokens import DEFAULT_TEMPLATE, TEMPLATE_VERSIONS
 
 if TYPE_CHECKING:
@@ -47,10 +47,19 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     add("--template", choices=TEMPLATE_VERSIONS, default=DEFAULT_TEMPLATE, help="human turns; default: %(default)s")
     add("--alpha", type=float, default=defaults.alpha, help="weight of IQA in overall; default: %(default)s")
     add("--beta", type=float, default=defaults.beta, help="weight of T2IA in overall; default: %(default)s")
-    add("--batch-size", type=int, default=defaults.batch_size, help="pairs at a time; default: %(default)s")
+    add(
+        "--batch-size",
+        type=_batch_size,
+        default=defaults.batch_size,
+        help="pairs at a time, or auto: as many as fit; default: %(default)s",
+    )
     add("--max-new-tokens", type=int, default=defaults.max_new_tokens, help="limit on a reply; default: %(default)s")
     add("--max-questions", type=int, help="cap on questions, objects and relations in a reply; default: generous")
     add("--max-text", type=int, help="cap on the characters of each text in a reply; default: generous")
+
+
+def _batch_size(text: str) -> BatchLimit:
+    return "auto" if text == "auto" else int(text)
 
 
 def loader(arguments: argparse.Namespace) -> Callable[[], Scorer]:

@@ -12,6 +12,7 @@ from dyneval import tokens
 from dyneval.processing import IMAGE_TOKEN, Encoded, Processor, Turn
 from dyneval.scorer.decoder import Decoder, Job, Prefix
 from dyneval.scorer.grammar import ReplyGrammar, reply_schema
+from dyneval.scorer.pairs import Pair
 from dyneval.scorer.passes import Question, merge_questions, scored_questions
 from dyneval.scorer.settings import ScorerSettings
 
@@ -69,6 +70,14 @@ class FourPasses:
         if mode != "t2ia-only":
             evaluations = [self._evaluation_job(work, "iqa") for work in _alive(works)]
             self._decoder.decode(evaluations, self.settings.max_new_tokens, prefix)
+
+    def expected_length(self, pair: Pair) -> int:
+        """About how many tokens a pair has: those of its image, and a quarter of its prompt's characters."""
+        try:
+            visual = self.processor.visual_tokens(pair.image.width, pair.image.height)
+        except ValueError:  # an image of no usable shape; scoring it will say so
+            visual = 0
+        return visual + len(pair.prompt) // 4
 
     def _prepare(self, work: Work) -> None:
         """Check the prompt and turn the image into patches."""

@@ -108,7 +108,7 @@ def _score(
         for failure in bad:
             _reject(failure, store)
         with tqdm(total=len(wanted), unit="pair", desc="scoring") as bar:
-            for result in scorer.score_pairs(_changed(wanted, root, scorer, store, bar)):
+            for result in scorer.score_unordered(_changed(wanted, root, scorer, store, bar)):
                 _keep(result, store)
                 bar.update()
         there_before = len(wanted) + len(bad) - store.written - store.rejected

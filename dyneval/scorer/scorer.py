@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,6 +20,7 @@ from dyneval import schemas
 from dyneval.processing import Processor
 from dyneval.records import ScoreRecord, normalised_score
 from dyneval.scorer.batch import FourPasses, Work
+from dyneval.scorer.batching import Numbered, batch_size, batches, is_out_of_memory, release_memory
 from dyneval.scorer.loading import checkpoint_name, load_student
 from dyneval.scorer.pairs import Failure, Pair, ScoringError, content_key, make_pair
 from dyneval.scorer.passes import Question, mean_score, merge_questions
@@ -56,6 +56,7 @@ class Scorer:
         self.settings = settings or ScorerSettings()
         self._passes = FourPasses(model, processor, self.settings)
         self.device = str(model.device)
+        self._batches = batch_size(self.settings.batch_size, model.device)
         self._dtype = str(model.dtype).removeprefix("torch.")
 
     @classmethod
@@ -127,16 +128,31 @@ class Scorer:
         return [result for result in results if isinstance(result, ScoreRecord)]
 
     def score_pairs(self, pairs: Iterable[Pair], report: Report | None = None) -> Iterator[ScoreRecord | Failure]:
-        """Score pairs as they come, `batch_size` at a time; yields one result a pair, in order.
+        """Score pairs as they come, a batch at a time; yields one result a pair, in order.
+
+        Pairs are read some batches ahead and put together by length, so results come in groups.
 
         Args:
             pairs: what to score.
             report: called as each pass ends, with the pair, "t2ia_questions", "t2ia_scores", "iqa_questions" or
                 "iqa_scores", and what the pass has found, by the names of the score record.
         """
-        rest = iter(pairs)
-        while batch := list(islice(rest, self.settings.batch_size)):
-            yield from self._score_batch(batch, report)
+        done: dict[int, ScoreRecord | Failure] = {}
+        wanted = 0
+        for number, result in self._scored(pairs, report):
+            done[number] = result
+            while wanted in done:
+                yield done.pop(wanted)
+                wanted += 1
+
+    def score_unordered(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
+        """As `score_pairs`, but each result comes as soon as it is there, in whatever order."""
+        return (result for _, result in self._scored(pairs, None))
+
+    @property
+    def most_together(self) -> int:
+        """So many pairs at most are scored in one batch."""
+        return self._batches.most
 
     def give_questions(self, questions: Mapping[str, Sequence[Question]]) -> None:
         """Take T2IA questions, {"question", "answer"} each, by prompt; the student is asked for those of other prompts.
@@ -148,7 +164,35 @@ class Scorer:
             schemas.check("student_reply", list(asked), f"questions of {prompt[:60]!r}", "t2ia")
             self._passes.given[prompt.strip()] = merge_questions(asked)
 
-    def _score_batch(self, pairs: Sequence[Pair], report: Report | None) -> list[ScoreRecord | Failure]:
+    def _scored(self, pairs: Iterable[Pair], report: Report | None) -> Iterator[tuple[int, ScoreRecord | Failure]]:
+        for batch in batches(pairs, lambda: self._batches.size, self._passes.expected_length):
+            yield from self._score_batch(batch, report)
+
+    def _score_batch(
+        self, batch: Sequence[Numbered], report: Report | None
+    ) -> Iterator[tuple[int, ScoreRecord | Failure]]:
+        """Score a batch, or, where the memory is too small for it, its halves."""
+        numbers, pairs = zip(*batch, strict=True)
+        try:
+            results = self._score_together(pairs, report)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            results = None  # and no more here: until its handler ends, the error holds the batch's tensors
+        if results is not None:
+            self._batches.fitted(len(batch))
+            yield from zip(numbers, results, strict=True)
+            return
+        release_memory()
+        if len(batch) == 1:
+            yield numbers[0], Failure(pairs[0].pair_id, "the memory is too small for this pair (lower max_pixels)")
+            return
+        self._batches.failed(len(batch))
+        middle = len(batch) // 2
+        yield from self._score_batch(batch[:middle], report)
+        yield from self._score_batch(batch[middle:], report)
+
+    def _score_together(self, pairs: Sequence[Pair], report: Report | None) -> list[ScoreRecord | Failure]:
         started = time.perf_counter()
         works = [Work(pair.prompt.strip(), pair.image) for pair in pairs]
         if report:

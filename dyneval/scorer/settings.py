@@ -11,6 +11,7 @@ Mode = Literal["full", "fast", "t2ia-only", "iqa-only"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Mean = Literal["arithmetic", "geometric"]
 MEANS: tuple[Mean, ...] = get_args(Mean)
+BatchLimit = int | Literal["auto"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +52,7 @@ class ScorerSettings:
         beta: weight of T2IA in the overall score; alpha + beta = 1, so that overall stays within 1-5.
         max_new_tokens: limit on one reply; a reply that reaches it is an error of its pair.
         max_prompt_tokens: limit on one prompt; prompts are never truncated, a longer one is an error of its pair.
-        batch_size: pairs scored together; scores do not depend on it.
+        batch_size: pairs scored together, or "auto": what fits into the GPU, 8 on a CPU. Scores do not depend on it.
         limits: bounds of the replies' lists and texts.
     """
 
@@ -62,7 +63,7 @@ class ScorerSettings:
     beta: float = 0.5
     max_new_tokens: int = 8192
     max_prompt_tokens: int = 4096
-    batch_size: int = 8
+    batch_size: BatchLimit = "auto"
     limits: ReplyLimits = field(default_factory=ReplyLimits)
 
     def __post_init__(self) -> None:
@@ -74,7 +75,7 @@ class ScorerSettings:
                 f"alpha {self.alpha} and beta {self.beta}: expected two weights of at least 0 that add up to 1"
             )
         for name in ("max_new_tokens", "max_prompt_tokens", "batch_size"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) != "auto" and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
 
     def shaping(self) -> dict[str, Any]:

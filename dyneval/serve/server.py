@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from dyneval.records import ScoreRecord
     from dyneval.scorer.scorer import Scorer
 
+_MOST_TOGETHER = 32
+"""Larger batches make the first one in them wait too long."""
 _LAST_WORDS = 5
 """Seconds beyond the timeout of requests that ending may take."""
 
@@ -50,7 +52,7 @@ def serve(load: Callable[[], Scorer], settings: ServerSettings, host: str, port:
 
     batcher = Batcher(
         judge,
-        batch_size=scorer.settings.batch_size,
+        batch_size=min(scorer.most_together, _MOST_TOGETHER),
         queue=settings.queue,
         wait=settings.batch_wait,
         seconds_a_pair=_warm_up(scorer),
