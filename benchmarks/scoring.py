@@ -27,6 +27,7 @@ from dyneval.processing import Processor, Turn
 from dyneval.records import ScoreRecord
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
 from dyneval.scorer import batch as batch_module
+from dyneval.scorer.engines.local import TransformersStudent
 from dyneval.scorer.grammar import Constraint, ReplyGrammar, reply_schema
 from dyneval.scorer.loading import load_student
 from dyneval.scorer.pairs import Pair
@@ -159,9 +160,9 @@ def main() -> None:
     print(f"| four sequential generate calls | {1 / baseline:.3f} | 1.0 | |")
     for mode in ("full", "fast"):
         settings = ScorerSettings(mode=mode, limits=LIMITS, batch_size=arguments.batch_size)
-        scorer = Scorer(model, processor, "benchmark", settings)
+        scorer = Scorer(TransformersStudent(model, processor), "benchmark", settings)
         list(scorer.score_pairs(make_pairs(2, arguments.side)))
-        scorer = Scorer(model, processor, "benchmark", settings)
+        scorer = Scorer(TransformersStudent(model, processor), "benchmark", settings)
         started = time.perf_counter()
         results = [result for result in scorer.score_pairs(pairs) if isinstance(result, ScoreRecord)]
         seconds = (time.perf_counter() - started) / len(pairs)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dyneval.scorer.settings import MEANS, MODES, BatchLimit, ReplyLimits, ScorerSettings
 from dyneval.tokens import DEFAULT_TEMPLATE, TEMPLATE_VERSIONS
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from dyneval.evaluation.scoring import Student
     from dyneval.scorer import Scorer
 
+ENGINES = ("transformers", "vllm", "openai")
+_ENGINE_FLAGS: dict[str, tuple[str, ...]] = {
+    "transformers": ("device",),
+    "vllm": ("tensor_parallel_size",),
+    "openai": ("base_url", "served_model", "api_key_env"),
+}
+"""Flags that only one engine knows, as they stand in the parsed arguments."""
 PUBLISHED, PUBLISHED_STUDENT = "vcl-iisc/DynEval-Evaluator", "DynEval-4B"
 
 
@@ -26,10 +33,15 @@ def add_student(parser: argparse.ArgumentParser, checkpoint: str | None = None) 
     published = f"checkpoint folder or Hub repository; default: {PUBLISHED}, subfolder {PUBLISHED_STUDENT}"
     add("--checkpoint", help=checkpoint or published)
     add("--subfolder", help=f"folder of the student inside the checkpoint, such as {PUBLISHED_STUDENT}")
-    add("--device", help="torch device; default: the first GPU, else the CPU")
+    add("--engine", choices=ENGINES, default=ENGINES[0], help="what computes; default: %(default)s")
+    add("--device", help="torch device; default: the first GPU, else the CPU (engine transformers)")
     add("--dtype", choices=("bfloat16", "float16", "float32"), help="default: bfloat16 on a GPU, float32 on the CPU")
     add("--min-pixels", type=int, help="smallest image area; default: the checkpoint's")
     add("--max-pixels", type=int, help="largest image area; default: the checkpoint's")
+    add("--tensor-parallel-size", type=int, help="GPUs that share the model; default: 1 (engine vllm)")
+    add("--base-url", action="append", help="a server that has this checkpoint, http://host:8000/v1 (engine openai)")
+    add("--served-model", help="the server's name for it; default: the checkpoint (engine openai)")
+    add("--api-key-env", metavar="NAME", help="environment variable that holds the server's key (engine openai)")
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> None:
@@ -98,19 +110,39 @@ def _load(arguments: argparse.Namespace, settings: ScorerSettings) -> Scorer:
     from dyneval.scorer import Scorer
     from dyneval.scorer.run import read_questions
 
+    options = _engine_options(arguments)
     published = arguments.checkpoint is None
     given = read_questions(arguments.questions) if arguments.questions else {}
     scorer = Scorer.from_pretrained(
         PUBLISHED if published else arguments.checkpoint,
         arguments.subfolder or (PUBLISHED_STUDENT if published else None),
+        engine=arguments.engine,
         device=arguments.device,
         dtype=arguments.dtype,
         min_pixels=arguments.min_pixels,
         max_pixels=arguments.max_pixels,
         settings=settings,
+        **options,
     )
     scorer.give_questions(given)
     return scorer
+
+
+def _engine_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Options of the chosen engine alone. Raises ValueError on one that goes with another engine."""
+    options: dict[str, Any] = {}
+    for engine, names in _ENGINE_FLAGS.items():
+        given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+        if given and engine != arguments.engine:
+            flag = next(iter(given)).replace("_", "-")
+            raise ValueError(f"--{flag} goes with --engine {engine}, not with {arguments.engine}")
+        options |= given
+    options.pop("device", None)
+    if arguments.engine == "openai":
+        if "base_url" not in options:
+            raise ValueError("--engine openai needs --base-url, such as http://localhost:8000/v1")
+        options["base_urls"] = options.pop("base_url")
+    return options
 
 
 def run(parser: argparse.ArgumentParser, action: Callable[[], int]) -> int:

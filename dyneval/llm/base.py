@@ -20,6 +20,8 @@ class Message:
     role: Role
     text: str
     images: tuple[Path, ...] = ()
+    data_urls: tuple[str, ...] = ()
+    """Images that are no files, sent as they are (engine openai)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +31,7 @@ class ChatRequest:
     Attributes:
         task: label of the workflow, for logs and counts; it is not sent.
         schema: JSON Schema that the reply must fit, or None for free text.
+        top_logprobs: alternatives wanted for each token of the reply (engine openai).
         max_tokens: limit on the reply; a reply that reaches it has finish_reason "length" and is a failure.
     """
 
@@ -38,6 +41,16 @@ class ChatRequest:
     max_tokens: int = 4096
     temperature: float = 0.0
     seed: int = 0
+    top_logprobs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChoice:
+    """A token of a reply, and the log-probabilities of what might have stood there, by text."""
+
+    text: str
+    logprob: float
+    alternatives: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +61,7 @@ class ChatReply:
     finish_reason: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    tokens: tuple[TokenChoice, ...] = ()
 
 
 class ChatEngine(Protocol):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from dyneval.llm.base import ChatError, ChatReply, ChatRequest, Message
+from dyneval.llm.base import ChatError, ChatReply, ChatRequest, Message, TokenChoice
 from dyneval.llm.pictures import MAX_PIXELS, DataUrls
 
 if TYPE_CHECKING:
@@ -144,9 +144,9 @@ class OpenAIEngine:
         return min(free, key=lambda server: (server.rests_until > now, server.in_flight))
 
     async def _render(self, message: Message) -> dict[str, Any]:
-        if not message.images:
+        if not message.images and not message.data_urls:
             return {"role": message.role, "content": message.text}
-        urls = [await self._images.get(path) for path in message.images]
+        urls = [*message.data_urls, *[await self._images.get(path) for path in message.images]]
         parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
         return {"role": message.role, "content": [*parts, {"type": "text", "text": message.text}]}
 
@@ -187,6 +187,8 @@ class OpenAIEngine:
             "temperature": request.temperature,
             "seed": request.seed,
         }
+        if request.top_logprobs:
+            body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         if request.schema is not None and asked != "text":
             body["response_format"] = _response_format(request, asked)
         # Bytes are sent as they are; `chat.completions.create` would walk through every megabyte of image first.
@@ -248,4 +250,13 @@ def _reply(completion: Any, label: str) -> ChatReply:
         finish_reason=choices[0].finish_reason or "stop",
         prompt_tokens=usage.prompt_tokens if usage else 0,
         completion_tokens=usage.completion_tokens if usage else 0,
+        tokens=_tokens(choices[0]),
+    )
+
+
+def _tokens(choice: Any) -> tuple[TokenChoice, ...]:
+    content = choice.logprobs.content if choice.logprobs else None
+    return tuple(
+        TokenChoice(one.token, one.logprob, {other.token: other.logprob for other in one.top_logprobs})
+        for one in content or ()
     )

@@ -47,12 +47,6 @@ class VllmEngine:
         Raises:
             ValueError: vLLM is not installed.
         """
-        try:
-            from vllm.config import StructuredOutputsConfig
-            from vllm.engine.arg_utils import AsyncEngineArgs
-            from vllm.v1.engine.async_llm import AsyncLLM
-        except ImportError as error:
-            raise ValueError(f"engine vllm needs vLLM: pip install 'dyneval[gpu]' ({error})") from error
         from transformers import AutoTokenizer
 
         self.model = model
@@ -62,10 +56,7 @@ class VllmEngine:
         arguments = engine_arguments(
             model, tensor_parallel_size, data_parallel_size, max_model_len, gpu_memory_utilization
         )
-        # Whitespace is switched off with every request too, but not every version of vLLM looks there. guidance
-        # compiles the teacher's schemas in milliseconds; xgrammar unrolls bounded texts and takes 12-31 s for each.
-        structured = StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True)
-        self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, structured_outputs_config=structured))
+        self._engine = start_engine(arguments)
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """Answer one request. Raises ChatError when the engine fails, ImageError when an image is unusable."""
@@ -79,15 +70,7 @@ class VllmEngine:
         sampling = SamplingParams(
             **sampling_arguments(request), structured_outputs=structured, output_kind=RequestOutputKind.FINAL_ONLY
         )
-        final: Any = None
-        try:
-            async for output in self._engine.generate(prompt, sampling, request_id=str(next(self._numbers))):
-                final = output
-        except (RuntimeError, ValueError) as error:
-            raise ChatError(f"vLLM: {error}") from error
-        if final is None:
-            raise ChatError("vLLM: the request ended without a reply")
-        return reply_of(final)
+        return reply_of(await last_output(self._engine, prompt, sampling, str(next(self._numbers))))
 
     async def close(self) -> None:
         """Stop the engine's processes."""
@@ -98,6 +81,33 @@ class VllmEngine:
             "prompt": render(self.tokenizer, request),
             "multi_modal_data": {"image": images} if (images := pictures(request, self.max_pixels)) else {},
         }
+
+
+def start_engine(arguments: dict[str, Any]) -> Any:
+    """Start vLLM's asynchronous engine with schemas held by guidance. Raises ValueError where vLLM is not installed."""
+    try:
+        from vllm.config import StructuredOutputsConfig
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+    except ImportError as error:
+        raise ValueError(f"engine vllm needs vLLM: pip install 'dyneval[gpu]' ({error})") from error
+    # Whitespace is switched off with every request too, but not every version of vLLM looks there. guidance compiles
+    # bounded schemas in milliseconds; xgrammar unrolls bounded texts and takes 12-31 s for each.
+    structured = StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True)
+    return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, structured_outputs_config=structured))
+
+
+async def last_output(engine: Any, prompt: dict[str, Any], sampling: Any, number: str) -> Any:
+    """The RequestOutput of one request, when it is finished. Raises ChatError when the engine fails."""
+    final: Any = None
+    try:
+        async for output in engine.generate(prompt, sampling, request_id=number):
+            final = output
+    except (RuntimeError, ValueError) as error:
+        raise ChatError(f"vLLM: {error}") from error
+    if final is None:
+        raise ChatError("vLLM: the request ended without a reply")
+    return final
 
 
 def engine_arguments(

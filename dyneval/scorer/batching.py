@@ -20,6 +20,8 @@ Numbered = tuple[int, Pair]
 
 _CPU_SIZE = 8
 """On a CPU larger batches are hardly faster."""
+_SERVED_SIZE = 64
+"""A server, or vLLM, puts together what comes at once."""
 _FIRST_SIZE, _LARGEST_SIZE = 8, 256
 _FILL = 0.85
 """Share of the memory that an automatic batch may be expected to take; replies differ in length."""
@@ -62,8 +64,10 @@ class BatchSize:
         logger.warning("out of memory with %d pairs at a time; going on with %d", pairs, self.size)
 
 
-def batch_size(wanted: BatchLimit, device: torch.device) -> BatchSize:
-    """The batch size on a device; what `auto` learns is of this process alone."""
+def batch_size(wanted: BatchLimit, device: torch.device | None) -> BatchSize:
+    """The batch size on a device, or of an engine that makes its own batches (None)."""
+    if device is None:
+        return BatchSize(_SERVED_SIZE if wanted == "auto" else wanted, None)
     if device.type != "cuda":
         return BatchSize(wanted, None)
 

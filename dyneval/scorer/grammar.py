@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Reply = Literal["t2ia", "iqa", "evaluation"]
 SCORES = (1, 2, 3, 4, 5)
-_JSON_FORM: Any = {
+JSON_FORM: Any = {
     "item_separator": ", ",
     "key_separator": ": ",
     "whitespace_flexible": False,
@@ -123,7 +123,7 @@ class ReplyGrammar:
 
         A schema that cannot be compiled shows in the first use of the constraint, as a GrammarError.
         """
-        source = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_JSON_FORM)
+        source = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=JSON_FORM)
         matcher = self._fresh.get(source) or llguidance.LLMatcher(self._tokenizer, source, log_level=0)
         if keep:
             self._fresh[source] = matcher

@@ -11,7 +11,7 @@ from dyneval.tokens import TASK_TOKEN_IDS
 
 if TYPE_CHECKING:
     import torch
-    from transformers import Qwen3VLForConditionalGeneration
+    from transformers import PretrainedConfig, Qwen3VLForConditionalGeneration
 
     from dyneval.processing import Processor
 
@@ -45,16 +45,10 @@ def load_student(
     Raises:
         CheckpointError: there is none, it is not Qwen3-VL, it lacks the task tokens, or its weights are incomplete.
     """
-    from dyneval.processing import Processor
-
     name = checkpoint_name(checkpoint, subfolder)
     target = _device(device)
     kind = _dtype(dtype, target)
-    _check(checkpoint, subfolder or "", name)
-    try:
-        processor = Processor.from_pretrained(checkpoint, subfolder, min_pixels, max_pixels)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
+    processor, _ = load_processor(checkpoint, subfolder, min_pixels, max_pixels)
     attention = _attention(target, kind)
     model = _model(checkpoint, subfolder or "", name, dtype=kind, attn_implementation=attention)
     model.to(target)  # type: ignore[arg-type]  # the stub takes self for the device
@@ -62,12 +56,29 @@ def load_student(
     return model, processor
 
 
+def load_processor(
+    checkpoint: str | Path, subfolder: str | None, min_pixels: int | None, max_pixels: int | None
+) -> tuple[Processor, PretrainedConfig]:
+    """Load what scoring needs beside the weights, for engines that have those themselves.
+
+    Raises:
+        CheckpointError: there is none, it is not Qwen3-VL, or it lacks the task tokens.
+    """
+    from dyneval.processing import Processor
+
+    config = _check(checkpoint, subfolder or "", checkpoint_name(checkpoint, subfolder))
+    try:
+        return Processor.from_pretrained(checkpoint, subfolder, min_pixels, max_pixels), config
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+
+
 def checkpoint_name(checkpoint: str | Path, subfolder: str | None) -> str:
     """Name of a student as it stands in score files."""
     return f"{checkpoint}/{subfolder}" if subfolder else str(checkpoint)
 
 
-def _check(checkpoint: str | Path, subfolder: str, name: str) -> None:
+def _check(checkpoint: str | Path, subfolder: str, name: str) -> PretrainedConfig:
     from transformers import AutoConfig
 
     folder = Path(checkpoint) / subfolder
@@ -86,6 +97,7 @@ def _check(checkpoint: str | Path, subfolder: str, name: str) -> None:
             f"{name}: the tokenizer lacks the task tokens {', '.join(TASK_TOKEN_IDS)}, so this is no trained "
             "DynEval student; train it with Step 4 first"
         )
+    return config
 
 
 def _may_be_on_hub(checkpoint: str) -> bool:

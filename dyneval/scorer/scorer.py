@@ -17,19 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from dyneval import schemas
-from dyneval.processing import Processor
 from dyneval.records import ScoreRecord, normalised_score
 from dyneval.scorer.batch import FourPasses, Work
 from dyneval.scorer.batching import Numbered, batch_size, batches, is_out_of_memory, release_memory
-from dyneval.scorer.loading import checkpoint_name, load_student
+from dyneval.scorer.engines.base import Engine
+from dyneval.scorer.engines.making import make_student
+from dyneval.scorer.loading import checkpoint_name
 from dyneval.scorer.pairs import Failure, Pair, ScoringError, content_key, make_pair
 from dyneval.scorer.passes import Question, mean_score, merge_questions
-from dyneval.scorer.revision import student_revision
 from dyneval.scorer.settings import ScorerSettings
 
 if TYPE_CHECKING:
     from PIL import Image
-    from transformers import Qwen3VLForConditionalGeneration
 
 
 Report = Callable[[Pair, str, dict[str, Any]], None]
@@ -38,26 +37,27 @@ Report = Callable[[Pair, str, dict[str, Any]], None]
 class Scorer:
     """A DynEval student, ready to score.
 
-    Scores are 1-5, higher is better; normalised scores are 0-1. Decoding is greedy, so the same pair gets the same
-    scores, whatever it is batched with (up to rounding of the arithmetic, which can matter to a tie in bfloat16).
+    Scores are 1-5, higher is better; normalised scores are 0-1. Soft scores stand beside them: take those to rank
+    images or as a reward, and the others to compare with published figures. Decoding is greedy, so the same pair gets
+    the same scores, whatever it is batched with (up to rounding of the arithmetic, which can matter to a tie in
+    bfloat16).
     """
 
     def __init__(
-        self,
-        model: Qwen3VLForConditionalGeneration,
-        processor: Processor,
-        name: str,
-        settings: ScorerSettings | None = None,
-        revision: str | None = None,
+        self, engine: Engine, name: str, settings: ScorerSettings | None = None, revision: str | None = None
     ) -> None:
-        """`name` is how score records call the model, `revision` says which weights those are."""
+        """`name` is how score records call the model that `engine` has, `revision` says which weights those are."""
         self.name = name
         self.revision = revision
         self.settings = settings or ScorerSettings()
-        self._passes = FourPasses(model, processor, self.settings)
-        self.device = str(model.device)
-        self._batches = batch_size(self.settings.batch_size, model.device)
-        self._dtype = str(model.dtype).removeprefix("torch.")
+        self.engine = engine
+        self._passes = FourPasses(engine, self.settings)
+        self._batches = batch_size(self.settings.batch_size, engine.device)
+
+    @property
+    def device(self) -> str:
+        """Where it computes: a torch device, or the engine that has devices of its own."""
+        return str(self.engine.device or self.engine.name)
 
     @classmethod
     def from_pretrained(
@@ -65,37 +65,49 @@ class Scorer:
         checkpoint: str | Path,
         subfolder: str | None = None,
         *,
+        engine: str = "transformers",
         device: str | None = None,
         dtype: str | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         settings: ScorerSettings | None = None,
+        **options: Any,
     ) -> Self:
         """Load a student, such as `from_pretrained("vcl-iisc/DynEval-Evaluator", subfolder="DynEval-4B")`.
 
         Args:
             checkpoint: folder, or Hub repository id.
             subfolder: folder of the student inside it.
-            device: torch device; default: the first GPU, else the CPU.
+            engine: "transformers", "vllm" (in this process), or "openai" (a server that has the same checkpoint).
+            device: torch device; default: the first GPU, else the CPU. Of engine transformers.
             dtype: "bfloat16", "float16" or "float32"; default: bfloat16 on a GPU, float32 on the CPU.
             min_pixels: smallest image area; default: the checkpoint's.
             max_pixels: largest image area; default: the checkpoint's.
             settings: how pairs are scored; default: ScorerSettings().
+            options: of engine vllm `tensor_parallel_size`; of engine openai `base_urls`, `served_model` (the server's
+                name for it), and those of `dyneval.llm.openai_server.OpenAIEngine`.
 
         Raises:
             CheckpointError: there is no DynEval student to load.
+            ValueError: no such engine, or one that cannot be used here.
         """
-        model, processor = load_student(
-            checkpoint, subfolder, device=device, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels
+        student, revision = make_student(
+            engine,
+            checkpoint,
+            subfolder,
+            device=device,
+            dtype=dtype,
+            min_pixels=min_pixels,
+            max_pixels=max_pixels,
+            options=options,
         )
-        revision = student_revision(checkpoint, subfolder, model.config)
-        return cls(model, processor, checkpoint_name(checkpoint, subfolder), settings, revision)
+        return cls(student, checkpoint_name(checkpoint, subfolder), settings, revision)
 
     def shaping(self) -> dict[str, Any]:
         """All that the scores depend on beside pair, model and template; stands in every record."""
-        processor = self._passes.processor
+        processor = self.engine.processor
         pixels = {"min_pixels": processor.min_pixels, "max_pixels": processor.max_pixels}
-        return self.settings.shaping() | pixels | {"dtype": self._dtype}
+        return self.settings.shaping() | pixels | {"engine": self.engine.name, "dtype": self.engine.dtype}
 
     def key(self, prompt: str, image_hash: str) -> str:
         """Name of the result for a pair by what it is made from, see `dyneval.scorer.pairs.content_key`."""

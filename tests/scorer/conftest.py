@@ -16,6 +16,13 @@ def loaded(student):
 
 
 @pytest.fixture(scope="session")
+def engine(loaded):
+    from dyneval.scorer.engines.local import TransformersStudent
+
+    return TransformersStudent(*loaded)
+
+
+@pytest.fixture(scope="session")
 def grammar(loaded):
     from dyneval.scorer.grammar import ReplyGrammar
 
@@ -24,10 +31,10 @@ def grammar(loaded):
 
 
 @pytest.fixture(scope="session")
-def scorer(loaded, settings):
+def scorer(engine, settings):
     from dyneval.scorer import Scorer
 
-    return Scorer(*loaded, "student", settings)
+    return Scorer(engine, "student", settings)
 
 
 @pytest.fixture(scope="session")

@@ -74,9 +74,9 @@ def small_memory(loaded):
         hook.remove()
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on_to_the_same_scores(loaded, settings, small_memory):
+def test_out_of_memory_halves_the_batch_and_goes_on_to_the_same_scores(engine, settings, small_memory):
     wanted = pairs([(64, 64), (96, 64), (32, 96), (128, 64), (64, 32)])
-    scorer = Scorer(*loaded, "student", dataclasses.replace(settings, batch_size=5, mode="iqa-only"))
+    scorer = Scorer(engine, "student", dataclasses.replace(settings, batch_size=5, mode="iqa-only"))
     before = list(scorer.score_pairs(wanted))
     small_memory(2)
     after = list(scorer.score_pairs(wanted))
@@ -86,8 +86,8 @@ def test_out_of_memory_halves_the_batch_and_goes_on_to_the_same_scores(loaded, s
     assert {result.pair_id for result in scorer.score_unordered(wanted)} == set("01234")
 
 
-def test_a_pair_that_does_not_fit_alone_is_a_failure(loaded, settings, small_memory):
-    scorer = Scorer(*loaded, "student", dataclasses.replace(settings, mode="iqa-only"))
+def test_a_pair_that_does_not_fit_alone_is_a_failure(engine, settings, small_memory):
+    scorer = Scorer(engine, "student", dataclasses.replace(settings, mode="iqa-only"))
     small_memory(0)
     results = list(scorer.score_pairs(pairs([(64, 64)] * 2)))
     assert all(isinstance(result, Failure) and "memory is too small" in result.reason for result in results)

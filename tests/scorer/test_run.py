@@ -90,10 +90,10 @@ def two_pairs(pictures, tmp_path):
     return run
 
 
-def test_what_was_made_from_the_same_is_not_scored_again(two_pairs, scorer, loaded):
+def test_what_was_made_from_the_same_is_not_scored_again(two_pairs, scorer, engine):
     counts, rows, _ = two_pairs(scorer)
     assert counts == (2, 0, 0) and len({row["key"] for row in rows}) == 2
-    other_batches = Scorer(*loaded, "student", dataclasses.replace(scorer.settings, batch_size=1))
+    other_batches = Scorer(engine, "student", dataclasses.replace(scorer.settings, batch_size=1))
     assert two_pairs(other_batches) == ((0, 2, 0), rows, [])
 
 
@@ -108,23 +108,27 @@ def test_another_image_or_prompt_is_scored_again_and_the_old_record_is_kept_asid
 
 
 @pytest.mark.parametrize("change", [{"template": "release"}, {"mode": "fast"}, {"alpha": 0.2, "beta": 0.8}])
-def test_other_settings_are_scored_again_and_said(two_pairs, scorer, loaded, change, caplog):
+def test_other_settings_are_scored_again_and_said(two_pairs, scorer, engine, change, caplog):
     _, first, _ = two_pairs(scorer)
-    other = Scorer(*loaded, "student", dataclasses.replace(scorer.settings, **change))
+    other = Scorer(engine, "student", dataclasses.replace(scorer.settings, **change))
     counts, rows, old = two_pairs(other)
     assert counts == (2, 0, 0) and old == first and len(rows) == 2
     assert "holds other scores" in caplog.text and next(iter(change)) in caplog.text
 
 
-def test_given_questions_and_other_weights_count_too(two_pairs, scorer, loaded):
+def test_given_questions_and_other_weights_count_too(two_pairs, scorer, engine):
     _, first, _ = two_pairs(scorer)
-    asked = Scorer(*loaded, "student", scorer.settings)
+    asked = Scorer(engine, "student", scorer.settings)
     asked.give_questions({"a dot": [{"question": "Is it round?", "answer": "yes"}]})
     counts, _, old = two_pairs(asked)
     assert counts == (1, 1, 0) and old == first[1:]
-    tuned = Scorer(*loaded, "student", scorer.settings, revision="sha256:0")
+    tuned = Scorer(engine, "student", scorer.settings, revision="sha256:0")
     assert two_pairs(tuned)[0] == (2, 0, 0)
-    assert two_pairs(Scorer(*loaded, "elsewhere", scorer.settings, revision="sha256:0"))[0] == (0, 2, 0)
+    assert two_pairs(Scorer(engine, "elsewhere", scorer.settings, revision="sha256:0"))[0] == (
+        0,
+        2,
+        0,
+    )
 
 
 def test_a_record_that_holds_no_more_does_not_stay_when_scoring_fails(two_pairs, scorer, caplog):
@@ -148,7 +152,7 @@ def test_files_that_cannot_be_read_are_said_before_the_student_is_loaded(picture
     assert not (tmp_path / "scores.jsonl").exists()
 
 
-def test_a_killed_run_is_resumed_to_the_same_scores(student, loaded, pictures, tmp_path):
+def test_a_killed_run_is_resumed_to_the_same_scores(student, loaded, pictures, tmp_path, engine):
     rows = [{"file_name": f"{n % 6}.png", "prompt": f"circle number {n}", "pair_id": f"p{n}"} for n in range(12)]
     metadata, output = write_rows(tmp_path / "metadata.jsonl", rows), tmp_path / "scores.jsonl"
     flags = ["--checkpoint", student, "--metadata", metadata, "--image-root", pictures, "--batch-size", 1, *SMALL]
@@ -166,7 +170,7 @@ def test_a_killed_run_is_resumed_to_the_same_scores(student, loaded, pictures, t
 
     limits = ReplyLimits().capped(2, 8)
     revision = student_revision(student, None, loaded[0].config)
-    same = Scorer(*loaded, str(student), ScorerSettings(limits=limits, batch_size=5), revision)
+    same = Scorer(engine, str(student), ScorerSettings(limits=limits, batch_size=5), revision)
     assert score_file(lambda: same, metadata, output, image_root=pictures).failed == 0
     straight = tmp_path / "straight.jsonl"
     score_file(lambda: same, metadata, straight, image_root=pictures)

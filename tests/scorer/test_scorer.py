@@ -56,9 +56,9 @@ def test_records_of_a_random_student_are_valid_also_for_hostile_prompts(scorer, 
         assert {"template", "model", "soft", "settings"} <= set(row)
 
 
-def test_scores_depend_neither_on_batch_size_nor_on_order(loaded, settings, pictures):
+def test_scores_depend_neither_on_batch_size_nor_on_order(engine, settings, pictures):
     def run(batch_size, order):
-        scorer = Scorer(*loaded, "student", dataclasses.replace(settings, batch_size=batch_size))
+        scorer = Scorer(engine, "student", dataclasses.replace(settings, batch_size=batch_size))
         wanted = pairs(pictures)
         return {record.pair_id: record for record in scorer.score_pairs([wanted[index] for index in order])}
 
@@ -83,8 +83,8 @@ def test_one_bad_pair_does_not_harm_its_batch(scorer, pictures, settings):
     assert results["pair-0"].prompt == "a cat" and results["pair-3"].prompt == "a dog"
 
 
-def test_a_reply_that_does_not_end_is_a_failure_not_a_score(loaded, pictures):
-    scorer = Scorer(*loaded, "student", ScorerSettings(max_new_tokens=12))
+def test_a_reply_that_does_not_end_is_a_failure_not_a_score(engine, pictures):
+    scorer = Scorer(engine, "student", ScorerSettings(max_new_tokens=12))
     (result,) = scorer.score_pairs(pairs(pictures, ["a cat"]))
     assert isinstance(result, Failure) and "T2IA questions: the reply was not complete after 12 tokens" in result.reason
 
@@ -99,17 +99,22 @@ def test_score_takes_files_and_images_and_names_what_failed(scorer, pictures):
         scorer.score([pictures / "0.png"], [])
 
 
-def test_questions_of_a_prompt_are_asked_once_for_all_its_images(loaded, settings, pictures):
-    scorer = Scorer(*loaded, "student", settings)
+def test_questions_of_a_prompt_are_asked_once_for_all_its_images(engine, settings, pictures, monkeypatch):
+    scorer = Scorer(engine, "student", settings)
     rows = []
-    decode = scorer._passes._decoder.decode
-    scorer._passes._decoder.decode = lambda jobs, *rest: (rows.append((len(jobs), len(rest) > 1)), decode(jobs, *rest))
+    answer = engine.answer
+
+    def watched(asks, *rest):
+        rows.append((len(asks), any(ask.image for ask in asks)))
+        answer(asks, *rest)
+
+    monkeypatch.setattr(engine, "answer", watched)
     list(scorer.score_pairs(pairs(pictures, ["a cat"] * 6)))
     assert [count for count, with_image in rows if count and not with_image] == [1]
 
 
-def test_a_model_with_other_weights_of_the_halves(loaded, pictures):
-    scorer = Scorer(*loaded, "student", ScorerSettings(alpha=0.2, beta=0.8, limits=ReplyLimits().capped(2, 5)))
+def test_a_model_with_other_weights_of_the_halves(engine, pictures):
+    scorer = Scorer(engine, "student", ScorerSettings(alpha=0.2, beta=0.8, limits=ReplyLimits().capped(2, 5)))
     (record,) = scorer.score_pairs(pairs(pictures, ["a cat"]))
     assert record.overall == pytest.approx(0.2 * record.iqa + 0.8 * record.t2ia)
 
@@ -153,14 +158,14 @@ def test_the_package_and_help_load_nothing_heavy():
     assert shown.splitlines()[-1] == "[]" and "--checkpoint" in shown
 
 
-def with_settings(loaded, settings, **changes):
-    return Scorer(*loaded, "student", dataclasses.replace(settings, **changes))
+def with_settings(engine, settings, **changes):
+    return Scorer(engine, "student", dataclasses.replace(settings, **changes))
 
 
 @pytest.mark.parametrize(("mode", "half", "other"), [("t2ia-only", "t2ia", "iqa"), ("iqa-only", "iqa", "t2ia")])
-def test_one_half_alone_gets_the_scores_it_gets_beside_the_other(loaded, settings, scorer, pictures, mode, half, other):
+def test_one_half_alone_gets_the_scores_it_gets_beside_the_other(engine, settings, scorer, pictures, mode, half, other):
     (whole,) = scorer.score_pairs(pairs(pictures, ["a cat"]))
-    (record,) = with_settings(loaded, settings, mode=mode).score_pairs(pairs(pictures, ["a cat"]))
+    (record,) = with_settings(engine, settings, mode=mode).score_pairs(pairs(pictures, ["a cat"]))
     row = record.to_dict()
     schemas.check("score", row, mode)
     assert row[half] == getattr(whole, half) and set(row["normalised"]) == set(row["soft"]) == {half}
@@ -168,9 +173,9 @@ def test_one_half_alone_gets_the_scores_it_gets_beside_the_other(loaded, setting
     assert ("scene_graph" in row) == (half == "iqa")
 
 
-def test_fast_asks_the_same_and_leaves_the_reasoning_out(loaded, settings, scorer, pictures):
+def test_fast_asks_the_same_and_leaves_the_reasoning_out(engine, settings, scorer, pictures):
     (whole,) = scorer.score_pairs(pairs(pictures, ["a cat"]))
-    (record,) = with_settings(loaded, settings, mode="fast").score_pairs(pairs(pictures, ["a cat"]))
+    (record,) = with_settings(engine, settings, mode="fast").score_pairs(pairs(pictures, ["a cat"]))
     schemas.check("score", record.to_dict(), "fast")
     for name in ("t2ia_questions", "iqa_questions"):
         asked, fast = getattr(whole, name), getattr(record, name)
@@ -199,8 +204,8 @@ def test_each_pass_is_reported_once_as_it_ends(scorer, pictures):
         assert found["iqa_questions"]["scene_graph"] == record.scene_graph
 
 
-def test_questions_can_be_given(loaded, settings, pictures, tmp_path):
-    scorer = with_settings(loaded, settings, mode="t2ia-only")
+def test_questions_can_be_given(engine, settings, pictures, tmp_path):
+    scorer = with_settings(engine, settings, mode="t2ia-only")
     file = tmp_path / "questions.jsonl"
     asked = [
         {"question": "Is it  <|im_end|>?", "answer": "no", "kind": "alignment"},

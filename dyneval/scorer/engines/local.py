@@ -1,0 +1,72 @@
+"""The student in this process, with transformers: the reference that the other engines are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from dyneval import tokens
+from dyneval.processing import IMAGE_TOKEN, Encoded, Processor, Turn
+from dyneval.scorer.decoder import Decoder, Job, Prefix
+from dyneval.scorer.engines.base import Ask
+from dyneval.scorer.grammar import ReplyGrammar
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from transformers import Qwen3VLForConditionalGeneration
+
+
+class _Read(NamedTuple):
+    """An image in a prefix of the key-value cache."""
+
+    prefix: Prefix
+    row: int
+    length: int
+    visual_tokens: int
+
+
+class TransformersStudent:
+    """A loaded model with its processor."""
+
+    name = "transformers"
+
+    def __init__(self, model: Qwen3VLForConditionalGeneration, processor: Processor) -> None:
+        self.processor = processor
+        self.device = model.device
+        self.dtype = str(model.dtype).removeprefix("torch.")
+        self._grammar = ReplyGrammar(processor.tokenizer, model.lm_head.out_features)
+        self._decoder = Decoder(model, self._grammar)
+
+    def prepare(self, image: Image.Image) -> Encoded:
+        """Turn an image into patches, behind the beginning of a conversation."""
+        return self.processor.encode([Turn("user", tokens.iqa_turn(), 1)], [image], True)
+
+    def read(self, images: Sequence[Encoded]) -> list[_Read]:
+        """Read each image once, up to its end mark."""
+        lengths = [len(one.input_ids) - one.mm_token_type_ids[::-1].index(IMAGE_TOKEN) + 1 for one in images]
+        prefix = self._decoder.read_images(images, lengths)
+        visual = [one.mm_token_type_ids.count(IMAGE_TOKEN) for one in images]
+        return [_Read(prefix, row, *of_row) for row, of_row in enumerate(zip(lengths, visual, strict=True))]
+
+    def answer(self, asks: Sequence[Ask], max_new_tokens: int) -> None:
+        """Decode the replies under their grammars, behind the images that were read."""
+        if asks:
+            prefix = asks[0].image.prefix if asks[0].image else None
+            self._decoder.decode([self._job(ask) for ask in asks], max_new_tokens, prefix)
+
+    def _job(self, ask: Ask) -> Job:
+        read: _Read | None = ask.image
+        # The questions of an evaluation are its pair's own; the other schemas come again.
+        constraint = self._grammar.constraint(ask.schema, keep=ask.reply_kind != "evaluation")
+        visual = [read.visual_tokens] if read else []
+        ids = self.processor.layout([Turn("user", ask.turn, len(visual))], visual, add_generation_prompt=True)[0]
+        end = partial(_end, ask)
+        return Job(ids[read.length :], constraint, read.row, end) if read else Job(ids, constraint, on_end=end)
+
+
+def _end(ask: Ask, job: Job) -> None:
+    ask.failure = job.failure
+    if not job.failure:
+        ask.text, ask.score_probabilities = job.constraint.text, job.score_probabilities
+    ask.end()

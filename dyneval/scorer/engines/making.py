@@ -1,0 +1,65 @@
+"""The one place that knows the engines of students by name; each is imported only when it is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dyneval.scorer.engines.base import Engine
+from dyneval.scorer.loading import CheckpointError, checkpoint_name, load_processor, load_student
+from dyneval.scorer.revision import student_revision
+
+
+def make_student(
+    engine: str,
+    checkpoint: str | Path,
+    subfolder: str | None,
+    *,
+    device: str | None,
+    dtype: str | None,
+    min_pixels: int | None,
+    max_pixels: int | None,
+    options: dict[str, Any],
+) -> tuple[Engine, str | None]:
+    """Build the engine `engine`, as described at `Scorer.from_pretrained`; returns it and the student's revision.
+
+    Raises:
+        CheckpointError: there is no DynEval student to load.
+        ValueError: no such engine, or an option that it refuses.
+    """
+    if engine == "transformers":
+        from dyneval.scorer.engines.local import TransformersStudent
+
+        model, processor = load_student(
+            checkpoint, subfolder, device=device, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels, **options
+        )
+        return TransformersStudent(model, processor), student_revision(checkpoint, subfolder, model.config)
+    if device is not None:
+        raise ValueError(f"--device goes with --engine transformers, not with {engine}")
+    processor, config = load_processor(checkpoint, subfolder, min_pixels, max_pixels)
+    if engine == "vllm":
+        from dyneval.scorer.engines.vllm import VllmStudent
+
+        folder = _local(checkpoint, subfolder)
+        return VllmStudent(processor, folder, dtype=dtype, **options), student_revision(checkpoint, subfolder, config)
+    if engine == "openai":
+        from dyneval.scorer.engines.openai import OpenAIStudent
+
+        if dtype is not None:
+            raise ValueError("--dtype is the server's to choose with --engine openai")
+        model_name = options.pop("served_model", None) or checkpoint_name(checkpoint, subfolder)
+        return OpenAIStudent(processor, model_name, **options), None  # which weights a server has it does not say
+    raise ValueError(f"engine {engine!r}: expected transformers, vllm or openai")
+
+
+def _local(checkpoint: str | Path, subfolder: str | None) -> str:
+    """The student's folder on this machine; vLLM knows no subfolders of repositories."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    if Path(checkpoint).is_dir() or subfolder is None:
+        return str(Path(checkpoint) / subfolder) if subfolder else str(checkpoint)
+    try:
+        return str(Path(snapshot_download(str(checkpoint), allow_patterns=f"{subfolder}/*")) / subfolder)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(f"{checkpoint}: cannot be fetched ({str(error).splitlines()[0]})") from error

@@ -1,0 +1,86 @@
+"""A student in vLLM's asynchronous engine in this process. What builds requests needs no vLLM and is tested without.
+
+vLLM gets token ids, made by the processor of training, so that a prompt may hold any text; the image stands in them as
+one `<|image_pad|>`, which vLLM widens to as many as the image takes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from dyneval.llm.base import ChatError, ChatReply, TokenChoice
+from dyneval.llm.vllm_local import engine_arguments, held_to, last_output, reply_of, start_engine
+from dyneval.processing import Processor, Turn
+from dyneval.scorer.engines.base import Ask
+from dyneval.scorer.engines.served import TOP_LOGPROBS, ServedStudent, guided
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class VllmStudent(ServedStudent):
+    """A student on the GPUs of this machine."""
+
+    name = "vllm"
+
+    def __init__(
+        self, processor: Processor, model: str, *, dtype: str | None = None, tensor_parallel_size: int = 1
+    ) -> None:
+        """Load the model.
+
+        Args:
+            processor: of the same checkpoint.
+            model: checkpoint folder.
+            dtype: "bfloat16", "float16" or "float32"; default: the checkpoint's.
+            tensor_parallel_size: GPUs that share the model.
+
+        Raises:
+            ValueError: vLLM is not installed.
+        """
+        super().__init__(processor)
+        self.dtype = dtype or "auto"
+        arguments = engine_arguments(model, tensor_parallel_size, 1, max_model_len=32768, gpu_memory_utilization=0.9)
+        self._engine = start_engine(arguments | {"dtype": self.dtype})
+        self._numbers = itertools.count()
+
+    async def reply_to(self, ask: Ask, max_new_tokens: int) -> ChatReply:
+        """Get one reply. Raises ChatError."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        sampling = SamplingParams(
+            **sampling_arguments(ask, max_new_tokens),
+            structured_outputs=StructuredOutputsParams(**held_to(guided(ask.schema))),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        output = await last_output(self._engine, prompt(self.processor, ask), sampling, str(next(self._numbers)))
+        return with_choices(reply_of(output), output.outputs[0].logprobs)
+
+
+def prompt(processor: Processor, ask: Ask) -> dict[str, Any]:
+    """A request to vLLM: token ids, and the image."""
+    image: Image.Image | None = ask.image
+    turn = Turn("user", ask.turn, int(image is not None))
+    ids = processor.layout([turn], [1] * turn.images, add_generation_prompt=True)[0]
+    return {"prompt_token_ids": ids, "multi_modal_data": {} if image is None else {"image": image}}
+
+
+def sampling_arguments(ask: Ask, max_new_tokens: int) -> dict[str, Any]:
+    """Keyword arguments of SamplingParams but the schema: greedy, with the alternatives where there are scores."""
+    arguments: dict[str, Any] = {"max_tokens": max_new_tokens, "temperature": 0.0, "skip_special_tokens": False}
+    return arguments | ({"logprobs": TOP_LOGPROBS} if ask.reply_kind == "evaluation" else {})
+
+
+def with_choices(reply: ChatReply, logprobs: Any) -> ChatReply:
+    """Add vLLM's logprobs (for each token of the reply a dict from ids, the token's own first) to a reply."""
+    from dataclasses import replace
+
+    choices = []
+    for of_token in logprobs or ():
+        known = list(of_token.values())
+        if not known:
+            raise ChatError("vLLM: a token without logprobs")
+        texts = {one.decoded_token or "": one.logprob for one in known}
+        choices.append(TokenChoice(known[0].decoded_token or "", known[0].logprob, texts))
+    return replace(reply, tokens=tuple(choices))
