@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dyneval.cli.evaluation import add_evaluation, evaluation_options
 from dyneval.cli.student import add_scoring, add_student, run, student
 from dyneval.evaluation.benchmarks import BENCHMARKS, Benchmark, generic
 
@@ -63,11 +64,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         "column of a table; default: %(default)s",
     )
     add("--output", type=Path, help="folder for tables (CSV, Markdown, LaTeX, HTML), report.html and pictures")
-    add("--resamples", type=int, default=1000, help="of the bootstrap over prompts; default: %(default)s")
-    add("--seed", type=int, default=0, help="of the bootstrap; default: %(default)s")
-    add("--pictures", nargs="*", choices=("png", "svg", "pdf"), default=(), help="also draw the charts for print")
-    add("--no-report", action="store_true", help="write tables only")
-    add("--workers", type=int, default=1, help="processes that make thumbnails; default: %(default)s")
+    add_evaluation(parser)
     add_student(parser, "score the images with this checkpoint folder or Hub repository first")
     add_scoring(parser)
     return parser
@@ -96,11 +93,7 @@ def _compare(arguments: argparse.Namespace) -> int:
             student=student(arguments),
             rated=arguments.rating,
             field=arguments.score,
-            resamples=arguments.resamples,
-            seed=arguments.seed,
-            report=not arguments.no_report,
-            pictures=arguments.pictures,
-            workers=arguments.workers,
+            **evaluation_options(arguments),
         )
     )
     for heading, table in outcome.tables.items():

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dyneval.cli.evaluation import add_evaluation, evaluation_options
 from dyneval.cli.student import add_scoring, add_student, run, student
 
 
@@ -56,11 +57,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     add("--images", type=Path, help="folder of the images, for the report's gallery and for --checkpoint")
     add("--ratings", type=Path, help="people's ratings of the images: CSV or JSONL with pair_id or image, and rating")
     add("--title", default="Text-to-image models", help="heading of the report")
-    add("--resamples", type=int, default=1000, help="of the bootstrap over prompts; default: %(default)s")
-    add("--seed", type=int, default=0, help="of the bootstrap; default: %(default)s")
-    add("--pictures", nargs="*", choices=("png", "svg", "pdf"), default=(), help="also draw the charts for print")
-    add("--no-report", action="store_true", help="write tables only")
-    add("--workers", type=int, default=1, help="processes that make thumbnails; default: %(default)s")
+    add_evaluation(parser)
     add_student(parser, "score --images (one folder a model) with this checkpoint folder or Hub repository first")
     add_scoring(parser)
     return parser
@@ -81,11 +78,7 @@ def _rank(arguments: argparse.Namespace) -> int:
             student=student(arguments),
             ratings=arguments.ratings,
             title=arguments.title,
-            resamples=arguments.resamples,
-            seed=arguments.seed,
-            report=not arguments.no_report,
-            pictures=arguments.pictures,
-            workers=arguments.workers,
+            **evaluation_options(arguments),
         )
     )
     for heading, table in outcome.tables.items():

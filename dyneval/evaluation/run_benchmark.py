@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from dyneval.evaluation import tables
 from dyneval.evaluation.benchmarks.base import Benchmark, LayoutError, RatedSet, load
 from dyneval.evaluation.comparison import Comparison, compare
 from dyneval.evaluation.matching import Matcher
+from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.scores import is_record, read_records, read_scores
 from dyneval.evaluation.scoring import Pair, Student, score_pairs
 from dyneval.evaluation.tables import Table
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BenchmarkRun:
+class BenchmarkRun(EvaluationOptions):
     """What to compare, and where to leave it.
 
-    Attributes:
+    Attributes (beside those of `EvaluationOptions`):
         benchmark: from `BENCHMARKS`, or a table of one's own.
         annotations: the file or folder that `benchmark.layout` describes.
         output: folder for tables, report and pictures; None only returns them.
@@ -34,11 +34,6 @@ class BenchmarkRun:
         student: an evaluator to score the images with; its scores go to `<output>/scores.jsonl`.
         rated: which of the benchmark's ratings; None takes the first.
         field: which score of a ScoreRecord, or which column of a table.
-        resamples: of the bootstrap over prompts.
-        seed: of the bootstrap.
-        report: make report.html.
-        pictures: formats of the charts for print.
-        workers: processes that make thumbnails.
     """
 
     benchmark: Benchmark
@@ -49,11 +44,6 @@ class BenchmarkRun:
     student: Student | None = None
     rated: str | None = None
     field: str = "overall"
-    resamples: int = 1000
-    seed: int = 0
-    report: bool = True
-    pictures: Sequence[str] = ()
-    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)

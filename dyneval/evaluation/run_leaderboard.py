@@ -12,6 +12,7 @@ from dyneval.evaluation.benchmarks import generic
 from dyneval.evaluation.benchmarks.base import RatedImage, RatedSet
 from dyneval.evaluation.comparison import Comparison, compare
 from dyneval.evaluation.leaderboard import Board, build_board
+from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.published_table import is_published_table, read_board
 from dyneval.evaluation.scored import ModelFrom, ScoredSet, read_prompts, read_scored
 from dyneval.evaluation.scores import ScoreTable, align, read_scores
@@ -28,10 +29,10 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LeaderboardRun:
+class LeaderboardRun(EvaluationOptions):
     """What to rank, and where to leave it.
 
-    Attributes:
+    Attributes (beside those of `EvaluationOptions`):
         scores: score files of DynEval, or one CSV table of published scores.
         output: folder for tables, report and pictures; None only returns them.
         metadata: metadata.jsonl of GenDB, for T2I model, tier and categories of each pair.
@@ -42,11 +43,6 @@ class LeaderboardRun:
         student: an evaluator to score `images` with; its scores go to `<output>/scores.jsonl`.
         ratings: table of human ratings of the images (id or image, rating).
         title: heading of the report.
-        resamples: of the bootstrap over prompts.
-        seed: of the bootstrap.
-        report: make report.html.
-        pictures: formats of the charts for print.
-        workers: processes that make thumbnails.
     """
 
     scores: Sequence[Path]
@@ -59,11 +55,6 @@ class LeaderboardRun:
     student: Student | None = None
     ratings: Path | None = None
     title: str = "Text-to-image models"
-    resamples: int = 1000
-    seed: int = 0
-    report: bool = True
-    pictures: Sequence[str] = ()
-    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
