@@ -166,10 +166,11 @@ class InstructSample(Record):
 class ScoreRecord(Record):
     """The student's verdict: scores 1-5 (higher is better), the same normalised to 0-1, and what they rest on.
 
-    `t2ia`, `iqa` and `overall` are made from the integer scores of the questions, `soft` holds the same made from the
-    expectation of each score. `settings`: what the scores depend on beside model and template; `revision`: the model's
-    Hub commit, or a hash of its weights; `key`: a hash of all that and of image and prompt, so that equal keys mean one
-    result. When only one half was scored, the other half and `overall` are None.
+    `t2ia`, `iqa` and `overall` are made from the integer scores of the questions, as the student was trained to write
+    them; `soft` holds the same made from the expectation of each score, which ties less (`benchmarks/README.md`).
+    `settings`: what the scores depend on beside model and template; `revision`: the model's Hub commit, or a hash of
+    its weights; `key`: a hash of all that and of image and prompt, so that equal keys mean one result. When only one
+    half was scored, the other half and `overall` are None.
     """
 
     SCHEMA = "score"
