@@ -166,7 +166,7 @@ class JsonlStore:
             keep_rejects: leave the rejects of the last run, for a writer that only adds finished rows.
             version: rows count as done only when this is the prompt_version of their provenance.
             latest_only: leave one row a key: when all went well, rows that a later one of their key replaced, or that
-                were retired, move to `<stem>.superseded.jsonl`.
+                were retired, move to `<name>.superseded`.
         """
         self.path = path
         self.rejects_path = path.with_name(f"{path.stem}.rejects.jsonl")
@@ -176,7 +176,7 @@ class JsonlStore:
         self.keep_rejects = keep_rejects
         self.version = version
         self.latest_only = latest_only
-        self.superseded_path = path.with_name(f"{path.stem}.superseded.jsonl")
+        self.superseded_path = path.with_name(f"{path.name}.superseded")  # no *.jsonl: readers of a folder pass it by
         self.done: set[str] = set()
         self.written = 0
         self.rejected = 0

@@ -225,7 +225,7 @@ def test_replaced_and_retired_rows_move_aside(tmp_path):
         with JsonlStore(path, "id") as store:
             found = [store.get(row["id"]) == row for row in read_jsonl(path)]
         assert all(found), "places are those of the new file"
-        return [row["n"] for row in read_jsonl(path)], path.with_name("rows.superseded.jsonl")
+        return [row["n"] for row in read_jsonl(path)], path.with_name("rows.jsonl.superseded")
 
     kept, aside = write({"id": "a", "n": 1}, {"id": "b", "n": 2})
     assert kept == [1, 2] and not aside.exists()

@@ -53,7 +53,7 @@ def score_file(
     """Score the pairs of a metadata file and append the records to `output`.
 
     A pair that is in `output` is left alone if its record was made from the same image, prompt, weights and settings
-    (`ScoreRecord.key`). Otherwise it is scored again, and its old record moves to `<stem>.superseded.jsonl`.
+    (`ScoreRecord.key`). Otherwise it is scored again, and its old record moves to `<output>.superseded`.
 
     Args:
         load: loads the student; called when the metadata has been read.

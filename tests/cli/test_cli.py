@@ -96,7 +96,7 @@ def test_several_images_are_kept_in_a_file_and_scored_once(student, odd_images, 
         assert score.main([*command, "--output", "scores.jsonl"]) == 1
         assert [row["image"] for row in read_jsonl(Path("scores.jsonl"))] == ["a/one.jpg", "b/one.jpg"]
         assert [row["reason"] for row in read_jsonl(Path("scores.rejects.jsonl"))] == ["gone.png: no such image file"]
-    assert not Path("scores.superseded.jsonl").exists()
+    assert not Path("scores.jsonl.superseded").exists()
 
 
 def test_one_image_is_an_object(student, odd_images, tmp_path, capsys):

@@ -82,7 +82,7 @@ def two_pairs(pictures, tmp_path):
         rows = [{"pair_id": f"p{n}", "file_name": f"{n}.png", "prompt": prompt} for n, prompt in enumerate(prompts)]
         metadata = write_rows(tmp_path / "metadata.jsonl", rows)
         summary = score_file(lambda: scorer, metadata, output, image_root=images)
-        old = output.with_name("scores.superseded.jsonl")
+        old = output.with_name("scores.jsonl.superseded")
         counts = summary.scored, summary.there_before, summary.failed
         return counts, list(read_jsonl(output)), list(read_jsonl(old)) if old.exists() else []
 
