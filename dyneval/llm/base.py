@@ -13,6 +13,10 @@ class ChatError(RuntimeError):
     """The engine gave no reply, after its own retries; the message says why. It never holds a key."""
 
 
+class Unreachable(ChatError):
+    """A server gave no answer after all retries; another one may."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
     """One turn. Images come before the text, so that requests about one image share a prefix."""

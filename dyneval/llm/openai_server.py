@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from dyneval.llm.base import ChatError, ChatReply, ChatRequest, Message, TokenChoice
+from dyneval.llm.base import ChatError, ChatReply, ChatRequest, Message, TokenChoice, Unreachable
 from dyneval.llm.pictures import MAX_PIXELS, DataUrls
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ FIRST_WAIT, LONGEST_WAIT = 2.0, 30.0
 """Seconds between rounds over all servers while none answers: doubled each time."""
 _REFUSED_FORMAT = ("response_format", "json_schema", "json_object", "structured", "guided", "grammar", "schema")
 _FORMATS = ("json_schema", "json_object", "text")
-
-
-class _Unreachable(ChatError):
-    """The server gave no answer after all retries; another one may."""
 
 
 @dataclass(eq=False, slots=True)
@@ -111,7 +107,7 @@ class OpenAIEngine:
             while True:
                 try:
                     return await self._one_round(request, messages)
-                except _Unreachable as error:
+                except Unreachable as error:
                     if time.monotonic() + wait > deadline:
                         raise
                     logger.warning("%s; trying again in %.0f s", error, wait)
@@ -132,7 +128,7 @@ class OpenAIEngine:
             last = len(tried) == len(self._servers)
             try:
                 return await self._send(server, request, messages, self.max_retries if last else 1)
-            except _Unreachable as error:
+            except Unreachable as error:
                 server.rests_until = time.monotonic() + REST_SECONDS
                 if last:
                     raise
@@ -166,9 +162,9 @@ class OpenAIEngine:
                         raise
                     server.refuse_format(asked)
         except APIConnectionError as error:  # lost connections and timeouts
-            raise _Unreachable(f"{server.label}: no answer ({self._clean(error)})") from None
+            raise Unreachable(f"{server.label}: no answer ({self._clean(error)})") from None
         except APIStatusError as error:
-            kind = _Unreachable if error.status_code >= 500 or error.status_code == 429 else ChatError
+            kind = Unreachable if error.status_code >= 500 or error.status_code == 429 else ChatError
             raise kind(f"{server.label}: HTTP {error.status_code}: {self._clean(error)}") from None
         except APIError as error:
             raise ChatError(f"{server.label}: {self._clean(error)}") from None

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dyneval import tokens
 from dyneval.cli import score
-from dyneval.llm.base import ChatError, ChatReply, TokenChoice
+from dyneval.llm.base import ChatError, ChatReply, TokenChoice, Unreachable
 from dyneval.processing import Turn
 from dyneval.scorer import Failure, Pair, Scorer
 from dyneval.scorer.engines.base import Ask
@@ -108,6 +108,13 @@ def test_a_server_that_gives_no_logprobs_or_cuts_replies_gives_no_scores(served,
     monkeypatch.setattr(server, "spoil", lambda reply: reply["choices"][0].update(finish_reason="length") or reply)
     (result,) = served.score_pairs(pairs(pictures, ["a dog"]))
     assert "was not complete after" in result.reason
+
+
+def test_a_server_that_is_gone_ends_the_run_instead_of_failing_every_pair(student, settings, pictures):
+    options = {"base_urls": ["http://127.0.0.1:9/v1"], "patience": 0, "max_retries": 0}
+    gone = Scorer.from_pretrained(student, engine="openai", settings=settings, **options)
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9: no answer"):
+        list(gone.score_pairs(pairs(pictures, PROMPTS)))
 
 
 def test_images_come_at_the_size_they_are_read_at(served, engine, pictures):

@@ -28,6 +28,9 @@ from dyneval.scorer.engines.base import Ask
 from dyneval.scorer.engines.served import TOP_LOGPROBS, ServedStudent, guided
 from dyneval.scorer.loading import CheckpointError
 
+_PATIENCE = 900.0
+"""Seconds that a lost or busy server is waited for, since a large one takes minutes to start again."""
+
 
 class OpenAIStudent(ServedStudent):
     """A student that a server has; tokenizer, template and pixel limits are those of the same checkpoint here."""
@@ -54,7 +57,7 @@ class OpenAIStudent(ServedStudent):
                 f"{model}: the chat template of this checkpoint does not give the token ids of training, so a server "
                 "cannot score with it; use --engine vllm or transformers"
             )
-        self._chat = OpenAIEngine(model, base_urls=base_urls, **options)
+        self._chat = OpenAIEngine(model, base_urls=base_urls, **({"patience": _PATIENCE} | options))
 
     def read(self, images: Sequence[Image.Image]) -> list[str]:
         """The images as data URLs: lossless, made once for all three passes that see them."""

@@ -19,7 +19,7 @@ from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from dyneval import schemas
-from dyneval.llm.base import ChatError, ChatReply, TokenChoice
+from dyneval.llm.base import ChatError, ChatReply, TokenChoice, Unreachable
 from dyneval.processing import Processor
 from dyneval.scorer.engines.base import Ask, Seen
 from dyneval.scorer.grammar import JSON_FORM, SCORES
@@ -56,7 +56,7 @@ class ServedStudent(ABC):
         return list(images)
 
     def answer(self, asks: Sequence[Ask], max_new_tokens: int) -> None:
-        """Ask for all replies at once and check each."""
+        """Ask for all replies at once and check each. Raises Unreachable: the server is gone, not a pair at fault."""
         asyncio.run_coroutine_threadsafe(self._all(asks, max_new_tokens), self._loop).result()
 
     @abstractmethod
@@ -75,6 +75,8 @@ class ServedStudent(ABC):
                     "own limit)"
                 )
             take(ask, reply)
+        except Unreachable:
+            raise
         except ChatError as error:
             ask.failure = str(error)
         ask.end()

@@ -68,7 +68,7 @@ def prompt(processor: Processor, ask: Ask) -> dict[str, Any]:
 
 def sampling_arguments(ask: Ask, max_new_tokens: int) -> dict[str, Any]:
     """Keyword arguments of SamplingParams but the schema: greedy, with the alternatives where there are scores."""
-    arguments: dict[str, Any] = {"max_tokens": max_new_tokens, "temperature": 0.0, "skip_special_tokens": False}
+    arguments: dict[str, Any] = {"max_tokens": max_new_tokens, "temperature": 0.0}
     return arguments | ({"logprobs": TOP_LOGPROBS} if ask.reply_kind == "evaluation" else {})
 
 
