@@ -150,6 +150,20 @@ def test_memory_is_shared_by_zero_stage_and_ranks(tmp_path):
     assert memory_gib(recipe, sizes, 2, 8)["weights"] == one["weights"] == pytest.approx(2 * 2.43e9 / 2**30)
 
 
+def test_adapters_need_less_memory_than_the_model(preflight, monkeypatch, tmp_path):
+    _, full = preflight()
+    monkeypatch.setenv("LORA_ENABLE", "True")
+    monkeypatch.setenv("LORA_R", "8")
+    _, lora = preflight()
+    sizes = lora["model"]["details"]["parameters"]
+    # Two layers of width 64: queries and output of four heads, keys and values of two, each 16 wide.
+    assert sizes["adapters"] == 2 * 8 * (2 * (64 + 4 * 16) + 2 * (64 + 2 * 16))
+    assert lora["memory"]["details"]["gib"]["optimizer"] * 2**30 == pytest.approx(
+        12 * (sizes["adapters"] + sizes["merger"])
+    )
+    assert lora["disk"]["details"]["needed_gib"] <= full["disk"]["details"]["needed_gib"]
+
+
 def test_a_recipe_variable_that_is_no_number_is_refused(preflight, monkeypatch, capsys):
     monkeypatch.setenv("MAX_PIXELS", "many")
     with pytest.raises(SystemExit):

@@ -30,7 +30,7 @@ def dummy_example(processor: Processor) -> Example:
     ZeRO-3 and DDP, ranks that skip them wait for each other forever. It has no targets, and its tokens see no other
     sample and are seen by none, so it adds exactly nothing to the loss.
     """
-    marks = processor.tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"])
+    marks: Any = processor.tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"])
     images = processor.image_processor
     patches = images.merge_size**2
     pixels = torch.zeros(patches, 3 * images.temporal_patch_size * images.patch_size**2)

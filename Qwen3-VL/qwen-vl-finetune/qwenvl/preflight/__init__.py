@@ -37,6 +37,8 @@ class Recipe:
     tune_mm_vision: bool = False
     tune_mm_mlp: bool = True
     tune_mm_llm: bool = True
+    lora_enable: bool = False
+    lora_r: int = 64
 
     @classmethod
     def from_environment(cls, model: str | None = None, output_root: str | None = None) -> Recipe:
@@ -46,12 +48,12 @@ class Recipe:
             "output_root": Path(output_root or os.environ.get("OUTPUT_ROOT") or "./output"),
             "deepspeed": Path(os.environ.get("DEEPSPEED") or SCRIPTS / "zero3.json"),
         }
-        for name in ("max_pixels", "min_pixels", "model_max_length"):
+        for name in ("max_pixels", "min_pixels", "model_max_length", "lora_r"):
             chosen |= _number(name, int)
         for name in ("per_device_train_batch_size", "gradient_accumulation_steps"):
             chosen |= _number(name, int)
         chosen |= _number("num_train_epochs", float)
-        for name in ("tune_mm_vision", "tune_mm_mlp", "tune_mm_llm"):
+        for name in ("tune_mm_vision", "tune_mm_mlp", "tune_mm_llm", "lora_enable"):
             if name.upper() in os.environ:
                 chosen[name] = os.environ[name.upper()].lower() in ("true", "1", "yes")
         return cls(**chosen)

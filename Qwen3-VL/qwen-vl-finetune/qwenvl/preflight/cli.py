@@ -15,7 +15,7 @@ def run_checks(recipe: Recipe, full: bool, workers: int) -> list[Check]:
     """All checks in order; later ones use what earlier ones found."""
     from qwenvl.preflight.data import ALLOWED, check_stage
     from qwenvl.preflight.environment import check_devices, check_disk, check_outputs, check_packages
-    from qwenvl.preflight.model import check_memory, check_model, check_tokens
+    from qwenvl.preflight.model import check_memory, check_model, check_tokens, trained_size
 
     packages = check_packages()
     if packages.status == "error":
@@ -24,7 +24,7 @@ def run_checks(recipe: Recipe, full: bool, workers: int) -> list[Check]:
     model, sizes = check_model(recipe)
     tokens, processor = check_tokens(recipe)
     checks = [packages, devices, model, tokens, check_memory(recipe, sizes, devices.details)]
-    checks += [check_disk(recipe, sum(sizes.values()) or None), check_outputs(recipe)]
+    checks += [check_disk(recipe, sum(sizes.values()), trained_size(recipe, sizes)), check_outputs(recipe)]
     ranks = max(1, int(devices.details["gpus"]))
     for name in ALLOWED:
         checks += check_stage(name, recipe, processor, full, workers, ranks)

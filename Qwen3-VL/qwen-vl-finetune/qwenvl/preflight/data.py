@@ -22,7 +22,7 @@ from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import parse_sample
 from qwenvl.data.lengths import describe, entry_samples, sample_tokens
 from qwenvl.errors import TrainingInputError
-from qwenvl.preflight import Check, Recipe
+from qwenvl.preflight import Check, Recipe, Status
 
 ALLOWED: dict[str, tuple[str, ...]] = {
     "dynevalinstruct_t2ia": (T2IA, EVALUATION),
@@ -154,5 +154,5 @@ def _lengths(name: str, lengths: list[int], recipe: Recipe, count: int, ranks: i
         f"tokens {shown}; about {round(count * over)} over {recipe.model_max_length} skipped; {steps} steps of {batch}"
     )
     details = {"quantiles": quantiles, "histogram": histogram, "skipped": round(count * over), "steps": steps}
-    status = "warning" if over > 0.01 else "ok"
+    status: Status = "warning" if over > 0.01 else "ok"
     return Check(name=f"{name}: lengths", status=status, message=message, details=details)

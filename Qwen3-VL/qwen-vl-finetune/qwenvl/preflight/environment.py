@@ -61,13 +61,13 @@ def check_devices() -> Check:
     )
 
 
-def check_disk(recipe: Recipe, parameters: int | None) -> Check:
-    """Room for two checkpoints: 2 bytes a parameter for weights and 12 for the optimizer's float32 state."""
+def check_disk(recipe: Recipe, parameters: int, trained: int) -> Check:
+    """Room for two checkpoints: 2 bytes a parameter for weights, and 12 a trained one for the optimizer's state."""
     folder = recipe.output_root
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    needed = 2 * 14 * (parameters or 0)
+    needed = 2 * (2 * parameters + 12 * trained)
     details = {"free_gib": round(free / 2**30, 1), "needed_gib": round(needed / 2**30, 1)}
     message = f"{details['free_gib']} GiB free for {recipe.output_root}, two checkpoints need {details['needed_gib']}"
     if free < needed:

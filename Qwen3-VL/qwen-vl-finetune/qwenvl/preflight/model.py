@@ -7,12 +7,16 @@ from typing import Any
 
 from dyneval.processing import Processor, register_task_tokens
 from dyneval.tokens import TASK_TOKEN_IDS
-from qwenvl.preflight import Check, Recipe
+from qwenvl.preflight import Check, Recipe, Status
+from qwenvl.train.lora import adapter_size
 from qwenvl.train.modeling import FAMILIES, part_of
 
 
 def check_model(recipe: Recipe) -> tuple[Check, dict[str, int]]:
-    """Family and size, from the configuration alone; also the number of parameters by part (empty when unknown)."""
+    """Family and size, from the configuration alone; also the number of parameters by part (empty when unknown).
+
+    Adapters are a part of their own, where the recipe has them.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -39,6 +43,9 @@ def check_model(recipe: Recipe) -> tuple[Check, dict[str, int]]:
     message = (
         f"{recipe.model}: {config.model_type}, {sum(sizes.values()) / 1e9:.3f} B parameters, {rows:,} embedding rows"
     )
+    if recipe.lora_enable:
+        sizes["adapters"] = adapter_size(model, recipe.lora_r)
+        message += f", {sizes['adapters'] / 1e6:.1f} M in adapters"
     return Check(name="model", status="ok", message=message, details={"parameters": sizes}), sizes
 
 
@@ -79,8 +86,15 @@ def check_memory(recipe: Recipe, sizes: dict[str, int], devices: dict[str, Any])
     total = sum(needed.values())
     message = f"about {total:.1f} GiB a device (ZeRO-{stage}, {ranks} device(s)): {shown}"
     available = min(devices.get("memory_gib", [0]))
-    status = "warning" if available and total > available else "ok"
+    status: Status = "warning" if available and total > available else "ok"
     return Check(name="memory", status=status, message=message, details={"gib": needed, "zero": stage})
+
+
+def trained_size(recipe: Recipe, sizes: dict[str, int]) -> int:
+    """Number of parameters that the recipe trains."""
+    language = recipe.tune_mm_llm and not recipe.lora_enable
+    flags = {"vision": recipe.tune_mm_vision, "merger": recipe.tune_mm_mlp, "language": language, "adapters": True}
+    return sum(size for part, size in sizes.items() if flags[part])
 
 
 def memory_gib(recipe: Recipe, sizes: dict[str, int], stage: int, ranks: int) -> dict[str, float]:
@@ -89,9 +103,7 @@ def memory_gib(recipe: Recipe, sizes: dict[str, int], stage: int, ranks: int) ->
     Activations are those kept by gradient checkpointing (one hidden state a layer and token) for a full sequence;
     logits those of one eighth of it, in float32, twice. Both are upper bounds at Qwen3-VL-4B's 36 layers of 2560.
     """
-    flags = {"vision": recipe.tune_mm_vision, "merger": recipe.tune_mm_mlp, "language": recipe.tune_mm_llm}
-    everything = sum(sizes.values())
-    trained = sum(size for part, size in sizes.items() if flags[part])
+    everything, trained = sum(sizes.values()), trained_size(recipe, sizes)
     tokens = recipe.model_max_length
     parts = {
         "weights": 2 * everything / (ranks if stage == 3 else 1),

@@ -27,6 +27,13 @@ class ModelArguments:
             "choices": ["mean", "keep"],
         },
     )
+    lora_enable: bool = field(
+        default=False,
+        metadata={"help": "train adapters on the language model's attention, and merge them at the end; needs peft"},
+    )
+    lora_r: int = field(default=64, metadata={"help": "rank of the adapters"})
+    lora_alpha: int = field(default=128, metadata={"help": "their scale is lora_alpha / lora_r"})
+    lora_dropout: float = field(default=0.05, metadata={"help": "dropout of their inputs"})
     attn_implementation: str = field(
         default="auto", metadata={"help": "auto: flash_attention_2 where installed, else packed_sdpa or sdpa"}
     )
@@ -48,6 +55,7 @@ class DataArguments:
 class TrainingArguments(transformers.TrainingArguments):
     """The Trainer's arguments with DynEval's defaults, and those of Qwen's folder that the Trainer does not have."""
 
+    output_dir: str = field(metadata={"help": "folder of the run: checkpoints, records, and at its end the model"})
     cache_dir: str | None = field(default=None, metadata={"help": "folder of downloaded models"})
     model_max_length: int = field(default=8192, metadata={"help": "samples with more tokens are skipped and counted"})
     mm_projector_lr: float | None = field(default=None, metadata={"help": "learning rate of the mergers"})

@@ -60,7 +60,7 @@ def packed_sdpa(
         scaled_dot_product_attention(
             *sample, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=groups > 1 and query.is_cuda
         )
-        for sample in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
+        for sample in zip(*(torch.split(one, lengths, 2) for one in (query, key, value)), strict=True)
     ]
     return torch.cat(pieces, dim=2).transpose(1, 2), None
 

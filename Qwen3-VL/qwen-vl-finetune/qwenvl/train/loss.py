@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from dyneval.processing import IGNORE
 from qwenvl.train.attention import PACKED_SDPA
@@ -64,6 +64,9 @@ def target_losses(
 class TargetLoss:
     """Put before a `...ForConditionalGeneration` class: with `labels`, `forward` returns the loss and no logits."""
 
+    config: Any
+    model: torch.nn.Module
+    lm_head: torch.nn.Module
     accepts_loss_kwargs = True
     loss_chunks = 8
 
@@ -81,17 +84,12 @@ class TargetLoss:
         `tasks` (B, T) names the task of each position, for losses by task; `sample_lengths` are the tokens of each
         sample of a flat batch, for attention that splits it.
         """
-        if self.config.get_text_config()._attn_implementation == PACKED_SDPA:  # type: ignore[attr-defined]
+        if self.config.get_text_config()._attn_implementation == PACKED_SDPA:
             kwargs["sample_lengths"] = sample_lengths
         if labels is None:
             return super().forward(input_ids=input_ids, **kwargs)  # type: ignore[misc]
-        outputs = self.model(input_ids=input_ids, use_cache=False, **kwargs)  # type: ignore[attr-defined]
-        losses, mask = target_losses(
-            outputs.last_hidden_state,
-            labels,
-            self.lm_head,
-            self.loss_chunks,  # type: ignore[attr-defined]
-        )
+        outputs = self.model(input_ids=input_ids, use_cache=False, **kwargs)
+        losses, mask = target_losses(outputs.last_hidden_state, labels, self.lm_head, self.loss_chunks)
         items = num_items_in_batch if num_items_in_batch is not None else mask.sum().clamp(min=1)
         task = tasks[:, 1:][mask] if tasks is not None else torch.zeros_like(losses, dtype=torch.long)
         sums = torch.zeros(TASKS, device=losses.device).index_add_(0, task, losses.detach())

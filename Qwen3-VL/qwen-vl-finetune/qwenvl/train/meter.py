@@ -14,7 +14,7 @@ import torch.distributed
 from transformers import PreTrainedModel
 
 from qwenvl.train.loss import TASKS
-from qwenvl.train.modeling import part_of
+from qwenvl.train.modeling import own_parameters, part_of
 
 TASK_NAMES = ("other", "t2ia", "iqa", "evaluation")
 PEAK_BF16_TFLOPS = {
@@ -33,23 +33,33 @@ class Work:
     head: int
     vision: int
     vision_trained: bool
+    language_trained: bool
+    """False with adapters: their own weights are counted among the language's."""
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Work:
         """Count the parameters of a model; call it before ZeRO-3 or after, both show true sizes."""
         sizes = {"language": 0, "merger": 0, "vision": 0}
-        trained = False
-        for name, parameter in model.named_parameters():
-            if "embed_tokens" not in name and "lm_head" not in name:
-                sizes[part_of(name)] += getattr(parameter, "ds_numel", parameter.numel())
-            trained |= parameter.requires_grad and part_of(name) == "vision"
+        vision_trained = language_trained = False
+        for name, parameter in own_parameters(model):
+            part = part_of(name)
+            if part == "language" and name.endswith(("embed_tokens.weight", "lm_head.weight")):
+                continue
+            sizes[part] += getattr(parameter, "ds_numel", parameter.numel())
+            vision_trained |= parameter.requires_grad and part == "vision"
+            added = ".lora_" in name or ".task_rows." in name
+            language_trained |= parameter.requires_grad and part == "language" and not added
         text = model.config.get_text_config()
-        return cls(sizes["language"], text.vocab_size * text.hidden_size, sizes["vision"], trained)
+        head = text.vocab_size * text.hidden_size
+        return cls(sizes["language"], head, sizes["vision"], vision_trained, language_trained)
 
     def flops(self, tokens: float, targets: float, patches: float) -> float:
-        """FLOPs of forward and backward: 6 a parameter and token, 2 where nothing is trained. Attention not counted."""
-        vision = (6 if self.vision_trained else 2) * self.vision * patches
-        return 6 * (self.language * tokens + self.head * targets) + vision
+        """FLOPs of forward and backward by parameter and token: 6, or 4 where gradients only pass, or 2 without any.
+
+        Attention is not counted.
+        """
+        language = (6 if self.language_trained else 4) * (self.language * tokens + self.head * targets)
+        return language + (6 if self.vision_trained else 2) * self.vision * patches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +119,7 @@ class Meter:
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(sums)
             ranks = torch.distributed.get_world_size()
-        counts, losses, targets, bad = (part.tolist() for part in sums.split([len(_COUNTS), TASKS, TASKS, 1]))
+        counts, losses, targets, bad = (one.tolist() for one in torch.split(sums, [len(_COUNTS), TASKS, TASKS, 1]))
         self._reset()
         return Totals(
             counts=dict(zip(_COUNTS, counts, strict=True)),

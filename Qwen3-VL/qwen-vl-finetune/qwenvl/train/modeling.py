@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import torch
 from transformers import AutoConfig, PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-from transformers.utils import is_flash_attn_2_available
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from dyneval.tokens import EVALUATION, IQA, T2IA, TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
@@ -67,14 +68,15 @@ def load_model(
         raise TrainingInputError(f"{name}: no model configuration ({str(error).splitlines()[0]})") from error
     if config.model_type not in FAMILIES:
         raise TrainingInputError(f"{name}: is a {config.model_type} model; DynEval fine-tunes {' and '.join(FAMILIES)}")
-    model_class = with_target_loss(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)], chunks)
+    plain_class: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
+    model_class = with_target_loss(plain_class, chunks)
     attention = choose_attention(arguments.attn_implementation, flat)
     # The vision tower splits its sequence by image already.
     parts = {"text_config": attention, "vision_config": "sdpa" if attention == PACKED_SDPA else attention}
     logger.info("%s: %s, %s, attention %s", name, model_class.__name__, dtype, attention)
     try:
         model = model_class.from_pretrained(name, dtype=dtype, attn_implementation=parts, cache_dir=cache_dir)
-    except (OSError, ImportError) as error:
+    except (OSError, ImportError, ValueError) as error:  # ValueError: an attention that the model does not support
         raise TrainingInputError(f"{name}: the weights cannot be loaded ({str(error).splitlines()[0]})") from error
     if is_deepspeed_zero3_enabled():
         # Loading under ZeRO-3 notes every renaming of old checkpoints that transformers knows, not those it applied;
@@ -89,15 +91,20 @@ def set_trainable(model: PreTrainedModel, arguments: ModelArguments) -> None:
     Raises:
         TrainingInputError: nothing is left to train.
     """
-    trained = {
-        "vision": arguments.tune_mm_vision,
-        "merger": arguments.tune_mm_mlp,
-        "language": arguments.tune_mm_llm,
-    }
+    trained = trained_parts(arguments)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(trained[part_of(name)])
     if not any(trained.values()):
         raise TrainingInputError("nothing to train: tune_mm_vision, tune_mm_mlp and tune_mm_llm are all False")
+
+
+def trained_parts(arguments: ModelArguments) -> dict[str, bool]:
+    """Whether each part is trained, by the tune flags."""
+    return {
+        "vision": arguments.tune_mm_vision,
+        "merger": arguments.tune_mm_mlp,
+        "language": arguments.tune_mm_llm,
+    }
 
 
 def part_of(name: str) -> str:
@@ -109,10 +116,15 @@ def part_of(name: str) -> str:
     return "merger" if inner in ("merger", "deepstack_merger_list") else "vision"
 
 
-def trainable_report(model: PreTrainedModel) -> str:
+def own_parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """Parameters by name, without the originals that peft keeps beside modules that it trains whole."""
+    return ((name, one) for name, one in model.named_parameters() if ".original_module." not in name)
+
+
+def trainable_report(model: torch.nn.Module) -> str:
     """One line a part: trained and all parameters."""
     counts: dict[str, list[int]] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in own_parameters(model):
         # ZeRO-3 leaves an empty tensor behind and the true size beside it.
         size = getattr(parameter, "ds_numel", parameter.numel())
         part = counts.setdefault(part_of(name), [0, 0])
@@ -127,10 +139,11 @@ def initialise_task_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenize
     They are leftover rows of the embedding, which all have nearly the same value in a published checkpoint: the tokens
     would start out the same. The embedding keeps its 151,936 rows; resizing it to the tokenizer would shrink it.
     """
-    tables = {id(layer.weight): layer.weight for layer in (model.get_input_embeddings(), model.get_output_embeddings())}
+    layers: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    tables = {id(layer.weight): layer.weight for layer in layers}
     words = {token: tokenizer(text, add_special_tokens=False)["input_ids"] for token, text in RELATED_WORDS.items()}
     for weight in tables.values():
-        with _whole(weight), torch.no_grad():
+        with gathered(weight, modifier_rank=0), torch.no_grad():
             if not weight.numel():  # ZeRO-3 shows the whole table to one rank, which hands it to the others
                 continue
             _check_rows(weight)
@@ -138,12 +151,13 @@ def initialise_task_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenize
                 weight[TASK_TOKEN_IDS[token]] = weight[ids].float().mean(0).to(weight.dtype)
 
 
-def _whole(weight: torch.Tensor) -> AbstractContextManager[Any]:
+def gathered(weight: torch.Tensor, modifier_rank: int | None = None) -> AbstractContextManager[Any]:
+    """The whole of a weight that ZeRO-3 has shared out, to read; or for one rank to change, for all."""
     if not is_deepspeed_zero3_enabled():
         return nullcontext()
     import deepspeed
 
-    return deepspeed.zero.GatheredParameters([weight], modifier_rank=0)
+    return deepspeed.zero.GatheredParameters([weight], modifier_rank=modifier_rank)
 
 
 def _check_rows(weight: torch.Tensor) -> None:

@@ -11,26 +11,32 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
 from transformers import HfArgumentParser, PreTrainedModel
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from dyneval.images import ImageError
 from dyneval.processing import IGNORE, Processor
 from dyneval.storage import DataFileError, atomic_write
 from dyneval.tokens import TASK_TOKENS
 from qwenvl.data import DatasetSource, data_list, split_list
-from qwenvl.data.collator import Collator, dummy_example
+from qwenvl.data.collator import Collator, RopeIndex, dummy_example
 from qwenvl.data.dataset import BadSample, InstructDataset
 from qwenvl.errors import TrainingInputError
 from qwenvl.train.argument import DataArguments, ModelArguments, TrainingArguments
 from qwenvl.train.checkpoints import newest_complete, remove_incomplete, save_final
 from qwenvl.train.extensions import CPU_ADAM, SHARED_MEMORY, load_operators
+from qwenvl.train.lora import ADAPTER, add_adapters, merge_adapter
 from qwenvl.train.modeling import initialise_task_tokens, load_model, set_trainable, trainable_report
 from qwenvl.train.run_record import REJECTS, append_reject, check_run, settings, write_log
 from qwenvl.train.signals import StopOnSignal
 from qwenvl.train.trainer import DynEvalTrainer
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 logger = logging.getLogger("qwenvl")
 
@@ -67,7 +73,7 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, argume
         logger.info("held out: %s", heldout.stats)
     logger.info("first sample, targets between >> and <<:\n%s", _marked(dataset, processor))
     flat = data_arguments.data_flatten or data_arguments.data_packing
-    model = _load_trainable_model(model_arguments, arguments, processor, flat)
+    model, rope_index = _load_trainable_model(model_arguments, arguments, processor, flat)
     stop = StopOnSignal()
     trainer = DynEvalTrainer(
         model=model,
@@ -75,7 +81,7 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, argume
         train_dataset=dataset,
         eval_dataset=heldout,
         data_collator=Collator(
-            rope_index=model.model.get_rope_index,
+            rope_index=rope_index,
             dummy=dummy_example(processor),
             pad_token_id=processor.tokenizer.pad_token_id,
             flatten=flat,
@@ -90,7 +96,7 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, argume
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if stop.stopped:
         return STOPPED
-    save_final(output_dir, lambda folder: trainer.save_model(folder, _internal_call=True), arguments.should_save)
+    save_final(output_dir, lambda folder: _save_model(trainer, model_arguments, Path(folder)), arguments.should_save)
     if arguments.should_save:
         history, unseen = trainer.state.log_history, heldout.stats if heldout else None
         gpus = arguments.world_size if arguments.device.type == "cuda" else 0
@@ -130,15 +136,34 @@ def _load_dataset(
 
 def _load_trainable_model(
     model_arguments: ModelArguments, arguments: TrainingArguments, processor: Processor, flat: bool
-) -> PreTrainedModel:
+) -> tuple[PreTrainedModel | PeftModel, RopeIndex]:
+    """The model, with adapters where they are wanted, and its function of positions."""
     # DeepSpeed keeps float32 master weights beside bf16 ones; without it, bf16 weights would not take small steps.
     dtype = torch.bfloat16 if arguments.bf16 and arguments.deepspeed else torch.float32
-    model = load_model(model_arguments, dtype, arguments.loss_chunks, flat=flat, cache_dir=arguments.cache_dir)
+    model: Any = load_model(model_arguments, dtype, arguments.loss_chunks, flat=flat, cache_dir=arguments.cache_dir)
     if processor.added_task_tokens and model_arguments.task_token_init == "mean":
         initialise_task_tokens(model, processor.tokenizer)
-    set_trainable(model, model_arguments)
-    logger.info("parameters:\n%s", trainable_report(model))
-    return model
+    rope_index = model.model.get_rope_index
+    if model_arguments.lora_enable:
+        transformers.set_seed(arguments.seed)  # the same adapters on every rank and in every run
+        trained: PreTrainedModel | PeftModel = add_adapters(model, model_arguments)
+    else:
+        set_trainable(model, model_arguments)
+        trained = model
+    logger.info("parameters:\n%s", trainable_report(trained))
+    return trained, rope_index
+
+
+def _save_model(trainer: DynEvalTrainer, model_arguments: ModelArguments, folder: Path) -> None:
+    """Write the trained model to `folder`; adapters are kept in the run's folder and written merged."""
+    if not model_arguments.lora_enable:
+        trainer.save_model(str(folder), _internal_call=True)
+        return
+    adapter = Path(trainer.args.output_dir, ADAPTER)
+    trainer.save_model(str(adapter), _internal_call=True)
+    unset_hf_deepspeed_config()  # the base is loaded whole, by one rank
+    if trainer.args.should_save:
+        merge_adapter(adapter, folder, model_arguments.model_name_or_path, trainer.args.cache_dir)
 
 
 def _marked(dataset: InstructDataset, processor: Processor) -> str:
@@ -153,7 +178,7 @@ def _marked(dataset: InstructDataset, processor: Processor) -> str:
         if inside != (label != IGNORE):
             pieces.append("<<" if inside else ">>")
             inside = not inside
-        pieces.append("" if kind else processor.tokenizer.decode([token]))
+        pieces.append("" if kind else str(processor.tokenizer.decode([token])))
     return "".join(pieces)
 
 
@@ -179,6 +204,8 @@ def _set_up_logging(arguments: TrainingArguments) -> None:
     transformers.logging.set_verbosity_warning()
     # DeepSpeed calls collectives by names that torch renamed; it would say so in every step.
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+    # So does transformers of a name that peft asks for.
+    warnings.filterwarnings("ignore", category=FutureWarning, message="`is_gradient_checkpointing` is deprecated")
 
 
 def _report_failure(output_dir: Path, reason: str) -> None:
@@ -190,7 +217,8 @@ def _report_failure(output_dir: Path, reason: str) -> None:
 
 def main() -> int:
     """Command line of this module."""
-    parser = HfArgumentParser((ModelArguments, DataArguments, TrainingArguments))
+    kinds: Any = (ModelArguments, DataArguments, TrainingArguments)
+    parser = HfArgumentParser(kinds)
     model_arguments, data_arguments, arguments = parser.parse_args_into_dataclasses()
     _set_up_logging(arguments)
     Path(arguments.output_dir, "failure.txt").unlink(missing_ok=True)

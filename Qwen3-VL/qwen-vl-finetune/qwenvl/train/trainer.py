@@ -62,7 +62,7 @@ class DynEvalTrainer(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW (or `--optim`) with one group for each learning rate and weight decay."""
         if self.optimizer is None:
-            opt_model = self.model if model is None else model
+            opt_model: Any = self.model if model is None else model
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, opt_model)
             self.optimizer = optimizer_class(self._parameter_groups(opt_model), **options)
         return self.optimizer
@@ -97,7 +97,8 @@ class DynEvalTrainer(Trainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         """This rank's share of the held-out data, each sample once."""
-        share = RankShare(eval_dataset or self.eval_dataset, self.args.process_index, self.args.world_size)
+        dataset: Any = eval_dataset or self.eval_dataset
+        share = RankShare(dataset, self.args.process_index, self.args.world_size)
         return DataLoader(
             share,
             batch_size=self.args.eval_batch_size,
@@ -107,7 +108,12 @@ class DynEvalTrainer(Trainer):
         )
 
     def evaluation_loop(
-        self, dataloader: DataLoader[Any], *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """Losses over all targets of the held-out data and by task; Trainer's own is a mean over batches.
 
@@ -115,7 +121,9 @@ class DynEvalTrainer(Trainer):
             TrainingInputError: more than `--max_bad_samples` of them cannot be read, or all.
         """
         with self.meter.paused():
-            output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
             totals = self.heldout_meter.totals()
         if totals.bad > self.max_bad_samples or not sum(totals.targets):
             raise TrainingInputError(
@@ -151,7 +159,8 @@ class DynEvalTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         if state_dict is not None:
             # DeepSpeed hands over copies, in which a tied lm_head no longer shares memory and would be saved again.
-            tied = self.model.all_tied_weights_keys
+            model: Any = self.model
+            tied = model.all_tied_weights_keys
             state_dict = {name: tensor for name, tensor in state_dict.items() if name not in tied}
         super()._save(output_dir, state_dict)
 
