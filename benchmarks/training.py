@@ -1,20 +1,23 @@
-"""Step 4's three savings, each beside its baseline in the same run: memory of the loss, padding, loading.
+"""Step 4's savings, each beside its baseline in the same run: memory of the loss, padding, loading, the whole on a GPU.
 
 python benchmarks/training.py loss       # peak memory of the loss at 151,936 words
 python benchmarks/training.py batches    # useful tokens a second: padded, flat, packed
 python benchmarks/training.py loader     # samples a second and core: read, decode, resize, encode
+python benchmarks/training.py gpu        # Qwen3-VL-2B's shape, the recipe beside a plain padded Trainer; needs a GPU
 python benchmarks/training.py            # all
 """
 
 import argparse
+import importlib.util
 import json
 import multiprocessing
-import random
 import resource
 import statistics
 import tempfile
 import time
 from pathlib import Path
+
+from training_gpu import benchmark_gpu, length_mix
 
 VOCABULARY, WIDTH, TOKENS, TARGET_SHARE = 151_936, 256, 2048, 1 / 3
 
@@ -27,27 +30,46 @@ def measure_loss(variant: str, answers: multiprocessing.Queue) -> None:
     from qwenvl.train.loss import target_losses
 
     torch.manual_seed(0)
-    head = torch.nn.Linear(WIDTH, VOCABULARY, bias=False)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    head = torch.nn.Linear(WIDTH, VOCABULARY, bias=False, device=device)
     head.weight.grad = torch.zeros_like(head.weight)
-    hidden = torch.randn(1, TOKENS, WIDTH, requires_grad=True)
-    labels = torch.randint(0, VOCABULARY, (1, TOKENS))
+    hidden = torch.randn(1, TOKENS, WIDTH, requires_grad=True, device=device)
+    labels = torch.randint(0, VOCABULARY, (1, TOKENS), device=device)
     labels[:, : int(TOKENS * (1 - TARGET_SHARE))] = IGNORE
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.process_time()
+
+    def peak() -> float:
+        if device == "cuda":
+            return torch.cuda.max_memory_allocated() / 2**30
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+    before, start = peak(), time.process_time()
     if variant == "plain":
         logits = head(hidden).float()[:, :-1].flatten(0, 1)
         torch.nn.functional.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=IGNORE).backward()
+    elif variant.startswith("liger"):
+        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+        states, targets = hidden[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+        if variant == "liger-targets":
+            states, targets = states[targets != IGNORE], targets[targets != IGNORE]
+        LigerFusedLinearCrossEntropyLoss()(head.weight, states, targets).backward()
     else:
         losses, _ = target_losses(hidden, labels, head, int(variant))
         losses.mean().backward()
-    seconds = time.process_time() - start
-    answers.put(((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20, seconds))
+    if device == "cuda":
+        torch.cuda.synchronize()
+    answers.put((peak() - before, time.process_time() - start))
 
 
 def benchmark_loss() -> list[str]:
     """One row for each way of computing the loss."""
+    import torch
+
     rows = []
-    for variant, name in (("plain", "plain: logits of all tokens"), ("1", "targets only"), ("8", "targets, 8 pieces")):
+    variants = {"plain": "plain: logits of all tokens", "1": "targets only", "8": "targets, 8 pieces"}
+    if torch.cuda.is_available() and importlib.util.find_spec("liger_kernel"):
+        variants |= {"liger": "Liger, all tokens", "liger-targets": "Liger, targets only"}
+    for variant, name in variants.items():
         context = multiprocessing.get_context("spawn")
         answers = context.Queue()
         process = context.Process(target=measure_loss, args=(variant, answers))
@@ -57,23 +79,6 @@ def benchmark_loss() -> list[str]:
     plain = rows[0][1]
     head = ["| loss | peak GiB | of plain | CPU s |", "|---|---|---|---|"]
     return head + [f"| {name} | {peak:.2f} | {peak / plain:.2f} | {used:.1f} |" for name, peak, used in rows]
-
-
-def length_mix(count: int) -> list[tuple[int, int]]:
-    """(question and image, answer) tokens of samples like DynEvalInstruct's, at 49 visual tokens an image.
-
-    A third each: T2IA (a prompt, about 8 questions of 20 tokens), EVALUATION (the questions again with scores and a
-    sentence of reasoning each), IQA (a scene graph and 5 to 67 questions: 14 on average for 1-5 objects, 67 for 16-20).
-    """
-    draw = random.Random(0)
-    mix = []
-    for number in range(count):
-        prompt = min(300, int(draw.lognormvariate(3.6, 0.6)))
-        questions = draw.randint(4, 12) + (draw.choice([5, 10, 14, 20, 40, 67]) if number % 3 else 0)
-        t2ia, iqa = (prompt + 30, 22 * questions), (85, 120 + 28 * questions)
-        evaluation = (prompt + 90 + 14 * questions, 35 * questions)
-        mix.append((t2ia, evaluation, iqa)[number % 3])
-    return mix
 
 
 def benchmark_batches(samples: int) -> list[str]:
@@ -178,20 +183,42 @@ def benchmark_loader(samples: int) -> list[str]:
                 start = time.process_time()
                 data[index]
                 times.append(time.process_time() - start)
-            rows.append(f"| {size}x{size} {kind} | {data.lengths[0]} | {1 / statistics.median(times):.0f} |")
-    return ["| image | tokens | samples a second and core |", "|---|---|---|", *rows]
+            rate = 1 / statistics.median(times)
+            needed = samples_needed(int(data.lengths[0]), targets=int(data.lengths[0]) // 3, patches=4 * 49)
+            rows.append(
+                f"| {size}x{size} {kind} | {data.lengths[0]} | {rate:.0f} | {needed:.0f} | {2 * needed / rate:.1f} |"
+            )
+    head = "| image | tokens | samples a second and core | an H100's need at 45 % MFU | cores for twice that |"
+    return [head, "|---|---|---|---|---|", *rows]
+
+
+def samples_needed(tokens: int, targets: int, patches: int) -> float:
+    """Samples a second that Qwen3-VL-2B eats on an H100 (989 TFLOPS in bf16) at 45 % of its FLOPs."""
+    import torch
+    from training_gpu import config_2b
+    from transformers import Qwen3VLForConditionalGeneration
+
+    from qwenvl.train.argument import ModelArguments
+    from qwenvl.train.meter import PEAK_BF16_TFLOPS, Work
+    from qwenvl.train.modeling import set_trainable
+
+    with torch.device("meta"):
+        model = Qwen3VLForConditionalGeneration(config_2b())
+    set_trainable(model, ModelArguments(model_name_or_path="2b"))
+    return 0.45 * PEAK_BF16_TFLOPS["H100"] * 1e12 / Work.of(model).flops(tokens, targets, patches)
 
 
 def main() -> None:
     """Command line of this benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["loss", "batches", "loader", "all"], default="all")
+    parser.add_argument("what", nargs="?", choices=["loss", "batches", "loader", "gpu", "all"], default="all")
     parser.add_argument("--samples", type=int, default=48, help="samples of `batches` and `loader`")
     chosen = parser.parse_args()
     parts = {
         "loss": benchmark_loss,
         "batches": lambda: benchmark_batches(chosen.samples),
         "loader": lambda: benchmark_loader(chosen.samples),
+        "gpu": benchmark_gpu,
     }
     for name, part in parts.items():
         if chosen.what in (name, "all"):
