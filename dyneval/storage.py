@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
+from dyneval.atomic import atomic_write, exclusive
 from dyneval.jsonl import (
     DataFileError,
     Row,
@@ -32,28 +31,12 @@ __all__ = [
     "JsonlStore",
     "Row",
     "atomic_write",
+    "exclusive",
     "read_json",
     "read_jsonl",
     "read_rows",
     "write_json",
 ]
-
-
-@contextmanager
-def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path` that takes its name when the block ends without an exception."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
@@ -69,7 +52,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise DataFileError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataFileError(f"{path}: is not JSON ({error})") from error
 
 
@@ -268,9 +251,3 @@ class JsonlStore:
         with self.rejects_path.open("ab", buffering=0) as file:
             write_whole(file, to_line({self.key: key, "reason": reason, **details}), file.seek(0, os.SEEK_END))
         self.rejected += 1
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -3,6 +3,7 @@ import multiprocessing
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -186,6 +187,28 @@ def test_atomic_write_is_all_or_nothing(tmp_path):
     with pytest.raises(ValueError):
         write_json(path, float("nan"))
     assert read_json(path) == {"a": "é"} and [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_a_killed_writer_left_is_overwritten(tmp_path):
+    path = tmp_path / "a.json"
+    path.with_name(".a.json.tmp").write_text("half of something longer than what comes now")
+    write_json(path, {"a": 1})
+    assert read_json(path) == {"a": 1} and [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_of_two_writers_at_once_the_second_waits(tmp_path):
+    path = tmp_path / "a.txt"
+
+    def second():
+        with atomic_write(path) as file:
+            file.write("second")
+
+    with atomic_write(path) as file:
+        thread = threading.Thread(target=second)
+        thread.start()
+        file.write("first, and longer")
+    thread.join(30)
+    assert path.read_text() == "second" and [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
 
 @pytest.mark.parametrize("content", ["[1]", '[{"a": 1}, 2]', "{", "[", ""])

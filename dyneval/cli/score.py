@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyneval.cli.student import add_scoring, add_student, loader, run
+from dyneval.processes import interrupt_on_sigterm
 
 if TYPE_CHECKING:
     from dyneval.scorer import Pair, Scorer
@@ -63,6 +64,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
 
 
 def _score(arguments: argparse.Namespace) -> int:
+    interrupt_on_sigterm()
     load = loader(arguments)
     if not arguments.output:
         return _print_scores(arguments.images, arguments.prompt, load)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dyneval import processes
 from dyneval.generation import catalogue
 from dyneval.generation.allocation import Shard
 from dyneval.generation.catalogue import Entry
@@ -127,6 +128,7 @@ def _run(args: argparse.Namespace, chosen: list[Entry], entries: list[Entry]) ->
     from dyneval.generation.runner import Config, generate
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    processes.interrupt_on_sigterm()
     try:
         options = {name: getattr(args, name) for name in Config.__dataclass_fields__ if hasattr(args, name)}
         config = Config(**options, build=_build_options(args), run=_run_options(args))

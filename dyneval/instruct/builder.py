@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -16,13 +17,13 @@ from contextlib import ExitStack
 from itertools import islice
 from typing import IO, Any
 
-from dyneval import jsonl
+from dyneval import jsonl, processes
 from dyneval.instruct import chunks
 from dyneval.instruct.annotations import open_annotations
 from dyneval.instruct.chunks import REJECTED, BuildConfig, Chunk, Done, Line, Worker
 from dyneval.instruct.report import write_card, write_report
 from dyneval.instruct.statistics import Statistics
-from dyneval.storage import DataFileError, atomic_write, write_json
+from dyneval.storage import DataFileError, atomic_write, exclusive, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +41,12 @@ def build(config: BuildConfig) -> dict[str, Any]:
         The summary.
 
     Raises:
-        DataFileError: a file is missing, or not one sample could be made.
+        DataFileError: a file is missing, not one sample could be made, or another process builds in the same folder.
     """
     with ExitStack() as stack:
         annotations = open_annotations(config.annotations)
         stack.enter_context(annotations)
+        stack.enter_context(exclusive(config.output))
         output = _Output(config, stack)
         for chunk in _chunks(config, Worker(config, annotations)):
             output.add(chunk)
@@ -69,7 +71,7 @@ def _in_parallel(workers: int, worker: Worker, batches: Iterable[list[Line]]) ->
     chunks.set_worker(worker)
     context = multiprocessing.get_context("fork")
     waiting: deque[Future[Chunk]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, context, processes.end_with_parent, (os.getpid(),)) as pool:
         for batch in batches:
             waiting.append(pool.submit(chunks.work, batch))
             if len(waiting) > 2 * workers:

@@ -44,6 +44,10 @@ class FilterRun:
 
     def run(self) -> dict[str, Any]:
         """Run all stages and write all files; return the summary."""
+        with storage.exclusive(self.config.output):
+            return self._run()
+
+    def _run(self) -> dict[str, Any]:
         with self._stack:
             self._open_files()
             with self._timed("filter"):
@@ -193,6 +197,7 @@ def filter_prompts(config: FilterConfig) -> dict[str, Any]:
 
     Raises:
         SourceError: an input cannot be read.
+        DataFileError: another process writes into the same folder.
         ValueError: no prompt was left.
     """
     return FilterRun(config).run()

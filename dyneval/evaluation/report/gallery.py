@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from dyneval import processes
 from dyneval.evaluation.scores import read_records
 from dyneval.images import ImageError, load_image
 from dyneval.records import ScoreRecord
@@ -197,7 +198,7 @@ def _thumbnails(
     """Return what the page shows for each image (data URL, name below the folder, or ""), and what is unreadable."""
     jobs = [(entry.image, images, folder, size) for entry in entries]
     bar = tqdm(total=len(jobs), unit="image", desc="thumbnails", disable=len(jobs) <= INLINE)
-    with bar, ProcessPoolExecutor(workers) as pool:
+    with bar, ProcessPoolExecutor(workers, initializer=processes.end_with_parent, initargs=(os.getpid(),)) as pool:
         made = pool.map(_thumbnail, jobs, chunksize=16) if workers > 1 else map(_thumbnail, jobs)
         shown, unreadable = [], {}
         for entry, (name, problem) in zip(entries, made, strict=True):

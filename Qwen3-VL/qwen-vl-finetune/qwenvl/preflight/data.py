@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dyneval.images import ImageError, load_image
+from dyneval.processes import end_with_parent
 from dyneval.processing import Processor
 from dyneval.schemas import SchemaError, check
 from dyneval.storage import DataFileError
@@ -80,7 +82,7 @@ def _parallel(one: Any, indices: Any, workers: int) -> Iterator[Looked]:
     if workers < 2 or len(indices) < 500:
         yield from map(one, indices)
         return
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
+    with multiprocessing.get_context("fork").Pool(workers, end_with_parent, (os.getpid(),)) as pool:
         yield from pool.imap(one, indices, chunksize=64)
 
 

@@ -1,0 +1,102 @@
+"""Files that are there whole or not at all, and folders with one writer at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from dyneval.jsonl import DataFileError
+
+_PATIENCE = 3.0
+"""Seconds to wait for a folder: forked workers of a killed run hold its lock until they notice."""
+
+
+@contextmanager
+def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path` that takes its name when the block ends without an exception.
+
+    It is always called the same and is locked: what a killed writer has left is overwritten by the next one, and of two
+    writers at once the second waits.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with _locked(temporary) as handle:
+        try:
+            with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8", closefd=False) as file:
+                yield file
+                file.flush()
+                os.fsync(handle)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Be the only one who writes the files of a folder, which belong together.
+
+    Raises DataFileError when another process does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ".lock"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_locked(path, _PATIENCE))
+        except BlockingIOError:
+            message = f"{folder}: another process is writing to this folder; wait for it, or name another one"
+            raise DataFileError(message) from None
+        stack.callback(path.unlink)
+        yield
+
+
+@contextmanager
+def _locked(path: Path, patience: float | None = None) -> Iterator[int]:
+    """Open an empty file of this name under a lock. Raises BlockingIOError when it is not free within `patience` s."""
+    handle = _open_locked(path, patience)
+    try:
+        yield handle
+    finally:
+        fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone does not do it while a forked process has it open
+        os.close(handle)
+
+
+def _open_locked(path: Path, patience: float | None) -> int:
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            _flock(handle, patience)
+            if _is_at(handle, path):
+                os.ftruncate(handle, 0)
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # while we waited it took its final name, or was removed
+
+
+def _flock(handle: int, patience: float | None) -> None:
+    if patience is None:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        return
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False

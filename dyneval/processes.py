@@ -1,0 +1,36 @@
+"""Processes that end in order: workers with their parent, and a run on SIGTERM as on Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any, NoReturn
+
+_LOOK = 0.5
+"""Seconds between two looks at the parent."""
+
+
+def end_with_parent(parent: int) -> None:
+    """End this process when `parent` is gone; the initializer of pools whose workers are forked.
+
+    A worker waits on a pipe of which it holds the other end too, so the death of a killed parent does not reach it: it
+    would wait for ever, and keep open what it inherited.
+    """
+    never = threading.Event()
+
+    def watch() -> NoReturn:
+        while os.getppid() == parent:
+            never.wait(_LOOK)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+
+
+def interrupt_on_sigterm() -> None:
+    """Let SIGTERM, with which Slurm ends a job, raise KeyboardInterrupt in this process, so that files are closed."""
+
+    def interrupt(*_: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
