@@ -44,7 +44,8 @@ def config_2b() -> Any:
 
     text = TEXT | {"hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28, "head_dim": 128}
     text |= {"num_attention_heads": 16, "num_key_value_heads": 8}
-    text["rope_parameters"] = TEXT["rope_parameters"] | {"mrope_section": [24, 20, 20]}
+    rope = {"rope_type": "default", "rope_theta": 5_000_000, "mrope_section": [24, 20, 20], "mrope_interleaved": True}
+    text["rope_parameters"] = rope
     vision = VISION | {"depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "num_heads": 16}
     vision |= {"out_hidden_size": 2048, "deepstack_visual_indexes": [5, 11, 17]}
     return Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 import transformers
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import Qwen3VLForConditionalGeneration
 from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-from dyneval.demo.tiny_model import TEXT, VISION
+from dyneval.demo.tiny_model import tiny_config
 from qwenvl.errors import TrainingInputError
 from qwenvl.train.argument import ModelArguments
 from qwenvl.train.loss import with_target_loss
@@ -30,9 +30,9 @@ def device_for(attention):
 
 
 def build(attention, device):
-    text = TEXT | {"vocab_size": 800, "head_dim": 64, "bos_token_id": None, "eos_token_id": None}
-    text["rope_parameters"] = TEXT["rope_parameters"] | {"mrope_section": [16, 8, 8]}
-    config = Qwen3VLConfig(text_config=text, vision_config=dict(VISION), tie_word_embeddings=True)
+    config = tiny_config(256)  # heads of width 64, the least that flash-attention 3 takes
+    config.text_config.vocab_size = 800
+    config.text_config.bos_token_id = config.text_config.eos_token_id = None
     torch.manual_seed(0)
     model = with_target_loss(Qwen3VLForConditionalGeneration, 2)(config)
     model.set_attn_implementation({"text_config": attention})
