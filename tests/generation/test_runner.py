@@ -1,10 +1,6 @@
 """The runner never loses an image, never mixes settings, and says what is missing."""
 
 import json
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -203,32 +199,6 @@ def test_without_any_worker_left_the_run_ends(studio):
     assert summary.exit_status == 1
     assert "no worker is left" in summary.models[0].error
     assert summary.total("made") == len(studio.records())
-
-
-def test_a_kill_costs_at_most_what_was_in_flight(studio):
-    studio.write_prompts([f"slow cat {n}" for n in range(40)])
-    entry = studio.entry()
-    command = f"""
-from conftest import Studio
-from pathlib import Path
-studio = Studio(Path({str(studio.folder)!r}))
-studio.run(studio.entry())
-"""
-    here = Path(__file__).parent
-    process = subprocess.Popen([sys.executable, "-c", command], cwd=here)
-    metadata = studio.output / ".parts" / "metadata-stand-in.jsonl"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and (not metadata.exists() or metadata.read_bytes().count(b"\n") < 6):
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    kept = metadata.read_text().splitlines()[: metadata.read_bytes().count(b"\n")]
-    assert 6 <= len(kept) < 40
-    summary = studio.run(entry)
-    assert summary.total("existing") == len(kept)
-    assert summary.exit_status == 0
-    assert (studio.output / "metadata.jsonl").read_text().splitlines()[: len(kept)] == kept
-    assert len({row["pair_id"] for row in studio.records()}) == len(studio.records()) == 40
 
 
 def test_shards_divide_the_work_and_end_in_one_file(studio):

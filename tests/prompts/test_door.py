@@ -151,16 +151,6 @@ def test_a_rerun_leaves_no_file_of_the_last_one(tmp_path):
     assert not names & {"prompts.jsonl", "dropped.jsonl", "clusters.parquet"}
 
 
-def test_a_full_disk_is_said_in_one_line_and_leaves_no_part(tmp_path):
-    source = write_input(tmp_path / "in.parquet", [f"{prompt} {number}" for prompt in BASE for number in range(300)])
-    command = (
-        f"ulimit -f 8; exec {sys.executable} {DOOR} --input {source} --output {tmp_path / 'out'} --quiet --no-dedup"
-    )
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 1 and done.stderr.startswith("error: ") and "prompts.parquet" in done.stderr
-    assert list((tmp_path / "out").iterdir()) == []
-
-
 def test_help_names_the_defaults_of_the_library():
     text = run("--help").stdout
     for number in (clean.MIN_CHARS, clean.MAX_CHARS, clean.MAX_NSFW, dedup.DEFAULT_THRESHOLD, tiers.TAU_1, tiers.TAU_2):
