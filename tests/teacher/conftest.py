@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,25 @@ from PIL import Image
 
 from dyneval.llm.engines import make_engine
 from dyneval.records import pair_id, prompt_id
+from dyneval.storage import read_jsonl
 from dyneval.teacher.prompts import WORKFLOWS
 from dyneval.teacher.runner import AnnotateConfig, annotate
+
+ROOT = Path(__file__).parents[2]
+ANNOTATE = [sys.executable, str(ROOT / "Distill Annotations" / "annotate.py")]
+FILES = dict.fromkeys(WORKFLOWS, "pair_id") | {"t2ia_questions": "prompt_id"}
+
+
+def content(folder):
+    """What the annotation files say, without what differs from run to run."""
+    found = {}
+    for name, key in FILES.items():
+        rows = list(read_jsonl(folder / f"{name}.jsonl"))
+        found[name] = {
+            row[key]: {k: v for k, v in row.items() if k not in ("provenance", "raw_response")} for row in rows
+        }
+        assert len(found[name]) == len(rows), f"{name}: a record stands there twice"
+    return found
 
 
 @pytest.fixture

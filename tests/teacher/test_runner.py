@@ -1,6 +1,4 @@
 import json
-import sys
-from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -12,21 +10,7 @@ from dyneval.teacher.cli import exit_status
 from dyneval.teacher.prompts import WORKFLOWS
 from dyneval.teacher.runner import EngineDown
 
-ROOT = Path(__file__).parents[2]
-ANNOTATE = [sys.executable, str(ROOT / "Distill Annotations" / "annotate.py")]
-FILES = dict.fromkeys(WORKFLOWS, "pair_id") | {"t2ia_questions": "prompt_id"}
-
-
-def content(folder):
-    """What the annotation files say, without what differs from run to run."""
-    found = {}
-    for name, key in FILES.items():
-        rows = list(read_jsonl(folder / f"{name}.jsonl"))
-        found[name] = {
-            row[key]: {k: v for k, v in row.items() if k not in ("provenance", "raw_response")} for row in rows
-        }
-        assert len(found[name]) == len(rows), f"{name}: a record stands there twice"
-    return found
+from .conftest import FILES, content
 
 
 def rejects(folder, name):
