@@ -158,7 +158,10 @@ def _read_json(path: Path, column: str) -> Iterator[RawBatch]:
         row = {column: row} if isinstance(row, str) else row
         return _object(row, column, f"{path}: entry {number}")
 
-    rows = storage.read_json(path)
+    try:
+        rows = storage.read_json(path)
+    except storage.DataFileError as error:
+        raise SourceError(str(error)) from error
     if not isinstance(rows, list):
         raise SourceError(f"{path}: expected a JSON array of prompts or of objects, found {type(rows).__name__}")
     yield from _batches(take(number, row) for number, row in enumerate(rows))

@@ -63,7 +63,9 @@ def _strict(text: str) -> Any:
         return None
     try:
         value, end = _DECODER.raw_decode(stripped)
-    except json.JSONDecodeError:
+    except (ReplyError, _DuplicateKey):
+        raise
+    except ValueError:  # no JSON, or a number of thousands of digits
         return None
     rest = stripped[end:]
     # More JSON behind it: the reply is in pieces, so this one is not all of it.
@@ -78,11 +80,12 @@ def _repaired(text: str) -> Any:
         raise ReplyError("the reply holds no JSON")
     try:
         value = json_repair.loads(text[start.start() :], skip_json_loads=True)
+        finite = _finite(value)
     except (RecursionError, ValueError):
         raise ReplyError("the reply is not JSON and could not be repaired") from None
     if not isinstance(value, dict | list) or not value:
         raise ReplyError("the reply holds no JSON object")
-    if not _finite(value):
+    if not finite:
         raise ReplyError("NaN and infinity are no JSON numbers")
     return value
 

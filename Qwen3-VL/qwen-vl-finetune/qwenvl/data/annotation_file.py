@@ -133,6 +133,8 @@ class _Reader:
                 # Not yet wrong: the entry may go on behind the window. It doubles, so parsing again stays cheap.
                 if not self._more(max(_CHUNK, len(self.text))):
                     raise DataFileError(f"{self.path}: is not JSON (the entry at byte {start}: {error})") from error
+            except RecursionError as error:
+                raise DataFileError(f"{self.path}: the entry at byte {start} is nested too deeply") from error
         if not isinstance(entry, dict | list):
             raise DataFileError(
                 f"{self.path}: the entry at byte {start} is {type(entry).__name__} {str(entry)[:40]!r}, "
