@@ -66,12 +66,14 @@ def sentence(rng: random.Random, words: int) -> str:
     return " ".join(rng.choices(WORDS, k=words))
 
 
-def annotated(rng: random.Random, prompt: str, model: str, tier: int) -> dict[str, dict[str, Any]]:
-    """The rows of one pair, by file."""
+def annotated(
+    rng: random.Random, prompt: str, model: str, tier: int, questions: tuple[int, int] = (12, 14)
+) -> dict[str, dict[str, Any]]:
+    """The rows of one pair, by file; `questions` of T2IA and IQA."""
     name = pair_id(prompt_id(prompt), model)
     of_prompt = random.Random(prompt)
-    asked = [{"question": f"Is there a {sentence(of_prompt, 4)} {i}?", "answer": "yes"} for i in range(12)]
-    quality = [{"question": f"Is the {sentence(rng, 4)} {i} whole?", "answer": "yes"} for i in range(14)]
+    asked = [{"question": f"Is there a {sentence(of_prompt, 4)} {i}?", "answer": "yes"} for i in range(questions[0])]
+    quality = [{"question": f"Is the {sentence(rng, 4)} {i} whole?", "answer": "yes"} for i in range(questions[1])]
     nodes = [{"id": f"n{i}", "label": rng.choice(WORDS), "attributes": rng.choices(WORDS, k=4)} for i in range(5)]
     edges = [{"source": "n0", "target": f"n{i}", "relationship": "on"} for i in range(1, 5)]
     scored, judged = (
@@ -79,13 +81,13 @@ def annotated(rng: random.Random, prompt: str, model: str, tier: int) -> dict[st
             {
                 "question": question["question"],
                 "target_answer": "yes",
-                **({"answer": "yes", "correct": True} if questions is quality else {}),
+                **({"answer": "yes", "correct": True} if of is quality else {}),
                 "reasoning": sentence(rng, 14),
                 "score": rng.randint(1, 5),
             }
-            for question in questions
+            for question in of
         ]
-        for questions in (asked, quality)
+        for of in (asked, quality)
     )
     common = {"pair_id": name, "prompt": prompt}
     return {
@@ -132,7 +134,7 @@ def bench_build(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         folder = Path(scratch)
         generate(folder, args.pairs)
-        seconds, memory, cpu = measured(build_command(folder), args.workers)
+        seconds, memory, cpu = measured([*build_command(folder), "--workers", str(args.workers)])
         path = folder / "iqa_answers.jsonl"
 
         def scan() -> None:
@@ -186,7 +188,7 @@ def baseline(folder: Path, pairs: int) -> tuple[float, int, float]:
         for name, lines in files.items():
             (small / f"{number}.{name}.json").write_text(next(lines))
     try:
-        return measured([sys.executable, __file__, str(small), str(pairs)], 1)
+        return measured([sys.executable, __file__, str(small), str(pairs)])
     finally:
         shutil.rmtree(small)
 
@@ -232,11 +234,13 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
-def measured(command: list[str], workers: int) -> tuple[float, int, float]:
-    """Seconds, peak bytes and CPU seconds of a command and its children; pages that they share count once."""
-    process = subprocess.Popen(
-        [*command, *(["--workers", str(workers)] if "--metadata" in command else [])], stdout=subprocess.DEVNULL
-    )
+def measured(command: list[str], folder: Path | None = None, quiet: bool = False) -> tuple[float, int, float]:
+    """Seconds, peak bytes and CPU seconds of a command and its children; pages that they share count once.
+
+    `folder`: the working folder; `quiet`: nothing that it writes to stderr is shown.
+    """
+    errors = subprocess.DEVNULL if quiet else None
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=errors)
     peak, over = 0, threading.Event()
 
     def watch() -> None:

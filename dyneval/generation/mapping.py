@@ -5,6 +5,7 @@ A mapping knows less than GenDB: neither seed nor settings, tier nor categories.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,9 +29,13 @@ def write_mapping(folder: Path, output: Path) -> Counts:
         DataFileError: `folder` has no metadata.jsonl.
     """
     counts = Counts(shards=1)
-    rows = [_mapping_row(record) for record in read_records(folder, counts)]
-    counts.written = len(rows)
-    storage.write_json(output, {"prompts": rows})
+    with storage.atomic_write(output) as file:
+        file.write('{"prompts": [')
+        for record in read_records(folder, counts):  # written as they are read: a million pairs need no memory
+            file.write(",\n" if counts.written else "\n")
+            file.write(json.dumps(_mapping_row(record), ensure_ascii=False))
+            counts.written += 1
+        file.write("\n]}\n")
     return counts
 
 
