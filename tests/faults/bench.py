@@ -82,7 +82,8 @@ def render(cells: Cells, command: str) -> str:
     steps = [step for step in STEPS if any(step is known for known, _ in cells)]
     rows = ["| fault | " + " | ".join(step.name for step in steps) + " |", "|---" * (len(steps) + 1) + "|"]
     for fault in FAULTS:
-        rows.append("| " + " | ".join([fault, *(str(cells.get((step, fault), "–")) for step in steps)]) + " |")
+        found = (str(cells.get((step, fault), "not run" if meets(step, fault) else "–")) for step in steps)
+        rows.append("| " + " | ".join([fault, *found]) + " |")
     total, survived = (sum(getattr(cell, name) for cell in cells.values()) for name in ("trials", "survived"))
     faults = sum(cell.faults for cell in cells.values())
     problems = [f"- {problem.splitlines()[0]}" for cell in cells.values() for problem in cell.problems]

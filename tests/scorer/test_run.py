@@ -2,15 +2,18 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from dyneval import schemas
-from dyneval.scorer import Scorer
+from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
+from dyneval.scorer.revision import student_revision
 from dyneval.scorer.run import score_file
 from dyneval.storage import DataFileError, read_json, read_jsonl
 
@@ -147,3 +150,31 @@ def test_files_that_cannot_be_read_are_said_before_the_student_is_loaded(picture
         with pytest.raises(DataFileError, match=said):
             score_file(lambda: pytest.fail("loaded"), metadata, tmp_path / "scores.jsonl", image_root=root)
     assert not (tmp_path / "scores.jsonl").exists()
+
+
+def test_a_killed_run_is_resumed_to_the_same_scores(student, loaded, pictures, tmp_path, engine):
+    rows = [{"file_name": f"{n % 6}.png", "prompt": f"circle number {n}", "pair_id": f"p{n}"} for n in range(12)]
+    metadata, output = write_rows(tmp_path / "metadata.jsonl", rows), tmp_path / "scores.jsonl"
+    flags = ["--checkpoint", student, "--metadata", metadata, "--image-root", pictures, "--batch-size", 1, *SMALL]
+    command = [sys.executable, str(DOOR), *map(str, flags), "--output", str(output)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not (output.exists() and output.stat().st_size) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = output.read_bytes()
+    assert 0 < before.count(b"\n") < 12
+    with output.open("ab") as file:
+        file.write(b'{"pair_id": "torn')
+
+    limits = ReplyLimits().capped(2, 8)
+    revision = student_revision(student, None, loaded[0].config)
+    same = Scorer(engine, str(student), ScorerSettings(limits=limits, batch_size=5), revision)
+    assert score_file(lambda: same, metadata, output, image_root=pictures).failed == 0
+    straight = tmp_path / "straight.jsonl"
+    score_file(lambda: same, metadata, straight, image_root=pictures)
+    assert output.read_bytes().startswith(before)
+    one, other = ({row["pair_id"]: row for row in read_jsonl(path)} for path in (output, straight))
+    assert len(one) == 12 and one.keys() == other.keys()
+    assert all(one[key]["overall"] == other[key]["overall"] for key in one)
