@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Makes .venv from nothing and installs DynEval with what the demo, the tests and Steps 1-5 need on any machine.
-# Run again it does nothing. PYTHON picks the interpreter, DYNEVAL_EXTRAS the extras (GPU machines: train,generate,report,serve,dev,gpu).
+# Run again it does nothing. PYTHON picks the interpreter, DYNEVAL_EXTRAS the extras (GPU machines: train,generate,ray,report,serve,dev,gpu).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-extras=${DYNEVAL_EXTRAS:-train,generate,report,serve,dev}
+extras=${DYNEVAL_EXTRAS:-train,generate,ray,report,serve,dev}
 
 # Environments hold absolute paths, so the folder belongs to what makes one current.
 stamp="$PWD $extras $(cat pyproject.toml constraints.txt pipeline/setup_env.sh | sha256sum | cut -c1-64)"

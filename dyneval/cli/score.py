@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyneval.cli.student import add_scoring, add_student, loader, run
+from dyneval.cluster.flags import add_cluster, cluster_of
 from dyneval.processes import interrupt_on_sigterm
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         parser.error("name either images or --metadata")
     if arguments.images and arguments.prompt is None:
         parser.error("images need --prompt")
-    if arguments.images and (arguments.shard or arguments.limit):
-        parser.error("--shard and --limit go with --metadata")
+    if arguments.images and (arguments.shard or arguments.limit or arguments.ray is not None):
+        parser.error("--shard, --limit and --ray go with --metadata")
     if arguments.metadata and not arguments.output:
         parser.error("--metadata needs --output")
     return run(parser, lambda: _score(arguments))
@@ -60,6 +61,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     add("--shard", metavar="I/N", help="only part I of N (from 1) of --metadata, split by prompt; see dyneval merge")
     add_student(parser)
     add_scoring(parser)
+    add_cluster(parser, "pairs", gpus=1, batch=32)
     return parser
 
 
@@ -73,7 +75,8 @@ def _score(arguments: argparse.Namespace) -> int:
 
     if arguments.metadata:
         shard = Shard.parse(arguments.shard) if arguments.shard else None
-        summary = score_file(load, arguments.metadata, arguments.output, arguments.image_root, arguments.limit, shard)
+        root, cluster = arguments.image_root, cluster_of(arguments)
+        summary = score_file(load, arguments.metadata, arguments.output, root, arguments.limit, shard, cluster)
     else:
         summary = score_images(load, arguments.images, arguments.prompt, arguments.output)
     return 1 if summary.failed else 0

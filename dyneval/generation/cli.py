@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dyneval import processes
+from dyneval.cluster.flags import add_cluster, cluster_of
 from dyneval.generation import catalogue
 from dyneval.generation.allocation import Shard
 from dyneval.generation.catalogue import Entry
@@ -95,6 +96,7 @@ def _parser(description: str, details: str = "") -> argparse.ArgumentParser:
     add("--shard", type=_shard, metavar="I/N", help="do part I (from 1) of N, for instance one a machine")
     _add_model_options(parser)
     _add_machine_options(parser)
+    add_cluster(parser, "images", gpus=1, batch=16)
     return parser
 
 
@@ -130,6 +132,9 @@ def _run(args: argparse.Namespace, chosen: list[Entry], entries: list[Entry]) ->
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     processes.interrupt_on_sigterm()
     try:
+        args.cluster = cluster_of(args)
+        if args.cluster and args.devices:
+            raise ValueError("--devices are those of this machine; with --ray there are --ray-actors and --ray-gpus")
         options = {name: getattr(args, name) for name in Config.__dataclass_fields__ if hasattr(args, name)}
         config = Config(**options, build=_build_options(args), run=_run_options(args))
         status = generate(chosen, catalogue.roster(entries, chosen), config).exit_status

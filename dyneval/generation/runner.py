@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,11 +14,12 @@ import polars as pl
 from tqdm import tqdm
 
 from dyneval import records, storage
-from dyneval.generation import allocation, workers
+from dyneval.cluster.flags import Cluster
+from dyneval.generation import allocation, on_ray, workers
 from dyneval.generation.allocation import Allocation, Shard
 from dyneval.generation.catalogue import Entry
 from dyneval.generation.devices import choose_devices
-from dyneval.generation.engine import Result
+from dyneval.generation.engine import Emit, Result
 from dyneval.generation.gendb import GenDB
 from dyneval.generation.model import (
     BuildOptions,
@@ -45,6 +46,7 @@ class Config:
         replace: make images anew that were made with other settings.
         retry_refused: ask again for what a model refused for good.
         devices: such as ("cuda:0", "cuda:1"); empty is every visible GPU, or the CPU.
+        cluster: draw on Ray, rather than on the devices of this machine.
     """
 
     prompts: Path
@@ -57,6 +59,7 @@ class Config:
     retry_refused: bool = False
     image_format: ImageFormat = "png"
     devices: tuple[str, ...] = ()
+    cluster: Cluster | None = None
     build: BuildOptions = field(default_factory=BuildOptions)
     run: RunOptions = field(default_factory=RunOptions)
 
@@ -208,12 +211,18 @@ def _draw_missing(db: GenDB, entry: Entry, requests: list[Request], config: Conf
         image_format=config.image_format,
         recorded=db.settings.get(mark, {}),
     )
-    summary.devices = choose_devices(entry.family, config.devices)
+    draw: Callable[[workers.Job, Sequence[Request], Emit], None]
+    if config.cluster:
+        summary.devices = on_ray.devices_of(config.cluster, entry.family)
+        draw = partial(on_ray.draw, config.cluster)
+    else:
+        summary.devices = choose_devices(entry.family, config.devices)
+        draw = partial(workers.draw, devices=summary.devices)
     start = time.perf_counter()
     try:
         with tqdm(desc=entry.slug, total=len(existing.pending), unit="img", disable=None) as progress:
             emit = partial(_record, db, mark, summary, progress)
-            workers.draw(job, existing.pending, summary.devices, emit)
+            draw(job, existing.pending, emit)
     finally:
         summary.seconds = round(time.perf_counter() - start, 3)
 

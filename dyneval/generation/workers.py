@@ -68,7 +68,7 @@ class Job:
         )
 
 
-def draw(job: Job, requests: Sequence[Request], devices: Sequence[str], emit: Emit) -> None:
+def draw(job: Job, requests: Sequence[Request], emit: Emit, devices: Sequence[str]) -> None:
     """Hand a result for each request to `emit`; one device draws in this process, several in one process each.
 
     There are never more workers than batches.

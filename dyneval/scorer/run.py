@@ -11,10 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tqdm import tqdm
 
+from dyneval.cluster.flags import Cluster
 from dyneval.images import ImageError, load_image, resolve_below, sha256
 from dyneval.metadata import metadata_file, read_pairs
 from dyneval.records import ScoreRecord
@@ -42,6 +43,22 @@ class Summary:
     devices: list[str]
 
 
+class Unreadable(NamedTuple):
+    """A pair whose image cannot be read now; a record that there is of it stays."""
+
+    pair_id: str
+    reason: str
+
+
+Outcome = ScoreRecord | Failure | Unreadable | None
+"""What became of a pair: a new record, no score, no image, or None where its record still holds."""
+Keep = Callable[[Outcome], None]
+Known = Callable[[str], str | None]
+"""Key of the record that there is of a pair_id, or None."""
+Scoring = Callable[[Sequence[Wanted], Known, Keep], list[str]]
+"""Scores pairs, hands what became of each to `Keep`, in any order, and returns the devices that did it."""
+
+
 def score_file(
     load: Callable[[], Scorer],
     metadata: Path,
@@ -49,6 +66,7 @@ def score_file(
     image_root: Path | None = None,
     limit: int | None = None,
     shard: Shard | None = None,
+    cluster: Cluster | None = None,
 ) -> Summary:
     """Score the pairs of a metadata file and append the records to `output`.
 
@@ -64,9 +82,11 @@ def score_file(
         limit: only so many rows from the beginning.
         shard: only this part of them, into a file of the same name below `shards` beside `output`; `merge_scores` puts
             the parts together.
+        cluster: score on Ray; `load` travels there pickled.
 
     Raises:
         DataFileError: `metadata` cannot be read, or another process writes to `output`.
+        ClusterError: there is no cluster, or the student cannot be loaded there.
     """
     metadata = metadata_file(metadata)
     wanted, bad = wanted_pairs(read_pairs(metadata)[:limit], shard)
@@ -74,12 +94,17 @@ def score_file(
     if not root.is_dir():
         raise DataFileError(f"{root}: no such image folder")
     target = shard.folder(output.parent) / output.name if shard else output
-    return _score(load(), wanted, bad, root, target)
+    if cluster is None:
+        return _score(_here(load(), root, target), wanted, bad, target)
+    from dyneval.scorer.on_ray import score_on_ray
+
+    return _score(partial(score_on_ray, cluster, load, root.resolve()), wanted, bad, target)
 
 
 def score_images(load: Callable[[], Scorer], images: Sequence[Path], prompt: str, output: Path) -> Summary:
     """Score image files that were made from one prompt, as `score_file` does the pairs of a table."""
-    return _score(load(), wanted_images([str(image) for image in images], prompt), [], None, output)
+    wanted = wanted_images([str(image) for image in images], prompt)
+    return _score(_here(load(), None, output), wanted, [], output)
 
 
 def read_questions(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -99,24 +124,39 @@ def read_questions(path: Path) -> dict[str, list[dict[str, Any]]]:
     return questions
 
 
-def _score(
-    scorer: Scorer, wanted: Sequence[Wanted], bad: Sequence[Failure], root: Path | None, output: Path
-) -> Summary:
-    _tell_changes(output, scorer)
+def _score(scoring: Scoring, wanted: Sequence[Wanted], bad: Sequence[Failure], output: Path) -> Summary:
     started = time.perf_counter()
     with JsonlStore(output, "pair_id", latest_only=True) as store:
         for failure in bad:
             _reject(failure, store)
         with tqdm(total=len(wanted), unit="pair", desc="scoring") as bar:
-            for result in scorer.score_unordered(_changed(wanted, root, scorer, store, bar)):
-                _keep(result, store)
-                bar.update()
+            devices = scoring(wanted, lambda pair_id: (store.get(pair_id) or {}).get("key"), partial(_keep, store, bar))
         there_before = len(wanted) + len(bad) - store.written - store.rejected
         seconds = round(time.perf_counter() - started, 3)
-        summary = Summary(store.written, there_before, store.rejected, seconds, [scorer.device])
+        summary = Summary(store.written, there_before, store.rejected, seconds, devices)
     write_json(output.with_name(f"{output.stem}.summary.json"), asdict(summary))
     _log(summary, store)
     return summary
+
+
+def _here(scorer: Scorer, root: Path | None, output: Path) -> Scoring:
+    """Score in this process."""
+    _tell_changes(output, scorer)
+
+    def scoring(wanted: Sequence[Wanted], known: Known, keep: Keep) -> list[str]:
+        score_changed(scorer, wanted, root, known, keep)
+        return [scorer.device]
+
+    return scoring
+
+
+def score_changed(scorer: Scorer, wanted: Sequence[Wanted], root: Path | None, known: Known, keep: Keep) -> None:
+    """Score the pairs whose record does not hold, and hand what became of each of `wanted` to `keep`.
+
+    `root` is the folder of the images, which they may not leave; None: they may be anywhere.
+    """
+    for result in scorer.score_unordered(_changed(wanted, root, scorer, known, keep)):
+        keep(result)
 
 
 def _tell_changes(output: Path, scorer: Scorer) -> None:
@@ -133,21 +173,17 @@ def _tell_changes(output: Path, scorer: Scorer) -> None:
         )
 
 
-def _changed(
-    wanted: Sequence[Wanted], root: Path | None, scorer: Scorer, store: JsonlStore, bar: tqdm[Any]
-) -> Iterator[Pair]:
+def _changed(wanted: Sequence[Wanted], root: Path | None, scorer: Scorer, known: Known, keep: Keep) -> Iterator[Pair]:
     """The pairs whose result is not there yet, in order; files are read ahead, in threads."""
-    readings = (partial(_read, one, root, scorer, (store.get(one.pair_id) or {}).get("key")) for one in wanted)
+    readings = (partial(_read, one, root, scorer, known(one.pair_id)) for one in wanted)
     for found in _ahead(readings):
         if isinstance(found, Pair):
             yield found
-            continue
-        if found is not None:
-            _reject(found, store)
-        bar.update()
+        else:
+            keep(found)
 
 
-def _read(one: Wanted, root: Path | None, scorer: Scorer, known: str | None) -> Pair | Failure | None:
+def _read(one: Wanted, root: Path | None, scorer: Scorer, known: str | None) -> Pair | Unreadable | None:
     """Open a pair's image; None when the result `known` by that key is its result."""
     try:
         path = resolve_below(root, one.file_name) if root else Path(one.file_name)
@@ -156,7 +192,7 @@ def _read(one: Wanted, root: Path | None, scorer: Scorer, known: str | None) -> 
             return None
         image = load_image(path)
     except (ImageError, OSError) as error:
-        return Failure(one.pair_id, str(error))
+        return Unreadable(one.pair_id, str(error))
     return Pair(pair_id=one.pair_id, prompt=one.prompt, image=image, image_name=one.file_name, file_hash=digest)
 
 
@@ -176,12 +212,15 @@ def _ahead(tasks: Iterable[Callable[[], _Result]]) -> Iterator[_Result]:
                 future.cancel()
 
 
-def _keep(result: ScoreRecord | Failure, store: JsonlStore) -> None:
-    if isinstance(result, ScoreRecord):
-        store.append(result.to_dict())
-    else:
-        store.retire(result.pair_id)  # an older record would be of another image, prompt or settings
-        _reject(result, store)
+def _keep(store: JsonlStore, bar: tqdm[Any], outcome: Outcome) -> None:
+    bar.update()
+    if isinstance(outcome, ScoreRecord):
+        store.append(outcome.to_dict())
+    elif isinstance(outcome, Failure):
+        store.retire(outcome.pair_id)  # an older record would be of another image, prompt or settings
+        _reject(outcome, store)
+    elif outcome is not None:
+        _reject(Failure(outcome.pair_id, outcome.reason), store)
 
 
 def _reject(failure: Failure, store: JsonlStore) -> None:

@@ -38,6 +38,14 @@ class Tally:
     unusable: dict[str, int] = field(default_factory=dict)
     """Unusable replies by task; most of them are made good by asking again."""
 
+    def add(self, other: Tally) -> None:
+        """Add the counts of another machine's teacher."""
+        self.requests += other.requests
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        for task, number in other.unusable.items():
+            self.unusable[task] = self.unusable.get(task, 0) + number
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer(Generic[T]):

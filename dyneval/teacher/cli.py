@@ -8,18 +8,22 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dyneval.cluster.flags import Cluster, ClusterError, add_cluster, cluster_of
 from dyneval.images import ImageError
 from dyneval.llm.base import ChatEngine
 from dyneval.llm.engines import ENGINES, make_engine
 from dyneval.shards import Shard
 from dyneval.storage import DataFileError
+from dyneval.teacher.annotating import EngineDown
 from dyneval.teacher.dry_run import render
 from dyneval.teacher.prompts import Workflow
-from dyneval.teacher.runner import AnnotateConfig, EngineDown, annotate
+from dyneval.teacher.runner import AnnotateConfig, annotate
 
 logger = logging.getLogger(__name__)
 
@@ -50,19 +54,33 @@ def main(workflows: Sequence[Workflow], description: str | None, argv: Sequence[
         if args.dry_run:
             sys.stdout.write(render(config, args.model))
             return 0
+        cluster = cluster_of(args)
+        if cluster is not None:
+            return _run(config, _on_ray(config, cluster, args), parser.prog)
         engine = make_engine(args.engine, args.model, **_engine_options(args))
     except ValueError as error:
         parser.exit(2 if not isinstance(error, DataFileError | ImageError) else 1, f"{parser.prog}: {error}\n")
-    return _run(config, engine, parser.prog)
+    return _run(config, lambda: asyncio.run(_annotate(config, engine)), parser.prog)
 
 
-def _run(config: AnnotateConfig, engine: ChatEngine, prog: str) -> int:
+def _on_ray(config: AnnotateConfig, cluster: Cluster, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
+    """What annotates on a cluster. Raises ValueError where the engine's flags do not fit."""
+    options = _engine_options(args)
+    if args.engine == "vllm" and not cluster.gpus:
+        raise ValueError("--ray with --engine vllm needs --ray-gpus: the GPUs of one copy of the teacher")
+    from dyneval.teacher.on_ray import annotate_on_ray
+
+    config = replace(config, gpus=config.gpus or round(cluster.gpus * cluster.actors))
+    return lambda: annotate_on_ray(config, cluster, partial(make_engine, args.engine, args.model, **options))
+
+
+def _run(config: AnnotateConfig, run: Callable[[], dict[str, Any]], prog: str) -> int:
     try:
-        summary = asyncio.run(_annotate(config, engine))
+        summary = run()
     except (KeyboardInterrupt, asyncio.CancelledError):
         logger.error("%s: interrupted; the same command goes on from here", prog)
         return 130
-    except (DataFileError, EngineDown, OSError) as error:
+    except (DataFileError, EngineDown, ClusterError, OSError) as error:
         logger.error("%s: %s", prog, error)
         return 1
     logger.info("summary: %s", json.dumps(summary, ensure_ascii=False))
@@ -119,6 +137,7 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     local = parser.add_argument_group("engine transformers")
     local.add_argument("--batch-size", type=_positive, help="requests decoded together; default: 8")
     local.add_argument("--device", help="torch device; default: all GPUs, or the CPU")
+    add_cluster(parser, "pairs", gpus=0, batch=64)
     return parser
 
 

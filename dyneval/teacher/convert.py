@@ -19,9 +19,9 @@ from dyneval.records import IQAAnswers, IQAQuestions, PairRecord, T2IAAnswers, T
 from dyneval.schemas import SchemaError
 from dyneval.storage import DataFileError, JsonlIndex, JsonlStore, atomic_write
 from dyneval.teacher import published
+from dyneval.teacher.annotating import KEYS
 from dyneval.teacher.pairs import read_pairs
 from dyneval.teacher.published import MAPPINGS, Entry
-from dyneval.teacher.runner import KEYS
 
 logger = logging.getLogger(__name__)
 

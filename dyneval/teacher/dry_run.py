@@ -13,8 +13,9 @@ from dyneval.llm.pictures import GRID, MAX_PIXELS, fit
 from dyneval.records import PairRecord
 from dyneval.storage import DataFileError, JsonlIndex
 from dyneval.teacher import prompts
+from dyneval.teacher.annotating import KEYS
 from dyneval.teacher.pairs import read_pairs
-from dyneval.teacher.runner import KEYS, AnnotateConfig
+from dyneval.teacher.runner import AnnotateConfig
 
 _PLACEHOLDER = [{"question": "(the questions of this pair, once they are there)", "answer": "yes"}]
 _CHAT_TOKENS = 5

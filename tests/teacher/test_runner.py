@@ -6,9 +6,9 @@ from jsonschema import Draft202012Validator
 from dyneval import schemas
 from dyneval.shards import Shard
 from dyneval.storage import DataFileError, read_jsonl
+from dyneval.teacher.annotating import EngineDown
 from dyneval.teacher.cli import exit_status
 from dyneval.teacher.prompts import WORKFLOWS
-from dyneval.teacher.runner import EngineDown
 
 from .conftest import FILES, content
 

@@ -1,0 +1,53 @@
+"""Scoring on a Ray cluster, a student an actor: pairs go out with the keys of their records, outcomes come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from dyneval.cluster.flags import Cluster
+from dyneval.cluster.pool import Lost, run_tasks
+from dyneval.scorer.run import Keep, Known, Outcome, Unreadable, score_changed
+from dyneval.scorer.scorer import Scorer
+from dyneval.scorer.table import Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class _Portion:
+    wanted: list[Wanted]
+    known: dict[str, str | None]
+
+
+def score_on_ray(
+    cluster: Cluster, load: Callable[[], Scorer], root: Path, wanted: Sequence[Wanted], known: Known, keep: Keep
+) -> list[str]:
+    """Score where `run.score_changed` would in this process; returns the devices, one an actor.
+
+    Raises:
+        ClusterError: there is no cluster, or the student cannot be loaded there.
+    """
+    portions = []
+    for start in range(0, len(wanted), cluster.batch):
+        part = list(wanted[start : start + cluster.batch])
+        portions.append(_Portion(part, {one.pair_id: known(one.pair_id) for one in part}))
+    for found in run_tasks(cluster, partial(_Judge, load, root), portions):
+        if isinstance(found, Lost):
+            found = [Unreadable(one.pair_id, found.reason) for one in found.task.wanted]
+        for outcome in found:
+            keep(outcome)
+    return ["cuda:0" if cluster.gpus else "cpu"] * cluster.actors
+
+
+class _Judge:
+    """A student in an actor."""
+
+    def __init__(self, load: Callable[[], Scorer], root: Path) -> None:
+        self.scorer = load()
+        self.root = root
+
+    def __call__(self, portion: _Portion) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        score_changed(self.scorer, portion.wanted, self.root, portion.known.get, outcomes.append)
+        return outcomes

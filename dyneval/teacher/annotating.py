@@ -1,0 +1,200 @@
+"""Annotates given pairs: finished records are passed over, every failure is told to its ledger and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from dyneval import schemas
+from dyneval.images import ImageError, resolve_below
+from dyneval.llm.base import ChatError
+from dyneval.records import PairRecord, Record
+from dyneval.storage import Row
+from dyneval.teacher import workflows
+from dyneval.teacher.asking import RejectedReply, Teacher
+from dyneval.teacher.prompts import Workflow
+from dyneval.teacher.summary import RunCounts, postfix
+
+logger = logging.getLogger(__name__)
+
+KEYS: dict[Workflow, str] = {
+    "t2ia_questions": "prompt_id",
+    "t2ia_answers": "pair_id",
+    "iqa_questions": "pair_id",
+    "iqa_answers": "pair_id",
+}
+NEEDS: dict[Workflow, Workflow] = {"t2ia_answers": "t2ia_questions", "iqa_answers": "iqa_questions"}
+ENGINE_FAILURES = 20
+"""After so many failures of the engine in a row the run stops: the server is gone, the other pairs would fail too."""
+
+
+class EngineDown(RuntimeError):
+    """The engine failed again and again; the run was stopped and can be started again."""
+
+
+class Source(Protocol):
+    """Rows by key."""
+
+    def get(self, key: str) -> Row | None:
+        """Return the row of `key`, or None."""
+        ...
+
+
+class Ledger(Source, Protocol):
+    """Where the records of a workflow are kept: a file, or what an actor sends back."""
+
+    done: set[str]
+
+    def append(self, row: Row) -> None:
+        """Add a finished row."""
+        ...
+
+    def reject(self, key: str, reason: str, **details: Any) -> None:
+        """Record that the row `key` could not be made, and why."""
+        ...
+
+
+class Annotator:
+    """Brings pairs to completion in the ledgers of the workflows it is asked for."""
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        root: Path,
+        stores: Mapping[Workflow, Ledger],
+        given_up: Mapping[Workflow, set[str]],
+        inputs: Mapping[Workflow, Source],
+    ) -> None:
+        """Take what is known.
+
+        Args:
+            teacher: whom to ask.
+            root: folder of the images, which they may not leave.
+            stores: the workflows to run, and where their records go.
+            given_up: keys by workflow that are not asked for again.
+            inputs: records of workflows that are not run but needed.
+        """
+        self.teacher = teacher
+        self.counts = RunCounts()
+        self.root = root
+        self.stores = stores
+        self.given_up = given_up
+        self.sources: dict[Workflow, Source] = {**inputs, **stores}
+        self._asked: dict[str, asyncio.Task[Row | None]] = {}
+        self._engine_failures = 0
+
+    async def work(self, pairs: Iterator[PairRecord], concurrency: int, bar: tqdm) -> None:
+        """Annotate all pairs, `concurrency` of them at once. Raises EngineDown, or OSError from a ledger."""
+        workers = [asyncio.create_task(self._worker(pairs, bar)) for _ in range(concurrency)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in (*workers, *self._asked.values()):
+                worker.cancel()
+            await asyncio.gather(*workers, *self._asked.values(), return_exceptions=True)
+
+    async def _worker(self, pairs: Iterator[PairRecord], bar: tqdm) -> None:
+        for pair in pairs:
+            finished = self.is_complete(pair)
+            if not finished:
+                await self._annotate(pair)
+                self.counts.annotated += 1
+                bar.set_postfix_str(postfix(self.counts, self.teacher), refresh=False)
+            self.counts.pairs += 1
+            bar.update()
+            if finished and self.counts.pairs % 500 == 0:
+                await asyncio.sleep(0)  # let the others work while finished pairs are passed over
+
+    def is_complete(self, pair: PairRecord) -> bool:
+        """True when no workflow has anything left to do for the pair."""
+        return all(
+            (pair.prompt_id if name == "t2ia_questions" else pair.pair_id) in store.done
+            for name, store in self.stores.items()
+        )
+
+    async def _annotate(self, pair: PairRecord) -> None:
+        questions = await self._t2ia_questions(pair)
+        # Both image requests go out together, while the server has the image at hand.
+        await asyncio.gather(self._t2ia_answers(pair, questions), self._iqa(pair))
+
+    async def _t2ia_questions(self, pair: PairRecord) -> Row | None:
+        """Questions of the pair's prompt: asked once, awaited by all its images."""
+        if "t2ia_questions" not in self.sources:
+            return None
+        key = pair.prompt_id
+        if key not in self._asked:
+            ask = self._record("t2ia_questions", key, lambda: workflows.t2ia_questions(self.teacher, key, pair.prompt))
+            task = self._asked[key] = asyncio.create_task(ask)
+            task.add_done_callback(lambda _: self._asked.pop(key, None))
+        return await asyncio.shield(self._asked[key])
+
+    async def _t2ia_answers(self, pair: PairRecord, known: Row | None) -> None:
+        await self._answers("t2ia_answers", pair, known, workflows.t2ia_answers)
+
+    async def _iqa(self, pair: PairRecord) -> None:
+        if "iqa_questions" not in self.sources:
+            return
+        known = await self._record(
+            "iqa_questions", pair.pair_id, lambda: workflows.iqa_questions(self.teacher, pair, self._image(pair))
+        )
+        await self._answers("iqa_answers", pair, known, workflows.iqa_answers)
+
+    async def _answers(
+        self, name: Workflow, pair: PairRecord, known: Row | None, ask: Callable[..., Awaitable[Record]]
+    ) -> None:
+        if name not in self.stores or self._is_finished(name, pair.pair_id):
+            return
+        if known is None:
+            self._reject(name, pair.pair_id, f"there are no {NEEDS[name]} for it", "dependency")
+            return
+        await self._record(name, pair.pair_id, lambda: ask(self.teacher, pair, self._image(pair), known["questions"]))
+
+    async def _record(self, name: Workflow, key: str, make: Callable[[], Awaitable[Record]]) -> Row | None:
+        """Make, check and append the record `key`; return its row, or None where there is none."""
+        if name not in self.stores or self._is_finished(name, key):
+            return self._known(name, key)
+        try:
+            record = await make()
+            row = record.to_dict()
+            schemas.check(record.SCHEMA, row, key)
+        except RejectedReply as error:
+            self._reject(name, key, str(error), "reply", attempts=error.attempts, raw=error.raw)
+        except schemas.SchemaError as error:
+            self._reject(name, key, str(error), "reply")
+        except ImageError as error:
+            self._reject(name, key, str(error), "image")
+        except ChatError as error:
+            self._reject(name, key, str(error), "engine")
+            self._note_engine_failure(error)
+        else:
+            self._engine_failures = 0
+            self.stores[name].append(row)
+            return row
+        return None
+
+    def _is_finished(self, name: Workflow, key: str) -> bool:
+        return key in self.stores[name].done or key in self.given_up[name]
+
+    def _known(self, name: Workflow, key: str) -> Row | None:
+        is_needed = any(NEEDS.get(other) == name for other in self.stores)
+        return self.sources[name].get(key) if is_needed and key not in self.given_up.get(name, ()) else None
+
+    def _image(self, pair: PairRecord) -> Path:
+        return resolve_below(self.root, pair.file_name)
+
+    def _reject(self, name: Workflow, key: str, reason: str, kind: str, **details: Any) -> None:
+        self.stores[name].reject(key, reason, kind=kind, **details)
+        self.given_up[name].add(key)  # the other images of a prompt do not ask for it again in this run
+        self.counts.reject(name, kind)
+        if kind != "dependency":
+            logger.warning("%s: %s: %s", name, key, reason)
+
+    def _note_engine_failure(self, error: ChatError) -> None:
+        self._engine_failures += 1
+        if self._engine_failures >= ENGINE_FAILURES:
+            raise EngineDown(f"the engine failed {self._engine_failures} times in a row, last: {error}")
