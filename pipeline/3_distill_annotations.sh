@@ -2,8 +2,12 @@
 # Step 3: let the teacher annotate every pair, then build DynEvalInstruct and the overall scores.
 #   bash pipeline/3_distill_annotations.sh [settings file]   -> $OUTPUT/annotations/, $OUTPUT/instruct/
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-python "Distill Annotations/annotate.py" --metadata "$OUTPUT/gendb/metadata.jsonl" --output "$OUTPUT/annotations" \
-  "${TEACHER_ARGS[@]}"
+if [[ -n ${MERGE_SHARDS:-} ]]; then # another machine, or an array of jobs, has annotated with --shard
+  python "Distill Annotations/merge.py" --metadata "$OUTPUT/gendb/metadata.jsonl" --output "$OUTPUT/annotations"
+else
+  python "Distill Annotations/annotate.py" --metadata "$OUTPUT/gendb/metadata.jsonl" --output "$OUTPUT/annotations" \
+    "${TEACHER_ARGS[@]}"
+fi
 python "Distill Annotations/compute_overall_scores.py" --annotations "$OUTPUT/annotations" \
   --metadata "$OUTPUT/gendb/metadata.jsonl" --output "$OUTPUT/annotations/overall_scores.csv"
 python "Distill Annotations/build_dynevalinstruct.py" --annotations "$OUTPUT/annotations" \

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 
+from dyneval.jsonl import DataFileError, scan
 from dyneval.shards import merge_file, shard_folders
-from dyneval.teacher.prompts import WORKFLOWS, prompt_version
-from dyneval.teacher.runner import KEYS
+from dyneval.storage import read_jsonl
+from dyneval.teacher.annotating import KEYS
+from dyneval.teacher.pairs import read_pairs
+from dyneval.teacher.prompts import WORKFLOWS, Workflow, prompt_version
+
+logger = logging.getLogger(__name__)
 
 
 def merge(output: Path) -> dict[str, dict[str, int]]:
@@ -25,3 +31,30 @@ def merge(output: Path) -> dict[str, dict[str, int]]:
         name: asdict(merge_file(output / f"{name}.jsonl", KEYS[name], parts, version=prompt_version(name)))
         for name in present
     }
+
+
+def check_complete(output: Path, metadata: Path) -> None:
+    """Look whether each pair of `metadata` is annotated or rejected in all four workflows.
+
+    Raises:
+        DataFileError: some are neither, since a shard has not done its part; or a file cannot be read.
+    """
+    settled = {name: _settled(name, output) for name in WORKFLOWS}
+    open_pairs = [
+        pair.pair_id
+        for pair in read_pairs(metadata, lambda name, reason: logger.warning("%s: %s", name, reason))
+        if any(getattr(pair, KEYS[name]) not in settled[name] for name in WORKFLOWS)
+    ]
+    if open_pairs:
+        raise DataFileError(
+            f"{output}: {len(open_pairs)} pairs, such as {open_pairs[0]}, are neither annotated nor rejected; there "
+            f"are the shards {', '.join(part.name for part in shard_folders(output))}: run those again that have not "
+            "finished, then merge again"
+        )
+
+
+def _settled(name: Workflow, output: Path) -> set[str]:
+    path, current = output / f"{name}.jsonl", prompt_version(name)
+    rejects = path.with_name(f"{name}.rejects.jsonl")
+    keys = {key for _, key, version in scan(path, KEYS[name]) if version == current} if path.exists() else set()
+    return keys | {str(row.get(KEYS[name])) for row in (read_jsonl(rejects) if rejects.exists() else ())}
