@@ -25,7 +25,12 @@ STUDENTS = {
     "mixed": "warm-up, both stages' samples mixed",
 }
 """Stem of the score file -> what was done with the student."""
-RUNS = {"warm-up": "warmup", "Stage 1": "curriculum/1", "Stage 2": "curriculum/2", "mixed": "mixed"}
+RUNS = {
+    "captions": "warmup/dyneval_2b_stage1_t2ia",
+    "Stage 1": "curriculum/dyneval_2b_stage1_t2ia",
+    "Stage 2": "curriculum/dyneval_2b_stage2_iqa",
+    "mixed": "mixed/dyneval_2b_stage1_t2ia",
+}
 SCORES = ("overall", "t2ia", "iqa")
 LEARNED, UNTRAINED = 0.6, 0.15
 
@@ -83,9 +88,10 @@ def draw(run: Path, plots: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     ends: dict[str, float] = {}
     for name, folder in RUNS.items():
-        log = read_json(run / folder / "training_log.json")["log_history"]
-        rows = [row for row in log if "loss" in row]
-        seen, curve = ends.get({"Stage 2": "Stage 1"}.get(name, "warm-up"), 0.0), []
+        if not (run / folder).exists():
+            continue
+        rows = [row for row in read_json(run / folder / "training_log.json")["log_history"] if "loss" in row]
+        seen, curve = ends.get({"Stage 2": "Stage 1"}.get(name, "captions"), 0.0), []
         for row in rows:
             seen += row["target_tokens"]
             curve.append((seen / 1e6, row["loss"]))

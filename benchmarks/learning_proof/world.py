@@ -3,7 +3,8 @@
     python benchmarks/learning_proof/world.py --output DIR
 
 Writes images/ with a truth file beside each image, heldout.jsonl (pairs whose prompts are in no training file),
-t2ia.json and iqa.json (the samples of Stages 1 and 2) and captions.json (the warm-up: what is seen, in a few words).
+heldout_swapped.jsonl (the same, each with the image of another prompt), t2ia.json and iqa.json (the samples of Stages 1
+and 2) and captions.json (the warm-up: what is seen, in a few words).
 Two cores spend most of a training step on the logits of 151,936 words, so fewer questions are asked than by the demo's
 teacher; the scores that students are compared with are still the means over all of them.
 """
@@ -14,6 +15,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -37,6 +39,14 @@ SIZE = 128
 """Width and height of the images in pixels: 16 image tokens."""
 TIER = 3
 CAPTION_TURN = "<image>\nDescribe the picture."
+FAULT_WORDS = {
+    "noise": "noisy",
+    "blur": "blurred",
+    "seam": "cut by a seam",
+    "torn": "torn",
+    "melted": "melted",
+    "cut_off": "cut off",
+}
 _DEGREES = ((0.35, "slightly"), (0.65, "clearly"), (1.0, "heavily"))
 
 Sample = dict[str, Any]
@@ -90,10 +100,10 @@ def stage_samples(pair: PairRecord, truth: Truth) -> tuple[list[Sample], list[Sa
 
 
 def caption_sample(pair: PairRecord, truth: Truth) -> Sample:
-    """What is seen: number, colour, kind, then every fault with its degree. Dense, so it is learned first."""
-    seen = [f"{words.COUNTS[group.count]} {group.colour} {group.noun}" for group in truth.drawn.groups]
+    """What is seen: faults with their degrees, then number, colour and kind. Dense, so it is learned first."""
     faults = {fault.kind: _degree(fault.severity) for fault in truth.faults}
-    seen += [f"{faults.get(kind, 'no')} {kind}" for kind in ("blur", "noise", "seam", "torn", "melted", "cut_off")]
+    seen = [f"{faults[kind]} {word}" for kind, word in FAULT_WORDS.items() if kind in faults] or ["clean"]
+    seen += [f"{words.COUNTS[group.count]} {group.colour} {group.noun}" for group in truth.drawn.groups]
     return _sample(f"{pair.pair_id}:caption", CAPTION_TURN, ", ".join(seen), pair.file_name)
 
 
@@ -149,8 +159,11 @@ def build(output: Path, prompts: int, heldout: int, seed: int) -> None:
     write_json(output / "captions.json", captions)
     write_json(output / "t2ia.json", stages[0])
     write_json(output / "iqa.json", stages[1])
-    with atomic_write(output / "heldout.jsonl") as file:
-        file.writelines(json.dumps(pair.to_dict()) + "\n" for pair in kept_back)
+    others = [*kept_back[len(DEMO_MODELS) :], *kept_back[: len(DEMO_MODELS)]]
+    swapped = [replace(pair, file_name=other.file_name) for pair, other in zip(kept_back, others, strict=True)]
+    for name, pairs in {"heldout": kept_back, "heldout_swapped": swapped}.items():
+        with atomic_write(output / f"{name}.jsonl") as file:
+            file.writelines(json.dumps(pair.to_dict()) + "\n" for pair in pairs)
 
 
 def _all_drawn(texts: list[str], images: Path) -> Iterator[list[tuple[PairRecord, Truth]]]:
@@ -163,7 +176,7 @@ def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(description="Draw the data of the learning proof.")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
-    parser.add_argument("--prompts", type=int, default=1000, help="training prompts, three images each")
+    parser.add_argument("--prompts", type=int, default=2000, help="training prompts, three images each")
     parser.add_argument("--heldout", type=int, default=60, help="held-out prompts, three images each")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

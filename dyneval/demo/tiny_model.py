@@ -86,7 +86,8 @@ def tiny_config(width: int = WIDTH) -> Qwen3VLConfig:
         "mrope_section": [width // 16, width // 32, width // 32],
         "mrope_interleaved": True,
     }
-    sizes = {"hidden_size": width, "intermediate_size": 3 * width}
+    # The 0.02 of wide models would make every layer nearly linear, and fine detail in images nearly invisible.
+    sizes = {"hidden_size": width, "intermediate_size": 3 * width, "initializer_range": width**-0.5}
     text = TEXT | sizes | {"head_dim": width // 4, "rope_parameters": rope}
     vision = VISION | sizes | {"out_hidden_size": width}
     return Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True)
