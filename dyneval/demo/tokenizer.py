@@ -132,7 +132,7 @@ def build_tokenizer() -> Qwen2Tokenizer:
     from transformers import Qwen2Tokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    letters: dict[int, str] = bytes_to_unicode()  # type: ignore[no-untyped-call]
+    letters: dict[int, str] = bytes_to_unicode()
     ranks = read_ranks(vocabulary_file())
     text = {token: "".join(letters[byte] for byte in token) for token in ranks}
     tokenizer = Qwen2Tokenizer(

@@ -19,7 +19,7 @@ class Janus(TransformersModel):
         turns = [[{"role": "user", "content": [{"type": "text", "text": prompt}]}] for prompt in prompts]
         texts = self.processor.apply_chat_template(turns, add_generation_prompt=True)
         inputs = self.processor(text=texts, generation_mode="image", padding=True, return_tensors="pt").to(self.device)
-        guide = ClassifierFreeGuidanceLogitsProcessor(self.arguments["guidance_scale"])  # type: ignore[no-untyped-call]
+        guide = ClassifierFreeGuidanceLogitsProcessor(self.arguments["guidance_scale"])
         sample = SeededSampling(generators, self.arguments["temperature"])
         tokens = self.model.generate(
             **inputs,

@@ -96,4 +96,4 @@ class TrainingArguments(transformers.TrainingArguments):
         self.remove_unused_columns = False
         if self.loss_chunks < 1:
             raise ValueError(f"--loss_chunks must be at least 1, got {self.loss_chunks}")
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[no-untyped-call]

@@ -56,11 +56,12 @@ def packed_sdpa(
     if groups > 1 and not query.is_cuda:
         # On the CPU, the fused kernel wants as many key heads as query heads.
         key, value = (one.repeat_interleave(groups, dim=1) for one in (key, value))
+    queries, keys, values = (torch.split(one, lengths, 2) for one in (query, key, value))
     pieces = [
         scaled_dot_product_attention(
             *sample, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=groups > 1 and query.is_cuda
         )
-        for sample in zip(*(torch.split(one, lengths, 2) for one in (query, key, value)), strict=True)
+        for sample in zip(queries, keys, values, strict=True)
     ]
     return torch.cat(pieces, dim=2).transpose(1, 2), None
 

@@ -11,11 +11,11 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import transformers
-from transformers import HfArgumentParser, PreTrainedModel
+from transformers import HfArgumentParser
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from dyneval.images import ImageError
@@ -34,9 +34,6 @@ from qwenvl.train.modeling import initialise_task_tokens, load_model, set_traina
 from qwenvl.train.run_record import REJECTS, append_reject, check_run, settings, write_log
 from qwenvl.train.signals import StopOnSignal
 from qwenvl.train.trainer import DynEvalTrainer
-
-if TYPE_CHECKING:
-    from peft import PeftModel
 
 logger = logging.getLogger("qwenvl")
 
@@ -136,7 +133,7 @@ def _load_dataset(
 
 def _load_trainable_model(
     model_arguments: ModelArguments, arguments: TrainingArguments, processor: Processor, flat: bool
-) -> tuple[PreTrainedModel | PeftModel, RopeIndex]:
+) -> tuple[Any, RopeIndex]:
     """The model, with adapters where they are wanted, and its function of positions."""
     # DeepSpeed keeps float32 master weights beside bf16 ones; without it, bf16 weights would not take small steps.
     dtype = torch.bfloat16 if arguments.bf16 and arguments.deepspeed else torch.float32
@@ -146,12 +143,11 @@ def _load_trainable_model(
     rope_index = model.model.get_rope_index
     if model_arguments.lora_enable:
         transformers.set_seed(arguments.seed)  # the same adapters on every rank and in every run
-        trained: PreTrainedModel | PeftModel = add_adapters(model, model_arguments)
+        model = add_adapters(model, model_arguments)
     else:
         set_trainable(model, model_arguments)
-        trained = model
-    logger.info("parameters:\n%s", trainable_report(trained))
-    return trained, rope_index
+    logger.info("parameters:\n%s", trainable_report(model))
+    return model, rope_index
 
 
 def _save_model(trainer: DynEvalTrainer, model_arguments: ModelArguments, folder: Path) -> None:
