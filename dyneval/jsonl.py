@@ -59,8 +59,10 @@ def scan(path: Path, key: str, on_row: Callable[[Row], None] | None = None) -> I
     place = 0
     for number, line in enumerate(whole_lines(path), 1):
         end = line.find(b'"', len(opening)) if line.startswith(opening) else -1
-        if on_row is None and end > 0 and b"\\" not in line[:end] and line.endswith(b"}\n"):
-            yield place, line[len(opening) : end].decode("utf-8"), _version(line)
+        simple = on_row is None and end > 0 and b"\\" not in line[:end] and line.endswith(b"}\n")
+        key_text = _text(line[len(opening) : end]) if simple else None
+        if key_text is not None:
+            yield place, key_text, _version(line)
         elif line.strip():
             row = parse(path, number, line)
             if on_row is not None:
@@ -76,7 +78,7 @@ def _version(line: bytes) -> str | None:
     if start < 0:
         return None
     start += len(_VERSION)
-    return line[start : line.find(b'"', start)].decode("utf-8")
+    return _text(line[start : line.find(b'"', start)])
 
 
 def places(path: Path, key: str, block: int = 1 << 23) -> Iterator[tuple[int, int, str]]:
@@ -111,7 +113,15 @@ def _key_of(data: bytes, begin: int, end: int, opening: bytes) -> str | None:
         return None
     end_key = data.find(b'"', begin_key, end)
     name = data[begin_key:end_key] if end_key >= 0 else b"\\"
-    return None if b"\\" in name else name.decode("utf-8")
+    return None if b"\\" in name else _text(name)
+
+
+def _text(data: bytes) -> str | None:
+    """`data` decoded, or None where it is not UTF-8; parsing its line then says so."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 def to_row(path: Path, line: bytes, place: int) -> Row:
