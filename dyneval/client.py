@@ -76,7 +76,7 @@ class Client:
         self._http.close()
 
     def model(self) -> dict[str, Any]:
-        """The student that the server has: `model`, `template` and `settings`. Raises ClientError."""
+        """The student that the server has: `model`, `revision`, `template`, `settings`. Raises ClientError."""
         answer = self._request("GET", "/v1/model")
         if answer.status_code != 200:
             raise ClientError(f"{self._url}: {_reason(answer)}")

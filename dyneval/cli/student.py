@@ -78,7 +78,7 @@ def loader(arguments: argparse.Namespace) -> Callable[[], Scorer]:
     """Return what loads the student that `arguments` describe; nothing heavy is imported before it is called.
 
     Raises:
-        ValueError: a setting is out of its range.
+        ValueError: a setting is out of its range, or an option goes with another engine.
     """
     settings = ScorerSettings(
         mode=arguments.mode,
@@ -90,7 +90,7 @@ def loader(arguments: argparse.Namespace) -> Callable[[], Scorer]:
         max_new_tokens=arguments.max_new_tokens,
         limits=ReplyLimits().capped(arguments.max_questions, arguments.max_text),
     )
-    return partial(_load, arguments, settings)
+    return partial(_load, arguments, settings, _engine_options(arguments))
 
 
 def student(arguments: argparse.Namespace) -> Student | None:
@@ -106,11 +106,10 @@ def student(arguments: argparse.Namespace) -> Student | None:
     return Student(Path(arguments.subfolder or arguments.checkpoint).name, loader(arguments))
 
 
-def _load(arguments: argparse.Namespace, settings: ScorerSettings) -> Scorer:
+def _load(arguments: argparse.Namespace, settings: ScorerSettings, options: dict[str, Any]) -> Scorer:
     from dyneval.scorer import Scorer
     from dyneval.scorer.run import read_questions
 
-    options = _engine_options(arguments)
     published = arguments.checkpoint is None
     given = read_questions(arguments.questions) if arguments.questions else {}
     scorer = Scorer.from_pretrained(

@@ -58,7 +58,12 @@ def serve(load: Callable[[], Scorer], settings: ServerSettings, host: str, port:
         seconds_a_pair=_warm_up(scorer),
         patience=settings.timeout / 2,  # a machine that becomes half as fast still answers in time
     )
-    model = {"model": scorer.name, "template": scorer.settings.template, "settings": scorer.shaping()}
+    model = {
+        "model": scorer.name,
+        "revision": scorer.revision,
+        "template": scorer.settings.template,
+        "settings": scorer.shaping(),
+    }
     config = uvicorn.Config(
         create_app(batcher, settings, model),
         host=host,

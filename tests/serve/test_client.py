@@ -31,6 +31,7 @@ def test_a_server_scores_as_the_scorer_that_it_has(server, student, picture, tmp
     expected = Scorer.from_pretrained(student, device="cpu", settings=settings).score(images, prompts)
     with Client(server) as client:
         records = client.score(images, prompts)
+        assert client.model()["revision"] == expected[0].revision
         assert client.model()["settings"]["limits"]["questions"] == 2
     assert records[0].image == str(file)
     assert records[0].key == expected[0].key and records[0].revision == expected[0].revision
