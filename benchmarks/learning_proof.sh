@@ -47,7 +47,7 @@ score() { # score NAME CHECKPOINT METADATA
 }
 
 stage1=dyneval_2b_stage1_t2ia stage2=dyneval_2b_stage2_iqa
-recipe=(--per_device_train_batch_size 8 --learning_rate 1e-3 --num_train_epochs 0.5)
+recipe=(--per_device_train_batch_size 8 --learning_rate 1e-3 --num_train_epochs 0.2)
 part "scenes" python benchmarks/learning_proof/world.py --output "$world"
 part "tiny model" python -m dyneval.demo.tiny_model --width 128 --output "$run/tiny"
 part "untrained model" python -m dyneval.demo.tiny_model --width 128 --task-tokens --output "$run/untrained"

@@ -214,9 +214,9 @@ def _work(pipe: Connection, job: Job, device: str) -> None:
         while True:
             engine.run(pipe.recv(), pipe.send)
             pipe.send(_Finished())
-    except ModelBroken as error:
-        pipe.send(_Finished(broken=f"{device}: {error}"))
-    except (EOFError, OSError):
+    except (EOFError, ConnectionError):
         return  # the parent has no more work, or is gone
+    except (ModelBroken, OSError) as error:  # OSError: an image cannot be written (disk full)
+        pipe.send(_Finished(broken=f"{device}: {error}"))
     finally:
         engine.model.close()

@@ -51,12 +51,12 @@ class VllmEngine:
 
         self.model = model
         self.max_pixels = max_pixels
-        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model)
-        self._numbers = itertools.count()
         arguments = engine_arguments(
             model, tensor_parallel_size, data_parallel_size, max_model_len, gpu_memory_utilization
         )
         self._engine = start_engine(arguments)
+        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model)
+        self._numbers = itertools.count()
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """Answer one request. Raises ChatError when the engine fails, ImageError when an image is unusable."""
