@@ -109,14 +109,12 @@ def test_the_chain_waits_for_what_it_needs(tmp_path: Path) -> None:
     command = ["bash", JOBS / "submit.sh", "my.env", "--partition=gpu"]
     subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True)
     asked = calls.read_text().splitlines()
-    needs = [
-        "",
-        *(f"--dependency={need} " for need in ("afterok:1", "afterany:2", "afterok:3", "afterok:4", "afterany:5")),
-    ]
+    after = ("afterok:1", "afterany:2", "afterok:3", "afterok:4", "afterany:5")
+    needs = ["", *(f"--dependency={need} " for need in after)]
     scripts = ["2_generate", "3_annotate", "3_merge", "4_finetune", "5_score", "5_merge"]
     assert asked == [
         f"--parsable {need}--partition=gpu pipeline/slurm/{script}.sbatch my.env"
-        for need, script in zip(["", *(f"--dependency={need} " for need in needs)], scripts, strict=True)
+        for need, script in zip(needs, scripts, strict=True)
     ]
 
 
