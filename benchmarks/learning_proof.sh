@@ -43,7 +43,7 @@ warm() { T2IA=$world/captions.json sft "$@"; }
 mix() { DATASET_USE=dynevalinstruct sft "$@"; }
 score() { # score NAME CHECKPOINT METADATA
   python inference/run_inference.py --checkpoint "$2" --metadata "$world/$3" --image-root "$world/images" \
-    --output "$run/scores/$1.jsonl" --batch-size 16 --max-questions 6 --max-text 80
+    --output "$run/scores/$1.jsonl" --batch-size 16 --max-questions 6 --max-text 80 --limit 90
 }
 
 stage1=dyneval_2b_stage1_t2ia stage2=dyneval_2b_stage2_iqa
