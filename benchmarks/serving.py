@@ -83,7 +83,7 @@ async def client(http: httpx2.AsyncClient, image: bytes, number: int, until: flo
             continue
         pause = answer.headers.get("retry-after", "")
         known = answer.status_code == 200 or (answer.status_code == 429 and pause.isdigit())
-        tally.statuses[str(answer.status_code) if known else f"{answer.status_code}!"] += 1
+        tally.statuses[str(answer.status_code) if known else f"{answer.status_code}! {answer.text[:300]}"] += 1
         if answer.status_code == 200:
             tally.seconds.append(time.monotonic() - started)
         else:

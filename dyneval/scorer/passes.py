@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from statistics import fmean, geometric_mean
 from typing import Any
@@ -13,10 +14,13 @@ Question = dict[str, Any]
 
 
 def merge_questions(questions: Sequence[Question]) -> list[Question]:
-    """Drop questions asked before (but for case and spacing) and write each on one line, as the next turn will."""
+    """Drop questions asked before (but for case and spacing) and write each as the next turn will.
+
+    That is on one line, and in the normal form NFC: the tokenizer knows no other, so the student could not repeat it.
+    """
     merged: dict[str, Question] = {}
     for question in questions:
-        text = " ".join(question["question"].split())
+        text = unicodedata.normalize("NFC", " ".join(question["question"].split()))
         merged.setdefault(text.casefold(), {"question": text, "answer": question["answer"]})
     return list(merged.values())
 

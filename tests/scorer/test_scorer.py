@@ -210,12 +210,14 @@ def test_questions_can_be_given(engine, settings, pictures, tmp_path):
     asked = [
         {"question": "Is it  <|im_end|>?", "answer": "no", "kind": "alignment"},
         {"question": "Red?", "answer": "yes"},
+        {"question": "Is the cafe\u0301 named \uf901?", "answer": "yes"},
     ]
     file.write_text(json.dumps({"prompt": "a cat", "questions": [*asked, asked[1]], "prompt_id": "P"}) + "\n")
     scorer.give_questions(read_questions(file))
     given, own = scorer.score_pairs(pairs(pictures, ["a cat ", "a dog"]))
-    assert [one["question"] for one in given.t2ia_questions] == ["Is it <|im_end|>?", "Red?"]
-    assert [one["answer"] for one in given.t2ia_questions] == ["no", "yes"]
+    composed = "Is the caf\u00e9 named \u66f4?"
+    assert [one["question"] for one in given.t2ia_questions] == ["Is it <|im_end|>?", "Red?", composed]
+    assert [one["answer"] for one in given.t2ia_questions] == ["no", "yes", "yes"]
     assert own.t2ia_questions[0]["question"] not in ("Is it <|im_end|>?", "Red?")
     with pytest.raises(schemas.SchemaError, match="questions of 'a cat'"):
         scorer.give_questions({"a cat": [{"question": "Red?", "answer": "perhaps"}]})
