@@ -13,11 +13,12 @@ import random
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from dyneval.ahead import ahead
 from dyneval.records import ScoreRecord
 from dyneval.scorer.pairs import Failure, Pair
 
@@ -123,18 +124,7 @@ class Client:
 
     def _map(self, uploads: Iterable[tuple[bytes, str, str | None]]) -> Iterator[ScoreRecord | str]:
         """Results in order, or why there is none; at most twice `workers` pairs are held at a time."""
-        under_way: deque[Future[ScoreRecord | str]] = deque()
-        with ThreadPoolExecutor(self._workers) as pool:
-            try:
-                for upload in uploads:
-                    under_way.append(pool.submit(self._score, *upload))
-                    if len(under_way) >= 2 * self._workers:
-                        yield under_way.popleft().result()
-                while under_way:
-                    yield under_way.popleft().result()
-            finally:
-                for future in under_way:
-                    future.cancel()
+        return ahead((partial(self._score, *upload) for upload in uploads), self._workers)
 
     def _score(self, content: bytes, prompt: str, pair_id: str | None) -> ScoreRecord | str:
         fields = {"prompt": prompt} | ({"pair_id": pair_id} if pair_id else {})

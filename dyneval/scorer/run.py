@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from dyneval.ahead import ahead
 from dyneval.cluster.flags import Cluster
 from dyneval.images import ImageError, load_image, resolve_below, sha256
 from dyneval.metadata import metadata_file, read_pairs
@@ -26,7 +25,6 @@ from dyneval.shards import Shard
 from dyneval.storage import DataFileError, JsonlStore, read_jsonl, write_json
 
 logger = logging.getLogger(__name__)
-_Result = TypeVar("_Result")
 
 _THREADS = min(8, os.cpu_count() or 1)
 """Threads that hash and decode image files ahead of the student."""
@@ -176,7 +174,7 @@ def _tell_changes(output: Path, scorer: Scorer) -> None:
 def _changed(wanted: Sequence[Wanted], root: Path | None, scorer: Scorer, known: Known, keep: Keep) -> Iterator[Pair]:
     """The pairs whose result is not there yet, in order; files are read ahead, in threads."""
     readings = (partial(_read, one, root, scorer, known(one.pair_id)) for one in wanted)
-    for found in _ahead(readings):
+    for found in ahead(readings, _THREADS):
         if isinstance(found, Pair):
             yield found
         else:
@@ -194,22 +192,6 @@ def _read(one: Wanted, root: Path | None, scorer: Scorer, known: str | None) -> 
     except (ImageError, OSError) as error:
         return Unreadable(one.pair_id, str(error))
     return Pair(pair_id=one.pair_id, prompt=one.prompt, image=image, image_name=one.file_name, file_hash=digest)
-
-
-def _ahead(tasks: Iterable[Callable[[], _Result]]) -> Iterator[_Result]:
-    """What `tasks` return, in order; some of them are done ahead, in threads."""
-    under_way: deque[Future[_Result]] = deque()
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="images") as pool:
-        try:
-            for task in tasks:
-                under_way.append(pool.submit(task))
-                if len(under_way) > 2 * _THREADS:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
-        finally:
-            for future in under_way:
-                future.cancel()
 
 
 def _keep(store: JsonlStore, bar: tqdm[Any], outcome: Outcome) -> None:

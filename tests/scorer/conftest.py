@@ -1,6 +1,21 @@
 import pytest
+from PIL import Image
 
+from dyneval.scorer.pairs import Pair
 from dyneval.scorer.settings import ReplyLimits, ScorerSettings
+
+
+def make_pairs(pictures, prompts):
+    """A pair a prompt, with the six pictures in turn."""
+    return [
+        Pair(
+            pair_id=f"pair-{number}",
+            prompt=prompt,
+            image=Image.open(pictures / f"{number % 6}.png").convert("RGB"),
+            image_name=f"{number % 6}.png",
+        )
+        for number, prompt in enumerate(prompts)
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,13 @@ from PIL import Image
 
 from dyneval import schemas
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings, ScoringError
-from dyneval.scorer.pairs import Failure, Pair
+from dyneval.scorer.pairs import Failure
 from dyneval.scorer.passes import expectation, mean_score, merge_questions
 from dyneval.scorer.run import read_questions
 from dyneval.storage import DataFileError
 from dyneval.tokens import TASK_TOKENS
+
+from .conftest import make_pairs
 
 PROMPTS = [
     "a red circle on a blue square",
@@ -24,24 +26,12 @@ PROMPTS = [
 ]
 
 
-def pairs(pictures, prompts=PROMPTS):
-    return [
-        Pair(
-            pair_id=f"pair-{number}",
-            prompt=prompt,
-            image=Image.open(pictures / f"{number % 6}.png").convert("RGB"),
-            image_name=f"{number % 6}.png",
-        )
-        for number, prompt in enumerate(prompts)
-    ]
-
-
 def comparable(record):
     return {**record.to_dict(), "seconds": 0, "soft": 0, "t2ia_questions": 0, "iqa_questions": 0}
 
 
 def test_records_of_a_random_student_are_valid_also_for_hostile_prompts(scorer, pictures):
-    for number, record in enumerate(scorer.score_pairs(pairs(pictures))):
+    for number, record in enumerate(scorer.score_pairs(make_pairs(pictures, PROMPTS))):
         row = record.to_dict()
         schemas.check("score", row, f"pair-{number}")
         assert row["pair_id"] == f"pair-{number}" and row["prompt"] == PROMPTS[number]
@@ -59,7 +49,7 @@ def test_records_of_a_random_student_are_valid_also_for_hostile_prompts(scorer, 
 def test_scores_depend_neither_on_batch_size_nor_on_order(engine, settings, pictures):
     def run(batch_size, order):
         scorer = Scorer(engine, "student", dataclasses.replace(settings, batch_size=batch_size))
-        wanted = pairs(pictures)
+        wanted = make_pairs(pictures, PROMPTS)
         return {record.pair_id: record for record in scorer.score_pairs([wanted[index] for index in order])}
 
     alone, together = run(1, range(6)), run(6, [3, 1, 5, 0, 2, 4])
@@ -73,7 +63,7 @@ def test_scores_depend_neither_on_batch_size_nor_on_order(engine, settings, pict
 
 
 def test_one_bad_pair_does_not_harm_its_batch(scorer, pictures, settings):
-    batch = pairs(pictures, ["a cat", " \n", "long " * settings.max_prompt_tokens, "a dog"])
+    batch = make_pairs(pictures, ["a cat", " \n", "long " * settings.max_prompt_tokens, "a dog"])
     sliver = dataclasses.replace(batch[0], pair_id="sliver", image=Image.new("RGB", (4000, 4)))
     results = {result.pair_id: result for result in scorer.score_pairs([*batch, sliver])}
     failures = {name: result.reason for name, result in results.items() if isinstance(result, Failure)}
@@ -85,7 +75,7 @@ def test_one_bad_pair_does_not_harm_its_batch(scorer, pictures, settings):
 
 def test_a_reply_that_does_not_end_is_a_failure_not_a_score(engine, pictures):
     scorer = Scorer(engine, "student", ScorerSettings(max_new_tokens=12))
-    (result,) = scorer.score_pairs(pairs(pictures, ["a cat"]))
+    (result,) = scorer.score_pairs(make_pairs(pictures, ["a cat"]))
     assert isinstance(result, Failure) and "T2IA questions: the reply was not complete after 12 tokens" in result.reason
 
 
@@ -109,13 +99,13 @@ def test_questions_of_a_prompt_are_asked_once_for_all_its_images(engine, setting
         answer(asks, *rest)
 
     monkeypatch.setattr(engine, "answer", watched)
-    list(scorer.score_pairs(pairs(pictures, ["a cat"] * 6)))
+    list(scorer.score_pairs(make_pairs(pictures, ["a cat"] * 6)))
     assert [count for count, with_image in rows if count and not with_image] == [1]
 
 
 def test_a_model_with_other_weights_of_the_halves(engine, pictures):
     scorer = Scorer(engine, "student", ScorerSettings(alpha=0.2, beta=0.8, limits=ReplyLimits().capped(2, 5)))
-    (record,) = scorer.score_pairs(pairs(pictures, ["a cat"]))
+    (record,) = scorer.score_pairs(make_pairs(pictures, ["a cat"]))
     assert record.overall == pytest.approx(0.2 * record.iqa + 0.8 * record.t2ia)
 
 
@@ -164,8 +154,8 @@ def with_settings(engine, settings, **changes):
 
 @pytest.mark.parametrize(("mode", "half", "other"), [("t2ia-only", "t2ia", "iqa"), ("iqa-only", "iqa", "t2ia")])
 def test_one_half_alone_gets_the_scores_it_gets_beside_the_other(engine, settings, scorer, pictures, mode, half, other):
-    (whole,) = scorer.score_pairs(pairs(pictures, ["a cat"]))
-    (record,) = with_settings(engine, settings, mode=mode).score_pairs(pairs(pictures, ["a cat"]))
+    (whole,) = scorer.score_pairs(make_pairs(pictures, ["a cat"]))
+    (record,) = with_settings(engine, settings, mode=mode).score_pairs(make_pairs(pictures, ["a cat"]))
     row = record.to_dict()
     schemas.check("score", row, mode)
     assert row[half] == getattr(whole, half) and set(row["normalised"]) == set(row["soft"]) == {half}
@@ -174,8 +164,8 @@ def test_one_half_alone_gets_the_scores_it_gets_beside_the_other(engine, setting
 
 
 def test_fast_asks_the_same_and_leaves_the_reasoning_out(engine, settings, scorer, pictures):
-    (whole,) = scorer.score_pairs(pairs(pictures, ["a cat"]))
-    (record,) = with_settings(engine, settings, mode="fast").score_pairs(pairs(pictures, ["a cat"]))
+    (whole,) = scorer.score_pairs(make_pairs(pictures, ["a cat"]))
+    (record,) = with_settings(engine, settings, mode="fast").score_pairs(make_pairs(pictures, ["a cat"]))
     schemas.check("score", record.to_dict(), "fast")
     for name in ("t2ia_questions", "iqa_questions"):
         asked, fast = getattr(whole, name), getattr(record, name)
@@ -187,7 +177,7 @@ def test_fast_asks_the_same_and_leaves_the_reasoning_out(engine, settings, score
 
 def test_each_pass_is_reported_once_as_it_ends(scorer, pictures):
     told = {}
-    batch = pairs(pictures, ["a cat", "", "a dog"])
+    batch = make_pairs(pictures, ["a cat", "", "a dog"])
     results = list(
         scorer.score_pairs(batch, lambda pair, name, found: told.setdefault(pair.pair_id, []).append((name, found)))
     )
@@ -214,7 +204,7 @@ def test_questions_can_be_given(engine, settings, pictures, tmp_path):
     ]
     file.write_text(json.dumps({"prompt": "a cat", "questions": [*asked, asked[1]], "prompt_id": "P"}) + "\n")
     scorer.give_questions(read_questions(file))
-    given, own = scorer.score_pairs(pairs(pictures, ["a cat ", "a dog"]))
+    given, own = scorer.score_pairs(make_pairs(pictures, ["a cat ", "a dog"]))
     composed = "Is the caf\u00e9 named \u66f4?"
     assert [one["question"] for one in given.t2ia_questions] == ["Is it <|im_end|>?", "Red?", composed]
     assert [one["answer"] for one in given.t2ia_questions] == ["no", "yes", "yes"]
