@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
+from multiprocessing.pool import Pool
 from typing import Any, NoReturn
 
 _LOOK = 0.5
@@ -25,6 +27,11 @@ def end_with_parent(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+
+
+def forked_pool(workers: int) -> Pool:
+    """A pool of forked processes, which share what this one has in memory and end with it."""
+    return multiprocessing.get_context("fork").Pool(workers, end_with_parent, (os.getpid(),))
 
 
 def interrupt_on_sigterm() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from functools import partial
 from pathlib import Path
 
 from dyneval.images import ImageError, load_image
-from dyneval.processes import end_with_parent
+from dyneval.processes import forked_pool
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import parse_sample
 from qwenvl.data.lengths import describe, entry_samples
@@ -19,7 +17,7 @@ def find_unreadable(annotation: Path, data: Path, workers: int) -> tuple[int, li
     """Number of entries, and one line for each that cannot be read, in order. Raises DataFileError."""
     annotations = AnnotationFile(annotation)
     one = partial(_problem, annotations=annotations, data=data)
-    with multiprocessing.get_context("fork").Pool(max(1, workers), end_with_parent, (os.getpid(),)) as pool:
+    with forked_pool(max(1, workers)) as pool:
         found = list(pool.imap(one, range(len(annotations)), chunksize=16))
     return len(annotations), [problem for problem in found if problem]
 

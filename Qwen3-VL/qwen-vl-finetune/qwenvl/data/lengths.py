@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import multiprocessing
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from dyneval.images import ImageError, resolve_below
-from dyneval.processes import end_with_parent
+from dyneval.processes import forked_pool
 from dyneval.storage import atomic_write
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import parse_sample
@@ -101,7 +100,7 @@ def _measure_all(
     if workers < 2 or len(indices) < _SERIAL_LIMIT:
         yield from map(one, indices)
         return
-    with multiprocessing.get_context("fork").Pool(workers, end_with_parent, (os.getpid(),)) as pool:
+    with forked_pool(workers) as pool:
         yield from pool.imap(one, indices, chunksize=256)
 
 

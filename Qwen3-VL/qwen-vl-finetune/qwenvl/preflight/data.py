@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dyneval.images import ImageError, load_image
-from dyneval.processes import end_with_parent
+from dyneval.processes import forked_pool
 from dyneval.processing import Processor
 from dyneval.schemas import SchemaError, check
 from dyneval.storage import DataFileError
@@ -82,7 +80,7 @@ def _parallel(one: Any, indices: Any, workers: int) -> Iterator[Looked]:
     if workers < 2 or len(indices) < 500:
         yield from map(one, indices)
         return
-    with multiprocessing.get_context("fork").Pool(workers, end_with_parent, (os.getpid(),)) as pool:
+    with forked_pool(workers) as pool:
         yield from pool.imap(one, indices, chunksize=64)
 
 
