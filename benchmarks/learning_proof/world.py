@@ -29,6 +29,7 @@ from dyneval.demo.prompts import write_prompt
 from dyneval.demo.questions import ask
 from dyneval.demo.scenes import Group, Scene
 from dyneval.demo.truth import Truth
+from dyneval.images import sha256
 from dyneval.records import InstructSample, PairRecord, pair_id, prompt_id, student_json
 from dyneval.storage import atomic_write, write_json
 from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
@@ -65,11 +66,12 @@ def make_pair(prompt: str, model: str, images: Path) -> tuple[PairRecord, Truth]
     """Draw `prompt` with a demo model; image and truth are written below `images`."""
     image, truth = draw(model, prompt, seed=0, size=SIZE)
     name = pair_id(prompt_id(prompt), model)
-    image.save(images / f"{name}.png")
-    truth.save(images / f"{name}.png")
+    path = images / f"{name}.png"
+    image.save(path)
+    truth.save(path)
     record = PairRecord(
         pair_id=name,
-        file_name=f"{name}.png",
+        file_name=path.name,
         prompt_id=prompt_id(prompt),
         prompt=prompt,
         tier=TIER,
@@ -79,7 +81,7 @@ def make_pair(prompt: str, model: str, images: Path) -> tuple[PairRecord, Truth]
         width=SIZE,
         height=SIZE,
         settings={"family": "demo"},
-        sha256="0" * 64,
+        sha256=sha256(path),
     )
     return record, truth
 
