@@ -1,6 +1,9 @@
 """The fault bench at night: every fault on every step, many times, and the figures as a table.
 
-python -m tests.faults.bench --seeds 20 --report benchmarks/reliability.md
+    python -m tests.faults.bench --seeds 20 --report benchmarks/reliability.md
+
+With `--trials FILE`, trials are kept there as they end: the same command goes on where it was stopped, runs of other
+steps or faults add theirs, and the report is made of all of them. A line that is removed is a trial that is run again.
 """
 
 from __future__ import annotations
@@ -9,18 +12,31 @@ import argparse
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from .faults import FAULTS, NotPossible, meets
-from .steps import STEPS, Step, World
-from .trials import attempt
+from dyneval.storage import JsonlStore, read_rows
 
-Case = tuple[type[Step], str, int]
+from .faults import FAULTS, NotPossible, meets
+from .steps import STEPS
+from .trials import attempt
+from .world import Step, World
+
+
+class Case(NamedTuple):
+    """A trial to be run."""
+
+    step: type[Step]
+    fault: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.step.name}, {self.fault}, seed {self.seed}"
 
 
 @dataclass(slots=True)
@@ -29,12 +45,26 @@ class Cell:
 
     trials: int = 0
     faults: int = 0
-    survived: int = 0
     problems: list[str] = field(default_factory=list)
     impossible: str | None = None
 
+    def add(self, row: dict[str, Any]) -> None:
+        """Count a trial."""
+        if row["impossible"]:
+            self.impossible = row["impossible"]
+            return
+        self.trials += 1
+        self.faults += row["faults"]
+        if row["problem"]:
+            self.problems.append(f"{row['trial']}: {row['problem']}")
+
+    @property
+    def survived(self) -> int:
+        """Trials after which all promises were kept."""
+        return self.trials - len(self.problems)
+
     def __str__(self) -> str:
-        return "not possible here" if self.impossible else f"{self.survived} of {self.trials} ({self.faults})"
+        return f"{self.survived} of {self.trials} ({self.faults})" if self.trials else "not possible here"
 
 
 def seeds_of(step: type[Step], fault: str, seeds: int) -> int:
@@ -48,52 +78,50 @@ def cases(seeds: int, steps: list[str], faults: list[str]) -> Iterator[Case]:
     for step in STEPS:
         for fault in FAULTS:
             if step.name in steps and fault in faults and meets(step, fault):
-                yield from ((step, fault, seed) for seed in range(seeds_of(step, fault, seeds)))
+                yield from (Case(step, fault, seed) for seed in range(seeds_of(step, fault, seeds)))
 
 
-Cells = dict[tuple[type[Step], str], Cell]
-
-
-def run(chosen: list[Case], folder: Path, tell: Callable[[Cells], object]) -> Cells:
-    """Run the trials one after the other; `tell` is called with what is known after each."""
+def run(chosen: Iterable[Case], folder: Path) -> Iterator[dict[str, Any]]:
+    """Run the trials one after the other; what came of each, as a row."""
     world = World(folder / "world")
     world.folder.mkdir()
-    cells: Cells = defaultdict(Cell)
-    for step, fault, seed in (bar := tqdm(chosen, unit="trial")):
-        bar.set_postfix_str(f"{step.name}, {fault}")
-        cell = cells[step, fault]
+    for case in (bar := tqdm(chosen, unit="trial")):
+        bar.set_postfix_str(str(case))
+        faults, problem, impossible = 0, None, None
         try:
-            trial = attempt(world.step(step), fault, seed, folder / "trial")
+            faults, problem = attempt(world.step(case.step), case.fault, case.seed, folder / "trial")
         except NotPossible as reason:
-            cell.impossible = str(reason)
-            continue
-        cell.trials += 1
-        cell.faults += trial.faults
-        cell.survived += trial.problem is None
-        if trial.problem is not None:
-            cell.problems.append(f"{step.name}, {fault}, seed {seed}: {trial.problem}")
-            bar.write(cell.problems[-1], file=sys.stderr)
-        tell(cells)
+            impossible = str(reason)
+        if problem:
+            bar.write(f"{case}: {problem}", file=sys.stderr)
+        outcome = {"faults": faults, "problem": problem, "impossible": impossible}
+        yield {"trial": str(case), "step": case.step.name, "fault": case.fault, **outcome}
+
+
+def tally(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], Cell]:
+    """Cells by step and fault."""
+    cells: dict[tuple[str, str], Cell] = defaultdict(Cell)
+    for row in rows:
+        cells[row["step"], row["fault"]].add(row)
     return cells
 
 
-def render(cells: Cells, command: str) -> str:
+def render(cells: dict[tuple[str, str], Cell], command: str) -> str:
     """The report in Markdown."""
-    steps = [step for step in STEPS if any(step is known for known, _ in cells)]
+    steps = [step for step in STEPS if any(step.name == name for name, _ in cells)]
     rows = ["| fault | " + " | ".join(step.name for step in steps) + " |", "|---" * (len(steps) + 1) + "|"]
     for fault in FAULTS:
-        found = (str(cells.get((step, fault), "not run" if meets(step, fault) else "–")) for step in steps)
+        found = (str(cells.get((step.name, fault), "not run" if meets(step, fault) else "–")) for step in steps)
         rows.append("| " + " | ".join([fault, *found]) + " |")
-    total, survived = (sum(getattr(cell, name) for cell in cells.values()) for name in ("trials", "survived"))
-    faults = sum(cell.faults for cell in cells.values())
     problems = [f"- {problem.splitlines()[0]}" for cell in cells.values() for problem in cell.problems]
     return _TEXT.format(
         command=command,
         date=datetime.now(UTC).date(),
         table="\n".join(rows),
-        total=total,
-        survived=survived,
-        faults=faults,
+        total=sum(cell.trials for cell in cells.values()),
+        survived=sum(cell.survived for cell in cells.values()),
+        faults=sum(cell.faults for cell in cells.values()),
+        heavy=" and ".join(step.name for step in STEPS if step.heavy),
         explained="\n".join(f"- **{name}**: {(fault.__doc__ or '').strip()}" for name, fault in FAULTS.items()),
         problems="\n".join(["", "Not survived:", "", *problems, ""]) if problems else "",
     )
@@ -116,10 +144,10 @@ Written by the bench itself ({date}). A trial disturbs a step, runs the same com
 {problems}
 {explained}
 
-The doors are real processes on 30 pairs of the demo; faults come at random moments from the first write on. The memory
-that is short is that of a stand-in for a GPU. Step 4 has tests of its own (`tests/qwenvl/test_training.py`): it is
-killed while it writes a checkpoint and between two, ended by SIGTERM, and given images that broke; it ends with the
-weights of an undisturbed run.
+The doors are real processes on 30 pairs of the demo; faults come at random moments from the first write on. Runs of
+{heavy} load torch: they get a quarter of the trials. The memory that is short is that of a stand-in for a
+GPU. Step 4 trains the tiny model for six steps; what else befalls it has tests (`tests/qwenvl/test_training.py`): a
+checkpoint that is killed while it is written, images that broke.
 """
 
 
@@ -130,17 +158,23 @@ def main() -> int:
     names = [step.name for step in STEPS]
     parser.add_argument("--steps", nargs="+", choices=names, default=names)
     parser.add_argument("--faults", nargs="+", choices=list(FAULTS), default=list(FAULTS))
+    parser.add_argument("--trials", type=Path, help="JSONL file of trials, to go on with")
     parser.add_argument("--report", type=Path, help="Markdown file to write")
     args = parser.parse_args()
     command = " ".join(["python -m tests.faults.bench", *sys.argv[1:]])
-
-    def tell(cells: Cells) -> None:
-        if args.report:  # after each trial: a night may be too short
-            args.report.write_text(render(cells, command), "utf-8")
-
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        cells = run(list(cases(args.seeds, args.steps, args.faults)), Path(folder), tell)
-    sys.stdout.write(render(cells, command))
+        path = args.trials or Path(folder, "trials.jsonl")
+        with JsonlStore(path, "trial") as store:
+            chosen = [case for case in cases(args.seeds, args.steps, args.faults) if str(case) not in store.done]
+            for row in run(chosen, Path(folder)):
+                store.append(row)
+                if args.report:  # after each trial: a night may be too short
+                    args.report.write_text(render(tally(read_rows(path)), command), "utf-8")
+        cells = tally(read_rows(path))
+    report = render(cells, command)
+    if args.report:
+        args.report.write_text(report, "utf-8")
+    sys.stdout.write(report)
     return int(any(cell.problems for cell in cells.values()))
 
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 600.0
+PATIENCE = 1800.0
 """Seconds after which a door counts as hanging."""
-_ORPHANS = 20.0
+_ORPHANS = 60.0
 """Seconds that the children of a killed door have to notice and end."""
 
 

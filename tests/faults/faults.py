@@ -12,7 +12,8 @@ from random import Random
 
 from .disks import disk
 from .door import Broken, Door
-from .steps import Generation, Scoring, Step
+from .steps import Generation, Scoring
+from .world import Step
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
@@ -65,7 +66,7 @@ def _strike(
             return hits
         shutil.rmtree(output, ignore_errors=True)
         longest *= 0.7
-        hits = _struck(step, output, rng.uniform(0, longest), number, environment)
+        hits += _struck(step, output, rng.uniform(0, longest), number, environment)
     raise Broken("the runs are over before they can be hit")
 
 
@@ -249,7 +250,9 @@ FAULTS: dict[str, Fault] = {
 
 
 def meets(step: type[Step], fault: str) -> bool:
-    """False where the fault cannot come about: no images are read, nothing is done in batches."""
+    """False where the fault isn't given, or cannot come about: no images are read, nothing is done in batches."""
+    if step.faults is not None and fault not in step.faults:
+        return False
     if fault == "out of memory":
         return step in _OUT_OF_MEMORY
     return fault != "image deleted" or step is Generation or step.images is not Step.images

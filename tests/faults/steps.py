@@ -1,110 +1,22 @@
-"""The steps as the fault bench sees them: a door, its inputs, what it leaves, and what its summary counts.
-
-Every step runs once undisturbed; its outputs are the inputs of the next, and what disturbed runs are compared with.
-"""
+"""The steps of the pipeline as the fault bench sees them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 from dyneval.storage import read_json, read_jsonl
 
 from .door import Broken, Door
-
-PAIRS = 30
-_PAGE = 4096
-
-
-class Count(NamedTuple):
-    """What a summary says: records that were there before, and records made by this run."""
-
-    there: int
-    made: int
-
-
-class Step(ABC):
-    """One step in a world of its own.
-
-    Attributes:
-        resumes: it appends records and skips those that are there; else it does all of its work again.
-        heavy: a run costs many seconds (torch), so fewer of them are disturbed.
-    """
-
-    name: ClassVar[str]
-    resumes: ClassVar[bool] = True
-    heavy: ClassVar[bool] = False
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    @abstractmethod
-    def arguments(self, output: Path) -> list[str | Path]:
-        """The command line of the door behind the interpreter."""
-
-    @abstractmethod
-    def content(self, output: Path) -> dict[str, Any]:
-        """What the outputs say, without times; rows as sorted lists, so that one too many shows."""
-
-    def images(self) -> list[Path]:
-        """The image files that the step reads."""
-        return []
-
-    def records(self, output: Path) -> list[Path]:
-        """The files that records are appended to."""
-        return []
-
-    def finished(self, output: Path) -> int:
-        """Number of whole records in the output."""
-        return sum(len(_whole_rows(path)) for path in self.records(output))
-
-    def counted(self, output: Path, door: Door) -> Count | None:
-        """What the run said in its summary; None where it does everything anew."""
-        return None
-
-    def lost_images(self, output: Path, door: Door) -> int:
-        """How many images the summary says could not be read."""
-        raise NotImplementedError
-
-    def start(self, output: Path, environment: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> Door:
-        """Start the door on `output`."""
-        return Door(self.arguments(output), output, environment, prefix)
-
-    @cached_property
-    def reference(self) -> Path:
-        """Output of the undisturbed run."""
-        output = self.world.folder / self.name
-        door = self.start(output)
-        door.wait_for_work()
-        begun = time.monotonic()
-        if door.wait():
-            raise Broken(f"the undisturbed run of {self.name} failed: {door.errors[-3000:]}")
-        self.working_seconds = time.monotonic() - begun
-        return output
-
-    @cached_property
-    def expected(self) -> dict[str, Any]:
-        """Content of the undisturbed run."""
-        return self.content(self.reference)
-
-    @cached_property
-    def bytes(self) -> int:
-        """Bytes that the undisturbed run's files take on a disk."""
-        files = [path for path in self.reference.rglob("*") if path.is_file()]
-        return sum(-(-path.stat().st_size // _PAGE) * _PAGE for path in files)
+from .world import PAIRS, Count, Step, digests, rows_of, sorted_rows, whole_rows, without
 
 
 class Prompts(Step):
     """Step 1."""
 
     name = "1-prompts"
-    resumes = False
 
     def arguments(self, output: Path) -> list[str | Path]:
         """As in the README."""
@@ -113,8 +25,8 @@ class Prompts(Step):
 
     def content(self, output: Path) -> dict[str, Any]:
         """All files but the report, which says how long the stages took; the summary without that and its own place."""
-        summary = _without(read_json(output / "summary.json"), "seconds", "config")
-        return _files(output, "report.html") | {"summary.json": summary}
+        summary = without(read_json(output / "summary.json"), "seconds", "config")
+        return digests(output, "report.html") | {"summary.json": summary}
 
 
 class Generation(Step):
@@ -130,9 +42,9 @@ class Generation(Step):
 
     def content(self, output: Path) -> dict[str, Any]:
         """Records, images and sidecars."""
-        rows = [row | {"settings": _without(row["settings"], "seconds")} for row in _rows(output / "metadata.jsonl")]
-        files = {name: digest for name, digest in _files(output).items() if name.endswith((".png", ".truth.json"))}
-        return {"rows": _sorted(rows), "rejects": _rows(output / "metadata.rejects.jsonl"), **files}
+        rows = [row | {"settings": without(row["settings"], "seconds")} for row in rows_of(output / "metadata.jsonl")]
+        files = {name: digest for name, digest in digests(output).items() if name.endswith((".png", ".truth.json"))}
+        return {"rows": sorted_rows(rows), "rejects": rows_of(output / "metadata.rejects.jsonl"), **files}
 
     def records(self, output: Path) -> list[Path]:
         """The whole and the parts of runs that were killed."""
@@ -141,7 +53,7 @@ class Generation(Step):
 
     def finished(self, output: Path) -> int:
         """Records whose image is there."""
-        rows = [row for path in self.records(output) for row in _whole_rows(path)]
+        rows = [row for path in self.records(output) for row in whole_rows(path)]
         return sum((output / row["file_name"]).exists() for row in rows)
 
     def counted(self, output: Path, door: Door) -> Count:
@@ -168,9 +80,9 @@ class Annotation(Step):
         found: dict[str, Any] = {}
         for name in self.WORKFLOWS:
             rows = [
-                row | {"provenance": _without(row["provenance"], "created")} for row in _rows(output / f"{name}.jsonl")
+                row | {"provenance": without(row["provenance"], "created")} for row in rows_of(output / f"{name}.jsonl")
             ]
-            found |= {name: _sorted(rows), f"{name} rejects": _rows(output / f"{name}.rejects.jsonl")}
+            found |= {name: sorted_rows(rows), f"{name} rejects": rows_of(output / f"{name}.rejects.jsonl")}
         return found
 
     def images(self) -> list[Path]:
@@ -203,7 +115,6 @@ class Building(Step):
     """Step 3, the training files."""
 
     name = "3-building"
-    resumes = False
 
     def arguments(self, output: Path) -> list[str | Path]:
         """Two processes."""
@@ -221,7 +132,7 @@ class Building(Step):
 
     def content(self, output: Path) -> dict[str, Any]:
         """All files, to the byte."""
-        return _files(output)
+        return digests(output)
 
     def images(self) -> list[Path]:
         """Of Step 2."""
@@ -230,6 +141,47 @@ class Building(Step):
     def lost_images(self, output: Path, door: Door) -> int:
         """Of summary.json."""
         return read_json(output / "summary.json")["rejected"]["image"]
+
+
+class Training(Step):
+    """Step 4: a few steps of Stage 1 with the tiny model, a checkpoint every second one."""
+
+    name = "4-training"
+    heavy = True
+    faults = frozenset({"kill -9", "SIGTERM"})
+    STEPS = 6
+    TIMED = ("training_log.json", "training_args.bin")
+
+    def arguments(self, output: Path) -> list[str | Path]:
+        """One process on the CPU, short samples."""
+        model = ["--model_name_or_path", self.world.student, "--dataset_use", "dynevalinstruct_t2ia"]
+        length = ["--max_steps", str(self.STEPS), "--save_steps", "2", "--per_device_train_batch_size", "2"]
+        small = ["--max_pixels", "9216", "--min_pixels", "784", "--learning_rate", "1e-3", "--loss_chunks", "1"]
+        plain = ["--use_cpu", "True", "--report_to", "none", "--dataloader_num_workers", "1"]
+        return ["-m", "qwenvl.train.train_qwen", *model, *length, *small, *plain, "--output_dir", output]
+
+    def environment(self) -> Mapping[str, str]:
+        """The data of Stage 1."""
+        annotation = self.world.step(Building).reference / "dynevalinstruct_t2ia.jsonl"
+        data = self.world.step(Generation).reference
+        return {"DYNEVALINSTRUCT_T2IA_ANNOTATION": str(annotation), "DYNEVALINSTRUCT_T2IA_DATA": str(data)}
+
+    def content(self, output: Path) -> dict[str, Any]:
+        """The trained model to the byte, the loss of every step, and which checkpoints are left."""
+        history = read_json(output / "training_log.json")["log_history"]
+        losses = [(entry["step"], round(entry["loss"], 4)) for entry in history if "loss" in entry]
+        model = {name: digest for name, digest in digests(output, *self.TIMED).items() if "/" not in name}
+        return model | {"losses": losses, "checkpoints": sorted(path.name for path in output.glob("checkpoint-*"))}
+
+    def finished(self, output: Path) -> int:
+        """Steps up to the newest checkpoint that is whole."""
+        return max((read_json(path)["step"] for path in output.glob("checkpoint-*/complete.json")), default=0)
+
+    def counted(self, output: Path, door: Door) -> Count:
+        """Of the messages and the log: where it went on from, and the steps from there."""
+        resumed = re.search(r"resuming from .*checkpoint-(\d+)", door.errors)
+        there = self.STEPS if "this run is finished" in door.errors else int(resumed[1]) if resumed else 0
+        return Count(there, self.STEPS - there)
 
 
 class Scoring(Step):
@@ -249,11 +201,11 @@ class Scoring(Step):
     def content(self, output: Path) -> dict[str, Any]:
         """Scores, rounded to what arithmetic in batches of other sizes leaves alone; without times."""
         rows = []
-        for row in _rows(output / "scores.jsonl"):
+        for row in rows_of(output / "scores.jsonl"):
             soft = {name: round(value, 3) for name, value in row["soft"].items()}
             halves = {name: [one["score"] for one in row[name]] for name in ("t2ia_questions", "iqa_questions")}
-            rows.append(_without(row, "seconds") | {"soft": soft} | halves)
-        return {"rows": _sorted(rows), "rejects": _rows(output / "scores.rejects.jsonl")}
+            rows.append(without(row, "seconds") | {"soft": soft} | halves)
+        return {"rows": sorted_rows(rows), "rejects": rows_of(output / "scores.rejects.jsonl")}
 
     def images(self) -> list[Path]:
         """Those that are scored."""
@@ -276,67 +228,4 @@ class Scoring(Step):
         return read_json(output / "scores.summary.json")["failed"]
 
 
-STEPS: tuple[type[Step], ...] = (Prompts, Generation, Annotation, Building, Scoring)
-
-
-class World:
-    """A folder with the inputs of the first step and the undisturbed outputs of all of them, made when needed."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._steps: dict[type[Step], Step] = {}
-
-    def step(self, kind: type[Step]) -> Step:
-        """The step in this world."""
-        if kind not in self._steps:
-            self._steps[kind] = kind(self)
-        return self._steps[kind]
-
-    @cached_property
-    def prompts(self) -> Path:
-        """Prompts of the demo; a few are doubled or too short."""
-        from dyneval.demo.prompts import write_prompts_file
-
-        path = self.folder / "prompts.txt"
-        write_prompts_file(path, 4 * PAIRS, 0)
-        return path
-
-    @cached_property
-    def student(self) -> Path:
-        """A random student."""
-        from dyneval.demo.tiny_model import build_tiny_model
-
-        path = self.folder / "student"
-        build_tiny_model(path, task_tokens=True)
-        return path
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    return list(read_jsonl(path)) if path.exists() else []
-
-
-def _whole_rows(path: Path) -> list[dict[str, Any]]:
-    return list(_parsed(path.read_bytes().split(b"\n")[:-1])) if path.exists() else []
-
-
-def _parsed(lines: list[bytes]) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        yield json.loads(line)
-
-
-def _sorted(rows: list[dict[str, Any]]) -> list[str]:
-    return sorted(json.dumps(row, sort_keys=True) for row in rows)
-
-
-def _without(row: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in names}
-
-
-def _files(folder: Path, *but: str) -> dict[str, Any]:
-    """SHA-256 of every visible file below a folder, by its path there."""
-    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for name, path in sorted(paths.items())
-        if name not in but and not any(part.startswith(".") for part in Path(name).parts)
-    }
+STEPS: tuple[type[Step], ...] = (Prompts, Generation, Annotation, Building, Training, Scoring)

@@ -3,8 +3,9 @@
 import pytest
 
 from .faults import FAULTS, NotPossible, meets
-from .steps import STEPS, World
+from .steps import STEPS
 from .trials import attempt
+from .world import World
 
 SEEDS = 3
 CASES = [(step, fault, seed) for step in STEPS for fault in FAULTS for seed in range(SEEDS) if meets(step, fault)]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from .door import Broken, Door
 from .faults import FAULTS, Disturbed
-from .steps import Count, Step
+from .world import Count, Step
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(NamedTuple):
     """How many faults hit, and which promise was broken; None when all were kept."""
 
     faults: int

@@ -37,6 +37,7 @@ class StopOnSignal(TrainerCallback):
             torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
             requested = bool(flag.item())
         if requested and state.global_step < state.max_steps:
-            logger.warning("stopping on a signal after step %d, with a checkpoint", state.global_step)
+            message = "stopping on a signal after step %d, with a checkpoint; the same command goes on from there"
+            logger.warning(message, state.global_step)
             self.stopped = control.should_save = control.should_training_stop = True
         return control
