@@ -14,10 +14,10 @@ _LOOK = 0.5
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process when `parent` is gone; the initializer of pools whose workers are forked.
+    """End this process when `parent` is gone; for workers, and the initializer of pools.
 
-    A worker waits on a pipe of which it holds the other end too, so the death of a killed parent does not reach it: it
-    would wait for ever, and keep open what it inherited.
+    A worker hears of the death of a killed parent late, where it is at work, or never: if it was forked, it holds the
+    other end of the pipe too on which it waits. It would keep a device, or whatever it inherited.
     """
     never = threading.Event()
 

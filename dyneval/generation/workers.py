@@ -23,6 +23,7 @@ from dyneval.generation.catalogue import Entry
 from dyneval.generation.engine import Emit, Engine, Result
 from dyneval.generation.model import BuildOptions, GenerationError, ModelBroken, NotMade, Request, RunOptions
 from dyneval.generation.saving import ImageFormat
+from dyneval.processes import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -203,6 +204,9 @@ def _pair_id(result: Result) -> str:
 def _work(pipe: Connection, job: Job, device: str) -> None:
     """Body of a worker process: load, then draw chunk after chunk until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then closes the pipe
+    parent = multiprocessing.parent_process()
+    assert parent is not None and parent.pid is not None
+    end_with_parent(parent.pid)  # it would notice only after its batch, with the device held and files still written
     logging.basicConfig(level=logging.INFO, format=f"[{device}] %(message)s")
     try:
         engine = job.engine(device)
