@@ -149,13 +149,13 @@ class Training(Step):
     name = "4-training"
     heavy = True
     faults = frozenset({"kill -9", "SIGTERM"})
-    STEPS = 6
+    STEPS = 4
     TIMED = ("training_log.json", "training_args.bin")
 
     def arguments(self, output: Path) -> list[str | Path]:
         """One process on the CPU, short samples."""
         model = ["--model_name_or_path", self.world.student, "--dataset_use", "dynevalinstruct_t2ia"]
-        length = ["--max_steps", str(self.STEPS), "--save_steps", "2", "--per_device_train_batch_size", "2"]
+        length = ["--max_steps", str(self.STEPS), "--save_steps", "2", "--per_device_train_batch_size", "1"]
         small = ["--max_pixels", "9216", "--min_pixels", "784", "--learning_rate", "1e-3", "--loss_chunks", "1"]
         plain = ["--use_cpu", "True", "--report_to", "none", "--dataloader_num_workers", "1"]
         return ["-m", "qwenvl.train.train_qwen", *model, *length, *small, *plain, "--output_dir", output]
