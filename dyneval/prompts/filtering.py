@@ -38,6 +38,8 @@ class FilterRun:
         self.sources = sources.find(config.inputs)
         sources.find(config.exclude)
         self.rows_read = 0
+        self.unreadable: list[sources.Unreadable] = []
+        """The first row that was no prompt, if there was one."""
         self.seconds: dict[str, float] = {}
         self.leaked: dict[str, int] = {}
         self._stack = ExitStack()
@@ -98,7 +100,8 @@ class FilterRun:
         kept = [cleaner(rows) for rows in self._rows()]
         prompts = pl.concat(kept) if kept else pl.DataFrame()
         if prompts.is_empty():
-            raise ValueError(f"none of {self.rows_read} rows is a usable prompt; dropped: {self.drops.summary()}")
+            message = f"none of {self.rows_read} rows is a usable prompt; dropped: {self.drops.summary()}"
+            raise ValueError(message + "".join(f"; first {where}: {reason}" for where, reason in self.unreadable))
         return prompts
 
     def _rows(self) -> Iterator[pl.DataFrame]:
@@ -107,6 +110,7 @@ class FilterRun:
             for source in self.sources:
                 for batch in sources.read(source, self.config.column, self.config.split):
                     outputs.write_rejects(self._rejects, batch.unreadable)
+                    self.unreadable = (self.unreadable or batch.unreadable)[:1]
                     self.drops.count("unreadable", len(batch.unreadable))
                     rows = batch.rows.height + len(batch.unreadable)
                     self.rows_read += rows

@@ -169,7 +169,7 @@ def _read_json(path: Path, column: str) -> Iterator[RawBatch]:
 
 def _object(row: Any, column: str, where: str) -> dict[str, Any] | Unreadable:
     if not isinstance(row, dict) or column not in row:
-        return Unreadable(where, f"expected an object with the key {column!r}")
+        return Unreadable(where, f"expected an object with the key {column!r} (see --column)")
     if not isinstance(row[column], str | None):
         return Unreadable(where, f"{column!r} holds {type(row[column]).__name__}, expected text")
     return _take(row, column)

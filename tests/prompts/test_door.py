@@ -143,6 +143,13 @@ def test_mistakes_get_one_line_and_leave_nothing_behind(tmp_path, args, message)
     assert not [name for name in written if name.endswith((".parquet", ".txt", ".tmp"))]
 
 
+def test_rows_without_the_column_are_told_where_no_prompt_is_left(tmp_path):
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "a knight riding a brown horse in the forest at dawn"}\n')
+    done = run("--input", str(source), "--output", tmp_path / "out", "--quiet", code=1)
+    assert done.stderr.endswith("in.jsonl:1: expected an object with the key 'prompt' (see --column)\n")
+
+
 def test_a_rerun_leaves_no_file_of_the_last_one(tmp_path):
     source = write_input(tmp_path / "in.parquet", BASE)
     run("--input", source, "--output", tmp_path / "out", "--quiet", "--jsonl", "--write-dropped")
