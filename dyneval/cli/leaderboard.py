@@ -43,7 +43,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         default=[],
-        help="metadata.jsonl of GenDB: model, tier, categories",
+        help="metadata.jsonl of GenDB, or its folder: model, tier, categories",
     )
     add("--prompts", type=Path, help="prompt list with categories: JSON, JSONL, CSV, TSV or Parquet")
     add("--models", type=Path, help="CSV with model, tier, year; the 36 models of the paper are known")

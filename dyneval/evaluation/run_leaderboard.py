@@ -35,7 +35,7 @@ class LeaderboardRun(EvaluationOptions):
     Attributes (beside those of `EvaluationOptions`):
         scores: score files of DynEval, or one CSV table of published scores.
         output: folder for tables, report and pictures; None only returns them.
-        metadata: metadata.jsonl of GenDB, for T2I model, tier and categories of each pair.
+        metadata: metadata.jsonl of GenDB, or its folder, for T2I model, tier and categories of each pair.
         prompts: prompt list with categories, such as DynEval-1K's.
         models: CSV with model, tier, year.
         model_from: where the T2I model's name stands when there is no metadata.

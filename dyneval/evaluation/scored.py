@@ -12,6 +12,7 @@ from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatingError, refuse_duplicates
 from dyneval.evaluation.benchmarks.generic import table_rows
 from dyneval.evaluation.scores import read_records
+from dyneval.metadata import metadata_file
 from dyneval.records import PairRecord, ScoreRecord
 from dyneval.storage import DataFileError, read_json, read_jsonl
 
@@ -77,7 +78,7 @@ def read_scored(
 
     Args:
         paths: JSONL files of ScoreRecords, all by one evaluator.
-        metadata: metadata.jsonl of GenDB; tells T2I model, tier and categories of each pair_id.
+        metadata: metadata.jsonl of GenDB, or its folder; tells T2I model, tier and categories of each pair_id.
         prompts: a prompt list with categories (see `read_prompts`), for scores without metadata.
         models: CSV with `model` and, optionally, `tier` and `year`; the models of the paper are known.
         model_from: where the T2I model's name stands when there is no metadata.
@@ -162,7 +163,7 @@ def _file_name(row: Mapping[str, Any]) -> str | None:
 
 def _read_pairs(paths: Sequence[Path]) -> dict[str, PairRecord]:
     pairs: dict[str, PairRecord] = {}
-    for path in paths:
+    for path in map(metadata_file, paths):
         for number, row in enumerate(read_jsonl(path), 1):
             pair = PairRecord.from_dict(row, f"{path}:{number}")
             pairs[pair.pair_id] = pair

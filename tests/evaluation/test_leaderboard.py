@@ -27,7 +27,7 @@ PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "published_leaderboa
 @pytest.fixture
 def board(tmp_path):
     scores, metadata = make_scores(tmp_path, MODELS)
-    return build_board(read_scored([scores], metadata=[metadata]), resamples=300)
+    return build_board(read_scored([scores], metadata=[metadata.parent]), resamples=300)
 
 
 def test_models_are_ranked_by_their_mean_with_intervals_and_rank_ranges(tmp_path, board):
