@@ -14,6 +14,11 @@ from typing import Any, NamedTuple
 from urllib.request import urlopen
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No test is timed: on a busy machine an example takes many times Hypothesis' limit of 200 ms.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 class ChatServer(NamedTuple):

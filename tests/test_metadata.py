@@ -82,7 +82,7 @@ def test_what_is_not_there_or_not_clear_is_named(tmp_path):
         metadata_file(tmp_path)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=strategies.binary(max_size=200), kind=strategies.sampled_from(["csv", "tsv", "parquet", "json", "jsonl"])
 )

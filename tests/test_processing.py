@@ -71,7 +71,7 @@ def test_human_turns_equal_the_chat_template(processor, turn, images, _):
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40).filter(lambda s: not any(m in s for m in MARKUP))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(system=TEXT, user=TEXT, answer=TEXT.map(str.strip))
 def test_plain_conversations_equal_the_chat_template(processor, system, user, answer):
     texts = [("system", system), ("user", user), ("assistant", answer), ("user", user)]
@@ -80,7 +80,7 @@ def test_plain_conversations_equal_the_chat_template(processor, system, user, an
     assert processor.layout([Turn(role, text) for role, text in texts], [], add_generation_prompt=True)[0] == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.one_of(st.sampled_from(MARKUP), st.text(max_size=10)), max_size=8).map("".join))
 def test_outside_text_never_becomes_markup(processor, hostile):
     """Prompt, question and answer may hold any markup; only ours is special, and the text comes back whole."""

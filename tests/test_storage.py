@@ -32,7 +32,7 @@ def write(path, content, key="id", **options):
             store.append({"id": name, **row})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(content=rows, cut=st.integers(0, 10_000))
 def test_whatever_is_cut_off_the_rest_is_kept_and_the_missing_can_be_added(content, cut, tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "a.jsonl"
@@ -50,7 +50,7 @@ def test_whatever_is_cut_off_the_rest_is_kept_and_the_missing_can_be_added(conte
     assert sorted(row["id"] for row in read_jsonl(path)) == sorted(content)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(content=rows, separators=st.sampled_from([(", ", ": "), (",", ":")]), first=st.booleans())
 def test_keys_are_found_in_rows_of_any_layout(content, separators, first, tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "a.jsonl"

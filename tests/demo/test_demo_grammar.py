@@ -38,7 +38,7 @@ def scenes(draw):
     return Scene(groups=tuple(groups), relations=tuple(relations), setting=setting)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scenes(), st.sampled_from((1, 2, 3)), st.integers(0, 2**32))
 def test_round_trip(scene, tier, seed):
     prompt = write_prompt(scene, tier, Random(seed))
@@ -84,7 +84,7 @@ def test_refuses_what_is_no_demo_prompt(prompt, reason):
         scene_from_prompt(prompt)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=200))
 def test_arbitrary_text_never_breaks_the_parser(text):
     with suppress(ValueError):

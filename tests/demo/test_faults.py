@@ -23,7 +23,7 @@ SEEDS, TIERS = st.integers(0, 2**32), st.sampled_from((1, 2, 3))
 NEVER = dict.fromkeys(ALIGNMENT_FAULTS + QUALITY_FAULTS, 0.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, TIERS)
 def test_no_rates_no_faults(seed, tier):
     asked = random_scene(Random(seed), tier)
@@ -31,7 +31,7 @@ def test_no_rates_no_faults(seed, tier):
     assert spoil(asked, NEVER, (0.1, 1.0), Random(seed)) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, TIERS, st.floats(0, 1))
 def test_every_difference_has_its_fault(seed, tier, rate):
     asked = random_scene(Random(seed), tier)
@@ -54,7 +54,7 @@ def test_every_difference_has_its_fault(seed, tier, rate):
             assert (("swapped_relation", relation.subject) in found) >= (shown != relation)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, TIERS)
 def test_quality_faults_hit_what_is_drawn(seed, tier):
     drawn = random_scene(Random(seed), tier)

@@ -35,7 +35,7 @@ def truths(draw):
     return make_truth(prompt, drawn, faults)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(truths())
 def test_every_question_is_answered_in_few_words_and_the_means_are_the_truth(truth):
     alignment = knowledge.alignment_questions(truth.prompt)
@@ -55,7 +55,7 @@ def test_every_question_is_answered_in_few_words_and_the_means_are_the_truth(tru
         assert abs(mean(knowledge.answer(truth, question)[0] for question, _ in asked) - exact) <= 0.5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(truths())
 def test_scene_graph_fits_the_schema_and_names_only_its_nodes(truth):
     graph = knowledge.scene_graph(truth)

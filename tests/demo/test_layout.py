@@ -13,7 +13,7 @@ from dyneval.demo.scenes import random_scene
 SEEDS, TIERS = st.integers(0, 2**32), st.sampled_from((1, 2, 3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, TIERS)
 def test_relations_hold_and_nothing_is_cut_off(seed, tier):
     scene = random_scene(Random(seed), tier)
@@ -28,7 +28,7 @@ def test_relations_hold_and_nothing_is_cut_off(seed, tier):
         assert all(place.side / 2 <= v <= 1 - place.side / 2 for v in (place.x, place.y))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, TIERS)
 def test_groups_do_not_cover_each_other(seed, tier):
     places = lay_out(random_scene(Random(seed), tier), (), Random(seed))
@@ -39,7 +39,7 @@ def test_groups_do_not_cover_each_other(seed, tier):
             assert apart > (a.side + b.side) / 2 * 0.85, (kind, other)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, TIERS, st.floats(0.01, 1))
 def test_a_cut_off_group_sticks_out_but_every_object_of_it_is_seen(seed, tier, severity):
     scene = random_scene(Random(seed), tier)

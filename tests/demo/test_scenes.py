@@ -13,7 +13,7 @@ CUP, BALL, TREE = (Group(kind=kind, colour="red") for kind in ("cup", "ball", "t
 ABOVE = Relation(subject="cup", name="above", object="ball")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.sampled_from((1, 2, 3)))
 def test_random_scenes_survive_json(seed, tier):
     scene = random_scene(Random(seed), tier)

@@ -33,7 +33,7 @@ def same(left, right):
 
 
 @given(rated())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_weighted_ranks_and_correlation_equal_those_of_the_resample_written_out(data):
     scores, ratings, prompts = data
     bootstrap = ClusterBootstrap(prompts, resamples=5, seed=1)
@@ -62,7 +62,7 @@ def brute_accuracy(scores, ratings, threshold):
 
 
 @given(rated())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pair_statistics_equal_scipy_and_the_best_threshold_of_brute_force(data):
     scores, ratings, _ = data
     alone = ClusterBootstrap([str(i) for i in range(len(scores))], resamples=0)
@@ -75,7 +75,7 @@ def test_pair_statistics_equal_scipy_and_the_best_threshold_of_brute_force(data)
 
 
 @given(rated())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_pair_statistics_of_a_resample_count_whole_prompts_and_never_pair_an_image_with_its_copy(data):
     scores, ratings, prompts = data
     bootstrap = ClusterBootstrap(prompts, resamples=3, seed=2)

@@ -42,7 +42,7 @@ def test_what_is_sound_and_what_once_broke_a_reader(name, data):
 def test_damaged_files_are_read_or_refused(name):
     target = targets.TARGETS[name]
 
-    @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=150, database=None, suppress_health_check=list(HealthCheck))
     @given(_damaged(target.seeds) | st.binary(max_size=200))
     def run(data):
         target.run(data)

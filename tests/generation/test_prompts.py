@@ -70,7 +70,7 @@ JSON = st.recursive(LEAF, lambda inner: st.lists(inner, max_size=3))
 ROW = st.fixed_dictionaries({}, optional={name: JSON for name in ("prompt_id", "prompt", "tier", "categories")})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(ROW, max_size=6))
 def test_no_row_passes_that_could_not_be_drawn(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("rows") / "prompts.jsonl"

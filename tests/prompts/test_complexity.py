@@ -79,7 +79,7 @@ def test_same_scores_as_one_prompt_at_a_time(plain):
 WORDS = st.sampled_from(sorted({" ".join(words) for words in wordlists.load()})[::7])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.one_of(WORDS, st.text(max_size=8)), min_size=1, max_size=30), min_size=1, max_size=5))
 def test_same_scores_on_anything(plain, rows):
     prompts = pl.DataFrame({"p": [" ".join(row).replace("\n", " ") or "x" for row in rows]}, schema={"p": pl.String})

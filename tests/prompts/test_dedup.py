@@ -113,7 +113,7 @@ def test_matches_with_a_benchmark(corpus):
     assert found[5] == 0 and found[60] == 2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.lists(st.sampled_from("abcdef"), min_size=1, max_size=6).map(" ".join), min_size=1, max_size=40, unique=True

@@ -148,7 +148,7 @@ def test_a_prompt_with_one_harmless_image_stays():
     assert len(kept) == 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.one_of(st.none(), st.text(max_size=80)), max_size=12))
 def test_clean_prompts_are_single_lines_of_printable_text(prompts):
     encodable = [None if p is None else p.encode("utf-8", "replace").decode() for p in prompts]

@@ -30,7 +30,7 @@ LAYOUTS = {
 def test_entries_equal_those_of_a_json_parser(layout, chunk, tmp_path_factory, monkeypatch):
     monkeypatch.setattr(annotation_file, "_CHUNK", chunk)
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(ENTRIES)
     def check(rows):
         path = tmp_path_factory.mktemp("a") / "a.json"

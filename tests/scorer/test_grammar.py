@@ -63,7 +63,7 @@ def test_a_score_is_a_choice_among_five_tokens(grammar):
     assert np.flatnonzero(grammar.allowed([constraint])[0]).tolist() == grammar.digits
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(questions=strategies.lists(LINES, min_size=1, max_size=3), reasoning=LINES)
 def test_training_answers_are_admitted_and_forced_text_is_divided_as_in_training(grammar, loaded, questions, reasoning):
     questions = [" ".join(question.split()) for question in questions]

@@ -157,7 +157,7 @@ def test_passes_are_told_to_their_own_request_only(judge_class):
     assert told == [("t2ia_questions", {"t2ia_questions": [{"question": "Is it?", "answer": "yes"}]})]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(batch_size=strategies.integers(1, 5), prompts=strategies.lists(strategies.sampled_from("abf"), max_size=12))
 def test_every_pair_gets_its_own_result(judge_class, batch_size, prompts):
     async def scenario(batcher):

@@ -71,9 +71,7 @@ def test_made_up_requests_get_described_answers_and_never_a_server_error(server,
         if mode is GenerationMode.NEGATIVE and operation.method == "get":
             continue  # without parameters or body there is nothing to get wrong
 
-        @settings(
-            max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck]
-        )
+        @settings(max_examples=EXAMPLES, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
         @given(case=operation.as_strategy(generation_mode=mode))
         def check(case):
             case.call_and_validate(checks=CHECKS, timeout=60)
