@@ -1,7 +1,7 @@
 """Many clients at one server: what they get, how long it takes, what memory does.
 
-    python benchmarks/serving.py                            # 500 clients for 60 s, on the tiny random student
-    python benchmarks/serving.py --clients 40 --seconds 4   # the short form that the tests run
+    python benchmarks/serving.py     # 500 clients for 60 s, on the tiny random student
+    python benchmarks/serving.py --clients 40 --seconds 3 --queue 16    # the short form that the tests run
 
 Every client sends one image after the other and, told to come back later, does so when Retry-After says. The baseline
 in the same run is the same server without micro-batching. The exit status is 1 when anything but 200 and 429 with
@@ -48,11 +48,12 @@ class Tally:
 
 
 @contextmanager
-def server(student: Path, batch_size: int) -> Iterator[tuple[str, int]]:
+def server(student: Path, batch_size: int, queue: int) -> Iterator[tuple[str, int]]:
     """Run `dyneval serve`; yields its address and process id."""
     command = [sys.executable, "-m", "dyneval.cli", "serve", "--checkpoint", str(student), "--port", "0", *LIMITS]
+    command += ["--batch-size", str(batch_size), "--queue", str(queue)]
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen([*command, "--batch-size", str(batch_size)], stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             while not (found := re.search(r"running on (\S+)", shown(log))):
                 if process.poll() is not None:
@@ -155,6 +156,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=500, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=60, help="default: %(default)s")
+    parser.add_argument("--queue", type=int, default=64, help="pairs that may wait in the server; default: %(default)s")
     parser.add_argument("--checkpoint", type=Path, help="a student; default: the tiny random one, made on the way")
     parser.add_argument("--no-baseline", action="store_true", help="leave out the server without micro-batching")
     arguments = parser.parse_args()
@@ -162,7 +164,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         student = arguments.checkpoint or make_student(Path(folder) / "student")
         for batch_size in (16,) if arguments.no_baseline else (1, 16):
-            with server(student, batch_size) as (address, pid):
+            with server(student, batch_size, arguments.queue) as (address, pid):
                 found = asyncio.run(storm(address, pid, arguments.clients, arguments.seconds))
             row, trouble = judge(f"batches of up to {batch_size}", *found)
             print(json.dumps(row))

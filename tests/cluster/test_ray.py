@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -113,11 +114,17 @@ def _workers() -> set[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             title = (folder / "cmdline").read_bytes()
+            if title.startswith(b"ray::MapWorker") and b"__init__" not in title and _is_below(folder, os.getpid()):
+                found.add(int(folder.name))
         except OSError:
             continue
-        if title.startswith(b"ray::MapWorker") and b"__init__" not in title:
-            found.add(int(folder.name))
     return found
+
+
+def _is_below(folder: Path, pid: int) -> bool:
+    """Whether the process of a folder of /proc was started by `pid`, by a process that it started, and so on."""
+    parent = int(re.search(r"^PPid:\s*(\d+)", (folder / "status").read_text(), re.MULTILINE)[1])
+    return parent == pid or (parent > 1 and _is_below(Path("/proc", str(parent)), pid))
 
 
 @contextmanager

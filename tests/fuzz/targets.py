@@ -8,6 +8,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +26,6 @@ from qwenvl.data.annotation_file import AnnotationFile
 
 MAX_PIXELS = 1 << 20
 _MEMORY = Path("/dev/shm")
-_FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-", dir=_MEMORY if _MEMORY.is_dir() else None))
-"""Files to be read; the readers take paths."""
 
 
 class Target(NamedTuple):
@@ -36,9 +35,16 @@ class Target(NamedTuple):
     seeds: Sequence[bytes]
 
 
+@cache
+def _folder() -> Path:
+    """Place of the files to be read, made when the first is written; the readers take paths."""
+    return Path(tempfile.mkdtemp(prefix="fuzz-", dir=_MEMORY if _MEMORY.is_dir() else None))
+
+
 def forget_files() -> None:
     """Remove the files that were fuzzed."""
-    shutil.rmtree(_FOLDER, ignore_errors=True)
+    shutil.rmtree(_folder())
+    _folder.cache_clear()
 
 
 def _choice(data: bytes, options: Sequence[Any]) -> tuple[Any, bytes]:
@@ -143,11 +149,11 @@ def _read(folder: Path) -> AnnotatedPair | None:
 
 def _with_files(name: str, good: dict[str, bytes]) -> Callable[[bytes], None]:
     """Puts the bytes in the place of one of the `good` files of a folder of annotations, and reads the pair."""
-    folder = _FOLDER / name
 
     def run(data: bytes) -> None:
+        folder = _folder() / name
         if not folder.exists():
-            folder.mkdir(parents=True)
+            folder.mkdir()
             for file, content in good.items():
                 (folder / file).write_bytes(content)
         file, rest = _choice(data, list(good))
@@ -167,8 +173,7 @@ annotations, published_files = _with_files("ours", _OURS), _with_files("theirs",
 
 def annotation_file(data: bytes) -> None:
     """A training file."""
-    _FOLDER.mkdir(exist_ok=True)
-    path = _FOLDER / "train.json"
+    path = _folder() / "train.json"
     path.write_bytes(data)
     try:
         entries = AnnotationFile(path)
@@ -202,9 +207,8 @@ _KINDS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
 def prompts(data: bytes) -> None:
     """A source of prompts of any kind."""
-    _FOLDER.mkdir(exist_ok=True)
     kind, rest = _choice(data, _KINDS)
-    path = _FOLDER / f"prompts{kind}"
+    path = _folder() / f"prompts{kind}"
     path.write_bytes(rest)
     try:
         for batch in sources.read(sources.Source(str(path), path)):

@@ -1,6 +1,7 @@
 """Compiled operators after a run that was killed while it held torch's lock."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,18 +10,18 @@ LOAD = "from qwenvl.train.extensions import SHARED_MEMORY, load_operators; load_
 FOLDER = "from qwenvl.train.extensions import _folder; print(_folder())"
 
 
-def test_a_lock_left_by_a_killed_run_does_not_stop_the_next():
-    def run(code):
-        environment = os.environ | {"DS_ACCELERATOR": "cpu"}
-        return subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300, check=True
-        )
+def test_a_lock_left_by_a_killed_run_does_not_stop_the_next(tmp_path):
+    def run(code, **more):
+        environment = os.environ | {"DS_ACCELERATOR": "cpu"} | more
+        return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
 
     folder = Path(run(FOLDER).stdout.strip())
     run(LOAD)
     built = [path.parent for path in folder.glob("*/*.so")]
     assert built, "nothing was compiled"
-    leftover = built[0] / "lock"
+    # In a copy: runs of other tests load from the folder itself, and the first of them would remove the leftover.
+    copy = shutil.copytree(built[0], tmp_path / folder.name / built[0].name)
+    leftover = copy / "lock"
     leftover.touch()
-    assert str(leftover) in run(LOAD).stderr
+    assert str(leftover) in run(LOAD, TORCH_EXTENSIONS_DIR=str(tmp_path)).stderr
     assert not leftover.exists()

@@ -10,7 +10,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "serving.py"
 
 
 def test_every_client_gets_its_result_or_is_told_when_to_come_back(student):
-    flags = ["--clients", "120", "--seconds", "3", "--checkpoint", str(student), "--no-baseline"]
+    flags = ["--clients", "40", "--seconds", "3", "--queue", "16", "--checkpoint", str(student), "--no-baseline"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *flags], capture_output=True, text=True, env=environment, timeout=300, check=False
