@@ -110,11 +110,19 @@ class JsonlIndex:
 
     def get(self, key: str) -> Row | None:
         """Return the row of `key`, or None. Raises DataFileError when its line is not JSON."""
+        line = self.line(key)
+        return None if line is None else self.row(key, line)
+
+    def line(self, key: str) -> bytes | None:
+        """Return the line of `key` as it stands in the file, without its end, or None."""
         packed = self._places.get(key)
         if packed is None:
             return None
-        place, length = packed >> _LENGTH_BITS, packed & (1 << _LENGTH_BITS) - 1
-        return to_row(self.path, os.pread(self._file.fileno(), length, place), place)
+        return os.pread(self._file.fileno(), packed & (1 << _LENGTH_BITS) - 1, packed >> _LENGTH_BITS)
+
+    def row(self, key: str, line: bytes) -> Row:
+        """Parse the `line` of `key`. Raises DataFileError, naming its place, when it is not a JSON object."""
+        return to_row(self.path, line, self._places[key] >> _LENGTH_BITS)
 
     def close(self) -> None:
         """Close the file."""

@@ -9,13 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from dyneval.records import IQAAnswers, IQAQuestions, PairRecord, Record, T2IAAnswers, T2IAQuestions
+from dyneval.instruct.rows import IQAAnswersRow, IQAQuestionsRow, T2IAAnswersRow, T2IAQuestionsRow, TypedRow
+from dyneval.records import PairRecord
 from dyneval.schemas import SchemaError
 from dyneval.storage import JsonlIndex, read_jsonl
 from dyneval.teacher import published
 from dyneval.teacher.published import Entry, Kind
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=TypedRow)
 KEYS = {"t2ia_questions": "prompt_id", "t2ia_answers": "pair_id", "iqa_questions": "pair_id", "iqa_answers": "pair_id"}
 
 
@@ -25,19 +26,19 @@ class MissingAnnotationError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnnotatedPair:
-    """A pair with all that the teacher said about it. Scores are means over its questions, 1-5."""
+    """A pair with all that the teacher said about it, checked. Scores are means over its questions, 1-5."""
 
     pair: PairRecord
-    t2ia_questions: T2IAQuestions
-    t2ia_answers: T2IAAnswers
-    iqa_questions: IQAQuestions
-    iqa_answers: IQAAnswers
+    t2ia_questions: T2IAQuestionsRow
+    t2ia_answers: T2IAAnswersRow
+    iqa_questions: IQAQuestionsRow
+    iqa_answers: IQAAnswersRow
 
     @property
     def t2ia(self) -> float:
         """Text-to-image alignment."""
         answers = self.t2ia_answers.answers
-        return sum(answer["score"] for answer in answers) / len(answers)
+        return sum([answer.score for answer in answers]) / len(answers)
 
     @property
     def iqa(self) -> float:
@@ -51,7 +52,7 @@ class Annotations:
     def __init__(self, folder: Path) -> None:
         """`folder` holds t2ia_questions.jsonl, t2ia_answers.jsonl, iqa_questions.jsonl and iqa_answers.jsonl."""
         self.folder = folder
-        self._last_questions: T2IAQuestions | None = None
+        self._last_questions: T2IAQuestionsRow | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -78,24 +79,26 @@ class Annotations:
             AnnotatedPair(
                 pair=pair,
                 t2ia_questions=self._t2ia_questions(pair),
-                t2ia_answers=self._read(T2IAAnswers, pair.pair_id, pair),
-                iqa_questions=self._read(IQAQuestions, pair.pair_id, pair),
-                iqa_answers=self._read(IQAAnswers, pair.pair_id, pair),
+                t2ia_answers=self._read(T2IAAnswersRow, pair.pair_id, pair),
+                iqa_questions=self._read(IQAQuestionsRow, pair.pair_id, pair),
+                iqa_answers=self._read(IQAAnswersRow, pair.pair_id, pair),
             )
         )
 
-    def _t2ia_questions(self, pair: PairRecord) -> T2IAQuestions:
+    def _t2ia_questions(self, pair: PairRecord) -> T2IAQuestionsRow:
         """Questions of the pair's prompt; images of one prompt mostly follow each other."""
         last = self._last_questions
         if last is None or last.prompt_id != pair.prompt_id:
-            last = self._last_questions = self._read(T2IAQuestions, pair.prompt_id, pair)
+            last = self._last_questions = self._read(T2IAQuestionsRow, pair.prompt_id, pair)
         return last
 
-    def _read(self, record: type[R], key: str, pair: PairRecord) -> R:
-        row = self._files[record.SCHEMA].get(key)
-        if row is None:
-            raise MissingAnnotationError(f"no {record.SCHEMA}")
-        return record.from_dict(row, f"{pair.pair_id}: {record.SCHEMA}")
+    def _read(self, kind: type[R], key: str, pair: PairRecord) -> R:
+        name = kind.RECORD.SCHEMA
+        line = self._files[name].line(key)
+        if line is None:
+            raise MissingAnnotationError(f"no {name}")
+        where = f"{pair.pair_id}: {name}"
+        return kind.parse(line) or kind.of(kind.RECORD.from_dict(self._files[name].row(key, line), where), where)
 
 
 class PublishedAnnotations:
@@ -122,13 +125,14 @@ class PublishedAnnotations:
         t2ia, iqa = (self._entries[kind].get(pair.pair_id) for kind in published.MAPPINGS)
         if t2ia is None or iqa is None:
             raise MissingAnnotationError("not in the mapping files")
+        where, folder = pair.pair_id, self.folder
         return _consistent(
             AnnotatedPair(
                 pair=pair,
-                t2ia_questions=published.read_t2ia_questions(self.folder, t2ia),
-                t2ia_answers=published.read_t2ia_answers(self.folder, t2ia),
-                iqa_questions=published.read_iqa_questions(self.folder, iqa),
-                iqa_answers=published.read_iqa_answers(self.folder, iqa)[0],
+                t2ia_questions=T2IAQuestionsRow.of(published.read_t2ia_questions(folder, t2ia), where),
+                t2ia_answers=T2IAAnswersRow.of(published.read_t2ia_answers(folder, t2ia), where),
+                iqa_questions=IQAQuestionsRow.of(published.read_iqa_questions(folder, iqa), where),
+                iqa_answers=IQAAnswersRow.of(published.read_iqa_answers(folder, iqa)[0], where),
             )
         )
 
@@ -146,10 +150,10 @@ def _consistent(item: AnnotatedPair) -> AnnotatedPair:
 
 
 def _check_questions(
-    pair_id: str, kind: str, questions: T2IAQuestions | IQAQuestions, answers: T2IAAnswers | IQAAnswers
+    pair_id: str, kind: str, questions: T2IAQuestionsRow | IQAQuestionsRow, answers: T2IAAnswersRow | IQAAnswersRow
 ) -> None:
-    asked = [question["question"] for question in questions.questions]
-    if asked != [answer["question"] for answer in answers.answers]:
+    asked = [question.question for question in questions.questions]
+    if asked != [answer.question for answer in answers.answers]:
         raise SchemaError(
             f"{pair_id}: {kind}_answers: answers to other questions than {kind}_questions holds; "
             f"annotate {kind}_answers again with --force"

@@ -20,7 +20,7 @@ from typing import IO, Any
 from dyneval import jsonl, processes
 from dyneval.instruct import chunks
 from dyneval.instruct.annotations import open_annotations
-from dyneval.instruct.chunks import REJECTED, BuildConfig, Chunk, Done, Line, Worker
+from dyneval.instruct.chunks import REJECTED, SEPARATOR, BuildConfig, Chunk, Done, Line, Span, Worker
 from dyneval.instruct.report import write_card, write_report
 from dyneval.instruct.statistics import Statistics
 from dyneval.storage import DataFileError, atomic_write, exclusive, write_json
@@ -88,11 +88,15 @@ class _JsonArray:
         self.lines = lines
         self.length = 0
 
-    def append(self, sample: bytes) -> None:
-        self.file.write((b",\n" if self.length else b"[\n") + sample)
+    def append(self, made: memoryview, span: Span) -> None:
+        """Add some of the samples of a chunk."""
+        begin, end, count = span
+        samples = made[begin:end]
+        self.file.write(SEPARATOR if self.length else b"[\n")
+        self.file.write(samples)
         if self.lines is not None:
-            self.lines.write(sample + b"\n")
-        self.length += 1
+            self.lines.write(bytes(samples).replace(SEPARATOR, b"\n") + b"\n")
+        self.length += count
 
     def end(self) -> None:
         self.file.write(b"\n]\n" if self.length else b"[]\n")
@@ -118,15 +122,16 @@ class _Output:
     def add(self, chunk: Chunk) -> None:
         """Write what came of some pairs."""
         self.statistics.merge(chunk.statistics)
+        made = memoryview(chunk.samples)
         for done in chunk.done:
             if done.outcome != "bad_row" and done.pair_id in self.pair_ids:
-                done.outcome, done.reason = "bad_row", "this pair_id stands there twice; the first is taken"
+                done = Done(done.pair_id, "bad_row", "this pair_id stands there twice; the first is taken")
             self.pair_ids.add(done.pair_id)
             self.counts[done.outcome] += 1
             if done.outcome in REJECTED:
                 self._reject(done)
             else:
-                self._write(done)
+                self._write(done, made)
 
     def close(self) -> dict[str, Any]:
         """End the arrays and return the summary. Raises DataFileError when there is no sample."""
@@ -161,23 +166,24 @@ class _Output:
         lines = stack.enter_context(atomic_write(folder / f"{name}.jsonl", "wb")) if self.config.lines else None
         return _JsonArray(file, lines)
 
-    def _write(self, done: Done) -> None:
+    def _write(self, done: Done, made: memoryview) -> None:
         self.tiers[done.tier][done.outcome] += 1
         if done.outcome == "heldout":
             self.heldout_prompts.add(done.prompt_id)
             self.heldout.write(done.row)
-            self._write_samples(done, self.heldout_stages, self.heldout_sampled)
+            self._write_samples(done, made, self.heldout_stages, self.heldout_sampled)
         elif done.outcome == "kept":
-            self._write_samples(done, self.stages, self.prompts)
+            self._write_samples(done, made, self.stages, self.prompts)
 
-    def _write_samples(self, done: Done, stages: dict[str, _JsonArray], prompts: set[str]) -> None:
+    def _write_samples(self, done: Done, made: memoryview, stages: dict[str, _JsonArray], prompts: set[str]) -> None:
         """Write what samples a pair has; that of its prompt where it is not among `prompts` yet."""
-        if done.stages and done.prompt_id not in prompts:
+        if done.prompt is None or done.stages is None:
+            return
+        if done.prompt_id not in prompts:
             prompts.add(done.prompt_id)
-            stages["t2ia"].append(done.prompt_sample)
-        for stage, samples in done.stages.items():
-            for sample in samples:
-                stages[stage].append(sample)
+            stages["t2ia"].append(made, done.prompt)
+        for stage, span in done.stages.items():
+            stages[stage].append(made, span)
 
     def _reject(self, done: Done) -> None:
         row = {"pair_id": done.pair_id, "kind": done.outcome, "reason": done.reason}

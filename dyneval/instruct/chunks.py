@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import orjson
 
-from dyneval import jsonl
+from dyneval import jsonl, schemas
 from dyneval.images import ImageError, load_image, resolve_below
 from dyneval.instruct import samples
 from dyneval.instruct.annotations import AnnotatedPair, Annotations, MissingAnnotationError, PublishedAnnotations
@@ -58,9 +58,14 @@ class BuildConfig:
     workers: int = 1
 
 
-@dataclass(kw_only=True, slots=True)
-class Done:
-    """What came of one pair; `stages` holds its samples as JSON if it has any, `prompt_sample` that of its prompt."""
+SEPARATOR = b",\n"
+"""What stands between two samples; no sample holds it, since JSON has no line break in a text."""
+Span = tuple[int, int, int]
+"""Begin and end of some samples among those of a chunk, and their number."""
+
+
+class Done(NamedTuple):
+    """What came of one pair, and where in its chunk its own samples and that of its prompt stand, if it has any."""
 
     pair_id: str
     outcome: Outcome
@@ -68,16 +73,41 @@ class Done:
     prompt_id: str = ""
     tier: int = 0
     row: bytes = b""
-    prompt_sample: bytes = b""
-    stages: dict[str, list[bytes]] = field(default_factory=dict)
+    prompt: Span | None = None
+    stages: dict[str, Span] | None = None
 
 
 @dataclass(kw_only=True, slots=True)
 class Chunk:
-    """What came of some pairs, in order, and the statistics of those that are kept."""
+    """What came of some pairs, in order, and the statistics of those that are kept.
 
-    done: list[Done] = field(default_factory=list)
+    `samples` is the JSON of all samples in one piece: one object travels between processes faster than a thousand.
+    """
+
+    done: list[Done]
+    statistics: Statistics
+    samples: bytes | memoryview
+
+
+@dataclass(kw_only=True, slots=True)
+class _Draft:
+    """What has been made for a chunk so far."""
+
     statistics: Statistics = field(default_factory=Statistics)
+    kept: list[AnnotatedPair] = field(default_factory=list)
+    pieces: list[bytes] = field(default_factory=list)
+    length: int = 0
+    prompt: str = ""
+    """Prompt of the last pair; images of one prompt mostly follow each other."""
+    prompt_sample: InstructSample | None = None
+    prompt_span: Span | None = None
+
+    def put(self, *made: InstructSample) -> Span:
+        """Add samples, checked against their schema."""
+        piece = SEPARATOR.join([_encoded(sample) for sample in made])
+        self.pieces.append(piece)
+        begin, self.length = self.length, self.length + len(piece)
+        return begin, self.length, len(made)
 
 
 class Worker:
@@ -88,40 +118,33 @@ class Worker:
         self.annotations = annotations
         self.root = config.metadata.parent
         self.count = config.limit.counter() if config.limit else None
-        self._prompt: tuple[str, InstructSample] | None = None
 
     def work(self, lines: Sequence[Line]) -> Chunk:
         """Work on some lines of the metadata; no exception but those of the machine leaves here."""
-        chunk = Chunk()
-        for number, line in lines:
-            done = self._pair(number, line, chunk.statistics)
-            if done is not None:
-                chunk.done.append(done)
-        return chunk
+        draft = _Draft()
+        done = [self._pair(number, line, draft) for number, line in lines if line.strip()]
+        draft.statistics.add(draft.kept)
+        return Chunk(done=done, statistics=draft.statistics, samples=b"".join(draft.pieces))
 
-    def _pair(self, number: int, line: bytes, statistics: Statistics) -> Done | None:
-        if not line.strip():
-            return None
+    def _pair(self, number: int, line: bytes, draft: _Draft) -> Done:
         name = f"line {number}"
         try:
             row = jsonl.parse(self.config.metadata, number, line)
             name = str(row.get("pair_id") or name)
             pair = PairRecord.from_dict(row, f"{self.config.metadata}:{number}")
         except (DataFileError, SchemaError) as error:
-            return Done(pair_id=name, outcome="bad_row", reason=str(error))
-        done = Done(pair_id=name, outcome="kept", prompt_id=pair.prompt_id, tier=pair.tier)
+            return Done(name, "bad_row", str(error))
         try:
             self._check_image(pair)
-            self._sort(done, line, self.annotations.of(pair), statistics)
+            return self._sorted(line, self.annotations.of(pair), draft)
         except MissingAnnotationError as error:
-            done.outcome, done.reason = "not_annotated", str(error)
+            return Done(name, "not_annotated", str(error))
         except ImageError as error:
-            done.outcome, done.reason = "image", str(error)
+            return Done(name, "image", str(error))
         except SampleTooLongError as error:
-            done.outcome, done.reason = "too_long", str(error)
+            return Done(name, "too_long", str(error))
         except ValueError as error:  # SchemaError, DataFileError, and what the human turns refuse
-            done.outcome, done.reason = "bad_annotation", str(error)
-        return done
+            return Done(name, "bad_annotation", str(error))
 
     def _check_image(self, pair: PairRecord) -> None:
         if self.config.check_images == "none":
@@ -132,38 +155,44 @@ class Worker:
         elif not path.is_file():
             raise ImageError(f"{pair.file_name}: no such image file below {self.root}")
 
-    def _sort(self, done: Done, line: bytes, item: AnnotatedPair, statistics: Statistics) -> None:
+    def _sorted(self, line: bytes, item: AnnotatedPair, draft: _Draft) -> Done:
         """Make all samples of a pair, whatever becomes of it, so that every annotation is checked."""
-        prompt_sample = self._prompt_sample(item)
-        stages = {
-            "t2ia": [samples.t2ia_evaluation_sample(item)],
-            "iqa": [samples.iqa_sample(item), samples.iqa_evaluation_sample(item)],
-        }
-        self._measure(item.pair, [prompt_sample, *stages["t2ia"], *stages["iqa"]], statistics)
-        curation = self.config.curation
-        keeps = curation.keeps(item.pair.tier, item.t2ia, item.iqa)
+        pair, curation = item.pair, self.config.curation
+        prompt = self._prompt_sample(item, draft)
+        t2ia = samples.t2ia_evaluation_sample(item)
+        iqa = samples.iqa_sample(item), samples.iqa_evaluation_sample(item)
+        self._measure(pair, (prompt, t2ia, *iqa), draft.statistics)
+        done = Done(pair.pair_id, "score_not_below_delta", prompt_id=pair.prompt_id, tier=pair.tier)
+        keeps = curation.keeps(pair.tier, item.t2ia, item.iqa)
         if keeps:
-            done.prompt_sample = orjson.dumps(prompt_sample.to_dict())
-            done.stages = {stage: [orjson.dumps(one.to_dict()) for one in found] for stage, found in stages.items()}
-        if curation.holds_out(item.pair.prompt_id):
+            draft.prompt_span = draft.prompt_span or draft.put(prompt)
+            stages = {"t2ia": draft.put(t2ia), "iqa": draft.put(*iqa)}
+            done = done._replace(outcome="kept", prompt=draft.prompt_span, stages=stages)
+        if curation.holds_out(pair.prompt_id):
             # Every pair, to be scored; samples only of those that training would take, so that losses compare.
-            done.outcome, done.row = "heldout", line
-        elif not keeps:
-            done.outcome = "score_not_below_delta"
-        else:
-            statistics.add(item)
+            return done._replace(outcome="heldout", row=line)
+        if keeps:
+            draft.kept.append(item)
+        return done
 
-    def _prompt_sample(self, item: AnnotatedPair) -> InstructSample:
-        """The T2IA sample of a pair's prompt; images of one prompt mostly follow each other."""
-        if self._prompt is None or self._prompt[0] != item.pair.prompt_id:
-            self._prompt = item.pair.prompt_id, samples.t2ia_sample(item, self.config.template)
-        return self._prompt[1]
+    def _prompt_sample(self, item: AnnotatedPair, draft: _Draft) -> InstructSample:
+        """The T2IA sample of a pair's prompt."""
+        if draft.prompt_sample is None or draft.prompt != item.pair.prompt_id:
+            draft.prompt_sample = samples.t2ia_sample(item, self.config.template)
+            draft.prompt, draft.prompt_span = item.pair.prompt_id, None
+        return draft.prompt_sample
 
     def _measure(self, pair: PairRecord, made: Iterable[InstructSample], statistics: Statistics) -> None:
         if self.count is None:
             return
         for sample in made:
             statistics.tokens[self.count(sample, pair.width, pair.height) // 100 * 100] += 1
+
+
+def _encoded(sample: InstructSample) -> bytes:
+    row = sample.to_dict()
+    schemas.check(sample.SCHEMA, row, sample.id or "")
+    return orjson.dumps(row)
 
 
 _worker: Worker | None = None

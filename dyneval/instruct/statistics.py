@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,19 +35,20 @@ class Statistics:
     tokens: Counter[int] = field(default_factory=Counter)
     """Tokens of a sample, in hundreds, where they are counted."""
 
-    def add(self, item: AnnotatedPair) -> None:
-        """Count one kept pair."""
-        t2ia, iqa = item.t2ia_answers.answers, item.iqa_answers.answers
-        self.t2ia_questions[len(t2ia)] += 1
-        self.iqa_questions[len(iqa)] += 1
-        origin = item.iqa_answers.provenance
-        self.teachers[f"{origin['engine']}: {origin['model']}"] += 1
-        self.nodes[len(item.iqa_questions.scene_graph["nodes"])] += 1
-        self.overall[round(0.5 * item.t2ia + 0.5 * item.iqa, 1)] += 1
-        self.t2ia_scores.update([answer["score"] for answer in t2ia])
-        self.iqa_scores.update([answer["score"] for answer in iqa])
-        self.t2ia_targets.update([answer["target_answer"] for answer in t2ia])
-        self.iqa_targets.update([answer["target_answer"] for answer in iqa])
+    def add(self, items: Sequence[AnnotatedPair]) -> None:
+        """Count kept pairs; many at once, since to begin counting takes longer than to count a pair's answers."""
+        t2ia = [answer for item in items for answer in item.t2ia_answers.answers]
+        iqa = [answer for item in items for answer in item.iqa_answers.answers]
+        origins = [item.iqa_answers.provenance for item in items]
+        self.t2ia_questions.update([len(item.t2ia_answers.answers) for item in items])
+        self.iqa_questions.update([len(item.iqa_answers.answers) for item in items])
+        self.teachers.update([f"{origin.engine}: {origin.model}" for origin in origins])
+        self.nodes.update([len(item.iqa_questions.scene_graph.nodes) for item in items])
+        self.overall.update([round(0.5 * item.t2ia + 0.5 * item.iqa, 1) for item in items])
+        self.t2ia_scores.update([answer.score for answer in t2ia])
+        self.iqa_scores.update([answer.score for answer in iqa])
+        self.t2ia_targets.update([answer.target_answer for answer in t2ia])
+        self.iqa_targets.update([answer.target_answer for answer in iqa])
 
     def merge(self, other: Statistics) -> None:
         """Add the counts of another part."""

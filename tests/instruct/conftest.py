@@ -56,6 +56,15 @@ def rows_of(prompt, model, tier, t2ia, iqa):
     }
 
 
+@pytest.fixture(scope="session")
+def teacher_rows():
+    """Schema name -> a row of one pair, with all that it may hold."""
+    usage = {"prompt_tokens": 3, "completion_tokens": 0}
+    rows = rows_of("a cat", "m", 1, (5, 1), (2, 4))
+    del rows["metadata"]
+    return {name: {**row, "provenance": {**PROVENANCE, "usage": usage}} for name, row in rows.items()}
+
+
 @pytest.fixture
 def annotated(tmp_path):
     """Write pairs, given as (prompt, model, tier, t2ia scores, iqa scores), and return metadata and folder."""

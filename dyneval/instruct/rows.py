@@ -1,0 +1,161 @@
+"""The teacher's rows as the builder reads them: typed objects, parsed and checked in one pass over their bytes.
+
+The types say what the schemas of the same names say, and drop what no sample is made from. A row that does not fit its
+type is checked against the schema itself, which has the last word and tells people what is wrong.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, ClassVar, Literal, Self
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from dyneval.records import IQAAnswers, IQAQuestions, Record, T2IAAnswers, T2IAQuestions, YesNo
+from dyneval.schemas import SchemaError
+
+Text = Annotated[str, Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=0)]
+Score = Annotated[int, Meta(ge=1, le=5)]
+
+# gc=False: nothing that is parsed from JSON holds itself, so the garbage collector need not look for it.
+
+
+class Question(Struct, frozen=True, gc=False):
+    """A question and its target answer."""
+
+    question: Text
+    answer: YesNo
+    kind: Literal["alignment", "distortion", "quality"] | UnsetType = UNSET
+
+
+class T2IAAnswer(Struct, frozen=True, gc=False):
+    """An alignment question answered about an image."""
+
+    question: Text
+    target_answer: YesNo
+    reasoning: Text
+    score: Score
+
+
+class IQAAnswer(Struct, frozen=True, gc=False):
+    """A quality question answered about an image."""
+
+    question: Text
+    target_answer: YesNo
+    answer: YesNo
+    correct: bool
+    reasoning: Text
+    score: Score
+
+
+class Node(Struct, frozen=True, gc=False):
+    """A thing in the image."""
+
+    id: Text
+    label: Text
+    attributes: list[Text]
+
+
+class Edge(Struct, frozen=True, gc=False):
+    """How two things stand to each other."""
+
+    source: Text
+    target: Text
+    relationship: Text
+
+
+class SceneGraph(Struct, frozen=True, gc=False):
+    """What the image shows, in the student's form."""
+
+    nodes: list[Node]
+    edges: list[Edge]
+
+
+class Usage(Struct, frozen=True, gc=False):
+    """Tokens that the teacher took."""
+
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
+
+
+class Provenance(Struct, frozen=True, gc=False):
+    """Who made a row, and how."""
+
+    model: Text
+    engine: Text
+    prompt_version: Text
+    attempts: Annotated[int, Meta(ge=1)]
+    created: str
+    usage: Usage | UnsetType = UNSET
+
+
+class TypedRow(Struct, frozen=True, gc=False):
+    """What all rows have; `RECORD` is the record that a row is the typed form of."""
+
+    RECORD: ClassVar[type[Record]]
+
+    prompt: Text
+    provenance: Provenance
+
+    @classmethod
+    def parse(cls, line: bytes) -> Self | None:
+        """Parse a row, or return None where it does not fit this type; `of` and the record then tell why."""
+        try:
+            if not line.isascii():
+                line.decode("utf-8")  # msgspec passes over what it does not keep, whether it is UTF-8 or not
+            return _decoder(cls).decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+
+    @classmethod
+    def of(cls, record: Record, where: str) -> Self:
+        """The typed form of a record, that is, of a row that fits its schema; 5.0 becomes the integer that it is.
+
+        Raises SchemaError where a number is beyond 64 bits.
+        """
+        try:
+            return msgspec.convert(record.to_dict(), cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise SchemaError(f"{where}: {error}") from None
+
+
+@cache
+def _decoder(row: type[TypedRow]) -> msgspec.json.Decoder:
+    return msgspec.json.Decoder(row)
+
+
+class T2IAQuestionsRow(TypedRow, frozen=True, gc=False):
+    """The alignment and distortion questions of a prompt."""
+
+    RECORD = T2IAQuestions
+    prompt_id: Text
+    questions: Annotated[list[Question], Meta(min_length=1)]
+
+
+class T2IAAnswersRow(TypedRow, frozen=True, gc=False):
+    """The answers to them about one image."""
+
+    RECORD = T2IAAnswers
+    pair_id: Text
+    answers: Annotated[list[T2IAAnswer], Meta(min_length=1)]
+    raw_response: str | UnsetType = UNSET
+
+
+class IQAQuestionsRow(TypedRow, frozen=True, gc=False):
+    """Scene graph and quality questions of one image."""
+
+    RECORD = IQAQuestions
+    pair_id: Text
+    scene_graph: SceneGraph
+    questions: Annotated[list[Question], Meta(min_length=1)]
+
+
+class IQAAnswersRow(TypedRow, frozen=True, gc=False):
+    """The answers to them."""
+
+    RECORD = IQAAnswers
+    pair_id: Text
+    answers: Annotated[list[IQAAnswer], Meta(min_length=1)]
+    score: Annotated[float, Meta(ge=1, le=5)]
