@@ -59,7 +59,7 @@ def evaluation_turn(prompt: str, questions: Sequence[str]) -> str:
         raise ValueError("an EVALUATION turn needs at least one question")
     # A newline inside a question would look like another numbered line; what is printable has none.
     lines = [question if question.isprintable() else " ".join(question.split()) for question in questions]
-    numbered = "\n".join(f"{i}. {line}" for i, line in enumerate(lines, 1))
+    numbered = "\n".join([f"{i}. {line}" for i, line in enumerate(lines, 1)])
     return (
         f"{IMAGE}\n{EVALUATION}\nPrompt: {_prompt(prompt)}\nQuestions:\n{numbered}\n"
         "Answer each question and assign a score from 1 to 5."

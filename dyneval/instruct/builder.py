@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
-import os
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
 from typing import IO, Any
 
-from dyneval import jsonl, processes
-from dyneval.instruct import chunks
+from dyneval import jsonl
 from dyneval.instruct.annotations import open_annotations
-from dyneval.instruct.chunks import REJECTED, SEPARATOR, BuildConfig, Chunk, Done, Line, Span, Worker
+from dyneval.instruct.chunks import REJECTED, SEPARATOR, BuildConfig, Chunk, Done, Span, Worker
+from dyneval.instruct.parallel import in_parallel
 from dyneval.instruct.report import write_card, write_report
 from dyneval.instruct.statistics import Statistics
 from dyneval.storage import DataFileError, atomic_write, exclusive, write_json
@@ -63,21 +60,7 @@ def _chunks(config: BuildConfig, worker: Worker) -> Iterator[Chunk]:
     if config.workers == 1:
         yield from map(worker.work, batches)
     else:
-        yield from _in_parallel(config.workers, worker, batches)
-
-
-def _in_parallel(workers: int, worker: Worker, batches: Iterable[list[Line]]) -> Iterator[Chunk]:
-    """Yield the chunks in order; the processes are forked, so they share the index that this one has read."""
-    chunks.set_worker(worker)
-    context = multiprocessing.get_context("fork")
-    waiting: deque[Future[Chunk]] = deque()
-    with ProcessPoolExecutor(workers, context, processes.end_with_parent, (os.getpid(),)) as pool:
-        for batch in batches:
-            waiting.append(pool.submit(chunks.work, batch))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from in_parallel(config.workers, worker, batches)
 
 
 class _JsonArray:

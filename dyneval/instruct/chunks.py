@@ -14,7 +14,7 @@ from dyneval.images import ImageError, load_image, resolve_below
 from dyneval.instruct import samples
 from dyneval.instruct.annotations import AnnotatedPair, Annotations, MissingAnnotationError, PublishedAnnotations
 from dyneval.instruct.curation import Curation
-from dyneval.instruct.statistics import Statistics
+from dyneval.instruct.statistics import Observations, Statistics
 from dyneval.instruct.token_length import SampleTooLongError, TokenLimit
 from dyneval.records import InstructSample, PairRecord
 from dyneval.schemas import SchemaError
@@ -81,22 +81,24 @@ class Done(NamedTuple):
 class Chunk:
     """What came of some pairs, in order, and the statistics of those that are kept.
 
-    `samples` is the JSON of all samples in one piece: one object travels between processes faster than a thousand.
+    `samples` is the JSON of all samples in one piece, which travels between processes faster than a thousand.
     """
 
     done: list[Done]
     statistics: Statistics
-    samples: bytes | memoryview
+    samples: bytearray | memoryview
 
 
 @dataclass(kw_only=True, slots=True)
 class _Draft:
-    """What has been made for a chunk so far."""
+    """What has been made for a chunk so far.
 
+    No pair and no piece of JSON outlives its turn: what is made for the next one then lies in the processor's cache.
+    """
+
+    samples: bytearray = field(default_factory=bytearray)
     statistics: Statistics = field(default_factory=Statistics)
-    kept: list[AnnotatedPair] = field(default_factory=list)
-    pieces: list[bytes] = field(default_factory=list)
-    length: int = 0
+    observed: Observations = field(default_factory=Observations)
     prompt: str = ""
     """Prompt of the last pair; images of one prompt mostly follow each other."""
     prompt_sample: InstructSample | None = None
@@ -104,10 +106,9 @@ class _Draft:
 
     def put(self, *made: InstructSample) -> Span:
         """Add samples, checked against their schema."""
-        piece = SEPARATOR.join([_encoded(sample) for sample in made])
-        self.pieces.append(piece)
-        begin, self.length = self.length, self.length + len(piece)
-        return begin, self.length, len(made)
+        begin = len(self.samples)
+        self.samples += SEPARATOR.join([_encoded(sample) for sample in made])
+        return begin, len(self.samples), len(made)
 
 
 class Worker:
@@ -123,8 +124,8 @@ class Worker:
         """Work on some lines of the metadata; no exception but those of the machine leaves here."""
         draft = _Draft()
         done = [self._pair(number, line, draft) for number, line in lines if line.strip()]
-        draft.statistics.add(draft.kept)
-        return Chunk(done=done, statistics=draft.statistics, samples=b"".join(draft.pieces))
+        draft.statistics.count(draft.observed)
+        return Chunk(done=done, statistics=draft.statistics, samples=draft.samples)
 
     def _pair(self, number: int, line: bytes, draft: _Draft) -> Done:
         name = f"line {number}"
@@ -172,7 +173,7 @@ class Worker:
             # Every pair, to be scored; samples only of those that training would take, so that losses compare.
             return done._replace(outcome="heldout", row=line)
         if keeps:
-            draft.kept.append(item)
+            draft.observed.add(item)
         return done
 
     def _prompt_sample(self, item: AnnotatedPair, draft: _Draft) -> InstructSample:
@@ -193,18 +194,3 @@ def _encoded(sample: InstructSample) -> bytes:
     row = sample.to_dict()
     schemas.check(sample.SCHEMA, row, sample.id or "")
     return orjson.dumps(row)
-
-
-_worker: Worker | None = None
-
-
-def set_worker(worker: Worker) -> None:
-    """Make `worker` the one that `work` uses in this process; called before the others are forked off."""
-    global _worker
-    _worker = worker
-
-
-def work(lines: Sequence[Line]) -> Chunk:
-    """`Worker.work` of this process, as a function that can be named to another one."""
-    assert _worker is not None, "set_worker comes first"
-    return _worker.work(lines)

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from dyneval.instruct.annotations import AnnotatedPair
+
+
+class Observations(defaultdict[str, list[Any]]):
+    """Values seen on kept pairs, by histogram, to be counted together: to begin counting takes longer than to count."""
+
+    def __init__(self) -> None:
+        super().__init__(list)
+
+    def add(self, item: AnnotatedPair) -> None:
+        """Look at one kept pair."""
+        t2ia, iqa = item.t2ia_answers.answers, item.iqa_answers.answers
+        origin = item.iqa_answers.provenance
+        self["t2ia_questions"].append(len(t2ia))
+        self["iqa_questions"].append(len(iqa))
+        self["teachers"].append(f"{origin.engine}: {origin.model}")
+        self["nodes"].append(len(item.iqa_questions.scene_graph.nodes))
+        self["overall"].append(round(0.5 * item.t2ia + 0.5 * item.iqa, 1))
+        self["t2ia_scores"] += [answer.score for answer in t2ia]
+        self["iqa_scores"] += [answer.score for answer in iqa]
+        self["t2ia_targets"] += [answer.target_answer for answer in t2ia]
+        self["iqa_targets"] += [answer.target_answer for answer in iqa]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -35,20 +56,10 @@ class Statistics:
     tokens: Counter[int] = field(default_factory=Counter)
     """Tokens of a sample, in hundreds, where they are counted."""
 
-    def add(self, items: Sequence[AnnotatedPair]) -> None:
-        """Count kept pairs; many at once, since to begin counting takes longer than to count a pair's answers."""
-        t2ia = [answer for item in items for answer in item.t2ia_answers.answers]
-        iqa = [answer for item in items for answer in item.iqa_answers.answers]
-        origins = [item.iqa_answers.provenance for item in items]
-        self.t2ia_questions.update([len(item.t2ia_answers.answers) for item in items])
-        self.iqa_questions.update([len(item.iqa_answers.answers) for item in items])
-        self.teachers.update([f"{origin.engine}: {origin.model}" for origin in origins])
-        self.nodes.update([len(item.iqa_questions.scene_graph.nodes) for item in items])
-        self.overall.update([round(0.5 * item.t2ia + 0.5 * item.iqa, 1) for item in items])
-        self.t2ia_scores.update([answer.score for answer in t2ia])
-        self.iqa_scores.update([answer.score for answer in iqa])
-        self.t2ia_targets.update([answer.target_answer for answer in t2ia])
-        self.iqa_targets.update([answer.target_answer for answer in iqa])
+    def count(self, observed: Observations) -> None:
+        """Count what has been observed."""
+        for name, values in observed.items():
+            getattr(self, name).update(values)
 
     def merge(self, other: Statistics) -> None:
         """Add the counts of another part."""
