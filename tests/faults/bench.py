@@ -108,10 +108,9 @@ def tally(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], Cell]:
 
 def render(cells: dict[tuple[str, str], Cell], command: str) -> str:
     """The report in Markdown."""
-    steps = [step for step in STEPS if any(step.name == name for name, _ in cells)]
-    rows = ["| fault | " + " | ".join(step.name for step in steps) + " |", "|---" * (len(steps) + 1) + "|"]
+    rows = ["| fault | " + " | ".join(step.name for step in STEPS) + " |", "|---" * (len(STEPS) + 1) + "|"]
     for fault in FAULTS:
-        found = (str(cells.get((step.name, fault), "not run" if meets(step, fault) else "–")) for step in steps)
+        found = (str(cells.get((step.name, fault), "not run" if meets(step, fault) else "–")) for step in STEPS)
         rows.append("| " + " | ".join([fault, *found]) + " |")
     problems = [f"- {problem.splitlines()[0]}" for cell in cells.values() for problem in cell.problems]
     return _TEXT.format(
