@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 from filelock import FileLock
@@ -34,6 +35,8 @@ def load_operators(*builders: str) -> None:
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
+    # This environment's ninja: one of another version, the system's, cannot read its log and compiles all of it anew.
+    os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
     from deepspeed.accelerator import get_accelerator
 
     with FileLock(folder / "dyneval.lock"):
