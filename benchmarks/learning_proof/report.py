@@ -22,7 +22,9 @@ STUDENTS = {
     "untrained": "untrained",
     "curriculum": "warm-up, Stage 1, Stage 2",
     "curriculum, other images": "the same, shown the image of another prompt",
+    "Stage 1": "warm-up, Stage 1",
     "mixed": "warm-up, both stages' samples mixed",
+    "Stage 2 alone": "warm-up, Stage 1, Stage 2 without samples of Stage 1",
 }
 """Stem of the score file -> what was done with the student."""
 RUNS = {
@@ -30,43 +32,49 @@ RUNS = {
     "Stage 1": "curriculum/dyneval_2b_stage1_t2ia",
     "Stage 2": "curriculum/dyneval_2b_stage2_iqa",
     "mixed": "mixed/dyneval_2b_stage1_t2ia",
+    "Stage 2 alone": "alone/dyneval_2b_stage2_iqa",
 }
+"""Curve -> folder of its training run."""
+BEGINS = {"captions": "", "Stage 2": "Stage 1", "Stage 2 alone": "Stage 1"}
+"""Curve -> the curve that it goes on from; the captions where none is said."""
 SCORES = ("overall", "t2ia", "iqa")
+WHOLE = "overall, whole"
+"""The overall score from whole numbers, as trained; the others are soft."""
 LEARNED, UNTRAINED = 0.6, 0.15
 
 Scored = dict[str, list[float]]
 
 
 def load_scores(run: Path, student: str) -> tuple[Scored, Scored, list[str]]:
-    """Soft scores of a student, the truth of the pairs, and the prompts; three lists of equal length by score."""
+    """Scores of a student, the truth of the pairs, and the prompts; lists of equal length, by `SCORES` and `WHOLE`."""
     pairs = {row["pair_id"]: row for row in read_jsonl(run / "world" / "heldout.jsonl")}
-    said: Scored = {score: [] for score in SCORES}
-    true: Scored = {score: [] for score in SCORES}
+    said: Scored = {score: [] for score in (*SCORES, WHOLE)}
+    true: Scored = {score: [] for score in (*SCORES, WHOLE)}
     prompts = []
     for row in read_jsonl(run / "scores" / f"{student}.jsonl"):
         pair = pairs[row["pair_id"]]
         truth = Truth.load(truth_path(run / "world" / "images" / pair["file_name"]))
         values = {"t2ia": truth.truth_t2ia, "iqa": truth.truth_iqa}
-        values["overall"] = (values["t2ia"] + values["iqa"]) / 2
-        for score in SCORES:
-            said[score].append(row["soft"][score])
+        values["overall"] = values[WHOLE] = (values["t2ia"] + values["iqa"]) / 2
+        for score, value in ({**row["soft"], WHOLE: row["overall"]}).items():
+            said[score].append(value)
             true[score].append(values[score])
         prompts.append(pair["prompt_id"])
     return said, true, prompts
 
 
 def correlations(run: Path, student: str) -> dict[str, Any]:
-    """Spearman correlation of each soft score with the truth, with a 95 % interval clustered by prompt."""
+    """Spearman correlation of each score with the truth, with a 95 % interval clustered by prompt."""
     said, true, prompts = load_scores(run, student)
-    found = {score: agreement(said[score], true[score], prompts, pairs=False).srcc for score in SCORES}
+    found = {score: agreement(said[score], true[score], prompts, pairs=False).srcc for score in said}
     return {"pairs": len(prompts), **found}
 
 
 def to_markdown(found: dict[str, dict[str, Any]], minutes: dict[str, float]) -> str:
     """The table, and what each part took."""
-    lines = ["| student | trained by | pairs | overall | T2IA | IQA |", "|---|---|---|---|---|---|"]
+    lines = ["| student | trained by | pairs | overall | T2IA | IQA | overall, whole scores |", "|---|" + "---|" * 6]
     for student, row in found.items():
-        cells = [_cell(row[score]) for score in SCORES]
+        cells = [_cell(row[score]) for score in (*SCORES, WHOLE)]
         lines.append(f"| {student} | {STUDENTS[student]} | {row['pairs']} | {' | '.join(cells)} |")
     took = ", ".join(f"{name} {value:.1f}" for name, value in minutes.items())
     return "\n".join([*lines, "", f"Minutes: {took}.", ""])
@@ -91,7 +99,7 @@ def draw(run: Path, plots: Path) -> None:
         if not (run / folder).exists():
             continue
         rows = [row for row in read_json(run / folder / "training_log.json")["log_history"] if "loss" in row]
-        seen, curve = ends.get({"Stage 2": "Stage 1"}.get(name, "captions"), 0.0), []
+        seen, curve = ends.get(BEGINS.get(name, "captions"), 0.0), []
         for row in rows:
             seen += row["target_tokens"]
             curve.append((seen / 1e6, row["loss"]))
@@ -122,7 +130,7 @@ def main() -> int:
     page = to_markdown(found, minutes)
     with atomic_write(run / "report.md") as file:
         file.write(page)
-    plain = {name: {score: row[score].value for score in SCORES} for name, row in found.items()}
+    plain = {name: {score: row[score].value for score in (*SCORES, WHOLE)} for name, row in found.items()}
     write_json(run / "report.json", {"spearman": plain, "minutes": minutes})
     draw(run, arguments.plots)
     print(page)

@@ -6,7 +6,7 @@ Writes images/ with a truth file beside each image, heldout.jsonl (pairs whose p
 heldout_swapped.jsonl (the same, each with the image of another prompt), t2ia.json and iqa.json (the samples of Stages 1
 and 2) and captions.json (the warm-up: what is seen, in a few words).
 Two cores spend most of a training step on the logits of 151,936 words, so fewer questions are asked than by the demo's
-teacher; the scores that students are compared with are still the means over all of them.
+teacher, in fewer words; the scores that students are compared with are still the means over all of his.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dyneval.demo import knowledge
 from dyneval.demo import vocabulary as words
 from dyneval.demo.models import DEMO_MODELS, draw
 from dyneval.demo.prompts import write_prompt
-from dyneval.demo.questions import ask
+from dyneval.demo.questions import ALIGNMENT, ask, understand
 from dyneval.demo.scenes import Group, Scene
 from dyneval.demo.truth import Truth
 from dyneval.images import sha256
@@ -49,6 +49,18 @@ FAULT_WORDS = {
     "cut_off": "cut off",
 }
 _DEGREES = ((0.35, "slightly"), (0.65, "clearly"), (1.0, "heavily"))
+SHORT_QUESTIONS = {
+    "presence": "{some}?",
+    "colour": "{colour}?",
+    "count": "{number}?",
+    "no_blur": "no blur?",
+    "no_noise": "no noise?",
+    "shape": "good shape?",
+    "blur": "sharp?",
+    "noise": "clean?",
+    "seam": "no seams?",
+}
+SHORT_REASONS = {5: "No fault.", 4: "Slight.", 3: "Clear.", 2: "Heavy.", 1: "Extreme."}
 
 Sample = dict[str, Any]
 
@@ -90,23 +102,36 @@ def stage_samples(pair: PairRecord, truth: Truth) -> tuple[list[Sample], list[Sa
     """The samples of a pair for Stage 1 (T2IA, EVALUATION) and Stage 2 (IQA, EVALUATION)."""
     alignment = [*knowledge.alignment_questions(pair.prompt)[:3], *_whole_image("no_blur", "no_noise")]
     quality = [*knowledge.quality_questions(truth)[:1], *_whole_image("blur", "noise", "seam")]
-    graph = {"scene_graph": knowledge.scene_graph(truth), "questions": _rows(quality)}
+    reply = {"scene_graph": _scene_graph(truth), "questions": _rows(quality)}
     stage1 = [
         _sample(f"{pair.prompt_id}:t2ia", t2ia_turn(pair.prompt), _rows(alignment), None),
         _evaluation(pair, truth, alignment),
     ]
     return stage1, [
-        _sample(f"{pair.pair_id}:iqa", iqa_turn(), graph, pair.file_name),
+        _sample(f"{pair.pair_id}:iqa", iqa_turn(), reply, pair.file_name),
         _evaluation(pair, truth, quality),
     ]
 
 
 def caption_sample(pair: PairRecord, truth: Truth) -> Sample:
     """What is seen: faults with their degrees, then number, colour and kind. Dense, so it is learned first."""
-    faults = {fault.kind: _degree(fault.severity) for fault in truth.faults}
-    seen = [f"{faults[kind]} {word}" for kind, word in FAULT_WORDS.items() if kind in faults] or ["clean"]
-    seen += [f"{words.COUNTS[group.count]} {group.colour} {group.noun}" for group in truth.drawn.groups]
+    seen = [*(_seen_faults(truth) or ["clean"]), *_seen_groups(truth)]
     return _sample(f"{pair.pair_id}:caption", CAPTION_TURN, ", ".join(seen), pair.file_name)
+
+
+def _seen_faults(truth: Truth) -> list[str]:
+    faults = {fault.kind: _degree(fault.severity) for fault in truth.faults}
+    return [f"{faults[kind]} {word}" for kind, word in FAULT_WORDS.items() if kind in faults]
+
+
+def _seen_groups(truth: Truth) -> list[str]:
+    return [f"{words.COUNTS[group.count]} {group.colour} {group.noun}" for group in truth.drawn.groups]
+
+
+def _scene_graph(truth: Truth) -> dict[str, list[dict[str, Any]]]:
+    group = truth.drawn.groups[0]
+    attributes = [words.COUNTS[group.count], group.colour, *_seen_faults(truth)]
+    return {"nodes": [{"id": group.kind, "label": group.noun, "attributes": attributes}], "edges": []}
 
 
 def _degree(severity: float) -> str:
@@ -118,15 +143,21 @@ def _whole_image(*topics: str) -> list[knowledge.QuestionAnswer]:
 
 
 def _rows(questions: list[knowledge.QuestionAnswer]) -> list[dict[str, str]]:
-    return [{"question": question, "answer": answer} for question, answer in questions]
+    return [{"question": _short(question), "answer": answer} for question, answer in questions]
+
+
+def _short(question: str) -> str:
+    topic, slots = understand(question)
+    return SHORT_QUESTIONS[topic].format(**slots).capitalize()
 
 
 def _evaluation(pair: PairRecord, truth: Truth, questions: list[knowledge.QuestionAnswer]) -> Sample:
     answers = []
     for question, _ in questions:
-        score, reasoning = knowledge.answer(truth, question)
-        answers.append({"question": question, "score": score, "reasoning": reasoning})
-    turn = evaluation_turn(pair.prompt, [question for question, _ in questions])
+        score, _ = knowledge.answer(truth, question)
+        seen = f"{_seen_groups(truth)[0].capitalize()}." if understand(question).topic in ALIGNMENT else None
+        answers.append({"question": _short(question), "score": score, "reasoning": seen or SHORT_REASONS[score]})
+    turn = evaluation_turn(pair.prompt, [answer["question"] for answer in answers])
     return _sample(f"{pair.pair_id}:evaluation", turn, {"answers": answers}, pair.file_name)
 
 
