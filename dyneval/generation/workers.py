@@ -13,6 +13,7 @@ import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -221,6 +222,7 @@ def _work(pipe: Connection, job: Job, device: str) -> None:
     except (EOFError, ConnectionError):
         return  # the parent has no more work, or is gone
     except (ModelBroken, OSError) as error:  # OSError: an image cannot be written (disk full)
-        pipe.send(_Finished(broken=f"{device}: {error}"))
+        with suppress(ConnectionError):  # the parent met the same full disk, and is gone
+            pipe.send(_Finished(broken=f"{device}: {error}"))
     finally:
         engine.model.close()
