@@ -96,9 +96,10 @@ def draw(run: Path, plots: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     ends: dict[str, float] = {}
     for name, folder in RUNS.items():
-        if not (run / folder).exists():
+        log = run / folder / "training_log.json"
+        if not log.exists():  # written last: not run, or not finished
             continue
-        rows = [row for row in read_json(run / folder / "training_log.json")["log_history"] if "loss" in row]
+        rows = [row for row in read_json(log)["log_history"] if "loss" in row]
         seen, curve = ends.get(BEGINS.get(name, "captions"), 0.0), []
         for row in rows:
             seen += row["target_tokens"]
