@@ -40,23 +40,24 @@ BEGINS = {"captions": "", "Stage 2": "Stage 1", "Stage 2 alone": "Stage 1"}
 SCORES = ("overall", "t2ia", "iqa")
 WHOLE = "overall, whole"
 """The overall score from whole numbers, as trained; the others are soft."""
+COLUMNS = (*SCORES, WHOLE)
 LEARNED, UNTRAINED = 0.6, 0.15
 
 Scored = dict[str, list[float]]
 
 
 def load_scores(run: Path, student: str) -> tuple[Scored, Scored, list[str]]:
-    """Scores of a student, the truth of the pairs, and the prompts; lists of equal length, by `SCORES` and `WHOLE`."""
+    """Scores of a student, the truth of the pairs, and the prompts; lists of equal length, by `COLUMNS`."""
     pairs = {row["pair_id"]: row for row in read_jsonl(run / "world" / "heldout.jsonl")}
-    said: Scored = {score: [] for score in (*SCORES, WHOLE)}
-    true: Scored = {score: [] for score in (*SCORES, WHOLE)}
+    said: Scored = {score: [] for score in COLUMNS}
+    true: Scored = {score: [] for score in COLUMNS}
     prompts = []
     for row in read_jsonl(run / "scores" / f"{student}.jsonl"):
         pair = pairs[row["pair_id"]]
         truth = Truth.load(truth_path(run / "world" / "images" / pair["file_name"]))
         values = {"t2ia": truth.truth_t2ia, "iqa": truth.truth_iqa}
         values["overall"] = values[WHOLE] = (values["t2ia"] + values["iqa"]) / 2
-        for score, value in ({**row["soft"], WHOLE: row["overall"]}).items():
+        for score, value in {**row["soft"], WHOLE: row["overall"]}.items():
             said[score].append(value)
             true[score].append(values[score])
         prompts.append(pair["prompt_id"])
@@ -74,7 +75,7 @@ def to_markdown(found: dict[str, dict[str, Any]], minutes: dict[str, float]) -> 
     """The table, and what each part took."""
     lines = ["| student | trained by | pairs | overall | T2IA | IQA | overall, whole scores |", "|---|" + "---|" * 6]
     for student, row in found.items():
-        cells = [_cell(row[score]) for score in (*SCORES, WHOLE)]
+        cells = [_cell(row[score]) for score in COLUMNS]
         lines.append(f"| {student} | {STUDENTS[student]} | {row['pairs']} | {' | '.join(cells)} |")
     took = ", ".join(f"{name} {value:.1f}" for name, value in minutes.items())
     return "\n".join([*lines, "", f"Minutes: {took}.", ""])
@@ -131,7 +132,7 @@ def main() -> int:
     page = to_markdown(found, minutes)
     with atomic_write(run / "report.md") as file:
         file.write(page)
-    plain = {name: {score: row[score].value for score in (*SCORES, WHOLE)} for name, row in found.items()}
+    plain = {name: {score: row[score].value for score in COLUMNS} for name, row in found.items()}
     write_json(run / "report.json", {"spearman": plain, "minutes": minutes})
     draw(run, arguments.plots)
     print(page)

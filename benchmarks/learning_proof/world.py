@@ -26,7 +26,7 @@ from dyneval.demo import knowledge
 from dyneval.demo import vocabulary as words
 from dyneval.demo.models import DEMO_MODELS, draw
 from dyneval.demo.prompts import write_prompt
-from dyneval.demo.questions import ALIGNMENT, ask, understand
+from dyneval.demo.questions import ALIGNMENT, Question, ask, understand
 from dyneval.demo.scenes import Group, Scene
 from dyneval.demo.truth import Truth
 from dyneval.images import sha256
@@ -143,20 +143,21 @@ def _whole_image(*topics: str) -> list[knowledge.QuestionAnswer]:
 
 
 def _rows(questions: list[knowledge.QuestionAnswer]) -> list[dict[str, str]]:
-    return [{"question": _short(question), "answer": answer} for question, answer in questions]
+    return [{"question": _short(understand(question)), "answer": answer} for question, answer in questions]
 
 
-def _short(question: str) -> str:
-    topic, slots = understand(question)
-    return SHORT_QUESTIONS[topic].format(**slots).capitalize()
+def _short(question: Question) -> str:
+    return SHORT_QUESTIONS[question.topic].format(**question.slots).capitalize()
 
 
 def _evaluation(pair: PairRecord, truth: Truth, questions: list[knowledge.QuestionAnswer]) -> Sample:
+    seen = f"{_seen_groups(truth)[0].capitalize()}."
     answers = []
-    for question, _ in questions:
-        score, _ = knowledge.answer(truth, question)
-        seen = f"{_seen_groups(truth)[0].capitalize()}." if understand(question).topic in ALIGNMENT else None
-        answers.append({"question": _short(question), "score": score, "reasoning": seen or SHORT_REASONS[score]})
+    for text, _ in questions:
+        question = understand(text)
+        score, _ = knowledge.answer(truth, text)
+        reasoning = seen if question.topic in ALIGNMENT else SHORT_REASONS[score]
+        answers.append({"question": _short(question), "score": score, "reasoning": reasoning})
     turn = evaluation_turn(pair.prompt, [answer["question"] for answer in answers])
     return _sample(f"{pair.pair_id}:evaluation", turn, {"answers": answers}, pair.file_name)
 
