@@ -11,7 +11,6 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import orjson
 from PIL import Image
 
 from dyneval.images import load_image
@@ -64,11 +63,11 @@ class DataUrls:
     def __init__(self, max_pixels: int = MAX_PIXELS, keep: int = 256, threads: int | None = None) -> None:
         self.max_pixels = max_pixels
         self.keep = keep
-        self._made: OrderedDict[Path, asyncio.Task[orjson.Fragment]] = OrderedDict()
+        self._made: OrderedDict[Path, asyncio.Task[bytes]] = OrderedDict()
         self._pool = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), thread_name_prefix="images")
 
-    async def get(self, path: Path) -> orjson.Fragment:
-        """Return the data URL of `path`, ready for `orjson.dumps`. Raises ImageError when the image cannot be used."""
+    async def get(self, path: Path) -> bytes:
+        """Return the data URL of `path` as JSON, for `JsonBody`. Raises ImageError when the image cannot be used."""
         task = self._made.get(path)
         if task is None:
             task = self._made[path] = asyncio.ensure_future(self._make(path))
@@ -82,6 +81,6 @@ class DataUrls:
         """Stop the threads; images that wait are dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _make(self, path: Path) -> orjson.Fragment:
+    async def _make(self, path: Path) -> bytes:
         url = await asyncio.get_running_loop().run_in_executor(self._pool, data_url, path, self.max_pixels)
-        return orjson.Fragment(f'"{url}"'.encode("ascii"))
+        return f'"{url}"'.encode("ascii")

@@ -1,6 +1,7 @@
 import asyncio
 import base64
 import io
+import json
 import logging
 import socket
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from dyneval.images import ImageError
 from dyneval.llm.base import ChatError, ChatRequest, Message
+from dyneval.llm.body import JsonBody
 from dyneval.llm.engines import make_engine
 from dyneval.llm.pictures import DataUrls, data_url
 
@@ -188,3 +190,19 @@ def test_image_is_encoded_once_for_its_requests(tmp_path, monkeypatch):
 
     asyncio.run(run())
     assert len(made) == 1
+
+
+def test_body_holds_ready_made_json_as_it_is_and_can_be_sent_again():
+    async def pieces(body: JsonBody) -> bytes:
+        return b"".join([piece async for piece in body])
+
+    value = {"messages": [{"content": [b'"data:one"', "b'\"data:one\"'", b'"data:two"']}], "text": 'é "quoted"'}
+    body = JsonBody(value)
+    sent = [asyncio.run(pieces(body)) for _ in range(2)]
+    assert sent[0] == sent[1] and len(body) == len(sent[0])
+    assert json.loads(sent[0]) == {
+        "messages": [{"content": ["data:one", "b'\"data:one\"'", "data:two"]}],
+        "text": 'é "quoted"',
+    }
+    with pytest.raises(TypeError, match="set"):
+        JsonBody({"a": {1}})
