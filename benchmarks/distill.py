@@ -5,7 +5,7 @@
 
 client: requests about real 1024x1024 PNGs to a local HTTP server of fixed latency that answers 64 at once; baseline:
 one request at a time. build: DynEvalInstruct from generated annotations, validation on; baseline: four small JSON files
-a pair, all samples in one list, checked with pure-Python jsonschema. Prints JSON.
+a pair, all samples in one list, checked with pure-Python jsonschema, and the same unchecked. Prints JSON.
 """
 
 from __future__ import annotations
