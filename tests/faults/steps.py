@@ -52,9 +52,9 @@ class Generation(Step):
         return [output / "metadata.jsonl", *parts]
 
     def finished(self, output: Path) -> int:
-        """Records whose image is there."""
-        rows = [row for path in self.records(output) for row in whole_rows(path)]
-        return sum((output / row["file_name"]).exists() for row in rows)
+        """Images with a record; a run that was stopped while it joined the parts leaves some records in two files."""
+        names = {row["file_name"] for path in self.records(output) for row in whole_rows(path)}
+        return sum((output / name).exists() for name in names)
 
     def counted(self, output: Path, door: Door) -> Count:
         """Of summary.json."""
