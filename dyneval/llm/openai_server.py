@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dyneval.llm.base import ChatError, ChatReply, ChatRequest, Message, TokenChoice, Unreachable
+from dyneval.llm.base import ChatError, ChatReply, ChatRequest, Message, Unreachable
 from dyneval.llm.body import JsonBody
+from dyneval.llm.completion import to_reply
 from dyneval.llm.pictures import MAX_PIXELS, DataUrls
 
 if TYPE_CHECKING:
@@ -183,8 +184,6 @@ class OpenAIEngine:
     async def _complete(
         self, server: _Server, request: ChatRequest, messages: list[dict[str, Any]], asked: str, max_retries: int
     ) -> ChatReply:
-        from openai.types.chat import ChatCompletion
-
         body: dict[str, Any] = {
             "model": self.model,
             "messages": messages,
@@ -199,13 +198,13 @@ class OpenAIEngine:
         # Content is sent as it is; `chat.completions.create` would walk through every megabyte of image first.
         content = JsonBody(body)
         headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
-        completion = await server.client.post(
+        text = await server.client.post(
             "/chat/completions",
-            cast_to=ChatCompletion,
+            cast_to=str,
             content=content,
             options={"max_retries": max_retries, "headers": headers},
         )
-        return _reply(completion, server.label)
+        return to_reply(text, server.label)
 
     def _clean(self, error: Exception) -> str:
         """Message of an error, short and without the key: servers repeat keys that they refuse."""
@@ -245,25 +244,3 @@ def _response_format(request: ChatRequest, asked: str) -> dict[str, Any]:
 def _refuses_format(error: APIStatusError) -> bool:
     text = str(error).lower()
     return error.status_code in (400, 404, 422, 501) and any(word in text for word in _REFUSED_FORMAT)
-
-
-def _reply(completion: Any, label: str) -> ChatReply:
-    choices = getattr(completion, "choices", None)
-    if not choices:
-        raise ChatError(f"{label}: the reply is no chat completion")
-    usage = completion.usage
-    return ChatReply(
-        text=choices[0].message.content or "",
-        finish_reason=choices[0].finish_reason or "stop",
-        prompt_tokens=usage.prompt_tokens if usage else 0,
-        completion_tokens=usage.completion_tokens if usage else 0,
-        tokens=_tokens(choices[0]),
-    )
-
-
-def _tokens(choice: Any) -> tuple[TokenChoice, ...]:
-    content = choice.logprobs.content if choice.logprobs else None
-    return tuple(
-        TokenChoice(one.token, one.logprob, {other.token: other.logprob for other in one.top_logprobs})
-        for one in content or ()
-    )

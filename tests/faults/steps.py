@@ -148,7 +148,7 @@ class Training(Step):
 
     name = "4-training"
     heavy = True
-    faults = frozenset({"kill -9", "SIGTERM"})
+    faults = frozenset({"kill -9", "SIGTERM", "disk full", "read-only output", "two writers", "clock jump"})
     STEPS = 4
     TIMED = ("training_log.json", "training_args.bin")
 

@@ -3,6 +3,7 @@ import base64
 import io
 import json
 import logging
+import re
 import socket
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from dyneval.images import ImageError
 from dyneval.llm.base import ChatError, ChatRequest, Message
 from dyneval.llm.body import JsonBody
+from dyneval.llm.completion import to_reply
 from dyneval.llm.engines import make_engine
 from dyneval.llm.pictures import DataUrls, data_url
 
@@ -206,3 +208,26 @@ def test_body_holds_ready_made_json_as_it_is_and_can_be_sent_again():
     }
     with pytest.raises(TypeError, match="set"):
         JsonBody({"a": {1}})
+
+
+@pytest.mark.parametrize(
+    ("sent", "problem"),
+    [
+        ('{"choices": []}', "no choices"),
+        ('{"error": "busy"}', "missing required field `choices`"),
+        ('{"choices": [{"message": {"content": ["a"]}}]}', "Expected `str | null`"),
+        ('{"choices": [', "truncated"),
+        ('{"choices": [{"message": {"content": "\\ud800 and more"}}]}', "surrogate"),
+    ],
+)
+def test_what_is_no_completion_is_told(sent, problem):
+    with pytest.raises(ChatError, match=f"gpu1: the reply is no chat completion .*{re.escape(problem)}"):
+        to_reply(sent, "gpu1")
+
+
+def test_completion_with_nulls_is_read():
+    nulls = {"content": None, "refusal": None}
+    choice = {"message": nulls, "finish_reason": None, "logprobs": {"content": [{"token": "a", "logprob": -1}]}}
+    reply = to_reply(json.dumps({"id": "x", "choices": [choice], "usage": {"prompt_tokens": None}}), "gpu1")
+    assert (reply.text, reply.finish_reason, reply.prompt_tokens) == ("", "stop", 0)
+    assert [(token.text, token.logprob, token.alternatives) for token in reply.tokens] == [("a", -1.0, {})]

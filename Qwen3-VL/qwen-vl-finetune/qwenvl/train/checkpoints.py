@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from dyneval.storage import write_json
+from dyneval.storage import read_json, write_json
+from qwenvl.errors import TrainingInputError
 
 logger = logging.getLogger(__name__)
 
 MARKER = "complete.json"
 _FINAL = ".final"
+_UNWRITTEN = ("os error", "inline_container.cc")
+"""What stands in the errors of safetensors, tokenizers and torch, which are no OSErrors, when a disk is full."""
 
 
 def steps_of(output_dir: Path) -> dict[int, Path]:
@@ -28,22 +34,60 @@ def steps_of(output_dir: Path) -> dict[int, Path]:
 
 def newest_complete(output_dir: Path) -> Path | None:
     """The complete checkpoint with the most steps, to resume from."""
-    complete = {step: folder for step, folder in steps_of(output_dir).items() if (folder / MARKER).is_file()}
+    complete = {step: folder for step, folder in steps_of(output_dir).items() if _fault(folder) is None}
     return complete[max(complete)] if complete else None
 
 
 def remove_incomplete(output_dir: Path) -> None:
     """Delete checkpoints whose writing was interrupted, and a final model that was not yet in place."""
     for folder in steps_of(output_dir).values():
-        if not (folder / MARKER).is_file():
-            logger.warning("removing %s: its writing was interrupted", folder)
+        if fault := _fault(folder):
+            logger.warning("removing %s: %s", folder, fault)
             shutil.rmtree(folder)
     shutil.rmtree(output_dir / _FINAL, ignore_errors=True)
 
 
 def mark_complete(folder: Path, step: int) -> None:
-    """Declare a checkpoint whole; to be called when every rank has written its part."""
-    write_json(folder / MARKER, {"step": step})
+    """Declare a checkpoint whole; to be called when every rank has written its part.
+
+    Its files are on the disk before their marker is, which knows how long they are.
+    """
+    sizes = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            sizes[path.relative_to(folder).as_posix()] = os.fstat(file.fileno()).st_size
+    write_json(folder / MARKER, {"step": step, "files": sizes})
+
+
+def _fault(folder: Path) -> str | None:
+    """Why a checkpoint does not count, or None."""
+    if not (folder / MARKER).is_file():
+        return "its writing was interrupted"
+    for name, size in read_json(folder / MARKER)["files"].items():
+        path = folder / name
+        found = path.stat().st_size if path.is_file() else 0
+        if found != size:
+            return f"{name} has {found} bytes instead of {size}"
+    return None
+
+
+@contextmanager
+def saving(folder: Path) -> Iterator[None]:
+    """Say in one line when what is saved cannot be written. Raises TrainingInputError."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        if not isinstance(error, OSError) and not any(words in reason for words in _UNWRITTEN):
+            raise
+        free = shutil.disk_usage(folder.parent).free
+        if free < 1 << 20:
+            reason = os.strerror(errno.ENOSPC)  # torch says "unexpected pos"
+        raise TrainingInputError(
+            f"{folder}: cannot be written ({reason}; {free / 1e9:.1f} GB are free there); make room and start the same "
+            "command again: it goes on from the last checkpoint"
+        ) from error
 
 
 def keep_newest(output_dir: Path, limit: int | None) -> None:
@@ -64,7 +108,8 @@ def save_final(output_dir: Path, save: Callable[[str], None], is_main: bool) -> 
         is_main: True on the rank that moves the files.
     """
     folder = output_dir / _FINAL
-    save(str(folder))
+    with saving(folder):
+        save(str(folder))
     if not is_main:
         return
     (output_dir / "config.json").unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import warnings
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from dyneval.images import ImageError
 from dyneval.processing import IGNORE, Processor
-from dyneval.storage import DataFileError, atomic_write
+from dyneval.storage import DataFileError, atomic_write, exclusive
 from dyneval.tokens import TASK_TOKENS
 from qwenvl.data import DatasetSource, data_list, split_list
 from qwenvl.data.collator import Collator, RopeIndex, dummy_example
@@ -37,6 +38,7 @@ from qwenvl.train.trainer import DynEvalTrainer
 
 logger = logging.getLogger("qwenvl")
 
+FAILURE = "failure.txt"
 STOPPED = 128 + 15
 """Exit code after a checkpoint on a signal: the run is not finished."""
 
@@ -46,8 +48,18 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, argume
 
     Raises:
         TrainingInputError, DataFileError, ImageError: arguments, environment or data do not allow the run.
+        OSError: the output folder cannot be written to.
     """
     output_dir = Path(arguments.output_dir)
+    with ExitStack() as held:
+        if arguments.process_index == 0:
+            held.enter_context(exclusive(output_dir))
+        return _train(output_dir, model_arguments, data_arguments, arguments)
+
+
+def _train(
+    output_dir: Path, model_arguments: ModelArguments, data_arguments: DataArguments, arguments: TrainingArguments
+) -> int:
     sources = data_list(data_arguments.dataset_use.split(","))
     heldout_sources = split_list(sources, arguments.eval_split) if arguments.eval_split else []
     wanted = settings(model_arguments, data_arguments, arguments, sources)
@@ -98,6 +110,7 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, argume
         history, unseen = trainer.state.log_history, heldout.stats if heldout else None
         gpus = arguments.world_size if arguments.device.type == "cuda" else 0
         write_log(output_dir, history, dataset.stats, unseen, wanted, gpus)
+        (output_dir / FAILURE).unlink(missing_ok=True)  # of another run, which was refused because of this one
     trainer.accelerator.wait_for_everyone()
     return 0
 
@@ -207,7 +220,7 @@ def _set_up_logging(arguments: TrainingArguments) -> None:
 def _report_failure(output_dir: Path, reason: str) -> None:
     """Say why, and leave it for the launcher, whose last line would otherwise be torchrun's."""
     logger.error("train_qwen: %s", reason)
-    with atomic_write(output_dir / "failure.txt") as file:
+    with suppress(OSError), atomic_write(output_dir / FAILURE) as file:
         file.write(reason + "\n")
 
 
@@ -217,13 +230,19 @@ def main() -> int:
     parser = HfArgumentParser(kinds)
     model_arguments, data_arguments, arguments = parser.parse_args_into_dataclasses()
     _set_up_logging(arguments)
-    Path(arguments.output_dir, "failure.txt").unlink(missing_ok=True)
-    _start_distributed(arguments)
+    output_dir = Path(arguments.output_dir)
     try:
+        (output_dir / FAILURE).unlink(missing_ok=True)
+        _start_distributed(arguments)
         return train(model_arguments, data_arguments, arguments)
     except (TrainingInputError, DataFileError, ImageError) as error:
-        _report_failure(Path(arguments.output_dir), str(error))
-        return 1
+        _report_failure(output_dir, str(error))
+    except OSError as error:
+        if error.errno is None:  # a library's own, of which the traceback tells more
+            raise
+        place = error.filename or output_dir
+        _report_failure(output_dir, f"{place}: {error.strerror}; the same command goes on from the last checkpoint")
+    return 1
 
 
 if __name__ == "__main__":

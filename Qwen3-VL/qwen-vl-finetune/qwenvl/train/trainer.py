@@ -15,7 +15,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from qwenvl.data.dataset import RankShare
 from qwenvl.errors import TrainingInputError
 from qwenvl.train.argument import TrainingArguments
-from qwenvl.train.checkpoints import keep_newest, mark_complete
+from qwenvl.train.checkpoints import keep_newest, mark_complete, saving
 from qwenvl.train.meter import Meter, Work
 from qwenvl.train.modeling import part_of
 from qwenvl.train.run_record import REJECTS, append_reject
@@ -165,9 +165,12 @@ class DynEvalTrainer(Trainer):
         super()._save(output_dir, state_dict)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
+        output_dir = Path(self.args.output_dir)
+        folder = output_dir / f"checkpoint-{self.state.global_step}"
+        with saving(folder):
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                mark_complete(folder, self.state.global_step)
         if self.args.should_save:
-            output_dir = Path(self.args.output_dir)
-            mark_complete(output_dir / f"checkpoint-{self.state.global_step}", self.state.global_step)
             keep_newest(output_dir, self._keep)

@@ -1,0 +1,72 @@
+import subprocess
+import sys
+
+import pytest
+
+from qwenvl.train.checkpoints import mark_complete, newest_complete, remove_incomplete
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    for step in (2, 4):
+        folder = tmp_path / f"checkpoint-{step}"
+        (folder / "global_step").mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"w" * 1000)
+        (folder / "global_step" / "rank0.pt").write_bytes(b"o" * 500)
+        mark_complete(folder, step)
+    return tmp_path
+
+
+def test_newest_whole_checkpoint_counts(run_folder, caplog):
+    assert newest_complete(run_folder).name == "checkpoint-4"
+    remove_incomplete(run_folder)
+    assert newest_complete(run_folder).name == "checkpoint-4" and not caplog.records
+
+
+@pytest.mark.parametrize("damage", ["cut", "lost", "longer"])
+def test_checkpoint_with_a_damaged_file_is_passed_over_and_removed(run_folder, damage, caplog):
+    path = run_folder / "checkpoint-4" / "global_step" / "rank0.pt"
+    if damage == "lost":
+        path.unlink()
+    else:
+        path.write_bytes(b"o" * (100 if damage == "cut" else 600))
+    assert newest_complete(run_folder).name == "checkpoint-2"
+    remove_incomplete(run_folder)
+    assert not (run_folder / "checkpoint-4").exists()
+    assert "global_step/rank0.pt has" in caplog.text and "instead of 500" in caplog.text
+
+
+WRITES = """
+import sys, torch, safetensors.torch
+from pathlib import Path
+from qwenvl.errors import TrainingInputError
+from qwenvl.train.checkpoints import saving
+folder, kind = Path(sys.argv[1]), sys.argv[2]
+tensors = {"w": torch.zeros(1 << 20)}
+try:
+    with saving(folder):
+        if kind == "torch":
+            torch.save(tensors, folder / "optimizer.pt")
+        elif kind == "safetensors":
+            safetensors.torch.save_file(tensors, folder / "model.safetensors")
+        elif kind == "json":
+            (folder / "trainer_state.json").write_text("0" * (1 << 22))
+        else:
+            torch.zeros(2) @ torch.zeros(3)
+except TrainingInputError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("kind", ["torch", "safetensors", "json"])
+def test_what_cannot_be_written_is_one_line(tmp_path, kind):
+    # No file may grow beyond 1 MB: to those who write, the end of the disk.
+    limited = ["bash", "-c", 'trap "" XFSZ; ulimit -f 1024; exec "$@"', "-"]
+    done = subprocess.run([*limited, sys.executable, "-c", WRITES, tmp_path, kind], capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"{tmp_path}: cannot be written (" in done.stderr and "GB are free there" in done.stderr
+
+
+def test_other_errors_of_saving_keep_their_traceback(tmp_path):
+    done = subprocess.run([sys.executable, "-c", WRITES, tmp_path, "bug"], capture_output=True, text=True)
+    assert done.returncode == 1 and "RuntimeError" in done.stderr and "cannot be written" not in done.stderr
