@@ -36,6 +36,12 @@ def test_checkpoint_with_a_damaged_file_is_passed_over_and_removed(run_folder, d
     assert "global_step/rank0.pt has" in caplog.text and "instead of 500" in caplog.text
 
 
+@pytest.mark.parametrize("marker", ["", "{}", "[]", '{"files": 3}', '{"files": [1]}'])
+def test_checkpoint_with_a_damaged_marker_does_not_count(run_folder, marker):
+    (run_folder / "checkpoint-4" / "complete.json").write_text(marker)
+    assert newest_complete(run_folder).name == "checkpoint-2"
+
+
 WRITES = """
 import sys, torch, safetensors.torch
 from pathlib import Path

@@ -135,7 +135,7 @@ def test_the_state_of_runs_is_told(preflight, tmp_path):
     }.items():
         for file in files:
             (output / name / file).parent.mkdir(parents=True, exist_ok=True)
-            (output / name / file).write_text("{}")
+            (output / name / file).write_text('{"step": 7, "files": {}}')
     _, checks = preflight()
     states = checks["outputs"]["details"]
     assert states["dyneval_2b_stage1_t2ia"] == "finished, will be kept"

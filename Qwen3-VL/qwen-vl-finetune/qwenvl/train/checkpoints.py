@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dyneval.storage import read_json, write_json
+from dyneval.storage import DataFileError, read_json, write_json
 from qwenvl.errors import TrainingInputError
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ def mark_complete(folder: Path, step: int) -> None:
 
     Its files are on the disk before their marker is, which knows how long they are.
     """
+    (folder / MARKER).unlink(missing_ok=True)
     sizes = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:
@@ -64,7 +65,11 @@ def _fault(folder: Path) -> str | None:
     """Why a checkpoint does not count, or None."""
     if not (folder / MARKER).is_file():
         return "its writing was interrupted"
-    for name, size in read_json(folder / MARKER)["files"].items():
+    try:
+        files = dict(read_json(folder / MARKER)["files"])
+    except (DataFileError, KeyError, TypeError, ValueError):
+        return f"its {MARKER} cannot be read"
+    for name, size in files.items():
         path = folder / name
         found = path.stat().st_size if path.is_file() else 0
         if found != size:
