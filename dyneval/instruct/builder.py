@@ -12,7 +12,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import IO, Any
 
@@ -88,7 +88,8 @@ class _JsonArray:
         self._unsent += len(samples)
         if self._unsent > WRITE_BEHIND and sys.platform == "linux":
             # Of pages that it is told to forget, the kernel first begins to write those that are new.
-            os.posix_fadvise(self.file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            with suppress(OSError):
+                os.posix_fadvise(self.file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             self._unsent = 0
 
     def end(self) -> None:

@@ -83,7 +83,7 @@ def saving(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         if not isinstance(error, OSError) and not any(words in reason for words in _UNWRITTEN):
             raise
         free = shutil.disk_usage(folder.parent).free
