@@ -1,6 +1,7 @@
 """The report in a real browser: sort, search, filter, open a sample, dark, phone, hostile text, a file on its own."""
 
 import shutil
+import time
 
 import pytest
 
@@ -17,12 +18,12 @@ def models(page):
 
 
 def scroll_to_the_end(page, cards=220):
-    for _ in range(20):
+    deadline = time.monotonic() + 60  # a busy browser adds cards late
+    while (found := page.locator(".card").count()) < cards:
+        assert time.monotonic() < deadline, f"{found} of {cards} cards"
         page.evaluate("scrollTo({top: document.body.scrollHeight, behavior: 'instant'})")
         page.wait_for_timeout(50)
-        if page.locator(".card").count() == cards:
-            return
-    raise AssertionError(f"{page.locator('.card').count()} of {cards} cards")
+    assert found == cards
 
 
 def column(page, name):
