@@ -37,6 +37,14 @@ torch.save = torn
 sys.argv[0] = "train_qwen"
 runpy.run_module("qwenvl.train.train_qwen", run_name="__main__")
 """
+# Dies after the last checkpoint, before the final model is written.
+DIES_AFTER_TRAINING = """
+import os, runpy, signal, sys
+from qwenvl.train import checkpoints
+checkpoints.save_final = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+sys.argv[0] = "train_qwen"
+runpy.run_module("qwenvl.train.train_qwen", run_name="__main__")
+"""
 
 
 def user_environment(data, checkpoint, output):
@@ -206,6 +214,25 @@ def test_a_killed_run_goes_on_as_if_undisturbed(environment, tiny_checkpoint, tm
     one, two = weights(tmp_path / "whole"), weights(killed)
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert [path.name for path in killed.glob("checkpoint-*")] == ["checkpoint-6"]
+
+
+@pytest.mark.parametrize("more", [["--max_steps", 3], ["--num_train_epochs", 1, "--lora_enable"]])
+def test_a_run_killed_after_its_last_step_takes_none_more(more, alone, tiny_checkpoint, tmp_path):
+    environment, _ = alone
+    common = ["--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 2, "--save_steps", 1, *more]
+
+    def command(output):
+        return arguments(tiny_checkpoint, output, *common, "--eval_split", "heldout", "--eval_strategy", "epoch")
+
+    run([sys.executable, *TRAIN, *command(tmp_path / "whole")], environment)
+    killed = tmp_path / "killed"
+    run([sys.executable, "-c", DIES_AFTER_TRAINING, *command(killed)], environment, expected=-signal.SIGKILL)
+    assert not (killed / "training_log.json").exists()
+    run([sys.executable, *TRAIN, *command(killed)], environment)
+    assert history(killed) == history(tmp_path / "whole")
+    assert heldout_history(killed) == pytest.approx(heldout_history(tmp_path / "whole"), rel=1e-6)
+    one, two = weights(tmp_path / "whole"), weights(killed)
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def wait_for(condition, process, seconds=300):

@@ -105,6 +105,7 @@ def _train(
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if stop.stopped:
         return STOPPED
+    trainer.evaluate_last()
     save_final(output_dir, lambda folder: _save_model(trainer, model_arguments, Path(folder)), arguments.should_save)
     if arguments.should_save:
         history, unseen = trainer.state.log_history, heldout.stats if heldout else None

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from qwenvl.data.dataset import RankShare
@@ -21,17 +20,6 @@ from qwenvl.train.modeling import part_of
 from qwenvl.train.run_record import REJECTS, append_reject
 
 logger = logging.getLogger(__name__)
-
-
-class EvaluateLast(TrainerCallback):
-    """Evaluates after the last step too, whatever the interval."""
-
-    def on_step_end(
-        self, args: transformers.TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Ask for it; `--eval_strategy epoch` ends with an evaluation by itself."""
-        if args.eval_strategy == "steps" and state.global_step >= state.max_steps:
-            control.should_evaluate = True
 
 
 class DynEvalTrainer(Trainer):
@@ -57,7 +45,6 @@ class DynEvalTrainer(Trainer):
         self.meter = Meter(Work.of(model), args.device)
         self.heldout_meter = Meter(self.meter.work, args.device)
         self._rejected: set[str] = set()
-        self.add_callback(EvaluateLast())
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW (or `--optim`) with one group for each learning rate and weight decay."""
@@ -77,6 +64,17 @@ class DynEvalTrainer(Trainer):
                 decay = self.args.weight_decay if name in decayed else 0.0
                 groups.setdefault((rate, decay), []).append(parameter)
         return [{"params": some, "lr": rate, "weight_decay": decay} for (rate, decay), some in groups.items()]
+
+    def _run_epoch(self, **arguments: Any) -> None:
+        # Trainer looks at max_steps after a step only: a run that goes on from its last checkpoint would take one more.
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(**arguments)
+
+    def evaluate_last(self) -> None:
+        """Evaluate the trained model, unless this was done after its last step."""
+        evaluated = [entry["step"] for entry in self.state.log_history if "eval_loss" in entry]
+        if self.eval_dataset is not None and self.state.global_step not in evaluated:
+            self.evaluate()
 
     def compute_loss(
         self,
