@@ -59,6 +59,16 @@ class Ledger(Source, Protocol):
         ...
 
 
+def key_of(name: Workflow, pair: PairRecord) -> str:
+    """Key of the record of a workflow that a pair has, alone or with the other images of its prompt."""
+    return pair.prompt_id if KEYS[name] == "prompt_id" else pair.pair_id
+
+
+def is_complete(pair: PairRecord, stores: Mapping[Workflow, Ledger]) -> bool:
+    """True when no workflow has anything left to do for the pair."""
+    return all(key_of(name, pair) in store.done for name, store in stores.items())
+
+
 class Annotator:
     """Brings pairs to completion in the ledgers of the workflows it is asked for."""
 
@@ -100,22 +110,15 @@ class Annotator:
 
     async def _worker(self, pairs: Iterator[PairRecord], bar: tqdm) -> None:
         for pair in pairs:
-            finished = self.is_complete(pair)
+            finished = is_complete(pair, self.stores)
             if not finished:
                 await self._annotate(pair)
                 self.counts.annotated += 1
-                bar.set_postfix_str(postfix(self.counts, self.teacher), refresh=False)
+                bar.set_postfix_str(postfix(self.counts, self.teacher.tally), refresh=False)
             self.counts.pairs += 1
             bar.update()
             if finished and self.counts.pairs % 500 == 0:
                 await asyncio.sleep(0)  # let the others work while finished pairs are passed over
-
-    def is_complete(self, pair: PairRecord) -> bool:
-        """True when no workflow has anything left to do for the pair."""
-        return all(
-            (pair.prompt_id if name == "t2ia_questions" else pair.pair_id) in store.done
-            for name, store in self.stores.items()
-        )
 
     async def _annotate(self, pair: PairRecord) -> None:
         questions = await self._t2ia_questions(pair)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,14 +13,14 @@ from tqdm import tqdm
 
 from dyneval.cluster.flags import Cluster
 from dyneval.cluster.pool import Lost, run_tasks
-from dyneval.llm.base import ChatEngine, ChatReply, ChatRequest
+from dyneval.llm.base import ChatEngine
 from dyneval.records import PairRecord
 from dyneval.storage import Row
-from dyneval.teacher.annotating import KEYS, Annotator, EngineDown
+from dyneval.teacher.annotating import KEYS, Annotator, EngineDown, is_complete, key_of
 from dyneval.teacher.asking import Tally, Teacher
 from dyneval.teacher.prompts import Workflow
-from dyneval.teacher.runner import AnnotateConfig, Files
-from dyneval.teacher.summary import postfix, summarise
+from dyneval.teacher.runner import AnnotateConfig, Files, warn_of_another_teacher
+from dyneval.teacher.summary import RunCounts, postfix, summarise
 
 MakeEngine = Callable[[], ChatEngine]
 Reject = tuple[Workflow, str, str, dict[str, Any]]
@@ -55,102 +55,91 @@ def annotate_on_ray(config: AnnotateConfig, cluster: Cluster, make_engine: MakeE
         ClusterError: no cluster, or the engine could not be made there.
         DataFileError, EngineDown, OSError: as `runner.annotate`.
     """
-    teacher = Teacher(engine=_Elsewhere())
     config = replace(config, metadata=config.metadata.resolve())  # the other machines have another current folder
     with ExitStack() as stack:
-        files = Files(config, stack)
-        home = Annotator(teacher, config.metadata.parent, files.stores, files.given_up, files.inputs)
+        home = _Home(Files(config, stack))
         try:
-            with files.progress() as bar:
-                portions = list(_portions(_pending(files, home, bar), files, home, cluster.batch))
+            with home.files.progress() as bar:
+                portions = list(home.portions(cluster.batch, bar))
                 make_worker = partial(_Worker, config, make_engine)
                 for found in run_tasks(cluster, make_worker, portions):
-                    _keep(found, files, home)
+                    home.keep(found)
                     bar.update(len(found.task.pairs) if isinstance(found, Lost) else found.annotated)
-                    bar.set_postfix_str(postfix(home.counts, teacher), refresh=False)
+                    bar.set_postfix_str(postfix(home.counts, home.tally), refresh=False)
         finally:
-            summary = summarise(home.counts, teacher, config, files.stores)
+            summary = summarise(home.counts, home.tally, home.asked or ("none", "none"), config, home.files.stores)
     return summary
 
 
-class _Elsewhere:
-    """Stands for the engines in the actors, under the name and model that they give."""
+class _Home:
+    """The driver's side: the files of the run, and what all actors did."""
 
-    name = model = "none"
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self.counts = RunCounts()
+        self.tally = Tally()
+        self.asked: tuple[str, str] | None = None
 
-    async def chat(self, request: ChatRequest) -> ChatReply:
-        raise NotImplementedError
+    def portions(self, size: int, bar: tqdm) -> Iterator[Portion]:
+        """Portions of `size` unfinished pairs or a few more: the questions of a prompt are asked in one place."""
+        by_prompt: dict[str, list[PairRecord]] = {}
+        for pair in self.files.pairs(self.counts):
+            if is_complete(pair, self.files.stores):
+                self.counts.pairs += 1
+                bar.update()
+            else:
+                by_prompt.setdefault(pair.prompt_id, []).append(pair)
+        portion: list[PairRecord] = []
+        for group in by_prompt.values():
+            portion += group
+            if len(portion) >= size:
+                yield self._with_known(portion)
+                portion = []
+        if portion:
+            yield self._with_known(portion)
 
-    async def close(self) -> None:
-        raise NotImplementedError
+    def _with_known(self, pairs: list[PairRecord]) -> Portion:
+        files = self.files
+        known: dict[Workflow, dict[str, Row]] = {}
+        given_up: dict[Workflow, set[str]] = {}
+        for name in (*files.inputs, *files.stores):
+            keys = dict.fromkeys(key_of(name, pair) for pair in pairs)
+            store = files.stores.get(name)
+            source = files.inputs[name] if store is None else store
+            rows = {key: source.get(key) for key in keys if store is None or key in store.done}
+            known[name] = {key: row for key, row in rows.items() if row is not None}
+            given_up[name] = files.given_up.get(name, set()).intersection(keys)
+        return Portion(pairs, known, given_up)
 
+    def keep(self, found: Found | Lost[Portion]) -> None:
+        """Write what has come back. Raises EngineDown where an actor did."""
+        if isinstance(found, Lost):
+            self._reject_all(found)
+            return
+        if self.asked is None:
+            self.asked = found.engine, found.model
+            for store in self.files.stores.values():
+                warn_of_another_teacher(store, found.model)
+        for name, rows in found.rows.items():
+            for row in rows:
+                self.files.stores[name].append(row)
+        for name, key, reason, details in found.rejects:
+            self.files.stores[name].reject(key, reason, **details)
+            self.counts.reject(name, details["kind"])
+        self.counts.pairs += found.annotated
+        self.counts.annotated += found.annotated
+        self.tally.add(found.tally)
+        if found.down:
+            raise EngineDown(found.down)
 
-def _pending(files: Files, home: Annotator, bar: tqdm) -> Iterator[PairRecord]:
-    for pair in files.pairs(home.counts):
-        if home.is_complete(pair):
-            home.counts.pairs += 1
-            bar.update()
-        else:
-            yield pair
-
-
-def _portions(pairs: Iterable[PairRecord], files: Files, home: Annotator, size: int) -> Iterator[Portion]:
-    """Portions of `size` pairs or a few more: the questions of a prompt are asked in one place."""
-    by_prompt: dict[str, list[PairRecord]] = {}
-    for pair in pairs:
-        by_prompt.setdefault(pair.prompt_id, []).append(pair)
-    portion: list[PairRecord] = []
-    for group in by_prompt.values():
-        portion += group
-        if len(portion) >= size:
-            yield _with_known(portion, files, home)
-            portion = []
-    if portion:
-        yield _with_known(portion, files, home)
-
-
-def _with_known(pairs: list[PairRecord], files: Files, home: Annotator) -> Portion:
-    known: dict[Workflow, dict[str, Row]] = {}
-    given_up: dict[Workflow, set[str]] = {}
-    for name, source in home.sources.items():
-        keys = dict.fromkeys(_key(name, pair) for pair in pairs)
-        store = files.stores.get(name)
-        rows = {key: source.get(key) for key in keys if store is None or key in store.done}
-        known[name] = {key: row for key, row in rows.items() if row is not None}
-        given_up[name] = files.given_up.get(name, set()).intersection(keys)
-    return Portion(pairs, known, given_up)
-
-
-def _key(name: Workflow, pair: PairRecord) -> str:
-    return pair.prompt_id if name == "t2ia_questions" else pair.pair_id
-
-
-def _keep(found: Found | Lost[Portion], files: Files, home: Annotator) -> None:
-    if isinstance(found, Lost):
-        _reject_all(found, files, home)
-        return
-    for name, rows in found.rows.items():
-        for row in rows:
-            files.stores[name].append(row)
-    for name, key, reason, details in found.rejects:
-        files.stores[name].reject(key, reason, **details)
-        home.counts.reject(name, details["kind"])
-    home.counts.pairs += found.annotated
-    home.counts.annotated += found.annotated
-    home.teacher.tally.add(found.tally)
-    home.teacher.engine.name, home.teacher.engine.model = found.engine, found.model
-    if found.down:
-        raise EngineDown(found.down)
-
-
-def _reject_all(lost: Lost[Portion], files: Files, home: Annotator) -> None:
-    """Everything that a lost task should have brought; as failures of the engine they are tried again."""
-    for name, store in files.stores.items():
-        missing = dict.fromkeys(_key(name, pair) for pair in lost.task.pairs)
-        for key in missing.keys() - store.done - files.given_up[name]:
-            store.reject(key, lost.reason, kind="engine")
-            home.counts.reject(name, "engine")
-    home.counts.pairs += len(lost.task.pairs)
+    def _reject_all(self, lost: Lost[Portion]) -> None:
+        """Everything that a lost task should have brought; as failures of the engine they are tried again."""
+        for name, store in self.files.stores.items():
+            missing = dict.fromkeys(key_of(name, pair) for pair in lost.task.pairs)
+            for key in missing.keys() - store.done - self.files.given_up[name]:
+                store.reject(key, lost.reason, kind="engine")
+                self.counts.reject(name, "engine")
+        self.counts.pairs += len(lost.task.pairs)
 
 
 class _Ledger:

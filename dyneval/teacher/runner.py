@@ -70,14 +70,15 @@ async def annotate(config: AnnotateConfig, engine: ChatEngine) -> dict[str, Any]
     with ExitStack() as stack:
         files = Files(config, stack)
         for store in files.stores.values():
-            _warn_of_another_teacher(store, engine.model)
+            warn_of_another_teacher(store, engine.model)
         teacher = Teacher(engine=engine, attempts=config.attempts)
         annotator = Annotator(teacher, config.metadata.parent, files.stores, files.given_up, files.inputs)
         try:
             with files.progress() as bar:
                 await annotator.work(files.pairs(annotator.counts), config.concurrency, bar)
         finally:
-            summary = summarise(annotator.counts, teacher, config, files.stores)
+            asked = engine.name, engine.model
+            summary = summarise(annotator.counts, teacher.tally, asked, config, files.stores)
     return summary
 
 
@@ -115,7 +116,7 @@ def _store(config: AnnotateConfig, name: Workflow) -> JsonlStore:
     return JsonlStore(path, KEYS[name], version=prompt_version(name), keep_rejects=True)
 
 
-def _warn_of_another_teacher(store: JsonlStore, model: str) -> None:
+def warn_of_another_teacher(store: JsonlStore, model: str) -> None:
     """Finished pairs are kept whoever answered them; a folder with the verdicts of two teachers should be wanted."""
     kept = store.get(next(iter(store.done), ""))
     earlier = kept["provenance"]["model"] if kept else model

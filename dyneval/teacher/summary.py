@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dyneval.storage import JsonlStore, write_json
-from dyneval.teacher.asking import Teacher
+from dyneval.teacher.asking import Tally
 from dyneval.teacher.prompts import prompt_version
 
 if TYPE_CHECKING:
@@ -46,9 +46,8 @@ class RunCounts:
         return max(time.monotonic() - self.started, 1e-9)
 
 
-def postfix(counts: RunCounts, teacher: Teacher) -> str:
+def postfix(counts: RunCounts, tally: Tally) -> str:
     """Right end of the progress bar: tokens a second in and out, replies asked for again, rejects by kind."""
-    tally = teacher.tally
     parts = [
         f"in {tally.prompt_tokens / counts.seconds:.0f} tok/s",
         f"out {tally.completion_tokens / counts.seconds:.0f} tok/s",
@@ -60,13 +59,16 @@ def postfix(counts: RunCounts, teacher: Teacher) -> str:
 
 
 def summarise(
-    counts: RunCounts, teacher: Teacher, config: AnnotateConfig, stores: Mapping[Any, JsonlStore]
+    counts: RunCounts, tally: Tally, asked: tuple[str, str], config: AnnotateConfig, stores: Mapping[Any, JsonlStore]
 ) -> dict[str, Any]:
-    """Put the numbers of a run together and write them to `<run>.summary.json` in the output folder."""
-    tally, seconds = teacher.tally, counts.seconds
+    """Put the numbers of a run together and write them to `<run>.summary.json` in the output folder.
+
+    `asked`: names of the engine and of the model that gave the answers.
+    """
+    seconds = counts.seconds
     summary: dict[str, Any] = {
-        "engine": teacher.engine.name,
-        "model": teacher.engine.model,
+        "engine": asked[0],
+        "model": asked[1],
         "started": counts.started_at,
         "seconds": round(seconds, 3),
         "pairs": counts.pairs,

@@ -65,10 +65,10 @@ class DynEvalTrainer(Trainer):
                 groups.setdefault((rate, decay), []).append(parameter)
         return [{"params": some, "lr": rate, "weight_decay": decay} for (rate, decay), some in groups.items()]
 
-    def _run_epoch(self, **arguments: Any) -> None:
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         # Trainer looks at max_steps after a step only: a run that goes on from its last checkpoint would take one more.
         if self.state.global_step < self.state.max_steps:
-            super()._run_epoch(**arguments)
+            super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def evaluate_last(self) -> None:
         """Evaluate the trained model, unless this was done after its last step."""
