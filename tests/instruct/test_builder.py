@@ -13,6 +13,7 @@ from dyneval.instruct.builder import build
 from dyneval.instruct.chunks import BuildConfig
 from dyneval.instruct.curation import Curation
 from dyneval.instruct.overall import OverallConfig, compute_overall_scores
+from dyneval.instruct.parallel import SLOT
 from dyneval.instruct.token_length import TokenLimit
 from dyneval.storage import DataFileError, read_jsonl
 
@@ -132,6 +133,19 @@ def test_processes_change_nothing_but_the_time(annotated, workers, tmp_path):
     order = [row["pair_id"] for row in read_jsonl(tmp_path / "metadata.jsonl")]
     kept = [s["id"].split(":")[0] for s in iqa[::2]]
     assert kept == [name for name in order if name in set(kept)], "in the order of the metadata"
+
+
+def test_samples_that_do_not_fit_their_slot_travel_too(annotated):
+    def grow(files):
+        list(files["t2ia_answers"].values())[1]["answers"][0]["reasoning"] = "x" * SLOT
+
+    built = []
+    for workers in (1, 2):
+        _, output = run(annotated, *PAIRS[:4], change=grow, workers=workers)
+        built.append(stages(output))
+    assert built[0] == built[1]
+    longest = max(len(sample["conversations"][1]["value"]) for sample in built[1][0])
+    assert longest > SLOT
 
 
 def corrupt(files):
