@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -82,18 +81,6 @@ def batch_size(wanted: BatchLimit, device: torch.device | None) -> BatchSize:
         return memory
 
     return BatchSize(wanted, measure)
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """True when a device, or the CPU's allocator, had no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-
-
-def release_memory() -> None:
-    """Give back what a failed batch left allocated."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def batches(pairs: Iterable[Pair], size: Callable[[], int], length: Callable[[Pair], int]) -> Iterator[list[Numbered]]:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from dyneval import schemas
+from dyneval.memory import out_of_memory, release_memory
 from dyneval.records import ScoreRecord, normalised_score
 from dyneval.scorer.batch import FourPasses, Work
-from dyneval.scorer.batching import Numbered, batch_size, batches, is_out_of_memory, release_memory
+from dyneval.scorer.batching import Numbered, batch_size, batches
 from dyneval.scorer.engines.base import Engine
 from dyneval.scorer.engines.making import make_student
 from dyneval.scorer.loading import checkpoint_name
@@ -188,7 +189,7 @@ class Scorer:
         try:
             results = self._score_together(pairs, report)
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             results = None  # and no more here: until its handler ends, the error holds the batch's tensors
         if results is not None:

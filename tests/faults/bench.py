@@ -146,9 +146,8 @@ Written by the bench itself ({date}). A trial disturbs a step, runs the same com
 
 The doors are real processes on 30 pairs of the demo; faults come at random moments from the first write on. Runs of
 {heavy} load torch: all faults but kills come to them a quarter as often. The memory that
-is short is that of a stand-in for a GPU. Step 4 trains the tiny model for four steps; what else befalls it has tests
-(`tests/qwenvl/test_training.py`, `test_checkpoints.py`): a checkpoint that is killed while it is written, or damaged
-afterwards, and images that broke.
+is short is that of a stand-in for a GPU. Step 4 trains the tiny model for four steps, and its last record is its last
+checkpoint.
 """
 
 

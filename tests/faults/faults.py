@@ -12,7 +12,7 @@ from random import Random
 
 from .disks import disk
 from .door import Broken, Door
-from .steps import Generation, Scoring
+from .steps import Generation, Scoring, Training
 from .world import Step
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
@@ -119,13 +119,12 @@ def torn_record(step: Step, folder: Path, rng: Random) -> Iterator[Disturbed]:
     """The last record of a file is cut, or ends in zeros (power failure), or noise follows it."""
     output = folder / "out"
     shutil.copytree(step.reference, output)
-    files = [path for path in step.records(output) if path.exists()]
-    path = rng.choice(files or [path for path in sorted(output.rglob("*")) if path.is_file()])
+    path = rng.choice(step.reopen(output))
     data = path.read_bytes()
     start = data.rfind(b"\n", 0, len(data) - 1) + 1
     cut = rng.randrange(start, len(data)) if start < len(data) else start
     tails = [b"", bytes(len(data) - cut), rng.randbytes(50).replace(b"\n", b"")]
-    kind = rng.randrange(3)
+    kind = rng.choice((0, 2)) if step.synced else rng.randrange(3)
     path.write_bytes((data if kind == 2 else data[:cut]) + tails[kind])
     yield Disturbed(output, 1)
 
@@ -215,21 +214,36 @@ def method(self, input_ids=None, **rest):
     return inner(self, input_ids=input_ids, **rest)
 Qwen3VLModel.forward = method
 """,
+    Training: """
+import torch
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
+inner, batches = Qwen3VLModel.forward, []
+def method(self, *arguments, **rest):
+    batches.append(1)
+    if len(batches) > FITS:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    return inner(self, *arguments, **rest)
+Qwen3VLModel.forward = method
+""",
 }
-"""Memory for batches of up to FITS: a stand-in for the GPU that is not there, put in before the door opens."""
+"""Memory for batches of up to FITS, in training for FITS batches: a stand-in for the GPU that is not there, put in
+before the door opens."""
 
 
 @contextlib.contextmanager
 def out_of_memory(step: Step, folder: Path, rng: Random) -> Iterator[Disturbed]:
-    """A batch does not fit into memory: smaller ones are tried."""
+    """A batch does not fit into memory: smaller ones are tried; training says what to do, and goes on."""
     output = folder / "out"
-    door, *rest = map(str, step.arguments(output))
+    door, *rest = (str(argument) for argument in step.arguments(output) if argument != "-m")
+    runner = "run_path" if door.endswith(".py") else "run_module"
     program = (
         f"import sys, runpy\nFITS = {rng.randint(1, 3)}\nsys.argv = {[door, *rest]!r}\n"
-        f"{_OUT_OF_MEMORY[type(step)]}\nrunpy.run_path(sys.argv[0], run_name='__main__')"
+        f"{_OUT_OF_MEMORY[type(step)]}\nrunpy.{runner}(sys.argv[0], run_name='__main__')"
     )
-    run = Door(["-c", program], output)
-    if run.wait():
+    run = Door(["-c", program], output, step.environment())
+    if run.wait() and isinstance(step, Training):
+        run.check_refusal("One sample does not fit")
+    elif run.process.returncode:
         raise Broken(f"it ended because a batch did not fit: {run.errors[-2000:]}")
     if "out of memory" not in run.errors:
         raise Broken("nothing was said of the memory")
@@ -250,9 +264,7 @@ FAULTS: dict[str, Fault] = {
 
 
 def meets(step: type[Step], fault: str) -> bool:
-    """False where the fault isn't given, or cannot come about: no images are read, nothing is done in batches."""
-    if step.faults is not None and fault not in step.faults:
-        return False
+    """False where the fault cannot come about: no images are read, nothing is done in batches."""
     if fault == "out of memory":
         return step in _OUT_OF_MEMORY
     return fault != "image deleted" or step is Generation or step.images is not Step.images

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.storage import read_json, read_jsonl
+from qwenvl.train.checkpoints import newest_complete
 
 from .door import Broken, Door
 from .world import PAIRS, Count, Step, digests, rows_of, sorted_rows, whole_rows, without
@@ -148,7 +149,7 @@ class Training(Step):
 
     name = "4-training"
     heavy = True
-    faults = frozenset({"kill -9", "SIGTERM", "disk full", "read-only output", "two writers", "clock jump"})
+    synced = True
     STEPS = 4
     TIMED = ("training_log.json", "training_args.bin")
 
@@ -173,15 +174,34 @@ class Training(Step):
         model = {name: digest for name, digest in digests(output, *self.TIMED).items() if "/" not in name}
         return model | {"losses": losses, "checkpoints": sorted(path.name for path in output.glob("checkpoint-*"))}
 
+    def images(self) -> list[Path]:
+        """Those of Stage 1."""
+        folder = self.world.step(Generation).reference
+        samples = read_jsonl(self.world.step(Building).reference / "dynevalinstruct_t2ia.jsonl")
+        return sorted({folder / sample["image"] for sample in samples if "image" in sample})
+
+    def reopen(self, output: Path) -> list[Path]:
+        """As if it had been killed after its last checkpoint, which is then damaged."""
+        for path in output.iterdir():
+            if path.is_file() and path.name != "run.json":
+                path.unlink()
+        return sorted(path for path in output.glob("checkpoint-*/*") if path.is_file())
+
     def finished(self, output: Path) -> int:
         """Steps up to the newest checkpoint that is whole."""
-        return max((read_json(path)["step"] for path in output.glob("checkpoint-*/complete.json")), default=0)
+        newest = newest_complete(output)
+        return read_json(newest / "complete.json")["step"] if newest else 0
 
     def counted(self, output: Path, door: Door) -> Count:
         """Of the messages and the log: where it went on from, and the steps from there."""
         resumed = re.search(r"resuming from .*checkpoint-(\d+)", door.errors)
         there = self.STEPS if "this run is finished" in door.errors else int(resumed[1]) if resumed else 0
         return Count(there, self.STEPS - there)
+
+    def lost_images(self, output: Path, door: Door) -> int:
+        """Samples that it refuses to go without: one an image."""
+        refused = re.search(r"(\d+) bad sample", door.errors)
+        return int(refused[1]) if refused else 0
 
 
 class Scoring(Step):

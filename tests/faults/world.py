@@ -34,12 +34,12 @@ class Step(ABC):
 
     Attributes:
         heavy: a run costs many seconds (torch), so fewer of them are disturbed.
-        faults: the names of those that it is given; None for all that can come about.
+        synced: files are on the disk before they count, so that a power failure leaves no zeros in them.
     """
 
     name: ClassVar[str]
     heavy: ClassVar[bool] = False
-    faults: ClassVar[frozenset[str] | None] = None
+    synced: ClassVar[bool] = False
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -63,6 +63,11 @@ class Step(ABC):
     def records(self, output: Path) -> list[Path]:
         """The files that records are appended to."""
         return []
+
+    def reopen(self, output: Path) -> list[Path]:
+        """Turn a finished output into one that was stopped at its end; the files of which one may then be damaged."""
+        files = [path for path in self.records(output) if path.exists()]
+        return files or [path for path in sorted(output.rglob("*")) if path.is_file()]
 
     def finished(self, output: Path) -> int:
         """Number of whole records in the output."""

@@ -235,6 +235,39 @@ def test_a_run_killed_after_its_last_step_takes_none_more(more, alone, tiny_chec
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+OUT_OF_MEMORY = """
+import runpy, sys, torch
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
+inner, calls = Qwen3VLModel.forward, []
+def forward(*arguments, **rest):
+    calls.append(1)
+    if len(calls) > 2:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    return inner(*arguments, **rest)
+Qwen3VLModel.forward = forward
+sys.argv[0] = "train_qwen"
+runpy.run_module("qwenvl.train.train_qwen", run_name="__main__")
+"""
+
+
+def test_a_run_out_of_memory_goes_on_in_smaller_batches(environment, tiny_checkpoint, tmp_path):
+    def command(output, batch, accumulated):
+        size = ["--per_device_train_batch_size", batch, "--gradient_accumulation_steps", accumulated]
+        return arguments(tiny_checkpoint, output, "--max_steps", 3, "--save_steps", 2, *size)
+
+    run([sys.executable, *TRAIN, *command(tmp_path / "whole", 2, 1)], environment)
+    output = tmp_path / "short"
+    stopped = run([sys.executable, "-c", OUT_OF_MEMORY, *command(output, 2, 1)], environment, expected=1)
+    (reason,) = [line for line in stopped.stderr.splitlines() if line.startswith("train_qwen: ")]
+    assert "out of memory" in reason and "Traceback" not in stopped.stderr
+    assert "--per_device_train_batch_size 1 --gradient_accumulation_steps 2:" in reason
+    other = run([sys.executable, *TRAIN, *command(output, 2, 2)], environment, expected=1)
+    assert "(per_device_train_batch_size * gradient_accumulation_steps: 2 there, 4 here)" in other.stderr
+    resumed = run([sys.executable, *TRAIN, *command(output, 1, 2)], environment)
+    assert f"resuming from {output / 'checkpoint-2'}" in resumed.stderr
+    assert history(output) == pytest.approx(history(tmp_path / "whole"), rel=1e-5)
+
+
 def wait_for(condition, process, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition():

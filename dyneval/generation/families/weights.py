@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.generation.model import BatchTooLarge, GenerationError, ModelBroken, ModelSpec
+from dyneval.memory import out_of_memory, release_memory
 
 PACKAGES = ("diffusers", "transformers", "torch")
-_MEMORY_WORDS = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
 
 
 class Weights:
@@ -84,14 +84,12 @@ def device_errors() -> Iterator[None]:
 
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        raise BatchTooLarge(str(error).split(".")[0]) from error
     except torch.AcceleratorError as error:
         raise ModelBroken(f"the device failed: {str(error).splitlines()[0]}") from error
     except RuntimeError as error:
-        if any(word in str(error) for word in _MEMORY_WORDS):
-            raise BatchTooLarge(str(error).splitlines()[0]) from error
+        if reason := out_of_memory(error):
+            release_memory()
+            raise BatchTooLarge(reason) from error
         raise
 
 

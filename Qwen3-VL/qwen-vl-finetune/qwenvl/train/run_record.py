@@ -19,7 +19,6 @@ REJECTS = "rejects.jsonl"
 _TRAINING = [
     *["model_max_length", "learning_rate", "mm_projector_lr", "vision_tower_lr", "weight_decay", "max_grad_norm"],
     *["lr_scheduler_type", "warmup_ratio", "num_train_epochs", "max_steps", "seed", "world_size"],
-    *["per_device_train_batch_size", "gradient_accumulation_steps"],
 ]
 
 
@@ -29,6 +28,10 @@ def settings(
     """Everything that the trained weights depend on, as JSON."""
     chosen = {name: getattr(training, name) for name in _TRAINING}
     chosen["lr_scheduler_type"] = str(getattr(training.lr_scheduler_type, "value", training.lr_scheduler_type))
+    # Which samples make a step; in how many batches they come does not matter, and memory may ask for more of them.
+    chosen["per_device_train_batch_size * gradient_accumulation_steps"] = (
+        training.per_device_train_batch_size * training.gradient_accumulation_steps
+    )
     samples = [{"annotation": sha256(source.annotation), "rate": source.rate} for source in sources]
     # A stage that is trained again leaves another log: what started from it is then another run too.
     base = Path(model.model_name_or_path, LOG)

@@ -20,6 +20,7 @@ from transformers import HfArgumentParser
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from dyneval.images import ImageError
+from dyneval.memory import out_of_memory
 from dyneval.processing import IGNORE, Processor
 from dyneval.storage import DataFileError, atomic_write, exclusive
 from dyneval.tokens import TASK_TOKENS
@@ -225,6 +226,18 @@ def _report_failure(output_dir: Path, reason: str) -> None:
         file.write(reason + "\n")
 
 
+def _smaller(arguments: TrainingArguments) -> str:
+    """What to do when a batch does not fit into memory."""
+    batch, accumulated = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
+    if batch == 1:
+        return "One sample does not fit: lower --max_pixels or --model_max_length, or take scripts/zero3_offload.json"
+    smaller = max(size for size in range(1, batch) if batch % size == 0)
+    return (
+        f"Start the same command with --per_device_train_batch_size {smaller} --gradient_accumulation_steps "
+        f"{batch // smaller * accumulated}: it goes on from the last checkpoint, with the same samples in each step"
+    )
+
+
 def main() -> int:
     """Command line of this module."""
     kinds: Any = (ModelArguments, DataArguments, TrainingArguments)
@@ -238,6 +251,11 @@ def main() -> int:
         return train(model_arguments, data_arguments, arguments)
     except (TrainingInputError, DataFileError, ImageError) as error:
         _report_failure(output_dir, str(error))
+    except RuntimeError as error:
+        reason = out_of_memory(error)
+        if reason is None:
+            raise
+        _report_failure(output_dir, f"{reason} {_smaller(arguments)}")
     except OSError as error:
         if error.errno is None:  # a library's own, of which the traceback tells more
             raise
