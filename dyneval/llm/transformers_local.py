@@ -5,6 +5,7 @@ For a few hundred pairs on one machine; at scale a vLLM server answers many time
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,15 @@ from dyneval.images import ImageError, load_image
 from dyneval.llm.base import ChatError, ChatReply, ChatRequest
 from dyneval.llm.batching import BatchingEngine
 from dyneval.llm.pictures import MAX_PIXELS
+from dyneval.memory import out_of_memory, release_memory
 from dyneval.tokens import IMAGE
 
 if TYPE_CHECKING:
     import torch
 
     from dyneval.processing import Encoded
+
+logger = logging.getLogger(__name__)
 
 _PADDED = {"input_ids": None, "attention_mask": 0, "mm_token_type_ids": 0}
 """Inputs with a token axis and what they are filled up with on the left; None: the end token."""
@@ -41,7 +45,7 @@ class TransformersEngine(BatchingEngine):
 
         Args:
             model: checkpoint folder or Hugging Face repository of a Qwen3-VL model.
-            batch_size: requests decoded together.
+            batch_size: requests decoded together; fewer once memory has run out.
             device: torch device; None spreads the model over all GPUs, or takes the CPU where there is none.
             dtype: torch type of the weights; "auto": as they were saved.
             max_pixels: larger images are scaled down to this many pixels.
@@ -78,7 +82,7 @@ class TransformersEngine(BatchingEngine):
                 replies[place] = error
         for (temperature, seed), members in groups.items():
             asked = [requests[place] for place, _ in members]
-            made = self._generate(asked, [encoded for _, encoded in members], temperature, seed)
+            made = self._within_memory(asked, [encoded for _, encoded in members], temperature, seed)
             for (place, _), reply in zip(members, made, strict=True):
                 replies[place] = reply
         return replies
@@ -89,6 +93,29 @@ class TransformersEngine(BatchingEngine):
         turns = [Turn(one.role, IMAGE * len(one.images) + one.text, len(one.images)) for one in request.messages]
         images = [load_image(path) for message in request.messages for path in message.images]
         return self.processor.encode(turns, images, add_generation_prompt=True)
+
+    def _within_memory(
+        self, requests: Sequence[ChatRequest], encoded: Sequence[Encoded], temperature: float, seed: int
+    ) -> Sequence[ChatReply | Exception]:
+        """Answer requests together, or, where the memory is too small for them, in halves."""
+        try:
+            return list(self._generate(requests, encoded, temperature, seed))
+        except RuntimeError as error:
+            reason = out_of_memory(error)
+            if reason is None:
+                raise
+        # Only here: until its handler ends, the error holds the batch's tensors.
+        release_memory()
+        if len(requests) == 1:
+            return [ChatError(f"the memory is too small for this request ({reason})")]
+        middle = len(requests) // 2
+        self.batch_size = min(self.batch_size, middle)
+        logger.warning("out of memory with %d requests at a time; going on with %d", len(requests), self.batch_size)
+        return [
+            reply
+            for part in (slice(middle), slice(middle, None))
+            for reply in self._within_memory(requests[part], encoded[part], temperature, seed)
+        ]
 
     def _generate(
         self, requests: Sequence[ChatRequest], encoded: Sequence[Encoded], temperature: float, seed: int

@@ -261,8 +261,6 @@ def test_a_run_out_of_memory_goes_on_in_smaller_batches(environment, tiny_checkp
     (reason,) = [line for line in stopped.stderr.splitlines() if line.startswith("train_qwen: ")]
     assert "out of memory" in reason and "Traceback" not in stopped.stderr
     assert "--per_device_train_batch_size 1 --gradient_accumulation_steps 2:" in reason
-    other = run([sys.executable, *TRAIN, *command(output, 2, 2)], environment, expected=1)
-    assert "(per_device_train_batch_size * gradient_accumulation_steps: 2 there, 4 here)" in other.stderr
     resumed = run([sys.executable, *TRAIN, *command(output, 1, 2)], environment)
     assert f"resuming from {output / 'checkpoint-2'}" in resumed.stderr
     assert history(output) == pytest.approx(history(tmp_path / "whole"), rel=1e-5)
