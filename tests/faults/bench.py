@@ -67,11 +67,9 @@ class Cell:
         return f"{self.survived} of {self.trials} ({self.faults})" if self.trials else "not possible here"
 
 
-def seeds_of(step: type[Step], fault: str, seeds: int) -> int:
-    """How many trials: `seeds` kills, which come at any moment; of other faults a quarter, a sixteenth where heavy."""
-    if fault == "kill -9":
-        return seeds
-    return max(1, seeds // (16 if step.heavy else 4))
+def seeds_of(fault: str, seeds: int) -> int:
+    """How many trials: `seeds` kills, which come at any moment; of other faults a quarter."""
+    return seeds if fault == "kill -9" else max(1, seeds // 4)
 
 
 def cases(seeds: int, steps: list[str], faults: list[str]) -> Iterator[Case]:
@@ -79,7 +77,7 @@ def cases(seeds: int, steps: list[str], faults: list[str]) -> Iterator[Case]:
     for step in STEPS:
         for fault in FAULTS:
             if step.name in steps and fault in faults and meets(step, fault):
-                yield from (Case(step, fault, seed) for seed in range(seeds_of(step, fault, seeds)))
+                yield from (Case(step, fault, seed) for seed in range(seeds_of(fault, seeds)))
 
 
 def run(chosen: Iterable[Case], folder: Path) -> Iterator[dict[str, Any]]:
@@ -121,7 +119,6 @@ def render(cells: dict[tuple[str, str], Cell], command: str) -> str:
         total=sum(cell.trials for cell in cells.values()),
         survived=sum(cell.survived for cell in cells.values()),
         faults=sum(cell.faults for cell in cells.values()),
-        heavy=" and ".join(step.name for step in STEPS if step.heavy),
         explained="\n".join(f"- **{name}**: {(fault.__doc__ or '').strip()}" for name, fault in FAULTS.items()),
         problems="\n".join(["", "Not survived:", "", *problems, ""]) if problems else "",
     )
@@ -144,10 +141,9 @@ Written by the bench itself ({date}). A trial disturbs a step, runs the same com
 {problems}
 {explained}
 
-The doors are real processes on 30 pairs of the demo; faults come at random moments from the first write on. Runs of
-{heavy} load torch: all faults but kills come to them a quarter as often. The memory that
-is short is that of a stand-in for a GPU. Step 4 trains the tiny model for four steps, and its last record is its last
-checkpoint.
+The doors are real processes on 30 pairs of the demo; faults come at random moments from the first write on. The
+memory that is short is that of a stand-in for a GPU. Step 4 trains the tiny model for four steps, and its last record is its
+last checkpoint.
 """
 
 

@@ -33,7 +33,7 @@ class Step(ABC):
     """One step in a world of its own.
 
     Attributes:
-        heavy: a run costs many seconds (torch), so fewer of them are disturbed.
+        heavy: a run loads torch and costs many seconds, so it is disturbed at night only.
         synced: files are on the disk before they count, so that a power failure leaves no zeros in them.
     """
 
