@@ -142,8 +142,8 @@ Written by the bench itself ({date}). A trial disturbs a step, runs the same com
 {explained}
 
 The doors are real processes on 30 pairs of the demo; faults come at random moments from the first write on. The
-memory that is short is that of a stand-in for a GPU. Step 4 trains the tiny model for four steps; its last record is its
-last checkpoint.
+memory that is short is that of a stand-in for a GPU. Step 4 trains the tiny model for four steps; its last record is
+its last checkpoint.
 """
 
 
