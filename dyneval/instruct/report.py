@@ -20,7 +20,10 @@ _TITLES = {
     "iqa_targets": "Target answers of IQA questions",
     "tokens": "Tokens of a sample, in hundreds",
 }
-_MOST_BARS = 40
+_TENTHS = {"overall": 1, "tokens": 1000}
+"""From one value of a histogram to the next, in tenths; of others, which count things, it is 10."""
+_MOST_BARS = 41
+"""As many as there are tenths between the scores 1 and 5."""
 _WIDTH, _HEIGHT = 460, 160
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1020px; margin: 2em auto; padding: 0 1em; color: #222 }
@@ -28,14 +31,14 @@ figure { display: inline-block; margin: 0 1em 1.5em 0; vertical-align: top }
 figcaption { font-weight: 600 } small { color: #666; font-weight: 400 }
 table { border-collapse: collapse; margin-bottom: 1.5em } td, th { padding: .2em .9em; text-align: right }
 th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align: left }
-rect { fill: #4a7fb5 } text { font-size: 10px; fill: #444; text-anchor: middle }
+svg { overflow: visible } rect { fill: #4a7fb5 } text { font-size: 10px; fill: #444; text-anchor: middle }
 """
 
 
 def write_report(path: Path, summary: Mapping[str, Any]) -> None:
     """Write the page; it needs no other file."""
     charts = [
-        _figure(title, summary["statistics"][name])
+        _figure(name, title, summary["statistics"][name])
         for name, title in _TITLES.items()
         if summary["statistics"][name]["count"]
     ]
@@ -124,21 +127,32 @@ def _table(rows: list[list[str]]) -> str:
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def _figure(title: str, described: Mapping[str, Any]) -> str:
-    bars = list(described["histogram"].items())
-    cut = len(bars) - _MOST_BARS
-    if cut > 0:
-        rest = sum(number for _, number in bars[_MOST_BARS - 1 :])
-        bars = [*bars[: _MOST_BARS - 1], (f"{bars[_MOST_BARS - 1][0]}+", rest)]
+def _figure(name: str, title: str, described: Mapping[str, Any]) -> str:
     mean = f", mean {described['mean']}" if "mean" in described else ""
     caption = f"<figcaption>{escape(title)} <small>{described['count']} counted{mean}</small></figcaption>"
-    return f"<figure>{caption}{_svg(bars)}</figure>"
+    return f"<figure>{caption}{_svg(_bars(name, described))}</figure>"
+
+
+def _bars(name: str, described: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Labels and counts of at most `_MOST_BARS` bars, each of equally many values, seen or not."""
+    histogram: dict[str, int] = described["histogram"]
+    if "mean" not in described:
+        return list(histogram.items())
+    counts = {round(10 * float(value)): number for value, number in histogram.items()}
+    values = range(min(counts), max(counts) + 1, _TENTHS.get(name, 10))
+    places = 1 if name == "overall" else 0
+    bars = []
+    size = -(-len(values) // _MOST_BARS)
+    for some in (values[at : at + size] for at in range(0, len(values), size)):
+        ends = [f"{value / 10:.{places}f}" for value in dict.fromkeys((some[0], some[-1]))]
+        bars.append(("–".join(ends), sum(counts.get(value, 0) for value in some)))
+    return bars
 
 
 def _svg(bars: list[tuple[str, int]]) -> str:
     highest = max(number for _, number in bars)
     step = _WIDTH / len(bars)
-    every = max(1, len(bars) // 12)  # room for about twelve labels
+    every = -(-len(bars) * max(len(label) for label, _ in bars) // 50)  # room for about fifty characters
     parts = []
     for place, (label, number) in enumerate(bars):
         height = (_HEIGHT - 24) * number / highest

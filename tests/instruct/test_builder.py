@@ -14,6 +14,7 @@ from dyneval.instruct.chunks import BuildConfig
 from dyneval.instruct.curation import Curation
 from dyneval.instruct.overall import OverallConfig, compute_overall_scores
 from dyneval.instruct.parallel import SLOT
+from dyneval.instruct.report import write_report
 from dyneval.instruct.token_length import TokenLimit
 from dyneval.storage import DataFileError, read_jsonl
 
@@ -217,6 +218,18 @@ def test_report_and_card_say_what_is_there(annotated):
     assert page.count("<svg") >= 6 and "Scores of T2IA answers" in page
     histogram = summary["statistics"]["iqa_scores"]["histogram"]
     assert histogram == {"3": summary["kept"], "5": summary["kept"]}
+    counts = [int(number) for number in re.findall(r"<title>[0-9]: ([0-9]+)</title>", page.split("Scores of IQA")[1])]
+    assert counts[:3] == [summary["kept"], 0, summary["kept"]], "an axis has no gaps"
+
+
+def test_a_chart_of_many_values_has_few_bars_and_all_counts(annotated, tmp_path):
+    summary, _ = run(annotated, *PAIRS, heldout=0.2)
+    histogram = {str(value): value for value in range(3, 303) if value != 100}
+    summary["statistics"]["t2ia_questions"] = {"count": len(histogram), "mean": 150, "histogram": histogram}
+    write_report(tmp_path / "page.html", summary)
+    chart = (tmp_path / "page.html").read_text().split("T2IA questions a pair")[1].split("</figure>")[0]
+    bars = [int(number) for number in re.findall(r"<title>[0-9–]+: ([0-9]+)</title>", chart)]
+    assert 30 < len(bars) <= 41 and sum(bars) == sum(histogram.values())
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json"])
