@@ -2,11 +2,12 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies
+from hypothesis import HealthCheck, example, given, settings, strategies
 
 from dyneval import schemas
 from dyneval.records import student_json
 from dyneval.scorer.grammar import GrammarError, reply_schema
+from dyneval.scorer.passes import merge_questions
 from dyneval.scorer.settings import ReplyLimits
 from dyneval.tokens import TASK_TOKENS
 
@@ -65,8 +66,10 @@ def test_a_score_is_a_choice_among_five_tokens(grammar):
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(questions=strategies.lists(LINES, min_size=1, max_size=3), reasoning=LINES)
+@example(questions=["x\uf900"], reasoning="x\uf900")
 def test_training_answers_are_admitted_and_forced_text_is_divided_as_in_training(grammar, loaded, questions, reasoning):
-    questions = [" ".join(question.split()) for question in questions]
+    merged = merge_questions([{"question": question, "answer": "yes"} for question in questions])
+    questions = [question["question"] for question in merged]  # as the scorer asks them: in NFC
     value = {"answers": [{"question": q, "score": 4, "reasoning": reasoning} for q in questions]}
     trained = loaded[1]._text(student_json(value))
     constraint = grammar.constraint(reply_schema("evaluation", ReplyLimits(), questions))
