@@ -45,6 +45,25 @@ def running_chat_server(*flags: str) -> Iterator[ChatServer]:
         process.stdout.close()
 
 
+@pytest.fixture
+def small_memory() -> Iterator[Callable[[Any, int], None]]:
+    """Let a model run out of memory with more than so many rows, as a GPU would: small_memory(model, rows)."""
+    import torch
+
+    hooks = []
+
+    def limit(model: Any, rows: int) -> None:
+        def check(module: Any, arguments: Any, options: Any) -> None:
+            if len(options["input_ids"]) > rows:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+        hooks.append(model.register_forward_pre_hook(check, with_kwargs=True))
+
+    yield limit
+    for hook in hooks:
+        hook.remove()
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoint folder of the tiny Qwen3-VL (seed 0), the task tokens not registered; treat it as read-only."""

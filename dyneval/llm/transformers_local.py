@@ -6,20 +6,24 @@ For a few hundred pairs on one machine; at scale a vLLM server answers many time
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dyneval.images import ImageError, load_image
 from dyneval.llm.base import ChatError, ChatReply, ChatRequest
 from dyneval.llm.batching import BatchingEngine
 from dyneval.llm.pictures import MAX_PIXELS
-from dyneval.memory import out_of_memory, release_memory
+from dyneval.memory import in_halves
 from dyneval.tokens import IMAGE
 
 if TYPE_CHECKING:
     import torch
 
     from dyneval.processing import Encoded
+
+    Placed = tuple[int, Encoded]
+    """A request's place in its batch, and what the model gets of it."""
 
 logger = logging.getLogger(__name__)
 
@@ -74,18 +78,26 @@ class TransformersEngine(BatchingEngine):
     def answer(self, requests: Sequence[ChatRequest]) -> list[ChatReply | Exception]:
         """Answer a batch; requests of one temperature and seed are decoded together."""
         replies: list[ChatReply | Exception] = [ChatError("not answered")] * len(requests)
-        groups: dict[tuple[float, int], list[tuple[int, Encoded]]] = {}
+        groups: dict[tuple[float, int], list[Placed]] = {}
         for place, request in enumerate(requests):
             try:
                 groups.setdefault((request.temperature, request.seed), []).append((place, self._encode(request)))
             except ImageError as error:
                 replies[place] = error
         for (temperature, seed), members in groups.items():
-            asked = [requests[place] for place, _ in members]
-            made = self._within_memory(asked, [encoded for _, encoded in members], temperature, seed)
-            for (place, _), reply in zip(members, made, strict=True):
-                replies[place] = reply
+            generate = partial(self._generate, requests, temperature=temperature, seed=seed)
+            for part, made in in_halves(generate, members, self._take_fewer):
+                if isinstance(made, str):
+                    replies[part[0][0]] = ChatError(f"the memory is too small for this request ({made})")
+                    continue
+                for (place, _), reply in zip(part, made, strict=True):
+                    replies[place] = reply
         return replies
+
+    def _take_fewer(self, requests: int) -> None:
+        """Learn from a batch that did not fit."""
+        self.batch_size = min(self.batch_size, requests // 2)
+        logger.warning("out of memory with %d requests at a time; going on with %d", requests, self.batch_size)
 
     def _encode(self, request: ChatRequest) -> Encoded:
         from dyneval.processing import Turn
@@ -94,37 +106,15 @@ class TransformersEngine(BatchingEngine):
         images = [load_image(path) for message in request.messages for path in message.images]
         return self.processor.encode(turns, images, add_generation_prompt=True)
 
-    def _within_memory(
-        self, requests: Sequence[ChatRequest], encoded: Sequence[Encoded], temperature: float, seed: int
-    ) -> Sequence[ChatReply | Exception]:
-        """Answer requests together, or, where the memory is too small for them, in halves."""
-        try:
-            return list(self._generate(requests, encoded, temperature, seed))
-        except RuntimeError as error:
-            reason = out_of_memory(error)
-            if reason is None:
-                raise
-        # Only here: until its handler ends, the error holds the batch's tensors.
-        release_memory()
-        if len(requests) == 1:
-            return [ChatError(f"the memory is too small for this request ({reason})")]
-        middle = len(requests) // 2
-        self.batch_size = min(self.batch_size, middle)
-        logger.warning("out of memory with %d requests at a time; going on with %d", len(requests), self.batch_size)
-        return [
-            reply
-            for part in (slice(middle), slice(middle, None))
-            for reply in self._within_memory(requests[part], encoded[part], temperature, seed)
-        ]
-
     def _generate(
-        self, requests: Sequence[ChatRequest], encoded: Sequence[Encoded], temperature: float, seed: int
-    ) -> Iterable[ChatReply]:
+        self, asked: Sequence[ChatRequest], members: Sequence[Placed], temperature: float, seed: int
+    ) -> list[ChatReply]:
         import torch
         from transformers import LogitsProcessorList
 
         from dyneval.llm.constrained import SchemaLogits
 
+        requests, encoded = [asked[place] for place, _ in members], [one for _, one in members]
         inputs = self._batch([one.model_inputs() for one in encoded])
         length = inputs["input_ids"].shape[1]
         held = SchemaLogits(self.grammars, [request.schema for request in requests], length)
@@ -139,7 +129,7 @@ class TransformersEngine(BatchingEngine):
                 pad_token_id=self.end_token,
                 logits_processor=LogitsProcessorList([held]),
             )
-        return map(self._reply, requests, encoded, output[:, length:].tolist())
+        return list(map(self._reply, requests, encoded, output[:, length:].tolist()))
 
     def _batch(self, rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """Put conversations together: token axes padded on the left, images one after another."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from dyneval import schemas
-from dyneval.memory import out_of_memory, release_memory
+from dyneval.memory import in_halves
 from dyneval.records import ScoreRecord, normalised_score
 from dyneval.scorer.batch import FourPasses, Work
 from dyneval.scorer.batching import Numbered, batch_size, batches
@@ -185,28 +185,17 @@ class Scorer:
         self, batch: Sequence[Numbered], report: Report | None
     ) -> Iterator[tuple[int, ScoreRecord | Failure]]:
         """Score a batch, or, where the memory is too small for it, its halves."""
-        numbers, pairs = zip(*batch, strict=True)
-        try:
-            results = self._score_together(pairs, report)
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            results = None  # and no more here: until its handler ends, the error holds the batch's tensors
-        if results is not None:
-            self._batches.fitted(len(batch))
-            yield from zip(numbers, results, strict=True)
-            return
-        release_memory()
-        if len(batch) == 1:
-            yield numbers[0], Failure(pairs[0].pair_id, "the memory is too small for this pair (lower max_pixels)")
-            return
-        self._batches.failed(len(batch))
-        middle = len(batch) // 2
-        yield from self._score_batch(batch[:middle], report)
-        yield from self._score_batch(batch[middle:], report)
+        for part, results in in_halves(partial(self._score_together, report=report), batch, self._batches.failed):
+            if isinstance(results, str):
+                number, pair = part[0]
+                yield number, Failure(pair.pair_id, "the memory is too small for this pair (lower max_pixels)")
+                continue
+            self._batches.fitted(len(part))
+            yield from zip([number for number, _ in part], results, strict=True)
 
-    def _score_together(self, pairs: Sequence[Pair], report: Report | None) -> list[ScoreRecord | Failure]:
+    def _score_together(self, batch: Sequence[Numbered], report: Report | None) -> list[ScoreRecord | Failure]:
         started = time.perf_counter()
+        pairs = [pair for _, pair in batch]
         works = [Work(pair.prompt.strip(), pair.image) for pair in pairs]
         if report:
             for pair, work in zip(pairs, works, strict=True):

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import jsonschema
 import pytest
-import torch
 from PIL import Image
 
 from dyneval.images import ImageError
@@ -72,30 +71,14 @@ def test_a_reply_at_the_limit_says_so(engine):
     assert free.completion_tokens <= 5
 
 
-@pytest.fixture
-def limit(engine, monkeypatch):
-    """Let the model run out of memory with more than so many rows, as a GPU would: limit(rows)."""
-    inner, size = engine.network.model.forward, engine.batch_size
-
-    def limited(rows):
-        def forward(input_ids=None, **rest):
-            if len(input_ids) > rows:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-            return inner(input_ids=input_ids, **rest)
-
-        monkeypatch.setattr(engine.network.model, "forward", forward)
-
-    yield limited
-    engine.batch_size = size
-
-
-def test_a_batch_beyond_the_memory_is_answered_in_parts(engine, image, limit):
+def test_a_batch_beyond_the_memory_is_answered_in_parts(engine, image, small_memory, monkeypatch):
     requests = [request("One"), request("Two", [image]), request("Three, and a little longer"), request("Four")]
     whole = engine.answer(requests)
-    limit(1)
+    monkeypatch.setattr(engine, "batch_size", engine.batch_size)  # as it was for the next test
+    small_memory(engine.network.model, 1)
     assert engine.answer(requests) == whole
     assert engine.batch_size == 1
-    limit(0)
+    small_memory(engine.network.model, 0)
     for reply in engine.answer(requests[:2]):
         assert isinstance(reply, ChatError) and "CUDA out of memory" in str(reply)
 

@@ -24,9 +24,15 @@ QUICK = [
     *["--use_cpu", "True", "--report_to", "none", "--dataloader_num_workers", "0", "--loss_chunks", "1"],
     *["--learning_rate", "1e-3", "--gradient_checkpointing", "False", "--dataloader_pin_memory", "False"],
 ]
+# Ends programs that put something in the way of training first.
+TRAINS = """
+import runpy, sys
+sys.argv[0] = "train_qwen"
+runpy.run_module("qwenvl.train.train_qwen", run_name="__main__")
+"""
 # Dies in the middle of writing a checkpoint: weights are there, the optimizer's state is half written.
 DIES_WHILE_SAVING = """
-import os, runpy, signal, sys, torch
+import os, signal, torch
 save = torch.save
 def torn(value, path, *rest, **options):
     if str(path).endswith("checkpoint-4/optimizer.pt"):
@@ -34,16 +40,24 @@ def torn(value, path, *rest, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return save(value, path, *rest, **options)
 torch.save = torn
-sys.argv[0] = "train_qwen"
-runpy.run_module("qwenvl.train.train_qwen", run_name="__main__")
 """
 # Dies after the last checkpoint, before the final model is written.
 DIES_AFTER_TRAINING = """
-import os, runpy, signal, sys
+import os, signal
 from qwenvl.train import checkpoints
 checkpoints.save_final = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-sys.argv[0] = "train_qwen"
-runpy.run_module("qwenvl.train.train_qwen", run_name="__main__")
+"""
+# Runs out of memory in its third step.
+OUT_OF_MEMORY = """
+import torch
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
+inner, calls = Qwen3VLModel.forward, []
+def forward(*arguments, **rest):
+    calls.append(1)
+    if len(calls) > 2:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    return inner(*arguments, **rest)
+Qwen3VLModel.forward = forward
 """
 
 
@@ -192,7 +206,7 @@ def test_a_killed_run_goes_on_as_if_undisturbed(environment, tiny_checkpoint, tm
 
     killed = tmp_path / "killed"
     command = arguments(tiny_checkpoint, killed, *common)
-    run([sys.executable, "-c", DIES_WHILE_SAVING, *command], environment, expected=-signal.SIGKILL)
+    run([sys.executable, "-c", DIES_WHILE_SAVING + TRAINS, *command], environment, expected=-signal.SIGKILL)
     assert (killed / "checkpoint-2" / "complete.json").is_file()
     assert (killed / "checkpoint-4").is_dir() and not (killed / "checkpoint-4" / "complete.json").exists()
     assert not (killed / "config.json").exists()
@@ -226,28 +240,13 @@ def test_a_run_killed_after_its_last_step_takes_none_more(more, alone, tiny_chec
 
     run([sys.executable, *TRAIN, *command(tmp_path / "whole")], environment)
     killed = tmp_path / "killed"
-    run([sys.executable, "-c", DIES_AFTER_TRAINING, *command(killed)], environment, expected=-signal.SIGKILL)
+    run([sys.executable, "-c", DIES_AFTER_TRAINING + TRAINS, *command(killed)], environment, expected=-signal.SIGKILL)
     assert not (killed / "training_log.json").exists()
     run([sys.executable, *TRAIN, *command(killed)], environment)
     assert history(killed) == history(tmp_path / "whole")
     assert heldout_history(killed) == pytest.approx(heldout_history(tmp_path / "whole"), rel=1e-6)
     one, two = weights(tmp_path / "whole"), weights(killed)
     assert all(torch.equal(one[name], two[name]) for name in one)
-
-
-OUT_OF_MEMORY = """
-import runpy, sys, torch
-from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
-inner, calls = Qwen3VLModel.forward, []
-def forward(*arguments, **rest):
-    calls.append(1)
-    if len(calls) > 2:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-    return inner(*arguments, **rest)
-Qwen3VLModel.forward = forward
-sys.argv[0] = "train_qwen"
-runpy.run_module("qwenvl.train.train_qwen", run_name="__main__")
-"""
 
 
 def test_a_run_out_of_memory_goes_on_in_smaller_batches(environment, tiny_checkpoint, tmp_path):
@@ -257,7 +256,7 @@ def test_a_run_out_of_memory_goes_on_in_smaller_batches(environment, tiny_checkp
 
     run([sys.executable, *TRAIN, *command(tmp_path / "whole", 2, 1)], environment)
     output = tmp_path / "short"
-    stopped = run([sys.executable, "-c", OUT_OF_MEMORY, *command(output, 2, 1)], environment, expected=1)
+    stopped = run([sys.executable, "-c", OUT_OF_MEMORY + TRAINS, *command(output, 2, 1)], environment, expected=1)
     (reason,) = [line for line in stopped.stderr.splitlines() if line.startswith("train_qwen: ")]
     assert "out of memory" in reason and "Traceback" not in stopped.stderr
     assert "--per_device_train_batch_size 1 --gradient_accumulation_steps 2:" in reason

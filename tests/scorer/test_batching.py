@@ -1,7 +1,6 @@
 import dataclasses
 
 import pytest
-import torch
 from PIL import Image
 
 from dyneval.records import ScoreRecord
@@ -57,28 +56,11 @@ def test_without_a_figure_the_size_stays(wanted, size):
     assert fixed.size == fixed.most == size
 
 
-@pytest.fixture
-def small_memory(loaded):
-    """Let the model run out of memory with more than so many rows, as a GPU would: limit(rows)."""
-    hooks = []
-
-    def limit(rows):
-        def check(module, arguments, options):
-            if len(options["input_ids"]) > rows:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-
-        hooks.append(loaded[0].model.register_forward_pre_hook(check, with_kwargs=True))
-
-    yield limit
-    for hook in hooks:
-        hook.remove()
-
-
-def test_out_of_memory_halves_the_batch_and_goes_on_to_the_same_scores(engine, settings, small_memory):
+def test_out_of_memory_halves_the_batch_and_goes_on_to_the_same_scores(engine, settings, loaded, small_memory):
     wanted = pairs([(64, 64), (96, 64), (32, 96), (128, 64), (64, 32)])
     scorer = Scorer(engine, "student", dataclasses.replace(settings, batch_size=5, mode="iqa-only"))
     before = list(scorer.score_pairs(wanted))
-    small_memory(2)
+    small_memory(loaded[0].model, 2)
     after = list(scorer.score_pairs(wanted))
     assert [result.pair_id for result in after] == list("01234")
     assert [result.iqa for result in after] == [result.iqa for result in before]
@@ -86,9 +68,9 @@ def test_out_of_memory_halves_the_batch_and_goes_on_to_the_same_scores(engine, s
     assert {result.pair_id for result in scorer.score_unordered(wanted)} == set("01234")
 
 
-def test_a_pair_that_does_not_fit_alone_is_a_failure(engine, settings, small_memory):
+def test_a_pair_that_does_not_fit_alone_is_a_failure(engine, settings, loaded, small_memory):
     scorer = Scorer(engine, "student", dataclasses.replace(settings, mode="iqa-only"))
-    small_memory(0)
+    small_memory(loaded[0].model, 0)
     results = list(scorer.score_pairs(pairs([(64, 64)] * 2)))
     assert all(isinstance(result, Failure) and "memory is too small" in result.reason for result in results)
     assert not any(isinstance(result, ScoreRecord) for result in results)
