@@ -1,0 +1,496 @@
+"""The student's replies, written for training, bounded for decoding, read after it: the one place that knows their JSON.
+
+`<|EVALUATION|>` is answered in one of two forms. Which one, a student learned from its training data:
+
+    readme         {"answers": [{"question", "score", "reasoning"}]}
+    release T2IA   {"answers": [{"question", "target_answer", "reasoning", "score"}], "score": rounded mean}
+    release IQA    {"answers": [{"question", "answer", "target_answer", "correct", "reasoning"}], "score": 1-5}
+
+`readme` is what the published README shows. `release` is what the published builder writes; its IQA score is holistic:
+one number for the image, not a mean over questions. The human turn is the same for all three, so a student of the
+release form tells from the questions which of its two shapes to write.
+
+Replies to `<|T2IA|>` and `<|IQA|>` have one form: a list of questions, and a scene graph with a list of questions.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, get_args
+
+import msgspec
+from msgspec import Meta, Struct
+
+from dyneval.records import YesNo, student_json
+
+ReplyForm = Literal["readme", "release"]
+REPLY_FORMS: tuple[ReplyForm, ...] = get_args(ReplyForm)
+DEFAULT_FORM: ReplyForm = "readme"
+AnyForm = Literal["readme", "release", "either"]
+"""A form, or "either": the grammar admits both and the student chooses."""
+Part = Literal["t2ia", "iqa"]
+"""What a score is about: alignment with the prompt, or the quality of the image."""
+RATINGS = (1, 2, 3, 4, 5)
+Json = dict[str, Any]
+
+_Rating = Annotated[int, Meta(ge=1, le=5)]
+# The teacher's reply may have been spoilt; the published builder then writes an empty string and trains on it.
+_MaybeYesNo = Literal["yes", "no", ""]
+
+
+class ReplyError(ValueError):
+    """A reply does not have its form; the message says where."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplyLimits:
+    """Upper bounds on the lists and texts of a reply, written into the grammar; None leaves it to the token budget.
+
+    Without bounds a student may write whatever it was trained to write, a scene graph of any shape too. Bounds end the
+    reply of a student that never closes a list or a text; with any of the last four, a scene graph is held to nodes
+    (id, label, attributes) and edges (source, target, relationship). All are at least 1.
+    """
+
+    questions: int | None = None
+    question_chars: int | None = None
+    reasoning_chars: int | None = None
+    nodes: int | None = None
+    edges: int | None = None
+    attributes: int | None = None
+    label_chars: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and value < 1:
+                raise ValueError(f"limit {name} is {value}, expected at least 1")
+
+    def capped(self, items: int | None = None, chars: int | None = None) -> Self:
+        """The same limits with every count at most `items` and every text length at most `chars`."""
+        caps = {name: chars if name.endswith("_chars") else items for name in asdict(self)}
+        smaller = {
+            name: min(filter(None.__ne__, (value, caps[name])), default=None) for name, value in asdict(self).items()
+        }
+        for name, cap in caps.items():
+            if cap is not None and cap < 1:
+                raise ValueError(f"limit {name} is {cap}, expected at least 1")
+        return type(self)(**smaller)
+
+    @property
+    def bounds_graphs(self) -> bool:
+        """True when scene graphs are held to the documented shape."""
+        return any((self.nodes, self.edges, self.attributes, self.label_chars))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Shapes. The order of the fields is the order of the keys.
+
+
+class QuestionItem(Struct, forbid_unknown_fields=True, gc=False):
+    """A question and the answer that a flawless image gives."""
+
+    question: str
+    answer: YesNo
+
+
+class ReadmeAnswer(Struct, forbid_unknown_fields=True, gc=False):
+    """An answer of the readme form: the score comes before its reason."""
+
+    question: str
+    score: _Rating
+    reasoning: str
+
+
+class ReleaseAnswer(Struct, forbid_unknown_fields=True, gc=False):
+    """An alignment answer of the release form: the reason comes before the score."""
+
+    question: str
+    target_answer: _MaybeYesNo
+    reasoning: str
+    score: _Rating
+
+
+class ReleaseQualityAnswer(Struct, forbid_unknown_fields=True, gc=False):
+    """A quality answer of the release form; it has no score of its own."""
+
+    question: str
+    answer: _MaybeYesNo
+    target_answer: _MaybeYesNo
+    correct: bool
+    reasoning: str
+
+
+class ReadmeEvaluation(Struct, forbid_unknown_fields=True, gc=False):
+    """Reply to EVALUATION in the readme form."""
+
+    answers: list[ReadmeAnswer]
+
+
+class ReleaseEvaluation(Struct, forbid_unknown_fields=True, gc=False):
+    """Reply to EVALUATION on alignment questions in the release form."""
+
+    answers: list[ReleaseAnswer]
+    score: _Rating
+
+
+class ReleaseQualityEvaluation(Struct, forbid_unknown_fields=True, gc=False):
+    """Reply to EVALUATION on quality questions in the release form."""
+
+    answers: list[ReleaseQualityAnswer]
+    score: _Rating
+
+
+class SceneReply(Struct, forbid_unknown_fields=True, gc=False):
+    """Reply to IQA; the graph is what the student made of it."""
+
+    scene_graph: dict[str, Any] | list[Any]
+    questions: list[QuestionItem]
+
+
+class GraphNode(Struct, forbid_unknown_fields=True, gc=False):
+    """A thing in the image."""
+
+    id: str
+    label: str
+    attributes: list[str]
+
+
+class GraphEdge(Struct, forbid_unknown_fields=True, gc=False):
+    """How two things stand to each other."""
+
+    source: str
+    target: str
+    relationship: str
+
+
+class SceneGraph(Struct, forbid_unknown_fields=True, gc=False):
+    """What the image shows, in the documented shape."""
+
+    nodes: list[GraphNode]
+    edges: list[GraphEdge]
+
+
+Evaluation = ReadmeEvaluation | ReleaseEvaluation | ReleaseQualityEvaluation
+_SHAPES: dict[tuple[ReplyForm, Part], type[Evaluation]] = {
+    ("readme", "t2ia"): ReadmeEvaluation,
+    ("readme", "iqa"): ReadmeEvaluation,
+    ("release", "t2ia"): ReleaseEvaluation,
+    ("release", "iqa"): ReleaseQualityEvaluation,
+}
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Writing: training text.
+
+
+class AnsweredQuestion(Protocol):
+    """What an evaluation is written from; the answers of IQA also have `answer` and `correct`."""
+
+    question: str
+    target_answer: str
+    reasoning: str
+    score: int
+
+
+def write(form: ReplyForm, part: Part, answers: Sequence[Any], holistic: float | None = None) -> str:
+    """Text of the reply to EVALUATION that a student is trained to write.
+
+    Args:
+        form: shape of the reply.
+        part: what was asked about.
+        answers: at least one, with the attributes of `AnsweredQuestion`; for IQA in the release form also `answer`
+            ("yes", "no" or "") and `correct`.
+        holistic: score of the image, 1-5; needed for IQA in the release form, where it is rounded half to even, as
+            the published builder does.
+    """
+    if not answers:
+        raise ValueError("an evaluation needs at least one answer")
+    if form == "readme":
+        return student_json(ReadmeEvaluation([ReadmeAnswer(one.question, one.score, one.reasoning) for one in answers]))
+    if part == "t2ia":
+        items = [ReleaseAnswer(one.question, one.target_answer, one.reasoning, one.score) for one in answers]
+        return student_json(ReleaseEvaluation(items, round(sum([one.score for one in answers]) / len(answers))))
+    if holistic is None:
+        raise ValueError("IQA in the release form needs the score of the image")
+    quality = [
+        ReleaseQualityAnswer(one.question, one.answer, one.target_answer, one.correct, one.reasoning) for one in answers
+    ]
+    return student_json(ReleaseQualityEvaluation(quality, round(holistic)))
+
+
+def write_questions(questions: Sequence[Any]) -> str:
+    """Text of the reply to T2IA, from objects with `question` and `answer`."""
+    return student_json([QuestionItem(one.question, one.answer) for one in questions])
+
+
+def write_scene(scene_graph: Any, questions: Sequence[Any]) -> str:
+    """Text of the reply to IQA, from a scene graph of any shape and objects with `question` and `answer`."""
+    return student_json(SceneReply(scene_graph, [QuestionItem(one.question, one.answer) for one in questions]))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Bounding: JSON Schemas that decoding is held to.
+
+
+def questions_schema(limits: ReplyLimits) -> Json:
+    """JSON Schema of the reply to T2IA."""
+    return _question_list(limits)
+
+
+def scene_schema(limits: ReplyLimits) -> Json:
+    """JSON Schema of the reply to IQA. The scene graph may be any object or list unless `limits` bound it."""
+    schema = _definition(SceneReply)
+    schema["properties"]["questions"] = _question_list(limits)
+    schema["properties"]["scene_graph"] = _graph(limits) if limits.bounds_graphs else {"type": ["object", "array"]}
+    return schema
+
+
+def evaluation_schema(
+    form: AnyForm, part: Part, questions: Sequence[str], limits: ReplyLimits, reasoning: bool = True
+) -> Json:
+    """JSON Schema of the reply to EVALUATION, which repeats the questions word for word, in order.
+
+    Args:
+        form: "either" admits every shape. It does not depend on `part`: where the form is not sure, neither is it sure
+            that the student tells the parts apart as we do.
+        part: what is asked about.
+        questions: at least one.
+        limits: bounds of the texts.
+        reasoning: False leaves a reasoning empty where it stands behind the score. Before the score it stays: the
+            score rests on it.
+    """
+    if not questions:
+        raise ValueError("an evaluation needs at least one question")
+    if form == "either":
+        shapes: Sequence[type[Evaluation]] = (ReadmeEvaluation, ReleaseEvaluation, ReleaseQualityEvaluation)
+    else:
+        shapes = (_SHAPES[form, part],)
+    schemas = [_evaluation(shape, questions, limits, reasoning) for shape in shapes]
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+
+
+def _evaluation(shape: type[Evaluation], questions: Sequence[str], limits: ReplyLimits, reasoning: bool) -> Json:
+    schema = _definition(shape)
+    item = _definition(_item(shape))
+    item["properties"]["reasoning"] = _text(limits.reasoning_chars)
+    if not reasoning and shape is ReadmeEvaluation:
+        item["properties"]["reasoning"] = {"const": ""}
+    items = [{**item, "properties": {**item["properties"], "question": {"const": question}}} for question in questions]
+    schema["properties"]["answers"] = {
+        "type": "array",
+        "minItems": len(items),
+        "prefixItems": items,
+        "items": False,
+    }
+    return schema
+
+
+def _question_list(limits: ReplyLimits) -> Json:
+    item = _definition(QuestionItem)
+    item["properties"]["question"] = _text(limits.question_chars, least=1)
+    return _list(item, limits.questions, least=1)
+
+
+def _graph(limits: ReplyLimits) -> Json:
+    node, edge, graph = _definition(GraphNode), _definition(GraphEdge), _definition(SceneGraph)
+    for definition in (node, edge):
+        for name in definition["properties"]:
+            definition["properties"][name] = _text(limits.label_chars, least=1)
+    node["properties"]["attributes"] = _list(_text(limits.label_chars, least=1), limits.attributes)
+    graph["properties"] = {"nodes": _list(node, limits.nodes), "edges": _list(edge, limits.edges)}
+    return graph
+
+
+def _text(most: int | None, least: int = 0) -> Json:
+    bounds = {"minLength": least or None, "maxLength": most}
+    return {"type": "string"} | {name: bound for name, bound in bounds.items() if bound is not None}
+
+
+def _list(items: Json, most: int | None, least: int = 0) -> Json:
+    bounds = {"minItems": least or None, "maxItems": most}
+    return {"type": "array", "items": items} | {name: bound for name, bound in bounds.items() if bound is not None}
+
+
+def _definition(shape: type[Struct]) -> Json:
+    """JSON Schema of a shape on its own, to be changed by the caller; references to other shapes are replaced there."""
+    definition: Json = copy.deepcopy(_definitions()[shape.__name__])
+    return {key: value for key, value in definition.items() if key not in ("title", "description")}
+
+
+@cache
+def _definitions() -> Json:
+    shapes = [*_SHAPES.values(), *map(_item, _SHAPES.values()), SceneReply, QuestionItem, SceneGraph]
+    return msgspec.json.schema_components(shapes)[1]
+
+
+def _item(shape: type[Evaluation]) -> type[ReadmeAnswer | ReleaseAnswer | ReleaseQualityAnswer]:
+    items: dict[type[Evaluation], Any] = {
+        ReadmeEvaluation: ReadmeAnswer,
+        ReleaseEvaluation: ReleaseAnswer,
+        ReleaseQualityEvaluation: ReleaseQualityAnswer,
+    }
+    return items[shape]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Reading.
+
+
+class Rated(NamedTuple):
+    """What a student says to one question."""
+
+    score: int
+    """1-5. A quality answer of the release form has none of its own: 5 where it is correct, else 1."""
+    soft_score: float
+    """1-5, the expectation of the score."""
+    reasoning: str
+    correct_probability: float | None = None
+    """Of a quality answer of the release form: how sure the student is that the image passes, 0-1."""
+
+
+class Evaluated(NamedTuple):
+    """A reply to EVALUATION, read."""
+
+    form: ReplyForm
+    questions: list[Rated]
+    holistic: int | None = None
+    """The student's score of the whole, 1-5; of the release form alone."""
+    soft_holistic: float | None = None
+    """1-5, the expectation of that score."""
+
+
+class Scene(NamedTuple):
+    """A reply to IQA, read."""
+
+    graph: Json
+    """In the documented shape, see `normalised_graph`."""
+    raw_graph: Any
+    """As the student wrote it, where that is something else; else None."""
+    questions: list[QuestionItem]
+
+
+def read_questions(text: str) -> list[QuestionItem]:
+    """Read a reply to T2IA. Raises ReplyError."""
+    return _decoded(text, list[QuestionItem])
+
+
+def read_scene(text: str) -> Scene:
+    """Read a reply to IQA. Raises ReplyError."""
+    reply = _decoded(text, SceneReply)
+    graph = normalised_graph(reply.scene_graph)
+    return Scene(graph, None if graph == reply.scene_graph else reply.scene_graph, reply.questions)
+
+
+def read_evaluation(text: str, questions: Sequence[str], probabilities: Sequence[Sequence[float]]) -> Evaluated:
+    """Read a reply to EVALUATION, in whichever form it is.
+
+    Args:
+        text: the reply.
+        questions: the questions that were asked.
+        probabilities: for each verdict in the reply, in the order of the text: of a score the probabilities of 1 to 5,
+            of `correct` those of true and false. Each adds up to 1.
+
+    Raises:
+        ReplyError: it has none of the forms, answers other questions, or a verdict has no probabilities.
+    """
+    reply = _evaluation_of(text)
+    if [answer.question for answer in reply.answers] != list(questions):
+        raise ReplyError("the reply answers other questions than were asked")
+    holistic = not isinstance(reply, ReadmeEvaluation)
+    if len(probabilities) != len(questions) + holistic:
+        raise ReplyError(f"{len(probabilities)} of {len(questions) + holistic} verdicts have probabilities")
+    if isinstance(reply, ReadmeEvaluation):
+        return Evaluated("readme", list(_rated(reply.answers, probabilities)))
+    soft = expectation(probabilities[-1])
+    if isinstance(reply, ReleaseEvaluation):
+        return Evaluated("release", list(_rated(reply.answers, probabilities[:-1])), reply.score, soft)
+    rated = [
+        Rated(5 if answer.correct else 1, 1 + 4 * weights[0], answer.reasoning, weights[0])
+        for answer, weights in zip(reply.answers, probabilities, strict=False)
+    ]
+    return Evaluated("release", rated, reply.score, soft)
+
+
+def _rated(
+    answers: Sequence[ReadmeAnswer | ReleaseAnswer], probabilities: Sequence[Sequence[float]]
+) -> Iterator[Rated]:
+    for answer, weights in zip(answers, probabilities, strict=True):
+        yield Rated(answer.score, expectation(weights), answer.reasoning)
+
+
+def form_of(text: str) -> ReplyForm | None:
+    """The form of a stored reply to EVALUATION; None where it has neither."""
+    try:
+        return "readme" if isinstance(_evaluation_of(text), ReadmeEvaluation) else "release"
+    except ReplyError:
+        return None
+
+
+def expectation(probabilities: Sequence[float]) -> float:
+    """Mean score, 1-5, under probabilities of the scores 1 to 5 that add up to 1."""
+    mean = sum(score * weight for score, weight in zip(RATINGS, probabilities, strict=True))
+    return min(max(mean, RATINGS[0]), RATINGS[-1])
+
+
+def normalised_graph(raw: Any) -> Json:
+    """A scene graph of any shape in the documented one: nodes (id, label, attributes) and edges.
+
+    Nothing is invented: numbers become texts, an attribute object becomes "key: value" texts, a missing list is empty,
+    extra keys are left out, and so is what is no node or edge. A bare list is taken for the list of nodes.
+    """
+    whole = raw if isinstance(raw, dict) else {"nodes": raw}
+    nodes = [_node(node, number) for number, node in enumerate(_items(whole.get("nodes")), 1)]
+    edges = [_edge(edge) for edge in _items(whole.get("edges"))]
+    return {"nodes": [node for node in nodes if node], "edges": [edge for edge in edges if edge]}
+
+
+def _node(node: Any, number: int) -> Json | None:
+    fields = node if isinstance(node, dict) else {"label": node}
+    label, name = _word(fields.get("label")), _word(fields.get("id"))
+    if not label and not name:
+        return None
+    attributes = fields.get("attributes")
+    if isinstance(attributes, dict):
+        attributes = [f"{key}: {_word(value)}" for key, value in attributes.items() if _word(value)]
+    words = [_word(attribute) for attribute in _items(attributes)]
+    return {"id": name or f"object_{number}", "label": label or name, "attributes": [word for word in words if word]}
+
+
+def _edge(edge: Any) -> Json | None:
+    if not isinstance(edge, dict):
+        return None
+    found = {name: _word(edge.get(name)) for name in ("source", "target", "relationship")}
+    return found if all(found.values()) else None
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    return [value] if isinstance(value, str) and value else []
+
+
+def _word(value: Any) -> str:
+    """A text or a number as text; anything else is none."""
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+
+
+def _evaluation_of(text: str) -> Evaluation:
+    """The reply in the shape whose keys it has; what is wrong is told of that shape."""
+    shape: type[Evaluation] = ReadmeEvaluation
+    if '"target_answer":' in text:
+        shape = ReleaseQualityEvaluation if '"correct":' in text else ReleaseEvaluation
+    return _decoded(text, shape)
+
+
+def _decoded(text: str, shape: Any) -> Any:
+    try:
+        return _decoder(shape).decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ReplyError(f"the reply does not have its form ({error})") from None
+
+
+@cache
+def _decoder(shape: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(shape)
