@@ -1,4 +1,4 @@
-"""The student's replies, written for training, bounded for decoding, read after it: the one place that knows their JSON.
+"""The student's replies, written for training, bounded for decoding, read after it: all that knows their JSON.
 
 `<|EVALUATION|>` is answered in one of two forms. Which one, a student learned from its training data:
 
