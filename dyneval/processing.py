@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
+from dyneval.conventions import Conventions, read_conventions, write_conventions
 from dyneval.storage import write_json
 from dyneval.tokens import TASK_TOKEN_IDS, split_human_turn
 
@@ -92,6 +93,7 @@ class Processor:
         tokenizer: PreTrainedTokenizerBase,
         image_processor: Qwen2VLImageProcessorPil,
         carried_files: dict[str, bytes] | None = None,
+        conventions: Conventions = Conventions(),  # noqa: B008 (a tuple)
     ) -> None:
         """Register the task tokens with `tokenizer`; `carried_files` are saved again as they are, by name.
 
@@ -103,6 +105,8 @@ class Processor:
         register_task_tokens(tokenizer)
         self.tokenizer = tokenizer
         self.image_processor = image_processor
+        self.conventions = conventions
+        """What the student was trained to be asked and to write, as far as its checkpoint says."""
         self._carried_files = carried_files or {}
         self._plain = _without_added_tokens(tokenizer)
         self._start, self._end, self._vision_start, self._vision_end, self._image = _mark_ids(tokenizer)
@@ -138,7 +142,12 @@ class Processor:
         except (OSError, ValueError) as error:
             raise ValueError(f"{path_or_id}: no tokenizer and image processor of a Qwen3-VL model ({error})") from error
         carried = {name: _optional_file(source, name, folder) for name in _CARRIED_FILES}
-        processor = cls(tokenizer, images, {name: content for name, content in carried.items() if content is not None})
+        processor = cls(
+            tokenizer,
+            images,
+            {name: content for name, content in carried.items() if content is not None},
+            read_conventions(source, folder),
+        )
         processor.set_pixel_limits(min_pixels, max_pixels)
         return processor
 
@@ -185,6 +194,8 @@ class Processor:
         self.image_processor.save_pretrained(folder)
         # transformers 5 no longer writes this file, readers of DynEval checkpoints expect it.
         write_json(folder / "added_tokens.json", TASK_TOKEN_IDS)
+        if any(self.conventions):
+            write_conventions(folder, self.conventions)
 
     def encode(
         self, turns: Sequence[Turn], images: Sequence[Image.Image], add_generation_prompt: bool = False

@@ -42,6 +42,17 @@ def t2ia_turn(prompt: str, version: TemplateVersion = DEFAULT_TEMPLATE) -> str:
     )
 
 
+def template_of(turn: str) -> TemplateVersion | None:
+    """The version that a stored human turn was written in; None where it asks for something else than T2IA questions.
+
+    The turns of the other tasks are the same in all versions.
+    """
+    if not turn.lstrip().startswith(T2IA):
+        return None
+    last = turn.rstrip().rpartition(" text-to-image ")[2]
+    return next((version for version, ending in _T2IA_ENDING.items() if last == ending), None)
+
+
 def iqa_turn() -> str:
     """Human turn that asks for the scene graph of an image and its image-quality questions."""
     return (

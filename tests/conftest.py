@@ -76,12 +76,18 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def student(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoint folder of a random student: the tiny model with the task tokens, for small images; read-only."""
+    """Checkpoint folder of a random student: the tiny model with the task tokens, for small images; read-only.
+
+    It says that it writes the readme form: random weights write none, and probing them would take its time.
+    """
+    from dyneval.conventions import Conventions
     from dyneval.processing import Processor
 
     folder = tmp_path_factory.mktemp("students") / "student"
     shutil.copytree(tiny_checkpoint, folder)
-    Processor.from_pretrained(tiny_checkpoint, min_pixels=784, max_pixels=9216).save_pretrained(folder)
+    processor = Processor.from_pretrained(tiny_checkpoint, min_pixels=784, max_pixels=9216)
+    processor.conventions = Conventions("readme", "readme")
+    processor.save_pretrained(folder)
     return folder
 
 

@@ -16,7 +16,7 @@ PROMPTS = ["a red circle", "the night", "a green field"]
 
 @pytest.fixture(scope="module")
 def scorer(student):
-    settings = ScorerSettings(limits=ReplyLimits().capped(2, 8), batch_size=4)
+    settings = ScorerSettings(limits=ReplyLimits().capped(2, 8), template="readme", reply_form="readme", batch_size=4)
     return Scorer.from_pretrained(student, device="cpu", settings=settings)
 
 
@@ -119,7 +119,9 @@ def test_where_torchmetrics_is_installed_it_is_one_of_its_metrics(scorer, pixels
 
 
 def test_a_judge_of_one_half_has_no_overall_reward(student, pixels):
-    settings = ScorerSettings(limits=ReplyLimits().capped(2, 8), mode="t2ia-only")
+    settings = ScorerSettings(
+        limits=ReplyLimits().capped(2, 8), template="readme", reply_form="readme", mode="t2ia-only"
+    )
     half = Scorer.from_pretrained(student, device="cpu", settings=settings)
     with pytest.raises(ValueError, match="no overall score, only t2ia"):
         Reward(half)(pixels[:1], PROMPTS[:1])

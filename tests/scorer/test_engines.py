@@ -12,13 +12,13 @@ from PIL import Image
 
 from dyneval import tokens
 from dyneval.cli import score
-from dyneval.llm.base import ChatError, ChatReply, TokenChoice, Unreachable
+from dyneval.llm.base import ChatReply, TokenChoice, Unreachable
 from dyneval.processing import Turn
+from dyneval.replies import evaluation_schema
 from dyneval.scorer import Failure, Scorer
 from dyneval.scorer.engines.base import Ask
-from dyneval.scorer.engines.served import guided, score_probabilities, take
+from dyneval.scorer.engines.served import guided, verdict_probabilities
 from dyneval.scorer.engines.vllm import prompt, sampling_arguments, with_choices
-from dyneval.scorer.grammar import reply_schema
 
 from .conftest import make_pairs
 
@@ -69,10 +69,10 @@ def test_text_that_a_server_would_misread_is_refused_alone(served, server, pictu
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda text: text.replace('"score": ', '"score": 9'), "to its schema"),
-        (lambda text: text.replace("answers", "replies"), "to its schema"),
-        (lambda text: text[:-5], "to its schema"),
-        (lambda text: text.replace('"question": "', '"question": "Not '), "questions that were asked"),
+        (lambda text: text.replace('"score": ', '"score": 9'), "does not have its form"),
+        (lambda text: text.replace("answers", "replies"), "does not have its form"),
+        (lambda text: text[:-5], "does not have its form"),
+        (lambda text: text.replace('"question": "', '"question": "Not '), "other questions than were asked"),
     ],
 )
 def test_replies_are_not_trusted(served, server, pictures, monkeypatch, spoil, said):
@@ -94,7 +94,7 @@ def test_a_server_that_gives_no_logprobs_or_cuts_replies_gives_no_scores(served,
 
     monkeypatch.setattr(server, "spoil", spoiled)
     (result,) = served.score_pairs(make_pairs(pictures, ["a cat"]))
-    assert "logprobs for 0 of" in result.reason
+    assert "0 of" in result.reason
     monkeypatch.setattr(server, "spoil", lambda reply: reply["choices"][0].update(finish_reason="length") or reply)
     (result,) = served.score_pairs(make_pairs(pictures, ["a dog"]))
     assert "was not complete after" in result.reason
@@ -134,22 +134,15 @@ def test_probabilities_are_those_of_the_digits_behind_score():
         return TokenChoice(text, 0.0, {name.strip("_"): math.log(value) for name, value in alternatives.items()})
 
     texts = ['{"', 'score\\"', ": ", "4", '", "', "score", '":', " "]
-    found = score_probabilities([*map(token, texts), token("4", _4=0.6, _2=0.2, x=0.2), token("}")])
+    found = verdict_probabilities([*map(token, texts), token("4", _4=0.6, _2=0.2, x=0.2), token("}")])
     assert [[round(weight, 6) for weight in one] for one in found] == [[0, 0.25, 0, 0.75, 0]]
-    assert score_probabilities([token('"score": '), token("5")]) == [[0, 0, 0, 0, 1]]
-
-
-def test_a_reply_without_its_logprobs_is_refused(settings):
-    ask = Ask("evaluation", "turn", reply_schema("evaluation", settings.limits, ["Is it?"]))
-    text = '{"answers": [{"question": "Is it?", "score": 4, "reasoning": "x"}]}'
-    with pytest.raises(ChatError, match="0 of 1"):
-        take(ask, ChatReply(text=text, finish_reason="stop"))
+    assert verdict_probabilities([token('"score": '), token("5")]) == [[0, 0, 0, 0, 1]]
 
 
 def test_vllm_gets_the_token_ids_of_training_whatever_the_prompt_holds(engine, settings):
     processor, image = engine.processor, Image.new("RGB", (64, 64))
     turn = tokens.evaluation_turn(HOSTILE[0], ["Is it?"])
-    schema = reply_schema("evaluation", settings.limits, ["Is it?"])
+    schema = evaluation_schema("readme", "t2ia", ["Is it?"], settings.limits)
     request = prompt(processor, Ask("evaluation", turn, schema, image))
     pad, end = processor.tokenizer.convert_tokens_to_ids(["<|image_pad|>", "<|im_end|>"])
     ids = request["prompt_token_ids"]
@@ -176,7 +169,7 @@ def test_the_form_of_json_goes_along_with_the_schema(grammar, settings):
     """What guidance makes of the schema alone is what the scorer's own grammar is."""
     import llguidance
 
-    schema = reply_schema("evaluation", settings.limits, ["Is it?"])
+    schema = evaluation_schema("readme", "t2ia", ["Is it?"], settings.limits)
     source = llguidance.LLMatcher.grammar_from_json_schema(guided(schema))
     matcher = llguidance.LLMatcher(grammar._tokenizer, source)
     assert matcher.compute_ff_tokens() == grammar.constraint(schema).forced()

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from dyneval import schemas
+from dyneval.replies import QuestionItem, expectation
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings, ScoringError
 from dyneval.scorer.pairs import Failure
-from dyneval.scorer.passes import expectation, mean_score, merge_questions
+from dyneval.scorer.passes import mean_score, merge_questions
 from dyneval.scorer.run import read_questions
 from dyneval.storage import DataFileError
 from dyneval.tokens import TASK_TOKENS
@@ -73,8 +74,8 @@ def test_one_bad_pair_does_not_harm_its_batch(scorer, pictures, settings):
     assert results["pair-0"].prompt == "a cat" and results["pair-3"].prompt == "a dog"
 
 
-def test_a_reply_that_does_not_end_is_a_failure_not_a_score(engine, pictures):
-    scorer = Scorer(engine, "student", ScorerSettings(max_new_tokens=12))
+def test_a_reply_that_does_not_end_is_a_failure_not_a_score(engine, settings, pictures):
+    scorer = Scorer(engine, "student", dataclasses.replace(settings, limits=ReplyLimits(), max_new_tokens=12))
     (result,) = scorer.score_pairs(make_pairs(pictures, ["a cat"]))
     assert isinstance(result, Failure) and "T2IA questions: the reply was not complete after 12 tokens" in result.reason
 
@@ -103,8 +104,8 @@ def test_questions_of_a_prompt_are_asked_once_for_all_its_images(engine, setting
     assert [count for count, with_image in rows if count and not with_image] == [1]
 
 
-def test_a_model_with_other_weights_of_the_halves(engine, pictures):
-    scorer = Scorer(engine, "student", ScorerSettings(alpha=0.2, beta=0.8, limits=ReplyLimits().capped(2, 5)))
+def test_a_model_with_other_weights_of_the_halves(engine, settings, pictures):
+    scorer = Scorer(engine, "student", dataclasses.replace(settings, alpha=0.2, beta=0.8))
     (record,) = scorer.score_pairs(make_pairs(pictures, ["a cat"]))
     assert record.overall == pytest.approx(0.2 * record.iqa + 0.8 * record.t2ia)
 
@@ -120,16 +121,18 @@ def test_settings_out_of_range_are_refused(wrong):
 
 def test_limits_cap_but_never_raise():
     capped = ReplyLimits().capped(8, 500)
-    assert (capped.questions, capped.nodes, capped.reasoning_chars, capped.label_chars) == (8, 8, 500, 80)
+    assert (capped.questions, capped.nodes, capped.reasoning_chars, capped.label_chars) == (8, 8, 500, 500)
+    assert capped.capped(20, 40).questions == 8 and capped.capped(20, 40).label_chars == 40
+    assert ReplyLimits().capped() == ReplyLimits()
     with pytest.raises(ValueError, match="at least 1"):
         ReplyLimits().capped(-1)
 
 
-def test_questions_are_merged_but_for_case_and_spacing():
-    asked = [{"question": q, "answer": a} for q, a in [("Is it  red?", "yes"), ("is it\tred?", "no"), ("Blue?", "no")]]
-    assert merge_questions(asked) == [
+def test_questions_are_merged_but_for_case_and_spacing_and_blank_ones_dropped():
+    pairs = [("Is it  red?", "yes"), ("is it\tred?", "no"), (" \n", "yes"), ("Blue,\x01\nor not?", "no")]
+    assert merge_questions([QuestionItem(question, answer) for question, answer in pairs]) == [
         {"question": "Is it red?", "answer": "yes"},
-        {"question": "Blue?", "answer": "no"},
+        {"question": "Blue, or not?", "answer": "no"},
     ]
 
 

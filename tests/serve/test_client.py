@@ -27,7 +27,7 @@ def test_a_server_scores_as_the_scorer_that_it_has(server, student, picture, tmp
     file = tmp_path / "circle.png"
     file.write_bytes(picture)
     images, prompts = [file, Image.new("RGB", (50, 90), "navy")], ["a red circle", "the night"]
-    settings = ScorerSettings(limits=ReplyLimits().capped(2, 8))
+    settings = ScorerSettings(limits=ReplyLimits().capped(2, 8), template="readme", reply_form="readme")
     expected = Scorer.from_pretrained(student, device="cpu", settings=settings).score(images, prompts)
     with Client(server) as client:
         records = client.score(images, prompts)
