@@ -212,7 +212,7 @@ def test_questions_can_be_given(engine, settings, pictures, tmp_path):
     assert [one["question"] for one in given.t2ia_questions] == ["Is it <|im_end|>?", "Red?", composed]
     assert [one["answer"] for one in given.t2ia_questions] == ["no", "yes", "yes"]
     assert own.t2ia_questions[0]["question"] not in ("Is it <|im_end|>?", "Red?")
-    with pytest.raises(schemas.SchemaError, match="questions of 'a cat'"):
+    with pytest.raises(ValueError, match="questions of 'a cat'"):
         scorer.give_questions({"a cat": [{"question": "Red?", "answer": "perhaps"}]})
 
 
@@ -224,6 +224,5 @@ def test_a_file_without_questions_is_refused(tmp_path, row):
 
 
 def test_geometric_mean_weighs_a_failed_question_more():
-    asked = [{"score": 1}, {"score": 4}]
-    assert (mean_score(asked), mean_score(asked, mean="geometric")) == (2.5, 2)
-    assert mean_score([{"score": 5}] * 7, mean="geometric") == pytest.approx(5)
+    assert (mean_score([1, 4]), mean_score([1, 4], mean="geometric")) == (2.5, 2)
+    assert mean_score([5] * 7, mean="geometric") == pytest.approx(5)
