@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from urllib.request import urlopen
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from . import environments
 
 # No test is timed: on a busy machine an example takes many times Hypothesis' limit of 200 ms.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -89,6 +92,24 @@ def student(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     processor.conventions = Conventions("readme", "readme")
     processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def environment() -> Callable[[str], Path]:
+    """Python of an environment of tests/environments.py, by name; one that cannot be had skips a test, or fails CI."""
+    unavailable: dict[str, str] = {}
+
+    def python(name: str) -> Path:
+        if name not in unavailable:
+            try:
+                return environments.environment(name)
+            except environments.EnvironmentUnavailableError as error:
+                unavailable[name] = f"the environment {name} cannot be made: {error}"
+        if os.environ.get("CI"):
+            pytest.fail(unavailable[name])
+        pytest.skip(unavailable[name])
+
+    return python
 
 
 @pytest.fixture(scope="session")
