@@ -30,7 +30,9 @@ logger = logging.getLogger(__name__)
 _Name = TypeVar("_Name", bound=str)
 
 SURE = 0.9
-"""A form is sure with this mean probability of its key; students that were trained to it are at 0.99 and more."""
+"""A form is sure when its keys have this share of the probability of all forms' keys."""
+LEAST = 0.01
+"""Together the keys have at least this probability; trained students are near 1, random weights at 0.00002."""
 CLEAR = 0.002
 """Templates tell apart with so much more log-likelihood a character in one wording than in the other."""
 _KEYS: dict[str, ReplyForm] = {"score": "readme", "target_answer": "release", "answer": "release"}
@@ -49,7 +51,8 @@ class Probe(NamedTuple):
     @property
     def form(self) -> ReplyForm | None:
         """The form that is sure; None where none is."""
-        return next((form for form, likely in self.forms.items() if likely >= SURE), None)
+        least = SURE * max(sum(self.forms.values()), LEAST)
+        return next((form for form, likely in self.forms.items() if likely >= least), None)
 
     @property
     def template(self) -> TemplateVersion | None:
@@ -125,18 +128,16 @@ def branch(choices: Sequence[TokenChoice], texts: Mapping[str, str]) -> dict[str
     """
     written = ""
     for choice in choices:
-        weights = dict.fromkeys(texts, 0.0)
-        parted = False
-        for token, logprob in choice.alternatives.items():
-            whole = written + token
-            fitting = [name for name, text in texts.items() if text.startswith(whole) or whole.startswith(text)]
-            parted |= 0 < len(fitting) < len(texts)
-            for name in fitting:
-                weights[name] += math.exp(logprob) / len(fitting)
+        if not all(text.startswith(written + choice.text) for text in texts.values()):
+            return {name: _mass(choice, written, text) for name, text in texts.items()}
         written += choice.text
-        if parted:
-            return weights
     return dict.fromkeys(texts, 0.0)
+
+
+def _mass(choice: TokenChoice, written: str, text: str) -> float:
+    """Probability of the tokens after which a reply may still become `text`."""
+    wholes = ((written + token, logprob) for token, logprob in choice.alternatives.items())
+    return sum(math.exp(logprob) for whole, logprob in wholes if text.startswith(whole) or whole.startswith(text))
 
 
 def _forms(engine: Engine) -> dict[ReplyForm, float]:
