@@ -27,12 +27,15 @@ class StudentServer:
         self.lock = threading.Lock()
         self.seen = []
         self.spoil = lambda reply: reply
+        self.refusal = None
         self.app = FastAPI()
         self.app.post("/v1/chat/completions")(self.complete)
 
     async def complete(self, request: Request):
         asked = await request.json()
         self.seen.append(asked)
+        if self.refusal is not None:
+            return self.refusal
         with self.lock:
             return self.spoil(self.reply(asked))
 

@@ -1,5 +1,7 @@
 """Students behind other engines: a server that has the tiny student, and vLLM as far as it goes without vLLM."""
 
+import asyncio
+import dataclasses
 import importlib.util
 import json
 import math
@@ -8,11 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fastapi.responses import JSONResponse
 from PIL import Image
 
 from dyneval import tokens
 from dyneval.cli import score
-from dyneval.llm.base import ChatReply, TokenChoice, Unreachable
+from dyneval.llm.base import ChatError, ChatReply, SchemaRefused, TokenChoice, Unreachable
+from dyneval.llm.vllm_local import last_output
 from dyneval.processing import Turn
 from dyneval.replies import evaluation_schema
 from dyneval.scorer import Failure, Scorer
@@ -98,6 +102,50 @@ def test_a_server_that_gives_no_logprobs_or_cuts_replies_gives_no_scores(served,
     monkeypatch.setattr(server, "spoil", lambda reply: reply["choices"][0].update(finish_reason="length") or reply)
     (result,) = served.score_pairs(make_pairs(pictures, ["a dog"]))
     assert "was not complete after" in result.reason
+
+
+def test_a_server_gives_the_scores_of_transformers_in_the_release_form_too(student, server, engine, settings, pictures):
+    release = dataclasses.replace(settings, reply_form="release")
+    served = Scorer.from_pretrained(student, engine="openai", settings=release, base_urls=[server.url])
+    wanted = make_pairs(pictures, PROMPTS[:1])
+    (one,), (other,) = served.score_pairs(wanted), Scorer(engine, "student", release).score_pairs(wanted)
+    assert (one.t2ia, one.iqa, one.holistic) == (other.t2ia, other.iqa, other.holistic)
+    assert one.soft == pytest.approx(other.soft, abs=1e-3)
+    for asked, known in zip(one.iqa_questions, other.iqa_questions, strict=True):
+        assert asked["correct_probability"] == pytest.approx(known["correct_probability"], abs=1e-3)
+
+
+def test_a_server_that_refuses_schemas_ends_the_run_with_its_words(served, server, pictures, monkeypatch):
+    """Without the schema there are no valid scores, so nothing else is tried: one request, not minutes of retries."""
+    server.seen.clear()
+    words = "Grammar error: unknown field `json_schema_option`"
+    monkeypatch.setattr(server, "refusal", JSONResponse({"error": {"message": words, "code": 400}}, 400))
+    with pytest.raises(SchemaRefused, match=f"127.0.0.1.*HTTP 400: .*{words}"):
+        list(served.score_pairs(make_pairs(pictures, ["a cat"])))
+    assert len(server.seen) == 1
+
+
+class BrokenVllm:
+    """As much of vLLM's engine as a request meets; its exceptions have no base of their own."""
+
+    def __init__(self, error, errored):
+        self.error, self.errored = error, errored
+
+    async def generate(self, *arguments, **options):
+        raise self.error
+        yield
+
+
+class EngineGenerateError(Exception):
+    pass
+
+
+def test_an_exception_of_vllm_fails_its_pair_and_a_dead_engine_the_run():
+    with pytest.raises(ChatError, match="vLLM: too long"):
+        asyncio.run(last_output(BrokenVllm(EngineGenerateError("too long"), errored=False), {}, None, "1"))
+    with pytest.raises(RuntimeError, match="vLLM has stopped: core died") as raised:
+        asyncio.run(last_output(BrokenVllm(EngineGenerateError("core died"), errored=True), {}, None, "1"))
+    assert not isinstance(raised.value, ChatError)
 
 
 def test_a_server_that_is_gone_ends_the_run_instead_of_failing_every_pair(student, settings, pictures):

@@ -9,7 +9,7 @@ from PIL import Image
 from dyneval import schemas
 from dyneval.replies import QuestionItem, expectation
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings, ScoringError
-from dyneval.scorer.pairs import Failure
+from dyneval.scorer.pairs import Failure, content_key
 from dyneval.scorer.passes import mean_score, merge_questions
 from dyneval.scorer.run import read_questions
 from dyneval.storage import DataFileError
@@ -61,6 +61,61 @@ def test_scores_depend_neither_on_batch_size_nor_on_order(engine, settings, pict
             for one, two in zip(getattr(record, key), getattr(other, key), strict=True):
                 assert {**one, "soft_score": 0} == {**two, "soft_score": 0}
                 assert one["soft_score"] == pytest.approx(two["soft_score"], abs=1e-3)
+
+
+def test_a_student_of_the_release_form_scores_the_quality_of_an_image_as_a_whole(engine, settings, pictures):
+    scorer = with_settings(engine, settings, reply_form="release")
+    for record in scorer.score_pairs(make_pairs(pictures, ["a cat", "two dogs"])):
+        row = record.to_dict()
+        schemas.check("score", row, "a record")
+        t2ia, iqa = row["t2ia_questions"], row["iqa_questions"]
+        assert row["iqa"] == row["holistic"]["iqa"] and 1 <= row["soft"]["iqa"] <= 5
+        assert row["t2ia"] == pytest.approx(sum(one["score"] for one in t2ia) / len(t2ia))
+        assert row["holistic"]["t2ia"] in range(1, 6) and not any("correct_probability" in one for one in t2ia)
+        for one in iqa:
+            assert one["score"] == (5 if one["correct_probability"] > 0.5 else 1)
+            assert one["soft_score"] == pytest.approx(1 + 4 * one["correct_probability"], abs=2e-4)
+        assert row["settings"]["reply_form"] == "release"
+        assert row["cut"]  # of 12 characters a text
+
+
+def test_whichever_form_a_student_writes_is_scored(engine, settings, pictures):
+    scorer = with_settings(engine, settings, reply_form="either")
+    results = list(scorer.score_pairs(make_pairs(pictures, ["a cat", "two dogs", "a red cube"])))
+    assert all(1 <= result.overall <= 5 and result.settings["reply_form"] == "either" for result in results)
+
+
+def test_records_of_the_readme_form_made_before_there_were_two_stay_current(engine, settings):
+    """The key as it was then: no reply form in it, and the limits that all replies had."""
+    student = {
+        "weights": "student",
+        "template": "readme",
+        "mode": "full",
+        "mean": "arithmetic",
+        "alpha": 0.5,
+        "beta": 0.5,
+        "max_new_tokens": 8192,
+        "max_prompt_tokens": 4096,
+        "limits": {
+            "questions": 160,
+            "nodes": 64,
+            "edges": 128,
+            "attributes": 16,
+            "question_chars": 300,
+            "label_chars": 80,
+            "reasoning_chars": 800,
+        },
+        "min_pixels": engine.processor.min_pixels,
+        "max_pixels": engine.processor.max_pixels,
+        "engine": "transformers",
+        "dtype": "float32",
+    }
+    scorer = with_settings(engine, settings, limits=ReplyLimits())
+    assert scorer.key("a cat", "0" * 64) == content_key("a cat", "0" * 64, student)
+    for other in ({"reply_form": "release"}, {"template": "release"}, {"limits": ReplyLimits(questions=160)}):
+        changed = with_settings(engine, settings, **{"limits": ReplyLimits(), **other})
+        same = "limits" in other
+        assert (changed.key("a cat", "0" * 64) == scorer.key("a cat", "0" * 64)) == same
 
 
 def test_one_bad_pair_does_not_harm_its_batch(scorer, pictures, settings):
