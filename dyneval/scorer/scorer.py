@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import msgspec
 
@@ -27,14 +27,10 @@ from dyneval.scorer.batching import Numbered, batch_size, batches
 from dyneval.scorer.engines.base import Engine
 from dyneval.scorer.engines.making import make_student
 from dyneval.scorer.loading import checkpoint_name
-from dyneval.scorer.pairs import Failure, Pair, ScoringError, content_key, make_pair
+from dyneval.scorer.pairs import Failure, Pair, content_key, score_all
 from dyneval.scorer.passes import Question, merge_questions, part_scores
 from dyneval.scorer.probing import settle
 from dyneval.scorer.settings import ScorerSettings, as_in_key
-
-if TYPE_CHECKING:
-    from PIL import Image
-
 
 Report = Callable[[Pair, str, dict[str, Any]], None]
 
@@ -132,30 +128,25 @@ class Scorer:
         given, _ = self._passes.given.get(prompt.strip(), (None, False))
         return content_key(prompt, image_hash, student, given)
 
-    def score(self, images: Sequence[str | Path | Image.Image], prompts: Sequence[str]) -> list[ScoreRecord]:
+    def score(
+        self, images: Any, prompts: Sequence[str], value_range: tuple[float, float] | None = None
+    ) -> list[ScoreRecord]:
         """Score images against the prompts they were made from.
 
         Args:
-            images: files or open images.
+            images: a list of them, an array (N, H, W, 3) or a tensor (N, 3, H, W). An image is a path, a file's bytes,
+                an open file or image, an array or a tensor, see `dyneval.image_forms.read_image`.
             prompts: as many, in the same order.
+            value_range: what the values of arrays and tensors run between, such as (-1, 1); see there for the default.
 
         Returns:
             One record a pair, in order; `t2ia`, `iqa` and `overall` are 1-5, higher is better.
 
         Raises:
-            ImageError: an image file cannot be used.
-            ScoringError: a pair could not be scored, such as one with an empty prompt.
-            ValueError: the numbers of images and prompts differ.
+            ScoringError: an image cannot be used, or a pair could not be scored, such as one with an empty prompt.
+            ValueError: images or prompts are no list, or their numbers differ.
         """
-        pairs = [
-            make_pair(image, prompt, number)
-            for number, (image, prompt) in enumerate(zip(images, prompts, strict=True), 1)
-        ]
-        results = list(self.score_pairs(pairs))
-        failures = [result for result in results if isinstance(result, Failure)]
-        if failures:
-            raise ScoringError(failures)
-        return [result for result in results if isinstance(result, ScoreRecord)]
+        return score_all(self.score_pairs, images, prompts, value_range)
 
     def score_pairs(self, pairs: Iterable[Pair], report: Report | None = None) -> Iterator[ScoreRecord | Failure]:
         """Score pairs as they come, a batch at a time; yields one result a pair, in order.

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from dyneval.images import ImageError, load_image, resolve_below, sha256
+from dyneval.images import ImageError, load_image, resolve_below, sha256, stored_size
 from dyneval.records import IQAAnswers, IQAQuestions, PairRecord, T2IAAnswers, T2IAQuestions
 from dyneval.schemas import SchemaError
 from dyneval.storage import DataFileError, JsonlIndex, JsonlStore, atomic_write
@@ -156,8 +154,7 @@ def _metadata(
                 raise DataFileError(f"the model {entry.generation_model!r} is not in {config.models}, so has no tier")
             path = resolve_below(config.images, entry.image_path)
             load_image(path)
-            with Image.open(path) as image:
-                size = image.size
+            size = stored_size(path)
             row = {
                 "file_name": entry.image_path,
                 "pair_id": entry.pair_id,
