@@ -88,7 +88,7 @@ def in_list(values: Any, name: str) -> list[Any]:
     """
     one = isinstance(values, str | bytes | bytearray | memoryview | os.PathLike | Image.Image | Mapping | Set)
     if one or hasattr(values, "read") or not isinstance(values, Iterable):
-        found = repr(values) if isinstance(values, str) and len(values) < 60 else f"a {type(values).__name__}"
+        found = repr(values) if isinstance(values, str) and len(values) < 60 else type(values).__name__
         raise ValueError(f"{name}: found {found}, expected a list with one entry for each pair")
     return list(values)
 
@@ -120,7 +120,7 @@ def _from_numbers(image: Any, name: str, value_range: ValueRange | None, max_pix
         _check_sides(image.shape[-2:], name, max_pixels)
         return from_tensor(image, value_range)
     if not hasattr(image, "__array__") and not hasattr(image, "__array_interface__"):
-        raise PixelError(f"found a {type(image).__name__}, {_EXPECTED}")
+        raise PixelError(f"found {type(image).__name__}, {_EXPECTED}")
     try:
         pixels = np.asarray(image)
     except (TypeError, ValueError, RuntimeError) as error:  # such as an array on a device

@@ -165,11 +165,11 @@ def _check_file(path: Path, name: str) -> None:
 
 
 def _content(file: IO[bytes], name: str) -> bytes:
-    if file.seekable():
+    if hasattr(file, "seekable") and file.seekable():
         file.seek(0)
     content: object = file.read(MAX_BYTES + 1)
     if not isinstance(content, bytes):
-        raise ImageError(f"{name}: a file that is open as text, expected one in mode 'rb'")
+        raise ImageError(f"{name}: a file that is read as {type(content).__name__}, expected bytes (mode 'rb')")
     if len(content) > MAX_BYTES:
         raise _too_large(name)
     return content

@@ -102,9 +102,9 @@ def test_a_range_that_is_said_holds_for_arrays_and_leaves_files_alone():
 @pytest.mark.parametrize(
     ("image", "found"),
     [
-        (None, "found a NoneType, expected a path"),
-        (3, "found a int"),
-        ([COLOUR], "found a list"),
+        (None, "found NoneType, expected a path"),
+        (3, "found int"),
+        ([COLOUR], "found list"),
         (b"no picture", "not an image file"),
         (b"", "not an image file"),
         ({}, "a dict without `bytes` and `path`"),
@@ -112,7 +112,7 @@ def test_a_range_that_is_said_holds_for_arrays_and_leaves_files_alone():
         ({"path": 3}, "a dict without"),
         ("gone.png", "no such image file"),
         ("nul\0byte.png", "no such image file|no file can have this name"),
-        (io.StringIO("text"), "open as text"),
+        (io.StringIO("text"), "a file that is read as str, expected bytes"),
         (np.zeros((3, 9, 9)), "shape"),
         (torch.zeros(9, 9, 3), "shape"),
         (torch.full((3, 9, 9), torch.nan), "NaN"),
@@ -124,6 +124,16 @@ def test_a_range_that_is_said_holds_for_arrays_and_leaves_files_alone():
 def test_what_is_no_picture_is_refused(image, found):
     with pytest.raises(ImageError, match=rf"^(which|gone\.png|nul.*): .*({found})"):
         read_image(image, image if isinstance(image, str) else "which")
+
+
+def test_a_stream_that_can_only_be_read_is_read():
+    class Stream:
+        def __init__(self, content):
+            self.read = io.BytesIO(content).read
+
+    expected = read_image(PICTURES["rgb.png"], "bytes")
+    found = read_image(Stream(PICTURES["rgb.png"]), "stream")
+    assert found.image.tobytes() == expected.image.tobytes() and found.file_hash == expected.file_hash
 
 
 def test_a_closed_file_is_refused(tmp_path):

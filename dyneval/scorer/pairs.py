@@ -185,7 +185,7 @@ def _made(images: Any, prompts: Any, value_range: tuple[float, float] | None) ->
 
 def _text(prompt: Any) -> str:
     if not isinstance(prompt, str):
-        raise PromptError(f"prompt: found a {type(prompt).__name__}, expected a text")
+        raise PromptError(f"prompt: found {type(prompt).__name__}, expected a text")
     try:
         prompt.encode("utf-8")
     except UnicodeEncodeError as error:
