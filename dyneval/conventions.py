@@ -10,11 +10,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import orjson
+
 from dyneval.replies import REPLY_FORMS, ReplyForm, form_of
-from dyneval.storage import read_json, write_json
+from dyneval.storage import write_json
 from dyneval.tokens import EVALUATION, TEMPLATE_VERSIONS, TemplateVersion, template_of
 
 FILE = "dyneval.json"
+"""Name of the note in a checkpoint folder."""
 _Name = TypeVar("_Name", bound=str)
 
 
@@ -50,30 +53,17 @@ def write_conventions(folder: Path, known: Conventions) -> None:
     write_json(folder / FILE, {name: value for name, value in known._asdict().items() if value is not None})
 
 
-def read_conventions(checkpoint: str | Path, subfolder: str | None = None) -> Conventions:
-    """What a checkpoint says of itself.
-
-    Args:
-        checkpoint: folder, or Hub repository id.
-        subfolder: folder of the student inside it.
+def read_conventions(content: bytes | None) -> Conventions:
+    """What a checkpoint says of itself in its `dyneval.json`; nothing where it has none.
 
     Raises:
-        ValueError: its `dyneval.json` says what no student can do.
+        ValueError: it says what no student can do.
     """
-    from transformers.utils.hub import cached_file
-
-    found = cached_file(
-        str(checkpoint),
-        FILE,
-        subfolder=subfolder or "",
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    if found is None:
+    if content is None:
         return Conventions()
-    said: Any = read_json(Path(found))
+    said: Any = orjson.loads(content)
     known: dict[str, tuple[str, ...]] = {"template": TEMPLATE_VERSIONS, "reply_form": REPLY_FORMS}
     for name, values in known.items():
         if not isinstance(said, dict) or said.get(name) not in (None, *values):
-            raise ValueError(f"{found}: expected {name} to be one of {', '.join(values)}")
+            raise ValueError(f"{FILE}: expected {name} to be one of {', '.join(values)}")
     return Conventions(said.get("template"), said.get("reply_form"))

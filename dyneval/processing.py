@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
+from dyneval.checkpoints import write_for_every_reader
+from dyneval.conventions import FILE as CONVENTIONS
 from dyneval.conventions import Conventions, read_conventions, write_conventions
-from dyneval.storage import write_json
 from dyneval.tokens import TASK_TOKEN_IDS, split_human_turn
 
 if TYPE_CHECKING:
@@ -67,22 +68,38 @@ class Encoded:
         return inputs
 
 
-def register_task_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Add the three task tokens as special tokens beside the existing ones; does nothing where they are known.
+class TaskTokenError(ValueError):
+    """A tokenizer has other task tokens than DynEval checkpoints, or cannot get theirs."""
+
+
+def register_task_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Add the three task tokens as special tokens beside the existing ones.
+
+    Returns:
+        True when they were new to the tokenizer, False when it knew them.
 
     Raises:
-        ValueError: the tokenizer gives them other ids than DynEval checkpoints use.
+        TaskTokenError: it knows only some of them, or gives them other ids than DynEval checkpoints use; unchanged in
+            the first case.
     """
-    missing = [token for token in TASK_TOKEN_IDS if token not in tokenizer.get_vocab()]
-    if missing:
-        # Without the last argument, transformers 5 would forget <|im_start|> and its like as special tokens.
-        tokenizer.add_special_tokens({"extra_special_tokens": missing}, replace_extra_special_tokens=False)
-    found = {token: tokenizer.convert_tokens_to_ids(token) for token in TASK_TOKEN_IDS}
-    if found != TASK_TOKEN_IDS:
-        raise ValueError(
-            f"the task tokens got the ids {found}, expected {TASK_TOKEN_IDS}: the tokenizer of a Qwen3-VL model has "
-            f"151,669 tokens before they are added, this one had {len(tokenizer) - len(missing)}"
+    vocabulary = tokenizer.get_vocab()
+    known = {token: vocabulary[token] for token in TASK_TOKEN_IDS if token in vocabulary}
+    if known and known != TASK_TOKEN_IDS:
+        raise TaskTokenError(
+            f"the tokenizer knows the task tokens as {known}, expected {TASK_TOKEN_IDS} or none of them: its files may "
+            "be those of another base or of another training; take the tokenizer of the model that this one was made "
+            "from"
         )
+    if not known:
+        # Without the last argument, transformers 5 would forget <|im_start|> and its like as special tokens.
+        tokenizer.add_special_tokens({"extra_special_tokens": list(TASK_TOKEN_IDS)}, replace_extra_special_tokens=False)
+        found = {token: tokenizer.convert_tokens_to_ids(token) for token in TASK_TOKEN_IDS}
+        if found != TASK_TOKEN_IDS:
+            raise TaskTokenError(
+                f"the task tokens got the ids {found}, expected {TASK_TOKEN_IDS}: the tokenizer of a Qwen3-VL model "
+                f"has 151,669 tokens before they are added, this one had {len(tokenizer) - len(found)}"
+            )
+    return not known
 
 
 class Processor:
@@ -98,11 +115,11 @@ class Processor:
         """Register the task tokens with `tokenizer`; `carried_files` are saved again as they are, by name.
 
         Raises:
+            TaskTokenError: see `register_task_tokens`.
             ValueError: the tokenizer is not one of Qwen3-VL.
         """
-        self.added_task_tokens = not set(TASK_TOKEN_IDS) <= set(tokenizer.get_vocab())
+        self.added_task_tokens = register_task_tokens(tokenizer)
         """True when the tokenizer did not know the task tokens: the model has not learned them yet."""
-        register_task_tokens(tokenizer)
         self.tokenizer = tokenizer
         self.image_processor = image_processor
         self.conventions = conventions
@@ -118,6 +135,7 @@ class Processor:
         subfolder: str | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
+        commit: str | None = None,
     ) -> Self:
         """Load tokenizer and image processor of a checkpoint folder or a Hugging Face repository.
 
@@ -126,28 +144,31 @@ class Processor:
             subfolder: folder of the checkpoint inside it.
             min_pixels: smallest image area, rounded up to the grid of 32x32 pixels; default: the checkpoint's.
             max_pixels: largest image area, rounded down to that grid; default: the checkpoint's.
+            commit: of the repository; default: its newest.
 
         Raises:
+            TaskTokenError: see `register_task_tokens`.
             ValueError: no Qwen3-VL tokenizer and image processor are found there, or the pixel limits contradict.
         """
         from transformers import AutoTokenizer
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
         source, folder = str(path_or_id), subfolder or ""
+        place: dict[str, Any] = {"subfolder": folder} | ({"revision": commit} if commit else {})
         if Path(source).is_absolute() and not Path(source, folder).is_dir():
             raise ValueError(f"{Path(source, folder)}: no such checkpoint folder")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, subfolder=folder)
-            images = Qwen2VLImageProcessorPil.from_pretrained(source, subfolder=folder)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **place)
+            images = Qwen2VLImageProcessorPil.from_pretrained(source, **place)
         except (OSError, ValueError) as error:
             raise ValueError(f"{path_or_id}: no tokenizer and image processor of a Qwen3-VL model ({error})") from error
-        carried = {name: _optional_file(source, name, folder) for name in _CARRIED_FILES}
-        processor = cls(
-            tokenizer,
-            images,
-            {name: content for name, content in carried.items() if content is not None},
-            read_conventions(source, folder),
-        )
+        carried = {name: _optional_file(source, name, place) for name in _CARRIED_FILES}
+        there = {name: content for name, content in carried.items() if content is not None}
+        try:
+            said = read_conventions(_optional_file(source, CONVENTIONS, place))
+            processor = cls(tokenizer, images, there, said)
+        except ValueError as error:
+            raise type(error)(f"{Path(source, folder)}: {error}") from error
         processor.set_pixel_limits(min_pixels, max_pixels)
         return processor
 
@@ -185,17 +206,19 @@ class Processor:
         self.image_processor.size = {"shortest_edge": low, "longest_edge": high}
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write everything but weights and configuration that a checkpoint needs, pixel limits in use included."""
+        """Write everything but weights and configuration that a checkpoint needs, pixel limits in use included.
+
+        The model is saved to the folder first: its configuration is completed here, see `dyneval.checkpoints`.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in self._carried_files.items():
             (folder / name).write_bytes(content)
         self.tokenizer.save_pretrained(folder)
         self.image_processor.save_pretrained(folder)
-        # transformers 5 no longer writes this file, readers of DynEval checkpoints expect it.
-        write_json(folder / "added_tokens.json", TASK_TOKEN_IDS)
         if any(self.conventions):
             write_conventions(folder, self.conventions)
+        write_for_every_reader(folder)
 
     def encode(
         self, turns: Sequence[Turn], images: Sequence[Image.Image], add_generation_prompt: bool = False
@@ -295,13 +318,13 @@ def _mark_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [vocabulary[mark] for mark in _MARKS]
 
 
-def _optional_file(path_or_id: str, name: str, subfolder: str) -> bytes | None:
+def _optional_file(path_or_id: str, name: str, place: dict[str, Any]) -> bytes | None:
     from transformers.utils.hub import cached_file
 
     found = cached_file(
         path_or_id,
         name,
-        subfolder=subfolder,
+        **place,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_gated_repo=False,
         _raise_exceptions_for_connection_errors=False,

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,6 +110,21 @@ def environment() -> Callable[[str], Path]:
         pytest.skip(unavailable[name])
 
     return python
+
+
+@pytest.fixture
+def other_tokens(tiny_checkpoint: Path, tmp_path: Path) -> Callable[[Sequence[str]], Path]:
+    """A copy of the tiny checkpoint whose tokenizer got special tokens in another way: other_tokens(tokens)."""
+    from transformers import AutoTokenizer
+
+    def make(tokens: Sequence[str]) -> Path:
+        folder = shutil.copytree(tiny_checkpoint, tmp_path / "other-tokens")
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.add_special_tokens({"extra_special_tokens": list(tokens)}, replace_extra_special_tokens=False)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

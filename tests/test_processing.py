@@ -150,7 +150,8 @@ def test_pixel_limits_are_put_on_the_grid(tiny_checkpoint):
 
 def test_saved_processor_is_the_same_and_lists_the_task_tokens(processor, tmp_path):
     processor.save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "added_tokens.json").read_text()) == TASK_TOKEN_IDS
+    added = json.loads((tmp_path / "added_tokens.json").read_text())
+    assert added.items() >= TASK_TOKEN_IDS.items() and list(added.values()) == list(range(151_643, 151_672))
     assert (tmp_path / "video_preprocessor_config.json").is_file()
     loaded = Processor.from_pretrained(tmp_path.parent, subfolder=tmp_path.name)
     assert (loaded.min_pixels, loaded.max_pixels) == (1024, 50_176)

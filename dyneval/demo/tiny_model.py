@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dyneval.checkpoints import write_for_every_reader
 from dyneval.conventions import Conventions
 from dyneval.demo.tokenizer import build_tokenizer
 from dyneval.processing import Processor
@@ -151,6 +152,7 @@ def _save(folder: Path, seed: int, width: int) -> None:
     tokenizer.save_pretrained(folder)
     # Servers of older transformers look for the template in this file.
     write_json(folder / "chat_template.json", {"chat_template": tokenizer.chat_template})
+    write_for_every_reader(folder)
     write_json(folder / "preprocessor_config.json", PREPROCESSOR)
     write_json(folder / "video_preprocessor_config.json", VIDEO_PREPROCESSOR)
 

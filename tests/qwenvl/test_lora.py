@@ -157,7 +157,7 @@ def test_a_run_keeps_adapters_and_ends_in_an_ordinary_checkpoint(alone, tiny_che
     assert weights(output).keys() == weights(tiny_checkpoint).keys()
     assert not torch.equal(*(weights(folder)[Q_PROJ] for folder in (output, tiny_checkpoint)))
     for folder in (output / "checkpoint-2", output / "adapter"):
-        assert json.loads((folder / "added_tokens.json").read_text()) == TASK_TOKEN_IDS
+        assert json.loads((folder / "added_tokens.json").read_text()).items() >= TASK_TOKEN_IDS.items()
         assert (folder / "adapter_model.safetensors").stat().st_size < 2e6
         assert not (folder / "model.safetensors").exists()
     assert Processor.from_pretrained(output).max_pixels == 50_176

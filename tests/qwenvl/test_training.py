@@ -120,7 +120,7 @@ def test_both_stages_with_the_published_commands(environment, tiny_checkpoint, t
 
     run([*script, 1, "--learning_rate", "1e-3", *quick], environment)
     stage1 = tmp_path / "output" / "dyneval_2b_stage1_t2ia"
-    assert json.loads((stage1 / "added_tokens.json").read_text()) == TASK_TOKEN_IDS
+    assert json.loads((stage1 / "added_tokens.json").read_text()).items() >= TASK_TOKEN_IDS.items()
     losses = history(stage1)
     assert list(losses) == [1, 2]
     # A learning rate of 0 leaves Stage 2 with the weights that it started from.

@@ -169,7 +169,7 @@ def test_a_killed_run_is_resumed_to_the_same_scores(student, loaded, pictures, t
         file.write(b'{"pair_id": "torn')
 
     limits = ReplyLimits().capped(2, 8)
-    revision = student_revision(student, None, loaded[0].config)
+    revision = student_revision(student, None)
     same = Scorer(
         engine,
         str(student),
