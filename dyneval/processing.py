@@ -272,9 +272,8 @@ class Processor:
 
     def visual_tokens(self, width: int, height: int) -> int:
         """Number of tokens that an image of this size takes between its vision marks."""
-        return int(
-            self.image_processor.get_number_of_image_patches(height, width) // self.image_processor.merge_size**2
-        )
+        patches = self.image_processor.get_number_of_image_patches(height, width, {})  # 5.4 takes no None
+        return int(patches // self.image_processor.merge_size**2)
 
     def _turn(self, turn: Turn, visual_tokens: list[int]) -> tuple[list[int], list[int]]:
         """Ids after `<|im_start|>`: what is given, and what an assistant would write."""

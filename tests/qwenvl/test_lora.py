@@ -120,7 +120,15 @@ def test_the_merged_checkpoint_is_the_trained_model(trained, tiny_checkpoint, tm
     assert done.returncode == 0, done.stderr
     merged, report = Qwen3VLForConditionalGeneration.from_pretrained(tmp_path / "merged", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
-    assert (tmp_path / "merged" / "added_tokens.json").is_file()
+    for name in ("vocab.json", "merges.txt"):
+        assert (tmp_path / "merged" / name).read_bytes() == (tiny_checkpoint / name).read_bytes()
+    texts = [
+        json.loads((path / "config.json").read_text())["text_config"] for path in (tmp_path / "merged", tiny_checkpoint)
+    ]
+    for name in ("rope_parameters", "rope_scaling", "rope_theta"):  # for old readers and new ones
+        assert texts[0][name] == texts[1][name]
+    added = json.loads((tmp_path / "merged" / "added_tokens.json").read_text())
+    assert list(added.values()) == list(range(151_643, 151_672))
     assert Processor.from_pretrained(tmp_path / "merged").max_pixels == 9216
     base = Qwen3VLForConditionalGeneration.from_pretrained(tiny_checkpoint)
     with torch.no_grad():

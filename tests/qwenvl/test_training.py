@@ -311,6 +311,15 @@ def test_an_image_that_breaks_during_training_stops_the_run(environment, instruc
     assert "broken or truncated" in (output / "rejects.jsonl").read_text()
 
 
+def test_task_tokens_with_other_ids_are_refused_with_the_ids_found(environment, other_tokens, tmp_path):
+    folder = other_tokens(["<|mine|>", *TASK_TOKEN_IDS])
+    wrong = run([sys.executable, *TRAIN, *arguments(folder, tmp_path / "run")], environment, expected=1)
+    said = wrong.stderr.strip().splitlines()[-1]
+    assert said.startswith(f"train_qwen: {folder}: the tokenizer knows the task tokens as {{'<|T2IA|>': 151670")
+    assert f"expected {TASK_TOKEN_IDS}" in said and "another base" in said
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
 def test_what_the_user_got_wrong_is_one_line(environment, tiny_checkpoint, tmp_path):
     command = arguments(tiny_checkpoint, tmp_path / "run", "--additional_special_tokens", "<|MINE|>")
     wrong = run([sys.executable, *TRAIN, *command], environment, expected=1)
