@@ -3,10 +3,14 @@
 Text that comes from outside is encoded by a tokenizer without added tokens, so `<|im_end|>` or `<|IQA|>` inside a
 prompt is ordinary text. Turn marks, image placeholders and the task token are put in as ids, which also gives the label
 mask: it is built from the same turn boundaries, never searched for. Needs no torchvision.
+
+Ids, labels, positions and grids equal those of the published training code on everything that its data builder makes
+(tests/qwenvl/test_published.py). The README says where they differ on purpose.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +31,45 @@ if TYPE_CHECKING:
 IGNORE = -100
 """Label of a token that is not a target."""
 TEXT_TOKEN, IMAGE_TOKEN = 0, 1
+CELL = 32
+"""Side of the image square behind one visual token of Qwen3-VL, in pixels: a patch of 16, merged 2x2."""
 _MARKS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
 _CARRIED_FILES = ("video_preprocessor_config.json", "chat_template.json")
+
+
+class PixelLimits(NamedTuple):
+    """Smallest and largest area of an image, `0 < min_pixels <= max_pixels`; other images are resized."""
+
+    min_pixels: int
+    max_pixels: int
+
+
+TRAINING_LIMITS = PixelLimits(784, 50_176)
+"""Those that the published checkpoints were trained with: at most 49 visual tokens an image."""
+
+
+def grid(width: int, height: int, limits: PixelLimits, cell: int = CELL) -> tuple[int, int]:
+    """Columns and rows of visual tokens that an image of `width` x `height` pixels is resized to, each at least 1.
+
+    This is the rule of transformers and vLLM: both sides are rounded to cells. Only where the area of these cells is
+    outside `limits`, the image is scaled from its own area to the limit and rounded down or, when it is enlarged, up.
+    An image that is enlarged or very narrow may so exceed `limits.max_pixels`, by less than a row and a column.
+
+    Raises:
+        ValueError: one side is over 200 times the other.
+    """
+    if max(width, height) > 200 * min(width, height):
+        raise ValueError(f"an image of {width}x{height} pixels has an aspect ratio over 200: it cannot be used")
+    sides = (width, height)
+    # A side under half a cell rounds to 0: such an image is enlarged, since its area is then under any limit.
+    columns, rows = (round(side / cell) for side in sides)
+    if columns * rows * cell**2 > limits.max_pixels:
+        scale = math.sqrt(width * height / limits.max_pixels)
+        columns, rows = (max(1, math.floor(side / scale / cell)) for side in sides)
+    elif columns * rows * cell**2 < limits.min_pixels:
+        scale = math.sqrt(limits.min_pixels / (width * height))
+        columns, rows = (math.ceil(side * scale / cell) for side in sides)
+    return columns, rows
 
 
 class Turn(NamedTuple):
@@ -46,7 +87,7 @@ class Encoded:
     input_ids: list[int]
     """T token ids."""
     labels: list[int]
-    """T targets: the token id inside an assistant's answer and at its `<|im_end|>`, -100 elsewhere."""
+    """T targets: the token id inside an assistant's answer, at its `<|im_end|>` and the line feed behind; else -100."""
     mm_token_type_ids: list[int]
     """T token types for `get_rope_index`: 1 at an image token, else 0."""
     pixel_values: torch.Tensor | None
@@ -102,6 +143,14 @@ def register_task_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
     return not known
 
 
+def without_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
+    """The same byte-pair encoding, in which no string is anything but text."""
+    plain = type(tokenizer)(tokenizer.model)
+    plain.normalizer = tokenizer.normalizer
+    plain.pre_tokenizer = tokenizer.pre_tokenizer
+    return plain
+
+
 class Processor:
     """Turns conversations and images into model inputs, the same way in training and in scoring."""
 
@@ -125,7 +174,10 @@ class Processor:
         self.conventions = conventions
         """What the student was trained to be asked and to write, as far as its checkpoint says."""
         self._carried_files = carried_files or {}
-        self._plain = _without_added_tokens(tokenizer)
+        backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise ValueError(f"{type(tokenizer).__name__} has no tokenizer.json; a Qwen3-VL tokenizer does")
+        self._plain = without_added_tokens(backend)
         self._start, self._end, self._vision_start, self._vision_end, self._image = _mark_ids(tokenizer)
 
     @classmethod
@@ -142,8 +194,8 @@ class Processor:
         Args:
             path_or_id: checkpoint folder or repository id.
             subfolder: folder of the checkpoint inside it.
-            min_pixels: smallest image area, rounded up to the grid of 32x32 pixels; default: the checkpoint's.
-            max_pixels: largest image area, rounded down to that grid; default: the checkpoint's.
+            min_pixels: smallest image area; default: the checkpoint's.
+            max_pixels: largest image area; default: the checkpoint's.
             commit: of the repository; default: its newest.
 
         Raises:
@@ -178,6 +230,11 @@ class Processor:
         return int(self.image_processor.patch_size * self.image_processor.merge_size)
 
     @property
+    def limits(self) -> PixelLimits:
+        """Limits of the image area in use."""
+        return PixelLimits(self.min_pixels, self.max_pixels)
+
+    @property
     def min_pixels(self) -> int:
         """Smallest image area in pixels; smaller images are enlarged."""
         return int(self.image_processor.size["shortest_edge"])
@@ -188,21 +245,18 @@ class Processor:
         return int(self.image_processor.size["longest_edge"])
 
     def set_pixel_limits(self, min_pixels: int | None, max_pixels: int | None) -> None:
-        """Change the limits of the image area; None keeps one. Both are put on the grid of visual tokens.
+        """Change the limits of the image area as they are, unrounded; None keeps one.
 
         Raises:
             ValueError: a limit is not positive, or `min_pixels` is over `max_pixels`.
         """
-        area = self.cell**2
-        low = self.min_pixels if min_pixels is None else -(-min_pixels // area) * area
-        high = self.max_pixels if max_pixels is None else max_pixels // area * area
-        if min_pixels is None:
-            low = min(low, high)  # a small budget given alone means small images, not a contradiction
+        low, high = self.limits
+        if max_pixels is not None:
+            high = max_pixels
+        # A small budget given alone means small images, not a contradiction.
+        low = min(low, high) if min_pixels is None else min_pixels
         if not 0 < low <= high:
-            raise ValueError(
-                f"min_pixels {min_pixels} and max_pixels {max_pixels} leave no image size: on the grid of "
-                f"{self.cell}x{self.cell} pixels they are {low} and {high}"
-            )
+            raise ValueError(f"min_pixels {low} and max_pixels {high} leave no image size: expected 0 < min <= max")
         self.image_processor.size = {"shortest_edge": low, "longest_edge": high}
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -234,11 +288,11 @@ class Processor:
             ValueError: the number of images does not match, or an image is over 200 times longer than wide.
         """
         pixels = self.image_processor(images=list(images), return_tensors="pt") if images else {}
-        grid = pixels.get("image_grid_thw")
-        counts = [] if grid is None else (grid.prod(-1) // self.image_processor.merge_size**2).tolist()
+        patches = pixels.get("image_grid_thw")
+        counts = [] if patches is None else (patches.prod(-1) // self.image_processor.merge_size**2).tolist()
         ids, labels = self.layout(turns, counts, add_generation_prompt)
         types = [IMAGE_TOKEN if token == self._image else TEXT_TOKEN for token in ids]
-        return Encoded(ids, labels, types, pixels.get("pixel_values"), grid)
+        return Encoded(ids, labels, types, pixels.get("pixel_values"), patches)
 
     def layout(
         self, turns: Sequence[Turn], visual_tokens: Sequence[int], add_generation_prompt: bool = False
@@ -256,10 +310,11 @@ class Processor:
         labels: list[int] = []
         for turn in turns:
             context, answer = self._turn(turn, [next(counts) for _ in range(turn.images)])
-            tail = self._text("\n")
-            ids += [self._start, *context, *answer, *tail]
+            # The published checkpoints learned the line feed that closes a turn with the answer, so it is learned here.
+            closed = [*answer, *self._text("\n")]
+            ids += [self._start, *context, *closed]
             hidden = [IGNORE] * (1 + len(context))
-            labels += hidden + (answer if turn.role == "assistant" else [IGNORE] * len(answer)) + [IGNORE] * len(tail)
+            labels += hidden + (closed if turn.role == "assistant" else [IGNORE] * len(closed))
         if add_generation_prompt:
             prompt = [self._start, *self._text("assistant\n")]
             ids += prompt
@@ -272,8 +327,8 @@ class Processor:
 
     def visual_tokens(self, width: int, height: int) -> int:
         """Number of tokens that an image of this size takes between its vision marks."""
-        patches = self.image_processor.get_number_of_image_patches(height, width, {})  # 5.4 takes no None
-        return int(patches // self.image_processor.merge_size**2)
+        columns, rows = grid(width, height, self.limits, self.cell)
+        return columns * rows
 
     def _turn(self, turn: Turn, visual_tokens: list[int]) -> tuple[list[int], list[int]]:
         """Ids after `<|im_start|>`: what is given, and what an assistant would write."""
@@ -294,19 +349,6 @@ class Processor:
 
     def _text(self, text: str) -> list[int]:
         return list(self._plain.encode(text, add_special_tokens=False).ids)
-
-
-def _without_added_tokens(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
-    """The same byte-pair encoding, in which no string is anything but text."""
-    from tokenizers import Tokenizer
-
-    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise ValueError(f"{type(tokenizer).__name__} has no tokenizer.json; a Qwen3-VL tokenizer does")
-    plain = Tokenizer(backend.model)
-    plain.normalizer = backend.normalizer
-    plain.pre_tokenizer = backend.pre_tokenizer
-    return plain
 
 
 def _mark_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

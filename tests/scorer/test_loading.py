@@ -88,5 +88,5 @@ def test_unknown_device_or_dtype(student, wrong):
 
 def test_a_student_in_a_subfolder_with_its_own_pixel_limits(student):
     model, processor = load_student(student.parent, student.name, max_pixels=4096)
-    assert (processor.min_pixels, processor.max_pixels) == (1024, 4096)
+    assert (processor.min_pixels, processor.max_pixels) == (784, 4096)
     assert not model.training

@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from dyneval.llm.base import ChatError, ChatReply, SchemaRefused, TokenChoice, Unreachable
-from dyneval.processing import Processor
+from dyneval.processing import Processor, grid
 from dyneval.replies import RATINGS
 from dyneval.scorer.decoder import TOP_CHOICES
 from dyneval.scorer.engines.base import Ask, Seen
@@ -48,10 +47,8 @@ class ServedStudent(ABC):
     def prepare(self, image: Image.Image) -> Image.Image:
         """Resize as the processor does, so that the engine's own resizing, by the same rule, has nothing left to do."""
         processor = self.processor
-        height, width = smart_resize(
-            image.height, image.width, processor.cell, processor.min_pixels, processor.max_pixels
-        )
-        return image.resize((width, height), processor.image_processor.resample)
+        columns, rows = grid(image.width, image.height, processor.limits, processor.cell)
+        return image.resize((columns * processor.cell, rows * processor.cell), processor.image_processor.resample)
 
     def read(self, images: Sequence[Image.Image]) -> list[Seen]:
         """Nothing is read ahead: the engine has a prefix cache."""
