@@ -45,7 +45,7 @@ class PixelLimits(NamedTuple):
 
 
 TRAINING_LIMITS = PixelLimits(784, 50_176)
-"""Those that the published checkpoints were trained with: at most 49 visual tokens an image."""
+"""Those that the published checkpoints were trained with: up to 49 visual tokens an image, unless it is very narrow."""
 
 
 def grid(width: int, height: int, limits: PixelLimits, cell: int = CELL) -> tuple[int, int]:
@@ -53,7 +53,8 @@ def grid(width: int, height: int, limits: PixelLimits, cell: int = CELL) -> tupl
 
     This is the rule of transformers and vLLM: both sides are rounded to cells. Only where the area of these cells is
     outside `limits`, the image is scaled from its own area to the limit and rounded down or, when it is enlarged, up.
-    An image that is enlarged or very narrow may so exceed `limits.max_pixels`, by less than a row and a column.
+    No side gets under a cell. So an image that is enlarged, or one that is narrow, may exceed `limits.max_pixels`: with
+    50,176 pixels, 20x4000 becomes 98 cells where 49 is usual.
 
     Raises:
         ValueError: one side is over 200 times the other.

@@ -158,6 +158,7 @@ def test_the_grid_is_that_of_transformers(width, height, one, other):
         ((333, 517), TRAINING_LIMITS, (5, 8)),
         ((333, 517), (100_000, 100_000), (7, 12)),
         ((100, 1500), TRAINING_LIMITS, (1, 27)),
+        ((20, 4000), TRAINING_LIMITS, (1, 98)),
         ((1536, 1024), TRAINING_LIMITS, (8, 5)),
         ((1024, 768), TRAINING_LIMITS, (8, 6)),
         ((200, 200), (65_536, 16_777_216), (8, 8)),
