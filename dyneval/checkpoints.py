@@ -3,7 +3,8 @@
 transformers 5 writes a checkpoint for itself: 4.57, which much published code and many servers run, finds no
 `rope_scaling` in its config.json, stops at `extra_special_tokens` as a list, and has no vocabulary for its slow
 tokenizer. The published DynEval checkpoints were saved by 4.57. What is written here stands beside what transformers 5
-reads, or in a form that both read; `tests/test_checkpoints.py` opens it with several releases.
+reads, or in a form that both read; `tests/test_checkpoints.py` opens it with several releases. This holds for the dense
+models: of a mixture of experts, transformers 5 also names and lays out the experts in another way.
 """
 
 from __future__ import annotations
