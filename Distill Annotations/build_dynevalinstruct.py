@@ -6,6 +6,9 @@
 Writes dynevalinstruct_t2ia.json (Stage 1: T2IA and EVALUATION), dynevalinstruct_iqa.json (Stage 2: IQA and
 EVALUATION), heldout.jsonl (pairs whose prompts are in neither), their samples (dynevalinstruct_*_heldout.json),
 rejects.jsonl, summary.json, README.md (the dataset card) and report.html.
+
+Each of a pair's four annotations stands on its own: one that is missing or bad is a line of rejects.jsonl, and the
+others give their samples.
 """
 
 import argparse
@@ -16,8 +19,10 @@ from pathlib import Path
 
 from dyneval.instruct.builder import build
 from dyneval.instruct.chunks import BuildConfig
-from dyneval.instruct.curation import Curation
+from dyneval.instruct.curation import PUBLISHED_DELTA, Curation
 from dyneval.instruct.token_length import TokenLimit
+from dyneval.records import TIERS
+from dyneval.replies import DEFAULT_FORM, REPLY_FORMS
 from dyneval.tokens import DEFAULT_TEMPLATE, TEMPLATE_VERSIONS
 
 
@@ -29,9 +34,25 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of the training files")
     parser.add_argument("--heldout", type=float, default=0.1, help="share of prompts kept back; default: %(default)s")
     parser.add_argument(
-        "--delta", type=float, nargs="+", default=[5.0], help="keep pairs with S below this; one value or one a tier"
+        "--delta",
+        type=float,
+        nargs="+",
+        default=[PUBLISHED_DELTA],
+        help="keep pairs with S below this: one value, or one for each of three tiers (then pairs without a tier are "
+        f"kept below {PUBLISHED_DELTA:g}); default: {PUBLISHED_DELTA:g}",
     )
-    parser.add_argument("--template", choices=TEMPLATE_VERSIONS, default=DEFAULT_TEMPLATE, help="default: %(default)s")
+    parser.add_argument(
+        "--template",
+        choices=TEMPLATE_VERSIONS,
+        default=DEFAULT_TEMPLATE,
+        help="wording of the questions' request, as in the published README or builder; default: %(default)s",
+    )
+    parser.add_argument(
+        "--reply-form",
+        choices=REPLY_FORMS,
+        default=DEFAULT_FORM,
+        help="JSON of the answers to questions, as in the published README or builder; default: %(default)s",
+    )
     parser.add_argument(
         "--check-images",
         choices=("none", "exists", "decode"),
@@ -60,9 +81,12 @@ def main() -> None:
             annotations=args.annotations,
             output=args.output,
             curation=Curation(
-                delta=dict(zip((1, 2, 3), args.delta * (3 // len(args.delta)), strict=True)), heldout=args.heldout
+                delta=dict(zip(TIERS, args.delta * (3 // len(args.delta)), strict=True)),
+                untiered=args.delta[0] if len(args.delta) == 1 else PUBLISHED_DELTA,
+                heldout=args.heldout,
             ),
             template=args.template,
+            reply_form=args.reply_form,
             check_images=args.check_images,
             limit=limit if args.tokenizer else None,
             lines=args.jsonl,

@@ -14,8 +14,19 @@ import msgspec
 from dyneval import schemas
 
 YesNo = Literal["yes", "no"]
+MaybeYesNo = Literal["yes", "no", ""]
+"""In answers of the published data set: empty where the teacher's reply did not say."""
 Tier = Literal[1, 2, 3]
 TIERS: tuple[Tier, ...] = (1, 2, 3)
+Workflow = Literal["t2ia_questions", "t2ia_answers", "iqa_questions", "iqa_answers"]
+"""What a teacher is asked for. Each has a record, a schema and a file of its own, all of this name."""
+KEYS: dict[Workflow, Literal["prompt_id", "pair_id"]] = {
+    "t2ia_questions": "prompt_id",
+    "t2ia_answers": "pair_id",
+    "iqa_questions": "pair_id",
+    "iqa_answers": "pair_id",
+}
+"""Key of the rows of each annotation file."""
 
 
 def prompt_id(prompt: str) -> str:
@@ -85,7 +96,8 @@ class PromptRecord(Record):
 class PairRecord(Record):
     """One generated image and how it was made; `file_name` is relative to the folder of metadata.jsonl.
 
-    `seed` is None where the model takes none, or where the image came without saying.
+    `seed` is None where the model takes none, or where the image came without saying; `tier` is None where nobody knows
+    which model made the image.
     """
 
     SCHEMA = "pair"
@@ -93,7 +105,7 @@ class PairRecord(Record):
     file_name: str
     prompt_id: str
     prompt: str
-    tier: Tier
+    tier: Tier | None = None
     categories: list[str]
     generation_model: str
     seed: int | None = None
@@ -116,7 +128,10 @@ class T2IAQuestions(Record):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class T2IAAnswers(Record):
-    """A teacher's answers on one image; `answers`: {"question", "target_answer", "reasoning", "score"}."""
+    """A teacher's answers on one image; `answers`: {"question", "target_answer", "reasoning", "score"}.
+
+    In published data `target_answer` may be empty.
+    """
 
     SCHEMA = "t2ia_answers"
     pair_id: str
@@ -128,25 +143,33 @@ class T2IAAnswers(Record):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IQAQuestions(Record):
-    """The scene graph of one image and the quality questions made from it."""
+    """The scene graph of one image, as the teacher wrote it, and the quality questions made from it.
+
+    Our teacher is held to nodes (id, label, attributes) and edges; published graphs are objects or lists of any shape
+    (`dyneval.replies.normalised_graph` reads them).
+    """
 
     SCHEMA = "iqa_questions"
     pair_id: str
     prompt: str
-    scene_graph: dict[str, Any]
+    scene_graph: dict[str, Any] | list[Any]
     questions: list[dict[str, str]]
     provenance: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IQAAnswers(Record):
-    """A teacher's quality answers; `answers` as in T2IA, and "answer", "correct"; `score` is their mean, 1-5."""
+    """A teacher's quality answers; `answers` as in T2IA, and "answer", "correct"; `score` is their mean, 1-5.
+
+    Published answers have no score of their own, `answer` may be empty and `correct` null; their `score` is the
+    teacher's verdict on the whole image.
+    """
 
     SCHEMA = "iqa_answers"
     pair_id: str
     prompt: str
     answers: list[dict[str, Any]]
-    score: float
+    score: float | None = None
     provenance: dict[str, Any]
 
 

@@ -1,7 +1,7 @@
 """GenDB in other forms: Parquet, WebDataset, the published mapping file, a contact sheet.
 
 Run: python image_gen_scripts/gendb.py parquet gendb/ parquet/
-     python image_gen_scripts/gendb.py from-mapping t2ia_mapping.json images/
+     python image_gen_scripts/gendb.py from-mapping DYNEVAL-250K-PROMPTS.json images/
 """
 
 from pathlib import Path

@@ -102,7 +102,7 @@ def read_scored(
                 raise DataFileError(f"{path}:{number}: {record.pair_id} is not in {', '.join(map(str, metadata))}")
             model = pair.generation_model if pair else _model_name(path, number, record, model_from)
             seen[f"{record.pair_id} ({model})"] += 1
-            if pair:
+            if pair and pair.tier is not None:
                 tiers.setdefault(model, pair.tier)
             found.images.append(_scored(path, number, record, model, _categories(record, pair, listed)))
     if not found.images:

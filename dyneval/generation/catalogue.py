@@ -82,12 +82,6 @@ def read_table(folder: Path) -> list[Entry]:
     ]
 
 
-def tiers(folder: Path) -> dict[str, Tier]:
-    """Tier of every model of the table, by slug and by name, in lower case."""
-    rows = table_rows(folder)
-    return {row[name].casefold(): int(row["tier"]) for row in rows for name in ("slug", "name")}  # type: ignore[misc]
-
-
 def describe(spec: ModelSpec, checked: str = "") -> dict[str, str]:
     """A model's row of the table; `checked` says how far the model's own code has been run in this repository."""
     repo = next(iter(spec.variants.values()))

@@ -19,6 +19,8 @@ HEADER_HEIGHT = 64
 FONT_SIZE = 13
 NO_CATEGORY = "(no category)"
 
+UNTIERED = 4
+"""Where models whose tier nobody knows stand: behind the others."""
 CANDIDATES = 8
 """So many pairs are kept for a cell, so that a model shows different images where it can."""
 
@@ -38,7 +40,7 @@ def draw_contact_sheet(folder: Path, output: Path) -> Counts:
     cells = _choose(read_records(folder, counts))
     if not cells:
         raise GenerationError(f"{folder}: holds no image to show")
-    models = sorted({(record.tier, model) for (model, _), record in cells.items()})
+    models = sorted({(record.tier or UNTIERED, model) for (model, _), record in cells.items()})
     categories = sorted({category for _, category in cells})
     sheet = Image.new("RGB", _size(len(models), len(categories)), "white")
     _label(sheet, [model for _, model in models], categories)

@@ -127,7 +127,7 @@ def _features() -> Any:
 def _portable(item: Item) -> dict[str, Any]:
     """The record with JSON texts in the place of objects, whose keys differ from model to model, and its sidecars."""
     texts = {suffix: content.decode("utf-8") for suffix, content in item.sidecars.items()}
-    row = {"seed": None, **item.record.to_dict()}
+    row = {"seed": None, "tier": None, **item.record.to_dict()}
     return {**row, "settings": _json(item.record.settings), "sidecars": _json(texts)}
 
 

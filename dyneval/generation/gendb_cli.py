@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dyneval.generation import catalogue
 from dyneval.generation.exporting import Counts
 
 log = logging.getLogger(__name__)
@@ -52,7 +51,9 @@ def _parser(scripts: Path) -> argparse.ArgumentParser:
     sub = verb("from-mapping", _from_mapping, "metadata.jsonl for the images of a published mapping")
     sub.add_argument("mapping", type=Path, help="the mapping file")
     sub.add_argument("images", type=Path, help="folder where its image paths begin; becomes the GenDB")
-    sub.add_argument("--tier", type=int, choices=(1, 2, 3), help="tier of pairs whose model is none of models.csv")
+    sub.add_argument(
+        "--tier", type=int, choices=(1, 2, 3), help="tier of pairs whose model is not in models.csv (none)"
+    )
     sub.set_defaults(scripts=scripts)
     return parser
 
@@ -70,9 +71,12 @@ def _webdataset(args: argparse.Namespace) -> Counts:
 
 
 def _to_mapping(args: argparse.Namespace) -> Counts:
-    from dyneval.generation.mapping import write_mapping
+    from dyneval.generation.exporting import read_records
+    from dyneval.published.mapping import entry_of, write_mapping
 
-    return write_mapping(args.gendb, args.output)
+    counts = Counts(shards=1)
+    counts.written = write_mapping(args.output, map(entry_of, read_records(args.gendb, counts)))
+    return counts
 
 
 def _contact_sheet(args: argparse.Namespace) -> Counts:
@@ -82,6 +86,8 @@ def _contact_sheet(args: argparse.Namespace) -> Counts:
 
 
 def _from_mapping(args: argparse.Namespace) -> Counts:
-    from dyneval.generation.mapping import read_mapping
+    from dyneval.published.mapping import PairMaker, add_pairs, read_tiers
 
-    return read_mapping(args.mapping, args.images, catalogue.tiers(args.scripts), args.tier)
+    maker = PairMaker(args.images, read_tiers(args.scripts / "models.csv"), args.tier)
+    written, rejected = add_pairs(args.mapping, maker)
+    return Counts(written=written, rejected=rejected, shards=1)

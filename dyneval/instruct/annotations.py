@@ -1,49 +1,72 @@
-"""The four annotations of every pair, joined: read one pair at a time, checked, and consistent with each other."""
+"""The annotations of every pair, joined: read one pair at a time, each of the four checked on its own.
+
+A pair may lack some of them, and some may be bad: the others are of use all the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Literal, NamedTuple, Self, TypeVar
 
 from dyneval.instruct.rows import IQAAnswersRow, IQAQuestionsRow, T2IAAnswersRow, T2IAQuestionsRow, TypedRow
-from dyneval.records import PairRecord
+from dyneval.published.mapping import MAPPING
+from dyneval.records import KEYS, PairRecord, Workflow
 from dyneval.schemas import SchemaError
-from dyneval.storage import JsonlIndex, read_jsonl
-from dyneval.teacher import published
-from dyneval.teacher.published import Entry, Kind
+from dyneval.storage import DataFileError, JsonlIndex, read_jsonl
 
 R = TypeVar("R", bound=TypedRow)
-KEYS = {"t2ia_questions": "prompt_id", "t2ia_answers": "pair_id", "iqa_questions": "pair_id", "iqa_answers": "pair_id"}
+Fault = Literal["missing_annotation", "bad_annotation", "too_long"]
 
 
-class MissingAnnotationError(ValueError):
-    """A pair has not been annotated in full; the message says what is missing."""
+class Problem(NamedTuple):
+    """Why one of the four annotations of a pair gives no sample."""
+
+    workflow: Workflow
+    kind: Fault
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnnotatedPair:
-    """A pair with all that the teacher said about it, checked. Scores are means over its questions, 1-5."""
+    """A pair with what the teacher said about it, checked; what is missing or bad is None and named in `problems`."""
 
     pair: PairRecord
-    t2ia_questions: T2IAQuestionsRow
-    t2ia_answers: T2IAAnswersRow
-    iqa_questions: IQAQuestionsRow
-    iqa_answers: IQAAnswersRow
+    t2ia_questions: T2IAQuestionsRow | None
+    t2ia_answers: T2IAAnswersRow | None
+    iqa_questions: IQAQuestionsRow | None
+    iqa_answers: IQAAnswersRow | None
+    problems: Sequence[Problem] = ()
 
     @property
-    def t2ia(self) -> float:
-        """Text-to-image alignment."""
+    def t2ia(self) -> float | None:
+        """Text-to-image alignment, the mean score of its questions, 1-5."""
+        if self.t2ia_answers is None:
+            return None
         answers = self.t2ia_answers.answers
         return sum([answer.score for answer in answers]) / len(answers)
 
     @property
-    def iqa(self) -> float:
-        """Image quality."""
-        return self.iqa_answers.score
+    def iqa(self) -> float | None:
+        """Image quality, 1-5: the score of the row, or, where it has none, the mean of its answers."""
+        row = self.iqa_answers
+        if row is None:
+            return None
+        if isinstance(row.score, float):
+            return row.score
+        known = [rating for answer in row.answers if (rating := answer.rating) is not None]
+        return sum(known) / len(known) if known else None
+
+    @property
+    def overall(self) -> float | None:
+        """S = 0.5 T2IA + 0.5 IQA, 1-5; where one of them is unknown the other; None where both are."""
+        t2ia, iqa = self.t2ia, self.iqa
+        if t2ia is None or iqa is None:
+            return iqa if t2ia is None else t2ia
+        return 0.5 * t2ia + 0.5 * iqa
 
 
 class Annotations:
@@ -55,6 +78,11 @@ class Annotations:
         self._last_questions: T2IAQuestionsRow | None = None
 
     def __enter__(self) -> Self:
+        if (self.folder / MAPPING).exists() and not (self.folder / "t2ia_questions.jsonl").exists():
+            raise DataFileError(
+                f"{self.folder}: holds annotations in the published form; make ours of them first: "
+                f'python "Distill Annotations/convert.py" import --annotations-file {self.folder / MAPPING}'
+            )
         with ExitStack() as stack:
             self._files: dict[str, JsonlIndex] = {}
             for name, key in KEYS.items():
@@ -69,95 +97,70 @@ class Annotations:
         self._stack.close()
 
     def of(self, pair: PairRecord) -> AnnotatedPair:
-        """Return the pair with its annotations.
-
-        Raises:
-            MissingAnnotationError: one of the four is missing.
-            DataFileError, SchemaError: one cannot be read, or does not fit its schema or the others.
-        """
-        return _consistent(
-            AnnotatedPair(
-                pair=pair,
-                t2ia_questions=self._t2ia_questions(pair),
-                t2ia_answers=self._read(T2IAAnswersRow, pair.pair_id, pair),
-                iqa_questions=self._read(IQAQuestionsRow, pair.pair_id, pair),
-                iqa_answers=self._read(IQAAnswersRow, pair.pair_id, pair),
-            )
+        """Return the pair with its annotations; none of them costs another one."""
+        problems: list[Problem] = []
+        t2ia_questions = self._t2ia_questions(pair, problems)
+        t2ia_answers = self._read(T2IAAnswersRow, "t2ia_answers", pair.pair_id, pair, problems)
+        iqa_questions = self._read(IQAQuestionsRow, "iqa_questions", pair.pair_id, pair, problems)
+        iqa_answers = self._read(IQAAnswersRow, "iqa_answers", pair.pair_id, pair, problems)
+        return AnnotatedPair(
+            pair=pair,
+            t2ia_questions=t2ia_questions,
+            t2ia_answers=_answering(t2ia_questions, t2ia_answers, "t2ia_answers", pair, problems),
+            iqa_questions=iqa_questions,
+            iqa_answers=_answering(iqa_questions, iqa_answers, "iqa_answers", pair, problems),
+            problems=problems,
         )
 
-    def _t2ia_questions(self, pair: PairRecord) -> T2IAQuestionsRow:
+    def _t2ia_questions(self, pair: PairRecord, problems: list[Problem]) -> T2IAQuestionsRow | None:
         """Questions of the pair's prompt; images of one prompt mostly follow each other."""
         last = self._last_questions
-        if last is None or last.prompt_id != pair.prompt_id:
-            last = self._last_questions = self._read(T2IAQuestionsRow, pair.prompt_id, pair)
+        if last is None or last.prompt_id != pair.prompt_id or not _is_about(last, pair):
+            last = self._read(T2IAQuestionsRow, "t2ia_questions", pair.prompt_id, pair, problems)
+            self._last_questions = last
         return last
 
-    def _read(self, kind: type[R], key: str, pair: PairRecord) -> R:
-        name = kind.RECORD.SCHEMA
+    def _read(self, kind: type[R], name: Workflow, key: str, pair: PairRecord, problems: list[Problem]) -> R | None:
         line = self._files[name].line(key)
         if line is None:
-            raise MissingAnnotationError(f"no {name}")
+            problems.append(Problem(name, "missing_annotation", f"no {name}"))
+            return None
         where = f"{pair.pair_id}: {name}"
-        return kind.parse(line) or kind.of(kind.RECORD.from_dict(self._files[name].row(key, line), where), where)
+        try:
+            row = kind.parse(line) or kind.of(kind.RECORD.from_dict(self._files[name].row(key, line), where), where)
+            if not _is_about(row, pair):
+                raise SchemaError(
+                    f"{where}: made for the prompt {row.prompt[:80]!r}, while the pair's is {pair.prompt[:80]!r}; "
+                    f"annotate it again with --force"
+                )
+        except (DataFileError, SchemaError) as error:
+            problems.append(Problem(name, "bad_annotation", str(error)))
+            return None
+        return row
 
 
-class PublishedAnnotations:
-    """Annotations in the published form, one JSON file a pair; the same to the reader as `Annotations`."""
-
-    def __init__(self, folder: Path) -> None:
-        """`folder` holds t2ia_mapping.json and iqa_mapping.json."""
-        self.folder = folder
-        self._entries: dict[Kind, dict[str, Entry]] = {}
-
-    def __enter__(self) -> Self:
-        for kind, name in published.MAPPINGS.items():
-            entries = published.read_mapping(self.folder / name)
-            self._entries[kind] = {entry.pair_id: entry for entry in entries}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._entries.clear()
-
-    def of(self, pair: PairRecord) -> AnnotatedPair:
-        """As `Annotations.of`; IQA answers without scores count as 5 where `correct` and as 1 where not."""
-        t2ia, iqa = (self._entries[kind].get(pair.pair_id) for kind in published.MAPPINGS)
-        if t2ia is None or iqa is None:
-            raise MissingAnnotationError("not in the mapping files")
-        where, folder = pair.pair_id, self.folder
-        return _consistent(
-            AnnotatedPair(
-                pair=pair,
-                t2ia_questions=T2IAQuestionsRow.of(published.read_t2ia_questions(folder, t2ia), where),
-                t2ia_answers=T2IAAnswersRow.of(published.read_t2ia_answers(folder, t2ia), where),
-                iqa_questions=IQAQuestionsRow.of(published.read_iqa_questions(folder, iqa), where),
-                iqa_answers=IQAAnswersRow.of(published.read_iqa_answers(folder, iqa)[0], where),
-            )
-        )
+def _is_about(row: TypedRow, pair: PairRecord) -> bool:
+    return row.prompt == pair.prompt or row.prompt.strip() == pair.prompt.strip()
 
 
-def open_annotations(folder: Path) -> Annotations | PublishedAnnotations:
-    """The annotations of a folder, in our form or the published one; to be used with `with`."""
-    is_published = (folder / published.MAPPINGS["t2ia"]).exists()
-    return PublishedAnnotations(folder) if is_published else Annotations(folder)
+A = TypeVar("A", T2IAAnswersRow, IQAAnswersRow)
 
 
-def _consistent(item: AnnotatedPair) -> AnnotatedPair:
-    _check_questions(item.pair.pair_id, "t2ia", item.t2ia_questions, item.t2ia_answers)
-    _check_questions(item.pair.pair_id, "iqa", item.iqa_questions, item.iqa_answers)
-    return item
-
-
-def _check_questions(
-    pair_id: str, kind: str, questions: T2IAQuestionsRow | IQAQuestionsRow, answers: T2IAAnswersRow | IQAAnswersRow
-) -> None:
-    asked = [question.question for question in questions.questions]
-    if asked != [answer.question for answer in answers.answers]:
-        raise SchemaError(
-            f"{pair_id}: {kind}_answers: answers to other questions than {kind}_questions holds; "
-            f"annotate {kind}_answers again with --force"
-        )
+def _answering(
+    questions: T2IAQuestionsRow | IQAQuestionsRow | None,
+    answers: A | None,
+    name: Workflow,
+    pair: PairRecord,
+    problems: list[Problem],
+) -> A | None:
+    """The answers, or None where there are questions that they do not answer, one by one."""
+    if questions is None or answers is None:
+        return answers
+    if [question.question for question in questions.questions] == [answer.question for answer in answers.answers]:
+        return answers
+    reason = f"{pair.pair_id}: {name}: answers to other questions than there are; annotate {name} again with --force"
+    problems.append(Problem(name, "bad_annotation", reason))
+    return None
 
 
 def read_pairs(metadata: Path, report: Callable[[str, str], None]) -> Iterator[PairRecord]:

@@ -11,17 +11,18 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import IO, Any
 
 from dyneval import jsonl
-from dyneval.instruct.annotations import open_annotations
-from dyneval.instruct.chunks import REJECTED, SEPARATOR, BuildConfig, Chunk, Done, Span, Worker
+from dyneval.instruct.annotations import Annotations
+from dyneval.instruct.chunks import FAULTS, REJECTED, SEPARATOR, BuildConfig, Chunk, Done, Line, Span, Worker
 from dyneval.instruct.parallel import in_parallel
 from dyneval.instruct.report import write_card, write_report
 from dyneval.instruct.statistics import Statistics
+from dyneval.records import KEYS
 from dyneval.storage import DataFileError, atomic_write, exclusive, write_json
 
 logger = logging.getLogger(__name__)
@@ -45,12 +46,19 @@ def build(config: BuildConfig) -> dict[str, Any]:
         DataFileError: a file is missing, not one sample could be made, or another process builds in the same folder.
     """
     with ExitStack() as stack:
-        annotations = open_annotations(config.annotations)
-        stack.enter_context(annotations)
+        annotations = stack.enter_context(Annotations(config.annotations))
         stack.enter_context(exclusive(config.output))
         output = _Output(config, stack)
-        for chunk in _chunks(config, Worker(config, annotations)):
+        worker = Worker(config, annotations)
+        for lines, chunk in _chunks(config, worker):
+            again = output.repeated(chunk)
+            if again:  # its samples and statistics are in one piece, so what is left of it is made once more
+                chunk = worker.work([line for line in lines if line[0] not in again])
             output.add(chunk)
+            for number, name in again.items():
+                output.reject(
+                    Done(number, name, "bad_row", f"line {number}: this pair_id stands there twice; the first is taken")
+                )
         summary = output.close()
         write_json(config.output / "summary.json", summary)
         write_card(config.output / "README.md", summary)
@@ -58,11 +66,11 @@ def build(config: BuildConfig) -> dict[str, Any]:
     return summary
 
 
-def _chunks(config: BuildConfig, worker: Worker) -> Iterator[Chunk]:
+def _chunks(config: BuildConfig, worker: Worker) -> Iterator[tuple[Sequence[Line], Chunk]]:
     lines = iter(enumerate(jsonl.whole_lines(config.metadata), 1))
     batches = iter(lambda: list(islice(lines, CHUNK)), [])
     if config.workers == 1:
-        yield from map(worker.work, batches)
+        yield from ((lines, worker.work(lines)) for lines in batches)
     else:
         yield from in_parallel(config.workers, worker, batches)
 
@@ -106,49 +114,67 @@ class _Output:
         self.heldout = stack.enter_context(atomic_write(config.output / "heldout.jsonl", "wb"))
         self.rejects = stack.enter_context(atomic_write(config.output / "rejects.jsonl"))
         self.counts: Counter[str] = Counter()
-        self.tiers: dict[int, Counter[str]] = {tier: Counter() for tier in sorted(config.curation.delta)}
+        self.faults: dict[str, Counter[str]] = {name: Counter() for name in KEYS}
+        self.lines: Counter[str] = Counter()
+        self.tiers: dict[int | None, Counter[str]] = {tier: Counter() for tier in sorted(config.curation.delta)}
         self.statistics = Statistics()
         self.pair_ids: set[str] = set()
         self.prompts: set[str] = set()
+        self.sampled: set[str] = set()
         self.heldout_prompts: set[str] = set()
         self.heldout_sampled: set[str] = set()
+
+    def repeated(self, chunk: Chunk) -> dict[int, str]:
+        """Line and pair_id of those pairs whose pair_id stood there before; a row that is no pair takes no pair_id."""
+        found: dict[int, str] = {}
+        for done in chunk.done:
+            if done.outcome == "bad_row":
+                continue
+            if done.pair_id in self.pair_ids:
+                found[done.number] = done.pair_id
+            self.pair_ids.add(done.pair_id)
+        return found
 
     def add(self, chunk: Chunk) -> None:
         """Write what came of some pairs."""
         self.statistics.merge(chunk.statistics)
         made = memoryview(chunk.samples)
         for done in chunk.done:
-            if done.outcome != "bad_row" and done.pair_id in self.pair_ids:
-                done = Done(done.pair_id, "bad_row", "this pair_id stands there twice; the first is taken")
-            self.pair_ids.add(done.pair_id)
-            self.counts[done.outcome] += 1
+            for problem in done.problems:
+                self.faults[problem.workflow][problem.kind] += 1
             if done.outcome in REJECTED:
-                self._reject(done)
+                self.reject(done)
             else:
+                self.counts[done.outcome] += 1
                 self._write(done, made)
 
     def close(self) -> dict[str, Any]:
         """End the arrays and return the summary. Raises DataFileError when there is no sample."""
-        config, counts = self.config, dict(self.counts)
+        config = self.config
         if not self.prompts:
+            faults = {name: dict(counts) for name, counts in self.faults.items() if counts}
             raise DataFileError(
-                f"{config.annotations}: no training sample can be made; pairs by outcome: {counts} "
+                f"{config.annotations}: no training sample can be made; pairs by outcome: {dict(self.counts)}; "
+                f"annotations that are missing or bad: {faults} "
                 "(annotate first; lower --heldout or raise --delta where all pairs were set aside)"
             )
         for array in (*self.stages.values(), *self.heldout_stages.values()):
             array.end()
+        curation = config.curation
         return {
             "template": config.template,
-            "delta": {str(tier): delta for tier, delta in config.curation.delta.items()},
-            "heldout_share": config.curation.heldout,
+            "reply_form": config.reply_form,
+            "delta": {_tier_name(tier): curation.limit(tier) for tier in self.tiers},
+            "heldout_share": curation.heldout,
             "pairs": self.counts.total(),
             "kept": self.counts["kept"],
             "dropped": {"score_not_below_delta": self.counts["score_not_below_delta"]},
             "heldout_pairs": self.counts["heldout"],
             "heldout_prompts": len(self.heldout_prompts),
             "training_prompts": len(self.prompts),
-            "rejected": {kind: self.counts[kind] for kind in REJECTED},
-            "tiers": {str(tier): dict(by_outcome) for tier, by_outcome in self.tiers.items()},
+            "rejected": {kind: self.lines[kind] for kind in (*REJECTED, *FAULTS)},
+            "annotations": {name: {kind: counts[kind] for kind in FAULTS} for name, counts in self.faults.items()},
+            "tiers": {_tier_name(tier): dict(by_outcome) for tier, by_outcome in self.tiers.items()},
             "samples": {stage: array.length for stage, array in self.stages.items()},
             "heldout_samples": {stage: array.length for stage, array in self.heldout_stages.items()},
             "statistics": self.statistics.to_dict(),
@@ -161,26 +187,37 @@ class _Output:
         return _JsonArray(file, lines)
 
     def _write(self, done: Done, made: memoryview) -> None:
-        self.tiers[done.tier][done.outcome] += 1
+        self.tiers.setdefault(done.tier, Counter())[done.outcome] += 1
+        for problem in done.problems:
+            self._reject_line(done.pair_id, problem.kind, problem.reason, problem.workflow)
         if done.outcome == "heldout":
             self.heldout_prompts.add(done.prompt_id)
             self.heldout.write(done.row)
             self._write_samples(done, made, self.heldout_stages, self.heldout_sampled)
         elif done.outcome == "kept":
-            self._write_samples(done, made, self.stages, self.prompts)
+            self.prompts.add(done.prompt_id)
+            self._write_samples(done, made, self.stages, self.sampled)
 
-    def _write_samples(self, done: Done, made: memoryview, stages: dict[str, _JsonArray], prompts: set[str]) -> None:
-        """Write what samples a pair has; that of its prompt where it is not among `prompts` yet."""
-        if done.prompt is None or done.stages is None:
-            return
-        if done.prompt_id not in prompts:
-            prompts.add(done.prompt_id)
+    def _write_samples(self, done: Done, made: memoryview, stages: dict[str, _JsonArray], sampled: set[str]) -> None:
+        """Write what samples a pair has; that of its prompt where it has not been written yet."""
+        if done.prompt is not None and done.prompt_id not in sampled:
+            sampled.add(done.prompt_id)
             stages["t2ia"].append(made, done.prompt)
-        for stage, span in done.stages.items():
+        for stage, span in (done.stages or {}).items():
             stages[stage].append(made, span)
 
-    def _reject(self, done: Done) -> None:
-        row = {"pair_id": done.pair_id, "kind": done.outcome, "reason": done.reason}
+    def reject(self, done: Done) -> None:
+        """Record that a pair gives no sample, and why."""
+        self.counts[done.outcome] += 1
+        self._reject_line(done.pair_id, done.outcome, done.reason)
+
+    def _reject_line(self, pair_id: str, kind: str, reason: str, workflow: str | None = None) -> None:
+        self.lines[kind] += 1
+        row = {"pair_id": pair_id, **({"workflow": workflow} if workflow else {}), "kind": kind, "reason": reason}
         self.rejects.write(json.dumps(row, ensure_ascii=False) + "\n")
-        if done.outcome != "not_annotated":
-            logger.warning("%s: %s", done.pair_id, done.reason)
+        if kind not in ("not_annotated", "missing_annotation"):
+            logger.warning("%s: %s", pair_id, reason)
+
+
+def _tier_name(tier: int | None) -> str:
+    return "unknown" if tier is None else str(tier)

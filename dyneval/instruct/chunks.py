@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import orjson
 
 from dyneval import jsonl, schemas
 from dyneval.images import ImageError, load_image, resolve_below
-from dyneval.instruct import samples
-from dyneval.instruct.annotations import AnnotatedPair, Annotations, MissingAnnotationError, PublishedAnnotations
+from dyneval.instruct.annotations import AnnotatedPair, Annotations, Fault, Problem
 from dyneval.instruct.curation import Curation
+from dyneval.instruct.samples import MAKERS, Wording
 from dyneval.instruct.statistics import Observations, Statistics
 from dyneval.instruct.token_length import SampleTooLongError, TokenLimit
-from dyneval.records import InstructSample, PairRecord
+from dyneval.records import InstructSample, PairRecord, Workflow
+from dyneval.replies import DEFAULT_FORM, ReplyForm
 from dyneval.schemas import SchemaError
 from dyneval.storage import DataFileError
 from dyneval.tokens import DEFAULT_TEMPLATE, TemplateVersion
 
-Outcome = Literal[
-    "kept", "heldout", "score_not_below_delta", "bad_row", "image", "not_annotated", "bad_annotation", "too_long"
-]
-SET_ASIDE: tuple[Outcome, ...] = ("heldout", "score_not_below_delta")
-REJECTED: tuple[Outcome, ...] = ("bad_row", "image", "not_annotated", "bad_annotation", "too_long")
+Outcome = Literal["kept", "heldout", "score_not_below_delta", "bad_row", "image", "not_annotated"]
+REJECTED: tuple[Outcome, ...] = ("bad_row", "image", "not_annotated")
+"""Of these pairs there is no sample; of others some of the four may be missing, for one of FAULTS."""
+FAULTS: tuple[Fault, ...] = get_args(Fault)
+STAGES: dict[str, tuple[Workflow, ...]] = {"t2ia": ("t2ia_answers",), "iqa": ("iqa_questions", "iqa_answers")}
+"""The samples that every pair has in a stage; the one of its prompt is shared."""
 ImageCheck = Literal["none", "exists", "decode"]
 Line = tuple[int, bytes]
 """A line of metadata.jsonl and its number."""
@@ -41,6 +43,7 @@ class BuildConfig:
         output: folder of the training files.
         curation: which pairs are kept, and the held-out share.
         template: version of the human turns.
+        reply_form: form of the answers to questions.
         check_images: look whether each image is there, or decode it, or neither.
         limit: most tokens a sample may have, and the tokenizer that counts them; None: not counted.
         lines: write each training file as JSONL too.
@@ -52,6 +55,7 @@ class BuildConfig:
     output: Path
     curation: Curation = field(default_factory=Curation)
     template: TemplateVersion = DEFAULT_TEMPLATE
+    reply_form: ReplyForm = DEFAULT_FORM
     check_images: ImageCheck = "exists"
     limit: TokenLimit | None = None
     lines: bool = False
@@ -67,14 +71,17 @@ Span = tuple[int, int, int]
 class Done(NamedTuple):
     """What came of one pair, and where in its chunk its own samples and that of its prompt stand, if it has any."""
 
+    number: int
+    """Its line in the metadata."""
     pair_id: str
     outcome: Outcome
     reason: str = ""
     prompt_id: str = ""
-    tier: int = 0
+    tier: int | None = None
     row: bytes = b""
     prompt: Span | None = None
     stages: dict[str, Span] | None = None
+    problems: Sequence[Problem] = ()
 
 
 @dataclass(kw_only=True, slots=True)
@@ -99,9 +106,10 @@ class _Draft:
     samples: bytearray = field(default_factory=bytearray)
     statistics: Statistics = field(default_factory=Statistics)
     observed: Observations = field(default_factory=Observations)
-    prompt: str = ""
-    """Prompt of the last pair; images of one prompt mostly follow each other."""
     prompt_sample: InstructSample | None = None
+    """Of the last pair; images of one prompt mostly follow each other."""
+    prompt_row: object = None
+    """The questions that it was made from."""
     prompt_span: Span | None = None
 
     def put(self, *made: InstructSample) -> Span:
@@ -114,10 +122,11 @@ class _Draft:
 class Worker:
     """Works on chunks of one build."""
 
-    def __init__(self, config: BuildConfig, annotations: Annotations | PublishedAnnotations) -> None:
+    def __init__(self, config: BuildConfig, annotations: Annotations) -> None:
         self.config = config
         self.annotations = annotations
         self.root = config.metadata.parent
+        self.wording = Wording(config.template, config.reply_form)
         self.count = config.limit.counter() if config.limit else None
 
     def work(self, lines: Sequence[Line]) -> Chunk:
@@ -134,18 +143,12 @@ class Worker:
             name = str(row.get("pair_id") or name)
             pair = PairRecord.from_dict(row, f"{self.config.metadata}:{number}")
         except (DataFileError, SchemaError) as error:
-            return Done(name, "bad_row", str(error))
+            return Done(number, name, "bad_row", str(error))
         try:
             self._check_image(pair)
-            return self._sorted(line, self.annotations.of(pair), draft)
-        except MissingAnnotationError as error:
-            return Done(name, "not_annotated", str(error))
         except ImageError as error:
-            return Done(name, "image", str(error))
-        except SampleTooLongError as error:
-            return Done(name, "too_long", str(error))
-        except ValueError as error:  # SchemaError, DataFileError, and what the human turns refuse
-            return Done(name, "bad_annotation", str(error))
+            return Done(number, name, "image", str(error))
+        return self._sorted(number, line, self.annotations.of(pair), draft)
 
     def _check_image(self, pair: PairRecord) -> None:
         if self.config.check_images == "none":
@@ -156,38 +159,69 @@ class Worker:
         elif not path.is_file():
             raise ImageError(f"{pair.file_name}: no such image file below {self.root}")
 
-    def _sorted(self, line: bytes, item: AnnotatedPair, draft: _Draft) -> Done:
+    def _sorted(self, number: int, line: bytes, item: AnnotatedPair, draft: _Draft) -> Done:
         """Make all samples of a pair, whatever becomes of it, so that every annotation is checked."""
         pair, curation = item.pair, self.config.curation
-        prompt = self._prompt_sample(item, draft)
-        t2ia = samples.t2ia_evaluation_sample(item)
-        iqa = samples.iqa_sample(item), samples.iqa_evaluation_sample(item)
-        self._measure(pair, (prompt, t2ia, *iqa), draft.statistics)
-        done = Done(pair.pair_id, "score_not_below_delta", prompt_id=pair.prompt_id, tier=pair.tier)
-        keeps = curation.keeps(pair.tier, item.t2ia, item.iqa)
+        made, tokens, problems = self._samples(item, draft)
+        done = Done(number, pair.pair_id, "not_annotated", "", pair.prompt_id, pair.tier, problems=problems)
+        if not made:
+            return done._replace(reason="; ".join([problem.reason for problem in problems]))
+        keeps = curation.keeps(pair.tier, item.overall)
+        heldout = curation.holds_out(pair.prompt)
         if keeps:
-            draft.prompt_span = draft.prompt_span or draft.put(prompt)
-            stages = {"t2ia": draft.put(t2ia), "iqa": draft.put(*iqa)}
-            done = done._replace(outcome="kept", prompt=draft.prompt_span, stages=stages)
-        if curation.holds_out(pair.prompt_id):
+            done = done._replace(prompt=_put_prompt(made, draft), stages=_put(made, draft))
+        if heldout:
             # Every pair, to be scored; samples only of those that training would take, so that losses compare.
             return done._replace(outcome="heldout", row=line)
         if keeps:
-            draft.observed.add(item)
-        return done
+            draft.observed.add(item, tokens)
+        return done._replace(outcome="kept" if keeps else "score_not_below_delta")
 
-    def _prompt_sample(self, item: AnnotatedPair, draft: _Draft) -> InstructSample:
-        """The T2IA sample of a pair's prompt."""
-        if draft.prompt_sample is None or draft.prompt != item.pair.prompt_id:
-            draft.prompt_sample = samples.t2ia_sample(item, self.config.template)
-            draft.prompt, draft.prompt_span = item.pair.prompt_id, None
+    def _samples(
+        self, item: AnnotatedPair, draft: _Draft
+    ) -> tuple[dict[Workflow, InstructSample], list[int], list[Problem]]:
+        """What can be made of a pair: its samples, their tokens where they are counted, and what is in the way."""
+        made: dict[Workflow, InstructSample] = {}
+        tokens: list[int] = []
+        problems = list(item.problems)
+        for name in MAKERS:
+            row = getattr(item, name)
+            if row is None:
+                continue
+            try:
+                sample = self._sample(name, item.pair, row, draft)
+                if self.count is not None:
+                    tokens.append(self.count(sample, item.pair.width, item.pair.height))
+            except SampleTooLongError as error:
+                problems.append(Problem(name, "too_long", str(error)))
+            except ValueError as error:  # SchemaError, and what turns and replies refuse
+                problems.append(Problem(name, "bad_annotation", f"{item.pair.pair_id}: {name}: {error}"))
+            else:
+                made[name] = sample
+        return made, tokens, problems
+
+    def _sample(self, name: Workflow, pair: PairRecord, row: object, draft: _Draft) -> InstructSample:
+        if name != "t2ia_questions":
+            return MAKERS[name](pair, row, self.wording)
+        if draft.prompt_sample is None or draft.prompt_row is not row:
+            draft.prompt_sample = MAKERS[name](pair, row, self.wording)
+            draft.prompt_row, draft.prompt_span = row, None
         return draft.prompt_sample
 
-    def _measure(self, pair: PairRecord, made: Iterable[InstructSample], statistics: Statistics) -> None:
-        if self.count is None:
-            return
-        for sample in made:
-            statistics.tokens[self.count(sample, pair.width, pair.height) // 100 * 100] += 1
+
+def _put_prompt(made: dict[Workflow, InstructSample], draft: _Draft) -> Span | None:
+    if "t2ia_questions" not in made:
+        return None
+    draft.prompt_span = draft.prompt_span or draft.put(made["t2ia_questions"])
+    return draft.prompt_span
+
+
+def _put(made: dict[Workflow, InstructSample], draft: _Draft) -> dict[str, Span]:
+    return {
+        stage: draft.put(*own)
+        for stage, names in STAGES.items()
+        if (own := [made[name] for name in names if name in made])
+    }
 
 
 def _encoded(sample: InstructSample) -> bytes:

@@ -1,4 +1,7 @@
-"""Overall score of every annotated pair: alpha * IQA + beta * T2IA, as JSON or CSV, with the missing ones listed."""
+"""Overall score of every pair that is scored on both parts: alpha * IQA + beta * T2IA, as JSON or CSV.
+
+The answers decide; pairs that lack them, or have bad ones, are listed.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dyneval.instruct.annotations import MissingAnnotationError, open_annotations, read_pairs
+from dyneval.instruct.annotations import AnnotatedPair, Annotations, read_pairs
 from dyneval.records import PairRecord, normalised_score
-from dyneval.schemas import SchemaError
 from dyneval.storage import DataFileError, atomic_write, write_json
 
 _FIELDS = ("pair_id", "prompt_id", "generation_model", "tier", "t2ia", "iqa", "overall", "normalised_overall")
@@ -41,24 +43,24 @@ def compute_overall_scores(config: OverallConfig) -> dict[str, Any]:
     """Write the scores; return counts and means.
 
     Raises:
-        DataFileError: a file is missing, or no pair has all annotations (then nothing is written).
+        DataFileError: a file is missing, or no pair has both scores (then nothing is written).
     """
     scores: list[dict[str, Any]] = []
     missing: list[dict[str, str]] = []
-    with open_annotations(config.annotations) as annotations:
+    with Annotations(config.annotations) as annotations:
 
         def report(name: str, reason: str) -> None:
             missing.append({"pair_id": name, "reason": reason})
 
         for pair in read_pairs(config.metadata, report):
-            try:
-                item = annotations.of(pair)
-            except (MissingAnnotationError, SchemaError, DataFileError) as error:
-                report(pair.pair_id, str(error))
+            item = annotations.of(pair)
+            t2ia, iqa = item.t2ia, item.iqa
+            if t2ia is None or iqa is None:
+                report(pair.pair_id, _why(item))
             else:
-                scores.append(_row(config, pair, item.t2ia, item.iqa))
+                scores.append(_row(config, pair, t2ia, iqa))
     if not scores:
-        raise DataFileError(f"{config.annotations}: no pair has all four annotations ({len(missing)} incomplete)")
+        raise DataFileError(f"{config.annotations}: no pair has T2IA and IQA answers ({len(missing)} lack them)")
     summary = {
         "alpha": config.alpha,
         "beta": config.beta,
@@ -68,6 +70,12 @@ def compute_overall_scores(config: OverallConfig) -> dict[str, Any]:
     }
     _write(config.output, summary, scores, missing)
     return summary
+
+
+def _why(item: AnnotatedPair) -> str:
+    """What is in the way of a pair's scores."""
+    found = [problem.reason for problem in item.problems if problem.workflow in ("t2ia_answers", "iqa_answers")]
+    return "; ".join(found) or "its IQA answers have no score and are neither correct nor wrong"
 
 
 def _row(config: OverallConfig, pair: PairRecord, t2ia: float, iqa: float) -> dict[str, Any]:

@@ -21,8 +21,10 @@ SLOT = 1 << 24
 _inherited: tuple[Worker, list[mmap.mmap]]
 
 
-def in_parallel(workers: int, worker: Worker, batches: Iterable[Sequence[Line]]) -> Iterator[Chunk]:
-    """Yield what `worker` makes of each batch, in order; the samples of a chunk stand until the next is asked for.
+def in_parallel(
+    workers: int, worker: Worker, batches: Iterable[Sequence[Line]]
+) -> Iterator[tuple[Sequence[Line], Chunk]]:
+    """Yield each batch with what `worker` makes of it, in order; samples of a chunk stand until the next is asked for.
 
     The processes are forked, so they share what this one has read.
     """
@@ -30,21 +32,21 @@ def in_parallel(workers: int, worker: Worker, batches: Iterable[Sequence[Line]])
     slots = [mmap.mmap(-1, SLOT) for _ in range(2 * workers + 1)]
     _inherited = worker, slots
     free = deque(range(len(slots)))
-    waiting: deque[tuple[int, Future[tuple[Chunk, int]]]] = deque()
+    waiting: deque[tuple[Sequence[Line], int, Future[tuple[Chunk, int]]]] = deque()
 
-    def first() -> Iterator[Chunk]:
-        slot, future = waiting.popleft()
+    def first() -> Iterator[tuple[Sequence[Line], Chunk]]:
+        batch, slot, future = waiting.popleft()
         chunk, size = future.result()
         if size:
             chunk.samples = memoryview(slots[slot])[:size]
-        yield chunk
+        yield batch, chunk
         free.append(slot)
 
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(workers, context, processes.end_with_parent, (os.getpid(),)) as pool:
         for batch in batches:
             slot = free.popleft()
-            waiting.append((slot, pool.submit(_work, batch, slot)))
+            waiting.append((batch, slot, pool.submit(_work, batch, slot)))
             if not free:
                 yield from first()
         while waiting:

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from dyneval.instruct.chunks import FAULTS
 from dyneval.storage import atomic_write
 
 _TITLES = {
@@ -62,11 +63,12 @@ def write_card(path: Path, summary: Mapping[str, Any]) -> None:
         delta=", ".join(f"tier {tier}: {delta:g}" for tier, delta in summary["delta"].items()),
         heldout=f"{summary['heldout_share']:.0%}",
         template=summary["template"],
+        reply_form=summary["reply_form"],
         t2ia=summary["samples"]["t2ia"],
         iqa=summary["samples"]["iqa"],
-        t2ia_mean=statistics["t2ia_questions"]["mean"],
-        iqa_mean=statistics["iqa_questions"]["mean"],
-        overall=statistics["overall"]["mean"],
+        t2ia_mean=statistics["t2ia_questions"].get("mean", "no"),
+        iqa_mean=statistics["iqa_questions"].get("mean", "no"),
+        overall=statistics["overall"].get("mean", "unknown"),
     )
     with atomic_write(path) as file:
         file.write(card)
@@ -97,7 +99,8 @@ questions made for the very image. Questions, scene graphs, answers and scores w
   `dynevalinstruct_t2ia_heldout.json` and `dynevalinstruct_iqa_heldout.json` hold the samples of those that curation
   keeps, for the loss on held-out data.
 
-A pair is kept when S = 0.5 T2IA + 0.5 IQA is below delta ({delta}). Human turns: template `{template}`.
+A pair is kept when S = 0.5 T2IA + 0.5 IQA, or the half that is known, is below delta ({delta}). Human turns: template
+`{template}`; answers to questions: form `{reply_form}`. A pair gives a sample for each of its annotations that is good.
 
 {table}
 
@@ -117,8 +120,13 @@ def _outcomes(summary: Mapping[str, Any]) -> list[list[str]]:
     totals = (summary["kept"], summary["heldout_pairs"], summary["dropped"]["score_not_below_delta"])
     rows.append(["all", *map(str, totals)])
     rejected = {kind: number for kind, number in summary["rejected"].items() if number}
-    rows += [[f"rejected: {kind.replace('_', ' ')}", str(number), "", ""] for kind, number in rejected.items()]
+    rows += [[f"{_rejected(kind)}", str(number), "", ""] for kind, number in rejected.items()]
     return rows
+
+
+def _rejected(kind: str) -> str:
+    whole = "annotations" if kind in FAULTS else "pairs"
+    return f"rejected {whole}: {kind.replace('_', ' ')}"
 
 
 def _table(rows: list[list[str]]) -> str:

@@ -7,12 +7,14 @@ type is checked against the schema itself, which has the last word and tells peo
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated, ClassVar, Literal, Self
+from math import isfinite
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from dyneval.records import IQAAnswers, IQAQuestions, Record, T2IAAnswers, T2IAQuestions, YesNo
+from dyneval.jsonl import to_line
+from dyneval.records import IQAAnswers, IQAQuestions, MaybeYesNo, Record, T2IAAnswers, T2IAQuestions, YesNo
 from dyneval.schemas import SchemaError
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -34,7 +36,7 @@ class T2IAAnswer(Struct, frozen=True, gc=False):
     """An alignment question answered about an image."""
 
     question: Text
-    target_answer: YesNo
+    target_answer: MaybeYesNo
     reasoning: Text
     score: Score
 
@@ -43,34 +45,22 @@ class IQAAnswer(Struct, frozen=True, gc=False):
     """A quality question answered about an image."""
 
     question: Text
-    target_answer: YesNo
-    answer: YesNo
-    correct: bool
+    target_answer: MaybeYesNo
+    answer: MaybeYesNo
+    correct: bool | None
     reasoning: Text
-    score: Score
+    score: Score | UnsetType = UNSET
+    """Unset in published data."""
 
+    @property
+    def rating(self) -> int | None:
+        """Its score, 1-5; where it has none, 5 for a correct answer and 1 for a wrong one; None where neither is known.
 
-class Node(Struct, frozen=True, gc=False):
-    """A thing in the image."""
-
-    id: Text
-    label: Text
-    attributes: list[Text]
-
-
-class Edge(Struct, frozen=True, gc=False):
-    """How two things stand to each other."""
-
-    source: Text
-    target: Text
-    relationship: Text
-
-
-class SceneGraph(Struct, frozen=True, gc=False):
-    """What the image shows, in the student's form."""
-
-    nodes: list[Node]
-    edges: list[Edge]
+        This is how the published code makes scores of answers without one.
+        """
+        if self.score is not UNSET:
+            return self.score
+        return None if self.correct is None else 5 if self.correct else 1
 
 
 class Usage(Struct, frozen=True, gc=False):
@@ -116,14 +106,22 @@ class TypedRow(Struct, frozen=True, gc=False):
         Raises SchemaError where a number is beyond 64 bits.
         """
         try:
-            return msgspec.convert(record.to_dict(), cls, strict=False)
-        except msgspec.ValidationError as error:
+            return _decoder(cls, strict=False).decode(to_line(record.to_dict()))
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise SchemaError(f"{where}: {error}") from None
 
 
+def _float(text: str) -> msgspec.Raw:
+    """A number of a scene graph as Python writes it, so that a sample holds the bytes that `json.dumps` would make."""
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(f"{text}: expected a number that 64 bits hold")
+    return msgspec.Raw(repr(value).encode())
+
+
 @cache
-def _decoder(row: type[TypedRow]) -> msgspec.json.Decoder:
-    return msgspec.json.Decoder(row)
+def _decoder(row: type[TypedRow], strict: bool = True) -> msgspec.json.Decoder:
+    return msgspec.json.Decoder(row, strict=strict, float_hook=_float)
 
 
 class T2IAQuestionsRow(TypedRow, frozen=True, gc=False):
@@ -148,8 +146,13 @@ class IQAQuestionsRow(TypedRow, frozen=True, gc=False):
 
     RECORD = IQAQuestions
     pair_id: Text
-    scene_graph: SceneGraph
+    scene_graph: dict[str, Any] | list[Any]
     questions: Annotated[list[Question], Meta(min_length=1)]
+
+    def __post_init__(self) -> None:
+        graph = self.scene_graph
+        if not graph or (isinstance(graph, dict) and graph.keys() == {"raw_response"}):
+            raise ValueError("the scene graph is empty, or an unread reply stands in its place")
 
 
 class IQAAnswersRow(TypedRow, frozen=True, gc=False):
@@ -158,4 +161,4 @@ class IQAAnswersRow(TypedRow, frozen=True, gc=False):
     RECORD = IQAAnswers
     pair_id: Text
     answers: Annotated[list[IQAAnswer], Meta(min_length=1)]
-    score: Annotated[float, Meta(ge=1, le=5)]
+    score: Annotated[float, Meta(ge=1, le=5)] | UnsetType = UNSET

@@ -1,81 +1,95 @@
 """Training samples in exactly the form that the student meets again when it scores.
 
-Their answers are made of rows that were checked when they were read, by types that are at least as strict as the schema
-of the student's replies: what the types below can hold fits it.
+Their answers are made of rows that were checked when they were read: what those can hold fits the student's replies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
-from dyneval import schemas, tokens
+from dyneval import replies, schemas, tokens
 from dyneval.instruct import rows
-from dyneval.instruct.annotations import AnnotatedPair
-from dyneval.records import InstructSample, YesNo, student_json
+from dyneval.records import InstructSample, PairRecord, Workflow
+from dyneval.replies import DEFAULT_FORM, ReplyForm
 from dyneval.tokens import DEFAULT_TEMPLATE, TemplateVersion, contains_task_token
 
 
-class _Question(Struct, gc=False):
-    question: rows.Text
-    answer: YesNo
+class Wording(NamedTuple):
+    """The two things that the published README and the published builder do differently."""
+
+    template: TemplateVersion = DEFAULT_TEMPLATE
+    reply_form: ReplyForm = DEFAULT_FORM
 
 
-class _Answer(Struct, gc=False):
-    # The student gives the score before the reasoning; the teacher reasoned first.
-    question: rows.Text
-    score: rows.Score
-    reasoning: rows.Text
+class _Rated(Struct, gc=False):
+    """What an answer of the readme form is written from."""
+
+    question: str
+    score: int
+    reasoning: str
 
 
-class _Evaluation(Struct, gc=False):
-    answers: list[_Answer]
-
-
-class _IQA(Struct, gc=False):
-    scene_graph: rows.SceneGraph
-    questions: list[_Question]
-
-
-def t2ia_sample(item: AnnotatedPair, template: TemplateVersion = DEFAULT_TEMPLATE) -> InstructSample:
+def _t2ia_questions(pair: PairRecord, row: rows.T2IAQuestionsRow, wording: Wording) -> InstructSample:
     """Prompt to alignment questions, without image; the same for all images of a prompt."""
-    reply = _questions(item.t2ia_questions.questions)
-    return _sample(f"{item.pair.prompt_id}:t2ia", tokens.t2ia_turn(item.pair.prompt, template), reply, None)
+    turn = tokens.t2ia_turn(pair.prompt, wording.template)
+    return _sample(f"{pair.prompt_id}:t2ia", turn, replies.write_questions(row.questions), None)
 
 
-def t2ia_evaluation_sample(item: AnnotatedPair) -> InstructSample:
+def _t2ia_answers(pair: PairRecord, row: rows.T2IAAnswersRow, wording: Wording) -> InstructSample:
     """Image, prompt and alignment questions to answers."""
-    return _evaluation(item, item.t2ia_answers.answers)
+    return _evaluation(pair, row.answers, replies.write(wording.reply_form, "t2ia", row.answers))
 
 
-def iqa_sample(item: AnnotatedPair) -> InstructSample:
+def _iqa_questions(pair: PairRecord, row: rows.IQAQuestionsRow, wording: Wording) -> InstructSample:
     """Image to scene graph and quality questions."""
-    reply = _IQA(item.iqa_questions.scene_graph, _questions(item.iqa_questions.questions))
-    return _sample(f"{item.pair.pair_id}:iqa", tokens.iqa_turn(), reply, item.pair.file_name)
+    reply = replies.write_scene(row.scene_graph, row.questions)
+    return _sample(f"{pair.pair_id}:iqa", tokens.iqa_turn(), reply, pair.file_name)
 
 
-def iqa_evaluation_sample(item: AnnotatedPair) -> InstructSample:
+def _iqa_answers(pair: PairRecord, row: rows.IQAAnswersRow, wording: Wording) -> InstructSample:
     """Image, prompt and quality questions to answers."""
-    return _evaluation(item, item.iqa_answers.answers)
+    if wording.reply_form == "release":
+        holistic = None if row.score is UNSET else row.score
+        return _evaluation(pair, row.answers, replies.write("release", "iqa", row.answers, holistic))
+    answers: Sequence[rows.IQAAnswer | _Rated] = row.answers
+    if any([answer.score is UNSET for answer in row.answers]):
+        answers = [_Rated(answer.question, _rating(answer), answer.reasoning) for answer in row.answers]
+    return _evaluation(pair, row.answers, replies.write("readme", "iqa", answers))
 
 
-def _evaluation(item: AnnotatedPair, answers: Sequence[rows.T2IAAnswer | rows.IQAAnswer]) -> InstructSample:
-    reply = _Evaluation([_Answer(answer.question, answer.score, answer.reasoning) for answer in answers])
-    turn = tokens.evaluation_turn(item.pair.prompt, [answer.question for answer in answers])
-    return _sample(f"{item.pair.pair_id}:evaluation", turn, reply, item.pair.file_name)
+MAKERS: dict[Workflow, Callable[..., InstructSample]] = {
+    "t2ia_questions": _t2ia_questions,
+    "t2ia_answers": _t2ia_answers,
+    "iqa_questions": _iqa_questions,
+    "iqa_answers": _iqa_answers,
+}
+"""From a pair, the row of a workflow and a Wording to a sample; ValueError where the row cannot be trained on."""
 
 
-def _questions(questions: Sequence[rows.Question]) -> list[_Question]:
-    return [_Question(question.question, question.answer) for question in questions]
+def _rating(answer: rows.IQAAnswer) -> int:
+    if answer.rating is None:
+        raise ValueError(
+            f"the answer to {answer.question[:80]!r} has no score and is neither correct nor wrong, which the readme "
+            "form cannot say; --reply-form release can"
+        )
+    return answer.rating
 
 
-def _sample(name: str, turn: str, reply: Struct | list[_Question], image: str | None) -> InstructSample:
-    value = student_json(reply)
-    if "<" in value and contains_task_token(value):  # rare, and one character is found in a tenth of the time
+def _evaluation(
+    pair: PairRecord, answers: Sequence[rows.T2IAAnswer] | Sequence[rows.IQAAnswer], reply: str
+) -> InstructSample:
+    turn = tokens.evaluation_turn(pair.prompt, [answer.question.strip() for answer in answers])
+    return _sample(f"{pair.pair_id}:evaluation", turn, reply, pair.file_name)
+
+
+def _sample(name: str, turn: str, reply: str, image: str | None) -> InstructSample:
+    if "<" in reply and contains_task_token(reply):  # rare, and one character is found in a tenth of the time
         raise schemas.SchemaError(f"{name}: the answer holds a task token, which belongs to human turns only")
     return InstructSample(
         id=name,
         image=image,
-        conversations=[{"from": "human", "value": turn}, {"from": "gpt", "value": value}],
+        conversations=[{"from": "human", "value": turn}, {"from": "gpt", "value": reply}],
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import UNSET
+
 from dyneval.instruct.annotations import AnnotatedPair
+from dyneval.instruct.rows import IQAAnswersRow, T2IAAnswersRow
 
 
 class Observations(defaultdict[str, list[Any]]):
@@ -16,19 +19,40 @@ class Observations(defaultdict[str, list[Any]]):
     def __init__(self) -> None:
         super().__init__(list)
 
-    def add(self, item: AnnotatedPair) -> None:
-        """Look at one kept pair."""
-        t2ia, iqa = item.t2ia_answers.answers, item.iqa_answers.answers
-        origin = item.iqa_answers.provenance
-        self["t2ia_questions"].append(len(t2ia))
-        self["iqa_questions"].append(len(iqa))
+    def add(self, item: AnnotatedPair, tokens: Sequence[int] = ()) -> None:
+        """Look at one kept pair, at what it has of the four annotations; `tokens` of its samples, where counted."""
+        if item.t2ia_answers is not None:
+            self._add_answers("t2ia", item.t2ia_answers)
+            self["t2ia_scores"] += [answer.score for answer in item.t2ia_answers.answers]
+        if item.iqa_answers is not None:
+            self._add_answers("iqa", item.iqa_answers)
+            self["iqa_scores"] += _ratings(item.iqa_answers)
+        if item.iqa_questions is not None:
+            self["nodes"].append(_node_count(item.iqa_questions.scene_graph))
+        overall = item.overall
+        if overall is not None:
+            self["overall"].append(round(overall, 1))
+        rows = (item.iqa_answers, item.t2ia_answers, item.iqa_questions, item.t2ia_questions)
+        origin = next(row.provenance for row in rows if row is not None)
         self["teachers"].append(f"{origin.engine}: {origin.model}")
-        self["nodes"].append(len(item.iqa_questions.scene_graph.nodes))
-        self["overall"].append(round(0.5 * item.t2ia + 0.5 * item.iqa, 1))
-        self["t2ia_scores"] += [answer.score for answer in t2ia]
-        self["iqa_scores"] += [answer.score for answer in iqa]
-        self["t2ia_targets"] += [answer.target_answer for answer in t2ia]
-        self["iqa_targets"] += [answer.target_answer for answer in iqa]
+        self["tokens"] += [count // 100 * 100 for count in tokens]
+
+    def _add_answers(self, name: str, row: T2IAAnswersRow | IQAAnswersRow) -> None:
+        self[f"{name}_questions"].append(len(row.answers))
+        self[f"{name}_targets"] += [answer.target_answer for answer in row.answers]
+
+
+def _ratings(row: IQAAnswersRow) -> list[int]:
+    scores = [answer.score for answer in row.answers if answer.score is not UNSET]
+    if len(scores) == len(row.answers):
+        return scores
+    return [rating for answer in row.answers if (rating := answer.rating) is not None]
+
+
+def _node_count(graph: dict[str, Any] | list[Any]) -> int:
+    """Nodes of a scene graph; a bare list is taken for the list of nodes."""
+    nodes = graph.get("nodes") if isinstance(graph, dict) else graph
+    return len(nodes) if isinstance(nodes, list) else 0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -42,9 +66,9 @@ class Statistics:
     t2ia_scores: Counter[int] = field(default_factory=Counter)
     """Scores of single T2IA answers."""
     iqa_scores: Counter[int] = field(default_factory=Counter)
-    """Scores of single IQA answers."""
+    """Scores of single IQA answers; of published ones, which have none, 5 where they are correct and else 1."""
     overall: Counter[float] = field(default_factory=Counter)
-    """S = 0.5 T2IA + 0.5 IQA of a pair, rounded to tenths."""
+    """S = 0.5 T2IA + 0.5 IQA of a pair, or the half that is there, rounded to tenths."""
     t2ia_targets: Counter[str] = field(default_factory=Counter)
     """Target answers of T2IA questions, a pair."""
     iqa_targets: Counter[str] = field(default_factory=Counter)

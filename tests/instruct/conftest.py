@@ -31,7 +31,7 @@ def rows_of(prompt, model, tier, t2ia, iqa):
         for q, s in zip(quality, iqa, strict=True)
     ]
     graph = {
-        "nodes": [{"id": "n", "label": "cat", "attributes": ["red"], "extra": 1}],
+        "nodes": [{"id": "n", "label": "cat", "attributes": ["red"]}],
         "edges": [{"source": "n", "target": "n", "relationship": "on"}],
     }
     common = {"pair_id": name, "prompt": prompt, "provenance": PROVENANCE}

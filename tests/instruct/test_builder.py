@@ -46,7 +46,11 @@ def stages(output):
 
 def test_samples_are_exactly_what_training_expects(annotated):
     prompt = 'a red cat <|IQA|> says "<image>", number 7'
-    _, output = run(annotated, (prompt, "a", 1, (5, 2), (1, 4)))
+
+    def add_a_key(files):
+        list(files["iqa_questions"].values())[0]["scene_graph"]["nodes"][0]["extra"] = 1
+
+    _, output = run(annotated, (prompt, "a", 1, (5, 2), (1, 4)), change=add_a_key)
     t2ia, iqa = stages(output)
     assert [(s["id"].split(":")[1], s.get("image")) for s in t2ia + iqa] == [
         ("t2ia", None),
@@ -65,7 +69,7 @@ def test_samples_are_exactly_what_training_expects(annotated):
     ]
     assert answers[0] == [{"question": q, "answer": "yes"} for q in questions]
     assert list(answers[1]["answers"][1].items()) == [("question", questions[1]), ("score", 2), ("reasoning", "Seen.")]
-    assert list(answers[2]) == ["scene_graph", "questions"] and "extra" not in answers[2]["scene_graph"]["nodes"][0]
+    assert list(answers[2]) == ["scene_graph", "questions"] and answers[2]["scene_graph"]["nodes"][0]["extra"] == 1
     assert [answer["score"] for answer in answers[3]["answers"]] == [1, 4]
 
 
@@ -171,7 +175,7 @@ def test_bad_annotations_are_named_counted_and_left_out(annotated):
     )
     rejected = [(row["kind"], row["reason"]) for row in read_jsonl(output / "rejects.jsonl")]
     patterns = [
-        ("not_annotated", "no iqa_answers"),
+        ("missing_annotation", "no iqa_answers"),
         ("bad_annotation", "t2ia_answers: answers/0/score: 0 is less than"),
         ("bad_annotation", "answers to other questions.*--force"),
         ("bad_annotation", "holds a task token"),
@@ -185,8 +189,9 @@ def test_bad_annotations_are_named_counted_and_left_out(annotated):
     assert [kind for kind, _ in rejected] == [kind for kind, _ in patterns]
     for (_, reason), (_, pattern) in zip(rejected, patterns, strict=True):
         assert re.search(pattern, reason), reason
-    assert summary["kept"] == 1 and sum(summary["rejected"].values()) == 10
-    assert [len(stage) for stage in stages(output)] == [2, 2]
+    assert summary["kept"] == 5 and sum(summary["rejected"].values()) == 10
+    assert summary["annotations"]["t2ia_answers"] == {"missing_annotation": 0, "bad_annotation": 2, "too_long": 0}
+    assert [len(stage) for stage in stages(output)] == [8, 8], "each annotation stands on its own"
 
 
 def test_nothing_is_written_where_nothing_can_be_made(annotated):
@@ -202,8 +207,8 @@ def test_nothing_is_written_where_nothing_can_be_made(annotated):
 def test_long_samples_are_counted_and_rejected(annotated, tiny_checkpoint):
     pairs = [("a short cat", "a", 1, (3,), (3,)), ("a long cat " + "very " * 300, "a", 1, (3,), (3,))]
     summary, _ = run(annotated, *pairs, limit=TokenLimit(tokenizer=tiny_checkpoint, tokens=300), check_images="none")
-    assert summary["kept"] == 1 and summary["rejected"]["too_long"] == 1
-    assert summary["statistics"]["tokens"]["count"] == 4
+    assert summary["kept"] == 2 and summary["rejected"]["too_long"] == 3, "the scene graph's sample has no prompt in it"
+    assert summary["samples"] == {"t2ia": 2, "iqa": 3} and summary["statistics"]["tokens"]["count"] == 5
 
 
 def test_broken_images_are_found_when_decoded(annotated):
@@ -235,7 +240,9 @@ def test_a_chart_of_many_values_has_few_bars_and_all_counts(annotated, tmp_path)
 @pytest.mark.parametrize("suffix", [".csv", ".json"])
 def test_overall_scores(annotated, suffix):
     def drop(files):
-        del files["iqa_questions"][next(iter(files["metadata"]))]
+        first, second = list(files["metadata"])[:2]
+        del files["iqa_answers"][first]
+        del files["iqa_questions"][second]  # costs no score
 
     metadata, folder = annotated(*PAIRS[:3], ("another cat here", "a", 2, (5, 2), (1, 4)), change=drop)
     output = folder / f"scores{suffix}"
@@ -251,7 +258,7 @@ def test_overall_scores(annotated, suffix):
         rows, missing = json.loads(output.read_text())["scores"], output.read_text()
     assert float(rows[-1]["overall"]) == 0.25 * 2.5 + 0.75 * 3.5 and float(rows[-1]["t2ia"]) == 3.5
     assert float(rows[-1]["normalised_overall"]) == (3.25 - 1) / 4
-    assert "no iqa_questions" in missing
+    assert "no iqa_answers" in missing
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.5, 0.6), (-0.5, 1.5)])

@@ -1,0 +1,1 @@
+"""The files of the public DynEval data set: read into our records, and written from them."""

@@ -1,0 +1,283 @@
+"""Conversion between our annotation files and those of the public data set, both ways, counted."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from dyneval.images import ImageError
+from dyneval.jsonl import Row, to_line
+from dyneval.published.annotations import Layout, MissingFileError, read_annotation, write_annotation
+from dyneval.published.mapping import (
+    MAPPING,
+    Entry,
+    PairMaker,
+    entry_of,
+    open_metadata,
+    read_mapping,
+    read_tiers,
+    write_mapping,
+)
+from dyneval.records import (
+    KEYS,
+    IQAAnswers,
+    IQAQuestions,
+    PairRecord,
+    Record,
+    T2IAAnswers,
+    T2IAQuestions,
+    Workflow,
+)
+from dyneval.schemas import SchemaError
+from dyneval.storage import DataFileError, JsonlIndex, JsonlStore, read_jsonl
+
+logger = logging.getLogger(__name__)
+
+RECORDS: dict[Workflow, type[Record]] = {
+    "t2ia_questions": T2IAQuestions,
+    "t2ia_answers": T2IAAnswers,
+    "iqa_questions": IQAQuestions,
+    "iqa_answers": IQAAnswers,
+}
+Counts = dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportConfig:
+    """What is imported.
+
+    Attributes:
+        annotations_file: the mapping, DYNEVAL-250K-PROMPTS.json.
+        output: folder of our annotation files.
+        images: folder that the mapping's image paths are relative to, which gets a metadata.jsonl; None: the mapping's.
+        models: table with the columns slug, name and tier of the T2I models; pairs of other models have no tier.
+        folders: folder of a workflow's files, where it is not the published one beside the mapping.
+    """
+
+    annotations_file: Path
+    output: Path
+    images: Path | None = None
+    models: Path | None = None
+    folders: dict[Workflow, Path | None] = field(default_factory=dict)
+
+
+def import_published(config: ImportConfig) -> Counts:
+    """Read the published files of every pair into our four annotation files, and its pairs into metadata.jsonl.
+
+    What is there already is passed over. Each of the four annotations stands on its own: one that is missing or cannot
+    be used is a line of its rejects file, and the others are kept. So is a pair without image (`pairs.rejects.jsonl`).
+
+    Returns:
+        For "pairs" and each workflow: added, missing (workflows), rejected; "pairs" also counts those without a tier
+        (`untiered`), "iqa_answers" those whose answers have no score of their own (`without_scores`).
+
+    Raises:
+        DataFileError: the mapping or a folder is missing or unusable, or there is not one pair with an annotation.
+    """
+    entries, unusable = read_mapping(config.annotations_file)
+    layout = Layout.beside(config.annotations_file, config.folders)
+    tiers = read_tiers(config.models) if config.models else {}
+    maker = PairMaker(config.images or layout.root, tiers)
+    with ExitStack() as stack:
+        stores = {
+            name: stack.enter_context(JsonlStore(config.output / f"{name}.jsonl", key)) for name, key in KEYS.items()
+        }
+        pairs = stack.enter_context(open_metadata(maker.images, keep_rejects=True))
+        work = _Import(layout, maker, stores, pairs, config.output / "pairs.rejects.jsonl")
+        for name, reason in unusable:
+            work.reject_pair(name, reason)
+        for entry in entries:
+            work.take(entry)
+        kept = any(entry.pair_id in pairs.done for entry in entries) and any(store.done for store in stores.values())
+    if not kept:
+        for store in stores.values():
+            if store.path.stat().st_size == 0:
+                store.path.unlink()
+        raise DataFileError(
+            f"{config.annotations_file}: nothing could be imported, {work.rejected} of its pairs and annotations are "
+            f"missing or unusable; first: {work.first_reason or 'it lists no pair'}"
+        )
+    return {name: dict(counts) for name, counts in work.counts.items()}
+
+
+class _Import:
+    """An import under way: its files and its counts."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        maker: PairMaker,
+        stores: dict[Workflow, JsonlStore],
+        pairs: JsonlStore,
+        rejects: Path,
+    ) -> None:
+        self.layout = layout
+        self.maker = maker
+        self.stores = stores
+        self.pairs = pairs
+        self.rejects = rejects
+        self.counts = {name: Counter(added=0, rejected=0) for name in ("pairs", *KEYS)}
+        self.rejected = 0
+        self.first_reason = ""
+        rejects.unlink(missing_ok=True)
+
+    def take(self, entry: Entry) -> None:
+        """Import what there is of one pair and not in our files yet."""
+        known = self.pairs.get(entry.pair_id)
+        if known is not None and all(str(known.get(key)) in self.stores[name].done for name, key in KEYS.items()):
+            return
+        found: dict[Workflow, Record | ValueError] = {}
+        for name in KEYS:
+            try:
+                found[name] = read_annotation(name, self.layout, entry)
+            except (DataFileError, SchemaError) as error:
+                found[name] = error
+        prompt_id = self._prompt_id(entry, str(known["prompt_id"]) if known else entry.text_id, found)
+        for name, record in found.items():
+            if isinstance(record, T2IAQuestions):
+                record = replace(record, prompt_id=prompt_id)
+            self._keep(name, prompt_id if KEYS[name] == "prompt_id" else entry.pair_id, record, entry)
+        self._add_pair(entry, prompt_id, known)
+
+    def _prompt_id(self, entry: Entry, shared: str, found: dict[Workflow, Record | ValueError]) -> str:
+        """Id of the pair's prompt: the one that it shares with other images, unless its questions are its own.
+
+        In the public data set each image has its own file of questions, and those of two images of one prompt differ.
+        """
+        own = f"{entry.text_id}:{entry.pair_id}"
+        asked, answered = found["t2ia_questions"], found["t2ia_answers"]
+        first = self.stores["t2ia_questions"].get(shared)
+        if isinstance(asked, T2IAQuestions):
+            same = first is None or (_texts(first["questions"]), first["prompt"]) == (
+                _texts(asked.questions),
+                asked.prompt,
+            )
+            return shared if same else own
+        if isinstance(answered, T2IAAnswers):
+            same = first is not None and _texts(first["questions"], "question") == _texts(answered.answers, "question")
+            return shared if same else own
+        return shared
+
+    def _keep(self, name: Workflow, key: str, found: Record | ValueError, entry: Entry) -> None:
+        """Append a record unless it is there, or say why there is none."""
+        store, counts = self.stores[name], self.counts[name]
+        if isinstance(found, Record):
+            if key in store.done:
+                return
+            try:
+                store.append(found.to_dict())
+            except (ValueError, RecursionError) as error:
+                found = DataFileError(f"{entry.pair_id}: {name}: cannot be written as JSON ({error})")
+            else:
+                counts["added"] += 1
+                if isinstance(found, IQAAnswers):
+                    counts["without_scores"] += not all("score" in answer for answer in found.answers)
+                return
+        missing = isinstance(found, MissingFileError)
+        counts["missing" if missing else "rejected"] += 1
+        store.reject(key, str(found), workflow=name, pair_id=entry.pair_id)
+        self._note(entry.pair_id, str(found), quiet=missing)
+
+    def _add_pair(self, entry: Entry, prompt_id: str, known: Row | None) -> None:
+        if known is not None:
+            if known.get("prompt_id") != prompt_id:
+                self.pairs.latest_only = True
+                self.pairs.append({**known, "prompt_id": prompt_id})
+            return
+        try:
+            pair = self.maker.pair(entry, prompt_id)
+        except (ImageError, SchemaError) as error:
+            self.reject_pair(entry.pair_id, str(error))
+            return
+        self.pairs.append(pair.to_dict())
+        self.counts["pairs"]["added"] += 1
+        self.counts["pairs"]["untiered"] += pair.tier is None
+
+    def reject_pair(self, name: str, reason: str) -> None:
+        """Record that an entry of the mapping is no pair, and why."""
+        self.rejects.parent.mkdir(parents=True, exist_ok=True)
+        with self.rejects.open("ab") as file:
+            file.write(to_line({"pair_id": name, "reason": reason}))
+        self.counts["pairs"]["rejected"] += 1
+        self._note(name, reason)
+
+    def _note(self, name: str, reason: str, quiet: bool = False) -> None:
+        self.rejected += 1
+        self.first_reason = self.first_reason or f"{name}: {reason}"
+        if not quiet:
+            logger.warning("%s: %s", name, reason)
+
+
+def _texts(rows: list[dict[str, Any]], *names: str) -> list[tuple[Any, ...]]:
+    """What tells questions apart: their texts and target answers."""
+    return [tuple(row[name] for name in names or ("question", "answer")) for row in rows]
+
+
+def export_published(metadata: Path, annotations: Path, output: Path) -> Counts:
+    """Write our annotations as the public data set has them: a mapping, and one JSON file a pair and workflow.
+
+    Each of the four is written where it is there and good; rows that are no pair are counted and named in the log.
+
+    Returns:
+        For "pairs" and each workflow: written, missing (workflows), rejected.
+
+    Raises:
+        DataFileError: a file is missing, or there is no pair or no annotation to write.
+    """
+    counts = {name: Counter(written=0, rejected=0) for name in ("pairs", *KEYS)}
+    with ExitStack() as stack:
+        files: dict[Workflow, JsonlIndex] = {}
+        for name, key in KEYS.items():
+            files[name] = JsonlIndex(annotations / f"{name}.jsonl", key)
+            stack.callback(files[name].close)
+        if not any(len(file) for file in files.values()):
+            raise DataFileError(f"{annotations}: holds no annotation, so there is nothing to export")
+        pairs = _pairs(metadata, counts["pairs"])
+        first = next(pairs, None)
+        if first is None:
+            raise DataFileError(f"{metadata}: holds no pair, so there is nothing to export")
+        entries = (_export(pair, files, output, counts) for pair in chain([first], pairs))
+        counts["pairs"]["written"] = write_mapping(output / MAPPING, entries)
+    return {name: dict(found) for name, found in counts.items()}
+
+
+def _export(
+    pair: PairRecord, files: dict[Workflow, JsonlIndex], output: Path, counts: dict[str, Counter[str]]
+) -> Entry:
+    """Write the annotation files of a pair and return its entry."""
+    written: dict[Workflow, str] = {}
+    for name, file in files.items():
+        row = file.get(getattr(pair, KEYS[name]))
+        if row is None:
+            counts[name]["missing"] += 1
+            continue
+        try:
+            record = RECORDS[name].from_dict(row, f"{pair.pair_id}: {name}")
+        except SchemaError as error:
+            counts[name]["rejected"] += 1
+            logger.warning("%s", error)
+            continue
+        written[name] = write_annotation(output, pair, record)
+        counts[name]["written"] += 1
+    return entry_of(pair, written.get("t2ia_questions", ""), written.get("t2ia_answers", ""))
+
+
+def _pairs(metadata: Path, counts: Counter[str]) -> Iterator[PairRecord]:
+    seen: set[str] = set()
+    for number, row in enumerate(read_jsonl(metadata), 1):
+        try:
+            pair = PairRecord.from_dict(row, f"{metadata}:{number}")
+            if pair.pair_id in seen:
+                raise SchemaError(f"{metadata}:{number}: {pair.pair_id} stands there twice; the first is taken")
+        except SchemaError as error:
+            counts["rejected"] += 1
+            logger.warning("%s", error)
+        else:
+            seen.add(pair.pair_id)
+            yield pair

@@ -1,0 +1,238 @@
+"""The mapping of the public data set: one JSON file that lists all pairs.
+
+DYNEVAL-250K-PROMPTS.json   {"prompts": [{pair_id, text_id, prompt, image_path, questions_file, response_file,
+                            generation_model}]}, paths relative to the file's own folder
+
+Only pair_id and prompt are always there. It knows less of a pair than GenDB does: neither seed nor settings nor
+categories. The tier follows from the model, where that is known.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dyneval.image_root import folder_above
+from dyneval.images import ImageError, load_image, resolve_below, sha256
+from dyneval.records import TIERS, PairRecord, Tier
+from dyneval.schemas import SchemaError
+from dyneval.storage import DataFileError, JsonlStore, atomic_write, read_json
+
+logger = logging.getLogger(__name__)
+
+MAPPING = "DYNEVAL-250K-PROMPTS.json"
+"""Published name of the file."""
+UNKNOWN_MODEL = "unknown"
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A pair in a mapping; what is not given is an empty text.
+
+    `text_id` names the prompt; `questions_file` and `response_file` hold the T2IA annotations.
+    """
+
+    pair_id: str
+    text_id: str
+    prompt: str
+    image_path: str = ""
+    questions_file: str = ""
+    response_file: str = ""
+    generation_model: str = UNKNOWN_MODEL
+
+
+class Unusable(NamedTuple):
+    """An entry that is no pair: its pair_id, or its place, and the reason."""
+
+    name: str
+    reason: str
+
+
+def read_mapping(path: Path) -> tuple[list[Entry], list[Unusable]]:
+    """Read a mapping file; returns its pairs, and what is none. Raises DataFileError when it is no mapping."""
+    value = read_json(path)
+    rows = value.get("prompts") if isinstance(value, dict) else None
+    if not isinstance(rows, list):
+        raise DataFileError(f'{path}: expected {{"prompts": [...]}}, as in the published {MAPPING}')
+    entries: dict[str, Entry] = {}
+    unusable: list[Unusable] = []
+    for number, row in enumerate(rows):
+        where = f"{path}, entry {number}"
+        try:
+            entry = _entry(row)
+        except ValueError as error:
+            name = row.get("pair_id") if isinstance(row, dict) else None
+            unusable.append(Unusable(str(name or f"entry {number}"), f"{where}: {error}"))
+            continue
+        if entry.pair_id in entries:
+            unusable.append(Unusable(entry.pair_id, f"{where}: this pair_id stands there twice; the first is taken"))
+        else:
+            entries[entry.pair_id] = entry
+    return list(entries.values()), unusable
+
+
+def _entry(row: Any) -> Entry:
+    if not isinstance(row, dict):
+        raise ValueError(f"expected an object, found {type(row).__name__}")
+    values = {field.name: _text(row, field.name) for field in fields(Entry)}
+    missing = [name for name in ("pair_id", "prompt") if not values[name]]
+    if missing:
+        raise ValueError(f"{' and '.join(missing)} missing or empty")
+    if not _FILE_NAME.fullmatch(values["pair_id"]):
+        raise ValueError(f"pair_id {values['pair_id'][:80]!r}: expected letters, digits, '.', '_' and '-'")
+    values["text_id"] = values["text_id"] or values["pair_id"]
+    values["generation_model"] = values["generation_model"] or UNKNOWN_MODEL
+    return Entry(**values)
+
+
+def _text(row: dict[str, Any], name: str) -> str:
+    """A field as text without blanks around it; numbers serve as ids, and what is null or absent is empty."""
+    value = row.get(name)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"{name}: expected a text, found {type(value).__name__}")
+    text = str(value).strip()
+    text.encode("utf-8")  # half a character is no text
+    return text
+
+
+def entry_of(pair: PairRecord, questions_file: str = "", response_file: str = "") -> Entry:
+    """The entry of a pair of GenDB."""
+    return Entry(
+        pair_id=pair.pair_id,
+        text_id=pair.prompt_id,
+        prompt=pair.prompt,
+        image_path=pair.file_name,
+        questions_file=questions_file,
+        response_file=response_file,
+        generation_model=pair.generation_model,
+    )
+
+
+def write_mapping(path: Path, entries: Iterable[Entry]) -> int:
+    """Write a mapping, entry by entry as they come, so that a million pairs need no memory; returns their number."""
+    written = 0
+    with atomic_write(path) as file:
+        file.write('{"prompts": [')
+        for entry in entries:
+            row = {name: value for name, value in asdict(entry).items() if value}
+            file.write((",\n" if written else "\n") + json.dumps(row, ensure_ascii=False))
+            written += 1
+        file.write("\n]}\n")
+    return written
+
+
+def read_tiers(models: Path) -> dict[str, Tier]:
+    """Tier of every T2I model of a CSV table, by slug and by name, in lower case. Raises DataFileError."""
+    try:
+        with models.open(encoding="utf-8", newline="") as file:
+            rows = [(row["slug"], row["name"], int(row["tier"])) for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DataFileError(f"{models}: expected a CSV table with slug, name and tier ({error!r})") from error
+    found: dict[str, Tier] = {}
+    for slug, name, number in rows:
+        tier = next((tier for tier in TIERS if tier == number), None)
+        if tier is None:
+            raise DataFileError(f"{models}: tier {number} of {slug}: expected 1, 2 or 3")
+        found |= {slug.casefold(): tier, name.casefold(): tier}
+    return found
+
+
+class PairMaker:
+    """Makes pairs of GenDB from entries of a mapping, whose images it reads."""
+
+    def __init__(self, images: Path, tiers: Mapping[str, Tier], default_tier: Tier | None = None) -> None:
+        """Say what is known.
+
+        Args:
+            images: folder that the image paths are relative to; none may lead out of it.
+            tiers: tier of every model, by slug and by name, in lower case.
+            default_tier: tier of pairs whose model is none of these.
+        """
+        self.images = images
+        self.tiers = tiers
+        self.default_tier = default_tier
+
+    def pair(self, entry: Entry, prompt_id: str | None = None) -> PairRecord:
+        """The pair of an entry, its image read in full; `prompt_id` where it is not the entry's text_id.
+
+        Raises:
+            ImageError, SchemaError: it cannot be used; the message names it.
+        """
+        if not entry.image_path:
+            raise ImageError(f"{entry.pair_id}: image_path missing or empty")
+        path = resolve_below(self.images, entry.image_path)
+        try:
+            image = load_image(path)
+        except ImageError as error:
+            raise ImageError(f"{error}{self._hint(entry.image_path)}") from error
+        row: dict[str, Any] = {
+            "pair_id": entry.pair_id,
+            "file_name": entry.image_path,
+            "prompt_id": prompt_id or entry.text_id,
+            "prompt": entry.prompt,
+            "categories": [],
+            "generation_model": entry.generation_model,
+            "width": image.width,
+            "height": image.height,
+            "settings": {"family": "external"},
+            "sha256": sha256(path),
+        }
+        tier = self.tiers.get(entry.generation_model.casefold(), self.default_tier)
+        return PairRecord.from_dict(row if tier is None else {**row, "tier": tier}, entry.pair_id)
+
+    def _hint(self, image_path: str) -> str:
+        right = folder_above(self.images, image_path)
+        return f"; its path begins with the folder's own name: the image folder is {right}" if right else ""
+
+
+@contextmanager
+def open_metadata(folder: Path, keep_rejects: bool = False) -> Iterator[JsonlStore]:
+    """The metadata.jsonl of an image folder, to add pairs to; a file without pairs is not left behind.
+
+    Raises DataFileError when there is no such folder, or another process writes to the file.
+    """
+    if not folder.is_dir():
+        raise DataFileError(f"{folder}: no such folder; it should hold the images that the mapping names")
+    path = folder / "metadata.jsonl"
+    with JsonlStore(path, "pair_id", keep_rejects=keep_rejects) as store:
+        try:
+            yield store
+        finally:
+            if path.stat().st_size == 0:
+                path.unlink()
+
+
+def add_pairs(mapping: Path, maker: PairMaker) -> tuple[int, int]:
+    """Add the pairs of a mapping to the metadata.jsonl of its image folder; those that are there are passed over.
+
+    Entries that cannot be used go to the rejects.
+
+    Returns:
+        Pairs added, and rejected.
+
+    Raises:
+        DataFileError: a file cannot be read, or another process writes to metadata.jsonl.
+    """
+    entries, unusable = read_mapping(mapping)
+    with open_metadata(maker.images) as store:
+        for name, reason in unusable:
+            store.reject(name, reason)
+        for entry in entries:
+            if entry.pair_id in store.done:
+                continue
+            try:
+                store.append(maker.pair(entry).to_dict())
+            except (ImageError, SchemaError) as error:
+                store.reject(entry.pair_id, str(error))
+                logger.warning("%s", error)
+        return store.written, store.rejected
