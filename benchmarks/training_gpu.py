@@ -70,11 +70,11 @@ def write_checkpoint(folder: Path) -> None:
     from dyneval.processing import Processor
 
     build_tiny_model(folder.with_name("tiny"))
-    Processor.from_pretrained(folder.with_name("tiny")).save_pretrained(folder)
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = Qwen3VLForConditionalGeneration(config_2b()).to(torch.bfloat16)
     model.save_pretrained(folder)
+    Processor.from_pretrained(folder.with_name("tiny")).save_pretrained(folder)
 
 
 def write_data(root: Path, samples: int) -> Path:

@@ -1,7 +1,7 @@
 """Scoring by a server (`dyneval serve`), with the interface of a local scorer.
 
 with Client("http://gpu-machine:8000") as client:
-records = client.score(["cat.png"], ["a cat on a bench"])
+    records = client.score(["cat.png"], ["a cat on a bench"])
 """
 
 from __future__ import annotations
@@ -11,20 +11,17 @@ import io
 import os
 import random
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from dyneval.ahead import ahead
 from dyneval.records import ScoreRecord
-from dyneval.scorer.pairs import Failure, Pair
+from dyneval.scorer.pairs import Failure, Pair, score_each
 
 if TYPE_CHECKING:
     import httpx2
-    from PIL import Image
 
 _RETRIED = frozenset({429, 502, 503})
 _ITEM_ERRORS = frozenset({413, 422, 500, 504})
@@ -84,55 +81,49 @@ class Client:
         row: dict[str, Any] = answer.json()
         return row
 
-    def score(self, images: Sequence[str | Path | Image.Image], prompts: Sequence[str]) -> list[ScoreRecord]:
+    def score(
+        self, images: Any, prompts: Sequence[str], value_range: tuple[float, float] | None = None
+    ) -> list[ScoreRecord]:
         """Score images against the prompts they were made from.
 
         Args:
-            images: files, sent as they are, or open images.
+            images: as of `Scorer.score`; files are sent as they are, all else as lossless PNG.
             prompts: as many, in the same order.
+            value_range: what the values of arrays and tensors run between, such as (-1, 1).
 
         Returns:
             One record a pair, in order; `t2ia`, `iqa` and `overall` are 1-5, higher is better.
 
         Raises:
-            ClientError: a pair could not be scored, or the server cannot be used.
-            OSError: a file cannot be read.
-            ValueError: the numbers of images and prompts differ.
+            ClientError: an image cannot be used, a pair could not be scored, or the server cannot be used.
+            ValueError: images or prompts are no list, or their numbers differ.
         """
-        results = list(self._map(zip(map(_content, images), prompts, [None] * len(prompts), strict=True)))
-        wrong = [f"pair {number}: {result}" for number, result in enumerate(results, 1) if isinstance(result, str)]
+        results = score_each(self.score_pairs, images, prompts, value_range)
+        wrong = [f"pair {n}: {result.reason}" for n, result in enumerate(results, 1) if isinstance(result, Failure)]
         if wrong:
             raise ClientError(f"{self._url}: {len(wrong)} pair(s) could not be scored: {'; '.join(wrong[:3])}")
-        records = [result for result in results if isinstance(result, ScoreRecord)]
-        return [dataclasses.replace(one, image=_name(image, one)) for one, image in zip(records, images, strict=True)]
+        return [result for result in results if isinstance(result, ScoreRecord)]
 
     def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
-        """Score pairs as they come, several at a time; yields one result a pair, in order. Raises ClientError."""
-        sent: deque[Pair] = deque()
+        """Score pairs as they come, several at a time; yields one result a pair, in order. Raises ClientError.
 
-        def uploads() -> Iterator[tuple[bytes, str, str | None]]:
-            for pair in pairs:
-                sent.append(pair)
-                yield _content(pair.image), pair.prompt, pair.pair_id
+        At most twice `workers` pairs are held at a time.
+        """
+        return ahead((partial(self._score, pair) for pair in pairs), self._workers)
 
-        for result in self._map(uploads()):
-            pair = sent.popleft()
-            if isinstance(result, str):
-                yield Failure(pair.pair_id, result)
-            else:
-                yield dataclasses.replace(result, image=pair.image_name)
+    def _score(self, pair: Pair) -> ScoreRecord | Failure:
+        from dyneval.images import ImageError
 
-    def _map(self, uploads: Iterable[tuple[bytes, str, str | None]]) -> Iterator[ScoreRecord | str]:
-        """Results in order, or why there is none; at most twice `workers` pairs are held at a time."""
-        return ahead((partial(self._score, *upload) for upload in uploads), self._workers)
-
-    def _score(self, content: bytes, prompt: str, pair_id: str | None) -> ScoreRecord | str:
-        fields = {"prompt": prompt} | ({"pair_id": pair_id} if pair_id else {})
-        answer = self._request("POST", "/v1/score", files={"image": ("image", content)}, data=fields)
+        try:
+            files = {"image": ("image", _file(pair))}
+        except ImageError as error:
+            return Failure(pair.pair_id, str(error))
+        answer = self._request("POST", "/v1/score", files=files, data={"prompt": pair.prompt})
         if answer.status_code == 200:
-            return ScoreRecord.from_dict(answer.json(), self._url)
+            record = ScoreRecord.from_dict(answer.json(), self._url)
+            return dataclasses.replace(record, pair_id=pair.pair_id, image=pair.image_name)
         if answer.status_code in _ITEM_ERRORS:
-            return _reason(answer)
+            return Failure(pair.pair_id, _reason(answer))
         raise ClientError(f"{self._url}: {_reason(answer)}")
 
     def _request(self, method: str, path: str, **content: Any) -> httpx2.Response:
@@ -156,16 +147,17 @@ class Client:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _content(image: str | Path | Image.Image) -> bytes:
-    if isinstance(image, str | Path):
-        return Path(image).read_bytes()
+def _file(pair: Pair) -> bytes:
+    """The image as a file: the one it came from, else a PNG. Raises ImageError."""
+    from dyneval.images import read_file, upright_rgb
+
+    if isinstance(pair.file, bytes):
+        return pair.file
+    if pair.file is not None:
+        return read_file(pair.file, pair.image_name)
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
+    upright_rgb(pair.image, pair.image_name).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
-
-
-def _name(image: str | Path | Image.Image, record: ScoreRecord) -> str:
-    return str(image) if isinstance(image, str | Path) else record.image
 
 
 def _retry_after(answer: httpx2.Response, otherwise: float) -> float:

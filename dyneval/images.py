@@ -1,23 +1,41 @@
-"""Image files from outside, opened safely: below one root, within a pixel limit, whole, upright and RGB."""
+"""Image files from outside, opened safely: below one root, within limits, whole, upright and RGB."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
+import os
+import re
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from dyneval.pixels import PixelError, from_image
 
 MAX_PIXELS = 64 * 1024 * 1024
 """Images over 64 megapixels are refused before they are decoded (decompression bombs)."""
+MAX_BYTES = 8 * MAX_PIXELS
+"""Larger files are not read: so many bytes have 64 megapixels of four channels and 16 bits, not compressed."""
+MAX_SCANS = 100
+"""A progressive JPEG has about 10 scans, each a pass over all its pixels; a few bytes make another one."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 """What is decoded. Pillow knows more, some of it by way of other programs (EPS calls Ghostscript)."""
 # What Pillow's decoders raise about broken files.
 _BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, struct.error, zlib.error)
+_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+_TEXTS_OF_USE = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+"""Texts of a PNG that may say which way up it is."""
+_WEBP_MOVES, _WEBP_ALPHA = 0x02, 0x10
+_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
+"""A marker of JPEG that has a length behind it, or the end; not those among the pixels."""
 
 
 class ImageError(ValueError):
@@ -31,9 +49,14 @@ def resolve_below(root: Path, name: str) -> Path:
         path = (base / name).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # too long, a link to itself, a NUL byte
         raise ImageError(f"{name[:200]!r}: no file can have this name ({error})") from error
-    if not path.is_relative_to(base):
-        raise ImageError(f"{name}: leads out of the image folder {root}")
-    return path
+    if path.is_relative_to(base):
+        return path
+    if Path(os.path.normpath(base / name)).is_relative_to(base):
+        raise ImageError(
+            f"{name}: a link that leads out of the image folder {root}, as in the cache of the Hugging Face Hub; "
+            "put files in place of the links (cp -rL, or a download with local_dir)"
+        )
+    raise ImageError(f"{name}: leads out of the image folder {root}")
 
 
 def load_image(path: str | Path, root: Path | None = None) -> Image.Image:
@@ -44,38 +67,86 @@ def load_image(path: str | Path, root: Path | None = None) -> Image.Image:
         root: the folder that the path may not leave.
 
     Raises:
-        ImageError: missing, empty, truncated, not an image, or over `MAX_PIXELS`; the message names the file.
+        ImageError: missing, empty, truncated, not an image, without a sure scale, or over `MAX_PIXELS`; the message
+            names the file.
     """
     file = resolve_below(root, str(path)) if root is not None else Path(path)
     return decode_image(file, str(file))
 
 
-def decode_image(source: Path | IO[bytes], name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode_image(source: Path | bytes | IO[bytes], name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read an image as `load_image` does from a file or from bytes in memory; errors call it `name`.
 
     Raises:
         ImageError: it cannot be used, or has more than `max_pixels` pixels.
     """
+    content = source if isinstance(source, bytes) else read_file(source, name)
     try:
-        with warnings.catch_warnings():
-            # Pillow warns at its own, lower limit; ours is checked below.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(source, formats=FORMATS) as image:
-                if image.width * image.height > max_pixels:
-                    most = f"{max_pixels / 2**20:g} megapixels"
-                    raise ImageError(f"{name}: {image.width}x{image.height} pixels, at most {most} are read")
-                image.load()
-                return _rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise ImageError(f"{name}: no such image file") from None
-    except UnidentifiedImageError:
-        raise ImageError(f"{name}: not an image file that can be read ({', '.join(FORMATS)})") from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: {error}") from error
-    except _BROKEN as error:
-        if isinstance(error, ImageError):
+        return _decoded(content, name, max_pixels)
+    except ImageError as error:
+        if not isinstance(error.__cause__, ValueError):
             raise
-        raise ImageError(f"{name}: the image is broken or truncated ({error})") from error
+        plain = _without_texts(content)
+        if len(plain) == len(content):
+            raise
+        return _decoded(plain, name, max_pixels)
+
+
+def upright_rgb(image: Image.Image, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The same from an open image, of the frame that it is at; errors call it `name`. Raises ImageError."""
+    with _errors_name(name):
+        check_size(image.width, image.height, name, max_pixels)
+        file = _file_behind(image)
+        if file and image.format != "WEBP" and _scans(file) > MAX_SCANS:
+            raise ImageError(f"{name}: a JPEG of more than {MAX_SCANS} scans")
+        if file and image.mode == "RGB" and (alpha := _with_alpha(file)):
+            with _opened(io.BytesIO(alpha)) as frames:
+                frames.seek(image.tell())
+                return from_image(frames)
+        return from_image(image)
+
+
+def check_size(width: int, height: int, name: str, max_pixels: int = MAX_PIXELS) -> None:
+    """Raises ImageError when an image of this width and height has more than `max_pixels` pixels."""
+    if width * height > max_pixels:
+        raise ImageError(f"{name}: {width}x{height} pixels, at most {max_pixels / 2**20:g} megapixels are read")
+
+
+def stored_size(path: Path) -> tuple[int, int]:
+    """Width and height as stored, that is before EXIF turns the image, from the header of the file.
+
+    Raises:
+        ImageError: missing, or not an image that `load_image` would decode.
+    """
+    name = str(path)
+    with _errors_name(name):
+        _check_file(path, name)
+        try:
+            with _opened(path) as image:
+                return image.size
+        except ValueError:  # a long text in a PNG
+            with _opened(io.BytesIO(_without_texts(read_file(path, name)))) as image:
+                return image.size
+
+
+def read_file(file: Path | IO[bytes], name: str) -> bytes:
+    """The bytes of an image file; of one that is open already from its beginning. Errors call it `name`.
+
+    Raises:
+        ImageError: missing, no regular file, not to be read, open as text, or over `MAX_BYTES`.
+    """
+    try:
+        if not isinstance(file, Path):
+            return _content(file, name)
+        _check_file(file, name)
+        with file.open("rb") as opened:
+            return _content(opened, name)
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: the file was closed
+        too_long = getattr(error, "errno", None) == errno.ENAMETOOLONG
+        what = "no file can have this name" if too_long else "cannot be read"
+        raise ImageError(f"{name[:200]}: {what} ({getattr(error, 'strerror', None) or error})") from error
 
 
 def sha256(path: Path) -> str:
@@ -84,12 +155,109 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        # 16 bits a channel: Pillow's own conversion clips instead of scaling.
-        image = image.convert("F").point(lambda value: value / 257).convert("L")
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+def _check_file(path: Path, name: str) -> None:
+    if not path.exists():
+        raise ImageError(f"{name[:200]}: no such image file")
+    if not path.is_file():  # to open a pipe would wait for whoever writes to it
+        raise ImageError(f"{name}: a folder, pipe or device, expected an image file")
+    if path.stat().st_size > MAX_BYTES:
+        raise _too_large(name)
+
+
+def _content(file: IO[bytes], name: str) -> bytes:
+    if hasattr(file, "seekable") and file.seekable():
+        file.seek(0)
+    content: object = file.read(MAX_BYTES + 1)
+    if not isinstance(content, bytes):
+        raise ImageError(f"{name}: a file that is read as {type(content).__name__}, expected bytes (mode 'rb')")
+    if len(content) > MAX_BYTES:
+        raise _too_large(name)
+    return content
+
+
+def _too_large(name: str) -> ImageError:
+    return ImageError(f"{name}: more than {MAX_BYTES / 2**20:g} MiB, larger image files are not read")
+
+
+def _decoded(content: bytes, name: str, max_pixels: int) -> Image.Image:
+    with _errors_name(name), _opened(io.BytesIO(content)) as image:
+        return upright_rgb(image, name, max_pixels)
+
+
+@contextmanager
+def _opened(file: Path | IO[bytes]) -> Iterator[Image.Image]:
+    """An image file of which only the header was read."""
+    with warnings.catch_warnings():
+        # Pillow warns at its own, lower limit; ours is checked before anything is decoded.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(file, formats=FORMATS) as image:
+            yield image
+
+
+@contextmanager
+def _errors_name(name: str) -> Iterator[None]:
+    """Make an ImageError that names the image of whatever goes wrong in the block."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: not an image file that can be read ({', '.join(FORMATS)})") from None
+    except (PixelError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{name}: {error}") from None
+    except _BROKEN as error:
+        what = "it holds too long a text" if "MAX_TEXT" in str(error) else "the image is broken or truncated"
+        raise ImageError(f"{name}: {what} ({error})") from error
+
+
+def _file_behind(image: Image.Image) -> bytes:
+    """The file that an open image is read from, as far as it is needed; empty where it is no longer at hand."""
+    if image.format not in ("JPEG", "MPO", "WEBP"):
+        return b""
+    file: IO[bytes] | None = getattr(image, "fp", None)
+    if file is None or file.closed or not file.seekable():
+        return b""
+    place = file.tell()
+    file.seek(0)
+    content = file.read(MAX_BYTES)
+    file.seek(place)
+    return content
+
+
+def _scans(jpeg: bytes) -> int:
+    """Number of scans of a JPEG, found at their markers; one over `MAX_SCANS` is enough."""
+    scans, at = 0, 2
+    while scans <= MAX_SCANS and (found := _MARKER.search(jpeg, at)):
+        kind, at = found[0][1], found.end()
+        if kind == 0xD9:  # the end; thumbnails and second pictures do not count
+            break
+        scans += kind == 0xDA
+        at += int.from_bytes(jpeg[at : at + 2])
+    return scans
+
+
+def _with_alpha(webp: bytes) -> bytes:
+    """An animated WEBP made to be read with transparency; empty for any other file.
+
+    Its header need not say that there is any, since what lies outside of a frame is transparent too. Pillow goes by
+    the header and makes it black.
+    """
+    if webp[8:16] != b"WEBPVP8X" or webp[20] & (_WEBP_MOVES | _WEBP_ALPHA) != _WEBP_MOVES:
+        return b""
+    return webp[:20] + bytes([webp[20] | _WEBP_ALPHA]) + webp[21:]
+
+
+def _without_texts(png: bytes) -> bytes:
+    """A PNG without its texts and its colour profile, which nobody looks at here; any other file as it is.
+
+    Pillow gives up on a text over 1 MiB, such as the workflow that ComfyUI writes.
+    """
+    if not png.startswith(b"\x89PNG"):
+        return png
+    kept, at = [png[:8]], 8
+    while at < len(png):
+        end = at + 12 + int.from_bytes(png[at : at + 4])
+        if png[at + 4 : at + 8] not in _TEXT_CHUNKS or png[at + 8 : end].startswith(_TEXTS_OF_USE):
+            kept.append(png[at:end])
+        at = end
+    return b"".join(kept)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from dyneval.records import normalised_score
-from dyneval.reward import Judge, score_each
+from dyneval.reward import Judge, score_batch
 
 _SCORES = ("t2ia", "iqa", "overall")
 
@@ -55,18 +55,28 @@ class Metric(_Base):
     pairs: torch.Tensor
     failed: torch.Tensor
 
-    def __init__(self, judge: Judge, *, soft: bool = False, strict: bool = True) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        *,
+        soft: bool = False,
+        strict: bool = True,
+        value_range: tuple[float, float] | None = None,
+    ) -> None:
         """Begin without pairs.
 
         Args:
             judge: a `dyneval.Scorer` or a `dyneval.Client`.
             soft: use the expectation of each score, which is finer, instead of the score.
             strict: a pair that cannot be scored is an error; otherwise it is left out of the means and counted.
+            value_range: what the values of arrays and tensors run between, such as (-1, 1); default: what their type
+                implies, see `dyneval.image_forms.read_image`.
         """
         super().__init__()
         self._judge = judge
         self._soft = soft
         self._strict = strict
+        self._value_range = value_range
         self.add_state("total", torch.zeros(len(_SCORES), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("pairs", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("failed", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
@@ -75,14 +85,15 @@ class Metric(_Base):
         """Score images against the prompts they were made from, and add them.
 
         Args:
-            images: tensor (N, 3, H, W), array (N, H, W, 3) or a sequence of images, see `dyneval.arrays.as_images`.
+            images: tensor (N, 3, H, W), array (N, H, W, 3) or a list of images in any form, see
+                `dyneval.image_forms.read_image`.
             prompts: as many, in the same order.
 
         Raises:
-            ScoringError: a pair cannot be scored, and the metric is strict.
-            ValueError: the numbers of images and prompts differ, or an image has another shape.
+            ScoringError: an image cannot be used or a pair not be scored, and the metric is strict.
+            ValueError: images or prompts are no list, or their numbers differ.
         """
-        for record in score_each(self._judge, images, prompts, self._strict):
+        for record in score_batch(self._judge, images, prompts, self._value_range, must=self._strict):
             if record is None:
                 self.failed += 1
                 continue

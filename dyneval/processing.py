@@ -3,16 +3,22 @@
 Text that comes from outside is encoded by a tokenizer without added tokens, so `<|im_end|>` or `<|IQA|>` inside a
 prompt is ordinary text. Turn marks, image placeholders and the task token are put in as ids, which also gives the label
 mask: it is built from the same turn boundaries, never searched for. Needs no torchvision.
+
+Ids, labels, positions and grids equal those of the published training code on everything that its data builder makes
+(tests/qwenvl/test_published.py). The README says where they differ on purpose.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from dyneval.storage import write_json
+from dyneval.checkpoints import write_for_every_reader
+from dyneval.conventions import FILE as CONVENTIONS
+from dyneval.conventions import Conventions, read_conventions, write_conventions
 from dyneval.tokens import TASK_TOKEN_IDS, split_human_turn
 
 if TYPE_CHECKING:
@@ -25,8 +31,46 @@ if TYPE_CHECKING:
 IGNORE = -100
 """Label of a token that is not a target."""
 TEXT_TOKEN, IMAGE_TOKEN = 0, 1
+CELL = 32
+"""Side of the image square behind one visual token of Qwen3-VL, in pixels: a patch of 16, merged 2x2."""
 _MARKS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
 _CARRIED_FILES = ("video_preprocessor_config.json", "chat_template.json")
+
+
+class PixelLimits(NamedTuple):
+    """Smallest and largest area of an image, `0 < min_pixels <= max_pixels`; other images are resized."""
+
+    min_pixels: int
+    max_pixels: int
+
+
+TRAINING_LIMITS = PixelLimits(784, 50_176)
+"""Those that the published checkpoints were trained with: up to 49 visual tokens an image, unless it is very narrow."""
+
+
+def grid(width: int, height: int, limits: PixelLimits, cell: int = CELL) -> tuple[int, int]:
+    """Columns and rows of visual tokens that an image of `width` x `height` pixels is resized to, each at least 1.
+
+    This is the rule of transformers and vLLM: both sides are rounded to cells. Only where the area of these cells is
+    outside `limits`, the image is scaled from its own area to the limit and rounded down or, when it is enlarged, up.
+    No side gets under a cell. So an image that is enlarged, or one that is narrow, may exceed `limits.max_pixels`: with
+    50,176 pixels, 20x4000 becomes 98 cells where 49 is usual.
+
+    Raises:
+        ValueError: one side is over 200 times the other.
+    """
+    if max(width, height) > 200 * min(width, height):
+        raise ValueError(f"an image of {width}x{height} pixels has an aspect ratio over 200: it cannot be used")
+    sides = (width, height)
+    # A side under half a cell rounds to 0: such an image is enlarged, since its area is then under any limit.
+    columns, rows = (round(side / cell) for side in sides)
+    if columns * rows * cell**2 > limits.max_pixels:
+        scale = math.sqrt(width * height / limits.max_pixels)
+        columns, rows = (max(1, math.floor(side / scale / cell)) for side in sides)
+    elif columns * rows * cell**2 < limits.min_pixels:
+        scale = math.sqrt(limits.min_pixels / (width * height))
+        columns, rows = (math.ceil(side * scale / cell) for side in sides)
+    return columns, rows
 
 
 class Turn(NamedTuple):
@@ -44,7 +88,7 @@ class Encoded:
     input_ids: list[int]
     """T token ids."""
     labels: list[int]
-    """T targets: the token id inside an assistant's answer and at its `<|im_end|>`, -100 elsewhere."""
+    """T targets: the token id inside an assistant's answer, at its `<|im_end|>` and the line feed behind; else -100."""
     mm_token_type_ids: list[int]
     """T token types for `get_rope_index`: 1 at an image token, else 0."""
     pixel_values: torch.Tensor | None
@@ -66,22 +110,46 @@ class Encoded:
         return inputs
 
 
-def register_task_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Add the three task tokens as special tokens beside the existing ones; does nothing where they are known.
+class TaskTokenError(ValueError):
+    """A tokenizer has other task tokens than DynEval checkpoints, or cannot get theirs."""
+
+
+def register_task_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Add the three task tokens as special tokens beside the existing ones.
+
+    Returns:
+        True when they were new to the tokenizer, False when it knew them.
 
     Raises:
-        ValueError: the tokenizer gives them other ids than DynEval checkpoints use.
+        TaskTokenError: it knows only some of them, or gives them other ids than DynEval checkpoints use; unchanged in
+            the first case.
     """
-    missing = [token for token in TASK_TOKEN_IDS if token not in tokenizer.get_vocab()]
-    if missing:
-        # Without the last argument, transformers 5 would forget <|im_start|> and its like as special tokens.
-        tokenizer.add_special_tokens({"extra_special_tokens": missing}, replace_extra_special_tokens=False)
-    found = {token: tokenizer.convert_tokens_to_ids(token) for token in TASK_TOKEN_IDS}
-    if found != TASK_TOKEN_IDS:
-        raise ValueError(
-            f"the task tokens got the ids {found}, expected {TASK_TOKEN_IDS}: the tokenizer of a Qwen3-VL model has "
-            f"151,669 tokens before they are added, this one had {len(tokenizer) - len(missing)}"
+    vocabulary = tokenizer.get_vocab()
+    known = {token: vocabulary[token] for token in TASK_TOKEN_IDS if token in vocabulary}
+    if known and known != TASK_TOKEN_IDS:
+        raise TaskTokenError(
+            f"the tokenizer knows the task tokens as {known}, expected {TASK_TOKEN_IDS} or none of them: its files may "
+            "be those of another base or of another training; take the tokenizer of the model that this one was made "
+            "from"
         )
+    if not known:
+        # Without the last argument, transformers 5 would forget <|im_start|> and its like as special tokens.
+        tokenizer.add_special_tokens({"extra_special_tokens": list(TASK_TOKEN_IDS)}, replace_extra_special_tokens=False)
+        found = {token: tokenizer.convert_tokens_to_ids(token) for token in TASK_TOKEN_IDS}
+        if found != TASK_TOKEN_IDS:
+            raise TaskTokenError(
+                f"the task tokens got the ids {found}, expected {TASK_TOKEN_IDS}: the tokenizer of a Qwen3-VL model "
+                f"has 151,669 tokens before they are added, this one had {len(tokenizer) - len(found)}"
+            )
+    return not known
+
+
+def without_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
+    """The same byte-pair encoding, in which no string is anything but text."""
+    plain = type(tokenizer)(tokenizer.model)
+    plain.normalizer = tokenizer.normalizer
+    plain.pre_tokenizer = tokenizer.pre_tokenizer
+    return plain
 
 
 class Processor:
@@ -92,19 +160,25 @@ class Processor:
         tokenizer: PreTrainedTokenizerBase,
         image_processor: Qwen2VLImageProcessorPil,
         carried_files: dict[str, bytes] | None = None,
+        conventions: Conventions = Conventions(),  # noqa: B008 (a tuple)
     ) -> None:
         """Register the task tokens with `tokenizer`; `carried_files` are saved again as they are, by name.
 
         Raises:
+            TaskTokenError: see `register_task_tokens`.
             ValueError: the tokenizer is not one of Qwen3-VL.
         """
-        self.added_task_tokens = not set(TASK_TOKEN_IDS) <= set(tokenizer.get_vocab())
+        self.added_task_tokens = register_task_tokens(tokenizer)
         """True when the tokenizer did not know the task tokens: the model has not learned them yet."""
-        register_task_tokens(tokenizer)
         self.tokenizer = tokenizer
         self.image_processor = image_processor
+        self.conventions = conventions
+        """What the student was trained to be asked and to write, as far as its checkpoint says."""
         self._carried_files = carried_files or {}
-        self._plain = _without_added_tokens(tokenizer)
+        backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise ValueError(f"{type(tokenizer).__name__} has no tokenizer.json; a Qwen3-VL tokenizer does")
+        self._plain = without_added_tokens(backend)
         self._start, self._end, self._vision_start, self._vision_end, self._image = _mark_ids(tokenizer)
 
     @classmethod
@@ -114,31 +188,40 @@ class Processor:
         subfolder: str | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
+        commit: str | None = None,
     ) -> Self:
         """Load tokenizer and image processor of a checkpoint folder or a Hugging Face repository.
 
         Args:
             path_or_id: checkpoint folder or repository id.
             subfolder: folder of the checkpoint inside it.
-            min_pixels: smallest image area, rounded up to the grid of 32x32 pixels; default: the checkpoint's.
-            max_pixels: largest image area, rounded down to that grid; default: the checkpoint's.
+            min_pixels: smallest image area; default: the checkpoint's.
+            max_pixels: largest image area; default: the checkpoint's.
+            commit: of the repository; default: its newest.
 
         Raises:
+            TaskTokenError: see `register_task_tokens`.
             ValueError: no Qwen3-VL tokenizer and image processor are found there, or the pixel limits contradict.
         """
         from transformers import AutoTokenizer
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
         source, folder = str(path_or_id), subfolder or ""
+        place: dict[str, Any] = {"subfolder": folder} | ({"revision": commit} if commit else {})
         if Path(source).is_absolute() and not Path(source, folder).is_dir():
             raise ValueError(f"{Path(source, folder)}: no such checkpoint folder")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, subfolder=folder)
-            images = Qwen2VLImageProcessorPil.from_pretrained(source, subfolder=folder)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **place)
+            images = Qwen2VLImageProcessorPil.from_pretrained(source, **place)
         except (OSError, ValueError) as error:
             raise ValueError(f"{path_or_id}: no tokenizer and image processor of a Qwen3-VL model ({error})") from error
-        carried = {name: _optional_file(source, name, folder) for name in _CARRIED_FILES}
-        processor = cls(tokenizer, images, {name: content for name, content in carried.items() if content is not None})
+        carried = {name: _optional_file(source, name, place) for name in _CARRIED_FILES}
+        there = {name: content for name, content in carried.items() if content is not None}
+        try:
+            said = read_conventions(_optional_file(source, CONVENTIONS, place))
+            processor = cls(tokenizer, images, there, said)
+        except ValueError as error:
+            raise type(error)(f"{Path(source, folder)}: {error}") from error
         processor.set_pixel_limits(min_pixels, max_pixels)
         return processor
 
@@ -146,6 +229,11 @@ class Processor:
     def cell(self) -> int:
         """Side of the image square behind one visual token, in pixels (32 for Qwen3-VL)."""
         return int(self.image_processor.patch_size * self.image_processor.merge_size)
+
+    @property
+    def limits(self) -> PixelLimits:
+        """Limits of the image area in use."""
+        return PixelLimits(self.min_pixels, self.max_pixels)
 
     @property
     def min_pixels(self) -> int:
@@ -158,33 +246,34 @@ class Processor:
         return int(self.image_processor.size["longest_edge"])
 
     def set_pixel_limits(self, min_pixels: int | None, max_pixels: int | None) -> None:
-        """Change the limits of the image area; None keeps one. Both are put on the grid of visual tokens.
+        """Change the limits of the image area as they are, unrounded; None keeps one.
 
         Raises:
             ValueError: a limit is not positive, or `min_pixels` is over `max_pixels`.
         """
-        area = self.cell**2
-        low = self.min_pixels if min_pixels is None else -(-min_pixels // area) * area
-        high = self.max_pixels if max_pixels is None else max_pixels // area * area
-        if min_pixels is None:
-            low = min(low, high)  # a small budget given alone means small images, not a contradiction
+        low, high = self.limits
+        if max_pixels is not None:
+            high = max_pixels
+        # A small budget given alone means small images, not a contradiction.
+        low = min(low, high) if min_pixels is None else min_pixels
         if not 0 < low <= high:
-            raise ValueError(
-                f"min_pixels {min_pixels} and max_pixels {max_pixels} leave no image size: on the grid of "
-                f"{self.cell}x{self.cell} pixels they are {low} and {high}"
-            )
+            raise ValueError(f"min_pixels {low} and max_pixels {high} leave no image size: expected 0 < min <= max")
         self.image_processor.size = {"shortest_edge": low, "longest_edge": high}
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write everything but weights and configuration that a checkpoint needs, pixel limits in use included."""
+        """Write everything but weights and configuration that a checkpoint needs, pixel limits in use included.
+
+        The model is saved to the folder first: its configuration is completed here, see `dyneval.checkpoints`.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in self._carried_files.items():
             (folder / name).write_bytes(content)
         self.tokenizer.save_pretrained(folder)
         self.image_processor.save_pretrained(folder)
-        # transformers 5 no longer writes this file, readers of DynEval checkpoints expect it.
-        write_json(folder / "added_tokens.json", TASK_TOKEN_IDS)
+        if any(self.conventions):
+            write_conventions(folder, self.conventions)
+        write_for_every_reader(folder)
 
     def encode(
         self, turns: Sequence[Turn], images: Sequence[Image.Image], add_generation_prompt: bool = False
@@ -200,11 +289,11 @@ class Processor:
             ValueError: the number of images does not match, or an image is over 200 times longer than wide.
         """
         pixels = self.image_processor(images=list(images), return_tensors="pt") if images else {}
-        grid = pixels.get("image_grid_thw")
-        counts = [] if grid is None else (grid.prod(-1) // self.image_processor.merge_size**2).tolist()
+        patches = pixels.get("image_grid_thw")
+        counts = [] if patches is None else (patches.prod(-1) // self.image_processor.merge_size**2).tolist()
         ids, labels = self.layout(turns, counts, add_generation_prompt)
         types = [IMAGE_TOKEN if token == self._image else TEXT_TOKEN for token in ids]
-        return Encoded(ids, labels, types, pixels.get("pixel_values"), grid)
+        return Encoded(ids, labels, types, pixels.get("pixel_values"), patches)
 
     def layout(
         self, turns: Sequence[Turn], visual_tokens: Sequence[int], add_generation_prompt: bool = False
@@ -222,10 +311,11 @@ class Processor:
         labels: list[int] = []
         for turn in turns:
             context, answer = self._turn(turn, [next(counts) for _ in range(turn.images)])
-            tail = self._text("\n")
-            ids += [self._start, *context, *answer, *tail]
+            # The published checkpoints learned the line feed that closes a turn with the answer, so it is learned here.
+            closed = [*answer, *self._text("\n")]
+            ids += [self._start, *context, *closed]
             hidden = [IGNORE] * (1 + len(context))
-            labels += hidden + (answer if turn.role == "assistant" else [IGNORE] * len(answer)) + [IGNORE] * len(tail)
+            labels += hidden + (closed if turn.role == "assistant" else [IGNORE] * len(closed))
         if add_generation_prompt:
             prompt = [self._start, *self._text("assistant\n")]
             ids += prompt
@@ -238,9 +328,8 @@ class Processor:
 
     def visual_tokens(self, width: int, height: int) -> int:
         """Number of tokens that an image of this size takes between its vision marks."""
-        return int(
-            self.image_processor.get_number_of_image_patches(height, width) // self.image_processor.merge_size**2
-        )
+        columns, rows = grid(width, height, self.limits, self.cell)
+        return columns * rows
 
     def _turn(self, turn: Turn, visual_tokens: list[int]) -> tuple[list[int], list[int]]:
         """Ids after `<|im_start|>`: what is given, and what an assistant would write."""
@@ -263,19 +352,6 @@ class Processor:
         return list(self._plain.encode(text, add_special_tokens=False).ids)
 
 
-def _without_added_tokens(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
-    """The same byte-pair encoding, in which no string is anything but text."""
-    from tokenizers import Tokenizer
-
-    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise ValueError(f"{type(tokenizer).__name__} has no tokenizer.json; a Qwen3-VL tokenizer does")
-    plain = Tokenizer(backend.model)
-    plain.normalizer = backend.normalizer
-    plain.pre_tokenizer = backend.pre_tokenizer
-    return plain
-
-
 def _mark_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     vocabulary = tokenizer.get_vocab()
     missing = [mark for mark in _MARKS if mark not in vocabulary]
@@ -284,13 +360,13 @@ def _mark_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [vocabulary[mark] for mark in _MARKS]
 
 
-def _optional_file(path_or_id: str, name: str, subfolder: str) -> bytes | None:
+def _optional_file(path_or_id: str, name: str, place: dict[str, Any]) -> bytes | None:
     from transformers.utils.hub import cached_file
 
     found = cached_file(
         path_or_id,
         name,
-        subfolder=subfolder,
+        **place,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_gated_repo=False,
         _raise_exceptions_for_connection_errors=False,

@@ -189,6 +189,9 @@ class ScoreRecord(Record):
 
     `t2ia`, `iqa` and `overall` are made from the integer scores of the questions, as the student was trained to write
     them; `soft` holds the same made from the expectation of each score, which ties less (`benchmarks/README.md`).
+    A student of the release form scores each part as a whole, too (`holistic`): that is its IQA score; of T2IA it is
+    the rounded mean. `raw_scene_graph` is the graph as the student wrote it, where it has another shape; `cut` names
+    the passes whose reply came to a limit on lists or texts.
     `settings`: what the scores depend on beside model and template; `revision`: the model's Hub commit, or a hash of
     its weights; `key`: a hash of all that and of image and prompt, so that equal keys mean one result. When only one
     half was scored, the other half and `overall` are None.
@@ -209,6 +212,9 @@ class ScoreRecord(Record):
     t2ia_questions: list[dict[str, Any]] | None = None
     iqa_questions: list[dict[str, Any]] | None = None
     scene_graph: dict[str, Any] | None = None
+    raw_scene_graph: Any = None
+    holistic: dict[str, int] | None = None
+    cut: list[str] | None = None
     soft: dict[str, float] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     seconds: float = field(default=0.0)

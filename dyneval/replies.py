@@ -1,4 +1,4 @@
-"""The student's replies, written for training, bounded for decoding, read after it: the one place that knows their JSON.
+"""The student's replies, written for training, bounded for decoding, read after it: all that knows their JSON.
 
 `<|EVALUATION|>` is answered in one of two forms. Which one, a student learned from its training data:
 
@@ -16,7 +16,7 @@ Replies to `<|T2IA|>` and `<|IQA|>` have one form: a list of questions, and a sc
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, get_args
@@ -33,6 +33,7 @@ AnyForm = Literal["readme", "release", "either"]
 """A form, or "either": the grammar admits both and the student chooses."""
 Part = Literal["t2ia", "iqa"]
 """What a score is about: alignment with the prompt, or the quality of the image."""
+PARTS: tuple[Part, ...] = get_args(Part)
 RATINGS = (1, 2, 3, 4, 5)
 Json = dict[str, Any]
 
@@ -82,6 +83,33 @@ class ReplyLimits:
     def bounds_graphs(self) -> bool:
         """True when scene graphs are held to the documented shape."""
         return any((self.nodes, self.edges, self.attributes, self.label_chars))
+
+    # At its limit a list or text was probably cut off: the student could not write on.
+
+    def reached_by_questions(self, questions: Sequence[QuestionItem]) -> bool:
+        """True when questions came to a limit."""
+        return _reached(self.questions, [questions]) or _reached(
+            self.question_chars, [question.question for question in questions]
+        )
+
+    def reached_by_reasons(self, evaluated: Evaluated) -> bool:
+        """True when a reasoning came to its limit."""
+        return _reached(self.reasoning_chars, [rated.reasoning for rated in evaluated.questions])
+
+    def reached_by_graph(self, graph: Json) -> bool:
+        """True when a scene graph in the documented shape came to a limit."""
+        attributes = [node["attributes"] for node in graph["nodes"]]
+        words = [*(node["label"] for node in graph["nodes"]), *(edge["relationship"] for edge in graph["edges"])]
+        return (
+            _reached(self.nodes, [graph["nodes"]])
+            or _reached(self.edges, [graph["edges"]])
+            or _reached(self.attributes, attributes)
+            or _reached(self.label_chars, [*words, *(word for of_node in attributes for word in of_node)])
+        )
+
+
+def _reached(most: int | None, found: Iterable[Sized]) -> bool:
+    return most is not None and any(len(one) >= most for one in found)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -359,6 +387,11 @@ class Evaluated(NamedTuple):
     """The student's score of the whole, 1-5; of the release form alone."""
     soft_holistic: float | None = None
     """1-5, the expectation of that score."""
+
+    @property
+    def is_holistic(self) -> bool:
+        """True when the score of the whole is all there is, since the questions have no scores of their own."""
+        return any(one.correct_probability is not None for one in self.questions)
 
 
 class Scene(NamedTuple):

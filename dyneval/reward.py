@@ -9,16 +9,18 @@ DDPO, flow-GRPO and their kin call `(images, prompts, metadata) -> (rewards, inf
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from dyneval.arrays import as_images
 from dyneval.records import ScoreRecord, normalised_score
-from dyneval.scorer.pairs import Failure, Pair, ScoringError, make_pair
+from dyneval.scorer.pairs import Failure, Pair, score_all, score_each
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 ScoreName = Literal["overall", "t2ia", "iqa"]
 
@@ -41,7 +43,13 @@ class Reward:
     """Trainers name a reward function's column in their logs after this."""
 
     def __init__(
-        self, judge: Judge, score: ScoreName = "overall", *, soft: bool = True, failed: float | None = None
+        self,
+        judge: Judge,
+        score: ScoreName = "overall",
+        *,
+        soft: bool = True,
+        failed: float | None = None,
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         """Describe the reward.
 
@@ -50,26 +58,31 @@ class Reward:
             score: which of the three scores is the reward.
             soft: use the expectation of the scores, not the scores.
             failed: reward of a pair that cannot be scored, such as NaN where the trainer leaves those out; None raises.
+            value_range: what the values of arrays and tensors run between, such as (-1, 1); default: what their type
+                implies, see `dyneval.image_forms.read_image`.
         """
         self._judge = judge
         self._score = score
         self._soft = soft
         self._failed = failed
+        self._value_range = value_range
 
     def __call__(self, images: Any, prompts: Sequence[str], **columns: Any) -> list[float]:
         """Score images against the prompts they were made from.
 
         Args:
-            images: tensor (N, 3, H, W), array (N, H, W, 3) or a sequence of images, see `dyneval.arrays.as_images`.
+            images: tensor (N, 3, H, W), array (N, H, W, 3) or a list of images in any form, see
+                `dyneval.image_forms.read_image`.
             prompts: as many, in the same order.
             columns: what else a trainer passes to all its rewards; ignored.
 
         Raises:
-            ScoringError: a pair cannot be scored, and there is no reward for that.
-            ValueError: the numbers of images and prompts differ, an image has another shape, or the judge works in a
-                mode without that score.
+            ScoringError: an image cannot be used or a pair not be scored, and there is no reward for that.
+            ValueError: images or prompts are no list, their numbers differ, or the judge works in a mode without that
+                score.
         """
-        return [self._reward(record) for record in score_each(self._judge, images, prompts, self._failed is None)]
+        records = score_batch(self._judge, images, prompts, self._value_range, must=self._failed is None)
+        return [self._reward(record) for record in records]
 
     def with_info(
         self, images: Any, prompts: Sequence[str], metadata: Any = None
@@ -91,13 +104,15 @@ class Reward:
         return normalised_score(scores[self._score])
 
 
-def score_each(judge: Judge, images: Any, prompts: Sequence[str], must: bool = True) -> list[ScoreRecord | None]:
-    """Score images in any form; a pair that cannot be scored is None, or, where all `must`, a ScoringError."""
-    pairs = (
-        make_pair(image, prompt, n) for n, (image, prompt) in enumerate(zip(as_images(images), prompts, strict=True))
-    )
-    results = list(judge.score_pairs(pairs))
-    failures = [result for result in results if not isinstance(result, ScoreRecord)]
-    if must and failures:
-        raise ScoringError(failures)
+def score_batch(
+    judge: Judge, images: Any, prompts: Any, value_range: tuple[float, float] | None, *, must: bool
+) -> list[ScoreRecord | None]:
+    """Score images in any form; where not all `must`, a pair that cannot be scored is None, and the log says why."""
+    if must:
+        return [*score_all(judge.score_pairs, images, prompts, value_range)]
+    results = score_each(judge.score_pairs, images, prompts, value_range)
+    failures = [result for result in results if isinstance(result, Failure)]
+    if failures:
+        shown = "; ".join(f"{failure.pair_id}: {failure.reason}" for failure in failures[:3])
+        logger.warning("%d of %d pairs could not be scored: %s", len(failures), len(results), shown)
     return [result if isinstance(result, ScoreRecord) else None for result in results]

@@ -42,6 +42,17 @@ def t2ia_turn(prompt: str, version: TemplateVersion = DEFAULT_TEMPLATE) -> str:
     )
 
 
+def template_of(turn: str) -> TemplateVersion | None:
+    """The version that a stored human turn was written in; None where it asks for something else than T2IA questions.
+
+    The turns of the other tasks are the same in all versions.
+    """
+    if not turn.lstrip().startswith(T2IA):
+        return None
+    last = turn.rstrip().rpartition(" text-to-image ")[2]
+    return next((version for version, ending in _T2IA_ENDING.items() if last == ending), None)
+
+
 def iqa_turn() -> str:
     """Human turn that asks for the scene graph of an image and its image-quality questions."""
     return (
@@ -70,8 +81,9 @@ def split_human_turn(value: str, images: int) -> HumanTurn:
     """Take a stored DynEval human turn apart.
 
     Only leading `<image>` placeholders (exactly `images` of them) and a task token right behind them count as markers;
-    the same strings later on are text, since prompts come from outside. Whitespace around a placeholder is dropped, as
-    the published training code does, so no newline stands between the vision end token and the task token.
+    the same strings later on are text, since prompts come from outside. White space at both ends of the turn and around
+    a placeholder is dropped, with images and without, as the published training code does: so no newline stands between
+    the vision end token and the task token, and none keeps a task token from being one.
 
     Raises:
         ValueError: the turn does not begin with `images` placeholders.
@@ -82,8 +94,7 @@ def split_human_turn(value: str, images: int) -> HumanTurn:
         if not rest.startswith(IMAGE):
             raise ValueError(f"the sample has {images} image(s) but its human turn begins with {found} {IMAGE}")
         rest = rest[len(IMAGE) :]
-    if images:
-        rest = rest.strip()
+    rest = rest.strip()
     token = next((token for token in TASK_TOKENS if rest.startswith(token)), None)
     return HumanTurn(images, token, rest[len(token) :] if token else rest)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from urllib.request import urlopen
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from . import environments
 
 # No test is timed: on a busy machine an example takes many times Hypothesis' limit of 200 ms.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -76,13 +79,52 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def student(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoint folder of a random student: the tiny model with the task tokens, for small images; read-only."""
+    """Checkpoint folder of a random student: the tiny model with the task tokens, for small images; read-only.
+
+    It says that it writes the readme form: random weights write none, and probing them would take its time.
+    """
+    from dyneval.conventions import Conventions
     from dyneval.processing import Processor
 
     folder = tmp_path_factory.mktemp("students") / "student"
     shutil.copytree(tiny_checkpoint, folder)
-    Processor.from_pretrained(tiny_checkpoint, min_pixels=784, max_pixels=9216).save_pretrained(folder)
+    processor = Processor.from_pretrained(tiny_checkpoint, min_pixels=784, max_pixels=9216)
+    processor.conventions = Conventions("readme", "readme")
+    processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def environment() -> Callable[[str], Path]:
+    """Python of an environment of tests/environments.py, by name; one that cannot be had skips a test, or fails CI."""
+    unavailable: dict[str, str] = {}
+
+    def python(name: str) -> Path:
+        if name not in unavailable:
+            try:
+                return environments.environment(name)
+            except environments.EnvironmentUnavailableError as error:
+                unavailable[name] = f"the environment {name} cannot be made: {error}"
+        if os.environ.get("CI"):
+            pytest.fail(unavailable[name])
+        pytest.skip(unavailable[name])
+
+    return python
+
+
+@pytest.fixture
+def other_tokens(tiny_checkpoint: Path, tmp_path: Path) -> Callable[[Sequence[str]], Path]:
+    """A copy of the tiny checkpoint whose tokenizer got special tokens in another way: other_tokens(tokens)."""
+    from transformers import AutoTokenizer
+
+    def make(tokens: Sequence[str]) -> Path:
+        folder = shutil.copytree(tiny_checkpoint, tmp_path / "other-tokens")
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.add_special_tokens({"extra_special_tokens": list(tokens)}, replace_extra_special_tokens=False)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

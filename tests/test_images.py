@@ -1,11 +1,22 @@
 import hashlib
+import io
 import os
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from dyneval.images import MAX_PIXELS, ImageError, load_image, resolve_below, sha256
+from dyneval.images import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    ImageError,
+    decode_image,
+    load_image,
+    resolve_below,
+    sha256,
+    stored_size,
+    upright_rgb,
+)
 
 RED = (250, 10, 20)
 
@@ -102,6 +113,101 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path, picture, suffix):
     assert near(centre(load_image(path)), RED)
 
 
+def test_a_moving_webp_is_transparent_where_its_first_frame_does_not_reach(tmp_path):
+    ink = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    ink.paste(RED, (4, 4, 12, 12))
+    path = tmp_path / "moving.webp"
+    ink.save(path, save_all=True, append_images=[Image.new("RGBA", (16, 16), "blue")], lossless=True)
+    with Image.open(path) as image:
+        assert image.mode == "RGB"  # so Pillow takes what is transparent for black
+        found = upright_rgb(image, "open")
+    assert found.getpixel((0, 0)) == (255, 255, 255) and found.getpixel((8, 8)) == RED
+    assert load_image(path).tobytes() == found.tobytes()
+    with Image.open(path) as image:
+        image.seek(1)
+        assert upright_rgb(image, "open").getpixel((0, 0)) == (0, 0, 255)
+
+
+def with_text(place, exif=None):
+    """A PNG that ComfyUI could have written: a megabyte and more of text, before or behind the pixels."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("workflow", "x" * 3_000_000, zip=True)
+    if exif:
+        info.add_text("Raw profile type exif", exif)
+    if place == "behind":
+        info.chunks = [(name, data, True) for name, data, *_ in info.chunks]
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize((30, 20)).convert("RGB").save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_a_long_text_in_a_png_does_not_matter(tmp_path, place):
+    path = tmp_path / "comfy.png"
+    path.write_bytes(with_text(place))
+    assert load_image(path).tobytes() == Image.linear_gradient("L").resize((30, 20)).convert("RGB").tobytes()
+    assert stored_size(path) == (30, 20)
+
+
+def test_texts_that_turn_a_png_are_kept_when_long_ones_are_left_out():
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    exif = f"\nexif\n{len(turned.tobytes()):8}\n{turned.tobytes().hex()}\n"
+    assert decode_image(with_text("before", exif), "comfy").size == (20, 30)
+
+
+def many_scans(count):
+    buffer = io.BytesIO()
+    Image.new("RGB", (400, 400), RED).save(buffer, "JPEG", progressive=True, quality=90)
+    jpeg = buffer.getvalue()
+    last = jpeg.rfind(b"\xff\xda")
+    return jpeg[:-2] + jpeg[last:-2] * count + jpeg[-2:]
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(tmp_path):
+    path = tmp_path / "scans.jpg"
+    path.write_bytes(many_scans(1000))
+    with pytest.raises(ImageError, match=r"scans\.jpg: a JPEG of more than 100 scans"):
+        load_image(path)
+    with Image.open(path) as image, pytest.raises(ImageError, match="open: a JPEG of more than 100 scans"):
+        upright_rgb(image, "open")
+
+
+def test_scans_of_thumbnails_and_of_what_lies_behind_do_not_count(tmp_path, picture):
+    scan = b"\xff\xda" * 200
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", progressive=True, comment=scan)
+    path = tmp_path / "motion.jpg"
+    path.write_bytes(buffer.getvalue() + scan)
+    assert near(centre(load_image(path)), RED)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    path = tmp_path / "large.png"
+    with path.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    for read in (load_image, stored_size):
+        with pytest.raises(ImageError, match=r"large\.png: more than 512 MiB"):
+            read(path)
+
+
+def test_a_pipe_is_refused_without_waiting_for_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for read in (load_image, stored_size):
+        with pytest.raises(ImageError, match=r"pipe\.png: a folder, pipe or device"):
+            read(tmp_path / "pipe.png")
+
+
+def test_the_size_is_that_of_the_file(tmp_path, picture):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "phone.jpg", exif=exif)
+    assert stored_size(tmp_path / "phone.jpg") == (40, 20)
+    (tmp_path / "text.png").write_text("text")
+    with pytest.raises(ImageError, match=r"text\.png: not an image file"):
+        stored_size(tmp_path / "text.png")
+
+
 def test_one_pixel(tmp_path):
     Image.new("RGB", (1, 1), RED).save(tmp_path / "dot.png")
     assert load_image(tmp_path / "dot.png").getpixel((0, 0)) == RED
@@ -135,6 +241,8 @@ def test_paths_stay_below_their_root(tmp_path, picture):
     ):
         with pytest.raises(ImageError, match="leads out of the image folder"):
             load_image(name, root)
+    with pytest.raises(ImageError, match=r"link\.png: a link .* put files in place of the links"):
+        load_image("link.png", root)
     for name in ("sub/inside.png", "sub/../sub/inside.png", "inner.png"):
         assert load_image(name, root).size == (40, 20)
     assert resolve_below(root, "sub/inside.png") == root / "sub" / "inside.png"

@@ -1,14 +1,14 @@
 """Rewards and metrics, with the tiny student behind them."""
 
+import io
 import math
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dyneval import Metric, Reward
-from dyneval.arrays import as_images
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings, ScoringError
 
 PROMPTS = ["a red circle", "the night", "a green field"]
@@ -16,7 +16,7 @@ PROMPTS = ["a red circle", "the night", "a green field"]
 
 @pytest.fixture(scope="module")
 def scorer(student):
-    settings = ScorerSettings(limits=ReplyLimits().capped(2, 8), batch_size=4)
+    settings = ScorerSettings(limits=ReplyLimits().capped(2, 8), template="readme", reply_form="readme", batch_size=4)
     return Scorer.from_pretrained(student, device="cpu", settings=settings)
 
 
@@ -31,28 +31,63 @@ def records(scorer, pixels):
     return scorer.score([Image.fromarray(one) for one in pixels], PROMPTS)
 
 
-def test_all_forms_of_images_are_the_same_images(pixels, tmp_path):
-    expected = [Image.fromarray(one).tobytes() for one in pixels]
-    tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    for form in (pixels, pixels / 255, tensor, tensor.float() / 255, [*tensor], [*pixels]):
-        assert [image.tobytes() for image in as_images(form)] == expected
-    (half,) = as_images(tensor[:1].to(torch.bfloat16) / 255)
-    assert np.abs(np.asarray(half).astype(int) - pixels[0]).max() <= 1
-    (image,) = as_images([Image.fromarray(pixels[0])])
-    assert image.tobytes() == expected[0] and as_images([tmp_path]) == [tmp_path]
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    """A half-transparent picture that lies on its side, as a file."""
+    ink = Image.radial_gradient("L").resize((64, 48)).convert("RGB")
+    ink.putalpha(Image.linear_gradient("L").resize((64, 48)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    ink.save(path, exif=exif)
+    return path
 
 
-def test_fractions_out_of_range_are_clamped():
-    (image,) = as_images(torch.tensor([-0.5, 0.5, 1.5]).reshape(1, 3, 1, 1))
-    assert image.getpixel((0, 0)) == (0, 128, 255)
+def test_one_picture_has_one_score_in_every_form(scorer, photo):
+    content = photo.read_bytes()
+    upright = ImageOps.exif_transpose(Image.open(photo))
+    array = np.asarray(upright)
+    white = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
+    tensor = torch.from_numpy(np.asarray(white).copy()).permute(2, 0, 1).float() / 255
+    forms = [photo, str(photo), content, io.BytesIO(content), {"bytes": content, "path": None}, Image.open(photo)]
+    forms += [array, array / 255, tensor]
+    first, *others = scorer.score(forms, ["a red circle"] * len(forms))
+    names = ("t2ia", "iqa", "overall", "soft", "t2ia_questions", "iqa_questions", "scene_graph")
+    for other in others:
+        assert [getattr(first, name) for name in names] == [getattr(other, name) for name in names]
+    assert first.image == str(photo) and first.key == others[1].key
+    assert Reward(scorer)(forms[-2:], ["a red circle"] * 2) == Reward(scorer)(forms[:2], ["a red circle"] * 2)
 
 
-@pytest.mark.parametrize(
-    "wrong", [np.zeros((2, 4, 4)), np.zeros((2, 3, 4, 4)), torch.zeros(2, 4, 4, 3), torch.zeros(3, 4, 4)]
-)
-def test_another_shape_is_refused(wrong):
-    with pytest.raises(ValueError, match="has the shape"):
-        as_images(wrong)
+def test_what_the_decoder_gives_is_refused_unless_its_range_is_said(scorer, pixels, records):
+    decoded = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    for door in (Reward(scorer), Metric(scorer).update, scorer.score):
+        with pytest.raises(
+            ScoringError, match=r"3 pair.*image-1: values from -1 to 0.992.* value_range.* such as \(-1, 1\)"
+        ):
+            door(decoded, PROMPTS)
+    expected = [(one.soft["overall"] - 1) / 4 for one in records]
+    assert Reward(scorer, value_range=(-1, 1))(decoded, PROMPTS) == pytest.approx(expected, abs=1e-3)
+    assert [one.overall for one in scorer.score(decoded, PROMPTS, value_range=(-1, 1))] == [
+        one.overall for one in records
+    ]
+    metric = Metric(scorer, value_range=(-1, 1))
+    metric.update(decoded, PROMPTS)
+    assert metric.compute()["overall"] == pytest.approx(np.mean([one.overall for one in records]))
+    with pytest.raises(ValueError, match=r"value_range: found \(1, 1\)"):
+        scorer.score(decoded, PROMPTS, value_range=(1, 1))
+
+
+def test_no_list_of_images_or_prompts_is_refused_as_such(scorer, pixels, photo):
+    for door in (Reward(scorer, failed=0.0), Metric(scorer, strict=False).update, scorer.score):
+        with pytest.raises(ValueError, match=r"prompts: found 'birds', expected a list"):
+            door([photo] * 5, "birds")
+        with pytest.raises(ValueError, match=r"images: found '.*photo\.png', expected a list"):
+            door(str(photo), ["a"])
+        with pytest.raises(ValueError, match=r"images has the shape \(48, 64, 3\)"):
+            door(pixels[0], ["a"] * 48)
+        with pytest.raises(ValueError, match="images: 3, prompts: 2"):
+            door(pixels, PROMPTS[:2])
 
 
 def test_a_reward_is_the_normalised_score(scorer, pixels, records):
@@ -78,8 +113,30 @@ def test_a_pair_that_cannot_be_scored_raises_or_has_the_reward_that_was_said(sco
         Reward(scorer)(pixels, ["a", "", "b"])
     rewards = Reward(scorer, failed=math.nan)(pixels, ["a", "", "b"])
     assert [math.isnan(one) for one in rewards] == [False, True, False]
-    with pytest.raises(ValueError, match="argument"):
+    with pytest.raises(ValueError, match="images: 3, prompts: 2"):
         Reward(scorer)(pixels, PROMPTS[:2])
+
+
+def test_an_image_or_a_prompt_that_cannot_be_used_is_one_failure_everywhere(scorer, pixels, photo, tmp_path, caplog):
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(photo.read_bytes()[:200])
+    broken = np.full((8, 8, 3), math.nan)
+    images = [photo, cut, tmp_path / "gone.png", Image.open(cut), None, broken, photo, photo, photo]
+    prompts = [*["a cat"] * 6, "half an emoji \ud83d", None, np.str_("a cat")]
+    rewards = Reward(scorer, failed=math.nan)(images, prompts)
+    assert [math.isnan(one) for one in rewards] == [False, *[True] * 7, False]
+    assert rewards[0] == rewards[8]
+    assert "7 of 9 pairs could not be scored: pair-2:" in caplog.text and "cut.png: the image is broken" in caplog.text
+    metric = Metric(scorer, strict=False)
+    metric.update(images, prompts)
+    assert (metric.compute()["pairs"], metric.compute()["failed"]) == (2, 7)
+    reasons = ["broken or truncated", "gone.png: no such", "broken", "NoneType", "NaN", "surrogate", "expected a text"]
+    for door in (Reward(scorer), Metric(scorer).update, scorer.score):
+        with pytest.raises(ScoringError) as caught:
+            door(images, prompts)
+        assert [failure.pair_id for failure in caught.value.failures] == [f"pair-{n}" for n in range(2, 9)]
+        for failure, reason in zip(caught.value.failures, reasons, strict=True):
+            assert reason in failure.reason
 
 
 def test_a_metric_is_the_mean_over_all_updates(scorer, pixels, records):
@@ -119,7 +176,9 @@ def test_where_torchmetrics_is_installed_it_is_one_of_its_metrics(scorer, pixels
 
 
 def test_a_judge_of_one_half_has_no_overall_reward(student, pixels):
-    settings = ScorerSettings(limits=ReplyLimits().capped(2, 8), mode="t2ia-only")
+    settings = ScorerSettings(
+        limits=ReplyLimits().capped(2, 8), template="readme", reply_form="readme", mode="t2ia-only"
+    )
     half = Scorer.from_pretrained(student, device="cpu", settings=settings)
     with pytest.raises(ValueError, match="no overall score, only t2ia"):
         Reward(half)(pixels[:1], PROMPTS[:1])

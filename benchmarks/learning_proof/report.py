@@ -22,6 +22,7 @@ STUDENTS = {
     "untrained": "untrained",
     "curriculum": "warm-up, Stage 1, Stage 2",
     "curriculum, other images": "the same, shown the image of another prompt",
+    "release": "as curriculum, with evaluations in the reply form release",
     "Stage 1": "warm-up, Stage 1",
     "mixed": "warm-up, both stages' samples mixed",
     "Stage 2 alone": "warm-up, Stage 1, Stage 2 without samples of Stage 1",
@@ -31,11 +32,13 @@ RUNS = {
     "captions": "warmup/dyneval_2b_stage1_t2ia",
     "Stage 1": "curriculum/dyneval_2b_stage1_t2ia",
     "Stage 2": "curriculum/dyneval_2b_stage2_iqa",
+    "Stage 1, release": "release/dyneval_2b_stage1_t2ia",
+    "Stage 2, release": "release/dyneval_2b_stage2_iqa",
     "mixed": "mixed/dyneval_2b_stage1_t2ia",
     "Stage 2 alone": "alone/dyneval_2b_stage2_iqa",
 }
 """Curve -> folder of its training run."""
-BEGINS = {"captions": "", "Stage 2": "Stage 1", "Stage 2 alone": "Stage 1"}
+BEGINS = {"captions": "", "Stage 2": "Stage 1", "Stage 2, release": "Stage 1, release", "Stage 2 alone": "Stage 1"}
 """Curve -> the curve that it goes on from; the captions where none is said."""
 SCORES = ("overall", "t2ia", "iqa")
 WHOLE = "overall, whole"

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from tqdm import trange
 from transformers import Qwen3VLForConditionalGeneration
 
+from dyneval.checkpoints import write_for_every_reader
 from dyneval.demo import vocabulary as words
 from dyneval.demo.faults import QUALITY_FAULTS
 from dyneval.demo.truth import Truth, truth_path
@@ -91,6 +92,7 @@ def main() -> None:
     warm_up(model.model.visual, load_world(arguments.world, processor), arguments.steps)
     shutil.copytree(arguments.model, arguments.output, dirs_exist_ok=True)
     model.save_pretrained(arguments.output)
+    write_for_every_reader(arguments.output)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 Writes images/ with a truth file beside each image, heldout.jsonl (pairs whose prompts are in no training file),
 heldout_swapped.jsonl (the same, each with the image of another prompt), t2ia.json and iqa.json (the samples of Stages 1
-and 2) and captions.json (the warm-up: what is seen, in a few words).
+and 2, evaluations in the form `readme`), t2ia_release.json and iqa_release.json (the same in the form `release`) and
+captions.json (the warm-up: what is seen, in a few words).
 Two cores spend most of a training step on the logits of 151,936 words, so fewer questions are asked than by the demo's
 teacher, in fewer words; the scores that students are compared with are still the means over all of his.
 """
@@ -13,15 +14,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from dyneval import replies
 from dyneval.demo import knowledge
 from dyneval.demo import vocabulary as words
 from dyneval.demo.models import DEMO_MODELS, draw
@@ -98,18 +102,18 @@ def make_pair(prompt: str, model: str, images: Path) -> tuple[PairRecord, Truth]
     return record, truth
 
 
-def stage_samples(pair: PairRecord, truth: Truth) -> tuple[list[Sample], list[Sample]]:
+def stage_samples(pair: PairRecord, truth: Truth, form: replies.ReplyForm) -> tuple[list[Sample], list[Sample]]:
     """The samples of a pair for Stage 1 (T2IA, EVALUATION) and Stage 2 (IQA, EVALUATION)."""
     alignment = [*knowledge.alignment_questions(pair.prompt)[:3], *_whole_image("no_blur", "no_noise")]
     quality = [*knowledge.quality_questions(truth)[:1], *_whole_image("blur", "noise", "seam")]
     reply = {"scene_graph": _scene_graph(truth), "questions": _rows(quality)}
     stage1 = [
         _sample(f"{pair.prompt_id}:t2ia", t2ia_turn(pair.prompt), _rows(alignment), None),
-        _evaluation(pair, truth, alignment),
+        _evaluation(pair, truth, form, "t2ia", alignment),
     ]
     return stage1, [
         _sample(f"{pair.pair_id}:iqa", iqa_turn(), reply, pair.file_name),
-        _evaluation(pair, truth, quality),
+        _evaluation(pair, truth, form, "iqa", quality),
     ]
 
 
@@ -150,16 +154,37 @@ def _short(question: Question) -> str:
     return SHORT_QUESTIONS[question.topic].format(**question.slots).capitalize()
 
 
-def _evaluation(pair: PairRecord, truth: Truth, questions: list[knowledge.QuestionAnswer]) -> Sample:
+class _Answer(NamedTuple):
+    """What the ideal teacher says to a question."""
+
+    question: str
+    target_answer: str
+    answer: str
+    correct: bool
+    reasoning: str
+    score: int
+
+
+def _evaluation(
+    pair: PairRecord,
+    truth: Truth,
+    form: replies.ReplyForm,
+    part: replies.Part,
+    questions: list[knowledge.QuestionAnswer],
+) -> Sample:
     seen = f"{_seen_groups(truth)[0].capitalize()}."
     answers = []
-    for text, _ in questions:
+    for text, target in questions:
         question = understand(text)
         score, _ = knowledge.answer(truth, text)
         reasoning = seen if question.topic in ALIGNMENT else SHORT_REASONS[score]
-        answers.append({"question": _short(question), "score": score, "reasoning": reasoning})
-    turn = evaluation_turn(pair.prompt, [answer["question"] for answer in answers])
-    return _sample(f"{pair.pair_id}:evaluation", turn, {"answers": answers}, pair.file_name)
+        passes = score >= 3
+        given = target if passes else {"yes": "no", "no": "yes"}[target]
+        answers.append(_Answer(_short(question), target, given, passes, reasoning, score))
+    # As from a teacher: the score of the image rests on all of his questions, also on those not asked here.
+    holistic = fmean(knowledge.answer(truth, text)[0] for text, _ in knowledge.quality_questions(truth))
+    turn = evaluation_turn(pair.prompt, [answer.question for answer in answers])
+    return _sample(f"{pair.pair_id}:evaluation", turn, replies.write(form, part, answers, holistic), pair.file_name)
 
 
 def _sample(name: str, turn: str, reply: Any, image: str | None) -> Sample:
@@ -179,20 +204,22 @@ def build(output: Path, prompts: int, heldout: int, seed: int) -> None:
     images.mkdir(parents=True, exist_ok=True)
     texts = scene_prompts(prompts + heldout, Random(f"learning proof {seed}"))
     captions: list[Sample] = []
-    stages: tuple[list[Sample], list[Sample]] = ([], [])
+    stages: dict[str, list[Sample]] = defaultdict(list)
     kept_back: list[PairRecord] = []
     for index, drawn in enumerate(_all_drawn(texts, images)):
         if index >= prompts:
             kept_back += [pair for pair, _ in drawn]
             continue
         for position, (pair, truth) in enumerate(drawn):
-            first, second = stage_samples(pair, truth)
-            stages[0].extend(first[1:] if position else first)  # the questions of a prompt serve all its images
-            stages[1].extend(second)
+            for form in replies.REPLY_FORMS:
+                first, second = stage_samples(pair, truth, form)
+                ending = "" if form == replies.DEFAULT_FORM else f"_{form}"
+                # The questions of a prompt serve all its images.
+                stages[f"t2ia{ending}"] += first[1:] if position else first
+                stages[f"iqa{ending}"] += second
             captions.append(caption_sample(pair, truth))
-    write_json(output / "captions.json", captions)
-    write_json(output / "t2ia.json", stages[0])
-    write_json(output / "iqa.json", stages[1])
+    for name, samples in {"captions": captions, **stages}.items():
+        write_json(output / f"{name}.json", samples)
     others = [*kept_back[len(DEMO_MODELS) :], *kept_back[: len(DEMO_MODELS)]]
     swapped = [replace(pair, file_name=other.file_name) for pair, other in zip(kept_back, others, strict=True)]
     for name, pairs in {"heldout": kept_back, "heldout_swapped": swapped}.items():

@@ -17,9 +17,12 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from dyneval.cli.student import add_scoring, add_student, loader, run
+
+if TYPE_CHECKING:
+    from dyneval.scorer import Scorer
 
 NEEDED_DISK = 12 * 10**9
 """Bytes that the published 4B student takes in the cache of the Hub, rounded up."""
@@ -69,7 +72,7 @@ def _checks(arguments: argparse.Namespace) -> Iterator[Check]:
         yield _extra(extra, modules)
     yield _guarded("disk", _disk)
     if arguments.checkpoint:
-        yield _guarded("checkpoint", lambda: _checkpoint(arguments))
+        yield from _checkpoint(arguments)
     else:
         yield Check("checkpoint", "note", "not looked at; name one with --checkpoint")
 
@@ -128,18 +131,29 @@ def _disk() -> Check:
     )
 
 
-def _checkpoint(arguments: argparse.Namespace) -> Check:
+def _checkpoint(arguments: argparse.Namespace) -> Iterator[Check]:
     from PIL import Image
 
-    load = loader(arguments)
+    loaded: list[Scorer] = []
     started = time.perf_counter()
-    scorer = load()
-    loaded = time.perf_counter()
-    (record,) = scorer.score([Image.new("RGB", (256, 256), (200, 60, 40))], ["a red square"])
-    scored = time.perf_counter()
-    return Check(
-        "checkpoint",
-        "ok",
-        f"{scorer.name}: loaded in {loaded - started:.1f} s, one image in {scored - loaded:.1f} s, "
-        f"{len(record.t2ia_questions or ()) + len(record.iqa_questions or ())} questions",
-    )
+
+    def load() -> Check:
+        scorer = loader(arguments)()
+        loaded.append(scorer)
+        return Check("checkpoint", "ok", f"{scorer.name}: loaded in {time.perf_counter() - started:.1f} s")
+
+    def conventions() -> Check:
+        (scorer,) = loaded
+        return Check("conventions", "note" if scorer.settings.reply_form == "either" else "ok", scorer.settled_by)
+
+    def score() -> Check:
+        (scorer,) = loaded
+        began = time.perf_counter()
+        (record,) = scorer.score([Image.new("RGB", (256, 256), (200, 60, 40))], ["a red square"])
+        questions = len(record.t2ia_questions or ()) + len(record.iqa_questions or ())
+        return Check("scoring", "ok", f"one image in {time.perf_counter() - began:.1f} s, {questions} questions")
+
+    yield _guarded("checkpoint", load)
+    if loaded:
+        yield _guarded("conventions", conventions)
+        yield _guarded("scoring", score)

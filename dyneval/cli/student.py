@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dyneval.scorer.settings import MEANS, MODES, BatchLimit, ReplyLimits, ScorerSettings
-from dyneval.tokens import DEFAULT_TEMPLATE, TEMPLATE_VERSIONS
+from dyneval.replies import REPLY_FORMS, ReplyLimits
+from dyneval.scorer.settings import MEANS, MODES, TEMPLATES, BatchLimit, ScorerSettings
 
 if TYPE_CHECKING:
     from dyneval.evaluation.scoring import Student
@@ -56,7 +56,9 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     )
     add("--mean", choices=MEANS, default=defaults.mean, help="of a half's question scores; default: %(default)s")
     add("--questions", type=Path, help="JSONL with T2IA questions of prompts; the student is asked for those of others")
-    add("--template", choices=TEMPLATE_VERSIONS, default=DEFAULT_TEMPLATE, help="human turns; default: %(default)s")
+    trained = "auto: as the student was trained, by its own word or by what it writes; default: %(default)s"
+    add("--template", choices=TEMPLATES, default=defaults.template, help=f"human turns; {trained}")
+    add("--reply-form", choices=("auto", *REPLY_FORMS), default=defaults.reply_form, help=f"evaluations; {trained}")
     add("--alpha", type=float, default=defaults.alpha, help="weight of IQA in overall; default: %(default)s")
     add("--beta", type=float, default=defaults.beta, help="weight of T2IA in overall; default: %(default)s")
     add(
@@ -66,8 +68,8 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
         help="pairs at a time, or auto: as many as fit; default: %(default)s",
     )
     add("--max-new-tokens", type=int, default=defaults.max_new_tokens, help="limit on a reply; default: %(default)s")
-    add("--max-questions", type=int, help="cap on questions, objects and relations in a reply; default: generous")
-    add("--max-text", type=int, help="cap on the characters of each text in a reply; default: generous")
+    add("--max-questions", type=int, help="cap on questions, objects and relations in a reply; default: none")
+    add("--max-text", type=int, help="cap on the characters of each text in a reply; default: none")
 
 
 def _batch_size(text: str) -> BatchLimit:
@@ -84,6 +86,7 @@ def loader(arguments: argparse.Namespace) -> Callable[[], Scorer]:
         mode=arguments.mode,
         mean=arguments.mean,
         template=arguments.template,
+        reply_form=arguments.reply_form,
         alpha=arguments.alpha,
         beta=arguments.beta,
         batch_size=arguments.batch_size,

@@ -15,9 +15,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dyneval.checkpoints import write_for_every_reader
+from dyneval.conventions import Conventions
 from dyneval.demo.tokenizer import build_tokenizer
 from dyneval.processing import Processor
+from dyneval.replies import DEFAULT_FORM
 from dyneval.storage import read_json, write_json
+from dyneval.tokens import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
     from transformers import Qwen3VLConfig
@@ -115,7 +119,10 @@ def build_tiny_model(output: Path, seed: int = 0, task_tokens: bool = False, wid
     try:
         _save(folder, seed, width)
         if task_tokens:
-            Processor.from_pretrained(folder).save_pretrained(folder)
+            processor = Processor.from_pretrained(folder)
+            # Random weights write no form of their own; it is scored as the student that it is compared with.
+            processor.conventions = Conventions(DEFAULT_TEMPLATE, DEFAULT_FORM)
+            processor.save_pretrained(folder)
         write_json(folder / _RECIPE, recipe)
         folder.chmod(0o755)  # mkdtemp makes folders that only their owner can enter
         folder.replace(output)
@@ -145,6 +152,7 @@ def _save(folder: Path, seed: int, width: int) -> None:
     tokenizer.save_pretrained(folder)
     # Servers of older transformers look for the template in this file.
     write_json(folder / "chat_template.json", {"chat_template": tokenizer.chat_template})
+    write_for_every_reader(folder)
     write_json(folder / "preprocessor_config.json", PREPROCESSOR)
     write_json(folder / "video_preprocessor_config.json", VIDEO_PREPROCESSOR)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dyneval.processing import TRAINING_LIMITS, PixelLimits, grid, without_added_tokens
 from dyneval.records import InstructSample
-from dyneval.tokens import IMAGE
+from dyneval.tokens import split_human_turn
 
 TURNS = 10
 """Tokens of the chat template around a human turn and an answer."""
-_SQUARE = 32
 
 
 class SampleTooLongError(ValueError):
@@ -30,32 +31,29 @@ class TokenLimit:
 
     tokenizer: Path
     tokens: int = 8192
-    max_pixels: int = 50176
+    max_pixels: int = TRAINING_LIMITS.max_pixels
 
     def counter(self) -> Callable[[InstructSample, int, int], int]:
         """Return a function of a sample and its image's width and height to its number of tokens.
 
-        It raises SampleTooLongError when there are more than `tokens`.
+        It raises SampleTooLongError when there are more than `tokens`, and ValueError when one side of the image is
+        over 200 times the other.
         """
         from tokenizers import Tokenizer
 
         file = self.tokenizer / "tokenizer.json" if self.tokenizer.is_dir() else self.tokenizer
-        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer = without_added_tokens(Tokenizer.from_file(str(file)))
+        limits = PixelLimits(min(TRAINING_LIMITS.min_pixels, self.max_pixels), self.max_pixels)
 
         def count(sample: InstructSample, width: int, height: int) -> int:
-            texts = [turn["value"] for turn in sample.conversations]
-            total = TURNS + sum(len(one.ids) for one in tokenizer.encode_batch_fast(texts))
-            if sample.image is not None and texts[0].startswith(IMAGE):
-                total += image_tokens(width, height, self.max_pixels)
+            human, answer = (turn["value"] for turn in sample.conversations)
+            turn = split_human_turn(human, int(sample.image is not None))
+            texts = tokenizer.encode_batch_fast([turn.text, answer])
+            total = TURNS + (turn.task_token is not None) + sum(len(one.ids) for one in texts)
+            if turn.images:
+                total += math.prod(grid(width, height, limits)) + 2  # and its two ends
             if total > self.tokens:
                 raise SampleTooLongError(f"{sample.id}: {total} tokens; at most {self.tokens} fit")
             return total
 
         return count
-
-
-def image_tokens(width: int, height: int, max_pixels: int) -> int:
-    """Tokens of an image that is scaled down to `max_pixels`: one a square of 32x32 pixels, and its two ends."""
-    scale = min(1.0, (max_pixels / (width * height)) ** 0.5)
-    columns, rows = (max(1, round(side * scale / _SQUARE)) for side in (width, height))
-    return columns * rows + 2

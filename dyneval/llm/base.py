@@ -17,6 +17,10 @@ class Unreachable(ChatError):
     """A server gave no answer after all retries; another one may."""
 
 
+class SchemaRefused(RuntimeError):
+    """An engine does not hold replies to the schema of a request that makes no sense without; it says why."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
     """One turn. Images come before the text, so that requests about one image share a prefix."""

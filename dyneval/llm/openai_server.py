@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dyneval.llm.base import ChatError, ChatReply, ChatRequest, Message, Unreachable
+from dyneval.llm.base import ChatError, ChatReply, ChatRequest, Message, SchemaRefused, Unreachable
 from dyneval.llm.body import JsonBody
 from dyneval.llm.completion import to_reply
 from dyneval.llm.pictures import MAX_PIXELS, DataUrls
@@ -67,6 +67,7 @@ class OpenAIEngine:
         max_retries: int = 8,
         patience: float = 0.0,
         max_pixels: int = MAX_PIXELS,
+        needs_schema: bool = False,
     ) -> None:
         """Connect to nothing yet.
 
@@ -80,6 +81,8 @@ class OpenAIEngine:
             max_retries: how often a request is sent again before it fails.
             patience: seconds for which a request is tried again after that, while no server answers or all are busy.
             max_pixels: larger images are scaled down to this many pixels.
+            needs_schema: a reply that is not held to its schema is of no use; a server that refuses schemas is not
+                asked without.
 
         Raises:
             ValueError: the environment variable is not set.
@@ -89,6 +92,7 @@ class OpenAIEngine:
         self.model = model
         self.max_retries = max_retries
         self.patience = patience
+        self.needs_schema = needs_schema
         self._key = _read_key(api_key_env, bool(base_urls))
         self._slots = asyncio.Semaphore(concurrency)
         # A picture of 1024x1024 takes two megabytes; three requests about it come close together.
@@ -109,7 +113,13 @@ class OpenAIEngine:
         ]
 
     async def chat(self, request: ChatRequest) -> ChatReply:
-        """Answer one request. Raises ChatError when no server gives a reply, ImageError when an image is unusable."""
+        """Answer one request.
+
+        Raises:
+            ChatError: no server gives a reply.
+            SchemaRefused: a server refuses the schema, and `needs_schema` says that there is no way without.
+            ImageError: an image is unusable.
+        """
         # Images are made ready before a slot is taken, so that a slot is never idle.
         messages = [await self._render(message) for message in request.messages]
         wait, deadline = FIRST_WAIT, time.monotonic() + self.patience
@@ -168,8 +178,13 @@ class OpenAIEngine:
                 try:
                     return await self._complete(server, request, messages, asked, max_retries)
                 except APIStatusError as error:
-                    if asked == "text" or not _refuses_format(error):
+                    if asked == "text" or request.schema is None or not _refuses_format(error):
                         raise
+                    if self.needs_schema:
+                        raise SchemaRefused(
+                            f"{server.label}: does not hold replies to our JSON schema, so there would be no valid "
+                            f"scores: HTTP {error.status_code}: {self._clean(error)}"
+                        ) from None
                     server.refuse_format(asked)
         except APIConnectionError as error:  # lost connections and timeouts
             raise Unreachable(f"{server.label}: no answer ({self._clean(error)})") from None

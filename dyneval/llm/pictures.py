@@ -46,12 +46,15 @@ def data_url(path: Path, max_pixels: int = MAX_PIXELS) -> str:
 
 def _plain_format(path: Path) -> str | None:
     """Media type of a file whose pixels need no conversion, else None."""
-    with Image.open(path) as image:
-        if image.mode != "RGB" or getattr(image, "n_frames", 1) > 1:
-            return None
-        if image.getexif().get(_ORIENTATION, 1) != 1 or "transparency" in image.info:
-            return None
-        return _MIME.get(image.format or "")
+    try:
+        with Image.open(path) as image:
+            if image.mode != "RGB" or getattr(image, "n_frames", 1) > 1:
+                return None
+            if image.getexif().get(_ORIENTATION, 1) != 1 or "transparency" in image.info:
+                return None
+            return _MIME.get(image.format or "")
+    except ValueError:  # a PNG with a text that is too long for Pillow, and so perhaps for the server
+        return None
 
 
 class DataUrls:

@@ -98,13 +98,20 @@ def start_engine(arguments: dict[str, Any]) -> Any:
 
 
 async def last_output(engine: Any, prompt: dict[str, Any], sampling: Any, number: str) -> Any:
-    """The RequestOutput of one request, when it is finished. Raises ChatError when the engine fails."""
+    """The RequestOutput of one request, when it is finished.
+
+    Raises:
+        ChatError: the request failed; others may go well.
+        RuntimeError: the engine is dead.
+    """
     final: Any = None
     try:
         async for output in engine.generate(prompt, sampling, request_id=number):
             final = output
-    except (RuntimeError, ValueError) as error:
-        raise ChatError(f"vLLM: {error}") from error
+    except Exception as error:  # vLLM's own exceptions share no base but this
+        if getattr(engine, "errored", False):
+            raise RuntimeError(f"vLLM has stopped: {error}") from error
+        raise ChatError(f"vLLM: {error or type(error).__name__}") from error
     if final is None:
         raise ChatError("vLLM: the request ended without a reply")
     return final

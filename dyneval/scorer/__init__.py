@@ -3,15 +3,17 @@
     scorer = Scorer.from_pretrained("vcl-iisc/DynEval-Evaluator", subfolder="DynEval-4B")
     records = scorer.score(["cat.png"], ["a cat on a bench"])
 
-Scores are 1-5, higher is better; T2IA and IQA are means over their questions, overall weighs both by half.
+Scores are 1-5, higher is better; T2IA and IQA are means over their questions, where those have scores; overall weighs
+both by half.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dyneval.replies import ReplyLimits
 from dyneval.scorer.pairs import Failure, Pair, ScoringError, make_pair
-from dyneval.scorer.settings import ReplyLimits, ScorerSettings
+from dyneval.scorer.settings import ScorerSettings
 
 if TYPE_CHECKING:
     from dyneval.scorer.scorer import Scorer

@@ -6,19 +6,27 @@ Images are read once, into a prefix of the key-value cache that all conversation
 
 from __future__ import annotations
 
-import json
+import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from dyneval.llm.base import TokenChoice
 from dyneval.processing import Encoded
 from dyneval.scorer.cache import RaggedCache
 from dyneval.scorer.grammar import Constraint, GrammarError, ReplyGrammar
 
 if TYPE_CHECKING:
     from transformers import Qwen3VLForConditionalGeneration
+
+
+TOP_CHOICES = 20
+"""Alternatives to a token that are told; servers give as many at most."""
+_LEAST = 1e-30
+"""Probabilities below count as this, so that each has a logarithm."""
 
 
 @dataclass(slots=True)
@@ -45,8 +53,10 @@ class Job:
     """Called when the reply is complete or has failed, while others may still be decoding."""
     failure: str | None = None
     """Why there is no complete reply; None when there is one."""
-    score_probabilities: list[list[float]] = field(default_factory=list)
-    """For every score in the reply, the probabilities of 1 to 5 among themselves."""
+    probabilities: list[list[float]] = field(default_factory=list)
+    """For every verdict in the reply, the probabilities of 1 to 5, or of true and false, among themselves."""
+    choices: list[TokenChoice] | None = None
+    """A list here is filled with every token and what might have stood there; it need not become a whole reply."""
 
     def take(self, token: int) -> None:
         """Add a token to the reply."""
@@ -55,10 +65,6 @@ class Job:
         except GrammarError as error:
             self.failure = str(error)
 
-    def reply(self) -> Any:
-        """The complete reply, parsed."""
-        return json.loads(self.constraint.text)
-
 
 class Decoder:
     """Decodes under grammars with one model."""
@@ -66,7 +72,6 @@ class Decoder:
     def __init__(self, model: Qwen3VLForConditionalGeneration, grammar: ReplyGrammar) -> None:
         self.model = model
         self.grammar = grammar
-        self._digits = torch.tensor(grammar.digits, device=model.device)
 
     @torch.inference_mode()
     def read_images(self, encoded: Sequence[Encoded], lengths: Sequence[int]) -> Prefix:
@@ -134,33 +139,45 @@ class Decoder:
 
     def _choose(self, jobs: Sequence[Job], hidden: torch.Tensor) -> None:
         """Let each reply take its likeliest allowed token."""
-        scoring = [row for row, job in enumerate(jobs) if job.constraint.at_score]
-        writing = [row for row, job in enumerate(jobs) if not job.constraint.at_score]
-        if scoring:
-            self._score([jobs[row] for row in scoring], hidden[scoring])
+        judging: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        writing = []
+        for row, job in enumerate(jobs):
+            if job.constraint.verdict:
+                judging[tuple(job.constraint.verdict)].append(row)
+            else:
+                writing.append(row)
+        for verdict, rows in judging.items():
+            self._judge([jobs[row] for row in rows], hidden[rows], verdict)
         if writing:
             self._write([jobs[row] for row in writing], hidden[writing])
 
-    def _score(self, jobs: Sequence[Job], hidden: torch.Tensor) -> None:
-        """Choose among the five scores; the rest of the vocabulary is not looked at."""
-        weights = self.model.lm_head.weight[self._digits]
+    def _judge(self, jobs: Sequence[Job], hidden: torch.Tensor, verdict: Sequence[int]) -> None:
+        """Choose among a few tokens; the rest of the vocabulary is not looked at."""
+        weights = self.model.lm_head.weight[torch.tensor(verdict, device=hidden.device)]
         logits = torch.nn.functional.linear(hidden, weights).float()
         chosen = logits.argmax(-1).tolist()
         for job, choice, probabilities in zip(jobs, chosen, torch.softmax(logits, -1).tolist(), strict=True):
-            job.score_probabilities.append(probabilities)
-            job.take(self.grammar.digits[choice])
+            job.probabilities.append(probabilities)
+            job.take(verdict[choice])
+            if job.choices is not None:
+                words = map(job.constraint.text_of, verdict)
+                logprobs = [math.log(max(weight, _LEAST)) for weight in probabilities]
+                known = dict(zip(words, logprobs, strict=True))
+                job.choices.append(TokenChoice(job.constraint.text_of(verdict[choice]), logprobs[choice], known))
 
     def _write(self, jobs: Sequence[Job], hidden: torch.Tensor) -> None:
         """Take the likeliest token where it is allowed, which is nearly always; look for all allowed ones elsewhere."""
         logits = self.model.lm_head(hidden).float()
         best = logits.argmax(-1).tolist()
         refused = [row for row, job in enumerate(jobs) if not job.constraint.try_accept(best[row])]
-        if not refused:
-            return
-        allowed = torch.from_numpy(self.grammar.allowed([jobs[row].constraint for row in refused])).to(logits.device)
-        best = logits[refused].masked_fill(~allowed, -torch.inf).argmax(-1).tolist()
-        for row, token in zip(refused, best, strict=True):
-            jobs[row].take(token)
+        if refused:
+            allowed = torch.from_numpy(self.grammar.allowed([jobs[row].constraint for row in refused]))
+            masked = logits[refused].masked_fill(~allowed.to(logits.device), -torch.inf)
+            for row, token in zip(refused, masked.argmax(-1).tolist(), strict=True):
+                jobs[row].take(token)
+        for row, job in enumerate(jobs):
+            if job.choices is not None and not job.failure:
+                job.choices.append(_choice(job.constraint, logits[row]))
 
     @property
     def _device(self) -> torch.device:
@@ -168,11 +185,7 @@ class Decoder:
 
 
 def _opening(job: Job) -> list[int]:
-    try:
-        return job.ids + job.constraint.forced()
-    except GrammarError as error:
-        job.failure = str(error)
-        return []
+    return job.ids + forced if (forced := _forced(job)) is not None else []
 
 
 def _advance(job: Job, max_new_tokens: int) -> list[int]:
@@ -180,17 +193,37 @@ def _advance(job: Job, max_new_tokens: int) -> list[int]:
     if job.failure:
         return []
     last = job.constraint.tokens[-1]
-    try:
-        tokens = [last, *job.constraint.forced()]
-    except GrammarError as error:
-        job.failure = str(error)
-        return []
-    if job.constraint.done:
+    forced = _forced(job)
+    if forced is None or job.constraint.done:
         return []
     if len(job.constraint.tokens) >= max_new_tokens:
-        job.failure = f"the reply was not complete after {max_new_tokens} tokens (raise max_new_tokens)"
+        if job.choices is None:
+            job.failure = f"the reply was not complete after {max_new_tokens} tokens (raise max_new_tokens)"
         return []
+    return [last, *forced]
+
+
+def _forced(job: Job) -> list[int] | None:
+    """The text that a reply has no choice about; None, and its failure, where its grammar has broken."""
+    try:
+        tokens = job.constraint.forced()
+    except GrammarError as error:
+        job.failure = str(error)
+        return None
+    if job.choices is not None:
+        texts = map(job.constraint.text_of, tokens)
+        job.choices += [TokenChoice(text, 0.0, {text: 0.0}) for text in texts]
     return tokens
+
+
+def _choice(constraint: Constraint, logits: torch.Tensor) -> TokenChoice:
+    """The token that a reply took last, among the likeliest of the whole vocabulary."""
+    logprobs = torch.log_softmax(logits, -1)
+    values, ids = logprobs.topk(TOP_CHOICES)
+    known = {constraint.text_of(one): value for one, value in zip(ids.tolist(), values.tolist(), strict=True)}
+    token = constraint.tokens[-1]
+    text, logprob = constraint.text_of(token), float(logprobs[token])
+    return TokenChoice(text, logprob, {text: logprob} | known)
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:

@@ -1,96 +1,34 @@
-r"""Decoding held to JSON: the student's reply schemas with bounds, and the token-by-token constraint made from them.
+r"""Decoding held to JSON: the token-by-token constraint that a reply's schema is made into.
 
-The grammar admits exactly what `dyneval.records.student_json` writes: one line, ", " and ": ", no escapes but \" and
-\\. It works on the vocabulary without added tokens, so a turn mark or task token cannot be produced, and text like
-`<|im_end|>` inside a question is forced as ordinary text.
+The grammar admits exactly what `dyneval.records.student_json` writes: one line, ", " and ": ", text as it is, and the
+escapes of Python's `json.dumps`. It works on the vocabulary without added tokens, so a turn mark or task token cannot
+be produced, and text like `<|im_end|>` inside a question is forced as ordinary text.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import llguidance
 import llguidance.numpy
 import numpy as np
 
-from dyneval import schemas
-from dyneval.scorer.settings import ReplyLimits
+from dyneval.replies import RATINGS, Json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
-Reply = Literal["t2ia", "iqa", "evaluation"]
-SCORES = (1, 2, 3, 4, 5)
-JSON_FORM: Any = {
-    "item_separator": ", ",
-    "key_separator": ": ",
-    "whitespace_flexible": False,
-    "json_allowed_escapes": '"\\',
-    "json_allow_general_unicode_escapes": False,
-}
-_SCORE = '"score": '
-_SCORE_TOKENS = 8
-# One line of text that does not begin blank; a question of spaces alone would be an empty line in the next turn.
-_LINE = r"^[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,%d}$"
+JSON_FORM: Any = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
+"""Options of llguidance; those that servers have (1.7) know all three, and refuse a request with one they do not."""
+_TAIL = 8
+"""Tokens of a reply's end that are looked at for the key of a verdict; the longest, `"correct":`, takes three."""
 
 
 class GrammarError(RuntimeError):
     """The grammar engine gave up on a reply; the message says why."""
-
-
-def reply_schema(
-    reply: Reply, limits: ReplyLimits, questions: Sequence[str] = (), reasoning: bool = True
-) -> schemas.Json:
-    """JSON Schema of one of the student's replies, bounded by `limits`.
-
-    Args:
-        reply: definition in `student_reply.schema.json`.
-        limits: upper bounds of lists and texts.
-        questions: for "evaluation", the questions that were asked; the reply repeats them word for word, in order.
-        reasoning: False leaves the reasoning of an evaluation empty.
-    """
-    definitions = copy.deepcopy(schemas.load("student_reply")["$defs"])
-    texts = {
-        ("question", "question"): limits.question_chars,
-        ("node", "id"): limits.label_chars,
-        ("node", "label"): limits.label_chars,
-        ("edge", "source"): limits.label_chars,
-        ("edge", "target"): limits.label_chars,
-        ("edge", "relationship"): limits.label_chars,
-        ("answer", "reasoning"): limits.reasoning_chars,
-    }
-    for (name, key), length in texts.items():
-        definitions[name]["properties"][key] = _line(length)
-    if not reasoning:
-        definitions["answer"]["properties"]["reasoning"] = {"const": ""}
-    attributes = definitions["node"]["properties"]["attributes"]
-    attributes |= {"items": _line(limits.label_chars), "maxItems": limits.attributes}
-    definitions["scene_graph"]["properties"]["nodes"]["maxItems"] = limits.nodes
-    definitions["scene_graph"]["properties"]["edges"]["maxItems"] = limits.edges
-    definitions["iqa"]["properties"]["questions"]["maxItems"] = limits.questions
-    definitions["t2ia"]["maxItems"] = limits.questions
-    if reply == "evaluation":
-        _force_questions(definitions, questions)
-    return {"$ref": f"#/$defs/{reply}", "$defs": definitions}
-
-
-def _line(length: int) -> dict[str, str]:
-    return {"type": "string", "pattern": _LINE % (length - 1)}
-
-
-def _force_questions(definitions: schemas.Json, questions: Sequence[str]) -> None:
-    if not questions:
-        raise ValueError("an evaluation needs at least one question")
-    answers = definitions["evaluation"]["properties"]["answers"]
-    answers |= {"minItems": len(questions), "items": False, "prefixItems": []}
-    for question in questions:
-        answer = copy.deepcopy(definitions["answer"])
-        answer["properties"]["question"] = {"const": question}
-        answers["prefixItems"].append(answer)
 
 
 class ReplyGrammar:
@@ -100,7 +38,7 @@ class ReplyGrammar:
         """`vocabulary` is the width of the model's logits, which may be wider than the tokenizer.
 
         Raises:
-            ValueError: a digit 1-5 is not one token of its own, as it is with Qwen3.
+            ValueError: a digit 1-5, true or false is not one token of its own, as they are with Qwen3.
         """
         backend = json.loads(tokenizer.backend_tokenizer.to_str())
         ordinary = len(backend["model"]["vocab"])
@@ -112,23 +50,29 @@ class ReplyGrammar:
         )
         self._fresh: dict[str, llguidance.LLMatcher] = {}
         self._executor = llguidance.LLExecutor()
-        digits = [self._tokenizer.tokenize_str(str(score)) for score in SCORES]
-        if any(len(tokens) != 1 for tokens in digits):
-            raise ValueError(f"the digits 1-5 are the tokens {digits}, expected one token each as with Qwen3-VL")
-        self.digits = [tokens[0] for tokens in digits]
-        """Token ids of the scores 1 to 5."""
+        # A blank belongs to the word behind it, but not to a digit.
+        self._verdicts = {
+            '"score": ': self._words(*map(str, RATINGS)),
+            '"correct":': self._words(" true", " false"),
+            '"correct": ': self._words("true", "false"),
+        }
 
-    def constraint(self, schema: schemas.Json, keep: bool = False) -> Constraint:
-        """Start a reply under `schema`; `keep` remembers the compiled grammar, for schemas that come again.
+    def constraint(self, schema: Json, keep: bool = False, verdicts: bool = False) -> Constraint:
+        """Start a reply under `schema`.
 
         A schema that cannot be compiled shows in the first use of the constraint, as a GrammarError.
+
+        Args:
+            schema: JSON Schema of the reply.
+            keep: remember the compiled grammar, for schemas that come again.
+            verdicts: the reply is an evaluation: its scores and its `correct` are chosen with their probabilities.
         """
         source = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=JSON_FORM)
         matcher = self._fresh.get(source) or llguidance.LLMatcher(self._tokenizer, source, log_level=0)
         if keep:
             self._fresh[source] = matcher
             matcher = matcher.deep_copy()
-        return Constraint(matcher, self._tokenizer)
+        return Constraint(matcher, self._tokenizer, self._verdicts if verdicts else {})
 
     def allowed(self, constraints: Sequence[Constraint]) -> NDArray[np.bool_]:
         """Which tokens may come next: (len(constraints), vocabulary); unspecified for one whose `accept` will raise."""
@@ -138,17 +82,26 @@ class ReplyGrammar:
         flags = np.unpackbits(bits.view(np.uint8), axis=1, bitorder="little")
         return flags[:, : self._tokenizer.vocab_size].view(np.bool_)
 
+    def _words(self, *words: str) -> list[int]:
+        tokens = [self._tokenizer.tokenize_str(word) for word in words]
+        if any(len(ids) != 1 for ids in tokens):
+            raise ValueError(f"{', '.join(words)} are the tokens {tokens}, expected one token each as with Qwen3-VL")
+        return [ids[0] for ids in tokens]
+
 
 class Constraint:
     """Where one reply stands in its grammar."""
 
-    def __init__(self, matcher: llguidance.LLMatcher, tokenizer: llguidance.LLTokenizer) -> None:
+    def __init__(
+        self, matcher: llguidance.LLMatcher, tokenizer: llguidance.LLTokenizer, verdicts: dict[str, list[int]]
+    ) -> None:
         self.matcher = matcher
         self._tokenizer = tokenizer
+        self._verdicts = verdicts
         self.tokens: list[int] = []
         """The reply so far."""
-        self.at_score = False
-        """True when the next token is a score, that is one of `ReplyGrammar.digits`."""
+        self.verdict: list[int] | None = None
+        """When the next token is a verdict: the tokens of 1 to 5, or of true and false. Else None."""
 
     @property
     def done(self) -> bool:
@@ -160,12 +113,19 @@ class Constraint:
         """The reply so far as text."""
         return self._tokenizer.decode_str(self.tokens)
 
+    def text_of(self, token: int) -> str:
+        """A token as text."""
+        return self._tokenizer.decode_str([token])
+
     def forced(self) -> list[int]:
         """Take the tokens that the grammar leaves no choice about, in the tokenizer's own division; may be none."""
         tokens = [] if self.matcher.is_stopped() else self.matcher.compute_ff_tokens()
         self._consume(tokens)
-        # Within a text the quotes would be escaped, so these bytes can only be the structure's.
-        self.at_score = self._tokenizer.decode_str(tokens[-_SCORE_TOKENS:]).endswith(_SCORE)
+        self.verdict = None
+        if self._verdicts:
+            # Within a text the quotes would be escaped, so these bytes can only be the structure's.
+            tail = self._tokenizer.decode_str(self.tokens[-_TAIL:])
+            self.verdict = next((ids for key, ids in self._verdicts.items() if tail.endswith(key)), None)
         return tokens
 
     def accept(self, token: int) -> None:

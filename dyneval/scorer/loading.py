@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dyneval.scorer.revision import may_be_on_hub
 from dyneval.tokens import TASK_TOKEN_IDS
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PretrainedConfig, Qwen3VLForConditionalGeneration
+    from transformers import Qwen3VLForConditionalGeneration
 
     from dyneval.processing import Processor
 
 logger = logging.getLogger(__name__)
-_TOKENIZER_FILES = ("added_tokens.json", "tokenizer.json", "tokenizer_config.json")
+_NO_DEVICE = (RuntimeError, AssertionError, AttributeError, ImportError)
+"""What torch raises for devices that it was not built for, or that the machine lacks; by kind of device."""
 
 
 class CheckpointError(ValueError):
@@ -31,6 +32,7 @@ def load_student(
     dtype: str | None = None,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    commit: str | None = None,
 ) -> tuple[Qwen3VLForConditionalGeneration, Processor]:
     """Load model and processor for scoring.
 
@@ -41,36 +43,49 @@ def load_student(
         dtype: name of a torch float type; default: bfloat16 on a GPU, float32 on the CPU.
         min_pixels: smallest image area; default: the checkpoint's.
         max_pixels: largest image area; default: the checkpoint's.
+        commit: of the Hub repository; default: its newest.
 
     Raises:
-        CheckpointError: there is none, it is not Qwen3-VL, it lacks the task tokens, or its weights are incomplete.
+        CheckpointError: there is none, it is not Qwen3-VL, it lacks the task tokens or has others, its weights are
+            incomplete, or this machine has no such device.
     """
     name = checkpoint_name(checkpoint, subfolder)
     target = _device(device)
     kind = _dtype(dtype, target)
-    processor, _ = load_processor(checkpoint, subfolder, min_pixels, max_pixels)
-    attention = _attention(target, kind)
-    model = _model(checkpoint, subfolder or "", name, dtype=kind, attn_implementation=attention)
+    processor = load_processor(checkpoint, subfolder, min_pixels, max_pixels, commit)
+    options = {"dtype": kind, "attn_implementation": _attention(target, kind)}
+    model = _model(checkpoint, name, **_place(subfolder, commit), **options)
     model.to(target)  # type: ignore[arg-type]  # the stub takes self for the device
     logger.info("%s: %.0f M parameters, %s on %s", name, model.num_parameters() / 1e6, kind, target)
     return model, processor
 
 
 def load_processor(
-    checkpoint: str | Path, subfolder: str | None, min_pixels: int | None, max_pixels: int | None
-) -> tuple[Processor, PretrainedConfig]:
+    checkpoint: str | Path,
+    subfolder: str | None,
+    min_pixels: int | None,
+    max_pixels: int | None,
+    commit: str | None = None,
+) -> Processor:
     """Load what scoring needs beside the weights, for engines that have those themselves.
 
     Raises:
-        CheckpointError: there is none, it is not Qwen3-VL, or it lacks the task tokens.
+        CheckpointError: there is none, it is not Qwen3-VL, or it lacks the task tokens or has others.
     """
     from dyneval.processing import Processor
 
-    config = _check(checkpoint, subfolder or "", checkpoint_name(checkpoint, subfolder))
+    name = checkpoint_name(checkpoint, subfolder)
+    _check_config(checkpoint, name, _place(subfolder, commit))
     try:
-        return Processor.from_pretrained(checkpoint, subfolder, min_pixels, max_pixels), config
+        processor = Processor.from_pretrained(checkpoint, subfolder, min_pixels, max_pixels, commit)
     except ValueError as error:
         raise CheckpointError(str(error)) from error
+    if processor.added_task_tokens:
+        raise CheckpointError(
+            f"{name}: the tokenizer lacks the task tokens {', '.join(TASK_TOKEN_IDS)}, so this is no trained "
+            "DynEval student; train it with Step 4 first"
+        )
+    return processor
 
 
 def checkpoint_name(checkpoint: str | Path, subfolder: str | None) -> str:
@@ -78,50 +93,37 @@ def checkpoint_name(checkpoint: str | Path, subfolder: str | None) -> str:
     return f"{checkpoint}/{subfolder}" if subfolder else str(checkpoint)
 
 
-def _check(checkpoint: str | Path, subfolder: str, name: str) -> PretrainedConfig:
+def _place(subfolder: str | None, commit: str | None) -> dict[str, str]:
+    """Where in a folder or repository the student is, as transformers takes it."""
+    return {"subfolder": subfolder or ""} | ({"revision": commit} if commit else {})
+
+
+def _check_config(checkpoint: str | Path, name: str, place: dict[str, str]) -> None:
     from transformers import AutoConfig
 
-    folder = Path(checkpoint) / subfolder
-    if not folder.is_dir() and not _may_be_on_hub(str(checkpoint)):
+    folder = Path(checkpoint) / place["subfolder"]
+    if not folder.is_dir() and not may_be_on_hub(str(checkpoint)):
         raise CheckpointError(f"{name}: no such checkpoint folder")
     try:
-        config = AutoConfig.from_pretrained(str(checkpoint), subfolder=subfolder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(str(checkpoint), trust_remote_code=False, **place)
     except (OSError, ValueError) as error:
         if folder.is_dir() and not (folder / "config.json").is_file():
             raise CheckpointError(f"{name}: the folder holds no config.json, so it is no checkpoint") from error
         raise CheckpointError(f"{name}: no such checkpoint folder or Hub repository ({_first_line(error)})") from error
     if config.model_type != "qwen3_vl":
         raise CheckpointError(f"{name}: is a {config.model_type} model, expected a Qwen3-VL one (qwen3_vl)")
-    if not _has_task_tokens(str(checkpoint), subfolder):
-        raise CheckpointError(
-            f"{name}: the tokenizer lacks the task tokens {', '.join(TASK_TOKEN_IDS)}, so this is no trained "
-            "DynEval student; train it with Step 4 first"
-        )
-    return config
+    rows, needed = config.get_text_config().vocab_size, max(TASK_TOKEN_IDS.values()) + 1
+    if rows < needed:
+        raise CheckpointError(f"{name}: its embedding has {rows} rows, but the task tokens need {needed}")
 
 
-def _may_be_on_hub(checkpoint: str) -> bool:
-    """True for owner/name, unless that is a path whose first part is here: a mistyped folder is not looked up."""
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", checkpoint) is not None and not Path(checkpoint).parent.is_dir()
-
-
-def _has_task_tokens(checkpoint: str, subfolder: str) -> bool:
-    from transformers.utils.hub import cached_file
-
-    text = ""
-    for name in _TOKENIZER_FILES:
-        found = cached_file(checkpoint, name, subfolder=subfolder, _raise_exceptions_for_missing_entries=False)
-        text += Path(found).read_text("utf-8") if found else ""
-    return all(token in text for token in TASK_TOKEN_IDS)
-
-
-def _model(checkpoint: str | Path, subfolder: str, name: str, **options: Any) -> Qwen3VLForConditionalGeneration:
+def _model(checkpoint: str | Path, name: str, **options: Any) -> Qwen3VLForConditionalGeneration:
     from safetensors import SafetensorError
     from transformers import Qwen3VLForConditionalGeneration
 
     try:
         loaded: Any = Qwen3VLForConditionalGeneration.from_pretrained(
-            str(checkpoint), subfolder=subfolder, trust_remote_code=False, output_loading_info=True, **options
+            str(checkpoint), trust_remote_code=False, output_loading_info=True, **options
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{name}: the weights cannot be loaded ({_first_line(error)})") from error
@@ -137,9 +139,13 @@ def _device(name: str | None) -> torch.device:
     import torch
 
     try:
-        return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise CheckpointError(f"device {name!r} is unknown ({_first_line(error)})") from error
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except _NO_DEVICE as error:
+        raise CheckpointError(
+            f"device {name!r} is unknown or not on this machine; name none to take what is ({_first_line(error)})"
+        ) from error
+    return device
 
 
 def _dtype(name: str | None, device: torch.device) -> torch.dtype:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dyneval.records import prompt_id
+from dyneval.records import ScoreRecord, prompt_id
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """What is to be scored; `image_name` is how the score record calls the image.
-
-    `file_hash` is the SHA-256 of the file that the image came from, where there is one.
-    """
+    """What is to be scored; `make_pair` makes one from an image in any form."""
 
     pair_id: str
     prompt: str
     image: Image.Image
+    """Upright, RGB."""
     image_name: str
+    """How the score record calls the image."""
     file_hash: str | None = None
+    """SHA-256 of the file that the image came from, where there is one."""
+    file: Path | bytes | None = None
+    """That file, or its bytes: a client sends it as it is."""
 
     @property
     def image_hash(self) -> str:
@@ -43,6 +45,10 @@ class Failure:
     reason: str
 
 
+ScorePairs = Callable[[Iterable[Pair]], "Iterator[ScoreRecord | Failure]"]
+"""Scores pairs as they come: one result each, in order."""
+
+
 class ScoringError(RuntimeError):
     """Some of the pairs could not be scored; `failures` says which and why."""
 
@@ -53,19 +59,83 @@ class ScoringError(RuntimeError):
         super().__init__(f"{len(self.failures)} pair(s) could not be scored: {shown}{more}")
 
 
-def make_pair(image: str | Path | Image.Image, prompt: str, number: int = 1) -> Pair:
-    """A pair from an image file or an open image; it is named after its prompt and the file, or `number`.
+class PromptError(ValueError):
+    """A prompt cannot be used; the message says what was found."""
+
+
+def make_pair(image: Any, prompt: str, number: int = 1, value_range: tuple[float, float] | None = None) -> Pair:
+    """A pair from an image in any form; it is named after its prompt and the image's path, or else `number`.
+
+    Args:
+        image: see `dyneval.image_forms.read_image`.
+        prompt: what the image was made from.
+        number: place in its batch, from 1.
+        value_range: what the values of an array or a tensor run between, where their type does not imply it.
 
     Raises:
-        ImageError: the file cannot be used.
+        ImageError: the image cannot be used.
+        PromptError: the prompt is no text, or not one that can be encoded.
     """
-    from dyneval.images import load_image, sha256
+    from dyneval.image_forms import path_of, read_image
 
-    if isinstance(image, str | Path):
-        name, opened, digest = str(image), load_image(image), sha256(Path(image))
-    else:
-        name, opened, digest = f"image-{number}", image.convert("RGB"), None
-    return Pair(pair_id=default_pair_id(prompt, name), prompt=prompt, image=opened, image_name=name, file_hash=digest)
+    text = _text(prompt)
+    name = path_of(image) or f"image-{number}"
+    read = read_image(image, name, value_range=value_range)
+    return Pair(
+        pair_id=default_pair_id(text, name),
+        prompt=text,
+        image=read.image,
+        image_name=name,
+        file_hash=read.file_hash,
+        file=read.file,
+    )
+
+
+def score_each(
+    score_pairs: ScorePairs, images: Any, prompts: Any, value_range: tuple[float, float] | None = None
+) -> list[ScoreRecord | Failure]:
+    """Score a batch of images against their prompts: one result each, in order.
+
+    An image or a prompt that cannot be used is a failure of its own pair; the others are scored. Images are read as
+    `score_pairs` asks for them.
+
+    Args:
+        score_pairs: of a scorer or a client.
+        images: see `dyneval.image_forms.each_image`.
+        prompts: as many texts, in the same order.
+        value_range: what the values of arrays and tensors run between, where their type does not imply it.
+
+    Raises:
+        ValueError: images or prompts are no list, or their numbers differ.
+    """
+    failures: list[Failure | None] = []
+
+    def usable() -> Iterator[Pair]:
+        for made in _made(images, prompts, value_range):
+            failures.append(made if isinstance(made, Failure) else None)
+            if isinstance(made, Pair):
+                yield made
+
+    results = iter(list(score_pairs(usable())))
+    return [failure or next(results) for failure in failures]
+
+
+def score_all(
+    score_pairs: ScorePairs, images: Any, prompts: Any, value_range: tuple[float, float] | None = None
+) -> list[ScoreRecord]:
+    """As `score_each`, where all must be scored: all images are read before the first is scored.
+
+    Raises:
+        ScoringError: a pair cannot be scored.
+        ValueError: as `score_each`.
+    """
+    made = list(_made(images, prompts, value_range))
+    if failures := [one for one in made if isinstance(one, Failure)]:
+        raise ScoringError(failures)
+    results = list(score_pairs([one for one in made if isinstance(one, Pair)]))
+    if failures := [one for one in results if isinstance(one, Failure)]:
+        raise ScoringError(failures)
+    return [one for one in results if isinstance(one, ScoreRecord)]
 
 
 def default_pair_id(prompt: str, image_name: str) -> str:
@@ -95,3 +165,31 @@ def _hash_of_pixels(image: Image.Image) -> str:
     digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode("ascii"))
     digest.update(image.tobytes())
     return digest.hexdigest()
+
+
+def _made(images: Any, prompts: Any, value_range: tuple[float, float] | None) -> Iterator[Pair | Failure]:
+    from dyneval.image_forms import each_image, in_list
+    from dyneval.images import ImageError
+
+    each, texts = each_image(images), in_list(prompts, "prompts")
+    if len(each) != len(texts):
+        raise ValueError(f"images: {len(each)}, prompts: {len(texts)}; expected as many of both")
+    if value_range is not None and not value_range[0] < value_range[1]:
+        raise ValueError(f"value_range: found {value_range}, expected the values of black and of full brightness")
+    for number, (image, prompt) in enumerate(zip(each, texts, strict=True), 1):
+        try:
+            yield make_pair(image, prompt, number, value_range)
+        except (ImageError, PromptError) as error:
+            yield Failure(f"pair-{number}", str(error))
+
+
+def _text(prompt: Any) -> str:
+    if not isinstance(prompt, str):
+        raise PromptError(f"prompt: found {type(prompt).__name__}, expected a text")
+    try:
+        prompt.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"prompt: half a character (a lone surrogate) at place {error.start}; was the text cut inside of an emoji?"
+        ) from None
+    return str(prompt)  # a text of numpy is another class

@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from dyneval.checkpoints import IDENTITY_FILES
 from dyneval.images import sha256
 
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
-
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-_OTHERS = ("config.json", "tokenizer.json", "preprocessor_config.json")
 
 
-def student_revision(checkpoint: str | Path, subfolder: str | None, config: PretrainedConfig) -> str | None:
+def may_be_on_hub(checkpoint: str) -> bool:
+    """True for owner/name, unless that is a path whose first part is here: a mistyped folder is not looked up."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", checkpoint) is not None and not Path(checkpoint).parent.is_dir()
+
+
+def hub_commit(checkpoint: str | Path, subfolder: str | None) -> str | None:
+    """Commit that the Hub has now for a repository, or the cache without network; None for a folder, or where unknown.
+
+    Everything of the student is then loaded from this commit: an update in the meantime cannot mix two.
+    """
+    from transformers.utils.hub import cached_file
+
+    if Path(checkpoint, subfolder or "").is_dir() or not may_be_on_hub(str(checkpoint)):
+        return None
+    try:
+        found = cached_file(str(checkpoint), "config.json", subfolder=subfolder or "")
+    except (OSError, ValueError):  # no such repository: loading says what is wrong with it
+        return None
+    # <cache>/models--OWNER--NAME/snapshots/COMMIT/SUBFOLDER/config.json. The configuration in memory no longer has it.
+    commit = Path(found).parents[len(Path(subfolder or "").parts)].name if found else ""
+    return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
+
+
+def student_revision(checkpoint: str | Path, subfolder: str | None, commit: str | None = None) -> str | None:
     """Identity of a student, wherever its folder is and whatever it is called.
 
     All bytes of a local checkpoint are read (a fine-tuning of some rows of the embedding would escape samples), one
@@ -26,21 +46,20 @@ def student_revision(checkpoint: str | Path, subfolder: str | None, config: Pret
     Args:
         checkpoint: folder, or Hub repository id.
         subfolder: folder of the student inside it.
-        config: the loaded model's configuration, which knows the commit of a Hub repository.
+        commit: of the repository that it was loaded from.
 
     Returns:
         "sha256:..." of a local checkpoint, "hub:COMMIT" or "hub:COMMIT/SUBFOLDER" of a repository; None where the Hub
         told no commit.
     """
-    folder = Path(checkpoint) / (subfolder or "")
+    folder = Path(checkpoint, subfolder or "")
     if folder.is_dir():
         return f"sha256:{_hash_of_files(folder)}"
-    commit = getattr(config, "_commit_hash", None)
     return "/".join(filter(None, (f"hub:{commit}", subfolder))) if commit else None
 
 
 def _hash_of_files(folder: Path) -> str:
-    files = sorted({path for pattern in (*_WEIGHTS, *_OTHERS) for path in folder.glob(pattern)})
+    files = sorted({path for pattern in (*_WEIGHTS, *IDENTITY_FILES) for path in folder.glob(pattern)})
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         hashes = pool.map(sha256, files)
     lines = (f"{digest}  {path.name}\n" for digest, path in zip(hashes, files, strict=True))

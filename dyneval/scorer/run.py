@@ -20,6 +20,7 @@ from dyneval.metadata import metadata_file, read_pairs
 from dyneval.records import ScoreRecord
 from dyneval.scorer.pairs import Failure, Pair
 from dyneval.scorer.scorer import Scorer
+from dyneval.scorer.settings import as_in_key
 from dyneval.scorer.table import Wanted, wanted_images, wanted_pairs
 from dyneval.shards import Shard
 from dyneval.storage import DataFileError, JsonlStore, read_jsonl, write_json
@@ -162,9 +163,13 @@ def _tell_changes(output: Path, scorer: Scorer) -> None:
     first = next(read_jsonl(output), None) if output.exists() else None
     if first is None:
         return
-    wanted = {"model": scorer.name, "template": scorer.settings.template, **scorer.shaping()}
-    found = {"model": first.get("model"), "template": first.get("template"), **first.get("settings", {})}
-    changed = [f"{key} was {found.get(key)}, is {value}" for key, value in wanted.items() if found.get(key) != value]
+    wanted = {"model": scorer.name, "template": scorer.settings.template, **as_in_key(scorer.shaping())}
+    found = {"model": first.get("model"), "template": first.get("template"), **as_in_key(first.get("settings", {}))}
+    changed = [
+        f"{name} was {found.get(name, 'readme')}, is {wanted.get(name, 'readme')}"
+        for name in sorted({*wanted, "reply_form"})
+        if found.get(name) != wanted.get(name)
+    ]
     if changed:
         logger.warning(
             "%s: holds other scores (%s); pairs are scored again where that matters", output, "; ".join(changed)

@@ -3,7 +3,8 @@
 1. `<|T2IA|>`, without the image: alignment questions from the prompt, duplicates removed.
 2. `<|EVALUATION|>`: each of them scored 1-5 on the image; T2IA is their mean.
 3. `<|IQA|>`: the image's scene graph and quality questions.
-4. `<|EVALUATION|>`: each of those scored; IQA is their mean. Overall = alpha * IQA + beta * T2IA.
+4. `<|EVALUATION|>`: each of those scored; IQA is their mean, or, from a student of the release form, its score of the
+   image as a whole. Overall = alpha * IQA + beta * T2IA.
 
 Passes 2 and 3 do not need each other and run as one batch. All passes but the first share one reading of the image.
 """
@@ -14,23 +15,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from dyneval import schemas
+import msgspec
+
 from dyneval.memory import in_halves
 from dyneval.records import ScoreRecord, normalised_score
+from dyneval.replies import PARTS, QuestionItem
 from dyneval.scorer.batch import FourPasses, Work
 from dyneval.scorer.batching import Numbered, batch_size, batches
 from dyneval.scorer.engines.base import Engine
 from dyneval.scorer.engines.making import make_student
 from dyneval.scorer.loading import checkpoint_name
-from dyneval.scorer.pairs import Failure, Pair, ScoringError, content_key, make_pair
-from dyneval.scorer.passes import Question, mean_score, merge_questions
-from dyneval.scorer.settings import ScorerSettings
-
-if TYPE_CHECKING:
-    from PIL import Image
-
+from dyneval.scorer.pairs import Failure, Pair, content_key, score_all
+from dyneval.scorer.passes import Question, merge_questions, part_scores
+from dyneval.scorer.probing import settle
+from dyneval.scorer.settings import ScorerSettings, as_in_key
 
 Report = Callable[[Pair, str, dict[str, Any]], None]
 
@@ -45,13 +45,24 @@ class Scorer:
     """
 
     def __init__(
-        self, engine: Engine, name: str, settings: ScorerSettings | None = None, revision: str | None = None
+        self,
+        engine: Engine,
+        name: str,
+        settings: ScorerSettings | None = None,
+        revision: str | None = None,
     ) -> None:
-        """`name` is how score records call the model that `engine` has, `revision` says which weights those are."""
+        """A student behind an engine.
+
+        Args:
+            engine: has the student.
+            name: how score records call it.
+            settings: how pairs are scored; what they leave to the student ("auto") is settled here.
+            revision: which weights those are.
+        """
         self.name = name
         self.revision = revision
-        self.settings = settings or ScorerSettings()
         self.engine = engine
+        self.settings, self.settled_by = settle(settings or ScorerSettings(), engine)
         self._passes = FourPasses(engine, self.settings)
         self._batches = batch_size(self.settings.batch_size, engine.device)
 
@@ -112,33 +123,30 @@ class Scorer:
 
     def key(self, prompt: str, image_hash: str) -> str:
         """Name of the result for a pair by what it is made from, see `dyneval.scorer.pairs.content_key`."""
-        student = {"weights": self.revision or self.name, "template": self.settings.template, **self.shaping()}
-        return content_key(prompt, image_hash, student, self._passes.given.get(prompt.strip()))
+        settings = as_in_key(self.shaping())
+        student = {"weights": self.revision or self.name, "template": self.settings.template, **settings}
+        given, _ = self._passes.given.get(prompt.strip(), (None, False))
+        return content_key(prompt, image_hash, student, given)
 
-    def score(self, images: Sequence[str | Path | Image.Image], prompts: Sequence[str]) -> list[ScoreRecord]:
+    def score(
+        self, images: Any, prompts: Sequence[str], value_range: tuple[float, float] | None = None
+    ) -> list[ScoreRecord]:
         """Score images against the prompts they were made from.
 
         Args:
-            images: files or open images.
+            images: a list of them, an array (N, H, W, 3) or a tensor (N, 3, H, W). An image is a path, a file's bytes,
+                an open file or image, an array or a tensor, see `dyneval.image_forms.read_image`.
             prompts: as many, in the same order.
+            value_range: what the values of arrays and tensors run between, such as (-1, 1); see there for the default.
 
         Returns:
             One record a pair, in order; `t2ia`, `iqa` and `overall` are 1-5, higher is better.
 
         Raises:
-            ImageError: an image file cannot be used.
-            ScoringError: a pair could not be scored, such as one with an empty prompt.
-            ValueError: the numbers of images and prompts differ.
+            ScoringError: an image cannot be used, or a pair could not be scored, such as one with an empty prompt.
+            ValueError: images or prompts are no list, or their numbers differ.
         """
-        pairs = [
-            make_pair(image, prompt, number)
-            for number, (image, prompt) in enumerate(zip(images, prompts, strict=True), 1)
-        ]
-        results = list(self.score_pairs(pairs))
-        failures = [result for result in results if isinstance(result, Failure)]
-        if failures:
-            raise ScoringError(failures)
-        return [result for result in results if isinstance(result, ScoreRecord)]
+        return score_all(self.score_pairs, images, prompts, value_range)
 
     def score_pairs(self, pairs: Iterable[Pair], report: Report | None = None) -> Iterator[ScoreRecord | Failure]:
         """Score pairs as they come, a batch at a time; yields one result a pair, in order.
@@ -171,11 +179,16 @@ class Scorer:
         """Take T2IA questions, {"question", "answer"} each, by prompt; the student is asked for those of other prompts.
 
         Raises:
-            SchemaError: the questions of a prompt are not questions.
+            ValueError: the questions of a prompt are not questions.
         """
         for prompt, asked in questions.items():
-            schemas.check("student_reply", list(asked), f"questions of {prompt[:60]!r}", "t2ia")
-            self._passes.given[prompt.strip()] = merge_questions(asked)
+            try:
+                merged = merge_questions(msgspec.convert(list(asked), list[QuestionItem]))
+            except msgspec.ValidationError as error:
+                raise ValueError(f"questions of {prompt[:60]!r}: {error}") from None
+            if not merged:
+                raise ValueError(f"questions of {prompt[:60]!r}: expected at least one")
+            self._passes.given[prompt.strip()] = merged, False
 
     def _scored(self, pairs: Iterable[Pair], report: Report | None) -> Iterator[tuple[int, ScoreRecord | Failure]]:
         for batch in batches(pairs, lambda: self._batches.size, self._passes.expected_length):
@@ -207,16 +220,19 @@ class Scorer:
     def _result(self, pair: Pair, work: Work, seconds: float) -> ScoreRecord | Failure:
         if work.failure:
             return Failure(pair.pair_id, work.failure)
-        scores, soft = self._overall(work, "score"), self._overall(work, "soft_score")
-        found = {"t2ia_questions": work.t2ia_questions, "iqa_questions": work.iqa_questions}
+        scores, soft = self._overall(work)
+        holistic = {part: found.holistic for part, found in work.evaluated.items() if found.holistic is not None}
         row = {
             "pair_id": pair.pair_id,
             "prompt": pair.prompt,
             "image": pair.image_name,
             **scores,
             "normalised": {name: normalised_score(score) for name, score in scores.items()},
-            **{name: questions for name, questions in found.items() if questions},
-            **({"scene_graph": work.scene_graph} if work.iqa_questions else {}),
+            **{f"{part}_questions": questions for part, questions in work.questions.items() if questions},
+            **({"scene_graph": work.scene_graph} if "iqa" in work.questions else {}),
+            **({"raw_scene_graph": work.raw_graph} if work.raw_graph is not None else {}),
+            **({"holistic": holistic} if holistic else {}),
+            **({"cut": work.cut} if work.cut else {}),
             "model": self.name,
             **({"revision": self.revision} if self.revision else {}),
             "key": self.key(pair.prompt, pair.image_hash),
@@ -227,10 +243,12 @@ class Scorer:
         }
         return ScoreRecord.from_dict(row, pair.pair_id)
 
-    def _overall(self, work: Work, key: str) -> dict[str, float]:
-        """The scores of the halves that there are, and overall where there are both."""
-        halves = {"t2ia": work.t2ia_questions, "iqa": work.iqa_questions}
-        scores = {name: mean_score(asked, key, self.settings.mean) for name, asked in halves.items() if asked}
-        if len(scores) == len(halves):
-            scores["overall"] = self.settings.alpha * scores["iqa"] + self.settings.beta * scores["t2ia"]
-        return scores
+    def _overall(self, work: Work) -> tuple[dict[str, float], dict[str, float]]:
+        """Scores and soft scores of the parts that there are, and overall where there are both."""
+        found = {part: part_scores(evaluated, self.settings.mean) for part, evaluated in work.evaluated.items()}
+        both: tuple[dict[str, float], dict[str, float]] = ({}, {})
+        for kind, scores in enumerate(both):
+            scores |= {part: found[part][kind] for part in PARTS if part in found}
+            if len(scores) == len(PARTS):
+                scores["overall"] = self.settings.alpha * scores["iqa"] + self.settings.beta * scores["t2ia"]
+        return both

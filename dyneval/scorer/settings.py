@@ -1,43 +1,35 @@
-"""What can be set about scoring, and the limits that a reply is held to. Light: imported by `--help`."""
+"""What can be set about scoring. Light: imported by `--help`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
-from dyneval.tokens import DEFAULT_TEMPLATE, TEMPLATE_VERSIONS, TemplateVersion
+from dyneval.replies import DEFAULT_FORM, REPLY_FORMS, AnyForm, ReplyLimits
+from dyneval.tokens import TEMPLATE_VERSIONS, TemplateVersion
 
 Mode = Literal["full", "fast", "t2ia-only", "iqa-only"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Mean = Literal["arithmetic", "geometric"]
 MEANS: tuple[Mean, ...] = get_args(Mean)
 BatchLimit = int | Literal["auto"]
+Template = TemplateVersion | Literal["auto"]
+TEMPLATES: tuple[Template, ...] = ("auto", *TEMPLATE_VERSIONS)
+Form = AnyForm | Literal["auto"]
+FORMS: tuple[Form, ...] = ("auto", *REPLY_FORMS, "either")
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReplyLimits:
-    """Upper bounds written into the grammar, so that a model that never closes a list or a string still ends.
-
-    All are at least 1. The defaults leave room: images of 16-20 objects get 67 quality questions on average.
-    """
-
-    questions: int = 160
-    nodes: int = 64
-    edges: int = 128
-    attributes: int = 16
-    question_chars: int = 300
-    label_chars: int = 80
-    reasoning_chars: int = 800
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value < 1:
-                raise ValueError(f"limit {name} is {value}, expected at least 1")
-
-    def capped(self, items: int | None = None, chars: int | None = None) -> Self:
-        """The same limits with every count at most `items` and every text length at most `chars`."""
-        caps = {name: chars if name.endswith("_chars") else items for name in asdict(self)}
-        return type(self)(**{name: min(value, caps[name] or value) for name, value in asdict(self).items()})
+_FORMER_LIMITS = {
+    "questions": 160,
+    "nodes": 64,
+    "edges": 128,
+    "attributes": 16,
+    "question_chars": 300,
+    "label_chars": 80,
+    "reasoning_chars": 800,
+}
+"""Limits that all replies had before lists and texts could go without: a key names those where there are none now, so
+that records which never came near them stay current."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,18 +39,21 @@ class ScorerSettings:
     Attributes:
         mode: "full"; "fast" leaves the reasoning out of the evaluations; "t2ia-only" and "iqa-only" give one half.
         mean: how the scores of a half's questions become its score; "geometric" lets one failed question weigh more.
-        template: version of the human turns, see `dyneval.tokens`.
+        template: version of the human turns, see `dyneval.tokens`; "auto": the one that the student was trained with.
+        reply_form: form of the replies to EVALUATION, see `dyneval.replies`; "auto": the one that the student writes,
+            "either": whichever it writes each time.
         alpha: weight of IQA in the overall score, 0-1.
         beta: weight of T2IA in the overall score; alpha + beta = 1, so that overall stays within 1-5.
         max_new_tokens: limit on one reply; a reply that reaches it is an error of its pair.
         max_prompt_tokens: limit on one prompt; prompts are never truncated, a longer one is an error of its pair.
         batch_size: pairs scored together, or "auto": what fits into the GPU, 8 on a CPU. Scores do not depend on it.
-        limits: bounds of the replies' lists and texts.
+        limits: bounds of the replies' lists and texts; by default only `max_new_tokens` bounds them.
     """
 
     mode: Mode = "full"
     mean: Mean = "arithmetic"
-    template: TemplateVersion = DEFAULT_TEMPLATE
+    template: Template = "auto"
+    reply_form: Form = "auto"
     alpha: float = 0.5
     beta: float = 0.5
     max_new_tokens: int = 8192
@@ -67,7 +62,7 @@ class ScorerSettings:
     limits: ReplyLimits = field(default_factory=ReplyLimits)
 
     def __post_init__(self) -> None:
-        for name, known in (("mode", MODES), ("mean", MEANS), ("template", TEMPLATE_VERSIONS)):
+        for name, known in (("mode", MODES), ("mean", MEANS), ("template", TEMPLATES), ("reply_form", FORMS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown, expected one of {', '.join(known)}")
         if min(self.alpha, self.beta) < 0 or abs(self.alpha + self.beta - 1) > 1e-6:
@@ -80,4 +75,13 @@ class ScorerSettings:
 
     def shaping(self) -> dict[str, Any]:
         """The settings that a score depends on; a file of scores holds rows of one such set only."""
-        return {name: value for name, value in asdict(self).items() if name not in ("batch_size", "template")}
+        chosen = {name: value for name, value in asdict(self).items() if name not in ("batch_size", "template")}
+        return chosen | {"limits": {name: most for name, most in chosen["limits"].items() if most is not None}}
+
+
+def as_in_key(shaping: Mapping[str, Any]) -> dict[str, Any]:
+    """Shaping settings as they stand in the key of a record: what was not there once is left out at its old value."""
+    chosen = {**shaping, "limits": _FORMER_LIMITS | shaping.get("limits", {})}
+    if chosen.get("reply_form") == DEFAULT_FORM:
+        del chosen["reply_form"]
+    return chosen

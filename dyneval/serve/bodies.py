@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import io
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -13,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from dyneval.images import ImageError, decode_image
+from dyneval.image_forms import read_image
+from dyneval.images import ImageError
 from dyneval.records import prompt_id
 from dyneval.scorer.pairs import Pair
 from dyneval.serve.refusal import Refusal, unprocessable
@@ -53,14 +52,13 @@ class Upload:
         """
         try:
             content = self.image if isinstance(self.image, bytes) else base64.b64decode(self.image, validate=True)
-            image = decode_image(io.BytesIO(content), "image", max_pixels)
+            read = read_image(content, "image", max_pixels=max_pixels)
         except binascii.Error as error:
             raise unprocessable(f"image: not base64 ({error})") from None
         except ImageError as error:
             raise unprocessable(str(error)) from None
-        digest = hashlib.sha256(content).hexdigest()
-        pair_id = self.pair_id or f"{prompt_id(self.prompt)}-{digest[:16]}"
-        return Pair(pair_id=pair_id, prompt=self.prompt, image=image, image_name="image", file_hash=digest)
+        pair_id = self.pair_id or f"{prompt_id(self.prompt)}-{str(read.file_hash)[:16]}"
+        return Pair(pair_id=pair_id, prompt=self.prompt, image=read.image, image_name="image", file_hash=read.file_hash)
 
 
 async def read_one(request: Request) -> Upload:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from dyneval.images import load_image, resolve_below
 from dyneval.llm.base import ChatRequest
-from dyneval.llm.pictures import GRID, MAX_PIXELS, fit
+from dyneval.llm.pictures import MAX_PIXELS, fit
+from dyneval.processing import PixelLimits, grid
 from dyneval.records import PairRecord
 from dyneval.storage import DataFileError, JsonlIndex
 from dyneval.teacher import prompts
@@ -18,6 +19,8 @@ from dyneval.teacher.pairs import read_pairs
 from dyneval.teacher.runner import AnnotateConfig
 
 _PLACEHOLDER = [{"question": "(the questions of this pair, once they are there)", "answer": "yes"}]
+_TEACHER_LIMITS = PixelLimits(65_536, 16_777_216)
+"""Those of the Qwen3-VL checkpoints: a small picture costs 64 tokens all the same."""
 _CHAT_TOKENS = 5
 """Tokens that the chat template puts around a turn."""
 
@@ -69,12 +72,11 @@ def _shown(request: ChatRequest, count: Callable[[str], int], how: str) -> str:
 
 
 def image_tokens(path: Path) -> int:
-    """Visual tokens of an image, as it is sent to a Qwen3-VL teacher: one for 32x32 pixels, two for its ends."""
-    image = load_image(path)
-    width, height = image.size
+    """Visual tokens of an image, as it is sent to a Qwen3-VL teacher and resized there, and two for its ends."""
+    width, height = load_image(path).size
     if width * height > MAX_PIXELS:
         width, height = fit(width, height, MAX_PIXELS)
-    return max(1, round(width / GRID)) * max(1, round(height / GRID)) + 2
+    return math.prod(grid(width, height, _TEACHER_LIMITS)) + 2
 
 
 def _counter(model: str) -> tuple[Callable[[str], int], str]:

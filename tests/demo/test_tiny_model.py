@@ -54,7 +54,7 @@ def test_task_tokens_can_be_registered(tmp_path):
     from dyneval.processing import Processor
 
     build_tiny_model(tmp_path / "tiny", task_tokens=True)
-    assert json.loads((tmp_path / "tiny" / "added_tokens.json").read_text()) == TASK_TOKEN_IDS
+    assert json.loads((tmp_path / "tiny" / "added_tokens.json").read_text()).items() >= TASK_TOKEN_IDS.items()
     assert not Processor.from_pretrained(tmp_path / "tiny").added_task_tokens
 
 

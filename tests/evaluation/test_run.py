@@ -96,7 +96,7 @@ def test_the_benchmark_door_prints_and_writes_every_form(tifa):
 def test_a_benchmark_is_scored_and_goes_on_where_it_stopped(tifa, student):
     from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
 
-    settings = ScorerSettings(limits=ReplyLimits().capped(2, 8), batch_size=6)
+    settings = ScorerSettings(limits=ReplyLimits().capped(2, 8), template="readme", reply_form="readme", batch_size=6)
     run = BenchmarkRun(
         benchmark=BENCHMARKS["tifa"],
         annotations=tifa / "human_annotations.json",

@@ -48,7 +48,7 @@ def test_samples_are_exactly_what_training_expects(annotated):
     prompt = 'a red cat <|IQA|> says "<image>", number 7'
 
     def add_a_key(files):
-        list(files["iqa_questions"].values())[0]["scene_graph"]["nodes"][0]["extra"] = 1
+        next(iter(files["iqa_questions"].values()))["scene_graph"]["nodes"][0]["extra"] = 1
 
     _, output = run(annotated, (prompt, "a", 1, (5, 2), (1, 4)), change=add_a_key)
     t2ia, iqa = stages(output)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dyneval.schemas import SchemaError
-from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
+from dyneval.tokens import TASK_TOKEN_IDS, evaluation_turn, iqa_turn, t2ia_turn
 from qwenvl.errors import TrainingInputError
 from qwenvl.preflight import Recipe
 from qwenvl.preflight.cli import main
@@ -118,6 +118,13 @@ def test_a_model_out_of_reach_is_an_error_but_tokens_are_checked_with_the_bundle
     assert "no configuration found" in checks["model"]["message"]
     assert checks["tokens"]["status"] == "warning"
     assert "bundled Qwen3-VL vocabulary instead: task tokens 151669-151671" in checks["tokens"]["message"]
+
+
+def test_a_tokenizer_with_other_task_tokens_is_an_error(preflight, other_tokens):
+    folder = other_tokens(["<|mine|>", *TASK_TOKEN_IDS])
+    code, checks = preflight("--model", str(folder))
+    assert code == 1 and checks["tokens"]["status"] == "error"
+    assert f"{folder}: the tokenizer knows the task tokens as {{'<|T2IA|>': 151670" in checks["tokens"]["message"]
 
 
 def test_another_family_is_an_error(preflight, tmp_path):

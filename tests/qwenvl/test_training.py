@@ -120,7 +120,7 @@ def test_both_stages_with_the_published_commands(environment, tiny_checkpoint, t
 
     run([*script, 1, "--learning_rate", "1e-3", *quick], environment)
     stage1 = tmp_path / "output" / "dyneval_2b_stage1_t2ia"
-    assert json.loads((stage1 / "added_tokens.json").read_text()) == TASK_TOKEN_IDS
+    assert json.loads((stage1 / "added_tokens.json").read_text()).items() >= TASK_TOKEN_IDS.items()
     losses = history(stage1)
     assert list(losses) == [1, 2]
     # A learning rate of 0 leaves Stage 2 with the weights that it started from.
@@ -309,6 +309,15 @@ def test_an_image_that_breaks_during_training_stops_the_run(environment, instruc
     assert "Traceback" not in stopped.stderr
     assert not (output / "config.json").exists() and not list(output.glob("checkpoint-*"))
     assert "broken or truncated" in (output / "rejects.jsonl").read_text()
+
+
+def test_task_tokens_with_other_ids_are_refused_with_the_ids_found(environment, other_tokens, tmp_path):
+    folder = other_tokens(["<|mine|>", *TASK_TOKEN_IDS])
+    wrong = run([sys.executable, *TRAIN, *arguments(folder, tmp_path / "run")], environment, expected=1)
+    said = wrong.stderr.strip().splitlines()[-1]
+    assert said.startswith(f"train_qwen: {folder}: the tokenizer knows the task tokens as {{'<|T2IA|>': 151670")
+    assert f"expected {TASK_TOKEN_IDS}" in said and "another base" in said
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_what_the_user_got_wrong_is_one_line(environment, tiny_checkpoint, tmp_path):

@@ -1,8 +1,9 @@
 import pytest
 from PIL import Image
 
+from dyneval.replies import ReplyLimits
 from dyneval.scorer.pairs import Pair
-from dyneval.scorer.settings import ReplyLimits, ScorerSettings
+from dyneval.scorer.settings import ScorerSettings
 
 
 def make_pairs(pictures, prompts):
@@ -20,7 +21,8 @@ def make_pairs(pictures, prompts):
 
 @pytest.fixture(scope="session")
 def settings():
-    return ScorerSettings(limits=ReplyLimits().capped(3, 12), batch_size=4)
+    # The student has random weights: it has no form of its own.
+    return ScorerSettings(limits=ReplyLimits().capped(3, 12), batch_size=4, template="readme", reply_form="readme")
 
 
 @pytest.fixture(scope="session")

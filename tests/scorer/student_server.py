@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 import threading
 from contextlib import contextmanager
 
@@ -28,12 +27,15 @@ class StudentServer:
         self.lock = threading.Lock()
         self.seen = []
         self.spoil = lambda reply: reply
+        self.refusal = None
         self.app = FastAPI()
         self.app.post("/v1/chat/completions")(self.complete)
 
     async def complete(self, request: Request):
         asked = await request.json()
         self.seen.append(asked)
+        if self.refusal is not None:
+            return self.refusal
         with self.lock:
             return self.spoil(self.reply(asked))
 
@@ -49,13 +51,14 @@ class StudentServer:
         schema = asked["response_format"]["json_schema"]["schema"]
         assert asked["temperature"] == 0 and "x-guidance" in schema
         # The grammar sets the form of JSON itself, as vLLM's does from x-guidance.
-        constraint = self.grammar.constraint({key: value for key, value in schema.items() if key != "x-guidance"})
+        plain = {key: value for key, value in schema.items() if key != "x-guidance"}
+        constraint = self.grammar.constraint(plain, verdicts="answers" in str(schema))
         job = self.job(ids, images, constraint, asked["max_tokens"])
-        return completion(self.processor, job, bool(job.failure), asked.get("top_logprobs", 0))
+        return completion(job, not job.constraint.done, asked.get("top_logprobs", 0))
 
     def job(self, ids, images, constraint, max_tokens):
         if not images:
-            job = Job(ids, constraint)
+            job = Job(ids, constraint, choices=[])
             self.decoder.decode([job], max_tokens)
             return job
         pixels = self.processor.image_processor(images=images, return_tensors="pt")
@@ -67,7 +70,7 @@ class StudentServer:
         encoded = Encoded(ids, [], types, pixels["pixel_values"], pixels["image_grid_thw"])
         length = at + count + 1
         prefix = self.decoder.read_images([encoded], [length])
-        job = Job(ids[length:], constraint)
+        job = Job(ids[length:], constraint, choices=[])
         self.decoder.decode([job], max_tokens, prefix)
         return job
 
@@ -77,17 +80,18 @@ def opened(url):
     return Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1])))
 
 
-def completion(processor, job, cut, top):
-    tokens, scores = [], iter(job.score_probabilities)
-    before = ""
-    for token in job.constraint.tokens:
-        text = processor.tokenizer.decode([token])
-        known = {text: 0.0}
-        if before.endswith('"score": '):
-            known = {str(n): math.log(max(weight, 1e-30)) for n, weight in enumerate(next(scores), 1)}
-        ranked = [{"token": name, "logprob": value, "bytes": None} for name, value in known.items()]
-        tokens.append({"token": text, "logprob": known[text], "bytes": None, "top_logprobs": ranked[:top]})
-        before += text
+def completion(job, cut, top):
+    tokens = [
+        {
+            "token": choice.text,
+            "logprob": choice.logprob,
+            "bytes": None,
+            "top_logprobs": [
+                {"token": name, "logprob": value, "bytes": None} for name, value in choice.alternatives.items()
+            ][:top],
+        }
+        for choice in job.choices
+    ]
     choice = {
         "index": 0,
         "finish_reason": "length" if cut else "stop",

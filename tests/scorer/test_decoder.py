@@ -4,9 +4,8 @@ from transformers import LogitsProcessor
 
 from dyneval import tokens
 from dyneval.processing import Turn
+from dyneval.replies import ReplyLimits, evaluation_schema, questions_schema, scene_schema
 from dyneval.scorer.decoder import Decoder, Job
-from dyneval.scorer.grammar import reply_schema
-from dyneval.scorer.settings import ReplyLimits
 
 LIMITS = ReplyLimits().capped(3, 10)
 QUESTIONS = ["Is there a red circle?", 'Is "x" sharp?']
@@ -40,10 +39,10 @@ def conversations(processor, pictures):
     """(turn, schema, image) of each kind, for three images."""
     for number in range(3):
         image = Image.open(pictures / f"{number}.png").convert("RGB")
-        yield tokens.t2ia_turn(f"a red circle, {number}"), reply_schema("t2ia", LIMITS), None
-        yield tokens.iqa_turn(), reply_schema("iqa", LIMITS), image
+        yield tokens.t2ia_turn(f"a red circle, {number}"), questions_schema(LIMITS), None
+        yield tokens.iqa_turn(), scene_schema(LIMITS), image
         asked = QUESTIONS[: 1 + number % 2]
-        yield tokens.evaluation_turn("a circle", asked), reply_schema("evaluation", LIMITS, asked), image
+        yield tokens.evaluation_turn("a circle", asked), evaluation_schema("readme", "t2ia", asked, LIMITS), image
 
 
 def plain(model, processor, grammar, turn, schema, image):
@@ -72,15 +71,19 @@ def test_batches_with_shared_images_and_forced_text_equal_plain_generate(loaded,
     hook = model.model.visual.register_forward_hook(lambda *_: calls.append(1))
     prefix = decoder.read_images(encoded, lengths)
     jobs = [
-        Job(ids(processor, turn, [counts[row // 2]])[lengths[row // 2] :], grammar.constraint(schema), row // 2)
+        Job(
+            ids(processor, turn, [counts[row // 2]])[lengths[row // 2] :],
+            grammar.constraint(schema, verdicts=tokens.EVALUATION in turn),
+            row // 2,
+        )
         for row, (turn, schema, _) in enumerate(seen)
     ]
     decoder.decode(jobs, 400, prefix)
     hook.remove()
     assert [job.constraint.tokens for job in jobs] == [tokens for n, tokens in enumerate(expected) if n % 3]
     assert len(calls) == 1
-    assert [len(job.score_probabilities) for job in jobs] == [0, 1, 0, 2, 0, 1]
-    assert all(abs(sum(weights) - 1) < 1e-5 for job in jobs for weights in job.score_probabilities)
+    assert [len(job.probabilities) for job in jobs] == [0, 1, 0, 2, 0, 1]
+    assert all(abs(sum(weights) - 1) < 1e-5 for job in jobs for weights in job.probabilities)
 
 
 def ids(processor, turn, counts):
@@ -90,11 +93,11 @@ def ids(processor, turn, counts):
 def test_a_reply_over_the_limit_is_a_failure_and_leaves_the_others_alone(loaded, grammar):
     model, processor = loaded
     turn = ids(processor, tokens.t2ia_turn("a cat"), [])
-    short = reply_schema("evaluation", ReplyLimits().capped(1, 1), ["Is it?"])
-    jobs = [Job(turn, grammar.constraint(schema)) for schema in (reply_schema("t2ia", ReplyLimits()), short)]
+    short = evaluation_schema("readme", "t2ia", ["Is it?"], ReplyLimits().capped(1, 1))
+    jobs = [Job(turn, grammar.constraint(schema)) for schema in (questions_schema(ReplyLimits()), short)]
     Decoder(model, grammar).decode(jobs, 30)
     assert "not complete after 30 tokens" in jobs[0].failure
-    assert jobs[1].failure is None and jobs[1].reply()["answers"][0]["question"] == "Is it?"
+    assert jobs[1].failure is None and '"question": "Is it?"' in jobs[1].constraint.text
 
 
 def test_a_grammar_that_cannot_be_compiled_fails_its_own_job(loaded, grammar):
@@ -105,7 +108,7 @@ def test_a_grammar_that_cannot_be_compiled_fails_its_own_job(loaded, grammar):
     ]
     Decoder(model, grammar).decode(jobs, 30)
     assert "grammar engine" in jobs[0].failure
-    assert jobs[1].reply() == "x"
+    assert jobs[1].constraint.text == '"x"'
 
 
 def test_nothing_to_decode(loaded, grammar):

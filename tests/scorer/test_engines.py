@@ -1,5 +1,7 @@
 """Students behind other engines: a server that has the tiny student, and vLLM as far as it goes without vLLM."""
 
+import asyncio
+import dataclasses
 import importlib.util
 import json
 import math
@@ -8,17 +10,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fastapi.responses import JSONResponse
 from PIL import Image
 
 from dyneval import tokens
 from dyneval.cli import score
-from dyneval.llm.base import ChatError, ChatReply, TokenChoice, Unreachable
+from dyneval.llm.base import ChatError, ChatReply, SchemaRefused, TokenChoice, Unreachable
+from dyneval.llm.vllm_local import last_output
 from dyneval.processing import Turn
+from dyneval.replies import evaluation_schema
 from dyneval.scorer import Failure, Scorer
 from dyneval.scorer.engines.base import Ask
-from dyneval.scorer.engines.served import guided, score_probabilities, take
+from dyneval.scorer.engines.served import guided, verdict_probabilities
 from dyneval.scorer.engines.vllm import prompt, sampling_arguments, with_choices
-from dyneval.scorer.grammar import reply_schema
 
 from .conftest import make_pairs
 
@@ -69,10 +73,10 @@ def test_text_that_a_server_would_misread_is_refused_alone(served, server, pictu
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda text: text.replace('"score": ', '"score": 9'), "to its schema"),
-        (lambda text: text.replace("answers", "replies"), "to its schema"),
-        (lambda text: text[:-5], "to its schema"),
-        (lambda text: text.replace('"question": "', '"question": "Not '), "questions that were asked"),
+        (lambda text: text.replace('"score": ', '"score": 9'), "does not have its form"),
+        (lambda text: text.replace("answers", "replies"), "does not have its form"),
+        (lambda text: text[:-5], "does not have its form"),
+        (lambda text: text.replace('"question": "', '"question": "Not '), "other questions than were asked"),
     ],
 )
 def test_replies_are_not_trusted(served, server, pictures, monkeypatch, spoil, said):
@@ -94,10 +98,54 @@ def test_a_server_that_gives_no_logprobs_or_cuts_replies_gives_no_scores(served,
 
     monkeypatch.setattr(server, "spoil", spoiled)
     (result,) = served.score_pairs(make_pairs(pictures, ["a cat"]))
-    assert "logprobs for 0 of" in result.reason
+    assert "0 of" in result.reason
     monkeypatch.setattr(server, "spoil", lambda reply: reply["choices"][0].update(finish_reason="length") or reply)
     (result,) = served.score_pairs(make_pairs(pictures, ["a dog"]))
     assert "was not complete after" in result.reason
+
+
+def test_a_server_gives_the_scores_of_transformers_in_the_release_form_too(student, server, engine, settings, pictures):
+    release = dataclasses.replace(settings, reply_form="release")
+    served = Scorer.from_pretrained(student, engine="openai", settings=release, base_urls=[server.url])
+    wanted = make_pairs(pictures, PROMPTS[:1])
+    (one,), (other,) = served.score_pairs(wanted), Scorer(engine, "student", release).score_pairs(wanted)
+    assert (one.t2ia, one.iqa, one.holistic) == (other.t2ia, other.iqa, other.holistic)
+    assert one.soft == pytest.approx(other.soft, abs=1e-3)
+    for asked, known in zip(one.iqa_questions, other.iqa_questions, strict=True):
+        assert asked["correct_probability"] == pytest.approx(known["correct_probability"], abs=1e-3)
+
+
+def test_a_server_that_refuses_schemas_ends_the_run_with_its_words(served, server, pictures, monkeypatch):
+    """Without the schema there are no valid scores, so nothing else is tried: one request, not minutes of retries."""
+    server.seen.clear()
+    words = "Grammar error: unknown field `json_schema_option`"
+    monkeypatch.setattr(server, "refusal", JSONResponse({"error": {"message": words, "code": 400}}, 400))
+    with pytest.raises(SchemaRefused, match=f"127.0.0.1.*HTTP 400: .*{words}"):
+        list(served.score_pairs(make_pairs(pictures, ["a cat"])))
+    assert len(server.seen) == 1
+
+
+class BrokenVllm:
+    """As much of vLLM's engine as a request meets; its exceptions have no base of their own."""
+
+    def __init__(self, error, errored):
+        self.error, self.errored = error, errored
+
+    async def generate(self, *arguments, **options):
+        raise self.error
+        yield
+
+
+class EngineGenerateError(Exception):
+    pass
+
+
+def test_an_exception_of_vllm_fails_its_pair_and_a_dead_engine_the_run():
+    with pytest.raises(ChatError, match="vLLM: too long"):
+        asyncio.run(last_output(BrokenVllm(EngineGenerateError("too long"), errored=False), {}, None, "1"))
+    with pytest.raises(RuntimeError, match="vLLM has stopped: core died") as raised:
+        asyncio.run(last_output(BrokenVllm(EngineGenerateError("core died"), errored=True), {}, None, "1"))
+    assert not isinstance(raised.value, ChatError)
 
 
 def test_a_server_that_is_gone_ends_the_run_instead_of_failing_every_pair(student, settings, pictures):
@@ -134,22 +182,15 @@ def test_probabilities_are_those_of_the_digits_behind_score():
         return TokenChoice(text, 0.0, {name.strip("_"): math.log(value) for name, value in alternatives.items()})
 
     texts = ['{"', 'score\\"', ": ", "4", '", "', "score", '":', " "]
-    found = score_probabilities([*map(token, texts), token("4", _4=0.6, _2=0.2, x=0.2), token("}")])
+    found = verdict_probabilities([*map(token, texts), token("4", _4=0.6, _2=0.2, x=0.2), token("}")])
     assert [[round(weight, 6) for weight in one] for one in found] == [[0, 0.25, 0, 0.75, 0]]
-    assert score_probabilities([token('"score": '), token("5")]) == [[0, 0, 0, 0, 1]]
-
-
-def test_a_reply_without_its_logprobs_is_refused(settings):
-    ask = Ask("evaluation", "turn", reply_schema("evaluation", settings.limits, ["Is it?"]))
-    text = '{"answers": [{"question": "Is it?", "score": 4, "reasoning": "x"}]}'
-    with pytest.raises(ChatError, match="0 of 1"):
-        take(ask, ChatReply(text=text, finish_reason="stop"))
+    assert verdict_probabilities([token('"score": '), token("5")]) == [[0, 0, 0, 0, 1]]
 
 
 def test_vllm_gets_the_token_ids_of_training_whatever_the_prompt_holds(engine, settings):
     processor, image = engine.processor, Image.new("RGB", (64, 64))
     turn = tokens.evaluation_turn(HOSTILE[0], ["Is it?"])
-    schema = reply_schema("evaluation", settings.limits, ["Is it?"])
+    schema = evaluation_schema("readme", "t2ia", ["Is it?"], settings.limits)
     request = prompt(processor, Ask("evaluation", turn, schema, image))
     pad, end = processor.tokenizer.convert_tokens_to_ids(["<|image_pad|>", "<|im_end|>"])
     ids = request["prompt_token_ids"]
@@ -176,7 +217,7 @@ def test_the_form_of_json_goes_along_with_the_schema(grammar, settings):
     """What guidance makes of the schema alone is what the scorer's own grammar is."""
     import llguidance
 
-    schema = reply_schema("evaluation", settings.limits, ["Is it?"])
+    schema = evaluation_schema("readme", "t2ia", ["Is it?"], settings.limits)
     source = llguidance.LLMatcher.grammar_from_json_schema(guided(schema))
     matcher = llguidance.LLMatcher(grammar._tokenizer, source)
     assert matcher.compute_ff_tokens() == grammar.constraint(schema).forced()

@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from dyneval.scorer.loading import CheckpointError, load_student
-from dyneval.scorer.revision import student_revision
+from dyneval.tokens import TASK_TOKENS
 
 
 @pytest.fixture
@@ -32,6 +32,27 @@ def test_a_base_model_without_task_tokens(tiny_checkpoint):
         load_student(tiny_checkpoint)
 
 
+@pytest.mark.parametrize(
+    ("tokens", "found"),
+    [
+        (["<|mine|>", *TASK_TOKENS], r"'<\|T2IA\|>': 151670, '<\|IQA\|>': 151671, '<\|EVALUATION\|>': 151672"),
+        (TASK_TOKENS[::-1], r"'<\|T2IA\|>': 151671, '<\|IQA\|>': 151670, '<\|EVALUATION\|>': 151669"),
+        (TASK_TOKENS[:1], r"\{'<\|T2IA\|>': 151669\}"),
+    ],
+)
+def test_task_tokens_with_other_ids(other_tokens, tokens, found):
+    folder = other_tokens(tokens)
+    with pytest.raises(CheckpointError, match=rf"{folder}: .*knows the task tokens as .*{found}.*151671.*another base"):
+        load_student(folder)
+
+
+def test_an_embedding_without_rows_for_the_task_tokens(broken):
+    config = json.loads((broken / "config.json").read_text())
+    edit(broken / "config.json", text_config=config["text_config"] | {"vocab_size": 151_671})
+    with pytest.raises(CheckpointError, match="broken: its embedding has 151671 rows, but the task tokens need 151672"):
+        load_student(broken)
+
+
 def test_another_architecture(broken):
     edit(broken / "config.json", model_type="qwen2_vl", architectures=["Qwen2VLForConditionalGeneration"])
     with pytest.raises(CheckpointError, match="is a qwen2_vl model, expected a Qwen3-VL one"):
@@ -56,7 +77,10 @@ def test_missing_weights_are_not_filled_with_random_numbers(broken):
         load_student(broken)
 
 
-@pytest.mark.parametrize("wrong", [{"dtype": "int8"}, {"dtype": "flaot32"}, {"device": "gpu9"}])
+# No machine has a hundredth GPU; where there is none, or torch was built without, the errors are of other kinds.
+@pytest.mark.parametrize(
+    "wrong", [{"dtype": "int8"}, {"dtype": "flaot32"}, {"device": "gpu9"}, {"device": "cuda:99"}, {"device": "hpu"}]
+)
 def test_unknown_device_or_dtype(student, wrong):
     with pytest.raises(CheckpointError, match=next(iter(wrong))):
         load_student(student, **wrong)
@@ -64,21 +88,5 @@ def test_unknown_device_or_dtype(student, wrong):
 
 def test_a_student_in_a_subfolder_with_its_own_pixel_limits(student):
     model, processor = load_student(student.parent, student.name, max_pixels=4096)
-    assert (processor.min_pixels, processor.max_pixels) == (1024, 4096)
+    assert (processor.min_pixels, processor.max_pixels) == (784, 4096)
     assert not model.training
-
-
-def test_a_revision_is_of_the_weights_not_of_their_place(student, tmp_path):
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(student)
-    moved = shutil.copytree(student, tmp_path / "moved")
-    first = student_revision(student, None, config)
-    assert first.startswith("sha256:") and student_revision(tmp_path, "moved", config) == first
-    weights = moved / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[len(content) // 2] ^= 1
-    weights.write_bytes(content)
-    assert student_revision(moved, None, config) != first
-    config._commit_hash = "abc"
-    assert student_revision("owner/name", "4B", config) == "hub:abc/4B"

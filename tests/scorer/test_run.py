@@ -169,8 +169,13 @@ def test_a_killed_run_is_resumed_to_the_same_scores(student, loaded, pictures, t
         file.write(b'{"pair_id": "torn')
 
     limits = ReplyLimits().capped(2, 8)
-    revision = student_revision(student, None, loaded[0].config)
-    same = Scorer(engine, str(student), ScorerSettings(limits=limits, batch_size=5), revision)
+    revision = student_revision(student, None)
+    same = Scorer(
+        engine,
+        str(student),
+        ScorerSettings(limits=limits, batch_size=5, template="readme", reply_form="readme"),
+        revision,
+    )
     assert score_file(lambda: same, metadata, output, image_root=pictures).failed == 0
     straight = tmp_path / "straight.jsonl"
     score_file(lambda: same, metadata, straight, image_root=pictures)

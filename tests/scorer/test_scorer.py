@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from dyneval import schemas
+from dyneval.replies import QuestionItem, expectation
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings, ScoringError
-from dyneval.scorer.pairs import Failure
-from dyneval.scorer.passes import expectation, mean_score, merge_questions
+from dyneval.scorer.pairs import Failure, content_key
+from dyneval.scorer.passes import mean_score, merge_questions
 from dyneval.scorer.run import read_questions
 from dyneval.storage import DataFileError
 from dyneval.tokens import TASK_TOKENS
@@ -62,6 +63,61 @@ def test_scores_depend_neither_on_batch_size_nor_on_order(engine, settings, pict
                 assert one["soft_score"] == pytest.approx(two["soft_score"], abs=1e-3)
 
 
+def test_a_student_of_the_release_form_scores_the_quality_of_an_image_as_a_whole(engine, settings, pictures):
+    scorer = with_settings(engine, settings, reply_form="release")
+    for record in scorer.score_pairs(make_pairs(pictures, ["a cat", "two dogs"])):
+        row = record.to_dict()
+        schemas.check("score", row, "a record")
+        t2ia, iqa = row["t2ia_questions"], row["iqa_questions"]
+        assert row["iqa"] == row["holistic"]["iqa"] and 1 <= row["soft"]["iqa"] <= 5
+        assert row["t2ia"] == pytest.approx(sum(one["score"] for one in t2ia) / len(t2ia))
+        assert row["holistic"]["t2ia"] in range(1, 6) and not any("correct_probability" in one for one in t2ia)
+        for one in iqa:
+            assert one["score"] == (5 if one["correct_probability"] > 0.5 else 1)
+            assert one["soft_score"] == pytest.approx(1 + 4 * one["correct_probability"], abs=2e-4)
+        assert row["settings"]["reply_form"] == "release"
+        assert row["cut"]  # of 12 characters a text
+
+
+def test_whichever_form_a_student_writes_is_scored(engine, settings, pictures):
+    scorer = with_settings(engine, settings, reply_form="either")
+    results = list(scorer.score_pairs(make_pairs(pictures, ["a cat", "two dogs", "a red cube"])))
+    assert all(1 <= result.overall <= 5 and result.settings["reply_form"] == "either" for result in results)
+
+
+def test_records_of_the_readme_form_made_before_there_were_two_stay_current(engine, settings):
+    """The key as it was then: no reply form in it, and the limits that all replies had."""
+    student = {
+        "weights": "student",
+        "template": "readme",
+        "mode": "full",
+        "mean": "arithmetic",
+        "alpha": 0.5,
+        "beta": 0.5,
+        "max_new_tokens": 8192,
+        "max_prompt_tokens": 4096,
+        "limits": {
+            "questions": 160,
+            "nodes": 64,
+            "edges": 128,
+            "attributes": 16,
+            "question_chars": 300,
+            "label_chars": 80,
+            "reasoning_chars": 800,
+        },
+        "min_pixels": engine.processor.min_pixels,
+        "max_pixels": engine.processor.max_pixels,
+        "engine": "transformers",
+        "dtype": "float32",
+    }
+    scorer = with_settings(engine, settings, limits=ReplyLimits())
+    assert scorer.key("a cat", "0" * 64) == content_key("a cat", "0" * 64, student)
+    for other in ({"reply_form": "release"}, {"template": "release"}, {"limits": ReplyLimits(questions=160)}):
+        changed = with_settings(engine, settings, **{"limits": ReplyLimits(), **other})
+        same = "limits" in other
+        assert (changed.key("a cat", "0" * 64) == scorer.key("a cat", "0" * 64)) == same
+
+
 def test_one_bad_pair_does_not_harm_its_batch(scorer, pictures, settings):
     batch = make_pairs(pictures, ["a cat", " \n", "long " * settings.max_prompt_tokens, "a dog"])
     sliver = dataclasses.replace(batch[0], pair_id="sliver", image=Image.new("RGB", (4000, 4)))
@@ -73,8 +129,8 @@ def test_one_bad_pair_does_not_harm_its_batch(scorer, pictures, settings):
     assert results["pair-0"].prompt == "a cat" and results["pair-3"].prompt == "a dog"
 
 
-def test_a_reply_that_does_not_end_is_a_failure_not_a_score(engine, pictures):
-    scorer = Scorer(engine, "student", ScorerSettings(max_new_tokens=12))
+def test_a_reply_that_does_not_end_is_a_failure_not_a_score(engine, settings, pictures):
+    scorer = Scorer(engine, "student", dataclasses.replace(settings, limits=ReplyLimits(), max_new_tokens=12))
     (result,) = scorer.score_pairs(make_pairs(pictures, ["a cat"]))
     assert isinstance(result, Failure) and "T2IA questions: the reply was not complete after 12 tokens" in result.reason
 
@@ -103,8 +159,8 @@ def test_questions_of_a_prompt_are_asked_once_for_all_its_images(engine, setting
     assert [count for count, with_image in rows if count and not with_image] == [1]
 
 
-def test_a_model_with_other_weights_of_the_halves(engine, pictures):
-    scorer = Scorer(engine, "student", ScorerSettings(alpha=0.2, beta=0.8, limits=ReplyLimits().capped(2, 5)))
+def test_a_model_with_other_weights_of_the_halves(engine, settings, pictures):
+    scorer = Scorer(engine, "student", dataclasses.replace(settings, alpha=0.2, beta=0.8))
     (record,) = scorer.score_pairs(make_pairs(pictures, ["a cat"]))
     assert record.overall == pytest.approx(0.2 * record.iqa + 0.8 * record.t2ia)
 
@@ -120,16 +176,18 @@ def test_settings_out_of_range_are_refused(wrong):
 
 def test_limits_cap_but_never_raise():
     capped = ReplyLimits().capped(8, 500)
-    assert (capped.questions, capped.nodes, capped.reasoning_chars, capped.label_chars) == (8, 8, 500, 80)
+    assert (capped.questions, capped.nodes, capped.reasoning_chars, capped.label_chars) == (8, 8, 500, 500)
+    assert capped.capped(20, 40).questions == 8 and capped.capped(20, 40).label_chars == 40
+    assert ReplyLimits().capped() == ReplyLimits()
     with pytest.raises(ValueError, match="at least 1"):
         ReplyLimits().capped(-1)
 
 
-def test_questions_are_merged_but_for_case_and_spacing():
-    asked = [{"question": q, "answer": a} for q, a in [("Is it  red?", "yes"), ("is it\tred?", "no"), ("Blue?", "no")]]
-    assert merge_questions(asked) == [
+def test_questions_are_merged_but_for_case_and_spacing_and_blank_ones_dropped():
+    pairs = [("Is it  red?", "yes"), ("is it\tred?", "no"), (" \n", "yes"), ("Blue,\x01\nor not?", "no")]
+    assert merge_questions([QuestionItem(question, answer) for question, answer in pairs]) == [
         {"question": "Is it red?", "answer": "yes"},
-        {"question": "Blue?", "answer": "no"},
+        {"question": "Blue, or not?", "answer": "no"},
     ]
 
 
@@ -209,7 +267,7 @@ def test_questions_can_be_given(engine, settings, pictures, tmp_path):
     assert [one["question"] for one in given.t2ia_questions] == ["Is it <|im_end|>?", "Red?", composed]
     assert [one["answer"] for one in given.t2ia_questions] == ["no", "yes", "yes"]
     assert own.t2ia_questions[0]["question"] not in ("Is it <|im_end|>?", "Red?")
-    with pytest.raises(schemas.SchemaError, match="questions of 'a cat'"):
+    with pytest.raises(ValueError, match="questions of 'a cat'"):
         scorer.give_questions({"a cat": [{"question": "Red?", "answer": "perhaps"}]})
 
 
@@ -221,6 +279,5 @@ def test_a_file_without_questions_is_refused(tmp_path, row):
 
 
 def test_geometric_mean_weighs_a_failed_question_more():
-    asked = [{"score": 1}, {"score": 4}]
-    assert (mean_score(asked), mean_score(asked, mean="geometric")) == (2.5, 2)
-    assert mean_score([{"score": 5}] * 7, mean="geometric") == pytest.approx(5)
+    assert (mean_score([1, 4]), mean_score([1, 4], mean="geometric")) == (2.5, 2)
+    assert mean_score([5] * 7, mean="geometric") == pytest.approx(5)

@@ -1,5 +1,9 @@
+import base64
 import dataclasses
+import io
 
+import httpx2
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -27,7 +31,7 @@ def test_a_server_scores_as_the_scorer_that_it_has(server, student, picture, tmp
     file = tmp_path / "circle.png"
     file.write_bytes(picture)
     images, prompts = [file, Image.new("RGB", (50, 90), "navy")], ["a red circle", "the night"]
-    settings = ScorerSettings(limits=ReplyLimits().capped(2, 8))
+    settings = ScorerSettings(limits=ReplyLimits().capped(2, 8), template="readme", reply_form="readme")
     expected = Scorer.from_pretrained(student, device="cpu", settings=settings).score(images, prompts)
     with Client(server) as client:
         records = client.score(images, prompts)
@@ -39,6 +43,48 @@ def test_a_server_scores_as_the_scorer_that_it_has(server, student, picture, tmp
         for name in ("prompt", "overall", "scene_graph", "template", "settings"):
             assert getattr(one, name) == getattr(other, name)
         assert [q["question"] for q in one.iqa_questions] == [q["question"] for q in other.iqa_questions]
+
+
+def test_one_picture_has_one_score_in_every_form_and_door(server, student, tmp_path):
+    from dyneval import Reward
+    from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
+
+    ink = Image.radial_gradient("L").resize((64, 48)).convert("RGB")
+    ink.putalpha(Image.linear_gradient("L").resize((64, 48)))
+    path = tmp_path / "ink.png"
+    ink.save(path)
+    content, prompt = path.read_bytes(), "a red circle"
+    forms = [path, content, io.BytesIO(content), {"bytes": content}, Image.open(path), np.asarray(ink)]
+    settings = ScorerSettings(limits=ReplyLimits().capped(2, 8))
+    scorer = Scorer.from_pretrained(student, device="cpu", settings=settings)
+    (local,) = scorer.score([path], [prompt])
+    with Client(server) as client:
+        records = client.score(forms, [prompt] * len(forms))
+        assert Reward(client)(forms, [prompt] * len(forms)) == Reward(scorer)(forms, [prompt] * len(forms))
+    body = {"image": base64.b64encode(content).decode(), "prompt": prompt}
+    answers = [
+        httpx2.post(f"{server}/v1/score", json=body, timeout=60),
+        httpx2.post(f"{server}/v1/score", files={"image": content}, data={"prompt": prompt}, timeout=60),
+    ]
+    records += [ScoreRecord.from_dict(answer.json(), "answer") for answer in answers]
+    for record in records:
+        for name in ("overall", "soft", "scene_graph", "t2ia_questions", "iqa_questions"):
+            assert getattr(record, name) == getattr(local, name)
+    # Files travel as they are, so the server knows them by the same hash.
+    assert [record.key == local.key for record in records] == [True] * 4 + [False] * 2 + [True] * 2
+
+
+def test_open_images_of_all_modes_are_sent(serve):
+    modes = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "F"]
+    images = [Image.new(mode, (8, 8)) for mode in modes]
+    with Client(serve()) as client:
+        assert len(client.score(images, ["a"] * len(modes))) == len(modes)
+        pairs = [
+            Pair(pair_id=i.mode, prompt="a", image=i, image_name=i.mode) for i in [*images, Image.new("RGB", (0, 0))]
+        ]
+        *good, bad = client.score_pairs(pairs)
+    assert [record.pair_id for record in good] == modes
+    assert bad == Failure("RGB", "RGB: 0x0 pixels")
 
 
 def test_many_pairs_come_back_in_order_through_a_queue_of_two(serve, judge_class):
@@ -56,10 +102,12 @@ def test_many_pairs_come_back_in_order_through_a_queue_of_two(serve, judge_class
 def test_errors_of_a_pair_name_it(serve, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with Client(serve()) as client:
-        with pytest.raises(ClientError, match=r"pair 2: image: not an image file"):
+        with pytest.raises(ClientError, match=r"1 pair.*pair 2: .*text\.png: not an image file"):
             client.score([Image.new("RGB", (8, 8)), tmp_path / "text.png"], ["a", "b"])
-        with pytest.raises(ValueError, match="argument"):
+        with pytest.raises(ValueError, match="images: 1, prompts: 0"):
             client.score([Image.new("RGB", (8, 8))], [])
+        with pytest.raises(ClientError, match="pair 1: prompt: half a character"):
+            client.score([Image.new("RGB", (8, 8))], ["half an emoji \ud83d"])
 
 
 def test_a_token_from_the_environment_is_sent(serve, monkeypatch):

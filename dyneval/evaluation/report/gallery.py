@@ -189,7 +189,9 @@ def _detail(record: ScoreRecord) -> dict[str, Any]:
 
 
 def _question(question: Mapping[str, Any]) -> list[Any]:
-    return [question["question"], question.get("answer"), question["score"], question["reasoning"]]
+    """Question, target answer, score, reasoning, and whether it passes or fails without a score of its own."""
+    passes = "correct_probability" in question
+    return [question["question"], question.get("answer"), question["score"], question["reasoning"], passes]
 
 
 def _thumbnails(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from dyneval.scorer.grammar import Reply
+from dyneval.llm.base import TokenChoice
+from dyneval.replies import ReplyError
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ Seen = Any
 class Ask:
     """One question to the student, and what became of it."""
 
-    reply_kind: Reply
+    kind: Literal["t2ia", "iqa", "evaluation"]
     turn: str
     """The human turn as it is stored in training data; it begins with `<image>` where there is an image."""
     schema: dict[str, Any]
@@ -34,12 +34,16 @@ class Ask:
     failure: str | None = None
     """Why there is no complete reply; None when there is one."""
     text: str = ""
-    score_probabilities: list[list[float]] = field(default_factory=list)
-    """For every score in the reply, the probabilities of 1 to 5 among themselves."""
+    probabilities: list[list[float]] = field(default_factory=list)
+    """For every verdict of an evaluation (a score, or `correct`), the probabilities of what it might be."""
+    choices: list[TokenChoice] | None = None
+    """A list here is filled with the tokens of the reply, which may then end before it is complete."""
 
-    def reply(self) -> Any:
-        """The complete reply, parsed."""
-        return json.loads(self.text)
+    def reply(self) -> str:
+        """Text of the complete reply. Raises ReplyError: there is none."""
+        if self.failure is not None:
+            raise ReplyError(self.failure)
+        return self.text
 
     def end(self) -> None:
         """Tell that the reply is complete or has failed."""

@@ -58,15 +58,17 @@ class TransformersStudent:
     def _job(self, ask: Ask) -> Job:
         read: _Read | None = ask.image
         # The questions of an evaluation are its pair's own; the other schemas come again.
-        constraint = self._grammar.constraint(ask.schema, keep=ask.reply_kind != "evaluation")
+        rated = ask.kind == "evaluation"
+        constraint = self._grammar.constraint(ask.schema, keep=not rated, verdicts=rated)
         visual = [read.visual_tokens] if read else []
         ids = self.processor.layout([Turn("user", ask.turn, len(visual))], visual, add_generation_prompt=True)[0]
-        end = partial(_end, ask)
-        return Job(ids[read.length :], constraint, read.row, end) if read else Job(ids, constraint, on_end=end)
+        job = Job(ids[read.length :], constraint, read.row) if read else Job(ids, constraint)
+        job.on_end, job.choices = partial(_end, ask), ask.choices
+        return job
 
 
 def _end(ask: Ask, job: Job) -> None:
     ask.failure = job.failure
     if not job.failure:
-        ask.text, ask.score_probabilities = job.constraint.text, job.score_probabilities
+        ask.text, ask.probabilities = job.constraint.text, job.probabilities
     ask.end()

@@ -7,7 +7,7 @@ from typing import Any
 
 from dyneval.scorer.engines.base import Engine
 from dyneval.scorer.loading import CheckpointError, checkpoint_name, load_processor, load_student
-from dyneval.scorer.revision import student_revision
+from dyneval.scorer.revision import hub_commit, student_revision
 
 
 def make_student(
@@ -27,21 +27,23 @@ def make_student(
         CheckpointError: there is no DynEval student to load.
         ValueError: no such engine, or an option that it refuses.
     """
+    commit = hub_commit(checkpoint, subfolder)
+    pixels = {"min_pixels": min_pixels, "max_pixels": max_pixels}
     if engine == "transformers":
         from dyneval.scorer.engines.local import TransformersStudent
 
         model, processor = load_student(
-            checkpoint, subfolder, device=device, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels, **options
+            checkpoint, subfolder, device=device, dtype=dtype, commit=commit, **pixels, **options
         )
-        return TransformersStudent(model, processor), student_revision(checkpoint, subfolder, model.config)
+        return TransformersStudent(model, processor), student_revision(checkpoint, subfolder, commit)
     if device is not None:
         raise ValueError(f"--device goes with --engine transformers, not with {engine}")
-    processor, config = load_processor(checkpoint, subfolder, min_pixels, max_pixels)
+    processor = load_processor(checkpoint, subfolder, **pixels, commit=commit)
     if engine == "vllm":
         from dyneval.scorer.engines.vllm import VllmStudent
 
-        folder = _local(checkpoint, subfolder)
-        return VllmStudent(processor, folder, dtype=dtype, **options), student_revision(checkpoint, subfolder, config)
+        folder = _local(checkpoint, subfolder, commit)
+        return VllmStudent(processor, folder, dtype=dtype, **options), student_revision(checkpoint, subfolder, commit)
     if engine == "openai":
         from dyneval.scorer.engines.openai import OpenAIStudent
 
@@ -52,14 +54,16 @@ def make_student(
     raise ValueError(f"engine {engine!r}: expected transformers, vllm or openai")
 
 
-def _local(checkpoint: str | Path, subfolder: str | None) -> str:
+def _local(checkpoint: str | Path, subfolder: str | None, commit: str | None) -> str:
     """The student's folder on this machine; vLLM knows no subfolders of repositories."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    if Path(checkpoint).is_dir() or subfolder is None:
-        return str(Path(checkpoint) / subfolder) if subfolder else str(checkpoint)
+    if Path(checkpoint).is_dir():
+        return str(Path(checkpoint, subfolder or ""))
+    taken, left = (f"{subfolder}/*", None) if subfolder else (None, "*/*")
     try:
-        return str(Path(snapshot_download(str(checkpoint), allow_patterns=f"{subfolder}/*")) / subfolder)
+        found = snapshot_download(str(checkpoint), revision=commit, allow_patterns=taken, ignore_patterns=left)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(f"{checkpoint}: cannot be fetched ({str(error).splitlines()[0]})") from error
+    return str(Path(found, subfolder or ""))

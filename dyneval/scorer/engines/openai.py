@@ -25,7 +25,7 @@ from dyneval.llm.base import ChatError, ChatReply, ChatRequest, Message
 from dyneval.llm.openai_server import OpenAIEngine
 from dyneval.processing import Processor, Turn
 from dyneval.scorer.engines.base import Ask
-from dyneval.scorer.engines.served import TOP_LOGPROBS, ServedStudent, guided
+from dyneval.scorer.engines.served import ServedStudent, guided, top_logprobs
 from dyneval.scorer.loading import CheckpointError
 
 _PATIENCE = 900.0
@@ -57,7 +57,9 @@ class OpenAIStudent(ServedStudent):
                 f"{model}: the chat template of this checkpoint does not give the token ids of training, so a server "
                 "cannot score with it; use --engine vllm or transformers"
             )
-        self._chat = OpenAIEngine(model, base_urls=base_urls, **({"patience": _PATIENCE} | options))
+        self._chat = OpenAIEngine(
+            model, base_urls=base_urls, **({"patience": _PATIENCE, "needs_schema": True} | options)
+        )
 
     def read(self, images: Sequence[Image.Image]) -> list[str]:
         """The images as data URLs: lossless, made once for all three passes that see them."""
@@ -75,7 +77,7 @@ class OpenAIStudent(ServedStudent):
         return ids == self.processor.layout([Turn("user", turn, images)], [1] * images, add_generation_prompt=True)[0]
 
     async def reply_to(self, ask: Ask, max_new_tokens: int) -> ChatReply:
-        """Get one reply. Raises ChatError."""
+        """Get one reply. Raises ChatError, or SchemaRefused."""
         images: tuple[str, ...] = (ask.image,) if ask.image else ()
         if not self.is_exact(ask.turn, len(images)):
             raise ChatError(
@@ -85,11 +87,11 @@ class OpenAIStudent(ServedStudent):
         message = Message(role="user", text=_text(ask.turn, len(images)), data_urls=images)
         return await self._chat.chat(
             ChatRequest(
-                task=ask.reply_kind,
+                task=ask.kind,
                 messages=(message,),
                 schema=guided(ask.schema),
                 max_tokens=max_new_tokens,
-                top_logprobs=TOP_LOGPROBS if ask.reply_kind == "evaluation" else 0,
+                top_logprobs=top_logprobs(ask),
             )
         )
 

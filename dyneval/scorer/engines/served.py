@@ -7,7 +7,6 @@ the tokenizer's own, and its arithmetic differs with the batch: scores agree as 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import re
 import threading
@@ -16,17 +15,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from dyneval import schemas
-from dyneval.llm.base import ChatError, ChatReply, TokenChoice, Unreachable
-from dyneval.processing import Processor
+from dyneval.llm.base import ChatError, ChatReply, SchemaRefused, TokenChoice, Unreachable
+from dyneval.processing import Processor, grid
+from dyneval.replies import RATINGS
+from dyneval.scorer.decoder import TOP_CHOICES
 from dyneval.scorer.engines.base import Ask, Seen
-from dyneval.scorer.grammar import JSON_FORM, SCORES
+from dyneval.scorer.grammar import JSON_FORM
 
-TOP_LOGPROBS = 20
-"""Alternatives asked for at each token: the most that servers give. The grammar leaves five at a score."""
-_BEFORE_SCORE = re.compile(r'"score"\s*:\s*$')
+_VERDICTS = (
+    (re.compile(r'"score"\s*:\s*$'), tuple(map(str, RATINGS))),
+    (re.compile(r'"correct"\s*:\s*$'), ("true", "false")),
+)
+"""What a verdict stands behind, and what it may be."""
 _TAIL = 32
 
 
@@ -46,17 +47,20 @@ class ServedStudent(ABC):
     def prepare(self, image: Image.Image) -> Image.Image:
         """Resize as the processor does, so that the engine's own resizing, by the same rule, has nothing left to do."""
         processor = self.processor
-        height, width = smart_resize(
-            image.height, image.width, processor.cell, processor.min_pixels, processor.max_pixels
-        )
-        return image.resize((width, height), processor.image_processor.resample)
+        columns, rows = grid(image.width, image.height, processor.limits, processor.cell)
+        return image.resize((columns * processor.cell, rows * processor.cell), processor.image_processor.resample)
 
     def read(self, images: Sequence[Image.Image]) -> list[Seen]:
         """Nothing is read ahead: the engine has a prefix cache."""
         return list(images)
 
     def answer(self, asks: Sequence[Ask], max_new_tokens: int) -> None:
-        """Ask for all replies at once and check each. Raises Unreachable: the server is gone, not a pair at fault."""
+        """Ask for all replies at once.
+
+        Raises:
+            Unreachable: the server is gone; no pair is at fault.
+            SchemaRefused: the server holds no reply to a schema, so it can give no scores.
+        """
         asyncio.run_coroutine_threadsafe(self._all(asks, max_new_tokens), self._loop).result()
 
     @abstractmethod
@@ -69,57 +73,41 @@ class ServedStudent(ABC):
     async def _one(self, ask: Ask, max_new_tokens: int) -> None:
         try:
             reply = await self.reply_to(ask, max_new_tokens)
-            if reply.finish_reason == "length":
+            if reply.finish_reason == "length" and ask.choices is None:
                 raise ChatError(
                     f"the reply was not complete after {max_new_tokens} tokens (raise max_new_tokens, or the engine's "
                     "own limit)"
                 )
-            take(ask, reply)
-        except Unreachable:
+        except (Unreachable, SchemaRefused):
             raise
         except ChatError as error:
             ask.failure = str(error)
+        else:
+            ask.text, ask.probabilities = reply.text, verdict_probabilities(reply.tokens)
+            if ask.choices is not None:
+                ask.choices += reply.tokens
         ask.end()
 
 
-def take(ask: Ask, reply: ChatReply) -> None:
-    """Check a reply and put it into `ask`. Raises ChatError: it does not fit the schema, or has not its logprobs."""
-    try:
-        value = json.loads(reply.text)
-        schemas.check("student_reply", value, "the reply", ask.reply_kind)
-    except ValueError as error:
-        raise ChatError(f"the engine did not hold the reply to its schema ({error})") from None
-    probabilities = []
-    if ask.reply_kind == "evaluation":
-        _check_questions(ask, value)
-        probabilities = score_probabilities(reply.tokens)
-        if len(probabilities) != len(value["answers"]):
-            raise ChatError(
-                f"the engine gave logprobs for {len(probabilities)} of {len(value['answers'])} scores, without which "
-                "there are no soft scores"
-            )
-    ask.text, ask.score_probabilities = reply.text, probabilities
+def top_logprobs(ask: Ask) -> int:
+    """Alternatives wanted at each token of a reply; 0 where none are."""
+    return TOP_CHOICES if ask.kind == "evaluation" or ask.choices is not None else 0
 
 
-def _check_questions(ask: Ask, value: Any) -> None:
-    wanted = ask.schema["$defs"]["evaluation"]["properties"]["answers"]["prefixItems"]
-    asked = [answer["properties"]["question"]["const"] for answer in wanted]
-    if [answer["question"] for answer in value["answers"]] != asked:
-        raise ChatError("the engine did not hold the reply to the questions that were asked")
+def verdict_probabilities(tokens: Sequence[TokenChoice]) -> list[list[float]]:
+    """For every verdict in a reply, the probabilities of 1 to 5, or of true and false, among themselves.
 
-
-def score_probabilities(tokens: Sequence[TokenChoice]) -> list[list[float]]:
-    """For every score in a reply, the probabilities of 1 to 5 among themselves.
-
-    A score is the digit behind `"score": `. Within a text the quotes would be escaped, so this is the structure's.
+    Within a text the quotes of the key would be escaped, so what stands behind `"score": ` is the structure's.
     """
     found = []
     tail = ""
     for token in tokens:
-        if _BEFORE_SCORE.search(tail) and token.text.strip() in map(str, SCORES):
+        said = token.text.strip()
+        words = next((words for key, words in _VERDICTS if said in words and key.search(tail)), ())
+        if words:
             logprobs = {text.strip(): value for text, value in token.alternatives.items()}
-            logprobs.setdefault(token.text.strip(), token.logprob)
-            weights = [math.exp(logprobs.get(str(score), -math.inf)) for score in SCORES]
+            logprobs.setdefault(said, token.logprob)
+            weights = [math.exp(logprobs.get(word, -math.inf)) for word in words]
             found.append([weight / sum(weights) for weight in weights])
         tail = (tail + token.text)[-_TAIL:]
     return found

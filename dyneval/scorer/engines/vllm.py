@@ -13,7 +13,7 @@ from dyneval.llm.base import ChatError, ChatReply, TokenChoice
 from dyneval.llm.vllm_local import engine_arguments, held_to, last_output, reply_of, start_engine
 from dyneval.processing import Processor, Turn
 from dyneval.scorer.engines.base import Ask
-from dyneval.scorer.engines.served import TOP_LOGPROBS, ServedStudent, guided
+from dyneval.scorer.engines.served import ServedStudent, guided, top_logprobs
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -69,7 +69,7 @@ def prompt(processor: Processor, ask: Ask) -> dict[str, Any]:
 def sampling_arguments(ask: Ask, max_new_tokens: int) -> dict[str, Any]:
     """Keyword arguments of SamplingParams but the schema: greedy, with the alternatives where there are scores."""
     arguments: dict[str, Any] = {"max_tokens": max_new_tokens, "temperature": 0.0}
-    return arguments | ({"logprobs": TOP_LOGPROBS} if ask.reply_kind == "evaluation" else {})
+    return arguments | ({"logprobs": top} if (top := top_logprobs(ask)) else {})
 
 
 def with_choices(reply: ChatReply, logprobs: Any) -> ChatReply:

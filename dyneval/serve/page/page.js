@@ -185,12 +185,16 @@ function finished(record) {
 
 function questions(id, asked) {
   at(id).hidden = !asked.length;
-  const counted = asked.filter((one) => one.score !== undefined).length;
-  at(id).querySelector("small").textContent = counted ? `${asked.length} questions` : `${asked.length} questions asked`;
+  const counted = asked.some((one) => one.score !== undefined);
+  // Questions without scores of their own pass or fail; the image got one score as a whole.
+  const whole = asked.some((one) => one.correct_probability !== undefined);
+  const how = !counted ? " asked" : whole ? ", scored as a whole" : "";
+  at(id).querySelector("small").textContent = `${asked.length} questions${how}`;
   at(id).querySelector("ul").replaceChildren(...asked.map((one) => {
     const item = make("li");
     if (one.score !== undefined) item.dataset.score = one.score;
-    item.append(make("b", one.score ?? "·"), make("p", one.question, { dir: "auto" }));
+    const said = whole && counted ? (one.score >= 3 ? "✓" : "✗") : one.score ?? "·";
+    item.append(make("b", said), make("p", one.question, { dir: "auto" }));
     if (one.reasoning) item.append(make("p", one.reasoning, { dir: "auto" }));
     return item;
   }));

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,6 +135,14 @@ class InstructDataset(Dataset[list[Example | BadSample]]):
     def __getitem__(self, item: int) -> list[Example | BadSample]:
         start = self._ends[item - 1] if item else 0
         return [one for index in self._order[start : self._ends[item]] for one in self._entry(int(index))]
+
+    def exchanges(self, most: int = 500) -> Iterator[tuple[str, str]]:
+        """Human turns with their answers as they are stored, from at most `most` entries spread evenly over all."""
+        step = max(1, len(self._entries) // most)
+        for source, index in self._entries[::step].tolist():
+            for sample in entry_samples(self.annotations[source][index]):
+                turns = [turn for turn in parse_sample(sample).turns if turn.role != "system"]
+                yield from ((human.text, answer.text) for human, answer in zip(turns[::2], turns[1::2], strict=True))
 
     def _entry(self, number: int) -> list[Example | BadSample]:
         source, index = (int(value) for value in self._entries[number])

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
-from dyneval.images import ImageError, resolve_below
+from dyneval.images import ImageError, resolve_below, stored_size
 from dyneval.processes import forked_pool
 from dyneval.storage import atomic_write
 from qwenvl.data.annotation_file import AnnotationFile
@@ -58,20 +57,10 @@ def sample_tokens(sample: Any, root: Path, processor: Processor) -> int:
         TrainingInputError, ImageError, ValueError: the sample cannot be trained on.
     """
     conversation = parse_sample(sample)
-    visual = [processor.visual_tokens(*_header_size(root, name)) for name in conversation.images]
+    # As stored: a picture on its side takes as many tokens as an upright one.
+    sizes = [stored_size(resolve_below(root, name)) for name in conversation.images]
+    visual = [processor.visual_tokens(*size) for size in sizes]
     return len(processor.layout(conversation.turns, visual)[0])
-
-
-def _header_size(root: Path, name: str) -> tuple[int, int]:
-    """Width and height as stored; a picture on its side takes as many tokens as an upright one."""
-    path = resolve_below(root, name)
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such image file") from None
-    except OSError as error:
-        raise ImageError(f"{path}: not an image file that can be read ({error})") from error
 
 
 def measure(annotations: AnnotationFile, root: Path, processor: Processor, workers: int, cache: Path) -> list[Measured]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from dyneval.processing import Processor, register_task_tokens
+from dyneval.processing import Processor, TaskTokenError, register_task_tokens
 from dyneval.tokens import TASK_TOKEN_IDS
 from qwenvl.preflight import Check, Recipe, Status
 from qwenvl.train.lora import adapter_size
@@ -53,6 +53,8 @@ def check_tokens(recipe: Recipe) -> tuple[Check, Processor | None]:
     """The task tokens get their ids: with the model's own tokenizer, or the bundled one where that is out of reach."""
     try:
         processor = Processor.from_pretrained(recipe.model, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
+    except TaskTokenError as error:
+        return Check(name="tokens", status="error", message=str(error)), None
     except ValueError as error:
         return _check_bundled(str(error).splitlines()[0]), None
     known = "new to it" if processor.added_task_tokens else "known to it"

@@ -47,7 +47,7 @@ class DataArguments:
     data_flatten: bool = field(default=True, metadata={"help": "lay a batch end to end, without padding"})
     data_packing: bool = field(default=False, metadata={"help": "fill sequences of model_max_length; batch size 1"})
     max_pixels: int = field(default=50_176, metadata={"help": "largest image area; 32x32 pixels are one token"})
-    min_pixels: int = field(default=784, metadata={"help": "smallest image area, rounded up to one token"})
+    min_pixels: int = field(default=784, metadata={"help": "smallest image area; smaller images are enlarged"})
     max_bad_samples: int = field(default=0, metadata={"help": "unreadable samples that are skipped before giving up"})
 
 

@@ -19,6 +19,7 @@ import transformers
 from transformers import HfArgumentParser
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+from dyneval.conventions import conventions_of
 from dyneval.images import ImageError
 from dyneval.memory import out_of_memory
 from dyneval.processing import IGNORE, Processor
@@ -75,6 +76,9 @@ def _train(
     with arguments.main_process_first(local=False, desc="counting tokens"):
         dataset = _load_dataset(sources, processor, data_arguments, arguments)
         heldout = _load_dataset(heldout_sources, processor, data_arguments, arguments) if heldout_sources else None
+    # Saved with every checkpoint, so that scoring need not find out what this student was taught.
+    processor.conventions = conventions_of(dataset.exchanges(), processor.conventions)
+    logger.info("taught: template %s, reply form %s", *processor.conventions)
     if arguments.should_save:
         for problem in dataset.problems + (heldout.problems if heldout else []):
             append_reject(output_dir, problem)

@@ -110,14 +110,15 @@ window.dynevalDetails = (number, details) => shards.get(number).resolve(details)
     const block = make("div", null, { class: "asked" });
     const list = make("ol");
     const sorted = [...questions].sort((a, b) => a[2] - b[2]);
-    for (const [question, answer, score, reasoning] of sorted) {
+    for (const [question, answer, score, reasoning, passes] of sorted) {
       const item = make("li");
       const strength = Math.min(10, Math.round(Math.abs(score - 3) * 5));
-      item.append(make("b", score, { class: `${score >= 3 ? "high" : "low"} s${strength}` }), make("q", question));
+      const said = passes ? (score >= 3 ? "✓" : "✗") : score;
+      item.append(make("b", said, { class: `${score >= 3 ? "high" : "low"} s${strength}` }), make("q", question));
       item.append(make("small", `${answer ? `expected: ${answer}. ` : ""}${reasoning}`));
       list.append(item);
     }
-    block.append(make("h4", `${title} · ${questions.length} questions`), list);
+    block.append(make("h4", `${title} · ${questions.length} questions${questions.some((one) => one[4]) ? ", scored as a whole" : ""}`), list);
     return block;
   }
 

@@ -1,0 +1,69 @@
+"""What a student was trained to be asked and to write: the template of its human turns, the form of its replies.
+
+Training notes both in `dyneval.json` beside the weights, as its samples show them. A checkpoint without that file, such
+as the published ones, says nothing of itself; `dyneval.scorer.probing` then looks at what it writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import orjson
+
+from dyneval.replies import REPLY_FORMS, ReplyForm, form_of
+from dyneval.storage import write_json
+from dyneval.tokens import EVALUATION, TEMPLATE_VERSIONS, TemplateVersion, template_of
+
+FILE = "dyneval.json"
+"""Name of the note in a checkpoint folder."""
+_Name = TypeVar("_Name", bound=str)
+
+
+class Conventions(NamedTuple):
+    """Template and reply form of a student; None where it is not known."""
+
+    template: TemplateVersion | None = None
+    reply_form: ReplyForm | None = None
+
+
+def conventions_of(samples: Iterable[tuple[str, str]], base: Conventions) -> Conventions:
+    """What a student is taught by training samples, (human turn, answer) each.
+
+    Where they show nothing, what its `base` was taught stays; where they contradict each other, nothing is known.
+    Answers of neither form are passed over: in published data some are spoilt.
+    """
+    templates: set[TemplateVersion] = set()
+    forms: set[ReplyForm] = set()
+    for turn, answer in samples:
+        if (template := template_of(turn)) is not None:
+            templates.add(template)
+        elif EVALUATION in turn and (form := form_of(answer)) is not None:
+            forms.add(form)
+    return Conventions(_only(templates, base.template), _only(forms, base.reply_form))
+
+
+def _only(shown: set[_Name], base: _Name | None) -> _Name | None:
+    return next(iter(shown), base) if len(shown) < 2 else None
+
+
+def write_conventions(folder: Path, known: Conventions) -> None:
+    """Note in a checkpoint folder what is known."""
+    write_json(folder / FILE, {name: value for name, value in known._asdict().items() if value is not None})
+
+
+def read_conventions(content: bytes | None) -> Conventions:
+    """What a checkpoint says of itself in its `dyneval.json`; nothing where it has none.
+
+    Raises:
+        ValueError: it says what no student can do.
+    """
+    if content is None:
+        return Conventions()
+    said: Any = orjson.loads(content)
+    known: dict[str, tuple[str, ...]] = {"template": TEMPLATE_VERSIONS, "reply_form": REPLY_FORMS}
+    for name, values in known.items():
+        if not isinstance(said, dict) or said.get(name) not in (None, *values):
+            raise ValueError(f"{FILE}: expected {name} to be one of {', '.join(values)}")
+    return Conventions(said.get("template"), said.get("reply_form"))

@@ -1,0 +1,171 @@
+"""Pixels of any number type and colour model, made 8-bit RGB, transparency laid on white. No sure scale, no image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+ValueRange = tuple[float, float]
+"""The values of black and of full brightness."""
+
+_DEEP: ValueRange = (0, 65535)
+_BYTES: ValueRange = (0, 255)
+_PALE_KEYS = {"L;2": 85, "L;4": 17}
+"""Pillow spreads grey of 2 and 4 bits over 0-255, but not the grey that is transparent: it has to be multiplied."""
+_TIFF_WHITE_IS, _TIFF_BITS = 262, 258
+
+
+class PixelError(ValueError):
+    """Pixels cannot be used; the message says what was found and what was expected, but not in which image."""
+
+
+def from_array(pixels: NDArray[Any], value_range: ValueRange | None = None) -> Image.Image:
+    """RGB image from an array.
+
+    Args:
+        pixels: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, (H, W, 4) RGB and alpha.
+        value_range: what the values run between; None: what their type implies (see `levels`).
+
+    Raises:
+        PixelError: another shape or type, NaN, or values outside the range.
+    """
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 2, 3, 4)):
+        raise PixelError(f"an array that has the shape {pixels.shape}, expected (H, W) or (H, W, 1 to 4)")
+    try:
+        plain = levels(pixels, value_range)
+    except PixelError as error:
+        raise PixelError(f"{error}; say with value_range what they run between, such as (-1, 1) or (0, 255)") from None
+    return _on_white(Image.fromarray(np.ascontiguousarray(plain[..., 0] if plain.shape[2:] == (1,) else plain)))
+
+
+def from_tensor(tensor: Any, value_range: ValueRange | None = None) -> Image.Image:
+    """RGB image from a torch tensor (1, H, W) or (3, H, W) on any device, scaled as an array is.
+
+    Raises:
+        PixelError: as `from_array`. Four channels are refused: they are latents that were not decoded.
+    """
+    if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
+        raise PixelError(f"a tensor that has the shape {tuple(tensor.shape)}, expected (3, H, W) or (1, H, W)")
+    plain = tensor.detach().float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor.detach()
+    return from_array(plain.cpu().numpy().transpose(1, 2, 0), value_range)
+
+
+def from_image(image: Image.Image) -> Image.Image:
+    """Upright RGB image from an open one of any mode.
+
+    Raises:
+        PixelError: it has 16 or 32 bits a channel and no sure scale.
+        OSError, ValueError: it was not loaded yet, and its file is broken.
+    """
+    if image.width * image.height == 0:
+        raise PixelError(f"{image.width}x{image.height} pixels")
+    _settle_key(image)
+    image.load()
+    deep = image.mode in ("I", "F") or image.mode.startswith("I;")
+    upright = ImageOps.exif_transpose(image)
+    return _on_white(_eight_bit(image, upright) if deep else upright)
+
+
+def levels(pixels: NDArray[Any], value_range: ValueRange | None = None) -> NDArray[np.uint8]:
+    """Brightness 0-255, in the same shape.
+
+    Args:
+        pixels: bool, whole numbers or fractions.
+        value_range: the values of black and of full brightness. None: 0 and 1 of bool and fractions, 0 and 65535 of
+            uint16, 0 and 255 of other whole numbers.
+
+    Raises:
+        PixelError: a value is NaN or lies so far outside that it is not rounded to 0 or 255; or all values of 16 bits
+            would become 0 although they are not.
+    """
+    black, full = value_range or _implied(pixels.dtype)
+    _check(pixels, black, full)
+    whole = pixels.dtype.kind in "ui"
+    if whole and (black, full) == _BYTES:
+        return pixels.astype(np.uint8)
+    if whole and (black, full) == _DEEP:
+        if value_range is None and 0 < pixels.max() < 256:
+            raise PixelError(f"16 bits a value, but none over {pixels.max()}: are they of 8 bits?")
+        return (pixels >> 8).astype(np.uint8)  # as Pillow reads files of 3 x 16 bits, so that all forms agree
+    half_or_single = pixels.dtype in (np.float16, np.float32)
+    exact: NDArray[np.floating[Any]] = pixels.astype(np.float32 if half_or_single else np.float64)
+    # What the check let through rounds to 0-255; in single precision a half may still round to the other side.
+    scaled: NDArray[np.uint8] = np.rint((exact - black) * (255 / (full - black))).clip(0, 255).astype(np.uint8)
+    return scaled
+
+
+def _check(pixels: NDArray[Any], black: float, full: float) -> None:
+    if pixels.dtype.kind not in "buif":
+        raise PixelError(f"values of type {pixels.dtype}, expected numbers")
+    if pixels.size == 0:
+        raise PixelError(f"no pixels (shape {pixels.shape})")
+    ends = np.array([pixels.min(), pixels.max()], np.float64)
+    if not np.isfinite(ends).all():  # a NaN anywhere makes both of them NaN
+        raise PixelError(f"NaN or infinite values of type {pixels.dtype}")
+    rounded = np.rint((ends - black) * (255 / (full - black)))
+    if rounded.min() < 0 or rounded.max() > 255:
+        found = f"values from {ends[0]:g} to {ends[1]:g} of type {pixels.dtype}"
+        raise PixelError(f"{found}, expected {black:g} to {full:g}")
+
+
+def _implied(kind: np.dtype[Any]) -> ValueRange:
+    if kind.kind in "bf":
+        return (0, 1)
+    return _DEEP if kind.kind == "u" and kind.itemsize == 2 else _BYTES
+
+
+def _eight_bit(image: Image.Image, upright: Image.Image) -> Image.Image:
+    """Grey of 8 bits from an image of more; `upright` has its pixels."""
+    pixels = np.asarray(upright)
+    try:
+        grey = Image.fromarray(levels(pixels, _range_of(image, pixels)))
+    except PixelError as error:
+        raise PixelError(f"{error}; save it with 8 bits a channel, or give its array and a value_range") from None
+    key = image.info.get("transparency")
+    if key is not None:
+        grey.putalpha(Image.fromarray(np.where(pixels == key, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _range_of(image: Image.Image, pixels: NDArray[Any]) -> ValueRange | None:
+    """What the values of an image in mode I, F or I;16 run between, as its file says; None: what their type implies."""
+    tags = getattr(image, "tag_v2", {})
+    found: ValueRange | None = None
+    if image.mode == "I" and image.format == "PPM":
+        found = _DEEP  # Pillow spreads PGM of more than 8 bits over 16
+    elif image.mode.startswith("I;") and tags.get(_TIFF_BITS) == (12,):
+        found = (0, 4095)
+    elif image.mode == "F" and _holds_bytes(pixels):
+        found = _BYTES
+    if tags.get(_TIFF_WHITE_IS) == 0:  # Pillow turns it round for 8 bits only
+        black, full = found or _implied(pixels.dtype)
+        return full, black
+    return found
+
+
+def _holds_bytes(pixels: NDArray[Any]) -> bool:
+    """True of fractions that are 0-255 in whole numbers, and more than 0 and 1."""
+    return bool(1 < pixels.max() <= 255 and pixels.min() >= 0 and (pixels == np.rint(pixels)).all())
+
+
+def _settle_key(image: Image.Image) -> None:
+    """See to the one grey or colour that is transparent, where its scale is not that of the pixels."""
+    key, tiles = image.info.get("transparency"), getattr(image, "tile", [])
+    raw = tiles[0][3] if tiles else None
+    if isinstance(key, tuple) and (raw == "RGB;16B" or max(key) > 255):
+        raise PixelError("16 bits a channel with one colour that is transparent; save it with an alpha channel")
+    if isinstance(key, int) and isinstance(raw, str) and raw in _PALE_KEYS:
+        image.load()
+        image.info["transparency"] = key * _PALE_KEYS[raw]
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "La":
+        image = image.convert("LA")  # premultiplied grey: Pillow has no direct way
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")

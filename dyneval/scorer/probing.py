@@ -1,0 +1,197 @@
+"""Which template and which reply form a student was trained with, found from what it writes.
+
+A checkpoint that was trained here says so itself (`dyneval.conventions`). Of others, three small drawings are asked
+about. The form shows in the first key behind a question: `score` in the form `readme`, `target_answer` or `answer` in
+`release`. The template shows less: a student is asked for questions about three prompts in each wording, and is a
+little surer of what it writes in the wording that it knows.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import NamedTuple, TypeVar
+
+from PIL import Image, ImageDraw
+
+from dyneval import replies, tokens
+from dyneval.conventions import Conventions
+from dyneval.llm.base import TokenChoice
+from dyneval.records import student_json
+from dyneval.replies import ReplyForm, ReplyLimits
+from dyneval.scorer.engines.base import Ask, Engine
+from dyneval.scorer.settings import Form, ScorerSettings
+from dyneval.tokens import DEFAULT_TEMPLATE, TEMPLATE_VERSIONS, TemplateVersion
+
+logger = logging.getLogger(__name__)
+_Name = TypeVar("_Name", bound=str)
+
+SURE = 0.9
+"""A form is sure when its keys have this share of the probability of all forms' keys."""
+LEAST = 0.01
+"""Together the keys have at least this probability; trained students are near 1, random weights at 0.00002."""
+CLEAR = 0.002
+"""Templates tell apart with so much more log-likelihood a character in one wording than in the other."""
+_KEYS: dict[str, ReplyForm] = {"score": "readme", "target_answer": "release", "answer": "release"}
+_FORM_TOKENS, _TEMPLATE_TOKENS = 40, 64
+"""Tokens of a reply that are looked at: the key stands within the first 40, two or three questions within 64."""
+
+
+class Probe(NamedTuple):
+    """What a student's own writing says of it. The likelihoods are means over the samples."""
+
+    forms: Mapping[ReplyForm, float]
+    """Probability of each form's keys, 0-1; those of a student without any form are low. Empty: not asked for."""
+    templates: Mapping[TemplateVersion, float]
+    """Log-likelihood a character of what it writes in each wording; empty where it was not asked for."""
+
+    @property
+    def form(self) -> ReplyForm | None:
+        """The form that is sure; None where none is."""
+        least = SURE * max(sum(self.forms.values()), LEAST)
+        return next((form for form, likely in self.forms.items() if likely >= least), None)
+
+    @property
+    def template(self) -> TemplateVersion | None:
+        """The wording that is clearly the better known; None on a near tie."""
+        best, *others = sorted(self.templates, key=lambda version: -self.templates[version])
+        ahead = all(self.templates[best] - self.templates[other] >= CLEAR for other in others)
+        return best if ahead else None
+
+    def __str__(self) -> str:
+        shares = [f"{form} {likely:.3f}" for form, likely in self.forms.items()]
+        surer = [f"{version} {likely:.4f}" for version, likely in self.templates.items()]
+        told = [f"reply form: {', '.join(shares)}"] * bool(shares)
+        told += [f"template, log-likelihood a character: {', '.join(surer)}"] * bool(surer)
+        return "; ".join(told)
+
+
+def settle(settings: ScorerSettings, engine: Engine) -> tuple[ScorerSettings, str]:
+    """Replace "auto" in template and reply form by what the student was trained with.
+
+    Args:
+        settings: as they were asked for; what they name is kept.
+        engine: has the student; what its checkpoint says of itself comes first, and only what is still open is asked.
+
+    Returns:
+        The settings, and how they came about, in words for people.
+    """
+    said = engine.processor.conventions
+    template = settings.template if settings.template != "auto" else said.template
+    form: Form | None = settings.reply_form if settings.reply_form != "auto" else said.reply_form
+    _tell_contradictions(settings, said)
+    if template and form:
+        source = "asked for" if "auto" not in (settings.template, settings.reply_form) else "as its training noted"
+        return replace(
+            settings, template=template, reply_form=form
+        ), f"template {template}, reply form {form}, {source}"
+    probe = look(engine, forms=form is None, templates=template is None)
+    if form is None:
+        form = probe.form or "either"
+        if form == "either":
+            logger.warning(
+                "the student does not clearly write one reply form (%s): each reply may have either; name one with "
+                "--reply-form if you know it",
+                probe,
+            )
+    if template is None:
+        follows: TemplateVersion = "release" if form == "release" else DEFAULT_TEMPLATE
+        template = probe.template or follows
+        if probe.template is None:
+            logger.warning(
+                "both wordings of the T2IA turn suit the student (%s): taking %s, which goes with the reply form; "
+                "name one with --template if you know it",
+                probe,
+                template,
+            )
+    found = f"template {template}, reply form {form}, from what the student writes ({probe})"
+    logger.info("%s", found)
+    return replace(settings, template=template, reply_form=form), found
+
+
+def look(engine: Engine, forms: bool = True, templates: bool = True) -> Probe:
+    """Ask a student about the samples; `forms` and `templates` say what for."""
+    return Probe(_forms(engine) if forms else {}, _templates(engine) if templates else {})
+
+
+def branch(choices: Sequence[TokenChoice], texts: Mapping[str, str]) -> dict[str, float]:
+    """Probabilities of the texts that a reply might go on with, where they part; together at most 1.
+
+    Args:
+        choices: the tokens of a reply from its beginning, with what might have stood there.
+        texts: by name, texts that the reply might begin with; none is the beginning of another.
+
+    All are 0 where the reply does not come to the place.
+    """
+    written = ""
+    for choice in choices:
+        if not all(text.startswith(written + choice.text) for text in texts.values()):
+            return {name: _mass(choice, written, text) for name, text in texts.items()}
+        written += choice.text
+    return dict.fromkeys(texts, 0.0)
+
+
+def _mass(choice: TokenChoice, written: str, text: str) -> float:
+    """Probability of the tokens after which a reply may still become `text`."""
+    wholes = ((written + token, logprob) for token, logprob in choice.alternatives.items())
+    return sum(math.exp(logprob) for whole, logprob in wholes if text.startswith(whole) or whole.startswith(text))
+
+
+def _forms(engine: Engine) -> dict[ReplyForm, float]:
+    images = engine.read([engine.prepare(image) for _, image, _ in _SAMPLES])
+    asks = []
+    for (prompt, _, question), image in zip(_SAMPLES, images, strict=True):
+        schema = replies.evaluation_schema("either", "t2ia", [question], ReplyLimits())
+        asks.append(Ask("evaluation", tokens.evaluation_turn(prompt, [question]), schema, image, choices=[]))
+    engine.answer(asks, _FORM_TOKENS)
+    found = []
+    for ask, (_, _, question) in zip(asks, _SAMPLES, strict=True):
+        begin = f'{{"answers": [{{"question": {student_json(question)}, "'
+        keys = branch(ask.choices or (), {key: f'{begin}{key}"' for key in _KEYS})
+        found.append({form: sum(keys[key] for key in _KEYS if _KEYS[key] == form) for form in replies.REPLY_FORMS})
+    return _means(found)
+
+
+def _templates(engine: Engine) -> dict[TemplateVersion, float]:
+    schema = replies.questions_schema(ReplyLimits())
+    found = []
+    for prompt, _, _ in _SAMPLES:
+        asks = {v: Ask("t2ia", tokens.t2ia_turn(prompt, v), schema, choices=[]) for v in TEMPLATE_VERSIONS}
+        engine.answer(list(asks.values()), _TEMPLATE_TOKENS)
+        found.append({version: _likelihood(ask.choices or ()) for version, ask in asks.items()})
+    return _means(found)
+
+
+def _likelihood(choices: Sequence[TokenChoice]) -> float:
+    """Log-likelihood a character: replies in the two wordings may differ in length."""
+    return sum(choice.logprob for choice in choices) / max(1, sum(len(choice.text) for choice in choices))
+
+
+def _means(found: Sequence[Mapping[_Name, float]]) -> dict[_Name, float]:
+    return {name: fmean(one[name] for one in found) for name in found[0]}
+
+
+def _tell_contradictions(settings: ScorerSettings, said: Conventions) -> None:
+    for name, asked, trained in (
+        ("template", settings.template, said.template),
+        ("reply form", settings.reply_form, said.reply_form),
+    ):
+        if trained and asked not in ("auto", trained):
+            logger.warning("%s %s was asked for, but the student was trained with %s", name, asked, trained)
+
+
+def _drawing(draw: str, colour: str) -> Image.Image:
+    image = Image.new("RGB", (256, 256), "white")
+    getattr(ImageDraw.Draw(image), draw)((56, 72, 200, 184), fill=colour)
+    return image
+
+
+_SAMPLES = (
+    ("a red ellipse on white", _drawing("ellipse", "red"), "Is a red ellipse visible?"),
+    ("a blue rectangle", _drawing("rectangle", "blue"), "Is the outline of the rectangle intact?"),
+    ("two green circles", _drawing("ellipse", "green"), "Are there two circles?"),
+)
+"""Prompt, picture and question. The second question is one of quality, the last one's answer is no."""

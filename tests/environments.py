@@ -1,0 +1,86 @@
+"""Python environments with other versions of a few libraries: what published checkpoints and servers really run.
+
+An environment holds the pinned packages of its row and sees everything else, this repository first, through the Python
+that asked for it. It is made once below `.venv-tests/` and made anew when its row, that Python or this repository's
+place changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / ".venv-tests"
+# The release built for the torch in constraints.txt.
+_TORCHVISION = "torchvision==0.28.0"
+# The version of the published training code; its tokenizers and hub are the last that it admits.
+_PUBLISHED = ("transformers==4.57.6", "tokenizers==0.22.2", "huggingface-hub==0.36.2")
+# Installed without their dependencies, so a row names each package whose usual version does not suit it.
+ENVIRONMENTS: dict[str, tuple[str, ...]] = {
+    "transformers-4.57.6": _PUBLISHED,
+    "transformers-4.57.6-torchvision": (*_PUBLISHED, _TORCHVISION),
+    # The oldest that DynEval runs with, and the newest that vLLM 0.33 runs with.
+    "transformers-5.4.0": ("transformers==5.4.0", "tokenizers==0.22.2", "huggingface-hub==1.33.0"),
+    "transformers-5.20.0-torchvision": ("transformers==5.20.0", _TORCHVISION),
+    "torchvision": (_TORCHVISION,),
+    # vLLM 0.32 and 0.33 take none from 1.8 on.
+    "llguidance-1.7": ("llguidance==1.7.6",),
+}
+
+
+class EnvironmentUnavailableError(RuntimeError):
+    """The packages could not be had, most often because no package registry can be reached."""
+
+
+def environment(name: str) -> Path:
+    """Python of the environment `name` of ENVIRONMENTS, which is made first where it is missing or out of date.
+
+    Any number of processes may ask at the same time.
+
+    Raises:
+        EnvironmentUnavailableError: it could not be made; the message holds pip's last line.
+    """
+    requirements = ENVIRONMENTS[name]
+    folder = FOLDER / name
+    python = folder / "bin" / "python"
+    behind = [str(ROOT), str(ROOT / "Qwen3-VL" / "qwen-vl-finetune"), *_site_packages()]
+    made_from = json.dumps([requirements, sys.version, str(folder), behind])
+    stamp = hashlib.sha256(made_from.encode()).hexdigest()
+    FOLDER.mkdir(exist_ok=True)
+    with FileLock(FOLDER / f"{name}.lock"):
+        written = folder / "stamp"
+        if not written.exists() or written.read_text() != stamp:
+            shutil.rmtree(folder, ignore_errors=True)
+            _make(folder, python, requirements, behind)
+            written.write_text(stamp)
+    return python
+
+
+def _make(folder: Path, python: Path, requirements: tuple[str, ...], behind: list[str]) -> None:
+    _run([sys.executable, "-m", "venv", "--without-pip", str(folder)])
+    quietly = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries", "2", "--timeout", "20"]
+    # Wheels only: nothing is built, and no code of a package runs before a test imports it.
+    wheels = ["install", "--no-deps", "--only-binary", ":all:", *requirements]
+    _run([sys.executable, "-m", "pip", "--python", str(python), *quietly, *wheels])
+    (own,) = (folder / "lib").glob("python*/site-packages")
+    # Paths of a .pth file come behind the folder that it lies in, so the pinned packages win.
+    (own / "behind.pth").write_text("".join(f"{path}\n" for path in behind))
+
+
+def _site_packages() -> list[str]:
+    paths = sysconfig.get_paths()
+    return list(dict.fromkeys([paths["purelib"], paths["platlib"]]))
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise EnvironmentUnavailableError(f"{' '.join(command)}: {(done.stderr.strip().splitlines() or [''])[-1]}")

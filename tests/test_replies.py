@@ -1,0 +1,207 @@
+"""Both forms of the student's replies: written as published, admitted by the schema, read again."""
+
+import json
+import subprocess
+from types import SimpleNamespace
+
+import jsonschema
+import pytest
+from hypothesis import given, strategies
+
+from dyneval import replies
+from dyneval.replies import REPLY_FORMS, QuestionItem, ReplyError, ReplyLimits
+
+FREE = ReplyLimits()
+TEXT = strategies.text(strategies.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=30)
+
+
+def answer(question="Is it red?", target="yes", said="yes", correct=True, reasoning="It is.", score=5):
+    return SimpleNamespace(
+        question=question, target_answer=target, answer=said, correct=correct, reasoning=reasoning, score=score
+    )
+
+
+ANSWERS = strategies.lists(
+    strategies.builds(
+        answer,
+        question=TEXT,
+        target=strategies.sampled_from(["yes", "no", ""]),
+        said=strategies.sampled_from(["yes", "no", ""]),
+        correct=strategies.booleans(),
+        reasoning=TEXT,
+        score=strategies.integers(1, 5),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def weights(form, part, count):
+    of_score = [[0, 0, 0.5, 0.5, 0]]
+    if form == "readme":
+        return of_score * count
+    return ([[0.75, 0.25]] if part == "iqa" else of_score) * count + [[0, 0.25, 0.75, 0, 0]]
+
+
+def test_the_forms_are_those_of_the_published_readme_and_builder():
+    """Keys, their order, the separators, and Python's rounding of the mean: half to even."""
+    two = [answer(score=2, reasoning='A "sign".\nAn é.'), answer("Is it big?", "no", "", False, "", 3)]
+    first, second = '"question": "Is it red?"', '"question": "Is it big?"'
+    said = '"reasoning": "A \\"sign\\".\\nAn é."'
+    assert replies.write("readme", "t2ia", two) == (
+        f'{{"answers": [{{{first}, "score": 2, {said}}}, {{{second}, "score": 3, "reasoning": ""}}]}}'
+    )
+    assert replies.write("readme", "iqa", two, 2.5) == replies.write("readme", "t2ia", two)
+    assert replies.write("release", "t2ia", two) == (
+        f'{{"answers": [{{{first}, "target_answer": "yes", {said}, "score": 2}}, '
+        f'{{{second}, "target_answer": "no", "reasoning": "", "score": 3}}], "score": 2}}'
+    )
+    assert replies.write("release", "iqa", two, 3.5) == (
+        f'{{"answers": [{{{first}, "answer": "yes", "target_answer": "yes", "correct": true, {said}}}, '
+        f'{{{second}, "answer": "", "target_answer": "no", "correct": false, "reasoning": ""}}], "score": 4}}'
+    )
+
+
+@pytest.mark.parametrize("form", REPLY_FORMS)
+@pytest.mark.parametrize("part", replies.PARTS)
+@given(answers=ANSWERS)
+def test_what_is_written_fits_its_schema_and_is_read_again(form, part, answers):
+    text = replies.write(form, part, answers, 4.2)
+    assert text == json.dumps(json.loads(text), ensure_ascii=False)
+    questions = [one.question for one in answers]
+    for admitting in (form, "either"):
+        schema = replies.evaluation_schema(admitting, part, questions, FREE)
+        jsonschema.validate(json.loads(text), schema, jsonschema.Draft202012Validator)
+    found = replies.read_evaluation(text, questions, weights(form, part, len(answers)))
+    assert found.form == form == replies.form_of(text)
+    assert [one.reasoning for one in found.questions] == [one.reasoning for one in answers]
+    if form == "release" and part == "iqa":
+        assert [one.score for one in found.questions] == [5 if one.correct else 1 for one in answers]
+        assert {(one.soft_score, one.correct_probability) for one in found.questions} == {(4.0, 0.75)}
+        assert (found.holistic, found.soft_holistic, found.is_holistic) == (4, 2.75, True)
+    else:
+        assert [one.score for one in found.questions] == [one.score for one in answers]
+        assert {one.soft_score for one in found.questions} == {3.5} and not found.is_holistic
+
+
+def test_a_reasoning_is_left_out_only_behind_the_score():
+    for form, part, empty in [("readme", "iqa", True), ("release", "t2ia", False), ("release", "iqa", False)]:
+        schema = replies.evaluation_schema(form, part, ["Is it red?"], FREE, reasoning=False)
+        text = replies.write(form, part, [answer()], 5)
+        fits = jsonschema.Draft202012Validator(schema).is_valid(json.loads(text))
+        assert fits == (not empty)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"answers": [{"question": "Q?", "score": 6, "reasoning": ""}]}', "answers"),
+        ('{"answers": [{"question": "Q?", "score": 3}]}', "reasoning"),
+        ('{"answers": [{"question": "Q?", "score": 3, "reasoning": ""}], "score": 3}', "unknown field"),
+        ('{"answers": [{"question": "P?", "score": 3, "reasoning": ""}]}', "other questions"),
+        ('{"answers": []}', "other questions"),
+        ('{"answers": [{"question": "Q?", "target_answer": "yes", "reasoning": "", "score": 3}]}', "score"),
+        ('{"answers": [{"question": "Q?", "score": 3, "reasoning": ""}', "form"),
+        ('{"answers": [{"question": "Q?", "score": 3, "reasoning": "\\ud800"}]}', "form"),
+        ("[" * 100_000, "form"),
+        ("null", "form"),
+    ],
+)
+def test_replies_are_not_trusted(text, said):
+    with pytest.raises(ReplyError, match=said):
+        replies.read_evaluation(text, ["Q?"], [[1, 0, 0, 0, 0]])
+
+
+def test_every_verdict_needs_its_probabilities():
+    text = replies.write("release", "t2ia", [answer()])
+    with pytest.raises(ReplyError, match="1 of 2 verdicts have probabilities"):
+        replies.read_evaluation(text, ["Is it red?"], [[0, 0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("raw", "normal"),
+    [
+        ({}, ([], [])),
+        ([], ([], [])),
+        ({"raw_response": "no graph"}, ([], [])),
+        ({"nodes": [{"id": 3, "label": "cat", "size": "big"}]}, ([("3", "cat", [])], [])),
+        ([{"label": "cat", "attributes": {"colour": "red", "count": 2, "parts": []}}], (
+            [("object_1", "cat", ["colour: red", "count: 2"])], [])),
+        ({"nodes": ["cat", None, {"attributes": ["lost"]}], "edges": None}, ([("object_1", "cat", [])], [])),
+        ({"nodes": [], "edges": [{"source": 1, "target": "b", "relationship": "on"}, {"source": 1}, "x"]}, (
+            [], [("1", "b", "on")])),
+        ({"nodes": [{"id": "a", "label": "cat", "attributes": "grey"}]}, ([("a", "cat", ["grey"])], [])),
+    ],
+)  # fmt: skip
+def test_a_scene_graph_of_any_shape_is_kept_and_normalised(raw, normal):
+    text = replies.write_scene(raw, [QuestionItem("Is it sharp?", "yes")])
+    jsonschema.validate(json.loads(text), replies.scene_schema(FREE), jsonschema.Draft202012Validator)
+    scene = replies.read_scene(text)
+    nodes, edges = normal
+    assert [tuple(node.values()) for node in scene.graph["nodes"]] == nodes
+    assert [tuple(edge.values()) for edge in scene.graph["edges"]] == edges
+    assert scene.raw_graph == raw
+    normal_text = replies.write_scene(scene.graph, scene.questions)
+    assert replies.read_scene(normal_text) == scene._replace(raw_graph=None)
+
+
+def test_limits_bound_lists_and_texts_and_tell_when_they_cut():
+    limits = ReplyLimits().capped(2, 8)
+    asked = [QuestionItem("Is it?", "yes"), QuestionItem("Is it so?", "yes")]
+    validator = jsonschema.Draft202012Validator
+    assert validator(replies.questions_schema(limits)).is_valid(json.loads(replies.write_questions(asked[:1])))
+    assert not validator(replies.questions_schema(limits)).is_valid(json.loads(replies.write_questions(asked)))
+    assert limits.reached_by_questions(asked) and not limits.reached_by_questions(asked[:1])
+    free_graph = json.loads(replies.write_scene({"things": []}, asked[:1]))
+    assert validator(replies.scene_schema(FREE)).is_valid(free_graph)
+    assert not validator(replies.scene_schema(limits)).is_valid(free_graph)
+    graph = {"nodes": [{"id": "a", "label": "cat", "attributes": []}], "edges": []}
+    assert not limits.reached_by_graph(graph)
+    assert limits.reached_by_graph({"nodes": graph["nodes"] * 2, "edges": []})
+    assert limits.reached_by_graph({"nodes": [{"id": "a", "label": "elephant", "attributes": []}], "edges": []})
+    for reasoning, reached in [("short", False), ("too long", True)]:
+        text = replies.write("readme", "t2ia", [answer("Q?", reasoning=reasoning)])
+        found = replies.read_evaluation(text, ["Q?"], [[0, 0, 0, 0, 1]])
+        assert limits.reached_by_reasons(found) == reached
+
+
+CHECK_BY_ENGINE = """
+import json, sys
+import llguidance
+print(llguidance.__version__)
+vocabulary = llguidance.LLTokenizer("byte")
+for line in sys.stdin:
+    case = json.loads(line)
+    source = llguidance.LLMatcher.grammar_from_json_schema(case["schema"])
+    matcher = llguidance.LLMatcher(vocabulary, source, log_level=0)
+    tokens = vocabulary.tokenize_str(case["text"])
+    taken = matcher.try_consume_tokens(tokens)
+    print(json.dumps([matcher.get_error(), taken == len(tokens) and matcher.is_accepting()]))
+"""
+
+
+def test_servers_take_every_schema_and_admit_what_is_trained(environment):
+    """vLLM 0.32 and 0.33 pin llguidance below 1.8 and refuse a request with an option that it does not know."""
+    from dyneval.scorer.engines.served import guided
+
+    two = [answer(reasoning='A "sign"\\,\n\t\x08\x0c\r\x01 é 熊 🐻'), answer('Ist "é" da?', "", "no", False, "", 1)]
+    questions = [one.question for one in two]
+    items = [QuestionItem("  Is it\n so?", "no")]
+    cases = [
+        (replies.evaluation_schema(form, part, questions, limits), replies.write(written, part, two, 2.5))
+        for written in REPLY_FORMS
+        for form in (written, "either")
+        for part in replies.PARTS
+        for limits in (FREE, ReplyLimits().capped(9, 99))
+    ]
+    graphs = ({}, [], {"nodes": [{"id": 1, "z": None}], "x": 1.5}, {"raw_response": "a\nb"})
+    cases += [(replies.scene_schema(FREE), replies.write_scene(graph, items)) for graph in graphs]
+    cases += [(replies.questions_schema(FREE), replies.write_questions(items))]
+    rows = "".join(json.dumps({"schema": guided(schema), "text": text}) + "\n" for schema, text in cases)
+    done = subprocess.run(
+        [environment("llguidance-1.7"), "-c", CHECK_BY_ENGINE], input=rows, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    version, *found = done.stdout.splitlines()
+    assert version.startswith("1.7.")
+    assert [json.loads(line) for line in found] == [["", True]] * len(cases)
