@@ -166,16 +166,17 @@ class Worker:
         done = Done(number, pair.pair_id, "not_annotated", "", pair.prompt_id, pair.tier, problems=problems)
         if not made:
             return done._replace(reason="; ".join([problem.reason for problem in problems]))
-        keeps = curation.keeps(pair.tier, item.overall)
-        heldout = curation.holds_out(pair.prompt)
-        if keeps:
-            done = done._replace(prompt=_put_prompt(made, draft), stages=_put(made, draft))
-        if heldout:
+        overall = item.overall
+        outcome: Outcome = "score_not_below_delta"
+        prompt, stages = None, None
+        if curation.keeps(pair.tier, overall):
+            outcome, prompt, stages = "kept", _put_prompt(made, draft), _put(made, draft)
+        if curation.holds_out(pair.prompt):
             # Every pair, to be scored; samples only of those that training would take, so that losses compare.
-            return done._replace(outcome="heldout", row=line)
-        if keeps:
-            draft.observed.add(item, tokens)
-        return done._replace(outcome="kept" if keeps else "score_not_below_delta")
+            return done._replace(outcome="heldout", row=line, prompt=prompt, stages=stages)
+        if outcome == "kept":
+            draft.observed.add(item, overall, tokens)
+        return done._replace(outcome=outcome, prompt=prompt, stages=stages)
 
     def _samples(
         self, item: AnnotatedPair, draft: _Draft
@@ -184,12 +185,15 @@ class Worker:
         made: dict[Workflow, InstructSample] = {}
         tokens: list[int] = []
         problems = list(item.problems)
-        for name in MAKERS:
-            row = getattr(item, name)
+        rows = (item.t2ia_questions, item.t2ia_answers, item.iqa_questions, item.iqa_answers)
+        for (name, make), row in zip(MAKERS.items(), rows, strict=True):
             if row is None:
                 continue
             try:
-                sample = self._sample(name, item.pair, row, draft)
+                if name == "t2ia_questions":
+                    sample = self._prompt_sample(item.pair, row, draft)
+                else:
+                    sample = make(item.pair, row, self.wording)
                 if self.count is not None:
                     tokens.append(self.count(sample, item.pair.width, item.pair.height))
             except SampleTooLongError as error:
@@ -200,11 +204,9 @@ class Worker:
                 made[name] = sample
         return made, tokens, problems
 
-    def _sample(self, name: Workflow, pair: PairRecord, row: object, draft: _Draft) -> InstructSample:
-        if name != "t2ia_questions":
-            return MAKERS[name](pair, row, self.wording)
+    def _prompt_sample(self, pair: PairRecord, row: object, draft: _Draft) -> InstructSample:
         if draft.prompt_sample is None or draft.prompt_row is not row:
-            draft.prompt_sample = MAKERS[name](pair, row, self.wording)
+            draft.prompt_sample = MAKERS["t2ia_questions"](pair, row, self.wording)
             draft.prompt_row, draft.prompt_span = row, None
         return draft.prompt_sample
 

@@ -6,12 +6,12 @@ type is checked against the schema itself, which has the last word and tells peo
 
 from __future__ import annotations
 
+import json
 from functools import cache
-from math import isfinite
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from dyneval.jsonl import to_line
 from dyneval.records import IQAAnswers, IQAQuestions, MaybeYesNo, Record, T2IAAnswers, T2IAQuestions, YesNo
@@ -111,17 +111,9 @@ class TypedRow(Struct, frozen=True, gc=False):
             raise SchemaError(f"{where}: {error}") from None
 
 
-def _float(text: str) -> msgspec.Raw:
-    """A number of a scene graph as Python writes it, so that a sample holds the bytes that `json.dumps` would make."""
-    value = float(text)
-    if not isfinite(value):
-        raise ValueError(f"{text}: expected a number that 64 bits hold")
-    return msgspec.Raw(repr(value).encode())
-
-
 @cache
 def _decoder(row: type[TypedRow], strict: bool = True) -> msgspec.json.Decoder:
-    return msgspec.json.Decoder(row, strict=strict, float_hook=_float)
+    return msgspec.json.Decoder(row, strict=strict)
 
 
 class T2IAQuestionsRow(TypedRow, frozen=True, gc=False):
@@ -146,13 +138,41 @@ class IQAQuestionsRow(TypedRow, frozen=True, gc=False):
 
     RECORD = IQAQuestions
     pair_id: Text
-    scene_graph: dict[str, Any] | list[Any]
+    scene_graph: Raw
+    """Its bytes in the file, whatever their shape: they go into the sample as they are."""
     questions: Annotated[list[Question], Meta(min_length=1)]
 
     def __post_init__(self) -> None:
-        graph = self.scene_graph
-        if not graph or (isinstance(graph, dict) and graph.keys() == {"raw_response"}):
-            raise ValueError("the scene graph is empty, or an unread reply stands in its place")
+        graph = bytes(self.scene_graph)
+        if graph[:1] not in (b"{", b"[") or not graph[1:-1].strip():
+            raise ValueError("the scene graph is no object or list, or empty")
+        if graph[:1] == b"{" and b'"raw_response"' in graph and json.loads(graph).keys() == {"raw_response"}:
+            raise ValueError("a reply that could not be read stands in the place of the scene graph")
+
+    @property
+    def graph_json(self) -> Raw:
+        """The scene graph as JSON with no more escapes than `json.dumps(..., ensure_ascii=False)` writes.
+
+        Raises ValueError on half a character.
+        """
+        graph = bytes(self.scene_graph)
+        return Raw(to_line(json.loads(graph)).rstrip()) if b"\\" in graph else self.scene_graph
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes of the scene graph; a bare list is taken for the list of nodes, and what has none has 0."""
+        graph = bytes(self.scene_graph)
+        try:
+            return len(_LIST.decode(graph) if graph[:1] == b"[" else _NODES.decode(graph).nodes)
+        except msgspec.MsgspecError:
+            return 0
+
+
+class _Nodes(Struct, gc=False):
+    nodes: list[Raw]
+
+
+_NODES, _LIST = msgspec.json.Decoder(_Nodes), msgspec.json.Decoder(list[Raw])
 
 
 class IQAAnswersRow(TypedRow, frozen=True, gc=False):

@@ -45,7 +45,7 @@ def _t2ia_answers(pair: PairRecord, row: rows.T2IAAnswersRow, wording: Wording) 
 
 def _iqa_questions(pair: PairRecord, row: rows.IQAQuestionsRow, wording: Wording) -> InstructSample:
     """Image to scene graph and quality questions."""
-    reply = replies.write_scene(row.scene_graph, row.questions)
+    reply = replies.write_scene(row.graph_json, row.questions)
     return _sample(f"{pair.pair_id}:iqa", tokens.iqa_turn(), reply, pair.file_name)
 
 
@@ -81,7 +81,7 @@ def _rating(answer: rows.IQAAnswer) -> int:
 def _evaluation(
     pair: PairRecord, answers: Sequence[rows.T2IAAnswer] | Sequence[rows.IQAAnswer], reply: str
 ) -> InstructSample:
-    turn = tokens.evaluation_turn(pair.prompt, [answer.question.strip() for answer in answers])
+    turn = tokens.evaluation_turn(pair.prompt, [*map(str.strip, [answer.question for answer in answers])])
     return _sample(f"{pair.pair_id}:evaluation", turn, reply, pair.file_name)
 
 

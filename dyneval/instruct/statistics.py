@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import UNSET
 
 from dyneval.instruct.annotations import AnnotatedPair
-from dyneval.instruct.rows import IQAAnswersRow, T2IAAnswersRow
+from dyneval.instruct.rows import IQAAnswer
 
 
 class Observations(defaultdict[str, list[Any]]):
@@ -19,40 +19,34 @@ class Observations(defaultdict[str, list[Any]]):
     def __init__(self) -> None:
         super().__init__(list)
 
-    def add(self, item: AnnotatedPair, tokens: Sequence[int] = ()) -> None:
-        """Look at one kept pair, at what it has of the four annotations; `tokens` of its samples, where counted."""
+    def add(self, item: AnnotatedPair, overall: float | None, tokens: Sequence[int]) -> None:
+        """Look at one kept pair and its S, at what it has of the four annotations, and the tokens of its samples."""
         if item.t2ia_answers is not None:
-            self._add_answers("t2ia", item.t2ia_answers)
-            self["t2ia_scores"] += [answer.score for answer in item.t2ia_answers.answers]
+            answers = item.t2ia_answers.answers
+            self["t2ia_questions"].append(len(answers))
+            self["t2ia_targets"] += [answer.target_answer for answer in answers]
+            self["t2ia_scores"] += [answer.score for answer in answers]
         if item.iqa_answers is not None:
-            self._add_answers("iqa", item.iqa_answers)
-            self["iqa_scores"] += _ratings(item.iqa_answers)
+            judged = item.iqa_answers.answers
+            self["iqa_questions"].append(len(judged))
+            self["iqa_targets"] += [answer.target_answer for answer in judged]
+            self["iqa_scores"] += _ratings(judged)
         if item.iqa_questions is not None:
-            self["nodes"].append(_node_count(item.iqa_questions.scene_graph))
-        overall = item.overall
+            self["nodes"].append(item.iqa_questions.nodes)
         if overall is not None:
             self["overall"].append(round(overall, 1))
         rows = (item.iqa_answers, item.t2ia_answers, item.iqa_questions, item.t2ia_questions)
         origin = next(row.provenance for row in rows if row is not None)
         self["teachers"].append(f"{origin.engine}: {origin.model}")
-        self["tokens"] += [count // 100 * 100 for count in tokens]
-
-    def _add_answers(self, name: str, row: T2IAAnswersRow | IQAAnswersRow) -> None:
-        self[f"{name}_questions"].append(len(row.answers))
-        self[f"{name}_targets"] += [answer.target_answer for answer in row.answers]
+        if tokens:
+            self["tokens"] += [count // 100 * 100 for count in tokens]
 
 
-def _ratings(row: IQAAnswersRow) -> list[int]:
-    scores = [answer.score for answer in row.answers if answer.score is not UNSET]
-    if len(scores) == len(row.answers):
+def _ratings(answers: Sequence[IQAAnswer]) -> list[int]:
+    scores = [answer.score for answer in answers if answer.score is not UNSET]
+    if len(scores) == len(answers):
         return scores
-    return [rating for answer in row.answers if (rating := answer.rating) is not None]
-
-
-def _node_count(graph: dict[str, Any] | list[Any]) -> int:
-    """Nodes of a scene graph; a bare list is taken for the list of nodes."""
-    nodes = graph.get("nodes") if isinstance(graph, dict) else graph
-    return len(nodes) if isinstance(nodes, list) else 0
+    return [rating for answer in answers if (rating := answer.rating) is not None]
 
 
 @dataclass(kw_only=True, slots=True)

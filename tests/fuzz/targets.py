@@ -8,6 +8,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +16,11 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from dyneval import images
-from dyneval.instruct.annotations import AnnotatedPair, MissingAnnotationError, open_annotations
+from dyneval.instruct.annotations import Annotations
 from dyneval.prompts import sources
-from dyneval.records import PairRecord
+from dyneval.published.annotations import Layout, read_annotation
+from dyneval.published.mapping import MAPPING, read_mapping
+from dyneval.records import KEYS, PairRecord
 from dyneval.schemas import SchemaError
 from dyneval.storage import DataFileError
 from dyneval.teacher import replies
@@ -125,41 +128,49 @@ _FILES = {
     "iqa_questions": {**_COMMON, "scene_graph": _GRAPH, "questions": _ASKED, "provenance": _PROVENANCE},
     "iqa_answers": {**_COMMON, "answers": _JUDGED, "score": 4.5, "provenance": _PROVENANCE},
 }
+_ENTRY = {"pair_id": "P1-m", "text_id": "P1", "prompt": "a cat", "image_path": "m/P1-m.png", "generation_model": "m"}
 _PUBLISHED: dict[str, Any] = {
-    "t2ia_mapping.json": None,
-    "iqa_mapping.json": None,
-    "questions.json": _ASKED,
-    "answers.json": {**_COMMON, "answers": _SCORED, "raw_response": ""},
-    "graph.json": {**_COMMON, "scene_graph": _GRAPH, "questions": _ASKED},
-    "judged.json": {**_COMMON, "answers": _JUDGED, "score": 4.5},
+    MAPPING: {"prompts": [_ENTRY]},
+    "model-responses/questions/P1-m.json": _ASKED,
+    "model-responses/answers/P1-m.json": {**_COMMON, "answers": _SCORED, "raw_response": ""},
+    "iqa_outputs/P1-m.json": {**_COMMON, "scene_graph": _GRAPH, "questions": _ASKED},
+    "iqa_answers/P1-m.json": {**_COMMON, "answers": _JUDGED, "score": 4},
 }
-for _kind, _asked, _given in (("t2ia", "questions.json", "answers.json"), ("iqa", "graph.json", "judged.json")):
-    _entry = {"pair_id": "P1-m", "text_id": "P1", "prompt": "a cat", "image_path": "m/P1-m.png"}
-    _entry |= {"questions_file": _asked, "response_file": _given, "generation_model": "m"}
-    _PUBLISHED[f"{_kind}_mapping.json"] = {"prompts": [_entry]}
 
 
-def _read(folder: Path) -> AnnotatedPair | None:
+def _read_ours(folder: Path) -> None:
     try:
-        with open_annotations(folder) as annotations:
-            return annotations.of(_PAIR)
-    except (MissingAnnotationError, DataFileError, SchemaError):
-        return None
+        with Annotations(folder) as annotations:
+            annotations.of(_PAIR)
+    except DataFileError:
+        pass
 
 
-def _with_files(name: str, good: dict[str, bytes]) -> Callable[[bytes], None]:
+def _read_theirs(folder: Path) -> None:
+    try:
+        entries, _ = read_mapping(folder / MAPPING)
+    except DataFileError:
+        return
+    layout = Layout.beside(folder / MAPPING, {})
+    for entry in entries:
+        for name in KEYS:
+            with suppress(DataFileError, SchemaError):
+                read_annotation(name, layout, entry)
+
+
+def _with_files(name: str, good: dict[str, bytes], read: Callable[[Path], None]) -> Callable[[bytes], None]:
     """Puts the bytes in the place of one of the `good` files of a folder of annotations, and reads the pair."""
 
     def run(data: bytes) -> None:
         folder = _folder() / name
         if not folder.exists():
-            folder.mkdir()
             for file, content in good.items():
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
                 (folder / file).write_bytes(content)
         file, rest = _choice(data, list(good))
         (folder / file).write_bytes(rest)
         try:
-            _read(folder)
+            read(folder)
         finally:
             (folder / file).write_bytes(good[file])
 
@@ -168,7 +179,8 @@ def _with_files(name: str, good: dict[str, bytes]) -> Callable[[bytes], None]:
 
 _OURS = {f"{name}.jsonl": _line(row) for name, row in _FILES.items()}
 _THEIRS = {name: _line(row) for name, row in _PUBLISHED.items()}
-annotations, published_files = _with_files("ours", _OURS), _with_files("theirs", _THEIRS)
+annotations = _with_files("ours", _OURS, _read_ours)
+published_files = _with_files("theirs", _THEIRS, _read_theirs)
 
 
 def annotation_file(data: bytes) -> None:

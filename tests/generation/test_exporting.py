@@ -8,11 +8,10 @@ import pytest
 from PIL import Image
 
 from dyneval import images
-from dyneval.generation import mapping
 from dyneval.generation.contact_sheet import HEADER_HEIGHT, LABEL_WIDTH, THUMBNAIL, draw_contact_sheet
 from dyneval.generation.exporting import Counts, read_records, write_parquet, write_webdataset
+from dyneval.generation.gendb_cli import main
 from dyneval.generation.model import GenerationError
-from dyneval.records import PairRecord
 
 MIXED = [
     {"revision": None, "details": {"cost_usd": 0.04}, "arguments": {"size": "1024x1024"}, "safety": None},
@@ -100,28 +99,35 @@ def test_what_is_broken_is_not_exported(gendb, tmp_path):
     assert (counts.written, counts.rejected) == (7, 4)
 
 
-def test_the_mapping_goes_out_and_comes_back(gendb, tmp_path):
+@pytest.fixture
+def scripts(tmp_path):
+    """A folder with a table of models."""
+    (tmp_path / "models.csv").write_text("slug,name,tier\nstand-in,Stand-In,1\n")
+    return tmp_path
+
+
+def test_the_mapping_goes_out_and_comes_back(gendb, scripts, tmp_path):
     before = {record.pair_id: record for record in read_records(gendb, Counts())}
-    mapping.write_mapping(gendb, tmp_path / "mapping.json")
-    entry = json.loads((tmp_path / "mapping.json").read_text())["prompts"][0]
-    assert set(entry) == {
-        *("pair_id", "text_id", "prompt", "image_path"),
-        *("questions_file", "response_file", "generation_model"),
-    }
+    mapping = tmp_path / "mapping.json"
+    assert main(scripts, ["to-mapping", str(gendb), str(mapping)]) == 0
+    entry = json.loads(mapping.read_text())["prompts"][0]
+    assert list(entry) == ["pair_id", "text_id", "prompt", "image_path", "generation_model"]
     (gendb / "metadata.jsonl").unlink()
-    counts = mapping.read_mapping(tmp_path / "mapping.json", gendb, {"stand-in": 1})
-    assert (counts.written, counts.rejected) == (9, 0)
+    assert main(scripts, ["from-mapping", str(mapping), str(gendb)]) == 0
     after = {record.pair_id: record for record in read_records(gendb, Counts())}
+    assert len(after) == 9
     for pair_id, record in after.items():
         old = before[pair_id]
         assert (record.file_name, record.prompt_id, record.prompt, record.sha256, record.width, record.tier) == (
             *(old.file_name, old.prompt_id, old.prompt, old.sha256, old.width, old.tier),
         )
         assert record.seed is None
-    assert mapping.read_mapping(tmp_path / "mapping.json", gendb, {"stand-in": 1}).written == 0
+    content = (gendb / "metadata.jsonl").read_bytes()
+    assert main(scripts, ["from-mapping", str(mapping), str(gendb)]) == 0
+    assert (gendb / "metadata.jsonl").read_bytes() == content
 
 
-def test_a_hostile_mapping_costs_its_own_entries_only(gendb, tmp_path):
+def test_a_hostile_mapping_costs_its_own_entries_only(gendb, scripts, tmp_path):
     (gendb / "metadata.jsonl").unlink()
     good = {"pair_id": "D250K-000001", "text_id": 7, "prompt": "a cat", "generation_model": "Stand-In"}
     image = next(gendb.glob("stand-in/*.png")).relative_to(gendb)
@@ -134,14 +140,23 @@ def test_a_hostile_mapping_costs_its_own_entries_only(gendb, tmp_path):
         {**good, "pair_id": "D6", "image_path": str(image), "prompt": " "},
         "not an object",
     ]
-    (tmp_path / "mapping.json").write_text(json.dumps({"prompts": entries}))
-    counts = mapping.read_mapping(tmp_path / "mapping.json", gendb, {"stand-in": 1})
-    assert (counts.written, counts.rejected) == (1, 6)
-    (row,) = (gendb / "metadata.jsonl").read_text().splitlines()
-    assert PairRecord.from_dict(json.loads(row)).prompt_id == "7"
-    (tmp_path / "mapping.json").write_text("[]")
-    with pytest.raises(GenerationError, match="expected"):
-        mapping.read_mapping(tmp_path / "mapping.json", gendb, {})
+    mapping = tmp_path / "mapping.json"
+    mapping.write_text(json.dumps({"prompts": entries}))
+    assert main(scripts, ["from-mapping", str(mapping), str(gendb)]) == 1
+    first, second = read_records(gendb, Counts())
+    assert (first.prompt_id, first.tier, second.pair_id, second.tier) == ("7", 1, "D4", None)
+    assert len((gendb / "metadata.rejects.jsonl").read_text().splitlines()) == 5
+    mapping.write_text("[]")
+    assert main(scripts, ["from-mapping", str(mapping), str(gendb)]) == 2
+
+
+def test_pairs_without_a_tier_are_exported_and_shown_too(gendb, tmp_path):
+    path = gendb / "metadata.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "tier"}) + "\n" for row in rows))
+    assert write_parquet(gendb, tmp_path / "parquet").written == 9
+    assert load("parquet", tmp_path / "parquet")[0]["tier"] is None
+    assert draw_contact_sheet(gendb, tmp_path / "sheet.png").written > 0
 
 
 def test_the_contact_sheet_shows_each_model_and_category_once(studio):

@@ -1,0 +1,43 @@
+"""Shards are put together once, with their rejects, and nothing is done twice."""
+
+import json
+
+import pytest
+
+from dyneval.shards import Shard
+from dyneval.storage import DataFileError, read_jsonl
+from dyneval.teacher.merge import merge
+from dyneval.teacher.prompts import WORKFLOWS
+
+
+def content(folder):
+    """Rows by workflow, in an order of their own, without what differs from run to run."""
+    rows = {name: list(read_jsonl(folder / f"{name}.jsonl")) for name in WORKFLOWS}
+    for name in rows:
+        for row in rows[name]:
+            del row["provenance"]
+    return {name: sorted(found, key=json.dumps) for name, found in rows.items()}
+
+
+def test_shards_are_merged_once(run, gendb, chat_server, tmp_path):
+    metadata, server = gendb(prompts=6), chat_server()
+    for index in (1, 2):
+        run(metadata, tmp_path / "parts", server, shard=Shard(index, 2))
+    run(metadata, tmp_path / "whole", server)
+    first = merge(tmp_path / "parts")
+    assert first["iqa_answers"] == {"added": 12, "in_file": 12, "rejected": 0}
+    assert content(tmp_path / "parts") == content(tmp_path / "whole")
+    assert merge(tmp_path / "parts")["iqa_answers"] == {"added": 0, "in_file": 12, "rejected": 0}
+    assert run(metadata, tmp_path / "parts", server)["requests"] == 0, "what is merged is finished"
+    with pytest.raises(DataFileError, match="no shards"):
+        merge(tmp_path / "whole")
+
+
+def test_rejects_of_shards_are_taken_over(run, gendb, chat_server, tmp_path):
+    metadata = gendb(prompts=2)
+    for index, server in ((1, chat_server("--faults", "empty")), (2, chat_server())):
+        run(metadata, tmp_path, server, shard=Shard(index, 2))
+    merged = merge(tmp_path)["iqa_questions"]
+    assert merged["in_file"] + merged["rejected"] == 4 and merged["rejected"] > 0
+    rejected = list(read_jsonl(tmp_path / "iqa_questions.rejects.jsonl"))
+    assert len(rejected) == merged["rejected"] and rejected[0]["raw"] == ""
