@@ -1,7 +1,6 @@
 """Both forms of the student's replies: written as published, admitted by the schema, read again."""
 
 import json
-import subprocess
 from types import SimpleNamespace
 
 import jsonschema
@@ -163,45 +162,3 @@ def test_limits_bound_lists_and_texts_and_tell_when_they_cut():
         text = replies.write("readme", "t2ia", [answer("Q?", reasoning=reasoning)])
         found = replies.read_evaluation(text, ["Q?"], [[0, 0, 0, 0, 1]])
         assert limits.reached_by_reasons(found) == reached
-
-
-CHECK_BY_ENGINE = """
-import json, sys
-import llguidance
-print(llguidance.__version__)
-vocabulary = llguidance.LLTokenizer("byte")
-for line in sys.stdin:
-    case = json.loads(line)
-    source = llguidance.LLMatcher.grammar_from_json_schema(case["schema"])
-    matcher = llguidance.LLMatcher(vocabulary, source, log_level=0)
-    tokens = vocabulary.tokenize_str(case["text"])
-    taken = matcher.try_consume_tokens(tokens)
-    print(json.dumps([matcher.get_error(), taken == len(tokens) and matcher.is_accepting()]))
-"""
-
-
-def test_servers_take_every_schema_and_admit_what_is_trained(environment):
-    """vLLM 0.32 and 0.33 pin llguidance below 1.8 and refuse a request with an option that it does not know."""
-    from dyneval.scorer.engines.served import guided
-
-    two = [answer(reasoning='A "sign"\\,\n\t\x08\x0c\r\x01 é 熊 🐻'), answer('Ist "é" da?', "", "no", False, "", 1)]
-    questions = [one.question for one in two]
-    items = [QuestionItem("  Is it\n so?", "no")]
-    cases = [
-        (replies.evaluation_schema(form, part, questions, limits), replies.write(written, part, two, 2.5))
-        for written in REPLY_FORMS
-        for form in (written, "either")
-        for part in replies.PARTS
-        for limits in (FREE, ReplyLimits().capped(9, 99))
-    ]
-    graphs = ({}, [], {"nodes": [{"id": 1, "z": None}], "x": 1.5}, {"raw_response": "a\nb"})
-    cases += [(replies.scene_schema(FREE), replies.write_scene(graph, items)) for graph in graphs]
-    cases += [(replies.questions_schema(FREE), replies.write_questions(items))]
-    rows = "".join(json.dumps({"schema": guided(schema), "text": text}) + "\n" for schema, text in cases)
-    done = subprocess.run(
-        [environment("llguidance-1.7"), "-c", CHECK_BY_ENGINE], input=rows, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    version, *found = done.stdout.splitlines()
-    assert version.startswith("1.7.")
-    assert [json.loads(line) for line in found] == [["", True]] * len(cases)
