@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import orjson
 
@@ -112,7 +112,7 @@ class _Draft:
     """The questions that it was made from."""
     prompt_span: Span | None = None
 
-    def put(self, *made: InstructSample) -> Span:
+    def put(self, made: Sequence[InstructSample]) -> Span:
         """Add samples, checked against their schema."""
         begin = len(self.samples)
         self.samples += SEPARATOR.join([_encoded(sample) for sample in made])
@@ -163,20 +163,20 @@ class Worker:
         """Make all samples of a pair, whatever becomes of it, so that every annotation is checked."""
         pair, curation = item.pair, self.config.curation
         made, tokens, problems = self._samples(item, draft)
-        done = Done(number, pair.pair_id, "not_annotated", "", pair.prompt_id, pair.tier, problems=problems)
         if not made:
-            return done._replace(reason="; ".join([problem.reason for problem in problems]))
+            reason = "; ".join([problem.reason for problem in problems])
+            return Done(number, pair.pair_id, "not_annotated", reason, problems=problems)
         overall = item.overall
         outcome: Outcome = "score_not_below_delta"
-        prompt, stages = None, None
+        row, prompt, stages = b"", None, None
         if curation.keeps(pair.tier, overall):
             outcome, prompt, stages = "kept", _put_prompt(made, draft), _put(made, draft)
         if curation.holds_out(pair.prompt):
             # Every pair, to be scored; samples only of those that training would take, so that losses compare.
-            return done._replace(outcome="heldout", row=line, prompt=prompt, stages=stages)
-        if outcome == "kept":
+            outcome, row = "heldout", line
+        elif outcome == "kept":
             draft.observed.add(item, overall, tokens)
-        return done._replace(outcome=outcome, prompt=prompt, stages=stages)
+        return Done(number, pair.pair_id, outcome, "", pair.prompt_id, pair.tier, row, prompt, stages, problems)
 
     def _samples(
         self, item: AnnotatedPair, draft: _Draft
@@ -214,19 +214,23 @@ class Worker:
 def _put_prompt(made: dict[Workflow, InstructSample], draft: _Draft) -> Span | None:
     if "t2ia_questions" not in made:
         return None
-    draft.prompt_span = draft.prompt_span or draft.put(made["t2ia_questions"])
+    draft.prompt_span = draft.prompt_span or draft.put([made["t2ia_questions"]])
     return draft.prompt_span
 
 
 def _put(made: dict[Workflow, InstructSample], draft: _Draft) -> dict[str, Span]:
-    return {
-        stage: draft.put(*own)
-        for stage, names in STAGES.items()
-        if (own := [made[name] for name in names if name in made])
-    }
+    spans = {}
+    for stage, names in STAGES.items():
+        own = [made[name] for name in names if name in made]
+        if own:
+            spans[stage] = draft.put(own)
+    return spans
 
 
 def _encoded(sample: InstructSample) -> bytes:
-    row = sample.to_dict()
+    row: dict[str, Any] = {"conversations": sample.conversations}
+    if sample.image is not None:
+        row["image"] = sample.image
+    row["id"] = sample.id
     schemas.check(sample.SCHEMA, row, sample.id or "")
     return orjson.dumps(row)
