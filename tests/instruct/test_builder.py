@@ -25,6 +25,7 @@ PAIRS = [
 
 STAGES = ("t2ia", "iqa")
 MODELS = {"high": (5,), "low": (2,)}
+EARLIER = [0, 4, 5, 14, 27, 34, 43, 54, 58]
 
 
 def run(annotated, *pairs, heldout=0.0, change=None, **options):
@@ -118,6 +119,9 @@ def test_the_split_does_not_depend_on_what_else_is_there(annotated, tmp_path):
     more = {p for i in range(200) if Curation(heldout=0.3).holds_out(p := f"P{i}")}
     assert 8 < len(whole) < 35 and whole < more
     assert not any(Curation(heldout=0.0).holds_out(f"P{i}") for i in range(200))
+    assert Curation(heldout=0.5).holds_out("a cat") is Curation(heldout=0.5).holds_out(" a cat\n")
+    # The split of earlier builds, of which there are files, stays: a hash of the id that follows from the text.
+    assert [i for i in range(60) if Curation(heldout=0.1).holds_out(f"a red cat, number {i}")] == EARLIER
 
 
 def test_curation_by_tier(annotated):
@@ -192,6 +196,40 @@ def test_bad_annotations_are_named_counted_and_left_out(annotated):
     assert summary["kept"] == 5 and sum(summary["rejected"].values()) == 10
     assert summary["annotations"]["t2ia_answers"] == {"missing_annotation": 0, "bad_annotation": 2, "too_long": 0}
     assert [len(stage) for stage in stages(output)] == [8, 8], "each annotation stands on its own"
+
+
+def test_what_is_counted_is_what_is_written_and_a_row_that_is_no_pair_takes_no_pair_id(annotated, tmp_path):
+    metadata, folder = annotated(*PAIRS[:4])
+    good = metadata.read_text().splitlines()
+    broken = json.dumps({**json.loads(good[0]), "tier": 4})
+    metadata.write_text("\n".join([broken, *good, good[1], good[2]]) + "\n")
+    config = {"metadata": metadata, "annotations": folder, "output": folder / "out", "curation": Curation(heldout=0.0)}
+    for workers in (1, 2):
+        summary = build(BuildConfig(**config, workers=workers))
+        assert (summary["kept"], summary["rejected"]["bad_row"], summary["pairs"]) == (4, 3, 7)
+        assert summary["statistics"]["overall"]["count"] == 4, "a pair that stands there twice is counted once"
+        assert summary["samples"]["iqa"] == 8
+
+
+def test_annotations_of_another_prompt_are_refused(annotated):
+    def exchange(files):
+        files["iqa_answers"][next(iter(files["metadata"]))]["prompt"] = "a dog"
+
+    summary, output = run(annotated, *PAIRS[:2], change=exchange)
+    (reject,) = read_jsonl(output / "rejects.jsonl")
+    assert reject["workflow"] == "iqa_answers" and "made for the prompt 'a dog'" in reject["reason"]
+    assert summary["samples"] == {"t2ia": 3, "iqa": 3}
+
+
+def test_the_forms_of_the_published_builder(annotated):
+    summary, output = run(annotated, ("a red cat", "a", 1, (5, 2), (1, 4)), template="release", reply_form="release")
+    t2ia, iqa = stages(output)
+    assert t2ia[0]["conversations"][0]["value"].endswith("alignment, including distortion checks.")
+    alignment, quality = (json.loads(stage[1]["conversations"][1]["value"]) for stage in (t2ia, iqa))
+    assert list(alignment["answers"][0]) == ["question", "target_answer", "reasoning", "score"]
+    assert list(quality["answers"][0]) == ["question", "answer", "target_answer", "correct", "reasoning"]
+    assert (alignment["score"], quality["score"]) == (4, 2), "3.5 and 2.5, rounded half to even"
+    assert summary["reply_form"] == "release" and "form `release`" in (output / "README.md").read_text()
 
 
 def test_nothing_is_written_where_nothing_can_be_made(annotated):

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -54,6 +56,66 @@ def test_missing_variables_and_files_are_named(instruct_data, monkeypatch):
     monkeypatch.setenv("DYNEVALINSTRUCT_T2IA_DATA", str(instruct_data.root))
     with pytest.raises(TrainingInputError, match=r"no such file: .*none\.json"):
         data_list(["dynevalinstruct_t2ia"])
+
+
+def name_one_file(monkeypatch, instruct_data, tmp_path):
+    """Both halves as one file, named by DYNEVALINSTRUCT_ANNOTATION and _DATA alone."""
+    iqa = [json.loads(line) for line in instruct_data.iqa.read_text().splitlines()]
+    one = tmp_path / "dynevalinstruct.json"
+    one.write_text(json.dumps(json.loads(instruct_data.t2ia.read_text()) + iqa))
+    for name in instruct_data.environment():
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DYNEVALINSTRUCT_ANNOTATION", str(one))
+    monkeypatch.setenv("DYNEVALINSTRUCT_DATA", str(instruct_data.root))
+    return one
+
+
+def test_the_dataset_in_one_file_stands_for_its_halves(build, instruct_data, monkeypatch, tmp_path):
+    one = name_one_file(monkeypatch, instruct_data, tmp_path)
+    (source,) = data_list(["dynevalinstruct%50"])
+    assert (source.name, source.annotation, source.rate) == ("dynevalinstruct", one, 0.5)
+    data = build("dynevalinstruct")
+    assert [data[index][0].task for index in range(32)] == [3, 1] * 8 + [3, 2] * 8
+    with pytest.raises(TrainingInputError, match="DYNEVALINSTRUCT_T2IA_ANNOTATION is not set"):
+        data_list(["dynevalinstruct_t2ia"])
+
+
+def test_one_file_and_its_halves_are_not_guessed_between(instruct_data, monkeypatch, tmp_path):
+    name_one_file(monkeypatch, instruct_data, tmp_path)
+    monkeypatch.setenv("DYNEVALINSTRUCT_IQA_DATA", str(instruct_data.root))
+    with pytest.raises(
+        TrainingInputError, match="DYNEVALINSTRUCT_DATA name one file, DYNEVALINSTRUCT_IQA_DATA its halves"
+    ):
+        data_list(["dynevalinstruct"])
+    monkeypatch.delenv("DYNEVALINSTRUCT_IQA_DATA")
+    monkeypatch.delenv("DYNEVALINSTRUCT_DATA")
+    with pytest.raises(TrainingInputError, match="DYNEVALINSTRUCT_DATA is not set"):
+        data_list(["dynevalinstruct"])
+    monkeypatch.delenv("DYNEVALINSTRUCT_ANNOTATION")
+    with pytest.raises(
+        TrainingInputError, match=r"neither DYNEVALINSTRUCT_ANNOTATION.*nor DYNEVALINSTRUCT_T2IA_ANNOTATION"
+    ):
+        data_list(["dynevalinstruct"])
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_an_image_folder_named_too_deep_is_corrected(build, instruct_data, monkeypatch, depth):
+    """Image paths that begin with the folder's own name, as in the public data set."""
+    root = instruct_data.root
+    if depth == 2:
+        (root / "a" / "b").mkdir(parents=True)
+        (root / "images").rename(root / "a" / "b" / "images")
+        instruct_data.t2ia.write_text(instruct_data.t2ia.read_text().replace("images/", "b/images/"))
+        root = root / "a"
+    deep = root / "images" if depth == 1 else root / "b" / "images"
+    monkeypatch.setenv("DYNEVALINSTRUCT_T2IA_DATA", str(deep))
+    with pytest.raises(TrainingInputError, match=rf"set DYNEVALINSTRUCT_T2IA_DATA to {root}$"):
+        build()
+    command = [sys.executable, "-m", "qwenvl.data", "dynevalinstruct_t2ia"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and f"set DYNEVALINSTRUCT_T2IA_DATA to {root}\n" in done.stderr
+    monkeypatch.setenv("DYNEVALINSTRUCT_T2IA_DATA", str(root))
+    assert build().stats.used == 16
 
 
 def test_conversations_of_several_turns_and_images():

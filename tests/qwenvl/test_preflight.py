@@ -66,6 +66,28 @@ def test_unset_variables_and_broken_files_are_errors(preflight, instruct_data, m
     assert "iqa.jsonl: is not JSON" in checks["dynevalinstruct_iqa"]["message"]
 
 
+def test_an_image_folder_named_too_deep_is_corrected(preflight, instruct_data, monkeypatch):
+    monkeypatch.setenv("DYNEVALINSTRUCT_IQA_DATA", str(instruct_data.root / "images"))
+    code, checks = preflight()
+    assert code == 1 and checks["dynevalinstruct_t2ia: images"]["status"] == "ok"
+    message = checks["dynevalinstruct_iqa"]["message"]
+    assert message.endswith(f"set DYNEVALINSTRUCT_IQA_DATA to {instruct_data.root}")
+
+
+def test_the_dataset_in_one_file_is_checked_where_only_that_is_named(preflight, instruct_data, monkeypatch):
+    for name in instruct_data.environment():
+        monkeypatch.delenv(name)
+    iqa = [json.loads(line) for line in instruct_data.iqa.read_text().splitlines()]
+    one = instruct_data.root / "one.json"
+    one.write_text(json.dumps(json.loads(instruct_data.t2ia.read_text()) + iqa))
+    monkeypatch.setenv("DYNEVALINSTRUCT_ANNOTATION", str(one))
+    monkeypatch.setenv("DYNEVALINSTRUCT_DATA", str(instruct_data.root))
+    code, checks = preflight()
+    assert code == 0
+    tasks = {"<|EVALUATION|>": 16, "<|T2IA|>": 8, "<|IQA|>": 8}
+    assert checks["dynevalinstruct: samples"]["details"]["tasks"] == tasks
+
+
 def test_images_are_decoded(preflight, instruct_data):
     images = instruct_data.root / "images"
     (images / "1.png").write_bytes((images / "1.png").read_bytes()[:-40])

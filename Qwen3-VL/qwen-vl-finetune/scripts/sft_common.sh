@@ -4,7 +4,8 @@
 #   bash scripts/sft_qwen_3_vl_2b.sh 1 [arguments of train_qwen.py]    -> $OUTPUT_ROOT/dyneval_2b_stage1_t2ia
 #   bash scripts/sft_qwen_3_vl_2b.sh 2 [arguments of train_qwen.py]    -> $OUTPUT_ROOT/dyneval_2b_stage2_iqa
 #
-# Data      DYNEVALINSTRUCT_{T2IA,IQA}_{ANNOTATION,DATA}
+# Data      DYNEVALINSTRUCT_{T2IA,IQA}_{ANNOTATION,DATA}; with DATASET_USE=dynevalinstruct both halves at once, or the
+#           one file of DYNEVALINSTRUCT_{ANNOTATION,DATA}. DATA is the folder that the image paths are relative to.
 # Model     MODEL_NAME_OR_PATH (stage 1), STAGE1_CHECKPOINT (stage 2; default: the output of stage 1)
 # Held out  EVAL_SPLIT (none): heldout evaluates on a_heldout.json beside each a.json, heldout%10 on a tenth of it,
 #           every EVAL_STEPS (1000) steps and after the last

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qwenvl.errors import TrainingInputError
@@ -18,6 +18,8 @@ DATASETS: dict[str, tuple[str, ...]] = {
     "dynevalinstruct": ("DYNEVALINSTRUCT_T2IA", "DYNEVALINSTRUCT_IQA"),
 }
 """Name -> prefixes of the environment variables `<prefix>_ANNOTATION` and `<prefix>_DATA` of its parts."""
+WHOLE = {"dynevalinstruct": "DYNEVALINSTRUCT"}
+"""Name -> prefix of the variables that name one file with all of it, in place of its parts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,20 +31,25 @@ class DatasetSource:
     data: Path
     rate: float = 1.0
     """Share of the samples that is used, in (0, 1]."""
+    variable: str = "the image folder"
+    """What names `data`, for messages."""
 
 
 def data_list(names: list[str]) -> list[DatasetSource]:
     """Look up datasets by name; `name%30` takes 30 percent of its samples.
 
+    `dynevalinstruct` is the one file of DYNEVALINSTRUCT_ANNOTATION where that is set, else its two halves.
+
     Raises:
-        TrainingInputError: an unknown name or rate, or an environment variable that is unset or names nothing.
+        TrainingInputError: an unknown name or rate, an environment variable that is unset or names nothing, or
+            variables of one file beside those of its halves.
     """
     sources = []
     for name in filter(None, (name.strip() for name in names)):
         base, rate = _split_rate(name)
         if base not in DATASETS:
             raise TrainingInputError(f"unknown dataset {base!r}; known: {', '.join(DATASETS)}")
-        sources += [_source(prefix, rate) for prefix in DATASETS[base]]
+        sources += [_source(prefix, rate) for prefix in _prefixes(base)]
     if not sources:
         raise TrainingInputError(f"--dataset_use names no dataset; known: {', '.join(DATASETS)}")
     return sources
@@ -66,7 +73,7 @@ def split_list(sources: list[DatasetSource], split: str) -> list[DatasetSource]:
         annotation = source.annotation.with_stem(f"{source.annotation.stem}_{name}")
         if not annotation.is_file():
             raise TrainingInputError(f"split {name!r} of {source.name}: no such file: {annotation}")
-        found.append(DatasetSource(name=f"{source.name}_{name}", annotation=annotation, data=source.data, rate=rate))
+        found.append(replace(source, name=f"{source.name}_{name}", annotation=annotation, rate=rate))
     return found
 
 
@@ -79,6 +86,28 @@ def _split_rate(name: str) -> tuple[str, float]:
     return base, float(percent) / 100
 
 
+def _prefixes(name: str) -> tuple[str, ...]:
+    """Prefixes of the variables of a dataset: of the one file or of the parts, whichever is set."""
+    if name not in WHOLE:
+        return DATASETS[name]
+    one = _set_variables(WHOLE[name])
+    parts = [variable for prefix in DATASETS[name] for variable in _set_variables(prefix)]
+    if one and parts:
+        raise TrainingInputError(
+            f"dataset {name!r}: {', '.join(one)} name one file, {', '.join(parts)} its halves; unset one or the other"
+        )
+    if not one and not parts:
+        halves = " or ".join(f"{prefix}_ANNOTATION" for prefix in DATASETS[name])
+        raise TrainingInputError(
+            f"dataset {name!r}: neither {WHOLE[name]}_ANNOTATION, which names one file, nor {halves} is set"
+        )
+    return (WHOLE[name],) if one else DATASETS[name]
+
+
+def _set_variables(prefix: str) -> list[str]:
+    return [name for name in (f"{prefix}_ANNOTATION", f"{prefix}_DATA") if os.environ.get(name)]
+
+
 def _source(prefix: str, rate: float) -> DatasetSource:
     annotation = _path(f"{prefix}_ANNOTATION", "the annotation file")
     data = _path(f"{prefix}_DATA", "the folder of its images")
@@ -86,7 +115,7 @@ def _source(prefix: str, rate: float) -> DatasetSource:
         raise TrainingInputError(f"{prefix}_ANNOTATION: no such file: {annotation}")
     if not data.is_dir():
         raise TrainingInputError(f"{prefix}_DATA: no such folder: {data}")
-    return DatasetSource(name=prefix.lower(), annotation=annotation, data=data, rate=rate)
+    return DatasetSource(name=prefix.lower(), annotation=annotation, data=data, rate=rate, variable=f"{prefix}_DATA")
 
 
 def _path(variable: str, meaning: str) -> Path:

@@ -1,4 +1,4 @@
-"""Check dataset names, environment variables and annotation files, in a second and without torch.
+"""Check dataset names, environment variables, annotation files and image folders, in a second and without torch.
 
 python3 -m qwenvl.data dynevalinstruct_t2ia,dynevalinstruct_iqa
 """
@@ -10,6 +10,7 @@ import sys
 from dyneval.storage import DataFileError
 from qwenvl.data import data_list
 from qwenvl.data.annotation_file import AnnotationFile
+from qwenvl.data.image_folder import check_image_folder
 from qwenvl.errors import TrainingInputError
 
 
@@ -17,8 +18,9 @@ def main(names: str) -> None:
     """Print the number of samples of each dataset, or what is wrong with it."""
     try:
         for source in data_list(names.split(",")):
-            count = len(AnnotationFile(source.annotation))
-            sys.stdout.write(f"{source.name}: {count} samples in {source.annotation}\n")
+            annotations = AnnotationFile(source.annotation)
+            check_image_folder(source, annotations)
+            sys.stdout.write(f"{source.name}: {len(annotations)} samples in {source.annotation}\n")
     except (TrainingInputError, DataFileError) as error:
         sys.exit(f"qwenvl: {error}")
 

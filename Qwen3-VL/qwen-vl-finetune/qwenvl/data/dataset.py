@@ -17,6 +17,7 @@ from dyneval.tokens import TASK_TOKENS
 from qwenvl.data import DatasetSource
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import parse_sample
+from qwenvl.data.image_folder import check_image_folder
 from qwenvl.data.lengths import describe, entry_samples, measure
 from qwenvl.data.packing import pack
 from qwenvl.errors import TrainingInputError
@@ -84,7 +85,7 @@ class InstructDataset(Dataset[list[Example | BadSample]]):
             max_bad_samples: entries that may be unusable before the run stops.
 
         Raises:
-            TrainingInputError: too many bad entries, or none left to train on.
+            TrainingInputError: too many bad entries, or none left to train on, or an image folder named too deep.
             DataFileError: an annotation file is not JSON.
         """
         self.processor = processor
@@ -95,6 +96,7 @@ class InstructDataset(Dataset[list[Example | BadSample]]):
         chosen: list[tuple[int, int]] = []
         lengths: list[int] = []
         for number, source in enumerate(sources):
+            check_image_folder(source, self.annotations[number])
             measured = measure(self.annotations[number], source.data, processor, workers, cache)
             for index in _sampled(len(measured), source.rate, seed):
                 if measured[index].problem:

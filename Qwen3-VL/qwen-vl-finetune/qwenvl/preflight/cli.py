@@ -13,7 +13,7 @@ from qwenvl.preflight import Check, Recipe
 
 def run_checks(recipe: Recipe, full: bool, workers: int) -> list[Check]:
     """All checks in order; later ones use what earlier ones found."""
-    from qwenvl.preflight.data import ALLOWED, check_stage
+    from qwenvl.preflight.data import check_stage, stages
     from qwenvl.preflight.environment import check_devices, check_disk, check_outputs, check_packages
     from qwenvl.preflight.model import check_memory, check_model, check_tokens, trained_size
 
@@ -26,7 +26,7 @@ def run_checks(recipe: Recipe, full: bool, workers: int) -> list[Check]:
     checks = [packages, devices, model, tokens, check_memory(recipe, sizes, devices.details)]
     checks += [check_disk(recipe, sum(sizes.values()), trained_size(recipe, sizes)), check_outputs(recipe)]
     ranks = max(1, int(devices.details["gpus"]))
-    for name in ALLOWED:
+    for name in stages():
         checks += check_stage(name, recipe, processor, full, workers, ranks)
     return checks
 

@@ -1,8 +1,9 @@
-"""Both stages' annotations: schema, task tokens, images, lengths."""
+"""The annotations of both stages, or of the one file with both: schema, task tokens, images, lengths."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from dyneval.tokens import EVALUATION, IMAGE, IQA, T2IA, TASK_TOKENS, contains_t
 from qwenvl.data import DatasetSource, data_list
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import parse_sample
+from qwenvl.data.image_folder import check_image_folder
 from qwenvl.data.lengths import describe, entry_samples, sample_tokens
 from qwenvl.errors import TrainingInputError
 from qwenvl.preflight import Check, Recipe, Status
@@ -27,8 +29,9 @@ from qwenvl.preflight import Check, Recipe, Status
 ALLOWED: dict[str, tuple[str, ...]] = {
     "dynevalinstruct_t2ia": (T2IA, EVALUATION),
     "dynevalinstruct_iqa": (IQA, EVALUATION),
+    "dynevalinstruct": TASK_TOKENS,
 }
-"""Task tokens of each stage's samples."""
+"""Task tokens of each dataset's samples."""
 SAMPLED = 2000
 """Entries whose images are decoded and whose tokens are counted, unless all are asked for."""
 
@@ -40,6 +43,13 @@ class Looked:
     tokens: int = 0
     task: str = ""
     problem: str = ""
+
+
+def stages() -> tuple[str, ...]:
+    """The datasets to be checked: the two halves, or the one file with both where only that is named."""
+    whole = os.environ.get("DYNEVALINSTRUCT_ANNOTATION") or os.environ.get("DYNEVALINSTRUCT_DATA")
+    halves = any(os.environ.get(f"DYNEVALINSTRUCT_{half}_ANNOTATION") for half in ("T2IA", "IQA"))
+    return ("dynevalinstruct",) if whole and not halves else ("dynevalinstruct_t2ia", "dynevalinstruct_iqa")
 
 
 def check_stage(
@@ -58,6 +68,7 @@ def check_stage(
     try:
         (source,) = data_list([name])
         annotations = AnnotationFile(source.annotation)
+        check_image_folder(source, annotations)
     except (TrainingInputError, DataFileError) as error:
         return [Check(name=name, status="error", message=str(error))]
     count = len(annotations)
