@@ -3,7 +3,7 @@
     python "Distill Annotations/compute_overall_scores.py" --metadata gendb/metadata.jsonl \
         --annotations annotations --output annotations/overall_scores.csv
 
-Pairs without all four annotations are listed beside the scores.
+Pairs without T2IA or IQA answers are listed beside the scores.
 """
 
 import argparse
