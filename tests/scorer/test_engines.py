@@ -121,7 +121,7 @@ def test_a_server_that_refuses_schemas_ends_the_run_with_its_words(served, serve
     words = "Grammar error: unknown field `json_schema_option`"
     monkeypatch.setattr(server, "refusal", JSONResponse({"error": {"message": words, "code": 400}}, 400))
     with pytest.raises(SchemaRefused, match=f"127.0.0.1.*HTTP 400: .*{words}"):
-        list(served.score_pairs(make_pairs(pictures, ["a cat"])))
+        list(served.score_pairs(make_pairs(pictures, ["a prompt that was not asked about"])))
     assert len(server.seen) == 1
 
 

@@ -141,7 +141,7 @@ def test_score_takes_files_and_images_and_names_what_failed(scorer, pictures):
     assert records[0].t2ia_questions[0]["question"] == records[1].t2ia_questions[0]["question"]
     with pytest.raises(ScoringError, match="the prompt is empty"):
         scorer.score([pictures / "0.png"], [""])
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="images: 1, prompts: 0"):
         scorer.score([pictures / "0.png"], [])
 
 
