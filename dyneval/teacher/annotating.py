@@ -13,21 +13,14 @@ from tqdm import tqdm
 from dyneval import schemas
 from dyneval.images import ImageError, resolve_below
 from dyneval.llm.base import ChatError
-from dyneval.records import PairRecord, Record
+from dyneval.records import KEYS, PairRecord, Record, Workflow
 from dyneval.storage import Row
 from dyneval.teacher import workflows
 from dyneval.teacher.asking import RejectedReply, Teacher
-from dyneval.teacher.prompts import Workflow
 from dyneval.teacher.summary import RunCounts, postfix
 
 logger = logging.getLogger(__name__)
 
-KEYS: dict[Workflow, str] = {
-    "t2ia_questions": "prompt_id",
-    "t2ia_answers": "pair_id",
-    "iqa_questions": "pair_id",
-    "iqa_answers": "pair_id",
-}
 NEEDS: dict[Workflow, Workflow] = {"t2ia_answers": "t2ia_questions", "iqa_answers": "iqa_questions"}
 ENGINE_FAILURES = 20
 """After so many failures of the engine in a row the run stops: the server is gone, the other pairs would fail too."""

@@ -18,11 +18,11 @@ from dyneval.cluster.flags import Cluster, ClusterError, add_cluster, cluster_of
 from dyneval.images import ImageError
 from dyneval.llm.base import ChatEngine
 from dyneval.llm.engines import ENGINES, make_engine
+from dyneval.records import Workflow
 from dyneval.shards import Shard
 from dyneval.storage import DataFileError
 from dyneval.teacher.annotating import EngineDown
 from dyneval.teacher.dry_run import render
-from dyneval.teacher.prompts import Workflow
 from dyneval.teacher.runner import AnnotateConfig, annotate
 
 logger = logging.getLogger(__name__)

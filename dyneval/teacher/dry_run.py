@@ -11,10 +11,9 @@ from dyneval.images import load_image, resolve_below
 from dyneval.llm.base import ChatRequest
 from dyneval.llm.pictures import MAX_PIXELS, fit
 from dyneval.processing import PixelLimits, grid
-from dyneval.records import PairRecord
+from dyneval.records import KEYS, PairRecord, Workflow
 from dyneval.storage import DataFileError, JsonlIndex
 from dyneval.teacher import prompts
-from dyneval.teacher.annotating import KEYS
 from dyneval.teacher.pairs import read_pairs
 from dyneval.teacher.runner import AnnotateConfig
 
@@ -53,7 +52,7 @@ def _requests(config: AnnotateConfig, pair: PairRecord) -> Iterator[ChatRequest]
             yield prompts.answers_request("iqa", image, pair.prompt, _known(config, "iqa_questions", pair.pair_id))
 
 
-def _known(config: AnnotateConfig, name: prompts.Workflow, key: str) -> list[dict[str, str]]:
+def _known(config: AnnotateConfig, name: Workflow, key: str) -> list[dict[str, str]]:
     path = config.folder / f"{name}.jsonl"
     row = JsonlIndex(path, KEYS[name]).get(key) if path.exists() else None
     return row["questions"] if row else _PLACEHOLDER

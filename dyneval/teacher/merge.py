@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dyneval.jsonl import DataFileError, scan
+from dyneval.records import KEYS, Workflow
 from dyneval.shards import merge_file, shard_folders
 from dyneval.storage import read_jsonl
-from dyneval.teacher.annotating import KEYS
 from dyneval.teacher.pairs import read_pairs
-from dyneval.teacher.prompts import WORKFLOWS, Workflow, prompt_version
+from dyneval.teacher.prompts import WORKFLOWS, prompt_version
 
 logger = logging.getLogger(__name__)
 

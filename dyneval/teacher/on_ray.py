@@ -14,11 +14,10 @@ from tqdm import tqdm
 from dyneval.cluster.flags import Cluster
 from dyneval.cluster.pool import Lost, run_tasks
 from dyneval.llm.base import ChatEngine
-from dyneval.records import PairRecord
+from dyneval.records import KEYS, PairRecord, Workflow
 from dyneval.storage import Row
-from dyneval.teacher.annotating import KEYS, Annotator, EngineDown, is_complete, key_of
+from dyneval.teacher.annotating import Annotator, EngineDown, is_complete, key_of
 from dyneval.teacher.asking import Tally, Teacher
-from dyneval.teacher.prompts import Workflow
 from dyneval.teacher.runner import AnnotateConfig, Files, warn_of_another_teacher
 from dyneval.teacher.summary import RunCounts, postfix, summarise
 

@@ -12,12 +12,12 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dyneval.llm.base import ChatRequest, Message
+from dyneval.records import Workflow
 from dyneval.teacher.replies import BOUNDS, AnswerKind, answers_schema, questions_schema, scene_schema
 
-Workflow = Literal["t2ia_questions", "t2ia_answers", "iqa_questions", "iqa_answers"]
 WORKFLOWS: tuple[Workflow, ...] = ("t2ia_questions", "t2ia_answers", "iqa_questions", "iqa_answers")
 
 SYSTEM = """\

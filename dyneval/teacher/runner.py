@@ -13,13 +13,13 @@ from typing import Any
 from tqdm import tqdm
 
 from dyneval.llm.base import ChatEngine
-from dyneval.records import PairRecord
+from dyneval.records import KEYS, PairRecord, Workflow
 from dyneval.shards import Shard
 from dyneval.storage import DataFileError, JsonlIndex, JsonlStore, Row, atomic_write, read_jsonl
-from dyneval.teacher.annotating import KEYS, NEEDS, Annotator
+from dyneval.teacher.annotating import NEEDS, Annotator
 from dyneval.teacher.asking import Teacher
 from dyneval.teacher.pairs import read_pairs
-from dyneval.teacher.prompts import Workflow, prompt_version
+from dyneval.teacher.prompts import prompt_version
 from dyneval.teacher.summary import RunCounts, summarise
 
 logger = logging.getLogger(__name__)

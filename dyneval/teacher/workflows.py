@@ -9,10 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dyneval.records import IQAAnswers, IQAQuestions, PairRecord, T2IAAnswers, T2IAQuestions
+from dyneval.records import IQAAnswers, IQAQuestions, PairRecord, T2IAAnswers, T2IAQuestions, Workflow
 from dyneval.teacher import prompts
 from dyneval.teacher.asking import Answer, Teacher
-from dyneval.teacher.prompts import Workflow
 from dyneval.teacher.replies import BOUNDS, parse_answers, parse_questions, parse_scene, same_question
 
 Questions = Sequence[dict[str, str]]
