@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import os
 import re
@@ -147,12 +146,6 @@ def read_file(file: Path | IO[bytes], name: str) -> bytes:
         too_long = getattr(error, "errno", None) == errno.ENAMETOOLONG
         what = "no file can have this name" if too_long else "cannot be read"
         raise ImageError(f"{name[:200]}: {what} ({getattr(error, 'strerror', None) or error})") from error
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_file(path: Path, name: str) -> None:

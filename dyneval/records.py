@@ -5,13 +5,13 @@ PromptRecord -> PairRecord -> T2IAQuestions, T2IAAnswers, IQAQuestions, IQAAnswe
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 import msgspec
 
 from dyneval import schemas
+from dyneval.hashing import short_id
 
 YesNo = Literal["yes", "no"]
 MaybeYesNo = Literal["yes", "no", ""]
@@ -31,7 +31,7 @@ KEYS: dict[Workflow, Literal["prompt_id", "pair_id"]] = {
 
 def prompt_id(prompt: str) -> str:
     """Id of a prompt, a function of its text alone: "P" and 16 hex digits."""
-    return "P" + hashlib.blake2b(prompt.encode("utf-8"), digest_size=8).hexdigest()
+    return "P" + short_id(prompt)
 
 
 def pair_id(prompt_id: str, generation_model: str) -> str:

@@ -5,7 +5,6 @@ A part writes below `shards/i-of-n` in the folder of the whole; all pairs of a p
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from dyneval.hashing import number
 from dyneval.storage import DataFileError, JsonlStore, Row, atomic_write, read_jsonl
 
 logger = logging.getLogger(__name__)
@@ -36,8 +36,7 @@ class Shard:
 
     def holds(self, prompt_id: str) -> bool:
         """True when the pairs of this prompt belong to the part."""
-        digest = hashlib.blake2b(prompt_id.encode("utf-8"), digest_size=8, person=b"shard").digest()
-        return int.from_bytes(digest, "big") % self.count == self.index - 1
+        return number(prompt_id, "shard") % self.count == self.index - 1
 
     def folder(self, output: Path) -> Path:
         """Where the files of this part are written, below the output folder of the whole."""

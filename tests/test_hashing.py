@@ -1,5 +1,6 @@
 """Hashes stand in files of finished runs and split data, so their values must never change: they are pinned here."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,10 @@ import pytest
 from PIL import Image
 
 from dyneval.generation import allocation
-from dyneval.generation.model import fingerprint
-from dyneval.images import sha256
+from dyneval.hashing import content_key, file_sha256, fingerprint
 from dyneval.instruct.curation import Curation
 from dyneval.records import prompt_id
-from dyneval.scorer.pairs import Pair, content_key
+from dyneval.scorer.pairs import Pair
 from dyneval.scorer.revision import student_revision
 from dyneval.shards import Shard
 
@@ -77,6 +77,12 @@ def test_hashes_of_files(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "notes.txt").write_text("of no importance")
     expected = "9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c"
-    assert sha256(tmp_path / "model.safetensors") == expected
+    assert file_sha256(tmp_path / "model.safetensors") == expected
     revision = "sha256:4d29798c6e59eb7dfc2b375b8998040ed29cf33c98038b41e9717a6c37f5dad7"
     assert student_revision(tmp_path, None) == revision
+
+
+def test_a_large_file_has_the_hash_of_its_bytes(tmp_path):
+    path = tmp_path / "bytes"
+    path.write_bytes(b"dyneval" * 100_000)
+    assert file_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()

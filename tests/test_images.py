@@ -1,4 +1,3 @@
-import hashlib
 import io
 import os
 
@@ -13,7 +12,6 @@ from dyneval.images import (
     decode_image,
     load_image,
     resolve_below,
-    sha256,
     stored_size,
     upright_rgb,
 )
@@ -268,9 +266,3 @@ def test_a_link_that_leads_to_itself(tmp_path):
     (tmp_path / "round.png").symlink_to(tmp_path / "round.png")
     with pytest.raises(ImageError):
         load_image("round.png", tmp_path)
-
-
-def test_sha256_is_that_of_the_bytes(tmp_path):
-    path = tmp_path / "bytes"
-    path.write_bytes(b"dyneval" * 100_000)
-    assert sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -23,8 +23,9 @@ from typing import Any, Self
 
 from dyneval import storage
 from dyneval.generation import parts, saving
-from dyneval.generation.model import GenerationError, NotMade, Request, fingerprint
+from dyneval.generation.model import GenerationError, NotMade, Request
 from dyneval.generation.saving import Entry
+from dyneval.hashing import fingerprint
 from dyneval.records import PairRecord
 
 log = logging.getLogger(__name__)

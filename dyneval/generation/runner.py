@@ -28,10 +28,10 @@ from dyneval.generation.model import (
     NotMade,
     Request,
     RunOptions,
-    fingerprint,
 )
 from dyneval.generation.prompts import read_prompts
 from dyneval.generation.saving import ImageFormat
+from dyneval.hashing import fingerprint
 
 log = logging.getLogger(__name__)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dyneval.hashing import number
 from dyneval.records import TIERS, prompt_id
 
 PUBLISHED_DELTA = 5.0
@@ -45,6 +45,4 @@ class Curation:
 
         Ids do not decide: two images of a prompt may have questions, and so prompt ids, of their own.
         """
-        name = prompt_id(prompt.strip())
-        digest = hashlib.blake2b(name.encode("utf-8"), digest_size=8, person=b"heldout").digest()
-        return int.from_bytes(digest, "big") / 2**64 < self.heldout
+        return number(prompt_id(prompt.strip()), "heldout") / 2**64 < self.heldout

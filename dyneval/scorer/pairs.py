@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dyneval.hashing import pixels_sha256
 from dyneval.records import ScoreRecord, prompt_id
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class Pair:
     @property
     def image_hash(self) -> str:
         """SHA-256 of the image's file, else of its pixels."""
-        return self.file_hash or _hash_of_pixels(self.image)
+        return self.file_hash or pixels_sha256(self.image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,30 +140,6 @@ def score_all(
 def default_pair_id(prompt: str, image_name: str) -> str:
     """Id of a pair that came without one, from its prompt and its image's name."""
     return f"{prompt_id(prompt)}-{re.sub(r'[^A-Za-z0-9._-]+', '-', image_name)}"
-
-
-def content_key(
-    prompt: str, image_hash: str, student: Mapping[str, Any], questions: Sequence[Mapping[str, Any]] | None = None
-) -> str:
-    """Name of a result by what it was made from: results with one key are interchangeable.
-
-    Args:
-        prompt: the prompt, to the letter.
-        image_hash: `Pair.image_hash`.
-        student: weights, template and all settings that scores depend on, as JSON values.
-        questions: the T2IA questions that were given for the prompt; None where the student asks its own.
-
-    Returns:
-        SHA-256 in hex.
-    """
-    content = {"prompt": prompt, "image": image_hash, "student": student, "questions": questions}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()
-
-
-def _hash_of_pixels(image: Image.Image) -> str:
-    digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode("ascii"))
-    digest.update(image.tobytes())
-    return digest.hexdigest()
 
 
 def _made(images: Any, prompts: Any, value_range: tuple[float, float] | None) -> Iterator[Pair | Failure]:

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from dyneval.ahead import ahead
 from dyneval.cluster.flags import Cluster
-from dyneval.images import ImageError, load_image, resolve_below, sha256
+from dyneval.hashing import file_sha256
+from dyneval.images import ImageError, load_image, resolve_below
 from dyneval.metadata import metadata_file, read_pairs
 from dyneval.records import ScoreRecord
 from dyneval.scorer.pairs import Failure, Pair
@@ -190,7 +191,7 @@ def _read(one: Wanted, root: Path | None, scorer: Scorer, known: str | None) -> 
     """Open a pair's image; None when the result `known` by that key is its result."""
     try:
         path = resolve_below(root, one.file_name) if root else Path(one.file_name)
-        digest = sha256(path) if path.is_file() else None  # what is wrong with it is said on opening
+        digest = file_sha256(path) if path.is_file() else None  # what is wrong with it is said on opening
         if digest and known == scorer.key(one.prompt, digest):
             return None
         image = load_image(path)

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import msgspec
 
+from dyneval.hashing import content_key
 from dyneval.memory import in_halves
 from dyneval.records import ScoreRecord, normalised_score
 from dyneval.replies import PARTS, QuestionItem
@@ -27,7 +28,7 @@ from dyneval.scorer.batching import Numbered, batch_size, batches
 from dyneval.scorer.engines.base import Engine
 from dyneval.scorer.engines.making import make_student
 from dyneval.scorer.loading import checkpoint_name
-from dyneval.scorer.pairs import Failure, Pair, content_key, score_all
+from dyneval.scorer.pairs import Failure, Pair, score_all
 from dyneval.scorer.passes import Question, merge_questions, part_scores
 from dyneval.scorer.probing import settle
 from dyneval.scorer.settings import ScorerSettings, as_in_key
@@ -122,7 +123,7 @@ class Scorer:
         return self.settings.shaping() | pixels | {"engine": self.engine.name, "dtype": self.engine.dtype}
 
     def key(self, prompt: str, image_hash: str) -> str:
-        """Name of the result for a pair by what it is made from, see `dyneval.scorer.pairs.content_key`."""
+        """Name of the result for a pair by what it is made from, see `dyneval.hashing.content_key`."""
         settings = as_in_key(self.shaping())
         student = {"weights": self.revision or self.name, "template": self.settings.template, **settings}
         given, _ = self._passes.given.get(prompt.strip(), (None, False))

@@ -11,7 +11,8 @@ import pytest
 
 from dyneval.generation import catalogue
 from dyneval.generation.families import external, hosted
-from dyneval.generation.model import BuildOptions, GenerationError, fingerprint
+from dyneval.generation.model import BuildOptions, GenerationError
+from dyneval.hashing import fingerprint
 
 from . import test_diffusers_family as diffusers_tests
 
