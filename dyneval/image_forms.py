@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dyneval.errors import ImageError
 from dyneval.hashing import bytes_sha256
-from dyneval.images import MAX_PIXELS, ImageError, check_size, decode_image, read_file, upright_rgb
+from dyneval.images import MAX_PIXELS, check_size, decode_image, read_file, upright_rgb
 from dyneval.pixels import PixelError, ValueRange, from_array, from_tensor
 
 _EXPECTED = (

@@ -16,6 +16,7 @@ from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 
+from dyneval.errors import ImageError
 from dyneval.pixels import PixelError, from_image
 
 MAX_PIXELS = 64 * 1024 * 1024
@@ -35,10 +36,6 @@ _TEXTS_OF_USE = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 _WEBP_MOVES, _WEBP_ALPHA = 0x02, 0x10
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 """A marker of JPEG that has a length behind it, or the end; not those among the pixels."""
-
-
-class ImageError(ValueError):
-    """An image cannot be used; the message names the file and the reason."""
 
 
 def resolve_below(root: Path, name: str) -> Path:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 import msgspec
 
 from dyneval import schemas
+from dyneval.errors import SchemaError
 from dyneval.hashing import short_id
 
 YesNo = Literal["yes", "no"]
@@ -54,7 +55,7 @@ def student_json(value: Any) -> str:
     try:
         return msgspec.json.format(msgspec.json.encode(value), indent=0).decode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"cannot be written as JSON: {error}") from error
+        raise SchemaError(f"cannot be written as JSON: {error}") from error
 
 
 class Record:

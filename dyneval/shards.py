@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from dyneval.errors import DataFileError, SettingError
 from dyneval.hashing import number
-from dyneval.storage import DataFileError, JsonlStore, Row, atomic_write, read_jsonl
+from dyneval.storage import JsonlStore, Row, atomic_write, read_jsonl
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +29,10 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read "i/n", counted from 1. Raises ValueError."""
+        """Read "i/n", counted from 1. Raises SettingError."""
         match = re.fullmatch(r"(\d+)/(\d+)", text)
         if not match or not 1 <= int(match[1]) <= int(match[2]):
-            raise ValueError(f"shard {text!r}: expected i/n with 1 <= i <= n, such as 1/4")
+            raise SettingError(f"shard {text!r}: expected i/n with 1 <= i <= n, such as 1/4")
         return cls(int(match[1]), int(match[2]))
 
     def holds(self, prompt_id: str) -> bool:

@@ -5,16 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from dyneval.images import (
-    MAX_BYTES,
-    MAX_PIXELS,
-    ImageError,
-    decode_image,
-    load_image,
-    resolve_below,
-    stored_size,
-    upright_rgb,
-)
+from dyneval.errors import ImageError
+from dyneval.images import MAX_BYTES, MAX_PIXELS, decode_image, load_image, resolve_below, stored_size, upright_rgb
 
 RED = (250, 10, 20)
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from dyneval.demo import knowledge
 from dyneval.demo.truth import Truth, truth_path
+from dyneval.errors import DataFileError
 from dyneval.hashing import short_id
 from dyneval.images import load_image
 from dyneval.llm.base import ChatError, ChatReply, ChatRequest
-from dyneval.storage import DataFileError
 
 _PROMPT = re.compile(r'^Prompt: (".*")$', re.MULTILINE)
 _NUMBERED = re.compile(r"^\d+\. \[(yes|no)\] (.+)$", re.MULTILINE)

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dyneval.errors import DataFileError
 from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatingError, numbers, refuse_duplicates
 from dyneval.evaluation.benchmarks.generic import table_rows
 from dyneval.evaluation.bootstrap import Estimate
 from dyneval.evaluation.leaderboard import Board, Cell, ModelRow, group_by_dimension, rank
-from dyneval.storage import DataFileError
 
 OVERALL = ("dyneval_score", "overall", "normalised", "score")
 """Names of the column with the overall score; the first that is there is taken."""

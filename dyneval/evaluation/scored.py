@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from dyneval.errors import DataFileError
 from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatingError, refuse_duplicates
 from dyneval.evaluation.benchmarks.generic import table_rows
 from dyneval.evaluation.scores import read_records
 from dyneval.metadata import metadata_file
 from dyneval.records import PairRecord, ScoreRecord
-from dyneval.storage import DataFileError, read_json, read_jsonl
+from dyneval.storage import read_json, read_jsonl
 
 ModelFrom = Literal["file", "folder"]
 """Where the T2I model's name stands when there is no metadata: the score file's name, or the image's first folder."""

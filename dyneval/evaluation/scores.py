@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dyneval.errors import DataFileError
 from dyneval.evaluation.benchmarks.base import RatedImage, RatingError, numbers, refuse_duplicates
 from dyneval.evaluation.benchmarks.generic import table_rows
 from dyneval.evaluation.matching import Matcher
 from dyneval.records import ScoreRecord
-from dyneval.storage import DataFileError
 
 FIELDS = ("overall", "t2ia", "iqa", "soft.overall", "soft.t2ia", "soft.iqa")
 """What a ScoreRecord can be judged by."""

@@ -17,15 +17,12 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from PIL import Image
 
+from dyneval.errors import GenerationError
 from dyneval.generation.devices import Placement
 from dyneval.records import Tier
 
 PresetName = Literal["recommended", "paper"]
 PRESET_NAMES: tuple[PresetName, ...] = ("recommended", "paper")
-
-
-class GenerationError(ValueError):
-    """The run cannot do what it was asked to; the message says what to change."""
 
 
 class BatchTooLarge(RuntimeError):

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from PIL import Image
 
 from dyneval import images, storage
+from dyneval.errors import ImageError
 from dyneval.generation.model import Made, NotMade
 from dyneval.hashing import bytes_sha256, file_sha256, fingerprint
 from dyneval.records import PairRecord
@@ -38,7 +39,7 @@ def fault(root: Path, entry: Entry) -> str | None:
     try:
         path = images.resolve_below(root, entry.file_name)
         images.load_image(path)
-    except images.ImageError as error:
+    except ImageError as error:
         return str(error)
     if file_sha256(path) != entry.sha256:
         return f"{path}: the file is not the one recorded (SHA-256 differs)"

@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dyneval.errors import DataFileError, ImageError, SchemaError
 from dyneval.hashing import file_sha256
 from dyneval.image_root import folder_above
-from dyneval.images import ImageError, load_image, resolve_below
+from dyneval.images import load_image, resolve_below
 from dyneval.records import TIERS, PairRecord, Tier
-from dyneval.schemas import SchemaError
-from dyneval.storage import DataFileError, JsonlStore, atomic_write, read_json
+from dyneval.storage import JsonlStore, atomic_write, read_json
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dyneval.errors import UserError
 from dyneval.hashing import pixels_sha256
 from dyneval.records import ScoreRecord, prompt_id
 
@@ -48,7 +49,7 @@ ScorePairs = Callable[[Iterable[Pair]], "Iterator[ScoreRecord | Failure]"]
 """Scores pairs as they come: one result each, in order."""
 
 
-class ScoringError(RuntimeError):
+class ScoringError(UserError, RuntimeError):
     """Some of the pairs could not be scored; `failures` says which and why."""
 
     def __init__(self, failures: Sequence[Failure]) -> None:
@@ -58,7 +59,7 @@ class ScoringError(RuntimeError):
         super().__init__(f"{len(self.failures)} pair(s) could not be scored: {shown}{more}")
 
 
-class PromptError(ValueError):
+class PromptError(UserError, ValueError):
     """A prompt cannot be used; the message says what was found."""
 
 
@@ -143,8 +144,8 @@ def default_pair_id(prompt: str, image_name: str) -> str:
 
 
 def _made(images: Any, prompts: Any, value_range: tuple[float, float] | None) -> Iterator[Pair | Failure]:
+    from dyneval.errors import ImageError
     from dyneval.image_forms import each_image, in_list
-    from dyneval.images import ImageError
 
     each, texts = each_image(images), in_list(prompts, "prompts")
     if len(each) != len(texts):

@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from dyneval.ahead import ahead
 from dyneval.cluster.flags import Cluster
+from dyneval.errors import DataFileError, ImageError
 from dyneval.hashing import file_sha256
-from dyneval.images import ImageError, load_image, resolve_below
+from dyneval.images import load_image, resolve_below
 from dyneval.metadata import metadata_file, read_pairs
 from dyneval.records import ScoreRecord
 from dyneval.scorer.pairs import Failure, Pair
@@ -24,7 +25,7 @@ from dyneval.scorer.scorer import Scorer
 from dyneval.scorer.settings import as_in_key
 from dyneval.scorer.table import Wanted, wanted_images, wanted_pairs
 from dyneval.shards import Shard
-from dyneval.storage import DataFileError, JsonlStore, read_jsonl, write_json
+from dyneval.storage import JsonlStore, read_jsonl, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import msgspec
 
+from dyneval.errors import SettingError
 from dyneval.hashing import content_key
 from dyneval.memory import in_halves
 from dyneval.records import ScoreRecord, normalised_score
@@ -102,7 +103,7 @@ class Scorer:
 
         Raises:
             CheckpointError: there is no DynEval student to load.
-            ValueError: no such engine, or one that cannot be used here.
+            SettingError: no such engine, or one that cannot be used here.
         """
         student, revision = make_student(
             engine,
@@ -180,15 +181,15 @@ class Scorer:
         """Take T2IA questions, {"question", "answer"} each, by prompt; the student is asked for those of other prompts.
 
         Raises:
-            ValueError: the questions of a prompt are not questions.
+            SettingError: the questions of a prompt are not questions.
         """
         for prompt, asked in questions.items():
             try:
                 merged = merge_questions(msgspec.convert(list(asked), list[QuestionItem]))
             except msgspec.ValidationError as error:
-                raise ValueError(f"questions of {prompt[:60]!r}: {error}") from None
+                raise SettingError(f"questions of {prompt[:60]!r}: {error}") from None
             if not merged:
-                raise ValueError(f"questions of {prompt[:60]!r}: expected at least one")
+                raise SettingError(f"questions of {prompt[:60]!r}: expected at least one")
             self._passes.given[prompt.strip()] = merged, False
 
     def _scored(self, pairs: Iterable[Pair], report: Report | None) -> Iterator[tuple[int, ScoreRecord | Failure]]:

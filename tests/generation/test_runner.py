@@ -6,12 +6,12 @@ import pytest
 from PIL import Image
 
 from dyneval import images
+from dyneval.errors import DataFileError, GenerationError
 from dyneval.generation.allocation import Shard
 from dyneval.generation.gendb import GenDB
-from dyneval.generation.model import BuildOptions, GenerationError, RunOptions
+from dyneval.generation.model import BuildOptions, RunOptions
 from dyneval.hashing import file_sha256
 from dyneval.records import PairRecord
-from dyneval.storage import DataFileError
 
 
 def test_a_run_writes_images_records_and_sidecars(studio):

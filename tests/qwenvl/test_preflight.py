@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dyneval.schemas import SchemaError
+from dyneval.errors import SchemaError
 from dyneval.tokens import TASK_TOKEN_IDS, evaluation_turn, iqa_turn, t2ia_turn
 from qwenvl.errors import TrainingInputError
 from qwenvl.preflight import Recipe

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dyneval.storage import DataFileError
+from dyneval.errors import DataFileError, UserError
 
 
-class LayoutError(ValueError):
+class LayoutError(UserError, ValueError):
     """Files are not in the layout of the benchmark; the message says what was found and what was expected."""
 
 
-class RatingError(ValueError):
+class RatingError(UserError, ValueError):
     """A file has the right layout and impossible contents: a rating off its scale, one id twice."""
 
 

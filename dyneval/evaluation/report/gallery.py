@@ -21,9 +21,10 @@ import numpy as np
 from tqdm import tqdm
 
 from dyneval import processes
+from dyneval.errors import ImageError
 from dyneval.evaluation.scores import read_records
 from dyneval.hashing import short_id
-from dyneval.images import ImageError, load_image
+from dyneval.images import load_image
 from dyneval.records import ScoreRecord
 from dyneval.storage import atomic_write
 

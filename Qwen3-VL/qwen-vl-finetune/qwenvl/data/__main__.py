@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import sys
 
-from dyneval.storage import DataFileError
+from dyneval.errors import UserError
 from qwenvl.data import data_list
 from qwenvl.data.annotation_file import AnnotationFile
-from qwenvl.errors import TrainingInputError
 
 
 def main(names: str) -> None:
@@ -19,7 +18,7 @@ def main(names: str) -> None:
         for source in data_list(names.split(",")):
             count = len(AnnotationFile(source.annotation))
             sys.stdout.write(f"{source.name}: {count} samples in {source.annotation}\n")
-    except (TrainingInputError, DataFileError) as error:
+    except (UserError, OSError) as error:
         sys.exit(f"qwenvl: {error}")
 
 
