@@ -17,6 +17,8 @@ from dyneval.errors import (
     SettingError,
     UserError,
 )
+from dyneval.evaluation.benchmarks import BENCHMARKS
+from dyneval.evaluation.benchmarks.base import LayoutError, load
 
 PARSER = argparse.ArgumentParser(prog="dyneval verb")
 ONE = ["dyneval.cli", "score", "x.png", "--prompt", "a cat"]
@@ -77,3 +79,20 @@ def test_callers_in_python_may_expect_a_value_error(kind):
 def test_command_lines_say_in_one_line_what_to_mend(arguments, said, tmp_path):
     done = subprocess.run([sys.executable, "-m", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_file_with_a_word_for_a_number_is_named(tmp_path):
+    (tmp_path / "board.csv").write_text("model,overall,tier\nours,0.5,two\n")
+    arguments = [sys.executable, "-m", "dyneval.cli", "leaderboard", "board.csv"]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "dyneval leaderboard: board.csv: tier 'two': expected a whole number\n",
+    )
+
+
+def test_annotations_that_are_no_text_are_not_the_layout(tmp_path):
+    (tmp_path / "prompts.txt").write_bytes(b"caf\xe9\n")
+    (tmp_path / "imgnames.txt").write_bytes(b"caf\xe9.png\n")
+    with pytest.raises(LayoutError, match="not the layout of"):
+        load(BENCHMARKS["evalmi"], tmp_path)

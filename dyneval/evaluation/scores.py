@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,3 +127,14 @@ def _refuse_mixture(path: Path, row: dict[str, Any], kinds: dict[str, str]) -> N
         found = str((row.get("revision") if key == "model" else None) or row.get(key))
         if kinds.setdefault(key, found) != found:
             raise DataFileError(f"{path}: mixes scores of {key} {kinds[key]} and {found}; keep them in separate files")
+
+
+def whole_number(path: Path, row: Mapping[str, Any], name: str) -> int | None:
+    """A whole number in a table's row, None where the cell is empty. Raises DataFileError."""
+    value = row.get(name)
+    if value in (None, ""):
+        return None
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise DataFileError(f"{path}: {name} {str(value)[:40]!r}: expected a whole number") from None

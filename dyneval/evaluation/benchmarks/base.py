@@ -170,9 +170,12 @@ def inside(path: Path, name: str) -> Path:
 def _layout(benchmark: Benchmark, path: Path) -> Iterator[None]:
     try:
         yield
+    except RatingError:
+        raise
     except KeyError as error:
         raise LayoutError(_unknown(benchmark, path, f"there is no field {error}")) from error
-    except (TypeError, LookupError, AttributeError, DataFileError) as error:
+    # ValueError: a DataFileError, lists of different lengths, a name that is no number, text that is not UTF-8.
+    except (TypeError, LookupError, AttributeError, ValueError) as error:
         raise LayoutError(_unknown(benchmark, path, str(error))) from error
 
 
