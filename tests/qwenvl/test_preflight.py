@@ -175,4 +175,4 @@ def test_a_recipe_variable_that_is_no_number_is_refused(preflight, monkeypatch, 
     monkeypatch.setenv("MAX_PIXELS", "many")
     with pytest.raises(SystemExit):
         main([])
-    assert "a variable of the recipe is not a number" in capsys.readouterr().err
+    assert "MAX_PIXELS is 'many', expected a number" in capsys.readouterr().err
