@@ -81,7 +81,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def to_config(args: argparse.Namespace) -> FilterConfig:
-    """Turn the command line into a configuration. Raises ValueError when it contradicts itself."""
+    """Turn the command line into a configuration. Raises SettingError when it contradicts itself."""
     from dyneval.prompts.clean import Limits
     from dyneval.prompts.config import FilterConfig, LlmConfig
 
@@ -124,11 +124,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING if args.quiet else logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    from dyneval.errors import UserError
     from dyneval.prompts.filtering import filter_prompts
 
     try:
         summary = filter_prompts(to_config(args))
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(json.dumps({key: summary[key] for key in ("rows_read", "dropped", "kept", "tiers", "seconds")}, indent=2))

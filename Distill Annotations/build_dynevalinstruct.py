@@ -17,6 +17,7 @@ import logging
 import os
 from pathlib import Path
 
+from dyneval.errors import UserError
 from dyneval.instruct.builder import build
 from dyneval.instruct.chunks import BuildConfig
 from dyneval.instruct.curation import PUBLISHED_DELTA, Curation
@@ -93,7 +94,7 @@ def main() -> None:
             workers=args.workers,
         )
         summary = build(config)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     print(json.dumps({key: value for key, value in summary.items() if key != "statistics"}, indent=2))
 

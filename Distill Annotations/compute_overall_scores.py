@@ -10,6 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
+from dyneval.errors import UserError
 from dyneval.instruct.overall import OverallConfig, compute_overall_scores
 
 
@@ -24,7 +25,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         print(json.dumps(compute_overall_scores(OverallConfig(**vars(args))), indent=2))
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
 
 

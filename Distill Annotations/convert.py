@@ -14,6 +14,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from dyneval.errors import UserError
 from dyneval.published.annotations import FOLDERS
 from dyneval.published.convert import ImportConfig, export_published, import_published
 from dyneval.records import Workflow
@@ -50,7 +51,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         counts = _import(args) if args.pop("way") == "import" else export_published(**args)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     print(json.dumps(counts, indent=2))
 

@@ -9,6 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
+from dyneval.errors import UserError
 from dyneval.teacher.merge import check_complete, merge
 
 
@@ -23,7 +24,7 @@ def main() -> None:
         print(json.dumps(counts, indent=2))
         if args.metadata:
             check_complete(args.output, args.metadata)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
 
 

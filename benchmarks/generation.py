@@ -32,8 +32,9 @@ from dyneval import storage
 from dyneval.generation import allocation, saving
 from dyneval.generation.catalogue import Entry
 from dyneval.generation.gendb import GenDB
-from dyneval.generation.model import BuildOptions, Made, ModelSpec, Preset, Request, RunOptions, fingerprint
+from dyneval.generation.model import BuildOptions, Made, ModelSpec, Preset, Request, RunOptions
 from dyneval.generation.runner import Config, generate
+from dyneval.hashing import fingerprint
 from dyneval.records import PairRecord, pair_id, prompt_id
 
 

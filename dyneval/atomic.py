@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from dyneval.jsonl import DataFileError
+from dyneval.errors import DataFileError
 
 _PATIENCE = 3.0
 """Seconds to wait for a folder: forked workers of a killed run hold its lock until they notice."""

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from dyneval.ahead import ahead
+from dyneval.errors import UserError
 from dyneval.records import ScoreRecord
 from dyneval.scorer.pairs import Failure, Pair, score_each
 
@@ -29,7 +30,7 @@ _ITEM_ERRORS = frozenset({413, 422, 500, 504})
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
 
-class ClientError(RuntimeError):
+class ClientError(UserError, RuntimeError):
     """The server cannot be used, or could not score a pair; the message says which and why."""
 
 
@@ -112,7 +113,7 @@ class Client:
         return ahead((partial(self._score, pair) for pair in pairs), self._workers)
 
     def _score(self, pair: Pair) -> ScoreRecord | Failure:
-        from dyneval.images import ImageError
+        from dyneval.errors import ImageError
 
         try:
             files = {"image": ("image", _file(pair))}

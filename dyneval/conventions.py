@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
+from dyneval.errors import CheckpointError
 from dyneval.replies import REPLY_FORMS, ReplyForm, form_of
 from dyneval.storage import write_json
 from dyneval.tokens import EVALUATION, TEMPLATE_VERSIONS, TemplateVersion, template_of
@@ -57,13 +58,16 @@ def read_conventions(content: bytes | None) -> Conventions:
     """What a checkpoint says of itself in its `dyneval.json`; nothing where it has none.
 
     Raises:
-        ValueError: it says what no student can do.
+        CheckpointError: it is not JSON, or says what no student can do.
     """
     if content is None:
         return Conventions()
-    said: Any = orjson.loads(content)
+    try:
+        said: Any = orjson.loads(content)
+    except ValueError as error:
+        raise CheckpointError(f"{FILE}: is not JSON ({error})") from error
     known: dict[str, tuple[str, ...]] = {"template": TEMPLATE_VERSIONS, "reply_form": REPLY_FORMS}
     for name, values in known.items():
         if not isinstance(said, dict) or said.get(name) not in (None, *values):
-            raise ValueError(f"{FILE}: expected {name} to be one of {', '.join(values)}")
+            raise CheckpointError(f"{FILE}: expected {name} to be one of {', '.join(values)}")
     return Conventions(said.get("template"), said.get("reply_form"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dyneval.images import MAX_PIXELS, ImageError, check_size, decode_image, read_file, upright_rgb
+from dyneval.errors import ImageError
+from dyneval.hashing import bytes_sha256
+from dyneval.images import MAX_PIXELS, check_size, decode_image, read_file, upright_rgb
 from dyneval.pixels import PixelError, ValueRange, from_array, from_tensor
 
 _EXPECTED = (
@@ -53,7 +54,7 @@ def read_image(
     file = _file_of(image, name)
     if file is not None:
         content = file if isinstance(file, bytes) else read_file(file, name)
-        return ReadImage(decode_image(content, name, max_pixels), file, hashlib.sha256(content).hexdigest())
+        return ReadImage(decode_image(content, name, max_pixels), file, bytes_sha256(content))
     if isinstance(image, Image.Image):
         return ReadImage(upright_rgb(image, name, max_pixels), None, None)
     try:

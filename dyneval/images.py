@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import os
 import re
@@ -17,6 +16,7 @@ from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 
+from dyneval.errors import ImageError
 from dyneval.pixels import PixelError, from_image
 
 MAX_PIXELS = 64 * 1024 * 1024
@@ -36,10 +36,6 @@ _TEXTS_OF_USE = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 _WEBP_MOVES, _WEBP_ALPHA = 0x02, 0x10
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 """A marker of JPEG that has a length behind it, or the end; not those among the pixels."""
-
-
-class ImageError(ValueError):
-    """An image cannot be used; the message names the file and the reason."""
 
 
 def resolve_below(root: Path, name: str) -> Path:
@@ -147,12 +143,6 @@ def read_file(file: Path | IO[bytes], name: str) -> bytes:
         too_long = getattr(error, "errno", None) == errno.ENAMETOOLONG
         what = "no file can have this name" if too_long else "cannot be read"
         raise ImageError(f"{name[:200]}: {what} ({getattr(error, 'strerror', None) or error})") from error
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_file(path: Path, name: str) -> None:

@@ -13,12 +13,10 @@ from typing import IO, Any
 
 import orjson
 
+from dyneval.errors import DataFileError, SchemaError
+
 Row = dict[str, Any]
 _VERSION = b'"prompt_version": "'
-
-
-class DataFileError(ValueError):
-    """A data file cannot be read; the message names the file and, where it can, the line."""
 
 
 def whole_lines(path: Path) -> Iterator[bytes]:
@@ -45,8 +43,12 @@ def parse(path: Path, number: int, line: bytes) -> Row:
 
 
 def to_line(row: Row) -> bytes:
-    """Return a row as a line. Raises ValueError on NaN, infinity or half a character (lone surrogate)."""
-    return json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
+    """Return a row as a line. Raises SchemaError on NaN, infinity or half a character (lone surrogate)."""
+    try:
+        return json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
+    except ValueError as error:
+        name = next(iter(row.values()), "")
+        raise SchemaError(f"{str(name)[:80]!r}: the row cannot be written as JSON ({error})") from error
 
 
 def scan(path: Path, key: str, on_row: Callable[[Row], None] | None = None) -> Iterator[tuple[int, str, str | None]]:

@@ -9,7 +9,8 @@ import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dyneval.jsonl import DataFileError, Row
+from dyneval.errors import DataFileError
+from dyneval.jsonl import Row
 from dyneval.storage import read_rows
 
 COLUMNS = ("pair_id", "prompt", "file_name")

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from dyneval.errors import UserError
+
 ValueRange = tuple[float, float]
 """The values of black and of full brightness."""
 
@@ -18,7 +20,7 @@ _PALE_KEYS = {"L;2": 85, "L;4": 17}
 _TIFF_WHITE_IS, _TIFF_BITS = 262, 258
 
 
-class PixelError(ValueError):
+class PixelError(UserError, ValueError):
     """Pixels cannot be used; the message says what was found and what was expected, but not in which image."""
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 from dyneval.checkpoints import write_for_every_reader
 from dyneval.conventions import FILE as CONVENTIONS
 from dyneval.conventions import Conventions, read_conventions, write_conventions
+from dyneval.errors import CheckpointError, ImageError, SettingError
 from dyneval.tokens import TASK_TOKEN_IDS, split_human_turn
 
 if TYPE_CHECKING:
@@ -57,10 +58,10 @@ def grid(width: int, height: int, limits: PixelLimits, cell: int = CELL) -> tupl
     50,176 pixels, 20x4000 becomes 98 cells where 49 is usual.
 
     Raises:
-        ValueError: one side is over 200 times the other.
+        ImageError: one side is over 200 times the other.
     """
     if max(width, height) > 200 * min(width, height):
-        raise ValueError(f"an image of {width}x{height} pixels has an aspect ratio over 200: it cannot be used")
+        raise ImageError(f"an image of {width}x{height} pixels has an aspect ratio over 200: it cannot be used")
     sides = (width, height)
     # A side under half a cell rounds to 0: such an image is enlarged, since its area is then under any limit.
     columns, rows = (round(side / cell) for side in sides)
@@ -110,7 +111,7 @@ class Encoded:
         return inputs
 
 
-class TaskTokenError(ValueError):
+class TaskTokenError(CheckpointError):
     """A tokenizer has other task tokens than DynEval checkpoints, or cannot get theirs."""
 
 
@@ -166,7 +167,7 @@ class Processor:
 
         Raises:
             TaskTokenError: see `register_task_tokens`.
-            ValueError: the tokenizer is not one of Qwen3-VL.
+            CheckpointError: the tokenizer is not one of Qwen3-VL.
         """
         self.added_task_tokens = register_task_tokens(tokenizer)
         """True when the tokenizer did not know the task tokens: the model has not learned them yet."""
@@ -177,7 +178,7 @@ class Processor:
         self._carried_files = carried_files or {}
         backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
-            raise ValueError(f"{type(tokenizer).__name__} has no tokenizer.json; a Qwen3-VL tokenizer does")
+            raise CheckpointError(f"{type(tokenizer).__name__} has no tokenizer.json; a Qwen3-VL tokenizer does")
         self._plain = without_added_tokens(backend)
         self._start, self._end, self._vision_start, self._vision_end, self._image = _mark_ids(tokenizer)
 
@@ -201,7 +202,8 @@ class Processor:
 
         Raises:
             TaskTokenError: see `register_task_tokens`.
-            ValueError: no Qwen3-VL tokenizer and image processor are found there, or the pixel limits contradict.
+            CheckpointError: no Qwen3-VL tokenizer and image processor are found there.
+            SettingError: the pixel limits contradict each other.
         """
         from transformers import AutoTokenizer
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -209,18 +211,20 @@ class Processor:
         source, folder = str(path_or_id), subfolder or ""
         place: dict[str, Any] = {"subfolder": folder} | ({"revision": commit} if commit else {})
         if Path(source).is_absolute() and not Path(source, folder).is_dir():
-            raise ValueError(f"{Path(source, folder)}: no such checkpoint folder")
+            raise CheckpointError(f"{Path(source, folder)}: no such checkpoint folder")
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **place)
             images = Qwen2VLImageProcessorPil.from_pretrained(source, **place)
         except (OSError, ValueError) as error:
-            raise ValueError(f"{path_or_id}: no tokenizer and image processor of a Qwen3-VL model ({error})") from error
+            raise CheckpointError(
+                f"{path_or_id}: no tokenizer and image processor of a Qwen3-VL model ({error})"
+            ) from error
         carried = {name: _optional_file(source, name, place) for name in _CARRIED_FILES}
         there = {name: content for name, content in carried.items() if content is not None}
         try:
             said = read_conventions(_optional_file(source, CONVENTIONS, place))
             processor = cls(tokenizer, images, there, said)
-        except ValueError as error:
+        except CheckpointError as error:
             raise type(error)(f"{Path(source, folder)}: {error}") from error
         processor.set_pixel_limits(min_pixels, max_pixels)
         return processor
@@ -249,7 +253,7 @@ class Processor:
         """Change the limits of the image area as they are, unrounded; None keeps one.
 
         Raises:
-            ValueError: a limit is not positive, or `min_pixels` is over `max_pixels`.
+            SettingError: a limit is not positive, or `min_pixels` is over `max_pixels`.
         """
         low, high = self.limits
         if max_pixels is not None:
@@ -257,7 +261,7 @@ class Processor:
         # A small budget given alone means small images, not a contradiction.
         low = min(low, high) if min_pixels is None else min_pixels
         if not 0 < low <= high:
-            raise ValueError(f"min_pixels {low} and max_pixels {high} leave no image size: expected 0 < min <= max")
+            raise SettingError(f"min_pixels {low} and max_pixels {high} leave no image size: expected 0 < min <= max")
         self.image_processor.size = {"shortest_edge": low, "longest_edge": high}
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -286,7 +290,8 @@ class Processor:
             add_generation_prompt: end with the start of an assistant's turn.
 
         Raises:
-            ValueError: the number of images does not match, or an image is over 200 times longer than wide.
+            ValueError: the number of images does not match.
+            ImageError: an image is over 200 times longer than wide.
         """
         pixels = self.image_processor(images=list(images), return_tensors="pt") if images else {}
         patches = pixels.get("image_grid_thw")
@@ -356,7 +361,7 @@ def _mark_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     vocabulary = tokenizer.get_vocab()
     missing = [mark for mark in _MARKS if mark not in vocabulary]
     if missing:
-        raise ValueError(f"the tokenizer has no {', '.join(missing)}; DynEval needs the one of a Qwen3-VL model")
+        raise CheckpointError(f"the tokenizer has no {', '.join(missing)}; DynEval needs the one of a Qwen3-VL model")
     return [vocabulary[mark] for mark in _MARKS]
 
 

@@ -5,13 +5,14 @@ PromptRecord -> PairRecord -> T2IAQuestions, T2IAAnswers, IQAQuestions, IQAAnswe
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 import msgspec
 
 from dyneval import schemas
+from dyneval.errors import SchemaError
+from dyneval.hashing import short_id
 
 YesNo = Literal["yes", "no"]
 MaybeYesNo = Literal["yes", "no", ""]
@@ -31,7 +32,7 @@ KEYS: dict[Workflow, Literal["prompt_id", "pair_id"]] = {
 
 def prompt_id(prompt: str) -> str:
     """Id of a prompt, a function of its text alone: "P" and 16 hex digits."""
-    return "P" + hashlib.blake2b(prompt.encode("utf-8"), digest_size=8).hexdigest()
+    return "P" + short_id(prompt)
 
 
 def pair_id(prompt_id: str, generation_model: str) -> str:
@@ -54,7 +55,7 @@ def student_json(value: Any) -> str:
     try:
         return msgspec.json.format(msgspec.json.encode(value), indent=0).decode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"cannot be written as JSON: {error}") from error
+        raise SchemaError(f"cannot be written as JSON: {error}") from error
 
 
 class Record:

@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from dyneval.errors import SettingError
 from dyneval.records import YesNo, student_json
 
 ReplyForm = Literal["readme", "release"]
@@ -66,7 +67,7 @@ class ReplyLimits:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if value is not None and value < 1:
-                raise ValueError(f"limit {name} is {value}, expected at least 1")
+                raise SettingError(f"limit {name} is {value}, expected at least 1")
 
     def capped(self, items: int | None = None, chars: int | None = None) -> Self:
         """The same limits with every count at most `items` and every text length at most `chars`."""
@@ -76,7 +77,7 @@ class ReplyLimits:
         }
         for name, cap in caps.items():
             if cap is not None and cap < 1:
-                raise ValueError(f"limit {name} is {cap}, expected at least 1")
+                raise SettingError(f"limit {name} is {cap}, expected at least 1")
         return type(self)(**smaller)
 
     @property

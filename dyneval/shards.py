@@ -5,7 +5,6 @@ A part writes below `shards/i-of-n` in the folder of the whole; all pairs of a p
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -14,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from dyneval.storage import DataFileError, JsonlStore, Row, atomic_write, read_jsonl
+from dyneval.errors import DataFileError, SettingError
+from dyneval.hashing import number
+from dyneval.storage import JsonlStore, Row, atomic_write, read_jsonl
 
 logger = logging.getLogger(__name__)
 
@@ -28,16 +29,15 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read "i/n", counted from 1. Raises ValueError."""
+        """Read "i/n", counted from 1. Raises SettingError."""
         match = re.fullmatch(r"(\d+)/(\d+)", text)
         if not match or not 1 <= int(match[1]) <= int(match[2]):
-            raise ValueError(f"shard {text!r}: expected i/n with 1 <= i <= n, such as 1/4")
+            raise SettingError(f"shard {text!r}: expected i/n with 1 <= i <= n, such as 1/4")
         return cls(int(match[1]), int(match[2]))
 
     def holds(self, prompt_id: str) -> bool:
         """True when the pairs of this prompt belong to the part."""
-        digest = hashlib.blake2b(prompt_id.encode("utf-8"), digest_size=8, person=b"shard").digest()
-        return int.from_bytes(digest, "big") % self.count == self.index - 1
+        return number(prompt_id, "shard") % self.count == self.index - 1
 
     def folder(self, output: Path) -> Path:
         """Where the files of this part are written, below the output folder of the whole."""

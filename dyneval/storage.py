@@ -12,21 +12,10 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from dyneval.atomic import atomic_write, exclusive
-from dyneval.jsonl import (
-    DataFileError,
-    Row,
-    cut_torn_line,
-    parse,
-    places,
-    scan,
-    to_line,
-    to_row,
-    whole_lines,
-    write_whole,
-)
+from dyneval.errors import DataFileError
+from dyneval.jsonl import Row, cut_torn_line, parse, places, scan, to_line, to_row, whole_lines, write_whole
 
 __all__ = [
-    "DataFileError",
     "JsonlIndex",
     "JsonlStore",
     "Row",

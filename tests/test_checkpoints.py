@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from dyneval.checkpoints import write_for_every_reader
+from dyneval.errors import DataFileError
 from dyneval.processing import Processor, Turn
-from dyneval.storage import DataFileError
 from dyneval.tokens import TASK_TOKEN_IDS, evaluation_turn, t2ia_turn
 
 from .qwenvl.conftest import make_instruct_data

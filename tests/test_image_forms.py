@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from dyneval.errors import ImageError
 from dyneval.image_forms import each_image, in_list, read_image
-from dyneval.images import MAX_PIXELS, ImageError
+from dyneval.images import MAX_PIXELS
 
 
 def saved(kind, image, **options):

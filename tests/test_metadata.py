@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
+from dyneval.errors import DataFileError
 from dyneval.metadata import metadata_file, read_pairs
-from dyneval.storage import DataFileError
 
 ROWS = [
     {"pair_id": "D-1", "prompt": 'a "quoted", cat\nin two lines', "file_name": "images/1.png"},

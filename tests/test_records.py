@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dyneval import records
-from dyneval.schemas import SchemaError
+from dyneval.errors import SchemaError
 
 PAIR = {
     "file_name": "demo/P0.png", "pair_id": "P0-demo", "prompt_id": "P0", "prompt": "a red ball", "tier": 1,

@@ -11,16 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyneval.storage import (
-    DataFileError,
-    JsonlIndex,
-    JsonlStore,
-    atomic_write,
-    read_json,
-    read_jsonl,
-    read_rows,
-    write_json,
-)
+from dyneval.errors import DataFileError
+from dyneval.storage import JsonlIndex, JsonlStore, atomic_write, read_json, read_jsonl, read_rows, write_json
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 rows = st.dictionaries(text, st.fixed_dictionaries({"value": text, "n": st.integers(-(2**63), 2**64 - 1)}), max_size=8)

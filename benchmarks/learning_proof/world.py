@@ -33,7 +33,7 @@ from dyneval.demo.prompts import write_prompt
 from dyneval.demo.questions import ALIGNMENT, Question, ask, understand
 from dyneval.demo.scenes import Group, Scene
 from dyneval.demo.truth import Truth
-from dyneval.images import sha256
+from dyneval.hashing import file_sha256
 from dyneval.records import InstructSample, PairRecord, pair_id, prompt_id, student_json
 from dyneval.storage import atomic_write, write_json
 from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
@@ -97,7 +97,7 @@ def make_pair(prompt: str, model: str, images: Path) -> tuple[PairRecord, Truth]
         width=SIZE,
         height=SIZE,
         settings={"family": "demo"},
-        sha256=sha256(path),
+        sha256=file_sha256(path),
     )
     return record, truth
 

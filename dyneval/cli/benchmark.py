@@ -21,6 +21,7 @@ from pathlib import Path
 
 from dyneval.cli.evaluation import add_evaluation, evaluation_options
 from dyneval.cli.student import add_scoring, add_student, run, student
+from dyneval.errors import SettingError
 from dyneval.evaluation.benchmarks import BENCHMARKS, Benchmark, generic
 
 
@@ -111,7 +112,7 @@ def _benchmark(arguments: argparse.Namespace) -> Benchmark:
         return BENCHMARKS[arguments.benchmark]
     columns = dict(text.split("=", 1) for text in arguments.column if "=" in text)
     if len(columns) < len(arguments.column):
-        raise ValueError("--column takes MEANING=NAME, such as rating=mos")
+        raise SettingError("--column takes MEANING=NAME, such as rating=mos")
     return generic.benchmark(columns, tuple(arguments.scale) if arguments.scale else None)
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from dyneval.cli.student import add_scoring, add_student, loader, run
 from dyneval.cluster.flags import add_cluster, cluster_of
+from dyneval.errors import UserError
 from dyneval.processes import interrupt_on_sigterm
 
 if TYPE_CHECKING:
@@ -96,12 +97,12 @@ def _print_scores(images: Sequence[Path], prompt: str, load: Callable[[], Scorer
         else:
             failures.append(f"{result.pair_id}: {result.reason}")
     if failures:
-        raise RuntimeError("\n".join(failures))
+        raise UserError("\n".join(failures))
     return 0
 
 
 def _readable(images: Sequence[Path], prompt: str, failures: list[str]) -> Iterator[Pair]:
-    from dyneval.images import ImageError
+    from dyneval.errors import ImageError
     from dyneval.scorer.pairs import make_pair
 
     for image in images:

@@ -14,6 +14,7 @@ import os
 from collections.abc import Sequence
 
 from dyneval.cli.student import add_scoring, add_student, loader, run
+from dyneval.errors import SettingError
 from dyneval.serve.settings import ServerSettings
 
 TOKEN = "DYNEVAL_TOKEN"
@@ -59,6 +60,6 @@ def _serve(arguments: argparse.Namespace) -> int:
     try:
         from dyneval.serve.server import serve
     except ModuleNotFoundError as error:
-        raise RuntimeError(f"{error.name} is missing; pip install 'dyneval[serve]'") from error
+        raise SettingError(f"{error.name} is missing; pip install 'dyneval[serve]'") from error
     serve(load, settings, arguments.host, arguments.port)
     return 0

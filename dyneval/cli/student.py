@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dyneval.errors import SettingError, UserError
+from dyneval.memory import out_of_memory
 from dyneval.replies import REPLY_FORMS, ReplyLimits
 from dyneval.scorer.settings import MEANS, MODES, TEMPLATES, BatchLimit, ScorerSettings
 
@@ -80,7 +82,7 @@ def loader(arguments: argparse.Namespace) -> Callable[[], Scorer]:
     """Return what loads the student that `arguments` describe; nothing heavy is imported before it is called.
 
     Raises:
-        ValueError: a setting is out of its range, or an option goes with another engine.
+        SettingError: a setting is out of its range, or an option goes with another engine.
     """
     settings = ScorerSettings(
         mode=arguments.mode,
@@ -100,7 +102,7 @@ def student(arguments: argparse.Namespace) -> Student | None:
     """Return the student that `arguments` describe, for a verb that can do without; None without --checkpoint.
 
     Raises:
-        ValueError: a setting is out of its range.
+        SettingError: a setting is out of its range.
     """
     from dyneval.evaluation.scoring import Student
 
@@ -131,24 +133,24 @@ def _load(arguments: argparse.Namespace, settings: ScorerSettings, options: dict
 
 
 def _engine_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Options of the chosen engine alone. Raises ValueError on one that goes with another engine."""
+    """Options of the chosen engine alone. Raises SettingError on one that goes with another engine."""
     options: dict[str, Any] = {}
     for engine, names in _ENGINE_FLAGS.items():
         given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
         if given and engine != arguments.engine:
             flag = next(iter(given)).replace("_", "-")
-            raise ValueError(f"--{flag} goes with --engine {engine}, not with {arguments.engine}")
+            raise SettingError(f"--{flag} goes with --engine {engine}, not with {arguments.engine}")
         options |= given
     options.pop("device", None)
     if arguments.engine == "openai":
         if "base_url" not in options:
-            raise ValueError("--engine openai needs --base-url, such as http://localhost:8000/v1")
+            raise SettingError("--engine openai needs --base-url, such as http://localhost:8000/v1")
         options["base_urls"] = options.pop("base_url")
     return options
 
 
 def run(parser: argparse.ArgumentParser, action: Callable[[], int]) -> int:
-    """Run a verb's action with logging on stderr; what it raises about its input becomes one line and status 1."""
+    """Run a verb's action with logging on stderr; what a user can mend becomes one line and status 1."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("dyneval").setLevel(logging.INFO)
     try:
@@ -158,6 +160,12 @@ def run(parser: argparse.ArgumentParser, action: Callable[[], int]) -> int:
         return 130
     except BrokenPipeError:
         raise
-    except (ValueError, RuntimeError, OSError) as error:
-        sys.stderr.write(f"{parser.prog}: {error}\n")
-        return 1
+    except (UserError, OSError) as error:
+        reason = str(error)
+    except RuntimeError as error:
+        memory = out_of_memory(error)
+        if memory is None:
+            raise
+        reason = memory
+    sys.stderr.write(f"{parser.prog}: {reason}\n")
+    return 1

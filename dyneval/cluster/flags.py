@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-
-class ClusterError(RuntimeError):
-    """There is no Ray, or no cluster at the address, or the work failed on it; the message says what to do."""
+from dyneval.errors import SettingError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,11 +43,11 @@ def add_cluster(parser: argparse.ArgumentParser, items: str, gpus: float, batch:
 
 
 def cluster_of(arguments: argparse.Namespace) -> Cluster | None:
-    """The cluster that the arguments describe, None without --ray. Raises ValueError."""
+    """The cluster that the arguments describe, None without --ray. Raises SettingError."""
     if arguments.ray is None:
         return None
     if arguments.ray_actors < 1 or arguments.ray_batch < 1 or arguments.ray_gpus < 0:
-        raise ValueError("--ray-actors and --ray-batch: expected at least 1; --ray-gpus: at least 0")
+        raise SettingError("--ray-actors and --ray-batch: expected at least 1; --ray-gpus: at least 0")
     return Cluster(
         address=arguments.ray, actors=arguments.ray_actors, gpus=arguments.ray_gpus, batch=arguments.ray_batch
     )

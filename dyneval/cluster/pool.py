@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from dyneval.cluster.flags import Cluster, ClusterError
+from dyneval.cluster.flags import Cluster
+from dyneval.errors import ClusterError
 
 logger = logging.getLogger(__name__)
 Task = TypeVar("Task")

@@ -7,7 +7,6 @@ as models do: some replies stand in a code fence, some have a sentence before or
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Any
 
 from dyneval.demo import knowledge
 from dyneval.demo.truth import Truth, truth_path
+from dyneval.errors import DataFileError
+from dyneval.hashing import short_id
 from dyneval.images import load_image
 from dyneval.llm.base import ChatError, ChatReply, ChatRequest
-from dyneval.storage import DataFileError
 
 _PROMPT = re.compile(r'^Prompt: (".*")$', re.MULTILINE)
 _NUMBERED = re.compile(r"^\d+\. \[(yes|no)\] (.+)$", re.MULTILINE)
@@ -82,7 +82,7 @@ def _scored(truth: Truth, question: str, target: str, yes_no: bool) -> dict[str,
 
 
 def _as_a_model_writes(value: dict[str, Any], text: str) -> str:
-    manner = hashlib.blake2b(text.encode("utf-8"), digest_size=1).digest()[0] % 10
+    manner = int(short_id(text, digits=2), 16) % 10
     compact = json.dumps(value, ensure_ascii=False)
     indented = json.dumps(value, ensure_ascii=False, indent=2)
     manners = {

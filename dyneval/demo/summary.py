@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.demo.truth import Truth, truth_path
+from dyneval.errors import DataFileError, UserError
 from dyneval.evaluation.correlation import spearman
-from dyneval.storage import DataFileError, atomic_write, read_json, read_jsonl, write_json
+from dyneval.storage import atomic_write, read_json, read_jsonl, write_json
 
 STUDENTS = {"trained": "trained", "untrained": "baseline"}
 """Name of a student here -> stem of its score file."""
@@ -149,7 +150,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         summary = summarise(arguments.output, arguments.seconds)
-    except DataFileError as error:
+    except (UserError, OSError) as error:
         raise SystemExit(f"summary: {error}; did all five steps run?") from error
     write_json(arguments.output / "summary.json", summary)
     page = to_markdown(summary)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dyneval.checkpoints import write_for_every_reader
 from dyneval.conventions import Conventions
 from dyneval.demo.tokenizer import build_tokenizer
+from dyneval.errors import SettingError, UserError
 from dyneval.processing import Processor
 from dyneval.replies import DEFAULT_FORM
 from dyneval.storage import read_json, write_json
@@ -82,7 +83,7 @@ def tiny_config(width: int = WIDTH) -> Qwen3VLConfig:
     from transformers import Qwen3VLConfig
 
     if width < 32 or width % 32:
-        raise ValueError(f"width must be a multiple of 32, not {width}")
+        raise SettingError(f"width must be a multiple of 32, not {width}")
     # Half the head width, split between time, height and width about as Qwen3-VL's [24, 20, 20] is.
     rope = {
         "rope_type": "default",
@@ -168,7 +169,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         build_tiny_model(arguments.output, arguments.seed, arguments.task_tokens, arguments.width)
-    except (FileExistsError, FileNotFoundError, ValueError) as error:
+    except (UserError, OSError) as error:
         raise SystemExit(f"tiny_model: {error}") from error
 
 

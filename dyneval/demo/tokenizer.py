@@ -15,6 +15,8 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dyneval.errors import DataFileError
+
 if TYPE_CHECKING:
     from transformers import Qwen2Tokenizer
 
@@ -107,7 +109,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
     rows = (line.split() for line in path.read_bytes().splitlines() if line)
     ranks = dict(sorted(((base64.b64decode(token), int(rank)) for token, rank in rows), key=lambda row: row[1]))
     if list(ranks.values()) != list(range(VOCABULARY_SIZE)):
-        raise ValueError(f"{path}: expected the ranks 0 to {VOCABULARY_SIZE - 1}, found {len(ranks)} tokens")
+        raise DataFileError(f"{path}: expected the ranks 0 to {VOCABULARY_SIZE - 1}, found {len(ranks)} tokens")
     return ranks
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from dyneval.demo.faults import Fault
 from dyneval.demo.scenes import Scene, check_keys
-from dyneval.storage import DataFileError, read_json, write_json
+from dyneval.errors import DataFileError
+from dyneval.storage import read_json, write_json
 
 _KEYS = ("prompt", "model", "seed", "size", "asked", "drawn", "faults", "truth_t2ia", "truth_iqa")
 

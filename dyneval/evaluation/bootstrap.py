@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dyneval.errors import SettingError
+
 FloatArray = NDArray[np.floating[Any]]
 Numbers = Sequence[float] | FloatArray
 IntArray = NDArray[np.integer[Any]]
@@ -65,10 +67,10 @@ class ClusterBootstrap:
             seed: of the random generator.
 
         Raises:
-            ValueError: no items, or a negative number of resamples.
+            SettingError: no items, or a negative number of resamples.
         """
         if not len(clusters) or resamples < 0:
-            raise ValueError(f"a bootstrap needs items and resamples >= 0, got {len(clusters)} and {resamples}")
+            raise SettingError(f"a bootstrap needs items and resamples >= 0, got {len(clusters)} and {resamples}")
         _, codes = np.unique(np.asarray(clusters), return_inverse=True)
         self.codes: IntArray = codes.reshape(-1)
         count = int(self.codes.max()) + 1

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dyneval.errors import SettingError
 from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatedSet
 from dyneval.evaluation.bootstrap import Estimate
@@ -88,11 +89,11 @@ def compare(rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1
         seed: of the bootstrap.
 
     Raises:
-        ValueError: two evaluators have one name, or one scores none of the images.
+        SettingError: two evaluators have one name, or one scores none of the images.
     """
     names = [table.name for table in tables]
     if len(set(names)) < len(names):
-        raise ValueError(f"two evaluators are called {max(names, key=names.count)!r}; name them: --compare NAME=FILE")
+        raise SettingError(f"two evaluators are called {max(names, key=names.count)!r}; name them: --compare NAME=FILE")
     found = Comparison(rated)
     for table in tables:
         found.evaluators.append(_evaluate(rated, table, resamples, seed))
@@ -116,7 +117,7 @@ def _evaluate(rated: RatedSet, table: ScoreTable, resamples: int, seed: int) -> 
     scores = align(items, table)
     if all(math.isnan(value) for value in scores):
         some = next(iter(table.by_id or table.by_image), "none")
-        raise ValueError(
+        raise SettingError(
             f"{table.name}: none of its scores belongs to a rated image; the benchmark has ids such as "
             f"{items[0].item_id!r} and images such as {items[0].image!r}, the scores such as {some!r}"
             if items

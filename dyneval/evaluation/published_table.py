@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dyneval.errors import DataFileError
 from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatingError, numbers, refuse_duplicates
 from dyneval.evaluation.benchmarks.generic import table_rows
 from dyneval.evaluation.bootstrap import Estimate
 from dyneval.evaluation.leaderboard import Board, Cell, ModelRow, group_by_dimension, rank
-from dyneval.storage import DataFileError
+from dyneval.evaluation.scores import whole_number
 
 OVERALL = ("dyneval_score", "overall", "normalised", "score")
 """Names of the column with the overall score; the first that is there is taken."""
@@ -43,7 +44,7 @@ def read_board(path: Path) -> Board:
     totals = _column(path, rows, overall)
     dimensions = group_by_dimension(columns)
     models = [
-        _row(row, totals[number], {name: values[number] for name, values in columns.items()}, dimensions)
+        _row(path, row, totals[number], {name: values[number] for name, values in columns.items()}, dimensions)
         for number, row in enumerate(rows)
     ]
     kept = [row for row in models if row.scores["overall"].value is not None]
@@ -72,14 +73,18 @@ def _column(path: Path, rows: Sequence[Mapping[str, Any]], name: str) -> list[fl
 
 
 def _row(
-    row: Mapping[str, Any], overall: float, cells: Mapping[str, float], dimensions: Mapping[str, Sequence[str]]
+    path: Path,
+    row: Mapping[str, Any],
+    overall: float,
+    cells: Mapping[str, float],
+    dimensions: Mapping[str, Sequence[str]],
 ) -> ModelRow:
     paper = published.find_model(str(row["model"]))
     empty = Estimate.undefined("not published")
     return ModelRow(
         model=str(row["model"]),
-        tier=int(row["tier"]) if row.get("tier") else paper.tier if paper else None,
-        year=int(row["year"]) if row.get("year") else paper.year if paper else None,
+        tier=whole_number(path, row, "tier") or (paper.tier if paper else None),
+        year=whole_number(path, row, "year") or (paper.year if paper else None),
         images=0,
         missing=0,
         scores={"overall": Estimate(overall) if math.isfinite(overall) else empty, "t2ia": empty, "iqa": empty},

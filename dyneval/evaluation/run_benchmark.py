@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dyneval.errors import SettingError
 from dyneval.evaluation import tables
 from dyneval.evaluation.benchmarks.base import Benchmark, LayoutError, RatedSet, load
 from dyneval.evaluation.comparison import Comparison, compare
@@ -61,7 +62,7 @@ def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
 
     Raises:
         LayoutError, RatingError, DataFileError, SchemaError: an input cannot be used; the message says which and why.
-        ValueError: arguments that do not go together.
+        SettingError: arguments that do not go together.
         ReportError: a library for the report is missing.
     """
     rated = load(run.benchmark, run.annotations, run.rated)
@@ -83,7 +84,7 @@ def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
 
 def _score(run: BenchmarkRun, student: Student, rated: RatedSet) -> tuple[Path, int]:
     if run.images is None or run.output is None:
-        raise ValueError("--checkpoint needs --images and --output")
+        raise SettingError("--checkpoint needs --images and --output")
     nameless = sum(item.prompt is None for item in rated.items)
     if nameless:
         raise LayoutError(

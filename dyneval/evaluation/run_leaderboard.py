@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dyneval.errors import SettingError
 from dyneval.evaluation import board_tables, tables
 from dyneval.evaluation.benchmarks import generic
 from dyneval.evaluation.benchmarks.base import RatedImage, RatedSet
@@ -72,7 +73,7 @@ def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
 
     Raises:
         DataFileError, SchemaError, RatingError: an input cannot be used; the message says which and why.
-        ValueError: arguments that do not go together.
+        SettingError: arguments that do not go together.
         ReportError: a library for the report is missing.
     """
     failed = 0
@@ -82,7 +83,7 @@ def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
         board = read_board(run.scores[0])
     else:
         if any(map(is_published_table, run.scores)):
-            raise ValueError("a table of published scores stands alone: it does not mix with other score files")
+            raise SettingError("a table of published scores stands alone: it does not mix with other score files")
         if run.student:
             failed = _score(run, run.student)
         scored = _read(run)
@@ -95,10 +96,10 @@ def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
 
 def _score(run: LeaderboardRun, student: Student) -> int:
     if run.prompts is None or run.images is None or run.output is None:
-        raise ValueError("--checkpoint needs --prompts, --images and --output")
+        raise SettingError("--checkpoint needs --prompts, --images and --output")
     pairs = list(find_images(run.prompts, run.images))
     if not pairs:
-        raise ValueError(f"{run.images}: holds no folder with images of the prompts in {run.prompts}")
+        raise SettingError(f"{run.images}: holds no folder with images of the prompts in {run.prompts}")
     return score_pairs(student, pairs, run.images, run.output / "scores.jsonl")
 
 

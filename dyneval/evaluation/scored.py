@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from dyneval.errors import DataFileError
 from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatingError, refuse_duplicates
 from dyneval.evaluation.benchmarks.generic import table_rows
-from dyneval.evaluation.scores import read_records
+from dyneval.evaluation.scores import read_records, whole_number
 from dyneval.metadata import metadata_file
 from dyneval.records import PairRecord, ScoreRecord
-from dyneval.storage import DataFileError, read_json, read_jsonl
+from dyneval.storage import read_json, read_jsonl
 
 ModelFrom = Literal["file", "folder"]
 """Where the T2I model's name stands when there is no metadata: the score file's name, or the image's first folder."""
@@ -177,13 +178,9 @@ def _read_models(path: Path | None) -> dict[str, ModelInfo]:
     for row in table_rows(path):
         if not row.get("model"):
             raise DataFileError(f"{path}: expected the columns model, tier, year, found {', '.join(row)}")
-        info = ModelInfo(name=row["model"], tier=_integer(row.get("tier")), year=_integer(row.get("year")))
+        info = ModelInfo(name=row["model"], tier=whole_number(path, row, "tier"), year=whole_number(path, row, "year"))
         found[published.model_key(info.name)] = info
     return found
-
-
-def _integer(value: Any) -> int | None:
-    return int(value) if value not in (None, "") else None
 
 
 def _info(name: str, known: Mapping[str, ModelInfo], tiers: Mapping[str, int]) -> ModelInfo:

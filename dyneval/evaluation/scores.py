@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dyneval.errors import DataFileError
 from dyneval.evaluation.benchmarks.base import RatedImage, RatingError, numbers, refuse_duplicates
 from dyneval.evaluation.benchmarks.generic import table_rows
 from dyneval.evaluation.matching import Matcher
 from dyneval.records import ScoreRecord
-from dyneval.storage import DataFileError
 
 FIELDS = ("overall", "t2ia", "iqa", "soft.overall", "soft.t2ia", "soft.iqa")
 """What a ScoreRecord can be judged by."""
@@ -127,3 +127,14 @@ def _refuse_mixture(path: Path, row: dict[str, Any], kinds: dict[str, str]) -> N
         found = str((row.get("revision") if key == "model" else None) or row.get(key))
         if kinds.setdefault(key, found) != found:
             raise DataFileError(f"{path}: mixes scores of {key} {kinds[key]} and {found}; keep them in separate files")
+
+
+def whole_number(path: Path, row: Mapping[str, Any], name: str) -> int | None:
+    """A whole number in a table's row, None where the cell is empty. Raises DataFileError."""
+    value = row.get(name)
+    if value in (None, ""):
+        return None
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise DataFileError(f"{path}: {name} {str(value)[:40]!r}: expected a whole number") from None

@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
+from dyneval.errors import SettingError
 from dyneval.evaluation import published
 from dyneval.evaluation.bootstrap import FloatArray, IntArray
 from dyneval.evaluation.leaderboard import Board
@@ -40,12 +41,12 @@ def natural_breaks(values: Sequence[float] | FloatArray, classes: int = len(TIER
         The class of each value; equal values are in one class.
 
     Raises:
-        ValueError: too few different values.
+        SettingError: too few different values.
     """
     scores = np.asarray(values, dtype=np.float64)
     levels, code, weight = np.unique(-scores, return_inverse=True, return_counts=True)
     if len(levels) < classes:
-        raise ValueError(f"{classes} classes need at least {classes} different scores, found {len(levels)}")
+        raise SettingError(f"{classes} classes need at least {classes} different scores, found {len(levels)}")
     inside = _spread(-levels, weight)
     cuts = np.array([(0, *cut, len(levels)) for cut in combinations(range(1, len(levels)), classes - 1)])
     best = cuts[np.argmin(inside[cuts[:, :-1], cuts[:, 1:]].sum(axis=1))]
@@ -56,7 +57,7 @@ def propose_tiers(board: Board) -> list[TierProposal]:
     """Cut the models of a board into three tiers; best first.
 
     Raises:
-        ValueError: fewer than three models with different scores.
+        SettingError: fewer than three models with different scores.
     """
     overall = [row.overall for row in board.rows]
     proposed = natural_breaks(overall)

@@ -7,13 +7,14 @@ has a score and the highest wins, so a model that joins or leaves moves only the
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dyneval.hashing import mixed, number
 
 Allocation = Literal["share", "all"]
 """share: a prompt goes to one model of its tier (GenDB); all: to every one of them (a benchmark)."""
@@ -33,21 +34,21 @@ SEED_LIMIT = 2**31
 
 def image_seed(prompt_id: str, slug: str, base_seed: int) -> int:
     """Seed of the image that model `slug` makes for a prompt, 0 <= seed < 2**31."""
-    return _hash(f"seed\0{base_seed}\0{slug}\0{prompt_id}") % SEED_LIMIT
+    return number(f"seed\0{base_seed}\0{slug}\0{prompt_id}") % SEED_LIMIT
 
 
 def prompt_hashes(prompt_ids: Sequence[str]) -> NDArray[np.uint64]:
     """One 64-bit hash for each prompt; input of `owners` and `shard_mask`."""
-    return np.fromiter((_hash(key) for key in prompt_ids), dtype=np.uint64, count=len(prompt_ids))
+    return np.fromiter((number(key) for key in prompt_ids), dtype=np.uint64, count=len(prompt_ids))
 
 
 def owners(hashes: NDArray[np.uint64], slugs: Sequence[str]) -> NDArray[np.intp]:
     """For each prompt the index in `slugs` of the model that draws it; the order of `slugs` changes no owner."""
-    salts = np.array([_hash(f"model\0{slug}") for slug in slugs], dtype=np.uint64)
+    salts = np.array([number(f"model\0{slug}") for slug in slugs], dtype=np.uint64)
     best = np.zeros(len(hashes), dtype=np.uint64)
     owner = np.zeros(len(hashes), dtype=np.intp)
     for index, salt in enumerate(salts):  # one model at a time: 500,000 x 36 scores at once would take 144 MB
-        score = _mix(hashes ^ salt)
+        score = mixed(hashes ^ salt)
         better = score > best
         best[better], owner[better] = score[better], index
     return owner
@@ -55,15 +56,4 @@ def owners(hashes: NDArray[np.uint64], slugs: Sequence[str]) -> NDArray[np.intp]
 
 def shard_mask(hashes: NDArray[np.uint64], shard: Shard) -> NDArray[np.bool_]:
     """True for the prompts of `shard`; independent of who owns them."""
-    return _mix(hashes ^ np.uint64(_hash("shard"))) % np.uint64(shard.count) == np.uint64(shard.index - 1)
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")
-
-
-def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of splitmix64: every input bit changes about half of the output bits."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
+    return mixed(hashes ^ np.uint64(number("shard"))) % np.uint64(shard.count) == np.uint64(shard.index - 1)

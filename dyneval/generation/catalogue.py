@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dyneval.generation.model import GenerationError, ModelSpec
+from dyneval.errors import GenerationError
+from dyneval.generation.model import ModelSpec
 from dyneval.records import Tier
 
 DEMO = "demo"
@@ -66,6 +67,8 @@ def table_rows(folder: Path) -> list[dict[str, str]]:
         raise GenerationError(f"{path}: cannot be read ({error})") from error
     if tuple(reader.fieldnames or ()) != COLUMNS:
         raise GenerationError(f"{path}: expected the columns {', '.join(COLUMNS)}")
+    if any(row["tier"] not in ("1", "2", "3") for row in rows):
+        raise GenerationError(f"{path}: the column tier holds more than 1, 2 and 3")
     return rows
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from dyneval import processes
 from dyneval.cluster.flags import add_cluster, cluster_of
+from dyneval.errors import SettingError, UserError
 from dyneval.generation import catalogue
 from dyneval.generation.allocation import Shard
 from dyneval.generation.catalogue import Entry
-from dyneval.generation.model import PRESET_NAMES, BuildOptions, GenerationError, ModelSpec, RunOptions
+from dyneval.generation.model import PRESET_NAMES, BuildOptions, ModelSpec, RunOptions
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def run_catalogue(folder: Path, argv: Sequence[str] | None = None) -> int:
     try:
         entries = [*catalogue.read_table(folder), *catalogue.demo_entries()]
         chosen = catalogue.choose(entries, slugs=args.model, tier=args.tier, family=args.family)
-    except GenerationError as error:
+    except UserError as error:
         parser.error(str(error))
     return _run(args, chosen, entries)
 
@@ -134,7 +135,7 @@ def _run(args: argparse.Namespace, chosen: list[Entry], entries: list[Entry]) ->
     try:
         args.cluster = cluster_of(args)
         if args.cluster and args.devices:
-            raise ValueError("--devices are those of this machine; with --ray there are --ray-actors and --ray-gpus")
+            raise SettingError("--devices are those of this machine; with --ray there are --ray-actors and --ray-gpus")
         options = {name: getattr(args, name) for name in Config.__dataclass_fields__ if hasattr(args, name)}
         config = Config(**options, build=_build_options(args), run=_run_options(args))
         status = generate(chosen, catalogue.roster(entries, chosen), config).exit_status
@@ -143,7 +144,7 @@ def _run(args: argparse.Namespace, chosen: list[Entry], entries: list[Entry]) ->
 
             draw_contact_sheet(config.output, config.output / "contact_sheet.png")
         return status
-    except (GenerationError, OSError, ValueError) as error:
+    except (UserError, OSError) as error:
         log.error("error: %s", error)
         return 2
     except KeyboardInterrupt:

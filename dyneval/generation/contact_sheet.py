@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from dyneval import images, storage
+from dyneval.errors import GenerationError, ImageError
 from dyneval.generation.exporting import Counts, read_records
-from dyneval.generation.model import GenerationError
 from dyneval.records import PairRecord
 
 THUMBNAIL = 128
@@ -106,7 +106,7 @@ def _write(
 def _paste(sheet: Image.Image, folder: Path, record: PairRecord, column: int, row: int, counts: Counts) -> bool:
     try:
         image = images.load_image(record.file_name, folder)
-    except images.ImageError:
+    except ImageError:
         counts.rejected += 1
         return False
     image.thumbnail((THUMBNAIL - 4, THUMBNAIL - 4))

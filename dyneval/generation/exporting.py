@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dyneval import images, storage
+from dyneval.errors import GenerationError, SchemaError
 from dyneval.generation import saving
-from dyneval.generation.model import GenerationError
 from dyneval.generation.saving import Entry
 from dyneval.records import PairRecord
-from dyneval.schemas import SchemaError
 
 log = logging.getLogger(__name__)
 

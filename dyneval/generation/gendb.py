@@ -22,9 +22,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from dyneval import storage
+from dyneval.errors import DataFileError, GenerationError
 from dyneval.generation import parts, saving
-from dyneval.generation.model import GenerationError, NotMade, Request, fingerprint
+from dyneval.generation.model import NotMade, Request
 from dyneval.generation.saving import Entry
+from dyneval.hashing import fingerprint
 from dyneval.records import PairRecord
 
 log = logging.getLogger(__name__)
@@ -76,7 +78,7 @@ class GenDB:
             settings, pair_id, mark = row["settings"], row["pair_id"], row["settings"].get("fingerprint", "")
             entry = Entry(row["file_name"], row["sha256"], mark, tuple(settings.get("sidecars", ())))
         except (KeyError, TypeError, AttributeError) as error:
-            raise storage.DataFileError(f"{self.root}: a row of metadata.jsonl is no pair ({error!r})") from error
+            raise DataFileError(f"{self.root}: a row of metadata.jsonl is no pair ({error!r})") from error
         self.index[pair_id] = entry
         self.settings.setdefault(mark, settings)
 

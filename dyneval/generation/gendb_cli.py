@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dyneval.errors import UserError
 from dyneval.generation.exporting import Counts
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ def main(scripts: Path, argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         counts = args.run(args)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         log.error("error: %s", error)
         return 2
     log.info("%d pairs converted, %d rejected", counts.written, counts.rejected)

@@ -7,9 +7,7 @@ A spec is cheap and can be listed; only `build` imports libraries and loads weig
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,15 +17,12 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from PIL import Image
 
+from dyneval.errors import GenerationError
 from dyneval.generation.devices import Placement
 from dyneval.records import Tier
 
 PresetName = Literal["recommended", "paper"]
 PRESET_NAMES: tuple[PresetName, ...] = ("recommended", "paper")
-
-
-class GenerationError(ValueError):
-    """The run cannot do what it was asked to; the message says what to change."""
 
 
 class BatchTooLarge(RuntimeError):
@@ -292,9 +287,3 @@ def _importable(name: str) -> bool:
 def square(side: int) -> dict[str, int]:
     """Height and width of a square image, as most models call them."""
     return {"height": side, "width": side}
-
-
-def fingerprint(settings: Mapping[str, Any]) -> str:
-    """Hash of requested settings (16 hex digits); two runs may share a folder's images only when they agree."""
-    text = json.dumps(settings, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()

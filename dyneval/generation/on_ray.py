@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from dyneval.cluster.flags import Cluster, ClusterError
+from dyneval.cluster.flags import Cluster
 from dyneval.cluster.pool import Lost, run_tasks
+from dyneval.errors import ClusterError, GenerationError
 from dyneval.generation.engine import Emit, Result
-from dyneval.generation.model import GenerationError, ModelBroken, NotMade, Request
+from dyneval.generation.model import ModelBroken, NotMade, Request
 from dyneval.generation.workers import Job
 
 WITHOUT_GPU = ("demo", "hosted")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dyneval import storage
+from dyneval.errors import DataFileError
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def merge(root: Path, name: str) -> None:
     try:
         for stem in _STEMS:
             _merge_file(part_path(root, stem, name), root / f"{stem}.jsonl", name)
-    except storage.DataFileError as error:
+    except DataFileError as error:
         log.info("%s: the part %s is not merged now (%s)", root, name, error)
 
 

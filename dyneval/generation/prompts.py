@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from dyneval import records, storage
-from dyneval.generation.model import GenerationError
+from dyneval.errors import GenerationError
 from dyneval.records import TIERS, Tier
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {

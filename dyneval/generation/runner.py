@@ -15,23 +15,17 @@ from tqdm import tqdm
 
 from dyneval import records, storage
 from dyneval.cluster.flags import Cluster
+from dyneval.errors import GenerationError
 from dyneval.generation import allocation, on_ray, workers
 from dyneval.generation.allocation import Allocation, Shard
 from dyneval.generation.catalogue import Entry
 from dyneval.generation.devices import choose_devices
 from dyneval.generation.engine import Emit, Result
 from dyneval.generation.gendb import GenDB
-from dyneval.generation.model import (
-    BuildOptions,
-    GenerationError,
-    ModelBroken,
-    NotMade,
-    Request,
-    RunOptions,
-    fingerprint,
-)
+from dyneval.generation.model import BuildOptions, ModelBroken, NotMade, Request, RunOptions
 from dyneval.generation.prompts import read_prompts
 from dyneval.generation.saving import ImageFormat
+from dyneval.hashing import fingerprint
 
 log = logging.getLogger(__name__)
 

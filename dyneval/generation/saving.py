@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Any, Literal, NamedTuple
 from PIL import Image
 
 from dyneval import images, storage
-from dyneval.generation.model import Made, NotMade, fingerprint
+from dyneval.errors import ImageError
+from dyneval.generation.model import Made, NotMade
+from dyneval.hashing import bytes_sha256, file_sha256, fingerprint
 from dyneval.records import PairRecord
 
 ImageFormat = Literal["png", "webp"]
@@ -38,9 +39,9 @@ def fault(root: Path, entry: Entry) -> str | None:
     try:
         path = images.resolve_below(root, entry.file_name)
         images.load_image(path)
-    except images.ImageError as error:
+    except ImageError as error:
         return str(error)
-    if images.sha256(path) != entry.sha256:
+    if file_sha256(path) != entry.sha256:
         return f"{path}: the file is not the one recorded (SHA-256 differs)"
     gone = [suffix for suffix in entry.sidecars if not path.with_suffix(suffix).is_file()]
     return f"{path}: its sidecar {gone[0]} is missing" if gone else None
@@ -78,7 +79,7 @@ def save(
         width=image.width,
         height=image.height,
         settings=_settings(made, settings, facts),
-        sha256=hashlib.sha256(buffer.getbuffer()).hexdigest(),
+        sha256=bytes_sha256(buffer.getbuffer()),
     )
 
 

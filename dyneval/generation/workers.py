@@ -20,9 +20,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from dyneval.errors import GenerationError
 from dyneval.generation.catalogue import Entry
 from dyneval.generation.engine import Emit, Engine, Result
-from dyneval.generation.model import BuildOptions, GenerationError, ModelBroken, NotMade, Request, RunOptions
+from dyneval.generation.model import BuildOptions, ModelBroken, NotMade, Request, RunOptions
 from dyneval.generation.saving import ImageFormat
 from dyneval.processes import end_with_parent
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self, TypeVar
 
+from dyneval.errors import DataFileError, SchemaError
 from dyneval.instruct.rows import IQAAnswersRow, IQAQuestionsRow, T2IAAnswersRow, T2IAQuestionsRow, TypedRow
 from dyneval.published.mapping import MAPPING
 from dyneval.records import KEYS, PairRecord, Workflow
-from dyneval.schemas import SchemaError
-from dyneval.storage import DataFileError, JsonlIndex, read_jsonl
+from dyneval.storage import JsonlIndex, read_jsonl
 
 R = TypeVar("R", bound=TypedRow)
 Fault = Literal["missing_annotation", "bad_annotation", "too_long"]

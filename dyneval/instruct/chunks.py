@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import orjson
 
 from dyneval import jsonl, schemas
-from dyneval.images import ImageError, load_image, resolve_below
+from dyneval.errors import DataFileError, ImageError, SchemaError
+from dyneval.images import load_image, resolve_below
 from dyneval.instruct.annotations import AnnotatedPair, Annotations, Fault, Problem
 from dyneval.instruct.curation import Curation
 from dyneval.instruct.samples import MAKERS, Wording
@@ -18,8 +19,6 @@ from dyneval.instruct.statistics import Observations, Statistics
 from dyneval.instruct.token_length import SampleTooLongError, TokenLimit
 from dyneval.records import InstructSample, PairRecord, Workflow
 from dyneval.replies import DEFAULT_FORM, ReplyForm
-from dyneval.schemas import SchemaError
-from dyneval.storage import DataFileError
 from dyneval.tokens import DEFAULT_TEMPLATE, TemplateVersion
 
 Outcome = Literal["kept", "heldout", "score_not_below_delta", "bad_row", "image", "not_annotated"]

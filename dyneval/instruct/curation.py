@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dyneval.errors import SettingError
+from dyneval.hashing import number
 from dyneval.records import TIERS, prompt_id
 
 PUBLISHED_DELTA = 5.0
@@ -27,10 +28,10 @@ class Curation:
 
     def __post_init__(self) -> None:
         if not 0 <= self.heldout < 1:
-            raise ValueError(f"held-out share {self.heldout}: expected at least 0 and below 1")
+            raise SettingError(f"held-out share {self.heldout}: expected at least 0 and below 1")
         for tier, delta in (*self.delta.items(), (None, self.untiered)):
             if tier not in (*TIERS, None) or not 1 < delta <= 6:
-                raise ValueError(f"delta {delta} of tier {tier}: expected tiers 1-3 and limits above 1, at most 6")
+                raise SettingError(f"delta {delta} of tier {tier}: expected tiers 1-3 and limits above 1, at most 6")
 
     def keeps(self, tier: int | None, overall: float | None) -> bool:
         """True when a pair with this S (1-5) is training data; where S is unknown, nothing says that it is flawless."""
@@ -45,6 +46,4 @@ class Curation:
 
         Ids do not decide: two images of a prompt may have questions, and so prompt ids, of their own.
         """
-        name = prompt_id(prompt.strip())
-        digest = hashlib.blake2b(name.encode("utf-8"), digest_size=8, person=b"heldout").digest()
-        return int.from_bytes(digest, "big") / 2**64 < self.heldout
+        return number(prompt_id(prompt.strip()), "heldout") / 2**64 < self.heldout

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dyneval.errors import DataFileError, SettingError
 from dyneval.instruct.annotations import AnnotatedPair, Annotations, read_pairs
 from dyneval.records import PairRecord, normalised_score
-from dyneval.storage import DataFileError, atomic_write, write_json
+from dyneval.storage import atomic_write, write_json
 
 _FIELDS = ("pair_id", "prompt_id", "generation_model", "tier", "t2ia", "iqa", "overall", "normalised_overall")
 
@@ -34,9 +35,9 @@ class OverallConfig:
 
     def __post_init__(self) -> None:
         if self.alpha < 0 or self.beta < 0 or abs(self.alpha + self.beta - 1) > 1e-9:
-            raise ValueError(f"alpha {self.alpha} and beta {self.beta}: expected weights from 0 to 1 that sum to 1")
+            raise SettingError(f"alpha {self.alpha} and beta {self.beta}: expected weights from 0 to 1 that sum to 1")
         if self.output.suffix not in (".json", ".csv"):
-            raise ValueError(f"{self.output}: expected a name that ends in .json or .csv")
+            raise SettingError(f"{self.output}: expected a name that ends in .json or .csv")
 
 
 def compute_overall_scores(config: OverallConfig) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from typing import Annotated, ClassVar, Literal, Self
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from dyneval.errors import SchemaError
 from dyneval.jsonl import to_line
 from dyneval.records import IQAAnswers, IQAQuestions, MaybeYesNo, Record, T2IAAnswers, T2IAQuestions, YesNo
-from dyneval.schemas import SchemaError
 
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=0)]

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from msgspec import UNSET, Struct
 
-from dyneval import replies, schemas, tokens
+from dyneval import replies, tokens
+from dyneval.errors import SchemaError
 from dyneval.instruct import rows
 from dyneval.records import InstructSample, PairRecord, Workflow
 from dyneval.replies import DEFAULT_FORM, ReplyForm
@@ -87,7 +88,7 @@ def _evaluation(
 
 def _sample(name: str, turn: str, reply: str, image: str | None) -> InstructSample:
     if "<" in reply and contains_task_token(reply):  # rare, and one character is found in a tenth of the time
-        raise schemas.SchemaError(f"{name}: the answer holds a task token, which belongs to human turns only")
+        raise SchemaError(f"{name}: the answer holds a task token, which belongs to human turns only")
     return InstructSample(
         id=name,
         image=image,

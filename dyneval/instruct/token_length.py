@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dyneval.errors import CheckpointError, UserError
 from dyneval.processing import TRAINING_LIMITS, PixelLimits, grid, without_added_tokens
 from dyneval.records import InstructSample
 from dyneval.tokens import split_human_turn
@@ -15,7 +16,7 @@ TURNS = 10
 """Tokens of the chat template around a human turn and an answer."""
 
 
-class SampleTooLongError(ValueError):
+class SampleTooLongError(UserError, ValueError):
     """A sample would be cut off in training; the message names it and its length."""
 
 
@@ -42,7 +43,10 @@ class TokenLimit:
         from tokenizers import Tokenizer
 
         file = self.tokenizer / "tokenizer.json" if self.tokenizer.is_dir() else self.tokenizer
-        tokenizer = without_added_tokens(Tokenizer.from_file(str(file)))
+        try:
+            tokenizer = without_added_tokens(Tokenizer.from_file(str(file)))
+        except Exception as error:  # the library's own errors are plain exceptions
+            raise CheckpointError(f"{file}: no tokenizer that can be read ({error})") from error
         limits = PixelLimits(min(TRAINING_LIMITS.min_pixels, self.max_pixels), self.max_pixels)
 
         def count(sample: InstructSample, width: int, height: int) -> int:

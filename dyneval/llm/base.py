@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from dyneval.errors import UserError
+
 Role = Literal["system", "user", "assistant"]
 
 
-class ChatError(RuntimeError):
+class ChatError(UserError, RuntimeError):
     """The engine gave no reply, after its own retries; the message says why. It never holds a key."""
 
 
@@ -17,7 +19,11 @@ class Unreachable(ChatError):
     """A server gave no answer after all retries; another one may."""
 
 
-class SchemaRefused(RuntimeError):
+class EngineStopped(UserError, RuntimeError):
+    """The engine is dead: no further request can be answered. The message says why."""
+
+
+class SchemaRefused(UserError, RuntimeError):
     """An engine does not hold replies to the schema of a request that makes no sense without; it says why."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dyneval.errors import SettingError
 from dyneval.llm.base import ChatEngine
 
 ENGINES = ("openai", "vllm", "transformers", "oracle")
@@ -18,7 +19,7 @@ def make_engine(name: str, model: str, **options: Any) -> ChatEngine:
         options: the keyword arguments of the engine's class.
 
     Raises:
-        ValueError: no such engine, or an option that it refuses.
+        SettingError: no such engine, or an option that it refuses.
     """
     if name == "openai":
         from dyneval.llm.openai_server import OpenAIEngine
@@ -36,4 +37,4 @@ def make_engine(name: str, model: str, **options: Any) -> ChatEngine:
         from dyneval.demo.oracle import OracleEngine
 
         return OracleEngine(**options)
-    raise ValueError(f"engine {name!r}: expected one of {', '.join(ENGINES)}")
+    raise SettingError(f"engine {name!r}: expected one of {', '.join(ENGINES)}")

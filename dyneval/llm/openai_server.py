@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dyneval.errors import SettingError
 from dyneval.llm.base import ChatError, ChatReply, ChatRequest, Message, SchemaRefused, Unreachable
 from dyneval.llm.body import JsonBody
 from dyneval.llm.completion import to_reply
@@ -85,7 +86,7 @@ class OpenAIEngine:
                 asked without.
 
         Raises:
-            ValueError: the environment variable is not set.
+            SettingError: the environment variable is not set.
         """
         from openai import AsyncOpenAI, DefaultAioHttpClient
 
@@ -233,7 +234,7 @@ def _read_key(api_key_env: str | None, has_urls: bool) -> str:
     name = api_key_env or "OPENAI_API_KEY"
     key = os.environ.get(name, "").strip()
     if not key:
-        raise ValueError(f"the environment variable {name} is not set; it should hold the API key")
+        raise SettingError(f"the environment variable {name} is not set; it should hold the API key")
     return key
 
 
@@ -245,7 +246,7 @@ def _label(url: str | None) -> str:
         return "api.openai.com"
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"base URL {url.rsplit('@', 1)[-1]!r}: expected something like http://localhost:8000/v1")
+        raise SettingError(f"base URL {url.rsplit('@', 1)[-1]!r}: expected something like http://localhost:8000/v1")
     return parts.netloc.rsplit("@", 1)[-1]
 
 

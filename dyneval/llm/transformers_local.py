@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dyneval.images import ImageError, load_image
+from dyneval.errors import CheckpointError, ImageError
+from dyneval.images import load_image
 from dyneval.llm.base import ChatError, ChatReply, ChatRequest
 from dyneval.llm.batching import BatchingEngine
 from dyneval.llm.pictures import MAX_PIXELS
@@ -70,7 +71,7 @@ class TransformersEngine(BatchingEngine):
         try:
             self.network: Any = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype, device_map=place)
         except OSError as error:
-            raise ValueError(f"{model}: the model cannot be loaded ({error})") from error
+            raise CheckpointError(f"{model}: the model cannot be loaded ({error})") from error
         self.end_token: int = self.processor.tokenizer.get_vocab()["<|im_end|>"]
         width = int(self.network.config.get_text_config().vocab_size)
         self.grammars = Grammars(self.processor.tokenizer, width, self.end_token)

@@ -10,8 +10,9 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from dyneval.errors import SettingError
 from dyneval.images import load_image
-from dyneval.llm.base import ChatError, ChatReply, ChatRequest
+from dyneval.llm.base import ChatError, ChatReply, ChatRequest, EngineStopped
 from dyneval.llm.pictures import MAX_PIXELS, fit
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class VllmEngine:
             gpu_memory_utilization: share of the GPUs' memory that is taken.
 
         Raises:
-            ValueError: vLLM is not installed.
+            SettingError: vLLM is not installed.
         """
         from transformers import AutoTokenizer
 
@@ -84,13 +85,13 @@ class VllmEngine:
 
 
 def start_engine(arguments: dict[str, Any]) -> Any:
-    """Start vLLM's asynchronous engine with schemas held by guidance. Raises ValueError where vLLM is not installed."""
+    """Start vLLM's asynchronous engine with schemas held by guidance. Raises SettingError where there is no vLLM."""
     try:
         from vllm.config import StructuredOutputsConfig
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
     except ImportError as error:
-        raise ValueError(f"engine vllm needs vLLM: pip install 'dyneval[gpu]' ({error})") from error
+        raise SettingError(f"engine vllm needs vLLM: pip install 'dyneval[gpu]' ({error})") from error
     # Whitespace is switched off with every request too, but not every version of vLLM looks there. guidance compiles
     # bounded schemas in milliseconds; xgrammar unrolls bounded texts and takes 12-31 s for each.
     structured = StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True)
@@ -102,7 +103,7 @@ async def last_output(engine: Any, prompt: dict[str, Any], sampling: Any, number
 
     Raises:
         ChatError: the request failed; others may go well.
-        RuntimeError: the engine is dead.
+        EngineStopped: the engine is dead.
     """
     final: Any = None
     try:
@@ -110,7 +111,7 @@ async def last_output(engine: Any, prompt: dict[str, Any], sampling: Any, number
             final = output
     except Exception as error:  # vLLM's own exceptions share no base but this
         if getattr(engine, "errored", False):
-            raise RuntimeError(f"vLLM has stopped: {error}") from error
+            raise EngineStopped(f"vLLM has stopped: {error}") from error
         raise ChatError(f"vLLM: {error or type(error).__name__}") from error
     if final is None:
         raise ChatError("vLLM: the request ended without a reply")

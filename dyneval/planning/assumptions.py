@@ -9,6 +9,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
+from dyneval.errors import SettingError
+
 Kind = Literal["published", "counted", "derived", "assumed", "computed", "given", "measured"]
 
 
@@ -37,13 +39,13 @@ class Gpus:
 
     @classmethod
     def parse(cls, text: str) -> Gpus:
-        """Read "8xH100". Raises ValueError."""
+        """Read "8xH100". Raises SettingError."""
         count, times, name = text.partition("x")
         if not (times and count.isdecimal() and int(count) > 0 and name):
-            raise ValueError(f"GPUs {text!r}: expected COUNTxTYPE, such as 8xH100")
+            raise SettingError(f"GPUs {text!r}: expected COUNTxTYPE, such as 8xH100")
         known = _data()["gpu"]
         if name not in known:
-            raise ValueError(f"GPU type {name!r} is unknown; known: {', '.join(known)}")
+            raise SettingError(f"GPU type {name!r} is unknown; known: {', '.join(known)}")
         return cls(int(count), name)
 
 
@@ -57,7 +59,7 @@ class Assumptions:
         self.used: dict[str, Assumption] = {}
 
     def __getitem__(self, name: str) -> float:
-        """Value of a figure. Raises ValueError when a formula cannot be computed."""
+        """Value of a figure. Raises SettingError when a formula cannot be computed."""
         if name not in self._figures:
             formula = self._formulas[name]
             value = formula.compute(self)
@@ -72,13 +74,13 @@ class Assumptions:
         return name in self._figures
 
     def replace(self, name: str, value: float, kind: Kind, source: str) -> None:
-        """Put another value in the place of a figure. Raises ValueError for an unknown name or a value below 0."""
+        """Put another value in the place of a figure. Raises SettingError for an unknown name or a value below 0."""
         known = {formula.name: formula.unit for formula in self._formulas.values()}
         known |= {figure.name: figure.unit for figure in self._figures.values()}
         if name not in known:
-            raise ValueError(f"assumption {name!r} is unknown; known: {', '.join(sorted(known))}")
+            raise SettingError(f"assumption {name!r} is unknown; known: {', '.join(sorted(known))}")
         if not 0 <= value < float("inf"):
-            raise ValueError(f"assumption {name}: {value} is out of range, expected a number of at least 0")
+            raise SettingError(f"assumption {name}: {value} is out of range, expected a number of at least 0")
         self._figures[name] = Assumption(name=name, value=value, unit=known[name], kind=kind, source=source)
 
 
@@ -109,16 +111,16 @@ def load(teacher: str, student: str, gpus: Gpus, formulas: Iterable[Formula]) ->
     """Figures for these models on these GPUs.
 
     Raises:
-        ValueError: a name is not in the data file. A teacher without a figure for this type of GPU is no error: its
+        SettingError: a name is not in the data file. A teacher without a figure for this type of GPU is no error: its
             `teacher_tokens_per_gpu_second` is then missing, and may be given.
     """
     data = _data()
     names = {repo: name for name, repo in teachers().items()}
     entry = data["teacher"].get(names.get(teacher, teacher))
     if entry is None:
-        raise ValueError(f"teacher {teacher!r} is unknown; known: {', '.join(teachers())}")
+        raise SettingError(f"teacher {teacher!r} is unknown; known: {', '.join(teachers())}")
     if student not in data["student"]:
-        raise ValueError(f"student {student!r} is unknown; known: {', '.join(data['student'])}")
+        raise SettingError(f"student {student!r} is unknown; known: {', '.join(data['student'])}")
     gpu, pupil = data["gpu"][gpus.type], data["student"][student]
     source = f"{gpus.type}: {gpu['source']}"
     figures = [

@@ -10,8 +10,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from dyneval.errors import DataFileError
 from dyneval.planning.assumptions import Assumptions
-from dyneval.storage import DataFileError, read_json
+from dyneval.storage import read_json
 
 Figures = Iterator[tuple[str, float]]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dyneval.errors import SettingError
 from dyneval.planning.assumptions import Assumptions, Formula, Gpus
 
 
@@ -43,7 +44,7 @@ def _asked(a: Assumptions) -> float:
 
 
 def _teacher_rate(_: Assumptions) -> float:
-    raise ValueError(
+    raise SettingError(
         "there is no published throughput of this teacher on these GPUs: annotate some pairs and name the summary "
         "(--measured annotations/annotate.summary.json), or give one (--assume teacher_tokens_per_gpu_second=N)"
     )
@@ -116,12 +117,12 @@ def plan(pairs: int, gpus: Gpus, a: Assumptions) -> list[Step]:
         a: the figures; `a.used` tells afterwards which mattered.
 
     Raises:
-        ValueError: a throughput is missing, or is 0.
+        SettingError: a throughput is missing, or is 0.
     """
     try:
         return list(_steps(pairs, gpus, a))
     except ZeroDivisionError:
-        raise ValueError("a throughput is 0; see --assume and --measured") from None
+        raise SettingError("a throughput is 0; see --assume and --measured") from None
 
 
 def _steps(pairs: int, gpus: Gpus, a: Assumptions) -> Iterator[Step]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from dyneval.errors import SettingError
 from dyneval.prompts.arrays import is_in
 from dyneval.prompts.drops import Drops
 
@@ -41,7 +42,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_chars <= self.max_chars:
-            raise ValueError(f"min_chars = {self.min_chars}, max_chars = {self.max_chars}: need 1 <= min <= max")
+            raise SettingError(f"min_chars = {self.min_chars}, max_chars = {self.max_chars}: need 1 <= min <= max")
 
 
 class Seen:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from dyneval.errors import SettingError
 from dyneval.prompts import dedup, selection, tiers
 from dyneval.prompts.clean import Limits
 
@@ -65,13 +66,13 @@ class FilterConfig:
         if self.dedup is not None:
             dedup.bands_for(self.dedup)
         if self.tau_1 <= self.tau_2:
-            raise ValueError(f"tau_1 = {self.tau_1:g} has to be above tau_2 = {self.tau_2:g}")
+            raise SettingError(f"tau_1 = {self.tau_1:g} has to be above tau_2 = {self.tau_2:g}")
         if self.count is not None and self.count < 1:
-            raise ValueError(f"count = {self.count}: select at least one prompt, or leave it out to keep all")
+            raise SettingError(f"count = {self.count}: select at least one prompt, or leave it out to keep all")
         if self.count is not None and "category" in self.balance and self.labeller == "none":
-            raise ValueError("a selection balanced by category needs categories; balance by tier only, or label")
+            raise SettingError("a selection balanced by category needs categories; balance by tier only, or label")
         if unknown := set(self.balance) - set(selection.BALANCES):
-            raise ValueError(f"balance: {', '.join(sorted(unknown))}: expected {', '.join(selection.BALANCES)}")
+            raise SettingError(f"balance: {', '.join(sorted(unknown))}: expected {', '.join(selection.BALANCES)}")
 
     @property
     def near(self) -> float:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dyneval.errors import SettingError
 from dyneval.prompts.arrays import available_cores, is_in
 from dyneval.prompts.minhash import PERMUTATIONS, Shingled
 from dyneval.prompts.similarity import Bools, Verifier, jaccard
@@ -53,10 +54,10 @@ def bands_for(threshold: float) -> Bands:
     """The most selective bands that find a pair at the threshold with probability 0.95 or more.
 
     Raises:
-        ValueError: the threshold is not in (0, 1].
+        SettingError: the threshold is not in (0, 1].
     """
     if not 0 < threshold <= 1:
-        raise ValueError(f"a similarity threshold lies in (0, 1], not {threshold:g}")
+        raise SettingError(f"a similarity threshold lies in (0, 1], not {threshold:g}")
     cuts = (Bands(PERMUTATIONS // rows, rows) for rows in range(PERMUTATIONS // 2, 0, -1))
     return next((cut for cut in cuts if cut.probability(threshold) >= _LEAST_RECALL), Bands(PERMUTATIONS, 1))
 

@@ -13,6 +13,7 @@ import polars as pl
 from tqdm import tqdm
 
 from dyneval import storage
+from dyneval.errors import DataFileError
 from dyneval.prompts import complexity, dedup, leakage, llm_labels, outputs, selection, sources, tiers
 from dyneval.prompts.analysis import Analysis, analyse
 from dyneval.prompts.clean import Cleaner
@@ -68,7 +69,7 @@ class FilterRun:
             if self.config.labeller == "llm":
                 prompts = self._label(prompts)
             if prompts.is_empty():
-                raise ValueError(f"no prompt was left of {self.rows_read} rows; dropped: {self.drops.summary()}")
+                raise DataFileError(f"no prompt was left of {self.rows_read} rows; dropped: {self.drops.summary()}")
         outputs.remove_empty(self.config.output / outputs.REJECTS)
         with self._timed("write"):
             outputs.write_prompts(self.config.output, prompts, RecordTable(prompts, points), self.config.jsonl)
@@ -101,7 +102,7 @@ class FilterRun:
         prompts = pl.concat(kept) if kept else pl.DataFrame()
         if prompts.is_empty():
             message = f"none of {self.rows_read} rows is a usable prompt; dropped: {self.drops.summary()}"
-            raise ValueError(message + "".join(f"; first {where}: {reason}" for where, reason in self.unreadable))
+            raise DataFileError(message + "".join(f"; first {where}: {reason}" for where, reason in self.unreadable))
         return prompts
 
     def _rows(self) -> Iterator[pl.DataFrame]:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from dyneval import storage
+from dyneval.errors import DataFileError, UserError
 
 BATCH_ROWS = 200_000
 NSFW_COLUMNS = ("prompt_nsfw", "image_nsfw")
@@ -25,7 +26,7 @@ _SCHEMA = {"prompt": pl.String, "prompt_nsfw": pl.Float32, "image_nsfw": pl.Floa
 _DATASET_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-class SourceError(ValueError):
+class SourceError(UserError, ValueError):
     """An input cannot be read at all; the message names it, what was expected and what to do."""
 
 
@@ -160,7 +161,7 @@ def _read_json(path: Path, column: str) -> Iterator[RawBatch]:
 
     try:
         rows = storage.read_json(path)
-    except storage.DataFileError as error:
+    except DataFileError as error:
         raise SourceError(str(error)) from error
     if not isinstance(rows, list):
         raise SourceError(f"{path}: expected a JSON array of prompts or of objects, found {type(rows).__name__}")

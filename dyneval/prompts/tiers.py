@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from dyneval.errors import SettingError
 from dyneval.prompts.complexity import Floats
 
 TierMode = Literal["threshold", "rank"]
@@ -23,10 +24,10 @@ def by_threshold(complexity: Floats, tau_1: float = TAU_1, tau_2: float = TAU_2)
     """Tier of each prompt: 1 where H >= tau_1, 2 where tau_2 <= H < tau_1, 3 below.
 
     Raises:
-        ValueError: tau_1 is not above tau_2.
+        SettingError: tau_1 is not above tau_2.
     """
     if tau_1 <= tau_2:
-        raise ValueError(f"tau_1 = {tau_1:g} has to be above tau_2 = {tau_2:g}")
+        raise SettingError(f"tau_1 = {tau_1:g} has to be above tau_2 = {tau_2:g}")
     return np.where(complexity >= tau_1, 1, np.where(complexity >= tau_2, 2, 3)).astype(np.uint8)
 
 

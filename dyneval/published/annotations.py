@@ -21,10 +21,11 @@ from typing import Any
 
 import orjson
 
-from dyneval.images import ImageError, resolve_below
+from dyneval.errors import DataFileError, ImageError
+from dyneval.images import resolve_below
 from dyneval.published.mapping import Entry
 from dyneval.records import IQAAnswers, IQAQuestions, PairRecord, Record, T2IAAnswers, T2IAQuestions, Workflow
-from dyneval.storage import DataFileError, write_json
+from dyneval.storage import write_json
 
 FOLDERS: dict[Workflow, str] = {
     "t2ia_questions": "model-responses/questions",

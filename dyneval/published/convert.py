@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from dyneval.images import ImageError
+from dyneval.errors import DataFileError, ImageError, SchemaError
 from dyneval.jsonl import Row, to_line
 from dyneval.published.annotations import Layout, MissingFileError, read_annotation, write_annotation
 from dyneval.published.mapping import (
@@ -34,8 +34,7 @@ from dyneval.records import (
     T2IAQuestions,
     Workflow,
 )
-from dyneval.schemas import SchemaError
-from dyneval.storage import DataFileError, JsonlIndex, JsonlStore, read_jsonl
+from dyneval.storage import JsonlIndex, JsonlStore, read_jsonl
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dyneval.errors import DataFileError, ImageError, SchemaError
+from dyneval.hashing import file_sha256
 from dyneval.image_root import folder_above
-from dyneval.images import ImageError, load_image, resolve_below, sha256
+from dyneval.images import load_image, resolve_below
 from dyneval.records import TIERS, PairRecord, Tier
-from dyneval.schemas import SchemaError
-from dyneval.storage import DataFileError, JsonlStore, atomic_write, read_json
+from dyneval.storage import JsonlStore, atomic_write, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +186,7 @@ class PairMaker:
             "width": image.width,
             "height": image.height,
             "settings": {"family": "external"},
-            "sha256": sha256(path),
+            "sha256": file_sha256(path),
         }
         tier = self.tiers.get(entry.generation_model.casefold(), self.default_tier)
         return PairRecord.from_dict(row if tier is None else {**row, "tier": tier}, entry.pair_id)

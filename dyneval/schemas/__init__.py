@@ -10,14 +10,12 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from dyneval.errors import SchemaError
+
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError
 
 Json = dict[str, Any]
-
-
-class SchemaError(ValueError):
-    """A record does not fit its schema; the message says where, what was found and what was expected."""
 
 
 @cache

@@ -12,7 +12,7 @@ from dyneval import replies, tokens
 from dyneval.processing import Turn
 from dyneval.replies import Evaluated, Part, ReplyError
 from dyneval.scorer.engines.base import Ask, Engine, Seen
-from dyneval.scorer.pairs import Pair
+from dyneval.scorer.pairs import Pair, PromptError
 from dyneval.scorer.passes import Question, merge_questions, scored_questions
 from dyneval.scorer.settings import ScorerSettings
 
@@ -85,7 +85,7 @@ class FourPasses:
             turn = Turn("user", tokens.t2ia_turn(work.prompt, self._template))
             length = len(self.engine.processor.layout([turn], [], add_generation_prompt=True)[0])
             if length > self.settings.max_prompt_tokens:
-                raise ValueError(
+                raise PromptError(
                     f"the prompt takes {length} tokens, at most {self.settings.max_prompt_tokens} are read "
                     "(max_prompt_tokens); prompts are never cut"
                 )

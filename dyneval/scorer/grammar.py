@@ -15,6 +15,7 @@ import llguidance
 import llguidance.numpy
 import numpy as np
 
+from dyneval.errors import CheckpointError
 from dyneval.replies import RATINGS, Json
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ class ReplyGrammar:
     def _words(self, *words: str) -> list[int]:
         tokens = [self._tokenizer.tokenize_str(word) for word in words]
         if any(len(ids) != 1 for ids in tokens):
-            raise ValueError(f"{', '.join(words)} are the tokens {tokens}, expected one token each as with Qwen3-VL")
+            raise CheckpointError(
+                f"{', '.join(words)} are the tokens {tokens}, expected one token each as with Qwen3-VL"
+            )
         return [ids[0] for ids in tokens]
 
 

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dyneval.errors import CheckpointError
 from dyneval.scorer.revision import may_be_on_hub
 from dyneval.tokens import TASK_TOKEN_IDS
 
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 _NO_DEVICE = (RuntimeError, AssertionError, AttributeError, ImportError)
 """What torch raises for devices that it was not built for, or that the machine lacks; by kind of device."""
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be used as a student; the message names it and says what to do."""
 
 
 def load_student(
@@ -76,10 +73,7 @@ def load_processor(
 
     name = checkpoint_name(checkpoint, subfolder)
     _check_config(checkpoint, name, _place(subfolder, commit))
-    try:
-        processor = Processor.from_pretrained(checkpoint, subfolder, min_pixels, max_pixels, commit)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
+    processor = Processor.from_pretrained(checkpoint, subfolder, min_pixels, max_pixels, commit)
     if processor.added_task_tokens:
         raise CheckpointError(
             f"{name}: the tokenizer lacks the task tokens {', '.join(TASK_TOKEN_IDS)}, so this is no trained "

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dyneval.errors import UserError
+from dyneval.hashing import pixels_sha256
 from dyneval.records import ScoreRecord, prompt_id
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Pair:
     @property
     def image_hash(self) -> str:
         """SHA-256 of the image's file, else of its pixels."""
-        return self.file_hash or _hash_of_pixels(self.image)
+        return self.file_hash or pixels_sha256(self.image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ ScorePairs = Callable[[Iterable[Pair]], "Iterator[ScoreRecord | Failure]"]
 """Scores pairs as they come: one result each, in order."""
 
 
-class ScoringError(RuntimeError):
+class ScoringError(UserError, RuntimeError):
     """Some of the pairs could not be scored; `failures` says which and why."""
 
     def __init__(self, failures: Sequence[Failure]) -> None:
@@ -59,7 +59,7 @@ class ScoringError(RuntimeError):
         super().__init__(f"{len(self.failures)} pair(s) could not be scored: {shown}{more}")
 
 
-class PromptError(ValueError):
+class PromptError(UserError, ValueError):
     """A prompt cannot be used; the message says what was found."""
 
 
@@ -143,33 +143,9 @@ def default_pair_id(prompt: str, image_name: str) -> str:
     return f"{prompt_id(prompt)}-{re.sub(r'[^A-Za-z0-9._-]+', '-', image_name)}"
 
 
-def content_key(
-    prompt: str, image_hash: str, student: Mapping[str, Any], questions: Sequence[Mapping[str, Any]] | None = None
-) -> str:
-    """Name of a result by what it was made from: results with one key are interchangeable.
-
-    Args:
-        prompt: the prompt, to the letter.
-        image_hash: `Pair.image_hash`.
-        student: weights, template and all settings that scores depend on, as JSON values.
-        questions: the T2IA questions that were given for the prompt; None where the student asks its own.
-
-    Returns:
-        SHA-256 in hex.
-    """
-    content = {"prompt": prompt, "image": image_hash, "student": student, "questions": questions}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()
-
-
-def _hash_of_pixels(image: Image.Image) -> str:
-    digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode("ascii"))
-    digest.update(image.tobytes())
-    return digest.hexdigest()
-
-
 def _made(images: Any, prompts: Any, value_range: tuple[float, float] | None) -> Iterator[Pair | Failure]:
+    from dyneval.errors import ImageError
     from dyneval.image_forms import each_image, in_list
-    from dyneval.images import ImageError
 
     each, texts = each_image(images), in_list(prompts, "prompts")
     if len(each) != len(texts):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dyneval.checkpoints import IDENTITY_FILES
-from dyneval.images import sha256
+from dyneval.hashing import files_sha256
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
@@ -54,13 +51,6 @@ def student_revision(checkpoint: str | Path, subfolder: str | None, commit: str 
     """
     folder = Path(checkpoint, subfolder or "")
     if folder.is_dir():
-        return f"sha256:{_hash_of_files(folder)}"
+        files = {path for pattern in (*_WEIGHTS, *IDENTITY_FILES) for path in folder.glob(pattern)}
+        return f"sha256:{files_sha256(files)}"
     return "/".join(filter(None, (f"hub:{commit}", subfolder))) if commit else None
-
-
-def _hash_of_files(folder: Path) -> str:
-    files = sorted({path for pattern in (*_WEIGHTS, *IDENTITY_FILES) for path in folder.glob(pattern)})
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        hashes = pool.map(sha256, files)
-    lines = (f"{digest}  {path.name}\n" for digest, path in zip(hashes, files, strict=True))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -15,7 +15,9 @@ from tqdm import tqdm
 
 from dyneval.ahead import ahead
 from dyneval.cluster.flags import Cluster
-from dyneval.images import ImageError, load_image, resolve_below, sha256
+from dyneval.errors import DataFileError, ImageError
+from dyneval.hashing import file_sha256
+from dyneval.images import load_image, resolve_below
 from dyneval.metadata import metadata_file, read_pairs
 from dyneval.records import ScoreRecord
 from dyneval.scorer.pairs import Failure, Pair
@@ -23,7 +25,7 @@ from dyneval.scorer.scorer import Scorer
 from dyneval.scorer.settings import as_in_key
 from dyneval.scorer.table import Wanted, wanted_images, wanted_pairs
 from dyneval.shards import Shard
-from dyneval.storage import DataFileError, JsonlStore, read_jsonl, write_json
+from dyneval.storage import JsonlStore, read_jsonl, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +192,7 @@ def _read(one: Wanted, root: Path | None, scorer: Scorer, known: str | None) -> 
     """Open a pair's image; None when the result `known` by that key is its result."""
     try:
         path = resolve_below(root, one.file_name) if root else Path(one.file_name)
-        digest = sha256(path) if path.is_file() else None  # what is wrong with it is said on opening
+        digest = file_sha256(path) if path.is_file() else None  # what is wrong with it is said on opening
         if digest and known == scorer.key(one.prompt, digest):
             return None
         image = load_image(path)

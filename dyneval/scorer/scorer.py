@@ -19,6 +19,8 @@ from typing import Any, Self
 
 import msgspec
 
+from dyneval.errors import SettingError
+from dyneval.hashing import content_key
 from dyneval.memory import in_halves
 from dyneval.records import ScoreRecord, normalised_score
 from dyneval.replies import PARTS, QuestionItem
@@ -27,7 +29,7 @@ from dyneval.scorer.batching import Numbered, batch_size, batches
 from dyneval.scorer.engines.base import Engine
 from dyneval.scorer.engines.making import make_student
 from dyneval.scorer.loading import checkpoint_name
-from dyneval.scorer.pairs import Failure, Pair, content_key, score_all
+from dyneval.scorer.pairs import Failure, Pair, score_all
 from dyneval.scorer.passes import Question, merge_questions, part_scores
 from dyneval.scorer.probing import settle
 from dyneval.scorer.settings import ScorerSettings, as_in_key
@@ -101,7 +103,7 @@ class Scorer:
 
         Raises:
             CheckpointError: there is no DynEval student to load.
-            ValueError: no such engine, or one that cannot be used here.
+            SettingError: no such engine, or one that cannot be used here.
         """
         student, revision = make_student(
             engine,
@@ -122,7 +124,7 @@ class Scorer:
         return self.settings.shaping() | pixels | {"engine": self.engine.name, "dtype": self.engine.dtype}
 
     def key(self, prompt: str, image_hash: str) -> str:
-        """Name of the result for a pair by what it is made from, see `dyneval.scorer.pairs.content_key`."""
+        """Name of the result for a pair by what it is made from, see `dyneval.hashing.content_key`."""
         settings = as_in_key(self.shaping())
         student = {"weights": self.revision or self.name, "template": self.settings.template, **settings}
         given, _ = self._passes.given.get(prompt.strip(), (None, False))
@@ -179,15 +181,15 @@ class Scorer:
         """Take T2IA questions, {"question", "answer"} each, by prompt; the student is asked for those of other prompts.
 
         Raises:
-            ValueError: the questions of a prompt are not questions.
+            SettingError: the questions of a prompt are not questions.
         """
         for prompt, asked in questions.items():
             try:
                 merged = merge_questions(msgspec.convert(list(asked), list[QuestionItem]))
             except msgspec.ValidationError as error:
-                raise ValueError(f"questions of {prompt[:60]!r}: {error}") from None
+                raise SettingError(f"questions of {prompt[:60]!r}: {error}") from None
             if not merged:
-                raise ValueError(f"questions of {prompt[:60]!r}: expected at least one")
+                raise SettingError(f"questions of {prompt[:60]!r}: expected at least one")
             self._passes.given[prompt.strip()] = merged, False
 
     def _scored(self, pairs: Iterable[Pair], report: Report | None) -> Iterator[tuple[int, ScoreRecord | Failure]]:

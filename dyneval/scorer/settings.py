@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from dyneval.errors import SettingError
 from dyneval.replies import DEFAULT_FORM, REPLY_FORMS, AnyForm, ReplyLimits
 from dyneval.tokens import TEMPLATE_VERSIONS, TemplateVersion
 
@@ -64,14 +65,14 @@ class ScorerSettings:
     def __post_init__(self) -> None:
         for name, known in (("mode", MODES), ("mean", MEANS), ("template", TEMPLATES), ("reply_form", FORMS)):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} {getattr(self, name)!r} is unknown, expected one of {', '.join(known)}")
+                raise SettingError(f"{name} {getattr(self, name)!r} is unknown, expected one of {', '.join(known)}")
         if min(self.alpha, self.beta) < 0 or abs(self.alpha + self.beta - 1) > 1e-6:
-            raise ValueError(
+            raise SettingError(
                 f"alpha {self.alpha} and beta {self.beta}: expected two weights of at least 0 that add up to 1"
             )
         for name in ("max_new_tokens", "max_prompt_tokens", "batch_size"):
             if getattr(self, name) != "auto" and getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+                raise SettingError(f"{name} is {getattr(self, name)}, expected at least 1")
 
     def shaping(self) -> dict[str, Any]:
         """The settings that a score depends on; a file of scores holds rows of one such set only."""

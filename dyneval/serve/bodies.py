@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
+from dyneval.errors import ImageError
 from dyneval.image_forms import read_image
-from dyneval.images import ImageError
 from dyneval.records import prompt_id
 from dyneval.scorer.pairs import Pair
 from dyneval.serve.refusal import Refusal, unprocessable

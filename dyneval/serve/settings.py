@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dyneval.errors import SettingError
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerSettings:
@@ -30,10 +32,10 @@ class ServerSettings:
     def __post_init__(self) -> None:
         for name in ("queue", "timeout", "max_body", "max_pixels", "max_pairs"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected more than 0")
+                raise SettingError(f"{name} is {getattr(self, name)}, expected more than 0")
         if self.batch_wait < 0:
-            raise ValueError(f"batch_wait is {self.batch_wait}, expected at least 0")
+            raise SettingError(f"batch_wait is {self.batch_wait}, expected at least 0")
         if self.max_pairs > self.queue:
-            raise ValueError(f"max_pairs is {self.max_pairs}, expected at most queue, {self.queue}")
+            raise SettingError(f"max_pairs is {self.max_pairs}, expected at most queue, {self.queue}")
         if self.token is not None and (len(self.token) < 16 or not self.token.isascii()):
-            raise ValueError("the token has under 16 characters, or others than ASCII")
+            raise SettingError("the token has under 16 characters, or others than ASCII")

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from dyneval import schemas
-from dyneval.images import ImageError, resolve_below
+from dyneval.errors import ImageError, SchemaError, UserError
+from dyneval.images import resolve_below
 from dyneval.llm.base import ChatError
 from dyneval.records import KEYS, PairRecord, Record, Workflow
 from dyneval.storage import Row
@@ -26,7 +27,7 @@ ENGINE_FAILURES = 20
 """After so many failures of the engine in a row the run stops: the server is gone, the other pairs would fail too."""
 
 
-class EngineDown(RuntimeError):
+class EngineDown(UserError, RuntimeError):
     """The engine failed again and again; the run was stopped and can be started again."""
 
 
@@ -160,7 +161,7 @@ class Annotator:
             schemas.check(record.SCHEMA, row, key)
         except RejectedReply as error:
             self._reject(name, key, str(error), "reply", attempts=error.attempts, raw=error.raw)
-        except schemas.SchemaError as error:
+        except SchemaError as error:
             self._reject(name, key, str(error), "reply")
         except ImageError as error:
             self._reject(name, key, str(error), "image")

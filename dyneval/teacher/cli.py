@@ -14,14 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dyneval.cluster.flags import Cluster, ClusterError, add_cluster, cluster_of
-from dyneval.images import ImageError
+from dyneval.cluster.flags import Cluster, add_cluster, cluster_of
+from dyneval.errors import DataFileError, ImageError, SettingError, UserError
 from dyneval.llm.base import ChatEngine
 from dyneval.llm.engines import ENGINES, make_engine
 from dyneval.records import Workflow
 from dyneval.shards import Shard
-from dyneval.storage import DataFileError
-from dyneval.teacher.annotating import EngineDown
 from dyneval.teacher.dry_run import render
 from dyneval.teacher.runner import AnnotateConfig, annotate
 
@@ -58,16 +56,17 @@ def main(workflows: Sequence[Workflow], description: str | None, argv: Sequence[
         if cluster is not None:
             return _run(config, _on_ray(config, cluster, args), parser.prog)
         engine = make_engine(args.engine, args.model, **_engine_options(args))
-    except ValueError as error:
-        parser.exit(2 if not isinstance(error, DataFileError | ImageError) else 1, f"{parser.prog}: {error}\n")
+    except (UserError, OSError) as error:
+        status = 1 if isinstance(error, DataFileError | ImageError | OSError) else 2
+        parser.exit(status, f"{parser.prog}: {error}\n")
     return _run(config, lambda: asyncio.run(_annotate(config, engine)), parser.prog)
 
 
 def _on_ray(config: AnnotateConfig, cluster: Cluster, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
-    """What annotates on a cluster. Raises ValueError where the engine's flags do not fit."""
+    """What annotates on a cluster. Raises SettingError where the engine's flags do not fit."""
     options = _engine_options(args)
     if args.engine == "vllm" and not cluster.gpus:
-        raise ValueError("--ray with --engine vllm needs --ray-gpus: the GPUs of one copy of the teacher")
+        raise SettingError("--ray with --engine vllm needs --ray-gpus: the GPUs of one copy of the teacher")
     from dyneval.teacher.on_ray import annotate_on_ray
 
     config = replace(config, gpus=config.gpus or round(cluster.gpus * cluster.actors))
@@ -80,7 +79,7 @@ def _run(config: AnnotateConfig, run: Callable[[], dict[str, Any]], prog: str) -
     except (KeyboardInterrupt, asyncio.CancelledError):
         logger.error("%s: interrupted; the same command goes on from here", prog)
         return 130
-    except (DataFileError, EngineDown, ClusterError, OSError) as error:
+    except (UserError, OSError) as error:
         logger.error("%s: %s", prog, error)
         return 1
     logger.info("summary: %s", json.dumps(summary, ensure_ascii=False))
@@ -165,7 +164,7 @@ def _engine_options(args: argparse.Namespace) -> dict[str, Any]:
     for name in given.keys() - set(_ENGINE_FLAGS[args.engine]):
         engines = [engine for engine, names in _ENGINE_FLAGS.items() if name in names]
         flag = f"--{name.replace('_', '-')}"
-        raise ValueError(f"{flag} goes with --engine {' or '.join(engines)}, not with {args.engine}")
+        raise SettingError(f"{flag} goes with --engine {' or '.join(engines)}, not with {args.engine}")
     if args.engine == "openai":
         urls = given.pop("base_url", ())
         return {"base_urls": urls, "concurrency": args.concurrency, "patience": 900.0, **given}

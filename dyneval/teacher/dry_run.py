@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from dyneval.errors import DataFileError
 from dyneval.images import load_image, resolve_below
 from dyneval.llm.base import ChatRequest
 from dyneval.llm.pictures import MAX_PIXELS, fit
 from dyneval.processing import PixelLimits, grid
 from dyneval.records import KEYS, PairRecord, Workflow
-from dyneval.storage import DataFileError, JsonlIndex
+from dyneval.storage import JsonlIndex
 from dyneval.teacher import prompts
 from dyneval.teacher.pairs import read_pairs
 from dyneval.teacher.runner import AnnotateConfig

@@ -6,7 +6,8 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
-from dyneval.jsonl import DataFileError, scan
+from dyneval.errors import DataFileError
+from dyneval.jsonl import scan
 from dyneval.records import KEYS, Workflow
 from dyneval.shards import merge_file, shard_folders
 from dyneval.storage import read_jsonl

@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 from dyneval import jsonl
+from dyneval.errors import DataFileError, SchemaError
 from dyneval.records import PairRecord
-from dyneval.schemas import SchemaError
 from dyneval.shards import Shard
 
 
@@ -39,7 +39,7 @@ def _pairs(metadata: Path, report: Callable[[str, str], None], shard: Shard | No
             row = jsonl.parse(metadata, number, line)
             name = str(row.get("pair_id") or name)
             pair = PairRecord.from_dict(row, f"{metadata}:{number}")
-        except (jsonl.DataFileError, SchemaError) as error:
+        except (DataFileError, SchemaError) as error:
             report(name, str(error))
             continue
         if shard is not None and not shard.holds(pair.prompt_id):

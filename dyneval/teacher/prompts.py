@@ -7,13 +7,13 @@ requests and the image comes before the text, so that the requests about one ima
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dyneval.hashing import fingerprint
 from dyneval.llm.base import ChatRequest, Message
 from dyneval.records import Workflow
 from dyneval.teacher.replies import BOUNDS, AnswerKind, answers_schema, questions_schema, scene_schema
@@ -187,8 +187,7 @@ def prompt_version(workflow: Workflow) -> str:
         "iqa_questions": iqa,
         "iqa_answers": (*iqa, IQA_ANSWERS, _SCALE, answers_schema("iqa", 1)),
     }
-    content = json.dumps([SYSTEM, *texts[workflow]], sort_keys=True)
-    return hashlib.blake2b(content.encode("utf-8"), digest_size=6).hexdigest()
+    return fingerprint([SYSTEM, *texts[workflow]], digits=12)
 
 
 def _request(task: str, text: str, schema: dict[str, Any], *images: Path, max_tokens: int) -> ChatRequest:

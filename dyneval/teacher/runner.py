@@ -12,10 +12,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from dyneval.errors import DataFileError
 from dyneval.llm.base import ChatEngine
 from dyneval.records import KEYS, PairRecord, Workflow
 from dyneval.shards import Shard
-from dyneval.storage import DataFileError, JsonlIndex, JsonlStore, Row, atomic_write, read_jsonl
+from dyneval.storage import JsonlIndex, JsonlStore, Row, atomic_write, read_jsonl
 from dyneval.teacher.annotating import NEEDS, Annotator
 from dyneval.teacher.asking import Teacher
 from dyneval.teacher.pairs import read_pairs

@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 
 from dyneval.cli import main as dyneval
-from dyneval.cluster.flags import Cluster, ClusterError
+from dyneval.cluster.flags import Cluster
 from dyneval.cluster.pool import Lost, run_tasks
 from dyneval.demo.prompts import demo_prompts
+from dyneval.errors import ClusterError
 from dyneval.generation import catalogue
 from dyneval.generation.runner import Config, generate
 from dyneval.records import prompt_id

@@ -8,7 +8,7 @@ from PIL import Image
 from dyneval.demo.grammar import scene_from_prompt
 from dyneval.demo.knowledge import make_truth
 from dyneval.demo.prompts import demo_prompts
-from dyneval.images import ImageError
+from dyneval.errors import ImageError
 from dyneval.llm.base import ChatError
 from dyneval.llm.engines import make_engine
 from dyneval.records import PairRecord, pair_id, prompt_id

@@ -8,7 +8,7 @@ import pytest
 from dyneval.demo.models import DEMO_MODELS, draw
 from dyneval.demo.prompts import demo_prompts
 from dyneval.demo.truth import Truth, truth_path
-from dyneval.storage import DataFileError
+from dyneval.errors import DataFileError
 
 TRUTH = draw("demo-doodler", 'two red signs with the text "OPEN" above a green glass cup', 4, 64)[1]
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dyneval.errors import DataFileError
 from dyneval.evaluation.benchmarks import BENCHMARKS, LayoutError, RatingError, generic, load
 from dyneval.evaluation.benchmarks.richhf import parse_example, tfrecords
-from dyneval.storage import DataFileError
 
 
 def write(path, value):

@@ -8,12 +8,12 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
+from dyneval.errors import DataFileError
 from dyneval.evaluation import published, tables
 from dyneval.evaluation.benchmarks import BENCHMARKS, RatedImage, RatedSet, RatingError
 from dyneval.evaluation.comparison import compare
 from dyneval.evaluation.scores import ScoreTable, align, read_scores
 from dyneval.records import ScoreRecord
-from dyneval.storage import DataFileError
 
 
 def record(pair_id, overall=3.0, image=None, **changes):

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dyneval.errors import DataFileError, SchemaError
 from dyneval.evaluation import board_tables, published
 from dyneval.evaluation.benchmarks import RatingError
 from dyneval.evaluation.leaderboard import build_board
 from dyneval.evaluation.published_table import read_board
 from dyneval.evaluation.scored import read_prompts, read_scored
 from dyneval.evaluation.tiers import natural_breaks, propose_tiers
-from dyneval.schemas import SchemaError
-from dyneval.storage import DataFileError, read_jsonl
+from dyneval.storage import read_jsonl
 
 from .scored_data import make_scores, score_record, write_jsonl
 

@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from dyneval import images
+from dyneval.errors import DataFileError, ImageError, SchemaError
 from dyneval.instruct.annotations import Annotations
 from dyneval.prompts import sources
 from dyneval.published.annotations import Layout, read_annotation
 from dyneval.published.mapping import MAPPING, read_mapping
 from dyneval.records import KEYS, PairRecord
-from dyneval.schemas import SchemaError
-from dyneval.storage import DataFileError
 from dyneval.teacher import replies
 from dyneval.teacher.extract import ReplyError
 from qwenvl.data.annotation_file import AnnotationFile
@@ -202,7 +201,7 @@ def image(data: bytes) -> None:
     """An image file."""
     try:
         found = images.decode_image(io.BytesIO(data), "fuzzed", MAX_PIXELS)
-    except images.ImageError:
+    except ImageError:
         return
     if found.mode != "RGB" or found.width * found.height > MAX_PIXELS:
         raise AssertionError(f"{found.mode}, {found.size}")

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from dyneval.errors import GenerationError
 from dyneval.generation import catalogue
 from dyneval.generation.families import external, hosted
-from dyneval.generation.model import BuildOptions, GenerationError, fingerprint
+from dyneval.generation.model import BuildOptions
+from dyneval.hashing import fingerprint
 
 from . import test_diffusers_family as diffusers_tests
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from dyneval.errors import GenerationError
 from dyneval.generation import catalogue
 from dyneval.generation.devices import fitting_placement
 from dyneval.generation.families.diffusers import DiffusersSpec
 from dyneval.generation.families.weights import device_errors
-from dyneval.generation.model import BatchTooLarge, BuildOptions, GenerationError, Made, Request, RunOptions
+from dyneval.generation.model import BatchTooLarge, BuildOptions, Made, Request, RunOptions
 
 from . import tiny_pipelines as tiny
 

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from dyneval import images
+from dyneval.errors import GenerationError
 from dyneval.generation.contact_sheet import HEADER_HEIGHT, LABEL_WIDTH, THUMBNAIL, draw_contact_sheet
 from dyneval.generation.exporting import Counts, read_records, write_parquet, write_webdataset
 from dyneval.generation.gendb_cli import main
-from dyneval.generation.model import GenerationError
 
 MIXED = [
     {"revision": None, "details": {"cost_usd": 0.04}, "arguments": {"size": "1024x1024"}, "safety": None},

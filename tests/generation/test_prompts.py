@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyneval.generation.model import GenerationError
+from dyneval.errors import GenerationError
 from dyneval.generation.prompts import read_prompts
 from dyneval.records import prompt_id
 

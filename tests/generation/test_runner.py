@@ -6,11 +6,12 @@ import pytest
 from PIL import Image
 
 from dyneval import images
+from dyneval.errors import DataFileError, GenerationError
 from dyneval.generation.allocation import Shard
 from dyneval.generation.gendb import GenDB
-from dyneval.generation.model import BuildOptions, GenerationError, RunOptions
+from dyneval.generation.model import BuildOptions, RunOptions
+from dyneval.hashing import file_sha256
 from dyneval.records import PairRecord
-from dyneval.storage import DataFileError
 
 
 def test_a_run_writes_images_records_and_sidecars(studio):
@@ -20,7 +21,7 @@ def test_a_run_writes_images_records_and_sidecars(studio):
     for row in studio.records():
         record = PairRecord.from_dict(row)
         path = studio.output / record.file_name
-        assert images.sha256(path) == record.sha256
+        assert file_sha256(path) == record.sha256
         assert images.load_image(path).size == (record.width, record.height) == (32, 32)
         assert path.with_suffix(".truth.json").read_text() == record.prompt
         assert record.categories == ["Animals"]

@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from dyneval import schemas, tokens
+from dyneval.errors import DataFileError
 from dyneval.instruct.builder import build
 from dyneval.instruct.chunks import BuildConfig
 from dyneval.instruct.curation import Curation
@@ -16,7 +17,7 @@ from dyneval.instruct.overall import OverallConfig, compute_overall_scores
 from dyneval.instruct.parallel import SLOT
 from dyneval.instruct.report import write_report
 from dyneval.instruct.token_length import TokenLimit
-from dyneval.storage import DataFileError, read_jsonl
+from dyneval.storage import read_jsonl
 
 ROOT = Path(__file__).parents[2]
 PAIRS = [

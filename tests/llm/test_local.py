@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from PIL import Image
 
-from dyneval.images import ImageError
+from dyneval.errors import ImageError
 from dyneval.llm import vllm_local
 from dyneval.llm.base import ChatError, ChatReply, ChatRequest, Message
 from dyneval.llm.batching import BatchingEngine

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dyneval.images import ImageError
+from dyneval.errors import ImageError
 from dyneval.llm.base import ChatError, ChatRequest, Message
 from dyneval.llm.body import JsonBody
 from dyneval.llm.completion import to_reply

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyneval.storage import DataFileError
+from dyneval.errors import DataFileError
 from qwenvl.data import annotation_file
 from qwenvl.data.annotation_file import AnnotationFile
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dyneval.schemas import SchemaError
+from dyneval.errors import SchemaError
 from dyneval.tokens import TASK_TOKEN_IDS, evaluation_turn, iqa_turn, t2ia_turn
 from qwenvl.errors import TrainingInputError
 from qwenvl.preflight import Recipe
@@ -197,4 +197,4 @@ def test_a_recipe_variable_that_is_no_number_is_refused(preflight, monkeypatch, 
     monkeypatch.setenv("MAX_PIXELS", "many")
     with pytest.raises(SystemExit):
         main([])
-    assert "a variable of the recipe is not a number" in capsys.readouterr().err
+    assert "MAX_PIXELS is 'many', expected a number" in capsys.readouterr().err

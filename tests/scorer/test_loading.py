@@ -3,7 +3,8 @@ import shutil
 
 import pytest
 
-from dyneval.scorer.loading import CheckpointError, load_student
+from dyneval.errors import CheckpointError
+from dyneval.scorer.loading import load_student
 from dyneval.tokens import TASK_TOKENS
 
 

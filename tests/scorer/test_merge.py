@@ -5,10 +5,11 @@ import json
 import pytest
 
 from dyneval.cli import main
+from dyneval.errors import DataFileError
 from dyneval.scorer.merge import merge_scores
 from dyneval.scorer.run import score_file
 from dyneval.shards import Shard
-from dyneval.storage import DataFileError, read_jsonl
+from dyneval.storage import read_jsonl
 
 
 @pytest.fixture

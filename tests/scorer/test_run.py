@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from dyneval import schemas
+from dyneval.errors import DataFileError
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
 from dyneval.scorer.revision import student_revision
 from dyneval.scorer.run import score_file
-from dyneval.storage import DataFileError, read_json, read_jsonl
+from dyneval.storage import read_json, read_jsonl
 
 DOOR = Path(__file__).parents[2] / "inference" / "run_inference.py"
 SMALL = ["--max-questions", "2", "--max-text", "8"]

@@ -7,12 +7,13 @@ import pytest
 from PIL import Image
 
 from dyneval import schemas
+from dyneval.errors import DataFileError
+from dyneval.hashing import content_key
 from dyneval.replies import QuestionItem, expectation
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings, ScoringError
-from dyneval.scorer.pairs import Failure, content_key
+from dyneval.scorer.pairs import Failure
 from dyneval.scorer.passes import mean_score, merge_questions
 from dyneval.scorer.run import read_questions
-from dyneval.storage import DataFileError
 from dyneval.tokens import TASK_TOKENS
 
 from .conftest import make_pairs

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from dyneval.errors import DataFileError
 from dyneval.shards import Shard
-from dyneval.storage import DataFileError, read_jsonl
+from dyneval.storage import read_jsonl
 from dyneval.teacher.merge import merge
 from dyneval.teacher.prompts import WORKFLOWS
 

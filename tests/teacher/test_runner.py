@@ -4,8 +4,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from dyneval import schemas
+from dyneval.errors import DataFileError
 from dyneval.shards import Shard
-from dyneval.storage import DataFileError, read_jsonl
+from dyneval.storage import read_jsonl
 from dyneval.teacher.annotating import EngineDown
 from dyneval.teacher.cli import exit_status
 from dyneval.teacher.prompts import WORKFLOWS

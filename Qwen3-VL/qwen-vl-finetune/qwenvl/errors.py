@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dyneval.errors import UserError
 
-class TrainingInputError(ValueError):
+
+class TrainingInputError(UserError, ValueError):
     """Arguments, environment, data or checkpoints do not allow the run; the message names the thing and the remedy."""

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from dyneval.storage import DataFileError
+from dyneval.errors import UserError
 from qwenvl.data.image_check import find_unreadable
 
 
@@ -21,7 +21,7 @@ def main() -> int:
     chosen = parser.parse_args()
     try:
         checked, problems = find_unreadable(chosen.annotation, chosen.data, chosen.workers)
-    except DataFileError as error:
+    except (UserError, OSError) as error:
         sys.exit(f"check_image: {error}")
     for problem in problems:
         print(problem)

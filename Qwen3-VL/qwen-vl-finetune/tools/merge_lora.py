@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from qwenvl.errors import TrainingInputError
+from dyneval.errors import UserError
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
 
     try:
         merge_adapter(chosen.checkpoint, chosen.output, chosen.model_name_or_path)
-    except TrainingInputError as error:
+    except (UserError, OSError) as error:
         sys.exit(f"merge_lora: {error}")
     print(f"merged: {chosen.output}")
 

@@ -11,10 +11,9 @@ import os
 import sys
 from pathlib import Path
 
+from dyneval.errors import UserError
 from dyneval.processing import Processor
-from dyneval.storage import DataFileError
 from qwenvl.data.pack_file import write_packed
-from qwenvl.errors import TrainingInputError
 
 
 def main() -> int:
@@ -43,7 +42,7 @@ def main() -> int:
             chosen.seed,
             chosen.workers,
         )
-    except (TrainingInputError, DataFileError, ValueError) as error:
+    except (UserError, OSError) as error:
         sys.exit(f"pack_data: {error}")
     print(summary)
     return 1 if summary.bad else 0

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dyneval.storage import DataFileError
+from dyneval.errors import DataFileError, UserError
 
 
-class LayoutError(ValueError):
+class LayoutError(UserError, ValueError):
     """Files are not in the layout of the benchmark; the message says what was found and what was expected."""
 
 
-class RatingError(ValueError):
+class RatingError(UserError, ValueError):
     """A file has the right layout and impossible contents: a rating off its scale, one id twice."""
 
 
@@ -170,9 +170,12 @@ def inside(path: Path, name: str) -> Path:
 def _layout(benchmark: Benchmark, path: Path) -> Iterator[None]:
     try:
         yield
+    except RatingError:
+        raise
     except KeyError as error:
         raise LayoutError(_unknown(benchmark, path, f"there is no field {error}")) from error
-    except (TypeError, LookupError, AttributeError, DataFileError) as error:
+    # ValueError: a DataFileError, lists of different lengths, a name that is no number, text that is not UTF-8.
+    except (TypeError, LookupError, AttributeError, ValueError) as error:
         raise LayoutError(_unknown(benchmark, path, str(error))) from error
 
 

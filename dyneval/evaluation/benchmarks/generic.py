@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dyneval.errors import DataFileError, SettingError
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers, read_csv
-from dyneval.storage import DataFileError, read_jsonl, read_rows
+from dyneval.storage import read_jsonl, read_rows
 
 COLUMNS = {
     "rating": "a number, or a list with one for each rater",
@@ -35,12 +36,12 @@ def benchmark(
         title: as in tables and reports.
 
     Raises:
-        ValueError: `columns` holds an unknown meaning.
+        SettingError: `columns` holds an unknown meaning.
     """
     names = {meaning: meaning for meaning in COLUMNS} | dict(columns or {})
     unknown = set(names) - set(COLUMNS)
     if unknown:
-        raise ValueError(f"unknown column meaning {sorted(unknown)[0]!r}; there are {', '.join(COLUMNS)}")
+        raise SettingError(f"unknown column meaning {sorted(unknown)[0]!r}; there are {', '.join(COLUMNS)}")
     low, high = scale or (None, None)
     return Benchmark(
         name="generic",

@@ -7,7 +7,6 @@ beside it, as pictures and scripts, since a page opened from disk may load those
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 import logging
@@ -22,8 +21,10 @@ import numpy as np
 from tqdm import tqdm
 
 from dyneval import processes
+from dyneval.errors import ImageError
 from dyneval.evaluation.scores import read_records
-from dyneval.images import ImageError, load_image
+from dyneval.hashing import short_id
+from dyneval.images import load_image
 from dyneval.records import ScoreRecord
 from dyneval.storage import atomic_write
 
@@ -216,7 +217,7 @@ def _thumbnail(job: tuple[str, Path, Path | None, int]) -> tuple[str, str | None
     try:
         if folder is None:
             return "data:image/webp;base64," + base64.b64encode(_webp(image, root, size)).decode(), None
-        name = hashlib.blake2b(f"{image} {size}".encode(), digest_size=8).hexdigest()
+        name = short_id(f"{image} {size}")
         path = folder / name[:2] / f"{name}.webp"
         source = root / image
         if not path.exists() or (source.exists() and path.stat().st_mtime < source.stat().st_mtime):

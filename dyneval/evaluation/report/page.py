@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from dyneval.errors import UserError
 from dyneval.evaluation.board_tables import rank_range, tier_average
 from dyneval.evaluation.bootstrap import Estimate
 from dyneval.evaluation.leaderboard import Board, Cell
@@ -21,7 +22,7 @@ from dyneval.storage import atomic_write
 _SCRIPTS = ("page.js", "table.js", "graph.js", "gallery.js")
 
 
-class ReportError(RuntimeError):
+class ReportError(UserError, RuntimeError):
     """The report cannot be made; the message says what to install."""
 
 

@@ -20,17 +20,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dyneval import images
+from dyneval.errors import GenerationError, ImageError
 from dyneval.generation.families import external_worker
-from dyneval.generation.model import (
-    BuildOptions,
-    GenerationError,
-    Made,
-    ModelSpec,
-    NotMade,
-    Outcome,
-    Request,
-    RunOptions,
-)
+from dyneval.generation.model import BuildOptions, Made, ModelSpec, NotMade, Outcome, Request, RunOptions
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +159,7 @@ class ExternalModel:
         root = Path(self.folder.name)
         try:
             image = images.load_image(answer["file"], root)
-        except images.ImageError as error:
+        except ImageError as error:
             return NotMade(request=request, reason=f"the worker's image cannot be read: {error}")
         (root / answer["file"]).unlink()
         return Made(request=request, image=image, prompt_sent=answer["prompt_sent"], seconds=answer["seconds"])

@@ -20,18 +20,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from dyneval import images
+from dyneval.errors import GenerationError, ImageError
 from dyneval.generation.families.weights import versions
-from dyneval.generation.model import (
-    BuildOptions,
-    GenerationError,
-    Made,
-    ModelBroken,
-    ModelSpec,
-    NotMade,
-    Outcome,
-    Request,
-    RunOptions,
-)
+from dyneval.generation.model import BuildOptions, Made, ModelBroken, ModelSpec, NotMade, Outcome, Request, RunOptions
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +168,7 @@ class HostedModel(ABC):
             return NotMade(request=request, reason=reply.reason, permanent=reply.permanent, details=details)
         try:
             image = _open(reply.image)
-        except images.ImageError as error:
+        except ImageError as error:
             return NotMade(request=request, reason=f"the reply is not an image: {error}", details=details)
         return Made(
             request=request, image=image, prompt_sent=prompt, seconds=seconds, seeded=self.seeded, details=details

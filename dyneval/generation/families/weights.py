@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dyneval.generation.model import BatchTooLarge, GenerationError, ModelBroken, ModelSpec
+from dyneval.errors import GenerationError
+from dyneval.generation.model import BatchTooLarge, ModelBroken, ModelSpec
 from dyneval.memory import out_of_memory, release_memory
 
 PACKAGES = ("diffusers", "transformers", "torch")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dyneval.errors import CheckpointError, SettingError
 from dyneval.scorer.engines.base import Engine
-from dyneval.scorer.loading import CheckpointError, checkpoint_name, load_processor, load_student
+from dyneval.scorer.loading import checkpoint_name, load_processor, load_student
 from dyneval.scorer.revision import hub_commit, student_revision
 
 
@@ -25,7 +26,7 @@ def make_student(
 
     Raises:
         CheckpointError: there is no DynEval student to load.
-        ValueError: no such engine, or an option that it refuses.
+        SettingError: no such engine, or an option that it refuses.
     """
     commit = hub_commit(checkpoint, subfolder)
     pixels = {"min_pixels": min_pixels, "max_pixels": max_pixels}
@@ -37,7 +38,7 @@ def make_student(
         )
         return TransformersStudent(model, processor), student_revision(checkpoint, subfolder, commit)
     if device is not None:
-        raise ValueError(f"--device goes with --engine transformers, not with {engine}")
+        raise SettingError(f"--device goes with --engine transformers, not with {engine}")
     processor = load_processor(checkpoint, subfolder, **pixels, commit=commit)
     if engine == "vllm":
         from dyneval.scorer.engines.vllm import VllmStudent
@@ -48,10 +49,10 @@ def make_student(
         from dyneval.scorer.engines.openai import OpenAIStudent
 
         if dtype is not None:
-            raise ValueError("--dtype is the server's to choose with --engine openai")
+            raise SettingError("--dtype is the server's to choose with --engine openai")
         model_name = options.pop("served_model", None) or checkpoint_name(checkpoint, subfolder)
         return OpenAIStudent(processor, model_name, **options), None  # which weights a server has it does not say
-    raise ValueError(f"engine {engine!r}: expected transformers, vllm or openai")
+    raise SettingError(f"engine {engine!r}: expected transformers, vllm or openai")
 
 
 def _local(checkpoint: str | Path, subfolder: str | None, commit: str | None) -> str:

@@ -21,12 +21,12 @@ from typing import Any
 from PIL import Image
 
 from dyneval import tokens
+from dyneval.errors import CheckpointError
 from dyneval.llm.base import ChatError, ChatReply, ChatRequest, Message
 from dyneval.llm.openai_server import OpenAIEngine
 from dyneval.processing import Processor, Turn
 from dyneval.scorer.engines.base import Ask
 from dyneval.scorer.engines.served import ServedStudent, guided, top_logprobs
-from dyneval.scorer.loading import CheckpointError
 
 _PATIENCE = 900.0
 """Seconds that a lost or busy server is waited for, since a large one takes minutes to start again."""

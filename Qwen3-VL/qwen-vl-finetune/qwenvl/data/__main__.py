@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import sys
 
-from dyneval.storage import DataFileError
+from dyneval.errors import UserError
 from qwenvl.data import data_list
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.image_folder import check_image_folder
-from qwenvl.errors import TrainingInputError
 
 
 def main(names: str) -> None:
@@ -21,7 +20,7 @@ def main(names: str) -> None:
             annotations = AnnotationFile(source.annotation)
             check_image_folder(source, annotations)
             sys.stdout.write(f"{source.name}: {len(annotations)} samples in {source.annotation}\n")
-    except (TrainingInputError, DataFileError) as error:
+    except (UserError, OSError) as error:
         sys.exit(f"qwenvl: {error}")
 
 

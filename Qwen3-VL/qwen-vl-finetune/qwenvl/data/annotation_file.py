@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from dyneval.storage import DataFileError
+from dyneval.errors import DataFileError
 
 _CHUNK = 1 << 22
 _SEPARATOR = re.compile(r"[\s,]*")

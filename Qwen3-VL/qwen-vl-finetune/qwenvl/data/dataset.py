@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.utils.data import Dataset
 
-from dyneval.images import ImageError, load_image
+from dyneval.errors import ImageError
+from dyneval.images import load_image
 from dyneval.processing import Encoded
 from dyneval.tokens import TASK_TOKENS
 from qwenvl.data import DatasetSource

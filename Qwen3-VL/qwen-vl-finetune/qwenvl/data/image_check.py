@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from dyneval.images import ImageError, load_image
+from dyneval.errors import ImageError
+from dyneval.images import load_image
 from dyneval.processes import forked_pool
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import parse_sample

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dyneval.images import ImageError, resolve_below, stored_size
+from dyneval.errors import ImageError
+from dyneval.images import resolve_below, stored_size
 from dyneval.processes import forked_pool
 from dyneval.storage import atomic_write
 from qwenvl.data.annotation_file import AnnotationFile

@@ -12,6 +12,7 @@ from dyneval.storage import atomic_write
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.lengths import measure
 from qwenvl.data.packing import pack
+from qwenvl.errors import TrainingInputError
 
 if TYPE_CHECKING:
     from dyneval.processing import Processor
@@ -36,7 +37,7 @@ def write_packed(
 
     Raises:
         DataFileError: the annotation file is not JSON.
-        ValueError: no sample fits into a bin.
+        TrainingInputError: no sample fits into a bin.
     """
     annotations = AnnotationFile(annotation)
     with tempfile.TemporaryDirectory() as cache:
@@ -44,7 +45,7 @@ def write_packed(
     fitting = [index for index, one in enumerate(measured) if 0 < one.tokens <= capacity]
     bad = [one.problem for one in measured if one.problem]
     if not fitting:
-        raise ValueError(f"{annotation}: no sample fits into {capacity} tokens ({len(bad)} bad)")
+        raise TrainingInputError(f"{annotation}: no sample fits into {capacity} tokens ({len(bad)} bad)")
     bins = pack([measured[index].tokens for index in fitting], capacity, seed)
     with atomic_write(output) as file:
         for number, members in enumerate(bins):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from dyneval.errors import SettingError
+
 Status = Literal["ok", "warning", "error"]
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -42,7 +44,10 @@ class Recipe:
 
     @classmethod
     def from_environment(cls, model: str | None = None, output_root: str | None = None) -> Recipe:
-        """Read MODEL_NAME_OR_PATH, OUTPUT_ROOT, DEEPSPEED and the recipe's variables; arguments win."""
+        """Read MODEL_NAME_OR_PATH, OUTPUT_ROOT, DEEPSPEED and the recipe's variables; arguments win.
+
+        Raises SettingError where one should be a number and is none.
+        """
         chosen: dict[str, Any] = {
             "model": model or os.environ.get("MODEL_NAME_OR_PATH") or "Qwen/Qwen3-VL-2B-Instruct",
             "output_root": Path(output_root or os.environ.get("OUTPUT_ROOT") or "./output"),
@@ -61,4 +66,7 @@ class Recipe:
 
 def _number(name: str, kind: type[int] | type[float]) -> dict[str, Any]:
     value = os.environ.get(name.upper())
-    return {name: kind(value)} if value else {}
+    try:
+        return {name: kind(value)} if value else {}
+    except ValueError:
+        raise SettingError(f"{name.upper()} is {value!r}, expected a number") from None

@@ -8,6 +8,7 @@ import os
 import sys
 from dataclasses import asdict
 
+from dyneval.errors import UserError
 from qwenvl.preflight import Check, Recipe
 
 
@@ -42,8 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         recipe = Recipe.from_environment(chosen.model, chosen.output_root)
-    except ValueError as error:
-        parser.error(f"a variable of the recipe is not a number: {error}")
+    except UserError as error:
+        parser.error(str(error))
     checks = run_checks(recipe, chosen.full, chosen.workers)
     errors = sum(check.status == "error" for check in checks)
     sys.stdout.write(_as_json(checks) if chosen.json else _as_text(checks, errors))

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from dyneval.images import ImageError, load_image
+from dyneval.errors import DataFileError, ImageError, SchemaError
+from dyneval.images import load_image
 from dyneval.processes import forked_pool
 from dyneval.processing import Processor
-from dyneval.schemas import SchemaError, check
-from dyneval.storage import DataFileError
+from dyneval.schemas import check
 from dyneval.tokens import EVALUATION, IMAGE, IQA, T2IA, TASK_TOKENS, contains_task_token
 from qwenvl.data import DatasetSource, data_list
 from qwenvl.data.annotation_file import AnnotationFile

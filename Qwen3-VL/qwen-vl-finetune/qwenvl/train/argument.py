@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import transformers
 
+from dyneval.errors import SettingError
 from dyneval.tokens import TASK_TOKENS
 
 
@@ -91,9 +92,9 @@ class TrainingArguments(transformers.TrainingArguments):
         if self.eval_split and self.eval_strategy == "no":
             self.eval_strategy = "steps"
         if self.eval_strategy != "no" and not self.eval_split:
-            raise ValueError(f"--eval_strategy {self.eval_strategy} needs data: name a split by --eval_split")
+            raise SettingError(f"--eval_strategy {self.eval_strategy} needs data: name a split by --eval_split")
         # Samples are our own objects, not columns of a table.
         self.remove_unused_columns = False
         if self.loss_chunks < 1:
-            raise ValueError(f"--loss_chunks must be at least 1, got {self.loss_chunks}")
+            raise SettingError(f"--loss_chunks must be at least 1, got {self.loss_chunks}")
         super().__post_init__()  # type: ignore[no-untyped-call]

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dyneval.storage import DataFileError, read_json, write_json
+from dyneval.errors import DataFileError
+from dyneval.storage import read_json, write_json
 from qwenvl.errors import TrainingInputError
 
 logger = logging.getLogger(__name__)

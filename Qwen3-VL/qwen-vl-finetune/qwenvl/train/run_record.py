@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dyneval.images import sha256
+from dyneval.hashing import file_sha256
 from dyneval.storage import read_json, write_json
 from qwenvl.data import DatasetSource
 from qwenvl.data.dataset import DatasetStats
@@ -32,10 +32,10 @@ def settings(
     chosen["per_device_train_batch_size * gradient_accumulation_steps"] = (
         training.per_device_train_batch_size * training.gradient_accumulation_steps
     )
-    samples = [{"annotation": sha256(source.annotation), "rate": source.rate} for source in sources]
+    samples = [{"annotation": file_sha256(source.annotation), "rate": source.rate} for source in sources]
     # A stage that is trained again leaves another log: what started from it is then another run too.
     base = Path(model.model_name_or_path, LOG)
-    trained = {"base_run": sha256(base) if base.is_file() else None}
+    trained = {"base_run": file_sha256(base) if base.is_file() else None}
     return {**vars(model), **vars(data), **chosen, "samples": samples, **trained}
 
 

@@ -20,10 +20,10 @@ from transformers import HfArgumentParser
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from dyneval.conventions import conventions_of
-from dyneval.images import ImageError
+from dyneval.errors import UserError
 from dyneval.memory import out_of_memory
 from dyneval.processing import IGNORE, Processor
-from dyneval.storage import DataFileError, atomic_write, exclusive
+from dyneval.storage import atomic_write, exclusive
 from dyneval.tokens import TASK_TOKENS
 from qwenvl.data import DatasetSource, data_list, split_list
 from qwenvl.data.collator import Collator, RopeIndex, dummy_example
@@ -125,14 +125,9 @@ def _load_processor(model_arguments: ModelArguments, data_arguments: DataArgumen
     named = [token for token in model_arguments.additional_special_tokens.split(",") if token]
     if sorted(named) != sorted(TASK_TOKENS):
         raise TrainingInputError(f"--additional_special_tokens must be {','.join(TASK_TOKENS)}, got {named}")
-    try:
-        return Processor.from_pretrained(
-            model_arguments.model_name_or_path,
-            min_pixels=data_arguments.min_pixels,
-            max_pixels=data_arguments.max_pixels,
-        )
-    except ValueError as error:
-        raise TrainingInputError(str(error)) from error
+    return Processor.from_pretrained(
+        model_arguments.model_name_or_path, min_pixels=data_arguments.min_pixels, max_pixels=data_arguments.max_pixels
+    )
 
 
 def _load_dataset(
@@ -246,14 +241,17 @@ def main() -> int:
     """Command line of this module."""
     kinds: Any = (ModelArguments, DataArguments, TrainingArguments)
     parser = HfArgumentParser(kinds)
-    model_arguments, data_arguments, arguments = parser.parse_args_into_dataclasses()
+    try:
+        model_arguments, data_arguments, arguments = parser.parse_args_into_dataclasses()
+    except UserError as error:
+        parser.error(str(error))
     _set_up_logging(arguments)
     output_dir = Path(arguments.output_dir)
     try:
         (output_dir / FAILURE).unlink(missing_ok=True)
         _start_distributed(arguments)
         return train(model_arguments, data_arguments, arguments)
-    except (TrainingInputError, DataFileError, ImageError) as error:
+    except UserError as error:
         _report_failure(output_dir, str(error))
     except RuntimeError as error:
         reason = out_of_memory(error)

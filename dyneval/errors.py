@@ -1,0 +1,40 @@
+"""What a user can mend. Command lines show it as one line; every other exception is a fault of ours, with traceback.
+
+A message names the file, flag or pair, says what was found and expected, and what to do. Kinds that several packages
+raise or look for are here; one that a single module raises stands there, also below `UserError`. The second bases are
+for callers in Python, who expect a ValueError for a bad argument and a RuntimeError where a resource failed.
+"""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Input, settings or the machine do not allow what was asked for; the message is made for the user."""
+
+
+class SettingError(UserError, ValueError):
+    """A flag or argument is out of its range, contradicts another, or needs something that this machine lacks."""
+
+
+class DataFileError(UserError, ValueError):
+    """A data file cannot be read; the message names the file and, where it can, the line."""
+
+
+class SchemaError(UserError, ValueError):
+    """A record does not fit its schema; the message says where, what was found and what was expected."""
+
+
+class ImageError(UserError, ValueError):
+    """An image cannot be used; the message names it and says why."""
+
+
+class CheckpointError(UserError, ValueError):
+    """A checkpoint cannot be used; the message names it and says what to do."""
+
+
+class GenerationError(UserError, ValueError):
+    """The drawing of images cannot do what it was asked to; the message says what to change."""
+
+
+class ClusterError(UserError, RuntimeError):
+    """There is no Ray, or no cluster at the address, or the work failed on it; the message says what to do."""

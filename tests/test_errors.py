@@ -1,0 +1,98 @@
+"""What a user can mend is one line; everything else keeps its traceback."""
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+
+from dyneval.cli.student import run
+from dyneval.errors import (
+    CheckpointError,
+    ClusterError,
+    DataFileError,
+    GenerationError,
+    ImageError,
+    SchemaError,
+    SettingError,
+    UserError,
+)
+from dyneval.evaluation.benchmarks import BENCHMARKS
+from dyneval.evaluation.benchmarks.base import LayoutError, load
+
+PARSER = argparse.ArgumentParser(prog="dyneval verb")
+ONE = ["dyneval.cli", "score", "x.png", "--prompt", "a cat"]
+MANY = ["dyneval.cli", "score", "--metadata", "x.jsonl", "--output", "y.jsonl"]
+GENERIC = ["dyneval.cli", "benchmark", "--benchmark", "generic", "--annotations", "x", "--scores", "y"]
+
+
+def raises(error):
+    def action():
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(kind("cats.png: mend it") for kind in (UserError, SettingError, DataFileError, SchemaError, ImageError)),
+        *(kind("cats.png: mend it") for kind in (CheckpointError, GenerationError, ClusterError, OSError)),
+        RuntimeError("the layers say\ncats.png: mend it, CUDA out of memory. Tried to allocate 2 GiB"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(error, capsys):
+    assert run(PARSER, raises(error)) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("dyneval verb: cats.png: mend it") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), RuntimeError("a bug"), TypeError("a bug"), KeyError("a bug")])
+def test_a_fault_of_ours_is_not_swallowed(error):
+    with pytest.raises(type(error), match="a bug"):
+        run(PARSER, raises(error))
+
+
+@pytest.mark.parametrize("kind", [SettingError, DataFileError, SchemaError, ImageError, CheckpointError])
+def test_callers_in_python_may_expect_a_value_error(kind):
+    assert issubclass(kind, ValueError) and issubclass(kind, UserError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([*ONE, "--alpha", "2"], "expected two weights"),
+        ([*ONE, "--batch-size", "0"], "batch_size is 0"),
+        ([*ONE, "--max-questions", "0"], "expected at least 1"),
+        ([*MANY, "--shard", "5/4"], "shard '5/4'"),
+        (MANY, "x.jsonl"),
+        ([*MANY, "--ray", "--ray-batch", "0"], "--ray-batch"),
+        (["dyneval.cli", "plan", "--gpus", "eight"], "COUNTxTYPE"),
+        (["dyneval.cli", "plan", "--assume", "nonsense=1"], "'nonsense' is unknown"),
+        (["dyneval.cli", "leaderboard", "none.jsonl", "--resamples", "-1"], "none.jsonl"),
+        ([*GENERIC, "--column", "a"], "MEANING=NAME"),
+        (["dyneval.cli", "serve", "--batch-wait", "-1"], "batch_wait is -1"),
+        (["dyneval.demo.tiny_model", "--output", "m", "--width", "33"], "multiple of 32"),
+        (["dyneval.demo.summary", "--output", "none"], "did all five steps run"),
+    ],
+)
+def test_command_lines_say_in_one_line_what_to_mend(arguments, said, tmp_path):
+    done = subprocess.run([sys.executable, "-m", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_file_with_a_word_for_a_number_is_named(tmp_path):
+    (tmp_path / "board.csv").write_text("model,overall,tier\nours,0.5,two\n")
+    arguments = [sys.executable, "-m", "dyneval.cli", "leaderboard", "board.csv"]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "dyneval leaderboard: board.csv: tier 'two': expected a whole number\n",
+    )
+
+
+def test_annotations_that_are_no_text_are_not_the_layout(tmp_path):
+    (tmp_path / "prompts.txt").write_bytes(b"caf\xe9\n")
+    (tmp_path / "imgnames.txt").write_bytes(b"caf\xe9.png\n")
+    with pytest.raises(LayoutError, match="not the layout of"):
+        load(BENCHMARKS["evalmi"], tmp_path)
