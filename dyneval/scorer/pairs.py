@@ -139,8 +139,13 @@ def score_all(
 
 
 def default_pair_id(prompt: str, image_name: str) -> str:
-    """Id of a pair that came without one, from its prompt and its image's name."""
-    return f"{prompt_id(prompt)}-{re.sub(r'[^A-Za-z0-9._-]+', '-', image_name)}"
+    """Id of a pair that came without one, from its prompt and its image's name; usable as a file name.
+
+    A name with letters that are replaced gets 8 hex digits of itself: "a b.png" is not "a-b.png".
+    """
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", image_name)
+    digits = "" if safe == image_name else "-" + _short_hash(image_name)
+    return f"{prompt_id(prompt)}-{safe}{digits}"
 
 
 def content_key(
@@ -159,6 +164,10 @@ def content_key(
     """
     content = {"prompt": prompt, "image": image_hash, "student": student, "questions": questions}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()
+
+
+def _short_hash(name: str) -> str:
+    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
 
 def _hash_of_pixels(image: Image.Image) -> str:
