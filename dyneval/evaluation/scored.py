@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatingError, refuse_duplicates
 from dyneval.evaluation.scores import read_records
 from dyneval.files.tables import cell, rows, text_of, texts_of, whole_of
 from dyneval.metadata import metadata_file
-from dyneval.records import PairRecord, ScoreRecord
+from dyneval.records import TIERS, ScoreRecord
 from dyneval.storage import DataFileError
 
 ModelFrom = Literal["file", "folder"]
@@ -54,6 +54,14 @@ class ScoredImage:
     row: int
 
 
+class KnownPair(NamedTuple):
+    """What metadata say of a pair."""
+
+    generation_model: str
+    tier: int | None
+    categories: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class ScoredSet:
     """All scored images of a board, the T2I models, how many images each should have, and who scored."""
@@ -78,7 +86,8 @@ def read_scored(
 
     Args:
         paths: JSONL files of ScoreRecords, all by one evaluator.
-        metadata: metadata.jsonl of GenDB, or its folder; tells T2I model, tier and categories of each pair_id.
+        metadata: metadata.jsonl of GenDB, its folder, or a table with `pair_id` and
+            `generation_model`; tells T2I model, tier and categories of each pair_id.
         prompts: a prompt list with categories (see `read_prompts`), for scores without metadata.
         models: CSV with `model` and, optionally, `tier` and `year`; the models of the paper are known.
         model_from: where the T2I model's name stands when there is no metadata.
@@ -153,15 +162,28 @@ def _file_name(row: Mapping[str, Any], where: str) -> str | None:
     return f"{int(number):04d}.png" if number.isdecimal() else None
 
 
-def _read_pairs(paths: Sequence[Path]) -> dict[str, PairRecord]:
-    pairs: dict[str, PairRecord] = {}
+def _read_pairs(paths: Sequence[Path]) -> dict[str, KnownPair]:
+    pairs: dict[str, KnownPair] = {}
     for path in map(metadata_file, paths):
         for number, row in enumerate(rows(path), 1):
-            given = {name: value for name, value in row.items() if value is not None}
-            pair = PairRecord.from_dict(given, f"{path}:{number}")
-            if pairs.setdefault(pair.pair_id, pair) != pair:
-                raise DataFileError(f"{path}:{number}: {pair.pair_id} stands there before, for another image or prompt")
+            where = f"{path}: row {number}"
+            name, model = (cell(row, column, text_of, where) for column in ("pair_id", "generation_model"))
+            if name is None or model is None:
+                raise DataFileError(
+                    f"{where}: expected pair_id and generation_model, perhaps tier and categories, as GenDB's "
+                    f"metadata.jsonl has them; found {', '.join(row)}"
+                )
+            pair = KnownPair(model, _tier(row, where), cell(row, "categories", _listed, where))
+            if pairs.setdefault(name, pair) != pair:
+                raise DataFileError(f"{where}: {name} stands there before with another model, tier or categories")
     return pairs
+
+
+def _tier(row: Mapping[str, Any], where: str) -> int | None:
+    tier = cell(row, "tier", whole_of, where)
+    if tier not in (None, *TIERS):
+        raise DataFileError(f"{where}: tier: expected 1, 2 or 3, found {tier}")
+    return tier
 
 
 def _read_models(path: Path | None) -> dict[str, ModelInfo]:
@@ -173,7 +195,7 @@ def _read_models(path: Path | None) -> dict[str, ModelInfo]:
         name = cell(row, "model", text_of, where)
         if name is None:
             raise DataFileError(f"{where}: expected the columns model, tier, year, found {', '.join(row)}")
-        info = ModelInfo(name=name, tier=cell(row, "tier", whole_of, where), year=cell(row, "year", whole_of, where))
+        info = ModelInfo(name=name, tier=_tier(row, where), year=cell(row, "year", whole_of, where))
         found[published.model_key(info.name)] = info
     return found
 
@@ -214,10 +236,10 @@ def _check_evaluator(found: ScoredSet, path: Path, record: ScoreRecord) -> None:
 
 
 def _categories(
-    record: ScoreRecord, pair: PairRecord | None, listed: Mapping[str, PromptEntry] | None
+    record: ScoreRecord, pair: KnownPair | None, listed: Mapping[str, PromptEntry] | None
 ) -> tuple[str, ...]:
     if pair:
-        return tuple(pair.categories)
+        return pair.categories
     entry = (listed or {}).get(record.prompt.strip())
     if listed is not None and entry is None:
         raise DataFileError(f"{record.pair_id}: its prompt is not in the prompt list: {record.prompt[:80]!r}")
@@ -242,7 +264,7 @@ def _scored(path: Path, number: int, record: ScoreRecord, model: str, categories
 
 
 def _expected(
-    found: ScoredSet, pairs: Mapping[str, PairRecord], listed: Mapping[str, PromptEntry] | None
+    found: ScoredSet, pairs: Mapping[str, KnownPair], listed: Mapping[str, PromptEntry] | None
 ) -> dict[str, int]:
     """How many images each model should have: its pairs, the prompt list, or the prompts of its tier's models."""
     if pairs:

@@ -16,7 +16,8 @@ from dyneval.jsonl import DataFileError
 MAX_LINE = 1 << 26
 """Bytes or characters; a longer line is no row of a table."""
 PACKED = (".gz", ".zst")
-_FLOOR = 1 << 28
+_FLOOR = 1 << 24
+"""Bytes of a packed text: they may be eight million rows, which take 2 GB of memory."""
 _RATIO = 200
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
@@ -27,14 +28,14 @@ _MARKS = (
 )
 
 
-def check_unpacked(path: Path, size: int) -> None:
-    """Raise DataFileError when the file `path` holds `size` bytes once unpacked, and that is no table but a bomb.
+def check_unpacked(path: Path, size: int, floor: int) -> None:
+    """Raise DataFileError when `size`, what `path` unpacks to, is over `floor` bytes and so many times its own: a bomb.
 
-    Text shrinks to a tenth, rarely to a fiftieth; what shrinks more is looked at only where it fills the memory.
+    Text shrinks to a tenth, rarely to a fiftieth; below the floor it does no harm.
     """
-    if size > max(_FLOOR, _RATIO * path.stat().st_size):
+    if size > max(floor, _RATIO * path.stat().st_size):
         raise DataFileError(
-            f"{path}: unpacks to more than {_RATIO} times its size and over {_FLOOR >> 20} MiB; it is not read. "
+            f"{path}: unpacks to more than {_RATIO} times its size and over {floor >> 20} MiB; it is not read. "
             "If you trust it, unpack it or write it again in parts"
         )
 
@@ -128,6 +129,6 @@ class _Counted(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         data = self._stream.read(len(buffer))
         self._size += len(data)
-        check_unpacked(self._path, self._size)
+        check_unpacked(self._path, self._size, _FLOOR)
         buffer[: len(data)] = data
         return len(data)

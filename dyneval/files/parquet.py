@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 _SLICE = 1000
 """Rows that are made at a time."""
+_FLOOR = 1 << 28
+_CELL = 16
+"""Bytes that a cell takes in memory at least; a file may say in a few bytes that a billion are null."""
 _MAX_FOOTER = 1 << 26
 _MAX_DEPTH = 16
 
@@ -28,14 +31,14 @@ def read(path: Path, columns: Collection[str] | None, needs: Collection[str]) ->
         present = lazy.collect_schema()
         require(path, present.names(), needs)
         names = [name for name in present.names() if columns is None or name in columns]
-        check_unpacked(path, unpacked_size(path, names))
+        check_unpacked(path, unpacked_size(path, names), _FLOOR)
         frame = lazy.select(names).collect()
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise DataFileError(f"{path}: cannot be read as Parquet ({reason})") from error
     coded = [name for name, kind in frame.schema.items() if isinstance(kind, (pl.Categorical, pl.Enum))]
     frame = frame.with_columns(pl.col(coded).cast(pl.String))
-    check_unpacked(path, _text_size(frame))  # a dictionary holds once what stands in a million cells
+    check_unpacked(path, _text_size(frame), _FLOOR)  # a dictionary holds once what stands in a million cells
     binary = [name for name, kind in frame.schema.items() if kind == pl.Binary]
     for part in frame.iter_slices(_SLICE):
         for row in part.iter_rows(named=True):
@@ -43,7 +46,7 @@ def read(path: Path, columns: Collection[str] | None, needs: Collection[str]) ->
 
 
 def unpacked_size(path: Path, columns: Collection[str]) -> int:
-    """Bytes of these columns when unpacked, as the file's footer has them. Raises DataFileError where it is broken."""
+    """Bytes of these columns when unpacked, by the file's footer. Raises DataFileError where it is broken."""
     try:
         with path.open("rb") as file:
             file.seek(-8, 2)
@@ -53,8 +56,9 @@ def unpacked_size(path: Path, columns: Collection[str]) -> int:
             file.seek(-8 - length, 2)
             footer = _Compact(file.read(length)).struct()
         chunks = [chunk[3] for group in footer.get(4, []) for chunk in group[1]]
-        return sum(chunk[6] for chunk in chunks if chunk[3][0].decode() in columns)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        size = sum(max(0, chunk[6]) for chunk in chunks if chunk[3][0].decode() in columns)
+        return max(size, _CELL * len(columns) * footer[3])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataFileError(f"{path}: cannot be read as Parquet (its footer is broken: {error})") from error
 
 
