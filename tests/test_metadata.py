@@ -48,6 +48,16 @@ def test_columns_of_no_use_are_left_out_and_empty_cells_are_missing(tmp_path):
     assert read_pairs(tmp_path / "t.parquet") == [{"file_name": "a.png"}]
 
 
+def test_a_row_that_cannot_be_read_is_one_of_the_rows(tmp_path):
+    (tmp_path / "t.csv").write_text("file_name,prompt\na.png,a cat\nb.png\nc.png,a dog, red")
+    good, short, long = read_pairs(tmp_path / "t.csv")
+    assert good == {"file_name": "a.png", "prompt": "a cat"}
+    assert "row 2 has 1 cells" in short.reason and "row 3 has 3 cells" in long.reason
+    (tmp_path / "t.jsonl").write_text("")
+    with pytest.raises(DataFileError, match=r"t\.jsonl: holds no rows; expected file_name and prompt"):
+        read_pairs(tmp_path / "t.jsonl")
+
+
 def test_a_prompt_of_a_megabyte_is_read(tmp_path):
     rows = [{"prompt": "x" * 1_000_000, "file_name": "a.png"}]
     assert read_pairs(write(tmp_path / "t.csv", rows)) == rows
