@@ -29,6 +29,8 @@ def read(path: Path, columns: Collection[str] | None, needs: Collection[str], ta
             yield from _rows(path, text_lines(file, path), columns, needs, "\t" if tabs else ",")
     except UnicodeDecodeError as error:
         raise DataFileError(f"{path}: cannot be read as CSV in UTF-8 ({error}); save it as UTF-8") from error
+    except csv.Error as error:
+        raise DataFileError(f"{path}: its header cannot be read as CSV ({error})") from error
 
 
 def _rows(
@@ -40,15 +42,14 @@ def _rows(
     _, header = next(records, (0, []))
     names = [name.strip() for name in header]
     require(path, [name for name in names if name], needs)
-    wanted = [name for name in names if name and (columns is None or name in columns)]
-    _refuse_twice(path, wanted)
-    kept = frozenset(wanted)
+    wanted = [(place, name) for place, name in enumerate(names) if name and (columns is None or name in columns)]
+    _refuse_twice(path, [name for _, name in wanted])
     for number, (line, cells) in enumerate(records, 1):
-        fault = _ragged(number, cells, names, delimiter)
+        fault = None if len(cells) == len(names) else _ragged(number, cells, names, delimiter)
         if fault:
             yield BadRow(line, fault)
         else:
-            yield {name: cell or None for name, cell in zip(names, cells, strict=False) if name in kept}
+            yield {name: cells[place] or None for place, name in wanted}
 
 
 def _head(lines: Iterator[str], usual: str) -> tuple[int, str, str]:

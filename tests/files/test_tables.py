@@ -115,6 +115,7 @@ def test_numbers_that_pandas_has_not_and_half_characters(tmp_path):
         ("t.csv", "a,b,b\n1,2,3\n", r"t\.csv: more than one column is called 'b'"),
         ("t.csv", b"a,b\n1,\xe9\n", r"t\.csv: cannot be read as CSV in UTF-8 .* save it as UTF-8"),
         ("t.csv", "a\n" + "x" * (1 << 24) + "y\n", r"t\.csv:2: row 1: .*field larger"),
+        ("t.csv", "x" * (1 << 24) + "y\n1\n", r"t\.csv: its header cannot be read as CSV"),
         ("t.csv", "a\n" + "x" * (1 << 26) + "y\n", r"t\.csv: a line is longer than 64 MiB"),
         ("t.jsonl", '{"a": 1}\n\n{"a"', r"t\.jsonl:3: is not JSON"),
         ("t.jsonl", "{}\n[1]\n", r"t\.jsonl:2: expected a JSON object, found list"),
@@ -131,7 +132,7 @@ def test_numbers_that_pandas_has_not_and_half_characters(tmp_path):
         ("t.parquet", b"PAR1", r"t\.parquet: cannot be read as Parquet"),
         ("t.parquet", b"", r"t\.parquet: cannot be read as Parquet"),
     ],
-    ids=range(22),
+    ids=range(23),
 )
 def test_what_cannot_be_read_is_refused_by_row(tmp_path, name, content, message):
     with pytest.raises(DataFileError, match=message) as refused:
