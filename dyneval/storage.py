@@ -23,7 +23,6 @@ __all__ = [
     "exclusive",
     "read_json",
     "read_jsonl",
-    "read_rows",
     "write_json",
 ]
 
@@ -38,7 +37,7 @@ def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file. Raises DataFileError naming the file when it is missing or is not JSON."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        return json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise DataFileError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
@@ -46,9 +45,10 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> Iterator[Row]:
-    """Yield the objects of a JSONL file, one a line; blank lines are passed over.
+    """Yield the objects of a JSONL file of ours, one a line; blank lines are passed over.
 
-    A last line without its newline is a record that was being written: it is left out, as `JsonlStore` would.
+    A last line without its newline is a record that was being written: it is left out, as `JsonlStore` would. Files of
+    others, where such a line is a row, are read with `dyneval.files.tables.rows`.
 
     Raises:
         DataFileError: the file is missing, or a line is not a JSON object (file and line number named).
@@ -56,22 +56,6 @@ def read_jsonl(path: Path) -> Iterator[Row]:
     for number, line in enumerate(whole_lines(path), 1):
         if line.strip():
             yield parse(path, number, line)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Read a JSON array of objects or a JSONL file, told apart by its first character. Raises DataFileError."""
-    try:
-        with path.open("rb") as file:
-            first = file.read(64).lstrip()[:1]
-    except OSError as error:
-        raise DataFileError(f"{path}: cannot be read ({error.strerror})") from error
-    if first != b"[":
-        return list(read_jsonl(path))
-    rows = read_json(path)
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise DataFileError(f"{path}: entry {number}: expected a JSON object, found {type(row).__name__}")
-    return rows
 
 
 _LENGTH_BITS = 32

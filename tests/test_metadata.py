@@ -39,14 +39,23 @@ def test_an_image_folder_is_its_metadata_file(tmp_path, kind):
 
 
 def test_columns_of_no_use_are_left_out_and_empty_cells_are_missing(tmp_path):
-    (tmp_path / "t.csv").write_text("\ufeffseed,file_name,prompt,pair_id\n1,a.png,a cat,\n2,,a dog,D\n3\n", "utf-8")
+    (tmp_path / "t.csv").write_text("\ufeffseed,file_name,prompt,pair_id\n1,a.png,a cat,\n2,,a dog,D\n,,,\n", "utf-8")
     assert read_pairs(tmp_path / "t.csv") == [
         {"file_name": "a.png", "prompt": "a cat"},
         {"prompt": "a dog", "pair_id": "D"},
-        {},
     ]
     pl.DataFrame({"file_name": ["a.png"], "prompt": [None], "embedding": [[1.0]]}).write_parquet(tmp_path / "t.parquet")
     assert read_pairs(tmp_path / "t.parquet") == [{"file_name": "a.png"}]
+
+
+def test_a_row_that_cannot_be_read_is_one_of_the_rows(tmp_path):
+    (tmp_path / "t.csv").write_text("file_name,prompt\na.png,a cat\nb.png\nc.png,a dog, red")
+    good, short, long = read_pairs(tmp_path / "t.csv")
+    assert good == {"file_name": "a.png", "prompt": "a cat"}
+    assert "row 2 has 1 cells" in short.reason and "row 3 has 3 cells" in long.reason
+    (tmp_path / "t.jsonl").write_text("")
+    with pytest.raises(DataFileError, match=r"t\.jsonl: holds no rows; expected file_name and prompt"):
+        read_pairs(tmp_path / "t.jsonl")
 
 
 def test_a_prompt_of_a_megabyte_is_read(tmp_path):
@@ -62,7 +71,11 @@ def test_a_prompt_of_a_megabyte_is_read(tmp_path):
         ("t.csv", b"file_name,prompt\n\xff\xfe,x\n", r"t\.csv: cannot be read as CSV in UTF-8"),
         ("t.parquet", b"PAR1 no", r"t\.parquet: cannot be read as Parquet"),
         ("t.jsonl", b"{\n", r"t\.jsonl:1: is not JSON"),
-        ("t.xlsx", b"x", r"t\.xlsx: unknown kind of file; pairs are read from \.jsonl"),
+        (
+            "t.xlsx",
+            b"x",
+            r"t\.xlsx: files called \*\.xlsx are not read; .*save the sheet as CSV",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, message):

@@ -11,10 +11,9 @@ from typing import Any
 from dyneval.errors import DataFileError
 from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatingError, numbers, refuse_duplicates
-from dyneval.evaluation.benchmarks.generic import table_rows
 from dyneval.evaluation.bootstrap import Estimate
 from dyneval.evaluation.leaderboard import Board, Cell, ModelRow, group_by_dimension, rank
-from dyneval.evaluation.scores import whole_number
+from dyneval.files import tables
 
 OVERALL = ("dyneval_score", "overall", "normalised", "score")
 """Names of the column with the overall score; the first that is there is taken."""
@@ -23,7 +22,7 @@ _NOT_SCORES = ("model", "tier", "year")
 
 def is_published_table(path: Path) -> bool:
     """True for a CSV or TSV file, which scores.jsonl never is."""
-    return path.suffix in (".csv", ".tsv")
+    return path.suffix.lower() in (".csv", ".tsv")
 
 
 def read_board(path: Path) -> Board:
@@ -35,7 +34,7 @@ def read_board(path: Path) -> Board:
         DataFileError: the table lacks a column or cannot be read.
         RatingError: a model stands twice, or a column mixes scales.
     """
-    rows = list(table_rows(path))
+    rows = list(tables.rows(path))
     overall = next((name for name in OVERALL if rows and name in rows[0]), None)
     if not rows or "model" not in rows[0] or overall is None:
         raise DataFileError(f"{path}: expected a column model and one of {', '.join(OVERALL)}")
@@ -44,8 +43,8 @@ def read_board(path: Path) -> Board:
     totals = _column(path, rows, overall)
     dimensions = group_by_dimension(columns)
     models = [
-        _row(path, row, totals[number], {name: values[number] for name, values in columns.items()}, dimensions)
-        for number, row in enumerate(rows)
+        _row(f"{path}: row {number}", row, overall, dict(zip(columns, cells, strict=True)), dimensions)
+        for number, (row, overall, *cells) in enumerate(zip(rows, totals, *columns.values(), strict=True), 1)
     ]
     kept = [row for row in models if row.scores["overall"].value is not None]
     board = Board(rank(kept), dimensions, f"published scores ({path.name})", 0)
@@ -73,18 +72,19 @@ def _column(path: Path, rows: Sequence[Mapping[str, Any]], name: str) -> list[fl
 
 
 def _row(
-    path: Path,
+    where: str,
     row: Mapping[str, Any],
     overall: float,
     cells: Mapping[str, float],
     dimensions: Mapping[str, Sequence[str]],
 ) -> ModelRow:
     paper = published.find_model(str(row["model"]))
+    tier, year = (tables.cell(row, name, tables.whole_of, where) for name in ("tier", "year"))
     empty = Estimate.undefined("not published")
     return ModelRow(
         model=str(row["model"]),
-        tier=whole_number(path, row, "tier") or (paper.tier if paper else None),
-        year=whole_number(path, row, "year") or (paper.year if paper else None),
+        tier=tier or (paper.tier if paper else None),
+        year=year or (paper.year if paper else None),
         images=0,
         missing=0,
         scores={"overall": Estimate(overall) if math.isfinite(overall) else empty, "t2ia": empty, "iqa": empty},

@@ -16,7 +16,8 @@ from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.scores import is_record, read_records, read_scores
 from dyneval.evaluation.scoring import Pair, Student, score_pairs
 from dyneval.evaluation.tables import Table
-from dyneval.storage import read_jsonl, write_json
+from dyneval.files.tables import rows
+from dyneval.storage import write_json
 
 if TYPE_CHECKING:
     from dyneval.evaluation.report.gallery import Gallery
@@ -174,4 +175,4 @@ def _gallery(run: BenchmarkRun, found: Comparison, files: dict[str, Path], page:
 
 
 def _holds_records(path: Path) -> bool:
-    return path.suffix == ".jsonl" and is_record(next(read_jsonl(path), {}))
+    return is_record(next(rows(path), {}))

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from dyneval.errors import DataFileError
 from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatingError, refuse_duplicates
-from dyneval.evaluation.benchmarks.generic import table_rows
-from dyneval.evaluation.scores import read_records, whole_number
+from dyneval.evaluation.scores import read_records
+from dyneval.files.tables import cell, rows, text_of, texts_of, whole_of
 from dyneval.metadata import metadata_file
-from dyneval.records import PairRecord, ScoreRecord
-from dyneval.storage import read_json, read_jsonl
+from dyneval.records import TIERS, ScoreRecord
 
 ModelFrom = Literal["file", "folder"]
 """Where the T2I model's name stands when there is no metadata: the score file's name, or the image's first folder."""
@@ -55,6 +54,14 @@ class ScoredImage:
     row: int
 
 
+class KnownPair(NamedTuple):
+    """What metadata say of a pair."""
+
+    generation_model: str
+    tier: int | None
+    categories: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class ScoredSet:
     """All scored images of a board, the T2I models, how many images each should have, and who scored."""
@@ -79,7 +86,8 @@ def read_scored(
 
     Args:
         paths: JSONL files of ScoreRecords, all by one evaluator.
-        metadata: metadata.jsonl of GenDB, or its folder; tells T2I model, tier and categories of each pair_id.
+        metadata: metadata.jsonl of GenDB, its folder, or a table with `pair_id` and
+            `generation_model`; tells T2I model, tier and categories of each pair_id.
         prompts: a prompt list with categories (see `read_prompts`), for scores without metadata.
         models: CSV with `model` and, optionally, `tier` and `year`; the models of the paper are known.
         model_from: where the T2I model's name stands when there is no metadata.
@@ -111,6 +119,7 @@ def read_scored(
     refuse_duplicates(", ".join(str(path) for path in paths), seen)
     names = dict.fromkeys(image.model for image in found.images)
     found.models = {name: _info(name, known, tiers) for name in names}
+    _refuse_one_name(found.models)
     found.expected = _expected(found, pairs, listed)
     return found
 
@@ -126,12 +135,14 @@ def read_prompts(path: Path) -> list[PromptEntry]:
         DataFileError: another layout, or a prompt twice.
     """
     entries = []
-    for number, row in enumerate(_prompt_rows(path), 1):
-        if not row.get("prompt"):
-            raise DataFileError(f"{path}: row {number} has no prompt; it has {', '.join(map(str, row))}")
-        entries.append(
-            PromptEntry(prompt=str(row["prompt"]).strip(), categories=_listed(row), file_name=_file_name(row))
-        )
+    for number, row in enumerate(rows(path, key="prompts"), 1):
+        where = f"{path}: row {number}"
+        prompt = cell(row, "prompt", text_of, where)
+        if prompt is None:
+            raise DataFileError(f"{where} has no prompt; it has {', '.join(map(str, row))}")
+        named = "categories" if row.get("categories") is not None else "subcategory"
+        categories = cell(row, named, _listed, where)
+        entries.append(PromptEntry(prompt=prompt.strip(), categories=categories, file_name=_file_name(row, where)))
     try:
         refuse_duplicates(str(path), Counter(entry.prompt for entry in entries))
     except RatingError as error:
@@ -139,46 +150,52 @@ def read_prompts(path: Path) -> list[PromptEntry]:
     return entries
 
 
-def _prompt_rows(path: Path) -> Iterable[Mapping[str, Any]]:
-    if path.suffix != ".json":
-        return table_rows(path)
-    rows = read_json(path)
-    rows = rows.get("prompts") if isinstance(rows, dict) else rows
-    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
-        return rows
-    raise DataFileError(f"{path}: expected a list of prompts, or an object with the key prompts")
+def _listed(value: Any) -> tuple[str, ...]:
+    return texts_of(value.split(",") if isinstance(value, str) else value)
 
 
-def _listed(row: Mapping[str, Any]) -> tuple[str, ...]:
-    value = row.get("categories", row.get("subcategory")) or ()
-    names = value.split(",") if isinstance(value, str) else value
-    return tuple(name.strip() for name in names if name.strip())
-
-
-def _file_name(row: Mapping[str, Any]) -> str | None:
-    if row.get("filename"):
-        return str(row["filename"])
-    number = str(row.get("gid", row.get("id", "")))
+def _file_name(row: Mapping[str, Any], where: str) -> str | None:
+    name = cell(row, "filename", text_of, where)
+    if name is not None:
+        return name
+    number = cell(row, "gid" if "gid" in row else "id", text_of, where) or ""
     return f"{int(number):04d}.png" if number.isdecimal() else None
 
 
-def _read_pairs(paths: Sequence[Path]) -> dict[str, PairRecord]:
-    pairs: dict[str, PairRecord] = {}
+def _read_pairs(paths: Sequence[Path]) -> dict[str, KnownPair]:
+    pairs: dict[str, KnownPair] = {}
     for path in map(metadata_file, paths):
-        for number, row in enumerate(read_jsonl(path), 1):
-            pair = PairRecord.from_dict(row, f"{path}:{number}")
-            pairs[pair.pair_id] = pair
+        for number, row in enumerate(rows(path), 1):
+            where = f"{path}: row {number}"
+            name, model = (cell(row, column, text_of, where) for column in ("pair_id", "generation_model"))
+            if name is None or model is None:
+                raise DataFileError(
+                    f"{where}: expected pair_id and generation_model, perhaps tier and categories, as GenDB's "
+                    f"metadata.jsonl has them; found {', '.join(row)}"
+                )
+            pair = KnownPair(model, _tier(row, where), cell(row, "categories", _listed, where))
+            if pairs.setdefault(name, pair) != pair:
+                raise DataFileError(f"{where}: {name} stands there before with another model, tier or categories")
     return pairs
+
+
+def _tier(row: Mapping[str, Any], where: str) -> int | None:
+    tier = cell(row, "tier", whole_of, where)
+    if tier not in (None, *TIERS):
+        raise DataFileError(f"{where}: tier: expected 1, 2 or 3, found {tier}")
+    return tier
 
 
 def _read_models(path: Path | None) -> dict[str, ModelInfo]:
     if path is None:
         return {}
     found = {}
-    for row in table_rows(path):
-        if not row.get("model"):
-            raise DataFileError(f"{path}: expected the columns model, tier, year, found {', '.join(row)}")
-        info = ModelInfo(name=row["model"], tier=whole_number(path, row, "tier"), year=whole_number(path, row, "year"))
+    for number, row in enumerate(rows(path), 1):
+        where = f"{path}: row {number}"
+        name = cell(row, "model", text_of, where)
+        if name is None:
+            raise DataFileError(f"{where}: expected the columns model, tier, year, found {', '.join(row)}")
+        info = ModelInfo(name=name, tier=_tier(row, where), year=cell(row, "year", whole_of, where))
         found[published.model_key(info.name)] = info
     return found
 
@@ -188,6 +205,16 @@ def _info(name: str, known: Mapping[str, ModelInfo], tiers: Mapping[str, int]) -
     tier = (own and own.tier) or tiers.get(name) or (paper and paper.tier)
     year = (own and own.year) or (paper and paper.year)
     return ModelInfo(name=own.name if own else paper.name if paper else name, tier=tier or None, year=year or None)
+
+
+def _refuse_one_name(models: Mapping[str, ModelInfo]) -> None:
+    """Two spellings of one model would be two rows of a board that nobody can tell apart."""
+    first: dict[str, str] = {}
+    for found, info in models.items():
+        if first.setdefault(info.name, found) != found:
+            raise DataFileError(
+                f"{first[info.name]} and {found} are both {info.name}; name them alike, or leave one out"
+            )
 
 
 def _model_name(path: Path, number: int, record: ScoreRecord, model_from: ModelFrom) -> str:
@@ -209,10 +236,10 @@ def _check_evaluator(found: ScoredSet, path: Path, record: ScoreRecord) -> None:
 
 
 def _categories(
-    record: ScoreRecord, pair: PairRecord | None, listed: Mapping[str, PromptEntry] | None
+    record: ScoreRecord, pair: KnownPair | None, listed: Mapping[str, PromptEntry] | None
 ) -> tuple[str, ...]:
     if pair:
-        return tuple(pair.categories)
+        return pair.categories
     entry = (listed or {}).get(record.prompt.strip())
     if listed is not None and entry is None:
         raise DataFileError(f"{record.pair_id}: its prompt is not in the prompt list: {record.prompt[:80]!r}")
@@ -237,7 +264,7 @@ def _scored(path: Path, number: int, record: ScoreRecord, model: str, categories
 
 
 def _expected(
-    found: ScoredSet, pairs: Mapping[str, PairRecord], listed: Mapping[str, PromptEntry] | None
+    found: ScoredSet, pairs: Mapping[str, KnownPair], listed: Mapping[str, PromptEntry] | None
 ) -> dict[str, int]:
     """How many images each model should have: its pairs, the prompt list, or the prompts of its tier's models."""
     if pairs:

@@ -11,8 +11,8 @@ from typing import Any
 
 from dyneval.errors import DataFileError
 from dyneval.evaluation.benchmarks.base import RatedImage, RatingError, numbers, refuse_duplicates
-from dyneval.evaluation.benchmarks.generic import table_rows
 from dyneval.evaluation.matching import Matcher
+from dyneval.files.tables import cell, rows, text_of
 from dyneval.records import ScoreRecord
 
 FIELDS = ("overall", "t2ia", "iqa", "soft.overall", "soft.t2ia", "soft.iqa")
@@ -23,11 +23,15 @@ IMAGE_COLUMNS = ("image", "image_path", "img_path", "file_name")
 
 @dataclass(slots=True)
 class ScoreTable:
-    """The scores of one evaluator: `by_id` where rows have ids, `by_image` where they name an image file."""
+    """The scores of one evaluator: `by_id` where rows have ids, else `by_image`.
+
+    `image_of` has the image that a row with this id names as well.
+    """
 
     name: str
     by_id: dict[str, float] = field(default_factory=dict)
     by_image: dict[str, float] = field(default_factory=dict)
+    image_of: dict[str, str] = field(default_factory=dict)
 
 
 def read_scores(path: Path, score: str = "overall", name: str | None = None) -> ScoreTable:
@@ -41,24 +45,27 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
 
     Raises:
         DataFileError: the file cannot be read, or holds scores of more than one evaluator.
-        RatingError: an id stands twice.
+        RatingError: an id, or an image without an id, stands twice.
     """
     table = ScoreTable(name or path.stem)
     ids, images = Counter[str](), Counter[str]()
     kinds: dict[str, str] = {}
-    for number, row in enumerate(table_rows(path), 1):
+    for number, row in enumerate(rows(path), 1):
         value = _score(path, number, row, score)
         key, image = _names(path, number, row)
-        if key is not None:
-            ids[key] += 1
-            table.by_id[key] = value
-        if image is not None:
+        if key is None:
             images[image] += 1
             table.by_image[image] = value
+        else:
+            ids[key] += 1
+            table.by_id[key] = value
+            if image:
+                table.image_of[key] = image
         _refuse_mixture(path, row, kinds)
     if not ids and not images:
         raise DataFileError(f"{path}: holds no scores")
-    refuse_duplicates(str(path), ids or images)
+    refuse_duplicates(str(path), ids)
+    refuse_duplicates(str(path), images)
     return table
 
 
@@ -68,17 +75,26 @@ def align(items: Sequence[RatedImage], table: ScoreTable) -> list[float]:
     A row belongs to an image when its id is the image's, or when its path ends in the image's.
 
     Raises:
-        RatingError: two rows belong to one image.
+        RatingError: two rows belong to one image, an id and a path contradict each other, or a path fits two images.
     """
     matcher = Matcher(items)
     found: dict[str, float] = {}
-    for image, value in table.by_image.items():
-        item = matcher.find(None, image)
+    named: list[tuple[str | None, str | None, float]] = [
+        *((key, table.image_of.get(key), value) for key, value in table.by_id.items()),
+        *((None, image, value) for image, value in table.by_image.items()),
+    ]
+    for key, image, value in named:
+        try:
+            item = matcher.find(key, image)
+        except RatingError as error:
+            raise RatingError(f"{table.name}: {error}") from error
         if item is not None and item.item_id in found:
-            raise RatingError(f"two scores belong to the image {item.image}; give them the benchmark's ids")
+            raise RatingError(
+                f"{table.name}: two scores belong to the image {item.image}; give them the benchmark's ids"
+            )
         if item is not None:
             found[item.item_id] = value
-    return [table.by_id.get(item.item_id, found.get(item.item_id, math.nan)) for item in items]
+    return [found.get(item.item_id, math.nan) for item in items]
 
 
 def is_record(row: dict[str, Any]) -> bool:
@@ -88,7 +104,7 @@ def is_record(row: dict[str, Any]) -> bool:
 
 def read_records(path: Path) -> Iterator[ScoreRecord]:
     """Yield checked ScoreRecords. Raises SchemaError or DataFileError naming file and row."""
-    for number, row in enumerate(table_rows(path), 1):
+    for number, row in enumerate(rows(path), 1):
         yield ScoreRecord.from_dict(row, f"{path}:{number}")
 
 
@@ -100,7 +116,7 @@ def _score(path: Path, number: int, row: dict[str, Any], score: str) -> float:
         if value is None:
             raise DataFileError(f"{path}:{number}: {record.pair_id} has no {score}; choose another field")
         return float(value)
-    column = "score" if "score" in row else score
+    column = "score" if score in FIELDS and score not in row else score
     if column not in row:
         raise DataFileError(f"{path}: row {number} has no column 'score' or {score!r}, only {', '.join(row)}")
     try:
@@ -109,13 +125,18 @@ def _score(path: Path, number: int, row: dict[str, Any], score: str) -> float:
         raise DataFileError(f"{path}: row {number}: {column}: {error}") from error
 
 
-def _names(path: Path, number: int, row: dict[str, Any]) -> tuple[str | None, str | None]:
-    key = next((str(row[column]) for column in ID_COLUMNS if row.get(column)), None)
-    image = next((str(row[column]) for column in IMAGE_COLUMNS if row.get(column)), None)
+def _names(path: Path, number: int, row: dict[str, Any]) -> tuple[str | None, str]:
+    """The id of a row, if any, and the image that it names, empty where it has an id alone."""
+
+    def first(columns: Sequence[str]) -> str | None:
+        found = (cell(row, column, text_of, f"{path}: row {number}") for column in columns)
+        return next((name for name in found if name is not None), None)
+
+    key, image = first(ID_COLUMNS), first(IMAGE_COLUMNS)
     if key is None and image is None:
         expected = ", ".join((*ID_COLUMNS, *IMAGE_COLUMNS))
         raise DataFileError(f"{path}: row {number} names no image; expected one of the columns {expected}")
-    return key, image
+    return key, image or ""
 
 
 def _refuse_mixture(path: Path, row: dict[str, Any], kinds: dict[str, str]) -> None:

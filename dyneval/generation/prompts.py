@@ -9,8 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from dyneval import records, storage
+from dyneval import records
 from dyneval.errors import GenerationError
+from dyneval.files.tables import rows
 from dyneval.records import TIERS, Tier
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -72,16 +73,16 @@ def _read_parquet(path: Path) -> pl.DataFrame:
 
 def _read_jsonl(path: Path) -> pl.DataFrame:
     """Take text columns only as text and tiers only as whole numbers; anything else becomes null and is rejected."""
-    rows = [
+    read = [
         {
             "prompt_id": _text(row.get("prompt_id")),
             "prompt": _text(row.get("prompt")),
             "tier": row["tier"] if type(row.get("tier")) is int and row["tier"] in TIERS else _untiered(row),
             **_categories(row.get("categories")),
         }
-        for row in storage.read_jsonl(path)
+        for row in rows(path)
     ]
-    return pl.DataFrame(rows, schema={**SCHEMA, "fault": pl.String})
+    return pl.DataFrame(read, schema={**SCHEMA, "fault": pl.String})
 
 
 def _text(value: object) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dyneval.errors import UserError
-from dyneval.hashing import pixels_sha256
+from dyneval.hashing import pixels_sha256, short_id
 from dyneval.records import ScoreRecord, prompt_id
 
 if TYPE_CHECKING:
@@ -139,8 +139,16 @@ def score_all(
 
 
 def default_pair_id(prompt: str, image_name: str) -> str:
-    """Id of a pair that came without one, from its prompt and its image's name."""
-    return f"{prompt_id(prompt)}-{re.sub(r'[^A-Za-z0-9._-]+', '-', image_name)}"
+    """Id of a pair that came without one, from its prompt and its image's name; usable as a file name.
+
+    A name with letters that are replaced gets 8 hex digits of itself: "a b.png" is not "a-b.png".
+    """
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", image_name)
+    if safe == image_name:
+        return f"{prompt_id(prompt)}-{safe}"
+    # Names of files may hold bytes that are no text.
+    printable = image_name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return f"{prompt_id(prompt)}-{safe}-{short_id(printable, 8)}"
 
 
 def _made(images: Any, prompts: Any, value_range: tuple[float, float] | None) -> Iterator[Pair | Failure]:

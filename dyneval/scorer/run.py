@@ -16,6 +16,7 @@ from tqdm import tqdm
 from dyneval.ahead import ahead
 from dyneval.cluster.flags import Cluster
 from dyneval.errors import DataFileError, ImageError
+from dyneval.files.tables import rows
 from dyneval.hashing import file_sha256
 from dyneval.images import load_image, resolve_below
 from dyneval.metadata import metadata_file, read_pairs
@@ -109,20 +110,27 @@ def score_images(load: Callable[[], Scorer], images: Sequence[Path], prompt: str
 
 
 def read_questions(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """T2IA questions by prompt from JSONL rows with `prompt` and `questions`, as Step 3 and `dyneval` write them.
+    """T2IA questions by prompt from rows with `prompt` and `questions`, as Step 3 and `dyneval` write them.
 
     Raises:
-        DataFileError: the file cannot be read, or a row has neither.
+        DataFileError: the file cannot be read, has no rows, or a row has no prompt or no list of questions.
     """
     questions = {}
-    for number, row in enumerate(read_jsonl(path), 1):
-        asked = row.get("questions", row.get("t2ia_questions"))
-        if not isinstance(row.get("prompt"), str) or not isinstance(asked, list):
+    for number, row in enumerate(rows(path), 1):
+        prompt, asked = row.get("prompt"), row.get("questions", row.get("t2ia_questions"))
+        if not isinstance(prompt, str) or not prompt.strip() or not isinstance(asked, list):
             raise DataFileError(f"{path}: row {number}: expected `prompt` and `questions`")
-        questions[row["prompt"]] = [
-            {"question": one.get("question"), "answer": one.get("answer")} for one in asked if isinstance(one, dict)
-        ]
+        questions[prompt] = [_question(one, f"{path}: row {number}") for one in asked]
+    if not questions:
+        raise DataFileError(f"{path}: holds no questions; expected rows with `prompt` and `questions`")
     return questions
+
+
+def _question(one: Any, where: str) -> dict[str, Any]:
+    text = one.get("question") if isinstance(one, dict) else None
+    if not isinstance(text, str) or not text.strip():
+        raise DataFileError(f"{where}: expected questions with a text `question`, found {str(one)[:80]}")
+    return {"question": text, "answer": one.get("answer")}
 
 
 def _score(scoring: Scoring, wanted: Sequence[Wanted], bad: Sequence[Failure], output: Path) -> Summary:

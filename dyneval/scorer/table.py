@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from dyneval.files.tables import BadRow, text_of
 from dyneval.records import prompt_id
 from dyneval.scorer.pairs import Failure, default_pair_id
 from dyneval.shards import Shard
@@ -19,29 +20,43 @@ class Wanted(NamedTuple):
     file_name: str
 
 
-def wanted_pairs(rows: Iterable[Row], shard: Shard | None = None) -> tuple[list[Wanted], list[Failure]]:
+def wanted_pairs(rows: Iterable[Row | BadRow], shard: Shard | None = None) -> tuple[list[Wanted], list[Failure]]:
     """The pairs of a table, and what is wrong with its other rows, which count to the first part.
 
     Args:
-        rows: with `prompt`, `file_name` and perhaps `pair_id`.
+        rows: with `prompt`, `file_name` and perhaps `pair_id`, a text or a number.
         shard: take only this part.
     """
     wanted: dict[str, Wanted] = {}
     bad = []
     for number, row in enumerate(rows, 1):
-        prompt, name = row.get("prompt"), row.get("file_name")
-        if not isinstance(prompt, str) or not isinstance(name, str) or not name:
-            bad.append(Failure(f"row {number}", "expected the texts `prompt` and `file_name`"))
-            continue
-        pair_id = str(row.get("pair_id") or default_pair_id(prompt, name))
-        if pair_id in wanted:
-            bad.append(Failure(pair_id, f"row {number} ({name}): the pair_id was used before in this file"))
+        one = _wanted(row)
+        if isinstance(one, str):
+            bad.append(Failure(f"row {number}", one))
+        elif one.pair_id in wanted:
+            bad.append(
+                Failure(one.pair_id, f"row {number} ({one.file_name}): the pair_id was used before in this file")
+            )
         else:
-            wanted[pair_id] = Wanted(pair_id, prompt, name)
+            wanted[one.pair_id] = one
     if shard is None:
         return list(wanted.values()), bad
     mine = [one for one in wanted.values() if shard.holds(prompt_id(one.prompt))]
     return mine, bad if shard.index == 1 else []
+
+
+def _wanted(row: Row | BadRow) -> Wanted | str:
+    """The pair of a row, or what is wrong with it."""
+    if isinstance(row, BadRow):
+        return row.reason
+    prompt, name = row.get("prompt"), row.get("file_name")
+    if not isinstance(prompt, str) or not isinstance(name, str) or not name:
+        return "expected the texts `prompt` and `file_name`"
+    try:
+        given = text_of(row.get("pair_id"))
+    except TypeError as error:
+        return f"pair_id: {error}"
+    return Wanted(default_pair_id(prompt, name) if given is None else given, prompt, name)
 
 
 def wanted_images(names: Sequence[str], prompt: str) -> list[Wanted]:

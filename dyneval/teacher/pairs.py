@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dyneval import jsonl
 from dyneval.errors import DataFileError, SchemaError
+from dyneval.files.opening import byte_lines, opened
 from dyneval.records import PairRecord
 from dyneval.shards import Shard
 
@@ -29,11 +30,14 @@ def read_pairs(
     return islice(_pairs(metadata, report, shard), limit)
 
 
+def _lines(metadata: Path) -> Iterator[tuple[int, bytes]]:
+    with opened(metadata) as file:
+        yield from byte_lines(file, metadata)
+
+
 def _pairs(metadata: Path, report: Callable[[str, str], None], shard: Shard | None) -> Iterator[PairRecord]:
     seen: set[str] = set()
-    for number, line in enumerate(jsonl.whole_lines(metadata), 1):
-        if not line.strip():
-            continue
+    for number, line in _lines(metadata):
         name = f"line {number}"
         try:
             row = jsonl.parse(metadata, number, line)

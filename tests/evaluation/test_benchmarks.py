@@ -289,6 +289,31 @@ def test_a_table_of_ones_own_in_other_forms(tmp_path, suffix):
     assert [(i.rating, i.categories, i.prompt) for i in items] == [(1.5, ("x", "y"), None), (3, (), None)]
 
 
+def test_blank_prompts_are_none_so_that_images_are_drawn(tmp_path):
+    path = write(tmp_path / "mine.csv", "image,rating,prompt\na.png,1,\nb.png,2, \nc.png,3,a cat\n")
+    assert [item.cluster for item in load(generic.benchmark(), path).items] == ["a.png", "b.png", "a cat"]
+    row = {"prompt": "", "img_path": "m/1.png", "total_score": [4], "type": "real", "element_score": "{}"}
+    (item,) = read("evalmuse", write(tmp_path / "train_list.json", [row | {"prompt_id": "1"}]))
+    assert item.prompt is None
+
+
+def test_a_row_of_ratings_without_an_image_or_with_a_structure_is_named(tmp_path):
+    for row, said in [
+        ({"image": "", "rating": 1}, r"row 2: image is empty"),
+        ({"image": {"path": "a.png"}, "rating": 1}, r"row 2: expected a text, found dict"),
+        ({"image": "b.png", "rating": "good"}, r"row 2: expected a number, found 'good'"),
+    ]:
+        path = write(tmp_path / "mine.json", [{"image": "a.png", "rating": 1}, row])
+        with pytest.raises(LayoutError, match=said):
+            load(generic.benchmark(), path)
+
+
+def test_an_open_quote_takes_no_ratings_with_it(tmp_path):
+    path = write(tmp_path / "mine.csv", 'image,rating,prompt\na.png,1,a\nb.png,2,"a fox\nc.png,3,c\n')
+    with pytest.raises(LayoutError, match=r"mine\.csv:3: row 2: a quotation mark opens a cell and never closes it"):
+        load(generic.benchmark(), path)
+
+
 def test_one_id_twice_is_refused_by_name(tmp_path):
     path = write(tmp_path / "mine.csv", "image,rating\na.png,1\na.png,2\nb.png,3\n")
     with pytest.raises(RatingError, match=r"mine.csv: 1 ids stand more than once: a.png"):

@@ -10,7 +10,7 @@ import pytest
 
 from dyneval.errors import DataFileError
 from dyneval.evaluation import published, tables
-from dyneval.evaluation.benchmarks import BENCHMARKS, RatedImage, RatedSet, RatingError
+from dyneval.evaluation.benchmarks import BENCHMARKS, RatedImage, RatedSet, RatingError, generic, load
 from dyneval.evaluation.comparison import compare
 from dyneval.evaluation.scores import ScoreTable, align, read_scores
 from dyneval.records import ScoreRecord
@@ -110,6 +110,76 @@ def test_scores_meet_images_by_id_or_by_the_end_of_a_path():
     doubled = ScoreTable("x", by_image={f"/a/{items[0].image}": 1.0, f"/b/{items[0].image}": 2.0})
     with pytest.raises(RatingError, match=r"two scores belong to the image m0/000.png"):
         align(items, doubled)
+
+
+def own_ratings(tmp_path, rows, header="id,image,model,rating"):
+    (tmp_path / "ann.csv").write_text("\n".join([header, *rows]))
+    return load(generic.benchmark(), tmp_path / "ann.csv").items
+
+
+def scores_of(tmp_path, content, name="s.csv"):
+    (tmp_path / name).write_text(content)
+    return read_scores(tmp_path / name)
+
+
+def test_an_image_name_is_no_id_of_another_image(tmp_path):
+    items = own_ratings(tmp_path, [f"{n},{n}.png,m,{n}" for n in range(1, 5)])
+    backwards = "item_id,image,score\n1,4.png,4\n2,3.png,3\n3,2.png,2\n4,1.png,1\n"
+    with pytest.raises(RatingError, match=r"s: the id '1' belongs to the image 1\.png, the path 4\.png to 4\.png"):
+        align(items, scores_of(tmp_path, backwards))
+    agreeing = scores_of(tmp_path, "item_id,image,score\n1,1.png,1\n2,/run/2.png,2\n99,3.png,3\n4,elsewhere.jpg,4\n")
+    assert align(items, agreeing) == [1, 2, 3, 4]
+
+
+def test_one_image_under_two_ids_is_refused(tmp_path):
+    items = own_ratings(tmp_path, ["a.png,1", "b.png,2"], "image,rating")
+    with pytest.raises(RatingError, match=r"s: two scores belong to the image a\.png"):
+        align(items, scores_of(tmp_path, "id,image,score\n1,a.png,1\n2,b.png,2\n3,a.png,9\n"))
+    with pytest.raises(RatingError, match=r"s\.csv: 1 ids stand more than once: a\.png"):
+        scores_of(tmp_path, "image,score\na.png,1\na.png,9\n")
+
+
+def test_a_name_that_two_images_share_needs_ids(tmp_path):
+    items = own_ratings(tmp_path, [f"{m}{n},{n}.png,{m},{n}" for m in "AB" for n in range(2)])
+    with pytest.raises(RatingError, match=r"s: A/0\.png may be A0 and B0; give the scores the ids of the benchmark"):
+        align(items, scores_of(tmp_path, "image,score\nA/0.png,1\n"))
+    assert align(items, scores_of(tmp_path, "id,image,score\nB0,B/0.png,1\n"))[2] == 1
+
+
+def test_ids_begin_at_0_and_names_may_have_backslashes(tmp_path):
+    items = own_ratings(tmp_path, ["0,imgs\\a.png,m,1", "1,imgs\\b.png,m,2"])
+    rows = [{"id": number, "score": number} for number in range(2)]
+    assert [item.item_id for item in items] == ["0", "1"]
+    assert align(items, scores_of(tmp_path, json.dumps(rows), "s.json")) == [0, 1]
+    windows = "image,score\nC:\\run 1\\imgs\\a.png,5\n/home/imgs/b.png,6\n"
+    assert align(items, scores_of(tmp_path, windows)) == [5, 6]
+
+
+def test_the_column_asked_for_is_taken_where_there_is_one_called_score(tmp_path):
+    (tmp_path / "s.csv").write_text("image,score,mine\na.png,1,2\n")
+    assert read_scores(tmp_path / "s.csv", "mine").by_image == {"a.png": 2}
+    assert read_scores(tmp_path / "s.csv").by_image == {"a.png": 1}
+    with pytest.raises(DataFileError, match="row 1 has no column 'score' or 'other'"):
+        read_scores(tmp_path / "s.csv", "other")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("image,score,score\na.png,1,4\n", r"more than one column is called 'score'"),
+        ("image,score\na.png,1,oops\n", r"s\.csv:2: row 1 has 3 cells, expected 2 \(image, score\)"),
+        ('image,score\na.png,1\n"b.png,2\n', r"s\.csv:3: row 2: a quotation mark opens a cell"),
+    ],
+)
+def test_tables_of_scores_that_can_be_read_two_ways_are_refused(tmp_path, content, message):
+    with pytest.raises(DataFileError, match=message):
+        scores_of(tmp_path, content)
+
+
+def test_lines_joined_without_a_last_newline_are_all_read(tmp_path):
+    rows = [{"image": f"{n}.png", "score": n} for n in range(3)]
+    joined = "\n".join(map(json.dumps, rows))
+    assert scores_of(tmp_path, joined, "s.jsonl").by_image == {"0.png": 0, "1.png": 1, "2.png": 2}
 
 
 def test_evaluators_are_compared_and_published_figures_stay_apart(tmp_path):

@@ -132,6 +132,63 @@ def test_prompt_lists_that_cannot_be_used(tmp_path, name, content, message):
     assert message in str(error.value)
 
 
+def test_score_files_joined_without_a_last_newline_are_ranked_whole(tmp_path):
+    scores, metadata = make_scores(tmp_path, {"sana": (2, 0.6)}, prompts=3)
+    for path in (scores, metadata):
+        path.write_text(path.read_text().rstrip("\n"))
+    (row,) = build_board(read_scored([scores], metadata=[metadata]), resamples=0).rows
+    assert (row.images, row.missing) == (3, 0)
+
+
+def test_metadata_may_be_any_table_that_names_the_model_of_a_pair(tmp_path):
+    scores, metadata = make_scores(tmp_path, {"sana": (2, 0.6), "sdxl": (3, 0.4)}, prompts=3)
+    known = [
+        f'{row["pair_id"]},{row["generation_model"]},{row["tier"]}.0,"{",".join(row["categories"])}"'
+        for row in read_jsonl(metadata)
+    ]
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "metadata.csv").write_text("\n".join(["pair_id,generation_model,tier,categories", *known]))
+    assert read_scored([scores], metadata=[folder]) == read_scored([scores], metadata=[metadata])
+    for line, said in [
+        ("p1,,1,", "row 1: expected pair_id and generation_model"),
+        ("p1,m,4,", "row 1: tier: expected 1, 2 or 3, found 4"),
+        ("p1,m,high,", "row 1: tier: expected a whole number, found 'high'"),
+        ("p1,m,1,\np1,n,1,", "row 2: p1 stands there before with another model"),
+    ]:
+        (folder / "metadata.csv").write_text("pair_id,generation_model,tier,categories\n" + line)
+        with pytest.raises(DataFileError, match=said):
+            read_scored([scores], metadata=[folder])
+
+
+def test_prompt_lists_with_nulls_and_numbers_for_categories(tmp_path):
+    rows = [{"prompt": "a", "categories": ["Color", None]}, {"prompt": "b", "subcategory": 3}, {"prompt": "c"}]
+    (tmp_path / "p.json").write_text(json.dumps(rows))
+    assert [entry.categories for entry in read_prompts(tmp_path / "p.json")] == [("Color",), ("3",), ()]
+
+
+def test_models_as_pandas_writes_them_and_one_model_twice(tmp_path):
+    files = [
+        write_jsonl(tmp_path / f"{name}.jsonl", [score_record(f"p-{name}", "p", f"{name}/1.png", [3], [3])])
+        for name in ("mine", "FLUX.1-dev", "flux1_dev")
+    ]
+    models = tmp_path / "models.csv"
+    models.write_text("model,tier,year\nmine,1.0,2023.0\nother,,\n")
+    (info,) = read_scored(files[:1], models=models).models.values()
+    assert (info.tier, info.year) == (1, 2023)
+    models.write_text("model,tier,year\nmine,first,2023\n")
+    with pytest.raises(DataFileError, match=r"models\.csv: row 1: tier: expected a whole number, found 'first'"):
+        read_scored(files[:1], models=models)
+    with pytest.raises(DataFileError, match=r"FLUX\.1-dev and flux1_dev are both FLUX\.1 \[dev\]"):
+        read_scored(files)
+
+
+def test_a_published_table_with_a_surplus_cell_is_refused_by_row(tmp_path):
+    (tmp_path / "t.csv").write_text("model,overall,Color\na,3,4\nb,4,4,9\n")
+    with pytest.raises(DataFileError, match=r"t\.csv:3: row 2 has 4 cells, expected 3 \(model, overall, Color\)"):
+        read_board(tmp_path / "t.csv")
+
+
 def test_duplicates_strangers_and_mixed_evaluators_are_refused(tmp_path):
     scores, metadata = make_scores(tmp_path, {"sana": (2, 0.6)}, prompts=3)
     rows = list(read_jsonl(scores))

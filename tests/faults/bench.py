@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from dyneval.storage import JsonlStore, read_rows
+from dyneval.storage import JsonlStore, read_jsonl
 
 from .faults import FAULTS, NotPossible, meets
 from .steps import STEPS
@@ -165,8 +165,8 @@ def main() -> int:
             for row in run(chosen, Path(folder)):
                 store.append(row)
                 if args.report:  # after each trial: a night may be too short
-                    args.report.write_text(render(tally(read_rows(path)), command), "utf-8")
-        cells = tally(read_rows(path))
+                    args.report.write_text(render(tally(list(read_jsonl(path))), command), "utf-8")
+        cells = tally(list(read_jsonl(path)))
     report = render(cells, command)
     if args.report:
         args.report.write_text(report, "utf-8")

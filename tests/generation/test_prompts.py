@@ -29,6 +29,12 @@ def test_step_1s_parquet_is_read_by_prompt_id(tmp_path):
     assert read.rejects == []
 
 
+def test_a_last_line_without_newline_is_a_prompt(tmp_path):
+    lines = [json.dumps({"prompt": text, "tier": 1}) for text in ("a cat", "a dog")]
+    (tmp_path / "p.jsonl").write_text("\ufeff" + "\n".join(lines), "utf-8")
+    assert sorted(read_prompts(tmp_path / "p.jsonl").frame["prompt"]) == ["a cat", "a dog"]
+
+
 def test_a_text_file_takes_its_tier_from_its_name_or_from_the_models(tmp_path):
     for name, default, tier in (("tier-2-prompts.txt", None, 2), ("mine.txt", 3, 3)):
         (tmp_path / name).write_text("a cat\n\n  a dog \n", "utf-8")

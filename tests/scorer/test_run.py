@@ -14,8 +14,9 @@ import pytest
 from dyneval import schemas
 from dyneval.errors import DataFileError
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
+from dyneval.scorer.pairs import default_pair_id
 from dyneval.scorer.revision import student_revision
-from dyneval.scorer.run import score_file
+from dyneval.scorer.run import read_questions, score_file
 from dyneval.storage import read_json, read_jsonl
 
 DOOR = Path(__file__).parents[2] / "inference" / "run_inference.py"
@@ -71,6 +72,54 @@ def test_a_run_goes_on_past_bad_rows_and_is_resumed(scorer, pictures, tmp_path):
     again = score_file(lambda: scorer, write_rows(metadata, rows), output, image_root=pictures)
     assert (again.scored, again.there_before, again.failed) == (1, 2, 4)
     assert len(list(read_jsonl(output))) == 3
+
+
+def test_every_row_of_a_users_table_is_scored_or_rejected(scorer, pictures, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number, name in enumerate(("a b.png", "a-b.png", "x(1).png", "x[1].png")):
+        shutil.copy(pictures / f"{number}.png", images / name)
+    metadata, output = tmp_path / "m.csv", tmp_path / "scores.jsonl"
+    metadata.write_text(
+        "pair_id;file_name;prompt\n0;a b.png;a pet\n;a b.png;a pet\n;a-b.png;a pet\n;x(1).png;a pet\n"
+        "7;a-b.png;a; pet\n;x[1].png;a pet"
+    )
+    summary = score_file(lambda: scorer, metadata, output, image_root=images)
+    assert (summary.scored, summary.failed) == (5, 1)
+    found = [row["pair_id"] for row in read_jsonl(output)]
+    assert "0" in found and len(set(found)) == 5, "two files have two ids, whatever letters their names hold"
+    (reject,) = read_jsonl(output.with_name("scores.rejects.jsonl"))
+    assert reject["pair_id"] == "row 5" and "has 4 cells, expected 3" in reject["reason"]
+    assert score_file(lambda: scorer, metadata, output, image_root=images).there_before == 5
+
+
+def test_an_id_that_needs_no_change_is_what_it_was_and_others_carry_their_name():
+    assert default_pair_id("a pet", "a-b.png") == "Pda14eda3a9d0b390-a-b.png"
+    changed = default_pair_id("a pet", "a b.png")
+    assert changed.startswith("Pda14eda3a9d0b390-a-b.png-") and len(changed) == len("Pda14eda3a9d0b390-a-b.png-") + 8
+
+
+@pytest.mark.parametrize("form", ["{}\n", "{}", "[{}]", "\ufeff{}\r\n"])
+def test_questions_are_read_whole(tmp_path, form):
+    row = {"prompt": "a dot", "questions": [{"question": "Is it round?", "answer": "yes"}]}
+    (tmp_path / "q.jsonl").write_text(form.replace("{}", json.dumps(row)), "utf-8")
+    assert read_questions(tmp_path / "q.jsonl") == {"a dot": row["questions"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "holds no questions"),
+        ('{"prompt": " ", "questions": []}', "row 1: expected `prompt` and `questions`"),
+        ('{"prompt": "a", "questions": [{"question": " "}]}', "row 1: expected questions with a text `question`"),
+        ('{"prompt": "a", "questions": ["Is it?"]}', "row 1: expected questions with a text"),
+        ('{"prompt": "a", "questions": []}\n{"prompt"', r"q\.jsonl:2: is not JSON"),
+    ],
+)
+def test_questions_that_cannot_be_asked_are_refused(tmp_path, content, message):
+    (tmp_path / "q.jsonl").write_text(content)
+    with pytest.raises(DataFileError, match=message):
+        read_questions(tmp_path / "q.jsonl")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from dyneval.shards import Shard
 from dyneval.storage import read_jsonl
 from dyneval.teacher.annotating import EngineDown
 from dyneval.teacher.cli import exit_status
+from dyneval.teacher.pairs import read_pairs
 from dyneval.teacher.prompts import WORKFLOWS
 
 from .conftest import FILES, content
@@ -144,6 +145,14 @@ def test_bad_images_and_rows_are_reported_and_the_others_done(run, gendb, chat_s
     assert sorted(bad_rows) == sorted(["empty", rows[3]["pair_id"], "half", "line 12"])
     assert summary["bad_rows"] == 4 and summary["workflows"]["iqa_answers"]["written"] == 3
     assert exit_status(summary) == 0, "the run did its job"
+
+
+def test_a_last_line_without_newline_is_a_pair(gendb):
+    metadata = gendb(prompts=1, models=("one", "two"))
+    metadata.write_text("\ufeff" + metadata.read_text().rstrip("\n"), "utf-8")
+    bad = []
+    pairs = list(read_pairs(metadata, lambda *row: bad.append(row)))
+    assert [pair.generation_model for pair in pairs] == ["one", "two"] and bad == []
 
 
 def test_task_tokens_in_prompts_reach_neither_teacher_nor_annotations(run, gendb, chat_server, tmp_path):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dyneval.errors import DataFileError, UserError
+from dyneval.errors import UserError
 
 
 class LayoutError(UserError, ValueError):
@@ -111,7 +110,7 @@ def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet
     found = RatedSet(benchmark, field)
     seen: dict[str, int] = {}
     with _layout(benchmark, path):
-        for item in benchmark.read(path, field):
+        for item in map(_prompt_or_none, benchmark.read(path, field)):
             seen[item.item_id] = seen.get(item.item_id, 0) + 1
             _check_scale(benchmark.title, benchmark.fields[field], item)
             if math.isnan(item.rating):
@@ -122,6 +121,11 @@ def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet
         raise LayoutError(_unknown(benchmark, path, "it holds no rated image"))
     refuse_duplicates(str(path), seen)
     return found
+
+
+def _prompt_or_none(item: RatedImage) -> RatedImage:
+    """A blank prompt is none: as a text it would make one cluster of all images without a prompt."""
+    return item if item.prompt is None or item.prompt.strip() else replace(item, prompt=None)
 
 
 def refuse_duplicates(where: str, seen: Mapping[str, int]) -> None:
@@ -139,7 +143,7 @@ def numbers(values: Any) -> tuple[float, ...]:
 
 
 def _number(value: Any) -> float:
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value.strip()):
         return math.nan
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise TypeError(f"expected a number, found {type(value).__name__} {str(value)[:40]!r}")
@@ -147,16 +151,6 @@ def _number(value: Any) -> float:
         return float(value)
     except ValueError:
         raise TypeError(f"expected a number, found {value[:40]!r}") from None  # type: ignore[index]
-
-
-def read_csv(path: Path) -> Iterator[dict[str, str]]:
-    """Yield the rows of a CSV or TSV file with a header. Raises DataFileError when it cannot be read."""
-    csv.field_size_limit(1 << 24)  # result tables hold whole model replies
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataFileError(f"{path}: cannot be read as CSV ({error})") from error
 
 
 def inside(path: Path, name: str) -> Path:

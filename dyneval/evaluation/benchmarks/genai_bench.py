@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
+from dyneval.files import tables
 from dyneval.storage import read_json
 
 
 def read(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the rated images of `genai_image.json` (or of a Parquet file), with skills where they are given."""
-    rows = _parquet(path) if path.suffix == ".parquet" else _json(path)
+    rows = _parquet(path) if path.suffix.lower() == ".parquet" else _json(path)
     for index, prompt, by_model, skills in rows:
         for model, ratings in by_model.items():
             name = f"{model}/{index}.jpeg"
@@ -43,14 +44,8 @@ def _json(path: Path) -> Iterator[tuple[str, str, dict[str, Any], list[str]]]:
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, str, dict[str, Any], list[str]]]:
-    import polars as pl
-
-    columns = ["Index", "Prompt", "Tags", "HumanRatings"]
-    try:
-        table = pl.read_parquet(path, columns=columns)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise TypeError(f"the columns {', '.join(columns)} cannot be read ({error})") from error
-    for row in table.iter_rows(named=True):
+    columns = ("Index", "Prompt", "Tags", "HumanRatings")
+    for row in tables.rows(path, columns, needs=columns):
         skills = [*(row["Tags"]["basic"] or []), *(row["Tags"]["advanced"] or [])]
         yield f"{row['Index']:05d}", row["Prompt"], row["HumanRatings"], sorted(skills)
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from dyneval.errors import DataFileError, SettingError
-from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers, read_csv
-from dyneval.storage import read_jsonl, read_rows
+from dyneval.errors import SettingError
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
+from dyneval.files.tables import rows, text_of, texts_of
+from dyneval.jsonl import Row
 
 COLUMNS = {
     "rating": "a number, or a list with one for each rater",
@@ -55,34 +55,24 @@ def benchmark(
     )
 
 
-def table_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a CSV, TSV, JSONL, JSON or Parquet file. Raises DataFileError when it cannot be read."""
-    if path.suffix in (".csv", ".tsv"):
-        yield from read_csv(path)
-    elif path.suffix == ".parquet":
-        import polars as pl
-
-        try:
-            yield from pl.read_parquet(path).iter_rows(named=True)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise DataFileError(f"{path}: cannot be read as Parquet ({error})") from error
-    elif path.suffix == ".jsonl":
-        yield from read_jsonl(path)
-    elif path.suffix == ".json":
-        yield from read_rows(path)
-    else:
-        raise DataFileError(f"{path}: files called *{path.suffix or path.name} are not read")
-
-
 def _read(path: Path, names: Mapping[str, str]) -> Iterator[RatedImage]:
-    for row in table_rows(path):
-        image = row[names["image"]]
-        category = row.get(names["category"])
-        yield RatedImage(
-            item_id=str(row.get(names["id"]) or image),
-            image=str(image),
-            prompt=row.get(names["prompt"]),
-            ratings=numbers(row[names["rating"]]),
-            model=row.get(names["model"]),
-            categories=tuple(category) if isinstance(category, list) else (category,) if category else (),
-        )
+    for number, row in enumerate(rows(path), 1):
+        try:
+            yield _rated(row, names)
+        except TypeError as error:
+            raise TypeError(f"row {number}: {error}") from error
+
+
+def _rated(row: Row, names: Mapping[str, str]) -> RatedImage:
+    image = text_of(row[names["image"]])
+    if image is None:
+        raise TypeError(f"{names['image']} is empty, expected {COLUMNS['image']}")
+    category = row.get(names["category"])
+    return RatedImage(
+        item_id=text_of(row.get(names["id"])) or image,
+        image=image,
+        prompt=text_of(row.get(names["prompt"])),
+        ratings=numbers(row[names["rating"]]),
+        model=text_of(row.get(names["model"])),
+        categories=texts_of(category),
+    )

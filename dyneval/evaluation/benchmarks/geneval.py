@@ -13,14 +13,15 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers, read_csv
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
+from dyneval.files import tables
 
 
 def read(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the rated images of one `annotations_<model>.csv`, or of all of them in a folder."""
     files = sorted(path.glob("annotations_*.csv")) if path.is_dir() else [path]
     for file in files:
-        rows = sorted(read_csv(file), key=lambda row: row["Input.index"])
+        rows = sorted(tables.rows(file), key=lambda row: row["Input.index"])
         for index, group in groupby(rows, key=lambda row: row["Input.index"]):
             raters = list(group)
             image = raters[0]["Input.image_url"].partition("/images/")[2]

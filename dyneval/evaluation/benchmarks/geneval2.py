@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, inside, numbers
-from dyneval.storage import read_json, read_jsonl
+from dyneval.files.tables import rows
+from dyneval.storage import read_json
 
 
 def read(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the rated images of every folder below `path` that has `score_lists.json` and `image_paths.json`."""
-    prompts = list(read_jsonl(inside(path, "geneval2_data.jsonl")))
+    prompts = list(rows(inside(path, "geneval2_data.jsonl")))
     for folder in sorted(file.parent for file in path.glob("*/score_lists.json")):
         images, scores = read_json(inside(folder, "image_paths.json")), read_json(folder / "score_lists.json")
         if len(scores) != len(prompts):

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, inside
-from dyneval.storage import read_json, read_jsonl
+from dyneval.files import tables
+from dyneval.storage import read_json
 
 
 def read(path: Path, field: str) -> Iterator[RatedImage]:
@@ -38,7 +39,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
 def _prompts(folder: Path) -> dict[str, list[dict[str, str]]]:
     found: dict[str, list[dict[str, str]]] = {}
     for file in sorted(folder.glob("*.jsonl")):
-        rows = list(read_jsonl(file))
+        rows = list(tables.rows(file))
         if rows:
             found[rows[0]["type"]] = rows
     return found

@@ -12,7 +12,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers, read_csv
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
+from dyneval.files.tables import rows
 
 
 def read(path: Path, field: str) -> Iterator[RatedImage]:
@@ -20,7 +21,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     for file in files:
         model = file.stem.rpartition("_")[0] or file.stem
-        for row in read_csv(file):
+        for row in rows(file):
             result = _json(row["result_json"])
             image = PurePosixPath(row["img_path"].replace("\\", "/")).name
             yield RatedImage(

@@ -1,0 +1,104 @@
+"""CSV and its kin, strictly: commas, semicolons or tabs, quoted line breaks, any line end; ragged rows are said."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dyneval.errors import DataFileError
+from dyneval.files.opening import opened, text_lines
+from dyneval.files.row import BadRow, require
+from dyneval.jsonl import Row
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+MAX_CELL = 1 << 24
+"""Characters; the csv module's own limit of 128 KiB would end the file at one long prompt or model reply."""
+_NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+
+
+def read(path: Path, columns: Collection[str] | None, needs: Collection[str], tabs: bool) -> Iterator[Row | BadRow]:
+    """Yield the rows under the header; an empty cell is None. See `dyneval.files.tables.each_row`."""
+    csv.field_size_limit(MAX_CELL)
+    try:
+        with opened(path) as file:
+            yield from _rows(path, text_lines(file, path), columns, needs, "\t" if tabs else ",")
+    except UnicodeDecodeError as error:
+        raise DataFileError(f"{path}: cannot be read as CSV in UTF-8 ({error}); save it as UTF-8") from error
+    except csv.Error as error:
+        raise DataFileError(f"{path}: its header cannot be read as CSV ({error})") from error
+
+
+def _rows(
+    path: Path, lines: Iterator[str], columns: Collection[str] | None, needs: Collection[str], usual: str
+) -> Iterator[Row | BadRow]:
+    skipped, first, delimiter = _head(lines, usual)
+    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    records = _records(path, reader, skipped)
+    _, header = next(records, (0, []))
+    names = [name.strip() for name in header]
+    require(path, [name for name in names if name], needs)
+    wanted = [(place, name) for place, name in enumerate(names) if name and (columns is None or name in columns)]
+    _refuse_twice(path, [name for _, name in wanted])
+    for number, (line, cells) in enumerate(records, 1):
+        fault = None if len(cells) == len(names) else _ragged(number, cells, names, delimiter)
+        if fault:
+            yield BadRow(line, fault)
+        else:
+            yield {name: cells[place] or None for place, name in wanted}
+
+
+def _head(lines: Iterator[str], usual: str) -> tuple[int, str, str]:
+    """Lines passed over, the header's (first) line, and the delimiter: the one that cuts the header into most cells."""
+    for skipped, line in enumerate(lines):
+        if line.lower().startswith("sep=") and len(line.rstrip("\r\n")) == len("sep=;"):  # Excel's own hint
+            return skipped + 1, next(lines, ""), line[len("sep=")]
+        if line.strip():
+            cells = {mark: len(next(csv.reader([line], delimiter=mark))) for mark in (usual, *_NAMES)}
+            return skipped, line, max(cells, key=lambda mark: cells[mark])
+    return 0, "", usual
+
+
+def _records(path: Path, reader: Reader, skipped: int) -> Iterator[tuple[int, list[str]]]:
+    """The line at which each record begins, and its cells; records without any text are passed over."""
+    number = 0  # of the row; the header is row 0
+    while True:
+        line = reader.line_num + skipped + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            # Where a quotation mark goes astray nobody knows what is a row and what a cell: no row after it counts.
+            where = f"{path}:{line}: row {number}"
+            if "end of data" in str(error):
+                raise DataFileError(f"{where}: a quotation mark opens a cell and never closes it") from error
+            raise DataFileError(
+                f"{where}: cannot be read as CSV ({error}); a quotation mark within a quoted cell is written twice"
+            ) from error
+        if any(cells):
+            yield line, cells
+            number += 1
+
+
+def _ragged(number: int, cells: Sequence[str], names: Sequence[str], delimiter: str) -> str | None:
+    if len(cells) >= len(names) and not any(cells[len(names) :]):
+        return None
+    mark = _NAMES.get(delimiter, repr(delimiter))
+    return (
+        f"row {number} has {len(cells)} cells, expected {len(names)} ({', '.join(names)}); "
+        f"a cell that holds {mark} or a line break stands in quotation marks"
+    )
+
+
+def _refuse_twice(path: Path, names: Sequence[str]) -> None:
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise DataFileError(
+            f"{path}: more than one column is called {twice[0]!r}; which one counts is not known, rename or remove one"
+        )

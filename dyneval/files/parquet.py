@@ -1,0 +1,142 @@
+"""Parquet tables as rows, measured by their footer before anything is unpacked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dyneval.errors import DataFileError
+from dyneval.files.opening import check_unpacked
+from dyneval.files.row import BadRow, require
+from dyneval.jsonl import Row
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_SLICE = 1000
+"""Rows that are made at a time."""
+_FLOOR = 1 << 28
+_CELL = 16
+"""Bytes that a cell takes in memory at least; a file may say in a few bytes that a billion are null."""
+_MAX_FOOTER = 1 << 26
+_MAX_DEPTH = 16
+
+
+def read(path: Path, columns: Collection[str] | None, needs: Collection[str]) -> Iterator[Row | BadRow]:
+    """Yield the rows; dictionary columns and bytes that are UTF-8 as text. See `dyneval.files.tables.each_row`."""
+    import polars as pl
+
+    try:
+        lazy = pl.scan_parquet(path, glob=False)
+        present = lazy.collect_schema()
+        require(path, present.names(), needs)
+        names = [name for name in present.names() if columns is None or name in columns]
+        check_unpacked(path, unpacked_size(path, names), _FLOOR)
+        frame = lazy.select(names).collect()
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DataFileError(f"{path}: cannot be read as Parquet ({reason})") from error
+    coded = [name for name, kind in frame.schema.items() if isinstance(kind, (pl.Categorical, pl.Enum))]
+    frame = frame.with_columns(pl.col(coded).cast(pl.String))
+    check_unpacked(path, _text_size(frame), _FLOOR)  # a dictionary holds once what stands in a million cells
+    binary = [name for name, kind in frame.schema.items() if kind == pl.Binary]
+    for part in frame.iter_slices(_SLICE):
+        for row in part.iter_rows(named=True):
+            yield row | {name: _text(row[name]) for name in binary}
+
+
+def unpacked_size(path: Path, columns: Collection[str]) -> int:
+    """Bytes of these columns when unpacked, by the file's footer. Raises DataFileError where it is broken."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-8, 2)
+            length = int.from_bytes(file.read(4), "little")
+            if length > _MAX_FOOTER:
+                raise ValueError(f"a footer of {length} bytes")
+            file.seek(-8 - length, 2)
+            footer = _Compact(file.read(length)).struct()
+        chunks = [chunk[3] for group in footer.get(4, []) for chunk in group[1]]
+        size = sum(max(0, chunk[6]) for chunk in chunks if chunk[3][0].decode() in columns)
+        return max(size, _CELL * len(columns) * footer[3])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DataFileError(f"{path}: cannot be read as Parquet (its footer is broken: {error})") from error
+
+
+class _Compact:
+    """Values in Thrift's compact protocol, as far as Parquet's footer uses it; IndexError past the end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def struct(self, depth: int = 0) -> dict[int, Any]:
+        """The fields of a struct by their number."""
+        if depth > _MAX_DEPTH:
+            raise ValueError("nested too deeply")
+        fields: dict[int, Any] = {}
+        number = 0
+        while head := self._byte():
+            step, kind = head >> 4, head & 15
+            number = number + step if step else self._signed()
+            fields[number] = kind == 1 if kind in (1, 2) else self._value(kind, depth)
+        return fields
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if kind in (1, 2, 3):  # truth values in lists, and bytes
+            return self._byte()
+        if kind in (4, 5, 6):
+            return self._signed()
+        if kind == 7:
+            return self._bytes(8)
+        if kind == 8:
+            return self._bytes(self._unsigned())
+        if kind in (9, 10):
+            head = self._byte()
+            size = head >> 4 if head >> 4 < 15 else self._unsigned()
+            return [self._value(head & 15, depth + 1) for _ in range(size)]
+        if kind == 12:
+            return self.struct(depth + 1)
+        raise ValueError(f"a value of kind {kind}")
+
+    def _byte(self) -> int:
+        self._at += 1
+        return self._data[self._at - 1]
+
+    def _bytes(self, size: int) -> bytes:
+        self._at += size
+        if self._at > len(self._data):
+            raise IndexError("cut off")
+        return self._data[self._at - size : self._at]
+
+    def _unsigned(self) -> int:
+        value, shift = 0, 0
+        while (byte := self._byte()) & 0x80:
+            value, shift = value | (byte & 0x7F) << shift, shift + 7
+        return value | byte << shift
+
+    def _signed(self) -> int:
+        value = self._unsigned()
+        return value >> 1 ^ -(value & 1)
+
+
+def _text_size(frame: pl.DataFrame) -> int:
+    """Bytes of all texts of the columns and of the lists in them."""
+    import polars as pl
+
+    size = 0
+    for column in frame:
+        while isinstance(column.dtype, (pl.List, pl.Array)):
+            column = column.explode()
+        if column.dtype == pl.String:
+            size += int(column.str.len_bytes().sum())
+        elif column.dtype == pl.Binary:
+            size += int(column.bin.size().sum())
+    return size
+
+
+def _text(value: bytes | None) -> str | bytes | None:
+    """Bytes as the text that they are; pictures and the like stay bytes, which no name and no prompt is."""
+    try:
+        return None if value is None else value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value
