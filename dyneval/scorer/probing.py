@@ -1,9 +1,10 @@
 """Which template and which reply form a student was trained with, found from what it writes.
 
 A checkpoint that was trained here says so itself (`dyneval.conventions`). Of others, three small drawings are asked
-about. The form shows in the first key behind a question: `score` in the form `readme`, `target_answer` or `answer` in
-`release`. The template shows less: a student is asked for questions about three prompts in each wording, and is a
-little surer of what it writes in the wording that it knows.
+about. The form shows in the first key behind a question about alignment: `score` in the form `readme`, `target_answer`
+in `release`. (Behind one about quality it would be `answer` there; but that key also follows each question that a
+student asks, so a weak one of either form is drawn to it.) The template shows less: a student is asked for questions
+about three prompts in each wording; where one makes it much surer of what it writes, it was trained with that.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ logger = logging.getLogger(__name__)
 _Name = TypeVar("_Name", bound=str)
 
 SURE = 0.9
-"""A form is sure when its keys have this share of the probability of all forms' keys."""
+"""A form is sure when its key has this share of the probability of both forms' keys."""
 LEAST = 0.01
-"""Together the keys have at least this probability; trained students are near 1, random weights at 0.00002."""
-CLEAR = 0.002
-"""Templates tell apart with so much more log-likelihood a character in one wording than in the other."""
-_KEYS: dict[str, ReplyForm] = {"score": "readme", "target_answer": "release", "answer": "release"}
+"""Together the keys have at least this probability. Measured: 0.04 to 0.7 for small students, 0.00001 untrained."""
+CLEAR = 2.0
+"""A template is clear when the other surprises the student so many times as much. Measured: 1.0 to 1.3 times for
+students that take the wordings for the same, 190 times for one that has learned its samples by heart."""
+_KEYS: dict[ReplyForm, str] = {"readme": "score", "release": "target_answer"}
 _FORM_TOKENS, _TEMPLATE_TOKENS = 40, 64
 """Tokens of a reply that are looked at: the key stands within the first 40, two or three questions within 64."""
 
@@ -44,7 +46,7 @@ class Probe(NamedTuple):
     """What a student's own writing says of it. The likelihoods are means over the samples."""
 
     forms: Mapping[ReplyForm, float]
-    """Probability of each form's keys, 0-1; those of a student without any form are low. Empty: not asked for."""
+    """Probability of each form's key, 0-1; those of a student without any form are low. Empty: not asked for."""
     templates: Mapping[TemplateVersion, float]
     """Log-likelihood a character of what it writes in each wording; empty where it was not asked for."""
 
@@ -58,7 +60,7 @@ class Probe(NamedTuple):
     def template(self) -> TemplateVersion | None:
         """The wording that is clearly the better known; None on a near tie."""
         best, *others = sorted(self.templates, key=lambda version: -self.templates[version])
-        ahead = all(self.templates[best] - self.templates[other] >= CLEAR for other in others)
+        ahead = all(self.templates[other] <= CLEAR * self.templates[best] for other in others)
         return best if ahead else None
 
     def __str__(self) -> str:
@@ -117,7 +119,7 @@ def look(engine: Engine, forms: bool = True, templates: bool = True) -> Probe:
     return Probe(_forms(engine) if forms else {}, _templates(engine) if templates else {})
 
 
-def branch(choices: Sequence[TokenChoice], texts: Mapping[str, str]) -> dict[str, float]:
+def branch(choices: Sequence[TokenChoice], texts: Mapping[_Name, str]) -> dict[_Name, float]:
     """Probabilities of the texts that a reply might go on with, where they part; together at most 1.
 
     Args:
@@ -150,8 +152,7 @@ def _forms(engine: Engine) -> dict[ReplyForm, float]:
     found = []
     for ask, (_, _, question) in zip(asks, _SAMPLES, strict=True):
         begin = f'{{"answers": [{{"question": {student_json(question)}, "'
-        keys = branch(ask.choices or (), {key: f'{begin}{key}"' for key in _KEYS})
-        found.append({form: sum(keys[key] for key in _KEYS if _KEYS[key] == form) for form in replies.REPLY_FORMS})
+        found.append(branch(ask.choices or (), {form: f'{begin}{key}"' for form, key in _KEYS.items()}))
     return _means(found)
 
 
@@ -191,7 +192,7 @@ def _drawing(draw: str, colour: str) -> Image.Image:
 
 _SAMPLES = (
     ("a red ellipse on white", _drawing("ellipse", "red"), "Is a red ellipse visible?"),
-    ("a blue rectangle", _drawing("rectangle", "blue"), "Is the outline of the rectangle intact?"),
+    ("a blue rectangle", _drawing("rectangle", "blue"), "Is there a blue rectangle?"),
     ("two green circles", _drawing("ellipse", "green"), "Are there two circles?"),
 )
-"""Prompt, picture and question. The second question is one of quality, the last one's answer is no."""
+"""Prompt, picture and question; the answer to the last one is no."""
