@@ -1,6 +1,6 @@
 """Does a student of either reply form get the scores that it writes? Overfitted on eight pairs, asked freely, scored.
 
-    python benchmarks/reply_forms.py [--output DIR] [--steps 200]
+    python benchmarks/reply_forms.py [--output DIR] [--steps 400] [--forms readme release]
 
 A small student with random weights learns eight drawings by heart, once in the form `readme` and once in `release`, by
 Step 4's launcher. Then it answers the evaluations without any grammar (`generate`, greedy), and the scorer scores the
@@ -216,7 +216,8 @@ def main() -> int:
     """Command line of this program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "reply_forms")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--forms", nargs="+", choices=REPLY_FORMS, default=REPLY_FORMS)
     arguments = parser.parse_args()
     from dyneval.demo.tiny_model import build_tiny_model
 
@@ -227,7 +228,7 @@ def main() -> int:
         pair.draw().save(output / f"{pair.name}.png")
     lines = ["| reply form | asked freely: T2IA, IQA | scored: T2IA, IQA | found | training |", "|---|---|---|---|---|"]
     enough = True
-    for form in REPLY_FORMS:
+    for form in arguments.forms:
         started = time.perf_counter()
         checkpoint = train(form, output, arguments.steps)
         seconds = time.perf_counter() - started
