@@ -24,10 +24,19 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from dyneval import tokens
 from dyneval.processing import Processor, Turn
-from dyneval.scorer.grammar import ReplyGrammar, reply_schema
+from dyneval.replies import ReplyLimits, evaluation_schema, scene_schema
+from dyneval.scorer.grammar import ReplyGrammar
 from dyneval.scorer.loading import load_student
-from dyneval.scorer.settings import ReplyLimits
 
+BOUNDED = ReplyLimits(
+    questions=160,
+    nodes=64,
+    edges=128,
+    attributes=16,
+    question_chars=300,
+    label_chars=80,
+    reasoning_chars=800,
+)
 QUESTIONS = [f"Is object number {number} complete, and free of distortion?" for number in range(15)]
 ALREADY_NEEDED = {"numpy", "torch", "transformers", "typing-extensions", "pydantic"}
 VOCABULARY = 151_936
@@ -168,7 +177,7 @@ def main() -> None:
             build_tiny_model(checkpoint, task_tokens=True)
         model, processor = load_student(checkpoint)
     encoded = processor.encode([Turn("user", tokens.t2ia_turn("a cat on a bench"))], [], True).model_inputs()
-    schemas = [reply_schema("iqa", ReplyLimits()), reply_schema("evaluation", ReplyLimits(), QUESTIONS)]
+    schemas = [scene_schema(BOUNDED), evaluation_schema("readme", "t2ia", QUESTIONS, BOUNDED)]
     print(
         "| engine | installed MB | load s | compile IQA ms | compile EVALUATION ms | mask ms mean, p99 | ms a token |"
     )

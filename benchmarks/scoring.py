@@ -22,13 +22,12 @@ import torch
 from PIL import Image
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from dyneval import tokens
+from dyneval import replies, tokens
 from dyneval.processing import Processor, Turn
 from dyneval.records import ScoreRecord
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
-from dyneval.scorer import batch as batch_module
 from dyneval.scorer.engines.local import TransformersStudent
-from dyneval.scorer.grammar import Constraint, ReplyGrammar, reply_schema
+from dyneval.scorer.grammar import Constraint, ReplyGrammar
 from dyneval.scorer.loading import load_student
 from dyneval.scorer.pairs import Pair
 from dyneval.scorer.passes import mean_score, merge_questions
@@ -37,16 +36,21 @@ LIMITS = ReplyLimits(
     questions=14, nodes=4, edges=3, attributes=2, question_chars=60, label_chars=12, reasoning_chars=90
 )
 T2IA_QUESTIONS = 8
+QUESTIONS_SCHEMA, SCENE_SCHEMA = replies.questions_schema, replies.scene_schema
+READMES = {"template": "readme", "reply_form": "readme"}
 
 
-def filled_schema(reply: str, limits: ReplyLimits, *arguments: object, **options: object) -> dict:
-    """The reply schema with lists of fixed lengths."""
-    schema = reply_schema(reply, limits, *arguments, **options)
-    definitions = schema["$defs"]
-    definitions["t2ia"] |= {"minItems": T2IA_QUESTIONS, "maxItems": T2IA_QUESTIONS}
-    definitions["iqa"]["properties"]["questions"]["minItems"] = limits.questions
-    definitions["scene_graph"]["properties"]["nodes"]["minItems"] = limits.nodes
-    definitions["scene_graph"]["properties"]["edges"]["minItems"] = limits.edges
+def filled_questions(limits: ReplyLimits) -> dict:
+    """Schema of the reply to T2IA, with a fixed number of questions."""
+    return QUESTIONS_SCHEMA(limits) | {"minItems": T2IA_QUESTIONS, "maxItems": T2IA_QUESTIONS}
+
+
+def filled_scene(limits: ReplyLimits) -> dict:
+    """Schema of the reply to IQA, with lists of fixed lengths."""
+    schema = SCENE_SCHEMA(limits)
+    graph = schema["properties"]["scene_graph"]["properties"]
+    schema["properties"]["questions"]["minItems"] = limits.questions
+    graph["nodes"]["minItems"], graph["edges"]["minItems"] = limits.nodes, limits.edges
     return schema
 
 
@@ -80,7 +84,7 @@ class Plain:
         self.grammar = ReplyGrammar(processor.tokenizer, model.lm_head.out_features)
         self.tokens = 0
 
-    def reply(self, turn: str, schema: dict, image: Image.Image | None) -> object:
+    def reply(self, turn: str, schema: dict, image: Image.Image | None) -> str:
         """One conversation."""
         images = [image] if image else []
         encoded = self.processor.encode([Turn("user", turn, len(images))], images, True).model_inputs()
@@ -89,20 +93,21 @@ class Plain:
         options = {"max_new_tokens": self.settings.max_new_tokens, "do_sample": False}
         self.model.generate(**encoded, logits_processor=LogitsProcessorList([held]), **options)
         self.tokens += len(held.constraint.tokens)
-        return json.loads(held.constraint.text)
+        return held.constraint.text
 
     def score(self, pair: Pair) -> tuple[float, float]:
         """T2IA and IQA of a pair, in four calls."""
         limits = self.settings.limits
-        asked = merge_questions(self.reply(tokens.t2ia_turn(pair.prompt), filled_schema("t2ia", limits), None))
-        t2ia = self.evaluate(pair, [one["question"] for one in asked])
-        scene = self.reply(tokens.iqa_turn(), filled_schema("iqa", limits), pair.image)
-        return t2ia, self.evaluate(pair, [one["question"] for one in merge_questions(scene["questions"])])
+        asked = replies.read_questions(self.reply(tokens.t2ia_turn(pair.prompt), filled_questions(limits), None))
+        t2ia = self.evaluate(pair, [one["question"] for one in merge_questions(asked)])
+        scene = replies.read_scene(self.reply(tokens.iqa_turn(), filled_scene(limits), pair.image))
+        return t2ia, self.evaluate(pair, [one["question"] for one in merge_questions(scene.questions)])
 
     def evaluate(self, pair: Pair, questions: Sequence[str]) -> float:
         """Mean score of questions about a pair."""
-        schema = filled_schema("evaluation", self.settings.limits, questions)
-        return mean_score(self.reply(tokens.evaluation_turn(pair.prompt, questions), schema, pair.image)["answers"])
+        schema = replies.evaluation_schema("readme", "t2ia", questions, self.settings.limits)
+        text = self.reply(tokens.evaluation_turn(pair.prompt, questions), schema, pair.image)
+        return mean_score([answer["score"] for answer in json.loads(text)["answers"]])
 
 
 def make_pairs(count: int, side: int) -> list[Pair]:
@@ -136,7 +141,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure and print a table."""
     arguments = parse_arguments()
-    batch_module.reply_schema = filled_schema
+    replies.questions_schema, replies.scene_schema = filled_questions, filled_scene
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = arguments.checkpoint
         if checkpoint is None:
@@ -148,7 +153,7 @@ def main() -> None:
             checkpoint, device=arguments.device, dtype=arguments.dtype, max_pixels=arguments.max_pixels
         )
     pairs = make_pairs(arguments.images, arguments.side)
-    plain = Plain(model, processor, ScorerSettings(limits=LIMITS))
+    plain = Plain(model, processor, ScorerSettings(limits=LIMITS, **READMES))
     plain.score(pairs[-1])
     plain.tokens = 0
     started = time.perf_counter()
@@ -159,7 +164,7 @@ def main() -> None:
     print("|---|---|---|---|")
     print(f"| four sequential generate calls | {1 / baseline:.3f} | 1.0 | |")
     for mode in ("full", "fast"):
-        settings = ScorerSettings(mode=mode, limits=LIMITS, batch_size=arguments.batch_size)
+        settings = ScorerSettings(mode=mode, limits=LIMITS, batch_size=arguments.batch_size, **READMES)
         scorer = Scorer(TransformersStudent(model, processor), "benchmark", settings)
         list(scorer.score_pairs(make_pairs(2, arguments.side)))
         scorer = Scorer(TransformersStudent(model, processor), "benchmark", settings)
