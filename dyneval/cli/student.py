@@ -54,7 +54,7 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
         "--mode",
         choices=MODES,
         default=defaults.mode,
-        help="full; fast: scores without reasoning; or one half only; default: %(default)s",
+        help="full; fast: without the reasons that stand behind a score; or one half only; default: %(default)s",
     )
     add("--mean", choices=MEANS, default=defaults.mean, help="of a half's question scores; default: %(default)s")
     add("--questions", type=Path, help="JSONL with T2IA questions of prompts; the student is asked for those of others")

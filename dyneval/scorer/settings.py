@@ -38,7 +38,8 @@ class ScorerSettings:
     """How pairs are scored; kept in every ScoreRecord.
 
     Attributes:
-        mode: "full"; "fast" leaves the reasoning out of the evaluations; "t2ia-only" and "iqa-only" give one half.
+        mode: "full"; "fast" leaves out the reasons that stand behind a score (of the readme form); "t2ia-only" and
+            "iqa-only" give one half.
         mean: how the scores of a half's questions become its score; "geometric" lets one failed question weigh more.
         template: version of the human turns, see `dyneval.tokens`; "auto": the one that the student was trained with.
         reply_form: form of the replies to EVALUATION, see `dyneval.replies`; "auto": the one that the student writes,

@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import json
 import math
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -113,6 +114,15 @@ def test_a_server_gives_the_scores_of_transformers_in_the_release_form_too(stude
     assert one.soft == pytest.approx(other.soft, abs=1e-3)
     for asked, known in zip(one.iqa_questions, other.iqa_questions, strict=True):
         assert asked["correct_probability"] == pytest.approx(known["correct_probability"], abs=1e-3)
+
+
+def test_a_student_behind_a_server_is_probed_where_its_checkpoint_says_nothing(student, server, settings, tmp_path):
+    silent = shutil.copytree(student, tmp_path / "silent", ignore=shutil.ignore_patterns("dyneval.json"))
+    server.seen.clear()
+    auto = dataclasses.replace(settings, template="auto", reply_form="auto")
+    scorer = Scorer.from_pretrained(silent, engine="openai", settings=auto, base_urls=[server.url])
+    assert scorer.settings.reply_form == "either" and "from what the student writes" in scorer.settled_by
+    assert len(server.seen) == 9 and {asked["top_logprobs"] for asked in server.seen} == {20}
 
 
 def test_a_server_that_refuses_schemas_ends_the_run_with_its_words(served, server, pictures, monkeypatch):
