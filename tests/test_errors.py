@@ -87,7 +87,7 @@ def test_a_file_with_a_word_for_a_number_is_named(tmp_path):
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (
         1,
-        "dyneval leaderboard: board.csv: tier 'two': expected a whole number\n",
+        "dyneval leaderboard: board.csv: row 1: tier: expected a whole number, found 'two'\n",
     )
 
 
