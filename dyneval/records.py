@@ -147,7 +147,7 @@ class IQAQuestions(Record):
     """The scene graph of one image, as the teacher wrote it, and the quality questions made from it.
 
     Our teacher is held to nodes (id, label, attributes) and edges; published graphs are objects or lists of any shape
-    (`dyneval.replies.normalised_graph` reads them).
+    (`dyneval.scene_graphs.normalised_graph` reads them).
     """
 
     SCHEMA = "iqa_questions"
