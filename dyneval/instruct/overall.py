@@ -34,7 +34,7 @@ class OverallConfig:
     beta: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.alpha < 0 or self.beta < 0 or abs(self.alpha + self.beta - 1) > 1e-9:
+        if not (self.alpha >= 0 and self.beta >= 0 and abs(self.alpha + self.beta - 1) <= 1e-9):  # NaN too
             raise SettingError(f"alpha {self.alpha} and beta {self.beta}: expected weights from 0 to 1 that sum to 1")
         if self.output.suffix not in (".json", ".csv"):
             raise SettingError(f"{self.output}: expected a name that ends in .json or .csv")

@@ -67,7 +67,8 @@ class ScorerSettings:
         for name, known in (("mode", MODES), ("mean", MEANS), ("template", TEMPLATES), ("reply_form", FORMS)):
             if getattr(self, name) not in known:
                 raise SettingError(f"{name} {getattr(self, name)!r} is unknown, expected one of {', '.join(known)}")
-        if min(self.alpha, self.beta) < 0 or abs(self.alpha + self.beta - 1) > 1e-6:
+        # Written so that NaN, which is neither more nor less than anything, is refused too.
+        if not (self.alpha >= 0 and self.beta >= 0 and abs(self.alpha + self.beta - 1) <= 1e-6):
             raise SettingError(
                 f"alpha {self.alpha} and beta {self.beta}: expected two weights of at least 0 that add up to 1"
             )

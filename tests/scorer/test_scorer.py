@@ -168,7 +168,15 @@ def test_a_model_with_other_weights_of_the_halves(engine, settings, pictures):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"alpha": 0.7}, {"alpha": -0.5, "beta": 1.5}, {"template": "old"}, {"batch_size": 0}, {"max_new_tokens": 0}],
+    [
+        {"alpha": 0.7},
+        {"alpha": -0.5, "beta": 1.5},
+        {"alpha": float("nan")},
+        {"template": "old"},
+        {"reply_form": "old"},
+        {"batch_size": 0},
+        {"max_new_tokens": 0},
+    ],
 )
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
