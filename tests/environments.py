@@ -25,7 +25,6 @@ _TORCHVISION = "torchvision==0.28.0"
 _PUBLISHED = ("transformers==4.57.6", "tokenizers==0.22.2", "huggingface-hub==0.36.2")
 # Installed without their dependencies, so a row names each package whose usual version does not suit it.
 ENVIRONMENTS: dict[str, tuple[str, ...]] = {
-    "transformers-4.57.6": _PUBLISHED,
     "transformers-4.57.6-torchvision": (*_PUBLISHED, _TORCHVISION),
     # The oldest that DynEval runs with, and the newest that vLLM 0.33 runs with.
     "transformers-5.4.0": ("transformers==5.4.0", "tokenizers==0.22.2", "huggingface-hub==1.33.0"),
