@@ -125,7 +125,7 @@ class Constraint:
         tokens = [] if self.matcher.is_stopped() else self.matcher.compute_ff_tokens()
         self._consume(tokens)
         self.verdict = None
-        if self._verdicts:
+        if self._verdicts and tokens:  # a verdict stands behind its key, whose end is never a choice
             # Within a text the quotes would be escaped, so these bytes can only be the structure's.
             tail = self._tokenizer.decode_str(self.tokens[-_TAIL:])
             self.verdict = next((ids for key, ids in self._verdicts.items() if tail.endswith(key)), None)

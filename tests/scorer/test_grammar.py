@@ -91,7 +91,7 @@ def test_a_score_is_a_choice_among_five_tokens(grammar):
 
 def test_whether_an_image_passes_is_a_choice_among_two_tokens(grammar):
     constraint = grammar.constraint(evaluation_schema("release", "iqa", ["Is it sharp?"], SMALL), verdicts=True)
-    begin = '{"answers": [{"question": "Is it sharp?", "answer": "no", "target_answer": "yes", "correct":'
+    begin = '{"answers": [{"question": "Is it sharp?", "answer": "no", "target_answer": "yes'
     for token in grammar._tokenizer.tokenize_str(begin):
         constraint.accept(token)
     constraint.forced()
