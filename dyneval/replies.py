@@ -19,13 +19,13 @@ import copy
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
 from dyneval.errors import SettingError
-from dyneval.records import YesNo, student_json
+from dyneval.records import MaybeYesNo, YesNo, student_json
 from dyneval.scene_graphs import normalised_graph
 
 ReplyForm = Literal["readme", "release"]
@@ -40,8 +40,6 @@ RATINGS = (1, 2, 3, 4, 5)
 Json = dict[str, Any]
 
 _Rating = Annotated[int, Meta(ge=1, le=5)]
-# The teacher's reply may have been spoilt; the published builder then writes an empty string and trains on it.
-_MaybeYesNo = Literal["yes", "no", ""]
 
 
 class ReplyError(ValueError):
@@ -137,7 +135,7 @@ class ReleaseAnswer(Struct, forbid_unknown_fields=True, gc=False):
     """An alignment answer of the release form: the reason comes before the score."""
 
     question: str
-    target_answer: _MaybeYesNo
+    target_answer: MaybeYesNo
     reasoning: str
     score: _Rating
 
@@ -146,8 +144,8 @@ class ReleaseQualityAnswer(Struct, forbid_unknown_fields=True, gc=False):
     """A quality answer of the release form; it has no score of its own."""
 
     question: str
-    answer: _MaybeYesNo
-    target_answer: _MaybeYesNo
+    answer: MaybeYesNo
+    target_answer: MaybeYesNo
     correct: bool
     reasoning: str
 
@@ -215,23 +213,14 @@ _SHAPES: dict[tuple[ReplyForm, Part], type[Evaluation]] = {
 # Writing: training text.
 
 
-class AnsweredQuestion(Protocol):
-    """What an evaluation is written from; the answers of IQA also have `answer` and `correct`."""
-
-    question: str
-    target_answer: str
-    reasoning: str
-    score: int
-
-
 def write(form: ReplyForm, part: Part, answers: Sequence[Any], holistic: float | None = None) -> str:
     """Text of the reply to EVALUATION that a student is trained to write.
 
     Args:
         form: shape of the reply.
         part: what was asked about.
-        answers: at least one, with the attributes of `AnsweredQuestion`; for IQA in the release form also `answer`
-            ("yes", "no" or "") and `correct`.
+        answers: at least one, with `question`, `reasoning`, `score` (1-5; not read for IQA in the release form) and, in
+            the release form, `target_answer` ("yes", "no" or ""); there IQA also needs `answer` (alike) and `correct`.
         holistic: score of the image, 1-5; needed for IQA in the release form, where it is rounded half to even, as
             the published builder does.
     """
