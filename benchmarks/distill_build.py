@@ -129,7 +129,7 @@ def annotated(
 
 def bench_build(args: argparse.Namespace) -> dict[str, Any]:
     """The builder on all pairs, the resume scan of one file, and the baseline on a sample of the pairs."""
-    from dyneval.storage import JsonlStore
+    from dyneval.files.store import JsonlStore
 
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         folder = Path(scratch)

@@ -28,7 +28,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from PIL import Image
 
-from dyneval import storage
+from dyneval.files.store import read_jsonl
 from dyneval.generation import allocation, saving
 from dyneval.generation.catalogue import Entry
 from dyneval.generation.gendb import GenDB
@@ -106,7 +106,7 @@ def bench_overhead(images: int, side: int) -> dict[str, Any]:
         entry = FreeEntry(slug="free", tier=1, family="free", side=side)
         whole = timed(lambda: generate([entry], [entry], config))
         per_image = lambda seconds: round(1000 * seconds / images, 2)  # noqa: E731
-        lines = sum(1 for _ in storage.read_jsonl(folder / "gendb" / "metadata.jsonl"))
+        lines = sum(1 for _ in read_jsonl(folder / "gendb" / "metadata.jsonl"))
     assert lines == images
     return {
         "images": images,

@@ -24,8 +24,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dyneval import replies
+from dyneval.files.store import write_json
 from dyneval.replies import REPLY_FORMS, Part, ReplyForm
-from dyneval.storage import write_json
 from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
 
 ROOT = Path(__file__).resolve().parents[1]

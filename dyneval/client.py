@@ -16,10 +16,10 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from dyneval.ahead import ahead
 from dyneval.errors import UserError
 from dyneval.records import ScoreRecord
 from dyneval.scorer.pairs import Failure, Pair, score_each
+from dyneval.work.ahead import ahead
 
 if TYPE_CHECKING:
     import httpx2
@@ -150,7 +150,7 @@ class Client:
 
 def _file(pair: Pair) -> bytes:
     """The image as a file: the one it came from, else a PNG. Raises ImageError."""
-    from dyneval.images import read_file, upright_rgb
+    from dyneval.files.images import read_file, upright_rgb
 
     if isinstance(pair.file, bytes):
         return pair.file

@@ -70,7 +70,7 @@ class Metric(_Base):
             soft: use the expectation of each score, which is finer, instead of the score.
             strict: a pair that cannot be scored is an error; otherwise it is left out of the means and counted.
             value_range: what the values of arrays and tensors run between, such as (-1, 1); default: what their type
-                implies, see `dyneval.image_forms.read_image`.
+                implies, see `dyneval.files.image_forms.read_image`.
         """
         super().__init__()
         self._judge = judge
@@ -86,7 +86,7 @@ class Metric(_Base):
 
         Args:
             images: tensor (N, 3, H, W), array (N, H, W, 3) or a list of images in any form, see
-                `dyneval.image_forms.read_image`.
+                `dyneval.files.image_forms.read_image`.
             prompts: as many, in the same order.
 
         Raises:

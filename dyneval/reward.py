@@ -59,7 +59,7 @@ class Reward:
             soft: use the expectation of the scores, not the scores.
             failed: reward of a pair that cannot be scored, such as NaN where the trainer leaves those out; None raises.
             value_range: what the values of arrays and tensors run between, such as (-1, 1); default: what their type
-                implies, see `dyneval.image_forms.read_image`.
+                implies, see `dyneval.files.image_forms.read_image`.
         """
         self._judge = judge
         self._score = score
@@ -72,7 +72,7 @@ class Reward:
 
         Args:
             images: tensor (N, 3, H, W), array (N, H, W, 3) or a list of images in any form, see
-                `dyneval.image_forms.read_image`.
+                `dyneval.files.image_forms.read_image`.
             prompts: as many, in the same order.
             columns: what else a trainer passes to all its rewards; ignored.
 

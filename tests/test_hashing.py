@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dyneval.files.parts import Shard
 from dyneval.generation import allocation
 from dyneval.hashing import content_key, file_sha256, fingerprint
 from dyneval.instruct.curation import Curation
 from dyneval.records import prompt_id
 from dyneval.scorer.pairs import Pair
 from dyneval.scorer.revision import student_revision
-from dyneval.shards import Shard
 
 TEXT = "a café, “café” 猫 🐈 at\tdusk"
 IDS = [prompt_id(f"prompt {number}") for number in range(12)]

@@ -22,9 +22,9 @@ from dyneval.checkpoints import write_for_every_reader
 from dyneval.demo import vocabulary as words
 from dyneval.demo.faults import QUALITY_FAULTS
 from dyneval.demo.truth import Truth, truth_path
-from dyneval.images import load_image
+from dyneval.files.images import load_image
+from dyneval.files.store import read_jsonl
 from dyneval.processing import Processor
-from dyneval.storage import read_jsonl
 
 CLASSES = {"kind": tuple(words.KINDS), "colour": tuple(words.COLOURS), "count": tuple(words.COUNTS)}
 BATCH = 64

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyneval.cli.student import add_scoring, add_student, loader, run
-from dyneval.cluster.flags import add_cluster, cluster_of
 from dyneval.errors import UserError
-from dyneval.processes import interrupt_on_sigterm
+from dyneval.work.cluster import add_cluster, cluster_of
+from dyneval.work.processes import interrupt_on_sigterm
 
 if TYPE_CHECKING:
     from dyneval.scorer import Pair, Scorer
@@ -71,8 +71,8 @@ def _score(arguments: argparse.Namespace) -> int:
     load = loader(arguments)
     if not arguments.output:
         return _print_scores(arguments.images, arguments.prompt, load)
+    from dyneval.files.parts import Shard
     from dyneval.scorer.run import score_file, score_images
-    from dyneval.shards import Shard
 
     if arguments.metadata:
         shard = Shard.parse(arguments.shard) if arguments.shard else None

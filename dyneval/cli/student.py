@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dyneval.errors import SettingError, UserError
-from dyneval.memory import out_of_memory
 from dyneval.replies import REPLY_FORMS, ReplyLimits
 from dyneval.scorer.settings import MEANS, MODES, TEMPLATES, BatchLimit, ScorerSettings
+from dyneval.work.batches import out_of_memory
 
 if TYPE_CHECKING:
     from dyneval.evaluation.scoring import Student

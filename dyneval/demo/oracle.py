@@ -15,8 +15,8 @@ from typing import Any
 from dyneval.demo import knowledge
 from dyneval.demo.truth import Truth, truth_path
 from dyneval.errors import DataFileError
+from dyneval.files.images import load_image
 from dyneval.hashing import short_id
-from dyneval.images import load_image
 from dyneval.llm.base import ChatError, ChatReply, ChatRequest
 
 _PROMPT = re.compile(r'^Prompt: (".*")$', re.MULTILINE)

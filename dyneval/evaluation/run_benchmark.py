@@ -16,8 +16,8 @@ from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.scores import is_record, read_records, read_scores
 from dyneval.evaluation.scoring import Pair, Student, score_pairs
 from dyneval.evaluation.tables import Table
+from dyneval.files.store import write_json
 from dyneval.files.tables import rows
-from dyneval.storage import write_json
 
 if TYPE_CHECKING:
     from dyneval.evaluation.report.gallery import Gallery

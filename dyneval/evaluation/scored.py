@@ -12,8 +12,8 @@ from dyneval.errors import DataFileError
 from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatingError, refuse_duplicates
 from dyneval.evaluation.scores import read_records
+from dyneval.files.pairs import metadata_file
 from dyneval.files.tables import cell, rows, text_of, texts_of, whole_of
-from dyneval.metadata import metadata_file
 from dyneval.records import TIERS, ScoreRecord
 
 ModelFrom = Literal["file", "folder"]

@@ -1,7 +1,7 @@
 """The one reader of tables that users bring: JSONL, JSON, CSV, TSV and Parquet, as programs really write them.
 
 A row is an object from column to value; its cells are read with `text_of`, `texts_of` and `whole_of`. A last line
-without line end is a row: only files that we append to ourselves are cut there (`dyneval.storage.JsonlStore`).
+without line end is a row: only files that we append to ourselves are cut there (`dyneval.files.store.JsonlStore`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import orjson
 
 from dyneval.errors import DataFileError
 from dyneval.files import delimited, parquet
+from dyneval.files.jsonl import Row
 from dyneval.files.opening import PACKED, byte_lines, encoding, opened
 from dyneval.files.row import BadRow, cell, text_of, texts_of, whole_of
-from dyneval.jsonl import Row
 
 __all__ = ["BadRow", "cell", "each_row", "rows", "text_of", "texts_of", "whole_of"]
 

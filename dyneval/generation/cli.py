@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dyneval import processes
-from dyneval.cluster.flags import add_cluster, cluster_of
 from dyneval.errors import SettingError, UserError
 from dyneval.generation import catalogue
 from dyneval.generation.allocation import Shard
 from dyneval.generation.catalogue import Entry
 from dyneval.generation.model import PRESET_NAMES, BuildOptions, ModelSpec, RunOptions
+from dyneval.work import processes
+from dyneval.work.cluster import add_cluster, cluster_of
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dyneval import images, storage
 from dyneval.errors import GenerationError, ImageError
+from dyneval.files import images
+from dyneval.files.store import atomic_write
 from dyneval.generation.exporting import Counts, read_records
 from dyneval.records import PairRecord
 
@@ -48,7 +49,7 @@ def draw_contact_sheet(folder: Path, output: Path) -> Counts:
         column = categories.index(category)
         row = next(number for number, (_, name) in enumerate(models) if name == model)
         counts.written += _paste(sheet, folder, record, column, row, counts)
-    with storage.atomic_write(output, "wb") as file:
+    with atomic_write(output, "wb") as file:
         sheet.save(file, format="WEBP" if output.suffix.lower() == ".webp" else "PNG")
     return counts
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dyneval import images, storage
 from dyneval.errors import GenerationError, SchemaError
+from dyneval.files import images
+from dyneval.files.store import atomic_write, read_jsonl
 from dyneval.generation import saving
 from dyneval.generation.saving import Entry
 from dyneval.records import PairRecord
@@ -55,7 +56,7 @@ def read_records(folder: Path, counts: Counts) -> Iterator[PairRecord]:
         DataFileError: the file is missing or is not JSONL.
     """
     path = folder / "metadata.jsonl"
-    for number, row in enumerate(storage.read_jsonl(path), 1):
+    for number, row in enumerate(read_jsonl(path), 1):
         try:
             yield PairRecord.from_dict(row, f"{path}:{number}")
         except SchemaError as error:
@@ -108,7 +109,7 @@ def _parquet_shard(path: Path, schema: Any) -> Iterator[Add]:
         if len(held) == ROW_GROUP:
             flush()
 
-    with storage.atomic_write(path, "wb") as file, pq.ParquetWriter(file, schema) as writer:
+    with atomic_write(path, "wb") as file, pq.ParquetWriter(file, schema) as writer:
         yield add
         if held:
             flush()
@@ -153,7 +154,7 @@ def write_webdataset(folder: Path, output: Path, shard_bytes: int = 500_000_000)
 
 @contextmanager
 def _tar_shard(path: Path) -> Iterator[Add]:
-    with storage.atomic_write(path, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+    with atomic_write(path, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
         yield lambda item: _add_sample(tar, item)
 
 

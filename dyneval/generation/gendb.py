@@ -21,8 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dyneval import storage
 from dyneval.errors import DataFileError, GenerationError
+from dyneval.files.store import JsonlStore, read_jsonl
 from dyneval.generation import parts, saving
 from dyneval.generation.model import NotMade, Request
 from dyneval.generation.saving import Entry
@@ -51,8 +51,8 @@ class GenDB:
         self.index: dict[str, Entry] = {}
         self.settings: dict[str, dict[str, Any]] = {}
         self._refused: dict[str, str] = {}
-        self.pairs = storage.JsonlStore(parts.part_path(root, "metadata", run), "pair_id")
-        self.refusals = storage.JsonlStore(parts.part_path(root, "refused", run), "pair_id")
+        self.pairs = JsonlStore(parts.part_path(root, "metadata", run), "pair_id")
+        self.refusals = JsonlStore(parts.part_path(root, "refused", run), "pair_id")
 
     def __enter__(self) -> Self:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ class GenDB:
             stack.enter_context(self.refusals)
             for name, remember in (("metadata", self._remember), ("refused", self._remember_refusal)):
                 path = self.root / f"{name}.jsonl"
-                for row in storage.read_jsonl(path) if path.exists() else ():
+                for row in read_jsonl(path) if path.exists() else ():
                     remember(row)
             self._stack = stack.pop_all()
         return self

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from dyneval.cluster.flags import Cluster
-from dyneval.cluster.pool import Lost, run_tasks
 from dyneval.errors import ClusterError, GenerationError
 from dyneval.generation.engine import Emit, Result
 from dyneval.generation.model import ModelBroken, NotMade, Request
 from dyneval.generation.workers import Job
+from dyneval.work.cluster import Cluster
+from dyneval.work.executors import Lost, run_tasks
 
 WITHOUT_GPU = ("demo", "hosted")
 """Families that draw on the CPU, or elsewhere."""

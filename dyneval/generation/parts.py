@@ -12,8 +12,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from dyneval import storage
 from dyneval.errors import DataFileError
+from dyneval.files.store import JsonlStore, atomic_write, read_jsonl
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +51,14 @@ def _merge_file(part: Path, whole: Path, name: str) -> None:
     if not part.exists():
         return
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(storage.JsonlStore(part, "pair_id", keep_rejects=True))
+        source = stack.enter_context(JsonlStore(part, "pair_id", keep_rejects=True))
         rejects = whole.with_name(f"{whole.stem}.rejects.jsonl")
         if not source.done and not source.rejects_path.exists() and not rejects.exists():
             part.unlink()  # nothing new, and the whole file need not be read to know it
             return
-        store = stack.enter_context(storage.JsonlStore(whole, "pair_id", wait=MERGE_WAIT, keep_rejects=True))
+        store = stack.enter_context(JsonlStore(whole, "pair_id", wait=MERGE_WAIT, keep_rejects=True))
         superseded = not source.done.isdisjoint(store.done)
-        for row in storage.read_jsonl(part):
+        for row in read_jsonl(part):
             store.append(row)
         if superseded:
             _keep_last(whole)
@@ -66,27 +66,27 @@ def _merge_file(part: Path, whole: Path, name: str) -> None:
         part.unlink()
 
 
-def _merge_rejects(path: Path, store: storage.JsonlStore, name: str) -> None:
+def _merge_rejects(path: Path, store: JsonlStore, name: str) -> None:
     """Put the rejects of this run in the place of those of its last time; what is there by now is no reject."""
     rows = [row for row in _rows(store.rejects_path) if row.get("run") != name]
     rows = [row for row in rows if str(row.get("pair_id")) not in store.done]
     rows += [{**row, "run": name} for row in _rows(path)]
     path.unlink(missing_ok=True)
     if rows:
-        with storage.atomic_write(store.rejects_path) as file:
+        with atomic_write(store.rejects_path) as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     else:
         store.rejects_path.unlink(missing_ok=True)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return list(storage.read_jsonl(path)) if path.exists() else []
+    return list(read_jsonl(path)) if path.exists() else []
 
 
 def _keep_last(path: Path) -> None:
     """Rewrite a JSONL file with only the last row of each pair_id."""
-    last = {str(row["pair_id"]): number for number, row in enumerate(storage.read_jsonl(path))}
-    with storage.atomic_write(path) as file:
-        for number, row in enumerate(storage.read_jsonl(path)):
+    last = {str(row["pair_id"]): number for number, row in enumerate(read_jsonl(path))}
+    with atomic_write(path) as file:
+        for number, row in enumerate(read_jsonl(path)):
             if last[str(row["pair_id"])] == number:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -13,9 +13,9 @@ from typing import Any
 import polars as pl
 from tqdm import tqdm
 
-from dyneval import records, storage
-from dyneval.cluster.flags import Cluster
+from dyneval import records
 from dyneval.errors import GenerationError
+from dyneval.files.store import write_json
 from dyneval.generation import allocation, on_ray, workers
 from dyneval.generation.allocation import Allocation, Shard
 from dyneval.generation.catalogue import Entry
@@ -26,6 +26,7 @@ from dyneval.generation.model import BuildOptions, ModelBroken, NotMade, Request
 from dyneval.generation.prompts import read_prompts
 from dyneval.generation.saving import ImageFormat
 from dyneval.hashing import fingerprint
+from dyneval.work.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -256,4 +257,4 @@ def _report(summary: Summary, config: Config) -> None:
     totals = {name: summary.total(name) for name in ("planned", "existing", "made", "refused", "missing", "cost_usd")}
     models = [asdict(model) for model in summary.models]
     report = {**totals, "rejected_prompts": summary.rejected_prompts, "models": models}
-    storage.write_json(config.output / "summary.json", report)
+    write_json(config.output / "summary.json", report)

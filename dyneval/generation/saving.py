@@ -9,8 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 from PIL import Image
 
-from dyneval import images, storage
 from dyneval.errors import ImageError
+from dyneval.files import images
+from dyneval.files.store import atomic_write
 from dyneval.generation.model import Made, NotMade
 from dyneval.hashing import bytes_sha256, file_sha256, fingerprint
 from dyneval.records import PairRecord
@@ -103,5 +104,5 @@ def _settings(made: Made, settings: Mapping[str, Any], facts: Mapping[str, Any])
 
 
 def _write(path: Path, content: bytes) -> None:
-    with storage.atomic_write(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         file.write(content)

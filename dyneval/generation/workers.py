@@ -25,7 +25,7 @@ from dyneval.generation.catalogue import Entry
 from dyneval.generation.engine import Emit, Engine, Result
 from dyneval.generation.model import BuildOptions, ModelBroken, NotMade, Request, RunOptions
 from dyneval.generation.saving import ImageFormat
-from dyneval.processes import end_with_parent
+from dyneval.work.processes import end_with_parent
 
 log = logging.getLogger(__name__)
 

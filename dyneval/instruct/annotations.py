@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Literal, NamedTuple, Self, TypeVar
 
 from dyneval.errors import DataFileError, SchemaError
+from dyneval.files.store import JsonlIndex, read_jsonl
 from dyneval.instruct.rows import IQAAnswersRow, IQAQuestionsRow, T2IAAnswersRow, T2IAQuestionsRow, TypedRow
 from dyneval.published.mapping import MAPPING
 from dyneval.records import KEYS, PairRecord, Workflow
-from dyneval.storage import JsonlIndex, read_jsonl
 
 R = TypeVar("R", bound=TypedRow)
 Fault = Literal["missing_annotation", "bad_annotation", "too_long"]

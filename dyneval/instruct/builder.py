@@ -16,15 +16,15 @@ from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import IO, Any
 
-from dyneval import jsonl
 from dyneval.errors import DataFileError
+from dyneval.files import jsonl
+from dyneval.files.store import atomic_write, exclusive, write_json
 from dyneval.instruct.annotations import Annotations
 from dyneval.instruct.chunks import FAULTS, REJECTED, SEPARATOR, BuildConfig, Chunk, Done, Line, Span, Worker
 from dyneval.instruct.parallel import in_parallel
 from dyneval.instruct.report import write_card, write_report
 from dyneval.instruct.statistics import Statistics
 from dyneval.records import KEYS
-from dyneval.storage import atomic_write, exclusive, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,10 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import orjson
 
-from dyneval import jsonl, schemas
+from dyneval import schemas
 from dyneval.errors import DataFileError, ImageError, SchemaError
-from dyneval.images import load_image, resolve_below
+from dyneval.files import jsonl
+from dyneval.files.images import load_image, resolve_below
 from dyneval.instruct.annotations import AnnotatedPair, Annotations, Fault, Problem
 from dyneval.instruct.curation import Curation
 from dyneval.instruct.samples import MAKERS, Wording

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.errors import DataFileError, SettingError
+from dyneval.files.store import atomic_write, write_json
 from dyneval.instruct.annotations import AnnotatedPair, Annotations, read_pairs
 from dyneval.records import PairRecord, normalised_score
-from dyneval.storage import atomic_write, write_json
 
 _FIELDS = ("pair_id", "prompt_id", "generation_model", "tier", "t2ia", "iqa", "overall", "normalised_overall")
 

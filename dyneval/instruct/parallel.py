@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 
-from dyneval import processes
 from dyneval.instruct.chunks import Chunk, Line, Worker
+from dyneval.work import processes
 
 SLOT = 1 << 24
 """Bytes for the samples of a chunk; memory is taken as they come. The samples of a larger one go through the pipe."""

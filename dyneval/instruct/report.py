@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from dyneval.files.store import atomic_write
 from dyneval.instruct.chunks import FAULTS
-from dyneval.storage import atomic_write
 
 _TITLES = {
     "overall": "S = 0.5 T2IA + 0.5 IQA of a pair",

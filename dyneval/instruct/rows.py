@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from dyneval.errors import SchemaError
-from dyneval.jsonl import to_line
+from dyneval.files.jsonl import to_line
 from dyneval.records import IQAAnswers, IQAQuestions, MaybeYesNo, Record, T2IAAnswers, T2IAQuestions, YesNo
 
 Text = Annotated[str, Meta(min_length=1)]

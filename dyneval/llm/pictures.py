@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dyneval.images import load_image
+from dyneval.files.images import load_image
 
 GRID = 32
 """Qwen3-VL sees squares of 32x32 pixels (patch 16, merged 2x2); sizes in this grid are not resized again."""

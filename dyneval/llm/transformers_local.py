@@ -11,12 +11,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dyneval.errors import CheckpointError, ImageError
-from dyneval.images import load_image
+from dyneval.files.images import load_image
 from dyneval.llm.base import ChatError, ChatReply, ChatRequest
 from dyneval.llm.batching import BatchingEngine
 from dyneval.llm.pictures import MAX_PIXELS
-from dyneval.memory import in_halves
 from dyneval.tokens import IMAGE
+from dyneval.work.batches import in_halves
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dyneval.errors import SettingError
-from dyneval.images import load_image
+from dyneval.files.images import load_image
 from dyneval.llm.base import ChatError, ChatReply, ChatRequest, EngineStopped
 from dyneval.llm.pictures import MAX_PIXELS, fit
 

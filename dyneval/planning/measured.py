@@ -11,8 +11,8 @@ from statistics import median
 from typing import Any
 
 from dyneval.errors import DataFileError
+from dyneval.files.store import read_json
 from dyneval.planning.assumptions import Assumptions
-from dyneval.storage import read_json
 
 Figures = Iterator[tuple[str, float]]
 

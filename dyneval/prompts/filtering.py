@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from dyneval import storage
 from dyneval.errors import DataFileError
+from dyneval.files.store import atomic_write, exclusive
 from dyneval.prompts import complexity, dedup, leakage, llm_labels, outputs, selection, sources, tiers
 from dyneval.prompts.analysis import Analysis, analyse
 from dyneval.prompts.clean import Cleaner
@@ -47,7 +47,7 @@ class FilterRun:
 
     def run(self) -> dict[str, Any]:
         """Run all stages and write all files; return the summary."""
-        with storage.exclusive(self.config.output):
+        with exclusive(self.config.output):
             return self._run()
 
     def _run(self) -> dict[str, Any]:
@@ -80,10 +80,10 @@ class FilterRun:
     def _open_files(self) -> None:
         folder = self.config.output
         outputs.clear(folder)
-        self._rejects = self._stack.enter_context(storage.atomic_write(folder / outputs.REJECTS, "wb"))
+        self._rejects = self._stack.enter_context(atomic_write(folder / outputs.REJECTS, "wb"))
         dropped = None
         if self.config.write_dropped:
-            dropped = self._stack.enter_context(storage.atomic_write(folder / outputs.DROPPED, "wb"))
+            dropped = self._stack.enter_context(atomic_write(folder / outputs.DROPPED, "wb"))
         self.drops = Drops(dropped)
 
     @contextmanager

@@ -16,13 +16,13 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
+from dyneval.files.store import JsonlStore
 from dyneval.llm.base import ChatEngine, ChatError, ChatRequest, Message
 from dyneval.prompts import categories
 from dyneval.prompts.categories import Labeller
 from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.patterns import Bools
 from dyneval.prompts.text import UInt64s
-from dyneval.storage import JsonlStore
 
 FILE = "labels.jsonl"
 ATTEMPTS = 3

@@ -11,11 +11,11 @@ from typing import IO, Any
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from dyneval.files.store import atomic_write, write_json
 from dyneval.prompts import report
 from dyneval.prompts.sources import Unreadable
 from dyneval.prompts.table import RecordTable
 from dyneval.records import TIERS
-from dyneval.storage import atomic_write, write_json
 
 PARQUET, JSONL, SUMMARY, REPORT = "prompts.parquet", "prompts.jsonl", "summary.json", "report.html"
 REJECTS, DROPPED, CLUSTERS = "prompts.rejects.jsonl", "dropped.jsonl", "clusters.parquet"

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from dyneval import storage
 from dyneval.errors import DataFileError, UserError
+from dyneval.files.store import read_json
 
 BATCH_ROWS = 200_000
 NSFW_COLUMNS = ("prompt_nsfw", "image_nsfw")
@@ -160,7 +160,7 @@ def _read_json(path: Path, column: str) -> Iterator[RawBatch]:
         return _object(row, column, f"{path}: entry {number}")
 
     try:
-        rows = storage.read_json(path)
+        rows = read_json(path)
     except DataFileError as error:
         raise SourceError(str(error)) from error
     if not isinstance(rows, list):

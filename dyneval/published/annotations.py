@@ -22,10 +22,10 @@ from typing import Any
 import orjson
 
 from dyneval.errors import DataFileError, ImageError
-from dyneval.images import resolve_below
+from dyneval.files.images import resolve_below
+from dyneval.files.store import write_json
 from dyneval.published.mapping import Entry
 from dyneval.records import IQAAnswers, IQAQuestions, PairRecord, Record, T2IAAnswers, T2IAQuestions, Workflow
-from dyneval.storage import write_json
 
 FOLDERS: dict[Workflow, str] = {
     "t2ia_questions": "model-responses/questions",

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.errors import DataFileError, ImageError, SchemaError
-from dyneval.jsonl import Row, to_line
+from dyneval.files.jsonl import Row, to_line
+from dyneval.files.store import JsonlIndex, JsonlStore, read_jsonl
 from dyneval.published.annotations import Layout, MissingFileError, read_annotation, write_annotation
 from dyneval.published.mapping import (
     MAPPING,
@@ -34,7 +35,6 @@ from dyneval.records import (
     T2IAQuestions,
     Workflow,
 )
-from dyneval.storage import JsonlIndex, JsonlStore, read_jsonl
 
 logger = logging.getLogger(__name__)
 

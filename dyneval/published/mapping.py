@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dyneval.errors import DataFileError, ImageError, SchemaError
+from dyneval.files.image_root import folder_above
+from dyneval.files.images import load_image, resolve_below
+from dyneval.files.store import JsonlStore, atomic_write, read_json
 from dyneval.hashing import file_sha256
-from dyneval.image_root import folder_above
-from dyneval.images import load_image, resolve_below
 from dyneval.records import TIERS, PairRecord, Tier
-from dyneval.storage import JsonlStore, atomic_write, read_json
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from dyneval.cluster.flags import Cluster
-from dyneval.cluster.pool import Lost, run_tasks
 from dyneval.scorer.run import Keep, Known, Outcome, Unreadable, score_changed
 from dyneval.scorer.scorer import Scorer
 from dyneval.scorer.table import Wanted
+from dyneval.work.cluster import Cluster
+from dyneval.work.executors import Lost, run_tasks
 
 
 @dataclass(frozen=True, slots=True)

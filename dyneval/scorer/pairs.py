@@ -67,7 +67,7 @@ def make_pair(image: Any, prompt: str, number: int = 1, value_range: tuple[float
     """A pair from an image in any form; it is named after its prompt and the image's path, or else `number`.
 
     Args:
-        image: see `dyneval.image_forms.read_image`.
+        image: see `dyneval.files.image_forms.read_image`.
         prompt: what the image was made from.
         number: place in its batch, from 1.
         value_range: what the values of an array or a tensor run between, where their type does not imply it.
@@ -76,7 +76,7 @@ def make_pair(image: Any, prompt: str, number: int = 1, value_range: tuple[float
         ImageError: the image cannot be used.
         PromptError: the prompt is no text, or not one that can be encoded.
     """
-    from dyneval.image_forms import path_of, read_image
+    from dyneval.files.image_forms import path_of, read_image
 
     text = _text(prompt)
     name = path_of(image) or f"image-{number}"
@@ -101,7 +101,7 @@ def score_each(
 
     Args:
         score_pairs: of a scorer or a client.
-        images: see `dyneval.image_forms.each_image`.
+        images: see `dyneval.files.image_forms.each_image`.
         prompts: as many texts, in the same order.
         value_range: what the values of arrays and tensors run between, where their type does not imply it.
 
@@ -153,7 +153,7 @@ def default_pair_id(prompt: str, image_name: str) -> str:
 
 def _made(images: Any, prompts: Any, value_range: tuple[float, float] | None) -> Iterator[Pair | Failure]:
     from dyneval.errors import ImageError
-    from dyneval.image_forms import each_image, in_list
+    from dyneval.files.image_forms import each_image, in_list
 
     each, texts = each_image(images), in_list(prompts, "prompts")
     if len(each) != len(texts):

@@ -13,20 +13,20 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from dyneval.ahead import ahead
-from dyneval.cluster.flags import Cluster
 from dyneval.errors import DataFileError, ImageError
+from dyneval.files.images import load_image, resolve_below
+from dyneval.files.pairs import metadata_file, read_pairs
+from dyneval.files.parts import Shard
+from dyneval.files.store import JsonlStore, read_jsonl, write_json
 from dyneval.files.tables import rows
 from dyneval.hashing import file_sha256
-from dyneval.images import load_image, resolve_below
-from dyneval.metadata import metadata_file, read_pairs
 from dyneval.records import ScoreRecord
 from dyneval.scorer.pairs import Failure, Pair
 from dyneval.scorer.scorer import Scorer
 from dyneval.scorer.settings import as_in_key
 from dyneval.scorer.table import Wanted, wanted_images, wanted_pairs
-from dyneval.shards import Shard
-from dyneval.storage import JsonlStore, read_jsonl, write_json
+from dyneval.work.ahead import ahead
+from dyneval.work.cluster import Cluster
 
 logger = logging.getLogger(__name__)
 

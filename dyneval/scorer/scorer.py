@@ -21,7 +21,6 @@ import msgspec
 
 from dyneval.errors import SettingError
 from dyneval.hashing import content_key
-from dyneval.memory import in_halves
 from dyneval.records import ScoreRecord, normalised_score
 from dyneval.replies import PARTS, QuestionItem
 from dyneval.scorer.batch import FourPasses, Work
@@ -33,6 +32,7 @@ from dyneval.scorer.pairs import Failure, Pair, score_all
 from dyneval.scorer.passes import Question, merge_questions, part_scores
 from dyneval.scorer.probing import settle
 from dyneval.scorer.settings import ScorerSettings, as_in_key
+from dyneval.work.batches import in_halves
 
 Report = Callable[[Pair, str, dict[str, Any]], None]
 
@@ -137,7 +137,7 @@ class Scorer:
 
         Args:
             images: a list of them, an array (N, H, W, 3) or a tensor (N, 3, H, W). An image is a path, a file's bytes,
-                an open file or image, an array or a tensor, see `dyneval.image_forms.read_image`.
+                an open file or image, an array or a tensor, see `dyneval.files.image_forms.read_image`.
             prompts: as many, in the same order.
             value_range: what the values of arrays and tensors run between, such as (-1, 1); see there for the default.
 

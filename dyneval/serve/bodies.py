@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from dyneval.errors import ImageError
-from dyneval.image_forms import read_image
+from dyneval.files.image_forms import read_image
 from dyneval.records import prompt_id
 from dyneval.scorer.pairs import Pair
 from dyneval.serve.refusal import Refusal, unprocessable

@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from dyneval import schemas
 from dyneval.errors import ImageError, SchemaError, UserError
-from dyneval.images import resolve_below
+from dyneval.files.images import resolve_below
+from dyneval.files.store import Row
 from dyneval.llm.base import ChatError
 from dyneval.records import KEYS, PairRecord, Record, Workflow
-from dyneval.storage import Row
 from dyneval.teacher import workflows
 from dyneval.teacher.asking import RejectedReply, Teacher
 from dyneval.teacher.summary import RunCounts, postfix

@@ -14,14 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dyneval.cluster.flags import Cluster, add_cluster, cluster_of
 from dyneval.errors import DataFileError, ImageError, SettingError, UserError
+from dyneval.files.parts import Shard
 from dyneval.llm.base import ChatEngine
 from dyneval.llm.engines import ENGINES, make_engine
 from dyneval.records import Workflow
-from dyneval.shards import Shard
 from dyneval.teacher.dry_run import render
 from dyneval.teacher.runner import AnnotateConfig, annotate
+from dyneval.work.cluster import Cluster, add_cluster, cluster_of
 
 logger = logging.getLogger(__name__)
 

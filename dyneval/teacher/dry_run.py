@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dyneval.errors import DataFileError
-from dyneval.images import load_image, resolve_below
+from dyneval.files.images import load_image, resolve_below
+from dyneval.files.store import JsonlIndex
 from dyneval.llm.base import ChatRequest
 from dyneval.llm.pictures import MAX_PIXELS, fit
 from dyneval.processing import PixelLimits, grid
 from dyneval.records import KEYS, PairRecord, Workflow
-from dyneval.storage import JsonlIndex
 from dyneval.teacher import prompts
 from dyneval.teacher.pairs import read_pairs
 from dyneval.teacher.runner import AnnotateConfig

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dyneval.errors import DataFileError
-from dyneval.jsonl import scan
+from dyneval.files.jsonl import scan
+from dyneval.files.parts import merge_file, shard_folders
+from dyneval.files.store import read_jsonl
 from dyneval.records import KEYS, Workflow
-from dyneval.shards import merge_file, shard_folders
-from dyneval.storage import read_jsonl
 from dyneval.teacher.pairs import read_pairs
 from dyneval.teacher.prompts import WORKFLOWS, prompt_version
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def merge(output: Path) -> dict[str, dict[str, int]]:
-    """Add what the shards below `output`/shards have and the whole lacks, see `dyneval.shards.merge_file`.
+    """Add what the shards below `output`/shards have and the whole lacks, see `dyneval.files.parts.merge_file`.
 
     Returns:
         Records added, in the file and rejected, by workflow.

@@ -11,15 +11,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dyneval.cluster.flags import Cluster
-from dyneval.cluster.pool import Lost, run_tasks
+from dyneval.files.store import Row
 from dyneval.llm.base import ChatEngine
 from dyneval.records import KEYS, PairRecord, Workflow
-from dyneval.storage import Row
 from dyneval.teacher.annotating import Annotator, EngineDown, is_complete, key_of
 from dyneval.teacher.asking import Tally, Teacher
 from dyneval.teacher.runner import AnnotateConfig, Files, warn_of_another_teacher
 from dyneval.teacher.summary import RunCounts, postfix, summarise
+from dyneval.work.cluster import Cluster
+from dyneval.work.executors import Lost, run_tasks
 
 MakeEngine = Callable[[], ChatEngine]
 Reject = tuple[Workflow, str, str, dict[str, Any]]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from dyneval import jsonl
 from dyneval.errors import DataFileError, SchemaError
+from dyneval.files import jsonl
 from dyneval.files.opening import byte_lines, opened
+from dyneval.files.parts import Shard
 from dyneval.records import PairRecord
-from dyneval.shards import Shard
 
 
 def read_pairs(

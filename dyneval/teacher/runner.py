@@ -13,10 +13,10 @@ from typing import Any
 from tqdm import tqdm
 
 from dyneval.errors import DataFileError
+from dyneval.files.parts import Shard
+from dyneval.files.store import JsonlIndex, JsonlStore, Row, atomic_write, read_jsonl
 from dyneval.llm.base import ChatEngine
 from dyneval.records import KEYS, PairRecord, Workflow
-from dyneval.shards import Shard
-from dyneval.storage import JsonlIndex, JsonlStore, Row, atomic_write, read_jsonl
 from dyneval.teacher.annotating import NEEDS, Annotator
 from dyneval.teacher.asking import Teacher
 from dyneval.teacher.pairs import read_pairs

@@ -62,10 +62,10 @@ def table(rated, name, noise, seed):
 
 
 def test_scores_of_records_by_field_and_of_tables_by_column(tmp_path):
-    path = jsonl(tmp_path / "dyneval.jsonl", [record("a"), record("b", 4.5)])
+    path = jsonl(tmp_path / "dyneval.files.jsonl", [record("a"), record("b", 4.5)])
     assert read_scores(path).by_id == {"a": 3.0, "b": 4.5}
     assert read_scores(path, "t2ia").by_id == {"a": 4.0, "b": 4.0}
-    with pytest.raises(DataFileError, match=r"dyneval.jsonl:1: a has no soft.overall; choose another field"):
+    with pytest.raises(DataFileError, match=r"dyneval.files.jsonl:1: a has no soft.overall; choose another field"):
         read_scores(path, "soft.overall")
     soft = record("a", soft={"t2ia": 1.5, "iqa": 2.5, "overall": 2.0})
     assert read_scores(jsonl(tmp_path / "soft.jsonl", [soft]), "soft.t2ia").by_id == {"a": 1.5}

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from dyneval.storage import JsonlStore, read_jsonl
+from dyneval.files.store import JsonlStore, read_jsonl
 
 from .faults import FAULTS, NotPossible, meets
 from .steps import STEPS

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dyneval.storage import read_json, read_jsonl
+from dyneval.files.store import read_json, read_jsonl
 from qwenvl.train.checkpoints import newest_complete
 
 from .door import Broken, Door

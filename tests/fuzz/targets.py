@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from dyneval import images
 from dyneval.errors import DataFileError, ImageError, SchemaError
+from dyneval.files import images
 from dyneval.instruct.annotations import Annotations
 from dyneval.prompts import sources
 from dyneval.published.annotations import Layout, read_annotation

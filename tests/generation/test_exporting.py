@@ -7,8 +7,8 @@ import tarfile
 import pytest
 from PIL import Image
 
-from dyneval import images
 from dyneval.errors import GenerationError
+from dyneval.files import images
 from dyneval.generation.contact_sheet import HEADER_HEIGHT, LABEL_WIDTH, THUMBNAIL, draw_contact_sheet
 from dyneval.generation.exporting import Counts, read_records, write_parquet, write_webdataset
 from dyneval.generation.gendb_cli import main

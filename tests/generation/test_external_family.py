@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dyneval import images
+from dyneval.files import images
 from dyneval.generation.catalogue import Entry, read_table
 from dyneval.generation.families import external
 from dyneval.generation.model import BuildOptions, RunOptions

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dyneval import images
+from dyneval.files import images
 from dyneval.generation.catalogue import Entry, load_script, script_path
 from dyneval.generation.families.hosted import retry_after
 from dyneval.generation.gendb import GenDB

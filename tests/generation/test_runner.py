@@ -5,8 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from dyneval import images
 from dyneval.errors import DataFileError, GenerationError
+from dyneval.files import images
 from dyneval.generation.allocation import Shard
 from dyneval.generation.gendb import GenDB
 from dyneval.generation.model import BuildOptions, RunOptions

@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 
 from dyneval import schemas, tokens
 from dyneval.errors import DataFileError
+from dyneval.files.store import read_jsonl
 from dyneval.instruct.builder import build
 from dyneval.instruct.chunks import BuildConfig
 from dyneval.instruct.curation import Curation
@@ -17,7 +18,6 @@ from dyneval.instruct.overall import OverallConfig, compute_overall_scores
 from dyneval.instruct.parallel import SLOT
 from dyneval.instruct.report import write_report
 from dyneval.instruct.token_length import TokenLimit
-from dyneval.storage import read_jsonl
 
 ROOT = Path(__file__).parents[2]
 PAIRS = [

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from dyneval.errors import DataFileError
+from dyneval.files.store import read_jsonl, write_json
 from dyneval.instruct.builder import build
 from dyneval.instruct.chunks import BuildConfig
 from dyneval.instruct.curation import Curation
 from dyneval.published.convert import ImportConfig, export_published, import_published
 from dyneval.published.mapping import PairMaker, add_pairs
-from dyneval.storage import read_jsonl, write_json
 from tests.instruct.conftest import rows_of
 
 from .conftest import IMAGES, published_samples

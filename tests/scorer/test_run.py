@@ -13,11 +13,11 @@ import pytest
 
 from dyneval import schemas
 from dyneval.errors import DataFileError
+from dyneval.files.store import read_json, read_jsonl
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
 from dyneval.scorer.pairs import default_pair_id
 from dyneval.scorer.revision import student_revision
 from dyneval.scorer.run import read_questions, score_file
-from dyneval.storage import read_json, read_jsonl
 
 DOOR = Path(__file__).parents[2] / "inference" / "run_inference.py"
 SMALL = ["--max-questions", "2", "--max-text", "8"]

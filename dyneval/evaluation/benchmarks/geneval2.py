@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, inside, numbers
+from dyneval.files.store import read_json
 from dyneval.files.tables import rows
-from dyneval.storage import read_json
 
 
 def read(path: Path, field: str) -> Iterator[RatedImage]:

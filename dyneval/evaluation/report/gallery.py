@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dyneval import processes
 from dyneval.errors import ImageError
 from dyneval.evaluation.scores import read_records
+from dyneval.files.images import load_image
+from dyneval.files.store import atomic_write
 from dyneval.hashing import short_id
-from dyneval.images import load_image
 from dyneval.records import ScoreRecord
-from dyneval.storage import atomic_write
+from dyneval.work import processes
 
 logger = logging.getLogger(__name__)
 

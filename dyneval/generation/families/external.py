@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dyneval import images
 from dyneval.errors import GenerationError, ImageError
+from dyneval.files import images
 from dyneval.generation.families import external_worker
 from dyneval.generation.model import BuildOptions, Made, ModelSpec, NotMade, Outcome, Request, RunOptions
 

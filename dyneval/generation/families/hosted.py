@@ -19,8 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from dyneval import images
 from dyneval.errors import GenerationError, ImageError
+from dyneval.files import images
 from dyneval.generation.families.weights import versions
 from dyneval.generation.model import BuildOptions, Made, ModelBroken, ModelSpec, NotMade, Outcome, Request, RunOptions
 

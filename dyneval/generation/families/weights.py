@@ -11,7 +11,7 @@ from typing import Any
 
 from dyneval.errors import GenerationError
 from dyneval.generation.model import BatchTooLarge, ModelBroken, ModelSpec
-from dyneval.memory import out_of_memory, release_memory
+from dyneval.work.batches import out_of_memory, release_memory
 
 PACKAGES = ("diffusers", "transformers", "torch")
 

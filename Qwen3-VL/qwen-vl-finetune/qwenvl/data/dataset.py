@@ -12,7 +12,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from dyneval.errors import ImageError
-from dyneval.images import load_image
+from dyneval.files.images import load_image
 from dyneval.processing import Encoded
 from dyneval.tokens import TASK_TOKENS
 from qwenvl.data import DatasetSource

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from dyneval.errors import ImageError
-from dyneval.images import load_image
-from dyneval.processes import forked_pool
+from dyneval.files.images import load_image
+from dyneval.work.processes import forked_pool
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import parse_sample
 from qwenvl.data.lengths import describe, entry_samples

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dyneval.image_root import folder_above
+from dyneval.files.image_root import folder_above
 from qwenvl.data import DatasetSource
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import parse_sample

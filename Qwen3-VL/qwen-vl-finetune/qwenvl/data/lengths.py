@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dyneval.errors import ImageError
-from dyneval.images import resolve_below, stored_size
-from dyneval.processes import forked_pool
-from dyneval.storage import atomic_write
+from dyneval.files.images import resolve_below, stored_size
+from dyneval.files.store import atomic_write
+from dyneval.work.processes import forked_pool
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import parse_sample
 from qwenvl.errors import TrainingInputError

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from dyneval.errors import DataFileError, ImageError, SchemaError
-from dyneval.images import load_image
-from dyneval.processes import forked_pool
+from dyneval.files.images import load_image
 from dyneval.processing import Processor
 from dyneval.schemas import check
 from dyneval.tokens import EVALUATION, IMAGE, IQA, T2IA, TASK_TOKENS, contains_task_token
+from dyneval.work.processes import forked_pool
 from qwenvl.data import DatasetSource, data_list
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import parse_sample

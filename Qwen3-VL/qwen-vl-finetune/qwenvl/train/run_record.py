@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dyneval.files.store import read_json, write_json
 from dyneval.hashing import file_sha256
-from dyneval.storage import read_json, write_json
 from qwenvl.data import DatasetSource
 from qwenvl.data.dataset import DatasetStats
 from qwenvl.errors import TrainingInputError

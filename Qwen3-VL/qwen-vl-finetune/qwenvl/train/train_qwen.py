@@ -21,10 +21,10 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from dyneval.conventions import conventions_of
 from dyneval.errors import UserError
-from dyneval.memory import out_of_memory
+from dyneval.files.store import atomic_write, exclusive
 from dyneval.processing import IGNORE, Processor
-from dyneval.storage import atomic_write, exclusive
 from dyneval.tokens import TASK_TOKENS
+from dyneval.work.batches import out_of_memory
 from qwenvl.data import DatasetSource, data_list, split_list
 from qwenvl.data.collator import Collator, RopeIndex, dummy_example
 from qwenvl.data.dataset import BadSample, InstructDataset

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyneval.errors import DataFileError
-from dyneval.storage import JsonlIndex, JsonlStore, atomic_write, read_json, read_jsonl, write_json
+from dyneval.files.store import JsonlIndex, JsonlStore, atomic_write, read_json, read_jsonl, write_json
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 rows = st.dictionaries(text, st.fixed_dictionaries({"value": text, "n": st.integers(-(2**63), 2**64 - 1)}), max_size=8)
@@ -122,7 +122,7 @@ def test_rejects_start_anew_unless_kept(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from dyneval.storage import JsonlStore
+from dyneval.files.store import JsonlStore
 with JsonlStore(Path(sys.argv[1]), "id") as store:
     number = len(store.done)
     print("open", flush=True)
@@ -148,7 +148,7 @@ def test_kill_9_while_writing_loses_and_doubles_nothing(tmp_path):
 FULL = """
 import errno, resource, sys, signal
 from pathlib import Path
-from dyneval.storage import JsonlStore
+from dyneval.files.store import JsonlStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
 with JsonlStore(Path(sys.argv[1]), "id") as store:

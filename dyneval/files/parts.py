@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Self
 
 from dyneval.errors import DataFileError, SettingError
+from dyneval.files.store import JsonlStore, Row, atomic_write, read_jsonl
 from dyneval.hashing import number
-from dyneval.storage import JsonlStore, Row, atomic_write, read_jsonl
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from dyneval.atomic import atomic_write, exclusive
 from dyneval.errors import DataFileError
-from dyneval.jsonl import Row, cut_torn_line, parse, places, scan, to_line, to_row, whole_lines, write_whole
+from dyneval.files.atomic import atomic_write, exclusive
+from dyneval.files.jsonl import Row, cut_torn_line, parse, places, scan, to_line, to_row, whole_lines, write_whole
 
 __all__ = [
     "JsonlIndex",

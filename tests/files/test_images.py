@@ -6,7 +6,15 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from dyneval.errors import ImageError
-from dyneval.images import MAX_BYTES, MAX_PIXELS, decode_image, load_image, resolve_below, stored_size, upright_rgb
+from dyneval.files.images import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    decode_image,
+    load_image,
+    resolve_below,
+    stored_size,
+    upright_rgb,
+)
 
 RED = (250, 10, 20)
 

@@ -17,7 +17,7 @@ from typing import IO
 from PIL import Image, UnidentifiedImageError
 
 from dyneval.errors import ImageError
-from dyneval.pixels import PixelError, from_image
+from dyneval.files.pixels import PixelError, from_image
 
 MAX_PIXELS = 64 * 1024 * 1024
 """Images over 64 megapixels are refused before they are decoded (decompression bombs)."""

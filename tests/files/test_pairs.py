@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
 from dyneval.errors import DataFileError
-from dyneval.metadata import metadata_file, read_pairs
+from dyneval.files.pairs import metadata_file, read_pairs
 
 ROWS = [
     {"pair_id": "D-1", "prompt": 'a "quoted", cat\nin two lines', "file_name": "images/1.png"},

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dyneval.pixels import PixelError, from_array, from_image, from_tensor, levels
+from dyneval.files.pixels import PixelError, from_array, from_image, from_tensor, levels
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 

@@ -19,16 +19,16 @@ from typing import Any
 import pytest
 
 from dyneval.cli import main as dyneval
-from dyneval.cluster.flags import Cluster
-from dyneval.cluster.pool import Lost, run_tasks
 from dyneval.demo.prompts import demo_prompts
 from dyneval.errors import ClusterError
+from dyneval.files.store import read_jsonl
 from dyneval.generation import catalogue
 from dyneval.generation.runner import Config, generate
 from dyneval.records import prompt_id
-from dyneval.storage import read_jsonl
 from dyneval.teacher.cli import main as annotate
 from dyneval.teacher.prompts import WORKFLOWS
+from dyneval.work.cluster import Cluster
+from dyneval.work.executors import Lost, run_tasks
 
 ray = pytest.importorskip("ray")
 TWO = Cluster(actors=2, batch=1)

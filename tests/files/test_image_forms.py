@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from dyneval.errors import ImageError
-from dyneval.image_forms import each_image, in_list, read_image
-from dyneval.images import MAX_PIXELS
+from dyneval.files.image_forms import each_image, in_list, read_image
+from dyneval.files.images import MAX_PIXELS
 
 
 def saved(kind, image, **options):

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from dyneval.cluster.flags import Cluster
 from dyneval.errors import ClusterError
+from dyneval.work.cluster import Cluster
 
 logger = logging.getLogger(__name__)
 Task = TypeVar("Task")

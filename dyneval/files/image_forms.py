@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from dyneval.errors import ImageError
+from dyneval.files.images import MAX_PIXELS, check_size, decode_image, read_file, upright_rgb
+from dyneval.files.pixels import PixelError, ValueRange, from_array, from_tensor
 from dyneval.hashing import bytes_sha256
-from dyneval.images import MAX_PIXELS, check_size, decode_image, read_file, upright_rgb
-from dyneval.pixels import PixelError, ValueRange, from_array, from_tensor
 
 _EXPECTED = (
     "expected a path, the bytes of an image file, an open file or image, a dict with `bytes` or `path`, "
