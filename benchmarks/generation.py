@@ -28,7 +28,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from PIL import Image
 
-from dyneval.files.store import read_jsonl
+from dyneval.files.jsonl import read_jsonl
 from dyneval.generation import allocation, saving
 from dyneval.generation.catalogue import Entry
 from dyneval.generation.gendb import GenDB

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dyneval import replies
-from dyneval.files.store import write_json
+from dyneval.files.atomic import write_json
 from dyneval.replies import REPLY_FORMS, Part, ReplyForm
 from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dyneval.files.store import read_json, write_json
+from dyneval.files.atomic import read_json, write_json
 
 IDENTITY_FILES: tuple[str, ...] = (
     "added_tokens.json",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import orjson
 
 from dyneval.errors import CheckpointError
-from dyneval.files.store import write_json
+from dyneval.files.atomic import write_json
 from dyneval.replies import REPLY_FORMS, ReplyForm, form_of
 from dyneval.tokens import EVALUATION, TEMPLATE_VERSIONS, TemplateVersion, template_of
 

@@ -16,7 +16,8 @@ from typing import Any
 from dyneval.demo.truth import Truth, truth_path
 from dyneval.evaluation.bootstrap import Estimate
 from dyneval.evaluation.correlation import agreement
-from dyneval.files.store import atomic_write, read_json, read_jsonl, write_json
+from dyneval.files.atomic import atomic_write, read_json, write_json
+from dyneval.files.jsonl import read_jsonl
 
 STUDENTS = {
     "untrained": "untrained",

@@ -23,7 +23,7 @@ from dyneval.demo import vocabulary as words
 from dyneval.demo.faults import QUALITY_FAULTS
 from dyneval.demo.truth import Truth, truth_path
 from dyneval.files.images import load_image
-from dyneval.files.store import read_jsonl
+from dyneval.files.jsonl import read_jsonl
 from dyneval.processing import Processor
 
 CLASSES = {"kind": tuple(words.KINDS), "colour": tuple(words.COLOURS), "count": tuple(words.COUNTS)}

@@ -33,7 +33,7 @@ from dyneval.demo.prompts import write_prompt
 from dyneval.demo.questions import ALIGNMENT, Question, ask, understand
 from dyneval.demo.scenes import Group, Scene
 from dyneval.demo.truth import Truth
-from dyneval.files.store import atomic_write, write_json
+from dyneval.files.atomic import atomic_write, write_json
 from dyneval.hashing import file_sha256
 from dyneval.records import InstructSample, PairRecord, pair_id, prompt_id, student_json
 from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn

@@ -16,7 +16,7 @@ from random import Random
 from dyneval.demo import grammar, styles
 from dyneval.demo import vocabulary as words
 from dyneval.demo.scenes import Group, Relation, Scene, random_scene
-from dyneval.files.store import atomic_write
+from dyneval.files.atomic import atomic_write
 
 logger = logging.getLogger(__name__)
 

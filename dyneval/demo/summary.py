@@ -14,7 +14,8 @@ from typing import Any
 from dyneval.demo.truth import Truth, truth_path
 from dyneval.errors import DataFileError, UserError
 from dyneval.evaluation.correlation import spearman
-from dyneval.files.store import atomic_write, read_json, read_jsonl, write_json
+from dyneval.files.atomic import atomic_write, read_json, write_json
+from dyneval.files.jsonl import read_jsonl
 
 STUDENTS = {"trained": "trained", "untrained": "baseline"}
 """Name of a student here -> stem of its score file."""

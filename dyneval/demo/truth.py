@@ -12,7 +12,7 @@ from typing import Any
 from dyneval.demo.faults import Fault
 from dyneval.demo.scenes import Scene, check_keys
 from dyneval.errors import DataFileError
-from dyneval.files.store import read_json, write_json
+from dyneval.files.atomic import read_json, write_json
 
 _KEYS = ("prompt", "model", "seed", "size", "asked", "drawn", "faults", "truth_t2ia", "truth_iqa")
 

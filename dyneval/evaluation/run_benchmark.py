@@ -16,7 +16,7 @@ from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.scores import is_record, read_records, read_scores
 from dyneval.evaluation.scoring import Pair, Student, score_pairs
 from dyneval.evaluation.tables import Table
-from dyneval.files.store import write_json
+from dyneval.files.atomic import write_json
 from dyneval.files.tables import rows
 
 if TYPE_CHECKING:

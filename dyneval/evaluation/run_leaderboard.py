@@ -20,7 +20,7 @@ from dyneval.evaluation.scores import ScoreTable, align, read_scores
 from dyneval.evaluation.scoring import Pair, Student, score_pairs
 from dyneval.evaluation.tables import Table
 from dyneval.evaluation.tiers import propose_tiers
-from dyneval.files.store import write_json
+from dyneval.files.atomic import write_json
 
 if TYPE_CHECKING:
     from dyneval.evaluation.report.base import Chart

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from dyneval.files.store import atomic_write
+from dyneval.files.atomic import atomic_write
 
 if TYPE_CHECKING:
     from dyneval.scorer import Scorer

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dyneval.evaluation.bootstrap import Estimate
 from dyneval.evaluation.comparison import Comparison
-from dyneval.files.store import atomic_write
+from dyneval.files.atomic import atomic_write
 
 FORMATS = {"md": "github", "tex": "latex_booktabs", "html": "html"}
 """File suffix -> tabulate's name of the format."""

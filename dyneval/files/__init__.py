@@ -1,1 +1,1 @@
-"""Files that people bring: one reader for their tables, whatever program wrote them."""
+"""Files by what they are: tables, JSONL stores, images, parts of a run; each has one reader and one writer here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -100,3 +101,20 @@ def _is_at(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
+
+
+def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
+    """Write `value` as JSON under `path`, all or nothing. Raises ValueError on NaN or infinity."""
+    with atomic_write(path) as file:
+        json.dump(value, file, ensure_ascii=False, indent=indent, allow_nan=False)
+        file.write("\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises DataFileError naming the file when it is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise DataFileError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise DataFileError(f"{path}: is not JSON ({error})") from error

@@ -1,4 +1,4 @@
-"""The lines of a JSONL file as bytes: torn ends, places of rows, keys without parsing.
+"""JSONL files of ours, line by line: rows, torn ends, places of rows, keys without parsing.
 
 Rows are parsed with orjson: four times as fast as the standard library, integers beyond 64 bits become floats.
 """
@@ -29,6 +29,20 @@ def whole_lines(path: Path) -> Iterator[bytes]:
         for line in file:
             if line.endswith(b"\n"):
                 yield line
+
+
+def read_jsonl(path: Path) -> Iterator[Row]:
+    """Yield the objects of a JSONL file of ours, one a line; blank lines are passed over.
+
+    A last line without its newline is a record that was being written: it is left out, as `JsonlStore` would. Files of
+    others, where such a line is a row, are read with `dyneval.files.tables.rows`.
+
+    Raises:
+        DataFileError: the file is missing, or a line is not a JSON object (file and line number named).
+    """
+    for number, line in enumerate(whole_lines(path), 1):
+        if line.strip():
+            yield parse(path, number, line)
 
 
 def parse(path: Path, number: int, line: bytes) -> Row:

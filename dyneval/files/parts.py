@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Self
 
 from dyneval.errors import DataFileError, SettingError
-from dyneval.files.store import JsonlStore, Row, atomic_write, read_jsonl
+from dyneval.files.atomic import atomic_write
+from dyneval.files.jsonl import Row, read_jsonl
+from dyneval.files.store import JsonlStore
 from dyneval.hashing import number
 
 logger = logging.getLogger(__name__)

@@ -1,10 +1,9 @@
-"""Files that survive a kill: append-only JSONL with resume, a rejects file beside it, and atomic replacement."""
+"""Files that survive a kill: append-only JSONL with one writer and resume, its rows by key, rejects beside it."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,51 +11,8 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from dyneval.errors import DataFileError
-from dyneval.files.atomic import atomic_write, exclusive
-from dyneval.files.jsonl import Row, cut_torn_line, parse, places, scan, to_line, to_row, whole_lines, write_whole
-
-__all__ = [
-    "JsonlIndex",
-    "JsonlStore",
-    "Row",
-    "atomic_write",
-    "exclusive",
-    "read_json",
-    "read_jsonl",
-    "write_json",
-]
-
-
-def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
-    """Write `value` as JSON under `path`, all or nothing. Raises ValueError on NaN or infinity."""
-    with atomic_write(path) as file:
-        json.dump(value, file, ensure_ascii=False, indent=indent, allow_nan=False)
-        file.write("\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises DataFileError naming the file when it is missing or is not JSON."""
-    try:
-        return json.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise DataFileError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise DataFileError(f"{path}: is not JSON ({error})") from error
-
-
-def read_jsonl(path: Path) -> Iterator[Row]:
-    """Yield the objects of a JSONL file of ours, one a line; blank lines are passed over.
-
-    A last line without its newline is a record that was being written: it is left out, as `JsonlStore` would. Files of
-    others, where such a line is a row, are read with `dyneval.files.tables.rows`.
-
-    Raises:
-        DataFileError: the file is missing, or a line is not a JSON object (file and line number named).
-    """
-    for number, line in enumerate(whole_lines(path), 1):
-        if line.strip():
-            yield parse(path, number, line)
-
+from dyneval.files.atomic import atomic_write
+from dyneval.files.jsonl import Row, cut_torn_line, places, scan, to_line, to_row, whole_lines, write_whole
 
 _LENGTH_BITS = 32
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dyneval.errors import GenerationError, ImageError
 from dyneval.files import images
-from dyneval.files.store import atomic_write
+from dyneval.files.atomic import atomic_write
 from dyneval.generation.exporting import Counts, read_records
 from dyneval.records import PairRecord
 

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 from dyneval.errors import GenerationError, SchemaError
 from dyneval.files import images
-from dyneval.files.store import atomic_write, read_jsonl
+from dyneval.files.atomic import atomic_write
+from dyneval.files.jsonl import read_jsonl
 from dyneval.generation import saving
 from dyneval.generation.saving import Entry
 from dyneval.records import PairRecord

@@ -22,7 +22,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from dyneval.errors import DataFileError, GenerationError
-from dyneval.files.store import JsonlStore, read_jsonl
+from dyneval.files.jsonl import read_jsonl
+from dyneval.files.store import JsonlStore
 from dyneval.generation import parts, saving
 from dyneval.generation.model import NotMade, Request
 from dyneval.generation.saving import Entry

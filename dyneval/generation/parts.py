@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.errors import DataFileError
-from dyneval.files.store import JsonlStore, atomic_write, read_jsonl
+from dyneval.files.atomic import atomic_write
+from dyneval.files.jsonl import read_jsonl
+from dyneval.files.store import JsonlStore
 
 log = logging.getLogger(__name__)
 

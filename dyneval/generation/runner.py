@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from dyneval import records
 from dyneval.errors import GenerationError
-from dyneval.files.store import write_json
+from dyneval.files.atomic import write_json
 from dyneval.generation import allocation, on_ray, workers
 from dyneval.generation.allocation import Allocation, Shard
 from dyneval.generation.catalogue import Entry

@@ -11,7 +11,7 @@ from PIL import Image
 
 from dyneval.errors import ImageError
 from dyneval.files import images
-from dyneval.files.store import atomic_write
+from dyneval.files.atomic import atomic_write
 from dyneval.generation.model import Made, NotMade
 from dyneval.hashing import bytes_sha256, file_sha256, fingerprint
 from dyneval.records import PairRecord

@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Literal, NamedTuple, Self, TypeVar
 
 from dyneval.errors import DataFileError, SchemaError
-from dyneval.files.store import JsonlIndex, read_jsonl
+from dyneval.files.jsonl import read_jsonl
+from dyneval.files.store import JsonlIndex
 from dyneval.instruct.rows import IQAAnswersRow, IQAQuestionsRow, T2IAAnswersRow, T2IAQuestionsRow, TypedRow
 from dyneval.published.mapping import MAPPING
 from dyneval.records import KEYS, PairRecord, Workflow

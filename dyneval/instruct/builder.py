@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from dyneval.errors import DataFileError
 from dyneval.files import jsonl
-from dyneval.files.store import atomic_write, exclusive, write_json
+from dyneval.files.atomic import atomic_write, exclusive, write_json
 from dyneval.instruct.annotations import Annotations
 from dyneval.instruct.chunks import FAULTS, REJECTED, SEPARATOR, BuildConfig, Chunk, Done, Line, Span, Worker
 from dyneval.instruct.parallel import in_parallel

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.errors import DataFileError, SettingError
-from dyneval.files.store import atomic_write, write_json
+from dyneval.files.atomic import atomic_write, write_json
 from dyneval.instruct.annotations import AnnotatedPair, Annotations, read_pairs
 from dyneval.records import PairRecord, normalised_score
 

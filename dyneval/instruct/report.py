@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from dyneval.files.store import atomic_write
+from dyneval.files.atomic import atomic_write
 from dyneval.instruct.chunks import FAULTS
 
 _TITLES = {

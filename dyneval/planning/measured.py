@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from dyneval.errors import DataFileError
-from dyneval.files.store import read_json
+from dyneval.files.atomic import read_json
 from dyneval.planning.assumptions import Assumptions
 
 Figures = Iterator[tuple[str, float]]

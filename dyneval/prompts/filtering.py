@@ -13,7 +13,7 @@ import polars as pl
 from tqdm import tqdm
 
 from dyneval.errors import DataFileError
-from dyneval.files.store import atomic_write, exclusive
+from dyneval.files.atomic import atomic_write, exclusive
 from dyneval.prompts import complexity, dedup, leakage, llm_labels, outputs, selection, sources, tiers
 from dyneval.prompts.analysis import Analysis, analyse
 from dyneval.prompts.clean import Cleaner

@@ -11,7 +11,7 @@ from typing import IO, Any
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from dyneval.files.store import atomic_write, write_json
+from dyneval.files.atomic import atomic_write, write_json
 from dyneval.prompts import report
 from dyneval.prompts.sources import Unreadable
 from dyneval.prompts.table import RecordTable

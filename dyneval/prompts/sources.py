@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from dyneval.errors import DataFileError, UserError
-from dyneval.files.store import read_json
+from dyneval.files.atomic import read_json
 
 BATCH_ROWS = 200_000
 NSFW_COLUMNS = ("prompt_nsfw", "image_nsfw")

@@ -22,8 +22,8 @@ from typing import Any
 import orjson
 
 from dyneval.errors import DataFileError, ImageError
+from dyneval.files.atomic import write_json
 from dyneval.files.images import resolve_below
-from dyneval.files.store import write_json
 from dyneval.published.mapping import Entry
 from dyneval.records import IQAAnswers, IQAQuestions, PairRecord, Record, T2IAAnswers, T2IAQuestions, Workflow
 

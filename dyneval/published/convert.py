@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.errors import DataFileError, ImageError, SchemaError
-from dyneval.files.jsonl import Row, to_line
-from dyneval.files.store import JsonlIndex, JsonlStore, read_jsonl
+from dyneval.files.jsonl import Row, read_jsonl, to_line
+from dyneval.files.store import JsonlIndex, JsonlStore
 from dyneval.published.annotations import Layout, MissingFileError, read_annotation, write_annotation
 from dyneval.published.mapping import (
     MAPPING,

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dyneval.errors import DataFileError, ImageError, SchemaError
+from dyneval.files.atomic import atomic_write, read_json
 from dyneval.files.image_root import folder_above
 from dyneval.files.images import load_image, resolve_below
-from dyneval.files.store import JsonlStore, atomic_write, read_json
+from dyneval.files.store import JsonlStore
 from dyneval.hashing import file_sha256
 from dyneval.records import TIERS, PairRecord, Tier
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dyneval.files.jsonl import read_jsonl
 from dyneval.files.pairs import metadata_file, read_pairs
 from dyneval.files.parts import merge_file, missing_shards, shard_folders
-from dyneval.files.store import JsonlIndex, read_jsonl
+from dyneval.files.store import JsonlIndex
 from dyneval.scorer.table import wanted_pairs
 
 

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from dyneval.errors import DataFileError, ImageError
+from dyneval.files.atomic import write_json
 from dyneval.files.images import load_image, resolve_below
+from dyneval.files.jsonl import read_jsonl
 from dyneval.files.pairs import metadata_file, read_pairs
 from dyneval.files.parts import Shard
-from dyneval.files.store import JsonlStore, read_jsonl, write_json
+from dyneval.files.store import JsonlStore
 from dyneval.files.tables import rows
 from dyneval.hashing import file_sha256
 from dyneval.records import ScoreRecord

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from dyneval import schemas
 from dyneval.errors import ImageError, SchemaError, UserError
 from dyneval.files.images import resolve_below
-from dyneval.files.store import Row
+from dyneval.files.jsonl import Row
 from dyneval.llm.base import ChatError
 from dyneval.records import KEYS, PairRecord, Record, Workflow
 from dyneval.teacher import workflows

@@ -7,9 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dyneval.errors import DataFileError
-from dyneval.files.jsonl import scan
+from dyneval.files.jsonl import read_jsonl, scan
 from dyneval.files.parts import merge_file, shard_folders
-from dyneval.files.store import read_jsonl
 from dyneval.records import KEYS, Workflow
 from dyneval.teacher.pairs import read_pairs
 from dyneval.teacher.prompts import WORKFLOWS, prompt_version

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dyneval.files.store import Row
+from dyneval.files.jsonl import Row
 from dyneval.llm.base import ChatEngine
 from dyneval.records import KEYS, PairRecord, Workflow
 from dyneval.teacher.annotating import Annotator, EngineDown, is_complete, key_of

@@ -13,8 +13,10 @@ from typing import Any
 from tqdm import tqdm
 
 from dyneval.errors import DataFileError
+from dyneval.files.atomic import atomic_write
+from dyneval.files.jsonl import Row, read_jsonl
 from dyneval.files.parts import Shard
-from dyneval.files.store import JsonlIndex, JsonlStore, Row, atomic_write, read_jsonl
+from dyneval.files.store import JsonlIndex, JsonlStore
 from dyneval.llm.base import ChatEngine
 from dyneval.records import KEYS, PairRecord, Workflow
 from dyneval.teacher.annotating import NEEDS, Annotator

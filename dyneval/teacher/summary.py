@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dyneval.files.store import JsonlStore, write_json
+from dyneval.files.atomic import write_json
+from dyneval.files.store import JsonlStore
 from dyneval.teacher.asking import Tally
 from dyneval.teacher.prompts import prompt_version
 

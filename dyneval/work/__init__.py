@@ -1,1 +1,1 @@
-"""Steps on a Ray cluster: the driver keeps the files, actors on any machine do the work."""
+"""How work is done: executors, batches in halves, work ahead in threads, processes that end in order."""

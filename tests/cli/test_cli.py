@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dyneval.cli import VERBS, doctor, main, score
-from dyneval.files.store import read_jsonl
+from dyneval.files.jsonl import read_jsonl
 
 SMALL = ["--max-questions", "2", "--max-text", "8", "--device", "cpu"]
 HEAVY = {"torch", "transformers", "numpy", "PIL", "polars", "fastapi", "pydantic", "httpx2"}

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dyneval.evaluation.run_leaderboard import LeaderboardRun, run_leaderboard
-from dyneval.files.store import read_jsonl
+from dyneval.files.jsonl import read_jsonl
 
 from .scored_data import make_scores, write_jsonl
 

@@ -16,7 +16,7 @@ from dyneval.evaluation.leaderboard import build_board
 from dyneval.evaluation.published_table import read_board
 from dyneval.evaluation.scored import read_prompts, read_scored
 from dyneval.evaluation.tiers import natural_breaks, propose_tiers
-from dyneval.files.store import read_jsonl
+from dyneval.files.jsonl import read_jsonl
 
 from .scored_data import make_scores, score_record, write_jsonl
 

@@ -7,7 +7,7 @@ import pytest
 
 from dyneval.evaluation.benchmarks import generic
 from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
-from dyneval.files.store import read_jsonl
+from dyneval.files.jsonl import read_jsonl
 
 from .conftest import HOSTILE, page_data
 from .scored_data import make_scores, write_jsonl

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from dyneval.evaluation.benchmarks import BENCHMARKS, LayoutError, generic
 from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
 from dyneval.evaluation.scoring import Student
-from dyneval.files.store import read_jsonl
+from dyneval.files.jsonl import read_jsonl
 
 from .scored_data import draw, make_scores, score_record, write_jsonl
 

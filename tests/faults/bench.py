@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from dyneval.files.store import JsonlStore, read_jsonl
+from dyneval.files.jsonl import read_jsonl
+from dyneval.files.store import JsonlStore
 
 from .faults import FAULTS, NotPossible, meets
 from .steps import STEPS

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dyneval.files.store import read_json, read_jsonl
+from dyneval.files.atomic import read_json
+from dyneval.files.jsonl import read_jsonl
 from qwenvl.train.checkpoints import newest_complete
 
 from .door import Broken, Door

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from dyneval.files.store import read_jsonl
+from dyneval.files.jsonl import read_jsonl
 
 from .door import Broken, Door
 

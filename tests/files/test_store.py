@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyneval.errors import DataFileError
-from dyneval.files.store import JsonlIndex, JsonlStore, atomic_write, read_json, read_jsonl, write_json
+from dyneval.files.atomic import atomic_write, read_json, write_json
+from dyneval.files.jsonl import read_jsonl
+from dyneval.files.store import JsonlIndex, JsonlStore
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 rows = st.dictionaries(text, st.fixed_dictionaries({"value": text, "n": st.integers(-(2**63), 2**64 - 1)}), max_size=8)

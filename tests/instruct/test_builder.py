@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from dyneval import schemas, tokens
 from dyneval.errors import DataFileError
-from dyneval.files.store import read_jsonl
+from dyneval.files.jsonl import read_jsonl
 from dyneval.instruct.builder import build
 from dyneval.instruct.chunks import BuildConfig
 from dyneval.instruct.curation import Curation

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dyneval.demo.prompts import demo_prompts
-from dyneval.files.store import read_jsonl
+from dyneval.files.jsonl import read_jsonl
 
 ROOT = Path(__file__).parents[2]
 JOBS = ROOT / "pipeline" / "slurm"

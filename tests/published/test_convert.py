@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from dyneval.errors import DataFileError
-from dyneval.files.store import read_jsonl, write_json
+from dyneval.files.atomic import write_json
+from dyneval.files.jsonl import read_jsonl
 from dyneval.instruct.builder import build
 from dyneval.instruct.chunks import BuildConfig
 from dyneval.instruct.curation import Curation

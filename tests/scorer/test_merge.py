@@ -6,8 +6,8 @@ import pytest
 
 from dyneval.cli import main
 from dyneval.errors import DataFileError
+from dyneval.files.jsonl import read_jsonl
 from dyneval.files.parts import Shard
-from dyneval.files.store import read_jsonl
 from dyneval.scorer.merge import merge_scores
 from dyneval.scorer.run import score_file
 

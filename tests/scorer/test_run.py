@@ -13,7 +13,8 @@ import pytest
 
 from dyneval import schemas
 from dyneval.errors import DataFileError
-from dyneval.files.store import read_json, read_jsonl
+from dyneval.files.atomic import read_json
+from dyneval.files.jsonl import read_jsonl
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
 from dyneval.scorer.pairs import default_pair_id
 from dyneval.scorer.revision import student_revision

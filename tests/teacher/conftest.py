@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dyneval.files.store import read_jsonl
+from dyneval.files.jsonl import read_jsonl
 from dyneval.llm.engines import make_engine
 from dyneval.records import pair_id, prompt_id
 from dyneval.teacher.prompts import WORKFLOWS

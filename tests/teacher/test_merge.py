@@ -5,8 +5,8 @@ import json
 import pytest
 
 from dyneval.errors import DataFileError
+from dyneval.files.jsonl import read_jsonl
 from dyneval.files.parts import Shard
-from dyneval.files.store import read_jsonl
 from dyneval.teacher.merge import merge
 from dyneval.teacher.prompts import WORKFLOWS
 

@@ -5,8 +5,8 @@ from jsonschema import Draft202012Validator
 
 from dyneval import schemas
 from dyneval.errors import DataFileError
+from dyneval.files.jsonl import read_jsonl
 from dyneval.files.parts import Shard
-from dyneval.files.store import read_jsonl
 from dyneval.teacher.annotating import EngineDown
 from dyneval.teacher.cli import exit_status
 from dyneval.teacher.pairs import read_pairs

@@ -21,7 +21,7 @@ import pytest
 from dyneval.cli import main as dyneval
 from dyneval.demo.prompts import demo_prompts
 from dyneval.errors import ClusterError
-from dyneval.files.store import read_jsonl
+from dyneval.files.jsonl import read_jsonl
 from dyneval.generation import catalogue
 from dyneval.generation.runner import Config, generate
 from dyneval.records import prompt_id

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
-from dyneval.files.store import read_json
+from dyneval.files.atomic import read_json
 
 _ELEMENT_TYPE = re.compile(r"\(([^()]+)\)\s*$")
 

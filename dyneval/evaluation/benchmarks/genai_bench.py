@@ -14,7 +14,7 @@ from typing import Any
 
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
 from dyneval.files import tables
-from dyneval.files.store import read_json
+from dyneval.files.atomic import read_json
 
 
 def read(path: Path, field: str) -> Iterator[RatedImage]:

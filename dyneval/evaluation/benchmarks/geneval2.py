@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, inside, numbers
-from dyneval.files.store import read_json
+from dyneval.files.atomic import read_json
 from dyneval.files.tables import rows
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from dyneval.errors import DataFileError
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
-from dyneval.files.store import read_json
+from dyneval.files.atomic import read_json
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _LARGEST = 1 << 26

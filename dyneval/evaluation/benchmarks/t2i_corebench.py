@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
-from dyneval.files.store import read_json
+from dyneval.files.atomic import read_json
 
 
 def read(path: Path, field: str) -> Iterator[RatedImage]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, inside
 from dyneval.files import tables
-from dyneval.files.store import read_json
+from dyneval.files.atomic import read_json
 
 
 def read(path: Path, field: str) -> Iterator[RatedImage]:

@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from dyneval.errors import ImageError
 from dyneval.evaluation.scores import read_records
+from dyneval.files.atomic import atomic_write
 from dyneval.files.images import load_image
-from dyneval.files.store import atomic_write
 from dyneval.hashing import short_id
 from dyneval.records import ScoreRecord
 from dyneval.work import processes

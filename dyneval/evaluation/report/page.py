@@ -17,7 +17,7 @@ from dyneval.evaluation.report import theme
 from dyneval.evaluation.report.base import Chart
 from dyneval.evaluation.report.gallery import Gallery, script_json
 from dyneval.evaluation.tables import Table
-from dyneval.files.store import atomic_write
+from dyneval.files.atomic import atomic_write
 
 _SCRIPTS = ("page.js", "table.js", "graph.js", "gallery.js")
 

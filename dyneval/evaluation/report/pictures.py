@@ -8,7 +8,7 @@ from pathlib import Path
 from dyneval.evaluation.report import theme
 from dyneval.evaluation.report.base import Chart
 from dyneval.evaluation.report.page import ReportError
-from dyneval.files.store import atomic_write
+from dyneval.files.atomic import atomic_write
 
 FORMATS = ("png", "svg", "pdf")
 WIDTH = 560

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dyneval.errors import ImageError
+from dyneval.files.atomic import atomic_write
 from dyneval.files.images import resolve_below, stored_size
-from dyneval.files.store import atomic_write
 from dyneval.work.processes import forked_pool
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import parse_sample

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dyneval.files.store import atomic_write
+from dyneval.files.atomic import atomic_write
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.lengths import measure
 from qwenvl.data.packing import pack

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dyneval.errors import DataFileError
-from dyneval.files.store import read_json, write_json
+from dyneval.files.atomic import read_json, write_json
 from qwenvl.errors import TrainingInputError
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dyneval.files.store import read_json, write_json
+from dyneval.files.atomic import read_json, write_json
 from dyneval.hashing import file_sha256
 from qwenvl.data import DatasetSource
 from qwenvl.data.dataset import DatasetStats

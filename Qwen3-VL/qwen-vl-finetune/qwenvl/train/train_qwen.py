@@ -21,7 +21,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from dyneval.conventions import conventions_of
 from dyneval.errors import UserError
-from dyneval.files.store import atomic_write, exclusive
+from dyneval.files.atomic import atomic_write, exclusive
 from dyneval.processing import IGNORE, Processor
 from dyneval.tokens import TASK_TOKENS
 from dyneval.work.batches import out_of_memory
