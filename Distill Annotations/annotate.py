@@ -6,8 +6,8 @@ Writes t2ia_questions.jsonl, t2ia_answers.jsonl, iqa_questions.jsonl and iqa_ans
 where it stopped; what could not be annotated stands in the *.rejects.jsonl beside them.
 """
 
+from dyneval.records import WORKFLOWS
 from dyneval.teacher.cli import main
-from dyneval.teacher.prompts import WORKFLOWS
 
 if __name__ == "__main__":
     raise SystemExit(main(WORKFLOWS, __doc__))

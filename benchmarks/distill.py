@@ -28,6 +28,8 @@ import numpy as np
 from distill_build import bench_build, timed
 from PIL import Image
 
+from dyneval.records import Question
+
 ROOT = Path(__file__).parents[1]
 PARALLEL = 64
 # ---------------------------------------------------------------------------------------------------------------------
@@ -65,7 +67,7 @@ async def send(url: str, images: Sequence[Path], requests: int, concurrency: int
     from dyneval.llm.openai_server import OpenAIEngine
     from dyneval.teacher.prompts import answers_request
 
-    questions = [{"question": f"Is thing {number} there?", "answer": "yes"} for number in range(12)]
+    questions = [Question(question=f"Is thing {number} there?", answer="yes") for number in range(12)]
     engine = OpenAIEngine("m", base_urls=[f"{url}/v1"], concurrency=concurrency)
     prepared = [answers_request("t2ia", image, "a cat", questions) for image in images]
     for request in prepared:  # encodes the images, opens the connections

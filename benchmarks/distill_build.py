@@ -199,9 +199,10 @@ def plain(folder: Path, pairs: int, check: bool) -> None:
     """Four small JSON files a pair, every sample in one list, checked with pure-Python jsonschema or not at all."""
     from jsonschema import Draft202012Validator
 
-    from dyneval import schemas, tokens
+    from dyneval import tokens
+    from dyneval.records import InstructSample, json_schema
 
-    validator = Draft202012Validator(schemas.load("instruct_sample"))
+    validator = Draft202012Validator(json_schema(InstructSample))
     seen: set[str] = set()
     stages: dict[str, list[Any]] = {"t2ia": [], "iqa": []}
 

@@ -25,7 +25,8 @@ from PIL import Image, ImageDraw
 
 from dyneval import replies
 from dyneval.files.atomic import write_json
-from dyneval.replies import REPLY_FORMS, Part, ReplyForm
+from dyneval.records import PARTS, Part
+from dyneval.replies import REPLY_FORMS, ReplyForm
 from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,7 +107,7 @@ class Pair:
                     replies.write(form, part, self.answers(part), self.holistic),
                     image,
                 )
-                for part in replies.PARTS
+                for part in PARTS
             ),
         ]
 
@@ -168,7 +169,7 @@ def free_replies(checkpoint: Path, images: Path) -> tuple[int, int]:
     right = {"t2ia": 0, "iqa": 0}
     for pair in PAIRS:
         image = Image.open(images / f"{pair.name}.png")
-        for part in replies.PARTS:
+        for part in PARTS:
             answers = pair.answers(part)
             turn = evaluation_turn(pair.prompt, [one.question for one in answers])
             inputs = processor.encode([Turn("user", turn, 1)], [image], True).model_inputs()
@@ -204,7 +205,7 @@ def scored(checkpoint: Path, images: Path) -> tuple[int, int, str]:
     )
     records = scorer.score([images / f"{pair.name}.png" for pair in PAIRS], [pair.prompt for pair in PAIRS])
     alignment = sum(
-        one["score"] == answer.score
+        one.score == answer.score
         for pair, record in zip(PAIRS, records, strict=True)
         for one, answer in zip(record.t2ia_questions or (), pair.answers("t2ia"), strict=True)
     )

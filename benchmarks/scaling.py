@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 from distill_build import PROVENANCE, annotated, measured, sentence
 
-from dyneval.records import normalised_score
-from dyneval.teacher.prompts import WORKFLOWS, prompt_version
+from dyneval.records import WORKFLOWS, normalised_score
+from dyneval.teacher.prompts import prompt_version
 
 ROOT = Path(__file__).parents[1]
 TEACHER = "Distill Annotations"

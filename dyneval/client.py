@@ -6,7 +6,6 @@ with Client("http://gpu-machine:8000") as client:
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import os
 import random
@@ -15,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+
+from msgspec.structs import replace
 
 from dyneval.errors import UserError
 from dyneval.records import ScoreRecord
@@ -121,8 +122,8 @@ class Client:
             return Failure(pair.pair_id, str(error))
         answer = self._request("POST", "/v1/score", files=files, data={"prompt": pair.prompt})
         if answer.status_code == 200:
-            record = ScoreRecord.from_dict(answer.json(), self._url)
-            return dataclasses.replace(record, pair_id=pair.pair_id, image=pair.image_name)
+            record = ScoreRecord.decode(answer.content, self._url)
+            return replace(record, pair_id=pair.pair_id, image=pair.image_name)
         if answer.status_code in _ITEM_ERRORS:
             return Failure(pair.pair_id, _reason(answer))
         raise ClientError(f"{self._url}: {_reason(answer)}")

@@ -16,10 +16,8 @@ from typing import Any
 
 import torch
 
-from dyneval.records import normalised_score
+from dyneval.records import SCORE_NAMES, normalised_score
 from dyneval.reward import Judge, score_batch
-
-_SCORES = ("t2ia", "iqa", "overall")
 
 
 class _Plain:
@@ -77,7 +75,7 @@ class Metric(_Base):
         self._soft = soft
         self._strict = strict
         self._value_range = value_range
-        self.add_state("total", torch.zeros(len(_SCORES), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros(len(SCORE_NAMES), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("pairs", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("failed", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
@@ -97,8 +95,8 @@ class Metric(_Base):
             if record is None:
                 self.failed += 1
                 continue
-            scores = record.soft if self._soft and record.soft else record.to_dict()
-            found = [scores.get(name, math.nan) for name in _SCORES]
+            scores = record.soft if self._soft and record.soft else record.scores
+            found = [scores.get(name, math.nan) for name in SCORE_NAMES]
             self.total += torch.tensor(found, dtype=torch.float64).to(self.total)
             self.pairs += 1
 
@@ -113,7 +111,7 @@ class Metric(_Base):
         count = int(self.pairs)
         if not count:
             raise ValueError("no pair has been scored yet; call update first")
-        means = dict(zip(_SCORES, (self.total / count).tolist(), strict=True))
+        means = dict(zip(SCORE_NAMES, (self.total / count).tolist(), strict=True))
         return means | {
             "normalised": normalised_score(means["overall"]),
             "pairs": count,

@@ -1,33 +1,57 @@
-"""Typed records, one per arrow between the steps. Each names its JSON Schema; `from_dict` checks against it.
+"""Every record that stands in a file between two steps: one type each, from which readers, checks and schemas are made.
 
 PromptRecord -> PairRecord -> T2IAQuestions, T2IAAnswers, IQAQuestions, IQAAnswers -> InstructSample -> ScoreRecord
+
+`python -m dyneval.records` writes their JSON Schemas into `dyneval/schemas/`. A row may hold more than its record: keys
+that are not known are passed over.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self
+import inspect
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import msgspec
+from msgspec import Meta, Raw, Struct, field
 
-from dyneval import schemas
 from dyneval.errors import SchemaError
 from dyneval.hashing import short_id
+from dyneval.structs import Record, Row, Value, unique
 
+# ---------------------------------------------------------------------------------------------------------------------
+# What fields may hold.
+
+Text = Annotated[str, Meta(min_length=1)]
+PairId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", description="fit for a file name")]
+OwnPromptId = Annotated[str, Meta(pattern=r"^P[0-9a-f]{16}\Z")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 YesNo = Literal["yes", "no"]
 MaybeYesNo = Literal["yes", "no", ""]
 """In answers of the published data set: empty where the teacher's reply did not say."""
 Tier = Literal[1, 2, 3]
-TIERS: tuple[Tier, ...] = (1, 2, 3)
+TIERS: tuple[Tier, ...] = get_args(Tier)
+Rating = Annotated[int, Meta(ge=1, le=5, description="of one question; 5 is best")]
+MeanRating = Annotated[float, Meta(ge=1, le=5)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=0)]
+Factor = Annotated[float, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0, description="seconds")]
+Pixels = Annotated[int, Meta(ge=1, description="pixels")]
+Names = Annotated[tuple[Text, ...], Meta(extra_json_schema={"uniqueItems": True})]
+Part = Literal["t2ia", "iqa"]
+"""What a score is about: alignment with the prompt, or the quality of the image."""
+PARTS: tuple[Part, ...] = get_args(Part)
+ScoreName = Literal["t2ia", "iqa", "overall"]
+SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
+_SCORE_NAMES = {"propertyNames": {"enum": list(SCORE_NAMES)}}
+
 Workflow = Literal["t2ia_questions", "t2ia_answers", "iqa_questions", "iqa_answers"]
-"""What a teacher is asked for. Each has a record, a schema and a file of its own, all of this name."""
-KEYS: dict[Workflow, Literal["prompt_id", "pair_id"]] = {
-    "t2ia_questions": "prompt_id",
-    "t2ia_answers": "pair_id",
-    "iqa_questions": "pair_id",
-    "iqa_answers": "pair_id",
-}
-"""Key of the rows of each annotation file."""
+"""What a teacher is asked for. Each has a record and a file of its own, both of this name."""
+WORKFLOWS: tuple[Workflow, ...] = get_args(Workflow)
 
 
 def prompt_id(prompt: str) -> str:
@@ -58,135 +82,315 @@ def student_json(value: Any) -> str:
         raise SchemaError(f"cannot be written as JSON: {error}") from error
 
 
-class Record:
-    """A row of a file between two steps."""
-
-    SCHEMA: ClassVar[str]
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @classmethod
-    def from_dict(cls, row: dict[str, Any], where: str = "record") -> Self:
-        """Check `row` against the schema and build the record; keys that the record does not have are dropped.
-
-        Raises:
-            SchemaError: `row` does not fit; the message begins with `where`.
-        """
-        schemas.check(cls.SCHEMA, row, where)
-        return cls(**{name: row[name] for name in cls.__dataclass_fields__ if name in row})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the row as it stands in a file; unset optional fields are left out, lists and dicts are shared."""
-        return {name: value for name in self.__dataclass_fields__ if (value := getattr(self, name)) is not None}
+# ---------------------------------------------------------------------------------------------------------------------
+# Steps 1 and 2.
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PromptRecord(Record):
-    """A prompt with its complexity H, the nine factors behind it, its tier and its sub-categories."""
+class Factors(Value, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """The nine counts behind the complexity of a prompt, scaled."""
 
-    SCHEMA = "prompt"
-    prompt_id: str
-    prompt: str
-    complexity: float
-    factors: dict[str, float]
+    prompt_length: Factor
+    object_attribute_count: Factor
+    compositional_density: Factor
+    artist_style_attribution: Factor
+    technical_rendering: Factor
+    detail_descriptors: Factor
+    style_keywords: Factor
+    color_specifications: Factor
+    relational_expressions: Factor
+
+
+class PromptRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """A prompt with its complexity, tier and sub-categories (Step 1 -> Step 2)."""
+
+    KEY = "prompt_id"
+    prompt_id: OwnPromptId
+    prompt: Text
+    complexity: Annotated[float, Meta(ge=0, description="H, no unit")]
+    factors: Factors
     tier: Tier
-    categories: list[str]
-    source: str
+    categories: Names
+    source: Text
+
+    def __post_init__(self) -> None:
+        unique("categories", self.categories)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PairRecord(Record):
-    """One generated image and how it was made; `file_name` is relative to the folder of metadata.jsonl.
+class PairRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """An image, the prompt it was made from, and how: a line of metadata.jsonl (Step 2 -> Step 3).
 
-    `seed` is None where the model takes none, or where the image came without saying; `tier` is None where nobody knows
-    which model made the image.
+    `tier` is None where nobody knows which model made the image, `seed` where the model takes none or where the image
+    came without saying. `settings` says how the image was made; every key of it is optional, since images also come
+    from elsewhere. Ours has: fingerprint (hash of what was asked of the model; a folder does not mix two), family,
+    repo, variant, preset, base_seed, requested_revision, revision (commit that was loaded), versions, dtype, device,
+    arguments (of the model's call), prompt_suffix, prompt_sent (the text that the model was given), seconds, safety
+    (the model's own flag), sidecars (suffixes of files beside the image), details (cost, token usage).
     """
 
-    SCHEMA = "pair"
-    pair_id: str
-    file_name: str
-    prompt_id: str
-    prompt: str
+    KEY = "pair_id"
+    FREE = frozenset({"settings"})
+    pair_id: PairId
+    file_name: Annotated[str, Meta(min_length=1, description="image path relative to the folder of metadata.jsonl")]
+    prompt_id: Text
+    prompt: Text
     tier: Tier | None = None
-    categories: list[str]
-    generation_model: str
-    seed: int | None = None
-    width: int
-    height: int
+    categories: Names
+    generation_model: Text
+    seed: Annotated[int, Meta(ge=0, description="what the model's random generator started from")] | None = None
+    width: Pixels
+    height: Pixels
     settings: dict[str, Any]
-    sha256: str
+    sha256: Sha256
+
+    def __post_init__(self) -> None:
+        unique("categories", self.categories)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class T2IAQuestions(Record):
-    """Alignment and distortion questions of one prompt, merged; `questions`: {"question", "answer", "kind"}."""
-
-    SCHEMA = "t2ia_questions"
-    prompt_id: str
-    prompt: str
-    questions: list[dict[str, str]]
-    provenance: dict[str, Any]
+# ---------------------------------------------------------------------------------------------------------------------
+# Step 3. The published data set has the same rows with less in them: answers without a verdict or a score, scene graphs
+# of any shape.
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class T2IAAnswers(Record):
-    """A teacher's answers on one image; `answers`: {"question", "target_answer", "reasoning", "score"}.
+class Question(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """A yes/no question and the answer that a flawless image gives."""
 
-    In published data `target_answer` may be empty.
-    """
+    question: Text
+    answer: YesNo
+    kind: Literal["alignment", "distortion", "quality"] | None = None
 
-    SCHEMA = "t2ia_answers"
-    pair_id: str
-    prompt: str
-    answers: list[dict[str, Any]]
-    provenance: dict[str, Any]
+
+class T2IAAnswer(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """An alignment question answered about an image."""
+
+    question: Text
+    target_answer: MaybeYesNo
+    reasoning: Text
+    score: Rating
+
+
+class IQAAnswer(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """A quality question answered about an image."""
+
+    question: Text
+    target_answer: MaybeYesNo
+    answer: MaybeYesNo
+    correct: bool | None
+    """Whether `answer` is the target; None where that is not known."""
+    reasoning: Text
+    score: Annotated[int, Meta(ge=1, le=5, description="absent in the published data set")] | None = None
+
+    def __post_init__(self) -> None:
+        known = self.correct is not None and self.answer and self.target_answer
+        if known and self.correct != (self.answer == self.target_answer):
+            raise ValueError(
+                f"correct is {self.correct}, while answer is {self.answer} and target {self.target_answer}"
+            )
+
+    @property
+    def rating(self) -> int | None:
+        """Its score, 1-5; where it has none, 5 for a correct answer and 1 for a wrong one; None where neither is known.
+
+        This is how the published code makes scores of answers without one.
+        """
+        if self.score is not None:
+            return self.score
+        return None if self.correct is None else 5 if self.correct else 1
+
+
+class Usage(Value, frozen=True, kw_only=True, gc=False, omit_defaults=False):
+    """Tokens that the teacher took."""
+
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
+
+
+class Provenance(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """Who made a row, and how."""
+
+    model: Text
+    engine: Text
+    prompt_version: Text
+    attempts: Annotated[int, Meta(ge=1)]
+    usage: Usage | None = None
+    created: Annotated[str, Meta(description="RFC 3339, UTC")]
+
+
+class T2IAQuestions(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """Alignment and distortion questions of a prompt, merged."""
+
+    KEY = "prompt_id"
+    prompt_id: Text
+    prompt: Text
+    questions: Annotated[tuple[Question, ...], Meta(min_length=1)]
+    provenance: Provenance
+
+
+class T2IAAnswers(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """The answers to them about one image."""
+
+    KEY = "pair_id"
+    pair_id: Text
+    prompt: Text
+    answers: Annotated[tuple[T2IAAnswer, ...], Meta(min_length=1)]
+    provenance: Provenance
     raw_response: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IQAQuestions(Record):
-    """The scene graph of one image, as the teacher wrote it, and the quality questions made from it.
+class IQAQuestions(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """The scene graph of an image, as its bytes in the file, and the quality questions made from it.
 
-    Our teacher is held to nodes (id, label, attributes) and edges; published graphs are objects or lists of any shape
-    (`dyneval.scene_graphs.normalised_graph` reads them).
+    Our teacher is held to nodes (id, label, attributes) and edges (source, target, relationship); published graphs are
+    objects or lists of any shape (`dyneval.scene_graphs.normalised_graph` reads them).
     """
 
-    SCHEMA = "iqa_questions"
-    pair_id: str
-    prompt: str
-    scene_graph: dict[str, Any] | list[Any]
-    questions: list[dict[str, str]]
-    provenance: dict[str, Any]
+    KEY = "pair_id"
+    FREE = frozenset({"scene_graph"})
+    RULES: ClassVar[Row] = {
+        "properties": {
+            "scene_graph": {
+                "type": ["object", "array"],
+                "minProperties": 1,
+                "minItems": 1,
+                "not": {"required": ["raw_response"], "maxProperties": 1, "type": "object"},
+            }
+        }
+    }
+    pair_id: Text
+    prompt: Text
+    scene_graph: Annotated[Raw, Meta(description="as the teacher wrote it; an unread reply (raw_response) is no graph")]
+    questions: Annotated[tuple[Question, ...], Meta(min_length=1)]
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        graph = bytes(self.scene_graph)
+        if graph[:1] not in (b"{", b"[") or not graph[1:-1].strip():
+            raise ValueError("the scene graph is no object or list, or empty")
+        if graph[:1] == b"{" and b'"raw_response"' in graph and json.loads(graph).keys() == {"raw_response"}:
+            raise ValueError("a reply that could not be read stands in the place of the scene graph")
+
+    @property
+    def graph(self) -> Any:
+        """The scene graph as plain JSON values."""
+        return json.loads(bytes(self.scene_graph))
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes of the scene graph; a bare list is taken for the list of nodes, and what has none has 0."""
+        graph = bytes(self.scene_graph)
+        try:
+            return len(_LIST.decode(graph) if graph[:1] == b"[" else _NODES.decode(graph).nodes)
+        except msgspec.MsgspecError:
+            return 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IQAAnswers(Record):
-    """A teacher's quality answers; `answers` as in T2IA, and "answer", "correct"; `score` is their mean, 1-5.
-
-    Published answers have no score of their own, `answer` may be empty and `correct` null; their `score` is the
-    teacher's verdict on the whole image.
-    """
-
-    SCHEMA = "iqa_answers"
-    pair_id: str
-    prompt: str
-    answers: list[dict[str, Any]]
-    score: float | None = None
-    provenance: dict[str, Any]
+class _Nodes(Struct, gc=False):
+    nodes: list[Raw]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstructSample(Record):
-    """One training sample: a human turn that begins with a task token, and the student's answer."""
-
-    SCHEMA = "instruct_sample"
-    conversations: list[dict[str, str]]
-    image: str | None = None
-    id: str | None = None
+_NODES, _LIST = msgspec.json.Decoder(_Nodes), msgspec.json.Decoder(list[Raw])
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScoreRecord(Record):
-    """The student's verdict: scores 1-5 (higher is better), the same normalised to 0-1, and what they rest on.
+class IQAAnswers(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """The answers to them; `score` is their mean, or the published teacher's verdict on the whole image."""
+
+    KEY = "pair_id"
+    pair_id: Text
+    prompt: Text
+    answers: Annotated[tuple[IQAAnswer, ...], Meta(min_length=1)]
+    score: MeanRating | None = None
+    provenance: Provenance
+
+
+Annotation = T2IAQuestions | T2IAAnswers | IQAQuestions | IQAAnswers
+"""What a teacher said about a prompt or an image."""
+ANNOTATIONS: dict[Workflow, type[Annotation]] = {
+    "t2ia_questions": T2IAQuestions,
+    "t2ia_answers": T2IAAnswers,
+    "iqa_questions": IQAQuestions,
+    "iqa_answers": IQAAnswers,
+}
+NEEDS: dict[Workflow, Workflow] = {"t2ia_answers": "t2ia_questions", "iqa_answers": "iqa_questions"}
+"""Answers need questions."""
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Steps 4 and 5.
+
+
+class Turn(Value, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, rename={"speaker": "from"}):
+    """A turn of a conversation."""
+
+    speaker: Literal["human", "gpt"]
+    value: Text
+
+
+class InstructSample(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
+    """One training sample in the Qwen-VL format: a human turn that begins with a task token, and the answer to it."""
+
+    KEY = "id"
+    RULES: ClassVar[Row] = {
+        "properties": {
+            # Behind allOf, since `items` passes over what `prefixItems` beside it speaks of.
+            "conversations": {
+                "allOf": [{"prefixItems": [{"properties": {"from": {"const": name}}} for name in ("human", "gpt")]}]
+            }
+        }
+    }
+    conversations: Annotated[tuple[Turn, ...], Meta(min_length=2, max_length=2)]
+    image: Annotated[str, Meta(min_length=1, description="path below DYNEVALINSTRUCT_*_DATA")] | None = None
+    id: Annotated[str, Meta(min_length=1, description="pair_id or prompt_id and the task, for messages")] | None = None
+
+    def __post_init__(self) -> None:
+        if [turn.speaker for turn in self.conversations] != ["human", "gpt"]:
+            raise ValueError("conversations: expected a turn from human, then one from gpt")
+
+
+class Node(Value, frozen=True, kw_only=True, gc=False):
+    """A thing in the image."""
+
+    id: Text
+    label: Text
+    attributes: tuple[Text, ...]
+
+
+class Edge(Value, frozen=True, kw_only=True, gc=False):
+    """How two things stand to each other; source and target are ids of nodes."""
+
+    source: Text
+    target: Text
+    relationship: Text
+
+
+class SceneGraph(Value, frozen=True, kw_only=True, gc=False):
+    """What the image shows."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+
+
+class ScoredQuestion(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """A question as the student rated it."""
+
+    question: Text
+    answer: YesNo | None = None
+    score: Rating
+    soft_score: Annotated[float, Meta(ge=1, le=5, description="expectation of the score")] | None = None
+    reasoning: str
+    correct_probability: (
+        Annotated[
+            float,
+            Meta(
+                ge=0,
+                le=1,
+                description="how sure the student is that the image passes, where it gives no score a question "
+                "(IQA in the reply form release): score is then 5 or 1",
+            ),
+        ]
+        | None
+    ) = None
+
+
+class ScoreRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """The student's verdict on a pair: scores 1-5 (higher is better), the same normalised to 0-1, what they rest on.
 
     `t2ia`, `iqa` and `overall` are made from the integer scores of the questions, as the student was trained to write
     them; `soft` holds the same made from the expectation of each score, which ties less (`benchmarks/README.md`).
@@ -195,27 +399,174 @@ class ScoreRecord(Record):
     the passes whose reply came to a limit on lists or texts.
     `settings`: what the scores depend on beside model and template; `revision`: the model's Hub commit, or a hash of
     its weights; `key`: a hash of all that and of image and prompt, so that equal keys mean one result. When only one
-    half was scored, the other half and `overall` are None.
+    part was scored, the other part and `overall` are None.
     """
 
-    SCHEMA = "score"
-    pair_id: str
-    prompt: str
-    image: str
-    model: str
-    template: str
-    normalised: dict[str, float]
-    revision: str | None = None
-    key: str | None = None
-    t2ia: float | None = None
-    iqa: float | None = None
-    overall: float | None = None
-    t2ia_questions: list[dict[str, Any]] | None = None
-    iqa_questions: list[dict[str, Any]] | None = None
-    scene_graph: dict[str, Any] | None = None
+    KEY = "pair_id"
+    FREE = frozenset({"settings", "raw_scene_graph"})
+    RULES: ClassVar[Row] = {
+        "anyOf": [{"required": ["t2ia", "t2ia_questions"]}, {"required": ["iqa", "iqa_questions", "scene_graph"]}],
+        "dependentRequired": {"overall": ["t2ia", "iqa"]},
+        "properties": {"raw_scene_graph": {"type": ["object", "array"]}},
+    }
+    pair_id: Text
+    prompt: Text
+    image: Text
+    model: Text
+    template: Text
+    normalised: Annotated[
+        dict[ScoreName, Share],
+        Meta(min_length=1, description="(score - 1) / 4", extra_json_schema=_SCORE_NAMES),
+    ]
+    revision: Annotated[str, Meta(min_length=1, description="hub: and a commit, or sha256: and a hash")] | None = None
+    key: Sha256 | None = None
+    t2ia: (
+        Annotated[float, Meta(ge=1, le=5, description="mean of the scores of the T2IA questions, higher is better")]
+        | None
+    ) = None
+    iqa: (
+        Annotated[float, Meta(ge=1, le=5, description="the same of IQA, or the holistic score, higher is better")]
+        | None
+    ) = None
+    overall: Annotated[float, Meta(ge=1, le=5, description="alpha * iqa + beta * t2ia")] | None = None
+    t2ia_questions: Annotated[tuple[ScoredQuestion, ...], Meta(min_length=1)] | None = None
+    iqa_questions: Annotated[tuple[ScoredQuestion, ...], Meta(min_length=1)] | None = None
+    scene_graph: SceneGraph | None = None
     raw_scene_graph: Any = None
-    holistic: dict[str, int] | None = None
-    cut: list[str] | None = None
-    soft: dict[str, float] | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-    seconds: float = field(default=0.0)
+    holistic: (
+        Annotated[
+            dict[Part, Rating],
+            Meta(
+                min_length=1,
+                description="the student's scores of the whole (reply form release); of IQA it is the score, of T2IA "
+                "the rounded mean",
+                extra_json_schema={"propertyNames": {"enum": list(PARTS)}},
+            ),
+        ]
+        | None
+    ) = None
+    cut: (
+        Annotated[
+            tuple[Literal["t2ia_questions", "t2ia_scores", "iqa_questions", "iqa_scores"], ...],
+            Meta(
+                min_length=1, description="passes whose reply came to a limit", extra_json_schema={"uniqueItems": True}
+            ),
+        ]
+        | None
+    ) = None
+    soft: (
+        Annotated[
+            dict[ScoreName, MeanRating],
+            Meta(
+                min_length=1,
+                description="the same scores from the expectation over the probabilities of 1-5 of each question: "
+                "finer, fewer ties; for ranking and rewards",
+                extra_json_schema=_SCORE_NAMES,
+            ),
+        ]
+        | None
+    ) = None
+    settings: Annotated[Row, Meta(description="what scores depend on beside model and template")] = field(
+        default_factory=dict
+    )
+    seconds: Annotated[float, Meta(ge=0, description="time of the batch divided by its pairs, s")] = 0.0
+
+    @property
+    def scores(self) -> dict[ScoreName, float]:
+        """The scores that there are, 1-5, from the whole ratings of the questions."""
+        named: dict[ScoreName, float | None] = {"t2ia": self.t2ia, "iqa": self.iqa, "overall": self.overall}
+        return {name: score for name, score in named.items() if score is not None}
+
+    def __post_init__(self) -> None:
+        t2ia = self.t2ia is not None and self.t2ia_questions is not None
+        iqa = self.iqa is not None and self.iqa_questions is not None and self.scene_graph is not None
+        if not (t2ia or iqa):
+            raise ValueError("expected t2ia with its questions, or iqa with its questions and scene graph")
+        if self.overall is not None and (self.t2ia is None or self.iqa is None):
+            raise ValueError("overall stands without t2ia and iqa")
+        if not isinstance(self.raw_scene_graph, dict | list | None):
+            raise ValueError("raw_scene_graph is no object or list")
+        unique("cut", self.cut or ())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What could not be made.
+
+RejectKind = Literal[
+    "row", "image", "reply", "refused", "engine", "dependency", "failed",
+    "bad_row", "not_annotated", "missing_annotation", "bad_annotation", "too_long",
+]  # fmt: skip
+"""What stood in the way; it says what the next run does about it.
+
+row, image: the input is looked at anew. reply: a model was asked until its attempts were used up; it is asked again
+only with --retry-rejects. refused: never asked again. engine (no answer), dependency (what it needs is missing),
+failed: tried again. The others are those of the builder, which begins anew each time.
+"""
+
+
+class Reject(Value, frozen=True, kw_only=True, gc=False):
+    """A row that was not made, and why. In a file its key has the name that the key of the file's rows has."""
+
+    key: Text
+    kind: RejectKind
+    reason: Text
+    detail: Row = field(default_factory=dict)
+
+    def row(self, key: str) -> Row:
+        """The line of a rejects file beside rows with this key."""
+        return {key: self.key, "kind": self.kind, "reason": self.reason, **self.detail}
+
+    @classmethod
+    def of_row(cls, row: Row, key: str) -> Reject:
+        """The reject of such a line. Raises SchemaError."""
+        detail = {name: value for name, value in row.items() if name not in (key, "kind", "reason")}
+        try:
+            known = {"key": str(row[key]), "kind": row.get("kind", "failed"), "reason": row["reason"]}
+            return msgspec.convert({**known, "detail": detail}, cls)
+        except (KeyError, msgspec.ValidationError) as error:
+            raise SchemaError(f"{row.get(key, 'a reject')}: is no reject ({error})") from error
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Schemas.
+
+RECORDS: tuple[type[Record], ...] = (PromptRecord, PairRecord, *ANNOTATIONS.values(), InstructSample, ScoreRecord)
+SCHEMA_FOLDER = Path(__file__).parent / "schemas"
+
+
+def schema_name(record: type[Record]) -> str:
+    """Name of a record in files: "t2ia_questions" for T2IAQuestions, "pair" for PairRecord."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", record.__name__).lower()
+    return words.removesuffix("_record")
+
+
+def json_schema(record: type[Record]) -> Row:
+    """JSON Schema of a record (draft 2020-12), for other programs; ours read with the type itself."""
+    made = msgspec.json.schema(record)
+    for part in made["$defs"].values():
+        part["description"] = inspect.cleandoc(part["description"])
+        for found in part["properties"].values():
+            if "anyOf" in found and "description" in found["anyOf"][0]:  # of an optional field, where readers look
+                found["description"] = found["anyOf"][0].pop("description")
+    own = made["$defs"].pop(record.__name__)
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **own,
+        **({"$defs": made["$defs"]} if made["$defs"] else {}),
+    }
+    rules = dict(record.RULES)
+    for name, more in rules.pop("properties", {}).items():
+        schema["properties"][name] = schema["properties"][name] | more
+    # ECMA's expressions, which JSON Schema has, know no \Z; their $ is the end and nothing else.
+    return json.loads(json.dumps(schema | rules).replace(r"\\Z", "$"))
+
+
+def schema_file(record: type[Record]) -> Path:
+    """Where the schema of a record is kept."""
+    return SCHEMA_FOLDER / f"{schema_name(record)}.schema.json"
+
+
+if __name__ == "__main__":
+    for record in RECORDS:
+        schema_file(record).write_text(json.dumps(json_schema(record), indent=2) + "\n", encoding="utf-8")
+        sys.stdout.write(f"{schema_file(record)}\n")

@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from dyneval.errors import SettingError
-from dyneval.records import MaybeYesNo, YesNo, student_json
+from dyneval.records import MaybeYesNo, Part, YesNo, student_json
 from dyneval.scene_graphs import normalised_graph
 
 ReplyForm = Literal["readme", "release"]
@@ -33,9 +33,6 @@ REPLY_FORMS: tuple[ReplyForm, ...] = get_args(ReplyForm)
 DEFAULT_FORM: ReplyForm = "readme"
 AnyForm = Literal["readme", "release", "either"]
 """A form, or "either": the grammar admits both and the student chooses."""
-Part = Literal["t2ia", "iqa"]
-"""What a score is about: alignment with the prompt, or the quality of the image."""
-PARTS: tuple[Part, ...] = get_args(Part)
 RATINGS = (1, 2, 3, 4, 5)
 Json = dict[str, Any]
 

@@ -96,7 +96,7 @@ class Reward:
         if record is None:
             assert self._failed is not None
             return self._failed
-        scores = record.soft if self._soft and record.soft else record.to_dict()
+        scores = record.soft if self._soft and record.soft else record.scores
         if self._score not in scores:
             raise ValueError(
                 f"the judge gives no {self._score} score, only {', '.join(record.normalised)}; see its mode"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, strategies
 
 from dyneval import replies
+from dyneval.records import PARTS
 from dyneval.replies import REPLY_FORMS, QuestionItem, ReplyError, ReplyLimits
 
 FREE = ReplyLimits()
@@ -62,7 +63,7 @@ def test_the_forms_are_those_of_the_published_readme_and_builder():
 
 
 @pytest.mark.parametrize("form", REPLY_FORMS)
-@pytest.mark.parametrize("part", replies.PARTS)
+@pytest.mark.parametrize("part", PARTS)
 @given(answers=ANSWERS)
 def test_what_is_written_fits_its_schema_and_is_read_again(form, part, answers):
     text = replies.write(form, part, answers, 4.2)

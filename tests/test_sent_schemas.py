@@ -11,6 +11,7 @@ import pytest
 
 from dyneval import replies
 from dyneval.prompts import categories, llm_labels
+from dyneval.records import PARTS
 from dyneval.replies import REPLY_FORMS, QuestionItem, ReplyLimits
 from dyneval.scorer.engines.served import guided
 from dyneval.teacher.replies import BOUNDS, answers_schema, questions_schema, scene_schema
@@ -56,7 +57,7 @@ def test_the_students_schemas_admit_what_is_trained(judged):
         (replies.evaluation_schema(form, part, questions, limits), replies.write(written, part, two, 2.5))
         for written in REPLY_FORMS
         for form in (written, "either")
-        for part in replies.PARTS
+        for part in PARTS
         for limits in (FREE, ReplyLimits().capped(9, 99))
     ]
     graphs = ({}, [], {"nodes": [{"id": 1, "z": None}], "x": 1.5}, {"raw_response": "a\nb"})

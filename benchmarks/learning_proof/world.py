@@ -35,7 +35,7 @@ from dyneval.demo.scenes import Group, Scene
 from dyneval.demo.truth import Truth
 from dyneval.files.atomic import atomic_write, write_json
 from dyneval.hashing import file_sha256
-from dyneval.records import InstructSample, PairRecord, pair_id, prompt_id, student_json
+from dyneval.records import InstructSample, PairRecord, Part, Turn, pair_id, prompt_id, student_json
 from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
 
 KINDS = ("ball", "house", "tree", "car", "star", "fish")
@@ -169,7 +169,7 @@ def _evaluation(
     pair: PairRecord,
     truth: Truth,
     form: replies.ReplyForm,
-    part: replies.Part,
+    part: Part,
     questions: list[knowledge.QuestionAnswer],
 ) -> Sample:
     seen = f"{_seen_groups(truth)[0].capitalize()}."
@@ -189,7 +189,7 @@ def _evaluation(
 
 def _sample(name: str, turn: str, reply: Any, image: str | None) -> Sample:
     value = reply if isinstance(reply, str) else student_json(reply)
-    conversations = [{"from": "human", "value": turn}, {"from": "gpt", "value": value}]
+    conversations = (Turn(speaker="human", value=turn), Turn(speaker="gpt", value=value))
     return InstructSample(id=name, image=image, conversations=conversations).to_dict()
 
 

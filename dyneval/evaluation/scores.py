@@ -112,7 +112,8 @@ def _score(path: Path, number: int, row: dict[str, Any], score: str) -> float:
     if is_record(row) and score in FIELDS:
         record = ScoreRecord.from_dict(row, f"{path}:{number}")
         kind, _, name = score.rpartition(".")
-        value = (record.soft or {}).get(name) if kind else getattr(record, name)
+        of_kind = record.soft or {} if kind else record.scores
+        value = of_kind.get(name)  # type: ignore[call-overload]
         if value is None:
             raise DataFileError(f"{path}:{number}: {record.pair_id} has no {score}; choose another field")
         return float(value)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyneval.errors import DataFileError
-from dyneval.files.jsonl import Row
 from dyneval.files.opening import opened, text_lines
 from dyneval.files.row import BadRow, require
+from dyneval.structs import Row
 
 if TYPE_CHECKING:
     from _csv import Reader

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import orjson
 
 from dyneval.errors import DataFileError, SchemaError
+from dyneval.structs import Record, Row
 
-Row = dict[str, Any]
 _VERSION = b'"prompt_version": "'
 
 
@@ -29,6 +29,16 @@ def whole_lines(path: Path) -> Iterator[bytes]:
         for line in file:
             if line.endswith(b"\n"):
                 yield line
+
+
+R = TypeVar("R", bound=Record)
+
+
+def read_records(path: Path, record: type[R]) -> Iterator[R]:
+    """Yield the records of a JSONL file of ours. Raises DataFileError and SchemaError, naming the line."""
+    for number, line in enumerate(whole_lines(path), 1):
+        if line.strip():
+            yield record.decode(line, f"{path}:{number}")
 
 
 def read_jsonl(path: Path) -> Iterator[Row]:
@@ -56,16 +66,16 @@ def parse(path: Path, number: int, line: bytes) -> Row:
     return row
 
 
-def to_line(row: Row) -> bytes:
-    """Return a row as a line. Raises SchemaError on NaN, infinity or half a character (lone surrogate)."""
+def to_line(row: Row | list[Any]) -> bytes:
+    """Return a row, or a list, as a line. Raises SchemaError on NaN, infinity or half a character (lone surrogate)."""
     try:
         return json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
     except ValueError as error:
-        name = next(iter(row.values()), "")
+        name = next(iter(row.values() if isinstance(row, dict) else row), "")
         raise SchemaError(f"{str(name)[:80]!r}: the row cannot be written as JSON ({error})") from error
 
 
-def scan(path: Path, key: str, on_row: Callable[[Row], None] | None = None) -> Iterator[tuple[int, str, str | None]]:
+def scan(path: Path, key: str) -> Iterator[tuple[int, str, str | None]]:
     """Yield place, key and prompt_version of every whole row.
 
     Rows as `JsonlStore` writes them are not parsed: their key is the first field, and `"prompt_version": "` cannot
@@ -75,14 +85,12 @@ def scan(path: Path, key: str, on_row: Callable[[Row], None] | None = None) -> I
     place = 0
     for number, line in enumerate(whole_lines(path), 1):
         end = line.find(b'"', len(opening)) if line.startswith(opening) else -1
-        simple = on_row is None and end > 0 and b"\\" not in line[:end] and line.endswith(b"}\n")
+        simple = end > 0 and b"\\" not in line[:end] and line.endswith(b"}\n")
         key_text = _text(line[len(opening) : end]) if simple else None
         if key_text is not None:
             yield place, key_text, _version(line)
         elif line.strip():
             row = parse(path, number, line)
-            if on_row is not None:
-                on_row(row)
             provenance = row.get("provenance")
             version = provenance.get("prompt_version") if isinstance(provenance, dict) else None
             yield place, str(row.get(key)), version
@@ -140,17 +148,6 @@ def _text(data: bytes) -> str | None:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return None
-
-
-def to_row(path: Path, line: bytes, place: int) -> Row:
-    """Parse the row that stands at byte `place` of `path`. Raises DataFileError."""
-    try:
-        row = orjson.loads(line)
-    except ValueError as error:
-        raise DataFileError(f"{path}: the row at byte {place} is not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise DataFileError(f"{path}: the row at byte {place} is no JSON object")
-    return row
 
 
 def write_whole(file: IO[bytes], data: bytes, end: int) -> None:

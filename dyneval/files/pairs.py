@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from dyneval.errors import DataFileError
-from dyneval.files.jsonl import Row
 from dyneval.files.tables import BadRow, each_row
+from dyneval.structs import Row
 
 COLUMNS = ("pair_id", "prompt", "file_name")
 _IMAGE_FOLDER = ("metadata.jsonl", "metadata.csv", "metadata.parquet")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dyneval.errors import DataFileError
-from dyneval.files.jsonl import Row
 from dyneval.files.opening import check_unpacked
 from dyneval.files.row import BadRow, require
+from dyneval.structs import Row
 
 if TYPE_CHECKING:
     import polars as pl

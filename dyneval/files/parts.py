@@ -5,19 +5,18 @@ A part writes below `shards/i-of-n` in the folder of the whole; all pairs of a p
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from dyneval.errors import DataFileError, SettingError
-from dyneval.files.atomic import atomic_write
-from dyneval.files.jsonl import Row, read_jsonl
-from dyneval.files.store import JsonlStore
+from dyneval.files.store import JsonlStore, read_rejects, write_rejects
 from dyneval.hashing import number
+from dyneval.records import Reject
+from dyneval.structs import Record
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ def missing_shards(parts: Sequence[Path]) -> list[str]:
 
 
 def merge_file(
-    whole: Path, key: str, parts: Sequence[Path], *, version: str | None = None, content: str | None = None
+    whole: Path, record: type[Record], parts: Sequence[Path], *, version: str | None = None, content: str | None = None
 ) -> Merged:
     """Add the rows that the parts' files of the same name have and `whole` lacks; done again, it adds nothing.
 
@@ -85,7 +84,7 @@ def merge_file(
 
     Args:
         whole: the file to add to.
-        key: the field that identifies a row.
+        record: what its rows are.
         parts: folders of the parts.
         version: only rows with this prompt_version count.
         content: a field that must be the same in rows of one key.
@@ -94,27 +93,24 @@ def merge_file(
         DataFileError: a run is still writing to one of the files, one cannot be read, or a row that is there already
             has another `content` than the part's.
     """
-    rejects: dict[str, Row] = {}
-    with JsonlStore(whole, key, version=version, keep_rejects=True) as store:
+    rejects: dict[str, Reject] = {}
+    with JsonlStore(whole, record, version=version, keep_rejects=True) as store:
         for path in (part / whole.name for part in parts):
             if path.exists():
                 _append(path, store, content)
-            rejected = path.with_name(f"{path.stem}.rejects.jsonl")
-            if rejected.exists():
-                rejects |= {str(row.get(key)): row for row in read_jsonl(rejected)}
-        left = [row for name, row in rejects.items() if name not in store.done]
-        with atomic_write(store.rejects_path) as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in left)
+            rejects |= read_rejects(path.with_name(f"{path.stem}.rejects.jsonl"), store.key)
+        left = [reject for name, reject in rejects.items() if name not in store.done]
+        write_rejects(store.rejects_path, left, store.key)
         return Merged(store.written, len(store.done), len(left))
 
 
-def _append(path: Path, whole: JsonlStore, content: str | None) -> None:
+def _append(path: Path, whole: JsonlStore[Any], content: str | None) -> None:
     # Opening the part takes its lock: no run writes to it now.
-    with JsonlStore(path, whole.key, version=whole.version, keep_rejects=True) as part:
+    with JsonlStore(path, whole.record, version=whole.version, keep_rejects=True) as part:
         for name in sorted(part.done):
             if name not in whole.done:
-                if (row := part.get(name)) is not None:
-                    whole.append(row)
+                if (line := part.line(name)) is not None:
+                    whole.append_line(name, line)
             elif content is not None and _field(part, name, content) != _field(whole, name, content):
                 raise DataFileError(
                     f"{whole.path}: has another record of {name} than {path}; merge into another file, or remove "
@@ -123,5 +119,5 @@ def _append(path: Path, whole: JsonlStore, content: str | None) -> None:
     logger.info("%s: %d records", path, len(part.done))
 
 
-def _field(store: JsonlStore, key: str, field: str) -> object:
-    return (store.get(key) or {}).get(field)
+def _field(store: JsonlStore[Any], key: str, field: str) -> object:
+    return getattr(store.get(key), field, None)

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Generic, Self, TypeVar
 
 from filelock import FileLock, Timeout
 
 from dyneval.errors import DataFileError
 from dyneval.files.atomic import atomic_write
-from dyneval.files.jsonl import Row, cut_torn_line, places, scan, to_line, to_row, whole_lines, write_whole
+from dyneval.files.jsonl import cut_torn_line, places, read_jsonl, scan, to_line, whole_lines, write_whole
+from dyneval.records import Reject
+from dyneval.structs import Record
 
 _LENGTH_BITS = 32
 
 
-class JsonlIndex:
-    """Rows of a JSONL file by key: only keys and places are held, a row is read when it is asked for.
+R = TypeVar("R", bound=Record)
+
+
+class JsonlIndex(Generic[R]):
+    """Records of a JSONL file by key: only keys and places are held, a row is read when it is asked for.
 
     Of several rows with one key the last counts; a torn last line is left out, and so is what is appended later.
     Reading moves no file position, so processes that are forked off can share an index.
     """
 
-    def __init__(self, path: Path, key: str) -> None:
+    def __init__(self, path: Path, record: type[R]) -> None:
         """Read the keys of `path`, 250,000 rows in a second or two. Raises DataFileError."""
         self.path = path
+        self.record = record
         # Place and length in one number: tuples would take 100 bytes more a row.
-        self._places = {name: place << _LENGTH_BITS | length for place, length, name in places(path, key)}
+        self._places = {name: place << _LENGTH_BITS | length for place, length, name in places(path, record.KEY)}
         self._file = path.open("rb")
 
     def __contains__(self, key: str) -> bool:
@@ -37,29 +43,22 @@ class JsonlIndex:
     def __len__(self) -> int:
         return len(self._places)
 
-    def get(self, key: str) -> Row | None:
-        """Return the row of `key`, or None. Raises DataFileError when its line is not JSON."""
-        line = self.line(key)
-        return None if line is None else self.row(key, line)
-
-    def line(self, key: str) -> bytes | None:
-        """Return the line of `key` as it stands in the file, without its end, or None."""
+    def get(self, key: str, where: str | None = None) -> R | None:
+        """Return the record of `key`, or None. Raises SchemaError, which begins with `where` or its place."""
         packed = self._places.get(key)
         if packed is None:
             return None
-        return os.pread(self._file.fileno(), packed & (1 << _LENGTH_BITS) - 1, packed >> _LENGTH_BITS)
-
-    def row(self, key: str, line: bytes) -> Row:
-        """Parse the `line` of `key`. Raises DataFileError, naming its place, when it is not a JSON object."""
-        return to_row(self.path, line, self._places[key] >> _LENGTH_BITS)
+        place = packed >> _LENGTH_BITS
+        line = os.pread(self._file.fileno(), packed & (1 << _LENGTH_BITS) - 1, place)
+        return self.record.decode(line, where or f"{self.path}: the row at byte {place}")
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-class JsonlStore:
-    """An append-only JSONL file with one writer: `done` holds the keys already there, so a rerun skips them.
+class JsonlStore(Generic[R]):
+    """An append-only JSONL file of records with one writer: `done` holds the keys already there, so a rerun skips them.
 
     Opening takes a lock (a second writer gets an error), cuts a torn last line and reads the keys. Rows that cannot be
     used go to `<stem>.rejects.jsonl` through `reject`; that file starts anew with each run, since rejects are retried.
@@ -68,9 +67,8 @@ class JsonlStore:
     def __init__(
         self,
         path: Path,
-        key: str,
+        record: type[R],
         *,
-        on_row: Callable[[Row], None] | None = None,
         wait: float = 0,
         keep_rejects: bool = False,
         version: str | None = None,
@@ -80,8 +78,7 @@ class JsonlStore:
 
         Args:
             path: the file; made when it is missing.
-            key: the field that identifies a row; as the first field of each row it makes opening fast.
-            on_row: called with each row that is already there, for those who need more of it than its key.
+            record: what its rows are; a key that is their first field makes opening fast.
             wait: seconds to wait for another writer to finish.
             keep_rejects: leave the rejects of the last run, for a writer that only adds finished rows.
             version: rows count as done only when this is the prompt_version of their provenance.
@@ -90,8 +87,8 @@ class JsonlStore:
         """
         self.path = path
         self.rejects_path = path.with_name(f"{path.stem}.rejects.jsonl")
-        self.key = key
-        self.on_row = on_row
+        self.record = record
+        self.key = record.KEY
         self.wait = wait
         self.keep_rejects = keep_rejects
         self.version = version
@@ -138,7 +135,7 @@ class JsonlStore:
     def _read_keys(self) -> None:
         if not self.path.exists():
             return
-        for place, key, version in scan(self.path, self.key, self.on_row):
+        for place, key, version in scan(self.path, self.key):
             self._replaced += key in self._places
             self._places[key] = place
             if self.version in (None, version):
@@ -146,27 +143,48 @@ class JsonlStore:
             else:
                 self.done.discard(key)
 
-    def append(self, row: Row) -> None:
-        """Add one finished row in one write, so a kill tears at most the last line.
+    @property
+    def keys(self) -> list[str]:
+        """The keys that are there, current or not, in the order of their last rows."""
+        return sorted(self._places, key=self._places.__getitem__)
 
-        Raises OSError when it cannot be written (disk full); the file then ends as it did before.
+    def __iter__(self) -> Iterator[R]:
+        """Yield the records that are there, the last one of each key."""
+        for key in self.keys:
+            if (record := self.get(key)) is not None:
+                yield record
+
+    def append(self, record: R) -> None:
+        """Add one finished record in one write, so a kill tears at most the last line.
+
+        Raises:
+            SchemaError: the record does not hold what its type says; nothing is written.
+            OSError: it cannot be written (disk full); the file then ends as it did before.
         """
-        line = to_line(row)
-        write_whole(self._file, line, self._end)
-        key = str(row[self.key])
+        self.append_line(str(getattr(record, self.key)), record.encode())
+
+    def append_line(self, key: str, line: bytes) -> None:
+        """Add a row as it stands in another file of the kind; raises OSError as `append`."""
+        write_whole(self._file, line + b"\n", self._end)
         self._replaced += key in self._places
         self._places[key] = self._end
-        self._end += len(line)
+        self._end += len(line) + 1
         self.done.add(key)
         self.written += 1
 
-    def get(self, key: str) -> Row | None:
-        """Return the last row of `key`, read from the file, or None."""
+    def get(self, key: str) -> R | None:
+        """Return the last record of `key`, read from the file, or None. Raises SchemaError."""
+        place = self._places.get(key)
+        line = self.line(key)
+        return None if line is None else self.record.decode(line, f"{self.path}: the row at byte {place}")
+
+    def line(self, key: str) -> bytes | None:
+        """Return the last row of `key` as it stands in the file, without its end, or None."""
         place = self._places.get(key)
         if place is None:
             return None
         self._reader.seek(place)
-        return to_row(self.path, self._reader.readline(), place)
+        return self._reader.readline().rstrip(b"\n")
 
     def retire(self, key: str) -> None:
         """Take the row of `key` for outdated, whether or not another one will follow."""
@@ -183,8 +201,30 @@ class JsonlStore:
             aside.flush()
             os.fsync(aside.fileno())
 
-    def reject(self, key: str, reason: str, **details: Any) -> None:
-        """Record that the row `key` could not be made, and why."""
-        with self.rejects_path.open("ab", buffering=0) as file:
-            write_whole(file, to_line({self.key: key, "reason": reason, **details}), file.seek(0, os.SEEK_END))
+    def reject(self, reject: Reject) -> None:
+        """Record that a row could not be made, and why."""
+        append_reject(self.rejects_path, reject, self.key)
         self.rejected += 1
+
+
+def append_reject(path: Path, reject: Reject, key: str) -> None:
+    """Add a reject to a file of them, beside rows whose key is called `key`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        write_whole(file, to_line(reject.row(key)), file.seek(0, os.SEEK_END))
+
+
+def read_rejects(path: Path, key: str) -> dict[str, Reject]:
+    """The rejects in a file by their key, the last one of each; none where there is no file. Raises DataFileError."""
+    rows = read_jsonl(path) if path.exists() else ()
+    return {reject.key: reject for row in rows for reject in [Reject.of_row(row, key)]}
+
+
+def write_rejects(path: Path, rejects: Iterable[Reject], key: str) -> None:
+    """Replace a file of rejects; where there are none it is removed."""
+    lines = [to_line(reject.row(key)) for reject in rejects]
+    if not lines:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_write(path, "wb") as file:
+        file.writelines(lines)

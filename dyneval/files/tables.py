@@ -16,9 +16,9 @@ import orjson
 
 from dyneval.errors import DataFileError
 from dyneval.files import delimited, parquet
-from dyneval.files.jsonl import Row
 from dyneval.files.opening import PACKED, byte_lines, encoding, opened
 from dyneval.files.row import BadRow, cell, text_of, texts_of, whole_of
+from dyneval.structs import Row
 
 __all__ = ["BadRow", "cell", "each_row", "rows", "text_of", "texts_of", "whole_of"]
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from dyneval.errors import GenerationError, SchemaError
 from dyneval.files import images
 from dyneval.files.atomic import atomic_write
-from dyneval.files.jsonl import read_jsonl
+from dyneval.files.jsonl import whole_lines
 from dyneval.generation import saving
 from dyneval.generation.saving import Entry
 from dyneval.records import PairRecord
@@ -57,9 +57,10 @@ def read_records(folder: Path, counts: Counts) -> Iterator[PairRecord]:
         DataFileError: the file is missing or is not JSONL.
     """
     path = folder / "metadata.jsonl"
-    for number, row in enumerate(read_jsonl(path), 1):
+    for number, line in enumerate(whole_lines(path), 1):
         try:
-            yield PairRecord.from_dict(row, f"{path}:{number}")
+            if line.strip():
+                yield PairRecord.decode(line, f"{path}:{number}")
         except SchemaError as error:
             counts.rejected += 1
             log.warning("%s", error)

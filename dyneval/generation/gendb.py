@@ -26,9 +26,10 @@ from dyneval.files.jsonl import read_jsonl
 from dyneval.files.store import JsonlStore
 from dyneval.generation import parts, saving
 from dyneval.generation.model import NotMade, Request
+from dyneval.generation.parts import Refusal
 from dyneval.generation.saving import Entry
 from dyneval.hashing import fingerprint
-from dyneval.records import PairRecord
+from dyneval.records import PairRecord, Reject, RejectKind
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +53,8 @@ class GenDB:
         self.index: dict[str, Entry] = {}
         self.settings: dict[str, dict[str, Any]] = {}
         self._refused: dict[str, str] = {}
-        self.pairs = JsonlStore(parts.part_path(root, "metadata", run), "pair_id")
-        self.refusals = JsonlStore(parts.part_path(root, "refused", run), "pair_id")
+        self.pairs = JsonlStore(parts.part_path(root, "metadata", run), PairRecord)
+        self.refusals = JsonlStore(parts.part_path(root, "refused", run), Refusal)
 
     def __enter__(self) -> Self:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -76,11 +77,13 @@ class GenDB:
 
     def _remember(self, row: Mapping[str, Any]) -> None:
         try:
-            settings, pair_id, mark = row["settings"], row["pair_id"], row["settings"].get("fingerprint", "")
-            entry = Entry(row["file_name"], row["sha256"], mark, tuple(settings.get("sidecars", ())))
+            self._index(row["pair_id"], row["file_name"], row["sha256"], row["settings"])
         except (KeyError, TypeError, AttributeError) as error:
             raise DataFileError(f"{self.root}: a row of metadata.jsonl is no pair ({error!r})") from error
-        self.index[pair_id] = entry
+
+    def _index(self, pair_id: str, file_name: str, sha256: str, settings: dict[str, Any]) -> None:
+        mark = settings.get("fingerprint", "")
+        self.index[pair_id] = Entry(file_name, sha256, mark, tuple(settings.get("sidecars", ())))
         self.settings.setdefault(mark, settings)
 
     def _remember_refusal(self, row: Mapping[str, Any]) -> None:
@@ -145,17 +148,18 @@ class GenDB:
 
     def add(self, record: PairRecord) -> None:
         """Append the record of an image whose files are in place."""
-        row = record.to_dict()
-        self.pairs.append(row)
-        self._remember(row)
+        self.pairs.append(record)
+        self._index(record.pair_id, record.file_name, record.sha256, record.settings)
 
     def refuse(self, outcome: NotMade, mark: str) -> None:
         """Record an image that could not be made; for good when the outcome says so."""
-        row = {"prompt": outcome.request.prompt, **outcome.details}
-        self.pairs.reject(outcome.request.pair_id, outcome.reason, permanent=outcome.permanent, **row)
-        if outcome.permanent:
-            refusal = {"pair_id": outcome.request.pair_id, "fingerprint": mark, "reason": outcome.reason, **row}
-            self.refusals.append(refusal)
+        pair_id, prompt, permanent = outcome.request.pair_id, outcome.request.prompt, outcome.permanent
+        detail = {"permanent": permanent, "prompt": prompt, **outcome.details}
+        kind: RejectKind = "refused" if permanent else "failed"
+        self.pairs.reject(Reject(key=pair_id, kind=kind, reason=outcome.reason, detail=detail))
+        if permanent:
+            row = {"pair_id": pair_id, "fingerprint": mark, "reason": outcome.reason, "prompt": prompt}
+            self.refusals.append(Refusal.from_dict({**row, **outcome.details}, pair_id))
 
 
 def differences(recorded: Mapping[str, Any], requested: Mapping[str, Any]) -> str:

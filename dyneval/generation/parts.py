@@ -14,14 +14,32 @@ from typing import Any
 
 from dyneval.errors import DataFileError
 from dyneval.files.atomic import atomic_write
-from dyneval.files.jsonl import read_jsonl
-from dyneval.files.store import JsonlStore
+from dyneval.files.jsonl import read_jsonl, whole_lines
+from dyneval.files.store import JsonlStore, write_rejects
+from dyneval.records import Count, PairRecord, Reject, Text
+from dyneval.structs import Record, Row
 
 log = logging.getLogger(__name__)
 
 MERGE_WAIT = 600.0
 """Seconds to wait for other runs that merge."""
-_STEMS = ("refused", "metadata")
+
+
+class Refusal(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """A line of refused.jsonl: an image that a model will not make, under settings of this fingerprint."""
+
+    KEY = "pair_id"
+    pair_id: Text
+    fingerprint: str
+    reason: Text
+    prompt: Text
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cost_usd: float | None = None
+
+
+_FILES: dict[str, type[Record]] = {"refused": Refusal, "metadata": PairRecord}
+"""The files that a run adds to, in this order, and what their rows are."""
 
 
 def part_path(root: Path, stem: str, name: str) -> Path:
@@ -43,52 +61,49 @@ def merge(root: Path, name: str) -> None:
     A part that is in use, or a folder that stays in use for `MERGE_WAIT` seconds, is left to a later run.
     """
     try:
-        for stem in _STEMS:
-            _merge_file(part_path(root, stem, name), root / f"{stem}.jsonl", name)
+        for stem, record in _FILES.items():
+            _merge_file(part_path(root, stem, name), root / f"{stem}.jsonl", record, name)
     except DataFileError as error:
         log.info("%s: the part %s is not merged now (%s)", root, name, error)
 
 
-def _merge_file(part: Path, whole: Path, name: str) -> None:
+def _merge_file(part: Path, whole: Path, record: type[Record], name: str) -> None:
     if not part.exists():
         return
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(JsonlStore(part, "pair_id", keep_rejects=True))
+        source = stack.enter_context(JsonlStore(part, record, keep_rejects=True))
         rejects = whole.with_name(f"{whole.stem}.rejects.jsonl")
         if not source.done and not source.rejects_path.exists() and not rejects.exists():
             part.unlink()  # nothing new, and the whole file need not be read to know it
             return
-        store = stack.enter_context(JsonlStore(whole, "pair_id", wait=MERGE_WAIT, keep_rejects=True))
+        store = stack.enter_context(JsonlStore(whole, record, wait=MERGE_WAIT, keep_rejects=True))
         superseded = not source.done.isdisjoint(store.done)
-        for row in read_jsonl(part):
-            store.append(row)
+        for key in source.keys:
+            if (line := source.line(key)) is not None:
+                store.append_line(key, line)
         if superseded:
             _keep_last(whole)
         _merge_rejects(source.rejects_path, store, name)
         part.unlink()
 
 
-def _merge_rejects(path: Path, store: JsonlStore, name: str) -> None:
+def _merge_rejects(path: Path, store: JsonlStore[Any], name: str) -> None:
     """Put the rejects of this run in the place of those of its last time; what is there by now is no reject."""
     rows = [row for row in _rows(store.rejects_path) if row.get("run") != name]
     rows = [row for row in rows if str(row.get("pair_id")) not in store.done]
     rows += [{**row, "run": name} for row in _rows(path)]
     path.unlink(missing_ok=True)
-    if rows:
-        with atomic_write(store.rejects_path) as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    else:
-        store.rejects_path.unlink(missing_ok=True)
+    write_rejects(store.rejects_path, [Reject.of_row(row, store.key) for row in rows], store.key)
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path) -> list[Row]:
     return list(read_jsonl(path)) if path.exists() else []
 
 
 def _keep_last(path: Path) -> None:
     """Rewrite a JSONL file with only the last row of each pair_id."""
     last = {str(row["pair_id"]): number for number, row in enumerate(read_jsonl(path))}
-    with atomic_write(path) as file:
-        for number, row in enumerate(read_jsonl(path)):
-            if last[str(row["pair_id"])] == number:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    with atomic_write(path, "wb") as file:
+        for number, line in enumerate(whole_lines(path)):
+            if last[str(json.loads(line)["pair_id"])] == number:
+                file.write(line)

@@ -74,7 +74,7 @@ def save(
         prompt_id=request.prompt_id,
         prompt=request.prompt,
         tier=request.tier,
-        categories=list(request.categories),
+        categories=request.categories,
         generation_model=slug,
         seed=request.seed if made.seeded else None,
         width=image.width,

@@ -10,16 +10,24 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 from dyneval.errors import DataFileError, SchemaError
 from dyneval.files.jsonl import read_jsonl
 from dyneval.files.store import JsonlIndex
-from dyneval.instruct.rows import IQAAnswersRow, IQAQuestionsRow, T2IAAnswersRow, T2IAQuestionsRow, TypedRow
 from dyneval.published.mapping import MAPPING
-from dyneval.records import KEYS, PairRecord, Workflow
+from dyneval.records import (
+    ANNOTATIONS,
+    Annotation,
+    IQAAnswers,
+    IQAQuestions,
+    PairRecord,
+    T2IAAnswers,
+    T2IAQuestions,
+    Workflow,
+)
 
-R = TypeVar("R", bound=TypedRow)
+R = TypeVar("R", T2IAQuestions, T2IAAnswers, IQAQuestions, IQAAnswers)
 Fault = Literal["missing_annotation", "bad_annotation", "too_long"]
 
 
@@ -36,10 +44,10 @@ class AnnotatedPair:
     """A pair with what the teacher said about it, checked; what is missing or bad is None and named in `problems`."""
 
     pair: PairRecord
-    t2ia_questions: T2IAQuestionsRow | None
-    t2ia_answers: T2IAAnswersRow | None
-    iqa_questions: IQAQuestionsRow | None
-    iqa_answers: IQAAnswersRow | None
+    t2ia_questions: T2IAQuestions | None
+    t2ia_answers: T2IAAnswers | None
+    iqa_questions: IQAQuestions | None
+    iqa_answers: IQAAnswers | None
     problems: Sequence[Problem] = ()
 
     @property
@@ -56,7 +64,7 @@ class AnnotatedPair:
         row = self.iqa_answers
         if row is None:
             return None
-        if isinstance(row.score, float):
+        if row.score is not None:
             return row.score
         known = [rating for answer in row.answers if (rating := answer.rating) is not None]
         return sum(known) / len(known) if known else None
@@ -76,7 +84,7 @@ class Annotations:
     def __init__(self, folder: Path) -> None:
         """`folder` holds t2ia_questions.jsonl, t2ia_answers.jsonl, iqa_questions.jsonl and iqa_answers.jsonl."""
         self.folder = folder
-        self._last_questions: T2IAQuestionsRow | None = None
+        self._last_questions: T2IAQuestions | None = None
 
     def __enter__(self) -> Self:
         if (self.folder / MAPPING).exists() and not (self.folder / "t2ia_questions.jsonl").exists():
@@ -85,9 +93,9 @@ class Annotations:
                 f'python "Distill Annotations/convert.py" import --annotations-file {self.folder / MAPPING}'
             )
         with ExitStack() as stack:
-            self._files: dict[str, JsonlIndex] = {}
-            for name, key in KEYS.items():
-                self._files[name] = JsonlIndex(self.folder / f"{name}.jsonl", key)
+            self._files: dict[Workflow, JsonlIndex[Any]] = {}
+            for name, record in ANNOTATIONS.items():
+                self._files[name] = JsonlIndex(self.folder / f"{name}.jsonl", record)
                 stack.callback(self._files[name].close)
             self._stack = stack.pop_all()
         return self
@@ -101,9 +109,9 @@ class Annotations:
         """Return the pair with its annotations; none of them costs another one."""
         problems: list[Problem] = []
         t2ia_questions = self._t2ia_questions(pair, problems)
-        t2ia_answers = self._read(T2IAAnswersRow, "t2ia_answers", pair.pair_id, pair, problems)
-        iqa_questions = self._read(IQAQuestionsRow, "iqa_questions", pair.pair_id, pair, problems)
-        iqa_answers = self._read(IQAAnswersRow, "iqa_answers", pair.pair_id, pair, problems)
+        t2ia_answers = self._read(T2IAAnswers, "t2ia_answers", pair.pair_id, pair, problems)
+        iqa_questions = self._read(IQAQuestions, "iqa_questions", pair.pair_id, pair, problems)
+        iqa_answers = self._read(IQAAnswers, "iqa_answers", pair.pair_id, pair, problems)
         return AnnotatedPair(
             pair=pair,
             t2ia_questions=t2ia_questions,
@@ -113,42 +121,41 @@ class Annotations:
             problems=problems,
         )
 
-    def _t2ia_questions(self, pair: PairRecord, problems: list[Problem]) -> T2IAQuestionsRow | None:
+    def _t2ia_questions(self, pair: PairRecord, problems: list[Problem]) -> T2IAQuestions | None:
         """Questions of the pair's prompt; images of one prompt mostly follow each other."""
         last = self._last_questions
         if last is None or last.prompt_id != pair.prompt_id or not _is_about(last, pair):
-            last = self._read(T2IAQuestionsRow, "t2ia_questions", pair.prompt_id, pair, problems)
+            last = self._read(T2IAQuestions, "t2ia_questions", pair.prompt_id, pair, problems)
             self._last_questions = last
         return last
 
     def _read(self, kind: type[R], name: Workflow, key: str, pair: PairRecord, problems: list[Problem]) -> R | None:
-        line = self._files[name].line(key)
-        if line is None:
-            problems.append(Problem(name, "missing_annotation", f"no {name}"))
-            return None
         where = f"{pair.pair_id}: {name}"
         try:
-            row = kind.parse(line) or kind.of(kind.RECORD.from_dict(self._files[name].row(key, line), where), where)
+            row: R | None = self._files[name].get(key, where)
+            if row is None:
+                problems.append(Problem(name, "missing_annotation", f"no {name}"))
+                return None
             if not _is_about(row, pair):
                 raise SchemaError(
                     f"{where}: made for the prompt {row.prompt[:80]!r}, while the pair's is {pair.prompt[:80]!r}; "
                     f"annotate it again with --force"
                 )
-        except (DataFileError, SchemaError) as error:
+        except SchemaError as error:
             problems.append(Problem(name, "bad_annotation", str(error)))
             return None
         return row
 
 
-def _is_about(row: TypedRow, pair: PairRecord) -> bool:
+def _is_about(row: Annotation, pair: PairRecord) -> bool:
     return row.prompt == pair.prompt or row.prompt.strip() == pair.prompt.strip()
 
 
-A = TypeVar("A", T2IAAnswersRow, IQAAnswersRow)
+A = TypeVar("A", T2IAAnswers, IQAAnswers)
 
 
 def _answering(
-    questions: T2IAQuestionsRow | IQAQuestionsRow | None,
+    questions: T2IAQuestions | IQAQuestions | None,
     answers: A | None,
     name: Workflow,
     pair: PairRecord,

@@ -24,7 +24,7 @@ from dyneval.instruct.chunks import FAULTS, REJECTED, SEPARATOR, BuildConfig, Ch
 from dyneval.instruct.parallel import in_parallel
 from dyneval.instruct.report import write_card, write_report
 from dyneval.instruct.statistics import Statistics
-from dyneval.records import KEYS
+from dyneval.records import WORKFLOWS
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class _Output:
         self.heldout = stack.enter_context(atomic_write(config.output / "heldout.jsonl", "wb"))
         self.rejects = stack.enter_context(atomic_write(config.output / "rejects.jsonl"))
         self.counts: Counter[str] = Counter()
-        self.faults: dict[str, Counter[str]] = {name: Counter() for name in KEYS}
+        self.faults: dict[str, Counter[str]] = {name: Counter() for name in WORKFLOWS}
         self.lines: Counter[str] = Counter()
         self.tiers: dict[int | None, Counter[str]] = {tier: Counter() for tier in sorted(config.curation.delta)}
         self.statistics = Statistics()

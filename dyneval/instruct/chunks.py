@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
-import orjson
+import msgspec
 
-from dyneval import schemas
-from dyneval.errors import DataFileError, ImageError, SchemaError
-from dyneval.files import jsonl
+from dyneval.errors import ImageError, SchemaError
 from dyneval.files.images import load_image, resolve_below
 from dyneval.instruct.annotations import AnnotatedPair, Annotations, Fault, Problem
 from dyneval.instruct.curation import Curation
@@ -113,9 +111,9 @@ class _Draft:
     prompt_span: Span | None = None
 
     def put(self, made: Sequence[InstructSample]) -> Span:
-        """Add samples, checked against their schema."""
+        """Add samples; what they are made of was checked when it was read."""
         begin = len(self.samples)
-        self.samples += SEPARATOR.join([_encoded(sample) for sample in made])
+        self.samples += SEPARATOR.join([msgspec.json.encode(sample) for sample in made])
         return begin, len(self.samples), len(made)
 
 
@@ -137,17 +135,14 @@ class Worker:
         return Chunk(done=done, statistics=draft.statistics, samples=draft.samples)
 
     def _pair(self, number: int, line: bytes, draft: _Draft) -> Done:
-        name = f"line {number}"
         try:
-            row = jsonl.parse(self.config.metadata, number, line)
-            name = str(row.get("pair_id") or name)
-            pair = PairRecord.from_dict(row, f"{self.config.metadata}:{number}")
-        except (DataFileError, SchemaError) as error:
-            return Done(number, name, "bad_row", str(error))
+            pair = PairRecord.decode(line, f"{self.config.metadata}:{number}")
+        except SchemaError as error:
+            return Done(number, PairRecord.key_in(line) or f"line {number}", "bad_row", str(error))
         try:
             self._check_image(pair)
         except ImageError as error:
-            return Done(number, name, "image", str(error))
+            return Done(number, pair.pair_id, "image", str(error))
         return self._sorted(number, line, self.annotations.of(pair), draft)
 
     def _check_image(self, pair: PairRecord) -> None:
@@ -225,12 +220,3 @@ def _put(made: dict[Workflow, InstructSample], draft: _Draft) -> dict[str, Span]
         if own:
             spans[stage] = draft.put(own)
     return spans
-
-
-def _encoded(sample: InstructSample) -> bytes:
-    row: dict[str, Any] = {"conversations": sample.conversations}
-    if sample.image is not None:
-        row["image"] = sample.image
-    row["id"] = sample.id
-    schemas.check(sample.SCHEMA, row, sample.id or "")
-    return orjson.dumps(row)

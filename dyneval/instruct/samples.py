@@ -8,12 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from msgspec import UNSET, Struct
+from msgspec import Raw, Struct
 
 from dyneval import replies, tokens
 from dyneval.errors import SchemaError
-from dyneval.instruct import rows
-from dyneval.records import InstructSample, PairRecord, Workflow
+from dyneval.files.jsonl import to_line
+from dyneval.records import (
+    InstructSample,
+    IQAAnswer,
+    IQAAnswers,
+    IQAQuestions,
+    PairRecord,
+    T2IAAnswer,
+    T2IAAnswers,
+    T2IAQuestions,
+    Turn,
+    Workflow,
+)
 from dyneval.replies import DEFAULT_FORM, ReplyForm
 from dyneval.tokens import DEFAULT_TEMPLATE, TemplateVersion, contains_task_token
 
@@ -33,30 +44,29 @@ class _Rated(Struct, gc=False):
     reasoning: str
 
 
-def _t2ia_questions(pair: PairRecord, row: rows.T2IAQuestionsRow, wording: Wording) -> InstructSample:
+def _t2ia_questions(pair: PairRecord, row: T2IAQuestions, wording: Wording) -> InstructSample:
     """Prompt to alignment questions, without image; the same for all images of a prompt."""
     turn = tokens.t2ia_turn(pair.prompt, wording.template)
     return _sample(f"{pair.prompt_id}:t2ia", turn, replies.write_questions(row.questions), None)
 
 
-def _t2ia_answers(pair: PairRecord, row: rows.T2IAAnswersRow, wording: Wording) -> InstructSample:
+def _t2ia_answers(pair: PairRecord, row: T2IAAnswers, wording: Wording) -> InstructSample:
     """Image, prompt and alignment questions to answers."""
     return _evaluation(pair, row.answers, replies.write(wording.reply_form, "t2ia", row.answers))
 
 
-def _iqa_questions(pair: PairRecord, row: rows.IQAQuestionsRow, wording: Wording) -> InstructSample:
+def _iqa_questions(pair: PairRecord, row: IQAQuestions, wording: Wording) -> InstructSample:
     """Image to scene graph and quality questions."""
-    reply = replies.write_scene(row.graph_json, row.questions)
+    reply = replies.write_scene(_plain(row), row.questions)
     return _sample(f"{pair.pair_id}:iqa", tokens.iqa_turn(), reply, pair.file_name)
 
 
-def _iqa_answers(pair: PairRecord, row: rows.IQAAnswersRow, wording: Wording) -> InstructSample:
+def _iqa_answers(pair: PairRecord, row: IQAAnswers, wording: Wording) -> InstructSample:
     """Image, prompt and quality questions to answers."""
     if wording.reply_form == "release":
-        holistic = None if row.score is UNSET else row.score
-        return _evaluation(pair, row.answers, replies.write("release", "iqa", row.answers, holistic))
-    answers: Sequence[rows.IQAAnswer | _Rated] = row.answers
-    if any([answer.score is UNSET for answer in row.answers]):
+        return _evaluation(pair, row.answers, replies.write("release", "iqa", row.answers, row.score))
+    answers: Sequence[IQAAnswer | _Rated] = row.answers
+    if any([answer.score is None for answer in row.answers]):
         answers = [_Rated(answer.question, _rating(answer), answer.reasoning) for answer in row.answers]
     return _evaluation(pair, row.answers, replies.write("readme", "iqa", answers))
 
@@ -70,7 +80,15 @@ MAKERS: dict[Workflow, Callable[..., InstructSample]] = {
 """From a pair, the row of a workflow and a Wording to a sample; ValueError where the row cannot be trained on."""
 
 
-def _rating(answer: rows.IQAAnswer) -> int:
+def _plain(row: IQAQuestions) -> Raw:
+    """The scene graph as JSON with no more escapes than `json.dumps(..., ensure_ascii=False)` writes.
+
+    Raises ValueError on half a character.
+    """
+    return Raw(to_line(row.graph).rstrip()) if b"\\" in bytes(row.scene_graph) else row.scene_graph
+
+
+def _rating(answer: IQAAnswer) -> int:
     if answer.rating is None:
         raise ValueError(
             f"the answer to {answer.question[:80]!r} has no score and is neither correct nor wrong, which the readme "
@@ -79,9 +97,7 @@ def _rating(answer: rows.IQAAnswer) -> int:
     return answer.rating
 
 
-def _evaluation(
-    pair: PairRecord, answers: Sequence[rows.T2IAAnswer] | Sequence[rows.IQAAnswer], reply: str
-) -> InstructSample:
+def _evaluation(pair: PairRecord, answers: Sequence[T2IAAnswer] | Sequence[IQAAnswer], reply: str) -> InstructSample:
     turn = tokens.evaluation_turn(pair.prompt, [*map(str.strip, [answer.question for answer in answers])])
     return _sample(f"{pair.pair_id}:evaluation", turn, reply, pair.file_name)
 
@@ -92,5 +108,5 @@ def _sample(name: str, turn: str, reply: str, image: str | None) -> InstructSamp
     return InstructSample(
         id=name,
         image=image,
-        conversations=[{"from": "human", "value": turn}, {"from": "gpt", "value": reply}],
+        conversations=(Turn(speaker="human", value=turn), Turn(speaker="gpt", value=reply)),
     )

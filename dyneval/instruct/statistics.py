@@ -7,10 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from msgspec import UNSET
-
 from dyneval.instruct.annotations import AnnotatedPair
-from dyneval.instruct.rows import IQAAnswer
+from dyneval.records import IQAAnswer
 
 
 class Observations(defaultdict[str, list[Any]]):
@@ -43,7 +41,7 @@ class Observations(defaultdict[str, list[Any]]):
 
 
 def _ratings(answers: Sequence[IQAAnswer]) -> list[int]:
-    scores = [answer.score for answer in answers if answer.score is not UNSET]
+    scores = [answer.score for answer in answers if answer.score is not None]
     if len(scores) == len(answers):
         return scores
     return [rating for answer in answers if (rating := answer.rating) is not None]

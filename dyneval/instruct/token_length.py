@@ -50,7 +50,7 @@ class TokenLimit:
         limits = PixelLimits(min(TRAINING_LIMITS.min_pixels, self.max_pixels), self.max_pixels)
 
         def count(sample: InstructSample, width: int, height: int) -> int:
-            human, answer = (turn["value"] for turn in sample.conversations)
+            human, answer = (turn.value for turn in sample.conversations)
             turn = split_human_turn(human, int(sample.image is not None))
             texts = tokenizer.encode_batch_fast([turn.text, answer])
             total = TURNS + (turn.task_token is not None) + sum(len(one.ids) for one in texts)

@@ -23,9 +23,21 @@ from dyneval.prompts.categories import Labeller
 from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.patterns import Bools
 from dyneval.prompts.text import UInt64s
+from dyneval.records import Reject, RejectKind, Text
+from dyneval.structs import Record
 
 FILE = "labels.jsonl"
 ATTEMPTS = 3
+
+
+class Label(Record, frozen=True, kw_only=True, gc=False):
+    """The sub-categories of a prompt by one model: a line of labels.jsonl."""
+
+    KEY = "prompt_id"
+    prompt_id: Text
+    categories: tuple[str, ...]
+    engine: str
+    model: str
 
 
 class LabelError(ValueError):
@@ -102,13 +114,8 @@ async def label(
 
     The store also holds what earlier runs got from the same model; rejected prompts stand in labels.rejects.jsonl.
     """
-    known: dict[str, list[str]] = {}
-
-    def remember(row: dict[str, Any]) -> None:
-        if row.get("model") == engine.model:
-            known[row["prompt_id"]] = row["categories"]
-
-    with JsonlStore(folder / FILE, "prompt_id", on_row=remember) as store:
+    with JsonlStore(folder / FILE, Label) as store:
+        known = {row.prompt_id: list(row.categories) for row in store if row.model == engine.model}
         todo = iter([(key, prompt) for key, prompt in prompts.items() if key not in known])
         with tqdm(desc="label", total=len(prompts) - len(known.keys() & prompts.keys()), disable=not progress) as bar:
             workers = (_work(todo, store, known, engine, rules, bar) for _ in range(concurrency))
@@ -118,7 +125,7 @@ async def label(
 
 async def _work(
     todo: Iterator[tuple[str, str]],
-    store: JsonlStore,
+    store: JsonlStore[Label],
     known: dict[str, list[str]],
     engine: ChatEngine,
     rules: Labeller,
@@ -128,9 +135,11 @@ async def _work(
     for key, prompt in todo:
         try:
             known[key] = await request.ask(prompt, engine)
-            store.append({"prompt_id": key, "categories": known[key], "engine": engine.name, "model": engine.model})
+            labels = tuple(known[key])
+            store.append(Label(prompt_id=key, categories=labels, engine=engine.name, model=engine.model))
         except (ChatError, LabelError) as error:
-            store.reject(key, str(error), prompt=prompt)
+            kind: RejectKind = "engine" if isinstance(error, ChatError) else "reply"
+            store.reject(Reject(key=key, kind=kind, reason=str(error), detail={"prompt": prompt}))
         bar.update()
 
 

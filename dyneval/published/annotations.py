@@ -14,7 +14,7 @@ an empty scene graph. Such files are refused as a whole, each without harm to th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,18 @@ from dyneval.errors import DataFileError, ImageError
 from dyneval.files.atomic import write_json
 from dyneval.files.images import resolve_below
 from dyneval.published.mapping import Entry
-from dyneval.records import IQAAnswers, IQAQuestions, PairRecord, Record, T2IAAnswers, T2IAQuestions, Workflow
+from dyneval.records import (
+    Annotation,
+    IQAAnswer,
+    IQAAnswers,
+    IQAQuestions,
+    PairRecord,
+    Question,
+    T2IAAnswer,
+    T2IAAnswers,
+    T2IAQuestions,
+    Workflow,
+)
 
 FOLDERS: dict[Workflow, str] = {
     "t2ia_questions": "model-responses/questions",
@@ -86,7 +97,7 @@ class Layout:
             raise DataFileError(f"{named or entry.pair_id}: leads out of {folder}") from error
 
 
-def read_annotation(workflow: Workflow, layout: Layout, entry: Entry) -> Record:
+def read_annotation(workflow: Workflow, layout: Layout, entry: Entry) -> Annotation:
     """Read one of the four annotations of a pair.
 
     Raises:
@@ -161,7 +172,7 @@ def _iqa_answers(value: Any, path: Path, entry: Entry) -> IQAAnswers:
     return IQAAnswers.from_dict({**_common(entry), **found}, str(path))
 
 
-_READERS: dict[Workflow, Callable[[Any, Path, Entry], Record]] = {
+_READERS: dict[Workflow, Callable[[Any, Path, Entry], Annotation]] = {
     "t2ia_questions": _t2ia_questions,
     "t2ia_answers": _t2ia_answers,
     "iqa_questions": _iqa_questions,
@@ -226,7 +237,7 @@ def _yes_no(value: Any) -> Any:
 # Writing.
 
 
-def write_annotation(folder: Path, pair: PairRecord, record: Record) -> str:
+def write_annotation(folder: Path, pair: PairRecord, record: Annotation) -> str:
     """Write one annotation of a pair below `folder`, which holds the mapping; returns the file's path relative to it.
 
     IQA answers get the score of the image as the whole number that the published code expects, rounded half to even,
@@ -238,7 +249,7 @@ def write_annotation(folder: Path, pair: PairRecord, record: Record) -> str:
     return file
 
 
-def _published(record: Record) -> tuple[Workflow, Json | list[Json]]:
+def _published(record: Annotation) -> tuple[Workflow, Json | list[Json]]:
     if isinstance(record, T2IAQuestions):
         return "t2ia_questions", _keep(record.questions, "question", "answer")
     if isinstance(record, T2IAAnswers):
@@ -246,10 +257,8 @@ def _published(record: Record) -> tuple[Workflow, Json | list[Json]]:
         return "t2ia_answers", {"answers": answers, "raw_response": record.raw_response or ""}
     if isinstance(record, IQAQuestions):
         questions = _keep(record.questions, "question", "answer")
-        return "iqa_questions", {"scene_graph": record.scene_graph, "questions": questions}
-    if isinstance(record, IQAAnswers):
-        return "iqa_answers", _quality(record)
-    raise TypeError(f"{type(record).__name__} is no annotation")
+        return "iqa_questions", {"scene_graph": record.graph, "questions": questions}
+    return "iqa_answers", _quality(record)
 
 
 def _head(pair: PairRecord) -> Json:
@@ -268,10 +277,10 @@ def _quality(record: IQAAnswers) -> Json:
     value: Json = {"answers": _keep(record.answers, *_IQA_KEYS)}
     if record.score is not None:
         value["score"] = round(record.score)
-    if all("score" in answer for answer in record.answers):
-        value[ITEM_SCORES] = [answer["score"] for answer in record.answers]
+    if all(answer.score is not None for answer in record.answers):
+        value[ITEM_SCORES] = [answer.score for answer in record.answers]
     return value
 
 
-def _keep(rows: list[Json], *names: str) -> list[Json]:
-    return [{name: row[name] for name in names if name in row} for row in rows]
+def _keep(items: Sequence[Question | T2IAAnswer | IQAAnswer], *names: str) -> list[Json]:
+    return [{name: getattr(item, name) for name in names} for item in items]

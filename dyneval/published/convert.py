@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from dyneval.errors import DataFileError, ImageError, SchemaError
-from dyneval.files.jsonl import Row, read_jsonl, to_line
-from dyneval.files.store import JsonlIndex, JsonlStore
+from dyneval.files.jsonl import read_jsonl
+from dyneval.files.store import JsonlIndex, JsonlStore, append_reject
 from dyneval.published.annotations import Layout, MissingFileError, read_annotation, write_annotation
 from dyneval.published.mapping import (
     MAPPING,
@@ -26,11 +28,15 @@ from dyneval.published.mapping import (
     write_mapping,
 )
 from dyneval.records import (
-    KEYS,
+    ANNOTATIONS,
+    WORKFLOWS,
+    Annotation,
     IQAAnswers,
-    IQAQuestions,
     PairRecord,
-    Record,
+    Question,
+    Reject,
+    RejectKind,
+    T2IAAnswer,
     T2IAAnswers,
     T2IAQuestions,
     Workflow,
@@ -38,12 +44,6 @@ from dyneval.records import (
 
 logger = logging.getLogger(__name__)
 
-RECORDS: dict[Workflow, type[Record]] = {
-    "t2ia_questions": T2IAQuestions,
-    "t2ia_answers": T2IAAnswers,
-    "iqa_questions": IQAQuestions,
-    "iqa_answers": IQAAnswers,
-}
 Counts = dict[str, dict[str, int]]
 
 
@@ -85,7 +85,8 @@ def import_published(config: ImportConfig) -> Counts:
     maker = PairMaker(config.images or layout.root, tiers)
     with ExitStack() as stack:
         stores = {
-            name: stack.enter_context(JsonlStore(config.output / f"{name}.jsonl", key)) for name, key in KEYS.items()
+            name: stack.enter_context(JsonlStore(config.output / f"{name}.jsonl", record))
+            for name, record in ANNOTATIONS.items()
         }
         pairs = stack.enter_context(open_metadata(maker.images, keep_rejects=True))
         work = _Import(layout, maker, stores, pairs, config.output / "pairs.rejects.jsonl")
@@ -112,8 +113,8 @@ class _Import:
         self,
         layout: Layout,
         maker: PairMaker,
-        stores: dict[Workflow, JsonlStore],
-        pairs: JsonlStore,
+        stores: dict[Workflow, JsonlStore[Any]],
+        pairs: JsonlStore[PairRecord],
         rejects: Path,
     ) -> None:
         self.layout = layout
@@ -121,7 +122,7 @@ class _Import:
         self.stores = stores
         self.pairs = pairs
         self.rejects = rejects
-        self.counts = {name: Counter(added=0, rejected=0) for name in ("pairs", *KEYS)}
+        self.counts = {name: Counter(added=0, rejected=0) for name in ("pairs", *WORKFLOWS)}
         self.rejected = 0
         self.first_reason = ""
         rejects.unlink(missing_ok=True)
@@ -129,22 +130,22 @@ class _Import:
     def take(self, entry: Entry) -> None:
         """Import what there is of one pair and not in our files yet."""
         known = self.pairs.get(entry.pair_id)
-        if known is not None and all(str(known.get(key)) in self.stores[name].done for name, key in KEYS.items()):
+        if known is not None and all(getattr(known, store.key) in store.done for store in self.stores.values()):
             return
-        found: dict[Workflow, Record | ValueError] = {}
-        for name in KEYS:
+        found: dict[Workflow, Annotation | ValueError] = {}
+        for name in WORKFLOWS:
             try:
                 found[name] = read_annotation(name, self.layout, entry)
             except (DataFileError, SchemaError) as error:
                 found[name] = error
-        prompt_id = self._prompt_id(entry, str(known["prompt_id"]) if known else entry.text_id, found)
+        prompt_id = self._prompt_id(entry, known.prompt_id if known else entry.text_id, found)
         for name, record in found.items():
             if isinstance(record, T2IAQuestions):
                 record = replace(record, prompt_id=prompt_id)
-            self._keep(name, prompt_id if KEYS[name] == "prompt_id" else entry.pair_id, record, entry)
+            self._keep(name, prompt_id if ANNOTATIONS[name].KEY == "prompt_id" else entry.pair_id, record, entry)
         self._add_pair(entry, prompt_id, known)
 
-    def _prompt_id(self, entry: Entry, shared: str, found: dict[Workflow, Record | ValueError]) -> str:
+    def _prompt_id(self, entry: Entry, shared: str, found: dict[Workflow, Annotation | ValueError]) -> str:
         """Id of the pair's prompt: the one that it shares with other images, unless its questions are its own.
 
         In the public data set each image has its own file of questions, and those of two images of one prompt differ.
@@ -153,56 +154,53 @@ class _Import:
         asked, answered = found["t2ia_questions"], found["t2ia_answers"]
         first = self.stores["t2ia_questions"].get(shared)
         if isinstance(asked, T2IAQuestions):
-            same = first is None or (_texts(first["questions"]), first["prompt"]) == (
-                _texts(asked.questions),
-                asked.prompt,
-            )
+            same = first is None or (first.questions, first.prompt) == (asked.questions, asked.prompt)
             return shared if same else own
         if isinstance(answered, T2IAAnswers):
-            same = first is not None and _texts(first["questions"], "question") == _texts(answered.answers, "question")
+            same = first is not None and _texts(first.questions) == _texts(answered.answers)
             return shared if same else own
         return shared
 
-    def _keep(self, name: Workflow, key: str, found: Record | ValueError, entry: Entry) -> None:
+    def _keep(self, name: Workflow, key: str, found: Annotation | ValueError, entry: Entry) -> None:
         """Append a record unless it is there, or say why there is none."""
         store, counts = self.stores[name], self.counts[name]
-        if isinstance(found, Record):
+        if not isinstance(found, ValueError):
             if key in store.done:
                 return
             try:
-                store.append(found.to_dict())
-            except (ValueError, RecursionError) as error:
-                found = DataFileError(f"{entry.pair_id}: {name}: cannot be written as JSON ({error})")
+                store.append(found)
+            except SchemaError as error:
+                found = DataFileError(f"{entry.pair_id}: {name}: {error}")
             else:
                 counts["added"] += 1
                 if isinstance(found, IQAAnswers):
-                    counts["without_scores"] += not all("score" in answer for answer in found.answers)
+                    counts["without_scores"] += any(answer.score is None for answer in found.answers)
                 return
         missing = isinstance(found, MissingFileError)
         counts["missing" if missing else "rejected"] += 1
-        store.reject(key, str(found), workflow=name, pair_id=entry.pair_id)
+        kind: RejectKind = "missing_annotation" if missing else "bad_annotation"
+        detail = {"workflow": name} | ({"pair_id": entry.pair_id} if store.key != "pair_id" else {})
+        store.reject(Reject(key=key, kind=kind, reason=str(found), detail=detail))
         self._note(entry.pair_id, str(found), quiet=missing)
 
-    def _add_pair(self, entry: Entry, prompt_id: str, known: Row | None) -> None:
+    def _add_pair(self, entry: Entry, prompt_id: str, known: PairRecord | None) -> None:
         if known is not None:
-            if known.get("prompt_id") != prompt_id:
+            if known.prompt_id != prompt_id:
                 self.pairs.latest_only = True
-                self.pairs.append({**known, "prompt_id": prompt_id})
+                self.pairs.append(replace(known, prompt_id=prompt_id))
             return
         try:
             pair = self.maker.pair(entry, prompt_id)
         except (ImageError, SchemaError) as error:
             self.reject_pair(entry.pair_id, str(error))
             return
-        self.pairs.append(pair.to_dict())
+        self.pairs.append(pair)
         self.counts["pairs"]["added"] += 1
         self.counts["pairs"]["untiered"] += pair.tier is None
 
     def reject_pair(self, name: str, reason: str) -> None:
         """Record that an entry of the mapping is no pair, and why."""
-        self.rejects.parent.mkdir(parents=True, exist_ok=True)
-        with self.rejects.open("ab") as file:
-            file.write(to_line({"pair_id": name, "reason": reason}))
+        append_reject(self.rejects, Reject(key=name, kind="row", reason=reason), PairRecord.KEY)
         self.counts["pairs"]["rejected"] += 1
         self._note(name, reason)
 
@@ -213,9 +211,8 @@ class _Import:
             logger.warning("%s: %s", name, reason)
 
 
-def _texts(rows: list[dict[str, Any]], *names: str) -> list[tuple[Any, ...]]:
-    """What tells questions apart: their texts and target answers."""
-    return [tuple(row[name] for name in names or ("question", "answer")) for row in rows]
+def _texts(items: Sequence[Question | T2IAAnswer]) -> list[str]:
+    return [item.question for item in items]
 
 
 def export_published(metadata: Path, annotations: Path, output: Path) -> Counts:
@@ -229,11 +226,11 @@ def export_published(metadata: Path, annotations: Path, output: Path) -> Counts:
     Raises:
         DataFileError: a file is missing, or there is no pair or no annotation to write.
     """
-    counts = {name: Counter(written=0, rejected=0) for name in ("pairs", *KEYS)}
+    counts = {name: Counter(written=0, rejected=0) for name in ("pairs", *WORKFLOWS)}
     with ExitStack() as stack:
-        files: dict[Workflow, JsonlIndex] = {}
-        for name, key in KEYS.items():
-            files[name] = JsonlIndex(annotations / f"{name}.jsonl", key)
+        files: dict[Workflow, JsonlIndex[Any]] = {}
+        for name, record in ANNOTATIONS.items():
+            files[name] = JsonlIndex(annotations / f"{name}.jsonl", record)
             stack.callback(files[name].close)
         if not any(len(file) for file in files.values()):
             raise DataFileError(f"{annotations}: holds no annotation, so there is nothing to export")
@@ -247,20 +244,19 @@ def export_published(metadata: Path, annotations: Path, output: Path) -> Counts:
 
 
 def _export(
-    pair: PairRecord, files: dict[Workflow, JsonlIndex], output: Path, counts: dict[str, Counter[str]]
+    pair: PairRecord, files: dict[Workflow, JsonlIndex[Any]], output: Path, counts: dict[str, Counter[str]]
 ) -> Entry:
     """Write the annotation files of a pair and return its entry."""
     written: dict[Workflow, str] = {}
     for name, file in files.items():
-        row = file.get(getattr(pair, KEYS[name]))
-        if row is None:
-            counts[name]["missing"] += 1
-            continue
         try:
-            record = RECORDS[name].from_dict(row, f"{pair.pair_id}: {name}")
+            record: Annotation | None = file.get(getattr(pair, file.record.KEY), f"{pair.pair_id}: {name}")
         except SchemaError as error:
             counts[name]["rejected"] += 1
             logger.warning("%s", error)
+            continue
+        if record is None:
+            counts[name]["missing"] += 1
             continue
         written[name] = write_annotation(output, pair, record)
         counts[name]["written"] += 1

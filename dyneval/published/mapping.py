@@ -25,7 +25,7 @@ from dyneval.files.image_root import folder_above
 from dyneval.files.images import load_image, resolve_below
 from dyneval.files.store import JsonlStore
 from dyneval.hashing import file_sha256
-from dyneval.records import TIERS, PairRecord, Tier
+from dyneval.records import TIERS, PairRecord, Reject, RejectKind, Tier
 
 logger = logging.getLogger(__name__)
 
@@ -198,7 +198,7 @@ class PairMaker:
 
 
 @contextmanager
-def open_metadata(folder: Path, keep_rejects: bool = False) -> Iterator[JsonlStore]:
+def open_metadata(folder: Path, keep_rejects: bool = False) -> Iterator[JsonlStore[PairRecord]]:
     """The metadata.jsonl of an image folder, to add pairs to; a file without pairs is not left behind.
 
     Raises DataFileError when there is no such folder, or another process writes to the file.
@@ -206,7 +206,7 @@ def open_metadata(folder: Path, keep_rejects: bool = False) -> Iterator[JsonlSto
     if not folder.is_dir():
         raise DataFileError(f"{folder}: no such folder; it should hold the images that the mapping names")
     path = folder / "metadata.jsonl"
-    with JsonlStore(path, "pair_id", keep_rejects=keep_rejects) as store:
+    with JsonlStore(path, PairRecord, keep_rejects=keep_rejects) as store:
         try:
             yield store
         finally:
@@ -228,13 +228,14 @@ def add_pairs(mapping: Path, maker: PairMaker) -> tuple[int, int]:
     entries, unusable = read_mapping(mapping)
     with open_metadata(maker.images) as store:
         for name, reason in unusable:
-            store.reject(name, reason)
+            store.reject(Reject(key=name, kind="row", reason=reason))
         for entry in entries:
             if entry.pair_id in store.done:
                 continue
             try:
-                store.append(maker.pair(entry).to_dict())
+                store.append(maker.pair(entry))
             except (ImageError, SchemaError) as error:
-                store.reject(entry.pair_id, str(error))
+                kind: RejectKind = "image" if isinstance(error, ImageError) else "row"
+                store.reject(Reject(key=entry.pair_id, kind=kind, reason=str(error)))
                 logger.warning("%s", error)
         return store.written, store.rejected

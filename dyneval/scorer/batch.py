@@ -10,7 +10,8 @@ from PIL import Image
 
 from dyneval import replies, tokens
 from dyneval.processing import Turn
-from dyneval.replies import Evaluated, Part, ReplyError
+from dyneval.records import Part
+from dyneval.replies import Evaluated, ReplyError
 from dyneval.scorer.engines.base import Ask, Engine, Seen
 from dyneval.scorer.pairs import Pair, PromptError
 from dyneval.scorer.passes import Question, merge_questions, scored_questions

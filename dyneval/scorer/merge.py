@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dyneval.files.jsonl import read_jsonl
 from dyneval.files.pairs import metadata_file, read_pairs
 from dyneval.files.parts import merge_file, missing_shards, shard_folders
-from dyneval.files.store import JsonlIndex
+from dyneval.files.store import JsonlIndex, read_rejects
+from dyneval.records import ScoreRecord
 from dyneval.scorer.table import wanted_pairs
 
 
@@ -41,14 +41,14 @@ def merge_scores(output: Path, metadata: Path | None = None) -> MergedScores:
     """
     parts = shard_folders(output.parent)
     absent = missing_shards(parts)
-    merged = merge_file(output, "pair_id", parts, content="key")
+    merged = merge_file(output, ScoreRecord, parts, content="key")
     missing = _missing(output, metadata) if metadata else []
     return MergedScores(merged.added, merged.in_file, merged.rejected, absent, missing)
 
 
 def _missing(output: Path, metadata: Path) -> list[str]:
-    scored = JsonlIndex(output, "pair_id")
+    scored = JsonlIndex(output, ScoreRecord)
     scored.close()
-    rejected = {row.get("pair_id") for row in read_jsonl(output.with_name(f"{output.stem}.rejects.jsonl"))}
+    rejected = read_rejects(output.with_name(f"{output.stem}.rejects.jsonl"), ScoreRecord.KEY)
     wanted, _ = wanted_pairs(read_pairs(metadata_file(metadata)))
     return [one.pair_id for one in wanted if one.pair_id not in scored and one.pair_id not in rejected]

@@ -16,13 +16,13 @@ from tqdm import tqdm
 from dyneval.errors import DataFileError, ImageError
 from dyneval.files.atomic import write_json
 from dyneval.files.images import load_image, resolve_below
-from dyneval.files.jsonl import read_jsonl
+from dyneval.files.jsonl import read_records
 from dyneval.files.pairs import metadata_file, read_pairs
 from dyneval.files.parts import Shard
 from dyneval.files.store import JsonlStore
 from dyneval.files.tables import rows
 from dyneval.hashing import file_sha256
-from dyneval.records import ScoreRecord
+from dyneval.records import Reject, ScoreRecord
 from dyneval.scorer.pairs import Failure, Pair
 from dyneval.scorer.scorer import Scorer
 from dyneval.scorer.settings import as_in_key
@@ -137,11 +137,13 @@ def _question(one: Any, where: str) -> dict[str, Any]:
 
 def _score(scoring: Scoring, wanted: Sequence[Wanted], bad: Sequence[Failure], output: Path) -> Summary:
     started = time.perf_counter()
-    with JsonlStore(output, "pair_id", latest_only=True) as store:
+    with JsonlStore(output, ScoreRecord, latest_only=True) as store:
         for failure in bad:
             _reject(failure, store)
         with tqdm(total=len(wanted), unit="pair", desc="scoring") as bar:
-            devices = scoring(wanted, lambda pair_id: (store.get(pair_id) or {}).get("key"), partial(_keep, store, bar))
+            devices = scoring(
+                wanted, lambda pair_id: getattr(store.get(pair_id), "key", None), partial(_keep, store, bar)
+            )
         there_before = len(wanted) + len(bad) - store.written - store.rejected
         seconds = round(time.perf_counter() - started, 3)
         summary = Summary(store.written, there_before, store.rejected, seconds, devices)
@@ -172,11 +174,11 @@ def score_changed(scorer: Scorer, wanted: Sequence[Wanted], root: Path | None, k
 
 def _tell_changes(output: Path, scorer: Scorer) -> None:
     """Say what differs from the run before, since that costs scoring all over again."""
-    first = next(read_jsonl(output), None) if output.exists() else None
+    first = next(read_records(output, ScoreRecord), None) if output.exists() else None
     if first is None:
         return
     wanted = {"model": scorer.name, "template": scorer.settings.template, **as_in_key(scorer.shaping())}
-    found = {"model": first.get("model"), "template": first.get("template"), **as_in_key(first.get("settings", {}))}
+    found = {"model": first.model, "template": first.template, **as_in_key(first.settings)}
     changed = [
         f"{name} was {found.get(name, 'readme')}, is {wanted.get(name, 'readme')}"
         for name in sorted({*wanted, "reply_form"})
@@ -211,10 +213,10 @@ def _read(one: Wanted, root: Path | None, scorer: Scorer, known: str | None) -> 
     return Pair(pair_id=one.pair_id, prompt=one.prompt, image=image, image_name=one.file_name, file_hash=digest)
 
 
-def _keep(store: JsonlStore, bar: tqdm[Any], outcome: Outcome) -> None:
+def _keep(store: JsonlStore[ScoreRecord], bar: tqdm[Any], outcome: Outcome) -> None:
     bar.update()
     if isinstance(outcome, ScoreRecord):
-        store.append(outcome.to_dict())
+        store.append(outcome)
     elif isinstance(outcome, Failure):
         store.retire(outcome.pair_id)  # an older record would be of another image, prompt or settings
         _reject(outcome, store)
@@ -222,12 +224,12 @@ def _keep(store: JsonlStore, bar: tqdm[Any], outcome: Outcome) -> None:
         _reject(Failure(outcome.pair_id, outcome.reason), store)
 
 
-def _reject(failure: Failure, store: JsonlStore) -> None:
-    store.reject(failure.pair_id, failure.reason)
+def _reject(failure: Failure, store: JsonlStore[ScoreRecord]) -> None:
+    store.reject(Reject(key=failure.pair_id, kind="failed", reason=failure.reason))
     logger.warning("%s: %s", failure.pair_id, failure.reason)
 
 
-def _log(summary: Summary, store: JsonlStore) -> None:
+def _log(summary: Summary, store: JsonlStore[ScoreRecord]) -> None:
     logger.info(
         "%d pairs scored in %.1f s (%.2f a second), %d were there before, %d failed%s -> %s",
         summary.scored,

@@ -21,8 +21,8 @@ import msgspec
 
 from dyneval.errors import SettingError
 from dyneval.hashing import content_key
-from dyneval.records import ScoreRecord, normalised_score
-from dyneval.replies import PARTS, QuestionItem
+from dyneval.records import PARTS, ScoreRecord, normalised_score
+from dyneval.replies import QuestionItem
 from dyneval.scorer.batch import FourPasses, Work
 from dyneval.scorer.batching import Numbered, batch_size, batches
 from dyneval.scorer.engines.base import Engine

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from dyneval.files.jsonl import Row
 from dyneval.files.parts import Shard
 from dyneval.files.tables import BadRow, text_of
 from dyneval.records import prompt_id
 from dyneval.scorer.pairs import Failure, default_pair_id
+from dyneval.structs import Row
 
 
 class Wanted(NamedTuple):

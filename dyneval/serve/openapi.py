@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from dyneval import schemas
+from dyneval.records import ScoreRecord, json_schema
 from dyneval.serve.bodies import BatchRequest, ScoreRequest
 from dyneval.serve.settings import ServerSettings
 
@@ -69,7 +68,7 @@ def _schemas(settings: ServerSettings) -> Json:
 
 def _score_record() -> Json:
     """The schema of score records, its definitions moved to where OpenAPI wants them."""
-    record = _moved(copy.deepcopy(schemas.load("score")))
+    record = _moved(json_schema(ScoreRecord))
     definitions = record.pop("$defs")
     record.pop("$schema")
     return {"ScoreRecord": record, **definitions}

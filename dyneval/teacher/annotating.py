@@ -10,19 +10,26 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from dyneval import schemas
 from dyneval.errors import ImageError, SchemaError, UserError
 from dyneval.files.images import resolve_below
-from dyneval.files.jsonl import Row
 from dyneval.llm.base import ChatError
-from dyneval.records import KEYS, PairRecord, Record, Workflow
+from dyneval.records import (
+    ANNOTATIONS,
+    NEEDS,
+    Annotation,
+    IQAQuestions,
+    PairRecord,
+    Reject,
+    RejectKind,
+    T2IAQuestions,
+    Workflow,
+)
 from dyneval.teacher import workflows
 from dyneval.teacher.asking import RejectedReply, Teacher
 from dyneval.teacher.summary import RunCounts, postfix
 
 logger = logging.getLogger(__name__)
 
-NEEDS: dict[Workflow, Workflow] = {"t2ia_answers": "t2ia_questions", "iqa_answers": "iqa_questions"}
 ENGINE_FAILURES = 20
 """After so many failures of the engine in a row the run stops: the server is gone, the other pairs would fail too."""
 
@@ -32,10 +39,10 @@ class EngineDown(UserError, RuntimeError):
 
 
 class Source(Protocol):
-    """Rows by key."""
+    """Annotations by key."""
 
-    def get(self, key: str) -> Row | None:
-        """Return the row of `key`, or None."""
+    def get(self, key: str) -> Any:
+        """Return the annotation of `key`, or None."""
         ...
 
 
@@ -44,18 +51,18 @@ class Ledger(Source, Protocol):
 
     done: set[str]
 
-    def append(self, row: Row) -> None:
-        """Add a finished row."""
+    def append(self, record: Any) -> None:
+        """Add a finished annotation. Raises SchemaError where it does not hold what its type says."""
         ...
 
-    def reject(self, key: str, reason: str, **details: Any) -> None:
-        """Record that the row `key` could not be made, and why."""
+    def reject(self, reject: Reject) -> None:
+        """Record that an annotation could not be made, and why."""
         ...
 
 
 def key_of(name: Workflow, pair: PairRecord) -> str:
     """Key of the record of a workflow that a pair has, alone or with the other images of its prompt."""
-    return pair.prompt_id if KEYS[name] == "prompt_id" else pair.pair_id
+    return pair.prompt_id if ANNOTATIONS[name].KEY == "prompt_id" else pair.pair_id
 
 
 def is_complete(pair: PairRecord, stores: Mapping[Workflow, Ledger]) -> bool:
@@ -89,7 +96,7 @@ class Annotator:
         self.stores = stores
         self.given_up = given_up
         self.sources: dict[Workflow, Source] = {**inputs, **stores}
-        self._asked: dict[str, asyncio.Task[Row | None]] = {}
+        self._asked: dict[str, asyncio.Task[Annotation | None]] = {}
         self._engine_failures = 0
 
     async def work(self, pairs: Iterator[PairRecord], concurrency: int, bar: tqdm) -> None:
@@ -119,7 +126,7 @@ class Annotator:
         # Both image requests go out together, while the server has the image at hand.
         await asyncio.gather(self._t2ia_answers(pair, questions), self._iqa(pair))
 
-    async def _t2ia_questions(self, pair: PairRecord) -> Row | None:
+    async def _t2ia_questions(self, pair: PairRecord) -> Annotation | None:
         """Questions of the pair's prompt: asked once, awaited by all its images."""
         if "t2ia_questions" not in self.sources:
             return None
@@ -130,7 +137,7 @@ class Annotator:
             task.add_done_callback(lambda _: self._asked.pop(key, None))
         return await asyncio.shield(self._asked[key])
 
-    async def _t2ia_answers(self, pair: PairRecord, known: Row | None) -> None:
+    async def _t2ia_answers(self, pair: PairRecord, known: Annotation | None) -> None:
         await self._answers("t2ia_answers", pair, known, workflows.t2ia_answers)
 
     async def _iqa(self, pair: PairRecord) -> None:
@@ -142,23 +149,22 @@ class Annotator:
         await self._answers("iqa_answers", pair, known, workflows.iqa_answers)
 
     async def _answers(
-        self, name: Workflow, pair: PairRecord, known: Row | None, ask: Callable[..., Awaitable[Record]]
+        self, name: Workflow, pair: PairRecord, known: Annotation | None, ask: Callable[..., Awaitable[Annotation]]
     ) -> None:
         if name not in self.stores or self._is_finished(name, pair.pair_id):
             return
-        if known is None:
+        if not isinstance(known, T2IAQuestions | IQAQuestions):
             self._reject(name, pair.pair_id, f"there are no {NEEDS[name]} for it", "dependency")
             return
-        await self._record(name, pair.pair_id, lambda: ask(self.teacher, pair, self._image(pair), known["questions"]))
+        await self._record(name, pair.pair_id, lambda: ask(self.teacher, pair, self._image(pair), known.questions))
 
-    async def _record(self, name: Workflow, key: str, make: Callable[[], Awaitable[Record]]) -> Row | None:
-        """Make, check and append the record `key`; return its row, or None where there is none."""
+    async def _record(self, name: Workflow, key: str, make: Callable[[], Awaitable[Annotation]]) -> Annotation | None:
+        """Make, check and append the annotation `key`; return it, or None where there is none."""
         if name not in self.stores or self._is_finished(name, key):
             return self._known(name, key)
         try:
             record = await make()
-            row = record.to_dict()
-            schemas.check(record.SCHEMA, row, key)
+            self.stores[name].append(record)
         except RejectedReply as error:
             self._reject(name, key, str(error), "reply", attempts=error.attempts, raw=error.raw)
         except SchemaError as error:
@@ -170,22 +176,23 @@ class Annotator:
             self._note_engine_failure(error)
         else:
             self._engine_failures = 0
-            self.stores[name].append(row)
-            return row
+            return record
         return None
 
     def _is_finished(self, name: Workflow, key: str) -> bool:
         return key in self.stores[name].done or key in self.given_up[name]
 
-    def _known(self, name: Workflow, key: str) -> Row | None:
-        is_needed = any(NEEDS.get(other) == name for other in self.stores)
-        return self.sources[name].get(key) if is_needed and key not in self.given_up.get(name, ()) else None
+    def _known(self, name: Workflow, key: str) -> Annotation | None:
+        if key in self.given_up.get(name, ()) or all(NEEDS.get(other) != name for other in self.stores):
+            return None
+        known: Annotation | None = self.sources[name].get(key)
+        return known
 
     def _image(self, pair: PairRecord) -> Path:
         return resolve_below(self.root, pair.file_name)
 
-    def _reject(self, name: Workflow, key: str, reason: str, kind: str, **details: Any) -> None:
-        self.stores[name].reject(key, reason, kind=kind, **details)
+    def _reject(self, name: Workflow, key: str, reason: str, kind: RejectKind, **detail: Any) -> None:
+        self.stores[name].reject(Reject(key=key, kind=kind, reason=reason, detail=detail))
         self.given_up[name].add(key)  # the other images of a prompt do not ask for it again in this run
         self.counts.reject(name, kind)
         if kind != "dependency":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from dyneval.errors import DataFileError
@@ -13,12 +13,12 @@ from dyneval.files.store import JsonlIndex
 from dyneval.llm.base import ChatRequest
 from dyneval.llm.pictures import MAX_PIXELS, fit
 from dyneval.processing import PixelLimits, grid
-from dyneval.records import KEYS, PairRecord, Workflow
+from dyneval.records import IQAQuestions, PairRecord, Question, T2IAQuestions, schema_name
 from dyneval.teacher import prompts
 from dyneval.teacher.pairs import read_pairs
 from dyneval.teacher.runner import AnnotateConfig
 
-_PLACEHOLDER = [{"question": "(the questions of this pair, once they are there)", "answer": "yes"}]
+_PLACEHOLDER = [Question(question="(the questions of this pair, once they are there)", answer="yes")]
 _TEACHER_LIMITS = PixelLimits(65_536, 16_777_216)
 """Those of the Qwen3-VL checkpoints: a small picture costs 64 tokens all the same."""
 _CHAT_TOKENS = 5
@@ -48,15 +48,15 @@ def _requests(config: AnnotateConfig, pair: PairRecord) -> Iterator[ChatRequest]
         elif name == "iqa_questions":
             yield prompts.scene_request(image)
         elif name == "t2ia_answers":
-            yield prompts.answers_request("t2ia", image, pair.prompt, _known(config, "t2ia_questions", pair.prompt_id))
+            yield prompts.answers_request("t2ia", image, pair.prompt, _known(config, T2IAQuestions, pair.prompt_id))
         else:
-            yield prompts.answers_request("iqa", image, pair.prompt, _known(config, "iqa_questions", pair.pair_id))
+            yield prompts.answers_request("iqa", image, pair.prompt, _known(config, IQAQuestions, pair.pair_id))
 
 
-def _known(config: AnnotateConfig, name: Workflow, key: str) -> list[dict[str, str]]:
-    path = config.folder / f"{name}.jsonl"
-    row = JsonlIndex(path, KEYS[name]).get(key) if path.exists() else None
-    return row["questions"] if row else _PLACEHOLDER
+def _known(config: AnnotateConfig, kind: type[T2IAQuestions | IQAQuestions], key: str) -> Sequence[Question]:
+    path = config.folder / f"{schema_name(kind)}.jsonl"
+    row = JsonlIndex(path, kind).get(key) if path.exists() else None
+    return row.questions if row else _PLACEHOLDER
 
 
 def _shown(request: ChatRequest, count: Callable[[str], int], how: str) -> str:

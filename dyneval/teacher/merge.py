@@ -7,11 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dyneval.errors import DataFileError
-from dyneval.files.jsonl import read_jsonl, scan
+from dyneval.files.jsonl import scan
 from dyneval.files.parts import merge_file, shard_folders
-from dyneval.records import KEYS, Workflow
+from dyneval.files.store import read_rejects
+from dyneval.records import ANNOTATIONS, WORKFLOWS, Workflow
 from dyneval.teacher.pairs import read_pairs
-from dyneval.teacher.prompts import WORKFLOWS, prompt_version
+from dyneval.teacher.prompts import prompt_version
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def merge(output: Path) -> dict[str, dict[str, int]]:
     parts = shard_folders(output)
     present = [name for name in WORKFLOWS if any((part / f"{name}.jsonl").exists() for part in parts)]
     return {
-        name: asdict(merge_file(output / f"{name}.jsonl", KEYS[name], parts, version=prompt_version(name)))
+        name: asdict(merge_file(output / f"{name}.jsonl", ANNOTATIONS[name], parts, version=prompt_version(name)))
         for name in present
     }
 
@@ -43,7 +44,7 @@ def check_complete(output: Path, metadata: Path) -> None:
     open_pairs = [
         pair.pair_id
         for pair in read_pairs(metadata, lambda name, reason: logger.warning("%s: %s", name, reason))
-        if any(getattr(pair, KEYS[name]) not in settled[name] for name in WORKFLOWS)
+        if any(getattr(pair, ANNOTATIONS[name].KEY) not in settled[name] for name in WORKFLOWS)
     ]
     if open_pairs:
         raise DataFileError(
@@ -56,5 +57,6 @@ def check_complete(output: Path, metadata: Path) -> None:
 def _settled(name: Workflow, output: Path) -> set[str]:
     path, current = output / f"{name}.jsonl", prompt_version(name)
     rejects = path.with_name(f"{name}.rejects.jsonl")
-    keys = {key for _, key, version in scan(path, KEYS[name]) if version == current} if path.exists() else set()
-    return keys | {str(row.get(KEYS[name])) for row in (read_jsonl(rejects) if rejects.exists() else ())}
+    key = ANNOTATIONS[name].KEY
+    keys = {found for _, found, version in scan(path, key) if version == current} if path.exists() else set()
+    return keys | read_rejects(rejects, key).keys()

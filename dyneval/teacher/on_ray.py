@@ -11,9 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dyneval.files.jsonl import Row
 from dyneval.llm.base import ChatEngine
-from dyneval.records import KEYS, PairRecord, Workflow
+from dyneval.records import ANNOTATIONS, PairRecord, Reject, Workflow
 from dyneval.teacher.annotating import Annotator, EngineDown, is_complete, key_of
 from dyneval.teacher.asking import Tally, Teacher
 from dyneval.teacher.runner import AnnotateConfig, Files, warn_of_another_teacher
@@ -22,7 +21,6 @@ from dyneval.work.cluster import Cluster
 from dyneval.work.executors import Lost, run_tasks
 
 MakeEngine = Callable[[], ChatEngine]
-Reject = tuple[Workflow, str, str, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class Portion:
     """Pairs for one task, all of a prompt together, with their finished records and what is not asked for again."""
 
     pairs: list[PairRecord]
-    known: dict[Workflow, dict[str, Row]]
+    known: dict[Workflow, dict[str, Any]]
     given_up: dict[Workflow, set[str]]
 
 
@@ -38,8 +36,8 @@ class Portion:
 class Found:
     """What a task has brought; `down` says why it ended before its time."""
 
-    rows: dict[Workflow, list[Row]]
-    rejects: list[Reject]
+    rows: dict[Workflow, list[Any]]
+    rejects: list[tuple[Workflow, Reject]]
     annotated: int
     tally: Tally
     engine: str
@@ -99,7 +97,7 @@ class _Home:
 
     def _with_known(self, pairs: list[PairRecord]) -> Portion:
         files = self.files
-        known: dict[Workflow, dict[str, Row]] = {}
+        known: dict[Workflow, dict[str, Any]] = {}
         given_up: dict[Workflow, set[str]] = {}
         for name in (*files.inputs, *files.stores):
             keys = dict.fromkeys(key_of(name, pair) for pair in pairs)
@@ -122,9 +120,9 @@ class _Home:
         for name, rows in found.rows.items():
             for row in rows:
                 self.files.stores[name].append(row)
-        for name, key, reason, details in found.rejects:
-            self.files.stores[name].reject(key, reason, **details)
-            self.counts.reject(name, details["kind"])
+        for name, reject in found.rejects:
+            self.files.stores[name].reject(reject)
+            self.counts.reject(name, reject.kind)
         self.counts.pairs += found.annotated
         self.counts.annotated += found.annotated
         self.tally.add(found.tally)
@@ -136,7 +134,7 @@ class _Home:
         for name, store in self.files.stores.items():
             missing = dict.fromkeys(key_of(name, pair) for pair in lost.task.pairs)
             for key in missing.keys() - store.done - self.files.given_up[name]:
-                store.reject(key, lost.reason, kind="engine")
+                store.reject(Reject(key=key, kind="engine", reason=lost.reason))
                 self.counts.reject(name, "engine")
         self.counts.pairs += len(lost.task.pairs)
 
@@ -144,24 +142,25 @@ class _Home:
 class _Ledger:
     """Records of a workflow in an actor: those that came with the task, and new ones to send back."""
 
-    def __init__(self, name: Workflow, known: dict[str, Row], rejects: list[Reject]) -> None:
+    def __init__(self, name: Workflow, known: dict[str, Any], rejects: list[tuple[Workflow, Reject]]) -> None:
         self.name = name
         self.known = known
         self.done = set(known)
-        self.rows: list[Row] = []
+        self.rows: list[Any] = []
         self.rejects = rejects
 
-    def get(self, key: str) -> Row | None:
+    def get(self, key: str) -> Any:
         return self.known.get(key)
 
-    def append(self, row: Row) -> None:
-        key = str(row[KEYS[self.name]])
-        self.known[key] = row
+    def append(self, record: Any) -> None:
+        record.encode()  # what does not fit its type is told here, with the reply at hand
+        key = str(getattr(record, ANNOTATIONS[self.name].KEY))
+        self.known[key] = record
         self.done.add(key)
-        self.rows.append(row)
+        self.rows.append(record)
 
-    def reject(self, key: str, reason: str, **details: Any) -> None:
-        self.rejects.append((self.name, key, reason, details))
+    def reject(self, reject: Reject) -> None:
+        self.rejects.append((self.name, reject))
 
 
 class _Worker:
@@ -174,7 +173,7 @@ class _Worker:
 
     def __call__(self, portion: Portion) -> Found:
         teacher = Teacher(engine=self.engine, attempts=self.config.attempts)
-        rejects: list[Reject] = []
+        rejects: list[tuple[Workflow, Reject]] = []
         ledgers = {name: _Ledger(name, portion.known[name], rejects) for name in self.config.workflows}
         inputs = {name: rows for name, rows in portion.known.items() if name not in ledgers}
         annotator = Annotator(teacher, self.config.metadata.parent, ledgers, portion.given_up, inputs)

@@ -15,10 +15,8 @@ from typing import Any
 
 from dyneval.hashing import fingerprint
 from dyneval.llm.base import ChatRequest, Message
-from dyneval.records import Workflow
-from dyneval.teacher.replies import BOUNDS, AnswerKind, answers_schema, questions_schema, scene_schema
-
-WORKFLOWS: tuple[Workflow, ...] = ("t2ia_questions", "t2ia_answers", "iqa_questions", "iqa_answers")
+from dyneval.records import Part, Question, Workflow
+from dyneval.teacher.replies import BOUNDS, answers_schema, questions_schema, scene_schema
 
 SYSTEM = """\
 You annotate pictures made by text-to-image models, to teach a smaller model how to judge them. You are precise and \
@@ -148,9 +146,9 @@ def scene_request(image: Path) -> ChatRequest:
     return _request("iqa_questions", SCENE.format(most=BOUNDS.quality), scene_schema(), image, max_tokens=12288)
 
 
-def answers_request(kind: AnswerKind, image: Path, prompt: str, questions: Sequence[dict[str, str]]) -> ChatRequest:
-    """Ask for answers and scores to `questions` ({"question", "answer"}) about an image made from `prompt`."""
-    lines = [f"{i}. [{item['answer']}] {_one_line(item['question'])}" for i, item in enumerate(questions, 1)]
+def answers_request(kind: Part, image: Path, prompt: str, questions: Sequence[Question]) -> ChatRequest:
+    """Ask for answers and scores to `questions` about an image made from `prompt`."""
+    lines = [f"{i}. [{item.answer}] {_one_line(item.question)}" for i, item in enumerate(questions, 1)]
     template = T2IA_ANSWERS if kind == "t2ia" else IQA_ANSWERS
     text = template.format(prompt=quoted(prompt), questions="\n".join(lines), scale=_SCALE)
     # An answer takes about 80 tokens: question and reasoning, both short.

@@ -6,13 +6,13 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from dyneval.records import IQAAnswer, Part, Question, T2IAAnswer, YesNo
 from dyneval.teacher.extract import ReplyError, extract_json
 from dyneval.tokens import contains_task_token
 
 Json = dict[str, Any]
-AnswerKind = Literal["t2ia", "iqa"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +60,7 @@ def scene_schema(bounds: Bounds = BOUNDS) -> Json:
     return _object(scene_graph=graph, questions=_questions(bounds.quality))
 
 
-def answers_schema(kind: AnswerKind, count: int) -> Json:
+def answers_schema(kind: Part, count: int) -> Json:
     """Schema of a reply with `count` answers; the reasoning is written before the verdict that it leads to."""
     answer: Json = {
         "question": {"type": "string", "minLength": 1, "maxLength": BOUNDS.question},
@@ -101,7 +101,7 @@ def same_question(text: str) -> str:
     return plain.strip(" \"'“”‘’?.!*:")
 
 
-def parse_questions(text: str, most: int) -> list[dict[str, str]]:
+def parse_questions(text: str, most: int) -> list[Question]:
     """Questions with their target answers from a reply; a question asked twice is kept once.
 
     Raises ReplyError when there are none or more than `most`, or when one lacks its text or a yes/no answer.
@@ -109,7 +109,7 @@ def parse_questions(text: str, most: int) -> list[dict[str, str]]:
     return _checked_questions(_member(extract_json(text), "questions"), most)
 
 
-def parse_scene(text: str, bounds: Bounds = BOUNDS) -> tuple[Json, list[dict[str, str]]]:
+def parse_scene(text: str, bounds: Bounds = BOUNDS) -> tuple[Json, list[Question]]:
     """Scene graph and quality questions from a reply. Raises ReplyError when a part is missing or does not fit."""
     value = extract_json(text)
     graph = value.get("scene_graph") if isinstance(value, dict) else None
@@ -118,15 +118,44 @@ def parse_scene(text: str, bounds: Bounds = BOUNDS) -> tuple[Json, list[dict[str
     return _checked_graph(graph, bounds), _checked_questions(_member(value, "questions"), bounds.quality)
 
 
-def parse_answers(kind: AnswerKind, text: str, questions: Sequence[dict[str, str]]) -> list[Json]:
-    """Answers to `questions` ({"question", "answer"}) in their order, matched by the text of the question.
-
-    Each has question, target_answer, reasoning and score (1-5), for IQA also answer and correct.
+def parse_t2ia_answers(text: str, questions: Sequence[Question]) -> list[T2IAAnswer]:
+    """Answers to `questions` in their order, matched by the text of the question.
 
     Raises:
         ReplyError: an answer is missing, doubled, to a question not asked, or lacks reasoning or a whole score 1-5.
     """
-    asked = {same_question(question["question"]): question for question in questions}
+    return [
+        T2IAAnswer(
+            question=asked.question,
+            target_answer=asked.answer,
+            reasoning=_text(item, "reasoning", BOUNDS.reasoning),
+            score=_score(item.get("score"), asked.question),
+        )
+        for asked, item in _matched(text, questions)
+    ]
+
+
+def parse_iqa_answers(text: str, questions: Sequence[Question]) -> list[IQAAnswer]:
+    """As `parse_t2ia_answers`, where each answer also says yes or no, which is correct or not. Raises ReplyError."""
+    found = []
+    for asked, item in _matched(text, questions):
+        answer = _yes_no(item, "answer")
+        found.append(
+            IQAAnswer(
+                question=asked.question,
+                target_answer=asked.answer,
+                answer=answer,
+                correct=answer == asked.answer,
+                reasoning=_text(item, "reasoning", BOUNDS.reasoning),
+                score=_score(item.get("score"), asked.question),
+            )
+        )
+    return found
+
+
+def _matched(text: str, questions: Sequence[Question]) -> list[tuple[Question, Json]]:
+    """Each question with what the reply says to it."""
+    asked = {same_question(question.question): question for question in questions}
     given: dict[str, Json] = {}
     for item in _member(extract_json(text), "answers"):
         key = same_question(_text(item, "question", BOUNDS.question))
@@ -134,28 +163,18 @@ def parse_answers(kind: AnswerKind, text: str, questions: Sequence[dict[str, str
             raise ReplyError(f"this question was not asked: {_quote(item['question'])}")
         if key in given:
             raise ReplyError(f"this question is answered twice: {_quote(item['question'])}")
-        given[key] = _checked_answer(kind, item, asked[key])
-    missing = [question["question"] for key, question in asked.items() if key not in given]
+        given[key] = item
+    missing = [question.question for key, question in asked.items() if key not in given]
     if missing:
         raise ReplyError(f"{len(missing)} of {len(asked)} questions have no answer, among them {_quote(missing[0])}")
-    return [given[key] for key in asked]
+    return [(question, given[key]) for key, question in asked.items()]
 
 
-def _checked_answer(kind: AnswerKind, item: Json, question: dict[str, str]) -> Json:
-    answer: Json = {"question": question["question"], "target_answer": question["answer"]}
-    if kind == "iqa":
-        answer["answer"] = _yes_no(item, "answer")
-        answer["correct"] = answer["answer"] == question["answer"]
-    answer["reasoning"] = _text(item, "reasoning", BOUNDS.reasoning)
-    answer["score"] = _score(item.get("score"), question["question"])
-    return answer
-
-
-def _checked_questions(items: list[Any], most: int) -> list[dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
+def _checked_questions(items: list[Any], most: int) -> list[Question]:
+    found: dict[str, Question] = {}
     for item in items:
         question = " ".join(_text(item, "question", BOUNDS.question).split())
-        found.setdefault(same_question(question), {"question": question, "answer": _yes_no(item, "answer")})
+        found.setdefault(same_question(question), Question(question=question, answer=_yes_no(item, "answer")))
     found.pop("", None)
     if not found:
         raise ReplyError("the reply holds no question")
@@ -226,13 +245,13 @@ def _plain(value: Any, what: str, most: int) -> str:
     return value.strip()
 
 
-def _yes_no(item: Json, name: str) -> str:
+def _yes_no(item: Json, name: str) -> YesNo:
     value = item.get(name)
     if isinstance(value, bool):
         return "yes" if value else "no"
     word = value.strip().strip(".!\"'").casefold() if isinstance(value, str) else ""
     if word in ("yes", "no"):
-        return word
+        return "yes" if word == "yes" else "no"
     raise ReplyError(f"{name!r} of {_quote(item.get('question'))} is {_quote(value)}; expected yes or no")
 
 

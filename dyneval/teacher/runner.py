@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,13 +12,11 @@ from typing import Any
 from tqdm import tqdm
 
 from dyneval.errors import DataFileError
-from dyneval.files.atomic import atomic_write
-from dyneval.files.jsonl import Row, read_jsonl
 from dyneval.files.parts import Shard
-from dyneval.files.store import JsonlIndex, JsonlStore
+from dyneval.files.store import JsonlIndex, JsonlStore, append_reject, read_rejects, write_rejects
 from dyneval.llm.base import ChatEngine
-from dyneval.records import KEYS, PairRecord, Workflow
-from dyneval.teacher.annotating import NEEDS, Annotator
+from dyneval.records import ANNOTATIONS, NEEDS, Annotation, PairRecord, Reject, Workflow
+from dyneval.teacher.annotating import Annotator
 from dyneval.teacher.asking import Teacher
 from dyneval.teacher.pairs import read_pairs
 from dyneval.teacher.prompts import prompt_version
@@ -103,8 +100,7 @@ class Files:
         def report(name: str, reason: str) -> None:
             counts.bad_rows += 1
             logger.warning("%s: %s", name, reason)
-            with self._bad_rows.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"pair_id": name, "reason": reason, "kind": "row"}) + "\n")
+            append_reject(self._bad_rows, Reject(key=name, kind="row", reason=reason), PairRecord.KEY)
 
         return read_pairs(self.config.metadata, report, self.config.shard, self.config.limit)
 
@@ -114,15 +110,15 @@ class Files:
         return tqdm(total=total, unit="pair", desc=_name(self.config), smoothing=0.05, mininterval=0.5)
 
 
-def _store(config: AnnotateConfig, name: Workflow) -> JsonlStore:
+def _store(config: AnnotateConfig, name: Workflow) -> JsonlStore[Any]:
     path = config.folder / f"{name}.jsonl"
-    return JsonlStore(path, KEYS[name], version=prompt_version(name), keep_rejects=True)
+    return JsonlStore(path, ANNOTATIONS[name], version=prompt_version(name), keep_rejects=True)
 
 
-def warn_of_another_teacher(store: JsonlStore, model: str) -> None:
+def warn_of_another_teacher(store: JsonlStore[Any], model: str) -> None:
     """Finished pairs are kept whoever answered them; a folder with the verdicts of two teachers should be wanted."""
-    kept = store.get(next(iter(store.done), ""))
-    earlier = kept["provenance"]["model"] if kept else model
+    kept: Annotation | None = store.get(next(iter(store.done), ""))
+    earlier = kept.provenance.model if kept else model
     if earlier != model:
         logger.warning(
             "%s: holds answers of %s, which are kept; %s answers the rest (--force asks it for all)",
@@ -132,24 +128,19 @@ def warn_of_another_teacher(store: JsonlStore, model: str) -> None:
         )
 
 
-def _given_up(config: AnnotateConfig, store: JsonlStore) -> set[str]:
+def _given_up(config: AnnotateConfig, store: JsonlStore[Any]) -> set[str]:
     """Keys whose replies an earlier run gave up on; other rejects (no server, no image) are tried again."""
     if config.force:
         store.done.clear()
-    rows: dict[str, Row] = {}
-    if store.rejects_path.exists() and not (config.force or config.retry_rejects):
-        found = {str(row.get(store.key)): row for row in read_jsonl(store.rejects_path)}
-        rows = {key: row for key, row in found.items() if row.get("kind") == "reply" and key not in store.done}
-    store.rejects_path.unlink(missing_ok=True)
-    if rows:
-        with atomic_write(store.rejects_path) as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values())
-    return set(rows)
+    found = {} if config.force or config.retry_rejects else read_rejects(store.rejects_path, store.key)
+    kept = {key: reject for key, reject in found.items() if reject.kind == "reply" and key not in store.done}
+    write_rejects(store.rejects_path, kept.values(), store.key)
+    return set(kept)
 
 
-def _inputs(config: AnnotateConfig, stack: ExitStack) -> dict[Workflow, JsonlIndex]:
+def _inputs(config: AnnotateConfig, stack: ExitStack) -> dict[Workflow, JsonlIndex[Any]]:
     """Questions that this run needs but does not ask for."""
-    found: dict[Workflow, JsonlIndex] = {}
+    found: dict[Workflow, JsonlIndex[Any]] = {}
     for name in config.workflows:
         needed = NEEDS.get(name)
         if needed is None or needed in config.workflows:
@@ -157,7 +148,7 @@ def _inputs(config: AnnotateConfig, stack: ExitStack) -> dict[Workflow, JsonlInd
         path = config.folder / f"{needed}.jsonl"
         if not path.exists():
             raise DataFileError(f"{path}: missing; {name} needs the questions, so ask for {needed} first")
-        found[needed] = JsonlIndex(path, KEYS[needed])
+        found[needed] = JsonlIndex(path, ANNOTATIONS[needed])
         stack.callback(found[needed].close)
     return found
 

@@ -55,12 +55,12 @@ def test_oracle_annotates_a_demo_pair_at_the_first_attempt(prompt, tmp_path):
     pair, image, truth = pair_of(prompt, tmp_path)
     t2ia, t2ia_answers, iqa, iqa_answers = asyncio.run(annotated(pair, image))
     for record in (t2ia, t2ia_answers, iqa, iqa_answers):
-        assert record.provenance["model"] == record.provenance["engine"] == "oracle"
+        assert record.provenance.model == record.provenance.engine == "oracle"
         type(record).from_dict(record.to_dict())
-    assert {question["kind"] for question in t2ia.questions} == {"alignment", "distortion"}
+    assert {question.kind for question in t2ia.questions} == {"alignment", "distortion"}
     assert workflows.mean_score(t2ia_answers.answers) == pytest.approx(truth.truth_t2ia, abs=0.5)
     assert iqa_answers.score == pytest.approx(truth.truth_iqa, abs=0.5)
-    assert all(answer["correct"] for answer in iqa_answers.answers), "a faultless picture meets every target"
+    assert all(answer.correct for answer in iqa_answers.answers), "a faultless picture meets every target"
 
 
 def test_replies_come_bare_fenced_and_with_a_sentence():

@@ -11,19 +11,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyneval.errors import DataFileError
+from dyneval.errors import DataFileError, SchemaError
 from dyneval.files.atomic import atomic_write, read_json, write_json
 from dyneval.files.jsonl import read_jsonl
 from dyneval.files.store import JsonlIndex, JsonlStore
+from dyneval.records import Reject
+from dyneval.structs import Record
+
+
+class Item(Record, frozen=True, kw_only=True, omit_defaults=True):
+    KEY = "id"
+    id: str
+    value: str | None = None
+    n: int | None = None
+    x: str | int | None = None
+    provenance: dict[str, str] | None = None
+
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 rows = st.dictionaries(text, st.fixed_dictionaries({"value": text, "n": st.integers(-(2**63), 2**64 - 1)}), max_size=8)
 
 
-def write(path, content, key="id", **options):
-    with JsonlStore(path, key, **options) as store:
+def write(path, content, **options):
+    with JsonlStore(path, Item, **options) as store:
         for name, row in content.items():
-            store.append({"id": name, **row})
+            store.append(Item(id=name, **row))
 
 
 @settings(max_examples=60)
@@ -36,11 +48,12 @@ def test_whatever_is_cut_off_the_rest_is_kept_and_the_missing_can_be_added(conte
     path.write_bytes(kept)
     survivors = [json.loads(line) for line in kept.split(b"\n")[:-1]]
     assert list(read_jsonl(path)) == survivors
-    with JsonlStore(path, "id") as store:
+    with JsonlStore(path, Item) as store:
         assert store.done == {row["id"] for row in survivors}
         for name in content.keys() - store.done:
-            store.append({"id": name, **content[name]})
-        assert {name: store.get(name) for name in content} == {n: {"id": n, **row} for n, row in content.items()}
+            store.append(Item(id=name, **content[name]))
+        assert {name: store.get(name) for name in content} == {n: Item(id=n, **row) for n, row in content.items()}
+        assert {item.id: item for item in store} == {n: Item(id=n, **row) for n, row in content.items()}
     assert sorted(row["id"] for row in read_jsonl(path)) == sorted(content)
 
 
@@ -52,9 +65,9 @@ def test_keys_are_found_in_rows_of_any_layout(content, separators, first, tmp_pa
         for name, row in content.items():
             row = {"id": name, **row} if first else {**row, "id": name}
             file.write(json.dumps(row, separators=separators) + "\n")
-    index = JsonlIndex(path, "id")
+    index = JsonlIndex(path, Item)
     assert len(index) == len(content)
-    assert all(index.get(name)["value"] == row["value"] for name, row in content.items())
+    assert all(index.get(name).value == row["value"] for name, row in content.items())
     index.close()
 
 
@@ -64,22 +77,42 @@ def test_only_rows_of_the_version_count_and_the_last_one_is_read(tmp_path):
     for version in ("v1", "v2"):
         write(path, {"a": {"x": hostile, "provenance": {"prompt_version": version}}})
         write(path, {"b": {"x": version, "provenance": {"prompt_version": "v1"}}})
-    with JsonlStore(path, "id", version="v2") as store:
+    with JsonlStore(path, Item, version="v2") as store:
         assert store.done == {"a"}
-        assert store.get("b")["x"] == "v2"
+        assert store.get("b").x == "v2"
 
 
-def test_rows_are_handed_on(tmp_path):
+def test_the_records_that_are_there_are_read_in_order(tmp_path):
     write(tmp_path / "a.jsonl", {"a": {"x": 1}, "b": {"x": 2}})
-    seen = []
-    with JsonlStore(tmp_path / "a.jsonl", "id", on_row=seen.append):
-        assert [row["x"] for row in seen] == [1, 2]
+    write(tmp_path / "a.jsonl", {"a": {"x": 3}})
+    with JsonlStore(tmp_path / "a.jsonl", Item) as store:
+        assert [(item.id, item.x) for item in store] == [("b", 2), ("a", 3)]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Item(id="b", value=1),
+        Item(id="b", x=float("nan")),
+        Item(id="b", value="\ud800"),
+        Item(id="b", provenance={"a": float("inf")}),
+        Item(id="b", n=None, provenance={"a": None}),
+    ],
+)
+def test_what_does_not_fit_its_type_is_not_written(item, tmp_path):
+    write(tmp_path / "a.jsonl", {"a": {"x": 1}})
+    before = (tmp_path / "a.jsonl").read_bytes()
+    with JsonlStore(tmp_path / "a.jsonl", Item) as store:
+        with pytest.raises(SchemaError, match=r"^b: "):
+            store.append(item)
+        assert store.done == {"a"} and store.written == 0
+    assert (tmp_path / "a.jsonl").read_bytes() == before
 
 
 def test_a_broken_line_within_the_file_is_named(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"id": "a"}\nnonsense\n{"id": "b"}\n')
-    with pytest.raises(DataFileError, match=r"a\.jsonl:2: is not JSON"), JsonlStore(path, "id"):
+    with pytest.raises(DataFileError, match=r"a\.jsonl:2: is not JSON"), JsonlStore(path, Item):
         pass
     write(tmp_path / "other.jsonl", {})  # the lock of the failed opening is free again
     path.write_text('{"id": "a"}\n')
@@ -87,7 +120,7 @@ def test_a_broken_line_within_the_file_is_named(tmp_path):
 
 
 def _hold(path, ready, release):
-    with JsonlStore(path, "id"):
+    with JsonlStore(path, Item):
         ready.set()
         release.wait(30)
 
@@ -100,11 +133,11 @@ def test_second_process_is_refused_or_waits(tmp_path):
     holder.start()
     try:
         assert ready.wait(30)
-        with pytest.raises(DataFileError, match="another process"), JsonlStore(path, "id"):
+        with pytest.raises(DataFileError, match="another process"), JsonlStore(path, Item):
             pass
         release.set()
-        with JsonlStore(path, "id", wait=30) as store:
-            store.append({"id": "a"})
+        with JsonlStore(path, Item, wait=30) as store:
+            store.append(Item(id="a"))
     finally:
         release.set()
         holder.join()
@@ -112,12 +145,15 @@ def test_second_process_is_refused_or_waits(tmp_path):
 
 def test_rejects_start_anew_unless_kept(tmp_path):
     path = tmp_path / "a.jsonl"
-    with JsonlStore(path, "id") as store:
-        store.reject("a", "no", raw="\x00é")
+    with JsonlStore(path, Item) as store:
+        store.reject(Reject(key="a", kind="reply", reason="no", detail={"raw": "\x00é"}))
         assert store.rejected == 1
-    with JsonlStore(path, "id", keep_rejects=True) as store:
+    assert next(read_jsonl(tmp_path / "a.rejects.jsonl")) == {
+        "id": "a", "kind": "reply", "reason": "no", "raw": "\x00é",
+    }  # fmt: skip
+    with JsonlStore(path, Item, keep_rejects=True) as store:
         assert [row["id"] for row in read_jsonl(store.rejects_path)] == ["a"]
-    with JsonlStore(path, "id") as store:
+    with JsonlStore(path, Item) as store:
         assert not store.rejects_path.exists()
 
 
@@ -125,11 +161,18 @@ WRITER = """
 import sys
 from pathlib import Path
 from dyneval.files.store import JsonlStore
-with JsonlStore(Path(sys.argv[1]), "id") as store:
+from dyneval.structs import Record
+
+class Item(Record, frozen=True, kw_only=True):
+    KEY = "id"
+    id: str
+    x: str
+
+with JsonlStore(Path(sys.argv[1]), Item) as store:
     number = len(store.done)
     print("open", flush=True)
     while True:
-        store.append({"id": str(number), "x": "y" * 50_000})
+        store.append(Item(id=str(number), x="y" * 50_000))
         number += 1
 """
 
@@ -151,16 +194,23 @@ FULL = """
 import errno, resource, sys, signal
 from pathlib import Path
 from dyneval.files.store import JsonlStore
+from dyneval.structs import Record
+
+class Item(Record, frozen=True, kw_only=True):
+    KEY = "id"
+    id: str
+    x: str
+
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
-with JsonlStore(Path(sys.argv[1]), "id") as store:
+with JsonlStore(Path(sys.argv[1]), Item) as store:
     try:
         for number in range(100):
-            store.append({"id": str(number), "x": "y" * 900})
+            store.append(Item(id=str(number), x="y" * 900))
     except OSError as error:
         print("stopped at", number)
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        store.append({"id": "after", "x": ""})
+        store.append(Item(id="after", x=""))
 """
 
 
@@ -214,7 +264,7 @@ def test_a_file_that_is_not_json_is_named(tmp_path):
 
 
 def test_missing_file_is_named():
-    for read in (read_json, lambda path: list(read_jsonl(path)), lambda path: JsonlIndex(path, "id")):
+    for read in (read_json, lambda path: list(read_jsonl(path)), lambda path: JsonlIndex(path, Item)):
         with pytest.raises(DataFileError, match=r"nothing\.jsonl: cannot be read"):
             read(Path("nothing.jsonl"))
 
@@ -223,13 +273,13 @@ def test_replaced_and_retired_rows_move_aside(tmp_path):
     path = tmp_path / "rows.jsonl"
 
     def write(*rows, retired=()):
-        with JsonlStore(path, "id", latest_only=True) as store:
+        with JsonlStore(path, Item, latest_only=True) as store:
             for row in rows:
-                store.append(row)
+                store.append(Item(**row))
             for key in retired:
                 store.retire(key)
-        with JsonlStore(path, "id") as store:
-            found = [store.get(row["id"]) == row for row in read_jsonl(path)]
+        with JsonlStore(path, Item) as store:
+            found = [store.get(row["id"]) == Item(**row) for row in read_jsonl(path)]
         assert all(found), "places are those of the new file"
         return [row["n"] for row in read_jsonl(path)], path.with_name("rows.jsonl.superseded")
 
@@ -237,7 +287,7 @@ def test_replaced_and_retired_rows_move_aside(tmp_path):
     assert kept == [1, 2] and not aside.exists()
     kept, aside = write({"id": "a", "n": 3}, {"id": "c", "n": 4}, retired=["b", "unknown"])
     assert kept == [3, 4] and [row["n"] for row in read_jsonl(aside)] == [1, 2]
-    with JsonlStore(path, "id") as store:  # another writer, or one that was killed, left two rows
-        store.append({"id": "c", "n": 5})
+    with JsonlStore(path, Item) as store:  # another writer, or one that was killed, left two rows
+        store.append(Item(id="c", n=5))
     kept, aside = write()
     assert kept == [3, 5] and [row["n"] for row in read_jsonl(aside)] == [1, 2, 4]

@@ -21,7 +21,7 @@ from dyneval.instruct.annotations import Annotations
 from dyneval.prompts import sources
 from dyneval.published.annotations import Layout, read_annotation
 from dyneval.published.mapping import MAPPING, read_mapping
-from dyneval.records import KEYS, PairRecord
+from dyneval.records import KEYS, PairRecord, Question
 from dyneval.teacher import replies
 from dyneval.teacher.extract import ReplyError
 from qwenvl.data.annotation_file import AnnotationFile
@@ -61,6 +61,7 @@ def _line(row: dict[str, Any]) -> bytes:
 # Replies -------------------------------------------------------------------------------------------------------------
 
 _ASKED = [{"question": "Is a cat there?", "answer": "yes"}, {"question": "Is it red?", "answer": "no"}]
+_QUESTIONS = [Question(question=one["question"], answer=one["answer"]) for one in _ASKED]
 _GRAPH = {
     "nodes": [{"id": "n1", "label": "cat", "attributes": ["red"]}, {"id": "n2", "label": "mat", "attributes": []}],
     "edges": [{"source": "n1", "target": "n2", "relationship": "on"}],
@@ -72,8 +73,8 @@ _ANSWERS = [
 _PARSERS: Sequence[Callable[[str], Any]] = (
     lambda text: replies.parse_questions(text, 100),
     replies.parse_scene,
-    lambda text: replies.parse_answers("t2ia", text, _ASKED),
-    lambda text: replies.parse_answers("iqa", text, _ASKED),
+    lambda text: replies.parse_t2ia_answers(text, _QUESTIONS),
+    lambda text: replies.parse_iqa_answers(text, _QUESTIONS),
 )
 
 

@@ -24,7 +24,7 @@ def test_a_run_writes_images_records_and_sidecars(studio):
         assert file_sha256(path) == record.sha256
         assert images.load_image(path).size == (record.width, record.height) == (32, 32)
         assert path.with_suffix(".truth.json").read_text() == record.prompt
-        assert record.categories == ["Animals"]
+        assert record.categories == ("Animals",)
         assert record.settings["prompt_sent"] == record.prompt
         assert record.settings["revision"] == "r1"
 

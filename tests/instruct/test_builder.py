@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from dyneval import schemas, tokens
+from dyneval import replies, tokens
 from dyneval.errors import DataFileError
 from dyneval.files.jsonl import read_jsonl
 from dyneval.instruct.builder import build
@@ -18,6 +19,7 @@ from dyneval.instruct.overall import OverallConfig, compute_overall_scores
 from dyneval.instruct.parallel import SLOT
 from dyneval.instruct.report import write_report
 from dyneval.instruct.token_length import TokenLimit
+from dyneval.records import InstructSample, json_schema
 
 ROOT = Path(__file__).parents[2]
 PAIRS = [
@@ -77,9 +79,13 @@ def test_samples_are_exactly_what_training_expects(annotated):
 
 def test_every_sample_fits_its_schemas_and_carries_one_task_token_in_front(annotated):
     summary, output = run(annotated, *PAIRS, heldout=0.2)
-    sample_schema = Draft202012Validator(schemas.load("instruct_sample"))
-    reply = schemas.load("student_reply")
+    sample_schema = Draft202012Validator(json_schema(InstructSample))
     tasks = {tokens.T2IA: "t2ia", tokens.IQA: "iqa", tokens.EVALUATION: "evaluation"}
+    shapes = {
+        "t2ia": list[replies.QuestionItem],
+        "iqa": replies.SceneReply,
+        "evaluation": replies.ReadmeEvaluation,
+    }
     t2ia, iqa = stages(output)
     for stage, allowed in ((t2ia, {"t2ia", "evaluation"}), (iqa, {"iqa", "evaluation"})):
         for sample in stage:
@@ -87,8 +93,8 @@ def test_every_sample_fits_its_schemas_and_carries_one_task_token_in_front(annot
             human, gpt = (turn["value"] for turn in sample["conversations"])
             turn = tokens.split_human_turn(human, 1 if "image" in sample else 0)
             assert tasks[turn.task_token] in allowed and not tokens.contains_task_token(turn.text + gpt)
-            definition = {"$defs": reply["$defs"], "$ref": f"#/$defs/{tasks[turn.task_token]}"}
-            Draft202012Validator(definition).validate(json.loads(gpt))
+            shape = msgspec.json.schema(shapes[tasks[turn.task_token]])
+            Draft202012Validator(shape).validate(json.loads(gpt))
     assert {"t2ia": len(t2ia), "iqa": len(iqa)} == summary["samples"]
 
 
@@ -181,14 +187,14 @@ def test_bad_annotations_are_named_counted_and_left_out(annotated):
     rejected = [(row["kind"], row["reason"]) for row in read_jsonl(output / "rejects.jsonl")]
     patterns = [
         ("missing_annotation", "no iqa_answers"),
-        ("bad_annotation", "t2ia_answers: answers/0/score: 0 is less than"),
+        ("bad_annotation", r"t2ia_answers: answers\[0\]\.score: Expected int >= 1, found 0"),
         ("bad_annotation", "answers to other questions.*--force"),
         ("bad_annotation", "holds a task token"),
         ("image", "leads out of"),
         ("bad_row", "metadata.jsonl:6: tier"),
         ("image", "no such image file"),
         ("bad_row", "metadata.jsonl:9: is not JSON"),
-        ("bad_row", "required property"),
+        ("bad_row", "missing required field"),
         ("bad_row", "stands there twice"),
     ]
     assert [kind for kind, _ in rejected] == [kind for kind, _ in patterns]

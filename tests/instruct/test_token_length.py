@@ -22,7 +22,8 @@ def count(tiny_checkpoint):
 
 def sample(human):
     turns = [{"from": "human", "value": human}, {"from": "gpt", "value": f"[{HOSTILE!r}]"}]
-    return InstructSample(id="s", image="a.png" if human.startswith("<image>") else None, conversations=turns)
+    image = {"image": "a.png"} if human.startswith("<image>") else {}
+    return InstructSample.from_dict({"id": "s", "conversations": turns, **image})
 
 
 @pytest.mark.parametrize("size", [(1536, 1024), (1024, 1024), (9, 40), (100, 1500), (1, 1), (333, 517)])
@@ -30,7 +31,7 @@ def sample(human):
 def test_counts_are_those_of_training(human, size, count, processor):
     one = sample(human)
     visual = [processor.visual_tokens(*size)] if one.image else []
-    turns = [Turn("user", human, len(visual)), Turn("assistant", one.conversations[1]["value"])]
+    turns = [Turn("user", human, len(visual)), Turn("assistant", one.conversations[1].value)]
     assert count(one, *size) == len(processor.layout(turns, visual)[0])
 
 

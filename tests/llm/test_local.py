@@ -14,6 +14,7 @@ from dyneval.llm import vllm_local
 from dyneval.llm.base import ChatError, ChatReply, ChatRequest, Message
 from dyneval.llm.batching import BatchingEngine
 from dyneval.llm.engines import make_engine
+from dyneval.records import Question
 from dyneval.teacher.prompts import answers_request, scene_request
 from dyneval.teacher.replies import answers_schema
 
@@ -149,7 +150,7 @@ def test_vllm_requests_put_the_image_first_and_the_schema_in(tiny_checkpoint, im
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
-    asked = answers_request("t2ia", image, "a cat", [{"question": "Is it?", "answer": "yes"}])
+    asked = answers_request("t2ia", image, "a cat", [Question(question="Is it?", answer="yes")])
     text = vllm_local.render(tokenizer, asked)
     assert text.count("<|vision_start|><|image_pad|><|vision_end|>") == 1
     assert text.index("<|image_pad|>") < text.index("The picture was made") and text.endswith("assistant\n")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dyneval.prompts import complexity, tiers, wordlists
 from dyneval.prompts.analysis import analyse, describe
 from dyneval.prompts.clean import clean_text
+from dyneval.records import PromptRecord, json_schema
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data" / "real_prompts_500.txt"
@@ -33,9 +34,9 @@ def plain():
 
 
 def test_factors_are_the_published_nine():
-    schema = json.loads(files("dyneval.schemas").joinpath("prompt.schema.json").read_text("utf-8"))
+    schema = json_schema(PromptRecord)
     factors = complexity.load()
-    assert list(factors.names) == schema["properties"]["factors"]["required"]
+    assert list(factors.names) == schema["$defs"]["Factors"]["required"]
     assert [factor.weight for factor in factors.items] == [0.2, 0.2] + [0.1] * 7
     tags = {tag for entry in wordlists.load().values() for tag in entry} | {"word"}
     assert all(factor.definition and set(factor.tags) <= tags for factor in factors.items)

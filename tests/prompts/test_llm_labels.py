@@ -75,7 +75,7 @@ def rows(config):
 
 def test_the_models_labels_replace_the_rules(config, server):
     filter_prompts(config)
-    assert [row.categories for row in rows(config)] == [["food_present", "art_style"]] * 3
+    assert [row.categories for row in rows(config)] == [("food_present", "art_style")] * 3
     assert len(server.asked) == 3
     assert server.asked[0]["response_format"]["type"] == "json_schema"
 

@@ -86,7 +86,7 @@ def test_good_pairs_give_the_published_samples_byte_for_byte(public):
         ("t2ia_answers", lambda value: {**value, "answers": []}, "answers: expected a list"),
         ("t2ia_answers", lambda value: {**value, "pair_id": "other"}, "belongs to 'other'"),
         ("t2ia_answers", lambda value: [], "expected a JSON object"),
-        ("iqa_answers", lambda value: {**value, "score": 0}, "less than the minimum"),
+        ("iqa_answers", lambda value: {**value, "score": 0}, "score: Expected float >= 1.0, found 0"),
         ("iqa_answers", lambda value: {**value, "item_scores": [5]}, "a whole score for each of the 3 answers"),
     ],
 )

@@ -113,7 +113,7 @@ def test_a_server_gives_the_scores_of_transformers_in_the_release_form_too(stude
     assert (one.t2ia, one.iqa, one.holistic) == (other.t2ia, other.iqa, other.holistic)
     assert one.soft == pytest.approx(other.soft, abs=1e-3)
     for asked, known in zip(one.iqa_questions, other.iqa_questions, strict=True):
-        assert asked["correct_probability"] == pytest.approx(known["correct_probability"], abs=1e-3)
+        assert asked.correct_probability == pytest.approx(known.correct_probability, abs=1e-3)
 
 
 def test_a_student_behind_a_server_is_probed_where_its_checkpoint_says_nothing(student, server, settings, tmp_path):

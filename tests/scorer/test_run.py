@@ -10,11 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from dyneval import schemas
 from dyneval.errors import DataFileError
 from dyneval.files.atomic import read_json
 from dyneval.files.jsonl import read_jsonl
+from dyneval.records import ScoreRecord, json_schema
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
 from dyneval.scorer.pairs import default_pair_id
 from dyneval.scorer.revision import student_revision
@@ -39,7 +40,7 @@ def test_one_image_gives_json_on_stdout(student, pictures, tmp_path):
     done = door("--checkpoint", student, "--image", pictures / "0.png", "--prompt", "a circle", *SMALL, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
-    schemas.check("score", record, "stdout")
+    Draft202012Validator(json_schema(ScoreRecord)).validate(record)
     assert record["settings"]["limits"]["questions"] == 2
 
 

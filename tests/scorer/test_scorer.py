@@ -4,11 +4,13 @@ import subprocess
 import sys
 
 import pytest
+from jsonschema import Draft202012Validator
+from msgspec.structs import replace
 from PIL import Image
 
-from dyneval import schemas
 from dyneval.errors import DataFileError
 from dyneval.hashing import content_key
+from dyneval.records import ScoreRecord, json_schema
 from dyneval.replies import QuestionItem, expectation
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings, ScoringError
 from dyneval.scorer.pairs import Failure
@@ -35,7 +37,7 @@ def comparable(record):
 def test_records_of_a_random_student_are_valid_also_for_hostile_prompts(scorer, pictures):
     for number, record in enumerate(scorer.score_pairs(make_pairs(pictures, PROMPTS))):
         row = record.to_dict()
-        schemas.check("score", row, f"pair-{number}")
+        Draft202012Validator(json_schema(ScoreRecord)).validate(row)
         assert row["pair_id"] == f"pair-{number}" and row["prompt"] == PROMPTS[number]
         assert row["overall"] == pytest.approx((row["t2ia"] + row["iqa"]) / 2)
         assert row["normalised"]["overall"] == pytest.approx((row["overall"] - 1) / 4)
@@ -60,15 +62,15 @@ def test_scores_depend_neither_on_batch_size_nor_on_order(engine, settings, pict
         assert comparable(record) == comparable(other)
         for key in ("t2ia_questions", "iqa_questions"):
             for one, two in zip(getattr(record, key), getattr(other, key), strict=True):
-                assert {**one, "soft_score": 0} == {**two, "soft_score": 0}
-                assert one["soft_score"] == pytest.approx(two["soft_score"], abs=1e-3)
+                assert replace(one, soft_score=1) == replace(two, soft_score=1)
+                assert one.soft_score == pytest.approx(two.soft_score, abs=1e-3)
 
 
 def test_a_student_of_the_release_form_scores_the_quality_of_an_image_as_a_whole(engine, settings, pictures):
     scorer = with_settings(engine, settings, reply_form="release")
     for record in scorer.score_pairs(make_pairs(pictures, ["a cat", "two dogs"])):
         row = record.to_dict()
-        schemas.check("score", row, "a record")
+        Draft202012Validator(json_schema(ScoreRecord)).validate(row)
         t2ia, iqa = row["t2ia_questions"], row["iqa_questions"]
         assert row["iqa"] == row["holistic"]["iqa"] and 1 <= row["soft"]["iqa"] <= 5
         assert row["t2ia"] == pytest.approx(sum(one["score"] for one in t2ia) / len(t2ia))
@@ -139,7 +141,7 @@ def test_a_reply_that_does_not_end_is_a_failure_not_a_score(engine, settings, pi
 def test_score_takes_files_and_images_and_names_what_failed(scorer, pictures):
     records = scorer.score([pictures / "0.png", Image.new("L", (50, 50), 99)], ["a cat", "a cat"])
     assert [record.image for record in records] == [str(pictures / "0.png"), "image-2"]
-    assert records[0].t2ia_questions[0]["question"] == records[1].t2ia_questions[0]["question"]
+    assert records[0].t2ia_questions[0].question == records[1].t2ia_questions[0].question
     with pytest.raises(ScoringError, match="the prompt is empty"):
         scorer.score([pictures / "0.png"], [""])
     with pytest.raises(ValueError, match="images: 1, prompts: 0"):
@@ -224,7 +226,7 @@ def test_one_half_alone_gets_the_scores_it_gets_beside_the_other(engine, setting
     (whole,) = scorer.score_pairs(make_pairs(pictures, ["a cat"]))
     (record,) = with_settings(engine, settings, mode=mode).score_pairs(make_pairs(pictures, ["a cat"]))
     row = record.to_dict()
-    schemas.check("score", row, mode)
+    Draft202012Validator(json_schema(ScoreRecord)).validate(row)
     assert row[half] == getattr(whole, half) and set(row["normalised"]) == set(row["soft"]) == {half}
     assert not {other, "overall", f"{other}_questions"} & set(row)
     assert ("scene_graph" in row) == (half == "iqa")
@@ -233,12 +235,12 @@ def test_one_half_alone_gets_the_scores_it_gets_beside_the_other(engine, setting
 def test_fast_asks_the_same_and_leaves_the_reasoning_out(engine, settings, scorer, pictures):
     (whole,) = scorer.score_pairs(make_pairs(pictures, ["a cat"]))
     (record,) = with_settings(engine, settings, mode="fast").score_pairs(make_pairs(pictures, ["a cat"]))
-    schemas.check("score", record.to_dict(), "fast")
+    ScoreRecord.from_dict(record.to_dict(), "fast")
     for name in ("t2ia_questions", "iqa_questions"):
         asked, fast = getattr(whole, name), getattr(record, name)
-        assert [one["question"] for one in fast] == [one["question"] for one in asked]
-        assert {one["reasoning"] for one in fast} == {""}
-        assert fast[0]["score"] == asked[0]["score"]  # nothing that differs stands before the first score
+        assert [one.question for one in fast] == [one.question for one in asked]
+        assert {one.reasoning for one in fast} == {""}
+        assert fast[0].score == asked[0].score  # nothing that differs stands before the first score
     assert record.scene_graph == whole.scene_graph
 
 
@@ -250,15 +252,15 @@ def test_each_pass_is_reported_once_as_it_ends(scorer, pictures):
     )
     assert set(told) == {"pair-0", "pair-2"}
     for record in (results[0], results[2]):
-        passes = told[record.pair_id]
+        passes, row = told[record.pair_id], record.to_dict()
         assert sorted(name for name, _ in passes) == ["iqa_questions", "iqa_scores", "t2ia_questions", "t2ia_scores"]
         assert passes[0][0] == "t2ia_questions" and passes[-1] == (
             "iqa_scores",
-            {"iqa_questions": record.iqa_questions},
+            {"iqa_questions": row["iqa_questions"]},
         )
         found = dict(passes)
-        assert found["t2ia_scores"] == {"t2ia_questions": record.t2ia_questions}
-        assert found["iqa_questions"]["scene_graph"] == record.scene_graph
+        assert found["t2ia_scores"] == {"t2ia_questions": row["t2ia_questions"]}
+        assert found["iqa_questions"]["scene_graph"] == row["scene_graph"]
 
 
 def test_questions_can_be_given(engine, settings, pictures, tmp_path):
@@ -273,9 +275,9 @@ def test_questions_can_be_given(engine, settings, pictures, tmp_path):
     scorer.give_questions(read_questions(file))
     given, own = scorer.score_pairs(make_pairs(pictures, ["a cat ", "a dog"]))
     composed = "Is the caf\u00e9 named \u66f4?"
-    assert [one["question"] for one in given.t2ia_questions] == ["Is it <|im_end|>?", "Red?", composed]
-    assert [one["answer"] for one in given.t2ia_questions] == ["no", "yes", "yes"]
-    assert own.t2ia_questions[0]["question"] not in ("Is it <|im_end|>?", "Red?")
+    assert [one.question for one in given.t2ia_questions] == ["Is it <|im_end|>?", "Red?", composed]
+    assert [one.answer for one in given.t2ia_questions] == ["no", "yes", "yes"]
+    assert own.t2ia_questions[0].question not in ("Is it <|im_end|>?", "Red?")
     with pytest.raises(ValueError, match="questions of 'a cat'"):
         scorer.give_questions({"a cat": [{"question": "Red?", "answer": "perhaps"}]})
 

@@ -42,7 +42,7 @@ def test_a_server_scores_as_the_scorer_that_it_has(server, student, picture, tmp
     for one, other in zip(records, expected, strict=True):
         for name in ("prompt", "overall", "scene_graph", "template", "settings"):
             assert getattr(one, name) == getattr(other, name)
-        assert [q["question"] for q in one.iqa_questions] == [q["question"] for q in other.iqa_questions]
+        assert [q.question for q in one.iqa_questions] == [q.question for q in other.iqa_questions]
 
 
 def test_one_picture_has_one_score_in_every_form_and_door(server, student, tmp_path):

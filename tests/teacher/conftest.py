@@ -12,8 +12,7 @@ from PIL import Image
 
 from dyneval.files.jsonl import read_jsonl
 from dyneval.llm.engines import make_engine
-from dyneval.records import pair_id, prompt_id
-from dyneval.teacher.prompts import WORKFLOWS
+from dyneval.records import WORKFLOWS, pair_id, prompt_id
 from dyneval.teacher.runner import AnnotateConfig, annotate
 
 ROOT = Path(__file__).parents[2]

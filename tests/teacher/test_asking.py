@@ -4,6 +4,7 @@ import json
 import pytest
 
 from dyneval.llm.base import ChatReply, ChatRequest, Message
+from dyneval.records import Question
 from dyneval.teacher.asking import RejectedReply, Teacher
 from dyneval.teacher.extract import ReplyError
 from dyneval.teacher.replies import parse_questions
@@ -43,7 +44,7 @@ def test_asks_again_with_the_error_until_the_reply_is_valid():
     engine = Scripted("sorry", "[]", GOOD)
     teacher, run = ask(engine)
     answer = run()
-    assert answer.value == [{"question": "Is it red?", "answer": "yes"}]
+    assert answer.value == [Question(question="Is it red?", answer="yes")]
     assert (answer.attempts, answer.prompt_tokens, answer.completion_tokens) == (3, 30, 3)
     assert "no JSON" in engine.asked[1].messages[-1].text
     assert len(engine.asked[2].messages) == 3, "only the last failure is told, the conversation does not grow"

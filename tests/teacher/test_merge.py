@@ -7,8 +7,8 @@ import pytest
 from dyneval.errors import DataFileError
 from dyneval.files.jsonl import read_jsonl
 from dyneval.files.parts import Shard
+from dyneval.records import WORKFLOWS
 from dyneval.teacher.merge import merge
-from dyneval.teacher.prompts import WORKFLOWS
 
 
 def content(folder):

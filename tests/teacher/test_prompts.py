@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dyneval.records import WORKFLOWS, Question
 from dyneval.teacher import prompts
 from dyneval.tokens import TASK_TOKENS, contains_task_token
 
@@ -22,7 +23,7 @@ fragments = st.lists(
 
 def requests(text):
     image = Path("a.png")
-    questions = [{"question": text or "?", "answer": "yes"}]
+    questions = [Question(question=text or "?", answer="yes")]
     return [
         prompts.alignment_request(text),
         prompts.distortion_request(text),
@@ -69,10 +70,10 @@ def test_asking_again_tells_what_was_wrong_and_varies():
 
 
 def test_version_follows_the_texts(monkeypatch):
-    before = {name: prompts.prompt_version(name) for name in prompts.WORKFLOWS}
+    before = {name: prompts.prompt_version(name) for name in WORKFLOWS}
     assert len(set(before.values())) == 4
     monkeypatch.setattr(prompts, "DISTORTION", prompts.DISTORTION + " ")
     prompts.prompt_version.cache_clear()
-    changed = {name for name in prompts.WORKFLOWS if prompts.prompt_version(name) != before[name]}
+    changed = {name for name in WORKFLOWS if prompts.prompt_version(name) != before[name]}
     prompts.prompt_version.cache_clear()
     assert changed == {"t2ia_questions", "t2ia_answers"}

@@ -4,30 +4,34 @@ import random
 import pytest
 from jsonschema import Draft202012Validator
 
+from dyneval.records import Question
 from dyneval.teacher.extract import ReplyError
 from dyneval.teacher.replies import (
     BOUNDS,
     answers_schema,
-    parse_answers,
+    parse_iqa_answers,
     parse_questions,
     parse_scene,
+    parse_t2ia_answers,
     questions_schema,
     same_question,
     scene_schema,
 )
 
-QUESTIONS = [{"question": f"Is cup {i} red?", "answer": "yes" if i % 2 else "no"} for i in range(4)]
+QUESTIONS = [Question(question=f"Is cup {i} red?", answer="yes" if i % 2 else "no") for i in range(4)]
+ROWS = [{"question": question.question, "answer": question.answer} for question in QUESTIONS]
+PARSE = {"t2ia": parse_t2ia_answers, "iqa": parse_iqa_answers}
 SCENE = {
     "scene_graph": {
         "nodes": [{"id": "a", "label": "cat", "attributes": ["red"]}, {"id": 2, "label": "mat", "attributes": []}],
         "edges": [{"source": "a", "target": 2, "relationship": "on"}],
     },
-    "questions": QUESTIONS,
+    "questions": ROWS,
 }
 
 
 def answers(kind="t2ia", **changes):
-    rows = [{"question": q["question"], "reasoning": "Because.", "score": 1 + i} for i, q in enumerate(QUESTIONS)]
+    rows = [{"question": q.question, "reasoning": "Because.", "score": 1 + i} for i, q in enumerate(QUESTIONS)]
     if kind == "iqa":
         rows = [{**row, "answer": "yes"} for row in rows]
     rows[0].update(changes)
@@ -35,7 +39,7 @@ def answers(kind="t2ia", **changes):
 
 
 def parse(rows, kind="t2ia"):
-    return parse_answers(kind, json.dumps({"answers": rows}), QUESTIONS)
+    return PARSE[kind](json.dumps({"answers": rows}), QUESTIONS)
 
 
 def walk(schema):
@@ -61,28 +65,29 @@ def test_bounds_do_not_cut_what_is_published():
     many = [{"question": f"Is part {i} of object {i % 20} whole?", "answer": "yes"} for i in range(140)]
     assert len(parse_scene(json.dumps({**SCENE, "questions": many}))[1]) == 140
     rows = [{"question": q["question"], "reasoning": "word " * 50, "score": 5} for q in many]
-    assert len(parse_answers("t2ia", json.dumps({"answers": rows}), many)) == 140
+    asked = [Question(**question) for question in many]
+    assert len(parse_t2ia_answers(json.dumps({"answers": rows}), asked)) == 140
 
 
 def test_answers_are_matched_by_text_not_by_place():
     rows = answers()
     random.Random(1).shuffle(rows)
-    assert [row["score"] for row in parse(rows)] == [1, 2, 3, 4]
+    assert [row.score for row in parse(rows)] == [1, 2, 3, 4]
     for row in rows:
         row["question"] = f"3. [yes] {row['question'].upper().replace('?', ' ?')}"
     found = parse(rows)
-    assert [row["score"] for row in found] == [1, 2, 3, 4]
-    assert [row["question"] for row in found] == [q["question"] for q in QUESTIONS]
-    assert [row["target_answer"] for row in found] == ["no", "yes", "no", "yes"]
+    assert [row.score for row in found] == [1, 2, 3, 4]
+    assert [row.question for row in found] == [q.question for q in QUESTIONS]
+    assert [row.target_answer for row in found] == ["no", "yes", "no", "yes"]
 
 
 def test_iqa_answers_say_whether_they_meet_the_target():
-    assert [row["correct"] for row in parse(answers("iqa"), "iqa")] == [False, True, False, True]
+    assert [row.correct for row in parse(answers("iqa"), "iqa")] == [False, True, False, True]
 
 
 @pytest.mark.parametrize(("given", "score"), [(3, 3), (3.0, 3), ("3", 3)])
 def test_whole_scores(given, score):
-    assert parse(answers(score=given))[0]["score"] == score
+    assert parse(answers(score=given))[0].score == score
 
 
 @pytest.mark.parametrize("score", [0, 6, 2.5, None, True, "good", "4/5", [3], -1, 10**400])
@@ -93,7 +98,7 @@ def test_no_score_is_made_up(score):
 
 @pytest.mark.parametrize("word", ["Yes", "yes.", " YES ", True])
 def test_yes_and_no_are_normalised(word):
-    assert parse(answers("iqa", answer=word), "iqa")[0]["answer"] == "yes"
+    assert parse(answers("iqa", answer=word), "iqa")[0].answer == "yes"
 
 
 @pytest.mark.parametrize("word", ["maybe", "", None, 1, "yes and no"])
@@ -122,7 +127,7 @@ def test_answers_that_do_not_fit(rows, reason):
 
 
 def test_questions_asked_twice_are_kept_once():
-    text = json.dumps([*QUESTIONS, {"question": " 1. is  CUP 0 red", "answer": "yes"}])
+    text = json.dumps([*ROWS, {"question": " 1. is  CUP 0 red", "answer": "yes"}])
     assert parse_questions(text, 4) == QUESTIONS
     with pytest.raises(ReplyError, match="at most 3"):
         parse_questions(text, 3)

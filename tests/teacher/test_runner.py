@@ -3,14 +3,13 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
-from dyneval import schemas
 from dyneval.errors import DataFileError
 from dyneval.files.jsonl import read_jsonl
 from dyneval.files.parts import Shard
+from dyneval.records import ANNOTATIONS, WORKFLOWS, json_schema
 from dyneval.teacher.annotating import EngineDown
 from dyneval.teacher.cli import exit_status
 from dyneval.teacher.pairs import read_pairs
-from dyneval.teacher.prompts import WORKFLOWS
 
 from .conftest import FILES, content
 
@@ -25,7 +24,7 @@ def test_all_four_annotations_of_every_pair(run, gendb, chat_server, tmp_path):
     summary = run(gendb(prompts=3), tmp_path / "out", server)
     assert server.stats()["requests"] == 3 * 2 + 6 * 3, "questions of a prompt are asked once, for all its images"
     for name, key in FILES.items():
-        validator = Draft202012Validator(schemas.load(name))
+        validator = Draft202012Validator(json_schema(ANNOTATIONS[name]))
         rows = list(read_jsonl(tmp_path / "out" / f"{name}.jsonl"))
         assert len(rows) == (3 if key == "prompt_id" else 6)
         for row in rows:

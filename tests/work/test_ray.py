@@ -24,9 +24,8 @@ from dyneval.errors import ClusterError
 from dyneval.files.jsonl import read_jsonl
 from dyneval.generation import catalogue
 from dyneval.generation.runner import Config, generate
-from dyneval.records import prompt_id
+from dyneval.records import WORKFLOWS, prompt_id
 from dyneval.teacher.cli import main as annotate
-from dyneval.teacher.prompts import WORKFLOWS
 from dyneval.work.cluster import Cluster
 from dyneval.work.executors import Lost, run_tasks
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from dyneval.errors import SettingError
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
-from dyneval.files.jsonl import Row
 from dyneval.files.tables import rows, text_of, texts_of
+from dyneval.structs import Row
 
 COLUMNS = {
     "rating": "a number, or a list with one for each rater",

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from tqdm import tqdm
 
@@ -25,7 +25,7 @@ from dyneval.evaluation.scores import read_records
 from dyneval.files.atomic import atomic_write
 from dyneval.files.images import load_image
 from dyneval.hashing import short_id
-from dyneval.records import ScoreRecord
+from dyneval.records import SceneGraph, ScoredQuestion, ScoreRecord
 from dyneval.work import processes
 
 logger = logging.getLogger(__name__)
@@ -185,14 +185,14 @@ def _detail(record: ScoreRecord) -> dict[str, Any]:
     return {
         "t2ia": [_question(question) for question in record.t2ia_questions or []],
         "iqa": [_question(question) for question in record.iqa_questions or []],
-        "graph": record.scene_graph or {"nodes": [], "edges": []},
+        "graph": record.scene_graph or SceneGraph(nodes=(), edges=()),
     }
 
 
-def _question(question: Mapping[str, Any]) -> list[Any]:
+def _question(question: ScoredQuestion) -> list[Any]:
     """Question, target answer, score, reasoning, and whether it passes or fails without a score of its own."""
-    passes = "correct_probability" in question
-    return [question["question"], question.get("answer"), question["score"], question["reasoning"], passes]
+    passes = question.correct_probability is not None
+    return [question.question, question.answer, question.score, question.reasoning, passes]
 
 
 def _thumbnails(
@@ -245,5 +245,5 @@ def _webp(image: str, root: Path, size: int) -> bytes:
 
 def script_json(value: Any) -> str:
     """Return JSON that may stand in a script: nothing in it can end the element or a line."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = msgspec.json.encode(value).decode()
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -15,7 +15,7 @@ import numpy as np
 from dyneval.errors import DataFileError, ImageError, SchemaError
 from dyneval.files.images import load_image
 from dyneval.processing import Processor
-from dyneval.schemas import check
+from dyneval.records import InstructSample
 from dyneval.tokens import EVALUATION, IMAGE, IQA, T2IA, TASK_TOKENS, contains_task_token
 from dyneval.work.processes import forked_pool
 from qwenvl.data import DatasetSource, data_list
@@ -121,11 +121,11 @@ def check_sample(sample: Any, allowed: tuple[str, ...]) -> str:
     """Check one sample's schema and task tokens; returns the task token of its human turn.
 
     Raises:
-        SchemaError: it does not fit `instruct_sample.schema.json`.
+        SchemaError: it is no `InstructSample`.
         TrainingInputError: its task token is missing, not one of `allowed`, or stands in the answer; or it has an image
             where its task has none, or none where it needs one.
     """
-    check("instruct_sample", sample, "sample")
+    InstructSample.from_dict(sample, "sample")
     conversation = parse_sample(sample)
     task = conversation.task
     if task is None:
