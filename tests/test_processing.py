@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dyneval.demo.tokenizer import ORDINARY_ADDED_TOKENS, SPECIAL_TOKENS
 from dyneval.processing import IGNORE, Processor, Turn
+from dyneval.qwen_vocabulary import ORDINARY_ADDED_TOKENS, SPECIAL_TOKENS
 from dyneval.tokens import TASK_TOKEN_IDS, evaluation_turn, iqa_turn, split_human_turn, t2ia_turn
 
 START, END, VISION_START, VISION_END, IMAGE, LINE_FEED = 151644, 151645, 151652, 151653, 151655, 198

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from dyneval.checkpoints import write_for_every_reader
 from dyneval.conventions import Conventions
-from dyneval.demo.tokenizer import build_tokenizer
 from dyneval.errors import SettingError, UserError
 from dyneval.files.atomic import read_json, write_json
 from dyneval.processing import Processor
+from dyneval.qwen_vocabulary import build_tokenizer
 from dyneval.replies import DEFAULT_FORM
 from dyneval.tokens import DEFAULT_TEMPLATE
 

@@ -63,7 +63,7 @@ def check_tokens(recipe: Recipe) -> tuple[Check, Processor | None]:
 
 
 def _check_bundled(reason: str) -> Check:
-    from dyneval.demo.tokenizer import build_tokenizer
+    from dyneval.qwen_vocabulary import build_tokenizer
 
     try:
         register_task_tokens(build_tokenizer())

@@ -1,6 +1,6 @@
 """The real Qwen3-VL tokenizer, rebuilt offline from the vocabulary that the `dashscope` package carries.
 
-    python -m dyneval.demo.tokenizer --output DIR
+    python -m dyneval.qwen_vocabulary --output DIR
 
 The package holds 151,643 byte sequences in the order in which byte-pair encoding learned them, but not the merges.
 They follow from the order: the two parts that a token was merged from are what encoding it with the ranks below its own

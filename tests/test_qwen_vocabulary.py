@@ -6,7 +6,8 @@ import unicodedata
 
 import pytest
 
-from dyneval.demo.tokenizer import (
+from dyneval.processing import register_task_tokens
+from dyneval.qwen_vocabulary import (
     ORDINARY_ADDED_TOKENS,
     SPECIAL_TOKENS,
     build_tokenizer,
@@ -14,7 +15,6 @@ from dyneval.demo.tokenizer import (
     recover_merges,
     vocabulary_file,
 )
-from dyneval.processing import register_task_tokens
 from dyneval.tokens import TASK_TOKEN_IDS
 
 # The pre-tokenizer pattern of Qwen, as its own tokenizer library states it.
