@@ -22,12 +22,14 @@ MAX_CELL = 1 << 24
 _NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 
 
-def read(path: Path, columns: Collection[str] | None, needs: Collection[str], tabs: bool) -> Iterator[Row | BadRow]:
+def read(
+    path: Path, columns: Collection[str] | None, needs: Collection[str], tabs: bool, lenient: bool
+) -> Iterator[Row | BadRow]:
     """Yield the rows under the header; an empty cell is None. See `dyneval.files.tables.each_row`."""
     csv.field_size_limit(MAX_CELL)
     try:
         with opened(path) as file:
-            yield from _rows(path, text_lines(file, path), columns, needs, "\t" if tabs else ",")
+            yield from _rows(path, text_lines(file, path, lenient), columns, needs, "\t" if tabs else ",")
     except UnicodeDecodeError as error:
         raise DataFileError(f"{path}: cannot be read as CSV in UTF-8 ({error}); save it as UTF-8") from error
     except csv.Error as error:

@@ -26,6 +26,17 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
+_HEAD = 1 << 12
+_SMALL = 32
+_UNMARKED = (
+    ("utf-32-le", 4, 2, 3),
+    ("utf-32-be", 4, 1, 0),
+    ("utf-16-le", 2, 1, None),
+    ("utf-16-be", 2, 0, None),
+)
+"""Encodings without a mark: bytes a letter, the place of its upper byte, and of one that is always 0."""
+_FOREIGN = 4
+"""Bytes above 127; fewer say nothing of a line's encoding."""
 
 
 def check_unpacked(path: Path, size: int, floor: int) -> None:
@@ -51,20 +62,25 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
 
 
 def byte_lines(file: io.BufferedReader, path: Path) -> Iterator[tuple[int, bytes]]:
-    r"""Yield number and UTF-8 bytes of each line that is not blank; it ends at \n, \r\n, \r or the file's end."""
+    """Yield number and UTF-8 bytes of each line that is not blank, see `raw_lines`."""
+    for number, line in enumerate(raw_lines(file, path), 1):
+        if bare := line.strip():
+            yield number, bare
+
+
+def raw_lines(file: io.BufferedReader, path: Path) -> Iterator[bytes]:
+    r"""Yield the lines as UTF-8 with their ends: \n, \r\n or \r. A file that is called UTF-8 is not checked for it."""
     code = encoding(file)
-    if code.startswith("utf-8"):
-        if code == "utf-8-sig":
-            file.read(len(codecs.BOM_UTF8))
-        source: Iterator[bytes] = _bounded(file, path)
-    else:
-        source = _recoded(file, path, code)
-    number = 0
-    for line in source:
-        for part in line.strip().split(b"\r"):
-            number += 1
-            if part.strip():
-                yield number, part
+    if not code.startswith("utf-8"):
+        yield from _recoded(file, path, code)
+        return
+    if code == "utf-8-sig":
+        file.read(len(codecs.BOM_UTF8))
+    for line in _bounded(file, path):
+        if b"\r" in line:
+            yield from line.splitlines(keepends=True)
+        else:
+            yield line
 
 
 def _recoded(file: io.BufferedReader, path: Path, code: str) -> Iterator[bytes]:
@@ -74,20 +90,53 @@ def _recoded(file: io.BufferedReader, path: Path, code: str) -> Iterator[bytes]:
         raise DataFileError(f"{path}: begins as {code} and is not ({error}); save it as UTF-8") from error
 
 
-def text_lines(file: io.BufferedReader, path: Path) -> Iterator[str]:
-    r"""Yield the lines with their ends, \n, \r\n or \r. UnicodeDecodeError where it cannot be read."""
+def text_lines(file: io.BufferedReader, path: Path, lenient: bool = False) -> Iterator[str]:
+    r"""Yield the lines with their ends, \n, \r\n or \r; `lenient` as `decoded`. UnicodeDecodeError, DataFileError."""
+    if lenient:
+        return map(decoded, raw_lines(file, path))
     return _bounded(io.TextIOWrapper(file, encoding(file), newline=""), path)
 
 
+def decoded(line: bytes) -> str:
+    """A line as UTF-8 or, where it is none, as Windows-1252: collections of prompts often hold lines of both.
+
+    Raises UnicodeDecodeError where that would take every other byte for an accented letter: such a line is Russian,
+    Chinese or Japanese in some other encoding, or broken UTF-8.
+    """
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        foreign = sum(byte > 127 for byte in line)
+        if foreign >= _FOREIGN and 2 * foreign > len(line):
+            raise
+        return line.decode("cp1252", "replace")
+
+
 def encoding(file: io.BufferedReader) -> str:
-    """The encoding of a file at its beginning, by its mark or by the zero bytes around its first letters."""
-    head = file.peek(4)[:4]
+    """The encoding of a file at its beginning, by its mark or by where its first kilobytes have small bytes."""
+    head = file.peek(_HEAD)[:_HEAD]
     for mark, name in _MARKS:
         if head.startswith(mark):
             return name
-    # A table begins with JSON or a column's name: letters below 256, which UTF-16 writes with a zero byte each.
-    zeros = "".join("x" if byte else "0" for byte in head)
-    return {"x0x0": "utf-16-le", "0x0x": "utf-16-be"}.get(zeros, "utf-8")
+    for name, size, upper, zero in _UNMARKED:
+        if _is_wide(head, size, upper, zero):
+            return name
+    return "utf-8"
+
+
+def _is_wide(head: bytes, size: int, upper: int, zero: int | None) -> bool:
+    """Whether the letters have `size` bytes, the one at `upper` being small as it is in most alphabets.
+
+    In UTF-8 bytes below 32 are line ends and tabs, and stand at any place. In UTF-16 the upper byte of Latin, Greek,
+    Cyrillic and most other letters is one; in UTF-32 it always is, beside another that is 0.
+    """
+    head = head[: len(head) // size * size]
+    small = [sum(byte < _SMALL for byte in head[place::size]) for place in range(size)]
+    letters = len(head) // size
+    if zero is not None:
+        return bool(letters) and not any(head[zero::size]) and small[upper] == letters
+    some = 0 in head[upper::2]  # the upper byte of every blank and line end; without it one-letter lines would do
+    return some and 2 * small[upper] >= letters and 2 * small[1 - upper] <= small[upper]
 
 
 def _bounded(file: IO[Any], path: Path) -> Iterator[Any]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _SLICE = 1000
 """Rows that are made at a time."""
-_FLOOR = 1 << 28
+FLOOR = 1 << 28
+"""Bytes of a table; more are unpacked only where they are not many times the size of the file."""
 _CELL = 16
 """Bytes that a cell takes in memory at least; a file may say in a few bytes that a billion are null."""
 _MAX_FOOTER = 1 << 26
@@ -32,18 +33,34 @@ def read(path: Path, columns: Collection[str] | None, needs: Collection[str]) ->
         present = lazy.collect_schema()
         require(path, present.names(), needs)
         names = [name for name in present.names() if columns is None or name in columns]
-        check_unpacked(path, unpacked_size(path, names), _FLOOR)
+        check_unpacked(path, unpacked_size(path, names), FLOOR)
         frame = lazy.select(names).collect()
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise DataFileError(f"{path}: cannot be read as Parquet ({reason})") from error
     coded = [name for name, kind in frame.schema.items() if isinstance(kind, (pl.Categorical, pl.Enum))]
     frame = frame.with_columns(pl.col(coded).cast(pl.String))
-    check_unpacked(path, _text_size(frame), _FLOOR)  # a dictionary holds once what stands in a million cells
+    check_unpacked(path, _text_size(frame), FLOOR)  # a dictionary holds once what stands in a million cells
     binary = [name for name, kind in frame.schema.items() if kind == pl.Binary]
     for part in frame.iter_slices(_SLICE):
         for row in part.iter_rows(named=True):
             yield row | {name: _text(row[name]) for name in binary}
+
+
+def text_column(path: Path, name: str, kind: pl.DataType) -> pl.Expr:
+    """The column `name` as text: texts, dictionaries of them, and bytes that are UTF-8 (others become null).
+
+    Raises DataFileError where it holds anything else: a structure, a list or a number is no text, whatever polars would
+    make of it.
+    """
+    import polars as pl
+
+    column = pl.col(name)
+    if kind == pl.Binary:
+        return column.map_batches(_texts, return_dtype=pl.String)
+    if isinstance(kind, (pl.String, pl.Categorical, pl.Enum, pl.Null)):
+        return column.cast(pl.String)
+    raise DataFileError(f"{path}: the column {name!r} holds {kind}, expected text")
 
 
 def unpacked_size(path: Path, columns: Collection[str]) -> int:
@@ -132,6 +149,12 @@ def _text_size(frame: pl.DataFrame) -> int:
         elif column.dtype == pl.Binary:
             size += int(column.bin.size().sum())
     return size
+
+
+def _texts(column: pl.Series) -> pl.Series:
+    import polars as pl
+
+    return pl.Series([text if isinstance(text := _text(value), str) else None for value in column], dtype=pl.String)
 
 
 def _text(value: bytes | None) -> str | bytes | None:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from dyneval.errors import DataFileError
 from dyneval.files import delimited, parquet
-from dyneval.files.opening import PACKED, byte_lines, encoding, opened
+from dyneval.files.opening import PACKED, byte_lines, decoded, encoding, opened
 from dyneval.files.row import BadRow, cell, text_of, texts_of, whole_of
 from dyneval.structs import Row
 
-__all__ = ["BadRow", "cell", "each_row", "rows", "text_of", "texts_of", "whole_of"]
+__all__ = ["BadRow", "cell", "each_row", "kind_of", "rows", "text_of", "texts_of", "whole_of"]
 
 KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 """Endings of the names of tables, upper or lower case; those of text may be packed (.csv.gz, .jsonl.zst)."""
@@ -39,7 +39,13 @@ def rows(
 
 
 def each_row(
-    path: Path, columns: Collection[str] | None = None, needs: Collection[str] = (), key: str | None = None
+    path: Path,
+    columns: Collection[str] | None = None,
+    needs: Collection[str] = (),
+    key: str | None = None,
+    *,
+    text: str | None = None,
+    lenient: bool = False,
 ) -> Iterator[Row | BadRow]:
     """Yield the rows of a table, and what is wrong with those that cannot be read.
 
@@ -50,47 +56,62 @@ def each_row(
         columns: leave out all others; of Parquet only these are read.
         needs: a header must have these. Rows of JSON have no header: they are taken as they are.
         key: a JSON file may also be an object that holds the list of rows under this name.
+        text: an entry of JSON that is a text alone counts as a row with the text under this name.
+        lenient: take letters of Windows-1252 among UTF-8 (see `decoded`) and half characters of JSON (lone surrogates)
+            for what they are, as collections of prompts hold them.
 
     Raises:
         DataFileError: the file is missing, of no known kind, broken or beyond the limits; its header lacks a column
             or has one twice; a quotation mark goes astray.
     """
-    kind = _kind(path)
+    kind = kind_of(path)
     if kind == ".parquet":
         yield from parquet.read(path, columns, needs)
     elif kind in (".csv", ".tsv"):
-        yield from delimited.read(path, columns, needs, tabs=kind == ".tsv")
+        yield from delimited.read(path, columns, needs, kind == ".tsv", lenient)
     else:
-        for row in _json(path, key if kind == ".json" else None, single=kind == ".json"):
+        form = _Form(key if kind == ".json" else None, kind == ".json", columns, text, lenient)
+        for row in _json(path, form):
             if columns is None or isinstance(row, BadRow):
                 yield row
             else:
                 yield {name: row[name] for name in columns if name in row}
 
 
-def _kind(path: Path) -> str:
+def kind_of(path: Path, kinds: Collection[str] = KINDS) -> str:
+    """The ending of `kinds` that a file has, in lower case, without .gz. Raises DataFileError where it has none."""
     suffixes = [suffix.lower() for suffix in path.suffixes] or [""]
     packed = suffixes[-1] in PACKED and len(suffixes) > 1
     kind = suffixes[-2] if packed else suffixes[-1]
-    if kind in KINDS and not (packed and kind == ".parquet"):  # Parquet is packed inside
+    if kind in kinds and not (packed and kind == ".parquet"):  # Parquet is packed inside
         return kind
     hint = "; save the sheet as CSV in UTF-8" if kind in _SHEETS else ""
     raise DataFileError(
-        f"{path}: files called *{path.suffix or path.name} are not read; tables are read from {', '.join(KINDS)}{hint}"
+        f"{path}: files called *{path.suffix or path.name} are not read; expected {', '.join(kinds)}{hint}"
     )
 
 
-def _json(path: Path, key: str | None, single: bool) -> Iterator[Row | BadRow]:
-    """Rows of an array, of lines, or (`single`) of one object over several lines."""
+class _Form(NamedTuple):
+    """How JSON is read, see `each_row`; `single`: the file may be one object over several lines."""
+
+    key: str | None
+    single: bool
+    columns: Collection[str] | None
+    text: str | None
+    lenient: bool
+
+
+def _json(path: Path, form: _Form) -> Iterator[Row | BadRow]:
+    """Rows of an array, of lines, or of one object over several lines."""
     with opened(path) as file:
         first = _first(file)
-        value = _whole(path, file, first) if first == "[" or (first == "{" and single) else None
+        value = _whole(path, file, first) if first == "[" or (first == "{" and form.single) else None
     if value is not None:
-        yield from _of_array(path, value, key)
+        yield from _of_array(path, value, form)
         return
     with opened(path) as file:
         for number, line in byte_lines(file, path):
-            yield _row(line, number)
+            yield _row(line, number, form)
 
 
 def _first(file: io.BufferedReader) -> str:
@@ -108,30 +129,56 @@ def _whole(path: Path, file: io.BufferedReader, first: str) -> Any:
     try:
         return _loads(content.decode(code))
     except (ValueError, RecursionError) as error:
-        if first == "{":
+        if first == "{" and _is_object(content.decode(code, "replace").splitlines()):
             return None
         raise DataFileError(f"{path}: is not JSON ({error})") from error
 
 
-def _of_array(path: Path, value: Any, key: str | None) -> Iterator[Row | BadRow]:
-    if isinstance(value, dict):
-        value = value.get(key) if key else [value]
-    if not isinstance(value, list):
-        raise DataFileError(f"{path}: expected a list of {key}, or an object with the key {key}")
-    for number, row in enumerate(value, 1):
-        yield row if isinstance(row, dict) else _no_object(row, number)
-
-
-def _row(line: bytes, number: int) -> Row | BadRow:
+def _is_object(lines: Iterable[str]) -> bool:
+    """Whether the first line that is not blank is an object of its own, as in JSONL."""
     try:
-        row = _loads(line)
+        return isinstance(_loads(next((line for line in lines if line.strip(" \ufeff")), "")), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _of_array(path: Path, value: Any, form: _Form) -> Iterator[Row | BadRow]:
+    if isinstance(value, dict):
+        value = value.get(form.key) if form.key else [value]
+    if not isinstance(value, list):
+        raise DataFileError(f"{path}: expected a list of {form.key}, or an object with the key {form.key}")
+    for number, row in enumerate(value, 1):
+        yield _checked(row, number, form)
+
+
+def _row(line: bytes, number: int, form: _Form) -> Row | BadRow:
+    try:
+        row = _lenient(line) if form.lenient else _loads(line)
+        twice = [name for name in form.columns or () if line.count(b'"%b"' % name.encode()) > 1 and _twice(line, name)]
     except (ValueError, RecursionError) as error:
         return BadRow(number, f"is not JSON ({error})")
-    return row if isinstance(row, dict) else _no_object(row, number)
+    if twice:
+        return BadRow(number, f"has more than one {twice[0]!r}; which one counts is not known")
+    return _checked(row, number, form)
 
 
-def _no_object(row: Any, number: int) -> BadRow:
-    return BadRow(number, f"expected a JSON object, found {type(row).__name__}")
+def _checked(row: Any, number: int, form: _Form) -> Row | BadRow:
+    if isinstance(row, str) and form.text is not None:
+        return {form.text: row}
+    return row if isinstance(row, dict) else BadRow(number, f"expected a JSON object, found {type(row).__name__}")
+
+
+def _twice(line: bytes, name: str) -> bool:
+    """Whether an object has a key twice, of which parsers take the last one."""
+    pairs = json.loads(decoded(line), object_pairs_hook=list)
+    return isinstance(pairs, list) and [key for key, _ in pairs].count(name) > 1
+
+
+def _lenient(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except ValueError:
+        return json.loads(decoded(line))
 
 
 def _loads(text: str | bytes) -> Any:

@@ -66,11 +66,17 @@ class Seen:
 
 
 def clean_text(prompts: pl.Expr) -> pl.Expr:
-    """Clean prompts to one line each; prompts that are clean already are not touched (most of them, and it is slow)."""
+    """Clean prompts to one line each; prompts that are clean already are not touched (most of them, and it is slow).
+
+    Letters with accents are written as one character where there is one (NFC): e and an accent after it, as macOS
+    writes é, look the same and would be another prompt.
+    """
+    foreign = pl.when(prompts.str.len_bytes() != prompts.str.len_chars()).then(prompts)
+    composed = pl.coalesce(foreign.str.normalize("NFC"), prompts)
     return (
-        pl.when(prompts.str.contains(_TO_CLEAN))
-        .then(prompts.str.replace_all(_RUN, " ").str.strip_chars(" "))
-        .otherwise(prompts)
+        pl.when(composed.str.contains(_TO_CLEAN))
+        .then(composed.str.replace_all(_RUN, " ").str.strip_chars(" "))
+        .otherwise(composed)
     )
 
 
@@ -113,4 +119,4 @@ class Cleaner:
 
 
 def _above(column: str, limit: float) -> pl.Expr:
-    return pl.col(column) > limit
+    return pl.col(column).fill_nan(None) > limit  # NaN, which pandas makes of a missing score, is above every limit

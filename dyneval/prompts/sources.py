@@ -5,12 +5,9 @@ Every reader yields `RawBatch`es of limited size, so memory does not grow with t
 
 from __future__ import annotations
 
-import csv
 import glob
-import io
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +15,14 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from dyneval.errors import DataFileError, UserError
-from dyneval.files.atomic import read_json
+from dyneval.files import tables
+from dyneval.files.opening import PACKED, check_unpacked, decoded, opened, raw_lines
+from dyneval.files.parquet import FLOOR, text_column, unpacked_size
+from dyneval.files.row import require
+from dyneval.files.tables import BadRow, each_row, kind_of
+from dyneval.structs import Row
 
+KINDS = (*tables.KINDS, ".txt")
 BATCH_ROWS = 200_000
 NSFW_COLUMNS = ("prompt_nsfw", "image_nsfw")
 _SCHEMA = {"prompt": pl.String, "prompt_nsfw": pl.Float32, "image_nsfw": pl.Float32}
@@ -72,7 +75,7 @@ def _find_one(item: str) -> list[Source]:
     matches = sorted(glob.glob(item, recursive=True))  # noqa: PTH207  Path.glob takes no absolute pattern
     if matches:
         return [Source(match, Path(match)) for match in matches]
-    if _DATASET_ID.fullmatch(item) and Path(item).suffix not in _READERS:
+    if _DATASET_ID.fullmatch(item) and Path(item).suffix.lower() not in (*KINDS, *PACKED):
         return [Source(item, None)]
     raise SourceError(f"{item}: no such file, and no file matches it; check the path (globs need quotes in the shell)")
 
@@ -81,99 +84,58 @@ def read(source: Source, column: str = "prompt", split: str = "train") -> Iterat
     """Yield the rows of one source, in order. `column` holds the prompts; `split` is for Hugging Face datasets.
 
     Raises:
-        SourceError: the file cannot be opened, is of no known kind or has no such column.
+        DataFileError: the file cannot be read, is of no known kind, or has no such column, or one without texts.
+        SourceError: the dataset cannot be loaded.
     """
     if source.path is None or source.path.is_dir():
         return _read_dataset(source, column, split)
-    reader = _READERS.get(source.path.suffix.lower())
-    if reader is None:
-        known = ", ".join(sorted(_READERS))
-        raise SourceError(f"{source.item}: unknown kind of file; expected one of {known}, a folder or a dataset id")
-    return _guarded(source.item, reader(source.path, column))
-
-
-def _guarded(name: str, batches: Iterator[RawBatch]) -> Iterator[RawBatch]:
-    try:
-        yield from batches
-    except (OSError, pl.exceptions.PolarsError, csv.Error) as error:
-        raise SourceError(f"{name}: cannot be read ({str(error).splitlines()[0]})") from error
+    kind = kind_of(source.path, KINDS)
+    if kind == ".parquet":
+        return _read_parquet(source.path, column)
+    return _batches(_text_rows(source.path) if kind == ".txt" else _table_rows(source.path, column))
 
 
 def _read_parquet(path: Path, column: str) -> Iterator[RawBatch]:
-    lazy = pl.scan_parquet(path, glob=False)
-    columns = lazy.collect_schema().names()
-    _require(path, column, columns)
-    wanted = lazy.select(
-        pl.col(column).cast(pl.String).alias("prompt"),
-        *(pl.col(name).cast(pl.Float32) if name in columns else _no_score(name) for name in NSFW_COLUMNS),
-    )
-    for rows in wanted.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
-        yield RawBatch(rows, [])
-
-
-def _no_score(name: str) -> pl.Expr:
-    return pl.lit(None, pl.Float32).alias(name)
-
-
-def _require(path: Path | str, column: str, columns: Iterable[str]) -> None:
-    columns = list(columns)
-    if column not in columns:
-        raise SourceError(f"{path}: has no column {column!r}; it has {', '.join(columns) or 'none'} (see --column)")
-
-
-def _read_text(path: Path, column: str) -> Iterator[RawBatch]:
-    del column  # a text file has lines only
-    yield from _batches({"prompt": line.rstrip("\r\n")} for line in _lines(path))
-
-
-def _read_csv(path: Path, column: str) -> Iterator[RawBatch]:
-    csv.field_size_limit(1 << 30)  # the default of 128 KiB turns one long prompt into an error
-    reader = csv.DictReader(_lines(path), dialect="excel-tab" if path.suffix.lower() == ".tsv" else "excel")
-    _require(path, column, reader.fieldnames or [])
-    yield from _batches(_csv_rows(path, reader, column))
-
-
-def _csv_rows(path: Path, reader: csv.DictReader, column: str) -> Iterator[dict[str, Any] | Unreadable]:
-    while True:
-        try:
-            yield _take(next(reader), column)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Unreadable(f"{path}:{reader.line_num}", f"is not CSV ({error})")
-
-
-def _read_jsonl(path: Path, column: str) -> Iterator[RawBatch]:
-    def parse(number: int, line: str) -> dict[str, Any] | Unreadable:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            return Unreadable(f"{path}:{number}", f"is not JSON ({error})")
-        return _object(row, column, f"{path}:{number}")
-
-    yield from _batches(parse(number, line) for number, line in enumerate(_lines(path), 1) if line.strip())
-
-
-def _read_json(path: Path, column: str) -> Iterator[RawBatch]:
-    def take(number: int, row: Any) -> dict[str, Any] | Unreadable:
-        row = {column: row} if isinstance(row, str) else row
-        return _object(row, column, f"{path}: entry {number}")
-
+    """The batches as polars makes them: 1.8 million rows as objects of Python would take longer than all stages."""
     try:
-        rows = read_json(path)
-    except DataFileError as error:
-        raise SourceError(str(error)) from error
-    if not isinstance(rows, list):
-        raise SourceError(f"{path}: expected a JSON array of prompts or of objects, found {type(rows).__name__}")
-    yield from _batches(take(number, row) for number, row in enumerate(rows))
+        lazy = pl.scan_parquet(path, glob=False)
+        kinds = lazy.collect_schema()
+        require(path, kinds.names(), [column])
+        scores = {name: _score_column(path, name, kinds.get(name)) for name in NSFW_COLUMNS}
+        wanted = lazy.select(text_column(path, column, kinds[column]).alias("prompt"), **scores)
+        check_unpacked(path, unpacked_size(path, [column, *NSFW_COLUMNS]), FLOOR)
+        for rows in wanted.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+            check_unpacked(path, int(rows["prompt"].str.len_bytes().sum()), FLOOR)
+            yield RawBatch(rows, [])
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DataFileError(f"{path}: cannot be read as Parquet ({reason})") from error
 
 
-def _object(row: Any, column: str, where: str) -> dict[str, Any] | Unreadable:
-    if not isinstance(row, dict) or column not in row:
-        return Unreadable(where, f"expected an object with the key {column!r} (see --column)")
-    if not isinstance(row[column], str | None):
-        return Unreadable(where, f"{column!r} holds {type(row[column]).__name__}, expected text")
-    return _take(row, column)
+def _score_column(path: Path, name: str, kind: pl.DataType | None) -> pl.Expr:
+    if kind is None:
+        return pl.lit(None, pl.Float32)
+    if not (kind.is_numeric() or isinstance(kind, (pl.String, pl.Boolean, pl.Null))):
+        raise DataFileError(f"{path}: the column {name!r} holds {kind}, expected numbers")
+    return pl.col(name).cast(pl.Float32, strict=False)
+
+
+def _text_rows(path: Path) -> Iterator[Row | Unreadable]:
+    with opened(path) as file:
+        for number, line in enumerate(raw_lines(file, path), 1):
+            try:
+                yield {"prompt": decoded(line).rstrip("\r\n")}
+            except UnicodeDecodeError as error:
+                yield Unreadable(f"{path}:{number}", f"is neither UTF-8 nor Windows-1252 ({error}); save it as UTF-8")
+
+
+def _table_rows(path: Path, column: str) -> Iterator[Row | Unreadable]:
+    columns = (column, *NSFW_COLUMNS)
+    for number, row in enumerate(each_row(path, columns, [column], "prompts", text=column, lenient=True), 1):
+        if isinstance(row, BadRow):
+            yield Unreadable(f"{path}:{row.line}", row.reason)
+        else:
+            yield _taken(row, column, f"{path}: row {number}")
 
 
 def _read_dataset(source: Source, column: str, split: str) -> Iterator[RawBatch]:
@@ -190,24 +152,17 @@ def _read_dataset(source: Source, column: str, split: str) -> Iterator[RawBatch]
     except Exception as error:  # datasets raises its own, huggingface_hub's, fsspec's and built-in errors
         raise SourceError(f"{source.item}: is not a dataset that can be loaded ({error})") from error
     columns = rows.column_names or list(next(iter(rows), {}))
-    _require(source.item, column, columns)
+    require(Path(source.item), columns, [column])
     rows = rows.select_columns([column, *(name for name in NSFW_COLUMNS if name in columns)])
-    yield from _batches(_take(row, column) for row in rows)
+    yield from _batches(_taken(row, column, f"{source.item}: row {number}") for number, row in enumerate(rows, 1))
 
 
-_READERS: dict[str, Callable[[Path, str], Iterator[RawBatch]]] = {
-    ".parquet": _read_parquet,
-    ".txt": _read_text,
-    ".csv": _read_csv,
-    ".tsv": _read_csv,
-    ".json": _read_json,
-    ".jsonl": _read_jsonl,
-    ".ndjson": _read_jsonl,
-}
-
-
-def _take(row: dict[str, Any], column: str) -> dict[str, Any]:
+def _taken(row: Row, column: str, where: str) -> Row | Unreadable:
+    if column not in row:
+        return Unreadable(where, f"expected an object with the key {column!r} (see --column)")
     text = row[column]
+    if not isinstance(text, str | None):
+        return Unreadable(where, f"{column!r} holds {type(text).__name__}, expected text")
     if text is not None and not text.isascii():
         text = text.encode("utf-8", "replace").decode("utf-8")  # JSON may hold half of a surrogate pair
     return {"prompt": text, **{name: _number(row.get(name)) for name in NSFW_COLUMNS}}
@@ -216,32 +171,13 @@ def _take(row: dict[str, Any], column: str) -> dict[str, Any]:
 def _number(value: Any) -> float | None:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
-def _batches(rows: Iterable[dict[str, Any] | Unreadable]) -> Iterator[RawBatch]:
+def _batches(rows: Iterable[Row | Unreadable]) -> Iterator[RawBatch]:
     iterator = iter(rows)
     while block := list(islice(iterator, BATCH_ROWS)):
         good = [row for row in block if not isinstance(row, Unreadable)]
         bad = [row for row in block if isinstance(row, Unreadable)]
         yield RawBatch(pl.DataFrame(good, schema=_SCHEMA), bad)
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """Lines of a text file in UTF-8, UTF-16 or, line by line, Windows-1252, with which any line can be decoded."""
-    with path.open("rb") as file:
-        start = file.read(3)
-        file.seek(3 if start == b"\xef\xbb\xbf" else 0)
-        if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            yield from io.TextIOWrapper(file, "utf-16", errors="replace", newline="\n")
-            return
-        for line in file:
-            yield _decode(line)
-
-
-def _decode(line: bytes) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        return line.decode("cp1252", errors="replace")

@@ -126,7 +126,7 @@ def test_rank_tiering(tmp_path):
     ("args", "message"),
     [
         (["--input", "missing.txt"], "missing.txt: no such file"),
-        (["--input", "IN", "--column", "text"], "no column 'text'"),
+        (["--input", "IN", "--column", "text"], "lacks the column text; it has prompt, prompt_nsfw"),
         (["--input", "IN", "--tau1", "50"], "tau_1 = 50 has to be above"),
         (["--input", "IN", "--dedup", "7"], "threshold lies in"),
         (["--input", "IN", "--count", "0"], "select at least one"),
@@ -147,7 +147,7 @@ def test_rows_without_the_column_are_told_where_no_prompt_is_left(tmp_path):
     source = tmp_path / "in.jsonl"
     source.write_text('{"text": "a knight riding a brown horse in the forest at dawn"}\n')
     done = run("--input", str(source), "--output", tmp_path / "out", "--quiet", code=1)
-    assert done.stderr.endswith("in.jsonl:1: expected an object with the key 'prompt' (see --column)\n")
+    assert done.stderr.endswith("in.jsonl: row 1: expected an object with the key 'prompt' (see --column)\n")
 
 
 def test_a_rerun_leaves_no_file_of_the_last_one(tmp_path):

@@ -1,12 +1,16 @@
 """Whatever people keep prompts in is read, and what is no prompt is counted, not a crash."""
 
+import gzip
 import json
+import unicodedata
+from datetime import date
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dyneval.errors import DataFileError
 from dyneval.prompts import sources
 from dyneval.prompts.clean import Cleaner, Limits
 from dyneval.prompts.drops import Drops
@@ -47,8 +51,13 @@ def test_text_with_mixed_encodings(tmp_path):
 
 def test_csv_with_quotes_lines_and_nuls(tmp_path):
     path = tmp_path / "p.csv"
-    path.write_text(f'id,prompt\n1,"a, ""b""\nc"\n2,"{LONG}"\n3\n4,nul\x00,extra\n', "utf-8")
-    assert read(path)[0] == ['a, "b"\nc', LONG, None, "nul\x00"]
+    path.write_text(f'id,prompt\n1,"a, ""b""\nc"\n2,"{LONG}"\n3,\n4,nul\x00\n5\n6,one,surplus\n', "utf-8")
+    prompts, bad = read(path)
+    assert prompts == ['a, "b"\nc', LONG, None, "nul\x00"]
+    assert [(where.rsplit(":", 1)[1], reason[:40]) for where, reason in bad] == [
+        ("7", "row 5 has 1 cells, expected 2 (id, promp"),
+        ("8", "row 6 has 3 cells, expected 2 (id, promp"),
+    ]
 
 
 def test_jsonl_counts_what_is_no_prompt(tmp_path):
@@ -65,7 +74,142 @@ def test_jsonl_counts_what_is_no_prompt(tmp_path):
     path.write_text("\n".join(rows), "utf-8")
     prompts, bad = read(path)
     assert prompts == ["good", None, "? half"]
-    assert [where.rsplit(":", 1)[1] for where, _ in bad] == ["2", "3", "4", "5"]
+    assert [where.rsplit(":", 1)[1] for where, _ in bad] == ["2", "3", " row 4", " row 5"]
+
+
+LINES = ["a café by a harbour", "two foxes — in the snow"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    "code", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+)
+def test_every_kind_of_text_is_cut_into_the_same_prompts(tmp_path, code, end):
+    texts = {
+        "p.txt": LINES,
+        "p.csv": ["id,prompt", *(f'1,"{line}"' for line in LINES)],
+        "p.tsv": ["prompt\tid", *(f"{line}\t1" for line in LINES)],
+        "p.jsonl": [json.dumps({"prompt": line}, ensure_ascii=False) for line in LINES],
+        "p.json": ["[", json.dumps(LINES[0], ensure_ascii=False) + ",", json.dumps({"prompt": LINES[1]}), "]"],
+    }
+    for name, lines in texts.items():
+        (tmp_path / name).write_bytes(end.join(lines).encode(code))
+        assert read(tmp_path / name) == (LINES, []), name
+
+
+@pytest.mark.parametrize(
+    "line", ["рыжая лиса в снегу", "η γάτα κοιμάται", "قطة تنام على كرسي", "en rød ræv", "a cat “sleeps”"]
+)
+@pytest.mark.parametrize("code", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_seen_in_every_alphabet(tmp_path, line, code):
+    (tmp_path / "p.txt").write_bytes(f"{line}\n{line} 2".encode(code))
+    assert read(tmp_path / "p.txt")[0] == [line, f"{line} 2"]
+
+
+def test_one_letter_a_line_is_no_utf_16(tmp_path):
+    (tmp_path / "p.txt").write_bytes(b"a\nb\n\n\nc\n")
+    assert read(tmp_path / "p.txt")[0] == ["a", "b", "", "", "c"]
+
+
+@pytest.mark.parametrize(
+    ("code", "line"), [("cp1251", "рыжая лиса в снегу"), ("gbk", "雪中的狐狸"), ("shift-jis", "雪の中のきつね")]
+)
+def test_letters_of_other_encodings_are_no_accents(tmp_path, code, line):
+    (tmp_path / "p.txt").write_bytes(b"a fox in the snow\n" + line.encode(code) + b"\ncaf\xe9\n")
+    prompts, bad = read(tmp_path / "p.txt")
+    assert prompts == ["a fox in the snow", "café"]
+    assert [where.rsplit(":", 1)[1] for where, _ in bad] == ["2"] and "neither UTF-8 nor Windows-1252" in bad[0].reason
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("p.csv", "prompt,prompt\na,b\n"),
+        ("p.csv", "prompt,id, prompt \na,1,b\n"),
+        ("p.tsv", "prompt\tid\tprompt\na\t1\tb\n"),
+        ("p.csv", "prompt,prompt_nsfw,prompt_nsfw\na,0,1\n"),
+    ],
+)
+def test_two_columns_of_one_name_are_refused(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataFileError, match="more than one column is called 'prompt"):
+        read(tmp_path / name)
+
+
+def test_two_keys_of_one_name_are_a_row_that_is_told(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a", "prompt": "b"}\n{"prompt": "a \\"prompt\\" in \\"prompt\\""}\n')
+    prompts, bad = read(tmp_path / "p.jsonl")
+    assert prompts == ['a "prompt" in "prompt"']
+    assert bad[0].reason == "has more than one 'prompt'; which one counts is not known"
+
+
+def test_packed_files_are_unpacked(tmp_path):
+    (tmp_path / "p.txt.gz").write_bytes(gzip.compress("\n".join(LINES).encode()))
+    (tmp_path / "p.csv.gz").write_bytes(gzip.compress(("prompt\n" + "\n".join(LINES)).encode()))
+    assert read(tmp_path / "p.txt.gz")[0] == LINES == read(tmp_path / "p.csv.gz")[0]
+
+
+@pytest.mark.parametrize(
+    "values", [[{"text": "a", "lang": "en"}], [["a", "b"]], [5], [1.5], [True], [date(2024, 5, 1)]], ids=str
+)
+def test_a_parquet_column_that_holds_no_texts_is_refused_by_name(tmp_path, values):
+    pl.DataFrame({"prompt": values}).write_parquet(tmp_path / "p.parquet")
+    with pytest.raises(DataFileError, match=r"p\.parquet: the column 'prompt' holds .*, expected text"):
+        read(tmp_path / "p.parquet")
+
+
+def test_parquet_of_dictionaries_bytes_and_nulls(tmp_path):
+    columns = {
+        "kind": pl.Series(["a", "b", None], dtype=pl.Categorical),
+        "bytes": pl.Series([b"a", "é".encode(), b"\xff"]),
+        "nulls": pl.Series([None] * 3, dtype=pl.Null),
+        "prompt_nsfw": ["0.5", "none", None],
+    }
+    pl.DataFrame(columns).write_parquet(tmp_path / "p.parquet")
+    assert read(tmp_path / "p.parquet", "kind")[0] == ["a", "b", None]
+    assert read(tmp_path / "p.parquet", "bytes")[0] == ["a", "é", None]
+    assert read(tmp_path / "p.parquet", "nulls")[0] == [None] * 3
+    batch = next(sources.read(sources.Source("x", tmp_path / "p.parquet"), "kind"))
+    assert batch.rows["prompt_nsfw"].to_list() == [0.5, None, None]
+
+
+def test_a_parquet_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    pl.DataFrame({"prompt": ["x" * (1 << 28) + "y"]}).write_parquet(tmp_path / "p.parquet", compression="zstd")
+    with pytest.raises(DataFileError, match="unpacks to more than 200 times its size"):
+        read(tmp_path / "p.parquet")
+
+
+@pytest.mark.parametrize("name", ["prompt_nsfw", "image_nsfw"])
+def test_a_score_that_is_not_a_number_is_no_score(tmp_path, name):
+    nan, good = float("nan"), "a red lighthouse above a stormy sea"
+    assert clean([row(good) | {name: nan}, row(good + " at dawn") | {name: 0.9}]) == (
+        [good],
+        {"nsfw_" + name.split("_")[0]: 1},
+    )
+    (tmp_path / "p.csv").write_text(f"prompt,{name}\na,nan\nb,NaN\nc,0.2\nd,none\n")
+    (tmp_path / "p.jsonl").write_text(
+        "".join(
+            f'{{"prompt": "{p}", "{name}": {n}}}\n' for p, n in zip("abcd", ("NaN", '"nan"', 0.2, "null"), strict=True)
+        )
+    )
+    for file in ("p.csv", "p.jsonl"):
+        (batch,) = sources.read(sources.Source("x", tmp_path / file))
+        assert Cleaner(Limits(min_chars=1), Drops())(batch.rows)["prompt"].to_list() == list("abcd")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a café in Orléans in the early morning", None),
+        ("a bridge at 5 Å above a river of glass", "a bridge at 5 \u212b above a river of glass"),
+        ("한국의 오래된 마을에 눈이 내리는 겨울 아침의 조용한 풍경과 산", None),
+        ("a ring on the letter ạ̇, made of solid gold", "a ring on the letter a\u0307\u0323, made of solid gold"),
+    ],
+)
+def test_two_spellings_of_one_letter_are_one_prompt(one, other):
+    kept, dropped = clean([row(other or unicodedata.normalize("NFD", one)), row(one)])
+    assert kept == [unicodedata.normalize("NFC", one)]
+    assert dropped == {"exact_duplicate": 1}
 
 
 def test_json_arrays_of_objects_or_texts(tmp_path):
@@ -101,12 +245,12 @@ def test_globs_folders_and_order(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("p.csv", b"text\nx\n", "no column 'prompt'; it has text"),
-        ("p.csv", b"", "no column 'prompt'; it has none"),
+        ("p.csv", b"text\nx\n", "lacks the column prompt; it has text"),
+        ("p.csv", b"", "lacks the column prompt; it has none"),
         ("p.parquet", b"not parquet", "cannot be read"),
-        ("p.docx", b"x", "unknown kind of file"),
+        ("p.docx", b"x", r"files called \*\.docx are not read; expected \.jsonl"),
         ("p.json", b"{", "is not JSON"),
-        ("p.json", b"{}", "expected a JSON array"),
+        ("p.json", b"{}", "expected a list of prompts"),
     ],
 )
 def test_inputs_that_cannot_be_read_say_why(tmp_path, name, content, message):
