@@ -6,12 +6,12 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from dyneval.errors import DataFileError
+from dyneval.errors import DataFileError, SettingError
 
 _PATIENCE = 3.0
 """Seconds to wait for a folder: forked workers of a killed run hold its lock until they notice."""
@@ -36,6 +36,21 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def refuse_overwrite(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
+    """Raise SettingError when a file that is read is also one that will be written, under whatever name or link.
+
+    Args:
+        inputs: files, or folders that are read with all that is in them; what does not exist is passed over.
+        outputs: files that will be written, replaced or removed.
+    """
+    read = [path for path in inputs if path.exists()]
+    for output in outputs:
+        if output.exists():
+            for path in read:
+                if output.samefile(path) or (path.is_dir() and path.resolve() in output.resolve().parents):
+                    raise SettingError(f"{output}: is an input and would be overwritten; name another --output")
 
 
 @contextmanager

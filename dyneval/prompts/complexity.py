@@ -16,7 +16,6 @@ from dyneval.prompts.units import Units, row_sums
 
 Floats = npt.NDArray[np.float64]
 _FIELD_BITS = 16
-_FIELDS = 64 // _FIELD_BITS
 _WORD_TAG = "word"
 
 
@@ -77,16 +76,18 @@ def complexity(factor_values: Floats, factors: Factors) -> Floats:
 def _listed_counts(units: Units, lexicon: Lexicon, factors: list[Factor]) -> Int64s:
     """(prompts, factors) how many units of each prompt have one of each factor's tags.
 
-    Four factors share one 64-bit sum, 16 bits each: one pass over the units instead of four. Prompts have at most
-    4,096 characters (`clean`), so no count reaches 65,536.
+    Four factors share one 64-bit sum, 16 bits each: one pass over the units instead of four. Where a prompt has so many
+    units that a count might not fit (--max-chars allows it), each factor has a sum of its own.
     """
+    longest = np.diff(units.ends, prepend=-1).max(initial=0)
+    bits = _FIELD_BITS if longest < 1 << _FIELD_BITS else 64
     counts = np.empty((len(units.ends), len(factors)), np.int64)
-    for begin in range(0, len(factors), _FIELDS):
-        group = factors[begin : begin + _FIELDS]
+    for begin in range(0, len(factors), 64 // bits):
+        group = factors[begin : begin + 64 // bits]
         packed = np.zeros(len(lexicon.tagged), np.uint64)
         for field, factor in enumerate(group):
-            packed |= lexicon.having(*factor.tags).astype(np.uint64) << np.uint64(_FIELD_BITS * field)
+            packed |= lexicon.having(*factor.tags).astype(np.uint64) << np.uint64(bits * field)
         sums = row_sums(packed[units.entries], units.ends)
         for field in range(len(group)):
-            counts[:, begin + field] = (sums >> (_FIELD_BITS * field)) & 0xFFFF
+            counts[:, begin + field] = (sums >> (bits * field)) & ((1 << min(bits, 63)) - 1)
     return counts

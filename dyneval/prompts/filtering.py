@@ -13,7 +13,7 @@ import polars as pl
 from tqdm import tqdm
 
 from dyneval.errors import DataFileError
-from dyneval.files.atomic import atomic_write, exclusive
+from dyneval.files.atomic import atomic_write, exclusive, refuse_overwrite
 from dyneval.prompts import complexity, dedup, leakage, llm_labels, outputs, selection, sources, tiers
 from dyneval.prompts.analysis import Analysis, analyse
 from dyneval.prompts.clean import Cleaner
@@ -34,10 +34,12 @@ class FilterRun:
     """
 
     def __init__(self, config: FilterConfig) -> None:
-        """Raises SourceError when an input or an exclusion file does not exist."""
+        """Raises SourceError when an input or exclusion file does not exist, SettingError when it would be replaced."""
         self.config = config
         self.sources = sources.find(config.inputs)
-        sources.find(config.exclude)
+        read = [*self.sources, *sources.find(config.exclude)]
+        written = [*outputs.files(config.output), config.output / llm_labels.FILE]
+        refuse_overwrite((source.path for source in read if source.path), written)
         self.rows_read = 0
         self.unreadable: list[sources.Unreadable] = []
         """The first row that was no prompt, if there was one."""
@@ -102,7 +104,7 @@ class FilterRun:
         prompts = pl.concat(kept) if kept else pl.DataFrame()
         if prompts.is_empty():
             message = f"none of {self.rows_read} rows is a usable prompt; dropped: {self.drops.summary()}"
-            raise DataFileError(message + "".join(f"; first {where}: {reason}" for where, reason in self.unreadable))
+            raise DataFileError(message + "".join(f"; first {bad.key}: {bad.reason}" for bad in self.unreadable))
         return prompts
 
     def _rows(self) -> Iterator[pl.DataFrame]:
@@ -201,8 +203,8 @@ def filter_prompts(config: FilterConfig) -> dict[str, Any]:
     """Read, clean, score, tier, categorise and write prompts; return the summary that is also written.
 
     Raises:
-        SourceError: an input cannot be read.
-        DataFileError: another process writes into the same folder.
-        ValueError: no prompt was left.
+        SourceError: there is no such input.
+        SettingError: an input would be overwritten.
+        DataFileError: an input cannot be read, no prompt was left, or another process writes into the same folder.
     """
     return FilterRun(config).run()

@@ -37,6 +37,12 @@ def tier_file(tier: int) -> str:
     return f"tier-{tier}-prompts.txt"
 
 
+def files(folder: Path) -> list[Path]:
+    """The files that a run writes, replaces or removes in its folder."""
+    names = (PARQUET, JSONL, SUMMARY, REPORT, REJECTS, DROPPED, CLUSTERS, LEAKAGE)
+    return [folder / name for name in (*names, *map(tier_file, TIERS))]
+
+
 def clear(folder: Path) -> None:
     """Remove what an earlier run left and this one may not write again; it would contradict the new files."""
     for name in (JSONL, DROPPED, CLUSTERS, LEAKAGE, REJECTS):
@@ -69,8 +75,8 @@ def _stream(table: RecordTable) -> pl.LazyFrame:
 
 def write_rejects(file: IO[bytes], rejects: list[Unreadable]) -> None:
     """Append rows that could not be read to the open rejects file."""
-    for where, reason in rejects:
-        file.write(json.dumps({"where": where, "reason": reason}, ensure_ascii=False).encode() + b"\n")
+    for reject in rejects:
+        file.write(json.dumps(reject._asdict(), ensure_ascii=False).encode() + b"\n")
 
 
 def remove_empty(path: Path) -> None:

@@ -34,10 +34,12 @@ class SourceError(UserError, ValueError):
 
 
 class Unreadable(NamedTuple):
-    """A row that is no prompt: where it stands and why."""
+    """A row that is no prompt: where it stands (file and line or row) and why."""
 
-    where: str
+    key: str
     reason: str
+    kind: str = "input"
+    """As in all files of rejects: the input is at fault, and is looked at anew in every run."""
 
 
 class RawBatch(NamedTuple):

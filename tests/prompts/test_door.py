@@ -158,6 +158,59 @@ def test_a_rerun_leaves_no_file_of_the_last_one(tmp_path):
     assert not names & {"prompts.jsonl", "dropped.jsonl", "clusters.parquet"}
 
 
+@pytest.mark.parametrize(
+    ("flag", "name"),
+    [
+        ("--input", "prompts.parquet"),
+        ("--input", "tier-1-prompts.txt"),
+        ("--exclude", "prompts.jsonl"),
+        ("--exclude", "dropped.jsonl"),
+    ],
+)
+def test_an_input_is_never_overwritten(tmp_path, flag, name):
+    source, out = write_input(tmp_path / "in.parquet", BASE), tmp_path / "out"
+    run("--input", source, "--output", out, "--quiet", "--jsonl", "--write-dropped")
+    (tmp_path / "other").symlink_to(out)
+    (tmp_path / "link.parquet").symlink_to(out / "prompts.parquet")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    inputs = ("--input", out / name) if flag == "--input" else ("--input", source, "--exclude", out / name)
+    for output in (out, tmp_path / "other"):
+        done = run(*inputs, "--column", "prompt", "--output", output, "--quiet", code=1)
+        assert f"{name}: is an input and would be overwritten; name another --output" in done.stderr
+    run("--input", tmp_path / "link.parquet", "--output", out, "--quiet", code=1)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_folder_that_is_read_is_not_written_into(tmp_path):
+    run("--input", write_input(tmp_path / "in.parquet", BASE), "--output", tmp_path / "set" / "out", "--quiet")
+    done = run("--input", tmp_path / "set", "--output", tmp_path / "set" / "out", "--quiet", code=1)
+    assert "is an input and would be overwritten" in done.stderr
+
+
+def test_rows_that_cannot_be_read_are_rejects_as_everywhere(tmp_path):
+    lines = [json.dumps({"prompt": prompt}) for prompt in BASE]
+    (tmp_path / "in.jsonl").write_text("\n".join([*lines, "{", '{"text": 1}']))
+    run("--input", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--quiet")
+    broken, other = map(json.loads, (tmp_path / "out" / "prompts.rejects.jsonl").read_text().splitlines())
+    assert broken.keys() == {"key", "kind", "reason"} and {broken["kind"], other["kind"]} == {"input"}
+    assert broken["key"].endswith("in.jsonl:8") and broken["reason"].startswith("is not JSON")
+    assert other["key"].endswith("in.jsonl: row 9") and other["reason"].startswith("expected an object with the key")
+
+
+def test_a_word_that_stands_65_536_times_counts_as_often(tmp_path):
+    for words in (65_535, 65_536, 140_000):
+        lines = [start * words + "end" for start in ("red ", "two ", "oil painting ")]
+        (tmp_path / "in.txt").write_text("\n".join(lines))
+        run("--input", tmp_path / "in.txt", "--output", tmp_path / str(words), "--quiet", "--max-chars", 2_000_000,
+            "--min-chars", 1, "--no-dedup", "--jsonl")  # fmt: skip
+    found = [
+        [record.factors for record in sorted(records(tmp_path / str(words)), key=lambda record: record.prompt[:3])]
+        for words in (65_535, 65_536, 140_000)
+    ]
+    assert found[0] == found[1] == found[2] and found[0][2]["color_specifications"] == 0
+    assert max(found[0][1].values()) == 400
+
+
 def test_help_names_the_defaults_of_the_library():
     text = run("--help").stdout
     for number in (clean.MIN_CHARS, clean.MAX_CHARS, clean.MAX_NSFW, dedup.DEFAULT_THRESHOLD, tiers.TAU_1, tiers.TAU_2):
