@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from dyneval.files.atomic import atomic_write
 
 FORMATS = {"md": "github", "tex": "latex_booktabs", "html": "html"}
 """File suffix -> tabulate's name of the format."""
+_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|\t")
+"""How cells begin that spreadsheets run; the wide letters do it in Japanese ones."""
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _MINUS = "\u2212"
 
 
@@ -33,10 +37,13 @@ class Table:
         return str(tabulate(self.rows, self.headings, style, disable_numparse=True, colalign=align))
 
     def to_csv(self) -> str:
-        """Return the table as CSV."""
+        """Return the table as CSV; a cell that a spreadsheet would run as a formula gets a ' before it.
+
+        Names of models and categories come from files of others.
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([self.headings, *self.rows])
+        writer.writerows([_unformula(cell) for cell in row] for row in (self.headings, *self.rows))
         return text.getvalue()
 
     def write(self, folder: Path, stem: str) -> list[Path]:
@@ -46,6 +53,11 @@ class Table:
             with atomic_write(folder / f"{stem}.{suffix}") as file:
                 file.write(text)
         return [folder / f"{stem}.{suffix}" for suffix in texts]
+
+
+def _unformula(cell: str) -> str:
+    cell = re.sub(r"[\r\n]+", " ", cell)
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 
 def estimate(value: Estimate, digits: int = 4) -> str:

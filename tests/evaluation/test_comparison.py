@@ -1,5 +1,7 @@
 """Scores from files meet rated images; evaluators are compared, printed and written; published rows stay apart."""
 
+import csv
+import io
 import json
 import math
 import tomllib
@@ -221,6 +223,16 @@ def test_names_in_tables_cannot_leave_their_cells():
     shown = tables.agreement_table(compare(rated, [hostile], resamples=0))
     assert "<script>" not in shown.render("html")
     assert r"\& 50\_\%" in shown.render("latex_booktabs")
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", " =", "\t=", "＝"])
+def test_a_spreadsheet_runs_no_cell_of_a_table(start):
+    text = f"{start}HYPERLINK(1)"
+    written = tables.Table(["model", text], [[text, "-0.5"], ["a-b", "−.05"]]).to_csv()
+    heading, (first, number), (name, minus) = csv.reader(io.StringIO(written, newline=""))
+    assert heading == ["model", "'" + text] and first == "'" + text
+    assert (number, name, minus) == ("-0.5", "a-b", "−.05")
+    assert tables.Table(["model"], [["a\r=b"], ["\n=b"]]).to_csv() == "model\na =b\n' =b\n", "a row is a line"
 
 
 def test_an_evaluator_without_any_of_the_images_is_refused():
