@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from dyneval import records
 from dyneval.errors import GenerationError
+from dyneval.files.opening import check_unpacked, opened, text_lines
+from dyneval.files.parquet import FLOOR, text_column, unpacked_size
 from dyneval.files.tables import rows
 from dyneval.records import TIERS, Tier
+from dyneval.structs import Row
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "prompt_id": pl.String,
@@ -26,7 +28,7 @@ _TIER_FILE = re.compile(r"tier-([123])\b")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prompts:
-    """Usable prompts (columns of `SCHEMA`, sorted by prompt_id); of other rows the "key" and the "reason"."""
+    """Usable prompts (columns of `SCHEMA`, sorted by prompt_id); of other rows the "key", "kind" and "reason"."""
 
     frame: pl.DataFrame
     rejects: list[dict[str, str]]
@@ -41,6 +43,7 @@ def read_prompts(path: Path, default_tier: Tier | None = None) -> Prompts:
 
     Raises:
         GenerationError: the file is missing, cannot be read, or holds no usable prompt.
+        DataFileError: a table is broken, or a column that should hold texts does not.
     """
     if not path.is_file():
         raise GenerationError(f"{path}: no such file; Step 1 writes prompts.parquet (pipeline/1_filter_prompts.sh)")
@@ -59,15 +62,18 @@ def read_prompts(path: Path, default_tier: Tier | None = None) -> Prompts:
     return Prompts(frame=good, rejects=rejects)
 
 
-def _reject(row: dict[str, Any], path: Path) -> dict[str, str]:
-    return {"key": str(row["prompt_id"]), "reason": f"{path.name}, row {row['row']}: {row['reason']}"}
+def _reject(row: Row, path: Path) -> dict[str, str]:
+    reason = f"{path.name}, row {row['row']}: {row['reason']}"
+    return {"key": str(row["prompt_id"]), "kind": "input", "reason": reason}
 
 
 def _read_parquet(path: Path) -> pl.DataFrame:
     try:
-        columns = [name for name in pl.read_parquet_schema(path) if name in SCHEMA]
-        return pl.read_parquet(path, columns=columns)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        kinds = {name: kind for name, kind in pl.read_parquet_schema(path).items() if name in SCHEMA}
+        check_unpacked(path, unpacked_size(path, kinds), FLOOR)
+        prompt = [text_column(path, name, kind) for name, kind in kinds.items() if name == "prompt"]
+        return pl.read_parquet(path, columns=list(kinds)).with_columns(prompt)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise GenerationError(f"{path}: cannot be read as Parquet ({error})") from error
 
 
@@ -89,23 +95,24 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _categories(value: object) -> dict[str, Any]:
+def _categories(value: object) -> Row:
     names = [] if value is None else value
     if isinstance(names, list) and all(_text(name) for name in names):
         return {"categories": names, "fault": None}
     return {"categories": [], "fault": "categories is not a list of names"}
 
 
-def _untiered(row: dict[str, Any]) -> int | None:
+def _untiered(row: Row) -> int | None:
     return None if row.get("tier") is None else 0  # 0 is no tier: rejected, never replaced by the default
 
 
 def _read_text(path: Path) -> pl.DataFrame:
     try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        with opened(path) as file:
+            lines = [line.strip() for line in text_lines(file, path)]
+    except UnicodeDecodeError as error:
         raise GenerationError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-    return pl.DataFrame({"prompt": [line.strip() for line in lines if line.strip()]}, schema={"prompt": pl.String})
+    return pl.DataFrame({"prompt": [line for line in lines if line]}, schema={"prompt": pl.String})
 
 
 def _complete(frame: pl.DataFrame, tier: int | None) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyneval.errors import GenerationError
+from dyneval.errors import DataFileError, GenerationError
 from dyneval.generation.prompts import read_prompts
 from dyneval.records import prompt_id
 
@@ -69,6 +69,22 @@ def test_a_wrong_column_type_is_named(tmp_path):
     pl.DataFrame({"text": ["a"]}).write_parquet(tmp_path / "y.parquet")
     with pytest.raises(GenerationError, match="no column 'prompt'"):
         read_prompts(tmp_path / "y.parquet")
+
+
+@pytest.mark.parametrize("code", ["utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_text_file_in_any_unicode_and_with_any_line_end(tmp_path, code, end):
+    prompts = ["a café at dawn", "a fox\u2028in the snow"]
+    (tmp_path / "tier-1.txt").write_bytes(end.join(prompts).encode(code))
+    assert sorted(read_prompts(tmp_path / "tier-1.txt").frame["prompt"]) == sorted(prompts)
+
+
+def test_a_column_of_structures_is_no_prompt(tmp_path):
+    pl.DataFrame({"prompt": [{"text": "a", "lang": "en"}], "tier": [1]}).write_parquet(tmp_path / "x.parquet")
+    with pytest.raises(DataFileError, match=r"x\.parquet: the column 'prompt' holds Struct.*, expected text"):
+        read_prompts(tmp_path / "x.parquet")
+    pl.DataFrame({"prompt": ["a"], "prompt_id": [7], "tier": [1]}).write_parquet(tmp_path / "x.parquet")
+    assert read_prompts(tmp_path / "x.parquet").frame["prompt_id"].to_list() == ["7"]
 
 
 LEAF = st.none() | st.booleans() | st.integers() | st.text(max_size=8)
