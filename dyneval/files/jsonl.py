@@ -91,6 +91,8 @@ def scan(path: Path, key: str) -> Iterator[tuple[int, str, str | None]]:
             yield place, key_text, _version(line)
         elif line.strip():
             row = parse(path, number, line)
+            if key not in row:
+                raise DataFileError(f"{path}:{number}: has no {key}, so it is a file of another kind; name another one")
             provenance = row.get("provenance")
             version = provenance.get("prompt_version") if isinstance(provenance, dict) else None
             yield place, str(row.get(key)), version
@@ -161,18 +163,40 @@ def write_whole(file: IO[bytes], data: bytes, end: int) -> None:
         raise
 
 
-def cut_torn_line(path: Path, block: int = 1 << 16) -> None:
-    """Cut a last line without newline off `path`: it was being written when its writer was killed."""
+def cut_torn_line(path: Path, key: str, block: int = 1 << 16) -> None:
+    """Cut a last line without newline off `path`: it was being written when its writer was killed.
+
+    Raises DataFileError, and cuts nothing, where it is no part of a row: the file is someone else's.
+    """
     if not path.exists():
         return
     with path.open("r+b") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            start = max(0, end - block)
+        end = place = file.seek(0, os.SEEK_END)
+        while place > 0:
+            start = max(0, place - block)
             file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
+            newline = file.read(place - start).rfind(b"\n")
+            place = start + newline + 1 if newline >= 0 else start
             if newline >= 0:
-                file.truncate(start + newline + 1)
-                return
-            end = start
-        file.truncate(0)
+                break
+        file.seek(place)
+        torn = file.read()
+        if not _is_torn(torn, key):
+            raise DataFileError(
+                f"{path}: its last line is no record ({torn[:40].decode(errors='replace')}...), so it is a file of "
+                "another kind; it is left as it is, name another --output"
+            )
+        if place < end:
+            file.truncate(place)
+
+
+def _is_torn(line: bytes, key: str) -> bool:
+    """Whether a line without its end may be a part of a row: its beginning, or zeros where a power cut left them."""
+    line = line.rstrip(b"\0")
+    if not line or line.startswith(f'{{"{key}"'.encode()):
+        return True
+    try:
+        orjson.loads(line)
+    except ValueError:
+        return line.startswith(b"{")
+    return False

@@ -108,8 +108,8 @@ class JsonlStore(Generic[R]):
         except Timeout:
             raise DataFileError(f"{self.path}: another process is writing to this file") from None
         try:
-            cut_torn_line(self.path)
-            self._read_keys()
+            self._read_keys()  # raises where the file is of another kind, so it comes before anything is cut
+            cut_torn_line(self.path, self.key)
             if not self.keep_rejects:
                 self.rejects_path.unlink(missing_ok=True)
             # Unbuffered: what a failed write leaves behind is cut off, not written once more on closing.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from dyneval.errors import DataFileError, ImageError
-from dyneval.files.atomic import write_json
+from dyneval.files.atomic import refuse_overwrite, write_json
 from dyneval.files.images import load_image, resolve_below
 from dyneval.files.jsonl import read_records
 from dyneval.files.pairs import metadata_file, read_pairs
@@ -90,6 +90,7 @@ def score_file(
 
     Raises:
         DataFileError: `metadata` cannot be read, or another process writes to `output`.
+        SettingError: `output` is `metadata`.
         ClusterError: there is no cluster, or the student cannot be loaded there.
     """
     metadata = metadata_file(metadata)
@@ -98,6 +99,7 @@ def score_file(
     if not root.is_dir():
         raise DataFileError(f"{root}: no such image folder")
     target = shard.folder(output.parent) / output.name if shard else output
+    refuse_overwrite([metadata], [target])
     if cluster is None:
         return _score(_here(load(), root, target), wanted, bad, target)
     from dyneval.scorer.on_ray import score_on_ray

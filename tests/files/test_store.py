@@ -71,6 +71,35 @@ def test_keys_are_found_in_rows_of_any_layout(content, separators, first, tmp_pa
     index.close()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"python generate.py --seed 7",
+        b"first line\nsecond line",
+        b'{"id": "a"}\npython generate.py',
+        b'{"seed": 7, "id": "a"}',
+        b'{"seed": 7}\n',
+        b'{\n "id": "a"\n}',
+        b"\x89PNG\r\n\x1a\n\x00\x00",
+    ],
+)
+def test_a_file_of_another_kind_is_refused_and_left_as_it_is(tmp_path, content):
+    path = tmp_path / "run.txt"
+    path.write_bytes(content)
+    with pytest.raises(DataFileError, match=r"run\.txt"), JsonlStore(path, Item):
+        pass
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("torn", [b"", b"{", b'{"i', b'{"id": "b", "x', b'{"id":"b"}', b"\0\0\0", b'{"\0\0'])
+def test_the_beginning_of_a_row_is_cut(tmp_path, torn):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"id": "a"}\n' + torn)
+    with JsonlStore(path, Item) as store:
+        assert store.done == {"a"}
+    assert path.read_bytes() == b'{"id": "a"}\n'
+
+
 def test_only_rows_of_the_version_count_and_the_last_one_is_read(tmp_path):
     path = tmp_path / "a.jsonl"
     hostile = '", "prompt_version": "v2'

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from dyneval.errors import DataFileError
+from dyneval.errors import DataFileError, UserError
 from dyneval.files.atomic import read_json
 from dyneval.files.jsonl import read_jsonl
 from dyneval.records import ScoreRecord, json_schema
@@ -202,6 +202,24 @@ def test_files_that_cannot_be_read_are_said_before_the_student_is_loaded(picture
         with pytest.raises(DataFileError, match=said):
             score_file(lambda: pytest.fail("loaded"), metadata, tmp_path / "scores.jsonl", image_root=root)
     assert not (tmp_path / "scores.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.txt", b"python generate.py --seed 7 --steps 30"),
+        ("m.jsonl", b'{"pair_id": "a", "file_name": "a.png", "prompt": "a cat"}'),
+        ("a.png", None),
+    ],
+)
+def test_a_file_that_is_no_record_of_scores_is_never_written_into(scorer, pictures, tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content if content is not None else (pictures / "0.png").read_bytes())
+    before = path.read_bytes()
+    metadata = path if name == "m.jsonl" else write_rows(tmp_path / "t.jsonl", [{"file_name": "0.png", "prompt": "x"}])
+    with pytest.raises(UserError, match=f"{name}(:1)?: (is an input and would|its last line is no record|is not JSON)"):
+        score_file(lambda: scorer, metadata, path, pictures)
+    assert path.read_bytes() == before
 
 
 def test_a_killed_run_is_resumed_to_the_same_scores(student, loaded, pictures, tmp_path, engine):
