@@ -84,14 +84,15 @@ def _list_benchmarks() -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
 
+    benchmark = _benchmark(arguments)
+    scores, failed = _score(arguments, benchmark)
     outcome = run_benchmark(
         BenchmarkRun(
-            benchmark=_benchmark(arguments),
+            benchmark=benchmark,
             annotations=arguments.annotations,
             output=arguments.output,
             images=arguments.images,
-            scores=dict(_named(text) for text in (*arguments.scores, *arguments.compare)),
-            student=student(arguments),
+            scores=scores | dict(_named(text) for text in (*arguments.scores, *arguments.compare)),
             rated=arguments.rating,
             field=arguments.score,
             **evaluation_options(arguments),
@@ -103,7 +104,22 @@ def _compare(arguments: argparse.Namespace) -> int:
             print(note, file=sys.stderr)
     if outcome.files:
         print(f"\n{len(outcome.files)} files in {arguments.output}, last {outcome.files[-1].name}")
-    return 1 if outcome.failed else 0
+    return 1 if failed else 0
+
+
+def _score(arguments: argparse.Namespace, benchmark: Benchmark) -> tuple[dict[str, Path], int]:
+    """Score the rated images with --checkpoint, if there is one; the file by name, and how many could not be scored."""
+    evaluator = student(arguments)
+    if evaluator is None:
+        return {}, 0
+    from dyneval.cli.score_first import score_first
+    from dyneval.evaluation.unscored import rated_images
+
+    if arguments.images is None or arguments.output is None:
+        raise SettingError("--checkpoint needs --images and --output")
+    path = arguments.output / "scores.jsonl"
+    pairs = rated_images(benchmark, arguments.annotations, arguments.rating)
+    return {evaluator.name: path}, score_first(evaluator, pairs, arguments.images, path)
 
 
 def _benchmark(arguments: argparse.Namespace) -> Benchmark:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from dyneval.cli.evaluation import add_evaluation, evaluation_options
 from dyneval.cli.student import add_scoring, add_student, run, student
+from dyneval.errors import SettingError
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -66,6 +67,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
 def _rank(arguments: argparse.Namespace) -> int:
     from dyneval.evaluation.run_leaderboard import LeaderboardRun, run_leaderboard
 
+    failed = _score(arguments) if arguments.checkpoint else 0
     outcome = run_leaderboard(
         LeaderboardRun(
             scores=arguments.scores,
@@ -75,7 +77,6 @@ def _rank(arguments: argparse.Namespace) -> int:
             models=arguments.models,
             model_from=arguments.model_from,
             images=arguments.images,
-            student=student(arguments),
             ratings=arguments.ratings,
             title=arguments.title,
             **evaluation_options(arguments),
@@ -88,6 +89,20 @@ def _rank(arguments: argparse.Namespace) -> int:
         print(note, file=sys.stderr)
     if outcome.files:
         print(f"\n{len(outcome.files)} files in {arguments.output}, last {outcome.files[-1].name}")
-    if outcome.failed:
-        print(f"{outcome.failed} images could not be scored, see the rejects file", file=sys.stderr)
-    return 1 if outcome.failed else 0
+    if failed:
+        print(f"{failed} images could not be scored, see the rejects file", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    """Score the images with --checkpoint and have the scores ranked; returns how many could not be scored."""
+    from dyneval.cli.score_first import score_first
+    from dyneval.evaluation.unscored import drawn_images
+
+    evaluator = student(arguments)
+    if evaluator is None or arguments.prompts is None or arguments.images is None or arguments.output is None:
+        raise SettingError("--checkpoint needs --prompts, --images and --output")
+    path = arguments.output / "scores.jsonl"
+    failed = score_first(evaluator, drawn_images(arguments.prompts, arguments.images), arguments.images, path)
+    arguments.scores, arguments.metadata, arguments.model_from = [path], [], "folder"
+    return failed

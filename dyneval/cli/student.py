@@ -16,7 +16,7 @@ from dyneval.scorer.settings import MEANS, MODES, TEMPLATES, BatchLimit, ScorerS
 from dyneval.work.batches import out_of_memory
 
 if TYPE_CHECKING:
-    from dyneval.evaluation.scoring import Student
+    from dyneval.cli.score_first import Student
     from dyneval.scorer import Scorer
 
 ENGINES = ("transformers", "vllm", "openai")
@@ -104,7 +104,7 @@ def student(arguments: argparse.Namespace) -> Student | None:
     Raises:
         SettingError: a setting is out of its range.
     """
-    from dyneval.evaluation.scoring import Student
+    from dyneval.cli.score_first import Student
 
     if arguments.checkpoint is None:
         return None

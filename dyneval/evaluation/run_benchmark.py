@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dyneval.errors import SettingError
 from dyneval.evaluation import tables
-from dyneval.evaluation.benchmarks.base import Benchmark, LayoutError, RatedSet, load
+from dyneval.evaluation.benchmarks.base import Benchmark, load
 from dyneval.evaluation.comparison import Comparison, compare
 from dyneval.evaluation.matching import Matcher
 from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.scores import is_record, read_records, read_scores
-from dyneval.evaluation.scoring import Pair, Student, score_pairs
 from dyneval.evaluation.tables import Table
 from dyneval.files.atomic import write_json
 from dyneval.files.tables import rows
@@ -31,9 +29,8 @@ class BenchmarkRun(EvaluationOptions):
         benchmark: from `BENCHMARKS`, or a table of one's own.
         annotations: the file or folder that `benchmark.layout` describes.
         output: folder for tables, report and pictures; None only returns them.
-        images: folder of the images; needed for `student` and for the report's gallery.
+        images: folder of the images, for the report's gallery.
         scores: files of evaluators, by name.
-        student: an evaluator to score the images with; its scores go to `<output>/scores.jsonl`.
         rated: which of the benchmark's ratings; None takes the first.
         field: which score of a ScoreRecord, or which column of a table.
     """
@@ -43,19 +40,17 @@ class BenchmarkRun(EvaluationOptions):
     output: Path | None = None
     images: Path | None = None
     scores: dict[str, Path]
-    student: Student | None = None
     rated: str | None = None
     field: str = "overall"
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkOutcome:
-    """The comparison, its tables by heading, the files that were written, and how many pairs could not be scored."""
+    """The comparison, its tables by heading, and the files that were written."""
 
     comparison: Comparison
     tables: dict[str, Table]
     files: list[Path]
-    failed: int
 
 
 def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
@@ -67,34 +62,15 @@ def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
         ReportError: a library for the report is missing.
     """
     rated = load(run.benchmark, run.annotations, run.rated)
-    files = dict(run.scores)
-    failed = 0
-    if run.student:
-        path, failed = _score(run, run.student, rated)
-        files = {run.student.name: path, **files}
     found = compare(
         rated,
-        [read_scores(path, run.field, name) for name, path in files.items()],
+        [read_scores(path, run.field, name) for name, path in run.scores.items()],
         resamples=run.resamples,
         seed=run.seed,
     )
     shown = _tables(found)
-    written = _write(run.output, run, found, shown, files) if run.output else []
-    return BenchmarkOutcome(found, shown, written, failed)
-
-
-def _score(run: BenchmarkRun, student: Student, rated: RatedSet) -> tuple[Path, int]:
-    if run.images is None or run.output is None:
-        raise SettingError("--checkpoint needs --images and --output")
-    nameless = sum(item.prompt is None for item in rated.items)
-    if nameless:
-        raise LayoutError(
-            f"{run.annotations}: {nameless} images come without their prompt, which scoring needs\n"
-            f"expected: {rated.benchmark.layout}"
-        )
-    path = run.output / "scores.jsonl"
-    pairs = (Pair(item.item_id, item.prompt or "", item.image) for item in rated.items)
-    return path, score_pairs(student, pairs, run.images, path)
+    written = _write(run.output, run, found, shown) if run.output else []
+    return BenchmarkOutcome(found, shown, written)
 
 
 def _tables(found: Comparison) -> dict[str, Table]:
@@ -106,9 +82,7 @@ def _tables(found: Comparison) -> dict[str, Table]:
     return shown
 
 
-def _write(
-    output: Path, run: BenchmarkRun, found: Comparison, shown: dict[str, Table], files: dict[str, Path]
-) -> list[Path]:
+def _write(output: Path, run: BenchmarkRun, found: Comparison, shown: dict[str, Table]) -> list[Path]:
     write_json(output / "agreement.json", found.to_dict())
     written = [output / "agreement.json"]
     for heading, table in shown.items():
@@ -125,7 +99,7 @@ def _write(
         from dyneval.evaluation.report.page import Report, write_report
 
         page = output / "report.html"
-        gallery = _gallery(run, found, files, page)
+        gallery = _gallery(run, found, page)
         title = f"Agreement with people on {found.rated.benchmark.title}"
         notes = tables.join_notes(list(shown.values())).splitlines()
         if gallery:
@@ -144,9 +118,9 @@ def _lead(found: Comparison) -> str:
     return f"{len(rated.items):,} images rated by people ({meaning}), scored by {names}."
 
 
-def _gallery(run: BenchmarkRun, found: Comparison, files: dict[str, Path], page: Path) -> Gallery | None:
+def _gallery(run: BenchmarkRun, found: Comparison, page: Path) -> Gallery | None:
     """The gallery of the first evaluator that left ScoreRecords; None without one or without images."""
-    source = next((path for path in files.values() if _holds_records(path)), None)
+    source = next((path for path in run.scores.values() if _holds_records(path)), None)
     if source is None or run.images is None:
         return None
     from dyneval.evaluation.report.gallery import Entry, build_gallery

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +15,8 @@ from dyneval.evaluation.comparison import Comparison, compare
 from dyneval.evaluation.leaderboard import Board, build_board
 from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.published_table import is_published_table, read_board
-from dyneval.evaluation.scored import ModelFrom, ScoredSet, read_prompts, read_scored
+from dyneval.evaluation.scored import ModelFrom, ScoredSet, read_scored
 from dyneval.evaluation.scores import ScoreTable, align, read_scores
-from dyneval.evaluation.scoring import Pair, Student, score_pairs
 from dyneval.evaluation.tables import Table
 from dyneval.evaluation.tiers import propose_tiers
 from dyneval.files.atomic import write_json
@@ -25,8 +24,6 @@ from dyneval.files.atomic import write_json
 if TYPE_CHECKING:
     from dyneval.evaluation.report.base import Chart
     from dyneval.evaluation.report.gallery import Gallery
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +37,7 @@ class LeaderboardRun(EvaluationOptions):
         prompts: prompt list with categories, such as DynEval-1K's.
         models: CSV with model, tier, year.
         model_from: where the T2I model's name stands when there is no metadata.
-        images: folder of the images, for the gallery; with `student`, one folder a T2I model.
-        student: an evaluator to score `images` with; its scores go to `<output>/scores.jsonl`.
+        images: folder of the images, for the gallery.
         ratings: table of human ratings of the images (id or image, rating).
         title: heading of the report.
     """
@@ -53,19 +49,17 @@ class LeaderboardRun(EvaluationOptions):
     models: Path | None = None
     model_from: ModelFrom = "file"
     images: Path | None = None
-    student: Student | None = None
     ratings: Path | None = None
     title: str = "Text-to-image models"
 
 
 @dataclass(frozen=True, slots=True)
 class LeaderboardOutcome:
-    """The board, its tables by heading, the files that were written, and how many pairs could not be scored."""
+    """The board, its tables by heading, and the files that were written."""
 
     board: Board
     tables: dict[str, Table]
     files: list[Path]
-    failed: int
 
 
 def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
@@ -76,7 +70,6 @@ def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
         SettingError: arguments that do not go together.
         ReportError: a library for the report is missing.
     """
-    failed = 0
     scored: ScoredSet | None = None
     comparison: Comparison | None = None
     if len(run.scores) == 1 and is_published_table(run.scores[0]):
@@ -84,50 +77,18 @@ def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
     else:
         if any(map(is_published_table, run.scores)):
             raise SettingError("a table of published scores stands alone: it does not mix with other score files")
-        if run.student:
-            failed = _score(run, run.student)
-        scored = _read(run)
+        scored = read_scored(
+            run.scores,
+            metadata=run.metadata,
+            prompts=run.prompts,
+            models=run.models,
+            model_from=run.model_from,
+        )
         board = build_board(scored, resamples=run.resamples, seed=run.seed)
         comparison = _compare(run.ratings, run, scored) if run.ratings else None
     shown = _tables(board)
     written = _write(run.output, run, board, shown, scored, comparison) if run.output else []
-    return LeaderboardOutcome(board, shown, written, failed)
-
-
-def _score(run: LeaderboardRun, student: Student) -> int:
-    if run.prompts is None or run.images is None or run.output is None:
-        raise SettingError("--checkpoint needs --prompts, --images and --output")
-    pairs = list(find_images(run.prompts, run.images))
-    if not pairs:
-        raise SettingError(f"{run.images}: holds no folder with images of the prompts in {run.prompts}")
-    return score_pairs(student, pairs, run.images, run.output / "scores.jsonl")
-
-
-def find_images(prompts: Path, images: Path) -> Iterator[Pair]:
-    """Yield a pair for every prompt and every T2I model (a folder of `images`) that drew it; missing images are gaps.
-
-    An image is called as the prompt list says (`filename`, or its `id` or `gid` as four digits), with any suffix of an
-    image.
-    """
-    entries = read_prompts(prompts)
-    for folder in sorted(path for path in images.iterdir() if path.is_dir()):
-        present = {path.stem: path.name for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
-        for number, entry in enumerate(entries):
-            stem = Path(entry.file_name).stem if entry.file_name else f"{number:04d}"
-            if stem in present:
-                yield Pair(f"{folder.name}/{stem}", entry.prompt, f"{folder.name}/{present[stem]}")
-
-
-def _read(run: LeaderboardRun) -> ScoredSet:
-    if run.student and run.output:
-        return read_scored([run.output / "scores.jsonl"], prompts=run.prompts, models=run.models, model_from="folder")
-    return read_scored(
-        run.scores,
-        metadata=run.metadata,
-        prompts=run.prompts,
-        models=run.models,
-        model_from=run.model_from,
-    )
+    return LeaderboardOutcome(board, shown, written)
 
 
 def _compare(ratings: Path, run: LeaderboardRun, scored: ScoredSet) -> Comparison:

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import spearmanr
 
-from dyneval.evaluation.benchmarks import BENCHMARKS, LayoutError, generic
-from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
-from dyneval.evaluation.scoring import Student
+from dyneval.evaluation.benchmarks import BENCHMARKS
 from dyneval.files.jsonl import read_jsonl
 
 from .scored_data import draw, make_scores, score_record, write_jsonl
@@ -94,29 +92,22 @@ def test_the_benchmark_door_prints_and_writes_every_form(tifa):
 
 
 def test_a_benchmark_is_scored_and_goes_on_where_it_stopped(tifa, student):
-    from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
-
-    settings = ScorerSettings(limits=ReplyLimits().capped(2, 8), template="readme", reply_form="readme", batch_size=6)
-    run = BenchmarkRun(
-        benchmark=BENCHMARKS["tifa"],
-        annotations=tifa / "human_annotations.json",
-        images=tifa / "images",
-        output=tifa / "out",
-        scores={},
-        student=Student("random", lambda: Scorer.from_pretrained(student, device="cpu", settings=settings)),
-        resamples=20,
-        report=False,
-    )
+    command = [
+        *("benchmark", "--benchmark", "tifa", "--annotations", tifa / "human_annotations.json"),
+        *("--images", tifa / "images", "--checkpoint", student, "--output", tifa / "out", "--template", "readme"),
+        *("--reply-form", "readme", "--device", "cpu", "--resamples", "20", "--no-report", *SMALL_REPLIES),
+    ]
     (tifa / "images" / "coco_2_model_1.jpg").write_bytes(b"broken")
-    outcome = run_benchmark(run)
-    assert outcome.failed == 1
-    assert outcome.tables["Agreement"].notes[-1] == "random: no score for 1 of 6 rated images"
+    run = door(*command)
+    assert run.returncode == 1
+    assert run.stderr.endswith("random: no score for 1 of 6 rated images\n")
     scores = [row["pair_id"] for row in read_jsonl(tifa / "out" / "scores.jsonl")]
     assert len(scores) == 5
     (reject,) = read_jsonl(tifa / "out" / "scores.rejects.jsonl")
     assert reject["pair_id"] == "coco_2_model_1"
     draw(tifa / "images" / "coco_2_model_1.jpg", 9)
-    assert run_benchmark(run).failed == 0
+    run = door(*command)
+    assert run.returncode == 0, run.stderr
     again = [row["pair_id"] for row in read_jsonl(tifa / "out" / "scores.jsonl")]
     assert again == [*scores, "coco_2_model_1"]
 
@@ -215,16 +206,10 @@ def test_bad_input_is_one_clear_message(tmp_path, command, message):
 
 def test_scoring_needs_prompts_that_the_annotations_hold(tmp_path):
     (tmp_path / "rated.csv").write_text("image,rating\na.png,1\n")
-    run = BenchmarkRun(
-        benchmark=generic.benchmark(),
-        annotations=tmp_path / "rated.csv",
-        images=tmp_path,
-        output=tmp_path / "out",
-        scores={},
-        student=Student("none", lambda: pytest.fail("nothing may be loaded")),
-    )
-    with pytest.raises(LayoutError, match="1 images come without their prompt, which scoring needs"):
-        run_benchmark(run)
+    where = ("--annotations", tmp_path / "rated.csv", "--images", tmp_path, "--output", tmp_path / "out")
+    run = door("benchmark", "--benchmark", "generic", *where, "--checkpoint", tmp_path / "no-student")
+    assert run.returncode == 1
+    assert "1 images come without their prompt, which scoring needs" in run.stderr, "and nothing is loaded"
 
 
 def test_the_list_names_every_benchmark_with_its_source():

@@ -1,7 +1,4 @@
-"""Score the images of a benchmark or a prompt list with a DynEval student, in the form that Step 5a writes.
-
-The only place of this room that meets the scorer, inside the function that runs it.
-"""
+"""Score the images of a benchmark or a prompt list with a student, before the evaluation reads the scores."""
 
 from __future__ import annotations
 
@@ -9,20 +6,13 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from dyneval.files.atomic import atomic_write
 
 if TYPE_CHECKING:
+    from dyneval.evaluation.unscored import Unscored
     from dyneval.scorer import Scorer
-
-
-class Pair(NamedTuple):
-    """An image, as a path below the image folder, the prompt it was made from, and the pair's id."""
-
-    pair_id: str
-    prompt: str
-    file_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +23,17 @@ class Student:
     load: Callable[[], Scorer]
 
 
-def score_pairs(student: Student, pairs: Iterable[Pair], images: Path, output: Path) -> int:
-    """Score pairs; those that are in `output` already are left out.
+def score_first(student: Student, pairs: Iterable[Unscored], images: Path, output: Path) -> int:
+    """Score images in the form that Step 5a writes; those that are in `output` already are left out.
 
     Args:
         student: loaded when there is something to score.
-        pairs: what to score; written as `<stem>.pairs.jsonl` beside `output`.
+        pairs: the images; written as `<stem>.pairs.jsonl` beside `output`.
         images: the folder that the images lie in.
         output: JSONL of ScoreRecords, appended to.
 
     Returns:
-        How many pairs could not be scored; they are in `<stem>.rejects.jsonl` with their reasons.
+        How many images could not be scored; they are in `<stem>.rejects.jsonl` with their reasons.
     """
     from dyneval.scorer.run import score_file
 

@@ -1,0 +1,62 @@
+"""The images of a benchmark or of a prompt list as pairs to score, for those who have a student and no scores yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from dyneval.errors import SettingError
+from dyneval.evaluation.benchmarks.base import Benchmark, LayoutError, load
+from dyneval.evaluation.scored import read_prompts
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+class Unscored(NamedTuple):
+    """An image, as a path below the image folder, the prompt it was made from, and the pair's id."""
+
+    pair_id: str
+    prompt: str
+    file_name: str
+
+
+def rated_images(benchmark: Benchmark, annotations: Path, rated: str | None = None) -> list[Unscored]:
+    """The images that people rated, see `dyneval.evaluation.benchmarks.base.load`.
+
+    Raises:
+        LayoutError: the annotations cannot be used, or do not hold the prompts.
+    """
+    items = load(benchmark, annotations, rated).items
+    nameless = sum(item.prompt is None for item in items)
+    if nameless:
+        raise LayoutError(
+            f"{annotations}: {nameless} images come without their prompt, which scoring needs\n"
+            f"expected: {benchmark.layout}"
+        )
+    return [Unscored(item.item_id, item.prompt or "", item.image) for item in items]
+
+
+def drawn_images(prompts: Path, images: Path) -> list[Unscored]:
+    """The images that each T2I model (a folder of `images`) drew of the prompts in a list; missing ones are gaps.
+
+    An image is called as the prompt list says (`filename`, or its `id` or `gid` as four digits), with any suffix of an
+    image.
+
+    Raises:
+        SettingError: there are none.
+    """
+    found = list(_drawn(prompts, images))
+    if not found:
+        raise SettingError(f"{images}: holds no folder with images of the prompts in {prompts}")
+    return found
+
+
+def _drawn(prompts: Path, images: Path) -> Iterator[Unscored]:
+    entries = read_prompts(prompts)
+    for folder in sorted(path for path in images.iterdir() if path.is_dir()):
+        present = {path.stem: path.name for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
+        for number, entry in enumerate(entries):
+            stem = Path(entry.file_name).stem if entry.file_name else f"{number:04d}"
+            if stem in present:
+                yield Unscored(f"{folder.name}/{stem}", entry.prompt, f"{folder.name}/{present[stem]}")
