@@ -13,6 +13,7 @@ from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatedSet
 from dyneval.evaluation.bootstrap import Estimate
 from dyneval.evaluation.correlation import Agreement, agreement, as_mapping, category_agreement, system_agreement
+from dyneval.evaluation.rejects import Reject
 from dyneval.evaluation.scores import ScoreTable, align
 from dyneval.evaluation.significance import Difference, srcc_difference
 
@@ -40,6 +41,9 @@ class Comparison:
     rated: RatedSet
     evaluators: list[EvaluatorResult] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    """Rows of the ratings and of the evaluators' files that do not count."""
+    repeated: int = 0
 
     @property
     def published(self) -> list[published.PublishedAgreement]:
@@ -54,6 +58,8 @@ class Comparison:
             "rating": self.rated.rated,
             "images": len(self.rated.items),
             "unrated": self.rated.unrated,
+            "rejected": len(self.rejects),
+            "repeated": self.repeated,
             "evaluators": [
                 {
                     "name": result.name,
@@ -94,7 +100,11 @@ def compare(rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1
     names = [table.name for table in tables]
     if len(set(names)) < len(names):
         raise SettingError(f"two evaluators are called {max(names, key=names.count)!r}; name them: --compare NAME=FILE")
-    found = Comparison(rated)
+    found = Comparison(
+        rated,
+        rejects=[*rated.rejects, *(reject for table in tables for reject in table.rejects)],
+        repeated=rated.repeated + sum(table.repeated for table in tables),
+    )
     for table in tables:
         found.evaluators.append(_evaluate(rated, table, resamples, seed))
     items = rated.items

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dyneval.evaluation import tables
+from dyneval.evaluation import rejects, tables
 from dyneval.evaluation.benchmarks.base import Benchmark, load
 from dyneval.evaluation.comparison import Comparison, compare
 from dyneval.evaluation.matching import Matcher
 from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.scores import is_record, read_records, read_scores
 from dyneval.evaluation.tables import Table
-from dyneval.files.atomic import write_json
+from dyneval.files.atomic import refuse_overwrite, write_json
 from dyneval.files.tables import rows
 
 if TYPE_CHECKING:
@@ -83,8 +83,10 @@ def _tables(found: Comparison) -> dict[str, Table]:
 
 
 def _write(output: Path, run: BenchmarkRun, found: Comparison, shown: dict[str, Table]) -> list[Path]:
+    read = [path for path in (run.annotations, *run.scores.values()) if path.is_file()]
+    refuse_overwrite(read, tables.files(output, ["agreement", *map(str.lower, shown)]))
     write_json(output / "agreement.json", found.to_dict())
-    written = [output / "agreement.json"]
+    written = [output / "agreement.json", *rejects.write(output, found.rejects)]
     for heading, table in shown.items():
         written += table.write(output, heading.lower())
     if not run.report and not run.pictures:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyneval.errors import SettingError
-from dyneval.evaluation import board_tables, tables
+from dyneval.evaluation import board_tables, rejects, tables
 from dyneval.evaluation.benchmarks import generic
 from dyneval.evaluation.benchmarks.base import RatedImage, RatedSet
 from dyneval.evaluation.comparison import Comparison, compare
@@ -19,7 +19,7 @@ from dyneval.evaluation.scored import ModelFrom, ScoredSet, read_scored
 from dyneval.evaluation.scores import ScoreTable, align, read_scores
 from dyneval.evaluation.tables import Table
 from dyneval.evaluation.tiers import propose_tiers
-from dyneval.files.atomic import write_json
+from dyneval.files.atomic import refuse_overwrite, write_json
 
 if TYPE_CHECKING:
     from dyneval.evaluation.report.base import Chart
@@ -86,6 +86,7 @@ def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
         )
         board = build_board(scored, resamples=run.resamples, seed=run.seed)
         comparison = _compare(run.ratings, run, scored) if run.ratings else None
+        board.notes += rejects.notes(comparison.rejects, comparison.repeated) if comparison else []
     shown = _tables(board)
     written = _write(run.output, run, board, shown, scored, comparison) if run.output else []
     return LeaderboardOutcome(board, shown, written)
@@ -104,9 +105,10 @@ def _compare(ratings: Path, run: LeaderboardRun, scored: ScoredSet) -> Compariso
         )
         for image in scored.images
     ]
-    given = align(items, read_scores(ratings, "rating"))
+    table = read_scores(ratings, "rating")
+    given = align(items, table)
     benchmark = generic.benchmark(title=ratings.name)
-    rated = RatedSet(benchmark, "rating")
+    rated = RatedSet(benchmark, "rating", rejects=table.rejects, repeated=table.repeated)
     for item, rating in zip(items, given, strict=True):
         if rating == rating:  # not NaN: this image was rated
             rated.items.append(
@@ -143,13 +145,16 @@ def _write(
     scored: ScoredSet | None,
     comparison: Comparison | None,
 ) -> list[Path]:
+    stems = {heading: heading.lower().replace(" ", "_").replace("-", "_") for heading in shown}
+    read = [*run.scores, *run.metadata, *(path for path in (run.prompts, run.models, run.ratings) if path)]
+    refuse_overwrite(filter(Path.is_file, read), tables.files(output, ["leaderboard", "agreement", *stems.values()]))
     write_json(output / "leaderboard.json", board.to_dict())
     written = [output / "leaderboard.json"]
     for heading, table in shown.items():
-        written += table.write(output, heading.lower().replace(" ", "_").replace("-", "_"))
+        written += table.write(output, stems[heading])
     if comparison:
         write_json(output / "agreement.json", comparison.to_dict())
-        written.append(output / "agreement.json")
+        written += [output / "agreement.json", *rejects.write(output, comparison.rejects)]
     if run.report or run.pictures:
         written += _draw(output, run, board, scored, comparison)
     return written

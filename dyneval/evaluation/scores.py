@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from dyneval.errors import DataFileError
-from dyneval.evaluation.benchmarks.base import RatedImage, RatingError, numbers, refuse_duplicates
+from dyneval.errors import DataFileError, SchemaError
+from dyneval.evaluation.benchmarks.base import RatedImage, RatingError, numbers
 from dyneval.evaluation.matching import Matcher
-from dyneval.files.tables import cell, rows, text_of
+from dyneval.evaluation.rejects import Reject, Sieve
+from dyneval.files.tables import rows, text_of
 from dyneval.records import ScoreRecord
+from dyneval.structs import Row
 
 FIELDS = ("overall", "t2ia", "iqa", "soft.overall", "soft.t2ia", "soft.iqa")
 """What a ScoreRecord can be judged by."""
@@ -21,52 +22,75 @@ ID_COLUMNS = ("pair_id", "item_id", "id")
 IMAGE_COLUMNS = ("image", "image_path", "img_path", "file_name")
 
 
+WEIGHTS = ("mode", "mean", "alpha", "beta", "reply_form")
+"""Settings of ScoreRecords that make scores of another meaning; those of one comparison must have them alike."""
+
+
 @dataclass(slots=True)
 class ScoreTable:
     """The scores of one evaluator: `by_id` where rows have ids, else `by_image`.
 
-    `image_of` has the image that a row with this id names as well.
+    `image_of` has the image that a row with this id names as well. `rejects` are the rows that do not count, `repeated`
+    counts those that say what one before them said.
     """
 
     name: str
     by_id: dict[str, float] = field(default_factory=dict)
     by_image: dict[str, float] = field(default_factory=dict)
     image_of: dict[str, str] = field(default_factory=dict)
+    rejects: list[Reject] = field(default_factory=list)
+    repeated: int = 0
+
+
+class _Scored(NamedTuple):
+    key: str | None
+    image: str
+    value: float
 
 
 def read_scores(path: Path, score: str = "overall", name: str | None = None) -> ScoreTable:
     """Read an evaluator's scores.
 
+    A row whose score is no number, that names no image, or that stands twice with different scores is left out and told
+    in the table's `rejects`. An empty score, or NaN, is none: the image counts as not scored.
+
     Args:
-        path: a JSONL file of ScoreRecords, or a CSV, JSONL, JSON or Parquet table with an id column (`ID_COLUMNS`) or
-            an image column (`IMAGE_COLUMNS`) and a column called `score` or as the argument `score` says.
+        path: a JSONL file of ScoreRecords, or a table of another kind (`dyneval.files.tables.KINDS`) with an id column
+            (`ID_COLUMNS`) or an image column (`IMAGE_COLUMNS`) and a column called `score` or as the argument `score`
+            says; of both the latter counts.
         score: one of `FIELDS`, or the name of a table's column.
         name: how the evaluator is called; the file's stem where it is not given.
 
     Raises:
-        DataFileError: the file cannot be read, or holds scores of more than one evaluator.
-        RatingError: an id, or an image without an id, stands twice.
+        DataFileError: the file cannot be read, holds scores of more than one evaluator, or more than half of its rows
+            cannot be used.
     """
-    table = ScoreTable(name or path.stem)
-    ids, images = Counter[str](), Counter[str]()
-    kinds: dict[str, str] = {}
+    sieve = Sieve[_Scored](path.name)
+    kinds: dict[str, Any] = {}
     for number, row in enumerate(rows(path), 1):
-        value = _score(path, number, row, score)
-        key, image = _names(path, number, row)
-        if key is None:
-            images[image] += 1
-            table.by_image[image] = value
-        else:
-            ids[key] += 1
-            table.by_id[key] = value
-            if image:
-                table.image_of[key] = image
+        label = ""
+        try:
+            key, image = _names(row)
+            label = key or image
+            scored = _Scored(key, image, _score(row, score))
+        except (SchemaError, TypeError) as error:
+            sieve.reject(label, number, str(error))
+            continue
+        sieve.add(("id", key) if key is not None else ("image", image), number, label, scored)
         _refuse_mixture(path, row, kinds)
-    if not ids and not images:
+    kept = list(sieve.finish().values())
+    if sieve.refusal:
+        raise DataFileError(f"{path}: {sieve.refusal}")
+    if not kept:
         raise DataFileError(f"{path}: holds no scores")
-    refuse_duplicates(str(path), ids)
-    refuse_duplicates(str(path), images)
-    return table
+    return ScoreTable(
+        name or path.stem,
+        {one.key: one.value for one in kept if one.key is not None},
+        {one.image: one.value for one in kept if one.key is None},
+        {one.key: one.image for one in kept if one.key is not None and one.image},
+        sieve.rejects,
+        sieve.repeated,
+    )
 
 
 def align(items: Sequence[RatedImage], table: ScoreTable) -> list[float]:
@@ -97,7 +121,7 @@ def align(items: Sequence[RatedImage], table: ScoreTable) -> list[float]:
     return [found.get(item.item_id, math.nan) for item in items]
 
 
-def is_record(row: dict[str, Any]) -> bool:
+def is_record(row: Row) -> bool:
     """True for a row of scores.jsonl."""
     return {"pair_id", "normalised", "template"} <= row.keys()
 
@@ -108,39 +132,53 @@ def read_records(path: Path) -> Iterator[ScoreRecord]:
         yield ScoreRecord.from_dict(row, f"{path}:{number}")
 
 
-def _score(path: Path, number: int, row: dict[str, Any], score: str) -> float:
+def other_weights(seen: dict[str, Any], settings: Mapping[str, Any]) -> str | None:
+    """The setting of `WEIGHTS` that is not as in the records before, which `seen` keeps; None where all are."""
+    for name in WEIGHTS:
+        if name in settings and seen.setdefault(name, settings[name]) != settings[name]:
+            return f"{name} {seen[name]} and {settings[name]}"
+    return None
+
+
+def _score(row: Row, score: str) -> float:
+    """The score of a row, NaN where it has none. Raises TypeError or SchemaError where it has something else."""
     if is_record(row) and score in FIELDS:
-        record = ScoreRecord.from_dict(row, f"{path}:{number}")
+        record = ScoreRecord.from_dict(row)
         kind, _, name = score.rpartition(".")
         of_kind = record.soft or {} if kind else record.scores
         value = of_kind.get(name)  # type: ignore[call-overload]
         if value is None:
-            raise DataFileError(f"{path}:{number}: {record.pair_id} has no {score}; choose another field")
+            raise TypeError(f"has no {score}; choose another field")
         return float(value)
     column = "score" if score in FIELDS and score not in row else score
     if column not in row:
-        raise DataFileError(f"{path}: row {number} has no column 'score' or {score!r}, only {', '.join(row)}")
+        raise TypeError(f"has no column 'score' or {score!r}, only {', '.join(row)}")
     try:
-        return numbers(row[column])[0]
-    except (TypeError, IndexError) as error:
-        raise DataFileError(f"{path}: row {number}: {column}: {error}") from error
+        (value,) = numbers(row[column])
+    except ValueError:
+        raise TypeError(f"{column}: expected one number, found {row[column]!r}") from None
+    except TypeError as error:
+        raise TypeError(f"{column}: {error}") from error
+    if math.isinf(value):
+        raise TypeError(f"{column}: {value} is no number that can be compared")
+    return value
 
 
-def _names(path: Path, number: int, row: dict[str, Any]) -> tuple[str | None, str]:
-    """The id of a row, if any, and the image that it names, empty where it has an id alone."""
+def _names(row: Row) -> tuple[str | None, str]:
+    """The id of a row, if any, and the image that it names, empty where it has an id alone. TypeError without both."""
 
     def first(columns: Sequence[str]) -> str | None:
-        found = (cell(row, column, text_of, f"{path}: row {number}") for column in columns)
+        found = (text_of(row.get(column)) for column in columns)
         return next((name for name in found if name is not None), None)
 
     key, image = first(ID_COLUMNS), first(IMAGE_COLUMNS)
     if key is None and image is None:
         expected = ", ".join((*ID_COLUMNS, *IMAGE_COLUMNS))
-        raise DataFileError(f"{path}: row {number} names no image; expected one of the columns {expected}")
+        raise TypeError(f"names no image; expected one of the columns {expected}")
     return key, image or ""
 
 
-def _refuse_mixture(path: Path, row: dict[str, Any], kinds: dict[str, str]) -> None:
+def _refuse_mixture(path: Path, row: Row, kinds: dict[str, Any]) -> None:
     """One file holds one evaluator's scores: scores of two, or of one under two settings, do not compare."""
     if not is_record(row):
         return
@@ -149,14 +187,5 @@ def _refuse_mixture(path: Path, row: dict[str, Any], kinds: dict[str, str]) -> N
         found = str((row.get("revision") if key == "model" else None) or row.get(key))
         if kinds.setdefault(key, found) != found:
             raise DataFileError(f"{path}: mixes scores of {key} {kinds[key]} and {found}; keep them in separate files")
-
-
-def whole_number(path: Path, row: Mapping[str, Any], name: str) -> int | None:
-    """A whole number in a table's row, None where the cell is empty. Raises DataFileError."""
-    value = row.get(name)
-    if value in (None, ""):
-        return None
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise DataFileError(f"{path}: {name} {str(value)[:40]!r}: expected a whole number") from None
+    if other := other_weights(kinds, row.get("settings") or {}):
+        raise DataFileError(f"{path}: mixes scores of {other}, which do not compare; keep them in separate files")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dyneval.evaluation import rejects
 from dyneval.evaluation.bootstrap import Estimate
 from dyneval.evaluation.comparison import Comparison
 from dyneval.files.atomic import atomic_write
@@ -55,6 +56,12 @@ class Table:
         return [folder / f"{stem}.{suffix}" for suffix in texts]
 
 
+def files(folder: Path, stems: Sequence[str]) -> list[Path]:
+    """What a run may write into its folder: its tables in all forms, their figures as JSON, and the report."""
+    suffixes = ("json", "csv", *FORMATS)
+    return [folder / "report.html", *(folder / f"{stem}.{suffix}" for stem in stems for suffix in suffixes)]
+
+
 def _unformula(cell: str) -> str:
     cell = re.sub(r"[\r\n]+", " ", cell)
     return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
@@ -96,6 +103,7 @@ def agreement_table(comparison: Comparison) -> Table:
         rows.append([row.evaluator, "published", str(row.pairs), number(row.srcc), number(row.plcc), "–", "–", "–"])
     if comparison.rated.unrated:
         notes.append(f"{len(comparison.rated.unrated)} images of the benchmark have no rating")
+    notes += rejects.notes(comparison.rejects, comparison.repeated)
     headings = ["evaluator", "figures", "images", "SRCC", "PLCC", "KRCC", "pairwise accuracy", "SRCC over T2I models"]
     return Table(headings, rows, tuple(notes))
 

@@ -67,7 +67,7 @@ def test_scores_of_records_by_field_and_of_tables_by_column(tmp_path):
     path = jsonl(tmp_path / "dyneval.files.jsonl", [record("a"), record("b", 4.5)])
     assert read_scores(path).by_id == {"a": 3.0, "b": 4.5}
     assert read_scores(path, "t2ia").by_id == {"a": 4.0, "b": 4.0}
-    with pytest.raises(DataFileError, match=r"dyneval.files.jsonl:1: a has no soft.overall; choose another field"):
+    with pytest.raises(DataFileError, match=r"dyneval\.files\.jsonl: .*a, row 1: has no soft\.overall; choose"):
         read_scores(path, "soft.overall")
     soft = record("a", soft={"t2ia": 1.5, "iqa": 2.5, "overall": 2.0})
     assert read_scores(jsonl(tmp_path / "soft.jsonl", [soft]), "soft.t2ia").by_id == {"a": 1.5}
@@ -83,9 +83,9 @@ def test_scores_of_records_by_field_and_of_tables_by_column(tmp_path):
     ("content", "message"),
     [
         ("", "holds no scores"),
-        ("id,value\nx,1\n", "row 1 has no column 'score' or 'overall', only id, value"),
-        ("name,score\nx,1\n", "row 1 names no image; expected one of the columns pair_id, item_id"),
-        ("id,score\nx,high\n", "row 1: score: expected a number, found 'high'"),
+        ("id,value\nx,1\n", "x, row 1: has no column 'score' or 'overall', only id, value"),
+        ("name,score\nx,1\n", "row 1: names no image; expected one of the columns pair_id, item_id"),
+        ("id,score\nx,high\n", "x, row 1: score: expected a number, found 'high'"),
     ],
 )
 def test_tables_that_cannot_be_used_say_what_is_missing(tmp_path, content, message):
@@ -94,13 +94,51 @@ def test_tables_that_cannot_be_used_say_what_is_missing(tmp_path, content, messa
         read_scores(tmp_path / "x.csv")
 
 
-def test_ids_twice_and_mixed_evaluators_are_refused(tmp_path):
-    with pytest.raises(RatingError, match=r"a.jsonl: 1 ids stand more than once: p1"):
-        read_scores(jsonl(tmp_path / "a.jsonl", [record("p1"), record("p2"), record("p1")]))
+def test_scores_that_differ_for_one_id_do_not_count_and_equal_ones_count_once(tmp_path):
+    records = [record("p1"), record("p2"), record("p1"), record("p3"), record("p4", 4.0), record("p4", 2.0)]
+    found = read_scores(jsonl(tmp_path / "a.jsonl", records))
+    assert (found.by_id, found.repeated) == ({"p1": 3.0, "p2": 3.0, "p3": 3.0}, 1)
+    assert [(reject.key, reject.row) for reject in found.rejects] == [("p4", 5), ("p4", 6)]
+    found = scores_of(tmp_path, "image,score\na.png,1\nb.png,2\na.png,3\nc.png,2\nc.png,2.0\n")
+    assert (found.by_image, found.repeated, [reject.row for reject in found.rejects]) == (
+        {"b.png": 2, "c.png": 2},
+        1,
+        [1, 3],
+    )
+
+
+@pytest.mark.parametrize(
+    ("bad", "key", "said"),
+    [
+        ("b.png,high", "b.png", "score: expected a number, found 'high'"),
+        ("b.png,inf", "b.png", "score: inf is no number that can be compared"),
+        ("b.png,-1e999", "b.png", "score: -inf is no number that can be compared"),
+        (",3", "", "names no image; expected one of the columns pair_id"),
+    ],
+)
+def test_a_row_that_is_no_score_is_left_out_and_told(tmp_path, bad, key, said):
+    found = scores_of(tmp_path, f"image,score\na.png,1\n{bad}\nc.png,nan\nd.png,\n")
+    assert found.by_image["a.png"] == 1 and all(math.isnan(found.by_image[name]) for name in ("c.png", "d.png"))
+    ((file, name, row, reason),) = found.rejects
+    assert (file, name, row) == ("s.csv", key, 2) and reason.startswith(said)
+
+
+def test_a_record_off_the_scale_is_left_out_and_told(tmp_path):
+    wrong = record("p2") | {"overall": 7.0}
+    found = read_scores(jsonl(tmp_path / "a.jsonl", [record("p1"), wrong, {"id": "p3", "scores": 2}, record("p4")]))
+    assert found.by_id == {"p1": 3.0, "p4": 3.0}
+    assert [(reject.key, reject.row) for reject in found.rejects] == [("p2", 2), ("p3", 3)]
+    assert "overall" in found.rejects[0].reason and "has no column" in found.rejects[1].reason
+
+
+def test_mixed_evaluators_are_refused(tmp_path):
     with pytest.raises(DataFileError, match="mixes scores of model DynEval-4B and DynEval-2B"):
         read_scores(jsonl(tmp_path / "b.jsonl", [record("p1"), record("p2", model="DynEval-2B")]))
     with pytest.raises(DataFileError, match="mixes scores of template readme and release"):
         read_scores(jsonl(tmp_path / "c.jsonl", [record("p1"), record("p2", template="release")]))
+    half, most = ({"mean": "arithmetic", "alpha": alpha, "beta": 1 - alpha} for alpha in (0.5, 0.75))
+    with pytest.raises(DataFileError, match=r"mixes scores of alpha 0\.5 and 0\.75, which do not compare"):
+        read_scores(jsonl(tmp_path / "d.jsonl", [record("p1", settings=half), record("p2", settings=most)]))
 
 
 def test_scores_meet_images_by_id_or_by_the_end_of_a_path():
@@ -137,7 +175,7 @@ def test_one_image_under_two_ids_is_refused(tmp_path):
     items = own_ratings(tmp_path, ["a.png,1", "b.png,2"], "image,rating")
     with pytest.raises(RatingError, match=r"s: two scores belong to the image a\.png"):
         align(items, scores_of(tmp_path, "id,image,score\n1,a.png,1\n2,b.png,2\n3,a.png,9\n"))
-    with pytest.raises(RatingError, match=r"s\.csv: 1 ids stand more than once: a\.png"):
+    with pytest.raises(DataFileError, match=r"s\.csv: 2 of 2 rows cannot be used: a\.png, row 1: stands 2 times"):
         scores_of(tmp_path, "image,score\na.png,1\na.png,9\n")
 
 
@@ -161,7 +199,7 @@ def test_the_column_asked_for_is_taken_where_there_is_one_called_score(tmp_path)
     (tmp_path / "s.csv").write_text("image,score,mine\na.png,1,2\n")
     assert read_scores(tmp_path / "s.csv", "mine").by_image == {"a.png": 2}
     assert read_scores(tmp_path / "s.csv").by_image == {"a.png": 1}
-    with pytest.raises(DataFileError, match="row 1 has no column 'score' or 'other'"):
+    with pytest.raises(DataFileError, match=r"a\.png, row 1: has no column 'score' or 'other'"):
         read_scores(tmp_path / "s.csv", "other")
 
 

@@ -187,7 +187,7 @@ RATED = ("benchmark", "--benchmark", "generic", "--annotations", "{rated}")
     [
         (("benchmark", "--benchmark", "tifa", "--annotations", "x", "--scores", "y"), "not the layout of TIFA v1.0"),
         ((*RATED, "--scores", "nowhere.csv"), "nowhere.csv: cannot be read"),
-        ((*RATED, "--scores", "{rated}", "--scale", "1", "2"), "rating 3 lies off the scale"),
+        ((*RATED, "--scores", "{rated}", "--scale", "4", "5"), "rating 3 lies off the scale"),
         ((*RATED, "--scores", "{rated}", "--column", "mos"), "--column takes MEANING=NAME"),
         ((*RATED, "--checkpoint", "x"), "--checkpoint needs --images and --output"),
         (("leaderboard", "a.jsonl", "b.csv"), "a table of published scores stands alone"),
@@ -202,6 +202,97 @@ def test_bad_input_is_one_clear_message(tmp_path, command, message):
     assert run.returncode == 1
     assert message in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def rated_by(tmp_path, ratings, scores, *options):
+    """`dyneval benchmark` on two tables, given as lines; with the report of agreement.json, if it got there."""
+    (tmp_path / "rated.csv").write_text("\n".join(["image,rating", *ratings]))
+    (tmp_path / "scores.csv").write_text("\n".join(scores))
+    where = ("--annotations", tmp_path / "rated.csv", "--scores", tmp_path / "scores.csv", "--output", tmp_path / "out")
+    run = door("benchmark", "--benchmark", "generic", *where, "--no-report", "--resamples", "0", *options)
+    report = tmp_path / "out" / "agreement.json"
+    return run, json.loads(report.read_text()) if report.exists() else None
+
+
+def test_bad_rows_of_ratings_and_scores_are_counted_named_and_written(tmp_path):
+    good = [f"{number}.png,{1 + number % 5}" for number in range(10)]
+    ratings = [*good, "10.png,9", "11.png,good", "12.png,inf", "13.png,1", "13.png,2", good[0]]
+    scores = ["image,score", *good[:8], "8.png,high", "9.png,1", "9.png,2", good[1], good[1]]
+    run, report = rated_by(tmp_path, ratings, scores, "--scale", "1", "5")
+    assert run.returncode == 0, run.stderr
+    assert report["evaluators"][0]["items"] == 8 and report["evaluators"][0]["srcc"]["value"] == pytest.approx(1)
+    assert (report["images"], report["rejected"], report["repeated"]) == (10, 8, 3)
+    assert (
+        "rated.csv: 5 rows left out: 10.png, row 11: rating 9 lies off the scale of own ratings, 1-5; 11." in run.stderr
+    )
+    assert "; and 2 more\n" in run.stderr
+    assert "scores.csv: 3 rows left out: 8.png, row 9: score: expected a number, found 'high'; 9.png, row" in run.stderr
+    assert "3 rows repeat one before them and count once" in run.stderr
+    rejects = list(read_jsonl(tmp_path / "out" / "agreement.rejects.jsonl"))
+    assert {row["kind"] for row in rejects} == {"input"}
+    assert [(row["file"], row["item_id"], row["row"]) for row in rejects] == [
+        *(("rated.csv", f"{name}.png", row) for name, row in [(10, 11), (11, 12), (12, 13), (13, 14), (13, 15)]),
+        *(("scores.csv", f"{name}.png", row) for name, row in [(8, 9), (9, 10), (9, 11)]),
+    ]
+    assert "not alike" in rejects[-1]["reason"]
+    run, report = rated_by(tmp_path, good, ["image,score", *good])
+    assert report["rejected"] == 0 and not (tmp_path / "out" / "agreement.rejects.jsonl").exists(), "of the last run"
+
+
+@pytest.mark.parametrize("header", ["image,score,mine", "image,mine,score"])
+def test_the_column_that_was_asked_for_wins_over_one_called_score(tmp_path, header):
+    mine = header.split(",").index("mine")
+    rows = [f"{n}.png,{n},{5 - n}" if mine == 1 else f"{n}.png,{5 - n},{n}" for n in range(5)]
+    ratings = [f"{n}.png,{n}" for n in range(5)]
+    for column, srcc in (("mine", 1), ("score", -1), ("overall", -1)):
+        run, report = rated_by(tmp_path, ratings, [header, *rows], "--score", column)
+        assert run.returncode == 0, run.stderr
+        assert report["evaluators"][0]["srcc"]["value"] == pytest.approx(srcc)
+
+
+def test_bad_rows_of_the_ratings_of_a_board_are_told(tmp_path):
+    scores, metadata = make_scores(tmp_path, {"sana": (2, 0.7), "sdxl": (3, 0.5), "llamagen": (3, 0.2)}, prompts=8)
+    rows = [{"pair_id": row["pair_id"], "rating": row["overall"]} for row in read_jsonl(scores)]
+    rows[3]["rating"] = "?"
+    ratings = write_jsonl(tmp_path / "ratings.jsonl", [*rows, rows[0]])
+    options = ("--metadata", metadata, "--ratings", ratings, "--output", tmp_path / "out", "--no-report")
+    run = door("leaderboard", scores, *options, "--resamples", "0")
+    assert run.returncode == 0, run.stderr
+    assert f"ratings.jsonl: 1 rows left out: {rows[3]['pair_id']}, row 4: rating: expected a number" in run.stderr
+    assert "1 rows repeat one before them" in run.stderr
+    (reject,) = read_jsonl(tmp_path / "out" / "agreement.rejects.jsonl")
+    assert reject["item_id"] == rows[3]["pair_id"]
+
+
+def test_a_board_is_made_of_scores_that_were_made_alike(tmp_path):
+    def scored(name, **settings):
+        rows = [score_record(f"{n}-{name}", f"prompt {n}", f"{name}/{n}.png", [3, 4], [n, 5]) for n in range(1, 5)]
+        return write_jsonl(tmp_path / f"{name}.jsonl", [row | {"settings": settings} for row in rows])
+
+    alike = {"mode": "full", "mean": "arithmetic", "alpha": 0.5, "beta": 0.5, "reply_form": "readme"}
+    first = scored("sana", **alike)
+    for change in ({"alpha": 0.9, "beta": 0.1}, {"mean": "geometric"}, {"mode": "fast"}, {"reply_form": "release"}):
+        run = door("leaderboard", first, scored("sdxl", **alike | change))
+        said = f"sdxl.jsonl: its scores were made with other settings than those before ({next(iter(change))} "
+        assert run.returncode == 1 and said in run.stderr
+    run = door("leaderboard", first, scored("sdxl", alpha=0.5), scored("llamagen"), "--resamples", "10")
+    assert run.returncode == 0, run.stderr
+
+
+def test_tables_are_not_written_over_what_they_are_made_of(tmp_path):
+    scores, metadata = make_scores(tmp_path, {"sana": (2, 0.7), "sdxl": (3, 0.5)}, prompts=4)
+    out = tmp_path / "out"
+    out.mkdir()
+    table = shutil.copy(scores, out / "leaderboard.json")
+    run = door("leaderboard", table, "--metadata", metadata, "--output", out, "--no-report", "--resamples", "0")
+    assert run.returncode == 1 and "leaderboard.json: is an input and would be overwritten" in run.stderr
+    assert (out / "leaderboard.json").read_bytes() == scores.read_bytes()
+    rated = out / "agreement.csv"
+    rated.write_text("image,rating,score\na.png,1,1\nb.png,2,2\nc.png,3,3\n")
+    command = ("benchmark", "--benchmark", "generic", "--annotations", rated, "--scores", rated, "--output", out)
+    run = door(*command, "--no-report", "--resamples", "0")
+    assert run.returncode == 1 and "agreement.csv: is an input and would be overwritten" in run.stderr
+    assert rated.read_text().startswith("image,rating,score")
 
 
 def test_scoring_needs_prompts_that_the_annotations_hold(tmp_path):

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dyneval.errors import UserError
+from dyneval.evaluation.rejects import Reject, Sieve
+from dyneval.files.row import BadRow
 
 
 class LayoutError(UserError, ValueError):
@@ -29,6 +31,7 @@ class RatedImage:
         image: path below the benchmark's image folder.
         prompt: the text it was made from; None where the benchmark's files do not hold it.
         ratings: one number a rater (or their published mean), on the benchmark's scale; NaN where a rater gave none.
+            As a loader yields them they are whatever the file holds, see `listed`; `load` makes numbers of them.
         model: the T2I model, where known.
         categories: skills or element types that the benchmark names.
     """
@@ -70,7 +73,8 @@ class Benchmark:
         source: where the format is published.
         layout: what a user has to provide, shown when it does not fit.
         fields: what people rated, by name; the first is the default.
-        read: (path, field) -> rated images; KeyError, TypeError and IndexError mean another layout.
+        read: (path, field) -> rated images, and rows that are none; KeyError, TypeError and IndexError mean another
+            layout.
     """
 
     name: str
@@ -78,21 +82,28 @@ class Benchmark:
     source: str
     layout: str
     fields: Mapping[str, Field]
-    read: Callable[[Path, str], Iterator[RatedImage]]
+    read: Callable[[Path, str], Iterator[RatedImage | BadRow]]
 
 
 @dataclass(slots=True)
 class RatedSet:
-    """The rated images of a benchmark, and the ids that hold no rating."""
+    """The rated images of a benchmark, the ids that hold no rating, and the rows that do not count.
+
+    `repeated`: rows that say what one before them said.
+    """
 
     benchmark: Benchmark
     rated: str
     items: list[RatedImage] = field(default_factory=list)
     unrated: list[str] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    repeated: int = 0
 
 
 def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet:
     """Read a benchmark's annotations and check them.
+
+    What is no number, lies off the scale, or stands twice with different contents is left out and told in `rejects`.
 
     Args:
         benchmark: one of `dyneval.evaluation.benchmarks.BENCHMARKS`, or `generic.benchmark(...)`.
@@ -100,27 +111,38 @@ def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet
         field: what was rated; None takes the benchmark's first.
 
     Raises:
-        LayoutError: the files are not in the benchmark's layout.
-        RatingError: a rating lies off the scale, or an id stands twice.
+        LayoutError: the files are not in the benchmark's layout, or more than half of the rows cannot be used.
     """
     field = field or next(iter(benchmark.fields))
     if field not in benchmark.fields:
         known = ", ".join(f"{name} ({what.meaning})" for name, what in benchmark.fields.items())
         raise LayoutError(f"{benchmark.title} has no rating called {field!r}; it has {known}")
-    found = RatedSet(benchmark, field)
-    seen: dict[str, int] = {}
+    sieve = Sieve[RatedImage](path.name)
     with _layout(benchmark, path):
-        for item in map(_prompt_or_none, benchmark.read(path, field)):
-            seen[item.item_id] = seen.get(item.item_id, 0) + 1
-            _check_scale(benchmark.title, benchmark.fields[field], item)
-            if math.isnan(item.rating):
-                found.unrated.append(item.item_id)
+        for row, item in enumerate(benchmark.read(path, field), 1):
+            if isinstance(item, BadRow):
+                sieve.reject("", item.line, item.reason)
+                continue
+            try:
+                item = replace(_prompt_or_none(item), ratings=numbers(item.ratings))
+                _check_scale(benchmark.title, benchmark.fields[field], item)
+            except (RatingError, TypeError) as error:
+                sieve.reject(item.item_id, row, str(error))
             else:
-                found.items.append(item)
-    if not seen:
+                sieve.add(item.item_id, row, item.item_id, item)
+    items = list(sieve.finish().values())
+    if sieve.refusal:
+        raise LayoutError(_unknown(benchmark, path, sieve.refusal))
+    if not items:
         raise LayoutError(_unknown(benchmark, path, "it holds no rated image"))
-    refuse_duplicates(str(path), seen)
-    return found
+    return RatedSet(
+        benchmark,
+        field,
+        [item for item in items if not math.isnan(item.rating)],
+        [item.item_id for item in items if math.isnan(item.rating)],
+        sieve.rejects,
+        sieve.repeated,
+    )
 
 
 def _prompt_or_none(item: RatedImage) -> RatedImage:
@@ -136,10 +158,14 @@ def refuse_duplicates(where: str, seen: Mapping[str, int]) -> None:
         raise RatingError(f"{where}: {len(twice)} ids stand more than once: {shown}")
 
 
+def listed(values: Any) -> tuple[Any, ...]:
+    """One rater's rating or a list of them, as the file holds them; `load` says which are no numbers."""
+    return tuple(values) if isinstance(values, (list, tuple)) else (values,)
+
+
 def numbers(values: Any) -> tuple[float, ...]:
     """Return one rater's number or a list of them as floats; None becomes NaN. TypeError on anything else."""
-    listed = values if isinstance(values, (list, tuple)) else [values]
-    return tuple(_number(value) for value in listed)
+    return tuple(_number(value) for value in listed(values))
 
 
 def _number(value: Any) -> float:
@@ -164,8 +190,6 @@ def inside(path: Path, name: str) -> Path:
 def _layout(benchmark: Benchmark, path: Path) -> Iterator[None]:
     try:
         yield
-    except RatingError:
-        raise
     except KeyError as error:
         raise LayoutError(_unknown(benchmark, path, f"there is no field {error}")) from error
     # ValueError: a DataFileError, lists of different lengths, a name that is no number, text that is not UTF-8.
@@ -182,5 +206,7 @@ def _check_scale(title: str, scale: Field, item: RatedImage) -> None:
     low = -math.inf if scale.low is None else scale.low
     high = math.inf if scale.high is None else scale.high
     for value in item.ratings:
+        if math.isinf(value):
+            raise RatingError(f"rating {value:g} is no number that can be compared")
         if value < low or value > high:
-            raise RatingError(f"{item.item_id}: rating {value:g} lies off the scale of {title}, {low:g}-{high:g}")
+            raise RatingError(f"rating {value:g} lies off the scale of {title}, {low:g}-{high:g}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, inside, numbers
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, inside, listed
 
 _FILES = {"correspondence": "mos2.txt", "perception": "mos1.txt"}
 
@@ -32,7 +32,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
             item_id=name,
             image=name,
             prompt=prompts[number - 1],
-            ratings=numbers(score),
+            ratings=listed(score),
             model=image.parts[-2] if len(image.parts) > 1 else None,
         )
 

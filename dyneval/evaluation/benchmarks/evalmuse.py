@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files.atomic import read_json
 
 _ELEMENT_TYPE = re.compile(r"\(([^()]+)\)\s*$")
@@ -26,9 +26,9 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
     for row in read_json(path):
         elements = _elements(row["element_score"])
         if field == "total_score":
-            ratings = numbers(row["total_score"])
+            ratings = listed(row["total_score"])
         else:
-            ratings = tuple(value for given in elements.values() for value in numbers(given))
+            ratings = tuple(value for given in elements.values() for value in listed(given))
         folder, _, _ = row["img_path"].rpartition("/")
         yield RatedImage(
             item_id=row["img_path"],

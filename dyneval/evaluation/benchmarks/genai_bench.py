@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files import tables
 from dyneval.files.atomic import read_json
 
@@ -27,7 +27,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
                 item_id=f"{model}/{index}",
                 image=name,
                 prompt=prompt,
-                ratings=numbers(ratings),
+                ratings=listed(ratings),
                 model=model,
                 categories=tuple(skills),
             )

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dyneval.errors import SettingError
-from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
-from dyneval.files.tables import rows, text_of, texts_of
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
+from dyneval.files.tables import BadRow, rows, text_of, texts_of
 from dyneval.structs import Row
 
 COLUMNS = {
@@ -55,12 +55,12 @@ def benchmark(
     )
 
 
-def _read(path: Path, names: Mapping[str, str]) -> Iterator[RatedImage]:
+def _read(path: Path, names: Mapping[str, str]) -> Iterator[RatedImage | BadRow]:
     for number, row in enumerate(rows(path), 1):
         try:
             yield _rated(row, names)
         except TypeError as error:
-            raise TypeError(f"row {number}: {error}") from error
+            yield BadRow(number, str(error))
 
 
 def _rated(row: Row, names: Mapping[str, str]) -> RatedImage:
@@ -72,7 +72,7 @@ def _rated(row: Row, names: Mapping[str, str]) -> RatedImage:
         item_id=text_of(row.get(names["id"])) or image,
         image=image,
         prompt=text_of(row.get(names["prompt"])),
-        ratings=numbers(row[names["rating"]]),
+        ratings=listed(row[names["rating"]]),
         model=text_of(row.get(names["model"])),
         categories=texts_of(category),
     )

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files import tables
 
 
@@ -35,10 +36,10 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
             )
 
 
-def _ratings(row: dict[str, str], field: str) -> tuple[float, ...]:
+def _ratings(row: dict[str, str], field: str) -> tuple[Any, ...]:
     if field == "caption_fit":
-        return numbers(row["Answer.task-quality"])
-    return numbers([row["Answer.task-real-0"], row["Answer.task-real-1"]])
+        return listed(row["Answer.task-quality"])
+    return listed([row["Answer.task-real-0"], row["Answer.task-real-1"]])
 
 
 BENCHMARK = Benchmark(

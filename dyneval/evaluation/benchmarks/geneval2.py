@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, inside, numbers
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, inside, listed, numbers
 from dyneval.files.atomic import read_json
 from dyneval.files.tables import rows
 
@@ -29,10 +30,19 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
                 item_id=f"{folder.name}/{number:04d}",
                 image=images[row["prompt"]],
                 prompt=row["prompt"],
-                ratings=(_mean(numbers(atoms), field),),
+                ratings=_ratings(atoms, field),
                 model=folder.name,
                 categories=(*sorted(set(row["skills"])), f"atoms {row['atom_count']}"),
             )
+
+
+def _ratings(atoms: Any, field: str) -> tuple[Any, ...]:
+    """The mean of the atoms; the atoms themselves where one is no number from 0 to 1, which `load` then tells."""
+    try:
+        values = numbers(atoms)
+    except TypeError:
+        return listed(atoms)
+    return values if any(value < 0 or value > 1 for value in values) else (_mean(values, field),)
 
 
 def _mean(atoms: tuple[float, ...], field: str) -> float:

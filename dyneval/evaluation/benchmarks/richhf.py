@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dyneval.errors import DataFileError
-from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files.atomic import read_json
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -36,7 +36,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
             item_id=name.stem,
             image=name.name,
             prompt=row.get("prompt"),
-            ratings=numbers(row[field]),
+            ratings=listed(row[field]),
         )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files.atomic import read_json
 
 
@@ -26,7 +26,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
                 item_id=f"{model}/{task}/{name}",
                 image=f"{model}/{task}/{name}.png",
                 prompt=row["Prompt"],
-                ratings=tuple(value for entry in row["Checklist"] for value in numbers(entry["score"])),
+                ratings=tuple(value for entry in row["Checklist"] for value in listed(entry["score"])),
                 model=model,
                 categories=(task,),
             )

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, inside, numbers
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, inside, listed
 from dyneval.files.atomic import read_json
 
 RATERS = 3
@@ -30,7 +30,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
             item_id=name,
             image=sample["gt_image"],
             prompt=sample["image_caption"],
-            ratings=numbers(row["overall"][field]["manual_score"][:RATERS]),
+            ratings=listed(row["overall"][field]["manual_score"][:RATERS]),
             model=sample.get("model_name"),
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files.atomic import read_json
 
 
@@ -21,7 +21,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
             item_id=key,
             image=row["image_path"],
             prompt=row["text"],
-            ratings=numbers(row["human_scores"]),
+            ratings=listed(row["human_scores"]),
             model=key.removeprefix(f"{row['text_id']}_") or None,
             categories=(row["text_id"].partition("_")[0],),
         )

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, numbers
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files.tables import rows
 
 
@@ -28,7 +28,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
                 item_id=f"{model}/{image}",
                 image=f"{model}/{image}",
                 prompt=row["prompt"],
-                ratings=numbers(result["score"]),
+                ratings=listed(result["score"]),
                 model=model,
                 categories=tuple(sorted({point.split("-")[0].strip() for point in result["testpoint"]})),
             )

@@ -1,0 +1,104 @@
+"""Rows of ratings and scores that cannot be used: left out, counted and told, while the others are used.
+
+A published file with one rating off its scale is no reason to refuse the other ten thousand; a file of which most rows
+cannot be used is one, for then it is most likely not what it was taken for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+from dyneval.files.atomic import atomic_write
+
+Content = TypeVar("Content")
+FILE = "agreement.rejects.jsonl"
+_SHOWN = 3
+
+
+class Reject(NamedTuple):
+    """A row that does not count: its file, the id or image that it names (maybe ""), its number from 1, and why."""
+
+    file: str
+    key: str
+    row: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.key + ', ' if self.key else ''}row {self.row}: {self.reason}"
+
+
+class Sieve(Generic[Content]):
+    """Takes the rows of a file one by one and keeps those that can be used, one a key.
+
+    Rows of one key that say the same count once. Where they differ none counts: both cannot be right, and the first is
+    no better than the last; keeping it would make the result depend on the order of the rows.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.rejects: list[Reject] = []
+        self.repeated = 0
+        """Rows that say what one before them said."""
+        self._rows: dict[Hashable, list[tuple[int, str, Content]]] = {}
+        self._total = 0
+
+    def add(self, key: Hashable, row: int, name: str, content: Content) -> None:
+        """Take a row that can be used; `name` is what it is called in a reject."""
+        self._total += 1
+        self._rows.setdefault(key, []).append((row, name, content))
+
+    def reject(self, name: str, row: int, reason: str) -> None:
+        """Leave a row out."""
+        self._total += 1
+        self.rejects.append(Reject(self.file, name, row, reason))
+
+    def finish(self) -> dict[Hashable, Content]:
+        """The rows that count, by key, in the order of the file."""
+        kept = {}
+        for key, rows in self._rows.items():
+            if len(rows) > 1 and len({repr(content) for _, _, content in rows}) > 1:
+                reason = f"stands {len(rows)} times and not alike; which is right is not known, so none counts"
+                self.rejects += [Reject(self.file, name, row, reason) for row, name, _ in rows]
+            else:
+                self.repeated += len(rows) - 1
+                kept[key] = rows[0][2]
+        self.rejects.sort(key=lambda reject: reject.row)
+        return kept
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the file cannot be used as a whole, after `finish`: most of its rows cannot."""
+        if 2 * len(self.rejects) <= self._total:
+            return None
+        return f"{len(self.rejects)} of {self._total} rows cannot be used: {_some(self.rejects)}"
+
+
+def notes(rejects: Sequence[Reject], repeated: int) -> list[str]:
+    """What a reader is told of them: for each file how many, and the first few."""
+    told = []
+    for file, group in groupby(rejects, key=lambda reject: reject.file):
+        of_file = list(group)
+        told.append(f"{file}: {len(of_file)} rows left out: {_some(of_file)}")
+    return told + ([f"{repeated} rows repeat one before them and count once"] if repeated else [])
+
+
+def write(folder: Path, rejects: Sequence[Reject]) -> list[Path]:
+    """Write all of them as `FILE` below `folder`; returns the file. Without any, that of an earlier run is removed."""
+    path = folder / FILE
+    if not rejects:
+        path.unlink(missing_ok=True)
+        return []
+    with atomic_write(path) as file:
+        for reject in rejects:
+            row = {"item_id": reject.key, "kind": "input", "reason": reject.reason, "row": reject.row}
+            file.write(json.dumps(row | {"file": reject.file}, ensure_ascii=False) + "\n")
+    return [path]
+
+
+def _some(rejects: Sequence[Reject]) -> str:
+    more = len(rejects) - _SHOWN
+    return "; ".join(map(str, rejects[:_SHOWN])) + (f"; and {more} more" if more > 0 else "")
