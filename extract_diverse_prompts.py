@@ -28,7 +28,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         required=True,
         metavar="SOURCE",
-        help="files (.parquet, .txt, .csv, .tsv, .jsonl, .json), globs, folders or Hugging Face dataset ids",
+        help="files (.parquet, .txt, .csv, .tsv, .jsonl, .json, .xlsx; text may be packed as .gz or .zst), globs, "
+        "folders or Hugging Face dataset ids",
     )
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
     add("--column", default="prompt", help="column or key that holds the prompt (default: %(default)s)")

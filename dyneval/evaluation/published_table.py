@@ -21,8 +21,8 @@ _NOT_SCORES = ("model", "tier", "year")
 
 
 def is_published_table(path: Path) -> bool:
-    """True for a CSV or TSV file, which scores.jsonl never is."""
-    return path.suffix.lower() in (".csv", ".tsv")
+    """True for a CSV, TSV or XLSX file, which scores.jsonl never is."""
+    return path.suffix.lower() in (".csv", ".tsv", ".xlsx", ".xlsm")
 
 
 def read_board(path: Path) -> Board:

@@ -46,7 +46,7 @@ def _rows(
     names = [name.strip() for name in header]
     require(path, [name for name in names if name], needs)
     wanted = [(place, name) for place, name in enumerate(names) if name and (columns is None or name in columns)]
-    _refuse_twice(path, [name for _, name in wanted])
+    refuse_twice(path, [name for _, name in wanted])
     for number, (line, cells) in enumerate(records, 1):
         fault = None if len(cells) == len(names) else _ragged(number, cells, names, delimiter)
         if fault:
@@ -98,7 +98,8 @@ def _ragged(number: int, cells: Sequence[str], names: Sequence[str], delimiter: 
     )
 
 
-def _refuse_twice(path: Path, names: Sequence[str]) -> None:
+def refuse_twice(path: Path, names: Sequence[str]) -> None:
+    """Raise DataFileError when two columns have one name."""
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise DataFileError(

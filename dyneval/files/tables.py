@@ -1,4 +1,4 @@
-"""The one reader of tables that users bring: JSONL, JSON, CSV, TSV and Parquet, as programs really write them.
+"""The one reader of tables that users bring: JSONL, JSON, CSV, TSV, Parquet and XLSX, as programs really write them.
 
 A row is an object from column to value; its cells are read with `text_of`, `texts_of` and `whole_of`. A last line
 without line end is a row: only files that we append to ourselves are cut there (`dyneval.files.store.JsonlStore`).
@@ -15,16 +15,17 @@ from typing import Any, NamedTuple
 import orjson
 
 from dyneval.errors import DataFileError
-from dyneval.files import delimited, parquet
+from dyneval.files import delimited, parquet, sheet
 from dyneval.files.opening import PACKED, byte_lines, decoded, encoding, opened
 from dyneval.files.row import BadRow, cell, text_of, texts_of, whole_of
 from dyneval.structs import Row
 
 __all__ = ["BadRow", "cell", "each_row", "kind_of", "rows", "text_of", "texts_of", "whole_of"]
 
-KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".xlsm")
 """Endings of the names of tables, upper or lower case; those of text may be packed (.csv.gz, .jsonl.zst)."""
-_SHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+_PACKED_INSIDE = (".parquet", ".xlsx", ".xlsm")
+_OTHER_SHEETS = (".xls", ".xlsb", ".ods", ".numbers")
 _MAX_ARRAY = 1 << 31
 
 
@@ -62,11 +63,13 @@ def each_row(
 
     Raises:
         DataFileError: the file is missing, of no known kind, broken or beyond the limits; its header lacks a column
-            or has one twice; a quotation mark goes astray.
+            or has one twice; a quotation mark goes astray; an XLSX file has rows in several sheets.
     """
     kind = kind_of(path)
     if kind == ".parquet":
         yield from parquet.read(path, columns, needs)
+    elif kind in (".xlsx", ".xlsm"):
+        yield from sheet.read(path, columns, needs)
     elif kind in (".csv", ".tsv"):
         yield from delimited.read(path, columns, needs, kind == ".tsv", lenient)
     else:
@@ -83,9 +86,9 @@ def kind_of(path: Path, kinds: Collection[str] = KINDS) -> str:
     suffixes = [suffix.lower() for suffix in path.suffixes] or [""]
     packed = suffixes[-1] in PACKED and len(suffixes) > 1
     kind = suffixes[-2] if packed else suffixes[-1]
-    if kind in kinds and not (packed and kind == ".parquet"):  # Parquet is packed inside
+    if kind in kinds and not (packed and kind in _PACKED_INSIDE):
         return kind
-    hint = "; save the sheet as CSV in UTF-8" if kind in _SHEETS else ""
+    hint = "; save the sheet as CSV in UTF-8" if kind in _OTHER_SHEETS else ""
     raise DataFileError(
         f"{path}: files called *{path.suffix or path.name} are not read; expected {', '.join(kinds)}{hint}"
     )

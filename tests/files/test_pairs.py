@@ -72,9 +72,9 @@ def test_a_prompt_of_a_megabyte_is_read(tmp_path):
         ("t.parquet", b"PAR1 no", r"t\.parquet: cannot be read as Parquet"),
         ("t.jsonl", b"{\n", r"t\.jsonl:1: is not JSON"),
         (
-            "t.xlsx",
+            "t.xls",
             b"x",
-            r"t\.xlsx: files called \*\.xlsx are not read; .*save the sheet as CSV",
+            r"t\.xls: files called \*\.xls are not read; .*save the sheet as CSV",
         ),
     ],
 )
