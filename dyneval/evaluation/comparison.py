@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from dyneval.errors import SettingError
 from dyneval.evaluation import published
@@ -50,7 +49,7 @@ class Comparison:
         """Rows of the paper for this benchmark."""
         return [row for row in published.agreements() if row.benchmark == self.rated.benchmark.name]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return everything but the single scores, as it stands in agreement.json."""
         return {
             "benchmark": self.rated.benchmark.name,

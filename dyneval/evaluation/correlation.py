@@ -59,7 +59,7 @@ class Agreement:
     pairwise_accuracy: Estimate
     tie_threshold: float | None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the row as it stands in a JSON file."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
@@ -177,7 +177,7 @@ def undefined_reason(x: FloatArray, y: FloatArray) -> str | None:
     return None
 
 
-def as_mapping(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+def as_mapping(estimates: Mapping[str, Estimate]) -> dict[str, object]:
     """Return named estimates as they stand in a JSON file."""
     return {name: _plain(value) for name, value in estimates.items()}
 
@@ -205,7 +205,7 @@ def _finite(statistic: Any, x: FloatArray, y: FloatArray) -> float:
     return float(statistic(x[kept], y[kept])) if kept.sum() >= FEWEST else float("nan")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, Estimate):
         return {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) is not None}
     return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -88,7 +87,7 @@ class Board:
             found.append(TierRow(tier, len(values), float(np.mean(values)), deviation))
         return found
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the board as it stands in leaderboard.json."""
         return {
             "evaluator": self.evaluator,

@@ -72,7 +72,7 @@ class ScoredSet:
     evaluator: str = ""
     identity: str = ""
     """The evaluator's weights and template, which must be the same in all files."""
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
     """Those of `dyneval.evaluation.scores.WEIGHTS`, which must be the same as well."""
 
 

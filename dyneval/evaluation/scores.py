@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dyneval.errors import DataFileError, SchemaError
 from dyneval.evaluation.benchmarks.base import RatedImage, RatingError, numbers
@@ -66,7 +66,7 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
             cannot be used.
     """
     sieve = Sieve[_Scored](path.name)
-    kinds: dict[str, Any] = {}
+    kinds: dict[str, object] = {}
     for number, row in enumerate(rows(path), 1):
         label = ""
         try:
@@ -132,7 +132,7 @@ def read_records(path: Path) -> Iterator[ScoreRecord]:
         yield ScoreRecord.from_dict(row, f"{path}:{number}")
 
 
-def other_weights(seen: dict[str, Any], settings: Mapping[str, Any]) -> str | None:
+def other_weights(seen: dict[str, object], settings: Mapping[str, object]) -> str | None:
     """The setting of `WEIGHTS` that is not as in the records before, which `seen` keeps; None where all are."""
     for name in WEIGHTS:
         if name in settings and seen.setdefault(name, settings[name]) != settings[name]:
@@ -178,7 +178,7 @@ def _names(row: Row) -> tuple[str | None, str]:
     return key, image or ""
 
 
-def _refuse_mixture(path: Path, row: Row, kinds: dict[str, Any]) -> None:
+def _refuse_mixture(path: Path, row: Row, kinds: dict[str, object]) -> None:
     """One file holds one evaluator's scores: scores of two, or of one under two settings, do not compare."""
     if not is_record(row):
         return

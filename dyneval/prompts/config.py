@@ -10,6 +10,8 @@ from dyneval.errors import SettingError
 from dyneval.prompts import dedup, selection, tiers
 from dyneval.prompts.clean import Limits
 
+Json = dict[str, Any]
+"""An object as it stands in a JSON file."""
 LabellerName = Literal["rules", "llm", "none"]
 LABELLERS: tuple[LabellerName, ...] = ("rules", "llm", "none")
 
@@ -84,6 +86,6 @@ class FilterConfig:
         """Whether any stage compares prompts."""
         return self.dedup is not None or bool(self.exclude) or self.count is not None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """The configuration as it stands in summary.json."""
         return asdict(self) | {"output": str(self.output)}

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,7 +19,7 @@ from dyneval.prompts.clean import Cleaner
 from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.drops import Drops
 from dyneval.prompts.minhash import Shingled
-from dyneval.prompts.summary import summarise
+from dyneval.prompts.summary import Summary, summarise
 from dyneval.prompts.table import RecordTable
 
 logger = logging.getLogger(__name__)
@@ -47,12 +46,12 @@ class FilterRun:
         self.leaked: dict[str, int] = {}
         self._stack = ExitStack()
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Summary:
         """Run all stages and write all files; return the summary."""
         with exclusive(self.config.output):
             return self._run()
 
-    def _run(self) -> dict[str, Any]:
+    def _run(self) -> Summary:
         with self._stack:
             self._open_files()
             with self._timed("filter"):
@@ -76,7 +75,7 @@ class FilterRun:
         with self._timed("write"):
             outputs.write_prompts(self.config.output, prompts, RecordTable(prompts, points), self.config.jsonl)
         summary = summarise(self, prompts)
-        outputs.write_summary(self.config.output, summary, prompts)
+        outputs.write_summary(self.config, summary, prompts)
         return summary
 
     def _open_files(self) -> None:
@@ -199,7 +198,7 @@ def _keys(prompts: pl.DataFrame) -> np.ndarray:
     return prompts["prompt_id"].str.slice(1).str.to_integer(base=16, dtype=pl.UInt64).to_numpy()
 
 
-def filter_prompts(config: FilterConfig) -> dict[str, Any]:
+def filter_prompts(config: FilterConfig) -> Summary:
     """Read, clean, score, tier, categorise and write prompts; return the summary that is also written.
 
     Raises:

@@ -6,14 +6,16 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
 from dyneval.files.atomic import atomic_write, write_json
 from dyneval.prompts import report
+from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.sources import Unreadable
+from dyneval.prompts.summary import Summary
 from dyneval.prompts.table import RecordTable
 from dyneval.records import TIERS
 
@@ -92,8 +94,8 @@ def write_clusters(folder: Path, prompts: pl.DataFrame) -> None:
         clusters.sort("cluster_id", "prompt_id").write_parquet(file)
 
 
-def write_summary(folder: Path, summary: dict[str, Any], prompts: pl.DataFrame) -> None:
+def write_summary(config: FilterConfig, summary: Summary, prompts: pl.DataFrame) -> None:
     """Write summary.json and report.html."""
-    with atomic_write(folder / REPORT) as file:
-        file.write(report.render(summary, prompts))
-    write_json(folder / SUMMARY, summary)
+    with atomic_write(config.output / REPORT) as file:
+        file.write(report.render(config, summary, prompts))
+    write_json(config.output / SUMMARY, summary)

@@ -5,29 +5,30 @@ from __future__ import annotations
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import Any
 
 import polars as pl
 
 from dyneval.prompts import categories, svg
+from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.drops import REASONS
+from dyneval.prompts.summary import Summary
 from dyneval.records import TIERS
 
 _SAMPLES, _LONGEST = 10, 400
 _TIER_NAMES = {1: "tier 1, hard", 2: "tier 2, medium", 3: "tier 3, easy"}
 
 
-def render(summary: dict[str, Any], prompts: pl.DataFrame) -> str:
+def render(config: FilterConfig, summary: Summary, prompts: pl.DataFrame) -> str:
     """The report on a run: its summary, and the kept prompts with tier, complexity and labels, in output order."""
     folder = files("dyneval.prompts").joinpath("data")
     return Template(folder.joinpath("report.html").read_text("utf-8")).substitute(
         css=folder.joinpath("report.css").read_text("utf-8"),
         sources=escape(", ".join(summary["sources"])),
         figures=_figures(summary),
-        tiering=_tiering(summary["config"]),
-        histogram=svg.histogram(prompts["complexity"].to_numpy(), prompts["tier"].to_numpy(), _cuts(summary["config"])),
+        tiering=_tiering(config),
+        histogram=svg.histogram(prompts["complexity"].to_numpy(), prompts["tier"].to_numpy(), _cuts(config)),
         tiers=svg.bars([(_TIER_NAMES[t], summary["tiers"][str(t)]) for t in TIERS], ["t1", "t2", "t3"], 110, 960),
-        categories=_LABELLERS[summary["config"]["labeller"]],
+        categories=_LABELLERS[config.labeller],
         coverage="".join(_dimension(name, counts) for name, counts in summary["categories"].items()),
         dropped=_dropped(summary["dropped"]),
         samples="".join(_samples(tier, prompts.filter(pl.col("tier") == tier).head(_SAMPLES)) for tier in TIERS),
@@ -41,7 +42,7 @@ _LABELLERS = {
 }
 
 
-def _figures(summary: dict[str, Any]) -> str:
+def _figures(summary: Summary) -> str:
     figures = {
         "rows read": summary["rows_read"],
         "dropped": sum(summary["dropped"].values()),
@@ -51,14 +52,14 @@ def _figures(summary: dict[str, Any]) -> str:
     return "".join(f'<div class="figure"><b>{count:,}</b><span>{name}</span></div>' for name, count in figures.items())
 
 
-def _tiering(config: dict[str, Any]) -> str:
-    if config["tiering"] == "threshold":
-        return f"tier 1 from {config['tau_1']:g} on, tier 2 from {config['tau_2']:g} on, tier 3 below"
+def _tiering(config: FilterConfig) -> str:
+    if config.tiering == "threshold":
+        return f"tier 1 from {config.tau_1:g} on, tier 2 from {config.tau_2:g} on, tier 3 below"
     return "tiers are cut out of the ranking by H: half of the top third, the middle third, half of the bottom third"
 
 
-def _cuts(config: dict[str, Any]) -> list[float]:
-    return [config["tau_2"], config["tau_1"]] if config["tiering"] == "threshold" else []
+def _cuts(config: FilterConfig) -> list[float]:
+    return [config.tau_2, config.tau_1] if config.tiering == "threshold" else []
 
 
 def _dimension(name: str, counts: dict[str, int]) -> str:

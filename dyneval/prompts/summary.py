@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import polars as pl
 
 from dyneval.prompts import categories, complexity
+from dyneval.prompts.config import Json
 from dyneval.records import TIERS
 
 if TYPE_CHECKING:
@@ -16,7 +17,25 @@ if TYPE_CHECKING:
 _PERCENTILES = (0, 10, 25, 50, 75, 90, 100)
 
 
-def summarise(run: FilterRun, prompts: pl.DataFrame) -> dict[str, Any]:
+class Summary(TypedDict):
+    """The keys of summary.json. Counts are of rows or prompts; `seconds` are by stage, `categories` by dimension."""
+
+    config: Json
+    factors: dict[str, float]
+    """Weight of each factor."""
+    sources: list[str]
+    rows_read: int
+    dropped: dict[str, int]
+    leaked: dict[str, int]
+    kept: int
+    tiers: dict[str, int]
+    categories: dict[str, dict[str, int]]
+    complexity: dict[str, float]
+    """Percentiles of H."""
+    seconds: dict[str, float]
+
+
+def summarise(run: FilterRun, prompts: pl.DataFrame) -> Summary:
     """Count what was read, dropped and kept; `prompts` are the kept ones."""
     h = prompts["complexity"].to_numpy()
     return {

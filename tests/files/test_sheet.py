@@ -121,6 +121,14 @@ def test_a_sheet_that_lies_about_its_size_ends(tmp_path, old, new):
         assert str(path) in str(error)
 
 
+def test_a_cell_at_the_far_corner_takes_no_memory(tmp_path):
+    made = openpyxl.Workbook()
+    made.active["A1"], made.active["XFD1048576"] = "image", "far"
+    made.save(tmp_path / "t.xlsx")
+    (bad,) = each_row(tmp_path / "t.xlsx")
+    assert bad == BadRow(1_048_576, "has a cell beyond the header (image)")
+
+
 @pytest.mark.parametrize("content", [b"", b"PK", b"image,rating\na.png,1\n", bytes.fromhex("d0cf11e0a1b11ae1") * 99])
 def test_what_is_no_sheet_is_refused(tmp_path, content):
     (tmp_path / "t.xlsx").write_bytes(content)

@@ -17,6 +17,7 @@ from typing import Any
 
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files.atomic import read_json
+from dyneval.structs import Row
 
 _ELEMENT_TYPE = re.compile(r"\(([^()]+)\)\s*$")
 
@@ -40,7 +41,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
         )
 
 
-def _elements(value: Any) -> dict[str, Any]:
+def _elements(value: Any) -> Row:
     if not isinstance(value, str):
         return value
     try:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files import tables
 from dyneval.files.atomic import read_json
+from dyneval.structs import Row
 
 
 def read(path: Path, field: str) -> Iterator[RatedImage]:
@@ -33,7 +33,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
             )
 
 
-def _json(path: Path) -> Iterator[tuple[str, str, dict[str, Any], list[str]]]:
+def _json(path: Path) -> Iterator[tuple[str, str, Row, list[str]]]:
     skills: dict[int, list[str]] = {}
     if (path.parent / "genai_skills.json").exists():
         for skill, prompts in read_json(path.parent / "genai_skills.json").items():
@@ -43,7 +43,7 @@ def _json(path: Path) -> Iterator[tuple[str, str, dict[str, Any], list[str]]]:
         yield index, row["prompt"], row["models"], sorted(skills.get(int(index), []))
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, str, dict[str, Any], list[str]]]:
+def _parquet(path: Path) -> Iterator[tuple[str, str, Row, list[str]]]:
     columns = ("Index", "Prompt", "Tags", "HumanRatings")
     for row in tables.rows(path, columns, needs=columns):
         skills = [*(row["Tags"]["basic"] or []), *(row["Tags"]["advanced"] or [])]

@@ -21,6 +21,7 @@ from typing import Any
 from dyneval.errors import DataFileError
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files.atomic import read_json
+from dyneval.structs import Row
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _LARGEST = 1 << 26
@@ -58,7 +59,7 @@ def tfrecords(path: Path) -> Iterator[bytes]:
         raise DataFileError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def parse_example(record: bytes) -> dict[str, Any]:
+def parse_example(record: bytes) -> Row:
     """Return the text and number features of a tf.train.Example by name, the first value of each.
 
     Raises:

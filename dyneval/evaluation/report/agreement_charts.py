@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,7 @@ def comparison_charts(comparison: Comparison) -> list[Chart]:
 
 def coefficients(comparison: Comparison) -> Chart:
     """SRCC of every evaluator with its interval, beside the published figures."""
-    rows: list[dict[str, Any]] = [
+    rows: list[Spec] = [
         {
             "evaluator": result.name,
             "figures": "measured",
@@ -223,17 +222,17 @@ def categories(comparison: Comparison) -> Chart:
     )
 
 
-def _figures() -> dict[str, Any]:
+def _figures() -> Spec:
     return {"field": "figures", "type": "nominal", "scale": {"domain": ["measured", PUBLISHED]}, "legend": None}
 
 
-def _evaluators(comparison: Comparison) -> dict[str, Any]:
+def _evaluators(comparison: Comparison) -> Spec:
     names = [result.name for result in comparison.evaluators]
     legend = {"title": None, "orient": "top", "symbolType": "circle"} if len(names) > 1 else None
     return {"field": "evaluator", "type": "nominal", "scale": {"domain": names}, "legend": legend}
 
 
-def _free(name: str, title: str | None) -> dict[str, Any]:
+def _free(name: str, title: str | None) -> Spec:
     return {
         "field": name,
         "type": "quantitative",

@@ -29,7 +29,7 @@ class Chart:
     wide: bool = False
 
 
-def tier_color() -> dict[str, Any]:
+def tier_color() -> Spec:
     """Colour by tier."""
     return {
         "field": "tier",
@@ -39,7 +39,7 @@ def tier_color() -> dict[str, Any]:
     }
 
 
-def heat_color(name: str) -> dict[str, Any]:
+def heat_color(name: str) -> Spec:
     """Colour by the score (1-5) in field `name`."""
     return {
         "field": name,
@@ -49,7 +49,7 @@ def heat_color(name: str) -> dict[str, Any]:
     }
 
 
-def score_axis(title: str) -> dict[str, Any]:
+def score_axis(title: str) -> Spec:
     """Horizontal axis of scores 1-5."""
     return {
         "field": "score",

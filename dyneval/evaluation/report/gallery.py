@@ -26,6 +26,7 @@ from dyneval.files.atomic import atomic_write
 from dyneval.files.images import load_image
 from dyneval.hashing import short_id
 from dyneval.records import SceneGraph, ScoredQuestion, ScoreRecord
+from dyneval.structs import Row
 from dyneval.work import processes
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Entry:
 class Gallery:
     """What the page needs: `index` for its script, and the images that could not be read, by pair_id."""
 
-    index: dict[str, Any]
+    index: Row
     unreadable: dict[str, str]
 
 
@@ -110,7 +111,7 @@ def disagreement(entries: Sequence[Entry]) -> list[int | None]:
     return found
 
 
-def _index(entries: Sequence[Entry], thumbs: Sequence[str]) -> dict[str, Any]:
+def _index(entries: Sequence[Entry], thumbs: Sequence[str]) -> Row:
     """Columns instead of rows: 36,000 images take 3 MB."""
     models, prompts, categories = _Names(), _Names(), _Names()
     tiers: dict[str, int | None] = {}
@@ -181,7 +182,7 @@ def _shards(records: Iterable[ScoreRecord]) -> Iterator[list[Any]]:
         yield shard
 
 
-def _detail(record: ScoreRecord) -> dict[str, Any]:
+def _detail(record: ScoreRecord) -> Row:
     return {
         "t2ia": [_question(question) for question in record.t2ia_questions or []],
         "iqa": [_question(question) for question in record.iqa_questions or []],

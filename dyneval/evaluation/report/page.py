@@ -120,7 +120,7 @@ def _scale(board: Board | None) -> tuple[float, float]:
     return max(1, min(ends) - 0.15), min(5, max(ends) + 0.15)
 
 
-def _colours(mode: str) -> dict[str, Any]:
+def _colours(mode: str) -> dict[str, object]:
     return {
         "ink": theme.INK[mode],
         "muted": theme.MUTED[mode],

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from dyneval.evaluation.leaderboard import Board
 from dyneval.evaluation.report.base import NAMES, ROW, Chart, heat_color, rounded, score_axis, tier_color, top
+from dyneval.structs import Row
 
 _DIMENSION_LINES = "split(replace(datum.label, ' & ', '\u00a0&~'), /[ ~]/)"
 """Breaks a dimension's name into lines, but not before its ampersand."""
@@ -138,7 +137,7 @@ def hardest_skills(board: Board, count: int = 12) -> Chart:
     return Chart("hardest", "Where models fail", caption, top(spec))
 
 
-def _tier_values(board: Board, groups: dict[str, list[str]], *, dimension: bool) -> list[dict[str, Any]]:
+def _tier_values(board: Board, groups: dict[str, list[str]], *, dimension: bool) -> list[Row]:
     values = []
     for name in groups:
         for tier in board.tiers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dyneval.evaluation.report.base import Spec
 
 FONT = "Inter, 'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif"
 INK = {"light": "#1f2328", "dark": "#e9e6e0"}
@@ -24,7 +24,7 @@ HEAT = {
 """Low, middle, high scores."""
 
 
-def config(mode: str) -> dict[str, Any]:
+def config(mode: str) -> Spec:
     """Return the Vega-Lite configuration of `mode`, "light" or "dark"; the background is transparent."""
     ink, muted, line = INK[mode], MUTED[mode], LINE[mode]
     return {
