@@ -12,7 +12,7 @@ from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatedSet
 from dyneval.evaluation.bootstrap import Estimate
 from dyneval.evaluation.correlation import Agreement, agreement, as_mapping, category_agreement, system_agreement
-from dyneval.evaluation.rejects import Reject
+from dyneval.evaluation.rejects import LeftOut
 from dyneval.evaluation.scores import ScoreTable, align
 from dyneval.evaluation.significance import Difference, srcc_difference
 
@@ -40,7 +40,7 @@ class Comparison:
     rated: RatedSet
     evaluators: list[EvaluatorResult] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: list[LeftOut] = field(default_factory=list)
     """Rows of the ratings and of the evaluators' files that do not count."""
     repeated: int = 0
 

@@ -6,20 +6,21 @@ cannot be used is one, for then it is most likely not what it was taken for.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from dyneval.files.atomic import atomic_write
+from dyneval.files.jsonl import to_line
+from dyneval.records import Reject
 
 Content = TypeVar("Content")
 FILE = "agreement.rejects.jsonl"
 _SHOWN = 3
 
 
-class Reject(NamedTuple):
+class LeftOut(NamedTuple):
     """A row that does not count: its file, the id or image that it names (maybe ""), its number from 1, and why."""
 
     file: str
@@ -40,7 +41,7 @@ class Sieve(Generic[Content]):
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self.rejects: list[Reject] = []
+        self.rejects: list[LeftOut] = []
         self.repeated = 0
         """Rows that say what one before them said."""
         self._rows: dict[Hashable, list[tuple[int, str, Content]]] = {}
@@ -54,7 +55,7 @@ class Sieve(Generic[Content]):
     def reject(self, name: str, row: int, reason: str) -> None:
         """Leave a row out."""
         self._total += 1
-        self.rejects.append(Reject(self.file, name, row, reason))
+        self.rejects.append(LeftOut(self.file, name, row, reason))
 
     def finish(self) -> dict[Hashable, Content]:
         """The rows that count, by key, in the order of the file."""
@@ -62,7 +63,7 @@ class Sieve(Generic[Content]):
         for key, rows in self._rows.items():
             if len(rows) > 1 and len({repr(content) for _, _, content in rows}) > 1:
                 reason = f"stands {len(rows)} times and not alike; which is right is not known, so none counts"
-                self.rejects += [Reject(self.file, name, row, reason) for row, name, _ in rows]
+                self.rejects += [LeftOut(self.file, name, row, reason) for row, name, _ in rows]
             else:
                 self.repeated += len(rows) - 1
                 kept[key] = rows[0][2]
@@ -77,7 +78,7 @@ class Sieve(Generic[Content]):
         return f"{len(self.rejects)} of {self._total} rows cannot be used: {_some(self.rejects)}"
 
 
-def notes(rejects: Sequence[Reject], repeated: int) -> list[str]:
+def notes(rejects: Sequence[LeftOut], repeated: int) -> list[str]:
     """What a reader is told of them: for each file how many, and the first few."""
     told = []
     for file, group in groupby(rejects, key=lambda reject: reject.file):
@@ -86,19 +87,20 @@ def notes(rejects: Sequence[Reject], repeated: int) -> list[str]:
     return told + ([f"{repeated} rows repeat one before them and count once"] if repeated else [])
 
 
-def write(folder: Path, rejects: Sequence[Reject]) -> list[Path]:
+def write(folder: Path, rejects: Sequence[LeftOut]) -> list[Path]:
     """Write all of them as `FILE` below `folder`; returns the file. Without any, that of an earlier run is removed."""
     path = folder / FILE
     if not rejects:
         path.unlink(missing_ok=True)
         return []
-    with atomic_write(path) as file:
+    with atomic_write(path, "wb") as file:
         for reject in rejects:
-            row = {"item_id": reject.key, "kind": "input", "reason": reject.reason, "row": reject.row}
-            file.write(json.dumps(row | {"file": reject.file}, ensure_ascii=False) + "\n")
+            where = {"row": reject.row, "file": reject.file}
+            key = reject.key or f"row {reject.row}"
+            file.write(to_line(Reject(key=key, kind="row", reason=reject.reason, detail=where).row("item_id")))
     return [path]
 
 
-def _some(rejects: Sequence[Reject]) -> str:
+def _some(rejects: Sequence[LeftOut]) -> str:
     more = len(rejects) - _SHOWN
     return "; ".join(map(str, rejects[:_SHOWN])) + (f"; and {more} more" if more > 0 else "")

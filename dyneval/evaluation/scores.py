@@ -11,7 +11,7 @@ from typing import NamedTuple
 from dyneval.errors import DataFileError, SchemaError
 from dyneval.evaluation.benchmarks.base import RatedImage, RatingError, numbers
 from dyneval.evaluation.matching import Matcher
-from dyneval.evaluation.rejects import Reject, Sieve
+from dyneval.evaluation.rejects import LeftOut, Sieve
 from dyneval.files.tables import rows, text_of
 from dyneval.records import ScoreRecord
 from dyneval.structs import Row
@@ -38,7 +38,7 @@ class ScoreTable:
     by_id: dict[str, float] = field(default_factory=dict)
     by_image: dict[str, float] = field(default_factory=dict)
     image_of: dict[str, str] = field(default_factory=dict)
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: list[LeftOut] = field(default_factory=list)
     repeated: int = 0
 
 

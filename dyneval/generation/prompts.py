@@ -13,7 +13,7 @@ from dyneval.errors import GenerationError
 from dyneval.files.opening import check_unpacked, opened, text_lines
 from dyneval.files.parquet import FLOOR, text_column, unpacked_size
 from dyneval.files.tables import rows
-from dyneval.records import TIERS, Tier
+from dyneval.records import TIERS, Reject, Tier
 from dyneval.structs import Row
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -28,10 +28,10 @@ _TIER_FILE = re.compile(r"tier-([123])\b")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prompts:
-    """Usable prompts (columns of `SCHEMA`, sorted by prompt_id); of other rows the "key", "kind" and "reason"."""
+    """Usable prompts (columns of `SCHEMA`, sorted by prompt_id); of other rows why not."""
 
     frame: pl.DataFrame
-    rejects: list[dict[str, str]]
+    rejects: list[Reject]
 
 
 def read_prompts(path: Path, default_tier: Tier | None = None) -> Prompts:
@@ -58,13 +58,13 @@ def read_prompts(path: Path, default_tier: Tier | None = None) -> Prompts:
     good = checked.filter(pl.col("reason").is_null()).select(list(SCHEMA)).sort("prompt_id")
     rejects = [_reject(row, path) for row in bad.iter_rows(named=True)]
     if good.is_empty():
-        raise GenerationError(f"{path}: holds no usable prompt" + (f" ({rejects[0]['reason']})" if rejects else ""))
+        raise GenerationError(f"{path}: holds no usable prompt" + (f" ({rejects[0].reason})" if rejects else ""))
     return Prompts(frame=good, rejects=rejects)
 
 
-def _reject(row: Row, path: Path) -> dict[str, str]:
+def _reject(row: Row, path: Path) -> Reject:
     reason = f"{path.name}, row {row['row']}: {row['reason']}"
-    return {"key": str(row["prompt_id"]), "kind": "input", "reason": reason}
+    return Reject(key=str(row["prompt_id"]), kind="row", reason=reason)
 
 
 def _read_parquet(path: Path) -> pl.DataFrame:

@@ -26,7 +26,6 @@ from dyneval.generation.model import BuildOptions, ModelBroken, NotMade, Request
 from dyneval.generation.prompts import read_prompts
 from dyneval.generation.saving import ImageFormat
 from dyneval.hashing import fingerprint
-from dyneval.records import Reject
 from dyneval.work.cluster import Cluster
 
 log = logging.getLogger(__name__)
@@ -115,7 +114,7 @@ def generate(chosen: Sequence[Entry], roster: Sequence[Entry], config: Config) -
     summary = Summary(rejected_prompts=len(prompts.rejects))
     with GenDB(config.output, _run_name(chosen, config.shard)) as db:
         for reject in prompts.rejects:
-            db.pairs.reject(Reject(key=reject["key"], kind="row", reason=reject["reason"]))
+            db.pairs.reject(reject)
         for entry in chosen:
             requests = _requests(plans.pop(entry.slug), entry.slug, config.build.base_seed)
             summary.models.append(_run_model(db, entry, requests, config))

@@ -21,6 +21,7 @@ from dyneval.prompts.drops import Drops
 from dyneval.prompts.minhash import Shingled
 from dyneval.prompts.summary import Summary, summarise
 from dyneval.prompts.table import RecordTable
+from dyneval.records import Reject
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class FilterRun:
         written = [*outputs.files(config.output), config.output / llm_labels.FILE]
         refuse_overwrite((source.path for source in read if source.path), written)
         self.rows_read = 0
-        self.unreadable: list[sources.Unreadable] = []
+        self.unreadable: list[Reject] = []
         """The first row that was no prompt, if there was one."""
         self.seconds: dict[str, float] = {}
         self.leaked: dict[str, int] = {}

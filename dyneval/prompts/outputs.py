@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +11,12 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from dyneval.files.atomic import atomic_write, write_json
+from dyneval.files.jsonl import to_line
 from dyneval.prompts import report
 from dyneval.prompts.config import FilterConfig
-from dyneval.prompts.sources import Unreadable
 from dyneval.prompts.summary import Summary
 from dyneval.prompts.table import RecordTable
-from dyneval.records import TIERS
+from dyneval.records import TIERS, Reject
 
 PARQUET, JSONL, SUMMARY, REPORT = "prompts.parquet", "prompts.jsonl", "summary.json", "report.html"
 REJECTS, DROPPED, CLUSTERS = "prompts.rejects.jsonl", "dropped.jsonl", "clusters.parquet"
@@ -75,10 +74,10 @@ def _stream(table: RecordTable) -> pl.LazyFrame:
     return register_io_source(batches, schema=table.schema)
 
 
-def write_rejects(file: IO[bytes], rejects: list[Unreadable]) -> None:
+def write_rejects(file: IO[bytes], rejects: list[Reject]) -> None:
     """Append rows that could not be read to the open rejects file."""
     for reject in rejects:
-        file.write(json.dumps(reject._asdict(), ensure_ascii=False).encode() + b"\n")
+        file.write(to_line(reject.row("key")))
 
 
 def remove_empty(path: Path) -> None:

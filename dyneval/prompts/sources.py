@@ -20,6 +20,7 @@ from dyneval.files.opening import PACKED, check_unpacked, decoded, opened, raw_l
 from dyneval.files.parquet import FLOOR, text_column, unpacked_size
 from dyneval.files.row import require
 from dyneval.files.tables import BadRow, each_row, kind_of
+from dyneval.records import Reject
 from dyneval.structs import Row
 
 KINDS = (*tables.KINDS, ".txt")
@@ -33,20 +34,14 @@ class SourceError(UserError, ValueError):
     """An input cannot be read at all; the message names it, what was expected and what to do."""
 
 
-class Unreadable(NamedTuple):
-    """A row that is no prompt: where it stands (file and line or row) and why."""
-
-    key: str
-    reason: str
-    kind: str = "input"
-    """As in all files of rejects: the input is at fault, and is looked at anew in every run."""
-
-
 class RawBatch(NamedTuple):
-    """Rows as they came: columns prompt, prompt_nsfw, image_nsfw (NULL where the source has none)."""
+    """Rows as they came: columns prompt, prompt_nsfw, image_nsfw (NULL where the source has none).
+
+    The key of what could not be read is where it stands.
+    """
 
     rows: pl.DataFrame
-    unreadable: list[Unreadable]
+    unreadable: list[Reject]
 
 
 class Source(NamedTuple):
@@ -122,20 +117,20 @@ def _score_column(path: Path, name: str, kind: pl.DataType | None) -> pl.Expr:
     return pl.col(name).cast(pl.Float32, strict=False)
 
 
-def _text_rows(path: Path) -> Iterator[Row | Unreadable]:
+def _text_rows(path: Path) -> Iterator[Row | Reject]:
     with opened(path) as file:
         for number, line in enumerate(raw_lines(file, path), 1):
             try:
                 yield {"prompt": decoded(line).rstrip("\r\n")}
             except UnicodeDecodeError as error:
-                yield Unreadable(f"{path}:{number}", f"is neither UTF-8 nor Windows-1252 ({error}); save it as UTF-8")
+                yield _unreadable(f"{path}:{number}", f"is neither UTF-8 nor Windows-1252 ({error}); save it as UTF-8")
 
 
-def _table_rows(path: Path, column: str) -> Iterator[Row | Unreadable]:
+def _table_rows(path: Path, column: str) -> Iterator[Row | Reject]:
     columns = (column, *NSFW_COLUMNS)
     for number, row in enumerate(each_row(path, columns, [column], "prompts", text=column, lenient=True), 1):
         if isinstance(row, BadRow):
-            yield Unreadable(f"{path}:{row.line}", row.reason)
+            yield _unreadable(f"{path}:{row.line}", row.reason)
         else:
             yield _taken(row, column, f"{path}: row {number}")
 
@@ -159,12 +154,16 @@ def _read_dataset(source: Source, column: str, split: str) -> Iterator[RawBatch]
     yield from _batches(_taken(row, column, f"{source.item}: row {number}") for number, row in enumerate(rows, 1))
 
 
-def _taken(row: Row, column: str, where: str) -> Row | Unreadable:
+def _unreadable(where: str, reason: str) -> Reject:
+    return Reject(key=where, kind="row", reason=reason)
+
+
+def _taken(row: Row, column: str, where: str) -> Row | Reject:
     if column not in row:
-        return Unreadable(where, f"expected an object with the key {column!r} (see --column)")
+        return _unreadable(where, f"expected an object with the key {column!r} (see --column)")
     text = row[column]
     if not isinstance(text, str | None):
-        return Unreadable(where, f"{column!r} holds {type(text).__name__}, expected text")
+        return _unreadable(where, f"{column!r} holds {type(text).__name__}, expected text")
     if text is not None and not text.isascii():
         text = text.encode("utf-8", "replace").decode("utf-8")  # JSON may hold half of a surrogate pair
     return {"prompt": text, **{name: _number(row.get(name)) for name in NSFW_COLUMNS}}
@@ -177,9 +176,9 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _batches(rows: Iterable[Row | Unreadable]) -> Iterator[RawBatch]:
+def _batches(rows: Iterable[Row | Reject]) -> Iterator[RawBatch]:
     iterator = iter(rows)
     while block := list(islice(iterator, BATCH_ROWS)):
-        good = [row for row in block if not isinstance(row, Unreadable)]
-        bad = [row for row in block if isinstance(row, Unreadable)]
+        good = [row for row in block if not isinstance(row, Reject)]
+        bad = [row for row in block if isinstance(row, Reject)]
         yield RawBatch(pl.DataFrame(good, schema=_SCHEMA), bad)

@@ -229,7 +229,7 @@ def test_bad_rows_of_ratings_and_scores_are_counted_named_and_written(tmp_path):
     assert "scores.csv: 3 rows left out: 8.png, row 9: score: expected a number, found 'high'; 9.png, row" in run.stderr
     assert "3 rows repeat one before them and count once" in run.stderr
     rejects = list(read_jsonl(tmp_path / "out" / "agreement.rejects.jsonl"))
-    assert {row["kind"] for row in rejects} == {"input"}
+    assert {row["kind"] for row in rejects} == {"row"}
     assert [(row["file"], row["item_id"], row["row"]) for row in rejects] == [
         *(("rated.csv", f"{name}.png", row) for name, row in [(10, 11), (11, 12), (12, 13), (13, 14), (13, 15)]),
         *(("scores.csv", f"{name}.png", row) for name, row in [(8, 9), (9, 10), (9, 11)]),

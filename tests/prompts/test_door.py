@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from msgspec.structs import astuple
 
 from dyneval.prompts import clean, dedup, tiers
 from dyneval.records import PromptRecord, prompt_id
@@ -53,7 +54,7 @@ def test_everything_is_written_and_fits_the_schema(tmp_path):
         assert record.prompt_id == prompt_id(record.prompt)
         weights = [0.2, 0.2] + [0.1] * 7
         assert record.complexity == pytest.approx(
-            sum(w * v for w, v in zip(weights, record.factors.values(), strict=True)), abs=1e-9
+            sum(w * v for w, v in zip(weights, astuple(record.factors), strict=True)), abs=1e-9
         )
         assert record.source == "in.parquet"
     lines = [
@@ -192,7 +193,7 @@ def test_rows_that_cannot_be_read_are_rejects_as_everywhere(tmp_path):
     (tmp_path / "in.jsonl").write_text("\n".join([*lines, "{", '{"text": 1}']))
     run("--input", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--quiet")
     broken, other = map(json.loads, (tmp_path / "out" / "prompts.rejects.jsonl").read_text().splitlines())
-    assert broken.keys() == {"key", "kind", "reason"} and {broken["kind"], other["kind"]} == {"input"}
+    assert broken.keys() == {"key", "kind", "reason"} and {broken["kind"], other["kind"]} == {"row"}
     assert broken["key"].endswith("in.jsonl:8") and broken["reason"].startswith("is not JSON")
     assert other["key"].endswith("in.jsonl: row 9") and other["reason"].startswith("expected an object with the key")
 
@@ -207,8 +208,8 @@ def test_a_word_that_stands_65_536_times_counts_as_often(tmp_path):
         [record.factors for record in sorted(records(tmp_path / str(words)), key=lambda record: record.prompt[:3])]
         for words in (65_535, 65_536, 140_000)
     ]
-    assert found[0] == found[1] == found[2] and found[0][2]["color_specifications"] == 0
-    assert max(found[0][1].values()) == 400
+    assert found[0] == found[1] == found[2] and found[0][2].color_specifications == 0
+    assert max(astuple(found[0][1])) == 400
 
 
 def test_help_names_the_defaults_of_the_library():

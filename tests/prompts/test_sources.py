@@ -54,7 +54,7 @@ def test_csv_with_quotes_lines_and_nuls(tmp_path):
     path.write_text(f'id,prompt\n1,"a, ""b""\nc"\n2,"{LONG}"\n3,\n4,nul\x00\n5\n6,one,surplus\n', "utf-8")
     prompts, bad = read(path)
     assert prompts == ['a, "b"\nc', LONG, None, "nul\x00"]
-    assert [(where.rsplit(":", 1)[1], reason[:40]) for where, reason in bad] == [
+    assert [(row.key.rsplit(":", 1)[1], row.reason[:40]) for row in bad] == [
         ("7", "row 5 has 1 cells, expected 2 (id, promp"),
         ("8", "row 6 has 3 cells, expected 2 (id, promp"),
     ]
@@ -74,7 +74,7 @@ def test_jsonl_counts_what_is_no_prompt(tmp_path):
     path.write_text("\n".join(rows), "utf-8")
     prompts, bad = read(path)
     assert prompts == ["good", None, "? half"]
-    assert [where.rsplit(":", 1)[1] for where, _ in bad] == ["2", "3", " row 4", " row 5"]
+    assert [row.key.rsplit(":", 1)[1] for row in bad] == ["2", "3", " row 4", " row 5"]
 
 
 LINES = ["a café by a harbour", "two foxes — in the snow"]
@@ -118,7 +118,7 @@ def test_letters_of_other_encodings_are_no_accents(tmp_path, code, line):
     (tmp_path / "p.txt").write_bytes(b"a fox in the snow\n" + line.encode(code) + b"\ncaf\xe9\n")
     prompts, bad = read(tmp_path / "p.txt")
     assert prompts == ["a fox in the snow", "café"]
-    assert [where.rsplit(":", 1)[1] for where, _ in bad] == ["2"] and "neither UTF-8 nor Windows-1252" in bad[0].reason
+    assert [row.key.rsplit(":", 1)[1] for row in bad] == ["2"] and "neither UTF-8 nor Windows-1252" in bad[0].reason
 
 
 @pytest.mark.parametrize(

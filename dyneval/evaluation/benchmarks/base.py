@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dyneval.errors import UserError
-from dyneval.evaluation.rejects import Reject, Sieve
+from dyneval.evaluation.rejects import LeftOut, Sieve
 from dyneval.files.row import BadRow
 
 
@@ -96,7 +96,7 @@ class RatedSet:
     rated: str
     items: list[RatedImage] = field(default_factory=list)
     unrated: list[str] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: list[LeftOut] = field(default_factory=list)
     repeated: int = 0
 
 
