@@ -17,7 +17,7 @@ from dyneval.demo.truth import Truth, truth_path
 from dyneval.errors import DataFileError
 from dyneval.files.images import load_image
 from dyneval.hashing import short_id
-from dyneval.llm.base import ChatError, ChatReply, ChatRequest
+from dyneval.llm.chat import ChatError, ChatReply, ChatRequest
 
 _PROMPT = re.compile(r'^Prompt: (".*")$', re.MULTILINE)
 _NUMBERED = re.compile(r"^\d+\. \[(yes|no)\] (.+)$", re.MULTILINE)

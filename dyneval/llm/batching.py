@@ -7,7 +7,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from dyneval.llm.base import ChatReply, ChatRequest
+from dyneval.llm.chat import ChatReply, ChatRequest
 
 _GATHER_SECONDS = 0.02
 """How long a batch that is not full waits for more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from dyneval.llm.base import ChatError, ChatReply, TokenChoice
+from dyneval.llm.chat import ChatError, ChatReply, TokenChoice
 
 
 class _Message(Struct):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from dyneval.errors import CheckpointError, ImageError
 from dyneval.files.images import load_image
-from dyneval.llm.base import ChatError, ChatReply, ChatRequest
 from dyneval.llm.batching import BatchingEngine
+from dyneval.llm.chat import ChatError, ChatReply, ChatRequest
 from dyneval.llm.pictures import MAX_PIXELS
 from dyneval.tokens import IMAGE
 from dyneval.work.batches import in_halves

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dyneval.errors import SettingError
 from dyneval.files.images import load_image
-from dyneval.llm.base import ChatError, ChatReply, ChatRequest, EngineStopped
+from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, EngineStopped
 from dyneval.llm.pictures import MAX_PIXELS, fit
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import polars as pl
 from tqdm import tqdm
 
 from dyneval.files.store import JsonlStore
-from dyneval.llm.base import ChatEngine, ChatError, ChatRequest, Message
+from dyneval.llm.chat import ChatEngine, ChatError, ChatRequest, Message
 from dyneval.prompts import categories
 from dyneval.prompts.categories import Labeller
 from dyneval.prompts.config import FilterConfig
@@ -85,7 +85,7 @@ def label_frame(prompts: pl.DataFrame, config: FilterConfig) -> tuple[UInt64s, B
     Returns:
         (prompts,) label set of each, (prompts,) True for those that the model labelled.
     """
-    from dyneval.llm.engines import make_engine
+    from dyneval.llm.registry import make_engine
 
     rules, llm = categories.load(), config.llm
     options: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dyneval.llm.base import TokenChoice
+from dyneval.llm.chat import TokenChoice
 from dyneval.processing import Encoded
 from dyneval.scorer.cache import RaggedCache
 from dyneval.scorer.grammar import Constraint, GrammarError, ReplyGrammar

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 from dyneval import replies, tokens
 from dyneval.conventions import Conventions
-from dyneval.llm.base import TokenChoice
+from dyneval.llm.chat import TokenChoice
 from dyneval.records import student_json
 from dyneval.replies import ReplyForm, ReplyLimits
 from dyneval.scorer.engines.base import Ask, Engine

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from dyneval.errors import ImageError, SchemaError, UserError
 from dyneval.files.images import resolve_below
-from dyneval.llm.base import ChatError
+from dyneval.llm.chat import ChatError
 from dyneval.records import (
     ANNOTATIONS,
     NEEDS,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from dyneval.llm.base import ChatEngine, ChatReply, ChatRequest
+from dyneval.llm.chat import ChatEngine, ChatReply, ChatRequest
 from dyneval.teacher.extract import ReplyError
 from dyneval.teacher.prompts import ask_again
 from dyneval.tokens import contains_task_token

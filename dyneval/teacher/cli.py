@@ -16,8 +16,8 @@ from typing import Any
 
 from dyneval.errors import DataFileError, ImageError, SettingError, UserError
 from dyneval.files.parts import Shard
-from dyneval.llm.base import ChatEngine
-from dyneval.llm.engines import ENGINES, make_engine
+from dyneval.llm.chat import ChatEngine
+from dyneval.llm.registry import ENGINES, make_engine
 from dyneval.records import Workflow
 from dyneval.teacher.dry_run import render
 from dyneval.teacher.runner import AnnotateConfig, annotate

@@ -10,7 +10,7 @@ from pathlib import Path
 from dyneval.errors import DataFileError
 from dyneval.files.images import load_image, resolve_below
 from dyneval.files.store import JsonlIndex
-from dyneval.llm.base import ChatRequest
+from dyneval.llm.chat import ChatRequest
 from dyneval.llm.pictures import MAX_PIXELS, fit
 from dyneval.processing import PixelLimits, grid
 from dyneval.records import IQAQuestions, PairRecord, Question, T2IAQuestions, schema_name

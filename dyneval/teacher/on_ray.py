@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dyneval.llm.base import ChatEngine
+from dyneval.llm.chat import ChatEngine
 from dyneval.records import ANNOTATIONS, PairRecord, Reject, Workflow
 from dyneval.teacher.annotating import Annotator, EngineDown, is_complete, key_of
 from dyneval.teacher.asking import Tally, Teacher

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.hashing import fingerprint
-from dyneval.llm.base import ChatRequest, Message
+from dyneval.llm.chat import ChatRequest, Message
 from dyneval.records import Part, Question, Workflow
 from dyneval.teacher.replies import BOUNDS, answers_schema, questions_schema, scene_schema
 

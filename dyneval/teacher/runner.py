@@ -14,7 +14,7 @@ from tqdm import tqdm
 from dyneval.errors import DataFileError
 from dyneval.files.parts import Shard
 from dyneval.files.store import JsonlIndex, JsonlStore, append_reject, read_rejects, write_rejects
-from dyneval.llm.base import ChatEngine
+from dyneval.llm.chat import ChatEngine
 from dyneval.records import ANNOTATIONS, NEEDS, Annotation, PairRecord, Reject, Workflow
 from dyneval.teacher.annotating import Annotator
 from dyneval.teacher.asking import Teacher

@@ -9,8 +9,8 @@ from dyneval.demo.grammar import scene_from_prompt
 from dyneval.demo.knowledge import make_truth
 from dyneval.demo.prompts import demo_prompts
 from dyneval.errors import ImageError
-from dyneval.llm.base import ChatError
-from dyneval.llm.engines import make_engine
+from dyneval.llm.chat import ChatError
+from dyneval.llm.registry import make_engine
 from dyneval.records import PairRecord, pair_id, prompt_id
 from dyneval.teacher import prompts, workflows
 from dyneval.teacher.asking import Teacher

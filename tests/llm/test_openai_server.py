@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from dyneval.errors import ImageError
-from dyneval.llm.base import ChatError, ChatRequest, Message
 from dyneval.llm.body import JsonBody
+from dyneval.llm.chat import ChatError, ChatRequest, Message
 from dyneval.llm.completion import to_reply
-from dyneval.llm.engines import make_engine
 from dyneval.llm.pictures import DataUrls, data_url
+from dyneval.llm.registry import make_engine
 
 SCHEMA = {"type": "object", "properties": {"questions": {"type": "array", "maxItems": 5}}}
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from dyneval import tokens
 from dyneval.cli import score
-from dyneval.llm.base import ChatError, ChatReply, SchemaRefused, TokenChoice, Unreachable
+from dyneval.llm.chat import ChatError, ChatReply, SchemaRefused, TokenChoice, Unreachable
 from dyneval.llm.vllm_local import last_output
 from dyneval.processing import Turn
 from dyneval.replies import evaluation_schema

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from dyneval import replies, tokens
 from dyneval.cli import doctor
 from dyneval.conventions import Conventions
-from dyneval.llm.base import TokenChoice
+from dyneval.llm.chat import TokenChoice
 from dyneval.processing import IGNORE, Turn
 from dyneval.scorer.engines.local import TransformersStudent
 from dyneval.scorer.loading import load_student

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dyneval.files.jsonl import read_jsonl
-from dyneval.llm.engines import make_engine
+from dyneval.llm.registry import make_engine
 from dyneval.records import WORKFLOWS, pair_id, prompt_id
 from dyneval.teacher.runner import AnnotateConfig, annotate
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from dyneval.llm.base import ChatReply, ChatRequest, Message
+from dyneval.llm.chat import ChatReply, ChatRequest, Message
 from dyneval.records import Question
 from dyneval.teacher.asking import RejectedReply, Teacher
 from dyneval.teacher.extract import ReplyError

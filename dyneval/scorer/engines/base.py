@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from dyneval.llm.base import TokenChoice
+from dyneval.llm.chat import TokenChoice
 from dyneval.replies import ReplyError
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from PIL import Image
 
 from dyneval import tokens
 from dyneval.errors import CheckpointError
-from dyneval.llm.base import ChatError, ChatReply, ChatRequest, Message
+from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Message
 from dyneval.llm.openai_server import OpenAIEngine
 from dyneval.processing import Processor, Turn
 from dyneval.scorer.engines.base import Ask

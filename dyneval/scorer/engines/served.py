@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from dyneval.llm.base import ChatError, ChatReply, SchemaRefused, TokenChoice, Unreachable
+from dyneval.llm.chat import ChatError, ChatReply, SchemaRefused, TokenChoice, Unreachable
 from dyneval.processing import Processor, grid
 from dyneval.replies import RATINGS
 from dyneval.scorer.decoder import TOP_CHOICES

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from dyneval.llm.base import ChatError, ChatReply, TokenChoice
+from dyneval.llm.chat import ChatError, ChatReply, TokenChoice
 from dyneval.llm.vllm_local import engine_arguments, held_to, last_output, reply_of, start_engine
 from dyneval.processing import Processor, Turn
 from dyneval.scorer.engines.base import Ask

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dyneval.errors import SettingError
-from dyneval.llm.base import ChatEngine
+from dyneval.llm.chat import ChatEngine
 
 ENGINES = ("openai", "vllm", "transformers", "oracle")
 
