@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dyneval.errors import SettingError
-from dyneval.llm.body import JsonBody
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Message, SchemaRefused, Unreachable
-from dyneval.llm.completion import to_reply
+from dyneval.llm.openai_wire import JsonBody, to_reply
 from dyneval.llm.pictures import MAX_PIXELS, DataUrls
 
 if TYPE_CHECKING:

@@ -1,35 +1,108 @@
-"""Chat with a Qwen3-VL teacher, dense or MoE, through transformers in this process, in batches, held to the schema.
+"""A teacher whose weights are loaded in this process with transformers: decoded in batches, held to JSON Schemas.
 
-For a few hundred pairs on one machine; at scale a vLLM server answers many times as fast.
+Requests come one by one; `BatchingEngine` collects them and hands them on in batches, in a thread. `SchemaLogits` holds
+each row of a batch to its schema with llguidance. For a few hundred pairs on one machine; at scale a vLLM server
+answers many times as fast.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import llguidance
+import llguidance.numpy
+import numpy as np
+import torch
+from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsProcessorList
+
 from dyneval.errors import CheckpointError, ImageError
 from dyneval.files.images import load_image
-from dyneval.llm.batching import BatchingEngine
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest
 from dyneval.llm.pictures import MAX_PIXELS
+from dyneval.processing import Encoded, Processor, Turn
 from dyneval.tokens import IMAGE
 from dyneval.work.batches import in_halves
 
 if TYPE_CHECKING:
-    import torch
-
-    from dyneval.processing import Encoded
-
-    Placed = tuple[int, Encoded]
-    """A request's place in its batch, and what the model gets of it."""
+    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
+Placed = tuple[int, Encoded]
+"""A request's place in its batch, and what the model gets of it."""
+
 _PADDED = {"input_ids": None, "attention_mask": 0, "mm_token_type_ids": 0}
 """Inputs with a token axis and what they are filled up with on the left; None: the end token."""
+_GATHER_SECONDS = 0.02
+"""How long a batch that is not full waits for more."""
+# Free whitespace lets a model write blanks up to the limit.
+_JSON_FORM: Any = {"whitespace_flexible": False}
+
+
+class BatchingEngine(ABC):
+    """Base of engines that answer a batch at once: collects requests, hands them on, hands the replies back."""
+
+    name: str
+    model: str
+
+    def __init__(self, batch_size: int) -> None:
+        """`batch_size`: requests handed on at once, at most."""
+        self.batch_size = batch_size
+        self._waiting: asyncio.Queue[tuple[ChatRequest, asyncio.Future[ChatReply]]] = asyncio.Queue()
+        self._worker: asyncio.Task[None] | None = None
+
+    @abstractmethod
+    def answer(self, requests: Sequence[ChatRequest]) -> list[ChatReply | Exception]:
+        """Answer a batch, in order; an exception in the list is the answer to its request alone."""
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """Answer one request, together with others that wait. Raises what `answer` gave or raised."""
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        future: asyncio.Future[ChatReply] = asyncio.get_running_loop().create_future()
+        self._waiting.put_nowait((request, future))
+        return await future
+
+    async def close(self) -> None:
+        """Stop; requests that wait are called off."""
+        if self._worker is not None:
+            self._worker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._worker
+
+    async def _work(self) -> None:
+        while True:
+            batch = [await self._waiting.get()]
+            with contextlib.suppress(TimeoutError):
+                while len(batch) < self.batch_size:
+                    batch.append(await asyncio.wait_for(self._waiting.get(), _GATHER_SECONDS))
+            await self._hand_on([item for item in batch if not item[1].done()])
+
+    async def _hand_on(self, batch: list[tuple[ChatRequest, asyncio.Future[ChatReply]]]) -> None:
+        if not batch:
+            return
+        try:
+            replies = await asyncio.to_thread(self.answer, [request for request, _ in batch])
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
+        except Exception as error:  # whatever stops a batch is the answer to each of its requests
+            replies = [error] * len(batch)
+        for (_, future), reply in zip(batch, replies, strict=True):
+            if future.done():
+                continue
+            if isinstance(reply, Exception):
+                future.set_exception(reply)
+            else:
+                future.set_result(reply)
 
 
 class TransformersEngine(BatchingEngine):
@@ -58,12 +131,6 @@ class TransformersEngine(BatchingEngine):
         Raises:
             ValueError: there is no such model.
         """
-        import torch
-        from transformers import AutoModelForImageTextToText
-
-        from dyneval.llm.constrained import Grammars
-        from dyneval.processing import Processor
-
         super().__init__(batch_size)
         self.model = model
         place = device or ("auto" if torch.cuda.is_available() else "cpu")
@@ -101,8 +168,6 @@ class TransformersEngine(BatchingEngine):
         logger.warning("out of memory with %d requests at a time; going on with %d", requests, self.batch_size)
 
     def _encode(self, request: ChatRequest) -> Encoded:
-        from dyneval.processing import Turn
-
         turns = [Turn(one.role, IMAGE * len(one.images) + one.text, len(one.images)) for one in request.messages]
         images = [load_image(path) for message in request.messages for path in message.images]
         return self.processor.encode(turns, images, add_generation_prompt=True)
@@ -110,11 +175,6 @@ class TransformersEngine(BatchingEngine):
     def _generate(
         self, asked: Sequence[ChatRequest], members: Sequence[Placed], temperature: float, seed: int
     ) -> list[ChatReply]:
-        import torch
-        from transformers import LogitsProcessorList
-
-        from dyneval.llm.constrained import SchemaLogits
-
         requests, encoded = [asked[place] for place, _ in members], [one for _, one in members]
         inputs = self._batch([one.model_inputs() for one in encoded])
         length = inputs["input_ids"].shape[1]
@@ -134,8 +194,6 @@ class TransformersEngine(BatchingEngine):
 
     def _batch(self, rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """Put conversations together: token axes padded on the left, images one after another."""
-        import torch
-
         length = max(row["input_ids"].shape[1] for row in rows)
         batch = {}
         for name, filler in _PADDED.items():
@@ -156,3 +214,54 @@ class TransformersEngine(BatchingEngine):
             prompt_tokens=len(encoded.input_ids),
             completion_tokens=len(kept),
         )
+
+
+class Grammars:
+    """Compiles JSON Schemas for one tokenizer; making it takes about a second, a schema is compiled once."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary: int, end_token: int) -> None:
+        """`vocabulary` is the width of the model's logits, which may be wider than the tokenizer."""
+        backend = tokenizer.backend_tokenizer.to_str()
+        self.tokenizer = llguidance.LLTokenizer(backend, n_vocab=vocabulary, eos_token=end_token)
+        self.end_token = end_token
+        self.executor = llguidance.LLExecutor()
+        self._compiled: dict[str, llguidance.LLMatcher] = {}
+
+    def matcher(self, schema: dict[str, Any]) -> llguidance.LLMatcher:
+        """Return a fresh matcher for `schema`. Raises ValueError when the grammar engine cannot use it."""
+        key = json.dumps(schema, sort_keys=True)
+        if key not in self._compiled:
+            source = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_JSON_FORM)
+            matcher = llguidance.LLMatcher(self.tokenizer, source, log_level=0)
+            if matcher.is_error():
+                raise ValueError(f"the grammar engine refuses the schema: {matcher.get_error()}")
+            self._compiled[key] = matcher
+        return self._compiled[key].deep_copy()
+
+
+class SchemaLogits(LogitsProcessor):
+    """Masks what the schemas do not allow next; rows without a schema are left alone."""
+
+    def __init__(self, grammars: Grammars, schemas: Sequence[dict[str, Any] | None], prompt_length: int) -> None:
+        """One schema (or None) a row; `prompt_length` tokens of each row are not part of the reply."""
+        self.grammars = grammars
+        self.matchers = [None if schema is None else grammars.matcher(schema) for schema in schemas]
+        self.seen = prompt_length
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Take the newest tokens of `input_ids` (rows, length) and mask `scores` (rows, vocabulary)."""
+        for token_ids, matcher in zip(input_ids[:, self.seen :].tolist(), self.matchers, strict=True):
+            if matcher is not None and not matcher.is_stopped():
+                matcher.consume_tokens(token_ids)
+        self.seen = input_ids.shape[1]
+        running = [(m, row) for row, m in enumerate(self.matchers) if m is not None and not m.is_stopped()]
+        width = self.grammars.tokenizer.vocab_size
+        bits = llguidance.numpy.allocate_token_bitmask(len(self.matchers), width)  # all allowed
+        if running:
+            llguidance.numpy.fill_next_token_bitmask_par(self.grammars.executor, running, bits)
+        allowed = np.unpackbits(bits.view(np.uint8), axis=1, bitorder="little")[:, : scores.shape[1]].astype(bool)
+        for row, matcher in enumerate(self.matchers):
+            if matcher is not None and matcher.is_stopped():  # the JSON is complete
+                allowed[row] = False
+                allowed[row, self.grammars.end_token] = True
+        return scores.masked_fill(torch.from_numpy(~allowed).to(scores.device), float("-inf"))  # type: ignore[return-value]

@@ -11,9 +11,9 @@ from PIL import Image
 
 from dyneval.errors import ImageError
 from dyneval.llm import vllm_local
-from dyneval.llm.batching import BatchingEngine
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Message
 from dyneval.llm.registry import make_engine
+from dyneval.llm.transformers_local import BatchingEngine
 from dyneval.records import Question
 from dyneval.teacher.prompts import answers_request, scene_request
 from dyneval.teacher.replies import answers_schema

@@ -11,9 +11,8 @@ import pytest
 from PIL import Image
 
 from dyneval.errors import ImageError
-from dyneval.llm.body import JsonBody
 from dyneval.llm.chat import ChatError, ChatRequest, Message
-from dyneval.llm.completion import to_reply
+from dyneval.llm.openai_wire import JsonBody, to_reply
 from dyneval.llm.pictures import DataUrls, data_url
 from dyneval.llm.registry import make_engine
 

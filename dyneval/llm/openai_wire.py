@@ -1,0 +1,123 @@
+"""What goes over the wire to an OpenAI-compatible server, and what comes back.
+
+A request holds pictures of megabytes that are JSON already: it is sent without copying them. A reply is read into typed
+objects; optional fields of it may be missing or null.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import orjson
+from msgspec import Struct
+
+from dyneval.llm.chat import ChatError, ChatReply, TokenChoice
+
+
+class JsonBody:
+    """JSON of a value in which `bytes` are JSON already: an HTTP client takes it piece by piece, as often as it must.
+
+    To join the pieces first would copy every image once more for each request and each retry.
+    """
+
+    def __init__(self, value: Any) -> None:
+        """Encode `value`. Raises TypeError where something in it has no JSON form."""
+        ready: list[bytes] = []
+        mark = secrets.token_hex(16)  # nobody who writes a prompt can know it
+
+        def default(part: object) -> str:
+            if not isinstance(part, bytes):
+                raise TypeError
+            ready.append(part)
+            return mark
+
+        first, *others = orjson.dumps(value, default=default).split(f'"{mark}"'.encode("ascii"))
+        self._pieces = [first, *(piece for pair in zip(ready, others, strict=True) for piece in pair)]
+
+    def __len__(self) -> int:
+        """Bytes."""
+        return sum(map(len, self._pieces))
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the pieces, each time from the first."""
+        for piece in self._pieces:
+            yield piece
+
+    # The openai package repeats a request only if it can rewind its body as a file; this one always begins anew.
+
+    def read(self) -> bytes:
+        """All of it in one piece."""
+        return b"".join(self._pieces)
+
+    def seekable(self) -> bool:
+        """It can be sent again."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next sending begins."""
+        return 0
+
+    def seek(self, position: int) -> int:
+        """Go back to the begin, where it is anyway."""
+        return 0
+
+
+class _Message(Struct):
+    content: str | None = None
+
+
+class _Alternative(Struct):
+    token: str
+    logprob: float
+
+
+class _Token(_Alternative):
+    top_logprobs: list[_Alternative] | None = None
+
+
+class _Logprobs(Struct):
+    content: list[_Token] | None = None
+
+
+class _Choice(Struct):
+    message: _Message
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+
+class _Usage(Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Completion(Struct):
+    choices: list[_Choice]
+    usage: _Usage | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Completion)
+
+
+def to_reply(text: str, server: str) -> ChatReply:
+    """The first choice of a chat completion. Raises ChatError, naming the server, where `text` is none."""
+    try:
+        completion = _DECODER.decode(text)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise ChatError(f"{server}: the reply is no chat completion ({error})") from None
+    if not completion.choices:
+        raise ChatError(f"{server}: the reply is no chat completion (no choices)")
+    choice, usage = completion.choices[0], completion.usage or _Usage()
+    tokens = choice.logprobs.content if choice.logprobs else None
+    return ChatReply(
+        text=choice.message.content or "",
+        finish_reason=choice.finish_reason or "stop",
+        prompt_tokens=usage.prompt_tokens or 0,
+        completion_tokens=usage.completion_tokens or 0,
+        tokens=tuple(
+            TokenChoice(one.token, one.logprob, {other.token: other.logprob for other in one.top_logprobs or ()})
+            for one in tokens or ()
+        ),
+    )
