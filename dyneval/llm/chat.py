@@ -1,14 +1,32 @@
-"""The chat interface that the teacher workflows speak: a request with images and a JSON Schema in, text out."""
+"""Asking a language model: what an engine takes and gives, and `ask`, which asks until there is a valid answer.
+
+An engine gets a `ChatRequest` (text, images, a JSON Schema) and returns a `ChatReply`. Whoever wants more than text
+calls `ask` with a function that reads the text: a reply that cannot be used is asked for again, with the error told.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from dyneval.errors import UserError
+from dyneval.tokens import contains_task_token
 
+T = TypeVar("T")
 Role = Literal["system", "user", "assistant"]
+
+ENGINE_FAILURES = 20
+"""Stop after this many failures of the engine in a row. One failure can be chance; 20 in a row mean that the server is
+down, and going on would only write a reject for every remaining item."""
+RAW_LIMIT = 20_000
+"""Characters of an unusable reply that are kept in a rejects file."""
+TOLD_LIMIT = 4_000
+"""Characters of an unusable reply that the model sees again when it is asked again."""
+_ASK_AGAIN = """\
+This reply cannot be used: {error}.
+Reply again, with the whole JSON value and nothing else."""
 
 
 class ChatError(UserError, RuntimeError):
@@ -20,11 +38,24 @@ class Unreachable(ChatError):
 
 
 class EngineStopped(UserError, RuntimeError):
-    """The engine is dead: no further request can be answered. The message says why."""
+    """The engine is gone, no further request will be answered; the message says why. A run can be started again."""
 
 
 class SchemaRefused(UserError, RuntimeError):
     """An engine does not hold replies to the schema of a request that makes no sense without; it says why."""
+
+
+class UnusableReply(ValueError):
+    """A reply cannot be used; the message is fit to be told to the model that wrote it."""
+
+
+class RejectedReply(ValueError):
+    """No reply of all attempts was usable; `raw` is the last one, `attempts` their number."""
+
+    def __init__(self, reason: str, raw: str, attempts: int) -> None:
+        super().__init__(reason)
+        self.raw = raw[:RAW_LIMIT].encode("utf-8", "replace").decode("utf-8")
+        self.attempts = attempts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,3 +124,120 @@ class ChatEngine(Protocol):
     async def close(self) -> None:
         """Release connections or memory."""
         ...
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Asking until there is a valid answer.
+
+
+@dataclass(kw_only=True, slots=True)
+class Tally:
+    """What has been asked so far in a run, and how often the engine has failed since it last replied."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    unusable: dict[str, int] = field(default_factory=dict)
+    """Unusable replies by task; most of them are made good by asking again."""
+    failures_in_a_row: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Add the counts of another machine's engine; its failures in a row are its own."""
+        self.requests += other.requests
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        for task, number in other.unusable.items():
+            self.unusable[task] = self.unusable.get(task, 0) + number
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer(Generic[T]):
+    """A valid reply: its checked value, its text, and what it took to get it."""
+
+    value: T
+    raw: str
+    attempts: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+async def ask(
+    engine: ChatEngine, request: ChatRequest, read: Callable[[str], T], attempts: int, tally: Tally
+) -> Answer[T]:
+    """Ask until `read` accepts a reply; each time with the last unusable reply and what is wrong with it.
+
+    Args:
+        engine: whom to ask.
+        request: the question; its text must hold no task token, those belong to the student.
+        read: makes the value from a reply's text, or raises UnusableReply.
+        attempts: replies asked for at most, at least 1.
+        tally: counts of the run, which are added to.
+
+    Raises:
+        RejectedReply: none of the attempts was usable.
+        ChatError: the engine gave no reply.
+        EngineStopped: it is dead, or that happened `ENGINE_FAILURES` times in a row.
+        ImageError: the engine cannot use an image.
+    """
+    asked, prompt_tokens, completion_tokens = request, 0, 0
+    for attempt in range(1, attempts + 1):
+        reply = await _reply(engine, asked, tally)
+        prompt_tokens += reply.prompt_tokens
+        completion_tokens += reply.completion_tokens
+        try:
+            value = read(_whole(reply, request.max_tokens))
+        except UnusableReply as error:
+            problem = str(error)
+            tally.unusable[request.task] = tally.unusable.get(request.task, 0) + 1
+            asked = ask_again(request, reply.text, problem, attempt)
+            continue
+        return Answer(
+            value=value,
+            raw=reply.text,
+            attempts=attempt,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+        )
+    raise RejectedReply(f"{attempts} replies could not be used, the last one: {problem}", reply.text, attempts)
+
+
+async def _reply(engine: ChatEngine, request: ChatRequest, tally: Tally) -> ChatReply:
+    """One reply, counted."""
+    if any(contains_task_token(message.text) for message in request.messages):
+        raise ValueError(f"{request.task}: a request to a language model holds a task token")
+    try:
+        reply = await engine.chat(request)
+    except ChatError as error:
+        tally.failures_in_a_row += 1
+        if tally.failures_in_a_row < ENGINE_FAILURES:
+            raise
+        raise EngineStopped(f"the engine failed {tally.failures_in_a_row} times in a row, last: {error}") from error
+    tally.failures_in_a_row = 0
+    tally.requests += 1
+    tally.prompt_tokens += reply.prompt_tokens
+    tally.completion_tokens += reply.completion_tokens
+    return reply
+
+
+def _whole(reply: ChatReply, max_tokens: int) -> str:
+    """The text of a reply that ended by itself: one cut at the limit is a failure, even where it would parse."""
+    if reply.finish_reason == "length":
+        raise UnusableReply(f"the reply was cut off at {max_tokens} tokens; be shorter")
+    return reply.text
+
+
+def ask_again(request: ChatRequest, reply: str, error: str, attempt: int) -> ChatRequest:
+    """The same request with the unusable reply and what is wrong with it; another seed, a little warmer."""
+    kept = split_marks(reply[:TOLD_LIMIT].encode("utf-8", "replace").decode("utf-8")) or "(empty)"
+    turns = (
+        Message(role="assistant", text=kept),
+        Message(role="user", text=_ASK_AGAIN.format(error=split_marks(error))),
+    )
+    return replace(
+        request, messages=(*request.messages, *turns), temperature=0.2 * attempt, seed=request.seed + attempt
+    )
+
+
+def split_marks(text: str) -> str:
+    """Text in which no special token of a chat model can be read: `<|` and `|>` are split."""
+    return text.replace("<|", "< |").replace("|>", "| >")

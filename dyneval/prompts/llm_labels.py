@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,17 @@ import polars as pl
 from tqdm import tqdm
 
 from dyneval.files.store import JsonlStore
-from dyneval.llm.chat import ChatEngine, ChatError, ChatRequest, Message
+from dyneval.llm.chat import (
+    ChatEngine,
+    ChatError,
+    ChatRequest,
+    Message,
+    RejectedReply,
+    Tally,
+    UnusableReply,
+    ask,
+    split_marks,
+)
 from dyneval.prompts import categories
 from dyneval.prompts.categories import Labeller
 from dyneval.prompts.config import FilterConfig
@@ -38,10 +47,6 @@ class Label(Record, frozen=True, kw_only=True, gc=False):
     categories: tuple[str, ...]
     engine: str
     model: str
-
-
-class LabelError(ValueError):
-    """A reply is no list of sub-categories."""
 
 
 def instructions(rules: Labeller) -> str:
@@ -68,14 +73,14 @@ def schema(rules: Labeller) -> dict[str, Any]:
 
 
 def parse(text: str, rules: Labeller) -> list[str]:
-    """Sub-categories in a reply, in the order of the rules, each once. Raises LabelError."""
+    """Sub-categories in a reply, in the order of the rules, each once. Raises UnusableReply."""
     try:
         names = json.loads(text[text.find("{") : text.rfind("}") + 1])["categories"]
         unknown = set(names) - set(rules.names)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise LabelError(f"expected an object with a list 'categories', found {text[:80]!r}") from error
+        raise UnusableReply(f"expected an object with a list 'categories', found {text[:80]!r}") from error
     if unknown:
-        raise LabelError(f"no such sub-category: {', '.join(sorted(map(str, unknown)))[:80]}")
+        raise UnusableReply(f"no such sub-category: {', '.join(sorted(map(str, unknown)))[:80]}")
     return [name for name in rules.names if name in names]
 
 
@@ -113,57 +118,35 @@ async def label(
     """Label prompts (prompt_id -> prompt); return the labels of those that have some, by prompt_id.
 
     The store also holds what earlier runs got from the same model; rejected prompts stand in labels.rejects.jsonl.
+    Raises EngineStopped where the model does not reply any longer; what it gave before that is kept.
     """
     with JsonlStore(folder / FILE, Label) as store:
         known = {row.prompt_id: list(row.categories) for row in store if row.model == engine.model}
         todo = iter([(key, prompt) for key, prompt in prompts.items() if key not in known])
+        system, form, tally = Message(role="system", text=instructions(rules)), schema(rules), Tally()
+
+        async def work() -> None:
+            for key, prompt in todo:
+                # Chat templates know the marks <| and |>; a prompt that holds them must not steer one.
+                user = Message(role="user", text=split_marks(json.dumps(prompt, ensure_ascii=False)))
+                request = ChatRequest(task="categories", messages=(system, user), schema=form, max_tokens=1024)
+                try:
+                    answer = await ask(engine, request, lambda text: parse(text, rules), ATTEMPTS, tally)
+                except (ChatError, RejectedReply) as error:
+                    kind: RejectKind = "engine" if isinstance(error, ChatError) else "reply"
+                    store.reject(Reject(key=key, kind=kind, reason=str(error), detail={"prompt": prompt}))
+                else:
+                    known[key] = answer.value
+                    labels = tuple(answer.value)
+                    store.append(Label(prompt_id=key, categories=labels, engine=engine.name, model=engine.model))
+                bar.update()
+
         with tqdm(desc="label", total=len(prompts) - len(known.keys() & prompts.keys()), disable=not progress) as bar:
-            workers = (_work(todo, store, known, engine, rules, bar) for _ in range(concurrency))
-            await asyncio.gather(*workers)
-    return {key: known[key] for key in prompts if key in known}
-
-
-async def _work(
-    todo: Iterator[tuple[str, str]],
-    store: JsonlStore[Label],
-    known: dict[str, list[str]],
-    engine: ChatEngine,
-    rules: Labeller,
-    bar: tqdm,
-) -> None:
-    request = _Request(rules)
-    for key, prompt in todo:
-        try:
-            known[key] = await request.ask(prompt, engine)
-            labels = tuple(known[key])
-            store.append(Label(prompt_id=key, categories=labels, engine=engine.name, model=engine.model))
-        except (ChatError, LabelError) as error:
-            kind: RejectKind = "engine" if isinstance(error, ChatError) else "reply"
-            store.reject(Reject(key=key, kind=kind, reason=str(error), detail={"prompt": prompt}))
-        bar.update()
-
-
-class _Request:
-    def __init__(self, rules: Labeller) -> None:
-        self._rules, self._schema = rules, schema(rules)
-        self._system = Message(role="system", text=instructions(rules))
-
-    async def ask(self, prompt: str, engine: ChatEngine) -> list[str]:
-        # Chat templates know the marks <| and |>; a prompt that holds them must not steer one.
-        text = json.dumps(prompt, ensure_ascii=False).replace("<|", "< |").replace("|>", "| >")
-        messages = (self._system, Message(role="user", text=text))
-        problem = LabelError("not asked")
-        for attempt in range(ATTEMPTS):
-            request = ChatRequest(
-                task="categories",
-                messages=messages,
-                schema=self._schema,
-                max_tokens=1024,
-                temperature=0.0 if attempt == 0 else 0.7,
-                seed=attempt,
-            )
+            workers = [asyncio.create_task(work()) for _ in range(concurrency)]
             try:
-                return parse((await engine.chat(request)).text, self._rules)
-            except LabelError as error:
-                problem = error
-        raise problem
+                await asyncio.gather(*workers)
+            finally:  # none of them writes after the store is closed
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+    return {key: known[key] for key in prompts if key in known}

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from dyneval.errors import ImageError, SchemaError, UserError
+from dyneval.errors import ImageError, SchemaError
 from dyneval.files.images import resolve_below
-from dyneval.llm.chat import ChatError
+from dyneval.llm.chat import ChatError, RejectedReply
 from dyneval.records import (
     ANNOTATIONS,
     NEEDS,
@@ -25,17 +25,10 @@ from dyneval.records import (
     Workflow,
 )
 from dyneval.teacher import workflows
-from dyneval.teacher.asking import RejectedReply, Teacher
+from dyneval.teacher.asking import Teacher
 from dyneval.teacher.summary import RunCounts, postfix
 
 logger = logging.getLogger(__name__)
-
-ENGINE_FAILURES = 20
-"""After so many failures of the engine in a row the run stops: the server is gone, the other pairs would fail too."""
-
-
-class EngineDown(UserError, RuntimeError):
-    """The engine failed again and again; the run was stopped and can be started again."""
 
 
 class Source(Protocol):
@@ -97,10 +90,9 @@ class Annotator:
         self.given_up = given_up
         self.sources: dict[Workflow, Source] = {**inputs, **stores}
         self._asked: dict[str, asyncio.Task[Annotation | None]] = {}
-        self._engine_failures = 0
 
     async def work(self, pairs: Iterator[PairRecord], concurrency: int, bar: tqdm) -> None:
-        """Annotate all pairs, `concurrency` of them at once. Raises EngineDown, or OSError from a ledger."""
+        """Annotate all pairs, `concurrency` of them at once. Raises EngineStopped, or OSError from a ledger."""
         workers = [asyncio.create_task(self._worker(pairs, bar)) for _ in range(concurrency)]
         try:
             await asyncio.gather(*workers)
@@ -173,9 +165,7 @@ class Annotator:
             self._reject(name, key, str(error), "image")
         except ChatError as error:
             self._reject(name, key, str(error), "engine")
-            self._note_engine_failure(error)
         else:
-            self._engine_failures = 0
             return record
         return None
 
@@ -197,8 +187,3 @@ class Annotator:
         self.counts.reject(name, kind)
         if kind != "dependency":
             logger.warning("%s: %s: %s", name, key, reason)
-
-    def _note_engine_failure(self, error: ChatError) -> None:
-        self._engine_failures += 1
-        if self._engine_failures >= ENGINE_FAILURES:
-            raise EngineDown(f"the engine failed {self._engine_failures} times in a row, last: {error}")

@@ -8,15 +8,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from dyneval.llm.chat import UnusableReply
+
 MAX_CHARACTERS = 100_000
 """Longer replies are runaways: 160 questions with reasoning take about 50,000 characters."""
 _FENCE = re.compile(r"```[A-Za-z0-9_-]*\s*\n?(.*?)```", re.DOTALL)
 _START = re.compile(r"""\{\s*["'}]|\[\s*[\[{"'\]]""")
 """Where JSON begins, as against brackets in a sentence. Only the first one counts: a later one is a part of it."""
-
-
-class ReplyError(ValueError):
-    """A reply cannot be used; the message is fit to be told to the teacher."""
 
 
 class _DuplicateKey(ValueError):
@@ -30,21 +28,21 @@ def extract_json(text: str) -> Any:
     trailing commas, single quotes, a missing end).
 
     Raises:
-        ReplyError: empty, too long, no JSON in it, a key twice in one object, or NaN or infinity in it.
+        UnusableReply: empty, too long, no JSON in it, a key twice in one object, or NaN or infinity in it.
     """
     if not text.strip():
-        raise ReplyError("the reply is empty")
+        raise UnusableReply("the reply is empty")
     if len(text) > MAX_CHARACTERS:
-        raise ReplyError(f"the reply has {len(text)} characters; at most {MAX_CHARACTERS} are read")
+        raise UnusableReply(f"the reply has {len(text)} characters; at most {MAX_CHARACTERS} are read")
     try:
         for candidate in _candidates(text):
             value = _strict(candidate)
             if value is not None:
                 return value
     except _DuplicateKey as error:
-        raise ReplyError(f"the key {error} stands twice in one object") from None
+        raise UnusableReply(f"the key {error} stands twice in one object") from None
     except RecursionError:
-        raise ReplyError("the JSON is nested too deeply") from None
+        raise UnusableReply("the JSON is nested too deeply") from None
     return _repaired(text)
 
 
@@ -63,7 +61,7 @@ def _strict(text: str) -> Any:
         return None
     try:
         value, end = _DECODER.raw_decode(stripped)
-    except (ReplyError, _DuplicateKey):
+    except (UnusableReply, _DuplicateKey):
         raise
     except ValueError:  # no JSON, or a number of thousands of digits
         return None
@@ -77,16 +75,16 @@ def _repaired(text: str) -> Any:
 
     start = _START.search(text)
     if start is None:
-        raise ReplyError("the reply holds no JSON")
+        raise UnusableReply("the reply holds no JSON")
     try:
         value = json_repair.loads(text[start.start() :], skip_json_loads=True)
         finite = _finite(value)
     except (RecursionError, ValueError):
-        raise ReplyError("the reply is not JSON and could not be repaired") from None
+        raise UnusableReply("the reply is not JSON and could not be repaired") from None
     if not isinstance(value, dict | list) or not value:
-        raise ReplyError("the reply holds no JSON object")
+        raise UnusableReply("the reply holds no JSON object")
     if not finite:
-        raise ReplyError("NaN and infinity are no JSON numbers")
+        raise UnusableReply("NaN and infinity are no JSON numbers")
     return value
 
 
@@ -99,7 +97,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> Any:
-    raise ReplyError(f"{name} is no JSON number")
+    raise UnusableReply(f"{name} is no JSON number")
 
 
 def _finite(value: Any) -> bool:

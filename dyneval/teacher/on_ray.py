@@ -11,10 +11,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dyneval.llm.chat import ChatEngine
+from dyneval.llm.chat import ChatEngine, EngineStopped, Tally
 from dyneval.records import ANNOTATIONS, PairRecord, Reject, Workflow
-from dyneval.teacher.annotating import Annotator, EngineDown, is_complete, key_of
-from dyneval.teacher.asking import Tally, Teacher
+from dyneval.teacher.annotating import Annotator, is_complete, key_of
+from dyneval.teacher.asking import Teacher
 from dyneval.teacher.runner import AnnotateConfig, Files, warn_of_another_teacher
 from dyneval.teacher.summary import RunCounts, postfix, summarise
 from dyneval.work.cluster import Cluster
@@ -50,7 +50,7 @@ def annotate_on_ray(config: AnnotateConfig, cluster: Cluster, make_engine: MakeE
 
     Raises:
         ClusterError: no cluster, or the engine could not be made there.
-        DataFileError, EngineDown, OSError: as `runner.annotate`.
+        DataFileError, EngineStopped, OSError: as `runner.annotate`.
     """
     config = replace(config, metadata=config.metadata.resolve())  # the other machines have another current folder
     with ExitStack() as stack:
@@ -109,7 +109,7 @@ class _Home:
         return Portion(pairs, known, given_up)
 
     def keep(self, found: Found | Lost[Portion]) -> None:
-        """Write what has come back. Raises EngineDown where an actor did."""
+        """Write what has come back. Raises EngineStopped where an actor did."""
         if isinstance(found, Lost):
             self._reject_all(found)
             return
@@ -127,7 +127,7 @@ class _Home:
         self.counts.annotated += found.annotated
         self.tally.add(found.tally)
         if found.down:
-            raise EngineDown(found.down)
+            raise EngineStopped(found.down)
 
     def _reject_all(self, lost: Lost[Portion]) -> None:
         """Everything that a lost task should have brought; as failures of the engine they are tried again."""
@@ -180,7 +180,7 @@ class _Worker:
         down = None
         try:
             self.loop.run(annotator.work(iter(portion.pairs), self.config.concurrency, tqdm(disable=True)))
-        except EngineDown as error:
+        except EngineStopped as error:
             down = str(error)
         return Found(
             rows={name: ledger.rows for name, ledger in ledgers.items()},

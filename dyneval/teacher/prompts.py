@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.hashing import fingerprint
-from dyneval.llm.chat import ChatRequest, Message
+from dyneval.llm.chat import ChatRequest, Message, split_marks
 from dyneval.records import Part, Question, Workflow
 from dyneval.teacher.replies import BOUNDS, answers_schema, questions_schema, scene_schema
 
@@ -119,14 +119,10 @@ then answer "yes" or "no" as it is, then score.
 Reply with {{"answers": [{{"question": "...", "reasoning": "...", "answer": "yes", "score": 5}}]}}, one entry a \
 question, in order."""
 
-ASK_AGAIN = """\
-This reply cannot be used: {error}.
-Reply again, with the whole JSON value and nothing else."""
-
 
 def quoted(text: str) -> str:
     """Text from outside as one quoted line in which no special token of a chat model can be read."""
-    return json.dumps(_split_tokens(text), ensure_ascii=False)
+    return json.dumps(split_marks(text), ensure_ascii=False)
 
 
 def alignment_request(prompt: str) -> ChatRequest:
@@ -156,23 +152,6 @@ def answers_request(kind: Part, image: Path, prompt: str, questions: Sequence[Qu
     return _request(f"{kind}_answers", text, answers_schema(kind, len(questions)), image, max_tokens=limit)
 
 
-def ask_again(request: ChatRequest, reply: str, error: str, attempt: int) -> ChatRequest:
-    """The same request with the unusable reply and what is wrong with it; another seed, a little warmer."""
-    kept = _split_tokens(reply[:4000].encode("utf-8", "replace").decode("utf-8")) or "(empty)"
-    turns = (
-        Message(role="assistant", text=kept),
-        Message(role="user", text=ASK_AGAIN.format(error=_split_tokens(error))),
-    )
-    return ChatRequest(
-        task=request.task,
-        messages=(*request.messages, *turns),
-        schema=request.schema,
-        max_tokens=request.max_tokens,
-        temperature=0.2 * attempt,
-        seed=request.seed + attempt,
-    )
-
-
 @cache
 def prompt_version(workflow: Workflow) -> str:
     """Hash (12 hex digits) of everything that shapes a workflow's requests but the data: texts, schemas, bounds."""
@@ -194,8 +173,4 @@ def _request(task: str, text: str, schema: dict[str, Any], *images: Path, max_to
 
 
 def _one_line(text: str) -> str:
-    return _split_tokens(" ".join(text.split()))
-
-
-def _split_tokens(text: str) -> str:
-    return text.replace("<|", "< |").replace("|>", "| >")
+    return split_marks(" ".join(text.split()))

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dyneval.llm.chat import UnusableReply
 from dyneval.records import IQAAnswer, Part, Question, T2IAAnswer, YesNo
-from dyneval.teacher.extract import ReplyError, extract_json
+from dyneval.teacher.extract import extract_json
 from dyneval.tokens import contains_task_token
 
 Json = dict[str, Any]
@@ -91,7 +92,7 @@ def _object(**properties: Json) -> Json:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Checks of what came back. They raise ReplyError with a message that the teacher is told.
+# Checks of what came back. They raise UnusableReply with a message that the teacher is told.
 
 
 def same_question(text: str) -> str:
@@ -104,17 +105,17 @@ def same_question(text: str) -> str:
 def parse_questions(text: str, most: int) -> list[Question]:
     """Questions with their target answers from a reply; a question asked twice is kept once.
 
-    Raises ReplyError when there are none or more than `most`, or when one lacks its text or a yes/no answer.
+    Raises UnusableReply when there are none or more than `most`, or when one lacks its text or a yes/no answer.
     """
     return _checked_questions(_member(extract_json(text), "questions"), most)
 
 
 def parse_scene(text: str, bounds: Bounds = BOUNDS) -> tuple[Json, list[Question]]:
-    """Scene graph and quality questions from a reply. Raises ReplyError when a part is missing or does not fit."""
+    """Scene graph and quality questions from a reply. Raises UnusableReply when a part is missing or does not fit."""
     value = extract_json(text)
     graph = value.get("scene_graph") if isinstance(value, dict) else None
     if not isinstance(graph, dict):
-        raise ReplyError('expected {"scene_graph": {...}, "questions": [...]}')
+        raise UnusableReply('expected {"scene_graph": {...}, "questions": [...]}')
     return _checked_graph(graph, bounds), _checked_questions(_member(value, "questions"), bounds.quality)
 
 
@@ -122,7 +123,7 @@ def parse_t2ia_answers(text: str, questions: Sequence[Question]) -> list[T2IAAns
     """Answers to `questions` in their order, matched by the text of the question.
 
     Raises:
-        ReplyError: an answer is missing, doubled, to a question not asked, or lacks reasoning or a whole score 1-5.
+        UnusableReply: an answer is missing, doubled, to a question not asked, or lacks reasoning or a whole score 1-5.
     """
     return [
         T2IAAnswer(
@@ -136,7 +137,7 @@ def parse_t2ia_answers(text: str, questions: Sequence[Question]) -> list[T2IAAns
 
 
 def parse_iqa_answers(text: str, questions: Sequence[Question]) -> list[IQAAnswer]:
-    """As `parse_t2ia_answers`, where each answer also says yes or no, which is correct or not. Raises ReplyError."""
+    """As `parse_t2ia_answers`, where each answer also says yes or no, which is correct or not. Raises UnusableReply."""
     found = []
     for asked, item in _matched(text, questions):
         answer = _yes_no(item, "answer")
@@ -160,13 +161,13 @@ def _matched(text: str, questions: Sequence[Question]) -> list[tuple[Question, J
     for item in _member(extract_json(text), "answers"):
         key = same_question(_text(item, "question", BOUNDS.question))
         if key not in asked:
-            raise ReplyError(f"this question was not asked: {_quote(item['question'])}")
+            raise UnusableReply(f"this question was not asked: {_quote(item['question'])}")
         if key in given:
-            raise ReplyError(f"this question is answered twice: {_quote(item['question'])}")
+            raise UnusableReply(f"this question is answered twice: {_quote(item['question'])}")
         given[key] = item
     missing = [question.question for key, question in asked.items() if key not in given]
     if missing:
-        raise ReplyError(f"{len(missing)} of {len(asked)} questions have no answer, among them {_quote(missing[0])}")
+        raise UnusableReply(f"{len(missing)} of {len(asked)} questions have no answer, among them {_quote(missing[0])}")
     return [(question, given[key]) for key, question in asked.items()]
 
 
@@ -177,9 +178,9 @@ def _checked_questions(items: list[Any], most: int) -> list[Question]:
         found.setdefault(same_question(question), Question(question=question, answer=_yes_no(item, "answer")))
     found.pop("", None)
     if not found:
-        raise ReplyError("the reply holds no question")
+        raise UnusableReply("the reply holds no question")
     if len(found) > most:
-        raise ReplyError(f"the reply holds {len(found)} questions; at most {most} are wanted")
+        raise UnusableReply(f"the reply holds {len(found)} questions; at most {most} are wanted")
     return list(found.values())
 
 
@@ -187,12 +188,12 @@ def _checked_graph(graph: Json, bounds: Bounds) -> Json:
     nodes = [_checked_node(node, bounds) for node in _items(graph, "nodes", bounds.nodes)]
     ids = {node["id"] for node in nodes}
     if not nodes or len(ids) < len(nodes):
-        raise ReplyError("the scene graph needs at least one node, and every node an id of its own")
+        raise UnusableReply("the scene graph needs at least one node, and every node an id of its own")
     edges = []
     for edge in _items(graph, "edges", bounds.edges):
         checked = {name: _name(edge, name, bounds.label) for name in ("source", "target", "relationship")}
         if not {checked["source"], checked["target"]} <= ids:
-            raise ReplyError(f"an edge joins {checked['source']!r} and {checked['target']!r}; not both are nodes")
+            raise UnusableReply(f"an edge joins {checked['source']!r} and {checked['target']!r}; not both are nodes")
         edges.append(checked)
     return {"nodes": nodes, "edges": edges}
 
@@ -203,7 +204,7 @@ def _checked_node(node: Any, bounds: Bounds) -> Json:
     if isinstance(attributes, dict):  # {"colour": "red"}: some teachers insist on names
         attributes = [f"{key}: {value}" for key, value in attributes.items()]
     if not isinstance(attributes, list) or len(attributes) > bounds.attributes:
-        raise ReplyError(f"node {name!r}: attributes is a list of at most {bounds.attributes} strings")
+        raise UnusableReply(f"node {name!r}: attributes is a list of at most {bounds.attributes} strings")
     kept = [_plain(item, f"an attribute of node {name!r}", bounds.label) for item in attributes]
     return {"id": name, "label": label, "attributes": kept}
 
@@ -212,20 +213,20 @@ def _member(value: Any, name: str) -> list[Any]:
     """The list under `name`, or the value itself where the teacher left the outer object out."""
     items = value.get(name) if isinstance(value, dict) else value
     if not isinstance(items, list):
-        raise ReplyError(f'expected {{"{name}": [...]}}')
+        raise UnusableReply(f'expected {{"{name}": [...]}}')
     return items
 
 
 def _items(graph: Json, name: str, most: int) -> list[Any]:
     items = graph.get(name)
     if not isinstance(items, list) or len(items) > most:
-        raise ReplyError(f"scene_graph.{name} is a list of at most {most} objects")
+        raise UnusableReply(f"scene_graph.{name} is a list of at most {most} objects")
     return items
 
 
 def _text(item: Any, name: str, most: int) -> str:
     if not isinstance(item, dict):
-        raise ReplyError(f"expected an object with {name!r}, found {_quote(item)}")
+        raise UnusableReply(f"expected an object with {name!r}, found {_quote(item)}")
     return _plain(item.get(name), repr(name), most)
 
 
@@ -237,11 +238,11 @@ def _name(item: Any, name: str, most: int) -> str:
 
 def _plain(value: Any, what: str, most: int) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ReplyError(f"{what} is missing or empty")
+        raise UnusableReply(f"{what} is missing or empty")
     if len(value) > most:
-        raise ReplyError(f"{what} has {len(value)} characters; at most {most} are wanted")
+        raise UnusableReply(f"{what} has {len(value)} characters; at most {most} are wanted")
     if contains_task_token(value) or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise ReplyError(f"{what} holds a reserved token or half a character")
+        raise UnusableReply(f"{what} holds a reserved token or half a character")
     return value.strip()
 
 
@@ -252,7 +253,7 @@ def _yes_no(item: Json, name: str) -> YesNo:
     word = value.strip().strip(".!\"'").casefold() if isinstance(value, str) else ""
     if word in ("yes", "no"):
         return "yes" if word == "yes" else "no"
-    raise ReplyError(f"{name!r} of {_quote(item.get('question'))} is {_quote(value)}; expected yes or no")
+    raise UnusableReply(f"{name!r} of {_quote(item.get('question'))} is {_quote(value)}; expected yes or no")
 
 
 def _score(value: Any, question: str) -> int:
@@ -260,7 +261,7 @@ def _score(value: Any, question: str) -> int:
         return int(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and value in (1, 2, 3, 4, 5):
         return int(value)
-    raise ReplyError(f"the score of {_quote(question)} is {_quote(value)}; expected a whole number from 1 to 5")
+    raise UnusableReply(f"the score of {_quote(question)} is {_quote(value)}; expected a whole number from 1 to 5")
 
 
 def _quote(value: Any, most: int = 120) -> str:

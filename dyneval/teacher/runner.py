@@ -64,7 +64,7 @@ async def annotate(config: AnnotateConfig, engine: ChatEngine) -> dict[str, Any]
 
     Raises:
         DataFileError: metadata or needed questions are missing, or another process writes to the same files.
-        EngineDown: the engine failed `ENGINE_FAILURES` times in a row.
+        EngineStopped: the engine is gone; see `dyneval.llm.chat.ask`.
         OSError: a file could not be written (disk full). Finished records are safe in every case.
     """
     with ExitStack() as stack:

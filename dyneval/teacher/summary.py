@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dyneval.files.atomic import write_json
 from dyneval.files.store import JsonlStore
-from dyneval.teacher.asking import Tally
+from dyneval.llm.chat import Tally
 from dyneval.teacher.prompts import prompt_version
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
+from dyneval.llm.chat import Answer
 from dyneval.records import (
     IQAAnswer,
     IQAAnswers,
@@ -27,7 +28,7 @@ from dyneval.records import (
     Workflow,
 )
 from dyneval.teacher import prompts
-from dyneval.teacher.asking import Answer, Teacher
+from dyneval.teacher.asking import Teacher
 from dyneval.teacher.replies import (
     BOUNDS,
     parse_iqa_answers,

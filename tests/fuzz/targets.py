@@ -18,12 +18,12 @@ from PIL import Image
 from dyneval.errors import DataFileError, ImageError, SchemaError
 from dyneval.files import images
 from dyneval.instruct.annotations import Annotations
+from dyneval.llm.chat import UnusableReply
 from dyneval.prompts import sources
 from dyneval.published.annotations import Layout, read_annotation
 from dyneval.published.mapping import MAPPING, read_mapping
 from dyneval.records import KEYS, PairRecord, Question
 from dyneval.teacher import replies
-from dyneval.teacher.extract import ReplyError
 from qwenvl.data.annotation_file import AnnotationFile
 
 MAX_PIXELS = 1 << 20
@@ -83,7 +83,7 @@ def reply(data: bytes) -> None:
     parse, rest = _choice(data, _PARSERS)
     try:
         parse(rest.decode("utf-8", "surrogateescape"))
-    except ReplyError:
+    except UnusableReply:
         return
 
 

@@ -2,10 +2,12 @@
 
 import json
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from dyneval.llm.chat import EngineStopped
 from dyneval.prompts import categories, llm_labels
 from dyneval.prompts.config import FilterConfig, LlmConfig
 from dyneval.prompts.filtering import filter_prompts
@@ -19,11 +21,14 @@ PROMPTS = [
 
 
 class Server(ThreadingHTTPServer):
-    """Answers every request with `replies[prompt]`, or with a label of its own; keeps what it was asked."""
+    """Answers every request with `replies[prompt]`, or with a label of its own; keeps what it was asked.
+
+    A reply of None is an HTTP 400; `ending` is the finish_reason of every reply.
+    """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked, self.replies = [], {}
+        self.asked, self.replies, self.ending = [], {}, "stop"
 
     @property
     def url(self):
@@ -33,14 +38,16 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = body["messages"][-1]["content"]
+        text = next(message["content"] for message in body["messages"] if message["role"] == "user")
         text = text if isinstance(text, str) else text[-1]["text"]
         self.server.asked.append(body)
         reply = self.server.replies.get(json.loads(text), '{"categories": ["art_style", "food_present"]}')
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": reply}}
+        choice = {"index": 0, "finish_reason": self.server.ending, "message": {"role": "assistant", "content": reply}}
         answer = {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
+        if reply is None:
+            answer = {"error": {"message": "this prompt breaks our rules"}}
         data = json.dumps(answer).encode()
-        self.send_response(200)
+        self.send_response(400 if reply is None else 200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -131,3 +138,36 @@ def test_where_the_model_labels_nothing_nothing_is_written(config, server):
     with pytest.raises(ValueError, match="no prompt was left"):
         filter_prompts(config)
     assert not (config.output / "prompts.parquet").exists()
+
+
+def test_the_model_is_told_what_is_wrong_with_its_reply(config, server):
+    server.replies[PROMPTS[1]] = '{"categories": ["unicorns"]}'
+    filter_prompts(config)
+    turns = [body["messages"] for body in server.asked if len(body["messages"]) > 2]
+    assert len(turns) == llm_labels.ATTEMPTS - 1
+    assert all(said[-2]["content"] == '{"categories": ["unicorns"]}' for said in turns)
+    assert all("no such sub-category: unicorns" in said[-1]["content"] for said in turns)
+
+
+def test_a_reply_cut_at_the_limit_is_no_label_even_where_it_parses(config, server):
+    server.ending = "length"
+    with pytest.raises(ValueError, match="no prompt was left"):
+        filter_prompts(config)
+    rejects = [json.loads(line) for line in (config.output / "labels.rejects.jsonl").open()]
+    assert len(rejects) == 3 and all("cut off at 1024 tokens" in row["reason"] for row in rejects)
+
+
+def test_a_server_that_fails_for_every_prompt_stops_the_run_and_one_prompt_does_not(config, server):
+    colours = [f"a wooden toy boat painted in shade number {number}" for number in range(60)]
+    server.replies[colours[7]] = None
+    (config.output.parent / "in.txt").write_text("\n".join(colours), "utf-8")
+    config = replace(config, dedup=None)
+    assert filter_prompts(config)["dropped"]["unlabelled"] == 1
+    asked = len(server.asked)
+    assert asked == 60
+    server.replies = dict.fromkeys(colours)
+    with pytest.raises(EngineStopped, match=r"failed 20 times in a row, last: .*this prompt breaks our rules"):
+        filter_prompts(replace(config, llm=replace(config.llm, model="another")))
+    assert len(server.asked) - asked <= 20 + config.llm.concurrency
+    rows = [json.loads(line) for line in (config.output / "labels.jsonl").open()]
+    assert len(rows) == 59, "what was labelled before is kept"

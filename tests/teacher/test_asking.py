@@ -3,10 +3,9 @@ import json
 
 import pytest
 
-from dyneval.llm.chat import ChatReply, ChatRequest, Message
+from dyneval.llm.chat import ChatReply, ChatRequest, Message, RejectedReply, UnusableReply
 from dyneval.records import Question
-from dyneval.teacher.asking import RejectedReply, Teacher
-from dyneval.teacher.extract import ReplyError
+from dyneval.teacher.asking import Teacher
 from dyneval.teacher.replies import parse_questions
 
 GOOD = json.dumps([{"question": "Is it red?", "answer": "yes"}])
@@ -76,4 +75,4 @@ def test_errors_of_the_parser_itself_are_not_taken_for_bad_replies():
     request = ChatRequest(task="x", messages=(Message(role="user", text="?"),))
     with pytest.raises(ZeroDivisionError):
         asyncio.run(teacher.ask(request, lambda reply: 1 // 0))
-    assert issubclass(ReplyError, ValueError)
+    assert issubclass(UnusableReply, ValueError)

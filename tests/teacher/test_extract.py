@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyneval.teacher.extract import MAX_CHARACTERS, ReplyError, extract_json
+from dyneval.llm.chat import UnusableReply
+from dyneval.teacher.extract import MAX_CHARACTERS, extract_json
 
 leaves = st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 values = st.dictionaries(
@@ -27,7 +28,7 @@ def test_json_is_found_in_what_models_put_around_it(value, before, after, indent
 def test_any_text_gives_json_or_a_reply_error(text):
     try:
         value = extract_json(text)
-    except ReplyError:
+    except UnusableReply:
         return
     assert isinstance(value, dict | list)
     json.dumps(value, allow_nan=False)
@@ -63,5 +64,5 @@ def test_small_slips_are_forgiven(text, value):
     ],
 )
 def test_what_is_ambiguous_or_absent_is_refused(text, reason):
-    with pytest.raises(ReplyError, match=reason):
+    with pytest.raises(UnusableReply, match=reason):
         extract_json(text)

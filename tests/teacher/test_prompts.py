@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dyneval.llm.chat import ask_again
 from dyneval.records import WORKFLOWS, Question
 from dyneval.teacher import prompts
 from dyneval.tokens import TASK_TOKENS, contains_task_token
@@ -30,7 +31,7 @@ def requests(text):
         prompts.scene_request(image),
         prompts.answers_request("t2ia", image, text, questions),
         prompts.answers_request("iqa", image, text, questions),
-        prompts.ask_again(prompts.scene_request(image), text, text, 1),
+        ask_again(prompts.scene_request(image), text, text, 1),
     ]
 
 
@@ -64,7 +65,7 @@ def test_requests_about_an_image_share_their_beginning():
 
 def test_asking_again_tells_what_was_wrong_and_varies():
     first = prompts.scene_request(Path("a.png"))
-    again = prompts.ask_again(first, "bad", "the reply is empty", 1)
+    again = ask_again(first, "bad", "the reply is empty", 1)
     assert "the reply is empty" in again.messages[-1].text and again.messages[:2] == first.messages
     assert again.seed != first.seed and again.temperature > first.temperature and again.schema == first.schema
 

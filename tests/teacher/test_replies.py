@@ -4,8 +4,8 @@ import random
 import pytest
 from jsonschema import Draft202012Validator
 
+from dyneval.llm.chat import UnusableReply
 from dyneval.records import Question
-from dyneval.teacher.extract import ReplyError
 from dyneval.teacher.replies import (
     BOUNDS,
     answers_schema,
@@ -92,7 +92,7 @@ def test_whole_scores(given, score):
 
 @pytest.mark.parametrize("score", [0, 6, 2.5, None, True, "good", "4/5", [3], -1, 10**400])
 def test_no_score_is_made_up(score):
-    with pytest.raises(ReplyError, match="whole number from 1 to 5"):
+    with pytest.raises(UnusableReply, match="whole number from 1 to 5"):
         parse(answers(score=score))
 
 
@@ -103,7 +103,7 @@ def test_yes_and_no_are_normalised(word):
 
 @pytest.mark.parametrize("word", ["maybe", "", None, 1, "yes and no"])
 def test_other_answers_are_refused(word):
-    with pytest.raises(ReplyError, match="expected yes or no"):
+    with pytest.raises(UnusableReply, match="expected yes or no"):
         parse(answers("iqa", answer=word), "iqa")
 
 
@@ -122,16 +122,16 @@ def test_other_answers_are_refused(word):
     ],
 )
 def test_answers_that_do_not_fit(rows, reason):
-    with pytest.raises(ReplyError, match=reason):
+    with pytest.raises(UnusableReply, match=reason):
         parse(rows)
 
 
 def test_questions_asked_twice_are_kept_once():
     text = json.dumps([*ROWS, {"question": " 1. is  CUP 0 red", "answer": "yes"}])
     assert parse_questions(text, 4) == QUESTIONS
-    with pytest.raises(ReplyError, match="at most 3"):
+    with pytest.raises(UnusableReply, match="at most 3"):
         parse_questions(text, 3)
-    with pytest.raises(ReplyError, match="no question"):
+    with pytest.raises(UnusableReply, match="no question"):
         parse_questions('{"questions": []}', 3)
 
 
@@ -153,7 +153,7 @@ def test_scene_graph_ids_may_be_numbers():
     ],
 )
 def test_scene_graphs_that_do_not_fit(change, reason):
-    with pytest.raises(ReplyError, match=reason):
+    with pytest.raises(UnusableReply, match=reason):
         parse_scene(json.dumps({**SCENE, "scene_graph": {**SCENE["scene_graph"], **change}}))
 
 

@@ -6,8 +6,8 @@ from jsonschema import Draft202012Validator
 from dyneval.errors import DataFileError
 from dyneval.files.jsonl import read_jsonl
 from dyneval.files.parts import Shard
+from dyneval.llm.chat import EngineStopped
 from dyneval.records import ANNOTATIONS, WORKFLOWS, json_schema
-from dyneval.teacher.annotating import EngineDown
 from dyneval.teacher.cli import exit_status
 from dyneval.teacher.pairs import read_pairs
 
@@ -182,7 +182,7 @@ def test_server_gone_for_good_stops_the_run(run, gendb, chat_server, tmp_path):
     server = chat_server()
     server.process.kill()
     server.process.wait()
-    with pytest.raises(EngineDown, match="20 times in a row"):
+    with pytest.raises(EngineStopped, match="20 times in a row"):
         run(gendb(prompts=30), tmp_path, server, max_retries=0)
     kinds = {row["kind"] for name in WORKFLOWS for row in rejects(tmp_path, name).values()}
     assert kinds <= {"engine", "dependency"}
