@@ -64,11 +64,11 @@ def make_images(folder: Path, count: int = 32) -> list[Path]:
 
 async def send(url: str, images: Sequence[Path], requests: int, concurrency: int) -> dict[str, float]:
     """Send requests through the engine, the images encoded beforehand; seconds, and CPU seconds of this process."""
-    from dyneval.llm.openai_server import OpenAIEngine
+    from dyneval.llm.registry import make_engine
     from dyneval.teacher.prompts import answers_request
 
     questions = [Question(question=f"Is thing {number} there?", answer="yes") for number in range(12)]
-    engine = OpenAIEngine("m", base_urls=[f"{url}/v1"], concurrency=concurrency)
+    engine = make_engine("openai", "m", base_urls=[f"{url}/v1"], concurrency=concurrency)
     prepared = [answers_request("t2ia", image, "a cat", questions) for image in images]
     for request in prepared:  # encodes the images, opens the connections
         await engine.chat(request)

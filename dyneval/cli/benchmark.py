@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dyneval.cli.evaluation import add_evaluation, evaluation_options
-from dyneval.cli.student import add_scoring, add_student, run, student
+from dyneval.cli.student import add_scoring, add_student, parse, run, student
 from dyneval.errors import SettingError
 from dyneval.evaluation.benchmarks import BENCHMARKS, Benchmark, generic
 
@@ -28,7 +28,7 @@ from dyneval.evaluation.benchmarks import BENCHMARKS, Benchmark, generic
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = _parser(prog)
-    arguments = parser.parse_args(argv)
+    arguments = parse(parser, argv)
     if arguments.list:
         return _list_benchmarks()
     if not (arguments.benchmark and arguments.annotations):

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dyneval.cli.student import add_scoring, add_student, loader, run
+from dyneval.cli.student import add_scoring, add_student, loader, parse, run
 
 if TYPE_CHECKING:
     from dyneval.scorer import Scorer
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     )
     add_student(parser)
     add_scoring(parser)
-    arguments = parser.parse_args(argv)
+    arguments = parse(parser, argv)
     return run(parser, lambda: _report(arguments))
 
 

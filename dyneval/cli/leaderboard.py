@@ -19,14 +19,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dyneval.cli.evaluation import add_evaluation, evaluation_options
-from dyneval.cli.student import add_scoring, add_student, run, student
+from dyneval.cli.student import add_scoring, add_student, parse, run, student
 from dyneval.errors import SettingError
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = _parser(prog)
-    arguments = parser.parse_args(argv)
+    arguments = parse(parser, argv)
     if bool(arguments.scores) == bool(arguments.checkpoint):
         parser.error("name score files, or --checkpoint with --prompts and --images")
     return run(parser, lambda: _rank(arguments))

@@ -22,7 +22,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dyneval.cli.student import add_scoring, add_student, loader, run
+from dyneval.cli.student import add_scoring, add_student, loader, parse, run
 from dyneval.errors import UserError
 from dyneval.work.cluster import add_cluster, cluster_of
 from dyneval.work.processes import interrupt_on_sigterm
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = _parser(prog)
-    arguments = parser.parse_args(argv)
+    arguments = parse(parser, argv)
     arguments.images += arguments.image
     if bool(arguments.images) == bool(arguments.metadata):
         parser.error("name either images or --metadata")

@@ -13,7 +13,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from dyneval.cli.student import add_scoring, add_student, loader, run
+from dyneval.cli.student import add_scoring, add_student, loader, parse, run
 from dyneval.errors import SettingError
 from dyneval.serve.settings import ServerSettings
 
@@ -23,7 +23,7 @@ TOKEN = "DYNEVAL_TOKEN"
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = _parser(prog)
-    arguments = parser.parse_args(argv)
+    arguments = parse(parser, argv)
     return run(parser, lambda: _serve(arguments))
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dyneval.errors import SettingError, UserError
+from dyneval.errors import UserError
 from dyneval.replies import REPLY_FORMS, ReplyLimits
+from dyneval.scorer.engines.registry import STUDENTS
 from dyneval.scorer.settings import MEANS, MODES, TEMPLATES, BatchLimit, ScorerSettings
 from dyneval.work.batches import out_of_memory
 
@@ -19,31 +20,26 @@ if TYPE_CHECKING:
     from dyneval.cli.score_first import Student
     from dyneval.scorer import Scorer
 
-ENGINES = ("transformers", "vllm", "openai")
-_ENGINE_FLAGS: dict[str, tuple[str, ...]] = {
-    "transformers": ("device",),
-    "vllm": ("tensor_parallel_size",),
-    "openai": ("base_url", "served_model", "api_key_env"),
-}
-"""Flags that only one engine knows, as they stand in the parsed arguments."""
 PUBLISHED, PUBLISHED_STUDENT = "vcl-iisc/DynEval-Evaluator", "DynEval-4B"
 
 
 def add_student(parser: argparse.ArgumentParser, checkpoint: str | None = None) -> None:
     """Add the flags that say which student is loaded, and how; `checkpoint` describes the flag of that name."""
-    add = parser.add_argument_group("student").add_argument
+    group = parser.add_argument_group("student")
+    add = group.add_argument
     published = f"checkpoint folder or Hub repository; default: {PUBLISHED}, subfolder {PUBLISHED_STUDENT}"
     add("--checkpoint", help=checkpoint or published)
     add("--subfolder", help=f"folder of the student inside the checkpoint, such as {PUBLISHED_STUDENT}")
-    add("--engine", choices=ENGINES, default=ENGINES[0], help="what computes; default: %(default)s")
-    add("--device", help="torch device; default: the first GPU, else the CPU (engine transformers)")
+    STUDENTS.add_engine(group, "what computes")
     add("--dtype", choices=("bfloat16", "float16", "float32"), help="default: bfloat16 on a GPU, float32 on the CPU")
     add("--min-pixels", type=int, help="smallest image area; default: the checkpoint's")
     add("--max-pixels", type=int, help="largest image area; default: the checkpoint's")
-    add("--tensor-parallel-size", type=int, help="GPUs that share the model; default: 1 (engine vllm)")
-    add("--base-url", action="append", help="a server that has this checkpoint, http://host:8000/v1 (engine openai)")
-    add("--served-model", help="the server's name for it; default: the checkpoint (engine openai)")
-    add("--api-key-env", metavar="NAME", help="environment variable that holds the server's key (engine openai)")
+    STUDENTS.add_flags(group)
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line of a verb with a student, which may be behind an engine of one's own."""
+    return STUDENTS.parse(parser, argv)
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +91,9 @@ def loader(arguments: argparse.Namespace) -> Callable[[], Scorer]:
         max_new_tokens=arguments.max_new_tokens,
         limits=ReplyLimits().capped(arguments.max_questions, arguments.max_text),
     )
-    return partial(_load, arguments, settings, _engine_options(arguments))
+    options = STUDENTS.given(arguments)
+    STUDENTS.options(arguments.engine, **options)
+    return partial(_load, arguments, settings, options)
 
 
 def student(arguments: argparse.Namespace) -> Student | None:
@@ -121,7 +119,6 @@ def _load(arguments: argparse.Namespace, settings: ScorerSettings, options: dict
         PUBLISHED if published else arguments.checkpoint,
         arguments.subfolder or (PUBLISHED_STUDENT if published else None),
         engine=arguments.engine,
-        device=arguments.device,
         dtype=arguments.dtype,
         min_pixels=arguments.min_pixels,
         max_pixels=arguments.max_pixels,
@@ -130,23 +127,6 @@ def _load(arguments: argparse.Namespace, settings: ScorerSettings, options: dict
     )
     scorer.give_questions(given)
     return scorer
-
-
-def _engine_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Options of the chosen engine alone. Raises SettingError on one that goes with another engine."""
-    options: dict[str, Any] = {}
-    for engine, names in _ENGINE_FLAGS.items():
-        given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-        if given and engine != arguments.engine:
-            flag = next(iter(given)).replace("_", "-")
-            raise SettingError(f"--{flag} goes with --engine {engine}, not with {arguments.engine}")
-        options |= given
-    options.pop("device", None)
-    if arguments.engine == "openai":
-        if "base_url" not in options:
-            raise SettingError("--engine openai needs --base-url, such as http://localhost:8000/v1")
-        options["base_urls"] = options.pop("base_url")
-    return options
 
 
 def run(parser: argparse.ArgumentParser, action: Callable[[], int]) -> int:

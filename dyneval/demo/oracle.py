@@ -29,6 +29,9 @@ class OracleEngine:
     name = "oracle"
     model = "oracle"
 
+    def __init__(self, model: str) -> None:
+        """There is nothing to load: `model` is ignored, whatever it is."""
+
     async def chat(self, request: ChatRequest) -> ChatReply:
         """Answer one request.
 

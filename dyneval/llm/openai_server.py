@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from dyneval.errors import SettingError
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Message, SchemaRefused, Unreachable
 from dyneval.llm.openai_wire import JsonBody, to_reply
-from dyneval.llm.pictures import MAX_PIXELS, DataUrls
+from dyneval.llm.pictures import DataUrls
+from dyneval.llm.registry import ServerOptions
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -50,8 +51,7 @@ class OpenAIEngine:
 
     Rate limits (429), server errors and lost connections are retried by the `openai` package, `max_retries` times with
     back-off, honouring Retry-After. With several servers a request goes to the least loaded one and moves on to
-    another when a server cannot be reached. When none can, `patience` says how long to go on: a large model takes
-    minutes to start again.
+    another when a server cannot be reached. When none can, `patience` says how long to go on.
     """
 
     name = "openai"
@@ -59,57 +59,34 @@ class OpenAIEngine:
     def __init__(
         self,
         model: str,
-        *,
-        base_urls: Sequence[str] = (),
-        api_key_env: str | None = None,
-        concurrency: int = 64,
-        timeout: float = 600.0,
-        max_retries: int = 8,
-        patience: float = 0.0,
-        max_pixels: int = MAX_PIXELS,
-        needs_schema: bool = False,
+        options: ServerOptions,
     ) -> None:
-        """Connect to nothing yet.
-
-        Args:
-            model: model name as the server knows it.
-            base_urls: server addresses, such as http://localhost:8000/v1; none means the hosted OpenAI API.
-            api_key_env: environment variable that holds the key; None means OPENAI_API_KEY for the hosted API and no
-                key for servers given by address.
-            concurrency: requests in flight at most, over all servers.
-            timeout: seconds for one request.
-            max_retries: how often a request is sent again before it fails.
-            patience: seconds for which a request is tried again after that, while no server answers or all are busy.
-            max_pixels: larger images are scaled down to this many pixels.
-            needs_schema: a reply that is not held to its schema is of no use; a server that refuses schemas is not
-                asked without.
+        """Connect to nothing yet. `model` is its name as the servers know it.
 
         Raises:
-            SettingError: the environment variable is not set.
+            SettingError: the environment variable of the key is not set, or an address is none.
         """
         from openai import AsyncOpenAI, DefaultAioHttpClient
 
         self.model = model
-        self.max_retries = max_retries
-        self.patience = patience
-        self.needs_schema = needs_schema
-        self._key = _read_key(api_key_env, bool(base_urls))
-        self._slots = asyncio.Semaphore(concurrency)
+        self.options = options
+        self._key = _read_key(options.api_key_env, bool(options.base_urls))
+        self._slots = asyncio.Semaphore(options.concurrency)
         # A picture of 1024x1024 takes two megabytes; three requests about it come close together.
-        self._images = DataUrls(max_pixels, keep=8 + 3 * concurrency // 2)
+        self._images = DataUrls(options.max_pixels, keep=8 + 3 * options.concurrency // 2)
         self._servers = [
             _Server(
                 AsyncOpenAI(
                     api_key=self._key,
                     base_url=url,
-                    timeout=timeout,
+                    timeout=options.timeout,
                     max_retries=0,
                     # Of the package's two clients the one that takes half the CPU with a hundred requests in flight.
                     http_client=DefaultAioHttpClient(),
                 ),
                 _label(url),
             )
-            for url in base_urls or (None,)
+            for url in options.base_urls or (None,)
         ]
 
     async def chat(self, request: ChatRequest) -> ChatReply:
@@ -122,7 +99,7 @@ class OpenAIEngine:
         """
         # Images are made ready before a slot is taken, so that a slot is never idle.
         messages = [await self._render(message) for message in request.messages]
-        wait, deadline = FIRST_WAIT, time.monotonic() + self.patience
+        wait, deadline = FIRST_WAIT, time.monotonic() + self.options.patience
         async with self._slots:
             while True:
                 try:
@@ -147,7 +124,7 @@ class OpenAIEngine:
             tried.append(server)
             last = len(tried) == len(self._servers)
             try:
-                return await self._send(server, request, messages, self.max_retries if last else 1)
+                return await self._send(server, request, messages, self.options.max_retries if last else 1)
             except Unreachable as error:
                 server.rests_until = time.monotonic() + REST_SECONDS
                 if last:
@@ -180,7 +157,7 @@ class OpenAIEngine:
                 except APIStatusError as error:
                     if asked == "text" or request.schema is None or not _refuses_format(error):
                         raise
-                    if self.needs_schema:
+                    if self.options.needs_schema:
                         raise SchemaRefused(
                             f"{server.label}: does not hold replies to our JSON schema, so there would be no valid "
                             f"scores: HTTP {error.status_code}: {self._clean(error)}"

@@ -14,11 +14,10 @@ from pathlib import Path
 from PIL import Image
 
 from dyneval.files.images import load_image
+from dyneval.llm.registry import MAX_PIXELS
 
 GRID = 32
 """Qwen3-VL sees squares of 32x32 pixels (patch 16, merged 2x2); sizes in this grid are not resized again."""
-MAX_PIXELS = 1024 * 1024
-"""Default pixel budget of a teacher request: 1,024 visual tokens."""
 _MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _ORIENTATION = 0x0112
 

@@ -1,40 +1,101 @@
-"""The one place that knows the engines by name; each is imported only when it is asked for."""
+"""The chat engines by name, and the options of each; an engine is imported only when it is made."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from dyneval.errors import SettingError
+from msgspec import Meta
+
 from dyneval.llm.chat import ChatEngine
+from dyneval.registry import Entry, Registry
 
-ENGINES = ("openai", "vllm", "transformers", "oracle")
+MAX_PIXELS = 1024 * 1024
+"""Default pixel budget of an image in a request: 1,024 visual tokens."""
+
+MaxPixels = Annotated[int, Meta(ge=1, description="scale larger images down")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerOptions:
+    """Options of engine openai: one or more OpenAI-compatible servers that have the same model."""
+
+    base_urls: Annotated[
+        tuple[str, ...],
+        Meta(description="such as http://localhost:8000/v1; repeat for several", extra={"flag": "base-url"}),
+    ] = ()
+    """None means the hosted OpenAI API."""
+    api_key_env: Annotated[
+        str | None, Meta(description="environment variable that holds the API key", extra={"metavar": "NAME"})
+    ] = None
+    """None means OPENAI_API_KEY for the hosted API, and no key for servers given by address."""
+    timeout: Annotated[float, Meta(gt=0, description="seconds for one request")] = 600.0
+    max_retries: Annotated[int, Meta(ge=0, description="how often a request is sent again")] = 8
+    patience: Annotated[float, Meta(ge=0, description="seconds to wait for lost or busy servers")] = 900.0
+    """Begins where the retries end, and counts for servers that have answered before: a large model takes minutes to
+    start again."""
+    max_pixels: MaxPixels = MAX_PIXELS
+    concurrency: Annotated[int, Meta(ge=1, description="requests in flight, over all servers")] = 64
+    needs_schema: Annotated[bool, Meta(description="a reply that is not held to its schema is of no use")] = False
+    """A server that refuses schemas is then not asked without."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VllmOptions:
+    """Options of engine vllm: a model in this process, on all GPUs that it is given."""
+
+    tensor_parallel_size: Annotated[int, Meta(ge=1, description="GPUs that share a copy of the model")] = 1
+    data_parallel_size: Annotated[int, Meta(ge=1, description="copies of the model")] = 1
+    max_pixels: MaxPixels = MAX_PIXELS
+    max_model_len: Annotated[int, Meta(ge=1, description="tokens of a request and its reply, at most")] = 32768
+    gpu_memory_utilization: Annotated[float, Meta(gt=0, le=1, description="share of the GPUs' memory to take")] = 0.9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformersOptions:
+    """Options of engine transformers: a model in this process, in batches."""
+
+    batch_size: Annotated[int, Meta(ge=1, description="requests decoded together")] = 8
+    """Fewer once memory has run out."""
+    device: Annotated[str | None, Meta(description="torch device; default: all GPUs, or the CPU")] = None
+    max_pixels: MaxPixels = MAX_PIXELS
+    dtype: Annotated[str, Meta(description="torch type of the weights; auto: as they were saved")] = "auto"
+
+
+ENGINES: Registry[ChatEngine] = Registry(
+    "chat engine",
+    ("chat", "close"),
+    {
+        "openai": Entry(
+            target="dyneval.llm.openai_server:OpenAIEngine",
+            options=ServerOptions,
+            flags=("base_urls", "api_key_env", "timeout", "max_retries", "patience", "max_pixels"),
+        ),
+        "vllm": Entry(
+            target="dyneval.llm.vllm_local:VllmEngine",
+            options=VllmOptions,
+            flags=("tensor_parallel_size", "data_parallel_size", "max_pixels"),
+        ),
+        "transformers": Entry(
+            target="dyneval.llm.transformers_local:TransformersEngine",
+            options=TransformersOptions,
+            flags=("batch_size", "device", "max_pixels"),
+        ),
+        "oracle": Entry(target="dyneval.demo.oracle:OracleEngine"),
+    },
+)
+"""Each is made of a model name or folder, and its options."""
 
 
 def make_engine(name: str, model: str, **options: Any) -> ChatEngine:
-    """Build the engine called `name`.
+    """Make the engine called `name`.
 
     Args:
-        name: one of `ENGINES`.
+        name: openai, vllm, transformers, oracle, or "module:Class" of one's own.
         model: model name or folder; the oracle ignores it and calls itself "oracle".
-        options: the keyword arguments of the engine's class.
+        options: fields of the engine's options.
 
     Raises:
         SettingError: no such engine, or an option that it refuses.
     """
-    if name == "openai":
-        from dyneval.llm.openai_server import OpenAIEngine
-
-        return OpenAIEngine(model, **options)
-    if name == "vllm":
-        from dyneval.llm.vllm_local import VllmEngine
-
-        return VllmEngine(model, **options)
-    if name == "transformers":
-        from dyneval.llm.transformers_local import TransformersEngine
-
-        return TransformersEngine(model, **options)
-    if name == "oracle":
-        from dyneval.demo.oracle import OracleEngine
-
-        return OracleEngine(**options)
-    raise SettingError(f"engine {name!r}: expected one of {', '.join(ENGINES)}")
+    return ENGINES.make(name, model, ENGINES.options(name, **options))

@@ -25,7 +25,7 @@ from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsPro
 from dyneval.errors import CheckpointError, ImageError
 from dyneval.files.images import load_image
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest
-from dyneval.llm.pictures import MAX_PIXELS
+from dyneval.llm.registry import TransformersOptions
 from dyneval.processing import Encoded, Processor, Turn
 from dyneval.tokens import IMAGE
 from dyneval.work.batches import in_halves
@@ -110,33 +110,20 @@ class TransformersEngine(BatchingEngine):
 
     name = "transformers"
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        batch_size: int = 8,
-        device: str | None = None,
-        dtype: str = "auto",
-        max_pixels: int = MAX_PIXELS,
-    ) -> None:
-        """Load the model.
-
-        Args:
-            model: checkpoint folder or Hugging Face repository of a Qwen3-VL model.
-            batch_size: requests decoded together; fewer once memory has run out.
-            device: torch device; None spreads the model over all GPUs, or takes the CPU where there is none.
-            dtype: torch type of the weights; "auto": as they were saved.
-            max_pixels: larger images are scaled down to this many pixels.
+    def __init__(self, model: str, options: TransformersOptions) -> None:
+        """Load `model`, a checkpoint folder or Hugging Face repository of a Qwen3-VL model.
 
         Raises:
-            ValueError: there is no such model.
+            CheckpointError: there is no such model.
         """
-        super().__init__(batch_size)
+        super().__init__(options.batch_size)
         self.model = model
-        place = device or ("auto" if torch.cuda.is_available() else "cpu")
-        self.processor = Processor.from_pretrained(model, max_pixels=max_pixels)
+        place = options.device or ("auto" if torch.cuda.is_available() else "cpu")
+        self.processor = Processor.from_pretrained(model, max_pixels=options.max_pixels)
         try:
-            self.network: Any = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype, device_map=place)
+            self.network: Any = AutoModelForImageTextToText.from_pretrained(
+                model, dtype=options.dtype, device_map=place
+            )
         except OSError as error:
             raise CheckpointError(f"{model}: the model cannot be loaded ({error})") from error
         self.end_token: int = self.processor.tokenizer.get_vocab()["<|im_end|>"]

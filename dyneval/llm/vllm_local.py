@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from dyneval.errors import SettingError
 from dyneval.files.images import load_image
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, EngineStopped
-from dyneval.llm.pictures import MAX_PIXELS, fit
+from dyneval.llm.pictures import fit
+from dyneval.llm.registry import VllmOptions
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,37 +26,16 @@ class VllmEngine:
 
     name = "vllm"
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        tensor_parallel_size: int = 1,
-        data_parallel_size: int = 1,
-        max_model_len: int = 32768,
-        max_pixels: int = MAX_PIXELS,
-        gpu_memory_utilization: float = 0.9,
-    ) -> None:
-        """Load the model; an FP8 checkpoint is recognised by its configuration.
+    def __init__(self, model: str, options: VllmOptions) -> None:
+        """Load `model`, a checkpoint folder or repository such as Qwen/Qwen3-VL-235B-A22B-Instruct-FP8.
 
-        Args:
-            model: checkpoint folder or repository, such as Qwen/Qwen3-VL-235B-A22B-Instruct-FP8.
-            tensor_parallel_size: GPUs that share one copy of the model.
-            data_parallel_size: copies of the model.
-            max_model_len: tokens of a request and its reply, at most.
-            max_pixels: larger images are scaled down to this many pixels.
-            gpu_memory_utilization: share of the GPUs' memory that is taken.
-
-        Raises:
-            SettingError: vLLM is not installed.
+        An FP8 checkpoint is recognised by its configuration. Raises SettingError: vLLM is not installed.
         """
         from transformers import AutoTokenizer
 
         self.model = model
-        self.max_pixels = max_pixels
-        arguments = engine_arguments(
-            model, tensor_parallel_size, data_parallel_size, max_model_len, gpu_memory_utilization
-        )
-        self._engine = start_engine(arguments)
+        self.max_pixels = options.max_pixels
+        self._engine = start_engine(engine_arguments(model, options))
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model)
         self._numbers = itertools.count()
 
@@ -118,16 +98,14 @@ async def last_output(engine: Any, prompt: dict[str, Any], sampling: Any, number
     return final
 
 
-def engine_arguments(
-    model: str, tensor_parallel_size: int, data_parallel_size: int, max_model_len: int, gpu_memory_utilization: float
-) -> dict[str, Any]:
+def engine_arguments(model: str, options: VllmOptions) -> dict[str, Any]:
     """Keyword arguments of vLLM's engine for a teacher: prefix cache on, one image a request, no video."""
     return {
         "model": model,
-        "tensor_parallel_size": tensor_parallel_size,
-        "data_parallel_size": data_parallel_size,
-        "max_model_len": max_model_len,
-        "gpu_memory_utilization": gpu_memory_utilization,
+        "tensor_parallel_size": options.tensor_parallel_size,
+        "data_parallel_size": options.data_parallel_size,
+        "max_model_len": options.max_model_len,
+        "gpu_memory_utilization": options.gpu_memory_utilization,
         "enable_prefix_caching": True,
         "limit_mm_per_prompt": {"image": 1, "video": 0},
         "mm_encoder_tp_mode": "data",

@@ -21,7 +21,7 @@ class LlmConfig:
     """The language model that labels, where one does."""
 
     engine: str = "openai"
-    """One of dyneval.llm.registry.ENGINES."""
+    """As dyneval.llm.registry.make_engine takes it."""
     model: str = "Qwen/Qwen3-VL-4B-Instruct"
     base_urls: tuple[str, ...] = ()
     """Servers of the engine openai, such as http://localhost:8000/v1."""

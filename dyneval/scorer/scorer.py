@@ -26,11 +26,11 @@ from dyneval.replies import QuestionItem
 from dyneval.scorer.batch import FourPasses, Work
 from dyneval.scorer.batching import Numbered, batch_size, batches
 from dyneval.scorer.engines.base import Engine
-from dyneval.scorer.engines.making import make_student
-from dyneval.scorer.loading import checkpoint_name
+from dyneval.scorer.engines.registry import Checkpoint, make_student
 from dyneval.scorer.pairs import Failure, Pair, score_all
 from dyneval.scorer.passes import Question, merge_questions, part_scores
 from dyneval.scorer.probing import settle
+from dyneval.scorer.revision import hub_commit
 from dyneval.scorer.settings import ScorerSettings, as_in_key
 from dyneval.work.batches import in_halves
 
@@ -92,30 +92,30 @@ class Scorer:
         Args:
             checkpoint: folder, or Hub repository id.
             subfolder: folder of the student inside it.
-            engine: "transformers", "vllm" (in this process), or "openai" (a server that has the same checkpoint).
+            engine: "transformers", "vllm" (in this process), "openai" (a server that has the same checkpoint), or
+                "module:Class" of one's own, made of a `dyneval.scorer.engines.registry.Checkpoint`.
             device: torch device; default: the first GPU, else the CPU. Of engine transformers.
             dtype: "bfloat16", "float16" or "float32"; default: bfloat16 on a GPU, float32 on the CPU.
             min_pixels: smallest image area; default: the checkpoint's.
             max_pixels: largest image area; default: the checkpoint's.
             settings: how pairs are scored; default: ScorerSettings().
-            options: of engine vllm `tensor_parallel_size`; of engine openai `base_urls`, `served_model` (the server's
-                name for it), and those of `dyneval.llm.openai_server.OpenAIEngine`.
+            options: of the engine, see `dyneval.scorer.engines.registry`: such as `tensor_parallel_size` of vllm, or
+                `base_urls` and `served_model` (the server's name for it) of openai.
 
         Raises:
             CheckpointError: there is no DynEval student to load.
             SettingError: no such engine, or one that cannot be used here.
         """
-        student, revision = make_student(
-            engine,
-            checkpoint,
-            subfolder,
-            device=device,
+        source = Checkpoint(
+            path=checkpoint,
+            subfolder=subfolder,
+            commit=hub_commit(checkpoint, subfolder),
             dtype=dtype,
             min_pixels=min_pixels,
             max_pixels=max_pixels,
-            options=options,
         )
-        return cls(student, checkpoint_name(checkpoint, subfolder), settings, revision)
+        student = make_student(engine, source, **options, **({} if device is None else {"device": device}))
+        return cls(student, source.name, settings, student.revision)
 
     def shaping(self) -> dict[str, Any]:
         """All that the scores depend on beside pair, model and template; stands in every record."""

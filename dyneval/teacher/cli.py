@@ -26,13 +26,6 @@ from dyneval.work.cluster import Cluster, add_cluster, cluster_of
 logger = logging.getLogger(__name__)
 
 TEACHER_MODEL = "Qwen/Qwen3-VL-235B-A22B-Instruct-FP8"
-_ENGINE_FLAGS: dict[str, tuple[str, ...]] = {
-    "openai": ("base_url", "api_key_env", "timeout", "max_retries", "patience", "max_pixels"),
-    "vllm": ("tensor_parallel_size", "data_parallel_size", "max_pixels"),
-    "transformers": ("batch_size", "device", "max_pixels"),
-    "oracle": (),
-}
-"""Flags that only some engines know, as they stand in the parsed arguments."""
 
 
 def main(workflows: Sequence[Workflow], description: str | None, argv: Sequence[str] | None = None) -> int:
@@ -43,7 +36,7 @@ def main(workflows: Sequence[Workflow], description: str | None, argv: Sequence[
         engine failed; 2 for a wrong command line; 130 when interrupted.
     """
     parser = _parser(description)
-    args = parser.parse_args(argv)
+    args = ENGINES.parse(parser, argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     for name in ("httpx", "httpx2", "openai"):  # one line a request
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -55,7 +48,7 @@ def main(workflows: Sequence[Workflow], description: str | None, argv: Sequence[
         cluster = cluster_of(args)
         if cluster is not None:
             return _run(config, _on_ray(config, cluster, args), parser.prog)
-        engine = make_engine(args.engine, args.model, **_engine_options(args))
+        engine = make_engine(args.engine, args.model, **ENGINES.given(args, concurrency=args.concurrency))
     except (UserError, OSError) as error:
         status = 1 if isinstance(error, DataFileError | ImageError | OSError) else 2
         parser.exit(status, f"{parser.prog}: {error}\n")
@@ -64,7 +57,8 @@ def main(workflows: Sequence[Workflow], description: str | None, argv: Sequence[
 
 def _on_ray(config: AnnotateConfig, cluster: Cluster, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
     """What annotates on a cluster. Raises SettingError where the engine's flags do not fit."""
-    options = _engine_options(args)
+    options = ENGINES.given(args, concurrency=args.concurrency)
+    ENGINES.options(args.engine, **options)
     if args.engine == "vllm" and not cluster.gpus:
         raise SettingError("--ray with --engine vllm needs --ray-gpus: the GPUs of one copy of the teacher")
     from dyneval.teacher.on_ray import annotate_on_ray
@@ -116,26 +110,14 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     data.add_argument("--retry-rejects", action="store_true", help="ask again for what an earlier run gave up on")
     data.add_argument("--dry-run", action="store_true", help="print the requests about one pair, ask nothing")
     teacher = parser.add_argument_group("teacher")
-    teacher.add_argument("--engine", choices=ENGINES, default="openai", help="default: %(default)s")
+    ENGINES.add_engine(teacher)
     teacher.add_argument("--model", default=TEACHER_MODEL, help="model name or folder; default: %(default)s")
     teacher.add_argument(
         "--attempts", type=_positive, default=3, help="replies asked for at most; default: %(default)s"
     )
     teacher.add_argument("--concurrency", type=_positive, default=64, help="requests at once; default: %(default)s")
     teacher.add_argument("--gpus", type=int, default=0, help="GPUs behind the teacher, for the GPU hours")
-    teacher.add_argument("--max-pixels", type=_positive, help="scale larger images down; default: 1048576")
-    server = parser.add_argument_group("engine openai")
-    server.add_argument("--base-url", action="append", help="such as http://localhost:8000/v1; repeat for several")
-    server.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds the API key")
-    server.add_argument("--timeout", type=float, help="seconds for one request; default: 600")
-    server.add_argument("--max-retries", type=int, help="how often a request is sent again; default: 8")
-    server.add_argument("--patience", type=float, help="seconds to wait for lost or busy servers; default: 900")
-    vllm = parser.add_argument_group("engine vllm")
-    vllm.add_argument("--tensor-parallel-size", type=_positive, help="GPUs that share a copy of the model; default: 1")
-    vllm.add_argument("--data-parallel-size", type=_positive, help="copies of the model; default: 1")
-    local = parser.add_argument_group("engine transformers")
-    local.add_argument("--batch-size", type=_positive, help="requests decoded together; default: 8")
-    local.add_argument("--device", help="torch device; default: all GPUs, or the CPU")
+    ENGINES.add_flags(teacher, parser)
     add_cluster(parser, "pairs", gpus=0, batch=64)
     return parser
 
@@ -156,19 +138,6 @@ def _config(args: argparse.Namespace, workflows: tuple[Workflow, ...]) -> Annota
         retry_rejects=args.retry_rejects,
         gpus=args.gpus,
     )
-
-
-def _engine_options(args: argparse.Namespace) -> dict[str, Any]:
-    every = dict.fromkeys(name for names in _ENGINE_FLAGS.values() for name in names)
-    given = {name: getattr(args, name) for name in every if getattr(args, name) is not None}
-    for name in given.keys() - set(_ENGINE_FLAGS[args.engine]):
-        engines = [engine for engine, names in _ENGINE_FLAGS.items() if name in names]
-        flag = f"--{name.replace('_', '-')}"
-        raise SettingError(f"{flag} goes with --engine {' or '.join(engines)}, not with {args.engine}")
-    if args.engine == "openai":
-        urls = given.pop("base_url", ())
-        return {"base_urls": urls, "concurrency": args.concurrency, "patience": 900.0, **given}
-    return given
 
 
 def _positive(text: str) -> int:

@@ -11,7 +11,8 @@ from dyneval.errors import DataFileError
 from dyneval.files.images import load_image, resolve_below
 from dyneval.files.store import JsonlIndex
 from dyneval.llm.chat import ChatRequest
-from dyneval.llm.pictures import MAX_PIXELS, fit
+from dyneval.llm.pictures import fit
+from dyneval.llm.registry import MAX_PIXELS
 from dyneval.processing import PixelLimits, grid
 from dyneval.records import IQAQuestions, PairRecord, Question, T2IAQuestions, schema_name
 from dyneval.teacher import prompts

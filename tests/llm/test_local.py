@@ -12,7 +12,7 @@ from PIL import Image
 from dyneval.errors import ImageError
 from dyneval.llm import vllm_local
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Message
-from dyneval.llm.registry import make_engine
+from dyneval.llm.registry import VllmOptions, make_engine
 from dyneval.llm.transformers_local import BatchingEngine
 from dyneval.records import Question
 from dyneval.teacher.prompts import answers_request, scene_request
@@ -168,7 +168,7 @@ def test_vllm_images_fit_the_budget(image):
 
 @pytest.mark.parametrize(("model", "moe"), [("Qwen/Qwen3-VL-235B-A22B-Instruct-FP8", True), ("x/Qwen3-VL-8B", False)])
 def test_vllm_engine_arguments(model, moe):
-    arguments = vllm_local.engine_arguments(model, 4, 2, 32768, 0.9)
+    arguments = vllm_local.engine_arguments(model, VllmOptions(tensor_parallel_size=4, data_parallel_size=2))
     assert arguments["enable_expert_parallel"] is moe and arguments["enable_prefix_caching"]
     assert (arguments["tensor_parallel_size"], arguments["data_parallel_size"]) == (4, 2)
 

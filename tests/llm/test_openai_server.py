@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dyneval.errors import ImageError
+from dyneval.errors import ImageError, SettingError
 from dyneval.llm.chat import ChatError, ChatRequest, Message
 from dyneval.llm.openai_wire import JsonBody, to_reply
 from dyneval.llm.pictures import DataUrls, data_url
@@ -25,7 +25,7 @@ def request(text='Prompt: "a red cat"\n', *images, schema=SCHEMA):
 
 def chat(requests, model="m", **options):
     async def run():
-        engine = make_engine("openai", model, **options)
+        engine = make_engine("openai", model, **{"patience": 0.0, **options})
         try:
             return await asyncio.gather(*(engine.chat(item) for item in requests), return_exceptions=True)
         finally:
@@ -152,6 +152,19 @@ def test_bad_address(url):
 def test_unknown_engine():
     with pytest.raises(ValueError, match="expected one of"):
         make_engine("gpt", "m")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"retries": 3}, "engine openai: has no option 'retries'; it has base_urls, "),
+        ({"timeout": "long"}, r"engine openai: Expected `float`, got `str` - at `\$.timeout`"),
+        ({"tensor_parallel_size": 2}, "--tensor-parallel-size goes with --engine vllm, not with openai"),
+    ],
+)
+def test_options_that_an_engine_does_not_take(options, said):
+    with pytest.raises(SettingError, match=said):
+        make_engine("openai", "m", **options)
 
 
 def test_data_url_keeps_the_bytes_of_a_plain_image(tmp_path):

@@ -165,6 +165,33 @@ def test_a_server_that_is_gone_ends_the_run_instead_of_failing_every_pair(studen
         list(gone.score_pairs(make_pairs(pictures, PROMPTS)))
 
 
+MINE = """
+from dyneval.scorer.engines.local import TransformersStudent
+from dyneval.scorer.loading import load_student
+
+class Mine(TransformersStudent):
+    name = "mine"
+
+    def __init__(self, checkpoint):
+        super().__init__(*load_student(checkpoint.path, device="cpu"), revision="sha256:mine")
+"""
+
+
+def test_a_student_behind_an_engine_of_ones_own(student, tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_students.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 64)).save("a.png")
+    command = ["a.png", "--prompt", "a cat", "--checkpoint", str(student), "--max-questions", "2", "--max-text", "8"]
+    assert score.main([*command, "--engine", "my_students:Mine"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["settings"]["engine"], record["revision"]) == ("mine", "sha256:mine")
+    with pytest.raises(SystemExit, match="2"):
+        score.main([*command, "--engine", "my_students:load_student"], "dyneval score")
+    said = capsys.readouterr().err
+    assert said.startswith("dyneval score: engine my_students:load_student: is <function load_student")
+    assert said.endswith("; a student engine is a class that has prepare, read, answer\n")
+
+
 def test_images_come_at_the_size_they_are_read_at(served, engine, pictures):
     for path in pictures.glob("[0-9].png"):
         image = Image.open(path).convert("RGB")

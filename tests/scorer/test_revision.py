@@ -108,13 +108,13 @@ def test_everything_is_loaded_from_the_commit_that_is_recorded(hub, tmp_path):
         (newer / name).unlink()
     code = """
 import sys
-from dyneval.scorer.engines.making import _local
+from dyneval.scorer.engines.registry import Checkpoint
 from dyneval.scorer.loading import load_student
 from dyneval.scorer.revision import hub_commit
 commit = hub_commit("owner/judge", "DynEval-4B")
 open(sys.argv[1], "w").write(sys.argv[2])
 load_student("owner/judge", "DynEval-4B", device="cpu", commit=commit)
-print(commit, _local("owner/judge", "DynEval-4B", commit))
+print(commit, Checkpoint(path="owner/judge", subfolder="DynEval-4B", commit=commit).folder())
 """
     command = [sys.executable, "-c", code, cache / "models--owner--judge" / "refs" / "main", COMMITS[1]]
     environment = os.environ | {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}

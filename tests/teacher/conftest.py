@@ -72,10 +72,17 @@ def gendb(tmp_path):
 def run():
     """Annotate the pairs of a metadata file through a chat server, in this process; returns the summary."""
 
-    def annotate_all(metadata, output, server, workflows=WORKFLOWS, concurrency=8, max_retries=8, **options):
+    def annotate_all(
+        metadata, output, server, workflows=WORKFLOWS, concurrency=8, max_retries=8, patience=0.0, **options
+    ):
         async def go():
             engine = make_engine(
-                "openai", "m", base_urls=[server.url], concurrency=concurrency, max_retries=max_retries
+                "openai",
+                "m",
+                base_urls=[server.url],
+                concurrency=concurrency,
+                max_retries=max_retries,
+                patience=patience,
             )
             config = AnnotateConfig(
                 metadata=metadata, output=output, workflows=tuple(workflows), concurrency=concurrency, **options

@@ -58,6 +58,8 @@ class Engine(Protocol):
     """As recorded with scores."""
     dtype: str
     """Arithmetic, as recorded with scores; "server" where that is not known."""
+    revision: str | None
+    """Which weights it has, as recorded with scores; None where the engine cannot know."""
     processor: Processor
 
     @property

@@ -10,7 +10,9 @@ from dyneval import tokens
 from dyneval.processing import IMAGE_TOKEN, Encoded, Processor, Turn
 from dyneval.scorer.decoder import Decoder, Job, Prefix
 from dyneval.scorer.engines.base import Ask
+from dyneval.scorer.engines.registry import Checkpoint, LocalOptions
 from dyneval.scorer.grammar import ReplyGrammar
+from dyneval.scorer.loading import load_student
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,13 +28,30 @@ class _Read(NamedTuple):
     visual_tokens: int
 
 
+def load(checkpoint: Checkpoint, options: LocalOptions) -> TransformersStudent:
+    """Load a student. Raises CheckpointError."""
+    model, processor = load_student(
+        checkpoint.path,
+        checkpoint.subfolder,
+        device=options.device,
+        dtype=checkpoint.dtype,
+        min_pixels=checkpoint.min_pixels,
+        max_pixels=checkpoint.max_pixels,
+        commit=checkpoint.commit,
+    )
+    return TransformersStudent(model, processor, checkpoint.revision())
+
+
 class TransformersStudent:
     """A loaded model with its processor."""
 
     name = "transformers"
 
-    def __init__(self, model: Qwen3VLForConditionalGeneration, processor: Processor) -> None:
+    def __init__(
+        self, model: Qwen3VLForConditionalGeneration, processor: Processor, revision: str | None = None
+    ) -> None:
         self.processor = processor
+        self.revision = revision
         self.device = model.device
         self.dtype = str(model.dtype).removeprefix("torch.")
         self._grammar = ReplyGrammar(processor.tokenizer, model.lm_head.out_features)

@@ -21,15 +21,13 @@ from typing import Any
 from PIL import Image
 
 from dyneval import tokens
-from dyneval.errors import CheckpointError
+from dyneval.errors import CheckpointError, SettingError
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Message
 from dyneval.llm.openai_server import OpenAIEngine
-from dyneval.processing import Processor, Turn
+from dyneval.processing import Turn
 from dyneval.scorer.engines.base import Ask
+from dyneval.scorer.engines.registry import Checkpoint, StudentServerOptions
 from dyneval.scorer.engines.served import ServedStudent, guided, top_logprobs
-
-_PATIENCE = 900.0
-"""Seconds that a lost or busy server is waited for, since a large one takes minutes to start again."""
 
 
 class OpenAIStudent(ServedStudent):
@@ -38,28 +36,23 @@ class OpenAIStudent(ServedStudent):
     name = "openai"
     dtype = "server"
 
-    def __init__(self, processor: Processor, model: str, base_urls: Sequence[str], **options: Any) -> None:
-        """Describe the servers; nothing is sent yet.
-
-        Args:
-            processor: of the checkpoint that is served; its weights are not needed here.
-            model: name that the server gives the student.
-            base_urls: such as http://localhost:8000/v1; several share the load.
-            options: further keyword arguments of `OpenAIEngine`.
+    def __init__(self, checkpoint: Checkpoint, options: StudentServerOptions) -> None:
+        """Describe the servers; nothing is sent yet. Of the checkpoint only the processor is loaded.
 
         Raises:
-            CheckpointError: the checkpoint's chat template does not give the token ids of training.
-            ValueError: an address is none, or the environment variable of a key is not set.
+            CheckpointError: there is no DynEval student, or its chat template does not give the token ids of training.
+            SettingError: an address is none, or a setting is not for this side to choose.
         """
-        super().__init__(processor)
+        if checkpoint.dtype is not None:
+            raise SettingError("--dtype is the server's to choose with --engine openai")
+        super().__init__(checkpoint.processor())  # which weights a server has it does not say: no revision
+        model = options.served_model or checkpoint.name
         if not self.is_exact(tokens.t2ia_turn("a cat"), 0) or not self.is_exact(tokens.iqa_turn(), 1):
             raise CheckpointError(
                 f"{model}: the chat template of this checkpoint does not give the token ids of training, so a server "
                 "cannot score with it; use --engine vllm or transformers"
             )
-        self._chat = OpenAIEngine(
-            model, base_urls=base_urls, **({"patience": _PATIENCE, "needs_schema": True} | options)
-        )
+        self._chat = OpenAIEngine(model, options)
 
     def read(self, images: Sequence[Image.Image]) -> list[str]:
         """The images as data URLs: lossless, made once for all three passes that see them."""

@@ -37,6 +37,7 @@ class ServedStudent(ABC):
     name: str
     dtype: str
     device = None
+    revision: str | None = None
 
     def __init__(self, processor: Processor) -> None:
         self.processor = processor

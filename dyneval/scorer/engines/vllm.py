@@ -10,9 +10,11 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from dyneval.llm.chat import ChatError, ChatReply, TokenChoice
+from dyneval.llm.registry import VllmOptions as TeacherOptions
 from dyneval.llm.vllm_local import engine_arguments, held_to, last_output, reply_of, start_engine
 from dyneval.processing import Processor, Turn
 from dyneval.scorer.engines.base import Ask
+from dyneval.scorer.engines.registry import Checkpoint, VllmOptions
 from dyneval.scorer.engines.served import ServedStudent, guided, top_logprobs
 
 if TYPE_CHECKING:
@@ -24,24 +26,19 @@ class VllmStudent(ServedStudent):
 
     name = "vllm"
 
-    def __init__(
-        self, processor: Processor, model: str, *, dtype: str | None = None, tensor_parallel_size: int = 1
-    ) -> None:
-        """Load the model.
-
-        Args:
-            processor: of the same checkpoint.
-            model: checkpoint folder.
-            dtype: "bfloat16", "float16" or "float32"; default: the checkpoint's.
-            tensor_parallel_size: GPUs that share the model.
+    def __init__(self, checkpoint: Checkpoint, options: VllmOptions) -> None:
+        """Load a student.
 
         Raises:
-            ValueError: vLLM is not installed.
+            CheckpointError: there is none.
+            SettingError: vLLM is not installed.
         """
-        super().__init__(processor)
-        self.dtype = dtype or "auto"
-        arguments = engine_arguments(model, tensor_parallel_size, 1, max_model_len=32768, gpu_memory_utilization=0.9)
+        super().__init__(checkpoint.processor())
+        self.dtype = checkpoint.dtype or "auto"
+        teacher = TeacherOptions(tensor_parallel_size=options.tensor_parallel_size)
+        arguments = engine_arguments(checkpoint.folder(), teacher)
         self._engine = start_engine(arguments | {"dtype": self.dtype})
+        self.revision = checkpoint.revision()
         self._numbers = itertools.count()
 
     async def reply_to(self, ask: Ask, max_new_tokens: int) -> ChatReply:

@@ -1,0 +1,296 @@
+"""Engines by name, their options, and the command-line flags that are made from those.
+
+An engine is named by a "module:attribute" string and imported when it is made: `--help` stays light, and a list of
+engines may name one that stands on a higher floor. Its options are a dataclass with fields
+`Annotated[type, msgspec.Meta(description=...)]`; each of them becomes a flag. One's own class goes by the same kind of
+string, `--engine my_module:MyEngine`, and has the dataclass of its options, if any, as its attribute `Options`:
+
+    parser = argparse.ArgumentParser()
+    ENGINES.add_engine(parser, "who answers")
+    ENGINES.add_flags(parser)
+    args = ENGINES.parse(parser, argv)
+    engine = ENGINES.make(args.engine, model, ENGINES.options(args.engine, **ENGINES.given(args)))
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from dyneval.errors import SettingError, UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """An engine that a registry knows."""
+
+    target: str
+    """"module:attribute" of what makes it: called with a subject, and with the options where there are some."""
+    options: Any = None
+    """Dataclass of its options; None: it has none."""
+    flags: tuple[str, ...] | None = None
+    """Options that are flags, in the order of the help text; None: all. The others are for callers in Python."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Flag:
+    """The command-line flag of an option. `extra` of its Meta may hold another name (`flag`) and a `metavar`."""
+
+    option: str
+    type: Any
+    default: Any
+    meta: msgspec.Meta
+
+    @property
+    def name(self) -> str:
+        return "--" + str((self.meta.extra or {}).get("flag", self.option)).replace("_", "-")
+
+    @property
+    def key(self) -> str:
+        """Its name in the parsed arguments."""
+        return self.name[2:].replace("-", "_")
+
+    def add_to(self, parser: argparse._ActionsContainer, whose: str = "") -> None:
+        """Add the flag; None in the parsed arguments will mean that it was not given."""
+        default = "" if self.default in (MISSING, None, ()) else f"; default: {_as_text(self.default)}"
+        text = f"{self.meta.description or ''}{default}{whose}".replace("%", "%%")
+        kind: Any = get_args(self.type)[0] if get_origin(self.type) is Annotated else self.type
+        options: dict[str, Any] = {"type": _converter(self.type), "metavar": (self.meta.extra or {}).get("metavar")}
+        if kind is bool:
+            options = {"action": argparse.BooleanOptionalAction}
+        elif get_origin(kind) is tuple:
+            options |= {"action": "append", "type": _converter(get_args(kind)[0])}
+        parser.add_argument(self.name, dest=self.key, default=None, help=text, **options)
+
+
+class Registry(Generic[T]):
+    """Engines of one kind."""
+
+    def __init__(self, kind: str, methods: Sequence[str], entries: Mapping[str, Entry]) -> None:
+        """Describe the engines; none is imported.
+
+        Args:
+            kind: what they are, for messages: "chat engine".
+            methods: methods that one's own class must have to be such an engine.
+            entries: those that are known by a name; the first is the default of `--engine`.
+        """
+        self.kind = kind
+        self.methods = methods
+        self.entries = entries
+
+    def make(self, name: str, subject: Any, options: Any = None) -> T:
+        """Make the engine `name` of `subject` (a model, a checkpoint). Raises SettingError: there is no such engine."""
+        entry = self.entry(name)
+        make = _imported(entry.target) if name in self.entries else self._own(name)
+        if entry.options is None:
+            return make(subject)
+        return make(subject, self.options(name) if options is None else options)
+
+    def options(self, name: str, **values: Any) -> Any:
+        """The options of engine `name`, checked; None where it has none.
+
+        Raises:
+            SettingError: it has no such option, one lacks a value, or a value is out of its range.
+        """
+        entry = self.entry(name)
+        known = {flag.option: flag for flag in _flags(entry, every=True)}
+        for option in values:
+            if option not in known:
+                raise SettingError(self._foreign(option, name, known))
+        for option, flag in known.items():
+            if flag.default is MISSING and option not in values:
+                raise SettingError(f"--engine {name} needs {flag.name}: {flag.meta.description}")
+        if entry.options is None:
+            return None
+        try:
+            return msgspec.convert(values, entry.options)
+        except msgspec.ValidationError as error:
+            raise SettingError(f"engine {name}: {error}") from error
+
+    def entry(self, name: str) -> Entry:
+        """What is known of engine `name`; one's own class is imported. Raises SettingError: there is none."""
+        if name in self.entries:
+            return self.entries[name]
+        return Entry(target=name, options=getattr(self._own(name), "Options", None))
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # The command line
+
+    def add_engine(self, parser: argparse._ActionsContainer, description: str = "") -> None:
+        """Add the flag `--engine`."""
+        names = ",".join(self.entries)
+        text = f"{description}; default: %(default)s" if description else "default: %(default)s"
+        default = next(iter(self.entries))
+        parser.add_argument(
+            "--engine", type=self._name, default=default, metavar=f"{{{names},MODULE:CLASS}}", help=text
+        )
+
+    def add_flags(self, shared: argparse._ActionsContainer, parser: argparse.ArgumentParser | None = None) -> None:
+        """Add the flags of all engines that have a name.
+
+        Args:
+            shared: gets the flags that several engines know.
+            parser: gets a group of flags for each engine; without it all go to `shared`, with the engine's name.
+        """
+        owners = self._owners()
+        added = set()
+        for engine, entry in self.entries.items():
+            flags = [flag for flag in _flags(entry) if flag.key not in added]
+            own = [flag for flag in flags if len(owners[flag.key]) == 1]
+            group = parser.add_argument_group(f"engine {engine}") if parser and own else shared
+            for flag in flags:
+                added.add(flag.key)
+                if flag not in own:
+                    flag.add_to(shared)
+                else:
+                    flag.add_to(group, "" if parser else f" (engine {engine})")
+
+    def parse(self, parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+        """Parse a command line; where it names an engine of one's own, that one's flags are known too.
+
+        A class that cannot be used ends the program with one line and status 2, as a wrong flag does.
+        """
+        argv = sys.argv[1:] if argv is None else argv
+        try:
+            name = _engine_in(argv)
+            if ":" in name:
+                self._add_own(parser, name)
+        except UserError as error:
+            parser.exit(2, f"{parser.prog}: {error}\n")
+        return parser.parse_args(argv)
+
+    def given(self, args: argparse.Namespace, **known: Any) -> dict[str, Any]:
+        """Values of the options that were given as flags, by the name of the option.
+
+        Args:
+            args: from `parse`.
+            known: further values, taken where the engine has such an option and no flag for it was given.
+
+        Raises:
+            SettingError: a flag belongs to another engine.
+        """
+        entry = self.entry(args.engine)
+        own = {flag.key: flag for flag in _flags(entry)}
+        for key in self._owners():
+            if getattr(args, key) is not None and key not in own:
+                raise SettingError(self._foreign(key, args.engine, own))
+        options = {flag.option for flag in _flags(entry, every=True)}
+        found = {option: value for option, value in known.items() if option in options}
+        return found | {flag.option: value for key, flag in own.items() if (value := getattr(args, key)) is not None}
+
+    def _name(self, text: str) -> str:
+        if text not in self.entries and ":" not in text:
+            raise argparse.ArgumentTypeError(self._unknown(text))
+        return text
+
+    def _add_own(self, parser: argparse.ArgumentParser, name: str) -> None:
+        shared = self._owners()
+        group = parser.add_argument_group(f"engine {name}")
+        for flag in _flags(self.entry(name)):
+            if flag.key in shared:
+                continue
+            try:
+                flag.add_to(group)
+            except argparse.ArgumentError as error:
+                raise SettingError(f"engine {name}: its option {flag.option!r} cannot be a flag ({error})") from error
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _owners(self) -> dict[str, list[str]]:
+        """Names of the engines that know a flag, by its key."""
+        owners: dict[str, list[str]] = {}
+        for engine, entry in self.entries.items():
+            for flag in _flags(entry):
+                owners.setdefault(flag.key, []).append(engine)
+        return owners
+
+    def _own(self, name: str) -> Any:
+        """One's own class, named "module:attribute". Raises SettingError: it cannot be had, or is no engine."""
+        if ":" not in name:
+            raise SettingError(self._unknown(name))
+        if (here := str(Path.cwd())) not in sys.path:
+            sys.path.insert(0, here)  # a script of this project has its own folder there, not the user's
+        module, _, attribute = name.partition(":")
+        try:
+            found = getattr(import_module(module), attribute, None)
+        except Exception as error:  # whatever the user's module raises
+            raise SettingError(f"engine {name}: {module} cannot be imported ({_of(error)})") from error
+        if found is None:
+            raise SettingError(f"engine {name}: {module} has no {attribute!r}")
+        missing = [method for method in self.methods if not callable(getattr(found, method, None))]
+        if not isinstance(found, type) or missing:
+            what = f"a class without {', '.join(missing)}" if isinstance(found, type) else f"{found!r:.80}"
+            raise SettingError(f"engine {name}: is {what}; a {self.kind} is a class that has {', '.join(self.methods)}")
+        if (options := getattr(found, "Options", None)) is not None and not is_dataclass(options):
+            raise SettingError(f"engine {name}: its Options are no dataclass")
+        return found
+
+    def _unknown(self, name: str) -> str:
+        return f"engine {name!r}: expected one of {', '.join(self.entries)}, or module:Class of a {self.kind}"
+
+    def _foreign(self, option: str, name: str, known: Mapping[str, Any]) -> str:
+        """Why engine `name` does not take an option, which may be given by its name or by that of its flag."""
+        for entry in self.entries.values():
+            for flag in _flags(entry):
+                if option in (flag.option, flag.key):
+                    engines = " or ".join(self._owners()[flag.key])
+                    return f"{flag.name} goes with --engine {engines}, not with {name}"
+        return f"engine {name}: has no option {option!r}; it has {', '.join(known) or 'none'}"
+
+
+def _flags(entry: Entry, every: bool = False) -> Iterator[_Flag]:
+    """Flags of an engine's options; with `every` also of those that are none on the command line."""
+    if entry.options is None:
+        return
+    hints = get_type_hints(entry.options, include_extras=True)
+    defaults = {
+        field.name: field.default if field.default_factory is MISSING else field.default_factory()
+        for field in fields(entry.options)
+    }
+    for option in tuple(defaults) if every or entry.flags is None else entry.flags:
+        metas = [meta for meta in getattr(hints[option], "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
+        yield _Flag(option, hints[option], defaults[option], metas[0] if metas else msgspec.Meta())
+
+
+def _imported(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def _engine_in(argv: Sequence[str]) -> str:
+    """The engine that a command line names, "" where it names none or is wrong, which the parser will tell."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--engine", default="")
+    try:
+        return str(parser.parse_known_args(list(argv))[0].engine)
+    except argparse.ArgumentError:
+        return ""
+
+
+def _converter(kind: Any) -> Callable[[str], Any]:
+    """What turns the text of a flag into a value of type `kind`, within the bounds that it may have."""
+
+    def convert(text: str) -> Any:
+        try:
+            return msgspec.convert(text, kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: {str(error)[:1].lower()}{str(error)[1:]}") from None
+
+    return convert
+
+
+def _of(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def _as_text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
