@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dyneval.errors import SettingError
+from dyneval.errors import CheckpointError, SettingError
 from dyneval.files.images import load_image
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, EngineStopped
 from dyneval.llm.pictures import fit
@@ -19,6 +19,11 @@ from dyneval.llm.registry import VllmOptions
 if TYPE_CHECKING:
     from PIL import Image
     from transformers import PreTrainedTokenizerBase
+
+_TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
+"""Where the configurations of models that see hold that of their language model."""
+_EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+"""Names of the number of experts: of Qwen, of Mixtral and of what transformers saves, of DeepSeek and GLM, of DBRX."""
 
 
 class VllmEngine:
@@ -29,13 +34,17 @@ class VllmEngine:
     def __init__(self, model: str, options: VllmOptions) -> None:
         """Load `model`, a checkpoint folder or repository such as Qwen/Qwen3-VL-235B-A22B-Instruct-FP8.
 
-        An FP8 checkpoint is recognised by its configuration. Raises SettingError: vLLM is not installed.
+        An FP8 checkpoint is recognised by its configuration.
+
+        Raises:
+            CheckpointError: there is no such model.
+            SettingError: vLLM is not installed.
         """
         from transformers import AutoTokenizer
 
         self.model = model
         self.max_pixels = options.max_pixels
-        self._engine = start_engine(engine_arguments(model, options))
+        self._engine = start_engine(model, options)
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model)
         self._numbers = itertools.count()
 
@@ -64,8 +73,13 @@ class VllmEngine:
         }
 
 
-def start_engine(arguments: dict[str, Any]) -> Any:
-    """Start vLLM's asynchronous engine with schemas held by guidance. Raises SettingError where there is no vLLM."""
+def start_engine(model: str, options: VllmOptions, **more: Any) -> Any:
+    """Start vLLM's asynchronous engine with schemas held by guidance; `more` are further arguments of its own.
+
+    Raises:
+        CheckpointError: there is no such model.
+        SettingError: vLLM is not installed.
+    """
     try:
         from vllm.config import StructuredOutputsConfig
         from vllm.engine.arg_utils import AsyncEngineArgs
@@ -75,7 +89,9 @@ def start_engine(arguments: dict[str, Any]) -> Any:
     # Whitespace is switched off with every request too, but not every version of vLLM looks there. guidance compiles
     # bounded schemas in milliseconds; xgrammar unrolls bounded texts and takes 12-31 s for each.
     structured = StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True)
-    return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, structured_outputs_config=structured))
+    return AsyncLLM.from_engine_args(
+        AsyncEngineArgs(**engine_arguments(model, options), structured_outputs_config=structured, **more)
+    )
 
 
 async def last_output(engine: Any, prompt: dict[str, Any], sampling: Any, number: str) -> Any:
@@ -99,7 +115,7 @@ async def last_output(engine: Any, prompt: dict[str, Any], sampling: Any, number
 
 
 def engine_arguments(model: str, options: VllmOptions) -> dict[str, Any]:
-    """Keyword arguments of vLLM's engine for a teacher: prefix cache on, one image a request, no video."""
+    """Keyword arguments of vLLM's engine: prefix cache on, one image a request, no video. Raises CheckpointError."""
     return {
         "model": model,
         "tensor_parallel_size": options.tensor_parallel_size,
@@ -109,8 +125,28 @@ def engine_arguments(model: str, options: VllmOptions) -> dict[str, Any]:
         "enable_prefix_caching": True,
         "limit_mm_per_prompt": {"image": 1, "video": 0},
         "mm_encoder_tp_mode": "data",
-        "enable_expert_parallel": "-A" in model.rsplit("/", 1)[-1],  # MoE models: Qwen3-VL-235B-A22B
+        "enable_expert_parallel": expert_count(model) > 1,
     }
+
+
+def expert_count(model: str) -> int:
+    """Experts in a layer of a model, by its config.json; 0 for a dense one.
+
+    The name says nothing: Qwen3-VL-235B-A22B is a mixture of experts, a folder "run-A" is none.
+
+    Raises:
+        CheckpointError: there is no such model.
+    """
+    from transformers import PreTrainedConfig
+
+    try:
+        # As it is written: a model that this transformers does not know may be one that vLLM runs.
+        config, _ = PreTrainedConfig.get_config_dict(model)
+    except OSError as error:
+        raise CheckpointError(f"{model}: the model cannot be loaded ({error})") from error
+    parts = [config, *(config[name] for name in _TEXT_CONFIGS if isinstance(config.get(name), dict))]
+    counts = [part[name] for part in parts for name in _EXPERT_COUNTS if isinstance(part.get(name), int)]
+    return max(counts, default=0)
 
 
 def sampling_arguments(request: ChatRequest) -> dict[str, Any]:

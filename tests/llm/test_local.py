@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import jsonschema
 import pytest
 from PIL import Image
+from transformers import Qwen3VLConfig, Qwen3VLMoeConfig
 
-from dyneval.errors import ImageError
+from dyneval.errors import CheckpointError, ImageError
 from dyneval.llm import vllm_local
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Message
 from dyneval.llm.registry import VllmOptions, make_engine
@@ -166,11 +167,34 @@ def test_vllm_images_fit_the_budget(image):
     assert shown.width * shown.height <= 64 * 64 and shown.width % 32 == 0
 
 
-@pytest.mark.parametrize(("model", "moe"), [("Qwen/Qwen3-VL-235B-A22B-Instruct-FP8", True), ("x/Qwen3-VL-8B", False)])
-def test_vllm_engine_arguments(model, moe):
-    arguments = vllm_local.engine_arguments(model, VllmOptions(tensor_parallel_size=4, data_parallel_size=2))
-    assert arguments["enable_expert_parallel"] is moe and arguments["enable_prefix_caching"]
+def test_vllm_engine_arguments(tmp_path):
+    Qwen3VLConfig().save_pretrained(tmp_path)
+    options = VllmOptions(tensor_parallel_size=4, data_parallel_size=2)
+    arguments = vllm_local.engine_arguments(str(tmp_path), options)
+    assert arguments["enable_prefix_caching"] and arguments["limit_mm_per_prompt"] == {"image": 1, "video": 0}
     assert (arguments["tensor_parallel_size"], arguments["data_parallel_size"]) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "moe"),
+    [
+        ("student-A", Qwen3VLConfig, False),
+        ("235b-fp8", Qwen3VLMoeConfig, True),
+        ("Qwen3-VL-30B-A3B", Qwen3VLMoeConfig, True),
+    ],
+)
+def test_vllm_spreads_the_experts_of_models_that_have_some(tmp_path, name, config, moe):
+    config().save_pretrained(tmp_path / name)
+    arguments = vllm_local.engine_arguments(str(tmp_path / name), VllmOptions())
+    assert arguments["enable_expert_parallel"] is moe
+
+
+def test_experts_are_counted_as_the_published_configuration_writes_them(tmp_path):
+    published = {"model_type": "qwen3_vl_moe", "text_config": {"num_experts": 128, "num_experts_per_tok": 8}}
+    (tmp_path / "config.json").write_text(json.dumps(published))
+    assert vllm_local.expert_count(str(tmp_path)) == 128
+    with pytest.raises(CheckpointError, match="nothing: the model cannot be loaded"):
+        vllm_local.expert_count(str(tmp_path / "nothing"))
 
 
 def test_vllm_replies():

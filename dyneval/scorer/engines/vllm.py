@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dyneval.llm.chat import ChatError, ChatReply, TokenChoice
 from dyneval.llm.registry import VllmOptions as TeacherOptions
-from dyneval.llm.vllm_local import engine_arguments, held_to, last_output, reply_of, start_engine
+from dyneval.llm.vllm_local import held_to, last_output, reply_of, start_engine
 from dyneval.processing import Processor, Turn
 from dyneval.scorer.engines.base import Ask
 from dyneval.scorer.engines.registry import Checkpoint, VllmOptions
@@ -36,8 +36,7 @@ class VllmStudent(ServedStudent):
         super().__init__(checkpoint.processor())
         self.dtype = checkpoint.dtype or "auto"
         teacher = TeacherOptions(tensor_parallel_size=options.tensor_parallel_size)
-        arguments = engine_arguments(checkpoint.folder(), teacher)
-        self._engine = start_engine(arguments | {"dtype": self.dtype})
+        self._engine = start_engine(checkpoint.folder(), teacher, dtype=self.dtype)
         self.revision = checkpoint.revision()
         self._numbers = itertools.count()
 
