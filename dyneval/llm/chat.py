@@ -22,6 +22,8 @@ ENGINE_FAILURES = 20
 down, and going on would only write a reject for every remaining item."""
 RAW_LIMIT = 20_000
 """Characters of an unusable reply that are kept in a rejects file."""
+SAID_LIMIT = 2_000
+"""Characters of what a server says about a failure that are passed on: it may repeat the whole request."""
 TOLD_LIMIT = 4_000
 """Characters of an unusable reply that the model sees again when it is asked again."""
 _ASK_AGAIN = """\
@@ -107,6 +109,24 @@ class ChatReply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     tokens: tuple[TokenChoice, ...] = ()
+    refusal: str = ""
+    """Why the model does not answer, where it says so apart from the text."""
+    reasoning: str = ""
+    """What a reasoning parser of the server took out of the text."""
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why the text is no answer, though the reply ended before its limit; None where it may be one."""
+        if self.refusal:
+            return f"the model refuses to answer: {self.refusal[:SAID_LIMIT]}"
+        if self.finish_reason == "content_filter":
+            return "the server's content filter ended the reply (finish_reason content_filter)"
+        if self.reasoning and not self.text.strip():
+            return (
+                f"the reply is empty, all {len(self.reasoning)} characters of it stand in reasoning_content: start the "
+                "server without a reasoning parser, or the model without thinking"
+            )
+        return None
 
 
 class ChatEngine(Protocol):
@@ -198,7 +218,9 @@ async def ask(
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
         )
-    raise RejectedReply(f"{attempts} replies could not be used, the last one: {problem}", reply.text, attempts)
+    raise RejectedReply(
+        f"{attempts} replies could not be used, the last one: {problem}", reply.text or reply.reasoning, attempts
+    )
 
 
 async def _reply(engine: ChatEngine, request: ChatRequest, tally: Tally) -> ChatReply:
@@ -223,6 +245,8 @@ def _whole(reply: ChatReply, max_tokens: int) -> str:
     """The text of a reply that ended by itself: one cut at the limit is a failure, even where it would parse."""
     if reply.finish_reason == "length":
         raise UnusableReply(f"the reply was cut off at {max_tokens} tokens; be shorter")
+    if obstacle := reply.obstacle:
+        raise UnusableReply(obstacle)
     return reply.text
 
 

@@ -8,16 +8,25 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import httpx2
+from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient, OpenAIError
 
 from dyneval.errors import SettingError
-from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Message, SchemaRefused, Unreachable
+from dyneval.llm.chat import (
+    SAID_LIMIT,
+    ChatError,
+    ChatReply,
+    ChatRequest,
+    EngineStopped,
+    Message,
+    SchemaRefused,
+    Unreachable,
+)
 from dyneval.llm.openai_wire import JsonBody, to_reply
 from dyneval.llm.pictures import DataUrls
 from dyneval.llm.registry import ServerOptions
-
-if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +38,42 @@ _REFUSED_FORMAT = ("response_format", "json_schema", "json_object", "structured"
 _FORMATS = ("json_schema", "json_object", "text")
 
 
+class _NobodyThere(OpenAIError):
+    """No connection to a server that has never answered. The openai package does not repeat errors of its own."""
+
+
+class _Http(DefaultAioHttpClient):
+    """The one of the openai package's two clients that takes half the CPU with a hundred requests in flight.
+
+    It tells a server that was never there, which nobody should wait for, from one that was lost.
+    """
+
+    answered = False
+    """True once anything has come back, be it an error."""
+    refused = False
+    """True once there was no connection before anything had come back."""
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send a request. Raises _NobodyThere."""
+        try:
+            response = await super().send(request, **options)
+        except httpx2.TransportError as error:
+            # A refused port, an unknown host, a bad certificate: aiohttp's OSError, which httpx2 calls a timeout.
+            no_connection = isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, TimeoutError)
+            if self.answered or not no_connection:
+                raise
+            self.refused = True
+            raise _NobodyThere(str(error)) from error
+        self.answered = True
+        return response
+
+
 @dataclass(eq=False, slots=True)
 class _Server:
     """One base URL, its load and what it turned out to support."""
 
     client: AsyncOpenAI
+    http: _Http
     label: str
     in_flight: int = 0
     rests_until: float = 0.0
@@ -66,34 +106,31 @@ class OpenAIEngine:
         Raises:
             SettingError: the environment variable of the key is not set, or an address is none.
         """
-        from openai import AsyncOpenAI, DefaultAioHttpClient
-
         self.model = model
         self.options = options
         self._key = _read_key(options.api_key_env, bool(options.base_urls))
         self._slots = asyncio.Semaphore(options.concurrency)
         # A picture of 1024x1024 takes two megabytes; three requests about it come close together.
         self._images = DataUrls(options.max_pixels, keep=8 + 3 * options.concurrency // 2)
-        self._servers = [
-            _Server(
-                AsyncOpenAI(
-                    api_key=self._key,
-                    base_url=url,
-                    timeout=options.timeout,
-                    max_retries=0,
-                    # Of the package's two clients the one that takes half the CPU with a hundred requests in flight.
-                    http_client=DefaultAioHttpClient(),
-                ),
-                _label(url),
-            )
-            for url in options.base_urls or (None,)
-        ]
+        self._servers = [self._server(url) for url in options.base_urls or (None,)]
+
+    def _server(self, url: str | None) -> _Server:
+        http = _Http()
+        client = AsyncOpenAI(
+            api_key=self._key or "none",  # the package insists on one; local servers ignore it
+            base_url=url,
+            timeout=self.options.timeout,
+            max_retries=0,
+            http_client=http,
+        )
+        return _Server(client, http, _label(url))
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """Answer one request.
 
         Raises:
             ChatError: no server gives a reply.
+            EngineStopped: nobody listens at any of the addresses, and nobody did before.
             SchemaRefused: a server refuses the schema, and `needs_schema` says that there is no way without.
             ImageError: an image is unusable.
         """
@@ -105,6 +142,8 @@ class OpenAIEngine:
                 try:
                     return await self._one_round(request, messages)
                 except Unreachable as error:
+                    if all(server.http.refused and not server.http.answered for server in self._servers):
+                        raise EngineStopped(f"{error}; {self._remedy()}") from None
                     if time.monotonic() + wait > deadline:
                         raise
                     logger.warning("%s; trying again in %.0f s", error, wait)
@@ -146,8 +185,6 @@ class OpenAIEngine:
     async def _send(
         self, server: _Server, request: ChatRequest, messages: list[dict[str, Any]], max_retries: int
     ) -> ChatReply:
-        from openai import APIConnectionError, APIError, APIStatusError
-
         server.in_flight += 1
         try:
             while True:
@@ -163,6 +200,8 @@ class OpenAIEngine:
                             f"scores: HTTP {error.status_code}: {self._clean(error)}"
                         ) from None
                     server.refuse_format(asked)
+        except _NobodyThere as error:
+            raise Unreachable(f"{server.label}: nobody answers there ({self._clean(error)})") from None
         except APIConnectionError as error:  # lost connections and timeouts
             raise Unreachable(f"{server.label}: no answer ({self._clean(error)})") from None
         except APIStatusError as error:
@@ -196,17 +235,26 @@ class OpenAIEngine:
             content=content,
             options={"max_retries": max_retries, "headers": headers},
         )
-        return to_reply(text, server.label)
+        return to_reply(self._hide(text), server.label)
 
     def _clean(self, error: Exception) -> str:
-        """Message of an error, short and without the key: servers repeat keys that they refuse."""
-        text = str(error.__cause__ or error) if str(error) == "Connection error." else str(error)
-        return text.replace(self._key, "***")[:300] if self._key else text[:300]
+        """What an error says, without the key; of a lost connection the package tells only its cause what it was."""
+        lost = str(error.__cause__ or "") if isinstance(error, APIConnectionError) else ""
+        return self._hide(lost or str(error))[:SAID_LIMIT]
+
+    def _hide(self, text: str) -> str:
+        """Text of a server without the key: servers repeat keys that they refuse."""
+        return text.replace(self._key, "***") if self._key else text
+
+    def _remedy(self) -> str:
+        if not self.options.base_urls:
+            return "look whether this machine reaches the internet, or name a server of yours (--base-url)"
+        return f"start a server there, such as `vllm serve {self.model}`, or correct the address (--base-url)"
 
 
-def _read_key(api_key_env: str | None, has_urls: bool) -> str:
+def _read_key(api_key_env: str | None, has_urls: bool) -> str | None:
     if api_key_env is None and has_urls:
-        return "none"  # the package insists on a key; local servers ignore it
+        return None
     name = api_key_env or "OPENAI_API_KEY"
     key = os.environ.get(name, "").strip()
     if not key:

@@ -14,7 +14,7 @@ import msgspec
 import orjson
 from msgspec import Struct
 
-from dyneval.llm.chat import ChatError, ChatReply, TokenChoice
+from dyneval.llm.chat import SAID_LIMIT, ChatError, ChatReply, TokenChoice, Unreachable
 
 
 class JsonBody:
@@ -67,6 +67,9 @@ class JsonBody:
 
 class _Message(Struct):
     content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
 
 
 class _Alternative(Struct):
@@ -102,17 +105,22 @@ _DECODER = msgspec.json.Decoder(_Completion)
 
 
 def to_reply(text: str, server: str) -> ChatReply:
-    """The first choice of a chat completion. Raises ChatError, naming the server, where `text` is none."""
+    """The first choice of a chat completion.
+
+    Raises:
+        ChatError: `text` is none; the message names `server` and says what it sent instead.
+        Unreachable: it says that the server, or one behind it, is overloaded or broken.
+    """
     try:
         completion = _DECODER.decode(text)
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise ChatError(f"{server}: the reply is no chat completion ({error})") from None
+        raise _no_completion(text, server, str(error)) from None
     if not completion.choices:
-        raise ChatError(f"{server}: the reply is no chat completion (no choices)")
+        raise _no_completion(text, server, "no choices")
     choice, usage = completion.choices[0], completion.usage or _Usage()
-    tokens = choice.logprobs.content if choice.logprobs else None
+    message, tokens = choice.message, choice.logprobs.content if choice.logprobs else None
     return ChatReply(
-        text=choice.message.content or "",
+        text=message.content or "",
         finish_reason=choice.finish_reason or "stop",
         prompt_tokens=usage.prompt_tokens or 0,
         completion_tokens=usage.completion_tokens or 0,
@@ -120,4 +128,21 @@ def to_reply(text: str, server: str) -> ChatReply:
             TokenChoice(one.token, one.logprob, {other.token: other.logprob for other in one.top_logprobs or ()})
             for one in tokens or ()
         ),
+        refusal=message.refusal or "",
+        reasoning=message.reasoning_content or message.reasoning or "",
     )
+
+
+def _no_completion(text: str, server: str, problem: str) -> ChatError:
+    """What a body with status 200 says instead of a completion: gateways wrap the errors of servers behind them."""
+    try:
+        found = orjson.loads(text)
+    except ValueError:
+        found = None
+    error = found.get("error") if isinstance(found, dict) else None
+    if not error:
+        return ChatError(f"{server}: the reply is no chat completion ({problem}): {text[:SAID_LIMIT]}")
+    said, code = (error.get("message") or error, error.get("code")) if isinstance(error, dict) else (error, None)
+    status = str(code or "")
+    kind = Unreachable if status == "429" or (len(status) == 3 and status.startswith("5")) else ChatError
+    return kind(f"{server}: HTTP 200, but the body is an error {status}: {str(said)[:SAID_LIMIT]}")

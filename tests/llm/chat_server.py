@@ -12,6 +12,8 @@ import argparse
 import asyncio
 import hashlib
 import json
+import math
+import os
 import random
 import re
 import time
@@ -84,6 +86,7 @@ class Server:
     def __init__(self, args: argparse.Namespace) -> None:
         self.slots = asyncio.Semaphore(args.parallel)
         self.latency = args.latency
+        self.last = args.last
         self.faults = [fault for fault in args.faults.split(",") if fault]
         self.rate = args.fault_rate
         self.formats = args.formats.split(",")
@@ -108,6 +111,8 @@ class Server:
         if path == "/stats":
             return await self.send(writer, 200, {**self.stats, "seen": self.seen[-1:]})
         self.stats["requests"] += 1
+        if self.stats["requests"] > self.last:
+            os._exit(1)
         self.seen = [re.search(r"authorization: (.*?)\r", head, re.IGNORECASE).group(1)]  # type: ignore[union-attr]
         fault = self.random.choice(self.faults) if self.faults and self.random.random() < self.rate else ""
         if fault == "disconnect":
@@ -116,6 +121,11 @@ class Server:
             return await self.send(
                 writer, int(fault), {"error": {"message": f"fault {fault}"}}, "Retry-After: 0.05\r\n"
             )
+        if fault == "long400":
+            return await self.send(writer, 400, {"error": {"message": "too long: " + "word " * 250 + "so there"}})
+        if fault.startswith("error"):  # as gateways tell of the server behind them
+            error = {"code": int(fault[5:]), "message": f"upstream says {self.seen[0]}"}
+            return await self.send(writer, 200, {"error": error})
         if fault == "html":
             return await self.send(writer, 200, "<html>busy</html>", content="text/html")
         refused = next((f for f in ("json_schema", "json_object") if re.search(rf'"type": ?"{f}"'.encode(), body)), "")
@@ -144,11 +154,19 @@ class Server:
         found = re.compile(rb'"text": ?(?=")' if image else rb'"content": ?(?=")').search(body, end)
         assert found
         text, _ = DECODER.raw_decode(body[found.end() :].decode())
-        content, reason = json.dumps(answer(text, image)), "stop"
-        if fault:
+        content: str | None = json.dumps(answer(text, image))
+        reason = "stop"
+        said: dict[str, Any] = {}
+        if fault == "refusal":
+            content, said = None, {"refusal": "I cannot judge people."}
+        elif fault == "filter":
+            content, reason = "", "content_filter"
+        elif fault == "reasoning":
+            content, said = None, {"reasoning_content": content}
+        elif fault:
             content, reason = spoil(fault, answer(text, image))
-        usage = {"prompt_tokens": len(text) // 4, "completion_tokens": len(content) // 4, "total_tokens": 0}
-        message = {"role": "assistant", "content": content}
+        usage = {"prompt_tokens": len(text) // 4, "completion_tokens": len(content or "") // 4, "total_tokens": 0}
+        message = {"role": "assistant", "content": content, **said}
         choice = {"index": 0, "finish_reason": reason, "message": message}
         return {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
 
@@ -175,6 +193,7 @@ async def main() -> None:
     parser.add_argument("--faults", default="")
     parser.add_argument("--fault-rate", type=float, default=1.0)
     parser.add_argument("--formats", default="json_schema,json_object", help="response formats that are taken")
+    parser.add_argument("--last", type=float, default=math.inf, help="die at the request after so many")
     parser.add_argument("--seed", type=int, default=0)
     server = Server(parser.parse_args())
     listener = await asyncio.start_server(

@@ -5,16 +5,27 @@ import json
 import logging
 import re
 import socket
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from dyneval.errors import ImageError, SettingError
-from dyneval.llm.chat import ChatError, ChatRequest, Message
+from dyneval.llm.chat import (
+    ChatError,
+    ChatRequest,
+    EngineStopped,
+    Message,
+    RejectedReply,
+    Tally,
+    Unreachable,
+    ask,
+)
 from dyneval.llm.openai_wire import JsonBody, to_reply
 from dyneval.llm.pictures import DataUrls, data_url
 from dyneval.llm.registry import make_engine
+from dyneval.teacher.replies import parse_questions
 
 SCHEMA = {"type": "object", "properties": {"questions": {"type": "array", "maxItems": 5}}}
 
@@ -73,11 +84,12 @@ def test_patience_outlasts_a_server_that_starts_again(chat_server, monkeypatch):
     monkeypatch.setattr("dyneval.llm.openai_server.FIRST_WAIT", 0.2)
     server = chat_server()
     port = server.url.split(":")[-1].removesuffix("/v1")
-    server.process.kill()
-    server.process.wait()
 
     async def run():
         engine = make_engine("openai", "m", base_urls=[server.url], max_retries=0, patience=60)
+        await engine.chat(request())
+        server.process.kill()
+        server.process.wait()
         waiting = asyncio.create_task(engine.chat(request()))
         await asyncio.sleep(0.5)
         assert not waiting.done()
@@ -113,12 +125,94 @@ def test_two_servers_share_the_load_and_one_takes_over(chat_server):
     assert all("questions" in reply.text for reply in replies)
 
 
-def test_nobody_there():
+@pytest.fixture
+def free_address():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (error,) = chat([request()], base_urls=[f"http://127.0.0.1:{port}/v1"], max_retries=1)
-    assert isinstance(error, ChatError) and f"127.0.0.1:{port}" in str(error)
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_a_server_that_was_never_there_is_told_at_once(free_address):
+    begun = time.monotonic()
+    errors = chat([request()] * 5, base_urls=[f"http://{free_address}/v1"], max_retries=8, patience=900)
+    assert time.monotonic() - begun < 5
+    for error in errors:
+        assert isinstance(error, EngineStopped)
+        assert f"{free_address}: nobody answers there" in str(error) and "Connect call failed" in str(error)
+        assert "start a server there, such as `vllm serve m`" in str(error) and "--base-url" in str(error)
+
+
+def test_a_host_that_does_not_exist_is_told_at_once():
+    (error,) = chat([request()], base_urls=["http://no-such-host.invalid/v1"], max_retries=8, patience=900)
+    assert isinstance(error, EngineStopped) and "no-such-host.invalid" in str(error)
+
+
+def test_one_server_that_was_never_there_leaves_the_work_to_another(chat_server, free_address):
+    there = chat_server()
+    replies = chat([request()] * 10, base_urls=[f"http://{free_address}/v1", there.url], max_retries=8)
+    assert all("questions" in reply.text for reply in replies)
+
+
+def test_a_server_that_answers_with_errors_is_there(chat_server):
+    """While a model is loaded a server may answer 503: that is waited for."""
+    (error,) = chat([request()], base_urls=[chat_server("--faults", "503").url], max_retries=1)
+    assert isinstance(error, Unreachable)
+
+
+def test_what_a_lost_server_was_is_told(chat_server):
+    server = chat_server()
+
+    async def run():
+        engine = make_engine("openai", "m", base_urls=[server.url], max_retries=0, patience=0)
+        await engine.chat(request())
+        server.process.kill()
+        server.process.wait()
+        with pytest.raises(Unreachable):  # the connection that was open
+            await engine.chat(request())
+        with pytest.raises(Unreachable, match=r"no answer \(Cannot connect to host 127\.0\.0\.1"):
+            await engine.chat(request())
+        await engine.close()
+
+    asyncio.run(run())
+
+
+def test_long_words_of_a_server_reach_the_user_to_their_end(chat_server):
+    (error,) = chat([request()], base_urls=[chat_server("--faults", "long400").url])
+    assert "HTTP 400" in str(error) and "so there" in str(error)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(400, ChatError), (429, Unreachable), (502, Unreachable)])
+def test_an_error_with_status_200_is_told_in_its_words_without_the_key(chat_server, monkeypatch, code, kind):
+    monkeypatch.setenv("TEACHER_KEY", "sk-very-secret")
+    server = chat_server("--faults", f"error{code}")
+    (error,) = chat([request()], base_urls=[server.url], api_key_env="TEACHER_KEY")
+    assert type(error) is kind and f"HTTP 200, but the body is an error {code}: upstream says Bearer ***" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("refusal", "the model refuses to answer: I cannot judge people."),
+        ("filter", "content filter ended the reply"),
+        ("reasoning", "characters of it stand in reasoning_content: start the server without a reasoning parser"),
+        ("empty", "the reply is empty"),
+        ("truncated", "cut off at 4096 tokens"),
+    ],
+)
+def test_replies_that_are_no_answers_are_told_apart(chat_server, fault, said):
+    server = chat_server("--faults", fault)
+
+    async def run():
+        engine = make_engine("openai", "m", base_urls=[server.url])
+        try:
+            await ask(engine, request(), lambda text: parse_questions(text, 9), 2, Tally())
+        finally:
+            await engine.close()
+
+    with pytest.raises(RejectedReply, match="2 replies could not be used") as caught:
+        asyncio.run(run())
+    assert said in str(caught.value)
+    assert bool(caught.value.raw) == (fault in ("reasoning", "truncated"))
 
 
 def test_key_is_sent_but_never_told(chat_server, monkeypatch, caplog):
@@ -226,7 +320,8 @@ def test_body_holds_ready_made_json_as_it_is_and_can_be_sent_again():
     ("sent", "problem"),
     [
         ('{"choices": []}', "no choices"),
-        ('{"error": "busy"}', "missing required field `choices`"),
+        ('{"object": "list"}', "missing required field `choices`"),
+        ("<html>Welcome</html>", "<html>Welcome</html>"),
         ('{"choices": [{"message": {"content": ["a"]}}]}', "Expected `str | null`"),
         ('{"choices": [', "truncated"),
         ('{"choices": [{"message": {"content": "\\ud800 and more"}}]}', "surrogate"),

@@ -16,7 +16,7 @@ from PIL import Image
 
 from dyneval import tokens
 from dyneval.cli import score
-from dyneval.llm.chat import ChatError, ChatReply, SchemaRefused, TokenChoice, Unreachable
+from dyneval.llm.chat import ChatError, ChatReply, EngineStopped, SchemaRefused, TokenChoice
 from dyneval.llm.vllm_local import last_output
 from dyneval.processing import Turn
 from dyneval.replies import evaluation_schema
@@ -103,6 +103,10 @@ def test_a_server_that_gives_no_logprobs_or_cuts_replies_gives_no_scores(served,
     monkeypatch.setattr(server, "spoil", lambda reply: reply["choices"][0].update(finish_reason="length") or reply)
     (result,) = served.score_pairs(make_pairs(pictures, ["a dog"]))
     assert "was not complete after" in result.reason
+    refused = {"content": None, "refusal": "I do not judge."}
+    monkeypatch.setattr(server, "spoil", lambda reply: reply["choices"][0]["message"].update(refused) or reply)
+    (result,) = served.score_pairs(make_pairs(pictures, ["a goat"]))
+    assert "the model refuses to answer: I do not judge." in result.reason
 
 
 def test_a_server_gives_the_scores_of_transformers_in_the_release_form_too(student, server, engine, settings, pictures):
@@ -161,7 +165,7 @@ def test_an_exception_of_vllm_fails_its_pair_and_a_dead_engine_the_run():
 def test_a_server_that_is_gone_ends_the_run_instead_of_failing_every_pair(student, settings, pictures):
     options = {"base_urls": ["http://127.0.0.1:9/v1"], "patience": 0, "max_retries": 0}
     gone = Scorer.from_pretrained(student, engine="openai", settings=settings, **options)
-    with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9: no answer"):
+    with pytest.raises(EngineStopped, match=r"127\.0\.0\.1:9: nobody answers there"):
         list(gone.score_pairs(make_pairs(pictures, PROMPTS)))
 
 

@@ -60,6 +60,7 @@ class ServedStudent(ABC):
 
         Raises:
             Unreachable: the server is gone; no pair is at fault.
+            EngineStopped: there never was one, or the engine is dead.
             SchemaRefused: the server holds no reply to a schema, so it can give no scores.
         """
         asyncio.run_coroutine_threadsafe(self._all(asks, max_new_tokens), self._loop).result()
@@ -79,6 +80,8 @@ class ServedStudent(ABC):
                     f"the reply was not complete after {max_new_tokens} tokens (raise max_new_tokens, or the engine's "
                     "own limit)"
                 )
+            if reply.obstacle and ask.choices is None:
+                raise ChatError(reply.obstacle)
         except (Unreachable, SchemaRefused):
             raise
         except ChatError as error:
