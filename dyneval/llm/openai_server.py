@@ -24,7 +24,7 @@ from dyneval.llm.chat import (
     SchemaRefused,
     Unreachable,
 )
-from dyneval.llm.openai_wire import JsonBody, to_reply
+from dyneval.llm.openai_wire import JsonBody, to_reply, words_of
 from dyneval.llm.pictures import DataUrls
 from dyneval.llm.registry import ServerOptions
 
@@ -238,9 +238,13 @@ class OpenAIEngine:
         return to_reply(self._hide(text), server.label)
 
     def _clean(self, error: Exception) -> str:
-        """What an error says, without the key; of a lost connection the package tells only its cause what it was."""
-        lost = str(error.__cause__ or "") if isinstance(error, APIConnectionError) else ""
-        return self._hide(lost or str(error))[:SAID_LIMIT]
+        """What an error says, without the key."""
+        said = ""
+        if isinstance(error, APIConnectionError):  # what happened to the connection, only the cause knows
+            said = str(error.__cause__ or "")
+        elif isinstance(error, APIStatusError):
+            said = words_of(error.response.text)
+        return self._hide(said or str(error))[:SAID_LIMIT]
 
     def _hide(self, text: str) -> str:
         """Text of a server without the key: servers repeat keys that they refuse."""
@@ -282,5 +286,5 @@ def _response_format(request: ChatRequest, asked: str) -> dict[str, Any]:
 
 
 def _refuses_format(error: APIStatusError) -> bool:
-    text = str(error).lower()
+    text = words_of(error.response.text).lower()
     return error.status_code in (400, 404, 422, 501) and any(word in text for word in _REFUSED_FORMAT)

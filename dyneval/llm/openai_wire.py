@@ -135,14 +135,33 @@ def to_reply(text: str, server: str) -> ChatReply:
 
 def _no_completion(text: str, server: str, problem: str) -> ChatError:
     """What a body with status 200 says instead of a completion: gateways wrap the errors of servers behind them."""
-    try:
-        found = orjson.loads(text)
-    except ValueError:
-        found = None
-    error = found.get("error") if isinstance(found, dict) else None
-    if not error:
+    value = _json(text)
+    if not (value.get("error") or value.get("object") == "error"):
         return ChatError(f"{server}: the reply is no chat completion ({problem}): {text[:SAID_LIMIT]}")
-    said, code = (error.get("message") or error, error.get("code")) if isinstance(error, dict) else (error, None)
-    status = str(code or "")
-    kind = Unreachable if status == "429" or (len(status) == 3 and status.startswith("5")) else ChatError
-    return kind(f"{server}: HTTP 200, but the body is an error {status}: {str(said)[:SAID_LIMIT]}")
+    code = str(_inner(value).get("code") or "")
+    kind = Unreachable if code == "429" or (len(code) == 3 and code.startswith("5")) else ChatError
+    return kind(f"{server}: HTTP 200, but the body is an error {code}: {words_of(text)[:SAID_LIMIT]}")
+
+
+def words_of(text: str) -> str:
+    """What the body of an error says, in any of the forms that servers have; all of it where it has another form.
+
+    {"error": {"message": "..."}} OpenAI and most, {"error": "..."} Ollama and others, {"detail": ...} FastAPI,
+    {"object": "error", "message": "..."} older vLLM.
+    """
+    value = _json(text)
+    found = _inner(value).get("message") or value.get("error") or value.get("detail") or text
+    return found if isinstance(found, str) else orjson.dumps(found).decode()
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        value = orjson.loads(text)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {}
+
+
+def _inner(value: dict[str, Any]) -> dict[str, Any]:
+    error = value.get("error")
+    return error if isinstance(error, dict) else value

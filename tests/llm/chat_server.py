@@ -87,6 +87,7 @@ class Server:
         self.slots = asyncio.Semaphore(args.parallel)
         self.latency = args.latency
         self.last = args.last
+        self.detail = args.error_form == "detail"
         self.faults = [fault for fault in args.faults.split(",") if fault]
         self.rate = args.fault_rate
         self.formats = args.formats.split(",")
@@ -122,7 +123,7 @@ class Server:
                 writer, int(fault), {"error": {"message": f"fault {fault}"}}, "Retry-After: 0.05\r\n"
             )
         if fault == "long400":
-            return await self.send(writer, 400, {"error": {"message": "too long: " + "word " * 250 + "so there"}})
+            return await self.refuse(writer, "too long: " + "word " * 250 + "so there")
         if fault.startswith("error"):  # as gateways tell of the server behind them
             error = {"code": int(fault[5:]), "message": f"upstream says {self.seen[0]}"}
             return await self.send(writer, 200, {"error": error})
@@ -130,8 +131,11 @@ class Server:
             return await self.send(writer, 200, "<html>busy</html>", content="text/html")
         refused = next((f for f in ("json_schema", "json_object") if re.search(rf'"type": ?"{f}"'.encode(), body)), "")
         if refused and refused not in self.formats:
-            return await self.send(writer, 400, {"error": {"message": f"response_format {refused} is not supported"}})
+            return await self.refuse(writer, f"response_format {refused} is not supported")
         return await self.send(writer, 200, await self.complete(body, fault))
+
+    async def refuse(self, writer: asyncio.StreamWriter, words: str) -> bool:
+        return await self.send(writer, 400, {"detail": words} if self.detail else {"error": {"message": words}})
 
     async def complete(self, body: bytes, fault: str) -> dict[str, Any]:
         async with self.slots:
@@ -193,6 +197,7 @@ async def main() -> None:
     parser.add_argument("--faults", default="")
     parser.add_argument("--fault-rate", type=float, default=1.0)
     parser.add_argument("--formats", default="json_schema,json_object", help="response formats that are taken")
+    parser.add_argument("--error-form", choices=("error", "detail"), default="error")
     parser.add_argument("--last", type=float, default=math.inf, help="die at the request after so many")
     parser.add_argument("--seed", type=int, default=0)
     server = Server(parser.parse_args())

@@ -22,7 +22,7 @@ from dyneval.llm.chat import (
     Unreachable,
     ask,
 )
-from dyneval.llm.openai_wire import JsonBody, to_reply
+from dyneval.llm.openai_wire import JsonBody, to_reply, words_of
 from dyneval.llm.pictures import DataUrls, data_url
 from dyneval.llm.registry import make_engine
 from dyneval.teacher.replies import parse_questions
@@ -174,6 +174,15 @@ def test_what_a_lost_server_was_is_told(chat_server):
         await engine.close()
 
     asyncio.run(run())
+
+
+def test_a_server_that_writes_errors_in_its_own_form_is_understood(chat_server):
+    """Which format it refuses and why stands in `detail`, where the openai package does not look."""
+    server = chat_server("--formats", "json_object", "--error-form", "detail")
+    (reply,) = chat([request()], base_urls=[server.url])
+    assert "questions" in reply.text
+    (error,) = chat([request()], base_urls=[chat_server("--faults", "long400", "--error-form", "detail").url])
+    assert "so there" in str(error)
 
 
 def test_long_words_of_a_server_reach_the_user_to_their_end(chat_server):
@@ -330,6 +339,22 @@ def test_body_holds_ready_made_json_as_it_is_and_can_be_sent_again():
 def test_what_is_no_completion_is_told(sent, problem):
     with pytest.raises(ChatError, match=f"gpu1: the reply is no chat completion .*{re.escape(problem)}"):
         to_reply(sent, "gpu1")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ('{"error": {"message": "no such model", "code": 404}}', "no such model"),
+        ('{"error": "no such model"}', "no such model"),
+        ('{"detail": "no such model"}', "no such model"),
+        ('{"detail": [{"loc": ["seed"], "msg": "extra"}]}', '[{"loc":["seed"],"msg":"extra"}]'),
+        ('{"object": "error", "message": "no such model", "code": 404}', "no such model"),
+        ("<h1>Bad gateway</h1>", "<h1>Bad gateway</h1>"),
+        ('["odd"]', '["odd"]'),
+    ],
+)
+def test_the_words_of_an_error_are_found_in_every_form(body, words):
+    assert words_of(body) == words
 
 
 def test_completion_with_nulls_is_read():
