@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
@@ -218,7 +219,7 @@ class Registry(Generic[T]):
         if ":" not in name:
             raise SettingError(self._unknown(name))
         if (here := str(Path.cwd())) not in sys.path:
-            sys.path.insert(0, here)  # a script of this project has its own folder there, not the user's
+            sys.path.append(here)  # a script of this project has its own folder there, not the user's
         module, _, attribute = name.partition(":")
         try:
             found = getattr(import_module(module), attribute, None)
@@ -247,18 +248,21 @@ class Registry(Generic[T]):
         return f"engine {name}: has no option {option!r}; it has {', '.join(known) or 'none'}"
 
 
-def _flags(entry: Entry, every: bool = False) -> Iterator[_Flag]:
+@cache
+def _flags(entry: Entry, every: bool = False) -> tuple[_Flag, ...]:
     """Flags of an engine's options; with `every` also of those that are none on the command line."""
     if entry.options is None:
-        return
+        return ()
     hints = get_type_hints(entry.options, include_extras=True)
     defaults = {
         field.name: field.default if field.default_factory is MISSING else field.default_factory()
         for field in fields(entry.options)
     }
+    found = []
     for option in tuple(defaults) if every or entry.flags is None else entry.flags:
         metas = [meta for meta in getattr(hints[option], "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
-        yield _Flag(option, hints[option], defaults[option], metas[0] if metas else msgspec.Meta())
+        found.append(_Flag(option, hints[option], defaults[option], metas[0] if metas else msgspec.Meta()))
+    return tuple(found)
 
 
 def _imported(name: str) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
 
-from dyneval.llm.chat import ChatEngine
 from dyneval.registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from dyneval.llm.chat import ChatEngine
 
 MAX_PIXELS = 1024 * 1024
 """Default pixel budget of an image in a request: 1,024 visual tokens."""
