@@ -32,7 +32,7 @@ class Entry:
     def load(self) -> ModelSpec:
         """Import the model's description. Raises GenerationError when its script does not define it."""
         if self.script is None:
-            from dyneval.generation.families.demo import MODELS
+            from dyneval.demo.painters import MODELS
 
             return MODELS[self.slug]
         return load_script(self.script)
@@ -94,7 +94,7 @@ def describe(spec: ModelSpec, checked: str = "") -> dict[str, str]:
 
 def demo_entries() -> list[Entry]:
     """The embedded models, one a tier, which need neither weights nor a GPU."""
-    from dyneval.generation.families.demo import MODELS
+    from dyneval.demo.painters import MODELS
 
     return [Entry(slug=spec.slug, tier=spec.tier, family=DEMO) for spec in MODELS.values()]
 

@@ -194,7 +194,7 @@ def lost_image(step: Step, folder: Path, rng: Random) -> Iterator[Disturbed]:
 _OUT_OF_MEMORY: dict[type[Step], str] = {
     Generation: """
 from dyneval.demo import models
-from dyneval.generation.families.demo import DemoModel
+from dyneval.demo.painters import DemoModel
 from dyneval.generation.model import BatchTooLarge
 inner = DemoModel.generate
 def method(self, batch):

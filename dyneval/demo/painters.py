@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from dyneval.demo.models import draw
+from dyneval.demo.truth import truth_path
 from dyneval.generation.model import BuildOptions, Made, ModelSpec, NotMade, Outcome, Preset, Request, RunOptions
 
 
@@ -38,9 +40,6 @@ class DemoModel:
 
     def generate(self, batch: Sequence[Request]) -> Iterator[Outcome]:
         """Draw one request after the other."""
-        from dyneval.demo.models import draw
-        from dyneval.demo.truth import truth_path
-
         for request in batch:
             start = time.perf_counter()
             try:
