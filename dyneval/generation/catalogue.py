@@ -7,8 +7,9 @@ find a model again by its slug and the folder of scripts alone.
 from __future__ import annotations
 
 import csv
+import importlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from dyneval.generation.model import ModelSpec
 from dyneval.records import Tier
 
 DEMO = "demo"
+DEMO_MODELS = "dyneval.demo.painters:MODELS"
+"""Module and attribute of the demo models' descriptions by slug. A name and no import: the demo is built on Step 2, so
+Step 2 cannot be built on it."""
 COLUMNS = ("slug", "name", "tier", "family", "repo", "default_preset", "checked")
 
 
@@ -31,11 +35,12 @@ class Entry:
 
     def load(self) -> ModelSpec:
         """Import the model's description. Raises GenerationError when its script does not define it."""
-        if self.script is None:
-            from dyneval.demo.painters import MODELS
+        return _demo_models()[self.slug] if self.script is None else load_script(self.script)
 
-            return MODELS[self.slug]
-        return load_script(self.script)
+
+def _demo_models() -> Mapping[str, ModelSpec]:
+    module, _, attribute = DEMO_MODELS.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def load_script(path: Path) -> ModelSpec:
@@ -94,9 +99,7 @@ def describe(spec: ModelSpec, checked: str = "") -> dict[str, str]:
 
 def demo_entries() -> list[Entry]:
     """The embedded models, one a tier, which need neither weights nor a GPU."""
-    from dyneval.demo.painters import MODELS
-
-    return [Entry(slug=spec.slug, tier=spec.tier, family=DEMO) for spec in MODELS.values()]
+    return [Entry(slug=spec.slug, tier=spec.tier, family=DEMO) for spec in _demo_models().values()]
 
 
 def roster(entries: Iterable[Entry], chosen: Iterable[Entry]) -> list[Entry]:
