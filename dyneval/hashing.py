@@ -38,6 +38,11 @@ def number(text: str, purpose: str = "") -> int:
     return int.from_bytes(digest, "big")
 
 
+def part_of(text: str, purpose: str, parts: int) -> int:
+    """Which of so many equal parts a text belongs to, counted from 0; see `number` for `purpose`."""
+    return number(text, purpose) % parts
+
+
 def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Hash numbers again (the finaliser of splitmix64): every input bit changes about half of the output bits.
 

@@ -1,6 +1,7 @@
 """Tables of pairs as they come from outside: a table of any kind, or a Hugging Face ImageFolder.
 
-A row names an image (`file_name`, relative to the table's folder), the `prompt` it was made from, perhaps a `pair_id`.
+A row names an image (`file_name`, relative to the table's folder), the `prompt` it was made from, perhaps a `pair_id`
+and a `prompt_id`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dyneval.errors import DataFileError
 from dyneval.files.tables import BadRow, each_row
 from dyneval.structs import Row
 
-COLUMNS = ("pair_id", "prompt", "file_name")
+COLUMNS = ("pair_id", "prompt_id", "prompt", "file_name")
 _IMAGE_FOLDER = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 

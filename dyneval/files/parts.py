@@ -1,6 +1,8 @@
 """Parts of a run (`--shard i/n`) that work beside each other, and putting their files together.
 
-A part writes below `shards/i-of-n` in the folder of the whole; all pairs of a prompt are in one part.
+All pairs of a prompt are in one part, and in the part of the same number in every step: a machine that draws part 1/4
+finds there what it annotates and scores as part 1/4. Steps 3 and 5 write a part below `shards/i-of-n` in the folder of
+the whole; Step 2 has files a run, see `dyneval.generation.parts`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any, Self
 
 from dyneval.errors import DataFileError, SettingError
 from dyneval.files.store import JsonlStore, read_rejects, write_rejects
-from dyneval.hashing import number
+from dyneval.hashing import part_of
 from dyneval.records import Reject
 from dyneval.structs import Record
 
@@ -38,7 +40,7 @@ class Shard:
 
     def holds(self, prompt_id: str) -> bool:
         """True when the pairs of this prompt belong to the part."""
-        return number(prompt_id, "shard") % self.count == self.index - 1
+        return part_of(prompt_id, "shard", self.count) == self.index - 1
 
     def folder(self, output: Path) -> Path:
         """Where the files of this part are written, below the output folder of the whole."""

@@ -8,7 +8,6 @@ has a score and the highest wins, so a model that joins or leaves moves only the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,14 +17,6 @@ from dyneval.hashing import mixed, number
 
 Allocation = Literal["share", "all"]
 """share: a prompt goes to one model of its tier (GenDB); all: to every one of them (a benchmark)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """Part `index` (from 1) of `count` equal parts of the prompts."""
-
-    index: int
-    count: int
 
 
 SEED_LIMIT = 2**31
@@ -38,7 +29,7 @@ def image_seed(prompt_id: str, slug: str, base_seed: int) -> int:
 
 
 def prompt_hashes(prompt_ids: Sequence[str]) -> NDArray[np.uint64]:
-    """One 64-bit hash for each prompt; input of `owners` and `shard_mask`."""
+    """One 64-bit hash for each prompt; input of `owners`."""
     return np.fromiter((number(key) for key in prompt_ids), dtype=np.uint64, count=len(prompt_ids))
 
 
@@ -52,8 +43,3 @@ def owners(hashes: NDArray[np.uint64], slugs: Sequence[str]) -> NDArray[np.intp]
         better = score > best
         best[better], owner[better] = score[better], index
     return owner
-
-
-def shard_mask(hashes: NDArray[np.uint64], shard: Shard) -> NDArray[np.bool_]:
-    """True for the prompts of `shard`; independent of who owns them."""
-    return mixed(hashes ^ np.uint64(number("shard"))) % np.uint64(shard.count) == np.uint64(shard.index - 1)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.errors import SettingError, UserError
+from dyneval.files.parts import Shard
 from dyneval.generation import catalogue
-from dyneval.generation.allocation import Shard
 from dyneval.generation.catalogue import Entry
 from dyneval.generation.model import PRESET_NAMES, BuildOptions, ModelSpec, RunOptions
 from dyneval.work import processes
@@ -94,7 +94,7 @@ def _parser(description: str, details: str = "") -> argparse.ArgumentParser:
         action="store_true",
         help="then draw OUTPUT/contact_sheet.png to look at",
     )
-    add("--shard", type=_shard, metavar="I/N", help="do part I (from 1) of N, for instance one a machine")
+    add("--shard", metavar="I/N", help="do part I (from 1) of N, split by prompt, for instance one a machine")
     _add_model_options(parser)
     _add_machine_options(parser)
     add_cluster(parser, "images", gpus=1, batch=16)
@@ -133,6 +133,7 @@ def _run(args: argparse.Namespace, chosen: list[Entry], entries: list[Entry]) ->
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     processes.interrupt_on_sigterm()
     try:
+        args.shard = Shard.parse(args.shard) if args.shard else None
         args.cluster = cluster_of(args)
         if args.cluster and args.devices:
             raise SettingError("--devices are those of this machine; with --ray there are --ray-actors and --ray-gpus")
@@ -180,13 +181,6 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
     return number
-
-
-def _shard(text: str) -> Shard:
-    index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise argparse.ArgumentTypeError(f"'{text}' is no part; write I/N with I from 1 to N, such as 1/4")
-    return Shard(int(index), int(count))
 
 
 def _prices(text: str) -> tuple[float, float]:

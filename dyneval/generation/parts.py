@@ -2,6 +2,10 @@
 
 So several runs (36 scripts, shards on other machines) share a folder and hold the lock of `metadata.jsonl` only while
 they merge. What a killed run leaves is merged by the next run of any model.
+
+This is not `dyneval.files.parts.merge_file`: there a part stays, and the row that is already in the whole counts; here
+a part is used up, its row replaces an older one of the same image (`--replace`), and rejects are those of a run, which
+its next one replaces. What the two have in common is less than the switches that one function for both would need.
 """
 
 from __future__ import annotations

@@ -16,8 +16,9 @@ from tqdm import tqdm
 from dyneval import records
 from dyneval.errors import GenerationError
 from dyneval.files.atomic import write_json
+from dyneval.files.parts import Shard
 from dyneval.generation import allocation, on_ray, workers
-from dyneval.generation.allocation import Allocation, Shard
+from dyneval.generation.allocation import Allocation
 from dyneval.generation.catalogue import Entry
 from dyneval.generation.devices import choose_devices
 from dyneval.generation.engine import Emit, Result
@@ -134,7 +135,7 @@ def _plan(
         part = frame if owner is None else frame.filter(owner == entry.slug)
         part = part.filter(mask).head(len(frame) if config.limit is None else config.limit)
         if config.shard:
-            part = part.filter(allocation.shard_mask(part["hash"].to_numpy(), config.shard))
+            part = part.filter(pl.Series(map(config.shard.holds, part["prompt_id"]), dtype=pl.Boolean))
         yield entry, part
 
 

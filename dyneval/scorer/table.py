@@ -18,13 +18,15 @@ class Wanted(NamedTuple):
     pair_id: str
     prompt: str
     file_name: str
+    prompt_id: str
+    """The row's own, by which Steps 2 and 3 choose parts too, else that of the prompt's text."""
 
 
 def wanted_pairs(rows: Iterable[Row | BadRow], shard: Shard | None = None) -> tuple[list[Wanted], list[Failure]]:
     """The pairs of a table, and what is wrong with its other rows, which count to the first part.
 
     Args:
-        rows: with `prompt`, `file_name` and perhaps `pair_id`, a text or a number.
+        rows: with `prompt`, `file_name` and perhaps `pair_id` and `prompt_id`, texts or numbers.
         shard: take only this part.
     """
     wanted: dict[str, Wanted] = {}
@@ -41,7 +43,7 @@ def wanted_pairs(rows: Iterable[Row | BadRow], shard: Shard | None = None) -> tu
             wanted[one.pair_id] = one
     if shard is None:
         return list(wanted.values()), bad
-    mine = [one for one in wanted.values() if shard.holds(prompt_id(one.prompt))]
+    mine = [one for one in wanted.values() if shard.holds(one.prompt_id)]
     return mine, bad if shard.index == 1 else []
 
 
@@ -56,9 +58,15 @@ def _wanted(row: Row | BadRow) -> Wanted | str:
         given = text_of(row.get("pair_id"))
     except TypeError as error:
         return f"pair_id: {error}"
-    return Wanted(default_pair_id(prompt, name) if given is None else given, prompt, name)
+    try:
+        of_prompt = text_of(row.get("prompt_id"))
+    except TypeError:  # nothing but the choice of a part hangs on it
+        of_prompt = None
+    return Wanted(
+        default_pair_id(prompt, name) if given is None else given, prompt, name, of_prompt or prompt_id(prompt)
+    )
 
 
 def wanted_images(names: Sequence[str], prompt: str) -> list[Wanted]:
     """Image files that were made from one prompt; a file named twice counts once."""
-    return [Wanted(default_pair_id(prompt, name), prompt, name) for name in dict.fromkeys(names)]
+    return [Wanted(default_pair_id(prompt, name), prompt, name, prompt_id(prompt)) for name in dict.fromkeys(names)]

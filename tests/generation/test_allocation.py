@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dyneval.files.parts import Shard
 from dyneval.generation import allocation
 from dyneval.records import prompt_id
 
@@ -39,7 +40,7 @@ def test_a_new_model_moves_only_the_prompts_it_gets():
 
 
 def test_shards_are_disjoint_complete_and_independent_of_the_owner():
-    masks = [allocation.shard_mask(HASHES, allocation.Shard(part, 4)) for part in (1, 2, 3, 4)]
+    masks = [np.array([Shard(part, 4).holds(key) for key in IDS]) for part in (1, 2, 3, 4)]
     assert (np.sum(masks, axis=0) == 1).all()
     owner = allocation.owners(HASHES, SLUGS[:4])
     table = np.histogram2d(owner, np.argmax(masks, axis=0), bins=4)[0]

@@ -7,7 +7,7 @@ from PIL import Image
 
 from dyneval.errors import DataFileError, GenerationError
 from dyneval.files import images
-from dyneval.generation.allocation import Shard
+from dyneval.files.parts import Shard
 from dyneval.generation.gendb import GenDB
 from dyneval.generation.model import BuildOptions, RunOptions
 from dyneval.hashing import file_sha256
