@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from dyneval.cli.student import add_scoring, add_student, loader, parse, run
 from dyneval.errors import UserError
-from dyneval.work.cluster import add_cluster, cluster_of
+from dyneval.work.executors import add_cluster, cluster_of
 from dyneval.work.processes import interrupt_on_sigterm
 
 if TYPE_CHECKING:

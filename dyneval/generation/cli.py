@@ -16,7 +16,7 @@ from dyneval.generation import catalogue
 from dyneval.generation.catalogue import Entry
 from dyneval.generation.model import PRESET_NAMES, BuildOptions, ModelSpec, RunOptions
 from dyneval.work import processes
-from dyneval.work.cluster import add_cluster, cluster_of
+from dyneval.work.executors import add_cluster, cluster_of
 
 log = logging.getLogger(__name__)
 

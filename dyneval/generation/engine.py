@@ -7,10 +7,10 @@ other workers or of what was there before. Encoding, hashing and writing run in 
 from __future__ import annotations
 
 import logging
-import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -24,8 +24,6 @@ from dyneval.records import PairRecord
 log = logging.getLogger(__name__)
 
 Result = PairRecord | NotMade
-Emit = Callable[[Result], None]
-"""Takes a result; called from several threads, one at a time."""
 
 FAILURES_IN_A_ROW = 10
 """So many unexpected failures in a row are taken for a broken model, not for bad prompts."""
@@ -47,40 +45,47 @@ class Engine:
     image_format: ImageFormat = "png"
     batch_size: int
     _failures: int = field(default=0, init=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
-    def run(self, requests: Iterable[Request], emit: Emit) -> None:
-        """Hand one result for each request to `emit`, in any order, as soon as its files are in place.
+    def run(self, requests: Iterable[Request]) -> Generator[Result, None, None]:
+        """Yield one result for each request, in any order, when its files are in place.
 
         Raises:
-            ModelBroken: nothing more can come from this model; what it drew until then has been handed over.
-            OSError: an image cannot be written (disk full), or what `emit` raised.
+            ModelBroken: nothing more can come from this model; what it drew until then has been yielded.
+            OSError: an image cannot be written (disk full).
         """
-        writing: deque[Future[None]] = deque()
-        with ThreadPoolExecutor(2) as pool:
-            for outcome in self._outcomes(requests):
-                writing.append(pool.submit(self._keep, outcome, emit))
-                # Bounded, so that a model faster than the disk does not fill the memory with images.
-                while writing and (writing[0].done() or len(writing) > 8):
-                    writing.popleft().result()
-        for future in writing:
-            future.result()
-
-    def _keep(self, outcome: Outcome, emit: Emit) -> None:
-        result: Result
-        if isinstance(outcome, NotMade):
-            result = outcome
-        else:
-            result = saving.save(self.root, self.slug, outcome, self.settings, self.model.facts, self.image_format)
-        with self._lock:
-            emit(result)
-
-    def _outcomes(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         source = iter(requests)
-        while batch := list(islice(source, self.batch_size)):
-            for outcome in self._attempt(batch):
-                self._count(outcome)
-                yield outcome
+        writing: deque[Future[Result]] = deque()
+        stopped: BaseException | None = None
+        with ThreadPoolExecutor(2) as pool:
+            try:
+                while batch := list(islice(source, self.batch_size)):
+                    begun = time.monotonic()
+                    for outcome in self._attempt(batch):
+                        self._count(outcome)
+                        writing.append(pool.submit(self._keep, outcome))
+                        # Bounded, so that a model faster than the disk does not fill the memory with images.
+                        while writing and (writing[0].done() or len(writing) > 8):
+                            yield writing.popleft().result()
+                    # While the next batch is drawn nothing is yielded, and a kill would cost this one too. A model that
+                    # takes its time can wait for the disk; for a fast one a fiftieth of its time is all it may cost.
+                    wait(writing, timeout=(time.monotonic() - begun) / 50)
+                    while writing and writing[0].done():
+                        yield writing.popleft().result()
+            except (Exception, KeyboardInterrupt) as error:
+                stopped = error
+        while writing:
+            written = writing.popleft()
+            if written.exception() is None:
+                yield written.result()
+            else:
+                stopped = stopped or written.exception()
+        if stopped is not None:
+            raise stopped
+
+    def _keep(self, outcome: Outcome) -> Result:
+        if isinstance(outcome, NotMade):
+            return outcome
+        return saving.save(self.root, self.slug, outcome, self.settings, self.model.facts, self.image_format)
 
     def _count(self, outcome: Outcome) -> None:
         failed = isinstance(outcome, NotMade) and not outcome.permanent

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from dyneval.generation.parts import Refusal
 from dyneval.generation.saving import Entry
 from dyneval.hashing import fingerprint
 from dyneval.records import PairRecord, Reject, RejectKind
+from dyneval.work import progress
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,6 @@ class GenDB:
         *,
         replace: bool = False,
         retry_refused: bool = False,
-        verify: Callable[[Iterable[Request]], Iterable[Request]] | None = None,
     ) -> Existing:
         """Tell what is there from what is to be made.
 
@@ -105,7 +105,6 @@ class GenDB:
             settings: what this run asks of the model; compared with those of the images that are there.
             replace: make images anew that were made with other settings, rather than stop.
             retry_refused: ask again for what was refused for good.
-            verify: passes the requests whose images will be checked through (a progress bar).
 
         Raises:
             GenerationError: images of these requests were made with other settings; says which differ.
@@ -114,7 +113,7 @@ class GenDB:
         same, others = self.recorded(requests, mark)
         if others and not replace:
             raise GenerationError(self._conflict(others, settings))
-        sound = self._sound(verify(same) if verify else same)
+        sound = self._sound(same)
         missing = [r for r in requests if r.pair_id not in sound]
         refused = [] if retry_refused else [r for r in missing if self._refused.get(r.pair_id) == mark]
         skip = {r.pair_id for r in refused}
@@ -126,12 +125,14 @@ class GenDB:
         same = [request for request in there if self.index[request.pair_id].fingerprint == mark]
         return same, [request for request in there if self.index[request.pair_id].fingerprint != mark]
 
-    def _sound(self, requests: Iterable[Request]) -> set[str]:
+    def _sound(self, requests: Sequence[Request]) -> set[str]:
         """Ids of the images that are whole. Decoding and hashing release the interpreter lock, hence threads."""
-        with ThreadPoolExecutor() as pool:
+        sound: set[str] = set()
+        if not requests:
+            return sound
+        with ThreadPoolExecutor() as pool, progress.bar("checking", len(requests), "img") as bar:
             checks = pool.map(lambda r: (r.pair_id, saving.fault(self.root, self.index[r.pair_id])), requests)
-            sound = set()
-            for pair_id, reason in checks:
+            for pair_id, reason in bar.over(checks):
                 if reason is None:
                     sound.add(pair_id)
                 else:

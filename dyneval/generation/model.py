@@ -20,6 +20,7 @@ from PIL import Image
 from dyneval.errors import GenerationError
 from dyneval.generation.devices import Placement
 from dyneval.records import Tier
+from dyneval.work.executors import WorkerBroken
 
 PresetName = Literal["recommended", "paper"]
 PRESET_NAMES: tuple[PresetName, ...] = ("recommended", "paper")
@@ -29,7 +30,7 @@ class BatchTooLarge(RuntimeError):
     """The device ran out of memory on this batch; a smaller one may do."""
 
 
-class ModelBroken(RuntimeError):
+class ModelBroken(WorkerBroken):
     """The model cannot make any further image (dead device, rejected key, exited worker)."""
 
 

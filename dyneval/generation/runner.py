@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import polars as pl
-from tqdm import tqdm
 
 from dyneval import records
-from dyneval.errors import GenerationError
+from dyneval.errors import ClusterError, GenerationError
 from dyneval.files.atomic import write_json
 from dyneval.files.parts import Shard
-from dyneval.generation import allocation, on_ray, workers
+from dyneval.generation import allocation, workers
 from dyneval.generation.allocation import Allocation
 from dyneval.generation.catalogue import Entry
-from dyneval.generation.devices import choose_devices
-from dyneval.generation.engine import Emit, Result
+from dyneval.generation.engine import Result
 from dyneval.generation.gendb import GenDB
 from dyneval.generation.model import BuildOptions, ModelBroken, NotMade, Request, RunOptions
 from dyneval.generation.prompts import read_prompts
 from dyneval.generation.saving import ImageFormat
 from dyneval.hashing import fingerprint
-from dyneval.work.cluster import Cluster
+from dyneval.work import progress
+from dyneval.work.executors import Ray
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +53,7 @@ class Config:
     retry_refused: bool = False
     image_format: ImageFormat = "png"
     devices: tuple[str, ...] = ()
-    cluster: Cluster | None = None
+    cluster: Ray | None = None
     build: BuildOptions = field(default_factory=BuildOptions)
     run: RunOptions = field(default_factory=RunOptions)
 
@@ -178,7 +176,7 @@ def _run_model(db: GenDB, entry: Entry, requests: list[Request], config: Config)
     summary = ModelSummary(slug=entry.slug, planned=len(requests))
     try:
         _draw_missing(db, entry, requests, config, summary)
-    except (GenerationError, ModelBroken) as error:
+    except (GenerationError, ClusterError, ModelBroken) as error:
         log.error("%s: %s", entry.slug, error)
         summary.error = str(error)
     summary.missing = summary.planned - summary.existing - summary.made - summary.refused
@@ -187,43 +185,36 @@ def _run_model(db: GenDB, entry: Entry, requests: list[Request], config: Config)
 
 def _draw_missing(db: GenDB, entry: Entry, requests: list[Request], config: Config, summary: ModelSummary) -> None:
     settings = entry.load().settings(config.build)
-    existing = db.sort(
-        requests,
-        settings,
-        replace=config.replace,
-        retry_refused=config.retry_refused,
-        verify=lambda same: tqdm(same, f"{entry.slug}: checking", unit="img", disable=None, leave=False),
-    )
+    existing = db.sort(requests, settings, replace=config.replace, retry_refused=config.retry_refused)
     summary.existing, summary.refused = existing.done, len(existing.refused)
     if not existing.pending:
         return
     mark = fingerprint(settings)
     job = workers.Job(
         entry=entry,
-        root=config.output,
+        root=config.output.resolve(),  # other machines have another current folder
         build=config.build,
         run=config.run,
         settings=settings,
         image_format=config.image_format,
         recorded=db.settings.get(mark, {}),
     )
-    draw: Callable[[workers.Job, Sequence[Request], Emit], None]
-    if config.cluster:
-        summary.devices = on_ray.devices_of(config.cluster, entry.family)
-        draw = partial(on_ray.draw, config.cluster)
-    else:
-        summary.devices = choose_devices(entry.family, config.devices)
-        draw = partial(workers.draw, devices=summary.devices)
+    executor = workers.choose_executor(job, len(existing.pending), config.devices, config.cluster)
+    summary.devices = list(executor.devices)
     start = time.perf_counter()
     try:
-        with tqdm(desc=entry.slug, total=len(existing.pending), unit="img", disable=None) as progress:
-            emit = partial(_record, db, mark, summary, progress)
-            draw(job, existing.pending, emit)
+        with (
+            progress.bar(entry.slug, len(existing.pending), "img") as bar,
+            closing(workers.draw(job, existing.pending, executor)) as results,
+        ):
+            for result in results:
+                _record(db, mark, summary, result)
+                bar.update()
     finally:
         summary.seconds = round(time.perf_counter() - start, 3)
 
 
-def _record(db: GenDB, mark: str, summary: ModelSummary, progress: tqdm[Any], result: Result) -> None:
+def _record(db: GenDB, mark: str, summary: ModelSummary, result: Result) -> None:
     if isinstance(result, NotMade):
         db.refuse(result, mark)
         summary.refused += result.permanent
@@ -233,7 +224,6 @@ def _record(db: GenDB, mark: str, summary: ModelSummary, progress: tqdm[Any], re
         summary.made += 1
         details = result.settings.get("details", {})
     summary.cost_usd = round(summary.cost_usd + details.get("cost_usd", 0), 6)
-    progress.update()
 
 
 def _run_name(chosen: Sequence[Entry], shard: Shard | None) -> str:

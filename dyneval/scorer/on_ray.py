@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,8 +10,7 @@ from pathlib import Path
 from dyneval.scorer.run import Keep, Known, Outcome, Unreadable, score_changed
 from dyneval.scorer.scorer import Scorer
 from dyneval.scorer.table import Wanted
-from dyneval.work.cluster import Cluster
-from dyneval.work.executors import Lost, run_tasks
+from dyneval.work.executors import Lost, Ray
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +20,7 @@ class _Portion:
 
 
 def score_on_ray(
-    cluster: Cluster, load: Callable[[], Scorer], root: Path, wanted: Sequence[Wanted], known: Known, keep: Keep
+    cluster: Ray, load: Callable[[], Scorer], root: Path, wanted: Sequence[Wanted], known: Known, keep: Keep
 ) -> list[str]:
     """Score where `run.score_changed` would in this process; returns the devices, one an actor.
 
@@ -32,22 +31,25 @@ def score_on_ray(
     for start in range(0, len(wanted), cluster.batch):
         part = list(wanted[start : start + cluster.batch])
         portions.append(_Portion(part, {one.pair_id: known(one.pair_id) for one in part}))
-    for found in run_tasks(cluster, partial(_Judge, load, root), portions):
+    for found in cluster.run(partial(_Judge, load, root), portions):
         if isinstance(found, Lost):
-            found = [Unreadable(one.pair_id, found.reason) for one in found.task.wanted]
-        for outcome in found:
+            outcomes = [Unreadable(one.pair_id, found.reason) for one in found.task.wanted]
+        for outcome in outcomes if isinstance(found, Lost) else found.items:
             keep(outcome)
-    return ["cuda:0" if cluster.gpus else "cpu"] * cluster.actors
+    return cluster.devices
 
 
 class _Judge:
     """A student in an actor."""
 
-    def __init__(self, load: Callable[[], Scorer], root: Path) -> None:
+    def __init__(self, load: Callable[[], Scorer], root: Path, device: str) -> None:
         self.scorer = load()
         self.root = root
 
-    def __call__(self, portion: _Portion) -> list[Outcome]:
+    def close(self) -> None:
+        pass
+
+    def work(self, portion: _Portion) -> Generator[Outcome, None, None]:
         outcomes: list[Outcome] = []
         score_changed(self.scorer, portion.wanted, self.root, portion.known.get, outcomes.append)
-        return outcomes
+        yield from outcomes

@@ -28,7 +28,7 @@ from dyneval.scorer.scorer import Scorer
 from dyneval.scorer.settings import as_in_key
 from dyneval.scorer.table import Wanted, wanted_images, wanted_pairs
 from dyneval.work.ahead import ahead
-from dyneval.work.cluster import Cluster
+from dyneval.work.executors import Ray
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def score_file(
     image_root: Path | None = None,
     limit: int | None = None,
     shard: Shard | None = None,
-    cluster: Cluster | None = None,
+    cluster: Ray | None = None,
 ) -> Summary:
     """Score the pairs of a metadata file and append the records to `output`.
 

@@ -21,7 +21,7 @@ from dyneval.llm.registry import ENGINES, make_engine
 from dyneval.records import Workflow
 from dyneval.teacher.dry_run import render
 from dyneval.teacher.runner import AnnotateConfig, annotate
-from dyneval.work.cluster import Cluster, add_cluster, cluster_of
+from dyneval.work.executors import Ray, add_cluster, cluster_of
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def main(workflows: Sequence[Workflow], description: str | None, argv: Sequence[
     return _run(config, lambda: asyncio.run(_annotate(config, engine)), parser.prog)
 
 
-def _on_ray(config: AnnotateConfig, cluster: Cluster, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
+def _on_ray(config: AnnotateConfig, cluster: Ray, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
     """What annotates on a cluster. Raises SettingError where the engine's flags do not fit."""
     options = ENGINES.given(args, concurrency=args.concurrency)
     ENGINES.options(args.engine, **options)

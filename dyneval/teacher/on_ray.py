@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,8 +17,7 @@ from dyneval.teacher.annotating import Annotator, is_complete, key_of
 from dyneval.teacher.asking import Teacher
 from dyneval.teacher.runner import AnnotateConfig, Files, warn_of_another_teacher
 from dyneval.teacher.summary import RunCounts, postfix, summarise
-from dyneval.work.cluster import Cluster
-from dyneval.work.executors import Lost, run_tasks
+from dyneval.work.executors import Lost, Ray
 
 MakeEngine = Callable[[], ChatEngine]
 
@@ -45,7 +44,7 @@ class Found:
     down: str | None = None
 
 
-def annotate_on_ray(config: AnnotateConfig, cluster: Cluster, make_engine: MakeEngine) -> dict[str, Any]:
+def annotate_on_ray(config: AnnotateConfig, cluster: Ray, make_engine: MakeEngine) -> dict[str, Any]:
     """As `runner.annotate`, by engines in actors; the summary adds up what all of them did.
 
     Raises:
@@ -59,7 +58,8 @@ def annotate_on_ray(config: AnnotateConfig, cluster: Cluster, make_engine: MakeE
             with home.files.progress() as bar:
                 portions = list(home.portions(cluster.batch, bar))
                 make_worker = partial(_Worker, config, make_engine)
-                for found in run_tasks(cluster, make_worker, portions):
+                for outcome in cluster.run(make_worker, portions):
+                    found = outcome if isinstance(outcome, Lost) else next(iter(outcome.items))
                     home.keep(found)
                     bar.update(len(found.task.pairs) if isinstance(found, Lost) else found.annotated)
                     bar.set_postfix_str(postfix(home.counts, home.tally), refresh=False)
@@ -166,12 +166,15 @@ class _Ledger:
 class _Worker:
     """An engine in an actor, and the event loop that it lives in."""
 
-    def __init__(self, config: AnnotateConfig, make_engine: MakeEngine) -> None:
+    def __init__(self, config: AnnotateConfig, make_engine: MakeEngine, device: str) -> None:
         self.config = config
         self.engine = make_engine()
         self.loop = asyncio.Runner()
 
-    def __call__(self, portion: Portion) -> Found:
+    def close(self) -> None:
+        pass
+
+    def work(self, portion: Portion) -> Generator[Found, None, None]:
         teacher = Teacher(engine=self.engine, attempts=self.config.attempts)
         rejects: list[tuple[Workflow, Reject]] = []
         ledgers = {name: _Ledger(name, portion.known[name], rejects) for name in self.config.workflows}
@@ -182,7 +185,7 @@ class _Worker:
             self.loop.run(annotator.work(iter(portion.pairs), self.config.concurrency, tqdm(disable=True)))
         except EngineStopped as error:
             down = str(error)
-        return Found(
+        yield Found(
             rows={name: ledger.rows for name, ledger in ledgers.items()},
             rejects=rejects,
             annotated=annotator.counts.annotated,

@@ -1,106 +1,381 @@
-"""Tasks on a pool of Ray actors: Ray Data schedules, restarts and does again; nothing here does.
+"""Where tasks are done: here, in a process a device, or by actors on a Ray cluster. Light: imported by `--help`.
 
-The driver is the one writer of a step's files, as without Ray: an actor gets a task, works, and sends back what it
-found. So there is nothing to join or to lock, no record can stand twice, and a worker or machine that is lost takes
-only the task that it was at with it. What has not come back when the driver dies is asked for again by the next run.
+A step says how a `Worker` is made and cuts its work into tasks; any of the three executors does them:
+
+    executor = Here("cuda:0")                                # in this process, results one by one
+    executor = Processes(("cuda:0", "cuda:1"))               # a process each; tasks go to whichever is free
+    executor = Ray(address="ray-head:6379", actors=8, gpus=1)
+    with closing(executor.run(make_worker, tasks)) as outcomes:
+        for outcome in outcomes: ...                         # Done or Lost
+
+The caller is the one writer of a step's files: a worker gets a task, works, and what it yields comes back here. So
+there is nothing to join or to lock, no record can stand twice, and a worker or machine that is lost takes only the task
+that it was at with it. What has not come back when the caller dies is asked for again by the next run.
+
+`dyneval.instruct.parallel` is not among them: its chunks must come in order, its processes are forked to share an index
+that is read once (a process that uses CUDA cannot be forked, so `Processes` starts new ones), and its 2 GB of samples
+travel in shared memory, which saves a tenth of a build. It has no device to lose, and so nothing to hand on.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from dyneval.errors import ClusterError
-from dyneval.work.cluster import Cluster
+from dyneval.errors import ClusterError, SettingError, UserError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
 
 logger = logging.getLogger(__name__)
 Task = TypeVar("Task")
-Result = TypeVar("Result")
+Item = TypeVar("Item")
+TaskIn = TypeVar("TaskIn", contravariant=True)
+ItemOut = TypeVar("ItemOut", covariant=True)
 
 RETRIES = 3
-"""A task whose actor has died so often more is given up: most likely it is the task that kills it."""
+"""A task whose Ray actor has died so often more is given up: most likely it is the task that kills it."""
+
+
+class WorkerBroken(RuntimeError):
+    """The worker can do no further task (dead device, rejected key); the task that it had is not to blame."""
+
+
+class Worker(Protocol[TaskIn, ItemOut]):
+    """Does tasks, one after the other; what is loaded for them is loaded when the worker is made."""
+
+    def work(self, task: TaskIn) -> Generator[ItemOut, None, None]:
+        """Yield what comes of a task, as it comes. Raises WorkerBroken, or whatever went wrong."""
+        ...
+
+    def close(self) -> None:
+        """Free what the worker holds."""
+        ...
+
+
+MakeWorker = Callable[[str], Worker[Task, Item]]
+"""Makes a worker for a device ("cuda:0", "cpu"), in the process where it works; pickled where that is another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[Task, Item]):
+    """A task and what its worker yielded. `Here` hands the items on as they come: take them before the next outcome."""
+
+    task: Task
+    items: Iterable[Item]
 
 
 @dataclass(frozen=True, slots=True)
 class Lost(Generic[Task]):
-    """A task that gave no result: every actor that worked at it died."""
+    """A task that gave no result: the workers that worked at it died."""
 
     task: Task
     reason: str
 
 
-def run_tasks(
-    cluster: Cluster, make_worker: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
-) -> Iterator[Result | Lost[Task]]:
-    """Yield the result of each task as it comes, in any order.
+@dataclass(frozen=True, slots=True)
+class Here:
+    """One worker in this process. What it raises is raised here, after the items that came before."""
 
-    Args:
-        cluster: how many actors there are, and what each gets.
-        make_worker: called once in each actor, it loads the model and returns what does a task. It, the tasks and the
-            results travel pickled.
-        tasks: the work, in portions small enough to be done again.
+    device: str = "cpu"
 
-    Raises:
-        ClusterError: Ray is missing, the cluster cannot be reached, or a worker raised: the task would raise elsewhere
-            too. Results that came before have been yielded.
+    @property
+    def devices(self) -> list[str]:
+        """The devices of the workers."""
+        return [self.device]
+
+    def run(
+        self, make_worker: MakeWorker[Task, Item], tasks: Iterable[Task]
+    ) -> Generator[Done[Task, Item] | Lost[Task], None, None]:
+        """Yield each task with its items, in order."""
+        with closing(make_worker(self.device)) as worker:
+            for task in tasks:
+                with closing(worker.work(task)) as items:
+                    yield Done(task, items)
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """A worker a device, each in a process of its own; a task goes to whichever is free.
+
+    CUDA_VISIBLE_DEVICES is read, through the library that counts the devices, and never written.
     """
-    if not tasks:
-        return
-    with _connected(cluster) as ray:
-        waiting = dict(enumerate(tasks))
+
+    devices: Sequence[str]
+
+    def run(
+        self, make_worker: MakeWorker[Task, Item], tasks: Iterable[Task]
+    ) -> Generator[Done[Task, Item] | Lost[Task], None, None]:
+        """Yield each task with its items when all of them are there, in any order; there is no worker without a task.
+
+        The task of a worker that died, or whose code raised, goes to another one, once; then it is lost. That of a
+        worker that raised WorkerBroken or found the disk full goes to others as long as there are some.
+
+        Raises:
+            ClusterError: tasks are left and no worker is.
+        """
+        work = _Work(deque(enumerate(tasks)))
+        pool = _Pool(make_worker, self.devices[: len(work.todo)])
+        with closing(pool):
+            while pool.workers:
+                for worker in pool.idle():
+                    worker.take(work.todo)
+                if not work.todo and not any(worker.holding for worker in pool.workers):
+                    break
+                for worker, said in pool.hear():
+                    held, worker.holding = worker.holding, None
+                    worker.is_ready = True
+                    if said.broken:
+                        pool.end(worker)
+                        yield from work.hand_on(held, said)
+                    elif held:
+                        yield Done(held[1], said.items)
+        if work.todo:
+            raise ClusterError(f"no worker is left: {'; '.join(work.trouble)}")
+
+
+Numbered = tuple[int, Any]
+"""A task and its number, by which it is known when it comes back."""
+
+
+@dataclass(slots=True)
+class _Said:
+    """What a process says: what came of its task, or, before the first one, that it is ready."""
+
+    items: list[Any] = field(default_factory=list)
+    broken: str = ""
+    """Why it can take no more."""
+    blameless: bool = False
+    """Whether it is broken for a reason that has nothing to do with the task."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """Tasks that are still to be done, and what became of workers."""
+
+    todo: deque[Numbered]
+    lost_once: set[int] = field(default_factory=set)
+    trouble: list[str] = field(default_factory=list)
+
+    def hand_on(self, held: Numbered | None, said: _Said) -> Iterator[Lost[Any]]:
+        """Give what a worker held to another, but not what has already been lost once: it may be the cause."""
+        logger.error("%s", said.broken)
+        self.trouble.append(said.broken)
+        if held is None:
+            return
+        number, task = held
+        if said.blameless:
+            self.todo.appendleft(held)
+        elif number in self.lost_once:
+            yield Lost(task, f"{said.broken}, for the second time with this task")
+        else:
+            self.lost_once.add(number)
+            self.todo.append(held)
+
+
+@dataclass(slots=True, eq=False)
+class _Process:
+    device: str
+    process: BaseProcess
+    pipe: Connection
+    is_ready: bool = False
+    holding: Numbered | None = None
+
+    def take(self, todo: deque[Numbered]) -> None:
+        if not todo:
+            return
+        self.holding = todo.popleft()
         try:
-            for row in _dataset(ray, cluster, make_worker, tasks).iter_rows():
-                if row["error"]:
-                    raise ClusterError(row["error"])
-                del waiting[row["number"]]
-                yield pickle.loads(row["result"])
-        except ray.exceptions.RayError as error:
-            raise ClusterError(f"the Ray cluster failed: {_reason(error)}") from error
-    for task in waiting.values():
-        yield Lost(task, f"its worker died {RETRIES + 1} times")
+            self.pipe.send(self.holding[1])
+        except OSError:
+            logger.warning("the worker on %s is gone before its next task", self.device)  # its pipe's end is heard next
 
 
-def _dataset(ray: Any, cluster: Cluster, make_worker: Callable[[], Any], tasks: Sequence[Any]) -> Any:
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # the step has its own
-    context.print_on_execution_start = False
-    context.max_errored_blocks = -1  # one task that kills its workers is no reason to stop: see Lost
-    rows = [{"number": number, "task": pickle.dumps(task)} for number, task in enumerate(tasks)]
-    return ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        _Actor,
-        fn_constructor_args=(make_worker,),
-        # One task at a time: those that wait behind a task that kills its actor would use up their retries with it.
-        compute=ray.data.ActorPoolStrategy(size=min(cluster.actors, len(rows)), max_tasks_in_flight_per_actor=1),
-        num_gpus=cluster.gpus,
-        num_cpus=1,
-        max_restarts=-1,
-        max_task_retries=RETRIES,
-    )
+class _Pool:
+    """Processes at work; the parent owns the tasks, so one that dies takes nothing with it."""
+
+    def __init__(self, make_worker: MakeWorker[Any, Any], devices: Sequence[str]) -> None:
+        import multiprocessing
+
+        # spawn: a forked process cannot use CUDA once the parent has.
+        context = multiprocessing.get_context("spawn")
+        self.workers: list[_Process] = []
+        for device in devices:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, make_worker, device), daemon=True)
+            process.start()
+            theirs.close()  # so that the death of the worker ends the pipe
+            self.workers.append(_Process(device, process, ours))
+
+    def idle(self) -> list[_Process]:
+        return [worker for worker in self.workers if worker.is_ready and not worker.holding]
+
+    def hear(self) -> Iterator[tuple[_Process, _Said]]:
+        """Wait until one of them says something, or is gone; yield what all say by then."""
+        from multiprocessing.connection import wait
+
+        speaking = wait([worker.pipe for worker in self.workers])
+        for worker in [worker for worker in self.workers if worker.pipe in speaking]:
+            try:
+                said = worker.pipe.recv()
+            except (EOFError, OSError):
+                worker.process.join(5)
+                said = _Said(broken=f"the worker on {worker.device} died (exit {worker.process.exitcode})")
+            yield worker, said
+
+    def end(self, worker: _Process) -> None:
+        self.workers.remove(worker)
+        worker.pipe.close()  # a worker that waits for work ends by itself
+        worker.process.join(10)
+        if worker.process.is_alive():
+            worker.process.terminate()
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.pipe.close()
+        for worker in list(self.workers):
+            self.end(worker)
+
+
+def _serve(pipe: Connection, make_worker: MakeWorker[Any, Any], device: str) -> None:
+    """Body of a process: make the worker, then do task after task until the parent closes the pipe."""
+    import multiprocessing
+    import signal
+
+    from dyneval.work.processes import end_with_parent
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then closes the pipe
+    parent = multiprocessing.parent_process()
+    assert parent is not None and parent.pid is not None
+    end_with_parent(parent.pid)  # it would notice only after its task, with the device held and files still written
+    logging.basicConfig(level=logging.INFO, format=f"[{device}] %(message)s")
+    with suppress(EOFError, ConnectionError):  # the parent has no more work, or is gone
+        try:
+            worker = make_worker(device)
+        except Exception as error:  # the parent reports it; other devices may do
+            pipe.send(_Said(broken=f"{device}: {error}", blameless=True))
+            return
+        with closing(worker):
+            said = _Said()
+            pipe.send(said)
+            while not said.broken:
+                said = _attempt(worker, pipe.recv(), device)
+                pipe.send(said)
+
+
+def _attempt(worker: Worker[Any, Any], task: Any, device: str) -> _Said:
+    try:
+        return _Said(list(worker.work(task)))
+    except (WorkerBroken, OSError) as error:  # OSError: a file cannot be written (disk full)
+        return _Said(broken=f"{device}: {error}", blameless=True)
+    except Exception as error:
+        logger.exception("a task failed")
+        return _Said(broken=f"the worker on {device} failed ({_told(error)})")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ray:
+    """A pool of actors on a Ray cluster: Ray Data schedules, restarts and does again; nothing here does.
+
+    Attributes:
+        address: of a running cluster; "" finds one (RAY_ADDRESS, or one on this machine) or starts one here.
+        actors: how many actors; each makes its own worker.
+        gpus: GPUs that Ray reserves for each actor.
+        batch: items that a step puts into a task; the task of an actor that dies is done again from its beginning.
+    """
+
+    address: str = ""
+    actors: int = 1
+    gpus: float = 0
+    batch: int = 16
+
+    @property
+    def devices(self) -> list[str]:
+        """The devices of the workers, as each of them sees its own."""
+        return ["cuda:0" if self.gpus else "cpu"] * self.actors
+
+    def run(
+        self, make_worker: MakeWorker[Task, Item], tasks: Iterable[Task]
+    ) -> Generator[Done[Task, Item] | Lost[Task], None, None]:
+        """Yield each task with its items when all of them are there, in any order. All that travels is pickled.
+
+        Raises:
+            ClusterError: Ray is missing, the cluster cannot be reached, or a worker raised: the task would raise
+                elsewhere too. What came before has been yielded, items of that task among it.
+        """
+        waiting = dict(enumerate(tasks))
+        if not waiting:
+            return
+        with _connected(self.address) as ray:
+            try:
+                for row in self._dataset(ray, make_worker, waiting).iter_rows():
+                    task, items = waiting.pop(row["number"]), pickle.loads(row["items"])
+                    if items or not row["error"]:
+                        yield Done(task, items)
+                    if row["error"]:
+                        raise ClusterError(row["error"])
+            except ray.exceptions.RayError as error:
+                raise ClusterError(f"the Ray cluster failed: {_last_line(error)}") from error
+        for task in waiting.values():
+            yield Lost(task, f"its worker died {RETRIES + 1} times")
+
+    def _dataset(self, ray: Any, make_worker: MakeWorker[Any, Any], tasks: dict[int, Any]) -> Any:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False  # the step has its own
+        context.print_on_execution_start = False
+        context.max_errored_blocks = -1  # one task that kills its workers is no reason to stop: see Lost
+        rows = [{"number": number, "task": pickle.dumps(task)} for number, task in tasks.items()]
+        return ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            _Actor,
+            fn_constructor_args=(make_worker, self.devices[0]),
+            # One task at a time: those that wait behind a task that kills its actor would use up their retries with it.
+            compute=ray.data.ActorPoolStrategy(size=min(self.actors, len(rows)), max_tasks_in_flight_per_actor=1),
+            num_gpus=self.gpus,
+            num_cpus=1,
+            max_restarts=-1,
+            max_task_retries=RETRIES,
+        )
 
 
 class _Actor:
-    """Lives in a process of its own; the model is loaded with the first task, so that a failure can be told."""
+    """Lives in a process of its own; the worker is made with the first task, so that a failure can be told."""
 
-    def __init__(self, make_worker: Callable[[], Callable[[Any], Any]]) -> None:
+    def __init__(self, make_worker: MakeWorker[Any, Any], device: str) -> None:
         self.make_worker = make_worker
-        self.work: Callable[[Any], Any] | None = None
+        self.device = device
+        self.worker: Worker[Any, Any] | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        items: list[Any] = []
+        error = ""
         try:
-            self.work = self.work or self.make_worker()
-            result = self.work(pickle.loads(row["task"]))
-            return {"number": row["number"], "result": pickle.dumps(result), "error": ""}
-        except Exception as error:  # told by the driver in one line; Ray would wrap it in a page of its own frames
-            return {"number": row["number"], "result": b"", "error": f"{type(error).__name__}: {error}"}
+            self.worker = self.worker or self.make_worker(self.device)
+            items.extend(self.worker.work(pickle.loads(row["task"])))
+        except Exception as raised:  # told by the driver in one line; Ray would wrap it in a page of its own frames
+            error = _told(raised)
+        return {"number": row["number"], "items": pickle.dumps(items), "error": error}
+
+
+def _told(error: Exception) -> str:
+    """One line about an error; what is made for users needs no name of a class in front."""
+    return str(error) if isinstance(error, UserError | WorkerBroken) else f"{type(error).__name__}: {error}"
+
+
+def _last_line(error: Exception) -> str:
+    """Last line of what Ray says: the others are its own frames."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 @contextmanager
-def _connected(cluster: Cluster) -> Iterator[Any]:
+def _connected(address: str) -> Iterator[Any]:
     """Ray, connected; disconnected at the end where it was not before."""
     try:
         import ray
@@ -112,9 +387,9 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster started here reports to nobody
     try:
-        ray.init(address=cluster.address or None, log_to_driver=False, logging_level=logging.WARNING)
+        ray.init(address=address or None, log_to_driver=False, logging_level=logging.WARNING)
     except Exception as error:  # ConnectionError, ValueError, and a bare Exception when a machine's start times out
-        raise ClusterError(f"no Ray cluster at {cluster.address or 'this machine'}: {error}") from error
+        raise ClusterError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
     try:
         logger.info("Ray: %s", ", ".join(f"{count:g} {name}" for name, count in _resources(ray)))
         yield ray
@@ -127,6 +402,30 @@ def _resources(ray: Any) -> list[tuple[str, float]]:
     return [(name, found[name]) for name in ("CPU", "GPU") if name in found]
 
 
-def _reason(error: Exception) -> str:
-    """Last line of what Ray says: the others are its own frames."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+Executor = Here | Processes | Ray
+
+
+def add_cluster(parser: argparse.ArgumentParser, items: str, gpus: float, batch: int) -> None:
+    """Add the flags of a step that runs on Ray: `items` is what a task consists of, the others are its defaults."""
+    add = parser.add_argument_group(
+        "Ray (extra ray; inputs and outputs lie where all machines see them under the same path)"
+    ).add_argument
+    add(
+        *("--ray",),
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="work on a Ray cluster, such as ray-head:6379; without an address: the one at hand, else this machine",
+    )
+    add("--ray-actors", type=int, default=1, metavar="N", help="actors, each with a model; default: %(default)s")
+    add("--ray-gpus", type=float, default=gpus, metavar="N", help="GPUs an actor; default: %(default)s")
+    add("--ray-batch", type=int, default=batch, metavar="N", help=f"{items} a task; default: %(default)s")
+
+
+def cluster_of(arguments: argparse.Namespace) -> Ray | None:
+    """The cluster that the arguments describe, None without --ray. Raises SettingError."""
+    if arguments.ray is None:
+        return None
+    if arguments.ray_actors < 1 or arguments.ray_batch < 1 or arguments.ray_gpus < 0:
+        raise SettingError("--ray-actors and --ray-batch: expected at least 1; --ray-gpus: at least 0")
+    return Ray(address=arguments.ray, actors=arguments.ray_actors, gpus=arguments.ray_gpus, batch=arguments.ray_batch)

@@ -26,11 +26,10 @@ from dyneval.generation import catalogue
 from dyneval.generation.runner import Config, generate
 from dyneval.records import WORKFLOWS, prompt_id
 from dyneval.teacher.cli import main as annotate
-from dyneval.work.cluster import Cluster
-from dyneval.work.executors import Lost, run_tasks
+from dyneval.work.executors import Done, Lost, Ray
 
 ray = pytest.importorskip("ray")
-TWO = Cluster(actors=2, batch=1)
+TWO = Ray(actors=2, batch=1)
 ON_RAY = ["--ray", "--ray-actors", "2", "--ray-batch", "3", "--ray-gpus", "0"]
 TIMES = ("created", "seconds")
 
@@ -204,29 +203,37 @@ def test_scores_are_those_of_one_process(gendb: Path, student: Path, tmp_path: P
     assert reject["pair_id"] == image.stem
 
 
-def doubling() -> Callable[[int], int]:
+class Doubling:
     """A worker that cannot live through number 3, and does not know what to do with number 5."""
 
-    def double(number: int) -> int:
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def work(self, number: int) -> Iterator[int]:
+        yield number
         if number == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         if number == 5:
             raise ValueError("five is right out")
-        return 2 * number
+        yield 2 * number
 
-    return double
+    def close(self) -> None:
+        pass
 
 
 def test_a_task_that_kills_its_workers_is_told_and_the_others_are_done(by_value: None) -> None:
-    results = list(run_tasks(Cluster(actors=2), doubling, [1, 2, 3, 4]))
-    assert sorted(found for found in results if isinstance(found, int)) == [2, 4, 8]
+    results = list(Ray(actors=2).run(Doubling, [1, 2, 3, 4]))
+    done = {found.task: found.items for found in results if isinstance(found, Done)}
+    assert done == {1: [1, 2], 2: [2, 4], 4: [4, 8]}
     (lost,) = (found for found in results if isinstance(found, Lost))
     assert lost.task == 3
 
 
 def test_what_a_worker_raises_ends_the_run_in_one_line(by_value: None) -> None:
+    found = []
     with pytest.raises(ClusterError, match=r"^ValueError: five is right out$"):
-        list(run_tasks(Cluster(), doubling, [5]))
+        found.extend(Ray().run(Doubling, [5]))
+    assert [outcome.items for outcome in found] == [[5]], "what came before it is kept"
 
 
 def test_without_ray_or_without_a_cluster_one_line_says_so(gendb: Path, tmp_path: Path) -> None:
