@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from tqdm import tqdm
 
 from dyneval.errors import DataFileError, ImageError
 from dyneval.files.atomic import refuse_overwrite, write_json
@@ -27,8 +27,9 @@ from dyneval.scorer.pairs import Failure, Pair
 from dyneval.scorer.scorer import Scorer
 from dyneval.scorer.settings import as_in_key
 from dyneval.scorer.table import Wanted, wanted_images, wanted_pairs
+from dyneval.work import progress
 from dyneval.work.ahead import ahead
-from dyneval.work.executors import Ray
+from dyneval.work.executors import Done, Executor, Here, Lost, Ray
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +57,11 @@ class Unreadable(NamedTuple):
 
 Outcome = ScoreRecord | Failure | Unreadable | None
 """What became of a pair: a new record, no score, no image, or None where its record still holds."""
-Keep = Callable[[Outcome], None]
 Known = Callable[[str], str | None]
 """Key of the record that there is of a pair_id, or None."""
-Scoring = Callable[[Sequence[Wanted], Known, Keep], list[str]]
-"""Scores pairs, hands what became of each to `Keep`, in any order, and returns the devices that did it."""
+
+_STRETCH = 256
+"""After so many pairs in a row that need no score, those read before are scored, so that the run says how far it is."""
 
 
 def score_file(
@@ -101,16 +102,15 @@ def score_file(
     target = shard.folder(output.parent) / output.name if shard else output
     refuse_overwrite([metadata], [target])
     if cluster is None:
-        return _score(_here(load(), root, target), wanted, bad, target)
-    from dyneval.scorer.on_ray import score_on_ray
-
-    return _score(partial(score_on_ray, cluster, load, root.resolve()), wanted, bad, target)
+        return _score_here(load(), root, wanted, bad, target)
+    # The other machines have another current folder.
+    return _score(cluster, partial(Judge, load, root.resolve()), wanted, bad, target)
 
 
 def score_images(load: Callable[[], Scorer], images: Sequence[Path], prompt: str, output: Path) -> Summary:
     """Score image files that were made from one prompt, as `score_file` does the pairs of a table."""
     wanted = wanted_images([str(image) for image in images], prompt)
-    return _score(_here(load(), None, output), wanted, [], output)
+    return _score_here(load(), None, wanted, [], output)
 
 
 def read_questions(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -137,41 +137,101 @@ def _question(one: Any, where: str) -> dict[str, Any]:
     return {"question": text, "answer": one.get("answer")}
 
 
-def _score(scoring: Scoring, wanted: Sequence[Wanted], bad: Sequence[Failure], output: Path) -> Summary:
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Pairs for one task, and what is known of them."""
+
+    wanted: Sequence[Wanted]
+    known: Known
+
+
+class Judge:
+    """A student, and the folder of the images, which they may not leave (None: they may be anywhere)."""
+
+    def __init__(self, load: Callable[[], Scorer], root: Path | None, device: str) -> None:
+        """`load` knows the device: it is a setting of the student."""
+        self.scorer = load()
+        self.root = root
+
+    def work(self, portion: Portion) -> Generator[Outcome, None, None]:
+        """Yield what becomes of each pair, in any order; those whose record holds are not scored."""
+        readings = (partial(_read, one, self.root, self.scorer, portion.known(one.pair_id)) for one in portion.wanted)
+        found = ahead(readings, _THREADS)
+        passed: list[Outcome] = []
+        for one in found:
+            if not isinstance(one, Pair):
+                yield one
+                continue
+            for result in self.scorer.score_unordered(_changed(chain([one], found), passed)):
+                yield from passed
+                passed.clear()
+                yield result
+            yield from passed
+            passed.clear()
+
+    def close(self) -> None:
+        """Nothing to free that does not go with the process."""
+
+
+def _changed(found: Iterator[Pair | Unreadable | None], passed: list[Outcome]) -> Iterator[Pair]:
+    """The pairs to score, up to a long stretch of others; those go to `passed`."""
+    for one in found:
+        if isinstance(one, Pair):
+            yield one
+        else:
+            passed.append(one)
+            if len(passed) >= _STRETCH:
+                return
+
+
+def _score_here(
+    scorer: Scorer, root: Path | None, wanted: Sequence[Wanted], bad: Sequence[Failure], output: Path
+) -> Summary:
+    _tell_changes(output, scorer)
+    return _score(Here(scorer.device), partial(Judge, lambda: scorer, root), wanted, bad, output)
+
+
+def _score(
+    executor: Executor,
+    make_worker: Callable[[str], Judge],
+    wanted: Sequence[Wanted],
+    bad: Sequence[Failure],
+    output: Path,
+) -> Summary:
     started = time.perf_counter()
     with JsonlStore(output, ScoreRecord, latest_only=True) as store:
         for failure in bad:
             _reject(failure, store)
-        with tqdm(total=len(wanted), unit="pair", desc="scoring") as bar:
-            devices = scoring(
-                wanted, lambda pair_id: getattr(store.get(pair_id), "key", None), partial(_keep, store, bar)
-            )
+        portions = _portions(executor, wanted, lambda pair_id: getattr(store.get(pair_id), "key", None))
+        with (
+            progress.bar("scoring", len(wanted), "pair") as bar,
+            closing(executor.run(make_worker, portions)) as found,
+        ):
+            for outcome in chain.from_iterable(map(_outcomes, found)):
+                _keep(store, outcome)
+                bar.update()
         there_before = len(wanted) + len(bad) - store.written - store.rejected
         seconds = round(time.perf_counter() - started, 3)
-        summary = Summary(store.written, there_before, store.rejected, seconds, devices)
+        summary = Summary(store.written, there_before, store.rejected, seconds, list(executor.devices))
     write_json(output.with_name(f"{output.stem}.summary.json"), asdict(summary))
     _log(summary, store)
     return summary
 
 
-def _here(scorer: Scorer, root: Path | None, output: Path) -> Scoring:
-    """Score in this process."""
-    _tell_changes(output, scorer)
+def _portions(executor: Executor, wanted: Sequence[Wanted], known: Known) -> Iterator[Portion]:
+    """All pairs at once for a worker in this process, which looks into the file; else some, with what is known."""
+    if not isinstance(executor, Ray):
+        yield Portion(wanted, known)
+        return
+    for start in range(0, len(wanted), executor.batch):
+        part = wanted[start : start + executor.batch]
+        yield Portion(part, {one.pair_id: known(one.pair_id) for one in part}.get)
 
-    def scoring(wanted: Sequence[Wanted], known: Known, keep: Keep) -> list[str]:
-        score_changed(scorer, wanted, root, known, keep)
-        return [scorer.device]
 
-    return scoring
-
-
-def score_changed(scorer: Scorer, wanted: Sequence[Wanted], root: Path | None, known: Known, keep: Keep) -> None:
-    """Score the pairs whose record does not hold, and hand what became of each of `wanted` to `keep`.
-
-    `root` is the folder of the images, which they may not leave; None: they may be anywhere.
-    """
-    for result in scorer.score_unordered(_changed(wanted, root, scorer, known, keep)):
-        keep(result)
+def _outcomes(found: Done[Portion, Outcome] | Lost[Portion]) -> Iterable[Outcome]:
+    if isinstance(found, Lost):
+        return [Unreadable(one.pair_id, found.reason) for one in found.task.wanted]
+    return found.items
 
 
 def _tell_changes(output: Path, scorer: Scorer) -> None:
@@ -192,16 +252,6 @@ def _tell_changes(output: Path, scorer: Scorer) -> None:
         )
 
 
-def _changed(wanted: Sequence[Wanted], root: Path | None, scorer: Scorer, known: Known, keep: Keep) -> Iterator[Pair]:
-    """The pairs whose result is not there yet, in order; files are read ahead, in threads."""
-    readings = (partial(_read, one, root, scorer, known(one.pair_id)) for one in wanted)
-    for found in ahead(readings, _THREADS):
-        if isinstance(found, Pair):
-            yield found
-        else:
-            keep(found)
-
-
 def _read(one: Wanted, root: Path | None, scorer: Scorer, known: str | None) -> Pair | Unreadable | None:
     """Open a pair's image; None when the result `known` by that key is its result."""
     try:
@@ -215,8 +265,7 @@ def _read(one: Wanted, root: Path | None, scorer: Scorer, known: str | None) -> 
     return Pair(pair_id=one.pair_id, prompt=one.prompt, image=image, image_name=one.file_name, file_hash=digest)
 
 
-def _keep(store: JsonlStore[ScoreRecord], bar: tqdm[Any], outcome: Outcome) -> None:
-    bar.update()
+def _keep(store: JsonlStore[ScoreRecord], outcome: Outcome) -> None:
     if isinstance(outcome, ScoreRecord):
         store.append(outcome)
     elif isinstance(outcome, Failure):

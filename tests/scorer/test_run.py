@@ -76,6 +76,17 @@ def test_a_run_goes_on_past_bad_rows_and_is_resumed(scorer, pictures, tmp_path):
     assert len(list(read_jsonl(output))) == 3
 
 
+def test_new_pairs_among_many_that_are_there_are_scored_and_no_other(scorer, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("dyneval.scorer.run._STRETCH", 2)
+    metadata, output = tmp_path / "metadata.jsonl", tmp_path / "scores.jsonl"
+    rows = [{"file_name": f"{n % 4}.png", "prompt": "a circle", "pair_id": f"p{n}"} for n in range(12)]
+    new = [rows[0], rows[5], rows[6], rows[11]]
+    score_file(lambda: scorer, write_rows(metadata, [row for row in rows if row not in new]), output, pictures)
+    summary = score_file(lambda: scorer, write_rows(metadata, rows), output, pictures)
+    assert (summary.scored, summary.there_before, summary.failed) == (4, 8, 0)
+    assert sorted(row["pair_id"] for row in read_jsonl(output)) == sorted(row["pair_id"] for row in rows)
+
+
 def test_every_row_of_a_users_table_is_scored_or_rejected(scorer, pictures, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
