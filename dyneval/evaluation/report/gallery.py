@@ -18,7 +18,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from tqdm import tqdm
 
 from dyneval.errors import ImageError
 from dyneval.evaluation.scores import read_records
@@ -27,7 +26,7 @@ from dyneval.files.images import load_image
 from dyneval.hashing import short_id
 from dyneval.records import SceneGraph, ScoredQuestion, ScoreRecord
 from dyneval.structs import Row
-from dyneval.work import processes
+from dyneval.work import processes, progress
 
 logger = logging.getLogger(__name__)
 
@@ -201,15 +200,14 @@ def _thumbnails(
 ) -> tuple[list[str], dict[str, str]]:
     """Return what the page shows for each image (data URL, name below the folder, or ""), and what is unreadable."""
     jobs = [(entry.image, images, folder, size) for entry in entries]
-    bar = tqdm(total=len(jobs), unit="image", desc="thumbnails", disable=len(jobs) <= INLINE)
+    bar = progress.bar("thumbnails", len(jobs), "image")
     with bar, ProcessPoolExecutor(workers, initializer=processes.end_with_parent, initargs=(os.getpid(),)) as pool:
         made = pool.map(_thumbnail, jobs, chunksize=16) if workers > 1 else map(_thumbnail, jobs)
         shown, unreadable = [], {}
-        for entry, (name, problem) in zip(entries, made, strict=True):
+        for entry, (name, problem) in zip(entries, bar.over(made), strict=True):
             shown.append(name)
             if problem:
                 unreadable[entry.pair_id] = problem
-            bar.update()
     return shown, unreadable
 
 
