@@ -161,6 +161,13 @@ class Tally:
     """Unusable replies by task; most of them are made good by asking again."""
     failures_in_a_row: int = 0
 
+    def taken(self) -> Tally:
+        """What has been counted since this was last called; failures in a row go on counting here."""
+        counted = replace(self)
+        self.requests = self.prompt_tokens = self.completion_tokens = 0
+        self.unusable = {}
+        return counted
+
     def add(self, other: Tally) -> None:
         """Add the counts of another machine's engine; its failures in a row are its own."""
         self.requests += other.requests

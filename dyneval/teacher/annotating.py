@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from tqdm import tqdm
-
 from dyneval.errors import ImageError, SchemaError
 from dyneval.files.images import resolve_below
 from dyneval.llm.chat import ChatError, RejectedReply
@@ -26,9 +24,11 @@ from dyneval.records import (
 )
 from dyneval.teacher import workflows
 from dyneval.teacher.asking import Teacher
-from dyneval.teacher.summary import RunCounts, postfix
 
 logger = logging.getLogger(__name__)
+
+FINISHED_TOGETHER = 500
+"""So many finished pairs are passed over, and told of, at once."""
 
 
 class Source(Protocol):
@@ -40,7 +40,7 @@ class Source(Protocol):
 
 
 class Ledger(Source, Protocol):
-    """Where the records of a workflow are kept: a file, or what an actor sends back."""
+    """Where the records of a workflow go, and which there are."""
 
     done: set[str]
 
@@ -73,6 +73,7 @@ class Annotator:
         stores: Mapping[Workflow, Ledger],
         given_up: Mapping[Workflow, set[str]],
         inputs: Mapping[Workflow, Source],
+        passed: Callable[[int, int], None],
     ) -> None:
         """Take what is known.
 
@@ -82,35 +83,37 @@ class Annotator:
             stores: the workflows to run, and where their records go.
             given_up: keys by workflow that are not asked for again.
             inputs: records of workflows that are not run but needed.
+            passed: told how many pairs were gone through, and how many of them were not finished before.
         """
         self.teacher = teacher
-        self.counts = RunCounts()
         self.root = root
         self.stores = stores
         self.given_up = given_up
         self.sources: dict[Workflow, Source] = {**inputs, **stores}
         self._asked: dict[str, asyncio.Task[Annotation | None]] = {}
+        self._passed = passed
+        self._finished = 0
 
-    async def work(self, pairs: Iterator[PairRecord], concurrency: int, bar: tqdm) -> None:
-        """Annotate all pairs, `concurrency` of them at once. Raises EngineStopped, or OSError from a ledger."""
-        workers = [asyncio.create_task(self._worker(pairs, bar)) for _ in range(concurrency)]
+    async def work(self, pairs: Iterator[PairRecord], concurrency: int) -> None:
+        """Annotate all pairs, `concurrency` of them at once. Raises EngineStopped."""
+        workers = [asyncio.create_task(self._worker(pairs)) for _ in range(concurrency)]
         try:
             await asyncio.gather(*workers)
         finally:
+            self._passed(self._finished % FINISHED_TOGETHER, 0)
             for worker in (*workers, *self._asked.values()):
                 worker.cancel()
             await asyncio.gather(*workers, *self._asked.values(), return_exceptions=True)
 
-    async def _worker(self, pairs: Iterator[PairRecord], bar: tqdm) -> None:
+    async def _worker(self, pairs: Iterator[PairRecord]) -> None:
         for pair in pairs:
-            finished = is_complete(pair, self.stores)
-            if not finished:
+            if not is_complete(pair, self.stores):
                 await self._annotate(pair)
-                self.counts.annotated += 1
-                bar.set_postfix_str(postfix(self.counts, self.teacher.tally), refresh=False)
-            self.counts.pairs += 1
-            bar.update()
-            if finished and self.counts.pairs % 500 == 0:
+                self._passed(1, 1)
+                continue
+            self._finished += 1
+            if self._finished % FINISHED_TOGETHER == 0:
+                self._passed(FINISHED_TOGETHER, 0)
                 await asyncio.sleep(0)  # let the others work while finished pairs are passed over
 
     async def _annotate(self, pair: PairRecord) -> None:
@@ -184,6 +187,5 @@ class Annotator:
     def _reject(self, name: Workflow, key: str, reason: str, kind: RejectKind, **detail: Any) -> None:
         self.stores[name].reject(Reject(key=key, kind=kind, reason=reason, detail=detail))
         self.given_up[name].add(key)  # the other images of a prompt do not ask for it again in this run
-        self.counts.reject(name, kind)
         if kind != "dependency":
             logger.warning("%s: %s: %s", name, key, reason)

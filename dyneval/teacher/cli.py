@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import logging
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,12 +14,12 @@ from typing import Any
 
 from dyneval.errors import DataFileError, ImageError, SettingError, UserError
 from dyneval.files.parts import Shard
-from dyneval.llm.chat import ChatEngine
 from dyneval.llm.registry import ENGINES, make_engine
 from dyneval.records import Workflow
 from dyneval.teacher.dry_run import render
 from dyneval.teacher.runner import AnnotateConfig, annotate
 from dyneval.work.executors import Ray, add_cluster, cluster_of
+from dyneval.work.processes import interrupt_on_sigterm
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +50,7 @@ def main(workflows: Sequence[Workflow], description: str | None, argv: Sequence[
     except (UserError, OSError) as error:
         status = 1 if isinstance(error, DataFileError | ImageError | OSError) else 2
         parser.exit(status, f"{parser.prog}: {error}\n")
-    return _run(config, lambda: asyncio.run(_annotate(config, engine)), parser.prog)
+    return _run(config, lambda: annotate(config, lambda: engine), parser.prog)
 
 
 def _on_ray(config: AnnotateConfig, cluster: Ray, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
@@ -61,16 +59,15 @@ def _on_ray(config: AnnotateConfig, cluster: Ray, args: argparse.Namespace) -> C
     ENGINES.options(args.engine, **options)
     if args.engine == "vllm" and not cluster.gpus:
         raise SettingError("--ray with --engine vllm needs --ray-gpus: the GPUs of one copy of the teacher")
-    from dyneval.teacher.on_ray import annotate_on_ray
-
     config = replace(config, gpus=config.gpus or round(cluster.gpus * cluster.actors))
-    return lambda: annotate_on_ray(config, cluster, partial(make_engine, args.engine, args.model, **options))
+    return lambda: annotate(config, partial(make_engine, args.engine, args.model, **options), cluster)
 
 
 def _run(config: AnnotateConfig, run: Callable[[], dict[str, Any]], prog: str) -> int:
+    interrupt_on_sigterm()
     try:
         summary = run()
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except KeyboardInterrupt:
         logger.error("%s: interrupted; the same command goes on from here", prog)
         return 130
     except (UserError, OSError) as error:
@@ -87,16 +84,6 @@ def exit_status(summary: dict[str, Any]) -> int:
         return 1
     failed = summary["bad_rows"] + sum(sum(run["rejected"].values()) for run in runs)
     return int(failed > 0 and not any(run["in_file"] for run in runs))
-
-
-async def _annotate(config: AnnotateConfig, engine: ChatEngine) -> dict[str, Any]:
-    task = asyncio.current_task()
-    if task is not None:  # Slurm ends a job with SIGTERM: close the files and say so
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        return await annotate(config, engine)
-    finally:
-        await engine.close()
 
 
 def _parser(description: str | None) -> argparse.ArgumentParser:

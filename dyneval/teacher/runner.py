@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from dyneval.errors import DataFileError
 from dyneval.files.parts import Shard
 from dyneval.files.store import JsonlIndex, JsonlStore, append_reject, read_rejects, write_rejects
-from dyneval.llm.chat import ChatEngine
+from dyneval.llm.chat import Tally
 from dyneval.records import ANNOTATIONS, NEEDS, Annotation, PairRecord, Reject, Workflow
-from dyneval.teacher.annotating import Annotator
-from dyneval.teacher.asking import Teacher
+from dyneval.teacher.annotating import is_complete, key_of
 from dyneval.teacher.pairs import read_pairs
 from dyneval.teacher.prompts import prompt_version
-from dyneval.teacher.summary import RunCounts, summarise
+from dyneval.teacher.summary import RunCounts, postfix, summarise
+from dyneval.teacher.worker import AnnotatingWorker, Asked, Found, Made, MakeEngine, Passed, Portion
+from dyneval.work import progress
+from dyneval.work.executors import Executor, Here, Lost, Ray
 
 logger = logging.getLogger(__name__)
 
@@ -59,27 +60,110 @@ class AnnotateConfig:
         return self.shard.folder(self.output) if self.shard else self.output
 
 
-async def annotate(config: AnnotateConfig, engine: ChatEngine) -> dict[str, Any]:
+def annotate(config: AnnotateConfig, make_engine: MakeEngine, executor: Executor | None = None) -> dict[str, Any]:
     """Annotate the pairs and return the summary, which is also written as `<run>.summary.json`.
+
+    Args:
+        config: what is annotated.
+        make_engine: makes the engine, once a worker.
+        executor: where the engines work; default: in this process. The summary adds up what all of them did.
 
     Raises:
         DataFileError: metadata or needed questions are missing, or another process writes to the same files.
-        EngineStopped: the engine is gone; see `dyneval.llm.chat.ask`.
+        EngineStopped: the engine is gone, see `dyneval.llm.chat.ask`.
+        ClusterError: the same on Ray, or there is no cluster, or the engine could not be made there.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came.
         OSError: a file could not be written (disk full). Finished records are safe in every case.
     """
+    executor = executor or Here()
+    if isinstance(executor, Ray):
+        config = replace(config, metadata=config.metadata.resolve())  # the other machines have another current folder
+    make_worker = partial(AnnotatingWorker, config.metadata.parent, config.concurrency, config.attempts, make_engine)
     with ExitStack() as stack:
-        files = Files(config, stack)
-        for store in files.stores.values():
-            warn_of_another_teacher(store, engine.model)
-        teacher = Teacher(engine=engine, attempts=config.attempts)
-        annotator = Annotator(teacher, config.metadata.parent, files.stores, files.given_up, files.inputs)
+        run = _Run(Files(config, stack))
         try:
-            with files.progress() as bar:
-                await annotator.work(files.pairs(annotator.counts), config.concurrency, bar)
+            with (
+                progress.bar(_name(config), _count(config), "pair") as bar,
+                closing(executor.run(make_worker, run.portions(executor, bar))) as outcomes,
+            ):
+                for outcome in outcomes:
+                    if isinstance(outcome, Lost):
+                        run.give_up(outcome, bar)
+                        continue
+                    for found in outcome.items:
+                        run.keep(found, bar)
         finally:
-            asked = engine.name, engine.model
-            summary = summarise(annotator.counts, teacher.tally, asked, config, files.stores)
+            summary = summarise(run.counts, run.tally, run.asked, config, run.files.stores)
     return summary
+
+
+class _Run:
+    """The one writer of the files of a run, and what all workers did."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self.counts = RunCounts()
+        self.tally = Tally()
+        self.asked = ("none", "none")
+
+    def portions(self, executor: Executor, bar: progress.Bar) -> Iterator[Portion]:
+        """All pairs at once for a worker in this process, which looks into the files; for others some, with copies.
+
+        Those are about as many unfinished pairs as the executor wants, with all of a prompt, whose questions are asked
+        in one place.
+        """
+        files = self.files
+        pairs = files.pairs(self.counts)
+        if not isinstance(executor, Ray):
+            done = {name: store.done for name, store in files.stores.items()}
+            yield Portion(pairs, {**files.inputs, **files.stores}, done, files.given_up)
+            return
+        by_prompt: dict[str, list[PairRecord]] = {}
+        for pair in pairs:
+            if is_complete(pair, files.stores):
+                self.counts.pairs += 1
+                bar.update()
+            else:
+                by_prompt.setdefault(pair.prompt_id, []).append(pair)
+        portion: list[PairRecord] = []
+        for group in by_prompt.values():
+            portion += group
+            if len(portion) >= executor.batch:
+                yield files.portion(portion)
+                portion = []
+        if portion:
+            yield files.portion(portion)
+
+    def keep(self, found: Found, bar: progress.Bar) -> None:
+        """Write what a worker has found."""
+        if isinstance(found, Made):
+            self.files.stores[found.workflow].append_line(found.key, found.line)
+        elif isinstance(found, Passed):
+            self.counts.pairs += found.pairs
+            self.counts.annotated += found.annotated
+            self.tally.add(found.asked)
+            bar.update(found.pairs)
+            if found.annotated:
+                bar.note(postfix(self.counts, self.tally))
+        elif isinstance(found, Asked):
+            if self.asked == ("none", "none"):
+                self.asked = found.engine, found.model
+                for store in self.files.stores.values():
+                    _warn_of_another_teacher(store, found.model)
+        else:
+            self.files.stores[found.workflow].reject(found.reject)
+            self.counts.reject(found.workflow, found.reject.kind)
+
+    def give_up(self, lost: Lost[Portion], bar: progress.Bar) -> None:
+        """Reject all that a lost task should have brought; as failures of the engine they are tried again."""
+        pairs = list(lost.task.pairs)
+        for name, store in self.files.stores.items():
+            missing = dict.fromkeys(key_of(name, pair) for pair in pairs)
+            for key in missing.keys() - store.done - self.files.given_up[name]:
+                store.reject(Reject(key=key, kind="engine", reason=lost.reason))
+                self.counts.reject(name, "engine")
+        self.counts.pairs += len(pairs)
+        bar.update(len(pairs))
 
 
 class Files:
@@ -104,10 +188,18 @@ class Files:
 
         return read_pairs(self.config.metadata, report, self.config.shard, self.config.limit)
 
-    def progress(self) -> tqdm:
-        """A progress bar over the pairs."""
-        total = None if self.config.shard else _count(self.config)
-        return tqdm(total=total, unit="pair", desc=_name(self.config), smoothing=0.05, mininterval=0.5)
+    def portion(self, pairs: list[PairRecord]) -> Portion:
+        """Pairs, with copies of their finished records."""
+        known: dict[Workflow, dict[str, Annotation]] = {}
+        given_up: dict[Workflow, set[str]] = {}
+        for name in (*self.inputs, *self.stores):
+            keys = dict.fromkeys(key_of(name, pair) for pair in pairs)
+            store = self.stores.get(name)
+            source = self.inputs[name] if store is None else store
+            rows = {key: source.get(key) for key in keys if store is None or key in store.done}
+            known[name] = {key: row for key, row in rows.items() if row is not None}
+            given_up[name] = self.given_up.get(name, set()).intersection(keys)
+        return Portion(pairs, known, {name: set(known[name]) for name in self.stores}, given_up)
 
 
 def _store(config: AnnotateConfig, name: Workflow) -> JsonlStore[Any]:
@@ -115,7 +207,7 @@ def _store(config: AnnotateConfig, name: Workflow) -> JsonlStore[Any]:
     return JsonlStore(path, ANNOTATIONS[name], version=prompt_version(name), keep_rejects=True)
 
 
-def warn_of_another_teacher(store: JsonlStore[Any], model: str) -> None:
+def _warn_of_another_teacher(store: JsonlStore[Any], model: str) -> None:
     """Finished pairs are kept whoever answered them; a folder with the verdicts of two teachers should be wanted."""
     kept: Annotation | None = store.get(next(iter(store.done), ""))
     earlier = kept.provenance.model if kept else model
@@ -153,7 +245,10 @@ def _inputs(config: AnnotateConfig, stack: ExitStack) -> dict[Workflow, JsonlInd
     return found
 
 
-def _count(config: AnnotateConfig) -> int:
+def _count(config: AnnotateConfig) -> int | None:
+    """Pairs of the run; None where nobody knows how many are in its part."""
+    if config.shard:
+        return None
     with config.metadata.open("rb") as file:
         lines = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
     return lines if config.limit is None else min(lines, config.limit)

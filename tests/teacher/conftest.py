@@ -1,9 +1,9 @@
 """GenDB folders with real images for the teacher tests."""
 
-import asyncio
 import hashlib
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,23 +75,10 @@ def run():
     def annotate_all(
         metadata, output, server, workflows=WORKFLOWS, concurrency=8, max_retries=8, patience=0.0, **options
     ):
-        async def go():
-            engine = make_engine(
-                "openai",
-                "m",
-                base_urls=[server.url],
-                concurrency=concurrency,
-                max_retries=max_retries,
-                patience=patience,
-            )
-            config = AnnotateConfig(
-                metadata=metadata, output=output, workflows=tuple(workflows), concurrency=concurrency, **options
-            )
-            try:
-                return await annotate(config, engine)
-            finally:
-                await engine.close()
-
-        return asyncio.run(go())
+        config = AnnotateConfig(
+            metadata=metadata, output=output, workflows=tuple(workflows), concurrency=concurrency, **options
+        )
+        settings = {"max_retries": max_retries, "patience": patience, "concurrency": concurrency}
+        return annotate(config, partial(make_engine, "openai", "m", base_urls=[server.url], **settings))
 
     return annotate_all
