@@ -1,11 +1,15 @@
 """The annotation doors as processes: a lost server, keys, wrong command lines."""
 
+import json
+import signal
 import subprocess
 import time
 
 import pytest
 
-from .conftest import ANNOTATE, content
+from dyneval.files.jsonl import read_jsonl
+
+from .conftest import ANNOTATE, FILES, content
 
 
 def test_server_killed_and_started_again_in_mid_run(run, gendb, chat_server, tmp_path):
@@ -23,6 +27,28 @@ def test_server_killed_and_started_again_in_mid_run(run, gendb, chat_server, tmp
     chat_server("--port", port)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
+    assert content(tmp_path / "out") == content(tmp_path / "clean")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_in_order_and_the_next_one_goes_on(run, gendb, chat_server, tmp_path, number):
+    metadata = gendb(prompts=20)
+    run(metadata, tmp_path / "clean", chat_server())
+    server = chat_server("--latency", "0.2")
+    command = [*ANNOTATE, "--metadata", metadata, "--output", tmp_path / "out", "--base-url", server.url]
+    process = subprocess.Popen([*command, "--model", "m", "--concurrency", "4"], stderr=subprocess.PIPE, text=True)
+    while server.stats()["served"] < 12:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and "the same command goes on from here" in errors, errors
+    assert "Traceback" not in errors and "\r" not in errors
+    there = {name: len(list(read_jsonl(tmp_path / "out" / f"{name}.jsonl"))) for name in FILES}
+    summary = json.loads((tmp_path / "out" / "annotate.summary.json").read_text())
+    assert there == {name: found["written"] for name, found in summary["workflows"].items()}
+    answered = sum(there.values()) + there["t2ia_questions"]  # two requests each
+    assert 0 < answered <= summary["requests"]
+    assert run(metadata, tmp_path / "out", chat_server())["requests"] == 20 * 2 + 40 * 3 - answered
     assert content(tmp_path / "out") == content(tmp_path / "clean")
 
 
