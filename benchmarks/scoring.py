@@ -23,13 +23,13 @@ from PIL import Image
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from dyneval import replies, tokens
+from dyneval.loaded_pairs import Pair
 from dyneval.processing import Processor, Turn
 from dyneval.records import ScoreRecord
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
 from dyneval.scorer.engines.local import TransformersStudent
 from dyneval.scorer.grammar import Constraint, ReplyGrammar
 from dyneval.scorer.loading import load_student
-from dyneval.scorer.pairs import Pair
 from dyneval.scorer.passes import mean_score, merge_questions
 
 LIMITS = ReplyLimits(

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 from msgspec.structs import replace
 
 from dyneval.errors import UserError
+from dyneval.loaded_pairs import Failure, Pair, score_each
 from dyneval.records import ScoreRecord
-from dyneval.scorer.pairs import Failure, Pair, score_each
 from dyneval.work.ahead import ahead
 
 if TYPE_CHECKING:

@@ -112,7 +112,8 @@ class PromptRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     categories: Names
     source: Text
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise ValueError where a category comes twice."""
         unique("categories", self.categories)
 
 
@@ -142,7 +143,8 @@ class PairRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True
     settings: dict[str, Any]
     sha256: Sha256
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise ValueError where a category comes twice."""
         unique("categories", self.categories)
 
 
@@ -179,12 +181,11 @@ class IQAAnswer(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     reasoning: Text
     score: Annotated[int, Meta(ge=1, le=5, description="absent in the published data set")] | None = None
 
-    def __post_init__(self) -> None:
+    @property
+    def contradicts_itself(self) -> bool:
+        """True where the verdict is not what comes of answer and target."""
         known = self.correct is not None and self.answer and self.target_answer
-        if known and self.correct != (self.answer == self.target_answer):
-            raise ValueError(
-                f"correct is {self.correct}, while answer is {self.answer} and target {self.target_answer}"
-            )
+        return bool(known) and self.correct != (self.answer == self.target_answer)
 
     @property
     def rating(self) -> int | None:
@@ -261,7 +262,8 @@ class IQAQuestions(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     questions: Annotated[tuple[Question, ...], Meta(min_length=1)]
     provenance: Provenance
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise ValueError where there is no scene graph."""
         graph = bytes(self.scene_graph)
         if graph[:1] not in (b"{", b"[") or not graph[1:-1].strip():
             raise ValueError("the scene graph is no object or list, or empty")
@@ -299,6 +301,15 @@ class IQAAnswers(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True
     answers: Annotated[tuple[IQAAnswer, ...], Meta(min_length=1)]
     score: MeanRating | None = None
     provenance: Provenance
+
+    def check(self) -> None:
+        """Raise ValueError where a verdict contradicts its answer."""
+        for number, answer in enumerate(self.answers):
+            if answer.contradicts_itself:
+                raise ValueError(
+                    f"answers[{number}]: correct is {answer.correct}, while the answer is {answer.answer} and "
+                    f"{answer.target_answer} is right"
+                )
 
 
 Annotation = T2IAQuestions | T2IAAnswers | IQAQuestions | IQAAnswers
@@ -339,7 +350,8 @@ class InstructSample(Record, frozen=True, kw_only=True, gc=False, omit_defaults=
     image: Annotated[str, Meta(min_length=1, description="path below DYNEVALINSTRUCT_*_DATA")] | None = None
     id: Annotated[str, Meta(min_length=1, description="pair_id or prompt_id and the task, for messages")] | None = None
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise ValueError where the turns are in another order."""
         if [turn.speaker for turn in self.conversations] != ["human", "gpt"]:
             raise ValueError("conversations: expected a turn from human, then one from gpt")
 
@@ -477,7 +489,8 @@ class ScoreRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tru
         named: dict[ScoreName, float | None] = {"t2ia": self.t2ia, "iqa": self.iqa, "overall": self.overall}
         return {name: score for name, score in named.items() if score is not None}
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise ValueError where scores stand without what they rest on."""
         t2ia = self.t2ia is not None and self.t2ia_questions is not None
         iqa = self.iqa is not None and self.iqa_questions is not None and self.scene_graph is not None
         if not (t2ia or iqa):

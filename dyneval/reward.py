@@ -13,8 +13,8 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from dyneval.loaded_pairs import Failure, Pair, score_all, score_each
 from dyneval.records import ScoreRecord, normalised_score
-from dyneval.scorer.pairs import Failure, Pair, score_all, score_each
 
 if TYPE_CHECKING:
     import numpy as np

@@ -36,7 +36,10 @@ class Record(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     FREE: ClassVar[frozenset[str]] = frozenset()
     """Fields of any shape: their numbers stay as they were written."""
     RULES: ClassVar[Row] = {}
-    """What `__post_init__` asks of several fields, as JSON Schema."""
+    """What `check` asks of several fields, as JSON Schema."""
+
+    def check(self) -> None:
+        """Hold fields to what they say together, beyond their types. Raises ValueError."""
 
     @classmethod
     def decode(cls, line: bytes, where: str = "record") -> Self:
@@ -49,17 +52,28 @@ class Record(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
         try:
             if not line.isascii():
                 line.decode("utf-8")  # msgspec passes over what it does not keep, whether it is UTF-8 or not
-            return _decoder(cls).decode(line)
+            return cls._checked(line, where)
         except msgspec.ValidationError as error:
             try:
                 row = msgspec.json.decode(line)
-                return _decoder(cls).decode(msgspec.json.encode(_with_whole_numbers(row, cls.FREE)))
+                return cls._checked(msgspec.json.encode(_with_whole_numbers(row, cls.FREE)), where)
+            except SchemaError:
+                raise
             except msgspec.ValidationError as what:
                 raise SchemaError(f"{where}: {_told(str(what), row)}") from None
             except (ValueError, RecursionError):
                 raise SchemaError(f"{where}: is not JSON ({error})") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise SchemaError(f"{where}: is not JSON ({error})") from None
+
+    @classmethod
+    def _checked(cls, line: bytes, where: str) -> Self:
+        record: Self = _decoder(cls).decode(line)
+        try:
+            record.check()
+        except ValueError as error:
+            raise SchemaError(f"{where}: {error}") from None
+        return record
 
     @classmethod
     def key_in(cls, line: bytes) -> str | None:

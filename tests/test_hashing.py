@@ -10,8 +10,8 @@ from dyneval.files.parts import Shard
 from dyneval.generation import allocation
 from dyneval.hashing import content_key, file_sha256, fingerprint
 from dyneval.instruct.curation import Curation
+from dyneval.loaded_pairs import Pair
 from dyneval.records import prompt_id
-from dyneval.scorer.pairs import Pair
 from dyneval.scorer.revision import student_revision
 
 TEXT = "a café, “café” 猫 🐈 at\tdusk"

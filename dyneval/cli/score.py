@@ -103,7 +103,7 @@ def _print_scores(images: Sequence[Path], prompt: str, load: Callable[[], Scorer
 
 def _readable(images: Sequence[Path], prompt: str, failures: list[str]) -> Iterator[Pair]:
     from dyneval.errors import ImageError
-    from dyneval.scorer.pairs import make_pair
+    from dyneval.loaded_pairs import make_pair
 
     for image in images:
         try:

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dyneval.errors import GenerationError, SchemaError
+from dyneval.errors import GenerationError
 from dyneval.files import images
 from dyneval.files.atomic import atomic_write
-from dyneval.files.jsonl import whole_lines
+from dyneval.files.pairs import read_pairs
 from dyneval.generation import saving
 from dyneval.generation.saving import Entry
-from dyneval.records import PairRecord
+from dyneval.records import PairRecord, Reject
 
 log = logging.getLogger(__name__)
 
@@ -54,16 +54,14 @@ def read_records(folder: Path, counts: Counts) -> Iterator[PairRecord]:
     """Yield the pairs of `folder`/metadata.jsonl; rows that are none are counted and logged.
 
     Raises:
-        DataFileError: the file is missing or is not JSONL.
+        DataFileError: the file is missing, or has no pair.
     """
-    path = folder / "metadata.jsonl"
-    for number, line in enumerate(whole_lines(path), 1):
-        try:
-            if line.strip():
-                yield PairRecord.decode(line, f"{path}:{number}")
-        except SchemaError as error:
-            counts.rejected += 1
-            log.warning("%s", error)
+
+    def reject(row: Reject) -> None:
+        counts.rejected += 1
+        log.warning("%s", row.reason)
+
+    return read_pairs(folder / "metadata.jsonl", PairRecord, reject)
 
 
 def read_items(folder: Path, counts: Counts) -> Iterator[Item]:

@@ -5,7 +5,7 @@ A pair may lack some of them, and some may be bad: the others are of use all the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 from dyneval.errors import DataFileError, SchemaError
-from dyneval.files.jsonl import read_jsonl
 from dyneval.files.store import JsonlIndex
 from dyneval.published.mapping import MAPPING
 from dyneval.records import (
@@ -169,17 +168,3 @@ def _answering(
     reason = f"{pair.pair_id}: {name}: answers to other questions than there are; annotate {name} again with --force"
     problems.append(Problem(name, "bad_annotation", reason))
     return None
-
-
-def read_pairs(metadata: Path, report: Callable[[str, str], None]) -> Iterator[PairRecord]:
-    """Yield the pairs of metadata.jsonl; `report` gets pair_id and reason of every row that is none.
-
-    Raises DataFileError when the file is missing or is not JSONL.
-    """
-    for number, row in enumerate(read_jsonl(metadata), 1):
-        try:
-            pair = PairRecord.from_dict(row, f"{metadata}:{number}")
-        except SchemaError as error:
-            report(str(row.get("pair_id") or f"row {number}"), str(error))
-            continue
-        yield pair

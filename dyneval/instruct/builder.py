@@ -17,14 +17,14 @@ from itertools import islice
 from typing import IO, Any
 
 from dyneval.errors import DataFileError
-from dyneval.files import jsonl
 from dyneval.files.atomic import atomic_write, exclusive, write_json
+from dyneval.files.pairs import TWICE, meaning, pair_lines, pair_of_line, read_pairs
 from dyneval.instruct.annotations import Annotations
 from dyneval.instruct.chunks import FAULTS, REJECTED, SEPARATOR, BuildConfig, Chunk, Done, Line, Span, Worker
 from dyneval.instruct.parallel import in_parallel
 from dyneval.instruct.report import write_card, write_report
 from dyneval.instruct.statistics import Statistics
-from dyneval.records import WORKFLOWS
+from dyneval.records import WORKFLOWS, PairRecord
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +57,7 @@ def build(config: BuildConfig) -> dict[str, Any]:
                 chunk = worker.work([line for line in lines if line[0] not in again])
             output.add(chunk)
             for number, name in again.items():
-                output.reject(
-                    Done(number, name, "bad_row", f"line {number}: this pair_id stands there twice; the first is taken")
-                )
+                output.repeat(number, name, dict(lines)[number])
         summary = output.close()
         write_json(config.output / "summary.json", summary)
         write_card(config.output / "README.md", summary)
@@ -68,7 +66,7 @@ def build(config: BuildConfig) -> dict[str, Any]:
 
 
 def _chunks(config: BuildConfig, worker: Worker) -> Iterator[tuple[Sequence[Line], Chunk]]:
-    lines = iter(enumerate(jsonl.whole_lines(config.metadata), 1))
+    lines = pair_lines(config.metadata)
     batches = iter(lambda: list(islice(lines, CHUNK)), [])
     if config.workers == 1:
         yield from ((lines, worker.work(lines)) for lines in batches)
@@ -120,13 +118,15 @@ class _Output:
         self.tiers: dict[int | None, Counter[str]] = {tier: Counter() for tier in sorted(config.curation.delta)}
         self.statistics = Statistics()
         self.pair_ids: set[str] = set()
+        self.repeats = 0
+        self._first: dict[str, int] | None = None
         self.prompts: set[str] = set()
         self.sampled: set[str] = set()
         self.heldout_prompts: set[str] = set()
         self.heldout_sampled: set[str] = set()
 
     def repeated(self, chunk: Chunk) -> dict[int, str]:
-        """Line and pair_id of those pairs whose pair_id stood there before; a row that is no pair takes no pair_id."""
+        """Line and pair_id of the pairs whose pair_id stood there before; a row that is no pair takes no pair_id."""
         found: dict[int, str] = {}
         for done in chunk.done:
             if done.outcome == "bad_row":
@@ -135,6 +135,17 @@ class _Output:
                 found[done.number] = done.pair_id
             self.pair_ids.add(done.pair_id)
         return found
+
+    def repeat(self, number: int, pair_id: str, line: bytes) -> None:
+        """Count a pair that stood there before; where it says something else than the first time it is a bad row."""
+        if self._first is None:  # it is rare, so that not every build holds what each pair says
+            self._first = {
+                pair.pair_id: meaning(pair) for pair in read_pairs(self.config.metadata, PairRecord, lambda _: None)
+            }
+        if meaning(pair_of_line(line, pair_id)) == self._first[pair_id]:
+            self.repeats += 1
+            return
+        self.reject(Done(number, pair_id, "bad_row", f"line {number}: {TWICE}"))
 
     def add(self, chunk: Chunk) -> None:
         """Write what came of some pairs."""
@@ -168,6 +179,7 @@ class _Output:
             "delta": {_tier_name(tier): curation.limit(tier) for tier in self.tiers},
             "heldout_share": curation.heldout,
             "pairs": self.counts.total(),
+            "repeated": self.repeats,
             "kept": self.counts["kept"],
             "dropped": {"score_not_below_delta": self.counts["score_not_below_delta"]},
             "heldout_pairs": self.counts["heldout"],
@@ -193,7 +205,7 @@ class _Output:
             self._reject_line(done.pair_id, problem.kind, problem.reason, problem.workflow)
         if done.outcome == "heldout":
             self.heldout_prompts.add(done.prompt_id)
-            self.heldout.write(done.row)
+            self.heldout.write(done.row + b"\n")
             self._write_samples(done, made, self.heldout_stages, self.heldout_sampled)
         elif done.outcome == "kept":
             self.prompts.add(done.prompt_id)

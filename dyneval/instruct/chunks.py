@@ -11,6 +11,7 @@ import msgspec
 
 from dyneval.errors import ImageError, SchemaError
 from dyneval.files.images import load_image, resolve_below
+from dyneval.files.pairs import pair_of_line
 from dyneval.instruct.annotations import AnnotatedPair, Annotations, Fault, Problem
 from dyneval.instruct.curation import Curation
 from dyneval.instruct.samples import MAKERS, Wording
@@ -136,7 +137,7 @@ class Worker:
 
     def _pair(self, number: int, line: bytes, draft: _Draft) -> Done:
         try:
-            pair = PairRecord.decode(line, f"{self.config.metadata}:{number}")
+            pair = pair_of_line(line, f"{self.config.metadata}:{number}")
         except SchemaError as error:
             return Done(number, PairRecord.key_in(line) or f"line {number}", "bad_row", str(error))
         try:

@@ -13,8 +13,9 @@ from typing import Any
 
 from dyneval.errors import DataFileError, SettingError
 from dyneval.files.atomic import atomic_write, write_json
-from dyneval.instruct.annotations import AnnotatedPair, Annotations, read_pairs
-from dyneval.records import PairRecord, normalised_score
+from dyneval.files.pairs import read_pairs
+from dyneval.instruct.annotations import AnnotatedPair, Annotations
+from dyneval.records import PairRecord, Reject, normalised_score
 
 _FIELDS = ("pair_id", "prompt_id", "generation_model", "tier", "t2ia", "iqa", "overall", "normalised_overall")
 
@@ -50,14 +51,14 @@ def compute_overall_scores(config: OverallConfig) -> dict[str, Any]:
     missing: list[dict[str, str]] = []
     with Annotations(config.annotations) as annotations:
 
-        def report(name: str, reason: str) -> None:
-            missing.append({"pair_id": name, "reason": reason})
+        def reject(row: Reject) -> None:
+            missing.append({"pair_id": row.key, "reason": row.reason})
 
-        for pair in read_pairs(config.metadata, report):
+        for pair in read_pairs(config.metadata, PairRecord, reject):
             item = annotations.of(pair)
             t2ia, iqa = item.t2ia, item.iqa
             if t2ia is None or iqa is None:
-                report(pair.pair_id, _why(item))
+                missing.append({"pair_id": pair.pair_id, "reason": _why(item)})
             else:
                 scores.append(_row(config, pair, t2ia, iqa))
     if not scores:

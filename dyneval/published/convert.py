@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain
@@ -14,7 +14,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from dyneval.errors import DataFileError, ImageError, SchemaError
-from dyneval.files.jsonl import read_jsonl
+from dyneval.files.pairs import read_pairs
 from dyneval.files.store import JsonlIndex, JsonlStore, append_reject
 from dyneval.published.annotations import Layout, MissingFileError, read_annotation, write_annotation
 from dyneval.published.mapping import (
@@ -234,10 +234,13 @@ def export_published(metadata: Path, annotations: Path, output: Path) -> Counts:
             stack.callback(files[name].close)
         if not any(len(file) for file in files.values()):
             raise DataFileError(f"{annotations}: holds no annotation, so there is nothing to export")
-        pairs = _pairs(metadata, counts["pairs"])
-        first = next(pairs, None)
-        if first is None:
-            raise DataFileError(f"{metadata}: holds no pair, so there is nothing to export")
+
+        def reject(row: Reject) -> None:
+            counts["pairs"]["rejected"] += 1
+            logger.warning("%s", row.reason)
+
+        pairs = read_pairs(metadata, PairRecord, reject)
+        first = next(pairs)
         entries = (_export(pair, files, output, counts) for pair in chain([first], pairs))
         counts["pairs"]["written"] = write_mapping(output / MAPPING, entries)
     return {name: dict(found) for name, found in counts.items()}
@@ -261,18 +264,3 @@ def _export(
         written[name] = write_annotation(output, pair, record)
         counts[name]["written"] += 1
     return entry_of(pair, written.get("t2ia_questions", ""), written.get("t2ia_answers", ""))
-
-
-def _pairs(metadata: Path, counts: Counter[str]) -> Iterator[PairRecord]:
-    seen: set[str] = set()
-    for number, row in enumerate(read_jsonl(metadata), 1):
-        try:
-            pair = PairRecord.from_dict(row, f"{metadata}:{number}")
-            if pair.pair_id in seen:
-                raise SchemaError(f"{metadata}:{number}: {pair.pair_id} stands there twice; the first is taken")
-        except SchemaError as error:
-            counts["rejected"] += 1
-            logger.warning("%s", error)
-        else:
-            seen.add(pair.pair_id)
-            yield pair

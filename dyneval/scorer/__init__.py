@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dyneval.loaded_pairs import Failure, Pair, ScoringError, make_pair
 from dyneval.replies import ReplyLimits
-from dyneval.scorer.pairs import Failure, Pair, ScoringError, make_pair
 from dyneval.scorer.settings import ScorerSettings
 
 if TYPE_CHECKING:

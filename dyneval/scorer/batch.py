@@ -9,11 +9,11 @@ from typing import Any
 from PIL import Image
 
 from dyneval import replies, tokens
+from dyneval.loaded_pairs import Pair, PromptError
 from dyneval.processing import Turn
 from dyneval.records import Part
 from dyneval.replies import Evaluated, ReplyError
 from dyneval.scorer.engines.base import Ask, Engine, Seen
-from dyneval.scorer.pairs import Pair, PromptError
 from dyneval.scorer.passes import Question, merge_questions, scored_questions
 from dyneval.scorer.settings import ScorerSettings
 

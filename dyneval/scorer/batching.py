@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from dyneval.scorer.pairs import Pair
+from dyneval.loaded_pairs import Pair
 from dyneval.scorer.settings import BatchLimit
 
 logger = logging.getLogger(__name__)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dyneval.files.pairs import metadata_file, read_pairs
+from dyneval.files.pairs import PairRef, read_pairs
 from dyneval.files.parts import merge_file, missing_shards, shard_folders
 from dyneval.files.store import JsonlIndex, read_rejects
 from dyneval.records import ScoreRecord
-from dyneval.scorer.table import wanted_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,5 +49,5 @@ def _missing(output: Path, metadata: Path) -> list[str]:
     scored = JsonlIndex(output, ScoreRecord)
     scored.close()
     rejected = read_rejects(output.with_name(f"{output.stem}.rejects.jsonl"), ScoreRecord.KEY)
-    wanted, _ = wanted_pairs(read_pairs(metadata_file(metadata)))
+    wanted = read_pairs(metadata, PairRef, lambda _: None)
     return [one.pair_id for one in wanted if one.pair_id not in scored and one.pair_id not in rejected]

@@ -11,22 +11,21 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from dyneval.errors import DataFileError, ImageError
 from dyneval.files.atomic import refuse_overwrite, write_json
 from dyneval.files.images import load_image, resolve_below
 from dyneval.files.jsonl import read_records
-from dyneval.files.pairs import metadata_file, read_pairs
+from dyneval.files.pairs import PairRef, metadata_file, read_pairs, refs_of_images
 from dyneval.files.parts import Shard
 from dyneval.files.store import JsonlStore
 from dyneval.files.tables import rows
 from dyneval.hashing import file_sha256
+from dyneval.loaded_pairs import Failure, Pair
 from dyneval.records import Reject, ScoreRecord
-from dyneval.scorer.pairs import Failure, Pair
 from dyneval.scorer.scorer import Scorer
 from dyneval.scorer.settings import as_in_key
-from dyneval.scorer.table import Wanted, wanted_images, wanted_pairs
 from dyneval.work import progress
 from dyneval.work.ahead import ahead
 from dyneval.work.executors import Done, Executor, Here, Lost, Ray
@@ -48,14 +47,7 @@ class Summary:
     devices: list[str]
 
 
-class Unreadable(NamedTuple):
-    """A pair whose image cannot be read now; a record that there is of it stays."""
-
-    pair_id: str
-    reason: str
-
-
-Outcome = ScoreRecord | Failure | Unreadable | None
+Outcome = ScoreRecord | Reject | None
 """What became of a pair: a new record, no score, no image, or None where its record still holds."""
 Known = Callable[[str], str | None]
 """Key of the record that there is of a pair_id, or None."""
@@ -95,7 +87,8 @@ def score_file(
         ClusterError: there is no cluster, or the student cannot be loaded there.
     """
     metadata = metadata_file(metadata)
-    wanted, bad = wanted_pairs(read_pairs(metadata)[:limit], shard)
+    bad: list[Reject] = []
+    wanted = list(read_pairs(metadata, PairRef, bad.append, shard=shard, limit=limit))
     root = image_root or metadata.parent
     if not root.is_dir():
         raise DataFileError(f"{root}: no such image folder")
@@ -109,7 +102,7 @@ def score_file(
 
 def score_images(load: Callable[[], Scorer], images: Sequence[Path], prompt: str, output: Path) -> Summary:
     """Score image files that were made from one prompt, as `score_file` does the pairs of a table."""
-    wanted = wanted_images([str(image) for image in images], prompt)
+    wanted = refs_of_images([str(image) for image in images], prompt)
     return _score_here(load(), None, wanted, [], output)
 
 
@@ -141,7 +134,7 @@ def _question(one: Any, where: str) -> dict[str, Any]:
 class Portion:
     """Pairs for one task, and what is known of them."""
 
-    wanted: Sequence[Wanted]
+    wanted: Sequence[PairRef]
     known: Known
 
 
@@ -165,7 +158,7 @@ class Judge:
             for result in self.scorer.score_unordered(_changed(chain([one], found), passed)):
                 yield from passed
                 passed.clear()
-                yield result
+                yield _outcome(result)
             yield from passed
             passed.clear()
 
@@ -173,7 +166,13 @@ class Judge:
         """Nothing to free that does not go with the process."""
 
 
-def _changed(found: Iterator[Pair | Unreadable | None], passed: list[Outcome]) -> Iterator[Pair]:
+def _outcome(result: ScoreRecord | Failure) -> Outcome:
+    if isinstance(result, Failure):
+        return Reject(key=result.pair_id, kind="failed", reason=result.reason)
+    return result
+
+
+def _changed(found: Iterator[Pair | Reject | None], passed: list[Outcome]) -> Iterator[Pair]:
     """The pairs to score, up to a long stretch of others; those go to `passed`."""
     for one in found:
         if isinstance(one, Pair):
@@ -185,7 +184,7 @@ def _changed(found: Iterator[Pair | Unreadable | None], passed: list[Outcome]) -
 
 
 def _score_here(
-    scorer: Scorer, root: Path | None, wanted: Sequence[Wanted], bad: Sequence[Failure], output: Path
+    scorer: Scorer, root: Path | None, wanted: Sequence[PairRef], bad: Sequence[Reject], output: Path
 ) -> Summary:
     _tell_changes(output, scorer)
     return _score(Here(scorer.device), partial(Judge, lambda: scorer, root), wanted, bad, output)
@@ -194,14 +193,14 @@ def _score_here(
 def _score(
     executor: Executor,
     make_worker: Callable[[str], Judge],
-    wanted: Sequence[Wanted],
-    bad: Sequence[Failure],
+    wanted: Sequence[PairRef],
+    bad: Sequence[Reject],
     output: Path,
 ) -> Summary:
     started = time.perf_counter()
     with JsonlStore(output, ScoreRecord, latest_only=True) as store:
-        for failure in bad:
-            _reject(failure, store)
+        for row in bad:
+            _reject(row, store)
         portions = _portions(executor, wanted, lambda pair_id: getattr(store.get(pair_id), "key", None))
         with (
             progress.bar("scoring", len(wanted), "pair") as bar,
@@ -218,7 +217,7 @@ def _score(
     return summary
 
 
-def _portions(executor: Executor, wanted: Sequence[Wanted], known: Known) -> Iterator[Portion]:
+def _portions(executor: Executor, wanted: Sequence[PairRef], known: Known) -> Iterator[Portion]:
     """All pairs at once for a worker in this process, which looks into the file; else some, with what is known."""
     if not isinstance(executor, Ray):
         yield Portion(wanted, known)
@@ -230,7 +229,7 @@ def _portions(executor: Executor, wanted: Sequence[Wanted], known: Known) -> Ite
 
 def _outcomes(found: Done[Portion, Outcome] | Lost[Portion]) -> Iterable[Outcome]:
     if isinstance(found, Lost):
-        return [Unreadable(one.pair_id, found.reason) for one in found.task.wanted]
+        return [Reject(key=one.pair_id, kind="engine", reason=found.reason) for one in found.task.wanted]
     return found.items
 
 
@@ -252,7 +251,7 @@ def _tell_changes(output: Path, scorer: Scorer) -> None:
         )
 
 
-def _read(one: Wanted, root: Path | None, scorer: Scorer, known: str | None) -> Pair | Unreadable | None:
+def _read(one: PairRef, root: Path | None, scorer: Scorer, known: str | None) -> Pair | Reject | None:
     """Open a pair's image; None when the result `known` by that key is its result."""
     try:
         path = resolve_below(root, one.file_name) if root else Path(one.file_name)
@@ -261,23 +260,22 @@ def _read(one: Wanted, root: Path | None, scorer: Scorer, known: str | None) -> 
             return None
         image = load_image(path)
     except (ImageError, OSError) as error:
-        return Unreadable(one.pair_id, str(error))
+        return Reject(key=one.pair_id, kind="image", reason=str(error))
     return Pair(pair_id=one.pair_id, prompt=one.prompt, image=image, image_name=one.file_name, file_hash=digest)
 
 
 def _keep(store: JsonlStore[ScoreRecord], outcome: Outcome) -> None:
     if isinstance(outcome, ScoreRecord):
         store.append(outcome)
-    elif isinstance(outcome, Failure):
-        store.retire(outcome.pair_id)  # an older record would be of another image, prompt or settings
-        _reject(outcome, store)
     elif outcome is not None:
-        _reject(Failure(outcome.pair_id, outcome.reason), store)
+        if outcome.kind == "failed":
+            store.retire(outcome.key)  # an older record would be of another image, prompt or settings
+        _reject(outcome, store)
 
 
-def _reject(failure: Failure, store: JsonlStore[ScoreRecord]) -> None:
-    store.reject(Reject(key=failure.pair_id, kind="failed", reason=failure.reason))
-    logger.warning("%s: %s", failure.pair_id, failure.reason)
+def _reject(reject: Reject, store: JsonlStore[ScoreRecord]) -> None:
+    store.reject(reject)
+    logger.warning("%s: %s", reject.key, reject.reason)
 
 
 def _log(summary: Summary, store: JsonlStore[ScoreRecord]) -> None:

@@ -21,13 +21,13 @@ import msgspec
 
 from dyneval.errors import SettingError
 from dyneval.hashing import content_key
+from dyneval.loaded_pairs import Failure, Pair, score_all
 from dyneval.records import PARTS, ScoreRecord, normalised_score
 from dyneval.replies import QuestionItem
 from dyneval.scorer.batch import FourPasses, Work
 from dyneval.scorer.batching import Numbered, batch_size, batches
 from dyneval.scorer.engines.base import Engine
 from dyneval.scorer.engines.registry import Checkpoint, make_student
-from dyneval.scorer.pairs import Failure, Pair, score_all
 from dyneval.scorer.passes import Question, merge_questions, part_scores
 from dyneval.scorer.probing import settle
 from dyneval.scorer.revision import hub_commit

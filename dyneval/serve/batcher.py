@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dyneval.loaded_pairs import Failure, Pair
     from dyneval.records import ScoreRecord
-    from dyneval.scorer.pairs import Failure, Pair
 
 logger = logging.getLogger(__name__)
 

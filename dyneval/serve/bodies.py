@@ -13,8 +13,8 @@ from starlette.requests import Request
 
 from dyneval.errors import ImageError
 from dyneval.files.image_forms import read_image
+from dyneval.loaded_pairs import Pair
 from dyneval.records import prompt_id
-from dyneval.scorer.pairs import Pair
 from dyneval.serve.refusal import Refusal, unprocessable
 
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from dyneval.scorer.pairs import Failure, Pair
+from dyneval.loaded_pairs import Failure, Pair
 from dyneval.serve.batcher import Batcher, Busy, JudgeError, Places
 from dyneval.serve.bodies import Upload, read_batch, read_one
 from dyneval.serve.refusal import Refusal, busy, unprocessable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from PIL import Image
 
-from dyneval.scorer.pairs import Failure, Pair
+from dyneval.loaded_pairs import Failure, Pair
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher, Report
 from dyneval.serve.settings import ServerSettings

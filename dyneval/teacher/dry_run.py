@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dyneval.errors import DataFileError
 from dyneval.files.images import load_image, resolve_below
+from dyneval.files.pairs import read_pairs
 from dyneval.files.store import JsonlIndex
 from dyneval.llm.chat import ChatRequest
 from dyneval.llm.pictures import fit
@@ -16,7 +17,6 @@ from dyneval.llm.registry import MAX_PIXELS
 from dyneval.processing import PixelLimits, grid
 from dyneval.records import IQAQuestions, PairRecord, Question, T2IAQuestions, schema_name
 from dyneval.teacher import prompts
-from dyneval.teacher.pairs import read_pairs
 from dyneval.teacher.runner import AnnotateConfig
 
 _PLACEHOLDER = [Question(question="(the questions of this pair, once they are there)", answer="yes")]
@@ -33,7 +33,7 @@ def render(config: AnnotateConfig, model: str) -> str:
         DataFileError: there is no pair.
         ImageError: its image cannot be used.
     """
-    pair = next(read_pairs(config.metadata, lambda *_: None, config.shard), None)
+    pair = next(read_pairs(config.metadata, PairRecord, lambda _: None, shard=config.shard), None)
     if pair is None:
         raise DataFileError(f"{config.metadata}: holds no pair to show")
     count, how = _counter(model)

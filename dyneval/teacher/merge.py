@@ -8,10 +8,10 @@ from pathlib import Path
 
 from dyneval.errors import DataFileError
 from dyneval.files.jsonl import scan
+from dyneval.files.pairs import read_pairs
 from dyneval.files.parts import merge_file, shard_folders
 from dyneval.files.store import read_rejects
-from dyneval.records import ANNOTATIONS, WORKFLOWS, Workflow
-from dyneval.teacher.pairs import read_pairs
+from dyneval.records import ANNOTATIONS, WORKFLOWS, PairRecord, Workflow
 from dyneval.teacher.prompts import prompt_version
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def check_complete(output: Path, metadata: Path) -> None:
     settled = {name: _settled(name, output) for name in WORKFLOWS}
     open_pairs = [
         pair.pair_id
-        for pair in read_pairs(metadata, lambda name, reason: logger.warning("%s: %s", name, reason))
+        for pair in read_pairs(metadata, PairRecord, lambda row: logger.warning("%s: %s", row.key, row.reason))
         if any(getattr(pair, ANNOTATIONS[name].KEY) not in settled[name] for name in WORKFLOWS)
     ]
     if open_pairs:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.errors import DataFileError
+from dyneval.files.pairs import read_pairs
 from dyneval.files.parts import Shard
 from dyneval.files.store import JsonlIndex, JsonlStore, append_reject, read_rejects, write_rejects
 from dyneval.llm.chat import Tally
 from dyneval.records import ANNOTATIONS, NEEDS, Annotation, PairRecord, Reject, Workflow
 from dyneval.teacher.annotating import is_complete, key_of
-from dyneval.teacher.pairs import read_pairs
 from dyneval.teacher.prompts import prompt_version
 from dyneval.teacher.summary import RunCounts, postfix, summarise
 from dyneval.teacher.worker import AnnotatingWorker, Asked, Found, Made, MakeEngine, Passed, Portion
@@ -181,12 +181,13 @@ class Files:
     def pairs(self, counts: RunCounts) -> Iterator[PairRecord]:
         """The pairs of the run, finished or not; rows that are no pairs are reported and counted."""
 
-        def report(name: str, reason: str) -> None:
+        def reject(row: Reject) -> None:
             counts.bad_rows += 1
-            logger.warning("%s: %s", name, reason)
-            append_reject(self._bad_rows, Reject(key=name, kind="row", reason=reason), PairRecord.KEY)
+            logger.warning("%s: %s", row.key, row.reason)
+            append_reject(self._bad_rows, row, PairRecord.KEY)
 
-        return read_pairs(self.config.metadata, report, self.config.shard, self.config.limit)
+        config = self.config
+        return read_pairs(config.metadata, PairRecord, reject, shard=config.shard, limit=config.limit)
 
     def portion(self, pairs: list[PairRecord]) -> Portion:
         """Pairs, with copies of their finished records."""

@@ -179,7 +179,9 @@ def test_bad_annotations_are_named_counted_and_left_out(annotated):
     metadata, folder = annotated(*PAIRS[:8:2], *PAIRS[8:16:2], change=corrupt)
     (folder / json.loads(metadata.read_text().splitlines()[6])["file_name"]).unlink()
     with metadata.open("a") as file:
-        file.write('no JSON\n{"pair_id": "half"}\n\n' + metadata.read_text().splitlines()[7] + "\n")
+        again = json.loads(metadata.read_text().splitlines()[7])
+        lines = ("no JSON", '{"pair_id": "half"}', "", json.dumps({**again, "tier": 1}), json.dumps(again))
+        file.write("\n".join(lines))  # the last line has no end, and is a row all the same
     output = folder / "instruct"
     summary = build(
         BuildConfig(metadata=metadata, annotations=folder, output=output, curation=Curation(heldout=0.0), workers=2)
@@ -195,11 +197,12 @@ def test_bad_annotations_are_named_counted_and_left_out(annotated):
         ("image", "no such image file"),
         ("bad_row", "metadata.jsonl:9: is not JSON"),
         ("bad_row", "missing required field"),
-        ("bad_row", "stands there twice"),
+        ("bad_row", "line 12: this pair_id stands there before with another prompt or image"),
     ]
     assert [kind for kind, _ in rejected] == [kind for kind, _ in patterns]
     for (_, reason), (_, pattern) in zip(rejected, patterns, strict=True):
         assert re.search(pattern, reason), reason
+    assert summary["repeated"] == 1, "what stands there twice and says the same is no reject"
     assert summary["kept"] == 5 and sum(summary["rejected"].values()) == 10
     assert summary["annotations"]["t2ia_answers"] == {"missing_annotation": 0, "bad_annotation": 2, "too_long": 0}
     assert [len(stage) for stage in stages(output)] == [8, 8], "each annotation stands on its own"
@@ -209,11 +212,13 @@ def test_what_is_counted_is_what_is_written_and_a_row_that_is_no_pair_takes_no_p
     metadata, folder = annotated(*PAIRS[:4])
     good = metadata.read_text().splitlines()
     broken = json.dumps({**json.loads(good[0]), "tier": 4})
-    metadata.write_text("\n".join([broken, *good, good[1], good[2]]) + "\n")
+    other = json.dumps({**json.loads(good[2]), "sha256": "1" * 64})
+    metadata.write_text("\n".join([broken, *good, good[1], other, good[1]]))
     config = {"metadata": metadata, "annotations": folder, "output": folder / "out", "curation": Curation(heldout=0.0)}
     for workers in (1, 2):
         summary = build(BuildConfig(**config, workers=workers))
-        assert (summary["kept"], summary["rejected"]["bad_row"], summary["pairs"]) == (4, 3, 7)
+        assert (summary["kept"], summary["rejected"]["bad_row"], summary["pairs"]) == (4, 2, 6)
+        assert summary["repeated"] == 2
         assert summary["statistics"]["overall"]["count"] == 4, "a pair that stands there twice is counted once"
         assert summary["samples"]["iqa"] == 8
 

@@ -1,8 +1,8 @@
 import pytest
 from PIL import Image
 
+from dyneval.loaded_pairs import Pair
 from dyneval.replies import ReplyLimits
-from dyneval.scorer.pairs import Pair
 from dyneval.scorer.settings import ScorerSettings
 
 

@@ -15,9 +15,9 @@ from jsonschema import Draft202012Validator
 from dyneval.errors import DataFileError, UserError
 from dyneval.files.atomic import read_json
 from dyneval.files.jsonl import read_jsonl
+from dyneval.loaded_pairs import default_pair_id
 from dyneval.records import ScoreRecord, json_schema
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
-from dyneval.scorer.pairs import default_pair_id
 from dyneval.scorer.revision import student_revision
 from dyneval.scorer.run import read_questions, score_file
 

@@ -10,10 +10,10 @@ from PIL import Image
 
 from dyneval.errors import DataFileError
 from dyneval.hashing import content_key
+from dyneval.loaded_pairs import Failure
 from dyneval.records import ScoreRecord, json_schema
 from dyneval.replies import QuestionItem, expectation
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings, ScoringError
-from dyneval.scorer.pairs import Failure
 from dyneval.scorer.passes import mean_score, merge_questions
 from dyneval.scorer.run import read_questions
 from dyneval.tokens import TASK_TOKENS

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from PIL import Image, ImageDraw
 
+from dyneval.loaded_pairs import Failure
 from dyneval.records import ScoreRecord
-from dyneval.scorer.pairs import Failure
 
 LIMITS = ["--max-questions", "2", "--max-text", "8", "--batch-size", "8", "--device", "cpu"]
 

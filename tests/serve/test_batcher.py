@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings, strategies
 from PIL import Image
 
-from dyneval.scorer.pairs import Failure, Pair
+from dyneval.loaded_pairs import Failure, Pair
 from dyneval.serve.batcher import Batcher, Busy, JudgeError
 
 IMAGE = Image.new("RGB", (8, 8))

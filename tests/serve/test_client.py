@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from dyneval.client import Client, ClientError
+from dyneval.loaded_pairs import Failure, Pair
 from dyneval.records import ScoreRecord
-from dyneval.scorer.pairs import Failure, Pair
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher
 from dyneval.serve.settings import ServerSettings

@@ -5,11 +5,11 @@ from jsonschema import Draft202012Validator
 
 from dyneval.errors import DataFileError
 from dyneval.files.jsonl import read_jsonl
+from dyneval.files.pairs import read_pairs
 from dyneval.files.parts import Shard
 from dyneval.llm.chat import EngineStopped
-from dyneval.records import ANNOTATIONS, WORKFLOWS, json_schema
+from dyneval.records import ANNOTATIONS, WORKFLOWS, PairRecord, json_schema
 from dyneval.teacher.cli import exit_status
-from dyneval.teacher.pairs import read_pairs
 
 from .conftest import FILES, content
 
@@ -150,7 +150,7 @@ def test_a_last_line_without_newline_is_a_pair(gendb):
     metadata = gendb(prompts=1, models=("one", "two"))
     metadata.write_text("\ufeff" + metadata.read_text().rstrip("\n"), "utf-8")
     bad = []
-    pairs = list(read_pairs(metadata, lambda *row: bad.append(row)))
+    pairs = list(read_pairs(metadata, PairRecord, bad.append))
     assert [pair.generation_model for pair in pairs] == ["one", "two"] and bad == []
 
 

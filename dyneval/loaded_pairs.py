@@ -1,16 +1,16 @@
-"""What is scored and what can go wrong with it. Light: no torch, so that clients and servers share it."""
+"""Pairs whose image is open, and what became of them; for scorers, clients and servers alike, so without torch."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dyneval.errors import UserError
-from dyneval.hashing import pixels_sha256, short_id
-from dyneval.records import ScoreRecord, prompt_id
+from dyneval.files.pairs import default_pair_id
+from dyneval.hashing import pixels_sha256
+from dyneval.records import ScoreRecord
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -136,19 +136,6 @@ def score_all(
     if failures := [one for one in results if isinstance(one, Failure)]:
         raise ScoringError(failures)
     return [one for one in results if isinstance(one, ScoreRecord)]
-
-
-def default_pair_id(prompt: str, image_name: str) -> str:
-    """Id of a pair that came without one, from its prompt and its image's name; usable as a file name.
-
-    A name with letters that are replaced gets 8 hex digits of itself: "a b.png" is not "a-b.png".
-    """
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", image_name)
-    if safe == image_name:
-        return f"{prompt_id(prompt)}-{safe}"
-    # Names of files may hold bytes that are no text.
-    printable = image_name.encode("utf-8", "backslashreplace").decode("utf-8")
-    return f"{prompt_id(prompt)}-{safe}-{short_id(printable, 8)}"
 
 
 def _made(images: Any, prompts: Any, value_range: tuple[float, float] | None) -> Iterator[Pair | Failure]:
