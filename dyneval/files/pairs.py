@@ -189,8 +189,10 @@ def _not_blank(pair: PairRecord, where: str) -> PairRecord:
 
 def _ref(row: Row) -> PairRef:
     prompt, name = row.get("prompt"), row.get("file_name")
-    if not isinstance(prompt, str) or not isinstance(name, str) or not prompt.strip() or not name.strip():
+    if not isinstance(prompt, str) or not isinstance(name, str) or not name.strip():
         raise TypeError("expected the texts prompt and file_name")
+    if not prompt.strip():
+        raise TypeError("the prompt is empty")
     try:
         given = text_of(row.get("pair_id"))
     except TypeError as error:

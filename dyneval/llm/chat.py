@@ -240,7 +240,7 @@ async def _reply(engine: ChatEngine, request: ChatRequest, tally: Tally) -> Chat
         tally.failures_in_a_row += 1
         if tally.failures_in_a_row < ENGINE_FAILURES:
             raise
-        raise EngineStopped(f"the engine failed {tally.failures_in_a_row} times in a row, last: {error}") from error
+        raise EngineStopped(f"the engine failed {ENGINE_FAILURES} times in a row, last: {error}") from error
     tally.failures_in_a_row = 0
     tally.requests += 1
     tally.prompt_tokens += reply.prompt_tokens

@@ -129,6 +129,7 @@ def test_bad_images_and_rows_are_reported_and_the_others_done(run, gendb, chat_s
         {**rows[2], "pair_id": "link", "file_name": "link.png"},
         {**rows[2], "pair_id": "empty", "prompt": "  "},
         {**rows[3]},
+        {**rows[3], "sha256": "1" * 64},
         {"pair_id": "half"},
     ]
     lines = [json.dumps(row) for row in [*rows[:2], *rows[3:], *bad]]
@@ -141,7 +142,7 @@ def test_bad_images_and_rows_are_reported_and_the_others_done(run, gendb, chat_s
     for key in (rows[2]["pair_id"], "absolute", "link"):
         assert "leads out of" in reasons[key]
     bad_rows = [row["pair_id"] for row in read_jsonl(tmp_path / "out" / "pairs.rejects.jsonl")]
-    assert sorted(bad_rows) == sorted(["empty", rows[3]["pair_id"], "half", "line 12"])
+    assert sorted(bad_rows) == sorted(["empty", rows[3]["pair_id"], "half", "line 13"])
     assert summary["bad_rows"] == 4 and summary["workflows"]["iqa_answers"]["written"] == 3
     assert exit_status(summary) == 0, "the run did its job"
 
