@@ -19,10 +19,8 @@ travel in shared memory, which saves a tenth of a build. It has no device to los
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
-import pickle
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -32,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from dyneval.errors import ClusterError, SettingError, UserError
 
 if TYPE_CHECKING:
+    import argparse
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
@@ -311,6 +310,8 @@ class Ray:
             ClusterError: Ray is missing, the cluster cannot be reached, or a worker raised: the task would raise
                 elsewhere too. What came before has been yielded, items of that task among it.
         """
+        import pickle
+
         waiting = dict(enumerate(tasks))
         if not waiting:
             return
@@ -328,6 +329,8 @@ class Ray:
             yield Lost(task, f"its worker died {RETRIES + 1} times")
 
     def _dataset(self, ray: Any, make_worker: MakeWorker[Any, Any], tasks: dict[int, Any]) -> Any:
+        import pickle
+
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False  # the step has its own
         context.print_on_execution_start = False
@@ -354,6 +357,8 @@ class _Actor:
         self.worker: Worker[Any, Any] | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        import pickle
+
         items: list[Any] = []
         error = ""
         try:
