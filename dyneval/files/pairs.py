@@ -158,7 +158,7 @@ def _rows(file: Path, kind: type[Any]) -> Iterator[tuple[int, Any]]:
     columns, needs = (COLUMNS, ("file_name", "prompt")) if kind is PairRef else (None, ())
     for number, row in enumerate(each_row(file, columns, needs), 1):
         if isinstance(row, BadRow):
-            yield row.line, Reject(key=f"line {row.line}", kind="row", reason=f"{file}:{row.line}: {row.reason}")
+            yield row.line, Reject(key=f"row {number}", kind="row", reason=f"{file}:{row.line}: {row.reason}")
             continue
         where = f"{file}: row {number}"
         known = {name: value for name, value in row.items() if value is not None}
@@ -191,8 +191,6 @@ def _ref(row: Row) -> PairRef:
     prompt, name = row.get("prompt"), row.get("file_name")
     if not isinstance(prompt, str) or not isinstance(name, str) or not name.strip():
         raise TypeError("expected the texts prompt and file_name")
-    if not prompt.strip():
-        raise TypeError("the prompt is empty")
     try:
         given = text_of(row.get("pair_id"))
     except TypeError as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
+from aiohttp import ClientConnectorError
 from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient, OpenAIError
 
 from dyneval.errors import SettingError
@@ -39,7 +40,7 @@ _FORMATS = ("json_schema", "json_object", "text")
 
 
 class _NobodyThere(OpenAIError):
-    """No connection to a server that has never answered. The openai package does not repeat errors of its own."""
+    """No connection to a server that was never there. The openai package does not repeat errors of its own."""
 
 
 class _Http(DefaultAioHttpClient):
@@ -48,23 +49,24 @@ class _Http(DefaultAioHttpClient):
     It tells a server that was never there, which nobody should wait for, from one that was lost.
     """
 
-    answered = False
-    """True once anything has come back, be it an error."""
+    was_there = False
+    """True once there was a connection, even one that was lost."""
     refused = False
-    """True once there was no connection before anything had come back."""
+    """True once no connection could be made before."""
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """Send a request. Raises _NobodyThere."""
         try:
             response = await super().send(request, **options)
         except httpx2.TransportError as error:
-            # A refused port, an unknown host, a bad certificate: aiohttp's OSError, which httpx2 calls a timeout.
-            no_connection = isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, TimeoutError)
-            if self.answered or not no_connection:
-                raise
-            self.refused = True
-            raise _NobodyThere(str(error)) from error
-        self.answered = True
+            # A refused port, an unknown host, a bad certificate; httpx2 calls it a timeout.
+            no_connection = isinstance(error.__cause__, ClientConnectorError)
+            if no_connection and not self.was_there:
+                self.refused = True
+                raise _NobodyThere(str(error)) from error
+            self.was_there |= not no_connection
+            raise
+        self.was_there = True
         return response
 
 
@@ -142,7 +144,7 @@ class OpenAIEngine:
                 try:
                     return await self._one_round(request, messages)
                 except Unreachable as error:
-                    if all(server.http.refused and not server.http.answered for server in self._servers):
+                    if all(server.http.refused and not server.http.was_there for server in self._servers):
                         raise EngineStopped(f"{error}; {self._remedy()}") from None
                     if time.monotonic() + wait > deadline:
                         raise

@@ -159,6 +159,11 @@ def test_a_server_that_answers_with_errors_is_there(chat_server):
     assert isinstance(error, Unreachable)
 
 
+def test_a_server_that_drops_its_first_connection_is_there(chat_server):
+    (error,) = chat([request()], base_urls=[chat_server("--faults", "disconnect").url], max_retries=1)
+    assert isinstance(error, Unreachable)
+
+
 def test_what_a_lost_server_was_is_told(chat_server):
     server = chat_server()
 

@@ -180,11 +180,11 @@ def test_limit_takes_the_first_pairs(run, gendb, chat_server, tmp_path):
 
 
 def test_server_gone_for_good_stops_the_run(run, gendb, chat_server, tmp_path):
-    server = chat_server("--last", "5")
+    server = chat_server("--last", "12")
     with pytest.raises(EngineStopped, match="20 times in a row"):
         run(gendb(prompts=30), tmp_path, server, max_retries=0)
     kinds = {row["kind"] for name in WORKFLOWS for row in rejects(tmp_path, name).values()}
-    assert kinds == {"engine", "dependency"}
+    assert "engine" in kinds and kinds <= {"engine", "dependency"}
     again = chat_server()
     summary = run(gendb(prompts=30), tmp_path, again)
     assert summary["workflows"]["iqa_answers"]["in_file"] == 60, "lost servers are no reason to give a pair up"
