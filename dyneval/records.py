@@ -540,6 +540,20 @@ class Reject(Value, frozen=True, kw_only=True, gc=False):
             raise SchemaError(f"{row.get(key, 'a reject')}: is no reject ({error})") from error
 
 
+class RunSummary(Value, frozen=True, kw_only=True, gc=False, omit_defaults=False):
+    """What a run did, under the key "run" of the summary file of every step; what else a step has to tell is beside it.
+
+    made: rows that were written. there_before: rows that an earlier run had made. rejected: rows that could not be
+    made. seconds: without loading models. devices: where models computed, one entry a worker; empty without a model.
+    """
+
+    made: Count
+    there_before: Count = 0
+    rejected: Count = 0
+    seconds: Seconds
+    devices: tuple[str, ...] = ()
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Schemas.
 

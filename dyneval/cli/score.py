@@ -80,7 +80,7 @@ def _score(arguments: argparse.Namespace) -> int:
         summary = score_file(load, arguments.metadata, arguments.output, root, arguments.limit, shard, cluster)
     else:
         summary = score_images(load, arguments.images, arguments.prompt, arguments.output)
-    return 1 if summary.failed else 0
+    return 1 if summary.rejected else 0
 
 
 def _print_scores(images: Sequence[Path], prompt: str, load: Callable[[], Scorer]) -> int:

@@ -41,4 +41,4 @@ def score_first(student: Student, pairs: Iterable[Unscored], images: Path, outpu
     with atomic_write(metadata) as file:
         for pair in pairs:
             file.write(json.dumps(pair._asdict(), ensure_ascii=False) + "\n")
-    return score_file(student.load, metadata, output, images).failed
+    return score_file(student.load, metadata, output, images).rejected

@@ -6,12 +6,15 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
+
 from dyneval.errors import DataFileError, SettingError
+from dyneval.records import RunSummary
 
 _PATIENCE = 3.0
 """Seconds to wait for a folder: forked workers of a killed run hold its lock until they notice."""
@@ -123,6 +126,13 @@ def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     with atomic_write(path) as file:
         json.dump(value, file, ensure_ascii=False, indent=indent, allow_nan=False)
         file.write("\n")
+
+
+def write_summary(path: Path, run: RunSummary, detail: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the summary file of a run: what all steps say of a run, and what this one says; returns what is in it."""
+    summary = {"run": msgspec.to_builtins(run), **detail}
+    write_json(path, summary)
+    return summary
 
 
 def read_json(path: Path) -> Any:

@@ -13,7 +13,7 @@ import polars as pl
 
 from dyneval import records
 from dyneval.errors import ClusterError, GenerationError
-from dyneval.files.atomic import write_json
+from dyneval.files.atomic import write_summary
 from dyneval.files.parts import Shard
 from dyneval.generation import allocation, workers
 from dyneval.generation.allocation import Allocation
@@ -24,6 +24,7 @@ from dyneval.generation.model import BuildOptions, ModelBroken, NotMade, Request
 from dyneval.generation.prompts import read_prompts
 from dyneval.generation.saving import ImageFormat
 from dyneval.hashing import fingerprint
+from dyneval.records import RunSummary
 from dyneval.work import progress
 from dyneval.work.executors import Ray
 
@@ -248,4 +249,11 @@ def _report(summary: Summary, config: Config) -> None:
     totals = {name: summary.total(name) for name in ("planned", "existing", "made", "refused", "missing", "cost_usd")}
     models = [asdict(model) for model in summary.models]
     report = {**totals, "rejected_prompts": summary.rejected_prompts, "models": models}
-    write_json(config.output / "summary.json", report)
+    run = RunSummary(
+        made=summary.total("made"),
+        there_before=summary.total("existing"),
+        rejected=summary.total("missing") + summary.total("refused") + summary.rejected_prompts,
+        seconds=round(summary.total("seconds"), 3),
+        devices=tuple(device for model in summary.models for device in model.devices),
+    )
+    write_summary(config.output / "summary.json", run, report)

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -17,14 +18,14 @@ from itertools import islice
 from typing import IO, Any
 
 from dyneval.errors import DataFileError
-from dyneval.files.atomic import atomic_write, exclusive, write_json
+from dyneval.files.atomic import atomic_write, exclusive, write_summary
 from dyneval.files.pairs import TWICE, meaning, pair_lines, pair_of_line, read_pairs
 from dyneval.instruct.annotations import Annotations
 from dyneval.instruct.chunks import FAULTS, REJECTED, SEPARATOR, BuildConfig, Chunk, Done, Line, Span, Worker
 from dyneval.instruct.parallel import in_parallel
 from dyneval.instruct.report import write_card, write_report
 from dyneval.instruct.statistics import Statistics
-from dyneval.records import WORKFLOWS, PairRecord
+from dyneval.records import WORKFLOWS, PairRecord, RunSummary
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ def build(config: BuildConfig) -> dict[str, Any]:
     Raises:
         DataFileError: a file is missing, not one sample could be made, or another process builds in the same folder.
     """
+    started = time.monotonic()
     with ExitStack() as stack:
         annotations = stack.enter_context(Annotations(config.annotations))
         stack.enter_context(exclusive(config.output))
@@ -58,8 +60,13 @@ def build(config: BuildConfig) -> dict[str, Any]:
             output.add(chunk)
             for number, name in again.items():
                 output.repeat(number, name, dict(lines)[number])
-        summary = output.close()
-        write_json(config.output / "summary.json", summary)
+        detail = output.close()
+        run = RunSummary(
+            made=sum(detail["samples"].values()) + sum(detail["heldout_samples"].values()),
+            rejected=sum(detail["rejected"].values()),
+            seconds=round(time.monotonic() - started, 3),
+        )
+        summary = write_summary(config.output / "summary.json", run, detail)
         write_card(config.output / "README.md", summary)
         write_report(config.output / "report.html", summary)
     return summary

@@ -5,14 +5,17 @@ Read are: `summary.json` of a GenDB, `annotate.summary.json`, `training_log.json
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import msgspec
+
 from dyneval.errors import DataFileError
 from dyneval.files.atomic import read_json
 from dyneval.planning.assumptions import Assumptions
+from dyneval.records import RunSummary
 
 Figures = Iterator[tuple[str, float]]
 
@@ -70,11 +73,12 @@ def _training(summary: dict[str, Any]) -> Figures:
 
 
 def _scores(summary: dict[str, Any]) -> Figures:
-    gpus = _count_gpus(summary["devices"])
-    if not summary["scored"] or not gpus:
+    run = msgspec.convert(summary["run"], RunSummary)
+    gpus = _count_gpus(run.devices)
+    if not run.made or not gpus:
         raise ValueError("its run scored no pair, or not on a GPU")
-    yield "score_gpu_seconds", summary["seconds"] * gpus / summary["scored"]
+    yield "score_gpu_seconds", run.seconds * gpus / run.made
 
 
-def _count_gpus(devices: list[str]) -> int:
+def _count_gpus(devices: Sequence[str]) -> int:
     return sum(device.startswith("cuda") for device in devices)

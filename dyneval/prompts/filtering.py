@@ -76,7 +76,7 @@ class FilterRun:
         with self._timed("write"):
             outputs.write_prompts(self.config.output, prompts, RecordTable(prompts, points), self.config.jsonl)
         summary = summarise(self, prompts)
-        outputs.write_summary(self.config, summary, prompts)
+        outputs.write_summary_and_report(self.config, summary, prompts)
         return summary
 
     def _open_files(self) -> None:

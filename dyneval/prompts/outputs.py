@@ -10,13 +10,13 @@ from typing import IO
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from dyneval.files.atomic import atomic_write, write_json
+from dyneval.files.atomic import atomic_write, write_summary
 from dyneval.files.jsonl import to_line
 from dyneval.prompts import report
 from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.summary import Summary
 from dyneval.prompts.table import RecordTable
-from dyneval.records import TIERS, Reject
+from dyneval.records import TIERS, Reject, RunSummary
 
 PARQUET, JSONL, SUMMARY, REPORT = "prompts.parquet", "prompts.jsonl", "summary.json", "report.html"
 REJECTS, DROPPED, CLUSTERS = "prompts.rejects.jsonl", "dropped.jsonl", "clusters.parquet"
@@ -93,8 +93,13 @@ def write_clusters(folder: Path, prompts: pl.DataFrame) -> None:
         clusters.sort("cluster_id", "prompt_id").write_parquet(file)
 
 
-def write_summary(config: FilterConfig, summary: Summary, prompts: pl.DataFrame) -> None:
+def write_summary_and_report(config: FilterConfig, summary: Summary, prompts: pl.DataFrame) -> None:
     """Write summary.json and report.html."""
     with atomic_write(config.output / REPORT) as file:
         file.write(report.render(config, summary, prompts))
-    write_json(config.output / SUMMARY, summary)
+    run = RunSummary(
+        made=summary["kept"],
+        rejected=summary["rows_read"] - summary["kept"],
+        seconds=round(sum(summary["seconds"].values()), 3),
+    )
+    write_summary(config.output / SUMMARY, run, summary)

@@ -7,14 +7,14 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from dyneval.errors import DataFileError, ImageError
-from dyneval.files.atomic import refuse_overwrite, write_json
+from dyneval.files.atomic import refuse_overwrite, write_summary
 from dyneval.files.images import load_image, resolve_below
 from dyneval.files.jsonl import read_records
 from dyneval.files.pairs import PairRef, metadata_file, read_pairs, refs_of_images
@@ -23,7 +23,7 @@ from dyneval.files.store import JsonlStore
 from dyneval.files.tables import rows
 from dyneval.hashing import file_sha256
 from dyneval.loaded_pairs import Failure, Pair
-from dyneval.records import Reject, ScoreRecord
+from dyneval.records import Reject, RunSummary, ScoreRecord
 from dyneval.scorer.scorer import Scorer
 from dyneval.scorer.settings import as_in_key
 from dyneval.work import progress
@@ -34,17 +34,6 @@ logger = logging.getLogger(__name__)
 
 _THREADS = min(8, os.cpu_count() or 1)
 """Threads that hash and decode image files ahead of the student."""
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What became of the pairs of a run; `seconds` without loading the student, on `devices`."""
-
-    scored: int
-    there_before: int
-    failed: int
-    seconds: float
-    devices: list[str]
 
 
 Outcome = ScoreRecord | Reject | None
@@ -64,7 +53,7 @@ def score_file(
     limit: int | None = None,
     shard: Shard | None = None,
     cluster: Ray | None = None,
-) -> Summary:
+) -> RunSummary:
     """Score the pairs of a metadata file and append the records to `output`.
 
     A pair that is in `output` is left alone if its record was made from the same image, prompt, weights and settings
@@ -100,7 +89,7 @@ def score_file(
     return _score(cluster, partial(Judge, load, root.resolve()), wanted, bad, target)
 
 
-def score_images(load: Callable[[], Scorer], images: Sequence[Path], prompt: str, output: Path) -> Summary:
+def score_images(load: Callable[[], Scorer], images: Sequence[Path], prompt: str, output: Path) -> RunSummary:
     """Score image files that were made from one prompt, as `score_file` does the pairs of a table."""
     wanted = refs_of_images([str(image) for image in images], prompt)
     return _score_here(load(), None, wanted, [], output)
@@ -185,7 +174,7 @@ def _changed(found: Iterator[Pair | Reject | None], passed: list[Outcome]) -> It
 
 def _score_here(
     scorer: Scorer, root: Path | None, wanted: Sequence[PairRef], bad: Sequence[Reject], output: Path
-) -> Summary:
+) -> RunSummary:
     _tell_changes(output, scorer)
     return _score(Here(scorer.device), partial(Judge, lambda: scorer, root), wanted, bad, output)
 
@@ -196,7 +185,7 @@ def _score(
     wanted: Sequence[PairRef],
     bad: Sequence[Reject],
     output: Path,
-) -> Summary:
+) -> RunSummary:
     started = time.perf_counter()
     with JsonlStore(output, ScoreRecord, latest_only=True) as store:
         for row in bad:
@@ -211,8 +200,21 @@ def _score(
                 bar.update()
         there_before = len(wanted) + len(bad) - store.written - store.rejected
         seconds = round(time.perf_counter() - started, 3)
-        summary = Summary(store.written, there_before, store.rejected, seconds, list(executor.devices))
-    write_json(output.with_name(f"{output.stem}.summary.json"), asdict(summary))
+        summary = RunSummary(
+            made=store.written,
+            there_before=there_before,
+            rejected=store.rejected,
+            seconds=seconds,
+            devices=tuple(executor.devices),
+        )
+    detail = {
+        "scored": summary.made,
+        "there_before": there_before,
+        "failed": summary.rejected,
+        "seconds": seconds,
+        "devices": list(summary.devices),
+    }
+    write_summary(output.with_name(f"{output.stem}.summary.json"), summary, detail)
     _log(summary, store)
     return summary
 
@@ -278,14 +280,14 @@ def _reject(reject: Reject, store: JsonlStore[ScoreRecord]) -> None:
     logger.warning("%s: %s", reject.key, reject.reason)
 
 
-def _log(summary: Summary, store: JsonlStore[ScoreRecord]) -> None:
+def _log(summary: RunSummary, store: JsonlStore[ScoreRecord]) -> None:
     logger.info(
         "%d pairs scored in %.1f s (%.2f a second), %d were there before, %d failed%s -> %s",
-        summary.scored,
+        summary.made,
         summary.seconds,
-        summary.scored / max(summary.seconds, 1e-3),
+        summary.made / max(summary.seconds, 1e-3),
         summary.there_before,
-        summary.failed,
-        f" (see {store.rejects_path})" if summary.failed else "",
+        summary.rejected,
+        f" (see {store.rejects_path})" if summary.rejected else "",
         store.path,
     )

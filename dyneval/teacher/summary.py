@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dyneval.files.atomic import write_json
+from dyneval.files.atomic import write_summary
 from dyneval.files.store import JsonlStore
 from dyneval.llm.chat import Tally
+from dyneval.records import RunSummary
 from dyneval.teacher.prompts import prompt_version
 
 if TYPE_CHECKING:
@@ -94,5 +95,8 @@ def summarise(
         },
     }
     name = config.workflows[0] if len(config.workflows) == 1 else "annotate"
-    write_json(config.folder / f"{name}.summary.json", summary)
-    return summary
+    rejected = counts.bad_rows + sum(sum(kinds.values()) for kinds in counts.rejected.values())
+    made = sum(store.written for store in stores.values())
+    before = sum(len(store.done) for store in stores.values()) - made
+    run = RunSummary(made=made, there_before=max(0, before), rejected=rejected, seconds=round(seconds, 3))
+    return write_summary(config.folder / f"{name}.summary.json", run, summary)

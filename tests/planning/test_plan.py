@@ -8,11 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from dyneval.cli import main
 from dyneval.generation.runner import ModelSummary
-from dyneval.scorer.run import Summary
+from dyneval.records import RunSummary
 
 
 @pytest.fixture
@@ -52,6 +53,11 @@ def test_every_figure_says_where_it_comes_from_and_none_claims_to_be_measured(pl
         assert figure["kind"] in ("published", "counted", "derived", "assumed", "computed")
 
 
+def scored(device: str) -> dict[str, Any]:
+    run = RunSummary(made=50, seconds=25.0, devices=(device,))
+    return {"run": msgspec.to_builtins(run), "scored": 50}
+
+
 def test_what_runs_have_measured_replaces_what_was_assumed(plan: Any, tmp_path: Path) -> None:
     fast = ModelSummary(slug="a", made=100, seconds=50, devices=["cuda:0", "cuda:1"])
     hosted = ModelSummary(slug="b", made=100, seconds=500, devices=["cpu"])
@@ -59,7 +65,7 @@ def test_what_runs_have_measured_replaces_what_was_assumed(plan: Any, tmp_path: 
     teacher = write(tmp_path / "annotate.summary.json", annotated())
     rates = [{"tokens_per_second": rate} for rate in (100.0, 800.0, 800.0)] + [{"train_runtime": 5}]
     training = write(tmp_path / "training_log.json", {"gpus": 4, "log_history": rates})
-    scores = write(tmp_path / "scores.summary.json", asdict(Summary(50, 0, 0, 25.0, ["cuda:0"])))
+    scores = write(tmp_path / "scores.summary.json", scored("cuda:0"))
     summaries = (images, teacher, training, scores)
     found = plan("--pairs", "1000", *(flag for path in summaries for flag in ("--measured", path)))
     measured = {name: figure["value"] for name, figure in found["by_name"].items() if figure["kind"] == "measured"}
@@ -86,7 +92,7 @@ def test_a_run_that_does_not_know_its_gpus_tells_tokens_only(plan: Any, tmp_path
 @pytest.mark.parametrize(
     ("summary", "reason"),
     [
-        (asdict(Summary(50, 0, 0, 25.0, ["cpu"])), "not on a GPU"),
+        (scored("cpu"), "not on a GPU"),
         (annotated(completion_tokens=0, prompt_tokens=0), "counts no tokens"),
         (annotated(workflows={"iqa_answers": {}}), "part of the four"),
         ({"made": 3, "models": [{"made": 3}]}, "not a whole summary (KeyError: 'seconds')"),

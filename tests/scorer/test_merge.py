@@ -33,7 +33,7 @@ def by_pair(path):
 
 def test_parts_cover_all_once_and_merge_to_the_whole(board, tmp_path):
     counts = [board.run(Shard(index, 2)) for index in (1, 2)]
-    assert sum(one.scored for one in counts) == 6 and [one.failed for one in counts] == [1, 0]
+    assert sum(one.made for one in counts) == 6 and [one.rejected for one in counts] == [1, 0]
     merged = merge_scores(board.output, board.metadata)
     assert (merged.added, merged.in_file, merged.rejected) == (6, 6, 1) and not merged.missing_pairs
     assert not merged.complete, "one row could not be scored"
@@ -44,12 +44,12 @@ def test_parts_cover_all_once_and_merge_to_the_whole(board, tmp_path):
     ]
     assert not set.intersection(*prompts) if len(prompts) == 2 else len(prompts) == 1
     again = board.run()
-    assert (again.scored, again.there_before) == (0, 6), "what is merged is finished"
+    assert (again.made, again.there_before) == (0, 6), "what is merged is finished"
     assert by_pair(board.output) == kept
 
 
 def test_what_is_missing_is_said(board, capsys):
-    index = next(index for index in (1, 2, 3) if 0 < board.run(Shard(index, 3)).scored < 6)
+    index = next(index for index in (1, 2, 3) if 0 < board.run(Shard(index, 3)).made < 6)
     assert main(["merge", str(board.output), "--metadata", str(board.metadata)]) == 1
     said = capsys.readouterr().out
     others = [f"{other}-of-3" for other in range(index + 1, 4)]

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -63,8 +62,10 @@ def test_a_run_goes_on_past_bad_rows_and_is_resumed(scorer, pictures, tmp_path):
     ]
     metadata, output = write_rows(tmp_path / "metadata.jsonl", rows), tmp_path / "out" / "scores.jsonl"
     summary = score_file(lambda: scorer, metadata, output, image_root=pictures)
-    assert (summary.scored, summary.there_before, summary.failed) == (2, 0, 5)
-    assert read_json(output.with_suffix(".summary.json")) == asdict(summary)
+    assert (summary.made, summary.there_before, summary.rejected) == (2, 0, 5)
+    told = read_json(output.with_suffix(".summary.json"))
+    assert told["run"] == {"made": 2, "there_before": 0, "rejected": 5, "seconds": summary.seconds, "devices": ["cpu"]}
+    assert (told["scored"], told["there_before"], told["failed"]) == (2, 0, 5)
     assert [row["image"] for row in read_jsonl(output)] == ["0.png", "2.png"]
     reasons = {row["pair_id"]: row["reason"] for row in read_jsonl(output.with_name("scores.rejects.jsonl"))}
     assert set(reasons) == {"cut", "outside", "empty", "row 5", "good"}
@@ -72,7 +73,7 @@ def test_a_run_goes_on_past_bad_rows_and_is_resumed(scorer, pictures, tmp_path):
 
     rows[3]["prompt"] = "repaired"
     again = score_file(lambda: scorer, write_rows(metadata, rows), output, image_root=pictures)
-    assert (again.scored, again.there_before, again.failed) == (1, 2, 4)
+    assert (again.made, again.there_before, again.rejected) == (1, 2, 4)
     assert len(list(read_jsonl(output))) == 3
 
 
@@ -83,7 +84,7 @@ def test_new_pairs_among_many_that_are_there_are_scored_and_no_other(scorer, pic
     new = [rows[0], rows[5], rows[6], rows[11]]
     score_file(lambda: scorer, write_rows(metadata, [row for row in rows if row not in new]), output, pictures)
     summary = score_file(lambda: scorer, write_rows(metadata, rows), output, pictures)
-    assert (summary.scored, summary.there_before, summary.failed) == (4, 8, 0)
+    assert (summary.made, summary.there_before, summary.rejected) == (4, 8, 0)
     assert sorted(row["pair_id"] for row in read_jsonl(output)) == sorted(row["pair_id"] for row in rows)
 
 
@@ -98,7 +99,7 @@ def test_every_row_of_a_users_table_is_scored_or_rejected(scorer, pictures, tmp_
         "7;a-b.png;a; pet\n;x[1].png;a pet"
     )
     summary = score_file(lambda: scorer, metadata, output, image_root=images)
-    assert (summary.scored, summary.failed) == (5, 1)
+    assert (summary.made, summary.rejected) == (5, 1)
     found = [row["pair_id"] for row in read_jsonl(output)]
     assert "0" in found and len(set(found)) == 5, "two files have two ids, whatever letters their names hold"
     (reject,) = read_jsonl(output.with_name("scores.rejects.jsonl"))
@@ -146,7 +147,7 @@ def two_pairs(pictures, tmp_path):
         metadata = write_rows(tmp_path / "metadata.jsonl", rows)
         summary = score_file(lambda: scorer, metadata, output, image_root=images)
         old = output.with_name("scores.jsonl.superseded")
-        counts = summary.scored, summary.there_before, summary.failed
+        counts = summary.made, summary.there_before, summary.rejected
         return counts, list(read_jsonl(output)), list(read_jsonl(old)) if old.exists() else []
 
     run.images = images
@@ -257,7 +258,7 @@ def test_a_killed_run_is_resumed_to_the_same_scores(student, loaded, pictures, t
         ScorerSettings(limits=limits, batch_size=5, template="readme", reply_form="readme"),
         revision,
     )
-    assert score_file(lambda: same, metadata, output, image_root=pictures).failed == 0
+    assert score_file(lambda: same, metadata, output, image_root=pictures).rejected == 0
     straight = tmp_path / "straight.jsonl"
     score_file(lambda: same, metadata, straight, image_root=pictures)
     assert output.read_bytes().startswith(before)
