@@ -14,6 +14,7 @@ from typing import Any
 
 from dyneval.demo import vocabulary as words
 from dyneval.demo.scenes import MAX_COUNT, Group, Relation, Scene, check_keys
+from dyneval.structs import Row
 
 ALIGNMENT_FAULTS = ("missing_object", "wrong_colour", "wrong_count", "swapped_relation", "wrong_text")
 OBJECT_FAULTS = ("torn", "melted", "cut_off", "seam")
@@ -40,7 +41,7 @@ class Fault:
         if (self.target is None) != (self.kind in IMAGE_FAULTS) or (self.target and self.target not in words.KINDS):
             raise ValueError(f"fault {self.kind} cannot have target {self.target!r}")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Row:
         """Plain JSON values; `from_dict` reads them back."""
         return asdict(self)
 

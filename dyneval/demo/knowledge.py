@@ -8,7 +8,6 @@ would ask: `truth_t2ia` over `alignment_questions` and `distortion_questions`, `
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from dyneval.demo import vocabulary as words
 from dyneval.demo.faults import IMAGE_FAULTS, Fault
@@ -17,6 +16,7 @@ from dyneval.demo.questions import RELATION_PHRASES, ask, understand
 from dyneval.demo.scenes import Group, Scene
 from dyneval.demo.truth import Truth
 from dyneval.demo.verdicts import judge
+from dyneval.structs import Row
 
 MAX_QUESTIONS = 10
 """Most questions of one kind that are asked about a pair."""
@@ -147,7 +147,7 @@ def _part_question(group: Group, turn: int) -> QuestionAnswer:
 # Scene graph
 
 
-def scene_graph(truth: Truth) -> dict[str, list[dict[str, Any]]]:
+def scene_graph(truth: Truth) -> dict[str, list[Row]]:
     """The scene graph of the image as drawn: a node for every group and the background, an edge for every relation.
 
     Nodes hold "id", "label" and "attributes" (colour, material, size, number, parts and what is wrong with them);

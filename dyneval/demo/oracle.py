@@ -10,7 +10,6 @@ import asyncio
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 from dyneval.demo import knowledge
 from dyneval.demo.truth import Truth, truth_path
@@ -18,6 +17,7 @@ from dyneval.errors import DataFileError
 from dyneval.files.images import load_image
 from dyneval.hashing import short_id
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest
+from dyneval.structs import Row
 
 _PROMPT = re.compile(r'^Prompt: (".*")$', re.MULTILINE)
 _NUMBERED = re.compile(r"^\d+\. \[(yes|no)\] (.+)$", re.MULTILINE)
@@ -50,7 +50,7 @@ class OracleEngine:
         """There is nothing to release."""
 
 
-def _answer(text: str, images: tuple[Path, ...]) -> dict[str, Any]:
+def _answer(text: str, images: tuple[Path, ...]) -> Row:
     if not images:
         return {"questions": _questions(text)}
     load_image(images[0])
@@ -76,15 +76,15 @@ def _as_rows(questions: list[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"question": question, "answer": target} for question, target in questions]
 
 
-def _scored(truth: Truth, question: str, target: str, yes_no: bool) -> dict[str, Any]:
+def _scored(truth: Truth, question: str, target: str, yes_no: bool) -> Row:
     score, reasoning = knowledge.answer(truth, question)
-    row: dict[str, Any] = {"question": question, "reasoning": reasoning}
+    row: Row = {"question": question, "reasoning": reasoning}
     if yes_no:
         row["answer"] = target if score >= 3 else {"yes": "no", "no": "yes"}[target]
     return {**row, "score": score}
 
 
-def _as_a_model_writes(value: dict[str, Any], text: str) -> str:
+def _as_a_model_writes(value: Row, text: str) -> str:
     manner = int(short_id(text, digits=2), 16) % 10
     compact = json.dumps(value, ensure_ascii=False)
     indented = json.dumps(value, ensure_ascii=False, indent=2)

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from dyneval.demo import vocabulary as words
+from dyneval.structs import Row
 
 MAX_GROUPS = 4
 MAX_COUNT = 5
@@ -114,7 +115,7 @@ class Scene:
                 return Relation(subject=subject, name=words.INVERSE[found.name], object=object)
         return None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Row:
         """Plain JSON values; `from_dict` reads them back."""
         return {
             "groups": [asdict(group) for group in self.groups],

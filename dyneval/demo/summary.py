@@ -16,6 +16,7 @@ from dyneval.errors import DataFileError, UserError
 from dyneval.evaluation.correlation import spearman
 from dyneval.files.atomic import atomic_write, read_json, write_json
 from dyneval.files.jsonl import read_jsonl
+from dyneval.structs import Row
 
 STUDENTS = {"trained": "trained", "untrained": "baseline"}
 """Name of a student here -> stem of its score file."""
@@ -28,7 +29,7 @@ CAVEAT = (
 )
 
 
-def summarise(output: Path, seconds: int | None = None) -> dict[str, Any]:
+def summarise(output: Path, seconds: int | None = None) -> Row:
     """Collect the figures of the five steps of the run in `output`.
 
     Args:
@@ -65,7 +66,7 @@ def summarise(output: Path, seconds: int | None = None) -> dict[str, Any]:
     }
 
 
-def _stage(folder: Path) -> dict[str, Any]:
+def _stage(folder: Path) -> Row:
     log = read_json(folder / "training_log.json")
     return {key: log[key] for key in ("steps", "loss_first", "loss_last")}
 
@@ -74,7 +75,7 @@ def _count(path: Path) -> int:
     return sum(1 for _ in read_jsonl(path)) if path.exists() else 0
 
 
-def _agreement(output: Path, stem: str) -> dict[str, Any]:
+def _agreement(output: Path, stem: str) -> Row:
     """Spearman correlation of each soft score with the truth; None where it is not defined (constant scores)."""
     pairs = {row["pair_id"]: row["file_name"] for row in read_jsonl(output / "instruct" / "heldout.jsonl")}
     rows = list(read_jsonl(output / "scores" / f"{stem}.jsonl"))
@@ -93,7 +94,7 @@ def _defined(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 3)
 
 
-def to_markdown(summary: dict[str, Any]) -> str:
+def to_markdown(summary: Row) -> str:
     """The summary as a page."""
     prompts, images, rejects = summary["prompts"], summary["images"], summary["rejects"]
     steps = [

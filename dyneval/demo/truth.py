@@ -13,6 +13,7 @@ from dyneval.demo.faults import Fault
 from dyneval.demo.scenes import Scene, check_keys
 from dyneval.errors import DataFileError
 from dyneval.files.atomic import read_json, write_json
+from dyneval.structs import Row
 
 _KEYS = ("prompt", "model", "seed", "size", "asked", "drawn", "faults", "truth_t2ia", "truth_iqa")
 
@@ -43,7 +44,7 @@ class Truth:
             if type(score) not in (int, float) or not 1 <= score <= 5:
                 raise ValueError(f"truth: {key!r} must be a number 1-5, not {score!r}")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Row:
         """Plain JSON values; `from_dict` reads them back."""
         plain = {key: getattr(self, key) for key in _KEYS}
         nested = {"asked": self.asked.to_dict(), "drawn": self.drawn.to_dict()}

@@ -23,6 +23,7 @@ from dyneval.files.pairs import read_pairs
 from dyneval.generation import saving
 from dyneval.generation.saving import Entry
 from dyneval.records import PairRecord, Reject
+from dyneval.structs import Row
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ def _parquet_shard(path: Path, schema: Any) -> Iterator[Add]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    held: list[dict[str, Any]] = []
+    held: list[Row] = []
 
     def flush() -> None:
         writer.write_table(pa.Table.from_pylist(held, schema=schema))
@@ -124,7 +125,7 @@ def _features() -> Any:
     return Features({"image": Image(), **dict.fromkeys(names, text), "categories": List(text), **numbers})
 
 
-def _portable(item: Item) -> dict[str, Any]:
+def _portable(item: Item) -> Row:
     """The record with JSON texts in the place of objects, whose keys differ from model to model, and its sidecars."""
     texts = {suffix: content.decode("utf-8") for suffix, content in item.sidecars.items()}
     row = {"seed": None, "tier": None, **item.record.to_dict()}
@@ -135,7 +136,7 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _parquet_row(item: Item) -> dict[str, Any]:
+def _parquet_row(item: Item) -> Row:
     row = _portable(item)
     return {**row, "image": {"bytes": item.image, "path": row.pop("file_name")}}
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
-from typing import IO, Any
+from typing import IO
 
 from dyneval.errors import DataFileError
 from dyneval.files.atomic import atomic_write, exclusive, write_summary
@@ -26,6 +26,7 @@ from dyneval.instruct.parallel import in_parallel
 from dyneval.instruct.report import write_card, write_report
 from dyneval.instruct.statistics import Statistics
 from dyneval.records import WORKFLOWS, PairRecord, RunSummary
+from dyneval.structs import Row
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ WRITE_BEHIND = 1 << 26
 """Bytes of a training file after which the disk is set to work, so that little is left to wait for at the end."""
 
 
-def build(config: BuildConfig) -> dict[str, Any]:
+def build(config: BuildConfig) -> Row:
     """Write training and held-out files, heldout.jsonl, rejects.jsonl, summary.json, README.md and report.html.
 
     Nothing takes its name before all has been read: the files are there whole or not at all.
@@ -167,7 +168,7 @@ class _Output:
                 self.counts[done.outcome] += 1
                 self._write(done, made)
 
-    def close(self) -> dict[str, Any]:
+    def close(self) -> Row:
         """End the arrays and return the summary. Raises DataFileError when there is no sample."""
         config = self.config
         if not self.prompts:

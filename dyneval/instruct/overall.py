@@ -9,13 +9,13 @@ import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dyneval.errors import DataFileError, SettingError
 from dyneval.files.atomic import atomic_write, write_json
 from dyneval.files.pairs import read_pairs
 from dyneval.instruct.annotations import AnnotatedPair, Annotations
 from dyneval.records import PairRecord, Reject, normalised_score
+from dyneval.structs import Row
 
 _FIELDS = ("pair_id", "prompt_id", "generation_model", "tier", "t2ia", "iqa", "overall", "normalised_overall")
 
@@ -41,13 +41,13 @@ class OverallConfig:
             raise SettingError(f"{self.output}: expected a name that ends in .json or .csv")
 
 
-def compute_overall_scores(config: OverallConfig) -> dict[str, Any]:
+def compute_overall_scores(config: OverallConfig) -> Row:
     """Write the scores; return counts and means.
 
     Raises:
         DataFileError: a file is missing, or no pair has both scores (then nothing is written).
     """
-    scores: list[dict[str, Any]] = []
+    scores: list[Row] = []
     missing: list[dict[str, str]] = []
     with Annotations(config.annotations) as annotations:
 
@@ -80,7 +80,7 @@ def _why(item: AnnotatedPair) -> str:
     return "; ".join(found) or "its IQA answers have no score and are neither correct nor wrong"
 
 
-def _row(config: OverallConfig, pair: PairRecord, t2ia: float, iqa: float) -> dict[str, Any]:
+def _row(config: OverallConfig, pair: PairRecord, t2ia: float, iqa: float) -> Row:
     overall = config.alpha * iqa + config.beta * t2ia
     return {
         "pair_id": pair.pair_id,
@@ -94,7 +94,7 @@ def _row(config: OverallConfig, pair: PairRecord, t2ia: float, iqa: float) -> di
     }
 
 
-def _write(output: Path, summary: dict[str, Any], scores: list[dict[str, Any]], missing: list[dict[str, str]]) -> None:
+def _write(output: Path, summary: Row, scores: list[Row], missing: list[dict[str, str]]) -> None:
     if output.suffix == ".json":
         write_json(output, {**summary, "scores": scores, "missing_pairs": missing})
         return
@@ -102,7 +102,7 @@ def _write(output: Path, summary: dict[str, Any], scores: list[dict[str, Any]], 
     _write_csv(output.with_suffix(".missing.csv"), ("pair_id", "reason"), missing)
 
 
-def _write_csv(path: Path, fields: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+def _write_csv(path: Path, fields: Sequence[str], rows: Iterable[Row]) -> None:
     with atomic_write(path) as file:
         writer: csv.DictWriter[str] = csv.DictWriter(file, fields, lineterminator="\n")
         writer.writeheader()

@@ -9,6 +9,7 @@ from typing import Any
 
 from dyneval.instruct.annotations import AnnotatedPair
 from dyneval.records import IQAAnswer
+from dyneval.structs import Row
 
 
 class Observations(defaultdict[str, list[Any]]):
@@ -82,12 +83,12 @@ class Statistics:
         for name in self.__dataclass_fields__:
             getattr(self, name).update(getattr(other, name))
 
-    def to_dict(self) -> dict[str, dict[str, Any]]:
+    def to_dict(self) -> dict[str, Row]:
         """All histograms, sorted by value, with their number and mean where values are numbers."""
         return {name: _described(getattr(self, name)) for name in self.__dataclass_fields__}
 
 
-def _described(counts: Counter[Any]) -> dict[str, Any]:
+def _described(counts: Counter[Any]) -> Row:
     histogram = {str(value): counts[value] for value in sorted(counts)}
     mean = _mean(counts.items()) if counts and not any(isinstance(value, str) for value in counts) else None
     return {"count": counts.total(), **({"mean": mean} if mean is not None else {}), "histogram": histogram}

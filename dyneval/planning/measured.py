@@ -16,6 +16,7 @@ from dyneval.errors import DataFileError
 from dyneval.files.atomic import read_json
 from dyneval.planning.assumptions import Assumptions
 from dyneval.records import RunSummary
+from dyneval.structs import Row
 
 Figures = Iterator[tuple[str, float]]
 
@@ -45,7 +46,7 @@ def _figures(summary: Any) -> Figures:
     yield from read(summary)
 
 
-def _images(summary: dict[str, Any]) -> Figures:
+def _images(summary: Row) -> Figures:
     models = [(model["made"], model["seconds"] * _count_gpus(model["devices"])) for model in summary["models"]]
     made = [(images, seconds) for images, seconds in models if images and seconds]
     if not made:
@@ -53,7 +54,7 @@ def _images(summary: dict[str, Any]) -> Figures:
     yield "image_gpu_seconds", sum(seconds for _, seconds in made) / sum(images for images, _ in made)
 
 
-def _annotations(summary: dict[str, Any]) -> Figures:
+def _annotations(summary: Row) -> Figures:
     pairs, tokens = summary["pairs_annotated"], summary["prompt_tokens"] + summary["completion_tokens"]
     if len(summary["workflows"]) < 4:
         raise ValueError("is of a part of the four annotations; the summary of annotate.py tells about all of them")
@@ -65,14 +66,14 @@ def _annotations(summary: dict[str, Any]) -> Figures:
         yield "teacher_tokens_per_gpu_second", tokens / (summary["gpu_hours"] * 3600)
 
 
-def _training(summary: dict[str, Any]) -> Figures:
+def _training(summary: Row) -> Figures:
     rates = [entry["tokens_per_second"] for entry in summary["log_history"] if "tokens_per_second" in entry]
     if not rates or not summary["gpus"]:
         raise ValueError("its run logged no step, or trained without a GPU")
     yield "train_tokens_per_gpu_second", median(rates) / summary["gpus"]
 
 
-def _scores(summary: dict[str, Any]) -> Figures:
+def _scores(summary: Row) -> Figures:
     run = msgspec.convert(summary["run"], RunSummary)
     gpus = _count_gpus(run.devices)
     if not run.made or not gpus:

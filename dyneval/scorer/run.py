@@ -24,6 +24,7 @@ from dyneval.files.tables import rows
 from dyneval.hashing import file_sha256
 from dyneval.loaded_pairs import Failure, Pair
 from dyneval.records import Reject, RunSummary, ScoreRecord
+from dyneval.scorer.passes import Question
 from dyneval.scorer.scorer import Scorer
 from dyneval.scorer.settings import as_in_key
 from dyneval.work import progress
@@ -95,7 +96,7 @@ def score_images(load: Callable[[], Scorer], images: Sequence[Path], prompt: str
     return _score_here(load(), None, wanted, [], output)
 
 
-def read_questions(path: Path) -> dict[str, list[dict[str, Any]]]:
+def read_questions(path: Path) -> dict[str, list[Question]]:
     """T2IA questions by prompt from rows with `prompt` and `questions`, as Step 3 and `dyneval` write them.
 
     Raises:
@@ -112,7 +113,7 @@ def read_questions(path: Path) -> dict[str, list[dict[str, Any]]]:
     return questions
 
 
-def _question(one: Any, where: str) -> dict[str, Any]:
+def _question(one: Any, where: str) -> Question:
     text = one.get("question") if isinstance(one, dict) else None
     if not isinstance(text, str) or not text.strip():
         raise DataFileError(f"{where}: expected questions with a text `question`, found {str(one)[:80]}")

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from dyneval.errors import DataFileError, ImageError, SettingError, UserError
 from dyneval.files.parts import Shard
 from dyneval.llm.registry import ENGINES, make_engine
 from dyneval.records import Workflow
+from dyneval.structs import Row
 from dyneval.teacher.dry_run import render
 from dyneval.teacher.runner import AnnotateConfig, annotate
 from dyneval.work.executors import Ray, add_cluster, cluster_of
@@ -53,7 +53,7 @@ def main(workflows: Sequence[Workflow], description: str | None, argv: Sequence[
     return _run(config, lambda: annotate(config, lambda: engine), parser.prog)
 
 
-def _on_ray(config: AnnotateConfig, cluster: Ray, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
+def _on_ray(config: AnnotateConfig, cluster: Ray, args: argparse.Namespace) -> Callable[[], Row]:
     """What annotates on a cluster. Raises SettingError where the engine's flags do not fit."""
     options = ENGINES.given(args, concurrency=args.concurrency)
     ENGINES.options(args.engine, **options)
@@ -63,7 +63,7 @@ def _on_ray(config: AnnotateConfig, cluster: Ray, args: argparse.Namespace) -> C
     return lambda: annotate(config, partial(make_engine, args.engine, args.model, **options), cluster)
 
 
-def _run(config: AnnotateConfig, run: Callable[[], dict[str, Any]], prog: str) -> int:
+def _run(config: AnnotateConfig, run: Callable[[], Row], prog: str) -> int:
     interrupt_on_sigterm()
     try:
         summary = run()
@@ -77,7 +77,7 @@ def _run(config: AnnotateConfig, run: Callable[[], dict[str, Any]], prog: str) -
     return exit_status(summary)
 
 
-def exit_status(summary: dict[str, Any]) -> int:
+def exit_status(summary: Row) -> int:
     """1 when the run could not do its job: the engine failed, or nothing was written though something was to do."""
     runs = summary["workflows"].values()
     if any(run["rejected"].get("engine") for run in runs):

@@ -16,6 +16,7 @@ from dyneval.files.parts import Shard
 from dyneval.files.store import JsonlIndex, JsonlStore, append_reject, read_rejects, write_rejects
 from dyneval.llm.chat import Tally
 from dyneval.records import ANNOTATIONS, NEEDS, Annotation, PairRecord, Reject, Workflow
+from dyneval.structs import Row
 from dyneval.teacher.annotating import is_complete, key_of
 from dyneval.teacher.prompts import prompt_version
 from dyneval.teacher.summary import RunCounts, postfix, summarise
@@ -60,7 +61,7 @@ class AnnotateConfig:
         return self.shard.folder(self.output) if self.shard else self.output
 
 
-def annotate(config: AnnotateConfig, make_engine: MakeEngine, executor: Executor | None = None) -> dict[str, Any]:
+def annotate(config: AnnotateConfig, make_engine: MakeEngine, executor: Executor | None = None) -> Row:
     """Annotate the pairs and return the summary, which is also written as `<run>.summary.json`.
 
     Args:

@@ -12,6 +12,7 @@ from dyneval.files.atomic import write_summary
 from dyneval.files.store import JsonlStore
 from dyneval.llm.chat import Tally
 from dyneval.records import RunSummary
+from dyneval.structs import Row
 from dyneval.teacher.prompts import prompt_version
 
 if TYPE_CHECKING:
@@ -62,13 +63,13 @@ def postfix(counts: RunCounts, tally: Tally) -> str:
 
 def summarise(
     counts: RunCounts, tally: Tally, asked: tuple[str, str], config: AnnotateConfig, stores: Mapping[Any, JsonlStore]
-) -> dict[str, Any]:
+) -> Row:
     """Put the numbers of a run together and write them to `<run>.summary.json` in the output folder.
 
     `asked`: names of the engine and of the model that gave the answers.
     """
     seconds = counts.seconds
-    summary: dict[str, Any] = {
+    summary: Row = {
         "engine": asked[0],
         "model": asked[1],
         "started": counts.started_at,
