@@ -20,6 +20,7 @@ VERBS = {
     "leaderboard": "rank image models by their scores",
     "plan": "what a whole run costs: GPU hours, time, disk, tokens",
     "serve": "score over HTTP, with a page to try it on",
+    "schema": "print the JSON Schemas of the records in our files",
     "doctor": "look whether this machine can score",
 }
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from dyneval.cli import VERBS, doctor, main, score
 from dyneval.files.jsonl import read_jsonl
@@ -166,3 +167,12 @@ def test_other_tables_are_scored_as_jsonl_is(student, odd_images, tmp_path, kind
     assert [row["prompt"] for row in read_jsonl(output)] == ["a cat"]
     (reject,) = read_jsonl(tmp_path / "scores.rejects.jsonl")
     assert "gone.jpg" in reject["reason"]
+
+
+def test_schemas_of_our_files_are_printed_for_other_programs(capsys):
+    assert main(["schema"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert {"pair", "t2ia_answers", "score"} <= set(names)
+    for name in names:
+        assert main(["schema", name]) == 0
+        Draft202012Validator.check_schema(json.loads(capsys.readouterr().out))

@@ -1,0 +1,33 @@
+"""Print the JSON Schema of a record, for programs that read or write our files.
+
+dyneval schema                       the records there are, each with the file that holds it
+dyneval schema score                 the schema of one (draft 2020-12)
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import sys
+from collections.abc import Sequence
+
+from dyneval.records import RECORDS, json_schema, schema_name
+
+BY_NAME = {schema_name(record): record for record in RECORDS}
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Print one schema, or the names; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("record", nargs="?", choices=BY_NAME, help="default: list the records")
+    name = parser.parse_args(argv).record
+    if name is not None:
+        sys.stdout.write(json.dumps(json_schema(BY_NAME[name]), indent=2) + "\n")
+        return 0
+    for one, record in BY_NAME.items():
+        purpose = (inspect.getdoc(record) or "").partition("\n")[0]
+        sys.stdout.write(f"{one:16}{purpose}\n")
+    return 0
