@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from dyneval.errors import UserError
 from dyneval.replies import REPLY_FORMS, ReplyLimits
 from dyneval.scorer.engines.registry import STUDENTS
-from dyneval.scorer.settings import MEANS, MODES, TEMPLATES, BatchLimit, ScorerSettings
-from dyneval.work.batches import out_of_memory
+from dyneval.scorer.settings import MEANS, MODES, TEMPLATES, ScorerSettings
+from dyneval.work.batches import BatchLimit, out_of_memory
 
 if TYPE_CHECKING:
     from dyneval.cli.score_first import Student

@@ -25,14 +25,14 @@ from dyneval.loaded_pairs import Failure, Pair, score_all
 from dyneval.records import PARTS, ScoreRecord, normalised_score
 from dyneval.replies import QuestionItem
 from dyneval.scorer.batch import FourPasses, Work
-from dyneval.scorer.batching import Numbered, batch_size, batches
+from dyneval.scorer.batching import Numbered, batches
 from dyneval.scorer.engines.base import Engine
 from dyneval.scorer.engines.registry import Checkpoint, make_student
 from dyneval.scorer.passes import Question, merge_questions, part_scores
 from dyneval.scorer.probing import settle
 from dyneval.scorer.revision import hub_commit
 from dyneval.scorer.settings import ScorerSettings, as_in_key
-from dyneval.work.batches import in_halves
+from dyneval.work.batches import batch_size, in_halves
 
 Report = Callable[[Pair, str, dict[str, Any]], None]
 

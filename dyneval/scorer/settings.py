@@ -9,12 +9,12 @@ from typing import Any, Literal, get_args
 from dyneval.errors import SettingError
 from dyneval.replies import DEFAULT_FORM, REPLY_FORMS, AnyForm, ReplyLimits
 from dyneval.tokens import TEMPLATE_VERSIONS, TemplateVersion
+from dyneval.work.batches import BatchLimit
 
 Mode = Literal["full", "fast", "t2ia-only", "iqa-only"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Mean = Literal["arithmetic", "geometric"]
 MEANS: tuple[Mean, ...] = get_args(Mean)
-BatchLimit = int | Literal["auto"]
 Template = TemplateVersion | Literal["auto"]
 TEMPLATES: tuple[Template, ...] = ("auto", *TEMPLATE_VERSIONS)
 Form = AnyForm | Literal["auto"]

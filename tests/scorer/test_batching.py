@@ -5,7 +5,8 @@ from PIL import Image
 
 from dyneval.records import ScoreRecord
 from dyneval.scorer import Failure, Pair, Scorer
-from dyneval.scorer.batching import BatchSize, Memory, batches
+from dyneval.scorer.batching import batches
+from dyneval.work.batches import BatchSize, Memory
 
 
 def pairs(sizes):
