@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
 from dyneval.errors import DataFileError
 from dyneval.files.atomic import atomic_write, exclusive, refuse_overwrite
@@ -22,6 +21,7 @@ from dyneval.prompts.minhash import Shingled
 from dyneval.prompts.summary import Summary, summarise
 from dyneval.prompts.table import RecordTable
 from dyneval.records import Reject
+from dyneval.work import progress
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +95,8 @@ class FilterRun:
         self.seconds[stage] = round(time.perf_counter() - begin, 2)
         logger.info("%s: %.1f s", stage, self.seconds[stage])
 
-    def _bar(self, stage: str, total: int | None = None) -> tqdm:
-        return tqdm(desc=stage, total=total, unit=" prompts", unit_scale=True, disable=not self.config.progress)
+    def _bar(self, stage: str, total: int | None = None) -> progress.Bar:
+        return progress.bar(stage, total, "prompts", is_quiet=not self.config.progress)
 
     def _collect(self) -> pl.DataFrame:
         cleaner = Cleaner(self.config.limits, self.drops)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
 from dyneval.files.store import JsonlStore
 from dyneval.llm.chat import (
@@ -34,6 +33,7 @@ from dyneval.prompts.patterns import Bools
 from dyneval.prompts.text import UInt64s
 from dyneval.records import Reject, RejectKind, Text
 from dyneval.structs import Record
+from dyneval.work import progress
 
 FILE = "labels.jsonl"
 ATTEMPTS = 3
@@ -107,13 +107,13 @@ async def _label_and_close(
     texts: dict[str, str], config: FilterConfig, engine: ChatEngine, rules: Labeller
 ) -> dict[str, list[str]]:
     try:
-        return await label(texts, config.output, engine, rules, config.llm.concurrency, config.progress)
+        return await label(texts, config.output, engine, rules, config.llm.concurrency, not config.progress)
     finally:
         await engine.close()
 
 
 async def label(
-    prompts: dict[str, str], folder: Path, engine: ChatEngine, rules: Labeller, concurrency: int, progress: bool
+    prompts: dict[str, str], folder: Path, engine: ChatEngine, rules: Labeller, concurrency: int, is_quiet: bool
 ) -> dict[str, list[str]]:
     """Label prompts (prompt_id -> prompt); return the labels of those that have some, by prompt_id.
 
@@ -141,7 +141,8 @@ async def label(
                     store.append(Label(prompt_id=key, categories=labels, engine=engine.name, model=engine.model))
                 bar.update()
 
-        with tqdm(desc="label", total=len(prompts) - len(known.keys() & prompts.keys()), disable=not progress) as bar:
+        left = len(prompts) - len(known.keys() & prompts.keys())
+        with progress.bar("label", left, "prompts", is_quiet=is_quiet) as bar:
             workers = [asyncio.create_task(work()) for _ in range(concurrency)]
             try:
                 await asyncio.gather(*workers)

@@ -6,6 +6,7 @@ A bar in such a file would be thousands of copies of itself on one line, with ca
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -19,18 +20,18 @@ PERIOD = 60.0
 """Seconds between two lines of the log."""
 
 
-def bar(label: str, total: int | None, unit: str) -> Bar:
+def bar(label: str, total: int | None, unit: str, *, is_quiet: bool = False) -> Bar:
     """A progress bar over so many items (None: nobody knows), to be used in a `with` statement.
 
-    `unit` is what one item is called: "img", "pair".
+    `unit` is what one item is called: "img", "pair". A quiet one counts and tells nothing.
     """
-    return Bar(label, total, unit)
+    return Bar(label, total, unit, is_quiet)
 
 
 class Bar:
     """Counts items that are done and tells of them; `bar` makes one."""
 
-    def __init__(self, label: str, total: int | None, unit: str) -> None:
+    def __init__(self, label: str, total: int | None, unit: str, is_quiet: bool = False) -> None:
         self.label = label
         self.total = total
         self.unit = unit
@@ -38,7 +39,8 @@ class Bar:
         self._note = ""
         self._told_at = self._started = time.monotonic()
         self._told = 0
-        self._drawn = _drawn(label, total, unit) if sys.stderr.isatty() else None
+        self._drawn = _drawn(label, total, unit) if sys.stderr.isatty() and not is_quiet else None
+        self._period = math.inf if is_quiet else PERIOD
 
     def __enter__(self) -> Self:
         return self
@@ -48,7 +50,7 @@ class Bar:
     ) -> None:
         if self._drawn is not None:
             self._drawn.close()
-        elif self._told != self.done and time.monotonic() - self._started >= PERIOD:
+        elif self._told != self.done and time.monotonic() - self._started >= self._period:
             self._tell(time.monotonic())  # a log that told of the work also tells of its end
 
     def update(self, count: int = 1) -> None:
@@ -56,7 +58,7 @@ class Bar:
         self.done += count
         if self._drawn is not None:
             self._drawn.update(count)
-        elif (now := time.monotonic()) - self._told_at >= PERIOD:
+        elif (now := time.monotonic()) - self._told_at >= self._period:
             self._tell(now)
 
     def note(self, text: str) -> None:
@@ -86,7 +88,10 @@ class Bar:
 def _drawn(label: str, total: int | None, unit: str) -> Any:
     from tqdm import tqdm
 
-    return tqdm(desc=label, total=total, unit=unit, smoothing=0.05, mininterval=0.5)
+    # Prompts are read by the hundred thousand a second: 1.20M says more than 1203871.
+    return tqdm(
+        desc=label, total=total, unit=unit, unit_scale=total is None or total > 99_999, smoothing=0.05, mininterval=0.5
+    )
 
 
 def _span(seconds: float) -> str:
