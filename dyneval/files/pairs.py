@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from dyneval.errors import DataFileError, SchemaError
+from dyneval.errors import DataFileError, SchemaError, SettingError
 from dyneval.files.opening import byte_lines, opened
 from dyneval.files.parts import Shard
 from dyneval.files.tables import BadRow, each_row, text_of
@@ -113,7 +113,14 @@ def pair_of_line(line: bytes, where: str) -> PairRecord:
 
 
 def refs_of_images(names: list[str], prompt: str) -> list[PairRef]:
-    """Image files that were made from one prompt; a file named twice counts once."""
+    """Image files that were made from one prompt; a file named twice counts once.
+
+    Raises SettingError where the prompt is no text: bytes of another encoding on a command line.
+    """
+    try:
+        prompt.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise SettingError(f"the prompt is not UTF-8 at character {error.start + 1}: {prompt!a}") from None
     return [PairRef(default_pair_id(prompt, name), prompt, name, prompt_id(prompt)) for name in dict.fromkeys(names)]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+from PIL import Image
 
 from dyneval.cli import VERBS, doctor, main, score
 from dyneval.files.jsonl import read_jsonl
@@ -176,3 +177,13 @@ def test_schemas_of_our_files_are_printed_for_other_programs(capsys):
     for name in names:
         assert main(["schema", name]) == 0
         Draft202012Validator.check_schema(json.loads(capsys.readouterr().out))
+
+
+def test_a_prompt_in_another_encoding_is_one_line(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    done = subprocess.run(
+        [sys.executable, "-m", "dyneval.cli", "score", "a.png", "--prompt", b"caf\xe9", "--output", "s.jsonl"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "the prompt is not UTF-8 at character 4" in done.stderr
