@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from dyneval.errors import DataFileError, ImageError
+from dyneval.errors import DataFileError, ImageError, SchemaError
 from dyneval.files.atomic import refuse_overwrite, write_summary
 from dyneval.files.images import load_image, resolve_below
 from dyneval.files.jsonl import read_records
@@ -191,7 +191,7 @@ def _score(
     with JsonlStore(output, ScoreRecord, latest_only=True) as store:
         for row in bad:
             _reject(row, store)
-        portions = _portions(executor, wanted, lambda pair_id: getattr(store.get(pair_id), "key", None))
+        portions = _portions(executor, wanted, partial(_key, store))
         with (
             progress.bar("scoring", len(wanted), "pair") as bar,
             closing(executor.run(make_worker, portions)) as found,
@@ -220,6 +220,15 @@ def _score(
     return summary
 
 
+def _key(store: JsonlStore[ScoreRecord], pair_id: str) -> str | None:
+    """Key of the record that there is; None too for a row that is none, which is then scored again."""
+    try:
+        return getattr(store.get(pair_id), "key", None)
+    except SchemaError as error:
+        logger.warning("%s; scored again", error)
+        return None
+
+
 def _portions(executor: Executor, wanted: Sequence[PairRef], known: Known) -> Iterator[Portion]:
     """All pairs at once for a worker in this process, which looks into the file; else some, with what is known."""
     if not isinstance(executor, Ray):
@@ -238,7 +247,10 @@ def _outcomes(found: Done[Portion, Outcome] | Lost[Portion]) -> Iterable[Outcome
 
 def _tell_changes(output: Path, scorer: Scorer) -> None:
     """Say what differs from the run before, since that costs scoring all over again."""
-    first = next(read_records(output, ScoreRecord), None) if output.exists() else None
+    try:
+        first = next(read_records(output, ScoreRecord), None) if output.exists() else None
+    except SchemaError:  # its pair is scored again, which is told then
+        first = None
     if first is None:
         return
     wanted = {"model": scorer.name, "template": scorer.settings.template, **as_in_key(scorer.shaping())}

@@ -161,6 +161,15 @@ def test_what_was_made_from_the_same_is_not_scored_again(two_pairs, scorer, engi
     assert two_pairs(other_batches) == ((0, 2, 0), rows, [])
 
 
+def test_a_row_that_is_no_record_is_scored_again(two_pairs, scorer):
+    _, rows, _ = two_pairs(scorer)
+    output = two_pairs.images.parent / "scores.jsonl"
+    output.write_text("".join(json.dumps(row) + "\n" for row in ({**rows[0], "t2ia": 9}, rows[1])))
+    counts, again, old = two_pairs(scorer)
+    assert counts == (1, 1, 0) and [row["t2ia"] for row in old] == [9]
+    assert sorted(row["t2ia"] for row in again) == sorted(row["t2ia"] for row in rows)
+
+
 def test_another_image_or_prompt_is_scored_again_and_the_old_record_is_kept_aside(two_pairs, scorer):
     _, first, _ = two_pairs(scorer)
     (two_pairs.images / "0.png").write_bytes((two_pairs.images / "4.png").read_bytes())
