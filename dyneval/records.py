@@ -544,13 +544,14 @@ class RunSummary(Value, frozen=True, kw_only=True, gc=False, omit_defaults=False
     """What a run did, under the key "run" of the summary file of every step; what else a step has to tell is beside it.
 
     made: rows that were written. there_before: rows that an earlier run had made. rejected: rows that could not be
-    made. seconds: without loading models. devices: where models computed, one entry a worker; empty without a model.
+    made. seconds: without loading models; None in Steps 1 and 3b, whose files are a function of their input alone and
+    can be compared. devices: where models computed, one entry a worker; empty without a model.
     """
 
     made: Count
     there_before: Count = 0
     rejected: Count = 0
-    seconds: Seconds
+    seconds: Seconds | None = None
     devices: tuple[str, ...] = ()
 
 

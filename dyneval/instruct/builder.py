@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -48,7 +47,6 @@ def build(config: BuildConfig) -> Row:
     Raises:
         DataFileError: a file is missing, not one sample could be made, or another process builds in the same folder.
     """
-    started = time.monotonic()
     with ExitStack() as stack:
         annotations = stack.enter_context(Annotations(config.annotations))
         stack.enter_context(exclusive(config.output))
@@ -65,7 +63,6 @@ def build(config: BuildConfig) -> Row:
         run = RunSummary(
             made=sum(detail["samples"].values()) + sum(detail["heldout_samples"].values()),
             rejected=sum(detail["rejected"].values()),
-            seconds=round(time.monotonic() - started, 3),
         )
         summary = write_summary(config.output / "summary.json", run, detail)
         write_card(config.output / "README.md", summary)

@@ -76,7 +76,7 @@ def _training(summary: Row) -> Figures:
 def _scores(summary: Row) -> Figures:
     run = msgspec.convert(summary["run"], RunSummary)
     gpus = _count_gpus(run.devices)
-    if not run.made or not gpus:
+    if not run.made or not gpus or not run.seconds:
         raise ValueError("its run scored no pair, or not on a GPU")
     yield "score_gpu_seconds", run.seconds * gpus / run.made
 

@@ -97,9 +97,5 @@ def write_summary_and_report(config: FilterConfig, summary: Summary, prompts: pl
     """Write summary.json and report.html."""
     with atomic_write(config.output / REPORT) as file:
         file.write(report.render(config, summary, prompts))
-    run = RunSummary(
-        made=summary["kept"],
-        rejected=summary["rows_read"] - summary["kept"],
-        seconds=round(sum(summary["seconds"].values()), 3),
-    )
+    run = RunSummary(made=summary["kept"], rejected=summary["rows_read"] - summary["kept"])
     write_summary(config.output / SUMMARY, run, summary)

@@ -298,7 +298,7 @@ def _log(summary: RunSummary, store: JsonlStore[ScoreRecord]) -> None:
         "%d pairs scored in %.1f s (%.2f a second), %d were there before, %d failed%s -> %s",
         summary.made,
         summary.seconds,
-        summary.made / max(summary.seconds, 1e-3),
+        summary.made / max(summary.seconds or 0, 1e-3),
         summary.there_before,
         summary.rejected,
         f" (see {store.rejects_path})" if summary.rejected else "",

@@ -3,17 +3,18 @@
 from random import Random
 from statistics import mean
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyneval import schemas
 from dyneval.demo import knowledge, questions
 from dyneval.demo.faults import ALIGNMENT_FAULTS, QUALITY_FAULTS, Fault, misdraw, spoil
 from dyneval.demo.grammar import scene_from_prompt
 from dyneval.demo.prompts import write_prompt
 from dyneval.demo.questions import ForeignQuestionError
 from dyneval.demo.scenes import random_scene
+from dyneval.records import IQAQuestions, SceneGraph
 
 PROMPT = 'three small red wooden cups to the left of a green sign with the text "OPEN" in a meadow, 8k'
 
@@ -61,7 +62,8 @@ def test_scene_graph_fits_the_schema_and_names_only_its_nodes(truth):
     graph = knowledge.scene_graph(truth)
     asked = [{"question": question, "answer": target} for question, target in knowledge.quality_questions(truth)]
     row = {"pair_id": "p", "prompt": truth.prompt, "scene_graph": graph, "questions": asked, "provenance": PROVENANCE}
-    schemas.check("iqa_questions", row, "row")
+    IQAQuestions.from_dict(row, "row")
+    msgspec.convert(graph, SceneGraph)
     ids = [node["id"] for node in graph["nodes"]]
     assert len(set(ids)) == len(ids) == len(truth.drawn.groups) + 1
     assert {edge[end] for edge in graph["edges"] for end in ("source", "target")} <= set(ids)

@@ -22,7 +22,7 @@ from dyneval.llm.chat import UnusableReply
 from dyneval.prompts import sources
 from dyneval.published.annotations import Layout, read_annotation
 from dyneval.published.mapping import MAPPING, read_mapping
-from dyneval.records import KEYS, PairRecord, Question
+from dyneval.records import WORKFLOWS, PairRecord, Question
 from dyneval.teacher import replies
 from qwenvl.data.annotation_file import AnnotationFile
 
@@ -153,7 +153,7 @@ def _read_theirs(folder: Path) -> None:
         return
     layout = Layout.beside(folder / MAPPING, {})
     for entry in entries:
-        for name in KEYS:
+        for name in WORKFLOWS:
             with suppress(DataFileError, SchemaError):
                 read_annotation(name, layout, entry)
 
@@ -225,7 +225,7 @@ def prompts(data: bytes) -> None:
     try:
         for batch in sources.read(sources.Source(str(path), path)):
             batch.rows["prompt"].to_list()
-    except sources.SourceError:
+    except (sources.SourceError, DataFileError):
         return
 
 

@@ -121,8 +121,8 @@ ANSWER = [{"question": "a?", "answer": "yes"}]
         (sample(t2ia_turn("a"), ["<|IQA|>"]), "its answer holds a task token"),
         (sample("<image>\n" + t2ia_turn("a"), ANSWER, "a.png"), r"a <\|T2IA\|> sample has no image"),
         (sample(evaluation_turn("a", ["b?"]), ANSWER), "more <image> placeholders"),
-        ({"conversations": []}, "schema instruct_sample"),
-        (sample(t2ia_turn("a"), ANSWER) | {"note": 1}, "schema instruct_sample"),
+        ({"conversations": []}, "conversations: Expected array of length >= 2, found"),
+        (sample(t2ia_turn("a"), ANSWER) | {"note": 1}, "unknown field note"),
     ],
 )
 def test_a_sample_of_the_wrong_kind_says_why(wrong, reason):
