@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dyneval.records import pair_id, prompt_id
+from dyneval.records import IQAAnswers, pair_id, prompt_id
 
 ROOT = Path(__file__).parents[1]
 WORDS = [
@@ -138,7 +138,7 @@ def bench_build(args: argparse.Namespace) -> dict[str, Any]:
         path = folder / "iqa_answers.jsonl"
 
         def scan() -> None:
-            with JsonlStore(path, "pair_id", version=PROVENANCE["prompt_version"]) as store:
+            with JsonlStore(path, IQAAnswers, version=PROVENANCE["prompt_version"]) as store:
                 assert len(store.done) == args.pairs
 
         resume = timed(scan)
