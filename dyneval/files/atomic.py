@@ -130,7 +130,8 @@ def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
 
 def write_summary(path: Path, run: RunSummary, detail: Mapping[str, Any]) -> dict[str, Any]:
     """Write the summary file of a run: what all steps say of a run, and what this one says; returns what is in it."""
-    summary = {"run": msgspec.to_builtins(run), **detail}
+    # As it will be read again: msgspec.to_builtins leaves tuples.
+    summary = {"run": msgspec.json.decode(msgspec.json.encode(run)), **detail}
     write_json(path, summary)
     return summary
 
