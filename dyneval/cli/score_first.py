@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyneval.files.atomic import atomic_write
+from dyneval.files.jsonl import to_line
 
 if TYPE_CHECKING:
     from dyneval.evaluation.unscored import Unscored
@@ -38,7 +38,6 @@ def score_first(student: Student, pairs: Iterable[Unscored], images: Path, outpu
     from dyneval.scorer.run import score_file
 
     metadata = output.with_name(f"{output.stem}.pairs.jsonl")
-    with atomic_write(metadata) as file:
-        for pair in pairs:
-            file.write(json.dumps(pair._asdict(), ensure_ascii=False) + "\n")
+    with atomic_write(metadata, "wb") as file:
+        file.writelines(to_line(pair._asdict()) for pair in pairs)
     return score_file(student.load, metadata, output, images).rejected

@@ -11,8 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-from dyneval.files.atomic import atomic_write
-from dyneval.files.jsonl import to_line
+from dyneval.files.store import write_rejects
 from dyneval.records import Reject
 
 Content = TypeVar("Content")
@@ -27,6 +26,12 @@ class LeftOut(NamedTuple):
     key: str
     row: int
     reason: str
+
+    @property
+    def as_reject(self) -> Reject:
+        """The same as it stands in a file of rejects."""
+        where = {"row": self.row, "file": self.file}
+        return Reject(key=self.key or f"row {self.row}", kind="row", reason=self.reason, detail=where)
 
     def __str__(self) -> str:
         return f"{self.key + ', ' if self.key else ''}row {self.row}: {self.reason}"
@@ -90,15 +95,8 @@ def notes(rejects: Sequence[LeftOut], repeated: int) -> list[str]:
 def write(folder: Path, rejects: Sequence[LeftOut]) -> list[Path]:
     """Write all of them as `FILE` below `folder`; returns the file. Without any, that of an earlier run is removed."""
     path = folder / FILE
-    if not rejects:
-        path.unlink(missing_ok=True)
-        return []
-    with atomic_write(path, "wb") as file:
-        for reject in rejects:
-            where = {"row": reject.row, "file": reject.file}
-            key = reject.key or f"row {reject.row}"
-            file.write(to_line(Reject(key=key, kind="row", reason=reject.reason, detail=where).row("item_id")))
-    return [path]
+    write_rejects(path, [reject.as_reject for reject in rejects], "item_id")
+    return [path] if rejects else []
 
 
 def _some(rejects: Sequence[LeftOut]) -> str:

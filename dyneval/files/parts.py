@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dyneval.errors import DataFileError, SettingError
-from dyneval.files.store import JsonlStore, read_rejects, write_rejects
+from dyneval.files.store import JsonlStore, read_rejects, rejects_beside, write_rejects
 from dyneval.hashing import part_of
 from dyneval.records import Reject
 from dyneval.structs import Record
@@ -100,7 +100,7 @@ def merge_file(
         for path in (part / whole.name for part in parts):
             if path.exists():
                 _append(path, store, content)
-            rejects |= read_rejects(path.with_name(f"{path.stem}.rejects.jsonl"), store.key)
+            rejects |= read_rejects(rejects_beside(path), store.key)
         left = [reject for name, reject in rejects.items() if name not in store.done]
         write_rejects(store.rejects_path, left, store.key)
         return Merged(store.written, len(store.done), len(left))

@@ -86,7 +86,7 @@ class JsonlStore(Generic[R]):
                 were retired, move to `<name>.superseded`.
         """
         self.path = path
-        self.rejects_path = path.with_name(f"{path.stem}.rejects.jsonl")
+        self.rejects_path = rejects_beside(path)
         self.record = record
         self.key = record.KEY
         self.wait = wait
@@ -205,6 +205,11 @@ class JsonlStore(Generic[R]):
         """Record that a row could not be made, and why."""
         append_reject(self.rejects_path, reject, self.key)
         self.rejected += 1
+
+
+def rejects_beside(path: Path) -> Path:
+    """The file of the rejects that belong to the rows of `path`."""
+    return path.with_name(f"{path.stem}.rejects.jsonl")
 
 
 def append_reject(path: Path, reject: Reject, key: str) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from dyneval.errors import DataFileError
 from dyneval.files.atomic import atomic_write
 from dyneval.files.jsonl import read_jsonl, whole_lines
-from dyneval.files.store import JsonlStore, write_rejects
+from dyneval.files.store import JsonlStore, rejects_beside, write_rejects
 from dyneval.records import Count, PairRecord, Reject, Text
 from dyneval.structs import Record, Row
 
@@ -76,8 +76,7 @@ def _merge_file(part: Path, whole: Path, record: type[Record], name: str) -> Non
         return
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(JsonlStore(part, record, keep_rejects=True))
-        rejects = whole.with_name(f"{whole.stem}.rejects.jsonl")
-        if not source.done and not source.rejects_path.exists() and not rejects.exists():
+        if not source.done and not source.rejects_path.exists() and not rejects_beside(whole).exists():
             part.unlink()  # nothing new, and the whole file need not be read to know it
             return
         store = stack.enter_context(JsonlStore(whole, record, wait=MERGE_WAIT, keep_rejects=True))

@@ -6,7 +6,6 @@ What is held in memory is the place of each annotation, 0.1 GB for 250,000 pairs
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -14,17 +13,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
-from typing import IO
+from typing import IO, cast
 
 from dyneval.errors import DataFileError
 from dyneval.files.atomic import atomic_write, exclusive, write_summary
+from dyneval.files.jsonl import to_line
 from dyneval.files.pairs import TWICE, meaning, pair_lines, pair_of_line, read_pairs
 from dyneval.instruct.annotations import Annotations
 from dyneval.instruct.chunks import FAULTS, REJECTED, SEPARATOR, BuildConfig, Chunk, Done, Line, Span, Worker
 from dyneval.instruct.parallel import in_parallel
 from dyneval.instruct.report import write_card, write_report
 from dyneval.instruct.statistics import Statistics
-from dyneval.records import WORKFLOWS, PairRecord, RunSummary
+from dyneval.records import WORKFLOWS, PairRecord, Reject, RejectKind, RunSummary, Workflow
 from dyneval.structs import Row
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class _Output:
         self.stages = {stage: self._array(name, stack) for stage, name in STAGE_FILES.items()}
         self.heldout_stages = {stage: self._array(f"{name}_heldout", stack) for stage, name in STAGE_FILES.items()}
         self.heldout = stack.enter_context(atomic_write(config.output / "heldout.jsonl", "wb"))
-        self.rejects = stack.enter_context(atomic_write(config.output / "rejects.jsonl"))
+        self.rejects = stack.enter_context(atomic_write(config.output / "rejects.jsonl", "wb"))
         self.counts: Counter[str] = Counter()
         self.faults: dict[str, Counter[str]] = {name: Counter() for name in WORKFLOWS}
         self.lines: Counter[str] = Counter()
@@ -227,12 +227,12 @@ class _Output:
     def reject(self, done: Done) -> None:
         """Record that a pair gives no sample, and why."""
         self.counts[done.outcome] += 1
-        self._reject_line(done.pair_id, done.outcome, done.reason)
+        self._reject_line(done.pair_id, cast(RejectKind, done.outcome), done.reason)  # one of REJECTED
 
-    def _reject_line(self, pair_id: str, kind: str, reason: str, workflow: str | None = None) -> None:
+    def _reject_line(self, pair_id: str, kind: RejectKind, reason: str, workflow: Workflow | None = None) -> None:
         self.lines[kind] += 1
-        row = {"pair_id": pair_id, **({"workflow": workflow} if workflow else {}), "kind": kind, "reason": reason}
-        self.rejects.write(json.dumps(row, ensure_ascii=False) + "\n")
+        detail = {"workflow": workflow} if workflow else {}
+        self.rejects.write(to_line(Reject(key=pair_id, kind=kind, reason=reason, detail=detail).row(PairRecord.KEY)))
         if kind not in ("not_annotated", "missing_annotation"):
             logger.warning("%s: %s", pair_id, reason)
 

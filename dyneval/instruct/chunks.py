@@ -131,7 +131,7 @@ class Worker:
     def work(self, lines: Sequence[Line]) -> Chunk:
         """Work on some lines of the metadata; no exception but those of the machine leaves here."""
         draft = _Draft()
-        done = [self._pair(number, line, draft) for number, line in lines if line.strip()]
+        done = [self._pair(number, line, draft) for number, line in lines]
         draft.statistics.count(draft.observed)
         return Chunk(done=done, statistics=draft.statistics, samples=draft.samples)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dyneval.files.pairs import PairRef, read_pairs
 from dyneval.files.parts import merge_file, missing_shards, shard_folders
-from dyneval.files.store import JsonlIndex, read_rejects
+from dyneval.files.store import JsonlIndex, read_rejects, rejects_beside
 from dyneval.records import ScoreRecord
 
 
@@ -48,6 +48,6 @@ def merge_scores(output: Path, metadata: Path | None = None) -> MergedScores:
 def _missing(output: Path, metadata: Path) -> list[str]:
     scored = JsonlIndex(output, ScoreRecord)
     scored.close()
-    rejected = read_rejects(output.with_name(f"{output.stem}.rejects.jsonl"), ScoreRecord.KEY)
+    rejected = read_rejects(rejects_beside(output), ScoreRecord.KEY)
     wanted = read_pairs(metadata, PairRef, lambda _: None)
     return [one.pair_id for one in wanted if one.pair_id not in scored and one.pair_id not in rejected]
