@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +29,13 @@ def read(path: Path, columns: Collection[str] | None, needs: Collection[str]) ->
     """Yield the rows; dictionary columns and bytes that are UTF-8 as text. See `dyneval.files.tables.each_row`."""
     import polars as pl
 
-    try:
+    with reading(path):
         lazy = pl.scan_parquet(path, glob=False)
         present = lazy.collect_schema()
         require(path, present.names(), needs)
         names = [name for name in present.names() if columns is None or name in columns]
         check_unpacked(path, unpacked_size(path, names), FLOOR)
         frame = lazy.select(names).collect()
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DataFileError(f"{path}: cannot be read as Parquet ({reason})") from error
     coded = [name for name, kind in frame.schema.items() if isinstance(kind, (pl.Categorical, pl.Enum))]
     frame = frame.with_columns(pl.col(coded).cast(pl.String))
     check_unpacked(path, _text_size(frame), FLOOR)  # a dictionary holds once what stands in a million cells
@@ -45,6 +43,18 @@ def read(path: Path, columns: Collection[str] | None, needs: Collection[str]) ->
     for part in frame.iter_slices(_SLICE):
         for row in part.iter_rows(named=True):
             yield row | {name: _text(row[name]) for name in binary}
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise DataFileError, which names `path`, for what polars raises where it cannot read a file."""
+    import polars as pl
+
+    try:
+        yield
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DataFileError(f"{path}: cannot be read as Parquet ({reason})") from error
 
 
 def text_column(path: Path, name: str, kind: pl.DataType) -> pl.Expr:

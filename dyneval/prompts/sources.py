@@ -17,7 +17,7 @@ import polars as pl
 from dyneval.errors import DataFileError, UserError
 from dyneval.files import tables
 from dyneval.files.opening import PACKED, check_unpacked, decoded, opened, raw_lines
-from dyneval.files.parquet import FLOOR, text_column, unpacked_size
+from dyneval.files.parquet import FLOOR, reading, text_column, unpacked_size
 from dyneval.files.row import require
 from dyneval.files.tables import BadRow, each_row, kind_of
 from dyneval.records import Reject
@@ -94,7 +94,7 @@ def read(source: Source, column: str = "prompt", split: str = "train") -> Iterat
 
 def _read_parquet(path: Path, column: str) -> Iterator[RawBatch]:
     """The batches as polars makes them: 1.8 million rows as objects of Python would take longer than all stages."""
-    try:
+    with reading(path):
         lazy = pl.scan_parquet(path, glob=False)
         kinds = lazy.collect_schema()
         require(path, kinds.names(), [column])
@@ -104,9 +104,6 @@ def _read_parquet(path: Path, column: str) -> Iterator[RawBatch]:
         for rows in wanted.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
             check_unpacked(path, int(rows["prompt"].str.len_bytes().sum()), FLOOR)
             yield RawBatch(rows, [])
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DataFileError(f"{path}: cannot be read as Parquet ({reason})") from error
 
 
 def _score_column(path: Path, name: str, kind: pl.DataType | None) -> pl.Expr:
