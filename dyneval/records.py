@@ -323,6 +323,12 @@ ANNOTATIONS: dict[Workflow, type[Annotation]] = {
 NEEDS: dict[Workflow, Workflow] = {"t2ia_answers": "t2ia_questions", "iqa_answers": "iqa_questions"}
 """Answers need questions."""
 
+
+def key_of(name: Workflow, pair: PairRecord) -> str:
+    """Key of the record of a workflow that a pair has, alone or with the other images of its prompt."""
+    return pair.prompt_id if ANNOTATIONS[name].KEY == "prompt_id" else pair.pair_id
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Steps 4 and 5.
 

@@ -40,6 +40,7 @@ from dyneval.records import (
     T2IAAnswers,
     T2IAQuestions,
     Workflow,
+    key_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -253,7 +254,7 @@ def _export(
     written: dict[Workflow, str] = {}
     for name, file in files.items():
         try:
-            record: Annotation | None = file.get(getattr(pair, file.record.KEY), f"{pair.pair_id}: {name}")
+            record: Annotation | None = file.get(key_of(name, pair), f"{pair.pair_id}: {name}")
         except SchemaError as error:
             counts[name]["rejected"] += 1
             logger.warning("%s", error)

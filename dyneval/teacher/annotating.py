@@ -12,7 +12,6 @@ from dyneval.errors import ImageError, SchemaError
 from dyneval.files.images import resolve_below
 from dyneval.llm.chat import ChatError, RejectedReply
 from dyneval.records import (
-    ANNOTATIONS,
     NEEDS,
     Annotation,
     IQAQuestions,
@@ -21,6 +20,7 @@ from dyneval.records import (
     RejectKind,
     T2IAQuestions,
     Workflow,
+    key_of,
 )
 from dyneval.teacher import workflows
 from dyneval.teacher.asking import Teacher
@@ -51,11 +51,6 @@ class Ledger(Source, Protocol):
     def reject(self, reject: Reject) -> None:
         """Record that an annotation could not be made, and why."""
         ...
-
-
-def key_of(name: Workflow, pair: PairRecord) -> str:
-    """Key of the record of a workflow that a pair has, alone or with the other images of its prompt."""
-    return pair.prompt_id if ANNOTATIONS[name].KEY == "prompt_id" else pair.pair_id
 
 
 def is_complete(pair: PairRecord, stores: Mapping[Workflow, Ledger]) -> bool:

@@ -10,8 +10,8 @@ from dyneval.errors import DataFileError
 from dyneval.files.jsonl import scan
 from dyneval.files.pairs import read_pairs
 from dyneval.files.parts import merge_file, shard_folders
-from dyneval.files.store import read_rejects
-from dyneval.records import ANNOTATIONS, WORKFLOWS, PairRecord, Workflow
+from dyneval.files.store import read_rejects, rejects_beside
+from dyneval.records import ANNOTATIONS, WORKFLOWS, PairRecord, Workflow, key_of
 from dyneval.teacher.prompts import prompt_version
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def check_complete(output: Path, metadata: Path) -> None:
     open_pairs = [
         pair.pair_id
         for pair in read_pairs(metadata, PairRecord, lambda row: logger.warning("%s: %s", row.key, row.reason))
-        if any(getattr(pair, ANNOTATIONS[name].KEY) not in settled[name] for name in WORKFLOWS)
+        if any(key_of(name, pair) not in settled[name] for name in WORKFLOWS)
     ]
     if open_pairs:
         raise DataFileError(
@@ -56,7 +56,6 @@ def check_complete(output: Path, metadata: Path) -> None:
 
 def _settled(name: Workflow, output: Path) -> set[str]:
     path, current = output / f"{name}.jsonl", prompt_version(name)
-    rejects = path.with_name(f"{name}.rejects.jsonl")
     key = ANNOTATIONS[name].KEY
     keys = {found for _, found, version in scan(path, key) if version == current} if path.exists() else set()
-    return keys | read_rejects(rejects, key).keys()
+    return keys | read_rejects(rejects_beside(path), key).keys()

@@ -15,9 +15,9 @@ from dyneval.files.pairs import read_pairs
 from dyneval.files.parts import Shard
 from dyneval.files.store import JsonlIndex, JsonlStore, append_reject, read_rejects, write_rejects
 from dyneval.llm.chat import Tally
-from dyneval.records import ANNOTATIONS, NEEDS, Annotation, PairRecord, Reject, Workflow
+from dyneval.records import ANNOTATIONS, NEEDS, Annotation, PairRecord, Reject, Workflow, key_of
 from dyneval.structs import Row
-from dyneval.teacher.annotating import is_complete, key_of
+from dyneval.teacher.annotating import is_complete
 from dyneval.teacher.prompts import prompt_version
 from dyneval.teacher.summary import RunCounts, postfix, summarise
 from dyneval.teacher.worker import AnnotatingWorker, Asked, Found, Made, MakeEngine, Passed, Portion
@@ -60,6 +60,11 @@ class AnnotateConfig:
         """Where this run writes: `output`, or the folder of its shard."""
         return self.shard.folder(self.output) if self.shard else self.output
 
+    @property
+    def name(self) -> str:
+        """Name of the run, in its progress and its summary file."""
+        return self.workflows[0] if len(self.workflows) == 1 else "annotate"
+
 
 def annotate(config: AnnotateConfig, make_engine: MakeEngine, executor: Executor | None = None) -> Row:
     """Annotate the pairs and return the summary, which is also written as `<run>.summary.json`.
@@ -84,7 +89,7 @@ def annotate(config: AnnotateConfig, make_engine: MakeEngine, executor: Executor
         run = _Run(Files(config, stack))
         try:
             with (
-                progress.bar(_name(config), _count(config), "pair") as bar,
+                progress.bar(config.name, _count(config), "pair") as bar,
                 closing(executor.run(make_worker, run.portions(executor, bar))) as outcomes,
             ):
                 for outcome in outcomes:
@@ -254,7 +259,3 @@ def _count(config: AnnotateConfig) -> int | None:
     with config.metadata.open("rb") as file:
         lines = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
     return lines if config.limit is None else min(lines, config.limit)
-
-
-def _name(config: AnnotateConfig) -> str:
-    return config.workflows[0] if len(config.workflows) == 1 else "annotate"

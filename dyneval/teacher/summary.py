@@ -95,9 +95,8 @@ def summarise(
             for name, store in stores.items()
         },
     }
-    name = config.workflows[0] if len(config.workflows) == 1 else "annotate"
     rejected = counts.bad_rows + sum(sum(kinds.values()) for kinds in counts.rejected.values())
     made = sum(store.written for store in stores.values())
     before = sum(len(store.done) for store in stores.values()) - made
     run = RunSummary(made=made, there_before=max(0, before), rejected=rejected, seconds=round(seconds, 3))
-    return write_summary(config.folder / f"{name}.summary.json", run, summary)
+    return write_summary(config.folder / f"{config.name}.summary.json", run, summary)
