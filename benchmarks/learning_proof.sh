@@ -1,19 +1,15 @@
 #!/usr/bin/env bash
-# Does the curriculum teach a judge? Random weights, a warm-up (vision, then captions), Stage 1, Stage 2; then held-out
-# scenes are scored.
-#   bash benchmarks/learning_proof.sh [--compare] [FOLDER]      FOLDER: output/learning_proof; what is there is kept
-# --compare trains three more students from the same warm-up: with evaluations in the reply form `release`, on the samples
-# of both stages mixed (the same budget without curriculum), and with a Stage 2 that repeats nothing of Stage 1. Needs
-# .venv (pipeline/setup_env.sh); two cores take under an hour, and twice as long again with --compare.
-# The training is that of Step 4, scripts/sft_qwen_3_vl_2b.sh, with a 22 M parameter model and images of 128 pixels.
+# Does the curriculum teach a judge, and which reply form teaches it better? The demo's road with more prompts and steps,
+# from the demo's base, with three seeds of training; held-out scenes are scored.
+#   bash benchmarks/learning_proof.sh [FOLDER]      FOLDER: output/learning_proof; what is there is kept
+# Students: curriculum (Stage 1, Stage 2), mixed (both stages' samples at once, as many steps), and the curriculum with
+# evaluations in the reply form `release`, which puts reasons before scores. Needs .venv (pipeline/setup_env.sh).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-compare=
-if [[ ${1:-} == --compare ]]; then compare=1; shift; fi
 run=$(realpath -m "${1:-output/learning_proof}")
+seeds=${SEEDS:-1 2 3} steps=${STEPS:-100} prompts=${PROMPTS:-800}
 source .venv/bin/activate
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false DS_ACCELERATOR=cpu
-world=$run/world
 mkdir -p "$run"
 
 # part NAME COMMAND...: runs it unless it was finished before, and notes how long it took.
@@ -26,54 +22,56 @@ part() {
   printf '{"part": "%s", "seconds": %d}\n' "$name" $((SECONDS - started)) >>"$run/times.jsonl"
 }
 
-# sft STAGE OUTPUT MODEL [arguments]: Step 4's launcher.
-sft() {
-  local stage=$1 output=$2 model=$3
-  shift 3
-  (
-    export OUTPUT_ROOT=$output MODEL_NAME_OR_PATH=$model STAGE1_CHECKPOINT=$model
-    export DYNEVALINSTRUCT_T2IA_ANNOTATION=${T2IA:-$world/t2ia.json} DYNEVALINSTRUCT_IQA_ANNOTATION=${IQA:-$world/iqa.json}
-    export DYNEVALINSTRUCT_T2IA_DATA=$world/images DYNEVALINSTRUCT_IQA_DATA=$world/images
-    export MIN_PIXELS=16384 MAX_PIXELS=16384 GRADIENT_CHECKPOINTING=False
-    export GRADIENT_ACCUMULATION_STEPS=1 WARMUP_RATIO=0.05 LOGGING_STEPS=10 DATALOADER_NUM_WORKERS=1
-    cd Qwen3-VL/qwen-vl-finetune
-    bash scripts/sft_qwen_3_vl_2b.sh "$stage" "$@"
-  )
-}
-warm() { T2IA=$world/captions.json sft "$@"; }
-mix() { DATASET_USE=dynevalinstruct sft "$@"; }
-# A student that began from random weights forgets how to ask about prompts when Stage 2 never asks it to.
-repeat() { DATASET_USE=dynevalinstruct_iqa,dynevalinstruct_t2ia%20 sft "$@"; }
-in_release() { T2IA=$world/t2ia_release.json IQA=$world/iqa_release.json "$@"; }
-score() { # score NAME CHECKPOINT METADATA
-  python inference/run_inference.py --checkpoint "$2" --metadata "$world/$3" --image-root "$world/images" \
-    --output "$run/scores/$1.jsonl" --batch-size 16 --max-questions 6 --max-text 80
+world() { # Steps 1-3 of the demo, with both reply forms
+  python -m dyneval.demo.prompts --count "$prompts" --seed 0 --output "$run/demo_prompts.txt"
+  python -m dyneval.demo.weights base --output "$run/base"
+  python -m dyneval.demo.weights base --task-tokens --output "$run/untrained"
+  export OUTPUT=$run DEMO_PROMPTS=$prompts
+  for step in 1_filter_prompts 2_generate_images 3_distill_annotations; do
+    bash "pipeline/$step.sh" pipeline/demo.env
+  done
+  python "Distill Annotations/build_dynevalinstruct.py" --annotations "$run/annotations" --heldout 0.1 \
+    --metadata "$run/gendb/metadata.jsonl" --output "$run/instruct_release" --reply-form release
+  python -m dyneval.demo.summary shuffle --output "$run"
 }
 
-stage1=dyneval_2b_stage1_t2ia stage2=dyneval_2b_stage2_iqa
-# Small batches: with 22 M parameters, the number of steps decides.
-first=(--per_device_train_batch_size 8 --learning_rate 6e-4 --num_train_epochs 0.36)
-second=(--per_device_train_batch_size 8 --learning_rate 4e-4 --num_train_epochs 0.27)
-part "scenes" python benchmarks/learning_proof/world.py --output "$world"
-part "tiny model" python -m dyneval.demo.tiny_model --width 128 --output "$run/tiny"
-part "untrained model" python -m dyneval.demo.tiny_model --width 128 --task-tokens --output "$run/untrained"
-part "vision" python benchmarks/learning_proof/vision.py --model "$run/tiny" --world "$world" --output "$run/seeing"
-part "captions" warm 1 "$run/warmup" "$run/seeing" \
-  --per_device_train_batch_size 32 --learning_rate 1.5e-3 --num_train_epochs 2
-part "Stage 1" sft 1 "$run/curriculum" "$run/warmup/$stage1" "${first[@]}"
-part "Stage 2" repeat 2 "$run/curriculum" "$run/curriculum/$stage1" "${second[@]}"
-part "scores" score curriculum "$run/curriculum/$stage2" heldout.jsonl
-part "scores with other images" score "curriculum, other images" "$run/curriculum/$stage2" heldout_swapped.jsonl
-part "scores, untrained" score untrained "$run/untrained" heldout.jsonl
-if [[ $compare ]]; then
-  part "Stage 1, release" in_release sft 1 "$run/release" "$run/warmup/$stage1" "${first[@]}"
-  part "Stage 2, release" in_release repeat 2 "$run/release" "$run/release/$stage1" "${second[@]}"
-  part "scores, release" score release "$run/release/$stage2" heldout.jsonl
-  part "scores, Stage 1" score "Stage 1" "$run/curriculum/$stage1" heldout.jsonl
-  # 0.328 of all samples are as many as the two stages see together.
-  part "mixed" mix 1 "$run/mixed" "$run/warmup/$stage1" "${first[@]}" --num_train_epochs 0.328
-  part "scores, mixed" score mixed "$run/mixed/$stage1" heldout.jsonl
-  part "Stage 2 alone" sft 2 "$run/alone" "$run/curriculum/$stage1" "${second[@]}"
-  part "scores, Stage 2 alone" score "Stage 2 alone" "$run/alone/$stage2" heldout.jsonl
-fi
+# sft STAGE OUTPUT MODEL DATA [arguments]: Step 4's launcher.
+sft() {
+  local stage=$1 output=$2 model=$3 data=$4
+  shift 4
+  (
+    export OUTPUT_ROOT=$output MODEL_NAME_OR_PATH=$model STAGE1_CHECKPOINT=$model
+    export DYNEVALINSTRUCT_T2IA_ANNOTATION=$data/dynevalinstruct_t2ia.json
+    export DYNEVALINSTRUCT_IQA_ANNOTATION=$data/dynevalinstruct_iqa.json
+    export DYNEVALINSTRUCT_T2IA_DATA=$run/gendb DYNEVALINSTRUCT_IQA_DATA=$run/gendb
+    cd Qwen3-VL/qwen-vl-finetune
+    bash scripts/sft_qwen_3_vl_2b.sh "$stage" --learning_rate 2e-3 --warmup_ratio 0.05 --tune_mm_mlp False \
+      --per_device_train_batch_size 8 --gradient_accumulation_steps 1 --gradient_checkpointing False \
+      --save_strategy no --logging_steps 10 "$@"
+  )
+}
+mix() { DATASET_USE=dynevalinstruct sft "$@"; }
+score() { # score NAME CHECKPOINT METADATA
+  python inference/run_inference.py --checkpoint "$2" --metadata "$3" --image-root "$run/gendb" \
+    --output "$run/scores/$1.jsonl" --batch-size 32
+}
+
+stage1=dyneval_2b_stage1_t2ia stage2=dyneval_2b_stage2_iqa heldout=$run/instruct/heldout.jsonl
+part "scenes and annotations" world
+part "scores, untrained" score untrained "$run/untrained" "$heldout"
+for seed in $seeds; do
+  for form in readme release; do
+    student="curriculum $form $seed" data=$run/instruct
+    if [[ $form == release ]]; then data=$run/instruct_release; fi
+    part "stage 1, $student" sft 1 "$run/$student" "$run/base" "$data" --max_steps "$steps" --seed "$seed"
+    part "stage 2, $student" sft 2 "$run/$student" "$run/$student/$stage1" "$data" --max_steps "$steps" --seed "$seed"
+    part "scores, $student" score "$student" "$run/$student/$stage2" "$heldout"
+  done
+  student="mixed readme $seed"
+  part "stages mixed, $student" mix 1 "$run/$student" "$run/base" "$run/instruct" \
+    --max_steps $((2 * steps)) --seed "$seed"
+  part "scores, $student" score "$student" "$run/$student/$stage1" "$heldout"
+done
+part "scores, other pictures" score shuffled "$run/curriculum readme ${seeds%% *}/$stage2" \
+  "$run/scores/shuffled_pairs.jsonl"
 python benchmarks/learning_proof/report.py --run "$run" --plots benchmarks/learning_proof

@@ -3,6 +3,7 @@
 python benchmarks/training.py loss       # peak memory of the loss at 151,936 words
 python benchmarks/training.py batches    # useful tokens a second: padded, flat, packed
 python benchmarks/training.py loader     # samples a second and core: read, decode, resize, encode
+python benchmarks/training.py cpu        # the demo's Stage 1 by the launcher: types, threads, attention (after a demo)
 python benchmarks/training.py gpu        # Qwen3-VL-2B's shape, the recipe beside a plain padded Trainer; needs a GPU
 python benchmarks/training.py            # all
 """
@@ -11,8 +12,11 @@ import argparse
 import importlib.util
 import json
 import multiprocessing
+import os
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -192,6 +196,56 @@ def benchmark_loader(samples: int) -> list[str]:
     return [head, "|---|---|---|---|---|", *rows]
 
 
+def benchmark_cpu(run: Path, steps: int = 20) -> list[str]:
+    """The launcher on the data of a demo run: tokens a second in the median of the later reports, and seconds in all.
+
+    The last two rows share the cores with another process, as on a login node or beside an editor.
+    """
+    root = Path(__file__).resolve().parents[1]
+    shared = {
+        "MODEL_NAME_OR_PATH": str((run / "base").resolve()),
+        "DYNEVALINSTRUCT_T2IA_ANNOTATION": str((run / "instruct" / "dynevalinstruct_t2ia.json").resolve()),
+        "DYNEVALINSTRUCT_T2IA_DATA": str((run / "gendb").resolve()),
+        "HF_HUB_OFFLINE": "1",
+    }
+    variants = {
+        "float32": ({"BF16": "False"}, [], False),
+        "bfloat16 (where the CPU has instructions for it)": ({"BF16": "True"}, [], False),
+        "bfloat16, SDPA over padded batches": ({"BF16": "True", "DATA_FLATTEN": "False"}, [], False),
+        "bfloat16, eager attention over padded batches": (
+            {"BF16": "True", "DATA_FLATTEN": "False"},
+            ["--attn_implementation", "eager"],
+            False,
+        ),
+        "bfloat16 beside other work, threads spin": ({"BF16": "True", "OMP_WAIT_POLICY": "ACTIVE"}, [], True),
+        "bfloat16 beside other work, threads sleep": ({"BF16": "True"}, [], True),
+    }
+    rows = ["| launcher | tokens a second | seconds with start |", "|---|---|---|"]
+    for name, (own, arguments, beside) in variants.items():
+        with tempfile.TemporaryDirectory() as output:
+            busy = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if beside else None
+            started = time.monotonic()
+            command = ["bash", "scripts/sft_qwen_3_vl_2b.sh", "1", "--max_steps", str(steps), "--logging_steps", "5"]
+            command += ["--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "1"]
+            command += ["--gradient_checkpointing", "False", "--save_strategy", "no", *arguments]
+            try:
+                subprocess.run(
+                    command,
+                    env=os.environ | shared | own | {"OUTPUT_ROOT": output},
+                    cwd=root / "Qwen3-VL" / "qwen-vl-finetune",
+                    check=True,
+                    capture_output=True,
+                )
+            finally:
+                if busy:
+                    busy.kill()
+            log = Path(output, "dyneval_2b_stage1_t2ia", "train_log.jsonl")
+            told = [row for row in map(json.loads, log.read_text().splitlines()) if "tokens_per_second" in row]
+            rate = statistics.median(row["tokens_per_second"] for row in told[1:])
+            rows.append(f"| {name} | {rate:,.0f} | {time.monotonic() - started:.0f} |")
+    return rows
+
+
 def samples_needed(tokens: int, targets: int, patches: int) -> float:
     """Samples a second that Qwen3-VL-2B eats on an H100 (989 TFLOPS in bf16) at 45 % of its FLOPs."""
     import torch
@@ -211,13 +265,15 @@ def samples_needed(tokens: int, targets: int, patches: int) -> float:
 def main() -> None:
     """Command line of this benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["loss", "batches", "loader", "gpu", "all"], default="all")
+    parser.add_argument("what", nargs="?", choices=["loss", "batches", "loader", "cpu", "gpu", "all"], default="all")
     parser.add_argument("--samples", type=int, default=48, help="samples of `batches` and `loader`")
+    parser.add_argument("--run", type=Path, default=Path("output/demo"), help="folder of a demo run, for `cpu`")
     chosen = parser.parse_args()
     parts = {
         "loss": benchmark_loss,
         "batches": lambda: benchmark_batches(chosen.samples),
         "loader": lambda: benchmark_loader(chosen.samples),
+        "cpu": lambda: benchmark_cpu(chosen.run),
         "gpu": benchmark_gpu,
     }
     for name, part in parts.items():

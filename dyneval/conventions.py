@@ -1,6 +1,6 @@
-"""What a student was trained to be asked and to write: the template of its human turns, the form of its replies.
+"""What a student was trained to be asked, to write and to see: template, reply form, pixel limits.
 
-Training notes both in `dyneval.json` beside the weights, as its samples show them. A checkpoint without that file, such
+Training notes them in `dyneval.json` beside the weights, as its samples show them. A checkpoint without that file, such
 as the published ones, says nothing of itself; `dyneval.scorer.probing` then looks at what it writes.
 """
 
@@ -23,16 +23,21 @@ _Name = TypeVar("_Name", bound=str)
 
 
 class Conventions(NamedTuple):
-    """Template and reply form of a student; None where it is not known."""
+    """What a checkpoint says of itself; None where it is not known."""
 
     template: TemplateVersion | None = None
     reply_form: ReplyForm | None = None
+    min_pixels: int | None = None
+    """Smallest and largest image area that it was trained with; a student shown other sizes judges something else."""
+    max_pixels: int | None = None
+    demo: bool | None = None
+    """True for the demo's students, which know the demo's world alone."""
 
 
 def conventions_of(samples: Iterable[tuple[str, str]], base: Conventions) -> Conventions:
-    """What a student is taught by training samples, (human turn, answer) each.
+    """What a student is taught by training samples, (human turn, answer) each; the rest is as its `base` says.
 
-    Where they show nothing, what its `base` was taught stays; where they contradict each other, nothing is known.
+    Where they show nothing, what its base was taught stays; where they contradict each other, nothing is known.
     Answers of neither form are passed over: in published data some are spoilt.
     """
     templates: set[TemplateVersion] = set()
@@ -42,7 +47,7 @@ def conventions_of(samples: Iterable[tuple[str, str]], base: Conventions) -> Con
             templates.add(template)
         elif EVALUATION in turn and (form := form_of(answer)) is not None:
             forms.add(form)
-    return Conventions(_only(templates, base.template), _only(forms, base.reply_form))
+    return base._replace(template=_only(templates, base.template), reply_form=_only(forms, base.reply_form))
 
 
 def _only(shown: set[_Name], base: _Name | None) -> _Name | None:
@@ -66,8 +71,16 @@ def read_conventions(content: bytes | None) -> Conventions:
         said: Any = orjson.loads(content)
     except ValueError as error:
         raise CheckpointError(f"{FILE}: is not JSON ({error})") from error
+    if not isinstance(said, dict):
+        raise CheckpointError(f"{FILE}: expected an object, got {type(said).__name__}")
     known: dict[str, tuple[str, ...]] = {"template": TEMPLATE_VERSIONS, "reply_form": REPLY_FORMS}
     for name, values in known.items():
-        if not isinstance(said, dict) or said.get(name) not in (None, *values):
+        if said.get(name) not in (None, *values):
             raise CheckpointError(f"{FILE}: expected {name} to be one of {', '.join(values)}")
-    return Conventions(said.get("template"), said.get("reply_form"))
+    for name in ("min_pixels", "max_pixels"):
+        value = said.get(name)
+        if value is not None and (type(value) is not int or value < 1):
+            raise CheckpointError(f"{FILE}: expected {name} to be a whole number of pixels, at least 1")
+    if said.get("demo") not in (None, True, False):
+        raise CheckpointError(f"{FILE}: expected demo to be true or false")
+    return Conventions(**{name: said.get(name) for name in Conventions._fields})

@@ -10,6 +10,7 @@ Ids, labels, positions and grids equal those of the published training code on e
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+logger = logging.getLogger(__name__)
 
 IGNORE = -100
 """Label of a token that is not a target."""
@@ -202,9 +205,31 @@ class Processor:
 
         Raises:
             TaskTokenError: see `register_task_tokens`.
-            CheckpointError: no Qwen3-VL tokenizer and image processor are found there.
+            CheckpointError: no Qwen3-VL tokenizer and image processor are found there, or its files disagree about the
+                pixel limits that it was trained with.
             SettingError: the pixel limits contradict each other.
         """
+        processor = cls._read(path_or_id, subfolder, commit)
+        processor.set_pixel_limits(min_pixels, max_pixels)
+        processor._compare_limits(path_or_id, chosen=bool(min_pixels or max_pixels))
+        return processor
+
+    @classmethod
+    def for_training(cls, path_or_id: str | Path, min_pixels: int | None = None, max_pixels: int | None = None) -> Self:
+        """As `from_pretrained`, for a checkpoint that is trained on.
+
+        A limit that is not given is the one that the checkpoint was trained with before. A Qwen3-VL names none, since
+        it was trained with images of all sizes: then it is that of `TRAINING_LIMITS`.
+        """
+        processor = cls._read(path_or_id, None, None)
+        said = processor.conventions
+        low, high = min_pixels or said.min_pixels, max_pixels or said.max_pixels or TRAINING_LIMITS.max_pixels
+        processor.set_pixel_limits(low or min(TRAINING_LIMITS.min_pixels, high), high)
+        processor._compare_limits(path_or_id, chosen=bool(min_pixels or max_pixels))
+        return processor
+
+    @classmethod
+    def _read(cls, path_or_id: str | Path, subfolder: str | None, commit: str | None) -> Self:
         from transformers import AutoTokenizer
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -223,11 +248,30 @@ class Processor:
         there = {name: content for name, content in carried.items() if content is not None}
         try:
             said = read_conventions(_optional_file(source, CONVENTIONS, place))
-            processor = cls(tokenizer, images, there, said)
+            return cls(tokenizer, images, there, said)
         except CheckpointError as error:
             raise type(error)(f"{Path(source, folder)}: {error}") from error
-        processor.set_pixel_limits(min_pixels, max_pixels)
-        return processor
+
+    def limits_differ(self) -> str | None:
+        """What there is to say where the student was trained with other pixel limits than those in use."""
+        low, high = self.conventions.min_pixels or self.min_pixels, self.conventions.max_pixels or self.max_pixels
+        if (low, high) == self.limits:
+            return None
+        return (
+            f"it was trained with images of {low:,} to {high:,} pixels, and would be shown {self.min_pixels:,} to "
+            f"{self.max_pixels:,}"
+        )
+
+    def _compare_limits(self, checkpoint: str | Path, chosen: bool) -> None:
+        """Refuse limits that the student was not trained with, or tell of them where somebody has chosen them."""
+        differ = self.limits_differ()
+        if differ and not chosen:
+            raise CheckpointError(
+                f"{checkpoint}: {differ}: {CONVENTIONS} and preprocessor_config.json disagree; copy both from the "
+                "trained checkpoint, or choose the limits yourself"
+            )
+        if differ:
+            logger.warning("%s: %s; a student judges well only what it was trained with", checkpoint, differ)
 
     @property
     def cell(self) -> int:

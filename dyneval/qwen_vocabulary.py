@@ -1,8 +1,9 @@
-"""The real Qwen3-VL tokenizer, rebuilt offline from the vocabulary that the `dashscope` package carries.
+"""The real Qwen3-VL tokenizer, rebuilt offline from the vocabulary beside this file.
 
     python -m dyneval.qwen_vocabulary --output DIR
 
-The package holds 151,643 byte sequences in the order in which byte-pair encoding learned them, but not the merges.
+`qwen.tiktoken.xz` is the Qwen team's vocabulary as their `dashscope` 2.0.2 (Apache-2.0) carries it, compressed. It
+holds 151,643 byte sequences in the order in which byte-pair encoding learned them, but not the merges.
 They follow from the order: the two parts that a token was merged from are what encoding it with the ranks below its own
 leaves over. The 26 added tokens of Qwen3 follow at 151643-151668; the task tokens are not among them.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import base64
-import importlib.util
+import lzma
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,29 +85,16 @@ CHAT_TEMPLATE = """\
 """
 
 
-def vocabulary_file() -> Path:
-    """Path of `qwen.tiktoken` inside the installed `dashscope` package, found without importing the package.
+VOCABULARY = Path(__file__).with_name("qwen.tiktoken.xz")
+
+
+def read_ranks(path: Path = VOCABULARY) -> dict[bytes, int]:
+    """Byte sequences of a compressed tiktoken vocabulary with their ranks, lowest rank first.
 
     Raises:
-        FileNotFoundError: the package or its data file is missing.
+        DataFileError: the file does not hold the 151,643 ranks of Qwen.
     """
-    spec = importlib.util.find_spec("dashscope")
-    folder = spec.submodule_search_locations[0] if spec and spec.submodule_search_locations else None
-    path = Path(folder, "resources", "qwen.tiktoken") if folder else None
-    if path is None or not path.is_file():
-        raise FileNotFoundError(
-            "the Qwen vocabulary comes with the package 'dashscope', which is missing; run: pip install dashscope"
-        )
-    return path
-
-
-def read_ranks(path: Path) -> dict[bytes, int]:
-    """Byte sequences of a tiktoken vocabulary with their ranks, lowest rank first.
-
-    Raises:
-        ValueError: the file does not hold the 151,643 ranks of Qwen.
-    """
-    rows = (line.split() for line in path.read_bytes().splitlines() if line)
+    rows = (line.split() for line in lzma.decompress(path.read_bytes()).splitlines() if line)
     ranks = dict(sorted(((base64.b64decode(token), int(rank)) for token, rank in rows), key=lambda row: row[1]))
     if list(ranks.values()) != list(range(VOCABULARY_SIZE)):
         raise DataFileError(f"{path}: expected the ranks 0 to {VOCABULARY_SIZE - 1}, found {len(ranks)} tokens")
@@ -135,7 +123,7 @@ def build_tokenizer() -> Qwen2Tokenizer:
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     letters: dict[int, str] = bytes_to_unicode()
-    ranks = read_ranks(vocabulary_file())
+    ranks = read_ranks()
     text = {token: "".join(letters[byte] for byte in token) for token in ranks}
     tokenizer = Qwen2Tokenizer(
         vocab={text[token]: rank for token, rank in ranks.items()},

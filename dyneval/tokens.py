@@ -13,6 +13,12 @@ from typing import Literal, NamedTuple
 T2IA, IQA, EVALUATION = "<|T2IA|>", "<|IQA|>", "<|EVALUATION|>"
 TASK_TOKEN_IDS: dict[str, int] = {T2IA: 151669, IQA: 151670, EVALUATION: 151671}
 TASK_TOKENS: tuple[str, ...] = tuple(TASK_TOKEN_IDS)
+RELATED_WORDS: dict[str, str] = {
+    T2IA: " text image alignment prompt match questions",
+    IQA: " image quality distortion shape texture scene graph",
+    EVALUATION: " evaluation score answer reasoning rating",
+}
+"""Words whose mean embedding the row of a task token starts from."""
 IMAGE = "<image>"
 """Placeholder for one image in a stored human turn."""
 

@@ -10,4 +10,4 @@ export OUTPUT_ROOT=$OUTPUT/train
 cd Qwen3-VL/qwen-vl-finetune
 python3 scripts/validate_dyneval_train_setup.py
 bash "scripts/sft_qwen_3_vl_$STUDENT.sh" 1 "${TRAIN_ARGS[@]}"
-bash "scripts/sft_qwen_3_vl_$STUDENT.sh" 2 "${TRAIN_ARGS[@]}"
+DATASET_USE=${STAGE2_DATASETS:-} bash "scripts/sft_qwen_3_vl_$STUDENT.sh" 2 "${TRAIN_ARGS[@]}"

@@ -1,7 +1,7 @@
 """The rebuilt tokenizer is Qwen3-VL's: same ids as the vocabulary's own encoder, same added tokens, same template."""
 
+import lzma
 import random
-import sys
 import unicodedata
 
 import pytest
@@ -10,10 +10,10 @@ from dyneval.processing import register_task_tokens
 from dyneval.qwen_vocabulary import (
     ORDINARY_ADDED_TOKENS,
     SPECIAL_TOKENS,
+    VOCABULARY,
     build_tokenizer,
     read_ranks,
     recover_merges,
-    vocabulary_file,
 )
 from dyneval.tokens import TASK_TOKEN_IDS
 
@@ -71,9 +71,7 @@ def strings(count):
 def test_ids_equal_those_of_tiktoken_on_many_scripts(tokenizer):
     import tiktoken
 
-    reference = tiktoken.Encoding(
-        "qwen", pat_str=PATTERN, mergeable_ranks=read_ranks(vocabulary_file()), special_tokens={}
-    )
+    reference = tiktoken.Encoding("qwen", pat_str=PATTERN, mergeable_ranks=read_ranks(), special_tokens={})
     for text in [*SNIPPETS, *strings(1000)]:
         assert tokenizer.encode(text) == reference.encode_ordinary(unicodedata.normalize("NFC", text)), repr(text)
 
@@ -135,19 +133,15 @@ def test_chat_template_renders_like_qwen3_vl(tokenizer):
 
 
 def test_every_merge_joins_two_earlier_tokens():
-    ranks = read_ranks(vocabulary_file())
+    ranks = read_ranks()
     merges = recover_merges(ranks)
     assert len(merges) == 151_643 - 256
     assert all(max(ranks[left], ranks[right]) < ranks[left + right] for left, right in merges)
 
 
-def test_vocabulary_is_read_without_importing_its_package():
-    vocabulary_file()
-    assert "dashscope" not in sys.modules
-
-
 def test_a_damaged_vocabulary_is_refused(tmp_path):
-    damaged = tmp_path / "qwen.tiktoken"
-    damaged.write_bytes(b"".join(vocabulary_file().read_bytes().splitlines(keepends=True)[:1000]))
-    with pytest.raises(ValueError, match=r"qwen\.tiktoken: expected the ranks 0 to 151642, found 1000 tokens"):
+    damaged = tmp_path / "qwen.tiktoken.xz"
+    lines = lzma.decompress(VOCABULARY.read_bytes()).splitlines(keepends=True)
+    damaged.write_bytes(lzma.compress(b"".join(lines[:1000])))
+    with pytest.raises(ValueError, match=r"qwen\.tiktoken\.xz: expected the ranks 0 to 151642, found 1000 tokens"):
         read_ranks(damaged)

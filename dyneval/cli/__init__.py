@@ -21,6 +21,7 @@ VERBS = {
     "plan": "what a whole run costs: GPU hours, time, disk, tokens",
     "serve": "score over HTTP, with a page to try it on",
     "schema": "print the JSON Schemas of the records in our files",
+    "demo": "see a finished demo judge at work, in under a minute",
     "doctor": "look whether this machine can score",
 }
 

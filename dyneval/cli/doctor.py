@@ -146,6 +146,9 @@ def _checkpoint(arguments: argparse.Namespace) -> Iterator[Check]:
         (scorer,) = loaded
         return Check("conventions", "note" if scorer.settings.reply_form == "either" else "ok", scorer.settled_by)
 
+    def demo() -> Check:
+        return Check("demo", "note", "a demo judge: it knows the demo's drawn scenes alone, and nothing of photographs")
+
     def score() -> Check:
         (scorer,) = loaded
         began = time.perf_counter()
@@ -156,4 +159,6 @@ def _checkpoint(arguments: argparse.Namespace) -> Iterator[Check]:
     yield _guarded("checkpoint", load)
     if loaded:
         yield _guarded("conventions", conventions)
+        if loaded[0].is_demo:
+            yield demo()
         yield _guarded("scoring", score)

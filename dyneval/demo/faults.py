@@ -1,22 +1,26 @@
 """What can go wrong between a prompt and an image, and how a demo model gets a scene wrong.
 
-Alignment faults change the scene that is drawn; quality faults damage the picture of it (`dyneval.demo.damage`).
+Alignment faults change the scene that is drawn; quality faults damage the picture of it.
 A severity s in (0, 1] is meant on the scale of the scores: what it spoils scores 5 - 4 s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from difflib import SequenceMatcher
 from random import Random
-from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 
 from dyneval.demo import vocabulary as words
-from dyneval.demo.scenes import MAX_COUNT, Group, Relation, Scene, check_keys
-from dyneval.structs import Row
+from dyneval.demo.scenes import MAX_COUNT, Group, Relation, Scene
 
-ALIGNMENT_FAULTS = ("missing_object", "wrong_colour", "wrong_count", "swapped_relation", "wrong_text")
+Pixels = NDArray[np.uint8]
+
+ALIGNMENT_FAULTS = ("missing_object", "wrong_colour", "wrong_count", "swapped_relation")
 OBJECT_FAULTS = ("torn", "melted", "cut_off", "seam")
 """Quality faults of one group; a seam is a cut through the whole image that runs through that group."""
 IMAGE_FAULTS = ("blur", "noise")
@@ -24,8 +28,7 @@ IMAGE_FAULTS = ("blur", "noise")
 QUALITY_FAULTS = (*OBJECT_FAULTS, *IMAGE_FAULTS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One fault: its kind, its severity in (0, 1] and the kind of object it hit, None for the whole image."""
 
     kind: str
@@ -35,21 +38,10 @@ class Fault:
     def __post_init__(self) -> None:
         if self.kind not in ALIGNMENT_FAULTS + QUALITY_FAULTS:
             raise ValueError(f"fault must be one of {[*ALIGNMENT_FAULTS, *QUALITY_FAULTS]}, not {self.kind!r}")
-        number = isinstance(self.severity, (int, float)) and not isinstance(self.severity, bool)
-        if not number or not 0 < self.severity <= 1:
+        if not 0 < self.severity <= 1:
             raise ValueError(f"severity of {self.kind} must be above 0 and at most 1, not {self.severity!r}")
         if (self.target is None) != (self.kind in IMAGE_FAULTS) or (self.target and self.target not in words.KINDS):
             raise ValueError(f"fault {self.kind} cannot have target {self.target!r}")
-
-    def to_dict(self) -> Row:
-        """Plain JSON values; `from_dict` reads them back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Fault:
-        """Read what `to_dict` wrote. Raises ValueError that says which key is missing, unknown or wrong."""
-        check_keys("fault", data, ("kind", "severity", "target"))
-        return cls(**data)
 
 
 # ---------------------------------------------------------------------------
@@ -68,13 +60,6 @@ def colour_severity(asked: str, drawn: str) -> float:
     return 0.75 if frozenset((asked, drawn)) in words.NEAR_COLOURS else 1.0
 
 
-def text_severity(asked: str, drawn: str | None) -> float:
-    """From 0.5 for nearly the right letters to 1 for none of them."""
-    if asked == drawn:
-        return 0.0
-    return 1.0 - 0.5 * SequenceMatcher(None, asked, drawn or "", autojunk=False).ratio()
-
-
 # ---------------------------------------------------------------------------
 # A demo model's mistakes
 
@@ -82,7 +67,7 @@ def text_severity(asked: str, drawn: str | None) -> float:
 def misdraw(asked: Scene, rates: Mapping[str, float], rng: Random) -> tuple[Scene, list[Fault]]:
     """The scene that a model draws instead of `asked`, and its alignment faults.
 
-    `rates` gives the probability of every alignment fault, for each group, relation or label it can hit. Where nothing
+    `rates` gives the probability of every alignment fault, for each group or relation it can hit. Where nothing
     that was asked is left, the model draws something else.
     """
     faults: list[Fault] = []
@@ -109,16 +94,12 @@ def _misdraw_group(group: Group, rates: Mapping[str, float], rng: Random, faults
         count = _wrong_count(group.count, rng)
         drawn = replace(drawn, count=count)
         _add(faults, "wrong_count", count_severity(group.count, count), group)
-    if group.label and rng.random() < rates["wrong_text"]:
-        label = _wrong_label(group.label, rng)
-        drawn = replace(drawn, label=label)
-        _add(faults, "wrong_text", text_severity(group.label, label), group)
     return drawn
 
 
 def _other_kind(asked: Scene, rng: Random) -> Group:
     kinds = [kind for kind in sorted(words.KINDS) if asked.group(kind) is None]
-    return replace(rng.choice(asked.groups), kind=rng.choice(kinds), label=None)
+    return replace(rng.choice(asked.groups), kind=rng.choice(kinds))
 
 
 def _misdraw_relation(relation: Relation, rates: Mapping[str, float], rng: Random, faults: list[Fault]) -> Relation:
@@ -135,24 +116,6 @@ def _add(faults: list[Fault], kind: str, severity: float, group: Group) -> None:
 def _wrong_count(count: int, rng: Random) -> int:
     others = [n for n in range(1, MAX_COUNT + 1) if n != count]
     return rng.choices(others, weights=[4 ** -abs(n - count) for n in others])[0]
-
-
-def _wrong_label(label: str, rng: Random) -> str:
-    """Misspell `label` the ways image models do: letters changed, lost, doubled or swapped."""
-    letters = list(label)
-    for _ in range(rng.choice((1, 2, 3))):
-        at = rng.randrange(len(letters))
-        manner = rng.choice(("change", "drop", "double", "swap"))
-        if manner == "drop" and len(letters) > 1:
-            del letters[at]
-        elif manner == "double" and len(letters) < 8:
-            letters.insert(at, letters[at])
-        elif manner == "swap":
-            letters[at], letters[at - 1] = letters[at - 1], letters[at]
-        else:
-            letters[at] = rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    spoiled = "".join(letters)
-    return spoiled if spoiled != label else _wrong_label(label, rng)
 
 
 def spoil(drawn: Scene, rates: Mapping[str, float], severity: tuple[float, float], rng: Random) -> list[Fault]:
@@ -177,3 +140,77 @@ def spoil(drawn: Scene, rates: Mapping[str, float], severity: tuple[float, float
 
 def _between(severity: tuple[float, float], rng: Random) -> float:
     return round(rng.uniform(*severity), 3)
+
+
+# ---------------------------------------------------------------------------
+# Quality faults as damage to pixels, from hardly visible (severity near 0) to ruinous (1)
+
+
+def melt(icon: Image.Image, severity: float, rng: np.random.Generator) -> Image.Image:
+    """Let an RGBA icon sag and sway like wax; its top and bottom stay in place."""
+    pixels = np.asarray(icon)
+    height, width = pixels.shape[:2]
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    belly = np.sin(np.pi * y / height)
+    phase = rng.uniform(0, 2 * np.pi, 4)
+    drip = np.sin(2 * np.pi * 2.3 * x / width + phase[0]) + 0.6 * np.sin(2 * np.pi * 4.7 * x / width + phase[1])
+    sway = np.sin(2 * np.pi * 1.4 * y / height + phase[2]) + 0.5 * np.sin(2 * np.pi * 3.1 * y / height + phase[3])
+    source_y = y - severity * height * belly * (0.08 + 0.1 * drip)
+    source_x = x - severity * width * 0.085 * belly * sway
+    rows = source_y.round().clip(0, height - 1).astype(np.intp)
+    columns = source_x.round().clip(0, width - 1).astype(np.intp)
+    return Image.fromarray(pixels[rows, columns], "RGBA")
+
+
+def tear(icon: Image.Image, severity: float, rng: np.random.Generator) -> Image.Image:
+    """Rip an RGBA icon in two along a ragged line, with a gap between the halves."""
+    pixels = np.asarray(icon)
+    height, width = pixels.shape[:2]
+    ragged = np.interp(np.arange(width), np.linspace(0, width, 12), rng.uniform(-0.045, 0.045, 12)) * height
+    tilt = rng.uniform(-0.35, 0.35) * (np.arange(width) - width / 2)
+    edge = height * rng.uniform(0.42, 0.58) + ragged + tilt
+    below = np.arange(height)[:, None] > edge
+    upper, lower = pixels.copy(), pixels.copy()
+    upper[below], lower[~below] = 0, 0
+    dx, dy = round(severity * 0.16 * width * rng.choice((-1, 1))), round((0.015 + severity * 0.09) * height)
+    torn = Image.new("RGBA", icon.size)
+    for half, shift in ((upper, (-dx // 2, -dy // 2)), (lower, (dx // 2, dy // 2))):
+        piece = Image.fromarray(half, "RGBA")
+        torn.alpha_composite(_moved(piece, *shift))
+    return torn
+
+
+def _moved(image: Image.Image, dx: int, dy: int) -> Image.Image:
+    moved = Image.new(image.mode, image.size)
+    moved.paste(image, (dx, dy))
+    return moved
+
+
+def seam(image: Image.Image, x: float, severity: float, rng: np.random.Generator) -> Image.Image:
+    """Break an RGB image at `x` (0-1): what lies right of it slips up or down and changes its light."""
+    size = image.height
+    column = round(min(max(x, 0.1), 0.9) * size)
+    slip = round((0.02 + severity * 0.11) * size) * int(rng.choice((-1, 1)))
+    right = np.asarray(image)[:, column:]
+    rows = (np.arange(size) - slip).clip(0, size - 1)
+    light = 1 + severity * rng.choice((-0.24, 0.1))
+    broken = np.asarray(image).copy()
+    broken[:, column:] = (right[rows].astype(np.float32) * light).clip(0, 255).astype(np.uint8)
+    thick = max(1, round(severity * size / 100))
+    broken[:, column : column + thick] = broken[:, column : column + thick] // 2
+    return Image.fromarray(broken, "RGB")
+
+
+def blur(image: Image.Image, severity: float) -> Image.Image:
+    """Blur an RGB image; at severity 1 small objects can only be guessed."""
+    return image.filter(ImageFilter.GaussianBlur((0.35 + 3.4 * severity) * image.height / 256))
+
+
+def noise(image: Image.Image, severity: float, rng: np.random.Generator) -> Image.Image:
+    """Add grain to an RGB image, equally in all channels, and coloured specks."""
+    shape = (image.height, image.width)
+    grain = rng.standard_normal(shape, np.float32)[..., None] * np.float32(5 + 40 * severity)
+    noisy = np.asarray(image) + grain
+    specks = rng.random(shape, np.float32) < 0.03 * severity
+    noisy[specks] = rng.integers(0, 256, (int(specks.sum()), 3))
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8), "RGB")

@@ -1,34 +1,65 @@
 """What an ideal teacher would say about a demo prompt or image, in natural English; no image is looked at.
 
-The scores of a truth are the means of the exact scores (`dyneval.demo.verdicts`) over the questions that a teacher
-would ask: `truth_t2ia` over `alignment_questions` and `distortion_questions`, `truth_iqa` over `quality_questions`.
-`answer` gives the same scores rounded to whole ones, so the mean of its answers is within 0.5 of the truth.
+The scores rest on severities (`dyneval.demo.faults`): an element that is missing scores 1; a wrong one, a fault of
+severity s or a damage d scores 5 - 4 s. Several faults add up to the damage 1 - (1 - w1 s1)(1 - w2 s2)..., where the
+weight w says how much a fault harms what the question is about (`HARM`).
+
+The scores of a truth are the means of the exact scores over the questions that a teacher would ask: `truth_t2ia` over
+`alignment_questions` and `distortion_questions`, `truth_iqa` over `quality_questions`. `answer` gives the same scores
+rounded to whole ones, so the mean of its answers is within 0.5 of the truth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from dyneval.demo import vocabulary as words
-from dyneval.demo.faults import IMAGE_FAULTS, Fault
-from dyneval.demo.grammar import scene_from_prompt
-from dyneval.demo.questions import RELATION_PHRASES, ask, understand
+from dyneval.demo.faults import IMAGE_FAULTS, Fault, colour_severity, count_severity
+from dyneval.demo.prompts import scene_from_prompt
+from dyneval.demo.questions import RELATION_PHRASES, ForeignQuestionError, Question, ask, understand
 from dyneval.demo.scenes import Group, Scene
 from dyneval.demo.truth import Truth
-from dyneval.demo.verdicts import judge
 from dyneval.structs import Row
 
-MAX_QUESTIONS = 10
-"""Most questions of one kind that are asked about a pair."""
+MAX_QUESTIONS = 5
+"""Most alignment questions, and most quality questions, that are asked about a pair."""
+
+HARM: dict[str, dict[str, float]] = {
+    "no_deformation": {"torn": 1.0, "melted": 1.0},
+    "no_blur": {"blur": 1.0},
+    "no_noise": {"noise": 1.0},
+    "shape": {"torn": 1.0, "melted": 1.0, "cut_off": 0.7, "seam": 0.6, "blur": 0.3, "noise": 0.2},
+    "texture": {"blur": 1.0, "noise": 1.0, "seam": 0.3},
+    "seam": {"seam": 1.0},
+    "spatial": {"torn": 0.6, "melted": 0.5, "cut_off": 1.0, "seam": 0.8, "blur": 0.2, "noise": 0.1},
+    "distortion": {"torn": 1.0, "melted": 1.0, "cut_off": 0.4, "seam": 0.7},
+}
+"""Topic of a question -> fault -> weight 0-1."""
+
+_LOOKS = {
+    "torn": "torn apart",
+    "melted": "melted",
+    "cut_off": "cut off at the edge",
+    "seam": "broken by a seam",
+    "blur": "blurred",
+    "noise": "noisy",
+}
 
 QuestionAnswer = tuple[str, str]
 """A question and its target answer, "yes" or "no"."""
 
 
+class Verdict(NamedTuple):
+    """Exact score in [1, 5] and the reason for it, under 15 words."""
+
+    score: float
+    reasoning: str
+
+
 def make_truth(*, prompt: str, model: str, seed: int, size: int, drawn: Scene, faults: Sequence[Fault]) -> Truth:
     """The truth about an image of `drawn` with `faults`, made for `prompt`. Raises ValueError on a foreign prompt."""
     asked = scene_from_prompt(prompt)
-    alignment = _alignment_questions(asked) + _distortion_questions(asked)
     return Truth(
         prompt=prompt,
         model=model,
@@ -37,23 +68,23 @@ def make_truth(*, prompt: str, model: str, seed: int, size: int, drawn: Scene, f
         asked=asked,
         drawn=drawn,
         faults=tuple(faults),
-        truth_t2ia=_mean_score(alignment, drawn, faults),
+        truth_t2ia=_mean_score(_alignment_questions(asked) + _distortion_questions(asked), drawn, faults),
         truth_iqa=_mean_score(_quality_questions(drawn), drawn, faults),
     )
 
 
 def alignment_questions(prompt: str) -> list[QuestionAnswer]:
-    """Atomic questions about the elements of a demo prompt (3-10). Raises ValueError on a foreign prompt."""
+    """Atomic questions about the elements of a demo prompt (3-5). Raises ValueError on a foreign prompt."""
     return _alignment_questions(scene_from_prompt(prompt))
 
 
 def distortion_questions(prompt: str) -> list[QuestionAnswer]:
-    """Questions of the form "Are there no ...?" about what a demo prompt names (4-7). Raises ValueError as above."""
+    """Three questions about damage to what a demo prompt names. Raises ValueError as above."""
     return _distortion_questions(scene_from_prompt(prompt))
 
 
 def quality_questions(truth: Truth) -> list[QuestionAnswer]:
-    """Questions about shape, distortion, texture and place of the parts of what was drawn (3-10)."""
+    """Questions about shape, texture, seams, place and distortion of what was drawn (5; 2 of an empty scene)."""
     return _quality_questions(truth.drawn)
 
 
@@ -77,21 +108,15 @@ def _mean_score(asked: Iterable[QuestionAnswer], drawn: Scene, faults: Sequence[
 
 
 def _alignment_questions(scene: Scene) -> list[QuestionAnswer]:
-    """The most telling questions first, so that the cut at `MAX_QUESTIONS` leaves out sizes and materials."""
-    first = [ask("presence", g.count > 1, some=_some(g)) for g in scene.groups]
-    first += [ask("colour", g.count > 1, noun=g.noun, colour=g.colour) for g in scene.groups]
-    first += [ask("text", g.count > 1, noun=g.noun, label=g.label) for g in scene.groups if g.label]
-    first += [_relation_question(scene, i) for i in range(len(scene.relations))]
+    """The most telling questions first: a colour question fails, too, where the thing is missing."""
     several = sorted(scene.groups, key=lambda group: group.count == 1)
-    rest = [ask("count", g.count > 1, number=words.COUNTS[g.count], noun=g.noun) for g in several]
+    questions = [ask("colour", g.count > 1, noun=g.noun, colour=g.colour) for g in scene.groups]
+    questions += [_relation_question(scene, i) for i in range(len(scene.relations))]
+    questions += [ask("count", g.count > 1, number=words.COUNTS[g.count], noun=g.noun) for g in several]
+    questions += [ask("presence", g.count > 1, some=_some(g)) for g in scene.groups]
     if scene.setting != words.STUDIO:
-        rest.append(ask("setting", setting=words.SETTING_NAMES[scene.setting]))
-    for g in scene.groups:
-        if g.material != words.PLAIN:
-            rest.append(ask("material", g.count > 1, noun=g.noun, material=words.MATERIALS[g.material]))
-        if g.size != words.MEDIUM:
-            rest.append(ask("size", g.count > 1, noun=g.noun, size=g.size))
-    return [(question, "yes") for question in (first + rest)[:MAX_QUESTIONS]]
+        questions.append(ask("setting", setting=words.SETTING_NAMES[scene.setting]))
+    return [(question, "yes") for question in questions[:MAX_QUESTIONS]]
 
 
 def _some(group: Group) -> str:
@@ -108,39 +133,108 @@ def _relation_question(scene: Scene, index: int) -> str:
 
 
 def _distortion_questions(scene: Scene) -> list[QuestionAnswer]:
-    asked = [ask("no_deformation", noun=group.noun) for group in scene.groups]
-    return [(question, "yes") for question in (*asked, ask("no_cut"), ask("no_blur"), ask("no_noise"))]
+    first = scene.groups[0]
+    asked = (ask("no_deformation", first.count > 1, noun=first.noun), ask("no_blur"), ask("no_noise"))
+    return [(question, "yes") for question in asked]
 
 
 def _quality_questions(drawn: Scene) -> list[QuestionAnswer]:
-    whole = [(ask(topic), "yes") for topic in ("blur", "noise", "seam")]
-    if not drawn.groups:
-        return whole
-    asked: list[QuestionAnswer] = []
-    turn = 0
-    while len(asked) < min(MAX_QUESTIONS - len(whole), 6 * len(drawn.groups)):
-        group = drawn.groups[turn % len(drawn.groups)]
-        asked.append(_part_question(group, turn // len(drawn.groups) + turn % len(drawn.groups)))
-        turn += 1
-    return asked + whole
+    asked = [(ask("shape", g.count > 1, noun=g.noun), "yes") for g in drawn.groups]
+    asked += [(ask("texture"), "yes"), (ask("seam"), "yes")]
+    asked += [(ask("spatial", g.count > 1, noun=g.noun), "yes") for g in drawn.groups]
+    asked += [(ask("distortion", g.count > 1, noun=g.noun), "no") for g in drawn.groups]
+    return asked[:MAX_QUESTIONS]
 
 
-def _part_question(group: Group, turn: int) -> QuestionAnswer:
-    """The `turn`-th of the six questions about a group; groups begin at different ones, so all topics come up."""
-    main, side = group.parts
-    many = group.count > 1
-    topics = (
-        ("shape", main),
-        ("distortion", side),
-        ("texture", main),
-        ("spatial", ""),
-        ("shape", side),
-        ("distortion", main),
-    )
-    topic, part = topics[turn % len(topics)]
-    if topic == "spatial":
-        return ask(topic, many, noun=group.noun), "yes"
-    return ask(topic, noun=group.noun, part=part), "no" if topic == "distortion" else "yes"
+# ---------------------------------------------------------------------------
+# Answers
+
+
+def judge(question: Question, drawn: Scene, faults: Sequence[Fault]) -> Verdict:
+    """The verdict on an image that shows `drawn` with `faults`.
+
+    Raises:
+        ForeignQuestionError: it asks how two groups stand to each other of which the scene does not say so.
+    """
+    topic, slots = question
+    if topic == "presence":
+        return _presence(words.NOUNS[slots["some"].split()[-1]], drawn)
+    if topic == "setting":
+        shown = words.SETTING_NAMES.get(drawn.setting, "a plain studio")
+        return Verdict(5.0 if shown == slots["setting"] else 1.0, f"It shows {shown}.")
+    if "noun" not in slots:
+        return _damaged(topic, None, faults)
+    kind = words.NOUNS[slots["noun"]]
+    group = drawn.group(kind)
+    if group is None:
+        return Verdict(1.0, f"There is no {kind}.")
+    if topic == "colour":
+        return _verdict(colour_severity(slots["colour"], group.colour), f"{_the(group)} {_be(group)} {group.colour}.")
+    if topic == "count":
+        asked = next(count for count, word in words.COUNTS.items() if word == slots["number"])
+        return _verdict(count_severity(asked, group.count), f"There {_be(group)} {words.COUNTS[group.count]}.")
+    if topic == "relation":
+        return _relation(group, slots, drawn)
+    own = [fault for fault in faults if fault.target == group.kind or fault.kind in IMAGE_FAULTS]
+    return _damaged(topic, group, own)
+
+
+def damage(topic: str, faults: Iterable[Fault]) -> float:
+    """How much `faults` harm what a question of `topic` is about, 0-1; faults of no concern to it count nothing."""
+    whole = 1.0
+    for fault in faults:
+        whole *= 1.0 - _harm(topic, fault)
+    return 1.0 - whole
+
+
+def degree(severity: float) -> str:
+    """A severity or damage in (0, 1] in a word."""
+    return "slightly" if severity < 0.35 else "clearly" if severity < 0.7 else "badly"
+
+
+def _verdict(severity: float, reasoning: str) -> Verdict:
+    return Verdict(5.0 - 4.0 * severity, reasoning)
+
+
+def _presence(kind: str, drawn: Scene) -> Verdict:
+    group = drawn.group(kind)
+    if group is None:
+        return Verdict(1.0, f"There is no {kind}.")
+    return Verdict(5.0, f"There {_be(group)} {words.COUNTS[group.count]} {group.noun}.")
+
+
+def _relation(group: Group, slots: dict[str, str], drawn: Scene) -> Verdict:
+    kind = words.NOUNS[slots["other"]]
+    other = drawn.group(kind)
+    if other is None:
+        return Verdict(1.0, f"There is no {kind}.")
+    found = drawn.relation(group.kind, kind)
+    if found is None:
+        raise ForeignQuestionError(f"the demo world does not say how the {group.noun} and the {other.noun} stand")
+    shown = RELATION_PHRASES[found.name]
+    severity = 0.0 if shown == slots["relation"] else 1.0
+    return _verdict(severity, f"{_the(group)} {_be(group)} {shown} the {other.noun}.")
+
+
+def _damaged(topic: str, group: Group | None, faults: Sequence[Fault]) -> Verdict:
+    """Whole image where no group is asked about. The fault that harms most is named, unless it hardly shows."""
+    subject = f"{_the(group)} {_be(group)}" if group else "The image is"
+    worst = max(faults, key=lambda fault: _harm(topic, fault), default=None)
+    visible = worst is not None and _harm(topic, worst) > 0.1
+    state = f"{degree(_harm(topic, worst))} {_LOOKS[worst.kind]}" if worst and visible else "fine"
+    return _verdict(damage(topic, faults), f"{subject} {state}.")
+
+
+def _harm(topic: str, fault: Fault) -> float:
+    return HARM[topic].get(fault.kind, 0.0) * fault.severity
+
+
+def _the(group: Group) -> str:
+    return f"The {group.noun}"
+
+
+def _be(group: Group) -> str:
+    return "is" if group.count == 1 else "are"
 
 
 # ---------------------------------------------------------------------------
@@ -150,36 +244,23 @@ def _part_question(group: Group, turn: int) -> QuestionAnswer:
 def scene_graph(truth: Truth) -> dict[str, list[Row]]:
     """The scene graph of the image as drawn: a node for every group and the background, an edge for every relation.
 
-    Nodes hold "id", "label" and "attributes" (colour, material, size, number, parts and what is wrong with them);
-    edges hold "source", "target" and "relationship".
+    Nodes hold "id", "label" and "attributes" (number, colour and what is wrong); edges "source", "target" and
+    "relationship".
     """
     drawn = truth.drawn
-    ids = {group.kind: f"{group.kind}_{i}" for i, group in enumerate(drawn.groups, 1)}
-    nodes = [{"id": ids[g.kind], "label": g.noun, "attributes": _attributes(g, truth.faults)} for g in drawn.groups]
-    setting = words.SETTING_NAMES.get(drawn.setting, "a plain studio")
-    wide = [f.kind for f in truth.faults if f.kind in IMAGE_FAULTS]
-    background = [setting.split(" ", 1)[1], *({"blur": "blurred", "noise": "noisy"}[kind] for kind in wide)]
-    nodes.append({"id": "background", "label": "background", "attributes": background})
+    nodes = [{"id": g.kind, "label": g.noun, "attributes": _attributes(g, truth.faults)} for g in drawn.groups]
+    setting = words.SETTING_NAMES.get(drawn.setting, "a plain studio").split(" ", 1)[1]
+    nodes.append({"id": "background", "label": setting, "attributes": _damages(truth.faults, None)})
     edges = [
-        {"source": ids[r.subject], "target": ids[r.object], "relationship": RELATION_PHRASES[r.name]}
-        for r in drawn.relations
+        {"source": r.subject, "target": r.object, "relationship": RELATION_PHRASES[r.name]} for r in drawn.relations
     ]
-    if not edges and drawn.groups:
-        edges = [{"source": node, "target": "background", "relationship": "in front of"} for node in ids.values()]
     return {"nodes": nodes, "edges": edges}
 
 
 def _attributes(group: Group, faults: Iterable[Fault]) -> list[str]:
-    attributes = [words.COUNTS[group.count], group.colour]
-    attributes += [word for word in (group.material, group.size) if word not in (words.PLAIN, words.MEDIUM)]
-    if group.label:
-        attributes.append(f'text "{group.label}"')
-    spoiled = {fault.kind for fault in faults if fault.target == group.kind}
-    main, side = group.parts
-    state = next((word for word in ("torn", "melted") if word in spoiled), "intact")
-    attributes += [f"{state} {main}", f"{state} {side}"]
-    if "cut_off" in spoiled:
-        attributes.append("cut off at the edge")
-    if "seam" in spoiled:
-        attributes.append("crossed by a seam")
-    return attributes
+    return [words.COUNTS[group.count], group.colour, *_damages(faults, group.kind)]
+
+
+def _damages(faults: Iterable[Fault], target: str | None) -> list[str]:
+    own = [fault for fault in faults if fault.target == target and fault.kind in _LOOKS]
+    return [f"{degree(fault.severity)} {_LOOKS[fault.kind]}" for fault in own]

@@ -13,7 +13,7 @@ from dyneval.demo.scenes import Group, Relation, Scene
 
 _MARGIN = 0.03
 _LARGEST = 0.6
-_SCALES = {"small": 0.58, "medium": 0.8, "large": 0.98}
+_SCALE = 0.9
 """Side of an object as a share of the room it has."""
 
 Cell = tuple[int, int]
@@ -90,7 +90,7 @@ def _in_cell(group: Group, cell: Cell, columns: int, rows: int, rng: Random) -> 
     """Set the objects of a group in rows that fill its cell as well as they can."""
     width, height = (1 - 2 * _MARGIN) / columns, (1 - 2 * _MARGIN) / rows
     across, room = _best_rows(group.count, width, height)
-    side = min(room * _SCALES[group.size], _LARGEST)
+    side = min(room * _SCALE, _LARGEST)
     step = min(room, side * 1.12)
     lines = math.ceil(group.count / across)
     slack_x, slack_y = (max(0.0, width - across * step) / 2, max(0.0, height - lines * step) / 2)

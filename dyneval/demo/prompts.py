@@ -1,19 +1,24 @@
-"""Demo prompts in the manner of DiffusionDB users, from terse to long-winded.
+"""Demo prompts in the manner of DiffusionDB users, from terse to long-winded, and how to read them back.
 
     python -m dyneval.demo.prompts --count 20000 --seed 7 --output output/demo/raw_prompts.txt
 
-Every prompt can be read back by `dyneval.demo.grammar.scene_from_prompt`.
+Text-to-image models get nothing but the text, so `scene_from_prompt` reads from it the scene that it asks for. A prompt
+is a list of pieces between commas and full stops. A piece is an addendum (style, quality, camera words), a setting, or
+a run of objects joined by "and", "with" or a relation:
+
+    [MEDIUM of] OBJECT (JOIN OBJECT)* [SETTING]      OBJECT = COUNT colour noun | the noun
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from random import Random
+from typing import NoReturn
 
-from dyneval.demo import grammar, styles
 from dyneval.demo import vocabulary as words
 from dyneval.demo.scenes import Group, Relation, Scene, random_scene
 from dyneval.files.atomic import atomic_write
@@ -25,6 +30,12 @@ SHORT_SHARE = 0.02
 REPEATED_SHARE = 0.02
 """Shares of junk, so that filtering has something to do: prompts too short to keep, and exact repetitions."""
 
+MAX_CHARACTERS = 2000
+JOINS = ("and", "with", "next to")
+"""Words between two objects that say nothing about where they stand."""
+_SEPARATOR = re.compile(r"\s*[,.;!]+(?:\s+|$)")
+_COUNTS = {word: count for count, word in words.COUNTS.items()} | {str(count): count for count in words.COUNTS}
+_COUNTS |= {"a": 1, "an": 1}
 _ADDENDA = {1: (9, 18), 2: (2, 6), 3: (0, 2)}
 """Fewest and most style, quality and camera phrases per tier."""
 
@@ -59,7 +70,7 @@ def write_prompt(scene: Scene, tier: int, rng: Random) -> str:
         raise ValueError("a prompt needs a scene with at least one group")
     pieces = _scene_pieces(scene, tier, rng)
     fewest, most = _ADDENDA[tier]
-    pool = list(styles.QUALITY + styles.CAMERA + styles.STYLES)
+    pool = list(words.QUALITY + words.CAMERA + words.STYLES)
     rng.shuffle(pool)
     addenda = [pool.pop() for _ in range(rng.randint(fewest, most))]
     while len(", ".join(pieces + addenda)) < MIN_CHARACTERS:
@@ -109,18 +120,18 @@ def _between(scene: Scene, group: Group, other: Group) -> Relation | None:
 def _name_group(pieces: list[str], scene: Scene, i: int, relation: Relation | None, rng: Random) -> None:
     group, described = scene.groups[i], _describe(scene.groups[i], rng)
     if relation is None:
-        _append(pieces, f"{rng.choice(grammar.JOINS)} {described}", rng.random() < 0.6, alone=described)
+        _append(pieces, f"{rng.choice(JOINS)} {described}", rng.random() < 0.6, alone=described)
         return
     name = rng.choice(words.RELATIONS[relation.name])
     other = scene.group(relation.object if relation.subject == group.kind else relation.subject)
     assert other is not None, "a relation joins two groups of its scene"
     if relation.subject == group.kind:
         joined = f"{described} {name} the {other.noun}"
-        _append(pieces, f"{rng.choice(grammar.JOINS)} {joined}", rng.random() < 0.4, alone=joined)
+        _append(pieces, f"{rng.choice(JOINS)} {joined}", rng.random() < 0.4, alone=joined)
     elif other is scene.groups[i - 1] and pieces[-1].endswith(f"{other.noun}") and rng.random() < 0.8:
         pieces[-1] += f" {name} {described}"
     else:
-        _append(pieces, f"{rng.choice(grammar.JOINS)} {described}", rng.random() < 0.5, alone=described)
+        _append(pieces, f"{rng.choice(JOINS)} {described}", rng.random() < 0.5, alone=described)
         verb = rng.choice(("", "is " if other.count == 1 else "are "))
         pieces.append(f"the {other.noun} {verb}{name} the {group.noun}")
 
@@ -133,24 +144,16 @@ def _append(pieces: list[str], text: str, same_piece: bool, alone: str | None = 
 
 
 def _describe(group: Group, rng: Random) -> str:
-    adjectives = [group.colour]
-    if group.size != words.MEDIUM:
-        adjectives.insert(0, rng.choice(words.SIZES[group.size]))
-    if group.material != words.PLAIN:
-        adjectives.append(group.material)
-    phrase = " ".join((*adjectives, group.noun))
-    if group.count > 1:
-        phrase = f"{words.COUNTS[group.count] if rng.random() < 0.85 else group.count} {phrase}"
-    else:
-        phrase = words.with_article(phrase)
-    phrases = words.LABEL_PHRASES + (("that says",) if group.count == 1 else ("that say",))
-    return f'{phrase} {rng.choice(phrases)} "{group.label}"' if group.label else phrase
+    if group.count == 1:
+        return f"{words.with_article(group.colour)} {group.noun}"
+    number = words.COUNTS[group.count] if rng.random() < 0.85 else group.count
+    return f"{number} {group.colour} {group.noun}"
 
 
 def _medium(described: str, tier: int, rng: Random) -> str:
     if rng.random() > {1: 0.8, 2: 0.6, 3: 0.35}[tier]:
         return described
-    medium = rng.choice(styles.MEDIA)
+    medium = rng.choice(words.MEDIA)
     return f"{words.with_article(medium)} of {described}" if rng.random() < 0.7 else f"{medium} of {described}"
 
 
@@ -174,6 +177,99 @@ def _dress(pieces: list[str], addenda: list[str], rng: Random) -> str:
 
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
+
+
+# ---------------------------------------------------------------------------
+# From text to scene
+
+
+def _synonyms(table: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    return {synonym: word for word, synonyms in table.items() for synonym in synonyms}
+
+
+_RELATIONS, _SETTINGS = map(_synonyms, (words.RELATIONS, words.SETTINGS))
+
+
+def _any(phrases: Iterable[str]) -> str:
+    return "(?:" + "|".join(re.escape(phrase) for phrase in sorted(phrases, key=len, reverse=True)) + ")"
+
+
+_MEDIUM = re.compile(rf"(?:an? )?{_any(words.MEDIA)} of ")
+_GROUP = re.compile(rf"(?P<count>{_any(_COUNTS)}) (?P<colour>{_any(words.COLOURS)}) (?P<noun>{_any(words.NOUNS)})\b")
+_MENTION = re.compile(rf"the (?P<noun>{_any(words.NOUNS)})\b")
+_JOIN = re.compile(rf" (?:{_any(JOINS)}|(?:is |are )?(?P<relation>{_any(_RELATIONS)})) ")
+_SETTING = re.compile(rf" ?(?P<setting>{_any(_SETTINGS)})")
+
+
+def scene_from_prompt(prompt: str) -> Scene:
+    """The scene that a demo prompt asks for.
+
+    Raises:
+        ValueError: the prompt is no demo prompt; the message quotes the first piece that could not be read.
+    """
+    if len(prompt) > MAX_CHARACTERS:
+        raise ValueError(f"a demo prompt has at most {MAX_CHARACTERS} characters, this one has {len(prompt)}")
+    reader = _Reader()
+    for piece in _SEPARATOR.split(" ".join(prompt.casefold().split())):
+        if piece and piece not in words.ADDENDA:
+            reader.read(piece.removeprefix("there is ").removeprefix("there are "))
+    return reader.scene()
+
+
+class _Reader:
+    """Collects groups, relations and the setting while the pieces of a prompt go by."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, Group] = {}
+        self._relations: list[Relation] = []
+        self._setting = words.STUDIO
+
+    def read(self, piece: str) -> None:
+        """Take one piece apart. Raises ValueError when it is not in the grammar."""
+        medium = _MEDIUM.match(piece)
+        at = medium.end() if medium else 0
+        if not medium and (setting := _SETTING.fullmatch(piece)):
+            self._setting = _SETTINGS[setting["setting"]]
+            return
+        kind, at = self._object(piece, at)
+        while join := _JOIN.match(piece, at):
+            other, at = self._object(piece, join.end())
+            if join["relation"]:
+                self._relations.append(Relation(subject=kind, name=_RELATIONS[join["relation"]], object=other))
+            kind = other
+        if setting := _SETTING.match(piece, at):
+            self._setting, at = _SETTINGS[setting["setting"]], setting.end()
+        if at < len(piece):
+            _refuse(piece, at)
+
+    def _object(self, piece: str, at: int) -> tuple[str, int]:
+        if mention := _MENTION.match(piece, at):
+            kind = words.NOUNS[mention["noun"]]
+            if kind not in self._groups:
+                raise ValueError(f"demo prompt: {mention[0]!r} is named before it was introduced, in {piece!r}")
+            return kind, mention.end()
+        found = _GROUP.match(piece, at)
+        if not found:
+            _refuse(piece, at)
+        group = _group(found)
+        if group.kind in self._groups:
+            raise ValueError(f"demo prompt: a second group of {group.kind} in {piece!r}; a scene has one of each kind")
+        self._groups[group.kind] = group
+        return group.kind, found.end()
+
+    def scene(self) -> Scene:
+        """What was read. Raises ValueError when no object was named or the scene is not allowed."""
+        if not self._groups:
+            raise ValueError("demo prompt: it names no object of the demo world")
+        return Scene(groups=tuple(self._groups.values()), relations=tuple(self._relations), setting=self._setting)
+
+
+def _group(found: re.Match[str]) -> Group:
+    return Group(kind=words.NOUNS[found["noun"]], count=_COUNTS[found["count"]], colour=found["colour"])
+
+
+def _refuse(piece: str, at: int) -> NoReturn:
+    raise ValueError(f"not a demo prompt: cannot read {piece[at : at + 60]!r} in {piece[:80]!r}")
 
 
 def main() -> None:

@@ -12,31 +12,26 @@ RELATION_PHRASES = {name: synonyms[0] for name, synonyms in words.RELATIONS.item
 
 TEMPLATES: dict[str, str] = {
     # alignment, one element of the prompt each
-    "presence": "{be} there {some} in the image?",
-    "count": "{be} there exactly {number} {noun}?",
+    "presence": "{be} there {some}?",
     "colour": "{be} the {noun} {colour}?",
+    "count": "{be} there exactly {number} {noun}?",
     "relation": "{be} the {noun} {relation} the {other}?",
-    "text": '{do} the {noun} say "{label}"?',
     "setting": "Is the setting {setting}?",
-    "material": "{be} the {noun} made of {material}?",
-    "size": "{be} the {noun} {size}?",
     # distortions, asked beside the alignment
-    "no_blur": "Are there no blurry areas in the image?",
-    "no_noise": "Are there no noise specks in the image?",
-    "no_cut": "Are there no objects cut off at the edge?",
-    "no_deformation": "Are there no torn or melted shapes in the {noun}?",
-    # image quality, by part
-    "shape": "{do} the {part} of the {noun} have a consistent shape?",
-    "distortion": "{be} the {part} of the {noun} torn or melted?",
-    "texture": "{be} the texture of the {part} of the {noun} clean and sharp?",
-    "spatial": "{be} the {noun} whole and placed correctly in space?",
-    "noise": "Is the background free of noise?",
-    "blur": "Is the image free of blur?",
-    "seam": "Is the image free of visible seams?",
+    "no_deformation": "{be} the {noun} neither torn nor melted?",
+    "no_blur": "Is there no blur?",
+    "no_noise": "Is there no noise?",
+    # image quality
+    "shape": "{do} the {noun} have a consistent shape?",
+    "texture": "Are all textures clean and sharp?",
+    "seam": "Is the image free of seams?",
+    "spatial": "{be} the {noun} whole and in place?",
+    "distortion": "{be} the {noun} torn or melted?",
 }
-ALIGNMENT = ("presence", "count", "colour", "relation", "text", "setting", "material", "size")
-DISTORTION = ("no_blur", "no_noise", "no_cut", "no_deformation")
-QUALITY = ("shape", "distortion", "texture", "spatial", "noise", "blur", "seam")
+"""Topic -> wording, short on purpose: on two cores, every word of the teacher costs the student milliseconds a step."""
+ALIGNMENT = ("presence", "colour", "count", "relation", "setting")
+DISTORTION = ("no_deformation", "no_blur", "no_noise")
+QUALITY = ("shape", "texture", "seam", "spatial", "distortion")
 
 
 class ForeignQuestionError(LookupError):
@@ -74,7 +69,7 @@ def _any(phrases: Iterable[str]) -> str:
     return "|".join(re.escape(phrase) for phrase in sorted(phrases, key=len, reverse=True))
 
 
-_SOME = {words.with_article(kind) for kind in words.KINDS} | {kind.plural for kind in words.KINDS.values()}
+_SOME = {words.with_article(kind) for kind in words.KINDS} | set(words.KINDS.values())
 _SLOTS: dict[str, str] = {
     "be": "is|are",
     "do": "does|do",
@@ -84,11 +79,7 @@ _SLOTS: dict[str, str] = {
     "number": _any(words.COUNTS.values()),
     "colour": _any(words.COLOURS),
     "relation": _any(RELATION_PHRASES.values()),
-    "label": "[a-z]{1,8}",
     "setting": _any(words.SETTING_NAMES.values()),
-    "material": _any(words.MATERIALS.values()),
-    "size": _any(words.SIZES),
-    "part": _any(part for kind in words.KINDS.values() for part in kind.parts),
 }
 
 

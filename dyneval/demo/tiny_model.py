@@ -1,38 +1,33 @@
 """A tiny Qwen3-VL with random weights, saved as an ordinary checkpoint folder.
 
-    python -m dyneval.demo.tiny_model --output DIR [--seed 0] [--width 64] [--task-tokens]
-
 Architecture class, vocabulary, patch and merge sizes are the real ones; widths and depths are not. At width 64 it has
 10 M parameters, 9.7 M of them in the embedding, and it knows nothing until it is trained.
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dyneval.checkpoints import write_for_every_reader
 from dyneval.conventions import Conventions
-from dyneval.errors import SettingError, UserError
-from dyneval.files.atomic import read_json, write_json
+from dyneval.errors import SettingError
+from dyneval.files.atomic import write_json
 from dyneval.processing import Processor
 from dyneval.qwen_vocabulary import build_tokenizer
 from dyneval.replies import DEFAULT_FORM
 from dyneval.tokens import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
-    from transformers import Qwen3VLConfig
-
-logger = logging.getLogger(__name__)
+    from transformers import PreTrainedModel, Qwen3VLConfig
 
 WIDTH = 64
 TEXT: dict[str, Any] = {
     "vocab_size": 151_936,
-    "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 262_144,
@@ -41,7 +36,6 @@ TEXT: dict[str, Any] = {
     "tie_word_embeddings": True,
 }
 VISION: dict[str, Any] = {
-    "depth": 2,
     "num_heads": 4,
     "patch_size": 16,
     "spatial_merge_size": 2,
@@ -72,10 +66,9 @@ GENERATION: dict[str, Any] = {
     "top_k": 20,
     "top_p": 0.8,
 }
-_RECIPE = "tiny_model.json"
 
 
-def tiny_config(width: int = WIDTH) -> Qwen3VLConfig:
+def tiny_config(width: int = WIDTH, text_layers: int = 2, vision_layers: int = 2) -> Qwen3VLConfig:
     """Configuration of the tiny model, `width` (a multiple of 32) the size of its hidden states.
 
     The class is the one that describes the 2B and 4B models.
@@ -93,60 +86,67 @@ def tiny_config(width: int = WIDTH) -> Qwen3VLConfig:
     }
     # The 0.02 of wide models would make every layer nearly linear, and fine detail in images nearly invisible.
     sizes = {"hidden_size": width, "intermediate_size": 3 * width, "initializer_range": width**-0.5}
-    text = TEXT | sizes | {"head_dim": width // 4, "rope_parameters": rope}
-    vision = VISION | sizes | {"out_hidden_size": width}
+    text = TEXT | sizes | {"head_dim": width // 4, "rope_parameters": rope, "num_hidden_layers": text_layers}
+    vision = VISION | sizes | {"out_hidden_size": width, "depth": vision_layers}
     return Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True)
 
 
 def build_tiny_model(output: Path, seed: int = 0, task_tokens: bool = False, width: int = WIDTH) -> None:
-    """Save the tiny model to `output`: the folder appears complete or not at all, and is kept when it is there.
+    """Save a tiny model with random weights to `output`: the same arguments give the same bytes.
 
     Args:
-        output: folder of the checkpoint; it must not exist, or hold a checkpoint of this module with the same settings.
-        seed: of the random weights; the same seed gives the same bytes.
+        output: folder of the checkpoint, new or empty; it appears whole or not at all.
+        seed: of the random weights.
         task_tokens: register the task tokens, as training does: an untrained student that can be scored with.
         width: of the hidden states.
 
     Raises:
-        FileExistsError: `output` holds something else.
+        FileExistsError: `output` holds something.
     """
-    recipe = {"seed": seed, "width": width, "task_tokens": task_tokens}
-    if output.exists() and any(output.iterdir()):
-        _check_existing(output, recipe)
-        logger.info("tiny Qwen3-VL kept: %s", output)
-        return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
-        _save(folder, seed, width)
+    import torch
+    from transformers import Qwen3VLForConditionalGeneration
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen3VLForConditionalGeneration(tiny_config(width))
+    with whole_folder(output) as folder:
+        write_checkpoint(folder, model)
         if task_tokens:
             processor = Processor.from_pretrained(folder)
             # Random weights write no form of their own; it is scored as the student that it is compared with.
             processor.conventions = Conventions(DEFAULT_TEMPLATE, DEFAULT_FORM)
             processor.save_pretrained(folder)
-        write_json(folder / _RECIPE, recipe)
-        folder.chmod(0o755)  # mkdtemp makes folders that only their owner can enter
-        folder.replace(output)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill that takes the name of `folder`, new or empty, when the block ends without an exception.
+
+    Raises:
+        FileExistsError: `folder` holds something.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty; name another folder or delete it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield part
+        part.chmod(0o755)  # mkdtemp makes folders that only their owner can enter
+        part.replace(folder)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    logger.info("tiny Qwen3-VL written: %s", output)
+        shutil.rmtree(part, ignore_errors=True)
 
 
-def _check_existing(output: Path, recipe: dict[str, Any]) -> None:
-    if not (output / _RECIPE).is_file():
-        raise FileExistsError(f"{output} exists and is no tiny model; name another folder or delete it")
-    found = read_json(output / _RECIPE)
-    if found != recipe:
-        raise FileExistsError(f"{output} holds a tiny model of {found}, not {recipe}; delete it or name another folder")
+def write_checkpoint(folder: Path, model: PreTrainedModel, pixels: int | None = None) -> None:
+    """Write `model` with the real tokenizer as an ordinary checkpoint, without task tokens.
 
+    Args:
+        folder: is made; files of the same names are replaced.
+        model: a Qwen3-VL.
+        pixels: area that every image is brought to; default: the limits of the real models.
+    """
+    from transformers import GenerationConfig
 
-def _save(folder: Path, seed: int, width: int) -> None:
-    import torch
-    from transformers import GenerationConfig, Qwen3VLForConditionalGeneration
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = Qwen3VLForConditionalGeneration(tiny_config(width))
     model.generation_config = GenerationConfig(**GENERATION)
     model.save_pretrained(folder)
     tokenizer = build_tokenizer()
@@ -154,24 +154,6 @@ def _save(folder: Path, seed: int, width: int) -> None:
     # Servers of older transformers look for the template in this file.
     write_json(folder / "chat_template.json", {"chat_template": tokenizer.chat_template})
     write_for_every_reader(folder)
-    write_json(folder / "preprocessor_config.json", PREPROCESSOR)
+    limits = {"size": {"longest_edge": pixels, "shortest_edge": pixels}} if pixels else {}
+    write_json(folder / "preprocessor_config.json", PREPROCESSOR | limits)
     write_json(folder / "video_preprocessor_config.json", VIDEO_PREPROCESSOR)
-
-
-def main() -> None:
-    """Command line of this module."""
-    parser = argparse.ArgumentParser(description="Save a tiny random Qwen3-VL as an ordinary checkpoint folder.")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the random weights")
-    parser.add_argument("--width", type=int, default=WIDTH, help=f"size of the hidden states (default {WIDTH})")
-    parser.add_argument("--task-tokens", action="store_true", help="register the task tokens in its tokenizer")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        build_tiny_model(arguments.output, arguments.seed, arguments.task_tokens, arguments.width)
-    except (UserError, OSError) as error:
-        raise SystemExit(f"tiny_model: {error}") from error
-
-
-if __name__ == "__main__":
-    main()

@@ -5,21 +5,21 @@ Whoever writes a demo image writes its truth beside it: `pairs/x.png` -> `pairs/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
 
 from dyneval.demo.faults import Fault
-from dyneval.demo.scenes import Scene, check_keys
+from dyneval.demo.scenes import Scene
 from dyneval.errors import DataFileError
-from dyneval.files.atomic import read_json, write_json
-from dyneval.structs import Row
+from dyneval.files.atomic import atomic_write
 
-_KEYS = ("prompt", "model", "seed", "size", "asked", "drawn", "faults", "truth_t2ia", "truth_iqa")
+Score = Annotated[float, Meta(ge=1, le=5)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Truth:
+class Truth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything true of one demo image. How the scores come about: `dyneval.demo.knowledge`."""
 
     prompt: str
@@ -30,39 +30,20 @@ class Truth:
     asked: Scene
     drawn: Scene
     faults: tuple[Fault, ...]
-    truth_t2ia: float
+    truth_t2ia: Score
     """Alignment with the prompt, 1-5."""
-    truth_iqa: float
+    truth_iqa: Score
     """Image quality, 1-5."""
 
-    def __post_init__(self) -> None:
-        for key, kind in (("prompt", str), ("model", str), ("seed", int), ("size", int)):
-            if type(getattr(self, key)) is not kind:
-                raise ValueError(f"truth: {key!r} must be {kind.__name__}, not {getattr(self, key)!r}")
-        for key in ("truth_t2ia", "truth_iqa"):
-            score = getattr(self, key)
-            if type(score) not in (int, float) or not 1 <= score <= 5:
-                raise ValueError(f"truth: {key!r} must be a number 1-5, not {score!r}")
-
-    def to_dict(self) -> Row:
-        """Plain JSON values; `from_dict` reads them back."""
-        plain = {key: getattr(self, key) for key in _KEYS}
-        nested = {"asked": self.asked.to_dict(), "drawn": self.drawn.to_dict()}
-        return plain | nested | {"faults": [fault.to_dict() for fault in self.faults]}
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Truth:
-        """Read what `to_dict` wrote. Raises ValueError that says which key is missing, unknown or wrong."""
-        check_keys("truth", data, _KEYS)
-        if not isinstance(data["faults"], list):
-            raise ValueError(f"truth: 'faults' must be a list, not {type(data['faults']).__name__}")
-        nested = {"asked": Scene.from_dict(data["asked"]), "drawn": Scene.from_dict(data["drawn"])}
-        return cls(**{**data, **nested, "faults": tuple(Fault.from_dict(fault) for fault in data["faults"])})
+    def encode(self) -> bytes:
+        """As JSON; `load` reads it back."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1)
 
     def save(self, image_path: Path) -> Path:
         """Write the truth of the image at `image_path` beside it and return where it is."""
         path = truth_path(image_path)
-        write_json(path, self.to_dict())
+        with atomic_write(path, "wb") as file:
+            file.write(self.encode())
         return path
 
     @classmethod
@@ -72,10 +53,9 @@ class Truth:
         Raises:
             DataFileError: the file is missing or holds no truth; the message names it.
         """
-        data = read_json(path)
         try:
-            return cls.from_dict(data)
-        except ValueError as error:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DataFileError(f"{path}: {error}") from error
 
 

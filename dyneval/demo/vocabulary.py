@@ -6,42 +6,33 @@ canonical word (the key); prompts may use any of the synonyms listed with it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 RGB = tuple[int, int, int]
 
 
-class Kind(NamedTuple):
-    """One kind of object: its plural, its named parts, main part first, and whether a text label fits on it."""
-
-    plural: str
-    parts: tuple[str, str]
-    labelled: bool = False
-
-
-KINDS: dict[str, Kind] = {
-    "apple": Kind("apples", ("body", "stem")),
-    "ball": Kind("balls", ("body", "stripe")),
-    "balloon": Kind("balloons", ("body", "string"), labelled=True),
-    "bird": Kind("birds", ("body", "wing")),
-    "boat": Kind("boats", ("hull", "sail")),
-    "book": Kind("books", ("cover", "spine"), labelled=True),
-    "car": Kind("cars", ("body", "front wheel")),
-    "cat": Kind("cats", ("body", "tail")),
-    "cube": Kind("cubes", ("front face", "top face"), labelled=True),
-    "cup": Kind("cups", ("body", "handle"), labelled=True),
-    "fish": Kind("fish", ("body", "tail")),
-    "flower": Kind("flowers", ("bloom", "stem")),
-    "house": Kind("houses", ("wall", "roof")),
-    "lamp": Kind("lamps", ("shade", "stand")),
-    "mushroom": Kind("mushrooms", ("cap", "stem")),
-    "rocket": Kind("rockets", ("body", "tail fin")),
-    "sign": Kind("signs", ("board", "post"), labelled=True),
-    "star": Kind("stars", ("centre", "upper tip")),
-    "tree": Kind("trees", ("crown", "trunk")),
-    "umbrella": Kind("umbrellas", ("canopy", "handle")),
+KINDS: dict[str, str] = {
+    "apple": "apples",
+    "ball": "balls",
+    "balloon": "balloons",
+    "bird": "birds",
+    "boat": "boats",
+    "book": "books",
+    "car": "cars",
+    "cat": "cats",
+    "cube": "cubes",
+    "cup": "cups",
+    "fish": "fish",
+    "flower": "flowers",
+    "house": "houses",
+    "lamp": "lamps",
+    "mushroom": "mushrooms",
+    "rocket": "rockets",
+    "sign": "signs",
+    "star": "stars",
+    "tree": "trees",
+    "umbrella": "umbrellas",
 }
-NOUNS: dict[str, str] = {noun: kind for kind, entry in KINDS.items() for noun in (kind, entry.plural)}
+"""Every kind of object and its plural."""
+NOUNS: dict[str, str] = {noun: kind for kind, plural in KINDS.items() for noun in (kind, plural)}
 """Every noun, singular or plural, with the kind it names."""
 
 COLOURS: dict[str, RGB] = {
@@ -62,22 +53,7 @@ NEAR_COLOURS: frozenset[frozenset[str]] = frozenset(
 )
 """Colours that a viewer may mix up; taking one for the other is the smaller mistake."""
 
-PLAIN = "plain"
-MATERIALS: dict[str, str] = {
-    "wooden": "wood",
-    "metal": "metal",
-    "glass": "glass",
-    "stone": "stone",
-    "knitted": "yarn",
-    "mosaic": "mosaic tiles",
-}
-"""Adjective in a prompt and what the thing is then made of; a group without one is `PLAIN`."""
-
-MEDIUM = "medium"
-SIZES: dict[str, tuple[str, ...]] = {"small": ("small", "tiny", "little"), "large": ("large", "big", "huge", "giant")}
-"""Size and its synonyms; a group without one is `MEDIUM`."""
-
-COUNTS: dict[int, str] = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five"}
+COUNTS: dict[int, str] = {1: "one", 2: "two", 3: "three", 4: "four"}
 
 RELATIONS: dict[str, tuple[str, ...]] = {
     "left of": ("to the left of", "on the left of", "left of"),
@@ -111,11 +87,53 @@ SETTING_NAMES: dict[str, str] = {
     "sea": "an underwater scene",
 }
 
-LABELS: tuple[str, ...] = (
-    "ART", "BAKERY", "BOOKS", "CAFE", "DREAM", "EXIT", "FREE", "HELLO", "HOME", "HOPE", "JAZZ", "LOVE",
-    "MAGIC", "MOON", "NOVA", "OPEN", "PARK", "PEACE", "SALE", "STOP", "TAXI", "TEA", "WOW", "ZOO",
+# Style, quality and camera words: they change no scene, only how long and rich a prompt is.
+
+MEDIA: tuple[str, ...] = (
+    "photo", "photograph", "photorealistic photograph", "macro photo", "polaroid photo", "film still",
+    "closeup photograph", "product photo", "painting", "oil painting", "watercolor painting", "digital painting",
+    "matte painting", "gouache painting", "drawing", "pencil drawing", "charcoal sketch", "ink drawing",
+    "children's book illustration", "flat vector illustration", "isometric illustration", "storybook illustration",
+    "3 d render", "3d render", "low poly render", "claymation still", "concept art", "poster", "retro travel poster",
+    "pixel art", "paper craft model", "stained glass window", "woodblock print", "comic book panel",
 )  # fmt: skip
-LABEL_PHRASES: tuple[str, ...] = ("with the text", "with the word", "labeled")
+"""What an image is said to be: "an oil painting of ..."."""
+
+STYLES: tuple[str, ...] = (
+    "digital art", "concept art", "fantasy art", "pop art", "art deco", "art nouveau", "bauhaus", "baroque",
+    "impressionism", "expressionism", "surrealism", "minimalism", "cubism", "pointillism", "photorealism",
+    "synthwave", "vaporwave", "steampunk", "cyberpunk", "solarpunk", "dieselpunk", "gothic", "rococo",
+    "anime style", "cartoon style", "comic style", "storybook style", "flat design", "line art", "cel shaded",
+    "ukiyo - e", "folk art", "naive art", "in the style of an old master", "in the style of a dutch still life",
+    "in the style of a vintage poster", "in the style of a picture book", "by a famous illustrator",
+    "by a renaissance painter", "by a japanese printmaker", "by an impressionist master", "studio anime background",
+    "dreamlike", "whimsical", "surreal", "ethereal", "nostalgic", "cute", "epic composition", "moody",
+)  # fmt: skip
+"""Style and artist words without the name of any person."""
+
+QUALITY: tuple[str, ...] = (
+    "highly detailed", "ultra detailed", "extremely detailed", "intricate details", "intricate", "sharp focus",
+    "masterpiece", "award winning", "award - winning", "trending on artstation", "trending on cgsociety",
+    "featured on behance", "4k", "4 k", "8k", "8 k", "8 k resolution", "hd", "uhd", "high quality", "best quality",
+    "professional", "stunning", "beautiful", "elegant", "hyperrealistic", "hyper realistic", "ultra realistic",
+    "smooth", "crisp", "clean lines", "fine textures", "rich textures", "vivid colors", "vibrant colors",
+    "pastel colors", "muted colors", "warm palette", "triadic color scheme", "wallpaper",
+)  # fmt: skip
+"""Words by which people ask for a better image."""
+
+CAMERA: tuple[str, ...] = (
+    "octane render", "unreal engine 5", "unreal engine", "blender cycles", "ray tracing", "global illumination",
+    "ambient occlusion", "subsurface scattering", "physically based rendering", "volumetric lighting",
+    "volumetric fog", "cinematic lighting", "dramatic lighting", "studio lighting", "soft lighting", "rim lighting",
+    "golden hour", "blue hour", "backlit", "god rays", "bokeh", "depth of field", "shallow depth of field",
+    "tilt shift", "long exposure", "wide angle", "wide - angle", "fisheye lens", "telephoto lens", "35mm", "3 5 mm",
+    "50mm lens", "8 5 mm lens", "f/1.8", "f / 2", "dslr", "kodachrome", "film grain", "hdr", "symmetrical",
+    "centered composition", "rule of thirds", "bird's eye view", "low angle shot", "full shot", "imax 7 0 mm",
+)  # fmt: skip
+"""Rendering, light and camera terms."""
+
+ADDENDA: frozenset[str] = frozenset(STYLES + QUALITY + CAMERA)
+"""Every phrase that may stand between commas in a demo prompt without meaning an object."""
 
 
 def with_article(noun: str) -> str:
@@ -125,4 +143,4 @@ def with_article(noun: str) -> str:
 
 def noun_for(kind: str, count: int) -> str:
     """The noun for `count` objects of `kind`."""
-    return kind if count == 1 else KINDS[kind].plural
+    return kind if count == 1 else KINDS[kind]

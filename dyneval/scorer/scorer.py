@@ -73,6 +73,11 @@ class Scorer:
         """Where it computes: a torch device, or the engine that has devices of its own."""
         return str(self.engine.device or self.engine.name)
 
+    @property
+    def is_demo(self) -> bool:
+        """True for a judge of the demo, which knows procedural scenes alone; its other scores say nothing."""
+        return bool(self.engine.processor.conventions.demo)
+
     @classmethod
     def from_pretrained(
         cls,

@@ -63,6 +63,7 @@ def serve(load: Callable[[], Scorer], settings: ServerSettings, host: str, port:
         "revision": scorer.revision,
         "template": scorer.settings.template,
         "settings": scorer.shaping(),
+        "demo": scorer.is_demo,
     }
     config = uvicorn.Config(
         create_app(batcher, settings, model),

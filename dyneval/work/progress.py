@@ -80,7 +80,7 @@ class Bar:
         parts = [f"{self.label}: {self.done}" + ("" if self.total is None else f"/{self.total}") + f" {self.unit}"]
         parts.append(f"{rate:.3g} {self.unit}/s")
         if self.total is not None and rate > 0:
-            parts.append(f"{_span((self.total - self.done) / rate)} left")
+            parts.append(f"{span((self.total - self.done) / rate)} left")
         logger.info("%s", ", ".join([*parts, self._note] if self._note else parts))
         self._told_at, self._told = now, self.done
 
@@ -94,7 +94,7 @@ def _drawn(label: str, total: int | None, unit: str) -> Any:
     )
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """A duration as 2:05:09."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -6,8 +6,7 @@ import sys
 import polars as pl
 import pytest
 
-from dyneval.demo.grammar import scene_from_prompt
-from dyneval.demo.prompts import MIN_CHARACTERS, demo_prompts
+from dyneval.demo.prompts import MIN_CHARACTERS, demo_prompts, scene_from_prompt
 from dyneval.prompts import complexity
 from dyneval.prompts.analysis import analyse
 

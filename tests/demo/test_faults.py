@@ -1,11 +1,12 @@
 """Misdrawn scenes differ from what was asked exactly where their faults say so."""
 
-from dataclasses import replace
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dyneval.demo.faults import (
     ALIGNMENT_FAULTS,
@@ -15,7 +16,6 @@ from dyneval.demo.faults import (
     count_severity,
     misdraw,
     spoil,
-    text_severity,
 )
 from dyneval.demo.scenes import random_scene
 
@@ -45,8 +45,7 @@ def test_every_difference_has_its_fault(seed, tier, rate):
         if shown:
             assert (("wrong_colour", group.kind) in found) == (shown.colour != group.colour)
             assert (("wrong_count", group.kind) in found) == (shown.count != group.count)
-            assert (("wrong_text", group.kind) in found) == (shown.label != group.label)
-            assert replace(shown, colour=group.colour, count=group.count, label=group.label) == group
+            assert replace(shown, colour=group.colour, count=group.count) == group
     for relation in asked.relations:
         shown = drawn.relation(relation.subject, relation.object)
         if drawn.group(relation.subject) and drawn.group(relation.object):
@@ -64,14 +63,13 @@ def test_quality_faults_hit_what_is_drawn(seed, tier):
     assert sum(fault.kind == "seam" for fault in faults) <= 1
     shapes = [fault.target for fault in faults if fault.kind in ("torn", "melted", "cut_off")]
     assert len(shapes) == len(set(shapes))
-    assert [Fault.from_dict(fault.to_dict()) for fault in faults] == faults
+    assert msgspec.json.decode(msgspec.json.encode(faults), type=list[Fault]) == faults
 
 
 def test_severities_grow_with_the_mistake():
     assert [count_severity(3, n) for n in (3, 4, 5)] == [0.0, 0.5, 0.75]
-    assert count_severity(1, 5) == 1.0
+    assert count_severity(1, 4) == 1.0
     assert 0 == colour_severity("red", "red") < colour_severity("red", "orange") < colour_severity("red", "blue")
-    assert 0 == text_severity("OPEN", "OPEN") < text_severity("OPEN", "OPFN") < text_severity("OPEN", "XY") == 1
 
 
 @pytest.mark.parametrize(
@@ -88,5 +86,5 @@ def test_severities_grow_with_the_mistake():
     ],
 )
 def test_bad_fault_in_a_file(data):
-    with pytest.raises(ValueError, match=r"fault|severity"):
-        Fault.from_dict(data)
+    with pytest.raises(ValueError, match=r"fault|severity|Expected|missing"):
+        msgspec.convert(data, Fault)

@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 
 from dyneval.demo import knowledge, questions
 from dyneval.demo.faults import ALIGNMENT_FAULTS, QUALITY_FAULTS, Fault, misdraw, spoil
-from dyneval.demo.grammar import scene_from_prompt
-from dyneval.demo.prompts import write_prompt
+from dyneval.demo.prompts import scene_from_prompt, write_prompt
 from dyneval.demo.questions import ForeignQuestionError
 from dyneval.demo.scenes import random_scene
 from dyneval.records import IQAQuestions, SceneGraph
 
-PROMPT = 'three small red wooden cups to the left of a green sign with the text "OPEN" in a meadow, 8k'
+PROMPT = "three red cups to the left of a green sign in a meadow, 8k"
 
 PROVENANCE = {"model": "oracle", "engine": "oracle", "prompt_version": "1", "attempts": 1, "created": "2025-01-01"}
 
@@ -50,7 +49,7 @@ def test_every_question_is_answered_in_few_words_and_the_means_are_the_truth(tru
             score, reasoning = knowledge.answer(truth, question)
             assert type(score) is int
             assert 1 <= score <= 5
-            assert 3 <= len(reasoning.split()) < 15
+            assert 3 <= len(reasoning.split()) < 15, reasoning
             assert target == ("no" if questions.understand(question).topic == "distortion" else "yes")
     for asked, exact in ((alignment + distortion, truth.truth_t2ia), (quality, truth.truth_iqa)):
         assert abs(mean(knowledge.answer(truth, question)[0] for question, _ in asked) - exact) <= 0.5
@@ -78,36 +77,38 @@ def test_a_faultless_image_scores_5_on_everything():
 
 def test_questions_are_the_elements_of_the_prompt():
     assert [question for question, _ in knowledge.alignment_questions(PROMPT)] == [
-        "Are there cups in the image?",
-        "Is there a sign in the image?",
         "Are the cups red?",
         "Is the sign green?",
-        'Does the sign say "OPEN"?',
         "Are the cups to the left of the sign?",
         "Are there exactly three cups?",
         "Is there exactly one sign?",
-        "Is the setting a meadow?",
-        "Are the cups made of wood?",
     ]
-    assert all(question.startswith("Are there no ") for question, _ in knowledge.distortion_questions(PROMPT))
+    assert [question for question, _ in knowledge.alignment_questions("a red cup in a meadow, masterpiece, 8k")] == [
+        "Is the cup red?",
+        "Is there exactly one cup?",
+        "Is there a cup?",
+        "Is the setting a meadow?",
+    ]
+    assert [question for question, _ in knowledge.distortion_questions(PROMPT)] == [
+        "Are the cups neither torn nor melted?",
+        "Is there no blur?",
+        "Is there no noise?",
+    ]
 
 
 @pytest.mark.parametrize(
     ("shown", "question", "score", "reasoning"),
     [
-        ("three blue cups", "Are the cups red?", 1, "The cups are blue, not red."),
-        ("three pink cups", "Are the cups red?", 2, "The cups are pink, not red."),
-        ("two red cups", "Are there exactly three cups?", 3, "There are two cups, not three."),
-        ("a red cup", "Are there exactly three cups?", 2, "There is one cup, not three."),
-        ("a red ball", "Are the cups red?", 1, "There is no cup in the image."),
-        ("a red ball", "Are there cups in the image?", 1, "No cup can be seen."),
-        ('a red cup that says "OPEM"', 'Does the cup say "OPEN"?', 3, 'The cup reads "OPEM", not "OPEN".'),
-        ("a red cup", 'Does the cup say "OPEN"?', 1, "The cup is without text."),
+        ("three blue cups", "Are the cups red?", 1, "The cups are blue."),
+        ("three pink cups", "Are the cups red?", 2, "The cups are pink."),
+        ("two red cups", "Are there exactly three cups?", 3, "There are two."),
+        ("a red cup", "Are there exactly three cups?", 2, "There is one."),
+        ("a red ball", "Are the cups red?", 1, "There is no cup."),
+        ("a red ball", "Are there cups?", 1, "There is no cup."),
         ("a red cup above a red ball", "Is the cup below the ball?", 1, "The cup is above the ball."),
         ("a red cup above a red ball", "Is the ball below the cup?", 5, "The ball is below the cup."),
-        ("a red cup", "Is the cup made of wood?", 1, "The cup is made of a plain material, not of wood."),
         ("a red cup", "is the  CUP Red?", 5, "The cup is red."),
-        ("a red cup on a beach", "Is the setting a meadow?", 1, "The background shows a beach."),
+        ("a red cup on a beach", "Is the setting a meadow?", 1, "It shows a beach."),
     ],
 )
 def test_answers_follow_what_is_drawn(shown, question, score, reasoning):
@@ -122,15 +123,15 @@ def test_a_quality_fault_costs_more_the_more_severe_it_is(kind):
         truth = make_truth(PROMPT, faults=[Fault(kind=kind, severity=severity, target=target)])
         scores.append(truth.truth_iqa)
         if target:
-            assert knowledge.answer(truth, "Does the board of the sign have a consistent shape?")[0] == 5
-            assert knowledge.answer(truth, "Does the body of the cups have a consistent shape?")[0] < 5
+            assert knowledge.answer(truth, "Does the sign have a consistent shape?")[0] == 5
+            assert knowledge.answer(truth, "Do the cups have a consistent shape?")[0] < 5
     assert 5 > scores[0] > scores[1] > scores[2]
 
 
 @pytest.mark.parametrize(
     "question",
     [
-        "Is there a dragon in the image?",
+        "Is there a dragon?",
         "Is the cup red? Ignore this.",
         "",
         "Are the balls above the cats?\n<|im_end|>",

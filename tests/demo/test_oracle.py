@@ -5,9 +5,8 @@ from random import Random
 import pytest
 from PIL import Image
 
-from dyneval.demo.grammar import scene_from_prompt
 from dyneval.demo.knowledge import make_truth
-from dyneval.demo.prompts import demo_prompts
+from dyneval.demo.prompts import demo_prompts, scene_from_prompt
 from dyneval.errors import ImageError
 from dyneval.llm.chat import ChatError
 from dyneval.llm.registry import make_engine

@@ -1,8 +1,8 @@
 """Scenes keep their invariants and say what is wrong with data that breaks them."""
 
-import json
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ ABOVE = Relation(subject="cup", name="above", object="ball")
 @given(st.integers(0, 2**32), st.sampled_from((1, 2, 3)))
 def test_random_scenes_survive_json(seed, tier):
     scene = random_scene(Random(seed), tier)
-    assert Scene.from_dict(json.loads(json.dumps(scene.to_dict()))) == scene
+    assert msgspec.json.decode(msgspec.json.encode(scene), type=Scene) == scene
     assert random_scene(Random(seed), tier) == scene
 
 
@@ -32,19 +32,17 @@ def test_relation_is_found_from_both_sides():
     ("change", "reason"),
     [
         ({"colour": "mauve"}, "colour must be one of"),
-        ({"colour": ["red"]}, "colour must be one of"),
-        ({"count": 6}, "whole number 1-5"),
-        ({"count": True}, "whole number 1-5"),
-        ({"label": "too long a label"}, "capital letters"),
-        ({"kind": "ball", "label": "HI"}, "no room for a label"),
-        ({"shape": "round"}, r"unknown keys \['shape'\]"),
+        ({"colour": ["red"]}, r"Expected `str`, got `array` - at `\$\.groups\[0\]\.colour`"),
+        ({"count": 5}, "whole number 1-4"),
+        ({"count": True}, "Expected `int`, got `bool`"),
+        ({"shape": "round"}, "unknown field `shape`"),
     ],
 )
 def test_bad_group_in_a_file(change, reason):
-    group = {"kind": "cup", "colour": "red", "count": 1, "size": "medium", "material": "plain", "label": None}
-    assert Scene.from_dict({"groups": [group], "relations": [], "setting": "studio"}).groups == (CUP,)
+    group = {"kind": "cup", "colour": "red", "count": 1}
+    assert msgspec.convert({"groups": [group], "relations": [], "setting": "studio"}, Scene).groups == (CUP,)
     with pytest.raises(ValueError, match=reason):
-        Scene.from_dict({"groups": [group | change], "relations": [], "setting": "studio"})
+        msgspec.convert({"groups": [group | change], "relations": [], "setting": "studio"}, Scene)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +59,7 @@ def test_bad_scene(groups, relations, reason):
         Scene(groups=groups, relations=relations)
 
 
-@pytest.mark.parametrize("data", [None, [], {"groups": {}, "relations": [], "setting": "studio"}, {"groups": []}])
-def test_from_dict_refuses_other_shapes(data):
-    with pytest.raises(ValueError, match="scene"):
-        Scene.from_dict(data)
+@pytest.mark.parametrize("data", [None, [], {"groups": {}, "relations": [], "setting": "studio"}])
+def test_other_shapes_are_refused(data):
+    with pytest.raises(msgspec.ValidationError, match="Expected"):
+        msgspec.convert(data, Scene)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from dyneval.demo.models import DEMO_MODELS, draw
+from dyneval.demo.painters import PAINTERS, draw
 from dyneval.demo.prompts import demo_prompts
 from dyneval.demo.truth import Truth, truth_path
 from dyneval.errors import DataFileError
 
-TRUTH = draw("demo-doodler", 'two red signs with the text "OPEN" above a green glass cup', 4, 64)[1]
+TRUTH = draw("demo-doodler", "two red signs above a green cup, concept art", 4, 64)[1]
 
 
 def test_stands_beside_the_image():
@@ -20,7 +20,7 @@ def test_stands_beside_the_image():
 
 def test_round_trip(tmp_path):
     for i, prompt in enumerate(demo_prompts(60, seed=2)):
-        truth = draw(list(DEMO_MODELS)[i % 3], prompt, i, 64)[1]
+        truth = draw(list(PAINTERS)[i % 3], prompt, i, 64)[1]
         path = truth.save(tmp_path / f"{i}.png")
         assert path == truth_path(tmp_path / f"{i}.png")
         assert Truth.load(path) == truth
@@ -29,19 +29,19 @@ def test_round_trip(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"truth_t2ia": 5.5}, "'truth_t2ia' must be a number 1-5, not 5.5"),
-        ({"truth_iqa": "5"}, "'truth_iqa' must be a number 1-5"),
-        ({"truth_iqa": None}, "'truth_iqa' must be a number 1-5"),
-        ({"seed": 1.5}, "'seed' must be int"),
-        ({"asked": []}, "scene: expected an object"),
-        ({"faults": None}, "'faults' must be a list"),
-        ({"faults": [{"kind": "blur"}]}, "fault: missing keys"),
-        ({"score": 3}, r"unknown keys \['score'\]"),
+        ({"truth_t2ia": 5.5}, r"Expected `float` <= 5.0 - at `\$.truth_t2ia`"),
+        ({"truth_iqa": "5"}, r"Expected `float`, got `str` - at `\$.truth_iqa`"),
+        ({"truth_iqa": None}, "Expected `float`, got `null`"),
+        ({"seed": 1.5}, "Expected `int`, got `float`"),
+        ({"asked": []}, "Expected `object`, got `array`"),
+        ({"faults": None}, "Expected `array`, got `null`"),
+        ({"faults": [{"kind": "blur"}]}, "missing required field `severity`"),
+        ({"score": 3}, "unknown field `score`"),
     ],
 )
 def test_bad_file_is_named_with_its_fault(tmp_path, change, reason):
     path = tmp_path / "x.truth.json"
-    path.write_text(json.dumps(TRUTH.to_dict() | change))
+    path.write_text(json.dumps(json.loads(TRUTH.encode()) | change))
     with pytest.raises(DataFileError, match=reason) as error:
         Truth.load(path)
     assert str(path) in str(error.value)

@@ -193,7 +193,6 @@ def lost_image(step: Step, folder: Path, rng: Random) -> Iterator[Disturbed]:
 
 _OUT_OF_MEMORY: dict[type[Step], str] = {
     Generation: """
-from dyneval.demo import models
 from dyneval.demo.painters import DemoModel
 from dyneval.generation.model import BatchTooLarge
 inner = DemoModel.generate

@@ -118,7 +118,13 @@ def test_both_stages_with_the_published_commands(environment, tiny_checkpoint, t
     assert refused.stderr.startswith("sft: stage 2 starts from stage 1, but there is no finished checkpoint at")
     assert len(refused.stderr.splitlines()) == 1
 
-    run([*script, 1, "--learning_rate", "1e-3", *quick], environment)
+    told = run([*script, 1, "--learning_rate", "1e-3", *quick], environment)
+    # Lines for people: no dictionaries, no bars, no warnings about what is as it should be.
+    assert [line.split(" | ")[0] for line in told.stderr.splitlines() if line.startswith("step ")] == [
+        "step 1 of 2",
+        "step 2 of 2",
+    ]
+    assert not {word for word in ("{'", "it/s", "arning", "built successfully") if word in told.stderr + told.stdout}
     stage1 = tmp_path / "output" / "dyneval_2b_stage1_t2ia"
     assert json.loads((stage1 / "added_tokens.json").read_text()).items() >= TASK_TOKEN_IDS.items()
     losses = history(stage1)
@@ -127,6 +133,8 @@ def test_both_stages_with_the_published_commands(environment, tiny_checkpoint, t
     run([*script, 2, "--learning_rate", "0", *quick], environment)
     stage2 = tmp_path / "output" / "dyneval_2b_stage2_iqa"
     one, two, base = weights(stage1), weights(stage2), weights(tiny_checkpoint)
+    # The launcher trains in bfloat16 where the CPU has instructions for it.
+    base = {name: value.to(one[name].dtype) for name, value in base.items()}
     assert one.keys() == two.keys() == base.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
     changed = {name for name in one if not torch.equal(one[name], base[name])}
@@ -146,6 +154,9 @@ def test_both_stages_with_the_published_commands(environment, tiny_checkpoint, t
     assert log["samples"] | {"tokens": 0} == {
         **{"entries": 16, "unsampled": 0, "too_long": 0, "bad": 0, "used": 16, "tokens": 0}
     }
+    rows = [json.loads(line) for line in (stage2 / "train_log.jsonl").read_text().splitlines()]
+    assert rows == log["log_history"]
+    assert (stage2 / "loss.png").read_bytes().startswith(b"\x89PNG")
     step = log["log_history"][0]
     assert {"loss_iqa", "loss_evaluation", "tokens_per_second", "target_tokens", "memory_gib"} <= step.keys()
 

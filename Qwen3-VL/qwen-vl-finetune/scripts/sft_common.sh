@@ -11,6 +11,7 @@
 #           every EVAL_STEPS (1000) steps and after the last
 # Output    OUTPUT_ROOT (./output)
 # Machines  NPROC_PER_NODE (all GPUs), NNODES (1), NODE_RANK (0), MASTER_ADDR, MASTER_PORT (29500)
+# Images    MIN_PIXELS, MAX_PIXELS (what the model was trained with before; of a Qwen3-VL 784 and 50176)
 # Recipe    every default below, by its name in capitals: LEARNING_RATE=2e-5 bash scripts/sft_qwen_3_vl_2b.sh 1
 #           Arguments on the command line win over both.
 set -euo pipefail
@@ -43,7 +44,13 @@ else
   export DS_ACCELERATOR=cpu
   # A step's logits are gigabytes: given back to the kernel each time, they cost a quarter of the time in page faults.
   export THP_MEM_ALLOC_ENABLE=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000
-  device=(--use_cpu True --ddp_backend gloo --bf16 "${BF16:-False}" --dataloader_pin_memory False
+  # One thread a core, shared among the processes; unset, accelerate sets it and warns.
+  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > processes ? cores / processes : 1))}
+  # Threads that wait by spinning take the cores from whatever else runs; asleep, they wake as fast.
+  export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
+  # With instructions for it, bfloat16 takes half the time; without, it is emulated and takes several times as long.
+  if grep -qsEw 'avx512_bf16|amx_bf16' /proc/cpuinfo; then bfloat16=True; else bfloat16=False; fi
+  device=(--use_cpu True --ddp_backend gloo --bf16 "${BF16:-$bfloat16}" --dataloader_pin_memory False
     --loss_chunks "${LOSS_CHUNKS:-1}") # nearly twice as fast here; there is no small GPU memory to save
 fi
 if ((${NNODES:-1} > 1)); then
@@ -67,8 +74,8 @@ arguments=(
   --lora_dropout "${LORA_DROPOUT:-0.05}"
   --data_flatten "${DATA_FLATTEN:-True}"
   --data_packing "${DATA_PACKING:-False}"
-  --max_pixels "${MAX_PIXELS:-50176}"
-  --min_pixels "${MIN_PIXELS:-784}"
+  ${MAX_PIXELS:+--max_pixels "$MAX_PIXELS"}
+  ${MIN_PIXELS:+--min_pixels "$MIN_PIXELS"}
   --model_max_length "${MODEL_MAX_LENGTH:-8192}"
   --learning_rate "${LEARNING_RATE:-1e-5}"
   --lr_scheduler_type "${LR_SCHEDULER_TYPE:-cosine}"

@@ -24,15 +24,13 @@ def main() -> int:
     parser.add_argument("--model_name_or_path", required=True, help="checkpoint whose tokenizer counts")
     parser.add_argument("--output", type=Path, required=True, help="packed annotation file, JSON")
     parser.add_argument("--model_max_length", type=int, default=8192, help="tokens of a bin")
-    parser.add_argument("--max_pixels", type=int, default=50_176, help="as in training")
-    parser.add_argument("--min_pixels", type=int, default=784, help="as in training")
+    parser.add_argument("--max_pixels", type=int, help="as in training")
+    parser.add_argument("--min_pixels", type=int, help="as in training")
     parser.add_argument("--seed", type=int, default=42, help="order in which samples are drawn")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (all cores)")
     chosen = parser.parse_args()
     try:
-        processor = Processor.from_pretrained(
-            chosen.model_name_or_path, min_pixels=chosen.min_pixels, max_pixels=chosen.max_pixels
-        )
+        processor = Processor.for_training(chosen.model_name_or_path, chosen.min_pixels, chosen.max_pixels)
         summary = write_packed(
             chosen.annotation,
             chosen.data,

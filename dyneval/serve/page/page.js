@@ -223,6 +223,7 @@ async function about() {
   if (!answer.ok) return;
   const told = await answer.json();
   at("model").textContent = told.model;
+  at("demo").hidden = !told.demo;
   mode = told.settings?.mode ?? mode;
 }
 

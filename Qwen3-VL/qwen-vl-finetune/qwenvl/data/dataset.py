@@ -57,6 +57,12 @@ class DatasetStats:
     used: int = 0
     tokens: int = 0
 
+    def __str__(self) -> str:
+        """A line for the log; what is zero is not told."""
+        left_out = {"left out by %": self.unsampled, "too long": self.too_long, "unreadable": self.bad}
+        more = "".join(f", {count:,} {reason}" for reason, count in left_out.items() if count)
+        return f"{self.used:,} of {self.entries:,} samples, {self.tokens:,} tokens{more}"
+
 
 class InstructDataset(Dataset[list[Example | BadSample]]):
     """Items are lists: the samples of one annotation entry, or those of one bin when they are packed."""

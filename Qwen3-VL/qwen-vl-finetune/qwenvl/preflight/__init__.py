@@ -30,8 +30,8 @@ class Recipe:
     model: str
     output_root: Path
     deepspeed: Path
-    max_pixels: int = 50_176
-    min_pixels: int = 784
+    max_pixels: int | None = None
+    min_pixels: int | None = None
     model_max_length: int = 8192
     per_device_train_batch_size: int = 4
     gradient_accumulation_steps: int = 4

@@ -52,13 +52,15 @@ def check_model(recipe: Recipe) -> tuple[Check, dict[str, int]]:
 def check_tokens(recipe: Recipe) -> tuple[Check, Processor | None]:
     """The task tokens get their ids: with the model's own tokenizer, or the bundled one where that is out of reach."""
     try:
-        processor = Processor.from_pretrained(recipe.model, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
+        processor = Processor.for_training(recipe.model, recipe.min_pixels, recipe.max_pixels)
     except TaskTokenError as error:
         return Check(name="tokens", status="error", message=str(error)), None
     except ValueError as error:
         return _check_bundled(str(error).splitlines()[0]), None
     known = "new to it" if processor.added_task_tokens else "known to it"
     message = f"tokenizer of {recipe.model}: task tokens 151669-151671, {known}"
+    if differ := processor.limits_differ():
+        return Check(name="tokens", status="warning", message=f"{message}; {differ}"), processor
     return Check(name="tokens", status="ok", message=message, details=dict(TASK_TOKEN_IDS)), processor
 
 

@@ -47,8 +47,16 @@ class DataArguments:
     dataset_use: str = field(metadata={"help": "datasets, comma-separated; name%%30 takes 30 percent of one"})
     data_flatten: bool = field(default=True, metadata={"help": "lay a batch end to end, without padding"})
     data_packing: bool = field(default=False, metadata={"help": "fill sequences of model_max_length; batch size 1"})
-    max_pixels: int = field(default=50_176, metadata={"help": "largest image area; 32x32 pixels are one token"})
-    min_pixels: int = field(default=784, metadata={"help": "smallest image area; smaller images are enlarged"})
+    max_pixels: int | None = field(
+        default=None,
+        metadata={
+            "help": "largest image area, 32x32 pixels a token; default: what the model was trained with, or 50176"
+        },
+    )
+    min_pixels: int | None = field(
+        default=None,
+        metadata={"help": "smallest image area; smaller images are enlarged; default: as for max_pixels, or 784"},
+    )
     max_bad_samples: int = field(default=0, metadata={"help": "unreadable samples that are skipped before giving up"})
 
 

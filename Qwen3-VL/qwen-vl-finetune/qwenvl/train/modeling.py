@@ -13,7 +13,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from dyneval.tokens import EVALUATION, IQA, T2IA, TASK_TOKEN_IDS
+from dyneval.tokens import RELATED_WORDS, TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
 from qwenvl.train.argument import ModelArguments
 from qwenvl.train.attention import PACKED_SDPA
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FAMILIES = ("qwen3_vl", "qwen3_vl_moe")
-RELATED_WORDS: dict[str, str] = {
-    T2IA: " text image alignment prompt match questions",
-    IQA: " image quality distortion shape texture scene graph",
-    EVALUATION: " evaluation score answer reasoning rating",
-}
-"""Words whose mean embedding a task token starts from."""
 
 
 def choose_attention(wanted: str, flat: bool) -> str:

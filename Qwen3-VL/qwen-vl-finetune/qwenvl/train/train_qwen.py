@@ -6,17 +6,18 @@ torchrun --nproc_per_node 8 -m qwenvl.train.train_qwen --model_name_or_path Qwen
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
 import warnings
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, PrinterCallback, ProgressCallback
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from dyneval.conventions import conventions_of
@@ -34,6 +35,7 @@ from qwenvl.train.checkpoints import newest_complete, remove_incomplete, save_fi
 from qwenvl.train.extensions import CPU_ADAM, SHARED_MEMORY, load_operators
 from qwenvl.train.lora import ADAPTER, add_adapters, merge_adapter
 from qwenvl.train.modeling import initialise_task_tokens, load_model, set_trainable, trainable_report
+from qwenvl.train.reporting import CURVE, StepLines, draw_curve
 from qwenvl.train.run_record import REJECTS, append_reject, check_run, settings, write_log
 from qwenvl.train.signals import StopOnSignal
 from qwenvl.train.trainer import DynEvalTrainer
@@ -64,6 +66,7 @@ def _train(
 ) -> int:
     sources = data_list(data_arguments.dataset_use.split(","))
     heldout_sources = split_list(sources, arguments.eval_split) if arguments.eval_split else []
+    processor = _load_processor(model_arguments, data_arguments)
     wanted = settings(model_arguments, data_arguments, arguments, sources)
     with arguments.main_process_first(desc="checking the output folder"):
         if check_run(output_dir, wanted):
@@ -72,13 +75,14 @@ def _train(
         if arguments.process_index == 0:
             remove_incomplete(output_dir)
             (output_dir / REJECTS).unlink(missing_ok=True)
-    processor = _load_processor(model_arguments, data_arguments)
     with arguments.main_process_first(local=False, desc="counting tokens"):
         dataset = _load_dataset(sources, processor, data_arguments, arguments)
         heldout = _load_dataset(heldout_sources, processor, data_arguments, arguments) if heldout_sources else None
     # Saved with every checkpoint, so that scoring need not find out what this student was taught.
-    processor.conventions = conventions_of(dataset.exchanges(), processor.conventions)
-    logger.info("taught: template %s, reply form %s", *processor.conventions)
+    taught = conventions_of(dataset.exchanges(), processor.conventions)
+    processor.conventions = taught._replace(min_pixels=processor.min_pixels, max_pixels=processor.max_pixels)
+    logger.info("taught: template %s, reply form %s", taught.template, taught.reply_form)
+    logger.info("images: %s to %s pixels", f"{processor.min_pixels:,}", f"{processor.max_pixels:,}")
     if arguments.should_save:
         for problem in dataset.problems + (heldout.problems if heldout else []):
             append_reject(output_dir, problem)
@@ -101,9 +105,12 @@ def _train(
             flatten=flat,
         ),
         processing_class=processor,
-        callbacks=[stop],
+        callbacks=[stop, StepLines()],
         max_bad_samples=data_arguments.max_bad_samples - dataset.stats.bad,
     )
+    # Trainer's own ways of telling: a bar and dictionaries.
+    for spoken in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(spoken)
     resume = newest_complete(output_dir)
     if resume:
         logger.info("resuming from %s", resume)
@@ -115,6 +122,7 @@ def _train(
     if arguments.should_save:
         history, unseen = trainer.state.log_history, heldout.stats if heldout else None
         gpus = arguments.world_size if arguments.device.type == "cuda" else 0
+        draw_curve(history, output_dir / CURVE, output_dir.name)
         write_log(output_dir, history, dataset.stats, unseen, wanted, gpus)
         (output_dir / FAILURE).unlink(missing_ok=True)  # of another run, which was refused because of this one
     trainer.accelerator.wait_for_everyone()
@@ -125,9 +133,11 @@ def _load_processor(model_arguments: ModelArguments, data_arguments: DataArgumen
     named = [token for token in model_arguments.additional_special_tokens.split(",") if token]
     if sorted(named) != sorted(TASK_TOKENS):
         raise TrainingInputError(f"--additional_special_tokens must be {','.join(TASK_TOKENS)}, got {named}")
-    return Processor.from_pretrained(
-        model_arguments.model_name_or_path, min_pixels=data_arguments.min_pixels, max_pixels=data_arguments.max_pixels
+    processor = Processor.for_training(
+        model_arguments.model_name_or_path, data_arguments.min_pixels, data_arguments.max_pixels
     )
+    data_arguments.min_pixels, data_arguments.max_pixels = processor.limits  # as they are, for the record of the run
+    return processor
 
 
 def _load_dataset(
@@ -204,7 +214,8 @@ def _start_distributed(arguments: TrainingArguments) -> None:
     if arguments.use_cpu and "LOCAL_RANK" in os.environ:
         import deepspeed
 
-        deepspeed.init_distributed("gloo")
+        with redirect_stdout(io.StringIO()):  # it prints that an operator is built, whenever it loads one
+            deepspeed.init_distributed("gloo")
 
 
 def _set_up_logging(arguments: TrainingArguments) -> None:
@@ -212,6 +223,7 @@ def _set_up_logging(arguments: TrainingArguments) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("qwenvl").setLevel(level)
     transformers.logging.set_verbosity_warning()
+    transformers.logging.disable_progress_bar()  # of reading and writing a few files
     # DeepSpeed calls collectives by names that torch renamed; it would say so in every step.
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     # So does transformers of a name that peft asks for.

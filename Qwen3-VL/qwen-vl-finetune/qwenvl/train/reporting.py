@@ -1,0 +1,107 @@
+"""What people see of a run: a line for each reporting step, the same figures in a file, the loss curve at the end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from dyneval.files.atomic import atomic_write
+from dyneval.work.progress import span
+from qwenvl.train.meter import TASK_NAMES
+
+logger = logging.getLogger(__name__)
+
+STEPS = "train_log.jsonl"
+"""Figures of each reporting step as they come, one JSON object a line; of a run that goes on, from its first step."""
+CURVE = "loss.png"
+_TITLES = dict(zip(TASK_NAMES, ("other", "T2IA", "IQA", "EVALUATION"), strict=True))
+
+
+class StepLines(TrainerCallback):
+    """Says what the steps since the last report did, on the terminal and in `train_log.jsonl`."""
+
+    def __init__(self) -> None:
+        """Nothing is known before the run begins."""
+        self._begun, self._first = 0.0, 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the clock; the file keeps what the checkpoint that this run goes on from knows of, and no more."""
+        self._begun, self._first = time.monotonic(), state.global_step
+        if state.is_world_process_zero:
+            with atomic_write(Path(str(args.output_dir), STEPS)) as file:
+                file.writelines(json.dumps(entry) + "\n" for entry in state.log_history)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Report the newest entry."""
+        if not state.is_world_process_zero:
+            return
+        entry = state.log_history[-1]
+        with Path(str(args.output_dir), STEPS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        if line := step_line(entry, state.max_steps, self._seconds_left(state)):
+            logger.info("%s", line)
+
+    def _seconds_left(self, state: TrainerState) -> float:
+        done = max(1, state.global_step - self._first)
+        return (time.monotonic() - self._begun) / done * (state.max_steps - state.global_step)
+
+
+def step_line(entry: Mapping[str, Any], steps: int, seconds_left: float) -> str | None:
+    """One line for an entry of the Trainer's log; None for its closing account, which repeats what was said."""
+    prefix = "eval_" if "eval_loss" in entry else ""
+    if f"{prefix}loss" not in entry:
+        return None
+    parts = [
+        f"step {entry['step']:,} of {steps:,}",
+        f"{'held-out ' if prefix else ''}loss {entry[f'{prefix}loss']:.3f}",
+    ]
+    by_task = [
+        f"{_TITLES[name]} {entry[f'{prefix}loss_{name}']:.3f}" for name in TASK_NAMES if f"{prefix}loss_{name}" in entry
+    ]
+    if len(by_task) > 1:
+        parts[-1] += f" ({', '.join(by_task)})"
+    if not prefix:
+        parts += [f"{entry['tokens_per_second']:,.0f} tokens/s", f"{entry['memory_gib']:.1f} GiB"]
+        parts += [f"{entry['mfu']:.0%} of peak"] if "mfu" in entry else []
+        parts.append(f"{span(seconds_left)} left")
+    return " | ".join(parts)
+
+
+def draw_curve(history: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
+    """Draw the loss of all targets and of each task over the steps; the held-out loss where there is one.
+
+    The picture can be made from `train_log.jsonl` at any time, so a machine without matplotlib only says so.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        logger.warning("%s is not drawn: matplotlib is not installed (pip install matplotlib)", path)
+        return
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    curves = {"all targets": "loss"} | {_TITLES[name]: f"loss_{name}" for name in TASK_NAMES}
+    curves["held out"] = "eval_loss"
+    for label, key in curves.items():
+        points = [(entry["step"], entry[key]) for entry in history if key in entry]
+        if points:
+            steps, losses = zip(*points, strict=True)
+            main = label in ("all targets", "held out")
+            axes.plot(steps, losses, label=label, linewidth=2 if main else 1, marker="o" if len(points) < 3 else None)
+    axes.set(xlabel="step", ylabel="loss a token", title=title, ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.lines:
+        axes.legend(frameon=False)
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=130)
+    plt.close(figure)
