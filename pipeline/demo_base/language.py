@@ -419,9 +419,7 @@ def train(
     writer.start()
     tests = {name: batches(write(0, {name: 1.0}, unseen, 192), learned, image, answers) for name in SHARES}
     optimizer = torch.optim.AdamW(net.trained(), betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=learning_rate, total_steps=schedule, pct_start=0.04
-    )
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=learning_rate, total_steps=schedule, pct_start=0.04)
     answer_places = torch.tensor([learned.place[token] for token in sorted(answers)])
     started = time.monotonic()
     for step in range(1, steps + 1):
@@ -434,7 +432,7 @@ def train(
             loss.backward()
         nn.utils.clip_grad_norm_(net.trained(), 1.0)
         optimizer.step()
-        schedule.step()
+        rate.step()
         if step % 200 == 0 or step == steps:
             passed = time.monotonic() - started
             said_well = report(net, tests, features, answer_places)
