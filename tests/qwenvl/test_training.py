@@ -290,8 +290,9 @@ def test_sigterm_leaves_a_checkpoint_to_go_on_from(environment, tiny_checkpoint,
     output = tmp_path / "output" / "dyneval_2b_stage1_t2ia"
     process = subprocess.Popen(
         [str(part) for part in command], env=environment, cwd=FOLDER, text=True, start_new_session=True,
-        stderr=(tmp_path / "errors").open("w"), stdout=subprocess.DEVNULL,
+        stderr=(tmp_path / "errors").open("w"), stdout=subprocess.PIPE,
     )  # fmt: skip
+    # The pipe ends with the last of the processes: the shell goes before the training has written its checkpoint.
     wait_for(lambda: "step 1 of 40" in (tmp_path / "errors").read_text(), process)
     os.killpg(process.pid, signal.SIGTERM)
     process.communicate(timeout=120)
