@@ -21,7 +21,7 @@ from dyneval.checkpoints import write_for_every_reader
 from dyneval.conventions import FILE as CONVENTIONS
 from dyneval.conventions import Conventions, read_conventions, write_conventions
 from dyneval.errors import CheckpointError, ImageError, SettingError
-from dyneval.tokens import TASK_TOKEN_IDS, split_human_turn
+from dyneval.tokens import RELATED_WORDS, TASK_TOKEN_IDS, split_human_turn
 
 if TYPE_CHECKING:
     import torch
@@ -154,6 +154,13 @@ def without_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
     plain.normalizer = tokenizer.normalizer
     plain.pre_tokenizer = tokenizer.pre_tokenizer
     return plain
+
+
+def start_task_rows(table: torch.Tensor, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Set the rows of the task tokens in an embedding (rows, width), in place, to the means of related words' rows."""
+    for token, words in RELATED_WORDS.items():
+        ids = tokenizer(words, add_special_tokens=False)["input_ids"]
+        table[TASK_TOKEN_IDS[token]] = table[ids].float().mean(0).to(table.dtype)
 
 
 class Processor:

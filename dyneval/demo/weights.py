@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 from dyneval.conventions import Conventions, write_conventions
 from dyneval.demo.tiny_model import tiny_config, whole_folder, write_checkpoint
 from dyneval.errors import CheckpointError, UserError
-from dyneval.processing import Processor
+from dyneval.processing import Processor, start_task_rows
 from dyneval.qwen_vocabulary import build_tokenizer
 from dyneval.replies import DEFAULT_FORM
-from dyneval.tokens import DEFAULT_TEMPLATE, RELATED_WORDS, TASK_TOKEN_IDS
+from dyneval.tokens import DEFAULT_TEMPLATE, TASK_TOKEN_IDS
 
 if TYPE_CHECKING:
     import torch
@@ -61,12 +61,20 @@ def pack_base(model: PreTrainedModel, used: list[int], path: Path, facts: dict[s
         name: value.detach().bfloat16() for name, value in model.state_dict().items() if name != "lm_head.weight"
     }
     table = weights.pop(_TABLE)
+    others = _rows_of_others(table, used)
+    if not torch.equal(others, others[:1].expand_as(others)):
+        raise ValueError("the rows of unused words differ; they cannot be kept as one")
+    rows = {_USED: torch.tensor(used, dtype=torch.int32), _ROWS: table[used], _OTHERS: others[0].clone()}
+    save_file(weights | rows, path, {"facts": json.dumps(facts)})
+
+
+def _rows_of_others(table: torch.Tensor, used: list[int]) -> torch.Tensor:
+    """The rows of all words but those `used`."""
+    import torch
+
     others = torch.ones(len(table), dtype=torch.bool)
     others[used] = False
-    if not torch.equal(table[others], table[others][:1].expand_as(table[others])):
-        raise ValueError("the rows of unused words differ; they cannot be kept as one")
-    rows = {_USED: torch.tensor(used, dtype=torch.int32), _ROWS: table[used], _OTHERS: table[others][0].clone()}
-    save_file(weights | rows, path, {"facts": json.dumps(facts)})
+    return table[others]
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -107,11 +115,7 @@ def write_base(folder: Path, task_tokens: bool = False) -> None:
     """
     model = load_base()
     if task_tokens:
-        tokenizer = build_tokenizer()
-        table = model.get_input_embeddings().weight.data
-        for token, words in RELATED_WORDS.items():
-            ids = tokenizer(words, add_special_tokens=False)["input_ids"]
-            table[TASK_TOKEN_IDS[token]] = table[ids].float().mean(0).to(table.dtype)
+        start_task_rows(model.get_input_embeddings().weight.data, build_tokenizer())
     _write(folder, model, is_student=task_tokens)
 
 
@@ -132,8 +136,6 @@ def pack_judge(checkpoint: Path, path: Path, facts: dict[str, Any]) -> None:
         raise CheckpointError(f"{checkpoint}: is no student of the demo's base: its tensors differ")
     used = sorted({*load_file(BASE)[_USED].tolist(), *TASK_TOKEN_IDS.values()})
     table = after[_TABLE]
-    others = torch.ones(len(table), dtype=torch.bool)
-    others[used] = False
     changed = {
         name: value
         for name, value in after.items()
@@ -141,7 +143,7 @@ def pack_judge(checkpoint: Path, path: Path, facts: dict[str, Any]) -> None:
     }
     rows = {_USED: torch.tensor(used, dtype=torch.int32), _ROWS: table[used]}
     # Fine-tuning pushes all unused words down alike; bfloat16 and the order of sums leave them apart by a rounding.
-    rows[_OTHERS] = table[others].float().mean(0).bfloat16()
+    rows[_OTHERS] = _rows_of_others(table, used).float().mean(0).bfloat16()
     save_file(changed | rows, path, {"facts": json.dumps(facts)})
 
 

@@ -6,12 +6,11 @@ import shutil
 import pytest
 import torch
 
-from dyneval.tokens import TASK_TOKEN_IDS
+from dyneval.tokens import RELATED_WORDS, TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
 from qwenvl.train.argument import ModelArguments
 from qwenvl.train.modeling import (
     FAMILIES,
-    RELATED_WORDS,
     initialise_task_tokens,
     load_model,
     part_of,

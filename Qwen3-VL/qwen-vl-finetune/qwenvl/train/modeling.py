@@ -13,7 +13,8 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from dyneval.tokens import RELATED_WORDS, TASK_TOKEN_IDS
+from dyneval.processing import start_task_rows
+from dyneval.tokens import TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
 from qwenvl.train.argument import ModelArguments
 from qwenvl.train.attention import PACKED_SDPA
@@ -135,14 +136,12 @@ def initialise_task_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenize
     """
     layers: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
     tables = {id(layer.weight): layer.weight for layer in layers}
-    words = {token: tokenizer(text, add_special_tokens=False)["input_ids"] for token, text in RELATED_WORDS.items()}
     for weight in tables.values():
         with gathered(weight, modifier_rank=0), torch.no_grad():
             if not weight.numel():  # ZeRO-3 shows the whole table to one rank, which hands it to the others
                 continue
             _check_rows(weight)
-            for token, ids in words.items():
-                weight[TASK_TOKEN_IDS[token]] = weight[ids].float().mean(0).to(weight.dtype)
+            start_task_rows(weight, tokenizer)
 
 
 def gathered(weight: torch.Tensor, modifier_rank: int | None = None) -> AbstractContextManager[Any]:
