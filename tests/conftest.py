@@ -24,6 +24,11 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes name no test: packed ones hold the second they were packed in, and each worker would collect its own."""
+    return argname if isinstance(val, bytes) else None
+
+
 class ChatServer(NamedTuple):
     """A running chat server in a process of its own."""
 
