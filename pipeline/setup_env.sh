@@ -5,11 +5,19 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 extras=${DYNEVAL_EXTRAS:-train,generate,ray,report,serve,dev}
 
-# Environments hold absolute paths, so the folder belongs to what makes one current.
-stamp="$PWD $extras $(cat pyproject.toml constraints.txt pipeline/setup_env.sh | sha256sum | cut -c1-64)"
-if [[ -x .venv/bin/python && "$(cat .venv/dyneval-stamp 2>/dev/null)" == "$stamp" ]]; then
-  exit 0
+# Environments hold absolute paths, so the folder belongs to what makes one current. An environment with more extras than
+# are asked for serves, too; one with others gets what it lacks and keeps the rest.
+ground="$PWD $(cat pyproject.toml constraints.txt pipeline/setup_env.sh | sha256sum | cut -c1-64)"
+there=
+if [[ -x .venv/bin/python && "$(head -n 1 .venv/dyneval-stamp 2>/dev/null)" == "$ground" ]]; then
+  there=$(sed -n 2p .venv/dyneval-stamp)
 fi
+missing=()
+for extra in ${extras//,/ }; do
+  if [[ ",$there," != *",$extra,"* ]]; then missing+=("$extra"); fi
+done
+if [[ -n $there && ${#missing[@]} -eq 0 ]]; then exit 0; fi
+extras=$(IFS=,; echo "${there:+$there,}${missing[*]}")
 
 is_recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 if [[ ! -x .venv/bin/python ]]; then
@@ -29,6 +37,7 @@ if [[ ! -x .venv/bin/python ]]; then
 fi
 
 echo "setup_env: installing into .venv (once, a few minutes)" >&2
-.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extras]" 2>&1 |
+# Half a minute less: Python compiles what is used when it is first used.
+.venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[$extras]" 2>&1 |
   { grep -v '^WARNING: Location' >&2 || true; }
-echo "$stamp" >.venv/dyneval-stamp
+printf '%s\n' "$ground" "$extras" >.venv/dyneval-stamp
