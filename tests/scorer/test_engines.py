@@ -6,6 +6,8 @@ import importlib.util
 import json
 import math
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -194,6 +196,14 @@ def test_a_student_behind_an_engine_of_ones_own(student, tmp_path, monkeypatch, 
     said = capsys.readouterr().err
     assert said.startswith("dyneval score: engine my_students:load_student: is <function load_student")
     assert said.endswith("; a student engine is a class that has prepare, read, answer\n")
+
+
+def test_a_finished_command_leaves_no_connection_open(server, student, pictures):
+    command = [sys.executable, "-m", "dyneval.cli", "score", str(next(pictures.glob("[0-9].png"))), "--prompt", "a cat"]
+    command += ["--checkpoint", str(student), "--engine", "openai", "--base-url", server.url]
+    command += ["--max-questions", "2", "--max-text", "20"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "Unclosed" not in done.stderr, done.stderr
 
 
 def test_images_come_at_the_size_they_are_read_at(served, engine, pictures):

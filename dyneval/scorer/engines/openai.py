@@ -53,6 +53,7 @@ class OpenAIStudent(ServedStudent):
                 "cannot score with it; use --engine vllm or transformers"
             )
         self._chat = OpenAIEngine(model, options)
+        self.close_with(self._chat.close)
 
     def read(self, images: Sequence[Image.Image]) -> list[str]:
         """The images as data URLs: lossless, made once for all three passes that see them."""

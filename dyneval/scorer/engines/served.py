@@ -10,8 +10,10 @@ import asyncio
 import math
 import re
 import threading
+import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from typing import Any
 
 from PIL import Image
@@ -29,6 +31,8 @@ _VERDICTS = (
 )
 """What a verdict stands behind, and what it may be."""
 _TAIL = 32
+CLOSING_SECONDS = 20.0
+"""Longest wait for connections to close, or for an engine to stop."""
 
 
 class ServedStudent(ABC):
@@ -43,7 +47,16 @@ class ServedStudent(ABC):
         self.processor = processor
         # In a thread of its own: a notebook has a running loop in this one.
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name=f"engine-{self.name}", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"engine-{self.name}", daemon=True)
+        self._thread.start()
+
+    def close_with(self, close: Callable[[], Any]) -> None:
+        """Have `close`, a function or coroutine function, called when nothing uses this student any more.
+
+        At the latest that is when Python ends: a scorer has no end of its own that its users would have to think of.
+        `close` must not hold this student.
+        """
+        weakref.finalize(self, _end, self._loop, self._thread, close)
 
     def prepare(self, image: Image.Image) -> Image.Image:
         """Resize as the processor does, so that the engine's own resizing, by the same rule, has nothing left to do."""
@@ -91,6 +104,18 @@ class ServedStudent(ABC):
             if ask.choices is not None:
                 ask.choices += reply.tokens
         ask.end()
+
+
+def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, close: Callable[[], Any]) -> None:
+    async def closed() -> None:
+        if asyncio.iscoroutine(done := close()):
+            await done
+
+    ending = asyncio.run_coroutine_threadsafe(closed(), loop)
+    ending.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
+    # Garbage may be collected in the loop's own thread, which cannot wait for itself.
+    if threading.current_thread() is not thread:
+        wait([ending], CLOSING_SECONDS)
 
 
 def top_logprobs(ask: Ask) -> int:

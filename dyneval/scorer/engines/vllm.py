@@ -37,6 +37,7 @@ class VllmStudent(ServedStudent):
         self.dtype = checkpoint.dtype or "auto"
         teacher = TeacherOptions(tensor_parallel_size=options.tensor_parallel_size)
         self._engine = start_engine(checkpoint.folder(), teacher, dtype=self.dtype)
+        self.close_with(self._engine.shutdown)
         self.revision = checkpoint.revision()
         self._numbers = itertools.count()
 
