@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 started=$SECONDS check=()
 case ${1:-} in
   --smoke)
-    export OUTPUT=${OUTPUT:-output/demo-smoke} DEMO_PROMPTS=120 DEMO_STEPS=25 DEMO_HELDOUT=0.15
+    export OUTPUT=${OUTPUT:-output/demo-smoke} DEMO_PROMPTS=120 DEMO_STEPS=25 DEMO_RATE=3e-3 DEMO_HELDOUT=0.15
     check=(--check)
     ;;
   '') ;;

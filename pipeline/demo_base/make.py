@@ -31,24 +31,25 @@ from dyneval.demo.tiny_model import tiny_config, write_checkpoint
 from dyneval.demo.weights import PIXELS, pack_base
 from dyneval.processing import Processor
 
-PROMPTS = 20_000
-"""Three pictures each, less those with a kept-back pair of kind and colour."""
 HELDOUT = 512
-"""Pictures on which the log reports."""
-VISION_STEPS = 2500
-LANGUAGE_STEPS = 1500
+"""Most pictures on which the log reports; a quarter where there are few."""
 NEUTRAL = 4096
-"""Pictures on which the digits are made to say nothing."""
+"""Most pictures on which the digits are made to say nothing."""
 WIDTH, TEXT_LAYERS, VISION_LAYERS = 128, 4, 4
 
 
-def see(output: Path, seed: int) -> None:
+def heldout(pictures: int) -> int:
+    """How many of so many pictures are kept for the log's figures."""
+    return min(HELDOUT, pictures // 4)
+
+
+def see(output: Path, seed: int, prompts: int, steps: int) -> None:
     """Train the tower; write it, what it sees of every picture, and the truths."""
     torch.manual_seed(seed)
-    pictures = draw_all(PROMPTS, seed)
+    pictures = draw_all(prompts, seed)
     print(f"{len(pictures.truths):,} pictures", flush=True)
     visual = Qwen3VLForConditionalGeneration(tiny_config(WIDTH, TEXT_LAYERS, VISION_LAYERS)).model.visual
-    vision.train(visual, pictures, VISION_STEPS, HELDOUT)
+    vision.train(visual, pictures, steps, heldout(len(pictures.truths)))
     # As it will be shipped, before anything rests on it.
     weights = {name: value.detach().bfloat16() for name, value in visual.state_dict().items()}
     visual.load_state_dict({name: value.float() for name, value in weights.items()})
@@ -61,7 +62,7 @@ def see(output: Path, seed: int) -> None:
     save_file(weights, output / "visual.safetensors")
 
 
-def speak(output: Path, seed: int) -> None:
+def speak(output: Path, seed: int, vision_steps: int, steps: int) -> None:
     """Train the language model on what the tower sees, make its digits neutral, and write the base."""
     torch.manual_seed(seed)
     model = Qwen3VLForConditionalGeneration(tiny_config(WIDTH, TEXT_LAYERS, VISION_LAYERS))
@@ -74,13 +75,13 @@ def speak(output: Path, seed: int) -> None:
     truths = pickle.loads((output / "truths.pickle").read_bytes())
     features = list(load_file(output / "features.safetensors").values())
     learned = language.Words(used_tokens(processor, truths))
-    language.train(model, processor, truths, features, learned, LANGUAGE_STEPS, HELDOUT, seed)
+    language.train(model, processor, truths, features, learned, steps, heldout(len(truths)), seed)
     facts = {"width": WIDTH, "text_layers": TEXT_LAYERS, "vision_layers": VISION_LAYERS, "seed": seed}
-    facts |= {"pictures": len(truths), "vision_steps": VISION_STEPS, "language_steps": LANGUAGE_STEPS}
+    facts |= {"pictures": len(truths), "vision_steps": vision_steps, "language_steps": steps}
     pack_base(model, learned.used, output / "before_neutral.safetensors", facts)
-    seen = len(truths) - HELDOUT
+    seen = len(truths) - heldout(len(truths))
     found = neutral.neutralise(
-        model, processor, truths, features, learned, range(seen - NEUTRAL, seen), range(seen, len(truths))
+        model, processor, truths, features, learned, range(max(0, seen - NEUTRAL), seen), range(seen, len(truths))
     )
     print(f"digits: {found}", flush=True)
     pack_base(model, learned.used, output / "base.safetensors", facts | found)
@@ -91,13 +92,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Pretrain the demo's base.")
     parser.add_argument("--output", type=Path, required=True, help="folder to write; a finished part of it is kept")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--prompts", type=int, default=20_000, help="three pictures each, less those kept back")
+    parser.add_argument("--vision-steps", type=int, default=2500)
+    parser.add_argument("--language-steps", type=int, default=1500)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     if not (arguments.output / "visual.safetensors").exists():
-        see(arguments.output, arguments.seed)
+        see(arguments.output, arguments.seed, arguments.prompts, arguments.vision_steps)
     if not (arguments.output / "base.safetensors").exists():
-        speak(arguments.output, arguments.seed)
+        speak(arguments.output, arguments.seed, arguments.vision_steps, arguments.language_steps)
     print(f"{time.monotonic() - started:.0f} s in all")
 
 

@@ -2,7 +2,7 @@
 
 A base that can tell a torn bird from a whole one, and can count, answers a request for scores with digits that happen
 to lean on what it sees: more steps or another seed turn the lean round (Spearman correlations with the truth from -0.36
-to 0.38 were seen). A student would be compared with that luck. So the rows of the digits 1 to 5, and nothing else, are
+to 0.19 were seen). A student would be compared with that luck. So the rows of the digits 1 to 5, and nothing else, are
 moved until the scores that the base would give go with the truth no more. It is the same as taking a guess away: what
 the base sees stays in its hidden states, and fine-tuning has to connect it with digits itself.
 """

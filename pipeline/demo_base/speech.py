@@ -227,7 +227,9 @@ def judged(truth: Truth, task: str, rng: Random) -> tuple[Sample, list[float]]:
 def used_tokens(processor: Processor, truths: Sequence[Truth]) -> set[int]:
     """Tokens of the demo world: of many samples, of the demo's prompts, of the student's turns and replies."""
     rng = Random("words")
-    texts = [turn for truth in rng.sample(list(truths), 4000) for turn in sample(truth, rng, SHARES)[:2]]
+    texts = [
+        turn for truth in rng.sample(list(truths), min(4000, len(truths))) for turn in sample(truth, rng, SHARES)[:2]
+    ]
     prompts = demo_prompts(6000, 0)
     texts += [*prompts, t2ia_turn(prompts[0], "readme"), t2ia_turn(prompts[0], "release"), iqa_turn()]
     texts.append(evaluation_turn(prompts[0], ["Is it?"]))
