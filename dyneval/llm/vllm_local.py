@@ -14,7 +14,7 @@ from dyneval.errors import CheckpointError, SettingError
 from dyneval.files.images import load_image
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, EngineStopped
 from dyneval.llm.pictures import fit
-from dyneval.llm.registry import VllmOptions
+from dyneval.llm.registry import VllmEngineOptions, VllmOptions
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,6 +65,7 @@ class VllmEngine:
     async def close(self) -> None:
         """Stop the engine's processes."""
         self._engine.shutdown()
+        del self._engine  # left until Python ends, it stumbles over modules that are gone
 
     def _prompt(self, request: ChatRequest) -> dict[str, Any]:
         return {
@@ -73,12 +74,12 @@ class VllmEngine:
         }
 
 
-def start_engine(model: str, options: VllmOptions, **more: Any) -> Any:
+def start_engine(model: str, options: VllmEngineOptions, **more: Any) -> Any:
     """Start vLLM's asynchronous engine with schemas held by guidance; `more` are further arguments of its own.
 
     Raises:
         CheckpointError: there is no such model.
-        SettingError: vLLM is not installed.
+        SettingError: vLLM is not installed, or does not start with these options.
     """
     try:
         from vllm.config import StructuredOutputsConfig
@@ -89,9 +90,11 @@ def start_engine(model: str, options: VllmOptions, **more: Any) -> Any:
     # Whitespace is switched off with every request too, but not every version of vLLM looks there. guidance compiles
     # bounded schemas in milliseconds; xgrammar unrolls bounded texts and takes 12-31 s for each.
     structured = StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True)
-    return AsyncLLM.from_engine_args(
-        AsyncEngineArgs(**engine_arguments(model, options), structured_outputs_config=structured, **more)
-    )
+    arguments = AsyncEngineArgs(**engine_arguments(model, options), structured_outputs_config=structured, **more)
+    try:
+        return AsyncLLM.from_engine_args(arguments)
+    except Exception as error:  # vLLM's own exceptions share no base but this; its processes have said what happened
+        raise SettingError(f"vLLM does not start with {model}: {error} (its own lines above say why)") from error
 
 
 async def last_output(engine: Any, prompt: dict[str, Any], sampling: Any, number: str) -> Any:
@@ -114,7 +117,7 @@ async def last_output(engine: Any, prompt: dict[str, Any], sampling: Any, number
     return final
 
 
-def engine_arguments(model: str, options: VllmOptions) -> dict[str, Any]:
+def engine_arguments(model: str, options: VllmEngineOptions) -> dict[str, Any]:
     """Keyword arguments of vLLM's engine: prefix cache on, one image a request, no video. Raises CheckpointError."""
     return {
         "model": model,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from msgspec import Meta
 
 from dyneval.errors import CheckpointError
-from dyneval.llm.registry import ServerOptions
+from dyneval.llm.registry import ServerOptions, VllmEngineOptions
 from dyneval.registry import Entry, Registry
 
 if TYPE_CHECKING:
@@ -79,13 +79,6 @@ class LocalOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VllmOptions:
-    """Options of engine vllm."""
-
-    tensor_parallel_size: Annotated[int, Meta(ge=1, description="GPUs that share the model")] = 1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class StudentServerOptions(ServerOptions):
     """Options of engine openai: servers that have the student, which do not give scores without its schemas."""
 
@@ -110,7 +103,7 @@ STUDENTS: Registry[Engine] = Registry(
     ("prepare", "read", "answer"),
     {
         "transformers": Entry(target="dyneval.scorer.engines.local:load", options=LocalOptions),
-        "vllm": Entry(target="dyneval.scorer.engines.vllm:VllmStudent", options=VllmOptions),
+        "vllm": Entry(target="dyneval.scorer.engines.vllm:VllmStudent", options=VllmEngineOptions),
         "openai": Entry(
             target="dyneval.scorer.engines.openai:OpenAIStudent",
             options=StudentServerOptions,

@@ -7,14 +7,15 @@ one `<|image_pad|>`, which vLLM widens to as many as the image takes.
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dyneval.llm.chat import ChatError, ChatReply, TokenChoice
-from dyneval.llm.registry import VllmOptions as TeacherOptions
+from dyneval.llm.registry import VllmEngineOptions
 from dyneval.llm.vllm_local import held_to, last_output, reply_of, start_engine
 from dyneval.processing import Processor, Turn
 from dyneval.scorer.engines.base import Ask
-from dyneval.scorer.engines.registry import Checkpoint, VllmOptions
+from dyneval.scorer.engines.registry import Checkpoint
 from dyneval.scorer.engines.served import ServedStudent, guided, top_logprobs
 
 if TYPE_CHECKING:
@@ -26,18 +27,17 @@ class VllmStudent(ServedStudent):
 
     name = "vllm"
 
-    def __init__(self, checkpoint: Checkpoint, options: VllmOptions) -> None:
+    def __init__(self, checkpoint: Checkpoint, options: VllmEngineOptions) -> None:
         """Load a student.
 
         Raises:
             CheckpointError: there is none.
-            SettingError: vLLM is not installed.
+            SettingError: vLLM is not installed, or does not start with these options.
         """
         super().__init__(checkpoint.processor())
         self.dtype = checkpoint.dtype or "auto"
-        teacher = TeacherOptions(tensor_parallel_size=options.tensor_parallel_size)
-        self._engine = start_engine(checkpoint.folder(), teacher, dtype=self.dtype)
-        self.close_with(self._engine.shutdown)
+        self._engines = [start_engine(checkpoint.folder(), options, dtype=self.dtype)]
+        self.close_with(partial(_shut_down, self._engines))
         self.revision = checkpoint.revision()
         self._numbers = itertools.count()
 
@@ -51,8 +51,13 @@ class VllmStudent(ServedStudent):
             structured_outputs=StructuredOutputsParams(**held_to(guided(ask.schema))),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        output = await last_output(self._engine, prompt(self.processor, ask), sampling, str(next(self._numbers)))
+        output = await last_output(self._engines[0], prompt(self.processor, ask), sampling, str(next(self._numbers)))
         return with_choices(reply_of(output), output.outputs[0].logprobs)
+
+
+def _shut_down(engines: list[Any]) -> None:
+    """Stop the engine and let it go: one that is left until Python ends stumbles over modules that are gone."""
+    engines.pop().shutdown()
 
 
 def prompt(processor: Processor, ask: Ask) -> dict[str, Any]:
