@@ -48,7 +48,7 @@ def _demo(output: Path, prompts: int) -> int:
     from tabulate import tabulate
 
     from dyneval.demo.page import write_page
-    from dyneval.demo.summary import SCORES, example, rank_models, same_prompt
+    from dyneval.demo.summary import SCORES, example, rank_models, ranked_table, same_prompt
     from dyneval.demo.weights import write_judge
 
     started = time.monotonic()
@@ -65,8 +65,6 @@ def _demo(output: Path, prompts: int) -> int:
         ]
         for one in scored
     ]
-    models = rank_models(scored)
-    ranked = ["model", "pairs", "judge", "truth"], [[m["model"], m["n"], m["score"], m["truth"]] for m in models]
     two = same_prompt(scored)
     commands = [
         f"dyneval serve --checkpoint {judge}",
@@ -76,7 +74,7 @@ def _demo(output: Path, prompts: int) -> int:
     write_page(
         page,
         lead=LEAD,
-        tables={"Scores": (header, rows), "Image models": ranked},
+        tables={"Scores": (header, rows), "Image models": ranked_table(rank_models(scored))},
         scatter=[(one.true["overall"], one.said["overall"], one.pair.generation_model) for one in scored],
         losses={},
         example=[(one.record, one.truth, output / "images" / one.pair.file_name) for one in example(scored) or ()],

@@ -39,6 +39,7 @@ th { color: var(--muted); font-weight: 500; }
 .card ul { list-style: none; padding: 0; margin: .8rem 0 0; } .card li { margin: .45rem 0; }
 .score { display: inline-block; min-width: 1.6rem; text-align: center; border-radius: .3rem; color: #fff;
   font-weight: 600; margin-right: .5rem; }
+.legend { display: flex; flex-wrap: wrap; gap: 0 1rem; white-space: nowrap; }
 svg { width: 100%; height: auto; display: block; } svg text { fill: var(--muted); font-size: 12px; }
 svg .axis { stroke: var(--line); } svg .even { stroke: var(--muted); stroke-dasharray: 4 4; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: .4rem; padding: .8rem; overflow-x: auto; }
@@ -148,8 +149,8 @@ def _y(value: float, limits: tuple[float, float]) -> float:
 
 def _legend(names: Sequence[str]) -> str:
     """Coloured dots and names, under a chart."""
-    return "<div>" + " ".join(
-        f'<span style="color:{_COLOURS[i % 3]}">●</span> <span class="muted">{escape(name)}</span>&nbsp; '
+    return '<div class="legend">' + "".join(
+        f'<span><span style="color:{_COLOURS[i % 3]}">●</span> <span class="muted">{escape(name)}</span></span>'
         for i, name in enumerate(names)
     ) + "</div>"  # fmt: skip
 

@@ -200,6 +200,12 @@ def rank_models(scored: Sequence[Scored]) -> list[Row]:
     return sorted(rows, key=lambda row: -float(row["score"]))
 
 
+def ranked_table(models: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
+    """Header and rows for what `rank_models` found."""
+    rows = [[row["model"], row["n"], f"{row['score']:.2f}", f"{row['truth']:.2f}"] for row in models]
+    return ["model", "pairs", "student", "truth"], rows
+
+
 def same_prompt(scored: Sequence[Scored]) -> Row:
     """How often the better one of two pictures of a prompt scores higher, of those half a point or more apart."""
     pairs = list(_pairs_of_prompts(scored))
@@ -266,10 +272,7 @@ def tables(summary: Row) -> dict[str, tuple[list[str], list[list[Any]]]]:
             ["student", "pairs", "overall", "T2IA", "IQA"],
             [[name, of["n"], *(_cell(of, score) for score in SCORES)] for name, of in students.items()],
         ),
-        "Image models by the student, overall": (
-            ["model", "pairs", "student", "truth"],
-            [[row["model"], row["n"], f"{row['score']:.2f}", f"{row['truth']:.2f}"] for row in summary["models"]],
-        ),
+        "Image models by the student, overall": ranked_table(summary["models"]),
         "What the steps did": (
             ["step", "result", "left out; loss"],
             [
