@@ -24,10 +24,12 @@ _TORCHVISION = "torchvision==0.28.0"
 # The version of the published training code; its tokenizers and hub are the last that it admits.
 _PUBLISHED = ("transformers==4.57.6", "tokenizers==0.22.2", "huggingface-hub==0.36.2")
 # Installed without their dependencies, so a row names each package whose usual version does not suit it.
+# Newer releases take httpx2, which .venv has.
+_HTTPX = ("httpx==0.28.1", "httpcore==1.0.9")
 ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "transformers-4.57.6-torchvision": (*_PUBLISHED, _TORCHVISION),
     # The oldest that DynEval runs with, and the newest that vLLM 0.33 runs with.
-    "transformers-5.4.0": ("transformers==5.4.0", "tokenizers==0.22.2", "huggingface-hub==1.33.0"),
+    "transformers-5.4.0": ("transformers==5.4.0", "tokenizers==0.22.2", "huggingface-hub==1.33.0", *_HTTPX),
     "transformers-5.20.0-torchvision": ("transformers==5.20.0", _TORCHVISION),
     "torchvision": (_TORCHVISION,),
     # vLLM 0.32 and 0.33 take none from 1.8 on.
