@@ -1,11 +1,14 @@
 """A tiny Qwen3-VL with random weights, saved as an ordinary checkpoint folder.
 
+    python -m dyneval.demo.tiny_model --output DIR [--seed 0] [--width 64] [--task-tokens]
+
 Architecture class, vocabulary, patch and merge sizes are the real ones; widths and depths are not. At width 64 it has
 10 M parameters, 9.7 M of them in the embedding, and it knows nothing until it is trained.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from dyneval.checkpoints import write_for_every_reader
 from dyneval.conventions import Conventions
-from dyneval.errors import SettingError
+from dyneval.errors import SettingError, UserError
 from dyneval.files.atomic import write_json
 from dyneval.processing import Processor
 from dyneval.qwen_vocabulary import build_tokenizer
@@ -157,3 +160,21 @@ def write_checkpoint(folder: Path, model: PreTrainedModel, pixels: int | None = 
     limits = {"size": {"longest_edge": pixels, "shortest_edge": pixels}} if pixels else {}
     write_json(folder / "preprocessor_config.json", PREPROCESSOR | limits)
     write_json(folder / "video_preprocessor_config.json", VIDEO_PREPROCESSOR)
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(description="Save a tiny random Qwen3-VL as an ordinary checkpoint folder.")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint, new or empty")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random weights")
+    parser.add_argument("--width", type=int, default=WIDTH, help=f"size of the hidden states (default {WIDTH})")
+    parser.add_argument("--task-tokens", action="store_true", help="register the task tokens in its tokenizer")
+    arguments = parser.parse_args()
+    try:
+        build_tiny_model(arguments.output, arguments.seed, arguments.task_tokens, arguments.width)
+    except (UserError, OSError) as error:
+        raise SystemExit(f"tiny_model: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,8 @@
 """The tiny checkpoint is an ordinary one: every `from_pretrained` reads it, and it appears whole or not at all."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -62,3 +64,11 @@ def test_a_wider_one_runs(tmp_path):
     assert model(input_ids=torch.tensor([[1, 2, 3]])).logits.isfinite().all()
     with pytest.raises(ValueError, match="multiple of 32, not 100"):
         build_tiny_model(tmp_path / "odd", width=100)
+
+
+def test_its_command_line_writes_a_student_once(tmp_path):
+    command = [sys.executable, "-m", "dyneval.demo.tiny_model", "--task-tokens", "--output", tmp_path / "tiny"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert "<|T2IA|>" in (tmp_path / "tiny" / "tokenizer.json").read_text()
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 1 and "is not empty; name another folder" in again.stderr
