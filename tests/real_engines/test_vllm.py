@@ -21,6 +21,8 @@ from dyneval.demo.prompts import demo_prompts
 from dyneval.demo.weights import write_judge
 from dyneval.files.jsonl import read_jsonl
 
+# A server of vLLM takes half a minute to start on idle cores, and two beside other tests.
+pytestmark = pytest.mark.timeout(1800)
 ROOT = Path(__file__).parents[2]
 SCORE = [ROOT / "inference" / "run_inference.py"]
 ANNOTATE = [ROOT / "Distill Annotations" / "annotate.py"]
