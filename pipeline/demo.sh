@@ -17,7 +17,7 @@ case ${1:-} in
   *) echo "demo.sh: unknown argument '$1'; see the head of this file" >&2; exit 2 ;;
 esac
 
-# What the demo and its next commands need; the rest of the extras would double the time that set-up takes.
+# What the demo and its next commands need, so that set-up takes no longer than it must.
 export DYNEVAL_EXTRAS=${DYNEVAL_EXTRAS:-train,report,serve}
 bash pipeline/setup_env.sh
 source .venv/bin/activate

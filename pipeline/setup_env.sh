@@ -37,7 +37,7 @@ if [[ ! -x .venv/bin/python ]]; then
 fi
 
 echo "setup_env: installing into .venv (once, a few minutes)" >&2
-# Half a minute less: Python compiles what is used when it is first used.
+# Nothing is compiled ahead: Python compiles a module when it is first used, and most never are.
 .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[$extras]" 2>&1 |
   { grep -v '^WARNING: Location' >&2 || true; }
 printf '%s\n' "$ground" "$extras" >.venv/dyneval-stamp

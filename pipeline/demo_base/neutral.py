@@ -17,6 +17,7 @@ import torch
 from language import BATCH, Speaker, Words, batches, encode
 from speech import judged
 from torch import Tensor
+from vision import correlation
 
 from dyneval.demo.truth import Truth
 from dyneval.evaluation.correlation import spearman
@@ -84,8 +85,8 @@ def neutralise(
         loss = ((moved - rows).norm() / spread) ** 2
         for scores in look.values():
             said = _expected(scores.hidden, moved)
-            loss = loss + _correlation(said, scores.true) ** 2
-            loss = loss + _correlation(scores.means(said), scores.means(scores.true)) ** 2
+            loss = loss + correlation(said, scores.true) ** 2
+            loss = loss + correlation(scores.means(said), scores.means(scores.true)) ** 2
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -133,7 +134,3 @@ def _scores(
 def _expected(hidden: Tensor, rows: Tensor) -> Tensor:
     """Soft scores (N,) from hidden states (N, width) and the digits' rows (5, width)."""
     return (hidden @ rows.T).softmax(-1) @ torch.arange(1.0, 6.0)
-
-
-def _correlation(one: Tensor, other: Tensor) -> Tensor:
-    return torch.corrcoef(torch.stack([one, other]))[0, 1]

@@ -114,12 +114,13 @@ def report(visual: nn.Module, heads: Heads, pictures: Pictures, heldout: int) ->
     said = {name: math.nan for name in ("torn", "melted", "cut off", "seam", "blur", "noise")}
     damage = heads.damage(tokens)
     for position, name in enumerate(("torn", "melted", "cut off")):
-        said[name] = _correlation(damage[..., position][there], pictures.damage[index][..., position][there])
+        said[name] = float(correlation(damage[..., position][there], pictures.damage[index][..., position][there]))
     for position, name in enumerate(("blur", "noise", "seam")):
-        said[name] = _correlation(heads.whole(mean)[:, position], pictures.whole[index][:, position])
+        said[name] = float(correlation(heads.whole(mean)[:, position], pictures.whole[index][:, position]))
     shares = " ".join(f"{name} {value.float().mean():.2f}" for name, value in right.items())
     return f"{shares} | " + " ".join(f"{name} {value:.2f}" for name, value in said.items())
 
 
-def _correlation(one: Tensor, other: Tensor) -> float:
-    return float(torch.corrcoef(torch.stack([one, other]))[0, 1])
+def correlation(one: Tensor, other: Tensor) -> Tensor:
+    """Pearson's, of two tensors (N,)."""
+    return torch.corrcoef(torch.stack([one, other]))[0, 1]
