@@ -15,12 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-if find_spec("torchvision"):
-    # The registry's build lacks these two beside a CPU torch, and does not import without them.
-    for operator in ("nms", "qnms"):
-        torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
 import transformers
 from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 

