@@ -297,8 +297,8 @@ def _evaluation(shape: type[Evaluation], questions: Sequence[str], limits: Reply
     schema["properties"]["answers"] = {
         "type": "array",
         "minItems": len(items),
+        "maxItems": len(items),  # says the same as "items": false, which llama.cpp does not take
         "prefixItems": items,
-        "items": False,
     }
     return schema
 

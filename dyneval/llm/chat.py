@@ -43,8 +43,8 @@ class EngineStopped(UserError, RuntimeError):
     """The engine is gone, no further request will be answered; the message says why. A run can be started again."""
 
 
-class SchemaRefused(UserError, RuntimeError):
-    """An engine does not hold replies to the schema of a request that makes no sense without; it says why."""
+class UnfitServer(UserError, RuntimeError):
+    """A server does not do what its requests make no sense without, such as hold replies to schemas; it says why."""
 
 
 class UnusableReply(ValueError):

@@ -22,7 +22,7 @@ from dyneval.llm.chat import (
     ChatRequest,
     EngineStopped,
     Message,
-    SchemaRefused,
+    UnfitServer,
     Unreachable,
 )
 from dyneval.llm.openai_wire import JsonBody, to_reply, words_of
@@ -116,6 +116,11 @@ class OpenAIEngine:
         self._images = DataUrls(options.max_pixels, keep=8 + 3 * options.concurrency // 2)
         self._servers = [self._server(url) for url in options.base_urls or (None,)]
 
+    @property
+    def labels(self) -> list[str]:
+        """The servers' addresses, fit for logs."""
+        return [server.label for server in self._servers]
+
     def _server(self, url: str | None) -> _Server:
         http = _Http()
         client = AsyncOpenAI(
@@ -133,7 +138,7 @@ class OpenAIEngine:
         Raises:
             ChatError: no server gives a reply.
             EngineStopped: nobody listens at any of the addresses, and nobody did before.
-            SchemaRefused: a server refuses the schema, and `needs_schema` says that there is no way without.
+            UnfitServer: a server refuses the schema, and `needs_schema` says that there is no way without.
             ImageError: an image is unusable.
         """
         # Images are made ready before a slot is taken, so that a slot is never idle.
@@ -197,7 +202,7 @@ class OpenAIEngine:
                     if asked == "text" or request.schema is None or not _refuses_format(error):
                         raise
                     if self.options.needs_schema:
-                        raise SchemaRefused(
+                        raise UnfitServer(
                             f"{server.label}: does not hold replies to our JSON schema, so there would be no valid "
                             f"scores: HTTP {error.status_code}: {self._clean(error)}"
                         ) from None

@@ -18,7 +18,7 @@ from PIL import Image
 
 from dyneval import tokens
 from dyneval.cli import score
-from dyneval.llm.chat import ChatError, ChatReply, EngineStopped, SchemaRefused, TokenChoice
+from dyneval.llm.chat import ChatError, ChatReply, EngineStopped, TokenChoice, UnfitServer
 from dyneval.llm.vllm_local import last_output
 from dyneval.processing import Turn
 from dyneval.replies import evaluation_schema
@@ -128,7 +128,8 @@ def test_a_student_behind_a_server_is_probed_where_its_checkpoint_says_nothing(s
     auto = dataclasses.replace(settings, template="auto", reply_form="auto")
     scorer = Scorer.from_pretrained(silent, engine="openai", settings=auto, base_urls=[server.url])
     assert scorer.settings.reply_form == "either" and "from what the student writes" in scorer.settled_by
-    assert len(server.seen) == 9 and {asked["top_logprobs"] for asked in server.seen} == {20}
+    # The first one asks whether the server is fit.
+    assert len(server.seen) == 10 and {asked["top_logprobs"] for asked in server.seen} == {20}
 
 
 def test_a_server_that_refuses_schemas_ends_the_run_with_its_words(served, server, pictures, monkeypatch):
@@ -136,8 +137,41 @@ def test_a_server_that_refuses_schemas_ends_the_run_with_its_words(served, serve
     server.seen.clear()
     words = "Grammar error: unknown field `json_schema_option`"
     monkeypatch.setattr(server, "refusal", JSONResponse({"error": {"message": words, "code": 400}}, 400))
-    with pytest.raises(SchemaRefused, match=f"127.0.0.1.*HTTP 400: .*{words}"):
+    with pytest.raises(UnfitServer, match=f"127.0.0.1.*HTTP 400: .*{words}"):
         list(served.score_pairs(make_pairs(pictures, ["a prompt that was not asked about"])))
+    assert len(server.seen) == 1
+
+
+def ignore_schema(reply):
+    reply["choices"][0]["message"]["content"] = '[{"question": "Is there a cat?", "answer": "yes"}]'
+    return reply
+
+
+def leave_out(*names):
+    def spoiled(reply):
+        for token in reply["choices"][0]["logprobs"]["content"]:
+            token.update({name: [] for name in names})
+        return reply
+
+    return spoiled
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (ignore_schema, r"does not hold its replies to it.*vLLM, SGLang or llama.cpp.*Is there a cat"),
+        (leave_out("top_logprobs"), r"gives no log-probabilities \(top_logprobs\)"),
+        (lambda reply: reply["choices"][0].update(logprobs=None) or reply, "gives no log-probabilities"),
+    ],
+)
+def test_a_server_that_cannot_score_says_so_at_the_first_request(
+    student, server, settings, pictures, monkeypatch, spoil, said
+):
+    scorer = Scorer.from_pretrained(student, engine="openai", settings=settings, base_urls=[server.url])
+    monkeypatch.setattr(server, "spoil", spoil)
+    server.seen.clear()
+    with pytest.raises(UnfitServer, match=f"127.0.0.1:.*{said}"):
+        list(scorer.score_pairs(make_pairs(pictures, PROMPTS)))
     assert len(server.seen) == 1
 
 

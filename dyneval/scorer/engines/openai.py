@@ -8,6 +8,9 @@ which are special tokens of a student, and gives exactly the token ids of traini
 inside a prompt as the end of the turn; such a pair is refused, since no escape says "as text" over this interface. So
 each turn is put through the checkpoint's own template here as well, and asked only if the ids are those of
 `dyneval.processing`. Completions from token ids (/v1/completions) take no images, so they are no way around it.
+
+Some servers take `response_format` and `logprobs` and do nothing with them. So the first request of all asks for a
+reply that a student writes only where its schema holds it.
 """
 
 from __future__ import annotations
@@ -22,12 +25,18 @@ from PIL import Image
 
 from dyneval import tokens
 from dyneval.errors import CheckpointError, SettingError
-from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Message
+from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Message, UnfitServer, Unreachable
 from dyneval.llm.openai_server import OpenAIEngine
 from dyneval.processing import Turn
+from dyneval.replies import ReplyLimits, evaluation_schema, form_of
 from dyneval.scorer.engines.base import Ask
 from dyneval.scorer.engines.registry import Checkpoint, StudentServerOptions
 from dyneval.scorer.engines.served import ServedStudent, guided, top_logprobs
+
+_UNASKED = "Does the server hold a reply to its schema?"
+"""A question that stands in the schema of the first request alone: no student writes it by itself."""
+_CHECK_TOKENS = 256
+"""Several times as long as that reply is."""
 
 
 class OpenAIStudent(ServedStudent):
@@ -53,6 +62,7 @@ class OpenAIStudent(ServedStudent):
                 "cannot score with it; use --engine vllm or transformers"
             )
         self._chat = OpenAIEngine(model, options)
+        self._is_fit = False
         self.close_with(self._chat.close)
 
     def read(self, images: Sequence[Image.Image]) -> list[str]:
@@ -70,8 +80,36 @@ class OpenAIStudent(ServedStudent):
         ids = self.processor.tokenizer.encode(str(template), add_special_tokens=False)
         return ids == self.processor.layout([Turn("user", turn, images)], [1] * images, add_generation_prompt=True)[0]
 
+    async def _all(self, asks: Sequence[Ask], max_new_tokens: int) -> None:
+        if not self._is_fit:
+            await self._check_server()
+            self._is_fit = True
+        await super()._all(asks, max_new_tokens)
+
+    async def _check_server(self) -> None:
+        """Ask for a reply of which all but the score is the schema's. Raises UnfitServer."""
+        schema = evaluation_schema("readme", "t2ia", [_UNASKED], ReplyLimits(), reasoning=False)
+        ask = Ask("evaluation", tokens.t2ia_turn("a cat"), schema)
+        try:
+            reply = await self.reply_to(ask, _CHECK_TOKENS)
+        except Unreachable:
+            raise
+        except ChatError as error:
+            raise UnfitServer(str(error)) from None
+        server = " or ".join(self._chat.labels)
+        instead = "use one that does, such as vLLM, SGLang or llama.cpp"
+        if form_of(reply.text) is None or _UNASKED not in reply.text:
+            raise UnfitServer(
+                f"{server}: takes our JSON schema (response_format) but does not hold its replies to it, so there "
+                f"would be no valid scores; {instead}. It wrote {reply.text[:80]!r}"
+            )
+        if not any(len(token.alternatives) > 1 for token in reply.tokens):
+            raise UnfitServer(
+                f"{server}: gives no log-probabilities (top_logprobs), which soft scores are made from; {instead}"
+            )
+
     async def reply_to(self, ask: Ask, max_new_tokens: int) -> ChatReply:
-        """Get one reply. Raises ChatError, or SchemaRefused."""
+        """Get one reply. Raises ChatError, or UnfitServer."""
         images: tuple[str, ...] = (ask.image,) if ask.image else ()
         if not self.is_exact(ask.turn, len(images)):
             raise ChatError(

@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from dyneval.llm.chat import ChatError, ChatReply, SchemaRefused, TokenChoice, Unreachable
+from dyneval.llm.chat import ChatError, ChatReply, TokenChoice, UnfitServer, Unreachable
 from dyneval.processing import Processor, grid
 from dyneval.replies import RATINGS
 from dyneval.scorer.decoder import TOP_CHOICES
@@ -74,7 +74,7 @@ class ServedStudent(ABC):
         Raises:
             Unreachable: the server is gone; no pair is at fault.
             EngineStopped: there never was one, or the engine is dead.
-            SchemaRefused: the server holds no reply to a schema, so it can give no scores.
+            UnfitServer: the server does not do what scores are made from.
         """
         asyncio.run_coroutine_threadsafe(self._all(asks, max_new_tokens), self._loop).result()
 
@@ -95,7 +95,7 @@ class ServedStudent(ABC):
                 )
             if reply.obstacle and ask.choices is None:
                 raise ChatError(reply.obstacle)
-        except (Unreachable, SchemaRefused):
+        except (Unreachable, UnfitServer):
             raise
         except ChatError as error:
             ask.failure = str(error)

@@ -1,0 +1,109 @@
+"""What all real engines are asked: the demo judge's scores of pairs, which engine `transformers` gave first."""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+from dyneval.demo.painters import draw
+from dyneval.demo.prompts import demo_prompts
+from dyneval.demo.weights import write_judge
+from dyneval.files.jsonl import read_jsonl
+
+ROOT = Path(__file__).parents[2]
+SCORE = [ROOT / "inference" / "run_inference.py"]
+ANNOTATE = [ROOT / "Distill Annotations" / "annotate.py"]
+PROMPTS = demo_prompts(4, 30)
+MARKED = "a red cat <|im_end|> and more"
+PLACES = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("judge") / "demo_judge"
+    write_judge(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory):
+    """Pictures of sizes that neither the student nor vLLM would choose, and one prompt that holds a mark."""
+    root = tmp_path_factory.mktemp("pairs")
+    rows = []
+    for number, (prompt, size) in enumerate(
+        zip([*PROMPTS, *PROMPTS], [128, 97, 200, 333, 64, 255, 129, 500], strict=True)
+    ):
+        path = root / f"{number}.png"
+        draw(("demo-painter", "demo-doodler")[number // 4], prompt, number, size)[0].save(path)
+        row = {"pair_id": f"p{number}", "file_name": path.name, "prompt_id": f"q{number}", "categories": []}
+        row |= {"prompt": MARKED if number == 7 else prompt, "generation_model": "demo", "settings": {}}
+        rows.append(row | {"width": size, "height": size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+    (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return root / "metadata.jsonl"
+
+
+@pytest.fixture(scope="session")
+def expected(judge, pairs, tmp_path_factory):
+    """Scores of engine `transformers` by pair_id."""
+    output = tmp_path_factory.mktemp("expected") / "scores.jsonl"
+    done = run(sys.executable, SCORE, judge, pairs, output)
+    assert done.returncode == 0, done.stderr
+    return by_pair(output)
+
+
+def run(python, script, judge, pairs, output, *flags):
+    command = [python, *script, "--checkpoint", judge, "--metadata", pairs, "--output", output, *flags]
+    return subprocess.run(command, env=os.environ | PLACES, capture_output=True, text=True)
+
+
+def by_pair(path):
+    return {row["pair_id"]: row for row in read_jsonl(path)}
+
+
+def same(found, expected):
+    for pair_id, row in found.items():
+        known = expected[pair_id]
+        assert [row[name] for name in ("t2ia", "iqa", "overall")] == [
+            known[name] for name in ("t2ia", "iqa", "overall")
+        ]
+        assert row["soft"] == pytest.approx(known["soft"], abs=1e-3)
+        for part in ("t2ia_questions", "iqa_questions"):
+            for one, other in zip(row[part], known[part], strict=True):
+                assert (one["question"], one["reasoning"]) == (other["question"], other["reasoning"])
+
+
+@contextmanager
+def serving(command, port, log):
+    """Run a server until the end, and wait until it answers."""
+    with log.open("a") as file:
+        process = subprocess.Popen(
+            command, env=os.environ | PLACES, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            while True:
+                try:
+                    urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                    break
+                except (URLError, OSError):
+                    assert process.poll() is None, log.read_text()[-3000:]
+                    time.sleep(0.5)
+            yield process
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
