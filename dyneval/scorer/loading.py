@@ -44,7 +44,7 @@ def load_student(
 
     Raises:
         CheckpointError: there is none, it is not Qwen3-VL, it lacks the task tokens or has others, its weights are
-            incomplete, or this machine has no such device.
+            incomplete or quantised by a package that is missing here, or this machine has no such device.
     """
     name = checkpoint_name(checkpoint, subfolder)
     target = _device(device)
@@ -100,6 +100,8 @@ def _check_config(checkpoint: str | Path, name: str, place: dict[str, str]) -> N
         raise CheckpointError(f"{name}: no such checkpoint folder")
     try:
         config = AutoConfig.from_pretrained(str(checkpoint), trust_remote_code=False, **place)
+    except ImportError as error:
+        raise _not_installed(name, error) from error
     except (OSError, ValueError) as error:
         if folder.is_dir() and not (folder / "config.json").is_file():
             raise CheckpointError(f"{name}: the folder holds no config.json, so it is no checkpoint") from error
@@ -119,6 +121,8 @@ def _model(checkpoint: str | Path, name: str, **options: Any) -> Qwen3VLForCondi
         loaded: Any = Qwen3VLForConditionalGeneration.from_pretrained(
             str(checkpoint), trust_remote_code=False, output_loading_info=True, **options
         )
+    except ImportError as error:
+        raise _not_installed(name, error) from error
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{name}: the weights cannot be loaded ({_first_line(error)})") from error
     model, report = loaded
@@ -127,6 +131,11 @@ def _model(checkpoint: str | Path, name: str, **options: Any) -> Qwen3VLForCondi
         missing = sorted(report["missing_keys"])
         raise CheckpointError(f"{name}: {len(missing)} weights are missing, {missing[0]} the first of them")
     return model
+
+
+def _not_installed(name: str, error: ImportError) -> CheckpointError:
+    """What transformers finds missing for a checkpoint: the package that its weights were quantised by."""
+    return CheckpointError(f"{name}: its weights are quantised by a package that is not here ({_first_line(error)})")
 
 
 def _device(name: str | None) -> torch.device:

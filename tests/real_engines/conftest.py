@@ -19,6 +19,7 @@ from dyneval.demo.painters import draw
 from dyneval.demo.prompts import demo_prompts
 from dyneval.demo.weights import write_judge
 from dyneval.files.jsonl import read_jsonl
+from tests.environments import environment
 
 ROOT = Path(__file__).parents[2]
 SCORE = [ROOT / "inference" / "run_inference.py"]
@@ -107,3 +108,38 @@ def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def vllm_server(python, judge):
+    """Command of a vLLM server as README.md and dyneval/scorer/engines/openai.py tell to start it, small."""
+    told = ["--limit-mm-per-prompt.image", "1", "--limit-mm-per-prompt.video", "0"]
+    told += ["--structured-outputs-config", '{"backend": "guidance", "disable_any_whitespace": true}']
+    small = ["--max-model-len", "16384", "--gpu-memory-utilization", "0.2"]
+    return [python, "-m", "vllm.entrypoints.cli.main", "serve", judge, *told, *small]
+
+
+# llama-server --model STUDENT --mmproj TOWER --ctx-size 16384 --parallel 2 --port PORT
+LLAMA_SERVER = """
+import sys, time
+import xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.mmproj.path, params.port = sys.argv[1], sys.argv[2], int(sys.argv[4])
+params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 16384, 2, 1
+server = xllamacpp.Server(params)
+time.sleep(1e9)
+"""
+
+
+def llama_server(judge, folder, kind="f32"):
+    """Command of a llama.cpp server whose weights are of `kind`: f32, q8_0 or q4_0; those are written to `folder`."""
+    python = environment("llama.cpp")
+    (converter,) = python.parents[1].glob("sources/*/llama.cpp/convert_hf_to_gguf.py")
+    whole, tower, student = (folder / f"{name}.gguf" for name in ("f32", "tower", kind))
+    commands = [[python, converter, judge, "--outtype", "f32", "--outfile", whole]]
+    commands += [[python, converter, judge, "--outtype", "f32", "--outfile", tower, "--mmproj"]]
+    if student != whole:
+        commands += [[python, Path(__file__).with_name("quantise.py"), kind, whole, student]]
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    return [python, "-c", LLAMA_SERVER, student, tower]

@@ -7,36 +7,15 @@ import pytest
 
 from dyneval.files.jsonl import read_jsonl
 
-from .conftest import ANNOTATE, SCORE, by_pair, free_port, run, same, serving
+from .conftest import ANNOTATE, SCORE, by_pair, free_port, llama_server, run, same, serving
 
 pytestmark = pytest.mark.timeout(1200)
-# llama-server --model STUDENT --mmproj TOWER --port PORT --ctx-size 16384 --parallel 2
-LLAMA_SERVER = """
-import sys, time
-import xllamacpp
-params = xllamacpp.CommonParams()
-params.model.path, params.mmproj.path, params.port = sys.argv[1], sys.argv[2], int(sys.argv[3])
-params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 16384, 2, 1
-server = xllamacpp.Server(params)
-time.sleep(1e9)
-"""
 
 
-@pytest.fixture(scope="module")
-def llama(environment, judge, tmp_path_factory):
-    """Command of a llama.cpp server that has the judge, without its port."""
-    python, folder = environment("llama.cpp"), tmp_path_factory.mktemp("gguf")
-    (converter,) = python.parents[1].glob("sources/*/llama.cpp/convert_hf_to_gguf.py")
-    for name, flags in (("judge", []), ("tower", ["--mmproj"])):
-        command = [python, converter, judge, "--outtype", "f32", "--outfile", folder / f"{name}.gguf", *flags]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    return [python, "-c", LLAMA_SERVER, folder / "judge.gguf", folder / "tower.gguf"]
-
-
-def test_llama_cpp_scores_as_transformers_does(llama, judge, pairs, expected, tmp_path):
+def test_llama_cpp_scores_as_transformers_does(environment, judge, pairs, expected, tmp_path):
+    environment("llama.cpp")  # or this test is skipped
     output, port = tmp_path / "scores.jsonl", free_port()
-    with serving([*llama, str(port)], port, tmp_path / "server.log"):
+    with serving([*llama_server(judge, tmp_path), "--port", str(port)], port, tmp_path / "server.log"):
         url = f"http://127.0.0.1:{port}/v1"
         done = run(sys.executable, SCORE, judge, pairs, output, "--engine", "openai", "--base-url", url, "--limit", "3")
         assert done.returncode == 0, done.stderr

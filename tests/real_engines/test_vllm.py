@@ -10,15 +10,10 @@ import pytest
 
 from dyneval.files.jsonl import read_jsonl
 
-from .conftest import ANNOTATE, SCORE, by_pair, free_port, run, same, serving
+from .conftest import ANNOTATE, SCORE, by_pair, free_port, run, same, serving, vllm_server
 
 # A server of vLLM takes half a minute to start on idle cores, and two beside other tests.
 pytestmark = pytest.mark.timeout(1800)
-# What README.md and dyneval/scorer/engines/openai.py tell to start a server with, and the arithmetic of engine
-# `transformers` on a CPU: a judge answers otherwise in bfloat16, here as there.
-FLAGS = ["--limit-mm-per-prompt.image", "1", "--limit-mm-per-prompt.video", "0"]
-FLAGS += ["--structured-outputs-config", '{"backend": "guidance", "disable_any_whitespace": true}']
-FLAGS += ["--dtype", "float32", "--max-model-len", "16384", "--gpu-memory-utilization", "0.2"]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +26,8 @@ def test_a_server_scores_as_transformers_does_and_may_be_started_again_meanwhile
 ):
     output, log = tmp_path / "scores.jsonl", tmp_path / "server.log"
     port = free_port()
-    server = [python, "-m", "vllm.entrypoints.cli.main", "serve", judge, "--port", str(port), *FLAGS]
+    # The arithmetic of engine `transformers` on a CPU: a judge answers otherwise in bfloat16, here as there.
+    server = [*vllm_server(python, judge), "--dtype", "float32", "--port", str(port)]
     url = f"http://127.0.0.1:{port}/v1"
     flags = ["--engine", "openai", "--base-url", url, "--batch-size", "2"]
     command = [sys.executable, *SCORE, "--checkpoint", judge, "--metadata", pairs, "--output", output, *flags]

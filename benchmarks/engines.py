@@ -1,0 +1,142 @@
+"""What a student's scores become behind other engines and when quantised: the demo judge beside engine transformers.
+
+    python benchmarks/engines.py [--pairs 48] [--rows vllm bnb4 ...]
+
+All rows score the same new drawings of the demo world, by `inference/run_inference.py`, on the CPU. Servers and
+packages come from the environments of the tests, which are made where they are missing (1.5 GB).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from scipy.stats import spearmanr
+
+from dyneval.demo.painters import draw
+from dyneval.demo.prompts import demo_prompts
+from dyneval.demo.weights import write_judge
+from dyneval.files.jsonl import read_jsonl
+from tests.environments import environment
+from tests.real_engines.conftest import SCORE, free_port, llama_server, run, serving, vllm_server
+
+QUANTISE = Path(__file__).resolve().parents[1] / "tests" / "real_engines" / "quantise.py"
+MODELS = ("demo-painter", "demo-sketcher", "demo-doodler")
+VLLM = ("--max-model-len", "16384", "--gpu-memory-utilization", "0.2")
+
+
+class Row(NamedTuple):
+    """One engine: the Python that scores, its flags, and the student where that is another folder than the judge."""
+
+    name: str
+    python: Path
+    flags: tuple[str, ...] = ()
+    student: Path | None = None
+    server: list[Any] | None = None
+
+
+def write_pairs(root: Path, count: int) -> Path:
+    """Draw pairs of a demo world of their own; `truth` in each row is the overall score that fits."""
+    rows = []
+    for number, prompt in enumerate(demo_prompts(count, 41)):
+        path = root / f"{number}.png"
+        image, truth = draw(MODELS[number % 3], prompt, number, 128)
+        image.save(path)
+        row = {"pair_id": f"p{number}", "file_name": path.name, "prompt": prompt, "prompt_id": f"q{number}"}
+        row |= {"generation_model": MODELS[number % 3], "settings": {}, "categories": [], "width": 128, "height": 128}
+        truth_overall = (truth.truth_t2ia + truth.truth_iqa) / 2
+        rows.append(row | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "truth": truth_overall})
+    (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return root / "metadata.jsonl"
+
+
+def rows(names: list[str], judge: Path, folder: Path) -> list[Row]:
+    """The engines that are asked for, their quantised students made."""
+    here = Path(sys.executable)
+    found = []
+    if "bfloat16" in names:
+        found.append(Row("transformers, bfloat16", here, ("--dtype", "bfloat16")))
+    for kind, told in (("bnb8", "bitsandbytes 8 bits"), ("bnb4", "bitsandbytes nf4"), ("torchao8", "torchao int8")):
+        if kind in names:
+            python = environment("quantised")
+            subprocess.run([python, QUANTISE, kind, judge, folder / kind], check=True, capture_output=True)
+            found.append(Row(f"transformers, {told}", python, (), folder / kind))
+    for kind in ("f32", "q8_0", "q4_0"):
+        if kind in names:
+            found.append(Row(f"llama.cpp server, {kind.upper()}", here, server=llama_server(judge, folder, kind)))
+    if "vllm" in names:
+        python = environment("vllm")
+        found.append(Row("vLLM server, float32", here, server=[*vllm_server(python, judge), "--dtype", "float32"]))
+        for dtype in ("float32", "bfloat16"):
+            found.append(Row(f"vLLM in process, {dtype}", python, ("--engine", "vllm", "--dtype", dtype, *VLLM)))
+    return found
+
+
+def score(row: Row, judge: Path, metadata: Path, output: Path) -> tuple[dict[str, Any], float]:
+    """Records by pair_id, and seconds with the start of engine or server."""
+    started = time.perf_counter()
+    served: AbstractContextManager[Any] = nullcontext()
+    flags = row.flags
+    if row.server:
+        port = free_port()
+        served = serving([*row.server, "--port", str(port)], port, output.with_suffix(".log"))
+        flags = ("--engine", "openai", "--base-url", f"http://127.0.0.1:{port}/v1")
+    with served:
+        done = run(row.python, SCORE, row.student or judge, metadata, output, *flags)
+    if done.returncode:
+        raise SystemExit(f"{row.name}: {done.stderr[-2000:]}")
+    return {one["pair_id"]: one for one in read_jsonl(output)}, time.perf_counter() - started
+
+
+def main() -> None:
+    """Print the table, a row as soon as it is known."""
+    kinds = ["bfloat16", "bnb8", "bnb4", "torchao8", "f32", "q8_0", "q4_0", "vllm"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=48)
+    parser.add_argument("--rows", nargs="+", choices=kinds, default=kinds)
+    chosen = parser.parse_args()
+    # The judge is tiny: more threads only wait for each other.
+    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        judge = folder / "demo_judge"
+        write_judge(judge)
+        metadata = write_pairs(folder, chosen.pairs)
+        truth = {one["pair_id"]: one["truth"] for one in read_jsonl(metadata)}
+        print("| engine | seconds | scores equal | soft: mean, largest difference | SRCC with the truth |")
+        print("|---|---|---|---|---|")
+        reference: dict[str, Any] = {}
+        first = Row("transformers, float32", Path(sys.executable))
+        for number, row in enumerate((first, *rows(chosen.rows, judge, folder))):
+            found, seconds = score(row, judge, metadata, folder / f"{number}.jsonl")
+            reference = reference or found
+            print(
+                f"| {row.name} | {seconds:.0f} | {compared(found, reference)} | {agreement(found, truth):.3f} |",
+                flush=True,
+            )
+
+
+def compared(found: dict[str, Any], reference: dict[str, Any]) -> str:
+    """Cells: how many overall scores are equal, and how far the soft ones are apart."""
+    equal = sum(one["overall"] == reference[name]["overall"] for name, one in found.items())
+    apart = [abs(one["soft"]["overall"] - reference[name]["soft"]["overall"]) for name, one in found.items()]
+    return f"{equal} of {len(found)} | {fmean(apart):.3f}, {max(apart):.3f}"
+
+
+def agreement(found: dict[str, Any], truth: dict[str, float]) -> float:
+    """Spearman correlation of the soft overall scores with the truth."""
+    return float(spearmanr([one["soft"]["overall"] for one in found.values()], [truth[name] for name in found])[0])
+
+
+if __name__ == "__main__":
+    main()

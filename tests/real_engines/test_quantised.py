@@ -1,0 +1,34 @@
+"""Quantised copies of the demo judge are students, too; their scores are not those of the judge."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import SCORE, by_pair, run
+
+pytestmark = pytest.mark.timeout(1200)
+
+
+@pytest.mark.parametrize("kind", ["bnb4", "torchao8"])
+def test_a_quantised_student_scores(environment, judge, pairs, expected, tmp_path, kind):
+    python, student = environment("quantised"), tmp_path / kind
+    script = Path(__file__).with_name("quantise.py")
+    done = subprocess.run([python, script, kind, judge, student], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+    # Without the package: one line, before any pair.
+    missing = run(sys.executable, SCORE, student, pairs, tmp_path / "none.jsonl")
+    assert missing.returncode != 0 and "Traceback" not in missing.stderr, missing.stderr
+    package = "torchao" if kind == "torchao8" else "bitsandbytes"
+    assert "its weights are quantised by a package that is not here" in missing.stderr
+    assert package in missing.stderr.splitlines()[-1]
+
+    done = run(python, SCORE, student, pairs, tmp_path / "scores.jsonl", "--limit", "4")
+    assert done.returncode == 0, done.stderr
+    found = by_pair(tmp_path / "scores.jsonl")
+    assert len(found) == 4
+    for name, row in found.items():
+        assert row["soft"]["overall"] == pytest.approx(expected[name]["soft"]["overall"], abs=0.6)
+    assert any(row["soft"] != expected[name]["soft"] for name, row in found.items())
