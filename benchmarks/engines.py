@@ -3,7 +3,8 @@
     python benchmarks/engines.py [--pairs 48] [--rows vllm bnb4 ...]
 
 All rows score the same new drawings of the demo world, by `inference/run_inference.py`, on the CPU. Servers and
-packages come from the environments of the tests, which are made where they are missing (1.5 GB).
+packages come from the environments of the tests, which are made where they are missing (1.5 GB). Rows for a GPU are
+`cuda`, and `here`: the vLLM of the Python that runs this.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from tests.real_engines.conftest import SCORE, free_port, llama_server, run, ser
 
 QUANTISE = Path(__file__).resolve().parents[1] / "tests" / "real_engines" / "quantise.py"
 MODELS = ("demo-painter", "demo-sketcher", "demo-doodler")
+QUANTISED = {"bnb8": "bitsandbytes 8 bits", "bnb4": "bitsandbytes nf4", "torchao8": "torchao int8"}
 VLLM = ("--max-model-len", "16384", "--gpu-memory-utilization", "0.2")
 
 
@@ -63,10 +65,13 @@ def write_pairs(root: Path, count: int) -> Path:
 def rows(names: list[str], judge: Path, folder: Path) -> list[Row]:
     """The engines that are asked for, their quantised students made."""
     here = Path(sys.executable)
-    found = []
-    if "bfloat16" in names:
-        found.append(Row("transformers, bfloat16", here, ("--dtype", "bfloat16")))
-    for kind, told in (("bnb8", "bitsandbytes 8 bits"), ("bnb4", "bitsandbytes nf4"), ("torchao8", "torchao int8")):
+    found = [Row("transformers, bfloat16", here, ("--device", "cpu", "--dtype", "bfloat16"))] * ("bfloat16" in names)
+    for dtype in ("float32", "bfloat16"):
+        if "cuda" in names:
+            found.append(Row(f"transformers on the GPU, {dtype}", here, ("--device", "cuda", "--dtype", dtype)))
+        if "here" in names:
+            found.append(Row(f"vLLM of this Python, {dtype}", here, ("--engine", "vllm", "--dtype", dtype, *VLLM)))
+    for kind, told in QUANTISED.items():
         if kind in names:
             python = environment("quantised")
             subprocess.run([python, QUANTISE, kind, judge, folder / kind], check=True, capture_output=True)
@@ -74,12 +79,16 @@ def rows(names: list[str], judge: Path, folder: Path) -> list[Row]:
     for kind in ("f32", "q8_0", "q4_0"):
         if kind in names:
             found.append(Row(f"llama.cpp server, {kind.upper()}", here, server=llama_server(judge, folder, kind)))
-    if "vllm" in names:
-        python = environment("vllm")
-        found.append(Row("vLLM server, float32", here, server=[*vllm_server(python, judge), "--dtype", "float32"]))
-        for dtype in ("float32", "bfloat16"):
-            found.append(Row(f"vLLM in process, {dtype}", python, ("--engine", "vllm", "--dtype", dtype, *VLLM)))
-    return found
+    return [*found, *(vllm_rows(judge) if "vllm" in names else ())]
+
+
+def vllm_rows(judge: Path) -> list[Row]:
+    """VLLM for CPUs, behind its server and in process."""
+    python = environment("vllm")
+    server = [*vllm_server(python, judge), "--dtype", "float32"]
+    flags = {dtype: ("--engine", "vllm", "--dtype", dtype, *VLLM) for dtype in ("float32", "bfloat16")}
+    inside = [Row(f"vLLM in process, {dtype}", python, flags[dtype]) for dtype in flags]
+    return [Row("vLLM server, float32", Path(sys.executable), server=server), *inside]
 
 
 def score(row: Row, judge: Path, metadata: Path, output: Path) -> tuple[dict[str, Any], float]:
@@ -103,7 +112,7 @@ def main() -> None:
     kinds = ["bfloat16", "bnb8", "bnb4", "torchao8", "f32", "q8_0", "q4_0", "vllm"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=48)
-    parser.add_argument("--rows", nargs="+", choices=kinds, default=kinds)
+    parser.add_argument("--rows", nargs="+", choices=[*kinds, "cuda", "here"], default=kinds)
     chosen = parser.parse_args()
     # The judge is tiny: more threads only wait for each other.
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -116,7 +125,7 @@ def main() -> None:
         print("| engine | seconds | scores equal | soft: mean, largest difference | SRCC with the truth |")
         print("|---|---|---|---|---|")
         reference: dict[str, Any] = {}
-        first = Row("transformers, float32", Path(sys.executable))
+        first = Row("transformers, float32", Path(sys.executable), ("--device", "cpu"))
         for number, row in enumerate((first, *rows(chosen.rows, judge, folder))):
             found, seconds = score(row, judge, metadata, folder / f"{number}.jsonl")
             reference = reference or found

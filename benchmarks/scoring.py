@@ -1,11 +1,15 @@
 """Images a second of the scorer, beside four plain `generate` calls a pair under the same grammars.
 
     python benchmarks/scoring.py [--checkpoint DIR] [--images 16] [--batch-size 16] [--device cuda] [--dtype bfloat16]
+    .venv-vllm/bin/python benchmarks/scoring.py --engine vllm --baseline-images 0 --checkpoint DIR
 
 Without --checkpoint the tiny random Qwen3-VL is built. A random model closes its lists at random, so every reply has
 a fixed number of questions and objects (about those of an image with few objects); baseline and scorer decode the
 same replies. The baseline reads each conversation anew and decodes token by token; where the grammar leaves no choice,
 it takes the same tokens as the scorer, so that both end in the same scores.
+
+On a GPU that `dyneval plan` knows, the last line is the limit that it sets: each token that the student chooses needs
+all weights once a batch, at the memory's bandwidth, and each other token 2 FLOPs a parameter, at the peak of bfloat16.
 """
 
 from __future__ import annotations
@@ -24,10 +28,12 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from dyneval import replies, tokens
 from dyneval.loaded_pairs import Pair
+from dyneval.planning.assumptions import gpus
 from dyneval.processing import Processor, Turn
 from dyneval.records import ScoreRecord
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
 from dyneval.scorer.engines.local import TransformersStudent
+from dyneval.scorer.engines.registry import Checkpoint, make_student
 from dyneval.scorer.grammar import Constraint, ReplyGrammar
 from dyneval.scorer.loading import load_student
 from dyneval.scorer.passes import mean_score, merge_questions
@@ -36,13 +42,16 @@ LIMITS = ReplyLimits(
     questions=14, nodes=4, edges=3, attributes=2, question_chars=60, label_chars=12, reasoning_chars=90
 )
 T2IA_QUESTIONS = 8
+SHORT = ReplyLimits(questions=2, nodes=1, edges=1, attributes=1, question_chars=12, label_chars=8, reasoning_chars=12)
 QUESTIONS_SCHEMA, SCENE_SCHEMA = replies.questions_schema, replies.scene_schema
 READMES = {"template": "readme", "reply_form": "readme"}
 
 
 def filled_questions(limits: ReplyLimits) -> dict:
     """Schema of the reply to T2IA, with a fixed number of questions."""
-    return QUESTIONS_SCHEMA(limits) | {"minItems": T2IA_QUESTIONS, "maxItems": T2IA_QUESTIONS}
+    return QUESTIONS_SCHEMA(limits) | dict.fromkeys(
+        ("minItems", "maxItems"), min(T2IA_QUESTIONS, limits.questions or T2IA_QUESTIONS)
+    )
 
 
 def filled_scene(limits: ReplyLimits) -> dict:
@@ -61,6 +70,7 @@ class Held(LogitsProcessor):
         self.grammar, self.constraint, self.end = grammar, constraint, end
         self.forced = constraint.forced()
         self.chosen = False
+        self.choices = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Hide what is not allowed."""
@@ -68,6 +78,7 @@ class Held(LogitsProcessor):
             self.constraint.accept(int(input_ids[0, -1]))
             self.forced = self.constraint.forced()
         self.chosen = not self.forced and not self.constraint.done
+        self.choices += self.chosen
         if self.chosen:
             allowed = torch.from_numpy(self.grammar.allowed([self.constraint])[0]).to(scores.device)
             return scores.masked_fill(~allowed, -torch.inf)
@@ -82,7 +93,7 @@ class Plain:
     def __init__(self, model: torch.nn.Module, processor: Processor, settings: ScorerSettings) -> None:
         self.model, self.processor, self.settings = model, processor, settings
         self.grammar = ReplyGrammar(processor.tokenizer, model.lm_head.out_features)
-        self.tokens = 0
+        self.tokens = self.choices = self.read = 0
 
     def reply(self, turn: str, schema: dict, image: Image.Image | None) -> str:
         """One conversation."""
@@ -93,6 +104,8 @@ class Plain:
         options = {"max_new_tokens": self.settings.max_new_tokens, "do_sample": False}
         self.model.generate(**encoded, logits_processor=LogitsProcessorList([held]), **options)
         self.tokens += len(held.constraint.tokens)
+        self.choices += held.choices
+        self.read += encoded["input_ids"].shape[1]
         return held.constraint.text
 
     def score(self, pair: Pair) -> tuple[float, float]:
@@ -129,13 +142,40 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--baseline-images", type=int, default=4, help="of them, scored by the baseline")
+    parser.add_argument("--engine", choices=["transformers", "vllm"], default="transformers")
+    parser.add_argument("--baseline-images", type=int, default=4, help="of them, scored by the baseline; 0: none")
     parser.add_argument("--side", type=int, default=512, help="pixels of an image's side")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--max-pixels", type=int, default=50176)
+    parser.add_argument("--short", action="store_true", help="replies of two short questions, to try this script")
     parser.add_argument("--device")
     parser.add_argument("--dtype")
     return parser.parse_args()
+
+
+def measure_baseline(plain: Plain, pairs: Sequence[Pair]) -> tuple[float, list[tuple[float, float]]]:
+    """Seconds a pair of plain `generate` calls, and their scores; the first pair is scored twice, to warm up."""
+    plain.score(pairs[0])
+    plain.tokens = plain.choices = plain.read = 0
+    started = time.perf_counter()
+    expected = [plain.score(pair) for pair in pairs]
+    seconds = (time.perf_counter() - started) / len(pairs)
+    print(f"{plain.tokens / len(pairs):.0f} tokens of reply a pair; {plain.model.dtype} on {plain.model.device}")
+    return seconds, expected
+
+
+def limit(plain: Plain, pairs: int, batch_size: int) -> float | None:
+    """Images a second that the memory's bandwidth and the FLOPs of this GPU allow; None where it is unknown."""
+    if not torch.cuda.is_available():
+        return None
+    name = torch.cuda.get_device_name()
+    gpu = next((figures for kind, figures in gpus().items() if kind.split("-")[0] in name), None)
+    if gpu is None:
+        return None
+    parameters = plain.model.num_parameters()
+    chosen, others = plain.choices / pairs, (plain.read + plain.tokens - plain.choices) / pairs
+    decoding = chosen / batch_size * 2 * parameters / (gpu["bandwidth_tb"] * 1e12)
+    return 1 / (decoding + 2 * parameters * others / (gpu["peak_tflops"] * 1e12))
 
 
 def main() -> None:
@@ -149,31 +189,38 @@ def main() -> None:
 
             checkpoint = Path(folder, "tiny")
             build_tiny_model(checkpoint, task_tokens=True)
-        model, processor = load_student(
-            checkpoint, device=arguments.device, dtype=arguments.dtype, max_pixels=arguments.max_pixels
-        )
+        shown = {"dtype": arguments.dtype, "max_pixels": arguments.max_pixels}
+        if arguments.engine == "vllm":
+            engine, model = make_student("vllm", Checkpoint(path=checkpoint, **shown)), None
+        else:
+            model, processor = load_student(checkpoint, device=arguments.device, **shown)
+            engine = TransformersStudent(model, processor)
+    if model is None and arguments.baseline_images:
+        raise SystemExit("the baseline needs the model in this process: --baseline-images 0 with --engine vllm")
+    limits = SHORT if arguments.short else LIMITS
     pairs = make_pairs(arguments.images, arguments.side)
-    plain = Plain(model, processor, ScorerSettings(limits=LIMITS, **READMES))
-    plain.score(pairs[-1])
-    plain.tokens = 0
-    started = time.perf_counter()
-    expected = [plain.score(pair) for pair in pairs[: arguments.baseline_images]]
-    baseline = (time.perf_counter() - started) / len(expected)
-    print(f"{plain.tokens / len(expected):.0f} tokens of reply a pair; {model.dtype} on {model.device}")
+    baseline, expected, most = 0.0, [], None
+    if arguments.baseline_images:
+        plain = Plain(model, engine.processor, ScorerSettings(limits=limits, **READMES))
+        baseline, expected = measure_baseline(plain, pairs[: arguments.baseline_images])
+        most = limit(plain, len(expected), arguments.batch_size)
     print("| | images/s | times the baseline | scores equal |")
     print("|---|---|---|---|")
-    print(f"| four sequential generate calls | {1 / baseline:.3f} | 1.0 | |")
+    if baseline:
+        print(f"| four sequential generate calls | {1 / baseline:.3f} | 1.0 | |", flush=True)
     for mode in ("full", "fast"):
-        settings = ScorerSettings(mode=mode, limits=LIMITS, batch_size=arguments.batch_size, **READMES)
-        scorer = Scorer(TransformersStudent(model, processor), "benchmark", settings)
-        list(scorer.score_pairs(make_pairs(2, arguments.side)))
-        scorer = Scorer(TransformersStudent(model, processor), "benchmark", settings)
+        settings = ScorerSettings(mode=mode, limits=limits, batch_size=arguments.batch_size, **READMES)
+        list(Scorer(engine, "benchmark", settings).score_pairs(make_pairs(2, arguments.side)))
+        scorer = Scorer(engine, "benchmark", settings)
         started = time.perf_counter()
         results = [result for result in scorer.score_pairs(pairs) if isinstance(result, ScoreRecord)]
         seconds = (time.perf_counter() - started) / len(pairs)
         equal = sum((one.t2ia, one.iqa) == other for one, other in zip(results, expected, strict=False))
-        shown = f"{equal} of {len(expected)}" if mode == "full" else ""
-        print(f"| scorer, {mode} | {1 / seconds:.3f} | {baseline / seconds:.1f} | {shown} |")
+        shown = f"{equal} of {len(expected)}" if mode == "full" and expected else ""
+        times = f"{baseline / seconds:.1f}" if baseline else ""
+        print(f"| {arguments.engine}, {mode} | {1 / seconds:.3f} | {times} | {shown} |", flush=True)
+    if most:
+        print(f"| limit of this GPU, full, batches of {arguments.batch_size} | {most:.3f} | {most * baseline:.1f} | |")
 
 
 if __name__ == "__main__":

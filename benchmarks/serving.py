@@ -32,7 +32,7 @@ from statistics import quantiles
 import httpx2
 from PIL import Image
 
-LIMITS = ["--max-questions", "2", "--max-text", "8", "--device", "cpu"]
+LIMITS = ["--max-questions", "2", "--max-text", "8"]
 GROWTH = 1.1
 _WATCH, _LONG = 0.25, 30
 
@@ -48,10 +48,10 @@ class Tally:
 
 
 @contextmanager
-def server(student: Path, batch_size: int, queue: int) -> Iterator[tuple[str, int]]:
+def server(student: Path, batch_size: int, queue: int, device: str) -> Iterator[tuple[str, int]]:
     """Run `dyneval serve`; yields its address and process id."""
     command = [sys.executable, "-m", "dyneval.cli", "serve", "--checkpoint", str(student), "--port", "0", *LIMITS]
-    command += ["--batch-size", str(batch_size), "--queue", str(queue)]
+    command += ["--batch-size", str(batch_size), "--queue", str(queue), "--device", device]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
@@ -158,13 +158,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="default: %(default)s")
     parser.add_argument("--queue", type=int, default=64, help="pairs that may wait in the server; default: %(default)s")
     parser.add_argument("--checkpoint", type=Path, help="a student; default: the tiny random one, made on the way")
+    parser.add_argument("--device", default="cpu", help="default: %(default)s")
     parser.add_argument("--no-baseline", action="store_true", help="leave out the server without micro-batching")
     arguments = parser.parse_args()
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         student = arguments.checkpoint or make_student(Path(folder) / "student")
         for batch_size in (16,) if arguments.no_baseline else (1, 16):
-            with server(student, batch_size, arguments.queue) as (address, pid):
+            with server(student, batch_size, arguments.queue, arguments.device) as (address, pid):
                 found = asyncio.run(storm(address, pid, arguments.clients, arguments.seconds))
             row, trouble = judge(f"batches of up to {batch_size}", *found)
             print(json.dumps(row))

@@ -1,10 +1,9 @@
-"""Step 4's savings, each beside its baseline in the same run: memory of the loss, padding, loading, the whole on a GPU.
+"""Step 4's savings, each beside its baseline in the same run: memory of the loss, padding, loading, types.
 
 python benchmarks/training.py loss       # peak memory of the loss at 151,936 words
 python benchmarks/training.py batches    # useful tokens a second: padded, flat, packed
 python benchmarks/training.py loader     # samples a second and core: read, decode, resize, encode
 python benchmarks/training.py cpu        # the demo's Stage 1 by the launcher: types, threads, attention (after a demo)
-python benchmarks/training.py gpu        # Qwen3-VL-2B's shape, the recipe beside a plain padded Trainer; needs a GPU
 python benchmarks/training.py            # all
 """
 
@@ -21,7 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from training_gpu import benchmark_gpu, length_mix
+from shapes import config_of
+from training_gpu import length_mix
 
 VOCABULARY, WIDTH, TOKENS, TARGET_SHARE = 151_936, 256, 2048, 1 / 3
 
@@ -249,7 +249,6 @@ def benchmark_cpu(run: Path, steps: int = 20) -> list[str]:
 def samples_needed(tokens: int, targets: int, patches: int) -> float:
     """Samples a second that Qwen3-VL-2B eats on an H100 (989 TFLOPS in bf16) at 45 % of its FLOPs."""
     import torch
-    from training_gpu import config_2b
     from transformers import Qwen3VLForConditionalGeneration
 
     from qwenvl.train.argument import ModelArguments
@@ -257,7 +256,7 @@ def samples_needed(tokens: int, targets: int, patches: int) -> float:
     from qwenvl.train.modeling import set_trainable
 
     with torch.device("meta"):
-        model = Qwen3VLForConditionalGeneration(config_2b())
+        model = Qwen3VLForConditionalGeneration(config_of("2b"))
     set_trainable(model, ModelArguments(model_name_or_path="2b"))
     return 0.45 * PEAK_BF16_TFLOPS["H100"] * 1e12 / Work.of(model).flops(tokens, targets, patches)
 
@@ -265,7 +264,7 @@ def samples_needed(tokens: int, targets: int, patches: int) -> float:
 def main() -> None:
     """Command line of this benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["loss", "batches", "loader", "cpu", "gpu", "all"], default="all")
+    parser.add_argument("what", nargs="?", choices=["loss", "batches", "loader", "cpu", "all"], default="all")
     parser.add_argument("--samples", type=int, default=48, help="samples of `batches` and `loader`")
     parser.add_argument("--run", type=Path, default=Path("output/demo"), help="folder of a demo run, for `cpu`")
     chosen = parser.parse_args()
@@ -274,7 +273,6 @@ def main() -> None:
         "batches": lambda: benchmark_batches(chosen.samples),
         "loader": lambda: benchmark_loader(chosen.samples),
         "cpu": lambda: benchmark_cpu(chosen.run),
-        "gpu": benchmark_gpu,
     }
     for name, part in parts.items():
         if chosen.what in (name, "all"):

@@ -1,23 +1,51 @@
-"""The whole recipe on a GPU at Qwen3-VL-2B's shape with random weights, beside a plain padded Trainer.
+"""The launcher's training at a true shape with random weights, beside a plain padded Trainer: a row a variant.
 
-Run by `benchmarks/training.py gpu`.
+    python benchmarks/training_gpu.py --shape 2b [--checkpoint DIR] [--variants auto packed_sdpa packed lora plain]
+
+Useful tokens a second, model FLOPs utilisation and peak memory, from the steps after the warm-up. Part of
+`benchmarks/gpu.sh`; on a CPU it takes the tiny shape.
 """
 
+from __future__ import annotations
+
+import argparse
 import json
 import multiprocessing
 import os
 import random
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+from shapes import SHAPES, write_shape
+
+from qwenvl.train.meter import PEAK_BF16_TFLOPS
+
 SCRIPT = Path(__file__).parents[1] / "Qwen3-VL" / "qwen-vl-finetune" / "scripts" / "sft_qwen_3_vl_2b.sh"
-STEPS, WARM_UP = 20, 5
-BATCH, ACCUMULATION = 4, 4
+WARM_UP = 5
+MEASURED = ("tokens_per_second", "padding_share", "mfu")
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "auto": (),
+    "packed_sdpa": ("--attn_implementation", "packed_sdpa"),
+    "packed": ("--data_packing", "True", "--per_device_train_batch_size", "1"),
+    "lora": ("--lora_enable", "True", "--learning_rate", "1e-4"),
+    "plain": (),
+}
+"""Arguments of the launcher; `plain` is transformers' Trainer on padded batches."""
+
+
+class Step(NamedTuple):
+    """How many steps there are, and the samples of each: `batches` of `batch`."""
+
+    count: int
+    batch: int
+    batches: int
 
 
 class PlainRun(NamedTuple):
@@ -46,46 +74,19 @@ def length_mix(count: int) -> list[tuple[int, int]]:
     return mix
 
 
-def config_2b() -> Any:
-    """Configuration with the shape of Qwen3-VL-2B (2.13 B parameters)."""
-    from transformers import Qwen3VLConfig
+def write_data(root: Path, samples: int, tokens: int | None = None) -> Path:
+    """Annotations over one photograph-like image; returns their file.
 
-    from dyneval.demo.tiny_model import TEXT, VISION
-
-    text = TEXT | {"hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28, "head_dim": 128}
-    text |= {"num_attention_heads": 16, "num_key_value_heads": 8}
-    rope = {"rope_type": "default", "rope_theta": 5_000_000, "mrope_section": [24, 20, 20], "mrope_interleaved": True}
-    text["rope_parameters"] = rope
-    vision = VISION | {"depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "num_heads": 16}
-    vision |= {"out_hidden_size": 2048, "deepstack_visual_indexes": [5, 11, 17]}
-    return Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True)
-
-
-def write_checkpoint(folder: Path) -> None:
-    """Random bf16 weights of that shape with the real tokenizer."""
-    import torch
-    from transformers import Qwen3VLForConditionalGeneration
-
-    from dyneval.demo.tiny_model import build_tiny_model
-    from dyneval.processing import Processor
-
-    build_tiny_model(folder.with_name("tiny"))
-    torch.manual_seed(0)
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = Qwen3VLForConditionalGeneration(config_2b()).to(torch.bfloat16)
-    model.save_pretrained(folder)
-    Processor.from_pretrained(folder.with_name("tiny")).save_pretrained(folder)
-
-
-def write_data(root: Path, samples: int) -> Path:
-    """Annotations at DynEvalInstruct's length mix, over one photograph-like image; returns their file."""
+    Lengths are DynEvalInstruct's mix; with `tokens`, each sample has about so many, a third of them in its answer.
+    """
     from PIL import Image
 
     from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
 
     Image.effect_noise((1024, 1024), 60).convert("RGB").save(root / "image.jpg")
     rows = []
-    for number, (context, answer) in enumerate(length_mix(samples)):
+    lengths = [(tokens - tokens // 3, tokens // 3)] * samples if tokens else length_mix(samples)
+    for number, (context, answer) in enumerate(lengths):
         prompt = "a" + " cat" * max(1, context - 80)
         human = (t2ia_turn(prompt), evaluation_turn(prompt, ["Is there a cat?"]), iqa_turn())[number % 3]
         turns = [{"from": "human", "value": human}, {"from": "gpt", "value": "a" + " cat" * (answer - 1)}]
@@ -95,20 +96,25 @@ def write_data(root: Path, samples: int) -> Path:
     return annotation
 
 
-def run_recipe(checkpoint: Path, annotation: Path, output: Path) -> list[dict[str, float]]:
-    """The published launcher on one GPU; the records of its steps after the warm-up."""
+def run_recipe(checkpoint: Path, annotation: Path, output: Path, variant: str, step: Step) -> list[dict[str, float]]:
+    """The published launcher on one device; the records of its steps after the warm-up."""
     names = {"T2IA_ANNOTATION": annotation, "T2IA_DATA": annotation.parent}
     environment = os.environ | {f"DYNEVALINSTRUCT_{name}": str(path) for name, path in names.items()}
     environment |= {"MODEL_NAME_OR_PATH": str(checkpoint), "OUTPUT_ROOT": str(output), "NPROC_PER_NODE": "1"}
-    command = ["bash", str(SCRIPT), "1", "--max_steps", str(STEPS), "--save_strategy", "no"]
-    subprocess.run(command, env=environment, check=True, cwd=SCRIPT.parents[1])
-    log = json.loads((output / "dyneval_2b_stage1_t2ia" / "training_log.json").read_text())
-    return [step for step in log["log_history"] if step.get("step", 0) > WARM_UP and "loss" in step]
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    command = ["bash", str(SCRIPT), "1", "--max_steps", str(step.count), "--save_strategy", "no"]
+    command += ["--per_device_train_batch_size", str(step.batch), "--gradient_accumulation_steps", str(step.batches)]
+    command += VARIANTS[variant]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=SCRIPT.parents[1])
+    if done.returncode:
+        raise SystemExit(f"{variant}: {done.stderr[-2000:]}")
+    log = output / "dyneval_2b_stage1_t2ia" / "train_log.jsonl"
+    told = [one for one in map(json.loads, log.read_text().splitlines()) if "tokens_per_second" in one]
+    return [report for report in told if report["step"] > min(WARM_UP, step.count - 1)]
 
 
-def run_plain(checkpoint: Path, annotation: Path, steps: int = STEPS, use_cpu: bool = False) -> PlainRun:
+def run_plain(checkpoint: Path, annotation: Path, step: Step, use_cpu: bool) -> PlainRun:
     """Plain Trainer on padded batches with the model's own loss; frozen like the recipe, in bf16 by autocast."""
-    import torch
     import transformers
     from transformers import Qwen3VLForConditionalGeneration
 
@@ -145,50 +151,68 @@ def run_plain(checkpoint: Path, annotation: Path, steps: int = STEPS, use_cpu: b
             self.ends = (*self.ends, time.perf_counter())
 
     arguments = transformers.TrainingArguments(
-        output_dir=str(annotation.parent / "plain"), max_steps=steps, per_device_train_batch_size=BATCH,
-        gradient_accumulation_steps=ACCUMULATION, learning_rate=1e-5, bf16=not use_cpu, use_cpu=use_cpu,
+        output_dir=str(annotation.parent / "plain"), max_steps=step.count, per_device_train_batch_size=step.batch,
+        gradient_accumulation_steps=step.batches, learning_rate=1e-5, bf16=not use_cpu, use_cpu=use_cpu,
         activation_checkpointing=True, remove_unused_columns=False, report_to="none", save_strategy="no",
         dataloader_num_workers=0,
     )  # fmt: skip
     clock = Clock()
     transformers.Trainer(model, arguments, collate, data, callbacks=[clock]).train()
-    warm = min(WARM_UP, steps - 1)
+    warm = min(WARM_UP, step.count - 1)
     seconds = clock.ends[-1] - clock.ends[warm - 1]
-    counts = torch.stack(seen[warm * ACCUMULATION : steps * ACCUMULATION]).sum(0).tolist()
+    counts = torch.stack(seen[warm * step.batches : step.count * step.batches]).sum(0).tolist()
     flops = Work.of(model).flops(counts[1], counts[2], counts[4])
     memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     return PlainRun(counts[1] / seconds, counts[3] / (counts[1] + counts[3]), flops / seconds, memory / 2**30)
 
 
-def benchmark_gpu() -> list[str]:
-    """Useful tokens a second, MFU and memory of both, on the first GPU."""
-    import torch
-
-    from qwenvl.train.meter import PEAK_BF16_TFLOPS
-
-    if not torch.cuda.is_available():
-        return ["no GPU: not measured"]
-    name = torch.cuda.get_device_name(0)
-    peak = next((tflops for part, tflops in PEAK_BF16_TFLOPS.items() if part in name), None)
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        write_checkpoint(root / "checkpoint")
-        annotation = write_data(root, 2 * STEPS * BATCH * ACCUMULATION)
+def row(variant: str, checkpoint: Path, root: Path, step: Step) -> str:
+    """One line of the table."""
+    output = root / variant
+    output.mkdir()
+    annotation = write_data(output, 2 * step.count * step.batch * step.batches)
+    if variant == "plain":
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:  # its memory ends with it
-            plain = alone.submit(run_plain, root / "checkpoint", annotation).result()
-        steps = run_recipe(root / "checkpoint", annotation, root / "output")
-    ours = {key: statistics.median(step.get(key, 0) for step in steps) for key in MEASURED}
-    plain_mfu = f"{plain.flops_per_second / (peak * 1e12):.1%}" if peak else "unknown"
-    return [
-        f"{name}, {STEPS - WARM_UP} steps of {BATCH * ACCUMULATION} samples:",
-        "",
-        "| training | useful tokens/s | ratio | padding | MFU | peak GiB |",
-        "|---|---|---|---|---|---|",
-        f"| plain padded Trainer | {plain.tokens_per_second:.0f} | 1.00 | {plain.padding_share:.0%} | {plain_mfu} | "
-        f"{plain.memory_gib:.1f} |",
-        f"| recipe | {ours['tokens_per_second']:.0f} | {ours['tokens_per_second'] / plain.tokens_per_second:.2f} | "
-        f"{ours['padding_share']:.0%} | {ours['mfu']:.1%} | {ours['memory_gib']:.1f} |",
-    ]
+            plain = alone.submit(run_plain, checkpoint, annotation, step, not torch.cuda.is_available()).result()
+        used = f"{plain.flops_per_second / (peak * 1e12):.1%}" if (peak := peak_tflops()) else ""
+        cells = (f"{plain.tokens_per_second:,.0f}", f"{plain.padding_share:.0%}", used, f"{plain.memory_gib:.1f}")
+    else:
+        reports = run_recipe(checkpoint, annotation, output, variant, step)
+        middle = {name: statistics.median(report.get(name, 0) for report in reports) for name in MEASURED}
+        used = f"{middle['mfu']:.1%}" if middle["mfu"] else ""
+        cells = (f"{middle['tokens_per_second']:,.0f}", f"{middle['padding_share']:.0%}", used)
+        cells = (*cells, f"{max(report['memory_gib'] for report in reports):.1f}")
+    return f"| {variant} | {' | '.join(cells)} |"
 
 
-MEASURED = ("tokens_per_second", "padding_share", "mfu", "memory_gib")
+def peak_tflops() -> float | None:
+    """Dense bfloat16 peak of the first GPU; None where it is unknown."""
+    name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
+    return next((tflops for part, tflops in PEAK_BF16_TFLOPS.items() if part in name), None)
+
+
+def main() -> None:
+    """Print the table, a row as soon as it is known."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=list(SHAPES), default="2b")
+    parser.add_argument("--checkpoint", type=Path, help="of that shape; default: it is made")
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=4, help="samples of a batch; default: %(default)s")
+    parser.add_argument("--batches", type=int, default=4, help="of a step; default: %(default)s")
+    chosen = parser.parse_args()
+    step = Step(chosen.steps, chosen.batch, chosen.batches)
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        checkpoint = chosen.checkpoint or root / "checkpoint"
+        if not chosen.checkpoint:
+            write_shape(checkpoint, chosen.shape, device="cuda" if torch.cuda.is_available() else "cpu")
+        print(f"{device}, Qwen3-VL-{chosen.shape}, steps of {step.batch * step.batches} samples:\n")
+        print("| training | useful tokens/s | padding | MFU | peak GiB |\n|---|---|---|---|---|", flush=True)
+        for variant in chosen.variants:
+            print(row(variant, checkpoint, root, step), flush=True)
+
+
+if __name__ == "__main__":
+    main()

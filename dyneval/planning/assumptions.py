@@ -102,6 +102,11 @@ def _data() -> dict[str, Any]:
     return tomllib.loads((files("dyneval.planning") / "data" / "assumptions.toml").read_text("utf-8"))
 
 
+def gpus() -> dict[str, dict[str, Any]]:
+    """`peak_tflops` (dense bfloat16) and `bandwidth_tb` (TB/s) of each known type of GPU."""
+    return dict(_data()["gpu"])
+
+
 def teachers() -> dict[str, str]:
     """Names of the teachers whose throughput is known, with their repositories."""
     return {name: entry["repo"] for name, entry in _data()["teacher"].items()}
