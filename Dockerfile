@@ -8,6 +8,7 @@
 # Tokens (DYNEVAL_TOKEN, HF_TOKEN) are given when it runs; nothing in the image holds one. A student on disk is mounted,
 # and readable by user 1000: -v $PWD/output:/models:ro ... --checkpoint /models/dyneval_4b_stage2_iqa
 # For --engine openai vLLM has an image of its own (vllm/vllm-openai); the command above then needs no GPU.
+# `bash tests/image.sh` builds and tries the image on a machine without Docker.
 FROM python:3.11-slim-bookworm
 
 # Without HOME's defaults: caches of the Hub and of compiled kernels belong on the volume.
@@ -15,15 +16,14 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1 PYTHON
     HF_HOME=/cache/huggingface XDG_CACHE_HOME=/cache TRITON_CACHE_DIR=/cache/triton
 WORKDIR /opt/dyneval
 
-# The heavy dependencies first: several GB that change less often than the code.
-COPY constraints.txt ./
-RUN pip install --root-user-action=ignore -c constraints.txt \
-    torch transformers fastapi uvicorn prometheus-client python-multipart
+# Every package by version and hash, several GB that change less often than the code (pipeline/locks/update.sh).
+COPY pipeline/locks/serve.txt ./
+RUN pip install --root-user-action=ignore --require-hashes --no-deps -r serve.txt
 
 COPY pyproject.toml README.md LICENSE ./
 COPY dyneval dyneval
 COPY Qwen3-VL/qwen-vl-finetune/qwenvl Qwen3-VL/qwen-vl-finetune/qwenvl
-RUN pip install --root-user-action=ignore -c constraints.txt ".[serve]" && dyneval --version
+RUN pip install --root-user-action=ignore --no-deps --no-build-isolation . && pip check && dyneval --version
 
 RUN groupadd --gid 1000 dyneval && useradd --create-home --uid 1000 --gid 1000 dyneval \
     && install -d -o 1000 -g 1000 /cache

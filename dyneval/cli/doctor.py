@@ -28,7 +28,8 @@ NEEDED_DISK = 12 * 10**9
 """Bytes that the published 4B student takes in the cache of the Hub, rounded up."""
 _EXTRAS = {
     "serve": ("fastapi", "uvicorn", "prometheus_client", "multipart"),
-    "gpu": ("flash_attn", "vllm"),
+    "gpu": ("flash_attn",),
+    "vllm": ("vllm",),
     "train": ("accelerate", "deepspeed"),
 }
 

@@ -86,7 +86,10 @@ def start_engine(model: str, options: VllmEngineOptions, **more: Any) -> Any:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
     except ImportError as error:
-        raise SettingError(f"engine vllm needs vLLM: pip install 'dyneval[gpu]' ({error})") from error
+        raise SettingError(
+            f"engine vllm needs vLLM, in an environment of its own: bash pipeline/setup_env.sh vllm, or pip install "
+            f"'dyneval[vllm]' ({error})"
+        ) from error
     # Whitespace is switched off with every request too, but not every version of vLLM looks there. guidance compiles
     # bounded schemas in milliseconds; xgrammar unrolls bounded texts and takes 12-31 s for each.
     structured = StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True)
