@@ -2,7 +2,7 @@
 # Builds and tries the image of Dockerfile where there is no Docker and no registry of images. Before a release, as root:
 #   apt-get install buildah debootstrap && bash tests/image.sh [folder for 12 GB]
 # In place of python:3.11-slim-bookworm stands Debian bookworm with its own Python 3.11. The container then runs as the
-# image says, without a GPU: its user, `dyneval doctor`, and `dyneval serve` with a tiny student until it is ready.
+# image says, without a GPU: its user, `dyneval doctor`, and `dyneval serve` with the demo judge until it is ready.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scratch=$(realpath -m "${1:-${TMPDIR:-/tmp}/dyneval-image}")
@@ -27,11 +27,13 @@ base=$("${buildah[@]}" from scratch)
 "${buildah[@]}" rm "$base"
 "${buildah[@]}" build --network host --pull=never --from localhost/debian-python:latest --tag localhost/dyneval:latest .
 
-.venv/bin/python -m dyneval.demo.tiny_model --task-tokens --output "$scratch/student.$$"
-chmod -R go+rX "$scratch/student.$$"
+student=$scratch/student.$$
+.venv/bin/python -c 'import sys; from pathlib import Path; from dyneval.demo.weights import write_judge
+write_judge(Path(sys.argv[1]))' "$student"
+chmod -R go+rX "$student"
 container=$("${buildah[@]}" from --pull=never localhost/dyneval:latest)
-try() { "${buildah[@]}" run --network host --volume "$scratch/student.$$:/models:ro" "$container" -- "$@"; }
-trap '"${buildah[@]}" rm "$container" >/dev/null; rm -rf "$scratch/student.$$"' EXIT
+try() { "${buildah[@]}" run --network host --volume "$student:/models:ro" "$container" -- "$@"; }
+trap '"${buildah[@]}" rm "$container" >/dev/null; rm -rf "$student"' EXIT
 [[ $(try id -u) == 1000 ]] || { echo "image: it does not run as user 1000" >&2; exit 1; }
 try dyneval doctor --checkpoint /models
 # shellcheck disable=SC2016 # expanded in the container
