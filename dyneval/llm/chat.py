@@ -22,10 +22,12 @@ ENGINE_FAILURES = 20
 down, and going on would only write a reject for every remaining item."""
 RAW_LIMIT = 20_000
 """Characters of an unusable reply that are kept in a rejects file."""
-SAID_LIMIT = 2_000
+SAID_LIMIT = 4_000
 """Characters of what a server says about a failure that are passed on: it may repeat the whole request."""
 TOLD_LIMIT = 4_000
 """Characters of an unusable reply that the model sees again when it is asked again."""
+BROKEN_OFF = ("abort", "aborted", "cancelled", "error", "insufficient_system_resource", "safety", "recitation")
+"""Reasons to finish by which servers say that the model had more to write."""
 _ASK_AGAIN = """\
 This reply cannot be used: {error}.
 Reply again, with the whole JSON value and nothing else."""
@@ -35,8 +37,26 @@ class ChatError(UserError, RuntimeError):
     """The engine gave no reply, after its own retries; the message says why. It never holds a key."""
 
 
+class Refused(ChatError):
+    """This one request gets no reply, while others do; the message says why. It is no sign that the engine is gone."""
+
+
+class Declined(ChatError):
+    """A server answered that it does not do what it was asked; whether that lies in this request is not known yet."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+        """HTTP status, or the code in the body where the status says that all is well."""
+
+
 class Unreachable(ChatError):
     """A server gave no answer after all retries; another one may."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        """HTTP status, 429 or 5xx; None where the connection was lost or the time was up."""
 
 
 class EngineStopped(UserError, RuntimeError):
@@ -119,8 +139,10 @@ class ChatReply:
         """Why the text is no answer, though the reply ended before its limit; None where it may be one."""
         if self.refusal:
             return f"the model refuses to answer: {self.refusal[:SAID_LIMIT]}"
-        if self.finish_reason == "content_filter":
-            return "the server's content filter ended the reply (finish_reason content_filter)"
+        if "filter" in self.finish_reason:
+            return f"the server's content filter ended the reply (finish_reason {self.finish_reason})"
+        if self.finish_reason in BROKEN_OFF:
+            return f"the server broke the reply off (finish_reason {self.finish_reason})"
         if self.reasoning and not self.text.strip():
             return (
                 f"the reply is empty, all {len(self.reasoning)} characters of it stand in reasoning_content: start the "
@@ -138,7 +160,7 @@ class ChatEngine(Protocol):
     """Model name as recorded in provenance."""
 
     async def chat(self, request: ChatRequest) -> ChatReply:
-        """Answer one request. Raises ChatError when no reply can be had."""
+        """Answer one request. Raises ChatError when no reply can be had, Refused where only this one gets none."""
         ...
 
     async def close(self) -> None:
@@ -202,7 +224,8 @@ async def ask(
 
     Raises:
         RejectedReply: none of the attempts was usable.
-        ChatError: the engine gave no reply.
+        Refused: the engine gives no reply to this request, but to others.
+        ChatError: it gave no reply.
         EngineStopped: it is dead, or that happened `ENGINE_FAILURES` times in a row.
         ImageError: the engine cannot use an image.
     """
@@ -236,6 +259,9 @@ async def _reply(engine: ChatEngine, request: ChatRequest, tally: Tally) -> Chat
         raise ValueError(f"{request.task}: a request to a language model holds a task token")
     try:
         reply = await engine.chat(request)
+    except Refused:
+        tally.failures_in_a_row = 0
+        raise
     except ChatError as error:
         tally.failures_in_a_row += 1
         if tally.failures_in_a_row < ENGINE_FAILURES:
@@ -251,10 +277,22 @@ async def _reply(engine: ChatEngine, request: ChatRequest, tally: Tally) -> Chat
 def _whole(reply: ChatReply, max_tokens: int) -> str:
     """The text of a reply that ended by itself: one cut at the limit is a failure, even where it would parse."""
     if reply.finish_reason == "length":
-        raise UnusableReply(f"the reply was cut off at {max_tokens} tokens; be shorter")
+        spent = ", all of them thinking (reasoning_content)" if reply.reasoning and not reply.text.strip() else ""
+        raise UnusableReply(f"the reply was cut off at {max_tokens} tokens{spent} (finish_reason length); be shorter")
     if obstacle := reply.obstacle:
         raise UnusableReply(obstacle)
+    if half := half_character(reply.text):
+        raise UnusableReply(f"the reply holds {half}")
     return reply.text
+
+
+def half_character(text: str) -> str | None:
+    """What to call a lone surrogate in a text, which no file can hold; None where there is none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"half a character (the lone surrogate \\u{ord(text[error.start]):04x})"
+    return None
 
 
 def ask_again(request: ChatRequest, reply: str, error: str, attempt: int) -> ChatRequest:

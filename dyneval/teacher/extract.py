@@ -1,111 +1,159 @@
-"""JSON out of a teacher's reply: code fences, lead-in sentences and small slips are forgiven, ambiguity is not."""
+"""The JSON that a teacher's reply ends with: thinking, drafts and prose around it are passed over.
+
+A teacher may think aloud, draft an answer, change its mind and put sentences or a code fence around the final one. What
+counts is the last whole JSON value outside thinking. Small slips in it are mended (a comma too many or missing, single
+quotes), as long as nothing is lost or made up by that; an earlier draft never takes its place.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from dyneval.llm.chat import UnusableReply
 
 MAX_CHARACTERS = 100_000
 """Longer replies are runaways: 160 questions with reasoning take about 50,000 characters."""
-_FENCE = re.compile(r"```[A-Za-z0-9_-]*\s*\n?(.*?)```", re.DOTALL)
-_START = re.compile(r"""\{\s*["'}]|\[\s*[\[{"'\]]""")
-"""Where JSON begins, as against brackets in a sentence. Only the first one counts: a later one is a part of it."""
+_TAG = r"(?:seed:)?(?:think|thinking|thoughts?|reason|reasoning|analysis|reflection|scratchpad)"
+_MARK = re.compile(
+    rf"(?P<begin>(?i:<{_TAG}>)|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|channel\|>\s*(?:analysis|commentary)\b)"
+    rf"|(?P<end>(?i:</{_TAG}>)|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|channel\|>\s*final\b)"
+    r"""|(?P<json>\{\s*["'}]|\[\s*[\[{"'\]])"""
+)
+"""Where thinking begins and ends, in the forms of the known model families, and where JSON begins, as against brackets
+in a sentence."""
+_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|' r"'(?:[^'\\]|\\.)*'" r"|[{\[]|[^\s{}\[\]:,\"']+|[\"']", re.DOTALL)
+"""A text in quotes, a bracket that opens, a word or number, or a quote that does not close."""
+_PLAIN = re.compile(r"[{\[]|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null|True|False|None")
 
 
-class _DuplicateKey(ValueError):
-    pass
+class _Found(NamedTuple):
+    """JSON in a reply: where it is, and its value or why it has none; where it is merely `broken` it may be mended."""
+
+    begin: int
+    end: int
+    value: Any = None
+    problem: str = ""
+    broken: str = ""
+
+
+class _NoJson(ValueError):
+    """What begins like JSON has something in it that must not be."""
 
 
 def extract_json(text: str) -> Any:
-    """Return the JSON object or array in `text`.
+    """Return the last JSON object or array in `text` outside thinking.
 
-    Taken as it is where it parses; else from a code fence; else from where JSON begins; else repaired (missing or
-    trailing commas, single quotes, a missing end).
+    Thinking that has an end but no beginning began with the reply: chat templates write the beginning themselves.
 
     Raises:
-        UnusableReply: empty, too long, no JSON in it, a key twice in one object, or NaN or infinity in it.
+        UnusableReply: empty, too long, in the middle of its thinking, no JSON behind that, or the last JSON is broken,
+            has a key twice in one object, or NaN or infinity.
     """
     if not text.strip():
         raise UnusableReply("the reply is empty")
     if len(text) > MAX_CHARACTERS:
         raise UnusableReply(f"the reply has {len(text)} characters; at most {MAX_CHARACTERS} are read")
     try:
-        for candidate in _candidates(text):
-            value = _strict(candidate)
-            if value is not None:
-                return value
-    except _DuplicateKey as error:
-        raise UnusableReply(f"the key {error} stands twice in one object") from None
+        last = _last(text)
     except RecursionError:
         raise UnusableReply("the JSON is nested too deeply") from None
-    return _repaired(text)
+    if last.problem:
+        raise UnusableReply(last.problem)
+    return _repaired(text[last.begin : last.end], last.broken) if last.broken else last.value
 
 
-def _candidates(text: str) -> Iterator[str]:
-    yield text
-    for match in _FENCE.finditer(text):
-        yield match.group(1)
-    if start := _START.search(text):
-        yield text[start.start() :]
+def _last(text: str) -> _Found:
+    """The last JSON outside thinking. Raises UnusableReply where there is none."""
+    found: _Found | None = None
+    before: _Found | None = None  # what there was when the thinking began
+    is_thinking = has_thought = False
+    place = 0
+    while mark := _MARK.search(text, place):
+        place = mark.end()
+        if mark["begin"]:
+            before, is_thinking = (before if is_thinking else found), True
+        elif mark["end"]:
+            found, before, is_thinking, has_thought = before, None, False, True
+        else:
+            found = _value(text, mark.start())
+            place = found.end
+            if (found.broken or found.problem) and (inner := _end_of_thinking(text, mark.end(), found.end)):
+                place = inner  # a draft that was left where it stood
+    if is_thinking:
+        raise UnusableReply("the reply ends in the middle of its thinking, before an answer")
+    if found is None:
+        raise UnusableReply("the reply holds no JSON" + (" behind its thinking" if has_thought else ""))
+    return found
 
 
-def _strict(text: str) -> Any:
-    """The object or array that `text` begins with and that nothing but a closing sentence follows, or None."""
-    stripped = text.strip()
-    if not stripped.startswith(("{", "[")):
-        return None
+def _end_of_thinking(text: str, begin: int, end: int) -> int | None:
+    return next((mark.start() for mark in _MARK.finditer(text, begin, end) if mark["end"]), None)
+
+
+def _value(text: str, begin: int) -> _Found:
+    """What begins at `begin`; where it is no JSON its end is where its brackets close."""
     try:
-        value, end = _DECODER.raw_decode(stripped)
-    except (UnusableReply, _DuplicateKey):
-        raise
-    except ValueError:  # no JSON, or a number of thousands of digits
-        return None
-    rest = stripped[end:]
-    # More JSON behind it: the reply is in pieces, so this one is not all of it.
-    return value if not _START.search(rest) else None
+        value, end = _DECODER.raw_decode(text, begin)
+    except _NoJson as error:
+        return _Found(begin, _closing(text, begin) or len(text), problem=str(error))
+    except ValueError as error:  # broken, or a number of thousands of digits
+        if closing := _closing(text, begin):
+            return _Found(begin, closing, broken=str(error))
+        return _Found(begin, len(text), problem=f"the JSON is cut off, or a bracket of it is not closed: {error}")
+    return _Found(begin, end, value)
 
 
-def _repaired(text: str) -> Any:
+def _closing(text: str, begin: int) -> int | None:
+    """Where the bracket at `begin` is closed, texts in quotes passed over."""
+    depth = 0
+    for match in _BRACKET.finditer(text, begin):
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(match[0], 0)
+        if depth == 0:
+            return match.end()
+    return None
+
+
+def _repaired(text: str, broken: str) -> Any:
+    """The value of broken JSON. Raises UnusableReply where mending it would lose or make up something."""
     import json_repair
 
-    start = _START.search(text)
-    if start is None:
-        raise UnusableReply("the reply holds no JSON")
     try:
-        value = json_repair.loads(text[start.start() :], skip_json_loads=True)
-        finite = _finite(value)
+        value = json_repair.loads(text, skip_json_loads=True)
+        kept = _count(value)
     except (RecursionError, ValueError):
-        raise UnusableReply("the reply is not JSON and could not be repaired") from None
-    if not isinstance(value, dict | list) or not value:
-        raise UnusableReply("the reply holds no JSON object")
-    if not finite:
-        raise UnusableReply("NaN and infinity are no JSON numbers")
+        raise UnusableReply(f"the JSON is broken: {broken}") from None
+    tokens = _TOKEN.findall(text)
+    if kept != len(tokens) or any(token[0] not in "\"'" and not _PLAIN.fullmatch(token) for token in tokens):
+        raise UnusableReply(f"the JSON is broken: {broken}")
     return value
+
+
+def _count(value: Any) -> int:
+    """Objects, lists, keys, texts, numbers and constants in a value. Raises ValueError on NaN and infinity."""
+    if isinstance(value, dict):
+        return 1 + len(value) + sum(map(_count, value.values()))
+    if isinstance(value, list):
+        return 1 + sum(map(_count, value))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError
+    return 1
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _DuplicateKey(repr(next(name for name in names if names.count(name) > 1)))
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _NoJson(f"the key {twice!r} stands twice in one object")
     return found
 
 
 def _no_constant(name: str) -> Any:
-    raise UnusableReply(f"{name} is no JSON number")
-
-
-def _finite(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(_finite(item) for item in value.values())
-    if isinstance(value, list):
-        return all(_finite(item) for item in value)
-    return not isinstance(value, float) or math.isfinite(value)
+    raise _NoJson(f"{name} is no JSON number")
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, strict=False)

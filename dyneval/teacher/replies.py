@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dyneval.llm.chat import UnusableReply
+from dyneval.llm.chat import UnusableReply, half_character
 from dyneval.records import IQAAnswer, Part, Question, T2IAAnswer, YesNo
 from dyneval.teacher.extract import extract_json
 from dyneval.tokens import contains_task_token
@@ -95,11 +95,30 @@ def _object(**properties: Json) -> Json:
 # Checks of what came back. They raise UnusableReply with a message that the teacher is told.
 
 
+_FOLDED = str.maketrans(
+    dict.fromkeys("‘’‚‛′´`ʼʹ“”„‟″«»‹›", "'")
+    | {'"': "'"}
+    | dict.fromkeys("‐‑‒–—―−⁃﹘", "-")
+    | dict.fromkeys("\u00ad\u200b\u200c\u200d\u2060\ufeff", "")
+)
+"""Quotation marks, dashes, and letters without width."""
+
+
 def same_question(text: str) -> str:
-    """Key under which two spellings of a question are the same: case, spacing, numbering and end marks do not count."""
-    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """Key under which two spellings of a question are the same.
+
+    Case, spaces, quotation marks, dashes, numbering and end marks do not count.
+    """
+    # Before NFKC too, which makes a space and an accent of a mark that stands alone.
+    folded = unicodedata.normalize("NFKC", text.translate(_FOLDED)).translate(_FOLDED).casefold()
+    plain = " ".join(re.sub(r"-(?:\s*-)+|\s+-\s+", "-", folded).split())
     plain = re.sub(r"^(?:\W*\d+[.):]\s+)?(?:\[(?:expected: )?(?:yes|no)\]\s*)?", "", plain)
-    return plain.strip(" \"'“”‘’?.!*:")
+    return plain.strip(" '?.!*:")
+
+
+def _words(text: str) -> str:
+    """The words of a question: what is left where somebody adds or leaves out marks."""
+    return " ".join(re.findall(r"\w+", same_question(text).replace("'", "")))
 
 
 def parse_questions(text: str, most: int) -> list[Question]:
@@ -155,20 +174,41 @@ def parse_iqa_answers(text: str, questions: Sequence[Question]) -> list[IQAAnswe
 
 
 def _matched(text: str, questions: Sequence[Question]) -> list[tuple[Question, Json]]:
-    """Each question with what the reply says to it."""
-    asked = {same_question(question.question): question for question in questions}
-    given: dict[str, Json] = {}
-    for item in _member(extract_json(text), "answers"):
-        key = same_question(_text(item, "question", BOUNDS.question))
-        if key not in asked:
-            raise UnusableReply(f"this question was not asked: {_quote(item['question'])}")
-        if key in given:
-            raise UnusableReply(f"this question is answered twice: {_quote(item['question'])}")
-        given[key] = item
-    missing = [question.question for key, question in asked.items() if key not in given]
-    if missing:
-        raise UnusableReply(f"{len(missing)} of {len(asked)} questions have no answer, among them {_quote(missing[0])}")
-    return [(question, given[key]) for key, question in asked.items()]
+    """Each question with what the reply says to it, one to one.
+
+    To the letter where that can be; of what is left by `same_question`, then by words alone. Where several questions
+    or answers look the same in the end, nothing is guessed.
+    """
+    open_questions = dict(enumerate(questions))
+    open_items = dict(enumerate(_member(extract_json(text), "answers")))
+    said = {number: _text(item, "question", BOUNDS.question) for number, item in open_items.items()}
+    found: dict[int, Json] = {}
+    for key in (str, same_question, _words):
+        asked = _by_key({number: question.question for number, question in open_questions.items()}, key)
+        given = _by_key({number: said[number] for number in open_items}, key)
+        for name, places in asked.items():
+            if len(places) == len(given.get(name, ())) == 1:
+                found[places[0]] = open_items.pop(given[name][0])
+                del open_questions[places[0]]
+    if open_items:
+        other = next(iter(open_items))
+        known = {same_question(question.question) for question in questions}
+        what = "is answered twice" if same_question(said[other]) in known else "was not asked"
+        raise UnusableReply(f"this question {what}: {_quote(said[other])}")
+    if open_questions:
+        first = next(iter(open_questions.values()))
+        raise UnusableReply(
+            f"{len(open_questions)} of {len(questions)} questions have no answer, among them {_quote(first.question)}"
+        )
+    return [(question, found[number]) for number, question in enumerate(questions)]
+
+
+def _by_key(texts: Mapping[int, str], key: Callable[[str], str]) -> dict[str, list[int]]:
+    """Numbers of the texts that have a key in common."""
+    found: dict[str, list[int]] = {}
+    for number, text in texts.items():
+        found.setdefault(key(text), []).append(number)
+    return found
 
 
 def _checked_questions(items: list[Any], most: int) -> list[Question]:
@@ -241,8 +281,10 @@ def _plain(value: Any, what: str, most: int) -> str:
         raise UnusableReply(f"{what} is missing or empty")
     if len(value) > most:
         raise UnusableReply(f"{what} has {len(value)} characters; at most {most} are wanted")
-    if contains_task_token(value) or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise UnusableReply(f"{what} holds a reserved token or half a character")
+    if contains_task_token(value):
+        raise UnusableReply(f"{what} holds a reserved token")
+    if half := half_character(value):
+        raise UnusableReply(f"{what} holds {half}")
     return value.strip()
 
 

@@ -81,6 +81,38 @@ def test_answers_are_matched_by_text_not_by_place():
     assert [row.target_answer for row in found] == ["no", "yes", "no", "yes"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "copied"),
+    [
+        ("Is the dog's ear whole?", "Is the dog’s ear whole?"),
+        ('Does the sign read "OPEN - 24h"?', "Does the sign read “Open – 24h” ?"),
+        ('Does the sign read "OPEN"?', "Does the sign read OPEN?"),
+        ("Is the blue-green vase whole?", "Is the blue‑green vase\u00a0whole?"),
+        ("Is the café's door red?", "Is the cafe\u0301`s door red?"),
+        ("Is a pause -- a long one -- seen?", "Is a pause—a long one—seen?"),
+        ("Is it red, round and big?", "Is it red, round, and big?"),
+        ("Is the text 5′ 3″ legible?", "Is the text 5' 3\" legible?"),
+    ],
+)
+def test_marks_that_a_teacher_sets_otherwise_lose_no_answer(asked, copied):
+    questions = [*QUESTIONS, Question(question=asked, answer="yes")]
+    rows = [*answers(), {"question": copied, "reasoning": "Seen.", "score": 2}]
+    found = parse_t2ia_answers(json.dumps({"answers": rows}), questions)
+    assert (found[-1].question, found[-1].score) == (asked, 2)
+
+
+def test_questions_that_look_alike_are_matched_one_to_one():
+    texts = ["Is 'US' written there?", 'Is "us" written there?', "Is us written there?"]
+    questions = [Question(question=text, answer="yes") for text in texts]
+    rows = [{"question": text, "reasoning": "Seen.", "score": 1 + i} for i, text in enumerate(texts)]
+    found = parse_t2ia_answers(json.dumps({"answers": rows[::-1]}), questions)
+    assert [(row.question, row.score) for row in found] == [(text, 1 + i) for i, text in enumerate(texts)]
+    for row in rows[:2]:
+        row["question"] = "IS 'US' WRITTEN THERE"
+    with pytest.raises(UnusableReply, match="answered twice"):
+        parse_t2ia_answers(json.dumps({"answers": rows}), questions)
+
+
 def test_iqa_answers_say_whether_they_meet_the_target():
     assert [row.correct for row in parse(answers("iqa"), "iqa")] == [False, True, False, True]
 
