@@ -517,9 +517,9 @@ RejectKind = Literal[
 ]  # fmt: skip
 """What stood in the way; it says what the next run does about it.
 
-row, image: the input is looked at anew. reply: a model was asked until its attempts were used up; it is asked again
-only with --retry-rejects. refused: never asked again. engine (no answer), dependency (what it needs is missing),
-failed: tried again. The others are those of the builder, which begins anew each time.
+row, image: the input is looked at anew. reply: a model was asked until its attempts were used up. refused: it answers
+other requests, not this one. Both are asked again only with --retry-rejects (Step 2: never). engine (no answer),
+dependency (what it needs is missing), failed: tried again. The others are those of the builder, which begins anew.
 """
 
 

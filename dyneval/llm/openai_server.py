@@ -7,27 +7,25 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
-
-import httpx2
-from aiohttp import ClientConnectorError
-from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient, OpenAIError
 
 from dyneval.errors import SettingError
 from dyneval.llm.chat import (
-    SAID_LIMIT,
+    ENGINE_FAILURES,
     ChatError,
     ChatReply,
     ChatRequest,
+    Declined,
     EngineStopped,
     Message,
+    Refused,
     UnfitServer,
     Unreachable,
 )
-from dyneval.llm.openai_wire import JsonBody, to_reply, words_of
+from dyneval.llm.dialect import Dialect, known_good, names, own_fields
 from dyneval.llm.pictures import DataUrls
 from dyneval.llm.registry import ServerOptions
+from dyneval.llm.server import Server
 
 logger = logging.getLogger(__name__)
 
@@ -35,57 +33,12 @@ REST_SECONDS = 15.0
 """A server that could not be reached gets no new requests for this long, as long as another one answers."""
 FIRST_WAIT, LONGEST_WAIT = 2.0, 30.0
 """Seconds between rounds over all servers while none answers: doubled each time."""
-_REFUSED_FORMAT = ("response_format", "json_schema", "json_object", "structured", "guided", "grammar", "schema")
-_FORMATS = ("json_schema", "json_object", "text")
-
-
-class _NobodyThere(OpenAIError):
-    """No connection to a server that was never there. The openai package does not repeat errors of its own."""
-
-
-class _Http(DefaultAioHttpClient):
-    """The one of the openai package's two clients that takes half the CPU with a hundred requests in flight.
-
-    It tells a server that was never there, which nobody should wait for, from one that was lost.
-    """
-
-    was_there = False
-    """True once there was a connection, even one that was lost."""
-    refused = False
-    """True once no connection could be made before."""
-
-    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Send a request. Raises _NobodyThere."""
-        try:
-            response = await super().send(request, **options)
-        except httpx2.TransportError as error:
-            # A refused port, an unknown host, a bad certificate; httpx2 calls it a timeout.
-            no_connection = isinstance(error.__cause__, ClientConnectorError)
-            if no_connection and not self.was_there:
-                self.refused = True
-                raise _NobodyThere(str(error)) from error
-            self.was_there |= not no_connection
-            raise
-        self.was_there = True
-        return response
-
-
-@dataclass(eq=False, slots=True)
-class _Server:
-    """One base URL, its load and what it turned out to support."""
-
-    client: AsyncOpenAI
-    http: _Http
-    label: str
-    in_flight: int = 0
-    rests_until: float = 0.0
-    format: str = field(default=_FORMATS[0])
-
-    def refuse_format(self, asked: str) -> None:
-        """Note that the server does not take response_format `asked`; requests in flight report it only once."""
-        if self.format == asked:
-            self.format = _FORMATS[_FORMATS.index(asked) + 1]
-            logger.warning("%s does not take response_format %s; going on with %s", self.label, asked, self.format)
+ROUNDS = 3
+"""After so many rounds of a request that finds no answer it is asked whether it is the only one."""
+_BUSY = (429, 503, 529)
+"""Statuses that speak of the server's load alone."""
+_MAY_BE_FORM = (400, 422)
+"""Statuses of servers that mind a field, even where they do not name it."""
 
 
 class OpenAIEngine:
@@ -94,6 +47,10 @@ class OpenAIEngine:
     Rate limits (429), server errors and lost connections are retried by the `openai` package, `max_retries` times with
     back-off, honouring Retry-After. With several servers a request goes to the least loaded one and moves on to
     another when a server cannot be reached. When none can, `patience` says how long to go on.
+
+    A request that fails for good is compared with one that is known to be good. If that is answered, the first is
+    refused alone. If it is answered in another dialect only, the server is spoken to in that one from then on. If it is
+    refused as well, the engine stops, with the words of the server.
     """
 
     name = "openai"
@@ -106,52 +63,50 @@ class OpenAIEngine:
         """Connect to nothing yet. `model` is its name as the servers know it.
 
         Raises:
-            SettingError: the environment variable of the key is not set, or an address is none.
+            SettingError: the environment variable of the key is not set, an address is none, or an option of the
+                server cannot be set.
         """
         self.model = model
         self.options = options
-        self._key = _read_key(options.api_key_env, bool(options.base_urls))
         self._slots = asyncio.Semaphore(options.concurrency)
         # A picture of 1024x1024 takes two megabytes; three requests about it come close together.
         self._images = DataUrls(options.max_pixels, keep=8 + 3 * options.concurrency // 2)
-        self._servers = [self._server(url) for url in options.base_urls or (None,)]
+        key, own = _read_key(options.api_key_env, bool(options.base_urls)), own_fields(options.server_options)
+        self._servers = [Server(url, model, key, options.timeout, own) for url in options.base_urls or (None,)]
 
     @property
-    def labels(self) -> list[str]:
-        """The servers' addresses, fit for logs."""
-        return [server.label for server in self._servers]
-
-    def _server(self, url: str | None) -> _Server:
-        http = _Http()
-        client = AsyncOpenAI(
-            api_key=self._key or "none",  # the package insists on one; local servers ignore it
-            base_url=url,
-            timeout=self.options.timeout,
-            max_retries=0,
-            http_client=http,
-        )
-        return _Server(client, http, _label(url))
+    def notes(self) -> list[str]:
+        """What was found out about the servers, for the summary of a run."""
+        return [note for server in self._servers for note in server.notes]
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """Answer one request.
 
         Raises:
+            Refused: this request gets no reply, while others do.
             ChatError: no server gives a reply.
-            EngineStopped: nobody listens at any of the addresses, and nobody did before.
+            EngineStopped: nobody listens at any of the addresses, and nobody did before; or a server refuses every
+                request.
             UnfitServer: a server refuses the schema, and `needs_schema` says that there is no way without.
             ImageError: an image is unusable.
         """
         # Images are made ready before a slot is taken, so that a slot is never idle.
-        messages = [await self._render(message) for message in request.messages]
-        wait, deadline = FIRST_WAIT, time.monotonic() + self.options.patience
+        messages = await self._rendered(request)
+        wait, deadline, rounds = FIRST_WAIT, time.monotonic() + self.options.patience, 0
         async with self._slots:
             while True:
+                begun = time.monotonic()
                 try:
                     return await self._one_round(request, messages)
                 except Unreachable as error:
-                    if all(server.http.refused and not server.http.was_there for server in self._servers):
-                        raise EngineStopped(f"{error}; {self._remedy()}") from None
-                    if time.monotonic() + wait > deadline:
+                    if all(server.was_never_there for server in self._servers):
+                        raise EngineStopped(f"{error}; {self._servers[-1].remedy()}") from None
+                    rounds += 1
+                    is_over = time.monotonic() + wait > deadline
+                    is_due = error.status == 500 or rounds >= ROUNDS or is_over
+                    if is_due and error.status not in _BUSY and await self._answers_others(request, begun):
+                        raise Refused(f"{error}; other requests are answered") from None
+                    if is_over:
                         raise
                     logger.warning("%s; trying again in %.0f s", error, wait)
                 await asyncio.sleep(wait)
@@ -164,23 +119,26 @@ class OpenAIEngine:
 
     async def _one_round(self, request: ChatRequest, messages: list[dict[str, Any]]) -> ChatReply:
         """Send a request to one server after the other, until one answers."""
-        tried: list[_Server] = []
+        tried: list[Server] = []
         while True:
             server = self._pick(tried)
             tried.append(server)
             last = len(tried) == len(self._servers)
             try:
-                return await self._send(server, request, messages, self.options.max_retries if last else 1)
+                return await self._ask(server, request, messages, self.options.max_retries if last else 1)
             except Unreachable as error:
                 server.rests_until = time.monotonic() + REST_SECONDS
                 if last:
                     raise
                 logger.warning("%s; trying another server", error)
 
-    def _pick(self, tried: Sequence[_Server]) -> _Server:
+    def _pick(self, tried: Sequence[Server]) -> Server:
         now = time.monotonic()
         free = [server for server in self._servers if server not in tried]
         return min(free, key=lambda server: (server.rests_until > now, server.in_flight))
+
+    async def _rendered(self, request: ChatRequest) -> list[dict[str, Any]]:
+        return [await self._render(message) for message in request.messages]
 
     async def _render(self, message: Message) -> dict[str, Any]:
         if not message.images and not message.data_urls:
@@ -189,78 +147,87 @@ class OpenAIEngine:
         parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
         return {"role": message.role, "content": [*parts, {"type": "text", "text": message.text}]}
 
-    async def _send(
-        self, server: _Server, request: ChatRequest, messages: list[dict[str, Any]], max_retries: int
+    async def _ask(
+        self, server: Server, request: ChatRequest, messages: list[dict[str, Any]], max_retries: int
     ) -> ChatReply:
+        """Get a reply from one server, in a dialect that it takes. Raises as `chat`, and Unreachable."""
         server.in_flight += 1
         try:
             while True:
-                asked = server.format
+                dialect, sent = server.dialect, time.monotonic()
                 try:
-                    return await self._complete(server, request, messages, asked, max_retries)
-                except APIStatusError as error:
-                    if asked == "text" or request.schema is None or not _refuses_format(error):
-                        raise
-                    if self.options.needs_schema:
-                        raise UnfitServer(
-                            f"{server.label}: does not hold replies to our JSON schema, so there would be no valid "
-                            f"scores: HTTP {error.status_code}: {self._clean(error)}"
-                        ) from None
-                    server.refuse_format(asked)
-        except _NobodyThere as error:
-            raise Unreachable(f"{server.label}: nobody answers there ({self._clean(error)})") from None
-        except APIConnectionError as error:  # lost connections and timeouts
-            raise Unreachable(f"{server.label}: no answer ({self._clean(error)})") from None
-        except APIStatusError as error:
-            kind = Unreachable if error.status_code >= 500 or error.status_code == 429 else ChatError
-            raise kind(f"{server.label}: HTTP {error.status_code}: {self._clean(error)}") from None
-        except APIError as error:
-            raise ChatError(f"{server.label}: {self._clean(error)}") from None
+                    reply = await server.send(dialect, request, messages, max_retries)
+                except Declined as error:
+                    await self._judge(server, dialect, request, error)
+                    continue
+                server.answered(request, sent)
+                server.refused(request, 0)
+                return reply
         finally:
             server.in_flight -= 1
 
-    async def _complete(
-        self, server: _Server, request: ChatRequest, messages: list[dict[str, Any]], asked: str, max_retries: int
-    ) -> ChatReply:
-        body: dict[str, Any] = {
-            "model": self.model,
-            "messages": messages,
-            "max_tokens": request.max_tokens,
-            "temperature": request.temperature,
-            "seed": request.seed,
-        }
-        if request.top_logprobs:
-            body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
-        if request.schema is not None and asked != "text":
-            body["response_format"] = _response_format(request, asked)
-        # Content is sent as it is; `chat.completions.create` would walk through every megabyte of image first.
-        content = JsonBody(body)
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
-        text = await server.client.post(
-            "/chat/completions",
-            cast_to=str,
-            content=content,
-            options={"max_retries": max_retries, "headers": headers},
-        )
-        return to_reply(self._hide(text), server.label)
+    # -----------------------------------------------------------------------------------------------------------------
+    # Whose fault it is
 
-    def _clean(self, error: Exception) -> str:
-        """What an error says, without the key."""
-        said = ""
-        if isinstance(error, APIConnectionError):  # what happened to the connection, only the cause knows
-            said = str(error.__cause__ or "")
-        elif isinstance(error, APIStatusError):
-            said = words_of(error.response.text)
-        return self._hide(said or str(error))[:SAID_LIMIT]
+    async def _judge(self, server: Server, dialect: Dialect, request: ChatRequest, error: Declined) -> None:
+        """Find out whether a refused request is the only one; returns where it is worth being sent again.
 
-    def _hide(self, text: str) -> str:
-        """Text of a server without the key: servers repeat keys that they refuse."""
-        return text.replace(self._key, "***") if self._key else text
+        Raises Refused: it is. EngineStopped or UnfitServer: the server refuses all of its kind.
+        """
+        refused_at = time.monotonic()
+        async with server.judging:
+            if server.dialect != dialect:
+                return
+            if not server.has_answered(request, refused_at):
+                in_a_row = server.refused(request)
+                probe = known_good(request, is_short=in_a_row % ENGINE_FAILURES != 0)
+                try:
+                    await self._probe(server, dialect, probe)
+                except Declined as declined:
+                    server.dialect = await self._other_dialect(server, dialect, probe, declined)
+                    return
+                except ChatError:  # It has just answered, so it is there.
+                    raise Refused(str(error)) from None
+        raise Refused(f"{error}; other requests are answered") from None
 
-    def _remedy(self) -> str:
-        if not self.options.base_urls:
-            return "look whether this machine reaches the internet, or name a server of yours (--base-url)"
-        return f"start a server there, such as `vllm serve {self.model}`, or correct the address (--base-url)"
+    async def _answers_others(self, request: ChatRequest, since: float) -> bool:
+        """True where a server answers requests of the same kind that were sent later."""
+        for server in self._servers:
+            async with server.judging:
+                if server.has_answered(request, since):
+                    return True
+                try:
+                    await self._probe(server, server.dialect, known_good(request, is_short=True))
+                except ChatError:
+                    continue
+                return True
+        return False
+
+    async def _other_dialect(self, server: Server, dialect: Dialect, probe: ChatRequest, declined: Declined) -> Dialect:
+        """The nearest dialect that a server takes. Raises EngineStopped or UnfitServer: there is none."""
+        needs_schema = self.options.needs_schema and probe.schema is not None
+        if needs_schema and names("response_format", str(declined)):
+            raise UnfitServer(f"{declined}; without replies held to our JSON schema there are no valid scores")
+        for other, is_named in dialect.alternatives(str(declined)):
+            if not is_named and declined.status not in _MAY_BE_FORM:
+                break
+            if needs_schema and other.response_format != dialect.response_format:
+                continue
+            try:
+                await self._probe(server, other, probe)
+            except ChatError:
+                continue
+            server.note(
+                f"does not take all fields of a request, going on with {other.difference(dialect)} ({declined})"
+            )
+            return other
+        raise EngineStopped(f"{declined}; {server.remedy(declined.status)}")
+
+    async def _probe(self, server: Server, dialect: Dialect, probe: ChatRequest) -> None:
+        """Send a request that is known to be good. Raises as `Server.send`."""
+        sent = time.monotonic()
+        await server.send(dialect, probe, await self._rendered(probe), min(1, self.options.max_retries))
+        server.answered(probe, sent)
 
 
 def _read_key(api_key_env: str | None, has_urls: bool) -> str | None:
@@ -271,27 +238,3 @@ def _read_key(api_key_env: str | None, has_urls: bool) -> str | None:
     if not key:
         raise SettingError(f"the environment variable {name} is not set; it should hold the API key")
     return key
-
-
-def _label(url: str | None) -> str:
-    """An address fit for logs: without user name, password or query."""
-    from urllib.parse import urlsplit
-
-    if url is None:
-        return "api.openai.com"
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SettingError(f"base URL {url.rsplit('@', 1)[-1]!r}: expected something like http://localhost:8000/v1")
-    return parts.netloc.rsplit("@", 1)[-1]
-
-
-def _response_format(request: ChatRequest, asked: str) -> dict[str, Any]:
-    if asked == "json_object":
-        return {"type": "json_object"}
-    schema = {"name": request.task.replace(":", "_"), "schema": request.schema, "strict": True}
-    return {"type": "json_schema", "json_schema": schema}
-
-
-def _refuses_format(error: APIStatusError) -> bool:
-    text = words_of(error.response.text).lower()
-    return error.status_code in (400, 404, 422, 501) and any(word in text for word in _REFUSED_FORMAT)

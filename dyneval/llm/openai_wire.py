@@ -6,6 +6,8 @@ objects; optional fields of it may be missing or null.
 
 from __future__ import annotations
 
+import json
+import re
 import secrets
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,7 +16,7 @@ import msgspec
 import orjson
 from msgspec import Struct
 
-from dyneval.llm.chat import SAID_LIMIT, ChatError, ChatReply, TokenChoice, Unreachable
+from dyneval.llm.chat import SAID_LIMIT, ChatError, ChatReply, Declined, TokenChoice, Unreachable
 
 
 class JsonBody:
@@ -87,6 +89,7 @@ class _Logprobs(Struct):
 
 class _Choice(Struct):
     message: _Message
+    error: Any = None
     finish_reason: str | None = None
     logprobs: _Logprobs | None = None
 
@@ -102,6 +105,9 @@ class _Completion(Struct):
 
 
 _DECODER = msgspec.json.Decoder(_Completion)
+_LENGTH = ("model_length", "max_tokens", "max_length")
+"""What some servers call the finish_reason "length"."""
+_DATA_URL = re.compile(r"(data:[\w./+-]{1,60};base64,)[A-Za-z0-9+/=]{64,}")
 
 
 def to_reply(text: str, server: str) -> ChatReply:
@@ -110,18 +116,22 @@ def to_reply(text: str, server: str) -> ChatReply:
     Raises:
         ChatError: `text` is none; the message names `server` and says what it sent instead.
         Unreachable: it says that the server, or one behind it, is overloaded or broken.
+        Declined: it says that the server does not do what it was asked.
     """
     try:
-        completion = _DECODER.decode(text)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+        completion = _completion(text)
+    except (ValueError, RecursionError) as error:
         raise _no_completion(text, server, str(error)) from None
     if not completion.choices:
         raise _no_completion(text, server, "no choices")
     choice, usage = completion.choices[0], completion.usage or _Usage()
+    if choice.error:  # of a server behind this one, in the middle of the reply
+        raise _no_completion(orjson.dumps({"error": choice.error}).decode(), server, "")
     message, tokens = choice.message, choice.logprobs.content if choice.logprobs else None
+    finish = (choice.finish_reason or "stop").lower()
     return ChatReply(
         text=message.content or "",
-        finish_reason=choice.finish_reason or "stop",
+        finish_reason="length" if finish in _LENGTH else finish,
         prompt_tokens=usage.prompt_tokens or 0,
         completion_tokens=usage.completion_tokens or 0,
         tokens=tuple(
@@ -133,25 +143,52 @@ def to_reply(text: str, server: str) -> ChatReply:
     )
 
 
+def _completion(text: str) -> _Completion:
+    try:
+        return _DECODER.decode(text)
+    except (msgspec.MsgspecError, UnicodeError):
+        # Half a character, written as an escape, is no fault of the server: who reads the reply says what it is.
+        if "\\ud" not in text.lower():
+            raise
+        return msgspec.convert(json.loads(text), _Completion)
+
+
 def _no_completion(text: str, server: str, problem: str) -> ChatError:
     """What a body with status 200 says instead of a completion: gateways wrap the errors of servers behind them."""
     value = _json(text)
     if not (value.get("error") or value.get("object") == "error"):
-        return ChatError(f"{server}: the reply is no chat completion ({problem}): {text[:SAID_LIMIT]}")
+        return ChatError(f"{server}: the reply is no chat completion ({problem}): {shortened(text)}")
     code = str(_inner(value).get("code") or "")
-    kind = Unreachable if code == "429" or (len(code) == 3 and code.startswith("5")) else ChatError
-    return kind(f"{server}: HTTP 200, but the body is an error {code}: {words_of(text)[:SAID_LIMIT]}")
+    status = int(code) if re.fullmatch(r"[45]\d\d", code) else 400
+    message = f"{server}: HTTP 200, but the body is an error {code}: {shortened(words_of(text))}"
+    return Unreachable(message, status) if status == 429 or status >= 500 else Declined(message, status)
+
+
+def shortened(text: str) -> str:
+    """What a server said, at most `SAID_LIMIT` characters: pictures that it repeats are left out, then the middle."""
+    text = _DATA_URL.sub(r"\1...", text)
+    half = SAID_LIMIT // 2
+    return text if len(text) <= SAID_LIMIT else f"{text[:half]} [...] {text[-half:]}"
 
 
 def words_of(text: str) -> str:
     """What the body of an error says, in any of the forms that servers have; all of it where it has another form.
 
     {"error": {"message": "..."}} OpenAI and most, {"error": "..."} Ollama and others, {"detail": ...} FastAPI,
-    {"object": "error", "message": "..."} older vLLM.
+    {"object": "error", "message": "..."} older vLLM. What else an error holds, such as the words of a server behind a
+    gateway, follows.
     """
     value = _json(text)
-    found = _inner(value).get("message") or value.get("error") or value.get("detail") or text
+    inner = _inner(value)
+    message = inner.get("message")
+    if message and isinstance(message, str):
+        more = {name: part for name, part in inner.items() if part and name not in _USUAL} if inner is not value else {}
+        return message + (f" {orjson.dumps(more).decode()}" if more else "")
+    found = message or value.get("error") or value.get("detail") or text
     return found if isinstance(found, str) else orjson.dumps(found).decode()
+
+
+_USUAL = ("message", "type", "param", "code", "status", "object")
 
 
 def _json(text: str) -> dict[str, Any]:

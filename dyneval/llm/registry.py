@@ -36,6 +36,14 @@ class ServerOptions:
     patience: Annotated[float, Meta(ge=0, description="seconds to wait for lost or busy servers")] = 900.0
     """Begins where the retries end, and counts for servers that have answered before: a large model takes minutes to
     start again."""
+    server_options: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="a further field of requests, such as top_k=20; KEY=null leaves one out; may be repeated",
+            extra={"flag": "server-option", "metavar": "KEY=VALUE"},
+        ),
+    ] = ()
+    """Values are JSON, or text where they are none."""
     max_pixels: MaxPixels = MAX_PIXELS
     concurrency: Annotated[int, Meta(ge=1, description="requests in flight, over all servers")] = 64
     needs_schema: Annotated[bool, Meta(description="a reply that is not held to its schema is of no use")] = False
@@ -77,7 +85,7 @@ ENGINES: Registry[ChatEngine] = Registry(
         "openai": Entry(
             target="dyneval.llm.openai_server:OpenAIEngine",
             options=ServerOptions,
-            flags=("base_urls", "api_key_env", "timeout", "max_retries", "patience", "max_pixels"),
+            flags=("base_urls", "api_key_env", "timeout", "max_retries", "patience", "server_options", "max_pixels"),
         ),
         "vllm": Entry(
             target="dyneval.llm.vllm_local:VllmEngine",

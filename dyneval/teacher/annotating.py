@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from dyneval.errors import ImageError, SchemaError
 from dyneval.files.images import resolve_below
-from dyneval.llm.chat import ChatError, RejectedReply
+from dyneval.llm.chat import ChatError, Refused, RejectedReply
 from dyneval.records import (
     NEEDS,
     Annotation,
@@ -161,6 +161,8 @@ class Annotator:
             self._reject(name, key, str(error), "reply")
         except ImageError as error:
             self._reject(name, key, str(error), "image")
+        except Refused as error:
+            self._reject(name, key, str(error), "refused")
         except ChatError as error:
             self._reject(name, key, str(error), "engine")
         else:

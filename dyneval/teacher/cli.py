@@ -30,8 +30,7 @@ def main(workflows: Sequence[Workflow], description: str | None, argv: Sequence[
     """Run `workflows` as the command line says.
 
     Returns:
-        Exit status: 0 when the run went through, also with single rejects; 1 when nothing could be annotated or the
-        engine failed; 2 for a wrong command line; 130 when interrupted.
+        Exit status, see `exit_status`; 2 for a wrong command line; 130 when interrupted.
     """
     parser = _parser(description)
     args = ENGINES.parse(parser, argv)
@@ -78,11 +77,16 @@ def _run(config: AnnotateConfig, run: Callable[[], Row], prog: str) -> int:
 
 
 def exit_status(summary: Row) -> int:
-    """1 when the run could not do its job: the engine failed, or nothing was written though something was to do."""
+    """0 when the run did its job, also where single images, rows or requests were refused.
+
+    1 when answers were lost: the engine failed, or replies came that could not be used; or when a workflow has nothing
+    in its file though something was to do.
+    """
     runs = summary["workflows"].values()
-    if any(run["rejected"].get("engine") for run in runs):
+    if any(run["rejected"].get(kind) for run in runs for kind in ("engine", "reply")):
         return 1
-    return int(summary["run"]["rejected"] > 0 and not any(run["in_file"] for run in runs))
+    is_empty = any(run["rejected"] and not run["in_file"] for run in runs)
+    return int(is_empty or (summary["run"]["rejected"] > 0 and not any(run["in_file"] for run in runs)))
 
 
 def _parser(description: str | None) -> argparse.ArgumentParser:

@@ -15,12 +15,12 @@ from dyneval.files.pairs import read_pairs
 from dyneval.files.parts import Shard
 from dyneval.files.store import JsonlIndex, JsonlStore, append_reject, read_rejects, write_rejects
 from dyneval.llm.chat import Tally
-from dyneval.records import ANNOTATIONS, NEEDS, Annotation, PairRecord, Reject, Workflow, key_of
+from dyneval.records import ANNOTATIONS, NEEDS, Annotation, PairRecord, Reject, RejectKind, Workflow, key_of
 from dyneval.structs import Row
 from dyneval.teacher.annotating import is_complete
 from dyneval.teacher.prompts import prompt_version
 from dyneval.teacher.summary import RunCounts, postfix, summarise
-from dyneval.teacher.worker import AnnotatingWorker, Asked, Found, Made, MakeEngine, Passed, Portion
+from dyneval.teacher.worker import AnnotatingWorker, Asked, Found, Made, MakeEngine, Noted, Passed, Portion
 from dyneval.work import progress
 from dyneval.work.executors import Executor, Here, Lost, Ray
 
@@ -99,7 +99,7 @@ def annotate(config: AnnotateConfig, make_engine: MakeEngine, executor: Executor
                     for found in outcome.items:
                         run.keep(found, bar)
         finally:
-            summary = summarise(run.counts, run.tally, run.asked, config, run.files.stores)
+            summary = summarise(run.counts, run.tally, run.asked, list(run.notes), config, run.files.stores)
     return summary
 
 
@@ -111,6 +111,7 @@ class _Run:
         self.counts = RunCounts()
         self.tally = Tally()
         self.asked = ("none", "none")
+        self.notes: dict[str, None] = {}
 
     def portions(self, executor: Executor, bar: progress.Bar) -> Iterator[Portion]:
         """All pairs at once for a worker in this process, which looks into the files; for others some, with copies.
@@ -156,6 +157,8 @@ class _Run:
                 self.asked = found.engine, found.model
                 for store in self.files.stores.values():
                     _warn_of_another_teacher(store, found.model)
+        elif isinstance(found, Noted):
+            self.notes |= dict.fromkeys(found.notes)
         else:
             self.files.stores[found.workflow].reject(found.reject)
             self.counts.reject(found.workflow, found.reject.kind)
@@ -227,12 +230,15 @@ def _warn_of_another_teacher(store: JsonlStore[Any], model: str) -> None:
         )
 
 
+_GIVEN_UP: tuple[RejectKind, ...] = ("reply", "refused")
+
+
 def _given_up(config: AnnotateConfig, store: JsonlStore[Any]) -> set[str]:
-    """Keys whose replies an earlier run gave up on; other rejects (no server, no image) are tried again."""
+    """Keys that an earlier run gave up on, or that were refused; other rejects (no server, no image) are tried anew."""
     if config.force:
         store.done.clear()
     found = {} if config.force or config.retry_rejects else read_rejects(store.rejects_path, store.key)
-    kept = {key: reject for key, reject in found.items() if reject.kind == "reply" and key not in store.done}
+    kept = {key: reject for key, reject in found.items() if reject.kind in _GIVEN_UP and key not in store.done}
     write_rejects(store.rejects_path, kept.values(), store.key)
     return set(kept)
 

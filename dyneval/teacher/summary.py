@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ class RunCounts:
     bad_rows: int = 0
     """Rows of the metadata that are no pairs."""
     rejected: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Rejects by workflow and kind: reply, engine, image, dependency."""
+    """Rejects by workflow and kind: reply, refused, engine, image, dependency."""
     started: float = field(default_factory=time.monotonic)
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -57,21 +57,29 @@ def postfix(counts: RunCounts, tally: Tally) -> str:
     ]
     if unusable := sum(tally.unusable.values()):
         parts.append(f"asked again {unusable}")
-    parts += [f"{kind} {number}" for kind in ("reply", "engine", "image") if (number := counts.of_kind(kind))]
+    parts += [
+        f"{kind} {number}" for kind in ("reply", "refused", "engine", "image") if (number := counts.of_kind(kind))
+    ]
     return ", ".join(parts)
 
 
 def summarise(
-    counts: RunCounts, tally: Tally, asked: tuple[str, str], config: AnnotateConfig, stores: Mapping[Any, JsonlStore]
+    counts: RunCounts,
+    tally: Tally,
+    asked: tuple[str, str],
+    notes: Sequence[str],
+    config: AnnotateConfig,
+    stores: Mapping[Any, JsonlStore],
 ) -> Row:
     """Put the numbers of a run together and write them to `<run>.summary.json` in the output folder.
 
-    `asked`: names of the engine and of the model that gave the answers.
+    `asked`: names of the engine and of the model that gave the answers. `notes`: what was found out about the servers.
     """
     seconds = counts.seconds
     summary: Row = {
         "engine": asked[0],
         "model": asked[1],
+        "notes": list(notes),
         "started": counts.started_at,
         "seconds": round(seconds, 3),
         "pairs": counts.pairs,

@@ -75,7 +75,14 @@ class Passed:
     asked: Tally
 
 
-Found = Asked | Made | Rejected | Passed
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What an engine found out about its servers, where it tells (`notes`); said last."""
+
+    notes: tuple[str, ...]
+
+
+Found = Asked | Made | Rejected | Passed | Noted
 
 
 class AnnotatingWorker:
@@ -131,6 +138,7 @@ class AnnotatingWorker:
                 if not task.done():
                     self.loop.run_until_complete(_some(more))
         yield Passed(0, 0, teacher.tally)
+        yield Noted(tuple(getattr(self.engine, "notes", ())))
         if interrupted:
             raise KeyboardInterrupt
         task.result()

@@ -1,0 +1,242 @@
+"""One OpenAI-compatible server: what it takes, what it has answered, what became of a request that was sent to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import httpx2
+from aiohttp import ClientConnectorCertificateError, ClientConnectorError
+from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient, OpenAIError
+
+from dyneval.errors import SettingError
+from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Declined, EngineStopped, Unreachable
+from dyneval.llm.dialect import Dialect
+from dyneval.llm.openai_wire import JsonBody, shortened, to_reply, words_of
+
+logger = logging.getLogger(__name__)
+
+_PATH = "/chat/completions"
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
+"""Seconds until a request is sent again whose answer was an error in a body with status 200; the openai package waits
+as long after others."""
+_MOST_MOVES = 3
+_REMEDIES = {
+    401: "set --api-key-env to the name of the environment variable that holds the server's key",
+    403: "set --api-key-env to the name of the environment variable that holds a key with access to this model",
+    404: "set --model to a name that the server has (GET <base-url>/models lists them), or correct --base-url",
+    405: "correct --base-url; it mostly ends in /v1",
+}
+_OTHER_REMEDY = (
+    "start the server with what it lacks, or change a field of the request with --server-option KEY=VALUE (KEY=null "
+    "leaves it out)"
+)
+
+
+class _NobodyThere(OpenAIError):
+    """No connection to a server that was never there. The openai package does not repeat errors of its own."""
+
+
+class _Http(DefaultAioHttpClient):
+    """The one of the openai package's two clients that takes half the CPU with a hundred requests in flight.
+
+    It tells a server that was never there, which nobody should wait for, from one that was lost.
+    """
+
+    was_there = False
+    """True once there was a connection, even one that was lost."""
+    refused = False
+    """True once no connection could be made before."""
+    is_untrusted = False
+    """True once the certificate at the other end was not accepted."""
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send a request. Raises _NobodyThere."""
+        try:
+            response = await super().send(request, **options)
+        except httpx2.TransportError as error:
+            # A refused port, an unknown host, a bad certificate; httpx2 calls it a timeout.
+            no_connection = isinstance(error.__cause__, ClientConnectorError)
+            self.is_untrusted |= isinstance(error.__cause__, ClientConnectorCertificateError)
+            if no_connection and not self.was_there:
+                self.refused = True
+                raise _NobodyThere(str(error)) from error
+            self.was_there |= not no_connection
+            raise
+        self.was_there = True
+        return response
+
+
+class Server:
+    """A server at one base URL."""
+
+    def __init__(self, url: str | None, model: str, key: str | None, timeout: float, own: dict[str, Any]) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            url: None means the hosted OpenAI API.
+            model: its name as the server knows it.
+            key: None where the server wants none.
+            timeout: seconds for one request.
+            own: fields of requests that the user sets; None leaves one out.
+
+        Raises:
+            SettingError: the address is none.
+        """
+        self.label = _label(url)
+        self.model = model
+        self.has_url = url is not None
+        self.http = _Http()
+        self.client = AsyncOpenAI(
+            api_key=key or "none",  # the package insists on one; local servers ignore it
+            base_url=url,
+            timeout=timeout,
+            max_retries=0,
+            http_client=self.http,
+        )
+        self.dialect = Dialect()
+        self.notes: list[str] = []
+        """What was found out about it."""
+        self.in_flight = 0
+        self.rests_until = 0.0
+        self.judging = asyncio.Lock()
+        """One failure is looked into at a time; what was found out then serves those that wait."""
+        self._key = key
+        self._own = own
+        self._answered: dict[tuple[str, bool], float] = {}
+        self._refused: dict[tuple[str, bool], int] = {}
+
+    @property
+    def was_never_there(self) -> bool:
+        """True where no connection could ever be made."""
+        return self.http.refused and not self.http.was_there
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # What is known of it
+
+    def answered(self, request: ChatRequest, sent: float) -> None:
+        """Note that a request of this kind, sent at that `time.monotonic`, was answered."""
+        self._answered[_kind(request)] = sent
+
+    def has_answered(self, request: ChatRequest, since: float) -> bool:
+        """True where a request of the same kind was sent later than that, and answered."""
+        return self._answered.get(_kind(request), 0.0) > since
+
+    def refused(self, request: ChatRequest, number: int | None = None) -> int:
+        """Count a request that was refused, or begin anew; returns how many of its kind there were in a row."""
+        kind = _kind(request)
+        self._refused[kind] = self._refused.get(kind, 0) + 1 if number is None else number
+        return self._refused[kind]
+
+    def note(self, words: str) -> None:
+        """Tell, once, what was found out about the server."""
+        said = f"{self.label}: {words}"
+        if said not in self.notes:
+            self.notes.append(said)
+            logger.warning("%s", said)
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Sending
+
+    async def send(
+        self, dialect: Dialect, request: ChatRequest, messages: list[dict[str, Any]], max_retries: int
+    ) -> ChatReply:
+        """Send a request, up to `max_retries` times more where the server is busy, broken or lost.
+
+        Raises:
+            Declined: the server does not do what it was asked.
+            Unreachable: it gave no answer.
+            ChatError: its answer is none.
+            EngineStopped: it sends requests on to another server.
+        """
+        body = dialect.body(self.model, request, messages) | self._own
+        # Content is sent as it is; `chat.completions.create` would walk through every megabyte of image first.
+        content = JsonBody({name: value for name, value in body.items() if value is not None})
+        for attempt in range(max_retries + 1):
+            text = await self._post(content, max_retries)
+            try:
+                return to_reply(self._hide(text), self.label)
+            except Unreachable:
+                if attempt == max_retries:
+                    raise
+                await asyncio.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _post(self, content: JsonBody, max_retries: int, moves: int = 0) -> str:
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
+        # A redirected POST would come as a GET; see `_move`.
+        options: Any = {"max_retries": max_retries, "headers": headers, "follow_redirects": False}
+        try:
+            return await self.client.post(_PATH, cast_to=str, content=content, options=options)
+        except _NobodyThere as error:
+            raise Unreachable(f"{self.label}: nobody answers there ({self._clean(error)})") from None
+        except APIConnectionError as error:  # lost connections and timeouts
+            raise Unreachable(f"{self.label}: no answer ({self._clean(error)})") from None
+        except APIStatusError as error:
+            status, message = error.status_code, f"{self.label}: HTTP {error.status_code}: {self._clean(error)}"
+            if error.response.is_redirect:
+                self._move(str(error.request.url), error.response, moves)
+                return await self._post(content, max_retries, moves + 1)
+            if status in (408, 409, 429) or (status >= 500 and status != 501):
+                raise Unreachable(message, status) from None
+            raise Declined(message, status) from None
+        except APIError as error:
+            raise ChatError(f"{self.label}: {self._clean(error)}") from None
+
+    def _move(self, asked: str, response: httpx2.Response, moves: int) -> None:
+        """Go on where the server sends requests to, on the same host. Raises EngineStopped: it is another place."""
+        target = urljoin(asked, response.headers.get("location", ""))
+        old, new = urlsplit(asked), urlsplit(target)
+        is_safe = old.hostname == new.hostname and (new.scheme == old.scheme or new.scheme == "https")
+        base = target.removesuffix(_PATH)
+        if not is_safe or base == target or moves == _MOST_MOVES:
+            raise EngineStopped(
+                f"{self.label}: HTTP {response.status_code}: moved to {target}; use that as --base-url if you trust it"
+            )
+        self.note(f"moved to {base} (HTTP {response.status_code}), going on there; use that as --base-url")
+        self.client.base_url = base
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Words
+
+    def remedy(self, status: int | None = None) -> str:
+        """What to do where the server answers nothing, or every request with an error of this status."""
+        if status is not None:
+            return _REMEDIES.get(status, _OTHER_REMEDY)
+        if self.http.is_untrusted:
+            return (
+                "its certificate is not known here: set the environment variable SSL_CERT_FILE to a file with the "
+                "certificates that you trust, its own among them"
+            )
+        if not self.has_url:
+            return "look whether this machine reaches the internet, or name a server of yours (--base-url)"
+        return f"start a server there, such as `vllm serve {self.model}`, or correct the address (--base-url)"
+
+    def _clean(self, error: Exception) -> str:
+        """What an error says, without the key."""
+        said = ""
+        if isinstance(error, APIConnectionError):  # what happened to the connection, only the cause knows
+            said = str(error.__cause__ or "")
+        elif isinstance(error, APIStatusError):
+            said = words_of(error.response.text)
+        return shortened(self._hide(said or str(error)))
+
+    def _hide(self, text: str) -> str:
+        """Text of a server without the key: servers repeat keys that they refuse."""
+        return text.replace(self._key, "***") if self._key else text
+
+
+def _kind(request: ChatRequest) -> tuple[str, bool]:
+    return request.task, any(message.images or message.data_urls for message in request.messages)
+
+
+def _label(url: str | None) -> str:
+    """An address fit for logs: without user name, password or query."""
+    if url is None:
+        return "api.openai.com"
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingError(f"base URL {url.rsplit('@', 1)[-1]!r}: expected something like http://localhost:8000/v1")
+    return parts.netloc.rsplit("@", 1)[-1]
