@@ -24,9 +24,9 @@ from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsPro
 
 from dyneval.errors import CheckpointError, ImageError
 from dyneval.files.images import load_image
-from dyneval.llm.chat import ChatError, ChatReply, ChatRequest
+from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Refused
 from dyneval.llm.registry import TransformersOptions
-from dyneval.processing import Encoded, Processor, Turn
+from dyneval.processing import Encoded, Processor, Turn, grid
 from dyneval.tokens import IMAGE
 from dyneval.work.batches import in_halves
 
@@ -127,7 +127,9 @@ class TransformersEngine(BatchingEngine):
         except OSError as error:
             raise CheckpointError(f"{model}: the model cannot be loaded ({error})") from error
         self.end_token: int = self.processor.tokenizer.get_vocab()["<|im_end|>"]
-        width = int(self.network.config.get_text_config().vocab_size)
+        text_config = self.network.config.get_text_config()
+        self.window: int = text_config.max_position_embeddings
+        width = int(text_config.vocab_size)
         self.grammars = Grammars(self.processor.tokenizer, width, self.end_token)
 
     def answer(self, requests: Sequence[ChatRequest]) -> list[ChatReply | Exception]:
@@ -136,9 +138,11 @@ class TransformersEngine(BatchingEngine):
         groups: dict[tuple[float, int], list[Placed]] = {}
         for place, request in enumerate(requests):
             try:
-                groups.setdefault((request.temperature, request.seed), []).append((place, self._encode(request)))
-            except ImageError as error:
+                encoded = self._encode(request)
+            except (ImageError, Refused) as error:
                 replies[place] = error
+            else:
+                groups.setdefault((request.temperature, request.seed), []).append((place, encoded))
         for (temperature, seed), members in groups.items():
             generate = partial(self._generate, requests, temperature=temperature, seed=seed)
             for part, made in in_halves(generate, members, self._take_fewer):
@@ -155,9 +159,22 @@ class TransformersEngine(BatchingEngine):
         logger.warning("out of memory with %d requests at a time; going on with %d", requests, self.batch_size)
 
     def _encode(self, request: ChatRequest) -> Encoded:
+        """What the model gets. Raises ImageError, and Refused where there is no room for a reply."""
         turns = [Turn(one.role, IMAGE * len(one.images) + one.text, len(one.images)) for one in request.messages]
-        images = [load_image(path) for message in request.messages for path in message.images]
-        return self.processor.encode(turns, images, add_generation_prompt=True)
+        images = []
+        for path in (path for message in request.messages for path in message.images):
+            images.append(image := load_image(path))
+            try:  # what the processor refuses, it refuses with a ValueError that many things may mean
+                grid(image.width, image.height, self.processor.limits, self.processor.cell)
+            except ImageError as error:
+                raise ImageError(f"{path}: {error}") from None
+        encoded = self.processor.encode(turns, images, add_generation_prompt=True)
+        if len(encoded.input_ids) + request.max_tokens > self.window:
+            raise Refused(
+                f"the request has {len(encoded.input_ids)} tokens and its reply up to {request.max_tokens}; the model "
+                f"reads {self.window} in all"
+            )
+        return encoded
 
     def _generate(
         self, asked: Sequence[ChatRequest], members: Sequence[Placed], temperature: float, seed: int

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dyneval.errors import CheckpointError, SettingError
 from dyneval.files.images import load_image
-from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, EngineStopped
+from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, EngineStopped, Refused
 from dyneval.llm.pictures import fit
 from dyneval.llm.registry import VllmEngineOptions, VllmOptions
 
@@ -104,7 +104,8 @@ async def last_output(engine: Any, prompt: dict[str, Any], sampling: Any, number
     """The RequestOutput of one request, when it is finished.
 
     Raises:
-        ChatError: the request failed; others may go well.
+        Refused: this request failed; the engine goes on.
+        ChatError: it ended without a reply.
         EngineStopped: the engine is dead.
     """
     final: Any = None
@@ -114,7 +115,7 @@ async def last_output(engine: Any, prompt: dict[str, Any], sampling: Any, number
     except Exception as error:  # vLLM's own exceptions share no base but this
         if getattr(engine, "errored", False):
             raise EngineStopped(f"vLLM has stopped: {error}") from error
-        raise ChatError(f"vLLM: {error or type(error).__name__}") from error
+        raise Refused(f"vLLM: {error or type(error).__name__}") from error
     if final is None:
         raise ChatError("vLLM: the request ended without a reply")
     return final

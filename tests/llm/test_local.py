@@ -12,7 +12,7 @@ from transformers import Qwen3VLConfig, Qwen3VLMoeConfig
 
 from dyneval.errors import CheckpointError, ImageError
 from dyneval.llm import vllm_local
-from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Message
+from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Message, Refused
 from dyneval.llm.registry import VllmOptions, make_engine
 from dyneval.llm.transformers_local import BatchingEngine
 from dyneval.records import Question
@@ -89,6 +89,17 @@ def test_a_broken_image_fails_alone(engine, image, tmp_path):
     (tmp_path / "half.png").write_bytes(image.read_bytes()[:60])
     broken, whole = engine.answer([request(images=[tmp_path / "half.png"]), request(images=[image])])
     assert isinstance(broken, ImageError) and isinstance(whole, ChatReply)
+
+
+def test_an_extreme_picture_and_a_request_that_is_too_long_fail_alone(engine, image, tmp_path, monkeypatch):
+    Image.new("RGB", (6, 1400), "red").save(tmp_path / "strip.png")
+    monkeypatch.setattr(engine, "window", 400)
+    requests = [request(images=[tmp_path / "strip.png"]), request("so long " * 300), request(images=[image])]
+    assert isinstance(engine.answer(requests[:1])[0], ImageError), "a batch of nothing else is none"
+    strip, long, whole = engine.answer(requests)
+    assert isinstance(strip, ImageError) and "strip.png: an image of 6x1400 pixels" in str(strip)
+    assert isinstance(long, Refused) and "the model reads 400 in all" in str(long)
+    assert isinstance(whole, ChatReply)
 
 
 def test_special_tokens_in_a_request_are_text(engine):
