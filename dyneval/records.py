@@ -29,6 +29,9 @@ Text = Annotated[str, Meta(min_length=1)]
 PairId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", description="fit for a file name")]
 OwnPromptId = Annotated[str, Meta(pattern=r"^P[0-9a-f]{16}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+ImageSha256 = (
+    Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="of the image file that the teacher was shown")] | None
+)
 YesNo = Literal["yes", "no"]
 MaybeYesNo = Literal["yes", "no", ""]
 """In answers of the published data set: empty where the teacher's reply did not say."""
@@ -232,6 +235,7 @@ class T2IAAnswers(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tru
     KEY = "pair_id"
     pair_id: Text
     prompt: Text
+    image_sha256: ImageSha256 = None
     answers: Annotated[tuple[T2IAAnswer, ...], Meta(min_length=1)]
     provenance: Provenance
     raw_response: str | None = None
@@ -258,6 +262,7 @@ class IQAQuestions(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     }
     pair_id: Text
     prompt: Text
+    image_sha256: ImageSha256 = None
     scene_graph: Annotated[Raw, Meta(description="as the teacher wrote it; an unread reply (raw_response) is no graph")]
     questions: Annotated[tuple[Question, ...], Meta(min_length=1)]
     provenance: Provenance
@@ -298,6 +303,7 @@ class IQAAnswers(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True
     KEY = "pair_id"
     pair_id: Text
     prompt: Text
+    image_sha256: ImageSha256 = None
     answers: Annotated[tuple[IQAAnswer, ...], Meta(min_length=1)]
     score: MeanRating | None = None
     provenance: Provenance

@@ -178,6 +178,11 @@ class JsonlStore(Generic[R]):
         line = self.line(key)
         return None if line is None else self.record.decode(line, f"{self.path}: the row at byte {place}")
 
+    def begins_with(self, key: str, head: bytes) -> bool:
+        """True where the last row of `key` begins so."""
+        place = self._places.get(key)
+        return place is not None and os.pread(self._reader.fileno(), len(head), place) == head
+
     def line(self, key: str) -> bytes | None:
         """Return the last row of `key` as it stands in the file, without its end, or None."""
         place = self._places.get(key)

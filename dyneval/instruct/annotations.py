@@ -13,11 +13,11 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 from dyneval.errors import DataFileError, SchemaError
+from dyneval.files.origins import other_origin
 from dyneval.files.store import JsonlIndex
 from dyneval.published.mapping import MAPPING
 from dyneval.records import (
     ANNOTATIONS,
-    Annotation,
     IQAAnswers,
     IQAQuestions,
     PairRecord,
@@ -80,9 +80,15 @@ class AnnotatedPair:
 class Annotations:
     """Annotation files of one folder, opened to be read by pair."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder` holds t2ia_questions.jsonl, t2ia_answers.jsonl, iqa_questions.jsonl and iqa_answers.jsonl."""
+    def __init__(self, folder: Path, root: Path) -> None:
+        """Describe the files.
+
+        Args:
+            folder: holds t2ia_questions.jsonl, t2ia_answers.jsonl, iqa_questions.jsonl and iqa_answers.jsonl.
+            root: folder of the images.
+        """
         self.folder = folder
+        self.root = root
         self._last_questions: T2IAQuestions | None = None
 
     def __enter__(self) -> Self:
@@ -123,7 +129,7 @@ class Annotations:
     def _t2ia_questions(self, pair: PairRecord, problems: list[Problem]) -> T2IAQuestions | None:
         """Questions of the pair's prompt; images of one prompt mostly follow each other."""
         last = self._last_questions
-        if last is None or last.prompt_id != pair.prompt_id or not _is_about(last, pair):
+        if last is None or last.prompt_id != pair.prompt_id or other_origin(last, pair, self.root):
             last = self._read(T2IAQuestions, "t2ia_questions", pair.prompt_id, pair, problems)
             self._last_questions = last
         return last
@@ -135,19 +141,12 @@ class Annotations:
             if row is None:
                 problems.append(Problem(name, "missing_annotation", f"no {name}"))
                 return None
-            if not _is_about(row, pair):
-                raise SchemaError(
-                    f"{where}: made for the prompt {row.prompt[:80]!r}, while the pair's is {pair.prompt[:80]!r}; "
-                    f"annotate it again with --force"
-                )
+            if reason := other_origin(row, pair, self.root):
+                raise SchemaError(f"{where}: {reason}; annotate it again")
         except SchemaError as error:
             problems.append(Problem(name, "bad_annotation", str(error)))
             return None
         return row
-
-
-def _is_about(row: Annotation, pair: PairRecord) -> bool:
-    return row.prompt == pair.prompt or row.prompt.strip() == pair.prompt.strip()
 
 
 A = TypeVar("A", T2IAAnswers, IQAAnswers)

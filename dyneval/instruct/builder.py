@@ -48,7 +48,7 @@ def build(config: BuildConfig) -> Row:
         DataFileError: a file is missing, not one sample could be made, or another process builds in the same folder.
     """
     with ExitStack() as stack:
-        annotations = stack.enter_context(Annotations(config.annotations))
+        annotations = stack.enter_context(Annotations(config.annotations, config.metadata.parent))
         stack.enter_context(exclusive(config.output))
         output = _Output(config, stack)
         worker = Worker(config, annotations)

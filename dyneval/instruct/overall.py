@@ -49,7 +49,7 @@ def compute_overall_scores(config: OverallConfig) -> Row:
     """
     scores: list[Row] = []
     missing: list[dict[str, str]] = []
-    with Annotations(config.annotations) as annotations:
+    with Annotations(config.annotations, config.metadata.parent) as annotations:
 
         def reject(row: Reject) -> None:
             missing.append({"pair_id": row.key, "reason": row.reason})

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dyneval.errors import ImageError, SchemaError
-from dyneval.files.images import resolve_below
+from dyneval.files.origins import other_origin
 from dyneval.llm.chat import ChatError, Refused, RejectedReply
 from dyneval.records import (
     NEEDS,
@@ -114,7 +114,8 @@ class Annotator:
     async def _annotate(self, pair: PairRecord) -> None:
         questions = await self._t2ia_questions(pair)
         # Both image requests go out together, while the server has the image at hand.
-        await asyncio.gather(self._t2ia_answers(pair, questions), self._iqa(pair))
+        picture = workflows.Picture(self.root, pair)
+        await asyncio.gather(self._t2ia_answers(pair, picture, questions), self._iqa(pair, picture))
 
     async def _t2ia_questions(self, pair: PairRecord) -> Annotation | None:
         """Questions of the pair's prompt: asked once, awaited by all its images."""
@@ -122,49 +123,54 @@ class Annotator:
             return None
         key = pair.prompt_id
         if key not in self._asked:
-            ask = self._record("t2ia_questions", key, lambda: workflows.t2ia_questions(self.teacher, key, pair.prompt))
+            ask = self._record("t2ia_questions", pair, lambda: workflows.t2ia_questions(self.teacher, key, pair.prompt))
             task = self._asked[key] = asyncio.create_task(ask)
             task.add_done_callback(lambda _: self._asked.pop(key, None))
         return await asyncio.shield(self._asked[key])
 
-    async def _t2ia_answers(self, pair: PairRecord, known: Annotation | None) -> None:
-        await self._answers("t2ia_answers", pair, known, workflows.t2ia_answers)
+    async def _t2ia_answers(self, pair: PairRecord, picture: workflows.Picture, known: Annotation | None) -> None:
+        await self._answers("t2ia_answers", pair, picture, known)
 
-    async def _iqa(self, pair: PairRecord) -> None:
+    async def _iqa(self, pair: PairRecord, picture: workflows.Picture) -> None:
         if "iqa_questions" not in self.sources:
             return
-        known = await self._record(
-            "iqa_questions", pair.pair_id, lambda: workflows.iqa_questions(self.teacher, pair, self._image(pair))
-        )
-        await self._answers("iqa_answers", pair, known, workflows.iqa_answers)
+        known = await self._record("iqa_questions", pair, lambda: workflows.iqa_questions(self.teacher, pair, picture))
+        await self._answers("iqa_answers", pair, picture, known)
 
     async def _answers(
-        self, name: Workflow, pair: PairRecord, known: Annotation | None, ask: Callable[..., Awaitable[Annotation]]
+        self, name: Workflow, pair: PairRecord, picture: workflows.Picture, known: Annotation | None
     ) -> None:
         if name not in self.stores or self._is_finished(name, pair.pair_id):
             return
         if not isinstance(known, T2IAQuestions | IQAQuestions):
-            self._reject(name, pair.pair_id, f"there are no {NEEDS[name]} for it", "dependency")
+            self._reject(name, pair, f"there are no {NEEDS[name]} for it", "dependency")
             return
-        await self._record(name, pair.pair_id, lambda: ask(self.teacher, pair, self._image(pair), known.questions))
+        if NEEDS[name] not in self.stores and (reason := other_origin(known, pair, self.root)):
+            self._reject(name, pair, f"its {NEEDS[name]} were {reason}; ask for them first", "dependency")
+            return
+        ask = workflows.t2ia_answers if name == "t2ia_answers" else workflows.iqa_answers
+        await self._record(name, pair, lambda: ask(self.teacher, pair, picture, known.questions))
 
-    async def _record(self, name: Workflow, key: str, make: Callable[[], Awaitable[Annotation]]) -> Annotation | None:
-        """Make, check and append the annotation `key`; return it, or None where there is none."""
+    async def _record(
+        self, name: Workflow, pair: PairRecord, make: Callable[[], Awaitable[Annotation]]
+    ) -> Annotation | None:
+        """Make, check and append the annotation of a pair; return it, or None where there is none."""
+        key = key_of(name, pair)
         if name not in self.stores or self._is_finished(name, key):
             return self._known(name, key)
         try:
             record = await make()
             self.stores[name].append(record)
         except RejectedReply as error:
-            self._reject(name, key, str(error), "reply", attempts=error.attempts, raw=error.raw)
+            self._reject(name, pair, str(error), "reply", attempts=error.attempts, raw=error.raw)
         except SchemaError as error:
-            self._reject(name, key, str(error), "reply")
+            self._reject(name, pair, str(error), "reply")
         except ImageError as error:
-            self._reject(name, key, str(error), "image")
+            self._reject(name, pair, str(error), "image")
         except Refused as error:
-            self._reject(name, key, str(error), "refused")
+            self._reject(name, pair, str(error), "refused")
         except ChatError as error:
-            self._reject(name, key, str(error), "engine")
+            self._reject(name, pair, str(error), "engine")
         else:
             return record
         return None
@@ -178,11 +184,10 @@ class Annotator:
         known: Annotation | None = self.sources[name].get(key)
         return known
 
-    def _image(self, pair: PairRecord) -> Path:
-        return resolve_below(self.root, pair.file_name)
-
-    def _reject(self, name: Workflow, key: str, reason: str, kind: RejectKind, **detail: Any) -> None:
-        self.stores[name].reject(Reject(key=key, kind=kind, reason=reason, detail=detail))
+    def _reject(self, name: Workflow, pair: PairRecord, reason: str, kind: RejectKind, **detail: Any) -> None:
+        key = key_of(name, pair)
+        origin = {"prompt": pair.prompt} | ({} if name == "t2ia_questions" else {"image_sha256": pair.sha256})
+        self.stores[name].reject(Reject(key=key, kind=kind, reason=reason, detail=origin | detail))
         self.given_up[name].add(key)  # the other images of a prompt do not ask for it again in this run
         if kind != "dependency":
             logger.warning("%s: %s: %s", name, key, reason)

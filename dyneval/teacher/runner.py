@@ -19,6 +19,7 @@ from dyneval.records import ANNOTATIONS, NEEDS, Annotation, PairRecord, Reject, 
 from dyneval.structs import Row
 from dyneval.teacher.annotating import is_complete
 from dyneval.teacher.prompts import prompt_version
+from dyneval.teacher.stale import StaleWork
 from dyneval.teacher.summary import RunCounts, postfix, summarise
 from dyneval.teacher.worker import AnnotatingWorker, Asked, Found, Made, MakeEngine, Noted, Passed, Portion
 from dyneval.work import progress
@@ -99,7 +100,8 @@ def annotate(config: AnnotateConfig, make_engine: MakeEngine, executor: Executor
                     for found in outcome.items:
                         run.keep(found, bar)
         finally:
-            summary = summarise(run.counts, run.tally, run.asked, list(run.notes), config, run.files.stores)
+            run.files.stale.forget_rejects()
+            summary = summarise(run.counts, run.tally, run.asked, list(run.notes), config, run.files)
     return summary
 
 
@@ -182,9 +184,14 @@ class Files:
         """Open the files; `stack` closes them. Raises DataFileError."""
         self.config = config
         self.stores = {name: stack.enter_context(_store(config, name)) for name in config.workflows}
-        self.given_up = {name: _given_up(config, store) for name, store in self.stores.items()}
+        rejects = {name: _given_up(config, store) for name, store in self.stores.items()}
+        self.given_up = {name: set(found) for name, found in rejects.items()}
         self.inputs = _inputs(config, stack)
-        self._bad_rows = config.folder / "pairs.rejects.jsonl"
+        self.stale = StaleWork(config.metadata.parent, self.stores, rejects, self.given_up)
+        self._prompts: dict[str, str] = {}
+        # Of the run, since others may work in this folder.
+        run = "" if config.name == "annotate" else f"{config.name}."
+        self._bad_rows = config.folder / f"pairs.{run}rejects.jsonl"
         self._bad_rows.unlink(missing_ok=True)
 
     def pairs(self, counts: RunCounts) -> Iterator[PairRecord]:
@@ -196,7 +203,15 @@ class Files:
             append_reject(self._bad_rows, row, PairRecord.KEY)
 
         config = self.config
-        return read_pairs(config.metadata, PairRecord, reject, shard=config.shard, limit=config.limit)
+        for pair in read_pairs(config.metadata, PairRecord, reject, shard=config.shard, limit=config.limit):
+            if self._prompts.setdefault(pair.prompt_id, pair.prompt).strip() != pair.prompt.strip():
+                reason = (
+                    f"its prompt_id {pair.prompt_id} stands there before with another prompt; give it one of its own"
+                )
+                reject(Reject(key=pair.pair_id, kind="row", reason=reason))
+                continue
+            self.stale.retire(pair)
+            yield pair
 
     def portion(self, pairs: list[PairRecord]) -> Portion:
         """Pairs, with copies of their finished records."""
@@ -214,7 +229,7 @@ class Files:
 
 def _store(config: AnnotateConfig, name: Workflow) -> JsonlStore[Any]:
     path = config.folder / f"{name}.jsonl"
-    return JsonlStore(path, ANNOTATIONS[name], version=prompt_version(name), keep_rejects=True)
+    return JsonlStore(path, ANNOTATIONS[name], version=prompt_version(name), keep_rejects=True, latest_only=True)
 
 
 def _warn_of_another_teacher(store: JsonlStore[Any], model: str) -> None:
@@ -233,14 +248,14 @@ def _warn_of_another_teacher(store: JsonlStore[Any], model: str) -> None:
 _GIVEN_UP: tuple[RejectKind, ...] = ("reply", "refused")
 
 
-def _given_up(config: AnnotateConfig, store: JsonlStore[Any]) -> set[str]:
-    """Keys that an earlier run gave up on, or that were refused; other rejects (no server, no image) are tried anew."""
+def _given_up(config: AnnotateConfig, store: JsonlStore[Any]) -> dict[str, Reject]:
+    """What an earlier run gave up on, or that were refused; other rejects (no server, no image) are tried anew."""
     if config.force:
         store.done.clear()
     found = {} if config.force or config.retry_rejects else read_rejects(store.rejects_path, store.key)
     kept = {key: reject for key, reject in found.items() if reject.kind in _GIVEN_UP and key not in store.done}
     write_rejects(store.rejects_path, kept.values(), store.key)
-    return set(kept)
+    return kept
 
 
 def _inputs(config: AnnotateConfig, stack: ExitStack) -> dict[Workflow, JsonlIndex[Any]]:

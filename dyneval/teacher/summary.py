@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dyneval.files.atomic import write_summary
-from dyneval.files.store import JsonlStore
 from dyneval.llm.chat import Tally
 from dyneval.records import RunSummary
 from dyneval.structs import Row
 from dyneval.teacher.prompts import prompt_version
 
 if TYPE_CHECKING:
-    from dyneval.teacher.runner import AnnotateConfig
+    from dyneval.teacher.runner import AnnotateConfig, Files
 
 
 @dataclass(kw_only=True, slots=True)
@@ -69,13 +68,14 @@ def summarise(
     asked: tuple[str, str],
     notes: Sequence[str],
     config: AnnotateConfig,
-    stores: Mapping[Any, JsonlStore],
+    files: Files,
 ) -> Row:
     """Put the numbers of a run together and write them to `<run>.summary.json` in the output folder.
 
     `asked`: names of the engine and of the model that gave the answers. `notes`: what was found out about the servers.
+    Of a workflow "stale" counts rows whose pair has another prompt or image today.
     """
-    seconds = counts.seconds
+    seconds, stores = counts.seconds, files.stores
     summary: Row = {
         "engine": asked[0],
         "model": asked[1],
@@ -98,6 +98,7 @@ def summarise(
                 "prompt_version": prompt_version(name),
                 "written": store.written,
                 "in_file": len(store.done),
+                "stale": files.stale.counts[name],
                 "rejected": counts.rejected.get(name, {}),
             }
             for name, store in stores.items()

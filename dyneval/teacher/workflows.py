@@ -13,6 +13,8 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
+from dyneval.files.images import read_file, resolve_below
+from dyneval.hashing import bytes_sha256
 from dyneval.llm.chat import Answer
 from dyneval.records import (
     IQAAnswer,
@@ -65,39 +67,66 @@ def merge_questions(alignment: Questions, distortion: Questions) -> list[Questio
     return list(merged.values())
 
 
-async def t2ia_answers(teacher: Teacher, pair: PairRecord, image: Path, questions: Questions) -> T2IAAnswers:
+class Picture:
+    """The image of a pair, and the SHA-256 of its file, worked out once for all that is asked about it."""
+
+    def __init__(self, root: Path, pair: PairRecord) -> None:
+        self.root = root
+        self.pair = pair
+        self._digest: asyncio.Future[str] | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where it is. Raises ImageError when it leads out of the folder."""
+        return resolve_below(self.root, self.pair.file_name)
+
+    async def sha256(self) -> str:
+        """SHA-256 of its bytes, in hex. Raises ImageError when it cannot be read."""
+        if self._digest is None:
+            path = self.path
+            self._digest = asyncio.ensure_future(asyncio.to_thread(lambda: bytes_sha256(read_file(path, str(path)))))
+        return await asyncio.shield(self._digest)
+
+
+async def t2ia_answers(teacher: Teacher, pair: PairRecord, image: Picture, questions: Questions) -> T2IAAnswers:
     """Scores (1-5) of an image on its prompt's questions."""
-    request = prompts.answers_request("t2ia", image, pair.prompt, questions)
+    digest = await image.sha256()
+    request = prompts.answers_request("t2ia", image.path, pair.prompt, questions)
     answer = await teacher.ask(request, lambda text: parse_t2ia_answers(text, questions))
     return T2IAAnswers(
         pair_id=pair.pair_id,
         prompt=pair.prompt,
+        image_sha256=digest,
         answers=tuple(answer.value),
         raw_response=answer.raw,
         provenance=_provenance(teacher, "t2ia_answers", answer),
     )
 
 
-async def iqa_questions(teacher: Teacher, pair: PairRecord, image: Path) -> IQAQuestions:
+async def iqa_questions(teacher: Teacher, pair: PairRecord, image: Picture) -> IQAQuestions:
     """Scene graph and quality questions of an image."""
-    answer = await teacher.ask(prompts.scene_request(image), parse_scene)
+    digest = await image.sha256()
+    answer = await teacher.ask(prompts.scene_request(image.path), parse_scene)
     scene_graph, questions = answer.value
     return IQAQuestions(
         pair_id=pair.pair_id,
         prompt=pair.prompt,
+        image_sha256=digest,
         scene_graph=Raw(msgspec.json.encode(scene_graph)),
         questions=tuple(replace(question, kind="quality") for question in questions),
         provenance=_provenance(teacher, "iqa_questions", answer),
     )
 
 
-async def iqa_answers(teacher: Teacher, pair: PairRecord, image: Path, questions: Questions) -> IQAAnswers:
+async def iqa_answers(teacher: Teacher, pair: PairRecord, image: Picture, questions: Questions) -> IQAAnswers:
     """Answers and scores (1-5) of an image on its own quality questions."""
-    request = prompts.answers_request("iqa", image, pair.prompt, questions)
+    digest = await image.sha256()
+    request = prompts.answers_request("iqa", image.path, pair.prompt, questions)
     answer = await teacher.ask(request, lambda text: parse_iqa_answers(text, questions))
     return IQAAnswers(
         pair_id=pair.pair_id,
         prompt=pair.prompt,
+        image_sha256=digest,
         answers=tuple(answer.value),
         score=mean_score(answer.value),
         provenance=_provenance(teacher, "iqa_answers", answer),

@@ -140,7 +140,7 @@ _PUBLISHED: dict[str, Any] = {
 
 def _read_ours(folder: Path) -> None:
     try:
-        with Annotations(folder) as annotations:
+        with Annotations(folder, folder) as annotations:
             annotations.of(_PAIR)
     except DataFileError:
         pass

@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 import re
 import subprocess
@@ -231,6 +232,23 @@ def test_annotations_of_another_prompt_are_refused(annotated):
     (reject,) = read_jsonl(output / "rejects.jsonl")
     assert reject["workflow"] == "iqa_answers" and "made for the prompt 'a dog'" in reject["reason"]
     assert summary["samples"] == {"t2ia": 3, "iqa": 3}
+
+
+def test_annotations_of_another_image_are_refused(annotated):
+    """The row says which image it was made from; where the metadata says something else, the file decides."""
+    digest = hashlib.sha256(b"").hexdigest()  # of the empty files that stand for images here
+
+    def change(files):
+        answers, graphs = list(files["iqa_answers"].values()), list(files["iqa_questions"].values())
+        answers[0]["image_sha256"] = "1" * 64
+        answers[1]["image_sha256"] = "0" * 64  # as the metadata says
+        graphs[2]["image_sha256"] = digest
+
+    summary, output = run(annotated, *PAIRS[:6:2], change=change)
+    (reject,) = read_jsonl(output / "rejects.jsonl")
+    assert reject["kind"] == "bad_annotation" and reject["workflow"] == "iqa_answers"
+    assert "made from another image (SHA-256 111111111111..., while the pair's is 000000000000...)" in reject["reason"]
+    assert summary["annotations"]["iqa_answers"]["bad_annotation"] == 1 and summary["kept"] == 3
 
 
 def test_the_forms_of_the_published_builder(annotated):

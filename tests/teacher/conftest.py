@@ -58,7 +58,7 @@ def gendb(tmp_path):
                         "width": 48,
                         "height": 32,
                         "settings": {},
-                        "sha256": hashlib.sha256(name.encode()).hexdigest(),
+                        "sha256": hashlib.sha256((root / f"{name}.png").read_bytes()).hexdigest(),
                     }
                 )
         path = root / "metadata.jsonl"
