@@ -80,9 +80,11 @@ class StaleWork:
         if is_old and store.begins_with(key, _head(store.key, key, pair, has_image)):
             return None
         try:
-            row: Any = store.get(key)
+            row: Annotation | None = store.get(key)
         except SchemaError as error:
             return str(error)
+        if row is None:  # made a moment ago, and on its way to the file
+            return None
         if reason := other_origin(row, pair, self.root):
             return reason
         if isinstance(row, T2IAQuestions) or row.image_sha256 is None or changed < _time(row):

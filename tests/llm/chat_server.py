@@ -19,6 +19,8 @@ import re
 import time
 from typing import Any
 
+from misbehaviour import Misbehaviour
+
 NUMBERED = re.compile(r"^\d+\. \[(yes|no)\] (.+)$", re.MULTILINE)
 PROMPT = re.compile(r'^Prompt: (".*")$', re.MULTILINE)
 DECODER = json.JSONDecoder()
@@ -49,7 +51,7 @@ def answer(text: str, image: str) -> dict[str, Any]:
     kind = "a broken" if "free of distortion" in text else "a"
     return {
         "questions": [
-            {"question": f"Is there {kind} {word}, no. {i}?", "answer": "yes"} for i, word in enumerate(words[:6])
+            {"question": f"Is there {kind} '{word}' - no. {i}?", "answer": "yes"} for i, word in enumerate(words[:6])
         ]
     }
 
@@ -92,6 +94,7 @@ class Server:
         self.rate = args.fault_rate
         self.formats = args.formats.split(",")
         self.random = random.Random(args.seed)
+        self.schedule = None if args.schedule is None else Misbehaviour(args.schedule, number)
         self.stats: dict[str, Any] = {"requests": 0, "served": 0, "in_flight": 0, "most_in_flight": 0, "busy": 0.0}
         self.seen: list[str] = []
 
@@ -110,11 +113,14 @@ class Server:
         body = await reader.readexactly(int(length[1])) if length else b""
         path = head.split(" ", 2)[1]
         if path == "/stats":
-            return await self.send(writer, 200, {**self.stats, "seen": self.seen[-1:]})
+            misbehaved = dict(self.schedule.counts) if self.schedule else {}
+            return await self.send(writer, 200, {**self.stats, "seen": self.seen[-1:], "misbehaved": misbehaved})
         self.stats["requests"] += 1
         if self.stats["requests"] > self.last:
             os._exit(1)
         self.seen = [re.search(r"authorization: (.*?)\r", head, re.IGNORECASE).group(1)]  # type: ignore[union-attr]
+        if self.schedule:
+            return await self.misbehave(writer, self.schedule, body)
         fault = self.random.choice(self.faults) if self.faults and self.random.random() < self.rate else ""
         if fault == "disconnect":
             return False
@@ -134,6 +140,11 @@ class Server:
             return await self.refuse(writer, f"response_format {refused} is not supported")
         return await self.send(writer, 200, await self.complete(body, fault))
 
+    async def misbehave(self, writer: asyncio.StreamWriter, schedule: Misbehaviour, body: bytes) -> bool:
+        text, image = self.asked(body)
+        said = schedule.before(body, text, image) or schedule.reply(text, image, answer(text, image))
+        return said.status > 0 and await self.send(writer, said.status, said.body, said.headers)
+
     async def refuse(self, writer: asyncio.StreamWriter, words: str) -> bool:
         return await self.send(writer, 400, {"detail": words} if self.detail else {"error": {"message": words}})
 
@@ -149,7 +160,8 @@ class Server:
             self.stats["busy"] += time.monotonic() - begun
         return reply
 
-    def reply(self, body: bytes, fault: str) -> dict[str, Any]:
+    def asked(self, body: bytes) -> tuple[str, str]:
+        """The text of the first human turn and a name for its image, "" where it has none."""
         # The images are not parsed: the text of the first user turn is looked for behind them.
         begin = body.find(b'"data:')
         end = body.find(b'"', begin + 1) if begin >= 0 else body.index(b'"user"')
@@ -157,7 +169,10 @@ class Server:
         image = f"image {number(body[begin : begin + 4096].decode() + str(end - begin), 10**6)}" if begin >= 0 else ""
         found = re.compile(rb'"text": ?(?=")' if image else rb'"content": ?(?=")').search(body, end)
         assert found
-        text, _ = DECODER.raw_decode(body[found.end() :].decode())
+        return DECODER.raw_decode(body[found.end() :].decode())[0], image
+
+    def reply(self, body: bytes, fault: str) -> dict[str, Any]:
+        text, image = self.asked(body)
         content: str | None = json.dumps(answer(text, image))
         reason = "stop"
         said: dict[str, Any] = {}
@@ -200,6 +215,7 @@ async def main() -> None:
     parser.add_argument("--error-form", choices=("error", "detail"), default="error")
     parser.add_argument("--last", type=float, default=math.inf, help="die at the request after so many")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--schedule", type=int, help="misbehave as `misbehaviour` says, with this seed")
     server = Server(parser.parse_args())
     listener = await asyncio.start_server(
         server.connected, "127.0.0.1", parser.parse_args().port, limit=1 << 26, backlog=2048

@@ -32,40 +32,41 @@ def content(folder):
     return found
 
 
+def write_gendb(folder, prompts=3, models=("one", "two"), texts=None):
+    """A folder of `prompts` x `models` pairs; returns its metadata.jsonl."""
+    root = folder / "gendb"
+    root.mkdir(exist_ok=True)
+    rows = []
+    for number, prompt in enumerate(texts or [f"a red cat and {i} blue cups on a table" for i in range(prompts)]):
+        for model in models:
+            name = pair_id(prompt_id(prompt), model)
+            noise = np.random.default_rng([number, len(model), ord(model[0])]).integers(0, 255, (32, 48, 3))
+            Image.fromarray(noise.astype(np.uint8)).save(root / f"{name}.png")
+            rows.append(
+                {
+                    "file_name": f"{name}.png",
+                    "pair_id": name,
+                    "prompt_id": prompt_id(prompt),
+                    "prompt": prompt,
+                    "tier": 1 + number % 3,
+                    "categories": [],
+                    "generation_model": model,
+                    "seed": 0,
+                    "width": 48,
+                    "height": 32,
+                    "settings": {},
+                    "sha256": hashlib.sha256((root / f"{name}.png").read_bytes()).hexdigest(),
+                }
+            )
+    path = root / "metadata.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
 @pytest.fixture
 def gendb(tmp_path):
     """Make a folder of `prompts` x `models` pairs and return its metadata.jsonl."""
-
-    def make(prompts=3, models=("one", "two"), texts=None):
-        root = tmp_path / "gendb"
-        root.mkdir(exist_ok=True)
-        rows = []
-        for number, prompt in enumerate(texts or [f"a red cat and {i} blue cups on a table" for i in range(prompts)]):
-            for model in models:
-                name = pair_id(prompt_id(prompt), model)
-                noise = np.random.default_rng([number, len(model), ord(model[0])]).integers(0, 255, (32, 48, 3))
-                Image.fromarray(noise.astype(np.uint8)).save(root / f"{name}.png")
-                rows.append(
-                    {
-                        "file_name": f"{name}.png",
-                        "pair_id": name,
-                        "prompt_id": prompt_id(prompt),
-                        "prompt": prompt,
-                        "tier": 1 + number % 3,
-                        "categories": [],
-                        "generation_model": model,
-                        "seed": 0,
-                        "width": 48,
-                        "height": 32,
-                        "settings": {},
-                        "sha256": hashlib.sha256((root / f"{name}.png").read_bytes()).hexdigest(),
-                    }
-                )
-        path = root / "metadata.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return path
-
-    return make
+    return partial(write_gendb, tmp_path)
 
 
 @pytest.fixture
