@@ -208,6 +208,7 @@ class OpenAIEngine:
         needs_schema = self.options.needs_schema and probe.schema is not None
         if needs_schema and names("response_format", str(declined)):
             raise UnfitServer(f"{declined}; without replies held to our JSON schema there are no valid scores")
+        said = {str(declined): None}
         for other, is_named in dialect.alternatives(str(declined)):
             if not is_named and declined.status not in _MAY_BE_FORM:
                 break
@@ -215,11 +216,11 @@ class OpenAIEngine:
                 continue
             try:
                 await self._probe(server, other, probe)
-            except ChatError:
+            except ChatError as error:
+                said[str(error)] = None
                 continue
-            server.note(
-                f"does not take all fields of a request, going on with {other.difference(dialect)} ({declined})"
-            )
+            changed = other.difference(dialect)
+            server.note(f"does not take all fields of a request, going on with {changed} ({'; '.join(said)})")
             return other
         raise EngineStopped(f"{declined}; {server.remedy(declined.status)}")
 

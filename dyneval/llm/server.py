@@ -171,7 +171,8 @@ class Server:
         try:
             return await self.client.post(_PATH, cast_to=str, content=content, options=options)
         except _NobodyThere as error:
-            raise Unreachable(f"{self.label}: nobody answers there ({self._clean(error)})") from None
+            what = "its certificate is not trusted" if self.http.is_untrusted else "nobody answers there"
+            raise Unreachable(f"{self.label}: {what} ({self._clean(error)})") from None
         except APIConnectionError as error:  # lost connections and timeouts
             raise Unreachable(f"{self.label}: no answer ({self._clean(error)})") from None
         except APIStatusError as error:
@@ -207,8 +208,8 @@ class Server:
             return _REMEDIES.get(status, _OTHER_REMEDY)
         if self.http.is_untrusted:
             return (
-                "its certificate is not known here: set the environment variable SSL_CERT_FILE to a file with the "
-                "certificates that you trust, its own among them"
+                "set the environment variable SSL_CERT_FILE to a file with the certificates that you trust, this "
+                "server's or its authority's among them"
             )
         if not self.has_url:
             return "look whether this machine reaches the internet, or name a server of yours (--base-url)"

@@ -115,7 +115,7 @@ class Annotator:
         questions = await self._t2ia_questions(pair)
         # Both image requests go out together, while the server has the image at hand.
         picture = workflows.Picture(self.root, pair)
-        await asyncio.gather(self._t2ia_answers(pair, picture, questions), self._iqa(pair, picture))
+        await workflows.both(self._t2ia_answers(pair, picture, questions), self._iqa(pair, picture))
 
     async def _t2ia_questions(self, pair: PairRecord) -> Annotation | None:
         """Questions of the pair's prompt: asked once, awaited by all its images."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -41,11 +41,12 @@ from dyneval.teacher.replies import (
 )
 
 Questions = Sequence[Question]
+T = TypeVar("T")
 
 
 async def t2ia_questions(teacher: Teacher, prompt_id: str, prompt: str) -> T2IAQuestions:
     """Alignment and distortion questions of a prompt, merged; a question in both is kept as alignment question."""
-    alignment, distortion = await _both(
+    alignment, distortion = await both(
         teacher.ask(prompts.alignment_request(prompt), partial(parse_questions, most=BOUNDS.alignment)),
         teacher.ask(prompts.distortion_request(prompt), partial(parse_questions, most=BOUNDS.distortion)),
     )
@@ -138,14 +139,15 @@ def mean_score(answers: Sequence[IQAAnswer | T2IAAnswer]) -> float:
     return sum(answer.score or 0 for answer in answers) / len(answers)
 
 
-async def _both(first: Any, second: Any) -> tuple[Answer[Any], Answer[Any]]:
-    """Await two requests at once; when one fails the other is called off."""
+async def both(first: Awaitable[T], second: Awaitable[T]) -> tuple[T, T]:
+    """Await two at once; when one fails the other is called off, and has ended when this raises."""
     tasks = [asyncio.ensure_future(first), asyncio.ensure_future(second)]
     try:
         one, two = await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     return one, two
 
 
