@@ -70,11 +70,15 @@ class AnnotatedPair:
 
     @property
     def overall(self) -> float | None:
-        """S = 0.5 T2IA + 0.5 IQA, 1-5; where one of them is unknown the other; None where both are."""
-        t2ia, iqa = self.t2ia, self.iqa
-        if t2ia is None or iqa is None:
-            return iqa if t2ia is None else t2ia
-        return 0.5 * t2ia + 0.5 * iqa
+        """S of the pair, see `overall_score`."""
+        return overall_score(self.t2ia, self.iqa)
+
+
+def overall_score(t2ia: float | None, iqa: float | None) -> float | None:
+    """S = 0.5 T2IA + 0.5 IQA, 1-5; where one of them is unknown the other; None where both are."""
+    if t2ia is None or iqa is None:
+        return iqa if t2ia is None else t2ia
+    return 0.5 * t2ia + 0.5 * iqa
 
 
 class Annotations:

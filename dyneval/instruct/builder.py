@@ -21,6 +21,7 @@ from dyneval.files.jsonl import to_line
 from dyneval.files.pairs import TWICE, meaning, pair_lines, pair_of_line, read_pairs
 from dyneval.instruct.annotations import Annotations
 from dyneval.instruct.chunks import FAULTS, REJECTED, SEPARATOR, BuildConfig, Chunk, Done, Line, Span, Worker
+from dyneval.instruct.gallery import Extremes, gallery
 from dyneval.instruct.parallel import in_parallel
 from dyneval.instruct.report import write_card, write_report
 from dyneval.instruct.statistics import Statistics
@@ -57,6 +58,7 @@ def build(config: BuildConfig) -> Row:
             if again:  # its samples and statistics are in one piece, so what is left of it is made once more
                 chunk = worker.work([line for line in lines if line[0] not in again])
             output.add(chunk)
+            output.show(chunk.extremes, lines)
             for number, name in again.items():
                 output.repeat(number, name, dict(lines)[number])
         detail = output.close()
@@ -66,7 +68,7 @@ def build(config: BuildConfig) -> Row:
         )
         summary = write_summary(config.output / "summary.json", run, detail)
         write_card(config.output / "README.md", summary)
-        write_report(config.output / "report.html", summary)
+        write_report(config.output / "report.html", summary, output.gallery(annotations))
     return summary
 
 
@@ -122,6 +124,8 @@ class _Output:
         self.lines: Counter[str] = Counter()
         self.tiers: dict[int | None, Counter[str]] = {tier: Counter() for tier in sorted(config.curation.delta)}
         self.statistics = Statistics()
+        self.extremes = Extremes()
+        self._shown: dict[int, bytes] = {}
         self.pair_ids: set[str] = set()
         self.repeats = 0
         self._first: dict[str, int] | None = None
@@ -164,6 +168,20 @@ class _Output:
             else:
                 self.counts[done.outcome] += 1
                 self._write(done, made)
+
+    def show(self, extremes: Extremes, lines: Sequence[Line]) -> None:
+        """Take what stands out among some pairs into the gallery."""
+        self.extremes.merge(extremes)
+        wanted = {number for numbers in self.extremes.numbers.values() for number in numbers}
+        self._shown = {number: line for number, line in (*self._shown.items(), *lines) if number in wanted}
+
+    def gallery(self, annotations: Annotations) -> str:
+        """HTML of the pairs that stand out."""
+        groups = {
+            group: [annotations.of(pair_of_line(self._shown[number], f"line {number}")) for number in numbers]
+            for group, numbers in self.extremes.numbers.items()
+        }
+        return gallery(groups, self.config.metadata.parent)
 
     def close(self) -> Row:
         """End the arrays and return the summary. Raises DataFileError when there is no sample."""

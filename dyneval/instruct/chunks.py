@@ -12,8 +12,9 @@ import msgspec
 from dyneval.errors import ImageError, SchemaError
 from dyneval.files.images import load_image, resolve_below
 from dyneval.files.pairs import pair_of_line
-from dyneval.instruct.annotations import AnnotatedPair, Annotations, Fault, Problem
+from dyneval.instruct.annotations import AnnotatedPair, Annotations, Fault, Problem, overall_score
 from dyneval.instruct.curation import Curation
+from dyneval.instruct.gallery import Extremes
 from dyneval.instruct.samples import MAKERS, Wording
 from dyneval.instruct.statistics import Observations, Statistics
 from dyneval.instruct.token_length import SampleTooLongError, TokenLimit
@@ -85,13 +86,14 @@ class Done(NamedTuple):
 
 @dataclass(kw_only=True, slots=True)
 class Chunk:
-    """What came of some pairs, in order, and the statistics of those that are kept.
+    """What came of some pairs, in order, and the statistics and extremes of those that are kept.
 
     `samples` is the JSON of all samples in one piece, which travels between processes faster than a thousand.
     """
 
     done: list[Done]
     statistics: Statistics
+    extremes: Extremes
     samples: bytearray | memoryview
 
 
@@ -105,6 +107,7 @@ class _Draft:
     samples: bytearray = field(default_factory=bytearray)
     statistics: Statistics = field(default_factory=Statistics)
     observed: Observations = field(default_factory=Observations)
+    extremes: Extremes = field(default_factory=Extremes)
     prompt_sample: InstructSample | None = None
     """Of the last pair; images of one prompt mostly follow each other."""
     prompt_row: object = None
@@ -133,7 +136,7 @@ class Worker:
         draft = _Draft()
         done = [self._pair(number, line, draft) for number, line in lines]
         draft.statistics.count(draft.observed)
-        return Chunk(done=done, statistics=draft.statistics, samples=draft.samples)
+        return Chunk(done=done, statistics=draft.statistics, extremes=draft.extremes, samples=draft.samples)
 
     def _pair(self, number: int, line: bytes, draft: _Draft) -> Done:
         try:
@@ -162,7 +165,8 @@ class Worker:
         if not made:
             reason = "; ".join([problem.reason for problem in problems])
             return Done(number, pair.pair_id, "not_annotated", reason, problems=problems)
-        overall = item.overall
+        t2ia, iqa = item.t2ia, item.iqa
+        overall = overall_score(t2ia, iqa)
         outcome: Outcome = "score_not_below_delta"
         row, prompt, stages = b"", None, None
         if curation.keeps(pair.tier, overall):
@@ -172,6 +176,7 @@ class Worker:
             outcome, row = "heldout", line
         elif outcome == "kept":
             draft.observed.add(item, overall, tokens)
+            draft.extremes.add(number, t2ia, iqa, overall)
         return Done(number, pair.pair_id, outcome, "", pair.prompt_id, pair.tier, row, prompt, stages, problems)
 
     def _samples(

@@ -25,27 +25,44 @@ _TENTHS = {"overall": 1, "tokens": 1000}
 """From one value of a histogram to the next, in tenths; of others, which count things, it is 10."""
 _MOST_BARS = 41
 """As many as there are tenths between the scores 1 and 5."""
-_WIDTH, _HEIGHT = 460, 160
+_WIDTH, _HEIGHT = 460, 190
+_WIDEST = 80
+_LEFT, _TOP, _BOTTOM = 48, 8, 18
+"""Room for the counts on the left, and for the values below."""
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1020px; margin: 2em auto; padding: 0 1em; color: #222 }
-figure { display: inline-block; margin: 0 1em 1.5em 0; vertical-align: top }
-figcaption { font-weight: 600 } small { color: #666; font-weight: 400 }
-table { border-collapse: collapse; margin-bottom: 1.5em } td, th { padding: .2em .9em; text-align: right }
-th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align: left }
-svg { overflow: visible } rect { fill: #4a7fb5 } text { font-size: 10px; fill: #444; text-anchor: middle }
+:root { color-scheme: light dark; --ground: #fff; --ink: #222; --soft: #666; --line: #ddd; --bar: #4a7fb5; --bad: #a33 }
+@media (prefers-color-scheme: dark) {
+  :root { --ground: #16181c; --ink: #e4e4e4; --soft: #a0a4aa; --line: #3a3e45; --bar: #6fa3d8; --bad: #f08a80 }
+}
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1020px; margin: 0 auto; padding: 1em; color: var(--ink);
+  background: var(--ground); overflow-wrap: anywhere }
+.charts, .samples { display: grid; gap: 1.5em; grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr)) }
+figure { margin: 0 } figcaption { font-weight: 600 } small, .of { color: var(--soft); font-weight: 400 }
+.wide { overflow-x: auto; overflow-wrap: normal } table { border-collapse: collapse; margin-bottom: 1.5em }
+.wide td, .wide th { padding: .2em .9em; text-align: right } .wide th { border-bottom: 1px solid var(--soft) }
+.wide td:first-child, .wide th:first-child { text-align: left }
+svg { display: block; width: 100%; height: auto } rect { fill: var(--bar) } path { stroke: var(--line); fill: none }
+text { font-size: 10px; fill: var(--soft); text-anchor: middle } .count { text-anchor: end }
+article { display: flex; flex-wrap: wrap; gap: .8em; align-items: flex-start; border-top: 1px solid var(--line);
+  padding-top: .8em } article div { flex: 1 1 180px; min-width: 0 } article p { margin: 0 0 .4em }
+article img { max-width: min(100%, 200px); height: auto; border-radius: 4px } .scores { font-weight: 600 }
+.problem { color: var(--bad) } details td { vertical-align: top; padding: .2em .5em; border-top: 1px solid var(--line) }
 """
 
 
-def write_report(path: Path, summary: Mapping[str, Any]) -> None:
-    """Write the page; it needs no other file."""
+def write_report(path: Path, summary: Mapping[str, Any], samples: str = "") -> None:
+    """Write the page; it needs no other file. `samples` is HTML, see `dyneval.instruct.gallery`."""
     charts = [
         _figure(name, title, summary["statistics"][name])
         for name, title in _TITLES.items()
         if summary["statistics"][name]["count"]
     ]
+    shown = f"<h2>Samples</h2><p>Kept pairs where bad annotations gather.</p>{samples}" if samples else ""
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>DynEvalInstruct</title>'
-        f"<style>{_STYLE}</style><h1>DynEvalInstruct</h1>{_table(_outcomes(summary))}{''.join(charts)}</html>\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{_STYLE}</style><h1>DynEvalInstruct</h1><div class=wide>{_table(_outcomes(summary))}</div>"
+        f"<div class=charts>{''.join(charts)}</div>{shown}</html>\n"
     )
     with atomic_write(path) as file:
         file.write(page)
@@ -158,18 +175,33 @@ def _bars(name: str, described: Mapping[str, Any]) -> list[tuple[str, int]]:
 
 
 def _svg(bars: list[tuple[str, int]]) -> str:
-    highest = max(number for _, number in bars)
-    step = _WIDTH / len(bars)
+    """Bars with their counts on the left and their values below."""
+    ticks = _ticks(max(number for _, number in bars))
+    step = min((_WIDTH - _LEFT) / len(bars), _WIDEST)
+    scale = (_HEIGHT - _TOP - _BOTTOM) / ticks[-1]
+    ground = _HEIGHT - _BOTTOM
     every = -(-len(bars) * max(len(label) for label, _ in bars) // 50)  # room for about fifty characters
     parts = []
+    for tick in ticks:
+        y = ground - tick * scale
+        parts.append(f'<path d="M{_LEFT} {y:.1f}H{_WIDTH}"/>')
+        parts.append(f'<text class="count" x="{_LEFT - 5}" y="{y + 3:.1f}">{tick:,}</text>')
     for place, (label, number) in enumerate(bars):
-        height = (_HEIGHT - 24) * number / highest
-        x, middle = place * step, (place + 0.5) * step
+        height = number * scale
+        x, middle = _LEFT + place * step, _LEFT + (place + 0.5) * step
         hint = f"<title>{escape(label)}: {number}</title>"
         parts.append(
-            f'<rect x="{x + 1:.1f}" y="{_HEIGHT - 14 - height:.1f}" width="{max(step - 2, 1):.1f}" '
+            f'<rect x="{x + 1:.1f}" y="{ground - height:.1f}" width="{max(step - 2, 1):.1f}" '
             f'height="{height:.1f}">{hint}</rect>'
         )
         if place % every == 0:
-            parts.append(f'<text x="{middle:.1f}" y="{_HEIGHT - 2}">{escape(label)}</text>')
-    return f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img">{"".join(parts)}</svg>'
+            parts.append(f'<text x="{middle:.1f}" y="{_HEIGHT - 4}">{escape(label)}</text>')
+    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(parts)}</svg>'
+
+
+def _ticks(highest: int) -> list[int]:
+    """Three to six whole counts from 0 to at least `highest`, at round steps."""
+    step = 1
+    while 5 * step < highest:
+        step = next(size for size in (2 * step, 5 * step, 10 * step) if str(size)[0] in "125" and size > step)
+    return list(range(0, highest + step, step))

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from jsonschema import Draft202012Validator
+from PIL import Image
 
 from dyneval import replies, tokens
 from dyneval.errors import DataFileError
@@ -293,6 +294,42 @@ def test_report_and_card_say_what_is_there(annotated):
     assert histogram == {"3": summary["kept"], "5": summary["kept"]}
     counts = [int(number) for number in re.findall(r"<title>[0-9]: ([0-9]+)</title>", page.split("Scores of IQA")[1])]
     assert counts[:3] == [summary["kept"], 0, summary["kept"]], "an axis has no gaps"
+    ticks = [int(number.replace(",", "")) for number in re.findall(r'class="count"[^>]*>([0-9,]+)<', page)]
+    assert ticks[0] == 0 and max(ticks) >= summary["kept"]
+
+
+def test_the_report_shows_the_pairs_where_bad_annotations_gather(annotated):
+    scores = [((5, 5), (1, 2)), ((1, 1), (1, 1)), ((4, 4), (4, 5)), ((3, 3), (3, 4))]
+    pairs = [(f"cat <b>{number}</b>", "a", 1, *both) for number, both in enumerate(scores)]
+    metadata, folder = annotated(*pairs)
+    rows = [json.loads(line) for line in metadata.read_text().splitlines()]
+    Image.new("RGB", (640, 400), "red").save(folder / rows[1]["file_name"])
+    for workers in (1, 2):
+        options = {"curation": Curation(heldout=0.0), "output": folder / "out", "workers": workers}
+        build(BuildConfig(metadata=metadata, annotations=folder, **options))
+        page = (folder / "out" / "report.html").read_text()
+        shown = {}
+        for group in page.split("<h3>")[1:]:
+            heading, _, rest = group.partition("</h3>")
+            shown[heading] = re.findall(r"cat &lt;b&gt;(\d)&lt;/b&gt;</p>", rest)
+        assert shown["Lowest S"] == ["1", "0", "3", "2"] and shown["Highest S"] == ["2", "0", "3", "1"]
+        assert shown["T2IA and IQA furthest apart"][0] == "0"
+        assert 'width="320" height="200"' in page and "<b>1" not in page
+        assert "2 T2IA answers" in page and "Is part 1 whole?" in page and "expected: no, seen: no" in page
+
+
+def test_the_report_fits_a_phone_and_the_dark(annotated, chromium):
+    _, output = run(annotated, *PAIRS, heldout=0.2)
+    page = chromium.new_page(viewport={"width": 375, "height": 700}, color_scheme="dark")
+    page.goto((output / "report.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    red, green, blue = map(
+        int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))[:3]
+    )
+    assert max(red, green, blue) < 60
+    box = page.locator("svg").first.bounding_box()
+    assert box["width"] <= 375 - 2 * 10
+    page.close()
 
 
 def test_a_chart_of_many_values_has_few_bars_and_all_counts(annotated, tmp_path):

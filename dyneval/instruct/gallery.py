@@ -1,0 +1,129 @@
+"""Samples of a build to look at, with images: the worst and the best pairs, and those on which the halves disagree.
+
+Bad annotations gather there. A teacher that did not see an image, or answered another one's questions, gives scores at
+the ends of the scale or two halves that contradict each other.
+"""
+
+from __future__ import annotations
+
+import base64
+import heapq
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from dyneval.errors import ImageError
+from dyneval.files.images import load_image
+from dyneval.instruct.annotations import AnnotatedPair
+from dyneval.records import IQAAnswer, T2IAAnswer
+
+MOST = 8
+"""Pairs in a group."""
+_SIDE = 320
+"""Longest side of a picture on the page, in pixels."""
+GROUPS = {
+    "worst": "Lowest S",
+    "best": "Highest S",
+    "apart": "T2IA and IQA furthest apart",
+}
+Place = tuple[float, int]
+"""How far out a pair is, and its line in the metadata, below zero so that of equals the first counts."""
+
+
+class Extremes:
+    """The kept pairs that stand out so far, at most `MOST` a group."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, list[Place]] = {group: [] for group in GROUPS}
+
+    def add(self, number: int, t2ia: float | None, iqa: float | None, overall: float | None) -> None:
+        """Look at the scores of a pair, 1-5, that stands in line `number`."""
+        if overall is None:
+            return
+        self._put("worst", (-overall, -number))
+        self._put("best", (overall, -number))
+        if t2ia is not None and iqa is not None:
+            self._put("apart", (abs(t2ia - iqa), -number))
+
+    def merge(self, other: Extremes) -> None:
+        """Add those of another part."""
+        for group, places in other.found.items():
+            for place in places:
+                self._put(group, place)
+
+    def _put(self, group: str, place: Place) -> None:
+        heap = self.found[group]
+        if len(heap) < MOST:
+            heapq.heappush(heap, place)
+        elif place > heap[0]:
+            heapq.heapreplace(heap, place)
+
+    @property
+    def numbers(self) -> dict[str, list[int]]:
+        """Lines of the pairs by group, the one that stands out most first."""
+        return {group: [-number for _, number in sorted(heap, reverse=True)] for group, heap in self.found.items()}
+
+
+def gallery(groups: Mapping[str, Sequence[AnnotatedPair]], root: Path) -> str:
+    """HTML of the samples, each group under its heading.
+
+    Args:
+        groups: pairs by name of `GROUPS`.
+        root: folder of their images.
+    """
+    parts = []
+    for group, items in groups.items():
+        if items:
+            parts += [
+                f"<h3>{GROUPS[group]}</h3><div class=samples>",
+                *(_sample(item, root) for item in items),
+                "</div>",
+            ]
+    return "".join(parts)
+
+
+def _sample(item: AnnotatedPair, root: Path) -> str:
+    pair = item.pair
+    scores = [("S", item.overall), ("T2IA", item.t2ia), ("IQA", item.iqa)]
+    said = " · ".join(f"{name} {score:.2f}" for name, score in scores if score is not None)
+    tier = f", tier {pair.tier}" if pair.tier else ""
+    return (
+        f"<article>{_picture(item, root)}<div><p class=scores>{said}</p><p>{escape(pair.prompt[:600])}</p>"
+        f"<p class=of>{escape(pair.pair_id)}, {escape(pair.generation_model)}{tier}</p>{''.join(_answers(item))}"
+        f"{''.join(f'<p class=problem>{escape(problem.reason[:300])}</p>' for problem in item.problems)}"
+        "</div></article>"
+    )
+
+
+def _picture(item: AnnotatedPair, root: Path) -> str:
+    try:
+        image = load_image(item.pair.file_name, root)
+    except ImageError as error:
+        return f"<p class=problem>{escape(str(error)[:300])}</p>"
+    image.thumbnail((_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=75)
+    content = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return (
+        f'<img src="data:image/webp;base64,{content}" width="{image.width}" height="{image.height}" loading="lazy" '
+        f'alt="{escape(item.pair.prompt[:120])}">'
+    )
+
+
+def _answers(item: AnnotatedPair) -> Iterator[str]:
+    """The answers of both halves, folded: question, what a flawless image gives, what was seen, score and reason."""
+    for name, row in (("T2IA", item.t2ia_answers), ("IQA", item.iqa_answers)):
+        if row is not None:
+            lines = "".join(map(_answer, row.answers))
+            yield f"<details><summary>{len(row.answers)} {name} answers</summary><table>{lines}</table></details>"
+
+
+def _answer(answer: T2IAAnswer | IQAAnswer) -> str:
+    seen = f", seen: {answer.answer}" if isinstance(answer, IQAAnswer) and answer.answer else ""
+    target = f"expected: {answer.target_answer}{seen}" if answer.target_answer else ""
+    score = answer.score if isinstance(answer, T2IAAnswer) else answer.rating
+    return (
+        f"<tr><td>{'–' if score is None else score}</td><td>{escape(answer.question)} <i>{target}</i><br>"
+        f"{escape(answer.reasoning)}</td></tr>"
+    )
