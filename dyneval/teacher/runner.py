@@ -21,6 +21,7 @@ from dyneval.teacher.annotating import is_complete
 from dyneval.teacher.prompts import prompt_version
 from dyneval.teacher.stale import StaleWork
 from dyneval.teacher.summary import RunCounts, postfix, summarise
+from dyneval.teacher.watch import State, Watch
 from dyneval.teacher.worker import AnnotatingWorker, Asked, Found, Made, MakeEngine, Noted, Passed, Portion
 from dyneval.work import progress
 from dyneval.work.executors import Executor, Here, Lost, Ray
@@ -87,10 +88,13 @@ def annotate(config: AnnotateConfig, make_engine: MakeEngine, executor: Executor
         config = replace(config, metadata=config.metadata.resolve())  # the other machines have another current folder
     make_worker = partial(AnnotatingWorker, config.metadata.parent, config.concurrency, config.attempts, make_engine)
     with ExitStack() as stack:
-        run = _Run(Files(config, stack))
+        run, total = _Run(Files(config, stack)), _count(config)
+        watch = Watch(config.folder, config.name, total, config.gpus)
+        watch.look(run.counts, run.tally)
+        state: State = "stopped"
         try:
             with (
-                progress.bar(config.name, _count(config), "pair") as bar,
+                progress.bar(config.name, total, "pair") as bar,
                 closing(executor.run(make_worker, run.portions(executor, bar))) as outcomes,
             ):
                 for outcome in outcomes:
@@ -99,7 +103,10 @@ def annotate(config: AnnotateConfig, make_engine: MakeEngine, executor: Executor
                         continue
                     for found in outcome.items:
                         run.keep(found, bar)
+                        watch.look(run.counts, run.tally)
+            state = "finished"
         finally:
+            watch.look(run.counts, run.tally, state)
             run.files.stale.forget_rejects()
             summary = summarise(run.counts, run.tally, run.asked, list(run.notes), config, run.files)
     return summary
@@ -273,10 +280,9 @@ def _inputs(config: AnnotateConfig, stack: ExitStack) -> dict[Workflow, JsonlInd
     return found
 
 
-def _count(config: AnnotateConfig) -> int | None:
-    """Pairs of the run; None where nobody knows how many are in its part."""
-    if config.shard:
-        return None
+def _count(config: AnnotateConfig) -> int:
+    """Pairs of the run; of a part about as many as its share is."""
     with config.metadata.open("rb") as file:
         lines = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-    return lines if config.limit is None else min(lines, config.limit)
+    whole = lines if config.limit is None else min(lines, config.limit)
+    return whole if config.shard is None else round(whole / config.shard.count)
