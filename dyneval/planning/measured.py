@@ -81,5 +81,7 @@ def _scores(summary: Row) -> Figures:
     yield "score_gpu_seconds", run.seconds * gpus / run.made
 
 
-def _count_gpus(devices: Sequence[str]) -> int:
-    return sum(device.startswith("cuda") for device in devices)
+def _count_gpus(devices: Sequence[str]) -> float:
+    """GPUs of the workers whose devices are named: "cuda:0" has one, "cuda:0 x 2" of a Ray actor has two."""
+    shares = [device.partition(" x ")[2] for device in devices if device.startswith("cuda")]
+    return sum(float(share or 1) for share in shares)

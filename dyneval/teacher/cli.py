@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dyneval.errors import DataFileError, ImageError, SettingError, UserError
 from dyneval.files.parts import Shard
@@ -45,7 +46,9 @@ def main(workflows: Sequence[Workflow], description: str | None, argv: Sequence[
         cluster = cluster_of(args)
         if cluster is not None:
             return _run(config, _on_ray(config, cluster, args), parser.prog)
-        engine = make_engine(args.engine, args.model, **ENGINES.given(args, concurrency=args.concurrency))
+        options = ENGINES.given(args, concurrency=args.concurrency)
+        engine = make_engine(args.engine, args.model, **options)
+        config = replace(config, gpus=config.gpus or _gpus_of(args.engine, options))
     except (UserError, OSError) as error:
         status = 1 if isinstance(error, DataFileError | ImageError | OSError) else 2
         parser.exit(status, f"{parser.prog}: {error}\n")
@@ -58,8 +61,20 @@ def _on_ray(config: AnnotateConfig, cluster: Ray, args: argparse.Namespace) -> C
     ENGINES.options(args.engine, **options)
     if args.engine == "vllm" and not cluster.gpus:
         raise SettingError("--ray with --engine vllm needs --ray-gpus: the GPUs of one copy of the teacher")
-    config = replace(config, gpus=config.gpus or round(cluster.gpus * cluster.actors))
+    config = replace(config, gpus=config.gpus or cluster.gpus * cluster.actors)
     return lambda: annotate(config, partial(make_engine, args.engine, args.model, **options), cluster)
+
+
+def _gpus_of(engine: str, options: dict[str, Any]) -> int:
+    """GPUs that an engine in this process takes; of a server nobody knows, and 0 stands for that."""
+    if engine == "vllm":
+        return int(options.get("tensor_parallel_size", 1) * options.get("data_parallel_size", 1))
+    if engine != "transformers":
+        return 0
+    import torch
+
+    device = options.get("device")
+    return torch.cuda.device_count() if device is None else int(device.startswith("cuda"))
 
 
 def _run(config: AnnotateConfig, run: Callable[[], Row], prog: str) -> int:
@@ -106,7 +121,7 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
         "--attempts", type=_positive, default=3, help="replies asked for at most; default: %(default)s"
     )
     teacher.add_argument("--concurrency", type=_positive, default=64, help="requests at once; default: %(default)s")
-    teacher.add_argument("--gpus", type=int, default=0, help="GPUs behind the teacher, for the GPU hours")
+    teacher.add_argument("--gpus", type=float, default=0, help="GPUs behind a server, for the GPU hours")
     ENGINES.add_flags(teacher, parser)
     add_cluster(parser, "pairs", gpus=0, batch=64)
     return parser

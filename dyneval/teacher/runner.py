@@ -55,7 +55,7 @@ class AnnotateConfig:
     shard: Shard | None = None
     force: bool = False
     retry_rejects: bool = False
-    gpus: int = 0
+    gpus: float = 0
 
     @property
     def folder(self) -> Path:

@@ -55,7 +55,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     completion_tokens: int
     pairs_per_second: float | None
     """Over the last minutes, without those that were finished before; None at the beginning."""
-    gpus: int = 0
+    gpus: float = 0
 
     @property
     def seconds_left(self) -> float | None:
@@ -77,7 +77,7 @@ class Progress(Struct, frozen=True, kw_only=True):
 class Watch:
     """Writes how far a run is."""
 
-    def __init__(self, folder: Path, run: str, total: int, gpus: int) -> None:
+    def __init__(self, folder: Path, run: str, total: int, gpus: float) -> None:
         """Describe the run: its pairs, and the GPUs behind the teacher."""
         self.path = folder / f"{run}{SUFFIX}"
         self.run = run

@@ -297,9 +297,15 @@ class Ray:
     batch: int = 16
 
     @property
+    def device(self) -> str:
+        """The device of a worker, as it sees it."""
+        return "cuda:0" if self.gpus else "cpu"
+
+    @property
     def devices(self) -> list[str]:
-        """The devices of the workers, as each of them sees its own."""
-        return ["cuda:0" if self.gpus else "cpu"] * self.actors
+        """The devices of the workers, for people and for the planner: "cuda:0 x 2" is two GPUs, "cuda:0 x 0.5" half."""
+        share = "" if self.gpus in (0, 1) else f" x {self.gpus:g}"
+        return [self.device + share] * self.actors
 
     def run(
         self, make_worker: MakeWorker[Task, Item], tasks: Iterable[Task]
@@ -338,7 +344,7 @@ class Ray:
         rows = [{"number": number, "task": pickle.dumps(task)} for number, task in tasks.items()]
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Actor,
-            fn_constructor_args=(make_worker, self.devices[0]),
+            fn_constructor_args=(make_worker, self.device),
             # One task at a time: those that wait behind a task that kills its actor would use up their retries with it.
             compute=ray.data.ActorPoolStrategy(size=min(self.actors, len(rows)), max_tasks_in_flight_per_actor=1),
             num_gpus=self.gpus,

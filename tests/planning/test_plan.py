@@ -14,6 +14,7 @@ import pytest
 from dyneval.cli import main
 from dyneval.generation.runner import ModelSummary
 from dyneval.records import RunSummary
+from dyneval.work.executors import Ray
 
 
 @pytest.fixture
@@ -81,6 +82,15 @@ def test_what_runs_have_measured_replaces_what_was_assumed(plan: Any, tmp_path: 
     assert math.isclose(found["steps"][1]["gpu_hours"], 5.0)
     assert found["by_name"]["score_gpu_seconds"]["source"] == scores
     assert "image_tflop" not in found["by_name"]  # what no longer matters is not shown
+
+
+@pytest.mark.parametrize(("actors", "gpus", "seconds"), [(1, 1, 0.5), (4, 1, 2.0), (2, 4, 4.0), (4, 0.5, 1.0)])
+def test_the_gpus_of_ray_actors_are_counted(
+    plan: Any, tmp_path: Path, actors: int, gpus: float, seconds: float
+) -> None:
+    run = RunSummary(made=50, seconds=25.0, devices=tuple(Ray(actors=actors, gpus=gpus).devices))
+    path = write(tmp_path / "scores.summary.json", {"run": msgspec.to_builtins(run), "scored": 50})
+    assert plan("--measured", path)["by_name"]["score_gpu_seconds"]["value"] == seconds
 
 
 def test_a_run_that_does_not_know_its_gpus_tells_tokens_only(plan: Any, tmp_path: Path) -> None:
