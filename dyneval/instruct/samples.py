@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from msgspec import Raw, Struct
+from msgspec import Raw
+from msgspec.structs import replace
 
 from dyneval import replies, tokens
 from dyneval.errors import SchemaError
@@ -36,14 +37,6 @@ class Wording(NamedTuple):
     reply_form: ReplyForm = DEFAULT_FORM
 
 
-class _Rated(Struct, gc=False):
-    """What an answer of the readme form is written from."""
-
-    question: str
-    score: int
-    reasoning: str
-
-
 def _t2ia_questions(pair: PairRecord, row: T2IAQuestions, wording: Wording) -> InstructSample:
     """Prompt to alignment questions, without image; the same for all images of a prompt."""
     turn = tokens.t2ia_turn(pair.prompt, wording.template)
@@ -65,9 +58,9 @@ def _iqa_answers(pair: PairRecord, row: IQAAnswers, wording: Wording) -> Instruc
     """Image, prompt and quality questions to answers."""
     if wording.reply_form == "release":
         return _evaluation(pair, row.answers, replies.write("release", "iqa", row.answers, row.score))
-    answers: Sequence[IQAAnswer | _Rated] = row.answers
+    answers: Sequence[IQAAnswer] = row.answers
     if any([answer.score is None for answer in row.answers]):
-        answers = [_Rated(answer.question, _rating(answer), answer.reasoning) for answer in row.answers]
+        answers = [replace(answer, score=_rating(answer)) for answer in row.answers]
     return _evaluation(pair, row.answers, replies.write("readme", "iqa", answers))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dyneval.llm.chat import UnusableReply, half_character
-from dyneval.records import IQAAnswer, Part, Question, T2IAAnswer, YesNo
+from dyneval.records import Edge, IQAAnswer, Node, Part, Question, SceneGraph, T2IAAnswer, YesNo
 from dyneval.teacher.extract import extract_json
 from dyneval.tokens import contains_task_token
 
@@ -129,7 +129,7 @@ def parse_questions(text: str, most: int) -> list[Question]:
     return _checked_questions(_member(extract_json(text), "questions"), most)
 
 
-def parse_scene(text: str, bounds: Bounds = BOUNDS) -> tuple[Json, list[Question]]:
+def parse_scene(text: str, bounds: Bounds = BOUNDS) -> tuple[SceneGraph, list[Question]]:
     """Scene graph and quality questions from a reply. Raises UnusableReply when a part is missing or does not fit."""
     value = extract_json(text)
     graph = value.get("scene_graph") if isinstance(value, dict) else None
@@ -224,21 +224,23 @@ def _checked_questions(items: list[Any], most: int) -> list[Question]:
     return list(found.values())
 
 
-def _checked_graph(graph: Json, bounds: Bounds) -> Json:
+def _checked_graph(graph: Json, bounds: Bounds) -> SceneGraph:
     nodes = [_checked_node(node, bounds) for node in _items(graph, "nodes", bounds.nodes)]
-    ids = {node["id"] for node in nodes}
+    ids = {node.id for node in nodes}
     if not nodes or len(ids) < len(nodes):
         raise UnusableReply("the scene graph needs at least one node, and every node an id of its own")
     edges = []
     for edge in _items(graph, "edges", bounds.edges):
-        checked = {name: _name(edge, name, bounds.label) for name in ("source", "target", "relationship")}
-        if not {checked["source"], checked["target"]} <= ids:
-            raise UnusableReply(f"an edge joins {checked['source']!r} and {checked['target']!r}; not both are nodes")
-        edges.append(checked)
-    return {"nodes": nodes, "edges": edges}
+        source, target, relationship = (
+            _name(edge, name, bounds.label) for name in ("source", "target", "relationship")
+        )
+        if not {source, target} <= ids:
+            raise UnusableReply(f"an edge joins {source!r} and {target!r}; not both are nodes")
+        edges.append(Edge(source=source, target=target, relationship=relationship))
+    return SceneGraph(nodes=tuple(nodes), edges=tuple(edges))
 
 
-def _checked_node(node: Any, bounds: Bounds) -> Json:
+def _checked_node(node: Any, bounds: Bounds) -> Node:
     name, label = _name(node, "id", bounds.label), _name(node, "label", bounds.label)
     attributes = node.get("attributes", [])
     if isinstance(attributes, dict):  # {"colour": "red"}: some teachers insist on names
@@ -246,7 +248,7 @@ def _checked_node(node: Any, bounds: Bounds) -> Json:
     if not isinstance(attributes, list) or len(attributes) > bounds.attributes:
         raise UnusableReply(f"node {name!r}: attributes is a list of at most {bounds.attributes} strings")
     kept = [_plain(item, f"an attribute of node {name!r}", bounds.label) for item in attributes]
-    return {"id": name, "label": label, "attributes": kept}
+    return Node(id=name, label=label, attributes=tuple(kept))
 
 
 def _member(value: Any, name: str) -> list[Any]:

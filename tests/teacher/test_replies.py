@@ -169,7 +169,7 @@ def test_questions_asked_twice_are_kept_once():
 
 def test_scene_graph_ids_may_be_numbers():
     graph, questions = parse_scene(json.dumps(SCENE))
-    assert [node["id"] for node in graph["nodes"]] == ["a", "2"] and graph["edges"][0]["target"] == "2"
+    assert [node.id for node in graph.nodes] == ["a", "2"] and graph.edges[0].target == "2"
     assert questions == QUESTIONS
 
 
