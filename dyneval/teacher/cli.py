@@ -88,7 +88,9 @@ def _run(config: AnnotateConfig, run: Callable[[], Row], prog: str) -> int:
         logger.error("%s: %s", prog, error)
         return 1
     logger.info("summary: %s", json.dumps(summary, ensure_ascii=False))
-    return exit_status(summary)
+    if status := exit_status(summary):
+        logger.error("%s: %s", prog, _lost(config, summary))
+    return status
 
 
 def exit_status(summary: Row) -> int:
@@ -102,6 +104,19 @@ def exit_status(summary: Row) -> int:
         return 1
     is_empty = any(run["rejected"] and not run["in_file"] for run in runs)
     return int(is_empty or (summary["run"]["rejected"] > 0 and not any(run["in_file"] for run in runs)))
+
+
+def _lost(config: AnnotateConfig, summary: Row) -> str:
+    """What a run has to say that could not do all of its job."""
+    kinds: dict[str, int] = {}
+    for run in summary["workflows"].values():
+        for kind, number in run["rejected"].items():
+            kinds[kind] = kinds.get(kind, 0) + number
+    counts = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
+    return (
+        f"annotations are missing ({counts or 'bad rows'}): the reasons stand in {config.folder}/*.rejects.jsonl; the "
+        "same command asks again after failures of the engine, with --retry-rejects after all others too"
+    )
 
 
 def _parser(description: str | None) -> argparse.ArgumentParser:

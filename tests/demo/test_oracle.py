@@ -42,10 +42,11 @@ def pair_of(prompt, folder):
 
 async def annotated(pair, image):
     teacher = Teacher(engine=make_engine("oracle", "any"), attempts=1)
+    picture = workflows.Picture(image.parent, pair)
     t2ia = await workflows.t2ia_questions(teacher, pair.prompt_id, pair.prompt)
-    t2ia_answers = await workflows.t2ia_answers(teacher, pair, image, t2ia.questions)
-    iqa = await workflows.iqa_questions(teacher, pair, image)
-    iqa_answers = await workflows.iqa_answers(teacher, pair, image, iqa.questions)
+    t2ia_answers = await workflows.t2ia_answers(teacher, pair, picture, t2ia.questions)
+    iqa = await workflows.iqa_questions(teacher, pair, picture)
+    iqa_answers = await workflows.iqa_answers(teacher, pair, picture, iqa.questions)
     return t2ia, t2ia_answers, iqa, iqa_answers
 
 
