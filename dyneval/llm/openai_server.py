@@ -104,8 +104,8 @@ class OpenAIEngine:
                     rounds += 1
                     is_over = time.monotonic() + wait > deadline
                     is_due = error.status == 500 or rounds >= ROUNDS or is_over
-                    if is_due and error.status not in _BUSY and await self._answers_others(request, begun):
-                        raise Refused(f"{error}; other requests are answered") from None
+                    if is_due and error.status not in _BUSY and await self._answers_others(request, error, begun):
+                        raise Refused(f"{error}; the server answers otherwise") from None
                     if is_over:
                         raise
                     logger.warning("%s; trying again in %.0f s", error, wait)
@@ -188,19 +188,24 @@ class OpenAIEngine:
                     return
                 except ChatError:  # It has just answered, so it is there.
                     raise Refused(str(error)) from None
-        raise Refused(f"{error}; other requests are answered") from None
+        raise Refused(f"{error}; the server answers otherwise") from None
 
-    async def _answers_others(self, request: ChatRequest, since: float) -> bool:
-        """True where a server answers requests of the same kind that were sent later."""
+    async def _answers_others(self, request: ChatRequest, error: Unreachable, since: float) -> bool:
+        """True where a server answers requests of the same kind that were sent later than a failed one."""
         for server in self._servers:
             async with server.judging:
                 if server.has_answered(request, since):
                     return True
                 try:
                     await self._probe(server, server.dialect, known_good(request, is_short=True))
+                except Unreachable as failed:
+                    # The connection was lost, which says nothing, while the request itself had an answer.
+                    if error.status and not failed.status and await server.is_there():
+                        return True
                 except ChatError:
                     continue
-                return True
+                else:
+                    return True
         return False
 
     async def _other_dialect(self, server: Server, dialect: Dialect, probe: ChatRequest, declined: Declined) -> Dialect:

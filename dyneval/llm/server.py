@@ -164,6 +164,16 @@ class Server:
                 await asyncio.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))
         raise AssertionError("the last attempt returns or raises")
 
+    async def is_there(self) -> bool:
+        """True where anything but an error of its own comes back when it is asked for its models."""
+        try:
+            await self.client.get("/models", cast_to=str, options={"max_retries": 0})
+        except APIStatusError as error:
+            return error.status_code < 500
+        except OpenAIError:
+            return False
+        return True
+
     async def _post(self, content: JsonBody, max_retries: int, moves: int = 0) -> str:
         headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
         # A redirected POST would come as a GET; see `_move`.

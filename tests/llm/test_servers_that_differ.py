@@ -174,7 +174,7 @@ def test_a_request_that_is_alone_in_failing_does_not_wait_for_the_server(stub):
     """The patience is for servers that start again, not for one picture."""
     rule = lambda body, _: (500, {"error": "broken picture"}) if "dog" in str(body["messages"]) else None  # noqa: E731
     ((error,), _) = chat(stub(rule), [request("a dog")], max_retries=0, patience=900)
-    assert isinstance(error, Refused) and "broken picture; other requests are answered" in str(error)
+    assert isinstance(error, Refused) and "broken picture; the server answers otherwise" in str(error)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
