@@ -98,7 +98,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
                 "-" if rate is None else f"{rate:.3g}/s",
                 "-" if left is None else span(left),
                 f"{row['prompt_tokens']:,} + {row['completion_tokens']:,}",
-                f"{row['cost']:,.2f}" + ("" if end is None else f" of {end:,.2f}"),
+                (f"{row['cost']:,.2f}" + ("" if end is None else f" of {end:,.2f}")) if row["cost"] else "-",
             ]
         )
     heads = ["run", "state", "pairs", "rejected", "rate", "left", "tokens in + out", "cost"]

@@ -152,7 +152,10 @@ class ChatReply:
 
 
 class ChatEngine(Protocol):
-    """Anything that answers chat requests; safe to call concurrently."""
+    """Anything that answers chat requests; safe to call concurrently.
+
+    What an engine finds out about its servers, and a summary should tell, it may have as `notes`, a list of texts.
+    """
 
     name: str
     """Engine name as recorded in provenance: "openai", "vllm", "transformers", "oracle"."""

@@ -73,11 +73,13 @@ class OpenAIEngine:
         self._images = DataUrls(options.max_pixels, keep=8 + 3 * options.concurrency // 2)
         key, own = _read_key(options.api_key_env, bool(options.base_urls)), own_fields(options.server_options)
         self._servers = [Server(url, model, key, options.timeout, own) for url in options.base_urls or (None,)]
+        self._left: list[Server] = []
+        """Servers that refused everything."""
 
     @property
     def notes(self) -> list[str]:
         """What was found out about the servers, for the summary of a run."""
-        return [note for server in self._servers for note in server.notes]
+        return [note for server in (*self._servers, *self._left) for note in server.notes]
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """Answer one request.
@@ -85,7 +87,7 @@ class OpenAIEngine:
         Raises:
             Refused: this request gets no reply, while others do.
             ChatError: no server gives a reply.
-            EngineStopped: nobody listens at any of the addresses, and nobody did before; or a server refuses every
+            EngineStopped: nobody listens at any of the addresses, and nobody did before; or all servers refuse every
                 request.
             UnfitServer: a server refuses the schema, and `needs_schema` says that there is no way without.
             ImageError: an image is unusable.
@@ -115,7 +117,7 @@ class OpenAIEngine:
     async def close(self) -> None:
         """Close the connections."""
         self._images.close()
-        await asyncio.gather(*(server.client.close() for server in self._servers))
+        await asyncio.gather(*(server.client.close() for server in (*self._servers, *self._left)))
 
     async def _one_round(self, request: ChatRequest, messages: list[dict[str, Any]]) -> ChatReply:
         """Send a request to one server after the other, until one answers."""
@@ -131,6 +133,18 @@ class OpenAIEngine:
                 if last:
                     raise
                 logger.warning("%s; trying another server", error)
+            except EngineStopped as error:
+                self._leave(server, error)
+                tried.remove(server)
+
+    def _leave(self, server: Server, error: EngineStopped) -> None:
+        """Go on without a server that refuses everything. Raises `error` where it is the last one."""
+        if self._servers == [server]:
+            raise error
+        if server in self._servers:
+            self._servers.remove(server)
+            self._left.append(server)
+            server.note(f"left out from here on ({error})")
 
     def _pick(self, tried: Sequence[Server]) -> Server:
         now = time.monotonic()
@@ -161,7 +175,6 @@ class OpenAIEngine:
                     await self._judge(server, dialect, request, error)
                     continue
                 server.answered(request, sent)
-                server.refused(request, 0)
                 return reply
         finally:
             server.in_flight -= 1
@@ -233,7 +246,7 @@ class OpenAIEngine:
         """Send a request that is known to be good. Raises as `Server.send`."""
         sent = time.monotonic()
         await server.send(dialect, probe, await self._rendered(probe), min(1, self.options.max_retries))
-        server.answered(probe, sent)
+        server.answered(probe, sent, is_probe=True)
 
 
 def _read_key(api_key_env: str | None, has_urls: bool) -> str | None:

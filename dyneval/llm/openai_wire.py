@@ -171,6 +171,10 @@ def shortened(text: str) -> str:
     return text if len(text) <= SAID_LIMIT else f"{text[:half]} [...] {text[-half:]}"
 
 
+_USUAL = ("message", "type", "param", "code", "status", "object")
+"""What errors hold beside words of their own."""
+
+
 def words_of(text: str) -> str:
     """What the body of an error says, in any of the forms that servers have; all of it where it has another form.
 
@@ -186,9 +190,6 @@ def words_of(text: str) -> str:
         return message + (f" {orjson.dumps(more).decode()}" if more else "")
     found = message or value.get("error") or value.get("detail") or text
     return found if isinstance(found, str) else orjson.dumps(found).decode()
-
-
-_USUAL = ("message", "type", "param", "code", "status", "object")
 
 
 def _json(text: str) -> dict[str, Any]:

@@ -116,18 +116,20 @@ class Server:
     # -----------------------------------------------------------------------------------------------------------------
     # What is known of it
 
-    def answered(self, request: ChatRequest, sent: float) -> None:
+    def answered(self, request: ChatRequest, sent: float, *, is_probe: bool = False) -> None:
         """Note that a request of this kind, sent at that `time.monotonic`, was answered."""
         self._answered[_kind(request)] = sent
+        if not is_probe:
+            self._refused.pop(_kind(request), None)
 
     def has_answered(self, request: ChatRequest, since: float) -> bool:
         """True where a request of the same kind was sent later than that, and answered."""
         return self._answered.get(_kind(request), 0.0) > since
 
-    def refused(self, request: ChatRequest, number: int | None = None) -> int:
-        """Count a request that was refused, or begin anew; returns how many of its kind there were in a row."""
+    def refused(self, request: ChatRequest) -> int:
+        """Count a request that was refused; returns how many of its kind there were in a row."""
         kind = _kind(request)
-        self._refused[kind] = self._refused.get(kind, 0) + 1 if number is None else number
+        self._refused[kind] = self._refused.get(kind, 0) + 1
         return self._refused[kind]
 
     def note(self, words: str) -> None:

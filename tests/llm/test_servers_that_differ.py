@@ -69,11 +69,12 @@ def request(text="a cat", task="test", **options):
     return ChatRequest(task=task, messages=(Message(role="user", text=text),), schema=SCHEMA, **options)
 
 
-def chat(server, requests, **options):
+def chat(server, requests, *others, **options):
     """Replies and exceptions of requests that are sent one after the other, and what the engine noted."""
 
     async def run():
-        engine = make_engine("openai", "m", base_urls=[server.url], **{"patience": 0, "max_retries": 1, **options})
+        urls = [one.url for one in (server, *others)]
+        engine = make_engine("openai", "m", base_urls=urls, **{"patience": 0, "max_retries": 1, **options})
         found = []
         for one in requests:
             try:
@@ -151,6 +152,14 @@ def test_a_server_that_refuses_everything_stops_the_run_with_its_words(stub, sta
     ((error,), _) = chat(server, [request()])
     assert isinstance(error, EngineStopped) and remedy in str(error)
     assert f"HTTP {status}: no model m here; there is teacher-235b" in str(error)
+
+
+def test_one_of_two_servers_that_refuses_everything_is_left_out_and_told(stub):
+    wrong, right = stub(lambda *_: (404, {"error": "no model m here"})), stub(lambda *_: None)
+    replies, (note,) = chat(wrong, [request()] * 5, right)
+    assert all(isinstance(reply, ChatReply) for reply in replies)
+    assert "left out from here on" in note and "HTTP 404: no model m here" in note
+    assert len(wrong.seen) == 2 and len(right.seen) == 5
 
 
 def test_a_limit_that_no_request_keeps_to_stops_the_run_and_that_of_one_request_does_not(stub):
