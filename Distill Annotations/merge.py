@@ -2,7 +2,8 @@
 
     python "Distill Annotations/merge.py" --output annotations --metadata gendb/metadata.jsonl
 
-With --metadata it also looks whether the whole is complete; the exit status is 1 where a shard has not done its part.
+With --metadata it also looks whether the whole is complete, and rows of the whole whose prompt was edited or whose
+image was replaced make room for those of a shard; the exit status is 1 where a shard has not done its part.
 """
 
 import argparse
@@ -20,7 +21,7 @@ def main() -> None:
     parser.add_argument("--metadata", type=Path, help="the pairs; one neither annotated nor rejected is an error")
     args = parser.parse_args()
     try:
-        counts = merge(args.output)
+        counts = merge(args.output, args.metadata)
         print(json.dumps(counts, indent=2))
         if args.metadata:
             check_complete(args.output, args.metadata)

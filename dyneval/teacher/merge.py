@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,12 +15,17 @@ from dyneval.files.parts import merge_file, shard_folders
 from dyneval.files.store import read_rejects, rejects_beside
 from dyneval.records import ANNOTATIONS, WORKFLOWS, PairRecord, Workflow, key_of
 from dyneval.teacher.prompts import prompt_version
+from dyneval.teacher.stale import StaleWork, annotation_store
 
 logger = logging.getLogger(__name__)
 
 
-def merge(output: Path) -> dict[str, dict[str, int]]:
+def merge(output: Path, metadata: Path | None = None) -> dict[str, dict[str, int]]:
     """Add what the shards below `output`/shards have and the whole lacks, see `dyneval.files.parts.merge_file`.
+
+    Args:
+        output: folder of the whole.
+        metadata: the pairs; rows of the whole that are of another prompt or image than these have make room first.
 
     Returns:
         Records added, in the file and rejected, by workflow.
@@ -28,10 +35,20 @@ def merge(output: Path) -> dict[str, dict[str, int]]:
     """
     parts = shard_folders(output)
     present = [name for name in WORKFLOWS if any((part / f"{name}.jsonl").exists() for part in parts)]
+    if metadata is not None:
+        _retire_stale(output, metadata, [name for name in present if (output / f"{name}.jsonl").exists()])
     return {
         name: asdict(merge_file(output / f"{name}.jsonl", ANNOTATIONS[name], parts, version=prompt_version(name)))
         for name in present
     }
+
+
+def _retire_stale(output: Path, metadata: Path, names: Sequence[Workflow]) -> None:
+    with ExitStack() as stack:
+        stores = {name: stack.enter_context(annotation_store(output, name)) for name in names}
+        stale = StaleWork(metadata.parent, stores, {name: {} for name in names}, {name: set() for name in names})
+        for pair in read_pairs(metadata, PairRecord, lambda _: None):
+            stale.retire(pair)
 
 
 def check_complete(output: Path, metadata: Path) -> None:

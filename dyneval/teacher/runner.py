@@ -18,8 +18,7 @@ from dyneval.llm.chat import Tally
 from dyneval.records import ANNOTATIONS, NEEDS, Annotation, PairRecord, Reject, RejectKind, Workflow, key_of
 from dyneval.structs import Row
 from dyneval.teacher.annotating import is_complete
-from dyneval.teacher.prompts import prompt_version
-from dyneval.teacher.stale import StaleWork
+from dyneval.teacher.stale import StaleWork, annotation_store
 from dyneval.teacher.summary import RunCounts, postfix, summarise
 from dyneval.teacher.watch import State, Watch
 from dyneval.teacher.worker import AnnotatingWorker, Asked, Found, Made, MakeEngine, Noted, Passed, Portion
@@ -190,7 +189,7 @@ class Files:
     def __init__(self, config: AnnotateConfig, stack: ExitStack) -> None:
         """Open the files; `stack` closes them. Raises DataFileError."""
         self.config = config
-        self.stores = {name: stack.enter_context(_store(config, name)) for name in config.workflows}
+        self.stores = {name: stack.enter_context(annotation_store(config.folder, name)) for name in config.workflows}
         rejects = {name: _given_up(config, store) for name, store in self.stores.items()}
         self.given_up = {name: set(found) for name, found in rejects.items()}
         self.inputs = _inputs(config, stack)
@@ -232,11 +231,6 @@ class Files:
             known[name] = {key: row for key, row in rows.items() if row is not None}
             given_up[name] = self.given_up.get(name, set()).intersection(keys)
         return Portion(pairs, known, {name: set(known[name]) for name in self.stores}, given_up)
-
-
-def _store(config: AnnotateConfig, name: Workflow) -> JsonlStore[Any]:
-    path = config.folder / f"{name}.jsonl"
-    return JsonlStore(path, ANNOTATIONS[name], version=prompt_version(name), keep_rejects=True, latest_only=True)
 
 
 def _warn_of_another_teacher(store: JsonlStore[Any], model: str) -> None:

@@ -16,9 +16,16 @@ import msgspec
 from dyneval.errors import SchemaError
 from dyneval.files.origins import image_sha256, other_origin
 from dyneval.files.store import JsonlStore, read_rejects, write_rejects
-from dyneval.records import Annotation, PairRecord, Reject, T2IAQuestions, Workflow, key_of
+from dyneval.records import ANNOTATIONS, Annotation, PairRecord, Reject, T2IAQuestions, Workflow, key_of
+from dyneval.teacher.prompts import prompt_version
 
 logger = logging.getLogger(__name__)
+
+
+def annotation_store(folder: Path, name: Workflow) -> JsonlStore[Any]:
+    """The file of a workflow, in which rows of the present prompts count and stale ones move aside."""
+    path = folder / f"{name}.jsonl"
+    return JsonlStore(path, ANNOTATIONS[name], version=prompt_version(name), keep_rejects=True, latest_only=True)
 
 
 class StaleWork:

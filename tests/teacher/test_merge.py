@@ -10,6 +10,8 @@ from dyneval.files.parts import Shard
 from dyneval.records import WORKFLOWS
 from dyneval.teacher.merge import merge
 
+from .test_stale import replace_image
+
 
 def content(folder):
     """Rows by workflow, in an order of their own, without what differs from run to run."""
@@ -42,3 +44,17 @@ def test_rejects_of_shards_are_taken_over(run, gendb, chat_server, tmp_path):
     assert merged["in_file"] + merged["rejected"] == 4 and merged["rejected"] > 0
     rejected = list(read_jsonl(tmp_path / "iqa_questions.rejects.jsonl"))
     assert len(rejected) == merged["rejected"] and rejected[0]["raw"] == ""
+
+
+def test_a_row_of_a_replaced_image_makes_room_for_that_of_its_shard(run, gendb, chat_server, tmp_path):
+    metadata, server = gendb(prompts=4), chat_server()
+    parts = [Shard(index, 2) for index in (1, 2)]
+    for shard in parts:
+        run(metadata, tmp_path, server, shard=shard)
+    merge(tmp_path, metadata)
+    key, digest = replace_image(metadata)
+    assert sum(run(metadata, tmp_path, server, shard=shard)["requests"] for shard in parts) == 3
+    assert merge(tmp_path, metadata)["iqa_answers"] == {"added": 1, "in_file": 8, "rejected": 0}
+    rows = {row["pair_id"]: row["image_sha256"] for row in read_jsonl(tmp_path / "iqa_answers.jsonl")}
+    assert rows[key] == digest and len(rows) == 8
+    assert merge(tmp_path, metadata)["iqa_answers"]["added"] == 0
