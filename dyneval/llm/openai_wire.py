@@ -158,8 +158,9 @@ def _no_completion(text: str, server: str, problem: str) -> ChatError:
     value = _json(text)
     if not (value.get("error") or value.get("object") == "error"):
         return ChatError(f"{server}: the reply is no chat completion ({problem}): {shortened(text)}")
-    code = str(_inner(value).get("code") or "")
-    status = int(code) if re.fullmatch(r"[45]\d\d", code) else 400
+    code, kind = str(_inner(value).get("code") or ""), str(_inner(value).get("type") or "")
+    # One that does not say whose fault it is may pass: it is asked again, as after a status 500.
+    status = int(code) if re.fullmatch(r"[45]\d\d", code) else 400 if "invalid" in kind + code else 500
     message = f"{server}: HTTP 200, but the body is an error {code}: {shortened(words_of(text))}"
     return Unreachable(message, status) if status == 429 or status >= 500 else Declined(message, status)
 

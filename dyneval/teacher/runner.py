@@ -194,7 +194,7 @@ class Files:
         self.given_up = {name: set(found) for name, found in rejects.items()}
         self.inputs = _inputs(config, stack)
         self.stale = StaleWork(config.metadata.parent, self.stores, rejects, self.given_up)
-        self._prompts: dict[str, str] = {}
+        self._prompts: dict[str, int] = {}
         # Of the run, since others may work in this folder.
         run = "" if config.name == "annotate" else f"{config.name}."
         self._bad_rows = config.folder / f"pairs.{run}rejects.jsonl"
@@ -210,7 +210,8 @@ class Files:
 
         config = self.config
         for pair in read_pairs(config.metadata, PairRecord, reject, shard=config.shard, limit=config.limit):
-            if self._prompts.setdefault(pair.prompt_id, pair.prompt).strip() != pair.prompt.strip():
+            prompt = hash(pair.prompt.strip())
+            if self._prompts.setdefault(pair.prompt_id, prompt) != prompt:
                 reason = (
                     f"its prompt_id {pair.prompt_id} stands there before with another prompt; give it one of its own"
                 )
@@ -250,7 +251,7 @@ _GIVEN_UP: tuple[RejectKind, ...] = ("reply", "refused")
 
 
 def _given_up(config: AnnotateConfig, store: JsonlStore[Any]) -> dict[str, Reject]:
-    """What an earlier run gave up on, or that were refused; other rejects (no server, no image) are tried anew."""
+    """What an earlier run gave up on, or an engine refused; other rejects (no server, no image) are tried anew."""
     if config.force:
         store.done.clear()
     found = {} if config.force or config.retry_rejects else read_rejects(store.rejects_path, store.key)

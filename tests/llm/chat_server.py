@@ -120,7 +120,7 @@ class Server:
             os._exit(1)
         self.seen = [re.search(r"authorization: (.*?)\r", head, re.IGNORECASE).group(1)]  # type: ignore[union-attr]
         if self.schedule:
-            return await self.misbehave(writer, self.schedule, body)
+            return await self.misbehave(writer, self.schedule, path, body)
         fault = self.random.choice(self.faults) if self.faults and self.random.random() < self.rate else ""
         if fault == "disconnect":
             return False
@@ -140,7 +140,9 @@ class Server:
             return await self.refuse(writer, f"response_format {refused} is not supported")
         return await self.send(writer, 200, await self.complete(body, fault))
 
-    async def misbehave(self, writer: asyncio.StreamWriter, schedule: Misbehaviour, body: bytes) -> bool:
+    async def misbehave(self, writer: asyncio.StreamWriter, schedule: Misbehaviour, path: str, body: bytes) -> bool:
+        if path.startswith("/v1"):
+            return await self.send(writer, 301, {}, f"Location: /moved{path}\r\n")
         text, image = self.asked(body)
         said = schedule.before(body, text, image) or schedule.reply(text, image, answer(text, image))
         return said.status > 0 and await self.send(writer, said.status, said.body, said.headers)

@@ -204,6 +204,27 @@ def test_a_redirect_to_somewhere_else_is_named_and_not_followed(stub, target):
     assert isinstance(error, EngineStopped) and f"moved to {target}" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"code": "server_overloaded", "message": "upstream is busy"}, ChatReply),
+        ("upstream is busy", ChatReply),
+        ({"code": 503, "message": "upstream is busy"}, ChatReply),
+        ({"type": "invalid_request_error", "message": "upstream is busy"}, Refused),
+        ({"code": 413, "message": "upstream is busy"}, Refused),
+    ],
+)
+def test_an_error_with_status_200_is_asked_again_unless_it_blames_the_request(stub, error, kind):
+    seen = []
+
+    def rule(body, _):
+        seen.append(body)
+        return (200, {"error": error}) if len(seen) == 1 else None
+
+    ((found,), _) = chat(stub(rule), [request()])
+    assert type(found) is kind and (kind is ChatReply or "upstream is busy" in str(found))
+
+
 def test_the_words_of_a_server_behind_a_gateway_and_long_ones_reach_the_user(stub):
     behind = {"error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": "seeds < 0 only"}}}
     ((error,), _) = chat(stub(lambda *_: (400, behind)), [request()])

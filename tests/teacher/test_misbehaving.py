@@ -56,7 +56,8 @@ def check(folder: Path, pairs: int, seed: int) -> dict:
         for row in rejects:
             assert re.search(WORDS[row["kind"]], row["reason"]), f"{name}: {row['kind']}: {row['reason']}"
             kinds[row["kind"]] += 1
-    (note,) = summary["notes"]
+    moved, note = summary["notes"]
+    assert "/moved/v1 (HTTP 301)" in moved
     assert "max_completion_tokens in place of max_tokens, no seed" in note and "Extra inputs are not permitted" in note
     assert exit_status(summary) == 1, "replies that could not be used are lost answers"
     rows = {name: len(rows) for name, rows in found.items()}
