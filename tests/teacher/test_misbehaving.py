@@ -21,7 +21,7 @@ from ..conftest import running_chat_server
 from .conftest import FILES, content, write_gendb
 
 WORDS = {
-    "refused": r"mark-\d+|the server answers otherwise",
+    "refused": r"mark-\d+|no answer \(Server disconnected\)",
     "reply": r"refuses to answer: I do not judge|_filter|reason length|reasoning_content|lone surrogate|no JSON",
     "dependency": r"there are no (t2ia|iqa)_questions",
 }
