@@ -246,10 +246,13 @@ def _kind(request: ChatRequest) -> tuple[str, bool]:
 
 
 def _label(url: str | None) -> str:
-    """An address fit for logs: without user name, password or query."""
+    """An address fit for logs, without query."""
     if url is None:
         return "api.openai.com"
     parts = urlsplit(url)
+    shown = url.rsplit("@", 1)[-1]
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SettingError(f"base URL {url.rsplit('@', 1)[-1]!r}: expected something like http://localhost:8000/v1")
-    return parts.netloc.rsplit("@", 1)[-1]
+        raise SettingError(f"base URL {shown!r}: expected something like http://localhost:8000/v1")
+    if "@" in parts.netloc:
+        raise SettingError(f"base URL ...@{shown}: a user name or password cannot be sent; name a key (--api-key-env)")
+    return parts.netloc

@@ -258,6 +258,12 @@ def test_bad_address(url):
         make_engine("openai", "m", base_urls=[url])
 
 
+def test_a_password_in_an_address_is_refused_and_not_told():
+    with pytest.raises(SettingError, match=r"\.\.\.@host:8000/v1: a user name or password cannot be sent") as caught:
+        make_engine("openai", "m", base_urls=["http://user:secret@host:8000/v1"])
+    assert "secret" not in str(caught.value)
+
+
 def test_unknown_engine():
     with pytest.raises(ValueError, match="expected one of"):
         make_engine("gpt", "m")

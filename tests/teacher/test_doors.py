@@ -67,6 +67,7 @@ def test_dry_run_shows_requests_and_asks_nothing(gendb, tmp_path):
         (["--engine", "oracle", "--base-url", "http://x/v1"], 2, "--base-url goes with --engine openai"),
         (["--base-url", "http://127.0.0.1:9/v1"], 1, "127.0.0.1:9: nobody answers there"),
         (["--api-key-env", "NO_SUCH_KEY"], 2, "NO_SUCH_KEY is not set"),
+        (["--base-url", "http://x/v1", "--server-option", "top_k"], 2, "--server-option top_k: expected KEY=VALUE"),
         (["--shard", "3/2"], 2, "expected i/n"),
         (["--limit", "0"], 2, "expected at least 1"),
     ],
