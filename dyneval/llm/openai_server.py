@@ -77,6 +77,11 @@ class OpenAIEngine:
         """Servers that refused everything."""
 
     @property
+    def labels(self) -> list[str]:
+        """The servers' addresses, fit for logs."""
+        return [server.label for server in self._servers]
+
+    @property
     def notes(self) -> list[str]:
         """What was found out about the servers, for the summary of a run."""
         return [note for server in (*self._servers, *self._left) for note in server.notes]
