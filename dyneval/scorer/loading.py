@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dyneval.errors import CheckpointError
 from dyneval.scorer.revision import may_be_on_hub
@@ -44,15 +44,23 @@ def load_student(
 
     Raises:
         CheckpointError: there is none, it is not Qwen3-VL, it lacks the task tokens or has others, its weights are
-            incomplete or quantised by a package that is missing here, or this machine has no such device.
+            not all there, not finite or not of this model, or this machine has no such device.
     """
+    from transformers import AutoConfig, Qwen3VLForConditionalGeneration
+
+    from dyneval.checkpoints.weights import load_weights
+
     name = checkpoint_name(checkpoint, subfolder)
     target = _device(device)
     kind = _dtype(dtype, target)
     processor = load_processor(checkpoint, subfolder, min_pixels, max_pixels, commit)
     options = {"dtype": kind, "attn_implementation": _attention(target, kind)}
-    model = _model(checkpoint, name, **_place(subfolder, commit), **options)
-    model.to(target)  # type: ignore[arg-type]  # the stub takes self for the device
+    place = _place(subfolder, commit)
+    config = AutoConfig.from_pretrained(str(checkpoint), trust_remote_code=False, **place)
+    model = load_weights(
+        Qwen3VLForConditionalGeneration, str(checkpoint), config, keep_quantised=True, **place, **options
+    )
+    model.to(target)
     logger.info("%s: %.0f M parameters, %s on %s", name, model.num_parameters() / 1e6, kind, target)
     return model, processor
 
@@ -100,8 +108,6 @@ def _check_config(checkpoint: str | Path, name: str, place: dict[str, str]) -> N
         raise CheckpointError(f"{name}: no such checkpoint folder")
     try:
         config = AutoConfig.from_pretrained(str(checkpoint), trust_remote_code=False, **place)
-    except ImportError as error:
-        raise _not_installed(name, error) from error
     except (OSError, ValueError) as error:
         if folder.is_dir() and not (folder / "config.json").is_file():
             raise CheckpointError(f"{name}: the folder holds no config.json, so it is no checkpoint") from error
@@ -111,31 +117,6 @@ def _check_config(checkpoint: str | Path, name: str, place: dict[str, str]) -> N
     rows, needed = config.get_text_config().vocab_size, max(TASK_TOKEN_IDS.values()) + 1
     if rows < needed:
         raise CheckpointError(f"{name}: its embedding has {rows} rows, but the task tokens need {needed}")
-
-
-def _model(checkpoint: str | Path, name: str, **options: Any) -> Qwen3VLForConditionalGeneration:
-    from safetensors import SafetensorError
-    from transformers import Qwen3VLForConditionalGeneration
-
-    try:
-        loaded: Any = Qwen3VLForConditionalGeneration.from_pretrained(
-            str(checkpoint), trust_remote_code=False, output_loading_info=True, **options
-        )
-    except ImportError as error:
-        raise _not_installed(name, error) from error
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{name}: the weights cannot be loaded ({_first_line(error)})") from error
-    model, report = loaded
-    # transformers fills missing weights with random numbers and only warns.
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise CheckpointError(f"{name}: {len(missing)} weights are missing, {missing[0]} the first of them")
-    return model
-
-
-def _not_installed(name: str, error: ImportError) -> CheckpointError:
-    """What transformers finds missing for a checkpoint: the package that its weights were quantised by."""
-    return CheckpointError(f"{name}: its weights are quantised by a package that is not here ({_first_line(error)})")
 
 
 def _device(name: str | None) -> torch.device:

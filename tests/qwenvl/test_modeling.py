@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+from dyneval.errors import CheckpointError
 from dyneval.tokens import RELATED_WORDS, TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
 from qwenvl.train.argument import ModelArguments
@@ -95,7 +96,7 @@ def test_other_families_are_refused(tmp_path):
 
 def test_weights_that_are_missing_are_named(tiny_checkpoint, tmp_path):
     (tmp_path / "config.json").write_bytes((tiny_checkpoint / "config.json").read_bytes())
-    with pytest.raises(TrainingInputError, match="the weights cannot be loaded"):
+    with pytest.raises(CheckpointError, match="the weights cannot be loaded"):
         load(tmp_path)
 
 

@@ -17,6 +17,7 @@ def run_checks(recipe: Recipe, full: bool, workers: int) -> list[Check]:
     from qwenvl.preflight.data import check_stage, stages
     from qwenvl.preflight.environment import check_devices, check_disk, check_outputs, check_packages
     from qwenvl.preflight.model import check_memory, check_model, check_tokens, trained_size
+    from qwenvl.preflight.weights import check_weights
 
     packages = check_packages()
     if packages.status == "error":
@@ -24,7 +25,8 @@ def run_checks(recipe: Recipe, full: bool, workers: int) -> list[Check]:
     devices = check_devices()
     model, sizes = check_model(recipe)
     tokens, processor = check_tokens(recipe)
-    checks = [packages, devices, model, tokens, check_memory(recipe, sizes, devices.details)]
+    weights = [check_weights(recipe)] if model.status == "ok" else []
+    checks = [packages, devices, model, *weights, tokens, check_memory(recipe, sizes, devices.details)]
     checks += [check_disk(recipe, sum(sizes.values()), trained_size(recipe, sizes)), check_outputs(recipe)]
     ranks = max(1, int(devices.details["gpus"]))
     for name in stages():

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForImageTextToText, PreTrainedModel
+from transformers import PreTrainedModel
 
+from dyneval.checkpoints.weights import check_finite, load_weights
 from dyneval.processing import Processor
 from dyneval.tokens import TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
 from qwenvl.train.argument import ModelArguments
-from qwenvl.train.modeling import gathered, part_of, trained_parts
+from qwenvl.train.modeling import gathered, part_of, read_config, trained_parts
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -139,16 +140,16 @@ def merge_adapter(checkpoint: Path, output: Path, base: str | None = None, cache
         raise TrainingInputError(f"{checkpoint}: no adapter of a run with --lora_enable") from error
     name = base or str(config.base_model_name_or_path)
     try:
-        model: Any = AutoModelForImageTextToText.from_pretrained(name, dtype="auto", cache_dir=cache_dir)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        message = f"{name}: no base model of {checkpoint} ({reason}); name it by --model_name_or_path"
-        raise TrainingInputError(message) from error
+        base_config, model_class = read_config(name, cache_dir)
+    except TrainingInputError as error:
+        raise TrainingInputError(f"no base model of {checkpoint}: {error}; name it by --model_name_or_path") from error
+    model: Any = load_weights(model_class, name, base_config, dtype="auto", cache_dir=cache_dir)
     dtype = model.dtype
     add_task_rows(model.float())
     merged: Any = PeftModel.from_pretrained(model, str(checkpoint)).merge_and_unload()
     _write_task_rows(merged)
-    merged.to(dtype).save_pretrained(output)
+    check_finite(merged.to(dtype).named_parameters(), f"{checkpoint}, merged")
+    merged.save_pretrained(output)
     Processor.from_pretrained(checkpoint).save_pretrained(output)
     logger.info("%s merged with %s: %s", checkpoint, name, output)
 

@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from dyneval.checkpoints.weights import load_weights
 from dyneval.processing import start_task_rows
 from dyneval.tokens import TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
@@ -41,10 +42,26 @@ def choose_attention(wanted: str, flat: bool) -> str:
     return PACKED_SDPA if flat else "sdpa"
 
 
+def read_config(name: str, cache_dir: str | None = None) -> tuple[PreTrainedConfig, type[PreTrainedModel]]:
+    """Configuration of a dense or mixture-of-experts Qwen3-VL, and the class that follows from it alone.
+
+    Raises:
+        TrainingInputError: no model there, or one of another family.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name, cache_dir=cache_dir, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise TrainingInputError(f"{name}: no model configuration ({str(error).splitlines()[0]})") from error
+    if config.model_type not in FAMILIES:
+        raise TrainingInputError(f"{name}: is a {config.model_type} model; DynEval fine-tunes {' and '.join(FAMILIES)}")
+    model_class: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
+    return config, model_class
+
+
 def load_model(
     arguments: ModelArguments, dtype: torch.dtype, chunks: int, *, flat: bool = True, cache_dir: str | None = None
 ) -> PreTrainedModel:
-    """Load a dense or mixture-of-experts Qwen3-VL for training; the class follows from `config.json` alone.
+    """Load a model for training.
 
     Args:
         arguments: the model and its attention.
@@ -54,25 +71,18 @@ def load_model(
         cache_dir: folder of downloaded models.
 
     Raises:
-        TrainingInputError: no model there, or one of another family.
+        TrainingInputError: see `read_config`.
+        CheckpointError: its weights cannot be trained on, see `load_weights`.
     """
     name = arguments.model_name_or_path
-    try:
-        config = AutoConfig.from_pretrained(name, cache_dir=cache_dir, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise TrainingInputError(f"{name}: no model configuration ({str(error).splitlines()[0]})") from error
-    if config.model_type not in FAMILIES:
-        raise TrainingInputError(f"{name}: is a {config.model_type} model; DynEval fine-tunes {' and '.join(FAMILIES)}")
-    plain_class: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
+    config, plain_class = read_config(name, cache_dir)
     model_class = with_target_loss(plain_class, chunks)
     attention = choose_attention(arguments.attn_implementation, flat)
     # The vision tower splits its sequence by image already.
     parts = {"text_config": attention, "vision_config": "sdpa" if attention == PACKED_SDPA else attention}
     logger.info("%s: %s, %s, attention %s", name, model_class.__name__, dtype, attention)
-    try:
-        model = model_class.from_pretrained(name, dtype=dtype, attn_implementation=parts, cache_dir=cache_dir)
-    except (OSError, ImportError, ValueError) as error:  # ValueError: an attention that the model does not support
-        raise TrainingInputError(f"{name}: the weights cannot be loaded ({str(error).splitlines()[0]})") from error
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": parts, "cache_dir": cache_dir}
+    model: PreTrainedModel = load_weights(model_class, name, config, **options)
     if is_deepspeed_zero3_enabled():
         # Loading under ZeRO-3 notes every renaming of old checkpoints that transformers knows, not those it applied;
         # saving would undo them and write names (model.language_model.model....) that no other reader knows.
