@@ -126,18 +126,22 @@ def _settle_tying(model: Any) -> None:
         model.all_tied_weights_keys = {}
 
 
+def not_finite(weights: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
+    """Names of the tensors that hold NaN or infinity. Of a weight that ZeRO-3 shares out, a rank looks at its part."""
+    return [key for key, tensor in weights if not _finite(getattr(tensor, "ds_tensor", tensor))]
+
+
 def check_finite(weights: Iterable[tuple[str, torch.Tensor]], name: str) -> None:
-    """Refuse NaN and infinity. Under ZeRO-3, of which each rank holds a part, each rank looks at its own.
+    """Refuse NaN and infinity.
 
     Args:
-        weights: tensors by name; on "meta" there is nothing to look at.
+        weights: tensors by name.
         name: what they belong to, for the message.
 
     Raises:
         CheckpointError: the message names the first of them and their number.
     """
-    bad = [key for key, tensor in weights if not _finite(getattr(tensor, "ds_tensor", tensor))]
-    if bad:
+    if bad := not_finite(weights):
         raise CheckpointError(
             f"{name}: {len(bad)} weights hold NaN or infinity: {_some(bad)}; the training diverged or the files are "
             "damaged: take an earlier checkpoint"

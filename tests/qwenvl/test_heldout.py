@@ -8,8 +8,9 @@ from qwenvl.data import DatasetSource, split_list
 from qwenvl.data.collator import Collator, dummy_example
 from qwenvl.data.dataset import InstructDataset, RankShare
 from qwenvl.errors import TrainingInputError
-from qwenvl.train.argument import ModelArguments, TrainingArguments
+from qwenvl.train.argument import ModelArguments
 from qwenvl.train.modeling import load_model
+from qwenvl.train.parsing import TrainingArguments
 from qwenvl.train.trainer import DynEvalTrainer
 
 

@@ -45,7 +45,7 @@ class Collator:
 
     `flatten` gives `input_ids`, `labels`, `tasks` of shape (1, T), `position_ids` (4, 1, T) and `sample_lengths`;
     otherwise (B, L), `attention_mask` (B, L) and `position_ids` (3, B, L). `counts` holds samples, tokens, targets and
-    padding of the batch, `bad` the problems of samples that could not be read.
+    padding of the batch, `names` its samples, `bad` the problems of those that could not be read.
     """
 
     rope_index: RopeIndex
@@ -67,6 +67,7 @@ class Collator:
         tokens = sum(len(example.encoded.input_ids) for example in examples[:samples])
         targets = int((batch["labels"] != IGNORE).sum())
         batch["counts"] = torch.tensor([samples, tokens, targets, batch["input_ids"].numel() - tokens])
+        batch["names"] = [example.name for example in examples[:samples]]
         batch["bad"] = [sample.problem for sample in flat if isinstance(sample, BadSample)]
         return batch
 

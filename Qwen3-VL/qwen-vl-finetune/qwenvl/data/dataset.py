@@ -35,6 +35,8 @@ class Example:
 
     encoded: Encoded
     task: int
+    name: str = ""
+    """File, number and id of its entry, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,16 +158,17 @@ class InstructDataset(Dataset[list[Example | BadSample]]):
     def _entry(self, number: int) -> list[Example | BadSample]:
         source, index = (int(value) for value in self._entries[number])
         entry = self.annotations[source][index]
+        name = describe(entry, index, self.sources[source].annotation)
         try:
-            return [self._encode(sample, self.sources[source].data) for sample in entry_samples(entry)]
+            return [self._encode(sample, self.sources[source].data, name) for sample in entry_samples(entry)]
         except (TrainingInputError, ImageError, ValueError) as error:
-            return [BadSample(f"{describe(entry, index, self.sources[source].annotation)}: {error}")]
+            return [BadSample(f"{name}: {error}")]
 
-    def _encode(self, sample: object, root: Path) -> Example:
+    def _encode(self, sample: object, root: Path, name: str) -> Example:
         conversation = parse_sample(sample)
         images = [load_image(name, root=root) for name in conversation.images]
         task = TASK_TOKENS.index(conversation.task) + 1 if conversation.task else 0
-        return Example(self.processor.encode(conversation.turns, images), task)
+        return Example(self.processor.encode(conversation.turns, images), task, name)
 
 
 class RankShare(Dataset[list[Example | BadSample]]):

@@ -18,6 +18,8 @@ from qwenvl.errors import TrainingInputError
 logger = logging.getLogger(__name__)
 
 MARKER = "complete.json"
+PLAIN, NONE = "one file", "nothing"
+"""Layouts of an optimizer's state, beside those of DeepSpeed."""
 _FINAL = ".final"
 _UNWRITTEN = ("os error", "inline_container.cc")
 """What stands in the errors of safetensors, tokenizers and torch, which are no OSErrors, when a disk is full."""
@@ -48,10 +50,15 @@ def remove_incomplete(output_dir: Path) -> None:
     shutil.rmtree(output_dir / _FINAL, ignore_errors=True)
 
 
-def mark_complete(folder: Path, step: int) -> None:
+def mark_complete(folder: Path, step: int, optimizer: str = PLAIN) -> None:
     """Declare a checkpoint whole; to be called when every rank has written its part.
 
     Its files are on the disk before their marker is, which knows how long they are.
+
+    Args:
+        folder: of the checkpoint.
+        step: after which it was written.
+        optimizer: how the optimizer's state is laid out, which must be the same where a run goes on from it.
     """
     (folder / MARKER).unlink(missing_ok=True)
     sizes = {}
@@ -59,7 +66,44 @@ def mark_complete(folder: Path, step: int) -> None:
         with path.open("rb") as file:
             os.fsync(file.fileno())
             sizes[path.relative_to(folder).as_posix()] = os.fstat(file.fileno()).st_size
-    write_json(folder / MARKER, {"step": step, "files": sizes})
+    write_json(folder / MARKER, {"step": step, "optimizer": optimizer, "files": sizes})
+
+
+def check_resumable(folder: Path, optimizer: str) -> None:
+    """Look whether a run can go on from a checkpoint as if it had not stopped.
+
+    Args:
+        folder: of the checkpoint.
+        optimizer: the layout that this run would write.
+
+    Raises:
+        TrainingInputError: it is not whole, or its optimizer is missing or laid out otherwise: transformers would begin
+            with a new one, and say nothing.
+    """
+    if not folder.is_dir():
+        raise TrainingInputError(f"{folder}: no such checkpoint")
+    if fault := _fault(folder):
+        raise TrainingInputError(f"{folder}: no whole checkpoint: {fault}")
+    found = read_json(folder / MARKER).get("optimizer", optimizer)
+    if found == NONE:
+        raise TrainingInputError(
+            f"{folder}: was written with --save_only_model True, so it holds no optimizer and a run cannot go on from "
+            f"it; start anew in another output folder, or train its weights on with --model_name_or_path {folder}"
+        )
+    if found != optimizer:
+        raise TrainingInputError(
+            f"{folder}: its optimizer is stored as {found}, this run would read {optimizer}; take the number of "
+            "processes and the --deepspeed that it was written with"
+        )
+
+
+def forget_after(output_dir: Path, step: int) -> None:
+    """Delete the checkpoints of later steps: the run takes another way from this step on."""
+    for later, folder in steps_of(output_dir).items():
+        if later > step:
+            logger.warning("removing %s: the run goes on from step %d", folder, step)
+            (folder / MARKER).unlink(missing_ok=True)
+            shutil.rmtree(folder)
 
 
 def _fault(folder: Path) -> str | None:
@@ -96,10 +140,12 @@ def saving(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def keep_newest(output_dir: Path, limit: int | None) -> None:
-    """Delete all complete checkpoints but the `limit` newest; None keeps all."""
+def keep_newest(output_dir: Path, limit: int | None, best: int | None = None) -> None:
+    """Delete all complete checkpoints but the `limit` newest, and that of step `best`; no limit keeps all."""
     complete = sorted(step for step, folder in steps_of(output_dir).items() if (folder / MARKER).is_file())
     for step in complete[: -limit if limit else 0]:
+        if step == best:
+            continue
         folder = output_dir / f"checkpoint-{step}"
         (folder / MARKER).unlink()  # first: a deletion cut short must not look like a checkpoint
         shutil.rmtree(folder)

@@ -90,7 +90,9 @@ class TargetLoss:
             return super().forward(input_ids=input_ids, **kwargs)  # type: ignore[misc]
         outputs = self.model(input_ids=input_ids, use_cache=False, **kwargs)
         losses, mask = target_losses(outputs.last_hidden_state, labels, self.lm_head, self.loss_chunks)
-        items = num_items_in_batch if num_items_in_batch is not None else mask.sum().clamp(min=1)
+        items = num_items_in_batch if num_items_in_batch is not None else mask.sum()
+        # A step whose samples could not be read has no targets: its loss is 0, not 0/0.
+        items = items.clamp(min=1) if isinstance(items, torch.Tensor) else max(1, items)
         task = tasks[:, 1:][mask] if tasks is not None else torch.zeros_like(losses, dtype=torch.long)
         sums = torch.zeros(TASKS, device=losses.device).index_add_(0, task, losses.detach())
         return TargetLossOutput(losses.sum() / items, sums, torch.bincount(task, minlength=TASKS))

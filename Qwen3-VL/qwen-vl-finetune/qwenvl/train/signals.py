@@ -1,4 +1,7 @@
-"""A checkpoint on SIGTERM or SIGUSR1, for machines that are taken back and jobs that run out of time."""
+"""What is done after a step: a checkpoint on SIGTERM or SIGUSR1, and an evaluation of the last step.
+
+The signals come from machines that are taken back and jobs that run out of time.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,18 @@ import torch.distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 logger = logging.getLogger(__name__)
+
+
+class EvaluateLast(TrainerCallback):
+    """Evaluate after the last step, whatever `--eval_steps` is; before its checkpoint, which may then be the best."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Ask for it; by epochs, Trainer evaluates after the last step by itself."""
+        if state.global_step >= state.max_steps and args.eval_strategy == "steps":
+            control.should_evaluate = True
+        return control
 
 
 class StopOnSignal(TrainerCallback):

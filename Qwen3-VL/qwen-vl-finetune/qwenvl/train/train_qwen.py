@@ -6,277 +6,39 @@ torchrun --nproc_per_node 8 -m qwenvl.train.train_qwen --model_name_or_path Qwen
 
 from __future__ import annotations
 
-import io
-import logging
-import os
 import sys
-import warnings
-from contextlib import ExitStack, redirect_stdout, suppress
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import torch
-import transformers
-from transformers import HfArgumentParser, PrinterCallback, ProgressCallback
-from transformers.integrations.deepspeed import unset_hf_deepspeed_config
-
-from dyneval.conventions import conventions_of
-from dyneval.errors import UserError
-from dyneval.files.atomic import atomic_write, exclusive
-from dyneval.processing import IGNORE, Processor
-from dyneval.tokens import TASK_TOKENS
-from dyneval.work.batches import out_of_memory
-from qwenvl.data import DatasetSource, data_list, split_list
-from qwenvl.data.collator import Collator, RopeIndex, dummy_example
-from qwenvl.data.dataset import BadSample, InstructDataset
-from qwenvl.errors import TrainingInputError
-from qwenvl.train.argument import DataArguments, ModelArguments, TrainingArguments
-from qwenvl.train.checkpoints import newest_complete, remove_incomplete, save_final
-from qwenvl.train.extensions import CPU_ADAM, SHARED_MEMORY, load_operators
-from qwenvl.train.lora import ADAPTER, add_adapters, merge_adapter
-from qwenvl.train.modeling import initialise_task_tokens, load_model, set_trainable, trainable_report
-from qwenvl.train.reporting import CURVE, StepLines, draw_curve
-from qwenvl.train.run_record import REJECTS, append_reject, check_run, settings, write_log
-from qwenvl.train.signals import StopOnSignal
-from qwenvl.train.trainer import DynEvalTrainer
-
-logger = logging.getLogger("qwenvl")
-
-FAILURE = "failure.txt"
-STOPPED = 128 + 15
-"""Exit code after a checkpoint on a signal: the run is not finished."""
+from dyneval.errors import SettingError
+from qwenvl.train.failure import report_failure
+from qwenvl.train.usage import first_look, usage
 
 
-def train(model_arguments: ModelArguments, data_arguments: DataArguments, arguments: TrainingArguments) -> int:
-    """Train until the end or a signal; returns the exit code.
-
-    Raises:
-        TrainingInputError, DataFileError, ImageError: arguments, environment or data do not allow the run.
-        OSError: the output folder cannot be written to.
-    """
-    output_dir = Path(arguments.output_dir)
-    with ExitStack() as held:
-        if arguments.process_index == 0:
-            held.enter_context(exclusive(output_dir))
-        return _train(output_dir, model_arguments, data_arguments, arguments)
-
-
-def _train(
-    output_dir: Path, model_arguments: ModelArguments, data_arguments: DataArguments, arguments: TrainingArguments
-) -> int:
-    sources = data_list(data_arguments.dataset_use.split(","))
-    heldout_sources = split_list(sources, arguments.eval_split) if arguments.eval_split else []
-    processor = _load_processor(model_arguments, data_arguments)
-    wanted = settings(model_arguments, data_arguments, arguments, sources)
-    with arguments.main_process_first(desc="checking the output folder"):
-        if check_run(output_dir, wanted):
-            logger.info("%s: this run is finished, nothing to do", output_dir)
-            return 0
-        if arguments.process_index == 0:
-            remove_incomplete(output_dir)
-            (output_dir / REJECTS).unlink(missing_ok=True)
-    with arguments.main_process_first(local=False, desc="counting tokens"):
-        dataset = _load_dataset(sources, processor, data_arguments, arguments)
-        heldout = _load_dataset(heldout_sources, processor, data_arguments, arguments) if heldout_sources else None
-    # Saved with every checkpoint, so that scoring need not find out what this student was taught.
-    taught = conventions_of(dataset.exchanges(), processor.conventions)
-    processor.conventions = taught._replace(min_pixels=processor.min_pixels, max_pixels=processor.max_pixels)
-    logger.info("taught: template %s, reply form %s", taught.template, taught.reply_form)
-    logger.info("images: %s to %s pixels", f"{processor.min_pixels:,}", f"{processor.max_pixels:,}")
-    if arguments.should_save:
-        for problem in dataset.problems + (heldout.problems if heldout else []):
-            append_reject(output_dir, problem)
-    logger.info("data: %s", dataset.stats)
-    if heldout:
-        logger.info("held out: %s", heldout.stats)
-    logger.info("first sample, targets between >> and <<:\n%s", _marked(dataset, processor))
-    flat = data_arguments.data_flatten or data_arguments.data_packing
-    model, rope_index = _load_trainable_model(model_arguments, arguments, processor, flat)
-    stop = StopOnSignal()
-    trainer = DynEvalTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=dataset,
-        eval_dataset=heldout,
-        data_collator=Collator(
-            rope_index=rope_index,
-            dummy=dummy_example(processor),
-            pad_token_id=processor.tokenizer.pad_token_id,
-            flatten=flat,
-        ),
-        processing_class=processor,
-        callbacks=[stop, StepLines()],
-        max_bad_samples=data_arguments.max_bad_samples - dataset.stats.bad,
-    )
-    # Trainer's own ways of telling: a bar and dictionaries.
-    for spoken in (ProgressCallback, PrinterCallback):
-        trainer.remove_callback(spoken)
-    resume = newest_complete(output_dir)
-    if resume:
-        logger.info("resuming from %s", resume)
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    if stop.stopped:
-        return STOPPED
-    trainer.evaluate_last()
-    save_final(output_dir, lambda folder: _save_model(trainer, model_arguments, Path(folder)), arguments.should_save)
-    if arguments.should_save:
-        history, unseen = trainer.state.log_history, heldout.stats if heldout else None
-        gpus = arguments.world_size if arguments.device.type == "cuda" else 0
-        draw_curve(history, output_dir / CURVE, output_dir.name)
-        write_log(output_dir, history, dataset.stats, unseen, wanted, gpus)
-        (output_dir / FAILURE).unlink(missing_ok=True)  # of another run, which was refused because of this one
-    trainer.accelerator.wait_for_everyone()
-    return 0
-
-
-def _load_processor(model_arguments: ModelArguments, data_arguments: DataArguments) -> Processor:
-    named = [token for token in model_arguments.additional_special_tokens.split(",") if token]
-    if sorted(named) != sorted(TASK_TOKENS):
-        raise TrainingInputError(f"--additional_special_tokens must be {','.join(TASK_TOKENS)}, got {named}")
-    processor = Processor.for_training(
-        model_arguments.model_name_or_path, data_arguments.min_pixels, data_arguments.max_pixels
-    )
-    data_arguments.min_pixels, data_arguments.max_pixels = processor.limits  # as they are, for the record of the run
-    return processor
-
-
-def _load_dataset(
-    sources: list[DatasetSource], processor: Processor, data: DataArguments, training: TrainingArguments
-) -> InstructDataset:
-    return InstructDataset(
-        sources,
-        processor,
-        model_max_length=training.model_max_length,
-        packing=data.data_packing,
-        seed=training.seed,
-        workers=training.dataloader_num_workers,
-        cache=Path(training.output_dir, "lengths"),
-        max_bad_samples=data.max_bad_samples,
-    )
-
-
-def _load_trainable_model(
-    model_arguments: ModelArguments, arguments: TrainingArguments, processor: Processor, flat: bool
-) -> tuple[Any, RopeIndex]:
-    """The model, with adapters where they are wanted, and its function of positions."""
-    # DeepSpeed keeps float32 master weights beside bf16 ones; without it, bf16 weights would not take small steps.
-    dtype = torch.bfloat16 if arguments.bf16 and arguments.deepspeed else torch.float32
-    model: Any = load_model(model_arguments, dtype, arguments.loss_chunks, flat=flat, cache_dir=arguments.cache_dir)
-    if processor.added_task_tokens and model_arguments.task_token_init == "mean":
-        initialise_task_tokens(model, processor.tokenizer)
-    rope_index = model.model.get_rope_index
-    if model_arguments.lora_enable:
-        transformers.set_seed(arguments.seed)  # the same adapters on every rank and in every run
-        model = add_adapters(model, model_arguments)
-    else:
-        set_trainable(model, model_arguments)
-    logger.info("parameters:\n%s", trainable_report(model))
-    return model, rope_index
-
-
-def _save_model(trainer: DynEvalTrainer, model_arguments: ModelArguments, folder: Path) -> None:
-    """Write the trained model to `folder`; adapters are kept in the run's folder and written merged."""
-    if not model_arguments.lora_enable:
-        trainer.save_model(str(folder), _internal_call=True)
-        return
-    adapter = Path(trainer.args.output_dir, ADAPTER)
-    trainer.save_model(str(adapter), _internal_call=True)
-    unset_hf_deepspeed_config()  # the base is loaded whole, by one rank
-    if trainer.args.should_save:
-        merge_adapter(adapter, folder, model_arguments.model_name_or_path, trainer.args.cache_dir)
-
-
-def _marked(dataset: InstructDataset, processor: Processor) -> str:
-    """Text of the first sample with its targets marked, image tokens left out."""
-    first = dataset[0][0]
-    if isinstance(first, BadSample):
-        return first.problem
-    pieces, inside = [], False
-    for token, label, kind in zip(
-        first.encoded.input_ids, first.encoded.labels, first.encoded.mm_token_type_ids, strict=True
-    ):
-        if inside != (label != IGNORE):
-            pieces.append("<<" if inside else ">>")
-            inside = not inside
-        pieces.append("" if kind else str(processor.tokenizer.decode([token])))
-    return "".join(pieces)
-
-
-def _start_distributed(arguments: TrainingArguments) -> None:
-    """Load what DeepSpeed compiles; on the CPU it must know its ranks before a model is built as well.
-
-    Otherwise its batch sizes do not add up.
-    """
-    if not arguments.deepspeed:
-        return
-    offload = arguments.hf_deepspeed_config.is_offload()
-    load_operators(*[CPU_ADAM] * offload, *[SHARED_MEMORY] * arguments.use_cpu)
-    if arguments.use_cpu and "LOCAL_RANK" in os.environ:
-        import deepspeed
-
-        with redirect_stdout(io.StringIO()):  # it prints that an operator is built, whenever it loads one
-            deepspeed.init_distributed("gloo")
-
-
-def _set_up_logging(arguments: TrainingArguments) -> None:
-    level = logging.INFO if arguments.process_index == 0 else logging.ERROR
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("qwenvl").setLevel(level)
-    transformers.logging.set_verbosity_warning()
-    transformers.logging.disable_progress_bar()  # of reading and writing a few files
-    # DeepSpeed calls collectives by names that torch renamed; it would say so in every step.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
-    # So does transformers of a name that peft asks for.
-    warnings.filterwarnings("ignore", category=FutureWarning, message="`is_gradient_checkpointing` is deprecated")
-
-
-def _report_failure(output_dir: Path, reason: str) -> None:
-    """Say why, and leave it for the launcher, whose last line would otherwise be torchrun's."""
-    logger.error("train_qwen: %s", reason)
-    with suppress(OSError), atomic_write(output_dir / FAILURE) as file:
-        file.write(reason + "\n")
-
-
-def _smaller(arguments: TrainingArguments) -> str:
-    """What to do when a batch does not fit into memory."""
-    batch, accumulated = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
-    if batch == 1:
-        return "One sample does not fit: lower --max_pixels or --model_max_length, or take scripts/zero3_offload.json"
-    smaller = max(size for size in range(1, batch) if batch % size == 0)
-    return (
-        f"Start the same command with --per_device_train_batch_size {smaller} --gradient_accumulation_steps "
-        f"{batch // smaller * accumulated}: it goes on from the last checkpoint, with the same samples in each step"
-    )
-
-
-def main() -> int:
-    """Command line of this module."""
-    kinds: Any = (ModelArguments, DataArguments, TrainingArguments)
-    parser = HfArgumentParser(kinds)
+def main(argv: Sequence[str]) -> int:
+    """Command line of this module; returns the exit code."""
+    if "--help" in argv or "-h" in argv:
+        sys.stdout.write(usage("train_qwen"))
+        return 0
     try:
-        model_arguments, data_arguments, arguments = parser.parse_args_into_dataclasses()
-    except UserError as error:
-        parser.error(str(error))
-    _set_up_logging(arguments)
-    output_dir = Path(arguments.output_dir)
-    try:
-        (output_dir / FAILURE).unlink(missing_ok=True)
-        _start_distributed(arguments)
-        return train(model_arguments, data_arguments, arguments)
-    except UserError as error:
-        _report_failure(output_dir, str(error))
-    except RuntimeError as error:
-        reason = out_of_memory(error)
-        if reason is None:
-            raise
-        _report_failure(output_dir, f"{reason} {_smaller(arguments)}")
-    except OSError as error:
-        if error.errno is None:  # a library's own, of which the traceback tells more
-            raise
-        place = error.filename or output_dir
-        _report_failure(output_dir, f"{place}: {error.strerror}; the same command goes on from the last checkpoint")
-    return 1
+        first_look(argv)
+        from qwenvl.train.parsing import build, parse
+
+        arguments = build(parse(argv))
+    except SettingError as error:
+        report_failure(_output_dir(argv), str(error))
+        return 2
+    from qwenvl.train.run import run
+
+    return run(*arguments)
+
+
+def _output_dir(argv: Sequence[str]) -> Path | None:
+    """The last word behind `--output_dir`, where the launcher looks for the reason of a failure."""
+    named = [after for word, after in pairwise(argv) if word in ("--output_dir", "--output-dir")]
+    return Path(named[-1]) if named else None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

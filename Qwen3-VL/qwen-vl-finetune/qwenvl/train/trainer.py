@@ -1,23 +1,27 @@
-"""The Trainer: learning rates by part, figures of each step, checkpoints that count only when they are whole."""
+"""The Trainer: learning rates by part, figures of each step, a stop at numbers that are none, whole checkpoints."""
 
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
+from dyneval.checkpoints.weights import not_finite
 from qwenvl.data.dataset import RankShare
 from qwenvl.errors import TrainingInputError
-from qwenvl.train.argument import TrainingArguments
-from qwenvl.train.checkpoints import keep_newest, mark_complete, saving
+from qwenvl.train.checkpoints import keep_newest, mark_complete, newest_complete, saving
 from qwenvl.train.meter import Meter, Work
-from qwenvl.train.modeling import part_of
+from qwenvl.train.modeling import own_parameters, part_of
+from qwenvl.train.parsing import TrainingArguments
 from qwenvl.train.run_record import REJECTS, append_reject
+from qwenvl.train.sampling import LengthGroups
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +49,8 @@ class DynEvalTrainer(Trainer):
         self.meter = Meter(Work.of(model), args.device)
         self.heldout_meter = Meter(self.meter.work, args.device)
         self._rejected: set[str] = set()
+        self._seen: list[tuple[list[str], torch.Tensor]] = []
+        """Names of the samples and loss of each micro-batch of the step that is being made."""
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW (or `--optim`) with one group for each learning rate and weight decay."""
@@ -60,7 +66,8 @@ class DynEvalTrainer(Trainer):
         groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                rate = rates.get(part_of(name)) or self.args.learning_rate
+                own = rates.get(part_of(name))
+                rate = self.args.learning_rate if own is None else own
                 decay = self.args.weight_decay if name in decayed else 0.0
                 groups.setdefault((rate, decay), []).append(parameter)
         return [{"params": some, "lr": rate, "weight_decay": decay} for (rate, decay), some in groups.items()]
@@ -85,13 +92,72 @@ class DynEvalTrainer(Trainer):
     ) -> Any:
         """Loss of one micro-batch; its figures go to the meter, its unreadable samples to `rejects.jsonl`."""
         inputs = dict(inputs)
-        counts, bad = inputs.pop("counts"), inputs.pop("bad")
+        counts, bad, names = inputs.pop("counts"), inputs.pop("bad"), inputs.pop("names")
         patches = torch.tensor([inputs["pixel_values"].shape[0]], device=counts.device)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         self._reject(bad)
+        if model.training:
+            self._seen.append((names, loss.detach()))
         meter = self.meter if model.training else self.heldout_meter
         meter.add(torch.cat([counts, patches]), outputs.task_losses, outputs.task_targets, len(bad))
         return (loss, outputs) if return_outputs else loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The norm of the gradients, which Trainer asks for before each step.
+
+        Raises:
+            TrainingInputError: it or a loss of the step is no finite number; on every rank, since one that stopped
+                alone would leave the others waiting.
+        """
+        norm: Any = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+        losses = torch.stack([loss.double() for _, loss in self._seen])
+        # Where the loss is finite on this rank, the norm still holds the gradients of all.
+        wrong = not bool(losses.isfinite().all()) or (norm is not None and not math.isfinite(norm))
+        if self._on_any_rank(wrong):
+            self._stop_at_numbers(norm)
+        self._seen = []
+        return norm
+
+    def _stop_at_numbers(self, norm: Any) -> None:
+        spoilt = [name for names, loss in self._seen if not loss.isfinite() for name in names]
+        every = [name for names, _ in self._seen for name in names]
+        if torch.distributed.is_initialized():
+            parts: list[Any] = [None] * self.args.world_size
+            torch.distributed.all_gather_object(parts, (spoilt, every))
+            spoilt, every = ([name for part in parts for name in part[which]] for which in (0, 1))
+        what = "the loss is" if spoilt else f"the norm of the gradients is {float(norm)},"
+        names = spoilt or every
+        shown = "; ".join(names[:8]) + (f"; and {len(names) - 8} more" if len(names) > 8 else "")
+        raise TrainingInputError(
+            f"step {self.state.global_step + 1}: {what} no finite number, with the samples {shown}. {self._last_good()}"
+        )
+
+    def _last_good(self) -> str:
+        newest = newest_complete(Path(self.args.output_dir))
+        if newest is None:
+            return (
+                "No checkpoint was written. Start anew in another output folder, with a lower --learning_rate, a "
+                "--max_grad_norm such as 1, or without samples that do not belong"
+            )
+        return (
+            f"The last good checkpoint is {newest}. Go on from it in another output folder, with "
+            f"--resume_from_checkpoint {newest} and a lower --learning_rate"
+        )
+
+    def _on_any_rank(self, flag: bool) -> bool:
+        if not torch.distributed.is_initialized():
+            return flag
+        found = torch.tensor(float(flag), device=self.args.device)
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+        return bool(found.item())
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(dataset)
+        together = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return LengthGroups(dataset.lengths.tolist(), together, seed)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         """This rank's share of the held-out data, each sample once."""
@@ -128,6 +194,10 @@ class DynEvalTrainer(Trainer):
                 f"{totals.bad} held-out samples could not be read, --max_bad_samples allows {self.max_bad_samples}; "
                 f"see {Path(self.args.output_dir, REJECTS)}"
             )
+        if not math.isfinite(totals.loss):
+            raise TrainingInputError(
+                f"step {self.state.global_step}: the held-out loss is no finite number. {self._last_good()}"
+            )
         figures = {"loss": totals.loss} | totals.task_losses() | {"target_tokens": sum(totals.targets)}
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         return output._replace(metrics=metrics, num_samples=int(totals.counts["samples"]))
@@ -154,6 +224,36 @@ class DynEvalTrainer(Trainer):
                 f"see {Path(self.args.output_dir, REJECTS)}"
             )
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write model and processor.
+
+        Raises:
+            TrainingInputError: weights hold NaN or infinity; nothing is written.
+        """
+        model: Any = self.model
+        bad = not_finite(own_parameters(model))
+        if self._on_any_rank(bool(bad)):
+            shown = f": {', '.join(bad[:3])}" if bad else ""
+            raise TrainingInputError(
+                f"step {self.state.global_step}: weights hold NaN or infinity{shown}; they are not written. "
+                f"{self._last_good()}"
+            )
+        super().save_model(output_dir, _internal_call)
+
+    def _load_best_model(self) -> None:
+        """Take back the weights of the best checkpoint.
+
+        Raises:
+            TrainingInputError: it is gone.
+        """
+        best = Path(self.args.output_dir, f"checkpoint-{self.state.best_global_step}")
+        if best.is_dir():  # the recorded path is that of a run whose folder may have been moved since
+            self.state.best_model_checkpoint = str(best)
+        if not Path(str(self.state.best_model_checkpoint)).is_dir():
+            raise TrainingInputError(f"{best}: the best checkpoint is gone; --load_best_model_at_end cannot take it")
+        logger.info("the final model is that of %s, the best by %s", best, self.args.metric_for_best_model)
+        super()._load_best_model()
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         if state_dict is not None:
             # DeepSpeed hands over copies, in which a tied lm_head no longer shares memory and would be saved again.
@@ -169,6 +269,7 @@ class DynEvalTrainer(Trainer):
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                mark_complete(folder, self.state.global_step)
+                mark_complete(folder, self.state.global_step, self.args.optimizer_layout)
         if self.args.should_save:
-            keep_newest(output_dir, self._keep)
+            best = self.state.best_global_step if self.args.load_best_model_at_end else None
+            keep_newest(output_dir, self._keep, best)
