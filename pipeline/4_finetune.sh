@@ -8,6 +8,6 @@ export DYNEVALINSTRUCT_T2IA_DATA=$OUTPUT/gendb DYNEVALINSTRUCT_IQA_DATA=$OUTPUT/
 export OUTPUT_ROOT=$OUTPUT/train
 [[ -z ${MODEL:-} ]] || export MODEL_NAME_OR_PATH=$MODEL
 cd Qwen3-VL/qwen-vl-finetune
-python3 scripts/validate_dyneval_train_setup.py
+python3 scripts/validate_dyneval_train_setup.py --model "${MODEL:-Qwen/Qwen3-VL-${STUDENT^^}-Instruct}" "${TRAIN_ARGS[@]}"
 bash "scripts/sft_qwen_3_vl_$STUDENT.sh" 1 "${TRAIN_ARGS[@]}"
 DATASET_USE=${STAGE2_DATASETS:-} bash "scripts/sft_qwen_3_vl_$STUDENT.sh" 2 "${TRAIN_ARGS[@]}"

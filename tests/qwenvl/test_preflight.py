@@ -2,21 +2,18 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from dyneval.errors import SchemaError
-from dyneval.tokens import TASK_TOKEN_IDS, evaluation_turn, iqa_turn, t2ia_turn
-from qwenvl.errors import TrainingInputError
-from qwenvl.preflight import Recipe
+from dyneval.tokens import TASK_TOKEN_IDS
+from qwenvl.preflight import VARIABLES, Recipe
 from qwenvl.preflight.cli import main
-from qwenvl.preflight.data import ALLOWED, check_sample
 from qwenvl.preflight.model import memory_gib
-
-from .conftest import sample
 
 SCRIPT = Path(__file__).parents[2] / "Qwen3-VL" / "qwen-vl-finetune" / "scripts" / "validate_dyneval_train_setup.py"
 
@@ -108,30 +105,22 @@ def test_samples_over_the_limit_are_announced(preflight, monkeypatch):
     assert lengths["details"]["skipped"] > 0
 
 
-STAGE1 = ALLOWED["dynevalinstruct_t2ia"]
-ANSWER = [{"question": "a?", "answer": "yes"}]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "reason"),
-    [
-        (sample(iqa_turn(), ANSWER, "a.png"), r"its task token is <\|IQA\|>; this stage trains"),
-        (sample("Prompt: a", ANSWER), "does not begin with a task token"),
-        (sample(f"x {t2ia_turn('a')}", ANSWER), "does not begin with a task token"),
-        (sample(t2ia_turn("a"), ["<|IQA|>"]), "its answer holds a task token"),
-        (sample("<image>\n" + t2ia_turn("a"), ANSWER, "a.png"), r"a <\|T2IA\|> sample has no image"),
-        (sample(evaluation_turn("a", ["b?"]), ANSWER), "more <image> placeholders"),
-        ({"conversations": []}, "conversations: Expected array of length >= 2, found"),
-        (sample(t2ia_turn("a"), ANSWER) | {"note": 1}, "unknown field note"),
-    ],
-)
-def test_a_sample_of_the_wrong_kind_says_why(wrong, reason):
-    with pytest.raises((TrainingInputError, SchemaError), match=reason):
-        check_sample(wrong, STAGE1)
-
-
-def test_a_task_token_in_a_prompt_is_text(preflight):
-    assert check_sample(sample(t2ia_turn("a <|IQA|> <|im_end|>"), ANSWER), STAGE1) == "<|T2IA|>"
+def test_a_bad_row_is_explained_in_full(preflight, instruct_data):
+    rows = json.loads(instruct_data.t2ia.read_text())
+    rows[1] |= {"image": 7, "id": [1], "note": 1}
+    rows[1]["conversations"][0]["from"] = "tool"
+    instruct_data.t2ia.write_text(json.dumps(rows))
+    code, checks = preflight()
+    assert code == 1 and checks["dynevalinstruct_iqa: samples"]["status"] == "ok"
+    (told,) = checks["dynevalinstruct_t2ia: samples"]["details"]["first_problems"]
+    assert "t2ia.json, sample 1" in told and "'image' must be a path or a list of paths" in told
+    for place in (
+        "$.conversations[0].from: 'tool' is not one of ['gpt', 'human', 'system']",
+        "$.id: [1] is",
+        "$.image: 7",
+    ):
+        assert place in told
+    assert "note" not in told
 
 
 def test_a_model_out_of_reach_is_an_error_but_tokens_are_checked_with_the_bundled_vocabulary(preflight, tmp_path):
@@ -193,8 +182,74 @@ def test_adapters_need_less_memory_than_the_model(preflight, monkeypatch, tmp_pa
     assert lora["disk"]["details"]["needed_gib"] <= full["disk"]["details"]["needed_gib"]
 
 
-def test_a_recipe_variable_that_is_no_number_is_refused(preflight, monkeypatch, capsys):
+def test_the_arguments_of_the_run_are_read_as_training_reads_them(preflight, monkeypatch):
+    monkeypatch.setenv("MAX_PIXELS", "4096")
+    _, checks = preflight("--model_max_length", "75", "--lora_enable", "True", "--lora_r", "8")
+    assert "trained with images of" not in checks["tokens"]["message"]
+    assert checks["dynevalinstruct_iqa: lengths"]["details"]["skipped"] > 0
+    assert checks["model"]["details"]["parameters"]["adapters"] > 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "message"),
+    [
+        ({"LORA_ENABLE": "True", "LORA_R": "0"}, [], "--lora_r is 0, expected at least 1"),
+        ({}, ["--learning_rat", "1"], "there is no option --learning_rat; do you mean --learning_rate?"),
+        ({"REPORT_TO": "wandb"}, [], "--report_to wandb: wandb is not installed"),
+        (
+            {},
+            ["--load_best_model_at_end", "True", "--eval_split", "heldout", "--eval_steps", "7"],
+            "saving steps to be a",
+        ),
+    ],
+)
+def test_arguments_that_training_refuses_are_errors(variables, arguments, message, preflight, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    code, checks = preflight(*arguments)
+    assert code == 1 and message in checks["arguments"]["message"]
+
+
+def test_a_variable_that_is_no_number_is_refused(preflight, monkeypatch, capsys):
     monkeypatch.setenv("MAX_PIXELS", "many")
     with pytest.raises(SystemExit):
         main([])
-    assert "MAX_PIXELS is 'many', expected a number" in capsys.readouterr().err
+    assert "argument --max_pixels/--max-pixels: invalid int value: 'many'" in capsys.readouterr().err
+
+
+def test_every_variable_of_the_launcher_is_known():
+    launcher = SCRIPT.with_name("sft_common.sh").read_text()
+    found = re.findall(r'--([a-z_0-9]+) "\$\{?([A-Z_0-9]+)', launcher)
+    own = {"MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "NNODES", "DATASET_USE", "EVAL_STEPS"}
+    assert {variable for option, variable in found if variable == option.upper()} - own == set(VARIABLES)
+
+
+@pytest.mark.parametrize("size", ["2b", "4b"])
+def test_the_launch_scripts_name_the_task_tokens(size):
+    script = SCRIPT.with_name(f"sft_qwen_3_vl_{size}.sh").read_text()
+    assert '--additional_special_tokens "<|T2IA|>,<|IQA|>,<|EVALUATION|>"' in script
+
+
+COMPARE = """
+import json, sys
+from qwenvl.preflight.cli import main
+sys.exit(main(["--json", "--workers", "1", "--model", sys.argv[1], "--output-root", sys.argv[2]]))
+"""
+
+
+def test_pixels_are_compared_with_qwen_vl_utils_and_transformers(environment, instruct_data, tiny_checkpoint, tmp_path):
+    Image.effect_mandelbrot((333, 517), (-2, -1, 1, 1), 50).convert("RGB").save(instruct_data.root / "images" / "0.png")
+    deep = Image.new("RGBA", (200, 60), (255, 0, 0, 90))
+    deep.save(instruct_data.root / "images" / "1.png")
+    done = subprocess.run(
+        [environment("torchvision"), "-c", COMPARE, tiny_checkpoint, tmp_path / "output"],
+        env=os.environ | instruct_data.environment() | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    found = checks["dynevalinstruct_t2ia: pixels"]
+    assert found["status"] == "ok", found
+    assert found["details"]["compared"] == 8 and 0 < found["details"]["largest_difference"] < 0.04
+    assert "qwen-vl-utils" in found["message"]

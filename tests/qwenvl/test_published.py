@@ -16,8 +16,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 from dyneval.processing import IGNORE, TRAINING_LIMITS, PixelLimits, Processor, grid
 from qwenvl.data import DatasetSource
 from qwenvl.data.collator import Collator, dummy_example
+from qwenvl.data.conversation import parse_sample
 from qwenvl.data.dataset import InstructDataset
-from qwenvl.data.lengths import sample_tokens
+from qwenvl.data.lengths import count_tokens
 
 from .published import CASES, GOLDEN, make_images, numbers
 
@@ -61,7 +62,7 @@ def read(limited, pictures, tmp_path_factory):
             dataset = InstructDataset([source], processor, model_max_length=8192, cache=folder / "cache")
             (kept[name],) = dataset[0]
             assert dataset.lengths.tolist() == [len(kept[name].encoded.input_ids)]
-            assert sample_tokens(case.sample(), pictures, processor) == dataset.lengths[0]
+            assert count_tokens(parse_sample(case.sample()), pictures, processor) == dataset.lengths[0]
         return kept[name]
 
     return example

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Launcher of both students; sourced by sft_qwen_3_vl_{2b,4b}.sh, which set DEFAULT_MODEL and RUN_PREFIX.
+# Launcher of both students; sourced by sft_qwen_3_vl_{2b,4b}.sh, which set DEFAULT_MODEL, RUN_PREFIX and task_tokens.
 #
 #   bash scripts/sft_qwen_3_vl_2b.sh 1 [arguments of train_qwen.py]    -> $OUTPUT_ROOT/dyneval_2b_stage1_t2ia
 #   bash scripts/sft_qwen_3_vl_2b.sh 2 [arguments of train_qwen.py]    -> $OUTPUT_ROOT/dyneval_2b_stage2_iqa
@@ -62,6 +62,7 @@ fi
 
 arguments=(
   --model_name_or_path "$model"
+  "${task_tokens[@]}"
   --dataset_use "${DATASET_USE:-$dataset}"
   --output_dir "$output"
   --run_name "$(basename "$output")"

@@ -1,6 +1,6 @@
 """Preflight: check packages, GPUs, model, task tokens, data, images, lengths, memory and output folders.
 
-python3 scripts/validate_dyneval_train_setup.py [--full] [--json] [--model DIR]
+python3 scripts/validate_dyneval_train_setup.py [--full] [--json] [--model DIR] [arguments of train_qwen.py]
 """
 
 import sys

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from dyneval.errors import UserError
-from qwenvl.data.image_check import find_unreadable
+from qwenvl.preflight.data import find_unreadable
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dyneval.tokens import EVALUATION, IQA, T2IA, TASK_TOKENS
 from qwenvl.errors import TrainingInputError
 
 DATASETS: dict[str, tuple[str, ...]] = {
@@ -18,6 +19,11 @@ DATASETS: dict[str, tuple[str, ...]] = {
     "dynevalinstruct": ("DYNEVALINSTRUCT_T2IA", "DYNEVALINSTRUCT_IQA"),
 }
 """Name -> prefixes of the environment variables `<prefix>_ANNOTATION` and `<prefix>_DATA` of its parts."""
+TASKS: dict[str, tuple[str, ...]] = {
+    "DYNEVALINSTRUCT_T2IA": (T2IA, EVALUATION),
+    "DYNEVALINSTRUCT_IQA": (IQA, EVALUATION),
+}
+"""Prefix -> task tokens of the samples; any of the three in other datasets."""
 WHOLE = {"dynevalinstruct": "DYNEVALINSTRUCT"}
 """Name -> prefix of the variables that name one file with all of it, in place of its parts."""
 
@@ -33,6 +39,8 @@ class DatasetSource:
     """Share of the samples that is used, in (0, 1]."""
     variable: str = "the image folder"
     """What names `data`, for messages."""
+    tasks: tuple[str, ...] | None = None
+    """Task tokens that its samples may begin with; None: any, or none."""
 
 
 def data_list(names: list[str]) -> list[DatasetSource]:
@@ -115,7 +123,14 @@ def _source(prefix: str, rate: float) -> DatasetSource:
         raise TrainingInputError(f"{prefix}_ANNOTATION: no such file: {annotation}")
     if not data.is_dir():
         raise TrainingInputError(f"{prefix}_DATA: no such folder: {data}")
-    return DatasetSource(name=prefix.lower(), annotation=annotation, data=data, rate=rate, variable=f"{prefix}_DATA")
+    return DatasetSource(
+        name=prefix.lower(),
+        annotation=annotation,
+        data=data,
+        rate=rate,
+        variable=f"{prefix}_DATA",
+        tasks=TASKS.get(prefix, TASK_TOKENS),
+    )
 
 
 def _path(variable: str, meaning: str) -> Path:

@@ -1,15 +1,37 @@
-"""From a stored sample to the turns and image names of a conversation."""
+"""From a stored sample to the turns and image names of a conversation: the one judge of what can be trained on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
 
 from dyneval.processing import Turn
-from dyneval.tokens import IMAGE, split_human_turn
+from dyneval.tokens import IMAGE, T2IA, TASK_TOKENS, contains_task_token, split_human_turn
 from qwenvl.errors import TrainingInputError
 
 ROLES: dict[str, Literal["system", "user", "assistant"]] = {"system": "system", "human": "user", "gpt": "assistant"}
+
+
+class StoredTurn(Struct):
+    """A turn as it stands in a file."""
+
+    speaker: Literal["system", "human", "gpt"] = msgspec.field(name="from")
+    value: Annotated[str, Meta(min_length=1)]
+
+
+class StoredSample(Struct):
+    """A sample as it stands in a file, for the schema that explains bad ones; other keys are passed over.
+
+    What the builder writes is narrower: `dyneval.records.InstructSample`.
+    """
+
+    conversations: Annotated[list[StoredTurn], Meta(min_length=2)]
+    image: str | list[str] | None = None
+    images: str | list[str] | None = None
+    id: str | int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +60,32 @@ def parse_sample(sample: Any) -> Conversation:
     return Conversation(turns, images, task)
 
 
+def judge(sample: Any, tasks: tuple[str, ...] | None) -> Conversation:
+    """Check a sample of a dataset whose samples have these task tokens; None allows any, and none.
+
+    Raises:
+        TrainingInputError: see `parse_sample`; or its task token is missing, not one of `tasks`, or stands in an
+            answer; or it has an image where its task has none, or none where it needs one.
+    """
+    conversation = parse_sample(sample)
+    if tasks is None:
+        return conversation
+    task = conversation.task
+    if task is None:
+        raise TrainingInputError(f"its human turn does not begin with a task token ({', '.join(TASK_TOKENS)})")
+    if task not in tasks:
+        raise TrainingInputError(f"its task token is {task}; this stage trains {' and '.join(tasks)}")
+    if bool(conversation.images) != (task != T2IA):
+        raise TrainingInputError(f"a {task} sample {'has no' if task == T2IA else 'needs an'} image ({IMAGE})")
+    if any(contains_task_token(turn.text) for turn in conversation.turns if turn.role == "assistant"):
+        raise TrainingInputError("its answer holds a task token")
+    return conversation
+
+
 def _images(sample: dict[str, Any]) -> list[str]:
-    images = sample.get("image", sample.get("images"))
+    images = sample.get("image")
+    if images is None:
+        images = sample.get("images")
     if images is None:
         return []
     if isinstance(images, str):
@@ -74,6 +120,10 @@ def _turn(entry: Any, number: int) -> tuple[Literal["system", "user", "assistant
         )
     if not entry["value"]:
         raise TrainingInputError(f"turn {number} ({entry['from']}) is empty")
+    try:
+        entry["value"].encode()
+    except UnicodeEncodeError as error:
+        raise TrainingInputError(f"turn {number} ({entry['from']}) holds half a character ({error.reason})") from error
     return ROLES[entry["from"]], entry["value"]
 
 

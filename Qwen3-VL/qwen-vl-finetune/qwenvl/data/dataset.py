@@ -17,7 +17,7 @@ from dyneval.processing import Encoded
 from dyneval.tokens import TASK_TOKENS
 from qwenvl.data import DatasetSource
 from qwenvl.data.annotation_file import AnnotationFile
-from qwenvl.data.conversation import parse_sample
+from qwenvl.data.conversation import judge, parse_sample
 from qwenvl.data.image_folder import check_image_folder
 from qwenvl.data.lengths import describe, entry_samples, measure
 from qwenvl.data.packing import pack
@@ -106,7 +106,7 @@ class InstructDataset(Dataset[list[Example | BadSample]]):
         lengths: list[int] = []
         for number, source in enumerate(sources):
             check_image_folder(source, self.annotations[number])
-            measured = measure(self.annotations[number], source.data, processor, workers, cache)
+            measured = measure(self.annotations[number], source, processor, workers, cache)
             for index in _sampled(len(measured), source.rate, seed):
                 if measured[index].problem:
                     self.problems.append(measured[index].problem)
@@ -160,13 +160,13 @@ class InstructDataset(Dataset[list[Example | BadSample]]):
         entry = self.annotations[source][index]
         name = describe(entry, index, self.sources[source].annotation)
         try:
-            return [self._encode(sample, self.sources[source].data, name) for sample in entry_samples(entry)]
+            return [self._encode(sample, self.sources[source], name) for sample in entry_samples(entry)]
         except (TrainingInputError, ImageError, ValueError) as error:
             return [BadSample(f"{name}: {error}")]
 
-    def _encode(self, sample: object, root: Path, name: str) -> Example:
-        conversation = parse_sample(sample)
-        images = [load_image(name, root=root) for name in conversation.images]
+    def _encode(self, sample: object, source: DatasetSource, name: str) -> Example:
+        conversation = judge(sample, source.tasks)
+        images = [load_image(image, root=source.data) for image in conversation.images]
         task = TASK_TOKENS.index(conversation.task) + 1 if conversation.task else 0
         return Example(self.processor.encode(conversation.turns, images), task, name)
 

@@ -24,7 +24,7 @@ def check_image_folder(source: DatasetSource, annotations: AnnotationFile) -> No
     Raises:
         TrainingInputError: the first image is not in the folder but in one above it, which the message names.
     """
-    name = next(_image_names(annotations), None)
+    name = next(image_names(annotations), None)
     if name is None or (source.data / name).is_file():
         return
     right = folder_above(source.data, name)
@@ -35,7 +35,8 @@ def check_image_folder(source: DatasetSource, annotations: AnnotationFile) -> No
         )
 
 
-def _image_names(annotations: AnnotationFile) -> Iterator[str]:
+def image_names(annotations: AnnotationFile) -> Iterator[str]:
+    """Image paths of the first entries, in order."""
     for index in range(min(len(annotations), _LOOKED_AT)):
         for sample in entry_samples(annotations[index]):
             try:

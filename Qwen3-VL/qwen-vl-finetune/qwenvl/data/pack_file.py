@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyneval.files.atomic import atomic_write
+from dyneval.tokens import TASK_TOKENS
+from qwenvl.data import DatasetSource
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.lengths import measure
 from qwenvl.data.packing import pack
@@ -40,8 +42,9 @@ def write_packed(
         TrainingInputError: no sample fits into a bin.
     """
     annotations = AnnotationFile(annotation)
+    source = DatasetSource(name=annotation.stem, annotation=annotation, data=data, tasks=TASK_TOKENS)
     with tempfile.TemporaryDirectory() as cache:
-        measured = measure(annotations, data, processor, workers, Path(cache))
+        measured = measure(annotations, source, processor, workers, Path(cache))
     fitting = [index for index, one in enumerate(measured) if 0 < one.tokens <= capacity]
     bad = [one.problem for one in measured if one.problem]
     if not fitting:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
-
-from dyneval.errors import SettingError
 
 Status = Literal["ok", "warning", "error"]
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -25,7 +24,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """The settings that the checks depend on, read from the variables that the launcher reads."""
+    """The settings that the checks depend on."""
 
     model: str
     output_root: Path
@@ -43,30 +42,32 @@ class Recipe:
     lora_r: int = 64
 
     @classmethod
-    def from_environment(cls, model: str | None = None, output_root: str | None = None) -> Recipe:
-        """Read MODEL_NAME_OR_PATH, OUTPUT_ROOT, DEEPSPEED and the recipe's variables; arguments win.
-
-        Raises SettingError where one should be a number and is none.
-        """
-        chosen: dict[str, Any] = {
-            "model": model or os.environ.get("MODEL_NAME_OR_PATH") or "Qwen/Qwen3-VL-2B-Instruct",
-            "output_root": Path(output_root or os.environ.get("OUTPUT_ROOT") or "./output"),
-            "deepspeed": Path(os.environ.get("DEEPSPEED") or SCRIPTS / "zero3.json"),
-        }
-        for name in ("max_pixels", "min_pixels", "model_max_length", "lora_r"):
-            chosen |= _number(name, int)
-        for name in ("per_device_train_batch_size", "gradient_accumulation_steps"):
-            chosen |= _number(name, int)
-        chosen |= _number("num_train_epochs", float)
-        for name in ("tune_mm_vision", "tune_mm_mlp", "tune_mm_llm", "lora_enable"):
-            if name.upper() in os.environ:
-                chosen[name] = os.environ[name.upper()].lower() in ("true", "1", "yes")
-        return cls(**chosen)
+    def of(cls, values: Mapping[str, Any], output_root: Path) -> Recipe:
+        """From the values of the run's options, see `qwenvl.train.parsing.parse`."""
+        taken = {field.name for field in fields(cls)} & values.keys() - {"deepspeed"}
+        deepspeed = Path(values["deepspeed"] or SCRIPTS / "zero3.json")
+        model = values["model_name_or_path"]
+        return cls(model=model, output_root=output_root, deepspeed=deepspeed, **{name: values[name] for name in taken})
 
 
-def _number(name: str, kind: type[int] | type[float]) -> dict[str, Any]:
-    value = os.environ.get(name.upper())
-    try:
-        return {name: kind(value)} if value else {}
-    except ValueError:
-        raise SettingError(f"{name.upper()} is {value!r}, expected a number") from None
+VARIABLES = (
+    *("TUNE_MM_VISION", "TUNE_MM_MLP", "TUNE_MM_LLM", "LORA_ENABLE", "LORA_R", "LORA_ALPHA", "LORA_DROPOUT"),
+    *("DATA_FLATTEN", "DATA_PACKING", "MAX_PIXELS", "MIN_PIXELS", "MODEL_MAX_LENGTH", "LEARNING_RATE"),
+    *("LR_SCHEDULER_TYPE", "WARMUP_RATIO", "WEIGHT_DECAY", "MAX_GRAD_NORM", "NUM_TRAIN_EPOCHS"),
+    *("PER_DEVICE_TRAIN_BATCH_SIZE", "GRADIENT_ACCUMULATION_STEPS", "GRADIENT_CHECKPOINTING", "SAVE_STEPS"),
+    *("SAVE_TOTAL_LIMIT", "LOGGING_STEPS", "DATALOADER_NUM_WORKERS", "SEED", "REPORT_TO", "DEEPSPEED", "BF16"),
+    *("LOSS_CHUNKS", "EVAL_SPLIT"),
+)
+"""Variables that the launcher makes options of, of the same name in small letters."""
+
+
+def launched(arguments: Sequence[str], model: str | None, output_root: Path) -> list[str]:
+    """The command line that the launcher would give to the training: its variables, then `arguments`, which win."""
+    chosen = model or os.environ.get("MODEL_NAME_OR_PATH") or "Qwen/Qwen3-VL-2B-Instruct"
+    line = ["--model_name_or_path", chosen, "--dataset_use", "dynevalinstruct", "--output_dir", str(output_root)]
+    for name in VARIABLES:
+        if value := os.environ.get(name):
+            line += [f"--{name.lower()}", value]
+    if os.environ.get("EVAL_SPLIT"):
+        line += ["--eval_steps", os.environ.get("EVAL_STEPS") or "1000"]
+    return [*line, *arguments]

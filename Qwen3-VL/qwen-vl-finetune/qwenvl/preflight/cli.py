@@ -6,48 +6,55 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
-from dyneval.errors import UserError
-from qwenvl.preflight import Check, Recipe
+from qwenvl.preflight import Check, launched
 
 
-def run_checks(recipe: Recipe, full: bool, workers: int) -> list[Check]:
+def run_checks(arguments: Sequence[str], chosen: argparse.Namespace) -> list[Check]:
     """All checks in order; later ones use what earlier ones found."""
-    from qwenvl.preflight.data import check_stage, stages
     from qwenvl.preflight.environment import check_devices, check_disk, check_outputs, check_packages
-    from qwenvl.preflight.model import check_memory, check_model, check_tokens, trained_size
-    from qwenvl.preflight.weights import check_weights
 
     packages = check_packages()
     if packages.status == "error":
         return [packages]
+    from qwenvl.preflight.arguments import check_arguments
+    from qwenvl.preflight.data import check_stage, stages
+    from qwenvl.preflight.model import check_memory, check_model, check_tokens, trained_size
+    from qwenvl.preflight.weights import check_weights
+
+    root = Path(chosen.output_root or os.environ.get("OUTPUT_ROOT") or "./output")
+    given, recipe = check_arguments(launched(arguments, chosen.model, root), root)
+    if recipe is None:
+        return [packages, given]
     devices = check_devices()
     model, sizes = check_model(recipe)
-    tokens, processor = check_tokens(recipe)
     weights = [check_weights(recipe)] if model.status == "ok" else []
-    checks = [packages, devices, model, *weights, tokens, check_memory(recipe, sizes, devices.details)]
+    tokens, processor = check_tokens(recipe)
+    checks = [packages, given, devices, model, *weights, tokens, check_memory(recipe, sizes, devices.details)]
     checks += [check_disk(recipe, sum(sizes.values()), trained_size(recipe, sizes)), check_outputs(recipe)]
     ranks = max(1, int(devices.details["gpus"]))
     for name in stages():
-        checks += check_stage(name, recipe, processor, full, workers, ranks)
+        checks += check_stage(name, recipe, processor, chosen.full, chosen.workers, ranks)
     return checks
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line of `scripts/validate_dyneval_train_setup.py`; returns 1 when a check found an error."""
-    parser = argparse.ArgumentParser(description="Check machine, model and data before training; changes nothing.")
+    parser = argparse.ArgumentParser(
+        description="Check machine, model and data before training; changes nothing. All other arguments are those of "
+        "the run, as the launch script takes them; its variables count as well.",
+        allow_abbrev=False,
+    )
     parser.add_argument("--model", help="checkpoint folder or id; default: MODEL_NAME_OR_PATH")
     parser.add_argument("--output-root", help="folder of the runs; default: OUTPUT_ROOT or ./output")
     parser.add_argument("--full", action="store_true", help="decode every image and count the tokens of every sample")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (all cores)")
-    chosen = parser.parse_args(arguments)
-    try:
-        recipe = Recipe.from_environment(chosen.model, chosen.output_root)
-    except UserError as error:
-        parser.error(str(error))
-    checks = run_checks(recipe, chosen.full, chosen.workers)
+    chosen, rest = parser.parse_known_args(arguments)
+    checks = run_checks(rest, chosen)
     errors = sum(check.status == "error" for check in checks)
     sys.stdout.write(_as_json(checks) if chosen.json else _as_text(checks, errors))
     return 1 if errors else 0

@@ -8,30 +8,25 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from dyneval.errors import DataFileError, ImageError, SchemaError
+from dyneval.errors import DataFileError, ImageError
 from dyneval.files.images import load_image
-from dyneval.processing import Processor
-from dyneval.records import InstructSample
-from dyneval.tokens import EVALUATION, IMAGE, IQA, T2IA, TASK_TOKENS, contains_task_token
+from dyneval.processing import TRAINING_LIMITS, Processor, grid
 from dyneval.work.processes import forked_pool
 from qwenvl.data import DatasetSource, data_list
 from qwenvl.data.annotation_file import AnnotationFile
-from qwenvl.data.conversation import parse_sample
+from qwenvl.data.conversation import StoredSample, judge
 from qwenvl.data.image_folder import check_image_folder
-from qwenvl.data.lengths import describe, entry_samples, sample_tokens
+from qwenvl.data.lengths import count_tokens, describe, entry_samples
 from qwenvl.errors import TrainingInputError
 from qwenvl.preflight import Check, Recipe, Status
+from qwenvl.preflight.pixels import check_pixels
 
-ALLOWED: dict[str, tuple[str, ...]] = {
-    "dynevalinstruct_t2ia": (T2IA, EVALUATION),
-    "dynevalinstruct_iqa": (IQA, EVALUATION),
-    "dynevalinstruct": TASK_TOKENS,
-}
-"""Task tokens of each dataset's samples."""
 SAMPLED = 2000
 """Entries whose images are decoded and whose tokens are counted, unless all are asked for."""
 
@@ -73,10 +68,12 @@ def check_stage(
         return [Check(name=name, status="error", message=str(error))]
     count = len(annotations)
     every = range(count) if full or count <= SAMPLED else _draw(count)
-    look = partial(_look, annotations=annotations, source=source, allowed=ALLOWED[name])
+    look = partial(_look, annotations=annotations, source=source)
     structure = list(_parallel(look, range(count), workers))
     deep = list(_parallel(partial(look, processor=processor, deep=True), every, workers))
+    pixels = [check_pixels(name, source, annotations, processor, recipe.model)] if processor else []
     return [
+        *pixels,
         _problems(f"{name}: samples", structure, count),
         _problems(f"{name}: images", deep, len(every)),
         _lengths(name, [one.tokens for one in deep if one.tokens], recipe, count, ranks),
@@ -99,7 +96,6 @@ def _look(
     index: int,
     annotations: AnnotationFile,
     source: DatasetSource,
-    allowed: tuple[str, ...],
     processor: Processor | None = None,
     deep: bool = False,
 ) -> Looked:
@@ -107,36 +103,44 @@ def _look(
     try:
         tokens, task = 0, ""
         for sample in entry_samples(entry):
-            task = check_sample(sample, allowed)
+            conversation = judge(sample, source.tasks)
+            task = conversation.task or ""
             if deep:
-                for name in parse_sample(sample).images:
-                    load_image(name, root=source.data)
-                tokens += sample_tokens(sample, source.data, processor) if processor else 0
-    except (TrainingInputError, SchemaError, ImageError, ValueError) as error:
-        return Looked(problem=f"{describe(entry, index, source.annotation)}: {error}")
+                for name in conversation.images:
+                    _check_image(name, source.data)
+                tokens += count_tokens(conversation, source.data, processor) if processor else 0
+    except (TrainingInputError, ImageError, ValueError) as error:
+        told = [str(error), *(line for sample in entry_samples(entry) for line in explain(sample))]
+        return Looked(problem=f"{describe(entry, index, source.annotation)}: {'; '.join(told)}")
     return Looked(tokens, task)
 
 
-def check_sample(sample: Any, allowed: tuple[str, ...]) -> str:
-    """Check one sample's schema and task tokens; returns the task token of its human turn.
+def _check_image(name: str, root: Path) -> None:
+    image = load_image(name, root=root)
+    try:
+        grid(*image.size, TRAINING_LIMITS)  # whatever the limits, they forbid the same shapes
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
 
-    Raises:
-        SchemaError: it is no `InstructSample`.
-        TrainingInputError: its task token is missing, not one of `allowed`, or stands in the answer; or it has an image
-            where its task has none, or none where it needs one.
-    """
-    InstructSample.from_dict(sample, "sample")
-    conversation = parse_sample(sample)
-    task = conversation.task
-    if task is None:
-        raise TrainingInputError(f"its human turn does not begin with a task token ({', '.join(TASK_TOKENS)})")
-    if task not in allowed:
-        raise TrainingInputError(f"its task token is {task}; this stage trains {' and '.join(allowed)}")
-    if bool(conversation.images) != (task != T2IA):
-        raise TrainingInputError(f"a {task} sample {'has no' if task == T2IA else 'needs an'} image ({IMAGE})")
-    if any(contains_task_token(turn.text) for turn in conversation.turns if turn.role == "assistant"):
-        raise TrainingInputError("its answer holds a task token")
-    return task
+
+def explain(sample: Any) -> list[str]:
+    """All that is wrong with a sample's form, by the schema of what training reads; nothing without jsonschema."""
+    try:
+        from jsonschema import Draft202012Validator
+    except ImportError:
+        return []
+    validator = Draft202012Validator(msgspec.json.schema(StoredSample))
+    errors = sorted(validator.iter_errors(sample), key=lambda error: error.json_path)
+    return [f"{error.json_path}: {error.message[:200]}" for error in errors]
+
+
+def find_unreadable(annotation: Path, data: Path, workers: int) -> tuple[int, list[str]]:
+    """Number of entries, and one line for each with an image that cannot be used, in order. Raises DataFileError."""
+    annotations = AnnotationFile(annotation)
+    source = DatasetSource(name=annotation.stem, annotation=annotation, data=data)
+    look = partial(_look, annotations=annotations, source=source, deep=True)
+    found = list(_parallel(look, range(len(annotations)), workers))
+    return len(annotations), [one.problem for one in found if one.problem]
 
 
 def _problems(name: str, looked: list[Looked], count: int) -> Check:
