@@ -12,9 +12,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dyneval.errors import CheckpointError, DataFileError
 from dyneval.files.atomic import read_json, write_json
 
+ADAPTER_CONFIG = "adapter_config.json"
 IDENTITY_FILES: tuple[str, ...] = (
+    ADAPTER_CONFIG,
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
@@ -31,6 +34,26 @@ IDENTITY_FILES: tuple[str, ...] = (
 """Files beside the weights that change what a student sees or says; a checkpoint has some of them."""
 _OF_ONE_LOADING = ("is_local", "local_files_only")
 """How transformers 5 found a tokenizer, which it saves with it."""
+
+
+def is_adapter(folder: Path) -> bool:
+    """True for a folder of adapters without the model that they belong to."""
+    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
+
+
+def base_of(folder: Path) -> str:
+    """The model that adapters were trained on: a folder or a Hub id.
+
+    Raises:
+        CheckpointError: there are no adapters, or they name none.
+    """
+    try:
+        named = read_json(folder / ADAPTER_CONFIG)["base_model_name_or_path"]
+    except (OSError, DataFileError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: no adapter of a run with --lora_enable") from error
+    if not named:
+        raise CheckpointError(f"{folder / ADAPTER_CONFIG}: names no base model")
+    return str(named)
 
 
 def write_for_every_reader(folder: Path) -> None:

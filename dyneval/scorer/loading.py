@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dyneval.checkpoints import base_of, is_adapter
 from dyneval.errors import CheckpointError
 from dyneval.scorer.revision import may_be_on_hub
 from dyneval.tokens import TASK_TOKEN_IDS
@@ -34,7 +35,8 @@ def load_student(
     """Load model and processor for scoring.
 
     Args:
-        checkpoint: folder, or Hub repository id.
+        checkpoint: folder, or Hub repository id; or the folder of adapters of Step 4, which name their base model and
+            are merged with it in memory.
         subfolder: folder of the student inside it.
         device: torch device; default: the first GPU, else the CPU.
         dtype: name of a torch float type; default: bfloat16 on a GPU, float32 on the CPU.
@@ -48,18 +50,21 @@ def load_student(
     """
     from transformers import AutoConfig, Qwen3VLForConditionalGeneration
 
+    from dyneval.checkpoints.adapters import load_merged
     from dyneval.checkpoints.weights import load_weights
 
     name = checkpoint_name(checkpoint, subfolder)
     target = _device(device)
     kind = _dtype(dtype, target)
     processor = load_processor(checkpoint, subfolder, min_pixels, max_pixels, commit)
-    options = {"dtype": kind, "attn_implementation": _attention(target, kind)}
-    place = _place(subfolder, commit)
-    config = AutoConfig.from_pretrained(str(checkpoint), trust_remote_code=False, **place)
-    model = load_weights(
-        Qwen3VLForConditionalGeneration, str(checkpoint), config, keep_quantised=True, **place, **options
-    )
+    options: dict[str, Any] = {"dtype": kind, "attn_implementation": _attention(target, kind)}
+    source, place = _weights_place(checkpoint, subfolder, commit)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False, **place)
+    folder = Path(checkpoint, subfolder or "")
+    if is_adapter(folder):
+        model = load_merged(Qwen3VLForConditionalGeneration, folder, source, config, **options)
+    else:
+        model = load_weights(Qwen3VLForConditionalGeneration, source, config, keep_quantised=True, **place, **options)
     model.to(target)
     logger.info("%s: %.0f M parameters, %s on %s", name, model.num_parameters() / 1e6, kind, target)
     return model, processor
@@ -80,7 +85,8 @@ def load_processor(
     from dyneval.processing import Processor
 
     name = checkpoint_name(checkpoint, subfolder)
-    _check_config(checkpoint, name, _place(subfolder, commit))
+    source, place = _weights_place(checkpoint, subfolder, commit)
+    _check_config(source, name, place)
     processor = Processor.from_pretrained(checkpoint, subfolder, min_pixels, max_pixels, commit)
     if processor.added_task_tokens:
         raise CheckpointError(
@@ -93,6 +99,12 @@ def load_processor(
 def checkpoint_name(checkpoint: str | Path, subfolder: str | None) -> str:
     """Name of a student as it stands in score files."""
     return f"{checkpoint}/{subfolder}" if subfolder else str(checkpoint)
+
+
+def _weights_place(checkpoint: str | Path, subfolder: str | None, commit: str | None) -> tuple[str, dict[str, str]]:
+    """Where configuration and weights are: of adapters, those of their base model. Raises CheckpointError."""
+    folder = Path(checkpoint, subfolder or "")
+    return (base_of(folder), _place(None, None)) if is_adapter(folder) else (str(checkpoint), _place(subfolder, commit))
 
 
 def _place(subfolder: str | None, commit: str | None) -> dict[str, str]:

@@ -3,7 +3,16 @@ import sys
 
 import pytest
 
-from qwenvl.train.checkpoints import mark_complete, newest_complete, remove_incomplete
+from qwenvl.errors import TrainingInputError
+from qwenvl.train.checkpoints import (
+    NONE,
+    check_resumable,
+    forget_after,
+    keep_newest,
+    mark_complete,
+    newest_complete,
+    remove_incomplete,
+)
 
 
 @pytest.fixture
@@ -40,6 +49,31 @@ def test_checkpoint_with_a_damaged_file_is_passed_over_and_removed(run_folder, d
 def test_checkpoint_with_a_damaged_marker_does_not_count(run_folder, marker):
     (run_folder / "checkpoint-4" / "complete.json").write_text(marker)
     assert newest_complete(run_folder).name == "checkpoint-2"
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "reason"),
+    [
+        ("one file", "ZeRO-2 of 2 processes", "stored as one file, this run would read ZeRO-2 of 2 processes"),
+        ("ZeRO-3 of 2 processes", "ZeRO-3 of 4 processes", "take the number of processes and the --deepspeed"),
+        (NONE, "one file", "written with --save_only_model True, so it holds no optimizer"),
+    ],
+)
+def test_a_checkpoint_with_another_optimizer_is_not_gone_on_from(run_folder, stored, wanted, reason):
+    folder = run_folder / "checkpoint-4"
+    mark_complete(folder, 4, stored)
+    with pytest.raises(TrainingInputError, match=reason):
+        check_resumable(folder, wanted)
+
+
+def test_the_best_is_kept_beside_the_newest_and_later_ones_can_be_forgotten(run_folder):
+    for step in (6, 8):
+        (run_folder / f"checkpoint-{step}").mkdir()
+        mark_complete(run_folder / f"checkpoint-{step}", step)
+    keep_newest(run_folder, 1, best=4)
+    assert {path.name for path in run_folder.iterdir()} == {"checkpoint-4", "checkpoint-8"}
+    forget_after(run_folder, 4)
+    assert {path.name for path in run_folder.iterdir()} == {"checkpoint-4"}
 
 
 WRITES = """

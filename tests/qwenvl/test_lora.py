@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from dyneval.errors import CheckpointError
 from dyneval.processing import Processor
+from dyneval.scorer.loading import load_student
 from dyneval.tokens import TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
 from qwenvl.train.argument import ModelArguments
 from qwenvl.train.lora import adapter_size, add_adapters, merge_adapter
 from qwenvl.train.meter import Work
-from qwenvl.train.modeling import load_model, part_of, trainable_report
+from qwenvl.train.modeling import freeze, load_model, part_of, trainable_names, trainable_report
 
 from .conftest import make_instruct_data
 from .test_training import IN_ORDER, TORCHRUN, TRAIN, arguments, history, run, user_environment, weights
@@ -92,11 +94,28 @@ def test_the_tune_flags_hold_with_adapters(tiny_checkpoint):
         adapted(tiny_checkpoint, tune_mm_llm=False)
 
 
+def test_the_layers_that_are_adapted_can_be_chosen(tiny_checkpoint):
+    names = trained_names(adapted(tiny_checkpoint, lora_modules="q_proj,down_proj"))
+    assert {name.split(".lora_")[0].split(".")[-1] for name in names if ".lora_" in name} == {"q_proj", "down_proj"}
+    with pytest.raises(TrainingInputError, match="--lora_modules qkv: no such layer; there are down_proj, gate"):
+        adapted(tiny_checkpoint, lora_modules="q_proj,qkv")
+
+
+def test_adapters_can_be_frozen_by_name(tiny_checkpoint):
+    model = adapted(tiny_checkpoint)
+    freeze(model, "*.layers.0.*,*.merger.*")
+    layer = "model.language_model.layers.1.self_attn.{}.lora_{}.weight"
+    expected = {layer.format(part, ab) for part in ("q_proj", "k_proj", "v_proj", "o_proj") for ab in "AB"}
+    found = set(trainable_names(model))
+    assert {name for name in found if "lora" in name} == expected
+    assert not any(".merger." in name for name in found) and any("deepstack_merger_list.0-1" in name for name in found)
+
+
 def test_the_summary_counts_adapters_and_no_copies(tiny_checkpoint):
     model = adapted(tiny_checkpoint)
     lines = {line.split()[0]: line for line in trainable_report(model).splitlines()}
     adapters = sum(one.numel() for name, one in model.named_parameters() if ".lora_" in name)
-    assert adapter_size(load(tiny_checkpoint), 4) == adapters
+    assert adapter_size(load(tiny_checkpoint), 4, "q_proj,k_proj,v_proj,o_proj") == adapters
     assert f"{adapters + 3 * 64:,} of" in lines["language"]
     assert " 0 of" in lines["vision"]
     trained, total = (part.split()[-1] for part in lines["merger"].replace(" trained", "").split(" of "))
@@ -140,8 +159,21 @@ def test_the_merged_checkpoint_is_the_trained_model(trained, tiny_checkpoint, tm
     assert merged.lm_head.weight is table
 
 
+def test_a_scorer_loads_adapters_as_they_are(trained, tiny_checkpoint, tmp_path):
+    model, folder = trained
+    student, processor = load_student(folder, device="cpu", dtype="float32")
+    assert processor.max_pixels == 9216 and not processor.added_task_tokens
+    with torch.no_grad():
+        assert torch.allclose(student.eval()(**inputs()).logits, model(**inputs()).logits, atol=1e-5)
+    other = shutil.copytree(folder, tmp_path / "other")
+    config = json.loads((other / "adapter_config.json").read_text())
+    (other / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(tmp_path / "gone")}))
+    with pytest.raises(CheckpointError, match="gone"):
+        load_student(other, device="cpu")
+
+
 def test_what_cannot_be_merged_is_named(trained, tiny_checkpoint, tmp_path):
-    with pytest.raises(TrainingInputError, match="no adapter of a run with --lora_enable"):
+    with pytest.raises(CheckpointError, match="no adapter of a run with --lora_enable"):
         merge_adapter(tiny_checkpoint, tmp_path / "out")
     with pytest.raises(
         TrainingInputError, match=r"no base model of .*gone: no model .* name it by --model_name_or_path"

@@ -12,10 +12,12 @@ from qwenvl.errors import TrainingInputError
 from qwenvl.train.argument import ModelArguments
 from qwenvl.train.modeling import (
     FAMILIES,
+    freeze,
     initialise_task_tokens,
     load_model,
     part_of,
     set_trainable,
+    trainable_names,
     trainable_report,
 )
 
@@ -48,6 +50,20 @@ def test_each_part_can_be_trained_alone(part, tiny_checkpoint):
     model = load(tiny_checkpoint, **{flag: name == part for name, flag in flags.items()})
     assert trained_names(model) == {name for name, _ in model.named_parameters() if part_of(name) == part}
     assert trained_names(model)
+
+
+def test_parameters_are_frozen_by_name_and_the_rest_is_told(tiny_checkpoint):
+    model = load(tiny_checkpoint)
+    freeze(model, "*.layers.0.*,*embed_tokens*,*.mlp.*")
+    told = trainable_names(model)
+    assert "model.language_model.layers.1.self_attn.q_proj.weight" in told
+    assert "model.visual.deepstack_merger_list.0-1.norm.weight" in told
+    assert not [name for name in told if "layers.0." in name or "embed" in name or ".mlp." in name]
+    assert "model.language_model.layers.0-1.self_attn.q_proj.weight" in trainable_names(load(tiny_checkpoint))
+    with pytest.raises(TrainingInputError, match=r"--freeze layers.9: matches no parameter that is trained"):
+        freeze(model, "layers.9")
+    with pytest.raises(TrainingInputError, match="nothing is left to train"):
+        freeze(model, "*")
 
 
 def test_nothing_to_train_is_an_error(tiny_checkpoint):

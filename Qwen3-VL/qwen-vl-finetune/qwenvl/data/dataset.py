@@ -147,6 +147,12 @@ class InstructDataset(Dataset[list[Example | BadSample]]):
         start = self._ends[item - 1] if item else 0
         return [one for index in self._order[start : self._ends[item]] for one in self._entry(int(index))]
 
+    def samples(self) -> Iterator[tuple[DatasetSource, object]]:
+        """The stored samples that are used, in order, each with its dataset."""
+        for source, index in self._entries.tolist():
+            for sample in entry_samples(self.annotations[source][index]):
+                yield self.sources[source], sample
+
     def exchanges(self, most: int = 500) -> Iterator[tuple[str, str]]:
         """Human turns with their answers as they are stored, from at most `most` entries spread evenly over all."""
         step = max(1, len(self._entries) // most)

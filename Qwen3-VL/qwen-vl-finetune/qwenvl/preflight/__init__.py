@@ -40,6 +40,7 @@ class Recipe:
     tune_mm_llm: bool = True
     lora_enable: bool = False
     lora_r: int = 64
+    lora_modules: str = "q_proj,k_proj,v_proj,o_proj"
 
     @classmethod
     def of(cls, values: Mapping[str, Any], output_root: Path) -> Recipe:

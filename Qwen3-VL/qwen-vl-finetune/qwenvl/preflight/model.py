@@ -7,6 +7,7 @@ from typing import Any
 
 from dyneval.processing import Processor, TaskTokenError, register_task_tokens
 from dyneval.tokens import TASK_TOKEN_IDS
+from qwenvl.errors import TrainingInputError
 from qwenvl.preflight import Check, Recipe, Status
 from qwenvl.train.lora import adapter_size
 from qwenvl.train.modeling import FAMILIES, part_of
@@ -44,7 +45,10 @@ def check_model(recipe: Recipe) -> tuple[Check, dict[str, int]]:
         f"{recipe.model}: {config.model_type}, {sum(sizes.values()) / 1e9:.3f} B parameters, {rows:,} embedding rows"
     )
     if recipe.lora_enable:
-        sizes["adapters"] = adapter_size(model, recipe.lora_r)
+        try:
+            sizes["adapters"] = adapter_size(model, recipe.lora_r, recipe.lora_modules)
+        except TrainingInputError as error:
+            return Check(name="model", status="error", message=str(error)), sizes
         message += f", {sizes['adapters'] / 1e6:.1f} M in adapters"
     return Check(name="model", status="ok", message=message, details={"parameters": sizes}), sizes
 

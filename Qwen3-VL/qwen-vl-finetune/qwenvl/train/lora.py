@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PreTrainedModel
 
-from dyneval.checkpoints.weights import check_finite, load_weights
+from dyneval.checkpoints import base_of
+from dyneval.checkpoints.adapters import ROWS, add_task_rows, load_merged, own_rows
 from dyneval.processing import Processor
-from dyneval.tokens import TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
 from qwenvl.train.argument import ModelArguments
 from qwenvl.train.modeling import gathered, part_of, read_config, trained_parts
@@ -26,63 +26,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TARGETS = r".*\.language_model\..*\.(q_proj|k_proj|v_proj|o_proj)"
-"""Layers that get an adapter, as in Qwen's folder."""
 ADAPTER = "adapter"
 """Folder of the final adapter in the output of a run."""
-_ROWS = "task_rows"
-
-
-class TaskRows(torch.nn.Module):
-    """The embedding rows of the task tokens, which are trained while the table that they belong to is frozen.
-
-    peft's `trainable_token_indices` would do the same, but copies the whole table in every use, of which the loss makes
-    one a piece, and reads a table that ZeRO-3 has not gathered.
-    """
-
-    ids: torch.Tensor
-
-    def __init__(self, rows: torch.Tensor) -> None:
-        """Start from `rows`, (3, H) in the order of `TASK_TOKEN_IDS`."""
-        super().__init__()
-        self.weight = torch.nn.Parameter(rows.detach().clone())
-        self.register_buffer("ids", torch.tensor(list(TASK_TOKEN_IDS.values())), persistent=False)
-
-    def forward(self, output: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """Put the rows in place.
-
-        Args:
-            output: embeddings (B, T, H), or logits (..., V).
-            seen: what they were made of: token ids (B, T), or hidden states (..., H).
-
-        Returns:
-            `output` with the embeddings, or the logits, of the task tokens from these rows.
-        """
-        if not seen.is_floating_point():
-            match = (seen[..., None] == self.ids).to(self.weight.dtype)
-            return torch.where(match.any(-1, keepdim=True), match @ self.weight, output)
-        return output.index_copy(-1, self.ids, (seen @ self.weight.T).to(output.dtype))
-
-
-def add_task_rows(model: PreTrainedModel) -> None:
-    """Give the model its `task_rows`; they act on the embedding, and on the output where both are one table."""
-    embedding: Any = model.get_input_embeddings()
-    with gathered(embedding.weight):
-        rows = embedding.weight[list(TASK_TOKEN_IDS.values())].detach().clone()
-    setattr(model, _ROWS, TaskRows(rows))
-
-    def replace(module: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
-        return getattr(model, _ROWS)(output, inputs[0])
-
-    layers: list[Any] = [embedding, model.get_output_embeddings()] if model.config.tie_word_embeddings else [embedding]
-    model.__dict__["_task_row_hooks"] = [layer.register_forward_hook(replace) for layer in layers]
 
 
 def add_adapters(model: PreTrainedModel, arguments: ModelArguments) -> PeftModel:
     """Wrap the model for training with adapters; visual parts that the tune flags unfreeze are trained whole.
 
     Raises:
-        TrainingInputError: the language model is frozen, or peft is not installed.
+        TrainingInputError: the language model is frozen, it has no layer of a name, or peft is not installed.
     """
     try:
         from peft import LoraConfig, get_peft_model
@@ -90,21 +42,51 @@ def add_adapters(model: PreTrainedModel, arguments: ModelArguments) -> PeftModel
         raise TrainingInputError("--lora_enable needs peft; run: pip install -e '.[train]'") from error
     if not arguments.tune_mm_llm:
         raise TrainingInputError("--lora_enable adapts the language model, which --tune_mm_llm False freezes")
-    add_task_rows(model)
+    targets = target_pattern(model, arguments.lora_modules)
+    embedding: Any = model.get_input_embeddings()
+    with gathered(embedding.weight):
+        add_task_rows(model, own_rows(model))
     config = LoraConfig(
         r=arguments.lora_r,
         lora_alpha=arguments.lora_alpha,
         lora_dropout=arguments.lora_dropout,
-        target_modules=TARGETS,
-        modules_to_save=[_ROWS, *_visual_modules(model, arguments)],
+        target_modules=targets,
+        modules_to_save=[ROWS, *_visual_modules(model, arguments)],
     )
     # The adapters have the model's dtype: DeepSpeed keeps float32 master weights of what is trained in bf16.
-    return get_peft_model(model, config, autocast_adapter_dtype=False)
+    adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+    name = arguments.model_name_or_path
+    # Adapters are read from anywhere, so a folder is named by its whole path.
+    config.base_model_name_or_path = str(Path(name).resolve()) if Path(name).is_dir() else name
+    return adapted
 
 
-def adapter_size(model: torch.nn.Module, rank: int) -> int:
-    """Number of parameters of the adapters that `add_adapters` would put beside the language model's layers."""
-    layers = [module for name, module in model.named_modules() if re.fullmatch(TARGETS, name)]
+def target_pattern(model: torch.nn.Module, modules: str) -> str:
+    """Pattern of the layers that get an adapter: those of the language model with one of these names.
+
+    Raises:
+        TrainingInputError: no layer has a name.
+    """
+    names = [name for name in modules.split(",") if name]
+    there = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and ".language_model." in name
+    }
+    if not names or (unknown := sorted({*names} - there)):
+        missing = ", ".join(unknown) if names else "''"
+        raise TrainingInputError(f"--lora_modules {missing}: no such layer; there are {', '.join(sorted(there))}")
+    return rf".*\.language_model\..*\.({'|'.join(map(re.escape, names))})"
+
+
+def adapter_size(model: torch.nn.Module, rank: int, modules: str) -> int:
+    """Number of parameters of the adapters that `add_adapters` would put beside the language model's layers.
+
+    Raises:
+        TrainingInputError: no layer has a name.
+    """
+    pattern = target_pattern(model, modules)
+    layers = [module for name, module in model.named_modules() if re.fullmatch(pattern, name)]
     return sum(rank * sum(layer.weight.shape) for layer in layers if isinstance(layer, torch.nn.Linear))
 
 
@@ -130,35 +112,14 @@ def merge_adapter(checkpoint: Path, output: Path, base: str | None = None, cache
         cache_dir: folder of downloaded models.
 
     Raises:
-        TrainingInputError: no adapter there, or no base model.
+        CheckpointError: no adapter there, or it does not fit the base model.
+        TrainingInputError: no base model.
     """
-    from peft import PeftConfig, PeftModel
-
+    name = base or base_of(checkpoint)
     try:
-        config = PeftConfig.from_pretrained(str(checkpoint))
-    except (OSError, ValueError) as error:
-        raise TrainingInputError(f"{checkpoint}: no adapter of a run with --lora_enable") from error
-    name = base or str(config.base_model_name_or_path)
-    try:
-        base_config, model_class = read_config(name, cache_dir)
+        config, model_class = read_config(name, cache_dir)
     except TrainingInputError as error:
         raise TrainingInputError(f"no base model of {checkpoint}: {error}; name it by --model_name_or_path") from error
-    model: Any = load_weights(model_class, name, base_config, dtype="auto", cache_dir=cache_dir)
-    dtype = model.dtype
-    add_task_rows(model.float())
-    merged: Any = PeftModel.from_pretrained(model, str(checkpoint)).merge_and_unload()
-    _write_task_rows(merged)
-    check_finite(merged.to(dtype).named_parameters(), f"{checkpoint}, merged")
-    merged.save_pretrained(output)
+    load_merged(model_class, checkpoint, name, config, "auto", cache_dir=cache_dir).save_pretrained(output)
     Processor.from_pretrained(checkpoint).save_pretrained(output)
     logger.info("%s merged with %s: %s", checkpoint, name, output)
-
-
-def _write_task_rows(model: Any) -> None:
-    """Put the trained rows into the table and take `task_rows` away."""
-    for hook in model.__dict__.pop("_task_row_hooks"):
-        hook.remove()
-    with torch.no_grad():
-        table = model.get_input_embeddings().weight
-        table[list(TASK_TOKEN_IDS.values())] = model.task_rows.weight.to(table.dtype)
-    del model.task_rows

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -101,6 +103,51 @@ def set_trainable(model: PreTrainedModel, arguments: ModelArguments) -> None:
         parameter.requires_grad_(trained[part_of(name)])
     if not any(trained.values()):
         raise TrainingInputError("nothing to train: tune_mm_vision, tune_mm_mlp and tune_mm_llm are all False")
+
+
+def freeze(model: torch.nn.Module, patterns: str | None) -> None:
+    """Freeze parameters by their names, as the trainable set is printed: `*.layers.0.*,*.embed_tokens.weight`.
+
+    Raises:
+        TrainingInputError: a pattern matches nothing that is trained, or nothing is left to train.
+    """
+    for pattern in filter(None, (patterns or "").split(",")):
+        names = {plain_name(name): one for name, one in own_parameters(model) if one.requires_grad}
+        matched = [one for name, one in names.items() if fnmatchcase(name, pattern)]
+        if not matched:
+            raise TrainingInputError(f"--freeze {pattern}: matches no parameter that is trained, such as {min(names)}")
+        for parameter in matched:
+            parameter.requires_grad_(False)
+    if not any(one.requires_grad for one in model.parameters()):
+        raise TrainingInputError(f"--freeze {patterns}: nothing is left to train")
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name without what peft puts around it."""
+    return name.removeprefix("base_model.model.").replace(".modules_to_save.default", "").replace(".default", "")
+
+
+def trainable_names(model: torch.nn.Module) -> list[str]:
+    """Names of what is trained, those of layers that differ in their number alone put together: `layers.0-27.`."""
+    numbers: dict[str, list[int]] = {}
+    for name, parameter in own_parameters(model):
+        if parameter.requires_grad:
+            whole = plain_name(name)
+            match = re.search(r"\.(\d+)\.", whole)
+            shape = whole if match is None else f"{whole[: match.start(1)]}%s{whole[match.end(1) :]}"
+            numbers.setdefault(shape, []).extend([int(match[1])] if match else [])
+    return [shape if not found else shape % _ranges(found) for shape, found in numbers.items()]
+
+
+def _ranges(numbers: list[int]) -> str:
+    """0, 1, 2, 5 as 0-2,5."""
+    pieces: list[list[int]] = []
+    for number in sorted({*numbers}):
+        if pieces and number == pieces[-1][-1] + 1:
+            pieces[-1].append(number)
+        else:
+            pieces.append([number])
+    return ",".join(str(one[0]) if len(one) == 1 else f"{one[0]}-{one[-1]}" for one in pieces)
 
 
 def trained_parts(arguments: ModelArguments) -> dict[str, bool]:

@@ -8,6 +8,7 @@ torch nor transformers, so that `--help` and a mistyped option are answered at o
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -169,6 +170,9 @@ SCHEDULE = (
 )
 """Fixed options that may differ from those of the run whose checkpoint `--resume_from_checkpoint` names."""
 
+SAMPLES_A_STEP = "per_device_train_batch_size * gradient_accumulation_steps * processes"
+"""Name of what is fixed of these three in `run.json`."""
+
 VALUES: dict[str, tuple[str, ...]] = {
     "optim": ("adamw_torch_fused", "adamw_torch", "adafactor", "sgd", "rmsprop", "adagrad"),
     "lr_scheduler_type": (
@@ -233,3 +237,48 @@ def unknown_option(name: str) -> str | None:
     known = [*own_fields(), *(other for other, option in TRANSFORMERS.items() if option.fate != "refused")]
     near = get_close_matches(name, known, n=1, cutoff=0.6)
     return f"there is no option --{name}" + (f"; do you mean --{near[0]}?" if near else "; --help lists all")
+
+
+def document() -> str:
+    """The table for people: OPTIONS.md."""
+    lines = [
+        "# Options of training",
+        "",
+        "`python3 -m qwenvl.train.options > OPTIONS.md` writes this file from `qwenvl/train/options.py`.",
+        "",
+        "A run that was cut off goes on where the same command is given again. An option that is *fixed* must then be",
+        "the same, since the trained weights depend on it; one that is *free* may be another. Where",
+        "`--resume_from_checkpoint` names a checkpoint of another run, options of the *schedule* may differ from those",
+        "of that run as well.",
+        "",
+        "* Batch size, accumulation and number of processes may change while their product, the samples of a step,",
+        f"  stays the same (`{SAMPLES_A_STEP}`).",
+        "  DeepSpeed's checkpoints need the number of processes and the ZeRO stage that they were written with.",
+        "* A folder is the same model however its path is written.",
+        "* Of the data, contents and shares of the annotation files are compared, not their names.",
+        "",
+        "## DynEval's own",
+        "",
+        "| option | when a run goes on | |",
+        "|---|---|---|",
+    ]
+    for name, field in own_fields().items():
+        if "help" in field.metadata:
+            word = field.metadata["help"].replace("%%", "%").replace("|", "/")
+            lines.append(f"| `{name}` | {_fate_shown(name)} | {word} |")
+    lines += ["", "## Those of transformers", "", "| option | when a run goes on | |", "|---|---|---|"]
+    lines += [f"| `{name}` | {_fate_shown(name)} | {option.word} |" for name, option in TRANSFORMERS.items()]
+    lines += ["", "## Names of other versions and trainers", "", "| option | use |", "|---|---|"]
+    lines += [f"| `{name}` | {word} |" for name, word in ELSEWHERE.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _fate_shown(name: str) -> str:
+    if name in ("per_device_train_batch_size", "gradient_accumulation_steps"):
+        return "free, their product is fixed"
+    fate = fate_of(name)
+    return "fixed, schedule" if name in SCHEDULE else "refused; use:" if fate == "refused" else fate
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

@@ -43,6 +43,9 @@ class TrainingArguments(RecipeArguments, transformers.TrainingArguments):  # typ
             self.eval_strategy = "steps"
         if self.eval_strategy != "no" and not self.eval_split:
             raise SettingError(f"--eval_strategy {self.eval_strategy} needs data: name a split by --eval_split")
+        if self.metric_for_best_model and self.greater_is_better is None:
+            # transformers takes every name that does not end in "loss" for one of which more is better.
+            self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") == "srcc"
         if isinstance(self.report_to, str):
             self.report_to = self.report_to.split(",")
         super().__post_init__()  # type: ignore[no-untyped-call]
@@ -230,6 +233,4 @@ def _check_trackers(arguments: TrainingArguments) -> None:
         if name not in INTEGRATION_TO_CALLBACK:
             raise SettingError(f"--report_to {name} is no tracker; known are {', '.join(INTEGRATION_TO_CALLBACK)}")
         if name not in there:
-            raise SettingError(
-                f"--report_to {name}: {name} is not installed (pip install {name}), or take another: none"
-            )
+            raise SettingError(f"--report_to {name}: {name} is not installed; pip install {name}, or --report_to none")

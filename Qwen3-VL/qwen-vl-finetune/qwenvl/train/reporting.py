@@ -68,6 +68,8 @@ def step_line(entry: Mapping[str, Any], steps: int, seconds_left: float) -> str 
     ]
     if len(by_task) > 1:
         parts[-1] += f" ({', '.join(by_task)})"
+    if "eval_srcc" in entry:
+        parts.append(f"SRCC with the teacher {entry['eval_srcc']:.3f} over {entry['eval_scored']:.0f} images")
     if not prefix:
         parts += [f"{entry['tokens_per_second']:,.0f} tokens/s", f"{entry['memory_gib']:.1f} GiB"]
         parts += [f"{entry['mfu']:.0%} of peak"] if "mfu" in entry else []
@@ -76,7 +78,7 @@ def step_line(entry: Mapping[str, Any], steps: int, seconds_left: float) -> str 
 
 
 def draw_curve(history: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
-    """Draw the loss of all targets and of each task over the steps; the held-out loss where there is one.
+    """Draw the loss of all targets and of each task over the steps; held-out loss and score agreement where they are.
 
     The picture can be made from `train_log.jsonl` at any time, so a machine without matplotlib only says so.
     """
@@ -100,6 +102,14 @@ def draw_curve(history: Sequence[Mapping[str, Any]], path: Path, title: str) -> 
     axes.set(xlabel="step", ylabel="loss a token", title=title, ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+    agreement = [(entry["step"], entry["eval_srcc"]) for entry in history if "eval_srcc" in entry]
+    if agreement:
+        right = axes.twinx()
+        steps, values = zip(*agreement, strict=True)
+        axes.plot([], [], color="black", linestyle="--", marker="o", markersize=3, label="SRCC, right")
+        right.plot(steps, values, color="black", linestyle="--", marker="o", markersize=3)
+        right.set(ylabel="SRCC with the teacher", ylim=(min(0.0, *values), 1))
+        right.spines["top"].set_visible(False)
     if axes.lines:
         axes.legend(frameon=False)
     with atomic_write(path, "wb") as file:

@@ -26,7 +26,9 @@ from qwenvl.data import DatasetSource, data_list, split_list
 from qwenvl.data.collator import Collator, RopeIndex, dummy_example
 from qwenvl.data.dataset import BadSample, InstructDataset
 from qwenvl.errors import TrainingInputError
+from qwenvl.train.agreement import ScoreAgreement
 from qwenvl.train.argument import DataArguments, ModelArguments
+from qwenvl.train.card import open_repository, upload, write_card
 from qwenvl.train.checkpoints import (
     check_resumable,
     forget_after,
@@ -38,7 +40,14 @@ from qwenvl.train.checkpoints import (
 from qwenvl.train.extensions import CPU_ADAM, SHARED_MEMORY, load_operators
 from qwenvl.train.failure import FAILURE, report_failure
 from qwenvl.train.lora import ADAPTER, add_adapters, merge_adapter
-from qwenvl.train.modeling import initialise_task_tokens, load_model, set_trainable, trainable_report
+from qwenvl.train.modeling import (
+    freeze,
+    initialise_task_tokens,
+    load_model,
+    set_trainable,
+    trainable_names,
+    trainable_report,
+)
 from qwenvl.train.parsing import TrainingArguments
 from qwenvl.train.reporting import CURVE, StepLines, draw_curve
 from qwenvl.train.run_record import (
@@ -47,6 +56,7 @@ from qwenvl.train.run_record import (
     append_reject,
     check_origin,
     check_run,
+    log_of,
     record_of,
     write_log,
     write_record,
@@ -81,9 +91,14 @@ def _train(
     heldout_sources = split_list(sources, arguments.eval_split) if arguments.eval_split else []
     processor = _load_processor(model_arguments, data_arguments)
     record = record_of(model_arguments, data_arguments, arguments, sources)
+    # Trainer would upload on the way, from files that it puts into the output folder as if the run were finished.
+    publish, arguments.push_to_hub = arguments.push_to_hub and arguments.should_save, False
+    repository = open_repository(arguments) if publish else None
     with arguments.main_process_first(desc="checking the output folder"):
         if check_run(output_dir, record):
             logger.info("%s: this run is finished, nothing to do", output_dir)
+            if repository:
+                upload(output_dir, repository, arguments.hub_revision)
             return 0
         resume = _resume_point(output_dir, arguments, record)
         if arguments.process_index == 0:
@@ -93,18 +108,7 @@ def _train(
     with arguments.main_process_first(local=False, desc="counting tokens"):
         dataset = _load_dataset(sources, processor, data_arguments, arguments)
         heldout = _load_dataset(heldout_sources, processor, data_arguments, arguments) if heldout_sources else None
-    # Saved with every checkpoint, so that scoring need not find out what this student was taught.
-    taught = conventions_of(dataset.exchanges(), processor.conventions)
-    processor.conventions = taught._replace(min_pixels=processor.min_pixels, max_pixels=processor.max_pixels)
-    logger.info("taught: template %s, reply form %s", taught.template, taught.reply_form)
-    logger.info("images: %s to %s pixels", f"{processor.min_pixels:,}", f"{processor.max_pixels:,}")
-    if arguments.should_save:
-        for problem in dataset.problems + (heldout.problems if heldout else []):
-            append_reject(output_dir, problem)
-    logger.info("data: %s", dataset.stats)
-    if heldout:
-        logger.info("held out: %s", heldout.stats)
-    logger.info("first sample, targets between >> and <<:\n%s", _marked(dataset, processor))
+    _tell_data(output_dir, arguments, processor, dataset, heldout)
     flat = data_arguments.data_flatten or data_arguments.data_packing
     model, rope_index = _load_trainable_model(model_arguments, arguments, processor, flat)
     stop = StopOnSignal()
@@ -122,6 +126,9 @@ def _train(
         processing_class=processor,
         callbacks=[stop, EvaluateLast(), StepLines()],
         max_bad_samples=data_arguments.max_bad_samples - dataset.stats.bad,
+        agreement=ScoreAgreement(heldout, processor, arguments.eval_scores)
+        if heldout and arguments.eval_scores
+        else None,
     )
     # Trainer's own ways of telling: a bar and dictionaries.
     for spoken in (ProgressCallback, PrinterCallback):
@@ -134,13 +141,50 @@ def _train(
     trainer.evaluate_last()
     save_final(output_dir, lambda folder: _save_model(trainer, model_arguments, Path(folder)), arguments.should_save)
     if arguments.should_save:
-        history, unseen = trainer.state.log_history, heldout.stats if heldout else None
-        gpus = arguments.world_size if arguments.device.type == "cuda" else 0
-        draw_curve(history, output_dir / CURVE, output_dir.name)
-        write_log(output_dir, history, dataset.stats, unseen, record, gpus)
-        (output_dir / FAILURE).unlink(missing_ok=True)  # of another run, which was refused because of this one
+        _write_account(output_dir, trainer, dataset, heldout, record)
+    if repository:
+        upload(output_dir, repository, arguments.hub_revision)
     trainer.accelerator.wait_for_everyone()
     return 0
+
+
+def _tell_data(
+    output_dir: Path,
+    arguments: TrainingArguments,
+    processor: Processor,
+    dataset: InstructDataset,
+    heldout: InstructDataset | None,
+) -> None:
+    """Say what is trained on, and note in the processor what the student is taught, which is saved with it."""
+    taught = conventions_of(dataset.exchanges(), processor.conventions)
+    processor.conventions = taught._replace(min_pixels=processor.min_pixels, max_pixels=processor.max_pixels)
+    logger.info("taught: template %s, reply form %s", taught.template, taught.reply_form)
+    logger.info("images: %s to %s pixels", f"{processor.min_pixels:,}", f"{processor.max_pixels:,}")
+    if arguments.should_save:
+        for problem in dataset.problems + (heldout.problems if heldout else []):
+            append_reject(output_dir, problem)
+    logger.info("data: %s", dataset.stats)
+    if heldout:
+        logger.info("held out: %s", heldout.stats)
+    logger.info("first sample, targets between >> and <<:\n%s", _marked(dataset, processor))
+
+
+def _write_account(
+    output_dir: Path,
+    trainer: DynEvalTrainer,
+    dataset: InstructDataset,
+    heldout: InstructDataset | None,
+    record: Record,
+) -> None:
+    """Curve, model card and, last, the log, which says that the run is finished."""
+    arguments, history = trainer.args, trainer.state.log_history
+    gpus = arguments.world_size if arguments.device.type == "cuda" else 0
+    best = trainer.state.best_global_step if arguments.load_best_model_at_end else None
+    log = log_of(history, dataset.stats, heldout.stats if heldout else None, record, gpus, best)
+    draw_curve(history, output_dir / CURVE, output_dir.name)
+    write_card(output_dir, record, log)
+    write_log(output_dir, log)
+    (output_dir / FAILURE).unlink(missing_ok=True)  # of another run, which was refused because of this one
 
 
 def _resume_point(output_dir: Path, arguments: TrainingArguments, record: Record) -> Path | None:
@@ -158,9 +202,10 @@ def _resume_point(output_dir: Path, arguments: TrainingArguments, record: Record
     else:
         given = Path(named).resolve()
         again = record["resumed_from"] == str(given)
+        if not again:
+            check_resumable(given, arguments.optimizer_layout)
         if not again and newest and given.parent == output_dir.resolve():
             step = next((step for step, folder in steps_of(output_dir).items() if folder.name == given.name), 0)
-            check_resumable(given, arguments.optimizer_layout)
             if arguments.process_index == 0:
                 forget_after(output_dir, step)
             newest = None
@@ -219,7 +264,9 @@ def _load_trainable_model(
         model = add_adapters(model, model_arguments)
     else:
         set_trainable(model, model_arguments)
+    freeze(model, model_arguments.freeze)
     logger.info("parameters:\n%s", trainable_report(model))
+    logger.info("trained:\n%s", "\n".join(f"  {name}" for name in trainable_names(model)))
     return model, rope_index
 
 

@@ -17,14 +17,13 @@ from qwenvl.data import DatasetSource
 from qwenvl.data.dataset import DatasetStats
 from qwenvl.errors import TrainingInputError
 from qwenvl.train.argument import DataArguments, ModelArguments
-from qwenvl.train.options import SCHEDULE, TRANSFORMERS, fate_of, own_fields
+from qwenvl.train.options import SAMPLES_A_STEP, SCHEDULE, TRANSFORMERS, fate_of, own_fields
 from qwenvl.train.parsing import TrainingArguments
 
 RECORD = "run.json"
 LOG = "training_log.json"
 REJECTS = "rejects.jsonl"
 _PACKAGES = ("dyneval", "torch", "transformers", "accelerate", "deepspeed", "peft", "tokenizers")
-_STEP = "per_device_train_batch_size * gradient_accumulation_steps * processes"
 Record = dict[str, Any]
 
 
@@ -37,10 +36,11 @@ def record_of(
     fixed = {name: _plain(values[name]) for name in names if fate_of(name) == "fixed"}
     free = {name: _plain(values[name]) for name in names if fate_of(name) == "free"}
     free["gradient_checkpointing"] = training.activation_checkpointing
+    del free["output_dir"], free["local_rank"]  # where this stands, and what the launcher counts
     del fixed["warmup_ratio"]  # is in warmup_steps
     # Which samples make a step; in how many batches and on how many devices they come does not matter.
     batch, accumulated = (fixed.pop(name) for name in ("per_device_train_batch_size", "gradient_accumulation_steps"))
-    fixed[_STEP] = batch * accumulated * training.world_size
+    fixed[SAMPLES_A_STEP] = batch * accumulated * training.world_size
     free |= {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulated}
     fixed["model_name_or_path"] = _place(model.model_name_or_path)
     # A stage that is trained again leaves another log: what started from it is then another run too.
@@ -146,31 +146,34 @@ def append_reject(output_dir: Path, reason: str) -> None:
         file.write(json.dumps({"reason": reason}, ensure_ascii=False) + "\n")
 
 
-def write_log(
-    output_dir: Path,
+def log_of(
     history: list[dict[str, Any]],
     stats: DatasetStats,
     heldout: DatasetStats | None,
-    wanted: Record,
+    record: Record,
     gpus: int,
-) -> None:
-    """Write `training_log.json`, the last file of a run: with it there, the run is finished.
-
-    `gpus` worked on it, 0 on the CPU; the history's rates are those of all of them together.
-    """
+    best_step: int | None,
+) -> Record:
+    """What a run did. `gpus` worked on it, 0 on the CPU; the history's rates are those of all of them together."""
     losses = [entry for entry in history if "loss" in entry]
     evaluated = [entry for entry in history if "eval_loss" in entry]
-    log = {
+    return {
         "steps": losses[-1]["step"] if losses else 0,
+        "samples_a_step": record["fixed"][SAMPLES_A_STEP],
         "gpus": gpus,
         "loss_first": losses[0]["loss"] if losses else None,
         "loss_last": losses[-1]["loss"] if losses else None,
         "eval_loss_first": evaluated[0]["eval_loss"] if evaluated else None,
         "eval_loss_last": evaluated[-1]["eval_loss"] if evaluated else None,
+        "best_step": best_step,
         "samples": asdict(stats),
         "eval_samples": asdict(heldout) if heldout else None,
-        "model_name_or_path": wanted["free"]["model_name_or_path"],
-        "dataset_use": wanted["free"]["dataset_use"],
+        "model_name_or_path": record["free"]["model_name_or_path"],
+        "dataset_use": record["free"]["dataset_use"],
         "log_history": history,
     }
+
+
+def write_log(output_dir: Path, log: Record) -> None:
+    """Write `training_log.json`, the last file of a run: with it there, the run is finished."""
     write_json(output_dir / LOG, log)

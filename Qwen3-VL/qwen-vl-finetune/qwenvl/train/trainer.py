@@ -16,6 +16,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from dyneval.checkpoints.weights import not_finite
 from qwenvl.data.dataset import RankShare
 from qwenvl.errors import TrainingInputError
+from qwenvl.train.agreement import ScoreAgreement
 from qwenvl.train.checkpoints import keep_newest, mark_complete, newest_complete, saving
 from qwenvl.train.meter import Meter, Work
 from qwenvl.train.modeling import own_parameters, part_of
@@ -31,13 +32,22 @@ class DynEvalTrainer(Trainer):
 
     args: TrainingArguments
 
-    def __init__(self, *, model: PreTrainedModel, args: TrainingArguments, max_bad_samples: int, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        max_bad_samples: int,
+        agreement: ScoreAgreement | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Take what Trainer takes.
 
         Args:
             model: made by `load_model`.
             args: `save_total_limit` is kept here: Trainer would delete a checkpoint before the next one counts.
             max_bad_samples: samples that may turn out unreadable during training, over all ranks.
+            agreement: compares scores with the teacher's at each evaluation.
             kwargs: for Trainer.
         """
         self._keep, args.save_total_limit = args.save_total_limit, None
@@ -48,6 +58,7 @@ class DynEvalTrainer(Trainer):
         self.max_bad_samples = max_bad_samples
         self.meter = Meter(Work.of(model), args.device)
         self.heldout_meter = Meter(self.meter.work, args.device)
+        self.agreement = agreement
         self._rejected: set[str] = set()
         self._seen: list[tuple[list[str], torch.Tensor]] = []
         """Names of the samples and loss of each micro-batch of the step that is being made."""
@@ -140,7 +151,7 @@ class DynEvalTrainer(Trainer):
                 "--max_grad_norm such as 1, or without samples that do not belong"
             )
         return (
-            f"The last good checkpoint is {newest}. Go on from it in another output folder, with "
+            f"The last good checkpoint, with finite weights, is {newest}. Go on from it in another output folder, with "
             f"--resume_from_checkpoint {newest} and a lower --learning_rate"
         )
 
@@ -189,6 +200,7 @@ class DynEvalTrainer(Trainer):
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
             totals = self.heldout_meter.totals()
+            scores = self._scores()
         if totals.bad > self.max_bad_samples or not sum(totals.targets):
             raise TrainingInputError(
                 f"{totals.bad} held-out samples could not be read, --max_bad_samples allows {self.max_bad_samples}; "
@@ -199,8 +211,19 @@ class DynEvalTrainer(Trainer):
                 f"step {self.state.global_step}: the held-out loss is no finite number. {self._last_good()}"
             )
         figures = {"loss": totals.loss} | totals.task_losses() | {"target_tokens": sum(totals.targets)}
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in (figures | scores).items()}
         return output._replace(metrics=metrics, num_samples=int(totals.counts["samples"]))
+
+    def _scores(self) -> dict[str, float]:
+        if self.agreement is None:
+            return {}
+        with self.autocast_smart_context_manager():
+            return self.agreement.measure(self.model, self.args.process_index, self.args.world_size)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        # A rank correlation is not defined while a student writes one score for all, or no score.
+        metric = str(self.args.metric_for_best_model).removeprefix("eval_")
+        return f"eval_{metric}" in metrics and super()._determine_best_metric(metrics, trial)
 
     def _reject(self, problems: list[str]) -> None:
         for problem in problems:

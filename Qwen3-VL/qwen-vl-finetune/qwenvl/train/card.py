@@ -1,0 +1,132 @@
+"""The model card of a finished run, and its upload to the Hub."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dyneval.errors import UserError
+from dyneval.files.atomic import atomic_write
+from qwenvl.errors import TrainingInputError
+from qwenvl.train.parsing import TrainingArguments
+
+logger = logging.getLogger(__name__)
+
+CARD = "README.md"
+_KEPT_HERE = ["checkpoint-*", "checkpoint-*/*", "lengths/*", ".*", "training_args.bin", "*.lock"]
+"""What of an output folder is not uploaded."""
+_SHOWN = (
+    *("learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "weight_decay", "max_grad_norm", "bf16"),
+    *("min_pixels", "max_pixels", "model_max_length", "tune_mm_llm", "tune_mm_mlp", "tune_mm_vision", "freeze", "seed"),
+    *("lora_enable", "lora_r", "lora_alpha", "lora_modules"),
+)
+
+
+def write_card(output_dir: Path, record: Mapping[str, Any], log: Mapping[str, Any]) -> None:
+    """Write README.md: base, data, recipe and losses, and the agreement with the teacher where it was measured.
+
+    Args:
+        output_dir: of the run.
+        record: what was asked for, as in `run.json`.
+        log: what was done, as in `training_log.json`.
+    """
+    base, fixed = str(record["free"]["model_name_or_path"]), record["fixed"]
+    head = ["library_name: transformers", "pipeline_tag: image-text-to-text", "tags: [dyneval, qwen3_vl]"]
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).is_dir():  # the Hub takes no other
+        head.insert(0, f"base_model: {base}")
+    samples = log["samples"]
+    with atomic_write(output_dir / CARD) as file:
+        file.write("---\n" + "\n".join(head) + "\n---\n\n")
+        file.write(f"# DynEval student from {Path(base).name}\n\n")
+        file.write(
+            f"A Qwen3-VL that judges generated images against their prompts, trained by DynEval on "
+            f"`{record['free']['dataset_use']}` from `{base}`. Load it with `dyneval.Scorer.from_pretrained`.\n\n"
+        )
+        file.write(_table("Data", _data_rows(record, samples)))
+        shown = [
+            (name, fixed[name]) for name in _SHOWN if name in fixed and (fixed["lora_enable"] or "lora_" not in name)
+        ]
+        file.write(_table("Recipe", [*shown, ("samples of a step", log["samples_a_step"]), ("steps", log["steps"])]))
+        file.write(_table("Figures", _figures(log)))
+        file.write(
+            "`run.json` has all settings, hashes of the data and versions; `train_log.jsonl` the figures by step.\n"
+        )
+
+
+def _data_rows(record: Mapping[str, Any], samples: Mapping[str, int]) -> list[tuple[str, Any]]:
+    hashes = [one["annotation"][:16] for one in record["fixed"]["samples"]]
+    rates = [one["rate"] for one in record["fixed"]["samples"]]
+    names = [one["name"] for one in record["datasets"]]
+    rows: list[tuple[str, Any]] = [
+        (name, f"sha256 {digest}..., {rate:.0%} of its samples")
+        for name, digest, rate in zip(names, hashes, rates, strict=True)
+    ]
+    return [*rows, ("samples trained on", samples["used"]), ("tokens", samples["tokens"])]
+
+
+def _figures(log: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    rows = [("loss, first and last report", f"{log['loss_first']}, {log['loss_last']}")]
+    if log["eval_loss_last"] is not None:
+        rows.append(("held-out loss, first and last", f"{log['eval_loss_first']}, {log['eval_loss_last']}"))
+    scored = [entry for entry in log["log_history"] if "eval_srcc" in entry]
+    if scored:
+        last = scored[-1]
+        rows.append(("SRCC with the teacher", f"{last['eval_srcc']} over {last['eval_scored']:.0f} held-out images"))
+    if log.get("best_step") is not None:
+        rows.append(("weights of step", f"{log['best_step']}, the best one"))
+    return rows
+
+
+def _table(title: str, rows: Sequence[tuple[str, Any]]) -> str:
+    lines = "".join(f"| {name} | {str(value).replace('|', '/')} |\n" for name, value in rows)
+    return f"## {title}\n\n| | |\n|---|---|\n{lines}\n"
+
+
+def open_repository(arguments: TrainingArguments) -> str:
+    """Create the repository, or find it, before hours are spent; returns its id.
+
+    The token is that of HF_TOKEN, or of `hf auth login`.
+
+    Raises:
+        TrainingInputError: the Hub cannot be reached, knows no token, or does not let it write there.
+    """
+    from huggingface_hub import HfApi
+
+    name = arguments.hub_model_id or Path(arguments.output_dir).resolve().name
+    try:
+        return HfApi().create_repo(name, private=arguments.hub_private_repo, exist_ok=True).repo_id
+    except Exception as error:  # of the client library, of its transport, of the name: each has kinds of its own
+        raise _refused(f"--push_to_hub True: the repository {name} cannot be made", error) from error
+
+
+def upload(output_dir: Path, repository: str, revision: str | None) -> None:
+    """Upload a finished output folder.
+
+    Raises:
+        TrainingInputError: it cannot be uploaded; the run is finished all the same, and the same command tries again.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        if revision:
+            HfApi().create_branch(repository, branch=revision, exist_ok=True)
+        done = HfApi().upload_folder(
+            repo_id=repository,
+            folder_path=output_dir,
+            commit_message=f"DynEval: {output_dir.name}",
+            revision=revision,
+            ignore_patterns=_KEPT_HERE,
+        )
+    except Exception as error:  # see above
+        raise _refused(f"{output_dir}: finished, but not uploaded to {repository}", error) from error
+    logger.info("uploaded: %s", done.commit_url)
+
+
+def _refused(what: str, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return TrainingInputError(
+        f"{what} ({reason}); set HF_TOKEN to a token that may write there and start the same command again"
+    )

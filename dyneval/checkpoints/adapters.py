@@ -1,0 +1,104 @@
+"""Low-rank adapters of Step 4 beside their base model: the rows of the task tokens, and merging them in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dyneval.checkpoints.weights import check_finite, load_weights
+from dyneval.errors import CheckpointError
+from dyneval.tokens import TASK_TOKEN_IDS
+
+ROWS = "task_rows"
+"""Name of the module of the rows in the model."""
+
+
+class TaskRows(torch.nn.Module):
+    """The embedding rows of the task tokens, which are trained while the table that they belong to is frozen.
+
+    peft's `trainable_token_indices` would do the same, but copies the whole table in every use, of which the loss makes
+    one a piece, and reads a table that ZeRO-3 has not gathered.
+    """
+
+    ids: torch.Tensor
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        """Start from `rows`, (3, H) in the order of `TASK_TOKEN_IDS`."""
+        super().__init__()
+        self.weight = torch.nn.Parameter(rows.detach().clone())
+        self.register_buffer("ids", torch.tensor(list(TASK_TOKEN_IDS.values())), persistent=False)
+
+    def forward(self, output: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """Put the rows in place.
+
+        Args:
+            output: embeddings (B, T, H), or logits (..., V).
+            seen: what they were made of: token ids (B, T), or hidden states (..., H).
+
+        Returns:
+            `output` with the embeddings, or the logits, of the task tokens from these rows.
+        """
+        if not seen.is_floating_point():
+            match = (seen[..., None] == self.ids).to(self.weight.dtype)
+            return torch.where(match.any(-1, keepdim=True), match @ self.weight, output)
+        return output.index_copy(-1, self.ids, (seen @ self.weight.T).to(output.dtype))
+
+
+def add_task_rows(model: Any, rows: torch.Tensor) -> None:
+    """Give the model its `task_rows`, (3, H); they act on the embedding, and on the output where both are one table."""
+    setattr(model, ROWS, TaskRows(rows))
+
+    def replace(module: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+        placed: torch.Tensor = getattr(model, ROWS)(output, inputs[0])
+        return placed
+
+    layers: list[Any] = [model.get_input_embeddings()]
+    layers += [model.get_output_embeddings()] if model.config.tie_word_embeddings else []
+    model.__dict__["_task_row_hooks"] = [layer.register_forward_hook(replace) for layer in layers]
+
+
+def own_rows(model: Any) -> torch.Tensor:
+    """The rows of the task tokens in the embedding, (3, H)."""
+    rows: torch.Tensor = model.get_input_embeddings().weight[list(TASK_TOKEN_IDS.values())]
+    return rows
+
+
+def load_merged(
+    model_class: Any, folder: Path, base: str, config: Any, dtype: torch.dtype | str, **options: Any
+) -> Any:
+    """Load a base model and merge adapters into it, in float32; the result is an ordinary model.
+
+    Args:
+        model_class: class of the model.
+        folder: of the adapters.
+        base: folder or Hub id of their base model.
+        config: configuration of the base model.
+        dtype: of the result; "auto" for the base's.
+        options: for `from_pretrained` of the base model.
+
+    Raises:
+        CheckpointError: peft is not installed, the base cannot be loaded or is another than the adapters were trained
+            on, or merged weights are not finite.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise CheckpointError(f"{folder}: adapters need peft; run: pip install -e '.[train]'") from error
+    model = load_weights(model_class, base, config, dtype="auto", **options)
+    kind = model.dtype if dtype == "auto" else dtype
+    add_task_rows(model.float(), own_rows(model))
+    try:
+        merged: Any = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    except (RuntimeError, ValueError, KeyError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(f"{folder}: these adapters do not fit {base} ({reason})") from error
+    for hook in merged.__dict__.pop("_task_row_hooks"):
+        hook.remove()
+    with torch.no_grad():
+        table = merged.get_input_embeddings().weight
+        table[list(TASK_TOKEN_IDS.values())] = merged.task_rows.weight.to(table.dtype)
+    del merged.task_rows
+    check_finite(merged.to(kind).named_parameters(), f"{folder}, merged")
+    return merged
