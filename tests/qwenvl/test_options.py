@@ -121,6 +121,7 @@ def test_switches_can_be_turned_off_by_their_other_name():
             "bleu is not measured; known are loss",
         ),
         ("--eval_split heldout --save_strategy best --metric_for_best_model srcc", "srcc needs --eval_scores"),
+        ("--save_strategy best", "--save_strategy best needs --eval_split and --metric_for_best_model"),
         ("value", "'value' is neither an option nor the value of one"),
     ],
 )
@@ -135,6 +136,7 @@ def test_values_out_of_range_or_without_effect_are_refused(words, reason):
     [
         ("--report_to wandb", "--report_to wandb: wandb is not installed; pip install wandb, or --report_to none"),
         ("--report_to tensorboard,paper", "--report_to paper is no tracker; known are"),
+        ('--gradient_checkpointing_kwargs {"layers":2}', "--gradient_checkpointing_kwargs layers: known are every_n"),
         ("--eval_strategy steps", "name a split by --eval_split"),
         ("--tf32 True", "--tf32 requires Ampere"),
         ("--eval_split heldout --load_best_model_at_end True --save_steps 5 --eval_steps 2", "to be a round multiple"),

@@ -190,6 +190,15 @@ def test_the_arguments_of_the_run_are_read_as_training_reads_them(preflight, mon
     assert checks["model"]["details"]["parameters"]["adapters"] > 0
 
 
+def test_what_training_would_not_find_in_the_model_is_an_error(preflight):
+    code, checks = preflight("--freeze", "*.layers.0.*")
+    assert code == 0
+    assert "model.language_model.layers.1.mlp.up_proj.weight" in checks["weights"]["details"]["trained"]
+    for words in (["--freeze", "layers.9"], ["--attn_implementation", "none_such"]):
+        code, checks = preflight(*words)
+        assert code == 1 and words[1] in checks["weights"]["message"]
+
+
 @pytest.mark.parametrize(
     ("variables", "arguments", "message"),
     [

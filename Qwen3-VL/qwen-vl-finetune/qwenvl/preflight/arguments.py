@@ -9,18 +9,21 @@ import torch
 
 from dyneval.errors import SettingError
 from qwenvl.preflight import Check, Recipe
+from qwenvl.train.argument import DataArguments, ModelArguments
 from qwenvl.train.parsing import build, parse
 from qwenvl.train.usage import first_look
 
+Read = tuple[Recipe, ModelArguments, DataArguments]
 
-def check_arguments(line: Sequence[str], output_root: Path) -> tuple[Check, Recipe | None]:
+
+def check_arguments(line: Sequence[str], output_root: Path) -> tuple[Check, Read | None]:
     """Read the command line of a run; None in place of its settings where training would refuse it."""
     try:
         first_look(line)
         values = parse(line)
         recipe = Recipe.of(values, output_root)
         # DeepSpeed's configuration would change how models are loaded from here on; its file is read with the memory.
-        build(values | {"deepspeed": None, "use_cpu": not torch.cuda.is_available()})
+        model, data, _ = build(values | {"deepspeed": None, "use_cpu": not torch.cuda.is_available()})
     except SettingError as error:
         return Check(name="arguments", status="error", message=str(error)), None
-    return Check(name="arguments", status="ok", message="the training takes them"), recipe
+    return Check(name="arguments", status="ok", message="the training takes them"), (recipe, model, data)

@@ -26,12 +26,13 @@ def run_checks(arguments: Sequence[str], chosen: argparse.Namespace) -> list[Che
     from qwenvl.preflight.weights import check_weights
 
     root = Path(chosen.output_root or os.environ.get("OUTPUT_ROOT") or "./output")
-    given, recipe = check_arguments(launched(arguments, chosen.model, root), root)
-    if recipe is None:
+    given, read = check_arguments(launched(arguments, chosen.model, root), root)
+    if read is None:
         return [packages, given]
+    recipe, model_arguments, data_arguments = read
     devices = check_devices()
     model, sizes = check_model(recipe)
-    weights = [check_weights(recipe)] if model.status == "ok" else []
+    weights = [check_weights(model_arguments, data_arguments)] if model.status == "ok" else []
     tokens, processor = check_tokens(recipe)
     checks = [packages, given, devices, model, *weights, tokens, check_memory(recipe, sizes, devices.details)]
     checks += [check_disk(recipe, sum(sizes.values()), trained_size(recipe, sizes)), check_outputs(recipe)]

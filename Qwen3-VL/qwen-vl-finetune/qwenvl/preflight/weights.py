@@ -1,23 +1,35 @@
-"""The weights: all there, of this model, finite, not quantised for good."""
+"""The weights and what is trained of them, by the functions that the training calls."""
 
 from __future__ import annotations
 
-from dyneval.checkpoints.weights import load_weights
+import torch
+
 from dyneval.errors import UserError
-from qwenvl.preflight import Check, Recipe
-from qwenvl.train.modeling import read_config
+from qwenvl.preflight import Check
+from qwenvl.train.argument import DataArguments, ModelArguments
+from qwenvl.train.lora import add_adapters
+from qwenvl.train.modeling import freeze, load_model, set_trainable, trainable_names
 
 
-def check_weights(recipe: Recipe) -> Check:
-    """Load them as training does, into the memory of this machine: no smaller look finds all that it would stumble on.
+def check_weights(model_arguments: ModelArguments, data_arguments: DataArguments) -> Check:
+    """Load the model as training does, into the memory of this machine, 2 bytes a parameter.
 
-    A model of the Hub is downloaded for it.
+    No smaller look finds all that training would stumble on. A model of the Hub is downloaded for it.
     """
+    flat = data_arguments.data_flatten or data_arguments.data_packing
+    name = model_arguments.model_name_or_path
     try:
-        config, model_class = read_config(recipe.model)
-        model = load_weights(model_class, recipe.model, config, dtype="auto")
+        model = load_model(model_arguments, torch.bfloat16, 1, flat=flat)
+        count = len(model.state_dict())
+        if model_arguments.lora_enable:
+            trained: torch.nn.Module = add_adapters(model, model_arguments)
+        else:
+            trained = model
+            set_trainable(model, model_arguments)
+        freeze(trained, model_arguments.freeze)
     except UserError as error:
         return Check(name="weights", status="error", message=str(error))
-    tied = "is the embedding" if config.tie_word_embeddings else "has weights of its own"
-    message = f"{recipe.model}: all {len(model.state_dict())} are there and finite; the output {tied}"
-    return Check(name="weights", status="ok", message=message)
+    tied = "is the embedding" if model.config.tie_word_embeddings else "has weights of its own"
+    details = {"trained": trainable_names(trained)}
+    message = f"{name}: all {count} tensors are there and finite; the output {tied}"
+    return Check(name="weights", status="ok", message=message, details=details)

@@ -23,6 +23,7 @@ from qwenvl.train.options import TRANSFORMERS, VALUES
 
 Values = dict[str, Any]
 _REQUIRED = ("model_name_or_path", "dataset_use", "output_dir")
+_CHECKPOINTING = ("every_n_layers", "offload", "use_reentrant", "preserve_rng_state")
 METRICS = ("loss", "loss_other", "loss_t2ia", "loss_iqa", "loss_evaluation", "srcc")
 """What an evaluation measures, for `--metric_for_best_model`."""
 
@@ -49,6 +50,11 @@ class TrainingArguments(RecipeArguments, transformers.TrainingArguments):  # typ
         if isinstance(self.report_to, str):
             self.report_to = self.report_to.split(",")
         super().__post_init__()  # type: ignore[no-untyped-call]
+        unknown = {*(self.activation_checkpointing_kwargs or {})} - {*_CHECKPOINTING}
+        if unknown:
+            raise SettingError(
+                f"--gradient_checkpointing_kwargs {', '.join(sorted(unknown))}: known are {', '.join(_CHECKPOINTING)}"
+            )
 
     @property
     def optimizer_layout(self) -> str:
@@ -139,6 +145,11 @@ def _check_pairs(values: Values, defaults: Values) -> None:
             "--resume_from_checkpoint False: a run goes on from the newest checkpoint of its output folder; to start "
             "anew, name another --output_dir"
         )
+    best = values["save_strategy"] == "best"
+    if best and not (values["eval_split"] and values["metric_for_best_model"]):
+        raise SettingError("--save_strategy best needs --eval_split and --metric_for_best_model")
+    if values["deepspeed"] and values["save_only_model"] and values["load_best_model_at_end"]:
+        raise SettingError("--load_best_model_at_end with --deepspeed reads the optimizer: drop --save_only_model")
     if values["metric_for_best_model"] is not None:
         metric = values["metric_for_best_model"].removeprefix("eval_")
         if metric not in METRICS:
