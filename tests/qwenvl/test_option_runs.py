@@ -212,7 +212,7 @@ def test_the_finished_output_is_uploaded_with_the_token_of_the_environment(hub, 
     assert "the repository student cannot be made (" in refused.splitlines()[-1] and "set HF_TOKEN" in refused
     done = start(there | {"HF_TOKEN": "hf_right"}, tiny_checkpoint, output, *more)
     assert "uploaded: " in done.stderr and "hf_right" not in done.stderr + done.stdout
-    assert json.loads((folder / "created.json").read_text())["private"]
+    assert json.loads((folder / "created.json").read_text())["visibility"] == "private"
     place = folder / "me" / "student" / "second"
     got = {str(path.relative_to(place)) for path in place.rglob("*")}
     assert got >= {"model.safetensors", "config.json", "README.md", "run.json", "train_log.jsonl", "loss.png"}
