@@ -81,14 +81,15 @@ def write_data(root: Path, samples: int, tokens: int | None = None) -> Path:
     """
     from PIL import Image
 
-    from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
+    from dyneval.tokens import evaluation_turn, t2ia_turn
 
     Image.effect_noise((1024, 1024), 60).convert("RGB").save(root / "image.jpg")
     rows = []
     lengths = [(tokens - tokens // 3, tokens // 3)] * samples if tokens else length_mix(samples)
     for number, (context, answer) in enumerate(lengths):
         prompt = "a" + " cat" * max(1, context - 80)
-        human = (t2ia_turn(prompt), evaluation_turn(prompt, ["Is there a cat?"]), iqa_turn())[number % 3]
+        # The lengths of IQA samples stand behind EVALUATION turns: stage 1 trains no others.
+        human = evaluation_turn(prompt, ["Is there a cat?"]) if number % 3 else t2ia_turn(prompt)
         turns = [{"from": "human", "value": human}, {"from": "gpt", "value": "a" + " cat" * (answer - 1)}]
         rows.append({"conversations": turns} | ({"image": "image.jpg"} if number % 3 else {}))
     annotation = root / "data.json"

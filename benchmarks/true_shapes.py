@@ -27,7 +27,8 @@ from training_gpu import write_data
 ROOT = Path(__file__).resolve().parents[1]
 STEP4 = ROOT / "Qwen3-VL" / "qwen-vl-finetune"
 GIB = 2**30
-HELD = re.compile(rb"^Rss(?:Anon|Shmem):\s+(\d+) kB", re.MULTILINE)
+HELD = re.compile(rb"^Pss_(?:Anon|Shmem):\s+(\d+) kB", re.MULTILINE)
+"""Memory that no file stands behind; what processes share is counted once."""
 
 
 class Watch(threading.Thread):
@@ -52,7 +53,7 @@ class Watch(threading.Thread):
             held = 0
             for one in (self.process, *self.process.children(recursive=True)):
                 try:
-                    held += sum(map(int, HELD.findall(Path(f"/proc/{one.pid}/status").read_bytes())))
+                    held += sum(map(int, HELD.findall(Path(f"/proc/{one.pid}/smaps_rollup").read_bytes())))
                 except OSError:  # it has just ended
                     continue
             self.peaks[self.phase] = max(self.peaks.get(self.phase, 0), held / 2**20)
@@ -90,7 +91,7 @@ def train(checkpoint: Path, root: Path, flags: list[str], tokens: int) -> list[s
             watch.begin("step")
         elif line.startswith("step 2 of 2"):
             watch.begin("save")
-        elif "merging" in line:
+        elif line.startswith("merging"):
             watch.begin("merge")
     if process.wait():
         raise SystemExit(f"the run ended with status {process.returncode}")

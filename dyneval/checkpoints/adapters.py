@@ -84,13 +84,19 @@ def load_merged(
     """
     try:
         from peft import PeftModel
+        from peft.tuners.tuners_utils import BaseTunerLayer
     except ImportError as error:
         raise CheckpointError(f"{folder}: adapters need peft; run: pip install -e '.[train]'") from error
     model = load_weights(model_class, base, config, dtype="auto", **options)
     kind = model.dtype if dtype == "auto" else dtype
-    add_task_rows(model.float(), own_rows(model))
+    add_task_rows(model.to(kind), own_rows(model))
     try:
-        merged: Any = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+        adapted = PeftModel.from_pretrained(model, str(folder))
+        # The sums are made in float32, of the adapted layers alone: the whole model would take twice its memory more.
+        for layer in adapted.modules():
+            if isinstance(layer, BaseTunerLayer):
+                layer.get_base_layer().float()
+        merged: Any = adapted.merge_and_unload()
     except (RuntimeError, ValueError, KeyError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(f"{folder}: these adapters do not fit {base} ({reason})") from error

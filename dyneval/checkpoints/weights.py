@@ -153,6 +153,8 @@ def _finite(tensor: torch.Tensor) -> bool:
 
     if tensor.is_meta or not tensor.numel() or not tensor.is_floating_point() or tensor.element_size() == 1:
         return True  # 8-bit floats are quantised values, which stay so in scoring alone
+    if type(tensor.detach()) is not torch.Tensor:
+        return True  # so are tensors of a quantisation's own kind, which know few operations
     # Both are NaN where one value is; no table of truth values as large as the weight is made.
     low, high = torch.aminmax(tensor.detach())
     return bool(torch.isfinite(low) and torch.isfinite(high))

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import sys
 import time
@@ -73,6 +74,7 @@ def _checks(arguments: argparse.Namespace) -> Iterator[Check]:
         yield _extra(extra, modules)
     yield _guarded("disk", _disk)
     if arguments.checkpoint:
+        yield _guarded("memory", lambda: _memory(arguments))
         yield from _checkpoint(arguments)
     else:
         yield Check("checkpoint", "note", "not looked at; name one with --checkpoint")
@@ -130,6 +132,35 @@ def _disk() -> Check:
     return Check(
         "disk", verdict, f"{free / 1e9:.0f} GB free for {folder} (the 4B student takes {NEEDED_DISK / 1e9:.0f})"
     )
+
+
+def _memory(arguments: argparse.Namespace) -> Check:
+    """Room for the weights; batches are then made as large as fits."""
+    import torch
+
+    from dyneval.work.memory import free_memory
+
+    files = list(Path(arguments.checkpoint, arguments.subfolder or "").glob("*.safetensors"))
+    if not files or arguments.engine != "transformers":
+        return Check("memory", "note", "not estimated: the weights are not on this machine, or not for this process")
+    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = arguments.dtype or ("float32" if device.type == "cpu" else "bfloat16")
+    needed = sum(_loaded_size(path, 4 if dtype == "float32" else 2) for path in files) / 2**30
+    free = free_memory(device) / 2**30
+    detail = f"the weights take {needed:.1f} GiB in {dtype}, {free:.1f} GiB are free"
+    if needed < free:
+        return Check("memory", "ok", detail)
+    return Check("memory", "FAIL", detail + ("; try --dtype bfloat16" if dtype == "float32" else ""))
+
+
+def _loaded_size(path: Path, width: int) -> int:
+    """Bytes of the weights in a file once they are loaded, `width` bytes each; quantised ones stay as they are."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as weights:
+        slices = [weights.get_slice(name) for name in weights.keys()]  # noqa: SIM118 (no mapping)
+        widths = {"F32": width, "F16": width, "BF16": width}
+        return sum(math.prod(one.get_shape()) * widths.get(one.get_dtype(), 1) for one in slices)
 
 
 def _checkpoint(arguments: argparse.Namespace) -> Iterator[Check]:

@@ -86,7 +86,7 @@ def load_processor(
 
     name = checkpoint_name(checkpoint, subfolder)
     source, place = _weights_place(checkpoint, subfolder, commit)
-    _check_config(source, name, place)
+    _check_config(source, name if source == str(checkpoint) else f"{name}: its base model {source}", place)
     processor = Processor.from_pretrained(checkpoint, subfolder, min_pixels, max_pixels, commit)
     if processor.added_task_tokens:
         raise CheckpointError(
@@ -120,6 +120,8 @@ def _check_config(checkpoint: str | Path, name: str, place: dict[str, str]) -> N
         raise CheckpointError(f"{name}: no such checkpoint folder")
     try:
         config = AutoConfig.from_pretrained(str(checkpoint), trust_remote_code=False, **place)
+    except ImportError as error:  # a package that its weights are quantised by
+        raise CheckpointError(f"{name}: the weights cannot be loaded ({_first_line(error)})") from error
     except (OSError, ValueError) as error:
         if folder.is_dir() and not (folder / "config.json").is_file():
             raise CheckpointError(f"{name}: the folder holds no config.json, so it is no checkpoint") from error

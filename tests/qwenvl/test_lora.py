@@ -15,7 +15,8 @@ from dyneval.scorer.loading import load_student
 from dyneval.tokens import TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
 from qwenvl.train.argument import ModelArguments
-from qwenvl.train.lora import adapter_size, add_adapters, merge_adapter
+from qwenvl.train.lora import add_adapters, merge_adapter
+from qwenvl.train.memory import Sizes
 from qwenvl.train.meter import Work
 from qwenvl.train.modeling import freeze, load_model, part_of, trainable_names, trainable_report
 
@@ -115,7 +116,8 @@ def test_the_summary_counts_adapters_and_no_copies(tiny_checkpoint):
     model = adapted(tiny_checkpoint)
     lines = {line.split()[0]: line for line in trainable_report(model).splitlines()}
     adapters = sum(one.numel() for name, one in model.named_parameters() if ".lora_" in name)
-    assert adapter_size(load(tiny_checkpoint), 4, "q_proj,k_proj,v_proj,o_proj") == adapters
+    parts = {"vision": False, "merger": True, "language": True}
+    assert Sizes.of(load(tiny_checkpoint), parts, (4, "q_proj,k_proj,v_proj,o_proj")).adapters == adapters
     assert f"{adapters + 3 * 64:,} of" in lines["language"]
     assert " 0 of" in lines["vision"]
     trained, total = (part.split()[-1] for part in lines["merger"].replace(" trained", "").split(" of "))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 from PIL import Image
 
 from dyneval.tokens import TASK_TOKEN_IDS
-from qwenvl.preflight import VARIABLES, Recipe
+from qwenvl.preflight import VARIABLES
 from qwenvl.preflight.cli import main
-from qwenvl.preflight.model import memory_gib
+from qwenvl.train.memory import Load, Sizes, Zero, needed
 
 SCRIPT = Path(__file__).parents[2] / "Qwen3-VL" / "qwen-vl-finetune" / "scripts" / "validate_dyneval_train_setup.py"
 
@@ -42,7 +43,7 @@ def test_a_good_set_up_is_ready(preflight, tmp_path):
     assert checks["tokens"]["details"] == {"<|T2IA|>": 151669, "<|IQA|>": 151670, "<|EVALUATION|>": 151671}
     assert checks["dynevalinstruct_t2ia: samples"]["details"]["tasks"] == {"<|EVALUATION|>": 8, "<|T2IA|>": 8}
     assert checks["dynevalinstruct_iqa: lengths"]["details"]["steps"] == 1
-    assert sum(checks["model"]["details"]["parameters"].values()) == 10_399_744
+    assert checks["model"]["details"]["everything"] == 10_399_744
     assert not (tmp_path / "output").exists()
 
 
@@ -160,12 +161,23 @@ def test_the_state_of_runs_is_told(preflight, tmp_path):
     assert states["dyneval_2b_stage2_iqa"] == "will resume from checkpoint-7"
 
 
-def test_memory_is_shared_by_zero_stage_and_ranks(tmp_path):
-    recipe = Recipe(model="m", output_root=tmp_path, deepspeed=tmp_path / "zero.json")
-    sizes = {"vision": 400_000_000, "merger": 30_000_000, "language": 2_000_000_000}
-    one, three = memory_gib(recipe, sizes, 3, 1), memory_gib(recipe, sizes, 3, 8)
-    assert one["optimizer"] == pytest.approx(8 * three["optimizer"]) == pytest.approx(12 * 2.03e9 / 2**30)
-    assert memory_gib(recipe, sizes, 2, 8)["weights"] == one["weights"] == pytest.approx(2 * 2.43e9 / 2**30)
+def test_what_devices_share_is_counted_once(tmp_path):
+    sizes = Sizes(
+        everything=2_430_000_000, trained=2_030_000_000, trains_table=True, layers=28, hidden=2048, intermediate=6144,
+        vocabulary=151_936,
+    )  # fmt: skip
+    one, eight = (Load(tokens=4000, patches=784, chunks=8, ranks=ranks, cpu=False) for ranks in (1, 8))
+    step = {
+        (stage, load.ranks): needed(sizes, load, Zero(stage=stage))[0]["step"]
+        for stage in (2, 3)
+        for load in (one, eight)
+    }
+    shared = 18 * 2_030_000_000 * 7 / 8
+    assert step[2, 1] - step[2, 8] == pytest.approx(shared)
+    assert step[3, 1] - step[3, 8] == pytest.approx(shared + 2 * 2_430_000_000 * 7 / 8)
+    left, beside = needed(sizes, eight, Zero(stage=3, offload_optimizer=True, offload_weights=True))
+    assert step[3, 8] - left["step"] == pytest.approx((18 * 2_030_000_000 + 2 * 2_430_000_000) / 8)
+    assert beside["step"] == pytest.approx(18 * 2_030_000_000 + 2 * 2_430_000_000)
 
 
 def test_adapters_need_less_memory_than_the_model(preflight, monkeypatch, tmp_path):
@@ -173,13 +185,28 @@ def test_adapters_need_less_memory_than_the_model(preflight, monkeypatch, tmp_pa
     monkeypatch.setenv("LORA_ENABLE", "True")
     monkeypatch.setenv("LORA_R", "8")
     _, lora = preflight()
-    sizes = lora["model"]["details"]["parameters"]
+    sizes = lora["model"]["details"]
     # Two layers of width 64: queries and output of four heads, keys and values of two, each 16 wide.
     assert sizes["adapters"] == 2 * 8 * (2 * (64 + 4 * 16) + 2 * (64 + 2 * 16))
-    assert lora["memory"]["details"]["gib"]["optimizer"] * 2**30 == pytest.approx(
-        12 * (sizes["adapters"] + sizes["merger"])
-    )
+    assert sizes["adapted"] == 2 * 64 * (2 * 4 * 16 + 2 * 2 * 16)
+    gib = lora["memory"]["details"]["gib"]
+    assert set(gib) == {"step", "save", "merge"} and gib["step"] < full["memory"]["details"]["gib"]["step"]
     assert lora["disk"]["details"]["needed_gib"] <= full["disk"]["details"]["needed_gib"]
+
+
+def test_a_model_that_does_not_fit_into_this_machine_is_refused(preflight, tiny_checkpoint, monkeypatch, tmp_path):
+    """A full 4B takes 85 GiB on one process; weights are not needed to know that, nor a machine with less."""
+    large = shutil.copytree(tiny_checkpoint, tmp_path / "large", ignore=shutil.ignore_patterns("*.safetensors"))
+    config = json.loads((large / "config.json").read_text())
+    config["text_config"] |= {"hidden_size": 2560 * 8, "intermediate_size": 9728 * 8, "num_hidden_layers": 36}
+    config["vision_config"]["out_hidden_size"] = 2560 * 8
+    (large / "config.json").write_text(json.dumps(config))
+    monkeypatch.setenv("MODEL_NAME_OR_PATH", str(large))
+    code, checks = preflight()
+    assert code == 1 and checks["memory"]["status"] == "error"
+    assert re.search(
+        r"its phase save needs about \d{4,}\.\d GiB, .* are free: train adapters", checks["memory"]["message"]
+    )
 
 
 def test_the_arguments_of_the_run_are_read_as_training_reads_them(preflight, monkeypatch):
@@ -187,7 +214,7 @@ def test_the_arguments_of_the_run_are_read_as_training_reads_them(preflight, mon
     _, checks = preflight("--model_max_length", "75", "--lora_enable", "True", "--lora_r", "8")
     assert "trained with images of" not in checks["tokens"]["message"]
     assert checks["dynevalinstruct_iqa: lengths"]["details"]["skipped"] > 0
-    assert checks["model"]["details"]["parameters"]["adapters"] > 0
+    assert checks["model"]["details"]["adapters"] > 0
 
 
 def test_what_training_would_not_find_in_the_model_is_an_error(preflight):

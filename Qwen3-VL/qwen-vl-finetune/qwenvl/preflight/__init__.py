@@ -41,6 +41,8 @@ class Recipe:
     lora_enable: bool = False
     lora_r: int = 64
     lora_modules: str = "q_proj,k_proj,v_proj,o_proj"
+    loss_chunks: int = 8
+    data_packing: bool = False
 
     @classmethod
     def of(cls, values: Mapping[str, Any], output_root: Path) -> Recipe:

@@ -22,7 +22,7 @@ def run_checks(arguments: Sequence[str], chosen: argparse.Namespace) -> list[Che
         return [packages]
     from qwenvl.preflight.arguments import check_arguments
     from qwenvl.preflight.data import check_stage, stages
-    from qwenvl.preflight.model import check_memory, check_model, check_tokens, trained_size
+    from qwenvl.preflight.model import check_memory, check_model, check_tokens
     from qwenvl.preflight.weights import check_weights
 
     root = Path(chosen.output_root or os.environ.get("OUTPUT_ROOT") or "./output")
@@ -34,12 +34,16 @@ def run_checks(arguments: Sequence[str], chosen: argparse.Namespace) -> list[Che
     model, sizes = check_model(recipe)
     weights = [check_weights(model_arguments, data_arguments)] if model.status == "ok" else []
     tokens, processor = check_tokens(recipe)
-    checks = [packages, given, devices, model, *weights, tokens, check_memory(recipe, sizes, devices.details)]
-    checks += [check_disk(recipe, sum(sizes.values()), trained_size(recipe, sizes)), check_outputs(recipe)]
     ranks = max(1, int(devices.details["gpus"]))
-    for name in stages():
-        checks += check_stage(name, recipe, processor, chosen.full, chosen.workers, ranks)
-    return checks
+    data = [
+        check for name in stages() for check in check_stage(name, recipe, processor, chosen.full, chosen.workers, ranks)
+    ]
+    # Where no sample was counted, an EVALUATION sample of 20 questions stands for all.
+    largest = max((check.details["largest_batch"] for check in data if "largest_batch" in check.details), default=0)
+    largest = largest or recipe.per_device_train_batch_size * 1032
+    memory = check_memory(recipe, sizes, devices.details, largest)
+    disk = [check_disk(recipe, sizes.everything, sizes.trained)] if sizes else []
+    return [packages, given, devices, model, *weights, tokens, memory, *disk, check_outputs(recipe), *data]
 
 
 def main(arguments: list[str] | None = None) -> int:

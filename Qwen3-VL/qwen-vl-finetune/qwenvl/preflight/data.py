@@ -26,6 +26,7 @@ from qwenvl.data.lengths import count_tokens, describe, entry_samples
 from qwenvl.errors import TrainingInputError
 from qwenvl.preflight import Check, Recipe, Status
 from qwenvl.preflight.pixels import check_pixels
+from qwenvl.train.memory import largest_batch
 
 SAMPLED = 2000
 """Entries whose images are decoded and whose tokens are counted, unless all are asked for."""
@@ -169,5 +170,10 @@ def _lengths(name: str, lengths: list[int], recipe: Recipe, count: int, ranks: i
         f"tokens {shown}; about {round(count * over)} over {recipe.model_max_length} skipped; {steps} steps of {batch}"
     )
     details = {"quantiles": quantiles, "histogram": histogram, "skipped": round(count * over), "steps": steps}
+    fitting = tokens[tokens <= recipe.model_max_length]
+    if recipe.data_packing:
+        details["largest_batch"] = recipe.model_max_length * recipe.per_device_train_batch_size
+    elif len(fitting):
+        details["largest_batch"] = largest_batch(fitting, recipe.per_device_train_batch_size)
     status: Status = "warning" if over > 0.01 else "ok"
     return Check(name=f"{name}: lengths", status=status, message=message, details=details)

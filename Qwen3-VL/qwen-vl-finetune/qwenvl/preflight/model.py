@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from typing import Any
 
-from dyneval.processing import Processor, TaskTokenError, register_task_tokens
+from dyneval.errors import UserError
+from dyneval.processing import TRAINING_LIMITS, Processor, TaskTokenError, register_task_tokens
 from dyneval.tokens import TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
 from qwenvl.preflight import Check, Recipe, Status
-from qwenvl.train.lora import adapter_size
-from qwenvl.train.modeling import FAMILIES, part_of
+from qwenvl.train.memory import PATCH_AREA, Load, Sizes, Zero, check_fits
+from qwenvl.train.modeling import FAMILIES
 
 
-def check_model(recipe: Recipe) -> tuple[Check, dict[str, int]]:
-    """Family and size, from the configuration alone; also the number of parameters by part (empty when unknown).
-
-    Adapters are a part of their own, where the recipe has them.
-    """
+def check_model(recipe: Recipe) -> tuple[Check, Sizes | None]:
+    """Family and size, from the configuration alone; None in place of the sizes where they are not known."""
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -26,31 +24,26 @@ def check_model(recipe: Recipe) -> tuple[Check, dict[str, int]]:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         message = f"{recipe.model}: no configuration found ({reason}); set MODEL_NAME_OR_PATH to a folder when offline"
-        return Check(name="model", status="error", message=message), {}
+        return Check(name="model", status="error", message=message), None
     if config.model_type not in FAMILIES:
         message = f"{recipe.model}: is a {config.model_type} model; DynEval fine-tunes {' and '.join(FAMILIES)}"
-        return Check(name="model", status="error", message=message), {}
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
-    sizes = {"vision": 0, "merger": 0, "language": 0}
-    for name, parameter in model.named_parameters():
-        sizes[part_of(name)] += parameter.numel()
+        return Check(name="model", status="error", message=message), None
     rows = config.get_text_config().vocab_size
     if rows <= max(TASK_TOKEN_IDS.values()):
         message = (
             f"{recipe.model}: its embedding has {rows} rows, the task tokens need {max(TASK_TOKEN_IDS.values()) + 1}"
         )
-        return Check(name="model", status="error", message=message), sizes
-    message = (
-        f"{recipe.model}: {config.model_type}, {sum(sizes.values()) / 1e9:.3f} B parameters, {rows:,} embedding rows"
-    )
-    if recipe.lora_enable:
-        try:
-            sizes["adapters"] = adapter_size(model, recipe.lora_r, recipe.lora_modules)
-        except TrainingInputError as error:
-            return Check(name="model", status="error", message=str(error)), sizes
-        message += f", {sizes['adapters'] / 1e6:.1f} M in adapters"
-    return Check(name="model", status="ok", message=message, details={"parameters": sizes}), sizes
+        return Check(name="model", status="error", message=message), None
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    parts = {"vision": recipe.tune_mm_vision, "merger": recipe.tune_mm_mlp, "language": recipe.tune_mm_llm}
+    try:
+        sizes = Sizes.of(model, parts, (recipe.lora_r, recipe.lora_modules) if recipe.lora_enable else None)
+    except TrainingInputError as error:
+        return Check(name="model", status="error", message=str(error)), None
+    adapters = f", {sizes.adapters / 1e6:.1f} M in adapters" if recipe.lora_enable else ""
+    message = f"{recipe.model}: {config.model_type}, {sizes.everything / 1e9:.3f} B parameters, {rows:,} embedding rows"
+    return Check(name="model", status="ok", message=message + adapters, details=asdict(sizes)), sizes
 
 
 def check_tokens(recipe: Recipe) -> tuple[Check, Processor | None]:
@@ -79,45 +72,25 @@ def _check_bundled(reason: str) -> Check:
     return Check(name="tokens", status="warning", message=message, details=dict(TASK_TOKEN_IDS))
 
 
-def check_memory(recipe: Recipe, sizes: dict[str, int], devices: dict[str, Any]) -> Check:
-    """Memory a GPU needs: weights, gradients and optimizer under the chosen ZeRO stage, and the logits of one piece."""
-    try:
-        stage = json.loads(recipe.deepspeed.read_text())["zero_optimization"]["stage"]
-    except (OSError, ValueError, KeyError) as error:
-        message = f"{recipe.deepspeed}: no DeepSpeed configuration with a ZeRO stage ({error}); set DEEPSPEED"
-        return Check(name="memory", status="error", message=message)
-    if not sizes:
+def check_memory(recipe: Recipe, sizes: Sizes | None, devices: dict[str, Any], largest: int) -> Check:
+    """Memory that the run needs, beside what there is; `largest` is the number of tokens of its largest batch."""
+    if sizes is None:
         return Check(name="memory", status="warning", message="not estimated: the model is unknown")
-    ranks = max(1, int(devices.get("gpus", 0)))
-    needed = memory_gib(recipe, sizes, stage, ranks)
-    shown = ", ".join(f"{part} {size:.1f}" for part, size in needed.items())
-    total = sum(needed.values())
-    message = f"about {total:.1f} GiB a device (ZeRO-{stage}, {ranks} device(s)): {shown}"
-    available = min(devices.get("memory_gib", [0]))
-    status: Status = "warning" if available and total > available else "ok"
-    return Check(name="memory", status=status, message=message, details={"gib": needed, "zero": stage})
-
-
-def trained_size(recipe: Recipe, sizes: dict[str, int]) -> int:
-    """Number of parameters that the recipe trains."""
-    language = recipe.tune_mm_llm and not recipe.lora_enable
-    flags = {"vision": recipe.tune_mm_vision, "merger": recipe.tune_mm_mlp, "language": language, "adapters": True}
-    return sum(size for part, size in sizes.items() if flags[part])
-
-
-def memory_gib(recipe: Recipe, sizes: dict[str, int], stage: int, ranks: int) -> dict[str, float]:
-    """Estimate by part: 2 bytes a parameter for weights and gradients, 12 for float32 weights and Adam's moments.
-
-    Activations are those kept by gradient checkpointing (one hidden state a layer and token) for a full sequence;
-    logits those of one eighth of it, in float32, twice. Both are upper bounds at Qwen3-VL-4B's 36 layers of 2560.
-    """
-    everything, trained = sum(sizes.values()), trained_size(recipe, sizes)
-    tokens = recipe.model_max_length
-    parts = {
-        "weights": 2 * everything / (ranks if stage == 3 else 1),
-        "gradients": 2 * trained / (ranks if stage >= 2 else 1),
-        "optimizer": 12 * trained / (ranks if stage >= 1 else 1),
-        "activations": 2 * 36 * 2560 * tokens if everything > 1e8 else 0,
-        "logits": 2 * 4 * 151_936 * tokens / 8,
-    }
-    return {part: size / 2**30 for part, size in parts.items()}
+    gpus = int(devices.get("gpus", 0))
+    pixels = recipe.max_pixels or TRAINING_LIMITS.max_pixels
+    load = Load(
+        tokens=largest,
+        patches=recipe.per_device_train_batch_size * pixels // PATCH_AREA,
+        chunks=recipe.loss_chunks if gpus else 1,
+        ranks=max(1, gpus),
+        cpu=not gpus,
+    )
+    try:
+        zero = Zero.read(recipe.deepspeed)
+        phases, free = check_fits(sizes, load, zero)
+    except UserError as error:
+        return Check(name="memory", status="error", message=str(error))
+    shown = ", ".join(f"{phase} {size:.1f}" for phase, size in phases.items())
+    message = f"about {shown} GiB, {free:.1f} are free (ZeRO-{zero.stage}, {load.ranks} device(s), {largest:,} tokens)"
+    status: Status = "warning" if max(phases.values()) > free else "ok"
+    return Check(name="memory", status=status, message=message, details={"gib": phases, "zero": zero.stage})

@@ -79,17 +79,6 @@ def target_pattern(model: torch.nn.Module, modules: str) -> str:
     return rf".*\.language_model\..*\.({'|'.join(map(re.escape, names))})"
 
 
-def adapter_size(model: torch.nn.Module, rank: int, modules: str) -> int:
-    """Number of parameters of the adapters that `add_adapters` would put beside the language model's layers.
-
-    Raises:
-        TrainingInputError: no layer has a name.
-    """
-    pattern = target_pattern(model, modules)
-    layers = [module for name, module in model.named_modules() if re.fullmatch(pattern, name)]
-    return sum(rank * sum(layer.weight.shape) for layer in layers if isinstance(layer, torch.nn.Linear))
-
-
 def _visual_modules(model: PreTrainedModel, arguments: ModelArguments) -> list[str]:
     """Names of the visual modules that the flags unfreeze; each of a list, since peft wraps modules that are called."""
     flags = trained_parts(arguments)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import transformers
 from transformers import PrinterCallback, ProgressCallback
-from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
 
 from dyneval.conventions import conventions_of
 from dyneval.errors import UserError
@@ -40,13 +40,16 @@ from qwenvl.train.checkpoints import (
 from qwenvl.train.extensions import CPU_ADAM, SHARED_MEMORY, load_operators
 from qwenvl.train.failure import FAILURE, report_failure
 from qwenvl.train.lora import ADAPTER, add_adapters, merge_adapter
+from qwenvl.train.memory import PATCH_AREA, Load, Sizes, Zero, check_fits, largest_batch
 from qwenvl.train.modeling import (
     freeze,
     initialise_task_tokens,
     load_model,
+    read_config,
     set_trainable,
     trainable_names,
     trainable_report,
+    trained_parts,
 )
 from qwenvl.train.parsing import TrainingArguments
 from qwenvl.train.reporting import CURVE, StepLines, draw_curve
@@ -109,6 +112,8 @@ def _train(
         dataset = _load_dataset(sources, processor, data_arguments, arguments)
         heldout = _load_dataset(heldout_sources, processor, data_arguments, arguments) if heldout_sources else None
     _tell_data(output_dir, arguments, processor, dataset, heldout)
+    if arguments.process_index == 0:
+        _check_memory(model_arguments, arguments, dataset, processor.max_pixels)
     flat = data_arguments.data_flatten or data_arguments.data_packing
     model, rope_index = _load_trainable_model(model_arguments, arguments, processor, flat)
     stop = StopOnSignal()
@@ -249,6 +254,35 @@ def _load_dataset(
     )
 
 
+def _check_memory(
+    model_arguments: ModelArguments, arguments: TrainingArguments, dataset: InstructDataset, max_pixels: int
+) -> None:
+    """Say what memory the run will take. Raises TrainingInputError where that is far more than there is."""
+    if not isinstance(arguments.deepspeed, str):
+        return
+    config, model_class = read_config(model_arguments.model_name_or_path, arguments.cache_dir)
+    # ZeRO-3 would share out weights that do not exist.
+    unset_hf_deepspeed_config()
+    try:
+        with torch.device("meta"):
+            model = model_class(config)
+    finally:
+        set_hf_deepspeed_config(arguments.hf_deepspeed_config)
+    lora = (model_arguments.lora_r, model_arguments.lora_modules) if model_arguments.lora_enable else None
+    batch = arguments.per_device_train_batch_size
+    load = Load(
+        tokens=largest_batch(dataset.lengths, batch),
+        patches=batch * max_pixels // PATCH_AREA,
+        chunks=arguments.loss_chunks,
+        ranks=arguments.world_size,
+        cpu=arguments.device.type != "cuda",
+    )
+    sizes = Sizes.of(model, trained_parts(model_arguments), lora)
+    phases, free = check_fits(sizes, load, Zero.read(Path(arguments.deepspeed)))
+    shown = ", ".join(f"{phase} {size:.1f}" for phase, size in phases.items())
+    logger.info("memory: about %s GiB, %.1f are free", shown, free)
+
+
 def _load_trainable_model(
     model_arguments: ModelArguments, arguments: TrainingArguments, processor: Processor, flat: bool
 ) -> tuple[Any, RopeIndex]:
@@ -279,6 +313,7 @@ def _save_model(trainer: DynEvalTrainer, model_arguments: ModelArguments, folder
     trainer.save_model(str(adapter), _internal_call=True)
     unset_hf_deepspeed_config()  # the base is loaded whole, by one rank
     if trainer.args.should_save:
+        logger.info("merging the adapter into %s", model_arguments.model_name_or_path)
         merge_adapter(adapter, folder, model_arguments.model_name_or_path, trainer.args.cache_dir)
 
 

@@ -1,0 +1,200 @@
+"""The memory that a run will take, phase by phase, before it is started.
+
+Bytes a parameter are counted from what DeepSpeed keeps: weights 2 (bfloat16); of a trained one also gradients 2,
+float32 weights 4, Adam's moments 8 and, while it steps, a float32 gradient 4. What the table of words takes beyond that
+was measured on a CPU (`benchmarks/true_shapes.py`); benchmarks/README.md has estimates and measurements side by side.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dyneval.errors import SettingError
+from dyneval.work.memory import free_memory
+from qwenvl.errors import TrainingInputError
+from qwenvl.train.lora import target_pattern
+from qwenvl.train.modeling import part_of
+
+GIB = 2**30
+PROCESS = 0.5 * GIB
+"""Of Python with torch and DeepSpeed on a CPU, or of CUDA itself on a GPU."""
+LIVE = 10**9
+"""Parameters that ZeRO-3 keeps gathered at once, by `stage3_max_live_parameters`."""
+MARGIN = 1.15
+"""A run is refused where it needs so many times what is free: measured runs came as near to the estimate."""
+PATCH_AREA = 256
+"""Pixels of a patch."""
+TABLE_GRADIENTS = {True: 14, False: 6}
+"""Bytes more for each value of the trained table of words, which has gradients from both ends: on a CPU, on a GPU. The
+first was measured. The second is counted: both gradients and a copy to be reduced, in bfloat16."""
+TARGETS = 1 / 3
+"""Share of the tokens that are learned, in DynEvalInstruct."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    """What of a model takes memory: numbers of parameters, and widths."""
+
+    everything: int
+    """Adapters among them."""
+    trained: int
+    adapters: int = 0
+    adapted: int = 0
+    """Parameters of the layers that have adapters."""
+    trains_table: bool
+    """Whether the table of words is trained."""
+    layers: int
+    hidden: int
+    intermediate: int
+    vocabulary: int
+    patch_values: int = 0
+    """Values that the vision tower keeps of each patch for its gradient; 0 where it is frozen."""
+
+    @classmethod
+    def of(cls, model: Any, trained: Mapping[str, bool], lora: tuple[int, str] | None) -> Sizes:
+        """Count a model, which may be one without weights (device meta).
+
+        Args:
+            model: before adapters are added.
+            trained: whether each part of `part_of` is trained.
+            lora: rank and modules of the adapters, in place of the language model's weights; None without.
+
+        Raises:
+            TrainingInputError: no layer has one of the modules' names.
+        """
+        text, vision = model.config.get_text_config(), model.config.vision_config
+        parts = {**trained, "language": trained["language"] and lora is None}
+        adapters = adapted = 0
+        if lora:
+            pattern = target_pattern(model, lora[1])
+            shapes = [one.weight.shape for name, one in model.named_modules() if re.fullmatch(pattern, name)]
+            adapters, adapted = sum(lora[0] * sum(shape) for shape in shapes), sum(map(torch.Size.numel, shapes))
+        counts = [(part_of(name), one.numel()) for name, one in model.named_parameters()]
+        return cls(
+            everything=sum(size for _, size in counts) + adapters,
+            trained=sum(size for part, size in counts if parts[part]) + adapters,
+            adapters=adapters,
+            adapted=adapted,
+            trains_table=parts["language"],
+            layers=text.num_hidden_layers,
+            hidden=text.hidden_size,
+            intermediate=text.intermediate_size,
+            vocabulary=text.vocab_size,
+            # Of each block: the input, queries, keys and values, both norms, and both sides of the activation.
+            patch_values=vision.depth * (8 * vision.hidden_size + 2 * vision.intermediate_size) * trained["vision"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """The largest batch of a device, and how the work is shared out.
+
+    Attributes:
+        tokens: of the batch; a third of them are targets.
+        patches: of its images, 16 x 16 pixels each.
+        chunks: pieces in which logits are made.
+        ranks: devices.
+        cpu: they are processes on the CPU.
+    """
+
+    tokens: int
+    patches: int
+    chunks: int
+    ranks: int
+    cpu: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Zero:
+    """What DeepSpeed shares out, and what it leaves in the memory of the machine."""
+
+    stage: int
+    offload_optimizer: bool = False
+    offload_weights: bool = False
+
+    @classmethod
+    def read(cls, path: Path) -> Zero:
+        """Read a configuration. Raises SettingError."""
+        try:
+            chosen: dict[str, Any] = json.loads(path.read_text())["zero_optimization"]
+            places = [
+                chosen.get(f"offload_{part}", {}).get("device", "none") != "none" for part in ("optimizer", "param")
+            ]
+            return cls(stage=int(chosen["stage"]), offload_optimizer=places[0], offload_weights=places[1])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            message = f"{path}: no DeepSpeed configuration with a ZeRO stage ({error}); set DEEPSPEED"
+            raise SettingError(message) from None
+
+
+def needed(sizes: Sizes, load: Load, zero: Zero) -> tuple[dict[str, float], dict[str, float]]:
+    """Bytes by phase that one device needs, and those that the machine needs beside its devices.
+
+    Phases are "step" and, for the first of the ranks, "save" and with adapters "merge". On a CPU a device is a process,
+    which needs all of it.
+    """
+    weights = 2 * sizes.everything / (load.ranks if zero.stage == 3 else 1)
+    gradients = 2 * sizes.trained / (load.ranks if zero.stage >= 2 else 1)
+    optimizer = 16 * sizes.trained / (load.ranks if zero.stage >= 1 else 1)
+    gathered = 2.0 * min(sizes.everything, LIVE) if zero.stage == 3 else 0.0
+    table = sizes.vocabulary * sizes.hidden
+    ends = TABLE_GRADIENTS[load.cpu] * table * sizes.trains_table
+    # A state a layer and token is kept, and one layer is computed again, with its gradients.
+    kept = 2 * sizes.layers * sizes.hidden * load.tokens + 2 * sizes.patch_values * load.patches
+    again = 4 * load.tokens * (6 * sizes.hidden + 3 * sizes.intermediate)
+    # In bfloat16 and float32, and the gradients of both.
+    logits = 12 * sizes.vocabulary * TARGETS * load.tokens / load.chunks
+    held = PROCESS + weights * (not zero.offload_weights) + (gradients + optimizer) * (not zero.offload_optimizer)
+    step = held + gathered + ends + kept + again + logits
+    # Of the base only the layers that have adapters are held, in float32; the others are read from its files.
+    merge = 4.0 * sizes.adapted
+    if load.cpu:
+        # The heap keeps what a step needed. The table, the largest weight, is gathered once more to be saved.
+        own = {"step": step, "save": step + 2 * table}
+        return own | ({"merge": held + gathered + merge} if sizes.adapted else {}), {}
+    beside = load.ranks * (weights * zero.offload_weights + (gradients + optimizer) * zero.offload_optimizer)
+    machine = {"step": beside, "save": beside + 2 * (sizes.adapters or sizes.everything)}
+    return {"step": step}, machine | ({"merge": beside + merge} if sizes.adapted else {})
+
+
+def largest_batch(lengths: NDArray[np.integer[Any]], size: int) -> int:
+    """Tokens of the largest batch of `size` samples that a run of many steps will meet, from samples' lengths."""
+    draws = np.random.default_rng(0).integers(0, len(lengths), (1000, size))
+    return int(lengths[draws].sum(1).max())
+
+
+def check_fits(sizes: Sizes, load: Load, zero: Zero) -> tuple[dict[str, float], float]:
+    """GiB by phase, all processes of a CPU together, and what is free; phases beside the GPUs are "... (machine)".
+
+    Raises:
+        TrainingInputError: a phase cannot fit.
+    """
+    own, beside = needed(sizes, load, zero)
+    phases = {phase: size * (load.ranks if load.cpu else 1) / GIB for phase, size in own.items()}
+    machine = {f"{phase} (machine)": size / GIB for phase, size in beside.items() if size}
+    free = free_memory(torch.device("cpu" if load.cpu else "cuda")) / GIB
+    _refuse(phases, free, sizes, load)
+    if machine:
+        _refuse(machine, free_memory(torch.device("cpu")) / GIB, sizes, load)
+    return phases | machine, free
+
+
+def _refuse(phases: Mapping[str, float], free: float, sizes: Sizes, load: Load) -> None:
+    phase = max(phases, key=phases.__getitem__)
+    if phases[phase] <= MARGIN * free:
+        return
+    less = [] if sizes.adapted else ["train adapters (--lora_enable True)"]
+    less += [] if load.cpu else ["use more GPUs", "keep weights on the machine (DEEPSPEED=scripts/zero3_offload.json)"]
+    less.append("take smaller batches, or a machine with more memory")
+    raise TrainingInputError(
+        f"the run does not fit into memory: its phase {phase} needs about {phases[phase]:.1f} GiB, {free:.1f} GiB are "
+        f"free: {', '.join(less)}"
+    )
