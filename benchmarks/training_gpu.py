@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -97,8 +98,10 @@ def write_data(root: Path, samples: int, tokens: int | None = None) -> Path:
     return annotation
 
 
-def run_recipe(checkpoint: Path, annotation: Path, output: Path, variant: str, step: Step) -> list[dict[str, float]]:
-    """The published launcher on one device; the records of its steps after the warm-up."""
+def run_recipe(
+    checkpoint: Path, annotation: Path, output: Path, variant: str, step: Step
+) -> tuple[list[dict[str, float]], str]:
+    """The published launcher on one device: the records of its steps after the warm-up, and GiB told before."""
     names = {"T2IA_ANNOTATION": annotation, "T2IA_DATA": annotation.parent}
     environment = os.environ | {f"DYNEVALINSTRUCT_{name}": str(path) for name, path in names.items()}
     environment |= {"MODEL_NAME_OR_PATH": str(checkpoint), "OUTPUT_ROOT": str(output), "NPROC_PER_NODE": "1"}
@@ -111,7 +114,9 @@ def run_recipe(checkpoint: Path, annotation: Path, output: Path, variant: str, s
         raise SystemExit(f"{variant}: {done.stderr[-2000:]}")
     log = output / "dyneval_2b_stage1_t2ia" / "train_log.jsonl"
     told = [one for one in map(json.loads, log.read_text().splitlines()) if "tokens_per_second" in one]
-    return [report for report in told if report["step"] > min(WARM_UP, step.count - 1)]
+    before = re.search(r"^memory: about step ([\d.]+)", done.stderr, re.MULTILINE)
+    reports = [report for report in told if report["step"] > min(WARM_UP, step.count - 1)]
+    return reports, before[1] if before else ""
 
 
 def run_plain(checkpoint: Path, annotation: Path, step: Step, use_cpu: bool) -> PlainRun:
@@ -176,13 +181,13 @@ def row(variant: str, checkpoint: Path, root: Path, step: Step) -> str:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:  # its memory ends with it
             plain = alone.submit(run_plain, checkpoint, annotation, step, not torch.cuda.is_available()).result()
         used = f"{plain.flops_per_second / (peak * 1e12):.1%}" if (peak := peak_tflops()) else ""
-        cells = (f"{plain.tokens_per_second:,.0f}", f"{plain.padding_share:.0%}", used, f"{plain.memory_gib:.1f}")
+        cells = (f"{plain.tokens_per_second:,.0f}", f"{plain.padding_share:.0%}", used, f"{plain.memory_gib:.1f}", "")
     else:
-        reports = run_recipe(checkpoint, annotation, output, variant, step)
+        reports, before = run_recipe(checkpoint, annotation, output, variant, step)
         middle = {name: statistics.median(report.get(name, 0) for report in reports) for name in MEASURED}
         used = f"{middle['mfu']:.1%}" if middle["mfu"] else ""
         cells = (f"{middle['tokens_per_second']:,.0f}", f"{middle['padding_share']:.0%}", used)
-        cells = (*cells, f"{max(report['memory_gib'] for report in reports):.1f}")
+        cells = (*cells, f"{max(report['memory_gib'] for report in reports):.1f}", before)
     return f"| {variant} | {' | '.join(cells)} |"
 
 
@@ -210,7 +215,7 @@ def main() -> None:
         if not chosen.checkpoint:
             write_shape(checkpoint, chosen.shape, device="cuda" if torch.cuda.is_available() else "cpu")
         print(f"{device}, Qwen3-VL-{chosen.shape}, steps of {step.batch * step.batches} samples:\n")
-        print("| training | useful tokens/s | padding | MFU | peak GiB |\n|---|---|---|---|---|", flush=True)
+        print("| training | useful tokens/s | padding | MFU | peak GiB | told |\n|---|---|---|---|---|---|", flush=True)
         for variant in chosen.variants:
             print(row(variant, checkpoint, root, step), flush=True)
 

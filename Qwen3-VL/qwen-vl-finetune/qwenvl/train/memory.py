@@ -36,8 +36,8 @@ PATCH_AREA = 256
 TABLE_GRADIENTS = {True: 14, False: 6}
 """Bytes more for each value of the trained table of words, which has gradients from both ends: on a CPU, on a GPU. The
 first was measured. The second is counted: both gradients and a copy to be reduced, in bfloat16."""
-TARGETS = 1 / 3
-"""Share of the tokens that are learned, in DynEvalInstruct."""
+TARGETS = 2 / 3
+"""Share of the tokens that are learned, at most: a scene graph and its questions are most of an IQA sample."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +99,7 @@ class Load:
     """The largest batch of a device, and how the work is shared out.
 
     Attributes:
-        tokens: of the batch; a third of them are targets.
+        tokens: of the batch.
         patches: of its images, 16 x 16 pixels each.
         chunks: pieces in which logits are made.
         ranks: devices.
@@ -150,8 +150,8 @@ def needed(sizes: Sizes, load: Load, zero: Zero) -> tuple[dict[str, float], dict
     # A state a layer and token is kept, and one layer is computed again, with its gradients.
     kept = 2 * sizes.layers * sizes.hidden * load.tokens + 2 * sizes.patch_values * load.patches
     again = 4 * load.tokens * (6 * sizes.hidden + 3 * sizes.intermediate)
-    # In bfloat16 and float32, and the gradients of both.
-    logits = 12 * sizes.vocabulary * TARGETS * load.tokens / load.chunks
+    # In bfloat16 and float32, the gradients of both, and what the loss keeps.
+    logits = 16 * sizes.vocabulary * TARGETS * load.tokens / load.chunks
     held = PROCESS + weights * (not zero.offload_weights) + (gradients + optimizer) * (not zero.offload_optimizer)
     step = held + gathered + ends + kept + again + logits
     # Of the base only the layers that have adapters are held, in float32; the others are read from its files.
