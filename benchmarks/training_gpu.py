@@ -146,7 +146,7 @@ def run_plain(checkpoint: Path, annotation: Path, step: Step, use_cpu: bool) -> 
         batch = pad(items)
         patches = torch.tensor([batch["pixel_values"].shape[0]])
         seen.append(torch.cat([batch["counts"], patches]))
-        return {name: value for name, value in batch.items() if name not in ("counts", "bad", "tasks")}
+        return {name: value for name, value in batch.items() if name not in ("counts", "bad", "tasks", "names")}
 
     class Clock(transformers.TrainerCallback):
         ends: tuple[float, ...] = ()

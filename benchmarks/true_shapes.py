@@ -5,7 +5,7 @@
     python benchmarks/true_shapes.py score --shape 2b                    # one pair through `Scorer`
 
 A phase is told with its seconds and with the most memory that the processes held in it, files in the page cache not
-counted. Memory and time are straight lines in the layers. What preflight predicts stands beside it.
+counted. Memory and time are straight lines in the layers. What the run told before stands above the table.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def train(checkpoint: Path, root: Path, flags: list[str], tokens: int) -> list[s
     watch = Watch(process.pid)
     for line in process.stderr:
         sys.stderr.write(line)
-        if line.startswith("parameters:"):
+        if line.startswith("memory:"):
+            print(line.strip())
+        elif line.startswith("parameters:"):
             watch.begin("step")
         elif line.startswith("step 2 of 2"):
             watch.begin("save")

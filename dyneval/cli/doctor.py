@@ -138,10 +138,12 @@ def _memory(arguments: argparse.Namespace) -> Check:
     """Room for the weights; batches are then made as large as fits."""
     import torch
 
+    from dyneval.checkpoints import is_adapter
     from dyneval.work.memory import free_memory
 
-    files = list(Path(arguments.checkpoint, arguments.subfolder or "").glob("*.safetensors"))
-    if not files or arguments.engine != "transformers":
+    folder = Path(arguments.checkpoint, arguments.subfolder or "")
+    files = list(folder.glob("*.safetensors"))
+    if not files or is_adapter(folder) or arguments.engine != "transformers":
         return Check("memory", "note", "not estimated: the weights are not on this machine, or not for this process")
     device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = arguments.dtype or ("float32" if device.type == "cpu" else "bfloat16")

@@ -127,20 +127,21 @@ class OpenAIEngine:
     async def _one_round(self, request: ChatRequest, messages: list[dict[str, Any]]) -> ChatReply:
         """Send a request to one server after the other, until one answers."""
         tried: list[Server] = []
-        while True:
-            server = self._pick(tried)
+        lost: Unreachable | None = None
+        while server := self._pick(tried):
             tried.append(server)
-            last = len(tried) == len(self._servers)
+            # Other requests may leave servers out meanwhile, so the list is looked at anew each time.
+            is_last = all(one in tried for one in self._servers)
             try:
-                return await self._ask(server, request, messages, self.options.max_retries if last else 1)
+                return await self._ask(server, request, messages, self.options.max_retries if is_last else 1)
             except Unreachable as error:
                 server.rests_until = time.monotonic() + REST_SECONDS
-                if last:
-                    raise
-                logger.warning("%s; trying another server", error)
+                lost = error
+                if not is_last:
+                    logger.warning("%s; trying another server", error)
             except EngineStopped as error:
                 self._leave(server, error)
-                tried.remove(server)
+        raise lost or Unreachable("all servers were left out")
 
     def _leave(self, server: Server, error: EngineStopped) -> None:
         """Go on without a server that refuses everything. Raises `error` where it is the last one."""
@@ -151,10 +152,10 @@ class OpenAIEngine:
             self._left.append(server)
             server.note(f"left out from here on ({error})")
 
-    def _pick(self, tried: Sequence[Server]) -> Server:
+    def _pick(self, tried: Sequence[Server]) -> Server | None:
         now = time.monotonic()
         free = [server for server in self._servers if server not in tried]
-        return min(free, key=lambda server: (server.rests_until > now, server.in_flight))
+        return min(free, key=lambda server: (server.rests_until > now, server.in_flight), default=None)
 
     async def _rendered(self, request: ChatRequest) -> list[dict[str, Any]]:
         return [await self._render(message) for message in request.messages]
@@ -229,8 +230,6 @@ class OpenAIEngine:
     async def _other_dialect(self, server: Server, dialect: Dialect, probe: ChatRequest, declined: Declined) -> Dialect:
         """The nearest dialect that a server takes. Raises EngineStopped or UnfitServer: there is none."""
         needs_schema = self.options.needs_schema and probe.schema is not None
-        if needs_schema and names("response_format", str(declined)):
-            raise UnfitServer(f"{declined}; without replies held to our JSON schema there are no valid scores")
         said = {str(declined): None}
         for other, is_named in dialect.alternatives(str(declined)):
             if not is_named and declined.status not in _MAY_BE_FORM:
@@ -245,6 +244,8 @@ class OpenAIEngine:
             changed = other.difference(dialect)
             server.note(f"does not take all fields of a request, going on with {changed} ({'; '.join(said)})")
             return other
+        if needs_schema and names("response_format", str(declined)):
+            raise UnfitServer(f"{declined}; without replies held to our JSON schema there are no valid scores")
         raise EngineStopped(f"{declined}; {server.remedy(declined.status)}")
 
     async def _probe(self, server: Server, dialect: Dialect, probe: ChatRequest) -> None:

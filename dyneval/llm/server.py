@@ -23,6 +23,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 """Seconds until a request is sent again whose answer was an error in a body with status 200; the openai package waits
 as long after others."""
 _MOST_MOVES = 3
+SECRET = 8
+"""Letters of the shortest key that is a secret."""
 _REMEDIES = {
     401: "set --api-key-env to the name of the environment variable that holds the server's key",
     403: "set --api-key-env to the name of the environment variable that holds a key with access to this model",
@@ -237,8 +239,11 @@ class Server:
         return shortened(self._hide(said or str(error)))
 
     def _hide(self, text: str) -> str:
-        """Text of a server without the key: servers repeat keys that they refuse."""
-        return text.replace(self._key, "***") if self._key else text
+        """Text of a server without the key: servers repeat keys that they refuse.
+
+        Of a few letters, such as EMPTY for a local server, it is no secret, and might stand in any reply.
+        """
+        return text.replace(self._key, "***") if self._key and len(self._key) >= SECRET else text
 
 
 def _kind(request: ChatRequest) -> tuple[str, bool]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import deque
 from typing import Any, NamedTuple
 
 from dyneval.llm.chat import UnusableReply
@@ -71,6 +72,7 @@ def _last(text: str) -> _Found:
     found: _Found | None = None
     before: _Found | None = None  # what there was when the thinking began
     is_thinking = has_thought = False
+    ends = deque(mark.start() for mark in _MARK.finditer(text) if mark["end"])
     place = 0
     while mark := _MARK.search(text, place):
         place = mark.end()
@@ -79,10 +81,12 @@ def _last(text: str) -> _Found:
         elif mark["end"]:
             found, before, is_thinking, has_thought = before, None, False, True
         else:
-            found = _value(text, mark.start())
+            # A draft may be left where it stood: one that is broken ends where its thinking does.
+            while ends and ends[0] < mark.end():
+                ends.popleft()
+            until = ends[0] if ends else len(text)
+            found = _value(text, mark.start(), until)
             place = found.end
-            if (found.broken or found.problem) and (inner := _end_of_thinking(text, mark.end(), found.end)):
-                place = inner  # a draft that was left where it stood
     if is_thinking:
         raise UnusableReply("the reply ends in the middle of its thinking, before an answer")
     if found is None:
@@ -90,27 +94,23 @@ def _last(text: str) -> _Found:
     return found
 
 
-def _end_of_thinking(text: str, begin: int, end: int) -> int | None:
-    return next((mark.start() for mark in _MARK.finditer(text, begin, end) if mark["end"]), None)
-
-
-def _value(text: str, begin: int) -> _Found:
+def _value(text: str, begin: int, until: int) -> _Found:
     """What begins at `begin`; where it is no JSON its end is where its brackets close."""
     try:
         value, end = _DECODER.raw_decode(text, begin)
     except _NoJson as error:
-        return _Found(begin, _closing(text, begin) or len(text), problem=str(error))
+        return _Found(begin, _closing(text, begin, until) or until, problem=str(error))
     except ValueError as error:  # broken, or a number of thousands of digits
-        if closing := _closing(text, begin):
+        if closing := _closing(text, begin, until):
             return _Found(begin, closing, broken=str(error))
-        return _Found(begin, len(text), problem=f"the JSON is cut off, or a bracket of it is not closed: {error}")
+        return _Found(begin, until, problem=f"the JSON is cut off, or a bracket of it is not closed: {error}")
     return _Found(begin, end, value)
 
 
-def _closing(text: str, begin: int) -> int | None:
+def _closing(text: str, begin: int, until: int) -> int | None:
     """Where the bracket at `begin` is closed, texts in quotes passed over."""
     depth = 0
-    for match in _BRACKET.finditer(text, begin):
+    for match in _BRACKET.finditer(text, begin, until):
         depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(match[0], 0)
         if depth == 0:
             return match.end()

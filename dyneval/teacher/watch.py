@@ -1,6 +1,7 @@
 """How far annotation runs are, for whoever watches them from another terminal (`dyneval status`).
 
-A run writes `<run>.progress.json` into its folder every few seconds, and once more when it ends.
+A run writes `<run>.progress.json` into its folder as pairs are finished, every few seconds at most, and once more when
+it ends.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ PERIOD = 5.0
 """Seconds between two writes."""
 WINDOW = 300.0
 """Seconds over which the rate is measured: a server that slows down is soon seen."""
-SILENCE = 120.0
-"""A run that wrote nothing for so many seconds, and whose process cannot be seen, has most likely been killed."""
+SILENCE = 1800.0
+"""A run on another machine that wrote nothing for so many seconds has most likely been killed: one that waits for its
+servers writes nothing either, for 900 seconds unless it is told otherwise (--patience)."""
 SUFFIX = ".progress.json"
 State = Literal["running", "finished", "stopped"]
 

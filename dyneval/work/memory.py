@@ -19,6 +19,9 @@ def free_memory(device: torch.device) -> int:
     free = int(fields["MemAvailable"].split()[0]) * 1024
     try:
         limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+        parts = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         return free
-    return min(free, max(0, limit - used))
+    # Files that were read count as used, and make room when it is wanted.
+    files = int(parts.get("inactive_file", 0)) + int(parts.get("active_file", 0))
+    return min(free, max(0, limit - used + files))

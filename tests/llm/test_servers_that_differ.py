@@ -143,6 +143,14 @@ def test_forty_bad_requests_in_a_row_stop_nothing(stub, status):
     assert status == 0 or all("not this one" in str(one) for one in refused)
 
 
+def test_with_one_server_left_out_a_request_that_the_other_is_too_busy_for_is_unreachable_and_nothing_worse(stub):
+    wrong = stub(lambda *_: (404, {"error": "no model m here"}))
+    busy = stub(lambda *_: (503, {"error": "loading"}))
+    errors, notes = chat(wrong, [request()] * 5, busy, max_retries=0, patience=0)
+    assert all(isinstance(error, Unreachable) and "loading" in str(error) for error in errors), errors
+    assert any("left out from here on" in note for note in notes)
+
+
 @pytest.mark.parametrize(
     ("status", "remedy"),
     [(401, "--api-key-env"), (404, "set --model"), (405, "it mostly ends in /v1"), (400, "--server-option KEY=VALUE")],
@@ -254,7 +262,7 @@ def test_own_fields_that_cannot_be_set(option):
 def test_without_a_schema_there_is_nothing_to_negotiate_where_one_is_needed(stub):
     server = stub(refuses("response_format"))
     ((error,), _) = chat(server, [request()], needs_schema=True)
-    assert isinstance(error, UnfitServer) and len(server.seen) == 2
+    assert isinstance(error, UnfitServer) and all("response_format" in body for _, body in server.seen)
 
 
 @pytest.fixture

@@ -139,7 +139,7 @@ def test_a_server_that_refuses_schemas_ends_the_run_with_its_words(served, serve
     monkeypatch.setattr(server, "refusal", JSONResponse({"error": {"message": words, "code": 400}}, 400))
     with pytest.raises(UnfitServer, match=f"127.0.0.1.*HTTP 400: .*{words}"):
         list(served.score_pairs(make_pairs(pictures, ["a prompt that was not asked about"])))
-    assert len(server.seen) == 2
+    assert len(server.seen) <= 9  # with other names of the limit, and without seed or temperature
 
 
 def ignore_schema(reply):

@@ -15,6 +15,7 @@ from qwenvl.preflight import Check, launched
 
 def run_checks(arguments: Sequence[str], chosen: argparse.Namespace) -> list[Check]:
     """All checks in order; later ones use what earlier ones found."""
+    from dyneval.processing import TRAINING_LIMITS
     from qwenvl.preflight.environment import check_devices, check_disk, check_outputs, check_packages
 
     packages = check_packages()
@@ -41,7 +42,8 @@ def run_checks(arguments: Sequence[str], chosen: argparse.Namespace) -> list[Che
     # Where no sample was counted, an EVALUATION sample of 20 questions stands for all.
     largest = max((check.details["largest_batch"] for check in data if "largest_batch" in check.details), default=0)
     largest = largest or recipe.per_device_train_batch_size * 1032
-    memory = check_memory(recipe, sizes, devices.details, largest)
+    pixels = processor.max_pixels if processor else recipe.max_pixels or TRAINING_LIMITS.max_pixels
+    memory = check_memory(recipe, sizes, devices.details, pixels, largest)
     disk = [check_disk(recipe, sizes.everything, sizes.trained)] if sizes else []
     return [packages, given, devices, model, *weights, tokens, memory, *disk, check_outputs(recipe), *data]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Any
 
 from dyneval.errors import UserError
-from dyneval.processing import TRAINING_LIMITS, Processor, TaskTokenError, register_task_tokens
+from dyneval.processing import Processor, TaskTokenError, register_task_tokens
 from dyneval.tokens import TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
 from qwenvl.preflight import Check, Recipe, Status
@@ -72,17 +73,27 @@ def _check_bundled(reason: str) -> Check:
     return Check(name="tokens", status="warning", message=message, details=dict(TASK_TOKEN_IDS))
 
 
-def check_memory(recipe: Recipe, sizes: Sizes | None, devices: dict[str, Any], largest: int) -> Check:
-    """Memory that the run needs, beside what there is; `largest` is the number of tokens of its largest batch."""
+def check_memory(recipe: Recipe, sizes: Sizes | None, devices: dict[str, Any], pixels: int, largest: int) -> Check:
+    """Memory that the run needs, beside what there is.
+
+    Args:
+        recipe: settings of the run.
+        sizes: of the model; None where they are not known.
+        devices: what `check_devices` found.
+        pixels: of an image at most.
+        largest: tokens of the largest batch.
+    """
     if sizes is None:
         return Check(name="memory", status="warning", message="not estimated: the model is unknown")
     gpus = int(devices.get("gpus", 0))
-    pixels = recipe.max_pixels or TRAINING_LIMITS.max_pixels
+    processes = int(os.environ.get("NPROC_PER_NODE") or max(1, gpus))
+    nodes = int(os.environ.get("NNODES") or 1)
     load = Load(
         tokens=largest,
         patches=recipe.per_device_train_batch_size * pixels // PATCH_AREA,
-        chunks=recipe.loss_chunks if gpus else 1,
-        ranks=max(1, gpus),
+        chunks=recipe.loss_chunks if gpus or "LOSS_CHUNKS" in os.environ else 1,  # as the launcher chooses
+        ranks=processes * nodes,
+        local=processes,
         cpu=not gpus,
     )
     try:

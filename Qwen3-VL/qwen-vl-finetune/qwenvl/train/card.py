@@ -71,12 +71,15 @@ def _figures(log: Mapping[str, Any]) -> list[tuple[str, Any]]:
     rows = [("loss, first and last report", f"{log['loss_first']}, {log['loss_last']}")]
     if log["eval_loss_last"] is not None:
         rows.append(("held-out loss, first and last", f"{log['eval_loss_first']}, {log['eval_loss_last']}"))
-    scored = [entry for entry in log["log_history"] if "eval_srcc" in entry]
-    if scored:
+    best = log.get("best_step")
+    evaluated = [entry for entry in log["log_history"] if best is None or entry.get("step") == best]
+    if best is not None:
+        rows.append(("weights of step", f"{best}, the best one"))
+        losses = [entry["eval_loss"] for entry in evaluated if "eval_loss" in entry]
+        rows += [("held-out loss of these weights", loss) for loss in losses[-1:]]
+    if scored := [entry for entry in evaluated if "eval_srcc" in entry]:
         last = scored[-1]
         rows.append(("SRCC with the teacher", f"{last['eval_srcc']} over {last['eval_scored']:.0f} held-out images"))
-    if log.get("best_step") is not None:
-        rows.append(("weights of step", f"{log['best_step']}, the best one"))
     return rows
 
 

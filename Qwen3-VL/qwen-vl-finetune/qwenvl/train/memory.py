@@ -103,6 +103,7 @@ class Load:
         patches: of its images, 16 x 16 pixels each.
         chunks: pieces in which logits are made.
         ranks: devices.
+        local: of them, those of this machine.
         cpu: they are processes on the CPU.
     """
 
@@ -110,6 +111,7 @@ class Load:
     patches: int
     chunks: int
     ranks: int
+    local: int
     cpu: bool
 
 
@@ -125,13 +127,13 @@ class Zero:
     def read(cls, path: Path) -> Zero:
         """Read a configuration. Raises SettingError."""
         try:
-            chosen: dict[str, Any] = json.loads(path.read_text())["zero_optimization"]
+            chosen: dict[str, Any] = json.loads(path.read_text()).get("zero_optimization", {})
             places = [
                 chosen.get(f"offload_{part}", {}).get("device", "none") != "none" for part in ("optimizer", "param")
             ]
-            return cls(stage=int(chosen["stage"]), offload_optimizer=places[0], offload_weights=places[1])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            message = f"{path}: no DeepSpeed configuration with a ZeRO stage ({error}); set DEEPSPEED"
+            return cls(stage=int(chosen.get("stage", 0)), offload_optimizer=places[0], offload_weights=places[1])
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            message = f"{path}: no DeepSpeed configuration ({error}); set DEEPSPEED"
             raise SettingError(message) from None
 
 
@@ -160,7 +162,7 @@ def needed(sizes: Sizes, load: Load, zero: Zero) -> tuple[dict[str, float], dict
         # The heap keeps what a step needed. The table, the largest weight, is gathered once more to be saved.
         own = {"step": step, "save": step + 2 * table}
         return own | ({"merge": held + gathered + merge} if sizes.adapted else {}), {}
-    beside = load.ranks * (weights * zero.offload_weights + (gradients + optimizer) * zero.offload_optimizer)
+    beside = load.local * (weights * zero.offload_weights + (gradients + optimizer) * zero.offload_optimizer)
     machine = {"step": beside, "save": beside + 2 * (sizes.adapters or sizes.everything)}
     return {"step": step}, machine | ({"merge": beside + merge} if sizes.adapted else {})
 
@@ -178,7 +180,7 @@ def check_fits(sizes: Sizes, load: Load, zero: Zero) -> tuple[dict[str, float], 
         TrainingInputError: a phase cannot fit.
     """
     own, beside = needed(sizes, load, zero)
-    phases = {phase: size * (load.ranks if load.cpu else 1) / GIB for phase, size in own.items()}
+    phases = {phase: size * (load.local if load.cpu else 1) / GIB for phase, size in own.items()}
     machine = {f"{phase} (machine)": size / GIB for phase, size in beside.items() if size}
     free = free_memory(torch.device("cpu" if load.cpu else "cuda")) / GIB
     _refuse(phases, free, sizes, load)

@@ -172,7 +172,7 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("num_train_epochs", "adam_epsilon"), (_POSITIVE, sys.float_info.max)),
     **dict.fromkeys(("logging_steps", "save_steps", "eval_steps"), (_POSITIVE, 2**31)),
     **dict.fromkeys(("adam_beta1", "adam_beta2", "lora_dropout"), (0, math.nextafter(1, 0))),
-    "warmup_ratio": (0, 1),
+    "warmup_ratio": (0, math.nextafter(1, 0)),  # 1 and more would be steps
 }
 """Smallest and largest value; NaN is in no range."""
 

@@ -19,7 +19,7 @@ from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_h
 from dyneval.conventions import conventions_of
 from dyneval.errors import UserError
 from dyneval.files.atomic import exclusive
-from dyneval.processing import IGNORE, Processor
+from dyneval.processing import IGNORE, TRAINING_LIMITS, Processor
 from dyneval.tokens import TASK_TOKENS
 from dyneval.work.batches import out_of_memory
 from qwenvl.data import DatasetSource, data_list, split_list
@@ -98,22 +98,23 @@ def _train(
     publish, arguments.push_to_hub = arguments.push_to_hub and arguments.should_save, False
     repository = open_repository(arguments) if publish else None
     with arguments.main_process_first(desc="checking the output folder"):
-        if check_run(output_dir, record):
-            logger.info("%s: this run is finished, nothing to do", output_dir)
-            if repository:
-                upload(output_dir, repository, arguments.hub_revision)
-            return 0
-        resume = _resume_point(output_dir, arguments, record)
-        if arguments.process_index == 0:
+        is_finished = check_run(output_dir, record)
+        resume = None if is_finished else _resume_point(output_dir, arguments, record)
+        if arguments.process_index == 0 and not is_finished:
             remove_incomplete(output_dir)
             (output_dir / REJECTS).unlink(missing_ok=True)
             write_record(output_dir, record)
+    if is_finished:
+        logger.info("%s: this run is finished, nothing to do", output_dir)
+        if repository:
+            upload(output_dir, repository, arguments.hub_revision)
+        return 0
     with arguments.main_process_first(local=False, desc="counting tokens"):
         dataset = _load_dataset(sources, processor, data_arguments, arguments)
         heldout = _load_dataset(heldout_sources, processor, data_arguments, arguments) if heldout_sources else None
     _tell_data(output_dir, arguments, processor, dataset, heldout)
     if arguments.process_index == 0:
-        _check_memory(model_arguments, arguments, dataset, processor.max_pixels)
+        _check_memory(model_arguments, data_arguments, arguments, dataset)
     flat = data_arguments.data_flatten or data_arguments.data_packing
     model, rope_index = _load_trainable_model(model_arguments, arguments, processor, flat)
     stop = StopOnSignal()
@@ -147,9 +148,10 @@ def _train(
     save_final(output_dir, lambda folder: _save_model(trainer, model_arguments, Path(folder)), arguments.should_save)
     if arguments.should_save:
         _write_account(output_dir, trainer, dataset, heldout, record)
+    # The others need not wait for an upload, which may take longer than they may wait.
+    trainer.accelerator.wait_for_everyone()
     if repository:
         upload(output_dir, repository, arguments.hub_revision)
-    trainer.accelerator.wait_for_everyone()
     return 0
 
 
@@ -185,7 +187,8 @@ def _write_account(
     arguments, history = trainer.args, trainer.state.log_history
     gpus = arguments.world_size if arguments.device.type == "cuda" else 0
     best = trainer.state.best_global_step if arguments.load_best_model_at_end else None
-    log = log_of(history, dataset.stats, heldout.stats if heldout else None, record, gpus, best)
+    steps = trainer.state.global_step
+    log = log_of(steps, history, dataset.stats, heldout.stats if heldout else None, record, gpus, best)
     draw_curve(history, output_dir / CURVE, output_dir.name)
     write_card(output_dir, record, log)
     write_log(output_dir, log)
@@ -255,10 +258,17 @@ def _load_dataset(
 
 
 def _check_memory(
-    model_arguments: ModelArguments, arguments: TrainingArguments, dataset: InstructDataset, max_pixels: int
+    model_arguments: ModelArguments,
+    data_arguments: DataArguments,
+    arguments: TrainingArguments,
+    dataset: InstructDataset,
 ) -> None:
-    """Say what memory the run will take. Raises TrainingInputError where that is far more than there is."""
-    if not isinstance(arguments.deepspeed, str):
+    """Say what memory the run will take. Raises TrainingInputError where that is far more than there is.
+
+    It is known for the recipe's optimizer and with checkpointing; of other runs nothing is said.
+    """
+    is_known = arguments.activation_checkpointing and str(arguments.optim).startswith("adamw_torch")
+    if not isinstance(arguments.deepspeed, str) or not is_known:
         return
     config, model_class = read_config(model_arguments.model_name_or_path, arguments.cache_dir)
     # ZeRO-3 would share out weights that do not exist.
@@ -270,11 +280,14 @@ def _check_memory(
         set_hf_deepspeed_config(arguments.hf_deepspeed_config)
     lora = (model_arguments.lora_r, model_arguments.lora_modules) if model_arguments.lora_enable else None
     batch = arguments.per_device_train_batch_size
+    tokens, pixels = largest_batch(dataset.lengths, batch), data_arguments.max_pixels or TRAINING_LIMITS.max_pixels
     load = Load(
-        tokens=largest_batch(dataset.lengths, batch),
-        patches=batch * max_pixels // PATCH_AREA,
+        tokens=tokens,
+        # A pack may be images for the most part, of 4 patches a token.
+        patches=4 * tokens if data_arguments.data_packing else batch * pixels // PATCH_AREA,
         chunks=arguments.loss_chunks,
         ranks=arguments.world_size,
+        local=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         cpu=arguments.device.type != "cuda",
     )
     sizes = Sizes.of(model, trained_parts(model_arguments), lora)

@@ -147,6 +147,7 @@ def append_reject(output_dir: Path, reason: str) -> None:
 
 
 def log_of(
+    steps: int,
     history: list[dict[str, Any]],
     stats: DatasetStats,
     heldout: DatasetStats | None,
@@ -158,7 +159,7 @@ def log_of(
     losses = [entry for entry in history if "loss" in entry]
     evaluated = [entry for entry in history if "eval_loss" in entry]
     return {
-        "steps": losses[-1]["step"] if losses else 0,
+        "steps": steps,
         "samples_a_step": record["fixed"][SAMPLES_A_STEP],
         "gpus": gpus,
         "loss_first": losses[0]["loss"] if losses else None,

@@ -35,8 +35,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _output_dir(argv: Sequence[str]) -> Path | None:
-    """The last word behind `--output_dir`, where the launcher looks for the reason of a failure."""
-    named = [after for word, after in pairwise(argv) if word in ("--output_dir", "--output-dir")]
+    """The last value of `--output_dir`, where the launcher looks for the reason of a failure."""
+    words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--output") else [word])]
+    named = [after for word, after in pairwise(words) if word in ("--output_dir", "--output-dir")]
     return Path(named[-1]) if named else None
 
 
