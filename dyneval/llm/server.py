@@ -28,12 +28,13 @@ SECRET = 8
 _REMEDIES = {
     401: "set --api-key-env to the name of the environment variable that holds the server's key",
     403: "set --api-key-env to the name of the environment variable that holds a key with access to this model",
-    404: "set --model to a name that the server has (GET <base-url>/models lists them), or correct --base-url",
+    404: "set --model (of a student: --served-model) to a name that the server has (GET <base-url>/models lists them), "
+    "or correct --base-url",
     405: "correct --base-url; it mostly ends in /v1",
 }
 _OTHER_REMEDY = (
-    "start the server with what it lacks, or change a field of the request with --server-option KEY=VALUE (KEY=null "
-    "leaves it out)"
+    "start the server with what it lacks, or, for a teacher, change a field of the request with --server-option "
+    "KEY=VALUE (KEY=null leaves it out)"
 )
 
 

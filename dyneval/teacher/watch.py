@@ -129,6 +129,8 @@ def runs_in(folder: Path) -> Iterator[tuple[str, Progress]]:
 
     Raises DataFileError: there is none, or a file cannot be read.
     """
+    if not folder.is_dir():
+        raise DataFileError(f"{folder}: no such folder")
     paths = sorted(folder.glob(f"*{SUFFIX}")) + sorted(folder.glob(f"shards/*/*{SUFFIX}"))
     if not paths:
         raise DataFileError(f"{folder}: holds no *{SUFFIX}; name the --output of an annotation run")

@@ -166,7 +166,7 @@ def test_what_devices_share_is_counted_once(tmp_path):
         everything=2_430_000_000, trained=2_030_000_000, trains_table=True, layers=28, hidden=2048, intermediate=6144,
         vocabulary=151_936,
     )  # fmt: skip
-    one, eight = (Load(tokens=4000, patches=784, chunks=8, ranks=ranks, cpu=False) for ranks in (1, 8))
+    one, eight = (Load(tokens=4000, patches=784, chunks=8, ranks=ranks, local=ranks, cpu=False) for ranks in (1, 8))
     step = {
         (stage, load.ranks): needed(sizes, load, Zero(stage=stage))[0]["step"]
         for stage in (2, 3)

@@ -101,6 +101,7 @@ if [[ -n ${EVAL_SPLIT:-} ]]; then
 fi
 # On SIGTERM, training has ten minutes to write a checkpoint (the default of 30 s is short for sharded weights).
 status=0
+rm -f "$output/failure.txt"  # of an earlier run
 torchrun "${rendezvous[@]}" --nproc_per_node "$processes" --shutdown-timeout 600 \
   -m qwenvl.train.train_qwen "${arguments[@]}" "$@" || status=$?
 # torchrun prints its own account of a failure; the reason, in one line, comes last.

@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from dyneval.errors import UserError
+from dyneval.errors import SettingError, UserError
 from dyneval.processing import Processor, TaskTokenError, register_task_tokens
 from dyneval.tokens import TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
@@ -45,6 +45,14 @@ def check_model(recipe: Recipe) -> tuple[Check, Sizes | None]:
     adapters = f", {sizes.adapters / 1e6:.1f} M in adapters" if recipe.lora_enable else ""
     message = f"{recipe.model}: {config.model_type}, {sizes.everything / 1e9:.3f} B parameters, {rows:,} embedding rows"
     return Check(name="model", status="ok", message=message + adapters, details=asdict(sizes)), sizes
+
+
+def _count(name: str, other: int) -> int:
+    """A variable of the launcher, or `other` where it is not set. Raises SettingError."""
+    value = os.environ.get(name) or str(other)
+    if not value.isdecimal() or value == "0":
+        raise SettingError(f"{name} is {value!r}, expected a number of 1 or more")
+    return int(value)
 
 
 def check_tokens(recipe: Recipe) -> tuple[Check, Processor | None]:
@@ -86,8 +94,10 @@ def check_memory(recipe: Recipe, sizes: Sizes | None, devices: dict[str, Any], p
     if sizes is None:
         return Check(name="memory", status="warning", message="not estimated: the model is unknown")
     gpus = int(devices.get("gpus", 0))
-    processes = int(os.environ.get("NPROC_PER_NODE") or max(1, gpus))
-    nodes = int(os.environ.get("NNODES") or 1)
+    try:
+        processes, nodes = (_count(name, other) for name, other in (("NPROC_PER_NODE", max(1, gpus)), ("NNODES", 1)))
+    except SettingError as error:
+        return Check(name="memory", status="error", message=str(error))
     load = Load(
         tokens=largest,
         patches=recipe.per_device_train_batch_size * pixels // PATCH_AREA,
