@@ -7,7 +7,7 @@ from transformers import Qwen3VLForConditionalGeneration
 from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 from dyneval.demo.tiny_model import tiny_config
-from qwenvl.errors import TrainingInputError
+from dyneval.errors import CheckpointError
 from qwenvl.train.argument import ModelArguments
 from qwenvl.train.loss import with_target_loss
 from qwenvl.train.modeling import load_model
@@ -79,5 +79,5 @@ def test_packed_equals_separate(attention):
 
 def test_an_attention_that_the_model_does_not_have_is_refused_in_one_line(tiny_checkpoint):
     arguments = ModelArguments(model_name_or_path=str(tiny_checkpoint), attn_implementation="linear_attention")
-    with pytest.raises(TrainingInputError, match="the weights cannot be loaded"):
+    with pytest.raises(CheckpointError, match="the weights cannot be loaded"):
         load_model(arguments, torch.float32, 1)

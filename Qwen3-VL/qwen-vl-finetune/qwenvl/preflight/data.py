@@ -26,7 +26,6 @@ from qwenvl.data.lengths import count_tokens, describe, entry_samples
 from qwenvl.errors import TrainingInputError
 from qwenvl.preflight import Check, Recipe, Status
 from qwenvl.preflight.pixels import check_pixels
-from qwenvl.train.memory import largest_batch
 
 SAMPLED = 2000
 """Entries whose images are decoded and whose tokens are counted, unless all are asked for."""
@@ -157,6 +156,8 @@ def _problems(name: str, looked: list[Looked], count: int) -> Check:
 def _lengths(name: str, lengths: list[int], recipe: Recipe, count: int, ranks: int) -> Check:
     if not lengths:
         return Check(name=f"{name}: lengths", status="warning", message="not counted: no tokenizer, or no good sample")
+    from qwenvl.train.memory import largest_batch
+
     tokens = np.array(lengths)
     over = float((tokens > recipe.model_max_length).mean())
     used = count * (1 - over)
