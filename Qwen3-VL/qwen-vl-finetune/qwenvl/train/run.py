@@ -15,6 +15,7 @@ import torch
 import transformers
 from transformers import PrinterCallback, ProgressCallback
 from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
+from transformers.training_args import OptimizerNames
 
 from dyneval.conventions import conventions_of
 from dyneval.errors import UserError
@@ -267,7 +268,7 @@ def _check_memory(
 
     It is known for the recipe's optimizer and with checkpointing; of other runs nothing is said.
     """
-    is_known = arguments.activation_checkpointing and str(arguments.optim).startswith("adamw_torch")
+    is_known = arguments.activation_checkpointing and OptimizerNames(arguments.optim).value.startswith("adamw_torch")
     if not isinstance(arguments.deepspeed, str) or not is_known:
         return
     config, model_class = read_config(model_arguments.model_name_or_path, arguments.cache_dir)
