@@ -10,8 +10,6 @@ packages come from the environments of the tests, which are made where they are 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -24,17 +22,15 @@ from typing import Any, NamedTuple
 
 from scipy.stats import spearmanr
 
-from dyneval.demo.painters import draw
 from dyneval.demo.prompts import demo_prompts
 from dyneval.demo.weights import write_judge
 from dyneval.files.jsonl import read_jsonl
 from tests.environments import environment
-from tests.real_engines.conftest import SCORE, free_port, llama_server, run, serving, vllm_server
+from tests.real_engines.conftest import SMALL_VLLM, free_port, llama_server, score, serving, vllm_server, write_pairs
 
 QUANTISE = Path(__file__).resolve().parents[1] / "tests" / "real_engines" / "quantise.py"
 MODELS = ("demo-painter", "demo-sketcher", "demo-doodler")
 QUANTISED = {"bnb8": "bitsandbytes 8 bits", "bnb4": "bitsandbytes nf4", "torchao8": "torchao int8"}
-VLLM = ("--max-model-len", "16384", "--gpu-memory-utilization", "0.2")
 
 
 class Row(NamedTuple):
@@ -47,21 +43,6 @@ class Row(NamedTuple):
     server: list[Any] | None = None
 
 
-def write_pairs(root: Path, count: int) -> Path:
-    """Draw pairs of a demo world of their own; `truth` in each row is the overall score that fits."""
-    rows = []
-    for number, prompt in enumerate(demo_prompts(count, 41)):
-        path = root / f"{number}.png"
-        image, truth = draw(MODELS[number % 3], prompt, number, 128)
-        image.save(path)
-        row = {"pair_id": f"p{number}", "file_name": path.name, "prompt": prompt, "prompt_id": f"q{number}"}
-        row |= {"generation_model": MODELS[number % 3], "settings": {}, "categories": [], "width": 128, "height": 128}
-        truth_overall = (truth.truth_t2ia + truth.truth_iqa) / 2
-        rows.append(row | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "truth": truth_overall})
-    (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return root / "metadata.jsonl"
-
-
 def rows(names: list[str], judge: Path, folder: Path) -> list[Row]:
     """The engines that are asked for, their quantised students made."""
     here = Path(sys.executable)
@@ -70,7 +51,8 @@ def rows(names: list[str], judge: Path, folder: Path) -> list[Row]:
         if "cuda" in names:
             found.append(Row(f"transformers on the GPU, {dtype}", here, ("--device", "cuda", "--dtype", dtype)))
         if "here" in names:
-            found.append(Row(f"vLLM of this Python, {dtype}", here, ("--engine", "vllm", "--dtype", dtype, *VLLM)))
+            flags = ("--engine", "vllm", "--dtype", dtype, *SMALL_VLLM)
+            found.append(Row(f"vLLM of this Python, {dtype}", here, flags))
     for kind, told in QUANTISED.items():
         if kind in names:
             python = environment("quantised")
@@ -86,12 +68,12 @@ def vllm_rows(judge: Path) -> list[Row]:
     """VLLM for CPUs, behind its server and in process."""
     python = environment("vllm")
     server = [*vllm_server(python, judge), "--dtype", "float32"]
-    flags = {dtype: ("--engine", "vllm", "--dtype", dtype, *VLLM) for dtype in ("float32", "bfloat16")}
+    flags = {dtype: ("--engine", "vllm", "--dtype", dtype, *SMALL_VLLM) for dtype in ("float32", "bfloat16")}
     inside = [Row(f"vLLM in process, {dtype}", python, flags[dtype]) for dtype in flags]
     return [Row("vLLM server, float32", Path(sys.executable), server=server), *inside]
 
 
-def score(row: Row, judge: Path, metadata: Path, output: Path) -> tuple[dict[str, Any], float]:
+def score_by(row: Row, judge: Path, metadata: Path, output: Path) -> tuple[dict[str, Any], float]:
     """Records by pair_id, and seconds with the start of engine or server."""
     started = time.perf_counter()
     served: AbstractContextManager[Any] = nullcontext()
@@ -101,7 +83,7 @@ def score(row: Row, judge: Path, metadata: Path, output: Path) -> tuple[dict[str
         served = serving([*row.server, "--port", str(port)], port, output.with_suffix(".log"))
         flags = ("--engine", "openai", "--base-url", f"http://127.0.0.1:{port}/v1")
     with served:
-        done = run(row.python, SCORE, row.student or judge, metadata, output, *flags)
+        done = score(row.python, row.student or judge, metadata, output, *flags)
     if done.returncode:
         raise SystemExit(f"{row.name}: {done.stderr[-2000:]}")
     return {one["pair_id"]: one for one in read_jsonl(output)}, time.perf_counter() - started
@@ -120,14 +102,16 @@ def main() -> None:
         folder = Path(name)
         judge = folder / "demo_judge"
         write_judge(judge)
-        metadata = write_pairs(folder, chosen.pairs)
-        truth = {one["pair_id"]: one["truth"] for one in read_jsonl(metadata)}
+        # A demo world of their own.
+        prompts = demo_prompts(chosen.pairs, 41)
+        metadata, known = write_pairs(folder, [(MODELS[n % 3], prompt, 128) for n, prompt in enumerate(prompts)])
+        truth = {name: (one.truth_t2ia + one.truth_iqa) / 2 for name, one in known.items()}
         print("| engine | seconds | scores equal | soft: mean, largest difference | SRCC with the truth |")
         print("|---|---|---|---|---|")
         reference: dict[str, Any] = {}
         first = Row("transformers, float32", Path(sys.executable), ("--device", "cpu"))
         for number, row in enumerate((first, *rows(chosen.rows, judge, folder))):
-            found, seconds = score(row, judge, metadata, folder / f"{number}.jsonl")
+            found, seconds = score_by(row, judge, metadata, folder / f"{number}.jsonl")
             reference = reference or found
             print(
                 f"| {row.name} | {seconds:.0f} | {compared(found, reference)} | {agreement(found, truth):.3f} |",

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from shapes import write_shape
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).parent
-OWN = (ROOT / ".venv-vllm" / "bin" / "python", Path(sys.executable))
+OWN = ROOT / ".venv-vllm" / "bin" / "python"
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ def vllm_python() -> Path | None:
     """A Python that has vLLM; None where there is none."""
     if named := os.environ.get("VLLM_PYTHON"):
         return Path(named)
-    if OWN[0].exists():
-        return OWN[0]
-    return OWN[1] if importlib.util.find_spec("vllm") else None
+    if OWN.exists():
+        return OWN
+    return Path(sys.executable) if importlib.util.find_spec("vllm") else None
 
 
 def parts(folder: Path, dry: bool) -> Iterator[Part]:
@@ -108,7 +108,7 @@ def main() -> int:
     return int(failed)
 
 
-def run(part: Part, seconds: float, tell: object) -> str:
+def run(part: Part, seconds: float, tell: Callable[[str], None]) -> str:
     """Pass a command's output on line by line; returns what went wrong."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     command = ["timeout", "--kill-after", "5", f"{seconds:.0f}", *map(str, part.command)]

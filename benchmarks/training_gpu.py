@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from typing import Any, NamedTuple
 import torch
 from shapes import SHAPES, write_shape
 
-from qwenvl.train.meter import PEAK_BF16_TFLOPS
+from qwenvl.train.meter import utilisation
 
 SCRIPT = Path(__file__).parents[1] / "Qwen3-VL" / "qwen-vl-finetune" / "scripts" / "sft_qwen_3_vl_2b.sh"
 WARM_UP = 5
@@ -98,18 +99,24 @@ def write_data(root: Path, samples: int, tokens: int | None = None) -> Path:
     return annotation
 
 
-def run_recipe(
-    checkpoint: Path, annotation: Path, output: Path, variant: str, step: Step
-) -> tuple[list[dict[str, float]], str]:
-    """The published launcher on one device: the records of its steps after the warm-up, and GiB told before."""
+def launch(checkpoint: Path, annotation: Path, output: Path, step: Step, flags: Sequence[str]) -> dict[str, Any]:
+    """Arguments of a subprocess: the published launcher's stage 1 on one device, of which only the end is saved."""
     names = {"T2IA_ANNOTATION": annotation, "T2IA_DATA": annotation.parent}
     environment = os.environ | {f"DYNEVALINSTRUCT_{name}": str(path) for name, path in names.items()}
     environment |= {"MODEL_NAME_OR_PATH": str(checkpoint), "OUTPUT_ROOT": str(output), "NPROC_PER_NODE": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     command = ["bash", str(SCRIPT), "1", "--max_steps", str(step.count), "--save_strategy", "no"]
     command += ["--per_device_train_batch_size", str(step.batch), "--gradient_accumulation_steps", str(step.batches)]
-    command += VARIANTS[variant]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=SCRIPT.parents[1])
+    return {"args": [*command, *flags], "env": environment, "cwd": SCRIPT.parents[1]}
+
+
+def run_recipe(
+    checkpoint: Path, annotation: Path, output: Path, variant: str, step: Step
+) -> tuple[list[dict[str, float]], str]:
+    """The published launcher on one device: the records of its steps after the warm-up, and GiB told before."""
+    done = subprocess.run(
+        **launch(checkpoint, annotation, output, step, VARIANTS[variant]), capture_output=True, text=True
+    )
     if done.returncode:
         raise SystemExit(f"{variant}: {done.stderr[-2000:]}")
     log = output / "dyneval_2b_stage1_t2ia" / "train_log.jsonl"
@@ -180,8 +187,10 @@ def row(variant: str, checkpoint: Path, root: Path, step: Step) -> str:
     if variant == "plain":
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:  # its memory ends with it
             plain = alone.submit(run_plain, checkpoint, annotation, step, not torch.cuda.is_available()).result()
-        used = f"{plain.flops_per_second / (peak * 1e12):.1%}" if (peak := peak_tflops()) else ""
-        cells = (f"{plain.tokens_per_second:,.0f}", f"{plain.padding_share:.0%}", used, f"{plain.memory_gib:.1f}", "")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        used = utilisation(plain.flops_per_second, device).get("mfu")
+        cells = (f"{plain.tokens_per_second:,.0f}", f"{plain.padding_share:.0%}", f"{used:.1%}" if used else "")
+        cells = (*cells, f"{plain.memory_gib:.1f}", "")
     else:
         reports, before = run_recipe(checkpoint, annotation, output, variant, step)
         middle = {name: statistics.median(report.get(name, 0) for report in reports) for name in MEASURED}
@@ -189,12 +198,6 @@ def row(variant: str, checkpoint: Path, root: Path, step: Step) -> str:
         cells = (f"{middle['tokens_per_second']:,.0f}", f"{middle['padding_share']:.0%}", used)
         cells = (*cells, f"{max(report['memory_gib'] for report in reports):.1f}", before)
     return f"| {variant} | {' | '.join(cells)} |"
-
-
-def peak_tflops() -> float | None:
-    """Dense bfloat16 peak of the first GPU; None where it is unknown."""
-    name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
-    return next((tflops for part, tflops in PEAK_BF16_TFLOPS.items() if part in name), None)
 
 
 def main() -> None:

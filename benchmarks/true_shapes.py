@@ -11,7 +11,6 @@ counted. Memory and time are straight lines in the layers. What the run told bef
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -22,10 +21,8 @@ from pathlib import Path
 
 import psutil
 from shapes import write_shape
-from training_gpu import write_data
+from training_gpu import Step, launch, write_data
 
-ROOT = Path(__file__).resolve().parents[1]
-STEP4 = ROOT / "Qwen3-VL" / "qwen-vl-finetune"
 GIB = 2**30
 HELD = re.compile(rb"^Pss_(?:Anon|Shmem):\s+(\d+) kB", re.MULTILINE)
 """Memory that no file stands behind; what processes share is counted once."""
@@ -71,18 +68,11 @@ class Watch(threading.Thread):
 def train(checkpoint: Path, root: Path, flags: list[str], tokens: int) -> list[str]:
     """One run of the launcher; what its log says tells the phases."""
     annotation = write_data(root, 2, tokens)
-    names = {"T2IA_ANNOTATION": annotation, "T2IA_DATA": root}
-    environment = os.environ | {f"DYNEVALINSTRUCT_{name}": str(path) for name, path in names.items()}
-    environment |= {"MODEL_NAME_OR_PATH": str(checkpoint), "OUTPUT_ROOT": str(root / "output")}
-    environment |= {
-        "PER_DEVICE_TRAIN_BATCH_SIZE": "1",
-        "GRADIENT_ACCUMULATION_STEPS": "1",
-        "DATALOADER_NUM_WORKERS": "0",
-    }
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    command = ["bash", "scripts/sft_qwen_3_vl_2b.sh", "1", "--max_steps", "2", "--save_strategy", "no", *flags]
     process = subprocess.Popen(
-        command, env=environment, cwd=STEP4, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        **launch(checkpoint, annotation, root / "output", Step(2, 1, 1), ["--dataloader_num_workers", "0", *flags]),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     watch = Watch(process.pid)
     for line in process.stderr:

@@ -70,6 +70,19 @@ def load_image(path: str | Path, root: Path | None = None) -> Image.Image:
     return decode_image(file, str(file))
 
 
+def webp_thumbnail(path: str | Path, root: Path, side: int) -> tuple[bytes, tuple[int, int]]:
+    """An image file as WEBP for a page, at most `side` pixels wide and high; also its width and height.
+
+    Raises:
+        ImageError: as `load_image`.
+    """
+    image = load_image(path, root)
+    image.thumbnail((side, side))
+    data = io.BytesIO()
+    image.save(data, "WEBP", quality=80)
+    return data.getvalue(), image.size
+
+
 def decode_image(source: Path | bytes | IO[bytes], name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read an image as `load_image` does from a file or from bytes in memory; errors call it `name`.
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import base64
 import heapq
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from dyneval.errors import ImageError
-from dyneval.files.images import load_image
+from dyneval.files.images import webp_thumbnail
 from dyneval.instruct.annotations import AnnotatedPair
 from dyneval.records import IQAAnswer, T2IAAnswer
 
@@ -98,15 +97,12 @@ def _sample(item: AnnotatedPair, root: Path) -> str:
 
 def _picture(item: AnnotatedPair, root: Path) -> str:
     try:
-        image = load_image(item.pair.file_name, root)
+        data, (width, height) = webp_thumbnail(item.pair.file_name, root, _SIDE)
     except ImageError as error:
         return f"<p class=problem>{escape(str(error)[:300])}</p>"
-    image.thumbnail((_SIDE, _SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=75)
-    content = base64.b64encode(buffer.getvalue()).decode("ascii")
+    content = base64.b64encode(data).decode("ascii")
     return (
-        f'<img src="data:image/webp;base64,{content}" width="{image.width}" height="{image.height}" loading="lazy" '
+        f'<img src="data:image/webp;base64,{content}" width="{width}" height="{height}" loading="lazy" '
         f'alt="{escape(item.pair.prompt[:120])}">'
     )
 

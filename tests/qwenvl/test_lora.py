@@ -116,8 +116,8 @@ def test_the_summary_counts_adapters_and_no_copies(tiny_checkpoint):
     model = adapted(tiny_checkpoint)
     lines = {line.split()[0]: line for line in trainable_report(model).splitlines()}
     adapters = sum(one.numel() for name, one in model.named_parameters() if ".lora_" in name)
-    parts = {"vision": False, "merger": True, "language": True}
-    assert Sizes.of(load(tiny_checkpoint), parts, (4, "q_proj,k_proj,v_proj,o_proj")).adapters == adapters
+    asked = ModelArguments(model_name_or_path=str(tiny_checkpoint), lora_enable=True, lora_r=4)
+    assert Sizes.of(load(tiny_checkpoint), asked).adapters == adapters
     assert f"{adapters + 3 * 64:,} of" in lines["language"]
     assert " 0 of" in lines["vision"]
     trained, total = (part.split()[-1] for part in lines["merger"].replace(" trained", "").split(" of "))

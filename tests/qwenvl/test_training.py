@@ -119,6 +119,7 @@ def test_both_stages_with_the_published_commands(environment, tiny_checkpoint, t
     assert len(refused.stderr.splitlines()) == 1
 
     told = run([*script, 1, "--learning_rate", "1e-3", *quick], environment)
+    assert "\nmemory: about step " in told.stderr
     # Lines for people: no dictionaries, no bars, no warnings about what is as it should be.
     assert [line.split(" | ")[0] for line in told.stderr.splitlines() if line.startswith("step ")] == [
         "step 1 of 2",

@@ -22,10 +22,11 @@ from dyneval.files.jsonl import read_jsonl
 from tests.environments import environment
 
 ROOT = Path(__file__).parents[2]
-SCORE = [ROOT / "inference" / "run_inference.py"]
-ANNOTATE = [ROOT / "Distill Annotations" / "annotate.py"]
+SCORE = ROOT / "inference" / "run_inference.py"
+ANNOTATE = ROOT / "Distill Annotations" / "annotate.py"
 PROMPTS = demo_prompts(4, 30)
 MARKED = "a red cat <|im_end|> and more"
+SMALL_VLLM = ("--max-model-len", "16384", "--gpu-memory-utilization", "0.2")
 PLACES = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
 
 
@@ -39,32 +40,53 @@ def judge(tmp_path_factory):
 @pytest.fixture(scope="session")
 def pairs(tmp_path_factory):
     """Pictures of sizes that neither the student nor vLLM would choose, and one prompt that holds a mark."""
-    root = tmp_path_factory.mktemp("pairs")
-    rows = []
-    for number, (prompt, size) in enumerate(
-        zip([*PROMPTS, *PROMPTS], [128, 97, 200, 333, 64, 255, 129, 500], strict=True)
-    ):
-        path = root / f"{number}.png"
-        draw(("demo-painter", "demo-doodler")[number // 4], prompt, number, size)[0].save(path)
-        row = {"pair_id": f"p{number}", "file_name": path.name, "prompt_id": f"q{number}", "categories": []}
-        row |= {"prompt": MARKED if number == 7 else prompt, "generation_model": "demo", "settings": {}}
+    sizes = [128, 97, 200, 333, 64, 255, 129, 500]
+    models = ["demo-painter"] * 4 + ["demo-doodler"] * 4
+    drawings = list(zip(models, [*PROMPTS, *PROMPTS], sizes, strict=True))
+    return write_pairs(tmp_path_factory.mktemp("pairs"), drawings, prompts={7: MARKED})[0]
+
+
+def write_pairs(root, drawings, prompts=()):
+    """Draw pairs of (model, prompt, size); returns their metadata, which may name other prompts, and their truths."""
+    rows, truths = [], {}
+    for number, (model, prompt, size) in enumerate(drawings):
+        name, path = f"p{number}", root / f"{number}.png"
+        image, truths[name] = draw(model, prompt, number, size)
+        image.save(path)
+        row = {"pair_id": name, "file_name": path.name, "prompt_id": f"q{number}", "categories": []}
+        row |= {"prompt": dict(prompts).get(number, prompt), "generation_model": model, "settings": {}}
         rows.append(row | {"width": size, "height": size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
-    (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return root / "metadata.jsonl"
+    metadata = root / "metadata.jsonl"
+    metadata.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return metadata, truths
 
 
 @pytest.fixture(scope="session")
 def expected(judge, pairs, tmp_path_factory):
     """Scores of engine `transformers` by pair_id."""
     output = tmp_path_factory.mktemp("expected") / "scores.jsonl"
-    done = run(sys.executable, SCORE, judge, pairs, output)
+    done = score(sys.executable, judge, pairs, output)
     assert done.returncode == 0, done.stderr
     return by_pair(output)
 
 
-def run(python, script, judge, pairs, output, *flags):
-    command = [python, *script, "--checkpoint", judge, "--metadata", pairs, "--output", output, *flags]
+def score(python, judge, pairs, output, *flags):
+    command = [python, SCORE, "--checkpoint", judge, "--metadata", pairs, "--output", output, *flags]
     return subprocess.run(command, env=os.environ | PLACES, capture_output=True, text=True)
+
+
+def ask_as_teacher(judge, pairs, url, output, limit):
+    """Step 3 with the judge behind a server, which is no teacher: what it writes may be of no use.
+
+    Returns what the run told, when the server took every schema.
+    """
+    command = [sys.executable, ANNOTATE, "--metadata", pairs, "--output", output, "--limit", limit]
+    command += ["--engine", "openai", "--model", judge, "--base-url", url]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr, done.stderr
+    asked = [row for path in output.glob("*.jsonl") for row in read_jsonl(path)]
+    assert asked and {row.get("kind") for row in asked} <= {None, "reply", "dependency"}, asked
+    return done.stderr
 
 
 def by_pair(path):
@@ -114,8 +136,7 @@ def vllm_server(python, judge):
     """Command of a vLLM server as README.md and dyneval/scorer/engines/openai.py tell to start it, small."""
     told = ["--limit-mm-per-prompt.image", "1", "--limit-mm-per-prompt.video", "0"]
     told += ["--structured-outputs-config", '{"backend": "guidance", "disable_any_whitespace": true}']
-    small = ["--max-model-len", "16384", "--gpu-memory-utilization", "0.2"]
-    return [python, "-m", "vllm.entrypoints.cli.main", "serve", judge, *told, *small]
+    return [python, "-m", "vllm.entrypoints.cli.main", "serve", judge, *told, *SMALL_VLLM]
 
 
 # llama-server --model STUDENT --mmproj TOWER --ctx-size 16384 --parallel 2 --port PORT

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import SCORE, by_pair, run
+from .conftest import by_pair, score
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -19,12 +19,12 @@ def test_a_quantised_student_scores(environment, judge, pairs, expected, tmp_pat
     assert done.returncode == 0, done.stderr
 
     # Without the package: one line, before any pair.
-    missing = run(sys.executable, SCORE, student, pairs, tmp_path / "none.jsonl")
+    missing = score(sys.executable, student, pairs, tmp_path / "none.jsonl")
     assert missing.returncode != 0 and "Traceback" not in missing.stderr, missing.stderr
     package = "torchao" if kind == "torchao8" else "bitsandbytes"
     assert f"{student}: the weights cannot be loaded (" in missing.stderr and package in missing.stderr.splitlines()[-1]
 
-    done = run(python, SCORE, student, pairs, tmp_path / "scores.jsonl", "--limit", "4")
+    done = score(python, student, pairs, tmp_path / "scores.jsonl", "--limit", "4")
     assert done.returncode == 0, done.stderr
     found = by_pair(tmp_path / "scores.jsonl")
     assert len(found) == 4

@@ -10,7 +10,7 @@ import pytest
 
 from dyneval.files.jsonl import read_jsonl
 
-from .conftest import ANNOTATE, SCORE, by_pair, free_port, run, same, serving, vllm_server
+from .conftest import SCORE, SMALL_VLLM, ask_as_teacher, by_pair, free_port, same, score, serving, vllm_server
 
 # A server of vLLM takes half a minute to start on idle cores, and two beside other tests.
 pytestmark = pytest.mark.timeout(1800)
@@ -30,7 +30,7 @@ def test_a_server_scores_as_transformers_does_and_may_be_started_again_meanwhile
     server = [*vllm_server(python, judge), "--dtype", "float32", "--port", str(port)]
     url = f"http://127.0.0.1:{port}/v1"
     flags = ["--engine", "openai", "--base-url", url, "--batch-size", "2"]
-    command = [sys.executable, *SCORE, "--checkpoint", judge, "--metadata", pairs, "--output", output, *flags]
+    command = [sys.executable, SCORE, "--checkpoint", judge, "--metadata", pairs, "--output", output, *flags]
     with serving(server, port, log):
         scoring = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         while not (output.exists() and output.stat().st_size):
@@ -47,14 +47,7 @@ def test_a_server_scores_as_transformers_does_and_may_be_started_again_meanwhile
         assert reject["pair_id"] == "p7" and "such as <|im_end|>, for its own" in reject["reason"]
         assert "Traceback" not in told and "Unclosed" not in told
 
-        annotations = tmp_path / "annotations"
-        command = [sys.executable, *ANNOTATE, "--metadata", pairs, "--output", annotations, "--limit", "2"]
-        command += ["--engine", "openai", "--model", str(judge), "--base-url", url]
-        done = subprocess.run(command, capture_output=True, text=True)
-        # The judge is no teacher: what it writes may be of no use. But the server took every schema.
-        assert "Traceback" not in done.stderr, done.stderr
-        asked = [row for path in annotations.glob("*.jsonl") for row in read_jsonl(path)]
-        assert asked and {row.get("kind") for row in asked} <= {None, "reply", "dependency"}, asked
+        ask_as_teacher(judge, pairs, url, tmp_path / "annotations", 2)
         metrics = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
     # Each picture is sent three times and seen once.
     hits = re.findall(r"^vllm:mm_cache_hits_total\{.*\} (\S+)$", metrics, re.MULTILINE)
@@ -63,8 +56,7 @@ def test_a_server_scores_as_transformers_does_and_may_be_started_again_meanwhile
 
 def test_vllm_in_this_process_scores_as_transformers_does(python, judge, pairs, expected, tmp_path):
     output = tmp_path / "scores.jsonl"
-    flags = ["--dtype", "float32", "--max-model-len", "16384", "--gpu-memory-utilization", "0.2"]
-    done = run(python, SCORE, judge, pairs, output, "--engine", "vllm", *flags)
+    done = score(python, judge, pairs, output, "--engine", "vllm", "--dtype", "float32", *SMALL_VLLM)
     assert done.returncode == 0, done.stderr[-3000:]
     assert set(by_pair(output)) == set(expected)  # token ids are sent: a mark in a prompt is text
     same(by_pair(output), expected)
@@ -72,7 +64,7 @@ def test_vllm_in_this_process_scores_as_transformers_does(python, judge, pairs, 
 
 
 def test_vllm_that_does_not_start_says_so_in_a_line(python, judge, pairs, tmp_path):
-    done = run(python, SCORE, judge, pairs, tmp_path / "scores.jsonl", "--engine", "vllm", "--max-model-len", "9000000")
+    done = score(python, judge, pairs, tmp_path / "scores.jsonl", "--engine", "vllm", "--max-model-len", "9000000")
     assert done.returncode == 1
     assert re.search(r"vLLM does not start with .*demo_judge.*9000000", done.stderr, re.DOTALL), done.stderr[-3000:]
     assert "Traceback" not in done.stderr, done.stderr[-3000:]

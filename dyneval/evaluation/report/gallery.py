@@ -7,7 +7,6 @@ beside it, as pictures and scripts, since a page opened from disk may load those
 from __future__ import annotations
 
 import base64
-import io
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +21,7 @@ import numpy as np
 from dyneval.errors import ImageError
 from dyneval.evaluation.scores import read_records
 from dyneval.files.atomic import atomic_write
-from dyneval.files.images import load_image
+from dyneval.files.images import webp_thumbnail
 from dyneval.hashing import short_id
 from dyneval.records import SceneGraph, ScoredQuestion, ScoreRecord
 from dyneval.structs import Row
@@ -215,12 +214,12 @@ def _thumbnail(job: tuple[str, Path, Path | None, int]) -> tuple[str, str | None
     image, root, folder, size = job
     try:
         if folder is None:
-            return "data:image/webp;base64," + base64.b64encode(_webp(image, root, size)).decode(), None
+            return "data:image/webp;base64," + base64.b64encode(webp_thumbnail(image, root, size)[0]).decode(), None
         name = short_id(f"{image} {size}")
         path = folder / name[:2] / f"{name}.webp"
         source = root / image
         if not path.exists() or (source.exists() and path.stat().st_mtime < source.stat().st_mtime):
-            _put(path, _webp(image, root, size))
+            _put(path, webp_thumbnail(image, root, size)[0])
         return name, None
     except ImageError as error:
         return "", str(error)
@@ -232,14 +231,6 @@ def _put(path: Path, data: bytes) -> None:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     temporary.write_bytes(data)
     temporary.replace(path)
-
-
-def _webp(image: str, root: Path, size: int) -> bytes:
-    picture = load_image(image, root)
-    picture.thumbnail((size, size))
-    data = io.BytesIO()
-    picture.save(data, "WEBP", quality=80)
-    return data.getvalue()
 
 
 def script_json(value: Any) -> str:

@@ -32,7 +32,7 @@ def run_checks(arguments: Sequence[str], chosen: argparse.Namespace) -> list[Che
         return [packages, given]
     recipe, model_arguments, data_arguments = read
     devices = check_devices()
-    model, sizes = check_model(recipe)
+    model, sizes = check_model(recipe, model_arguments)
     weights = [check_weights(model_arguments, data_arguments)] if model.status == "ok" else []
     tokens, processor = check_tokens(recipe)
     ranks = max(1, int(devices.details["gpus"]))

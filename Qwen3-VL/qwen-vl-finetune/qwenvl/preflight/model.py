@@ -11,11 +11,12 @@ from dyneval.processing import Processor, TaskTokenError, register_task_tokens
 from dyneval.tokens import TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
 from qwenvl.preflight import Check, Recipe, Status
-from qwenvl.train.memory import PATCH_AREA, Load, Sizes, Zero, check_fits
+from qwenvl.train.argument import ModelArguments
+from qwenvl.train.memory import Load, Sizes, Zero, check_fits, patches_of, told
 from qwenvl.train.modeling import FAMILIES
 
 
-def check_model(recipe: Recipe) -> tuple[Check, Sizes | None]:
+def check_model(recipe: Recipe, arguments: ModelArguments) -> tuple[Check, Sizes | None]:
     """Family and size, from the configuration alone; None in place of the sizes where they are not known."""
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
@@ -37,12 +38,11 @@ def check_model(recipe: Recipe) -> tuple[Check, Sizes | None]:
         return Check(name="model", status="error", message=message), None
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
-    parts = {"vision": recipe.tune_mm_vision, "merger": recipe.tune_mm_mlp, "language": recipe.tune_mm_llm}
     try:
-        sizes = Sizes.of(model, parts, (recipe.lora_r, recipe.lora_modules) if recipe.lora_enable else None)
+        sizes = Sizes.of(model, arguments)
     except TrainingInputError as error:
         return Check(name="model", status="error", message=str(error)), None
-    adapters = f", {sizes.adapters / 1e6:.1f} M in adapters" if recipe.lora_enable else ""
+    adapters = f", {sizes.adapters / 1e6:.1f} M in adapters" if arguments.lora_enable else ""
     message = f"{recipe.model}: {config.model_type}, {sizes.everything / 1e9:.3f} B parameters, {rows:,} embedding rows"
     return Check(name="model", status="ok", message=message + adapters, details=asdict(sizes)), sizes
 
@@ -100,7 +100,7 @@ def check_memory(recipe: Recipe, sizes: Sizes | None, devices: dict[str, Any], p
         return Check(name="memory", status="error", message=str(error))
     load = Load(
         tokens=largest,
-        patches=recipe.per_device_train_batch_size * pixels // PATCH_AREA,
+        patches=patches_of(largest, recipe.per_device_train_batch_size, pixels, packing=recipe.data_packing),
         chunks=recipe.loss_chunks if gpus or "LOSS_CHUNKS" in os.environ else 1,  # as the launcher chooses
         ranks=processes * nodes,
         local=processes,
@@ -111,7 +111,6 @@ def check_memory(recipe: Recipe, sizes: Sizes | None, devices: dict[str, Any], p
         phases, free = check_fits(sizes, load, zero)
     except UserError as error:
         return Check(name="memory", status="error", message=str(error))
-    shown = ", ".join(f"{phase} {size:.1f}" for phase, size in phases.items())
-    message = f"about {shown} GiB, {free:.1f} are free (ZeRO-{zero.stage}, {load.ranks} device(s), {largest:,} tokens)"
+    message = f"{told(phases, free)} (ZeRO-{zero.stage}, {load.ranks} device(s), {largest:,} tokens)"
     status: Status = "warning" if max(phases.values()) > free else "ok"
     return Check(name="memory", status=status, message=message, details={"gib": phases, "zero": zero.stage})

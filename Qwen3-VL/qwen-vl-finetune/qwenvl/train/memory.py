@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from dyneval.errors import SettingError
 from dyneval.work.memory import free_memory
 from qwenvl.errors import TrainingInputError
+from qwenvl.train.argument import ModelArguments
 from qwenvl.train.lora import target_pattern
-from qwenvl.train.modeling import part_of
+from qwenvl.train.modeling import part_of, trained_parts
 
 GIB = 2**30
 PROCESS = 0.5 * GIB
@@ -60,24 +61,20 @@ class Sizes:
     """Values that the vision tower keeps of each patch for its gradient; 0 where it is frozen."""
 
     @classmethod
-    def of(cls, model: Any, trained: Mapping[str, bool], lora: tuple[int, str] | None) -> Sizes:
-        """Count a model, which may be one without weights (device meta).
-
-        Args:
-            model: before adapters are added.
-            trained: whether each part of `part_of` is trained.
-            lora: rank and modules of the adapters, in place of the language model's weights; None without.
+    def of(cls, model: Any, arguments: ModelArguments) -> Sizes:
+        """Count a model, before adapters are added; it may be one without weights (device meta).
 
         Raises:
-            TrainingInputError: no layer has one of the modules' names.
+            TrainingInputError: no layer has one of the names of --lora_modules.
         """
-        text, vision = model.config.get_text_config(), model.config.vision_config
-        parts = {**trained, "language": trained["language"] and lora is None}
+        text, vision, parts = model.config.get_text_config(), model.config.vision_config, trained_parts(arguments)
         adapters = adapted = 0
-        if lora:
-            pattern = target_pattern(model, lora[1])
+        if arguments.lora_enable:
+            parts["language"] = False
+            pattern = target_pattern(model, arguments.lora_modules)
             shapes = [one.weight.shape for name, one in model.named_modules() if re.fullmatch(pattern, name)]
-            adapters, adapted = sum(lora[0] * sum(shape) for shape in shapes), sum(map(torch.Size.numel, shapes))
+            adapters = sum(arguments.lora_r * sum(shape) for shape in shapes)
+            adapted = sum(map(torch.Size.numel, shapes))
         counts = [(part_of(name), one.numel()) for name, one in model.named_parameters()]
         return cls(
             everything=sum(size for _, size in counts) + adapters,
@@ -90,7 +87,7 @@ class Sizes:
             intermediate=text.intermediate_size,
             vocabulary=text.vocab_size,
             # Of each block: the input, queries, keys and values, both norms, and both sides of the activation.
-            patch_values=vision.depth * (8 * vision.hidden_size + 2 * vision.intermediate_size) * trained["vision"],
+            patch_values=vision.depth * (8 * vision.hidden_size + 2 * vision.intermediate_size) * parts["vision"],
         )
 
 
@@ -167,6 +164,11 @@ def needed(sizes: Sizes, load: Load, zero: Zero) -> tuple[dict[str, float], dict
     return {"step": step}, machine | ({"merge": beside + merge} if sizes.adapted else {})
 
 
+def patches_of(tokens: int, batch: int, max_pixels: int, *, packing: bool) -> int:
+    """Patches of a batch's images, at most. A pack may be images for the most part, of 4 patches a token."""
+    return 4 * tokens if packing else batch * max_pixels // PATCH_AREA
+
+
 def largest_batch(lengths: NDArray[np.integer[Any]], size: int) -> int:
     """Tokens of the largest batch of `size` samples that a run of many steps will meet, from samples' lengths."""
     draws = np.random.default_rng(0).integers(0, len(lengths), (1000, size))
@@ -187,6 +189,11 @@ def check_fits(sizes: Sizes, load: Load, zero: Zero) -> tuple[dict[str, float], 
     if machine:
         _refuse(machine, free_memory(torch.device("cpu")) / GIB, sizes, load)
     return phases | machine, free
+
+
+def told(phases: Mapping[str, float], free: float) -> str:
+    """What `check_fits` found, for people."""
+    return f"about {', '.join(f'{phase} {size:.1f}' for phase, size in phases.items())} GiB, {free:.1f} are free"
 
 
 def _refuse(phases: Mapping[str, float], free: float, sizes: Sizes, load: Load) -> None:

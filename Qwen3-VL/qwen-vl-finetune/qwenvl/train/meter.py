@@ -143,7 +143,7 @@ class Meter:
             "padding_share": round(counts["padding"] / max(1.0, counts["tokens"] + counts["padding"]), 4),
             "memory_gib": round(_peak_memory(self.device) / 2**30, 3),
         }
-        return figures | _utilisation(flops / seconds / totals.ranks, self.device) | totals.task_losses()
+        return figures | utilisation(flops / seconds / totals.ranks, self.device) | totals.task_losses()
 
 
 def _peak_memory(device: torch.device) -> int:
@@ -152,7 +152,8 @@ def _peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _utilisation(flops_per_second: float, device: torch.device) -> dict[str, float]:
+def utilisation(flops_per_second: float, device: torch.device) -> dict[str, float]:
+    """`mfu`, the share of the dense bfloat16 peak, 0-1; empty where the device's peak is unknown."""
     if device.type != "cuda":
         return {}
     name = torch.cuda.get_device_name(device)

@@ -1,6 +1,6 @@
 """From a command line to the arguments of a run, or one line that says what is wrong with it.
 
-The first look, for `--help` and options that do not exist, imports nothing heavy; transformers takes seconds.
+`usage.first_look` comes before: it finds options that do not exist without transformers, which takes seconds to import.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ def build(values: Values) -> tuple[ModelArguments, DataArguments, TrainingArgume
             groups.append(kind(**{name: value for name, value in values.items() if name in names}))
         except SettingError:
             raise
+        # What transformers refuses: values, missing packages, unsupported pairs, and files such as DeepSpeed's.
         except (ValueError, ImportError, NotImplementedError, OSError) as error:
             raise SettingError(" ".join(str(error).split())) from error
     _check_trackers(groups[2])

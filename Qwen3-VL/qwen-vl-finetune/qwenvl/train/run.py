@@ -41,7 +41,7 @@ from qwenvl.train.checkpoints import (
 from qwenvl.train.extensions import CPU_ADAM, SHARED_MEMORY, load_operators
 from qwenvl.train.failure import FAILURE, report_failure
 from qwenvl.train.lora import ADAPTER, add_adapters, merge_adapter
-from qwenvl.train.memory import PATCH_AREA, Load, Sizes, Zero, check_fits, largest_batch
+from qwenvl.train.memory import Load, Sizes, Zero, check_fits, largest_batch, patches_of, told
 from qwenvl.train.modeling import (
     freeze,
     initialise_task_tokens,
@@ -50,7 +50,6 @@ from qwenvl.train.modeling import (
     set_trainable,
     trainable_names,
     trainable_report,
-    trained_parts,
 )
 from qwenvl.train.parsing import TrainingArguments
 from qwenvl.train.reporting import CURVE, StepLines, draw_curve
@@ -279,22 +278,18 @@ def _check_memory(
             model = model_class(config)
     finally:
         set_hf_deepspeed_config(arguments.hf_deepspeed_config)
-    lora = (model_arguments.lora_r, model_arguments.lora_modules) if model_arguments.lora_enable else None
     batch = arguments.per_device_train_batch_size
     tokens, pixels = largest_batch(dataset.lengths, batch), data_arguments.max_pixels or TRAINING_LIMITS.max_pixels
     load = Load(
         tokens=tokens,
-        # A pack may be images for the most part, of 4 patches a token.
-        patches=4 * tokens if data_arguments.data_packing else batch * pixels // PATCH_AREA,
+        patches=patches_of(tokens, batch, pixels, packing=data_arguments.data_packing),
         chunks=arguments.loss_chunks,
         ranks=arguments.world_size,
         local=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         cpu=arguments.device.type != "cuda",
     )
-    sizes = Sizes.of(model, trained_parts(model_arguments), lora)
-    phases, free = check_fits(sizes, load, Zero.read(Path(arguments.deepspeed)))
-    shown = ", ".join(f"{phase} {size:.1f}" for phase, size in phases.items())
-    logger.info("memory: about %s GiB, %.1f are free", shown, free)
+    sizes = Sizes.of(model, model_arguments)
+    logger.info("memory: %s", told(*check_fits(sizes, load, Zero.read(Path(arguments.deepspeed)))))
 
 
 def _load_trainable_model(
