@@ -8,6 +8,8 @@ export DYNEVALINSTRUCT_T2IA_DATA=$OUTPUT/gendb DYNEVALINSTRUCT_IQA_DATA=$OUTPUT/
 export OUTPUT_ROOT=$OUTPUT/train
 [[ -z ${MODEL:-} ]] || export MODEL_NAME_OR_PATH=$MODEL
 cd Qwen3-VL/qwen-vl-finetune
+# Of both stages: a mistake in the second one's would show when the first has run.
+export DATASET_USE=dynevalinstruct_t2ia,${STAGE2_DATASETS:-dynevalinstruct_iqa}
 python3 scripts/validate_dyneval_train_setup.py --model "${MODEL:-Qwen/Qwen3-VL-${STUDENT^^}-Instruct}" "${TRAIN_ARGS[@]}"
-bash "scripts/sft_qwen_3_vl_$STUDENT.sh" 1 "${TRAIN_ARGS[@]}"
+DATASET_USE='' bash "scripts/sft_qwen_3_vl_$STUDENT.sh" 1 "${TRAIN_ARGS[@]}"
 DATASET_USE=${STAGE2_DATASETS:-} bash "scripts/sft_qwen_3_vl_$STUDENT.sh" 2 "${TRAIN_ARGS[@]}"

@@ -126,7 +126,7 @@ def test_every_node_gets_its_rank_and_the_first_one_s_address(tmp_path: Path) ->
     (repository / "pipeline" / "4_finetune.sh").write_text('echo "$NODE_RANK of $NNODES at $MASTER_ADDR: $1"\n')
     for name, text in {
         "srun": 'shift; for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@" || exit; done',
-        "scontrol": 'echo node-a; sleep 0.2; echo node-b',
+        "scontrol": "echo node-a; sleep 0.2; echo node-b",
     }.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / name).chmod(0o755)

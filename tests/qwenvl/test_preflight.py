@@ -39,7 +39,7 @@ def preflight(instruct_data, tiny_checkpoint, tmp_path, monkeypatch, capsys):
 def test_a_good_set_up_is_ready(preflight, tmp_path):
     code, checks = preflight("--full")
     assert code == 0
-    assert {check["status"] for check in checks.values()} <= {"ok", "warning"}
+    assert {check["status"] for check in checks.values()} <= {"ok", "note", "warning"}
     assert checks["tokens"]["details"] == {"<|T2IA|>": 151669, "<|IQA|>": 151670, "<|EVALUATION|>": 151671}
     assert checks["dynevalinstruct_t2ia: samples"]["details"]["tasks"] == {"<|EVALUATION|>": 8, "<|T2IA|>": 8}
     assert checks["dynevalinstruct_iqa: lengths"]["details"]["steps"] == 1
@@ -207,6 +207,7 @@ def test_a_model_that_does_not_fit_into_this_machine_is_refused(preflight, tiny_
     assert re.search(
         r"its phase save needs about \d{4,}\.\d GiB, .* are free: train adapters", checks["memory"]["message"]
     )
+    assert checks["weights"]["message"] == "not loaded: see model and memory"
 
 
 def test_the_arguments_of_the_run_are_read_as_training_reads_them(preflight, monkeypatch):
@@ -231,6 +232,8 @@ def test_what_training_would_not_find_in_the_model_is_an_error(preflight):
     [
         ({"LORA_ENABLE": "True", "LORA_R": "0"}, [], "--lora_r is 0, expected at least 1"),
         ({}, ["--learning_rat", "1"], "there is no option --learning_rat; do you mean --learning_rate?"),
+        ({"MAX_PIXELS": "many"}, [], "argument --max_pixels/--max-pixels: invalid int value: 'many'"),
+        ({"EVAL_SPLIT": "held out/"}, ["--eval_scores"], "argument --eval_scores/--eval-scores: expected one argument"),
         ({"REPORT_TO": "wandb"}, [], "--report_to wandb: wandb is not installed"),
         (
             {},
@@ -246,11 +249,28 @@ def test_arguments_that_training_refuses_are_errors(variables, arguments, messag
     assert code == 1 and message in checks["arguments"]["message"]
 
 
-def test_a_variable_that_is_no_number_is_refused(preflight, monkeypatch, capsys):
-    monkeypatch.setenv("MAX_PIXELS", "many")
-    with pytest.raises(SystemExit):
-        main([])
-    assert "argument --max_pixels/--max-pixels: invalid int value: 'many'" in capsys.readouterr().err
+def test_the_datasets_and_the_split_of_the_run_are_checked(preflight, instruct_data, monkeypatch):
+    monkeypatch.setenv("DATASET_USE", "dynevalinstruct_iqa%50,dynevalinstruct_t2a")
+    monkeypatch.setenv("EVAL_SPLIT", "valid")
+    code, checks = preflight()
+    assert code == 1 and "dynevalinstruct_t2ia: samples" not in checks
+    assert "unknown dataset 'dynevalinstruct_t2a'" in checks["dynevalinstruct_t2a"]["message"]
+    assert "no such file" in checks["dynevalinstruct_iqa%50"]["message"]
+    monkeypatch.setenv("DATASET_USE", "dynevalinstruct_iqa%50")
+    lines = instruct_data.iqa.read_text().splitlines()
+    instruct_data.iqa.with_stem("iqa_valid").write_text("\n".join([*lines[:3], '{"image": 7}']) + "\n")
+    code, checks = preflight("--eval_scores", "3", "--per_device_train_batch_size", "1")
+    assert code == 1 and checks["dynevalinstruct_iqa_valid: samples"]["details"]["bad"] == 1
+    assert checks["dynevalinstruct_iqa: samples"]["status"] == "ok"
+    # Half of 16 samples, for half an epoch, in steps of four.
+    assert checks["dynevalinstruct_iqa: lengths"]["details"]["steps"] == 1
+
+
+def test_pixel_limits_that_leave_no_size_are_an_error(preflight, monkeypatch):
+    monkeypatch.setenv("MIN_PIXELS", "90000")
+    code, checks = preflight()
+    assert code == 1 and checks["tokens"]["status"] == "error"
+    assert checks["tokens"]["message"].startswith("min_pixels 90000 and max_pixels 50176 leave no image size")
 
 
 def test_every_variable_of_the_launcher_is_known():

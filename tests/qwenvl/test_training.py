@@ -337,6 +337,8 @@ def test_what_the_user_got_wrong_is_one_line(environment, tiny_checkpoint, tmp_p
     script = ["bash", "scripts/sft_qwen_3_vl_4b.sh"]
     usage = run(script, environment, expected=1)
     assert usage.stderr == "sft: usage: bash scripts/sft_qwen_3_vl_4b.sh 1|2 [arguments of train_qwen.py]\n"
+    wordy = run([*script, 1], environment | {"NPROC_PER_NODE": "two"}, expected=1)
+    assert wordy.stderr == "sft: NPROC_PER_NODE is 'two', expected a number of 1 or more\n"
     without = {name: value for name, value in environment.items() if name != "DYNEVALINSTRUCT_T2IA_DATA"}
     unset = run([*script, 1], without, expected=1)
     assert unset.stderr.startswith("qwenvl: the environment variable DYNEVALINSTRUCT_T2IA_DATA is not set")

@@ -31,6 +31,9 @@ case $stage in
   *) fail "usage: bash $0 1|2 [arguments of train_qwen.py]" ;;
 esac
 shift
+for name in NPROC_PER_NODE NNODES; do
+  [[ ${!name:-1} =~ ^[1-9][0-9]*$ ]] || fail "$name is '${!name}', expected a number of 1 or more"
+done
 
 python3 -m qwenvl.data "${DATASET_USE:-$dataset}" || exit 1
 

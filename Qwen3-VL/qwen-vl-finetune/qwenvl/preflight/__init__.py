@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-Status = Literal["ok", "warning", "error"]
+Status = Literal["ok", "note", "warning", "error"]
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
@@ -28,6 +28,8 @@ class Recipe:
 
     model: str
     output_root: Path
+    dataset_use: str
+    eval_split: str | None = None
     deepspeed: Path
     max_pixels: int | None = None
     min_pixels: int | None = None
@@ -67,10 +69,18 @@ VARIABLES = (
 def launched(arguments: Sequence[str], model: str | None, output_root: Path) -> list[str]:
     """The command line that the launcher would give to the training: its variables, then `arguments`, which win."""
     chosen = model or os.environ.get("MODEL_NAME_OR_PATH") or "Qwen/Qwen3-VL-2B-Instruct"
-    line = ["--model_name_or_path", chosen, "--dataset_use", "dynevalinstruct", "--output_dir", str(output_root)]
+    datasets = os.environ.get("DATASET_USE") or _both_stages()
+    line = ["--model_name_or_path", chosen, "--dataset_use", datasets, "--output_dir", str(output_root)]
     for name in VARIABLES:
         if value := os.environ.get(name):
             line += [f"--{name.lower()}", value]
     if os.environ.get("EVAL_SPLIT"):
         line += ["--eval_steps", os.environ.get("EVAL_STEPS") or "1000"]
     return [*line, *arguments]
+
+
+def _both_stages() -> str:
+    """The datasets of the two stages, or the one file with both halves where only that is named."""
+    whole = os.environ.get("DYNEVALINSTRUCT_ANNOTATION") or os.environ.get("DYNEVALINSTRUCT_DATA")
+    halves = any(os.environ.get(f"DYNEVALINSTRUCT_{half}_ANNOTATION") for half in ("T2IA", "IQA"))
+    return "dynevalinstruct" if whole and not halves else "dynevalinstruct_t2ia,dynevalinstruct_iqa"

@@ -6,46 +6,64 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from qwenvl.preflight import Check, launched
 
+_MARKS = {"ok": "ok     ", "note": "note   ", "warning": "warning", "error": "ERROR  "}
 
-def run_checks(arguments: Sequence[str], chosen: argparse.Namespace) -> list[Check]:
-    """All checks in order; later ones use what earlier ones found."""
+
+def run_checks(arguments: Sequence[str], chosen: argparse.Namespace) -> Iterator[Check]:
+    """All checks, each as soon as it is done; later ones use what earlier ones found.
+
+    What is known at once comes first: to download a model, or not to reach the Hub, takes minutes.
+    """
     from dyneval.processing import TRAINING_LIMITS
     from qwenvl.preflight.environment import check_devices, check_disk, check_outputs, check_packages
 
     packages = check_packages()
+    yield packages
     if packages.status == "error":
-        return [packages]
+        return
     from qwenvl.preflight.arguments import check_arguments
-    from qwenvl.preflight.data import check_stage, stages
+    from qwenvl.preflight.data import check_source, find_sources
     from qwenvl.preflight.model import check_memory, check_model, check_tokens
     from qwenvl.preflight.weights import check_weights
 
     root = Path(chosen.output_root or os.environ.get("OUTPUT_ROOT") or "./output")
     given, read = check_arguments(launched(arguments, chosen.model, root), root)
+    yield given
     if read is None:
-        return [packages, given]
+        return
     recipe, model_arguments, data_arguments = read
     devices = check_devices()
+    yield devices
+    yield check_outputs(recipe)
+    problems, sources = find_sources(recipe)
+    yield from problems
     model, sizes = check_model(recipe, model_arguments)
-    weights = [check_weights(model_arguments, data_arguments)] if model.status == "ok" else []
+    yield model
     tokens, processor = check_tokens(recipe)
+    yield tokens
     ranks = max(1, int(devices.details["gpus"]))
-    data = [
-        check for name in stages() for check in check_stage(name, recipe, processor, chosen.full, chosen.workers, ranks)
-    ]
+    largest = 0
+    for source, samples in sources:
+        for check in check_source(source, samples, recipe, processor, chosen.full, chosen.workers, ranks):
+            yield check
+            largest = max(largest, check.details.get("largest_batch", 0))
     # Where no sample was counted, an EVALUATION sample of 20 questions stands for all.
-    largest = max((check.details["largest_batch"] for check in data if "largest_batch" in check.details), default=0)
     largest = largest or recipe.per_device_train_batch_size * 1032
     pixels = processor.max_pixels if processor else recipe.max_pixels or TRAINING_LIMITS.max_pixels
     memory = check_memory(recipe, sizes, devices.details, pixels, largest)
-    disk = [check_disk(recipe, sizes.everything, sizes.trained)] if sizes else []
-    return [packages, given, devices, model, *weights, tokens, memory, *disk, check_outputs(recipe), *data]
+    yield memory
+    if sizes:
+        yield check_disk(recipe, sizes.everything, sizes.trained)
+    if model.status == "ok" and memory.status != "error":
+        yield check_weights(model_arguments, data_arguments)
+    else:
+        yield Check(name="weights", status="note", message="not loaded: see model and memory")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,19 +79,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (all cores)")
     chosen, rest = parser.parse_known_args(arguments)
-    checks = run_checks(rest, chosen)
+    checks = []
+    for check in run_checks(rest, chosen):
+        checks.append(check)
+        if not chosen.json:
+            _tell(f"{_MARKS[check.status]}  {check.name}: {check.message}")
     errors = sum(check.status == "error" for check in checks)
-    sys.stdout.write(_as_json(checks) if chosen.json else _as_text(checks, errors))
+    if chosen.json:
+        _tell(json.dumps({"ok": not errors, "checks": [asdict(check) for check in checks]}, indent=2))
+    else:
+        _tell(f"{errors} error(s); do not start the training" if errors else "ready to train")
     return 1 if errors else 0
 
 
-def _as_json(checks: list[Check]) -> str:
-    errors = any(check.status == "error" for check in checks)
-    return json.dumps({"ok": not errors, "checks": [asdict(check) for check in checks]}, indent=2) + "\n"
-
-
-def _as_text(checks: list[Check], errors: int) -> str:
-    marks = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
-    lines = [f"{marks[check.status]}  {check.name}: {check.message}" for check in checks]
-    verdict = "ready to train" if not errors else f"{errors} error(s); do not start the training"
-    return "\n".join([*lines, verdict]) + "\n"
+def _tell(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

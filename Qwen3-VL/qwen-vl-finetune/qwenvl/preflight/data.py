@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from dyneval.errors import DataFileError, ImageError
 from dyneval.files.images import load_image
 from dyneval.processing import TRAINING_LIMITS, Processor, grid
 from dyneval.work.processes import forked_pool
-from qwenvl.data import DatasetSource, data_list
+from qwenvl.data import DatasetSource, data_list, split_list
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import StoredSample, judge
 from qwenvl.data.image_folder import check_image_folder
@@ -40,33 +39,51 @@ class Looked:
     problem: str = ""
 
 
-def stages() -> tuple[str, ...]:
-    """The datasets to be checked: the two halves, or the one file with both where only that is named."""
-    whole = os.environ.get("DYNEVALINSTRUCT_ANNOTATION") or os.environ.get("DYNEVALINSTRUCT_DATA")
-    halves = any(os.environ.get(f"DYNEVALINSTRUCT_{half}_ANNOTATION") for half in ("T2IA", "IQA"))
-    return ("dynevalinstruct",) if whole and not halves else ("dynevalinstruct_t2ia", "dynevalinstruct_iqa")
+def find_sources(recipe: Recipe) -> tuple[list[Check], list[tuple[DatasetSource, AnnotationFile]]]:
+    """The files of the datasets and of their held-out splits: what is wrong with some, and the others, each once."""
+    found: dict[tuple[Path, Path], tuple[DatasetSource, AnnotationFile]] = {}
+    problems: list[Check] = []
+    names = [name.strip() for name in recipe.dataset_use.split(",") if name.strip()]
+    for name in names or [""]:
+        try:
+            sources = data_list([name])
+            if recipe.eval_split:
+                sources += split_list(sources, recipe.eval_split)
+        except TrainingInputError as error:
+            problems.append(Check(name=name or "data", status="error", message=str(error)))
+            continue
+        for source in sources:
+            try:
+                annotations = AnnotationFile(source.annotation)
+                check_image_folder(source, annotations)
+            except (TrainingInputError, DataFileError) as error:
+                problems.append(Check(name=source.name, status="error", message=str(error)))
+                continue
+            found.setdefault((source.annotation, source.data), (source, annotations))
+    return problems, list(found.values())
 
 
-def check_stage(
-    name: str, recipe: Recipe, processor: Processor | None, full: bool, workers: int, ranks: int
+def check_source(
+    source: DatasetSource,
+    annotations: AnnotationFile,
+    recipe: Recipe,
+    processor: Processor | None,
+    full: bool,
+    workers: int,
+    ranks: int,
 ) -> list[Check]:
-    """All checks of one stage's dataset.
+    """All checks of one annotation file and its images.
 
     Args:
-        name: of the dataset in the registry.
+        source: the file and its folder.
+        annotations: the file, open.
         recipe: settings of the run.
         processor: counts tokens; None leaves lengths out.
         full: decode every image and count every sample instead of a random 2,000.
         workers: processes.
         ranks: devices that share a step.
     """
-    try:
-        (source,) = data_list([name])
-        annotations = AnnotationFile(source.annotation)
-        check_image_folder(source, annotations)
-    except (TrainingInputError, DataFileError) as error:
-        return [Check(name=name, status="error", message=str(error))]
-    count = len(annotations)
+    name, count = source.name, len(annotations)
     every = range(count) if full or count <= SAMPLED else _draw(count)
     look = partial(_look, annotations=annotations, source=source)
     structure = list(_parallel(look, range(count), workers))
@@ -76,7 +93,7 @@ def check_stage(
         *pixels,
         _problems(f"{name}: samples", structure, count),
         _problems(f"{name}: images", deep, len(every)),
-        _lengths(name, [one.tokens for one in deep if one.tokens], recipe, count, ranks),
+        _lengths(source, [one.tokens for one in deep if one.tokens], recipe, count, ranks),
     ]
 
 
@@ -153,14 +170,15 @@ def _problems(name: str, looked: list[Looked], count: int) -> Check:
     return Check(name=name, status="ok", message=f"{count} checked: {shown}", details=details)
 
 
-def _lengths(name: str, lengths: list[int], recipe: Recipe, count: int, ranks: int) -> Check:
+def _lengths(source: DatasetSource, lengths: list[int], recipe: Recipe, count: int, ranks: int) -> Check:
+    name = source.name
     if not lengths:
         return Check(name=f"{name}: lengths", status="warning", message="not counted: no tokenizer, or no good sample")
     from qwenvl.train.memory import largest_batch
 
     tokens = np.array(lengths)
     over = float((tokens > recipe.model_max_length).mean())
-    used = count * (1 - over)
+    used = count * source.rate * (1 - over)
     batch = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * ranks
     steps = math.ceil(math.ceil(used / batch) * recipe.num_train_epochs)
     quantiles = {f"p{q}": int(np.percentile(tokens, q)) for q in (5, 25, 50, 75, 95, 99)} | {"max": int(tokens.max())}

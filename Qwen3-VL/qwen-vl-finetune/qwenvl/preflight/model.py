@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from dyneval.errors import SettingError, UserError
+from dyneval.errors import CheckpointError, SettingError, UserError
 from dyneval.processing import Processor, TaskTokenError, register_task_tokens
 from dyneval.tokens import TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
@@ -61,8 +61,10 @@ def check_tokens(recipe: Recipe) -> tuple[Check, Processor | None]:
         processor = Processor.for_training(recipe.model, recipe.min_pixels, recipe.max_pixels)
     except TaskTokenError as error:
         return Check(name="tokens", status="error", message=str(error)), None
-    except ValueError as error:
+    except CheckpointError as error:
         return _check_bundled(str(error).splitlines()[0]), None
+    except UserError as error:
+        return Check(name="tokens", status="error", message=str(error)), None
     known = "new to it" if processor.added_task_tokens else "known to it"
     message = f"tokenizer of {recipe.model}: task tokens 151669-151671, {known}"
     if differ := processor.limits_differ():

@@ -32,7 +32,7 @@ def check_pixels(
         import torchvision  # noqa: F401
         from transformers import AutoImageProcessor
     except ImportError as error:
-        return Check(name=title, status="ok", message=f"not compared with qwen-vl-utils and transformers ({error})")
+        return Check(name=title, status="note", message=f"not compared with qwen-vl-utils and transformers ({error})")
     limits = {"shortest_edge": processor.min_pixels, "longest_edge": processor.max_pixels}
     library: Any = AutoImageProcessor.from_pretrained(model, size=limits, trust_remote_code=False)
     told, count, largest = [], 0, 0.0

@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import transformers
@@ -67,16 +67,20 @@ class TrainingArguments(RecipeArguments, transformers.TrainingArguments):  # typ
         return f"ZeRO-{stage} of {self.world_size} processes"
 
 
+class _Parser(HfArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """In place of a usage message and an exit."""
+        raise SettingError(message)
+
+
 def parse(argv: Sequence[str]) -> Values:
     """The values of all options, checked one by one and against each other.
 
     Raises:
-        SettingError: an option is refused, out of its range or without effect; the message names it.
-        SystemExit: argparse cannot read the command line, and has said why.
+        SettingError: an option cannot be read, is refused, out of its range or without effect; the message names it.
     """
     kinds: Any = (ModelArguments, DataArguments, TrainingArguments)
-    told = {"prog": "train_qwen", "usage": "train_qwen [options]; --help lists them"}
-    parser = HfArgumentParser(kinds, add_help=False, allow_abbrev=False, **told)
+    parser = _Parser(kinds, add_help=False, allow_abbrev=False)
     namespace, rest = parser.parse_known_args(list(argv))
     if rest:
         raise SettingError(f"{rest[0]!r} is neither an option nor the value of one")
