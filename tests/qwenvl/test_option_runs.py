@@ -22,6 +22,7 @@ from .conftest import make_instruct_data, sample
 from .test_training import FOLDER, TORCHRUN, TRAIN, arguments, history, run, user_environment, weights
 
 STEADY = ["--lr_scheduler_type", "constant", "--warmup_ratio", 0]
+SHARED_OUT = ["--deepspeed", "scripts/zero3.json", "--ddp_backend", "gloo"]
 SMALL = ["--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 1]
 
 
@@ -56,8 +57,8 @@ def test_a_run_that_diverges_stops_with_its_samples_and_leaves_no_model(environm
 
 
 def test_two_ranks_stop_together_under_zero3(environment, tiny_checkpoint, tmp_path):
-    more = ["--max_steps", 4, "--learning_rate", 1e30, "--max_grad_norm", 0, "--deepspeed", "scripts/zero3.json"]
-    told = start(environment, tiny_checkpoint, tmp_path, *more, *STEADY, "--ddp_backend", "gloo", expected=1, ranks=2)
+    more = ["--max_steps", 4, "--learning_rate", 1e30, "--max_grad_norm", 0, *SHARED_OUT]
+    told = start(environment, tiny_checkpoint, tmp_path, *more, *STEADY, expected=1, ranks=2)
     assert told.stderr.count("No checkpoint was written. Start anew in another output folder") == 2
 
 
@@ -66,7 +67,7 @@ def test_the_best_checkpoint_is_kept_and_becomes_the_model(environment, tiny_che
     more = ["--max_steps", 3, "--learning_rate", 0.5, *STEADY, "--save_steps", 1, "--save_total_limit", 1]
     more += ["--eval_split", "heldout", "--eval_steps", 1, "--eval_on_start", "True"]
     more += ["--load_best_model_at_end", "True", "--metric_for_best_model", "loss_evaluation"]
-    start(environment, tiny_checkpoint, output, *more)
+    start(environment, tiny_checkpoint, output, *more, *SHARED_OUT, ranks=2)
     log = log_of(output)
     losses = {one["step"]: one["eval_loss_evaluation"] for one in log["log_history"] if "eval_loss" in one}
     assert list(losses) == [0, 1, 2, 3]
@@ -238,7 +239,7 @@ def test_scores_are_compared_with_the_teacher_during_training(tmp_path):
     data.t2ia.with_stem("t2ia_heldout").write_text(json.dumps(rows))
     more = ["--max_steps", 2, "--learning_rate", 0, "--eval_split", "heldout", "--eval_steps", 1, "--eval_scores", 5]
     more += ["--eval_delay", 2, "--min_pixels", 16384, "--max_pixels", 16384, "--save_strategy", "no"]
-    done = start(user_environment(data, judge, tmp_path), judge, output, *more)
+    done = start(user_environment(data, judge, tmp_path), judge, output, *more, *SHARED_OUT, ranks=2)
     scored = [one for one in log_of(output)["log_history"] if "eval_scored" in one]
     assert [one["step"] for one in scored] == [2], "--eval_delay leaves the first step out"
     assert scored[0]["eval_scored"] == 5
