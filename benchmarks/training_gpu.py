@@ -76,10 +76,11 @@ def length_mix(count: int) -> list[tuple[int, int]]:
     return mix
 
 
-def write_data(root: Path, samples: int, tokens: int | None = None) -> Path:
+def write_data(root: Path, samples: int, tokens: int | None = None, shrink: int = 1) -> Path:
     """Annotations over one photograph-like image; returns their file.
 
-    Lengths are DynEvalInstruct's mix; with `tokens`, each sample has about so many, a third of them in its answer.
+    Lengths are DynEvalInstruct's mix, divided by `shrink`; with `tokens`, each sample has about so many, a third of
+    them in its answer.
     """
     from PIL import Image
 
@@ -88,7 +89,7 @@ def write_data(root: Path, samples: int, tokens: int | None = None) -> Path:
     Image.effect_noise((1024, 1024), 60).convert("RGB").save(root / "image.jpg")
     rows = []
     lengths = [(tokens - tokens // 3, tokens // 3)] * samples if tokens else length_mix(samples)
-    for number, (context, answer) in enumerate(lengths):
+    for number, (context, answer) in enumerate((one // shrink, other // shrink) for one, other in lengths):
         prompt = "a" + " cat" * max(1, context - 80)
         # The lengths of IQA samples stand behind EVALUATION turns: stage 1 trains no others.
         human = evaluation_turn(prompt, ["Is there a cat?"]) if number % 3 else t2ia_turn(prompt)
