@@ -3,7 +3,7 @@
     python benchmarks/training_peers.py [--samples 48] [--only published trl ours-padded ours]
 
 All train the whole tiny model in float32 with AdamW, batches of four, no checkpointing, no DeepSpeed. Samples have a
-quarter of DynEvalInstruct's lengths: of whole ones, the logits of all tokens took more than 23 GiB in the second step of `published`.
+quarter of DynEvalInstruct's lengths: of whole ones, the logits of all tokens took `published` more than 23 GiB.
 
 `published` is the path of the published training code: transformers' processor for each sample, targets marked by the
 tokens around the assistant's turn, padded batches, plain Trainer with the model's own loss. (Its flattened batches need
