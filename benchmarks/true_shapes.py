@@ -91,11 +91,13 @@ def train(checkpoint: Path, root: Path, flags: list[str], tokens: int) -> list[s
 
 
 def score(checkpoint: Path, root: Path) -> list[str]:
-    """One pair through `Scorer`, whose replies end at 64 tokens: random weights write no JSON that ends by itself."""
+    """One pair through `Scorer`, with short bounds on its replies: random weights write no list or text that ends."""
     code = (
         "import sys\nfrom PIL import Image\nfrom dyneval import Scorer\n"
-        "scorer = Scorer.from_pretrained(sys.argv[1], max_questions=3, max_text=20)\nprint('loaded', flush=True)\n"
-        "print(scorer.score([Image.new('RGB', (512, 512))], ['a red square'], strict=False))"
+        "from dyneval.replies import ReplyLimits\nfrom dyneval.scorer.settings import ScorerSettings\n"
+        "settings = ScorerSettings(limits=ReplyLimits().capped(3, 20))\n"
+        "scorer = Scorer.from_pretrained(sys.argv[1], settings=settings)\nprint('loaded', flush=True)\n"
+        "print(scorer.score([Image.new('RGB', (512, 512))], ['a red square']))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, checkpoint], stdout=subprocess.PIPE, text=True)
     watch = Watch(process.pid)

@@ -12,7 +12,7 @@ uv=(.venv/bin/uv --quiet)
 "${uv[@]}" pip freeze --python "$folder/bin/python" | grep '==' >"$folder/versions.txt"
 # What runs the tests may be new, as long as it leaves those alone.
 "${uv[@]}" pip install --python "$folder/bin/python" -c "$folder/versions.txt" \
-  hypothesis jsonschema pytest pytest-timeout pytest-xdist tiktoken
+  hypothesis jsonschema playwright pytest pytest-timeout pytest-xdist tiktoken
 grep -E '^(torch|transformers|llguidance|openai|numpy|pillow|polars|deepspeed|peft)==' "$folder/versions.txt"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 if (($# == 0)); then

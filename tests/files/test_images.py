@@ -3,7 +3,7 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, __version__
 
 from dyneval.errors import ImageError
 from dyneval.files.images import (
@@ -17,6 +17,7 @@ from dyneval.files.images import (
 )
 
 RED = (250, 10, 20)
+OLD_TIFF = pytest.mark.skipif(int(__version__.split(".")[0]) < 13, reason="Pillow 12 writes such files, but reads none")
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_a_missing_file_and_a_folder(tmp_path):
         load_image(tmp_path)
 
 
-@pytest.mark.parametrize("mode", ["CMYK", "L", "P", "RGBA", "1", "LAB", "YCbCr"])
+@pytest.mark.parametrize("mode", ["CMYK", "L", "P", "RGBA", "1", "LAB", pytest.param("YCbCr", marks=OLD_TIFF)])
 def test_other_colour_models_become_rgb(tmp_path, picture, mode):
     source = Image.new("RGB", (40, 20), "white") if mode in ("1", "L") else picture
     if mode == "LAB":
