@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING if args.quiet else logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     from dyneval.errors import UserError
-    from dyneval.prompts.filtering import filter_prompts
+    from dyneval.prompts.pipeline import filter_prompts
 
     try:
         summary = filter_prompts(to_config(args))

@@ -177,7 +177,7 @@ def measure(task: str, folder: Path) -> dict:
 
 def _filter(folder: Path, name: str, **options: object) -> dict:
     from dyneval.prompts.config import FilterConfig
-    from dyneval.prompts.filtering import filter_prompts
+    from dyneval.prompts.pipeline import filter_prompts
 
     with tempfile.TemporaryDirectory(dir=folder) as output:
         config = FilterConfig(inputs=(str(folder / name),), output=Path(output), progress=False, **options)
@@ -199,7 +199,7 @@ def run_distinct(folder: Path) -> dict:
     """From the rows of a file like metadata-large to distinct prompts."""
     from dyneval.prompts import sources
     from dyneval.prompts.clean import Cleaner, Limits
-    from dyneval.prompts.drops import Drops
+    from dyneval.prompts.filters import Drops
 
     cleaner = Cleaner(Limits(), Drops())
     source = sources.Source(str(folder / "large.parquet"), folder / "large.parquet")

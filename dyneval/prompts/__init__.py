@@ -1,6 +1,6 @@
 """Step 1: read prompts, drop the unusable and the repeated, score their complexity, tier and categorise them.
 
 Read the modules in the order of the data: `sources` -> `clean` -> `text` -> `lexicon` -> `units` -> `complexity`,
-`categories`, `minhash` -> `dedup` -> `tiers`, `selection` -> `outputs`, `report`. `filtering` runs them in that order.
+`categories`, `minhash` -> `dedup` -> `tiers`, `selection` -> `outputs`, `report`. `pipeline` runs them in that order.
 Word lists, factor scales and category definitions are data files under `data/`.
 """

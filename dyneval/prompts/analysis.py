@@ -10,11 +10,10 @@ import numpy as np
 import polars as pl
 
 from dyneval.prompts import categories, complexity, lexicon, minhash
-from dyneval.prompts.arrays import available_cores
 from dyneval.prompts.clean import clean_text
 from dyneval.prompts.complexity import Floats
 from dyneval.prompts.minhash import Shingled
-from dyneval.prompts.text import UInt64s, tokenise
+from dyneval.prompts.text import UInt64s, available_cores, tokenise
 from dyneval.prompts.units import find_units
 from dyneval.records import prompt_id
 

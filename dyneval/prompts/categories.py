@@ -13,11 +13,92 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from dyneval.prompts import lexicon, objects, quotes
-from dyneval.prompts.lexicon import Lexicon
+from dyneval.prompts import lexicon
+from dyneval.prompts.lexicon import UNKNOWN, Lexicon
 from dyneval.prompts.patterns import Bools, Classes, Matcher, Pattern, parse
-from dyneval.prompts.text import UInt64s
+from dyneval.prompts.text import Int64s, UInt64s
 from dyneval.prompts.units import Units
+
+LONGEST = 12
+"""Units between two quotes that still count as text in the picture; whole prompts come in quotes as well."""
+
+
+def hide_quoted(entries: Int64s, rows: Int64s, lexicon: Lexicon) -> Int64s:
+    """Return the entries of a batch with what stands between two quotes of a prompt made unknown.
+
+    A quote that opens its prompt is left alone: there it encloses the prompt.
+    """
+    opening, closing = _pairs(lexicon.having("quote_mark")[entries], rows)
+    change = np.zeros(len(entries) + 1, np.int8)
+    np.add.at(change, opening + 1, 1)
+    np.add.at(change, closing, -1)
+    return np.where(np.cumsum(change[:-1]) > 0, UNKNOWN, entries)
+
+
+def _pairs(is_mark: Bools, rows: Int64s) -> tuple[Int64s, Int64s]:
+    marks = np.flatnonzero(is_mark)
+    first = np.searchsorted(rows[marks], rows[marks])
+    opening = np.flatnonzero((np.arange(len(marks)) - first) % 2 == 0)
+    opening = opening[opening + 1 < len(marks)]
+    a, b = marks[opening], marks[opening + 1]
+    inside = (rows[a] == rows[b]) & (b - a <= LONGEST) & (a > 0) & (rows[a - 1] == rows[a])
+    return a[inside], b[inside]
+
+
+_OBJECT, _PLURAL = parse("object_head"), parse("object_plural")
+_NO_HEAD = [parse(pattern) for pattern in ("object_head object_head|place_only|premises|body", "depiction of")]
+_LIKENED = parse("liked determiner? attribute*3 object_head")
+_NEW = parse("article attribute*4 object_head")
+_SEVERAL = [
+    parse(pattern)
+    for pattern in (
+        "joint",
+        "many attribute*3 object_head",
+        "object_head joining determiner? attribute*3 object_head",
+        "object_head joining determiner attribute*3 clothing",
+        "object_head !separator*4 comparison",
+        "object_head !separator*4 comparing than",
+    )
+]
+_INSTEAD = [parse(pattern) for pattern in ("clothing", "body", "article attribute*3 nature|sky|space")]
+
+
+def count_objects(units: Units, matcher: Matcher, rows: npt.NDArray[np.int64]) -> tuple[Bools, Bools]:
+    """Tell prompts of several objects from prompts of one.
+
+    Parts, worn clothes and surroundings are no objects of their own (class `object_head` leaves them out); where there
+    is nothing else, a garment, a part or a piece of nature is the object. Neither is what something is only likened to,
+    nor the picture of something. In a compound ("robot dog") the last word counts. The same word counts once, unless
+    it is introduced twice ("a chair next to a chair").
+
+    Args:
+        units: A batch of units.
+        matcher: Of the same batch.
+        rows: (units,) the prompt of each unit.
+
+    Returns:
+        (prompts,) True where there are several, (prompts,) True where there is exactly one.
+    """
+    heads = matcher.starts(_OBJECT) & ~matcher.ends(_LIKENED)
+    for pattern in _NO_HEAD:
+        heads &= ~matcher.starts(pattern)
+    several = _different(heads & matcher.starts(_PLURAL), units, rows) > 0
+    several |= np.bincount(rows[heads & matcher.ends(_NEW)], minlength=len(units.ends)) > 1
+    for pattern in _SEVERAL:
+        several[rows[matcher.starts(pattern)]] = True
+    number = _different(heads, units, rows)
+    instead = np.zeros(len(units.ends), bool)
+    for pattern in _INSTEAD:
+        instead[rows[matcher.starts(pattern)]] = True
+    return several | (number > 1), ((number == 1) | ((number == 0) & instead)) & ~several
+
+
+def _different(heads: Bools, units: Units, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(prompts,) how many different words are heads."""
+    places = np.flatnonzero(heads)
+    distinct = np.unique((rows[places] << 32) | units.entries[places]) >> 32
+    return np.bincount(distinct, minlength=len(units.ends))
+
 
 _PART_BITS = 14
 """Label sets are expanded in parts of so many bits: whole sets are nearly all different, parts are few."""
@@ -67,10 +148,10 @@ class Labeller:
     def label(self, units: Units, lexicon: Lexicon) -> UInt64s:
         """(prompts,) label set of each prompt."""
         rows = _rows(units)
-        units = units._replace(entries=quotes.hide(units.entries, rows, lexicon))
+        units = units._replace(entries=hide_quoted(units.entries, rows, lexicon))
         matcher = Matcher(units, self.classes)
         labels = np.zeros(len(units.ends), np.uint64)
-        several, one = objects.count(units, matcher, rows)
+        several, one = count_objects(units, matcher, rows)
         for bit, category in enumerate(self.categories):
             for rule in category.rules:
                 if rule.objects:

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import polars as pl
 
 from dyneval.errors import SettingError
-from dyneval.prompts.arrays import is_in
-from dyneval.prompts.drops import Drops
+from dyneval.prompts.filters import Drops
+from dyneval.prompts.text import is_in
 
 MIN_CHARS = 30
 """Shorter prompts are dropped, as published."""

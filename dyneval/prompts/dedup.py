@@ -18,10 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dyneval.errors import SettingError
-from dyneval.prompts.arrays import available_cores, is_in
-from dyneval.prompts.minhash import PERMUTATIONS, Shingled
-from dyneval.prompts.similarity import Bools, Verifier, jaccard
-from dyneval.prompts.text import Int64s, UInt64s
+from dyneval.prompts.minhash import PERMUTATIONS, Bools, Shingled, Verifier, jaccard
+from dyneval.prompts.text import Int64s, UInt64s, available_cores, is_in
 
 DEFAULT_THRESHOLD = 0.8
 """Jaccard similarity from which two prompts are near-duplicates: of 27 words, one or two replaced."""

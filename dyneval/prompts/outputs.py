@@ -5,18 +5,111 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, TypedDict
 
+import numpy as np
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from dyneval.files.atomic import atomic_write, write_summary
+from dyneval.files.atomic import atomic_write
 from dyneval.files.jsonl import to_line
-from dyneval.prompts import report
-from dyneval.prompts.config import FilterConfig
-from dyneval.prompts.summary import Summary
-from dyneval.prompts.table import RecordTable
-from dyneval.records import TIERS, Reject, RunSummary
+from dyneval.prompts import categories, complexity
+from dyneval.prompts.config import Json
+from dyneval.records import TIERS, Reject
+
+if TYPE_CHECKING:
+    from dyneval.prompts.pipeline import FilterRun
+from dyneval.prompts.complexity import Floats
+
+_PERCENTILES = (0, 10, 25, 50, 75, 90, 100)
+
+
+class Summary(TypedDict):
+    """The keys of summary.json. Counts are of rows or prompts; `seconds` are by stage, `categories` by dimension."""
+
+    config: Json
+    factors: dict[str, float]
+    """Weight of each factor."""
+    sources: list[str]
+    rows_read: int
+    dropped: dict[str, int]
+    leaked: dict[str, int]
+    kept: int
+    tiers: dict[str, int]
+    categories: dict[str, dict[str, int]]
+    complexity: dict[str, float]
+    """Percentiles of H."""
+    seconds: dict[str, float]
+
+
+def summarise(run: FilterRun, prompts: pl.DataFrame) -> Summary:
+    """Count what was read, dropped and kept; `prompts` are the kept ones."""
+    h = prompts["complexity"].to_numpy()
+    return {
+        "config": run.config.to_dict(),
+        "factors": {factor.name: factor.weight for factor in complexity.load().items},
+        "sources": [source.item for source in run.sources],
+        "rows_read": run.rows_read,
+        "dropped": run.drops.summary(),
+        "leaked": run.leaked,
+        "kept": prompts.height,
+        "tiers": {str(tier): int((prompts["tier"] == tier).sum()) for tier in TIERS},
+        "categories": coverage(prompts),
+        "complexity": {f"p{q}": round(float(np.percentile(h, q)), 2) for q in _PERCENTILES} if len(h) else {},
+        "seconds": run.seconds,
+    }
+
+
+def coverage(prompts: pl.DataFrame) -> dict[str, dict[str, int]]:
+    """Prompts a sub-category, by dimension."""
+    rules, labels = categories.load(), prompts["labels"].to_numpy()
+    counts: dict[str, dict[str, int]] = {}
+    for bit, category in enumerate(rules.categories):
+        count = int(np.count_nonzero(labels & np.uint64(1 << bit)))
+        counts.setdefault(category.dimension, {})[category.name] = count
+    return counts
+
+
+BATCH = 100_000
+
+
+class RecordTable:
+    """Rows of PromptRecord, in order, with cluster_size where near-duplicates were looked for."""
+
+    def __init__(self, prompts: pl.DataFrame, points: Floats) -> None:
+        """`prompts` has prompt_id, prompt, complexity, tier, labels, source and row: its row in `points`."""
+        self._prompts, self._points = prompts, points
+        self._factors = complexity.load().names
+        self._labeller = categories.load()
+
+    def __len__(self) -> int:
+        return len(self._prompts)
+
+    @property
+    def schema(self) -> pl.Schema:
+        """Columns of a batch."""
+        return self._batch(self._prompts.clear()).schema
+
+    def batches(self) -> Iterator[pl.DataFrame]:
+        """Yield the rows, some at a time."""
+        for rows in self._prompts.iter_slices(BATCH):
+            yield self._batch(rows)
+
+    def _batch(self, prompts: pl.DataFrame) -> pl.DataFrame:
+        points = self._points[prompts["row"].to_numpy()]
+        factors = pl.DataFrame({name: points[:, i] for i, name in enumerate(self._factors)})
+        extra = [column for column in ("cluster_size",) if column in prompts.columns]
+        return prompts.select(
+            "prompt_id",
+            "prompt",
+            "complexity",
+            factors.to_struct("factors"),
+            "tier",
+            self._labeller.expand(prompts["labels"].to_numpy()),
+            pl.col("source").cast(pl.String),
+            *extra,
+        )
+
 
 PARQUET, JSONL, SUMMARY, REPORT = "prompts.parquet", "prompts.jsonl", "summary.json", "report.html"
 REJECTS, DROPPED, CLUSTERS = "prompts.rejects.jsonl", "dropped.jsonl", "clusters.parquet"
@@ -91,11 +184,3 @@ def write_clusters(folder: Path, prompts: pl.DataFrame) -> None:
     clusters = prompts.filter(pl.col("cluster_size") > 1).select("cluster_id", "prompt_id", "prompt")
     with writing(folder / CLUSTERS) as file:
         clusters.sort("cluster_id", "prompt_id").write_parquet(file)
-
-
-def write_summary_and_report(config: FilterConfig, summary: Summary, prompts: pl.DataFrame) -> None:
-    """Write summary.json and report.html."""
-    with atomic_write(config.output / REPORT) as file:
-        file.write(report.render(config, summary, prompts))
-    run = RunSummary(made=summary["kept"], rejected=summary["rows_read"] - summary["kept"])
-    write_summary(config.output / SUMMARY, run, summary)

@@ -7,6 +7,7 @@ mark such as "," or '"'. Blanks, hyphens, apostrophes and underscores only separ
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import NamedTuple
 
@@ -141,3 +142,16 @@ def _bounds(kind: Bytes) -> tuple[Int64s, Int64s]:
     begins[1:] &= ~(is_word[1:] & is_word[:-1])
     finishes[:-1] &= ~(is_word[:-1] & is_word[1:])
     return np.flatnonzero(begins), np.flatnonzero(finishes) + 1
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_in(values: npt.NDArray[np.uint64], ascending: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """(values,) True where a value occurs in the sorted array."""
+    if not len(ascending):
+        return np.zeros(len(values), bool)
+    places = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return ascending[places] == values

@@ -13,7 +13,43 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from dyneval.prompts import inflect
+_SIBILANT = re.compile(r"(s|x|z|ch|sh)$")
+_CONSONANT_Y = re.compile(r"[^aeiou]y$")
+# One vowel between consonants at the end of a short word doubles the last letter: run, running; but not row, fix.
+_DOUBLES = re.compile(r"^(?:[^aeiou]*|qu)[aeiou][bdgklmnprt]$")
+
+
+def plural(noun: str) -> str:
+    """Regular plural of a noun: fox -> foxes, city -> cities, cat -> cats."""
+    if _SIBILANT.search(noun):
+        return noun + "es"
+    if _CONSONANT_Y.search(noun):
+        return noun[:-1] + "ies"
+    return noun + "s"
+
+
+def present_participle(verb: str) -> str:
+    """Regular -ing form of a verb: ride -> riding, tie -> tying, run -> running."""
+    if verb.endswith("ie"):
+        return verb[:-2] + "ying"
+    if verb.endswith("e") and not verb.endswith(("ee", "oe", "ye")):
+        return verb[:-1] + "ing"
+    return (verb + verb[-1] if _DOUBLES.match(verb) else verb) + "ing"
+
+
+def past(verb: str) -> str:
+    """Regular -ed form of a verb: ride -> rided, carry -> carried, hug -> hugged."""
+    if verb.endswith("e"):
+        return verb + "d"
+    if _CONSONANT_Y.search(verb):
+        return verb[:-1] + "ied"
+    return (verb + verb[-1] if _DOUBLES.match(verb) else verb) + "ed"
+
+
+def comparative(adjective: str) -> str:
+    """Regular comparative of a short adjective: big -> bigger, tiny -> tinier, large -> larger."""
+    return past(adjective)[:-1] + "r"
+
 
 _LISTED_PLURAL = re.compile(r"(?<![suia])s$|(?<=ie)s$")
 """Entries that look like plurals (stars, jeans) are taken for such; glass, bus, iris and canvas do not look so."""
@@ -77,21 +113,21 @@ def _noun(base: Words, extra: tuple[Words, ...]) -> Forms:
     if not extra and _LISTED_PLURAL.search(base[-1]):
         yield base, (PLURAL,)
         return
-    for form in extra or ((*base[:-1], inflect.plural(base[-1])),):
+    for form in extra or ((*base[:-1], plural(base[-1])),):
         yield form, (PLURAL,)
 
 
 def _verb(base: Words, extra: tuple[Words, ...]) -> Forms:
     verb, rest = base[0], base[1:]
     yield base, (BASE,)
-    yield (inflect.plural(verb), *rest), (FINITE,)
-    for form in ((inflect.present_participle(verb), *rest), (inflect.past(verb), *rest), *extra):
+    yield (plural(verb), *rest), (FINITE,)
+    for form in ((present_participle(verb), *rest), (past(verb), *rest), *extra):
         yield form, (ING,) if form[0].endswith("ing") else ()
 
 
 def _adjective(base: Words, extra: tuple[Words, ...]) -> Forms:
     if len(base) == 1:
-        degree = inflect.comparative(base[0])
+        degree = comparative(base[0])
         yield (degree,), (COMPARATIVE,)
         yield (degree[:-1] + "st",), (SUPERLATIVE,)
     for form in extra:

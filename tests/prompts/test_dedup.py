@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyneval.prompts import dedup, similarity
+from dyneval.prompts import dedup, minhash
 from dyneval.prompts.analysis import shingles
 from dyneval.prompts.minhash import PERMUTATIONS
 
@@ -48,8 +48,8 @@ def test_signatures_estimate_the_jaccard_similarity(corpus):
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, len(corpus), (2, 4000))
     exact = np.array([jaccard(sets[i], sets[j]) for i, j in zip(a, b, strict=True)])
-    assert similarity.jaccard(signed, a, signed, b) == pytest.approx(exact)
-    error = similarity.estimate(signed, a, signed, b) - exact
+    assert minhash.jaccard(signed, a, signed, b) == pytest.approx(exact)
+    error = minhash.estimate(signed, a, signed, b) - exact
     some = (exact > 0.05) & (exact < 0.95)
     assert abs(error.mean()) < 0.01
     z = error[some] / np.sqrt(exact[some] * (1 - exact[some]) / PERMUTATIONS)

@@ -10,7 +10,7 @@ import pytest
 from dyneval.llm.chat import EngineStopped
 from dyneval.prompts import categories, llm_labels
 from dyneval.prompts.config import FilterConfig, LlmConfig
-from dyneval.prompts.filtering import filter_prompts
+from dyneval.prompts.pipeline import filter_prompts
 from dyneval.records import PromptRecord
 
 PROMPTS = [

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dyneval.errors import DataFileError
 from dyneval.prompts import sources
 from dyneval.prompts.clean import Cleaner, Limits
-from dyneval.prompts.drops import Drops
+from dyneval.prompts.filters import Drops
 
 LONG = "a knight in a field, " * 5000
 

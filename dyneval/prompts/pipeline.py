@@ -6,20 +6,20 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from dyneval.errors import DataFileError
 from dyneval.files.atomic import atomic_write, exclusive, refuse_overwrite
-from dyneval.prompts import complexity, dedup, leakage, llm_labels, outputs, selection, sources, tiers
-from dyneval.prompts.analysis import Analysis, analyse
-from dyneval.prompts.clean import Cleaner
+from dyneval.prompts import complexity, dedup, llm_labels, outputs, report, selection, sources, tiers
+from dyneval.prompts.analysis import Analysis, analyse, shingles
+from dyneval.prompts.clean import Cleaner, clean_text
 from dyneval.prompts.config import FilterConfig
-from dyneval.prompts.drops import Drops
-from dyneval.prompts.minhash import Shingled
-from dyneval.prompts.summary import Summary, summarise
-from dyneval.prompts.table import RecordTable
+from dyneval.prompts.filters import Drops
+from dyneval.prompts.minhash import Shingled, jaccard
+from dyneval.prompts.outputs import LEAKAGE, RecordTable, Summary, summarise, writing
 from dyneval.records import Reject
 from dyneval.work import progress
 
@@ -76,7 +76,7 @@ class FilterRun:
         with self._timed("write"):
             outputs.write_prompts(self.config.output, prompts, RecordTable(prompts, points), self.config.jsonl)
         summary = summarise(self, prompts)
-        outputs.write_summary_and_report(self.config, summary, prompts)
+        report.write_summary_and_report(self.config, summary, prompts)
         return summary
 
     def _open_files(self) -> None:
@@ -138,8 +138,8 @@ class FilterRun:
         config = self.config
         if config.exclude:
             with self._timed("exclude"):
-                found = leakage.find(shingled, prompts, config)
-                self.leaked = leakage.write(config.output, found)
+                found = find_leaked(shingled, prompts, config)
+                self.leaked = write_leaked(config.output, found)
             clean = ~np.isin(np.arange(len(prompts)), found["row"].to_numpy())
             prompts, shingled = self._keep("excluded", prompts, clean), shingled.take(clean)
         if config.dedup is None:
@@ -208,3 +208,47 @@ def filter_prompts(config: FilterConfig) -> Summary:
         DataFileError: an input cannot be read, no prompt was left, or another process writes into the same folder.
     """
     return FilterRun(config).run()
+
+
+def find_leaked(shingled: Shingled, prompts: pl.DataFrame, config: FilterConfig) -> pl.DataFrame:
+    """Find the prompts that an exclusion file forbids.
+
+    Returns:
+        Their rows: row (number in `prompts`), prompt_id, prompt and, of the benchmark prompt that each is most
+        similar to, benchmark (file), benchmark_prompt and jaccard (0-1).
+
+    Raises:
+        SourceError: an exclusion file cannot be read.
+    """
+    others = _benchmark_prompts(config)
+    signed = shingles(others["benchmark_prompt"], config.seed)
+    mine, theirs = dedup.matches(shingled, signed, config.near)
+    return pl.concat(
+        [
+            pl.DataFrame({"row": mine, "jaccard": jaccard(shingled, mine, signed, theirs).round(4)}),
+            prompts[mine].select("prompt_id", "prompt"),
+            others[theirs],
+        ],
+        how="horizontal",
+    )
+
+
+def write_leaked(folder: Path, found: pl.DataFrame) -> dict[str, int]:
+    """Write the report, one JSON line a leaked prompt, and count them by benchmark."""
+    report = found.sort("benchmark", "prompt_id").select(pl.exclude("row"))
+    with writing(folder / LEAKAGE) as file:
+        report.write_ndjson(file)
+    return dict(report["benchmark"].value_counts().sort("benchmark").iter_rows())
+
+
+def _benchmark_prompts(config: FilterConfig) -> pl.DataFrame:
+    """All prompts of the exclusion files, however short; columns benchmark, benchmark_prompt."""
+    empty = pl.DataFrame(schema={"benchmark": pl.String, "benchmark_prompt": pl.String})
+    found = [
+        batch.rows.select(
+            pl.lit(source.name).alias("benchmark"), clean_text(pl.col("prompt")).alias("benchmark_prompt")
+        )
+        for source in sources.find(config.exclude)
+        for batch in sources.read(source, config.exclude_column or config.column, config.split)
+    ]
+    return pl.concat([empty, *found]).drop_nulls().unique(subset="benchmark_prompt", maintain_order=True)
