@@ -61,6 +61,7 @@ _SEVERAL = [
     )
 ]
 _INSTEAD = [parse(pattern) for pattern in ("clothing", "body", "article attribute*3 nature|sky|space")]
+_OBJECT_PATTERNS = (_OBJECT, _PLURAL, *_NO_HEAD, _LIKENED, _NEW, *_SEVERAL, *_INSTEAD)
 
 
 def count_objects(units: Units, matcher: Matcher, rows: npt.NDArray[np.int64]) -> tuple[Bools, Bools]:
@@ -133,17 +134,16 @@ class Labeller:
 
     def __init__(self, lexicon: Lexicon, data: dict[str, Any]) -> None:
         """Build from the parsed TOML. Raises ValueError on an unknown key, word list or class."""
-        self.classes = Classes(lexicon, data["classes"])
+        self.classes = Classes(lexicon, data["classes"], data.get("contexts", {}))
         self.categories = tuple(
             Category(name, dimension, entry["definition"], tuple(_rule(name, rule) for rule in entry["rules"]))
             for dimension, entries in data["dimensions"].items()
             for name, entry in entries.items()
         )
         self.names = tuple(category.name for category in self.categories)
-        for category in self.categories:
-            for rule in category.rules:
-                for step in (step for pattern in (*rule.patterns, *rule.vetoes) for step in pattern):
-                    self.classes.table(step)
+        rules = [rule for category in self.categories for rule in category.rules]
+        for pattern in (*(one for rule in rules for one in (*rule.patterns, *rule.vetoes)), *_OBJECT_PATTERNS):
+            self.classes.prepare(pattern)
 
     def label(self, units: Units, lexicon: Lexicon) -> UInt64s:
         """(prompts,) label set of each prompt."""

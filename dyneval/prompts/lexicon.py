@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from dyneval.prompts import wordlists
+from dyneval.prompts import wordlists, wordnet
 from dyneval.prompts.text import Int64s, UInt64s, tokenise
+from dyneval.prompts.wordnet import Tags
 
 _DIGITS = frozenset({"number"})
 """Tags of digits that are in the lexicon only as parts of phrases such as "8 k"."""
@@ -23,6 +24,9 @@ SHAPES = ("unknown", "end", "number", "unknown_plural", "unknown_ing", "unknown_
 """Tags of the entries that stand for what is in no list, told apart by shape: digits, a last s, -ing or a last d."""
 
 
+_NONE: Tags = frozenset()
+_PART: Tags = frozenset({"part"})
+"""Tags of words that are in the lexicon only as parts of phrases."""
 _NO_STEPS = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
@@ -33,15 +37,18 @@ class HashTable(NamedTuple):
     values: Int32s
 
     @classmethod
-    def build(cls, keys: UInt64s, values: Int32s) -> HashTable:
-        """Store `values` (all positive) under distinct `keys`; at least seven of eight slots stay free."""
-        size = 1 << (8 * len(keys)).bit_length()
+    def build(cls, keys: UInt64s, values: Int32s, room: int = 8) -> HashTable:
+        """Store `values` (all positive) under distinct `keys`, in at least `room` times as many slots."""
+        size = 1 << (room * len(keys)).bit_length()
         table = cls(np.zeros(size, np.uint64), np.zeros(size, np.int32))
-        for key, value in zip(keys.tolist(), values.tolist(), strict=True):
-            slot = (key >> 20) & (size - 1)
-            while table.values[slot]:
-                slot = (slot + 1) & (size - 1)
-            table.keys[slot], table.values[slot] = key, value
+        slots = (keys >> np.uint64(20)).astype(np.int64) & (size - 1)
+        left = np.arange(len(keys))
+        while len(left):  # the first key that wants a free slot gets it, the others try the next
+            first = left[np.unique(slots[left], return_index=True)[1]]
+            first = first[table.values[slots[first]] == 0]
+            table.keys[slots[first]], table.values[slots[first]] = keys[first], values[first]
+            left = left[table.keys[slots[left]] != keys[left]]
+            slots[left] = (slots[left] + 1) & (size - 1)
         return table
 
     def find(self, keys: UInt64s) -> Int32s:
@@ -68,13 +75,18 @@ class Trie(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """Entries 0-5 are `SHAPES`, then single words and marks, then phrases.
+    """Entries are `SHAPES`, then groups of words that WordNet knows and no list names, listed words, listed phrases.
 
-    words: token hash -> entry. tagged: (entries, tags) bool. names: the words of every entry, for people.
+    listed, others: token hash -> entry, of listed words and of WordNet's. tagged: (entries, tags) bool. names: the
+    words of every entry, for people.
+
+    The words of a group share one entry, for nothing tells them apart: their tags and their shape are the same. So the
+    tables over entries stay as small as the caches of a processor, whatever WordNet holds.
     """
 
     tags: tuple[str, ...]
-    words: HashTable
+    listed: HashTable
+    others: HashTable
     trie: Trie
     tagged: npt.NDArray[np.bool_]
     names: tuple[str, ...]
@@ -89,29 +101,60 @@ class Lexicon:
 
 @cache
 def load() -> Lexicon:
-    """Build the lexicon from the packaged word lists, once a process."""
-    return build(wordlists.load())
+    """Build the lexicon from the packaged word lists and WordNet, once a process."""
+    return build(wordlists.load(), wordnet.load())
 
 
-def build(entries: dict[wordlists.Words, frozenset[str]]) -> Lexicon:
-    """Build a lexicon from entries (their words) and the tags of each."""
+def build(entries: dict[wordlists.Words, Tags], groups: Iterable[wordnet.Group] = ()) -> Lexicon:
+    """Build a lexicon from entries (their words) with the tags of each, and WordNet's words by their tags."""
     phrases = [words for words in entries if len(words) > 1]
-    parts = {word for words in entries for word in words}
-    singles = sorted(parts)
-    names = (*SHAPES, *singles, *(" ".join(words) for words in phrases))
-    index = {word: number for number, word in enumerate(singles, len(SHAPES))}
-    hashes = tokenise(pl.Series(singles, dtype=pl.String)).hashes[::2]
-    words = HashTable.build(hashes, np.arange(len(SHAPES), len(SHAPES) + len(singles), dtype=np.int32))
-    single_tags = [entries.get((word,), _DIGITS if word.isdigit() else frozenset()) for word in singles]
-    tagged, tags = _tagged(single_tags, [entries[phrase] for phrase in phrases])
-    trie = _trie([[index[word] for word in phrase] for phrase in phrases], len(SHAPES) + len(singles))
-    return Lexicon(tags, words, trie, tagged, names)
+    singles = sorted({word for words in entries for word in words})
+    known = {word: tags for tags, members in groups for word in members}
+    shaped: dict[tuple[str, Tags], list[str]] = {}
+    for word in sorted(known.keys() - set(singles)):
+        shaped.setdefault((_shape_of(word), known[word]), []).append(word)
+    index = {word: number for number, word in enumerate(singles, len(SHAPES) + len(shaped))}
+    tagged, tags = _tagged(
+        [
+            *(frozenset({shape}) for shape in SHAPES),
+            *(tags | {shape} for shape, tags in shaped),
+            *(known.get(word, _NONE) | entries.get((word,), _DIGITS if word.isdigit() else _PART) for word in singles),
+            *(entries[phrase] for phrase in phrases),
+        ]
+    )
+    places = [number for number, members in enumerate(shaped.values(), len(SHAPES)) for _ in members]
+    return Lexicon(
+        tags,
+        _table(singles, [*index.values()], room=8),
+        _table([word for members in shaped.values() for word in members], places, room=2),
+        _trie([[index[word] for word in phrase] for phrase in phrases], len(SHAPES) + len(shaped) + len(singles)),
+        tagged,
+        (
+            *SHAPES,
+            *(f"{shape} of {members[0]}" for (shape, _), members in shaped.items()),
+            *singles,
+            *map(" ".join, phrases),
+        ),
+    )
 
 
-def _tagged(*groups: Iterable[frozenset[str]]) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
-    rows = [*(frozenset({shape}) for shape in SHAPES), *(tags for group in groups for tags in group)]
-    tags = tuple(sorted({tag for row in rows for tag in row}))
-    return np.array([[tag in row for tag in tags] for row in rows], bool), tags
+def _table(words: list[str], entries: list[int], room: int) -> HashTable:
+    hashes = tokenise(pl.Series(words, dtype=pl.String)).hashes[::2]
+    return HashTable.build(hashes, np.array(entries, np.int32), room)
+
+
+def _tagged(rows: list[Tags]) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
+    tags = tuple(sorted(frozenset().union(*rows)))
+    columns = {tag: column for column, tag in enumerate(tags)}
+    tagged = np.zeros((len(rows), len(tags)), bool)
+    tagged[np.repeat(np.arange(len(rows)), [*map(len, rows)]), [columns[tag] for row in rows for tag in row]] = True
+    return tagged, tags
+
+
+def _shape_of(word: str) -> str:
+    """Which of `SHAPES` a word of letters has."""
+    endings = {"ing": "unknown_ing", "d": "unknown_ed", "s": "unknown_plural"}
+    return next((shape for ending, shape in endings.items() if word.endswith(ending)), "unknown")
 
 
 def _trie(phrases: list[list[int]], first_phrase: int) -> Trie:

@@ -2,28 +2,38 @@
 
 A pattern is a row of steps separated by blanks. A step is one or more classes joined by `|`, which one unit has to
 have; `!` before it turns it round (any unit of the prompt but these); `?` after it makes it optional; `*3` lets it
-stand zero to three times. `color|material attribute*2 thing` is a colour or material, up to two attributes, a thing.
+stand zero to three times, `*` any number of times. `color|material attribute*2 thing` is a colour or material, up to
+two attributes, a thing.
+
+What a word is may depend on its neighbours: "walks" is a verb in "a dog walks to the door" and none in "long walks". A
+`Context` names the units of a class that have certain patterns around them, and is used as a class by other patterns.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from dyneval.prompts.lexicon import END, Lexicon
+from dyneval.prompts.text import Bytes, Int64s
 from dyneval.prompts.units import Units
 from dyneval.prompts.wordlists import split
 
 Bools = npt.NDArray[np.bool_]
-_STEP = re.compile(r"(!?)([a-z_0-9|]+)(\?|\*\d)?")
+_STEP = re.compile(r"(!?)([a-z_0-9|]+)(\?|\*\d?)?")
+_ANY_NUMBER = -1
 
 
 class Step(NamedTuple):
-    """One step: a unit with one of `classes` (with none of them where `negated`), `least` to `most` times."""
+    """One step: a unit with one of `classes` (with none of them where `negated`), `least` to `most` times.
+
+    `most` is -1 where there is no limit.
+    """
 
     classes: tuple[str, ...]
     negated: bool
@@ -47,18 +57,36 @@ def _parse_step(text: str) -> Step:
     if match is None:
         raise ValueError(f"{text!r} is no step of a pattern; expected [!]class[|class][?|*n]")
     negated, classes, repeat = match.groups()
-    least, most = (1, 1) if repeat is None else (0, int(repeat[1:] or 1))
+    if repeat == "*":
+        least, most = 0, _ANY_NUMBER
+    else:
+        least, most = (1, 1) if repeat is None else (0, int(repeat[1:] or 1))
     return Step(tuple(classes.split("|")), bool(negated), least, most)
 
 
+class Context(NamedTuple):
+    """Units with all of `at` that one of `after` ends before and one of `before` begins behind, and none of `not_`."""
+
+    at: tuple[Step, ...]
+    after: tuple[Pattern, ...]
+    before: tuple[Pattern, ...]
+    not_after: tuple[Pattern, ...]
+    not_before: tuple[Pattern, ...]
+
+
 class Classes:
-    """Word classes as tables over the lexicon's entries.
+    """Word classes as tables over the lexicon's entries, and contexts.
 
     A class is a list of tags, of which an entry has to have one, or a table: `any` (of these), `all`, `none`, `words`
     (these entries too) and `without` (but not these). Every tag is a class, and a class may name earlier classes.
     """
 
-    def __init__(self, lexicon: Lexicon, definitions: Mapping[str, list[str] | dict[str, list[str]]]) -> None:
+    def __init__(
+        self,
+        lexicon: Lexicon,
+        definitions: Mapping[str, list[str] | dict[str, list[str]]],
+        contexts: Mapping[str, list[dict[str, Any]]] = MappingProxyType({}),
+    ) -> None:
         """Raises ValueError on a name that is neither a tag nor an earlier class, and on a word of no list."""
         self._names = {name: number for number, name in enumerate(lexicon.names)}
         self._tables = {tag: lexicon.having(tag) for tag in lexicon.tags}
@@ -66,11 +94,45 @@ class Classes:
         for name, definition in definitions.items():
             parts = {"any": definition} if isinstance(definition, list) else definition
             self._tables[name] = self._define(name, parts)
+        self._columns: dict[tuple[str, ...], int] = {}
+        self._bytes: list[Bytes] = []
+        self.contexts: dict[str, tuple[Context, ...]] = {}
+        for name, alternatives in contexts.items():
+            self.contexts[name] = tuple(_context(name, parts) for parts in alternatives)
+        for context in (one for alternatives in self.contexts.values() for one in alternatives):
+            for pattern in (context.at, *context.after, *context.before, *context.not_after, *context.not_before):
+                self.prepare(pattern)
 
-    def table(self, step: Step) -> Bools:
-        """(entries,) True where an entry satisfies the step; the end of a prompt never does."""
-        table = np.logical_or.reduce([self._of(name) for name in step.classes])
-        return ~table & ~self._end if step.negated else table
+    def prepare(self, pattern: Pattern) -> None:
+        """Make a pattern fast to match. Raises ValueError where a step names no word list, class or context."""
+        for step in pattern:
+            names = self.plain(step)
+            if names and names not in self._columns:
+                number = len(self._columns)
+                if number % 8 == 0:
+                    self._bytes.append(np.zeros(len(self._end), np.uint8))
+                self._bytes[-1] |= self._either(names).astype(np.uint8) << np.uint8(number % 8)
+                self._columns[names] = number
+
+    def plain(self, step: Step) -> tuple[str, ...]:
+        """Those of a step's classes that are no contexts."""
+        return tuple(name for name in step.classes if name not in self.contexts)
+
+    def marks(self, names: tuple[str, ...], entries: Int64s, looked_up: dict[int, Bytes]) -> Bools:
+        """(units,) True where a unit's entry has one of the classes.
+
+        Eight sets of classes share a table of bytes. Looking units up in a table takes ten times as long as picking a
+        bit of what was found, so `looked_up` keeps that, by table, for all patterns on the same units.
+        """
+        if names not in self._columns:
+            return self._either(names)[entries]
+        table, bit = divmod(self._columns[names], 8)
+        if table not in looked_up:
+            looked_up[table] = self._bytes[table][entries]
+        return (looked_up[table] & np.uint8(1 << bit)) != 0
+
+    def _either(self, names: tuple[str, ...]) -> Bools:
+        return np.logical_or.reduce([self._of(name) for name in names])
 
     def _define(self, name: str, parts: dict[str, list[str]]) -> Bools:
         if not parts.keys() <= {"any", "all", "none", "words", "without"}:
@@ -96,12 +158,23 @@ class Classes:
         return self._tables[name]
 
 
+def _context(name: str, parts: dict[str, Any]) -> Context:
+    keys = ("after", "before", "not_after", "not_before")
+    if not {"at"} <= parts.keys() <= {"at", *keys}:
+        raise ValueError(f"context {name}: expected at and any of {', '.join(keys)}; found {', '.join(parts)}")
+    patterns = (tuple(parse(pattern) for pattern in parts.get(key, ())) for key in keys)
+    return Context(tuple(_parse_step(step) for step in parts["at"].split()), *patterns)
+
+
 class Matcher:
     """Patterns on one batch of units."""
 
     def __init__(self, units: Units, classes: Classes) -> None:
-        self._units, self._classes = units, classes
-        self._steps: dict[tuple[tuple[str, ...], bool], Bools] = {}
+        self._entries, self._classes = units.entries, classes
+        self._looked_up: dict[int, Bytes] = {}
+        self._found: dict[tuple[tuple[str, ...], bool], Bools] = {}
+        self._contexts: dict[str, Bools] = {}
+        self._inner = units.entries != END
 
     def starts(self, pattern: Pattern) -> Bools:
         """(units,) True where a match of the pattern begins."""
@@ -117,29 +190,71 @@ class Matcher:
         reached: Bools | None = None
         for step in ordered:
             here = self._has(step)
-            found = reached if step.least == 0 else None
-            for _ in range(step.most):
-                reached = here if reached is None else _before(here, reached, backward)
-                found = reached if found is None else found | reached
+            if reached is None:
+                reached = here
+            elif step.most == _ANY_NUMBER:
+                reached = _through(here, reached, backward)
+            else:
+                found = reached if step.least == 0 else None
+                for _ in range(step.most):
+                    reached = here & _beside(reached, backward)
+                    found = reached if found is None else found | reached
+                    reached = found
                 reached = found
-            reached = found
         assert reached is not None, "a pattern has a step"
         return reached
 
     def _has(self, step: Step) -> Bools:
         key = (step.classes, step.negated)
-        if key not in self._steps:
-            self._steps[key] = self._classes.table(step)[self._units.entries]
-        return self._steps[key]
+        if key not in self._found:
+            plain = self._classes.plain(step)
+            marks = [self._classes.marks(plain, self._entries, self._looked_up)] if plain else []
+            marks += [self._in_contexts(name) for name in step.classes if name not in plain]
+            either = np.logical_or.reduce(marks) if len(marks) > 1 else marks[0]
+            self._found[key] = self._inner & ~either if step.negated else either
+        return self._found[key]
+
+    def _in_contexts(self, name: str) -> Bools:
+        if name not in self._contexts:
+            found = [self._in_context(context) for context in self._classes.contexts[name]]
+            self._contexts[name] = np.logical_or.reduce(found)
+        return self._contexts[name]
+
+    def _in_context(self, context: Context) -> Bools:
+        marks = np.logical_and.reduce([self._has(step) for step in context.at])
+        if context.after:
+            marks = marks & _beside(self._any(context.after, backward=False), backward=False)
+        if context.before:
+            marks = marks & _beside(self._any(context.before, backward=True), backward=True)
+        if context.not_after:
+            marks = marks & ~_beside(self._any(context.not_after, backward=False), backward=False)
+        if context.not_before:
+            marks = marks & ~_beside(self._any(context.not_before, backward=True), backward=True)
+        return marks
+
+    def _any(self, patterns: tuple[Pattern, ...], backward: bool) -> Bools:
+        return np.logical_or.reduce([self._match(pattern, backward) for pattern in patterns])
 
 
-def _before(marks: Bools, reached: Bools, backward: bool) -> Bools:
-    """`marks` where the next unit (the one before, if not backward) is reached."""
-    found = marks.copy()
+def _beside(marks: Bools, backward: bool) -> Bools:
+    """(units,) True where the next unit (the one before, if not backward) is marked."""
+    found = np.zeros_like(marks)
     if backward:
-        found[:-1] &= reached[1:]
-        found[-1:] = False
+        found[:-1] = marks[1:]
     else:
-        found[1:] &= reached[:-1]
-        found[:1] = False
+        found[1:] = marks[:-1]
     return found
+
+
+def _through(here: Bools, reached: Bools, backward: bool) -> Bools:
+    """(units,) True where `reached` is reached over units that are `here` alone: none of them, one or more."""
+    if not backward:
+        return _through(here[::-1], reached[::-1], backward=True)[::-1]
+    # Between two walls (units that are not `here`) all up to the last goal reach it.
+    walls, goals = np.flatnonzero(~here), np.flatnonzero(reached)
+    room = np.searchsorted(walls, goals)
+    last = np.append(room[1:] != room[:-1], True)[: len(goals)]
+    edges = np.zeros(len(here) + 1, np.int8)
+    edges[np.append(0, walls + 1)[room[last]]] += 1
+    edges[goals[last] + 1] -= 1
+    return np.cumsum(edges[:-1], dtype=np.int8).view(bool)

@@ -58,7 +58,9 @@ def row_sums(values: npt.NDArray[np.generic], ends: Int64s) -> Int64s:
 
 
 def _entries(tokens: Tokens, lexicon: Lexicon) -> Int32s:
-    entries = lexicon.words.find(tokens.hashes)
+    entries = lexicon.listed.find(tokens.hashes)
+    left = np.flatnonzero(entries == 0)
+    entries[left] = lexicon.others.find(tokens.hashes[left])
     unknown = entries == 0
     last = (tokens.tail & 255).astype(np.uint8)
     for mark, shape in (

@@ -1,5 +1,6 @@
 """Categories: the pattern language, and the rules on prompts labelled by hand."""
 
+import importlib.util
 import json
 import re
 from collections import Counter
@@ -20,6 +21,15 @@ from dyneval.prompts.units import find_units
 ROOT = Path(__file__).parents[2]
 LABELLED = [json.loads(line) for line in (ROOT / "benchmarks/data/labelled_prompts.jsonl").open(encoding="utf-8")]
 PUBLISHED = ROOT.parent / "shared" / "data" / "categories.json"
+
+
+@pytest.fixture(scope="module")
+def skills():
+    """The benchmark's sentences of words that no list names."""
+    spec = importlib.util.spec_from_file_location("prompt_skills", ROOT / "benchmarks" / "prompt_skills.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def labels_of(*prompts: str) -> list[set[str]]:
@@ -89,6 +99,20 @@ def test_a_prompt_enclosed_in_quotes_keeps_its_content():
     assert "animal_present" in found
 
 
+@pytest.mark.parametrize("split", ["dev", "held_out"])
+def test_words_that_no_list_names_are_labelled(skills, split):
+    rows = {(skill, length): (recall, precision) for skill, length, recall, precision, _ in skills.table(split)}
+    for (skill, length), (recall, precision) in rows.items():
+        least = 0.9 if skill in ("action", "comparison", "style") else 0.3
+        assert recall >= least and precision >= 0.95, (skill, length)
+
+
+def test_the_test_of_skills_is_large_and_split_by_word(skills):
+    rows = skills.sentences()
+    assert len(rows) >= 600 and len({row.text for row in rows}) == len(rows)
+    assert all(sum(row.skill == skill for row in rows) >= 16 for skill in skills.SKILLS)
+
+
 def test_labels_do_not_depend_on_the_neighbours():
     prompts = [row["prompt"] for row in LABELLED]
     together = labels_of(*prompts)
@@ -98,8 +122,7 @@ def test_labels_do_not_depend_on_the_neighbours():
 
 LETTERS = {"a": "a", "b": "b", "c": "c"}
 LEXICON = lexicon.build({(letter,): frozenset({letter}) for letter in LETTERS})
-CLASSES = Classes(LEXICON, {"ab": ["a", "b"]})
-STEPS = st.tuples(st.sampled_from(["a", "b", "c", "ab", "a|c", "!a", "!ab"]), st.sampled_from(["", "?", "*3"]))
+STEPS = st.tuples(st.sampled_from(["a", "b", "c", "ab", "a|c", "!a", "!ab"]), st.sampled_from(["", "?", "*3", "*"]))
 AS_REGEX = {"a": "a", "b": "b", "c": "c", "ab": "[ab]", "a|c": "[ac]", "!a": "[bcx]", "!ab": "[cx]"}
 
 
@@ -108,14 +131,18 @@ AS_REGEX = {"a": "a", "b": "b", "c": "c", "ab": "[ab]", "a|c": "[ac]", "!a": "[b
     st.lists(STEPS, max_size=4),
     st.sampled_from(list(AS_REGEX)),
     st.sampled_from(list(AS_REGEX)),
+    st.booleans(),
 )
-def test_patterns_match_where_a_regular_expression_would(texts, middle, first, last):
+def test_patterns_match_where_a_regular_expression_would(texts, middle, first, last, prepared):
     """Letters stand for units: a pattern over classes is a regular expression over letters."""
     steps = [(first, ""), *middle, (last, "")]
     pattern = parse(" ".join(name + repeat for name, repeat in steps))
     regex = "".join(AS_REGEX[name] + repeat.replace("*3", "{0,3}") for name, repeat in steps)
+    classes = Classes(LEXICON, {"ab": ["a", "b"]})
+    if prepared:
+        classes.prepare(pattern)
     prompts = pl.Series([" ".join(text) for text in texts], dtype=pl.String)
-    matcher = Matcher(find_units(tokenise(prompts), LEXICON), CLASSES)
+    matcher = Matcher(find_units(tokenise(prompts), LEXICON), classes)
     line = "".join(text + "." for text in texts)
     starts = [bool(re.compile(regex).match(line, place)) for place in range(len(line))]
     ends = [
@@ -123,6 +150,25 @@ def test_patterns_match_where_a_regular_expression_would(texts, middle, first, l
     ]
     assert matcher.starts(pattern).tolist() == starts
     assert matcher.ends(pattern).tolist() == ends
+
+
+def test_a_context_is_a_class_that_depends_on_the_neighbours():
+    contexts = {
+        "x": [{"at": "a", "after": ["b"], "not_before": ["c"]}, {"at": "c", "before": ["end"]}],
+        "y": [{"at": "x a", "not_after": ["a b"]}],
+    }
+    matcher = Matcher(find_units(tokenise(pl.Series(["b a b a c", "b a a", "a b a c c"])), LEXICON),
+                      Classes(LEXICON, {}, contexts))  # fmt: skip
+    assert np.flatnonzero(matcher.starts(parse("x"))).tolist() == [1, 4, 7, 14]
+    assert np.flatnonzero(matcher.starts(parse("b y"))).tolist() == [0, 6]
+    assert np.flatnonzero(matcher.starts(parse("!x end"))).tolist() == [8]
+
+
+def test_a_context_names_what_it_cannot_be():
+    with pytest.raises(ValueError, match="context x: expected at and any of after, before"):
+        Classes(LEXICON, {}, {"x": [{"after": ["a"]}]})
+    with pytest.raises(ValueError, match="'nobody' is neither a word list nor a class"):
+        Classes(LEXICON, {}, {"x": [{"at": "a", "after": ["nobody"]}]})
 
 
 @pytest.mark.parametrize("text", ["a*", "A", "a? b", "a b?", "", "a**2", "(a)"])

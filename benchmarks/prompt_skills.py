@@ -1,0 +1,146 @@
+"""What labels find of words that no word list names: recall and precision a skill, on sentences made of such words.
+
+    python benchmarks/prompt_skills.py                  # both splits
+    python benchmarks/prompt_skills.py --misses         # and the sentences of `dev` that were labelled wrongly
+
+`data/skill_words.toml` holds words; those that a word list or a rule names are left out, and those that WordNet does
+not know, so the figure is one of what generalises. Names of styles are names: no lexicon has to know them. Short
+sentences are captions, long ones have the skill in the middle of other matter. A word and all its sentences go to one
+of two splits by a hash; only `dev` was looked at while rules were written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from dyneval.hashing import part_of
+from dyneval.prompts import wordlists, wordnet
+from dyneval.prompts.analysis import describe
+
+FILE = Path(__file__).with_name("data") / "skill_words.toml"
+SKILLS = {
+    "action": {"human_action", "animal_action", "object_manipulation", "object_interaction"},
+    "comparison": {"comparative_relation"},
+    "style": {"style_binding", "artist_style", "art_style", "anti_realism", "genre_style"},
+    "3D": {"spatial_3d"},
+    "shape": {"shape_binding"},
+    "colour": {"color_binding"},
+}
+LONG = (
+    "In the soft light of early morning, beside a row of old wooden shelves, {}, the whole scene in muted tones with a "
+    "wide view of the room.",
+    "A quiet composition with warm lamps and long shadows: {}. The setting is a plain brick room, the mood is calm.",
+)
+
+
+class Sentence(NamedTuple):
+    """A sentence, its skill ("none" where it has none), its length and the split of its word."""
+
+    text: str
+    skill: str
+    length: str
+    split: str
+
+
+def sentences() -> list[Sentence]:
+    """All sentences, the same at every call."""
+    data = tomllib.loads(FILE.read_text("utf-8"))
+    named = {form for entry in wordlists.load() for form in entry} | {*wordnet.HIDING, *wordnet.SURPASSING}
+    known = {word for _, words in wordnet.load() for word in words}
+    made = []
+    for number, (word, skill, clauses) in enumerate(_clauses(data, lambda word: word not in named and word in known)):
+        split = ("dev", "held_out")[part_of(word, "skills", 2)]
+        made += [Sentence(clause, skill, "short", split) for clause in clauses]
+        made += [Sentence(LONG[number % 2].format(clause), skill, "long", split) for clause in clauses]
+    return made
+
+
+def _one(names: list[str], number: int) -> str:
+    name = names[number % len(names)]
+    return ("an " if name[0] in "aeiou" else "a ") + name
+
+
+def _clauses(data: dict, is_fit: Callable[[str], bool]) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield each word that is fit with its skill and the clauses that use it."""
+    yield from _acts({verb: aim for verb, aim in data["acts"].items() if is_fit(verb)}, data["people"], data["animals"])
+    things = data["things"]
+    more = {word: more for word, more in data["comparatives"].items() if is_fit(word) and is_fit(more)}
+    for number, (word, form) in enumerate(more.items()):
+        first, second = _one(things, number), things[(number + 5) % len(things)]
+        yield word, "comparison", [f"{first} {form} than a {second}", f"{first}, and a {second} that is {form}"]
+        yield word, "comparison", [f"{first} that is {form} than the {second}", f"{first} and a {form} {second}"]
+    for number, verb in enumerate(filter(is_fit, data["surpassing"]["verbs"])):
+        first, second = things[number % len(things)], things[(number + 3) % len(things)]
+        two = f"the {wordlists.plural(first)} {verb} the {wordlists.plural(second)}"
+        yield verb, "comparison", [two, f"the {first} {wordlists.plural(verb)} the {second}"]
+    for number, verb in enumerate(filter(is_fit, data["hiding"]["verbs"])):
+        first, second = _one(things, number), _one(things, number + 7)
+        passive = f"{first} partly {wordlists.past(verb)} by {second}"
+        yield verb, "3D", [f"{first} {wordlists.plural(verb)} {second}", passive]
+    for number, name in enumerate(data["styles"]["names"]):
+        thing = _one(things, number)
+        yield name, "style", [f"{thing} in {name} style", f"{thing} in the style of {name}", f"{thing}, {name}-style"]
+    for skill, key in (("shape", "shapes"), ("colour", "colors")):
+        for number, word in enumerate(filter(is_fit, data[key]["words"])):
+            thing = things[number % len(things)]
+            yield word, skill, [f"{_one([word], 0)} {thing}", f"the {thing} is {word}"]
+    for clause in data["plain"]["clauses"]:
+        yield clause, "none", [clause]
+
+
+def _acts(acts: dict[str, str], people: list[str], animals: list[str]) -> Iterator[tuple[str, str, list[str]]]:
+    beings = [name for pair in zip(people, animals, strict=True) for name in pair]
+    for number, (verb, aim) in enumerate(acts.items()):
+        being, several = _one(beings, number), wordlists.plural(beings[number % len(beings)])
+        yield (
+            verb,
+            "action",
+            [
+                f"{being} {wordlists.present_participle(verb)} {aim}",
+                f"{being} {wordlists.plural(verb)} {aim}",
+                f"two {several} {verb} {aim}",
+            ],
+        )
+
+
+def table(split: str) -> list[tuple[str, str, float, float, int]]:
+    """Rows of skill, length, recall, precision (of all labels of the skill at that length) and sentences."""
+    rows = [sentence for sentence in sentences() if sentence.split == split]
+    found = [set(one.categories) for one in describe([row.text for row in rows])]
+    made = []
+    for skill, names in SKILLS.items():
+        for length in ("short", "long"):
+            pairs = [(row.skill == skill, bool(labels & names)) for row, labels in zip(rows, found, strict=True)
+                     if row.length == length]  # fmt: skip
+            hits = sum(true and given for true, given in pairs)
+            true, given = sum(true for true, _ in pairs), sum(given for _, given in pairs)
+            made.append((skill, length, hits / max(1, true), hits / max(1, given), true))
+    return made
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--misses", action="store_true", help="print the sentences of `dev` that were labelled wrongly")
+    args = parser.parse_args()
+    for split in ("dev", "held_out"):
+        count = sum(sentence.split == split for sentence in sentences())
+        print(f"\n{split}: {count} sentences\n\n| skill | length | recall | precision | sentences |")
+        print("|---|---|---|---|---|")
+        for row in table(split):
+            print("| {} | {} | {:.3f} | {:.3f} | {} |".format(*row))
+    if args.misses:
+        rows = [sentence for sentence in sentences() if sentence.split == "dev"]
+        for row, one in zip(rows, describe([row.text for row in rows]), strict=True):
+            for skill, names in SKILLS.items():
+                given = sorted(names & set(one.categories))
+                if bool(given) != (row.skill == skill):
+                    print(f"{'given' if given else 'missed'} {skill}: {row.text} {', '.join(given)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,331 @@
+"""WordNet's words as tags: the part of speech of a word that no list names, whether its verb is an action, and so on.
+
+    apt-get install wordnet-base
+    python -m dyneval.prompts.wordnet /usr/share/wordnet        # writes data/wordnet.txt.xz anew
+
+The word lists hold what their authors thought of; WordNet 3.0 knows 8,500 verbs, 14,000 adjectives and 55,000 nouns of
+one word. `compile_words` reads its files (wndb(5WN)) and gives every inflected form its tags; `load` gives them back.
+A line of the file is a set of tags, a colon, and all words that have it.
+
+Tags of verb forms are a class and a form, such as act_ing: forms are base, s, ing and past, classes are
+
+    act     something that somebody does: fall, chisel, whisper, sleep; not be, know, glow
+    agent   an act of which only somebody is the subject: chisel, not fall
+    handle  an act on a thing: chisel, lift, eat
+    meet    an act on somebody: hug, chase, scold
+    rest    an act that needs no object: perch, leap, kneel
+    move    an act of motion: leap, plow, swirl
+    hide    one thing covers another: obscure, conceal
+    surpass one thing is more than another: outnumber, exceed
+
+Other tags: weak (a noun or an adjective, too, at least as often), noun, nouns (plural), adverb, adjective, more (newer)
+and most (newest), both with weak_ before them where the form is a noun or verb as well (cooler), shape, color, and what
+the most usual meaning of a noun is: `NOUNS` and `BELOW`.
+"""
+
+from __future__ import annotations
+
+import lzma
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+from dyneval.prompts.wordlists import comparative, past, plural, present_participle
+
+FILE = "wordnet.txt.xz"
+Tags = frozenset[str]
+Group = tuple[Tags, tuple[str, ...]]
+"""A set of tags and the words that have it."""
+Forms = Iterator[tuple[str, list[str]]]
+"""Forms of a word, each with its tags."""
+Key = tuple[str, str]
+"""A word and its part of speech: n, v, a or r."""
+
+# Lexicographer files, lexnames(5WN): body, change, communication, competition, consumption, contact, creation, motion,
+# perception, possession, social. Not there: cognition, emotion, stative, weather.
+_ACTS = frozenset({29, 30, 32, 33, 34, 35, 36, 38, 39, 40, 41})
+_HANDLING = frozenset({30, 34, 35, 36, 38})
+_MEETING = frozenset({32, 33, 35, 38, 41})
+# Sentence frames, wninput(5WN): 2 Somebody ----s, 22 Somebody ----s PP, 8 Somebody ----s something, and so on.
+_BY_SOMEBODY = frozenset({2, 7, 8, 9, *range(13, 34)})
+_BY_SOMETHING = frozenset({1, 4, 5, 6, 10, 11, 12})
+_ON_SOMETHING, _ON_SOMEBODY, _ALONE = frozenset({8, 21, 31}), frozenset({9, 17, 20}), frozenset({2, 22})
+_MOTION = 38
+_SENSES = 3
+"""Senses of a verb that are looked at, the most usual ones."""
+HIDING = (
+    "hide",
+    "obscure",
+    "conceal",
+    "overshadow",
+    "occult",
+    "shroud",
+    "obstruct",
+    "veil",
+    "mask",
+    "occlude",
+    "block",
+)
+SURPASSING = ("surpass", "exceed", "outnumber", "outweigh", "rival", "dwarf", "overshadow", "outdo")
+_UNSEEN = re.compile(r"\b(hid(e|den|ing)|conceal\w*|obscur\w*|less visible|from view|out of sight|invisible)\b")
+"""What the gloss of a verb says that has one thing hide another."""
+_OUT = re.compile(r"out(?=[a-z]{3})")
+"""Verbs that begin so and go on with a verb are comparisons: outshine, outrun."""
+_SHAPED = re.compile(r"\bshaped?\b|\bin the form of an?\b")
+"""What the gloss of an adjective says that tells a shape."""
+_SHAPES = re.compile(r"(gonal|hedral|oidal|spheroid|angular|lateral|spherical|cylindrical)$")
+NOUNS = {5: "animal", 6: "object", 8: "body", 13: "food", 18: "human", 20: "plant", 25: "figure"}
+"""Tag of a noun by the lexicographer file of its most usual meaning."""
+BELOW = {
+    "vehicle": ("vehicle", "craft"),
+    "clothing": ("clothing", "headdress", "footwear", "jewelry"),
+    "building": ("building",),
+    "furnishing": ("furniture",),
+    "material": ("fabric", "building_material"),
+    "color": ("chromatic_color", "achromatic_color"),
+}
+"""Tag of a noun by what its most usual meaning is a kind of; goes before `NOUNS`."""
+
+
+class Synset(NamedTuple):
+    """One meaning: lexicographer file, words, pointers (symbol, part of speech, offset), frames (number, word or 0).
+
+    The gloss is its definition, with examples.
+    """
+
+    file: int
+    words: tuple[str, ...]
+    pointers: tuple[tuple[str, str, str], ...]
+    frames: tuple[tuple[int, int], ...]
+    gloss: str
+
+
+class WordNet:
+    """The files of WordNet's folder dict/, read into dictionaries."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises OSError where a file of WordNet is missing."""
+        names = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
+        self.meanings = {pos: dict(_synsets(folder / f"data.{name}")) for pos, name in names.items()}
+        self.senses: dict[Key, list[str]] = {}
+        self.irregular: dict[Key, list[str]] = defaultdict(list)
+        for pos, name in names.items():
+            for fields in _lines(folder / f"index.{name}"):
+                self.senses[fields[0], pos] = fields[-int(fields[2]) :]
+            for form, *lemmas in _lines(folder / f"{name}.exc"):
+                for lemma in lemmas:
+                    self.irregular[lemma, pos].append(form)
+        self.uses: dict[Key, int] = defaultdict(int)
+        """How often a word was met in WordNet's tagged texts, in all its meanings."""
+        for key, _, count in _lines(folder / "cntlist.rev"):
+            word, _, rest = key.partition("%")
+            self.uses[word, "nvara"[int(rest[0]) - 1]] += int(count)
+
+    def kinds(self, pos: str, roots: Iterable[str]) -> frozenset[str]:
+        """Offsets of the most usual meaning of each of `roots` and of all meanings that are kinds of one of them."""
+        under: dict[str, list[str]] = defaultdict(list)
+        for offset, synset in self.meanings[pos].items():
+            for symbol, _, other in synset.pointers:
+                if symbol == "@":
+                    under[other].append(offset)
+        found, left = set[str](), [self.senses[root, pos][0] for root in roots]
+        while left:
+            offset = left.pop()
+            if offset not in found:
+                found.add(offset)
+                left += under[offset]
+        return frozenset(found)
+
+    def usual(self, word: str, pos: str, number: int = 1) -> list[Synset]:
+        """The `number` most usual meanings of a word, most usual first."""
+        return [self.meanings[pos][offset] for offset in self.senses.get((word, pos), [])[:number]]
+
+
+def _lines(path: Path) -> Iterator[list[str]]:
+    with path.open(encoding="latin-1") as file:
+        yield from (line.split() for line in file if not line.startswith("  "))
+
+
+def _synsets(path: Path) -> Iterator[tuple[str, Synset]]:
+    for fields in _lines(path):
+        count = int(fields[3], 16)
+        words = tuple(re.sub(r"\(\w+\)$", "", word) for word in fields[4 : 4 + 2 * count : 2])
+        rest = fields[4 + 2 * count : fields.index("|")]
+        end = 1 + 4 * int(rest[0])
+        pointers = tuple((rest[i], rest[i + 2], rest[i + 1]) for i in range(1, end, 4))
+        frames = tuple((int(rest[i]), int(rest[i + 1], 16)) for i in range(end + 2, len(rest), 3))
+        yield fields[0], Synset(int(fields[1]), words, pointers, frames, " ".join(fields[fields.index("|") + 1 :]))
+
+
+def compile_words(folder: Path) -> dict[str, Tags]:
+    """Every form of every word of one part in WordNet's `folder`, lower case, with its tags."""
+    net = WordNet(folder)
+    groups = {tag: net.kinds("n", roots) for tag, roots in BELOW.items()}
+    hiding, surpassing = net.kinds("v", HIDING), net.kinds("v", SURPASSING)
+    colours = _colours(net)
+    forms: dict[str, Callable[[str], Forms]] = {
+        "n": lambda word: _noun_forms(net, word, groups),
+        "v": lambda word: _verb_forms(net, word, hiding, surpassing),
+        "a": lambda word: _adjective_forms(net, word, colours),
+        "r": lambda word: iter([(word, ["adverb"])]),
+    }
+    found: dict[str, set[str]] = defaultdict(set)
+    for word, pos in net.senses:
+        if _WORD.fullmatch(word):
+            for form, tags in forms[pos](word):
+                found[form].update(tags)
+    return {word: frozenset(tags) for word, tags in sorted(found.items()) if tags and _WORD.fullmatch(word)}
+
+
+_WORD = re.compile(r"[a-z]{2,}")
+_GRADED = 8
+"""Letters of the longest adjective that gets a comparative of its own: longer ones take "more"."""
+
+
+def _irregular(net: WordNet, word: str, pos: str) -> list[str]:
+    return [form for form in net.irregular.get((word, pos), ()) if _WORD.fullmatch(form)]
+
+
+def _noun_forms(net: WordNet, word: str, groups: dict[str, frozenset[str]]) -> Forms:
+    tags = _noun_tags(net, word, groups)
+    yield word, ["noun", *tags]
+    for form in _irregular(net, word, "n") or [plural(word)]:
+        yield form, ["nouns", *tags]
+
+
+def _noun_tags(net: WordNet, word: str, groups: dict[str, frozenset[str]]) -> list[str]:
+    """What its most usual meaning is, for common nouns that are not verbs or adjectives in the first place."""
+    # Names such as Wolverine, of whoever comes from Michigan, are other words.
+    common = [offset for offset in net.senses[word, "n"] if word in net.meanings["n"][offset].words]
+    if not common or net.uses[word, "n"] < max(net.uses[word, "v"], net.uses[word, "a"]):
+        return []
+    offset, synset = common[0], net.meanings["n"][common[0]]
+    names = [tag for tag, group in groups.items() if offset in group] or [NOUNS.get(synset.file, "")]
+    return [name for name in names[:1] if name]
+
+
+def _verb_classes(net: WordNet, word: str) -> list[str]:
+    frames = set[int]()
+    files = set[int]()
+    for synset in net.usual(word, "v", _SENSES):
+        mine = {frame for frame, place in synset.frames if place == 0 or synset.words[place - 1].lower() == word}
+        if synset.file == _MOTION or (synset.file in _ACTS and mine & _BY_SOMEBODY):
+            files.add(synset.file)
+            frames |= mine
+    if not files:
+        return []
+    return [
+        "act",
+        *(["agent"] if not frames & _BY_SOMETHING else []),
+        *(["handle"] if files & _HANDLING and frames & _ON_SOMETHING else []),
+        *(["meet"] if files & _MEETING and frames & _ON_SOMEBODY else []),
+        *(["rest"] if frames & _ALONE else []),
+        *(["move"] if _MOTION in files else []),
+    ]
+
+
+def _verb_forms(net: WordNet, word: str, hiding: frozenset[str], surpassing: frozenset[str]) -> Forms:
+    first, classes = net.senses[word, "v"][0], _verb_classes(net, word)
+    if first in hiding or any(_UNSEEN.search(synset.gloss) for synset in net.usual(word, "v", 2)):
+        classes.append("hide")
+    if first in surpassing or (_OUT.match(word) and (word[3:], "v") in net.senses and word not in _NO_COMPARISONS):
+        classes.append("surpass")
+    irregular = _irregular(net, word, "v")
+    participles = [form for form in irregular if _is_ing(form, word)]
+    pasts = [form for form in irregular if not _is_ing(form, word)]
+    forms = {
+        "base": [word],
+        "s": [plural(word)],
+        "ing": [*participles, present_participle(word)],
+        # Irregular forms in -ed only double a letter, which some spellings do not: chiselled, chiseled.
+        "past": [*pasts, *([past(word)] if all(form.endswith("ed") for form in pasts) else [])],
+    }
+    for kind, members in forms.items():
+        for form in members if classes else []:
+            yield form, [*(f"{name}_{kind}" for name in classes), *(["weak"] if _is_weak(net, word, form) else [])]
+
+
+_NO_COMPARISONS = ("outfit", "outlay", "outcry", "outlive", "outstare", "outline", "outpour", "outsource")
+
+
+def _is_ing(form: str, verb: str) -> bool:
+    return form.endswith("ing") and form != verb
+
+
+def _is_weak(net: WordNet, verb: str, form: str) -> bool:
+    """Whether a verb's form is another part of speech at least as often: a plural, a noun in -ing, an adjective."""
+    noun = verb if form == plural(verb) else form
+    other = max(net.uses[noun, "n"], net.uses[form, "a"])
+    named = (noun, "n") in net.senses or (form, "a") in net.senses
+    if _is_ing(form, verb):
+        thing = any(synset.file not in _DEEDS for synset in net.usual(form, "n"))
+        named = thing or ((form, "a") in net.senses and other > 0)
+        return named and other >= net.uses[verb, "v"] // 4
+    return named and other >= net.uses[verb, "v"]
+
+
+_DEEDS = frozenset({4, 11, 22})
+"""Lexicographer files of nouns that are deeds (act, event, process): "leaping" is none the less a verb."""
+
+
+def _adjective_forms(net: WordNet, word: str, colours: frozenset[str]) -> Forms:
+    yield word, ["adjective", *_adjective_tags(net, word, colours)]
+    if len(word) <= _GRADED:
+        for form in _irregular(net, word, "a") or [comparative(word), comparative(word)[:-1] + "st"]:
+            degree = "more" if form.endswith("r") or form == "worse" else "most"
+            yield form, [f"weak_{degree}" if net.senses.keys() & {(form, "n"), (form, "v")} else degree]
+
+
+def _adjective_tags(net: WordNet, word: str, colours: frozenset[str]) -> list[str]:
+    (synset,) = net.usual(word, "a")
+    shape = (
+        _SHAPED.search(synset.gloss)
+        or _SHAPES.search(word)
+        or any(
+            symbol in ("+", "\\") and pos == "n" and net.meanings["n"][other].file == _SHAPE
+            for symbol, pos, other in synset.pointers
+        )
+    )
+    return ["shape"] * bool(shape) + ["color"] * bool(colours.intersection(net.senses[word, "a"]))
+
+
+_SHAPE = 25
+
+
+def _colours(net: WordNet) -> frozenset[str]:
+    """Offsets of the adjectives that WordNet puts around "chromatic" and "achromatic", having hue or none."""
+    heads = {offset for word in ("chromatic", "achromatic") for offset in net.senses[word, "a"]}
+    return frozenset(
+        offset
+        for offset, synset in net.meanings["a"].items()
+        if any(symbol == "&" and other in heads for symbol, _, other in synset.pointers)
+    )
+
+
+def main() -> None:
+    """Write the packaged file."""
+    words = compile_words(Path(sys.argv[1]))
+    groups: dict[str, list[str]] = defaultdict(list)
+    for word, tags in words.items():
+        groups[" ".join(sorted(tags))].append(word)
+    text = "".join(f"{tags}: {' '.join(members)}\n" for tags, members in sorted(groups.items()))
+    path = Path(__file__).with_name("data") / FILE
+    path.write_bytes(lzma.compress(text.encode(), preset=9))
+    print(f"{len(words)} words, {len(groups)} sets of tags, {path.stat().st_size} bytes")  # noqa: T201
+
+
+@cache
+def load() -> tuple[Group, ...]:
+    """The packaged groups; here the name of every tag begins with wn_, beside the tags of the word lists."""
+    packed = files("dyneval.prompts").joinpath("data", FILE).read_bytes()
+    lines = (line.partition(": ") for line in lzma.decompress(packed).decode().splitlines())
+    return tuple((frozenset(f"wn_{tag}" for tag in tags.split()), tuple(words.split())) for tags, _, words in lines)
+
+
+if __name__ == "__main__":
+    main()

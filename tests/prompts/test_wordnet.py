@@ -1,0 +1,54 @@
+"""WordNet's words: the packaged file is what its program makes of WordNet's own, and forms get the tags they should."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dyneval.prompts import wordnet
+
+FOLDER = Path(os.environ.get("WNSEARCHDIR", "/usr/share/wordnet"))
+TAGS = {word: tags for tags, words in wordnet.load() for word in words}
+
+
+@pytest.mark.skipif(not (FOLDER / "data.noun").exists(), reason="needs apt-get install wordnet-base")
+def test_the_packaged_words_are_those_of_wordnet():
+    made = wordnet.compile_words(FOLDER)
+    assert {word: {f"wn_{tag}" for tag in tags} for word, tags in made.items()} == TAGS
+
+
+@pytest.mark.parametrize(
+    ("word", "has", "has_not"),
+    [
+        ("chiseling", {"wn_act_ing", "wn_handle_ing"}, set()),
+        ("chiselled", {"wn_act_past"}, set()),
+        ("leaps", {"wn_act_s", "wn_rest_s", "wn_move_s"}, {"wn_weak"}),
+        ("outnumbers", {"wn_surpass_s"}, set()),
+        ("obscures", {"wn_hide_s"}, set()),
+        ("newer", {"wn_more"}, {"wn_weak_more"}),
+        ("cooler", {"wn_weak_more"}, {"wn_more"}),
+        ("geese", {"wn_nouns", "wn_animal"}, set()),
+        ("marmots", {"wn_nouns", "wn_animal"}, {"wn_noun"}),
+        ("pyramidal", {"wn_shape"}, set()),
+        ("puce", {"wn_color"}, set()),
+        ("lights", {"wn_weak"}, set()),
+        ("knows", set(), {"wn_act_s"}),
+        ("stevedore", {"wn_noun", "wn_human"}, set()),
+    ],
+)
+def test_tags_of_a_form(word, has, has_not):
+    assert has <= TAGS[word] and not has_not & TAGS[word]
+
+
+def test_every_tag_that_is_told_of_occurs():
+    told = {f"wn_{name}_{form}" for name in ("act", "agent", "handle", "meet", "rest", "move", "hide", "surpass")
+            for form in ("base", "s", "ing", "past")}  # fmt: skip
+    told |= {
+        f"wn_{name}" for name in ("weak", "noun", "nouns", "adverb", "adjective", "more", "most", "shape", "color")
+    }
+    told |= {f"wn_{name}" for name in (*wordnet.NOUNS.values(), *wordnet.BELOW, "weak_more", "weak_most")}
+    assert told == frozenset().union(*TAGS.values())
+
+
+def test_words_are_whole_and_lower_case():
+    assert len(TAGS) > 150_000 and all(word.isascii() and word.isalpha() and word.islower() for word in TAGS)
