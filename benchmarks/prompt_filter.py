@@ -20,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -132,19 +133,25 @@ class PlainScorer:
         found = list(self.units(tokens))
         total = 0.0
         for factor in self.factors.items:
-            tags = set(factor.tags)
-            count = words if "word" in tags else sum(1 for entry in found if not tags.isdisjoint(entry))
+            count = words if "word" in factor.tags else sum(self.worth(entry, factor.tags) for entry in found)
             total += factor.weight * min(100.0 * count / factor.reference, self.factors.cap)
         return total
 
-    def units(self, tokens: list[str]):
-        """Tags of every listed unit, the longest phrase first."""
+    @cache  # noqa: B019  one scorer a process
+    def worth(self, words: tuple[str, ...], tags: tuple[str, ...]) -> int:
+        """How often an entry counts: once for its tags, and no less often than its beginnings."""
+        beginnings = (self.units(words[:end]) for end in range(1, len(words)))
+        least = max((sum(self.worth(entry, tags) for entry in entries) for entries in beginnings), default=0)
+        return max(least, not self.entries[words].isdisjoint(tags))
+
+    def units(self, tokens: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """Every listed unit, the longest phrase first."""
         place = 0
         while place < len(tokens):
             for length in range(self.longest.get(tokens[place], 1), 0, -1):
-                tags = self.entries.get(tuple(tokens[place : place + length]))
-                if tags is not None:
-                    yield tags
+                words = tuple(tokens[place : place + length])
+                if words in self.entries:
+                    yield words
                     place += length
                     break
             else:

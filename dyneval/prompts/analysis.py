@@ -54,11 +54,12 @@ def analyse(prompts: pl.Series, seed: int | None, label: bool = True, done: Prog
         done: Told the rows of each finished chunk.
     """
     words, factors, rules = lexicon.load(), complexity.load(), categories.load()
+    counted = complexity.tables(words, factors)
 
     def work(chunk: pl.Series) -> Analysis:
         tokens = tokenise(chunk)
         units = find_units(tokens, words)
-        points = complexity.values(units, words, factors)
+        points = complexity.values(units, counted, factors)
         ids = pl.Series([prompt_id(prompt) for prompt in chunk], dtype=pl.String)
         labels = rules.label(units, words) if label else np.zeros(len(chunk), np.uint64)
         return Analysis(ids, points, labels, None if seed is None else minhash.shingle(tokens, seed))

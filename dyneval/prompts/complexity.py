@@ -53,14 +53,17 @@ def load() -> Factors:
     return Factors(cap=data["cap"], items=items)
 
 
-def values(units: Units, lexicon: Lexicon, factors: Factors) -> Floats:
-    """(prompts, factors) value of each factor in points, from 0 to the cap."""
-    counts = np.empty((len(units.ends), len(factors.items)), np.float64)
-    listed = [number for number, factor in enumerate(factors.items) if _WORD_TAG not in factor.tags]
-    for number, factor in enumerate(factors.items):
-        if _WORD_TAG in factor.tags:
-            counts[:, number] = units.words
-    counts[:, listed] = _listed_counts(units, lexicon, [factors.items[number] for number in listed])
+def tables(lexicon: Lexicon, factors: Factors) -> Int64s:
+    """(factors, entries) how often each entry counts for each factor; no entry counts for the length in words."""
+    listed = [tuple(tag for tag in factor.tags if tag != _WORD_TAG) for factor in factors.items]
+    none = np.zeros(len(lexicon.tagged), np.int64)
+    return np.stack([lexicon.counts(*tags) if tags else none for tags in listed])
+
+
+def values(units: Units, tables: Int64s, factors: Factors) -> Floats:
+    """(prompts, factors) value of each factor in points, from 0 to the cap; tables as of `tables`."""
+    by_word = [_WORD_TAG in factor.tags for factor in factors.items]
+    counts = np.where(by_word, units.words[:, None], _listed_counts(units, tables))
     references = np.array([factor.reference for factor in factors.items])
     return np.minimum(100.0 * counts / references, factors.cap)
 
@@ -73,21 +76,22 @@ def complexity(factor_values: Floats, factors: Factors) -> Floats:
     return total
 
 
-def _listed_counts(units: Units, lexicon: Lexicon, factors: list[Factor]) -> Int64s:
-    """(prompts, factors) how many units of each prompt have one of each factor's tags.
+def _listed_counts(units: Units, tables: Int64s) -> Int64s:
+    """(prompts, factors) how often each prompt's units count for each factor.
 
     Four factors share one 64-bit sum, 16 bits each: one pass over the units instead of four. Where a prompt has so many
     units that a count might not fit (--max-chars allows it), each factor has a sum of its own.
     """
-    longest = np.diff(units.ends, prepend=-1).max(initial=0)
+    longest = np.diff(units.ends, prepend=-1).max(initial=0) * tables.max(initial=1)
     bits = _FIELD_BITS if longest < 1 << _FIELD_BITS else 64
-    counts = np.empty((len(units.ends), len(factors)), np.int64)
-    for begin in range(0, len(factors), 64 // bits):
-        group = factors[begin : begin + 64 // bits]
-        packed = np.zeros(len(lexicon.tagged), np.uint64)
-        for field, factor in enumerate(group):
-            packed |= lexicon.having(*factor.tags).astype(np.uint64) << np.uint64(bits * field)
+    counts = np.zeros((len(units.ends), len(tables)), np.int64)
+    counted = np.flatnonzero(tables.any(axis=1)).tolist()
+    for begin in range(0, len(counted), 64 // bits):
+        group = counted[begin : begin + 64 // bits]
+        packed = np.zeros(tables.shape[1], np.uint64)
+        for field, row in enumerate(group):
+            packed |= tables[row].astype(np.uint64) << np.uint64(bits * field)
         sums = row_sums(packed[units.entries], units.ends)
-        for field in range(len(group)):
-            counts[:, begin + field] = (sums >> (bits * field)) & ((1 << min(bits, 63)) - 1)
+        for field, row in enumerate(group):
+            counts[:, row] = (sums >> (bits * field)) & ((1 << min(bits, 63)) - 1)
     return counts

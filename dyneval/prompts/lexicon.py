@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -73,6 +73,17 @@ class Trie(NamedTuple):
     depth: int
 
 
+class Beginnings(NamedTuple):
+    """How phrases of one length begin: a beginning is a phrase less its last words, cut into units as a prompt is.
+
+    phrases: (beginnings,) entry of the phrase. number: (units,) which beginning a unit is of. entries: (units,) it.
+    """
+
+    phrases: Int64s
+    number: Int64s
+    entries: Int64s
+
+
 @dataclass(frozen=True, slots=True)
 class Lexicon:
     """Entries are `SHAPES`, then groups of words that WordNet knows and no list names, listed words, listed phrases.
@@ -90,6 +101,7 @@ class Lexicon:
     trie: Trie
     tagged: npt.NDArray[np.bool_]
     names: tuple[str, ...]
+    beginnings: tuple[Beginnings, ...]
 
     def having(self, *tags: str) -> npt.NDArray[np.bool_]:
         """(entries,) True where the entry has one of `tags`. Raises ValueError on a tag that no list defines."""
@@ -97,6 +109,19 @@ class Lexicon:
         if unknown:
             raise ValueError(f"no word list defines the tag(s) {', '.join(sorted(unknown))}")
         return np.logical_or.reduce(self.tagged[:, [self.tags.index(tag) for tag in tags]], axis=1)
+
+    def counts(self, *tags: str) -> Int64s:
+        """(entries,) how often an entry counts as having one of `tags`.
+
+        A phrase counts once where it has a tag, and no less often than its beginning would count alone: "black hole"
+        counts as the colour "black" does, or a prompt would lose by the word "hole". So no count of a prompt falls when
+        words are put behind it.
+        """
+        counts = self.having(*tags).astype(np.int64)
+        for some in self.beginnings:  # shorter phrases first: longer ones may begin with them
+            sums = np.bincount(some.number, counts[some.entries], minlength=len(some.phrases)).astype(np.int64)
+            np.maximum.at(counts, some.phrases, sums)
+        return counts
 
 
 @cache
@@ -122,12 +147,15 @@ def build(entries: dict[wordlists.Words, Tags], groups: Iterable[wordnet.Group] 
             *(entries[phrase] for phrase in phrases),
         ]
     )
+    first = len(SHAPES) + len(shaped) + len(singles)
+    numbers: dict[wordlists.Words, int] = {(word,): number for word, number in index.items()}
+    numbers |= {phrase: number for number, phrase in enumerate(phrases, first)}
     places = [number for number, members in enumerate(shaped.values(), len(SHAPES)) for _ in members]
     return Lexicon(
         tags,
         _table(singles, [*index.values()], room=8),
         _table([word for members in shaped.values() for word in members], places, room=2),
-        _trie([[index[word] for word in phrase] for phrase in phrases], len(SHAPES) + len(shaped) + len(singles)),
+        _trie([[index[word] for word in phrase] for phrase in phrases], first),
         tagged,
         (
             *SHAPES,
@@ -135,7 +163,32 @@ def build(entries: dict[wordlists.Words, Tags], groups: Iterable[wordnet.Group] 
             *singles,
             *map(" ".join, phrases),
         ),
+        tuple(_beginnings(numbers)),
     )
+
+
+def _beginnings(entries: dict[wordlists.Words, int]) -> Iterator[Beginnings]:
+    """The beginnings of the phrases among `entries` (words -> number), the shortest phrases first."""
+
+    @cache
+    def units(words: wordlists.Words) -> tuple[int, ...]:
+        length = next(length for length in range(len(words), 0, -1) if words[:length] in entries)
+        rest = words[length:]
+        return (entries[words[:length]], *(units(rest) if rest else ()))
+
+    for length in range(2, max(map(len, entries), default=1) + 1):
+        found = [
+            (entries[words], units(words[:end]))
+            for words in entries
+            if len(words) == length
+            for end in range(1, length)
+        ]
+        sizes = [len(parts) for _, parts in found]
+        yield Beginnings(
+            np.array([phrase for phrase, _ in found], np.int64),
+            np.repeat(np.arange(len(found)), sizes),
+            np.array([part for _, parts in found for part in parts], np.int64),
+        )
 
 
 def _table(words: list[str], entries: list[int], room: int) -> HashTable:

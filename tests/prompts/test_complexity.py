@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dyneval.prompts import complexity, tiers, wordlists
@@ -86,6 +86,29 @@ def test_same_scores_on_anything(plain, rows):
     prompts = pl.DataFrame({"p": [" ".join(row).replace("\n", " ") or "x" for row in rows]}, schema={"p": pl.String})
     prompts = prompts.select(clean_text(pl.col("p"))).to_series().to_list()
     assert h_of(prompts).tolist() == [plain(prompt) for prompt in prompts]
+
+
+LISTED = sorted({word for words in wordlists.load() for word in words if word.isalnum()})
+PHRASES = sorted(" ".join(words) for words in wordlists.load() if len(words) > 1 and "".join(words).isalnum())
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.one_of(st.sampled_from(PHRASES), st.sampled_from(LISTED), st.text("abz09é", min_size=1)), min_size=1)
+)
+@example(["black hole"])
+@example(["red"] * 65_536)
+def test_h_never_falls_when_words_are_added(parts):
+    words = " ".join(parts).split()
+    beginnings = [" ".join(words[:end]) for end in sorted({*range(1, min(len(words), 60) + 1), len(words)})]
+    h = h_of(beginnings)
+    assert (np.diff(h) >= 0).all(), dict(zip(beginnings, h.tolist(), strict=True))
+
+
+def test_h_of_every_phrase_is_that_of_its_beginnings_at_least():
+    rows = [words.split() for words in PHRASES]
+    whole = h_of([" ".join(words) for words in rows])
+    assert (whole >= h_of([" ".join(words[:-1]) for words in rows])).all()
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real prompts lie beside the repository")
