@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from dyneval.prompts.config import FilterConfig
 
 
+class ListFilters(argparse.Action):
+    """Prints the filters and exits, whatever else stands on the command line."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print and exit."""
+        from dyneval.prompts.filters import listing
+
+        print(listing())
+        parser.exit()
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -42,6 +53,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--max-chars", type=int, default=4096, help="drop longer prompts (default: %(default)s)")
     add("--max-prompt-nsfw", type=float, default=0.5, help="drop rows with a higher prompt_nsfw (default: %(default)s)")
     add("--max-image-nsfw", type=float, default=0.5, help="drop rows with a higher image_nsfw (default: %(default)s)")
+    add(
+        "--filter",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="a filter, or your own as module:function; repeat for several, in the order in which they see a prompt",
+    )
+    add("--list-filters", action=ListFilters, nargs=0, help="print the filters and exit")
     add(
         "--dedup",
         type=float,
@@ -69,7 +88,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--tau1", type=float, default=200.0, help="tier 1 from this H on (default: %(default)s)")
     add("--tau2", type=float, default=100.0, help="tier 2 from this H on (default: %(default)s)")
     add("--count", type=int, metavar="N", help="select N prompts (default: keep all)")
-    add("--balance", default="category,tier", help="spread the selection over these evenly (default: %(default)s)")
+    add(
+        "--balance",
+        default="category,tier,diversity",
+        help="spread the selection over these evenly, diversity by MinHash distance (default: %(default)s)",
+    )
     add("--seed", type=int, default=42, help="seed of everything random (default: %(default)s)")
     add = parser.add_argument_group("categories").add_argument
     add("--labeller", choices=("rules", "llm", "none"), default="rules", help="default: %(default)s")
@@ -97,6 +120,7 @@ def to_config(args: argparse.Namespace) -> FilterConfig:
             max_prompt_nsfw=args.max_prompt_nsfw,
             max_image_nsfw=args.max_image_nsfw,
         ),
+        filters=tuple(args.filter),
         dedup=args.dedup,
         exclude=tuple(args.exclude),
         exclude_column=args.exclude_column,

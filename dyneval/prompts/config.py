@@ -43,6 +43,8 @@ class FilterConfig:
     split: str = "train"
     """Split of a Hugging Face dataset."""
     limits: Limits = field(default_factory=Limits)
+    filters: tuple[str, ...] = ()
+    """Filters beside the limits, NAME[=VALUE] as `filters.parse` takes them; they see a prompt in this order."""
     dedup: float | None = dedup.DEFAULT_THRESHOLD
     """Jaccard similarity from which prompts are near-duplicates; None keeps near-duplicates."""
     exclude: tuple[str, ...] = ()

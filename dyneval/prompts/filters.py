@@ -1,13 +1,36 @@
-"""Why prompts were dropped: a count for every reason, and the dropped rows themselves on request."""
+"""Filters: named functions that keep, change or drop prompts, and the account of what each of them did.
+
+    python extract_diverse_prompts.py --list-filters
+    python extract_diverse_prompts.py --input p.txt --output out/ --filter weights --filter language=en,fr --filter pii
+
+`FILTERS` is the whole table. A filter of one's own is named `module:function`, with or without `=VALUE`. The function
+gets the prompts as a polars Series (and VALUE, a text) and returns, for each, whether to keep it (bool) or the text to
+go on with (None drops it).
+"""
 
 from __future__ import annotations
 
+import importlib
+import re
+import sys
 from collections import Counter
-from typing import IO
+from collections.abc import Callable, Iterable
+from functools import cache, partial
+from importlib.resources import files
+from pathlib import Path
+from typing import IO, Any, NamedTuple
 
+import numpy as np
 import polars as pl
 
-REASONS: dict[str, str] = {
+from dyneval.errors import SettingError
+
+Apply = Callable[[pl.DataFrame], pl.Series]
+"""Rows (columns prompt, prompt_nsfw, image_nsfw) -> for each, whether it is kept, or its new text (None drops it)."""
+SAMPLES, _SAMPLE_CHARS = 3, 200
+_WORD = r"[\pL\pN]+"
+
+ALWAYS: dict[str, str] = {
     "unreadable": "the row could not be parsed (not JSON, no such column, not text); listed in the rejects file",
     "missing": "the prompt is NULL",
     "nsfw_prompt": "prompt_nsfw is above the limit",
@@ -21,34 +44,258 @@ REASONS: dict[str, str] = {
     "not_selected": "the selection took enough others",
     "unlabelled": "the language model gave no usable labels; run again to ask once more",
 }
-"""Every reason for which a row may be dropped, in the order in which the rows meet them."""
+"""Reasons for which rows are dropped without a filter being asked for, in the order in which rows meet them."""
+
+
+class Filter(NamedTuple):
+    """One filter of a run. `name` is the reason that is counted; an early one sees rows before repeats are dropped."""
+
+    name: str
+    meaning: str
+    apply: Apply
+    is_early: bool = False
+
+
+class Kind(NamedTuple):
+    """A row of `FILTERS`: what it does, its value where none is given (None: one is needed), and how it is made."""
+
+    meaning: str
+    default: str | None
+    make: Callable[[str], Apply]
+    is_early: bool = False
+
+
+def parse(text: str) -> Filter:
+    """Make the filter NAME[=VALUE] or module:function[=VALUE].
+
+    Raises:
+        SettingError: there is no such filter, or it does not take the value.
+    """
+    name, has_value, value = text.partition("=")
+    if ":" in name:
+        return Filter(name, f"{text} did not keep it", _own(name, value if has_value else None))
+    kind = FILTERS.get(name)
+    if kind is None:
+        raise SettingError(f"--filter {text}: no such filter; expected {', '.join(FILTERS)}, or module:function")
+    if not has_value and kind.default is None:
+        raise SettingError(f"--filter {name}: needs a value, {name}=VALUE: {kind.meaning}")
+    try:
+        apply = kind.make(value if has_value else kind.default or "")
+    except ValueError as error:
+        raise SettingError(f"--filter {text}: {error}") from error
+    return Filter(name, kind.meaning, apply, kind.is_early)
+
+
+def listing() -> str:
+    """The table of filters, for people."""
+    rows = [(f"{name}=VALUE" if kind.default is None else f"{name}[={kind.default or 'VALUE'}]", kind.meaning)
+            for name, kind in FILTERS.items()]  # fmt: skip
+    rows.append(("module:function[=VALUE]", "your own; gets the prompts, returns whether to keep each or its text"))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {meaning}" for name, meaning in rows)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The filters
+
+
+def _range(value: str) -> tuple[int, float]:
+    match = re.fullmatch(r"(\d*)-(\d*)", value)
+    if match is None or not any(match.groups()):
+        raise ValueError("expected MIN-MAX, MIN- or -MAX")
+    low, high = int(match[1] or 0), float(match[2] or "inf")
+    if low > high:
+        raise ValueError(f"{low} is more than {high:g}")
+    return low, high
+
+
+def _share(value: str) -> float:
+    share = float(value) if re.fullmatch(r"\d*\.?\d+", value) else -1.0
+    if not 0 <= share <= 1:
+        raise ValueError("expected a number from 0 to 1")
+    return share
+
+
+def _between(count: pl.Expr, value: str) -> Apply:
+    low, high = _range(value)
+    return lambda rows: rows.select(count.is_between(low, high)).to_series()
+
+
+def _nsfw(value: str) -> Apply:
+    limit = _share(value)
+    above = [pl.col(name).fill_nan(None).fill_null(0) > limit for name in ("prompt_nsfw", "image_nsfw")]
+    return lambda rows: rows.select(~pl.any_horizontal(above)).to_series()
+
+
+def _words(value: str) -> Apply:
+    """Drop what holds a word or phrase of a file, or of the packaged list."""
+    path = Path(value) if value else files("dyneval.prompts").joinpath("data", "nsfw.txt")
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{value} cannot be read ({error})") from error
+    words = [line.strip().lower() for line in lines if line.strip() and not line.startswith("#")]
+    if not words:
+        raise ValueError(f"{value} holds no words; expected a word or phrase a line")
+    found = pl.col("prompt").str.contains(rf"(?i)\b(?:{'|'.join(map(re.escape, words))})\b")
+    return lambda rows: rows.select(~found).to_series()
+
+
+def _repetition(value: str) -> Apply:
+    """Drop what repeats its own words: the share of words that were there before is above the limit."""
+    limit = _share(value)
+    words = pl.col("prompt").str.to_lowercase().str.extract_all(_WORD)
+    repeated = 1 - words.list.n_unique() / words.list.len().clip(1)
+    return lambda rows: rows.select(repeated <= limit).to_series()
+
+
+def _language(value: str) -> Apply:
+    """Keep prompts in one of these languages (ISO 639-1), as py3langid finds it."""
+    wanted = {name.strip() for name in value.split(",")}
+
+    @cache
+    def identifier() -> Any:
+        try:
+            from py3langid.langid import MODEL_FILE, LanguageIdentifier
+        except ImportError as error:
+            raise SettingError("--filter language needs the package py3langid (extra language)") from error
+        return LanguageIdentifier.from_model_file(MODEL_FILE)
+
+    if unknown := wanted - set(map(str, identifier().labels)):
+        raise ValueError(f"no language {', '.join(sorted(unknown))}; expected ISO 639-1 codes such as en,fr,zh")
+
+    def apply(rows: pl.DataFrame) -> pl.Series:
+        return pl.Series([identifier().classify(prompt)[0] in wanted for prompt in rows["prompt"]], dtype=pl.Boolean)
+
+    return apply
+
+
+def _marks(*patterns: tuple[str, str]) -> Callable[[str], Apply]:
+    """Take marks out of prompts (strip), or drop prompts that have some."""
+
+    def make(value: str) -> Apply:
+        if value not in ("strip", "drop"):
+            raise ValueError("expected strip or drop")
+        if value == "drop":
+            found = pl.any_horizontal(pl.col("prompt").str.contains(pattern) for pattern, _ in patterns)
+            return lambda rows: rows.select(~found).to_series()
+        text = pl.col("prompt")
+        for pattern, replacement in patterns * _DEPTH:
+            text = text.str.replace_all(pattern, replacement)
+        return lambda rows: rows.select(text).to_series()
+
+    return make
+
+
+_DEPTH = 3
+"""How often marks are taken out: they stand within one another, as in ((a cat:1.2), red)."""
+_WEIGHTS = (r"\(([^()]*?):\s*[0-9.]+\s*\)", "$1"), (r"\(\(+([^()]*)\)\)+", "$1"), (r"\[([^\[\]:|]*)\]", "$1")
+_BRACES = (r"\{([^{}]*)\}", "$1"), (r"(\w)::\s*-?[0-9.]+", "$1")
+_LORA = (r"(?i)<(?:lora|lyco|locon|hypernet|embedding|ti)\s*:[^<>]*>", "")
+# Telephones write a dash for "--". What --no takes goes on to the next option, what --style takes is a word.
+_OPTIONS = (r"(?i)(?:^|\s)(?:--|—)(?:no\s[^-—]*|(?:style|sref|cref|niji)\s+\S+|[a-z]+(?:\s+[\d.:]+)?)", " ")
+_MAIL = (r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", "")
+_PHONE = (r"(?:\+\d[\d ().-]{7,}\d)|(?:\b\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b)", "")
+_PERSONAL = re.compile(rf"{_MAIL[0]}|{_PHONE[0]}")
+"""What no sample shows."""
+_URL = (r"(?i)\b(?:https?://|www\.)\S+", "")
+
+FILTERS: dict[str, Kind] = {
+    "chars": Kind("characters after cleaning, MIN-MAX", None, partial(_between, pl.col("prompt").str.len_chars())),
+    "words": Kind("words, MIN-MAX", None, partial(_between, pl.col("prompt").str.count_matches(_WORD))),
+    "language": Kind("language, as ISO 639-1 codes: en or en,fr,zh", None, _language),
+    "nsfw": Kind("drop rows whose prompt_nsfw or image_nsfw is above this", "0.5", _nsfw, is_early=True),
+    "nsfw-words": Kind("drop prompts with a word of this file, a word a line (default: a packaged list)", "", _words),
+    "repetition": Kind("drop prompts of whose words more than this share were said before", "0.6", _repetition),
+    "weights": Kind("prompt weights such as (red hat:1.2), ((red hat)), red::2: strip or drop", "strip",
+                    _marks(*_WEIGHTS, *_BRACES)),
+    "lora": Kind("tags of adapters such as <lora:name:0.8>: strip or drop", "strip", _marks(_LORA)),
+    "options": Kind("options of image models such as --ar 16:9: strip or drop", "strip", _marks(_OPTIONS)),
+    "urls": Kind("web addresses: strip or drop", "strip", _marks(_URL)),
+    "pii": Kind("e-mail addresses and telephone numbers: strip or drop", "drop", _marks(_MAIL, _PHONE)),
+}  # fmt: skip
+"""Every filter by its name."""
+
+
+def _own(name: str, value: str | None) -> Apply:
+    module, _, attribute = name.partition(":")
+    try:
+        if "" not in sys.path:
+            sys.path.insert(0, "")  # a module beside the prompts, as with `python -m`
+        function = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SettingError(f"--filter {name}: cannot be loaded ({error}); expected module:function") from error
+    more = () if value is None else (value,)
+
+    def apply(rows: pl.DataFrame) -> pl.Series:
+        found = function(rows["prompt"], *more)
+        kept = found if isinstance(found, pl.Series) else pl.Series(np.asarray(found) if len(found) else [], dtype=None)
+        if len(kept) != len(rows) or kept.dtype not in (pl.Boolean, pl.String):
+            told = f"{len(kept)} values of {kept.dtype} for {len(rows)} prompts"
+            raise SettingError(f"--filter {name}: returned {told}; expected one of bool or text for each")
+        return kept
+
+    return apply
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What they did
+
+
+_TOLD = ("prompt", "prompt_nsfw", "image_nsfw", "source", "prompt_id", "cluster_id")
+"""Columns of a dropped row that are written."""
 
 
 class Drops:
-    """Counts dropped rows by reason; with `file` (binary) given, writes them to it as JSONL."""
+    """Counts rows by the reason they were dropped for, and texts by the filter that changed them, with samples.
 
-    def __init__(self, file: IO[bytes] | None = None) -> None:
+    With `file` (binary) given, dropped rows are written to it as JSONL.
+    """
+
+    def __init__(self, filters: Iterable[Filter] = (), file: IO[bytes] | None = None) -> None:
+        self.meanings = ALWAYS | {one.name: one.meaning for one in filters}
         self.counts: Counter[str] = Counter()
+        self.changed: Counter[str] = Counter()
+        self.samples: dict[str, list[str]] = {}
+        """A few of the prompts that each reason met, shortened; of changed ones, the text before."""
         self._file = file
 
-    @property
-    def keeps_rows(self) -> bool:
-        """True when dropped rows are written, so that callers have to hand them over."""
-        return self._file is not None
-
     def count(self, reason: str, rows: int) -> None:
-        """Count `rows` rows of which nothing else is known. Raises ValueError on a reason that is not in REASONS."""
-        if reason not in REASONS:
+        """Count `rows` rows of which nothing else is known. Raises ValueError on a reason that nobody told of."""
+        if reason not in self.meanings:
             raise ValueError(f"unknown reason {reason!r}")
         if rows:
             self.counts[reason] += rows
 
-    def add(self, reason: str, rows: pl.DataFrame) -> None:
-        """Count `rows` and write them, with their reason, where rows are wanted."""
-        self.count(reason, rows.height)
-        if self._file is not None and rows.height:
-            rows.select(pl.lit(reason).alias("reason"), pl.all()).write_ndjson(self._file)
+    def keep(self, reason: str, rows: pl.DataFrame, keep: pl.Series) -> pl.DataFrame:
+        """The rows where `keep` is True; the others are counted, and written where rows are wanted."""
+        bad = (~keep).arg_true()
+        if not len(bad):
+            return rows
+        self.count(reason, len(bad))
+        self.sample(reason, rows["prompt"], bad)
+        if self._file is not None:
+            told = [name for name in _TOLD if name in rows.columns]
+            rows[bad].select(pl.lit(reason).alias("reason"), *told).write_ndjson(self._file)
+        return rows.filter(keep)
+
+    def sample(self, reason: str, prompts: pl.Series, places: pl.Series) -> None:
+        """Keep a few of the prompts at `places` for the report."""
+        found = self.samples.setdefault(reason, [])
+        some = prompts[places.head(SAMPLES - len(found))] if len(found) < SAMPLES else ()
+        found += [_PERSONAL.sub("[...]", text[:_SAMPLE_CHARS]) for text in some if text]
+
+    def apply(self, one: Filter, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows that a filter keeps, with the texts that it gives them."""
+        found = one.apply(rows)
+        if found.dtype == pl.Boolean:
+            return self.keep(one.name, rows, found.fill_null(True))
+        other = (found != rows["prompt"]).fill_null(False).arg_true()
+        if len(other):
+            self.changed[one.name] += len(other)
+            self.sample(one.name, rows["prompt"], other)
+        return self.keep(one.name, rows, found.is_not_null()).with_columns(found.drop_nulls().alias("prompt"))
 
     def summary(self) -> dict[str, int]:
-        """Counts in the order of REASONS, reasons without rows left out."""
-        return {reason: self.counts[reason] for reason in REASONS if self.counts[reason]}
+        """Counts in the order in which rows meet the reasons, reasons without rows left out."""
+        return {reason: self.counts[reason] for reason in self.meanings if self.counts[reason]}

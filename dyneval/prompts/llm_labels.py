@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import polars as pl
@@ -101,6 +101,42 @@ def label_frame(prompts: pl.DataFrame, config: FilterConfig) -> tuple[UInt64s, B
     found = asyncio.run(_label_and_close(texts, config, engine, rules))
     labels = np.array([rules.pack(found.get(key, ())) for key in texts], np.uint64)
     return labels, np.array([key in found for key in texts], bool)
+
+
+class Agreement(TypedDict):
+    """How far the model and the rules agree on the prompts that the model labelled.
+
+    kappa: Cohen's, over all decisions on a prompt and a sub-category: 1 is full agreement, 0 what chance would give.
+    by_category: of each sub-category, prompts that both, only the rules and only the model gave it to, and its kappa.
+    """
+
+    prompts: int
+    kappa: float
+    by_category: dict[str, dict[str, float]]
+
+
+def agreement(rules: UInt64s, model: UInt64s) -> Agreement:
+    """Compare (prompts,) label sets of the rules and of the model."""
+    rows = {}
+    total = np.zeros(3, np.int64)
+    for bit, name in enumerate(categories.load().names):
+        by_rules, by_model = ((labels >> np.uint64(bit)) & np.uint64(1) for labels in (rules, model))
+        both, first, second = int((by_rules & by_model).sum()), int(by_rules.sum()), int(by_model.sum())
+        alike = kappa(both, first, second, len(rules))
+        rows[name] = {"both": both, "rules": first - both, "model": second - both, "kappa": alike}
+        total += (both, first, second)
+    both, first, second = total.tolist()
+    alike = kappa(both, first, second, len(rules) * len(rows))
+    return Agreement(prompts=len(rules), kappa=alike, by_category=rows)
+
+
+def kappa(both: int, first: int, second: int, decisions: int) -> float:
+    """Cohen's kappa of two who said yes `first` and `second` times, `both` of them together, of so many decisions."""
+    if not decisions:
+        return 1.0
+    agreed = (decisions - first - second + 2 * both) / decisions
+    chance = (first * second + (decisions - first) * (decisions - second)) / decisions**2
+    return 1.0 if chance == 1 else round((agreed - chance) / (1 - chance), 3)
 
 
 async def _label_and_close(

@@ -18,7 +18,9 @@ from dyneval.prompts.config import Json
 from dyneval.records import TIERS, Reject
 
 if TYPE_CHECKING:
+    from dyneval.prompts.llm_labels import Agreement
     from dyneval.prompts.pipeline import FilterRun
+    from dyneval.prompts.selection import Spread
 from dyneval.prompts.complexity import Floats
 
 _PERCENTILES = (0, 10, 25, 50, 75, 90, 100)
@@ -33,10 +35,18 @@ class Summary(TypedDict):
     sources: list[str]
     rows_read: int
     dropped: dict[str, int]
+    changed: dict[str, int]
+    """Prompts whose text a filter changed, by filter."""
+    samples: dict[str, list[str]]
+    """A few prompts that each reason or filter met, the text before a change."""
     leaked: dict[str, int]
     kept: int
     tiers: dict[str, int]
     categories: dict[str, dict[str, int]]
+    selection: dict[str, Spread]
+    """How varied the selected prompts are, and as many drawn at random; empty without --count."""
+    agreement: Agreement | None
+    """Of the model's labels with the rules'; null where no model labelled."""
     complexity: dict[str, float]
     """Percentiles of H."""
     seconds: dict[str, float]
@@ -51,10 +61,14 @@ def summarise(run: FilterRun, prompts: pl.DataFrame) -> Summary:
         "sources": [source.item for source in run.sources],
         "rows_read": run.rows_read,
         "dropped": run.drops.summary(),
+        "changed": dict(run.drops.changed),
+        "samples": run.drops.samples,
         "leaked": run.leaked,
         "kept": prompts.height,
         "tiers": {str(tier): int((prompts["tier"] == tier).sum()) for tier in TIERS},
         "categories": coverage(prompts),
+        "selection": run.selection,
+        "agreement": run.agreement,
         "complexity": {f"p{q}": round(float(np.percentile(h, q)), 2) for q in _PERCENTILES} if len(h) else {},
         "seconds": run.seconds,
     }

@@ -13,7 +13,7 @@ import polars as pl
 
 from dyneval.errors import DataFileError
 from dyneval.files.atomic import atomic_write, exclusive, refuse_overwrite
-from dyneval.prompts import complexity, dedup, llm_labels, outputs, report, selection, sources, tiers
+from dyneval.prompts import complexity, dedup, filters, llm_labels, outputs, report, selection, sources, tiers
 from dyneval.prompts.analysis import Analysis, analyse, shingles
 from dyneval.prompts.clean import Cleaner, clean_text
 from dyneval.prompts.config import FilterConfig
@@ -36,6 +36,7 @@ class FilterRun:
     def __init__(self, config: FilterConfig) -> None:
         """Raises SourceError when an input or exclusion file does not exist, SettingError when it would be replaced."""
         self.config = config
+        self._filters = [filters.parse(text) for text in config.filters]
         self.sources = sources.find(config.inputs)
         read = [*self.sources, *sources.find(config.exclude)]
         written = [*outputs.files(config.output), config.output / llm_labels.FILE]
@@ -45,6 +46,8 @@ class FilterRun:
         """The first row that was no prompt, if there was one."""
         self.seconds: dict[str, float] = {}
         self.leaked: dict[str, int] = {}
+        self.selection: dict[str, selection.Spread] = {}
+        self.agreement: llm_labels.Agreement | None = None
         self._stack = ExitStack()
 
     def run(self) -> Summary:
@@ -76,7 +79,7 @@ class FilterRun:
         with self._timed("write"):
             outputs.write_prompts(self.config.output, prompts, RecordTable(prompts, points), self.config.jsonl)
         summary = summarise(self, prompts)
-        report.write_summary_and_report(self.config, summary, prompts)
+        report.write_summary_and_report(self.config, summary, prompts, self.drops)
         return summary
 
     def _open_files(self) -> None:
@@ -86,7 +89,7 @@ class FilterRun:
         dropped = None
         if self.config.write_dropped:
             dropped = self._stack.enter_context(atomic_write(folder / outputs.DROPPED, "wb"))
-        self.drops = Drops(dropped)
+        self.drops = Drops(self._filters, dropped)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -99,7 +102,7 @@ class FilterRun:
         return progress.bar(stage, total, "prompts", is_quiet=not self.config.progress)
 
     def _collect(self) -> pl.DataFrame:
-        cleaner = Cleaner(self.config.limits, self.drops)
+        cleaner = Cleaner(self.config.limits, self.drops, self._filters)
         kept = [cleaner(rows) for rows in self._rows()]
         prompts = pl.concat(kept) if kept else pl.DataFrame()
         if prompts.is_empty():
@@ -141,7 +144,7 @@ class FilterRun:
                 found = find_leaked(shingled, prompts, config)
                 self.leaked = write_leaked(config.output, found)
             clean = ~np.isin(np.arange(len(prompts)), found["row"].to_numpy())
-            prompts, shingled = self._keep("excluded", prompts, clean), shingled.take(clean)
+            prompts, shingled = self.drops.keep("excluded", prompts, pl.Series(clean)), shingled.take(clean)
         if config.dedup is None:
             return prompts
         with self._timed("deduplicate"):
@@ -151,7 +154,7 @@ class FilterRun:
             pl.Series("cluster_size", np.bincount(leader, minlength=len(leader))[leader], pl.UInt32),
         )
         outputs.write_clusters(config.output, prompts)
-        return self._keep("near_duplicate", prompts, leader == np.arange(len(leader)))
+        return self.drops.keep("near_duplicate", prompts, pl.Series(leader == np.arange(len(leader))))
 
     def _tier(self, prompts: pl.DataFrame) -> pl.DataFrame:
         """Give every prompt its tier and put the prompts in the order of the output."""
@@ -161,37 +164,26 @@ class FilterRun:
             tier = tiers.by_threshold(h, config.tau_1, config.tau_2)
         else:
             tier = tiers.by_rank(h, _keys(prompts))
-        tiered = self._keep("between_tiers", prompts.with_columns(pl.Series("tier", tier)), tier != tiers.NO_TIER)
+        prompts = prompts.with_columns(pl.Series("tier", tier))
+        tiered = self.drops.keep("between_tiers", prompts, pl.Series(tier != tiers.NO_TIER))
         return tiers.in_order(tiered, config.tiering, config.seed)
 
     def _select(self, prompts: pl.DataFrame, sketch: np.ndarray) -> pl.DataFrame:
         config = self.config
         assert config.count is not None
+        labels, sketch = prompts["labels"].to_numpy(), sketch[prompts["row"].to_numpy()]
         with self._timed("select"):
-            chosen = selection.select(
-                config.count,
-                prompts["tier"].to_numpy(),
-                prompts["labels"].to_numpy(),
-                sketch[prompts["row"].to_numpy()],
-                _keys(prompts),
-                config.seed,
-                config.balance,
-            )
-        return self._keep("not_selected", prompts, chosen)
+            keys, tier = _keys(prompts), prompts["tier"].to_numpy()
+            chosen = selection.select(config.count, tier, labels, sketch, keys, config.seed, config.balance)
+            self.selection = selection.gains(prompts["prompt"], labels, sketch, keys, chosen, config.seed)
+        return self.drops.keep("not_selected", prompts, pl.Series(chosen))
 
     def _label(self, prompts: pl.DataFrame) -> pl.DataFrame:
         """Replace the rules' labels by the model's; prompts that it gave none are dropped."""
         with self._timed("label"):
             labels, known = llm_labels.label_frame(prompts, self.config)
-        return self._keep("unlabelled", prompts.with_columns(pl.Series("labels", labels)), known)
-
-    def _keep(self, reason: str, prompts: pl.DataFrame, mask: np.ndarray) -> pl.DataFrame:
-        """The prompts where `mask` is True; the others are dropped for `reason`."""
-        if mask.all():
-            return prompts
-        columns = [name for name in ("prompt", "source", "prompt_id", "cluster_id") if name in prompts.columns]
-        self.drops.add(reason, prompts.select(columns).filter(~mask))
-        return prompts.filter(mask)
+        self.agreement = llm_labels.agreement(prompts["labels"].to_numpy()[known], labels[known])
+        return self.drops.keep("unlabelled", prompts.with_columns(pl.Series("labels", labels)), pl.Series(known))
 
 
 def _keys(prompts: pl.DataFrame) -> np.ndarray:

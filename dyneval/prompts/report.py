@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,7 @@ import polars as pl
 from dyneval.files.atomic import atomic_write, write_summary
 from dyneval.prompts import categories
 from dyneval.prompts.config import FilterConfig
-from dyneval.prompts.filters import REASONS
+from dyneval.prompts.filters import Drops
 from dyneval.prompts.outputs import REPORT, SUMMARY, Summary
 from dyneval.records import TIERS, RunSummary
 
@@ -95,7 +97,7 @@ _SAMPLES, _LONGEST = 10, 400
 _TIER_NAMES = {1: "tier 1, hard", 2: "tier 2, medium", 3: "tier 3, easy"}
 
 
-def render(config: FilterConfig, summary: Summary, prompts: pl.DataFrame) -> str:
+def render(config: FilterConfig, summary: Summary, prompts: pl.DataFrame, drops: Drops) -> str:
     """The report on a run: its summary, and the kept prompts with tier, complexity and labels, in output order."""
     folder = files("dyneval.prompts").joinpath("data")
     return Template(folder.joinpath("report.html").read_text("utf-8")).substitute(
@@ -107,7 +109,10 @@ def render(config: FilterConfig, summary: Summary, prompts: pl.DataFrame) -> str
         tiers=bars([(_TIER_NAMES[t], summary["tiers"][str(t)]) for t in TIERS], ["t1", "t2", "t3"], 110, 960),
         categories=_LABELLERS[config.labeller],
         coverage="".join(_dimension(name, counts) for name, counts in summary["categories"].items()),
-        dropped=_dropped(summary["dropped"]),
+        agreement=_agreement(summary),
+        selection=_selection(summary),
+        dropped=_reasons(summary["dropped"], drops),
+        changed=_section("Changed prompts", _reasons(summary["changed"], drops)) if summary["changed"] else "",
         samples="".join(_samples(tier, prompts.filter(pl.col("tier") == tier).head(_SAMPLES)) for tier in TIERS),
     )
 
@@ -143,32 +148,96 @@ def _dimension(name: str, counts: dict[str, int]) -> str:
     return f"<div><h3>{escape(name)}</h3>{bars(list(counts.items()), ['bar'] * len(counts))}</div>"
 
 
-def _dropped(counts: dict[str, int]) -> str:
-    rows = "".join(
-        f'<tr><td>{reason}</td><td>{escape(REASONS[reason])}</td><td class="n">{count:,}</td></tr>'
+def _section(title: str, content: str) -> str:
+    return f"<h2>{title}</h2>{content}"
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str | int | float, ...]]) -> str:
+    """A table of escaped texts and of numbers: counts with commas, others with two digits. Html is kept as it is."""
+
+    def cell(tag: str, value: str | int | float) -> str:
+        if isinstance(value, str):
+            return f"<{tag}>{value if isinstance(value, _Html) else escape(value)}</{tag}>"
+        return f'<{tag} class="n">{value:{"," if isinstance(value, int) else ".2f"}}</{tag}>'
+
+    body = "".join(f"<tr>{''.join(cell('td', value) for value in row)}</tr>" for row in rows)
+    # A head stands as its column does.
+    kinds = ["" if isinstance(value, str) else ' class="n"' for value in (rows[0] if rows else head)]
+    names = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, head, strict=True))
+    return f"<table><tr>{names}</tr>{body}</table>"
+
+
+class _Html(str):
+    """A text that is HTML."""
+
+
+def _reasons(counts: dict[str, int], drops: Drops) -> str:
+    """A row a reason or filter, with a few of the prompts that it met."""
+    rows = [
+        (reason, _Html(escape(drops.meanings[reason]) + _met(drops.samples.get(reason, []))), count)
         for reason, count in counts.items()
+    ]
+    return _table(("reason", "meaning", "rows"), rows)
+
+
+def _met(samples: list[str]) -> str:
+    if not samples:
+        return ""
+    items = "".join(f"<li>{escape(text)}</li>" for text in samples)
+    return f"<details><summary>samples</summary><ul>{items}</ul></details>"
+
+
+def _selection(summary: Summary) -> str:
+    """What selecting gained, beside as many prompts drawn at random."""
+    found = summary["selection"]
+    if not found:
+        return ""
+    rows = [(name, found["selected"][key], found["random"][key]) for key, name in _SPREAD]
+    return _section(
+        "Selection", f"<p>{_SELECTED}</p>" + _table(("of the prompts", "selected", "drawn at random"), rows)
     )
-    return f'<table><tr><th>reason</th><th>meaning</th><th class="n">rows</th></tr>{rows}</table>'
+
+
+_SPREAD: tuple[tuple[Literal["distinct_words", "label_entropy", "nearest_distance"], str], ...] = (
+    ("distinct_words", "different words"),
+    ("label_entropy", "entropy of the labels in bits; 5.39 where all are as frequent"),
+    ("nearest_distance", "mean distance to the most similar prompt, 0-1"),
+)
+_SELECTED = "How varied the selected prompts are, beside as many drawn at random; more is better."
+
+
+def _agreement(summary: Summary) -> str:
+    """How far the model's labels are those of the rules."""
+    found = summary["agreement"]
+    if found is None:
+        return ""
+    rows = [
+        (name, int(row["both"]), int(row["rules"]), int(row["model"]), float(row["kappa"]))
+        for name, row in sorted(found["by_category"].items(), key=lambda item: item[1]["kappa"])
+        if row["both"] + row["rules"] + row["model"]
+    ]
+    told = f"Cohen's kappa over {found['prompts']:,} prompts: {found['kappa']:.2f}. Prompts with a label from"
+    head = ("sub-category", "both", "rules only", "the model only", "kappa")
+    return f"<h3>Agreement with the rules</h3><p>{told}</p>" + _table(head, rows)
 
 
 def _samples(tier: int, prompts: pl.DataFrame) -> str:
     labels = categories.load().expand(prompts["labels"].to_numpy())
-    rows = "".join(
-        f'<tr><td class="n">{h:.0f}</td><td class="prompt">{escape(_shortened(prompt))}'
-        f'<div class="labels">{escape(", ".join(names))}</div></td></tr>'
+    rows = [
+        (round(h), _Html(f'{escape(_shortened(prompt))}<div class="labels">{escape(", ".join(names))}</div>'))
         for h, prompt, names in zip(prompts["complexity"], prompts["prompt"], labels, strict=True)
-    )
+    ]
     title = f'<h3><span class="dot d{tier}"></span>{_TIER_NAMES[tier]}</h3>'
-    return f'{title}<table><tr><th class="n">H</th><th>prompt and categories</th></tr>{rows}</table>'
+    return title + _table(("H", "prompt and categories"), rows)
 
 
 def _shortened(prompt: str) -> str:
     return prompt if len(prompt) <= _LONGEST else prompt[:_LONGEST] + " ..."
 
 
-def write_summary_and_report(config: FilterConfig, summary: Summary, prompts: pl.DataFrame) -> None:
+def write_summary_and_report(config: FilterConfig, summary: Summary, prompts: pl.DataFrame, drops: Drops) -> None:
     """Write summary.json and report.html."""
     with atomic_write(config.output / REPORT) as file:
-        file.write(render(config, summary, prompts))
+        file.write(render(config, summary, prompts, drops))
     run = RunSummary(made=summary["kept"], rejected=summary["rows_read"] - summary["kept"])
     write_summary(config.output / SUMMARY, run, summary)

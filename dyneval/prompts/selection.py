@@ -8,22 +8,25 @@ Deterministic for a seed and independent of the input's order:
    bias and without comparing pairs, how much similarity a prompt has in sum to all those before it.
 3. Each prompt belongs to the pool of its rarest category, so that rare categories do not drown in common ones.
 4. The number asked for is spread evenly over the tiers, and within each over the pools; what a small one cannot give
-   goes to the others. From every pool the least crowded prompts are taken.
+   goes to the others. From every pool the least crowded prompts are taken; without "diversity", the first in order.
+
+`gains` says what that was worth, beside as many prompts drawn at random.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from dyneval.prompts.minhash import UInt32s
-from dyneval.prompts.text import Int64s, UInt64s
+from dyneval.prompts.text import Int64s, UInt64s, is_word, tokenise
 
 Bools = npt.NDArray[np.bool_]
-Balance = Literal["category", "tier"]
-BALANCES: tuple[Balance, ...] = ("category", "tier")
+Balance = Literal["category", "tier", "diversity"]
+BALANCES: tuple[Balance, ...] = ("category", "tier", "diversity")
 FUNCTIONS = 8
 """Hash functions of a signature that the crowding is averaged over."""
 
@@ -49,7 +52,7 @@ def select(
         balance: What to spread the number over.
     """
     order = np.argsort(_scramble(keys, seed), kind="stable")
-    crowding = _crowding(signatures[:, :FUNCTIONS], order)
+    crowding = np.zeros(len(keys)) if "diversity" not in balance else _crowding(signatures[:, :FUNCTIONS], order)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     groups = tiers.astype(np.int64) if "tier" in balance else np.zeros(len(keys), np.int64)
@@ -62,6 +65,58 @@ def select(
             ranking = np.lexsort((place[members], crowding[members]))
             chosen[members[ranking[:quota]]] = True
     return chosen
+
+
+class Spread(TypedDict):
+    """How varied some prompts are."""
+
+    distinct_words: int
+    """Different words, in at most `_SAMPLE` of the prompts."""
+    label_entropy: float
+    """Of the sub-categories of all labels, in bits: 5.39 where all 42 are as frequent, less where few prevail."""
+    nearest_distance: float
+    """Mean Jaccard distance (0-1) from a prompt to the one most similar to it, as eight MinHash functions see it."""
+
+
+def gains(
+    prompts: pl.Series, labels: UInt64s, signatures: UInt32s, keys: UInt64s, chosen: Bools, seed: int
+) -> dict[str, Spread]:
+    """How varied the chosen prompts are, and as many drawn at random from all; arguments as of `select`."""
+    drawn = np.zeros(len(chosen), bool)
+    drawn[np.argsort(_scramble(keys, seed + 1), kind="stable")[: int(chosen.sum())]] = True
+    return {
+        name: Spread(
+            distinct_words=_distinct_words(prompts.filter(pl.Series(mask)), keys[mask]),
+            label_entropy=round(_entropy(labels[mask]), 3),
+            nearest_distance=round(_nearest(signatures[mask, :FUNCTIONS], keys[mask]), 4),
+        )
+        for name, mask in (("selected", chosen), ("random", drawn))
+    }
+
+
+_SAMPLE, _ASKED = 50_000, 400
+
+
+def _distinct_words(prompts: pl.Series, keys: UInt64s) -> int:
+    tokens = tokenise(prompts[np.argsort(keys, kind="stable")[:_SAMPLE]])
+    return len(np.unique(tokens.hashes[is_word(tokens)]))
+
+
+def _entropy(labels: UInt64s) -> float:
+    counts = np.array([np.count_nonzero(labels & np.uint64(1 << bit)) for bit in range(64)])
+    shares = counts[counts > 0] / max(1, counts.sum())
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def _nearest(signatures: UInt32s, keys: UInt64s) -> float:
+    among = np.argsort(keys, kind="stable")[:_SAMPLE]
+    columns = np.ascontiguousarray(signatures[among].T)
+    distances = []
+    for place in range(min(_ASKED, len(among) if len(among) > 1 else 0)):
+        alike = np.add.reduce([column == column[place] for column in columns], dtype=np.uint8)
+        alike[place] = 0  # itself
+        distances.append(1 - alike.max() / len(columns))
+    return float(np.mean(distances)) if distances else 1.0
 
 
 def even_shares(sizes: Int64s, count: int) -> Int64s:

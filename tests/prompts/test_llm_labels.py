@@ -178,3 +178,30 @@ def test_a_server_that_fails_for_every_prompt_stops_the_run_and_one_prompt_does_
     assert len(server.asked) - asked < 30
     rows = [json.loads(line) for line in (config.output / "labels.jsonl").open()]
     assert len(rows) == 59, "what was labelled before is kept"
+
+
+def test_a_server_that_is_gone_stops_the_run(config, server):
+    filter_prompts(config)  # while it is there
+    server.shutdown()
+    server.server_close()
+    (config.output.parent / "in.txt").write_text("\n".join(f"a wooden boat in shade {n} of blue" for n in range(60)))
+    with pytest.raises(EngineStopped):
+        filter_prompts(replace(config, dedup=None, llm=replace(config.llm, model="another")))
+    assert (
+        not (config.output / "labels.rejects.jsonl").exists()
+        or sum(1 for _ in (config.output / "labels.rejects.jsonl").open()) < 30
+    )
+
+
+def test_how_far_model_and_rules_agree_is_told(config, server):
+    found = filter_prompts(config)["agreement"]
+    assert found["prompts"] == 3 and -1 <= found["kappa"] < 1
+    assert found["by_category"]["food_present"] == {"both": 0, "rules": 0, "model": 3, "kappa": 0.0}
+    assert found["by_category"]["art_style"]["both"] == 1
+    report = (config.output / "report.html").read_text()
+    assert "Agreement with the rules" in report and "food_present" in report
+
+
+def test_kappa_is_that_of_cohen():
+    assert llm_labels.kappa(20, 25, 30, 50) == 0.4  # the example of the article of Wikipedia
+    assert llm_labels.kappa(5, 5, 5, 10) == 1 and llm_labels.kappa(0, 0, 0, 10) == 1

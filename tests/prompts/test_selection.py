@@ -39,14 +39,27 @@ def test_tiers_and_rare_categories_are_filled(pool):
 
 
 def test_near_repeats_are_avoided(pool):
-    chosen = selection.select(600, *pool, seed=42, balance=())
+    chosen = selection.select(600, *pool, seed=42, balance=("diversity",))
     assert chosen[:1500].sum() < 30  # chance would take 300
+    assert 250 < selection.select(600, *pool, seed=42, balance=())[:1500].sum() < 350
 
 
 def test_without_balance_by_tier_tiers_fall_as_they_may(pool):
     tiers = pool[0]
-    chosen = selection.select(600, *pool, seed=42, balance=("category",))
+    chosen = selection.select(600, *pool, seed=42, balance=("category", "diversity"))
     assert chosen.sum() == 600 and (tiers[chosen] == 3).sum() > 250
+
+
+def test_the_gain_beside_a_random_choice_is_told(pool):
+    _, labels, signatures, keys = pool
+    prompts = pl.Series([f"{'same' if i < 1500 else 'other'} word{i}" for i in range(3000)])
+    chosen = selection.select(600, *pool, seed=42)
+    found = selection.gains(prompts, labels, signatures, keys, chosen, 42)
+    assert found["selected"]["label_entropy"] > found["random"]["label_entropy"] + 0.2
+    assert found["selected"]["nearest_distance"] > found["random"]["nearest_distance"] + 0.1
+    assert found["selected"]["distinct_words"] >= 601
+    nothing = selection.gains(prompts[:1], labels[:1], signatures[:1], keys[:1], np.array([True]), 42)
+    assert nothing["selected"] == nothing["random"] and nothing["random"]["nearest_distance"] == 1
 
 
 def test_same_prompts_whatever_the_order_and_others_with_another_seed(pool):

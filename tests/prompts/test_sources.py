@@ -214,6 +214,19 @@ def test_two_spellings_of_one_letter_are_one_prompt(one, other):
     assert dropped == {"exact_duplicate": 1}
 
 
+def test_wide_and_narrow_letters_make_no_other_prompt():
+    good = "a red lighthouse, 2 boats and a stormy sea"
+    wide = "".join(chr(ord(c) + 0xFEE0) if c != " " else "\u3000" for c in good)
+    assert clean([row(wide), row(good)]) == ([good], {"exact_duplicate": 1})
+    narrow, common = (
+        "ｶﾞﾗｽの猫が窓辺で眠っている、柔らかな朝の光の中で、静かな部屋",
+        "ガラスの猫が窓辺で眠っている、柔らかな朝の光の中で、静かな部屋",
+    )
+    assert clean([row(narrow), row(common)]) == ([common], {"exact_duplicate": 1})
+    kept = "x² + ½ of the ﬁgures … in the snow at night"
+    assert clean([row(kept)])[0] == [kept]
+
+
 def test_json_arrays_of_objects_or_texts(tmp_path):
     path = tmp_path / "p.json"
     path.write_text(json.dumps([{"prompt": "a"}, "b", 3]), "utf-8")
