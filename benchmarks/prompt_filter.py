@@ -112,9 +112,9 @@ class PlainScorer:
 
     def __init__(self) -> None:
         from dyneval.prompts import complexity, wordlists
-        from dyneval.prompts.text import FOLD, SINGLE_QUOTES
+        from dyneval.prompts.text import FOLD, SIGNS, SINGLE_QUOTES
 
-        self.quotes = re.compile(SINGLE_QUOTES)
+        self.quotes, self.signs = re.compile(SINGLE_QUOTES), re.compile(SIGNS)
         self.factors = complexity.load()
         self.fold = str.maketrans(FOLD)
         self.entries = wordlists.load()
@@ -128,7 +128,7 @@ class PlainScorer:
     def __call__(self, prompt: str) -> float:
         """H of a prompt."""
         folded = self.quotes.sub(r'\1"\2"\3', prompt.translate(self.fold))
-        tokens = self.token.findall(folded.translate(self.lower))
+        tokens = self.token.findall(self.signs.sub(r" \g<0> ", folded).translate(self.lower))
         words = sum(1 for token in tokens if self.is_word.match(token))
         found = list(self.units(tokens))
         total = 0.0

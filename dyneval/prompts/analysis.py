@@ -13,7 +13,7 @@ from dyneval.prompts import categories, complexity, lexicon, minhash
 from dyneval.prompts.clean import clean_text
 from dyneval.prompts.complexity import Floats
 from dyneval.prompts.minhash import Shingled
-from dyneval.prompts.text import UInt64s, available_cores, tokenise
+from dyneval.prompts.text import UInt64s, available_cores, in_other_script, tokenise
 from dyneval.prompts.units import find_units
 from dyneval.records import prompt_id
 
@@ -62,6 +62,7 @@ def analyse(prompts: pl.Series, seed: int | None, label: bool = True, done: Prog
         points = complexity.values(units, counted, factors)
         ids = pl.Series([prompt_id(prompt) for prompt in chunk], dtype=pl.String)
         labels = rules.label(units, words) if label else np.zeros(len(chunk), np.uint64)
+        labels[in_other_script(chunk)] = 0  # marks and digits alone would tell something wrong
         return Analysis(ids, points, labels, None if seed is None else minhash.shingle(tokens, seed))
 
     points, labels = np.empty((len(prompts), len(factors.items))), np.empty(len(prompts), np.uint64)

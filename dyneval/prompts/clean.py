@@ -28,7 +28,7 @@ MAX_NSFW = 0.5
 _UNWANTED = (
     r"\x00-\x1f\x7f-\x9f\u00a0\u00ad\u1680\u2000-\u200b\u200e\u200f\u2028-\u202f\u205f\u2060\u2066-\u2069\u3000\ufeff"
 )
-_WIDE = r"[\uff01-\uff5e\uff61-\uff9f]"  # wide ASCII, narrow katakana
+_WIDE = r"[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uff9f]"  # wide digits and letters, narrow katakana
 _TO_CLEAN = rf"[{_UNWANTED}]|  |^ | $"
 _RUN = rf"[ {_UNWANTED}]+"
 

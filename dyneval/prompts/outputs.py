@@ -15,6 +15,7 @@ from dyneval.files.atomic import atomic_write
 from dyneval.files.jsonl import to_line
 from dyneval.prompts import categories, complexity
 from dyneval.prompts.config import Json
+from dyneval.prompts.text import in_other_script
 from dyneval.records import TIERS, Reject
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Summary(TypedDict):
     """A few prompts that each reason or filter met, the text before a change."""
     leaked: dict[str, int]
     kept: int
+    other_scripts: int
+    """Kept prompts that the rules cannot label, for half of their letters or more are not Latin."""
     tiers: dict[str, int]
     categories: dict[str, dict[str, int]]
     selection: dict[str, Spread]
@@ -65,6 +68,7 @@ def summarise(run: FilterRun, prompts: pl.DataFrame) -> Summary:
         "samples": run.drops.samples,
         "leaked": run.leaked,
         "kept": prompts.height,
+        "other_scripts": int(in_other_script(prompts["prompt"]).sum()),
         "tiers": {str(tier): int((prompts["tier"] == tier).sum()) for tier in TIERS},
         "categories": coverage(prompts),
         "selection": run.selection,

@@ -107,7 +107,7 @@ def render(config: FilterConfig, summary: Summary, prompts: pl.DataFrame, drops:
         tiering=_tiering(config),
         histogram=histogram(prompts["complexity"].to_numpy(), prompts["tier"].to_numpy(), _cuts(config)),
         tiers=bars([(_TIER_NAMES[t], summary["tiers"][str(t)]) for t in TIERS], ["t1", "t2", "t3"], 110, 960),
-        categories=_LABELLERS[config.labeller],
+        categories=_LABELLERS[config.labeller] + _unlabelled(config, summary),
         coverage="".join(_dimension(name, counts) for name, counts in summary["categories"].items()),
         agreement=_agreement(summary),
         selection=_selection(summary),
@@ -122,6 +122,14 @@ _LABELLERS = {
     "llm": "Prompts with each sub-category, assigned by a language model; a prompt may have several.",
     "none": "No categories were assigned in this run.",
 }
+
+
+def _unlabelled(config: FilterConfig, summary: Summary) -> str:
+    count = summary["other_scripts"]
+    if not count or config.labeller != "rules":
+        return ""
+    told = "have no labels: they are not written in Latin letters, and the rules know English."
+    return f" {count:,} prompts {told} A language model can label them (--labeller llm)."
 
 
 def _figures(summary: Summary) -> str:

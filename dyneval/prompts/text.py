@@ -2,7 +2,7 @@
 
 A token is a word (a run of ASCII letters and digits and of non-ASCII characters, ASCII upper case folded) or a single
 mark such as "," or '"'. Blanks, hyphens, apostrophes and underscores only separate, so "sci-fi", "sci - fi" and
-"sci fi" are the same two tokens. A line feed ends each prompt.
+"sci fi" are the same two tokens. A character of Chinese or Japanese is a word. A line feed ends each prompt.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ FOLD: dict[str, str] = {
 SINGLE_QUOTES = r"(^|[ (:,])'([^' ]|[^' ][^']{0,60}[^' ])'($|[ ).,:;!?])"
 """Text in single quotes, as against apostrophes: quotes at the ends of words, outside and inside."""
 _DOUBLE_QUOTES = '${1}"${2}"${3}'
+
+SIGNS = r"[\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+"""Characters of Chinese and Japanese, which are written without blanks: each is a token of its own."""
+_OTHER_SCRIPT = r"[\pL--\p{Latin}]"
 
 WORD, MARK, END_OF_PROMPT = 1, 2, 3
 _SEPARATORS = b" -'_"
@@ -83,16 +87,29 @@ def _powers(size: int) -> tuple[UInt64s, UInt64s]:
     return powers[0], powers[1]
 
 
+def in_other_script(prompts: pl.Series) -> npt.NDArray[np.bool_]:
+    """(prompts,) True where half of the letters or more are not Latin: the word lists know none of these words."""
+    prompt = pl.col("prompt")
+    foreign = pl.when(prompt.str.len_bytes() != prompt.str.len_chars()).then(prompt)
+    other, letters = foreign.str.count_matches(_OTHER_SCRIPT), foreign.str.count_matches(r"\pL")
+    found = ((other * 2 >= letters) & (other > 0)).fill_null(False)
+    return prompts.alias("prompt").to_frame().select(found).to_series().to_numpy()
+
+
 def fold(prompts: pl.Series) -> pl.Series:
-    """Replace typographic punctuation (see `FOLD`) and make double quotes of single ones, where there are any."""
+    """Replace typographic punctuation (see `FOLD`), make double quotes of single ones, put blanks around `SIGNS`."""
     prompt = pl.col("prompt")
     # The backtick is the only ASCII character that is folded.
     nothing_to_fold = (prompt.str.len_bytes() == prompt.str.len_chars()) & ~prompt.str.contains("`", literal=True)
     folded = pl.when(nothing_to_fold).then(prompt).otherwise(prompt.str.replace_many(list(FOLD), list(FOLD.values())))
     has_single = prompt.str.contains("'", literal=True)
     quoted = pl.when(has_single).then(prompt.str.replace_all(SINGLE_QUOTES, _DOUBLE_QUOTES)).otherwise(prompt)
-    frame = prompts.alias("prompt").to_frame().select(folded.alias("prompt"))
-    return frame.select(quoted.alias("prompt")).to_series()
+    foreign = pl.when(prompt.str.len_bytes() != prompt.str.len_chars()).then(prompt)
+    parted = pl.coalesce(foreign.str.replace_all(f"({SIGNS})", " $1 "), prompt)
+    frame = prompts.alias("prompt").to_frame()
+    for step in (folded, quoted, parted):
+        frame = frame.select(step.alias("prompt"))
+    return frame.to_series()
 
 
 def tokenise(prompts: pl.Series) -> Tokens:

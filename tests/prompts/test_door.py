@@ -108,6 +108,24 @@ def test_benchmark_prompts_are_kept_out_and_reported(tmp_path):
     assert BASE[3] not in {record.prompt for record in records(tmp_path / "out")}
 
 
+def test_chinese_prompts_are_counted_compared_and_marked(tmp_path):
+    fox = "一只红色的狐狸睡在覆盖着苔藓的木头上，周围是薄雾弥漫的森林，画面非常精细，“数字绘画”"
+    others = ["两只蓝色的蝴蝶在薰衣草田野上方飞舞，三十五毫米照片，背景虚化，阳光明媚，色彩鲜艳的夏日早晨", BASE[3]]
+    run(
+        "--input",
+        write_input(tmp_path / "in.parquet", [fox, fox + "呢", *others]),
+        "--output",
+        tmp_path / "out",
+        "--quiet",
+    )
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text("utf-8"))
+    assert summary["dropped"] == {"near_duplicate": 1} and summary["other_scripts"] == 2
+    found = {record.prompt: record for record in records(tmp_path / "out")}
+    assert found[others[0]].categories == () and found[BASE[3]].categories
+    assert found[others[0]].factors.prompt_length > 200
+    assert "2 prompts have no labels" in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
 def test_an_exclusion_file_may_be_empty(tmp_path):
     (tmp_path / "bench.txt").write_text("", "utf-8")
     run("--input", write_input(tmp_path / "in.parquet", BASE), "--output", tmp_path / "out", "--quiet",

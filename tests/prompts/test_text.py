@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dyneval.prompts.text import FOLD, SINGLE_QUOTES, is_word, tail, tokenise
+from dyneval.prompts.text import FOLD, SIGNS, SINGLE_QUOTES, in_other_script, is_word, tail, tokenise
 
 TOKEN = re.compile(r"[0-9a-z\x80-\U0010ffff]+|[^\x00-\x20'_-]")
 LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
@@ -17,10 +17,11 @@ PROMPT = st.text(st.characters(exclude_characters="\n", exclude_categories=("Cs"
 
 def reference(prompt: str) -> list[str]:
     folded = re.sub(SINGLE_QUOTES, r'\1"\2"\3', prompt.translate(str.maketrans(FOLD)))
-    return TOKEN.findall(folded.translate(LOWER))
+    return TOKEN.findall(re.sub(SIGNS, r" \g<0> ", folded).translate(LOWER))
 
 
 @given(st.lists(PROMPT, min_size=1, max_size=8))
+@example(["一只红色的狐狸", "a 狐狸, 'キツネ' fox", "狐'狸'", "여우 한 마리"])
 @example(["`", "a `sign` that says 'no'"])
 def test_tokens_are_those_of_the_regular_expression(prompts):
     tokens = tokenise(pl.Series(prompts, dtype=pl.String))
@@ -53,6 +54,12 @@ def test_endings_and_words_are_told():
 def test_a_line_feed_inside_a_prompt_is_refused():
     with pytest.raises(ValueError, match="line feeds"):
         tokenise(pl.Series(["two\nlines"]))
+
+
+def test_other_scripts_are_told():
+    other = ["一只红色的狐狸睡在雪地里, 8k", "рыжая лиса в снегу", "여우 한 마리"]
+    latin = ["a fox 狐狸 in the snow", "un renard à l'été", "8k, 3d!", "…"]
+    assert in_other_script(pl.Series(other)).all() and not in_other_script(pl.Series(latin)).any()
 
 
 def test_no_prompts():
