@@ -106,7 +106,7 @@ def render(config: FilterConfig, summary: Summary, prompts: pl.DataFrame, drops:
         figures=_figures(summary),
         tiering=_tiering(config),
         histogram=histogram(prompts["complexity"].to_numpy(), prompts["tier"].to_numpy(), _cuts(config)),
-        tiers=bars([(_TIER_NAMES[t], summary["tiers"][str(t)]) for t in TIERS], ["t1", "t2", "t3"], 110, 960),
+        tiers=bars([(_TIER_NAMES[t], summary["tiers"][str(t)]) for t in TIERS], ["t1", "t2", "t3"]),
         categories=_LABELLERS[config.labeller] + _unlabelled(config, summary),
         coverage="".join(_dimension(name, counts) for name, counts in summary["categories"].items()),
         agreement=_agreement(summary),
@@ -128,8 +128,8 @@ def _unlabelled(config: FilterConfig, summary: Summary) -> str:
     count = summary["other_scripts"]
     if not count or config.labeller != "rules":
         return ""
-    told = "have no labels: they are not written in Latin letters, and the rules know English."
-    return f" {count:,} prompts {told} A language model can label them (--labeller llm)."
+    told = "they are not written in Latin letters, and the rules know English. --labeller llm labels them, too."
+    return f" Prompts without labels: {count:,}; {told}"
 
 
 def _figures(summary: Summary) -> str:

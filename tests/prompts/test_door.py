@@ -123,7 +123,7 @@ def test_chinese_prompts_are_counted_compared_and_marked(tmp_path):
     found = {record.prompt: record for record in records(tmp_path / "out")}
     assert found[others[0]].categories == () and found[BASE[3]].categories
     assert found[others[0]].factors.prompt_length > 200
-    assert "2 prompts have no labels" in (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "Prompts without labels: 2;" in (tmp_path / "out" / "report.html").read_text("utf-8")
 
 
 def test_an_exclusion_file_may_be_empty(tmp_path):
