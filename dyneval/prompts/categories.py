@@ -81,16 +81,13 @@ def count_objects(units: Units, matcher: Matcher, rows: npt.NDArray[np.int64]) -
         (prompts,) True where there are several, (prompts,) True where there is exactly one.
     """
     heads = matcher.starts(_OBJECT) & ~matcher.ends(_LIKENED)
-    for pattern in _NO_HEAD:
-        heads &= ~matcher.starts(pattern)
+    heads &= ~matcher.starts(*_NO_HEAD)
     several = _different(heads & matcher.starts(_PLURAL), units, rows) > 0
     several |= np.bincount(rows[heads & matcher.ends(_NEW)], minlength=len(units.ends)) > 1
-    for pattern in _SEVERAL:
-        several[rows[matcher.starts(pattern)]] = True
+    several[rows[matcher.starts(*_SEVERAL)]] = True
     number = _different(heads, units, rows)
     instead = np.zeros(len(units.ends), bool)
-    for pattern in _INSTEAD:
-        instead[rows[matcher.starts(pattern)]] = True
+    instead[rows[matcher.starts(*_INSTEAD)]] = True
     return several | (number > 1), ((number == 1) | ((number == 0) & instead)) & ~several
 
 
@@ -210,7 +207,4 @@ def _begin(
     patterns: tuple[Pattern, ...], matcher: Matcher, rows: npt.NDArray[np.int64], prompts: int
 ) -> npt.NDArray[np.int64]:
     """(prompts,) number of places where one of the patterns begins."""
-    begins = matcher.starts(patterns[0])
-    for pattern in patterns[1:]:
-        begins = begins | matcher.starts(pattern)
-    return np.bincount(rows[begins], minlength=prompts)
+    return np.bincount(rows[np.flatnonzero(matcher.starts(*patterns))], minlength=prompts)
