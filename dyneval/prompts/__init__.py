@@ -2,5 +2,6 @@
 
 Read the modules in the order of the data: `sources` -> `clean` -> `text` -> `lexicon` -> `units` -> `complexity`,
 `categories`, `minhash` -> `dedup` -> `tiers`, `selection` -> `outputs`, `report`. `pipeline` runs them in that order.
-Word lists, factor scales and category definitions are data files under `data/`.
+`filters` are what a run may drop or change, `wordlists`, `wordnet` and `patterns` what labels are made of. Word lists,
+factor scales and category definitions are data files under `data/`.
 """

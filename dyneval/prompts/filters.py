@@ -20,7 +20,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import numpy as np
 import polars as pl
 
 from dyneval.errors import SettingError
@@ -228,8 +227,7 @@ def _own(name: str, value: str | None) -> Apply:
     more = () if value is None else (value,)
 
     def apply(rows: pl.DataFrame) -> pl.Series:
-        found = function(rows["prompt"], *more)
-        kept = found if isinstance(found, pl.Series) else pl.Series(np.asarray(found) if len(found) else [], dtype=None)
+        kept = pl.Series(function(rows["prompt"], *more))
         if len(kept) != len(rows) or kept.dtype not in (pl.Boolean, pl.String):
             told = f"{len(kept)} values of {kept.dtype} for {len(rows)} prompts"
             raise SettingError(f"--filter {name}: returned {told}; expected one of bool or text for each")
@@ -287,6 +285,8 @@ class Drops:
 
     def apply(self, one: Filter, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows that a filter keeps, with the texts that it gives them."""
+        if rows.is_empty():
+            return rows
         found = one.apply(rows)
         if found.dtype == pl.Boolean:
             return self.keep(one.name, rows, found.fill_null(True))

@@ -3,7 +3,7 @@
     apt-get install wordnet-base
     python -m dyneval.prompts.wordnet /usr/share/wordnet        # writes data/wordnet.txt.xz anew
 
-The word lists hold what their authors thought of; WordNet 3.0 knows 8,500 verbs, 14,000 adjectives and 55,000 nouns of
+The word lists hold what their authors thought of; WordNet 3.0 knows 8,400 verbs, 17,900 adjectives and 55,200 nouns of
 one word. `compile_words` reads its files (wndb(5WN)) and gives every inflected form its tags; `load` gives them back.
 A line of the file is a set of tags, a colon, and all words that have it.
 
@@ -11,16 +11,13 @@ Tags of verb forms are a class and a form, such as act_ing: forms are base, s, i
 
     act     something that somebody does: fall, chisel, whisper, sleep; not be, know, glow
     agent   an act of which only somebody is the subject: chisel, not fall
-    handle  an act on a thing: chisel, lift, eat
-    meet    an act on somebody: hug, chase, scold
     rest    an act that needs no object: perch, leap, kneel
     move    an act of motion: leap, plow, swirl
     hide    one thing covers another: obscure, conceal
     surpass one thing is more than another: outnumber, exceed
 
-Other tags: weak (a noun or an adjective, too, at least as often), noun, nouns (plural), adverb, adjective, more (newer)
-and most (newest), both with weak_ before them where the form is a noun or verb as well (cooler), shape, color, and what
-the most usual meaning of a noun is: `NOUNS` and `BELOW`.
+Other tags: weak (a noun or an adjective, too, at least as often), noun, nouns (plural), adverb, adjective, shape,
+color, more (newer), weak_more (a noun or a verb, too: cooler), and what a noun usually means: `NOUNS` and `BELOW`.
 """
 
 from __future__ import annotations
@@ -49,28 +46,14 @@ Key = tuple[str, str]
 # Lexicographer files, lexnames(5WN): body, change, communication, competition, consumption, contact, creation, motion,
 # perception, possession, social. Not there: cognition, emotion, stative, weather.
 _ACTS = frozenset({29, 30, 32, 33, 34, 35, 36, 38, 39, 40, 41})
-_HANDLING = frozenset({30, 34, 35, 36, 38})
-_MEETING = frozenset({32, 33, 35, 38, 41})
-# Sentence frames, wninput(5WN): 2 Somebody ----s, 22 Somebody ----s PP, 8 Somebody ----s something, and so on.
+# Sentence frames, wninput(5WN): 2 Somebody ----s, 22 Somebody ----s PP, 1 Something ----s, and so on.
 _BY_SOMEBODY = frozenset({2, 7, 8, 9, *range(13, 34)})
 _BY_SOMETHING = frozenset({1, 4, 5, 6, 10, 11, 12})
-_ON_SOMETHING, _ON_SOMEBODY, _ALONE = frozenset({8, 21, 31}), frozenset({9, 17, 20}), frozenset({2, 22})
+_ALONE = frozenset({2, 22})
 _MOTION = 38
 _SENSES = 3
 """Senses of a verb that are looked at, the most usual ones."""
-HIDING = (
-    "hide",
-    "obscure",
-    "conceal",
-    "overshadow",
-    "occult",
-    "shroud",
-    "obstruct",
-    "veil",
-    "mask",
-    "occlude",
-    "block",
-)
+HIDING = ("hide", "obscure", "conceal", "overshadow", "occult", "shroud", "obstruct", "veil", "mask", "occlude")
 SURPASSING = ("surpass", "exceed", "outnumber", "outweigh", "rival", "dwarf", "overshadow", "outdo")
 _UNSEEN = re.compile(r"\b(hid(e|den|ing)|conceal\w*|obscur\w*|less visible|from view|out of sight|invisible)\b")
 """What the gloss of a verb says that has one thing hide another."""
@@ -86,7 +69,6 @@ BELOW = {
     "clothing": ("clothing", "headdress", "footwear", "jewelry"),
     "building": ("building",),
     "furnishing": ("furniture",),
-    "material": ("fabric", "building_material"),
     "color": ("chromatic_color", "achromatic_color"),
 }
 """Tag of a noun by what its most usual meaning is a kind of; goes before `NOUNS`."""
@@ -124,7 +106,7 @@ class WordNet:
         """How often a word was met in WordNet's tagged texts, in all its meanings."""
         for key, _, count in _lines(folder / "cntlist.rev"):
             word, _, rest = key.partition("%")
-            self.uses[word, "nvara"[int(rest[0]) - 1]] += int(count)
+            self.uses[word, "nvara"[int(rest[0]) - 1]] += int(count)  # 5 is an adjective that is like another
 
     def kinds(self, pos: str, roots: Iterable[str]) -> frozenset[str]:
         """Offsets of the most usual meaning of each of `roots` and of all meanings that are kinds of one of them."""
@@ -222,8 +204,6 @@ def _verb_classes(net: WordNet, word: str) -> list[str]:
     return [
         "act",
         *(["agent"] if not frames & _BY_SOMETHING else []),
-        *(["handle"] if files & _HANDLING and frames & _ON_SOMETHING else []),
-        *(["meet"] if files & _MEETING and frames & _ON_SOMEBODY else []),
         *(["rest"] if frames & _ALONE else []),
         *(["move"] if _MOTION in files else []),
     ]
@@ -276,9 +256,9 @@ _DEEDS = frozenset({4, 11, 22})
 def _adjective_forms(net: WordNet, word: str, colours: frozenset[str]) -> Forms:
     yield word, ["adjective", *_adjective_tags(net, word, colours)]
     if len(word) <= _GRADED:
-        for form in _irregular(net, word, "a") or [comparative(word), comparative(word)[:-1] + "st"]:
-            degree = "more" if form.endswith("r") or form == "worse" else "most"
-            yield form, [f"weak_{degree}" if net.senses.keys() & {(form, "n"), (form, "v")} else degree]
+        irregular = [form for form in _irregular(net, word, "a") if form.endswith("r") or form == "worse"]
+        for form in irregular or [comparative(word)]:
+            yield form, ["weak_more" if net.senses.keys() & {(form, "n"), (form, "v")} else "more"]
 
 
 def _adjective_tags(net: WordNet, word: str, colours: frozenset[str]) -> list[str]:

@@ -134,7 +134,7 @@ def test_ones_own_filter_keeps_or_changes(tmp_path):
     (tmp_path / "mine.py").write_text(
         "import polars as pl\n"
         "def no(prompts, word): return [word not in prompt for prompt in prompts]\n"
-        "def upper(prompts): return prompts.str.to_uppercase()\n"
+        "def upper(prompts): return [prompt.upper() if prompt else None for prompt in prompts]\n"
         "def wrong(prompts): return [1, 2]\n"
     )
     prompts = ["a red lighthouse above a stormy sea", "a green lighthouse above a calm sea"]
