@@ -32,11 +32,11 @@ from dyneval.planning.assumptions import gpus
 from dyneval.processing import Processor, Turn
 from dyneval.records import ScoreRecord
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
-from dyneval.scorer.engines.local import TransformersStudent
-from dyneval.scorer.engines.registry import Checkpoint, make_student
 from dyneval.scorer.grammar import Constraint, ReplyGrammar
 from dyneval.scorer.loading import load_student
 from dyneval.scorer.passes import mean_score, merge_questions
+from dyneval.scorer.students.local import TransformersStudent
+from dyneval.scorer.students.registry import Checkpoint, make_student
 
 LIMITS = ReplyLimits(
     questions=14, nodes=4, edges=3, attributes=2, question_chars=60, label_chars=12, reasoning_chars=90

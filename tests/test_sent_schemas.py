@@ -13,7 +13,7 @@ from dyneval import replies
 from dyneval.prompts import categories, llm_labels
 from dyneval.records import PARTS
 from dyneval.replies import REPLY_FORMS, QuestionItem, ReplyLimits
-from dyneval.scorer.engines.served import guided
+from dyneval.scorer.students.served import guided
 from dyneval.teacher.replies import BOUNDS, answers_schema, questions_schema, scene_schema
 
 from .test_replies import FREE, answer

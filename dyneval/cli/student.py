@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from dyneval.errors import UserError
 from dyneval.replies import REPLY_FORMS, ReplyLimits
-from dyneval.scorer.engines.registry import STUDENTS
 from dyneval.scorer.settings import MEANS, MODES, TEMPLATES, ScorerSettings
+from dyneval.scorer.students.registry import STUDENTS
 from dyneval.work.batches import BatchLimit, out_of_memory
 
 if TYPE_CHECKING:

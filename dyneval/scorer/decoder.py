@@ -16,8 +16,8 @@ import torch
 
 from dyneval.llm.chat import TokenChoice
 from dyneval.processing import Encoded
-from dyneval.scorer.cache import RaggedCache
 from dyneval.scorer.grammar import Constraint, GrammarError, ReplyGrammar
+from dyneval.scorer.ragged_cache import RaggedCache
 
 if TYPE_CHECKING:
     from transformers import Qwen3VLForConditionalGeneration

@@ -23,8 +23,8 @@ from dyneval.conventions import Conventions
 from dyneval.llm.chat import TokenChoice
 from dyneval.records import student_json
 from dyneval.replies import ReplyForm, ReplyLimits
-from dyneval.scorer.engines.base import Ask, Engine
 from dyneval.scorer.settings import Form, ScorerSettings
+from dyneval.scorer.students.base import Ask, Engine
 from dyneval.tokens import DEFAULT_TEMPLATE, TEMPLATE_VERSIONS, TemplateVersion
 
 logger = logging.getLogger(__name__)

@@ -24,14 +24,14 @@ from dyneval.hashing import content_key
 from dyneval.loaded_pairs import Failure, Pair, score_all
 from dyneval.records import PARTS, ScoreRecord, normalised_score
 from dyneval.replies import QuestionItem
-from dyneval.scorer.batch import FourPasses, Work
 from dyneval.scorer.batching import Numbered, batches
-from dyneval.scorer.engines.base import Engine
-from dyneval.scorer.engines.registry import Checkpoint, make_student
+from dyneval.scorer.four_passes import FourPasses, Work
 from dyneval.scorer.passes import Question, merge_questions, part_scores
 from dyneval.scorer.probing import settle
 from dyneval.scorer.revision import hub_commit
 from dyneval.scorer.settings import ScorerSettings, as_in_key
+from dyneval.scorer.students.base import Engine
+from dyneval.scorer.students.registry import Checkpoint, make_student
 from dyneval.work.batches import batch_size, in_halves
 
 Report = Callable[[Pair, str, dict[str, Any]], None]
@@ -98,13 +98,13 @@ class Scorer:
             checkpoint: folder, or Hub repository id.
             subfolder: folder of the student inside it.
             engine: "transformers", "vllm" (in this process), "openai" (a server that has the same checkpoint), or
-                "module:Class" of one's own, made of a `dyneval.scorer.engines.registry.Checkpoint`.
+                "module:Class" of one's own, made of a `dyneval.scorer.students.registry.Checkpoint`.
             device: torch device; default: the first GPU, else the CPU. Of engine transformers.
             dtype: "bfloat16", "float16" or "float32"; default: bfloat16 on a GPU, float32 on the CPU.
             min_pixels: smallest image area; default: the checkpoint's.
             max_pixels: largest image area; default: the checkpoint's.
             settings: how pairs are scored; default: ScorerSettings().
-            options: of the engine, see `dyneval.scorer.engines.registry`: such as `tensor_parallel_size` of vllm, or
+            options: of the engine, see `dyneval.scorer.students.registry`: such as `tensor_parallel_size` of vllm, or
                 `base_urls` and `served_model` (the server's name for it) of openai.
 
         Raises:

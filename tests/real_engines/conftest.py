@@ -133,7 +133,7 @@ def free_port():
 
 
 def vllm_server(python, judge):
-    """Command of a vLLM server as README.md and dyneval/scorer/engines/openai.py tell to start it, small."""
+    """Command of a vLLM server as README.md and dyneval/scorer/students/openai.py tell to start it, small."""
     told = ["--limit-mm-per-prompt.image", "1", "--limit-mm-per-prompt.video", "0"]
     told += ["--structured-outputs-config", '{"backend": "guidance", "disable_any_whitespace": true}']
     return [python, "-m", "vllm.entrypoints.cli.main", "serve", judge, *told, *SMALL_VLLM]

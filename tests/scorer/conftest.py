@@ -34,7 +34,7 @@ def loaded(student):
 
 @pytest.fixture(scope="session")
 def engine(loaded):
-    from dyneval.scorer.engines.local import TransformersStudent
+    from dyneval.scorer.students.local import TransformersStudent
 
     return TransformersStudent(*loaded)
 

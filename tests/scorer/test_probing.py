@@ -12,10 +12,10 @@ from dyneval.cli import doctor
 from dyneval.conventions import Conventions
 from dyneval.llm.chat import TokenChoice
 from dyneval.processing import IGNORE, Turn
-from dyneval.scorer.engines.local import TransformersStudent
 from dyneval.scorer.loading import load_student
 from dyneval.scorer.probing import branch, look, settle
 from dyneval.scorer.settings import ScorerSettings
+from dyneval.scorer.students.local import TransformersStudent
 
 from ..test_replies import answer
 

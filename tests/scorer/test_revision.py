@@ -108,7 +108,7 @@ def test_everything_is_loaded_from_the_commit_that_is_recorded(hub, tmp_path):
         (newer / name).unlink()
     code = """
 import sys
-from dyneval.scorer.engines.registry import Checkpoint
+from dyneval.scorer.students.registry import Checkpoint
 from dyneval.scorer.loading import load_student
 from dyneval.scorer.revision import hub_commit
 commit = hub_commit("owner/judge", "DynEval-4B")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from dyneval import tokens
 from dyneval.processing import IMAGE_TOKEN, Encoded, Processor, Turn
 from dyneval.scorer.decoder import Decoder, Job, Prefix
-from dyneval.scorer.engines.base import Ask
-from dyneval.scorer.engines.registry import Checkpoint, LocalOptions
 from dyneval.scorer.grammar import ReplyGrammar
 from dyneval.scorer.loading import load_student
+from dyneval.scorer.students.base import Ask
+from dyneval.scorer.students.registry import Checkpoint, LocalOptions
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -22,8 +22,8 @@ from dyneval.llm.chat import ChatError, ChatReply, TokenChoice, UnfitServer, Unr
 from dyneval.processing import Processor, grid
 from dyneval.replies import RATINGS
 from dyneval.scorer.decoder import TOP_CHOICES
-from dyneval.scorer.engines.base import Ask, Seen
 from dyneval.scorer.grammar import JSON_FORM
+from dyneval.scorer.students.base import Ask, Seen
 
 _VERDICTS = (
     (re.compile(r'"score"\s*:\s*$'), tuple(map(str, RATINGS))),

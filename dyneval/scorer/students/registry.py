@@ -14,7 +14,7 @@ from dyneval.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from dyneval.processing import Processor
-    from dyneval.scorer.engines.base import Engine
+    from dyneval.scorer.students.base import Engine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,10 +102,10 @@ STUDENTS: Registry[Engine] = Registry(
     "student engine",
     ("prepare", "read", "answer"),
     {
-        "transformers": Entry(target="dyneval.scorer.engines.local:load", options=LocalOptions),
-        "vllm": Entry(target="dyneval.scorer.engines.vllm:VllmStudent", options=VllmEngineOptions),
+        "transformers": Entry(target="dyneval.scorer.students.local:load", options=LocalOptions),
+        "vllm": Entry(target="dyneval.scorer.students.vllm:VllmStudent", options=VllmEngineOptions),
         "openai": Entry(
-            target="dyneval.scorer.engines.openai:OpenAIStudent",
+            target="dyneval.scorer.students.openai:OpenAIStudent",
             options=StudentServerOptions,
             flags=("base_urls", "served_model", "api_key_env"),
         ),

@@ -14,9 +14,9 @@ from dyneval.llm.chat import ChatError, ChatReply, TokenChoice
 from dyneval.llm.registry import VllmEngineOptions
 from dyneval.llm.vllm_local import held_to, last_output, reply_of, start_engine
 from dyneval.processing import Processor, Turn
-from dyneval.scorer.engines.base import Ask
-from dyneval.scorer.engines.registry import Checkpoint
-from dyneval.scorer.engines.served import ServedStudent, guided, top_logprobs
+from dyneval.scorer.students.base import Ask
+from dyneval.scorer.students.registry import Checkpoint
+from dyneval.scorer.students.served import ServedStudent, guided, top_logprobs
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -23,9 +23,9 @@ from dyneval.llm.vllm_local import last_output
 from dyneval.processing import Turn
 from dyneval.replies import evaluation_schema
 from dyneval.scorer import Failure, Scorer
-from dyneval.scorer.engines.base import Ask
-from dyneval.scorer.engines.served import guided, verdict_probabilities
-from dyneval.scorer.engines.vllm import prompt, sampling_arguments, with_choices
+from dyneval.scorer.students.base import Ask
+from dyneval.scorer.students.served import guided, verdict_probabilities
+from dyneval.scorer.students.vllm import prompt, sampling_arguments, with_choices
 
 from .conftest import make_pairs
 
@@ -206,7 +206,7 @@ def test_a_server_that_is_gone_ends_the_run_instead_of_failing_every_pair(studen
 
 
 MINE = """
-from dyneval.scorer.engines.local import TransformersStudent
+from dyneval.scorer.students.local import TransformersStudent
 from dyneval.scorer.loading import load_student
 
 class Mine(TransformersStudent):

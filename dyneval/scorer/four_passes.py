@@ -13,9 +13,9 @@ from dyneval.loaded_pairs import Pair, PromptError
 from dyneval.processing import Turn
 from dyneval.records import Part
 from dyneval.replies import Evaluated, ReplyError
-from dyneval.scorer.engines.base import Ask, Engine, Seen
 from dyneval.scorer.passes import Question, merge_questions, scored_questions
 from dyneval.scorer.settings import ScorerSettings
+from dyneval.scorer.students.base import Ask, Engine, Seen
 
 _NO_QUESTIONS = "the reply asks nothing"
 _REMEMBERED_PROMPTS = 10_000

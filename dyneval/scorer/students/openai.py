@@ -29,9 +29,9 @@ from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Message, UnfitSe
 from dyneval.llm.openai_server import OpenAIEngine
 from dyneval.processing import Turn
 from dyneval.replies import ReplyLimits, evaluation_schema, form_of
-from dyneval.scorer.engines.base import Ask
-from dyneval.scorer.engines.registry import Checkpoint, StudentServerOptions
-from dyneval.scorer.engines.served import ServedStudent, guided, top_logprobs
+from dyneval.scorer.students.base import Ask
+from dyneval.scorer.students.registry import Checkpoint, StudentServerOptions
+from dyneval.scorer.students.served import ServedStudent, guided, top_logprobs
 
 _UNASKED = "Does the server hold a reply to its schema?"
 """A question that stands in the schema of the first request alone: no student writes it by itself."""
