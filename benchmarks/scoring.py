@@ -32,9 +32,9 @@ from dyneval.planning.assumptions import gpus
 from dyneval.processing import Processor, Turn
 from dyneval.records import ScoreRecord
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
+from dyneval.scorer.four_passes import mean_score, merge_questions
 from dyneval.scorer.grammar import Constraint, ReplyGrammar
 from dyneval.scorer.loading import load_student
-from dyneval.scorer.passes import mean_score, merge_questions
 from dyneval.scorer.students.local import TransformersStudent
 from dyneval.scorer.students.registry import Checkpoint, make_student
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dyneval.errors import UserError
 from dyneval.files.pairs import default_pair_id
@@ -45,6 +45,18 @@ class Failure:
     reason: str
 
 
+PassName = Literal["t2ia_questions", "t2ia_scores", "iqa_questions", "iqa_scores"]
+
+
+@dataclass(frozen=True, slots=True)
+class PassEnded:
+    """One of the passes of a pair is over. A batch that does not fit into memory begins again, and so do its passes."""
+
+    name: PassName
+    found: dict[str, Any]
+    """What it found, by the names of the score record."""
+
+
 ScorePairs = Callable[[Iterable[Pair]], "Iterator[ScoreRecord | Failure]"]
 """Scores pairs as they come: one result each, in order."""
 
@@ -78,7 +90,7 @@ def make_pair(image: Any, prompt: str, number: int = 1, value_range: tuple[float
     """
     from dyneval.files.image_forms import path_of, read_image
 
-    text = _text(prompt)
+    text = checked_prompt(prompt)
     name = path_of(image) or f"image-{number}"
     read = read_image(image, name, value_range=value_range)
     return Pair(
@@ -154,7 +166,8 @@ def _made(images: Any, prompts: Any, value_range: tuple[float, float] | None) ->
             yield Failure(f"pair-{number}", str(error))
 
 
-def _text(prompt: Any) -> str:
+def checked_prompt(prompt: Any) -> str:
+    """The prompt as a text of Python. Raises PromptError: it is no text, or not one that can be encoded."""
     if not isinstance(prompt, str):
         raise PromptError(f"prompt: found {type(prompt).__name__}, expected a text")
     try:

@@ -12,7 +12,7 @@ from dyneval.hashing import content_key, file_sha256, fingerprint
 from dyneval.instruct.curation import Curation
 from dyneval.loaded_pairs import Pair
 from dyneval.records import prompt_id
-from dyneval.scorer.revision import student_revision
+from dyneval.scorer.loading import student_revision
 
 TEXT = "a café, “café” 猫 🐈 at\tdusk"
 IDS = [prompt_id(f"prompt {number}") for number in range(12)]

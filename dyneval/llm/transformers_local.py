@@ -28,7 +28,7 @@ from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Refused
 from dyneval.llm.registry import TransformersOptions
 from dyneval.processing import Encoded, Processor, Turn, grid
 from dyneval.tokens import IMAGE
-from dyneval.work.batches import in_halves
+from dyneval.work.batches import TooLarge, in_halves
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -145,12 +145,12 @@ class TransformersEngine(BatchingEngine):
                 groups.setdefault((request.temperature, request.seed), []).append((place, encoded))
         for (temperature, seed), members in groups.items():
             generate = partial(self._generate, requests, temperature=temperature, seed=seed)
-            for part, made in in_halves(generate, members, self._take_fewer):
-                if isinstance(made, str):
-                    replies[part[0][0]] = ChatError(f"the memory is too small for this request ({made})")
-                    continue
-                for (place, _), reply in zip(part, made, strict=True):
-                    replies[place] = reply
+            for made in in_halves(generate, members, self._take_fewer):
+                if isinstance(made, TooLarge):
+                    reason = f"the memory is too small for this request ({made.reason})"
+                    replies[made.item[0]] = ChatError(reason)
+                else:
+                    place, replies[place] = made
         return replies
 
     def _take_fewer(self, requests: int) -> None:
@@ -178,8 +178,9 @@ class TransformersEngine(BatchingEngine):
 
     def _generate(
         self, asked: Sequence[ChatRequest], members: Sequence[Placed], temperature: float, seed: int
-    ) -> list[ChatReply]:
-        requests, encoded = [asked[place] for place, _ in members], [one for _, one in members]
+    ) -> list[tuple[int, ChatReply | Exception]]:
+        places, encoded = [place for place, _ in members], [one for _, one in members]
+        requests = [asked[place] for place in places]
         inputs = self._batch([one.model_inputs() for one in encoded])
         length = inputs["input_ids"].shape[1]
         held = SchemaLogits(self.grammars, [request.schema for request in requests], length)
@@ -194,7 +195,7 @@ class TransformersEngine(BatchingEngine):
                 pad_token_id=self.end_token,
                 logits_processor=LogitsProcessorList([held]),
             )
-        return list(map(self._reply, requests, encoded, output[:, length:].tolist()))
+        return list(zip(places, map(self._reply, requests, encoded, output[:, length:].tolist()), strict=True))
 
     def _batch(self, rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """Put conversations together: token axes padded on the left, images one after another."""

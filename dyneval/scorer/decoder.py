@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from dyneval.llm.chat import TokenChoice
 from dyneval.processing import Encoded
 from dyneval.scorer.grammar import Constraint, GrammarError, ReplyGrammar
 from dyneval.scorer.ragged_cache import RaggedCache
+from dyneval.scorer.students.base import NoReply, Reply
 
 if TYPE_CHECKING:
     from transformers import Qwen3VLForConditionalGeneration
@@ -42,15 +43,13 @@ class Prefix:
         return Prefix(self.cache.select(rows), self.deltas[list(rows)])
 
 
-@dataclass(slots=True)
-class Job:
+@dataclass(slots=True, eq=False)
+class Row:
     """One reply to decode: the tokens that lead up to it (behind the prefix, where there is one) and its grammar."""
 
     ids: list[int]
     constraint: Constraint
     prefix_row: int = 0
-    on_end: Callable[[Job], None] | None = None
-    """Called when the reply is complete or has failed, while others may still be decoding."""
     failure: str | None = None
     """Why there is no complete reply; None when there is one."""
     probabilities: list[list[float]] = field(default_factory=list)
@@ -64,6 +63,12 @@ class Job:
             self.constraint.accept(token)
         except GrammarError as error:
             self.failure = str(error)
+
+    def reply(self) -> Reply | NoReply:
+        """What became of it, when it has ended."""
+        if self.failure:
+            return NoReply(self.failure)
+        return Reply(self.constraint.text, self.probabilities, self.choices or ())
 
 
 class Decoder:
@@ -91,29 +96,27 @@ class Decoder:
         return prefix
 
     @torch.inference_mode()
-    def decode(self, jobs: Sequence[Job], max_new_tokens: int, prefix: Prefix | None = None) -> None:
-        """Complete the replies of `jobs` in place; one that cannot be completed gets its `failure` set."""
-        if not jobs:
+    def decode(self, rows: Sequence[Row], max_new_tokens: int, prefix: Prefix | None = None) -> Iterator[Row]:
+        """Yield each row when its reply is complete or has failed, while others are still being decoded."""
+        if not rows:
             return
         if prefix is None:
-            state = Prefix(RaggedCache(len(jobs)), torch.zeros(len(jobs), dtype=torch.long))
+            state = Prefix(RaggedCache(len(rows)), torch.zeros(len(rows), dtype=torch.long))
         else:
-            state = prefix.select([job.prefix_row for job in jobs])
-        active = list(jobs)
-        feed = [_opening(job) for job in jobs]
+            state = prefix.select([row.prefix_row for row in rows])
+        active = list(rows)
+        feed = [_opening(row) for row in rows]
         while active:
-            for job, tokens in zip(active, feed, strict=True):
-                if not tokens and job.on_end:
-                    job.on_end(job)
-            going = [row for row, tokens in enumerate(feed) if tokens]
-            if not going:
-                return
+            going = [place for place, tokens in enumerate(feed) if tokens]
             if len(going) < len(active):
-                active, feed = [active[row] for row in going], [feed[row] for row in going]
+                yield from (row for row, tokens in zip(active, feed, strict=True) if not tokens)
+                if not going:
+                    return
+                active, feed = [active[place] for place in going], [feed[place] for place in going]
                 state = state.select(going)
             hidden = self._step(state, feed)
             self._choose(active, hidden)
-            feed = [_advance(job, max_new_tokens) for job in active]
+            feed = [_advance(row, max_new_tokens) for row in active]
 
     def _step(self, state: Prefix, feed: list[list[int]]) -> torch.Tensor:
         """Feed each row its tokens; hidden states behind the last one, (rows, hidden)."""
@@ -137,82 +140,82 @@ class Decoder:
         cache.end([len(row) for row in rows])
         return output.last_hidden_state
 
-    def _choose(self, jobs: Sequence[Job], hidden: torch.Tensor) -> None:
+    def _choose(self, rows: Sequence[Row], hidden: torch.Tensor) -> None:
         """Let each reply take its likeliest allowed token."""
         judging: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         writing = []
-        for row, job in enumerate(jobs):
-            if job.constraint.verdict:
-                judging[tuple(job.constraint.verdict)].append(row)
+        for place, row in enumerate(rows):
+            if row.constraint.verdict:
+                judging[tuple(row.constraint.verdict)].append(place)
             else:
-                writing.append(row)
-        for verdict, rows in judging.items():
-            self._judge([jobs[row] for row in rows], hidden[rows], verdict)
+                writing.append(place)
+        for verdict, places in judging.items():
+            self._judge([rows[place] for place in places], hidden[places], verdict)
         if writing:
-            self._write([jobs[row] for row in writing], hidden[writing])
+            self._write([rows[place] for place in writing], hidden[writing])
 
-    def _judge(self, jobs: Sequence[Job], hidden: torch.Tensor, verdict: Sequence[int]) -> None:
+    def _judge(self, rows: Sequence[Row], hidden: torch.Tensor, verdict: Sequence[int]) -> None:
         """Choose among a few tokens; the rest of the vocabulary is not looked at."""
         weights = self.model.lm_head.weight[torch.tensor(verdict, device=hidden.device)]
         logits = torch.nn.functional.linear(hidden, weights).float()
         chosen = logits.argmax(-1).tolist()
-        for job, choice, probabilities in zip(jobs, chosen, torch.softmax(logits, -1).tolist(), strict=True):
-            job.probabilities.append(probabilities)
-            job.take(verdict[choice])
-            if job.choices is not None:
-                words = map(job.constraint.text_of, verdict)
+        for row, choice, probabilities in zip(rows, chosen, torch.softmax(logits, -1).tolist(), strict=True):
+            row.probabilities.append(probabilities)
+            row.take(verdict[choice])
+            if row.choices is not None:
+                words = map(row.constraint.text_of, verdict)
                 logprobs = [math.log(max(weight, _LEAST)) for weight in probabilities]
                 known = dict(zip(words, logprobs, strict=True))
-                job.choices.append(TokenChoice(job.constraint.text_of(verdict[choice]), logprobs[choice], known))
+                row.choices.append(TokenChoice(row.constraint.text_of(verdict[choice]), logprobs[choice], known))
 
-    def _write(self, jobs: Sequence[Job], hidden: torch.Tensor) -> None:
+    def _write(self, rows: Sequence[Row], hidden: torch.Tensor) -> None:
         """Take the likeliest token where it is allowed, which is nearly always; look for all allowed ones elsewhere."""
         logits = self.model.lm_head(hidden).float()
         best = logits.argmax(-1).tolist()
-        refused = [row for row, job in enumerate(jobs) if not job.constraint.try_accept(best[row])]
+        refused = [place for place, row in enumerate(rows) if not row.constraint.try_accept(best[place])]
         if refused:
-            allowed = torch.from_numpy(self.grammar.allowed([jobs[row].constraint for row in refused]))
+            allowed = torch.from_numpy(self.grammar.allowed([rows[place].constraint for place in refused]))
             masked = logits[refused].masked_fill(~allowed.to(logits.device), -torch.inf)
-            for row, token in zip(refused, masked.argmax(-1).tolist(), strict=True):
-                jobs[row].take(token)
-        for row, job in enumerate(jobs):
-            if job.choices is not None and not job.failure:
-                job.choices.append(_choice(job.constraint, logits[row]))
+            for place, token in zip(refused, masked.argmax(-1).tolist(), strict=True):
+                rows[place].take(token)
+        for place, row in enumerate(rows):
+            if row.choices is not None and not row.failure:
+                row.choices.append(_choice(row.constraint, logits[place]))
 
     @property
     def _device(self) -> torch.device:
         return self.model.device
 
 
-def _opening(job: Job) -> list[int]:
-    return job.ids + forced if (forced := _forced(job)) is not None else []
+def _opening(row: Row) -> list[int]:
+    return row.ids + forced if (forced := _forced(row)) is not None else []
 
 
-def _advance(job: Job, max_new_tokens: int) -> list[int]:
+def _advance(row: Row, max_new_tokens: int) -> list[int]:
     """What to feed after a token was taken: it and the forced text behind it; nothing when the reply has ended."""
-    if job.failure:
+    if row.failure:
         return []
-    last = job.constraint.tokens[-1]
-    forced = _forced(job)
-    if forced is None or job.constraint.done:
+    last = row.constraint.tokens[-1]
+    forced = _forced(row)
+    if forced is None or row.constraint.done:
         return []
-    if len(job.constraint.tokens) >= max_new_tokens:
-        if job.choices is None:
-            job.failure = f"the reply was not complete after {max_new_tokens} tokens (raise max_new_tokens)"
+    if len(row.constraint.tokens) >= max_new_tokens:
+        if row.choices is None:
+            row.failure = f"the reply was not complete after {max_new_tokens} tokens (raise max_new_tokens)"
         return []
     return [last, *forced]
 
 
-def _forced(job: Job) -> list[int] | None:
+def _forced(row: Row) -> list[int] | None:
     """The text that a reply has no choice about; None, and its failure, where its grammar has broken."""
     try:
-        tokens = job.constraint.forced()
+        tokens = row.constraint.forced()
     except GrammarError as error:
-        job.failure = str(error)
+        row.failure = str(error)
         return None
-    if job.choices is not None:
-        texts = map(job.constraint.text_of, tokens)
-        job.choices += [TokenChoice(text, 0.0, {text: 0.0}) for text in texts]
+    if row.choices is not None:
+        texts = map(row.constraint.text_of, tokens)
+        row.choices += [TokenChoice(text, 0.0, {text: 0.0}) for text in texts]
     return tokens
 
 

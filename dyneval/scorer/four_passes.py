@@ -1,35 +1,39 @@
-"""A batch of pairs on its way through the four passes."""
+"""A batch of pairs on its way through the four passes, and what the passes find out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-from PIL import Image
+from statistics import fmean, geometric_mean
+from typing import Any, Generic
 
 from dyneval import replies, tokens
-from dyneval.loaded_pairs import Pair, PromptError
+from dyneval.loaded_pairs import Pair, PassEnded, PromptError, checked_prompt
 from dyneval.processing import Turn
 from dyneval.records import Part
-from dyneval.replies import Evaluated, ReplyError
-from dyneval.scorer.passes import Question, merge_questions, scored_questions
-from dyneval.scorer.settings import ScorerSettings
-from dyneval.scorer.students.base import Ask, Engine, Seen
+from dyneval.replies import RATINGS, Evaluated, QuestionItem, ReplyError
+from dyneval.scorer.settings import Mean, ScorerSettings
+from dyneval.scorer.students.base import Ask, NoReply, Prepared, Reply, Seen, Student
 
-_NO_QUESTIONS = "the reply asks nothing"
+Question = dict[str, Any]
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _REMEMBERED_PROMPTS = 10_000
+_NO_QUESTIONS = "the reply asks nothing"
+_NO_ANSWER = "the student did not reply"
 
 
-@dataclass(slots=True)
-class Work:
+@dataclass(slots=True, eq=False)
+class PairState(Generic[Seen]):
     """One pair and what the passes have found out about it so far."""
 
-    prompt: str
-    image: Image.Image | Seen
-    """As it came, then as the engine holds it."""
-    report: Callable[[str, dict[str, Any]], None] = lambda name, found: None
-    """Called as each pass ends: "t2ia_questions", "t2ia_scores", "iqa_questions" or "iqa_scores", and what it found."""
+    number: int
+    """Its place in the order in which pairs came."""
+    pair: Pair
+    prompt: str = ""
+    """Without white space at its ends."""
+    image: Seen | None = None
     failure: str | None = None
     questions: dict[Part, list[Question]] = field(default_factory=dict)
     evaluated: dict[Part, Evaluated] = field(default_factory=dict)
@@ -39,131 +43,231 @@ class Work:
     cut: list[str] = field(default_factory=list)
     """Passes whose reply came to one of the limits on lists and texts: there it was ended, not by the student."""
 
+    def fail(self, reason: str) -> None:
+        """Leave the pair behind; the first reason counts."""
+        self.failure = self.failure or reason
 
-class FourPasses:
+
+States = Sequence[PairState[Seen]]
+Ended = tuple[PairState[Seen], PassEnded]
+
+
+class FourPasses(Generic[Prepared, Seen]):
     """Runs batches of pairs through the student."""
 
-    def __init__(self, engine: Engine, settings: ScorerSettings) -> None:
-        """`settings` name the template and the reply form; "auto" is for `dyneval.scorer.forms` to settle."""
+    def __init__(self, student: Student[Prepared, Seen], settings: ScorerSettings) -> None:
+        """`settings` name the template and the reply form; "auto" is for `dyneval.scorer.probing` to settle."""
         assert settings.template != "auto" and settings.reply_form != "auto", "not settled"
-        self.engine = engine
+        self.student = student
         self.settings = settings
         self._template, self._form = settings.template, settings.reply_form
         self.given: dict[str, tuple[list[Question], bool]] = {}
         """T2IA questions by prompt that the student need not be asked for, and whether a limit cut them off."""
         self._asked: dict[str, tuple[list[Question], bool]] = {}
 
-    def run(self, works: Sequence[Work]) -> None:
-        """Fill in questions with scores, and scene graphs; a pair that fails gets its `failure` and is left behind."""
+    def run(self, states: States[Seen]) -> Iterator[Ended[Seen]]:
+        """Fill in questions with scores, and scene graphs; yields each pass of each pair as it ends.
+
+        A pair that fails gets its `failure` and is left behind.
+        """
         mode = self.settings.mode
-        for work in works:
-            self._prepare(work)
+        for state in states:
+            self._check_prompt(state)
         if mode != "iqa-only":
-            self._ask_t2ia(_alive(works))
-        works = _alive(works)
-        if not works:
-            return
-        for work, seen in zip(works, self.engine.read([work.image for work in works]), strict=True):
-            work.image = seen
-        scenes = [] if mode == "t2ia-only" else [self._scene_ask(work) for work in works]
-        evaluations = [] if mode == "iqa-only" else [self._evaluation_ask(work, "t2ia") for work in works]
-        self.engine.answer([*scenes, *evaluations], self.settings.max_new_tokens)
+            yield from self._alignment_questions(_going(states))  # pass 1: no image, once a prompt, remembered
+        self._read_images(_going(states))  # once: passes 2 to 4 begin behind this reading
+        together: dict[Ask[Seen], PairState[Seen]] = {}  # 2 and 3 need nothing of each other: one batch
         if mode != "t2ia-only":
-            evaluations = [self._evaluation_ask(work, "iqa") for work in _alive(works)]
-            self.engine.answer(evaluations, self.settings.max_new_tokens)
+            together |= {self._scene_ask(state): state for state in _going(states)}
+        if mode != "iqa-only":
+            together |= {self._evaluation_ask(state, "t2ia"): state for state in _going(states)}
+        yield from self._take(together, "t2ia")
+        if mode != "t2ia-only":
+            yield from self._take({self._evaluation_ask(state, "iqa"): state for state in _going(states)}, "iqa")
 
     def expected_length(self, pair: Pair) -> int:
         """About how many tokens a pair has: those of its image, and a quarter of its prompt's characters."""
         try:
-            visual = self.engine.processor.visual_tokens(pair.image.width, pair.image.height)
+            visual = self.student.processor.visual_tokens(pair.image.width, pair.image.height)
         except ValueError:  # an image of no usable shape; scoring it will say so
             visual = 0
-        return visual + len(pair.prompt) // 4
+        return visual + len(pair.prompt or "") // 4
 
-    def _prepare(self, work: Work) -> None:
-        """Check the prompt and prepare the image."""
+    # -----------------------------------------------------------------------------------------------------------------
+    # What goes in
+
+    def _check_prompt(self, state: PairState[Seen]) -> None:
         try:
-            turn = Turn("user", tokens.t2ia_turn(work.prompt, self._template))
-            length = len(self.engine.processor.layout([turn], [], add_generation_prompt=True)[0])
+            state.prompt = checked_prompt(state.pair.prompt).strip()
+            turn = Turn("user", tokens.t2ia_turn(state.prompt, self._template))
+            length = len(self.student.processor.layout([turn], [], add_generation_prompt=True)[0])
             if length > self.settings.max_prompt_tokens:
                 raise PromptError(
                     f"the prompt takes {length} tokens, at most {self.settings.max_prompt_tokens} are read "
                     "(max_prompt_tokens); prompts are never cut"
                 )
-            work.image = self.engine.prepare(work.image)
         except ValueError as error:
-            work.failure = str(error)
+            state.fail(str(error))
 
-    def _ask_t2ia(self, works: Sequence[Work]) -> None:
-        """Pass 1, once for each prompt, however many images it has."""
+    def _read_images(self, states: States[Seen]) -> None:
+        prepared: dict[PairState[Seen], Prepared] = {}
+        for state in states:
+            try:
+                prepared[state] = self.student.prepare(state.pair.image)
+            except ValueError as error:
+                state.fail(str(error))
+        if prepared:
+            for state, seen in zip(prepared, self.student.read(list(prepared.values())), strict=True):
+                state.image = seen
+
+    def _scene_ask(self, state: PairState[Seen]) -> Ask[Seen]:
+        return Ask("iqa", tokens.iqa_turn(), replies.scene_schema(self.settings.limits), state.image)
+
+    def _evaluation_ask(self, state: PairState[Seen], part: Part) -> Ask[Seen]:
+        texts = [question["question"] for question in state.questions[part]]
+        reasoning = self.settings.mode != "fast"
+        schema = replies.evaluation_schema(self._form, part, texts, self.settings.limits, reasoning)
+        return Ask("evaluation", tokens.evaluation_turn(state.prompt, texts), schema, state.image)
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # What comes out
+
+    def _alignment_questions(self, states: States[Seen]) -> Iterator[Ended[Seen]]:
         schema = replies.questions_schema(self.settings.limits)
-        asks = {
-            prompt: Ask("t2ia", tokens.t2ia_turn(prompt, self._template), schema)
-            for prompt in dict.fromkeys(work.prompt for work in works)
+        asks: dict[Ask[Seen], str] = {
+            Ask("t2ia", tokens.t2ia_turn(prompt, self._template), schema): prompt
+            for prompt in dict.fromkeys(state.prompt for state in states)
             if prompt not in self.given and prompt not in self._asked
         }
-        self.engine.answer(list(asks.values()), self.settings.max_new_tokens)
-        failures = {prompt: self._take_t2ia(prompt, ask) for prompt, ask in asks.items()}
-        for work in works:
-            asked = self.given.get(work.prompt) or self._asked.get(work.prompt)
+        failures: dict[str, str] = {}
+        for ask, reply in self._answers(asks):
+            try:
+                questions = replies.read_questions(_text(reply))
+                merged = _merged(questions)
+                self._asked[asks[ask]] = merged, self.settings.limits.reached_by_questions(questions)
+            except ReplyError as error:
+                failures[asks[ask]] = str(error)
+        for state in states:
+            asked = self.given.get(state.prompt) or self._asked.get(state.prompt)
             if asked is None:
-                work.failure = f"T2IA questions: {failures[work.prompt]}"
+                state.fail(f"T2IA questions: {failures.get(state.prompt, _NO_ANSWER)}")
                 continue
-            work.questions["t2ia"], cut = asked
-            work.cut += ["t2ia_questions"] * cut
-            work.report("t2ia_questions", {"t2ia_questions": work.questions["t2ia"]})
+            state.questions["t2ia"], cut = asked
+            state.cut += ["t2ia_questions"] * cut
+            yield state, PassEnded("t2ia_questions", {"t2ia_questions": state.questions["t2ia"]})
         while len(self._asked) > _REMEMBERED_PROMPTS:
             del self._asked[next(iter(self._asked))]
 
-    def _take_t2ia(self, prompt: str, ask: Ask) -> str | None:
-        """Remember the questions of a prompt; returns why there are none."""
-        try:
-            questions = replies.read_questions(ask.reply())
-        except ReplyError as error:
-            return str(error)
-        merged = merge_questions(questions)
-        if not merged:
-            return _NO_QUESTIONS
-        self._asked[prompt] = merged, self.settings.limits.reached_by_questions(questions)
-        return None
-
-    def _scene_ask(self, work: Work) -> Ask:
-        def end(ask: Ask) -> None:
+    def _take(self, asks: Mapping[Ask[Seen], PairState[Seen]], part: Part) -> Iterator[Ended[Seen]]:
+        """Ask for scene graphs and for evaluations of `part`."""
+        waiting = dict(asks)
+        for ask, reply in self._answers(asks):
+            state = waiting.pop(ask)
             try:
-                scene = replies.read_scene(ask.reply())
+                ended = self._scene(state, reply) if ask.kind == "iqa" else self._evaluation(state, part, reply)
             except ReplyError as error:
-                work.failure = work.failure or f"IQA questions: {error}"
-                return
-            work.scene_graph, work.raw_graph = scene.graph, scene.raw_graph
-            work.questions["iqa"] = merge_questions(scene.questions)
-            if not work.questions["iqa"]:
-                work.failure = work.failure or f"IQA questions: {_NO_QUESTIONS}"
-            limits = self.settings.limits
-            if limits.reached_by_questions(scene.questions) or limits.reached_by_graph(scene.graph):
-                work.cut.append("iqa_questions")
-            work.report("iqa_questions", {"iqa_questions": work.questions["iqa"], "scene_graph": work.scene_graph})
+                state.fail(f"{_step(ask, part)}: {error}")
+            else:
+                yield state, ended
+        for ask, state in waiting.items():
+            state.fail(f"{_step(ask, part)}: {_NO_ANSWER}")
 
-        return Ask("iqa", tokens.iqa_turn(), replies.scene_schema(self.settings.limits), work.image, end)
+    def _answers(self, asks: Mapping[Ask[Seen], object]) -> Iterator[tuple[Ask[Seen], Reply | NoReply]]:
+        return self.student.answer(list(asks), self.settings.max_new_tokens) if asks else iter(())
 
-    def _evaluation_ask(self, work: Work, part: Part) -> Ask:
-        texts = [question["question"] for question in work.questions[part]]
+    def _scene(self, state: PairState[Seen], reply: Reply | NoReply) -> PassEnded:
+        scene = replies.read_scene(_text(reply))
+        state.scene_graph, state.raw_graph = scene.graph, scene.raw_graph
+        state.questions["iqa"] = _merged(scene.questions)
+        limits = self.settings.limits
+        if limits.reached_by_questions(scene.questions) or limits.reached_by_graph(scene.graph):
+            state.cut.append("iqa_questions")
+        found = {"iqa_questions": state.questions["iqa"], "scene_graph": state.scene_graph}
+        return PassEnded("iqa_questions", found)
 
-        def end(ask: Ask) -> None:
-            try:
-                evaluated = replies.read_evaluation(ask.reply(), texts, ask.probabilities)
-            except ReplyError as error:
-                work.failure = work.failure or f"{part.upper()} evaluation: {error}"
-                return
-            work.evaluated[part] = evaluated
-            work.questions[part] = scored_questions(work.questions[part], evaluated)
-            if self.settings.limits.reached_by_reasons(evaluated):
-                work.cut.append(f"{part}_scores")
-            work.report(f"{part}_scores", {f"{part}_questions": work.questions[part]})
-
-        reasoning = self.settings.mode != "fast"
-        schema = replies.evaluation_schema(self._form, part, texts, self.settings.limits, reasoning)
-        return Ask("evaluation", tokens.evaluation_turn(work.prompt, texts), schema, work.image, end)
+    def _evaluation(self, state: PairState[Seen], part: Part, reply: Reply | NoReply) -> PassEnded:
+        asked = state.questions[part]
+        texts = [question["question"] for question in asked]
+        probabilities = () if isinstance(reply, NoReply) else reply.probabilities
+        evaluated = replies.read_evaluation(_text(reply), texts, probabilities)
+        state.evaluated[part] = evaluated
+        state.questions[part] = scored_questions(asked, evaluated)
+        if self.settings.limits.reached_by_reasons(evaluated):
+            state.cut.append(f"{part}_scores")
+        return PassEnded(
+            "t2ia_scores" if part == "t2ia" else "iqa_scores", {f"{part}_questions": state.questions[part]}
+        )
 
 
-def _alive(works: Sequence[Work]) -> list[Work]:
-    return [work for work in works if not work.failure]
+def _going(states: States[Seen]) -> list[PairState[Seen]]:
+    return [state for state in states if not state.failure]
+
+
+def _text(reply: Reply | NoReply) -> str:
+    if isinstance(reply, NoReply):
+        raise ReplyError(reply.reason)
+    return reply.text
+
+
+def _step(ask: Ask[Any], part: Part) -> str:
+    return "IQA questions" if ask.kind == "iqa" else f"{part.upper()} evaluation"
+
+
+def _merged(questions: Iterable[QuestionItem]) -> list[Question]:
+    merged = merge_questions(questions)
+    if not merged:
+        raise ReplyError(_NO_QUESTIONS)
+    return merged
+
+
+def merge_questions(questions: Iterable[QuestionItem]) -> list[Question]:
+    """Drop blank questions and those asked before (but for case and spacing); write each as the next turn will.
+
+    That is on one line, and in the normal form NFC: the tokenizer knows no other, so the student could not repeat it.
+    """
+    merged: dict[str, Question] = {}
+    for question in questions:
+        text = unicodedata.normalize("NFC", " ".join(_CONTROL.sub(" ", question.question).split()))
+        if text:
+            merged.setdefault(text.casefold(), {"question": text, "answer": question.answer})
+    return list(merged.values())
+
+
+def scored_questions(questions: Sequence[Question], evaluated: Evaluated) -> list[Question]:
+    """Put a pass's questions and what the student says to them together.
+
+    Returns:
+        {"question", "answer", "score" (1-5), "soft_score" (1-5, the expectation of the score), "reasoning"} each, and
+        "correct_probability" (0-1) where the student gave no score but said whether the image passes.
+    """
+    return [
+        {
+            **question,
+            "score": rated.score,
+            "soft_score": round(rated.soft_score, 4),
+            "reasoning": rated.reasoning,
+            **(
+                {}
+                if rated.correct_probability is None
+                else {"correct_probability": round(rated.correct_probability, 4)}
+            ),
+        }
+        for question, rated in zip(questions, evaluated.questions, strict=True)
+    ]
+
+
+def part_scores(evaluated: Evaluated, mean: Mean = "arithmetic") -> tuple[float, float]:
+    """Score and soft score of a part, 1-5: the means over its questions.
+
+    Where the questions have no scores of their own, as of IQA in the release form, the student's score of the whole.
+    """
+    if evaluated.is_holistic and evaluated.holistic is not None and evaluated.soft_holistic is not None:
+        return float(evaluated.holistic), evaluated.soft_holistic
+    scores = mean_score([rated.score for rated in evaluated.questions], mean)
+    return scores, mean_score([round(rated.soft_score, 4) for rated in evaluated.questions], mean)
+
+
+def mean_score(scores: Sequence[float], mean: Mean = "arithmetic") -> float:
+    """Mean of scores from 1 to 5."""
+    average = fmean if mean == "arithmetic" else geometric_mean
+    return min(max(average(scores), RATINGS[0]), RATINGS[-1])

@@ -1,14 +1,18 @@
-"""Loading a student: an ordinary Qwen3-VL checkpoint folder or Hub repository whose tokenizer has the task tokens."""
+"""Loading a student: an ordinary Qwen3-VL checkpoint folder or Hub repository whose tokenizer has the task tokens.
+
+Which one it is, its revision tells: the commit of its Hub repository, or a hash of the files of a local checkpoint.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dyneval.checkpoints import base_of, is_adapter
+from dyneval.checkpoints import IDENTITY_FILES, base_of, is_adapter
 from dyneval.errors import CheckpointError
-from dyneval.scorer.revision import may_be_on_hub
+from dyneval.hashing import files_sha256
 from dyneval.tokens import TASK_TOKEN_IDS
 
 if TYPE_CHECKING:
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from dyneval.processing import Processor
 
 logger = logging.getLogger(__name__)
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _NO_DEVICE = (RuntimeError, AssertionError, AttributeError, ImportError)
 """What torch raises for devices that it was not built for, or that the machine lacks; by kind of device."""
 
@@ -99,6 +104,51 @@ def load_processor(
 def checkpoint_name(checkpoint: str | Path, subfolder: str | None) -> str:
     """Name of a student as it stands in score files."""
     return f"{checkpoint}/{subfolder}" if subfolder else str(checkpoint)
+
+
+def may_be_on_hub(checkpoint: str) -> bool:
+    """True for owner/name, unless that is a path whose first part is here: a mistyped folder is not looked up."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", checkpoint) is not None and not Path(checkpoint).parent.is_dir()
+
+
+def hub_commit(checkpoint: str | Path, subfolder: str | None) -> str | None:
+    """Commit that the Hub has now for a repository, or the cache without network; None for a folder, or where unknown.
+
+    Everything of the student is then loaded from this commit: an update in the meantime cannot mix two.
+    """
+    from transformers.utils.hub import cached_file
+
+    if Path(checkpoint, subfolder or "").is_dir() or not may_be_on_hub(str(checkpoint)):
+        return None
+    try:
+        found = cached_file(str(checkpoint), "config.json", subfolder=subfolder or "")
+    except (OSError, ValueError):  # no such repository: loading says what is wrong with it
+        return None
+    # <cache>/models--OWNER--NAME/snapshots/COMMIT/SUBFOLDER/config.json. The configuration in memory no longer has it.
+    commit = Path(found).parents[len(Path(subfolder or "").parts)].name if found else ""
+    return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
+
+
+def student_revision(checkpoint: str | Path, subfolder: str | None, commit: str | None = None) -> str | None:
+    """Identity of a student, wherever its folder is and whatever it is called.
+
+    All bytes of a local checkpoint are read (a fine-tuning of some rows of the embedding would escape samples), one
+    thread a file: a second or two for each GB, about what loading it takes.
+
+    Args:
+        checkpoint: folder, or Hub repository id.
+        subfolder: folder of the student inside it.
+        commit: of the repository that it was loaded from.
+
+    Returns:
+        "sha256:..." of a local checkpoint, "hub:COMMIT" or "hub:COMMIT/SUBFOLDER" of a repository; None where the Hub
+        told no commit.
+    """
+    folder = Path(checkpoint, subfolder or "")
+    if folder.is_dir():
+        files = {path for pattern in (*_WEIGHTS, *IDENTITY_FILES) for path in folder.glob(pattern)}
+        return f"sha256:{files_sha256(files)}"
+    return "/".join(filter(None, (f"hub:{commit}", subfolder))) if commit else None
 
 
 def _weights_place(checkpoint: str | Path, subfolder: str | None, commit: str | None) -> tuple[str, dict[str, str]]:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from PIL import Image, ImageDraw
 
@@ -24,7 +24,7 @@ from dyneval.llm.chat import TokenChoice
 from dyneval.records import student_json
 from dyneval.replies import ReplyForm, ReplyLimits
 from dyneval.scorer.settings import Form, ScorerSettings
-from dyneval.scorer.students.base import Ask, Engine
+from dyneval.scorer.students.base import AnyStudent, Ask, NoReply, Reply
 from dyneval.tokens import DEFAULT_TEMPLATE, TEMPLATE_VERSIONS, TemplateVersion
 
 logger = logging.getLogger(__name__)
@@ -71,17 +71,17 @@ class Probe(NamedTuple):
         return "; ".join(told)
 
 
-def settle(settings: ScorerSettings, engine: Engine) -> tuple[ScorerSettings, str]:
+def settle(settings: ScorerSettings, student: AnyStudent) -> tuple[ScorerSettings, str]:
     """Replace "auto" in template and reply form by what the student was trained with.
 
     Args:
         settings: as they were asked for; what they name is kept.
-        engine: has the student; what its checkpoint says of itself comes first, and only what is still open is asked.
+        student: what its checkpoint says of itself comes first, and only what is still open is asked.
 
     Returns:
         The settings, and how they came about, in words for people.
     """
-    said = engine.processor.conventions
+    said = student.processor.conventions
     template = settings.template if settings.template != "auto" else said.template
     form: Form | None = settings.reply_form if settings.reply_form != "auto" else said.reply_form
     _tell_contradictions(settings, said)
@@ -90,7 +90,7 @@ def settle(settings: ScorerSettings, engine: Engine) -> tuple[ScorerSettings, st
         return replace(
             settings, template=template, reply_form=form
         ), f"template {template}, reply form {form}, {source}"
-    probe = look(engine, forms=form is None, templates=template is None)
+    probe = look(student, forms=form is None, templates=template is None)
     if form is None:
         form = probe.form or "either"
         if form == "either":
@@ -114,9 +114,9 @@ def settle(settings: ScorerSettings, engine: Engine) -> tuple[ScorerSettings, st
     return replace(settings, template=template, reply_form=form), found
 
 
-def look(engine: Engine, forms: bool = True, templates: bool = True) -> Probe:
+def look(student: AnyStudent, forms: bool = True, templates: bool = True) -> Probe:
     """Ask a student about the samples; `forms` and `templates` say what for."""
-    return Probe(_forms(engine) if forms else {}, _templates(engine) if templates else {})
+    return Probe(_forms(student) if forms else {}, _templates(student) if templates else {})
 
 
 def branch(choices: Sequence[TokenChoice], texts: Mapping[_Name, str]) -> dict[_Name, float]:
@@ -142,28 +142,34 @@ def _mass(choice: TokenChoice, written: str, text: str) -> float:
     return sum(math.exp(logprob) for whole, logprob in wholes if text.startswith(whole) or whole.startswith(text))
 
 
-def _forms(engine: Engine) -> dict[ReplyForm, float]:
-    images = engine.read([engine.prepare(image) for _, image, _ in _SAMPLES])
-    asks = []
+def _forms(student: AnyStudent) -> dict[ReplyForm, float]:
+    images = student.read([student.prepare(image) for _, image, _ in _SAMPLES])
+    asks: dict[Ask[Any], str] = {}
     for (prompt, _, question), image in zip(_SAMPLES, images, strict=True):
         schema = replies.evaluation_schema("either", "t2ia", [question], ReplyLimits())
-        asks.append(Ask("evaluation", tokens.evaluation_turn(prompt, [question]), schema, image, choices=[]))
-    engine.answer(asks, _FORM_TOKENS)
+        asks[Ask("evaluation", tokens.evaluation_turn(prompt, [question]), schema, image, True)] = question
     found = []
-    for ask, (_, _, question) in zip(asks, _SAMPLES, strict=True):
-        begin = f'{{"answers": [{{"question": {student_json(question)}, "'
-        found.append(branch(ask.choices or (), {form: f'{begin}{key}"' for form, key in _KEYS.items()}))
+    for ask, reply in student.answer(list(asks), _FORM_TOKENS):
+        begin = f'{{"answers": [{{"question": {student_json(asks[ask])}, "'
+        found.append(branch(_choices(reply), {form: f'{begin}{key}"' for form, key in _KEYS.items()}))
     return _means(found)
 
 
-def _templates(engine: Engine) -> dict[TemplateVersion, float]:
+def _templates(student: AnyStudent) -> dict[TemplateVersion, float]:
     schema = replies.questions_schema(ReplyLimits())
     found = []
     for prompt, _, _ in _SAMPLES:
-        asks = {v: Ask("t2ia", tokens.t2ia_turn(prompt, v), schema, choices=[]) for v in TEMPLATE_VERSIONS}
-        engine.answer(list(asks.values()), _TEMPLATE_TOKENS)
-        found.append({version: _likelihood(ask.choices or ()) for version, ask in asks.items()})
+        asks: dict[Ask[Any], TemplateVersion] = {
+            Ask("t2ia", tokens.t2ia_turn(prompt, version), schema, for_choices=True): version
+            for version in TEMPLATE_VERSIONS
+        }
+        answered = student.answer(list(asks), _TEMPLATE_TOKENS)
+        found.append({asks[ask]: _likelihood(_choices(reply)) for ask, reply in answered})
     return _means(found)
+
+
+def _choices(reply: Reply | NoReply) -> Sequence[TokenChoice]:
+    return () if isinstance(reply, NoReply) else reply.choices
 
 
 def _likelihood(choices: Sequence[TokenChoice]) -> float:

@@ -24,7 +24,7 @@ from dyneval.files.tables import rows
 from dyneval.hashing import file_sha256
 from dyneval.loaded_pairs import Failure, Pair
 from dyneval.records import Reject, RunSummary, ScoreRecord
-from dyneval.scorer.passes import Question
+from dyneval.scorer.four_passes import Question
 from dyneval.scorer.scorer import Scorer
 from dyneval.scorer.settings import as_in_key
 from dyneval.work import progress

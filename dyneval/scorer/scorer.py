@@ -12,8 +12,8 @@ Passes 2 and 3 do not need each other and run as one batch. All passes but the f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,20 +21,24 @@ import msgspec
 
 from dyneval.errors import SettingError
 from dyneval.hashing import content_key
-from dyneval.loaded_pairs import Failure, Pair, score_all
+from dyneval.loaded_pairs import Failure, Pair, PassEnded, score_all
 from dyneval.records import PARTS, ScoreRecord, normalised_score
 from dyneval.replies import QuestionItem
-from dyneval.scorer.batching import Numbered, batches
-from dyneval.scorer.four_passes import FourPasses, Work
-from dyneval.scorer.passes import Question, merge_questions, part_scores
+from dyneval.scorer.four_passes import FourPasses, PairState, Question, merge_questions, part_scores
+from dyneval.scorer.loading import hub_commit
 from dyneval.scorer.probing import settle
-from dyneval.scorer.revision import hub_commit
 from dyneval.scorer.settings import ScorerSettings, as_in_key
-from dyneval.scorer.students.base import Engine
+from dyneval.scorer.students.base import AnyStudent
 from dyneval.scorer.students.registry import Checkpoint, make_student
-from dyneval.work.batches import batch_size, in_halves
+from dyneval.work.batches import TooLarge, batch_size, in_halves
 
-Report = Callable[[Pair, str, dict[str, Any]], None]
+Numbered = tuple[int, Pair]
+"""A pair and its place in the order in which pairs came."""
+Event = PassEnded | ScoreRecord | Failure
+
+_WINDOW_BATCHES = 8
+_WINDOW_PIXELS = 1 << 28
+"""Open images of a window take three bytes a pixel: 0.8 GB."""
 
 
 class Scorer:
@@ -48,35 +52,35 @@ class Scorer:
 
     def __init__(
         self,
-        engine: Engine,
+        student: AnyStudent,
         name: str,
         settings: ScorerSettings | None = None,
         revision: str | None = None,
     ) -> None:
-        """A student behind an engine.
+        """Get ready.
 
         Args:
-            engine: has the student.
+            student: computes the replies.
             name: how score records call it.
             settings: how pairs are scored; what they leave to the student ("auto") is settled here.
             revision: which weights those are.
         """
         self.name = name
         self.revision = revision
-        self.engine = engine
-        self.settings, self.settled_by = settle(settings or ScorerSettings(), engine)
-        self._passes = FourPasses(engine, self.settings)
-        self._batches = batch_size(self.settings.batch_size, engine.device)
+        self.student = student
+        self.settings, self.settled_by = settle(settings or ScorerSettings(), student)
+        self._passes = FourPasses(student, self.settings)
+        self._batches = batch_size(self.settings.batch_size, student.device)
 
     @property
     def device(self) -> str:
         """Where it computes: a torch device, or the engine that has devices of its own."""
-        return str(self.engine.device or self.engine.name)
+        return str(self.student.device or self.student.name)
 
     @property
     def is_demo(self) -> bool:
         """True for a judge of the demo, which knows procedural scenes alone; its other scores say nothing."""
-        return bool(self.engine.processor.conventions.demo)
+        return bool(self.student.processor.conventions.demo)
 
     @classmethod
     def from_pretrained(
@@ -124,9 +128,9 @@ class Scorer:
 
     def shaping(self) -> dict[str, Any]:
         """All that the scores depend on beside pair, model and template; stands in every record."""
-        processor = self.engine.processor
+        processor = self.student.processor
         pixels = {"min_pixels": processor.min_pixels, "max_pixels": processor.max_pixels}
-        return self.settings.shaping() | pixels | {"engine": self.engine.name, "dtype": self.engine.dtype}
+        return self.settings.shaping() | pixels | {"engine": self.student.name, "dtype": self.student.dtype}
 
     def key(self, prompt: str, image_hash: str) -> str:
         """Name of the result for a pair by what it is made from, see `dyneval.hashing.content_key`."""
@@ -155,19 +159,14 @@ class Scorer:
         """
         return score_all(self.score_pairs, images, prompts, value_range)
 
-    def score_pairs(self, pairs: Iterable[Pair], report: Report | None = None) -> Iterator[ScoreRecord | Failure]:
+    def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
         """Score pairs as they come, a batch at a time; yields one result a pair, in order.
 
         Pairs are read some batches ahead and put together by length, so results come in groups.
-
-        Args:
-            pairs: what to score.
-            report: called as each pass ends, with the pair, "t2ia_questions", "t2ia_scores", "iqa_questions" or
-                "iqa_scores", and what the pass has found, by the names of the score record.
         """
         done: dict[int, ScoreRecord | Failure] = {}
         wanted = 0
-        for number, result in self._scored(pairs, report):
+        for number, result in self._results(pairs):
             done[number] = result
             while wanted in done:
                 yield done.pop(wanted)
@@ -175,7 +174,20 @@ class Scorer:
 
     def score_unordered(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
         """As `score_pairs`, but each result comes as soon as it is there, in whatever order."""
-        return (result for _, result in self._scored(pairs, None))
+        return (result for _, result in self._results(pairs))
+
+    def score_stream(self, pairs: Iterable[Pair]) -> Generator[tuple[int, Event], None, None]:
+        """As `score_unordered`, with each pass as it ends, and the number of its pair in front (the first is 0).
+
+        Whoever closes the iterator ends the batch at work.
+        """
+        for batch in by_length(pairs, lambda: self._batches.size, self._passes.expected_length):
+            for event in in_halves(self._score_together, batch, self._batches.failed):
+                if isinstance(event, TooLarge):
+                    number, pair = event.item
+                    yield number, Failure(pair.pair_id, "the memory is too small for this pair (lower max_pixels)")
+                else:
+                    yield event
 
     @property
     def most_together(self) -> int:
@@ -197,49 +209,36 @@ class Scorer:
                 raise SettingError(f"questions of {prompt[:60]!r}: expected at least one")
             self._passes.given[prompt.strip()] = merged, False
 
-    def _scored(self, pairs: Iterable[Pair], report: Report | None) -> Iterator[tuple[int, ScoreRecord | Failure]]:
-        for batch in batches(pairs, lambda: self._batches.size, self._passes.expected_length):
-            yield from self._score_batch(batch, report)
+    def _results(self, pairs: Iterable[Pair]) -> Iterator[tuple[int, ScoreRecord | Failure]]:
+        return ((number, event) for number, event in self.score_stream(pairs) if not isinstance(event, PassEnded))
 
-    def _score_batch(
-        self, batch: Sequence[Numbered], report: Report | None
-    ) -> Iterator[tuple[int, ScoreRecord | Failure]]:
-        """Score a batch, or, where the memory is too small for it, its halves."""
-        for part, results in in_halves(partial(self._score_together, report=report), batch, self._batches.failed):
-            if isinstance(results, str):
-                number, pair = part[0]
-                yield number, Failure(pair.pair_id, "the memory is too small for this pair (lower max_pixels)")
-                continue
-            self._batches.fitted(len(part))
-            yield from zip([number for number, _ in part], results, strict=True)
-
-    def _score_together(self, batch: Sequence[Numbered], report: Report | None) -> list[ScoreRecord | Failure]:
+    def _score_together(self, batch: Sequence[Numbered]) -> Iterator[tuple[int, Event]]:
         started = time.perf_counter()
-        pairs = [pair for _, pair in batch]
-        works = [Work(pair.prompt.strip(), pair.image) for pair in pairs]
-        if report:
-            for pair, work in zip(pairs, works, strict=True):
-                work.report = partial(report, pair)
-        self._passes.run(works)
-        seconds = round((time.perf_counter() - started) / len(pairs), 4)
-        return [self._result(pair, work, seconds) for pair, work in zip(pairs, works, strict=True)]
+        states: list[PairState[Any]] = [PairState(number, pair) for number, pair in batch]
+        for state, ended in self._passes.run(states):
+            yield state.number, ended
+        seconds = round((time.perf_counter() - started) / len(states), 4)
+        self._batches.fitted(len(states))
+        for state in states:
+            yield state.number, self._result(state, seconds)
 
-    def _result(self, pair: Pair, work: Work, seconds: float) -> ScoreRecord | Failure:
-        if work.failure:
-            return Failure(pair.pair_id, work.failure)
-        scores, soft = self._overall(work)
-        holistic = {part: found.holistic for part, found in work.evaluated.items() if found.holistic is not None}
+    def _result(self, state: PairState[Any], seconds: float) -> ScoreRecord | Failure:
+        pair = state.pair
+        if state.failure:
+            return Failure(pair.pair_id, state.failure)
+        scores, soft = self._overall(state)
+        holistic = {part: found.holistic for part, found in state.evaluated.items() if found.holistic is not None}
         row = {
             "pair_id": pair.pair_id,
             "prompt": pair.prompt,
             "image": pair.image_name,
             **scores,
             "normalised": {name: normalised_score(score) for name, score in scores.items()},
-            **{f"{part}_questions": questions for part, questions in work.questions.items() if questions},
-            **({"scene_graph": work.scene_graph} if "iqa" in work.questions else {}),
-            **({"raw_scene_graph": work.raw_graph} if work.raw_graph is not None else {}),
+            **{f"{part}_questions": questions for part, questions in state.questions.items() if questions},
+            **({"scene_graph": state.scene_graph} if "iqa" in state.questions else {}),
+            **({"raw_scene_graph": state.raw_graph} if state.raw_graph is not None else {}),
             **({"holistic": holistic} if holistic else {}),
-            **({"cut": work.cut} if work.cut else {}),
+            **({"cut": state.cut} if state.cut else {}),
             "model": self.name,
             **({"revision": self.revision} if self.revision else {}),
             "key": self.key(pair.prompt, pair.image_hash),
@@ -250,12 +249,42 @@ class Scorer:
         }
         return ScoreRecord.from_dict(row, pair.pair_id)
 
-    def _overall(self, work: Work) -> tuple[dict[str, float], dict[str, float]]:
+    def _overall(self, state: PairState[Any]) -> tuple[dict[str, float], dict[str, float]]:
         """Scores and soft scores of the parts that there are, and overall where there are both."""
-        found = {part: part_scores(evaluated, self.settings.mean) for part, evaluated in work.evaluated.items()}
+        found = {part: part_scores(evaluated, self.settings.mean) for part, evaluated in state.evaluated.items()}
         both: tuple[dict[str, float], dict[str, float]] = ({}, {})
         for kind, scores in enumerate(both):
             scores |= {part: found[part][kind] for part in PARTS if part in found}
             if len(scores) == len(PARTS):
                 scores["overall"] = self.settings.alpha * scores["iqa"] + self.settings.beta * scores["t2ia"]
         return both
+
+
+def by_length(
+    pairs: Iterable[Pair], size: Callable[[], int], length: Callable[[Pair], int]
+) -> Iterator[list[Numbered]]:
+    """Pairs of like length together, the longest of a window first: short replies then wait for few long ones.
+
+    Args:
+        pairs: any number; a window of them is held at a time.
+        size: pairs of the next batch.
+        length: expected tokens of a pair.
+    """
+    rest = iter(enumerate(pairs))
+    for first in rest:
+        window = list(_window(chain([first], rest), _WINDOW_BATCHES * size()))
+        window.sort(key=lambda numbered: -length(numbered[1]))
+        while window:
+            count = size()
+            yield window[:count]
+            del window[:count]
+
+
+def _window(pairs: Iterator[Numbered], most: int) -> Iterator[Numbered]:
+    pixels = 0
+    for count, numbered in enumerate(pairs, 1):
+        image = numbered[1].image
+        pixels += image.width * image.height
+        yield numbered
+        if count >= most or pixels >= _WINDOW_PIXELS:
+            return

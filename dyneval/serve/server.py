@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from PIL import Image
 
-from dyneval.loaded_pairs import Failure, Pair
+from dyneval.loaded_pairs import Failure, Pair, PassEnded
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher, Report
 from dyneval.serve.settings import ServerSettings
@@ -48,7 +48,13 @@ def serve(load: Callable[[], Scorer], settings: ServerSettings, host: str, port:
     scorer = load()
 
     def judge(pairs: Sequence[Pair], report: Report) -> Iterator[ScoreRecord | Failure]:
-        return scorer.score_pairs(pairs, report)
+        results: dict[int, ScoreRecord | Failure] = {}
+        for number, event in scorer.score_stream(pairs):
+            if isinstance(event, PassEnded):
+                report(pairs[number], event.name, event.found)
+            else:
+                results[number] = event
+        return (results[number] for number in range(len(pairs)))
 
     batcher = Batcher(
         judge,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -24,31 +25,35 @@ def out_of_memory(error: RuntimeError) -> str | None:
     return next((line for line in str(error).splitlines() if any(words in line for words in _WORDS)), None)
 
 
+@dataclass(frozen=True, slots=True)
+class TooLarge(Generic[Item]):
+    """A single item that the memory is too small for, and the line that says so."""
+
+    item: Item
+    reason: str
+
+
 def in_halves(
-    work: Callable[[Sequence[Item]], Sequence[Result]], batch: Sequence[Item], failed: Callable[[int], None]
-) -> Iterator[tuple[Sequence[Item], Sequence[Result] | str]]:
-    """Yield a batch with its results, or, where the memory is too small for it, its halves with theirs.
+    work: Callable[[Sequence[Item]], Iterable[Result]], batch: Sequence[Item], failed: Callable[[int], None]
+) -> Iterator[Result | TooLarge[Item]]:
+    """Yield what `work` makes of a batch, or, where the memory is too small for it, of its halves.
 
     Args:
-        work: what is done with a batch; one result an item.
+        work: what is done with a batch. What it yields before the memory runs out comes again with the halves.
         batch: at least one item.
         failed: told the size of every batch of several items that did not fit.
-
-    A single item that does not fit comes with the reason in place of results.
     """
     try:
-        results = work(batch)
+        yield from work(batch)
+        return
     except RuntimeError as error:
         reason = out_of_memory(error)
         if reason is None:
             raise
-    else:
-        yield batch, results
-        return
     # Only here: until its handler ends, the error holds the batch's tensors.
     release_memory()
     if len(batch) == 1:
-        yield batch, reason
+        yield TooLarge(batch[0], reason)
         return
     failed(len(batch))
     middle = len(batch) // 2

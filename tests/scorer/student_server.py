@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request
 from PIL import Image
 
 from dyneval.processing import IMAGE_TOKEN, Encoded
-from dyneval.scorer.decoder import Decoder, Job
+from dyneval.scorer.decoder import Decoder, Row
 from dyneval.scorer.grammar import ReplyGrammar
 
 
@@ -53,14 +53,13 @@ class StudentServer:
         # The grammar sets the form of JSON itself, as vLLM's does from x-guidance.
         plain = {key: value for key, value in schema.items() if key != "x-guidance"}
         constraint = self.grammar.constraint(plain, verdicts="answers" in str(schema))
-        job = self.job(ids, images, constraint, asked["max_tokens"])
-        return completion(job, not job.constraint.done, asked.get("top_logprobs", 0))
+        row = self.row(ids, images, constraint, asked["max_tokens"])
+        return completion(row, not row.constraint.done, asked.get("top_logprobs", 0))
 
-    def job(self, ids, images, constraint, max_tokens):
+    def row(self, ids, images, constraint, max_tokens):
         if not images:
-            job = Job(ids, constraint, choices=[])
-            self.decoder.decode([job], max_tokens)
-            return job
+            row = Row(ids, constraint, choices=[])
+            return next(self.decoder.decode([row], max_tokens))
         pixels = self.processor.image_processor(images=images, return_tensors="pt")
         count = int(pixels["image_grid_thw"].prod()) // self.processor.image_processor.merge_size**2
         pad = self.processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
@@ -70,9 +69,8 @@ class StudentServer:
         encoded = Encoded(ids, [], types, pixels["pixel_values"], pixels["image_grid_thw"])
         length = at + count + 1
         prefix = self.decoder.read_images([encoded], [length])
-        job = Job(ids[length:], constraint, choices=[])
-        self.decoder.decode([job], max_tokens, prefix)
-        return job
+        row = Row(ids[length:], constraint, choices=[])
+        return next(self.decoder.decode([row], max_tokens, prefix))
 
 
 def opened(url):
@@ -80,7 +78,7 @@ def opened(url):
     return Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1])))
 
 
-def completion(job, cut, top):
+def completion(row, cut, top):
     tokens = [
         {
             "token": choice.text,
@@ -90,12 +88,12 @@ def completion(job, cut, top):
                 {"token": name, "logprob": value, "bytes": None} for name, value in choice.alternatives.items()
             ][:top],
         }
-        for choice in job.choices
+        for choice in row.choices
     ]
     choice = {
         "index": 0,
         "finish_reason": "length" if cut else "stop",
-        "message": {"role": "assistant", "content": job.constraint.text},
+        "message": {"role": "assistant", "content": row.constraint.text},
         "logprobs": {"content": tokens} if top else None,
     }
     return {"id": "x", "object": "chat.completion", "created": 0, "model": "student", "choices": [choice]}

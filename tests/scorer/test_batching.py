@@ -5,7 +5,7 @@ from PIL import Image
 
 from dyneval.records import ScoreRecord
 from dyneval.scorer import Failure, Pair, Scorer
-from dyneval.scorer.batching import batches
+from dyneval.scorer.scorer import by_length
 from dyneval.work.batches import BatchSize, Memory
 
 
@@ -22,18 +22,18 @@ def area(pair):
 
 def test_batches_hold_every_pair_once_and_like_ones_together():
     wanted = pairs([(8 * (n % 7 + 1), 8) for n in range(100)])
-    made = list(batches(iter(wanted), lambda: 4, area))
+    made = list(by_length(iter(wanted), lambda: 4, area))
     assert sorted(number for batch in made for number, _ in batch) == list(range(100))
     assert all(wanted[number] is pair for batch in made for number, pair in batch)
     assert [len(batch) for batch in made] == [4] * 25
     assert sum(len({area(pair) for _, pair in batch}) for batch in made) < 60, "28 kinds would stand in 25 mixed ones"
-    assert list(batches([], lambda: 4, area)) == []
+    assert list(by_length([], lambda: 4, area)) == []
 
 
 def test_a_window_of_large_images_is_short():
     taken = []
     source = (taken.append(pair) or pair for pair in pairs([(20_000, 5_000)]) * 30)
-    next(batches(source, lambda: 8, area))
+    next(by_length(source, lambda: 8, area))
     assert len(taken) == 3
 
 

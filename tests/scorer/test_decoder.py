@@ -5,7 +5,7 @@ from transformers import LogitsProcessor
 from dyneval import tokens
 from dyneval.processing import Turn
 from dyneval.replies import ReplyLimits, evaluation_schema, questions_schema, scene_schema
-from dyneval.scorer.decoder import Decoder, Job
+from dyneval.scorer.decoder import Decoder, Row
 
 LIMITS = ReplyLimits().capped(3, 10)
 QUESTIONS = ["Is there a red circle?", 'Is "x" sharp?']
@@ -59,9 +59,9 @@ def test_batches_with_shared_images_and_forced_text_equal_plain_generate(loaded,
 
     decoder = Decoder(model, grammar)
     text, seen = cases[::3], [case for case in cases if case[2]]
-    jobs = [Job(ids(processor, turn, []), grammar.constraint(schema)) for turn, schema, _ in text]
-    decoder.decode(jobs, 400)
-    assert [job.constraint.tokens for job in jobs] == expected[::3]
+    rows = [Row(ids(processor, turn, []), grammar.constraint(schema)) for turn, schema, _ in text]
+    list(decoder.decode(rows, 400))
+    assert [row.constraint.tokens for row in rows] == expected[::3]
 
     images = [case[2] for case in cases[1::3]]
     encoded = [processor.encode([Turn("user", tokens.iqa_turn(), 1)], [image], True) for image in images]
@@ -70,20 +70,20 @@ def test_batches_with_shared_images_and_forced_text_equal_plain_generate(loaded,
     calls = []
     hook = model.model.visual.register_forward_hook(lambda *_: calls.append(1))
     prefix = decoder.read_images(encoded, lengths)
-    jobs = [
-        Job(
-            ids(processor, turn, [counts[row // 2]])[lengths[row // 2] :],
+    rows = [
+        Row(
+            ids(processor, turn, [counts[number // 2]])[lengths[number // 2] :],
             grammar.constraint(schema, verdicts=tokens.EVALUATION in turn),
-            row // 2,
+            number // 2,
         )
-        for row, (turn, schema, _) in enumerate(seen)
+        for number, (turn, schema, _) in enumerate(seen)
     ]
-    decoder.decode(jobs, 400, prefix)
+    list(decoder.decode(rows, 400, prefix))
     hook.remove()
-    assert [job.constraint.tokens for job in jobs] == [tokens for n, tokens in enumerate(expected) if n % 3]
+    assert [row.constraint.tokens for row in rows] == [tokens for n, tokens in enumerate(expected) if n % 3]
     assert len(calls) == 1
-    assert [len(job.probabilities) for job in jobs] == [0, 1, 0, 2, 0, 1]
-    assert all(abs(sum(weights) - 1) < 1e-5 for job in jobs for weights in job.probabilities)
+    assert [len(row.probabilities) for row in rows] == [0, 1, 0, 2, 0, 1]
+    assert all(abs(sum(weights) - 1) < 1e-5 for row in rows for weights in row.probabilities)
 
 
 def ids(processor, turn, counts):
@@ -94,22 +94,22 @@ def test_a_reply_over_the_limit_is_a_failure_and_leaves_the_others_alone(loaded,
     model, processor = loaded
     turn = ids(processor, tokens.t2ia_turn("a cat"), [])
     short = evaluation_schema("readme", "t2ia", ["Is it?"], ReplyLimits().capped(1, 1))
-    jobs = [Job(turn, grammar.constraint(schema)) for schema in (questions_schema(ReplyLimits()), short)]
-    Decoder(model, grammar).decode(jobs, 30)
-    assert "not complete after 30 tokens" in jobs[0].failure
-    assert jobs[1].failure is None and '"question": "Is it?"' in jobs[1].constraint.text
+    rows = [Row(turn, grammar.constraint(schema)) for schema in (questions_schema(ReplyLimits()), short)]
+    list(Decoder(model, grammar).decode(rows, 30))
+    assert "not complete after 30 tokens" in rows[0].failure
+    assert rows[1].failure is None and '"question": "Is it?"' in rows[1].constraint.text
 
 
 def test_a_grammar_that_cannot_be_compiled_fails_its_own_job(loaded, grammar):
     model, processor = loaded
     turn = ids(processor, tokens.t2ia_turn("a cat"), [])
-    jobs = [
-        Job(turn, grammar.constraint(schema)) for schema in ({"pattern": "(?=a)b", "type": "string"}, {"const": "x"})
+    rows = [
+        Row(turn, grammar.constraint(schema)) for schema in ({"pattern": "(?=a)b", "type": "string"}, {"const": "x"})
     ]
-    Decoder(model, grammar).decode(jobs, 30)
-    assert "grammar engine" in jobs[0].failure
-    assert jobs[1].constraint.text == '"x"'
+    list(Decoder(model, grammar).decode(rows, 30))
+    assert "grammar engine" in rows[0].failure
+    assert rows[1].constraint.text == '"x"'
 
 
 def test_nothing_to_decode(loaded, grammar):
-    Decoder(loaded[0], grammar).decode([], 10)
+    assert list(Decoder(loaded[0], grammar).decode([], 10)) == []

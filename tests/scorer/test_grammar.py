@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, example, given, settings, strategies
 from dyneval import replies
 from dyneval.records import student_json
 from dyneval.replies import QuestionItem, ReplyLimits, evaluation_schema
+from dyneval.scorer.four_passes import merge_questions
 from dyneval.scorer.grammar import GrammarError
-from dyneval.scorer.passes import merge_questions
 from dyneval.tokens import TASK_TOKENS
 
 FREE, SMALL = ReplyLimits(), ReplyLimits().capped(4, 24)

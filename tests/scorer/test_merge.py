@@ -5,10 +5,10 @@ import json
 import pytest
 
 from dyneval.cli import main
+from dyneval.cli.merge import merge_scores
 from dyneval.errors import DataFileError
 from dyneval.files.jsonl import read_jsonl
 from dyneval.files.parts import Shard
-from dyneval.scorer.merge import merge_scores
 from dyneval.scorer.run import score_file
 
 

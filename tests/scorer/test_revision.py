@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dyneval.scorer.revision import student_revision
+from dyneval.scorer.loading import student_revision
 
 DOOR = Path(__file__).parents[2] / "inference" / "run_inference.py"
 COMMITS = "0123456789abcdef0123456789abcdef01234567", "fedcba9876543210fedcba9876543210fedcba98"
@@ -110,7 +110,7 @@ def test_everything_is_loaded_from_the_commit_that_is_recorded(hub, tmp_path):
 import sys
 from dyneval.scorer.students.registry import Checkpoint
 from dyneval.scorer.loading import load_student
-from dyneval.scorer.revision import hub_commit
+from dyneval.scorer.loading import hub_commit
 commit = hub_commit("owner/judge", "DynEval-4B")
 open(sys.argv[1], "w").write(sys.argv[2])
 load_student("owner/judge", "DynEval-4B", device="cpu", commit=commit)

@@ -17,7 +17,7 @@ from dyneval.files.jsonl import read_jsonl
 from dyneval.loaded_pairs import default_pair_id
 from dyneval.records import ScoreRecord, json_schema
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
-from dyneval.scorer.revision import student_revision
+from dyneval.scorer.loading import student_revision
 from dyneval.scorer.run import read_questions, score_file
 
 DOOR = Path(__file__).parents[2] / "inference" / "run_inference.py"

@@ -10,11 +10,11 @@ from PIL import Image
 
 from dyneval.errors import DataFileError
 from dyneval.hashing import content_key
-from dyneval.loaded_pairs import Failure
+from dyneval.loaded_pairs import Failure, PassEnded
 from dyneval.records import ScoreRecord, json_schema
 from dyneval.replies import QuestionItem, expectation
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings, ScoringError
-from dyneval.scorer.passes import mean_score, merge_questions
+from dyneval.scorer.four_passes import mean_score, merge_questions
 from dyneval.scorer.run import read_questions
 from dyneval.tokens import TASK_TOKENS
 
@@ -155,7 +155,7 @@ def test_questions_of_a_prompt_are_asked_once_for_all_its_images(engine, setting
 
     def watched(asks, *rest):
         rows.append((len(asks), any(ask.image for ask in asks)))
-        answer(asks, *rest)
+        return answer(asks, *rest)
 
     monkeypatch.setattr(engine, "answer", watched)
     list(scorer.score_pairs(make_pairs(pictures, ["a cat"] * 6)))
@@ -245,14 +245,15 @@ def test_fast_asks_the_same_and_leaves_the_reasoning_out(engine, settings, score
 
 
 def test_each_pass_is_reported_once_as_it_ends(scorer, pictures):
-    told = {}
-    batch = make_pairs(pictures, ["a cat", "", "a dog"])
-    results = list(
-        scorer.score_pairs(batch, lambda pair, name, found: told.setdefault(pair.pair_id, []).append((name, found)))
-    )
-    assert set(told) == {"pair-0", "pair-2"}
-    for record in (results[0], results[2]):
-        passes, row = told[record.pair_id], record.to_dict()
+    told, results = {}, {}
+    for number, event in scorer.score_stream(make_pairs(pictures, ["a cat", "", "a dog"])):
+        if isinstance(event, PassEnded):
+            told.setdefault(number, []).append((event.name, event.found))
+        else:
+            results[number] = event
+    assert set(told) == {0, 2} and isinstance(results[1], Failure)
+    for number in (0, 2):
+        passes, row = told[number], results[number].to_dict()
         assert sorted(name for name, _ in passes) == ["iqa_questions", "iqa_scores", "t2ia_questions", "t2ia_scores"]
         assert passes[0][0] == "t2ia_questions" and passes[-1] == (
             "iqa_scores",

@@ -243,7 +243,7 @@ def test_a_finished_command_leaves_no_connection_open(server, student, pictures)
 def test_images_come_at_the_size_they_are_read_at(served, engine, pictures):
     for path in pictures.glob("[0-9].png"):
         image = Image.open(path).convert("RGB")
-        sent = served.engine.prepare(image)
+        sent = served.student.prepare(image)
         one, other = engine.prepare(image), engine.prepare(sent)
         assert torch.equal(one.pixel_values, other.pixel_values) and one.input_ids == other.input_ids
 

@@ -1,27 +1,27 @@
-"""The seam between the four passes and what computes replies: an `Ask` goes in, its reply is filled in."""
+"""The seam between the four passes and what computes replies: an `Ask` goes in, a `Reply` or `NoReply` comes out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-
-from dyneval.llm.chat import TokenChoice
-from dyneval.replies import ReplyError
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from dyneval.llm.chat import TokenChoice
     from dyneval.processing import Processor
 
-Seen = Any
-"""An image that an engine has prepared or read; what it is, only that engine knows."""
+Prepared = TypeVar("Prepared")
+"""An image that was brought to its size."""
+Seen = TypeVar("Seen")
+"""An image that a student has read; what it is, only that student knows."""
 
 
-@dataclass(slots=True)
-class Ask:
-    """One question to the student, and what became of it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Ask(Generic[Seen]):
+    """One question to the student."""
 
     kind: Literal["t2ia", "iqa", "evaluation"]
     turn: str
@@ -29,33 +29,33 @@ class Ask:
     schema: dict[str, Any]
     """JSON Schema that the reply fits."""
     image: Seen | None = None
-    on_end: Callable[[Ask], None] | None = None
-    """Called when the reply is complete or has failed, while others may still be at work."""
-    failure: str | None = None
-    """Why there is no complete reply; None when there is one."""
-    text: str = ""
-    probabilities: list[list[float]] = field(default_factory=list)
+    for_choices: bool = False
+    """What is wanted are the tokens and what might have stood there; the reply may end before it is complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the student wrote."""
+
+    text: str
+    probabilities: Sequence[Sequence[float]] = ()
     """For every verdict of an evaluation (a score, or `correct`), the probabilities of what it might be."""
-    choices: list[TokenChoice] | None = None
-    """A list here is filled with the tokens of the reply, which may then end before it is complete."""
-
-    def reply(self) -> str:
-        """Text of the complete reply. Raises ReplyError: there is none."""
-        if self.failure is not None:
-            raise ReplyError(self.failure)
-        return self.text
-
-    def end(self) -> None:
-        """Tell that the reply is complete or has failed."""
-        if self.on_end:
-            self.on_end(self)
+    choices: Sequence[TokenChoice] = ()
+    """Where they were asked for, the tokens of the reply."""
 
 
-class Engine(Protocol):
-    """Computes the replies of one student."""
+@dataclass(frozen=True, slots=True)
+class NoReply:
+    """There is no complete reply, and why."""
+
+    reason: str
+
+
+class Student(Protocol[Prepared, Seen]):
+    """Computes replies, here or elsewhere."""
 
     name: str
-    """As recorded with scores."""
+    """Name of the engine, as recorded with scores."""
     dtype: str
     """Arithmetic, as recorded with scores; "server" where that is not known."""
     revision: str | None
@@ -66,11 +66,18 @@ class Engine(Protocol):
     def device(self) -> torch.device | None:
         """Where batches are computed; None where the engine makes its own."""
 
-    def prepare(self, image: Image.Image) -> Seen:
+    def prepare(self, image: Image.Image) -> Prepared:
         """Check an image and bring it to its size. Raises ValueError: it is over 200 times longer than wide."""
 
-    def read(self, images: Sequence[Seen]) -> list[Seen]:
+    def read(self, images: Sequence[Prepared]) -> list[Seen]:
         """Read prepared images, which then stand in the asks of one batch; in order."""
 
-    def answer(self, asks: Sequence[Ask], max_new_tokens: int) -> None:
-        """Fill in the replies of `asks`, all with an image or all without; what fails gets its `failure`."""
+    def answer(self, asks: Sequence[Ask[Seen]], max_new_tokens: int) -> Iterator[tuple[Ask[Seen], Reply | NoReply]]:
+        """Yield each of `asks` with what became of it, as soon as that is known. All have an image, or none has.
+
+        Whoever closes the iterator before its end wants no further replies.
+        """
+
+
+AnyStudent = Student[Any, Any]
+"""A student whose form of images does not matter."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from dyneval import tokens
+from dyneval.llm.chat import TokenChoice
 from dyneval.processing import IMAGE_TOKEN, Encoded, Processor, Turn
-from dyneval.scorer.decoder import Decoder, Job, Prefix
+from dyneval.scorer.decoder import Decoder, Prefix, Row
 from dyneval.scorer.grammar import ReplyGrammar
 from dyneval.scorer.loading import load_student
-from dyneval.scorer.students.base import Ask
+from dyneval.scorer.students.base import Ask, NoReply, Reply
 from dyneval.scorer.students.registry import Checkpoint, LocalOptions
 
 if TYPE_CHECKING:
@@ -68,26 +68,23 @@ class TransformersStudent:
         visual = [one.mm_token_type_ids.count(IMAGE_TOKEN) for one in images]
         return [_Read(prefix, row, *of_row) for row, of_row in enumerate(zip(lengths, visual, strict=True))]
 
-    def answer(self, asks: Sequence[Ask], max_new_tokens: int) -> None:
+    def answer(self, asks: Sequence[Ask[_Read]], max_new_tokens: int) -> Iterator[tuple[Ask[_Read], Reply | NoReply]]:
         """Decode the replies under their grammars, behind the images that were read."""
-        if asks:
-            prefix = asks[0].image.prefix if asks[0].image else None
-            self._decoder.decode([self._job(ask) for ask in asks], max_new_tokens, prefix)
+        rows = {self._row(ask): ask for ask in asks}
+        prefix = asks[0].image.prefix if asks and asks[0].image else None
+        for row in self._decoder.decode(list(rows), max_new_tokens, prefix):
+            yield rows[row], row.reply()
 
-    def _job(self, ask: Ask) -> Job:
-        read: _Read | None = ask.image
+    def _row(self, ask: Ask[_Read]) -> Row:
+        read = ask.image
         # The questions of an evaluation are its pair's own; the other schemas come again.
         rated = ask.kind == "evaluation"
         constraint = self._grammar.constraint(ask.schema, keep=not rated, verdicts=rated)
         visual = [read.visual_tokens] if read else []
         ids = self.processor.layout([Turn("user", ask.turn, len(visual))], visual, add_generation_prompt=True)[0]
-        job = Job(ids[read.length :], constraint, read.row) if read else Job(ids, constraint)
-        job.on_end, job.choices = partial(_end, ask), ask.choices
-        return job
-
-
-def _end(ask: Ask, job: Job) -> None:
-    ask.failure = job.failure
-    if not job.failure:
-        ask.text, ask.probabilities = job.constraint.text, job.probabilities
-    ask.end()
+        choices: list[TokenChoice] | None = [] if ask.for_choices else None
+        return (
+            Row(ids[read.length :], constraint, read.row, choices=choices)
+            if read
+            else Row(ids, constraint, choices=choices)
+        )

@@ -39,7 +39,7 @@ _CHECK_TOKENS = 256
 """Several times as long as that reply is."""
 
 
-class OpenAIStudent(ServedStudent):
+class OpenAIStudent(ServedStudent[str]):
     """A student that a server has; tokenizer, template and pixel limits are those of the same checkpoint here."""
 
     name = "openai"
@@ -80,16 +80,12 @@ class OpenAIStudent(ServedStudent):
         ids = self.processor.tokenizer.encode(str(template), add_special_tokens=False)
         return ids == self.processor.layout([Turn("user", turn, images)], [1] * images, add_generation_prompt=True)[0]
 
-    async def _all(self, asks: Sequence[Ask], max_new_tokens: int) -> None:
-        if not self._is_fit:
-            await self._check_server()
-            self._is_fit = True
-        await super()._all(asks, max_new_tokens)
-
-    async def _check_server(self) -> None:
-        """Ask for a reply of which all but the score is the schema's. Raises UnfitServer."""
+    async def check(self) -> None:
+        """Ask, once, for a reply of which all but the score is the schema's. Raises UnfitServer."""
+        if self._is_fit:
+            return
         schema = evaluation_schema("readme", "t2ia", [_UNASKED], ReplyLimits(), reasoning=False)
-        ask = Ask("evaluation", tokens.t2ia_turn("a cat"), schema)
+        ask: Ask[str] = Ask("evaluation", tokens.t2ia_turn("a cat"), schema)
         try:
             reply = await self.reply_to(ask, _CHECK_TOKENS)
         except Unreachable:
@@ -107,8 +103,9 @@ class OpenAIStudent(ServedStudent):
             raise UnfitServer(
                 f"{server}: gives no log-probabilities (top_logprobs), which soft scores are made from; {instead}"
             )
+        self._is_fit = True
 
-    async def reply_to(self, ask: Ask, max_new_tokens: int) -> ChatReply:
+    async def reply_to(self, ask: Ask[str], max_new_tokens: int) -> ChatReply:
         """Get one reply. Raises ChatError, or UnfitServer."""
         images: tuple[str, ...] = (ask.image,) if ask.image else ()
         if not self.is_exact(ask.turn, len(images)):

@@ -14,7 +14,7 @@ from dyneval.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from dyneval.processing import Processor
-    from dyneval.scorer.students.base import Engine
+    from dyneval.scorer.students.base import AnyStudent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +49,7 @@ class Checkpoint:
 
     def revision(self) -> str | None:
         """Identity of the weights, see `student_revision`; all bytes of a local checkpoint are read."""
-        from dyneval.scorer.revision import student_revision
+        from dyneval.scorer.loading import student_revision
 
         return student_revision(self.path, self.subfolder, self.commit)
 
@@ -98,7 +98,7 @@ class StudentServerOptions(ServerOptions):
     needs_schema: Annotated[bool, Meta(description="a reply that is not held to its schema is of no use")] = True
 
 
-STUDENTS: Registry[Engine] = Registry(
+STUDENTS: Registry[AnyStudent] = Registry(
     "student engine",
     ("prepare", "read", "answer"),
     {
@@ -114,7 +114,7 @@ STUDENTS: Registry[Engine] = Registry(
 """Each is made of a `Checkpoint`, and its options."""
 
 
-def make_student(engine: str, checkpoint: Checkpoint, **options: Any) -> Engine:
+def make_student(engine: str, checkpoint: Checkpoint, **options: Any) -> AnyStudent:
     """Make the engine `engine` of a student, as described at `Scorer.from_pretrained`.
 
     Raises:

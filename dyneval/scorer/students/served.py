@@ -12,9 +12,9 @@ import re
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from concurrent.futures import wait
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed, wait
+from typing import Any, Generic
 
 from PIL import Image
 
@@ -23,7 +23,7 @@ from dyneval.processing import Processor, grid
 from dyneval.replies import RATINGS
 from dyneval.scorer.decoder import TOP_CHOICES
 from dyneval.scorer.grammar import JSON_FORM
-from dyneval.scorer.students.base import Ask, Seen
+from dyneval.scorer.students.base import Ask, NoReply, Reply, Seen
 
 _VERDICTS = (
     (re.compile(r'"score"\s*:\s*$'), tuple(map(str, RATINGS))),
@@ -35,7 +35,7 @@ CLOSING_SECONDS = 20.0
 """Longest wait for connections to close, or for an engine to stop."""
 
 
-class ServedStudent(ABC):
+class ServedStudent(ABC, Generic[Seen]):
     """Base of engines that answer requests one by one, many at a time."""
 
     name: str
@@ -64,11 +64,11 @@ class ServedStudent(ABC):
         columns, rows = grid(image.width, image.height, processor.limits, processor.cell)
         return image.resize((columns * processor.cell, rows * processor.cell), processor.image_processor.resample)
 
+    @abstractmethod
     def read(self, images: Sequence[Image.Image]) -> list[Seen]:
-        """Nothing is read ahead: the engine has a prefix cache."""
-        return list(images)
+        """The images as they go along with requests; nothing is read ahead, the engine has a prefix cache."""
 
-    def answer(self, asks: Sequence[Ask], max_new_tokens: int) -> None:
+    def answer(self, asks: Sequence[Ask[Seen]], max_new_tokens: int) -> Iterator[tuple[Ask[Seen], Reply | NoReply]]:
         """Ask for all replies at once.
 
         Raises:
@@ -76,38 +76,45 @@ class ServedStudent(ABC):
             EngineStopped: there never was one, or the engine is dead.
             UnfitServer: the server does not do what scores are made from.
         """
-        asyncio.run_coroutine_threadsafe(self._all(asks, max_new_tokens), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self.check(), self._loop).result()
+        under_way = {asyncio.run_coroutine_threadsafe(self._one(ask, max_new_tokens), self._loop): ask for ask in asks}
+        try:
+            for done in as_completed(under_way):
+                yield under_way[done], done.result()
+        finally:
+            for one in under_way:
+                one.cancel()
+
+    async def check(self) -> None:
+        """Look whether the engine does what scores are made from, before it is asked anything else."""
 
     @abstractmethod
-    async def reply_to(self, ask: Ask, max_new_tokens: int) -> ChatReply:
+    async def reply_to(self, ask: Ask[Seen], max_new_tokens: int) -> ChatReply:
         """Get one reply. Raises ChatError, also where the text of `ask` cannot be asked exactly."""
 
-    async def _all(self, asks: Sequence[Ask], max_new_tokens: int) -> None:
-        await asyncio.gather(*(self._one(ask, max_new_tokens) for ask in asks))
-
-    async def _one(self, ask: Ask, max_new_tokens: int) -> None:
+    async def _one(self, ask: Ask[Seen], max_new_tokens: int) -> Reply | NoReply:
         try:
             reply = await self.reply_to(ask, max_new_tokens)
-            if reply.finish_reason == "length" and ask.choices is None:
-                raise ChatError(
-                    f"the reply was not complete after {max_new_tokens} tokens (raise max_new_tokens, or the engine's "
-                    "own limit)"
-                )
-            if reply.obstacle and ask.choices is None:
-                raise ChatError(reply.obstacle)
         except (Unreachable, UnfitServer):
             raise
         except ChatError as error:
-            ask.failure = str(error)
-        else:
-            ask.text, ask.probabilities = reply.text, verdict_probabilities(reply.tokens)
-            if ask.choices is not None:
-                ask.choices += reply.tokens
-        ask.end()
+            return NoReply(str(error))
+        if ask.for_choices:
+            return Reply(reply.text, choices=reply.tokens)
+        if reply.finish_reason == "length":
+            return NoReply(
+                f"the reply was not complete after {max_new_tokens} tokens (raise max_new_tokens, or the engine's own "
+                "limit)"
+            )
+        return NoReply(reply.obstacle) if reply.obstacle else Reply(reply.text, verdict_probabilities(reply.tokens))
 
 
 def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, close: Callable[[], Any]) -> None:
     async def closed() -> None:
+        left = asyncio.all_tasks() - {asyncio.current_task()}  # of a run that was interrupted
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
         if asyncio.iscoroutine(done := close()):
             await done
 
@@ -118,9 +125,9 @@ def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, close: Calla
         wait([ending], CLOSING_SECONDS)
 
 
-def top_logprobs(ask: Ask) -> int:
+def top_logprobs(ask: Ask[Any]) -> int:
     """Alternatives wanted at each token of a reply; 0 where none are."""
-    return TOP_CHOICES if ask.kind == "evaluation" or ask.choices is not None else 0
+    return TOP_CHOICES if ask.kind == "evaluation" or ask.for_choices else 0
 
 
 def verdict_probabilities(tokens: Sequence[TokenChoice]) -> list[list[float]]:

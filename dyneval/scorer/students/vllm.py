@@ -7,6 +7,7 @@ one `<|image_pad|>`, which vLLM widens to as many as the image takes.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class VllmStudent(ServedStudent):
+class VllmStudent(ServedStudent["Image.Image"]):
     """A student on the GPUs of this machine."""
 
     name = "vllm"
@@ -41,7 +42,11 @@ class VllmStudent(ServedStudent):
         self.revision = checkpoint.revision()
         self._numbers = itertools.count()
 
-    async def reply_to(self, ask: Ask, max_new_tokens: int) -> ChatReply:
+    def read(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """VLLM takes them as they are."""
+        return list(images)
+
+    async def reply_to(self, ask: Ask[Image.Image], max_new_tokens: int) -> ChatReply:
         """Get one reply. Raises ChatError."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -60,15 +65,15 @@ def _shut_down(engines: list[Any]) -> None:
     engines.pop().shutdown()
 
 
-def prompt(processor: Processor, ask: Ask) -> dict[str, Any]:
+def prompt(processor: Processor, ask: Ask[Image.Image]) -> dict[str, Any]:
     """A request to vLLM: token ids, and the image."""
-    image: Image.Image | None = ask.image
+    image = ask.image
     turn = Turn("user", ask.turn, int(image is not None))
     ids = processor.layout([turn], [1] * turn.images, add_generation_prompt=True)[0]
     return {"prompt_token_ids": ids, "multi_modal_data": {} if image is None else {"image": image}}
 
 
-def sampling_arguments(ask: Ask, max_new_tokens: int) -> dict[str, Any]:
+def sampling_arguments(ask: Ask[Any], max_new_tokens: int) -> dict[str, Any]:
     """Keyword arguments of SamplingParams but the schema: greedy, with the alternatives where there are scores."""
     arguments: dict[str, Any] = {"max_tokens": max_new_tokens, "temperature": 0.0}
     return arguments | ({"logprobs": top} if (top := top_logprobs(ask)) else {})
