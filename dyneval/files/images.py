@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import re
 import struct
 import warnings
 import zlib
@@ -17,14 +16,13 @@ from typing import IO
 from PIL import Image, UnidentifiedImageError
 
 from dyneval.errors import ImageError
+from dyneval.files.image_structure import MAX_SCANS, check_structure, scans
 from dyneval.files.pixels import PixelError, from_image
 
 MAX_PIXELS = 64 * 1024 * 1024
 """Images over 64 megapixels are refused before they are decoded (decompression bombs)."""
 MAX_BYTES = 8 * MAX_PIXELS
 """Larger files are not read: so many bytes have 64 megapixels of four channels and 16 bits, not compressed."""
-MAX_SCANS = 100
-"""A progressive JPEG has about 10 scans, each a pass over all its pixels; a few bytes make another one."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 """What is decoded. Pillow knows more, some of it by way of other programs (EPS calls Ghostscript)."""
@@ -34,8 +32,6 @@ _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 _TEXTS_OF_USE = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 """Texts of a PNG that may say which way up it is."""
 _WEBP_MOVES, _WEBP_ALPHA = 0x02, 0x10
-_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
-"""A marker of JPEG that has a length behind it, or the end; not those among the pixels."""
 
 
 def resolve_below(root: Path, name: str) -> Path:
@@ -90,6 +86,8 @@ def decode_image(source: Path | bytes | IO[bytes], name: str, max_pixels: int = 
         ImageError: it cannot be used, or has more than `max_pixels` pixels.
     """
     content = source if isinstance(source, bytes) else read_file(source, name)
+    with _errors_name(name):
+        check_structure(content)
     try:
         return _decoded(content, name, max_pixels)
     except ImageError as error:
@@ -106,13 +104,9 @@ def upright_rgb(image: Image.Image, name: str, max_pixels: int = MAX_PIXELS) -> 
     with _errors_name(name):
         check_size(image.width, image.height, name, max_pixels)
         file = _file_behind(image)
-        if file and image.format != "WEBP" and _scans(file) > MAX_SCANS:
+        if image.format != "WEBP" and scans(file) > MAX_SCANS:
             raise ImageError(f"{name}: a JPEG of more than {MAX_SCANS} scans")
-        if file and image.mode == "RGB" and (alpha := _with_alpha(file)):
-            with _opened(io.BytesIO(alpha)) as frames:
-                frames.seek(image.tell())
-                return from_image(frames)
-        return from_image(image)
+        return _upright(image, file)
 
 
 def check_size(width: int, height: int, name: str, max_pixels: int = MAX_PIXELS) -> None:
@@ -184,7 +178,16 @@ def _too_large(name: str) -> ImageError:
 
 def _decoded(content: bytes, name: str, max_pixels: int) -> Image.Image:
     with _errors_name(name), _opened(io.BytesIO(content)) as image:
-        return upright_rgb(image, name, max_pixels)
+        check_size(image.width, image.height, name, max_pixels)
+        return _upright(image, content)
+
+
+def _upright(image: Image.Image, file: bytes) -> Image.Image:
+    if image.mode == "RGB" and (alpha := _with_alpha(file)):
+        with _opened(io.BytesIO(alpha)) as frames:
+            frames.seek(image.tell())
+            return from_image(frames)
+    return from_image(image)
 
 
 @contextmanager
@@ -225,18 +228,6 @@ def _file_behind(image: Image.Image) -> bytes:
     content = file.read(MAX_BYTES)
     file.seek(place)
     return content
-
-
-def _scans(jpeg: bytes) -> int:
-    """Number of scans of a JPEG, found at their markers; one over `MAX_SCANS` is enough."""
-    scans, at = 0, 2
-    while scans <= MAX_SCANS and (found := _MARKER.search(jpeg, at)):
-        kind, at = found[0][1], found.end()
-        if kind == 0xD9:  # the end; thumbnails and second pictures do not count
-            break
-        scans += kind == 0xDA
-        at += int.from_bytes(jpeg[at : at + 2])
-    return scans
 
 
 def _with_alpha(webp: bytes) -> bytes:

@@ -75,7 +75,8 @@ def read_items(folder: Path, counts: Counts) -> Iterator[Item]:
             log.warning("%s: %s", record.pair_id, fault)
             continue
         path = images.resolve_below(folder, record.file_name)
-        yield Item(record, path.read_bytes(), {suffix: path.with_suffix(suffix).read_bytes() for suffix in sidecars})
+        beside = {suffix: saving.sidecar(folder, record.file_name, suffix) for suffix in sidecars}
+        yield Item(record, path.read_bytes(), {suffix: file.read_bytes() for suffix, file in beside.items()})
 
 
 def write_parquet(folder: Path, output: Path, shard_bytes: int = 500_000_000) -> Counts:

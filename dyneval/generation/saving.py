@@ -44,8 +44,22 @@ def fault(root: Path, entry: Entry) -> str | None:
         return str(error)
     if file_sha256(path) != entry.sha256:
         return f"{path}: the file is not the one recorded (SHA-256 differs)"
-    gone = [suffix for suffix in entry.sidecars if not path.with_suffix(suffix).is_file()]
-    return f"{path}: its sidecar {gone[0]} is missing" if gone else None
+    for suffix in entry.sidecars:
+        try:
+            if not sidecar(root, entry.file_name, suffix).is_file():
+                return f"{path}: its sidecar {suffix} is missing"
+        except ImageError as error:
+            return str(error)
+    return None
+
+
+def sidecar(root: Path, file_name: str, suffix: str) -> Path:
+    """The file beside an image. Raises ImageError: the suffix is none, or it is a link that leads out of `root`."""
+    try:
+        name = Path(file_name).with_suffix(suffix)
+    except ValueError as error:
+        raise ImageError(f"{file_name}: its sidecar {suffix!r} is no suffix ({error})") from None
+    return images.resolve_below(root, str(name))
 
 
 def save(

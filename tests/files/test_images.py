@@ -1,5 +1,6 @@
 import io
 import os
+import struct
 
 import numpy as np
 import pytest
@@ -267,3 +268,65 @@ def test_a_link_that_leads_to_itself(tmp_path):
     (tmp_path / "round.png").symlink_to(tmp_path / "round.png")
     with pytest.raises(ImageError):
         load_image("round.png", tmp_path)
+
+
+def saved(form):
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), RED).save(buffer, form)
+    return buffer.getvalue()
+
+
+def spliced(form, at, part, count):
+    content = saved(form)
+    place = at(content)
+    return content[:place] + part * count + content[place:]
+
+
+def strips(count):
+    """A TIFF one pixel wide whose rows are strips of their own, all of the same three bytes."""
+    entries = [(256, 4, 1, 1), (257, 4, 1, count), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, count, 200)]
+    entries += [(277, 3, 1, 3), (278, 4, 1, 1), (279, 4, count, 200)]
+    directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + directory
+    return head.ljust(200, b"\0") + struct.pack("<I", 3) * count
+
+
+BUSY = {
+    "chunks of a PNG": (
+        spliced("PNG", lambda png: png.index(b"IDAT") - 4, b"\0\0\0\0abCd\xc0\xb2\xa1\x10", 50_000),
+        "chunks",
+    ),
+    "comments of a JPEG": (spliced("JPEG", lambda _: 2, b"\xff\xfe\0\x02", 50_000), "segments before its pixels"),
+    "fill bytes of a JPEG": (spliced("JPEG", lambda _: 2, b"\xff", 50_000), "segments before its pixels"),
+    "comments of a GIF": (spliced("GIF", lambda gif: gif.index(b","), b"\x21\xfe\x01a\0", 50_000), "blocks"),
+    "boxes of a JPEG 2000": (spliced("JPEG2000", lambda _: 12, b"\0\0\0\x08free", 50_000), "boxes"),
+    "strips of a TIFF": (strips(200_000), "strips"),
+    "tags of a TIFF": (
+        b"II*\0\x08\0\0\0" + struct.pack("<H", 2) + struct.pack("<HHII", 700, 1, 1 << 30, 0) * 2,
+        "tags",
+    ),
+    "text of a PPM": (b"P3 2 2 255 " + b"1 " * 12, "text format"),
+    "bits of a PBM as text": (b"P1 2 2 1 0 0 1", "text format"),
+    "comments of a PPM": (b"P6\n" + b"#\n" * 5000 + b"1 1 255\n\1\2\3", "header"),
+    "blanks of a PPM": (b"P6\n" + b" " * 5000 + b"1 1 255\n\1\2\3", "header"),
+}
+
+
+@pytest.mark.parametrize("name", BUSY)
+def test_a_file_of_very_many_parts_is_refused_before_pillow_reads_it(name, monkeypatch):
+    content, said = BUSY[name]
+    monkeypatch.setattr(Image, "open", None)
+    with pytest.raises(ImageError, match=f"busy: .*{said}"):
+        decode_image(content, "busy")
+
+
+def test_files_with_as_many_parts_as_honest_ones_have_are_read():
+    commented = b"P6\n# made by hand\n64 64\n# and by eye\n255\n" + bytes(RED) * 64 * 64
+    for content in (
+        commented,
+        b"P4\n64 64\n" + b" " * 5000,
+        spliced("JPEG", lambda _: 2, b"\xff\xfe\0\x02", 300),
+        spliced("GIF", lambda gif: gif.index(b","), b"\x21\xfe\x01a\0", 300),
+        strips(300),
+    ):
+        assert decode_image(content, "honest").mode == "RGB"

@@ -174,3 +174,15 @@ def test_the_contact_sheet_shows_each_model_and_category_once(studio):
     assert cell(0, 0) != cell(1, 0)  # another image in every category, where there is one
     assert cell(0, 1) == (255, 255, 255)
     assert cell(1, 1) != (255, 255, 255)
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_webdataset])
+def test_a_sidecar_that_is_a_link_out_of_the_folder_is_not_exported(gendb, tmp_path, write):
+    (tmp_path / "secret").write_text("TOPSECRET")
+    record = next(iter(read_records(gendb, Counts())))
+    sidecar = (gendb / record.file_name).with_suffix(".truth.json")
+    sidecar.unlink()
+    sidecar.symlink_to(tmp_path / "secret")
+    counts = write(gendb, tmp_path / "out")
+    assert (counts.written, counts.rejected) == (8, 1)
+    assert not any(b"TOPSECRET" in path.read_bytes() for path in (tmp_path / "out").iterdir())
