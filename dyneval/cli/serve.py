@@ -37,10 +37,19 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     add("--port", type=int, default=8000, help="port, 0 for a free one; default: %(default)s")
     add("--queue", type=int, default=defaults.queue, help="pairs that may wait; default: %(default)s")
     add("--batch-wait", type=float, default=defaults.batch_wait, help="seconds to wait for more; default: %(default)s")
-    add("--timeout", type=float, default=defaults.timeout, help="seconds for one request; default: %(default)g")
+    waits = "seconds from a request to its answer; default: 120, or 10 times what the first pair took"
+    add("--timeout", type=float, default=defaults.timeout, help=waits)
     add("--max-body", type=int, default=defaults.max_body, help="bytes of a request; default: %(default)s")
     add("--max-image", type=int, default=defaults.max_pixels, help="pixels of an image; default: %(default)s")
     add("--max-pairs", type=int, default=defaults.max_pairs, help="pairs of a batch request; default: %(default)s")
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that clients call this server by, such as that of a proxy; * is any. Its addresses, localhost and "
+        "this machine's name are known",
+    )
     add_student(parser)
     add_scoring(parser)
     return parser
@@ -54,6 +63,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         max_body=arguments.max_body,
         max_pixels=arguments.max_image,
         max_pairs=min(arguments.max_pairs, arguments.queue),
+        allow_hosts=tuple(arguments.allow_host),
         token=os.environ.get(TOKEN) or None,
     )
     load = loader(arguments)

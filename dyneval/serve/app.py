@@ -19,7 +19,7 @@ from dyneval.serve import openapi
 from dyneval.serve.batcher import Batcher
 from dyneval.serve.desk import Desk
 from dyneval.serve.guard import Guard
-from dyneval.serve.refusal import Refusal
+from dyneval.serve.refusal import Refusal, warming_up
 from dyneval.serve.settings import ServerSettings
 from dyneval.serve.telemetry import Telemetry
 
@@ -57,11 +57,12 @@ def create_app(batcher: Batcher, settings: ServerSettings, model: dict[str, Any]
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        redirect_slashes=False,  # a redirect would repeat whatever name the client calls the server by
     )
     app.include_router(_scoring(desk, model), dependencies=[Depends(_bearer(settings.token))])
     app.include_router(_watching(batcher, telemetry, settings.token))
     app.include_router(_page())
-    app.add_middleware(Guard, max_body=settings.max_body, telemetry=telemetry)
+    app.add_middleware(Guard, settings=settings, telemetry=telemetry)
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(ClientDisconnect, _refuse)
@@ -100,6 +101,8 @@ def _watching(batcher: Batcher, telemetry: Telemetry, token: str | None) -> APIR
 
     @router.get("/readyz", summary="Pairs are taken", operation_id="readyz")
     async def readyz() -> Response:
+        if not batcher.warm.is_set():
+            raise warming_up(5)
         if not batcher.ready:
             raise Refusal(503, "not_ready", "the server is ending, or its student is broken")
         return JSONResponse({"status": "ready"})
@@ -127,14 +130,15 @@ def _file(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
 
 
 def _bearer(token: str | None) -> Callable[[Request], Awaitable[None]]:
-    """Check of the bearer token; compares in constant time, says nothing about what was wrong."""
+    """Check of the bearer token, compared in constant time."""
 
     async def check(request: Request) -> None:
         if token is None:
             return
         given = request.headers.get("authorization", "").encode("utf-8", "replace")
         if not hmac.compare_digest(given, f"Bearer {token}".encode()):
-            raise Refusal(401, "unauthorised", "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+            what = "the bearer token is wrong" if given.startswith(b"Bearer ") else "a bearer token is needed"
+            raise Refusal(401, "unauthorised", what, {"WWW-Authenticate": "Bearer"})
 
     return check
 

@@ -1,7 +1,7 @@
 """Dynamic micro-batching: pairs of many requests scored together, with a bounded queue in front of one worker thread.
 
-A request first holds places in the queue, then reads its body into them, so what is being read counts as well. Nothing
-that got its places is dropped: it is scored, or its own request gave up on it.
+A request whose body is there holds places in the queue while its images are decoded. Nothing that got its places is
+dropped: it is scored, or its own request gave up on it.
 """
 
 from __future__ import annotations
@@ -11,23 +11,18 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from dyneval.loaded_pairs import Failure, Pair
-    from dyneval.records import ScoreRecord
+from dyneval.loaded_pairs import Failure, Pair, PassEnded
+from dyneval.records import ScoreRecord
 
 logger = logging.getLogger(__name__)
 
-Found = dict[str, Any]
-Report = Callable[["Pair", str, Found], None]
-"""Called as passes end, with the pair, the name of the pass and what it found; from any thread."""
-Judge = Callable[[Sequence["Pair"], Report], "Iterator[ScoreRecord | Failure]"]
-"""Scores pairs in one go: one result each, in order."""
+Judge = Callable[[Sequence[Pair]], Generator[tuple[int, PassEnded | ScoreRecord | Failure], None, None]]
+"""`Scorer.score_stream`: scores pairs together; their passes as they end and one result each, by number."""
 
 _MEMORY = 0.7
 """Weight of the past in the running mean of the seconds a pair takes."""
@@ -52,7 +47,8 @@ class JudgeError(RuntimeError):
 class _Waiting:
     pair: Pair
     future: asyncio.Future[ScoreRecord | Failure]
-    on_pass: Callable[[str, Found], None] | None
+    passes: asyncio.Queue[PassEnded] | None
+    """Gets what the passes find, as they end."""
     since: float = field(default_factory=time.monotonic)
 
 
@@ -61,20 +57,14 @@ class Places:
 
     def __init__(self, batcher: Batcher, count: int) -> None:
         self._batcher = batcher
-        self.free = 0
-        self.extend(count)
-
-    def extend(self, count: int) -> None:
-        """Hold `count` more. Raises Busy when there are not as many."""
-        self._batcher.take(count)
-        self.free += count
+        self.free = count
 
     def submit(
-        self, pair: Pair, on_pass: Callable[[str, Found], None] | None = None
+        self, pair: Pair, passes: asyncio.Queue[PassEnded] | None = None
     ) -> asyncio.Future[ScoreRecord | Failure]:
         """Queue a pair on one of the places; cancelling the future takes it out again."""
         self.free -= 1
-        return self._batcher.enqueue(pair, on_pass)
+        return self._batcher.enqueue(pair, passes)
 
 
 class Batcher:
@@ -87,8 +77,8 @@ class Batcher:
         batch_size: int,
         queue: int,
         wait: float,
-        patience: float,
-        seconds_a_pair: float | None = None,
+        patience: float | None = None,
+        warm_up: Callable[[], float] | None = None,
     ) -> None:
         """Describe the queue.
 
@@ -97,21 +87,31 @@ class Batcher:
             batch_size: most pairs in a batch.
             queue: most places held at a time.
             wait: seconds that the first pair of a batch waits for others.
-            patience: no more are let in while scoring those that are here is expected to take more seconds than this.
-            seconds_a_pair: what a pair takes, as far as is known; measured from then on.
+            patience: no more are let in while scoring those that are here is expected to take more seconds than this;
+                None: as long as there are places.
+            warm_up: scores a first pair, in that thread too, and returns the seconds it took.
         """
         self._judge = judge
         self._batch_size = batch_size
         self._capacity = queue
         self._wait = wait
-        self._patience = patience
+        self.patience = patience
+        self._warm_up = warm_up
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="judge")
         self._task: asyncio.Task[None] | None = None
         self._closing = False
-        self._seconds_a_pair = seconds_a_pair
+        self._seconds_a_pair: float | None = None
         self._broken = 0
+        self.error: Exception | None = None
+        """What the first pair ended in; the batcher is of no use then."""
+        self.first_pair = 0.0
+        """Seconds that the first pair took, 0 before it is scored."""
+        self.warm = asyncio.Event()
+        """Set when the first pair was scored, where that is to be waited for."""
+        if warm_up is None:
+            self.warm.set()
         self.held = 0
         """Places taken: pairs that wait, or are being read."""
         self.running = 0
@@ -123,7 +123,7 @@ class Batcher:
     def ready(self) -> bool:
         """True while pairs are taken and the student is sound."""
         working = self._task is not None and not self._task.done()
-        return working and not self._closing and self._broken < _BROKEN_AFTER
+        return working and self.warm.is_set() and not self._closing and self._broken < _BROKEN_AFTER
 
     def start(self) -> None:
         """Begin to work; call it in the event loop."""
@@ -140,29 +140,43 @@ class Batcher:
     @contextmanager
     def hold(self, count: int = 1) -> Iterator[Places]:
         """Hold places in the queue; those not used by the end of the block are given back. Raises Busy."""
+        self.check(count)
+        self.held += count
         places = Places(self, count)
         try:
             yield places
         finally:
             self.held -= places.free
 
-    def take(self, count: int) -> None:
-        """Count `count` places as held. Raises Busy."""
+    def check(self, count: int = 1) -> None:
+        """Raises Busy where there are no `count` places."""
         ahead = (len(self._queue) + self.running) * (self._seconds_a_pair or 0)
-        if self.held + count > self._capacity or ahead > self._patience:
+        if self.held + count > self._capacity or (self.patience is not None and ahead > self.patience):
             raise Busy(max(1, min(math.ceil(ahead), _LONGEST_RETRY)))
-        self.held += count
 
-    def enqueue(
-        self, pair: Pair, on_pass: Callable[[str, Found], None] | None
-    ) -> asyncio.Future[ScoreRecord | Failure]:
+    def enqueue(self, pair: Pair, passes: asyncio.Queue[PassEnded] | None) -> asyncio.Future[ScoreRecord | Failure]:
         """Put a pair into the queue, on a place that is held already."""
-        waiting = _Waiting(pair, asyncio.get_running_loop().create_future(), on_pass)
+        waiting = _Waiting(pair, asyncio.get_running_loop().create_future(), passes)
+        waiting.future.add_done_callback(lambda _: self._leave(waiting))
         self._queue.append(waiting)
         self._arrived.set()
         return waiting.future
 
+    def _leave(self, waiting: _Waiting) -> None:
+        """Free the place of a pair that nobody waits for any more."""
+        if waiting in self._queue:
+            self._queue.remove(waiting)
+            self.held -= 1
+
     async def _work(self) -> None:
+        if self._warm_up is not None:
+            run = asyncio.get_running_loop().run_in_executor
+            try:
+                self.first_pair = self._seconds_a_pair = await run(self._executor, self._warm_up)
+            except Exception as error:  # told by whoever runs the server
+                self.error = error
+                return
+            self.warm.set()
         while self._queue or not self._closing:
             batch = await self._next_batch()
             if batch:
@@ -194,32 +208,41 @@ class Batcher:
         self.running = len(batch)
         started = time.monotonic()
         loop = asyncio.get_running_loop()
-        watched = {id(waiting.pair): waiting.on_pass for waiting in batch if waiting.on_pass}
-
-        def report(pair: Pair, name: str, found: Found) -> None:
-            if on_pass := watched.get(id(pair)):
-                loop.call_soon_threadsafe(on_pass, name, found)
-
         try:
-            results = await loop.run_in_executor(self._executor, self._judged, [one.pair for one in batch], report)
+            results = await loop.run_in_executor(self._executor, self._judged, batch, loop)
         finally:
             self.running = 0
         for waiting, result in zip(batch, results, strict=True):
             _settle(waiting.future, result)
-        self._measure(len(batch), time.monotonic() - started)
+        if None not in results:
+            self._measure(len(batch), time.monotonic() - started)
 
-    def _judged(self, pairs: list[Pair], report: Report) -> list[ScoreRecord | Failure | JudgeError]:
-        """Results of a batch; where the student breaks on it each pair is tried alone, so only the culprit fails."""
+    def _judged(
+        self, batch: Sequence[_Waiting], loop: asyncio.AbstractEventLoop
+    ) -> list[ScoreRecord | Failure | JudgeError | None]:
+        """Results of a batch; None of one that nobody waits for.
+
+        Where the student breaks on a batch each pair is tried alone, so only the culprit fails.
+        """
+        found: dict[int, ScoreRecord | Failure] = {}
         try:
-            results: list[ScoreRecord | Failure | JudgeError] = [*self._judge(pairs, report)]
+            with closing(self._judge([one.pair for one in batch])) as events:
+                for number, event in events:
+                    passes = batch[number].passes
+                    if not isinstance(event, PassEnded):
+                        found[number] = event
+                    elif passes is not None:
+                        loop.call_soon_threadsafe(passes.put_nowait, event)
+                    if all(one.future.done() for one in batch):
+                        break
         except Exception:
-            logger.exception("the student broke on a batch of %d", len(pairs))
-            if len(pairs) > 1:
-                return [result for pair in pairs for result in self._judged([pair], report)]
+            logger.exception("the student broke on a batch of %d", len(batch))
+            if len(batch) > 1:
+                return [result for one in batch for result in self._judged([one], loop)]
             self._broken += 1
             return [JudgeError("the student broke on this pair")]
         self._broken = 0
-        return results
+        return [found.get(number) for number in range(len(batch))]
 
     def _measure(self, pairs: int, seconds: float) -> None:
         a_pair = seconds / pairs
@@ -228,10 +251,10 @@ class Batcher:
         self.on_batch(pairs, seconds)
 
 
-def _settle(future: asyncio.Future[ScoreRecord | Failure], result: ScoreRecord | Failure | JudgeError) -> None:
+def _settle(future: asyncio.Future[ScoreRecord | Failure], result: ScoreRecord | Failure | JudgeError | None) -> None:
     if future.done():  # its request gave up
         return
-    if isinstance(result, JudgeError):
-        future.set_exception(result)
-    else:
+    if isinstance(result, ScoreRecord | Failure):
         future.set_result(result)
+    else:
+        future.set_exception(result or JudgeError("the student gave no result"))

@@ -4,37 +4,50 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import msgspec
+from msgspec import Meta, Struct
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from dyneval.errors import ImageError
-from dyneval.files.image_forms import read_image
-from dyneval.loaded_pairs import Pair
+from dyneval.loaded_pairs import Pair, PromptError, checked_prompt
 from dyneval.records import prompt_id
+from dyneval.serve.decoding import Decoders
 from dyneval.serve.refusal import Refusal, unprocessable
 
-_Model = TypeVar("_Model", bound=BaseModel)
-PairId = Annotated[str, Field(min_length=1, max_length=200, description="named in the result; default: made from both")]
+_Model = TypeVar("_Model", bound=Struct)
+PairId = Annotated[str, Meta(min_length=1, max_length=200, description="named in the result; default: made from both")]
 
 
-class ScoreRequest(BaseModel):
+class ScoreRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """One image and the prompt that it was made from."""
 
-    model_config = ConfigDict(extra="forbid")
-    image: Annotated[str, Field(description="the image file in base64", json_schema_extra={"format": "byte"})]
-    prompt: Annotated[str, Field(description="the prompt; never cut, an over-long one is an error")]
+    image: Annotated[
+        str,
+        Meta(
+            description="the image file in base64, also as a data URL, in lines, url-safe or without padding",
+            extra_json_schema={"format": "byte"},
+        ),
+    ]
+    prompt: Annotated[str, Meta(description="the prompt; never cut, an over-long one is an error")]
     pair_id: PairId | None = None
 
 
-class BatchRequest(BaseModel):
+class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Several pairs, scored independently."""
 
-    model_config = ConfigDict(extra="forbid")
-    pairs: Annotated[list[ScoreRequest], Field(min_length=1)]
+    pairs: Annotated[list[ScoreRequest], Meta(min_length=1)]
+
+
+_KEY = re.compile(rb'"(image|prompt|pair_id|pairs)"\s*:')
+"""A key in valid JSON: within a text its quotes would be escaped, and behind a text stands no colon."""
+_DATA_URL = re.compile(r"\s*data:[^,]{0,200};base64,")
+_URL_SAFE = str.maketrans("-_", "+/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +58,39 @@ class Upload:
     prompt: str
     pair_id: str | None
 
-    def pair(self, max_pixels: int) -> Pair:
-        """Decode the image. Raises Refusal (422); slow, so call it in a thread.
+    def check(self, max_prompt: int) -> None:
+        """Raises Refusal (422) where the prompt is none, or has more than `max_prompt` bytes."""
+        try:
+            size = len(checked_prompt(self.prompt).encode())
+        except PromptError as error:
+            raise unprocessable(str(error)) from None
+        if size > max_prompt:
+            raise unprocessable(f"the prompt has {size} bytes, at most {max_prompt} are read; prompts are never cut")
+
+    def pair(self, decoders: Decoders) -> Pair:
+        """Decode the image. Raises Refusal (422); slow, so call it in a thread of `decoders`.
 
         A pair without a name is named after its prompt and the SHA-256 of its image.
         """
         try:
-            content = self.image if isinstance(self.image, bytes) else base64.b64decode(self.image, validate=True)
-            read = read_image(content, "image", max_pixels=max_pixels)
+            content = self.image if isinstance(self.image, bytes) else _from_base64(self.image)
+            read = decoders.decode(content, "image")
         except binascii.Error as error:
             raise unprocessable(f"image: not base64 ({error})") from None
         except ImageError as error:
             raise unprocessable(str(error)) from None
         pair_id = self.pair_id or f"{prompt_id(self.prompt)}-{str(read.file_hash)[:16]}"
         return Pair(pair_id=pair_id, prompt=self.prompt, image=read.image, image_name="image", file_hash=read.file_hash)
+
+
+def _from_base64(text: str) -> bytes:
+    """Bytes from base64 as people send it. Raises binascii.Error."""
+    if found := _DATA_URL.match(text):
+        text = text[found.end() :]
+    plain = "".join(text.split()).rstrip("=").translate(_URL_SAFE)
+    if not plain.isascii():
+        raise binascii.Error("letters that are not ASCII")
+    return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
 
 
 async def read_one(request: Request) -> Upload:
@@ -84,12 +116,16 @@ def _media_type(request: Request) -> str:
 
 
 def _parsed(model: type[_Model], body: bytes) -> _Model:
+    """The body as a model. Raises Refusal (422), also where a key stands twice: which one counts cannot be known."""
     try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        at = ".".join(map(str, first["loc"])) or "body"
-        raise unprocessable(f"{at}: {first['msg']}") from None
+        found = msgspec.json.decode(body, type=model)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise unprocessable(f"body: {error}") from None
+    pairs = len(found.pairs) if isinstance(found, BatchRequest) else 1
+    for name, count in Counter(_KEY.findall(body)).items():
+        if count > (1 if name == b"pairs" else pairs):
+            raise unprocessable(f"body: {name.decode()} stands there {count} times, expected {pairs}")
+    return found
 
 
 def _upload(request: ScoreRequest) -> Upload:
@@ -98,6 +134,9 @@ def _upload(request: ScoreRequest) -> Upload:
 
 async def _read_multipart(request: Request) -> Upload:
     async with request.form(max_files=1, max_fields=2, max_part_size=1 << 20) as form:
+        for name in form:
+            if len(form.getlist(name)) > 1:
+                raise unprocessable(f"{name}: stands there {len(form.getlist(name))} times, expected once")
         image, prompt, pair_id = (form.get(name) for name in ("image", "prompt", "pair_id"))
         if not isinstance(image, UploadFile) or not isinstance(prompt, str):
             raise unprocessable("expected the file `image` and the field `prompt`")

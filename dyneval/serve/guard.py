@@ -1,16 +1,21 @@
-"""What stands before every route: the limit on bodies, security headers, and the count of requests."""
+"""What stands before every route: who may ask, how much and how slowly, security headers, and the count of requests."""
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
+import socket
 import time
-from collections.abc import MutableMapping
+from collections.abc import Collection, MutableMapping
 from typing import Any
+from urllib.parse import urlsplit
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dyneval.serve.refusal import Refusal
+from dyneval.serve.refusal import Refusal, busy
+from dyneval.serve.settings import ServerSettings
 from dyneval.serve.telemetry import Telemetry
 
 _HEADERS = {
@@ -21,14 +26,21 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_SILENCE = 10.0
+"""Seconds that a client may be silent in the middle of its request."""
+_READ_AGAIN = 5
 
 
 class Guard:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, max_body: int, telemetry: Telemetry) -> None:
+    def __init__(self, app: ASGIApp, settings: ServerSettings, telemetry: Telemetry) -> None:
         self._app = app
-        self._max_body = max_body
+        self._max_body = settings.max_body
+        self._most_held = settings.queue * settings.max_body
+        self._held = 0
+        self._names = {"localhost", socket.gethostname().lower(), *(name.lower() for name in settings.allow_hosts)}
+        self._allowed = {name.lower() for name in settings.allow_hosts}
         self._telemetry = telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,26 +58,77 @@ class Guard:
             self._telemetry.request_seconds.labels(path).observe(time.monotonic() - started)
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        announced = _content_length(scope)
-        if announced is not None and announced > self._max_body:
-            refusal = self._too_large()
-            # The rest of the body is not read, so the connection cannot serve another request.
-            await JSONResponse(refusal.to_dict(), refusal.status, {"Connection": "close"})(scope, receive, send)
+        headers = Headers(scope=scope)
+        try:
+            self._check_names(headers)
+            announced = headers.get("content-length", "")
+            if announced.isdigit() and int(announced) > self._max_body:
+                raise self._too_large()
+        except Refusal as refusal:
+            # The body is not read, so the connection cannot serve another request.
+            answer = JSONResponse(refusal.to_dict(), refusal.status, refusal.headers | {"Connection": "close"})
+            await answer(scope, receive, send)
             return
-        seen = 0
+        seen, more = 0, True
 
         async def limited() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
+            nonlocal seen, more
+            try:
+                async with asyncio.timeout(_SILENCE if more else None):
+                    message = await receive()
+            except TimeoutError:
+                raise Refusal(408, "timeout", f"nothing arrived for {_SILENCE:g} s", {"Connection": "close"}) from None
+            more = message.get("more_body", False)
+            size = len(message.get("body", b""))
+            seen += size
+            self._held += size
             if seen > self._max_body:
                 raise self._too_large()
+            if self._held > self._most_held:
+                raise busy(_READ_AGAIN)
             return message
 
-        await self._app(scope, limited, send)
+        try:
+            await self._app(scope, limited, send)
+        finally:
+            self._held -= seen
+
+    def _check_names(self, headers: Headers) -> None:
+        """Refuse pages of other sites, which make a browser send requests here: by name (DNS rebinding) or outright."""
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if host and not _is_known(_name(f"//{host}"), self._names):
+            raise Refusal(
+                403, "host", "this server does not go by that name; start it with --allow-host NAME if it should"
+            )
+        if origin is None or (host and _netloc(origin) == host.lower()):
+            return
+        if _name(origin) not in self._allowed and "*" not in self._allowed:
+            raise Refusal(403, "origin", "pages of other sites may not ask here; see --allow-host")
 
     def _too_large(self) -> Refusal:
         return Refusal(413, "too_large", f"the request is over {self._max_body} bytes", {"Connection": "close"})
+
+
+def _netloc(address: str) -> str:
+    return address.lower().partition("://")[2]
+
+
+def _name(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None
+
+
+def _is_known(name: str | None, names: Collection[str]) -> bool:
+    """True for a known name and for addresses: a name of someone else's is what DNS rebinding needs."""
+    if name is None or name in names or "*" in names:
+        return name is not None
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 class _Answer:
@@ -83,10 +146,3 @@ class _Answer:
                 headers.setdefault(name, value)
             headers.setdefault("Cache-Control", "no-store")
         await self._send(message)
-
-
-def _content_length(scope: Scope) -> int | None:
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            return int(value) if value.isdigit() else None
-    return None

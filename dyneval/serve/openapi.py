@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
@@ -21,14 +22,17 @@ image stands in the request."""
 _REFUSALS = {
     400: "the body cannot be read",
     401: "the bearer token is missing or wrong",
+    403: "a name of the server that it does not know, or a page of another site: see --allow-host",
     408: "the request did not arrive in time",
     413: "the request is too large",
     415: "the media type is unknown",
     422: "the pair cannot be scored: image, prompt or fields are wrong",
     429: "the queue is full; Retry-After says in how many seconds there should be room",
     500: "the student broke",
+    503: "the student is warming up; Retry-After says in how many seconds to ask again",
     504: "no result in time",
 }
+_RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "string", "pattern": "^[0-9]+$"}}}
 _ERROR: Json = {
     "type": "object",
     "required": ["code", "message"],
@@ -50,20 +54,14 @@ def describe(app: FastAPI, settings: ServerSettings) -> Json:
 
 
 def _schemas(settings: ServerSettings) -> Json:
-    template = "#/components/schemas/{model}"
-    batch = BatchRequest.model_json_schema(ref_template=template)
-    batch.pop("$defs")
-    batch["properties"]["pairs"]["maxItems"] = settings.max_pairs
+    _, requests = msgspec.json.schema_components(
+        (ScoreRequest, BatchRequest), ref_template="#/components/schemas/{name}"
+    )
+    requests["BatchRequest"]["properties"]["pairs"]["maxItems"] = settings.max_pairs
     result = {"type": "object", "required": ["results"], "properties": {"results": {"type": "array", "items": {}}}}
     failed = {"type": "object", "required": ["pair_id", "error"], "properties": {"error": _ref("Error")}}
     result["properties"]["results"]["items"] = {"anyOf": [_ref("ScoreRecord"), failed]}  # type: ignore[index]
-    return {
-        "ScoreRequest": ScoreRequest.model_json_schema(ref_template=template),
-        "BatchRequest": batch,
-        "BatchResult": result,
-        "Error": _ERROR,
-        **_score_record(),
-    }
+    return {**requests, "BatchResult": result, "Error": _ERROR, **_score_record()}
 
 
 def _score_record() -> Json:
@@ -103,7 +101,9 @@ def _describe_paths(paths: Json, token: bool) -> None:
     _answers(paths["/v1/model"]["get"], "application/json", {"type": "object"}, (401,))
     _answers(paths["/healthz"]["get"], "application/json", {"type": "object"})
     _answers(paths["/readyz"]["get"], "application/json", {"type": "object"})
-    paths["/readyz"]["get"]["responses"]["503"] = _refusal("the server is ending, or its student is broken")
+    paths["/readyz"]["get"]["responses"]["503"] = _refusal(
+        "the student is warming up, or broken, or the server is ending"
+    )
     _answers(paths["/metrics"]["get"], "text/plain", {"type": "string"}, (401,))
     if token:
         for path in ("/v1/score", "/v1/score/stream", "/v1/score/batch", "/v1/model", "/metrics"):
@@ -114,9 +114,8 @@ def _describe_paths(paths: Json, token: bool) -> None:
 def _scoring(operation: Json, bodies: Json, kind: str, schema: Json) -> None:
     operation["requestBody"] = {"required": True, "content": bodies}
     _answers(operation, kind, schema, tuple(_REFUSALS))
-    operation["responses"]["429"]["headers"] = {
-        "Retry-After": {"required": True, "schema": {"type": "string", "pattern": "^[0-9]+$"}}
-    }
+    for status in ("429", "503"):
+        operation["responses"][status]["headers"] = _RETRY_AFTER
 
 
 def _answers(operation: Json, kind: str, schema: Json, refusals: tuple[int, ...] = ()) -> None:

@@ -27,6 +27,11 @@ def busy(retry_after: int) -> Refusal:
     return Refusal(429, "busy", message, {"Retry-After": str(retry_after)})
 
 
+def warming_up(retry_after: int) -> Refusal:
+    """503 with Retry-After: the first pair is being scored, which on a GPU makes its kernels."""
+    return Refusal(503, "warming_up", "the student is warming up", {"Retry-After": str(retry_after)})
+
+
 def unprocessable(message: str) -> Refusal:
     """422: this pair cannot be scored, now or later."""
     return Refusal(422, "unprocessable", message)

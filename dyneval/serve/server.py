@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import uvicorn
 from PIL import Image
 
-from dyneval.loaded_pairs import Failure, Pair, PassEnded
+from dyneval.errors import SettingError
+from dyneval.loaded_pairs import Pair
 from dyneval.serve.app import create_app
-from dyneval.serve.batcher import Batcher, Report
+from dyneval.serve.batcher import Batcher
+from dyneval.serve.connections import Server, listen_on, protocol
 from dyneval.serve.settings import ServerSettings
 
 if TYPE_CHECKING:
-    from dyneval.records import ScoreRecord
     from dyneval.scorer.scorer import Scorer
 
 _MOST_TOGETHER = 32
@@ -44,25 +45,19 @@ def serve(load: Callable[[], Scorer], settings: ServerSettings, host: str, port:
 
     Raises:
         CheckpointError: there is no student to load.
+        SettingError: that address and port are not to be had.
     """
+    try:
+        listener = listen_on(host, port)  # a port that is taken is told before a large student is loaded
+    except (OSError, OverflowError) as error:
+        raise SettingError(f"--host {host}, --port {port}: cannot listen there ({error})") from error
     scorer = load()
-
-    def judge(pairs: Sequence[Pair], report: Report) -> Iterator[ScoreRecord | Failure]:
-        results: dict[int, ScoreRecord | Failure] = {}
-        for number, event in scorer.score_stream(pairs):
-            if isinstance(event, PassEnded):
-                report(pairs[number], event.name, event.found)
-            else:
-                results[number] = event
-        return (results[number] for number in range(len(pairs)))
-
     batcher = Batcher(
-        judge,
+        scorer.score_stream,
         batch_size=min(scorer.most_together, _MOST_TOGETHER),
         queue=settings.queue,
         wait=settings.batch_wait,
-        seconds_a_pair=_warm_up(scorer),
-        patience=settings.timeout / 2,  # a machine that becomes half as fast still answers in time
+        warm_up=lambda: _warm_up(scorer),
     )
     model = {
         "model": scorer.name,
@@ -75,10 +70,23 @@ def serve(load: Callable[[], Scorer], settings: ServerSettings, host: str, port:
         create_app(batcher, settings, model),
         host=host,
         port=port,
+        http=protocol(),  # type: ignore[arg-type]
+        ws="none",
+        loop="asyncio",
         access_log=False,  # /metrics counts requests
         server_header=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(settings.timeout) + _LAST_WORDS,
     )
+
+    def is_ready() -> bool:
+        if not batcher.warm.is_set():
+            return False
+        seconds = settings.seconds(batcher.first_pair)
+        batcher.patience = seconds / 2  # a machine that becomes half as fast still answers in time
+        config.timeout_graceful_shutdown = int(seconds) + _LAST_WORDS
+        return True
+
     with suppress(KeyboardInterrupt):  # raised anew by uvicorn when it has ended in good order
-        uvicorn.Server(config).run()
+        Server(config, listener, is_ready, lambda: batcher.error is not None).serve_on_it()
+    if batcher.error is not None:
+        raise batcher.error

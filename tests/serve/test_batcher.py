@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings, strategies
 from PIL import Image
 
-from dyneval.loaded_pairs import Failure, Pair
+from dyneval.loaded_pairs import Failure, Pair, PassEnded
 from dyneval.serve.batcher import Batcher, Busy, JudgeError
 
 IMAGE = Image.new("RGB", (8, 8))
@@ -67,12 +67,11 @@ def test_a_full_queue_says_when_to_come_back_and_what_was_taken_is_scored(judge_
 
 def test_places_that_are_not_used_are_given_back(judge_class):
     async def scenario(batcher):
-        with pytest.raises(ValueError, match="body"), batcher.hold() as places:
-            places.extend(4)
+        with pytest.raises(ValueError, match="body"), batcher.hold(5):
             assert batcher.held == 5
             raise ValueError("body")
-        with batcher.hold(7) as places, pytest.raises(Busy):
-            places.extend(2)
+        with batcher.hold(7), pytest.raises(Busy), batcher.hold(2):
+            pass
         return batcher.held
 
     assert run(scenario, judge_class()) == 0
@@ -121,7 +120,10 @@ def test_what_its_request_gave_up_on_is_not_scored(judge_class):
         first = await submit(batcher, pair("wait"))
         while not judge.batches:
             await asyncio.sleep(0.01)
+        held = batcher.held
         (await submit(batcher, pair("given up"))).cancel()
+        await asyncio.sleep(0)
+        assert batcher.held == held
         last = await submit(batcher, pair("last"))
         judge.go.set()
         await asyncio.gather(first, last)
@@ -129,6 +131,46 @@ def test_what_its_request_gave_up_on_is_not_scored(judge_class):
 
     assert run(scenario, judge) == 0
     assert judge.batches == [["wait"], ["last"]]
+
+
+def test_a_batch_that_everyone_gave_up_on_ends_with_its_pass(judge_class):
+    judge, left = judge_class(), []
+
+    def watched(pairs):
+        try:
+            yield from judge(pairs)
+        finally:
+            left.append(pairs[0].prompt)
+
+    async def scenario(batcher):
+        first = await submit(batcher, pair("wait"))
+        while not judge.batches:
+            await asyncio.sleep(0.01)
+        first.cancel()
+        judge.go.set()
+        return (await (await submit(batcher, pair("next")))).pair_id
+
+    watched.go = judge.go
+    assert run(scenario, watched) == "next-0"
+    assert left == ["wait", "next"]
+
+
+def test_the_first_pair_opens_the_door_and_a_student_that_breaks_on_it_leaves_it_shut(judge_class):
+    async def scenario(warm_up):
+        batcher = Batcher(judge_class(), batch_size=1, queue=1, wait=0, warm_up=warm_up)
+        batcher.start()
+        assert not batcher.ready
+        while not (batcher.warm.is_set() or batcher.error):
+            await asyncio.sleep(0.01)
+        ready = batcher.ready
+        await batcher.close()
+        return ready, batcher.first_pair, str(batcher.error)
+
+    def broken():
+        raise RuntimeError("no memory")
+
+    assert asyncio.run(scenario(lambda: 2.5)) == (True, 2.5, "None")
+    assert asyncio.run(scenario(broken)) == (False, 0.0, "no memory")
 
 
 def test_closing_scores_what_is_in_the_queue(judge_class):
@@ -146,15 +188,14 @@ def test_closing_scores_what_is_in_the_queue(judge_class):
 
 
 def test_passes_are_told_to_their_own_request_only(judge_class):
-    told = []
-
     async def scenario(batcher):
+        passes = asyncio.Queue()
         with batcher.hold(2) as places:
-            futures = [places.submit(pair("a", 1), lambda *news: told.append(news)), places.submit(pair("a", 2))]
-        await asyncio.gather(*futures)
+            await asyncio.gather(places.submit(pair("a", 1), passes), places.submit(pair("a", 2)))
+        return [passes.get_nowait() for _ in range(passes.qsize())]
 
-    run(scenario, judge_class())
-    assert told == [("t2ia_questions", {"t2ia_questions": [{"question": "Is it?", "answer": "yes"}]})]
+    found = {"t2ia_questions": [{"question": "Is it?", "answer": "yes"}]}
+    assert run(scenario, judge_class()) == [PassEnded("t2ia_questions", found)]
 
 
 @settings(max_examples=20)

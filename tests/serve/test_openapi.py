@@ -25,7 +25,7 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 
 @pytest.fixture(scope="module")
 def description():
-    batcher = Batcher(lambda pairs, report: iter(()), batch_size=1, queue=64, wait=0, patience=1)
+    batcher = Batcher(lambda pairs: iter(()), batch_size=1, queue=64, wait=0, patience=1)
     return create_app(batcher, ServerSettings(token="a-long-enough-token"), {}).openapi()
 
 

@@ -3,6 +3,7 @@
 import pytest
 from PIL import Image
 
+from dyneval.loaded_pairs import PassEnded
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher
 from dyneval.serve.settings import ServerSettings
@@ -61,13 +62,13 @@ class Scene:
             ),
         ]
 
-    def __call__(self, pairs, report):
+    def __call__(self, pairs):
         for name, found in self.found:
             self.judge.go.wait(20)
             self.judge.go.clear()
-            report(pairs[0], name, found)
+            yield 0, PassEnded(name, found)
         self.judge.go.wait(20)
-        return self.judge(pairs, lambda *_: None)
+        yield 0, list(self.judge(pairs))[-1][1]
 
 
 def graph(count):
