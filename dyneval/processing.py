@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from dyneval.checkpoints import write_for_every_reader
+from dyneval.checkpoints import reading, write_for_every_reader
 from dyneval.conventions import FILE as CONVENTIONS
 from dyneval.conventions import Conventions, read_conventions, write_conventions
 from dyneval.errors import CheckpointError, ImageError, SettingError
@@ -244,13 +244,10 @@ class Processor:
         place: dict[str, Any] = {"subfolder": folder} | ({"revision": commit} if commit else {})
         if Path(source).is_absolute() and not Path(source, folder).is_dir():
             raise CheckpointError(f"{Path(source, folder)}: no such checkpoint folder")
-        try:
+        with reading(f"{path_or_id}: no tokenizer and image processor of a Qwen3-VL model"):
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **place)
             images = Qwen2VLImageProcessorPil.from_pretrained(source, **place)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{path_or_id}: no tokenizer and image processor of a Qwen3-VL model ({error})"
-            ) from error
+            PixelLimits(*(int(images.size[edge]) for edge in ("shortest_edge", "longest_edge")))
         carried = {name: _optional_file(source, name, place) for name in _CARRIED_FILES}
         there = {name: content for name, content in carried.items() if content is not None}
         try:

@@ -9,10 +9,12 @@ models: of a mixture of experts, transformers 5 also names and lays out the expe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dyneval.errors import CheckpointError, DataFileError
+from dyneval.errors import CheckpointError, DataFileError, UserError
 from dyneval.files.atomic import read_json, write_json
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -34,6 +36,25 @@ IDENTITY_FILES: tuple[str, ...] = (
 """Files beside the weights that change what a student sees or says; a checkpoint has some of them."""
 _OF_ONE_LOADING = ("is_local", "local_files_only")
 """How transformers 5 found a tokenizer, which it saves with it."""
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Make a CheckpointError, `what` and why in one line, of what libraries stumble over in the files of a checkpoint.
+
+    transformers, tokenizers and peft look at little of what they read: wrong JSON ends in whatever exception the code
+    meets that uses it.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # of torch
+            raise
+        reason = (str(error).strip() or "no reason told").splitlines()[0]
+        kind = "" if isinstance(error, OSError | ValueError | RuntimeError) else f"{type(error).__name__}: "
+        raise CheckpointError(f"{what} ({kind}{reason})") from error
 
 
 def is_adapter(folder: Path) -> bool:

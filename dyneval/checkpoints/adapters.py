@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from dyneval.checkpoints import reading
 from dyneval.checkpoints.weights import check_finite, load_weights
 from dyneval.errors import CheckpointError
 from dyneval.tokens import TASK_TOKEN_IDS
@@ -90,16 +91,13 @@ def load_merged(
     model = load_weights(model_class, base, config, dtype="auto", **options)
     kind = model.dtype if dtype == "auto" else dtype
     add_task_rows(model.to(kind), own_rows(model))
-    try:
+    with reading(f"{folder}: these adapters do not fit {base}"):
         adapted = PeftModel.from_pretrained(model, str(folder))
         # The sums are made in float32, of the adapted layers alone: the whole model would take twice its memory more.
         for layer in adapted.modules():
             if isinstance(layer, BaseTunerLayer):
                 layer.get_base_layer().float()
         merged: Any = adapted.merge_and_unload()
-    except (RuntimeError, ValueError, KeyError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise CheckpointError(f"{folder}: these adapters do not fit {base} ({reason})") from error
     for hook in merged.__dict__.pop("_task_row_hooks"):
         hook.remove()
     with torch.no_grad():

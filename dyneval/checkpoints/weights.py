@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from dyneval.checkpoints import reading
 from dyneval.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _HEAD = "lm_head.weight"
 _QUANTISED = ("quantization_config", "compression_config")
+_MOST_LAYERS = 1000
+"""The largest Qwen3-VL has 94."""
 _COMPUTED = ("inv_freq",)
 """Ends of the names of tensors that old checkpoints hold although they follow from the configuration."""
 
@@ -46,6 +49,7 @@ def load_weights(
             or are NaN or infinite; or they are quantised in a way that cannot be undone here. The message names them.
     """
     name = "/".join(filter(None, (source, options.get("subfolder"))))
+    _check_depth(name, config)
     _prepare_quantised(name, config, keep_quantised)
     model, report = _load(model_class, source, config, name, options)
     text = config.get_text_config()
@@ -62,10 +66,7 @@ def load_weights(
 def _load(
     model_class: type[PreTrainedModel], source: str, config: PreTrainedConfig, name: str, options: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
-    import torch
-    from safetensors import SafetensorError
-
-    try:
+    with reading(f"{name}: the weights cannot be loaded"):
         loaded: Any = model_class.from_pretrained(
             source,
             config=config,
@@ -74,14 +75,15 @@ def _load(
             ignore_mismatched_sizes=True,  # reported with the others instead
             **options,
         )
-    except torch.OutOfMemoryError:
-        raise
-    # ValueError: also an attention that the model does not support. ImportError: also packages of a quantisation.
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{name}: the weights cannot be loaded ({reason})") from error
     model, report = loaded
     return model, report
+
+
+def _check_depth(name: str, config: PreTrainedConfig) -> None:
+    """Refuse what would be built layer by layer for hours before a weight is looked for."""
+    layers = config.get_text_config().num_hidden_layers, getattr(getattr(config, "vision_config", None), "depth", 0)
+    if max(layers) > _MOST_LAYERS:
+        raise CheckpointError(f"{name}: config.json tells of {max(layers)} layers, at most {_MOST_LAYERS} are built")
 
 
 def _check_complete(name: str, report: dict[str, Any]) -> None:

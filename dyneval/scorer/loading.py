@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dyneval.checkpoints import IDENTITY_FILES, base_of, is_adapter
+from dyneval.checkpoints import IDENTITY_FILES, base_of, is_adapter, reading
 from dyneval.errors import CheckpointError
 from dyneval.hashing import files_sha256
 from dyneval.tokens import TASK_TOKEN_IDS
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dyneval.processing import Processor
 
 logger = logging.getLogger(__name__)
+_HUB_SECONDS = 10.0
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _NO_DEVICE = (RuntimeError, AssertionError, AttributeError, ImportError)
 """What torch raises for devices that it was not built for, or that the machine lacks; by kind of device."""
@@ -112,21 +113,29 @@ def may_be_on_hub(checkpoint: str) -> bool:
 
 
 def hub_commit(checkpoint: str | Path, subfolder: str | None) -> str | None:
-    """Commit that the Hub has now for a repository, or the cache without network; None for a folder, or where unknown.
+    """Commit that the Hub has now for a repository, or the cache where the Hub cannot be asked; None for a folder.
 
     Everything of the student is then loaded from this commit: an update in the meantime cannot mix two.
-    """
-    from transformers.utils.hub import cached_file
 
+    Raises:
+        CheckpointError: there is no such repository on the Hub and none in the cache.
+    """
     if Path(checkpoint, subfolder or "").is_dir() or not may_be_on_hub(str(checkpoint)):
         return None
-    try:
-        found = cached_file(str(checkpoint), "config.json", subfolder=subfolder or "")
-    except (OSError, ValueError):  # no such repository: loading says what is wrong with it
-        return None
-    # <cache>/models--OWNER--NAME/snapshots/COMMIT/SUBFOLDER/config.json. The configuration in memory no longer has it.
-    commit = Path(found).parents[len(Path(subfolder or "").parts)].name if found else ""
-    return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    try:  # without retries, of which those that load files make for half a minute
+        return HfApi().model_info(str(checkpoint), timeout=_HUB_SECONDS).sha
+    except Exception as error:  # also what the HTTP library raises, which is another one by release
+        cached = try_to_load_from_cache(str(checkpoint), "/".join(filter(None, (subfolder, "config.json"))))
+        if not isinstance(cached, str):
+            name = checkpoint_name(checkpoint, subfolder)
+            raise CheckpointError(
+                f"{name}: no such checkpoint folder, and no such repository on the Hub or in its cache "
+                f"({_first_line(error)})"
+            ) from error
+    # <cache>/models--OWNER--NAME/snapshots/COMMIT/SUBFOLDER/config.json
+    return Path(cached).parents[len(Path(subfolder or "").parts)].name
 
 
 def student_revision(checkpoint: str | Path, subfolder: str | None, commit: str | None = None) -> str | None:
@@ -168,14 +177,10 @@ def _check_config(checkpoint: str | Path, name: str, place: dict[str, str]) -> N
     folder = Path(checkpoint) / place["subfolder"]
     if not folder.is_dir() and not may_be_on_hub(str(checkpoint)):
         raise CheckpointError(f"{name}: no such checkpoint folder")
-    try:
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise CheckpointError(f"{name}: the folder holds no config.json, so it is no checkpoint")
+    with reading(f"{name}: config.json cannot be used" if folder.is_dir() else f"{name}: no such Hub repository"):
         config = AutoConfig.from_pretrained(str(checkpoint), trust_remote_code=False, **place)
-    except ImportError as error:  # a package that its weights are quantised by
-        raise CheckpointError(f"{name}: the weights cannot be loaded ({_first_line(error)})") from error
-    except (OSError, ValueError) as error:
-        if folder.is_dir() and not (folder / "config.json").is_file():
-            raise CheckpointError(f"{name}: the folder holds no config.json, so it is no checkpoint") from error
-        raise CheckpointError(f"{name}: no such checkpoint folder or Hub repository ({_first_line(error)})") from error
     if config.model_type != "qwen3_vl":
         raise CheckpointError(f"{name}: is a {config.model_type} model, expected a Qwen3-VL one (qwen3_vl)")
     rows, needed = config.get_text_config().vocab_size, max(TASK_TOKEN_IDS.values()) + 1

@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from dyneval.errors import CheckpointError
-from dyneval.scorer.loading import load_student
+from dyneval.scorer.loading import hub_commit, load_student
 from dyneval.tokens import TASK_TOKENS
 
 
@@ -91,3 +91,45 @@ def test_a_student_in_a_subfolder_with_its_own_pixel_limits(student):
     model, processor = load_student(student.parent, student.name, max_pixels=4096)
     assert (processor.min_pixels, processor.max_pixels) == (784, 4096)
     assert not model.training
+
+
+HOSTILE = {
+    "config.json": ["[" * 100_000, "null", '{"model_type": "qwen3_vl", "text_config": []}'],
+    "tokenizer.json": ["[]", "[" * 100_000, ""],
+    "preprocessor_config.json": ["[]", '{"size": {"shortest_edge": 1, "longest_edge": "x"}}'],
+    "generation_config.json": ["[]"],
+    "model.safetensors": ["", "\xff" * 64],
+    "dyneval.json": ["[" * 100_000, '{"template": 5}'],
+}
+
+
+@pytest.mark.parametrize(("name", "content"), [(name, text) for name, texts in HOSTILE.items() for text in texts])
+def test_a_file_of_another_shape_ends_in_one_line(broken, name, content):
+    (broken / name).unlink(missing_ok=True)
+    (broken / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(CheckpointError) as raised:
+        load_student(broken, device="cpu")
+    assert len(str(raised.value).splitlines()) == 1 and str(broken) in str(raised.value)
+
+
+def test_weights_that_a_pickle_would_run_code_for_are_refused(broken, tmp_path):
+    (broken / "model.safetensors").unlink()
+    (broken / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch %s'\ntR." % bytes(tmp_path / "run"))
+    with pytest.raises(CheckpointError, match="the weights cannot be loaded"):
+        load_student(broken, device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("part", ["text_config", "vision_config"])
+def test_a_model_of_a_billion_layers_is_not_built(broken, part):
+    config = json.loads((broken / "config.json").read_text())
+    config[part]["num_hidden_layers" if part == "text_config" else "depth"] = 10**9
+    edit(broken / "config.json", **config)
+    with pytest.raises(CheckpointError, match="1000000000 layers"):
+        load_student(broken, device="cpu")
+
+
+def test_a_mistyped_folder_is_not_looked_for_on_the_hub_again_and_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="ouput/dyneval_4b: no such checkpoint folder, and no such repository"):
+        hub_commit("ouput/dyneval_4b", None)
