@@ -7,6 +7,7 @@ with Client("http://gpu-machine:8000") as client:
 from __future__ import annotations
 
 import io
+import logging
 import os
 import random
 import time
@@ -14,19 +15,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
 from dyneval.errors import UserError
-from dyneval.loaded_pairs import Failure, Pair, score_each
+from dyneval.loaded_pairs import Failure, Pair, PromptError, checked_prompt, score_each
 from dyneval.records import ScoreRecord
 from dyneval.work.ahead import ahead
 
 if TYPE_CHECKING:
     import httpx2
 
+logger = logging.getLogger(__name__)
 _RETRIED = frozenset({429, 502, 503})
-_ITEM_ERRORS = frozenset({413, 422, 500, 504})
+_ITEM_ERRORS = frozenset({408, 413, 422, 500, 504})
 """The server cannot score this pair, but may well score others."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
@@ -52,8 +55,15 @@ class Client:
             timeout: seconds that one answer may take.
             patience: seconds for which a pair is offered again while the server is busy or away.
             workers: requests at a time.
+
+        Raises:
+            ClientError: the address is none.
         """
         import httpx2
+
+        address = urlsplit(url)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise ClientError(f"{url}: expected the address of a server, such as http://127.0.0.1:8000")
 
         token = token or os.environ.get("DYNEVAL_TOKEN")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -117,10 +127,11 @@ class Client:
         from dyneval.errors import ImageError
 
         try:
+            prompt = checked_prompt(pair.prompt)
             files = {"image": ("image", _file(pair))}
-        except ImageError as error:
+        except (ImageError, PromptError) as error:
             return Failure(pair.pair_id, str(error))
-        answer = self._request("POST", "/v1/score", files=files, data={"prompt": pair.prompt})
+        answer = self._request("POST", "/v1/score", files=files, data={"prompt": prompt})
         if answer.status_code == 200:
             record = ScoreRecord.decode(answer.content, self._url)
             return replace(record, pair_id=pair.pair_id, image=pair.image_name)
@@ -142,6 +153,8 @@ class Client:
                 wait, why = _retry_after(answer, pause), _reason(answer)
             except httpx2.TransportError as error:
                 wait, why = pause, str(error) or type(error).__name__
+            if pause == _FIRST_PAUSE:
+                logger.warning("%s: %s; trying again for %g s", self._url, why, self._patience)
             wait *= random.uniform(1, 1.5)  # many clients should not come back at the same moment
             if time.monotonic() + wait > deadline:
                 raise ClientError(f"{self._url}: no answer within {self._patience:g} s ({why})")

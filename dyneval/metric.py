@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from dyneval.records import SCORE_NAMES, normalised_score
-from dyneval.reward import Judge, score_batch
+from dyneval.reward import Judge, chosen_scores, score_batch
 
 
 class _Plain:
@@ -95,7 +95,7 @@ class Metric(_Base):
             if record is None:
                 self.failed += 1
                 continue
-            scores = record.soft if self._soft and record.soft else record.scores
+            scores = chosen_scores(record, self._soft)
             found = [scores.get(name, math.nan) for name in SCORE_NAMES]
             self.total += torch.tensor(found, dtype=torch.float64).to(self.total)
             self.pairs += 1

@@ -16,7 +16,7 @@ Replies to `<|T2IA|>` and `<|IQA|>` have one form: a list of questions, and a sc
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
@@ -473,3 +473,30 @@ def _decoded(text: str, shape: Any) -> Any:
 @cache
 def _decoder(shape: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(shape)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What scores of replies depend on
+
+_FORMER_LIMITS = {
+    "questions": 160,
+    "nodes": 64,
+    "edges": 128,
+    "attributes": 16,
+    "question_chars": 300,
+    "label_chars": 80,
+    "reasoning_chars": 800,
+}
+"""Limits that all replies had before lists and texts could go without: a key names those where there are none now, so
+that records which never came near them stay current."""
+
+
+def as_in_key(shaping: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of scores as they stand in the key of a record: what was not there once is left out at its old value.
+
+    Scores compare where these are equal.
+    """
+    chosen = {**shaping, "limits": _FORMER_LIMITS | shaping.get("limits", {})}
+    if chosen.get("reply_form") == DEFAULT_FORM:
+        del chosen["reply_form"]
+    return chosen

@@ -96,12 +96,19 @@ class Reward:
         if record is None:
             assert self._failed is not None
             return self._failed
-        scores = record.soft if self._soft and record.soft else record.scores
+        scores = chosen_scores(record, self._soft)
         if self._score not in scores:
-            raise ValueError(
-                f"the judge gives no {self._score} score, only {', '.join(record.normalised)}; see its mode"
-            )
+            raise ValueError(f"the judge gives no {self._score} score, only {', '.join(scores)}; see its mode")
         return normalised_score(scores[self._score])
+
+
+def chosen_scores(record: ScoreRecord, soft: bool) -> dict[ScoreName, float]:
+    """The scores of a record, or its soft scores. Raises ValueError where it has no soft ones: they do not mix."""
+    if not soft:
+        return record.scores
+    if not record.soft:
+        raise ValueError(f"{record.pair_id}: the judge gives no soft scores; take the others with soft=False")
+    return record.soft
 
 
 def score_batch(

@@ -113,7 +113,16 @@ def contains_task_token(text: str) -> bool:
     return _ANY_TASK_TOKEN.search(text) is not None
 
 
+def prompt_line(prompt: str) -> str:
+    """The prompt as it stands in human turns, in training and in scoring: on one line, without white space at its ends.
+
+    A line of its own could pass for one of ours, such as "Questions:", and bring questions along that nobody asked.
+    """
+    return " ".join(filter(None, map(str.strip, prompt.strip().splitlines())))
+
+
 def _prompt(prompt: str) -> str:
-    if not prompt.strip():
+    line = prompt_line(prompt)
+    if not line:
         raise ValueError("the prompt is empty")
-    return prompt.strip()
+    return line

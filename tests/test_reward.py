@@ -3,6 +3,7 @@
 import io
 import math
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -186,3 +187,22 @@ def test_a_judge_of_one_half_has_no_overall_reward(student, pixels):
     metric = Metric(half)
     metric.update(pixels[:1], PROMPTS[:1])
     assert math.isnan(metric.compute()["overall"]) and metric.compute()["t2ia"] >= 1
+
+
+class Hard:
+    """A judge whose records have no soft scores, as other programs write them."""
+
+    def __init__(self, scorer):
+        self.scorer = scorer
+
+    def score_pairs(self, pairs):
+        return (msgspec.structs.replace(one, soft=None) for one in self.scorer.score_pairs(pairs))
+
+
+def test_whole_scores_do_not_stand_in_for_soft_ones(scorer, pixels, records):
+    judge = Hard(scorer)
+    with pytest.raises(ValueError, match="gives no soft scores; take the others with soft=False"):
+        Reward(judge)(pixels, PROMPTS)
+    with pytest.raises(ValueError, match="gives no soft scores"):
+        Metric(judge, soft=True).update(pixels, PROMPTS)
+    assert Reward(judge, soft=False)(pixels, PROMPTS) == [one.normalised["overall"] for one in records]

@@ -9,11 +9,12 @@ The exit status is then 1. The parts stay as they are; merging again adds only w
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dyneval.cli.student import run
+from dyneval.errors import DataFileError
 from dyneval.files.pairs import PairRef, read_pairs
 from dyneval.files.parts import merge_file, missing_shards, shard_folders
 from dyneval.files.store import JsonlIndex, read_rejects, rejects_beside
@@ -69,16 +70,21 @@ def merge_scores(output: Path, metadata: Path | None = None) -> MergedScores:
         DataFileError: there are no parts, a run is still writing to one, they are of different divisions, a file
             cannot be read, or one pair has two records that differ.
     """
+    wanted = list(read_pairs(metadata, PairRef, lambda _: None)) if metadata else []
     parts = shard_folders(output.parent)
     absent = missing_shards(parts)
+    if not any((part / output.name).exists() for part in parts):
+        raise DataFileError(
+            f"{output}: no part of it is there; expected {parts[0] / output.name}, as `dyneval score --output {output} "
+            "--shard I/N` writes it"
+        )
     merged = merge_file(output, ScoreRecord, parts, content="key")
-    missing = _missing(output, metadata) if metadata else []
+    missing = _missing(output, wanted)
     return MergedScores(merged.added, merged.in_file, merged.rejected, absent, missing)
 
 
-def _missing(output: Path, metadata: Path) -> list[str]:
+def _missing(output: Path, wanted: Iterable[PairRef]) -> list[str]:
     scored = JsonlIndex(output, ScoreRecord)
     scored.close()
     rejected = read_rejects(rejects_beside(output), ScoreRecord.KEY)
-    wanted = read_pairs(metadata, PairRef, lambda _: None)
     return [one.pair_id for one in wanted if one.pair_id not in scored and one.pair_id not in rejected]

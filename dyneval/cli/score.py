@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     arguments.images += arguments.image
     if bool(arguments.images) == bool(arguments.metadata):
         parser.error("name either images or --metadata")
-    if arguments.images and arguments.prompt is None:
-        parser.error("images need --prompt")
+    if arguments.images and not (arguments.prompt or "").strip():
+        parser.error("images need --prompt, the prompt that they were made from")
     if arguments.images and (arguments.shard or arguments.limit or arguments.ray is not None):
         parser.error("--shard, --limit and --ray go with --metadata")
     if arguments.metadata and not arguments.output:
@@ -74,24 +74,32 @@ def _score(arguments: argparse.Namespace) -> int:
     from dyneval.files.parts import Shard
     from dyneval.scorer.run import score_file, score_images
 
+    questions = [arguments.questions] if arguments.questions else []
     if arguments.metadata:
         shard = Shard.parse(arguments.shard) if arguments.shard else None
         root, cluster = arguments.image_root, cluster_of(arguments)
-        summary = score_file(load, arguments.metadata, arguments.output, root, arguments.limit, shard, cluster)
+        summary = score_file(
+            load, arguments.metadata, arguments.output, root, arguments.limit, shard, cluster, questions
+        )
     else:
-        summary = score_images(load, arguments.images, arguments.prompt, arguments.output)
+        summary = score_images(load, arguments.images, arguments.prompt, arguments.output, questions)
     return 1 if summary.rejected else 0
 
 
 def _print_scores(images: Sequence[Path], prompt: str, load: Callable[[], Scorer]) -> int:
     """Print a record for each image: as one JSON object, or as lines where there are several images."""
     from dyneval.records import ScoreRecord
+    from dyneval.scorer.run import tell_unused_questions
 
     failures: list[str] = []
     pairs = _readable(images, prompt, failures)
     first = next(pairs, None)  # a wrong path is told before a large student is loaded
     indent = 2 if len(images) == 1 else None
-    for result in load().score_pairs(chain([first], pairs)) if first else ():
+    if first is None:
+        raise UserError("\n".join(failures))
+    scorer = load()
+    tell_unused_questions(scorer, [prompt])
+    for result in scorer.score_pairs(chain([first], pairs)):
         if isinstance(result, ScoreRecord):
             sys.stdout.write(json.dumps(result.to_dict(), ensure_ascii=False, indent=indent) + "\n")
         else:

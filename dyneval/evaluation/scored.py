@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from dyneval.errors import DataFileError
 from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatingError, refuse_duplicates
-from dyneval.evaluation.scores import other_weights, read_records
+from dyneval.evaluation.scores import other_settings, read_records
 from dyneval.files.pairs import metadata_file
 from dyneval.files.tables import cell, rows, text_of, texts_of, whole_of
 from dyneval.records import TIERS, ScoreRecord
@@ -73,7 +73,7 @@ class ScoredSet:
     identity: str = ""
     """The evaluator's weights and template, which must be the same in all files."""
     settings: dict[str, object] = field(default_factory=dict)
-    """Those of `dyneval.evaluation.scores.WEIGHTS`, which must be the same as well."""
+    """What else the scores depend on, which must be the same as well."""
 
 
 def read_scored(
@@ -235,7 +235,7 @@ def _check_evaluator(found: ScoredSet, path: Path, record: ScoreRecord) -> None:
     found.evaluator, found.identity = found.evaluator or name, found.identity or identity
     if found.identity != identity:
         raise DataFileError(f"{path}: is by {name}, the scores before it by {found.evaluator}; they do not compare")
-    if other := other_weights(found.settings, record.settings):
+    if other := other_settings(found.settings, record.settings):
         raise DataFileError(
             f"{path}: its scores were made with other settings than those before ({other}); they do not compare"
         )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dyneval.errors import DataFileError, SchemaError
 from dyneval.evaluation.benchmarks.base import RatedImage, RatingError, numbers
@@ -14,16 +14,13 @@ from dyneval.evaluation.matching import Matcher
 from dyneval.evaluation.rejects import LeftOut, Sieve
 from dyneval.files.tables import rows, text_of
 from dyneval.records import ScoreRecord
+from dyneval.replies import as_in_key
 from dyneval.structs import Row
 
 FIELDS = ("overall", "t2ia", "iqa", "soft.overall", "soft.t2ia", "soft.iqa")
 """What a ScoreRecord can be judged by."""
 ID_COLUMNS = ("pair_id", "item_id", "id")
 IMAGE_COLUMNS = ("image", "image_path", "img_path", "file_name")
-
-
-WEIGHTS = ("mode", "mean", "alpha", "beta", "reply_form")
-"""Settings of ScoreRecords that make scores of another meaning; those of one comparison must have them alike."""
 
 
 @dataclass(slots=True)
@@ -132,11 +129,16 @@ def read_records(path: Path) -> Iterator[ScoreRecord]:
         yield ScoreRecord.from_dict(row, f"{path}:{number}")
 
 
-def other_weights(seen: dict[str, object], settings: Mapping[str, object]) -> str | None:
-    """The setting of `WEIGHTS` that is not as in the records before, which `seen` keeps; None where all are."""
-    for name in WEIGHTS:
-        if name in settings and seen.setdefault(name, settings[name]) != settings[name]:
-            return f"{name} {seen[name]} and {settings[name]}"
+def other_settings(seen: dict[str, object], settings: Mapping[str, Any]) -> str | None:
+    """The setting that is not as in the records before, which `seen` keeps; None where all are that both tell of.
+
+    All settings that scores depend on count, as they do in the keys of records.
+    """
+    known = as_in_key(settings)
+    for name in settings:
+        value = known.get(name, settings[name])
+        if seen.setdefault(name, value) != value:
+            return f"{name} {seen[name]} and {value}"
     return None
 
 
@@ -187,5 +189,5 @@ def _refuse_mixture(path: Path, row: Row, kinds: dict[str, object]) -> None:
         found = str((row.get("revision") if key == "model" else None) or row.get(key))
         if kinds.setdefault(key, found) != found:
             raise DataFileError(f"{path}: mixes scores of {key} {kinds[key]} and {found}; keep them in separate files")
-    if other := other_weights(kinds, row.get("settings") or {}):
+    if other := other_settings(kinds, row.get("settings") or {}):
         raise DataFileError(f"{path}: mixes scores of {other}, which do not compare; keep them in separate files")

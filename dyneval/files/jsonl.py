@@ -168,10 +168,16 @@ def cut_torn_line(path: Path, key: str, block: int = 1 << 16) -> None:
 
     Raises DataFileError, and cuts nothing, where it is no part of a row: the file is someone else's.
     """
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
-        end = place = file.seek(0, os.SEEK_END)
+    if path.exists():
+        place = refuse_foreign(path, key, block)
+        if place < path.stat().st_size:
+            os.truncate(path, place)
+
+
+def refuse_foreign(path: Path, key: str, block: int = 1 << 16) -> int:
+    """Where the last line begins that has no newline. Raises DataFileError where it is no part of a row of ours."""
+    with path.open("rb") as file:
+        place = file.seek(0, os.SEEK_END)
         while place > 0:
             start = max(0, place - block)
             file.seek(start)
@@ -186,8 +192,7 @@ def cut_torn_line(path: Path, key: str, block: int = 1 << 16) -> None:
                 f"{path}: its last line is no record ({torn[:40].decode(errors='replace')}...), so it is a file of "
                 "another kind; it is left as it is, name another --output"
             )
-        if place < end:
-            file.truncate(place)
+    return place
 
 
 def _is_torn(line: bytes, key: str) -> bool:

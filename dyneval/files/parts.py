@@ -60,7 +60,7 @@ def shard_folders(output: Path) -> list[Path]:
     """The folders of the parts below `output`. Raises DataFileError where there are none."""
     parts = sorted(path for path in (output / "shards").glob("*-of-*") if path.is_dir())
     if not parts:
-        raise DataFileError(f"{output / 'shards'}: no shards; they are written by runs with --shard")
+        raise DataFileError(f"{(output / 'shards').absolute()}: no parts; they are written by runs with --shard")
     return parts
 
 

@@ -246,6 +246,8 @@ class OpenAIEngine:
             return other
         if needs_schema and names("response_format", str(declined)):
             raise UnfitServer(f"{declined}; without replies held to our JSON schema there are no valid scores")
+        if probe.top_logprobs and "logprob" in str(declined).lower():
+            raise UnfitServer(f"{declined}; soft scores are made from log-probabilities (logprobs, top_logprobs)")
         raise EngineStopped(f"{declined}; {server.remedy(declined.status)}")
 
     async def _probe(self, server: Server, dialect: Dialect, probe: ChatRequest) -> None:

@@ -14,7 +14,7 @@ from dyneval.loaded_pairs import Pair, PassEnded, PromptError, checked_prompt
 from dyneval.processing import Turn
 from dyneval.records import Part
 from dyneval.replies import RATINGS, Evaluated, QuestionItem, ReplyError
-from dyneval.scorer.settings import Mean, ScorerSettings
+from dyneval.scorer.settings import BYTES_A_TOKEN, Mean, ScorerSettings
 from dyneval.scorer.students.base import Ask, NoReply, Prepared, Reply, Seen, Student
 
 Question = dict[str, Any]
@@ -32,7 +32,7 @@ class PairState(Generic[Seen]):
     """Its place in the order in which pairs came."""
     pair: Pair
     prompt: str = ""
-    """Without white space at its ends."""
+    """On one line, as it stands in turns."""
     image: Seen | None = None
     failure: str | None = None
     questions: dict[Part, list[Question]] = field(default_factory=dict)
@@ -91,14 +91,17 @@ class FourPasses(Generic[Prepared, Seen]):
             visual = self.student.processor.visual_tokens(pair.image.width, pair.image.height)
         except ValueError:  # an image of no usable shape; scoring it will say so
             visual = 0
-        return visual + len(pair.prompt or "") // 4
+        return visual + len(str(pair.prompt)) // 4
 
     # -----------------------------------------------------------------------------------------------------------------
     # What goes in
 
     def _check_prompt(self, state: PairState[Seen]) -> None:
         try:
-            state.prompt = checked_prompt(state.pair.prompt).strip()
+            state.prompt = tokens.prompt_line(checked_prompt(state.pair.prompt))
+            most = BYTES_A_TOKEN * self.settings.max_prompt_tokens
+            if len(state.prompt.encode()) > most:  # to count the tokens of 2 MB would take 8 s
+                raise PromptError(f"the prompt has more than {most} bytes; prompts are never cut")
             turn = Turn("user", tokens.t2ia_turn(state.prompt, self._template))
             length = len(self.student.processor.layout([turn], [], add_generation_prompt=True)[0])
             if length > self.settings.max_prompt_tokens:
@@ -114,8 +117,8 @@ class FourPasses(Generic[Prepared, Seen]):
         for state in states:
             try:
                 prepared[state] = self.student.prepare(state.pair.image)
-            except ValueError as error:
-                state.fail(str(error))
+            except (ValueError, OSError) as error:  # OSError: an image that was opened, but never loaded
+                state.fail(f"image: {error}" if isinstance(error, OSError) else str(error))
         if prepared:
             for state, seen in zip(prepared, self.student.read(list(prepared.values())), strict=True):
                 state.image = seen

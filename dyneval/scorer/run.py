@@ -9,24 +9,24 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from dyneval.errors import DataFileError, ImageError, SchemaError
+from dyneval.errors import DataFileError, ImageError, SchemaError, SettingError
 from dyneval.files.atomic import refuse_overwrite, write_summary
 from dyneval.files.images import load_image, resolve_below
-from dyneval.files.jsonl import read_records
+from dyneval.files.jsonl import read_records, refuse_foreign, whole_lines
 from dyneval.files.pairs import PairRef, metadata_file, read_pairs, refs_of_images
 from dyneval.files.parts import Shard
-from dyneval.files.store import JsonlStore
+from dyneval.files.store import JsonlStore, rejects_beside
 from dyneval.files.tables import rows
 from dyneval.hashing import file_sha256
 from dyneval.loaded_pairs import Failure, Pair
 from dyneval.records import Reject, RunSummary, ScoreRecord
+from dyneval.replies import as_in_key
 from dyneval.scorer.four_passes import Question
 from dyneval.scorer.scorer import Scorer
-from dyneval.scorer.settings import as_in_key
 from dyneval.work import progress
 from dyneval.work.ahead import ahead
 from dyneval.work.executors import Done, Executor, Here, Lost, Ray
@@ -42,6 +42,8 @@ Outcome = ScoreRecord | Reject | None
 Known = Callable[[str], str | None]
 """Key of the record that there is of a pair_id, or None."""
 
+_LOOKED_AT = 100
+"""Rows of an output of which one at least has to be a score."""
 _STRETCH = 256
 """After so many pairs in a row that need no score, those read before are scored, so that the run says how far it is."""
 
@@ -54,6 +56,7 @@ def score_file(
     limit: int | None = None,
     shard: Shard | None = None,
     cluster: Ray | None = None,
+    inputs: Sequence[Path] = (),
 ) -> RunSummary:
     """Score the pairs of a metadata file and append the records to `output`.
 
@@ -70,10 +73,12 @@ def score_file(
         shard: only this part of them, into a file of the same name below `shards` beside `output`; `merge_scores` puts
             the parts together.
         cluster: score on Ray; `load` travels there pickled.
+        inputs: other files that `load` reads, such as questions.
 
     Raises:
-        DataFileError: `metadata` cannot be read, or another process writes to `output`.
-        SettingError: `output` is `metadata`.
+        DataFileError: `metadata` cannot be read, `output` holds something else than scores, or another process writes
+            to it.
+        SettingError: `output` is a folder, or it or a file beside it that is written too is one of the inputs.
         ClusterError: there is no cluster, or the student cannot be loaded there.
     """
     metadata = metadata_file(metadata)
@@ -83,17 +88,52 @@ def score_file(
     if not root.is_dir():
         raise DataFileError(f"{root}: no such image folder")
     target = shard.folder(output.parent) / output.name if shard else output
-    refuse_overwrite([metadata], [target])
+    check_output(target, [metadata, *inputs])
     if cluster is None:
         return _score_here(load(), root, wanted, bad, target)
     # The other machines have another current folder.
     return _score(cluster, partial(Judge, load, root.resolve()), wanted, bad, target)
 
 
-def score_images(load: Callable[[], Scorer], images: Sequence[Path], prompt: str, output: Path) -> RunSummary:
+def score_images(
+    load: Callable[[], Scorer], images: Sequence[Path], prompt: str, output: Path, inputs: Sequence[Path] = ()
+) -> RunSummary:
     """Score image files that were made from one prompt, as `score_file` does the pairs of a table."""
+    check_output(output, [*images, *inputs])
     wanted = refs_of_images([str(image) for image in images], prompt)
     return _score_here(load(), None, wanted, [], output)
+
+
+def check_output(output: Path, inputs: Iterable[Path]) -> None:
+    """Raises SettingError or DataFileError, as `score_file`, before a student is loaded or anything is written."""
+    if output.is_dir():
+        raise SettingError(f"--output {output}: is a folder; name a JSONL file")
+    beside = (rejects_beside(output), _summary_beside(output), output.with_name(f"{output.name}.superseded"))
+    refuse_overwrite(inputs, [output, *beside])
+    if output.exists():
+        refuse_foreign(output, ScoreRecord.KEY)
+        begun = list(islice(whole_lines(output), _LOOKED_AT))
+        if begun and not any(map(_is_record, begun)):
+            raise DataFileError(f"{output}: holds no scores; it is left as it is, name another --output")
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        ScoreRecord.decode(line, "")
+    except SchemaError:
+        return False
+    return True
+
+
+def _summary_beside(output: Path) -> Path:
+    return output.with_name(f"{output.stem}.summary.json")
+
+
+def tell_unused_questions(scorer: Scorer, prompts: Iterable[str]) -> None:
+    """Log the prompts that questions were given for although no pair has them."""
+    if unused := scorer.unused_questions(prompts):
+        shown = ", ".join(f"{prompt[:60]!r}" for prompt in unused[:3]) + (", ..." if len(unused) > 3 else "")
+        logger.warning("questions of %d prompts are not used, since no pair has such a prompt: %s", len(unused), shown)
 
 
 def read_questions(path: Path) -> dict[str, list[Question]]:
@@ -177,6 +217,7 @@ def _score_here(
     scorer: Scorer, root: Path | None, wanted: Sequence[PairRef], bad: Sequence[Reject], output: Path
 ) -> RunSummary:
     _tell_changes(output, scorer)
+    tell_unused_questions(scorer, (one.prompt for one in wanted))
     return _score(Here(scorer.device), partial(Judge, lambda: scorer, root), wanted, bad, output)
 
 
@@ -215,7 +256,7 @@ def _score(
         "seconds": seconds,
         "devices": list(summary.devices),
     }
-    write_summary(output.with_name(f"{output.stem}.summary.json"), summary, detail)
+    write_summary(_summary_beside(output), summary, detail)
     _log(summary, store)
     return summary
 

@@ -19,15 +19,16 @@ from typing import Any, Self
 
 import msgspec
 
+from dyneval import tokens
 from dyneval.errors import SettingError
 from dyneval.hashing import content_key
 from dyneval.loaded_pairs import Failure, Pair, PassEnded, score_all
 from dyneval.records import PARTS, ScoreRecord, normalised_score
-from dyneval.replies import QuestionItem
+from dyneval.replies import QuestionItem, as_in_key
 from dyneval.scorer.four_passes import FourPasses, PairState, Question, merge_questions, part_scores
 from dyneval.scorer.loading import hub_commit
 from dyneval.scorer.probing import settle
-from dyneval.scorer.settings import ScorerSettings, as_in_key
+from dyneval.scorer.settings import ScorerSettings
 from dyneval.scorer.students.base import AnyStudent
 from dyneval.scorer.students.registry import Checkpoint, make_student
 from dyneval.work.batches import TooLarge, batch_size, in_halves
@@ -136,8 +137,9 @@ class Scorer:
         """Name of the result for a pair by what it is made from, see `dyneval.hashing.content_key`."""
         settings = as_in_key(self.shaping())
         student = {"weights": self.revision or self.name, "template": self.settings.template, **settings}
-        given, _ = self._passes.given.get(prompt.strip(), (None, False))
-        return content_key(prompt, image_hash, student, given)
+        line = tokens.prompt_line(prompt)
+        given, _ = self._passes.given.get(line, (None, False))
+        return content_key(prompt if line == prompt.strip() else line, image_hash, student, given)
 
     def score(
         self, images: Any, prompts: Sequence[str], value_range: tuple[float, float] | None = None
@@ -194,6 +196,10 @@ class Scorer:
         """So many pairs at most are scored in one batch."""
         return self._batches.most
 
+    def unused_questions(self, prompts: Iterable[str]) -> list[str]:
+        """Prompts with questions of `give_questions` that are none of `prompts`: in another spelling, perhaps."""
+        return sorted(self._passes.given.keys() - {tokens.prompt_line(prompt) for prompt in prompts})
+
     def give_questions(self, questions: Mapping[str, Sequence[Question]]) -> None:
         """Take T2IA questions, {"question", "answer"} each, by prompt; the student is asked for those of other prompts.
 
@@ -207,7 +213,7 @@ class Scorer:
                 raise SettingError(f"questions of {prompt[:60]!r}: {error}") from None
             if not merged:
                 raise SettingError(f"questions of {prompt[:60]!r}: expected at least one")
-            self._passes.given[prompt.strip()] = merged, False
+            self._passes.given[tokens.prompt_line(prompt)] = merged, False
 
     def _results(self, pairs: Iterable[Pair]) -> Iterator[tuple[int, ScoreRecord | Failure]]:
         return ((number, event) for number, event in self.score_stream(pairs) if not isinstance(event, PassEnded))

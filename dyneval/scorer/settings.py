@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from dyneval.errors import SettingError
-from dyneval.replies import DEFAULT_FORM, REPLY_FORMS, AnyForm, ReplyLimits
+from dyneval.replies import REPLY_FORMS, AnyForm, ReplyLimits
 from dyneval.tokens import TEMPLATE_VERSIONS, TemplateVersion
 from dyneval.work.batches import BatchLimit
 
@@ -20,17 +19,8 @@ TEMPLATES: tuple[Template, ...] = ("auto", *TEMPLATE_VERSIONS)
 Form = AnyForm | Literal["auto"]
 FORMS: tuple[Form, ...] = ("auto", *REPLY_FORMS, "either")
 
-_FORMER_LIMITS = {
-    "questions": 160,
-    "nodes": 64,
-    "edges": 128,
-    "attributes": 16,
-    "question_chars": 300,
-    "label_chars": 80,
-    "reasoning_chars": 800,
-}
-"""Limits that all replies had before lists and texts could go without: a key names those where there are none now, so
-that records which never came near them stay current."""
+BYTES_A_TOKEN = 16
+"""A prompt of more bytes than this for each token that it may have is refused; written text has about four."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,11 +70,3 @@ class ScorerSettings:
         """The settings that a score depends on; a file of scores holds rows of one such set only."""
         chosen = {name: value for name, value in asdict(self).items() if name not in ("batch_size", "template")}
         return chosen | {"limits": {name: most for name, most in chosen["limits"].items() if most is not None}}
-
-
-def as_in_key(shaping: Mapping[str, Any]) -> dict[str, Any]:
-    """Shaping settings as they stand in the key of a record: what was not there once is left out at its old value."""
-    chosen = {**shaping, "limits": _FORMER_LIMITS | shaping.get("limits", {})}
-    if chosen.get("reply_form") == DEFAULT_FORM:
-        del chosen["reply_form"]
-    return chosen

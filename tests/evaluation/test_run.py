@@ -270,8 +270,17 @@ def test_a_board_is_made_of_scores_that_were_made_alike(tmp_path):
         return write_jsonl(tmp_path / f"{name}.jsonl", [row | {"settings": settings} for row in rows])
 
     alike = {"mode": "full", "mean": "arithmetic", "alpha": 0.5, "beta": 0.5, "reply_form": "readme"}
+    alike |= {"max_pixels": 602112, "dtype": "bfloat16", "limits": {}}
+    changes = [{"alpha": 0.9, "beta": 0.1}, {"mean": "geometric"}, {"mode": "fast"}, {"reply_form": "release"}]
+    changes += [{"max_pixels": 50176}, {"dtype": "float16"}, {"limits": {"questions": 8}}]
     first = scored("sana", **alike)
-    for change in ({"alpha": 0.9, "beta": 0.1}, {"mean": "geometric"}, {"mode": "fast"}, {"reply_form": "release"}):
+    for change in (
+        {"alpha": 0.9, "beta": 0.1},
+        {"mean": "geometric"},
+        {"mode": "fast"},
+        {"reply_form": "release"},
+        *others,
+    ):
         run = door("leaderboard", first, scored("sdxl", **alike | change))
         said = f"sdxl.jsonl: its scores were made with other settings than those before ({next(iter(change))} "
         assert run.returncode == 1 and said in run.stderr

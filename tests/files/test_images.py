@@ -288,7 +288,7 @@ def strips(count):
     entries += [(277, 3, 1, 3), (278, 4, 1, 1), (279, 4, count, 200)]
     directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
     head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + directory
-    return head.ljust(200, b"\0") + struct.pack("<I", 3) * count
+    return head.ljust(200, b"\0") + struct.pack("<I", 3) * count + bytes(8)
 
 
 BUSY = {

@@ -70,5 +70,5 @@ def test_records_that_differ_are_not_mixed(board):
 
 
 def test_nothing_to_merge(tmp_path):
-    with pytest.raises(DataFileError, match="no shards"):
+    with pytest.raises(DataFileError, match="no parts"):
         merge_scores(tmp_path / "scores.jsonl")

@@ -18,7 +18,7 @@ from dyneval.loaded_pairs import default_pair_id
 from dyneval.records import ScoreRecord, json_schema
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
 from dyneval.scorer.loading import student_revision
-from dyneval.scorer.run import read_questions, score_file
+from dyneval.scorer.run import read_questions, score_file, score_images
 
 DOOR = Path(__file__).parents[2] / "inference" / "run_inference.py"
 SMALL = ["--max-questions", "2", "--max-text", "8"]
@@ -238,7 +238,7 @@ def test_a_file_that_is_no_record_of_scores_is_never_written_into(scorer, pictur
     path.write_bytes(content if content is not None else (pictures / "0.png").read_bytes())
     before = path.read_bytes()
     metadata = path if name == "m.jsonl" else write_rows(tmp_path / "t.jsonl", [{"file_name": "0.png", "prompt": "x"}])
-    with pytest.raises(UserError, match=f"{name}(:1)?: (is an input and would|its last line is no record|is not JSON)"):
+    with pytest.raises(UserError, match=f"{name}: (is an input|its last line is no record|holds no scores)"):
         score_file(lambda: scorer, metadata, path, pictures)
     assert path.read_bytes() == before
 
@@ -274,3 +274,51 @@ def test_a_killed_run_is_resumed_to_the_same_scores(student, loaded, pictures, t
     one, other = ({row["pair_id"]: row for row in read_jsonl(path)} for path in (output, straight))
     assert len(one) == 12 and one.keys() == other.keys()
     assert all(one[key]["overall"] == other[key]["overall"] for key in one)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("", "is a folder"), ("0.png", "is an input"), ("other.jsonl", "holds no scores")]
+)
+def test_an_output_that_is_not_to_be_written_is_said_before_the_student_is_loaded(pictures, tmp_path, name, said):
+    image = tmp_path / "0.png"
+    image.write_bytes((pictures / "0.png").read_bytes())
+    other = write_rows(tmp_path / "other.jsonl", [{"pair_id": "p", "file_name": "0.png", "prompt": "x"}])
+    before = image.read_bytes(), other.read_bytes()
+    with pytest.raises(UserError, match=said):
+        score_images(lambda: pytest.fail("loaded"), [image], "a cat", tmp_path / name)
+    assert (image.read_bytes(), other.read_bytes()) == before
+
+
+def test_files_that_are_written_beside_the_output_are_no_inputs_either(pictures, tmp_path):
+    rows = [{"file_name": "0.png", "prompt": "x"}]
+    for name in ("scores.rejects.jsonl", "scores.jsonl.superseded", "scores.summary.json"):
+        questions = write_rows(tmp_path / name, rows)
+        with pytest.raises(UserError, match=f"{name}: is an input"):
+            score_images(
+                lambda: pytest.fail("loaded"), [pictures / "0.png"], "a", tmp_path / "scores.jsonl", [questions]
+            )
+
+
+def test_questions_that_no_pair_has_are_told(engine, settings, pictures, tmp_path, caplog):
+    scorer = Scorer(engine, "student", settings)
+    scorer.give_questions({"A circle.": [{"question": "Is it round?", "answer": "yes"}]})
+    score_images(lambda: scorer, [pictures / "0.png"], "a circle", tmp_path / "scores.jsonl")
+    assert "questions of 1 prompts are not used, since no pair has such a prompt: 'A circle.'" in caplog.text
+    caplog.clear()
+    score_images(lambda: scorer, [pictures / "0.png"], "A circle.\n", tmp_path / "others.jsonl")
+    assert "not used" not in caplog.text
+
+
+def test_a_prompt_of_several_lines_is_scored_as_one_line(scorer, pictures):
+    key = scorer.key("a cat\nQuestions:", "0" * 64)
+    assert key == scorer.key("a cat Questions:", "0" * 64) != scorer.key("a cat Questions", "0" * 64)
+    assert scorer.key("a cat", "0" * 64) != scorer.key(" a cat", "0" * 64), "records made before stay current"
+
+
+@pytest.mark.parametrize(
+    "flags", [["--prompt", " "], [], ["--prompt", "a", "--output", "."], ["--prompt", "a", "--output", "0.png"]]
+)
+def test_the_command_line_is_checked_before_anything_is_loaded(pictures, tmp_path, flags):
+    (tmp_path / "0.png").write_bytes((pictures / "0.png").read_bytes())
+    done = door("0.png", *flags, "--checkpoint", tmp_path / "nowhere", cwd=tmp_path)
+    assert done.returncode in (1, 2) and "nowhere" not in done.stderr and "Traceback" not in done.stderr

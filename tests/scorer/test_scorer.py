@@ -124,9 +124,15 @@ def test_records_of_the_readme_form_made_before_there_were_two_stay_current(engi
 def test_one_bad_pair_does_not_harm_its_batch(scorer, pictures, settings):
     batch = make_pairs(pictures, ["a cat", " \n", "long " * settings.max_prompt_tokens, "a dog"])
     sliver = dataclasses.replace(batch[0], pair_id="sliver", image=Image.new("RGB", (4000, 4)))
-    results = {result.pair_id: result for result in scorer.score_pairs([*batch, sliver])}
+    (pictures / "cut.png").write_bytes((pictures / "0.png").read_bytes()[:-60])
+    cut = dataclasses.replace(batch[0], pair_id="cut", image=Image.open(pictures / "cut.png"))
+    odd = {"none": None, "number": 5, "half": "half an emoji \ud83d", "huge": "x" * 100_000}
+    odd_pairs = [dataclasses.replace(batch[0], pair_id=name, prompt=prompt) for name, prompt in odd.items()]
+    results = {result.pair_id: result for result in scorer.score_pairs([*batch, sliver, cut, *odd_pairs])}
     failures = {name: result.reason for name, result in results.items() if isinstance(result, Failure)}
-    assert set(failures) == {"pair-1", "pair-2", "sliver"}
+    assert set(failures) == {"pair-1", "pair-2", "sliver", "cut", *odd}
+    assert failures["none"] == "prompt: found NoneType, expected a text" and "surrogate" in failures["half"]
+    assert "truncated" in failures["cut"] and "more than 65536 bytes" in failures["huge"]
     assert failures["pair-1"] == "the prompt is empty"
     assert "at most 4096" in failures["pair-2"]
     assert results["pair-0"].prompt == "a cat" and results["pair-3"].prompt == "a dog"

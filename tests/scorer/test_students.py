@@ -306,3 +306,19 @@ def test_the_form_of_json_goes_along_with_the_schema(grammar, settings):
     source = llguidance.LLMatcher.grammar_from_json_schema(guided(schema))
     matcher = llguidance.LLMatcher(grammar._tokenizer, source)
     assert matcher.compute_ff_tokens() == grammar.constraint(schema).forced()
+
+
+def test_a_server_that_refuses_logprobs_is_told_what_they_are_for(server, student, settings, pictures, monkeypatch):
+    words = "logprobs is not supported with this model"
+    monkeypatch.setattr(server, "refusal", JSONResponse({"error": {"message": words, "code": 400}}, 400))
+    scorer = Scorer.from_pretrained(student, engine="openai", settings=settings, base_urls=[server.url])
+    with pytest.raises(UnfitServer, match=f"{words}.*soft scores are made from log-probabilities") as raised:
+        list(scorer.score_pairs(make_pairs(pictures, PROMPTS)))
+    assert "server-option" not in str(raised.value)
+
+
+def test_whoever_leaves_in_the_middle_ends_the_requests(served, server, pictures):
+    events = served.score_stream(make_pairs(pictures, ["one", "two"]))
+    next(events)
+    events.close()
+    assert not [task for task in asyncio.all_tasks(served.student._loop) if not task.cancelling()]

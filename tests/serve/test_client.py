@@ -126,3 +126,9 @@ def test_a_server_that_is_not_there_is_an_error_after_the_patience(serve):
         pytest.raises(ClientError, match=r"no answer within 0\.1 s"),
     ):
         client.score([Image.new("RGB", (8, 8))], ["a"])
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "localhost", "ftp://host", "http://", "//host"])
+def test_an_address_that_is_none_is_refused_at_once(url):
+    with pytest.raises(ClientError, match="expected the address of a server, such as http://127"):
+        Client(url)

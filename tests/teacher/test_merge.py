@@ -32,7 +32,7 @@ def test_shards_are_merged_once(run, gendb, chat_server, tmp_path):
     assert content(tmp_path / "parts") == content(tmp_path / "whole")
     assert merge(tmp_path / "parts")["iqa_answers"] == {"added": 0, "in_file": 12, "rejected": 0}
     assert run(metadata, tmp_path / "parts", server)["requests"] == 0, "what is merged is finished"
-    with pytest.raises(DataFileError, match="no shards"):
+    with pytest.raises(DataFileError, match="no parts"):
         merge(tmp_path / "whole")
 
 
