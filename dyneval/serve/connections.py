@@ -181,6 +181,8 @@ def _told_once() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
 
 def listen_on(host: str, port: int) -> socket.socket:
     """A socket bound to an address; it takes no connections yet. Raises OSError."""
+    if not 0 <= port < 1 << 16:
+        raise OSError("there is no such port")
     family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
         0
     ]

@@ -1,6 +1,6 @@
 """Image files decoded in processes of their own, with limits of time and memory: a hostile file costs its own answer.
 
-    python -m dyneval.serve.decoding DESCRIPTOR MAX_PIXELS
+    python -m dyneval.serve.decoding DESCRIPTOR MAX_PIXELS SECONDS
 
 is such a process: it reads one file after the other from the socket with that descriptor and writes the pixels back.
 """
@@ -38,9 +38,9 @@ _COUNT = max(2, min(4, os.cpu_count() or 1))
 class Decoders:
     """Some decoding processes, made when they are needed, and a thread each that waits for it."""
 
-    def __init__(self, max_pixels: int) -> None:
-        """`max_pixels`: larger images are refused."""
-        self._max_pixels = max_pixels
+    def __init__(self, max_pixels: int, seconds: float = SECONDS) -> None:
+        """`max_pixels`: larger images are refused; `seconds`: of computing that one may take."""
+        self._limits = max_pixels, seconds
         self._own = threading.local()
         self._all: list[_Decoder] = []
         self.threads = ThreadPoolExecutor(_COUNT, thread_name_prefix="decoder")
@@ -49,7 +49,7 @@ class Decoders:
         """Read an image file, in one of `threads`; errors call it `name`. Raises ImageError."""
         decoder: _Decoder | None = getattr(self._own, "decoder", None)
         if decoder is None:
-            decoder = self._own.decoder = _Decoder(self._max_pixels)
+            decoder = self._own.decoder = _Decoder(*self._limits)
             self._all.append(decoder)
         try:
             return decoder.decode(content, name)
@@ -66,10 +66,11 @@ class Decoders:
 
 
 class _Decoder:
-    def __init__(self, max_pixels: int) -> None:
+    def __init__(self, max_pixels: int, seconds: float) -> None:
+        self._seconds = seconds
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", __name__, str(theirs.fileno()), str(max_pixels)]
+            command = [sys.executable, "-m", __name__, str(theirs.fileno()), str(max_pixels), str(seconds)]
             environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # its threads would take address space
             self._process = subprocess.Popen(
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment
@@ -98,11 +99,13 @@ class _Decoder:
         self._process.kill()
         status = self._process.wait()
         if status == -signal.SIGPROF:
-            return f"not decoded within {SECONDS} s of computing"
+            return f"not decoded within {self._seconds:g} s of computing"
         return f"the decoder ended with status {status}" if status not in (0, -signal.SIGKILL) else None
 
 
-def _serve(descriptor: int, max_pixels: int) -> None:
+def _serve(descriptor: int, max_pixels: int, seconds: float) -> None:
+    from PIL import Image
+
     from dyneval.files.image_forms import read_image
     from dyneval.work.processes import end_with_parent
 
@@ -111,13 +114,14 @@ def _serve(descriptor: int, max_pixels: int) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + _MEMORY + _MEMORY_A_PIXEL * max_pixels
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    Image.init()  # all formats now, not out of the time of the first file
     link = Connection(descriptor)
     while True:
         try:
             content = link.recv_bytes()
         except EOFError:
             return
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # its signal ends a process that does not handle it
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # its signal ends a process that does not handle it
         try:
             read = read_image(content, "image", max_pixels=max_pixels)
             answer = {"size": read.image.size, "sha256": read.file_hash}
@@ -132,4 +136,4 @@ def _serve(descriptor: int, max_pixels: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(*map(int, sys.argv[1:]))
+    _serve(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

@@ -115,9 +115,10 @@ def _netloc(address: str) -> str:
 
 def _name(address: str) -> str | None:
     try:
-        return urlsplit(address).hostname
+        parts = urlsplit(address)
     except ValueError:
         return None
+    return None if "@" in parts.netloc else parts.hostname
 
 
 def _is_known(name: str | None, names: Collection[str]) -> bool:

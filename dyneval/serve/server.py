@@ -49,7 +49,7 @@ def serve(load: Callable[[], Scorer], settings: ServerSettings, host: str, port:
     """
     try:
         listener = listen_on(host, port)  # a port that is taken is told before a large student is loaded
-    except (OSError, OverflowError) as error:
+    except (OSError, UnicodeError) as error:
         raise SettingError(f"--host {host}, --port {port}: cannot listen there ({error})") from error
     scorer = load()
     batcher = Batcher(

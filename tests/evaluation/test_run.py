@@ -274,13 +274,7 @@ def test_a_board_is_made_of_scores_that_were_made_alike(tmp_path):
     changes = [{"alpha": 0.9, "beta": 0.1}, {"mean": "geometric"}, {"mode": "fast"}, {"reply_form": "release"}]
     changes += [{"max_pixels": 50176}, {"dtype": "float16"}, {"limits": {"questions": 8}}]
     first = scored("sana", **alike)
-    for change in (
-        {"alpha": 0.9, "beta": 0.1},
-        {"mean": "geometric"},
-        {"mode": "fast"},
-        {"reply_form": "release"},
-        *others,
-    ):
+    for change in changes:
         run = door("leaderboard", first, scored("sdxl", **alike | change))
         said = f"sdxl.jsonl: its scores were made with other settings than those before ({next(iter(change))} "
         assert run.returncode == 1 and said in run.stderr
