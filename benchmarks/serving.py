@@ -2,11 +2,13 @@
 
     python benchmarks/serving.py     # 500 clients for 60 s, on the tiny random student
     python benchmarks/serving.py --clients 40 --seconds 3 --queue 16    # the short form that the tests run
+    python benchmarks/serving.py --attacks --no-baseline    # the same clients alone, then beside benchmarks/attacks.py
 
 Every client sends one image after the other and, told to come back later, does so when Retry-After says. The baseline
-in the same run is the same server without micro-batching. The exit status is 1 when anything but 200 and 429 with
-Retry-After was answered, when an answer stayed out, when what the server took is not what clients got, or when, in runs
-of half a minute or more, its memory grew by more than a tenth after the first quarter.
+in the same run is the same server without micro-batching. The exit status is 1 when anything but 200, or 429 or 503
+with Retry-After, was answered, when an answer stayed out, when what the server took is not what clients got, or when,
+in runs of half a minute or more, its memory grew by more than a tenth after the first quarter; with attacks also when
+the 95th percentile of the answers is over twice that without.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import json
 import os
 import random
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -28,8 +31,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import quantiles
+from typing import Any
 
 import httpx2
+from attacks import Attackers
 from PIL import Image
 
 LIMITS = ["--max-questions", "2", "--max-text", "8"]
@@ -83,7 +88,7 @@ async def client(http: httpx2.AsyncClient, image: bytes, number: int, until: flo
             tally.statuses[type(error).__name__] += 1
             continue
         pause = answer.headers.get("retry-after", "")
-        known = answer.status_code == 200 or (answer.status_code == 429 and pause.isdigit())
+        known = answer.status_code == 200 or (answer.status_code in (429, 503) and pause.isdigit())
         tally.statuses[str(answer.status_code) if known else f"{answer.status_code}! {answer.text[:300]}"] += 1
         if answer.status_code == 200:
             tally.seconds.append(time.monotonic() - started)
@@ -99,8 +104,8 @@ async def watch(pid: int, until: float, tally: Tally) -> None:
         await asyncio.sleep(_WATCH)
 
 
-async def storm(address: str, pid: int, clients: int, seconds: float) -> tuple[Tally, str]:
-    """Let the clients loose; returns what came back, and the server's own figures after it."""
+async def storm(address: str, pid: int, clients: int, seconds: float, attacks: bool) -> tuple[Tally, str]:
+    """Let the clients loose, and the attackers; returns what came back, and the server's own figures after it."""
     tally = Tally()
     buffer = io.BytesIO()
     Image.linear_gradient("L").convert("RGB").resize((96, 96)).save(buffer, "PNG")
@@ -109,13 +114,19 @@ async def storm(address: str, pid: int, clients: int, seconds: float) -> tuple[T
         started = time.monotonic()
         until = started + seconds
         tasks = [client(http, buffer.getvalue(), number, until, tally) for number in range(clients)]
+        if attacks:
+            url = httpx2.URL(address)
+            attackers = Attackers(url.host, url.port or 80)
+            tasks.append(attackers.run(lambda: time.monotonic() > until))
         await asyncio.wait_for(asyncio.gather(*tasks, watch(pid, until, tally)), seconds + 360)
+        if attacks:
+            print(json.dumps(attackers.seen), file=sys.stderr)
         tally.elapsed = time.monotonic() - started
         return tally, (await http.get("/metrics")).text
 
 
-def judge(name: str, tally: Tally, figures: str) -> tuple[dict[str, object], list[str]]:
-    """Return the figures of a run, and what is wrong with it."""
+def judge(name: str, tally: Tally, figures: str, attacks: bool) -> tuple[dict[str, Any], list[str]]:
+    """Return the figures of a run, and what is wrong with it; attackers' pairs may be scored too."""
     settled = len(tally.memory) // 4
     early, late = max(tally.memory[: settled + 1]), max(tally.memory[settled:])
     counted = re.search(r'dyneval_pairs_total\{outcome="scored"\} (\S+)', figures)
@@ -126,13 +137,14 @@ def judge(name: str, tally: Tally, figures: str) -> tuple[dict[str, object], lis
         "scored": len(tally.seconds),
         "a second": round(len(tally.seconds) / tally.elapsed, 1),
         "429": tally.statuses["429"],
+        "503": tally.statuses["503"],
         "p50 s": round(cuts[9], 2),
         "p95 s": round(cuts[18], 2),
         "MB early": early // 10**6,
         "MB late": late // 10**6,
     }
-    wrong = [f"{count} x {status}" for status, count in tally.statuses.items() if status not in ("200", "429")]
-    if taken != len(tally.seconds):
+    wrong = [f"{count} x {status}" for status, count in tally.statuses.items() if status not in ("200", "429", "503")]
+    if taken < len(tally.seconds) or (taken > len(tally.seconds) and not attacks):
         wrong.append(f"the server scored {taken} pairs, clients got {len(tally.seconds)}")
     if not tally.seconds:
         wrong.append("nothing was scored")
@@ -160,16 +172,25 @@ def main() -> int:
     parser.add_argument("--checkpoint", type=Path, help="a student; default: the tiny random one, made on the way")
     parser.add_argument("--device", default="cpu", help="default: %(default)s")
     parser.add_argument("--no-baseline", action="store_true", help="leave out the server without micro-batching")
+    parser.add_argument("--attacks", action="store_true", help="the same again, with attackers beside the clients")
     arguments = parser.parse_args()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, most), most))
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         student = arguments.checkpoint or make_student(Path(folder) / "student")
-        for batch_size in (16,) if arguments.no_baseline else (1, 16):
+        runs = [(16, False)] if arguments.no_baseline else [(1, False), (16, False)]
+        rows = []
+        for batch_size, attacks in runs + [(16, True)] * arguments.attacks:
             with server(student, batch_size, arguments.queue, arguments.device) as (address, pid):
-                found = asyncio.run(storm(address, pid, arguments.clients, arguments.seconds))
-            row, trouble = judge(f"batches of up to {batch_size}", *found)
-            print(json.dumps(row))
+                found = asyncio.run(storm(address, pid, arguments.clients, arguments.seconds, attacks))
+            row, trouble = judge(f"batches of up to {batch_size}{', attacked' * attacks}", *found, attacks)
+            print(json.dumps(row), flush=True)
             wrong += trouble
+            rows.append(row)
+        alone, attacked = rows[-2:] if arguments.attacks else (rows[-1], rows[-1])
+        if attacked["p95 s"] > 2 * alone["p95 s"]:
+            wrong.append(f"p95 {alone['p95 s']} s without attacks, {attacked['p95 s']} s with them")
     print("\n".join(wrong), file=sys.stderr)
     return 1 if wrong else 0
 

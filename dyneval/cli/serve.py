@@ -48,7 +48,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         default=[],
         metavar="NAME",
         help="a name that clients call this server by, such as that of a proxy; * is any. Its addresses, localhost and "
-        "this machine's name are known",
+        "this machine's name are known; with a token clients may use any name",
     )
     add_student(parser)
     add_scoring(parser)

@@ -39,8 +39,9 @@ class Guard:
         self._max_body = settings.max_body
         self._most_held = settings.queue * settings.max_body
         self._held = 0
-        self._names = {"localhost", socket.gethostname().lower(), *(name.lower() for name in settings.allow_hosts)}
         self._allowed = {name.lower() for name in settings.allow_hosts}
+        # A page that came by another name (DNS rebinding) has no token, so with one any name will do.
+        self._names = self._allowed | ({"*"} if settings.token else {"localhost", socket.gethostname().lower()})
         self._telemetry = telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

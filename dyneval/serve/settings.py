@@ -23,7 +23,7 @@ class ServerSettings:
         max_prompt: bytes of a prompt (an error of its pair), so that nobody waits for its tokens to be counted.
         max_pairs: pairs in one request to /v1/score/batch; at most `queue`.
         allow_hosts: names that clients and pages know the server by, beside its addresses, localhost and the name of
-            this machine; "*" is any.
+            this machine; "*" is any. With a token clients may use any name.
         token: what clients must send as `Authorization: Bearer ...`; None lets everyone in.
     """
 

@@ -123,6 +123,7 @@ def test_pages_of_other_sites_cannot_ask(serve, origin, status):
 
 def test_a_wrong_token_is_called_wrong(serve):
     http = serve(token="correct-horse-battery")
+    assert http.get("/v1/model", headers={"host": "any.example"}).status_code == 401
     said = [http.get("/v1/model", headers=headers).json()["message"] for headers in ({}, {"authorization": "Bearer x"})]
     assert said == ["a bearer token is needed", "the bearer token is wrong"]
 
