@@ -47,7 +47,7 @@ class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
 _KEY = re.compile(rb'"(image|prompt|pair_id|pairs)"\s*:')
 """A key in valid JSON: within a text its quotes would be escaped, and behind a text stands no colon."""
 _DATA_URL = re.compile(r"\s*data:[^,]{0,200};base64,")
-_URL_SAFE = str.maketrans("-_", "+/")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +87,11 @@ def _from_base64(text: str) -> bytes:
     """Bytes from base64 as people send it. Raises binascii.Error."""
     if found := _DATA_URL.match(text):
         text = text[found.end() :]
-    plain = "".join(text.split()).rstrip("=").translate(_URL_SAFE)
-    if not plain.isascii():
-        raise binascii.Error("letters that are not ASCII")
-    return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    try:
+        plain = text.encode("ascii").translate(_URL_SAFE, delete=b" \t\r\n\v\f").rstrip(b"=")
+    except UnicodeEncodeError:
+        raise binascii.Error("letters that are not ASCII") from None
+    return base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
 
 
 async def read_one(request: Request) -> Upload:
