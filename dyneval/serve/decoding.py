@@ -110,6 +110,7 @@ def _serve(descriptor: int, max_pixels: int, seconds: float) -> None:
     from dyneval.work.processes import end_with_parent
 
     end_with_parent(os.getppid())
+    os.nice(10)  # who sends the largest pictures must not take the processor from the scorer
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + _MEMORY + _MEMORY_A_PIXEL * max_pixels

@@ -148,6 +148,12 @@ its last checkpoint.
 """
 
 
+def write(path: Path, report: str) -> None:
+    """Write the report in front of the sections that other programs have made."""
+    before = path.read_text("utf-8") if path.exists() else ""
+    path.write_text(report + "".join(before.partition("\n## ")[1:]), "utf-8")
+
+
 def main() -> int:
     """Run the bench; the status is 1 when a trial was not survived."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -166,11 +172,11 @@ def main() -> int:
             for row in run(chosen, Path(folder)):
                 store.append(row)
                 if args.report:  # after each trial: a night may be too short
-                    args.report.write_text(render(tally(list(read_jsonl(path))), command), "utf-8")
+                    write(args.report, render(tally(list(read_jsonl(path))), command))
         cells = tally(list(read_jsonl(path)))
     report = render(cells, command)
     if args.report:
-        args.report.write_text(report, "utf-8")
+        write(args.report, report)
     sys.stdout.write(report)
     return int(any(cell.problems for cell in cells.values()))
 
