@@ -13,6 +13,7 @@ from typing import Any
 
 from dyneval.demo.truth import Truth
 from dyneval.files.atomic import atomic_write
+from dyneval.files.html import content_policy
 from dyneval.records import ScoredQuestion, ScoreRecord
 from dyneval.structs import Row
 
@@ -83,7 +84,8 @@ def write_page(
     shown = escape("\n".join(commands))
     parts.append(f"<h2>Next</h2><pre>{shown}</pre>")
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-    page = f'<!doctype html><html lang="en"><head>{head}<title>DynEval demo</title><style>{_STYLE}</style></head>'
+    head += f"{content_policy()}<title>DynEval demo</title><style>{_STYLE}</style>"
+    page = f'<!doctype html><html lang="en"><head>{head}</head>'
     with atomic_write(path) as file:
         file.write(f"{page}<body>{''.join(parts)}</body></html>\n")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.files.atomic import atomic_write
+from dyneval.files.html import content_policy
 from dyneval.instruct.chunks import FAULTS
 
 _TITLES = {
@@ -60,7 +61,7 @@ def write_report(path: Path, summary: Mapping[str, Any], samples: str = "") -> N
     shown = f"<h2>Samples</h2><p>Kept pairs where bad annotations gather.</p>{samples}" if samples else ""
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>DynEvalInstruct</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">{content_policy()}'
         f"<style>{_STYLE}</style><h1>DynEvalInstruct</h1><div class=wide>{_table(_outcomes(summary))}</div>"
         f"<div class=charts>{''.join(charts)}</div>{shown}</html>\n"
     )

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from dyneval.files.atomic import atomic_write, write_summary
+from dyneval.files.html import content_policy
 from dyneval.prompts import categories
 from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.filters import Drops
@@ -101,6 +102,7 @@ def render(config: FilterConfig, summary: Summary, prompts: pl.DataFrame, drops:
     """The report on a run: its summary, and the kept prompts with tier, complexity and labels, in output order."""
     folder = files("dyneval.prompts").joinpath("data")
     return Template(folder.joinpath("report.html").read_text("utf-8")).substitute(
+        policy=content_policy(),
         css=folder.joinpath("report.css").read_text("utf-8"),
         sources=escape(", ".join(summary["sources"])),
         figures=_figures(summary),

@@ -22,7 +22,7 @@ def test_a_judge_that_judges_in_a_minute(tmp_path):
     assert len(set(said)) > 10
     page = tmp_path / "dyneval-demo" / "demo.html"
     assert "dyneval serve --checkpoint dyneval-demo/judge" in done.stdout and "photographs" in done.stdout
-    assert page.read_text().count("<circle") == 24
+    assert page.read_text().count("<circle") == 24 and "default-src 'none'" in page.read_text()
 
     # The judge is an ordinary student: it is kept, scores files, and `doctor` says what it is.
     kept = (tmp_path / "dyneval-demo" / "judge" / "model.safetensors").stat().st_mtime_ns

@@ -4,6 +4,7 @@ import shutil
 import time
 
 import pytest
+from playwright.sync_api import Error, expect
 
 from dyneval.evaluation.benchmarks import generic
 from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
@@ -112,7 +113,7 @@ def test_a_sample_shows_questions_reasons_and_a_drawn_scene_graph(large_report, 
     assert page.evaluate("document.getElementById('sample-image').decode().then(() => true)")
     before = dialog.locator("#sample-meta").inner_text()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("before => document.getElementById('sample-meta').innerText !== before", arg=before)
+    expect(dialog.locator("#sample-meta")).not_to_have_text(before)
     page.keyboard.press("Escape")
     assert not dialog.is_visible()
 
@@ -128,6 +129,18 @@ def test_hostile_text_is_shown_and_never_run(large_report, visit):
     assert page.evaluate("window.hacked") is None
 
 
+def test_a_script_that_got_into_a_report_does_not_run(large_report, small_report, chromium):
+    context = chromium.new_context()
+    for report in (large_report / "board" / "report.html", small_report):
+        page = context.new_page()
+        page.goto(report.as_uri())
+        with pytest.raises(Error, match="Content Security Policy"):
+            page.add_script_tag(content="window.hacked = 1")
+        assert page.evaluate("window.hacked") is None
+        assert "unsafe-eval" not in page.locator("meta[http-equiv]").get_attribute("content")
+    context.close()
+
+
 def test_every_chart_is_drawn_in_both_themes_and_the_page_fits_a_phone(large_report, visit):
     for width, theme in ((1280, "dark"), (390, "light")):
         page = visit(large_report / "board" / "report.html", width, theme)
@@ -135,7 +148,7 @@ def test_every_chart_is_drawn_in_both_themes_and_the_page_fits_a_phone(large_rep
         assert charts.count() == 9
         for chart in charts.all():
             chart.scroll_into_view_if_needed()
-            page.wait_for_function("chart => chart.dataset.ready", arg=chart.element_handle())
+            expect(chart).to_have_attribute("data-ready", "yes", timeout=60_000)
             assert chart.locator("svg, canvas").count() == 1
         assert page.evaluate("document.documentElement.scrollWidth") == width
         back = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -182,6 +195,6 @@ def test_a_report_without_the_folder_beside_it_says_what_is_missing(large_report
     page = context.new_page()
     page.goto(shutil.copy(large_report / "board" / "report.html", tmp_path / "alone.html").as_uri())
     page.locator(".card").first.click()
-    page.wait_for_function("document.getElementById('sample-questions').innerText.includes('is missing')")
+    expect(page.locator("#sample-questions")).to_contain_text("is missing")
     assert "report_files/details/" in page.locator("#sample-questions").inner_text()
     context.close()

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
+from playwright.sync_api import Error
 
 from dyneval import replies, tokens
 from dyneval.errors import DataFileError
@@ -329,6 +330,8 @@ def test_the_report_fits_a_phone_and_the_dark(annotated, chromium):
     assert max(red, green, blue) < 60
     box = page.locator("svg").first.bounding_box()
     assert box["width"] <= 375 - 2 * 10
+    with pytest.raises(Error, match="Content Security Policy"):
+        page.add_script_tag(content="document.title = 'run'")
     page.close()
 
 

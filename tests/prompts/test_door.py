@@ -80,6 +80,7 @@ def test_the_report_holds_no_markup_of_prompts_and_needs_no_network(tmp_path):
     report = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert "<script" not in report and "&lt;script&gt;" in report
     assert "http" not in report.replace("http-equiv", "") and "<svg" in report
+    assert "default-src 'none'" in report and "script-src" not in report
 
 
 def test_the_order_of_the_input_changes_no_byte(tmp_path):

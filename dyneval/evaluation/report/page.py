@@ -18,8 +18,11 @@ from dyneval.evaluation.report.base import Chart
 from dyneval.evaluation.report.gallery import Gallery, script_json
 from dyneval.evaluation.tables import Table
 from dyneval.files.atomic import atomic_write
+from dyneval.files.html import content_policy
 
 _SCRIPTS = ("page.js", "table.js", "graph.js", "gallery.js")
+_THEME = "theme.js"
+"""Runs before the page is drawn, which would flash in the other colours."""
 
 
 class ReportError(UserError, RuntimeError):
@@ -68,6 +71,9 @@ def write_report(path: Path, report: Report) -> None:
         "themes": {mode: theme.config(mode) for mode in ("light", "dark")},
         "gallery": report.gallery.index if report.gallery else None,
     }
+    scripts = ["\n".join(_asset(name) for name in _SCRIPTS)]
+    if data["charts"] or report.gallery:
+        scripts.insert(0, vega_bundle())
     text = environment.get_template("report.html.j2").render(
         report=report,
         board=report.board,
@@ -76,8 +82,9 @@ def write_report(path: Path, report: Report) -> None:
         tier_average=tier_average,
         style=_asset("page.css"),
         colours={mode: _colours(mode) for mode in ("light", "dark")},
-        vega=vega_bundle() if data["charts"] or report.gallery else "",
-        scripts="\n".join(_asset(name) for name in _SCRIPTS),
+        theme_script=_asset(_THEME),
+        scripts=scripts,
+        policy=content_policy([_asset(_THEME), *scripts], bool(report.gallery and not report.gallery.index["inline"])),
         data=script_json(data),
     )
     with atomic_write(path) as file:

@@ -27,7 +27,7 @@ function layoutSpec(nodes, links, height) {
 }
 
 async function places(nodes, links, height) {
-  const { view } = await vegaEmbed(make("div"), layoutSpec(nodes, links, height), { mode: "vega", actions: false });
+  const { view } = await vegaEmbed(make("div"), layoutSpec(nodes, links, height), { mode: "vega", actions: false, ast: true });
   const found = view.scenegraph().root.items[0].items[0].items.map((item) => [item.x, item.y]);
   view.finalize();
   return found;
