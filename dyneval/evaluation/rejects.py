@@ -52,9 +52,9 @@ class Sieve(Generic[Content]):
         self._rows: dict[Hashable, list[tuple[int, str, Content]]] = {}
         self._total = 0
 
-    def add(self, key: Hashable, row: int, name: str, content: Content) -> None:
-        """Take a row that can be used; `name` is what it is called in a reject."""
-        self._total += 1
+    def add(self, key: Hashable, row: int, name: str, content: Content, rows: int = 1) -> None:
+        """Take a row that can be used; `name` is what it is called in a reject; `rows`: of how many it was made."""
+        self._total += rows
         self._rows.setdefault(key, []).append((row, name, content))
 
     def reject(self, name: str, row: int, reason: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,10 @@ from dyneval.evaluation import rejects
 from dyneval.evaluation.bootstrap import Estimate
 from dyneval.evaluation.comparison import Comparison
 from dyneval.files.atomic import atomic_write
+from dyneval.files.delimited import harmless
 
 FORMATS = {"md": "github", "tex": "latex_booktabs", "html": "html"}
 """File suffix -> tabulate's name of the format."""
-_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|\t")
-"""How cells begin that spreadsheets run; the wide letters do it in Japanese ones."""
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _MINUS = "\u2212"
 
 
@@ -44,7 +41,7 @@ class Table:
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([_unformula(cell) for cell in row] for row in (self.headings, *self.rows))
+        writer.writerows([harmless(cell) for cell in row] for row in (self.headings, *self.rows))
         return text.getvalue()
 
     def write(self, folder: Path, stem: str) -> list[Path]:
@@ -60,11 +57,6 @@ def files(folder: Path, stems: Sequence[str]) -> list[Path]:
     """What a run may write into its folder: its tables in all forms, their figures as JSON, and the report."""
     suffixes = ("json", "csv", *FORMATS)
     return [folder / "report.html", *(folder / f"{stem}.{suffix}" for stem in stems for suffix in suffixes)]
-
-
-def _unformula(cell: str) -> str:
-    cell = re.sub(r"[\r\n]+", " ", cell)
-    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 
 def estimate(value: Estimate, digits: int = 4) -> str:

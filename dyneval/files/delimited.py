@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 MAX_CELL = 1 << 24
 """Characters; the csv module's own limit of 128 KiB would end the file at one long prompt or model reply."""
+_FORMULA = re.compile(r"'*(\s*[=+\-@＝＋－＠]|\t)")
+"""How cells begin that spreadsheets run, whatever ' stand before; the wide letters do it in Japanese ones."""
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 
 
@@ -34,6 +38,17 @@ def read(
         raise DataFileError(f"{path}: cannot be read as CSV in UTF-8 ({error}); save it as UTF-8") from error
     except csv.Error as error:
         raise DataFileError(f"{path}: its header cannot be read as CSV ({error})") from error
+
+
+def harmless(cell: str) -> str:
+    """A cell of a CSV that we write: on one line, and with a ' before what a spreadsheet would run as a formula."""
+    cell = re.sub(r"[\r\n]+", " ", cell)
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+
+
+def as_meant(cell: str) -> str:
+    """The text that became this cell by `harmless`."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _rows(

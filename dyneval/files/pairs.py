@@ -23,7 +23,7 @@ from dyneval.structs import Row
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("pair_id", "prompt_id", "prompt", "file_name")
+COLUMNS = ("pair_id", "prompt_id", "prompt", "file_name", "generation_model")
 TWICE = "this pair_id stands there before with another prompt or image; the first is taken"
 _IMAGE_FOLDER = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
@@ -36,6 +36,8 @@ class PairRef(NamedTuple):
     file_name: str
     prompt_id: str
     """The row's own, by which all steps choose their part, else that of the prompt's text."""
+    generation_model: str | None = None
+    """The image model, where the row names one."""
 
 
 P = TypeVar("P", PairRecord, PairRef)
@@ -202,9 +204,19 @@ def _ref(row: Row) -> PairRef:
         given = text_of(row.get("pair_id"))
     except TypeError as error:
         raise TypeError(f"pair_id: {error}") from None
-    try:
-        of_prompt = text_of(row.get("prompt_id"))
-    except TypeError:  # nothing but the choice of a part hangs on it
-        of_prompt = None
     pair_id = default_pair_id(prompt, name) if given is None else given
-    return PairRef(pair_id, prompt, name, of_prompt or prompt_id(prompt))
+    return PairRef(
+        pair_id,
+        prompt,
+        name,
+        _text_or_none(row.get("prompt_id")) or prompt_id(prompt),
+        _text_or_none(row.get("generation_model")),
+    )
+
+
+def _text_or_none(value: Any) -> str | None:
+    """A cell on which no score hangs, so that one that is no text is none."""
+    try:
+        return text_of(value)
+    except TypeError:
+        return None

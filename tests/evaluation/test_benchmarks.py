@@ -289,6 +289,37 @@ def test_a_table_of_ones_own_in_other_forms(tmp_path, suffix):
     assert [(i.rating, i.categories, i.prompt) for i in items] == [(1.5, ("x", "y"), None), (3, (), None)]
 
 
+def test_rows_of_several_raters_become_one_image_and_the_last_word_of_each_counts(tmp_path):
+    rows = ["Ann,a.png,1", "Ben,a.png,5", "Ann,b.png,", "Ann,a.png,2", "Ben,b.png,7", "Cem,b.png,4", "Ann,c.png,?"]
+    path = write(tmp_path / "mine.csv", "rater,image,rating\n" + "\n".join(rows))
+    found = load(generic.benchmark(scale=(1, 5)), path)
+    assert [(item.item_id, item.ratings[-1], item.rating) for item in found.items] == [
+        ("a.png", 5, 3.5),
+        ("b.png", 4, 4),
+    ]
+    assert found.rejects == [
+        ("mine.csv", "", 5, "rating 7 lies off the scale of own ratings, 1-5"),
+        ("mine.csv", "", 7, "expected a number, found '?'"),
+    ]
+    other = (
+        "rater,image,rating,prompt\nAnn,a.png,1,a cat\nAnn,b.png,3,\nAnn,c.png,3,\nBen,a.png,2,a dog\nBen,b.png,1,\n"
+    )
+    found = load(generic.benchmark(), write(tmp_path / "mixed.csv", other))
+    assert [(item.item_id, item.rating) for item in found.items] == [("b.png", 2), ("c.png", 3)]
+    assert [(reject.key, reject.row) for reject in found.rejects] == [("a.png", 1), ("a.png", 4)]
+    # Four of eight rows are not most of them, though the other four make one image.
+    few = "rater,image,rating\n" + "".join(f"R{n},a.png,{n if n < 5 else 9}\n" for n in range(1, 9))
+    assert load(generic.benchmark(scale=(1, 5)), write(tmp_path / "few.csv", few)).items[0].ratings == (1, 2, 3, 4)
+
+
+def test_cells_that_were_kept_from_being_formulas_are_read_as_they_were_meant(tmp_path):
+    path = write(tmp_path / "mine.csv", "image,rating,prompt\n'=a.png,1,'-1 degrees\n'b.png,2,'tis\n")
+    assert [(i.image, i.prompt) for i in load(generic.benchmark(), path).items] == [
+        ("=a.png", "-1 degrees"),
+        ("'b.png", "'tis"),
+    ]
+
+
 def test_blank_prompts_are_none_so_that_images_are_drawn(tmp_path):
     path = write(tmp_path / "mine.csv", "image,rating,prompt\na.png,1,\nb.png,2, \nc.png,3,a cat\n")
     assert [item.cluster for item in load(generic.benchmark(), path).items] == ["a.png", "b.png", "a cat"]

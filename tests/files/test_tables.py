@@ -8,8 +8,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dyneval.errors import DataFileError
+from dyneval.files.delimited import as_meant, harmless
 from dyneval.files.parquet import unpacked_size
 from dyneval.files.tables import BadRow, each_row, rows, text_of, texts_of, whole_of
 
@@ -264,3 +267,10 @@ def test_cells_of_lists_and_of_whole_numbers():
     for wrong in ("1.5", "many", float("inf")):
         with pytest.raises(TypeError, match="expected a whole number"):
             whole_of(wrong)
+
+
+@given(st.text("'=+-@\t ＝1.a\n"))
+def test_cells_that_we_write_run_no_formula_and_come_back(text):
+    cell = harmless(text)
+    assert re.fullmatch(r"[+-]?\d+(\.\d+)?", cell) or not re.match(r"\s*[=+\-@＝]|\t", cell)
+    assert as_meant(cell) == re.sub(r"\n+", " ", text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +34,7 @@ class RatedImage:
             As a loader yields them they are whatever the file holds, see `listed`; `load` makes numbers of them.
         model: the T2I model, where known.
         categories: skills or element types that the benchmark names.
+        rows: numbers of the rows that it was put together from, where those are several.
     """
 
     item_id: str
@@ -42,6 +43,7 @@ class RatedImage:
     ratings: tuple[float, ...]
     model: str | None = None
     categories: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
 
     @property
     def rating(self) -> float:
@@ -123,13 +125,14 @@ def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet
             if isinstance(item, BadRow):
                 sieve.reject("", item.line, item.reason)
                 continue
+            row = item.rows[0] if item.rows else row
             try:
                 item = replace(_prompt_or_none(item), ratings=numbers(item.ratings))
-                _check_scale(benchmark.title, benchmark.fields[field], item)
+                check_scale(benchmark.title, benchmark.fields[field], item.ratings)
             except (RatingError, TypeError) as error:
                 sieve.reject(item.item_id, row, str(error))
             else:
-                sieve.add(item.item_id, row, item.item_id, item)
+                sieve.add(item.item_id, row, item.item_id, item, len(item.rows) or 1)
     items = list(sieve.finish().values())
     if sieve.refusal:
         raise LayoutError(_unknown(benchmark, path, sieve.refusal))
@@ -202,10 +205,11 @@ def _unknown(benchmark: Benchmark, path: Path, found: str) -> str:
     return f"{path}: not the layout of {benchmark.title}: {found}\n{expected}"
 
 
-def _check_scale(title: str, scale: Field, item: RatedImage) -> None:
+def check_scale(title: str, scale: Field, ratings: Sequence[float]) -> None:
+    """Raise RatingError for a rating off the scale; NaN is none."""
     low = -math.inf if scale.low is None else scale.low
     high = math.inf if scale.high is None else scale.high
-    for value in item.ratings:
+    for value in ratings:
         if math.isinf(value):
             raise RatingError(f"rating {value:g} is no number that can be compared")
         if value < low or value > high:

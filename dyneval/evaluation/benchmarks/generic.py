@@ -1,16 +1,31 @@
 """Any table of ratings: CSV, JSONL, JSON or Parquet, with the names of its columns.
 
 --benchmark generic --annotations mine.csv --column rating=mos --column image=file
+
+A row is one image with all of its ratings or, in a table with the column `rater` such as `dyneval serve --rate` writes,
+what one rater gave it; a rater who rates it again means the last row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from dyneval.errors import SettingError
-from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
-from dyneval.files.tables import BadRow, rows, text_of, texts_of
+from dyneval.evaluation.benchmarks.base import (
+    Benchmark,
+    Field,
+    RatedImage,
+    RatingError,
+    check_scale,
+    listed,
+    numbers,
+)
+from dyneval.files.delimited import as_meant
+from dyneval.files.tables import BadRow, kind_of, rows, text_of, texts_of
 from dyneval.structs import Row
 
 COLUMNS = {
@@ -20,6 +35,7 @@ COLUMNS = {
     "prompt": "the text the image was made from",
     "model": "the T2I model",
     "category": "a name, or a list of names",
+    "rater": "who gave the rating, where a row is one rater's; the last row of a rater and image counts",
 }
 """What a table may hold; a column is called as its meaning unless told otherwise."""
 NEEDED = ("rating", "image")
@@ -42,7 +58,7 @@ def benchmark(
     unknown = set(names) - set(COLUMNS)
     if unknown:
         raise SettingError(f"unknown column meaning {sorted(unknown)[0]!r}; there are {', '.join(COLUMNS)}")
-    low, high = scale or (None, None)
+    rating = Field(f"column {names['rating']}", *(scale or (None, None)))
     return Benchmark(
         name="generic",
         title=title,
@@ -50,29 +66,50 @@ def benchmark(
         layout="a CSV, JSONL, JSON or Parquet file with the columns "
         + ", ".join(f"{names[meaning]} ({what})" for meaning, what in COLUMNS.items())
         + f"; {' and '.join(names[meaning] for meaning in NEEDED)} are needed",
-        fields={"rating": Field(f"column {names['rating']}", low, high)},
-        read=lambda path, field: _read(path, names),
+        fields={"rating": rating},
+        read=lambda path, field: _read(path, names, lambda ratings: check_scale(title, rating, ratings)),
     )
 
 
-def _read(path: Path, names: Mapping[str, str]) -> Iterator[RatedImage | BadRow]:
+def _read(
+    path: Path, names: Mapping[str, str], check: Callable[[Sequence[float]], None]
+) -> Iterator[RatedImage | BadRow]:
+    text = _meant if kind_of(path) in (".csv", ".tsv") else text_of
+    by_raters: dict[RatedImage, tuple[dict[str, tuple[float, ...]], list[int]]] = {}
     for number, row in enumerate(rows(path), 1):
         try:
-            yield _rated(row, names)
-        except TypeError as error:
+            item, rater = _rated(row, names, text), text(row.get(names["rater"]))
+            if rater is None:
+                yield item
+                continue
+            ratings = numbers(item.ratings)
+            check(ratings)  # here, since `load` would leave out the image with all of its raters
+        except (TypeError, RatingError) as error:
             yield BadRow(number, str(error))
+        else:
+            given, numbered = by_raters.setdefault(replace(item, ratings=()), ({}, []))
+            given[rater] = ratings
+            numbered.append(number)
+    for item, (given, numbered) in by_raters.items():
+        yield replace(item, ratings=tuple(chain.from_iterable(given.values())), rows=tuple(numbered))
 
 
-def _rated(row: Row, names: Mapping[str, str]) -> RatedImage:
-    image = text_of(row[names["image"]])
+def _rated(row: Row, names: Mapping[str, str], text: Callable[[Any], str | None]) -> RatedImage:
+    image = text(row[names["image"]])
     if image is None:
         raise TypeError(f"{names['image']} is empty, expected {COLUMNS['image']}")
     category = row.get(names["category"])
     return RatedImage(
-        item_id=text_of(row.get(names["id"])) or image,
+        item_id=text(row.get(names["id"])) or image,
         image=image,
-        prompt=text_of(row.get(names["prompt"])),
+        prompt=text(row.get(names["prompt"])),
         ratings=listed(row[names["rating"]]),
-        model=text_of(row.get(names["model"])),
+        model=text(row.get(names["model"])),
         categories=texts_of(category),
     )
+
+
+def _meant(cell: Any) -> str | None:
+    """A cell of CSV without the ' that keeps spreadsheets from running it."""
+    value = text_of(cell)
+    return None if value is None else as_meant(value)
