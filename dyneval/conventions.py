@@ -32,6 +32,8 @@ class Conventions(NamedTuple):
     max_pixels: int | None = None
     demo: bool | None = None
     """True for the demo's students, which know the demo's world alone."""
+    untrained: bool | None = None
+    """True for a student that was never taught to rate, until training does: its scores mean nothing."""
 
 
 def conventions_of(samples: Iterable[tuple[str, str]], base: Conventions) -> Conventions:
@@ -47,7 +49,9 @@ def conventions_of(samples: Iterable[tuple[str, str]], base: Conventions) -> Con
             templates.add(template)
         elif EVALUATION in turn and (form := form_of(answer)) is not None:
             forms.add(form)
-    return base._replace(template=_only(templates, base.template), reply_form=_only(forms, base.reply_form))
+    return base._replace(
+        template=_only(templates, base.template), reply_form=_only(forms, base.reply_form), untrained=None
+    )
 
 
 def _only(shown: set[_Name], base: _Name | None) -> _Name | None:
@@ -81,6 +85,7 @@ def read_conventions(content: bytes | None) -> Conventions:
         value = said.get(name)
         if value is not None and (type(value) is not int or value < 1):
             raise CheckpointError(f"{FILE}: expected {name} to be a whole number of pixels, at least 1")
-    if said.get("demo") not in (None, True, False):
-        raise CheckpointError(f"{FILE}: expected demo to be true or false")
+    for name in ("demo", "untrained"):
+        if said.get(name) not in (None, True, False):
+            raise CheckpointError(f"{FILE}: expected {name} to be true or false")
     return Conventions(**{name: said.get(name) for name in Conventions._fields})

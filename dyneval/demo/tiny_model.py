@@ -117,7 +117,7 @@ def build_tiny_model(output: Path, seed: int = 0, task_tokens: bool = False, wid
         if task_tokens:
             processor = Processor.from_pretrained(folder)
             # Random weights write no form of their own; it is scored as the student that it is compared with.
-            processor.conventions = Conventions(DEFAULT_TEMPLATE, DEFAULT_FORM)
+            processor.conventions = Conventions(DEFAULT_TEMPLATE, DEFAULT_FORM, untrained=True)
             processor.save_pretrained(folder)
 
 

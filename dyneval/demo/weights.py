@@ -38,6 +38,8 @@ PIXELS = 16_384
 """Area of every image that these students see: 128 x 128 pixels, 16 visual tokens."""
 OWN = Conventions(min_pixels=PIXELS, max_pixels=PIXELS, demo=True)
 """What both say of themselves."""
+_STUDENT = OWN._replace(template=DEFAULT_TEMPLATE, reply_form=DEFAULT_FORM)
+"""And what those say that can be asked."""
 _TABLE = "model.language_model.embed_tokens.weight"
 _USED, _ROWS, _OTHERS = "rows.used", "rows", "rows.others"
 
@@ -116,7 +118,7 @@ def write_base(folder: Path, task_tokens: bool = False) -> None:
     model = load_base()
     if task_tokens:
         start_task_rows(model.get_input_embeddings().weight.data, build_tokenizer())
-    _write(folder, model, is_student=task_tokens)
+    _write(folder, model, (_STUDENT if task_tokens else OWN)._replace(untrained=True))
 
 
 def pack_judge(checkpoint: Path, path: Path, facts: dict[str, Any]) -> None:
@@ -155,7 +157,7 @@ def write_judge(folder: Path) -> None:
     weights = load_file(JUDGE)
     _fill_table(model, weights)
     model.load_state_dict(weights, strict=False)
-    _write(folder, model, is_student=True)
+    _write(folder, model, _STUDENT)
 
 
 def _fill_table(model: Any, weights: Tensors) -> None:
@@ -166,13 +168,13 @@ def _fill_table(model: Any, weights: Tensors) -> None:
     table[used.long()] = rows
 
 
-def _write(folder: Path, model: Any, is_student: bool) -> None:
+def _write(folder: Path, model: Any, said: Conventions) -> None:
     with whole_folder(folder) as part:
         write_checkpoint(part, model, PIXELS)
-        write_conventions(part, OWN)
-        if is_student:
+        write_conventions(part, said)
+        if said.template:
             processor = Processor.from_pretrained(part)
-            processor.conventions = OWN._replace(template=DEFAULT_TEMPLATE, reply_form=DEFAULT_FORM)
+            processor.conventions = said
             processor.save_pretrained(part)
 
 

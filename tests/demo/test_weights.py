@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dyneval.conventions import FILE
+from dyneval.conventions import FILE, conventions_of
 from dyneval.demo import weights
 from dyneval.demo.prompts import demo_prompts
 from dyneval.errors import CheckpointError
@@ -65,10 +65,11 @@ def test_the_table_is_rebuilt_with_one_row_for_all_words_that_are_not_the_demos(
 
 def test_students_to_score_with_know_the_task_tokens(judge, tmp_path):
     weights.write_base(tmp_path / "untrained", task_tokens=True)
-    for folder in (judge, tmp_path / "untrained"):
+    for folder, untrained in ((judge, None), (tmp_path / "untrained", True)):
         processor = Processor.from_pretrained(folder)
         assert not processor.added_task_tokens
-        assert processor.conventions == (*("readme", "readme"), *(weights.PIXELS, weights.PIXELS), True)
+        assert processor.conventions == ("readme", "readme", weights.PIXELS, weights.PIXELS, True, untrained)
+        assert conventions_of([], processor.conventions).untrained is None
     table = load_file(tmp_path / "untrained" / "model.safetensors")[TABLE]
     rows = [table[token] for token in TASK_TOKEN_IDS.values()]
     assert not torch.equal(rows[0], rows[1]) and not torch.equal(rows[1], rows[2])
@@ -134,6 +135,7 @@ def test_command_line(tmp_path):
         "min_pixels": weights.PIXELS,
         "max_pixels": weights.PIXELS,
         "demo": True,
+        "untrained": True,
     }
     no_checkpoint = subprocess.run([*command, "pack-judge", "--output", "x"], capture_output=True, text=True)
     assert no_checkpoint.returncode == 2
