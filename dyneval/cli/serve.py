@@ -1,10 +1,15 @@
-"""Score over HTTP, with a page to try it on.
+"""Score over HTTP, with a page to try it on; or let people rate pictures.
 
     dyneval serve --checkpoint output/dyneval_4b_stage2_iqa --port 8000
     DYNEVAL_TOKEN=$(openssl rand -hex 16) dyneval serve --host 0.0.0.0
+    dyneval serve --rate gendb/metadata.jsonl --ratings mine.csv
 
 A token in the environment variable DYNEVAL_TOKEN must be sent by clients as `Authorization: Bearer ...`. Ctrl-C or
 SIGTERM ends the server after the requests that it has taken are answered.
+
+With --rate the page shows the pairs one by one, each rater in another order and without the image model's name, and
+what they say is in --ratings at once: `dyneval benchmark --benchmark generic --annotations mine.csv` compares it with
+scores. A student is loaded beside it only where --checkpoint names one; its page is then at / and the other at /rate.
 """
 
 from __future__ import annotations
@@ -12,6 +17,8 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
 
 from dyneval.cli.student import add_scoring, add_student, loader, parse, run
 from dyneval.errors import SettingError
@@ -50,6 +57,9 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         help="a name that clients call this server by, such as that of a proxy; * is any. Its addresses, localhost and "
         "this machine's name are known; with a token clients may use any name",
     )
+    add = parser.add_argument_group("rating by people").add_argument
+    add("--rate", type=Path, help="pairs to rate: a table with file_name and prompt, or an ImageFolder")
+    add("--ratings", type=Path, help="CSV file for what is said of them; the same file goes on from there")
     add_student(parser)
     add_scoring(parser)
     return parser
@@ -66,10 +76,14 @@ def _serve(arguments: argparse.Namespace) -> int:
         allow_hosts=tuple(arguments.allow_host),
         token=os.environ.get(TOKEN) or None,
     )
-    load = loader(arguments)
+    if bool(arguments.rate) != bool(arguments.ratings):
+        raise SettingError("--rate and --ratings go together: the pairs, and the file for what is said of them")
+    load = loader(arguments) if arguments.checkpoint or not arguments.rate else None
     try:
+        from dyneval.serve.ratings import Ratings
         from dyneval.serve.server import serve
     except ModuleNotFoundError as error:
         raise SettingError(f"{error.name} is missing; pip install 'dyneval[serve]'") from error
-    serve(load, settings, arguments.host, arguments.port)
+    with Ratings(arguments.rate, arguments.ratings) if arguments.rate else nullcontext() as ratings:
+        serve(load, settings, arguments.host, arguments.port, ratings)
     return 0

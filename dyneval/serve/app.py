@@ -6,6 +6,7 @@ import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from pathlib import PurePath
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -15,39 +16,40 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 import dyneval
-from dyneval.serve import openapi
+from dyneval.serve import openapi, rating_desk
 from dyneval.serve.batcher import Batcher
 from dyneval.serve.desk import Desk
 from dyneval.serve.guard import Guard
+from dyneval.serve.ratings import Ratings
 from dyneval.serve.refusal import Refusal, warming_up
 from dyneval.serve.settings import ServerSettings
 from dyneval.serve.telemetry import Telemetry
 
-_PAGE = {
-    "/": ("index.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/graph.js": ("graph.js", "text/javascript"),
-}
+_KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 
-def create_app(batcher: Batcher, settings: ServerSettings, model: dict[str, Any]) -> FastAPI:
+def create_app(
+    batcher: Batcher | None, settings: ServerSettings, model: dict[str, Any], ratings: Ratings | None = None
+) -> FastAPI:
     """Put the application together; it starts and ends `batcher`.
 
     Args:
-        batcher: scores what the requests bring.
+        batcher: scores what the requests bring; None: there is no student, people rate.
         settings: limits, token.
         model: what /v1/model tells about the student.
+        ratings: what people rate, open.
     """
     telemetry = Telemetry(batcher)
-    desk = Desk(batcher, settings, telemetry)
+    desk = Desk(batcher, settings, telemetry) if batcher else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        batcher.start()
+        if batcher:
+            batcher.start()
         yield
-        await batcher.close()
-        desk.close()
+        if batcher and desk:
+            await batcher.close()
+            desk.close()
 
     # Without the interactive documents, which load scripts from elsewhere.
     app = FastAPI(
@@ -56,12 +58,21 @@ def create_app(batcher: Batcher, settings: ServerSettings, model: dict[str, Any]
         description=openapi.DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        openapi_url="/openapi.json" if desk else None,
         lifespan=lifespan,
         redirect_slashes=False,  # a redirect would repeat whatever name the client calls the server by
     )
-    app.include_router(_scoring(desk, model), dependencies=[Depends(_bearer(settings.token))])
+    guarded = [Depends(_bearer(settings.token))]
+    if batcher and desk:
+        limits = {"bytes": settings.max_body, "pixels": settings.max_pixels}
+        known = model | {"limits": limits, "rating": bool(ratings)}
+        app.include_router(_scoring(desk, batcher, known), dependencies=guarded)
+    if ratings:
+        app.include_router(rating_desk.router(ratings, settings.seconds(0)), dependencies=guarded)
     app.include_router(_watching(batcher, telemetry, settings.token))
-    app.include_router(_page())
+    app.include_router(
+        _pages({"/": "index.html" if desk else "rate.html"} | ({"/rate": "rate.html"} if ratings else {}))
+    )
     app.add_middleware(Guard, settings=settings, telemetry=telemetry)
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
@@ -70,7 +81,7 @@ def create_app(batcher: Batcher, settings: ServerSettings, model: dict[str, Any]
     return app
 
 
-def _scoring(desk: Desk, model: dict[str, Any]) -> APIRouter:
+def _scoring(desk: Desk, batcher: Batcher, model: dict[str, Any]) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["scoring"])
 
     @router.post("/score", summary="Score one image", operation_id="score")
@@ -87,12 +98,12 @@ def _scoring(desk: Desk, model: dict[str, Any]) -> APIRouter:
 
     @router.get("/model", summary="The student and its settings", operation_id="model")
     async def about() -> Response:
-        return JSONResponse(model)
+        return JSONResponse(model | {"seconds": round(batcher.first_pair, 2)})
 
     return router
 
 
-def _watching(batcher: Batcher, telemetry: Telemetry, token: str | None) -> APIRouter:
+def _watching(batcher: Batcher | None, telemetry: Telemetry, token: str | None) -> APIRouter:
     router = APIRouter(tags=["watching"])
 
     @router.get("/healthz", summary="The process is alive", operation_id="healthz")
@@ -101,9 +112,9 @@ def _watching(batcher: Batcher, telemetry: Telemetry, token: str | None) -> APIR
 
     @router.get("/readyz", summary="Pairs are taken", operation_id="readyz")
     async def readyz() -> Response:
-        if not batcher.warm.is_set():
+        if batcher and not batcher.warm.is_set():
             raise warming_up(5)
-        if not batcher.ready:
+        if batcher and not batcher.ready:
             raise Refusal(503, "not_ready", "the server is ending, or its student is broken")
         return JSONResponse({"status": "ready"})
 
@@ -114,11 +125,13 @@ def _watching(batcher: Batcher, telemetry: Telemetry, token: str | None) -> APIR
     return router
 
 
-def _page() -> APIRouter:
+def _pages(pages: dict[str, str]) -> APIRouter:
+    """The pages, by path, and their scripts and styles, each below its own name."""
     router = APIRouter(include_in_schema=False)
-    for path, (name, kind) in _PAGE.items():
-        content = files("dyneval.serve").joinpath("page", name).read_bytes()
-        router.add_api_route(path, _file(content, kind))
+    folder = files("dyneval.serve").joinpath("page")
+    shared = {f"/{file.name}": file.name for file in folder.iterdir() if not file.name.endswith(".html")}
+    for path, name in (pages | shared).items():
+        router.add_api_route(path, _file(folder.joinpath(name).read_bytes(), _KINDS[PurePath(name).suffix]))
     return router
 
 

@@ -16,21 +16,15 @@ from dyneval.records import ScoreRecord
 LIMITS = ["--max-questions", "2", "--max-text", "8", "--batch-size", "8", "--device", "cpu"]
 
 
-@contextmanager
 def serving(student, log, *flags, **environment):
-    """The real server in a process of its own; yields its address and the process."""
-    command = [
-        sys.executable,
-        "-m",
-        "dyneval.cli",
-        "serve",
-        "--checkpoint",
-        str(student),
-        "--port",
-        "0",
-        *LIMITS,
-        *flags,
-    ]
+    """The real server with a student, in a process of its own; yields its address and the process."""
+    return running(log, "--checkpoint", str(student), *LIMITS, *flags, **environment)
+
+
+@contextmanager
+def running(log, *flags, **environment):
+    """`dyneval serve` in a process of its own; yields its address and the process."""
+    command = [sys.executable, "-m", "dyneval.cli", "serve", "--port", "0", *flags]
     settings = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DYNEVAL_TOKEN": ""} | environment
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=settings)
@@ -59,10 +53,49 @@ def serve_in_process():
 
 
 @pytest.fixture(scope="session")
+def run_server():
+    """The context manager that runs `dyneval serve`: run_server(log, *flags, **environment)."""
+    return running
+
+
+@pytest.fixture(scope="session")
 def server(student, tmp_path_factory):
     """Address of one real server for all tests that leave it as it is."""
     with serving(student, tmp_path_factory.mktemp("server") / "log.txt", "--max-image", "1000000") as (address, _):
         yield address
+
+
+@pytest.fixture
+def visit(chromium):
+    """visit(address, **context) -> a page; at the end no script may have failed and nothing been asked of others."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=60_000)  # a busy machine is no failure
+    opened = []
+
+    def go(address, **options):
+        page = chromium.new_context(**options).new_page()
+        page.set_default_timeout(60_000)
+        trouble = []
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("console", lambda said: said.type == "error" and not is_status(said.text) and trouble.append(said.text))
+        page.on(
+            "request",
+            lambda request: request.url.startswith((address, "data:", "blob:")) or trouble.append(request.url),
+        )
+        page.goto(address)
+        opened.append((page, trouble))
+        return page
+
+    yield go
+    for page, trouble in opened:
+        assert trouble == []
+        page.context.close()
+
+
+def is_status(text):
+    """The browser's own note of an answer such as 401 or 422, or of none, which the page tells in its words."""
+    return text.startswith("Failed to load resource: ")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,258 @@
+"""People rate the pairs of a GenDB, blind, and each rating is in a CSV file before the next picture is shown.
+
+    dyneval serve --rate gendb/metadata.jsonl --ratings mine.csv
+    dyneval benchmark --benchmark generic --annotations mine.csv --scores scores.jsonl
+
+A row is what one rater says of one image; who changes their mind adds a row, and the last one counts. `rating` is the
+mean of alignment and quality, as DynEval's overall score is; with `--column rating=alignment --score t2ia` one half is
+compared.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import os
+import threading
+import unicodedata
+from codecs import BOM_UTF8
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from filelock import FileLock, Timeout
+from PIL import Image
+
+from dyneval.errors import DataFileError, ImageError, SettingError
+from dyneval.files.delimited import MAX_CELL, as_meant, harmless
+from dyneval.files.images import load_image, resolve_below
+from dyneval.files.jsonl import write_whole
+from dyneval.files.pairs import PairRef, metadata_file, read_pairs
+from dyneval.hashing import number, short_id
+from dyneval.records import Reject
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("rater", "id", "image", "prompt", "model", "alignment", "quality", "rating", "time")
+"""As `dyneval.evaluation.benchmarks.generic` calls them, and the two halves. `time` stands last: a row that was cut off
+there is whole in all that counts."""
+LONGEST_NAME, MOST_RATERS = 60, 500
+LARGEST_FILE = 1 << 28
+"""Bytes, about a million ratings: whoever can reach the page can fill the disk no further."""
+_SIDE = 2048
+"""Longest side of a picture as raters see it, in pixels."""
+
+
+class Verdict(NamedTuple):
+    """What a rater says of a pair, 1-5 each; None where they have not said it yet."""
+
+    alignment: int | None = None
+    quality: int | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Both are given."""
+        return None not in self
+
+    @property
+    def rating(self) -> float | None:
+        """Mean of both, 1-5."""
+        if self.alignment is None or self.quality is None:
+            return None
+        return (self.alignment + self.quality) / 2
+
+
+class Standing(NamedTuple):
+    """How far a rater is: whole verdicts, pairs, and the place of the first pair that lacks something."""
+
+    rated: int
+    pairs: int
+    next: int | None
+
+
+class Ratings:
+    """The pairs, the order in which each rater meets them, and the file of what they say; safe to use from threads.
+
+    Use it as a context manager: one server writes a file at a time.
+    """
+
+    def __init__(self, metadata: Path, output: Path) -> None:
+        """Read the pairs; `output` is opened on entering.
+
+        Raises:
+            DataFileError: there are no pairs.
+            SettingError: none of the pictures lies where the pairs say, or `output` is the table of pairs.
+        """
+        rejects: list[Reject] = []
+        file = metadata_file(metadata)
+        self._root = file.parent
+        self._pairs = list(read_pairs(file, PairRef, rejects.append))
+        if rejects:
+            logger.warning("%d rows cannot be used: %s", len(rejects), rejects[0].reason)
+        if not any(map(self._is_there, self._pairs)):
+            raise SettingError(f"{file}: none of its pictures is there, such as {self._pairs[0].file_name}")
+        if output.exists() and output.samefile(file):
+            raise SettingError(f"{output}: is the table of pairs; name another --ratings")
+        # Keys and not ids, which often hold the image model's name.
+        self._places = {short_id(pair.pair_id): place for place, pair in enumerate(self._pairs)}
+        self._keys = list(self._places)
+        self._output = output
+        self._said: dict[str, dict[str, Verdict]] = {}
+        self._orders: dict[str, list[int]] = {}
+        self._guard = threading.Lock()
+
+    def _is_there(self, pair: PairRef) -> bool:
+        try:
+            return resolve_below(self._root, pair.file_name).is_file()
+        except ImageError:
+            return False
+
+    def __enter__(self) -> Self:
+        self._output.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self._output.with_name(f".{self._output.name}.lock"))
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise DataFileError(f"{self._output}: another process is writing to this file") from None
+        try:
+            self._file = self._output.open("a+b", buffering=0)
+            self._end = self._file.seek(0, os.SEEK_END)
+            self._load()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._lock.release()
+
+    def standing(self, rater: str) -> Standing:
+        """How far `rater` (see `checked_name`) is."""
+        with self._guard:
+            said = self._said.get(rater, {})
+            whole = {key for key, verdict in said.items() if verdict.is_whole and key in self._places}
+            order = self._order(rater)
+        left = (place for place, at in enumerate(order) if self._keys[at] not in whole)
+        return Standing(len(whole), len(order), next(left, None))
+
+    def at(self, rater: str, place: int) -> tuple[str, str, Verdict]:
+        """Key, prompt and verdict of the pair that `rater` meets at `place`, from 0. IndexError beyond the last one."""
+        with self._guard:
+            at = self._order(rater)[place]
+            key = self._keys[at]
+            return key, self._pairs[at].prompt, self._said.get(rater, {}).get(key, Verdict())
+
+    def picture(self, key: str) -> bytes:
+        """The picture of a pair as PNG: without loss and without what its file says beside the pixels.
+
+        Raises:
+            KeyError: there is no such pair.
+            ImageError: it cannot be read, or lies outside the folder of the pairs.
+        """
+        name = self._pairs[self._places[key]].file_name
+        image = load_image(name, self._root)
+        image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+        image.info = {name: value for name, value in image.info.items() if name == "icc_profile"}
+        data = io.BytesIO()
+        image.save(data, "PNG", compress_level=1)
+        return data.getvalue()
+
+    def save(self, rater: str, key: str, verdict: Verdict) -> None:
+        """Add what `rater` says of a pair to the file; it is on the disk when this returns.
+
+        Raises:
+            KeyError: there is no such pair.
+            OSError: it cannot be written, or the file is full; nothing of it is in the file then.
+        """
+        pair = self._pairs[self._places[key]]
+        with self._guard:
+            if rater not in self._said and len(self._said) >= MOST_RATERS:
+                raise OSError(f"there are {MOST_RATERS} raters already")
+            if self._said.get(rater, {}).get(key, Verdict()) == verdict:
+                return
+            cells = (rater, pair.pair_id, pair.file_name, pair.prompt, pair.generation_model, *verdict, verdict.rating)
+            line = _line(*cells, datetime.now(UTC).isoformat(timespec="seconds"))
+            if self._end + len(line) > LARGEST_FILE:
+                raise OSError("the file of ratings is full")
+            write_whole(self._file, line, self._end)
+            self._end += len(line)
+            os.fsync(self._file.fileno())
+            self._said.setdefault(rater, {})[key] = verdict
+
+    def _order(self, rater: str) -> list[int]:
+        """The pairs as `rater` meets them: each their own order, the same after every start."""
+        if rater not in self._orders:
+            if len(self._orders) >= MOST_RATERS:
+                self._orders.clear()
+            by_chance = [number(f"{rater}\n{pair.pair_id}", "rating order") for pair in self._pairs]
+            self._orders[rater] = sorted(range(len(by_chance)), key=by_chance.__getitem__)
+        return self._orders[rater]
+
+    def _load(self) -> None:
+        """Read what was said before. A row that was being written in a kill is cut off, or ended where it says enough.
+
+        Raises:
+            DataFileError: the file holds something else; nothing of it is touched.
+        """
+        header = _line(*COLUMNS)
+        self._file.seek(0)
+        content = self._file.read(LARGEST_FILE + 1)
+        if header.startswith(content):
+            content = b""
+            self._file.truncate(0)
+            write_whole(self._file, header, 0)
+        first = content.partition(b"\n")[0].removeprefix(BOM_UTF8)
+        if content and (len(content) > LARGEST_FILE or first.strip() != header.strip()):
+            raise DataFileError(f"{self._output}: is no file of ratings, which begins {header.decode().strip()}")
+        whole, newline, torn = content.rpartition(b"\n")
+        if torn and len(next(csv.reader([torn.decode("utf-8", "replace")]))) < len(COLUMNS):
+            content = whole + newline
+            self._file.truncate(len(content))
+        elif torn:
+            write_whole(self._file, b"\n", len(content))
+            content += b"\n"
+        self._end = len(content) or len(header)
+        for line, cells in _rows(self._output, content):
+            where = f"{self._output}:{line}"
+            rater, key = as_meant(cells[0]), short_id(as_meant(cells[1]))
+            self._said.setdefault(rater, {})[key] = Verdict(_whole(cells[5], where), _whole(cells[6], where))
+
+
+def checked_name(name: object) -> str:
+    """A rater's name with single blanks. Raises ValueError where it is none."""
+    words = unicodedata.normalize("NFC", " ".join(name.split())) if isinstance(name, str) else ""
+    if not 1 <= len(words) <= LONGEST_NAME or not words.isprintable():
+        raise ValueError(f"a name has 1 to {LONGEST_NAME} printable characters")
+    return words
+
+
+def _line(*cells: object) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(["" if cell is None else harmless(str(cell)) for cell in cells])
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _rows(path: Path, content: bytes) -> Iterator[tuple[int, list[str]]]:
+    """Number and cells of the lines below the header. Raises DataFileError where they are no rows of ratings."""
+    csv.field_size_limit(MAX_CELL)
+    try:
+        reader = csv.reader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
+        next(reader, None)
+        for cells in filter(None, reader):
+            if len(cells) != len(COLUMNS):
+                raise DataFileError(f"{path}:{reader.line_num}: {len(cells)} cells, expected {len(COLUMNS)}")
+            yield reader.line_num, cells
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataFileError(f"{path}: cannot be read as CSV in UTF-8 ({error})") from error
+
+
+def _whole(cell: str, where: str) -> int | None:
+    if cell not in ("", "1", "2", "3", "4", "5"):
+        raise DataFileError(f"{where}: {cell[:40]!r} is no rating; expected 1 to 5, or nothing")
+    return int(cell) if cell else None
