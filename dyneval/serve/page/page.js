@@ -1,46 +1,78 @@
-// The form, the stream of passes, and what is shown of them. Text from the server is only ever set as text.
-import { drawGraph } from "/graph.js";
+// Images and a prompt become pairs, pairs become results: what is chosen, what runs, what is shown.
+import { showComparison } from "/compare.js";
+import { downloadCsv, downloadJson } from "/download.js";
+import { ask, at, counted, make, say, seconds } from "/kit.js";
+import { picture } from "/pictures.js";
+import { forget, keep, recall } from "/store.js";
+import { passes } from "/stream.js";
+import { showStrip } from "/strip.js";
+import { PASSES, SCORES, showVerdict, wanted } from "/verdict.js";
 
-const PASSES = {
-  t2ia_questions: "Questions",
-  t2ia_scores: "Alignment",
-  iqa_questions: "Scene graph",
-  iqa_scores: "Quality",
-};
-const SCORES = { t2ia: "Alignment", iqa: "Quality", overall: "Overall" };
+const MOST = 100; // images at a time
+const TOGETHER = 4; // requests: a browser opens six connections to a server, and pages need one
+const DEFAULT_LIMIT = 1 << 24;
+const MEMORY = 0.7; // weight of the past in the usual seconds of a pair
 
-const at = (id) => document.getElementById(id);
-const form = at("pair"), drop = at("drop"), file = at("image"), prompt = at("prompt"), token = at("token");
-let mode = "full";
-let picture = null;
-let running = null;
+const form = at("pair"), drop = at("drop"), file = at("image"), prompt = at("prompt");
+let model = { limits: { bytes: DEFAULT_LIMIT, pixels: DEFAULT_LIMIT }, settings: { mode: "full", mean: "arithmetic" } };
+let pairs = []; // { id, name, blob, url, state, prompt, passes, scores, ... }; a pair whose state is "new" has no result
+let chosen = null; // the pair that the form shows
+let shown = null; // the pair whose result is shown: the chosen one or, as long as that has none, the one before
+let sides = null; // two pairs in comparison
+let queue = [];
+let workers = 0;
 
-function make(tag, text, attributes = {}) {
-  const element = document.createElement(tag);
-  if (text !== undefined) element.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  return element;
+const mode = () => model.settings?.mode ?? "full";
+const wish = () => prompt.value.trim();
+const randomId = () => [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+// ---- what is chosen ----
+
+async function take(files) {
+  const room = MOST - pairs.length, told = [], before = pairs.length;
+  for (const one of [...files].slice(0, room)) {
+    try {
+      const found = await picture(one, model.limits);
+      if (found.note) told.push(found.note);
+      pairs.push({ id: randomId(), state: "new", passes: {}, ...found });
+      sides = null;
+      choose(pairs[before]);
+    } catch (error) {
+      told.push(error.message);
+    }
+  }
+  if (files.length > room) told.push(`Only ${MOST} images at a time: ${files.length - room} were left out.`);
+  at("notes").replaceChildren(...told.map((text) => make("li", text)));
 }
 
-// ---- the pair ----
-
-function take(chosen) {
-  if (!chosen) return;
-  picture = chosen;
-  const preview = at("preview");
-  URL.revokeObjectURL(preview.src);
-  preview.src = URL.createObjectURL(chosen);
-  preview.hidden = false;
-  drop.classList.add("filled");
-  allow();
+function choose(pair) {
+  if (sides && pair && comparable().includes(pair)) {
+    if (pair !== sides[0]) sides[1] = pair;
+  } else {
+    sides = null;
+    chosen = pair;
+  }
+  show();
 }
 
-function allow() {
-  at("submit").disabled = !picture || !prompt.value.trim();
+function remove(pair) {
+  pair.stop?.abort();
+  queue = queue.filter((one) => one !== pair);
+  const place = pairs.indexOf(pair);
+  pairs = pairs.filter((one) => one !== pair);
+  URL.revokeObjectURL(pair.url);
+  if (shown === pair) shown = null;
+  if (sides?.includes(pair)) sides = null;
+  if (chosen === pair) chosen = pairs[Math.min(place, pairs.length - 1)] ?? null;
+  show();
+  (at("strip").hidden ? file : at("strip").querySelector("[aria-current] ~ .remove, .remove")).focus();
 }
 
-file.addEventListener("change", () => take(file.files[0]));
-prompt.addEventListener("input", allow);
+file.addEventListener("change", async () => {
+  await take(file.files);
+  file.value = ""; // the same file can be chosen again
+});
+prompt.addEventListener("input", show);
 prompt.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !at("submit").disabled) form.requestSubmit();
 });
@@ -51,182 +83,271 @@ addEventListener("dragleave", (event) => { if (!event.relatedTarget) drop.classL
 addEventListener("drop", (event) => {
   event.preventDefault();
   drop.classList.remove("over");
-  take([...event.dataTransfer.files].find((one) => one.type.startsWith("image/")));
+  take(event.dataTransfer.files);
 });
-addEventListener("paste", (event) => take([...event.clipboardData.files].find((one) => one.type.startsWith("image/"))));
+addEventListener("paste", (event) => take(event.clipboardData.files));
 
 // ---- scoring ----
 
-form.addEventListener("submit", async (event) => {
+const isBusy = (pair) => pair.state === "waiting" || pair.state === "running";
+const lacks = (pair) => !isBusy(pair) && (pair.state !== "done" || pair.prompt !== wish());
+const isHopeless = (pair) => pair.state === "failed" && pair.status === 422 && pair.prompt === wish();
+
+// What the button scores: all that have no result for this prompt, and the chosen one in any case.
+function targets() {
+  const left = pairs.filter((pair) => lacks(pair) && !isHopeless(pair));
+  return left.length || !chosen || isBusy(chosen) ? left : [chosen];
+}
+
+form.addEventListener("submit", (event) => {
   event.preventDefault();
-  running?.abort();
-  const mine = running = new AbortController();
-  const body = new FormData();
-  body.append("image", picture);
-  body.append("prompt", prompt.value);
-  begin();
-  try {
-    const answer = await fetch("/v1/score/stream", { method: "POST", body, headers: credentials(), signal: mine.signal });
-    if (!answer.ok) throw await refusal(answer);
-    for await (const [name, data] of events(answer.body)) {
-      if (name === "pass") passed(data);
-      else if (name === "result") finished(data);
-      else if (name === "error") throw new Error(data.message);
-    }
-    if (at("verdict").dataset.state === "working") throw new Error("The connection ended before the result came.");
-  } catch (error) {
-    if (!mine.signal.aborted) fail(error.message || String(error));
-  } finally {
-    if (running === mine) document.body.removeAttribute("aria-busy");
+  const found = targets();
+  for (const pair of found) {
+    Object.assign(pair, { state: "waiting", prompt: wish(), passes: {}, busy: 0, status: 0, error: "", result: "" });
+    for (const name of ["scores", "soft", "t2ia", "iqa", "scene_graph", "record"]) delete pair[name];
   }
+  queue.push(...found);
+  sides = null;
+  if (!found.includes(chosen)) chosen = found[0] ?? chosen;
+  say(`Scoring ${counted(found.length, "image")}.`);
+  show();
+  for (let more = Math.min(TOGETHER - workers, queue.length); more > 0; more--) work();
+  if (innerWidth < 832) at("verdict").scrollIntoView({ behavior: "smooth" });
 });
 
-function credentials() {
-  return token.value ? { Authorization: `Bearer ${token.value}` } : {};
-}
-
-async function refusal(answer) {
-  if (answer.status === 401) askForToken();
-  const told = await answer.json().catch(() => ({}));
-  const again = answer.headers.get("Retry-After");
-  return new Error(again ? `The server is busy. Try again in ${again} s.` : told.message ?? `HTTP ${answer.status}`);
-}
-
-function askForToken() {
-  token.hidden = false;
-  form.querySelector("label[for=token]").hidden = false;
-  token.focus();
-}
-
-// Server-sent events from a fetch; EventSource cannot send a body.
-async function* events(stream) {
-  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    const blocks = (rest + value).split("\n\n");
-    rest = blocks.pop();
-    for (const block of blocks) {
-      const fields = new Map(block.split("\n").map((line) => [line.split(": ", 1)[0], line.slice(line.indexOf(": ") + 2)]));
-      if (fields.has("data")) yield [fields.get("event"), JSON.parse(fields.get("data"))];
-    }
+at("cancel").addEventListener("click", () => {
+  queue = [];
+  for (const pair of pairs.filter(isBusy)) {
+    pair.stop?.abort();
+    Object.assign(pair, { state: "cancelled", stop: null });
   }
+  say("Cancelled.");
+  show();
+  at("submit").focus(); // the button that had the focus is gone
+});
+
+async function work() {
+  workers++;
+  for (let pair; (pair = queue.shift());) await score(pair);
+  workers--;
+  show();
 }
+
+async function score(pair) {
+  const stop = pair.stop = new AbortController();
+  pair.state = "running";
+  pair.since = performance.now();
+  show();
+  try {
+    for await (const [name, data] of passes(pair.blob, pair.prompt, stop.signal)) {
+      if (stop.signal.aborted) return;
+      pair.busy = name === "busy" ? data : 0;
+      if (name === "queued") pair.ahead = data.ahead;
+      if (name === "pass") passed(pair, data);
+      if (name === "result") await finished(pair, data);
+      show();
+    }
+  } catch (error) {
+    if (stop.signal.aborted) return; // who did that has noted it, and the pair may be at work again
+    Object.assign(pair, { state: "failed", error: error.message, status: error.status });
+    show();
+  }
+  pair.stop = null;
+}
+
+const since = (pair) => (performance.now() - pair.since) / 1000;
+
+function passed(pair, data) {
+  pair.passes[data.pass] = since(pair);
+  for (const [ours, theirs] of [["t2ia", "t2ia_questions"], ["iqa", "iqa_questions"], ["scene_graph", "scene_graph"]]) {
+    if (data[theirs]) pair[ours] = data[theirs];
+  }
+  if (data.pass === "t2ia_scores") pair.scores = { t2ia: mean(pair.t2ia.map((one) => one.score)) };
+}
+
+// As the server does it; its own figure takes the place of this one with the result.
+function mean(values) {
+  const geometric = model.settings?.mean === "geometric";
+  const sum = values.reduce((all, value) => all + (geometric ? Math.log(value) : value), 0) / values.length;
+  return geometric ? Math.exp(sum) : sum;
+}
+
+async function finished(pair, record) {
+  const took = since(pair);
+  for (const [name] of wanted(mode(), PASSES)) pair.passes[name] ??= took;
+  Object.assign(pair, {
+    state: "done", result: randomId(), record: { ...record, image: pair.name },
+    scores: Object.fromEntries(Object.keys(SCORES).filter((name) => typeof record[name] === "number").map((name) => [name, record[name]])),
+    soft: record.soft, t2ia: record.t2ia_questions, iqa: record.iqa_questions, scene_graph: record.scene_graph,
+  });
+  remember(took / (1 + (pair.ahead ?? 0)));
+  const told = Object.entries(pair.scores).map(([name, value]) => `${SCORES[name]} ${value.toFixed(2)}`).join(", ");
+  say(`${pairs.length > 1 ? `${pair.name}: ` : ""}${told}.`);
+  show();
+  const { result: id, name, blob, prompt: text, passes: times } = pair;
+  pair.isKept = await keep({ id, when: Date.now(), name, blob, prompt: text, passes: times, record: pair.record });
+}
+
+// ---- how long it takes: as measured here before, else as the server did when it started ----
+
+const memory = () => `dyneval.seconds ${model.model}`;
+const usual = () => Number(localStorage.getItem(memory())) || model.seconds || 0;
+
+function remember(took) {
+  const before = Number(localStorage.getItem(memory()));
+  localStorage.setItem(memory(), before ? MEMORY * before + (1 - MEMORY) * took : took);
+}
+
+function clock(pair) {
+  if (pair.state === "waiting") return "Waits for its turn.";
+  if (pair.state === "cancelled") return "Cancelled.";
+  if (pair.state !== "running") return "";
+  if (pair.busy) return `The server is busy; the next try is in ${pair.busy} s.`;
+  const about = usual() * (1 + (pair.ahead ?? 0)), now = since(pair);
+  if (!about) return seconds(now);
+  return now <= about ? `${seconds(now)} of about ${seconds(about)}` : `${seconds(now)}, longer than the usual ${seconds(about)}`;
+}
+
+setInterval(() => { if (shown?.state === "running") at("clock").textContent = clock(shown); }, 100);
 
 // ---- what is shown ----
 
-let since = 0;
+// Results for the prompt of the one that is shown.
+const comparable = () => pairs.filter((pair) => pair.state === "done" && pair.prompt === shown?.prompt);
 
-function begin() {
-  since = performance.now();
-  at("error").hidden = true;
-  document.body.setAttribute("aria-busy", "true");
-  at("verdict").dataset.state = "working";
-  at("passes").replaceChildren(...Object.entries(PASSES).filter(wanted).map(([name, title]) => {
-    const item = make("li", title, { "data-pass": name, "data-state": "waiting" });
-    item.append(make("time"));
-    return item;
+function show() {
+  if (chosen && chosen.state !== "new") shown = chosen;
+  showForm();
+  const verdict = at("verdict");
+  verdict.dataset.state = !shown ? "empty" : { done: "done", failed: "failed", cancelled: "failed" }[shown.state] ?? "working";
+  if (!shown) return;
+  const others = comparable();
+  if (sides && !sides.every((pair) => others.includes(pair))) sides = null;
+  at("caption").textContent = sides ? `“${shown.prompt}”` : `${shown.name} · “${shown.prompt}”`;
+  at("compare").hidden = others.length < 2;
+  at("compare").setAttribute("aria-pressed", Boolean(sides));
+  at("saving").hidden = at("kept").hidden = !pairs.some((pair) => pair.record);
+  at("one").hidden = Boolean(sides);
+  at("two").hidden = !sides;
+  showPrevious();
+  at("clock").textContent = clock(shown);
+  if (sides) showComparison(sides, others, mode(), swap);
+  else showVerdict(shown, mode());
+  showAddress();
+}
+
+function showForm() {
+  const isWorking = pairs.some(isBusy), preview = at("preview");
+  showStrip(pairs, (pair) => (sides ? sides.includes(pair) : pair === chosen), wanted(mode(), PASSES).length, choose, remove);
+  if (chosen?.url && preview.src !== chosen.url) preview.src = chosen.url;
+  preview.hidden = !chosen?.url;
+  drop.classList.toggle("filled", Boolean(chosen));
+  at("hint").firstChild.textContent = !chosen ? "Drop images" : chosen.url ? "" : chosen.name;
+  at("hint").lastChild.textContent = !chosen ? "or choose or paste some" : chosen.url ? "Drop, choose or paste more" : "This browser cannot show it.";
+  const found = wish() ? targets() : [];
+  at("submit").disabled = !found.length;
+  const isAgain = found.length === 1 && found[0].state === "done" && found[0].prompt === wish();
+  at("submit").textContent = found.length > 1 ? `Score ${found.length} images` : isAgain ? "Score again" : "Score";
+  at("cancel").hidden = !isWorking;
+  document.body.setAttribute("aria-busy", isWorking);
+  const failed = pairs.filter((pair) => pair.state === "failed");
+  const told = failed.map((pair) => (pairs.length > 1 && pair.status === 422 ? `${pair.name}: ${pair.error}` : pair.error));
+  const text = [...new Set(told)].join("\n");
+  if (at("error").textContent !== text) at("error").textContent = text;
+  at("error").hidden = !text;
+}
+
+// A result belongs to its pair: to this image and this prompt.
+function showPrevious() {
+  const image = shown !== chosen && !sides, text = shown.prompt !== wish();
+  const isPrevious = image || text;
+  at("previous").hidden = !isPrevious;
+  at("verdict").toggleAttribute("data-previous", isPrevious);
+  const what = image && text ? "image and prompt have" : image ? "the image has" : "the prompt has";
+  at("previous").textContent = `Previous result: ${what} changed since.`;
+}
+
+function swap(side, id) {
+  const pair = pairs.find((one) => one.id === id);
+  if (sides[1 - side] === pair) sides.reverse();
+  else sides[side] = pair;
+  show();
+}
+
+at("compare").addEventListener("click", () => {
+  sides = sides ? null : [shown, comparable().find((pair) => pair !== shown)];
+  show();
+});
+const records = () => pairs.filter((pair) => pair.record).map((pair) => pair.record);
+at("json").addEventListener("click", () => downloadJson(records()));
+at("csv").addEventListener("click", () => downloadCsv(records()));
+at("forget").addEventListener("click", async () => {
+  await forget();
+  history.replaceState(null, "", location.pathname);
+  for (const pair of pairs) pair.isKept = false;
+  say("Forgotten.");
+  show();
+});
+
+// ---- the address of a result ----
+
+function showAddress() {
+  const on = sides ?? [shown];
+  if (!on.every((pair) => pair.isKept)) return;
+  const address = `#r=${on.map((pair) => pair.result).join(",")}`;
+  if (location.hash !== address) history.replaceState(null, "", address);
+}
+
+async function restore() {
+  const ids = location.hash.startsWith("#r=") ? location.hash.slice(3).split(",").slice(0, 2) : [];
+  if (!ids.length || ids.every((id) => pairs.some((pair) => pair.result === id))) return;
+  const found = (await Promise.all(ids.map(recall))).filter(Boolean);
+  if (found.length < ids.length) {
+    at("notes").replaceChildren(make("li", "This address is of a result that is not in this browser: results stay where they were made."));
+  }
+  if (!found.length) return;
+  const made = found.map(({ id, name, blob, prompt: text, passes: times, record }) => ({
+    id: randomId(), name, blob, url: URL.createObjectURL(blob), state: "done", prompt: text, passes: times, record, result: id, isKept: true,
+    scores: record, soft: record.soft, t2ia: record.t2ia_questions, iqa: record.iqa_questions, scene_graph: record.scene_graph,
   }));
-  mark();
-  at("scores").replaceChildren(...Object.entries(SCORES).filter(wanted).map(([name, title]) => score(name, title)));
-  for (const id of ["t2ia", "iqa", "graph"]) at(id).hidden = true;
-  if (innerWidth < 832) at("verdict").scrollIntoView({ behavior: "smooth" });
+  pairs.push(...made);
+  chosen = shown = made[0];
+  prompt.value = chosen.prompt;
+  sides = made.length === 2 ? made : null;
+  show();
 }
 
-// Of passes and scores, those that the server's mode has: a mode like "iqa-only" has one half.
-function wanted([name]) {
-  return !mode.endsWith("-only") || name.startsWith(mode.slice(0, -"-only".length));
-}
+addEventListener("hashchange", restore);
 
-function score(name, title, value, soft) {
-  const box = make("div", undefined, { class: "score", id: `score-${name}` });
-  const list = make("dl");
-  list.append(make("dt", title), make("dd", value === undefined ? "–" : value.toFixed(2)));
-  const scale = make("div", undefined, { class: "scale" });
-  const bar = make("i");
-  bar.style.width = value === undefined ? "0" : `${(value - 1) * 25}%`;
-  scale.append(bar);
-  box.append(list, scale, make("small", soft === undefined ? "1 to 5" : `soft ${soft.toFixed(2)}`));
-  if (value !== undefined) box.dataset.score = Math.round(value);
-  return box;
-}
+// ---- whose judgement it is ----
 
-// The first pass that is not done is at work.
-function mark() {
-  const next = at("passes").querySelector("li:not([data-state=done])");
-  if (next) next.dataset.state = "now";
-}
-
-function done(name) {
-  const item = at("passes").querySelector(`[data-pass="${CSS.escape(name)}"]`);
-  if (!item || item.dataset.state === "done") return;
-  item.dataset.state = "done";
-  item.querySelector("time").textContent = `${((performance.now() - since) / 1000).toFixed(1)} s`;
-  mark();
-}
-
-function passed(data) {
-  done(data.pass);
-  if (data.t2ia_questions) questions("t2ia", data.t2ia_questions);
-  if (data.iqa_questions) questions("iqa", data.iqa_questions);
-  if (data.scene_graph) graph(data.scene_graph);
-}
-
-function finished(record) {
-  for (const name of Object.keys(PASSES)) done(name);
-  questions("t2ia", record.t2ia_questions ?? []);
-  questions("iqa", record.iqa_questions ?? []);
-  if (record.scene_graph) graph(record.scene_graph);
-  const shown = Object.entries(SCORES).filter(([name]) => typeof record[name] === "number");
-  at("scores").replaceChildren(...shown.map(([name, title]) => score(name, title, record[name], record.soft?.[name])));
-  at("verdict").dataset.state = "done";
-}
-
-function questions(id, asked) {
-  at(id).hidden = !asked.length;
-  const counted = asked.some((one) => one.score !== undefined);
-  // Questions without scores of their own pass or fail; the image got one score as a whole.
-  const whole = asked.some((one) => one.correct_probability !== undefined);
-  const how = !counted ? " asked" : whole ? ", scored as a whole" : "";
-  at(id).querySelector("small").textContent = `${asked.length} questions${how}`;
-  at(id).querySelector("ul").replaceChildren(...asked.map((one) => {
-    const item = make("li");
-    if (one.score !== undefined) item.dataset.score = one.score;
-    const said = whole && counted ? (one.score >= 3 ? "✓" : "✗") : one.score ?? "·";
-    item.append(make("b", said), make("p", one.question, { dir: "auto" }));
-    if (one.reasoning) item.append(make("p", one.reasoning, { dir: "auto" }));
-    return item;
-  }));
-}
-
-function graph(scene) {
-  const nodes = scene.nodes ?? [];
-  at("graph").hidden = !nodes.length;
-  at("graph").querySelector("small").textContent = `${nodes.length} objects, ${(scene.edges ?? []).length} relations`;
-  const canvas = at("graph").querySelector(".canvas");
-  canvas.replaceChildren(drawGraph(nodes, scene.edges ?? [], canvas.clientWidth));
-}
-
-function fail(message) {
-  at("error").textContent = message;
-  at("error").hidden = false;
-  const now = at("passes").querySelector("[data-state=now]");
-  if (now) now.dataset.state = "failed";
-  const shown = at("verdict").querySelector(".part:not([hidden])");
-  at("verdict").dataset.state = shown ? "failed" : "empty";
-}
+const NOTICES = [
+  [(told) => told.untrained, "An untrained model, which never learned to judge: its scores mean nothing. It shows how the page works."],
+  [(told) => told.demo, "A demo judge: it knows the small drawn scenes of the demo alone. What it says of a photograph means nothing."],
+  [(told) => told.settings?.reply_form === "either", "This model does not clearly write the answers of a trained judge; its scores may mean nothing."],
+];
 
 async function about() {
-  const answer = await fetch("/v1/model", { headers: credentials() });
-  if (answer.status === 401) return askForToken();
-  if (!answer.ok) return;
-  const told = await answer.json();
-  at("model").textContent = told.model;
-  at("demo").hidden = !told.demo;
-  mode = told.settings?.mode ?? mode;
+  try {
+    const told = await (await ask("/v1/model")).json();
+    model = { ...model, ...told };
+  } catch {
+    return; // the form says so when it is used
+  }
+  at("model").textContent = model.model;
+  at("rating").hidden = !model.rating;
+  const notice = NOTICES.find(([holds]) => holds(model))?.[1];
+  at("demo").hidden = !notice;
+  at("demo").textContent = notice ?? "";
+  show();
 }
 
-token.addEventListener("change", about);
-allow();
+document.addEventListener("token", async () => {
+  await about();
+  if (!at("token-box").hidden) return;
+  for (const pair of pairs) if (pair.status === 401) Object.assign(pair, { state: "new", status: 0 });
+  show();
+});
+show();
 about();
+restore();
