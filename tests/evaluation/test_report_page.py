@@ -148,7 +148,7 @@ def test_every_chart_is_drawn_in_both_themes_and_the_page_fits_a_phone(large_rep
         assert charts.count() == 9
         for chart in charts.all():
             chart.scroll_into_view_if_needed()
-            expect(chart).to_have_attribute("data-ready", "yes", timeout=60_000)
+            expect(chart).to_have_attribute("data-ready", "yes")
             assert chart.locator("svg, canvas").count() == 1
         assert page.evaluate("document.documentElement.scrollWidth") == width
         back = page.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -68,9 +68,6 @@ def server(student, tmp_path_factory):
 @pytest.fixture
 def visit(chromium):
     """visit(address, **context) -> a page; at the end no script may have failed and nothing been asked of others."""
-    from playwright.sync_api import expect
-
-    expect.set_options(timeout=60_000)  # a busy machine is no failure
     opened = []
 
     def go(address, **options):

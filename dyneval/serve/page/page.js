@@ -65,7 +65,7 @@ function remove(pair) {
   if (sides?.includes(pair)) sides = null;
   if (chosen === pair) chosen = pairs[Math.min(place, pairs.length - 1)] ?? null;
   show();
-  (at("strip").hidden ? file : at("strip").querySelector("[aria-current] ~ .remove, .remove")).focus();
+  (at("strip").querySelector("[aria-current]") ?? file).focus();
 }
 
 file.addEventListener("change", async () => {
@@ -226,7 +226,8 @@ function show() {
   at("caption").textContent = sides ? `“${shown.prompt}”` : `${shown.name} · “${shown.prompt}”`;
   at("compare").hidden = others.length < 2;
   at("compare").setAttribute("aria-pressed", Boolean(sides));
-  at("saving").hidden = at("kept").hidden = !pairs.some((pair) => pair.record);
+  at("saving").hidden = !pairs.some((pair) => pair.record);
+  at("kept").hidden = !pairs.some((pair) => pair.isKept);
   at("one").hidden = Boolean(sides);
   at("two").hidden = !sides;
   showPrevious();
