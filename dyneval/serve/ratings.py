@@ -19,6 +19,7 @@ import unicodedata
 from array import array
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -120,20 +121,17 @@ class Ratings:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise DataFileError(f"{self._output}: another process is writing to this file") from None
-        try:
-            self._file = self._output.open("a+b", buffering=0)
-            self._end = self._file.seek(0, os.SEEK_END)
+        with ExitStack() as stack:
+            stack.callback(self._lock.release)
+            self._file = stack.enter_context(self._output.open("a+b", buffering=0))
             self._load()
-        except BaseException:
-            self._lock.release()
-            raise
+            self._opened = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._lock.release()
+        self._opened.close()
 
     def standing(self, rater: str) -> Standing:
         """How far `rater` (see `checked_name`) is."""
