@@ -98,7 +98,8 @@ def _scoring(desk: Desk, batcher: Batcher, model: dict[str, Any]) -> APIRouter:
 
     @router.get("/model", summary="The student and its settings", operation_id="model")
     async def about() -> Response:
-        return JSONResponse(model | {"seconds": round(batcher.first_pair, 2)})
+        took = {"seconds": round(batcher.first_pair, 2)} if batcher.first_pair else {}
+        return JSONResponse(model | took)
 
     return router
 

@@ -283,9 +283,9 @@ def test_dropped_and_pasted_images_are_taken(server, visit):
 def test_a_picture_too_large_for_the_server_is_brought_to_size(start, visit, judge_class, tmp_path):
     judge, sizes = judge_class(), []
 
-    def seen(pairs, report):
+    def seen(pairs):
         sizes.extend(pair.image.size for pair in pairs)
-        return judge(pairs, report)
+        return judge(pairs)
 
     page = visit(serve(start, seen, max_pixels=100_000))
     Image.new("RGB", (1000, 500), "teal").save(tmp_path / "wide.png")
