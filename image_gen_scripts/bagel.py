@@ -3,17 +3,15 @@
 Run: python image_gen_scripts/bagel.py --prompts prompts.parquet --output gendb/ --external-env envs/bagel
 """
 
-from pathlib import Path
-
 from dyneval.generation.cli import run_script
-from dyneval.generation.families.external import ExternalSpec
+from dyneval.generation.families.external import ADAPTERS, ExternalSpec
 from dyneval.generation.model import Preset
 
 MODEL = ExternalSpec(
     slug="bagel",
     name="Bagel",
     tier=2,
-    adapter=Path(__file__).parent / "external" / "bagel.py",
+    adapter=ADAPTERS / "bagel.py",
     code="https://github.com/ByteDance-Seed/Bagel",
     variants={"7b-mot": "ByteDance-Seed/BAGEL-7B-MoT"},
     presets={

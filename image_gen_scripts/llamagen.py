@@ -3,10 +3,8 @@
 Run: python image_gen_scripts/llamagen.py --prompts prompts.parquet --output gendb/ --external-env envs/llamagen
 """
 
-from pathlib import Path
-
 from dyneval.generation.cli import run_script
-from dyneval.generation.families.external import ExternalSpec
+from dyneval.generation.families.external import ADAPTERS, ExternalSpec
 from dyneval.generation.model import Preset
 
 SAMPLING = {"cfg_scale": 7.5, "temperature": 1.0, "top_k": 1000, "top_p": 1.0, "sample_logits": True}
@@ -14,7 +12,7 @@ MODEL = ExternalSpec(
     slug="llamagen",
     name="LlamaGen",
     tier=3,
-    adapter=Path(__file__).parent / "external" / "llamagen.py",
+    adapter=ADAPTERS / "llamagen.py",
     code="https://github.com/FoundationVision/LlamaGen",
     variants={"stage2-512": "peizesun/llamagen_t2i", "stage1-256": "peizesun/llamagen_t2i"},
     parts={"t5": "google/flan-t5-xl"},

@@ -3,10 +3,8 @@
 Run: python image_gen_scripts/omnigen2.py --prompts prompts.parquet --output gendb/ --external-env envs/omnigen2
 """
 
-from pathlib import Path
-
 from dyneval.generation.cli import run_script
-from dyneval.generation.families.external import ExternalSpec
+from dyneval.generation.families.external import ADAPTERS, ExternalSpec
 from dyneval.generation.model import Preset, square
 
 NEGATIVE = (
@@ -18,7 +16,7 @@ MODEL = ExternalSpec(
     slug="omnigen2",
     name="OmniGen2",
     tier=2,
-    adapter=Path(__file__).parent / "external" / "omnigen2.py",
+    adapter=ADAPTERS / "omnigen2.py",
     code="https://github.com/VectorSpaceLab/OmniGen2",
     variants={"omnigen2": "OmniGen2/OmniGen2"},
     presets={

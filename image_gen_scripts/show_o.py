@@ -3,17 +3,15 @@
 Run: python image_gen_scripts/show_o.py --prompts prompts.parquet --output gendb/ --external-env envs/show-o
 """
 
-from pathlib import Path
-
 from dyneval.generation.cli import run_script
-from dyneval.generation.families.external import ExternalSpec
+from dyneval.generation.families.external import ADAPTERS, ExternalSpec
 from dyneval.generation.model import Preset
 
 MODEL = ExternalSpec(
     slug="show-o",
     name="Show-o",
     tier=2,
-    adapter=Path(__file__).parent / "external" / "show_o.py",
+    adapter=ADAPTERS / "show_o.py",
     code="https://github.com/showlab/Show-o",
     variants={"512": "showlab/show-o-512x512", "256": "showlab/show-o"},
     parts={"llm": "microsoft/phi-1_5", "tokens": "showlab/magvitv2"},

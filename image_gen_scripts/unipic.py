@@ -3,17 +3,15 @@
 Run: python image_gen_scripts/unipic.py --prompts prompts.parquet --output gendb/ --external-env envs/unipic
 """
 
-from pathlib import Path
-
 from dyneval.generation.cli import run_script
-from dyneval.generation.families.external import ExternalSpec
+from dyneval.generation.families.external import ADAPTERS, ExternalSpec
 from dyneval.generation.model import Preset
 
 MODEL = ExternalSpec(
     slug="unipic",
     name="UniPic",
     tier=2,
-    adapter=Path(__file__).parent / "external" / "unipic.py",
+    adapter=ADAPTERS / "unipic.py",
     code="https://github.com/SkyworkAI/UniPic",
     variants={"1.5b": "Skywork/Skywork-UniPic-1.5B"},
     presets={

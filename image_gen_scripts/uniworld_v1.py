@@ -3,17 +3,15 @@
 Run: python image_gen_scripts/uniworld_v1.py --prompts prompts.parquet --output gendb/ --external-env envs/uniworld-v1
 """
 
-from pathlib import Path
-
 from dyneval.generation.cli import run_script
-from dyneval.generation.families.external import ExternalSpec
+from dyneval.generation.families.external import ADAPTERS, ExternalSpec
 from dyneval.generation.model import Preset, square
 
 MODEL = ExternalSpec(
     slug="uniworld-v1",
     name="UniWorld-V1",
     tier=2,
-    adapter=Path(__file__).parent / "external" / "uniworld_v1.py",
+    adapter=ADAPTERS / "uniworld_v1.py",
     code="https://github.com/PKU-YuanGroup/UniWorld-V1",
     variants={"v1": "LanguageBind/UniWorld-V1"},
     parts={"flux": "black-forest-labs/FLUX.1-dev"},

@@ -3,17 +3,15 @@
 Run: python image_gen_scripts/x_omni.py --prompts prompts.parquet --output gendb/ --external-env envs/x-omni
 """
 
-from pathlib import Path
-
 from dyneval.generation.cli import run_script
-from dyneval.generation.families.external import ExternalSpec
+from dyneval.generation.families.external import ADAPTERS, ExternalSpec
 from dyneval.generation.model import Preset
 
 MODEL = ExternalSpec(
     slug="x-omni",
     name="X-Omni",
     tier=2,
-    adapter=Path(__file__).parent / "external" / "x_omni.py",
+    adapter=ADAPTERS / "x_omni.py",
     code="https://github.com/X-Omni-Team/X-Omni",
     variants={"en": "X-Omni/X-Omni-En", "zh": "X-Omni/X-Omni-Zh"},
     parts={"flux": "black-forest-labs/FLUX.1-dev"},

@@ -27,6 +27,8 @@ from dyneval.generation.model import BuildOptions, Made, ModelSpec, NotMade, Out
 log = logging.getLogger(__name__)
 
 Message = dict[str, Any]
+ADAPTERS = Path(__file__).parents[1] / "adapters"
+"""Files that say how a worker loads and draws, one a model; they run in the environments of their models."""
 LOAD_TIMEOUT = 3600.0
 DRAW_TIMEOUT = 1800.0
 """Seconds without a word from the worker, after which it is ended."""
