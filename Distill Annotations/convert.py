@@ -19,7 +19,6 @@ from dyneval.published.annotations import FOLDERS
 from dyneval.published.convert import ImportConfig, export_published, import_published
 from dyneval.records import Workflow
 
-MODELS = Path(__file__).parents[1] / "image_gen_scripts" / "models.csv"
 FLAGS: dict[str, Workflow] = {
     "t2ia_questions_dir": "t2ia_questions",
     "t2ia_answers_dir": "t2ia_answers",
@@ -42,7 +41,7 @@ def main() -> None:
         "--images", type=Path, help="folder that the image paths are relative to; default: that of the mapping"
     )
     inwards.add_argument("--output", type=Path, required=True, help="folder of our annotation files")
-    inwards.add_argument("--models", type=Path, default=MODELS, help="tiers of the T2I models; default: %(default)s")
+    inwards.add_argument("--models", type=Path, help="TOML file with T2I models beside those that are known")
     outwards = ways.add_parser("export", help="JSONL to published form")
     outwards.add_argument("--metadata", type=Path, required=True, help="metadata.jsonl of the pairs")
     outwards.add_argument("--annotations", type=Path, required=True, help="folder of the annotation files")

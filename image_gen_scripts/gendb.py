@@ -4,9 +4,7 @@ Run: python image_gen_scripts/gendb.py parquet gendb/ parquet/
      python image_gen_scripts/gendb.py from-mapping DYNEVAL-250K-PROMPTS.json images/
 """
 
-from pathlib import Path
-
 from dyneval.generation.gendb_cli import main
 
 if __name__ == "__main__":
-    raise SystemExit(main(Path(__file__).resolve().parent))
+    raise SystemExit(main())

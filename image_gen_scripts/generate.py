@@ -3,12 +3,10 @@
     python image_gen_scripts/generate.py --model flux1-dev --prompts prompts/prompts.parquet --output gendb/ --limit 100
     python image_gen_scripts/generate.py --all --family demo --prompts prompts.parquet --output gendb/
 
-`--list` says what this machine can run; `--help` explains the rest.
+The same as `dyneval generate`. `--list` says what this machine can run; `--help` explains the rest.
 """
 
-from pathlib import Path
-
-from dyneval.generation.cli import run_catalogue
+from dyneval.generation.cli import main
 
 if __name__ == "__main__":
-    raise SystemExit(run_catalogue(Path(__file__).resolve().parent))
+    raise SystemExit(main())

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 VERBS = {
+    "generate": "draw images with text-to-image models",
     "score": "score images against the prompts they were made from",
     "merge": "put the parts of a sharded `score` together",
     "benchmark": "agreement of scores with human ratings on published benchmarks",

@@ -17,7 +17,7 @@ from dyneval.demo.layout import Place
 from dyneval.demo.prompts import scene_from_prompt
 from dyneval.demo.render import render_with_places
 from dyneval.demo.truth import Truth, truth_path
-from dyneval.generation.model import BuildOptions, Made, ModelSpec, NotMade, Outcome, Preset, Request, RunOptions
+from dyneval.generation.model import BuildOptions, Made, ModelSpec, NotMade, Outcome, Request, RunOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,25 +143,3 @@ class DemoModel:
 
     def close(self) -> None:
         """Nothing to free."""
-
-
-def _spec(slug: str, name: str, tier: Any) -> DemoSpec:
-    return DemoSpec(
-        slug=slug,
-        name=name,
-        tier=tier,
-        variants={"256": "dyneval.demo"},
-        presets={"recommended": Preset(arguments={"size": 256}, note="procedural scenes with known faults")},
-        licence="Apache-2.0",
-        batch_size=16,
-    )
-
-
-MODELS: dict[str, DemoSpec] = {
-    spec.slug: spec
-    for spec in (
-        _spec("demo-painter", "Demo painter", 1),
-        _spec("demo-sketcher", "Demo sketcher", 2),
-        _spec("demo-doodler", "Demo doodler", 3),
-    )
-}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
-import re
 import tomllib
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
+
+from dyneval import model_table
+from dyneval.model_table import model_key
 
 SOURCE = "DynEval, arXiv 2607.11199"
 
@@ -46,10 +48,9 @@ def agreements() -> tuple[PublishedAgreement, ...]:
 @cache
 def models() -> tuple[PublishedModel, ...]:
     """The 36 T2I models, best first."""
-    return tuple(
-        PublishedModel(row["slug"], row["name"], int(row["tier"]), float(row["normalised_score"]), int(row["year"]))
-        for row in _rows("published_models.csv")
-    )
+    scored = [model for model in model_table.models() if model.paper_score is not None and model.year is not None]
+    found = [PublishedModel(m.slug, m.name, m.tier, m.paper_score or 0, m.year or 0) for m in scored]
+    return tuple(sorted(found, key=lambda model: -model.normalised))
 
 
 @cache
@@ -62,11 +63,6 @@ def dimensions() -> dict[str, tuple[str, ...]]:
 def find_model(name: str) -> PublishedModel | None:
     """Return the published model that `name` (display name, slug or folder name) means, or None."""
     return _by_key().get(model_key(name))
-
-
-def model_key(name: str) -> str:
-    """Reduce a model's name to letters and digits: "FLUX.2 [klein]" and "flux2-klein" are the same model."""
-    return re.sub(r"[^a-z0-9]", "", name.lower().replace("α", "alpha").replace("σ", "sigma"))
 
 
 @cache

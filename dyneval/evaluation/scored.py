@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from dyneval import model_table
 from dyneval.errors import DataFileError
 from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatingError, refuse_duplicates
@@ -198,12 +199,12 @@ def _read_models(path: Path | None) -> dict[str, ModelInfo]:
         if name is None:
             raise DataFileError(f"{where}: expected the columns model, tier, year, found {', '.join(row)}")
         info = ModelInfo(name=name, tier=_tier(row, where), year=cell(row, "year", whole_of, where))
-        found[published.model_key(info.name)] = info
+        found[model_table.model_key(info.name)] = info
     return found
 
 
 def _info(name: str, known: Mapping[str, ModelInfo], tiers: Mapping[str, int]) -> ModelInfo:
-    own, paper = known.get(published.model_key(name)), published.find_model(name)
+    own, paper = known.get(model_table.model_key(name)), published.find_model(name)
     tier = (own and own.tier) or tiers.get(name) or (paper and paper.tier)
     year = (own and own.year) or (paper and paper.year)
     return ModelInfo(name=own.name if own else paper.name if paper else name, tier=tier or None, year=year or None)

@@ -1,139 +1,131 @@
-"""The models at hand: the 36 of `image_gen_scripts/models.csv`, one script each, and the three demo models.
+"""How each model of the table draws: tables of `dyneval/data/models.toml` and of one's own become ModelSpecs.
 
-A script defines `MODEL`, a ModelSpec. Scripts are found through the table and imported by path, so a worker process can
-find a model again by its slug and the folder of scripts alone.
+    [my-model]
+    name = "My model"
+    tier = 2
+    pipeline = "FluxPipeline"                      # the family "diffusers" is the default
+    variants = { v1 = "me/my-model" }
+    presets.recommended.arguments = { num_inference_steps = 20, guidance_scale = 3.5, height = 1024, width = 1024 }
+
+`class = "my_module:MySpec"` takes a ModelSpec of one's own in the place of a family, `model = "my_module:MyModel"` a class
+of one's own for what is special to a model. The module is looked for beside the file, too.
 """
 
 from __future__ import annotations
 
-import csv
 import importlib
-import importlib.util
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, Literal
 
+import msgspec
+
+from dyneval import model_table
 from dyneval.errors import GenerationError
-from dyneval.generation.model import ModelSpec
-from dyneval.records import Tier
+from dyneval.generation.model import ModelSpec, Preset
 
 DEMO = "demo"
-DEMO_MODELS = "dyneval.demo.painters:MODELS"
-"""Module and attribute of the demo models' descriptions by slug. A name and no import: the demo is built on Step 2, so
-Step 2 cannot be built on it."""
-COLUMNS = ("slug", "name", "tier", "family", "repo", "default_preset", "checked")
+FAMILIES = {
+    "diffusers": "dyneval.generation.families.diffusers:DiffusersSpec",
+    "transformers": "dyneval.generation.families.transformers:TransformersSpec",
+    "hosted": "dyneval.generation.families.hosted:HostedSpec",
+    "external": "dyneval.generation.families.external:ExternalSpec",
+    DEMO: "dyneval.demo.painters:DemoSpec",  # a name and no import: the demo is built on Step 2
+}
+"""Families by name, as "module:class" of their specs."""
+
+Roster = Literal["paper", "all"]
+"""Among whom prompts are shared out: the 36 models of the paper, or every model of the tables."""
+
+Specs = dict[str, ModelSpec]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
-    """A model of the catalogue, not yet imported; `script` is None for the demo models."""
-
-    slug: str
-    tier: Tier
-    family: str
-    script: Path | None = None
-
-    def load(self) -> ModelSpec:
-        """Import the model's description. Raises GenerationError when its script does not define it."""
-        return _demo_models()[self.slug] if self.script is None else load_script(self.script)
+def load(own: Path | None = None) -> Specs:
+    """All models by slug, those of the table `own` added or laid over. Raises GenerationError, DataFileError."""
+    if own:
+        sys.path.insert(0, str(own.resolve().parent))  # worker processes inherit it
+    return {slug: _spec(slug, table) for slug, table in model_table.tables(own).items()}
 
 
-def _demo_models() -> Mapping[str, ModelSpec]:
-    module, _, attribute = DEMO_MODELS.partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def load_script(path: Path) -> ModelSpec:
-    """Import a script by path and return its `MODEL`. Raises GenerationError when it has none."""
-    spec = importlib.util.spec_from_file_location(f"image_gen_scripts_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise GenerationError(f"{path}: no such model script")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    model = getattr(module, "MODEL", None)
-    if not isinstance(model, ModelSpec):
-        raise GenerationError(f"{path}: a model script defines MODEL, a ModelSpec")
-    return model
-
-
-def script_path(folder: Path, slug: str) -> Path:
-    """Script of the model called `slug`: flux1-dev is drawn by flux1_dev.py."""
-    return folder / f"{slug.replace('-', '_')}.py"
-
-
-def table_rows(folder: Path) -> list[dict[str, str]]:
-    """Rows of `folder`/models.csv. Raises GenerationError when the table is missing or not one."""
-    path = folder / "models.csv"
+def _spec(slug: str, table: model_table.Table) -> ModelSpec:
+    name, family = table.get("class"), table.get("family", "diffusers")
+    if name is None and family not in FAMILIES:
+        raise GenerationError(f"model {slug}: no family '{family}'; choose from {', '.join(FAMILIES)}")
+    kind = _imported(slug, name or FAMILIES[family])
+    known = {field.name for field in fields(kind)}
+    values = {key: value for key, value in table.items() if key in known or key not in model_table.NAMES}
+    values = {key: value for key, value in values.items() if key not in ("class", "family")}
+    _no_others(f"model {slug}", values, known)
+    for preset, content in values.get("presets", {}).items():
+        _no_others(f"model {slug}, preset {preset}", content, {field.name for field in fields(Preset)})
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-    except (OSError, ValueError) as error:
-        raise GenerationError(f"{path}: cannot be read ({error})") from error
-    if tuple(reader.fieldnames or ()) != COLUMNS:
-        raise GenerationError(f"{path}: expected the columns {', '.join(COLUMNS)}")
-    if any(row["tier"] not in ("1", "2", "3") for row in rows):
-        raise GenerationError(f"{path}: the column tier holds more than 1, 2 and 3")
-    return rows
+        return msgspec.convert({**values, "slug": slug}, kind)
+    except msgspec.ValidationError as error:
+        raise GenerationError(f"model {slug}: {error}") from error
 
 
-def read_table(folder: Path) -> list[Entry]:
-    """Entries of `folder`/models.csv. Raises GenerationError when the table is missing or not one."""
-    return [
-        Entry(
-            slug=row["slug"],
-            tier=int(row["tier"]),  # type: ignore[arg-type]
-            family=row["family"],
-            script=script_path(folder, row["slug"]),
-        )
-        for row in table_rows(folder)
-    ]
+def _no_others(where: str, values: Mapping[str, Any], known: Iterable[str]) -> None:
+    unknown = sorted(set(values).difference(known))
+    if unknown:
+        raise GenerationError(f"{where}: unknown name '{unknown[0]}'; there are {', '.join(sorted(known))}")
 
 
-def describe(spec: ModelSpec, checked: str = "") -> dict[str, str]:
-    """A model's row of the table; `checked` says how far the model's own code has been run in this repository."""
-    repo = next(iter(spec.variants.values()))
-    values = (spec.slug, spec.name, str(spec.tier), spec.family, repo, spec.default_preset, checked)
-    return dict(zip(COLUMNS, values, strict=True))
+def _imported(slug: str, name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    try:
+        kind = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise GenerationError(f"model {slug}: class {name!r} cannot be imported ({error})") from error
+    if not (isinstance(kind, type) and issubclass(kind, ModelSpec)):
+        raise GenerationError(f"model {slug}: {name!r} is no ModelSpec")
+    return kind
 
 
-def demo_entries() -> list[Entry]:
-    """The embedded models, one a tier, which need neither weights nor a GPU."""
-    return [Entry(slug=spec.slug, tier=spec.tier, family=DEMO) for spec in _demo_models().values()]
+def published() -> set[str]:
+    """Slugs of the paper's models."""
+    return {model.slug for model in model_table.models() if model.paper_score is not None}
 
 
-def roster(entries: Iterable[Entry], chosen: Iterable[Entry]) -> list[Entry]:
-    """Models among which prompts are shared out: demo models only among demo models, real ones among real ones.
-
-    It does not depend on which of them run now, so that separate runs share prompts out alike.
-    """
-    chosen = list(chosen)
-    demo = {entry.family == DEMO for entry in chosen}
-    if len(demo) > 1:
-        raise GenerationError("demo models and real models do not share prompts; run them apart")
-    known = {entry.slug: entry for entry in entries if (entry.family == DEMO) in demo}
-    return list({**known, **{entry.slug: entry for entry in chosen}}.values())
+def members(specs: Specs, roster: Roster = "paper") -> list[ModelSpec]:
+    """The models of a roster, without the demo models."""
+    paper = published()
+    return [s for s in specs.values() if s.family != DEMO and (roster == "all" or s.slug in paper)]
 
 
 def choose(
-    entries: list[Entry], *, slugs: list[str] | None = None, tier: int | None = None, family: str | None = None
-) -> list[Entry]:
-    """Models by slug, by tier or (neither given) all; without a family or slugs, the real ones.
+    specs: Specs,
+    *,
+    slugs: Sequence[str] = (),
+    tier: int | None = None,
+    family: str | None = None,
+    roster: Roster = "paper",
+) -> list[ModelSpec]:
+    """Models by slug, or those of the roster, by tier and family; `family` "demo" is the demo models.
 
     Raises:
         GenerationError: no such model.
     """
+    unknown = [slug for slug in slugs if slug not in specs]
+    if unknown:
+        raise GenerationError(f"no model '{unknown[0]}'; choose from {', '.join(specs)}")
     if slugs:
-        by_slug = {entry.slug: entry for entry in entries}
-        unknown = [slug for slug in slugs if slug not in by_slug]
-        if unknown:
-            raise GenerationError(f"no model '{unknown[0]}'; choose from {', '.join(by_slug)}")
-        return [by_slug[slug] for slug in slugs]
-    chosen = [
-        entry
-        for entry in entries
-        if (tier is None or entry.tier == tier) and (entry.family != DEMO if family is None else entry.family == family)
-    ]
+        return [specs[slug] for slug in dict.fromkeys(slugs)]
+    among = [s for s in specs.values() if s.family == DEMO] if family == DEMO else members(specs, roster)
+    chosen = [s for s in among if tier in (None, s.tier) and family in (None, s.family)]
     if not chosen:
         raise GenerationError(f"no model of tier {tier} and family {family}")
     return chosen
+
+
+def sharing(specs: Specs, chosen: Sequence[ModelSpec], roster: Roster = "paper") -> list[ModelSpec]:
+    """The models among which prompts are shared out: demo models among themselves, real ones among the roster.
+
+    It does not depend on which of them run, so that separate runs share prompts out alike. A chosen model that is not
+    among them shares with no other.
+    """
+    demo = {spec.family == DEMO for spec in chosen}
+    if len(demo) > 1:
+        raise GenerationError("demo models and real models do not share prompts; run them apart")
+    return [spec for spec in specs.values() if spec.family == DEMO] if demo == {True} else members(specs, roster)

@@ -13,7 +13,6 @@ from typing import Any
 from dyneval.errors import SettingError, UserError
 from dyneval.files.parts import Shard
 from dyneval.generation import catalogue
-from dyneval.generation.catalogue import Entry
 from dyneval.generation.model import PRESET_NAMES, BuildOptions, ModelSpec, RunOptions
 from dyneval.work import processes
 from dyneval.work.executors import add_cluster, cluster_of
@@ -26,54 +25,61 @@ exit status: 0 every image is there; 1 images are missing, a rerun may make them
 """
 
 
-def run_script(model: ModelSpec, script: str, argv: Sequence[str] | None = None) -> int:
-    """Command line of one model's script: `raise SystemExit(run_script(MODEL, __file__))`; returns the exit status."""
+def run_model(slug: str, argv: Sequence[str] | None = None) -> int:
+    """Command line of one model's script: `raise SystemExit(run_model("sdxl"))`; returns the exit status."""
     from dyneval.generation.listing import describe_presets
 
-    parser = _parser(f"{model.name}: draw its share of the prompts of tier {model.tier}.", describe_presets(model))
-    args = parser.parse_args(argv)
-    path = Path(script).resolve()
-    entry = Entry(slug=model.slug, tier=model.tier, family=model.family, script=path)
-    entries = catalogue.read_table(path.parent) if (path.parent / "models.csv").exists() else [entry]
-    if model.slug not in {known.slug for known in entries}:
-        entries = [entry]  # a model of one's own shares prompts with no other
-    return _run(args, [entry], entries)
+    early = _early_parser()
+    given = early.parse_known_args(argv)[0]
+    try:
+        specs = catalogue.load(given.models)
+        (spec,) = catalogue.choose(specs, slugs=[slug])
+    except UserError as error:
+        early.error(str(error))
+    purpose = f"{spec.name}: draw its share of the prompts of tier {spec.tier}. It is {spec.about}."
+    parser = _parser(early, purpose, describe_presets(spec))
+    return _run(parser.parse_args(argv), specs, [spec])
 
 
-def run_catalogue(folder: Path, argv: Sequence[str] | None = None) -> int:
-    """Command line of generate.py, for the scripts in `folder`; returns the exit status."""
-    parser = _parser("Draw images with the text-to-image models, each prompt by a model of its tier.")
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Command line of `dyneval generate` and of generate.py; returns the exit status."""
+    early = _early_parser()
+    add = early.add_argument
+    add("--list", action="store_true", help="list the models and what this machine lacks to run them, and exit")
+    given = early.parse_known_args(argv)[0]
+    parser = _parser(early, "Draw images with text-to-image models, each prompt by a model of its tier.", prog=prog)
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--model", action="append", metavar="SLUG", help="a model by its slug; may be repeated")
+    which.add_argument("--model", action="append", default=[], metavar="SLUG", help="a model; may be repeated")
     which.add_argument("--tier", type=int, choices=(1, 2, 3), help="all models of a tier")
     which.add_argument("--all", action="store_true", help="all models")
-    parser.add_argument("--list", action=_List, folder=folder, help="list what this machine can run, and exit")
     parser.add_argument("--family", help="of these, only one family: diffusers, transformers, hosted, external or demo")
-    args = parser.parse_args(argv)
     try:
-        entries = [*catalogue.read_table(folder), *catalogue.demo_entries()]
-        chosen = catalogue.choose(entries, slugs=args.model, tier=args.tier, family=args.family)
+        specs = catalogue.load(given.models)
+        if given.list:
+            from dyneval.generation.listing import list_models
+
+            sys.stdout.write(list_models(specs) + "\n")
+            return 0
+        args = parser.parse_args(argv)
+        chosen = catalogue.choose(specs, slugs=args.model, tier=args.tier, family=args.family, roster=args.roster)
     except UserError as error:
         parser.error(str(error))
-    return _run(args, chosen, entries)
+    return _run(args, specs, chosen)
 
 
-class _List(argparse.Action):
-    """Prints the list and exits, whatever else is missing on the command line."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, folder: Path, **kwargs: Any) -> None:
-        super().__init__(option_strings, dest, nargs=0, **kwargs)
-        self.folder = folder
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from dyneval.generation.listing import list_models
-
-        sys.stdout.write(list_models(self.folder) + "\n")
-        parser.exit()
+def _early_parser() -> argparse.ArgumentParser:
+    """Flags that are read before the others, since those depend on them."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--models", type=Path, help="TOML file that adds models, or changes those that are known")
+    return early
 
 
-def _parser(description: str, details: str = "") -> argparse.ArgumentParser:
+def _parser(
+    early: argparse.ArgumentParser, description: str, details: str = "", prog: str | None = None
+) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        prog=prog,
+        parents=[early],
         description=description,
         epilog=f"{details}\n\n{EPILOG}".lstrip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -88,6 +94,12 @@ def _parser(description: str, details: str = "") -> argparse.ArgumentParser:
         choices=("share", "all"),
         default="share",
         help="share: each prompt to one model of its tier (default); all: to every one, as a benchmark needs",
+    )
+    add(
+        *("--roster",),
+        choices=("paper", "all"),
+        default="paper",
+        help="models that share the prompts out: the paper's 36 (default), or all that are known",
     )
     add(
         "--contact-sheet",
@@ -127,7 +139,7 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     add("--format", dest="image_format", choices=("png", "webp"), default="png", help="both are lossless")
 
 
-def _run(args: argparse.Namespace, chosen: list[Entry], entries: list[Entry]) -> int:
+def _run(args: argparse.Namespace, specs: catalogue.Specs, chosen: list[ModelSpec]) -> int:
     from dyneval.generation.runner import Config, generate
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -139,7 +151,7 @@ def _run(args: argparse.Namespace, chosen: list[Entry], entries: list[Entry]) ->
             raise SettingError("--devices are those of this machine; with --ray there are --ray-actors and --ray-gpus")
         options = {name: getattr(args, name) for name in Config.__dataclass_fields__ if hasattr(args, name)}
         config = Config(**options, build=_build_options(args), run=_run_options(args))
-        status = generate(chosen, catalogue.roster(entries, chosen), config).exit_status
+        status = generate(chosen, catalogue.sharing(specs, chosen, args.roster), config).exit_status
         if args.contact_sheet:
             from dyneval.generation.contact_sheet import draw_contact_sheet
 

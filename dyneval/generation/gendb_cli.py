@@ -7,18 +7,16 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dyneval import model_table
 from dyneval.errors import UserError
 from dyneval.generation.exporting import Counts
 
 log = logging.getLogger(__name__)
 
 
-def main(scripts: Path, argv: Sequence[str] | None = None) -> int:
-    """Run one conversion; returns 0, or 1 when pairs could not be converted, or 2 when nothing could.
-
-    `scripts` is the folder of models.csv, from which a mapping's models get their tiers.
-    """
-    args = _parser(scripts).parse_args(argv)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one conversion; returns 0, or 1 when pairs could not be converted, or 2 when nothing could."""
+    args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         counts = args.run(args)
@@ -29,7 +27,7 @@ def main(scripts: Path, argv: Sequence[str] | None = None) -> int:
     return 1 if counts.rejected else 0
 
 
-def _parser(scripts: Path) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="GenDB in other forms; every image is checked on the way.")
     verbs = parser.add_subparsers(required=True, metavar="FORM")
 
@@ -52,10 +50,8 @@ def _parser(scripts: Path) -> argparse.ArgumentParser:
     sub = verb("from-mapping", _from_mapping, "metadata.jsonl for the images of a published mapping")
     sub.add_argument("mapping", type=Path, help="the mapping file")
     sub.add_argument("images", type=Path, help="folder where its image paths begin; becomes the GenDB")
-    sub.add_argument(
-        "--tier", type=int, choices=(1, 2, 3), help="tier of pairs whose model is not in models.csv (none)"
-    )
-    sub.set_defaults(scripts=scripts)
+    sub.add_argument("--models", type=Path, help="TOML file with more models than those that are known")
+    sub.add_argument("--tier", type=int, choices=(1, 2, 3), help="tier of pairs whose model is not known (none)")
     return parser
 
 
@@ -87,8 +83,8 @@ def _contact_sheet(args: argparse.Namespace) -> Counts:
 
 
 def _from_mapping(args: argparse.Namespace) -> Counts:
-    from dyneval.published.mapping import PairMaker, add_pairs, read_tiers
+    from dyneval.published.mapping import PairMaker, add_pairs
 
-    maker = PairMaker(args.images, read_tiers(args.scripts / "models.csv"), args.tier)
+    maker = PairMaker(args.images, model_table.tiers(args.models), args.tier)
     written, rejected = add_pairs(args.mapping, maker)
     return Counts(written=written, rejected=rejected, shards=1)

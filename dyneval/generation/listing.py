@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from dyneval.generation import catalogue
 from dyneval.generation.model import BuildOptions, ModelSpec
 
 COLUMNS = ("slug", "tier", "family", "GPU GiB", "licence", "ready")
 
 
-def list_models(folder: Path) -> str:
-    """A table of all models, one a line, for `generate.py --list`."""
+def list_models(specs: catalogue.Specs) -> str:
+    """A table of all models, one a line, for `dyneval generate --list`."""
     total = gpu_gib()
-    entries = [*catalogue.read_table(folder), *catalogue.demo_entries()]
-    rows = [COLUMNS, *(_row(entry.load(), total) for entry in entries)]
+    rows = [COLUMNS, *(_row(spec, total) for spec in specs.values())]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     machine = f"largest GPU here: {total:.0f} GiB" if total else "no GPU here: the CPU draws, in float32 and slowly"

@@ -1,12 +1,13 @@
 """The one interface that every text-to-image model has here: batches of requests in, outcomes out.
 
-    ModelSpec (what a script in image_gen_scripts/ defines) --build--> ImageModel --generate--> Made | NotMade
+    ModelSpec (what a table of dyneval/data/models.toml says) --build--> ImageModel --generate--> Made | NotMade
 
 A spec is cheap and can be listed; only `build` imports libraries and loads weights.
 """
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
 import re
 from abc import ABC, abstractmethod
@@ -114,6 +115,8 @@ class Preset:
 
     Attributes:
         note: what to know about it, above all where the published script used other weights or settings.
+        source: where the arguments are said: repository with commit and line, model card, documentation.
+        date: day on which somebody looked there last.
         by_variant: what a variant changes in `arguments`: a distilled checkpoint needs fewer steps.
         repo: weights or API id when they differ from the variant's.
         pipeline: class that runs the model, when it differs from the spec's.
@@ -123,6 +126,8 @@ class Preset:
 
     arguments: Mapping[str, Any]
     note: str = ""
+    source: str = ""
+    date: datetime.date | None = None
     by_variant: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     repo: str | None = None
     pipeline: str | None = None
@@ -179,6 +184,7 @@ class ModelSpec(ABC):
 
     Attributes:
         slug: name in file names, records and on the command line.
+        about: what to know of the model, in a sentence.
         variants: checkpoints by name, the first is the default: name -> repo id or API id.
         parts: further weights that the model needs: part name -> repo id.
         packages: importable packages that the model needs beyond those of its family.
@@ -192,6 +198,7 @@ class ModelSpec(ABC):
     family_packages: ClassVar[tuple[str, ...]] = ()
     slug: str
     name: str
+    about: str = ""
     tier: Tier
     variants: Mapping[str, str]
     presets: Mapping[PresetName, Preset]
@@ -259,6 +266,11 @@ class ModelSpec(ABC):
             "arguments": self.arguments(options),
         }
 
+    def named_class(self, name: str) -> Any:
+        """A class by its name: "Class" beside the spec's own, "module:Class" anywhere."""
+        module, _, attribute = name.rpartition(":")
+        return getattr(importlib.import_module(module or type(self).__module__), attribute)
+
     def missing_packages(self) -> list[str]:
         """Packages that the model needs and that are not installed, as pip calls them."""
         needed = (*self.family_packages, *self.packages)
@@ -283,8 +295,3 @@ def _importable(name: str) -> bool:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError:  # not even the package around it
         return False
-
-
-def square(side: int) -> dict[str, int]:
-    """Height and width of a square image, as most models call them."""
-    return {"height": side, "width": side}

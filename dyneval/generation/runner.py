@@ -17,10 +17,9 @@ from dyneval.files.atomic import write_summary
 from dyneval.files.parts import Shard
 from dyneval.generation import allocation, workers
 from dyneval.generation.allocation import Allocation
-from dyneval.generation.catalogue import Entry
 from dyneval.generation.engine import Result
 from dyneval.generation.gendb import GenDB
-from dyneval.generation.model import BuildOptions, ModelBroken, NotMade, Request, RunOptions
+from dyneval.generation.model import BuildOptions, ModelBroken, ModelSpec, NotMade, Request, RunOptions
 from dyneval.generation.prompts import read_prompts
 from dyneval.generation.saving import ImageFormat
 from dyneval.hashing import fingerprint
@@ -98,51 +97,52 @@ class Summary:
         return 3 if self.total("refused") else 0
 
 
-def generate(chosen: Sequence[Entry], roster: Sequence[Entry], config: Config) -> Summary:
-    """Draw with each of the `chosen` models what is its share among the `roster`.
+def generate(chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: Config) -> Summary:
+    """Draw with each of the `chosen` models what is its share among the `roster`; of its tier all, if it is not in it.
 
     A model that cannot run is reported and counted as missing; the others still draw.
 
     Raises:
         GenerationError: the prompts cannot be used, or none of them is for the chosen models.
     """
-    tiers = {entry.tier for entry in chosen}
+    tiers = {spec.tier for spec in chosen}
     prompts = read_prompts(config.prompts, default_tier=next(iter(tiers)) if len(tiers) == 1 else None)
-    plans = {entry.slug: frame for entry, frame in _plan(prompts.frame, chosen, roster, config)}
+    plans = {spec.slug: frame for spec, frame in _plan(prompts.frame, chosen, roster, config)}
     if all(frame.is_empty() for frame in plans.values()) and config.shard is None:
         raise GenerationError(_nothing(prompts.frame, chosen, config))
     summary = Summary(rejected_prompts=len(prompts.rejects))
     with GenDB(config.output, _run_name(chosen, config.shard)) as db:
         for reject in prompts.rejects:
             db.pairs.reject(reject)
-        for entry in chosen:
-            requests = _requests(plans.pop(entry.slug), entry.slug, config.build.base_seed)
-            summary.models.append(_run_model(db, entry, requests, config))
+        for spec in chosen:
+            requests = _requests(plans.pop(spec.slug), spec.slug, config.build.base_seed)
+            summary.models.append(_run_model(db, spec, requests, config))
     _report(summary, config)
     return summary
 
 
 def _plan(
-    frame: pl.DataFrame, chosen: Sequence[Entry], roster: Sequence[Entry], config: Config
-) -> Iterator[tuple[Entry, pl.DataFrame]]:
+    frame: pl.DataFrame, chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: Config
+) -> Iterator[tuple[ModelSpec, pl.DataFrame]]:
     """For each chosen model the prompts it is to draw, limited, then cut to this shard."""
     hashes = allocation.prompt_hashes(frame["prompt_id"].to_list())
     frame = frame.with_columns(pl.Series("hash", hashes, dtype=pl.UInt64))
     owner = _owner(frame, roster, config.any_tier) if config.allocation == "share" else None
-    for entry in chosen:
-        mask = pl.lit(True) if config.any_tier else pl.col("tier") == entry.tier
-        part = frame if owner is None else frame.filter(owner == entry.slug)
+    shared = {spec.slug for spec in roster}
+    for spec in chosen:
+        mask = pl.lit(True) if config.any_tier else pl.col("tier") == spec.tier
+        part = frame.filter(owner == spec.slug) if owner is not None and spec.slug in shared else frame
         part = part.filter(mask).head(len(frame) if config.limit is None else config.limit)
         if config.shard:
             part = part.filter(pl.Series(map(config.shard.holds, part["prompt_id"]), dtype=pl.Boolean))
-        yield entry, part
+        yield spec, part
 
 
-def _owner(frame: pl.DataFrame, roster: Sequence[Entry], any_tier: bool) -> pl.Series:
+def _owner(frame: pl.DataFrame, roster: Sequence[ModelSpec], any_tier: bool) -> pl.Series:
     """Slug of the model that draws each prompt; empty where no model has the prompt's tier."""
     owner = pl.Series("owner", [""] * len(frame), dtype=pl.String)
     for tier in (None,) if any_tier else records.TIERS:
-        slugs = sorted(entry.slug for entry in roster if tier is None or entry.tier == tier)
+        slugs = sorted(spec.slug for spec in roster if tier is None or spec.tier == tier)
         if slugs:
             named = pl.Series(slugs)[allocation.owners(frame["hash"].to_numpy(), slugs)]
             here = pl.Series([True] * len(frame)) if tier is None else frame["tier"] == tier
@@ -164,35 +164,35 @@ def _requests(frame: pl.DataFrame, slug: str, base_seed: int) -> list[Request]:
     ]
 
 
-def _nothing(frame: pl.DataFrame, chosen: Sequence[Entry], config: Config) -> str:
+def _nothing(frame: pl.DataFrame, chosen: Sequence[ModelSpec], config: Config) -> str:
     counts = ", ".join(f"{count} of tier {tier}" for tier, count in sorted(frame["tier"].value_counts().iter_rows()))
-    models = ", ".join(f"{entry.slug} (tier {entry.tier})" for entry in chosen)
+    models = ", ".join(f"{spec.slug} (tier {spec.tier})" for spec in chosen)
     return (
         f"{config.prompts}: no prompt is for {models}; the file has {counts}. A prompt goes to one model of its tier: "
         "--allocation all sends it to every one, --any-tier also to models of other tiers."
     )
 
 
-def _run_model(db: GenDB, entry: Entry, requests: list[Request], config: Config) -> ModelSummary:
-    summary = ModelSummary(slug=entry.slug, planned=len(requests))
+def _run_model(db: GenDB, spec: ModelSpec, requests: list[Request], config: Config) -> ModelSummary:
+    summary = ModelSummary(slug=spec.slug, planned=len(requests))
     try:
-        _draw_missing(db, entry, requests, config, summary)
+        _draw_missing(db, spec, requests, config, summary)
     except (GenerationError, ClusterError, ModelBroken) as error:
-        log.error("%s: %s", entry.slug, error)
+        log.error("%s: %s", spec.slug, error)
         summary.error = str(error)
     summary.missing = summary.planned - summary.existing - summary.made - summary.refused
     return summary
 
 
-def _draw_missing(db: GenDB, entry: Entry, requests: list[Request], config: Config, summary: ModelSummary) -> None:
-    settings = entry.load().settings(config.build)
+def _draw_missing(db: GenDB, spec: ModelSpec, requests: list[Request], config: Config, summary: ModelSummary) -> None:
+    settings = spec.settings(config.build)
     existing = db.sort(requests, settings, replace=config.replace, retry_refused=config.retry_refused)
     summary.existing, summary.refused = existing.done, len(existing.refused)
     if not existing.pending:
         return
     mark = fingerprint(settings)
     job = workers.Job(
-        entry=entry,
+        spec=spec,
         root=config.output.resolve(),  # other machines have another current folder
         build=config.build,
         run=config.run,
@@ -205,7 +205,7 @@ def _draw_missing(db: GenDB, entry: Entry, requests: list[Request], config: Conf
     start = time.perf_counter()
     try:
         with (
-            progress.bar(entry.slug, len(existing.pending), "img") as bar,
+            progress.bar(spec.slug, len(existing.pending), "img") as bar,
             closing(workers.draw(job, existing.pending, executor)) as results,
         ):
             for result in results:
@@ -227,9 +227,9 @@ def _record(db: GenDB, mark: str, summary: ModelSummary, result: Result) -> None
     summary.cost_usd = round(summary.cost_usd + details.get("cost_usd", 0), 6)
 
 
-def _run_name(chosen: Sequence[Entry], shard: Shard | None) -> str:
+def _run_name(chosen: Sequence[ModelSpec], shard: Shard | None) -> str:
     """Name of a run: the same models and shard again are the same run, and do not run twice at once."""
-    slugs = sorted(entry.slug for entry in chosen)
+    slugs = sorted(spec.slug for spec in chosen)
     models = slugs[0] if len(slugs) == 1 else f"{len(slugs)}-models-{fingerprint({'slugs': slugs})}"
     return models + (f".{shard.index}-of-{shard.count}" if shard else "")
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.errors import GenerationError
-from dyneval.generation.catalogue import Entry
 from dyneval.generation.devices import choose_devices
 from dyneval.generation.engine import Engine, Result
-from dyneval.generation.model import BuildOptions, NotMade, Request, RunOptions
+from dyneval.generation.model import BuildOptions, ModelSpec, NotMade, Request, RunOptions
 from dyneval.generation.saving import ImageFormat
 from dyneval.work.executors import Executor, Here, Lost, Processes, Ray
 
@@ -32,7 +31,7 @@ class Job:
         recorded: settings of an image that is already there, empty when there is none.
     """
 
-    entry: Entry
+    spec: ModelSpec
     root: Path
     build: BuildOptions
     run: RunOptions
@@ -43,12 +42,11 @@ class Job:
     @property
     def batch_size(self) -> int:
         """Images that are drawn together."""
-        spec = self.entry.load()
-        return (self.run.batch_size or spec.batch_size) if spec.batches else 1
+        return (self.run.batch_size or self.spec.batch_size) if self.spec.batches else 1
 
     def engine(self, device: str) -> Engine:
         """Load the model. Raises GenerationError when it cannot be loaded, or is not what was used so far."""
-        spec = self.entry.load()
+        spec = self.spec
         if missing := spec.missing_packages():
             raise GenerationError(f"{spec.slug} needs {' and '.join(missing)}; run: pip install {' '.join(missing)}")
         model = spec.build(self.build, self.run, device)
@@ -57,12 +55,12 @@ class Job:
             if before and before != now:
                 model.close()
                 raise GenerationError(
-                    f"{self.entry.slug}: the images in {self.root} were made with {name} {before}, here it is {now}. "
+                    f"{spec.slug}: the images in {self.root} were made with {name} {before}, here it is {now}. "
                     "Make it the same (--revision; a CPU runs in float32), or choose another --output."
                 )
         return Engine(
             model=model,
-            slug=self.entry.slug,
+            slug=spec.slug,
             root=self.root,
             settings=self.settings,
             image_format=self.image_format,
@@ -91,8 +89,8 @@ def choose_executor(job: Job, requests: int, devices: Sequence[str] = (), cluste
     There are never more workers than batches.
     """
     if cluster is not None:
-        return replace(cluster, gpus=0) if job.entry.family in WITHOUT_GPU else cluster
-    chosen = choose_devices(job.entry.family, devices)[: math.ceil(requests / job.batch_size)]
+        return replace(cluster, gpus=0) if job.spec.family in WITHOUT_GPU else cluster
+    chosen = choose_devices(job.spec.family, devices)[: math.ceil(requests / job.batch_size)]
     return Here(chosen[0]) if len(chosen) == 1 else Processes(chosen)
 
 

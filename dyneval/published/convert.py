@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from dyneval import model_table
 from dyneval.errors import DataFileError, ImageError, SchemaError
 from dyneval.files.pairs import read_pairs
 from dyneval.files.store import JsonlIndex, JsonlStore, append_reject
@@ -24,7 +25,6 @@ from dyneval.published.mapping import (
     entry_of,
     open_metadata,
     read_mapping,
-    read_tiers,
     write_mapping,
 )
 from dyneval.records import (
@@ -56,7 +56,7 @@ class ImportConfig:
         annotations_file: the mapping, DYNEVAL-250K-PROMPTS.json.
         output: folder of our annotation files.
         images: folder that the mapping's image paths are relative to, which gets a metadata.jsonl; None: the mapping's.
-        models: table with the columns slug, name and tier of the T2I models; pairs of other models have no tier.
+        models: TOML file with T2I models beside those that are known; pairs of unknown models have no tier.
         folders: folder of a workflow's files, where it is not the published one beside the mapping.
     """
 
@@ -82,7 +82,7 @@ def import_published(config: ImportConfig) -> Counts:
     """
     entries, unusable = read_mapping(config.annotations_file)
     layout = Layout.beside(config.annotations_file, config.folders)
-    tiers = read_tiers(config.models) if config.models else {}
+    tiers = model_table.tiers(config.models)
     maker = PairMaker(config.images or layout.root, tiers)
     with ExitStack() as stack:
         stores = {

@@ -9,7 +9,6 @@ categories. The tier follows from the model, where that is known.
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import re
@@ -25,7 +24,8 @@ from dyneval.files.image_root import folder_above
 from dyneval.files.images import load_image, resolve_below
 from dyneval.files.store import JsonlStore
 from dyneval.hashing import file_sha256
-from dyneval.records import TIERS, PairRecord, Reject, RejectKind, Tier
+from dyneval.model_table import model_key
+from dyneval.records import PairRecord, Reject, RejectKind, Tier
 
 logger = logging.getLogger(__name__)
 
@@ -133,22 +133,6 @@ def write_mapping(path: Path, entries: Iterable[Entry]) -> int:
     return written
 
 
-def read_tiers(models: Path) -> dict[str, Tier]:
-    """Tier of every T2I model of a CSV table, by slug and by name, in lower case. Raises DataFileError."""
-    try:
-        with models.open(encoding="utf-8", newline="") as file:
-            rows = [(row["slug"], row["name"], int(row["tier"])) for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DataFileError(f"{models}: expected a CSV table with slug, name and tier ({error!r})") from error
-    found: dict[str, Tier] = {}
-    for slug, name, number in rows:
-        tier = next((tier for tier in TIERS if tier == number), None)
-        if tier is None:
-            raise DataFileError(f"{models}: tier {number} of {slug}: expected 1, 2 or 3")
-        found |= {slug.casefold(): tier, name.casefold(): tier}
-    return found
-
-
 class PairMaker:
     """Makes pairs of GenDB from entries of a mapping, whose images it reads."""
 
@@ -157,7 +141,7 @@ class PairMaker:
 
         Args:
             images: folder that the image paths are relative to; none may lead out of it.
-            tiers: tier of every model, by slug and by name, in lower case.
+            tiers: tier of every model, as `model_table.tiers` gives them.
             default_tier: tier of pairs whose model is none of these.
         """
         self.images = images
@@ -189,7 +173,7 @@ class PairMaker:
             "settings": {"family": "external"},
             "sha256": file_sha256(path),
         }
-        tier = self.tiers.get(entry.generation_model.casefold(), self.default_tier)
+        tier = self.tiers.get(model_key(entry.generation_model), self.default_tier)
         return PairRecord.from_dict(row if tier is None else {**row, "tier": tier}, entry.pair_id)
 
     def _hint(self, image_path: str) -> str:

@@ -2,18 +2,15 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
 from dyneval.cli import main as dyneval
 from dyneval.demo.prompts import demo_prompts
 from dyneval.files.jsonl import read_jsonl
-from dyneval.generation.cli import run_catalogue
+from dyneval.generation.cli import main as generate
 from dyneval.records import WORKFLOWS, prompt_id
 from dyneval.teacher.cli import main as annotate
-
-SCRIPTS = Path(__file__).parents[2] / "image_gen_scripts"
 
 
 @pytest.fixture(params=["own", "derived"])
@@ -41,7 +38,7 @@ def test_two_parts_cover_each_step_once_and_a_prompt_has_one_part_in_all_of_them
     draw = ["--model", "demo-doodler", "--prompts", str(prompts), "--output", str(gendb), "--devices", "cpu"]
     drawn = {}
     for part in (1, 2):
-        assert run_catalogue(SCRIPTS, [*draw, "--shard", f"{part}/2"]) == 0
+        assert generate([*draw, "--shard", f"{part}/2"]) == 0
         rows = {row["pair_id"]: row["prompt_id"] for row in read_jsonl(gendb / "metadata.jsonl")}
         drawn[part] = {pair: key for pair, key in rows.items() if pair not in drawn.get(1, {})}
     prompt_of = drawn[1] | drawn[2]
@@ -57,4 +54,4 @@ def test_two_parts_cover_each_step_once_and_a_prompt_has_one_part_in_all_of_them
         asked = {row["prompt_id"] for row in read_jsonl(annotations / folder / "t2ia_questions.jsonl")}
         assert asked == set(drawn[part].values())
     shutil.rmtree(gendb)
-    assert run_catalogue(SCRIPTS, [*draw, "--shard", "3/2"]) == 2
+    assert generate([*draw, "--shard", "3/2"]) == 2

@@ -1,14 +1,23 @@
-"""A folder with one stand-in model script, and prompts for it."""
+"""A folder with tables of stand-in models, and prompts for them."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from dyneval.generation.catalogue import Entry
+from dyneval.generation import catalogue
 from dyneval.generation.runner import Config, generate
 
 STAND_IN = Path(__file__).with_name("stand_in.py").read_text()
+TABLE = """\
+class = "stand_in:StandInSpec"
+name = "Stand-in"
+variants = { only = "nowhere/stand-in" }
+[SLUG.presets.recommended]
+arguments = { size = 32 }
+[SLUG.presets.paper]
+arguments = { size = 64 }
+"""
 
 
 class Studio:
@@ -27,17 +36,19 @@ class Studio:
         ]
         self.prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def entry(self, slug="stand-in", tier=1, **changes):
-        """A model script in the folder: the stand-in with other fields."""
-        changes = {"slug": slug, "tier": tier, "calls": str(self.calls), **changes}
-        script = self.folder / f"{slug.replace('-', '_')}.py"
-        script.write_text(f"{STAND_IN}\nfrom dataclasses import replace\nMODEL = replace(MODEL, **{changes!r})\n")
-        return Entry(slug=slug, tier=tier, family="stand-in", script=script)
+    def model(self, slug="stand-in", tier=1, **changes):
+        """A table of a model as users write one, with code beside it: the stand-in with other values."""
+        values = {"tier": tier, "calls": str(self.calls), "batch_size": 4, **changes}
+        lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+        (self.folder / "stand_in.py").write_text(STAND_IN)
+        table = self.folder / f"{slug}.toml"
+        table.write_text("\n".join([f"[{slug}]", *lines, TABLE.replace("SLUG", slug)]))
+        return catalogue.load(table)[slug]
 
-    def run(self, *entries, roster=(), **config):
-        entries = entries or (self.entry(),)
+    def run(self, *models, roster=(), **config):
+        models = models or (self.model(),)
         config = {"prompts": self.prompts, "output": self.output, "devices": ("cpu",), **config}
-        return generate(entries, roster or entries, Config(**config))
+        return generate(models, roster or models, Config(**config))
 
     def records(self):
         path = self.output / "metadata.jsonl"

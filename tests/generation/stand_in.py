@@ -1,4 +1,4 @@
-"""A model script as a user would write one, with faults on demand; tests copy it and import it through the catalogue.
+"""Code of a model as a user would write it, with faults on demand; tests copy it beside a table that names it.
 
 Prompts steer it: "boom" raises, "black" and "flagged" return such images, "refuse" is refused for good, "die" ends the
 process, "silent" gets no answer. `fits` is the largest batch that "memory" allows.
@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from PIL import Image
 
-from dyneval.generation.model import BatchTooLarge, Made, ModelBroken, ModelSpec, NotMade, Preset
+from dyneval.generation.model import BatchTooLarge, Made, ModelBroken, ModelSpec, NotMade
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +67,3 @@ class StandIn:
 
     def close(self):
         pass
-
-
-MODEL = StandInSpec(
-    slug="stand-in",
-    name="Stand-in",
-    tier=1,
-    variants={"only": "nowhere/stand-in"},
-    presets={"recommended": Preset(arguments={"size": 32}), "paper": Preset(arguments={"size": 64})},
-    batch_size=4,
-)

@@ -29,14 +29,14 @@ def prompts(tmp_path):
 
 
 def run(prompts, output, **config):
-    entries = catalogue.demo_entries()
-    return generate(entries, entries, Config(prompts=prompts, output=output, **config))
+    models = catalogue.choose(catalogue.load(), family="demo")
+    return generate(models, models, Config(prompts=prompts, output=output, **config))
 
 
 def test_each_tier_goes_to_its_model_with_the_truth_beside_it(prompts, tmp_path):
     summary = run(prompts, tmp_path / "gendb", limit=4)
     assert (summary.total("made"), summary.exit_status) == (12, 0)
-    tiers = {spec.slug: spec.tier for spec in catalogue.demo_entries()}
+    tiers = {spec.slug: spec.tier for spec in catalogue.load().values()}
     for line in (tmp_path / "gendb" / "metadata.jsonl").read_text().splitlines():
         record = PairRecord.from_dict(json.loads(line))
         assert tiers[record.generation_model] == record.tier

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +16,7 @@ from dyneval.generation.model import BatchTooLarge, BuildOptions, Made, Request,
 
 from . import tiny_pipelines as tiny
 
-SCRIPTS = Path(__file__).parents[2] / "image_gen_scripts"
-SPECS = {entry.slug: entry.load() for entry in catalogue.read_table(SCRIPTS) if isinstance(entry.load(), DiffusersSpec)}
+SPECS = {slug: spec for slug, spec in catalogue.load().items() if isinstance(spec, DiffusersSpec)}
 NEEDS_TORCHVISION = {"omnigen"}
 """Not even its class can be made without torchvision; only its signature is checked."""
 REQUESTS = [

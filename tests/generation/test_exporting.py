@@ -100,20 +100,20 @@ def test_what_is_broken_is_not_exported(gendb, tmp_path):
 
 
 @pytest.fixture
-def scripts(tmp_path):
-    """A folder with a table of models."""
-    (tmp_path / "models.csv").write_text("slug,name,tier\nstand-in,Stand-In,1\n")
-    return tmp_path
+def models(tmp_path):
+    """A table of models of one's own, as a flag."""
+    (tmp_path / "mine.toml").write_text('[stand-in]\nname = "Stand-In"\ntier = 1\n')
+    return ["--models", str(tmp_path / "mine.toml")]
 
 
-def test_the_mapping_goes_out_and_comes_back(gendb, scripts, tmp_path):
+def test_the_mapping_goes_out_and_comes_back(gendb, models, tmp_path):
     before = {record.pair_id: record for record in read_records(gendb, Counts())}
     mapping = tmp_path / "mapping.json"
-    assert main(scripts, ["to-mapping", str(gendb), str(mapping)]) == 0
+    assert main(["to-mapping", str(gendb), str(mapping)]) == 0
     entry = json.loads(mapping.read_text())["prompts"][0]
     assert list(entry) == ["pair_id", "text_id", "prompt", "image_path", "generation_model"]
     (gendb / "metadata.jsonl").unlink()
-    assert main(scripts, ["from-mapping", str(mapping), str(gendb)]) == 0
+    assert main(["from-mapping", str(mapping), str(gendb), *models]) == 0
     after = {record.pair_id: record for record in read_records(gendb, Counts())}
     assert len(after) == 9
     for pair_id, record in after.items():
@@ -123,11 +123,11 @@ def test_the_mapping_goes_out_and_comes_back(gendb, scripts, tmp_path):
         )
         assert record.seed is None
     content = (gendb / "metadata.jsonl").read_bytes()
-    assert main(scripts, ["from-mapping", str(mapping), str(gendb)]) == 0
+    assert main(["from-mapping", str(mapping), str(gendb), *models]) == 0
     assert (gendb / "metadata.jsonl").read_bytes() == content
 
 
-def test_a_hostile_mapping_costs_its_own_entries_only(gendb, scripts, tmp_path):
+def test_a_hostile_mapping_costs_its_own_entries_only(gendb, models, tmp_path):
     (gendb / "metadata.jsonl").unlink()
     good = {"pair_id": "D250K-000001", "text_id": 7, "prompt": "a cat", "generation_model": "Stand-In"}
     image = next(gendb.glob("stand-in/*.png")).relative_to(gendb)
@@ -142,12 +142,12 @@ def test_a_hostile_mapping_costs_its_own_entries_only(gendb, scripts, tmp_path):
     ]
     mapping = tmp_path / "mapping.json"
     mapping.write_text(json.dumps({"prompts": entries}))
-    assert main(scripts, ["from-mapping", str(mapping), str(gendb)]) == 1
+    assert main(["from-mapping", str(mapping), str(gendb), *models]) == 1
     first, second = read_records(gendb, Counts())
     assert (first.prompt_id, first.tier, second.pair_id, second.tier) == ("7", 1, "D4", None)
     assert len((gendb / "metadata.rejects.jsonl").read_text().splitlines()) == 5
     mapping.write_text("[]")
-    assert main(scripts, ["from-mapping", str(mapping), str(gendb)]) == 2
+    assert main(["from-mapping", str(mapping), str(gendb), *models]) == 2
 
 
 def test_pairs_without_a_tier_are_exported_and_shown_too(gendb, tmp_path):
@@ -162,7 +162,7 @@ def test_pairs_without_a_tier_are_exported_and_shown_too(gendb, tmp_path):
 def test_the_contact_sheet_shows_each_model_and_category_once(studio):
     for slug, categories in (("one", ["a", "b"]), ("two", ["b"])):
         studio.write_prompts(["a cat", "a dog", "a fox"], categories=categories)
-        studio.run(studio.entry(slug))
+        studio.run(studio.model(slug))
     counts = draw_contact_sheet(studio.output, studio.folder / "sheet.png")
     assert counts.written == 3
     sheet = images.load_image(studio.folder / "sheet.png")

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 import sys
 import venv
 from pathlib import Path
@@ -9,22 +10,20 @@ from pathlib import Path
 import pytest
 
 from dyneval.files import images
-from dyneval.generation.catalogue import Entry, read_table
+from dyneval.generation import catalogue
 from dyneval.generation.families import external
 from dyneval.generation.model import BuildOptions, RunOptions
 from dyneval.generation.runner import Config, generate
 
-SCRIPTS = Path(__file__).parents[2] / "image_gen_scripts"
-SCRIPT = """
-from pathlib import Path
-from dyneval.generation.families.external import ExternalSpec
-from dyneval.generation.model import Preset
-
-MODEL = ExternalSpec(
-    slug="authors-model", name="Authors' model", tier=2, variants={"v1": "their/weights"},
-    adapter=Path(ADAPTER), code="https://example.org/code",
-    presets={"recommended": Preset({"size": 32})},
-)
+TABLE = """
+[authors-model]
+family = "external"
+name = "Authors' model"
+tier = 2
+variants = { v1 = "their/weights" }
+adapter = "stand_in_adapter.py"
+code = "https://example.org/code"
+presets.recommended.arguments = { size = 32 }
 """
 
 
@@ -40,12 +39,11 @@ def envs(tmp_path_factory):
 
 
 def run(folder, envs, texts, **build):
-    adapter = Path(__file__).with_name("stand_in_adapter.py")
-    script = folder / "authors_model.py"
-    script.write_text(SCRIPT.replace("ADAPTER", repr(str(adapter))))
+    shutil.copy(Path(__file__).with_name("stand_in_adapter.py"), folder)
+    (folder / "mine.toml").write_text(TABLE)
+    model = catalogue.load(folder / "mine.toml")["authors-model"]
     rows = [{"prompt_id": f"P{n}", "prompt": text, "tier": 2, "categories": []} for n, text in enumerate(texts)]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    entry = Entry(slug="authors-model", tier=2, family="external", script=script)
     options = RunOptions(external_env=envs)
     config = Config(
         prompts=folder / "prompts.jsonl",
@@ -54,7 +52,7 @@ def run(folder, envs, texts, **build):
         run=options,
         build=BuildOptions(**build),
     )
-    return generate([entry], [entry], config)
+    return generate([model], [model], config)
 
 
 def rows(path):
@@ -103,18 +101,18 @@ def test_what_is_missing_is_said_before_anything_is_drawn(envs, tmp_path):
     assert "FileNotFoundError: weights are missing" in summary.models[0].error
 
 
-EXTERNAL = [entry for entry in read_table(SCRIPTS) if entry.family == "external"]
+EXTERNAL = [spec for spec in catalogue.load().values() if spec.family == "external"]
 
 
-@pytest.mark.parametrize("entry", EXTERNAL, ids=lambda entry: entry.slug)
-def test_every_external_model_has_an_adapter_that_uses_its_arguments(entry):
-    spec = entry.load()
-    tree = ast.parse(spec.adapter.read_text())
+@pytest.mark.parametrize("spec", EXTERNAL, ids=lambda spec: spec.slug)
+def test_every_external_model_has_an_adapter_that_uses_its_arguments(spec):
+    path = external.ADAPTERS / spec.adapter
+    tree = ast.parse(path.read_text())
     (adapter,) = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     methods = {node.name: [arg.arg for arg in node.args.args] for node in adapter.body if hasattr(node, "args")}
     assert adapter.name == "Adapter"
     assert methods["__init__"] == ["self", "job"]
     assert methods["draw"] == ["self", "prompt", "seed"]
-    used = spec.adapter.read_text()
+    used = path.read_text()
     assert all(f'job.parts["{part}"]' in used for part in spec.parts)
     assert len(EXTERNAL) == 7

@@ -1,12 +1,11 @@
 """The hosted models against a server on this machine: nothing is lost, nothing is paid for twice."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from dyneval.files import images
-from dyneval.generation.catalogue import Entry, load_script, script_path
+from dyneval.generation import catalogue
 from dyneval.generation.families.hosted import retry_after
 from dyneval.generation.gendb import GenDB
 from dyneval.generation.model import BuildOptions, RunOptions
@@ -14,7 +13,6 @@ from dyneval.generation.runner import Config, generate
 
 from . import image_api
 
-SCRIPTS = Path(__file__).parents[2] / "image_gen_scripts"
 MODELS = ["gpt-image-1-5", "nanobanana"]
 
 
@@ -30,11 +28,11 @@ def api(monkeypatch):
 def run(slug, api, folder, texts, **config):
     rows = [{"prompt_id": f"P{n}", "prompt": text, "tier": 1, "categories": []} for n, text in enumerate(texts)]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    entry = Entry(slug=slug, tier=1, family="hosted", script=script_path(SCRIPTS, slug))
+    model = catalogue.load()[slug]
     url = api.url + ("/v1" if slug.startswith("gpt") else "")
     options = RunOptions(base_url=url, concurrency=4, prices=(5.0, 40.0))
     return generate(
-        [entry], [entry], Config(prompts=folder / "prompts.jsonl", output=folder / "gendb", run=options, **config)
+        [model], [model], Config(prompts=folder / "prompts.jsonl", output=folder / "gendb", run=options, **config)
     )
 
 
@@ -134,5 +132,5 @@ def test_retry_after_is_read_as_seconds_and_as_a_date():
 
 @pytest.mark.parametrize("slug", MODELS)
 def test_both_presets_can_be_asked_for(slug):
-    spec = load_script(script_path(SCRIPTS, slug))
+    spec = catalogue.load()[slug]
     assert spec.settings(BuildOptions(preset="paper")) != spec.settings(BuildOptions())

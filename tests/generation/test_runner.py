@@ -82,7 +82,7 @@ def test_other_weights_do_not_mix(studio):
     studio.write_prompts(["a cat"])
     studio.run()
     studio.write_prompts(["a cat", "a dog"])
-    summary = studio.run(studio.entry(revision="r2"))
+    summary = studio.run(studio.model(revision="r2"))
     assert summary.total("missing") == 1
     assert "revision r1, here it is r2" in summary.models[0].error
 
@@ -120,7 +120,7 @@ def test_only_refusals_missing_has_an_exit_status_of_its_own(studio):
 
 def test_the_batch_is_halved_when_memory_runs_out_and_stays_so(studio):
     studio.write_prompts([f"cat {n}" for n in range(20)])
-    summary = studio.run(studio.entry(fits=3), run=RunOptions(batch_size=8))
+    summary = studio.run(studio.model(fits=3), run=RunOptions(batch_size=8))
     assert (summary.total("made"), summary.exit_status) == (20, 0)
     assert studio.batches()[:2] == [8, 4]
     assert set(studio.batches()[2:]) == {2}
@@ -128,7 +128,7 @@ def test_the_batch_is_halved_when_memory_runs_out_and_stays_so(studio):
 
 def test_a_model_too_large_for_one_image_says_so(studio):
     studio.write_prompts(["a cat"])
-    studio.run(studio.entry(fits=0))
+    studio.run(studio.model(fits=0))
     assert "out of memory with one image" in studio.rejects()["P0000-stand-in"]
 
 
@@ -148,11 +148,10 @@ def test_failures_without_end_stop_the_model(studio):
 
 def test_one_model_that_cannot_run_does_not_stop_the_others(studio):
     studio.write_prompts([f"cat {n}" for n in range(30)])
-    good, bad = studio.entry("good"), studio.entry("bad")
-    bad.script.write_text("MODEL = 1")
+    good, bad = studio.model("good"), studio.model("bad", packages=["no_such_package"])
     summary = studio.run(good, bad)
     assert summary.models[0].missing == 0
-    assert "defines MODEL" in summary.models[1].error
+    assert "pip install no_such_package" in summary.models[1].error
     assert summary.exit_status == 1
 
 
@@ -189,14 +188,14 @@ def test_two_devices_share_the_work(studio):
 
 def test_a_worker_that_dies_loses_only_the_prompt_that_killed_it(studio):
     studio.write_prompts([f"slow cat {n}" for n in range(12)] + ["die now"])
-    summary = studio.run(studio.entry(batch_size=2), devices=("cpu", "cpu", "cpu"))
+    summary = studio.run(studio.model(batch_size=2), devices=("cpu", "cpu", "cpu"))
     assert (summary.total("made"), summary.total("missing")) == (12, 1)
     assert "for the second time" in studio.rejects()["P0012-stand-in"]
 
 
 def test_without_any_worker_left_the_run_ends(studio):
     studio.write_prompts(["dead device", "dead device 2", "a cat", "a dog"])
-    summary = studio.run(studio.entry(batch_size=1), devices=("cpu", "cpu"))
+    summary = studio.run(studio.model(batch_size=1), devices=("cpu", "cpu"))
     assert summary.exit_status == 1
     assert "no worker is left" in summary.models[0].error
     assert summary.total("made") == len(studio.records())
@@ -218,7 +217,7 @@ def test_the_part_of_a_killed_run_is_merged_by_the_next_run_of_any_model(studio)
     lines = whole.read_text().splitlines(keepends=True)
     (studio.output / ".parts" / "metadata-stand-in.1-of-2.jsonl").write_text("".join(lines[:3]) + '{"torn')
     whole.write_text("".join(lines[3:]))
-    studio.run(studio.entry("other"))
+    studio.run(studio.model("other"))
     summary = studio.run()
     assert (summary.total("existing"), summary.total("made")) == (8, 0)
     assert len({row["pair_id"] for row in studio.records()}) == len(studio.records()) == 16
@@ -229,7 +228,7 @@ def test_models_run_side_by_side_but_no_run_twice(studio):
     with GenDB(studio.output, "stand-in"):
         with pytest.raises(DataFileError, match="another process"):
             studio.run()
-        assert studio.run(studio.entry("other")).total("made") == 1
+        assert studio.run(studio.model("other")).total("made") == 1
     assert [row["generation_model"] for row in studio.records()] == ["other"]
     assert studio.run().total("made") == 1
     assert len(studio.records()) == 2
@@ -238,12 +237,12 @@ def test_models_run_side_by_side_but_no_run_twice(studio):
 def test_rejects_are_those_of_the_last_run_of_each_model(studio):
     studio.write_prompts(["a cat", "boom", "a dog"])
     studio.run()
-    studio.run(studio.entry("other"))
+    studio.run(studio.model("other"))
     assert set(studio.rejects()) == {"P0001-stand-in", "P0001-other"}
     studio.write_prompts(["a cat", "a fox", "a dog"])
     studio.run()
     assert set(studio.rejects()) == {"P0001-other"}
-    studio.run(studio.entry("other"))
+    studio.run(studio.model("other"))
     assert studio.rejects() == {}
 
 

@@ -1,19 +1,17 @@
 """Janus-Pro and Emu3 draw from tiny weights; each image is sampled from its own seed in any batch."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from dyneval.generation.catalogue import load_script, script_path
+from dyneval.generation import catalogue
 from dyneval.generation.families.transformers import SeededSampling, raster
 from dyneval.generation.model import BuildOptions, Request, RunOptions
 
 from . import tiny_token_models as tiny
 
-SCRIPTS = Path(__file__).parents[2] / "image_gen_scripts"
 REQUESTS = [
     Request(pair_id="a", prompt_id="a", prompt="a cat on a mat", seed=5, tier=2),
     Request(pair_id="b", prompt_id="b", prompt="two red dogs and <|image token|> a longer text", seed=6, tier=2),
@@ -29,7 +27,7 @@ def repos(tmp_path_factory):
 
 
 def build(slug, repos, **options):
-    spec = load_script(script_path(SCRIPTS, slug))
+    spec = catalogue.load()[slug]
     return spec.build(BuildOptions(repo=repos[slug], overrides=SMALL[slug], **options), RunOptions(), "cpu")
 
 

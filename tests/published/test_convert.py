@@ -216,9 +216,9 @@ def test_folders_are_flags_and_tiers_come_from_the_table(public, tmp_path):
     public.close()
     (public.root / "iqa_outputs").rename(tmp_path / "graphs")
     (public.root / "iqa_answers").rename(tmp_path / "verdicts")
-    (tmp_path / "models.csv").write_text("slug,name,tier\none,Model One,2\n")
+    (tmp_path / "mine.toml").write_text('[one]\nname = "Model One"\ntier = 2\n')
     (public.root / IMAGES).rename(tmp_path / IMAGES)
-    flags = ["--annotations-file", public.mapping, "--output", tmp_path / "ours", "--models", tmp_path / "models.csv"]
+    flags = ["--annotations-file", public.mapping, "--output", tmp_path / "ours", "--models", tmp_path / "mine.toml"]
     flags += ["--iqa-outputs-dir", tmp_path / "graphs", "--iqa-answers-dir", tmp_path / "verdicts"]
     done = door("import", *flags, "--images", tmp_path)
     assert done.returncode == 0, done.stderr

@@ -86,9 +86,9 @@ def gendb(prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def draw(prompts: Path, output: Path, **config: Any) -> Any:
-    entries = catalogue.demo_entries()
-    chosen = [entry for entry in entries if entry.tier == 3]
-    return generate(chosen, entries, Config(prompts=prompts, output=output, **config))
+    models = catalogue.choose(catalogue.load(), family="demo")
+    chosen = [model for model in models if model.tier == 3]
+    return generate(chosen, models, Config(prompts=prompts, output=output, **config))
 
 
 def records(path: Path) -> dict[str, Any]:

@@ -118,7 +118,7 @@ class ExternalModel:
         """Start the worker and load. Raises GenerationError when the environment or the weights are missing."""
         env = spec.environment(run.external_env)
         self.spec = spec
-        self.command: list[str | Path] = [env / "bin" / "python", external_worker.__file__, spec.adapter]
+        self.command: list[str | Path] = [env / "bin" / "python", external_worker.__file__, ADAPTERS / spec.adapter]
         self.folder = tempfile.TemporaryDirectory(prefix=f"{spec.slug}-")
         self.load = {
             "do": "load",
@@ -177,12 +177,12 @@ class ExternalSpec(ModelSpec):
     """A model that runs on its authors' code.
 
     Attributes:
-        adapter: file with the class `Adapter`, run in the model's environment.
+        adapter: file with the class `Adapter`, run in the model's environment; a name is one of `ADAPTERS`.
         code: where the authors' code is.
     """
 
     family: ClassVar[str] = "external"
-    adapter: Path
+    adapter: str
     code: str
 
     def environment(self, path: Path | None) -> Path:

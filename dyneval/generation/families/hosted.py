@@ -216,12 +216,12 @@ class HostedSpec(ModelSpec):
 
     Attributes:
         keys: environment variables that may hold the key, in the order in which they are tried.
-        model: client of the API.
+        model: client of the API: "module:class".
     """
 
     family: ClassVar[str] = "hosted"
     keys: tuple[str, ...]
-    model: type[HostedModel]
+    model: str
 
     def key(self) -> str:
         """The API key. Raises GenerationError when no variable holds one."""
@@ -237,4 +237,4 @@ class HostedSpec(ModelSpec):
 
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> HostedModel:
         """Make the client. Raises GenerationError when the key is missing."""
-        return self.model(self, options, run)
+        return self.named_class(self.model)(self, options, run)
