@@ -7,7 +7,7 @@
     variants = { v1 = "me/my-model" }
     presets.recommended.arguments = { num_inference_steps = 20, guidance_scale = 3.5, height = 1024, width = 1024 }
 
-`class = "my_module:MySpec"` takes a ModelSpec of one's own in the place of a family, `model = "my_module:MyModel"` a class
+`class = "my_module:MySpec"` takes a ModelSpec of one's own in the place of a family, `model = "my_module:MyModel"` code
 of one's own for what is special to a model. The module is looked for beside the file, too.
 """
 
@@ -83,15 +83,9 @@ def _imported(slug: str, name: str) -> Any:
     return kind
 
 
-def published() -> set[str]:
-    """Slugs of the paper's models."""
-    return {model.slug for model in model_table.models() if model.paper_score is not None}
-
-
 def members(specs: Specs, roster: Roster = "paper") -> list[ModelSpec]:
     """The models of a roster, without the demo models."""
-    paper = published()
-    return [s for s in specs.values() if s.family != DEMO and (roster == "all" or s.slug in paper)]
+    return [s for s in specs.values() if s.family != DEMO and (roster == "all" or s.in_paper)]
 
 
 def choose(

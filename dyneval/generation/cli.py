@@ -13,7 +13,7 @@ from typing import Any
 from dyneval.errors import SettingError, UserError
 from dyneval.files.parts import Shard
 from dyneval.generation import catalogue
-from dyneval.generation.model import PRESET_NAMES, BuildOptions, ModelSpec, RunOptions
+from dyneval.generation.model import ENVIRONMENTS, PRESET_NAMES, BuildOptions, ModelSpec, RunOptions
 from dyneval.work import processes
 from dyneval.work.executors import add_cluster, cluster_of
 
@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     early = _early_parser()
     add = early.add_argument
     add("--list", action="store_true", help="list the models and what this machine lacks to run them, and exit")
+    add("--setup", metavar="SLUG", help="make the environment of an external model, and exit")
     given = early.parse_known_args(argv)[0]
     parser = _parser(early, "Draw images with text-to-image models, each prompt by a model of its tier.", prog=prog)
     which = parser.add_mutually_exclusive_group(required=True)
@@ -58,7 +59,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         if given.list:
             from dyneval.generation.listing import list_models
 
-            sys.stdout.write(list_models(specs) + "\n")
+            sys.stdout.write(list_models(specs, RunOptions(external_env=given.external_env)) + "\n")
+            return 0
+        if given.setup:
+            from dyneval.generation.setup import set_up
+
+            logging.basicConfig(level=logging.INFO, format="%(message)s")
+            (spec,) = catalogue.choose(specs, slugs=[given.setup])
+            set_up(spec, given.external_env)
             return 0
         args = parser.parse_args(argv)
         chosen = catalogue.choose(specs, slugs=args.model, tier=args.tier, family=args.family, roster=args.roster)
@@ -70,7 +78,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def _early_parser() -> argparse.ArgumentParser:
     """Flags that are read before the others, since those depend on them."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--models", type=Path, help="TOML file that adds models, or changes those that are known")
+    add = early.add_argument
+    add("--models", type=Path, help="TOML file that adds models, or changes those that are known")
+    add(
+        *("--external-env",),
+        type=Path,
+        default=ENVIRONMENTS,
+        help="environment of an external model, or folder with one for each slug (default: %(default)s)",
+    )
     return early
 
 
@@ -135,7 +150,6 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     add("--concurrency", type=_positive, default=8, help="requests in flight to a hosted API (default 8)")
     add("--base-url", help="another server that speaks the hosted API")
     add("--prices", type=_prices, metavar="IN/OUT", help="US dollars a million tokens; records what each image cost")
-    add("--external-env", type=Path, help="Python environment of an external model's worker")
     add("--format", dest="image_format", choices=("png", "webp"), default="png", help="both are lossless")
 
 
@@ -205,7 +219,7 @@ def _prices(text: str) -> tuple[float, float]:
 
 def _part(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
+    if not equals or not name.replace(".", "_").isidentifier():
         raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=VALUE")
     return name, value
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from dyneval.generation import catalogue
-from dyneval.generation.model import BuildOptions, ModelSpec
+from dyneval.generation.model import BuildOptions, ModelSpec, RunOptions
 
 COLUMNS = ("slug", "tier", "family", "GPU GiB", "licence", "ready")
 
 
-def list_models(specs: catalogue.Specs) -> str:
+def list_models(specs: catalogue.Specs, run: RunOptions) -> str:
     """A table of all models, one a line, for `dyneval generate --list`."""
     total = gpu_gib()
-    rows = [COLUMNS, *(_row(spec, total) for spec in specs.values())]
+    rows = [COLUMNS, *(_row(spec, run, total) for spec in specs.values())]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     machine = f"largest GPU here: {total:.0f} GiB" if total else "no GPU here: the CPU draws, in float32 and slowly"
     return "\n".join([*lines, "", machine])
 
 
-def _row(spec: ModelSpec, total: float) -> tuple[str, ...]:
-    obstacles = spec.obstacles()
+def _row(spec: ModelSpec, run: RunOptions, total: float) -> tuple[str, ...]:
+    obstacles = spec.obstacles(run)
     if not obstacles and total and spec.memory_gib > total:
         obstacles = ["yes, offloading"]
     licence = f"{spec.licence}{' (gated)' if spec.gated else ''}"

@@ -8,10 +8,13 @@ A spec is cheap and can be listed; only `build` imports libraries and loads weig
 from __future__ import annotations
 
 import datetime
+import difflib
+import importlib
 import importlib.util
+import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -23,8 +26,14 @@ from dyneval.generation.devices import Placement
 from dyneval.records import Tier
 from dyneval.work.executors import WorkerBroken
 
+log = logging.getLogger(__name__)
+
 PresetName = Literal["recommended", "paper"]
 PRESET_NAMES: tuple[PresetName, ...] = ("recommended", "paper")
+
+
+ENVIRONMENTS = Path("envs")
+"""Where the environments of external models are looked for, and made."""
 
 
 class BatchTooLarge(RuntimeError):
@@ -87,6 +96,25 @@ class NotMade:
 Outcome = Made | NotMade
 
 
+class AskedSize:
+    """Notes images of another size than was asked for: models round it to a grid, services choose their own."""
+
+    def __init__(self, slug: str, size: tuple[int, int] | None) -> None:
+        """`size`: width and height; None where none was asked for."""
+        self.slug = slug
+        self.size = size
+        self._told = False
+
+    def note(self, image: Image.Image) -> dict[str, Any]:
+        """What is to be recorded with an image; the first time a warning, too."""
+        if self.size in (None, image.size):
+            return {}
+        if not self._told:
+            self._told = True
+            log.warning("%s draws %dx%d, not %dx%d as asked for", self.slug, *image.size, *(self.size or ()))
+        return {"asked_size": list(self.size or ())}
+
+
 class ImageModel(Protocol):
     """A loaded model, ready to draw."""
 
@@ -122,6 +150,7 @@ class Preset:
         pipeline: class that runs the model, when it differs from the spec's.
         dtype: in which weights are loaded on a GPU, when it differs from the spec's.
         prompt_suffix: text appended to every prompt; the record keeps the prompt that was sent.
+        suffix_by_variant: what variants append in its place.
     """
 
     arguments: Mapping[str, Any]
@@ -133,6 +162,7 @@ class Preset:
     pipeline: str | None = None
     dtype: str | None = None
     prompt_suffix: str = ""
+    suffix_by_variant: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,7 +175,9 @@ class BuildOptions:
         revision: commit, tag or branch of `repo`; None is the newest, and the commit found is recorded.
         preset: None is the model's default.
         parts: other weights for the further parts of a model, by part name.
-        overrides: call arguments that replace the preset's.
+        overrides: call arguments that replace the preset's; "stage_1.guidance_scale" is one inside another.
+        pins: commits by repo that the images of a folder were made from: weights of theirs are loaded, unless a
+            revision is asked for. They are no setting of their own.
     """
 
     preset: PresetName | None = None
@@ -155,6 +187,7 @@ class BuildOptions:
     base_seed: int = 0
     parts: Mapping[str, str] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    pins: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,7 +200,7 @@ class RunOptions:
         concurrency: requests in flight to a hosted API.
         base_url: another server that speaks the hosted API.
         prices: US dollars for a million input and output tokens, from which costs are recorded.
-        external_env: folder of the Python environment in which an external model's worker runs.
+        external_env: folder of the Python environment in which an external model's worker runs, or of several.
     """
 
     batch_size: int | None = None
@@ -175,7 +208,7 @@ class RunOptions:
     concurrency: int = 8
     base_url: str | None = None
     prices: tuple[float, float] | None = None
-    external_env: Path | None = None
+    external_env: Path = ENVIRONMENTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +225,7 @@ class ModelSpec(ABC):
         licence: licence of the weights, and "gated" where it must be accepted first.
         batch_size: prompts a call, when nothing else is asked for.
         batches: False where an image would depend on the others of its batch; then every call gets one prompt.
+        paper_score: overall score that the paper gives it, 0-1.
     """
 
     family: ClassVar[str]
@@ -210,6 +244,12 @@ class ModelSpec(ABC):
     gated: bool = False
     batch_size: int = 1
     batches: bool = True
+    paper_score: float | None = None
+
+    @property
+    def in_paper(self) -> bool:
+        """Whether it is one of the paper's 36 models; the tier of the others is ours."""
+        return self.paper_score is not None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.slug):
@@ -240,6 +280,11 @@ class ModelSpec(ABC):
             raise GenerationError(f"{self.slug}: no variant '{variant}'; choose from {', '.join(self.variants)}")
         return variant
 
+    def commits(self, options: BuildOptions) -> dict[str, str]:
+        """Commit, tag or branch of each repo that is not to be the newest."""
+        asked = {self.repo(options): options.revision} if options.revision else {}
+        return {**options.pins, **asked}
+
     def chosen_parts(self, options: BuildOptions) -> dict[str, str]:
         """Further weights under `options`. Raises GenerationError when the model has no such part."""
         unknown = [name for name in options.parts if name not in self.parts]
@@ -247,10 +292,47 @@ class ModelSpec(ABC):
             raise GenerationError(f"{self.slug}: no part '{unknown[0]}'; it has: {', '.join(self.parts) or 'none'}")
         return {**self.parts, **options.parts}
 
+    def suffix(self, options: BuildOptions) -> str:
+        """Text that is appended to every prompt."""
+        preset = self.preset(options)
+        return preset.suffix_by_variant.get(self.variant(options), preset.prompt_suffix)
+
     def arguments(self, options: BuildOptions) -> dict[str, Any]:
         """Keyword arguments of the model's call under `options`."""
-        preset = self.preset(options)
-        return {**preset.arguments, **preset.by_variant.get(self.variant(options), {}), **options.overrides}
+        arguments = self._of_preset(self.preset(options), options)
+        for name, value in _named_fully(options.overrides, arguments).items():
+            outer, _, inner = name.partition(".")
+            arguments[outer] = {**arguments.get(outer, {}), inner: value} if inner else value
+        return arguments
+
+    def _of_preset(self, preset: Preset, options: BuildOptions) -> dict[str, Any]:
+        return {**preset.arguments, **preset.by_variant.get(self.variant(options), {})}
+
+    def check(self, options: BuildOptions) -> None:
+        """Look whether the model reads what `options` sets; nothing is loaded but, for that, a library.
+
+        Raises:
+            GenerationError: there is no such preset, variant or part, an argument has a name that the model does not
+                read, or a value of another kind than the preset's.
+        """
+        self.settings(options)
+        if not options.overrides:
+            return
+        ours = self._of_preset(self.preset(options), options)
+        known = _named_fully(ours, ours)
+        flat = {name for preset in self.presets.values() for name, value in preset.arguments.items() if _is_flat(value)}
+        names = {*known, *flat, *self.reads(options)}
+        for name, value in _named_fully(options.overrides, ours).items():
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 1)
+                hint = f"; did you mean {near[0]}" if near else ""
+                raise GenerationError(f"{self.slug} does not read '{name}'{hint}? It reads: {', '.join(sorted(names))}")
+            if name in known and not _is_alike(value, known[name]):
+                raise GenerationError(f"{self.slug}: {name} is {known[name]!r} in the preset; it cannot be {value!r}")
+
+    def reads(self, options: BuildOptions) -> Iterable[str]:
+        """Names of arguments that the model's call reads beside those of its presets."""
+        return ()
 
     def settings(self, options: BuildOptions) -> dict[str, Any]:
         """What was asked for: recorded with each image and compared before an existing one is skipped."""
@@ -261,7 +343,7 @@ class ModelSpec(ABC):
             "variant": self.variant(options),
             "parts": self.chosen_parts(options),
             "preset": self.preset_name(options),
-            "prompt_suffix": self.preset(options).prompt_suffix,
+            "prompt_suffix": self.suffix(options),
             "base_seed": options.base_seed,
             "arguments": self.arguments(options),
         }
@@ -276,10 +358,16 @@ class ModelSpec(ABC):
         needed = (*self.family_packages, *self.packages)
         return [name.replace(".", "-") for name in needed if not _importable(name)]
 
-    def obstacles(self) -> list[str]:
+    def obstacles(self, run: RunOptions) -> list[str]:
         """What keeps this machine from running the model, as short texts; nothing is loaded to find out."""
         missing = self.missing_packages()
         return [f"pip install {' '.join(missing)}"] if missing else []
+
+    def gates(self) -> list[str]:
+        """The licence that nobody has accepted on this machine, as far as that can be told: there is no token."""
+        from huggingface_hub import get_token
+
+        return ["accept the licence, then: hf auth login"] if self.gated and get_token() is None else []
 
     @abstractmethod
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> ImageModel:
@@ -288,6 +376,28 @@ class ModelSpec(ABC):
         Raises:
             GenerationError: a package, key, licence or file is missing; the message says which.
         """
+
+
+def _named_fully(values: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
+    """Values; those inside of a value that is a table in the preset under names such as "stage_1.guidance_scale"."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and isinstance(preset.get(name), Mapping):
+            found |= {f"{name}.{inner}": content for inner, content in value.items()}
+        else:
+            found[name] = value
+    return found
+
+
+def _is_flat(value: Any) -> bool:
+    return not isinstance(value, Mapping)
+
+
+def _is_alike(value: Any, preset: Any) -> bool:
+    """Whether a value can stand in the place of a preset's: of its type, or a whole number for a fraction."""
+    if isinstance(preset, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(preset)
 
 
 def _importable(name: str) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -103,8 +104,11 @@ def generate(chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: C
     A model that cannot run is reported and counted as missing; the others still draw.
 
     Raises:
-        GenerationError: the prompts cannot be used, or none of them is for the chosen models.
+        GenerationError: the prompts cannot be used, none of them is for the chosen models, or the only model does not
+            know what is asked of it.
     """
+    if len(chosen) == 1:
+        chosen[0].check(config.build)
     tiers = {spec.tier for spec in chosen}
     prompts = read_prompts(config.prompts, default_tier=next(iter(tiers)) if len(tiers) == 1 else None)
     plans = {spec.slug: frame for spec, frame in _plan(prompts.frame, chosen, roster, config)}
@@ -185,7 +189,8 @@ def _run_model(db: GenDB, spec: ModelSpec, requests: list[Request], config: Conf
 
 
 def _draw_missing(db: GenDB, spec: ModelSpec, requests: list[Request], config: Config, summary: ModelSummary) -> None:
-    settings = spec.settings(config.build)
+    spec.check(config.build)
+    settings, build = _as_before(db, spec, config.build)
     existing = db.sort(requests, settings, replace=config.replace, retry_refused=config.retry_refused)
     summary.existing, summary.refused = existing.done, len(existing.refused)
     if not existing.pending:
@@ -194,7 +199,7 @@ def _draw_missing(db: GenDB, spec: ModelSpec, requests: list[Request], config: C
     job = workers.Job(
         spec=spec,
         root=config.output.resolve(),  # other machines have another current folder
-        build=config.build,
+        build=build,
         run=config.run,
         settings=settings,
         image_format=config.image_format,
@@ -213,6 +218,22 @@ def _draw_missing(db: GenDB, spec: ModelSpec, requests: list[Request], config: C
                 bar.update()
     finally:
         summary.seconds = round(time.perf_counter() - start, 3)
+
+
+def _as_before(db: GenDB, spec: ModelSpec, build: BuildOptions) -> tuple[Mapping[str, Any], BuildOptions]:
+    """Settings of a run, and what is built: the weights that images of the folder were made from, even if a repo moved.
+
+    A --revision that names the commit which is recorded is no other setting than none.
+    """
+    settings = spec.settings(build)
+    if build.revision:
+        unnamed = spec.settings(replace(build, revision=None))
+        if db.settings.get(fingerprint(unnamed), {}).get("revision") == build.revision:
+            settings = unnamed
+    recorded = db.settings.get(fingerprint(settings), {})
+    commits = {spec.repo(build): recorded.get("revision"), **(recorded.get("weights") or {})}
+    pins = {repo: commit for repo, commit in commits.items() if commit and commit != "local"}
+    return settings, replace(build, pins=pins)
 
 
 def _record(db: GenDB, mark: str, summary: ModelSummary, result: Result) -> None:

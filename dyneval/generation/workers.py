@@ -56,7 +56,7 @@ class Job:
                 model.close()
                 raise GenerationError(
                     f"{spec.slug}: the images in {self.root} were made with {name} {before}, here it is {now}. "
-                    "Make it the same (--revision; a CPU runs in float32), or choose another --output."
+                    "Draw with what it was (--revision; a CPU runs in float32), or choose another --output."
                 )
         return Engine(
             model=model,

@@ -15,9 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from PIL import Image
 
 
-def picture(form="PNG"):
+def picture(size=1024, form="PNG"):
     buffer = io.BytesIO()
-    Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(buffer, form)
+    Image.linear_gradient("L").resize((size, size)).convert("RGB").save(buffer, form)
     return buffer.getvalue()
 
 
@@ -32,43 +32,108 @@ class ImageAPI:
         self.lock = threading.Lock()
 
     def answer(self, prompt, google):
-        """(status, headers, body) for a prompt."""
+        """(status, headers, body) for a prompt: that of the first word of ANSWERS in it, else an image."""
         with self.lock:
             self.asked[prompt] += 1
             first = self.asked[prompt] == 1
             self.times.append((time.monotonic(), prompt))
-        if "slow down" in prompt and first:
-            return 429, {"Retry-After": "0.6"}, error(429, "RESOURCE_EXHAUSTED", "rate limit", google)
-        if "stumble" in prompt and first:
-            return 503, {"Retry-After": "0"}, error(503, "UNAVAILABLE", "try again", google)
-        if "never up" in prompt:
-            return 503, {"Retry-After": "0"}, error(503, "UNAVAILABLE", "try again", google)
-        if "wrong key" in prompt:
-            return 401, {}, error(401, "invalid_api_key", "no such key", google)
-        if "no money" in prompt:
-            return 429, {}, error(429, "insufficient_quota", "pay first", google)
-        if "forbidden" in prompt:
-            return self.refusal(google)
-        if "torn" in prompt:
-            return 200, {}, success(picture()[:60], google)
+        for word, answer in (*(FIRST.items() if first else ()), *ANSWERS.items()):
+            if word in prompt:
+                return answer(google)
         time.sleep(0.05)
-        return 200, {}, success(picture("JPEG" if google else "PNG"), google)
-
-    def refusal(self, google):
-        if google:
-            candidate = {"finishReason": "IMAGE_SAFETY", "content": {"parts": []}}
-            return 200, {}, {"candidates": [candidate], "usageMetadata": {"promptTokenCount": 7}}
-        return 400, {}, error(400, "moderation_blocked", "not allowed", google)
+        return 200, {}, success(picture(64 if "small" in prompt else 1024, "JPEG" if google else "PNG"), google)
 
 
-def error(status, code, message, google):
+def failing(status, code, message, google_code="", google_status=None, headers=None, param=None):
+    """An answer that is an error; with a code of its own, and a status, at Google."""
+
+    def answer(google):
+        number = google_status if google and google_status else status
+        body = error(number, google_code if google and google_code else code, message, google, param=param)
+        return number, headers or {}, body
+
+    return answer
+
+
+def refusal(google):
     if google:
-        return {"error": {"code": status, "status": code, "message": message}}
-    return {"error": {"message": message, "type": "x", "param": None, "code": code}}
+        candidate = {"finishReason": "IMAGE_SAFETY", "content": {"parts": []}}
+        return 200, {}, {"candidates": [candidate], "usageMetadata": {"promptTokenCount": 7}}
+    return 400, {}, error(400, "moderation_blocked", "not allowed", google)
 
 
-def success(content, google):
-    data = base64.b64encode(content).decode()
+def blocked(google):
+    """A prompt that is not even tried; OpenAI has one answer for both."""
+    return (200, {}, {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}) if google else refusal(google)
+
+
+def nothing(google):
+    """An answer without an image: of Google's model, which would have rather talked; an address in OpenAI's."""
+    if google:
+        part = {"text": "Which cat do you mean?"}
+        return 200, {}, {"candidates": [{"content": {"parts": [part]}, "finishReason": "NO_IMAGE"}]}
+    return 200, {}, {**success(b"", google), "data": [{"url": "https://example.org/image.png"}]}
+
+
+def wrong_key(google):
+    """As documented: Google answers a key that it does not know like a request that it does not understand."""
+    if not google:
+        return 401, {}, error(401, "invalid_api_key", "Incorrect API key provided: a-secret-key.", google)
+    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
+    return 400, {}, error(400, "INVALID_ARGUMENT", "API key not valid.", google, details=[info])
+
+
+def thoughtful(google):
+    """A reply of a model that thinks: a small image on the way, then the one that is meant."""
+    if not google:
+        return 200, {}, success(picture(64), google)
+    way, end = ({"inlineData": {"mimeType": "image/png", "data": encoded(picture(size))}} for size in (32, 64))
+    usage = {"promptTokenCount": 10, "candidatesTokenCount": 1000, "thoughtsTokenCount": 77}
+    parts = [{"text": "let me see", "thought": True}, {**way, "thought": True}, end]
+    return 200, {}, {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}], "usageMetadata": usage}
+
+
+FIRST = {
+    "slow down": failing(429, "rate_limit", "rate limit", "RESOURCE_EXHAUSTED", headers={"Retry-After": "0.6"}),
+    "stumble": failing(503, "server_error", "try again", "UNAVAILABLE", headers={"Retry-After": "0"}),
+}
+"""Answers to the first request alone."""
+ANSWERS = {
+    "never up": failing(503, "server_error", "try again", "UNAVAILABLE", headers={"Retry-After": "0"}),
+    "tomorrow": failing(429, "rate_limit", "come back", "RESOURCE_EXHAUSTED", headers={"Retry-After": "86400"}),
+    "wrong key": wrong_key,
+    "echo": failing(403, "PERMISSION_DENIED", "Consumer 'api_key:a-secret-key' has been suspended."),
+    "barred": failing(
+        403, "unsupported_country_region_territory", "location not supported", "FAILED_PRECONDITION", google_status=400
+    ),
+    "bill": failing(400, "billing_hard_limit_reached", "Enable billing to go on", "FAILED_PRECONDITION"),
+    "no money": failing(429, "insufficient_quota", "pay first", "FAILED_PRECONDITION", google_status=400),
+    "argument": failing(400, "invalid_value", "Invalid value: '17x17'", "INVALID_ARGUMENT", param="size"),
+    "retired": failing(404, "model_not_found", "no such model", "NOT_FOUND"),
+    "too long": failing(400, "string_above_max_length", "the prompt is too long", param="prompt"),
+    "forbidden": refusal,
+    "blocked": blocked,
+    "page": lambda _: (200, {"Content-Type": "text/html"}, "<html>Welcome to the hotel's network</html>"),
+    "garbled": lambda google: (200, {}, success(b"", google, data="!!! no base64 !!!")),
+    "torn": lambda google: (200, {}, success(picture()[:60], google)),
+    "nothing": nothing,
+    "think": thoughtful,
+}
+"""Documented answers, by the word in a prompt that asks for them."""
+
+
+def error(status, code, message, google, param=None, details=()):
+    if google:
+        return {"error": {"code": status, "status": code, "message": message, "details": list(details)}}
+    return {"error": {"message": message, "type": "x", "param": param, "code": code}}
+
+
+def encoded(content):
+    return base64.b64encode(content).decode()
+
+
+def success(content, google, data=None):
+    data = data or encoded(content)
     if google:
         part = {"inlineData": {"mimeType": "image/jpeg", "data": data}}
         usage = {"promptTokenCount": 10, "candidatesTokenCount": 1000}
@@ -93,9 +158,9 @@ def handler(api):
             status, headers, reply = api.answer(prompt, google)
             with api.lock:
                 api.open -= 1
-            content = json.dumps(reply).encode()
+            content = reply.encode() if isinstance(reply, str) else json.dumps(reply).encode()
             self.send_response(status)
-            for name, value in {**headers, "Content-Type": "application/json"}.items():
+            for name, value in {"Content-Type": "application/json", **headers}.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

@@ -1,9 +1,12 @@
-"""An adapter as image_gen_scripts/external/ has them, for a model that needs nothing but Pillow."""
+"""An adapter as dyneval/generation/adapters/ has them, for a model that needs nothing but Pillow."""
 
+import json
 import os
 import random
 import time
 
+import diffusers
+import transformers
 from PIL import Image
 
 
@@ -13,6 +16,11 @@ class Adapter:
         if job.repo == "no/weights":
             raise FileNotFoundError("weights are missing")
         job.weights(str(job.code))
+        if job.repo != "their/weights":
+            job.weights(job.repo)
+        secrets = [name for name, value in os.environ.items() if value == "a-secret"]
+        seen = {"libraries": [transformers.__file__, diffusers.__file__], "secrets": secrets}
+        (job.code / "seen.json").write_text(json.dumps(seen))
         self.size = job.arguments["size"]
 
     def wording(self, prompt):

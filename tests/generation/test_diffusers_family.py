@@ -1,6 +1,8 @@
-"""Every diffusers model of the 36 draws, with its own script and presets, from tiny weights in a repo's layout."""
+"""What is special to single diffusers models, and to all of them: arguments, commits, sizes, safety, wording."""
 
+import inspect
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,16 +11,16 @@ import torch
 
 from dyneval.errors import GenerationError
 from dyneval.generation import catalogue
+from dyneval.generation.cli import run_model
 from dyneval.generation.devices import fitting_placement
 from dyneval.generation.families.diffusers import DiffusersSpec
 from dyneval.generation.families.weights import device_errors
 from dyneval.generation.model import BatchTooLarge, BuildOptions, Made, Request, RunOptions
 
 from . import tiny_pipelines as tiny
+from .conftest import read
 
 SPECS = {slug: spec for slug, spec in catalogue.load().items() if isinstance(spec, DiffusersSpec)}
-NEEDS_TORCHVISION = {"omnigen"}
-"""Not even its class can be made without torchvision; only its signature is checked."""
 REQUESTS = [
     Request(pair_id="a", prompt_id="a", prompt="a cat on a mat", seed=5, tier=1),
     Request(pair_id="b", prompt_id="b", prompt='two red dogs and the word "stop"', seed=6, tier=1),
@@ -41,42 +43,19 @@ def repos(tmp_path_factory):
 
 
 def small(spec, options):
-    """The preset's arguments, but few steps and few pixels; the names stay those of the script."""
+    """The preset's arguments, but few steps and few pixels; the names stay those of the preset."""
     arguments = spec.arguments(options)
     if "stage_1" in arguments:
         return {name: {**stage, "num_inference_steps": 2} for name, stage in arguments.items()}
-    signature = tiny_signature(spec, options)
-    return {name: value for name, value in SMALL.items() if name in signature}
-
-
-def tiny_signature(spec, options):
-    import inspect
-
-    import diffusers
-
-    return inspect.signature(getattr(diffusers, spec.pipeline_name(options)).__call__).parameters
-
-
-def local(spec, options, repos, make_parts):
-    variant = spec.load.get("variant")
-    repo = str(tiny.save(spec.pipeline_name(options), repos, variant))
-    return replace(options, repo=repo, parts=make_parts(spec, repos), overrides=small(spec, options))
-
-
-def make_parts(spec, repos):
-    makers = {
-        "llama": tiny.save_llama,
-        "lora": tiny.save_lora,
-        "prompt_to_json": tiny.save_json_writer,
-        "stage_2": lambda folder: tiny.save("IFSuperResolutionPipeline", folder, "fp16"),
-        "stage_3": lambda folder: tiny.save("StableDiffusionUpscalePipeline", folder),
-    }
-    return {name: str(makers[name](repos)) for name in spec.parts}
+    known = {*arguments, *spec.reads(options)}
+    return {name: value for name, value in SMALL.items() if name in known}
 
 
 def build(slug, repos, **options):
-    spec = SPECS[slug]
-    options = local(spec, BuildOptions(**options), repos, make_parts)
+    spec, options = SPECS[slug], BuildOptions(**options)
+    repo = options.repo or str(tiny.save(spec.pipeline_name(options), repos, spec.load.get("variant")))
+    overrides = {**small(spec, options), **options.overrides}
+    options = replace(options, repo=repo, parts=tiny.make_parts(spec, repos), overrides=overrides)
     return spec.build(options, RunOptions(), "cpu")
 
 
@@ -84,41 +63,31 @@ def pixels(outcome):
     return np.asarray(outcome.image).astype(int)
 
 
-CASES = [(slug, preset) for slug, spec in SPECS.items() for preset in spec.presets]
+@pytest.mark.parametrize("slug", SPECS)
+def test_the_pipeline_takes_every_argument_of_the_presets(slug):
+    import diffusers
 
-
-def repeats_recommended(slug, preset):
     spec = SPECS[slug]
-    this, recommended = (spec.settings(BuildOptions(preset=name)) for name in (preset, "recommended"))
-    return preset != "recommended" and {**this, "preset": ""} == {**recommended, "preset": ""}
+    ours = {"photograph_negative_prompt"}
+    for preset in spec.presets:
+        for variant in spec.variants:
+            options = BuildOptions(preset=preset, variant=variant)
+            call = inspect.signature(getattr(diffusers, spec.pipeline_name(options)).__call__).parameters
+            arguments = spec.arguments(options)
+            if "stage_1" not in arguments:
+                assert set(arguments) - ours <= set(call)
 
 
-RUN = [case for case in CASES if case[0] not in NEEDS_TORCHVISION and not repeats_recommended(*case)]
+def test_an_image_depends_on_its_seed(repos):
+    model = build("sdxl", repos)
+    (one,), (other,) = (list(model.generate([replace(REQUESTS[0], seed=seed)])) for seed in (5, 99))
+    assert np.abs(pixels(other) - pixels(one)).max() > 2
 
 
-@pytest.mark.parametrize(("slug", "preset"), CASES)
-def test_the_pipeline_takes_every_argument_of_the_script(slug, preset):
-    spec, options = SPECS[slug], BuildOptions(preset=preset)
-    for variant in spec.variants:
-        arguments = spec.arguments(replace(options, variant=variant))
-        if "stage_1" not in arguments:
-            assert set(arguments) <= set(tiny_signature(spec, options))
-
-
-@pytest.mark.parametrize(("slug", "preset"), RUN)
-def test_images_come_out_and_depend_on_the_seed_not_on_the_batch(slug, preset, repos):
-    model = build(slug, repos, preset=preset)
-    batch = REQUESTS if SPECS[slug].batches else REQUESTS[:1]
-    outcomes = list(model.generate(batch))
-    assert [type(outcome) for outcome in outcomes] == [Made] * len(batch)
-    assert all(pixels(outcome).std() > 1 for outcome in outcomes)
-    (alone,) = model.generate(REQUESTS[:1])
-    assert np.abs(pixels(alone) - pixels(outcomes[0])).max() <= 2
-    (other,) = model.generate([replace(REQUESTS[0], seed=99)])
-    assert np.abs(pixels(other) - pixels(alone)).max() > 2
-    assert model.facts["dtype"] == "float32"
-    assert model.facts["revision"] == "local"
-    assert model.facts["versions"]["diffusers"]
+def test_the_paper_preset_may_run_other_weights_by_another_class(repos):
+    model = build("pixart-alpha", repos, preset="paper")
+    assert type(model.pipeline).__name__ == "PixArtSigmaPipeline"
+    assert [type(outcome) for outcome in model.generate(REQUESTS)] == [Made, Made]
 
 
 def test_the_lora_file_is_the_one_the_variant_names(repos):
@@ -138,7 +107,8 @@ def test_the_prompt_sent_is_recorded_with_suffix_rewriting_and_wrapping(repos):
     assert sent("qwen-image", "一只猫") == "一只猫, 超清，4K，电影级构图."
     assert json.loads(sent("fibo")) == {"short_description": "a cat on a mat"}
     assert sent("sana").startswith("Given a user prompt")
-    assert sent("sana").endswith("a cat on a mat")
+    assert sent("sana", " A Cat on a mat ").endswith("a cat on a mat")  # as the pipeline reads it
+    assert sent("pixart-sigma", "A Cat") == sent("if-xl", " A cat") == "a cat"
     assert sent("longcat-image") == sent("longcat-image") != "a cat on a mat"
     assert sent("z-image") == "a cat on a mat"  # the pipeline writes its chat template into the list it gets
 
@@ -158,10 +128,133 @@ def test_the_safety_checker_is_heard(repos, tmp_path):
     assert [outcome.safety for outcome in build("sdxl", repos).generate(REQUESTS)] == [None, None]
 
 
+@pytest.mark.parametrize("preset", ["recommended", "paper"])
+def test_the_safety_checker_of_if_is_loaded_and_heard(preset, repos, tmp_path):
+    """The published checker does not load with transformers 5, and no checker hears of the tensors between stages."""
+    repo = tmp_path / "strict"
+    shutil.copytree(tiny.save("IFPipeline", repos, "fp16"), repo)
+    tiny.add_if_judges(repo, "fp16", flags=True)
+    outcomes = build("if-xl", repos, repo=str(repo), preset=preset).generate(REQUESTS)
+    assert [outcome.safety for outcome in outcomes] == [True, True]
+    assert [outcome.safety for outcome in build("if-xl", repos, preset=preset).generate(REQUESTS)] == [False, False]
+
+
+def test_what_writes_json_for_fibo_decides_on_the_negative_prompt(repos):
+    requests = [REQUESTS[0], replace(REQUESTS[1], prompt="a photo of a dog")]
+    model = build("fibo", repos)
+    notes = [outcome.details["negative_prompt"] for outcome in model.generate(requests)]
+    assert notes == ["", SPECS["fibo"].arguments(BuildOptions())["photograph_negative_prompt"]]
+    assert model.facts["weights"][tiny.make_parts(SPECS["fibo"], repos)["prompt_to_json"]] == "local"
+
+
+def test_a_size_that_is_rounded_is_told_and_recorded(repos, caplog):
+    (outcome,) = build("flux1-dev", repos, overrides={"height": 33, "width": 35}).generate(REQUESTS[:1])
+    assert outcome.image.size == (32, 32)
+    assert outcome.details == {"asked_size": [35, 33]}
+    assert "flux1-dev draws 32x32, not 35x33 as asked for" in caplog.text
+    (outcome,) = build("flux1-dev", repos).generate(REQUESTS[:1])
+    assert outcome.details == {}
+
+
+def test_tokens_of_glm_image_come_from_the_generator_of_the_image(repos):
+    model = build("glm-image", repos)
+    images = []
+    for _ in range(2):
+        torch.manual_seed(len(images))  # what the global generator does is not seen
+        images.append(pixels(next(model.generate(REQUESTS[:1]))))
+    assert (images[0] == images[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("slug", "words", "reason"),
+    [
+        ("sd1-5", "guidence_scale=3", "sd1-5 does not read 'guidence_scale'; did you mean guidance_scale?"),
+        ("if-xl", "num_inference_steps=20", "if-xl does not read 'num_inference_steps'; did you mean stage_"),
+        ("if-xl", 'stage_1={"steps":20}', "if-xl does not read 'stage_1.steps'"),
+        ("janus-pro", "cfg=3", "janus-pro does not read 'cfg'"),
+        ("emu3", "top_p=0.5", "emu3 does not read 'top_p'"),
+        ("hidream-i1", "prompt_3=x", "hidream-i1 does not read 'prompt_3'"),
+        ("sdxl", "output_type=latent", "sdxl does not read 'output_type'"),
+        ("sdxl", "num_inference_steps=many", "sdxl: num_inference_steps is 50 in the preset; it cannot be 'many'"),
+        ("sdxl", "num_inference_steps=2.5", "it cannot be 2.5"),
+        ("bagel", "steps=3", "bagel does not read 'steps'"),
+        ("gpt-image-1-5", "sise=1x1", "gpt-image-1-5 does not read 'sise'; did you mean size?"),
+        ("nanobanana", "ratio=1:1", "nanobanana does not read 'ratio'"),
+    ],
+)
+def test_an_argument_that_the_model_does_not_read_is_refused_before_loading(slug, words, reason, tmp_path, caplog):
+    (tmp_path / "tier-3-prompts.txt").write_text("a cat\n")
+    flags = ["--prompts", str(tmp_path / "tier-3-prompts.txt"), "--output", str(tmp_path / "gendb"), "--any-tier"]
+    assert run_model(slug, [*flags, "--set", words]) == 2
+    assert reason in caplog.text
+    assert not (tmp_path / "gendb").exists()
+
+
+def test_arguments_that_are_read_are_set_and_recorded(tmp_path):
+    known = SPECS["if-xl"]
+    options = BuildOptions(overrides={"stage_1.num_inference_steps": 20})
+    known.check(options)
+    assert known.arguments(options)["stage_1"] == {"num_inference_steps": 20, "guidance_scale": 7.0}
+    SPECS["sdxl"].check(BuildOptions(overrides={"guidance_scale": 4, "negative_prompt": "dull", "clip_skip": 1}))
+
+
+def hub_cache(folder, repo, source, commit):
+    """A repo in the cache of the Hub as downloading leaves it, its main at `commit`."""
+    cache = folder / f"models--{repo.replace('/', '--')}"
+    shutil.copytree(source, cache / "snapshots" / commit, dirs_exist_ok=True)
+    (cache / "refs").mkdir(exist_ok=True)
+    (cache / "refs" / "main").write_text(commit)
+
+
+def test_images_of_a_folder_come_from_the_commit_of_the_first_although_the_repo_moved(
+    repos, tmp_path, monkeypatch, caplog
+):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    source = tiny.save("StableDiffusionXLPipeline", repos, "fp16")
+    old, new = "a" * 40, "b" * 40
+    repo = SPECS["sdxl"].repo(BuildOptions())
+    hub_cache(tmp_path / "cache", repo, source, old)
+    small_set = [word for name, value in list(SMALL.items())[:3] for word in ("--set", f"{name}={value}")]
+    prompts = tmp_path / "tier-3-prompts.txt"
+    flags = ["--prompts", str(prompts), "--output", str(tmp_path / "gendb"), "--allocation", "all", *small_set]
+
+    def run(count, *more):
+        prompts.write_text("".join(f"cat {n}\n" for n in range(count)))
+        status = run_model("sdxl", [*flags, "--devices", "cpu", *more])
+        rows = read(tmp_path / "gendb" / "metadata.jsonl")
+        return status, [row["settings"]["revision"] for row in rows]
+
+    assert run(1) == (0, [old])
+    hub_cache(tmp_path / "cache", repo, source, new)
+    assert run(2) == (0, [old, old])
+    assert run(3, "--revision", old) == (0, [old, old, old])
+    status, revisions = run(4, "--revision", new)
+    assert (status, revisions) == (1, [old, old, old])
+    assert f"requested_revision None -> '{new}'" in caplog.text
+
+
+def test_the_commit_of_a_lora_is_recorded(repos, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    hub_cache(tmp_path, "ali-vilab/In-Context-LoRA", tiny.save_lora(repos), "c" * 40)
+    spec = SPECS["in-context-lora"]
+    repo = str(tiny.save("FluxPipeline", repos))
+    options = BuildOptions(repo=repo, overrides=small(spec, BuildOptions()))
+    model = spec.build(options, RunOptions(), "cpu")
+    assert model.facts["weights"] == {repo: "local", "ali-vilab/In-Context-LoRA": "c" * 40}
+
+
 def test_weights_that_cannot_be_loaded_are_one_clear_line(tmp_path):
     spec = SPECS["flux1-dev"]
-    with pytest.raises(GenerationError, match=r"flux1-dev: cannot load .*nowhere.*licence must be accepted"):
+    with pytest.raises(GenerationError, match=r"flux1-dev: cannot load nobody/nothing .*licence must be accepted"):
+        spec.build(BuildOptions(repo="nobody/nothing"), RunOptions(), "cpu")
+    with pytest.raises(GenerationError, match=r"flux1-dev: cannot load .*nowhere") as caught:
         spec.build(BuildOptions(repo=str(tmp_path / "nowhere")), RunOptions(), "cpu")
+    assert "licence" not in str(caught.value)  # a folder has no gate
     with pytest.raises(GenerationError, match=r"no variant 'pro'; choose from dev"):
         spec.build(BuildOptions(variant="pro"), RunOptions(), "cpu")
     with pytest.raises(GenerationError, match=r"no part 'vlm'; it has: llama"):

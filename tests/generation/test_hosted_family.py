@@ -1,6 +1,7 @@
 """The hosted models against a server on this machine: nothing is lost, nothing is paid for twice."""
 
 import json
+from itertools import product
 
 import pytest
 
@@ -12,6 +13,7 @@ from dyneval.generation.model import BuildOptions, RunOptions
 from dyneval.generation.runner import Config, generate
 
 from . import image_api
+from .tried import check_row
 
 MODELS = ["gpt-image-1-5", "nanobanana"]
 
@@ -48,7 +50,7 @@ def test_images_are_saved_with_their_cost(slug, api, tmp_path):
     for row in rows(tmp_path / "gendb" / "metadata.jsonl"):
         path = tmp_path / "gendb" / row["file_name"]
         assert path.read_bytes().startswith(b"\x89PNG")  # whatever format the service sends
-        assert images.load_image(path).size == (64, 64)
+        assert images.load_image(path).size == (1024, 1024)
         assert row["settings"]["details"] == {"input_tokens": 10, "output_tokens": 1000, "cost_usd": 0.04005}
         assert ("seed" in row) == (slug == "nanobanana")
     assert summary.models[0].cost_usd == pytest.approx(12 * 0.04005)
@@ -66,6 +68,7 @@ def test_a_refusal_is_recorded_and_not_asked_again(slug, api, tmp_path):
     assert api.asked == {"a cat": 1, "something forbidden": 1}
     run(slug, api, tmp_path, ["a cat", "something forbidden"], retry_refused=True)
     assert api.asked == {"a cat": 1, "something forbidden": 2}
+    assert run(slug, api, tmp_path / "gendb", ["a blocked prompt"]).total("refused") == 1
 
 
 @pytest.mark.parametrize("slug", MODELS)
@@ -79,24 +82,89 @@ def test_the_server_is_waited_for_as_long_as_it_asks(slug, api, tmp_path):
 
 @pytest.mark.parametrize("slug", MODELS)
 def test_trouble_that_does_not_end_is_missing_and_retried_by_the_next_run(slug, api, tmp_path):
-    summary = run(slug, api, tmp_path, ["never up", "torn", "a cat"])
-    assert (summary.total("made"), summary.total("missing"), summary.exit_status) == (1, 2, 1)
-    assert api.asked["never up"] == 6
+    summary = run(slug, api, tmp_path, ["never up", "torn", "a cat", "tomorrow", "nothing"])
+    assert (summary.total("made"), summary.total("missing"), summary.exit_status) == (1, 4, 1)
+    assert (api.asked["never up"], api.asked["tomorrow"]) == (6, 1)
     reasons = {row["pair_id"]: row["reason"] for row in rows(tmp_path / "gendb" / "metadata.rejects.jsonl")}
     assert "after 6 attempts" in reasons[f"P0-{slug}"]
     assert "not an image" in reasons[f"P1-{slug}"]
-    run(slug, api, tmp_path, ["never up", "torn", "a cat"])
+    run(slug, api, tmp_path, ["never up", "torn", "a cat", "tomorrow", "nothing"])
     assert api.asked["torn"] == 2
     assert api.asked["a cat"] == 1
 
 
-@pytest.mark.parametrize(("slug", "prompt"), [*((slug, "wrong key") for slug in MODELS), ("gpt-image-1-5", "no money")])
-def test_a_rejected_key_or_empty_account_ends_the_run_at_once(slug, prompt, api, tmp_path):
+ENDS = ["wrong key", "echo", "barred", "bill", "no money", "argument", "retired"]
+
+
+@pytest.mark.parametrize(("slug", "prompt"), list(product(MODELS, ENDS)))
+def test_what_no_other_prompt_would_mend_ends_the_run_in_the_words_of_the_vendor(slug, prompt, api, tmp_path, caplog):
+    """A key, a country, an account, an argument, an id: no prompt is marked as refused for it."""
+    caplog.set_level("DEBUG")
     summary = run(slug, api, tmp_path, [f"{prompt} {n}" for n in range(30)])
-    assert summary.exit_status == 1
-    assert slug in summary.models[0].error
+    assert (summary.exit_status, summary.total("refused"), summary.total("missing")) == (1, 0, 30)
+    words = {"wrong key": "key", "echo": "suspended", "barred": "location", "bill": "billing", "argument": "17x17"}
+    assert words.get(prompt, "") in summary.models[0].error
     assert sum(api.asked.values()) <= 4
-    assert "a-secret-key" not in summary.models[0].error
+    assert not (tmp_path / "gendb" / "refused.jsonl").exists()
+    written = "".join(path.read_text() for path in (tmp_path / "gendb").rglob("*") if path.is_file())
+    ours = "".join(record.getMessage() for record in caplog.records if record.name.startswith("dyneval"))
+    assert "a-secret-key" not in written + ours
+    run(slug, api, tmp_path, [f"{prompt} {n}" for n in range(30)])
+    assert sum(api.asked.values()) > 4  # asked again by the next run
+
+
+@pytest.mark.parametrize(("slug", "prompt"), list(product(MODELS, ["page", "garbled"])))
+def test_an_answer_that_is_no_image_is_one_failed_image_and_paid_once(slug, prompt, api, tmp_path):
+    summary = run(slug, api, tmp_path, [f"{prompt} 1", "a cat", f"{prompt} 2", "a dog"])
+    assert (summary.total("made"), summary.total("missing"), summary.models[0].error) == (2, 2, None)
+    assert set(api.asked.values()) == {1}
+    for row in rows(tmp_path / "gendb" / "metadata.rejects.jsonl"):
+        assert "the reply" in row["reason"] and row["kind"] == "failed"
+        if slug == "gpt-image-1-5" and prompt == "garbled":
+            assert row["output_tokens"] == 1000
+
+
+def test_a_prompt_that_is_too_long_costs_itself_alone(api, tmp_path):
+    summary = run("gpt-image-1-5", api, tmp_path, ["a cat", "far too long"])
+    assert (summary.total("made"), summary.total("refused"), summary.exit_status) == (1, 1, 3)
+
+
+def test_a_thought_is_no_image_but_is_billed(api, tmp_path):
+    run("nanobanana", api, tmp_path, ["think about a cat"])
+    (row,) = rows(tmp_path / "gendb" / "metadata.jsonl")
+    assert row["width"] == 64
+    assert row["settings"]["details"]["output_tokens"] == 1077
+    assert row["settings"]["details"]["cost_usd"] == pytest.approx((10 * 5 + 1077 * 40) / 1e6)
+
+
+@pytest.mark.parametrize("slug", MODELS)
+def test_another_size_than_asked_for_is_told(slug, api, tmp_path, caplog):
+    run(slug, api, tmp_path, ["a small cat"])
+    (row,) = rows(tmp_path / "gendb" / "metadata.jsonl")
+    assert (row["width"], row["settings"]["details"]["asked_size"]) == (64, [1024, 1024])
+    assert f"{slug} draws 64x64, not 1024x1024 as asked for" in caplog.text
+
+
+def test_an_id_that_was_shut_down_is_answered_with_the_current_one(tmp_path, monkeypatch):
+    """Before anything is sent: the server of this machine is not asked, and the vendor's is not either."""
+    monkeypatch.setenv("GEMINI_API_KEY", "a-secret-key")
+    (tmp_path / "prompts.jsonl").write_text('{"prompt_id": "P", "prompt": "a cat", "tier": 1}\n')
+    model = catalogue.load()["nanobanana"]
+    for build in (BuildOptions(variant="2.5-flash-image"), BuildOptions(preset="paper")):
+        config = Config(prompts=tmp_path / "prompts.jsonl", output=tmp_path / "gendb", build=build)
+        summary = generate([model], [model], config)
+        error = summary.models[0].error
+        assert "shuts down on 2026-" in error
+        assert "the current id is gemini-3.1-flash-image: --variant 3.1-flash-image" in error
+
+
+def test_the_ids_of_the_table_are_dated(api, tmp_path):
+    ids = {name: known for slug in MODELS for name, known in catalogue.load()[slug].ids.items()}
+    assert str(ids["gpt-image-1.5"].shutdown) == "2026-12-01"
+    assert all(known.successor and known.source for known in ids.values())
+    summary = run("gpt-image-1-5", api, tmp_path, ["a retired model"])
+    assert "no such model; gpt-image-1.5 shuts down on 2026-12-01" in summary.models[0].error
+    assert "--variant 2.6-sunburst" in summary.models[0].error
 
 
 def test_a_missing_key_is_named(api, tmp_path, monkeypatch):
@@ -134,3 +202,12 @@ def test_retry_after_is_read_as_seconds_and_as_a_date():
 def test_both_presets_can_be_asked_for(slug):
     spec = catalogue.load()[slug]
     assert spec.settings(BuildOptions(preset="paper")) != spec.settings(BuildOptions())
+
+
+@pytest.mark.parametrize("slug", MODELS)
+def test_the_row_of_the_table(slug):
+    spec = catalogue.load()[slug]
+    client = spec.model.rpartition(":")[2]
+    check_row(
+        slug, spec, f"{client} against a server on this machine", "27 documented answers; many in flight; resumed"
+    )

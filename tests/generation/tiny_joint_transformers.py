@@ -116,10 +116,17 @@ def Flux2Pipeline():
     return {
         "transformer": _flux2_transformer(3 * 16, guidance=True),
         "text_encoder": Mistral3ForConditionalGeneration(config).eval(),
-        "tokenizer": parts.chat_tokenizer(),
+        "tokenizer": _pixtral_processor() if parts.has_torchvision() else parts.chat_tokenizer(),
         "vae": _flux2_vae(),
         "scheduler": parts.flow_scheduler(),
     }
+
+
+def _pixtral_processor():
+    from transformers import PixtralImageProcessorPil, PixtralProcessor
+
+    tokenizer = parts.chat_tokenizer("[IMG]", "[IMG_BREAK]", "[IMG_END]")
+    return PixtralProcessor(PixtralImageProcessorPil(), tokenizer, chat_template=parts.TEMPLATE)
 
 
 def BriaFiboPipeline():
@@ -176,8 +183,8 @@ def LongCatImagePipeline():
         ),
         "text_encoder": parts.qwen_vl(),
         "tokenizer": parts.chat_tokenizer(),
-        # In the place of a Qwen2VLProcessor, which needs torchvision; for text it does what its tokenizer does.
-        "text_processor": parts.chat_tokenizer(),
+        # Without torchvision in the place of a Qwen2VLProcessor; for text it does what its tokenizer does.
+        "text_processor": parts.qwen_vl_processor() if parts.has_torchvision() else parts.chat_tokenizer(),
         "vae": parts.vae(16, shift_factor=0.1),
         "scheduler": parts.flow_scheduler(use_dynamic_shifting=True),
     }

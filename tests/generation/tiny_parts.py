@@ -194,3 +194,44 @@ def safety_checker():
         checker.concept_embeds_weights.fill_(2)
         checker.special_care_embeds_weights.fill_(2)
     return checker.eval(), CLIPImageProcessorPil(size=30, crop_size=30)
+
+
+def if_safety_checker(flags=False):
+    """IF's checker, with random weights; its verdict is set."""
+    import torch
+    from transformers import CLIPConfig, CLIPImageProcessorPil
+
+    from dyneval.generation.families.diffusers import _if_safety_checker
+
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 30,
+        "patch_size": 15,
+        "projection_dim": 16,
+    }
+    checker = _if_safety_checker()(CLIPConfig(vision_config=vision, projection_dim=16)).eval()
+    with torch.no_grad():
+        for head in (checker.p_head, checker.w_head):
+            head.weight.zero_()
+            head.bias.fill_(-1)
+        checker.p_head.bias.fill_(1 if flags else -1)
+    return checker, CLIPImageProcessorPil(size=30, crop_size=30)
+
+
+def has_torchvision():
+    from importlib.util import find_spec
+
+    return find_spec("torchvision") is not None
+
+
+def qwen_vl_processor(kind="Qwen2VLProcessor"):
+    """The processor of the published repos: it needs torchvision, for its video part."""
+    import transformers
+
+    tokenizer = chat_tokenizer(image_token="<|image_pad|>", video_token="<|video_pad|>")
+    images = transformers.Qwen2VLImageProcessorPil()
+    videos = getattr(transformers, kind.replace("Processor", "VideoProcessor"))()
+    return getattr(transformers, kind)(images, tokenizer, videos, chat_template=TEMPLATE)

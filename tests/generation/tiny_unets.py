@@ -164,7 +164,7 @@ def _if_stage(unet):
 
 
 def IFPipeline():
-    return _if_stage(_if_unet(3))
+    return _if_stage(_if_unet(3, sample_size=32))  # smaller, the watermark would have no pixel
 
 
 def IFSuperResolutionPipeline():

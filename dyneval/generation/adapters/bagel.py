@@ -31,6 +31,9 @@ class Adapter:
         vision = SiglipVisionConfig.from_json_file(str(folder / "vit_config.json"))
         vision.rope, vision.num_hidden_layers = False, vision.num_hidden_layers - 1
         autoencoder, autoencoder_config = load_ae(local_path=str(folder / "ae.safetensors"))
+        decode, kind = autoencoder.to(job.device).decode, next(autoencoder.parameters()).dtype
+        # The authors draw the first noise on the CPU and leave latents and autoencoder there.
+        autoencoder.decode = lambda latent: decode(latent.to(job.device, kind))
         config = BagelConfig(
             visual_gen=True,
             visual_und=True,
@@ -58,7 +61,7 @@ class Adapter:
         self.arguments["image_shapes"] = (size, size)
         self.inferencer = InterleaveInferencer(
             model=model.eval(),
-            vae_model=autoencoder.to(job.device),
+            vae_model=autoencoder,
             tokenizer=tokenizer,
             vae_transform=ImageTransform(1024, 512, 16),
             vit_transform=ImageTransform(980, 224, 14),

@@ -1,10 +1,13 @@
 """Adapter of LlamaGen: https://github.com/FoundationVision/LlamaGen, in its own environment."""
 
+import argparse
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+
+VQ = "vq_ds16_t2i.pt"
 
 
 class Adapter:
@@ -17,23 +20,34 @@ class Adapter:
         from tokenizer.tokenizer_image.vq_model import VQ_models
 
         torch.set_grad_enabled(False)
-        self.arguments, folder = dict(job.arguments), job.weights(job.repo)
-        self.side = self.arguments.pop("image_size") // 16
+        self.arguments = dict(job.arguments)
+        self.side, checkpoint = self.arguments.pop("image_size") // 16, self.arguments.pop("checkpoint")
+        folder = job.weights(job.repo, only=[VQ, checkpoint])
         self.codes = VQ_models["VQ-16"](codebook_size=16384, codebook_embed_dim=8).to(job.device).eval()
-        self.codes.load_state_dict(_read(folder / "vq_ds16_t2i.pt")["model"])
+        self.codes.load_state_dict(_read(folder / VQ)["model"])
         model = GPT_models["GPT-XL"](block_size=self.side**2, cls_token_num=120, model_type="t2i")
-        checkpoint = _read(folder / self.arguments.pop("checkpoint"))
-        model.load_state_dict(next(checkpoint[key] for key in ("model", "module", "state_dict") if key in checkpoint))
+        saved = _read(folder / checkpoint)
+        # Not strict, as the authors load it: a file may hold buffers that are computed. But nothing may be missing.
+        keys = model.load_state_dict(
+            next(saved[k] for k in ("model", "module", "state_dict") if k in saved), strict=False
+        )
+        if keys.missing_keys:
+            raise ValueError(f"{checkpoint}: lacks {len(keys.missing_keys)} weights, such as {keys.missing_keys[0]}")
         self.model = model.to(job.device, torch.bfloat16).eval()
+        t5 = job.weights(job.parts["t5"], without=["*.h5", "*.msgpack", "pytorch_model*"])
         self.t5 = T5Embedder(
             device=job.device,
             local_cache=True,
-            cache_dir=str(job.weights(job.parts["t5"]).parent),
-            dir_or_name=job.weights(job.parts["t5"]).name,
+            cache_dir=str(t5.parent),
+            dir_or_name=t5.name,
             torch_dtype=torch.bfloat16,
             model_max_length=120,
         )
         self.generate = generate
+
+    def read(self, prompt: str) -> str:
+        """The prompt in lower case, without addresses and the like."""
+        return self.t5.text_preprocessing(prompt)
 
     def draw(self, prompt: str, seed: int) -> Image.Image:
         """One image."""
@@ -48,4 +62,6 @@ class Adapter:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """Weights of a file that the authors' trainers wrote: beside them it has the trainer's arguments."""
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(path, map_location="cpu", weights_only=True)

@@ -19,7 +19,8 @@ class Adapter:
 
         self.arguments = dict(job.arguments)
         self.config = OmegaConf.load(job.code / "configs" / self.arguments.pop("config"))
-        tokenizer = AutoTokenizer.from_pretrained(job.weights(job.parts["llm"]), padding_side="left")
+        llm = job.weights(job.parts["llm"], only=["*.json", "*.txt"])  # its weights are part of Show-o's
+        tokenizer = AutoTokenizer.from_pretrained(llm, padding_side="left")
         self.prompting = UniversalPrompting(
             tokenizer,
             max_text_len=self.config.dataset.preprocessing.max_seq_length,
@@ -28,7 +29,8 @@ class Adapter:
             cond_dropout_prob=0.0,
         )
         self.device = job.device
-        self.model = Showo.from_pretrained(job.weights(job.repo)).to(self.device).eval()
+        model = Showo.from_pretrained(job.weights(job.repo), llm_model_path=str(llm))
+        self.model = model.to(self.device).eval()
         self.tokens = MAGVITv2.from_pretrained(job.weights(job.parts["tokens"])).to(self.device).eval()
         self.schedule = get_mask_chedule("cosine")
         self.mask = create_attention_mask_predict_next

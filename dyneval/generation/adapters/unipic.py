@@ -1,6 +1,7 @@
 """Adapter of UniPic 1.5B: https://github.com/SkyworkAI/UniPic, folder UniPic-1, in its own environment.
 
-The configuration reads kl16.ckpt, Qwen2.5-1.5B-Instruct and siglip2-so400m-patch16-512 from code/UniPic-1/checkpoint.
+The configuration reads kl16.ckpt, Qwen2.5-1.5B-Instruct and siglip2-so400m-patch16-512 from code/UniPic-1/checkpoint,
+where the authors have the repo of the weights downloaded to: it is linked there.
 """
 
 import os
@@ -15,7 +16,9 @@ class Adapter:
     """Masked autoregression: all tokens of the image at once, in a few dozen rounds."""
 
     def __init__(self, job: Any) -> None:
-        root = job.code / "UniPic-1"
+        root, folder = (job.code / "UniPic-1").resolve(), job.weights(job.repo)
+        if not (root / "checkpoint").exists():
+            (root / "checkpoint").symlink_to(folder)
         sys.path.insert(0, str(root))
         os.chdir(root)
         from mmengine.config import Config
@@ -23,7 +26,7 @@ class Adapter:
 
         config = Config.fromfile("configs/models/qwen2_5_1_5b_kl16_mar_h.py")
         model = BUILDER.build(config.model).eval().to(job.device)
-        state = torch.load(job.weights(job.repo) / "pytorch_model.bin", map_location="cpu", weights_only=True)
+        state = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
         model.load_state_dict(state, strict=False)  # the parts named above are loaded by the configuration
         self.model = model.to(model.dtype)
         self.arguments = dict(job.arguments)

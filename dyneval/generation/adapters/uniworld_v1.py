@@ -25,7 +25,7 @@ class Adapter:
         model = UnivaQwen2p5VLForConditionalGeneration.from_pretrained(folder, attn_implementation="sdpa", **half)
         self.model = model.to(self.device).eval()
         self.processor = AutoProcessor.from_pretrained(folder, min_pixels=SIDE, max_pixels=SIDE)
-        flux = job.weights(job.parts["flux"])
+        flux = job.weights(job.parts["flux"], without=["flux1-dev.safetensors", "ae.safetensors", "transformer/*"])
         pipeline = FluxPipeline.from_pretrained(flux, transformer=self.model.denoise_tower.denoiser, **half)
         self.pipeline = pipeline.to(self.device)
 

@@ -22,7 +22,8 @@ class Adapter:
             folder, torch_dtype=torch.bfloat16, trust_remote_code=True, attn_implementation="sdpa"
         )
         self.model = model.to(job.device).eval()
-        self.model.init_vision(str(job.weights(job.parts["flux"])))
+        flux = job.weights(job.parts["flux"], without=["flux1-dev.safetensors"])  # the folder transformer/ in one file
+        self.model.init_vision(str(flux))
         self.model.set_generation_mode("image")
         self.config = GenerationConfig(
             max_new_tokens=side * side,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from dyneval.generation.families.hosted import Fault, HostedModel, Reply, retry_after
@@ -11,6 +13,8 @@ from dyneval.generation.model import Request
 
 TIMEOUT = 600.0
 """Seconds; high-quality images take minutes."""
+REFUSALS = frozenset({"moderation_blocked", "content_policy_violation"})
+"""Codes of OpenAI's HTTP 400 that are about the prompt."""
 PERMANENT = frozenset(
     {
         *("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "ESCALATION"),
@@ -23,6 +27,19 @@ PERMANENT = frozenset(
 class OpenAIImages(HostedModel):
     """One image a request; the API takes no seed."""
 
+    @classmethod
+    def reads(cls) -> Iterable[str]:
+        """Parameters of the SDK's call, but those that are ours."""
+        from openai.resources.images import AsyncImages
+
+        ours = ("self", "model", "prompt", "n", "stream", "partial_images", "response_format")
+        return [name for name in inspect.signature(AsyncImages.generate).parameters if name not in ours]
+
+    def size(self) -> tuple[int, int] | None:
+        """As in "1024x1024"."""
+        found = re.fullmatch(r"(\d+)x(\d+)", str(self.arguments.get("size")))
+        return (int(found[1]), int(found[2])) if found else None
+
     def connect(self, key: str, base_url: str | None) -> Any:
         """An AsyncOpenAI client without retries."""
         from openai import AsyncOpenAI
@@ -32,11 +49,16 @@ class OpenAIImages(HostedModel):
     async def ask(self, request: Request, prompt: str) -> Reply:
         """Ask for one image; models of the GPT family always send it as base64."""
         result = await self.client.images.generate(model=self.model_id, prompt=prompt, n=1, **self.arguments)
+        if isinstance(result, str):  # a page of some proxy, with status 200
+            return Reply(image=None, reason=f"the reply is no JSON: {result[:200]}")
         tokens = (result.usage.input_tokens, result.usage.output_tokens) if result.usage else (0, 0)
         content = result.data[0].b64_json if result.data else None
         if not content:
             return Reply(image=None, reason="the reply holds no image", tokens=tokens)
-        return Reply(image=base64.b64decode(content), tokens=tokens)
+        try:
+            return Reply(image=base64.b64decode(content, validate=True), tokens=tokens)
+        except ValueError as error:
+            return Reply(image=None, reason=f"the image in the reply is no base64 ({error})", tokens=tokens)
 
     def read_fault(self, error: Exception) -> Fault | None:
         """Status, code and wait of an error of the SDK."""
@@ -48,6 +70,7 @@ class OpenAIImages(HostedModel):
                 message=error.message,
                 code=error.code or "",
                 wait=retry_after(error.response.headers),
+                refused=error.status_code == 400 and (error.code in REFUSALS or error.param == "prompt"),
             )
         if isinstance(error, openai.APIConnectionError):
             return Fault(status=None, message=str(error))
@@ -62,6 +85,18 @@ class GoogleImages(HostedModel):
     """One image a request. A refusal is an ordinary reply without an image."""
 
     seeded = True
+
+    @classmethod
+    def reads(cls) -> Iterable[str]:
+        """Fields of the SDK's ImageConfig, and the modalities."""
+        from google.genai import types
+
+        return ["response_modalities", *types.ImageConfig.model_fields]
+
+    def size(self) -> tuple[int, int] | None:
+        """Known for squares alone."""
+        side = {"512": 512, "1K": 1024, "2K": 2048, "4K": 4096}.get(str(self.arguments.get("image_size")))
+        return (side, side) if side and self.arguments.get("aspect_ratio") == "1:1" else None
 
     def connect(self, key: str, base_url: str | None) -> Any:
         """A google-genai client without retries."""
@@ -96,7 +131,7 @@ class GoogleImages(HostedModel):
             return Fault(
                 status=error.code,
                 message=error.message or "",
-                code=error.status or "",
+                code=" ".join(filter(None, (error.status, _error_info(error.details)))),
                 wait=wait if wait is not None else _retry_delay(error.details),
             )
         if isinstance(error, OSError) or type(error).__module__.split(".")[0] in {"httpx", "httpx2", "aiohttp"}:
@@ -110,9 +145,12 @@ class GoogleImages(HostedModel):
 
 def _reply(result: Any) -> Reply:
     usage = result.usage_metadata
-    tokens = (usage.prompt_token_count or 0, usage.candidates_token_count or 0) if usage else (0, 0)
+    # Thoughts are billed as output, but not counted with the candidates.
+    written = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0) if usage else 0
+    tokens = (usage.prompt_token_count or 0, written) if usage else (0, 0)
     candidate = result.candidates[0] if result.candidates else None
     parts = (candidate.content.parts or []) if candidate and candidate.content else []
+    parts = [part for part in parts if not part.thought]  # a model that thinks shows smaller images on its way
     image = next((part.inline_data.data for part in parts if part.inline_data and part.inline_data.data), None)
     if image:
         return Reply(image=image, tokens=tokens)
@@ -124,6 +162,12 @@ def _reply(result: Any) -> Reply:
     said = " ".join(part.text for part in parts if part.text)[:200]
     reason = f"no image: {name} {candidate.finish_message or said}".strip()
     return Reply(image=None, reason=reason, permanent=name in PERMANENT, tokens=tokens)
+
+
+def _error_info(details: Any) -> str:
+    """Reason in the ErrorInfo of an error's details, such as API_KEY_INVALID."""
+    found = re.search(r"'reason': '([A-Z_]+)'", str(details))
+    return found[1] if found else ""
 
 
 def _retry_delay(details: Any) -> float | None:

@@ -7,23 +7,35 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 from PIL import Image
 
 from dyneval.generation.devices import choose_placement
 from dyneval.generation.families.local import LocalModel, LocalSpec
-from dyneval.generation.families.weights import commit, component_bytes, explained
+from dyneval.generation.families.transformers import SeededSampling
+from dyneval.generation.families.weights import component_bytes
 from dyneval.generation.model import BuildOptions, Request, RunOptions
+
+NOT_TO_BE_SET = re.compile(r"^(self|prompt.*|generator|return_dict)$|embeds|mask|latents|image|callback|output")
+"""Parameters of a call that are ours to set, or hold tensors."""
 
 
 class DiffusersModel(LocalModel):
     """A loaded pipeline, or several that hand an image on."""
 
     spec: DiffusersSpec
+    own_arguments: ClassVar[bool] = False
+    """Whether the arguments are none of the pipeline's call."""
 
     def set_up(self) -> str:
         """Load the pipeline, finish it, load further stages, place them all."""
@@ -40,7 +52,6 @@ class DiffusersModel(LocalModel):
         return self.weights.load(
             getattr(diffusers, self.spec.pipeline_name(self.options)),
             self.repo,
-            revision=self.options.revision,
             dtype=self.weights.dtype,
             **self.spec.load,
             **self.components(),
@@ -54,10 +65,9 @@ class DiffusersModel(LocalModel):
         """Finish the loaded pipeline before it is placed; of a part called "lora" the variant names the file."""
         if "lora" not in self.parts:
             return
-        repo = self.parts["lora"]
-        with explained(self.spec, repo):
-            self.pipeline.load_lora_weights(repo, weight_name=f"{self.spec.variant(self.options)}.safetensors")
-        self.weights.commits[repo] = commit(repo)
+        repo, name = self.parts["lora"], f"{self.spec.variant(self.options)}.safetensors"
+        with self.weights.reading(repo) as revision:
+            self.pipeline.load_lora_weights(repo, weight_name=name, **revision)
 
     def further_stages(self) -> Sequence[Any]:
         """Pipelines that refine the images of the first; they are placed like it."""
@@ -70,17 +80,26 @@ class DiffusersModel(LocalModel):
 
     def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Image.Image], list[bool | None]]:
         """Call the pipeline once."""
-        # A copy: some pipelines write their chat template into the list they are given.
-        output = self.pipeline(prompt=list(prompts), generator=generators, **self.call_arguments(len(prompts)))
+        with own_noise(self.pipeline.scheduler, generators):
+            # A copy: some pipelines write their chat template into the list they are given.
+            output = self.pipeline(prompt=list(prompts), generator=generators, **self.call_arguments(prompts))
         flags = getattr(output, "nsfw_content_detected", None)
         return output.images, list(flags) if flags else [None] * len(prompts)
 
-    def call_arguments(self, count: int) -> dict[str, Any]:
-        """The call's arguments for `count` prompts: a negative prompt must be as many as they are."""
+    def call_arguments(self, prompts: list[str]) -> dict[str, Any]:
+        """The call's arguments for these prompts: a negative prompt must be as many as they are."""
         arguments = dict(self.arguments)
         if isinstance(arguments.get("negative_prompt"), str):
-            arguments["negative_prompt"] = [arguments["negative_prompt"]] * count
+            arguments["negative_prompt"] = [arguments["negative_prompt"]] * len(prompts)
         return arguments
+
+    def sent(self, prompt: str) -> str:
+        """The prompt as the pipeline's own text preprocessing leaves it: in lower case, often."""
+        preprocess = getattr(self.pipeline, "_text_preprocessing", None)
+        if preprocess is None:
+            return prompt
+        default = inspect.signature(type(self.pipeline).__call__).parameters["clean_caption"].default
+        return preprocess(prompt, clean_caption=self.arguments.get("clean_caption", default))[0]
 
     def _place(self, pipeline: Any) -> str:
         pipeline.set_progress_bar_config(disable=True)
@@ -99,22 +118,84 @@ class DiffusersModel(LocalModel):
         return ("pipeline", "pipelines")
 
 
+@contextmanager
+def own_noise(scheduler: Any, generators: list[Any]) -> Iterator[None]:
+    """Have a scheduler that adds noise at every step take it from the images' own generators.
+
+    Some pipelines hand it none: it would draw from the global one, for the whole batch at once.
+    """
+    if "generator" not in inspect.signature(scheduler.step).parameters:
+        yield
+        return
+    scheduler.step = partial(scheduler.step, generator=generators)
+    try:
+        yield
+    finally:
+        del scheduler.step
+
+
 class Fibo(DiffusersModel):
     """Has the JSON written from the image's own seed; it is what the record calls the prompt that was sent."""
 
     def prepare(self) -> None:
-        """Load the model that writes JSON."""
-        self.writer = self.load_part("diffusers.ModularPipeline", "prompt_to_json", trust_remote_code=True)
+        """Load the model that writes JSON: blocks of a modular pipeline, code and all."""
+        from diffusers import ModularPipelineBlocks
+
+        repo = self.parts["prompt_to_json"]
+        with self.weights.reading(repo) as revision, tempfile.TemporaryDirectory() as folder:
+            readable = _with_readable_requirements(repo, Path(folder), revision)
+            blocks: Any = ModularPipelineBlocks
+            self.writer = blocks.from_pretrained(readable, trust_remote_code=True).init_pipeline()
 
     def wording(self, request: Request) -> str:
         """The prompt as JSON."""
         return self.writer(prompt=request.prompt).values["json_prompt"]
 
+    def call_arguments(self, prompts: list[str]) -> dict[str, Any]:
+        """With a negative prompt where the JSON asks for a photograph."""
+        arguments = super().call_arguments(prompts)
+        arguments.pop("photograph_negative_prompt", None)
+        return {**arguments, "negative_prompt": [self._negative(prompt) for prompt in prompts]}
+
+    def noted(self, prompt: str) -> dict[str, Any]:
+        """The negative prompt."""
+        return {"negative_prompt": self._negative(prompt)}
+
+    def _negative(self, prompt: str) -> str:
+        try:
+            medium = str(json.loads(prompt).get("style_medium", "")).lower()
+        except (ValueError, AttributeError):  # no JSON, or no object: a model wrote it
+            medium = ""
+        is_photograph = medium in ("photograph", "photography", "photo")
+        return self.arguments.get("photograph_negative_prompt", "") if is_photograph else ""
+
+    def weights_held(self) -> tuple[str, ...]:
+        """The pipelines, and what writes JSON."""
+        return (*super().weights_held(), "writer")
+
+
+def _with_readable_requirements(repo: str, folder: Path, revision: Mapping[str, str]) -> Path:
+    """The code of a repo of blocks, copied to `folder`. diffusers 0.42 refuses requirements that are a list.
+
+    They are left out: a package that is missing is named when the code imports it.
+    """
+    from huggingface_hub import snapshot_download
+
+    code, commit = ["*.py", "*.json"], revision.get("revision")
+    source = Path(repo if Path(repo).is_dir() else snapshot_download(repo, allow_patterns=code, revision=commit))
+    for path in (path for pattern in code for path in source.glob(pattern)):
+        shutil.copy(path, folder)
+    config = folder / "modular_config.json"
+    if config.exists():
+        kept = {name: value for name, value in json.loads(config.read_text()).items() if name != "requirements"}
+        config.write_text(json.dumps(kept))
+    return folder
+
 
 class HiDream(DiffusersModel):
     """Brings Llama along."""
 
-    def components(self) -> dict[str, object]:
+    def components(self) -> dict[str, Any]:
         """The fourth text encoder and its tokenizer, which the repo leaves out."""
         tokenizer = self.load_part("transformers.AutoTokenizer", "llama")
         more = {"dtype": self.weights.dtype, "output_hidden_states": True, "output_attentions": True}
@@ -131,18 +212,42 @@ class LongCat(DiffusersModel):
             return request.prompt
         return self.pipeline.rewire_prompt(request.prompt, self.device)[0]
 
-    def call_arguments(self, count: int) -> dict[str, object]:
+    def call_arguments(self, prompts: list[str]) -> dict[str, Any]:
         """Rewriting is done by now."""
-        return {**super().call_arguments(count), "enable_prompt_rewrite": False}
+        return {**super().call_arguments(prompts), "enable_prompt_rewrite": False}
 
 
 class QwenImage(DiffusersModel):
-    """Appends the suffix in the prompt's own language."""
+    """Appends the suffix, where there is one, in the prompt's own language."""
 
     def wording(self, request: Request) -> str:
         """The prompt with its suffix, the Chinese one after Chinese text."""
-        chinese = re.search("[\u4e00-\u9fff]", request.prompt)
-        return f"{request.prompt}, 超清，4K，电影级构图." if chinese else super().wording(request)
+        suffix = self.spec.suffix(self.options)
+        if suffix and re.search("[\u4e00-\u9fff]", request.prompt):
+            suffix = ", 超清，4K，电影级构图."
+        return request.prompt + suffix
+
+
+class GlmImage(DiffusersModel):
+    """Samples its image tokens from the image's own generator: from the global one they would differ by device."""
+
+    def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Image.Image], list[bool | None]]:
+        """Call the pipeline, whose token model is told to be greedy about scores that noise was added to."""
+        from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+
+        encoder = self.pipeline.vision_language_encoder
+        asked, generate = encoder.generation_config, encoder.generate
+        warpers = [TemperatureLogitsWarper(asked.temperature or 1.0), TopPLogitsWarper(asked.top_p or 1.0)]
+        processors = LogitsProcessorList([*warpers, SeededSampling(generators, top_k=asked.top_k or 0)])
+
+        def seeded(**arguments: Any) -> Any:
+            return generate(**{**arguments, "do_sample": False, "logits_processor": processors})
+
+        encoder.generate = seeded
+        try:
+            return super().draw(prompts, generators)
+        finally:
+            del encoder.generate
 
 
 class Sana(DiffusersModel):
@@ -151,11 +256,30 @@ class Sana(DiffusersModel):
     def sent(self, prompt: str) -> str:
         """Instruction and prompt."""
         parameters = inspect.signature(type(self.pipeline).__call__).parameters
-        return "\n".join(parameters["complex_human_instruction"].default) + prompt
+        instruction = self.arguments.get("complex_human_instruction", parameters["complex_human_instruction"].default)
+        return "\n".join(instruction or ()) + super().sent(prompt)
 
 
 class DeepFloyd(DiffusersModel):
-    """Stage I draws 64x64, II makes it 256x256, III 1024x1024; arguments are given for each stage that is to run."""
+    """A cascade: stage I draws 64x64, II makes it 256x256, III 1024x1024; arguments are given for each stage.
+
+    The safety checker of stage I judges what the last stage draws, as in the authors' example; handed on as tensors,
+    the images of the first two are judged by none. The watermarker, too, works on the last stage.
+    """
+
+    own_arguments = True
+
+    def components(self) -> dict[str, Any]:
+        """The safety checker, if the repo has one, as a class that the library can load."""
+        from diffusers import IFPipeline
+
+        with self.weights.reading(self.repo) as revision:
+            index = IFPipeline.load_config(self.repo, **revision)
+        if not (index.get("safety_checker") or [None])[0]:
+            return {}
+        only = {name: value for name, value in self.spec.load.items() if name == "variant"}
+        more = {"subfolder": "safety_checker", "dtype": self.weights.dtype, **only}
+        return {"safety_checker": self.weights.load(_if_safety_checker(), self.repo, **more)}
 
     def further_stages(self) -> Sequence[Any]:
         """Stages II and III; II reads the text as stage I encoded it, so its own copy of T5 stays away."""
@@ -164,28 +288,55 @@ class DeepFloyd(DiffusersModel):
         if "stage_2" not in self.arguments:
             return ()
         load, dtype = self.weights.load, self.weights.dtype
+        nothing = dict.fromkeys(("text_encoder", "safety_checker", "feature_extractor", "watermarker"))
         two = load(
-            IFSuperResolutionPipeline, self.parts["stage_2"], dtype=dtype, text_encoder=None, **dict(self.spec.load)
+            IFSuperResolutionPipeline,
+            self.parts["stage_2"],
+            dtype=dtype,
+            requires_safety_checker=False,
+            **nothing,
+            **dict(self.spec.load),
         )
-        return two, load(StableDiffusionUpscalePipeline, self.parts["stage_3"], dtype=dtype)
+        judges = {name: getattr(self.pipeline, name) for name in ("safety_checker", "feature_extractor", "watermarker")}
+        return two, load(StableDiffusionUpscalePipeline, self.parts["stage_3"], dtype=dtype, **judges)
 
     def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Any], list[bool | None]]:
-        """Encode once, then hand the images on; flagged is what any stage flags."""
+        """Encode once, then hand the images on."""
         one, *further = self.pipelines
         embeds, negative = one.encode_prompt(prompts)
         texts = {"prompt_embeds": embeds, "negative_prompt_embeds": negative, "generator": generators}
         first = one(**texts, **self.arguments["stage_1"], output_type="pt" if further else "pil")
         if not further:
-            return first.images, _flags(len(prompts), first)
+            return first.images, first.nsfw_detected or [None] * len(prompts)
         two, three = further
         second = two(image=first.images, **texts, **self.arguments["stage_2"], output_type="pt")
         third = three(prompt=prompts, image=second.images, generator=generators, **self.arguments["stage_3"])
-        return third.images, _flags(len(prompts), first, second)
+        return third.images, third.nsfw_content_detected or [None] * len(prompts)
+
+    def sent(self, prompt: str) -> str:
+        """As `encode_prompt` reads it."""
+        return self.pipeline._text_preprocessing(prompt)[0]
 
 
-def _flags(count: int, *outputs: Any) -> list[bool | None]:
-    found = [output.nsfw_detected for output in outputs if output.nsfw_detected is not None]
-    return [any(flags) for flags in zip(*found, strict=True)] if found else [None] * count
+def _if_safety_checker() -> Any:
+    import numpy as np
+    from diffusers.pipelines.deepfloyd_if import safety_checker
+
+    original: Any = safety_checker.IFSafetyChecker
+
+    class Checker(original):
+        """Loads with transformers 5, which needs the `post_init` that diffusers 0.42 leaves out, and judges tensors."""
+
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.post_init()
+
+        def forward(self, clip_input: Any, images: Any, *thresholds: Any) -> Any:
+            """Flag what the original makes black, an image with a watermark too; flagged images are not kept."""
+            _, unsafe, marked = super().forward(clip_input, [np.zeros(1) for _ in images], *thresholds)
+            return images, [one or other for one, other in zip(unsafe, marked, strict=True)], marked
+
+    return Checker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +358,15 @@ class DiffusersSpec(LocalSpec):
     def pipeline_name(self, options: BuildOptions) -> str:
         """Name of the pipeline's class in diffusers."""
         return self.preset(options).pipeline or self.pipeline
+
+    def reads(self, options: BuildOptions) -> Iterable[str]:
+        """The named parameters of the pipeline's call that are not set by us, and no tensors."""
+        import diffusers
+
+        if self.named_class(self.model).own_arguments:
+            return ()
+        call = inspect.signature(getattr(diffusers, self.pipeline_name(options)).__call__).parameters.values()
+        return {p.name for p in call if p.kind is not p.VAR_KEYWORD and not NOT_TO_BE_SET.search(p.name)}
 
     def settings(self, options: BuildOptions) -> dict[str, Any]:
         """As for any model, and the pipeline and how its weights are loaded."""

@@ -1,28 +1,39 @@
 """Models that need their authors' own code: each runs in its own environment, as a worker process behind a pipe.
 
 `--external-env PATH` names a folder with `bin/python` (the environment) and `code/` (a checkout of the authors' code),
-or one with such a folder for each model, called like its slug; image_gen_scripts/external/README.md says how to make
-them. The messages are described in `dyneval.generation.families.external_worker`, which is the other end.
+or one with such a folder for each model, called like its slug; `dyneval generate --setup SLUG` makes them. The messages
+are described in `dyneval.generation.families.external_worker`, which is the other end.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import queue
+import re
 import subprocess
 import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from dyneval.errors import GenerationError, ImageError
 from dyneval.files import images
 from dyneval.generation.families import external_worker
-from dyneval.generation.model import BuildOptions, Made, ModelSpec, NotMade, Outcome, Request, RunOptions
+from dyneval.generation.model import (
+    ENVIRONMENTS,
+    BuildOptions,
+    Made,
+    ModelSpec,
+    NotMade,
+    Outcome,
+    Request,
+    RunOptions,
+)
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +47,16 @@ LONGEST_FAREWELL = 10.0
 """Seconds that a worker has to end by itself."""
 
 
+_SECRET = re.compile("KEY|SECRET|TOKEN|PASSWORD|CREDENTIAL")
+_NEEDED = re.compile("HF_|HUGGING_FACE|HUGGINGFACE|TOKENIZERS_PARALLELISM")
+"""Weights behind a licence are fetched by the worker, with the token of the Hub."""
+
+
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for code of others: without API keys and the like, by the names of the variables."""
+    return {name: value for name, value in environ.items() if _NEEDED.match(name) or not _SECRET.search(name.upper())}
+
+
 class WorkerDied(RuntimeError):
     """The worker process ended or fell silent; the message holds its last words."""
 
@@ -46,7 +67,11 @@ class Worker:
     def __init__(self, command: Sequence[str | Path]) -> None:
         """Start the process."""
         self.process = subprocess.Popen(
-            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            list(map(str, command)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=without_secrets(os.environ),
         )
         self.messages: queue.Queue[Message | None] = queue.Queue()
         self.last_words: deque[str] = deque(maxlen=20)
@@ -123,7 +148,7 @@ class ExternalModel:
         self.load = {
             "do": "load",
             "repo": spec.repo(options),
-            "revision": options.revision,
+            "commits": spec.commits(options),
             "parts": spec.chosen_parts(options),
             "arguments": spec.arguments(options),
             "device": device,
@@ -172,6 +197,29 @@ class ExternalModel:
         self.folder.cleanup()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What `dyneval generate --setup` makes an environment from.
+
+    Attributes:
+        python: version of Python, such as "3.10".
+        commit: commit of the authors' code that the adapter was written for.
+        requirements: files of requirements, below the code.
+        packages: what else is to be installed, as pip takes it.
+        afterwards: packages that are built against those, such as flash-attn; they need a CUDA compiler.
+        basics: what the worker itself needs.
+        note: what is to be done by hand.
+    """
+
+    python: str = "3.10"
+    commit: str = ""
+    requirements: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    afterwards: tuple[str, ...] = ()
+    basics: tuple[str, ...] = ("pillow", "huggingface_hub")
+    note: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExternalSpec(ModelSpec):
     """A model that runs on its authors' code.
@@ -179,26 +227,35 @@ class ExternalSpec(ModelSpec):
     Attributes:
         adapter: file with the class `Adapter`, run in the model's environment; a name is one of `ADAPTERS`.
         code: where the authors' code is.
+        setup: how its environment is made.
     """
 
     family: ClassVar[str] = "external"
     adapter: str
     code: str
+    setup: Setup = field(default_factory=Setup)
 
-    def environment(self, path: Path | None) -> Path:
+    def environment(self, path: Path) -> Path:
         """Folder of the model's environment. Raises GenerationError when it is not there."""
-        for folder in (path / self.slug, path) if path else ():
+        for folder in (path / self.slug, path):
             if (folder / "bin" / "python").exists():
                 return folder.absolute()
-        where = f"there is no bin/python in {path} or {path / self.slug}" if path else "pass --external-env PATH"
         raise GenerationError(
-            f"{self.slug} runs on its authors' code ({self.code}) in an environment of its own: {where}; "
-            "image_gen_scripts/external/README.md says how to make one"
+            f"{self.slug} runs on its authors' code ({self.code}) in an environment of its own: there is no bin/python "
+            f"in {path} or {path / self.slug}; make one with: {self.setup_command(path)}"
         )
 
-    def obstacles(self) -> list[str]:
-        """Whether the authors' code is at hand is only known with --external-env."""
-        return ["--external-env PATH"]
+    def setup_command(self, path: Path) -> str:
+        """What makes the model's environment below `path`."""
+        return f"dyneval generate --setup {self.slug}" + ("" if path == ENVIRONMENTS else f" --external-env {path}")
+
+    def obstacles(self, run: RunOptions) -> list[str]:
+        """The environment, or its code, where it is not there."""
+        try:
+            env = self.environment(run.external_env)
+        except GenerationError:
+            return [self.setup_command(run.external_env), *self.gates()]
+        return ([] if (env / "code").is_dir() else [f"no code/ in {env}"]) + self.gates()
 
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> ExternalModel:
         """Start the worker. Raises GenerationError when the environment or the weights are missing."""

@@ -5,7 +5,8 @@
 Only the standard library is needed here; an adapter brings what its model needs. It speaks JSON, a line a message, over
 stdin and stdout. What anything else prints goes to stderr. Messages to the worker:
 
-    {"do": "load", "repo": ..., "revision": ..., "parts": {name: repo}, "arguments": {...}, "device": ..., "code": ...}
+    {"do": "load", "repo": ..., "commits": {repo: commit, tag or branch}, "parts": {name: repo}, "arguments": {...},
+     "device": ..., "code": ...}
     {"do": "draw", "folder": ..., "requests": [{"id": ..., "prompt": ..., "seed": ...}]}
 
 and from it, `ready` or `broken` after the first, and after the second one of `image` and `failed` for each request:
@@ -20,6 +21,7 @@ An end of stdin ends the worker. An adapter is a file with a class `Adapter`:
         def __init__(self, job): ...          # load; `job` is a Job
         def draw(self, prompt, seed): ...     # a PIL image; random, numpy and torch are seeded with `seed` before
         def wording(self, prompt): ...        # optional: the prompt as it is sent
+        def read(self, prompt): ...           # optional: what the authors' code makes of a prompt that it is sent
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class Job:
     """What an adapter is to load.
 
     Attributes:
-        repo: repo id or folder of the weights; `weights(job.repo)` is always a folder.
+        repo: repo id or folder of the weights (absolute); `weights(job.repo)` is always a folder.
         parts: further weights by name.
         arguments: steps, guidance and size.
         code: folder of the authors' code, already on the import path.
@@ -51,22 +53,26 @@ class Job:
 
     def __init__(self, message: dict[str, Any]) -> None:
         """Take a `load` message."""
-        self.repo: str = message["repo"]
-        self.revision: str | None = message.get("revision")
-        self.parts: dict[str, str] = message.get("parts") or {}
+        self.repo = _absolute(message["repo"])
+        self.parts = {name: _absolute(repo) for name, repo in (message.get("parts") or {}).items()}
+        self.asked: dict[str, str] = message.get("commits") or {}
         self.arguments: dict[str, Any] = message["arguments"]
         self.device: str = message["device"]
         self.code = Path(message["code"])
         self.commits: dict[str, str] = {}
 
-    def weights(self, repo: str, revision: str | None = None) -> Path:
-        """Folder of a repo's files, downloaded if need be; its commit is recorded."""
+    def weights(self, repo: str, only: list[str] | None = None, without: list[str] | None = None) -> Path:
+        """Folder of a repo's files, downloaded if need be; its commit is recorded.
+
+        `only` and `without` are patterns of file names: what a model does not read is not fetched.
+        """
         if Path(repo).is_dir():
             self.commits[repo] = "local"
             return Path(repo)
         from huggingface_hub import snapshot_download
 
-        folder = Path(snapshot_download(repo, revision=revision or (self.revision if repo == self.repo else None)))
+        revision = self.asked.get(repo)
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=only, ignore_patterns=without))
         self.commits[repo] = folder.name
         return folder
 
@@ -87,12 +93,24 @@ class Job:
         }
 
 
+def _absolute(repo: str) -> str:
+    """A repo id as it is; a folder by a path that holds when the authors' code changes into another one."""
+    return str(Path(repo).resolve()) if Path(repo).is_dir() else repo
+
+
 def _git_commit(folder: Path) -> str | None:
+    """Commit of a checkout, with "-dirty" where files of it were changed; None for a folder that is none itself."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True).stdout.strip()
+
     try:
-        done = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True)
+        # A folder without a checkout of its own may lie in another project's: that one's commit says nothing.
+        if Path(git("rev-parse", "--show-toplevel") or os.devnull) != folder.resolve():
+            return None
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
     except OSError:
         return None
-    return done.stdout.strip() or None
 
 
 def load_adapter(path: Path, job: Job) -> Any:
@@ -123,8 +141,7 @@ def draw(adapter: Any, request: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Answer one request with an `image` or a `failed` message."""
     start = time.perf_counter()
     try:
-        wording = getattr(adapter, "wording", str)
-        prompt = wording(request["prompt"])
+        prompt = getattr(adapter, "wording", str)(request["prompt"])
         seed_everything(request["seed"])
         image = adapter.draw(prompt, request["seed"])
         name = f"{request['id']}.png"
@@ -132,7 +149,8 @@ def draw(adapter: Any, request: dict[str, Any], folder: Path) -> dict[str, Any]:
     except Exception as error:  # one prompt's trouble must not end the worker
         return {"is": "failed", "id": request["id"], "reason": f"{type(error).__name__}: {error}"}
     seconds = time.perf_counter() - start
-    return {"is": "image", "id": request["id"], "file": name, "prompt_sent": prompt, "seconds": seconds}
+    read = getattr(adapter, "read", str)(prompt)
+    return {"is": "image", "id": request["id"], "file": name, "prompt_sent": read, "seconds": seconds}
 
 
 def serve(adapter_path: Path, source: TextIO, send: Any) -> None:
@@ -156,6 +174,9 @@ def serve(adapter_path: Path, source: TextIO, send: Any) -> None:
 
 def main() -> None:
     """Keep stdout for messages, and serve."""
+    # Python puts the folder of this file first, where `diffusers` and `transformers` are modules of ours.
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != here]
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     source = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - open until the process ends

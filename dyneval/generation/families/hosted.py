@@ -1,13 +1,14 @@
 """Models behind an API: many requests in flight, waits that the server asks for, refusals kept, costs recorded.
 
-Nothing is paid for twice: an image is saved as soon as it comes, and what the service refuses for good (moderation, a
-request it will never accept) is a permanent NotMade, which the runner does not send again. Retries are made here, not
-in the SDKs, so that a wait asked of one request holds back the others too. Keys come from the environment.
+Nothing is paid for twice: an image is saved as soon as it comes, and a prompt that the service refuses (moderation) is
+a permanent NotMade, which the runner does not send again. Retries are made here, not in the SDKs, so that a wait asked
+of one request holds back the others too. Keys come from the environment.
 """
 
 from __future__ import annotations
 
 import asyncio
+import datetime
 import email.utils
 import logging
 import os
@@ -15,14 +16,24 @@ import random
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from dyneval.errors import GenerationError, ImageError
 from dyneval.files import images
 from dyneval.generation.families.weights import versions
-from dyneval.generation.model import BuildOptions, Made, ModelBroken, ModelSpec, NotMade, Outcome, Request, RunOptions
+from dyneval.generation.model import (
+    AskedSize,
+    BuildOptions,
+    Made,
+    ModelBroken,
+    ModelSpec,
+    NotMade,
+    Outcome,
+    Request,
+    RunOptions,
+)
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +41,7 @@ ATTEMPTS = 6
 LONGEST_WAIT = 120.0
 """Seconds; a server that asks for more is given up on, and the request counts as missing."""
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-FATAL = frozenset({401, 402, 403, 404})
-"""The key, the account or the model id is wrong: no other request can do better."""
+NO_MONEY = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,12 +60,21 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """An error of an SDK, taken apart. `status` is None when there was no answer at all."""
+    """An error of an SDK, taken apart.
+
+    Attributes:
+        status: of HTTP; None when there was no answer at all.
+        code: what the service calls it.
+        wait: seconds until the service may be asked again.
+        refused: it is about this prompt, which would be refused again. Every other error that waiting does not mend is
+            about the key, the account, the country, the model id or an argument: no other prompt can do better.
+    """
 
     status: int | None
     message: str
     code: str = ""
     wait: float | None = None
+    refused: bool = False
 
 
 class HostedModel(ABC):
@@ -64,14 +83,16 @@ class HostedModel(ABC):
     def __init__(self, spec: HostedSpec, options: BuildOptions, run: RunOptions) -> None:
         """Make the client. Raises GenerationError when the key is missing."""
         self.spec = spec
-        self.suffix = spec.preset(options).prompt_suffix
+        self.suffix = spec.suffix(options)
         self.model_id = spec.repo(options)
         self.arguments = spec.arguments(options)
         self.concurrency = run.concurrency
         self.prices = run.prices
         self.batch_size = 8 * run.concurrency  # the wait for the slowest of a batch is shared by many
         self.loop = asyncio.new_event_loop()
-        self.client = self.connect(spec.key(), run.base_url)
+        self._key = spec.key()
+        self.client = self.connect(self._key, run.base_url)
+        self.asked_size = AskedSize(spec.slug, self.size())
         self.facts: Mapping[str, Any] = {
             "revision": None,
             "versions": versions([name.replace(".", "-") for name in spec.packages]),
@@ -82,6 +103,15 @@ class HostedModel(ABC):
 
     seeded = False
     """Whether the API takes a seed."""
+
+    @classmethod
+    @abstractmethod
+    def reads(cls) -> Iterable[str]:
+        """Names of arguments that the API takes."""
+
+    @abstractmethod
+    def size(self) -> tuple[int, int] | None:
+        """Width and height that are asked for; None where the service chooses."""
 
     @abstractmethod
     def connect(self, key: str, base_url: str | None) -> Any:
@@ -136,8 +166,8 @@ class HostedModel(ABC):
                 return await self.ask(request, prompt)
             except Exception as error:
                 fault = self.read_fault(error)
-                if fault is None:
-                    raise
+                if fault is None:  # an answer that the SDK cannot read: it is paid for, so it is not asked for again
+                    return Reply(image=None, reason=f"the reply cannot be read: {type(error).__name__}: {error}")
                 verdict = self._judge(fault, attempt)
                 if isinstance(verdict, Reply):
                     return verdict
@@ -146,15 +176,20 @@ class HostedModel(ABC):
 
     def _judge(self, fault: Fault, attempt: int) -> Reply | float:
         """The reply that a fault amounts to, or the seconds to wait before the next attempt."""
-        text = f"HTTP {fault.status or 'without an answer'}: {fault.code} {fault.message}".strip()[:500]
-        if fault.status in FATAL or fault.code in {"insufficient_quota", "billing_hard_limit_reached"}:
-            raise ModelBroken(f"{self.spec.slug} ({self.model_id}): {text}")
-        if fault.status is not None and fault.status not in RETRIED:
+        text = self._plain(f"HTTP {fault.status or 'without an answer'}: {fault.code} {fault.message}".strip())
+        if fault.refused:
             return Reply(image=None, reason=text, permanent=True)
+        if fault.code in NO_MONEY or not (fault.status is None or fault.status in RETRIED):
+            hint = self.spec.successor(self.model_id) if fault.status == 404 else ""
+            raise ModelBroken(f"{self.spec.slug} ({self.model_id}): {text}{hint}")
         wait = fault.wait if fault.wait is not None else min(2.0**attempt, 60.0) * random.uniform(0.5, 1.0)
         if attempt == ATTEMPTS or wait > LONGEST_WAIT:
             return Reply(image=None, reason=f"{text} (after {attempt} attempts)")
         return wait
+
+    def _plain(self, text: str) -> str:
+        """A text of the service for people to read, short and without the key, which some services repeat."""
+        return text.replace(self._key, "[the API key]")[:500]
 
     async def _hold(self, request: Request, fault: Fault, wait: float) -> None:
         log.info("%s: HTTP %s, next attempt in %.1f s", request.pair_id, fault.status, wait)
@@ -165,11 +200,13 @@ class HostedModel(ABC):
     def _outcome(self, request: Request, prompt: str, reply: Reply, seconds: float) -> Outcome:
         details = self._cost(reply)
         if reply.image is None:
-            return NotMade(request=request, reason=reply.reason, permanent=reply.permanent, details=details)
+            reason = self._plain(reply.reason)
+            return NotMade(request=request, reason=reason, permanent=reply.permanent, details=details)
         try:
             image = _open(reply.image)
         except ImageError as error:
             return NotMade(request=request, reason=f"the reply is not an image: {error}", details=details)
+        details |= self.asked_size.note(image)
         return Made(
             request=request, image=image, prompt_sent=prompt, seconds=seconds, seeded=self.seeded, details=details
         )
@@ -210,6 +247,15 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lifetime:
+    """When an id of an API ends, what takes its place, and where the service says so."""
+
+    shutdown: datetime.date
+    successor: str
+    source: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class HostedSpec(ModelSpec):
     """A model behind an API.
@@ -217,11 +263,13 @@ class HostedSpec(ModelSpec):
     Attributes:
         keys: environment variables that may hold the key, in the order in which they are tried.
         model: client of the API: "module:class".
+        ids: model ids of the API that end, or have ended.
     """
 
     family: ClassVar[str] = "hosted"
     keys: tuple[str, ...]
     model: str
+    ids: Mapping[str, Lifetime] = field(default_factory=dict)
 
     def key(self) -> str:
         """The API key. Raises GenerationError when no variable holds one."""
@@ -230,11 +278,39 @@ class HostedSpec(ModelSpec):
             raise GenerationError(f"{self.slug} needs an API key; set {' or '.join(self.keys)} in the environment")
         return found
 
-    def obstacles(self) -> list[str]:
-        """Also a missing key."""
+    def reads(self, options: BuildOptions) -> Iterable[str]:
+        """What the SDK's call takes."""
+        return self.named_class(self.model).reads()
+
+    def has_ended(self, model_id: str) -> bool:
+        """Whether the service has shut this id down by today, as far as the table knows."""
+        ends = self.ids[model_id].shutdown if model_id in self.ids else None
+        return ends is not None and ends <= datetime.datetime.now(datetime.UTC).date()
+
+    def successor(self, model_id: str) -> str:
+        """What is to be asked for in the place of an id, as the end of a message; empty where that is not known."""
+        if model_id not in self.ids:
+            return ""
+        known = self.ids[model_id]
+        variant = next((name for name, repo in self.variants.items() if repo == known.successor), None)
+        flag = f"--variant {variant}" if variant else f"--repo {known.successor}"
+        return f"; {model_id} shuts down on {known.shutdown}, the current id is {known.successor}: {flag}"
+
+    def obstacles(self, run: RunOptions) -> list[str]:
+        """Also a missing key, and an id that is no more."""
+        ended = self.repo(BuildOptions()) if self.has_ended(self.repo(BuildOptions())) else None
         has_key = any(os.environ.get(name, "").strip() for name in self.keys)
-        return [*super().obstacles(), *([] if has_key else [f"set {' or '.join(self.keys)}"])]
+        return [
+            *super().obstacles(run),
+            *([] if has_key else [f"export {self.keys[0]}=..."]),
+            *([self.successor(ended).removeprefix("; ")] if ended else []),
+        ]
 
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> HostedModel:
-        """Make the client. Raises GenerationError when the key is missing."""
+        """Make the client. Raises GenerationError when the key is missing, or the service has ended the model."""
+        model_id = self.repo(options)
+        if run.base_url is None and self.has_ended(model_id):
+            raise GenerationError(f"{self.slug}: the service no longer has this model{self.successor(model_id)}")
+        if model_id in self.ids:
+            log.warning("%s%s", self.slug, self.successor(model_id).replace(";", ":", 1))
         return self.named_class(self.model)(self, options, run)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from dyneval.generation.families.weights import Weights, device_errors
-from dyneval.generation.model import BuildOptions, Made, ModelSpec, NotMade, Outcome, Request, RunOptions
+from dyneval.generation.model import AskedSize, BuildOptions, Made, ModelSpec, NotMade, Outcome, Request, RunOptions
 
 
 class LocalModel(ABC):
@@ -27,7 +27,14 @@ class LocalModel(ABC):
         self.repo = spec.repo(options)
         self.parts = spec.chosen_parts(options)
         self.batch_size = spec.batch_size
-        self.weights = Weights(spec, device, spec.weight_dtype(options))
+        self.weights = Weights(spec, device, spec.weight_dtype(options), spec.commits(options))
+        if device.startswith("cuda"):
+            import torch
+
+            torch.cuda.set_device(device)  # code that comes with weights may name no device, or "cuda"
+        width, height = (self.arguments.get(name) for name in ("width", "height"))
+        asked = (width, height) if isinstance(width, int) and isinstance(height, int) else None
+        self.asked_size = AskedSize(spec.slug, asked)
         placement = self.set_up()
         self.facts: Mapping[str, Any] = {**self.weights.facts(self.repo), "placement": placement}
 
@@ -44,10 +51,10 @@ class LocalModel(ABC):
 
         The global generators are seeded for it, so that a model may rewrite the prompt with one that takes no other.
         """
-        return request.prompt + self.spec.preset(self.options).prompt_suffix
+        return request.prompt + self.spec.suffix(self.options)
 
     def sent(self, prompt: str) -> str:
-        """The text the model reads where its library wraps the prompt that it is given."""
+        """The text the model reads, where its library changes the prompt that it is given."""
         return prompt
 
     def generate(self, batch: Sequence[Request]) -> Iterator[Outcome]:
@@ -64,8 +71,19 @@ class LocalModel(ABC):
         for request, prompt, image, flag in zip(batch, prompts, images, flags, strict=True):
             if image is None:
                 yield NotMade(request=request, reason="the model returned no image")
-            else:
-                yield Made(request=request, image=image, prompt_sent=self.sent(prompt), seconds=seconds, safety=flag)
+                continue
+            yield Made(
+                request=request,
+                image=image,
+                prompt_sent=self.sent(prompt),
+                seconds=seconds,
+                safety=flag,
+                details={**self.noted(prompt), **self.asked_size.note(image)},
+            )
+
+    def noted(self, prompt: str) -> dict[str, Any]:
+        """What is to be recorded about the image of a prompt alone."""
+        return {}
 
     def _seeded_wording(self, request: Request) -> str:
         import torch
@@ -97,12 +115,9 @@ class LocalSpec(ModelSpec):
 
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
 
-    def obstacles(self) -> list[str]:
+    def obstacles(self, run: RunOptions) -> list[str]:
         """Also a licence gate that nobody has gone through on this machine."""
-        from huggingface_hub import get_token
-
-        gate = ["accept the licence, then `hf auth login`"] if self.gated and get_token() is None else []
-        return [*super().obstacles(), *gate]
+        return [*super().obstacles(run), *self.gates()]
 
     def weight_dtype(self, options: BuildOptions) -> str:
         """Name of the dtype in which weights are loaded on a GPU."""

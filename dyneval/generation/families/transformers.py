@@ -70,10 +70,10 @@ class TransformersModel(LocalModel):
         """Load model and processor, and place the model."""
         import transformers
 
-        load, revision = self.weights.load, self.options.revision
+        load = self.weights.load
         kind = getattr(transformers, self.spec.model_class)
-        self.model = load(kind, self.repo, revision=revision, dtype=self.weights.dtype, **self.spec.load).eval()
-        self.processor = load(getattr(transformers, self.spec.processor_class), self.repo, revision=revision)
+        self.model = load(kind, self.repo, dtype=self.weights.dtype, **self.spec.load).eval()
+        self.processor = load(getattr(transformers, self.spec.processor_class), self.repo)
         sizes = component_bytes({"model": self.model}).values()
         placement = choose_placement(sizes, self.device, self.run.placement)
         if placement == "resident":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,25 +20,39 @@ PACKAGES = ("diffusers", "transformers", "torch")
 class Weights:
     """What a model was loaded from: `commits` maps each repo to the commit found, or to "local" for a folder."""
 
-    def __init__(self, spec: ModelSpec, device: str, dtype: str) -> None:
-        """`dtype` is the spec's; on a CPU everything runs in float32, since half precision is slow or missing there."""
+    def __init__(self, spec: ModelSpec, device: str, dtype: str, asked: Mapping[str, str]) -> None:
+        """Load nothing yet.
+
+        Args:
+            spec: whose weights they are.
+            device: "cuda:0", "cpu".
+            dtype: the spec's; on a CPU everything runs in float32, since half precision is slow or missing there.
+            asked: commit, tag or branch of the repos that are not to be the newest.
+        """
         import torch
 
         self.spec = spec
+        self.asked = asked
         self.device = device
-        self.dtype: torch.dtype = torch.float32 if device == "cpu" else getattr(torch, dtype)
+        self.dtype: torch.dtype = getattr(torch, on_cpu(dtype) if device == "cpu" else dtype)
         self.commits: dict[str, str | None] = {}
 
-    def load(self, loader: Any, repo: str, *, revision: str | None = None, **arguments: Any) -> Any:
-        """`loader.from_pretrained(repo, ...)`, with its commit recorded.
+    def load(self, loader: Any, repo: str, **arguments: Any) -> Any:
+        """`loader.from_pretrained(repo, ...)`, with its commit recorded. Raises GenerationError as `reading`."""
+        with self.reading(repo) as revision:
+            return loader.from_pretrained(repo, **revision, **arguments)
+
+    @contextmanager
+    def reading(self, repo: str) -> Iterator[dict[str, str]]:
+        """Yield what names the commit of `repo` to a library, {} for the newest; what was read is recorded.
 
         Raises:
             GenerationError: not found, not allowed, or a package is missing; says what to do.
         """
+        revision = self.asked.get(repo)
         with explained(self.spec, repo):
-            loaded = loader.from_pretrained(repo, **({"revision": revision} if revision else {}), **arguments)
+            yield {"revision": revision} if revision else {}
         self.commits[repo] = commit(repo, revision)
-        return loaded
 
     def facts(self, repo: str) -> dict[str, Any]:
         """What is recorded with each image about the loaded weights, those of `repo` first."""
@@ -50,17 +65,28 @@ class Weights:
         }
 
 
+def on_cpu(dtype: str) -> str:
+    """The dtype in which weights of a `dtype` run on a CPU."""
+    return "float32"
+
+
 def commit(repo: str, revision: str | None = None) -> str | None:
-    """Commit hash of a repo in the local cache, "local" for a folder, None when it cannot be told."""
-    from huggingface_hub import try_to_load_from_cache
+    """Commit of a repo as it was read last, "local" for a folder, None when it cannot be told.
+
+    The cache of the Hub notes the commit of each branch and tag that was asked for, whatever files were.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
 
     if Path(repo).is_dir():
         return "local"
-    for name in ("model_index.json", "config.json", "tokenizer_config.json", "README.md"):
-        path = try_to_load_from_cache(repo, name, revision=revision)
-        if isinstance(path, str):
-            return Path(path).parts[Path(path).parts.index("snapshots") + 1]
-    return None
+    if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    cache = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo, repo_type="model"))
+    try:
+        return (cache / "refs" / (revision or constants.DEFAULT_REVISION)).read_text().strip()
+    except OSError:
+        return None
 
 
 @contextmanager
@@ -70,12 +96,18 @@ def explained(spec: ModelSpec, repo: str) -> Iterator[None]:
         yield
     except Exception as error:  # pickles, tokenizers and code of others raise anything; it is this model's loss only
         text = " ".join(str(error).split())[:400]
-        gate = (
-            f" Its licence must be accepted: open https://huggingface.co/{repo}, agree, then run `hf auth login`."
-            if spec.gated
-            else ""
-        )
-        raise GenerationError(f"{spec.slug}: cannot load {repo} ({type(error).__name__}: {text}).{gate}") from error
+        gate = f" Its licence must be accepted: open https://huggingface.co/{repo}, agree, then run `hf auth login`."
+        hint = gate if spec.gated and _is_denied(repo, error) else ""
+        raise GenerationError(f"{spec.slug}: cannot load {repo} ({type(error).__name__}: {text}).{hint}") from error
+
+
+def _is_denied(repo: str, error: Exception) -> bool:
+    """Whether the Hub may have kept `repo` back; without a token it does so, and libraries word that in many ways."""
+    from huggingface_hub import get_token
+
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo) or Path(repo).exists():
+        return False
+    return get_token() is None or bool(re.search(r"\b(gated|restricted|401|403)\b", str(error)))
 
 
 @contextmanager
