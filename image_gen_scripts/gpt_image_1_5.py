@@ -1,4 +1,4 @@
-"""GPT-Image-1.5 (tier 1): the OpenAI images API, paid, unseeded. The id shuts down on 2026-12-01: see the variants.
+"""GPT-Image-1.5 (tier 1): the OpenAI images API, paid, unseeded. Its id shuts down on 2026-12-01.
 
 Run: OPENAI_API_KEY=... python image_gen_scripts/gpt_image_1_5.py --prompts prompts.parquet --output gendb/ --limit 100
 """

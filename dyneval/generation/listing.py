@@ -15,7 +15,7 @@ def list_models(specs: catalogue.Specs, run: RunOptions) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     machine = f"largest GPU here: {total:.0f} GiB" if total else "no GPU here: the CPU draws, in float32 and slowly"
-    return "\n".join([*lines, "", machine])
+    return "\n".join([*lines, "", "* not one of the paper's models: the tier is ours", machine])
 
 
 def _row(spec: ModelSpec, run: RunOptions, total: float) -> tuple[str, ...]:
@@ -24,7 +24,8 @@ def _row(spec: ModelSpec, run: RunOptions, total: float) -> tuple[str, ...]:
         obstacles = ["yes, offloading"]
     licence = f"{spec.licence}{' (gated)' if spec.gated else ''}"
     memory = f"{spec.memory_gib:.0f}" if spec.memory_gib else "-"
-    return (spec.slug, str(spec.tier), spec.family, memory, licence, "; ".join(obstacles) or "yes")
+    tier = str(spec.tier) if spec.in_paper else f"{spec.tier}*"
+    return (spec.slug, tier, spec.family, memory, licence, "; ".join(obstacles) or "yes")
 
 
 def gpu_gib() -> float:
@@ -39,7 +40,8 @@ def gpu_gib() -> float:
 
 def describe_presets(spec: ModelSpec) -> str:
     """Variants, parts and presets of one model, for the help of its script."""
-    lines = ["variants: " + ", ".join(f"{name} ({repo})" for name, repo in spec.variants.items())]
+    lines = [f"tier {spec.tier}, ours: {spec.tier_reason}"] if spec.tier_reason else []
+    lines += ["variants: " + ", ".join(f"{name} ({repo})" for name, repo in spec.variants.items())]
     if spec.parts:
         lines.append("parts: " + ", ".join(f"{name} ({repo})" for name, repo in spec.parts.items()))
     for name, preset in spec.presets.items():
@@ -47,4 +49,6 @@ def describe_presets(spec: ModelSpec) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in spec.arguments(options).items())
         default = " (default)" if name == spec.default_preset else ""
         lines.append(f"preset {name}{default}: {arguments}" + (f"\n  {preset.note}" if preset.note else ""))
+        if preset.source:
+            lines.append(f"  source: {preset.source}, seen on {preset.date}")
     return "\n".join(lines)

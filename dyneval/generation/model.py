@@ -226,6 +226,7 @@ class ModelSpec(ABC):
         batch_size: prompts a call, when nothing else is asked for.
         batches: False where an image would depend on the others of its batch; then every call gets one prompt.
         paper_score: overall score that the paper gives it, 0-1.
+        tier_reason: of a model that the paper does not have, why it is in this tier.
     """
 
     family: ClassVar[str]
@@ -245,6 +246,7 @@ class ModelSpec(ABC):
     batch_size: int = 1
     batches: bool = True
     paper_score: float | None = None
+    tier_reason: str = ""
 
     @property
     def in_paper(self) -> bool:

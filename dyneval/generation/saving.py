@@ -12,6 +12,7 @@ from PIL import Image
 from dyneval.errors import ImageError
 from dyneval.files import images
 from dyneval.files.atomic import atomic_write
+from dyneval.files.pixels import from_image
 from dyneval.generation.model import Made, NotMade
 from dyneval.hashing import bytes_sha256, file_sha256, fingerprint
 from dyneval.records import PairRecord
@@ -70,7 +71,7 @@ def save(
     Returns:
         The record to append, or why the image is not one.
     """
-    image = made.image if made.image.mode == "RGB" else made.image.convert("RGB")
+    image = from_image(made.image)  # transparency is laid on white
     if made.safety:
         return NotMade(request=made.request, reason="flagged by the model's safety checker", permanent=made.seeded)
     if _is_black(image):

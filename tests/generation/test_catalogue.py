@@ -49,6 +49,29 @@ def test_a_model_of_the_paper_has_both_presets_and_says_how_the_published_script
     assert len(marks) == 2 * len(spec.variants)
 
 
+@pytest.mark.parametrize("slug", [spec.slug for spec in SPECS.values() if spec.family != "demo"])
+def test_every_preset_says_where_its_settings_come_from_and_when_somebody_looked(slug):
+    spec = SPECS[slug]
+    for name, preset in spec.presets.items():
+        assert preset.source and preset.date, f"{slug}, preset {name}"
+    assert spec.in_paper or spec.tier_reason
+    assert spec.licence
+
+
+def test_the_settings_are_those_of_the_authors_latest_code():
+    def arguments(slug, variant=None, preset="recommended"):
+        return SPECS[slug].arguments(BuildOptions(variant=variant, preset=preset))
+
+    assert arguments("glm-image")["num_inference_steps"] == 50
+    assert arguments("unipic")["num_iter"] == arguments("unipic", preset="paper")["num_iter"] == 32
+    storyboard = arguments("in-context-lora", "film-storyboard")
+    assert (storyboard["num_inference_steps"], storyboard["width"], storyboard["height"]) == (20, 1024, 1536)
+    assert arguments("qwen-image")["negative_prompt"] == " "
+    assert arguments("qwen-image", "2512")["negative_prompt"].startswith("低分辨率")
+    assert SPECS["qwen-image"].suffix(BuildOptions(variant="2512")) == ""
+    assert SPECS["qwen-image"].suffix(BuildOptions()) == ", Ultra HD, 4K, cinematic composition."
+
+
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="the published leaderboard is not beside this checkout")
 def test_tiers_are_the_published_ones():
     with PUBLISHED.open(newline="") as file:

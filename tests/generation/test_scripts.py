@@ -30,12 +30,17 @@ SCRIPTS = Path(__file__).parents[2] / "image_gen_scripts"
 SPECS = catalogue.load()
 NATIVE = os.environ.get("NATIVE_DTYPE") == "1"
 PROMPTS = ["A cat on a mat ", 'two red dogs and the word "stop", seen from far above', "a photo of one bird"]
-SMALL = {"num_inference_steps": 2, "height": 32, "width": 32, "use_resolution_binning": False}
+SQUARE = {"num_inference_steps": 2, "height": 32, "width": 32}
+SMALL = {**SQUARE, "use_resolution_binning": False}
 OWN_SMALL = {
     "emu3": {"image_area": (tiny_token_models.SIDE * 8) ** 2, "top_k": 8},
     "janus-pro": {},
+    "ideogram-4": {**SQUARE, "max_sequence_length": 96, "guidance_schedule": [7.0, 3.0]},
     "if-xl": {f"stage_{number}.num_inference_steps": 2 for number in (1, 2, 3)},
 }
+
+
+NEED_TORCHVISION = ("omnigen", "qwen-image-2-1", "nucleus-image", "fibo-2")
 
 
 def cases():
@@ -82,8 +87,8 @@ def small(spec):
 
 
 def stand_ins(spec, folder):
-    """Flags for packages that stand-ins do without: what writes FIBO's JSON, and processors that need torchvision."""
-    if spec.slug != "fibo" and ("torchvision" not in spec.packages or tiny_parts.has_torchvision()):
+    """Flags for packages that stand-ins do without, such as boltons for what writes FIBO's JSON."""
+    if not spec.missing_packages():
         return []
     (folder / "own.toml").write_text(f"[{spec.slug}]\npackages = []\n")
     return ["--models", folder / "own.toml"]
@@ -108,8 +113,8 @@ def test_a_script_draws_each_image_alike_in_any_batch_and_records_what_it_did(
     slug, variant, repos, tmp_path, monkeypatch
 ):
     spec = SPECS[slug]
-    if slug == "omnigen" and not tiny_parts.has_torchvision():
-        pytest.skip("not even its class can be made without torchvision")
+    if slug in NEED_TORCHVISION and not tiny_parts.has_torchvision():
+        pytest.skip("not even its class, or its processor's, can be made without torchvision")
     (tmp_path / f"tier-{spec.tier}-prompts.txt").write_text("\n".join(PROMPTS))
     flags = ["--prompts", tmp_path / f"tier-{spec.tier}-prompts.txt", "--allocation", "all", "--devices", "cpu"]
     flags += [*where(spec, variant, repos), *small(spec), *(["--variant", variant] if variant else [])]

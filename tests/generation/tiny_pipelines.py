@@ -7,10 +7,10 @@ import functools
 
 import torch
 
-from . import tiny_joint_transformers, tiny_other_transformers, tiny_unets
+from . import tiny_joint_transformers, tiny_of_2026, tiny_other_transformers, tiny_unets
 from . import tiny_parts as parts
 
-_FAMILIES = (tiny_unets, tiny_joint_transformers, tiny_other_transformers)
+_FAMILIES = (tiny_unets, tiny_joint_transformers, tiny_other_transformers, tiny_of_2026)
 BUILDERS = {name: build for family in _FAMILIES for name, build in vars(family).items() if name.endswith("Pipeline")}
 
 

@@ -152,14 +152,15 @@ class Fibo(DiffusersModel):
         return self.writer(prompt=request.prompt).values["json_prompt"]
 
     def call_arguments(self, prompts: list[str]) -> dict[str, Any]:
-        """With a negative prompt where the JSON asks for a photograph."""
+        """With a negative prompt where the JSON asks for a photograph, if the preset has one."""
         arguments = super().call_arguments(prompts)
-        arguments.pop("photograph_negative_prompt", None)
+        if arguments.pop("photograph_negative_prompt", None) is None:
+            return arguments
         return {**arguments, "negative_prompt": [self._negative(prompt) for prompt in prompts]}
 
     def noted(self, prompt: str) -> dict[str, Any]:
         """The negative prompt."""
-        return {"negative_prompt": self._negative(prompt)}
+        return {"negative_prompt": self._negative(prompt)} if "photograph_negative_prompt" in self.arguments else {}
 
     def _negative(self, prompt: str) -> str:
         try:
@@ -167,11 +168,19 @@ class Fibo(DiffusersModel):
         except (ValueError, AttributeError):  # no JSON, or no object: a model wrote it
             medium = ""
         is_photograph = medium in ("photograph", "photography", "photo")
-        return self.arguments.get("photograph_negative_prompt", "") if is_photograph else ""
+        return self.arguments["photograph_negative_prompt"] if is_photograph else ""
 
     def weights_held(self) -> tuple[str, ...]:
         """The pipelines, and what writes JSON."""
         return (*super().weights_held(), "writer")
+
+
+class Fibo2(Fibo):
+    """FIBO 2 reads JSON without blanks, as it was trained on."""
+
+    def wording(self, request: Request) -> str:
+        """The prompt as compact JSON."""
+        return json.dumps(json.loads(super().wording(request)), separators=(",", ":"), ensure_ascii=False)
 
 
 def _with_readable_requirements(repo: str, folder: Path, revision: Mapping[str, str]) -> Path:
@@ -215,6 +224,21 @@ class LongCat(DiffusersModel):
     def call_arguments(self, prompts: list[str]) -> dict[str, Any]:
         """Rewriting is done by now."""
         return {**super().call_arguments(prompts), "enable_prompt_rewrite": False}
+
+
+class ErnieImage(DiffusersModel):
+    """Rewrites before the call, from the image's own seed, as `LongCat` does and for its reasons."""
+
+    def wording(self, request: Request) -> str:
+        """The prompt as the prompt enhancer of the repo rewrites it."""
+        if not self.arguments["use_pe"]:
+            return request.prompt
+        size = {name: self.arguments[name] for name in ("width", "height")}
+        return self.pipeline._enhance_prompt_with_pe(request.prompt, self.device, **size)
+
+    def call_arguments(self, prompts: list[str]) -> dict[str, Any]:
+        """Rewriting is done by now."""
+        return {**super().call_arguments(prompts), "use_pe": False}
 
 
 class QwenImage(DiffusersModel):

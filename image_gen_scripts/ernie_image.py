@@ -1,0 +1,9 @@
+"""ERNIE-Image (tier 1): an 8B transformer; a model of its own rewrites every prompt first.
+
+Run: python image_gen_scripts/ernie_image.py --prompts prompts.parquet --output gendb/ --limit 100
+"""
+
+from dyneval.generation.cli import run_model
+
+if __name__ == "__main__":
+    raise SystemExit(run_model("ernie-image"))

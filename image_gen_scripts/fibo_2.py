@@ -1,0 +1,9 @@
+"""FIBO 2 (tier 1): draws from JSON, which a model of its authors, code and all, writes first.
+
+Run: python image_gen_scripts/fibo_2.py --prompts prompts.parquet --output gendb/ --limit 100
+"""
+
+from dyneval.generation.cli import run_model
+
+if __name__ == "__main__":
+    raise SystemExit(run_model("fibo-2"))

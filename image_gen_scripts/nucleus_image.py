@@ -1,0 +1,9 @@
+"""Nucleus-Image (tier 2): a mixture of experts, 17B with 2B at work, behind Qwen3-VL; not tuned to preferences.
+
+Run: python image_gen_scripts/nucleus_image.py --prompts prompts.parquet --output gendb/ --limit 100
+"""
+
+from dyneval.generation.cli import run_model
+
+if __name__ == "__main__":
+    raise SystemExit(run_model("nucleus-image"))

@@ -1,0 +1,9 @@
+"""Qwen-Image-2.1 (tier 1): a 7B single-stream transformer behind Qwen3-VL, without guidance.
+
+Run: python image_gen_scripts/qwen_image_2_1.py --prompts prompts.parquet --output gendb/ --limit 100
+"""
+
+from dyneval.generation.cli import run_model
+
+if __name__ == "__main__":
+    raise SystemExit(run_model("qwen-image-2-1"))
