@@ -1,6 +1,8 @@
-"""GenDB in other forms: Parquet, WebDataset, the published mapping file, a contact sheet.
+"""What a GenDB holds, parts of it, and other forms of it: statistics, Parquet, WebDataset, Hub, mapping, contact sheet.
 
-Run: python image_gen_scripts/gendb.py parquet gendb/ parquet/
+Run: python image_gen_scripts/gendb.py stats gendb/
+     python image_gen_scripts/gendb.py filter gendb/ part/ --model sdxl --where "width >= 1024" --unique
+     python image_gen_scripts/gendb.py parquet gendb/ parquet/
      python image_gen_scripts/gendb.py from-mapping DYNEVAL-250K-PROMPTS.json images/
 """
 

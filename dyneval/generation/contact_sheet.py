@@ -6,29 +6,31 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import polars as pl
 from PIL import Image, ImageDraw, ImageFont
 
 from dyneval.errors import GenerationError, ImageError
 from dyneval.files import images
 from dyneval.files.atomic import atomic_write
-from dyneval.generation.exporting import Counts, read_records
-from dyneval.records import PairRecord
+from dyneval.generation.curating import by_category
+from dyneval.generation.exporting import Counts
+from dyneval.generation.index import Index, Selection
 
 THUMBNAIL = 128
 LABEL_WIDTH = 150
 HEADER_HEIGHT = 64
 FONT_SIZE = 13
-NO_CATEGORY = "(no category)"
 
 UNTIERED = 4
 """Where models whose tier nobody knows stand: behind the others."""
 CANDIDATES = 8
 """So many pairs are kept for a cell, so that a model shows different images where it can."""
 
-Cells = dict[tuple[str, str], PairRecord]
+Candidates = tuple[str, str, int | None, list[str]]
+"""Model, category, tier, and files that may stand for them."""
 
 
-def draw_contact_sheet(folder: Path, output: Path) -> Counts:
+def draw_contact_sheet(folder: Path, output: Path, selection: Selection | None = None) -> Counts:
     """Draw the sheet as `output` (.png or .webp): models by tier downwards, categories by name to the right.
 
     Of several images one that the model does not show elsewhere is taken. What cannot be read is left out and counted.
@@ -37,36 +39,38 @@ def draw_contact_sheet(folder: Path, output: Path) -> Counts:
         GenerationError: there is no image, or the sheet would be too large.
         DataFileError: `folder` has no metadata.jsonl.
     """
-    counts = Counts(shards=1)
-    cells = _choose(read_records(folder, counts))
-    if not cells:
+    index = Index(folder)
+    counts = Counts(shards=1, rejected=index.rejected)
+    rows = _candidates(index, selection)
+    if not rows:
         raise GenerationError(f"{folder}: holds no image to show")
-    models = sorted({(record.tier or UNTIERED, model) for (model, _), record in cells.items()})
-    categories = sorted({category for _, category in cells})
+    models = sorted({(UNTIERED if tier is None else tier, model) for model, _, tier, _ in rows})
+    categories = sorted({category for _, category, _, _ in rows})
     sheet = Image.new("RGB", _size(len(models), len(categories)), "white")
     _label(sheet, [model for _, model in models], categories)
-    for (model, category), record in cells.items():
+    for (model, category), file_name in _choose(rows).items():
         column = categories.index(category)
         row = next(number for number, (_, name) in enumerate(models) if name == model)
-        counts.written += _paste(sheet, folder, record, column, row, counts)
+        counts.written += _paste(sheet, folder, file_name, column, row, counts)
     with atomic_write(output, "wb") as file:
         sheet.save(file, format="WEBP" if output.suffix.lower() == ".webp" else "PNG")
     return counts
 
 
-def _choose(records: Iterable[PairRecord]) -> Cells:
-    candidates: dict[tuple[str, str], list[PairRecord]] = {}
-    for record in records:
-        for category in record.categories or (NO_CATEGORY,):
-            held = candidates.setdefault((record.generation_model, category), [])
-            held.append(record)
-            held.sort(key=lambda record: record.pair_id)
-            del held[CANDIDATES:]
-    cells: Cells = {}
+def _candidates(index: Index, selection: Selection | None) -> list[Candidates]:
+    """For each model and category the files of the first pairs by id."""
+    first = pl.col("file_name").sort_by("pair_id").head(CANDIDATES)
+    cells = by_category(index.frame(selection)).group_by("generation_model", "category")
+    return cells.agg(pl.col("tier").first(), first).collect(engine="streaming").rows()
+
+
+def _choose(rows: Iterable[Candidates]) -> dict[tuple[str, str], str]:
+    """A file for each cell; the cells with the least choice choose first."""
+    cells: dict[tuple[str, str], str] = {}
     shown: set[str] = set()
-    for key, held in sorted(candidates.items(), key=lambda item: (len(item[1]), item[0])):
-        cells[key] = next((record for record in held if record.pair_id not in shown), held[0])
-        shown.add(cells[key].pair_id)
+    for model, category, _, files in sorted(rows, key=lambda row: (len(row[3]), row[0], row[1])):
+        cells[model, category] = next((name for name in files if name not in shown), files[0])
+        shown.add(cells[model, category])
     return cells
 
 
@@ -104,9 +108,9 @@ def _write(
     pen.multiline_text(at, "\n".join([*lines, line][:3]), fill="black", font=font, spacing=2)
 
 
-def _paste(sheet: Image.Image, folder: Path, record: PairRecord, column: int, row: int, counts: Counts) -> bool:
+def _paste(sheet: Image.Image, folder: Path, file_name: str, column: int, row: int, counts: Counts) -> bool:
     try:
-        image = images.load_image(record.file_name, folder)
+        image = images.load_image(file_name, folder)
     except ImageError:
         counts.rejected += 1
         return False

@@ -9,21 +9,25 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dyneval.errors import GenerationError
 from dyneval.files import images
 from dyneval.files.atomic import atomic_write
-from dyneval.files.pairs import read_pairs
 from dyneval.generation import saving
-from dyneval.generation.saving import Entry
-from dyneval.records import PairRecord, Reject
+from dyneval.generation.curating import entry_of
+from dyneval.generation.index import Index, Selection
+from dyneval.generation.saving import sidecar
+from dyneval.records import PairRecord
 from dyneval.structs import Row
+from dyneval.work.ahead import ahead
 
 log = logging.getLogger(__name__)
 
@@ -51,35 +55,44 @@ class Item(NamedTuple):
 Add = Callable[[Item], None]
 
 
-def read_records(folder: Path, counts: Counts) -> Iterator[PairRecord]:
-    """Yield the pairs of `folder`/metadata.jsonl; rows that are none are counted and logged.
+def read_records(folder: Path, counts: Counts, selection: Selection | None = None) -> Iterator[PairRecord]:
+    """Yield pairs of `folder`/metadata.jsonl; rows that are none are counted, and logged when the index is made.
 
     Raises:
         DataFileError: the file is missing, or has no pair.
     """
-
-    def reject(row: Reject) -> None:
-        counts.rejected += 1
-        log.warning("%s", row.reason)
-
-    return read_pairs(folder / "metadata.jsonl", PairRecord, reject)
+    index = Index(folder)
+    counts.rejected += index.rejected
+    return index.records(selection)
 
 
-def read_items(folder: Path, counts: Counts) -> Iterator[Item]:
-    """Yield the pairs of a GenDB whose files are as recorded; the others are counted and logged."""
-    for record in read_records(folder, counts):
-        sidecars = tuple(record.settings.get("sidecars", ()))
-        fault = saving.fault(folder, Entry(record.file_name, record.sha256, "", sidecars))
-        if fault:
+def read_items(folder: Path, counts: Counts, selection: Selection | None = None) -> Iterator[Item]:
+    """Yield the pairs whose files are as recorded; the others are counted and logged.
+
+    Images are read and checked ahead, in a thread a core.
+    """
+    tasks = (partial(_item, folder, record) for record in read_records(folder, counts, selection))
+    for item in ahead(tasks, os.cpu_count() or 1):
+        if isinstance(item, str):
             counts.rejected += 1
-            log.warning("%s: %s", record.pair_id, fault)
-            continue
-        path = images.resolve_below(folder, record.file_name)
-        beside = {suffix: saving.sidecar(folder, record.file_name, suffix) for suffix in sidecars}
-        yield Item(record, path.read_bytes(), {suffix: file.read_bytes() for suffix, file in beside.items()})
+            log.warning("%s", item)
+        else:
+            yield item
 
 
-def write_parquet(folder: Path, output: Path, shard_bytes: int = 500_000_000) -> Counts:
+def _item(folder: Path, record: PairRecord) -> Item | str:
+    entry = entry_of(record)
+    fault = saving.fault(folder, entry)
+    if fault:
+        return f"{record.pair_id}: {fault}"
+    path = images.resolve_below(folder, record.file_name)
+    beside = {suffix: sidecar(folder, record.file_name, suffix).read_bytes() for suffix in entry.sidecars}
+    return Item(record, path.read_bytes(), beside)
+
+
+def write_parquet(
+    folder: Path, output: Path, shard_bytes: int = 500_000_000, selection: Selection | None = None
+) -> Counts:
     """Write train-00000-of-NNNNN.parquet files that `datasets.load_dataset` reads with an Image column.
 
     `settings` and `sidecars` are JSON texts.
@@ -88,7 +101,8 @@ def write_parquet(folder: Path, output: Path, shard_bytes: int = 500_000_000) ->
         GenerationError: `output` holds Parquet files already.
     """
     schema = _features().arrow_schema
-    counts = _write_shards(folder, output, "parquet", shard_bytes, lambda path: _parquet_shard(path, schema))
+    items = partial(read_items, folder, selection=selection)
+    counts = _write_shards(items, output, "parquet", shard_bytes, lambda path: _parquet_shard(path, schema))
     for number in range(counts.shards):
         part = output / f"part-{number:05d}.parquet"
         part.rename(output / f"train-{number:05d}-of-{counts.shards:05d}.parquet")
@@ -142,7 +156,9 @@ def _parquet_row(item: Item) -> Row:
     return {**row, "image": {"bytes": item.image, "path": row.pop("file_name")}}
 
 
-def write_webdataset(folder: Path, output: Path, shard_bytes: int = 500_000_000) -> Counts:
+def write_webdataset(
+    folder: Path, output: Path, shard_bytes: int = 500_000_000, selection: Selection | None = None
+) -> Counts:
     """Write part-00000.tar, ...: for each pair its image and, under the same key, its record as .json.
 
     `settings` and `sidecars` of the record are JSON texts, so that loaders which infer columns agree on them. Dots in
@@ -151,7 +167,7 @@ def write_webdataset(folder: Path, output: Path, shard_bytes: int = 500_000_000)
     Raises:
         GenerationError: `output` holds tar files already.
     """
-    return _write_shards(folder, output, "tar", shard_bytes, _tar_shard)
+    return _write_shards(partial(read_items, folder, selection=selection), output, "tar", shard_bytes, _tar_shard)
 
 
 @contextmanager
@@ -171,7 +187,7 @@ def _add_sample(tar: tarfile.TarFile, item: Item) -> None:
 
 
 def _write_shards(
-    folder: Path,
+    read: Callable[[Counts], Iterator[Item]],
     output: Path,
     suffix: str,
     shard_bytes: int,
@@ -180,7 +196,7 @@ def _write_shards(
     if any(output.glob(f"*.{suffix}")):
         raise GenerationError(f"{output} holds .{suffix} files already; choose another folder")
     counts = Counts()
-    items = read_items(folder, counts)
+    items = read(counts)
     item = next(items, None)
     while item is not None:
         size = 0

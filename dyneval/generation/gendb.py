@@ -84,7 +84,7 @@ class GenDB:
 
     def _index(self, pair_id: str, file_name: str, sha256: str, settings: dict[str, Any]) -> None:
         mark = settings.get("fingerprint", "")
-        self.index[pair_id] = Entry(file_name, sha256, mark, tuple(settings.get("sidecars", ())))
+        self.index[pair_id] = Entry(file_name, sha256, mark, saving.sidecars_of(settings))
         self.settings.setdefault(mark, settings)
 
     def _remember_refusal(self, row: Mapping[str, Any]) -> None:

@@ -3,88 +3,191 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dyneval import model_table
 from dyneval.errors import UserError
 from dyneval.generation.exporting import Counts
+from dyneval.generation.index import Selection
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one conversion; returns 0, or 1 when pairs could not be converted, or 2 when nothing could."""
+    """Run one verb; returns 0, or 1 where pairs could not be converted or are broken, or 2 when nothing could."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        counts = args.run(args)
+        return int(args.run(args))
     except (UserError, OSError) as error:
         log.error("error: %s", error)
         return 2
-    log.info("%d pairs converted, %d rejected", counts.written, counts.rejected)
-    return 1 if counts.rejected else 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="GenDB in other forms; every image is checked on the way.")
-    verbs = parser.add_subparsers(required=True, metavar="FORM")
+    parser = argparse.ArgumentParser(
+        description="What a GenDB holds, parts of it, and other forms of it; every image that goes out is checked."
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
 
-    def verb(name: str, run: Callable[[argparse.Namespace], Counts], purpose: str) -> argparse.ArgumentParser:
+    def verb(name: str, run: Callable[[argparse.Namespace], int], purpose: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=purpose, description=purpose)
         sub.set_defaults(run=run)
         return sub
 
     for name, run, purpose in (
+        ("stats", _stats, "pairs by model and category, their time, cost and sizes"),
+        ("duplicates", _duplicates, "images that are there twice: a JSON list of pair_ids a line"),
+        ("check", _check, "decode and hash every image; the broken ones go to broken.jsonl"),
+        ("filter", _filter, "a GenDB of some of the pairs; files are linked, not copied"),
         ("parquet", _parquet, "Parquet shards with the images inside, for datasets.load_dataset"),
         ("webdataset", _webdataset, "WebDataset tar files: image, record and sidecars under one key"),
+        ("hub", _hub, "a dataset for the Hugging Face Hub: Parquet shards and a card"),
         ("to-mapping", _to_mapping, 'the published mapping, {"prompts": [...]}'),
         ("contact-sheet", _contact_sheet, "a picture with one image for each model and category"),
     ):
         sub = verb(name, run, purpose)
         sub.add_argument("gendb", type=Path, help="folder with metadata.jsonl")
-        sub.add_argument("output", type=Path, help="folder or file to write")
-        if name in ("parquet", "webdataset"):
+        if name not in ("stats", "duplicates", "check"):
+            sub.add_argument("output", type=Path, help="folder or file to write")
+        _add_selection(sub)
+        if name in ("parquet", "webdataset", "hub"):
             sub.add_argument("--shard-mb", type=int, default=500, help="megabytes of images a shard (default 500)")
-    sub = verb("from-mapping", _from_mapping, "metadata.jsonl for the images of a published mapping")
-    sub.add_argument("mapping", type=Path, help="the mapping file")
-    sub.add_argument("images", type=Path, help="folder where its image paths begin; becomes the GenDB")
-    sub.add_argument("--models", type=Path, help="TOML file with more models than those that are known")
-    sub.add_argument("--tier", type=int, choices=(1, 2, 3), help="tier of pairs whose model is not known (none)")
+        if name == "stats":
+            sub.add_argument("--json", action="store_true", help="as JSON")
+        if name == "check":
+            sub.add_argument("--output", type=Path, help="file for the broken ones (default: GENDB/broken.jsonl)")
+        if name == "hub":
+            _add_hub(sub)
+    _add_from_mapping(verb("from-mapping", _from_mapping, "metadata.jsonl for the images of a published mapping"))
     return parser
 
 
-def _parquet(args: argparse.Namespace) -> Counts:
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("which pairs (default: all)").add_argument
+    add("--model", action="append", default=[], metavar="SLUG", help="of this model; may be repeated")
+    add("--category", action="append", default=[], metavar="NAME", help="of this category; may be repeated")
+    add("--tier", action="append", default=[], type=int, choices=(1, 2, 3), help="of this tier; may be repeated")
+    add("--where", metavar="SQL", help='a condition on the index: "width >= 1024 AND seconds < 60"')
+    add("--unique", action="store_true", help="of images with the same bytes only the first by pair_id")
+    add("--limit", type=int, metavar="N", help="only the first N")
+
+
+def _add_hub(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", default="DynEval GenDB", help="title of the card (default: %(default)s)")
+    parser.add_argument("--models", type=Path, help="TOML file with more models, for names and licences")
+    parser.add_argument("--push", metavar="USER/NAME", help="upload it there; the token comes from HF_TOKEN")
+    parser.add_argument("--private", action="store_true", help="make the dataset private")
+
+
+def _add_from_mapping(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("mapping", type=Path, help="the mapping file")
+    parser.add_argument("images", type=Path, help="folder where its image paths begin; becomes the GenDB")
+    parser.add_argument("--models", type=Path, help="TOML file with more models than those that are known")
+    parser.add_argument("--tier", type=int, choices=(1, 2, 3), help="tier of pairs whose model is not known (none)")
+
+
+def _selection(args: argparse.Namespace) -> Selection:
+    return Selection(
+        models=args.model,
+        categories=args.category,
+        tiers=args.tier,
+        where=args.where,
+        unique=args.unique,
+        limit=args.limit,
+    )
+
+
+def _told(counts: Counts) -> int:
+    log.info("%d pairs converted, %d rejected", counts.written, counts.rejected)
+    return 1 if counts.rejected else 0
+
+
+def _stats(args: argparse.Namespace) -> int:
+    from dyneval.generation import curating
+    from dyneval.generation.index import Index
+
+    found = curating.statistics(Index(args.gendb), _selection(args))
+    sys.stdout.write((json.dumps(found, indent=1) if args.json else curating.table(found)) + "\n")
+    return 0
+
+
+def _duplicates(args: argparse.Namespace) -> int:
+    from dyneval.generation import curating
+    from dyneval.generation.index import Index
+
+    groups = extra = 0
+    for pair_ids in curating.duplicates(Index(args.gendb), _selection(args)):
+        sys.stdout.write(json.dumps(pair_ids) + "\n")
+        groups, extra = groups + 1, extra + len(pair_ids) - 1
+    log.info("%d images are there more than once, %d too many; `filter --unique` leaves them out", groups, extra)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from dyneval.generation import curating
+    from dyneval.generation.index import Index
+
+    output = args.output or args.gendb / "broken.jsonl"
+    count = curating.write_broken(output, curating.broken(Index(args.gendb), _selection(args)))
+    log.info("%d pairs are broken: %s", count, output)
+    return 1 if count else 0
+
+
+def _filter(args: argparse.Namespace) -> int:
+    from dyneval.generation import curating
+    from dyneval.generation.index import Index
+
+    written, lost = curating.copy_selection(Index(args.gendb), _selection(args), args.output)
+    for fault in lost:
+        log.warning("%s: %s", fault.pair_id, fault.reason)
+    return _told(Counts(written=written, rejected=len(lost)))
+
+
+def _parquet(args: argparse.Namespace) -> int:
     from dyneval.generation.exporting import write_parquet
 
-    return write_parquet(args.gendb, args.output, args.shard_mb * 1_000_000)
+    return _told(write_parquet(args.gendb, args.output, args.shard_mb * 1_000_000, _selection(args)))
 
 
-def _webdataset(args: argparse.Namespace) -> Counts:
+def _webdataset(args: argparse.Namespace) -> int:
     from dyneval.generation.exporting import write_webdataset
 
-    return write_webdataset(args.gendb, args.output, args.shard_mb * 1_000_000)
+    return _told(write_webdataset(args.gendb, args.output, args.shard_mb * 1_000_000, _selection(args)))
 
 
-def _to_mapping(args: argparse.Namespace) -> Counts:
+def _hub(args: argparse.Namespace) -> int:
+    from dyneval.generation import catalogue, hub
+
+    specs = catalogue.load(args.models)
+    counts = hub.write_dataset(args.gendb, args.output, specs, _selection(args), args.shard_mb * 1_000_000, args.name)
+    if args.push:
+        log.info("uploaded: %s", hub.push(args.output, args.push, args.private))
+    return _told(counts)
+
+
+def _to_mapping(args: argparse.Namespace) -> int:
     from dyneval.generation.exporting import read_records
     from dyneval.published.mapping import entry_of, write_mapping
 
     counts = Counts(shards=1)
-    counts.written = write_mapping(args.output, map(entry_of, read_records(args.gendb, counts)))
-    return counts
+    counts.written = write_mapping(args.output, map(entry_of, read_records(args.gendb, counts, _selection(args))))
+    return _told(counts)
 
 
-def _contact_sheet(args: argparse.Namespace) -> Counts:
+def _contact_sheet(args: argparse.Namespace) -> int:
     from dyneval.generation.contact_sheet import draw_contact_sheet
 
-    return draw_contact_sheet(args.gendb, args.output)
+    return _told(draw_contact_sheet(args.gendb, args.output, _selection(args)))
 
 
-def _from_mapping(args: argparse.Namespace) -> Counts:
+def _from_mapping(args: argparse.Namespace) -> int:
     from dyneval.published.mapping import PairMaker, add_pairs
 
     maker = PairMaker(args.images, model_table.tiers(args.models), args.tier)
     written, rejected = add_pairs(args.mapping, maker)
-    return Counts(written=written, rejected=rejected, shards=1)
+    return _told(Counts(written=written, rejected=rejected, shards=1))

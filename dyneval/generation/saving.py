@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -54,13 +55,17 @@ def fault(root: Path, entry: Entry) -> str | None:
     return None
 
 
+def sidecars_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Suffixes of the files that lie beside an image, as its record says; anyone may have written that."""
+    named = settings.get("sidecars", ())
+    return tuple(map(str, named)) if isinstance(named, list | tuple) else (str(named),)
+
+
 def sidecar(root: Path, file_name: str, suffix: str) -> Path:
-    """The file beside an image. Raises ImageError: the suffix is none, or it is a link that leads out of `root`."""
-    try:
-        name = Path(file_name).with_suffix(suffix)
-    except ValueError as error:
-        raise ImageError(f"{file_name}: its sidecar {suffix!r} is no suffix ({error})") from None
-    return images.resolve_below(root, str(name))
+    """The file beside an image with this suffix, such as ".truth.json". Raises ImageError: it would lie elsewhere."""
+    if not re.fullmatch(r"(\.[A-Za-z0-9_-]+)+", suffix):
+        raise ImageError(f"{file_name}: its sidecar has the suffix {suffix[:80]!r}; expected one like .truth.json")
+    return images.resolve_below(root, str(Path(file_name).with_suffix(suffix)))
 
 
 def save(

@@ -2,7 +2,13 @@
 
 import io
 import json
+import os
+import shutil
+import subprocess
+import sys
 import tarfile
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -13,6 +19,8 @@ from dyneval.generation.contact_sheet import HEADER_HEIGHT, LABEL_WIDTH, THUMBNA
 from dyneval.generation.exporting import Counts, read_records, write_parquet, write_webdataset
 from dyneval.generation.gendb_cli import main
 
+GENDB = Path(__file__).parents[2] / "image_gen_scripts" / "gendb.py"
+HUB_SERVER = Path(__file__).parents[1] / "qwenvl" / "hub_server.py"
 MIXED = [
     {"revision": None, "details": {"cost_usd": 0.04}, "arguments": {"size": "1024x1024"}, "safety": None},
     {"revision": "abc", "arguments": {"height": 32, "guidance_scale": 4}, "safety": False, "prompt_suffix": ", 4K"},
@@ -186,3 +194,158 @@ def test_a_sidecar_that_is_a_link_out_of_the_folder_is_not_exported(gendb, tmp_p
     counts = write(gendb, tmp_path / "out")
     assert (counts.written, counts.rejected) == (8, 1)
     assert not any(b"TOPSECRET" in path.read_bytes() for path in (tmp_path / "out").iterdir())
+
+
+@pytest.fixture
+def mixed(studio):
+    """Two models and three categories; one image is there twice."""
+    for slug, categories in (("one", ["a", "b"]), ("two", ["b", "c"])):
+        studio.write_prompts(["a cat", "a dog", "a fox", "a hen"], categories=categories)
+        studio.run(studio.model(slug))
+    path = studio.output / "metadata.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    first, second = rows[0], rows[1]
+    (studio.output / second["file_name"]).write_bytes((studio.output / first["file_name"]).read_bytes())
+    second["sha256"] = first["sha256"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return studio.output
+
+
+def test_statistics_count_models_categories_and_images_that_are_there_twice(mixed, capsys):
+    assert main(["stats", str(mixed), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["pairs"], found["prompts"], found["duplicates"], found["rejected"]) == (8, 4, 1, 0)
+    assert [(row["generation_model"], row["pairs"], row["sizes"]) for row in found["models"]] == [
+        ("one", 4, {"32x32": 4}),
+        ("two", 4, {"32x32": 4}),
+    ]
+    assert {row["category"]: row["pairs"] for row in found["categories"]} == {"a": 4, "b": 8, "c": 4}
+    assert main(["stats", str(mixed), "--model", "two"]) == 0
+    assert "4 pairs of 4 prompts" in capsys.readouterr().out
+
+
+def test_images_that_are_there_twice_are_listed_and_left_out(mixed, tmp_path, capsys):
+    assert main(["duplicates", str(mixed)]) == 0
+    assert capsys.readouterr().out == '["P0000-one", "P0001-one"]\n'
+    assert main(["filter", str(mixed), str(tmp_path / "part"), "--unique"]) == 0
+    assert "P0001-one" not in (tmp_path / "part" / "metadata.jsonl").read_text()
+    assert len(list(read_records(tmp_path / "part", Counts()))) == 7
+
+
+@pytest.mark.parametrize(
+    ("flags", "kept"),
+    [
+        (["--model", "one"], {"one": 4}),
+        (["--category", "c", "--limit", "3"], {"two": 3}),
+        (["--where", "generation_model = 'one' AND prompt_id > 'P0001'"], {"one": 2}),
+        (["--tier", "3"], {}),
+    ],
+)
+def test_a_part_of_a_gendb_is_a_gendb_with_the_same_records_and_files(flags, kept, mixed, tmp_path):
+    part = tmp_path / "part"
+    assert main(["filter", str(mixed), str(part), *flags]) == 0
+    lines = (part / "metadata.jsonl").read_bytes().splitlines()
+    assert set(lines) <= set((mixed / "metadata.jsonl").read_bytes().splitlines())
+    found = [json.loads(line) for line in lines]
+    assert Counter(row["generation_model"] for row in found) == kept
+    for row in found:
+        for name in (row["file_name"], row["file_name"].replace(".png", ".truth.json")):
+            assert (part / name).read_bytes() == (mixed / name).read_bytes()
+    assert main(["filter", str(mixed), str(part), *flags]) == 2  # there is one already
+    if found:
+        assert main(["check", str(part)]) == 0
+
+
+def test_a_condition_that_is_none_is_told(mixed, tmp_path, caplog):
+    assert main(["stats", str(mixed), "--where", "no_column > 3"]) == 2
+    assert "--where 'no_column > 3'" in caplog.text and "the columns are pair_id" in caplog.text
+
+
+def test_broken_files_are_found_and_named(mixed, caplog):
+    first, second, third, *_ = read_records(mixed, Counts())
+    (mixed / first.file_name).write_bytes(b"\x89PNG torn")
+    (mixed / second.file_name).unlink()
+    (mixed / third.file_name).with_suffix(".truth.json").unlink()
+    assert main(["check", str(mixed)]) == 1
+    found = [json.loads(line) for line in (mixed / "broken.jsonl").read_text().splitlines()]
+    assert [row["pair_id"] for row in found] == [first.pair_id, second.pair_id, third.pair_id]
+    assert main(["check", str(mixed), "--model", "two"]) == 0
+    assert (mixed / "broken.jsonl").read_text() == ""
+
+
+def test_the_index_follows_the_file_that_it_was_made_from(mixed, capsys):
+    assert main(["stats", str(mixed)]) == 0
+    made = (mixed / ".index.parquet").stat().st_mtime_ns
+    assert main(["stats", str(mixed)]) == 0
+    assert (mixed / ".index.parquet").stat().st_mtime_ns == made
+    lines = (mixed / "metadata.jsonl").read_bytes().splitlines(keepends=True)
+    (mixed / "metadata.jsonl").write_bytes(b"\n".join([b"".join(lines[:2]), b"not a row", b"".join(lines[2:4])]))
+    capsys.readouterr()
+    assert main(["stats", str(mixed)]) == 0
+    assert "4 pairs of 4 prompts" in capsys.readouterr().out
+    assert [record.pair_id for record in read_records(mixed, Counts())] == [f"P000{n}-one" for n in range(4)]
+
+
+@pytest.mark.parametrize("suffix", ["/../../secret", ".txt/../../x", "", "secret"])
+def test_a_sidecar_outside_is_not_exported(suffix, mixed, tmp_path):
+    (mixed.parent / "secret").write_text("secret")
+    path = mixed / "metadata.jsonl"
+    first, *rest = path.read_text().splitlines(keepends=True)
+    row = json.loads(first)
+    row["settings"]["sidecars"] = [suffix]
+    path.write_text(json.dumps(row) + "\n" + "".join(rest))
+    counts = write_webdataset(mixed, tmp_path / "tars")
+    assert (counts.written, counts.rejected) == (7, 1)
+    assert main(["filter", str(mixed), str(tmp_path / "part")]) == 1
+
+
+def test_a_sidecar_that_is_a_link_out_of_the_folder_is_not_exported(mixed, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    first = next(iter(read_records(mixed, Counts())))
+    beside = (mixed / first.file_name).with_suffix(".truth.json")
+    beside.unlink()
+    beside.symlink_to(tmp_path / "secret")
+    assert write_parquet(mixed, tmp_path / "parquet").rejected == 1
+
+
+def test_a_dataset_for_the_hub_has_a_card_that_loads(mixed, tmp_path):
+    from datasets import load_dataset
+    from huggingface_hub import DatasetCard
+
+    name = 'Ours: "best" of'
+    assert main(["hub", str(mixed), str(tmp_path / "hub"), "--name", name, "--unique"]) == 0
+    card = DatasetCard.load(tmp_path / "hub" / "README.md")
+    assert card.data.pretty_name == name
+    assert card.data.size_categories == ["n<1K"]
+    assert "7 images that text-to-image models drew from 4 prompts" in card.text
+    assert "| one | 1 | 3 | unknown |" in card.text
+    table = load_dataset(str(tmp_path / "hub"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert table.num_rows == 7 and table[0]["image"].size == (32, 32)
+
+
+def test_a_dataset_is_uploaded_with_its_card(mixed, tmp_path):
+    (tmp_path / "hub-server").mkdir()
+    server = subprocess.Popen(
+        [sys.executable, HUB_SERVER, tmp_path / "hub-server", "a-token"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        port = int(server.stdout.readline())
+        known = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_TOKEN": "a-token", "HF_HUB_OFFLINE": "0"}
+        command = [sys.executable, GENDB, "hub", mixed, tmp_path / "out", "--push", "me/gendb", "--private"]
+        done = subprocess.run(command, env={**os.environ, **known}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        made = json.loads((tmp_path / "hub-server" / "created.json").read_text())
+        assert (made["name"], made["type"], made["visibility"]) == ("gendb", "dataset", "private")
+        sent = {str(path.relative_to(tmp_path / "hub-server" / "me/gendb/main")) for path in files_of(tmp_path)}
+        assert sent == {"README.md", "data/train-00000-of-00001.parquet"}
+        shutil.rmtree(tmp_path / "out")
+        done = subprocess.run(command, env={**os.environ, **known, "HF_TOKEN": "x"}, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "written, but not uploaded to me/gendb" in done.stderr and "Traceback" not in done.stderr
+    finally:
+        server.kill()
+        server.wait()
+
+
+def files_of(folder):
+    return [path for path in (folder / "hub-server" / "me").rglob("*") if path.is_file()]

@@ -34,7 +34,7 @@ class Hub(BaseHTTPRequestHandler):
             paths = [one["path"] for one in json.loads(sent)["files"]]
             files = [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]
             return self.answer(200, {"files": files})
-        if found := re.search(r"/api/models/(.+)/commit/(.+)", self.path):
+        if found := re.search(r"/api/(?:models|datasets)/(.+)/commit/(.+)", self.path):
             for line in map(json.loads, sent.splitlines()):
                 if line["key"] == "file":
                     path = FOLDER / found[1] / found[2] / line["value"]["path"]

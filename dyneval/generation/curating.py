@@ -1,0 +1,178 @@
+"""What a GenDB holds, and parts of it: statistics, images that are there twice or broken, a GenDB of some of the pairs.
+
+All goes by the index (`dyneval.generation.index`); a record is read when it is copied, an image when it is checked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+from tabulate import tabulate
+
+from dyneval.errors import GenerationError, ImageError
+from dyneval.files import images
+from dyneval.files.atomic import atomic_write
+from dyneval.generation import saving
+from dyneval.generation.index import Index, Selection
+from dyneval.generation.saving import Entry, sidecar, sidecars_of
+from dyneval.records import PairRecord
+from dyneval.work.ahead import ahead
+
+NO_CATEGORY = "(no category)"
+
+
+def statistics(index: Index, selection: Selection) -> dict[str, Any]:
+    """Counts of a GenDB, as JSON values.
+
+    Returns:
+        `pairs`, `prompts`, `duplicates` (images beyond the first with the same bytes), `rejected` (rows of the metadata
+        that are no pairs), `models` and `categories`: for each its name, pairs, prompts; for models also tier, mean
+        seconds and cost in US dollars, where that was recorded, and sizes with their counts.
+    """
+    frame = index.frame(selection)
+    counts = [pl.len().alias("pairs"), pl.col("prompt_id").n_unique().alias("prompts")]
+    of_models = [
+        *counts,
+        pl.col("tier").first(),
+        pl.col("seconds").mean().round(2).alias("mean_seconds"),
+        pl.col("cost_usd").sum().round(4),
+    ]
+    size = pl.format("{}x{}", "width", "height").alias("size")
+    models, sizes, categories, totals = pl.collect_all(
+        [
+            frame.group_by("generation_model").agg(of_models).sort("tier", "generation_model", nulls_last=True),
+            frame.group_by("generation_model", size).len().sort("generation_model", "len", descending=[False, True]),
+            by_category(frame).group_by("category").agg(counts).sort("category"),
+            frame.select(*counts, (pl.len() - pl.col("sha256").n_unique()).alias("duplicates")),
+        ],
+        engine="streaming",
+    )
+    found: dict[str, dict[str, int]] = {model: {} for model in models["generation_model"]}
+    for model, name, count in sizes.iter_rows():
+        found[model][name] = count
+    return {
+        **totals.row(0, named=True),
+        "rejected": index.rejected,
+        "models": [{**row, "sizes": found[row["generation_model"]]} for row in models.iter_rows(named=True)],
+        "categories": categories.to_dicts(),
+    }
+
+
+def by_category(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """A row for each category of a pair, in the column `category`."""
+    named = pl.when(pl.col("categories").list.len() > 0).then("categories").otherwise(pl.lit([NO_CATEGORY]))
+    return frame.with_columns(named.alias("category")).explode("category")
+
+
+def table(found: dict[str, Any]) -> str:
+    """Statistics as text, for people."""
+    head = f"{found['pairs']} pairs of {found['prompts']} prompts; {found['duplicates']} images are there twice"
+    models = [
+        {
+            "model": row["generation_model"],
+            "tier": row["tier"],
+            "pairs": row["pairs"],
+            "s an image": row["mean_seconds"],
+            "USD": row["cost_usd"] or None,
+            "sizes": ", ".join(list(row["sizes"])[:3]) + (", ..." if len(row["sizes"]) > 3 else ""),
+        }
+        for row in found["models"]
+    ]
+    categories = [{"category": row["category"], "pairs": row["pairs"]} for row in found["categories"]]
+    shown = [tabulate(rows, headers="keys", tablefmt="simple") for rows in (models, categories)]
+    return "\n\n".join([head, *shown])
+
+
+def duplicates(index: Index, selection: Selection) -> Iterator[list[str]]:
+    """Yield the pair_ids of images with the same bytes, each group in order, the largest group first."""
+    groups = index.frame(selection).group_by("sha256").agg(pl.col("pair_id").sort(), pl.len())
+    found = groups.filter(pl.col("len") > 1).sort(["len", "sha256"], descending=[True, False])
+    for (pair_ids,) in found.select("pair_id").collect(engine="streaming").iter_rows():
+        yield pair_ids
+
+
+class Broken(NamedTuple):
+    """A pair whose files are not as they were written, and why."""
+
+    pair_id: str
+    file_name: str
+    reason: str
+
+
+def broken(index: Index, selection: Selection) -> Iterator[Broken]:
+    """Yield the pairs whose image or sidecar is missing, does not decode, or is not the one recorded.
+
+    Every image is decoded and hashed, in as many threads as there are cores.
+    """
+    checks = (partial(_check, index.folder, record) for record in index.records(selection))
+    return (fault for fault in ahead(checks, os.cpu_count() or 1) if fault)
+
+
+def _check(folder: Path, record: PairRecord) -> Broken | None:
+    fault = saving.fault(folder, entry_of(record))
+    return Broken(record.pair_id, record.file_name, fault) if fault else None
+
+
+def entry_of(record: PairRecord) -> Entry:
+    """What is known of a record's files."""
+    return Entry(record.file_name, record.sha256, "", sidecars_of(record.settings))
+
+
+def copy_selection(index: Index, selection: Selection, output: Path) -> tuple[int, list[Broken]]:
+    """Make a GenDB of the pairs that are meant; files are linked where the file system can, else copied.
+
+    Records are copied to the byte. A pair whose file is missing is left out.
+
+    Returns:
+        Pairs that are in `output`, and those that are not.
+
+    Raises:
+        GenerationError: `output` holds a GenDB already.
+    """
+    target = output / "metadata.jsonl"
+    if target.exists():
+        raise GenerationError(f"{target} is there already; choose another folder")
+    written, lost = 0, []
+    with atomic_write(target, "wb") as file:
+        for line in index.lines(selection):
+            record = PairRecord.decode(line, str(index.metadata))
+            try:
+                _link(index.folder, output, record)
+            except (ImageError, OSError) as error:
+                lost.append(Broken(record.pair_id, record.file_name, str(error)))
+                continue
+            file.write(line.rstrip(b"\r\n") + b"\n")
+            written += 1
+    return written, lost
+
+
+def _link(folder: Path, output: Path, record: PairRecord) -> None:
+    source = images.resolve_below(folder, record.file_name)
+    target = images.resolve_below(output, record.file_name)
+    files = [(source, target)]
+    for suffix in sidecars_of(record.settings):
+        files.append((sidecar(folder, record.file_name, suffix), sidecar(output, record.file_name, suffix)))
+    for old, new in files:
+        new.parent.mkdir(parents=True, exist_ok=True)
+        new.unlink(missing_ok=True)
+        try:
+            os.link(old, new)
+        except OSError:  # another file system, or one without links; a file that is missing is told by the copy
+            shutil.copyfile(old, new)
+
+
+def write_broken(path: Path, found: Iterator[Broken]) -> int:
+    """Write pairs with broken files as JSONL; returns their number."""
+    count = 0
+    with atomic_write(path) as file:
+        for fault in found:
+            file.write(json.dumps(fault._asdict(), ensure_ascii=False) + "\n")
+            count += 1
+    return count
