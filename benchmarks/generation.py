@@ -30,7 +30,6 @@ from PIL import Image
 
 from dyneval.files.jsonl import read_jsonl
 from dyneval.generation import allocation, saving
-from dyneval.generation.catalogue import Entry
 from dyneval.generation.gendb import GenDB
 from dyneval.generation.model import BuildOptions, Made, ModelSpec, Preset, Request, RunOptions
 from dyneval.generation.runner import Config, generate
@@ -73,16 +72,10 @@ class FreeModel:
         """Nothing to free."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FreeEntry(Entry):
-    """The free model in the catalogue's place."""
-
-    side: int = 1024
-
-    def load(self) -> FreeSpec:
-        """Describe the model."""
-        preset = Preset({"side": self.side})
-        return FreeSpec(slug="free", name="Free", tier=1, variants={"x": "x"}, presets={"recommended": preset})
+def free_spec(side: int = 1024) -> FreeSpec:
+    """Describe the free model."""
+    preset = Preset({"side": side})
+    return FreeSpec(slug="free", name="Free", tier=1, variants={"x": "x"}, presets={"recommended": preset})
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -103,8 +96,8 @@ def bench_overhead(images: int, side: int) -> dict[str, Any]:
         published = timed(lambda: publish(folder / "published", image, images))
         alone = timed(lambda: [encode_and_hash(image) for _ in range(images)])
         config = Config(prompts=folder / "prompts.jsonl", output=folder / "gendb", devices=("cpu",))
-        entry = FreeEntry(slug="free", tier=1, family="free", side=side)
-        whole = timed(lambda: generate([entry], [entry], config))
+        spec = free_spec(side)
+        whole = timed(lambda: generate([spec], [spec], config))
         per_image = lambda seconds: round(1000 * seconds / images, 2)  # noqa: E731
         lines = sum(1 for _ in read_jsonl(folder / "gendb" / "metadata.jsonl"))
     assert lines == images
@@ -146,7 +139,7 @@ def bench_resume(pairs: int) -> dict[str, Any]:
     """Open a GenDB of faked records and find them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        spec = FreeEntry(slug="free", tier=1, family="free").load()
+        spec = free_spec()
         settings = spec.settings(BuildOptions())
         mark = fingerprint(settings)
         requests = list(fake_records(folder / "metadata.jsonl", pairs, settings, mark))
@@ -209,8 +202,8 @@ def bench_verify(images: int, side: int) -> dict[str, Any]:
         folder = Path(name)
         write_prompts(folder / "prompts.jsonl", images)
         config = Config(prompts=folder / "prompts.jsonl", output=folder / "gendb", devices=("cpu",))
-        entry = FreeEntry(slug="free", tier=1, family="free", side=side)
-        generate([entry], [entry], config)
+        spec = free_spec(side)
+        generate([spec], [spec], config)
         with GenDB(folder / "gendb", "bench") as db:
             entries = list(db.index.values())
         single = timed(lambda: [saving.fault(folder / "gendb", entry) for entry in entries])
@@ -218,7 +211,7 @@ def bench_verify(images: int, side: int) -> dict[str, Any]:
 
         def resume() -> None:
             nonlocal summary
-            summary = generate([entry], [entry], config)
+            summary = generate([spec], [spec], config)
 
         seconds = timed(resume)
     assert summary is not None

@@ -24,7 +24,7 @@ def _row(spec: ModelSpec, run: RunOptions, total: float) -> tuple[str, ...]:
         obstacles = ["yes, offloading"]
     licence = f"{spec.licence}{' (gated)' if spec.gated else ''}"
     memory = f"{spec.memory_gib:.0f}" if spec.memory_gib else "-"
-    tier = str(spec.tier) if spec.in_paper else f"{spec.tier}*"
+    tier = f"{spec.tier}*" if spec.tier_reason else str(spec.tier)
     return (spec.slug, tier, spec.family, memory, licence, "; ".join(obstacles) or "yes")
 
 

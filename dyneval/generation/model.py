@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import importlib
+import importlib.metadata
 import importlib.util
 import logging
 import re
@@ -363,7 +364,7 @@ class ModelSpec(ABC):
     def obstacles(self, run: RunOptions) -> list[str]:
         """What keeps this machine from running the model, as short texts; nothing is loaded to find out."""
         missing = self.missing_packages()
-        return [f"pip install {' '.join(missing)}"] if missing else []
+        return [install_command(missing)] if missing else []
 
     def gates(self) -> list[str]:
         """The licence that nobody has accepted on this machine, as far as that can be told: there is no token."""
@@ -400,6 +401,21 @@ def _is_alike(value: Any, preset: Any) -> bool:
     if isinstance(preset, float):
         return isinstance(value, int | float) and not isinstance(value, bool)
     return type(value) is type(preset)
+
+
+def install_command(packages: Sequence[str]) -> str:
+    """What installs packages beside the torch that is here: another torchvision would bring another torch, or break."""
+    try:
+        torch = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        torch = ""
+    numbers = re.match(r"2\.(\d+)", torch)
+    words = [
+        f"torchvision~=0.{int(numbers[1]) + 15}.0" if name == "torchvision" and numbers else name for name in packages
+    ]
+    if "torchvision" in packages and torch.endswith("+cpu"):
+        words.append("--extra-index-url https://download.pytorch.org/whl/cpu")
+    return f"pip install {' '.join(words)}"
 
 
 def _importable(name: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from dyneval.errors import GenerationError
 from dyneval.generation.devices import choose_devices
 from dyneval.generation.engine import Engine, Result
-from dyneval.generation.model import BuildOptions, ModelSpec, NotMade, Request, RunOptions
+from dyneval.generation.model import BuildOptions, ModelSpec, NotMade, Request, RunOptions, install_command
 from dyneval.generation.saving import ImageFormat
 from dyneval.work.executors import Executor, Here, Lost, Processes, Ray
 
@@ -48,7 +48,7 @@ class Job:
         """Load the model. Raises GenerationError when it cannot be loaded, or is not what was used so far."""
         spec = self.spec
         if missing := spec.missing_packages():
-            raise GenerationError(f"{spec.slug} needs {' and '.join(missing)}; run: pip install {' '.join(missing)}")
+            raise GenerationError(f"{spec.slug} needs {' and '.join(missing)}; run: {install_command(missing)}")
         model = spec.build(self.build, self.run, device)
         for name in ("revision", "dtype"):
             before, now = self.recorded.get(name), model.facts.get(name)

@@ -1,12 +1,14 @@
 """The table of models in the wheel, tables of one's own over it, and a script for every model."""
 
 import csv
+import importlib.util
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 from dyneval import model_table
 from dyneval.errors import DataFileError, GenerationError
@@ -150,6 +152,36 @@ def test_names_of_a_model_lead_to_its_tier():
     tiers = model_table.tiers()
     for name in ("FLUX.2 [klein]", "flux2-klein", "PixArt-α", "PixArt-alpha", "Stable Diffusion 3.5 Large", "FIBO"):
         assert tiers[model_table.model_key(name)] in (1, 2)
+
+
+def listed(flags, capsys):
+    """Last column of `--list` by slug."""
+    assert main([*flags, "--list"]) == 0
+    return {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+
+
+def test_the_list_says_what_installs_what_is_missing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "x")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    table = """
+        [old]
+        name = "Old"
+        tier = 1
+        pipeline = "PipelineOfTomorrow"
+        packages = ["torchvision", "no.such_package"]
+        variants = { x = "me/x" }
+        presets.recommended.arguments = {}
+    """
+    (tmp_path / "own.toml").write_text(table)
+    found = listed(["--models", str(tmp_path / "own.toml"), "--external-env", str(tmp_path)], capsys)
+    assert "pip install -U diffusers" in found["old"] and "no-such_package" in found["old"]
+    if importlib.util.find_spec("torchvision") is None:  # one that fits the torch that is here
+        minor = int(torch.__version__.split(".")[1])
+        assert f"torchvision~=0.{minor + 15}.0" in found["old"]
+    assert f"dyneval generate --setup bagel --external-env {tmp_path}" in found["bagel"]
+    assert "export OPENAI_API_KEY=..." in found["gpt-image-1-5"]
+    assert found["sd1-5"].endswith("yes")
+    assert "1*" in found["krea-2"]
 
 
 def test_a_package_that_is_missing_is_named(studio):

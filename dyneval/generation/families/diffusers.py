@@ -6,6 +6,7 @@ Every image has its own generator, so that it comes out the same in any batch, a
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import json
 import re
@@ -20,11 +21,12 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
+from dyneval.errors import GenerationError
 from dyneval.generation.devices import choose_placement
 from dyneval.generation.families.local import LocalModel, LocalSpec
 from dyneval.generation.families.transformers import SeededSampling
 from dyneval.generation.families.weights import component_bytes
-from dyneval.generation.model import BuildOptions, Request, RunOptions
+from dyneval.generation.model import BuildOptions, Request, RunOptions, install_command
 
 NOT_TO_BE_SET = re.compile(r"^(self|prompt.*|generator|return_dict)$|embeds|mask|latents|image|callback|output")
 """Parameters of a call that are ours to set, or hold tensors."""
@@ -47,10 +49,8 @@ class DiffusersModel(LocalModel):
 
     def load(self) -> Any:
         """The pipeline, on the CPU."""
-        import diffusers
-
         return self.weights.load(
-            getattr(diffusers, self.spec.pipeline_name(self.options)),
+            self.spec.pipeline_class(self.options),
             self.repo,
             dtype=self.weights.dtype,
             **self.spec.load,
@@ -383,13 +383,30 @@ class DiffusersSpec(LocalSpec):
         """Name of the pipeline's class in diffusers."""
         return self.preset(options).pipeline or self.pipeline
 
+    def pipeline_class(self, options: BuildOptions) -> Any:
+        """The pipeline's class. Raises GenerationError: diffusers is missing, or too old to have it."""
+        try:
+            import diffusers
+        except ImportError as error:
+            raise GenerationError(f"{self.slug} needs diffusers; run: {install_command(['diffusers'])}") from error
+        name = self.pipeline_name(options)
+        if not hasattr(diffusers, name):
+            version = diffusers.__version__
+            raise GenerationError(f"{self.slug}: diffusers {version} has no {name}; run: pip install -U diffusers")
+        return getattr(diffusers, name)
+
+    def obstacles(self, run: RunOptions) -> list[str]:
+        """Also a diffusers that is too old; its list of names is read, since importing it takes seconds."""
+        found = importlib.util.find_spec("diffusers")
+        if found is None or found.origin is None or f'"{self.pipeline}"' in Path(found.origin).read_text("utf-8"):
+            return super().obstacles(run)
+        return ["pip install -U diffusers", *super().obstacles(run)]
+
     def reads(self, options: BuildOptions) -> Iterable[str]:
         """The named parameters of the pipeline's call that are not set by us, and no tensors."""
-        import diffusers
-
         if self.named_class(self.model).own_arguments:
             return ()
-        call = inspect.signature(getattr(diffusers, self.pipeline_name(options)).__call__).parameters.values()
+        call = inspect.signature(self.pipeline_class(options).__call__).parameters.values()
         return {p.name for p in call if p.kind is not p.VAR_KEYWORD and not NOT_TO_BE_SET.search(p.name)}
 
     def settings(self, options: BuildOptions) -> dict[str, Any]:
