@@ -45,7 +45,7 @@ Specs = dict[str, ModelSpec]
 def load(own: Path | None = None) -> Specs:
     """All models by slug, those of the table `own` added or laid over. Raises GenerationError, DataFileError."""
     if own:
-        sys.path.insert(0, str(own.resolve().parent))  # worker processes inherit it
+        sys.path.append(str(own.resolve().parent))  # worker processes inherit it
     return {slug: _spec(slug, table) for slug, table in model_table.tables(own).items()}
 
 

@@ -177,8 +177,8 @@ class BuildOptions:
         preset: None is the model's default.
         parts: other weights for the further parts of a model, by part name.
         overrides: call arguments that replace the preset's; "stage_1.guidance_scale" is one inside another.
-        pins: commits by repo that the images of a folder were made from: weights of theirs are loaded, unless a
-            revision is asked for. They are no setting of their own.
+        pins: commits by repo that the images of a folder with these settings were made from: they are loaded, even
+            where a branch has moved since. They are no setting of their own.
     """
 
     preset: PresetName | None = None
@@ -284,9 +284,9 @@ class ModelSpec(ABC):
         return variant
 
     def commits(self, options: BuildOptions) -> dict[str, str]:
-        """Commit, tag or branch of each repo that is not to be the newest."""
+        """Commit, tag or branch of each repo that is not to be the newest; a commit comes before a name for it."""
         asked = {self.repo(options): options.revision} if options.revision else {}
-        return {**options.pins, **asked}
+        return {**asked, **options.pins}
 
     def chosen_parts(self, options: BuildOptions) -> dict[str, str]:
         """Further weights under `options`. Raises GenerationError when the model has no such part."""

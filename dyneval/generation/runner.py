@@ -223,15 +223,16 @@ def _draw_missing(db: GenDB, spec: ModelSpec, requests: list[Request], config: C
 def _as_before(db: GenDB, spec: ModelSpec, build: BuildOptions) -> tuple[Mapping[str, Any], BuildOptions]:
     """Settings of a run, and what is built: the weights that images of the folder were made from, even if a repo moved.
 
-    A --revision that names the commit which is recorded is no other setting than none.
+    A --revision that names the commit which is recorded is no other setting than the one by which it was found then.
     """
     settings = spec.settings(build)
-    if build.revision:
-        unnamed = spec.settings(replace(build, revision=None))
-        if db.settings.get(fingerprint(unnamed), {}).get("revision") == build.revision:
-            settings = unnamed
+    for mark, recorded in db.settings.items():
+        if build.revision and recorded.get("revision") == build.revision:
+            as_then = spec.settings(replace(build, revision=recorded.get("requested_revision")))
+            settings = as_then if fingerprint(as_then) == mark else settings
     recorded = db.settings.get(fingerprint(settings), {})
-    commits = {spec.repo(build): recorded.get("revision"), **(recorded.get("weights") or {})}
+    weights = recorded.get("weights")
+    commits = {spec.repo(build): recorded.get("revision"), **(weights if isinstance(weights, dict) else {})}
     pins = {repo: commit for repo, commit in commits.items() if commit and commit != "local"}
     return settings, replace(build, pins=pins)
 

@@ -208,8 +208,9 @@ def hub_cache(folder, repo, source, commit):
     (cache / "refs" / "main").write_text(commit)
 
 
+@pytest.mark.parametrize("how", [[], ["--revision", "main"]], ids=["newest", "branch"])
 def test_images_of_a_folder_come_from_the_commit_of_the_first_although_the_repo_moved(
-    repos, tmp_path, monkeypatch, caplog
+    how, repos, tmp_path, monkeypatch, caplog
 ):
     from huggingface_hub import constants
 
@@ -229,13 +230,14 @@ def test_images_of_a_folder_come_from_the_commit_of_the_first_although_the_repo_
         rows = read(tmp_path / "gendb" / "metadata.jsonl")
         return status, [row["settings"]["revision"] for row in rows]
 
-    assert run(1) == (0, [old])
+    assert run(1, *how) == (0, [old])
     hub_cache(tmp_path / "cache", repo, source, new)
-    assert run(2) == (0, [old, old])
+    assert run(2, *how) == (0, [old, old])
     assert run(3, "--revision", old) == (0, [old, old, old])
     status, revisions = run(4, "--revision", new)
     assert (status, revisions) == (1, [old, old, old])
-    assert f"requested_revision None -> '{new}'" in caplog.text
+    named = how[1] if how else None
+    assert f"requested_revision {named!r} -> '{new}'" in caplog.text
 
 
 def test_the_commit_of_a_lora_is_recorded(repos, tmp_path, monkeypatch):

@@ -98,8 +98,9 @@ class DiffusersModel(LocalModel):
         preprocess = getattr(self.pipeline, "_text_preprocessing", None)
         if preprocess is None:
             return prompt
-        default = inspect.signature(type(self.pipeline).__call__).parameters["clean_caption"].default
-        return preprocess(prompt, clean_caption=self.arguments.get("clean_caption", default))[0]
+        asked = inspect.signature(type(self.pipeline).__call__).parameters.get("clean_caption")
+        cleans = self.arguments.get("clean_caption", asked.default if asked else False)
+        return preprocess(prompt, clean_caption=cleans)[0]
 
     def _place(self, pipeline: Any) -> str:
         pipeline.set_progress_bar_config(disable=True)
@@ -257,12 +258,17 @@ class GlmImage(DiffusersModel):
 
     def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Image.Image], list[bool | None]]:
         """Call the pipeline, whose token model is told to be greedy about scores that noise was added to."""
-        from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+        from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
         encoder = self.pipeline.vision_language_encoder
         asked, generate = encoder.generation_config, encoder.generate
-        warpers = [TemperatureLogitsWarper(asked.temperature or 1.0), TopPLogitsWarper(asked.top_p or 1.0)]
-        processors = LogitsProcessorList([*warpers, SeededSampling(generators, top_k=asked.top_k or 0)])
+        most = 50 if asked.top_k is None else asked.top_k  # what the library takes where a model says nothing
+        warpers = [
+            TemperatureLogitsWarper(float(asked.temperature or 1.0)),
+            *([TopKLogitsWarper(most)] if most else []),
+            TopPLogitsWarper(asked.top_p or 1.0),
+        ]
+        processors = LogitsProcessorList([*warpers, SeededSampling(generators)])
 
         def seeded(**arguments: Any) -> Any:
             return generate(**{**arguments, "do_sample": False, "logits_processor": processors})
