@@ -16,6 +16,7 @@ from . import image_api
 from .tried import check_row
 
 MODELS = ["gpt-image-1-5", "nanobanana"]
+ALL = [*MODELS, "gpt-image-2-6"]
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-@pytest.mark.parametrize("slug", MODELS)
+@pytest.mark.parametrize("slug", ALL)
 def test_images_are_saved_with_their_cost(slug, api, tmp_path):
     summary = run(slug, api, tmp_path, [f"cat {n}" for n in range(12)])
     assert (summary.total("made"), summary.exit_status) == (12, 0)
@@ -204,7 +205,7 @@ def test_both_presets_can_be_asked_for(slug):
     assert spec.settings(BuildOptions(preset="paper")) != spec.settings(BuildOptions())
 
 
-@pytest.mark.parametrize("slug", MODELS)
+@pytest.mark.parametrize("slug", ALL)
 def test_the_row_of_the_table(slug):
     spec = catalogue.load()[slug]
     client = spec.model.rpartition(":")[2]
