@@ -17,7 +17,7 @@ class Adapter:
             raise FileNotFoundError("weights are missing")
         job.weights(str(job.code))
         if job.repo != "their/weights":
-            job.weights(job.repo)
+            job.weights(job.repo, only=["*.json", "*.safetensors"], without=["all_in_one.safetensors"])
         secrets = [name for name, value in os.environ.items() if value == "a-secret"]
         seen = {"libraries": [transformers.__file__, diffusers.__file__], "secrets": secrets}
         (job.code / "seen.json").write_text(json.dumps(seen))

@@ -154,6 +154,33 @@ def test_a_folder_of_weights_may_be_relative(envs, tmp_path, monkeypatch):
     assert row["settings"]["revision"] == "local"
 
 
+HUB = """
+import json
+from pathlib import Path
+
+def snapshot_download(repo, **asked):
+    folder = Path(__file__).with_name("hub") / (asked["revision"] or "d" * 40)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / "asked.jsonl").open("a") as file:
+        file.write(json.dumps([repo, asked]) + "\\n")
+    return str(folder)
+"""
+
+
+def test_of_a_repo_only_what_is_read_is_fetched_and_at_the_commit_of_the_first_images(envs, tmp_path):
+    site = packages(envs / "authors-model")
+    (site / "huggingface_hub.py").write_text(HUB)
+    for count in (1, 2):
+        assert run(tmp_path, envs, [f"cat {n}" for n in range(count)], repo="their/other").exit_status == 0
+    patterns = {"allow_patterns": ["*.json", "*.safetensors"], "ignore_patterns": ["all_in_one.safetensors"]}
+    assert rows(site / "hub" / "asked.jsonl") == [
+        ["their/other", {"revision": None, **patterns}],
+        ["their/other", {"revision": "d" * 40, **patterns}],
+    ]
+    for row in rows(tmp_path / "gendb" / "metadata.jsonl"):
+        assert row["settings"]["revision"] == "d" * 40
+
+
 def test_a_prompt_that_kills_the_worker_costs_one_image(envs, tmp_path):
     summary = run(tmp_path, envs, ["a cat", "boom", "die now", "a dog", "a fox"])
     assert (summary.total("made"), summary.total("missing")) == (3, 2)
