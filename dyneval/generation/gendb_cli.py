@@ -8,11 +8,13 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dyneval import model_table
 from dyneval.errors import UserError
-from dyneval.generation.exporting import Counts
-from dyneval.generation.index import Selection
+
+if TYPE_CHECKING:
+    from dyneval.generation.index import Selection
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +94,8 @@ def _add_from_mapping(parser: argparse.ArgumentParser) -> None:
 
 
 def _selection(args: argparse.Namespace) -> Selection:
+    from dyneval.generation.index import Selection
+
     return Selection(
         models=args.model,
         categories=args.category,
@@ -102,9 +106,9 @@ def _selection(args: argparse.Namespace) -> Selection:
     )
 
 
-def _told(counts: Counts) -> int:
-    log.info("%d pairs converted, %d rejected", counts.written, counts.rejected)
-    return 1 if counts.rejected else 0
+def _told(written: int, rejected: int) -> int:
+    log.info("%d pairs converted, %d rejected", written, rejected)
+    return 1 if rejected else 0
 
 
 def _stats(args: argparse.Namespace) -> int:
@@ -145,19 +149,21 @@ def _filter(args: argparse.Namespace) -> int:
     written, lost = curating.copy_selection(Index(args.gendb), _selection(args), args.output)
     for fault in lost:
         log.warning("%s: %s", fault.pair_id, fault.reason)
-    return _told(Counts(written=written, rejected=len(lost)))
+    return _told(written, len(lost))
 
 
 def _parquet(args: argparse.Namespace) -> int:
     from dyneval.generation.exporting import write_parquet
 
-    return _told(write_parquet(args.gendb, args.output, args.shard_mb * 1_000_000, _selection(args)))
+    counts = write_parquet(args.gendb, args.output, args.shard_mb * 1_000_000, _selection(args))
+    return _told(counts.written, counts.rejected)
 
 
 def _webdataset(args: argparse.Namespace) -> int:
     from dyneval.generation.exporting import write_webdataset
 
-    return _told(write_webdataset(args.gendb, args.output, args.shard_mb * 1_000_000, _selection(args)))
+    counts = write_webdataset(args.gendb, args.output, args.shard_mb * 1_000_000, _selection(args))
+    return _told(counts.written, counts.rejected)
 
 
 def _hub(args: argparse.Namespace) -> int:
@@ -167,22 +173,23 @@ def _hub(args: argparse.Namespace) -> int:
     counts = hub.write_dataset(args.gendb, args.output, specs, _selection(args), args.shard_mb * 1_000_000, args.name)
     if args.push:
         log.info("uploaded: %s", hub.push(args.output, args.push, args.private))
-    return _told(counts)
+    return _told(counts.written, counts.rejected)
 
 
 def _to_mapping(args: argparse.Namespace) -> int:
-    from dyneval.generation.exporting import read_records
+    from dyneval.generation.exporting import Counts, read_records
     from dyneval.published.mapping import entry_of, write_mapping
 
     counts = Counts(shards=1)
     counts.written = write_mapping(args.output, map(entry_of, read_records(args.gendb, counts, _selection(args))))
-    return _told(counts)
+    return _told(counts.written, counts.rejected)
 
 
 def _contact_sheet(args: argparse.Namespace) -> int:
     from dyneval.generation.contact_sheet import draw_contact_sheet
 
-    return _told(draw_contact_sheet(args.gendb, args.output, _selection(args)))
+    counts = draw_contact_sheet(args.gendb, args.output, _selection(args))
+    return _told(counts.written, counts.rejected)
 
 
 def _from_mapping(args: argparse.Namespace) -> int:
@@ -190,4 +197,4 @@ def _from_mapping(args: argparse.Namespace) -> int:
 
     maker = PairMaker(args.images, model_table.tiers(args.models), args.tier)
     written, rejected = add_pairs(args.mapping, maker)
-    return _told(Counts(written=written, rejected=rejected, shards=1))
+    return _told(written, rejected)
