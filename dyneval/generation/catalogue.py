@@ -50,16 +50,18 @@ def load(own: Path | None = None) -> Specs:
 
 
 def _spec(slug: str, table: model_table.Table) -> ModelSpec:
-    name, family = table.get("class"), table.get("family", "diffusers")
+    name, family = table.get("class"), str(table.get("family", "diffusers"))
     if name is None and family not in FAMILIES:
         raise GenerationError(f"model {slug}: no family '{family}'; choose from {', '.join(FAMILIES)}")
-    kind = _imported(slug, name or FAMILIES[family])
+    kind = _imported(slug, str(name or FAMILIES[family]))
     known = {field.name for field in fields(kind)}
     values = {key: value for key, value in table.items() if key in known or key not in model_table.NAMES}
     values = {key: value for key, value in values.items() if key not in ("class", "family")}
     _no_others(f"model {slug}", values, known)
-    for preset, content in values.get("presets", {}).items():
-        _no_others(f"model {slug}, preset {preset}", content, {field.name for field in fields(Preset)})
+    presets = values.get("presets")
+    for preset, content in presets.items() if isinstance(presets, dict) else ():
+        if isinstance(content, dict):  # what is no table is told by the conversion
+            _no_others(f"model {slug}, preset {preset}", content, {field.name for field in fields(Preset)})
     try:
         return msgspec.convert({**values, "slug": slug}, kind)
     except msgspec.ValidationError as error:
@@ -76,7 +78,7 @@ def _imported(slug: str, name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
         kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise GenerationError(f"model {slug}: class {name!r} cannot be imported ({error})") from error
     if not (isinstance(kind, type) and issubclass(kind, ModelSpec)):
         raise GenerationError(f"model {slug}: {name!r} is no ModelSpec")
