@@ -106,6 +106,13 @@ class AskedSize:
         self.size = size
         self._told = False
 
+    @classmethod
+    def of(cls, slug: str, arguments: Mapping[str, Any]) -> AskedSize:
+        """The size in a call's arguments: width and height, or image_size, the side of a square."""
+        side = arguments.get("image_size")
+        width, height = arguments.get("width", side), arguments.get("height", side)
+        return cls(slug, (width, height) if isinstance(width, int) and isinstance(height, int) else None)
+
     def note(self, image: Image.Image) -> dict[str, Any]:
         """What is to be recorded with an image; the first time a warning, too."""
         if self.size in (None, image.size):

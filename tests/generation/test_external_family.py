@@ -223,6 +223,9 @@ def test_an_adapter_loads_and_draws_with_all_its_arguments(spec, faked, tmp_path
     passed = {name for call in calls for name in call["with"]}
     consumed = {"image_size", "checkpoint", "config", "height", "width"}
     assert set(spec.arguments(BuildOptions())) - consumed <= passed
+    wanted = spec.arguments(BuildOptions())
+    side = [wanted.get(name, wanted.get("image_size")) for name in ("width", "height")]
+    assert row["settings"].get("details", {}).get("asked_size", [None, None]) == side  # stand-ins draw 8x8
     if spec.slug == "llamagen":
         assert row["settings"]["prompt_sent"] == "a cat"  # as the authors' code reads it
     shown = f"adapter {spec.adapter} in a worker; code and libraries are stand-ins"

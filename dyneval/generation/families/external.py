@@ -26,6 +26,7 @@ from dyneval.files import images
 from dyneval.generation.families import external_worker
 from dyneval.generation.model import (
     ENVIRONMENTS,
+    AskedSize,
     BuildOptions,
     Made,
     ModelSpec,
@@ -154,6 +155,7 @@ class ExternalModel:
             "device": device,
             "code": str(env / "code"),
         }
+        self.asked_size = AskedSize.of(spec.slug, spec.arguments(options))
         self.worker, self.facts = self._start()
 
     def _start(self) -> tuple[Worker, Mapping[str, Any]]:
@@ -189,7 +191,9 @@ class ExternalModel:
         except ImageError as error:
             return NotMade(request=request, reason=f"the worker's image cannot be read: {error}")
         (root / answer["file"]).unlink()
-        return Made(request=request, image=image, prompt_sent=answer["prompt_sent"], seconds=answer["seconds"])
+        details = self.asked_size.note(image)
+        sent, seconds = answer["prompt_sent"], answer["seconds"]
+        return Made(request=request, image=image, prompt_sent=sent, seconds=seconds, details=details)
 
     def close(self) -> None:
         """End the worker."""

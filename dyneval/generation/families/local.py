@@ -28,13 +28,11 @@ class LocalModel(ABC):
         self.parts = spec.chosen_parts(options)
         self.batch_size = spec.batch_size
         self.weights = Weights(spec, device, spec.weight_dtype(options), spec.commits(options))
-        if device.startswith("cuda"):
+        if device.startswith("cuda:"):
             import torch
 
             torch.cuda.set_device(device)  # code that comes with weights may name no device, or "cuda"
-        width, height = (self.arguments.get(name) for name in ("width", "height"))
-        asked = (width, height) if isinstance(width, int) and isinstance(height, int) else None
-        self.asked_size = AskedSize(spec.slug, asked)
+        self.asked_size = AskedSize.of(spec.slug, self.arguments)
         placement = self.set_up()
         self.facts: Mapping[str, Any] = {**self.weights.facts(self.repo), "placement": placement}
 
