@@ -299,15 +299,6 @@ def test_a_sidecar_outside_is_not_exported(suffix, mixed, tmp_path):
     assert main(["filter", str(mixed), str(tmp_path / "part")]) == 1
 
 
-def test_a_sidecar_that_is_a_link_out_of_the_folder_is_not_exported(mixed, tmp_path):
-    (tmp_path / "secret").write_text("secret")
-    first = next(iter(read_records(mixed, Counts())))
-    beside = (mixed / first.file_name).with_suffix(".truth.json")
-    beside.unlink()
-    beside.symlink_to(tmp_path / "secret")
-    assert write_parquet(mixed, tmp_path / "parquet").rejected == 1
-
-
 def test_a_dataset_for_the_hub_has_a_card_that_loads(mixed, tmp_path):
     from datasets import load_dataset
     from huggingface_hub import DatasetCard
