@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from dyneval.checkpoints import reading, write_for_every_reader
+from dyneval.checkpoints import may_be_on_hub, reading, write_for_every_reader
 from dyneval.conventions import FILE as CONVENTIONS
 from dyneval.conventions import Conventions, read_conventions, write_conventions
 from dyneval.errors import CheckpointError, ImageError, SettingError
@@ -242,7 +242,7 @@ class Processor:
 
         source, folder = str(path_or_id), subfolder or ""
         place: dict[str, Any] = {"subfolder": folder} | ({"revision": commit} if commit else {})
-        if Path(source).is_absolute() and not Path(source, folder).is_dir():
+        if not Path(source, folder).is_dir() and not may_be_on_hub(source):
             raise CheckpointError(f"{Path(source, folder)}: no such checkpoint folder")
         with reading(f"{path_or_id}: no tokenizer and image processor of a Qwen3-VL model"):
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **place)

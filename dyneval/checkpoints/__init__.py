@@ -9,6 +9,7 @@ models: of a mixture of experts, transformers 5 also names and lays out the expe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,11 @@ IDENTITY_FILES: tuple[str, ...] = (
 """Files beside the weights that change what a student sees or says; a checkpoint has some of them."""
 _OF_ONE_LOADING = ("is_local", "local_files_only")
 """How transformers 5 found a tokenizer, which it saves with it."""
+
+
+def may_be_on_hub(checkpoint: str) -> bool:
+    """True for owner/name, unless that is a path whose first part is here: a mistyped folder is not looked up."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", checkpoint) is not None and not Path(checkpoint).parent.is_dir()
 
 
 @contextmanager

@@ -6,11 +6,10 @@ Which one it is, its revision tells: the commit of its Hub repository, or a hash
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dyneval.checkpoints import IDENTITY_FILES, base_of, is_adapter, reading
+from dyneval.checkpoints import IDENTITY_FILES, base_of, is_adapter, may_be_on_hub, reading
 from dyneval.errors import CheckpointError
 from dyneval.hashing import files_sha256
 from dyneval.tokens import TASK_TOKEN_IDS
@@ -105,11 +104,6 @@ def load_processor(
 def checkpoint_name(checkpoint: str | Path, subfolder: str | None) -> str:
     """Name of a student as it stands in score files."""
     return f"{checkpoint}/{subfolder}" if subfolder else str(checkpoint)
-
-
-def may_be_on_hub(checkpoint: str) -> bool:
-    """True for owner/name, unless that is a path whose first part is here: a mistyped folder is not looked up."""
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", checkpoint) is not None and not Path(checkpoint).parent.is_dir()
 
 
 def hub_commit(checkpoint: str | Path, subfolder: str | None) -> str | None:

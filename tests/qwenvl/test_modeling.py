@@ -106,7 +106,7 @@ def test_other_families_are_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_5_vl"}))
     with pytest.raises(TrainingInputError, match=f"is a qwen2_5_vl model; DynEval fine-tunes {FAMILIES[0]}"):
         load(tmp_path)
-    with pytest.raises(TrainingInputError, match="none: no model configuration"):
+    with pytest.raises(TrainingInputError, match="none: no such model folder"):
         load(tmp_path / "none")
 
 

@@ -13,22 +13,17 @@ from qwenvl.errors import TrainingInputError
 from qwenvl.preflight import Check, Recipe, Status
 from qwenvl.train.argument import ModelArguments
 from qwenvl.train.memory import Load, Sizes, Zero, check_fits, patches_of, told
-from qwenvl.train.modeling import FAMILIES
+from qwenvl.train.modeling import read_config
 
 
 def check_model(recipe: Recipe, arguments: ModelArguments) -> tuple[Check, Sizes | None]:
     """Family and size, from the configuration alone; None in place of the sizes where they are not known."""
     import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
 
     try:
-        config = AutoConfig.from_pretrained(recipe.model, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        message = f"{recipe.model}: no configuration found ({reason}); set MODEL_NAME_OR_PATH to a folder when offline"
-        return Check(name="model", status="error", message=message), None
-    if config.model_type not in FAMILIES:
-        message = f"{recipe.model}: is a {config.model_type} model; DynEval fine-tunes {' and '.join(FAMILIES)}"
+        config, model_class = read_config(recipe.model)
+    except TrainingInputError as error:
+        message = f"{error}; name a folder, or where the Hub is in reach an id, by MODEL_NAME_OR_PATH"
         return Check(name="model", status="error", message=message), None
     rows = config.get_text_config().vocab_size
     if rows <= max(TASK_TOKEN_IDS.values()):
@@ -37,7 +32,7 @@ def check_model(recipe: Recipe, arguments: ModelArguments) -> tuple[Check, Sizes
         )
         return Check(name="model", status="error", message=message), None
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
+        model = model_class(config)
     try:
         sizes = Sizes.of(model, arguments)
     except TrainingInputError as error:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from dyneval.checkpoints import may_be_on_hub
 from dyneval.checkpoints.weights import load_weights
 from dyneval.processing import start_task_rows
 from dyneval.tokens import TASK_TOKEN_IDS
@@ -50,6 +52,8 @@ def read_config(name: str, cache_dir: str | None = None) -> tuple[PreTrainedConf
     Raises:
         TrainingInputError: no model there, or one of another family.
     """
+    if not Path(name).is_dir() and not may_be_on_hub(name):
+        raise TrainingInputError(f"{name}: no such model folder")
     try:
         config = AutoConfig.from_pretrained(name, cache_dir=cache_dir, trust_remote_code=False)
     except (OSError, ValueError) as error:
