@@ -55,20 +55,21 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     which.add_argument("--all", action="store_true", help="all models")
     parser.add_argument("--family", help="of these, only one family: diffusers, transformers, hosted, external or demo")
     try:
-        specs = catalogue.load(given.models)
         if given.list:
             from dyneval.generation.listing import list_models
 
+            specs = catalogue.load(given.models)
             sys.stdout.write(list_models(specs, RunOptions(external_env=given.external_env)) + "\n")
             return 0
         if given.setup:
             from dyneval.generation.setup import set_up
 
             logging.basicConfig(level=logging.INFO, format="%(message)s")
-            (spec,) = catalogue.choose(specs, slugs=[given.setup])
+            (spec,) = catalogue.choose(catalogue.load(given.models), slugs=[given.setup])
             set_up(spec, given.external_env)
             return 0
-        args = parser.parse_args(argv)
+        args = parser.parse_args(argv)  # before the models, whose modules are heavy: --help ends here
+        specs = catalogue.load(given.models)
         chosen = catalogue.choose(specs, slugs=args.model, tier=args.tier, family=args.family, roster=args.roster)
     except UserError as error:
         parser.error(str(error))

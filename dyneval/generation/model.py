@@ -18,14 +18,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from dyneval.errors import GenerationError
 from dyneval.generation.devices import Placement
 from dyneval.records import Tier
 from dyneval.work.executors import WorkerBroken
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 log = logging.getLogger(__name__)
 
