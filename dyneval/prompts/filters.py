@@ -23,11 +23,13 @@ from typing import IO, Any, NamedTuple
 import polars as pl
 
 from dyneval.errors import SettingError
+from dyneval.prompts.text import SIGNS
 
 Apply = Callable[[pl.DataFrame], pl.Series]
-"""Rows (columns prompt, prompt_nsfw, image_nsfw) -> for each, whether it is kept, or its new text (None drops it)."""
+"""Rows with a column `prompt` -> for each, whether it is kept, or its new text (None drops it)."""
 SAMPLES, _SAMPLE_CHARS = 3, 200
 _WORD = r"[\pL\pN]+"
+_SIGNS = SIGNS[1:-1]
 
 ALWAYS: dict[str, str] = {
     "unreadable": "the row could not be parsed (not JSON, no such column, not text); listed in the rejects file",
@@ -47,12 +49,11 @@ ALWAYS: dict[str, str] = {
 
 
 class Filter(NamedTuple):
-    """One filter of a run. `name` is the reason that is counted; an early one sees rows before repeats are dropped."""
+    """One filter of a run. `name` is the reason that is counted."""
 
     name: str
     meaning: str
     apply: Apply
-    is_early: bool = False
 
 
 class Kind(NamedTuple):
@@ -61,7 +62,6 @@ class Kind(NamedTuple):
     meaning: str
     default: str | None
     make: Callable[[str], Apply]
-    is_early: bool = False
 
 
 def parse(text: str) -> Filter:
@@ -82,7 +82,7 @@ def parse(text: str) -> Filter:
         apply = kind.make(value if has_value else kind.default or "")
     except ValueError as error:
         raise SettingError(f"--filter {text}: {error}") from error
-    return Filter(name, kind.meaning, apply, kind.is_early)
+    return Filter(name, kind.meaning, apply)
 
 
 def listing() -> str:
@@ -120,12 +120,6 @@ def _between(count: pl.Expr, value: str) -> Apply:
     return lambda rows: rows.select(count.is_between(low, high)).to_series()
 
 
-def _nsfw(value: str) -> Apply:
-    limit = _share(value)
-    above = [pl.col(name).fill_nan(None).fill_null(0) > limit for name in ("prompt_nsfw", "image_nsfw")]
-    return lambda rows: rows.select(~pl.any_horizontal(above)).to_series()
-
-
 def _words(value: str) -> Apply:
     """Drop what holds a word or phrase of a file, or of the packaged list."""
     path = Path(value) if value else files("dyneval.prompts").joinpath("data", "nsfw.txt")
@@ -136,8 +130,25 @@ def _words(value: str) -> Apply:
     words = [line.strip().lower() for line in lines if line.strip() and not line.startswith("#")]
     if not words:
         raise ValueError(f"{value} holds no words; expected a word or phrase a line")
-    found = pl.col("prompt").str.contains(rf"(?i)\b(?:{'|'.join(map(re.escape, words))})\b")
-    return lambda rows: rows.select(~found).to_series()
+    edges = {word: _whole(word) for word in words}
+
+    def apply(rows: pl.DataFrame) -> pl.Series:
+        text = pl.col("prompt").str.to_lowercase()
+        # A list of 20,000 words is more than a regular expression takes; most prompts hold none of them.
+        found = rows.select(text=text, hits=text.str.extract_many(words, overlapping=True))
+        clean = [not any(edges[hit].search(one) for hit in hits) for one, hits in zip(*found, strict=True)]
+        return pl.Series(clean, dtype=pl.Boolean)
+
+    return apply
+
+
+def _whole(word: str) -> re.Pattern[str]:
+    """Finds a word where no letter stands before or after it; signs of Chinese and Japanese stand side by side."""
+    before, after = (f"(?<![^\\W{_SIGNS}])", f"(?![^\\W{_SIGNS}])")
+    sign = re.compile(f"[{_SIGNS}]")
+    return re.compile(
+        ("" if sign.match(word[0]) else before) + re.escape(word) + ("" if sign.match(word[-1]) else after)
+    )
 
 
 def _repetition(value: str) -> Apply:
@@ -191,8 +202,17 @@ _DEPTH = 3
 _WEIGHTS = (r"\(([^()]*?):\s*[0-9.]+\s*\)", "$1"), (r"\(\(+([^()]*)\)\)+", "$1"), (r"\[([^\[\]:|]*)\]", "$1")
 _BRACES = (r"\{([^{}]*)\}", "$1"), (r"(\w)::\s*-?[0-9.]+", "$1")
 _LORA = (r"(?i)<(?:lora|lyco|locon|hypernet|embedding|ti)\s*:[^<>]*>", "")
-# Telephones write a dash for "--". What --no takes goes on to the next option, what --style takes is a word.
-_OPTIONS = (r"(?i)(?:^|\s)(?:--|—)(?:no\s[^-—]*|(?:style|sref|cref|niji)\s+\S+|[a-z]+(?:\s+[\d.:]+)?)", " ")
+_NUMBERED = (
+    "ar|aspect|beta|chaos|c|creative|cw|draft|exp|fast|hd|height|h|hq|iw|mp|niji|ow|quality|q|raw|relax|repeat|r|sameseed|"
+    "seed|stop|stylize|sw|s|testp|test|tile|turbo|upanime|upbeta|uplight|version|video|v|weird|width|w"
+)
+# Telephones write a dash for "--", and so do people who write prose: only names that are known are options. What --no
+# takes goes on to the next option, what --style takes is a word.
+_OPTIONS = (
+    r"(?i)(?:^|\s)(?:--|—)"
+    rf"(?:no(?:\s+[^\s\-—]\S*)+|(?:style|sref|cref|oref|profile|p)\s+\S+|(?:{_NUMBERED})(?:\s*[\d.:]+\b|\b))",
+    " ",
+)
 _MAIL = (r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", "")
 _PHONE = (r"(?:\+\d[\d ().-]{7,}\d)|(?:\b\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b)", "")
 _PERSONAL = re.compile(rf"{_MAIL[0]}|{_PHONE[0]}")
@@ -200,10 +220,8 @@ _PERSONAL = re.compile(rf"{_MAIL[0]}|{_PHONE[0]}")
 _URL = (r"(?i)\b(?:https?://|www\.)\S+", "")
 
 FILTERS: dict[str, Kind] = {
-    "chars": Kind("characters after cleaning, MIN-MAX", None, partial(_between, pl.col("prompt").str.len_chars())),
     "words": Kind("words, MIN-MAX", None, partial(_between, pl.col("prompt").str.count_matches(_WORD))),
     "language": Kind("language, as ISO 639-1 codes: en or en,fr,zh", None, _language),
-    "nsfw": Kind("drop rows whose prompt_nsfw or image_nsfw is above this", "0.5", _nsfw, is_early=True),
     "nsfw-words": Kind("drop prompts with a word of this file, a word a line (default: a packaged list)", "", _words),
     "repetition": Kind("drop prompts of whose words more than this share were said before", "0.6", _repetition),
     "weights": Kind("prompt weights such as (red hat:1.2), ((red hat)), red::2: strip or drop", "strip",
@@ -228,6 +246,8 @@ def _own(name: str, value: str | None) -> Apply:
 
     def apply(rows: pl.DataFrame) -> pl.Series:
         kept = pl.Series(function(rows["prompt"], *more))
+        if kept.dtype == pl.Null:  # it drops all
+            kept = kept.cast(pl.String)
         if len(kept) != len(rows) or kept.dtype not in (pl.Boolean, pl.String):
             told = f"{len(kept)} values of {kept.dtype} for {len(rows)} prompts"
             raise SettingError(f"--filter {name}: returned {told}; expected one of bool or text for each")
@@ -281,7 +301,7 @@ class Drops:
         """Keep a few of the prompts at `places` for the report."""
         found = self.samples.setdefault(reason, [])
         some = prompts[places.head(SAMPLES - len(found))] if len(found) < SAMPLES else ()
-        found += [_PERSONAL.sub("[...]", text[:_SAMPLE_CHARS]) for text in some if text]
+        found += [_PERSONAL.sub("[...]", text)[:_SAMPLE_CHARS] for text in some if text]
 
     def apply(self, one: Filter, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows that a filter keeps, with the texts that it gives them."""
