@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         parser.error("--shard, --limit and --ray go with --metadata")
     if arguments.metadata and not arguments.output:
         parser.error("--metadata needs --output")
-    return run(parser, lambda: _score(arguments))
+    return run(parser, lambda: _score(arguments), is_kept=bool(arguments.output))
 
 
 def _parser(prog: str | None) -> argparse.ArgumentParser:

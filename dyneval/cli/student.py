@@ -129,14 +129,18 @@ def _load(arguments: argparse.Namespace, settings: ScorerSettings, options: dict
     return scorer
 
 
-def run(parser: argparse.ArgumentParser, action: Callable[[], int]) -> int:
-    """Run a verb's action with logging on stderr; what a user can mend becomes one line and status 1."""
+def run(parser: argparse.ArgumentParser, action: Callable[[], int], is_kept: bool = True) -> int:
+    """Run a verb's action with logging on stderr; what a user can mend becomes one line and status 1.
+
+    `is_kept`: what was done before Ctrl-C is in a file.
+    """
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("dyneval").setLevel(logging.INFO)
     try:
         return action()
     except KeyboardInterrupt:
-        sys.stderr.write(f"{parser.prog}: interrupted; the same command goes on from here\n")
+        what = "the same command goes on from here" if is_kept else "without --output nothing is kept"
+        sys.stderr.write(f"{parser.prog}: interrupted; {what}\n")
         return 130
     except BrokenPipeError:
         raise
