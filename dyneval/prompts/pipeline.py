@@ -112,6 +112,7 @@ class FilterRun:
 
     def _rows(self) -> Iterator[pl.DataFrame]:
         names = pl.Enum(sorted({source.name for source in self.sources}))
+        scores, unscored = pl.col("prompt_nsfw", "image_nsfw"), 0
         with self._bar("read") as bar:
             for source in self.sources:
                 for batch in sources.read(source, self.config.column, self.config.split):
@@ -120,8 +121,14 @@ class FilterRun:
                     self.drops.count("unreadable", len(batch.unreadable))
                     rows = batch.rows.height + len(batch.unreadable)
                     self.rows_read += rows
+                    unscored += batch.rows.select(pl.all_horizontal(scores.is_null())).to_series().sum()
                     bar.update(rows)
                     yield batch.rows.with_columns(pl.lit(source.name, names).alias("source"))
+        if unscored and "nsfw-words" not in {one.name for one in self._filters}:
+            told = (
+                "%d of %d rows have no NSFW score, so no limit held for them; --filter nsfw-words looks at their words"
+            )
+            logger.warning(told, unscored, self.rows_read)
 
     def _score(self, prompts: pl.DataFrame) -> tuple[pl.DataFrame, Analysis]:
         config = self.config
