@@ -83,7 +83,8 @@ def _axes(top: float, most: int) -> list[str]:
     floor = _HEIGHT - _BOTTOM
     step = next(s for s in (10, 20, 50, 100, 200, 500, 1000) if top / s <= 10 or s == 1000)
     ticks = [
-        f'<text x="{_LEFT + (_WIDTH - _LEFT) * x / top:.1f}" y="{floor + 18}" text-anchor="middle">{x}</text>'
+        f'<text x="{_LEFT + (_WIDTH - _LEFT) * x / top:.1f}" y="{floor + 18}" '
+        f'text-anchor="{"end" if x == top else "middle"}">{x}</text>'
         for x in range(0, int(top) + 1, step)
     ]
     labels = [
@@ -238,7 +239,7 @@ def _samples(tier: int, prompts: pl.DataFrame) -> str:
         for h, prompt, names in zip(prompts["complexity"], prompts["prompt"], labels, strict=True)
     ]
     title = f'<h3><span class="dot d{tier}"></span>{_TIER_NAMES[tier]}</h3>'
-    return title + _table(("H", "prompt and categories"), rows)
+    return title + (_table(("H", "prompt and categories"), rows) if rows else "<p>none</p>")
 
 
 def _shortened(prompt: str) -> str:
