@@ -22,8 +22,9 @@ _MAX_STRIPS = 100_000
 _PPM_HEADER = 4096
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _TIFF_STRIPS, _TIFF_TILES = 273, 324
-_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
-"""A marker of JPEG that has a length behind it, or the end; not those among the pixels."""
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
+"""A marker of JPEG that has a length behind it, or the end. Lower ones libjpeg passes over among the pixels, without a
+length, when it looks for a restart."""
 _COMMENT = re.compile(rb"#[^\r\n]*[\r\n]")
 
 

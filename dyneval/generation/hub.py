@@ -34,8 +34,10 @@ def write_dataset(
         name: title of the card.
 
     Raises:
-        GenerationError: there are Parquet files already.
+        GenerationError: there are Parquet files, or a README.md, already.
     """
+    if (output / "README.md").exists():
+        raise GenerationError(f"{output / 'README.md'} is there already; name a new folder")
     counts = write_parquet(folder, output / "data", shard_bytes, selection)
     found = curating.statistics(Index(folder), selection)
     with atomic_write(output / "README.md") as file:
@@ -98,7 +100,11 @@ def push(output: Path, repository: str, private: bool) -> str:
     try:
         made = HfApi().create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
         HfApi().upload_folder(
-            repo_id=made.repo_id, folder_path=output, repo_type="dataset", commit_message="DynEval: images"
+            repo_id=made.repo_id,
+            folder_path=output,
+            repo_type="dataset",
+            commit_message="DynEval: images",
+            allow_patterns=["README.md", "data/*.parquet"],  # whatever else lies there is not ours to publish
         )
     except Exception as error:  # of the client library, of its transport, of the name: each has kinds of its own
         reason = " ".join(str(error).split())[:400]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dyneval.errors import GenerationError
-from dyneval.generation.families.external import ExternalSpec
+from dyneval.generation.families.external import ExternalSpec, without_secrets
 from dyneval.generation.model import ModelSpec
 
 STDERR = 2
@@ -69,7 +70,8 @@ def _run(command: Sequence[str | Path]) -> None:
     words = [str(word) for word in command]
     log.info("+ %s", " ".join(words))
     try:
-        done = subprocess.run(words, stdout=STDERR)
+        # Building a package runs code of its authors.
+        done = subprocess.run(words, stdout=STDERR, env=without_secrets(os.environ))
     except OSError as error:
         raise GenerationError(f"{words[0]} cannot be run ({error})") from error
     if done.returncode:

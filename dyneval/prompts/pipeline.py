@@ -121,7 +121,7 @@ class FilterRun:
                     self.drops.count("unreadable", len(batch.unreadable))
                     rows = batch.rows.height + len(batch.unreadable)
                     self.rows_read += rows
-                    unscored += batch.rows.select(pl.all_horizontal(scores.is_null())).to_series().sum()
+                    unscored += int(batch.rows.select(pl.all_horizontal(scores.is_null())).to_series().sum())
                     bar.update(rows)
                     yield batch.rows.with_columns(pl.lit(source.name, names).alias("source"))
         if unscored and "nsfw-words" not in {one.name for one in self._filters}:

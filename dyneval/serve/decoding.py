@@ -70,7 +70,8 @@ class _Decoder:
         self._seconds = seconds
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", __name__, str(theirs.fileno()), str(max_pixels), str(seconds)]
+            # -P: modules of the folder that the server was started in, perhaps one of data, are not imported.
+            command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(max_pixels), str(seconds)]
             environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # its threads would take address space
             self._process = subprocess.Popen(
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment

@@ -156,17 +156,20 @@ def test_texts_that_turn_a_png_are_kept_when_long_ones_are_left_out():
     assert decode_image(with_text("before", exif), "comfy").size == (20, 30)
 
 
-def many_scans(count):
+def many_scans(count, before_restart=b""):
+    """A JPEG whose last scan is there `count` times more, each time with some bytes before its first restart."""
     buffer = io.BytesIO()
-    Image.new("RGB", (400, 400), RED).save(buffer, "JPEG", progressive=True, quality=90)
+    Image.new("RGB", (400, 400), RED).save(buffer, "JPEG", progressive=True, quality=90, restart_marker_rows=1)
     jpeg = buffer.getvalue()
     last = jpeg.rfind(b"\xff\xda")
-    return jpeg[:-2] + jpeg[last:-2] * count + jpeg[-2:]
+    scan = jpeg[last:-2].replace(b"\xff\xd0", before_restart + b"\xff\xd0", 1)
+    return jpeg[:-2] + scan * count + jpeg[-2:]
 
 
-def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(tmp_path):
+@pytest.mark.parametrize("before_restart", [b"", b"\xff\x02\xff\xff", b"\xff\xbf\xff\xff", b"\xff\x01\xff\xff"])
+def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(tmp_path, before_restart):
     path = tmp_path / "scans.jpg"
-    path.write_bytes(many_scans(1000))
+    path.write_bytes(many_scans(1000, before_restart))
     with pytest.raises(ImageError, match=r"scans\.jpg: a JPEG of more than 100 scans"):
         load_image(path)
     with Image.open(path) as image, pytest.raises(ImageError, match="open: a JPEG of more than 100 scans"):
