@@ -178,7 +178,7 @@ def test_what_cannot_be_merged_is_named(trained, tiny_checkpoint, tmp_path):
     with pytest.raises(CheckpointError, match="no adapter of a run with --lora_enable"):
         merge_adapter(tiny_checkpoint, tmp_path / "out")
     with pytest.raises(
-        TrainingInputError, match=r"no base model of .*gone: no model .* name it by --model_name_or_path"
+        TrainingInputError, match=r"no base model of .*gone: no such model folder; name it by --model_name_or_path"
     ):
         merge_adapter(trained[1], tmp_path / "out", str(tmp_path / "gone"))
 
