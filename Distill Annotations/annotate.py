@@ -1,4 +1,4 @@
-"""Run all four teacher annotations, image by image, while the server has the image in its caches.
+"""Run all four teacher annotations, image by image; the same as `dyneval annotate`.
 
     python "Distill Annotations/annotate.py" --metadata gendb/metadata.jsonl --output annotations --base-url http://localhost:8000/v1
 
@@ -6,8 +6,7 @@ Writes t2ia_questions.jsonl, t2ia_answers.jsonl, iqa_questions.jsonl and iqa_ans
 where it stopped; what could not be annotated stands in the *.rejects.jsonl beside them.
 """
 
-from dyneval.records import WORKFLOWS
-from dyneval.teacher.cli import main
+from dyneval.cli.annotate import main
 
 if __name__ == "__main__":
-    raise SystemExit(main(WORKFLOWS, __doc__))
+    raise SystemExit(main())

@@ -43,7 +43,7 @@ def parts(folder: Path, dry: bool) -> Iterator[Part]:
     """The parts by their worth. Checkpoints are written when the first part that needs one is asked for."""
     python, vllm = Path(sys.executable), vllm_python()
     small, large = ("tiny", "tiny") if dry else ("2b", "4b")
-    yield Part("environment", 60, [python, "-m", "dyneval.cli", "doctor"])
+    yield Part("environment", 60, [python, "-m", "dyneval", "doctor"])
 
     alike = [python, HERE / "engines.py", "--pairs", 3 if dry else 16, "--rows", "bfloat16"]
     alike += [] if dry else ["cuda"]

@@ -140,7 +140,7 @@ STAGES = (
     Stage(
         "5 scores and board",
         lambda folder: [
-            *("-m", "dyneval.cli", "leaderboard", folder / "scores.jsonl", "--metadata", folder / "metadata.jsonl"),
+            *("-m", "dyneval", "leaderboard", folder / "scores.jsonl", "--metadata", folder / "metadata.jsonl"),
             *("--output", folder / "board", "--no-report", "--resamples", "100"),
         ],
         ["board"],

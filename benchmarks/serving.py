@@ -55,7 +55,7 @@ class Tally:
 @contextmanager
 def server(student: Path, batch_size: int, queue: int, device: str) -> Iterator[tuple[str, int]]:
     """Run `dyneval serve`; yields its address and process id."""
-    command = [sys.executable, "-m", "dyneval.cli", "serve", "--checkpoint", str(student), "--port", "0", *LIMITS]
+    command = [sys.executable, "-m", "dyneval", "serve", "--checkpoint", str(student), "--port", "0", *LIMITS]
     command += ["--batch-size", str(batch_size), "--queue", str(queue), "--device", device]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)

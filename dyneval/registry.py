@@ -5,7 +5,7 @@ engines may name one that stands on a higher floor. Its options are a dataclass 
 `Annotated[type, msgspec.Meta(description=...)]`; each of them becomes a flag. One's own class goes by the same kind of
 string, `--engine my_module:MyEngine`, and has the dataclass of its options, if any, as its attribute `Options`:
 
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     ENGINES.add_engine(parser, "who answers")
     ENGINES.add_flags(parser)
     args = ENGINES.parse(parser, argv)
@@ -16,16 +16,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, is_dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from dyneval.errors import SettingError, UserError
+from dyneval.flags import Flag, Parser, flags_of
 
 T = TypeVar("T")
 
@@ -40,37 +40,6 @@ class Entry:
     """Dataclass of its options; None: it has none."""
     flags: tuple[str, ...] | None = None
     """Options that are flags, in the order of the help text; None: all. The others are for callers in Python."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Flag:
-    """The command-line flag of an option. `extra` of its Meta may hold another name (`flag`) and a `metavar`."""
-
-    option: str
-    type: Any
-    default: Any
-    meta: msgspec.Meta
-
-    @property
-    def name(self) -> str:
-        return "--" + str((self.meta.extra or {}).get("flag", self.option)).replace("_", "-")
-
-    @property
-    def key(self) -> str:
-        """Its name in the parsed arguments."""
-        return self.name[2:].replace("-", "_")
-
-    def add_to(self, parser: argparse._ActionsContainer, whose: str = "") -> None:
-        """Add the flag; None in the parsed arguments will mean that it was not given."""
-        default = "" if self.default in (MISSING, None, ()) else f"; default: {_as_text(self.default)}"
-        text = f"{self.meta.description or ''}{default}{whose}".replace("%", "%%")
-        kind: Any = get_args(self.type)[0] if get_origin(self.type) is Annotated else self.type
-        options: dict[str, Any] = {"type": _converter(self.type), "metavar": (self.meta.extra or {}).get("metavar")}
-        if kind is bool:
-            options = {"action": argparse.BooleanOptionalAction}
-        elif get_origin(kind) is tuple:
-            options |= {"action": "append", "type": _converter(get_args(kind)[0])}
-        parser.add_argument(self.name, dest=self.key, default=None, help=text, **options)
 
 
 class Registry(Generic[T]):
@@ -155,14 +124,14 @@ class Registry(Generic[T]):
                 else:
                     flag.add_to(group, "" if parser else f" (engine {engine})")
 
-    def parse(self, parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    def parse(self, parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespace:
         """Parse a command line; where it names an engine of one's own, that one's flags are known too.
 
         A class that cannot be used ends the program with one line and status 2, as a wrong flag does.
         """
         argv = sys.argv[1:] if argv is None else argv
         try:
-            name = _engine_in(argv)
+            name = _engine_in(argv) or str(parser.read_config(argv).get("engine", ""))
             if ":" in name:
                 self._add_own(parser, name)
         except UserError as error:
@@ -248,21 +217,9 @@ class Registry(Generic[T]):
         return f"engine {name}: has no option {option!r}; it has {', '.join(known) or 'none'}"
 
 
-@cache
-def _flags(entry: Entry, every: bool = False) -> tuple[_Flag, ...]:
+def _flags(entry: Entry, every: bool = False) -> tuple[Flag, ...]:
     """Flags of an engine's options; with `every` also of those that are none on the command line."""
-    if entry.options is None:
-        return ()
-    hints = get_type_hints(entry.options, include_extras=True)
-    defaults = {
-        field.name: field.default if field.default_factory is MISSING else field.default_factory()
-        for field in fields(entry.options)
-    }
-    found = []
-    for option in tuple(defaults) if every or entry.flags is None else entry.flags:
-        metas = [meta for meta in getattr(hints[option], "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
-        found.append(_Flag(option, hints[option], defaults[option], metas[0] if metas else msgspec.Meta()))
-    return tuple(found)
+    return flags_of(entry.options, None if every else entry.flags)
 
 
 def _imported(name: str) -> Any:
@@ -280,21 +237,5 @@ def _engine_in(argv: Sequence[str]) -> str:
         return ""
 
 
-def _converter(kind: Any) -> Callable[[str], Any]:
-    """What turns the text of a flag into a value of type `kind`, within the bounds that it may have."""
-
-    def convert(text: str) -> Any:
-        try:
-            return msgspec.convert(text, kind, strict=False)
-        except msgspec.ValidationError as error:
-            raise argparse.ArgumentTypeError(f"{text!r}: {str(error)[:1].lower()}{str(error)[1:]}") from None
-
-    return convert
-
-
 def _of(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0]
-
-
-def _as_text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

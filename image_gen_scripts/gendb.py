@@ -1,4 +1,4 @@
-"""What a GenDB holds, parts of it, and other forms of it: statistics, Parquet, WebDataset, Hub, mapping, contact sheet.
+"""What a GenDB holds, parts of it, and other forms of it; the same as `dyneval gendb`.
 
 Run: python image_gen_scripts/gendb.py stats gendb/
      python image_gen_scripts/gendb.py filter gendb/ part/ --model sdxl --where "width >= 1024" --unique
@@ -6,7 +6,7 @@ Run: python image_gen_scripts/gendb.py stats gendb/
      python image_gen_scripts/gendb.py from-mapping DYNEVAL-250K-PROMPTS.json images/
 """
 
-from dyneval.generation.gendb_cli import main
+from dyneval.cli.gendb import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -6,7 +6,7 @@
 The same as `dyneval generate`. `--list` says what this machine can run; `--help` explains the rest.
 """
 
-from dyneval.generation.cli import main
+from dyneval.cli.generate import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

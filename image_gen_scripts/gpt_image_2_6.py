@@ -3,7 +3,7 @@
 Run: OPENAI_API_KEY=... python image_gen_scripts/gpt_image_2_6.py --prompts prompts.parquet --output gendb/ --limit 100
 """
 
-from dyneval.generation.cli import run_model
+from dyneval.cli.generate import run_model
 
 if __name__ == "__main__":
     raise SystemExit(run_model("gpt-image-2-6"))

@@ -3,7 +3,7 @@
 Run: python image_gen_scripts/kandinsky_3.py --prompts prompts.parquet --output gendb/ --limit 100
 """
 
-from dyneval.generation.cli import run_model
+from dyneval.cli.generate import run_model
 
 if __name__ == "__main__":
     raise SystemExit(run_model("kandinsky-3"))

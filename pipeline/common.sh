@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # Sourced by the numbered scripts: goes to the repository root, sets up and enters .venv, reads the settings file.
 set -euo pipefail
+# shellcheck source=pipeline/help.sh
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 settings=${1:-pipeline/full.env}
 if [[ ! -f $settings ]]; then

@@ -5,6 +5,8 @@
 # A finished judge is there without any of this: dyneval demo
 # Output: output/demo (--smoke: output/demo-smoke). The folder is made anew each time.
 set -euo pipefail
+# shellcheck source=pipeline/help.sh
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 started=$SECONDS check=()
@@ -14,7 +16,7 @@ case ${1:-} in
     check=(--check)
     ;;
   '') ;;
-  *) echo "demo.sh: unknown argument '$1'; see the head of this file" >&2; exit 2 ;;
+  *) echo "demo.sh: unknown argument '$1'; see bash pipeline/demo.sh --help" >&2; exit 2 ;;
 esac
 
 # What the demo and its next commands need, so that set-up takes no longer than it must.

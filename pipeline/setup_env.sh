@@ -5,6 +5,8 @@
 #   bash pipeline/setup_env.sh         -> .venv
 #   bash pipeline/setup_env.sh vllm    -> .venv-vllm: Steps 3 and 5 with vLLM, which needs other versions than training
 set -euo pipefail
+# shellcheck source=pipeline/help.sh
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case ${1:-} in
   "") folder=.venv constraints=constraints.txt extras=${DYNEVAL_EXTRAS:-train,generate,ray,report,serve,dev} ;;

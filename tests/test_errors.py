@@ -1,12 +1,11 @@
 """What a user can mend is one line; everything else keeps its traceback."""
 
-import argparse
 import subprocess
 import sys
 
 import pytest
 
-from dyneval.cli.student import run
+from dyneval.cli.running import run
 from dyneval.errors import (
     CheckpointError,
     ClusterError,
@@ -19,11 +18,12 @@ from dyneval.errors import (
 )
 from dyneval.evaluation.benchmarks import BENCHMARKS
 from dyneval.evaluation.benchmarks.base import LayoutError, load
+from dyneval.flags import Parser
 
-PARSER = argparse.ArgumentParser(prog="dyneval verb")
-ONE = ["dyneval.cli", "score", "x.png", "--prompt", "a cat"]
-MANY = ["dyneval.cli", "score", "--metadata", "x.jsonl", "--output", "y.jsonl"]
-GENERIC = ["dyneval.cli", "benchmark", "--benchmark", "generic", "--annotations", "x", "--scores", "y"]
+PARSER = Parser("dyneval verb")
+ONE = ["dyneval", "score", "x.png", "--prompt", "a cat"]
+MANY = ["dyneval", "score", "--metadata", "x.jsonl", "--output", "y.jsonl"]
+GENERIC = ["dyneval", "benchmark", "--benchmark", "generic", "--annotations", "x", "--scores", "y"]
 
 
 def raises(error):
@@ -67,11 +67,11 @@ def test_callers_in_python_may_expect_a_value_error(kind):
         ([*MANY, "--shard", "5/4"], "shard '5/4'"),
         (MANY, "x.jsonl"),
         ([*MANY, "--ray", "--ray-batch", "0"], "--ray-batch"),
-        (["dyneval.cli", "plan", "--gpus", "eight"], "COUNTxTYPE"),
-        (["dyneval.cli", "plan", "--assume", "nonsense=1"], "'nonsense' is unknown"),
-        (["dyneval.cli", "leaderboard", "none.jsonl", "--resamples", "-1"], "none.jsonl"),
+        (["dyneval", "plan", "--gpus", "eight"], "COUNTxTYPE"),
+        (["dyneval", "plan", "--assume", "nonsense=1"], "'nonsense' is unknown"),
+        (["dyneval", "leaderboard", "none.jsonl", "--resamples", "-1"], "none.jsonl"),
         ([*GENERIC, "--column", "a"], "MEANING=NAME"),
-        (["dyneval.cli", "serve", "--batch-wait", "-1"], "batch_wait is -1"),
+        (["dyneval", "serve", "--batch-wait", "-1"], "batch_wait is -1"),
         (["dyneval.demo.summary", "show", "--output", "none"], "did all five steps run"),
     ],
 )
@@ -82,7 +82,7 @@ def test_command_lines_say_in_one_line_what_to_mend(arguments, said, tmp_path):
 
 def test_a_file_with_a_word_for_a_number_is_named(tmp_path):
     (tmp_path / "board.csv").write_text("model,overall,tier\nours,0.5,two\n")
-    arguments = [sys.executable, "-m", "dyneval.cli", "leaderboard", "board.csv"]
+    arguments = [sys.executable, "-m", "dyneval", "leaderboard", "board.csv"]
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (
         1,

@@ -3,9 +3,12 @@
     python "Distill Annotations/IQA/answer.py" --metadata gendb/metadata.jsonl --output annotations --base-url http://localhost:8000/v1
 
 Needs iqa_questions.jsonl in the same folder. Run again, it goes on where it stopped.
+The same as `dyneval annotate --workflow iqa_answers`.
 """
 
-from dyneval.teacher.cli import main
+import sys
+
+from dyneval.cli.annotate import main
 
 if __name__ == "__main__":
-    raise SystemExit(main(["iqa_answers"], __doc__))
+    raise SystemExit(main(["--workflow", "iqa_answers", *sys.argv[1:]]))

@@ -3,9 +3,12 @@
     python "Distill Annotations/IQA/question.py" --metadata gendb/metadata.jsonl --output annotations --base-url http://localhost:8000/v1
 
 Run again, it goes on where it stopped. What it could not get stands in iqa_questions.rejects.jsonl.
+The same as `dyneval annotate --workflow iqa_questions`.
 """
 
-from dyneval.teacher.cli import main
+import sys
+
+from dyneval.cli.annotate import main
 
 if __name__ == "__main__":
-    raise SystemExit(main(["iqa_questions"], __doc__))
+    raise SystemExit(main(["--workflow", "iqa_questions", *sys.argv[1:]]))

@@ -3,9 +3,12 @@
     python "Distill Annotations/T2IA/answering.py" --metadata gendb/metadata.jsonl --output annotations --base-url http://localhost:8000/v1
 
 Needs t2ia_questions.jsonl in the same folder. Run again, it goes on where it stopped.
+The same as `dyneval annotate --workflow t2ia_answers`.
 """
 
-from dyneval.teacher.cli import main
+import sys
+
+from dyneval.cli.annotate import main
 
 if __name__ == "__main__":
-    raise SystemExit(main(["t2ia_answers"], __doc__))
+    raise SystemExit(main(["--workflow", "t2ia_answers", *sys.argv[1:]]))

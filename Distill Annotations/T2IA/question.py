@@ -3,9 +3,12 @@
     python "Distill Annotations/T2IA/question.py" --metadata gendb/metadata.jsonl --output annotations --base-url http://localhost:8000/v1
 
 Run again, it goes on where it stopped. What it could not get stands in t2ia_questions.rejects.jsonl.
+The same as `dyneval annotate --workflow t2ia_questions`.
 """
 
-from dyneval.teacher.cli import main
+import sys
+
+from dyneval.cli.annotate import main
 
 if __name__ == "__main__":
-    raise SystemExit(main(["t2ia_questions"], __doc__))
+    raise SystemExit(main(["--workflow", "t2ia_questions", *sys.argv[1:]]))

@@ -3,7 +3,7 @@
     dyneval score cat.png --prompt "a cat on a bench" --checkpoint output/dyneval_4b_stage2_iqa
     dyneval serve --checkpoint output/dyneval_4b_stage2_iqa
 
-The scripts in `inference/` are the same verbs under their own names.
+The scripts of the steps, such as `inference/run_inference.py`, are the same verbs under their own names.
 """
 
 from __future__ import annotations
@@ -14,17 +14,24 @@ from collections.abc import Sequence
 from importlib import import_module
 
 VERBS = {
-    "generate": "draw images with text-to-image models",
-    "score": "score images against the prompts they were made from",
-    "merge": "put the parts of a sharded `score` together",
+    "prompts": "Step 1: filter, deduplicate, tier and select prompts",
+    "generate": "Step 2: draw images with text-to-image models",
+    "gendb": "what a folder of images holds, parts of it, other forms of it",
+    "annotate": "Step 3: let a teacher write questions and answers about images",
+    "overall": "the teacher's overall score of every annotated pair",
+    "instruct": "build the training data from annotations",
+    "published": "annotations from and to the public data set's files",
+    "train": "Step 4: check a training run, and start it",
+    "score": "Step 5: score images against the prompts they were made from",
+    "merge": "put the parts of a sharded `score` or `annotate` together",
     "benchmark": "agreement of scores with human ratings on published benchmarks",
     "leaderboard": "rank image models by their scores",
-    "status": "how far annotation runs are: rate, remaining time, tokens, cost",
-    "plan": "what a whole run costs: GPU hours, time, disk, tokens",
     "serve": "score over HTTP, with a page to try it on",
+    "doctor": "look whether this machine can score",
+    "plan": "what a whole run costs: GPU hours, time, disk, tokens",
+    "status": "how far annotation runs are: rate, remaining time, tokens, cost",
     "schema": "print the JSON Schemas of the records in our files",
     "demo": "see a finished demo judge at work, in under a minute",
-    "doctor": "look whether this machine can score",
 }
 
 
@@ -34,16 +41,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = arguments[0] if arguments else None
     if verb in VERBS:
         return _run(verb, arguments[1:])
-    if verb == "--version":
+    if verb in ("-V", "--version"):
         from dyneval import __version__
 
         sys.stdout.write(f"dyneval {__version__}\n")
         return 0
-    if verb in ("-h", "--help"):
+    if verb in ("-h", "--help", "help"):
         sys.stdout.write(_help())
         return 0
-    wrong = f"dyneval: {verb!r} is no verb\n\n" if verb else ""
-    sys.stderr.write(wrong + _help())
+    if verb is None:
+        sys.stderr.write(_help())
+        return 2
+    from dyneval.flags import nearest
+
+    sys.stderr.write(f"dyneval: {verb!r} is no verb{nearest(verb, VERBS) or '; dyneval --help lists them'}\n")
     return 2
 
 

@@ -20,9 +20,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dyneval.cli.evaluation import add_evaluation, evaluation_options
-from dyneval.cli.student import add_scoring, add_student, parse, run, student
+from dyneval.cli.running import run
+from dyneval.cli.student import add_scoring, add_student, parse, student
 from dyneval.errors import SettingError
 from dyneval.evaluation.benchmarks import BENCHMARKS, Benchmark, generic
+from dyneval.flags import Parser
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -38,10 +40,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     return run(parser, lambda: _compare(arguments))
 
 
-def _parser(prog: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser(prog: str | None) -> Parser:
+    parser = Parser(prog, __doc__)
     add = parser.add_argument
     add("--list", action="store_true", help="name the benchmarks, the files they need and where those come from")
     add("--benchmark", choices=[*BENCHMARKS, "generic"], help="whose annotations these are")

@@ -9,14 +9,14 @@ the true scores. It knows the demo's procedural world alone; `bash pipeline/demo
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dyneval.cli.student import run
+from dyneval.cli.running import run
+from dyneval.flags import Parser
 
 if TYPE_CHECKING:
     from dyneval.demo.summary import Scored
@@ -31,9 +31,7 @@ SEED = 1
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog, __doc__)
     parser.add_argument(
         "--output", type=Path, default=Path("dyneval-demo"), help="folder to write; default: %(default)s"
     )

@@ -20,7 +20,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dyneval.cli.student import add_scoring, add_student, loader, parse, run
+from dyneval.cli.running import run
+from dyneval.cli.student import add_scoring, add_student, loader, parse
+from dyneval.flags import Parser
 
 if TYPE_CHECKING:
     from dyneval.scorer import Scorer
@@ -46,9 +48,7 @@ class Check:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog, __doc__)
     add_student(parser)
     add_scoring(parser)
     arguments = parse(parser, argv)

@@ -19,8 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dyneval.cli.evaluation import add_evaluation, evaluation_options
-from dyneval.cli.student import add_scoring, add_student, parse, run, student
+from dyneval.cli.running import run
+from dyneval.cli.student import add_scoring, add_student, parse, student
 from dyneval.errors import SettingError
+from dyneval.flags import Parser
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -32,10 +34,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     return run(parser, lambda: _rank(arguments))
 
 
-def _parser(prog: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser(prog: str | None) -> Parser:
+    parser = Parser(prog, __doc__)
     add = parser.add_argument
     add("scores", nargs="*", type=Path, help="score files of DynEval (JSONL), or one CSV table of published scores")
     add("--output", type=Path, help="folder for tables (CSV, Markdown, LaTeX, HTML), report.html and pictures")

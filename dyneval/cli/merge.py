@@ -1,40 +1,56 @@
-"""Put the score files of shards together, after `dyneval score --metadata ... --output scores.jsonl --shard i/n`.
+"""Put the files of shards together, after `dyneval score` or `dyneval annotate` with --shard i/n and one --output.
 
-    dyneval merge scores.jsonl --metadata gendb/metadata.jsonl
+    dyneval merge scores.jsonl --metadata gendb/metadata.jsonl       # score files
+    dyneval merge annotations --metadata gendb/metadata.jsonl        # a folder of annotation files
 
-Says what is missing: parts that did not run, and, with --metadata, pairs that are neither scored nor among the rejects.
-The exit status is then 1. The parts stay as they are; merging again adds only what has come since.
+Says what is missing: parts that did not run, and, with --metadata, pairs that are neither done nor among the rejects.
+The exit status is then 1. The parts stay as they are; merging again adds only what has come since. With --metadata,
+annotations whose prompt was edited or whose image was replaced make room for those of a shard.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dyneval.cli.student import run
+from dyneval.cli.running import run
 from dyneval.errors import DataFileError
 from dyneval.files.pairs import PairRef, read_pairs
 from dyneval.files.parts import merge_file, missing_shards, shard_folders
 from dyneval.files.store import JsonlIndex, read_rejects, rejects_beside
+from dyneval.flags import Parser
 from dyneval.records import ScoreRecord
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("output", type=Path, help="the --output of the runs; the parts lie below shards/ beside it")
-    parser.add_argument("--metadata", type=Path, help="the --metadata of the runs, to see whether all of it is scored")
+    parser = Parser(prog, __doc__)
+    which = parser.add_mutually_exclusive_group(required=True)
+    text = "the --output of the runs: a score file, or a folder of annotations"
+    which.add_argument("whole", nargs="?", type=Path, metavar="OUTPUT", help=f"{text}; its parts lie below shards/")
+    which.add_argument("--output", type=Path, help="the same as OUTPUT")
+    parser.add_argument("--metadata", type=Path, help="the --metadata of the runs, to see whether all of it is there")
     arguments = parser.parse_args(argv)
-    return run(parser, lambda: _merge(arguments))
+    arguments.whole = arguments.whole or arguments.output
+    merge = _merge_annotations if arguments.whole.is_dir() else _merge
+    return run(parser, lambda: merge(arguments))
+
+
+def _merge_annotations(arguments: argparse.Namespace) -> int:
+    from dyneval.teacher.merge import check_complete, merge
+
+    print(json.dumps(merge(arguments.whole, arguments.metadata), indent=2))
+    if arguments.metadata:
+        check_complete(arguments.whole, arguments.metadata)
+    return 0
 
 
 def _merge(arguments: argparse.Namespace) -> int:
-    found = merge_scores(arguments.output, arguments.metadata)
-    print(f"{found.added} records added, {found.in_file} in {arguments.output}, {found.rejected} rejected")
+    found = merge_scores(arguments.whole, arguments.metadata)
+    print(f"{found.added} records added, {found.in_file} in {arguments.whole}, {found.rejected} rejected")
     if found.missing_shards:
         print(f"parts that did not run: {', '.join(found.missing_shards)}")
     if found.missing_pairs:

@@ -17,7 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dyneval.cli.student import run
+from dyneval.cli.running import run
+from dyneval.flags import Parser
 
 if TYPE_CHECKING:
     from dyneval.planning.assumptions import Assumption
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog, __doc__)
     add = parser.add_argument
     add("--pairs", type=int, default=250_000, help="pairs of DynEvalInstruct; default: %(default)s")
     add("--teacher", default="Qwen3-VL-235B-FP8", help="name or repository; default: %(default)s")

@@ -6,12 +6,12 @@ dyneval schema score                 the schema of one (draft 2020-12)
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import json
 import sys
 from collections.abc import Sequence
 
+from dyneval.flags import Parser
 from dyneval.records import RECORDS, json_schema, schema_name
 
 BY_NAME = {schema_name(record): record for record in RECORDS}
@@ -19,9 +19,7 @@ BY_NAME = {schema_name(record): record for record in RECORDS}
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Print one schema, or the names; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog, __doc__)
     parser.add_argument("record", nargs="?", choices=BY_NAME, help="default: list the records")
     name = parser.parse_args(argv).record
     if name is not None:

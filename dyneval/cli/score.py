@@ -22,8 +22,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dyneval.cli.student import add_scoring, add_student, loader, parse, run
+from dyneval.cli.running import KEPT, NOT_KEPT, run
+from dyneval.cli.student import add_scoring, add_student, loader, parse
 from dyneval.errors import UserError
+from dyneval.flags import Parser
 from dyneval.work.executors import add_cluster, cluster_of
 from dyneval.work.processes import interrupt_on_sigterm
 
@@ -44,13 +46,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         parser.error("--shard, --limit and --ray go with --metadata")
     if arguments.metadata and not arguments.output:
         parser.error("--metadata needs --output")
-    return run(parser, lambda: _score(arguments), is_kept=bool(arguments.output))
+    return run(parser, lambda: _score(arguments), interrupted=KEPT if arguments.output else NOT_KEPT)
 
 
-def _parser(prog: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser(prog: str | None) -> Parser:
+    parser = Parser(prog, __doc__)
     add = parser.add_argument
     add("images", nargs="*", type=Path, metavar="IMAGE", help="image files, all made from --prompt")
     add("--image", action="append", type=Path, default=[], metavar="IMAGE", help="the same as IMAGE")

@@ -20,8 +20,10 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from dyneval.cli.student import add_scoring, add_student, loader, parse, run
+from dyneval.cli.running import run
+from dyneval.cli.student import add_scoring, add_student, loader, parse
 from dyneval.errors import SettingError
+from dyneval.flags import Parser
 from dyneval.serve.settings import ServerSettings
 
 TOKEN = "DYNEVAL_TOKEN"
@@ -34,10 +36,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     return run(parser, lambda: _serve(arguments))
 
 
-def _parser(prog: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser(prog: str | None) -> Parser:
+    parser = Parser(prog, __doc__)
     defaults = ServerSettings()
     add = parser.add_argument_group("server").add_argument
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all; default: %(default)s")

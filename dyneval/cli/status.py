@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dyneval.cli.student import run
+from dyneval.cli.running import run
+from dyneval.flags import Parser
 
 if TYPE_CHECKING:
     from dyneval.teacher.watch import Progress
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog, __doc__)
     parser.add_argument("folder", type=Path, help="the --output of the runs")
     parser.add_argument(
         "--every", type=float, metavar="SECONDS", help="look again and again, until all runs have ended"

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dyneval.errors import UserError
+from dyneval.flags import Parser
 from dyneval.replies import REPLY_FORMS, ReplyLimits
 from dyneval.scorer.settings import MEANS, MODES, TEMPLATES, ScorerSettings
 from dyneval.scorer.students.registry import STUDENTS
-from dyneval.work.batches import BatchLimit, out_of_memory
+from dyneval.work.batches import BatchLimit
 
 if TYPE_CHECKING:
     from dyneval.cli.score_first import Student
@@ -37,7 +35,7 @@ def add_student(parser: argparse.ArgumentParser, checkpoint: str | None = None) 
     STUDENTS.add_flags(group)
 
 
-def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+def parse(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line of a verb with a student, which may be behind an engine of one's own."""
     return STUDENTS.parse(parser, argv)
 
@@ -127,29 +125,3 @@ def _load(arguments: argparse.Namespace, settings: ScorerSettings, options: dict
     )
     scorer.give_questions(given)
     return scorer
-
-
-def run(parser: argparse.ArgumentParser, action: Callable[[], int], is_kept: bool = True) -> int:
-    """Run a verb's action with logging on stderr; what a user can mend becomes one line and status 1.
-
-    `is_kept`: what was done before Ctrl-C is in a file.
-    """
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("dyneval").setLevel(logging.INFO)
-    try:
-        return action()
-    except KeyboardInterrupt:
-        what = "the same command goes on from here" if is_kept else "without --output nothing is kept"
-        sys.stderr.write(f"{parser.prog}: interrupted; {what}\n")
-        return 130
-    except BrokenPipeError:
-        raise
-    except (UserError, OSError) as error:
-        reason = str(error)
-    except RuntimeError as error:
-        memory = out_of_memory(error)
-        if memory is None:
-            raise
-        reason = memory
-    sys.stderr.write(f"{parser.prog}: {reason}\n")
-    return 1

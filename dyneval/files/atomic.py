@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +17,8 @@ import msgspec
 from dyneval.errors import DataFileError, SettingError
 from dyneval.records import RunSummary
 
+RUN_CONFIG: ContextVar[Mapping[str, Any] | None] = ContextVar("RUN_CONFIG", default=None)
+"""Verb and flags of the command line that runs, which stand in its summary; None where Python calls a step."""
 _PATIENCE = 3.0
 """Seconds to wait for a folder: forked workers of a killed run hold its lock until they notice."""
 
@@ -129,9 +132,15 @@ def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
 
 
 def write_summary(path: Path, run: RunSummary, detail: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the summary file of a run: what all steps say of a run, and what this one says; returns what is in it."""
+    """Write the summary file of a run: what all steps say of a run, and what this one says; returns what is in it.
+
+    Of a run by command line, the `config` of its block `run` holds the verb and the value of each of its flags.
+    """
     # As it will be read again: msgspec.to_builtins leaves tuples.
-    summary = {"run": msgspec.json.decode(msgspec.json.encode(run)), **detail}
+    said = msgspec.json.decode(msgspec.json.encode(run))
+    if (config := RUN_CONFIG.get()) is not None:
+        said["config"] = dict(config)
+    summary = {"run": said, **detail}
     write_json(path, summary)
     return summary
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from dyneval.errors import ImageError
@@ -122,6 +121,8 @@ def _from_numbers(image: Any, name: str, value_range: ValueRange | None, max_pix
         return from_tensor(image, value_range)
     if not hasattr(image, "__array__") and not hasattr(image, "__array_interface__"):
         raise PixelError(f"found {type(image).__name__}, {_EXPECTED}")
+    import numpy as np
+
     try:
         pixels = np.asarray(image)
     except (TypeError, ValueError, RuntimeError) as error:  # such as an array on a device

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from dyneval.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ValueRange = tuple[float, float]
 """The values of black and of full brightness."""
@@ -34,6 +36,8 @@ def from_array(pixels: NDArray[Any], value_range: ValueRange | None = None) -> I
     Raises:
         PixelError: another shape or type, NaN, or values outside the range.
     """
+    import numpy as np
+
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 2, 3, 4)):
         raise PixelError(f"an array that has the shape {pixels.shape}, expected (H, W) or (H, W, 1 to 4)")
     try:
@@ -83,6 +87,8 @@ def levels(pixels: NDArray[Any], value_range: ValueRange | None = None) -> NDArr
         PixelError: a value is NaN or lies so far outside that it is not rounded to 0 or 255; or all values of 16 bits
             would become 0 although they are not.
     """
+    import numpy as np
+
     black, full = value_range or _implied(pixels.dtype)
     _check(pixels, black, full)
     whole = pixels.dtype.kind in "ui"
@@ -100,6 +106,8 @@ def levels(pixels: NDArray[Any], value_range: ValueRange | None = None) -> NDArr
 
 
 def _check(pixels: NDArray[Any], black: float, full: float) -> None:
+    import numpy as np
+
     if pixels.dtype.kind not in "buif":
         raise PixelError(f"values of type {pixels.dtype}, expected numbers")
     if pixels.size == 0:
@@ -121,6 +129,8 @@ def _implied(kind: np.dtype[Any]) -> ValueRange:
 
 def _eight_bit(image: Image.Image, upright: Image.Image) -> Image.Image:
     """Grey of 8 bits from an image of more; `upright` has its pixels."""
+    import numpy as np
+
     pixels = np.asarray(upright)
     try:
         grey = Image.fromarray(levels(pixels, _range_of(image, pixels)))
@@ -150,6 +160,8 @@ def _range_of(image: Image.Image, pixels: NDArray[Any]) -> ValueRange | None:
 
 def _holds_bytes(pixels: NDArray[Any]) -> bool:
     """True of fractions that are 0-255 in whole numbers, and more than 0 and 1."""
+    import numpy as np
+
     return bool(1 < pixels.max() <= 255 and pixels.min() >= 0 and (pixels == np.rint(pixels)).all())
 
 

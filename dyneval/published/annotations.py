@@ -24,6 +24,7 @@ import orjson
 from dyneval.errors import DataFileError, ImageError
 from dyneval.files.atomic import write_json
 from dyneval.files.images import resolve_below
+from dyneval.published import FOLDERS
 from dyneval.published.mapping import Entry
 from dyneval.records import (
     Annotation,
@@ -38,13 +39,6 @@ from dyneval.records import (
     Workflow,
 )
 
-FOLDERS: dict[Workflow, str] = {
-    "t2ia_questions": "model-responses/questions",
-    "t2ia_answers": "model-responses/answers",
-    "iqa_questions": "iqa_outputs",
-    "iqa_answers": "iqa_answers",
-}
-"""Published folders, beside the mapping."""
 PROVENANCE = {
     "model": "published",
     "engine": "published",

@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # Submits Steps 2-5 as a chain of jobs:  bash pipeline/slurm/submit.sh my.env   (from the root of the repository)
 # Further arguments go to every sbatch: bash pipeline/slurm/submit.sh my.env --partition=gpu --account=me
+# It prints the number of each job. SHARDS, and what the jobs read beside the settings file: pipeline/slurm/common.sh
 set -euo pipefail
-settings=${1:?name the settings file}
+# shellcheck source=pipeline/help.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../help.sh"
+settings=${1:?name the settings file; bash pipeline/slurm/submit.sh --help}
 shift
 here=pipeline/slurm
 submit() { # dependency, script

@@ -8,7 +8,7 @@ from dyneval.files.jsonl import read_jsonl
 
 
 def dyneval(*arguments, **options):
-    return subprocess.run([sys.executable, "-m", "dyneval.cli", *arguments], capture_output=True, text=True, **options)
+    return subprocess.run([sys.executable, "-m", "dyneval", *arguments], capture_output=True, text=True, **options)
 
 
 def test_a_judge_that_judges_in_a_minute(tmp_path):

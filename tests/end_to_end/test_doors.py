@@ -33,3 +33,19 @@ def test_help_is_light(door):
     assert "usage:" in run.stdout
     imported = set(re.findall(r"\|\s+(\w+)$", run.stderr, re.MULTILINE))
     assert not imported.intersection(HEAVY)
+
+
+SHELL = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("pipeline/*.sh") if path.stem[0] in "12345ds")
+
+
+@pytest.mark.parametrize("script", [*SHELL, "pipeline/slurm/submit.sh"])
+def test_shell_scripts_say_what_they_do_and_do_nothing(script, tmp_path):
+    run = subprocess.run(
+        ["bash", ROOT / script, "--help"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+        env={"PATH": "/bin"},
+    )
+    assert f"bash {script}" in run.stdout and not run.stderr and not run.stdout.startswith("#")

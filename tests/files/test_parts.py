@@ -6,11 +6,11 @@ import shutil
 import pytest
 
 from dyneval.cli import main as dyneval
+from dyneval.cli.annotate import main as annotate
+from dyneval.cli.generate import main as generate
 from dyneval.demo.prompts import demo_prompts
 from dyneval.files.jsonl import read_jsonl
-from dyneval.generation.cli import main as generate
-from dyneval.records import WORKFLOWS, prompt_id
-from dyneval.teacher.cli import main as annotate
+from dyneval.records import prompt_id
 
 
 @pytest.fixture(params=["own", "derived"])
@@ -45,7 +45,7 @@ def test_two_parts_cover_each_step_once_and_a_prompt_has_one_part_in_all_of_them
     assert len(prompt_of) == 10 and drawn[1] and drawn[2]
     for part in (1, 2):
         shard = ["--metadata", str(gendb / "metadata.jsonl"), "--shard", f"{part}/2"]
-        assert annotate(WORKFLOWS, "", [*shard, "--output", str(annotations), "--engine", "oracle"]) == 0
+        assert annotate([*shard, "--output", str(annotations), "--engine", "oracle"]) == 0
         settings = ["--checkpoint", str(student), "--max-questions", "1", "--max-text", "8", "--device", "cpu"]
         assert dyneval(["score", *shard, "--output", str(scores), *settings, "--mode", "fast"]) == 0
         folder = f"shards/{part}-of-2"

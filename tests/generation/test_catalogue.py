@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from dyneval import model_table
+from dyneval.cli.generate import main
 from dyneval.errors import DataFileError, GenerationError
 from dyneval.generation import catalogue
-from dyneval.generation.cli import main
 from dyneval.generation.model import BuildOptions
 from dyneval.hashing import fingerprint
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from dyneval.cli.generate import run_model
 from dyneval.errors import GenerationError
 from dyneval.generation import catalogue
-from dyneval.generation.cli import run_model
 from dyneval.generation.devices import fitting_placement
 from dyneval.generation.families.diffusers import DiffusersSpec
 from dyneval.generation.families.weights import device_errors
@@ -184,11 +184,11 @@ def test_tokens_of_glm_image_come_from_the_generator_of_the_image(repos):
         ("nanobanana", "ratio=1:1", "nanobanana does not read 'ratio'"),
     ],
 )
-def test_an_argument_that_the_model_does_not_read_is_refused_before_loading(slug, words, reason, tmp_path, caplog):
+def test_an_argument_that_the_model_does_not_read_is_refused_before_loading(slug, words, reason, tmp_path, capsys):
     (tmp_path / "tier-3-prompts.txt").write_text("a cat\n")
     flags = ["--prompts", str(tmp_path / "tier-3-prompts.txt"), "--output", str(tmp_path / "gendb"), "--any-tier"]
     assert run_model(slug, [*flags, "--set", words]) == 2
-    assert reason in caplog.text
+    assert reason in capsys.readouterr().err
     assert not (tmp_path / "gendb").exists()
 
 

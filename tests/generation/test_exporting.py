@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dyneval.cli.gendb import main
 from dyneval.errors import GenerationError
 from dyneval.files import images
 from dyneval.generation.contact_sheet import HEADER_HEIGHT, LABEL_WIDTH, THUMBNAIL, draw_contact_sheet
 from dyneval.generation.exporting import Counts, read_records, write_parquet, write_webdataset
-from dyneval.generation.gendb_cli import main
 
 GENDB = Path(__file__).parents[2] / "image_gen_scripts" / "gendb.py"
 HUB_SERVER = Path(__file__).parents[1] / "qwenvl" / "hub_server.py"
@@ -256,9 +256,10 @@ def test_a_part_of_a_gendb_is_a_gendb_with_the_same_records_and_files(flags, kep
         assert main(["check", str(part)]) == 0
 
 
-def test_a_condition_that_is_none_is_told(mixed, tmp_path, caplog):
+def test_a_condition_that_is_none_is_told(mixed, tmp_path, capsys):
     assert main(["stats", str(mixed), "--where", "no_column > 3"]) == 2
-    assert "--where 'no_column > 3'" in caplog.text and "the columns are pair_id" in caplog.text
+    said = capsys.readouterr().err
+    assert "--where 'no_column > 3'" in said and "the columns are pair_id" in said
 
 
 def test_broken_files_are_found_and_named(mixed, caplog):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from dyneval.cli.generate import main
 from dyneval.files import images
 from dyneval.generation import catalogue
-from dyneval.generation.cli import main
 from dyneval.generation.families import external
 from dyneval.generation.model import BuildOptions, RunOptions
 from dyneval.generation.runner import Config, generate

@@ -158,7 +158,11 @@ def test_rank_tiering(tmp_path):
 def test_mistakes_get_one_line_and_leave_nothing_behind(tmp_path, args, message):
     source = str(write_input(tmp_path / "in.parquet", BASE))
     done = run(*(source if arg == "IN" else arg for arg in args), "--output", tmp_path / "out", "--quiet", code=1)
-    assert done.stderr.startswith("error: ") and message in done.stderr and done.stderr.count("\n") == 1
+    assert (
+        done.stderr.startswith("extract_diverse_prompts.py: ")
+        and message in done.stderr
+        and done.stderr.count("\n") == 1
+    )
     written = [path.name for path in (tmp_path / "out").glob("*")] if (tmp_path / "out").exists() else []
     assert not [name for name in written if name.endswith((".parquet", ".txt", ".tmp"))]
 

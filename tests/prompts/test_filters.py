@@ -161,7 +161,7 @@ def test_ones_own_filter_keeps_or_changes(tmp_path):
     assert "{'mine:none': 2}" in run(tmp_path, prompts, "--filter", "mine:none", code=1).stderr
     done = run(tmp_path, prompts, "--filter", "mine:wrong", code=1)
     told = "returned 2 values of Int64 for 2 prompts; expected one of bool or text for each"
-    assert done.stderr == f"error: --filter mine:wrong: {told}\n"
+    assert done.stderr == f"extract_diverse_prompts.py: --filter mine:wrong: {told}\n"
 
 
 def test_the_table_is_listed_without_an_input():

@@ -233,7 +233,7 @@ def test_a_student_behind_an_engine_of_ones_own(student, tmp_path, monkeypatch, 
 
 
 def test_a_finished_command_leaves_no_connection_open(server, student, pictures):
-    command = [sys.executable, "-m", "dyneval.cli", "score", str(next(pictures.glob("[0-9].png"))), "--prompt", "a cat"]
+    command = [sys.executable, "-m", "dyneval", "score", str(next(pictures.glob("[0-9].png"))), "--prompt", "a cat"]
     command += ["--checkpoint", str(student), "--engine", "openai", "--base-url", server.url]
     command += ["--max-questions", "2", "--max-text", "20"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -24,7 +24,7 @@ def serving(student, log, *flags, **environment):
 @contextmanager
 def running(log, *flags, **environment):
     """`dyneval serve` in a process of its own; yields its address and the process."""
-    command = [sys.executable, "-m", "dyneval.cli", "serve", "--port", "0", *flags]
+    command = [sys.executable, "-m", "dyneval", "serve", "--port", "0", *flags]
     settings = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DYNEVAL_TOKEN": ""} | environment
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=settings)

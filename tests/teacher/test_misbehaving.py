@@ -11,10 +11,10 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+from dyneval.cli.annotate import exit_status
 from dyneval.files.jsonl import read_jsonl
 from dyneval.llm.registry import make_engine
 from dyneval.records import WORKFLOWS
-from dyneval.teacher.cli import exit_status
 from dyneval.teacher.runner import AnnotateConfig, annotate
 
 from ..conftest import running_chat_server

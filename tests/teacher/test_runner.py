@@ -3,13 +3,13 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
+from dyneval.cli.annotate import exit_status
 from dyneval.errors import DataFileError
 from dyneval.files.jsonl import read_jsonl
 from dyneval.files.pairs import read_pairs
 from dyneval.files.parts import Shard
 from dyneval.llm.chat import EngineStopped
 from dyneval.records import ANNOTATIONS, WORKFLOWS, PairRecord, json_schema
-from dyneval.teacher.cli import exit_status
 
 from .conftest import FILES, content
 

@@ -13,7 +13,7 @@ from dyneval.teacher.watch import runs_in
 
 from .conftest import ANNOTATE
 
-STATUS = [sys.executable, "-m", "dyneval.cli", "status"]
+STATUS = [sys.executable, "-m", "dyneval", "status"]
 
 
 def status(folder, *flags):

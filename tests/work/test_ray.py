@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 
 from dyneval.cli import main as dyneval
+from dyneval.cli.annotate import main as annotate
 from dyneval.demo.prompts import demo_prompts
 from dyneval.errors import ClusterError
 from dyneval.files.jsonl import read_jsonl
 from dyneval.generation import catalogue
 from dyneval.generation.runner import Config, generate
 from dyneval.records import WORKFLOWS, prompt_id
-from dyneval.teacher.cli import main as annotate
 from dyneval.work.executors import Done, Lost, Ray
 
 ray = pytest.importorskip("ray")
@@ -170,12 +170,12 @@ def test_annotations_are_those_of_one_process(gendb: Path, chat_server: Any, tmp
     server = chat_server("--latency", "0.3")
     flags = ["--metadata", str(gendb / "metadata.jsonl"), "--model", "m", "--base-url", server.url]
     flags += ["--concurrency", "1"]
-    assert annotate(WORKFLOWS, "", [*flags, "--output", str(one)]) == 0
-    assert annotate(WORKFLOWS, "", [*flags, "--output", str(two), "--limit", "2"]) == 0
+    assert annotate([*flags, "--output", str(one)]) == 0
+    assert annotate([*flags, "--output", str(two), "--limit", "2"]) == 0
     with killing(lambda: max(0, lines(two / "iqa_answers.jsonl") - 2), 10):
-        assert annotate(WORKFLOWS, "", [*flags, "--output", str(two), *ON_RAY]) == 0
+        assert annotate([*flags, "--output", str(two), *ON_RAY]) == 0
     asked = server.stats()["requests"]
-    assert annotate(WORKFLOWS, "", [*flags, "--output", str(two), *ON_RAY]) == 0
+    assert annotate([*flags, "--output", str(two), *ON_RAY]) == 0
     assert server.stats()["requests"] == asked  # finished pairs are not sent out again
     for name in WORKFLOWS:
         assert records(two / f"{name}.jsonl") == records(one / f"{name}.jsonl")
@@ -237,7 +237,7 @@ def test_what_a_worker_raises_ends_the_run_in_one_line(by_value: None) -> None:
 
 
 def test_without_ray_or_without_a_cluster_one_line_says_so(gendb: Path, tmp_path: Path) -> None:
-    door = [sys.executable, "-m", "dyneval.cli", "score", "--metadata", gendb, "--checkpoint", "none"]
+    door = [sys.executable, "-m", "dyneval", "score", "--metadata", gendb, "--checkpoint", "none"]
     door += ["--output", tmp_path / "scores.jsonl", "--ray", "127.0.0.1:1"]
     missing = tmp_path / "ray.py"
     missing.write_text("raise ImportError('no ray here')")

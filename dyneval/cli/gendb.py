@@ -1,4 +1,9 @@
-"""Command line of image_gen_scripts/gendb.py."""
+"""What a GenDB holds, parts of it, and other forms of it; every image that goes out is checked.
+
+dyneval gendb stats gendb/
+dyneval gendb filter gendb/ part/ --model sdxl --where "width >= 1024" --unique
+dyneval gendb parquet gendb/ parquet/
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyneval import model_table
-from dyneval.errors import UserError
+from dyneval.cli.running import run
+from dyneval.flags import Parser
 
 if TYPE_CHECKING:
     from dyneval.generation.index import Selection
@@ -19,29 +25,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run one verb; returns 0, or 1 where pairs could not be converted or are broken, or 2 when nothing could."""
-    args = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        return int(args.run(args))
-    except (UserError, OSError) as error:
-        log.error("error: %s", error)
-        return 2
+    parser = _parser(prog)
+    args = parser.parse_args(argv)
+    return run(parser, lambda: int(args.run(args)), status=2)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="What a GenDB holds, parts of it, and other forms of it; every image that goes out is checked."
-    )
+def _parser(prog: str | None) -> Parser:
+    parser = Parser(prog, __doc__, config=False)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
-    def verb(name: str, run: Callable[[argparse.Namespace], int], purpose: str) -> argparse.ArgumentParser:
+    def verb(name: str, action: Callable[[argparse.Namespace], int], purpose: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=purpose, description=purpose)
-        sub.set_defaults(run=run)
+        sub.set_defaults(run=action)
         return sub
 
-    for name, run, purpose in (
+    for name, action, purpose in (
         ("stats", _stats, "pairs by model and category, their time, cost and sizes"),
         ("duplicates", _duplicates, "images that are there twice: a JSON list of pair_ids a line"),
         ("check", _check, "decode and hash every image; the broken ones go to broken.jsonl"),
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         ("to-mapping", _to_mapping, 'the published mapping, {"prompts": [...]}'),
         ("contact-sheet", _contact_sheet, "a picture with one image for each model and category"),
     ):
-        sub = verb(name, run, purpose)
+        sub = verb(name, action, purpose)
         sub.add_argument("gendb", type=Path, help="folder with metadata.jsonl")
         if name not in ("stats", "duplicates", "check"):
             sub.add_argument("output", type=Path, help="folder or file to write")

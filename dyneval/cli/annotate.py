@@ -1,4 +1,11 @@
-"""Command line of the annotation doors: the same flags for one workflow as for all four."""
+"""Step 3: let the teacher annotate every pair, image by image, while the server has the image in its caches.
+
+    dyneval annotate --metadata gendb/metadata.jsonl --output annotations --base-url http://localhost:8000/v1
+    dyneval annotate --metadata gendb/metadata.jsonl --output annotations --dry-run    # print the requests, ask nothing
+
+Writes t2ia_questions.jsonl, t2ia_answers.jsonl, iqa_questions.jsonl and iqa_answers.jsonl; with --workflow only one of
+them. Run again, it goes on where it stopped; what could not be annotated stands in the *.rejects.jsonl beside them.
+"""
 
 from __future__ import annotations
 
@@ -10,53 +17,67 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dyneval.errors import DataFileError, ImageError, SettingError, UserError
-from dyneval.files.parts import Shard
+from dyneval.cli.running import run
+from dyneval.errors import DataFileError, SettingError
+from dyneval.flags import Parser
 from dyneval.llm.registry import ENGINES, make_engine
-from dyneval.records import Workflow
-from dyneval.structs import Row
-from dyneval.teacher.dry_run import render
-from dyneval.teacher.runner import AnnotateConfig, annotate
+from dyneval.records import WORKFLOWS
 from dyneval.work.executors import Ray, add_cluster, cluster_of
 from dyneval.work.processes import interrupt_on_sigterm
+
+if TYPE_CHECKING:
+    from dyneval.structs import Row
+    from dyneval.teacher.runner import AnnotateConfig
 
 logger = logging.getLogger(__name__)
 
 TEACHER_MODEL = "Qwen/Qwen3-VL-235B-A22B-Instruct-FP8"
 
 
-def main(workflows: Sequence[Workflow], description: str | None, argv: Sequence[str] | None = None) -> int:
-    """Run `workflows` as the command line says.
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run the verb.
 
     Returns:
-        Exit status, see `exit_status`; 2 for a wrong command line; 130 when interrupted.
+        Exit status, see `exit_status`; 2 for a wrong command line or engine; 130 when interrupted.
     """
-    parser = _parser(description)
+    parser = _parser(prog)
     args = ENGINES.parse(parser, argv)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
-    for name in ("httpx", "httpx2", "openai"):  # one line a request
-        logging.getLogger(name).setLevel(logging.WARNING)
-    try:
-        config = _config(args, tuple(workflows))
-        if args.dry_run:
-            sys.stdout.write(render(config, args.model))
-            return 0
-        cluster = cluster_of(args)
-        if cluster is not None:
-            return _run(config, _on_ray(config, cluster, args), parser.prog)
+    return run(
+        parser, lambda: _annotate(args, parser.prog), status=lambda error: 2 if isinstance(error, SettingError) else 1
+    )
+
+
+def _annotate(args: argparse.Namespace, prog: str) -> int:
+    from dyneval.teacher.dry_run import render
+    from dyneval.teacher.runner import annotate
+
+    logging.getLogger("openai").setLevel(logging.WARNING)  # one line a request
+    config = _config(args)
+    if args.dry_run:
+        sys.stdout.write(render(config, args.model))
+        return 0
+    cluster = cluster_of(args)
+    if cluster is not None:
+        run_it = _on_ray(config, cluster, args)
+    else:
         options = ENGINES.given(args, concurrency=args.concurrency)
         engine = make_engine(args.engine, args.model, **options)
         config = replace(config, gpus=config.gpus or _gpus_of(args.engine, options))
-    except (UserError, OSError) as error:
-        status = 1 if isinstance(error, DataFileError | ImageError | OSError) else 2
-        parser.exit(status, f"{parser.prog}: {error}\n")
-    return _run(config, lambda: annotate(config, lambda: engine), parser.prog)
+        run_it = partial(annotate, config, lambda: engine)
+    interrupt_on_sigterm()
+    summary = run_it()
+    logger.info("summary: %s", json.dumps(summary, ensure_ascii=False))
+    if status := exit_status(summary):
+        logger.error("%s: %s", prog, _lost(config, summary))
+    return status
 
 
 def _on_ray(config: AnnotateConfig, cluster: Ray, args: argparse.Namespace) -> Callable[[], Row]:
     """What annotates on a cluster. Raises SettingError where the engine's flags do not fit."""
+    from dyneval.teacher.runner import annotate
+
     options = ENGINES.given(args, concurrency=args.concurrency)
     ENGINES.options(args.engine, **options)
     if args.engine == "vllm" and not cluster.gpus:
@@ -77,22 +98,6 @@ def _gpus_of(engine: str, options: dict[str, Any]) -> int:
     return torch.cuda.device_count() if device is None else int(device.startswith("cuda"))
 
 
-def _run(config: AnnotateConfig, run: Callable[[], Row], prog: str) -> int:
-    interrupt_on_sigterm()
-    try:
-        summary = run()
-    except KeyboardInterrupt:
-        logger.error("%s: interrupted; the same command goes on from here", prog)
-        return 130
-    except (UserError, OSError) as error:
-        logger.error("%s: %s", prog, error)
-        return 1
-    logger.info("summary: %s", json.dumps(summary, ensure_ascii=False))
-    if status := exit_status(summary):
-        logger.error("%s: %s", prog, _lost(config, summary))
-    return status
-
-
 def exit_status(summary: Row) -> int:
     """0 when the run did its job, also where single images, rows or requests were refused.
 
@@ -109,8 +114,8 @@ def exit_status(summary: Row) -> int:
 def _lost(config: AnnotateConfig, summary: Row) -> str:
     """What a run has to say that could not do all of its job."""
     kinds: dict[str, int] = {}
-    for run in summary["workflows"].values():
-        for kind, number in run["rejected"].items():
+    for workflow in summary["workflows"].values():
+        for kind, number in workflow["rejected"].items():
             kinds[kind] = kinds.get(kind, 0) + number
     counts = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
     return (
@@ -119,11 +124,18 @@ def _lost(config: AnnotateConfig, summary: Row) -> str:
     )
 
 
-def _parser(description: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _parser(prog: str | None) -> Parser:
+    parser = Parser(prog, __doc__)
     data = parser.add_argument_group("data")
     data.add_argument("--metadata", type=Path, required=True, help="metadata.jsonl; images are relative to its folder")
     data.add_argument("--output", type=Path, required=True, help="folder of the annotation files")
+    data.add_argument(
+        "--workflow",
+        action="append",
+        default=[],
+        choices=WORKFLOWS,
+        help="only this one of the four; those that it builds on must be there; may be repeated",
+    )
     data.add_argument("--limit", type=_positive, help="only the first so many pairs")
     data.add_argument("--shard", metavar="I/N", help="only part I of N (from 1), split by prompt, to OUTPUT/shards")
     data.add_argument("--force", action="store_true", help="annotate finished records again")
@@ -142,13 +154,16 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def _config(args: argparse.Namespace, workflows: tuple[Workflow, ...]) -> AnnotateConfig:
+def _config(args: argparse.Namespace) -> AnnotateConfig:
+    from dyneval.files.parts import Shard
+    from dyneval.teacher.runner import AnnotateConfig
+
     if not args.metadata.is_file():
         raise DataFileError(f"{args.metadata}: no such file; it is written by Step 2")
     return AnnotateConfig(
         metadata=args.metadata,
         output=args.output,
-        workflows=workflows,
+        workflows=tuple(args.workflow or WORKFLOWS),
         # Some pairs wait for their images or are between two requests: a few more than there are slots.
         concurrency=args.concurrency + max(2, args.concurrency // 4),
         attempts=args.attempts,

@@ -1,5 +1,0 @@
-"""`python -m dyneval.cli VERB ...`, for where the command is not on the PATH."""
-
-from dyneval.cli import main
-
-raise SystemExit(main())

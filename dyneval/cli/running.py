@@ -1,0 +1,56 @@
+"""How every verb runs: logging on stderr, its flags in the summary, one line and a status for what a user can mend."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+from dyneval.errors import UserError
+from dyneval.extras import missing_extra
+from dyneval.files.atomic import RUN_CONFIG
+from dyneval.flags import Parser
+from dyneval.work.batches import out_of_memory
+
+KEPT, NOT_KEPT = "the same command goes on from here", "without --output nothing is kept"
+
+
+def run(
+    parser: Parser, action: Callable[[], int], *, interrupted: str = KEPT, status: Callable[[Exception], int] | int = 1
+) -> int:
+    """Run a verb's action; returns its exit status.
+
+    Args:
+        parser: has parsed the command line.
+        action: what the verb does.
+        interrupted: what to say after Ctrl-C.
+        status: of a run that ended with an error that a user can mend.
+    """
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    for name, level in (("dyneval", logging.INFO), ("httpx", logging.WARNING), ("httpx2", logging.WARNING)):
+        logging.getLogger(name).setLevel(level)
+    token = RUN_CONFIG.set({"command": parser.prog, **parser.resolved})
+    try:
+        return action()
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{parser.prog}: interrupted; {interrupted}\n")
+        return 130
+    except BrokenPipeError:
+        raise
+    except (UserError, OSError, ImportError, RuntimeError) as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
+        sys.stderr.write(f"{parser.prog}: {reason}\n")
+        return status(error) if callable(status) else status
+    finally:
+        RUN_CONFIG.reset(token)
+
+
+def _reason(error: Exception) -> str | None:
+    """What to tell of an error; None for a fault of ours."""
+    if isinstance(error, UserError | OSError):
+        return str(error)
+    if isinstance(error, ImportError):
+        return missing_extra(error)
+    return out_of_memory(error) if isinstance(error, RuntimeError) else None
