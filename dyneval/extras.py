@@ -5,30 +5,46 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 EXTRAS: dict[str, tuple[str, ...]] = {
+    "tables": ("numpy", "polars"),
     "local": ("torch", "transformers", "tokenizers", "safetensors", "llguidance", "huggingface_hub", "jinja2", "numpy"),
-    "tables": ("polars",),
-    "teacher": ("openai", "aiohttp", "json_repair"),
-    "eval": ("scipy",),
+    "teacher": ("openai", "aiohttp", "json_repair", "numpy", "tokenizers", "huggingface_hub"),
+    "prompts": ("numpy", "polars", "jinja2"),
+    "eval": ("numpy", "polars", "scipy", "jinja2"),
     "report": ("vl_convert",),
-    "serve": ("fastapi", "uvicorn", "starlette", "prometheus_client", "python_multipart"),
+    "serve": ("fastapi", "uvicorn", "starlette", "prometheus_client", "python_multipart", "numpy"),
+    "hub": ("datasets", "pyarrow"),
+    "generate": ("diffusers", "google", "sentencepiece"),
     "train": ("accelerate", "deepspeed", "peft", "qwen_vl_utils", "matplotlib", "tensorboard", "jsonschema"),
-    "generate": ("diffusers", "google", "sentencepiece", "datasets", "pyarrow"),
     "ray": ("ray",),
     "gpu": ("flash_attn",),
     "vllm": ("vllm",),
     "excel": ("openpyxl",),
     "language": ("py3langid",),
 }
-"""Packages that a command imports by the extra that is told where one is missing: the smallest that has it."""
+"""Packages that commands import, by extra; where several have one, the first stands for it."""
+_OF_VERBS = {
+    "prompts": "prompts",
+    "annotate": "teacher",
+    "benchmark": "eval",
+    "leaderboard": "eval",
+    "serve": "serve",
+    "demo": "local",
+}
+"""The extra that a verb is told, where it has the package: all that the verb needs in one go."""
 
 
-def missing_extra(error: ImportError) -> str | None:
-    """One line that says how to get what could not be imported; None where it belongs to no extra."""
+def missing_extra(error: ImportError, verb: str = "") -> str | None:
+    """One line that says how to get what could not be imported; None where it belongs to no extra.
+
+    Args:
+        error: names the package.
+        verb: of the command that wants it.
+    """
     package = (error.name or "").partition(".")[0]
-    extra = next((extra for extra, packages in EXTRAS.items() if package in packages), None)
-    if extra is None or find_spec(package) is not None:
-        return None  # it is here and broken, or nothing that an extra would bring
-    return f"this needs {package}, which is not installed: {install(extra)}"
+    known = [extra for extra in (_OF_VERBS.get(verb), *EXTRAS) if extra and package in EXTRAS[extra]]
+    if not known or find_spec(package) is not None:
+        return None  # it is nothing that an extra would bring, or it is here and broken
+    return f"this needs {package}, which is not installed: {install(known[0])}"
 
 
 def install(extra: str) -> str:

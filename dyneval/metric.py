@@ -14,27 +14,25 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from dyneval.records import SCORE_NAMES, normalised_score
 from dyneval.reward import Judge, chosen_scores, score_batch
 
 
 class _Plain:
-    """What is used here of torchmetrics' interface, for one process."""
+    """What is used here of torchmetrics' interface, for one process and without torch."""
 
     def __init__(self) -> None:
-        self._defaults: dict[str, torch.Tensor] = {}
+        self._defaults: dict[str, Any] = {}
 
-    def add_state(self, name: str, default: torch.Tensor, dist_reduce_fx: str) -> None:
-        """Keep a tensor that `reset` sets back; nothing is added up over processes."""
+    def add_state(self, name: str, default: Any, dist_reduce_fx: str) -> None:
+        """Keep a number that `reset` sets back; nothing is added up over processes."""
         self._defaults[name] = default
-        setattr(self, name, default.clone())
+        setattr(self, name, default)
 
     def reset(self) -> None:
         """Forget all pairs."""
         for name, default in self._defaults.items():
-            setattr(self, name, default.clone())
+            setattr(self, name, default)
 
 
 try:
@@ -43,15 +41,22 @@ except ModuleNotFoundError:
     _Base = _Plain
 
 
+def _zero() -> Any:
+    if _Base is _Plain:
+        return 0.0
+    import torch
+
+    return torch.zeros((), dtype=torch.float64)
+
+
 class Metric(_Base):
     """Mean scores of images against their prompts: 1-5 each, higher is better."""
 
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
-    total: torch.Tensor
-    pairs: torch.Tensor
-    failed: torch.Tensor
+    pairs: Any
+    failed: Any
 
     def __init__(
         self,
@@ -75,9 +80,8 @@ class Metric(_Base):
         self._soft = soft
         self._strict = strict
         self._value_range = value_range
-        self.add_state("total", torch.zeros(len(SCORE_NAMES), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("pairs", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("failed", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        for name in (*map(_sum_of, SCORE_NAMES), "pairs", "failed"):
+            self.add_state(name, _zero(), dist_reduce_fx="sum")
 
     def update(self, images: Any, prompts: Sequence[str]) -> None:
         """Score images against the prompts they were made from, and add them.
@@ -96,8 +100,8 @@ class Metric(_Base):
                 self.failed += 1
                 continue
             scores = chosen_scores(record, self._soft)
-            found = [scores.get(name, math.nan) for name in SCORE_NAMES]
-            self.total += torch.tensor(found, dtype=torch.float64).to(self.total)
+            for name in SCORE_NAMES:
+                setattr(self, _sum_of(name), getattr(self, _sum_of(name)) + scores.get(name, math.nan))
             self.pairs += 1
 
     def compute(self) -> dict[str, float]:
@@ -111,9 +115,13 @@ class Metric(_Base):
         count = int(self.pairs)
         if not count:
             raise ValueError("no pair has been scored yet; call update first")
-        means = dict(zip(SCORE_NAMES, (self.total / count).tolist(), strict=True))
+        means = {name: float(getattr(self, _sum_of(name))) / count for name in SCORE_NAMES}
         return means | {
             "normalised": normalised_score(means["overall"]),
             "pairs": count,
             "failed": int(self.failed),
         }
+
+
+def _sum_of(name: str) -> str:
+    return f"sum_{name}"

@@ -20,7 +20,7 @@ case ${1:-} in
 esac
 
 # What the demo and its next commands need, so that set-up takes no longer than it must.
-export DYNEVAL_EXTRAS=${DYNEVAL_EXTRAS:-train,report,serve}
+export DYNEVAL_EXTRAS=${DYNEVAL_EXTRAS:-prompts,teacher,train,report,serve}
 bash pipeline/setup_env.sh
 source .venv/bin/activate
 source pipeline/demo.env

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv from nothing and installs DynEval with what the demo, the tests and Steps 1-5 need on any machine.
-# Run again it does nothing. PYTHON picks the interpreter, DYNEVAL_EXTRAS the extras (GPU machines: train,generate,ray,report,serve,dev,gpu).
+# Run again it does nothing. PYTHON picks the interpreter, DYNEVAL_EXTRAS the extras (on GPU machines add gpu).
 #
 #   bash pipeline/setup_env.sh         -> .venv
 #   bash pipeline/setup_env.sh vllm    -> .venv-vllm: Steps 3 and 5 with vLLM, which needs other versions than training
@@ -9,7 +9,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case ${1:-} in
-  "") folder=.venv constraints=constraints.txt extras=${DYNEVAL_EXTRAS:-train,generate,ray,report,serve,dev} ;;
+  "") folder=.venv constraints=constraints.txt extras=${DYNEVAL_EXTRAS:-prompts,generate,teacher,train,report,serve,ray,dev} ;;
   vllm) folder=.venv-vllm constraints=pipeline/locks/vllm.txt extras=vllm,report,serve ;;
   *) echo "usage: bash $0 [vllm]" >&2; exit 2 ;;
 esac

@@ -8,7 +8,7 @@ folder=.venv-tests/lower-bounds
 uv=(.venv/bin/uv --quiet)
 "${uv[@]}" venv --clear --python .venv/bin/python "$folder"
 # Of each package that pyproject.toml names the oldest; of those behind them the newest that suit.
-"${uv[@]}" pip install --python "$folder/bin/python" --resolution lowest-direct -e '.[train,report,excel,serve]'
+"${uv[@]}" pip install --python "$folder/bin/python" --resolution lowest-direct -e '.[prompts,teacher,train,report,excel,serve]'
 "${uv[@]}" pip freeze --python "$folder/bin/python" | grep '==' >"$folder/versions.txt"
 # What runs the tests may be new, as long as it leaves those alone.
 "${uv[@]}" pip install --python "$folder/bin/python" -c "$folder/versions.txt" \

@@ -66,7 +66,7 @@ def _parser(prog: str | None) -> Parser:
     )
     add("--output", type=Path, help="folder for tables (CSV, Markdown, LaTeX, HTML), report.html and pictures")
     add_evaluation(parser)
-    add_student(parser, "score the images with this checkpoint folder or Hub repository first")
+    add_student(parser, "score the images with this first")
     add_scoring(parser)
     return parser
 

@@ -15,13 +15,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dyneval.cli.running import run
 from dyneval.cli.student import add_scoring, add_student, loader, parse
+from dyneval.extras import EXTRAS, install
 from dyneval.flags import Parser
 
 if TYPE_CHECKING:
@@ -29,12 +30,7 @@ if TYPE_CHECKING:
 
 NEEDED_DISK = 12 * 10**9
 """Bytes that the published 4B student takes in the cache of the Hub, rounded up."""
-_EXTRAS = {
-    "serve": ("fastapi", "uvicorn", "prometheus_client", "multipart"),
-    "gpu": ("flash_attn",),
-    "vllm": ("vllm",),
-    "train": ("accelerate", "deepspeed"),
-}
+_LOCAL = ("torch", "transformers", "llguidance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +62,16 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _checks(arguments: argparse.Namespace) -> Iterator[Check]:
     yield Check("python", "ok", f"{sys.version.split()[0]} at {sys.executable}")
-    for name in ("torch", "transformers", "llguidance"):
+    is_local = all(find_spec(name) for name in EXTRAS["local"])
+    for name in _LOCAL if is_local else ():
         yield _package(name)
+    for extra, modules in EXTRAS.items():
+        yield _extra(extra, modules)
+    if not is_local:
+        yield Check("student", "FAIL", f"none runs in this process: {install('local')}; or score --server URL")
+        return
     yield _guarded("device", _device)
     yield _guarded("attention", _attention)
-    for extra, modules in _EXTRAS.items():
-        yield _extra(extra, modules)
     yield _guarded("disk", _disk)
     if arguments.checkpoint:
         yield _guarded("memory", lambda: _memory(arguments))
@@ -89,10 +89,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 
 
 def _package(name: str) -> Check:
-    try:
-        return Check(name, "ok", version(name))
-    except PackageNotFoundError:
-        return Check(name, "FAIL", "is not installed; run pipeline/setup_env.sh or pip install dyneval")
+    return Check(name, "ok", version(name))
 
 
 def _device() -> Check:
@@ -118,7 +115,7 @@ def _attention() -> Check:
 def _extra(extra: str, modules: Sequence[str]) -> Check:
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
-        return Check(f"[{extra}]", "note", f"without {', '.join(missing)}; pip install 'dyneval[{extra}]' adds them")
+        return Check(f"[{extra}]", "note", f"without {', '.join(missing)}; {install(extra)} adds them")
     return Check(f"[{extra}]", "ok", "installed")
 
 

@@ -59,7 +59,7 @@ def _parser(prog: str | None) -> Parser:
     add("--ratings", type=Path, help="people's ratings of the images: CSV or JSONL with pair_id or image, and rating")
     add("--title", default="Text-to-image models", help="heading of the report")
     add_evaluation(parser)
-    add_student(parser, "score --images (one folder a model) with this checkpoint folder or Hub repository first")
+    add_student(parser, "score --images (one folder a model) with this first")
     add_scoring(parser)
     return parser
 

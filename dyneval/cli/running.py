@@ -38,7 +38,7 @@ def run(
     except BrokenPipeError:
         raise
     except (UserError, OSError, ImportError, RuntimeError) as error:
-        reason = _reason(error)
+        reason = _reason(error, parser.prog.rpartition(" ")[2])
         if reason is None:
             raise
         sys.stderr.write(f"{parser.prog}: {reason}\n")
@@ -47,10 +47,10 @@ def run(
         RUN_CONFIG.reset(token)
 
 
-def _reason(error: Exception) -> str | None:
+def _reason(error: Exception, verb: str) -> str | None:
     """What to tell of an error; None for a fault of ours."""
     if isinstance(error, UserError | OSError):
         return str(error)
     if isinstance(error, ImportError):
-        return missing_extra(error)
+        return missing_extra(error, verb)
     return out_of_memory(error) if isinstance(error, RuntimeError) else None

@@ -79,11 +79,9 @@ def _serve(arguments: argparse.Namespace) -> int:
     if bool(arguments.rate) != bool(arguments.ratings):
         raise SettingError("--rate and --ratings go together: the pairs, and the file for what is said of them")
     load = loader(arguments) if arguments.checkpoint or not arguments.rate else None
-    try:
-        from dyneval.serve.ratings import Ratings
-        from dyneval.serve.server import serve
-    except ModuleNotFoundError as error:
-        raise SettingError(f"{error.name} is missing; pip install 'dyneval[serve]'") from error
+    from dyneval.serve.ratings import Ratings
+    from dyneval.serve.server import serve
+
     with Ratings(arguments.rate, arguments.ratings) if arguments.rate else nullcontext() as ratings:
         serve(load, settings, arguments.host, arguments.port, ratings)
     return 0

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dyneval.checkpoints.names import DEFAULT, NAMES
 from dyneval.flags import Parser
 from dyneval.replies import REPLY_FORMS, ReplyLimits
 from dyneval.scorer.settings import MEANS, MODES, TEMPLATES, ScorerSettings
@@ -18,16 +19,14 @@ if TYPE_CHECKING:
     from dyneval.cli.score_first import Student
     from dyneval.scorer import Scorer
 
-PUBLISHED, PUBLISHED_STUDENT = "vcl-iisc/DynEval-Evaluator", "DynEval-4B"
-
 
 def add_student(parser: argparse.ArgumentParser, checkpoint: str | None = None) -> None:
     """Add the flags that say which student is loaded, and how; `checkpoint` describes the flag of that name."""
     group = parser.add_argument_group("student")
     add = group.add_argument
-    published = f"checkpoint folder or Hub repository; default: {PUBLISHED}, subfolder {PUBLISHED_STUDENT}"
-    add("--checkpoint", help=checkpoint or published)
-    add("--subfolder", help=f"folder of the student inside the checkpoint, such as {PUBLISHED_STUDENT}")
+    what = f"{', '.join(NAMES)}, a checkpoint folder, or a Hub repository"
+    add("--checkpoint", help=f"{checkpoint}: {what}" if checkpoint else f"{what}; default: {DEFAULT}")
+    add("--subfolder", help="folder of the student inside the checkpoint")
     STUDENTS.add_engine(group, "what computes")
     add("--dtype", choices=("bfloat16", "float16", "float32"), help="default: bfloat16 on a GPU, float32 on the CPU")
     add("--min-pixels", type=int, help="smallest image area; default: the checkpoint's")
@@ -111,11 +110,10 @@ def _load(arguments: argparse.Namespace, settings: ScorerSettings, options: dict
     from dyneval.scorer import Scorer
     from dyneval.scorer.run import read_questions
 
-    published = arguments.checkpoint is None
     given = read_questions(arguments.questions) if arguments.questions else {}
     scorer = Scorer.from_pretrained(
-        PUBLISHED if published else arguments.checkpoint,
-        arguments.subfolder or (PUBLISHED_STUDENT if published else None),
+        DEFAULT if arguments.checkpoint is None else arguments.checkpoint,
+        arguments.subfolder,
         engine=arguments.engine,
         dtype=arguments.dtype,
         min_pixels=arguments.min_pixels,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, ClassVar
+from typing import Any
 
 from PIL import Image
 
@@ -17,7 +17,7 @@ from dyneval.demo.layout import Place
 from dyneval.demo.prompts import scene_from_prompt
 from dyneval.demo.render import render_with_places
 from dyneval.demo.truth import Truth, truth_path
-from dyneval.generation.model import BuildOptions, Made, ModelSpec, NotMade, Outcome, Request, RunOptions
+from dyneval.generation.model import Made, NotMade, Outcome, Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,16 +100,6 @@ def _scaled(rates: dict[str, float], luck: float) -> dict[str, float]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoSpec(ModelSpec):
-    """A demo model; `repo` names the module that draws."""
-
-    family: ClassVar[str] = "demo"
-
-    def build(self, options: BuildOptions, run: RunOptions, device: str) -> DemoModel:
-        """Nothing to load."""
-        return DemoModel(self.slug, **self.arguments(options))
-
-
 class DemoModel:
     """Draws a scene from a prompt and keeps the truth about it beside the image."""
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +159,11 @@ def write_judge(folder: Path) -> None:
     _fill_table(model, weights)
     model.load_state_dict(weights, strict=False)
     _write(folder, model, _STUDENT)
+
+
+def judge_version() -> str:
+    """Eight hex digits that change with the judge's weights."""
+    return f"{zlib.crc32(BASE.read_bytes() + JUDGE.read_bytes()):08x}"
 
 
 def _fill_table(model: Any, weights: Tensors) -> None:

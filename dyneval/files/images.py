@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+from urllib.parse import unquote
 
 from PIL import Image, UnidentifiedImageError
 
@@ -49,6 +50,25 @@ def resolve_below(root: Path, name: str) -> Path:
             "put files in place of the links (cp -rL, or a download with local_dir)"
         )
     raise ImageError(f"{name}: leads out of the image folder {root}")
+
+
+def image_path(root: Path | None, name: str) -> Path:
+    """The file that a table or a person calls `name`; below `root`, where there is one.
+
+    Where there is no such file, other spellings of its name are tried: backslashes of Windows, %20 of addresses,
+    blanks around it. Raises ImageError: it leads out of `root`.
+    """
+    for spelled in dict.fromkeys((name, *_spellings(name))):
+        path = resolve_below(root, spelled) if root is not None else Path(spelled)
+        if path.is_file():
+            return path
+    return resolve_below(root, name) if root is not None else Path(name)
+
+
+def _spellings(name: str) -> Iterator[str]:
+    plain = name.strip().removeprefix("file://")
+    slashed = plain.replace("\\", "/")
+    yield from (plain, slashed, unquote(plain), unquote(slashed))
 
 
 def load_image(path: str | Path, root: Path | None = None) -> Image.Image:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from dyneval.errors import DataFileError, SchemaError, SettingError
 from dyneval.files.opening import byte_lines, opened
 from dyneval.files.parts import Shard
+from dyneval.files.row import ColumnError
 from dyneval.files.tables import BadRow, each_row, text_of
 from dyneval.hashing import short_id
 from dyneval.records import PairRecord, Reject, prompt_id
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 COLUMNS = ("pair_id", "prompt_id", "prompt", "file_name", "generation_model")
 TWICE = "this pair_id stands there before with another prompt or image; the first is taken"
+_NAMELESS = "expected the texts prompt and file_name"
 _IMAGE_FOLDER = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
@@ -61,6 +63,7 @@ def read_pairs(
     *,
     shard: Shard | None = None,
     limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Iterator[P]:
     """Yield the pairs of a table, in order, each pair_id once.
 
@@ -72,6 +75,7 @@ def read_pairs(
             shard; rows without a prompt by the first one.
         shard: take only this part of the pairs.
         limit: only the first so many pairs, counted before they are shared out, so that all shards have one limit.
+        columns: of a PairRef, what the table calls its columns, by our names for them (`COLUMNS`).
 
     Raises:
         DataFileError: the file is missing, is of no known kind, has not the columns it needs, or has no pair.
@@ -79,7 +83,7 @@ def read_pairs(
     file = metadata_file(path)
     said: dict[str, int] = {}
     repeated, worst = 0, ""
-    for number, row in _rows(file, kind):
+    for number, row in _rows(file, kind, columns or {}):
         if isinstance(row, Reject):
             worst = worst or row.reason
             if shard is None or shard.index == 1:
@@ -100,7 +104,7 @@ def read_pairs(
     if repeated:
         logger.warning("%s: %d rows say again what a row before them says; each counts once", file, repeated)
     if not said:
-        raise DataFileError(_nothing(file, kind, worst))
+        raise (ColumnError if _NAMELESS in worst else DataFileError)(_nothing(file, kind, worst))
 
 
 def pair_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -159,18 +163,20 @@ def _nothing(file: Path, kind: type[PairRecord] | type[PairRef], worst: str) -> 
     return f"{file}: holds no rows; expected {expected}"
 
 
-def _rows(file: Path, kind: type[Any]) -> Iterator[tuple[int, Any]]:
+def _rows(file: Path, kind: type[Any], called: Mapping[str, str]) -> Iterator[tuple[int, Any]]:
     """Number and pair of each row, or what is wrong with it."""
     if kind is PairRecord and ".jsonl" in file.suffixes:
         yield from _of_lines(file)  # the quick way, for 250,000 rows
         return
-    columns, needs = (COLUMNS, ("file_name", "prompt")) if kind is PairRef else (None, ())
+    theirs = {called.get(name, name): name for name in COLUMNS}
+    needs = [called.get(name, name) for name in ("file_name", "prompt")]
+    columns, needs = (theirs, needs) if kind is PairRef else (None, [])
     for number, row in enumerate(each_row(file, columns, needs), 1):
         if isinstance(row, BadRow):
             yield row.line, Reject(key=f"row {number}", kind="row", reason=f"{file}:{row.line}: {row.reason}")
             continue
         where = f"{file}: row {number}"
-        known = {name: value for name, value in row.items() if value is not None}
+        known = {theirs.get(name, name): value for name, value in row.items() if value is not None}
         try:
             if kind is PairRecord:
                 yield number, _not_blank(PairRecord.from_dict(known, where), where)
@@ -199,7 +205,7 @@ def _not_blank(pair: PairRecord, where: str) -> PairRecord:
 def _ref(row: Row) -> PairRef:
     prompt, name = row.get("prompt"), row.get("file_name")
     if not isinstance(prompt, str) or not isinstance(name, str) or not name.strip():
-        raise TypeError("expected the texts prompt and file_name")
+        raise TypeError(_NAMELESS)
     try:
         given = text_of(row.get("pair_id"))
     except TypeError as error:

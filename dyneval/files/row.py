@@ -19,11 +19,15 @@ class BadRow(NamedTuple):
     reason: str
 
 
+class ColumnError(DataFileError):
+    """A table lacks a column; the message names it, and those that there are."""
+
+
 def require(path: Path, columns: Collection[str], needs: Collection[str]) -> None:
     """Raise DataFileError when a table with these `columns` lacks one that it `needs`."""
     missing = [name for name in needs if name not in columns]
     if missing:
-        raise DataFileError(f"{path}: lacks the column {' and '.join(missing)}; it has {', '.join(columns) or 'none'}")
+        raise ColumnError(f"{path}: lacks the column {' and '.join(missing)}; it has {', '.join(columns) or 'none'}")
 
 
 def text_of(value: Any) -> str | None:

@@ -32,7 +32,7 @@ FAMILIES = {
     "transformers": "dyneval.generation.families.transformers:TransformersSpec",
     "hosted": "dyneval.generation.families.hosted:HostedSpec",
     "external": "dyneval.generation.families.external:ExternalSpec",
-    DEMO: "dyneval.demo.painters:DemoSpec",  # a name and no import: the demo is built on Step 2
+    DEMO: "dyneval.demo.painter_spec:DemoSpec",  # a name and no import: the demo is built on Step 2
 }
 """Families by name, as "module:class" of their specs."""
 

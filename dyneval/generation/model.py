@@ -376,6 +376,9 @@ class ModelSpec(ABC):
 
     def gates(self) -> list[str]:
         """The licence that nobody has accepted on this machine, as far as that can be told: there is no token."""
+        if not _importable("huggingface_hub"):
+            return []  # it is among the missing packages, and holds the token
+
         from huggingface_hub import get_token
 
         return ["accept the licence, then: hf auth login"] if self.gated and get_token() is None else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,8 @@ from typing import Any
 
 from dyneval.errors import DataFileError, ImageError, SchemaError, SettingError
 from dyneval.files.atomic import refuse_overwrite, write_summary
-from dyneval.files.images import load_image, resolve_below
+from dyneval.files.captioned import Gathered
+from dyneval.files.images import image_path, load_image
 from dyneval.files.jsonl import read_records, refuse_foreign, whole_lines
 from dyneval.files.pairs import PairRef, metadata_file, read_pairs, refs_of_images
 from dyneval.files.parts import Shard
@@ -57,6 +58,7 @@ def score_file(
     shard: Shard | None = None,
     cluster: Ray | None = None,
     inputs: Sequence[Path] = (),
+    columns: Mapping[str, str] | None = None,
 ) -> RunSummary:
     """Score the pairs of a metadata file and append the records to `output`.
 
@@ -74,6 +76,7 @@ def score_file(
             the parts together.
         cluster: score on Ray; `load` travels there pickled.
         inputs: other files that `load` reads, such as questions.
+        columns: what `metadata` calls its columns, see `read_pairs`.
 
     Raises:
         DataFileError: `metadata` cannot be read, `output` holds something else than scores, or another process writes
@@ -83,7 +86,7 @@ def score_file(
     """
     metadata = metadata_file(metadata)
     bad: list[Reject] = []
-    wanted = list(read_pairs(metadata, PairRef, bad.append, shard=shard, limit=limit))
+    wanted = list(read_pairs(metadata, PairRef, bad.append, shard=shard, limit=limit, columns=columns))
     root = image_root or metadata.parent
     if not root.is_dir():
         raise DataFileError(f"{root}: no such image folder")
@@ -99,9 +102,16 @@ def score_images(
     load: Callable[[], Scorer], images: Sequence[Path], prompt: str, output: Path, inputs: Sequence[Path] = ()
 ) -> RunSummary:
     """Score image files that were made from one prompt, as `score_file` does the pairs of a table."""
-    check_output(output, [*images, *inputs])
-    wanted = refs_of_images([str(image) for image in images], prompt)
-    return _score_here(load(), None, wanted, [], output)
+    return score_refs(
+        load, Gathered(None, refs_of_images([str(image) for image in images], prompt), []), output, inputs
+    )
+
+
+def score_refs(load: Callable[[], Scorer], gathered: Gathered, output: Path, inputs: Sequence[Path] = ()) -> RunSummary:
+    """Score pairs that stand in no table, as `score_file` does those of one."""
+    root = gathered.root or Path()
+    check_output(output, [*(root / one.file_name for one in gathered.refs), *inputs])
+    return _score_here(load(), gathered.root, gathered.refs, gathered.rejects, output)
 
 
 def check_output(output: Path, inputs: Iterable[Path]) -> None:
@@ -310,14 +320,16 @@ def _tell_changes(output: Path, scorer: Scorer) -> None:
 def _read(one: PairRef, root: Path | None, scorer: Scorer, known: str | None) -> Pair | Reject | None:
     """Open a pair's image; None when the result `known` by that key is its result."""
     try:
-        path = resolve_below(root, one.file_name) if root else Path(one.file_name)
+        path = image_path(root, one.file_name)
         digest = file_sha256(path) if path.is_file() else None  # what is wrong with it is said on opening
         if digest and known == scorer.key(one.prompt, digest):
             return None
         image = load_image(path)
     except (ImageError, OSError) as error:
         return Reject(key=one.pair_id, kind="image", reason=str(error))
-    return Pair(pair_id=one.pair_id, prompt=one.prompt, image=image, image_name=one.file_name, file_hash=digest)
+    return Pair(
+        pair_id=one.pair_id, prompt=one.prompt, image=image, image_name=one.file_name, file_hash=digest, file=path
+    )
 
 
 def _keep(store: JsonlStore[ScoreRecord], outcome: Outcome) -> None:

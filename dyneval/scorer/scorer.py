@@ -20,15 +20,15 @@ from typing import Any, Self
 import msgspec
 
 from dyneval import tokens
+from dyneval.checkpoints.names import DEFAULT, named
 from dyneval.errors import SettingError
-from dyneval.hashing import content_key
 from dyneval.loaded_pairs import Failure, Pair, PassEnded, score_all
 from dyneval.records import PARTS, ScoreRecord, normalised_score
-from dyneval.replies import QuestionItem, as_in_key
+from dyneval.replies import QuestionItem
 from dyneval.scorer.four_passes import FourPasses, PairState, Question, merge_questions, part_scores
 from dyneval.scorer.loading import hub_commit
 from dyneval.scorer.probing import settle
-from dyneval.scorer.settings import ScorerSettings
+from dyneval.scorer.settings import ScorerSettings, score_key
 from dyneval.scorer.students.base import AnyStudent
 from dyneval.scorer.students.registry import Checkpoint, make_student
 from dyneval.work.batches import TooLarge, batch_size, in_halves
@@ -86,7 +86,7 @@ class Scorer:
     @classmethod
     def from_pretrained(
         cls,
-        checkpoint: str | Path,
+        checkpoint: str | Path = DEFAULT,
         subfolder: str | None = None,
         *,
         engine: str = "transformers",
@@ -97,10 +97,10 @@ class Scorer:
         settings: ScorerSettings | None = None,
         **options: Any,
     ) -> Self:
-        """Load a student, such as `from_pretrained("vcl-iisc/DynEval-Evaluator", subfolder="DynEval-4B")`.
+        """Load a student: a published one by its name, one of yours by its folder or Hub repository.
 
         Args:
-            checkpoint: folder, or Hub repository id.
+            checkpoint: "dyneval-2b", "dyneval-4b", "demo", a folder, or a Hub repository id.
             subfolder: folder of the student inside it.
             engine: "transformers", "vllm" (in this process), "openai" (a server that has the same checkpoint), or
                 "module:Class" of one's own, made of a `dyneval.scorer.students.registry.Checkpoint`.
@@ -116,6 +116,7 @@ class Scorer:
             CheckpointError: there is no DynEval student to load.
             SettingError: no such engine, or one that cannot be used here.
         """
+        checkpoint, subfolder = named(checkpoint, subfolder)
         source = Checkpoint(
             path=checkpoint,
             subfolder=subfolder,
@@ -134,12 +135,10 @@ class Scorer:
         return self.settings.shaping() | pixels | {"engine": self.student.name, "dtype": self.student.dtype}
 
     def key(self, prompt: str, image_hash: str) -> str:
-        """Name of the result for a pair by what it is made from, see `dyneval.hashing.content_key`."""
-        settings = as_in_key(self.shaping())
-        student = {"weights": self.revision or self.name, "template": self.settings.template, **settings}
-        line = tokens.prompt_line(prompt)
-        given, _ = self._passes.given.get(line, (None, False))
-        return content_key(prompt if line == prompt.strip() else line, image_hash, student, given)
+        """Name of the result for a pair by what it is made from, see `score_key`."""
+        given, _ = self._passes.given.get(tokens.prompt_line(prompt), (None, False))
+        weights = self.revision or self.name
+        return score_key(prompt, image_hash, weights, self.settings.template, self.shaping(), given)
 
     def score(
         self, images: Any, prompts: Sequence[str], value_range: tuple[float, float] | None = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from dyneval.errors import SettingError
-from dyneval.replies import REPLY_FORMS, AnyForm, ReplyLimits
-from dyneval.tokens import TEMPLATE_VERSIONS, TemplateVersion
+from dyneval.hashing import content_key
+from dyneval.replies import REPLY_FORMS, AnyForm, ReplyLimits, as_in_key
+from dyneval.tokens import TEMPLATE_VERSIONS, TemplateVersion, prompt_line
 from dyneval.work.batches import BatchLimit
 
 Mode = Literal["full", "fast", "t2ia-only", "iqa-only"]
@@ -70,3 +72,26 @@ class ScorerSettings:
         """The settings that a score depends on; a file of scores holds rows of one such set only."""
         chosen = {name: value for name, value in asdict(self).items() if name not in ("batch_size", "template")}
         return chosen | {"limits": {name: most for name, most in chosen["limits"].items() if most is not None}}
+
+
+def score_key(
+    prompt: str,
+    image_hash: str,
+    weights: str,
+    template: str,
+    shaping: Mapping[str, Any],
+    questions: Sequence[Mapping[str, Any]] | None = None,
+) -> str:
+    """Name of a score by what it is made from, see `dyneval.hashing.content_key`.
+
+    Args:
+        prompt: as the user wrote it.
+        image_hash: SHA-256 of the image's file, else of its pixels.
+        weights: revision of the student, else its name.
+        template: version of the human turns.
+        shaping: all else that the scores depend on, see `Scorer.shaping`.
+        questions: the T2IA questions that were given for the prompt.
+    """
+    line = prompt_line(prompt)
+    student = {"weights": weights, "template": template, **as_in_key(shaping)}
+    return content_key(prompt if line == prompt.strip() else line, image_hash, student, questions)

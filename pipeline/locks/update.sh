@@ -8,5 +8,5 @@ bash pipeline/setup_env.sh
 compile=(.venv/bin/uv --quiet pip compile --python-version 3.11 --python-platform x86_64-unknown-linux-gnu
   --no-annotate --custom-compile-command "bash pipeline/locks/update.sh" --upgrade pyproject.toml)
 # hatchling builds the package itself.
-"${compile[@]}" - --extra serve --generate-hashes -c constraints.txt -o pipeline/locks/serve.txt <<<hatchling
+"${compile[@]}" - --extra local --extra teacher --extra eval --extra serve --generate-hashes -c constraints.txt -o pipeline/locks/serve.txt <<<hatchling
 "${compile[@]}" --extra vllm --extra report --extra serve -o pipeline/locks/vllm.txt

@@ -1,0 +1,43 @@
+"""Students by name: the published ones, and the demo judge that the package brings along."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+
+from dyneval.errors import CheckpointError
+
+PUBLISHED = {
+    "dyneval-2b": ("vcl-iisc/DynEval-Evaluator", "DynEval-2B"),
+    "dyneval-4b": ("vcl-iisc/DynEval-Evaluator", "DynEval-4B"),
+}
+"""Repository and folder in it."""
+DEMO = "demo"
+DEFAULT = "dyneval-2b"
+NAMES = (*PUBLISHED, DEMO)
+_JUDGE = "dyneval.demo.weights"  # a name and no import: the demo is built on all else
+
+
+def named(checkpoint: str | Path, subfolder: str | None = None) -> tuple[str | Path, str | None]:
+    """Where a student is that may go by a name: folder or Hub repository, and the folder in it.
+
+    A folder that is called like a name is written with a path: ./demo.
+
+    Raises CheckpointError: a name has a subfolder.
+    """
+    if str(checkpoint) not in NAMES or isinstance(checkpoint, Path):
+        return checkpoint, subfolder
+    if subfolder:
+        raise CheckpointError(f"{checkpoint}: is the name of a student, and has no subfolder {subfolder}")
+    return (demo_judge(), None) if checkpoint == DEMO else PUBLISHED[str(checkpoint)]
+
+
+def demo_judge() -> Path:
+    """Folder of the demo judge, written when it is first asked for, below the user's cache (XDG_CACHE_HOME)."""
+    weights = import_module(_JUDGE)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dyneval"
+    folder = cache / f"demo-judge-{weights.judge_version()}"
+    if not (folder / "config.json").is_file():
+        weights.write_judge(folder)
+    return folder

@@ -1,0 +1,71 @@
+"""What `dyneval score` tells of its scores: a line an image, the means, and tables for other programs."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dyneval.files.atomic import atomic_write
+from dyneval.records import SCORE_NAMES, ScoreRecord
+
+HEADINGS = {"t2ia": "T2IA", "iqa": "IQA", "overall": "overall"}
+COLUMNS = ("pair_id", "image", "prompt", *SCORE_NAMES, *(f"soft_{name}" for name in SCORE_NAMES), "model")
+
+
+def one_line(record: ScoreRecord) -> str:
+    """Scores of an image, for people."""
+    return f"{record.image}: {_scores({name: getattr(record, name) for name in HEADINGS})}"
+
+
+def _scores(scores: dict[str, float | None]) -> str:
+    said = [(HEADINGS[name], "-" if score is None else f"{score:.2f}") for name, score in scores.items()]
+    return ", ".join(f"{heading} {number}" for heading, number in said)
+
+
+class Means:
+    """Means of the scores that pass through."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sums = dict.fromkeys(HEADINGS, 0.0)
+        self._counts = dict.fromkeys(HEADINGS, 0)
+
+    def over(self, records: Iterable[ScoreRecord]) -> Iterator[ScoreRecord]:
+        """Pass records through, adding each."""
+        for record in records:
+            self.count += 1
+            for name in HEADINGS:
+                if (score := getattr(record, name)) is not None:
+                    self._sums[name] += score
+                    self._counts[name] += 1
+            yield record
+
+    def line(self, failed: int) -> str:
+        """n, the means of the scores (1-5), and how many could not be scored."""
+        means = {name: self._sums[name] / count if count else None for name, count in self._counts.items()}
+        return f"n {self.count}, mean {_scores(means)}, failed {failed}"
+
+
+def write_table(path: Path, records: Iterable[ScoreRecord]) -> None:
+    """Write one row a record, `COLUMNS`, as CSV or, where the name says so, as Parquet."""
+    rows = map(_row, records)
+    if path.suffix.lower() == ".parquet":
+        import polars as pl
+
+        kinds = {name: pl.Float64 if name.removeprefix("soft_") in SCORE_NAMES else pl.String for name in COLUMNS}
+        frame = pl.DataFrame(list(rows), schema=kinds)
+        with atomic_write(path, "wb") as file:
+            frame.write_parquet(file)
+        return
+    with atomic_write(path) as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _row(record: ScoreRecord) -> dict[str, Any]:
+    scores: dict[str, Any] = {name: getattr(record, name) for name in SCORE_NAMES}
+    scores |= {f"soft_{name}": (record.soft or {}).get(name) for name in SCORE_NAMES}
+    return {name: getattr(record, name) for name in ("pair_id", "image", "prompt", "model")} | scores

@@ -1,0 +1,157 @@
+"""Images without a table: files, folders and archives, each image with its prompt beside it or in its name."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+from dyneval.errors import DataFileError
+from dyneval.files.pairs import PairRef, default_pair_id, refs_of_images
+from dyneval.records import Reject
+
+Captions = Literal["txt", "filename"]
+"""txt: in a.txt beside a.png, or in `prompt`, `caption` or `text` of a.json; filename: the name, a_red_cat_2.png."""
+CAPTIONS: tuple[Captions, ...] = get_args(Captions)
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+ARCHIVES = (".zip", ".tar")
+_BESIDE = (".txt", ".json")
+_CAPTION_KEYS = ("prompt", "caption", "text")
+_MAX_CAPTION = 1 << 20
+
+
+class Gathered(NamedTuple):
+    """Pairs to score: the folder that their names are relative to (None: the current one), and what has no prompt."""
+
+    root: Path | None
+    refs: list[PairRef]
+    rejects: list[Reject]
+
+
+def images_in(source: Path) -> list[Path]:
+    """The image files of a folder and the folders in it, by name; a file stands for itself.
+
+    Raises DataFileError: the folder holds no image.
+    """
+    if not source.is_dir():
+        return [source]
+    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGES and path.name[0] != ".")
+    if not found:
+        raise DataFileError(f"{source}: holds no images ({', '.join(IMAGES)})")
+    return found
+
+
+def refs_of(images: Iterable[Path], prompt: str | Captions, is_caption: bool) -> tuple[list[PairRef], list[Reject]]:
+    """The pairs of image files, and what is wrong with those that have no prompt.
+
+    Args:
+        images: in the order in which they are scored; one that is named twice counts once.
+        prompt: the prompt of all of them, or where that of each is to be found.
+        is_caption: it is the latter.
+    """
+    refs: list[PairRef] = []
+    rejects = []
+    for image in dict.fromkeys(map(str, images)):
+        try:
+            text = _caption(Path(image), prompt) if is_caption else prompt
+            refs += refs_of_images([image], text)
+        except DataFileError as error:
+            rejects.append(Reject(key=image, kind="row", reason=str(error)))
+    return refs, rejects
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Write the images of a .zip or .tar, and the texts that may hold their prompts, below `folder`.
+
+    Raises DataFileError: it is no such archive, or the disk is too small for it.
+    """
+    try:
+        if archive.suffix.lower() == ".zip":
+            with zipfile.ZipFile(archive) as packed:
+                files = [one for one in packed.infolist() if _is_wanted(one.filename)]
+                _check_room(archive, folder, sum(one.file_size for one in files))
+                packed.extractall(folder, files)
+        else:
+            with tarfile.open(archive) as packed_tar:
+                members = [one for one in packed_tar if one.isfile() and _is_wanted(one.name)]
+                _check_room(archive, folder, sum(one.size for one in members))
+                packed_tar.extractall(folder, members, filter="data")
+    except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError, EOFError, RuntimeError) as error:
+        raise DataFileError(f"{archive}: cannot be unpacked ({error})") from error
+
+
+def _is_wanted(name: str) -> bool:
+    return Path(name).suffix.lower() in (*IMAGES, *_BESIDE)
+
+
+def _check_room(archive: Path, folder: Path, size: int) -> None:
+    if size > shutil.disk_usage(folder).free:
+        raise DataFileError(f"{archive}: takes {size / 1e9:.1f} GB unpacked, more than is free for {folder}")
+
+
+def _caption(image: Path, how: str) -> str:
+    """The prompt of an image. Raises DataFileError: there is none."""
+    if how == "filename":
+        # What generators put behind the words: a number, "(2)".
+        text = re.sub(r"[_\s-]*(\(\d+\)|[_-]\d+)$", "", image.stem)
+        return _said(" ".join(text.replace("_", " ").split()), "its name holds no words")
+    for beside in (image.with_suffix(suffix) for suffix in _BESIDE):
+        if beside.is_file():
+            return _said(_text_in(beside), f"{beside.name} holds no prompt")
+    raise DataFileError(f"no prompt: {image.with_suffix('.txt').name} is not beside it")
+
+
+def _said(text: str, otherwise: str) -> str:
+    if not text.strip():
+        raise DataFileError(otherwise)
+    return text.strip()
+
+
+def _text_in(path: Path) -> str:
+    if path.stat().st_size > _MAX_CAPTION:
+        raise DataFileError(f"{path}: over {_MAX_CAPTION >> 20} MiB, expected a prompt")
+    try:
+        text = path.read_text("utf-8-sig")
+        if path.suffix.lower() == ".txt":
+            return text
+        said = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataFileError(f"{path}: cannot be read as {path.suffix[1:]} in UTF-8 ({error})") from None
+    found = (said.get(key) for key in _CAPTION_KEYS) if isinstance(said, dict) else iter([said])
+    return next((one for one in found if isinstance(one, str)), "")
+
+
+def gather(paths: Sequence[Path], prompt: str, is_caption: bool, folder: Path) -> Gathered:
+    """The pairs of image files, of folders, or of archives.
+
+    Args:
+        paths: files and folders, or archives alone.
+        prompt: see `refs_of`.
+        is_caption: see `refs_of`.
+        folder: empty; archives are unpacked there.
+
+    Raises:
+        DataFileError: a folder or archive holds no images or cannot be read, or archives stand among images.
+    """
+    archives = [path for path in paths if path.suffix.lower() in ARCHIVES and path.is_file()]
+    if not archives:
+        return Gathered(None, *refs_of((image for path in paths for image in images_in(path)), prompt, is_caption))
+    if len(archives) < len(paths):
+        raise DataFileError(f"{archives[0]}: an archive cannot be scored together with images; score it alone")
+    for archive in archives:
+        inside = folder / archive.stem
+        inside.mkdir(parents=True)
+        unpack(archive, inside)
+    refs, rejects = refs_of(images_in(folder), prompt, is_caption)
+    return Gathered(folder, [_inside(folder, one) for one in refs], rejects)
+
+
+def _inside(folder: Path, ref: PairRef) -> PairRef:
+    """Named as in its archive: the folder that it was unpacked into is another one each time."""
+    name = Path(ref.file_name).relative_to(folder).as_posix()
+    return ref._replace(file_name=name, pair_id=default_pair_id(ref.prompt, name))

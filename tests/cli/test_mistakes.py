@@ -1,0 +1,72 @@
+"""The commonest mistakes at the command line: each is one line that says what to do, and the right status."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+MISTAKES = [
+    # a verb, a flag, a value
+    (2, ["scor", "a.png"], "did you mean score?"),
+    (2, ["score", "a.png", "--promt", "a cat"], "--promt is no flag of dyneval score; did you mean --prompt?"),
+    (2, ["score", "a.png", "--prompt", "a cat", "--mode", "quick"], "'quick' is none of full, fast"),
+    (2, ["score", "a.png"], "images need --prompt TEXT"),
+    (2, ["score", "--metadata", "pairs.csv"], "--metadata needs --output"),
+    (1, ["score", "a.png", "--prompt", "a cat", "--batch-size", "0"], "batch_size is 0"),
+    (2, ["serve", "--port", "http"], "invalid int value: 'http'"),
+    # a path
+    (1, ["score", "missing.png", "--prompt", "a cat"], "missing.png: no such image file"),
+    (1, ["score", "empty", "--captions", "txt"], "empty: holds no images"),
+    (1, ["score", "notes.txt", "--prompt", "a cat"], "notes.txt"),
+    (1, ["score", "--metadata", "missing.csv", "--output", "s.jsonl"], "missing.csv"),
+    (1, ["score", "--metadata", "pairs.csv", "--output", "empty"], "--output empty: is a folder; name a JSONL file"),
+    (1, ["score", "--metadata", "pairs.csv", "--output", "pairs.csv"], "is an input and would be overwritten"),
+    (1, ["leaderboard", "missing.jsonl"], "missing.jsonl"),
+    (1, ["instruct", "--metadata", "m.jsonl", "--annotations", "none", "--output", "o"], "cannot be read"),
+    (1, ["prompts", "--input", "missing.txt", "--output", "o"], "missing.txt: no such file"),
+    # a table
+    (1, ["score", "--metadata", "other.csv", "--output", "s.jsonl"], "--column image=NAME prompt=NAME"),
+    (1, ["score", "--metadata", "other.jsonl", "--output", "s.jsonl"], "--column image=NAME prompt=NAME"),
+    (1, ["score", "--metadata", "pairs.xls", "--output", "s.jsonl"], "save the sheet as CSV in UTF-8"),
+    # a student, a server
+    (1, ["score", "a.png", "--prompt", "a cat", "--checkpoint", "no/such/folder"], "no such checkpoint folder"),
+    (1, ["score", "a.png", "--prompt", "a cat", "--checkpoint", "empty"], "the folder holds no config.json"),
+    (1, ["score", "a.png", "--prompt", "a cat", "--server", "gpu-machine:8000"], "expected the address of a server"),
+    (1, ["score", "a.png", "--prompt", "a cat", "--server", "http://127.0.0.1:PORT"], "refused"),
+    (2, ["score", "a.png", "--prompt", "a cat", "--server", "http://x", "--mode", "fast"], "settled by the server"),
+    (2, ["generate", "--model", "sdlx", "--prompts", "p.txt", "--output", "g"], "sdlx"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("mistakes")
+    Image.new("RGB", (8, 8)).save(root / "a.png")
+    (root / "empty").mkdir()
+    (root / "notes.txt").write_text("not an image")
+    (root / "pairs.csv").write_text("file_name,prompt\na.png,a cat\n")
+    (root / "pairs.xls").write_bytes(b"\xd0\xcf\x11\xe0")
+    (root / "other.csv").write_text("path,caption\na.png,a cat\n")
+    (root / "other.jsonl").write_text(json.dumps({"path": "a.png", "caption": "a cat"}) + "\n")
+    return root
+
+
+@pytest.mark.parametrize(("status", "arguments", "said"), MISTAKES, ids=[" ".join(row[1]) for row in MISTAKES])
+def test_a_mistake_is_one_line_with_its_status(status, arguments, said, folder):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "dyneval", *(word.replace("PORT", port) for word in arguments)]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    before = sorted(folder.iterdir())
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=environment, timeout=120, check=False
+    )
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr and done.stderr.count("\n") == 1 and not done.stdout
+    left = {path.name for path in folder.iterdir()} - {path.name for path in before}
+    assert left <= {"o"}, "a mistake leaves nothing behind"

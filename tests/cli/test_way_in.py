@@ -1,0 +1,142 @@
+"""Ways into `dyneval score`: folders, archives, foreign tables, names of students, a server; and what comes out."""
+
+import csv
+import io
+import json
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import polars as pl
+import pytest
+from PIL import Image
+
+from dyneval.checkpoints.names import DEFAULT, PUBLISHED, named
+from dyneval.cli import score
+from dyneval.errors import CheckpointError
+from dyneval.files.captioned import gather
+from dyneval.files.jsonl import read_jsonl
+
+SMALL = ["--max-questions", "2", "--max-text", "8", "--device", "cpu", "--mode", "fast"]
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    for name, prompt in (("a_red_cat_2.png", "a cat"), ("more/one dog.jpg", "a dog"), ("no words.webp", None)):
+        Image.new("RGB", (40, 40), (200, 60, 40)).save(folder / name)
+        if prompt:
+            (folder / name).with_suffix(".txt").write_text(prompt + "\n")
+    (folder / "notes.md").write_text("not an image")
+    return folder
+
+
+def run(student, *arguments):
+    return score.main([*map(str, arguments), "--checkpoint", str(student), *SMALL], "dyneval score")
+
+
+def prompts_of(gathered):
+    return {one.file_name.rpartition("pictures/")[2]: one.prompt for one in gathered.refs}
+
+
+def test_prompts_stand_beside_images_or_in_their_names(pictures, tmp_path):
+    beside = gather([pictures], "txt", True, tmp_path)
+    assert prompts_of(beside) == {"a_red_cat_2.png": "a cat", "more/one dog.jpg": "a dog"}
+    (reject,) = beside.rejects
+    assert reject.key.endswith("no words.webp") and reject.reason == "no prompt: no words.txt is not beside it"
+    named = gather([pictures], "filename", True, tmp_path)
+    assert sorted(prompts_of(named).values()) == ["a red cat", "no words", "one dog"] and not named.rejects
+    same = gather([pictures], "a bird", False, tmp_path)
+    assert set(prompts_of(same).values()) == {"a bird"} and len(same.refs) == 3
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_archives_are_read_as_folders_and_named_by_what_is_inside(pictures, tmp_path, kind):
+    (pictures / "a_red_cat_2.txt").unlink()
+    (pictures / "a_red_cat_2.json").write_text(json.dumps({"caption": "a cat", "width": 40}))  # as WebDataset has it
+    archive = shutil.make_archive(str(tmp_path / "packed"), kind, pictures)
+    found = []
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        gathered = gather([tmp_path / archive], "txt", True, tmp_path / place)
+        found.append([(one.pair_id, one.file_name, one.prompt) for one in gathered.refs])
+        assert all((gathered.root / one.file_name).is_file() for one in gathered.refs)
+    assert found[0] == found[1]
+    assert [row[1:] for row in found[0]] == [("packed/a_red_cat_2.png", "a cat"), ("packed/more/one dog.jpg", "a dog")]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_writes_nothing_outside_of_its_folder(tmp_path, kind):
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(picture, "PNG")
+    if kind == "zip":
+        with zipfile.ZipFile(tmp_path / "bad.zip", "w") as packed:
+            packed.writestr("../../out.png", picture.getvalue())
+    else:
+        with tarfile.open(tmp_path / "bad.tar", "w") as packed:
+            member = tarfile.TarInfo("../../out.png")
+            member.size = len(picture.getvalue())
+            packed.addfile(member, io.BytesIO(picture.getvalue()))
+    place = tmp_path / "deep" / "deeper"
+    place.mkdir(parents=True)
+    try:
+        gather([tmp_path / f"bad.{kind}"], "a cat", False, place)
+    except Exception as error:
+        assert "bad.tar: cannot be unpacked" in str(error)
+    assert not list(tmp_path.glob("**/out.png")) or (place / "bad" / "out.png").is_file()
+    assert not (tmp_path / "out.png").exists() and not (tmp_path / "deep" / "out.png").exists()
+
+
+def test_a_folder_ends_in_means_tables_and_the_next_command(pictures, student, capsys):
+    files = ["--output", "scores.jsonl", "--csv", "scores.csv", "--parquet", "scores.parquet"]
+    assert run(student, "pictures", "--captions", "txt", *files) == 1
+    said = capsys.readouterr().err
+    rows = list(read_jsonl(Path("scores.jsonl")))
+    mean = sum(row["overall"] for row in rows) / 2
+    assert "n 2, mean T2IA " in said and f"overall {mean:.2f}, failed 1" in said
+    assert "next: dyneval leaderboard scores.jsonl --output board/" in said
+    table = list(csv.DictReader(Path("scores.csv").read_text().splitlines()))
+    assert [(row["image"], float(row["t2ia"])) for row in table] == [(row["image"], row["t2ia"]) for row in rows]
+    assert pl.read_parquet("scores.parquet")["overall"].to_list() == [row["overall"] for row in rows]
+    config = json.loads(Path("scores.summary.json").read_text())["run"]["config"]
+    assert config["command"] == "dyneval score" and config["captions"] == "txt" and config["mode"] == "fast"
+
+
+def test_a_foreign_table_names_its_columns_and_images_as_people_do(pictures, student, capsys):
+    rows = "path,text\na%20b.png,a cat\nmore\\one dog.jpg,a dog\n"
+    (pictures / "a b.png").write_bytes((pictures / "a_red_cat_2.png").read_bytes())
+    (pictures.parent / "t.csv").write_text(rows)
+    command = ["pictures", "--captions", "t.csv", "--output", "s.jsonl"]
+    assert run(student, *command) == 1
+    said = capsys.readouterr().err
+    assert "t.csv: lacks the column file_name and prompt; it has path, text" in said
+    assert "--column image=NAME prompt=NAME" in said
+    assert run(student, *command, "--column", "image=path", "prompt=text") == 0
+    assert sorted(row["prompt"] for row in read_jsonl(Path("s.jsonl"))) == ["a cat", "a dog"]
+
+
+def test_lines_for_people_on_a_terminal(pictures, student, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert run(student, "pictures/a_red_cat_2.png", "pictures/more", "--prompt", "a cat") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("pictures/a_red_cat_2.png: T2IA ") and len(lines) == 2
+    assert run(student, "pictures/more", "--prompt", "a cat", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["prompt"] == "a cat"
+
+
+def test_students_have_names():
+    assert named("dyneval-4b") == ("vcl-iisc/DynEval-Evaluator", "DynEval-4B")
+    assert named(DEFAULT) == PUBLISHED["dyneval-2b"]
+    assert named("me/mine", "sub") == ("me/mine", "sub") and named("./demo") == ("./demo", None)
+    with pytest.raises(CheckpointError, match="has no subfolder"):
+        named("dyneval-2b", "x")
+
+
+def test_the_demo_judge_goes_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder, _ = named("demo")
+    assert (folder / "config.json").is_file() and tmp_path in folder.parents
+    assert named("demo")[0] == folder
