@@ -2,7 +2,7 @@
 #
 #   docker build -t dyneval .
 #   docker run --rm --gpus all -p 8000:8000 -v dyneval-cache:/cache -e DYNEVAL_TOKEN dyneval \
-#     serve --host 0.0.0.0 --checkpoint vcl-iisc/DynEval-Evaluator --subfolder DynEval-4B
+#     serve --host 0.0.0.0 --checkpoint dyneval-4b
 #
 # Other verbs work as well: docker run --rm --gpus all dyneval doctor
 # Tokens (DYNEVAL_TOKEN, HF_TOKEN) are given when it runs; nothing in the image holds one. A student on disk is mounted,

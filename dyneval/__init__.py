@@ -1,7 +1,7 @@
 """DynEval: text-to-image alignment and image quality, each 1-5, through questions made for the very image.
 
     from dyneval import Scorer
-    Scorer.from_pretrained("vcl-iisc/DynEval-Evaluator", subfolder="DynEval-4B").score(images, prompts)
+    Scorer.from_pretrained("dyneval-4b").score(images, prompts)
 
 `Client` scores by a server, `Metric` averages over many images, `Reward` is for reinforcement learning. Importing the
 package loads nothing heavy.

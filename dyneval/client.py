@@ -53,7 +53,8 @@ class Client:
             url: where it listens, such as "http://127.0.0.1:8000".
             token: bearer token; default: the environment variable DYNEVAL_TOKEN.
             timeout: seconds that one answer may take.
-            patience: seconds for which a pair is offered again while the server is busy or away.
+            patience: seconds for which a pair is offered again while the server is busy or away. A server that was
+                never there is told at once.
             workers: requests at a time.
 
         Raises:
@@ -71,6 +72,7 @@ class Client:
         self._http = httpx2.Client(base_url=url, headers=headers, timeout=timeout, limits=limits)
         self._url = url
         self._patience = patience
+        self._was_there = False
         self._workers = workers
 
     def __enter__(self) -> Self:
@@ -148,11 +150,16 @@ class Client:
         while True:
             try:
                 answer = self._http.request(method, path, **content)
+                self._was_there = True
                 if answer.status_code not in _RETRIED:
                     return answer
                 wait, why = _retry_after(answer, pause), _reason(answer)
             except httpx2.TransportError as error:
                 wait, why = pause, str(error) or type(error).__name__
+                if not self._was_there and isinstance(error, httpx2.ConnectError):
+                    raise ClientError(
+                        f"{self._url}: nobody answers there ({why}); is dyneval serve running?"
+                    ) from error
             if pause == _FIRST_PAUSE:
                 logger.warning("%s: %s; trying again for %g s", self._url, why, self._patience)
             wait *= random.uniform(1, 1.5)  # many clients should not come back at the same moment

@@ -1,6 +1,6 @@
 """DynEval as a metric over many images: update, compute, reset.
 
-    metric = Metric(Scorer.from_pretrained("vcl-iisc/DynEval-Evaluator", subfolder="DynEval-4B"))
+    metric = Metric(Scorer.from_pretrained("dyneval-4b"))
     metric.update(images, prompts)
     metric.compute()        # {"t2ia": 4.1, "iqa": 3.6, "overall": 3.85, "normalised": 0.7125, "pairs": 8, "failed": 0}
 

@@ -1,6 +1,6 @@
 """DynEval as a reward for reinforcement learning of text-to-image models.
 
-    reward = Reward(Scorer.from_pretrained("vcl-iisc/DynEval-Evaluator", subfolder="DynEval-2B"))
+    reward = Reward(Scorer.from_pretrained())
     rewards = reward(images, prompts)                      # list of floats, 0-1
 
 TRL's trainers with named columns take `reward` itself (prompts and images by keyword, further columns are ignored).

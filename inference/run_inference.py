@@ -3,8 +3,7 @@
 One pair, the result as JSON on stdout:
     python inference/run_inference.py --checkpoint output/dyneval_4b_stage2_iqa --image cat.png --prompt "a cat"
 Many pairs, resumable:
-    python inference/run_inference.py --checkpoint vcl-iisc/DynEval-Evaluator --subfolder DynEval-4B \
-        --metadata gendb/metadata.jsonl --output scores.jsonl
+    python inference/run_inference.py --checkpoint dyneval-4b --metadata gendb/metadata.jsonl --output scores.jsonl
 """
 
 from dyneval.cli.score import main

@@ -1,6 +1,6 @@
 """The student at work: four-pass scoring of (prompt, image) pairs.
 
-    scorer = Scorer.from_pretrained("vcl-iisc/DynEval-Evaluator", subfolder="DynEval-4B")
+    scorer = Scorer.from_pretrained("dyneval-4b")
     records = scorer.score(["cat.png"], ["a cat on a bench"])
 
 Scores are 1-5, higher is better; T2IA and IQA are means over their questions, where those have scores; overall weighs

@@ -16,6 +16,7 @@ from dyneval.tokens import TASK_TOKEN_IDS
 
 if TYPE_CHECKING:
     import torch
+    from huggingface_hub import ModelInfo
     from transformers import Qwen3VLForConditionalGeneration
 
     from dyneval.processing import Processor
@@ -119,7 +120,7 @@ def hub_commit(checkpoint: str | Path, subfolder: str | None) -> str | None:
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     try:  # without retries, of which those that load files make for half a minute
-        return HfApi().model_info(str(checkpoint), timeout=_HUB_SECONDS).sha
+        info = HfApi().model_info(str(checkpoint), timeout=_HUB_SECONDS, files_metadata=True)
     except Exception as error:  # also what the HTTP library raises, which is another one by release
         cached = try_to_load_from_cache(str(checkpoint), "/".join(filter(None, (subfolder, "config.json"))))
         if not isinstance(cached, str):
@@ -128,8 +129,23 @@ def hub_commit(checkpoint: str | Path, subfolder: str | None) -> str | None:
                 f"{name}: no such checkpoint folder, and no such repository on the Hub or in its cache "
                 f"({_first_line(error)})"
             ) from error
+    else:
+        _tell_download(info, checkpoint_name(checkpoint, subfolder), subfolder)
+        return info.sha
     # <cache>/models--OWNER--NAME/snapshots/COMMIT/SUBFOLDER/config.json
     return Path(cached).parents[len(Path(subfolder or "").parts)].name
+
+
+def _tell_download(info: ModelInfo, name: str, subfolder: str | None) -> None:
+    """Log the size and the licence of a student that is not in the cache yet."""
+    from huggingface_hub import try_to_load_from_cache
+
+    inside = f"{subfolder}/" if subfolder else ""
+    if isinstance(try_to_load_from_cache(info.id, f"{inside}config.json", revision=info.sha), str):
+        return
+    size = sum(one.size or 0 for one in info.siblings or () if one.rfilename.startswith(inside))
+    licence = next((tag.partition(":")[2] for tag in info.tags or () if tag.startswith("license:")), "not stated")
+    logger.info("%s: to be fetched from the Hub once, %.1f GB; licence: %s", name, size / 1e9, licence)
 
 
 def student_revision(checkpoint: str | Path, subfolder: str | None, commit: str | None = None) -> str | None:
