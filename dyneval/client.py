@@ -157,9 +157,8 @@ class Client:
             except httpx2.TransportError as error:
                 wait, why = pause, str(error) or type(error).__name__
                 if not self._was_there and isinstance(error, httpx2.ConnectError):
-                    raise ClientError(
-                        f"{self._url}: nobody answers there ({why}); is dyneval serve running?"
-                    ) from error
+                    told = f"{self._url}: nobody answers there ({why}); is dyneval serve running?"
+                    raise ClientError(told) from error
             if pause == _FIRST_PAUSE:
                 logger.warning("%s: %s; trying again for %g s", self._url, why, self._patience)
             wait *= random.uniform(1, 1.5)  # many clients should not come back at the same moment

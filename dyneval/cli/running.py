@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -29,6 +30,8 @@ def run(
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     for name, level in (("dyneval", logging.INFO), ("httpx", logging.WARNING), ("httpx2", logging.WARNING)):
         logging.getLogger(name).setLevel(level)
+    if not sys.stderr.isatty():  # a log; read when the Hub's library and transformers are imported
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     token = RUN_CONFIG.set({"command": parser.prog, **parser.resolved})
     try:
         return action()
