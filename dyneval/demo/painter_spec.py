@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dyneval.generation.model import BuildOptions, ModelSpec, RunOptions
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from dyneval.demo.painters import DemoModel
 
 
+@dataclass(frozen=True, kw_only=True)
 class DemoSpec(ModelSpec):
     """A demo model; `repo` names the module that draws."""
 

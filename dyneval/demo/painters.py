@@ -99,7 +99,6 @@ def _scaled(rates: dict[str, float], luck: float) -> dict[str, float]:
 # As models of Step 2
 
 
-@dataclass(frozen=True, kw_only=True)
 class DemoModel:
     """Draws a scene from a prompt and keeps the truth about it beside the image."""
 
