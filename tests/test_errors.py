@@ -1,7 +1,11 @@
 """What a user can mend is one line; everything else keeps its traceback."""
 
+import errno
 import subprocess
 import sys
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +22,7 @@ from dyneval.errors import (
 )
 from dyneval.evaluation.benchmarks import BENCHMARKS
 from dyneval.evaluation.benchmarks.base import LayoutError, load
+from dyneval.extras import EXTRAS
 from dyneval.flags import Parser
 
 PARSER = Parser("dyneval verb")
@@ -45,6 +50,35 @@ def test_what_a_user_can_mend_is_one_line(error, capsys):
     assert run(PARSER, raises(error)) == 1
     said = capsys.readouterr().err
     assert said.startswith("dyneval verb: cats.png: mend it") and said.count("\n") == 1
+
+
+def test_a_full_disk_names_the_output(capsys):
+    parser = Parser("dyneval verb")
+    parser.add_argument("--output")
+    parser.parse_args(["--output", "scores.jsonl"])
+    assert run(parser, raises(OSError(errno.ENOSPC, "No space left on device"))) == 1
+    assert capsys.readouterr().err == "dyneval verb: scores.jsonl: cannot be written (No space left on device)\n"
+
+
+def test_a_missing_extra_is_named_by_the_command(capsys):
+    missing = ModuleNotFoundError("No module named 'vllm'", name="vllm")
+    if find_spec("vllm") is None:
+        assert run(Parser("dyneval score"), raises(missing)) == 1
+        said = "dyneval score: this needs vllm, which is not installed: pip install 'dyneval[vllm]'\n"
+        assert capsys.readouterr().err == said
+    with pytest.raises(ModuleNotFoundError):
+        run(Parser("dyneval score"), raises(ModuleNotFoundError("No module named 'ours'", name="ours")))
+
+
+def test_every_package_of_the_table_of_extras_belongs_to_its_extra():
+    declared = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    extras = declared["optional-dependencies"]
+    names = {"google": "google-genai", "vl_convert": "vl-convert-python", "starlette": "fastapi", "aiohttp": "openai"}
+    names["pyarrow"] = "datasets"  # it brings it
+    for extra, packages in EXTRAS.items():
+        text = " ".join(extras[extra]) + " ".join(extras["tables"] if "dyneval[tables]" in extras[extra] else [])
+        for package in packages:
+            assert names.get(package, package.replace("_", "-")) in text, (extra, package)
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), RuntimeError("a bug"), TypeError("a bug"), KeyError("a bug")])

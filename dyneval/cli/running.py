@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -13,6 +14,8 @@ from dyneval.files.atomic import RUN_CONFIG
 from dyneval.flags import Parser
 from dyneval.work.batches import out_of_memory
 
+_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""A write that failed; the system does not say of which file."""
 KEPT, NOT_KEPT = "the same command goes on from here", "without --output nothing is kept"
 
 
@@ -41,7 +44,7 @@ def run(
     except BrokenPipeError:
         raise
     except (UserError, OSError, ImportError, RuntimeError) as error:
-        reason = _reason(error, parser.prog.rpartition(" ")[2])
+        reason = _reason(error, parser)
         if reason is None:
             raise
         sys.stderr.write(f"{parser.prog}: {reason}\n")
@@ -50,10 +53,15 @@ def run(
         RUN_CONFIG.reset(token)
 
 
-def _reason(error: Exception, verb: str) -> str | None:
+def _reason(error: Exception, parser: Parser) -> str | None:
     """What to tell of an error; None for a fault of ours."""
-    if isinstance(error, UserError | OSError):
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        output = parser.resolved.get("output")
+        if error.filename is None and error.errno in _WRITING and output:
+            return f"{output}: cannot be written ({error.strerror})"
         return str(error)
     if isinstance(error, ImportError):
-        return missing_extra(error, verb)
+        return missing_extra(error, parser.prog.rpartition(" ")[2])
     return out_of_memory(error) if isinstance(error, RuntimeError) else None
