@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dyneval.generation.index import Selection
 
 log = logging.getLogger(__name__)
+PUBLISHED_FILES = ("README.md", "data/*.parquet")
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -82,7 +83,14 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
 def _add_hub(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="DynEval GenDB", help="title of the card (default: %(default)s)")
     parser.add_argument("--models", type=Path, help="TOML file with more models, for names and licences")
-    parser.add_argument("--push", metavar="USER/NAME", help="upload it there; the token comes from HF_TOKEN")
+    parser.add_argument(
+        "--push-to-hub",
+        "--push_to_hub",
+        "--push",
+        dest="push",
+        metavar="USER/NAME",
+        help="upload it there; the token comes from HF_TOKEN",
+    )
     parser.add_argument("--private", action="store_true", help="make the dataset private")
 
 
@@ -167,12 +175,13 @@ def _webdataset(args: argparse.Namespace) -> int:
 
 
 def _hub(args: argparse.Namespace) -> int:
+    from dyneval.files.hub import push_dataset
     from dyneval.generation import catalogue, hub
 
     specs = catalogue.load(args.models)
     counts = hub.write_dataset(args.gendb, args.output, specs, _selection(args), args.shard_mb * 1_000_000, args.name)
     if args.push:
-        log.info("uploaded: %s", hub.push(args.output, args.push, args.private))
+        log.info("uploaded: %s", push_dataset(args.output, args.push, PUBLISHED_FILES, "DynEval: images", args.private))
     return _told(counts.written, counts.rejected)
 
 

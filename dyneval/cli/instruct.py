@@ -23,6 +23,9 @@ from dyneval.records import TIERS
 from dyneval.replies import DEFAULT_FORM, REPLY_FORMS
 from dyneval.tokens import DEFAULT_TEMPLATE, TEMPLATE_VERSIONS
 
+PUBLISHED_FILES = ("README.md", "dynevalinstruct_*.json", "dynevalinstruct_*.jsonl", "heldout.jsonl")
+"""Without the summary, which tells the folders of this machine."""
+
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
@@ -66,6 +69,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser.add_argument("--max-pixels", type=int, default=50176, help="with --tokenizer; default: %(default)s")
     parser.add_argument("--jsonl", action="store_true", help="write the training files as JSONL too")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; default: %(default)s")
+    text = "then upload it as a dataset; the token comes from HF_TOKEN"
+    parser.add_argument("--push-to-hub", "--push_to_hub", metavar="USER/NAME", help=text)
+    parser.add_argument("--private", action="store_true", help="make that dataset private")
     args = parser.parse_args(argv)
     if len(args.delta) not in (1, 3):
         parser.error(f"--delta takes one value or three, not {len(args.delta)}")
@@ -98,4 +104,8 @@ def _build(args: argparse.Namespace) -> int:
     )
     summary = build(config)
     print(json.dumps({key: value for key, value in summary.items() if key != "statistics"}, indent=2))
+    if args.push_to_hub:
+        from dyneval.files.hub import push_dataset
+
+        print(push_dataset(args.output, args.push_to_hub, PUBLISHED_FILES, "DynEvalInstruct", args.private))
     return 0

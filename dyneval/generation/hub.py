@@ -87,29 +87,3 @@ def _yaml(text: str) -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
-
-
-def push(output: Path, repository: str, private: bool) -> str:
-    """Upload a dataset folder; returns its address.
-
-    Raises:
-        GenerationError: the Hub cannot be reached, knows no token, or does not let it write there.
-    """
-    from huggingface_hub import HfApi
-
-    try:
-        made = HfApi().create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
-        HfApi().upload_folder(
-            repo_id=made.repo_id,
-            folder_path=output,
-            repo_type="dataset",
-            commit_message="DynEval: images",
-            allow_patterns=["README.md", "data/*.parquet"],  # whatever else lies there is not ours to publish
-        )
-    except Exception as error:  # of the client library, of its transport, of the name: each has kinds of its own
-        reason = " ".join(str(error).split())[:400]
-        raise GenerationError(
-            f"{output}: written, but not uploaded to {repository} ({type(error).__name__}: {reason}); the token comes "
-            "from HF_TOKEN or `hf auth login`"
-        ) from error
-    return made.url

@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -390,3 +391,23 @@ def test_wrong_command_lines_get_one_clear_line(annotated, flags, message):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
     assert not (folder / "out").exists()
+
+
+def test_the_data_set_is_uploaded_with_its_card_and_without_paths_of_this_machine(annotated, tmp_path):
+    metadata, folder = annotated(*PAIRS)
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    command = [sys.executable, ROOT / "tests" / "qwenvl" / "hub_server.py", hub, "a-token"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            address = f"http://127.0.0.1:{int(server.stdout.readline())}"
+            known = {"HF_ENDPOINT": address, "HF_TOKEN": "a-token", "HF_HUB_OFFLINE": "0"}
+            command = [sys.executable, "-m", "dyneval", "instruct", "--metadata", metadata, "--annotations", folder]
+            command += ["--output", tmp_path / "out", "--check-images", "none", "--push_to_hub", "me/instruct"]
+            done = subprocess.run(command, env=os.environ | known, capture_output=True, text=True, check=True)
+        finally:
+            server.kill()
+    assert done.stdout.splitlines()[-1].endswith("/me/instruct")
+    sent = {path.name for path in (hub / "me" / "instruct").rglob("*") if path.is_file()}
+    assert {"README.md", "dynevalinstruct_t2ia.json", "heldout.jsonl"} <= sent and "summary.json" not in sent
+    assert all(str(tmp_path) not in path.read_text() for path in (hub / "me").rglob("*") if path.is_file())
