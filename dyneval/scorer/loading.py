@@ -113,9 +113,12 @@ def hub_commit(checkpoint: str | Path, subfolder: str | None) -> str | None:
     Everything of the student is then loaded from this commit: an update in the meantime cannot mix two.
 
     Raises:
-        CheckpointError: there is no such repository on the Hub and none in the cache.
+        CheckpointError: there is no such folder, or no such repository on the Hub and none in the cache.
     """
-    if Path(checkpoint, subfolder or "").is_dir() or not may_be_on_hub(str(checkpoint)):
+    folder = Path(checkpoint, subfolder or "")
+    if folder.is_dir() or not may_be_on_hub(str(checkpoint)):
+        if not is_adapter(folder):
+            _check_folder(checkpoint, folder, checkpoint_name(checkpoint, subfolder))
         return None
     from huggingface_hub import HfApi, try_to_load_from_cache
 
@@ -181,14 +184,19 @@ def _place(subfolder: str | None, commit: str | None) -> dict[str, str]:
     return {"subfolder": subfolder or ""} | ({"revision": commit} if commit else {})
 
 
-def _check_config(checkpoint: str | Path, name: str, place: dict[str, str]) -> None:
-    from transformers import AutoConfig
-
-    folder = Path(checkpoint) / place["subfolder"]
+def _check_folder(checkpoint: str | Path, folder: Path, name: str) -> None:
+    """What can be told of a checkpoint before transformers is imported, which takes seconds. Raises CheckpointError."""
     if not folder.is_dir() and not may_be_on_hub(str(checkpoint)):
         raise CheckpointError(f"{name}: no such checkpoint folder")
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise CheckpointError(f"{name}: the folder holds no config.json, so it is no checkpoint")
+
+
+def _check_config(checkpoint: str | Path, name: str, place: dict[str, str]) -> None:
+    from transformers import AutoConfig
+
+    folder = Path(checkpoint) / place["subfolder"]
+    _check_folder(checkpoint, folder, name)
     with reading(f"{name}: config.json cannot be used" if folder.is_dir() else f"{name}: no such Hub repository"):
         config = AutoConfig.from_pretrained(str(checkpoint), trust_remote_code=False, **place)
     if config.model_type != "qwen3_vl":
