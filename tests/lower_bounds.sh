@@ -17,7 +17,7 @@ with_oldest() {
   "${uv[@]}" pip freeze --python "$folder/bin/python" | grep '==' >"$folder/versions.txt"
   # What runs the tests may be new, as long as it leaves those alone.
   "${uv[@]}" pip install --python "$folder/bin/python" -c "$folder/versions.txt" \
-    hypothesis jsonschema playwright pyarrow pytest pytest-timeout pytest-xdist schemathesis tiktoken
+    accelerate hypothesis jsonschema pip playwright pyarrow pytest pytest-timeout pytest-xdist schemathesis tiktoken
   grep -E '^(torch|transformers|llguidance|openai|numpy|pillow|polars|deepspeed|peft)==' "$folder/versions.txt"
   "$folder/bin/python" -m pytest "${@:3}"
 }
@@ -27,9 +27,11 @@ which=${1:-all}
 ((!$#)) || shift
 (($#)) || set -- -q -n 2 --dist loadfile
 if [[ $which != train ]]; then
+  # How a JSON Schema is written depends on msgspec's version; the files are those of constraints.txt.
   with_oldest package report,excel,serve "$@" tests/cli tests/evaluation tests/files tests/instruct tests/llm \
-    tests/prompts tests/scorer tests/serve tests/teacher tests/test_*.py
+    tests/prompts tests/scorer tests/serve tests/teacher tests/test_*.py --ignore tests/test_checkpoints.py \
+    --deselect tests/test_records.py::test_the_schema_that_is_shipped_is_that_of_the_type
 fi
 if [[ $which != package ]]; then
-  with_oldest train train "$@" tests/qwenvl
+  with_oldest train train "$@" tests/qwenvl tests/test_checkpoints.py
 fi
