@@ -238,7 +238,7 @@ class Batcher:
         except Exception:
             logger.exception("the student broke on a batch of %d", len(batch))
             if len(batch) > 1:
-                return [result for one in batch for result in self._judged([one], loop)]
+                return [None if one.future.done() else self._judged([one], loop)[0] for one in batch]
             self._broken += 1
             return [JudgeError("the student broke on this pair")]
         self._broken = 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import json
 import re
 from collections import Counter
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -17,10 +20,11 @@ from starlette.requests import Request
 from dyneval.errors import ImageError
 from dyneval.loaded_pairs import Pair, PromptError, checked_prompt
 from dyneval.records import prompt_id
-from dyneval.serve.decoding import Decoders
-from dyneval.serve.refusal import Refusal, unprocessable
+from dyneval.serve.decoding import DecoderError, Decoders
+from dyneval.serve.refusal import Refusal, unavailable, unprocessable
 
 _Model = TypeVar("_Model", bound=Struct)
+_Read = TypeVar("_Read")
 PairId = Annotated[str, Meta(min_length=1, max_length=200, description="named in the result; default: made from both")]
 
 
@@ -44,8 +48,6 @@ class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
     pairs: Annotated[list[ScoreRequest], Meta(min_length=1)]
 
 
-_KEY = re.compile(rb'"(image|prompt|pair_id|pairs)"\s*:')
-"""A key in valid JSON: within a text its quotes would be escaped, and behind a text stands no colon."""
 _DATA_URL = re.compile(r"\s*data:[^,]{0,200};base64,")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
@@ -68,7 +70,7 @@ class Upload:
             raise unprocessable(f"the prompt has {size} bytes, at most {max_prompt} are read; prompts are never cut")
 
     def pair(self, decoders: Decoders) -> Pair:
-        """Decode the image. Raises Refusal (422); slow, so call it in a thread of `decoders`.
+        """Decode the image. Raises Refusal (422, 503); slow, so call it in a thread of `decoders`.
 
         A pair without a name is named after its prompt and the SHA-256 of its image.
         """
@@ -79,6 +81,8 @@ class Upload:
             raise unprocessable(f"image: not base64 ({error})") from None
         except ImageError as error:
             raise unprocessable(str(error)) from None
+        except DecoderError:
+            raise unavailable() from None
         pair_id = self.pair_id or f"{prompt_id(self.prompt)}-{str(read.file_hash)[:16]}"
         return Pair(pair_id=pair_id, prompt=self.prompt, image=read.image, image_name="image", file_hash=read.file_hash)
 
@@ -94,6 +98,15 @@ def _from_base64(text: str) -> bytes:
     return base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
 
 
+async def arrived(reading: Awaitable[_Read], until: float, seconds: float) -> _Read:
+    """What is read from a request that has to be there at `until`, `seconds` after it began. Raises Refusal (408)."""
+    try:
+        async with asyncio.timeout_at(until):
+            return await reading
+    except TimeoutError:
+        raise Refusal(408, "timeout", f"the request did not arrive within {seconds:g} s") from None
+
+
 async def read_one(request: Request) -> Upload:
     """Read one pair from JSON or multipart. Raises Refusal (400, 415, 422)."""
     kind = _media_type(request)
@@ -101,15 +114,23 @@ async def read_one(request: Request) -> Upload:
         return await _read_multipart(request)
     if kind != "application/json":
         raise Refusal(415, "media_type", f"expected application/json or multipart/form-data, found {kind or 'neither'}")
-    return _upload(_parsed(ScoreRequest, await request.body()))
+    body = await request.body()
+    found = _parsed(ScoreRequest, body)
+    _check_keys(body)
+    return _upload(found)
 
 
-async def read_batch(request: Request) -> list[Upload]:
-    """Read several pairs from JSON. Raises Refusal (415, 422)."""
+async def read_batch(request: Request, most: int) -> list[Upload]:
+    """Read up to `most` pairs from JSON. Raises Refusal (415, 422)."""
     kind = _media_type(request)
     if kind != "application/json":
         raise Refusal(415, "media_type", f"expected application/json, found {kind or 'nothing'}")
-    return [_upload(one) for one in _parsed(BatchRequest, await request.body()).pairs]
+    body = await request.body()
+    found = _parsed(BatchRequest, body).pairs
+    if len(found) > most:
+        raise unprocessable(f"pairs: {len(found)} are too many, at most {most}")
+    _check_keys(body)
+    return [_upload(one) for one in found]
 
 
 def _media_type(request: Request) -> str:
@@ -117,16 +138,22 @@ def _media_type(request: Request) -> str:
 
 
 def _parsed(model: type[_Model], body: bytes) -> _Model:
-    """The body as a model. Raises Refusal (422), also where a key stands twice: which one counts cannot be known."""
+    """The body as a model. Raises Refusal (422)."""
     try:
-        found = msgspec.json.decode(body, type=model)
+        return msgspec.json.decode(body, type=model)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise unprocessable(f"body: {error}") from None
-    pairs = len(found.pairs) if isinstance(found, BatchRequest) else 1
-    for name, count in Counter(_KEY.findall(body)).items():
-        if count > (1 if name == b"pairs" else pairs):
-            raise unprocessable(f"body: {name.decode()} stands there {count} times, expected {pairs}")
-    return found
+
+
+def _check_keys(body: bytes) -> None:
+    """Raises Refusal (422) where a key stands twice in an object, however it is written: msgspec takes the last one."""
+
+    def check(entries: list[tuple[str, Any]]) -> None:
+        name, count = Counter(name for name, _ in entries).most_common(1)[0]
+        if count > 1:
+            raise unprocessable(f"body: {name} stands there {count} times, expected once")
+
+    json.loads(body, object_pairs_hook=check)
 
 
 def _upload(request: ScoreRequest) -> Upload:
