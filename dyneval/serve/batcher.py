@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dyneval.loaded_pairs import Failure, Pair, PassEnded
 from dyneval.records import ScoreRecord
@@ -156,7 +156,8 @@ class Batcher:
 
     def enqueue(self, pair: Pair, passes: asyncio.Queue[PassEnded] | None) -> asyncio.Future[ScoreRecord | Failure]:
         """Put a pair into the queue, on a place that is held already."""
-        waiting = _Waiting(pair, asyncio.get_running_loop().create_future(), passes)
+        future: asyncio.Future[ScoreRecord | Failure] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(replace(pair, is_wanted=lambda: not future.done()), future, passes)
         waiting.future.add_done_callback(lambda _: self._leave(waiting))
         self._queue.append(waiting)
         self._arrived.set()

@@ -32,7 +32,7 @@ _WAITING = 1024
 """Connections that the system holds until they are accepted."""
 SEND_SECONDS = 30.0
 """A reader takes what is held for it, about 64 KiB, within so many seconds."""
-_FREE_CHUNKS, _BYTES_A_CHUNK = 1000, 256
+_FREE_CHUNKS, _BYTES_A_CHUNK = 250, 256
 """A body may arrive in so many parts of any size, and in more where they have so many bytes on average. Each part
 costs about 15 us; a TCP segment has 1,448 bytes, on odd ways 536."""
 _NOISE = (
