@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
@@ -150,6 +151,9 @@ def _upload(request: ScoreRequest) -> Upload:
 
 
 async def _read_multipart(request: Request) -> Upload:
+    _, options = parse_options_header(request.headers["content-type"])
+    if options.get(b"charset", b"utf-8").lower() != b"utf-8":  # some of Python's take minutes for a megabyte: punycode
+        raise Refusal(415, "media_type", "charset: expected utf-8, or none")
     async with request.form(max_files=1, max_fields=2, max_part_size=1 << 20) as form:
         for name in form:
             if len(form.getlist(name)) > 1:

@@ -68,10 +68,10 @@ class Worth(IntEnum):
     """It has sent no whole headers yet."""
     LITTLE = 1
     """It is between two requests."""
-    UPLOAD = 2
-    """A body is arriving."""
-    SLOW = 3
+    SLOW = 2
     """An answer is there that its reader does not take."""
+    UPLOAD = 3
+    """A body is arriving."""
     WORK = 4
     """A whole request is being answered; it is never ended to make room."""
 

@@ -110,7 +110,7 @@ class Desk:
     async def _until(self) -> float:
         """When the answer has to be there, on the loop's clock. Raises Refusal (429, 503) where it would not be."""
         loop = asyncio.get_running_loop()
-        arrived = loop.time()
+        began = loop.time()
         with suppress(TimeoutError):
             async with asyncio.timeout(_MOMENT):
                 await self._batcher.warm.wait()
@@ -118,7 +118,7 @@ class Desk:
             raise warming_up(int(_MOMENT))
         with self._telling_busy(1):  # before any of the body is read, and with it how many pairs there are
             self._batcher.check()
-        return arrived + self.timeout
+        return began + self.timeout
 
     async def _unless_gone(
         self, request: Request, work: Coroutine[Any, Any, _Result], until: float, pairs: int

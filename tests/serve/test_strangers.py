@@ -225,6 +225,19 @@ def test_a_prompt_of_megabytes_is_refused_by_its_size(serve, encoded, picture, k
     assert answer.status_code == 422 and "1000000 bytes, at most 65536" in answer.json()["message"]
 
 
+def test_texts_of_a_form_are_utf8(serve, picture):
+    head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="i"\r\n\r\n' + picture
+    head += b'\r\n--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n'
+    http = serve()
+    for charset, prompt, status in (
+        ("punycode", b"x" * 500_000 + b"-" + b"b" * 500_000, 415),  # quadratic in Python
+        ("utf-16", b"a", 415),
+        ("UTF-8", "für".encode(), 200),
+    ):
+        kind = {"content-type": f"multipart/form-data; charset={charset}; boundary=x"}
+        assert http.post("/v1/score", content=head + prompt + b"\r\n--x--\r\n", headers=kind).status_code == status
+
+
 def test_base64_as_people_send_it_is_taken(serve, picture, encoded):
     lines = base64.encodebytes(picture).decode()
     safe = base64.urlsafe_b64encode(picture).decode()
