@@ -16,6 +16,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from msgspec.structs import replace
 
@@ -84,9 +85,10 @@ class Client:
         token = token or os.environ.get("DYNEVAL_TOKEN")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         limits = httpx2.Limits(max_connections=workers, max_keepalive_connections=workers)
-        transport = httpx2.HTTPTransport(limits=limits, socket_options=_PROBES)
         times = httpx2.Timeout(timeout, connect=_CONNECT)
-        self._http = httpx2.Client(base_url=url, headers=headers, timeout=times, transport=transport)
+        # Where a transport is given, httpx looks for no proxy in the environment.
+        transport = None if getproxies() else httpx2.HTTPTransport(limits=limits, socket_options=_PROBES)
+        self._http = httpx2.Client(base_url=url, headers=headers, timeout=times, limits=limits, transport=transport)
         self._url = url
         self._patience = patience
         self._workers = workers
