@@ -39,7 +39,7 @@ _WAIT = 60
 """Seconds for all of it, on a machine that is busy with other things."""
 _MEMORY, _MEMORY_A_PIXEL = 1 << 28, 40
 """Bytes beyond what the process has from its start: 16 bits of four channels, and the copies on the way to RGB."""
-COUNT = max(2, min(4, os.cpu_count() or 1))
+_COUNT = max(2, min(4, os.cpu_count() or 1))
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
 """What a file does to a library with a fault; two decoders in a row do not end so by chance."""
 _DATA_URL = re.compile(rb"\s*data:[^,]{0,200};base64,")
@@ -68,7 +68,7 @@ class Decoders:
         self._limits = max_pixels, seconds
         self._own = threading.local()
         self._all: set[_Decoder] = set()
-        self.threads = ThreadPoolExecutor(COUNT, thread_name_prefix="decoder")
+        self.threads = ThreadPoolExecutor(_COUNT, thread_name_prefix="decoder")
 
     def decode(self, file: bytes | str, name: str) -> ReadImage:
         """Read an image file, its bytes or the same in base64, in one of `threads`; errors call it `name`.
@@ -110,7 +110,7 @@ class Decoders:
             if error.is_crash:
                 raise ImageError(f"{name}: {error}") from None
             reason: Exception = error
-        except (OSError, TimeoutError) as error:
+        except OSError as error:
             reason = error
         logger.error("an image could not be decoded: %s", reason)
         raise DecoderError("no image can be decoded now") from reason

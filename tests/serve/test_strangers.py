@@ -334,7 +334,7 @@ def test_what_is_wrong_with_the_machine_is_not_said_of_the_image(serve, encoded,
 
 
 def test_a_decoder_that_says_nothing_is_given_up(serve, encoded, monkeypatch):
-    monkeypatch.setattr(decoding, "_WAIT", 1)
+    monkeypatch.setattr(decoding, "_WAIT", 5)
     http = serve()
     pair = {"image": encoded, "prompt": "a"}
     while http.post("/v1/score", json=pair).status_code != 200:  # starting one may take longer than that
