@@ -74,9 +74,12 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
 def _list_benchmarks() -> int:
     """Print every benchmark with its files and its source."""
     for benchmark in (*BENCHMARKS.values(), generic.benchmark()):
-        print(f"{benchmark.name}: {benchmark.title}\n  files: {benchmark.layout}\n  source: {benchmark.source}")
+        size = f", {benchmark.size}" if benchmark.size else ""
+        print(f"{benchmark.name}: {benchmark.title}{size}\n  --annotations: {benchmark.layout}")
+        print(f"  from: {benchmark.source}")
         for name, field in benchmark.fields.items():
-            scale = "" if field.low is None else f", {field.low:g}-{field.high:g}"
+            scale = "; a preference" if field.is_preference else ""
+            scale += "" if field.low is None else f", {field.low:g}-{field.high:g}"
             print(f"  --rating {name}: {field.meaning}{scale}")
     return 0
 

@@ -96,9 +96,7 @@ def compare(rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1
     Raises:
         SettingError: two evaluators have one name, or one scores none of the images.
     """
-    names = [table.name for table in tables]
-    if len(set(names)) < len(names):
-        raise SettingError(f"two evaluators are called {max(names, key=names.count)!r}; name them: --compare NAME=FILE")
+    refuse_same_names(tables)
     found = Comparison(
         rated,
         rejects=[*rated.rejects, *(reject for table in tables for reject in table.rejects)],
@@ -119,6 +117,13 @@ def compare(rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1
             )
         )
     return found
+
+
+def refuse_same_names(tables: Sequence[ScoreTable]) -> None:
+    """Raise SettingError where two evaluators have one name."""
+    names = [table.name for table in tables]
+    if len(set(names)) < len(names):
+        raise SettingError(f"two evaluators are called {max(names, key=names.count)!r}; name them: --compare NAME=FILE")
 
 
 def _evaluate(rated: RatedSet, table: ScoreTable, resamples: int, seed: int) -> EvaluatorResult:

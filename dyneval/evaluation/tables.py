@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dyneval.evaluation import rejects
+from dyneval.evaluation import preference, rejects
 from dyneval.evaluation.bootstrap import Estimate
 from dyneval.evaluation.comparison import Comparison
+from dyneval.evaluation.preference import Preferences
 from dyneval.files.atomic import atomic_write
 from dyneval.files.delimited import harmless
 
@@ -127,6 +128,51 @@ def category_table(comparison: Comparison) -> Table:
         for name in names
     ]
     return Table(["category", "images", *(f"SRCC {result.name}" for result in comparison.evaluators)], rows)
+
+
+def preference_tables(found: Preferences) -> dict[str, Table]:
+    """Accuracy and tau of each evaluator, published accuracies, differences, and strengths of the T2I models."""
+    rows, notes = [], []
+    for result in found.evaluators:
+        models = "–" if result.models is None else number(result.models)
+        counted = (str(result.prompts), f"{result.pairs:,}")
+        rows.append([result.name, "measured", *counted, estimate(result.accuracy), estimate(result.kendall), models])
+        if result.missing:
+            notes.append(f"{result.name}: no score for {result.missing} of {len(found.rated.items)} images")
+        if result.accuracy.reason:
+            notes.append(f"{result.name}: {result.accuracy.reason}")
+    for name, accuracy in preference.PUBLISHED.get(found.rated.benchmark.name, {}).items():
+        rows.append([name, "published", "–", "–", number(accuracy, 3), "–", "–"])
+    if found.rated.unrated:
+        notes.append(f"{len(found.rated.unrated)} images of the benchmark have no rating")
+    notes += rejects.notes(found.rejects, found.repeated)
+    headings = ["evaluator", "figures", "prompts", "pairs", "accuracy", "tau within prompts", "SRCC over T2I models"]
+    shown = {"Agreement": Table(headings, rows, tuple(notes))}
+    if found.differences:
+        shown["Differences"] = Table(
+            ["evaluators", "prompts", "accuracy difference", "p (bootstrap)"],
+            [
+                [
+                    f"{one.first} {_MINUS} {one.second}",
+                    str(one.prompts),
+                    estimate(one.difference),
+                    p_value(one.p_bootstrap),
+                ]
+                for one in found.differences
+            ],
+        )
+    models_of = {name: result.strengths for result in found.evaluators for name in result.strengths}
+    if models_of:
+        shown["Models"] = Table(
+            ["T2I model", *(head for one in found.evaluators for head in (f"people ({one.name})", one.name))],
+            [
+                [name, *(f"{value:+.2f}" for result in found.evaluators for value in result.strengths.get(name, ()))]
+                for name in models_of
+                if all(name in result.strengths for result in found.evaluators)
+            ],
+            ("Log strengths (Bradley-Terry), people's over the pairs that the evaluator scored; 1 more wins 73 %",),
+        )
+    return shown
 
 
 def join_notes(tables: Sequence[Table]) -> str:
