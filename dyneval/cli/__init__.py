@@ -19,6 +19,7 @@ VERBS = {
     "merge": "put the parts of a sharded `score` together",
     "benchmark": "agreement of scores with human ratings on published benchmarks",
     "leaderboard": "rank image models by their scores",
+    "check": "stop where a model's scores dropped against a run before; for CI",
     "status": "how far annotation runs are: rate, remaining time, tokens, cost",
     "plan": "what a whole run costs: GPU hours, time, disk, tokens",
     "serve": "score over HTTP, with a page to try it on",
