@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +19,24 @@ from dyneval.files.delimited import harmless
 FORMATS = {"md": "github", "tex": "latex_booktabs", "html": "html"}
 """File suffix -> tabulate's name of the format."""
 _MINUS = "\u2212"
+_BOLD, _END = "\ue000", "\ue001"
+"""Stand around what is bold until tabulate has escaped the cells; no text of a model's name may hold them."""
+_LATEX = {
+    _MINUS: "$-$", "±": r"$\pm$", "σ": r"$\sigma$", "≥": r"$\ge$", "≤": r"$\le$", "–": "--", "×": r"$\times$",
+    _BOLD: r"\textbf{", _END: "}",
+}  # fmt: skip
+"""What pdfLaTeX does not know as a letter."""
+_LEADING = re.compile(rf"[{_MINUS}+-]?\d*\.?\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Headings and cells as text, and lines to stand below."""
+    """Headings and cells as text, lines to stand below, and the columns whose highest number LaTeX sets in bold."""
 
     headings: list[str]
     rows: list[list[str]]
     notes: tuple[str, ...] = ()
+    best: tuple[int, ...] = ()
 
     def render(self, style: str = "simple") -> str:
         """Return the table in one of tabulate's formats; numbers are kept as they are written here."""
@@ -34,6 +44,22 @@ class Table:
 
         align = ["left", *["right"] * (len(self.headings) - 1)]
         return str(tabulate(self.rows, self.headings, style, disable_numparse=True, colalign=align))
+
+    def to_latex(self) -> str:
+        """Return the table for a paper, with what its preamble needs; without names in other scripts pdfLaTeX does."""
+        rows = [[cell.replace(_BOLD, "").replace(_END, "") for cell in row] for row in self.rows]
+        for column in self.best:
+            values = [_value(row[column]) for row in rows]
+            known = [value for value in values if value is not None]
+            for row, value in zip(rows, values, strict=True):
+                if known and value == max(known):
+                    row[column] = f"{_BOLD}{row[column]}{_END}"
+        text = Table(self.headings, rows).render(FORMATS["tex"])
+        for letter, command in _LATEX.items():
+            text = text.replace(letter, command)
+        is_plain = all(ord(letter) < 0x250 for letter in text)
+        engine = "" if is_plain else "% some names need lualatex or xelatex and a font that has their letters\n"
+        return f"% \\usepackage{{booktabs}}\n{engine}{text}\n"
 
     def to_csv(self) -> str:
         """Return the table as CSV; a cell that a spreadsheet would run as a formula gets a ' before it.
@@ -47,11 +73,18 @@ class Table:
 
     def write(self, folder: Path, stem: str) -> list[Path]:
         """Write `stem` as CSV, Markdown, LaTeX and HTML below `folder`; returns the files."""
-        texts = {"csv": self.to_csv(), **{suffix: self.render(style) + "\n" for suffix, style in FORMATS.items()}}
+        plain = {suffix: self.render(style) + "\n" for suffix, style in FORMATS.items()}
+        texts = {"csv": self.to_csv(), **plain, "tex": self.to_latex()}
         for suffix, text in texts.items():
             with atomic_write(folder / f"{stem}.{suffix}") as file:
                 file.write(text)
         return [folder / f"{stem}.{suffix}" for suffix in texts]
+
+
+def _value(cell: str) -> float | None:
+    """The number that a cell begins with."""
+    found = _LEADING.match(cell)
+    return float(found[0].replace(_MINUS, "-")) if found else None
 
 
 def files(folder: Path, stems: Sequence[str]) -> list[Path]:
@@ -98,7 +131,7 @@ def agreement_table(comparison: Comparison) -> Table:
         notes.append(f"{len(comparison.rated.unrated)} images of the benchmark have no rating")
     notes += rejects.notes(comparison.rejects, comparison.repeated)
     headings = ["evaluator", "figures", "images", "SRCC", "PLCC", "KRCC", "pairwise accuracy", "SRCC over T2I models"]
-    return Table(headings, rows, tuple(notes))
+    return Table(headings, rows, tuple(notes), best=(3, 4, 5, 6, 7))
 
 
 def difference_table(comparison: Comparison) -> Table:
@@ -147,7 +180,7 @@ def preference_tables(found: Preferences) -> dict[str, Table]:
         notes.append(f"{len(found.rated.unrated)} images of the benchmark have no rating")
     notes += rejects.notes(found.rejects, found.repeated)
     headings = ["evaluator", "figures", "prompts", "pairs", "accuracy", "tau within prompts", "SRCC over T2I models"]
-    shown = {"Agreement": Table(headings, rows, tuple(notes))}
+    shown = {"Agreement": Table(headings, rows, tuple(notes), best=(4, 5, 6))}
     if found.differences:
         shown["Differences"] = Table(
             ["evaluators", "prompts", "accuracy difference", "p (bootstrap)"],
