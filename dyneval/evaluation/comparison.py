@@ -11,7 +11,14 @@ from dyneval.errors import SettingError
 from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatedSet
 from dyneval.evaluation.bootstrap import Estimate
-from dyneval.evaluation.correlation import Agreement, agreement, as_mapping, category_agreement, system_agreement
+from dyneval.evaluation.correlation import (
+    Agreement,
+    agreement,
+    as_mapping,
+    category_agreement,
+    human_ceiling,
+    system_agreement,
+)
 from dyneval.evaluation.rejects import LeftOut
 from dyneval.evaluation.scores import ScoreTable, align
 from dyneval.evaluation.significance import Difference, srcc_difference
@@ -40,6 +47,8 @@ class Comparison:
     rated: RatedSet
     evaluators: list[EvaluatorResult] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
+    people: Agreement | None = None
+    """One rater against the mean of the others, where an image has several."""
     rejects: list[LeftOut] = field(default_factory=list)
     """Rows of the ratings and of the evaluators' files that do not count."""
     repeated: int = 0
@@ -59,6 +68,7 @@ class Comparison:
             "unrated": self.rated.unrated,
             "rejected": len(self.rejects),
             "repeated": self.repeated,
+            "people": self.people.to_dict() if self.people else None,
             "evaluators": [
                 {
                     "name": result.name,
@@ -102,6 +112,9 @@ def compare(rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1
         rejects=[*rated.rejects, *(reject for table in tables for reject in table.rejects)],
         repeated=rated.repeated + sum(table.repeated for table in tables),
     )
+    if not rated.benchmark.fields[rated.rated].is_checklist:
+        ratings, prompts = [item.ratings for item in rated.items], [item.cluster for item in rated.items]
+        found.people = human_ceiling(ratings, prompts, resamples=resamples, seed=seed)
     for table in tables:
         found.evaluators.append(_evaluate(rated, table, resamples, seed))
     items = rated.items

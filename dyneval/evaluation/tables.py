@@ -125,6 +125,12 @@ def agreement_table(comparison: Comparison) -> Table:
             notes.append(f"{result.name}: {found.srcc.reason}")
         if result.missing:
             notes.append(f"{result.name}: no score for {result.missing} of {len(comparison.rated.items)} rated images")
+    if comparison.people:
+        found = comparison.people
+        rows.append(
+            ["one rater", "people", str(found.items), estimate(found.srcc), estimate(found.plcc), "–", "–", "–"]
+        )
+        notes.insert(0, "one rater: against the mean of the other raters of an image, each left out in turn")
     for row in comparison.published:
         rows.append([row.evaluator, "published", str(row.pairs), number(row.srcc), number(row.plcc), "–", "–", "–"])
     if comparison.rated.unrated:

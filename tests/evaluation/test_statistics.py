@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyneval.evaluation.bootstrap import ClusterBootstrap, weighted_pearson, weighted_ranks
-from dyneval.evaluation.correlation import agreement, category_agreement, spearman, system_agreement
+from dyneval.evaluation.correlation import agreement, category_agreement, human_ceiling, spearman, system_agreement
 from dyneval.evaluation.pairwise import pair_statistics
 from dyneval.evaluation.significance import srcc_difference, williams
 
@@ -194,3 +194,18 @@ def test_two_evaluators_are_compared_on_the_images_that_both_scored():
     found = srcc_difference(("a", [1, 2, 3, math.nan]), ("b", [1, 2, 2, 4]), [1, 2, 3, 4], list("wxyz"), resamples=0)
     assert found.items == 3
     assert found.p_bootstrap is None
+
+
+def test_the_ceiling_is_one_rater_against_the_others():
+    random = np.random.default_rng(0)
+    truth = random.normal(size=400)
+    raters = truth[:, None] + random.normal(size=(400, 3))
+    ratings = [tuple(row) for row in raters]
+    ratings[0] = (1.0, math.nan, math.nan)
+    found = human_ceiling(ratings, [str(number) for number in range(400)], resamples=50)
+    expected = np.mean(
+        [scipy.stats.spearmanr(raters[1:, k], np.delete(raters[1:], k, 1).mean(1)).statistic for k in range(3)]
+    )
+    assert found.items == 399 and found.left_out == 1
+    assert found.srcc.value == pytest.approx(expected) and found.srcc.low < expected < found.srcc.high
+    assert human_ceiling([(3.0,), (4.0,), (2.0,)], ["a", "b", "c"]) is None
