@@ -67,9 +67,9 @@ def faked(tmp_path_factory):
     return folder
 
 
-def run(folder, envs, texts, **build):
+def run(folder, envs, texts, table=TABLE, **build):
     shutil.copy(Path(__file__).with_name("stand_in_adapter.py"), folder)
-    (folder / "mine.toml").write_text(TABLE)
+    (folder / "mine.toml").write_text(table)
     model = catalogue.load(folder / "mine.toml")["authors-model"]
     return draw(model, folder, envs, texts, **build)
 
@@ -109,15 +109,28 @@ def test_images_come_out_of_the_worker_with_what_it_knows(envs, tmp_path):
     assert [path.read_bytes() for path in sorted((again / "gendb").rglob("*.png"))] == colours
 
 
-def test_the_worker_sees_its_environment_and_none_of_our_keys(envs, tmp_path, monkeypatch):
+SECRETS = {
+    **dict.fromkeys(("OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "GITLAB_PAT", "DB_PASSWD"), "a-secret"),
+    **dict.fromkeys(("GPG_PASSPHRASE", "MYSQL_PWD", "SSHPASS", "SMTP_AUTH", "STORAGE_CONNECTION_STRING"), "a-secret"),
+    "DATABASE_URL": "postgres://db/a-secret",
+    "BROKER": "amqp://me:a-secret@queue/",
+    "DEPLOY": "-----BEGIN OPENSSH PRIVATE a-secret",
+}
+PLAIN = {"HF_HOME": "/cache", "TOKENIZERS_PARALLELISM": "false", "GIT_AUTHOR_NAME": "me", "PIP_NO_INDEX": "1"}
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_the_worker_sees_its_environment_and_none_of_our_keys(gated, envs, tmp_path, monkeypatch):
     """Its own folder holds modules called like the libraries, which Python would import first."""
-    for name in ("OPENAI_API_KEY", "GEMINI_API_KEY", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "HF_TOKEN"):
-        monkeypatch.setenv(name, "a-secret")
-    assert run(tmp_path, envs, ["what do you see"]).exit_status == 0
+    for name, value in {**SECRETS, **PLAIN, "HF_TOKEN": "a-secret"}.items():
+        monkeypatch.setenv(name, value)
+    table = TABLE + f"gated = {str(gated).lower()}\n"
+    assert run(tmp_path, envs, ["what do you see"], table).exit_status == 0
     (row,) = rows(tmp_path / "gendb" / "metadata.jsonl")
     seen = json.loads((envs / "authors-model" / "code" / "seen.json").read_text())
     assert all(Path(path).parent == packages(envs / "authors-model") for path in seen["libraries"])
-    assert seen["secrets"] == ["HF_TOKEN"]
+    assert seen["secrets"] == (["HF_TOKEN"] if gated else [])
+    assert set(PLAIN) <= set(seen["names"])
     assert row["settings"]["versions"]["python"]
 
 
