@@ -48,7 +48,8 @@ def describe_presets(spec: ModelSpec) -> str:
         options = BuildOptions(preset=name)
         arguments = ", ".join(f"{key}={value!r}" for key, value in spec.arguments(options).items())
         default = " (default)" if name == spec.default_preset else ""
-        lines.append(f"preset {name}{default}: {arguments}" + (f"\n  {preset.note}" if preset.note else ""))
+        weights = f" by {preset.repo}" if preset.repo else ""
+        lines.append(f"preset {name}{default}{weights}: {arguments}" + (f"\n  {preset.note}" if preset.note else ""))
         if preset.source:
             lines.append(f"  source: {preset.source}, seen on {preset.date}")
     return "\n".join(lines)

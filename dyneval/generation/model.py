@@ -155,7 +155,7 @@ class Preset:
         source: where the arguments are said: repository with commit and line, model card, documentation.
         date: day on which somebody looked there last.
         by_variant: what a variant changes in `arguments`: a distilled checkpoint needs fewer steps.
-        repo: weights or API id when they differ from the variant's.
+        repo: weights or API id in the place of the first variant's; a variant that is named comes before it.
         pipeline: class that runs the model, when it differs from the spec's.
         dtype: in which weights are loaded on a GPU, when it differs from the spec's.
         prompt_suffix: text appended to every prompt; the record keeps the prompt that was sent.
@@ -282,7 +282,10 @@ class ModelSpec(ABC):
     def repo(self, options: BuildOptions) -> str:
         """Repo id, API id or folder of the weights. Raises GenerationError on an unknown variant."""
         variant = self.variant(options)
-        return options.repo or self.preset(options).repo or self.variants[variant]
+        return options.repo or self._preset_repo(options) or self.variants[variant]
+
+    def _preset_repo(self, options: BuildOptions) -> str | None:
+        return None if options.variant else self.preset(options).repo
 
     def variant(self, options: BuildOptions) -> str:
         """Name of the chosen checkpoint. Raises GenerationError when the model has no such variant."""
@@ -351,7 +354,7 @@ class ModelSpec(ABC):
             "family": self.family,
             "repo": self.repo(options),
             "requested_revision": options.revision,
-            "variant": self.variant(options),
+            "variant": None if self._preset_repo(options) else self.variant(options),
             "parts": self.chosen_parts(options),
             "preset": self.preset_name(options),
             "prompt_suffix": self.suffix(options),
