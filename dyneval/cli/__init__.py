@@ -15,6 +15,7 @@ from importlib import import_module
 
 VERBS = {
     "generate": "draw images with text-to-image models",
+    "gendb": "what a folder of generated images holds, parts of it, and other forms of it",
     "score": "score images against the prompts they were made from",
     "merge": "put the parts of a sharded `score` together",
     "benchmark": "agreement of scores with human ratings on published benchmarks",

@@ -1,17 +1,18 @@
-"""Command line of image_gen_scripts/gendb.py."""
+"""Command line of `dyneval gendb` and image_gen_scripts/gendb.py."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyneval import model_table
-from dyneval.errors import UserError
+from dyneval.errors import SettingError, UserError
 
 if TYPE_CHECKING:
     from dyneval.generation.index import Selection
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run one verb; returns 0, or 1 where pairs could not be converted or are broken, or 2 when nothing could."""
-    args = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    args = _parser(prog, any(word.partition("=")[0] == "--output" for word in words)).parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         return int(args.run(args))
@@ -30,9 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str | None, names_output: bool) -> argparse.ArgumentParser:
+    """`names_output`: OUTPUT is given as a flag. argparse cannot take one argument in both ways."""
     parser = argparse.ArgumentParser(
-        description="What a GenDB holds, parts of it, and other forms of it; every image that goes out is checked."
+        prog=prog,
+        description="What a GenDB holds, parts of it, and other forms of it; every image that goes out is checked.",
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
@@ -47,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         ("check", _check, "decode and hash every image; the broken ones go to broken.jsonl"),
         ("filter", _filter, "a GenDB of some of the pairs; files are linked, not copied"),
         ("parquet", _parquet, "Parquet shards with the images inside, for datasets.load_dataset"),
-        ("webdataset", _webdataset, "WebDataset tar files: image, record and sidecars under one key"),
+        ("webdataset", _webdataset, "WebDataset tar files: image and record under one key, sidecars in the record"),
         ("hub", _hub, "a dataset for the Hugging Face Hub: Parquet shards and a card"),
         ("to-mapping", _to_mapping, 'the published mapping, {"prompts": [...]}'),
         ("contact-sheet", _contact_sheet, "a picture with one image for each model and category"),
@@ -55,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
         sub = verb(name, run, purpose)
         sub.add_argument("gendb", type=Path, help="folder with metadata.jsonl")
         if name not in ("stats", "duplicates", "check"):
-            sub.add_argument("output", type=Path, help="folder or file to write")
+            output = "--output" if names_output else "output"
+            needed = {"required": True} if names_output else {}
+            sub.add_argument(output, type=Path, help="folder or file to write, also as --output OUTPUT", **needed)
         _add_selection(sub)
         if name in ("parquet", "webdataset", "hub"):
             sub.add_argument("--shard-mb", type=int, default=500, help="megabytes of images a shard (default 500)")
@@ -133,13 +139,21 @@ def _duplicates(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
+    from dyneval.files.store import write_rejects
     from dyneval.generation import curating
     from dyneval.generation.index import Index
+    from dyneval.records import PairRecord
 
     output = args.output or args.gendb / "broken.jsonl"
-    count = curating.write_broken(output, curating.broken(Index(args.gendb), _selection(args)))
-    log.info("%d pairs are broken: %s", count, output)
-    return 1 if count else 0
+    found = curating.broken(Index(args.gendb), _selection(args))
+    if output.parent.is_dir() and not os.access(
+        output.parent, os.W_OK, effective_ids=True
+    ):  # told before hours of work
+        raise SettingError(f"{output}: cannot be written; name another --output")
+    faults = list(found)
+    write_rejects(output, faults, PairRecord.KEY)
+    log.info("%d pairs are broken%s", len(faults), f": {output}" if faults else "")
+    return 1 if faults else 0
 
 
 def _filter(args: argparse.Namespace) -> int:
@@ -148,7 +162,7 @@ def _filter(args: argparse.Namespace) -> int:
 
     written, lost = curating.copy_selection(Index(args.gendb), _selection(args), args.output)
     for fault in lost:
-        log.warning("%s: %s", fault.pair_id, fault.reason)
+        log.warning("%s: %s", fault.key, fault.reason)
     return _told(written, len(lost))
 
 
