@@ -59,9 +59,8 @@ def _parser(prog: str | None, names_output: bool) -> argparse.ArgumentParser:
         sub = verb(name, run, purpose)
         sub.add_argument("gendb", type=Path, help="folder with metadata.jsonl")
         if name not in ("stats", "duplicates", "check"):
-            output = "--output" if names_output else "output"
-            needed = {"required": True} if names_output else {}
-            sub.add_argument(output, type=Path, help="folder or file to write, also as --output OUTPUT", **needed)
+            output = sub.add_argument("--output" if names_output else "output", type=Path)
+            output.help, output.required = "folder or file to write, also as --output OUTPUT", True
         _add_selection(sub)
         if name in ("parquet", "webdataset", "hub"):
             sub.add_argument("--shard-mb", type=int, default=500, help="megabytes of images a shard (default 500)")

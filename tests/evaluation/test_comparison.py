@@ -291,13 +291,24 @@ def test_a_constant_evaluator_is_explained_in_the_table():
     assert shown.notes == ("flat: the evaluator gives every image the same score, 3",)
 
 
+ALIASES = ("Stable Diffusion 3.5 Large", "FIBO")
+
+
 def test_published_figures_cover_eleven_benchmarks_and_36_models():
     assert len({row.benchmark for row in published.agreements()} & set(BENCHMARKS)) == 11
     models = published.models()
     assert (len(models), [sum(m.tier == tier for m in models) for tier in (1, 2, 3)]) == (36, [7, 19, 10])
     assert len(published.dimensions()) == 9
     assert sum(map(len, published.dimensions().values())) == 42
-    for name in ("FLUX.2 [klein]", "flux2-klein", "PixArt-α", "pixart_sigma", "sd2-1", "Stable Diffusion v2.1"):
+    for name in (
+        "FLUX.2 [klein]",
+        "flux2-klein",
+        "PixArt-α",
+        "pixart_sigma",
+        "sd2-1",
+        "Stable Diffusion v2.1",
+        *ALIASES,
+    ):
         assert published.find_model(name), name
     assert published.find_model("my-own-model") is None
 

@@ -157,6 +157,28 @@ def test_names_of_a_model_lead_to_its_tier():
         assert tiers[model_table.model_key(name)] in (1, 2)
 
 
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ("[mine]\nname = '[?]'\ntier = 1\n", r"model mine: the name '\[\?\]' has no letter"),
+        (
+            "[mine]\nname = 'SD XL'\ntier = 1\naliases = ['sdxl']\n",
+            "the models sdxl and mine cannot both be called 'SD XL'",
+        ),
+    ],
+)
+def test_a_name_that_means_no_model_or_two_is_refused(table, reason, tmp_path):
+    (tmp_path / "own.toml").write_text(table)
+    with pytest.raises(DataFileError, match=reason):
+        model_table.tiers(tmp_path / "own.toml")
+
+
+def test_names_in_any_script_are_told_apart(tmp_path):
+    (tmp_path / "own.toml").write_text("[a]\nname = '通义万相'\ntier = 1\n[b]\nname = '文心'\ntier = 2\n")
+    tiers = model_table.tiers(tmp_path / "own.toml")
+    assert (tiers[model_table.model_key("通义 万相")], tiers[model_table.model_key("文心")]) == (1, 2)
+
+
 def listed(flags, capsys):
     """Last column of `--list` by slug."""
     assert main([*flags, "--list"]) == 0
