@@ -234,6 +234,8 @@ class ModelSpec(ABC):
         licence: licence of the weights, and "gated" where it must be accepted first.
         batch_size: prompts a call, when nothing else is asked for.
         batches: False where an image would depend on the others of its batch; then every call gets one prompt.
+        sampling: by variant, the number of the way in which seeds become images here, where that is not the first one:
+            it is part of the settings, for other images of the same arguments.
         paper_score: overall score that the paper gives it, 0-1.
         tier_reason: of a model that the paper does not have, why it is in this tier.
     """
@@ -254,6 +256,7 @@ class ModelSpec(ABC):
     gated: bool = False
     batch_size: int = 1
     batches: bool = True
+    sampling: Mapping[str, int] = field(default_factory=dict)
     paper_score: float | None = None
     tier_reason: str = ""
 
@@ -339,8 +342,9 @@ class ModelSpec(ABC):
         for name, value in _named_fully(options.overrides, ours).items():
             if name not in names:
                 near = difflib.get_close_matches(name, names, 1)
-                hint = f"; did you mean {near[0]}" if near else ""
-                raise GenerationError(f"{self.slug} does not read '{name}'{hint}? It reads: {', '.join(sorted(names))}")
+                hint = f"did you mean {near[0]}? It" if near else "it"
+                reads = ", ".join(sorted(names)) or "nothing"
+                raise GenerationError(f"{self.slug} does not read '{name}'; {hint} reads: {reads}")
             if name in known and not _is_alike(value, known[name]):
                 raise GenerationError(f"{self.slug}: {name} is {known[name]!r} in the preset; it cannot be {value!r}")
 
@@ -350,6 +354,7 @@ class ModelSpec(ABC):
 
     def settings(self, options: BuildOptions) -> dict[str, Any]:
         """What was asked for: recorded with each image and compared before an existing one is skipped."""
+        sampling = self.sampling.get(self.variant(options))
         return {
             "family": self.family,
             "repo": self.repo(options),
@@ -360,6 +365,7 @@ class ModelSpec(ABC):
             "prompt_suffix": self.suffix(options),
             "base_seed": options.base_seed,
             "arguments": self.arguments(options),
+            **({"sampling": sampling} if sampling else {}),
         }
 
     def named_class(self, name: str) -> Any:

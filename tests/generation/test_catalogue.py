@@ -5,6 +5,7 @@ import importlib.util
 import subprocess
 import sys
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,16 @@ def test_every_preset_says_where_its_settings_come_from_and_when_somebody_looked
         assert preset.source and preset.date, f"{slug}, preset {name}"
     assert spec.in_paper or spec.tier_reason
     assert spec.licence
+
+
+def test_images_that_come_out_otherwise_than_before_have_settings_of_their_own():
+    """Their arguments are those of images that were made from the global generator."""
+    for slug, variants in (("glm-image", ["glm-image"]), ("hidream-i1", ["dev", "fast"])):
+        for preset, variant in product(("recommended", "paper"), variants):
+            asked = SPECS[slug].settings(BuildOptions(preset=preset, variant=variant))
+            then = {name: value for name, value in asked.items() if name != "sampling"}
+            assert (asked["sampling"], fingerprint(asked) == fingerprint(then)) == (2, False)
+    assert "sampling" not in SPECS["hidream-i1"].settings(BuildOptions())
 
 
 def test_the_settings_are_those_of_the_authors_latest_code():
@@ -206,7 +217,8 @@ def test_the_list_says_what_installs_what_is_missing(tmp_path, capsys, monkeypat
     assert f"dyneval generate --setup bagel --external-env {tmp_path}" in found["bagel"]
     assert "export OPENAI_API_KEY=..." in found["gpt-image-1-5"]
     assert found["sd1-5"].endswith("yes")
-    assert "1*" in found["krea-2"]
+    assert "1*" in found["krea-2"] and "1*" in found["old"]
+    assert "*" not in found["sd1-5"] + found["demo-painter"]
 
 
 def test_a_package_that_is_missing_is_named(studio):

@@ -170,10 +170,10 @@ def test_tokens_of_glm_image_come_from_the_generator_of_the_image(repos):
 @pytest.mark.parametrize(
     ("slug", "words", "reason"),
     [
-        ("sd1-5", "guidence_scale=3", "sd1-5 does not read 'guidence_scale'; did you mean guidance_scale?"),
+        ("sd1-5", "guidence_scale=3", "sd1-5 does not read 'guidence_scale'; did you mean guidance_scale? It reads: "),
         ("if-xl", "num_inference_steps=20", "if-xl does not read 'num_inference_steps'; did you mean stage_"),
         ("if-xl", 'stage_1={"steps":20}', "if-xl does not read 'stage_1.steps'"),
-        ("janus-pro", "cfg=3", "janus-pro does not read 'cfg'"),
+        ("janus-pro", "zzqq=3", "janus-pro does not read 'zzqq'; it reads: "),
         ("emu3", "top_p=0.5", "emu3 does not read 'top_p'"),
         ("hidream-i1", "prompt_3=x", "hidream-i1 does not read 'prompt_3'"),
         ("sdxl", "output_type=latent", "sdxl does not read 'output_type'"),
