@@ -272,9 +272,13 @@ def test_setup_makes_an_environment_at_the_commit_and_tells_the_licences(tmp_pat
     git = ["git", "-C", str(code)]
     subprocess.run([*git, "init", "--quiet"], check=True)
     subprocess.run([*git, "add", "."], check=True)
-    subprocess.run([*git, "commit", "--quiet", "-m", "one"], check=True)
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "two"], check=True)
+
+    def committed(message):
+        subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", message], check=True)
+        return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+
+    commit = committed("one")
+    committed("two")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     table = TABLE.replace("https://example.org/code", str(code)) + (
         f'licence = "Their own"\n[authors-model.setup]\npython = "{version}"\ncommit = "{commit}"\n'
@@ -286,9 +290,14 @@ def test_setup_makes_an_environment_at_the_commit_and_tells_the_licences(tmp_pat
     assert main([*flags, "--list"]) == 0
     assert "dyneval generate --setup authors-model --external-env" in capsys.readouterr().out
     caplog.set_level("INFO")
-    for _ in range(2):  # a rerun finds everything there
-        assert main([*flags, "--setup", "authors-model"]) == 0
     env = tmp_path / "envs" / "authors-model"
+    (env / "code.part").mkdir(parents=True)  # of a run that was killed
+    assert main([*flags, "--setup", "authors-model"]) == 0
+    for path in packages(env).glob("pip*"):  # killed before pip was there
+        shutil.rmtree(path)
+    table = table.replace(commit, commit := committed("three"))  # the clone is older
+    own.write_text(table)
+    assert main([*flags, "--setup", "authors-model"]) == 0
     said = subprocess.run(
         [env / "bin" / "python", "-c", "import tiny_library as t; print(t.value)"], capture_output=True
     )
