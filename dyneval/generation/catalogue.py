@@ -13,6 +13,7 @@ of one's own for what is special to a model. The module is looked for beside the
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -105,7 +106,9 @@ def choose(
     """
     unknown = [slug for slug in slugs if slug not in specs]
     if unknown:
-        raise GenerationError(f"no model '{unknown[0]}'; choose from {', '.join(specs)}")
+        near = difflib.get_close_matches(unknown[0], specs, 1, 0.5)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise GenerationError(f"no model '{unknown[0]}'; {hint}`dyneval generate --list` names all {len(specs)}")
     if slugs:
         return [specs[slug] for slug in dict.fromkeys(slugs)]
     among = [s for s in specs.values() if s.family == DEMO] if family == DEMO else members(specs, roster)

@@ -13,7 +13,7 @@ from dyneval.errors import GenerationError
 from dyneval.files.opening import check_unpacked, opened, text_lines
 from dyneval.files.parquet import FLOOR, text_column, unpacked_size
 from dyneval.files.tables import rows
-from dyneval.records import TIERS, Reject, Tier
+from dyneval.records import TIERS, Reject
 from dyneval.structs import Row
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -34,12 +34,12 @@ class Prompts:
     rejects: list[Reject]
 
 
-def read_prompts(path: Path, default_tier: Tier | None = None) -> Prompts:
+def read_prompts(path: Path) -> Prompts:
     """Read `path` (.parquet, .jsonl or .txt) and sort by prompt_id, so that a limit takes the same prompts always.
 
     Args:
-        path: a Parquet or JSONL file needs `prompt`; `prompt_id`, `tier` and `categories` are used where present.
-        default_tier: tier of prompts that name none. A text file called tier-2-prompts.txt names its own.
+        path: a Parquet or JSONL file needs `prompt`; `prompt_id`, `tier` and `categories` are used where present. A
+            text file called tier-2-prompts.txt names the tier of all; else it is null.
 
     Raises:
         GenerationError: the file is missing, cannot be read, or holds no usable prompt.
@@ -51,7 +51,7 @@ def read_prompts(path: Path, default_tier: Tier | None = None) -> Prompts:
     if path.suffix not in readers:
         raise GenerationError(f"{path}: prompts are read from .parquet, .jsonl or .txt files")
     named = _TIER_FILE.search(path.name)
-    tier = int(named[1]) if named and path.suffix == ".txt" else default_tier
+    tier = int(named[1]) if named and path.suffix == ".txt" else None
     frame = _complete(readers[path.suffix](path), tier)
     checked = frame.with_columns(_reason().alias("reason"))
     bad = checked.filter(pl.col("reason").is_not_null())
@@ -142,8 +142,8 @@ def _reason() -> pl.Expr:
         .then(pl.lit("the prompt is empty or not text"))
         .when(~pl.col("prompt_id").str.contains(_SAFE_ID).fill_null(False))
         .then(pl.lit("prompt_id cannot be part of a file name (letters, digits, '.', '_' and '-' only)"))
-        .when(~pl.col("tier").is_in(TIERS).fill_null(False))
-        .then(pl.lit("the prompt has no tier (1, 2 or 3); Step 1 assigns it, and a file tier-2-prompts.txt names it"))
+        .when(~pl.col("tier").is_in(TIERS).fill_null(True))
+        .then(pl.lit("the tier is none of 1, 2, 3; a prompt without one is drawn by any model that is asked to"))
         .when(~pl.col("prompt_id").is_first_distinct())
         .then(pl.lit("prompt_id occurs twice"))
         .otherwise(pl.lit(None, dtype=pl.String))

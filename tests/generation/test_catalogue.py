@@ -150,7 +150,7 @@ def test_models_are_chosen_by_slug_tier_and_family():
     assert len(catalogue.choose(SPECS)) == 36
     assert len(catalogue.choose(SPECS, tier=1)) == 7
     assert [spec.slug for spec in catalogue.choose(SPECS, tier=3, family="demo")] == ["demo-doodler"]
-    with pytest.raises(GenerationError, match="no model 'sdxl2'"):
+    with pytest.raises(GenerationError, match="no model 'sdxl2'; did you mean sdxl\\?"):
         catalogue.choose(SPECS, slugs=["sdxl2"])
     mixed = catalogue.choose(SPECS, slugs=["sdxl", "demo-doodler"])
     with pytest.raises(GenerationError, match="run them apart"):
