@@ -168,9 +168,7 @@ def _run(args: argparse.Namespace, specs: catalogue.Specs, chosen: list[ModelSpe
         config = Config(**options, build=_build_options(args), run=_run_options(args))
         status = generate(chosen, catalogue.sharing(specs, chosen, args.roster), config).exit_status
         if args.contact_sheet:
-            from dyneval.generation.contact_sheet import draw_contact_sheet
-
-            draw_contact_sheet(config.output, config.output / "contact_sheet.png")
+            _draw_contact_sheet(config.output)
         return status
     except (UserError, OSError) as error:
         log.error("error: %s", error)
@@ -178,6 +176,15 @@ def _run(args: argparse.Namespace, specs: catalogue.Specs, chosen: list[ModelSpe
     except KeyboardInterrupt:
         log.error("stopped; what was drawn is kept, the same command goes on from there")
         return 130
+
+
+def _draw_contact_sheet(output: Path) -> None:
+    from dyneval.generation.contact_sheet import draw_contact_sheet
+
+    try:
+        draw_contact_sheet(output, output / "contact_sheet.png")
+    except UserError as error:  # no image: what became of the run is its status
+        log.warning("no contact sheet: %s", error)
 
 
 def _build_options(args: argparse.Namespace) -> BuildOptions:

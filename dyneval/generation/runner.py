@@ -64,7 +64,8 @@ class ModelSummary:
     """What became of the images planned for one model.
 
     `missing` is planned less existing, made and refused; `cost_usd` what this run spent, where costs are recorded;
-    `devices` are those that drew for `seconds`.
+    `devices` are those that drew for `seconds`; `first_reason` is why this run did not make the first image that it did
+    not.
     """
 
     slug: str
@@ -77,6 +78,7 @@ class ModelSummary:
     devices: list[str] = field(default_factory=list)
     cost_usd: float = 0
     error: str | None = None
+    first_reason: str | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -251,6 +253,7 @@ def _record(db: GenDB, mark: str, summary: ModelSummary, result: Result) -> None
     if isinstance(result, NotMade):
         db.refuse(result, mark)
         summary.refused += result.permanent
+        summary.first_reason = summary.first_reason or result.reason
         details = result.details
     else:
         db.add(result)
@@ -284,9 +287,11 @@ def _report(summary: Summary, config: Config) -> None:
         for model in summary.models:
             if model.error:
                 log.warning("%s", _named(model.slug, model.error))
-        told = [config.output / name for name in ("metadata.rejects.jsonl", "refused.jsonl")]
-        if told := [str(path) for path in told if path.exists()]:
-            log.warning("reasons, image by image: %s", ", ".join(told))
+            elif model.first_reason:
+                log.warning("%s, the first: %s", model.slug, model.first_reason)
+        files = [config.output / name for name in ("metadata.rejects.jsonl", "refused.jsonl")]
+        if there := ", ".join(str(path) for path in files if path.exists()):
+            log.warning("reasons, image by image: %s", there)
     totals = {name: summary.total(name) for name in ("planned", "existing", "made", "refused", "missing", "cost_usd")}
     models = [asdict(model) for model in summary.models]
     report = {**totals, "rejected_prompts": summary.rejected_prompts, "models": models}
