@@ -36,9 +36,12 @@ def draw_contact_sheet(folder: Path, output: Path, selection: Selection = ALL) -
     Of several images one that the model does not show elsewhere is taken. What cannot be read is left out and counted.
 
     Raises:
-        GenerationError: no pair is meant, or the sheet would be too large.
+        GenerationError: no pair is meant, the sheet would be too large, or `output` has another ending.
         DataFileError: `folder` has no metadata.jsonl.
     """
+    form = {".png": "PNG", ".webp": "WEBP"}.get(output.suffix.lower())
+    if form is None:
+        raise GenerationError(f"{output}: a contact sheet is a .png or a .webp file")
     index = Index(folder)
     counts = Counts(shards=1, rejected=index.rejected)
     rows = _candidates(index, selection)
@@ -53,7 +56,7 @@ def draw_contact_sheet(folder: Path, output: Path, selection: Selection = ALL) -
         column = categories.index(category)
         counts.written += _paste(sheet, folder, file_name, column, models.index(model), counts)
     with atomic_write(output, "wb") as file:
-        sheet.save(file, format="WEBP" if output.suffix.lower() == ".webp" else "PNG")
+        sheet.save(file, format=form)
     return counts
 
 

@@ -38,7 +38,7 @@ def _parser(prog: str | None, names_output: bool) -> argparse.ArgumentParser:
         prog=prog,
         description="What a GenDB holds, parts of it, and other forms of it; every image that goes out is checked.",
     )
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs = parser.add_subparsers(required=True)
 
     def verb(name: str, run: Callable[[argparse.Namespace], int], purpose: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=purpose, description=purpose)
@@ -111,8 +111,8 @@ def _selection(args: argparse.Namespace) -> Selection:
     )
 
 
-def _told(written: int, rejected: int) -> int:
-    log.info("%d pairs converted, %d rejected", written, rejected)
+def _told(output: Path, written: int, rejected: int, what: str = "pairs") -> int:
+    log.info("%s: %d %s, %d rejected", output, written, what, rejected)
     return 1 if rejected else 0
 
 
@@ -162,21 +162,21 @@ def _filter(args: argparse.Namespace) -> int:
     written, lost = curating.copy_selection(Index(args.gendb), _selection(args), args.output)
     for fault in lost:
         log.warning("%s: %s", fault.key, fault.reason)
-    return _told(written, len(lost))
+    return _told(args.output, written, len(lost))
 
 
 def _parquet(args: argparse.Namespace) -> int:
     from dyneval.generation.exporting import write_parquet
 
     counts = write_parquet(args.gendb, args.output, args.shard_mb * 1_000_000, _selection(args))
-    return _told(counts.written, counts.rejected)
+    return _told(args.output, counts.written, counts.rejected)
 
 
 def _webdataset(args: argparse.Namespace) -> int:
     from dyneval.generation.exporting import write_webdataset
 
     counts = write_webdataset(args.gendb, args.output, args.shard_mb * 1_000_000, _selection(args))
-    return _told(counts.written, counts.rejected)
+    return _told(args.output, counts.written, counts.rejected)
 
 
 def _hub(args: argparse.Namespace) -> int:
@@ -186,7 +186,7 @@ def _hub(args: argparse.Namespace) -> int:
     counts = hub.write_dataset(args.gendb, args.output, specs, _selection(args), args.shard_mb * 1_000_000, args.name)
     if args.push:
         log.info("uploaded: %s", hub.push(args.output, args.push, args.private))
-    return _told(counts.written, counts.rejected)
+    return _told(args.output, counts.written, counts.rejected)
 
 
 def _to_mapping(args: argparse.Namespace) -> int:
@@ -195,14 +195,14 @@ def _to_mapping(args: argparse.Namespace) -> int:
 
     counts = Counts(shards=1)
     counts.written = write_mapping(args.output, map(entry_of, read_records(args.gendb, counts, _selection(args))))
-    return _told(counts.written, counts.rejected)
+    return _told(args.output, counts.written, counts.rejected)
 
 
 def _contact_sheet(args: argparse.Namespace) -> int:
     from dyneval.generation.contact_sheet import draw_contact_sheet
 
     counts = draw_contact_sheet(args.gendb, args.output, _selection(args))
-    return _told(counts.written, counts.rejected)
+    return _told(args.output, counts.written, counts.rejected, "images")
 
 
 def _from_mapping(args: argparse.Namespace) -> int:
@@ -210,4 +210,4 @@ def _from_mapping(args: argparse.Namespace) -> int:
 
     maker = PairMaker(args.images, model_table.tiers(args.models), args.tier)
     written, rejected = add_pairs(args.mapping, maker)
-    return _told(written, rejected)
+    return _told(args.images / "metadata.jsonl", written, rejected)

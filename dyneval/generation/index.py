@@ -25,6 +25,7 @@ from dyneval.errors import DataFileError, GenerationError, SchemaError
 from dyneval.files.atomic import atomic_write
 from dyneval.files.opening import opened, raw_lines
 from dyneval.files.pairs import TWICE, pair_of_line, said_again
+from dyneval.generation import parts
 from dyneval.records import PairRecord
 from dyneval.structs import Row
 
@@ -128,8 +129,14 @@ class Index:
         self.folder = folder
         self.metadata = folder / "metadata.jsonl"
         self.path = folder / ".index.parquet"
+        unfinished = ""
+        if parts.unfinished(folder):
+            unfinished = f"a run that was stopped, or is still going on, has records in {folder / parts.FOLDER}: the "
+            unfinished += "next `dyneval generate` into this folder adds them"
         if not self.metadata.is_file():
-            raise DataFileError(f"{self.metadata}: no such file; a GenDB has one")
+            raise DataFileError(f"{self.metadata}: no such file; {unfinished or 'a GenDB has one'}")
+        if unfinished:
+            log.warning("%s: %s; they are left out here", folder, unfinished)
         status = self.metadata.stat()
         source = f"form {_FORM} {status.st_size} {status.st_mtime_ns}"
         if _note(self.path, "source") != source:

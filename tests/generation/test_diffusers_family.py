@@ -252,13 +252,18 @@ def test_the_commit_of_a_lora_is_recorded(repos, tmp_path, monkeypatch):
     assert model.facts["weights"] == {repo: "local", "ali-vilab/In-Context-LoRA": "c" * 40}
 
 
-def test_weights_that_cannot_be_loaded_are_one_clear_line(tmp_path):
+def test_weights_that_cannot_be_loaded_are_one_clear_line(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
     spec = SPECS["flux1-dev"]
     with pytest.raises(GenerationError, match=r"flux1-dev: cannot load nobody/nothing .*licence must be accepted"):
         spec.build(BuildOptions(repo="nobody/nothing"), RunOptions(), "cpu")
     with pytest.raises(GenerationError, match=r"flux1-dev: cannot load .*nowhere") as caught:
         spec.build(BuildOptions(repo=str(tmp_path / "nowhere")), RunOptions(), "cpu")
     assert "licence" not in str(caught.value)  # a folder has no gate
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(GenerationError, match="HF_HUB_OFFLINE is set: nothing is downloaded"):
+        SPECS["sdxl"].build(BuildOptions(repo="nobody/nothing"), RunOptions(), "cpu")
     with pytest.raises(GenerationError, match=r"no variant 'pro'; choose from dev"):
         spec.build(BuildOptions(variant="pro"), RunOptions(), "cpu")
     with pytest.raises(GenerationError, match=r"no part 'vlm'; it has: llama"):

@@ -342,6 +342,18 @@ def test_a_gendb_that_cannot_be_written_to_is_read(mixed, capsys, caplog):
         assert not (gendb / ".index.parquet").exists()
 
 
+def test_what_a_killed_run_left_is_told(mixed, caplog):
+    part = mixed / ".parts" / "metadata-one.jsonl"
+    lines = (mixed / "metadata.jsonl").read_text().splitlines(keepends=True)
+    part.write_text("".join(lines[:3]))
+    (mixed / "metadata.jsonl").write_text("".join(lines[3:]))
+    assert main(["stats", str(mixed)]) == 0
+    assert f"has records in {mixed / '.parts'}: the next `dyneval generate` into this folder adds them" in caplog.text
+    (mixed / "metadata.jsonl").unlink()
+    assert main(["stats", str(mixed)]) == 2
+    assert f"no such file; a run that was stopped, or is still going on, has records in {mixed}" in caplog.messages[-1]
+
+
 def test_a_folder_with_files_of_others_is_no_place_for_a_part(mixed, tmp_path, caplog):
     theirs = tmp_path / "part" / "one" / "P0000-one.png"
     theirs.parent.mkdir(parents=True)
@@ -372,7 +384,7 @@ def test_a_sidecar_that_is_no_text_or_without_end_costs_its_own_pair(verb, mixed
     assert main([verb, str(mixed), "--output", str(tmp_path / "out")]) == 1
     assert "P0000-one: " in caplog.text and "no UTF-8 text" in caplog.text
     assert "P0001-one: " in caplog.text and "more than 1048576 bytes" in caplog.text
-    assert "6 pairs converted, 2 rejected" in caplog.text
+    assert f"{tmp_path / 'out'}: 6 pairs, 2 rejected" in caplog.text
     if verb == "hub":  # the card counts what is there
         card = (tmp_path / "out" / "README.md").read_text()
         assert "| one | 1 | 2 | unknown |" in card and "| a | 2 |" in card and "| b | 6 |" in card

@@ -35,6 +35,17 @@ def test_a_last_line_without_newline_is_a_prompt(tmp_path):
     assert sorted(read_prompts(tmp_path / "p.jsonl").frame["prompt"]) == ["a cat", "a dog"]
 
 
+def test_a_row_that_says_the_same_again_counts_once(tmp_path):
+    row = {"prompt_id": "P1", "prompt": "a cat", "tier": 1, "categories": ["x"]}
+    for name, more, repeated in (("p.txt", {}, 1), ("p.jsonl", {}, 1), ("p.jsonl", {"categories": ["y"]}, 0)):
+        rows = [row, {**row, **more}, {**row, "prompt_id": "P2", "prompt": " "}]
+        written = [line["prompt"] if name == "p.txt" else json.dumps(line) for line in rows]
+        (tmp_path / name).write_text("\n".join(written))
+        read = read_prompts(tmp_path / name)
+        assert (len(read.frame), read.repeated) == (1, repeated)
+        assert [reject.key for reject in read.rejects] == ([] if name == "p.txt" else ["P1"] * (1 - repeated) + ["P2"])
+
+
 def test_a_text_file_takes_its_tier_from_its_name(tmp_path):
     for name, tier in (("tier-2-prompts.txt", 2), ("mine.txt", None)):
         (tmp_path / name).write_text("a cat\n\n  a dog \n", "utf-8")
@@ -97,7 +108,7 @@ def test_no_row_passes_that_could_not_be_drawn(tmp_path_factory, rows):
     good = {"prompt_id": "ok", "prompt": "a cat", "tier": 1, "categories": []}
     path.write_text("".join(json.dumps(row) + "\n" for row in [good, *rows]))
     read = read_prompts(path)
-    assert len(read.frame) + len(read.rejects) == len(rows) + 1
+    assert len(read.frame) + len(read.rejects) + read.repeated == len(rows) + 1
     for row in read.frame.iter_rows(named=True):
         assert row["prompt"].strip()
         assert row["tier"] in (1, 2, 3, None)
