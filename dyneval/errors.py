@@ -7,6 +7,9 @@ for callers in Python, who expect a ValueError for a bad argument and a RuntimeE
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Input, settings or the machine do not allow what was asked for; the message is made for the user."""
@@ -38,3 +41,10 @@ class GenerationError(UserError, ValueError):
 
 class ClusterError(UserError, RuntimeError):
     """There is no Ray, or no cluster at the address, or the work failed on it; the message says what to do."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint for the message about a name that is none of those that are known: the nearest, else all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"

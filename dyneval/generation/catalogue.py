@@ -13,7 +13,6 @@ of one's own for what is special to a model. The module is looked for beside the
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +23,7 @@ from typing import Any, Literal
 import msgspec
 
 from dyneval import model_table
-from dyneval.errors import GenerationError
+from dyneval.errors import GenerationError, did_you_mean
 from dyneval.generation.model import ModelSpec, Preset
 
 DEMO = "demo"
@@ -72,7 +71,7 @@ def _spec(slug: str, table: model_table.Table) -> ModelSpec:
 def _no_others(where: str, values: Mapping[str, Any], known: Iterable[str]) -> None:
     unknown = sorted(set(values).difference(known))
     if unknown:
-        raise GenerationError(f"{where}: unknown name '{unknown[0]}'; there are {', '.join(sorted(known))}")
+        raise GenerationError(f"{where}: unknown name '{unknown[0]}'; {did_you_mean(unknown[0], sorted(known))}")
 
 
 def _imported(slug: str, name: str) -> Any:
@@ -106,9 +105,7 @@ def choose(
     """
     unknown = [slug for slug in slugs if slug not in specs]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], specs, 1, 0.5)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise GenerationError(f"no model '{unknown[0]}'; {hint}`dyneval generate --list` names all {len(specs)}")
+        raise GenerationError(f"no model '{unknown[0]}'; {did_you_mean(unknown[0], specs)}")
     if slugs:
         return [specs[slug] for slug in dict.fromkeys(slugs)]
     among = [s for s in specs.values() if s.family == DEMO] if family == DEMO else members(specs, roster)

@@ -35,7 +35,7 @@ def run_model(slug: str, argv: Sequence[str] | None = None) -> int:
         specs = catalogue.load(given.models)
         (spec,) = catalogue.choose(specs, slugs=[slug])
     except UserError as error:
-        early.error(str(error))
+        early.exit(2, f"error: {error}\n")
     purpose = f"{spec.name}: draw its share of the prompts of tier {spec.tier}. It is {spec.about}."
     parser = _parser(early, purpose, describe_presets(spec))
     return _run(parser.parse_args(argv), specs, [spec])
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         specs = catalogue.load(given.models)
         chosen = catalogue.choose(specs, slugs=args.model, tier=args.tier, family=args.family, roster=args.roster)
     except UserError as error:
-        parser.error(str(error))
+        parser.exit(2, f"error: {error}\n")  # no usage: the flags are right
     return _run(args, specs, chosen)
 
 

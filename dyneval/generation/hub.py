@@ -95,7 +95,7 @@ def card(contents: Contents, counts: Counts, specs: Mapping[str, ModelSpec], nam
     models = ["| model | tier | images | licence of the weights |", "|---|---|---|---|"]
     for model, tiers, count in contents.by_tier():
         spec = specs.get(model)
-        shown, licence = (spec.name, spec.licence) if spec else (model, "unknown")
+        shown, licence = (spec.name, spec.licence or "unknown") if spec else (model, "unknown")
         models.append(f"| {_cell(shown)} | {tiers} | {count} | {_cell(licence)} |")
     categories = ["| category | images |", "|---|---|"]
     categories += [f"| {_cell(category)} | {count} |" for category, count in sorted(contents.categories.items())]

@@ -8,7 +8,6 @@ Hidden files are no data to loaders of image folders.
 
 from __future__ import annotations
 
-import difflib
 import errno
 import logging
 import math
@@ -21,7 +20,7 @@ from typing import Any
 
 import polars as pl
 
-from dyneval.errors import DataFileError, GenerationError, SchemaError
+from dyneval.errors import DataFileError, GenerationError, SchemaError, did_you_mean
 from dyneval.files.atomic import atomic_write
 from dyneval.files.opening import opened, raw_lines
 from dyneval.files.pairs import TWICE, pair_of_line, said_again
@@ -175,9 +174,7 @@ class Index:
     def _refuse_unknown(self, flag: str, names: Iterable[str], known: list[str]) -> None:
         for name in names:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known[:50])}"
-                raise GenerationError(f"{self.folder}: no pair is of {flag} {name}; {hint}")
+                raise GenerationError(f"{self.folder}: no pair is of {flag} {name}; {did_you_mean(name, known[:100])}")
 
     def lines(self, selection: Selection) -> Iterator[bytes]:
         """The records that are meant, as they stand in the file. Raises GenerationError as `frame`, at once."""

@@ -8,7 +8,6 @@ A spec is cheap and can be listed; only `build` imports libraries and loads weig
 from __future__ import annotations
 
 import datetime
-import difflib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -20,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from dyneval.errors import GenerationError
+from dyneval.errors import GenerationError, did_you_mean
 from dyneval.generation.devices import Placement
 from dyneval.records import Tier
 from dyneval.work.executors import WorkerBroken
@@ -341,10 +340,7 @@ class ModelSpec(ABC):
         names = {*known, *flat, *self.reads(options)}
         for name, value in _named_fully(options.overrides, ours).items():
             if name not in names:
-                near = difflib.get_close_matches(name, names, 1)
-                hint = f"did you mean {near[0]}? It" if near else "it"
-                reads = ", ".join(sorted(names)) or "nothing"
-                raise GenerationError(f"{self.slug} does not read '{name}'; {hint} reads: {reads}")
+                raise GenerationError(f"{self.slug} does not read '{name}'; {did_you_mean(name, sorted(names))}")
             if name in known and not _is_alike(value, known[name]):
                 raise GenerationError(f"{self.slug}: {name} is {known[name]!r} in the preset; it cannot be {value!r}")
 

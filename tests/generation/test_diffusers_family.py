@@ -170,10 +170,10 @@ def test_tokens_of_glm_image_come_from_the_generator_of_the_image(repos):
 @pytest.mark.parametrize(
     ("slug", "words", "reason"),
     [
-        ("sd1-5", "guidence_scale=3", "sd1-5 does not read 'guidence_scale'; did you mean guidance_scale? It reads: "),
+        ("sd1-5", "guidence_scale=3", "sd1-5 does not read 'guidence_scale'; did you mean guidance_scale?"),
         ("if-xl", "num_inference_steps=20", "if-xl does not read 'num_inference_steps'; did you mean stage_"),
         ("if-xl", 'stage_1={"steps":20}', "if-xl does not read 'stage_1.steps'"),
-        ("janus-pro", "zzqq=3", "janus-pro does not read 'zzqq'; it reads: "),
+        ("janus-pro", "zzqq=3", "janus-pro does not read 'zzqq'; there are "),
         ("emu3", "top_p=0.5", "emu3 does not read 'top_p'"),
         ("hidream-i1", "prompt_3=x", "hidream-i1 does not read 'prompt_3'"),
         ("sdxl", "output_type=latent", "sdxl does not read 'output_type'"),
@@ -190,6 +190,13 @@ def test_an_argument_that_the_model_does_not_read_is_refused_before_loading(slug
     assert run_model(slug, [*flags, "--set", words]) == 2
     assert reason in caplog.text
     assert not (tmp_path / "gendb").exists()
+
+
+def test_an_argument_of_a_table_that_the_pipeline_does_not_read_ends_the_run_before_loading(tmp_path):
+    (tmp_path / "own.toml").write_text("[flux1-dev.presets.recommended.arguments]\nguidance = 3.5\n")
+    spec = catalogue.load(tmp_path / "own.toml")["flux1-dev"]
+    with pytest.raises(GenerationError, match="FluxPipeline does not read 'guidance'; did you mean guidance_scale"):
+        spec.build(BuildOptions(repo=str(tmp_path / "nowhere")), RunOptions(), "cpu")
 
 
 def test_arguments_that_are_read_are_set_and_recorded(tmp_path):

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
-from dyneval.errors import GenerationError
+from dyneval.errors import GenerationError, did_you_mean
 from dyneval.generation.devices import choose_placement
 from dyneval.generation.families.local import LocalModel, LocalSpec
 from dyneval.generation.families.transformers import SeededSampling
@@ -429,5 +429,10 @@ class DiffusersSpec(LocalSpec):
         return {**super().settings(options), "pipeline": self.pipeline_name(options), "load": loading}
 
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> DiffusersModel:
-        """Load the pipeline. Raises GenerationError when it cannot be loaded."""
+        """Load the pipeline. Raises GenerationError when it cannot be loaded, or does not read what a table says."""
+        reads = sorted(self.reads(options))
+        unread = [name for name in self.arguments(options) if name not in reads]
+        if unread and self.model == "DiffusersModel":  # another class may read more
+            what = f"{self.pipeline_name(options)} does not read '{unread[0]}'"
+            raise GenerationError(f"{self.slug}: {what}; {did_you_mean(unread[0], reads)}")
         return self.named_class(self.model)(self, options, run, device)
