@@ -88,15 +88,15 @@ def table(found: dict[str, Any]) -> str:
 
 
 def duplicates(index: Index, selection: Selection) -> Iterator[list[str]]:
-    """Yield the pair_ids of images with the same bytes, each group in order, the largest group first."""
+    """The pair_ids of images with the same bytes, each group in order, the largest group first."""
     groups = index.frame(selection).group_by("sha256").agg(pl.col("pair_id").sort(), pl.len())
     found = groups.filter(pl.col("len") > 1).sort(["len", "sha256"], descending=[True, False])
-    (groups_found,) = selection.collect(found.select("pair_id"))
-    return (pair_ids for (pair_ids,) in groups_found.iter_rows())
+    (listed,) = selection.collect(found.select("pair_id"))
+    return (pair_ids for (pair_ids,) in listed.iter_rows())
 
 
 def broken(index: Index, selection: Selection) -> Iterator[Reject]:
-    """Yield the pairs whose image or sidecar is missing, does not decode, or is not the one recorded.
+    """The pairs whose image or sidecar is missing, does not decode, or is not the one recorded.
 
     Every image is decoded and hashed, in as many threads as there are cores.
     """

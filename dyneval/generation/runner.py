@@ -185,7 +185,7 @@ def _nothing(frame: pl.DataFrame, chosen: Sequence[ModelSpec], config: Config) -
         of_tier = "" if config.any_tier else " of its tier"
         advice = f"Each goes to one model{of_tier}, here to others: --allocation all sends it to every one."
     else:
-        advice = "--any-tier sends them to models of other tiers, too."
+        advice = "--any-tier lets them go to models of other tiers; with --allocation all, too, these draw all of them."
     return f"{config.prompts}: no prompt is for {models}; the file has {counts}. {advice}"
 
 
@@ -289,9 +289,9 @@ def _report(summary: Summary, config: Config) -> None:
                 log.warning("%s", _named(model.slug, model.error))
             elif model.first_reason:
                 log.warning("%s, the first: %s", model.slug, model.first_reason)
-        files = [config.output / name for name in ("metadata.rejects.jsonl", "refused.jsonl")]
-        if there := ", ".join(str(path) for path in files if path.exists()):
-            log.warning("reasons, image by image: %s", there)
+        if summary.rejected_prompts or any(model.first_reason or model.refused for model in summary.models):
+            files = [config.output / name for name in ("metadata.rejects.jsonl", "refused.jsonl")]
+            log.warning("reasons, one by one: %s", ", ".join(str(path) for path in files if path.exists()))
     totals = {name: summary.total(name) for name in ("planned", "existing", "made", "refused", "missing", "cost_usd")}
     models = [asdict(model) for model in summary.models]
     report = {**totals, "rejected_prompts": summary.rejected_prompts, "models": models}

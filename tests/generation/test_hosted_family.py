@@ -138,7 +138,7 @@ def test_no_part_of_the_key_is_kept_of_a_long_answer(slug, api, tmp_path):
 def test_an_argument_that_cannot_be_sent_ends_the_run_before_anything_is(slug, name, api, tmp_path):
     build = BuildOptions(preset="paper", overrides={name: datetime.date(2026, 1, 1)})
     summary = run(slug, api, tmp_path, ["a cat", "a dog"], build=build)
-    assert f"{slug}: cannot send these arguments" in summary.models[0].error
+    assert f"{slug}: nothing can be sent: " in summary.models[0].error
     assert (summary.total("missing"), api.asked) == (2, {})
 
 

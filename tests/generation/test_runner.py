@@ -213,7 +213,7 @@ def test_what_went_wrong_is_said_again_at_the_end(studio, caplog):
     studio.write_prompts(["a cat", "boom", "refuse"])
     studio.run()
     assert caplog.messages[-2] == "stand-in, the first: RuntimeError: boom"
-    assert caplog.messages[-1].startswith("reasons, image by image: ")
+    assert caplog.messages[-1].startswith("reasons, one by one: ")
     for name in ("metadata.rejects.jsonl", "refused.jsonl"):
         assert str(studio.output / name) in caplog.messages[-1] and (studio.output / name).exists()
 

@@ -95,7 +95,7 @@ class HostedModel(ABC):
             self.client = self.connect(self._key, run.base_url)
             self.prepare()
         except (TypeError, ValueError) as error:  # before anything is sent, and so for every prompt
-            raise GenerationError(f"{spec.slug}: cannot send these arguments: {self._plain(str(error))}") from error
+            raise GenerationError(f"{spec.slug}: nothing can be sent: {self._plain(str(error))}") from error
         self.asked_size = AskedSize(spec.slug, self.size())
         self.facts: Mapping[str, Any] = {
             "revision": None,
@@ -168,7 +168,7 @@ class HostedModel(ABC):
                 return self._outcome(request, prompt, reply, time.perf_counter() - start)
             except Exception as error:  # it is paid for: a failed image, not a request to be sent again
                 reason = f"the reply cannot be used: {type(error).__name__}: {error}"
-                return NotMade(request=request, reason=self._plain(reason))
+                return NotMade(request=request, reason=self._plain(reason), details=self._cost(reply))
 
     async def _persist(self, request: Request, prompt: str) -> Reply:
         """Ask until there is an answer that counts."""
