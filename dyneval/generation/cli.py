@@ -103,7 +103,7 @@ def _parser(
     add = parser.add_argument
     add("--prompts", type=Path, required=True, help="prompts.parquet of Step 1, a .jsonl, or a .txt, one a line")
     add("--output", type=Path, required=True, help="GenDB folder; what is there already is kept")
-    add("--limit", type=_positive, metavar="N", help="at most N images a model, the first by prompt_id")
+    add("--limit", type=positive, metavar="N", help="at most N images a model, the first by prompt_id")
     add("--any-tier", action="store_true", help="let prompts go to models of other tiers too")
     add(
         *("--allocation",),
@@ -145,10 +145,10 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("how it is drawn").add_argument
     add("--devices", type=lambda text: tuple(text.split(",")), default=(), help="cuda:0,cuda:1 (default: all visible)")
-    add("--batch-size", type=_positive, help="prompts a call (default: the model's own); halved when memory runs out")
+    add("--batch-size", type=positive, help="prompts a call (default: the model's own); halved when memory runs out")
     placements = ("auto", "resident", "model_offload", "sequential_offload")
     add("--placement", choices=placements, default="auto", help="where weights lie; auto measures what fits")
-    add("--concurrency", type=_positive, default=8, help="requests in flight to a hosted API (default 8)")
+    add("--concurrency", type=positive, default=8, help="requests in flight to a hosted API (default 8)")
     add("--base-url", help="another server that speaks the hosted API")
     add("--prices", type=_prices, metavar="IN/OUT", help="US dollars a million tokens; records what each image cost")
     add("--format", dest="image_format", choices=("png", "webp"), default="png", help="both are lossless")
@@ -210,11 +210,11 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
     )
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
+def positive(text: str) -> int:
+    """A whole number of 1 or more, as the type of an argument."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
+    return int(text)
 
 
 def _prices(text: str) -> tuple[float, float]:

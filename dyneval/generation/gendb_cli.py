@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from dyneval import model_table
 from dyneval.errors import SettingError, UserError
+from dyneval.generation.cli import positive
 
 if TYPE_CHECKING:
     from dyneval.generation.index import Selection
@@ -63,7 +64,7 @@ def _parser(prog: str | None, names_output: bool) -> argparse.ArgumentParser:
             output.help, output.required = "folder or file to write, also as --output OUTPUT", True
         _add_selection(sub)
         if name in ("parquet", "webdataset", "hub"):
-            sub.add_argument("--shard-mb", type=int, default=500, help="megabytes of images a shard (default 500)")
+            sub.add_argument("--shard-mb", type=positive, default=500, help="megabytes of images a shard (default 500)")
         if name == "stats":
             sub.add_argument("--json", action="store_true", help="as JSON")
         if name == "check":
@@ -81,7 +82,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     add("--tier", action="append", default=[], type=int, choices=(1, 2, 3), help="of this tier; may be repeated")
     add("--where", metavar="SQL", help='a condition on the index: "width >= 1024 AND seconds < 60"')
     add("--unique", action="store_true", help="of images with the same bytes only the first by pair_id")
-    add("--limit", type=int, metavar="N", help="only the first N")
+    add("--limit", type=positive, metavar="N", help="only the first N")
 
 
 def _add_hub(parser: argparse.ArgumentParser) -> None:

@@ -277,6 +277,14 @@ def test_weights_that_cannot_be_loaded_are_one_clear_line(tmp_path, monkeypatch)
         SPECS["hidream-i1"].settings(BuildOptions(parts={"vlm": "x"}))
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "cpu:x"])
+def test_a_device_that_is_not_there_is_told_before_loading(device, tmp_path, caplog):
+    (tmp_path / "mine.txt").write_text("a cat\n")
+    flags = ["--prompts", str(tmp_path / "mine.txt"), "--output", str(tmp_path / "gendb"), "--devices", device]
+    assert run_model("sdxl", [*flags, "--repo", str(tmp_path / "nowhere")]) == 1
+    assert f"sdxl: --devices {device}: there is no such device here" in caplog.messages[-1]
+
+
 def test_memory_that_runs_out_is_told_from_other_errors():
     with pytest.raises(BatchTooLarge), device_errors():
         torch.empty(2**60)

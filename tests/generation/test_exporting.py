@@ -342,6 +342,14 @@ def test_a_gendb_that_cannot_be_written_to_is_read(mixed, capsys, caplog):
         assert not (gendb / ".index.parquet").exists()
 
 
+@pytest.mark.parametrize("flags", [["--limit", "0"], ["--limit", "-3"], ["--shard-mb", "0"], ["--shard-mb", "1.5"]])
+def test_numbers_that_make_no_sense_are_refused(flags, mixed, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["parquet", str(mixed), str(tmp_path / "out"), *flags])
+    assert ended.value.code == 2
+    assert f"argument {flags[0]}: expected a whole number of 1 or more, found '{flags[1]}'" in capsys.readouterr().err
+
+
 def test_what_a_killed_run_left_is_told(mixed, caplog):
     part = mixed / ".parts" / "metadata-one.jsonl"
     lines = (mixed / "metadata.jsonl").read_text().splitlines(keepends=True)
