@@ -64,6 +64,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         help="overall, t2ia, iqa, soft.overall, soft.t2ia, soft.iqa of DynEval's scores, or the "
         "column of a table; default: %(default)s",
     )
+    add("--level", type=float, default=0.9, help="of the interval for a new image's rating; default: %(default)s")
     add("--output", type=Path, help="folder for tables (CSV, Markdown, LaTeX, HTML), report.html and pictures")
     add_evaluation(parser)
     add_student(parser, "score the images with this checkpoint folder or Hub repository first")
@@ -98,6 +99,7 @@ def _compare(arguments: argparse.Namespace) -> int:
             scores=scores | dict(_named(text) for text in (*arguments.scores, *arguments.compare)),
             rated=arguments.rating,
             field=arguments.score,
+            level=arguments.level,
             **evaluation_options(arguments),
         )
     )

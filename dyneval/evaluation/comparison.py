@@ -11,6 +11,7 @@ from dyneval.errors import SettingError
 from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatedSet
 from dyneval.evaluation.bootstrap import Estimate
+from dyneval.evaluation.calibration import LEVEL, Calibration, calibrate
 from dyneval.evaluation.correlation import (
     Agreement,
     agreement,
@@ -33,6 +34,7 @@ class EvaluatorResult:
     agreement: Agreement
     system: dict[str, Estimate]
     categories: dict[str, Agreement]
+    calibration: Calibration | None = None
 
     @property
     def missing(self) -> int:
@@ -75,6 +77,7 @@ class Comparison:
                     "missing": result.missing,
                     **result.agreement.to_dict(),
                     "system": as_mapping(result.system),
+                    "calibration": result.calibration.to_dict() if result.calibration else None,
                     "categories": {name: found.to_dict() for name, found in result.categories.items()},
                 }
                 for result in self.evaluators
@@ -94,7 +97,9 @@ class Comparison:
         }
 
 
-def compare(rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1000, seed: int = 0) -> Comparison:
+def compare(
+    rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1000, seed: int = 0, level: float = LEVEL
+) -> Comparison:
     """Hold evaluators against the raters of a benchmark.
 
     Args:
@@ -102,6 +107,7 @@ def compare(rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1
         tables: one an evaluator; their names must differ.
         resamples: of the bootstrap over prompts.
         seed: of the bootstrap.
+        level: of the interval for a new image's rating, 0-1.
 
     Raises:
         SettingError: two evaluators have one name, or one scores none of the images.
@@ -116,7 +122,7 @@ def compare(rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1
         ratings, prompts = [item.ratings for item in rated.items], [item.cluster for item in rated.items]
         found.people = human_ceiling(ratings, prompts, resamples=resamples, seed=seed)
     for table in tables:
-        found.evaluators.append(_evaluate(rated, table, resamples, seed))
+        found.evaluators.append(_evaluate(rated, table, resamples, seed, level))
     items = rated.items
     for first, second in itertools.combinations(found.evaluators, 2):
         found.differences.append(
@@ -139,7 +145,7 @@ def refuse_same_names(tables: Sequence[ScoreTable]) -> None:
         raise SettingError(f"two evaluators are called {max(names, key=names.count)!r}; name them: --compare NAME=FILE")
 
 
-def _evaluate(rated: RatedSet, table: ScoreTable, resamples: int, seed: int) -> EvaluatorResult:
+def _evaluate(rated: RatedSet, table: ScoreTable, resamples: int, seed: int, level: float) -> EvaluatorResult:
     items = rated.items
     scores = align(items, table)
     if all(math.isnan(value) for value in scores):
@@ -160,4 +166,5 @@ def _evaluate(rated: RatedSet, table: ScoreTable, resamples: int, seed: int) -> 
         category_agreement(
             scores, ratings, prompts, [item.categories for item in items], resamples=resamples, seed=seed
         ),
+        calibrate(scores, ratings, prompts, level),
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dyneval.evaluation import rejects, tables
 from dyneval.evaluation.benchmarks.base import Benchmark, load
+from dyneval.evaluation.calibration import LEVEL
 from dyneval.evaluation.comparison import Comparison, compare, refuse_same_names
 from dyneval.evaluation.matching import Matcher
 from dyneval.evaluation.options import EvaluationOptions
@@ -33,6 +34,7 @@ class BenchmarkRun(EvaluationOptions):
         images: folder of the images, for the report's gallery.
         scores: files of evaluators, by name.
         rated: which of the benchmark's ratings; None takes the first.
+        level: of the interval for a new image's rating, 0-1.
         field: which score of a ScoreRecord, or which column of a table.
     """
 
@@ -43,6 +45,7 @@ class BenchmarkRun(EvaluationOptions):
     scores: dict[str, Path]
     rated: str | None = None
     field: str = "overall"
+    level: float = LEVEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
         chosen = compare_preferences(rated, scored, resamples=run.resamples, seed=run.seed)
         shown = tables.preference_tables(chosen)
         return BenchmarkOutcome(chosen, shown, _write_preferences(run.output, run, chosen, shown) if run.output else [])
-    found = compare(rated, scored, resamples=run.resamples, seed=run.seed)
+    found = compare(rated, scored, resamples=run.resamples, seed=run.seed, level=run.level)
     shown = _tables(found)
     written = _write(run.output, run, found, shown) if run.output else []
     return BenchmarkOutcome(found, shown, written)
@@ -99,6 +102,8 @@ def _tables(found: Comparison) -> dict[str, Table]:
     shown = {"Agreement": tables.agreement_table(found)}
     if found.differences:
         shown["Differences"] = tables.difference_table(found)
+    if any(result.calibration for result in found.evaluators):
+        shown["Calibration"] = tables.calibration_table(found)
     if any(result.categories for result in found.evaluators):
         shown["Categories"] = tables.category_table(found)
     return shown

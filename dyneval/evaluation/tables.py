@@ -155,6 +155,33 @@ def difference_table(comparison: Comparison) -> Table:
     return Table(["evaluators", "images", "SRCC difference", "p (bootstrap)", "p (Williams)"], rows)
 
 
+def calibration_table(comparison: Comparison) -> Table:
+    """One row an evaluator: how far from the raters' means its scores are, once brought to their scale."""
+    rows, notes = [], []
+    for result in comparison.evaluators:
+        found = result.calibration
+        if found is None:
+            continue
+        errors = [f"{value:.3f}" for value in (found.constant, found.linear, found.isotonic)]
+        interval = f"±{found.half_width:.3f}"
+        rows.append([result.name, str(found.images), *errors, found.best, interval, f"{found.covered:.1%}"])
+        notes.append(
+            f"{result.name}: rating = {found.slope:.4g} x score {found.intercept:+.4g}; agreement.json has both maps"
+        )
+    level = next((one.calibration.level for one in comparison.evaluators if one.calibration), 0.0)
+    headings = [
+        "evaluator",
+        "test images",
+        "RMSE of the mean",
+        "linear",
+        "isotonic",
+        "better",
+        f"{level:.0%} interval",
+        "hit",
+    ]
+    return Table(headings, rows, tuple(notes))
+
+
 def category_table(comparison: Comparison) -> Table:
     """SRCC of each evaluator within each category."""
     names = sorted({name for result in comparison.evaluators for name in result.categories})

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyneval.evaluation.bootstrap import ClusterBootstrap, weighted_pearson, weighted_ranks
+from dyneval.evaluation.calibration import calibrate
 from dyneval.evaluation.correlation import agreement, category_agreement, human_ceiling, spearman, system_agreement
 from dyneval.evaluation.pairwise import pair_statistics
 from dyneval.evaluation.significance import srcc_difference, williams
@@ -209,3 +210,20 @@ def test_the_ceiling_is_one_rater_against_the_others():
     assert found.items == 399 and found.left_out == 1
     assert found.srcc.value == pytest.approx(expected) and found.srcc.low < expected < found.srcc.high
     assert human_ceiling([(3.0,), (4.0,), (2.0,)], ["a", "b", "c"]) is None
+
+
+def test_calibration_is_fitted_on_some_prompts_and_holds_on_others():
+    random = np.random.default_rng(1)
+    scores = random.uniform(1, 5, 4000)
+    prompts = [f"prompt {number // 2}" for number in range(4000)]
+    curved = 2 + np.tanh(2 * (scores - 3)) + random.normal(0, 0.2, 4000)
+    found = calibrate(scores, curved, prompts, level=0.8)
+    assert found.best == "isotonic" and found.isotonic < 0.22 < found.linear < found.constant
+    assert found.covered == pytest.approx(0.8, abs=0.04)
+    assert found.half_width == pytest.approx(0.2 * 1.2816, abs=0.03), "of a normal error, four in five"
+    ratings = [rating for _, rating in found.steps]
+    assert ratings == sorted(ratings) and 0.9 < ratings[0] < 1.3 and 2.7 < ratings[-1] < 3.1
+    straight = calibrate(scores, 0.5 * scores + 1 + random.normal(0, 0.3, 4000), prompts)
+    assert straight.slope == pytest.approx(0.5, abs=0.02) and straight.intercept == pytest.approx(1, abs=0.06)
+    assert calibrate(scores[:100], curved[:100], prompts[:100]) is None, "too few in a part"
+    assert calibrate(np.full(4000, 3.0), curved, prompts) is None
