@@ -92,8 +92,7 @@ def _write_preferences(output: Path, run: BenchmarkRun, found: Preferences, show
         groups = len({item.group for item in found.rated.items})
         lead = f"{len(found.rated.items):,} images in {groups:,} groups that people put in order."
         title = f"Agreement with people on {found.rated.benchmark.title}"
-        notes = tables.join_notes(list(shown.values())).splitlines()
-        write_report(output / "report.html", Report(title, lead, tables=shown, notes=notes))
+        write_report(output / "report.html", Report(title, lead, tables=shown))
         written.append(output / "report.html")
     return written
 
@@ -130,9 +129,8 @@ def _write(output: Path, run: BenchmarkRun, found: Comparison, shown: dict[str, 
         page = output / "report.html"
         gallery = _gallery(run, found, page)
         title = f"Agreement with people on {found.rated.benchmark.title}"
-        notes = tables.join_notes(list(shown.values())).splitlines()
-        if gallery:
-            notes += [f"{key}: {reason}" for key, reason in gallery.unreadable.items()]
+        # The notes of tables stand below them.
+        notes = [f"{key}: {reason}" for key, reason in gallery.unreadable.items()] if gallery else []
         write_report(
             page, Report(title, _lead(found), tables=shown, agreement_charts=charts, gallery=gallery, notes=notes)
         )

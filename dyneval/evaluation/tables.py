@@ -232,15 +232,17 @@ def preference_tables(found: Preferences) -> dict[str, Table]:
         shown["Models"] = Table(
             ["T2I model", *(head for one in found.evaluators for head in (f"people ({one.name})", one.name))],
             [
-                [name, *(f"{value:+.2f}" for result in found.evaluators for value in result.strengths.get(name, ()))]
+                [
+                    name,
+                    *(
+                        f"{value:+.2f}".replace("-", _MINUS)
+                        for result in found.evaluators
+                        for value in result.strengths.get(name, ())
+                    ),
+                ]
                 for name in models_of
                 if all(name in result.strengths for result in found.evaluators)
             ],
             ("Log strengths (Bradley-Terry), people's over the pairs that the evaluator scored; 1 more wins 73 %",),
         )
     return shown
-
-
-def join_notes(tables: Sequence[Table]) -> str:
-    """Return the notes of several tables, one a line."""
-    return "\n".join(note for table in tables for note in table.notes)
