@@ -1,4 +1,11 @@
-"""What strangers do to a server, all at once and over and over, for `benchmarks/serving.py --attacks`."""
+"""What strangers do to a server, all at once and over and over.
+
+    python benchmarks/attacks.py 127.0.0.1 8000
+
+attacks until its standard input is closed, then writes how often each attack was made and what it was answered.
+`benchmarks/serving.py --attacks` runs it beside honest clients, in a process of its own, as strangers have their own
+machines.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +13,8 @@ import asyncio
 import base64
 import io
 import json
+import resource
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -62,9 +71,8 @@ class Attackers:
             "another name": _body(_small(), "a").replace(b"localhost", b"evil.example"),
         }  # fmt: skip
 
-    async def run(self, until: Callable[[], bool]) -> None:
-        """Attack until the function says so."""
-        self._is_over = until
+    async def run(self) -> None:
+        """Attack until cancelled."""
         tasks = [self._again(name, self._sends(name, body)) for name, body in self._bodies.items()]
         tasks += [self._again("half-open", self._holds(b"GET / HTTP/1.1\r\nHost: x\r\nX-")) for _ in range(SILENT)]
         slow = f"{HEAD}Content-Length: 1000\r\n\r\n{{".encode()
@@ -74,7 +82,7 @@ class Attackers:
         await asyncio.gather(*tasks, self._again("crumbs", self._sends("crumbs", crumbs)))
 
     async def _again(self, name: str, attack: Callable[[Link], Awaitable[None]]) -> None:
-        while not self._is_over():
+        while True:
             with suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
                 link = await asyncio.open_connection(*self._address)
                 try:
@@ -96,10 +104,8 @@ class Attackers:
     def _holds(self, content: bytes) -> Callable[[Link], Awaitable[None]]:
         async def attack(link: Link) -> None:
             link[1].write(content)
-            while not self._is_over() and not link[0].at_eof():
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(1):
-                        await link[0].read(4096)
+            while await link[0].read(4096):
+                pass
 
         return attack
 
@@ -110,3 +116,18 @@ class Attackers:
             await asyncio.sleep(0.02)
 
         return attack
+
+
+async def _main(host: str, port: int) -> Counter[str]:
+    attackers = Attackers(host, port)
+    print("ready", flush=True)
+    attacking = asyncio.create_task(attackers.run())
+    await asyncio.to_thread(sys.stdin.read)
+    attacking.cancel()
+    return attackers.seen
+
+
+if __name__ == "__main__":
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, most), most))
+    print(json.dumps(asyncio.run(_main(sys.argv[1], int(sys.argv[2])))))

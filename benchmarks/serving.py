@@ -27,14 +27,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
 import httpx2
-from attacks import Attackers
 from PIL import Image
 
 LIMITS = ["--max-questions", "2", "--max-text", "8"]
@@ -111,18 +110,25 @@ async def storm(address: str, pid: int, clients: int, seconds: float, attacks: b
     Image.linear_gradient("L").convert("RGB").resize((96, 96)).save(buffer, "PNG")
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=clients)
     async with httpx2.AsyncClient(base_url=address, timeout=180, limits=limits) as http:
-        started = time.monotonic()
-        until = started + seconds
-        tasks = [client(http, buffer.getvalue(), number, until, tally) for number in range(clients)]
-        if attacks:
-            url = httpx2.URL(address)
-            attackers = Attackers(url.host, url.port or 80)
-            tasks.append(attackers.run(lambda: time.monotonic() > until))
-        await asyncio.wait_for(asyncio.gather(*tasks, watch(pid, until, tally)), seconds + 360)
-        if attacks:
-            print(json.dumps(attackers.seen), file=sys.stderr)
-        tally.elapsed = time.monotonic() - started
+        with attackers(httpx2.URL(address)) if attacks else nullcontext():
+            started = time.monotonic()
+            until = started + seconds
+            tasks = [client(http, buffer.getvalue(), number, until, tally) for number in range(clients)]
+            await asyncio.wait_for(asyncio.gather(*tasks, watch(pid, until, tally)), seconds + 360)
+            tally.elapsed = time.monotonic() - started
         return tally, (await http.get("/metrics")).text
+
+
+@contextmanager
+def attackers(address: httpx2.URL) -> Iterator[None]:
+    """Attack the server for as long as the block runs; what the attackers were answered goes to standard error."""
+    command = [sys.executable, str(Path(__file__).with_name("attacks.py")), address.host, str(address.port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        process.stdout.readline()  # its pictures are made
+        yield
+        process.stdin.close()
+        print(process.stdout.read().strip(), file=sys.stderr)
 
 
 def judge(name: str, tally: Tally, figures: str, attacks: bool) -> tuple[dict[str, Any], list[str]]:

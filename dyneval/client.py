@@ -6,16 +6,17 @@ with Client("http://gpu-machine:8000") as client:
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import random
+import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from msgspec.structs import replace
 
@@ -32,6 +33,15 @@ _RETRIED = frozenset({429, 502, 503})
 _ITEM_ERRORS = frozenset({408, 413, 422, 500, 504})
 """The server cannot score this pair, but may well score others."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_CONNECT = 10.0
+"""Seconds until a connection has to be there."""
+_SILENCE, _PROBE, _MOST_PROBES = 60, 15, 4
+"""A machine that is no longer there is noticed after a silence of 60 + 4 x 15 s, by the system's own probes."""
+_PROBES = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", _SILENCE), ("TCP_KEEPINTVL", _PROBE), ("TCP_KEEPCNT", _MOST_PROBES))
+    if hasattr(socket, name)
+]
 
 
 class ClientError(UserError, RuntimeError):
@@ -45,14 +55,21 @@ class Client:
     """
 
     def __init__(
-        self, url: str, token: str | None = None, *, timeout: float = 180, patience: float = 600, workers: int = 8
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout: float | None = None,
+        patience: float = 600,
+        workers: int = 8,
     ) -> None:
         """Describe the server; nothing is sent yet.
 
         Args:
             url: where it listens, such as "http://127.0.0.1:8000".
             token: bearer token; default: the environment variable DYNEVAL_TOKEN.
-            timeout: seconds that one answer may take.
+            timeout: seconds that one answer may take. None: as long as the server takes, which ends what is too long by
+                its own measure (504), so that no pair is offered again while it is still being scored.
             patience: seconds for which a pair is offered again while the server is busy or away. A server that was
                 never there is told at once.
             workers: requests at a time.
@@ -69,7 +86,10 @@ class Client:
         token = token or os.environ.get("DYNEVAL_TOKEN")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         limits = httpx2.Limits(max_connections=workers, max_keepalive_connections=workers)
-        self._http = httpx2.Client(base_url=url, headers=headers, timeout=timeout, limits=limits)
+        times = httpx2.Timeout(timeout, connect=_CONNECT)
+        # Where a transport is given, httpx looks for no proxy in the environment.
+        transport = None if getproxies() else httpx2.HTTPTransport(limits=limits, socket_options=_PROBES)
+        self._http = httpx2.Client(base_url=url, headers=headers, timeout=times, limits=limits, transport=transport)
         self._url = url
         self._patience = patience
         self._was_there = False
@@ -170,15 +190,13 @@ class Client:
 
 def _file(pair: Pair) -> bytes:
     """The image as a file: the one it came from, else a PNG. Raises ImageError."""
-    from dyneval.files.images import read_file, upright_rgb
+    from dyneval.files.images import png_bytes, read_file, upright_rgb
 
     if isinstance(pair.file, bytes):
         return pair.file
     if pair.file is not None:
         return read_file(pair.file, pair.image_name)
-    buffer = io.BytesIO()
-    upright_rgb(pair.image, pair.image_name).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    return png_bytes(upright_rgb(pair.image, pair.image_name))
 
 
 def _retry_after(answer: httpx2.Response, otherwise: float) -> float:

@@ -7,6 +7,8 @@ for callers in Python, who expect a ValueError for a bad argument and a RuntimeE
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Input, settings or the machine do not allow what was asked for; the message is made for the user."""
@@ -38,3 +40,17 @@ class GenerationError(UserError, ValueError):
 
 class ClusterError(UserError, RuntimeError):
     """There is no Ray, or no cluster at the address, or the work failed on it; the message says what to do."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """What of `known` is nearest to a name that is none of them; None where nothing is near."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, list(known), 1)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint for the message about a name that is none of those that are known: the nearest, else all of them."""
+    names = list(known)
+    near = nearest(name, names)
+    return f"did you mean {near}?" if near else f"there are {', '.join(names) or 'none'}"

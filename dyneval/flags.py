@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from dyneval.errors import DataFileError
+from dyneval.errors import DataFileError, nearest
 
 
 class Parser(argparse.ArgumentParser):
@@ -85,13 +85,16 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"{name} is no flag of {self.prog}{self._hint(long, self._option_string_actions)}")
 
     def _hint(self, wrong: str, known: Iterable[str]) -> str:
-        return nearest(wrong, known) or f"; {self.prog} --help lists what there is"
+        near = nearest(wrong, known)
+        return f"; did you mean {near}?" if near else f"; {self.prog} --help lists what there is"
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Say which choice is nearest; argparse calls it for flags with choices and for verbs."""
         if action.choices is not None and value not in action.choices:
             known = [str(choice) for choice in action.choices]
-            raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(known)}{nearest(str(value), known)}")
+            near = nearest(str(value), known)
+            hint = f"; did you mean {near}?" if near else ""
+            raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(known)}{hint}")
 
     def with_config(self, argv: Sequence[str] | None) -> list[str]:
         """The command line with the values of `--config` behind its own flags."""
@@ -152,12 +155,11 @@ class Parser(argparse.ArgumentParser):
         return value == action.const if isinstance(action, argparse._StoreConstAction) else value
 
 
-def nearest(wrong: str, known: Iterable[str]) -> str:
-    """A question that names what of `known` is nearest to a word that is none of them; "" where nothing is near."""
-    from difflib import get_close_matches
-
-    found = get_close_matches(wrong, list(known), 1)
-    return f"; did you mean {found[0]}?" if found else ""
+def positive(text: str) -> int:
+    """A whole number of 1 or more, as the type of an argument."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
+    return int(text)
 
 
 def _flag_part(argv: Sequence[str]) -> list[str]:

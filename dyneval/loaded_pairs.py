@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +30,8 @@ class Pair:
     """SHA-256 of the file that the image came from, where there is one."""
     file: Path | bytes | None = None
     """That file, or its bytes: a client sends it as it is."""
+    is_wanted: Callable[[], bool] = field(default=lambda: True, compare=False, repr=False)
+    """Asked between passes: a pair that nobody waits for any more is left behind."""
 
     @property
     def image_hash(self) -> str:

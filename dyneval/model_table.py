@@ -59,13 +59,26 @@ def models(own: Path | None = None) -> tuple[Model, ...]:
 
 
 def tiers(own: Path | None = None) -> dict[str, Tier]:
-    """Tier of each model by `model_key` of its slug, name and aliases. Raises DataFileError."""
-    return {model_key(name): model.tier for model in models(own) for name in (model.slug, model.name, *model.aliases)}
+    """Tier of each model by `model_key` of its slug, name and aliases. Raises DataFileError as `by_key`."""
+    return {key: model.tier for key, model in by_key(own).items()}
+
+
+def by_key(own: Path | None = None) -> dict[str, Model]:
+    """Each model by `model_key` of its slug, name and aliases. Raises DataFileError: a name has none, or another's."""
+    found: dict[str, Model] = {}
+    for model in models(own):
+        for name in (model.slug, model.name, *model.aliases):
+            key = model_key(name)
+            if not key:
+                raise DataFileError(f"model {model.slug}: the name {name!r} has no letter and no digit")
+            if (other := found.setdefault(key, model)) is not model:
+                raise DataFileError(f"the models {other.slug} and {model.slug} cannot both be called {name!r}")
+    return found
 
 
 def model_key(name: str) -> str:
     """Reduce a model's name to letters and digits: "FLUX.2 [klein]" and "flux2-klein" are the same model."""
-    return re.sub(r"[^a-z0-9]", "", name.lower().replace("α", "alpha").replace("σ", "sigma"))
+    return re.sub(r"[\W_]", "", name.lower().replace("α", "alpha").replace("σ", "sigma"))
 
 
 @cache

@@ -26,6 +26,7 @@ VERBS = {
     "merge": "put the parts of a sharded `score` or `annotate` together",
     "benchmark": "agreement of scores with human ratings on published benchmarks",
     "leaderboard": "rank image models by their scores",
+    "check": "stop where a model's scores dropped against a run before; for CI",
     "serve": "score over HTTP, with a page to try it on",
     "doctor": "look whether this machine can score",
     "plan": "what a whole run costs: GPU hours, time, disk, tokens",
@@ -52,9 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb is None:
         sys.stderr.write(_help())
         return 2
-    from dyneval.flags import nearest
+    from dyneval.errors import nearest
 
-    sys.stderr.write(f"dyneval: {verb!r} is no verb{nearest(verb, VERBS) or '; dyneval --help lists them'}\n")
+    near = nearest(verb, VERBS)
+    hint = f"did you mean {near}?" if near else "dyneval --help lists them"
+    sys.stderr.write(f"dyneval: {verb!r} is no verb; {hint}\n")
     return 2
 
 

@@ -64,6 +64,7 @@ def _parser(prog: str | None) -> Parser:
         help="overall, t2ia, iqa, soft.overall, soft.t2ia, soft.iqa of DynEval's scores, or the "
         "column of a table; default: %(default)s",
     )
+    add("--level", type=float, default=0.9, help="of the interval for a new image's rating; default: %(default)s")
     add("--output", type=Path, help="folder for tables (CSV, Markdown, LaTeX, HTML), report.html and pictures")
     add_evaluation(parser)
     add_student(parser, "score the images with this first")
@@ -74,9 +75,12 @@ def _parser(prog: str | None) -> Parser:
 def _list_benchmarks() -> int:
     """Print every benchmark with its files and its source."""
     for benchmark in (*BENCHMARKS.values(), generic.benchmark()):
-        print(f"{benchmark.name}: {benchmark.title}\n  files: {benchmark.layout}\n  source: {benchmark.source}")
+        size = f", {benchmark.size}" if benchmark.size else ""
+        print(f"{benchmark.name}: {benchmark.title}{size}\n  --annotations: {benchmark.layout}")
+        print(f"  from: {benchmark.source}")
         for name, field in benchmark.fields.items():
-            scale = "" if field.low is None else f", {field.low:g}-{field.high:g}"
+            scale = "; a preference" if field.is_preference else ""
+            scale += "" if field.low is None else f", {field.low:g}-{field.high:g}"
             print(f"  --rating {name}: {field.meaning}{scale}")
     return 0
 
@@ -95,6 +99,7 @@ def _compare(arguments: argparse.Namespace) -> int:
             scores=scores | dict(_named(text) for text in (*arguments.scores, *arguments.compare)),
             rated=arguments.rating,
             field=arguments.score,
+            level=arguments.level,
             **evaluation_options(arguments),
         )
     )

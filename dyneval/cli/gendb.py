@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from dyneval import model_table
 from dyneval.cli.running import run
-from dyneval.flags import Parser
+from dyneval.errors import SettingError
+from dyneval.flags import Parser, positive
 
 if TYPE_CHECKING:
     from dyneval.generation.index import Selection
@@ -28,14 +30,16 @@ PUBLISHED_FILES = ("README.md", "data/*.parquet")
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run one verb; returns 0, or 1 where pairs could not be converted or are broken, or 2 when nothing could."""
-    parser = _parser(prog)
-    args = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    parser = _parser(prog, any(word.partition("=")[0] == "--output" for word in words))
+    args = parser.parse_args(words)
     return run(parser, lambda: int(args.run(args)), status=2)
 
 
-def _parser(prog: str | None) -> Parser:
+def _parser(prog: str | None, names_output: bool) -> Parser:
+    """`names_output`: OUTPUT is given as a flag. argparse cannot take one argument in both ways."""
     parser = Parser(prog, __doc__, config=False)
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs = parser.add_subparsers(required=True)
 
     def verb(name: str, action: Callable[[argparse.Namespace], int], purpose: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=purpose, description=purpose)
@@ -48,7 +52,7 @@ def _parser(prog: str | None) -> Parser:
         ("check", _check, "decode and hash every image; the broken ones go to broken.jsonl"),
         ("filter", _filter, "a GenDB of some of the pairs; files are linked, not copied"),
         ("parquet", _parquet, "Parquet shards with the images inside, for datasets.load_dataset"),
-        ("webdataset", _webdataset, "WebDataset tar files: image, record and sidecars under one key"),
+        ("webdataset", _webdataset, "WebDataset tar files: image and record under one key, sidecars in the record"),
         ("hub", _hub, "a dataset for the Hugging Face Hub: Parquet shards and a card"),
         ("to-mapping", _to_mapping, 'the published mapping, {"prompts": [...]}'),
         ("contact-sheet", _contact_sheet, "a picture with one image for each model and category"),
@@ -56,10 +60,11 @@ def _parser(prog: str | None) -> Parser:
         sub = verb(name, action, purpose)
         sub.add_argument("gendb", type=Path, help="folder with metadata.jsonl")
         if name not in ("stats", "duplicates", "check"):
-            sub.add_argument("output", type=Path, help="folder or file to write")
+            output = sub.add_argument("--output" if names_output else "output", type=Path)
+            output.help, output.required = "folder or file to write, also as --output OUTPUT", True
         _add_selection(sub)
         if name in ("parquet", "webdataset", "hub"):
-            sub.add_argument("--shard-mb", type=int, default=500, help="megabytes of images a shard (default 500)")
+            sub.add_argument("--shard-mb", type=positive, default=500, help="megabytes of images a shard (default 500)")
         if name == "stats":
             sub.add_argument("--json", action="store_true", help="as JSON")
         if name == "check":
@@ -77,7 +82,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     add("--tier", action="append", default=[], type=int, choices=(1, 2, 3), help="of this tier; may be repeated")
     add("--where", metavar="SQL", help='a condition on the index: "width >= 1024 AND seconds < 60"')
     add("--unique", action="store_true", help="of images with the same bytes only the first by pair_id")
-    add("--limit", type=int, metavar="N", help="only the first N")
+    add("--limit", type=positive, metavar="N", help="only the first N")
 
 
 def _add_hub(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +91,6 @@ def _add_hub(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--push-to-hub",
         "--push_to_hub",
-        "--push",
         dest="push",
         metavar="USER/NAME",
         help="upload it there; the token comes from HF_TOKEN",
@@ -114,8 +118,8 @@ def _selection(args: argparse.Namespace) -> Selection:
     )
 
 
-def _told(written: int, rejected: int) -> int:
-    log.info("%d pairs converted, %d rejected", written, rejected)
+def _told(output: Path, written: int, rejected: int, what: str = "pairs") -> int:
+    log.info("%s: %d %s, %d rejected", output, written, what, rejected)
     return 1 if rejected else 0
 
 
@@ -141,13 +145,21 @@ def _duplicates(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
+    from dyneval.files.store import write_rejects
     from dyneval.generation import curating
     from dyneval.generation.index import Index
+    from dyneval.records import PairRecord
 
     output = args.output or args.gendb / "broken.jsonl"
-    count = curating.write_broken(output, curating.broken(Index(args.gendb), _selection(args)))
-    log.info("%d pairs are broken: %s", count, output)
-    return 1 if count else 0
+    found = curating.broken(Index(args.gendb), _selection(args))
+    if output.parent.is_dir() and not os.access(
+        output.parent, os.W_OK, effective_ids=True
+    ):  # told before hours of work
+        raise SettingError(f"{output}: cannot be written; name another --output")
+    faults = list(found)
+    write_rejects(output, faults, PairRecord.KEY)
+    log.info("%d pairs are broken%s", len(faults), f": {output}" if faults else "")
+    return 1 if faults else 0
 
 
 def _filter(args: argparse.Namespace) -> int:
@@ -156,22 +168,22 @@ def _filter(args: argparse.Namespace) -> int:
 
     written, lost = curating.copy_selection(Index(args.gendb), _selection(args), args.output)
     for fault in lost:
-        log.warning("%s: %s", fault.pair_id, fault.reason)
-    return _told(written, len(lost))
+        log.warning("%s: %s", fault.key, fault.reason)
+    return _told(args.output, written, len(lost))
 
 
 def _parquet(args: argparse.Namespace) -> int:
     from dyneval.generation.exporting import write_parquet
 
     counts = write_parquet(args.gendb, args.output, args.shard_mb * 1_000_000, _selection(args))
-    return _told(counts.written, counts.rejected)
+    return _told(args.output, counts.written, counts.rejected)
 
 
 def _webdataset(args: argparse.Namespace) -> int:
     from dyneval.generation.exporting import write_webdataset
 
     counts = write_webdataset(args.gendb, args.output, args.shard_mb * 1_000_000, _selection(args))
-    return _told(counts.written, counts.rejected)
+    return _told(args.output, counts.written, counts.rejected)
 
 
 def _hub(args: argparse.Namespace) -> int:
@@ -182,7 +194,7 @@ def _hub(args: argparse.Namespace) -> int:
     counts = hub.write_dataset(args.gendb, args.output, specs, _selection(args), args.shard_mb * 1_000_000, args.name)
     if args.push:
         log.info("uploaded: %s", push_dataset(args.output, args.push, PUBLISHED_FILES, "DynEval: images", args.private))
-    return _told(counts.written, counts.rejected)
+    return _told(args.output, counts.written, counts.rejected)
 
 
 def _to_mapping(args: argparse.Namespace) -> int:
@@ -191,14 +203,14 @@ def _to_mapping(args: argparse.Namespace) -> int:
 
     counts = Counts(shards=1)
     counts.written = write_mapping(args.output, map(entry_of, read_records(args.gendb, counts, _selection(args))))
-    return _told(counts.written, counts.rejected)
+    return _told(args.output, counts.written, counts.rejected)
 
 
 def _contact_sheet(args: argparse.Namespace) -> int:
     from dyneval.generation.contact_sheet import draw_contact_sheet
 
     counts = draw_contact_sheet(args.gendb, args.output, _selection(args))
-    return _told(counts.written, counts.rejected)
+    return _told(args.output, counts.written, counts.rejected, "images")
 
 
 def _from_mapping(args: argparse.Namespace) -> int:
@@ -206,4 +218,4 @@ def _from_mapping(args: argparse.Namespace) -> int:
 
     maker = PairMaker(args.images, model_table.tiers(args.models), args.tier)
     written, rejected = add_pairs(args.mapping, maker)
-    return _told(written, rejected)
+    return _told(args.images / "metadata.jsonl", written, rejected)

@@ -18,12 +18,13 @@ from typing import Any
 from dyneval.cli.running import run
 from dyneval.errors import SettingError, UserError
 from dyneval.files.parts import Shard
-from dyneval.flags import Parser
+from dyneval.flags import Parser, positive
 from dyneval.generation import catalogue
 from dyneval.generation.model import ENVIRONMENTS, PRESET_NAMES, BuildOptions, ModelSpec, RunOptions
 from dyneval.work import processes
 from dyneval.work.executors import add_cluster, cluster_of
 
+log = logging.getLogger(__name__)
 EPILOG = """\
 exit status: 0 every image is there; 1 images are missing, a rerun may make them; 2 the run could not start;
 3 nothing is missing but what the models refuse to make (output/refused.jsonl)
@@ -100,7 +101,7 @@ def _parser(early: argparse.ArgumentParser, description: str, details: str = "",
     add = parser.add_argument
     add("--prompts", type=Path, required=True, help="prompts.parquet of Step 1, a .jsonl, or a .txt, one a line")
     add("--output", type=Path, required=True, help="GenDB folder; what is there already is kept")
-    add("--limit", type=_positive, metavar="N", help="at most N images a model, the first by prompt_id")
+    add("--limit", type=positive, metavar="N", help="at most N images a model, the first by prompt_id")
     add("--any-tier", action="store_true", help="let prompts go to models of other tiers too")
     add(
         *("--allocation",),
@@ -142,10 +143,10 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("how it is drawn").add_argument
     add("--devices", type=lambda text: tuple(text.split(",")), default=(), help="cuda:0,cuda:1 (default: all visible)")
-    add("--batch-size", type=_positive, help="prompts a call (default: the model's own); halved when memory runs out")
+    add("--batch-size", type=positive, help="prompts a call (default: the model's own); halved when memory runs out")
     placements = ("auto", "resident", "model_offload", "sequential_offload")
     add("--placement", choices=placements, default="auto", help="where weights lie; auto measures what fits")
-    add("--concurrency", type=_positive, default=8, help="requests in flight to a hosted API (default 8)")
+    add("--concurrency", type=positive, default=8, help="requests in flight to a hosted API (default 8)")
     add("--base-url", help="another server that speaks the hosted API")
     add("--prices", type=_prices, metavar="IN/OUT", help="US dollars a million tokens; records what each image cost")
     add("--format", dest="image_format", choices=("png", "webp"), default="png", help="both are lossless")
@@ -167,10 +168,17 @@ def _generate(args: argparse.Namespace, specs: catalogue.Specs, chosen: list[Mod
     config = Config(**options, build=_build_options(args), run=_run_options(args))
     status = generate(chosen, catalogue.sharing(specs, chosen, args.roster), config).exit_status
     if args.contact_sheet:
-        from dyneval.generation.contact_sheet import draw_contact_sheet
-
-        draw_contact_sheet(config.output, config.output / "contact_sheet.png")
+        _draw_contact_sheet(config.output)
     return status
+
+
+def _draw_contact_sheet(output: Path) -> None:
+    from dyneval.generation.contact_sheet import draw_contact_sheet
+
+    try:
+        draw_contact_sheet(output, output / "contact_sheet.png")
+    except UserError as error:  # no image: what became of the run is its status
+        log.warning("no contact sheet: %s", error)
 
 
 def _build_options(args: argparse.Namespace) -> BuildOptions:
@@ -194,13 +202,6 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         prices=args.prices,
         external_env=args.external_env,
     )
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
 
 
 def _prices(text: str) -> tuple[float, float]:

@@ -30,7 +30,7 @@ def models_table(board: Board) -> Table:
         ]
         for row in board.rows
     ]
-    return Table([*headings, "images", "missing"], rows, tuple(board.notes))
+    return Table([*headings, "images", "missing"], rows, tuple(board.notes), best=(4, 5, 6, 7))
 
 
 def tier_table(board: Board) -> Table:
@@ -42,7 +42,7 @@ def tier_table(board: Board) -> Table:
 def dimensions_table(board: Board) -> Table:
     """One row a model, one column a dimension (1-5)."""
     rows = [[row.model, *(cell(row.dimensions[name]) for name in board.dimensions)] for row in board.rows]
-    return Table(["model", *board.dimensions], rows)
+    return Table(["model", *board.dimensions], rows, best=tuple(range(1, len(board.dimensions) + 1)))
 
 
 def categories_table(board: Board) -> Table:

@@ -11,7 +11,15 @@ from dyneval.errors import SettingError
 from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatedSet
 from dyneval.evaluation.bootstrap import Estimate
-from dyneval.evaluation.correlation import Agreement, agreement, as_mapping, category_agreement, system_agreement
+from dyneval.evaluation.calibration import LEVEL, Calibration, calibrate
+from dyneval.evaluation.correlation import (
+    Agreement,
+    agreement,
+    as_mapping,
+    category_agreement,
+    human_ceiling,
+    system_agreement,
+)
 from dyneval.evaluation.rejects import LeftOut
 from dyneval.evaluation.scores import ScoreTable, align
 from dyneval.evaluation.significance import Difference, srcc_difference
@@ -26,6 +34,7 @@ class EvaluatorResult:
     agreement: Agreement
     system: dict[str, Estimate]
     categories: dict[str, Agreement]
+    calibration: Calibration | None = None
 
     @property
     def missing(self) -> int:
@@ -40,6 +49,8 @@ class Comparison:
     rated: RatedSet
     evaluators: list[EvaluatorResult] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
+    people: Agreement | None = None
+    """One rater against the mean of the others, where an image has several."""
     rejects: list[LeftOut] = field(default_factory=list)
     """Rows of the ratings and of the evaluators' files that do not count."""
     repeated: int = 0
@@ -59,12 +70,14 @@ class Comparison:
             "unrated": self.rated.unrated,
             "rejected": len(self.rejects),
             "repeated": self.repeated,
+            "people": self.people.to_dict() if self.people else None,
             "evaluators": [
                 {
                     "name": result.name,
                     "missing": result.missing,
                     **result.agreement.to_dict(),
                     "system": as_mapping(result.system),
+                    "calibration": result.calibration.to_dict() if result.calibration else None,
                     "categories": {name: found.to_dict() for name, found in result.categories.items()},
                 }
                 for result in self.evaluators
@@ -84,7 +97,9 @@ class Comparison:
         }
 
 
-def compare(rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1000, seed: int = 0) -> Comparison:
+def compare(
+    rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1000, seed: int = 0, level: float = LEVEL
+) -> Comparison:
     """Hold evaluators against the raters of a benchmark.
 
     Args:
@@ -92,20 +107,22 @@ def compare(rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1
         tables: one an evaluator; their names must differ.
         resamples: of the bootstrap over prompts.
         seed: of the bootstrap.
+        level: of the interval for a new image's rating, 0-1.
 
     Raises:
         SettingError: two evaluators have one name, or one scores none of the images.
     """
-    names = [table.name for table in tables]
-    if len(set(names)) < len(names):
-        raise SettingError(f"two evaluators are called {max(names, key=names.count)!r}; name them: --compare NAME=FILE")
+    refuse_same_names(tables)
     found = Comparison(
         rated,
         rejects=[*rated.rejects, *(reject for table in tables for reject in table.rejects)],
         repeated=rated.repeated + sum(table.repeated for table in tables),
     )
+    if not rated.benchmark.fields[rated.rated].is_checklist:
+        ratings, prompts = [item.ratings for item in rated.items], [item.cluster for item in rated.items]
+        found.people = human_ceiling(ratings, prompts, resamples=resamples, seed=seed)
     for table in tables:
-        found.evaluators.append(_evaluate(rated, table, resamples, seed))
+        found.evaluators.append(_evaluate(rated, table, resamples, seed, level))
     items = rated.items
     for first, second in itertools.combinations(found.evaluators, 2):
         found.differences.append(
@@ -121,7 +138,14 @@ def compare(rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1
     return found
 
 
-def _evaluate(rated: RatedSet, table: ScoreTable, resamples: int, seed: int) -> EvaluatorResult:
+def refuse_same_names(tables: Sequence[ScoreTable]) -> None:
+    """Raise SettingError where two evaluators have one name."""
+    names = [table.name for table in tables]
+    if len(set(names)) < len(names):
+        raise SettingError(f"two evaluators are called {max(names, key=names.count)!r}; name them: --compare NAME=FILE")
+
+
+def _evaluate(rated: RatedSet, table: ScoreTable, resamples: int, seed: int, level: float) -> EvaluatorResult:
     items = rated.items
     scores = align(items, table)
     if all(math.isnan(value) for value in scores):
@@ -142,4 +166,5 @@ def _evaluate(rated: RatedSet, table: ScoreTable, resamples: int, seed: int) -> 
         category_agreement(
             scores, ratings, prompts, [item.categories for item in items], resamples=resamples, seed=seed
         ),
+        calibrate(scores, ratings, prompts, level),
     )

@@ -22,6 +22,8 @@ from dyneval.evaluation.bootstrap import (
 )
 from dyneval.evaluation.pairwise import pair_statistics
 
+_RATERS = 10
+"""Raters of an image that are left out in turn, at most."""
 FEWEST = 3
 """With fewer pairs no coefficient is given: two points always correlate perfectly."""
 
@@ -113,6 +115,54 @@ def agreement(
 def srcc_resamples(x: FloatArray, y: FloatArray, bootstrap: ClusterBootstrap) -> FloatArray:
     """Spearman's correlation on the data and on every resample, shape (1 + resamples,)."""
     return bootstrap.over_items(lambda w: weighted_pearson(w, weighted_ranks(w, x), weighted_ranks(w, y)))
+
+
+def human_ceiling(
+    ratings: Sequence[Sequence[float]], clusters: Sequence[str], *, resamples: int = 1000, seed: int = 0
+) -> Agreement | None:
+    """How well one rater agrees with the mean of the others: what an evaluator can hope for against a mean of them.
+
+    Over images with two or more ratings. Each of an image's raters is left out in turn; where images have different
+    numbers of them, those of an image with fewer are taken more than once. KRCC and pairwise accuracy are not computed.
+
+    Args:
+        ratings: of each image one number a rater, NaN for none.
+        clusters: the prompt behind each image.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        None where fewer than `FEWEST` images have two ratings.
+    """
+    given = [[value for value in values if np.isfinite(value)] for values in ratings]
+    several = [number for number, values in enumerate(given) if len(values) > 1]
+    if len(several) < FEWEST:
+        return None
+    bootstrap = ClusterBootstrap([clusters[number] for number in several], resamples, seed)
+    srcc, plcc = [], []
+    for turn in range(min(_RATERS, max(len(given[number]) for number in several))):
+        alone = [given[number][turn % len(given[number])] for number in several]
+        x = np.array(alone, np.float64)
+        y = np.array(
+            [(sum(given[i]) - one) / (len(given[i]) - 1) for i, one in zip(several, alone, strict=True)], np.float64
+        )
+        srcc.append(srcc_resamples(x, y, bootstrap))
+        plcc.append(bootstrap.over_items(partial(_pearson_of, x, y)))
+    skipped = Estimate.undefined("not computed for raters")
+    return Agreement(
+        items=len(several),
+        prompts=bootstrap.clusters,
+        left_out=len(given) - len(several),
+        srcc=Estimate.from_resamples(np.mean(srcc, axis=0)),
+        plcc=Estimate.from_resamples(np.mean(plcc, axis=0)),
+        krcc=skipped,
+        pairwise_accuracy=skipped,
+        tie_threshold=None,
+    )
+
+
+def _pearson_of(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
+    return weighted_pearson(weights, x, y)
 
 
 def system_agreement(

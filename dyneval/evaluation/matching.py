@@ -19,8 +19,10 @@ class Matcher:
             self._by_id[item.item_id].append(item)
             self._by_image["/".join(_parts(item.image))].append(item)
 
-    def find(self, key: str | None, image: str | None) -> RatedImage | None:
-        """Return the image with the id `key`, else the one whose path `image` ends in; None when there is none.
+    def find(self, key: str | None, image: str | None) -> list[RatedImage]:
+        """Return the image with the id `key`, else the one whose path `image` ends in.
+
+        None where there is none; several where one image of one prompt stands in several groups.
 
         Raises:
             RatingError: id and path belong to different images, or it is not clear to which of several.
@@ -34,10 +36,10 @@ class Matcher:
                 "correct the ids, or leave them out where they are the table's own row numbers"
             )
         found = both or by_id or by_path
-        if len(found) > 1:
+        if len({(item.image, item.prompt) for item in found}) > 1 or any(item.group is None for item in found[1:]):
             names = " and ".join(item.item_id for item in found[:2])
             raise RatingError(f"{image or key} may be {names}; give the scores the ids of the benchmark")
-        return found[0] if found else None
+        return list(found)
 
     def _ends_of(self, image: str) -> Sequence[RatedImage]:
         """The images with the longest path that `image` ends in."""

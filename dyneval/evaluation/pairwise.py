@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from dyneval.evaluation.bootstrap import ClusterBootstrap, FloatArray, IntArray
 
-_UNITS = 100_000
-"""Differences are told apart to a hundred-thousandth of the evaluator's range."""
+_DROPPED = 16
+"""Bits of a difference that rounding leaves nothing sure of: 0.3 - 0.2 and 0.2 - 0.1 are equal in the others."""
+_FIRST = 28
+"""Of the bits kept, those that the first look at all pairs passes over: 256 places an octave are left."""
 _CELLS = 2_000_000
 """Pairs looked at a time."""
 
@@ -41,11 +43,10 @@ def pair_statistics(scores: FloatArray, humans: FloatArray, bootstrap: ClusterBo
         bootstrap: over the same items.
     """
     order = np.argsort(bootstrap.codes, kind="stable")
-    span = float(np.ptp(scores)) or 1.0
     items = _Items(
         codes=bootstrap.codes[order],
         levels=_levels(scores)[order],
-        units=(scores / span * _UNITS)[order],
+        scores=scores.astype(np.float64)[order],
         ratings=_levels(humans)[order],
     )
     threshold = _tie_threshold(items)
@@ -54,17 +55,17 @@ def pair_statistics(scores: FloatArray, humans: FloatArray, bootstrap: ClusterBo
         return PairStatistics(
             kendall=agreeing / np.sqrt(scores_differ * ratings_differ),
             accuracy=right / _weighted_pairs(items.codes, bootstrap.counts),
-            threshold=threshold * span / _UNITS,
+            threshold=float(np.int64(threshold << _DROPPED).view(np.float64)),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Items:
-    """Items sorted by cluster: ranks of the exact scores, scores in units, ranks of the ratings."""
+    """Items sorted by cluster: ranks of the scores, the scores, ranks of the ratings."""
 
     codes: IntArray
     levels: IntArray
-    units: FloatArray
+    scores: FloatArray
     ratings: IntArray
 
 
@@ -72,25 +73,48 @@ def _levels(values: FloatArray) -> IntArray:
     return np.unique(values, return_inverse=True)[1].reshape(-1).astype(np.int32)
 
 
+def _key(differences: FloatArray) -> NDArray[np.int64]:
+    """The size of differences as whole numbers in the same order: bits of a positive float are sorted as it is."""
+    return (np.abs(differences).view(np.int64) + (1 << (_DROPPED - 1))) >> _DROPPED
+
+
 def _tie_threshold(items: _Items) -> int:
-    """Return the difference, in units, up to which scores had best be called equal; the smallest of the best."""
-    tied = np.zeros(_UNITS + 1, dtype=np.int64)
-    ordered = np.zeros(_UNITS + 1, dtype=np.int64)
-    step = max(1, _CELLS // len(items.units))
-    for start in range(0, len(items.units), step):
+    """Return the key of the difference up to which scores had best be called equal; the smallest of the best.
+
+    Calling all pairs up to a difference equal makes those that the raters tied right and those that were ordered as by
+    the raters wrong. One look at all pairs counts both by place; only in a place that may hold the best difference,
+    which its pairs decide in whatever order they come, are differences told apart, in a second look.
+    """
+    places = (int(np.iinfo(np.int64).max) >> (_DROPPED + _FIRST)) + 1
+    tied, ordered = np.zeros(places, np.int64), np.zeros(places, np.int64)
+    for of_tied, of_ordered in _differences(items):
+        tied += np.bincount(of_tied >> _FIRST, minlength=places)
+        ordered += np.bincount(of_ordered >> _FIRST, minlength=places)
+    before = ordered.sum() + np.cumsum(tied - ordered) - (tied - ordered)
+    may_be_best = (tied + ordered > 0) & (before + tied >= (before + tied - ordered).max())
+    gains: dict[int, int] = {0: 0}  # to call no pair equal is a choice, too
+    for sign, keys in ((sign, keys) for both in _differences(items) for sign, keys in zip((1, -1), both, strict=True)):
+        found, counts = np.unique(keys[may_be_best[keys >> _FIRST]], return_counts=True)
+        for key, count in zip(found.tolist(), counts.tolist(), strict=True):
+            gains[key] = gains.get(key, 0) + sign * count
+    keys = np.array(sorted(gains), np.int64)
+    gained = np.cumsum([gains[key] for key in keys.tolist()])
+    # The sum runs over places that are looked at alone: what lay in those passed over is in `before`.
+    first = np.searchsorted(keys >> _FIRST, keys >> _FIRST)
+    right = before[keys >> _FIRST] + gained - np.append(0, gained)[first]
+    return int(keys[np.argmax(right)])
+
+
+def _differences(items: _Items) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield keys of differences between scores: of pairs that the raters tied, and of those ordered as by them."""
+    step = max(1, _CELLS // len(items.scores))
+    for start in range(0, len(items.scores), step):
         rows, columns = slice(start, start + step), slice(start, None)
-        apart = items.units[rows, None] - items.units[None, columns]
+        apart = items.scores[rows, None] - items.scores[None, columns]
         human = items.ratings[rows, None] - items.ratings[None, columns]
         later = np.arange(apart.shape[1])[None, :] > np.arange(apart.shape[0])[:, None]
         agrees = ((apart > 0) & (human > 0)) | ((apart < 0) & (human < 0))
-        tied += _histogram(apart[later & (human == 0)])
-        ordered += _histogram(apart[later & agrees])
-    return int(np.argmax(np.cumsum(tied) + ordered.sum() - np.cumsum(ordered)))
-
-
-def _histogram(differences: FloatArray) -> IntArray:
-    # Differences are rounded, not scores: equal gaps between scores on a grid must fall into one place.
-    return np.bincount(np.rint(np.abs(differences)).astype(np.int64), minlength=_UNITS + 1)
+        yield _key(apart[later & (human == 0)]), _key(apart[later & agrees])
 
 
 def _weighted_pairs(codes: IntArray, counts: IntArray) -> FloatArray:
@@ -135,9 +159,8 @@ def _properties(items: _Items, rows: slice, threshold: int) -> Iterator[NDArray[
     yield ((above & better) | (below & worse)).view(np.int8) - ((above & worse) | (below & better)).view(np.int8)
     yield (above | below).view(np.int8)
     yield differ.view(np.int8)
-    apart = items.units[rows, None] - items.units[None, columns]
-    above, below = apart > threshold + 0.5, apart < -threshold - 0.5
-    right = (above & better) | (below & worse) | ~(above | below | differ)
+    apart = _key(items.scores[rows, None] - items.scores[None, columns]) > threshold
+    right = (apart & ((above & better) | (below & worse))) | ~(apart | differ)
     np.fill_diagonal(right, False)  # an item beside itself is no pair
     yield right.view(np.int8)
 

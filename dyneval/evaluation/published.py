@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from dyneval import model_table
-from dyneval.model_table import model_key
+from dyneval.model_table import Model, model_key
 
 SOURCE = "DynEval, arXiv 2607.11199"
 
@@ -24,16 +24,6 @@ class PublishedAgreement(NamedTuple):
     plcc: float
 
 
-class PublishedModel(NamedTuple):
-    """A T2I model of the paper; `normalised` is its overall score on DynEval-1K, 0-1."""
-
-    slug: str
-    name: str
-    tier: int
-    normalised: float
-    year: int
-
-
 @cache
 def agreements() -> tuple[PublishedAgreement, ...]:
     """Every published row, benchmarks in the order of the paper."""
@@ -46,11 +36,9 @@ def agreements() -> tuple[PublishedAgreement, ...]:
 
 
 @cache
-def models() -> tuple[PublishedModel, ...]:
-    """The 36 T2I models, best first."""
-    scored = [model for model in model_table.models() if model.paper_score is not None and model.year is not None]
-    found = [PublishedModel(m.slug, m.name, m.tier, m.paper_score or 0, m.year or 0) for m in scored]
-    return tuple(sorted(found, key=lambda model: -model.normalised))
+def models() -> tuple[Model, ...]:
+    """The 36 T2I models of the paper, best first."""
+    return tuple(sorted(set(_by_key().values()), key=lambda model: -(model.paper_score or 0)))
 
 
 @cache
@@ -60,14 +48,14 @@ def dimensions() -> dict[str, tuple[str, ...]]:
     return {name: tuple(categories) for name, categories in tomllib.loads(text).items()}
 
 
-def find_model(name: str) -> PublishedModel | None:
-    """Return the published model that `name` (display name, slug or folder name) means, or None."""
+def find_model(name: str) -> Model | None:
+    """Return the published model that `name` (display name, alias, slug or folder name) means, or None."""
     return _by_key().get(model_key(name))
 
 
 @cache
-def _by_key() -> dict[str, PublishedModel]:
-    return {model_key(name): model for model in models() for name in (model.name, model.slug)}
+def _by_key() -> dict[str, Model]:
+    return {key: model for key, model in model_table.by_key().items() if model.paper_score is not None}
 
 
 def _rows(name: str) -> list[dict[str, str]]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyneval.evaluation import rejects, tables
 from dyneval.evaluation.benchmarks.base import Benchmark, load
-from dyneval.evaluation.comparison import Comparison, compare
+from dyneval.evaluation.calibration import LEVEL
+from dyneval.evaluation.comparison import Comparison, compare, refuse_same_names
 from dyneval.evaluation.matching import Matcher
 from dyneval.evaluation.options import EvaluationOptions
+from dyneval.evaluation.preference import Preferences, compare_preferences
 from dyneval.evaluation.scores import is_record, read_records, read_scores
 from dyneval.evaluation.tables import Table
 from dyneval.files.atomic import refuse_overwrite, write_json
@@ -32,6 +34,7 @@ class BenchmarkRun(EvaluationOptions):
         images: folder of the images, for the report's gallery.
         scores: files of evaluators, by name.
         rated: which of the benchmark's ratings; None takes the first.
+        level: of the interval for a new image's rating, 0-1.
         field: which score of a ScoreRecord, or which column of a table.
     """
 
@@ -42,13 +45,14 @@ class BenchmarkRun(EvaluationOptions):
     scores: dict[str, Path]
     rated: str | None = None
     field: str = "overall"
+    level: float = LEVEL
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkOutcome:
     """The comparison, its tables by heading, and the files that were written."""
 
-    comparison: Comparison
+    comparison: Comparison | Preferences
     tables: dict[str, Table]
     files: list[Path]
 
@@ -62,21 +66,43 @@ def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
         ReportError: a library for the report is missing.
     """
     rated = load(run.benchmark, run.annotations, run.rated)
-    found = compare(
-        rated,
-        [read_scores(path, run.field, name) for name, path in run.scores.items()],
-        resamples=run.resamples,
-        seed=run.seed,
-    )
+    scored = [read_scores(path, run.field, name) for name, path in run.scores.items()]
+    refuse_same_names(scored)
+    if rated.benchmark.fields[rated.rated].is_preference:
+        chosen = compare_preferences(rated, scored, resamples=run.resamples, seed=run.seed)
+        shown = tables.preference_tables(chosen)
+        return BenchmarkOutcome(chosen, shown, _write_preferences(run.output, run, chosen, shown) if run.output else [])
+    found = compare(rated, scored, resamples=run.resamples, seed=run.seed, level=run.level)
     shown = _tables(found)
     written = _write(run.output, run, found, shown) if run.output else []
     return BenchmarkOutcome(found, shown, written)
+
+
+def _write_preferences(output: Path, run: BenchmarkRun, found: Preferences, shown: dict[str, Table]) -> list[Path]:
+    read = [path for path in (run.annotations, *run.scores.values()) if path.is_file()]
+    refuse_overwrite(read, tables.files(output, ["agreement", *map(str.lower, shown)]))
+    plain = asdict(found) | {"rated": {"benchmark": run.benchmark.name, "rating": found.rated.rated}}
+    write_json(output / "agreement.json", plain | {"rejects": len(found.rejects)})
+    written = [output / "agreement.json", *rejects.write(output, found.rejects)]
+    for heading, table in shown.items():
+        written += table.write(output, heading.lower())
+    if run.report:
+        from dyneval.evaluation.report.page import Report, write_report
+
+        groups = len({item.group for item in found.rated.items})
+        lead = f"{len(found.rated.items):,} images in {groups:,} groups that people put in order."
+        title = f"Agreement with people on {found.rated.benchmark.title}"
+        write_report(output / "report.html", Report(title, lead, tables=shown))
+        written.append(output / "report.html")
+    return written
 
 
 def _tables(found: Comparison) -> dict[str, Table]:
     shown = {"Agreement": tables.agreement_table(found)}
     if found.differences:
         shown["Differences"] = tables.difference_table(found)
+    if any(result.calibration for result in found.evaluators):
+        shown["Calibration"] = tables.calibration_table(found)
     if any(result.categories for result in found.evaluators):
         shown["Categories"] = tables.category_table(found)
     return shown
@@ -103,9 +129,8 @@ def _write(output: Path, run: BenchmarkRun, found: Comparison, shown: dict[str, 
         page = output / "report.html"
         gallery = _gallery(run, found, page)
         title = f"Agreement with people on {found.rated.benchmark.title}"
-        notes = tables.join_notes(list(shown.values())).splitlines()
-        if gallery:
-            notes += [f"{key}: {reason}" for key, reason in gallery.unreadable.items()]
+        # The notes of tables stand below them.
+        notes = [f"{key}: {reason}" for key, reason in gallery.unreadable.items()] if gallery else []
         write_report(
             page, Report(title, _lead(found), tables=shown, agreement_charts=charts, gallery=gallery, notes=notes)
         )
@@ -130,7 +155,7 @@ def _gallery(run: BenchmarkRun, found: Comparison, page: Path) -> Gallery | None
     matcher = Matcher(found.rated.items)
     entries = []
     for record in read_records(source):
-        item = matcher.find(record.pair_id, record.image)
+        item = next(iter(matcher.find(record.pair_id, record.image)), None)
         score = getattr(record, run.field, None) if run.field in ("overall", "t2ia", "iqa") else record.overall
         if item is not None and score is not None and math.isfinite(item.rating):
             entries.append(

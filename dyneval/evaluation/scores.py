@@ -106,14 +106,14 @@ def align(items: Sequence[RatedImage], table: ScoreTable) -> list[float]:
     ]
     for key, image, value in named:
         try:
-            item = matcher.find(key, image)
+            belonging = matcher.find(key, image)
         except RatingError as error:
             raise RatingError(f"{table.name}: {error}") from error
-        if item is not None and item.item_id in found:
-            raise RatingError(
-                f"{table.name}: two scores belong to the image {item.image}; give them the benchmark's ids"
-            )
-        if item is not None:
+        for item in belonging:
+            if item.item_id in found:
+                raise RatingError(
+                    f"{table.name}: two scores belong to the image {item.image}; give them the benchmark's ids"
+                )
             found[item.item_id] = value
     return [found.get(item.item_id, math.nan) for item in items]
 

@@ -46,7 +46,7 @@ def srcc_difference(
         second[0],
         len(y),
         Estimate.from_resamples(drawn),
-        _two_sided(drawn[1:]),
+        two_sided(drawn[1:]),
         williams(spearman(a, y), spearman(b, y), spearman(a, b), len(y)),
     )
 
@@ -77,7 +77,8 @@ def williams(first: float, second: float, between: float, items: int) -> float |
     return float(2 * t.sf(abs(statistic), items - 3))
 
 
-def _two_sided(differences: FloatArray) -> float | None:
+def two_sided(differences: FloatArray) -> float | None:
+    """The p-value of a difference by its values in the resamples; None where none is defined."""
     drawn = differences[np.isfinite(differences)]
     if not len(drawn):
         return None

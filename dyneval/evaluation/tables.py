@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dyneval.evaluation import rejects
+from dyneval.evaluation import preference, rejects
 from dyneval.evaluation.bootstrap import Estimate
 from dyneval.evaluation.comparison import Comparison
+from dyneval.evaluation.preference import Preferences
 from dyneval.files.atomic import atomic_write
 from dyneval.files.delimited import harmless
 
 FORMATS = {"md": "github", "tex": "latex_booktabs", "html": "html"}
 """File suffix -> tabulate's name of the format."""
 _MINUS = "\u2212"
+_BOLD, _END = "\ue000", "\ue001"
+"""Stand around what is bold until tabulate has escaped the cells; no text of a model's name may hold them."""
+_LATEX = {
+    _MINUS: "$-$", "±": r"$\pm$", "σ": r"$\sigma$", "≥": r"$\ge$", "≤": r"$\le$", "–": "--", "×": r"$\times$",
+    _BOLD: r"\textbf{", _END: "}",
+}  # fmt: skip
+"""What pdfLaTeX does not know as a letter."""
+_LEADING = re.compile(rf"[{_MINUS}+-]?\d*\.?\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Headings and cells as text, and lines to stand below."""
+    """Headings and cells as text, lines to stand below, and the columns whose highest number LaTeX sets in bold."""
 
     headings: list[str]
     rows: list[list[str]]
     notes: tuple[str, ...] = ()
+    best: tuple[int, ...] = ()
 
     def render(self, style: str = "simple") -> str:
         """Return the table in one of tabulate's formats; numbers are kept as they are written here."""
@@ -33,6 +44,22 @@ class Table:
 
         align = ["left", *["right"] * (len(self.headings) - 1)]
         return str(tabulate(self.rows, self.headings, style, disable_numparse=True, colalign=align))
+
+    def to_latex(self) -> str:
+        """Return the table for a paper, with what its preamble needs; without names in other scripts pdfLaTeX does."""
+        rows = [[cell.replace(_BOLD, "").replace(_END, "") for cell in row] for row in self.rows]
+        for column in self.best:
+            values = [_value(row[column]) for row in rows]
+            known = [value for value in values if value is not None]
+            for row, value in zip(rows, values, strict=True):
+                if known and value == max(known):
+                    row[column] = f"{_BOLD}{row[column]}{_END}"
+        text = Table(self.headings, rows).render(FORMATS["tex"])
+        for letter, command in _LATEX.items():
+            text = text.replace(letter, command)
+        is_plain = all(ord(letter) < 0x250 for letter in text)
+        engine = "" if is_plain else "% some names need lualatex or xelatex and a font that has their letters\n"
+        return f"% \\usepackage{{booktabs}}\n{engine}{text}\n"
 
     def to_csv(self) -> str:
         """Return the table as CSV; a cell that a spreadsheet would run as a formula gets a ' before it.
@@ -46,11 +73,18 @@ class Table:
 
     def write(self, folder: Path, stem: str) -> list[Path]:
         """Write `stem` as CSV, Markdown, LaTeX and HTML below `folder`; returns the files."""
-        texts = {"csv": self.to_csv(), **{suffix: self.render(style) + "\n" for suffix, style in FORMATS.items()}}
+        plain = {suffix: self.render(style) + "\n" for suffix, style in FORMATS.items()}
+        texts = {"csv": self.to_csv(), **plain, "tex": self.to_latex()}
         for suffix, text in texts.items():
             with atomic_write(folder / f"{stem}.{suffix}") as file:
                 file.write(text)
         return [folder / f"{stem}.{suffix}" for suffix in texts]
+
+
+def _value(cell: str) -> float | None:
+    """The number that a cell begins with."""
+    found = _LEADING.match(cell)
+    return float(found[0].replace(_MINUS, "-")) if found else None
 
 
 def files(folder: Path, stems: Sequence[str]) -> list[Path]:
@@ -91,13 +125,19 @@ def agreement_table(comparison: Comparison) -> Table:
             notes.append(f"{result.name}: {found.srcc.reason}")
         if result.missing:
             notes.append(f"{result.name}: no score for {result.missing} of {len(comparison.rated.items)} rated images")
+    if comparison.people:
+        found = comparison.people
+        rows.append(
+            ["one rater", "people", str(found.items), estimate(found.srcc), estimate(found.plcc), "–", "–", "–"]
+        )
+        notes.insert(0, "one rater: against the mean of the other raters of an image, each left out in turn")
     for row in comparison.published:
         rows.append([row.evaluator, "published", str(row.pairs), number(row.srcc), number(row.plcc), "–", "–", "–"])
     if comparison.rated.unrated:
         notes.append(f"{len(comparison.rated.unrated)} images of the benchmark have no rating")
     notes += rejects.notes(comparison.rejects, comparison.repeated)
     headings = ["evaluator", "figures", "images", "SRCC", "PLCC", "KRCC", "pairwise accuracy", "SRCC over T2I models"]
-    return Table(headings, rows, tuple(notes))
+    return Table(headings, rows, tuple(notes), best=(3, 4, 5, 6, 7))
 
 
 def difference_table(comparison: Comparison) -> Table:
@@ -115,6 +155,33 @@ def difference_table(comparison: Comparison) -> Table:
     return Table(["evaluators", "images", "SRCC difference", "p (bootstrap)", "p (Williams)"], rows)
 
 
+def calibration_table(comparison: Comparison) -> Table:
+    """One row an evaluator: how far from the raters' means its scores are, once brought to their scale."""
+    rows, notes = [], []
+    for result in comparison.evaluators:
+        found = result.calibration
+        if found is None:
+            continue
+        errors = [f"{value:.3f}" for value in (found.constant, found.linear, found.isotonic)]
+        interval = f"±{found.half_width:.3f}"
+        rows.append([result.name, str(found.images), *errors, found.best, interval, f"{found.covered:.1%}"])
+        notes.append(
+            f"{result.name}: rating = {found.slope:.4g} x score {found.intercept:+.4g}; agreement.json has both maps"
+        )
+    level = next((one.calibration.level for one in comparison.evaluators if one.calibration), 0.0)
+    headings = [
+        "evaluator",
+        "test images",
+        "RMSE of the mean",
+        "linear",
+        "isotonic",
+        "better",
+        f"{level:.0%} interval",
+        "hit",
+    ]
+    return Table(headings, rows, tuple(notes))
+
+
 def category_table(comparison: Comparison) -> Table:
     """SRCC of each evaluator within each category."""
     names = sorted({name for result in comparison.evaluators for name in result.categories})
@@ -129,6 +196,53 @@ def category_table(comparison: Comparison) -> Table:
     return Table(["category", "images", *(f"SRCC {result.name}" for result in comparison.evaluators)], rows)
 
 
-def join_notes(tables: Sequence[Table]) -> str:
-    """Return the notes of several tables, one a line."""
-    return "\n".join(note for table in tables for note in table.notes)
+def preference_tables(found: Preferences) -> dict[str, Table]:
+    """Accuracy and tau of each evaluator, published accuracies, differences, and strengths of the T2I models."""
+    rows, notes = [], []
+    for result in found.evaluators:
+        models = "–" if result.models is None else number(result.models)
+        counted = (str(result.prompts), f"{result.pairs:,}")
+        rows.append([result.name, "measured", *counted, estimate(result.accuracy), estimate(result.kendall), models])
+        if result.missing:
+            notes.append(f"{result.name}: no score for {result.missing} of {len(found.rated.items)} images")
+        if result.accuracy.reason:
+            notes.append(f"{result.name}: {result.accuracy.reason}")
+    for name, accuracy in preference.PUBLISHED.get(found.rated.benchmark.name, {}).items():
+        rows.append([name, "published", "–", "–", number(accuracy, 3), "–", "–"])
+    if found.rated.unrated:
+        notes.append(f"{len(found.rated.unrated)} images of the benchmark have no rating")
+    notes += rejects.notes(found.rejects, found.repeated)
+    headings = ["evaluator", "figures", "prompts", "pairs", "accuracy", "tau within prompts", "SRCC over T2I models"]
+    shown = {"Agreement": Table(headings, rows, tuple(notes), best=(4, 5, 6))}
+    if found.differences:
+        shown["Differences"] = Table(
+            ["evaluators", "prompts", "accuracy difference", "p (bootstrap)"],
+            [
+                [
+                    f"{one.first} {_MINUS} {one.second}",
+                    str(one.prompts),
+                    estimate(one.difference),
+                    p_value(one.p_bootstrap),
+                ]
+                for one in found.differences
+            ],
+        )
+    models_of = {name: result.strengths for result in found.evaluators for name in result.strengths}
+    if models_of:
+        shown["Models"] = Table(
+            ["T2I model", *(head for one in found.evaluators for head in (f"people ({one.name})", one.name))],
+            [
+                [
+                    name,
+                    *(
+                        f"{value:+.2f}".replace("-", _MINUS)
+                        for result in found.evaluators
+                        for value in result.strengths.get(name, ())
+                    ),
+                ]
+                for name in models_of
+                if all(name in result.strengths for result in found.evaluators)
+            ],
+            ("Log strengths (Bradley-Terry), people's over the pairs that the evaluator scored; 1 more wins 73 %",),
+        )
+    return shown

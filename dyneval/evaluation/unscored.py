@@ -34,7 +34,10 @@ def rated_images(benchmark: Benchmark, annotations: Path, rated: str | None = No
             f"{annotations}: {nameless} images come without their prompt, which scoring needs\n"
             f"expected: {benchmark.layout}"
         )
-    return [Unscored(item.item_id, item.prompt or "", item.image) for item in items]
+    if not benchmark.fields[rated or next(iter(benchmark.fields))].is_preference:
+        return [Unscored(item.item_id, item.prompt or "", item.image) for item in items]
+    # An image may stand in many groups, and is scored once; its path leads the score to all of them.
+    return [Unscored(image, prompt, image) for image, prompt in dict.fromkeys((i.image, i.prompt or "") for i in items)]
 
 
 def drawn_images(prompts: Path, images: Path) -> list[Unscored]:

@@ -44,19 +44,20 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             raise
 
 
-def refuse_overwrite(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
+def refuse_overwrite(inputs: Iterable[Path], outputs: Iterable[Path], flag: str = "--output") -> None:
     """Raise SettingError when a file that is read is also one that will be written, under whatever name or link.
 
     Args:
         inputs: files, or folders that are read with all that is in them; what does not exist is passed over.
         outputs: files that will be written, replaced or removed.
+        flag: what names them on the command line.
     """
     read = [path for path in inputs if path.exists()]
     for output in outputs:
         if output.exists():
             for path in read:
                 if output.samefile(path) or (path.is_dir() and path.resolve() in output.resolve().parents):
-                    raise SettingError(f"{output}: is an input and would be overwritten; name another --output")
+                    raise SettingError(f"{output}: is an input and would be overwritten; name another {flag}")
 
 
 @contextmanager

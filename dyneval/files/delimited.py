@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyneval.errors import DataFileError
-from dyneval.files.opening import opened, text_lines
+from dyneval.files.opening import MAX_LINE, opened, text_lines
 from dyneval.files.row import BadRow, require
 from dyneval.structs import Row
 
@@ -55,6 +55,8 @@ def _rows(
     path: Path, lines: Iterator[str], columns: Collection[str] | None, needs: Collection[str], usual: str
 ) -> Iterator[Row | BadRow]:
     skipped, first, delimiter = _head(lines, usual)
+    if first.endswith("\n"):
+        lines = _whole_lines(path, lines)
     reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     records = _records(path, reader, skipped)
     _, header = next(records, (0, []))
@@ -79,6 +81,28 @@ def _head(lines: Iterator[str], usual: str) -> tuple[int, str, str]:
             cells = {mark: len(next(csv.reader([line], delimiter=mark))) for mark in (usual, *_NAMES)}
             return skipped, line, max(cells, key=lambda mark: cells[mark])
     return 0, "", usual
+
+
+def _whole_lines(path: Path, lines: Iterator[str]) -> Iterator[str]:
+    r"""Lines that end with \n, in a file whose first one does.
+
+    There a lone \r is text that somebody typed, as in the free text of GenEval's raters. Outside of quotation marks csv
+    would end the row at it, so it becomes a blank.
+    """
+    parts: list[str] = []
+    length, is_quoted = 0, False
+    for line in lines:
+        is_quoted ^= line.count('"') % 2 == 1
+        is_whole = not line.endswith("\r")
+        parts.append(line if is_whole or is_quoted else line[:-1] + " ")
+        length += len(line)
+        if length > MAX_LINE:
+            raise DataFileError(f"{path}: a line is longer than {MAX_LINE >> 20} MiB; expected a row a line")
+        if is_whole:
+            yield "".join(parts)
+            parts, length = [], 0
+    if parts:
+        yield "".join(parts)
 
 
 def _records(path: Path, reader: Reader, skipped: int) -> Iterator[tuple[int, list[str]]]:

@@ -99,6 +99,13 @@ def webp_thumbnail(path: str | Path, root: Path, side: int) -> tuple[bytes, tupl
     return data.getvalue(), image.size
 
 
+def png_bytes(image: Image.Image) -> bytes:
+    """An image as a PNG file: without loss, packed lightly for speed."""
+    data = io.BytesIO()
+    image.save(data, "PNG", compress_level=1)
+    return data.getvalue()
+
+
 def decode_image(source: Path | bytes | IO[bytes], name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read an image as `load_image` does from a file or from bytes in memory; errors call it `name`.
 

@@ -90,13 +90,12 @@ def read_pairs(
                 reject(row)
             continue
         is_mine = shard is None or shard.holds(row.prompt_id)
-        if row.pair_id in said:
-            is_same = said[row.pair_id] == meaning(row)
+        is_same = said_again(said, row)
+        if is_same is not None:
             repeated += is_mine and is_same
             if is_mine and not is_same:
                 reject(Reject(key=row.pair_id, kind="row", reason=f"{file}:{number}: {TWICE}"))
             continue
-        said[row.pair_id] = meaning(row)
         if is_mine:
             yield row
         if len(said) == limit:
@@ -147,6 +146,14 @@ def default_pair_id(prompt: str, image_name: str) -> str:
 def _plain(image_name: str) -> str:
     """One spelling of a path: "./a//b.png" is "a/b.png"."""
     return posixpath.normpath(image_name) if image_name.startswith("./") or "//" in image_name else image_name
+
+
+def said_again(said: dict[str, int], pair: PairRecord | PairRef) -> bool | None:
+    """Whether a row says the same as one with its pair_id before it; None where it is the first, noted in `said`."""
+    if pair.pair_id not in said:
+        said[pair.pair_id] = meaning(pair)
+        return None
+    return said[pair.pair_id] == meaning(pair)
 
 
 def meaning(pair: PairRecord | PairRef) -> int:

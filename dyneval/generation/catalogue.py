@@ -23,7 +23,7 @@ from typing import Any, Literal
 import msgspec
 
 from dyneval import model_table
-from dyneval.errors import GenerationError
+from dyneval.errors import GenerationError, did_you_mean
 from dyneval.generation.model import ModelSpec, Preset
 
 DEMO = "demo"
@@ -71,7 +71,7 @@ def _spec(slug: str, table: model_table.Table) -> ModelSpec:
 def _no_others(where: str, values: Mapping[str, Any], known: Iterable[str]) -> None:
     unknown = sorted(set(values).difference(known))
     if unknown:
-        raise GenerationError(f"{where}: unknown name '{unknown[0]}'; there are {', '.join(sorted(known))}")
+        raise GenerationError(f"{where}: unknown name '{unknown[0]}'; {did_you_mean(unknown[0], sorted(known))}")
 
 
 def _imported(slug: str, name: str) -> Any:
@@ -105,7 +105,7 @@ def choose(
     """
     unknown = [slug for slug in slugs if slug not in specs]
     if unknown:
-        raise GenerationError(f"no model '{unknown[0]}'; choose from {', '.join(specs)}")
+        raise GenerationError(f"no model '{unknown[0]}'; {did_you_mean(unknown[0], specs)}")
     if slugs:
         return [specs[slug] for slug in dict.fromkeys(slugs)]
     among = [s for s in specs.values() if s.family == DEMO] if family == DEMO else members(specs, roster)

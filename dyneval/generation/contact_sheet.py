@@ -14,7 +14,7 @@ from dyneval.files import images
 from dyneval.files.atomic import atomic_write
 from dyneval.generation.curating import by_category
 from dyneval.generation.exporting import Counts
-from dyneval.generation.index import Index, Selection
+from dyneval.generation.index import ALL, Index, Selection
 
 THUMBNAIL = 128
 LABEL_WIDTH = 150
@@ -30,38 +30,42 @@ Candidates = tuple[str, str, int | None, list[str]]
 """Model, category, tier, and files that may stand for them."""
 
 
-def draw_contact_sheet(folder: Path, output: Path, selection: Selection | None = None) -> Counts:
+def draw_contact_sheet(folder: Path, output: Path, selection: Selection = ALL) -> Counts:
     """Draw the sheet as `output` (.png or .webp): models by tier downwards, categories by name to the right.
 
     Of several images one that the model does not show elsewhere is taken. What cannot be read is left out and counted.
 
     Raises:
-        GenerationError: there is no image, or the sheet would be too large.
+        GenerationError: no pair is meant, the sheet would be too large, or `output` has another ending.
         DataFileError: `folder` has no metadata.jsonl.
     """
+    form = {".png": "PNG", ".webp": "WEBP"}.get(output.suffix.lower())
+    if form is None:
+        raise GenerationError(f"{output}: a contact sheet is a .png or a .webp file")
     index = Index(folder)
     counts = Counts(shards=1, rejected=index.rejected)
     rows = _candidates(index, selection)
-    if not rows:
-        raise GenerationError(f"{folder}: holds no image to show")
-    models = sorted({(UNTIERED if tier is None else tier, model) for model, _, tier, _ in rows})
+    tiers: dict[str, int] = {}  # a model may have drawn prompts of several: its first counts
+    for model, _, tier, _ in rows:
+        tiers[model] = min(tiers.get(model, UNTIERED), UNTIERED if tier is None else tier)
+    models = sorted(tiers, key=lambda model: (tiers[model], model))
     categories = sorted({category for _, category, _, _ in rows})
     sheet = Image.new("RGB", _size(len(models), len(categories)), "white")
-    _label(sheet, [model for _, model in models], categories)
+    _label(sheet, models, categories)
     for (model, category), file_name in _choose(rows).items():
         column = categories.index(category)
-        row = next(number for number, (_, name) in enumerate(models) if name == model)
-        counts.written += _paste(sheet, folder, file_name, column, row, counts)
+        counts.written += _paste(sheet, folder, file_name, column, models.index(model), counts)
     with atomic_write(output, "wb") as file:
-        sheet.save(file, format="WEBP" if output.suffix.lower() == ".webp" else "PNG")
+        sheet.save(file, format=form)
     return counts
 
 
-def _candidates(index: Index, selection: Selection | None) -> list[Candidates]:
+def _candidates(index: Index, selection: Selection) -> list[Candidates]:
     """For each model and category the files of the first pairs by id."""
     first = pl.col("file_name").sort_by("pair_id").head(CANDIDATES)
     cells = by_category(index.frame(selection)).group_by("generation_model", "category")
-    return cells.agg(pl.col("tier").first(), first).collect(engine="streaming").rows()
+    (found,) = selection.collect(cells.agg(pl.col("tier").min(), first))
+    return found.rows()
 
 
 def _choose(rows: Iterable[Candidates]) -> dict[tuple[str, str], str]:

@@ -5,13 +5,12 @@ All goes by the index (`dyneval.generation.index`); a record is read when it is 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 from tabulate import tabulate
@@ -22,7 +21,7 @@ from dyneval.files.atomic import atomic_write
 from dyneval.generation import saving
 from dyneval.generation.index import Index, Selection
 from dyneval.generation.saving import Entry, sidecar, sidecars_of
-from dyneval.records import PairRecord
+from dyneval.records import PairRecord, Reject
 from dyneval.work.ahead import ahead
 
 NO_CATEGORY = "(no category)"
@@ -33,26 +32,24 @@ def statistics(index: Index, selection: Selection) -> dict[str, Any]:
 
     Returns:
         `pairs`, `prompts`, `duplicates` (images beyond the first with the same bytes), `rejected` (rows of the metadata
-        that are no pairs), `models` and `categories`: for each its name, pairs, prompts; for models also tier, mean
-        seconds and cost in US dollars, where that was recorded, and sizes with their counts.
+        that are no pairs), `models` and `categories`: for each its name, pairs, prompts; for models also the tiers of
+        its pairs, mean seconds and cost in US dollars, where that was recorded, and sizes with their counts.
     """
     frame = index.frame(selection)
     counts = [pl.len().alias("pairs"), pl.col("prompt_id").n_unique().alias("prompts")]
     of_models = [
         *counts,
-        pl.col("tier").first(),
+        pl.col("tier").drop_nulls().unique().sort().alias("tiers"),
         pl.col("seconds").mean().round(2).alias("mean_seconds"),
         pl.col("cost_usd").sum().round(4),
     ]
-    size = pl.format("{}x{}", "width", "height").alias("size")
-    models, sizes, categories, totals = pl.collect_all(
-        [
-            frame.group_by("generation_model").agg(of_models).sort("tier", "generation_model", nulls_last=True),
-            frame.group_by("generation_model", size).len().sort("generation_model", "len", descending=[False, True]),
-            by_category(frame).group_by("category").agg(counts).sort("category"),
-            frame.select(*counts, (pl.len() - pl.col("sha256").n_unique()).alias("duplicates")),
-        ],
-        engine="streaming",
+    size = pl.format("{}x{}", "width", "height").fill_null("?").alias("size")
+    first_tier = pl.col("tiers").list.first()
+    models, sizes, categories, totals = selection.collect(
+        frame.group_by("generation_model").agg(of_models).sort(first_tier, "generation_model", nulls_last=True),
+        frame.group_by("generation_model", size).len().sort("generation_model", "len", descending=[False, True]),
+        by_category(frame).group_by("category").agg(counts).sort("category"),
+        frame.select(*counts, (pl.len() - pl.col("sha256").n_unique()).alias("duplicates")),
     )
     found: dict[str, dict[str, int]] = {model: {} for model in models["generation_model"]}
     for model, name, count in sizes.iter_rows():
@@ -77,7 +74,7 @@ def table(found: dict[str, Any]) -> str:
     models = [
         {
             "model": row["generation_model"],
-            "tier": row["tier"],
+            "tier": ", ".join(map(str, row["tiers"])),
             "pairs": row["pairs"],
             "s an image": row["mean_seconds"],
             "USD": row["cost_usd"] or None,
@@ -91,23 +88,15 @@ def table(found: dict[str, Any]) -> str:
 
 
 def duplicates(index: Index, selection: Selection) -> Iterator[list[str]]:
-    """Yield the pair_ids of images with the same bytes, each group in order, the largest group first."""
+    """The pair_ids of images with the same bytes, each group in order, the largest group first."""
     groups = index.frame(selection).group_by("sha256").agg(pl.col("pair_id").sort(), pl.len())
     found = groups.filter(pl.col("len") > 1).sort(["len", "sha256"], descending=[True, False])
-    for (pair_ids,) in found.select("pair_id").collect(engine="streaming").iter_rows():
-        yield pair_ids
+    (listed,) = selection.collect(found.select("pair_id"))
+    return (pair_ids for (pair_ids,) in listed.iter_rows())
 
 
-class Broken(NamedTuple):
-    """A pair whose files are not as they were written, and why."""
-
-    pair_id: str
-    file_name: str
-    reason: str
-
-
-def broken(index: Index, selection: Selection) -> Iterator[Broken]:
-    """Yield the pairs whose image or sidecar is missing, does not decode, or is not the one recorded.
+def broken(index: Index, selection: Selection) -> Iterator[Reject]:
+    """The pairs whose image or sidecar is missing, does not decode, or is not the one recorded.
 
     Every image is decoded and hashed, in as many threads as there are cores.
     """
@@ -115,9 +104,13 @@ def broken(index: Index, selection: Selection) -> Iterator[Broken]:
     return (fault for fault in ahead(checks, os.cpu_count() or 1) if fault)
 
 
-def _check(folder: Path, record: PairRecord) -> Broken | None:
+def _check(folder: Path, record: PairRecord) -> Reject | None:
     fault = saving.fault(folder, entry_of(record))
-    return Broken(record.pair_id, record.file_name, fault) if fault else None
+    return _reject(record, fault) if fault else None
+
+
+def _reject(record: PairRecord, reason: str) -> Reject:
+    return Reject(key=record.pair_id, kind="image", reason=reason, detail={"file_name": record.file_name})
 
 
 def entry_of(record: PairRecord) -> Entry:
@@ -125,54 +118,54 @@ def entry_of(record: PairRecord) -> Entry:
     return Entry(record.file_name, record.sha256, "", sidecars_of(record.settings))
 
 
-def copy_selection(index: Index, selection: Selection, output: Path) -> tuple[int, list[Broken]]:
+def copy_selection(index: Index, selection: Selection, output: Path) -> tuple[int, list[Reject]]:
     """Make a GenDB of the pairs that are meant; files are linked where the file system can, else copied.
 
-    Records are copied to the byte. A pair whose file is missing is left out.
+    Records are copied to the byte. A pair with a file that is missing is left out.
 
     Returns:
         Pairs that are in `output`, and those that are not.
 
     Raises:
-        GenerationError: `output` holds a GenDB already.
+        GenerationError: there is something in `output`, or no pair to put there.
+        OSError: a file cannot be written (disk full).
     """
-    target = output / "metadata.jsonl"
-    if target.exists():
-        raise GenerationError(f"{target} is there already; choose another folder")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise GenerationError(f"{output} is there and not empty; name a new folder")
     written, lost = 0, []
-    with atomic_write(target, "wb") as file:
-        for line in index.lines(selection):
+    lines = index.lines(selection)
+    with atomic_write(output / "metadata.jsonl", "wb") as file:
+        for line in lines:
             record = PairRecord.decode(line, str(index.metadata))
             try:
-                _link(index.folder, output, record)
-            except (ImageError, OSError) as error:
-                lost.append(Broken(record.pair_id, record.file_name, str(error)))
+                _link(_files(index.folder, output, record))
+            except (ImageError, FileNotFoundError) as error:
+                lost.append(_reject(record, str(error)))
                 continue
             file.write(line.rstrip(b"\r\n") + b"\n")
             written += 1
+        if not written:
+            raise GenerationError(f"none of {len(lost)} pairs has its files; the first: {lost[0].reason}")
     return written, lost
 
 
-def _link(folder: Path, output: Path, record: PairRecord) -> None:
-    source = images.resolve_below(folder, record.file_name)
-    target = images.resolve_below(output, record.file_name)
-    files = [(source, target)]
-    for suffix in sidecars_of(record.settings):
-        files.append((sidecar(folder, record.file_name, suffix), sidecar(output, record.file_name, suffix)))
-    for old, new in files:
-        new.parent.mkdir(parents=True, exist_ok=True)
-        new.unlink(missing_ok=True)
+def _files(folder: Path, output: Path, record: PairRecord) -> list[tuple[Path, Path]]:
+    """Where each file of a record is and where it goes. Raises ImageError: one is missing, or would lie elsewhere."""
+    name = record.file_name
+    found = [(images.resolve_below(folder, name), images.resolve_below(output, name))]
+    found += [(sidecar(folder, name, end), sidecar(output, name, end)) for end in sidecars_of(record.settings)]
+    for source, _ in found:
+        if not source.is_file():
+            raise ImageError(f"{source}: no such file")
+    return found
+
+
+def _link(files: list[tuple[Path, Path]]) -> None:
+    for source, target in files:
+        if target.exists():  # records may share a file
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(old, new)
-        except OSError:  # another file system, or one without links; a file that is missing is told by the copy
-            shutil.copyfile(old, new)
-
-
-def write_broken(path: Path, found: Iterator[Broken]) -> int:
-    """Write pairs with broken files as JSONL; returns their number."""
-    count = 0
-    with atomic_write(path) as file:
-        for fault in found:
-            file.write(json.dumps(fault._asdict(), ensure_ascii=False) + "\n")
-            count += 1
-    return count
+            os.link(source, target)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source, target)

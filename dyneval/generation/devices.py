@@ -6,10 +6,18 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from dyneval.errors import GenerationError
+
 
 def choose_devices(family: str, asked: Sequence[str] = ()) -> list[str]:
-    """The devices asked for, else every GPU that is visible (CUDA_VISIBLE_DEVICES is respected), else the CPU."""
+    """The devices asked for, else every GPU that is visible (CUDA_VISIBLE_DEVICES is respected), else the CPU.
+
+    Raises:
+        GenerationError: torch knows no such device here.
+    """
     if asked:
+        for device in asked if family in ("diffusers", "transformers") else ():  # an external model has its own torch
+            _refuse_missing(device)
         return list(asked)
     if family == "hosted":
         return ["cpu"]  # the work is done elsewhere
@@ -18,6 +26,16 @@ def choose_devices(family: str, asked: Sequence[str] = ()) -> list[str]:
     import torch
 
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def _refuse_missing(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:  # of the name, of a build without CUDA, of the driver
+        reason = str(error).splitlines()[0]
+        raise GenerationError(f"--devices {device}: there is no such device here ({reason})") from error
 
 
 Placement = Literal["resident", "model_offload", "sequential_offload"]

@@ -18,21 +18,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dyneval.errors import GenerationError
-from dyneval.files import images
+from dyneval.errors import GenerationError, ImageError
 from dyneval.files.atomic import atomic_write
 from dyneval.generation import saving
 from dyneval.generation.curating import entry_of
-from dyneval.generation.index import Index, Selection
-from dyneval.generation.saving import sidecar
+from dyneval.generation.index import ALL, Index, Selection
+from dyneval.hashing import short_id
 from dyneval.records import PairRecord
 from dyneval.structs import Row
 from dyneval.work.ahead import ahead
 
 log = logging.getLogger(__name__)
 
+SHARD_BYTES = 500_000_000
 ROW_GROUP = 100
 """Rows; small, so that who wants one image need not read hundreds."""
+LARGEST_SIDECAR = 1 << 20
+"""Bytes; a row group holds a hundred rows in memory."""
 
 
 @dataclass(slots=True)
@@ -45,28 +47,31 @@ class Counts:
 
 
 class Item(NamedTuple):
-    """A pair ready for export: its record, the bytes of its image, and of its sidecars by suffix."""
+    """A pair ready for export: its record, the bytes of its image, the texts of its sidecars by suffix."""
 
     record: PairRecord
     image: bytes
-    sidecars: dict[str, bytes]
+    sidecars: dict[str, str]
 
 
+Seen = Callable[[PairRecord], None]
+"""Gets every record that was exported."""
 Add = Callable[[Item], None]
 
 
-def read_records(folder: Path, counts: Counts, selection: Selection | None = None) -> Iterator[PairRecord]:
-    """Yield pairs of `folder`/metadata.jsonl; rows that are none are counted, and logged when the index is made.
+def read_records(folder: Path, counts: Counts, selection: Selection = ALL) -> Iterator[PairRecord]:
+    """The pairs of `folder`/metadata.jsonl; rows that are none are counted, and logged when the index is made.
 
     Raises:
         DataFileError: the file is missing, or has no pair.
+        GenerationError: no pair is meant.
     """
     index = Index(folder)
     counts.rejected += index.rejected
     return index.records(selection)
 
 
-def read_items(folder: Path, counts: Counts, selection: Selection | None = None) -> Iterator[Item]:
+def read_items(folder: Path, counts: Counts, selection: Selection = ALL) -> Iterator[Item]:
     """Yield the pairs whose files are as recorded; the others are counted and logged.
 
     Images are read and checked ahead, in a thread a core.
@@ -81,28 +86,45 @@ def read_items(folder: Path, counts: Counts, selection: Selection | None = None)
 
 
 def _item(folder: Path, record: PairRecord) -> Item | str:
-    entry = entry_of(record)
-    fault = saving.fault(folder, entry)
-    if fault:
-        return f"{record.pair_id}: {fault}"
-    path = images.resolve_below(folder, record.file_name)
-    beside = {suffix: sidecar(folder, record.file_name, suffix).read_bytes() for suffix in entry.sidecars}
-    return Item(record, path.read_bytes(), beside)
+    try:
+        image, beside = saving.read(folder, entry_of(record))
+        return Item(record, image, {suffix: _text(path) for suffix, path in beside.items()})
+    except ImageError as error:
+        return f"{record.pair_id}: {error}"
+
+
+def _text(path: Path) -> str:
+    """A sidecar. Raises ImageError: it is no text, or too long a one."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_SIDECAR + 1)
+    except OSError as error:
+        raise ImageError(f"{path}: a sidecar that cannot be read ({error})") from error
+    if len(content) > LARGEST_SIDECAR:
+        raise ImageError(f"{path}: a sidecar of more than {LARGEST_SIDECAR} bytes")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ImageError(f"{path}: a sidecar that is no UTF-8 text ({error})") from error
 
 
 def write_parquet(
-    folder: Path, output: Path, shard_bytes: int = 500_000_000, selection: Selection | None = None
+    folder: Path,
+    output: Path,
+    shard_bytes: int = SHARD_BYTES,
+    selection: Selection = ALL,
+    seen: Seen = lambda record: None,
 ) -> Counts:
     """Write train-00000-of-NNNNN.parquet files that `datasets.load_dataset` reads with an Image column.
 
     `settings` and `sidecars` are JSON texts.
 
     Raises:
-        GenerationError: `output` holds Parquet files already.
+        GenerationError: `output` holds Parquet files already, or no pair can be exported.
     """
     schema = _features().arrow_schema
     items = partial(read_items, folder, selection=selection)
-    counts = _write_shards(items, output, "parquet", shard_bytes, lambda path: _parquet_shard(path, schema))
+    counts = _write_shards(items, output, "parquet", shard_bytes, lambda path: _parquet_shard(path, schema), seen)
     for number in range(counts.shards):
         part = output / f"part-{number:05d}.parquet"
         part.rename(output / f"train-{number:05d}-of-{counts.shards:05d}.parquet")
@@ -142,9 +164,8 @@ def _features() -> Any:
 
 def _portable(item: Item) -> Row:
     """The record with JSON texts in the place of objects, whose keys differ from model to model, and its sidecars."""
-    texts = {suffix: content.decode("utf-8") for suffix, content in item.sidecars.items()}
     row = {"seed": None, "tier": None, **item.record.to_dict()}
-    return {**row, "settings": _json(item.record.settings), "sidecars": _json(texts)}
+    return {**row, "settings": _json(item.record.settings), "sidecars": _json(item.sidecars)}
 
 
 def _json(value: Any) -> str:
@@ -156,16 +177,14 @@ def _parquet_row(item: Item) -> Row:
     return {**row, "image": {"bytes": item.image, "path": row.pop("file_name")}}
 
 
-def write_webdataset(
-    folder: Path, output: Path, shard_bytes: int = 500_000_000, selection: Selection | None = None
-) -> Counts:
+def write_webdataset(folder: Path, output: Path, shard_bytes: int = SHARD_BYTES, selection: Selection = ALL) -> Counts:
     """Write part-00000.tar, ...: for each pair its image and, under the same key, its record as .json.
 
     `settings` and `sidecars` of the record are JSON texts, so that loaders which infer columns agree on them. Dots in
-    the key would begin the extension, so they become underscores.
+    the key would begin the extension: they become underscores, with 8 hex digits of the pair_id behind them.
 
     Raises:
-        GenerationError: `output` holds tar files already.
+        GenerationError: `output` holds tar files already, or no pair can be exported.
     """
     return _write_shards(partial(read_items, folder, selection=selection), output, "tar", shard_bytes, _tar_shard)
 
@@ -177,7 +196,8 @@ def _tar_shard(path: Path) -> Iterator[Add]:
 
 
 def _add_sample(tar: tarfile.TarFile, item: Item) -> None:
-    key = item.record.pair_id.replace(".", "_")
+    pair_id = item.record.pair_id
+    key = f"{pair_id.replace('.', '_')}-{short_id(pair_id, 8)}" if "." in pair_id else pair_id
     record = _json(_portable(item)).encode("utf-8")
     members = {Path(item.record.file_name).suffix: item.image, ".json": record}
     for suffix, content in members.items():
@@ -192,6 +212,7 @@ def _write_shards(
     suffix: str,
     shard_bytes: int,
     open_shard: Callable[[Path], AbstractContextManager[Add]],
+    seen: Seen = lambda record: None,
 ) -> Counts:
     if any(output.glob(f"*.{suffix}")):
         raise GenerationError(f"{output} holds .{suffix} files already; choose another folder")
@@ -203,8 +224,11 @@ def _write_shards(
         with open_shard(output / f"part-{counts.shards:05d}.{suffix}") as add:
             while item is not None and size < shard_bytes:
                 add(item)
+                seen(item.record)
                 size += len(item.image)
                 counts.written += 1
                 item = next(items, None)
         counts.shards += 1
+    if not counts.written:
+        raise GenerationError(f"none of {counts.rejected} pairs can be exported; the reasons stand above")
     return counts

@@ -58,6 +58,8 @@ class GenDB:
         self.refusals = JsonlStore(parts.part_path(root, "refused", run), Refusal)
 
     def __enter__(self) -> Self:
+        if self.root.exists() and not self.root.is_dir():
+            raise DataFileError(f"{self.root}: is no folder; images go into one")
         self.root.mkdir(parents=True, exist_ok=True)
         parts.merge_left_overs(self.root)
         with contextlib.ExitStack() as stack:

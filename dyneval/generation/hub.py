@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import dyneval
 from dyneval.errors import GenerationError
 from dyneval.files.atomic import atomic_write
-from dyneval.generation import curating
+from dyneval.generation.curating import NO_CATEGORY
 from dyneval.generation.exporting import Counts, write_parquet
-from dyneval.generation.index import Index, Selection
+from dyneval.generation.index import Selection
 from dyneval.generation.model import ModelSpec
+from dyneval.records import PairRecord
 
 log = logging.getLogger(__name__)
 
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_SIZES = {
+    1_000: "n<1K",
+    10_000: "1K<n<10K",
+    100_000: "10K<n<100K",
+    1_000_000: "100K<n<1M",
+    10_000_000: "1M<n<10M",
+}
+
+
+@dataclass(slots=True)
+class Contents:
+    """What a dataset holds, counted as it is written."""
+
+    prompts: set[str] = field(default_factory=set)
+    models: Counter[str] = field(default_factory=Counter)
+    tiers: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    categories: Counter[str] = field(default_factory=Counter)
+
+    def add(self, record: PairRecord) -> None:
+        """Count a pair."""
+        self.prompts.add(record.prompt_id)
+        self.models[record.generation_model] += 1
+        self.categories.update(record.categories or (NO_CATEGORY,))
+        if record.tier is not None:
+            self.tiers[record.generation_model].add(record.tier)
+
+    def by_tier(self) -> list[tuple[str, str, int]]:
+        """Model, tiers and number of pairs, the first tier first."""
+        rows = [(model, sorted(self.tiers[model]), count) for model, count in self.models.items()]
+        rows.sort(key=lambda row: (not row[1], row[1], row[0]))
+        return [(model, ", ".join(map(str, tiers)), count) for model, tiers, count in rows]
 
 
 def write_dataset(
@@ -38,19 +71,19 @@ def write_dataset(
     """
     if (output / "README.md").exists():
         raise GenerationError(f"{output / 'README.md'} is there already; name a new folder")
-    counts = write_parquet(folder, output / "data", shard_bytes, selection)
-    found = curating.statistics(Index(folder), selection)
+    contents = Contents()
+    counts = write_parquet(folder, output / "data", shard_bytes, selection, contents.add)
     with atomic_write(output / "README.md") as file:
-        file.write(card(found, counts, specs, name))
+        file.write(card(contents, counts, specs, name))
     return counts
 
 
-def card(found: dict[str, Any], counts: Counts, specs: Mapping[str, ModelSpec], name: str) -> str:
+def card(contents: Contents, counts: Counts, specs: Mapping[str, ModelSpec], name: str) -> str:
     """The card of a dataset: front matter for the Hub, then what is in it, who drew it, and under which licences."""
-    size = next((label for limit, label in _SIZES if found["pairs"] < limit), "n>1M")
+    size = next((label for limit, label in _SIZES.items() if counts.written < limit), "10M<n<100M")
     head = [
         "---",
-        f"pretty_name: {_yaml(name)}",
+        f"pretty_name: {json.dumps(name, ensure_ascii=False)}",  # JSON is YAML
         "license: other",
         "license_name: licences-of-the-models",
         "task_categories:\n- text-to-image\n- image-text-to-text",
@@ -60,16 +93,16 @@ def card(found: dict[str, Any], counts: Counts, specs: Mapping[str, ModelSpec], 
         "---",
     ]
     models = ["| model | tier | images | licence of the weights |", "|---|---|---|---|"]
-    for row in found["models"]:
-        spec = specs.get(row["generation_model"])
-        shown, licence = (spec.name, spec.licence) if spec else (row["generation_model"], "unknown")
-        models.append(f"| {_cell(shown)} | {row['tier'] or ''} | {row['pairs']} | {_cell(licence)} |")
+    for model, tiers, count in contents.by_tier():
+        spec = specs.get(model)
+        shown, licence = (spec.name, spec.licence or "unknown") if spec else (model, "unknown")
+        models.append(f"| {_cell(shown)} | {tiers} | {count} | {_cell(licence)} |")
     categories = ["| category | images |", "|---|---|"]
-    categories += [f"| {_cell(row['category'])} | {row['pairs']} |" for row in found["categories"]]
+    categories += [f"| {_cell(category)} | {count} |" for category, count in sorted(contents.categories.items())]
     text = f"""
 # {_cell(name)}
 
-{counts.written} images that text-to-image models drew from {found["prompts"]} prompts, written by DynEval
+{counts.written} images that text-to-image models drew from {len(contents.prompts)} prompts, written by DynEval
 {dyneval.__version__}. A row holds the image, its prompt, the prompt's tier and categories, the model, the seed, and in
 `settings` (JSON) all that the image depends on: weights with their commit, arguments, versions of the libraries, the
 prompt as it was sent. Every image was decoded and compared with its recorded SHA-256; {counts.rejected} pairs that were
@@ -79,10 +112,6 @@ The images were made by the models below and come under the licences of their we
 
 """
     return "\n".join(head) + "\n" + text.lstrip("\n") + "\n".join([*models, "", *categories]) + "\n"
-
-
-def _yaml(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
 
 
 def _cell(text: str) -> str:

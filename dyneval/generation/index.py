@@ -8,19 +8,23 @@ Hidden files are no data to loaders of image folders.
 
 from __future__ import annotations
 
+import errno
 import logging
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
 
-from dyneval.errors import DataFileError, GenerationError, SchemaError
+from dyneval.errors import DataFileError, GenerationError, SchemaError, did_you_mean
 from dyneval.files.atomic import atomic_write
 from dyneval.files.opening import opened, raw_lines
-from dyneval.files.pairs import TWICE, meaning, pair_of_line
+from dyneval.files.pairs import TWICE, pair_of_line, said_again
+from dyneval.generation import parts
 from dyneval.records import PairRecord
 from dyneval.structs import Row
 
@@ -38,16 +42,22 @@ COLUMNS: dict[str, Any] = {
     "tier": pl.Int8,
     "categories": pl.List(pl.String),
     "seed": pl.Int64,
-    "width": pl.Int32,
-    "height": pl.Int32,
+    "width": pl.Int64,
+    "height": pl.Int64,
     "sha256": pl.String,
     "fingerprint": pl.String,
     "seconds": pl.Float64,
     "cost_usd": pl.Float64,
     "place": pl.Int64,
-    "length": pl.Int32,
+    "length": pl.Int64,
 }
-"""`place` and `length` are bytes of metadata.jsonl; the other columns stand in the records."""
+"""`place` and `length` are bytes of metadata.jsonl; the other columns stand in the records.
+
+A number that a column cannot hold is null here; the record keeps it.
+"""
+_FORM = 2
+"""Goes up with every change of the columns: an index of another form is made anew."""
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,48 +88,107 @@ class Selection:
         if self.where:
             try:
                 frame = frame.filter(pl.sql_expr(self.where))
-                frame.collect_schema()
             except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-                known = ", ".join(COLUMNS)
-                raise GenerationError(f"--where {self.where!r}: {error}; the columns are {known}") from error
+                raise self._fault(error) from error
         if self.unique:
             frame = frame.sort("pair_id").unique("sha256", keep="first").sort("place")
         return frame if self.limit is None else frame.head(self.limit)
+
+    def collect(self, *frames: pl.LazyFrame) -> list[pl.DataFrame]:
+        """Compute what is asked of rows that are meant. Raises GenerationError: `where` cannot be answered."""
+        try:
+            return pl.collect_all(frames, engine="streaming")
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: BaseException) -> GenerationError:
+        what = f"--where {self.where!r}" if self.where else "the index cannot be read"
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        return GenerationError(f"{what}: {reason}; the columns are {', '.join(COLUMNS)}")
+
+    def __str__(self) -> str:
+        """As flags of the command line."""
+        flags = [f"--model {name}" for name in self.models] + [f"--category {name}" for name in self.categories]
+        flags += [f"--tier {tier}" for tier in self.tiers] + ([f"--where {self.where!r}"] if self.where else [])
+        flags += [f"--limit {self.limit}"] if self.limit is not None else []
+        return " ".join(flags)
+
+
+ALL = Selection()
 
 
 class Index:
     """The index of a GenDB, up to date when it was opened."""
 
     def __init__(self, folder: Path) -> None:
-        """Open it; made when it is missing or of another metadata.jsonl. Raises DataFileError: there is no pair."""
+        """Open it; made when it is missing or of another metadata.jsonl. Raises DataFileError: there is no pair.
+
+        For a folder that cannot be written to it is made elsewhere, and is gone with this object.
+        """
         self.folder = folder
         self.metadata = folder / "metadata.jsonl"
         self.path = folder / ".index.parquet"
+        unfinished = ""
+        if parts.unfinished(folder):
+            unfinished = f"a run that was stopped, or is still going on, has records in {folder / parts.FOLDER}: the "
+            unfinished += "next `dyneval generate` into this folder adds them"
         if not self.metadata.is_file():
-            raise DataFileError(f"{self.metadata}: no such file; a GenDB has one")
+            raise DataFileError(f"{self.metadata}: no such file; {unfinished or 'a GenDB has one'}")
+        if unfinished:
+            log.warning("%s: %s; they are left out here", folder, unfinished)
         status = self.metadata.stat()
-        source = f"{status.st_size} {status.st_mtime_ns}"
+        source = f"form {_FORM} {status.st_size} {status.st_mtime_ns}"
         if _note(self.path, "source") != source:
-            _write(self.path, self.metadata, source)
+            try:
+                _write(self.path, self.metadata, source)
+            except OSError as error:
+                if error.errno not in _UNWRITABLE:
+                    raise
+                log.info("%s: cannot be written to; the index is made for this command alone", folder)
+                self._elsewhere = TemporaryDirectory(prefix="gendb-index-")
+                self.path = Path(self._elsewhere.name, "index.parquet")
+                _write(self.path, self.metadata, source)
         self.rejected = int(_note(self.path, "rejected") or 0)
         """Rows of metadata.jsonl that are no pairs."""
 
-    def frame(self, selection: Selection | None = None) -> pl.LazyFrame:
-        """The rows, with the columns of COLUMNS."""
-        frame = pl.scan_parquet(self.path)
-        return frame if selection is None else selection.of(frame)
+    def frame(self, selection: Selection) -> pl.LazyFrame:
+        """The rows that are meant, with the columns of COLUMNS.
 
-    def lines(self, selection: Selection | None = None) -> Iterator[bytes]:
-        """Yield the records that are meant as they stand in the file, without their ends."""
-        places = self.frame(selection).select("place", "length").collect(engine="streaming")
+        Raises:
+            GenerationError: there is none, there is no such model or category, or `where` is no condition on the rows.
+        """
+        whole = pl.scan_parquet(self.path)
+        for flag, names, column in (
+            ("--model", selection.models, pl.col("generation_model")),
+            ("--category", selection.categories, pl.col("categories").explode()),
+        ):
+            if names:
+                (known,) = selection.collect(whole.select(column.unique().drop_nulls().sort()))
+                self._refuse_unknown(flag, names, known.to_series().to_list())
+        frame = selection.of(whole)
+        (count,) = selection.collect(frame.select(pl.len()))
+        if not count.item():
+            raise GenerationError(f"{self.folder}: no pair is meant by {selection}")
+        return frame
+
+    def _refuse_unknown(self, flag: str, names: Iterable[str], known: list[str]) -> None:
+        for name in names:
+            if name not in known:
+                raise GenerationError(f"{self.folder}: no pair is of {flag} {name}; {did_you_mean(name, known[:100])}")
+
+    def lines(self, selection: Selection) -> Iterator[bytes]:
+        """The records that are meant, as they stand in the file. Raises GenerationError as `frame`, at once."""
+        (places,) = selection.collect(self.frame(selection).select("place", "length"))
+        return self._read(places)
+
+    def _read(self, places: pl.DataFrame) -> Iterator[bytes]:
         with self.metadata.open("rb") as file:
             for place, length in places.iter_rows():
                 yield os.pread(file.fileno(), length, place)
 
-    def records(self, selection: Selection | None = None) -> Iterator[PairRecord]:
-        """Yield the records that are meant, in the order of the file."""
-        for line in self.lines(selection):
-            yield pair_of_line(line, str(self.metadata))
+    def records(self, selection: Selection) -> Iterator[PairRecord]:
+        """The records that are meant, in the order of the file. Raises GenerationError as `frame`, at once."""
+        return (pair_of_line(line, str(self.metadata)) for line in self.lines(selection))
 
 
 def _note(path: Path, name: str) -> str | None:
@@ -176,27 +245,40 @@ def _take(line: bytes, place: int, where: str, said: dict[str, int], held: list[
         pair = pair_of_line(line, where)
     except SchemaError as error:
         return str(error)
-    if pair.pair_id in said:
-        return None if said[pair.pair_id] == meaning(pair) else f"{where}: {TWICE}"
-    said[pair.pair_id] = meaning(pair)
-    held.append(_row(pair, place, len(line)))
-    return None
+    is_same = said_again(said, pair)
+    if is_same is None:
+        held.append(_row(pair, place, len(line)))
+    return f"{where}: {TWICE}" if is_same is False else None
 
 
 def _row(pair: PairRecord, place: int, length: int) -> Row:
     details = pair.settings.get("details")
     cost = details.get("cost_usd") if isinstance(details, dict) else None
-    seconds = pair.settings.get("seconds")
     values = {name: getattr(pair, name, None) for name in COLUMNS}
     return {
         **values,
+        **{name: _whole(values[name]) for name in ("seed", "width", "height")},
         "categories": list(pair.categories),
         "fingerprint": str(pair.settings.get("fingerprint", "")),
-        "seconds": float(seconds) if isinstance(seconds, int | float) else None,
-        "cost_usd": float(cost) if isinstance(cost, int | float) else None,
+        "seconds": _number(pair.settings.get("seconds")),
+        "cost_usd": _number(cost),
         "place": place,
         "length": length,
     }
+
+
+def _whole(value: int | None) -> int | None:
+    return value if value is not None and value < 1 << 63 else None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # 10 ** 400
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _flush(writer: Any, held: list[Row]) -> None:

@@ -15,7 +15,7 @@ def list_models(specs: catalogue.Specs, run: RunOptions) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     machine = f"largest GPU here: {total:.0f} GiB" if total else "no GPU here: the CPU draws, in float32 and slowly"
-    return "\n".join([*lines, "", "* not one of the paper's models: the tier is ours", machine])
+    return "\n".join([*lines, "", "* not one of the paper's models: the tier is that of its table", machine])
 
 
 def _row(spec: ModelSpec, run: RunOptions, total: float) -> tuple[str, ...]:
@@ -24,7 +24,7 @@ def _row(spec: ModelSpec, run: RunOptions, total: float) -> tuple[str, ...]:
         obstacles = ["yes, offloading"]
     licence = f"{spec.licence}{' (gated)' if spec.gated else ''}"
     memory = f"{spec.memory_gib:.0f}" if spec.memory_gib else "-"
-    tier = f"{spec.tier}*" if spec.tier_reason else str(spec.tier)
+    tier = str(spec.tier) if spec.in_paper or spec.family == catalogue.DEMO else f"{spec.tier}*"
     return (spec.slug, tier, spec.family, memory, licence, "; ".join(obstacles) or "yes")
 
 
@@ -48,7 +48,8 @@ def describe_presets(spec: ModelSpec) -> str:
         options = BuildOptions(preset=name)
         arguments = ", ".join(f"{key}={value!r}" for key, value in spec.arguments(options).items())
         default = " (default)" if name == spec.default_preset else ""
-        lines.append(f"preset {name}{default}: {arguments}" + (f"\n  {preset.note}" if preset.note else ""))
+        weights = f" by {preset.repo}" if preset.repo else ""
+        lines.append(f"preset {name}{default}{weights}: {arguments}" + (f"\n  {preset.note}" if preset.note else ""))
         if preset.source:
             lines.append(f"  source: {preset.source}, seen on {preset.date}")
     return "\n".join(lines)

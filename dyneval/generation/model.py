@@ -8,7 +8,6 @@ A spec is cheap and can be listed; only `build` imports libraries and loads weig
 from __future__ import annotations
 
 import datetime
-import difflib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -20,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from dyneval.errors import GenerationError
+from dyneval.errors import GenerationError, did_you_mean
 from dyneval.generation.devices import Placement
 from dyneval.records import Tier
 from dyneval.work.executors import WorkerBroken
@@ -155,7 +154,7 @@ class Preset:
         source: where the arguments are said: repository with commit and line, model card, documentation.
         date: day on which somebody looked there last.
         by_variant: what a variant changes in `arguments`: a distilled checkpoint needs fewer steps.
-        repo: weights or API id when they differ from the variant's.
+        repo: weights or API id in the place of the first variant's; a variant that is named comes before it.
         pipeline: class that runs the model, when it differs from the spec's.
         dtype: in which weights are loaded on a GPU, when it differs from the spec's.
         prompt_suffix: text appended to every prompt; the record keeps the prompt that was sent.
@@ -234,6 +233,8 @@ class ModelSpec(ABC):
         licence: licence of the weights, and "gated" where it must be accepted first.
         batch_size: prompts a call, when nothing else is asked for.
         batches: False where an image would depend on the others of its batch; then every call gets one prompt.
+        sampling: by variant, the number of the way in which seeds become images here, where that is not the first one:
+            it is part of the settings, for other images of the same arguments.
         paper_score: overall score that the paper gives it, 0-1.
         tier_reason: of a model that the paper does not have, why it is in this tier.
     """
@@ -254,6 +255,7 @@ class ModelSpec(ABC):
     gated: bool = False
     batch_size: int = 1
     batches: bool = True
+    sampling: Mapping[str, int] = field(default_factory=dict)
     paper_score: float | None = None
     tier_reason: str = ""
 
@@ -282,7 +284,10 @@ class ModelSpec(ABC):
     def repo(self, options: BuildOptions) -> str:
         """Repo id, API id or folder of the weights. Raises GenerationError on an unknown variant."""
         variant = self.variant(options)
-        return options.repo or self.preset(options).repo or self.variants[variant]
+        return options.repo or self._preset_repo(options) or self.variants[variant]
+
+    def _preset_repo(self, options: BuildOptions) -> str | None:
+        return None if options.variant else self.preset(options).repo
 
     def variant(self, options: BuildOptions) -> str:
         """Name of the chosen checkpoint. Raises GenerationError when the model has no such variant."""
@@ -335,9 +340,7 @@ class ModelSpec(ABC):
         names = {*known, *flat, *self.reads(options)}
         for name, value in _named_fully(options.overrides, ours).items():
             if name not in names:
-                near = difflib.get_close_matches(name, names, 1)
-                hint = f"; did you mean {near[0]}" if near else ""
-                raise GenerationError(f"{self.slug} does not read '{name}'{hint}? It reads: {', '.join(sorted(names))}")
+                raise GenerationError(f"{self.slug} does not read '{name}'; {did_you_mean(name, sorted(names))}")
             if name in known and not _is_alike(value, known[name]):
                 raise GenerationError(f"{self.slug}: {name} is {known[name]!r} in the preset; it cannot be {value!r}")
 
@@ -347,16 +350,18 @@ class ModelSpec(ABC):
 
     def settings(self, options: BuildOptions) -> dict[str, Any]:
         """What was asked for: recorded with each image and compared before an existing one is skipped."""
+        sampling = self.sampling.get(self.variant(options))
         return {
             "family": self.family,
             "repo": self.repo(options),
             "requested_revision": options.revision,
-            "variant": self.variant(options),
+            "variant": None if self._preset_repo(options) else self.variant(options),
             "parts": self.chosen_parts(options),
             "preset": self.preset_name(options),
             "prompt_suffix": self.suffix(options),
             "base_seed": options.base_seed,
             "arguments": self.arguments(options),
+            **({"sampling": sampling} if sampling else {}),
         }
 
     def named_class(self, name: str) -> Any:

@@ -29,6 +29,9 @@ MERGE_WAIT = 600.0
 """Seconds to wait for other runs that merge."""
 
 
+FOLDER = ".parts"
+
+
 class Refusal(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A line of refused.jsonl: an image that a model will not make, under settings of this fingerprint."""
 
@@ -48,15 +51,24 @@ _FILES: dict[str, type[Record]] = {"refused": Refusal, "metadata": PairRecord}
 
 def part_path(root: Path, stem: str, name: str) -> Path:
     """File of the run called `name` that goes into `root`/`stem`.jsonl."""
-    return root / ".parts" / f"{stem}-{name}.jsonl"
+    return root / FOLDER / f"{stem}-{name}.jsonl"
+
+
+def _names(root: Path) -> dict[str, Path]:
+    """Runs that have not ended, with their records."""
+    found = sorted((root / FOLDER).glob("metadata-*.jsonl"))
+    return {p.stem.removeprefix("metadata-"): p for p in found if not p.name.endswith(".rejects.jsonl")}
+
+
+def unfinished(root: Path) -> bool:
+    """Whether a run that has not ended has records in a part."""
+    return any(path.stat().st_size for path in _names(root).values())
 
 
 def merge_left_overs(root: Path) -> None:
     """Merge the parts of runs that were killed; those of running ones are locked and passed over."""
-    prefix = "metadata-"
-    for path in sorted((root / ".parts").glob(f"{prefix}*.jsonl")):
-        if not path.name.endswith(".rejects.jsonl"):
-            merge(root, path.stem.removeprefix(prefix))
+    for name in _names(root):
+        merge(root, name)
 
 
 def merge(root: Path, name: str) -> None:

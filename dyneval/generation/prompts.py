@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ from dyneval.errors import GenerationError
 from dyneval.files.opening import check_unpacked, opened, text_lines
 from dyneval.files.parquet import FLOOR, text_column, unpacked_size
 from dyneval.files.tables import rows
-from dyneval.records import TIERS, Reject, Tier
+from dyneval.records import TIERS, Reject
 from dyneval.structs import Row
+
+log = logging.getLogger(__name__)
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "prompt_id": pl.String,
@@ -28,18 +31,22 @@ _TIER_FILE = re.compile(r"tier-([123])\b")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prompts:
-    """Usable prompts (columns of `SCHEMA`, sorted by prompt_id); of other rows why not."""
+    """Usable prompts (columns of `SCHEMA`, sorted by prompt_id); of other rows why not.
+
+    `repeated` rows say again what a row before them says, and are passed over.
+    """
 
     frame: pl.DataFrame
     rejects: list[Reject]
+    repeated: int
 
 
-def read_prompts(path: Path, default_tier: Tier | None = None) -> Prompts:
+def read_prompts(path: Path) -> Prompts:
     """Read `path` (.parquet, .jsonl or .txt) and sort by prompt_id, so that a limit takes the same prompts always.
 
     Args:
-        path: a Parquet or JSONL file needs `prompt`; `prompt_id`, `tier` and `categories` are used where present.
-        default_tier: tier of prompts that name none. A text file called tier-2-prompts.txt names its own.
+        path: a Parquet or JSONL file needs `prompt`; `prompt_id`, `tier` and `categories` are used where present. A
+            text file called tier-2-prompts.txt names the tier of all; else it is null.
 
     Raises:
         GenerationError: the file is missing, cannot be read, or holds no usable prompt.
@@ -51,15 +58,23 @@ def read_prompts(path: Path, default_tier: Tier | None = None) -> Prompts:
     if path.suffix not in readers:
         raise GenerationError(f"{path}: prompts are read from .parquet, .jsonl or .txt files")
     named = _TIER_FILE.search(path.name)
-    tier = int(named[1]) if named and path.suffix == ".txt" else default_tier
-    frame = _complete(readers[path.suffix](path), tier)
+    tier = int(named[1]) if named and path.suffix == ".txt" else None
+    whole = _complete(readers[path.suffix](path), tier)
+    frame = whole.filter(pl.col("fault").is_not_null() | pl.col("prompt").is_null() | _says().is_first_distinct())
+    repeated = len(whole) - len(frame)
+    if repeated:
+        log.warning("%s: %d rows say again what a row before them says; each counts once", path, repeated)
     checked = frame.with_columns(_reason().alias("reason"))
     bad = checked.filter(pl.col("reason").is_not_null())
     good = checked.filter(pl.col("reason").is_null()).select(list(SCHEMA)).sort("prompt_id")
     rejects = [_reject(row, path) for row in bad.iter_rows(named=True)]
     if good.is_empty():
         raise GenerationError(f"{path}: holds no usable prompt" + (f" ({rejects[0].reason})" if rejects else ""))
-    return Prompts(frame=good, rejects=rejects)
+    return Prompts(frame=good, rejects=rejects, repeated=repeated)
+
+
+def _says() -> pl.Expr:
+    return pl.struct("prompt_id", "prompt", "tier", pl.col("categories").list.join("\0"))
 
 
 def _reject(row: Row, path: Path) -> Reject:
@@ -142,9 +157,9 @@ def _reason() -> pl.Expr:
         .then(pl.lit("the prompt is empty or not text"))
         .when(~pl.col("prompt_id").str.contains(_SAFE_ID).fill_null(False))
         .then(pl.lit("prompt_id cannot be part of a file name (letters, digits, '.', '_' and '-' only)"))
-        .when(~pl.col("tier").is_in(TIERS).fill_null(False))
-        .then(pl.lit("the prompt has no tier (1, 2 or 3); Step 1 assigns it, and a file tier-2-prompts.txt names it"))
+        .when(~pl.col("tier").is_in(TIERS).fill_null(True))
+        .then(pl.lit("the tier is none of 1, 2, 3; a prompt without one is drawn by any model that is asked to"))
         .when(~pl.col("prompt_id").is_first_distinct())
-        .then(pl.lit("prompt_id occurs twice"))
+        .then(pl.lit("the prompt_id stands there before with another prompt, tier or categories; the first is taken"))
         .otherwise(pl.lit(None, dtype=pl.String))
     )

@@ -64,7 +64,8 @@ class ModelSummary:
     """What became of the images planned for one model.
 
     `missing` is planned less existing, made and refused; `cost_usd` what this run spent, where costs are recorded;
-    `devices` are those that drew for `seconds`.
+    `devices` are those that drew for `seconds`; `first_reason` is why this run did not make the first image that it did
+    not.
     """
 
     slug: str
@@ -77,6 +78,7 @@ class ModelSummary:
     devices: list[str] = field(default_factory=list)
     cost_usd: float = 0
     error: str | None = None
+    first_reason: str | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -101,6 +103,7 @@ class Summary:
 def generate(chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: Config) -> Summary:
     """Draw with each of the `chosen` models what is its share among the `roster`; of its tier all, if it is not in it.
 
+    Prompts without a tier are shared out among the chosen models.
     A model that cannot run is reported and counted as missing; the others still draw.
 
     Raises:
@@ -109,8 +112,7 @@ def generate(chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: C
     """
     if len(chosen) == 1:
         chosen[0].check(config.build)
-    tiers = {spec.tier for spec in chosen}
-    prompts = read_prompts(config.prompts, default_tier=next(iter(tiers)) if len(tiers) == 1 else None)
+    prompts = read_prompts(config.prompts)
     plans = {spec.slug: frame for spec, frame in _plan(prompts.frame, chosen, roster, config)}
     if all(frame.is_empty() for frame in plans.values()) and config.shard is None:
         raise GenerationError(_nothing(prompts.frame, chosen, config))
@@ -119,7 +121,7 @@ def generate(chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: C
         for reject in prompts.rejects:
             db.pairs.reject(reject)
         for spec in chosen:
-            requests = _requests(plans.pop(spec.slug), spec.slug, config.build.base_seed)
+            requests = _requests(plans.pop(spec.slug), spec, config.build.base_seed)
             summary.models.append(_run_model(db, spec, requests, config))
     _report(summary, config)
     return summary
@@ -131,37 +133,45 @@ def _plan(
     """For each chosen model the prompts it is to draw, limited, then cut to this shard."""
     hashes = allocation.prompt_hashes(frame["prompt_id"].to_list())
     frame = frame.with_columns(pl.Series("hash", hashes, dtype=pl.UInt64))
-    owner = _owner(frame, roster, config.any_tier) if config.allocation == "share" else None
+    if config.allocation == "share":
+        frame = frame.with_columns(_owner(frame, chosen, roster, config.any_tier))
     shared = {spec.slug for spec in roster}
+    untiered = pl.col("tier").is_null()
     for spec in chosen:
-        mask = pl.lit(True) if config.any_tier else pl.col("tier") == spec.tier
-        part = frame.filter(owner == spec.slug) if owner is not None and spec.slug in shared else frame
-        part = part.filter(mask).head(len(frame) if config.limit is None else config.limit)
+        mask = pl.lit(True) if config.any_tier else untiered | (pl.col("tier") == spec.tier)
+        if config.allocation == "share":
+            is_own = pl.col("owner") == spec.slug
+            mask &= is_own if spec.slug in shared else is_own | ~untiered
+        part = frame.filter(mask).head(len(frame) if config.limit is None else config.limit)
         if config.shard:
             part = part.filter(pl.Series(map(config.shard.holds, part["prompt_id"]), dtype=pl.Boolean))
         yield spec, part
 
 
-def _owner(frame: pl.DataFrame, roster: Sequence[ModelSpec], any_tier: bool) -> pl.Series:
+def _owner(frame: pl.DataFrame, chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], any_tier: bool) -> pl.Series:
     """Slug of the model that draws each prompt; empty where no model has the prompt's tier."""
     owner = pl.Series("owner", [""] * len(frame), dtype=pl.String)
-    for tier in (None,) if any_tier else records.TIERS:
-        slugs = sorted(spec.slug for spec in roster if tier is None or spec.tier == tier)
-        if slugs:
-            named = pl.Series(slugs)[allocation.owners(frame["hash"].to_numpy(), slugs)]
-            here = pl.Series([True] * len(frame)) if tier is None else frame["tier"] == tier
-            owner = named.zip_with(here, owner)
-    return owner
+    tier = frame["tier"]
+    groups = [(tier.is_null(), [spec.slug for spec in chosen])]
+    if any_tier:
+        groups.append((tier.is_not_null(), [spec.slug for spec in roster]))
+    else:
+        groups += [((tier == one).fill_null(False), [s.slug for s in roster if s.tier == one]) for one in records.TIERS]
+    for here, slugs in groups:
+        if slugs and here.any():
+            slugs.sort()
+            owner = pl.Series(slugs)[allocation.owners(frame["hash"].to_numpy(), slugs)].zip_with(here, owner)
+    return owner.alias("owner")
 
 
-def _requests(frame: pl.DataFrame, slug: str, base_seed: int) -> list[Request]:
+def _requests(frame: pl.DataFrame, spec: ModelSpec, base_seed: int) -> list[Request]:
     return [
         Request(
-            pair_id=records.pair_id(row["prompt_id"], slug),
+            pair_id=records.pair_id(row["prompt_id"], spec.slug),
             prompt_id=row["prompt_id"],
             prompt=row["prompt"],
-            seed=allocation.image_seed(row["prompt_id"], slug, base_seed),
-            tier=row["tier"],
+            seed=allocation.image_seed(row["prompt_id"], spec.slug, base_seed),
+            tier=row["tier"] or spec.tier,
             categories=tuple(dict.fromkeys(category for category in row["categories"] if category)),
         )
         for row in frame.iter_rows(named=True)
@@ -171,10 +181,12 @@ def _requests(frame: pl.DataFrame, slug: str, base_seed: int) -> list[Request]:
 def _nothing(frame: pl.DataFrame, chosen: Sequence[ModelSpec], config: Config) -> str:
     counts = ", ".join(f"{count} of tier {tier}" for tier, count in sorted(frame["tier"].value_counts().iter_rows()))
     models = ", ".join(f"{spec.slug} (tier {spec.tier})" for spec in chosen)
-    return (
-        f"{config.prompts}: no prompt is for {models}; the file has {counts}. A prompt goes to one model of its tier: "
-        "--allocation all sends it to every one, --any-tier also to models of other tiers."
-    )
+    if config.any_tier or not {spec.tier for spec in chosen}.isdisjoint(frame["tier"]):
+        of_tier = "" if config.any_tier else " of its tier"
+        advice = f"Each goes to one model{of_tier}, here to others: --allocation all sends it to every one."
+    else:
+        advice = "--any-tier lets them go to models of other tiers; with --allocation all, too, these draw all of them."
+    return f"{config.prompts}: no prompt is for {models}; the file has {counts}. {advice}"
 
 
 def _run_model(db: GenDB, spec: ModelSpec, requests: list[Request], config: Config) -> ModelSummary:
@@ -182,7 +194,7 @@ def _run_model(db: GenDB, spec: ModelSpec, requests: list[Request], config: Conf
     try:
         _draw_missing(db, spec, requests, config, summary)
     except (GenerationError, ClusterError, ModelBroken) as error:
-        log.error("%s: %s", spec.slug, error)
+        log.error("%s", _named(spec.slug, str(error)))
         summary.error = str(error)
     summary.missing = summary.planned - summary.existing - summary.made - summary.refused
     return summary
@@ -241,6 +253,7 @@ def _record(db: GenDB, mark: str, summary: ModelSummary, result: Result) -> None
     if isinstance(result, NotMade):
         db.refuse(result, mark)
         summary.refused += result.permanent
+        summary.first_reason = summary.first_reason or result.reason
         details = result.details
     else:
         db.add(result)
@@ -256,6 +269,10 @@ def _run_name(chosen: Sequence[ModelSpec], shard: Shard | None) -> str:
     return models + (f".{shard.index}-of-{shard.count}" if shard else "")
 
 
+def _named(slug: str, error: str) -> str:
+    return error if error.startswith(slug) else f"{slug}: {error}"
+
+
 def _report(summary: Summary, config: Config) -> None:
     for model in summary.models:
         log.info(
@@ -264,10 +281,17 @@ def _report(summary: Summary, config: Config) -> None:
         )
     if summary.exit_status:
         log.warning(
-            "%d images are missing, %d refused, %d prompts unusable; reasons in %s",
+            "%d images are missing, %d refused, %d prompts unusable",
             *(summary.total("missing"), summary.total("refused"), summary.rejected_prompts),
-            config.output / "metadata.rejects.jsonl",
         )
+        for model in summary.models:
+            if model.error:
+                log.warning("%s", _named(model.slug, model.error))
+            elif model.first_reason:
+                log.warning("%s, the first: %s", model.slug, model.first_reason)
+        if summary.rejected_prompts or any(model.first_reason or model.refused for model in summary.models):
+            files = [config.output / name for name in ("metadata.rejects.jsonl", "refused.jsonl")]
+            log.warning("reasons, one by one: %s", ", ".join(str(path) for path in files if path.exists()))
     totals = {name: summary.total(name) for name in ("planned", "existing", "made", "refused", "missing", "cost_usd")}
     models = [asdict(model) for model in summary.models]
     report = {**totals, "rejected_prompts": summary.rejected_prompts, "models": models}

@@ -15,7 +15,7 @@ from dyneval.files import images
 from dyneval.files.atomic import atomic_write
 from dyneval.files.pixels import from_image
 from dyneval.generation.model import Made, NotMade
-from dyneval.hashing import bytes_sha256, file_sha256, fingerprint
+from dyneval.hashing import bytes_sha256, fingerprint
 from dyneval.records import PairRecord
 
 ImageFormat = Literal["png", "webp"]
@@ -40,19 +40,24 @@ class Entry(NamedTuple):
 def fault(root: Path, entry: Entry) -> str | None:
     """Why a recorded image is not as it was written (missing, truncated, changed, sidecar gone), or None."""
     try:
-        path = images.resolve_below(root, entry.file_name)
-        images.load_image(path)
+        read(root, entry)
     except ImageError as error:
         return str(error)
-    if file_sha256(path) != entry.sha256:
-        return f"{path}: the file is not the one recorded (SHA-256 differs)"
-    for suffix in entry.sidecars:
-        try:
-            if not sidecar(root, entry.file_name, suffix).is_file():
-                return f"{path}: its sidecar {suffix} is missing"
-        except ImageError as error:
-            return str(error)
     return None
+
+
+def read(root: Path, entry: Entry) -> tuple[bytes, dict[str, Path]]:
+    """The bytes of a recorded image, and its sidecars by suffix. Raises ImageError: not as they were written."""
+    path = images.resolve_below(root, entry.file_name)
+    content = images.read_file(path, str(path))
+    images.decode_image(content, str(path))
+    if bytes_sha256(content) != entry.sha256:
+        raise ImageError(f"{path}: the file is not the one recorded (SHA-256 differs)")
+    beside = {suffix: sidecar(root, entry.file_name, suffix) for suffix in entry.sidecars}
+    for suffix, place in beside.items():
+        if not place.is_file():
+            raise ImageError(f"{path}: its sidecar {suffix} is missing")
+    return content, beside
 
 
 def sidecars_of(settings: Mapping[str, Any]) -> tuple[str, ...]:

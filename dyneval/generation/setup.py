@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def set_up(spec: ModelSpec, folder: Path) -> None:
-    """Make `folder`/<slug> with `bin/python` and `code/`; what is there already is kept, so a rerun goes on.
+    """Make `folder`/<slug> with `bin/python` and `code/`; what is whole already is kept, so a rerun goes on.
 
     Raises:
         GenerationError: the model needs no environment, there is no such Python, or a command failed.
@@ -30,11 +30,16 @@ def set_up(spec: ModelSpec, folder: Path) -> None:
         raise GenerationError(f"{spec.slug} needs no environment of its own; --list says what this one lacks")
     setup, env = spec.setup, (folder / spec.slug).absolute()
     code, python = env / "code", env / "bin" / "python"
-    if not python.exists():
+    if not _works([python, "-m", "pip", "--version"]):  # also where a kill left a Python and no pip
         _run([_interpreter(setup.python, spec.slug), "-m", "venv", env])
     if not code.exists():
-        _run(["git", "clone", "--quiet", spec.code, code])
+        part = env / "code.part"
+        shutil.rmtree(part, ignore_errors=True)
+        _run(["git", "clone", "--quiet", spec.code, part])
+        part.rename(code)
     if setup.commit:
+        if not _works(["git", "-C", code, "cat-file", "-e", f"{setup.commit}^{{commit}}"]):  # an older clone
+            _run(["git", "-C", code, "fetch", "--quiet", "origin"])
         _run(["git", "-C", code, "checkout", "--quiet", setup.commit])
     pip: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     wanted: list[str | Path] = [word for name in setup.requirements for word in ("-r", code / name)]
@@ -64,6 +69,13 @@ def _interpreter(version: str, slug: str) -> str:
         if path and subprocess.run([path, "-c", ask], capture_output=True, text=True).stdout.strip() == version:
             return path
     raise GenerationError(f"{slug} needs Python {version}, which is not on PATH; one way: uv python install {version}")
+
+
+def _works(command: Sequence[str | Path]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, env=without_secrets(os.environ)).returncode == 0
+    except OSError:
+        return False
 
 
 def _run(command: Sequence[str | Path]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import math
 import os
 from collections import OrderedDict
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dyneval.files.images import load_image
+from dyneval.files.images import load_image, png_bytes
 from dyneval.llm.registry import MAX_PIXELS
 
 GRID = 32
@@ -38,9 +37,7 @@ def data_url(path: Path, max_pixels: int = MAX_PIXELS) -> str:
         image = image.resize(fit(image.width, image.height, max_pixels), Image.Resampling.LANCZOS)
     elif mime := _plain_format(path):
         return f"data:{mime};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getbuffer()).decode('ascii')}"
+    return f"data:image/png;base64,{base64.b64encode(png_bytes(image)).decode('ascii')}"
 
 
 def _plain_format(path: Path) -> str | None:

@@ -20,6 +20,7 @@ from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.filters import Drops
 from dyneval.prompts.minhash import Shingled, jaccard
 from dyneval.prompts.outputs import LEAKAGE, RecordTable, Summary, summarise, writing
+from dyneval.prompts.text import in_other_script
 from dyneval.records import Reject
 from dyneval.work import progress
 
@@ -178,6 +179,8 @@ class FilterRun:
     def _select(self, prompts: pl.DataFrame, sketch: np.ndarray) -> pl.DataFrame:
         config = self.config
         assert config.count is not None
+        if config.count > len(prompts):
+            logger.warning("--count asks for %d prompts, and %d are there: all are kept", config.count, len(prompts))
         labels, sketch = prompts["labels"].to_numpy(), sketch[prompts["row"].to_numpy()]
         with self._timed("select"):
             keys, tier = _keys(prompts), prompts["tier"].to_numpy()
@@ -189,7 +192,9 @@ class FilterRun:
         """Replace the rules' labels by the model's; prompts that it gave none are dropped."""
         with self._timed("label"):
             labels, known = llm_labels.label_frame(prompts, self.config)
-        self.agreement = llm_labels.agreement(prompts["labels"].to_numpy()[known], labels[known])
+        # Prompts that the rules cannot read have no labels of theirs to compare.
+        both = known & ~in_other_script(prompts["prompt"])
+        self.agreement = llm_labels.agreement(prompts["labels"].to_numpy()[both], labels[both])
         return self.drops.keep("unlabelled", prompts.with_columns(pl.Series("labels", labels)), pl.Series(known))
 
 

@@ -59,7 +59,13 @@ _UNSEEN = re.compile(r"\b(hid(e|den|ing)|conceal\w*|obscur\w*|less visible|from 
 """What the gloss of a verb says that has one thing hide another."""
 _OUT = re.compile(r"out(?=[a-z]{3})")
 """Verbs that begin so and go on with a verb are comparisons: outshine, outrun."""
-_SHAPED = re.compile(r"\bshaped?\b|\bin the form of an?\b")
+_SHAPED = re.compile(
+    r"\bshaped?\b|\bin the form of an?\b"
+    r"|^(\([^)]*\) )?(having|curved|bent|notched|tapering|divided into|con(cave|vex)|resembling)\b"
+    r"(?! (no|lost|few|the torso|the back)\b)"
+    r".*\b(curved?|bent|rounded|pointed|lobes?|lobed|notch\w*|toothed|teeth|saw|sickle|beak|hook|angle|each end"
+    r"|grooves?|both sides|concave|convex)\b"
+)
 """What the gloss of an adjective says that tells a shape."""
 _SHAPES = re.compile(r"(gonal|hedral|oidal|spheroid|angular|lateral|spherical|cylindrical)$")
 NOUNS = {5: "animal", 6: "object", 8: "body", 13: "food", 18: "human", 20: "plant", 25: "figure"}
@@ -187,8 +193,16 @@ def _noun_tags(net: WordNet, word: str, groups: dict[str, frozenset[str]]) -> li
     if not common or net.uses[word, "n"] < max(net.uses[word, "v"], net.uses[word, "a"]):
         return []
     offset, synset = common[0], net.meanings["n"][common[0]]
+    if synset.file == _PERSON and not net.uses[word, "n"] and _DOER.search(word):
+        # A printer, a stroller or a coaster: no text that WordNet counted in has it, and pictures have the thing.
+        made = (net.meanings["n"][other] for other in common[1:])
+        synset = next((other for other in made if other.file == _ARTEFACT), synset)
     names = [tag for tag, group in groups.items() if offset in group] or [NOUNS.get(synset.file, "")]
     return [name for name in names[:1] if name]
+
+
+_PERSON, _ARTEFACT = 18, 6
+_DOER = re.compile("[eo]r$")
 
 
 def _verb_classes(net: WordNet, word: str) -> list[str]:
@@ -242,6 +256,8 @@ def _is_weak(net: WordNet, verb: str, form: str) -> bool:
     noun = verb if form == plural(verb) else form
     other = max(net.uses[noun, "n"], net.uses[form, "a"])
     named = (noun, "n") in net.senses or (form, "a") in net.senses
+    if form == plural(verb) and other < 2 and {synset.file for synset in net.usual(noun, "n")} <= _DEEDS:
+        return False  # Two pirouettes are danced, too.
     if _is_ing(form, verb):
         thing = any(synset.file not in _DEEDS for synset in net.usual(form, "n"))
         named = thing or ((form, "a") in net.senses and other > 0)
@@ -264,7 +280,7 @@ def _adjective_forms(net: WordNet, word: str, colours: frozenset[str]) -> Forms:
 def _adjective_tags(net: WordNet, word: str, colours: frozenset[str]) -> list[str]:
     (synset,) = net.usual(word, "a")
     shape = (
-        _SHAPED.search(synset.gloss)
+        _SHAPED.search(synset.gloss.partition(";")[0])
         or _SHAPES.search(word)
         or any(
             symbol in ("+", "\\") and pos == "n" and net.meanings["n"][other].file == _SHAPE

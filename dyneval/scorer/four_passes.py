@@ -203,6 +203,10 @@ class FourPasses(Generic[Prepared, Seen]):
 
 
 def _going(states: States[Seen]) -> list[PairState[Seen]]:
+    """Those that have not failed and that someone waits for."""
+    for state in states:
+        if not state.pair.is_wanted():
+            state.fail("nobody waits for it any more")
     return [state for state in states if not state.failure]
 
 

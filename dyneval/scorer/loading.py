@@ -17,7 +17,7 @@ from dyneval.tokens import TASK_TOKEN_IDS
 if TYPE_CHECKING:
     import torch
     from huggingface_hub import ModelInfo
-    from transformers import Qwen3VLForConditionalGeneration
+    from transformers import PretrainedConfig, Qwen3VLForConditionalGeneration
 
     from dyneval.processing import Processor
 
@@ -54,7 +54,7 @@ def load_student(
         CheckpointError: there is none, it is not Qwen3-VL, it lacks the task tokens or has others, its weights are
             not all there, not finite or not of this model, or this machine has no such device.
     """
-    from transformers import AutoConfig, Qwen3VLForConditionalGeneration
+    from transformers import Qwen3VLForConditionalGeneration
 
     from dyneval.checkpoints.adapters import load_merged
     from dyneval.checkpoints.weights import load_weights
@@ -62,10 +62,10 @@ def load_student(
     name = checkpoint_name(checkpoint, subfolder)
     target = _device(device)
     kind = _dtype(dtype, target)
-    processor = load_processor(checkpoint, subfolder, min_pixels, max_pixels, commit)
-    options: dict[str, Any] = {"dtype": kind, "attn_implementation": _attention(target, kind)}
     source, place = _weights_place(checkpoint, subfolder, commit)
-    config = AutoConfig.from_pretrained(source, trust_remote_code=False, **place)
+    config = _checked_config(checkpoint, subfolder, source, place)
+    processor = _processor(checkpoint, subfolder, min_pixels, max_pixels, commit)
+    options: dict[str, Any] = {"dtype": kind, "attn_implementation": _attention(target, kind)}
     folder = Path(checkpoint, subfolder or "")
     if is_adapter(folder):
         model = load_merged(Qwen3VLForConditionalGeneration, folder, source, config, **options)
@@ -88,13 +88,19 @@ def load_processor(
     Raises:
         CheckpointError: there is none, it is not Qwen3-VL, or it lacks the task tokens or has others.
     """
+    source, place = _weights_place(checkpoint, subfolder, commit)
+    _checked_config(checkpoint, subfolder, source, place)
+    return _processor(checkpoint, subfolder, min_pixels, max_pixels, commit)
+
+
+def _processor(
+    checkpoint: str | Path, subfolder: str | None, min_pixels: int | None, max_pixels: int | None, commit: str | None
+) -> Processor:
     from dyneval.processing import Processor
 
-    name = checkpoint_name(checkpoint, subfolder)
-    source, place = _weights_place(checkpoint, subfolder, commit)
-    _check_config(source, name if source == str(checkpoint) else f"{name}: its base model {source}", place)
     processor = Processor.from_pretrained(checkpoint, subfolder, min_pixels, max_pixels, commit)
     if processor.added_task_tokens:
+        name = checkpoint_name(checkpoint, subfolder)
         raise CheckpointError(
             f"{name}: the tokenizer lacks the task tokens {', '.join(TASK_TOKEN_IDS)}, so this is no trained "
             "DynEval student; train it with Step 4 first"
@@ -118,7 +124,7 @@ def hub_commit(checkpoint: str | Path, subfolder: str | None) -> str | None:
     folder = Path(checkpoint, subfolder or "")
     if folder.is_dir() or not may_be_on_hub(str(checkpoint)):
         if not is_adapter(folder):
-            _check_folder(checkpoint, folder, checkpoint_name(checkpoint, subfolder))
+            _check_folder(str(checkpoint), folder, checkpoint_name(checkpoint, subfolder))
         return None
     from huggingface_hub import HfApi, try_to_load_from_cache
 
@@ -184,26 +190,33 @@ def _place(subfolder: str | None, commit: str | None) -> dict[str, str]:
     return {"subfolder": subfolder or ""} | ({"revision": commit} if commit else {})
 
 
-def _check_folder(checkpoint: str | Path, folder: Path, name: str) -> None:
+def _check_folder(checkpoint: str, folder: Path, name: str) -> None:
     """What can be told of a checkpoint before transformers is imported, which takes seconds. Raises CheckpointError."""
-    if not folder.is_dir() and not may_be_on_hub(str(checkpoint)):
+    if not folder.is_dir() and not may_be_on_hub(checkpoint):
         raise CheckpointError(f"{name}: no such checkpoint folder")
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise CheckpointError(f"{name}: the folder holds no config.json, so it is no checkpoint")
 
 
-def _check_config(checkpoint: str | Path, name: str, place: dict[str, str]) -> None:
+def _checked_config(
+    checkpoint: str | Path, subfolder: str | None, source: str, place: dict[str, str]
+) -> PretrainedConfig:
+    """The configuration at `_weights_place`. Raises CheckpointError where its model cannot score."""
+    folder = Path(source, place["subfolder"])
+    name = checkpoint_name(checkpoint, subfolder)
+    if source != str(checkpoint):
+        name = f"{name}: its base model {source}"
+    _check_folder(source, folder, name)
     from transformers import AutoConfig
 
-    folder = Path(checkpoint) / place["subfolder"]
-    _check_folder(checkpoint, folder, name)
     with reading(f"{name}: config.json cannot be used" if folder.is_dir() else f"{name}: no such Hub repository"):
-        config = AutoConfig.from_pretrained(str(checkpoint), trust_remote_code=False, **place)
+        config: PretrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False, **place)
     if config.model_type != "qwen3_vl":
         raise CheckpointError(f"{name}: is a {config.model_type} model, expected a Qwen3-VL one (qwen3_vl)")
     rows, needed = config.get_text_config().vocab_size, max(TASK_TOKEN_IDS.values()) + 1
     if rows < needed:
         raise CheckpointError(f"{name}: its embedding has {rows} rows, but the task tokens need {needed}")
+    return config
 
 
 def _device(name: str | None) -> torch.device:

@@ -10,16 +10,17 @@ from pathlib import PurePath
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 import dyneval
-from dyneval.serve import openapi, rating_desk
+from dyneval.serve import openapi
 from dyneval.serve.batcher import Batcher
 from dyneval.serve.desk import Desk
 from dyneval.serve.guard import Guard
+from dyneval.serve.rating_desk import RatingDesk
 from dyneval.serve.ratings import Ratings
 from dyneval.serve.refusal import Refusal, warming_up
 from dyneval.serve.settings import ServerSettings
@@ -41,6 +42,7 @@ def create_app(
     """
     telemetry = Telemetry(batcher)
     desk = Desk(batcher, settings, telemetry) if batcher else None
+    rating = RatingDesk(ratings, settings.seconds(0)) if ratings else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -50,6 +52,8 @@ def create_app(
         if batcher and desk:
             await batcher.close()
             desk.close()
+        if rating:
+            rating.close()
 
     # Without the interactive documents, which load scripts from elsewhere.
     app = FastAPI(
@@ -65,13 +69,13 @@ def create_app(
     guarded = [Depends(_bearer(settings.token))]
     if batcher and desk:
         limits = {"bytes": settings.max_body, "pixels": settings.max_pixels}
-        known = model | {"limits": limits, "rating": bool(ratings)}
+        known = model | {"limits": limits, "rating": bool(rating)}
         app.include_router(_scoring(desk, batcher, known), dependencies=guarded)
-    if ratings:
-        app.include_router(rating_desk.router(ratings, settings.seconds(0)), dependencies=guarded)
+    if rating:
+        app.include_router(rating.router(), dependencies=guarded)
     app.include_router(_watching(batcher, telemetry, settings.token))
     app.include_router(
-        _pages({"/": "index.html" if desk else "rate.html"} | ({"/rate": "rate.html"} if ratings else {}))
+        _pages({"/": "index.html" if desk else "rate.html"} | ({"/rate": "rate.html"} if rating else {}))
     )
     app.add_middleware(Guard, settings=settings, telemetry=telemetry)
     app.add_exception_handler(Refusal, _refuse)
@@ -90,7 +94,7 @@ def _scoring(desk: Desk, batcher: Batcher, model: dict[str, Any]) -> APIRouter:
 
     @router.post("/score/stream", summary="Score one image and watch its passes", operation_id="stream")
     async def stream(request: Request) -> Response:
-        return StreamingResponse(await desk.stream(request), media_type="text/event-stream")
+        return await desk.stream(request)
 
     @router.post("/score/batch", summary="Score several images", operation_id="batch")
     async def batch(request: Request) -> Response:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dyneval.loaded_pairs import Failure, Pair, PassEnded
 from dyneval.records import ScoreRecord
@@ -156,7 +156,8 @@ class Batcher:
 
     def enqueue(self, pair: Pair, passes: asyncio.Queue[PassEnded] | None) -> asyncio.Future[ScoreRecord | Failure]:
         """Put a pair into the queue, on a place that is held already."""
-        waiting = _Waiting(pair, asyncio.get_running_loop().create_future(), passes)
+        future: asyncio.Future[ScoreRecord | Failure] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(replace(pair, is_wanted=lambda: not future.done()), future, passes)
         waiting.future.add_done_callback(lambda _: self._leave(waiting))
         self._queue.append(waiting)
         self._arrived.set()
@@ -238,7 +239,7 @@ class Batcher:
         except Exception:
             logger.exception("the student broke on a batch of %d", len(batch))
             if len(batch) > 1:
-                return [result for one in batch for result in self._judged([one], loop)]
+                return [None if one.future.done() else self._judged([one], loop)[0] for one in batch]
             self._broken += 1
             return [JudgeError("the student broke on this pair")]
         self._broken = 0

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
+import asyncio
+import json
 from collections import Counter
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from dyneval.errors import ImageError
 from dyneval.loaded_pairs import Pair, PromptError, checked_prompt
 from dyneval.records import prompt_id
-from dyneval.serve.decoding import Decoders
-from dyneval.serve.refusal import Refusal, unprocessable
+from dyneval.serve.decoding import DecoderError, Decoders
+from dyneval.serve.refusal import Refusal, unavailable, unprocessable
 
 _Model = TypeVar("_Model", bound=Struct)
+_Read = TypeVar("_Read")
 PairId = Annotated[str, Meta(min_length=1, max_length=200, description="named in the result; default: made from both")]
 
 
@@ -44,12 +46,6 @@ class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
     pairs: Annotated[list[ScoreRequest], Meta(min_length=1)]
 
 
-_KEY = re.compile(rb'"(image|prompt|pair_id|pairs)"\s*:')
-"""A key in valid JSON: within a text its quotes would be escaped, and behind a text stands no colon."""
-_DATA_URL = re.compile(r"\s*data:[^,]{0,200};base64,")
-_URL_SAFE = bytes.maketrans(b"-_", b"+/")
-
-
 @dataclass(frozen=True, slots=True)
 class Upload:
     """A pair as it came: `image` is a file's bytes, or the same in base64; nothing is decoded yet."""
@@ -68,30 +64,27 @@ class Upload:
             raise unprocessable(f"the prompt has {size} bytes, at most {max_prompt} are read; prompts are never cut")
 
     def pair(self, decoders: Decoders) -> Pair:
-        """Decode the image. Raises Refusal (422); slow, so call it in a thread of `decoders`.
+        """Decode the image, in a thread of `decoders`. Raises Refusal (422, 503).
 
         A pair without a name is named after its prompt and the SHA-256 of its image.
         """
         try:
-            content = self.image if isinstance(self.image, bytes) else _from_base64(self.image)
-            read = decoders.decode(content, "image")
-        except binascii.Error as error:
-            raise unprocessable(f"image: not base64 ({error})") from None
+            read = decoders.decode(self.image, "image")
         except ImageError as error:
             raise unprocessable(str(error)) from None
+        except DecoderError:
+            raise unavailable() from None
         pair_id = self.pair_id or f"{prompt_id(self.prompt)}-{str(read.file_hash)[:16]}"
         return Pair(pair_id=pair_id, prompt=self.prompt, image=read.image, image_name="image", file_hash=read.file_hash)
 
 
-def _from_base64(text: str) -> bytes:
-    """Bytes from base64 as people send it. Raises binascii.Error."""
-    if found := _DATA_URL.match(text):
-        text = text[found.end() :]
+async def arrived(reading: Awaitable[_Read], until: float, seconds: float) -> _Read:
+    """What is read from a request that has to be there at `until`, `seconds` after it began. Raises Refusal (408)."""
     try:
-        plain = text.encode("ascii").translate(_URL_SAFE, delete=b" \t\r\n\v\f").rstrip(b"=")
-    except UnicodeEncodeError:
-        raise binascii.Error("letters that are not ASCII") from None
-    return base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
+        async with asyncio.timeout_at(until):
+            return await reading
+    except TimeoutError:
+        raise Refusal(408, "timeout", f"the request did not arrive within {seconds:g} s") from None
 
 
 async def read_one(request: Request) -> Upload:
@@ -101,15 +94,23 @@ async def read_one(request: Request) -> Upload:
         return await _read_multipart(request)
     if kind != "application/json":
         raise Refusal(415, "media_type", f"expected application/json or multipart/form-data, found {kind or 'neither'}")
-    return _upload(_parsed(ScoreRequest, await request.body()))
+    body = await request.body()
+    found = _parsed(ScoreRequest, body)
+    _check_keys(body, 2 * _texts(found))
+    return _upload(found)
 
 
-async def read_batch(request: Request) -> list[Upload]:
-    """Read several pairs from JSON. Raises Refusal (415, 422)."""
+async def read_batch(request: Request, most: int) -> list[Upload]:
+    """Read up to `most` pairs from JSON. Raises Refusal (415, 422)."""
     kind = _media_type(request)
     if kind != "application/json":
         raise Refusal(415, "media_type", f"expected application/json, found {kind or 'nothing'}")
-    return [_upload(one) for one in _parsed(BatchRequest, await request.body()).pairs]
+    body = await request.body()
+    found = _parsed(BatchRequest, body).pairs
+    if len(found) > most:
+        raise unprocessable(f"pairs: {len(found)} are too many, at most {most}")
+    _check_keys(body, 2 + 2 * sum(map(_texts, found)))  # with that of `pairs`
+    return [_upload(one) for one in found]
 
 
 def _media_type(request: Request) -> str:
@@ -117,16 +118,32 @@ def _media_type(request: Request) -> str:
 
 
 def _parsed(model: type[_Model], body: bytes) -> _Model:
-    """The body as a model. Raises Refusal (422), also where a key stands twice: which one counts cannot be known."""
+    """The body as a model. Raises Refusal (422)."""
     try:
-        found = msgspec.json.decode(body, type=model)
+        return msgspec.json.decode(body, type=model)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise unprocessable(f"body: {error}") from None
-    pairs = len(found.pairs) if isinstance(found, BatchRequest) else 1
-    for name, count in Counter(_KEY.findall(body)).items():
-        if count > (1 if name == b"pairs" else pairs):
-            raise unprocessable(f"body: {name.decode()} stands there {count} times, expected {pairs}")
-    return found
+
+
+def _texts(pair: ScoreRequest) -> int:
+    """Texts that a pair has at least in JSON, keys among them."""
+    return 4 if pair.pair_id is None else 6
+
+
+def _check_keys(body: bytes, least: int) -> None:
+    """Raises Refusal (422) where a key stands twice in an object, however it is written: msgspec takes the last one.
+
+    With only the quotes that there are at `least` there is none; to read megabytes once more would hold up all others.
+    """
+    if body.count(b'"') == least:
+        return
+
+    def check(entries: list[tuple[str, Any]]) -> None:
+        name, count = Counter(name for name, _ in entries).most_common(1)[0]
+        if count > 1:
+            raise unprocessable(f"body: {name} stands there {count} times, expected once")
+
+    json.loads(body, object_pairs_hook=check)
 
 
 def _upload(request: ScoreRequest) -> Upload:
@@ -134,6 +151,9 @@ def _upload(request: ScoreRequest) -> Upload:
 
 
 async def _read_multipart(request: Request) -> Upload:
+    _, options = parse_options_header(request.headers["content-type"])
+    if options.get(b"charset", b"utf-8").lower() != b"utf-8":  # some of Python's take minutes for a megabyte: punycode
+        raise Refusal(415, "media_type", "charset: expected utf-8, or none")
     async with request.form(max_files=1, max_fields=2, max_part_size=1 << 20) as form:
         for name in form:
             if len(form.getlist(name)) > 1:

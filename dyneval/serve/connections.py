@@ -1,4 +1,4 @@
-"""Connections of a server: how long one may take to say what it wants, and how many there are.
+"""Connections of a server: how long one may take to say what it wants and to hear the answer, and how many there are.
 
 Without these bounds a thousand connections that never send a whole request take all file descriptors, and everyone else
 is locked out.
@@ -12,12 +12,13 @@ import logging
 import resource
 import socket
 from collections.abc import Callable
+from enum import IntEnum
 from functools import partial
 from typing import Any
 
 import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +30,16 @@ _RESERVED = 256
 _ROUND = 128
 _WAITING = 1024
 """Connections that the system holds until they are accepted."""
-_MOST_CHUNKS = 20_000
-"""Parts that a body may arrive in. One of 16 MiB comes in 12,000 TCP segments; each part costs about 15 us."""
-_NOISE = ("Invalid HTTP request received.", "Unsupported upgrade request.")
+SEND_SECONDS = 30.0
+"""A reader takes what is held for it, about 64 KiB, within so many seconds."""
+_FREE_CHUNKS, _BYTES_A_CHUNK = 250, 256
+"""A body may arrive in so many parts of any size, and in more where they have so many bytes on average. Each part
+costs about 15 us; a TCP segment has 1,448 bytes, on odd ways 536."""
+_NOISE = (
+    "Invalid HTTP request received.",
+    "Unsupported upgrade request.",
+    "ASGI callable returned without completing response.",  # a reader that was too slow
+)
 
 
 class _Requests(h11.Connection):
@@ -39,28 +47,46 @@ class _Requests(h11.Connection):
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER)
-        self._chunks = 0
+        self._chunks = self._bytes = 0
 
     def next_event(self) -> Any:
         event = super().next_event()
         if isinstance(event, h11.Request):
-            self._chunks = 0
+            self._chunks = self._bytes = 0
         elif isinstance(event, h11.Data):
             self._chunks += 1
-            if self._chunks > _MOST_CHUNKS:
+            self._bytes += len(event.data)
+            if self._chunks > _FREE_CHUNKS + self._bytes // _BYTES_A_CHUNK:
                 raise h11.RemoteProtocolError("the body comes in too many parts")
         return event
 
 
+class Worth(IntEnum):
+    """How much would be lost with a connection; where there are too many, the least goes."""
+
+    NOTHING = 0
+    """It has sent no whole headers yet."""
+    LITTLE = 1
+    """It is between two requests."""
+    SLOW = 2
+    """An answer is there that its reader does not take."""
+    UPLOAD = 3
+    """A body is arriving."""
+    WORK = 4
+    """A whole request is being answered; it is never ended to make room."""
+
+
 class Connection(H11Protocol):
-    """A connection that must send its request in time, and makes room for others as long as it has not."""
+    """A connection that must send its request and take its answer in time, and makes room for others as long as not."""
 
     def __init__(self, *arguments: Any, opened: dict[Connection, None], most: int, **options: Any) -> None:
-        """`opened`: the connections of the server, oldest first; `most`: so many there may be."""
+        """`opened`: the connections of the server, the one with the oldest request first; `most`: so many may be."""
         super().__init__(*arguments, **options)
         self.conn = _Requests()
         self._opened, self._most = opened, most
         self._timer: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+        self._begun: RequestResponseCycle | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -68,20 +94,25 @@ class Connection(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     @property
-    def is_served(self) -> bool:
-        """True while a whole request is being answered."""
-        return not self.is_idle and not self.cycle.more_body
+    def worth(self) -> Worth:
+        """What would be lost with it."""
+        if self._stalled is not None:
+            return Worth.SLOW
+        if self.is_idle:
+            return Worth.NOTHING if self.cycle is None else Worth.LITTLE
+        return Worth.UPLOAD if self.cycle.more_body else Worth.WORK
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Make room by ending the oldest connection that has sent no whole request; else refuse this one."""
+        """Make room by ending the oldest connection with the least to lose; where all are at work, refuse this one."""
         super().connection_made(transport)
         if len(self._opened) >= self._most:
-            oldest = next((one for one in self._opened if not one.is_served), None)
-            if oldest is None:
+            worthless = (one for one in self._opened if one.worth is Worth.NOTHING)  # found soon: they are not young
+            least = next(worthless, None) or min(self._opened, key=lambda one: one.worth)
+            if least.worth is Worth.WORK:
                 transport.write(_full())
                 transport.close()
                 return
-            oldest.end()
+            least.end()
         self._opened[self] = None
         self._begin_waiting()
 
@@ -89,6 +120,7 @@ class Connection(H11Protocol):
         """Forget the connection."""
         self._opened.pop(self, None)
         self._end_waiting()
+        self._end_stalling()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -98,11 +130,31 @@ class Connection(H11Protocol):
             self._end_waiting()
         elif self._timer is None:
             self._begin_waiting()
+        if self._begun is not self.cycle and self in self._opened:  # headers are whole: it is the youngest again
+            self._begun = self.cycle
+            del self._opened[self]
+            self._opened[self] = None
+
+    def pause_writing(self) -> None:
+        """Wait for the reader, but not for ever."""
+        super().pause_writing()
+        if self._stalled is None:
+            self._stalled = self.loop.call_later(SEND_SECONDS, self.end)
+
+    def resume_writing(self) -> None:
+        """The reader has taken what was held."""
+        self._end_stalling()
+        super().resume_writing()
 
     def end(self) -> None:
         """Close without an answer."""
         self._opened.pop(self, None)
         self.transport.abort()
+
+    def _end_stalling(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _begin_waiting(self) -> None:
         self._timer = self.loop.call_later(HEADER_SECONDS, self._too_late)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from dyneval.loaded_pairs import Failure, Pair, PassEnded
 from dyneval.records import ScoreRecord
 from dyneval.serve.batcher import Batcher, Busy, JudgeError, Places
-from dyneval.serve.bodies import Upload, read_batch, read_one
+from dyneval.serve.bodies import Upload, arrived, read_batch, read_one
 from dyneval.serve.decoding import Decoders
-from dyneval.serve.refusal import Refusal, busy, unprocessable, warming_up
+from dyneval.serve.refusal import Refusal, busy, late, unprocessable, warming_up
 from dyneval.serve.settings import ServerSettings
 from dyneval.serve.telemetry import Telemetry
 
@@ -24,6 +26,8 @@ _Row = dict[str, Any]
 _Future = asyncio.Future[ScoreRecord | Failure]
 _MOMENT = 10.0
 """Seconds that a request waits for the first pair of all; it is answered with 503 when that takes longer."""
+_OUTCOMES = {"unprocessable": "failed", "unavailable": "not_decoded", "internal": "broken", "timeout": "timed_out"}
+"""What refusals of a pair are counted as."""
 _KEEP_ALIVE = 10.0
 """Seconds of silence after which a stream sends a comment, so that nothing in between takes it for dead."""
 
@@ -49,146 +53,160 @@ class Desk:
     async def one(self, request: Request) -> _Row:
         """Score the pair of a request; returns its score record. Raises Refusal."""
         until = await self._until()
-        upload = await self._read(read_one(request), until)
-        return await self._unless_gone(request, self._scored(upload), until)
+        upload = await arrived(read_one(request), until, self.timeout)
+        (result,) = await self._results(request, [upload], until)
+        if isinstance(result, Refusal):
+            raise result
+        return result
 
     async def many(self, request: Request) -> list[_Row]:
         """Score the pairs of a request; returns for each its record, or its pair_id and an error. Raises Refusal."""
         until = await self._until()
-        uploads = await self._read(read_batch(request), until)
-        if len(uploads) > self._settings.max_pairs:
-            raise unprocessable(f"pairs: {len(uploads)} are too many, at most {self._settings.max_pairs}")
-        return await self._unless_gone(request, self._all(uploads), until)
+        uploads = await arrived(read_batch(request, self._settings.max_pairs), until, self.timeout)
+        results = await self._results(request, uploads, until)
+        return [
+            {"pair_id": upload.pair_id, "error": result.to_dict()} if isinstance(result, Refusal) else result
+            for upload, result in zip(uploads, results, strict=True)
+        ]
 
-    async def stream(self, request: Request) -> AsyncIterator[bytes]:
-        """Score the pair of a request; returns server-sent events: `queued`, a `pass` each, `result` or `error`.
+    async def stream(self, request: Request) -> Response:
+        """Score the pair of a request; answers with server-sent events: `queued`, a `pass` each, `result` or `error`.
 
         Raises Refusal before the stream begins.
         """
         until = await self._until()
-        upload = await self._read(read_one(request), until)
+        upload = await arrived(read_one(request), until, self.timeout)
         passes: asyncio.Queue[PassEnded | None] = asyncio.Queue()
-        future = await self._unless_gone(request, self._submitted(upload, passes), until)
+        future = await self._unless_gone(request, self._submitted(upload, passes), until, 1)
         future.add_done_callback(lambda _: passes.put_nowait(None))
-        return self._events(future, passes, until)
+
+        def over() -> None:
+            if future.cancel():
+                self._pairs.labels("left").inc()
+
+        return _Streamed(self._events(future, passes, until), over)
 
     async def _events(
         self, future: _Future, passes: asyncio.Queue[PassEnded | None], until: float
     ) -> AsyncIterator[bytes]:
         clock = asyncio.get_running_loop().time
         yield event("queued", {"ahead": max(0, self._batcher.held + self._batcher.running - 1)})
-        try:
-            while (rest := until - clock()) > 0:
-                try:
-                    ended = await asyncio.wait_for(passes.get(), min(rest, _KEEP_ALIVE))
-                except TimeoutError:
-                    yield b": still at work\n\n"
-                    continue
-                if ended is None:
-                    break
-                yield event("pass", {"pass": ended.name, **ended.found})
-            async with asyncio.timeout_at(until):
-                row = self._row(await future)
-            yield event("result", row)
-        except TimeoutError:
-            yield event("error", self._late().to_dict())
-        except JudgeError as error:
-            yield event("error", self._broken(error).to_dict())
-        except Refusal as refusal:
-            yield event("error", refusal.to_dict())
-        finally:
-            future.cancel()  # when the reader has gone; does nothing to one that is done
+        while (rest := until - clock()) > 0:
+            try:
+                ended = await asyncio.wait_for(passes.get(), min(rest, _KEEP_ALIVE))
+            except TimeoutError:
+                yield b": still at work\n\n"
+                continue
+            if ended is None:
+                result = await _row(future)
+                break
+            yield event("pass", {"pass": ended.name, **ended.found})
+        else:
+            future.cancel()
+            result = late(self.timeout)
+        self._count(result)
+        yield event("error", result.to_dict()) if isinstance(result, Refusal) else event("result", result)
 
     async def _until(self) -> float:
         """When the answer has to be there, on the loop's clock. Raises Refusal (429, 503) where it would not be."""
         loop = asyncio.get_running_loop()
-        arrived = loop.time()
+        began = loop.time()
         with suppress(TimeoutError):
             async with asyncio.timeout(_MOMENT):
                 await self._batcher.warm.wait()
         if not self._batcher.warm.is_set():
             raise warming_up(int(_MOMENT))
-        with self._telling_busy():  # before any of the body is read
+        with self._telling_busy(1):  # before any of the body is read, and with it how many pairs there are
             self._batcher.check()
-        return arrived + self.timeout
+        return began + self.timeout
 
-    async def _read(self, reading: Coroutine[Any, Any, _Result], until: float) -> _Result:
-        try:
-            async with asyncio.timeout_at(until):
-                return await reading
-        except TimeoutError:
-            raise Refusal(408, "timeout", f"the request did not arrive within {self.timeout:g} s") from None
-
-    async def _unless_gone(self, request: Request, work: Coroutine[Any, Any, _Result], until: float) -> _Result:
-        """Do the work until its time is over, or until its client leaves: what it holds is free then."""
+    async def _unless_gone(
+        self, request: Request, work: Coroutine[Any, Any, _Result], until: float, pairs: int
+    ) -> _Result:
+        """Do the work on some pairs until its time is over, or until its client leaves: what it holds is free then."""
         working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+        rest = max(0, until - asyncio.get_running_loop().time())
         try:
-            async with asyncio.timeout_at(until):
-                await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not working.done():
-                self._pairs.labels("left").inc()
-                raise ClientDisconnect
-            return working.result()
-        except TimeoutError:
-            raise self._late() from None
-        except JudgeError as error:
-            raise self._broken(error) from None
+            await asyncio.wait({working, leaving}, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            self._pairs.labels("left" if leaving.done() else "timed_out").inc(pairs)
+            raise ClientDisconnect if leaving.done() else late(self.timeout)
         finally:
             working.cancel()
             leaving.cancel()
 
-    async def _scored(self, upload: Upload) -> _Row:
-        return self._row(await (await self._submitted(upload, None)))
+    async def _results(self, request: Request, uploads: Sequence[Upload], until: float) -> list[_Row | Refusal]:
+        results = await self._unless_gone(request, self._all(uploads), until, len(uploads))
+        for result in results:
+            self._count(result)
+        return results
 
-    async def _submitted(self, upload: Upload, passes: asyncio.Queue[Any] | None) -> _Future:
-        with self._telling_busy(), self._batcher.hold() as places:
-            return places.submit(await self._decoded(upload), passes)
+    async def _all(self, uploads: Sequence[Upload]) -> list[_Row | Refusal]:
+        with self._telling_busy(len(uploads)), self._batcher.hold(len(uploads)) as places:
+            async with asyncio.TaskGroup() as group:  # ends, and gives its places back, when all have ended
+                tasks = [group.create_task(self._settled(upload, places)) for upload in uploads]
+            return [task.result() for task in tasks]
 
-    async def _all(self, uploads: Sequence[Upload]) -> list[_Row]:
-        with self._telling_busy(), self._batcher.hold(len(uploads)) as places:
-            return list(await asyncio.gather(*(self._settled(upload, places) for upload in uploads)))
-
-    async def _settled(self, upload: Upload, places: Places) -> _Row:
+    async def _settled(self, upload: Upload, places: Places) -> _Row | Refusal:
         try:
-            return self._row(await places.submit(await self._decoded(upload)))
+            return await _row(places.submit(await self._decoded(upload)))
         except Refusal as refusal:
-            error = refusal
-        except JudgeError as broken:
-            error = self._broken(broken)
-        return {"pair_id": upload.pair_id, "error": error.to_dict()}
+            return refusal
+
+    async def _submitted(self, upload: Upload, passes: asyncio.Queue[Any]) -> _Future:
+        with self._telling_busy(1), self._batcher.hold() as places:
+            try:
+                return places.submit(await self._decoded(upload), passes)
+            except Refusal as refusal:
+                self._count(refusal)
+                raise
 
     @contextmanager
-    def _telling_busy(self) -> Iterator[None]:
+    def _telling_busy(self, pairs: int) -> Iterator[None]:
         try:
             yield
         except Busy as error:
-            self._pairs.labels("refused").inc()
+            self._pairs.labels("refused").inc(pairs)
             raise busy(error.retry_after) from None
 
     async def _decoded(self, upload: Upload) -> Pair:
+        upload.check(self._settings.max_prompt)
         loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._decoders.threads, upload.pair, self._decoders)
+
+    def _count(self, result: _Row | Refusal) -> None:
+        """Count a pair by its answer."""
+        outcome = _OUTCOMES[result.code] if isinstance(result, Refusal) else "scored"
+        self._pairs.labels(outcome).inc()
+
+
+class _Streamed(StreamingResponse):
+    """Calls `over` however it ends, also where its reader has gone before the first event, which runs no generator."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[bytes], over: Callable[[], None]) -> None:
+        super().__init__(events)
+        self._over = over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            upload.check(self._settings.max_prompt)
-            return await loop.run_in_executor(self._decoders.threads, upload.pair, self._decoders)
-        except Refusal:
-            self._pairs.labels("failed").inc()
-            raise
+            await super().__call__(scope, receive, send)
+        finally:
+            self._over()
 
-    def _row(self, result: ScoreRecord | Failure) -> _Row:
-        if isinstance(result, Failure):
-            self._pairs.labels("failed").inc()
-            raise unprocessable(result.reason)
-        self._pairs.labels("scored").inc()
-        row: _Row = result.to_dict()
-        return row
 
-    def _late(self) -> Refusal:
-        self._pairs.labels("timed_out").inc()
-        return Refusal(504, "timeout", f"no result within {self.timeout:g} s")
-
-    def _broken(self, error: JudgeError) -> Refusal:
-        self._pairs.labels("broken").inc()
+async def _row(future: _Future) -> _Row | Refusal:
+    """What is answered about a pair."""
+    try:
+        result = await future
+    except JudgeError as error:
         return Refusal(500, "internal", str(error))
+    if isinstance(result, Failure):
+        return unprocessable(result.reason)
+    row: _Row = result.to_dict()
+    return row
 
 
 async def _gone(request: Request) -> None:

@@ -14,12 +14,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dyneval.serve.refusal import Refusal, busy
+from dyneval.serve.refusal import Refusal, busy, too_large
 from dyneval.serve.settings import ServerSettings
 from dyneval.serve.telemetry import Telemetry
 
 _HEADERS = {
-    # The page loads nothing but its own two files, and shows pictures that it made itself.
+    # A page loads only scripts and styles of this server, and shows pictures that it made itself.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -64,7 +64,7 @@ class Guard:
             self._check_names(headers)
             announced = headers.get("content-length", "")
             if announced.isdigit() and int(announced) > self._max_body:
-                raise self._too_large()
+                raise too_large("the request", self._max_body)
         except Refusal as refusal:
             # The body is not read, so the connection cannot serve another request.
             answer = JSONResponse(refusal.to_dict(), refusal.status, refusal.headers | {"Connection": "close"})
@@ -84,7 +84,7 @@ class Guard:
             seen += size
             self._held += size
             if seen > self._max_body:
-                raise self._too_large()
+                raise too_large("the request", self._max_body)
             if self._held > self._most_held:
                 raise busy(_READ_AGAIN)
             return message
@@ -105,9 +105,6 @@ class Guard:
             return
         if _name(origin) not in self._allowed and "*" not in self._allowed:
             raise Refusal(403, "origin", "pages of other sites may not ask here; see --allow-host")
-
-    def _too_large(self) -> Refusal:
-        return Refusal(413, "too_large", f"the request is over {self._max_body} bytes", {"Connection": "close"})
 
 
 def _netloc(address: str) -> str:

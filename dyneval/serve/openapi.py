@@ -29,7 +29,7 @@ _REFUSALS = {
     422: "the pair cannot be scored: image, prompt or fields are wrong",
     429: "the queue is full; Retry-After says in how many seconds there should be room",
     500: "the student broke",
-    503: "the student is warming up; Retry-After says in how many seconds to ask again",
+    503: "the student warms up, or no image can be decoded; Retry-After says in how many seconds to ask again",
     504: "no result in time",
 }
 _RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "string", "pattern": "^[0-9]+$"}}}

@@ -4,72 +4,127 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from dyneval.errors import ImageError
-from dyneval.serve.ratings import Ratings, Verdict, checked_name
-from dyneval.serve.refusal import Refusal, unprocessable
+from dyneval.files.images import MAX_PIXELS
+from dyneval.serve.bodies import arrived
+from dyneval.serve.decoding import DecoderError, Decoders
+from dyneval.serve.ratings import Full, Ratings, Verdict, checked_name
+from dyneval.serve.refusal import Refusal, late, too_large, unavailable, unprocessable
 
 _LARGEST_BODY = 4096
 """Bytes of a verdict."""
-_PICTURES = 2
-"""Pictures that are decoded at a time."""
+_PICTURES = 8
+"""Pictures that are being made and sent at a time: PNGs of up to 13 MB."""
+_PIECE = 1 << 16
+_SIDE = 2048
+"""Longest side of a picture as raters see it, in pixels."""
+_DECODING = 15
+"""Seconds of computing: pictures have up to four times as many pixels as those of requests."""
 
 
-def router(ratings: Ratings, timeout: float) -> APIRouter:
-    """Routes below /v1/ratings.
+class RatingDesk:
+    """Answers raters; their pictures are decoded in processes of their own, and each is sent in time or not at all."""
 
-    Args:
-        ratings: pairs and verdicts, open.
-        timeout: seconds that a verdict may take to arrive.
-    """
-    routes = APIRouter(prefix="/v1/ratings", include_in_schema=False)
-    decoding = asyncio.Semaphore(_PICTURES)
+    def __init__(self, ratings: Ratings, timeout: float) -> None:
+        """`ratings`: pairs and verdicts, open; `timeout`: seconds from a request's arrival to the end of its answer."""
+        self._ratings = ratings
+        self._timeout = timeout
+        self._decoders = Decoders(MAX_PIXELS, _DECODING)
+        self._places = asyncio.Semaphore(_PICTURES)
 
-    @routes.get("")
-    async def standing(request: Request) -> Response:
-        return JSONResponse((await asyncio.to_thread(ratings.standing, _rater(request)))._asdict())
+    def close(self) -> None:
+        """End what decodes."""
+        self._decoders.close()
 
-    @routes.get("/pairs/{place}")
-    async def pair(request: Request, place: str) -> Response:
+    def router(self) -> APIRouter:
+        """Routes below /v1/ratings."""
+        routes = APIRouter(prefix="/v1/ratings", include_in_schema=False)
+        routes.add_api_route("", self._standing)
+        routes.add_api_route("/pairs/{place}", self._pair)
+        routes.add_api_route("/pictures/{key}", self._picture)
+        routes.add_api_route("", self._save, methods=["POST"])
+        return routes
+
+    async def _standing(self, request: Request) -> Response:
+        return JSONResponse((await asyncio.to_thread(self._ratings.standing, _rater(request)))._asdict())
+
+    async def _pair(self, request: Request, place: str) -> Response:
         rater = _rater(request)
         with _of_pairs():
-            key, prompt, verdict = await asyncio.to_thread(ratings.at, rater, _place(place))
+            key, prompt, verdict = await asyncio.to_thread(self._ratings.at, rater, _place(place))
         return JSONResponse({"pair": key, "prompt": prompt, **verdict._asdict()})
 
-    @routes.get("/pictures/{key}")
-    async def picture(key: str) -> Response:
+    async def _picture(self, key: str) -> Response:
         with _of_pairs():
-            async with decoding:
-                content = await asyncio.to_thread(ratings.picture, key)
-        return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
+            return _Picture(self._made(self._ratings.file_name(key)), self._places, self._timeout)
 
-    @routes.post("")
-    async def save(request: Request) -> Response:
-        rater, key, verdict = _said(await _body(request, timeout))
+    async def _made(self, name: str) -> bytes:
+        make, loop = self._decoders.picture, asyncio.get_running_loop()
         with _of_pairs():
-            await asyncio.to_thread(ratings.save, rater, key, verdict)
-        return JSONResponse((await asyncio.to_thread(ratings.standing, rater))._asdict())
+            return await loop.run_in_executor(self._decoders.threads, make, name, self._ratings.root, _SIDE)
 
-    return routes
+    async def _save(self, request: Request) -> Response:
+        until = asyncio.get_running_loop().time() + self._timeout
+        body = await arrived(request.body(), until, self._timeout)
+        if len(body) > _LARGEST_BODY:
+            raise too_large("the rating", _LARGEST_BODY)
+        rater, key, verdict = _said(body)
+        with _of_pairs():
+            try:
+                await asyncio.to_thread(self._ratings.save, rater, key, verdict)
+            except Full as error:
+                raise Refusal(409, "full", f"the rating was not saved: {error}") from None
+            except OSError as error:
+                raise Refusal(507, "not_saved", f"the rating was not saved: {error.strerror or error}") from None
+        return JSONResponse((await asyncio.to_thread(self._ratings.standing, rater))._asdict())
+
+
+class _Picture(Response):
+    """Waits for a place, makes the picture, and holds the place until the last piece is sent: all of it in time."""
+
+    media_type = "image/png"
+
+    def __init__(self, making: Coroutine[Any, Any, bytes], places: asyncio.Semaphore, timeout: float) -> None:
+        super().__init__(headers={"Cache-Control": "private, max-age=3600"})
+        self._making, self._places, self._timeout = making, places, timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+        try:
+            async with asyncio.timeout(self._timeout), self._places:
+                content = await self._making
+                has_begun = True
+                self.headers["Content-Length"] = str(len(content))
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                for at in range(0, len(content), _PIECE):  # a piece waits until its reader has taken those before it
+                    piece, is_last = content[at : at + _PIECE], at + _PIECE >= len(content)
+                    await send({"type": "http.response.body", "body": piece, "more_body": not is_last})
+        except TimeoutError:
+            if not has_begun:
+                raise late(self._timeout) from None
+        finally:
+            self._making.close()
 
 
 @contextmanager
 def _of_pairs() -> Iterator[None]:
-    """Make refusals of what can go wrong with a pair, its picture and the file of ratings."""
+    """Make refusals of what can go wrong with a pair and its picture."""
     try:
         yield
     except LookupError:
         raise Refusal(404, "no_pair", "there is no such pair") from None
     except ImageError:  # its message names the file, and with it most often the image model
         raise unprocessable("this picture cannot be read") from None
-    except OSError as error:
-        raise Refusal(507, "not_saved", f"the rating was not saved: {error.strerror or error}") from None
+    except DecoderError:
+        raise unavailable() from None
 
 
 def _rater(request: Request) -> str:
@@ -83,20 +138,6 @@ def _place(text: str) -> int:
     if not text.isdecimal() or len(text) > 9:
         raise LookupError(text)
     return int(text)
-
-
-async def _body(request: Request, timeout: float) -> bytes:
-    body = b""
-    try:
-        async with asyncio.timeout(timeout):
-            async for part in request.stream():
-                body += part
-                if len(body) > _LARGEST_BODY:
-                    message = f"a rating has at most {_LARGEST_BODY} bytes"
-                    raise Refusal(413, "too_large", message, {"Connection": "close"})
-    except TimeoutError:
-        raise Refusal(408, "timeout", f"the request did not arrive within {timeout:g} s") from None
-    return body
 
 
 def _said(body: bytes) -> tuple[str, str, Verdict]:

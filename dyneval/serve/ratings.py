@@ -18,19 +18,21 @@ import threading
 import unicodedata
 from array import array
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from filelock import FileLock, Timeout
-from PIL import Image
 
-from dyneval.errors import DataFileError, ImageError, SettingError
+from dyneval.errors import DataFileError, ImageError, SettingError, UserError
+from dyneval.files.atomic import refuse_overwrite
 from dyneval.files.delimited import MAX_CELL, as_meant, harmless
-from dyneval.files.images import load_image, resolve_below
+from dyneval.files.images import resolve_below
 from dyneval.files.jsonl import write_whole
 from dyneval.files.pairs import PairRef, metadata_file, read_pairs
 from dyneval.hashing import number, short_id
@@ -46,8 +48,6 @@ LARGEST_FILE = 1 << 28
 """Bytes, about a million ratings: whoever can reach the page can fill the disk no further."""
 _MOST_ORDERS = 32
 """Orders that are held: one of 250,000 pairs takes 1 MB, and 0.6 s to make anew."""
-_SIDE = 2048
-"""Longest side of a picture as raters see it, in pixels."""
 
 
 class Verdict(NamedTuple):
@@ -69,12 +69,27 @@ class Verdict(NamedTuple):
         return (self.alignment + self.quality) / 2
 
 
+class Full(UserError):
+    """No more can be taken, however often it is tried; the message says of what there is enough."""
+
+
 class Standing(NamedTuple):
     """How far a rater is: whole verdicts, pairs, and the place of the first pair that lacks something."""
 
     rated: int
     pairs: int
     next: int | None
+
+
+@dataclass(slots=True)
+class _Said:
+    """What one rater has said."""
+
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    whole: int = 0
+    """Pairs with a whole verdict."""
+    next: int = 0
+    """A place, in the rater's order, before which all verdicts are whole."""
 
 
 class Ratings:
@@ -92,25 +107,25 @@ class Ratings:
         """
         rejects: list[Reject] = []
         file = metadata_file(metadata)
-        self._root = file.parent
+        self.root = file.parent
+        """The folder that no picture may lie outside of."""
         self._pairs = list(read_pairs(file, PairRef, rejects.append))
         if rejects:
             logger.warning("%d rows cannot be used: %s", len(rejects), rejects[0].reason)
         if not any(map(self._is_there, self._pairs)):
             raise SettingError(f"{file}: none of its pictures is there, such as {self._pairs[0].file_name}")
-        if output.exists() and output.samefile(file):
-            raise SettingError(f"{output}: is the table of pairs; name another --ratings")
+        refuse_overwrite([file], [output], "--ratings")
         # Keys and not ids, which often hold the image model's name.
         self._places = {short_id(pair.pair_id): place for place, pair in enumerate(self._pairs)}
         self._keys = list(self._places)
         self._output = output
-        self._said: dict[str, dict[str, Verdict]] = {}
-        self._orders: dict[str, array[int]] = {}
+        self._said: dict[str, _Said] = {}
+        self._order = lru_cache(_MOST_ORDERS)(self._new_order)
         self._guard = threading.Lock()
 
     def _is_there(self, pair: PairRef) -> bool:
         try:
-            return resolve_below(self._root, pair.file_name).is_file()
+            return resolve_below(self.root, pair.file_name).is_file()
         except ImageError:
             return False
 
@@ -135,65 +150,67 @@ class Ratings:
 
     def standing(self, rater: str) -> Standing:
         """How far `rater` (see `checked_name`) is."""
+        said = self._said.get(rater) or _Said()
+        order = self._order(rater)
         with self._guard:
-            said = self._said.get(rater, {})
-            whole = {key for key, verdict in said.items() if verdict.is_whole and key in self._places}
-            order = self._order(rater)
-        left = (place for place, at in enumerate(order) if self._keys[at] not in whole)
-        return Standing(len(whole), len(order), next(left, None))
+            while said.next < len(order) and self._verdict(said, self._keys[order[said.next]]).is_whole:
+                said.next += 1
+            return Standing(said.whole, len(order), said.next if said.next < len(order) else None)
 
     def at(self, rater: str, place: int) -> tuple[str, str, Verdict]:
         """Key, prompt and verdict of the pair that `rater` meets at `place`, from 0. IndexError beyond the last one."""
-        with self._guard:
-            at = self._order(rater)[place]
-            key = self._keys[at]
-            return key, self._pairs[at].prompt, self._said.get(rater, {}).get(key, Verdict())
+        at = self._order(rater)[place]
+        key = self._keys[at]
+        return key, self._pairs[at].prompt, self._verdict(self._said.get(rater), key)
 
-    def picture(self, key: str) -> bytes:
-        """The picture of a pair as PNG: without loss and without what its file says beside the pixels.
-
-        Raises:
-            KeyError: there is no such pair.
-            ImageError: it cannot be read, or lies outside the folder of the pairs.
-        """
-        name = self._pairs[self._places[key]].file_name
-        image = load_image(name, self._root)
-        image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-        image.info = {name: value for name, value in image.info.items() if name == "icc_profile"}
-        data = io.BytesIO()
-        image.save(data, "PNG", compress_level=1)
-        return data.getvalue()
+    def file_name(self, key: str) -> str:
+        """Where the picture of a pair is, below `root` if it is honest. Raises KeyError where there is no such pair."""
+        return self._pairs[self._places[key]].file_name
 
     def save(self, rater: str, key: str, verdict: Verdict) -> None:
         """Add what `rater` says of a pair to the file; it is on the disk when this returns.
 
         Raises:
             KeyError: there is no such pair.
-            OSError: it cannot be written, or the file is full; nothing of it is in the file then.
+            Full: there are too many raters, or too many ratings.
+            OSError: it cannot be written; nothing of it is in the file then.
         """
         pair = self._pairs[self._places[key]]
         with self._guard:
             if rater not in self._said and len(self._said) >= MOST_RATERS:
-                raise OSError(f"there are {MOST_RATERS} raters already")
-            if self._said.get(rater, {}).get(key, Verdict()) == verdict:
+                raise Full(f"there are {MOST_RATERS} raters already")
+            if self._verdict(self._said.get(rater), key) == verdict:
                 return
             cells = (rater, pair.pair_id, pair.file_name, pair.prompt, pair.generation_model, *verdict, verdict.rating)
             line = _line(*cells, datetime.now(UTC).isoformat(timespec="seconds"))
             if self._end + len(line) > LARGEST_FILE:
-                raise OSError("the file of ratings is full")
+                raise Full("the file of ratings is full")
             write_whole(self._file, line, self._end)
+            try:
+                os.fsync(self._file.fileno())
+            except OSError:
+                self._file.truncate(self._end)
+                raise
             self._end += len(line)
-            os.fsync(self._file.fileno())
-            self._said.setdefault(rater, {})[key] = verdict
+            self._note(rater, key, verdict)
 
-    def _order(self, rater: str) -> Sequence[int]:
+    def _note(self, rater: str, key: str, verdict: Verdict) -> None:
+        said = self._said.setdefault(rater, _Said())
+        was_whole = self._verdict(said, key).is_whole
+        said.verdicts[key] = verdict
+        if key in self._places:
+            said.whole += verdict.is_whole - was_whole
+        if was_whole and not verdict.is_whole:
+            said.next = 0
+
+    @staticmethod
+    def _verdict(said: _Said | None, key: str) -> Verdict:
+        return said.verdicts.get(key, Verdict()) if said else Verdict()
+
+    def _new_order(self, rater: str) -> array[int]:
         """The pairs as `rater` meets them: each their own order, the same after every start."""
-        if rater not in self._orders:
-            if len(self._orders) >= _MOST_ORDERS:
-                del self._orders[next(iter(self._orders))]
-            by_chance = [number(f"{rater}\n{pair.pair_id}", "rating order") for pair in self._pairs]
-            self._orders[rater] = array("I", sorted(range(len(by_chance)), key=by_chance.__getitem__))
-        return self._orders[rater]
+        by_chance = [number(f"{rater}\n{pair.pair_id}", "rating order") for pair in self._pairs]
+        return array("I", sorted(range(len(by_chance)), key=by_chance.__getitem__))
 
     def _load(self) -> None:
         """Read what was said before. A row that was being written in a kill is cut off, or ended where it says enough.
@@ -222,7 +239,7 @@ class Ratings:
         for line, cells in _rows(self._output, content):
             where = f"{self._output}:{line}"
             rater, key = as_meant(cells[0]), short_id(as_meant(cells[1]))
-            self._said.setdefault(rater, {})[key] = Verdict(_whole(cells[5], where), _whole(cells[6], where))
+            self._note(rater, key, Verdict(_whole(cells[5], where), _whole(cells[6], where)))
 
 
 def checked_name(name: object) -> str:

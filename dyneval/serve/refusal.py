@@ -32,6 +32,21 @@ def warming_up(retry_after: int) -> Refusal:
     return Refusal(503, "warming_up", "the student is warming up", {"Retry-After": str(retry_after)})
 
 
+def too_large(what: str, most: int) -> Refusal:
+    """413; the rest of the body is not read, so the connection cannot serve another request."""
+    return Refusal(413, "too_large", f"{what} is over {most} bytes", {"Connection": "close"})
+
+
+def late(seconds: float) -> Refusal:
+    """504: there is no answer within the time of a request."""
+    return Refusal(504, "timeout", f"no result within {seconds:g} s")
+
+
+def unavailable() -> Refusal:
+    """503 with Retry-After: this machine, not the image, is why it cannot be decoded."""
+    return Refusal(503, "unavailable", "images cannot be decoded at the moment", {"Retry-After": "5"})
+
+
 def unprocessable(message: str) -> Refusal:
     """422: this pair cannot be scored, now or later."""
     return Refusal(422, "unprocessable", message)

@@ -20,7 +20,9 @@ class Telemetry:
         self.request_seconds = Histogram(
             "dyneval_request_seconds", "from request to answer", ("path",), registry=registry, buckets=_SECONDS
         )
-        self.pairs = Counter("dyneval_pairs", "pairs by outcome", ("outcome",), registry=registry)
+        self.pairs = Counter(
+            "dyneval_pairs", "pairs by outcome; a request refused unread counts as one", ("outcome",), registry=registry
+        )
         if batcher is not None:
             _watch(batcher, registry)
 

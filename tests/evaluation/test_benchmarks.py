@@ -87,7 +87,7 @@ def test_tifa_takes_the_model_from_the_key(tmp_path):
     path = write(tmp_path / "human_annotations.json", {"coco_301091_stable_diffusion_v2_1": entry})
     (item,) = read("tifa", path)
     assert (item.rating, item.model, item.categories) == (4.5, "stable_diffusion_v2_1", ("coco",))
-    entry["human_scores"] = [5, 9]
+    entry["human_scores"] = [9, 9]
     with pytest.raises(LayoutError, match=r"1 of 1 rows .* rating 9 lies off the scale of TIFA v1\.0, 1-5"):
         read("tifa", write(path, {"coco_301091_x": entry}))
 
@@ -198,17 +198,79 @@ def test_t2i_eval_bench_averages_the_three_raters_not_their_published_mean(tmp_p
         read("t2i-eval-bench", tmp_path)
 
 
-def test_evalmi_joins_four_line_files(tmp_path):
-    write(tmp_path / "prompts.txt", "a cat\na dog\n")
-    write(tmp_path / "imgnames.txt", "flux/0002.png\nsana/1.png\n")
-    write(tmp_path / "mos1.txt", "61.5\n40\n")
-    write(tmp_path / "mos2.txt", "33\n70.25\n")
-    items = read("evalmi", tmp_path)
+def evalmi(folder, rows, prompts="a cat\r\na dog"):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["ImageName", "MOS1", "MOS2", "Y/N", "YN_1"], *rows):
+        book.active.append(row)
+    (folder / "MOS&QA").mkdir(exist_ok=True)
+    book.save(folder / "MOS&QA" / "AIGI2025_MOS_yn.xlsx")
+    (folder / "MOS&QA" / "~$AIGI2025_MOS_yn.xlsx").write_bytes(b"mark of an open sheet")
+    write(folder / "prompts" / "Englishall.txt", prompts)
+    return folder
+
+
+def test_evalmi_reads_the_sheet_of_the_release(tmp_path):
+    folder = evalmi(tmp_path, [["flux/002.png", 61.5, 33, 1, None], ["sana/001.png", 40, 70.25, 0, 1]])
+    write(folder / "prompts" / "prompt_tasks.jsonl", '{"tag": "counting"}\n{"tag": "color"}\n')
+    items = read("evalmi", folder)
     assert [(i.prompt, i.model, i.rating) for i in items] == [("a dog", "flux", 33), ("a cat", "sana", 70.25)]
-    assert [i.rating for i in read("evalmi", tmp_path, "perception")] == [61.5, 40]
-    write(tmp_path / "mos2.txt", "33\n")
-    with pytest.raises(LayoutError, match=r"imgnames.txt has 2 lines and mos2.txt has 1"):
-        read("evalmi", tmp_path)
+    assert [i.categories for i in items] == [("color",), ("counting",)]
+    sheet = folder / "MOS&QA" / "AIGI2025_MOS_yn.xlsx"
+    assert [i.rating for i in read("evalmi", sheet, "perception")] == [61.5, 40]
+    assert [i.rating for i in read("evalmi", folder, "answer")] == [1, 0]
+    with pytest.raises(LayoutError, match=r"image flux/003.png is not numbered like one of the 2 prompts"):
+        read("evalmi", evalmi(tmp_path, [["flux/003.png", 1, 2, 1, None]]))
+
+
+def test_agiqa_3k_reads_both_scores_and_zero_is_one(tmp_path):
+    write(
+        tmp_path / "data.csv",
+        "name,prompt,adj1,adj2,style,mos_quality,std_quality,mos_align,std_align\r\n"
+        "sd1.5_lowcorr_012.jpg,a tray of sushi,,,,0,0.6,0.43,0.6\r\n"
+        "xl2.2_normal_013.jpg,a city,busy,,anime style,3.5,0.2,4.1,0.4\r\n",
+    )
+    quality = load(BENCHMARKS["agiqa-3k"], tmp_path, "quality")
+    assert [i.rating for i in quality.items] == [0, 3.5] and quality.unrated == []
+    items = read("agiqa-3k", tmp_path / "data.csv")
+    assert [(i.rating, i.model) for i in items] == [(0.43, "sd1.5"), (4.1, "xl2.2")]
+    assert items[1].categories == ("normal", "busy", "anime style")
+
+
+def test_dsg_has_the_images_of_tifa(tmp_path):
+    head = "dsg_prompt_split,t2i_model,item_id,source_id,worker_id,question,answer\n"
+    rows = "".join(f"tifa160,sd1dot5,tifa160_1,coco_301091,{n},How?,{n}\n" for n in (2, 5))
+    write(tmp_path / "tifa160-likert-anns.csv", head + rows)
+    (item,) = read("dsg", tmp_path)
+    assert (item.item_id, item.rating) == ("coco_301091_stable_diffusion_v1_5", 3.5) and item.prompt is None
+    write(tmp_path / "tifa160-dev-anns.csv", "item_id,text\ncoco_301091,a surfer\n")
+    assert read("dsg", tmp_path)[0].prompt == "a surfer"
+
+
+def test_one_rating_off_the_scale_leaves_those_of_the_other_raters(tmp_path):
+    models = {"DALLE_3": [5, 41, 4], "SDXL_Base": [3, 2, 1]}
+    path = write(tmp_path / "genai_image.json", {"00231": {"prompt": "a cat", "models": models}})
+    found = load(BENCHMARKS["genai-bench"], path)
+    assert [i.rating for i in found.items] == [4.5, 2]
+    (reject,) = found.rejects
+    assert reject.key == "DALLE_3/00231" and "rating 41 lies off the scale of GenAI-Bench, 1-5" in reject.reason
+
+
+def test_genai_bench_reads_the_parquet_release_with_texts(tmp_path):
+    row = {"Index": ["7"], "prompt": ["a cat"], "basic_skills": ["['scene']"], "advanced_skills": ["[]"]}
+    pl.DataFrame(row | {"DALLE_3_HumanRating": ["[1, 2, 3]"]}).write_parquet(tmp_path / "genai.parquet")
+    (item,) = read("genai-bench", tmp_path / "genai.parquet")
+    assert (item.image, item.rating, item.categories) == ("DALLE_3/00007.jpeg", 2, ("scene",))
+
+
+def test_geneval_keeps_a_return_that_a_rater_typed(tmp_path):
+    typed = GENEVAL.replace("BEAR, BENCH", "BEAR,\rBENCH").replace(",bear,", ",bear\rbench,")
+    assert typed.count("\r") == 2
+    path = tmp_path / "annotations_sdv2.csv"
+    path.write_bytes(typed.encode())
+    found = load(BENCHMARKS["geneval"], path)
+    assert {i.item_id: i.ratings for i in found.items} == {"sdv2/220_2": (1,), "sdv2/328_1": (4, 3)}
+    assert found.unrated == [] and found.rejects == []
 
 
 def test_geneval2_takes_arithmetic_or_geometric_means_over_atoms(tmp_path):
@@ -235,6 +297,36 @@ def test_tiif_counts_the_answers_that_equal_the_target(tmp_path):
         read("tiif-bench", tmp_path)
 
 
+def test_tiif_answers_belong_to_the_lines_of_the_full_set(tmp_path):
+    rows = [{"type": "color", "short_description": f"s{n}", "long_description": f"l{n}"} for n in range(3)]
+    asked = [{"type": "color", "yn_question_list": [f"is it {n}?  "]} for n in range(3)]
+    for name, lines in (("test_prompts", rows), ("test_eval_prompts", asked), ("testmini_prompts", rows[1:])):
+        write(tmp_path / "data" / name / "color_prompts.jsonl", "\n".join(map(json.dumps, lines)))
+    results = tmp_path / "eval-results" / "testmini" / "testmini_GPT-4o"
+    answer = {"questions": ["is it 1?"], "gt_answers": ["yes"], "model_pred": ["yes"]}
+    write(results / "flux" / "color" / "short" / "1.json", answer)
+    assert [(i.prompt, i.rating, i.model) for i in read("tiif-bench", results)] == [("s1", 1, "flux")]
+    write(results / "flux" / "color" / "short" / "2.json", answer)
+    with pytest.raises(LayoutError, match="answers other questions than line 3 of color asks"):
+        read("tiif-bench", results)
+    write(results / "flux" / "color" / "short" / "2.json", answer | {"questions": ["is it 2?"]})
+    (tmp_path / "data" / "test_prompts").rename(tmp_path / "data" / "full")
+    (tmp_path / "data" / "testmini_prompts").rename(tmp_path / "data" / "test_prompts")
+    with pytest.raises(LayoutError, match="there are 2 prompts of type 'color'; the numbers are those of data/test_p"):
+        read("tiif-bench", results)
+
+
+def test_unigenbench_names_model_and_set_and_a_null_result_is_no_rating(tmp_path):
+    head = "index,prompt,testpoint,result_json,img_path\n"
+    row = '1,a dog,[],"{""testpoint"": [""A - b""], ""score"": [1, 0]}",out/1_0.png\n'
+    write(tmp_path / "FLUX_en_long.csv", head + "0,a cat,[],null,out/0_0.png\n" + row)
+    found = load(BENCHMARKS["unigenbench"], tmp_path)
+    assert found.unrated == ["en_long/FLUX/0_0.png"]
+    assert [(i.image, i.model, i.categories, i.rating) for i in found.items] == [
+        ("en_long/FLUX/1_0.png", "FLUX", ("en_long", "A"), 0.5)
+    ]
+
+
 def test_unigenbench_reads_its_result_tables(tmp_path):
     result = {"testpoint": ["Attribute - Color", "Grammar - Negation"], "score": [1, 0]}
     pl.DataFrame(
@@ -248,7 +340,7 @@ def test_unigenbench_reads_its_result_tables(tmp_path):
         }
     ).write_csv(tmp_path / "flux_en.csv")
     (item,) = read("unigenbench", tmp_path)
-    assert (item.rating, item.image, item.categories) == (0.5, "flux/3_0.png", ("Attribute", "Grammar"))
+    assert (item.rating, item.image, item.categories) == (0.5, "en/flux/3_0.png", ("en", "Attribute", "Grammar"))
 
 
 def test_t2i_corebench_leaves_unanswered_questions_out(tmp_path):
@@ -334,11 +426,11 @@ def test_blank_prompts_are_none_so_that_images_are_drawn(tmp_path):
         ({"image": "", "rating": 1}, "", "image is empty, expected path below the image folder"),
         ({"image": {"path": "a.png"}, "rating": 1}, "", "expected a text, found dict \"{'path': 'a.png'}\""),
         ({"image": "b.png", "rating": "good"}, "b.png", "expected a number, found 'good'"),
-        ({"image": "b.png", "rating": [3, "?"]}, "b.png", "expected a number, found '?'"),
+        ({"image": "b.png", "rating": ["?"]}, "b.png", "expected a number, found '?'"),
         ({"image": "b.png", "rating": [[3]]}, "b.png", "expected a number, found list '[3]'"),
         ({"image": "b.png", "rating": True}, "b.png", "expected a number, found bool 'True'"),
         ({"image": "b.png", "rating": 5.5}, "b.png", "rating 5.5 lies off the scale of own ratings, 1-5"),
-        ({"image": "b.png", "rating": [3, -1]}, "b.png", "rating -1 lies off the scale of own ratings, 1-5"),
+        ({"image": "b.png", "rating": [-1, -1]}, "b.png", "rating -1 lies off the scale of own ratings, 1-5"),
         ({"image": "b.png", "rating": math.inf}, "b.png", "rating inf is no number that can be compared"),
         ({"image": "b.png", "rating": "-inf"}, "b.png", "rating -inf is no number that can be compared"),
         ({"image": "b.png", "rating": 1e999}, "b.png", "rating inf is no number that can be compared"),
@@ -365,7 +457,8 @@ def test_a_published_file_is_used_without_its_bad_rows(tmp_path):
     scores = {"coco_1_a": [5, 4], "coco_1_b": [5, 9], "coco_1_c": ["bad", 2], "coco_1_d": [1, 2], "coco_1_e": [1, None]}
     rows = {key: entry | {"human_scores": given} for key, given in scores.items()}
     found = load(BENCHMARKS["tifa"], write(tmp_path / "human_annotations.json", rows))
-    assert {item.item_id: item.rating for item in found.items} == {"coco_1_a": 4.5, "coco_1_d": 1.5, "coco_1_e": 1}
+    kept = {"coco_1_a": 4.5, "coco_1_b": 5, "coco_1_c": 2, "coco_1_d": 1.5, "coco_1_e": 1}
+    assert {item.item_id: item.rating for item in found.items} == kept
     assert [(reject.key, reject.row, reject.reason) for reject in found.rejects] == [
         ("coco_1_b", 2, "rating 9 lies off the scale of TIFA v1.0, 1-5"),
         ("coco_1_c", 3, "expected a number, found 'bad'"),

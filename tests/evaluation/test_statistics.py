@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyneval.evaluation.bootstrap import ClusterBootstrap, weighted_pearson, weighted_ranks
-from dyneval.evaluation.correlation import agreement, category_agreement, spearman, system_agreement
+from dyneval.evaluation.calibration import calibrate
+from dyneval.evaluation.correlation import agreement, category_agreement, human_ceiling, spearman, system_agreement
 from dyneval.evaluation.pairwise import pair_statistics
 from dyneval.evaluation.significance import srcc_difference, williams
 
@@ -194,3 +195,35 @@ def test_two_evaluators_are_compared_on_the_images_that_both_scored():
     found = srcc_difference(("a", [1, 2, 3, math.nan]), ("b", [1, 2, 2, 4]), [1, 2, 3, 4], list("wxyz"), resamples=0)
     assert found.items == 3
     assert found.p_bootstrap is None
+
+
+def test_the_ceiling_is_one_rater_against_the_others():
+    random = np.random.default_rng(0)
+    truth = random.normal(size=400)
+    raters = truth[:, None] + random.normal(size=(400, 3))
+    ratings = [tuple(row) for row in raters]
+    ratings[0] = (1.0, math.nan, math.nan)
+    found = human_ceiling(ratings, [str(number) for number in range(400)], resamples=50)
+    expected = np.mean(
+        [scipy.stats.spearmanr(raters[1:, k], np.delete(raters[1:], k, 1).mean(1)).statistic for k in range(3)]
+    )
+    assert found.items == 399 and found.left_out == 1
+    assert found.srcc.value == pytest.approx(expected) and found.srcc.low < expected < found.srcc.high
+    assert human_ceiling([(3.0,), (4.0,), (2.0,)], ["a", "b", "c"]) is None
+
+
+def test_calibration_is_fitted_on_some_prompts_and_holds_on_others():
+    random = np.random.default_rng(1)
+    scores = random.uniform(1, 5, 4000)
+    prompts = [f"prompt {number // 2}" for number in range(4000)]
+    curved = 2 + np.tanh(2 * (scores - 3)) + random.normal(0, 0.2, 4000)
+    found = calibrate(scores, curved, prompts, level=0.8)
+    assert found.best == "isotonic" and found.isotonic < 0.22 < found.linear < found.constant
+    assert found.covered == pytest.approx(0.8, abs=0.04)
+    assert found.half_width == pytest.approx(0.2 * 1.2816, abs=0.03), "of a normal error, four in five"
+    ratings = [rating for _, rating in found.steps]
+    assert ratings == sorted(ratings) and 0.9 < ratings[0] < 1.3 and 2.7 < ratings[-1] < 3.1
+    straight = calibrate(scores, 0.5 * scores + 1 + random.normal(0, 0.3, 4000), prompts)
+    assert straight.slope == pytest.approx(0.5, abs=0.02) and straight.intercept == pytest.approx(1, abs=0.06)
+    assert calibrate(scores[:60], curved[:60], prompts[:60]) is None, "too few in a part"
+    assert calibrate(np.full(4000, 3.0), curved, prompts) is None

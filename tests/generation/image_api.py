@@ -115,11 +115,20 @@ ANSWERS = {
     "blocked": blocked,
     "page": lambda _: (200, {"Content-Type": "text/html"}, "<html>Welcome to the hotel's network</html>"),
     "garbled": lambda google: (200, {}, success(b"", google, data="!!! no base64 !!!")),
+    "babble": lambda google: (200, *talk(google)),
     "torn": lambda google: (200, {}, success(picture()[:60], google)),
     "nothing": nothing,
     "think": thoughtful,
 }
 """Documented answers, by the word in a prompt that asks for them."""
+
+
+def talk(google):
+    """A long text that ends in the key, so that a cut would leave a part of it."""
+    text = "x" * 192 + " a-secret-key"
+    if not google:
+        return {"Content-Type": "text/html"}, text
+    return {}, {"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": "NO_IMAGE"}]}
 
 
 def error(status, code, message, google, param=None, details=()):

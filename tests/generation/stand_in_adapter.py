@@ -18,8 +18,9 @@ class Adapter:
         job.weights(str(job.code))
         if job.repo != "their/weights":
             job.weights(job.repo, only=["*.json", "*.safetensors"], without=["all_in_one.safetensors"])
-        secrets = [name for name, value in os.environ.items() if value == "a-secret"]
-        seen = {"libraries": [transformers.__file__, diffusers.__file__], "secrets": secrets}
+        secrets = [name for name, value in os.environ.items() if "a-secret" in value]
+        libraries = [transformers.__file__, diffusers.__file__]
+        seen = {"libraries": libraries, "secrets": secrets, "names": list(os.environ)}
         (job.code / "seen.json").write_text(json.dumps(seen))
         self.size = job.arguments["size"]
 

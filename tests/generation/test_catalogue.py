@@ -5,6 +5,7 @@ import importlib.util
 import subprocess
 import sys
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,16 @@ def test_every_preset_says_where_its_settings_come_from_and_when_somebody_looked
         assert preset.source and preset.date, f"{slug}, preset {name}"
     assert spec.in_paper or spec.tier_reason
     assert spec.licence
+
+
+def test_images_that_come_out_otherwise_than_before_have_settings_of_their_own():
+    """Their arguments are those of images that were made from the global generator."""
+    for slug, variants in (("glm-image", ["glm-image"]), ("hidream-i1", ["dev", "fast"])):
+        for preset, variant in product(("recommended", "paper"), variants):
+            asked = SPECS[slug].settings(BuildOptions(preset=preset, variant=variant))
+            then = {name: value for name, value in asked.items() if name != "sampling"}
+            assert (asked["sampling"], fingerprint(asked) == fingerprint(then)) == (2, False)
+    assert "sampling" not in SPECS["hidream-i1"].settings(BuildOptions())
 
 
 def test_the_settings_are_those_of_the_authors_latest_code():
@@ -139,7 +150,7 @@ def test_models_are_chosen_by_slug_tier_and_family():
     assert len(catalogue.choose(SPECS)) == 36
     assert len(catalogue.choose(SPECS, tier=1)) == 7
     assert [spec.slug for spec in catalogue.choose(SPECS, tier=3, family="demo")] == ["demo-doodler"]
-    with pytest.raises(GenerationError, match="no model 'sdxl2'"):
+    with pytest.raises(GenerationError, match="no model 'sdxl2'; did you mean sdxl\\?"):
         catalogue.choose(SPECS, slugs=["sdxl2"])
     mixed = catalogue.choose(SPECS, slugs=["sdxl", "demo-doodler"])
     with pytest.raises(GenerationError, match="run them apart"):
@@ -155,6 +166,28 @@ def test_names_of_a_model_lead_to_its_tier():
     tiers = model_table.tiers()
     for name in ("FLUX.2 [klein]", "flux2-klein", "PixArt-α", "PixArt-alpha", "Stable Diffusion 3.5 Large", "FIBO"):
         assert tiers[model_table.model_key(name)] in (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ("[mine]\nname = '[?]'\ntier = 1\n", r"model mine: the name '\[\?\]' has no letter"),
+        (
+            "[mine]\nname = 'SD XL'\ntier = 1\naliases = ['sdxl']\n",
+            "the models sdxl and mine cannot both be called 'SD XL'",
+        ),
+    ],
+)
+def test_a_name_that_means_no_model_or_two_is_refused(table, reason, tmp_path):
+    (tmp_path / "own.toml").write_text(table)
+    with pytest.raises(DataFileError, match=reason):
+        model_table.tiers(tmp_path / "own.toml")
+
+
+def test_names_in_any_script_are_told_apart(tmp_path):
+    (tmp_path / "own.toml").write_text("[a]\nname = '通义万相'\ntier = 1\n[b]\nname = '文心'\ntier = 2\n")
+    tiers = model_table.tiers(tmp_path / "own.toml")
+    assert (tiers[model_table.model_key("通义 万相")], tiers[model_table.model_key("文心")]) == (1, 2)
 
 
 def listed(flags, capsys):
@@ -184,7 +217,8 @@ def test_the_list_says_what_installs_what_is_missing(tmp_path, capsys, monkeypat
     assert f"dyneval generate --setup bagel --external-env {tmp_path}" in found["bagel"]
     assert "export OPENAI_API_KEY=..." in found["gpt-image-1-5"]
     assert found["sd1-5"].endswith("yes")
-    assert "1*" in found["krea-2"]
+    assert "1*" in found["krea-2"] and "1*" in found["old"]
+    assert "*" not in found["sd1-5"] + found["demo-painter"]
 
 
 def test_a_package_that_is_missing_is_named(studio):

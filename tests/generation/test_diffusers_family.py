@@ -173,7 +173,7 @@ def test_tokens_of_glm_image_come_from_the_generator_of_the_image(repos):
         ("sd1-5", "guidence_scale=3", "sd1-5 does not read 'guidence_scale'; did you mean guidance_scale?"),
         ("if-xl", "num_inference_steps=20", "if-xl does not read 'num_inference_steps'; did you mean stage_"),
         ("if-xl", 'stage_1={"steps":20}', "if-xl does not read 'stage_1.steps'"),
-        ("janus-pro", "cfg=3", "janus-pro does not read 'cfg'"),
+        ("janus-pro", "zzqq=3", "janus-pro does not read 'zzqq'; there are "),
         ("emu3", "top_p=0.5", "emu3 does not read 'top_p'"),
         ("hidream-i1", "prompt_3=x", "hidream-i1 does not read 'prompt_3'"),
         ("sdxl", "output_type=latent", "sdxl does not read 'output_type'"),
@@ -190,6 +190,13 @@ def test_an_argument_that_the_model_does_not_read_is_refused_before_loading(slug
     assert run_model(slug, [*flags, "--set", words]) == 2
     assert reason in capsys.readouterr().err
     assert not (tmp_path / "gendb").exists()
+
+
+def test_an_argument_of_a_table_that_the_pipeline_does_not_read_ends_the_run_before_loading(tmp_path):
+    (tmp_path / "own.toml").write_text("[flux1-dev.presets.recommended.arguments]\nguidance = 3.5\n")
+    spec = catalogue.load(tmp_path / "own.toml")["flux1-dev"]
+    with pytest.raises(GenerationError, match="FluxPipeline does not read 'guidance'; did you mean guidance_scale"):
+        spec.build(BuildOptions(repo=str(tmp_path / "nowhere")), RunOptions(), "cpu")
 
 
 def test_arguments_that_are_read_are_set_and_recorded(tmp_path):
@@ -252,17 +259,30 @@ def test_the_commit_of_a_lora_is_recorded(repos, tmp_path, monkeypatch):
     assert model.facts["weights"] == {repo: "local", "ali-vilab/In-Context-LoRA": "c" * 40}
 
 
-def test_weights_that_cannot_be_loaded_are_one_clear_line(tmp_path):
+def test_weights_that_cannot_be_loaded_are_one_clear_line(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
     spec = SPECS["flux1-dev"]
     with pytest.raises(GenerationError, match=r"flux1-dev: cannot load nobody/nothing .*licence must be accepted"):
         spec.build(BuildOptions(repo="nobody/nothing"), RunOptions(), "cpu")
     with pytest.raises(GenerationError, match=r"flux1-dev: cannot load .*nowhere") as caught:
         spec.build(BuildOptions(repo=str(tmp_path / "nowhere")), RunOptions(), "cpu")
     assert "licence" not in str(caught.value)  # a folder has no gate
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(GenerationError, match="HF_HUB_OFFLINE is set: nothing is downloaded"):
+        SPECS["sdxl"].build(BuildOptions(repo="nobody/nothing"), RunOptions(), "cpu")
     with pytest.raises(GenerationError, match=r"no variant 'pro'; choose from dev"):
         spec.build(BuildOptions(variant="pro"), RunOptions(), "cpu")
     with pytest.raises(GenerationError, match=r"no part 'vlm'; it has: llama"):
         SPECS["hidream-i1"].settings(BuildOptions(parts={"vlm": "x"}))
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "cpu:x"])
+def test_a_device_that_is_not_there_is_told_before_loading(device, tmp_path, caplog):
+    (tmp_path / "mine.txt").write_text("a cat\n")
+    flags = ["--prompts", str(tmp_path / "mine.txt"), "--output", str(tmp_path / "gendb"), "--devices", device]
+    assert run_model("sdxl", [*flags, "--repo", str(tmp_path / "nowhere")]) == 1
+    assert f"sdxl: --devices {device}: there is no such device here" in caplog.messages[-1]
 
 
 def test_memory_that_runs_out_is_told_from_other_errors():

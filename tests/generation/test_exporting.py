@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,23 @@ MIXED = [
     {"revision": "abc", "arguments": {"height": 32, "guidance_scale": 3.5, "negative_prompt": " "}, "weights": {}},
 ]
 """Settings as different families record them."""
+
+
+class Said:
+    """What a command logged and wrote to stderr."""
+
+    def __init__(self, caplog, capsys):
+        self.set_level, self._caplog, self._capsys, self._error = caplog.set_level, caplog, capsys, ""
+
+    @property
+    def text(self):
+        self._error += self._capsys.readouterr().err
+        return self._caplog.text + self._error
+
+
+@pytest.fixture
+def said(caplog, capsys):
+    return Said(caplog, capsys)
 
 
 @pytest.fixture
@@ -238,7 +257,6 @@ def test_images_that_are_there_twice_are_listed_and_left_out(mixed, tmp_path, ca
         (["--model", "one"], {"one": 4}),
         (["--category", "c", "--limit", "3"], {"two": 3}),
         (["--where", "generation_model = 'one' AND prompt_id > 'P0001'"], {"one": 2}),
-        (["--tier", "3"], {}),
     ],
 )
 def test_a_part_of_a_gendb_is_a_gendb_with_the_same_records_and_files(flags, kept, mixed, tmp_path):
@@ -252,17 +270,175 @@ def test_a_part_of_a_gendb_is_a_gendb_with_the_same_records_and_files(flags, kep
         for name in (row["file_name"], row["file_name"].replace(".png", ".truth.json")):
             assert (part / name).read_bytes() == (mixed / name).read_bytes()
     assert main(["filter", str(mixed), str(part), *flags]) == 2  # there is one already
-    if found:
-        assert main(["check", str(part)]) == 0
+    assert main(["check", str(part)]) == 0
 
 
-def test_a_condition_that_is_none_is_told(mixed, tmp_path, capsys):
-    assert main(["stats", str(mixed), "--where", "no_column > 3"]) == 2
-    said = capsys.readouterr().err
-    assert "--where 'no_column > 3'" in said and "the columns are pair_id" in said
+@pytest.mark.parametrize(
+    "where", ["no_column > 3", "prompt_id > 3", "seed", "width >", "tier = 'one'", "prompt_id ~ '('"]
+)
+@pytest.mark.parametrize("verb", ["stats", "duplicates", "filter", "contact-sheet"])
+def test_a_condition_that_is_none_is_told_in_a_line(verb, where, mixed, tmp_path, said):
+    output = [str(tmp_path / "out.png")] if verb in ("filter", "contact-sheet") else []
+    assert main([verb, str(mixed), *output, "--where", where, "--limit", "1"]) == 2
+    (said,) = said.text.strip().splitlines()[-1:]
+    assert f"--where {where!r}: " in said and "the columns are pair_id" in said
+    assert not (tmp_path / "out.png").exists()
 
 
-def test_broken_files_are_found_and_named(mixed, caplog):
+@pytest.mark.parametrize(
+    "verb", ["stats", "duplicates", "check", "filter", "parquet", "webdataset", "hub", "to-mapping"]
+)
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--model", "onne"], "--model onne; did you mean one?"),
+        (["--model", "one", "--model", "sdxl"], "--model sdxl; there are one, two"),
+        (["--category", "cat"], "--category cat; there are a, b, c"),
+        (["--tier", "3", "--where", "width > 3"], "no pair is meant by --tier 3 --where 'width > 3'"),
+    ],
+)
+def test_flags_that_mean_no_pair_are_told_and_nothing_is_written(verb, flags, words, mixed, tmp_path, said):
+    output = [] if verb in ("stats", "duplicates", "check") else ["--output", str(tmp_path / "out")]
+    assert main([verb, str(mixed), *output, *flags]) == 2
+    assert words in said.text
+    assert not (tmp_path / "out").exists() and not (mixed / "broken.jsonl").exists()
+
+
+def rewrite(gendb, change):
+    """Apply `change` to every row of the metadata."""
+    path = gendb / "metadata.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        change(row)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_numbers_that_no_column_holds_cost_no_command(mixed, tmp_path, capsys):
+    def enlarge(row):
+        if row["generation_model"] == "one":
+            row.update(seed=2**63, width=2**31, height=2**70)
+            row["settings"].update(seconds=10**400, details={"cost_usd": True}, fingerprint=["odd"])
+
+    rewrite(mixed, enlarge)
+    assert main(["stats", str(mixed), "--json"]) == 0
+    one, two = json.loads(capsys.readouterr().out)["models"]
+    assert (one["pairs"], one["mean_seconds"], one["cost_usd"], one["sizes"]) == (4, None, 0, {"?": 4})
+    assert two["sizes"] == {"32x32": 4}
+    assert main(["stats", str(mixed)]) == 0
+    assert main(["filter", str(mixed), str(tmp_path / "part"), "--where", "width > 2000000000"]) == 0
+    assert f'"height": {2**70}' in (tmp_path / "part" / "metadata.jsonl").read_text()
+    assert main(["to-mapping", str(mixed), str(tmp_path / "mapping.json")]) == 0
+    assert main(["contact-sheet", str(mixed), str(tmp_path / "sheet.png")]) == 0
+
+
+@contextmanager
+def without_privileges():
+    """As a user whom the permissions of files hold for."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_gendb_that_cannot_be_written_to_is_read(mixed, capsys):
+    assert main(["stats", str(mixed)]) == 0  # imports what others may not read
+    (mixed / ".index.parquet").unlink()
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        Path(name).chmod(0o755)
+        shutil.copytree(mixed, gendb := Path(name, "gendb"))
+        gendb.chmod(0o555)
+        with without_privileges():
+            assert main(["stats", str(gendb)]) == 0
+            assert main(["check", str(gendb)]) == 2  # before any work
+        gendb.chmod(0o755)
+        told = capsys.readouterr()
+        assert "8 pairs of 4 prompts" in told.out
+        assert "broken.jsonl: cannot be written; name another --output" in told.err
+        assert not (gendb / ".index.parquet").exists()
+
+
+@pytest.mark.parametrize("flags", [["--limit", "0"], ["--limit", "-3"], ["--shard-mb", "0"], ["--shard-mb", "1.5"]])
+def test_numbers_that_make_no_sense_are_refused(flags, mixed, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["parquet", str(mixed), str(tmp_path / "out"), *flags])
+    assert ended.value.code == 2
+    assert f"argument {flags[0]}: expected a whole number of 1 or more, found '{flags[1]}'" in capsys.readouterr().err
+
+
+def test_what_a_killed_run_left_is_told(mixed, said):
+    part = mixed / ".parts" / "metadata-one.jsonl"
+    lines = (mixed / "metadata.jsonl").read_text().splitlines(keepends=True)
+    part.write_text("".join(lines[:3]))
+    (mixed / "metadata.jsonl").write_text("".join(lines[3:]))
+    assert main(["stats", str(mixed)]) == 0
+    assert f"has records in {mixed / '.parts'}: the next `dyneval generate` into this folder adds them" in said.text
+    (mixed / "metadata.jsonl").unlink()
+    assert main(["stats", str(mixed)]) == 2
+    assert f"no such file; a run that was stopped, or is still going on, has records in {mixed}" in said.text
+
+
+def test_a_folder_with_files_of_others_is_no_place_for_a_part(mixed, tmp_path, said):
+    theirs = tmp_path / "part" / "one" / "P0000-one.png"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    assert main(["filter", str(mixed), str(tmp_path / "part")]) == 2
+    assert "is there and not empty; name a new folder" in said.text
+    assert theirs.read_text() == "mine" and not (tmp_path / "part" / "metadata.jsonl").exists()
+
+
+def test_of_a_pair_that_is_not_whole_nothing_is_copied(mixed, tmp_path, said):
+    lost = mixed / "one" / "P0000-one.truth.json"
+    lost.unlink()
+    assert main(["filter", str(mixed), str(tmp_path / "part"), "--model", "one"]) == 1
+    assert not (tmp_path / "part" / "one" / "P0000-one.png").exists()
+    assert f"P0000-one: {lost.resolve()}: no such file" in said.text
+    for path in mixed.glob("two/*.png"):
+        path.unlink()
+    assert main(["filter", str(mixed), str(tmp_path / "none"), "--model", "two"]) == 2
+    assert "none of 4 pairs has its files" in said.text and not (tmp_path / "none" / "metadata.jsonl").exists()
+
+
+@pytest.mark.parametrize("verb", ["parquet", "webdataset", "hub"])
+def test_a_sidecar_that_is_no_text_or_without_end_costs_its_own_pair(verb, mixed, tmp_path, said):
+    said.set_level("INFO")
+    (mixed / "one" / "P0000-one.truth.json").write_bytes(b"\xff\xfe")
+    with (mixed / "one" / "P0001-one.truth.json").open("wb") as file:
+        file.truncate(1 << 40)
+    assert main([verb, str(mixed), "--output", str(tmp_path / "out")]) == 1
+    assert "P0000-one: " in said.text and "no UTF-8 text" in said.text
+    assert "P0001-one: " in said.text and "more than 1048576 bytes" in said.text
+    assert f"{tmp_path / 'out'}: 6 pairs, 2 rejected" in said.text
+    if verb == "hub":  # the card counts what is there
+        card = (tmp_path / "out" / "README.md").read_text()
+        assert "| one | 1 | 2 | unknown |" in card and "| a | 2 |" in card and "| b | 6 |" in card
+
+
+def test_keys_of_a_webdataset_stay_apart(mixed, tmp_path):
+    names = iter(["a.b", "a_b", "a.b.", "c"] * 2)
+    rewrite(mixed, lambda row: row.update(pair_id=next(names)) if row["generation_model"] == "one" else None)
+    assert main(["webdataset", str(mixed), "--output", str(tmp_path / "tars"), "--model", "one"]) == 0
+    with tarfile.open(tmp_path / "tars" / "part-00000.tar") as tar:
+        names = [name.partition(".") for name in tar.getnames()]
+    assert [end for _, _, end in names] == ["png", "json"] * 4
+    assert len({key for key, _, _ in names}) == 4
+
+
+def test_a_model_that_drew_for_several_tiers_is_one_row(studio, capsys):
+    for tier in (3, 1):
+        studio.write_prompts([f"cat {tier}"], tier=tier, categories=[f"c{tier}"])
+        studio.prompts.write_text(studio.prompts.read_text().replace("P0000", f"P000{tier}"))
+        studio.run(studio.model("one", tier=1), any_tier=True)
+    assert main(["contact-sheet", str(studio.output), str(studio.folder / "sheet.png")]) == 0
+    sheet = images.load_image(studio.folder / "sheet.png")
+    assert sheet.size == (LABEL_WIDTH + 2 * THUMBNAIL, HEADER_HEIGHT + THUMBNAIL)
+    assert main(["stats", str(studio.output), "--json"]) == 0
+    assert [row["tiers"] for row in json.loads(capsys.readouterr().out)["models"]] == [[1, 3]]
+
+
+def test_broken_files_are_found_and_named(mixed, said):
     first, second, third, *_ = read_records(mixed, Counts())
     (mixed / first.file_name).write_bytes(b"\x89PNG torn")
     (mixed / second.file_name).unlink()
@@ -271,7 +447,7 @@ def test_broken_files_are_found_and_named(mixed, caplog):
     found = [json.loads(line) for line in (mixed / "broken.jsonl").read_text().splitlines()]
     assert [row["pair_id"] for row in found] == [first.pair_id, second.pair_id, third.pair_id]
     assert main(["check", str(mixed), "--model", "two"]) == 0
-    assert (mixed / "broken.jsonl").read_text() == ""
+    assert not (mixed / "broken.jsonl").exists()
 
 
 def test_the_index_follows_the_file_that_it_was_made_from(mixed, capsys):
@@ -323,7 +499,7 @@ def test_a_dataset_is_uploaded_with_its_card(mixed, tmp_path):
     try:
         port = int(server.stdout.readline())
         known = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_TOKEN": "a-token", "HF_HUB_OFFLINE": "0"}
-        command = [sys.executable, GENDB, "hub", mixed, tmp_path / "out", "--push", "me/gendb", "--private"]
+        command = [sys.executable, GENDB, "hub", mixed, tmp_path / "out", "--push-to-hub", "me/gendb", "--private"]
         done = subprocess.run(command, env={**os.environ, **known}, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         made = json.loads((tmp_path / "hub-server" / "created.json").read_text())

@@ -67,9 +67,9 @@ def faked(tmp_path_factory):
     return folder
 
 
-def run(folder, envs, texts, **build):
+def run(folder, envs, texts, table=TABLE, **build):
     shutil.copy(Path(__file__).with_name("stand_in_adapter.py"), folder)
-    (folder / "mine.toml").write_text(TABLE)
+    (folder / "mine.toml").write_text(table)
     model = catalogue.load(folder / "mine.toml")["authors-model"]
     return draw(model, folder, envs, texts, **build)
 
@@ -109,15 +109,28 @@ def test_images_come_out_of_the_worker_with_what_it_knows(envs, tmp_path):
     assert [path.read_bytes() for path in sorted((again / "gendb").rglob("*.png"))] == colours
 
 
-def test_the_worker_sees_its_environment_and_none_of_our_keys(envs, tmp_path, monkeypatch):
+SECRETS = {
+    **dict.fromkeys(("OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "GITLAB_PAT", "DB_PASSWD"), "a-secret"),
+    **dict.fromkeys(("GPG_PASSPHRASE", "MYSQL_PWD", "SSHPASS", "SMTP_AUTH", "STORAGE_CONNECTION_STRING"), "a-secret"),
+    "DATABASE_URL": "postgres://db/a-secret",
+    "BROKER": "amqp://me:a-secret@queue/",
+    "DEPLOY": "-----BEGIN OPENSSH PRIVATE a-secret",
+}
+PLAIN = {"HF_HOME": "/cache", "TOKENIZERS_PARALLELISM": "false", "GIT_AUTHOR_NAME": "me", "PIP_NO_INDEX": "1"}
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_the_worker_sees_its_environment_and_none_of_our_keys(gated, envs, tmp_path, monkeypatch):
     """Its own folder holds modules called like the libraries, which Python would import first."""
-    for name in ("OPENAI_API_KEY", "GEMINI_API_KEY", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "HF_TOKEN"):
-        monkeypatch.setenv(name, "a-secret")
-    assert run(tmp_path, envs, ["what do you see"]).exit_status == 0
+    for name, value in {**SECRETS, **PLAIN, "HF_TOKEN": "a-secret"}.items():
+        monkeypatch.setenv(name, value)
+    table = TABLE + f"gated = {str(gated).lower()}\n"
+    assert run(tmp_path, envs, ["what do you see"], table).exit_status == 0
     (row,) = rows(tmp_path / "gendb" / "metadata.jsonl")
     seen = json.loads((envs / "authors-model" / "code" / "seen.json").read_text())
     assert all(Path(path).parent == packages(envs / "authors-model") for path in seen["libraries"])
-    assert seen["secrets"] == ["HF_TOKEN"]
+    assert seen["secrets"] == (["HF_TOKEN"] if gated else [])
+    assert set(PLAIN) <= set(seen["names"])
     assert row["settings"]["versions"]["python"]
 
 
@@ -259,9 +272,13 @@ def test_setup_makes_an_environment_at_the_commit_and_tells_the_licences(tmp_pat
     git = ["git", "-C", str(code)]
     subprocess.run([*git, "init", "--quiet"], check=True)
     subprocess.run([*git, "add", "."], check=True)
-    subprocess.run([*git, "commit", "--quiet", "-m", "one"], check=True)
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "two"], check=True)
+
+    def committed(message):
+        subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", message], check=True)
+        return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+
+    commit = committed("one")
+    committed("two")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     table = TABLE.replace("https://example.org/code", str(code)) + (
         f'licence = "Their own"\n[authors-model.setup]\npython = "{version}"\ncommit = "{commit}"\n'
@@ -273,9 +290,14 @@ def test_setup_makes_an_environment_at_the_commit_and_tells_the_licences(tmp_pat
     assert main([*flags, "--list"]) == 0
     assert "dyneval generate --setup authors-model --external-env" in capsys.readouterr().out
     caplog.set_level("INFO")
-    for _ in range(2):  # a rerun finds everything there
-        assert main([*flags, "--setup", "authors-model"]) == 0
     env = tmp_path / "envs" / "authors-model"
+    (env / "code.part").mkdir(parents=True)  # of a run that was killed
+    assert main([*flags, "--setup", "authors-model"]) == 0
+    for path in packages(env).glob("pip*"):  # killed before pip was there
+        shutil.rmtree(path)
+    table = table.replace(commit, commit := committed("three"))  # the clone is older
+    own.write_text(table)
+    assert main([*flags, "--setup", "authors-model"]) == 0
     said = subprocess.run(
         [env / "bin" / "python", "-c", "import tiny_library as t; print(t.value)"], capture_output=True
     )

@@ -1,10 +1,12 @@
 """The hosted models against a server on this machine: nothing is lost, nothing is paid for twice."""
 
+import datetime
 import json
 from itertools import product
 
 import pytest
 
+from dyneval.errors import GenerationError
 from dyneval.files import images
 from dyneval.generation import catalogue
 from dyneval.generation.families.hosted import retry_after
@@ -88,7 +90,7 @@ def test_trouble_that_does_not_end_is_missing_and_retried_by_the_next_run(slug, 
     assert (api.asked["never up"], api.asked["tomorrow"]) == (6, 1)
     reasons = {row["pair_id"]: row["reason"] for row in rows(tmp_path / "gendb" / "metadata.rejects.jsonl")}
     assert "after 6 attempts" in reasons[f"P0-{slug}"]
-    assert "not an image" in reasons[f"P1-{slug}"]
+    assert "the reply's image: the image is broken" in reasons[f"P1-{slug}"]
     run(slug, api, tmp_path, ["never up", "torn", "a cat", "tomorrow", "nothing"])
     assert api.asked["torn"] == 2
     assert api.asked["a cat"] == 1
@@ -125,6 +127,21 @@ def test_an_answer_that_is_no_image_is_one_failed_image_and_paid_once(slug, prom
             assert row["output_tokens"] == 1000
 
 
+@pytest.mark.parametrize("slug", MODELS)
+def test_no_part_of_the_key_is_kept_of_a_long_answer(slug, api, tmp_path):
+    assert run(slug, api, tmp_path, ["babble"]).total("missing") == 1
+    (row,) = rows(tmp_path / "gendb" / "metadata.rejects.jsonl")
+    assert row["reason"].endswith("x [the API key]")
+
+
+@pytest.mark.parametrize(("slug", "name"), [("gpt-image-1-5", "background"), ("nanobanana", "aspect_ratio")])
+def test_an_argument_that_cannot_be_sent_ends_the_run_before_anything_is(slug, name, api, tmp_path):
+    build = BuildOptions(preset="paper", overrides={name: datetime.date(2026, 1, 1)})
+    summary = run(slug, api, tmp_path, ["a cat", "a dog"], build=build)
+    assert f"{slug}: nothing can be sent: " in summary.models[0].error
+    assert (summary.total("missing"), api.asked) == (2, {})
+
+
 def test_a_prompt_that_is_too_long_costs_itself_alone(api, tmp_path):
     summary = run("gpt-image-1-5", api, tmp_path, ["a cat", "far too long"])
     assert (summary.total("made"), summary.total("refused"), summary.exit_status) == (1, 1, 3)
@@ -157,6 +174,19 @@ def test_an_id_that_was_shut_down_is_answered_with_the_current_one(tmp_path, mon
         error = summary.models[0].error
         assert "shuts down on 2026-" in error
         assert "the current id is gemini-3.1-flash-image: --variant 3.1-flash-image" in error
+
+
+def test_a_variant_that_is_asked_for_comes_before_the_weights_of_a_preset(api, tmp_path):
+    """As the advice about an id that was shut down says."""
+    run("nanobanana", api, tmp_path, ["a cat"], build=BuildOptions(preset="paper", variant="3.1-flash-image"))
+    assert "gemini-3.1-flash-image:" in api.bodies[0]["path"]
+    (row,) = rows(tmp_path / "gendb" / "metadata.jsonl")
+    assert (row["settings"]["variant"], row["settings"]["repo"]) == ("3.1-flash-image", "gemini-3.1-flash-image")
+    spec = catalogue.load()["nanobanana"]
+    paper = spec.settings(BuildOptions(preset="paper"))
+    assert (paper["variant"], paper["repo"]) == (None, "gemini-3.1-flash-image-preview")
+    with pytest.raises(GenerationError, match=r"id is gemini-3\.1-flash-image: --repo gemini-3\.1-flash-image$"):
+        spec.build(BuildOptions(repo="gemini-2.5-flash-image"), RunOptions(), "cpu")
 
 
 def test_the_ids_of_the_table_are_dated(api, tmp_path):
@@ -210,5 +240,5 @@ def test_the_row_of_the_table(slug):
     spec = catalogue.load()[slug]
     client = spec.model.rpartition(":")[2]
     check_row(
-        slug, spec, f"{client} against a server on this machine", "27 documented answers; many in flight; resumed"
+        slug, spec, f"{client} against a server on this machine", "28 documented answers; many in flight; resumed"
     )

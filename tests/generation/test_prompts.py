@@ -35,15 +35,24 @@ def test_a_last_line_without_newline_is_a_prompt(tmp_path):
     assert sorted(read_prompts(tmp_path / "p.jsonl").frame["prompt"]) == ["a cat", "a dog"]
 
 
-def test_a_text_file_takes_its_tier_from_its_name_or_from_the_models(tmp_path):
-    for name, default, tier in (("tier-2-prompts.txt", None, 2), ("mine.txt", 3, 3)):
+def test_a_row_that_says_the_same_again_counts_once(tmp_path):
+    row = {"prompt_id": "P1", "prompt": "a cat", "tier": 1, "categories": ["x"]}
+    for name, more, repeated in (("p.txt", {}, 1), ("p.jsonl", {}, 1), ("p.jsonl", {"categories": ["y"]}, 0)):
+        rows = [row, {**row, **more}, {**row, "prompt_id": "P2", "prompt": " "}]
+        written = [line["prompt"] if name == "p.txt" else json.dumps(line) for line in rows]
+        (tmp_path / name).write_text("\n".join(written))
+        read = read_prompts(tmp_path / name)
+        assert (len(read.frame), read.repeated) == (1, repeated)
+        assert [reject.key for reject in read.rejects] == ([] if name == "p.txt" else ["P1"] * (1 - repeated) + ["P2"])
+
+
+def test_a_text_file_takes_its_tier_from_its_name(tmp_path):
+    for name, tier in (("tier-2-prompts.txt", 2), ("mine.txt", None)):
         (tmp_path / name).write_text("a cat\n\n  a dog \n", "utf-8")
-        read = read_prompts(tmp_path / name, default)
+        read = read_prompts(tmp_path / name)
         assert sorted(read.frame["prompt"]) == ["a cat", "a dog"]
         assert set(read.frame["tier"]) == {tier}
         assert set(read.frame["prompt_id"]) == {prompt_id("a cat"), prompt_id("a dog")}
-    with pytest.raises(GenerationError, match="has no tier"):
-        read_prompts(tmp_path / "mine.txt")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +68,7 @@ def test_a_text_file_takes_its_tier_from_its_name_or_from_the_models(tmp_path):
 def test_a_file_that_cannot_be_used_is_one_clear_line(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        read_prompts(tmp_path / name, 1)
+        read_prompts(tmp_path / name)
 
 
 def test_a_wrong_column_type_is_named(tmp_path):
@@ -99,9 +108,9 @@ def test_no_row_passes_that_could_not_be_drawn(tmp_path_factory, rows):
     good = {"prompt_id": "ok", "prompt": "a cat", "tier": 1, "categories": []}
     path.write_text("".join(json.dumps(row) + "\n" for row in [good, *rows]))
     read = read_prompts(path)
-    assert len(read.frame) + len(read.rejects) == len(rows) + 1
+    assert len(read.frame) + len(read.rejects) + read.repeated == len(rows) + 1
     for row in read.frame.iter_rows(named=True):
         assert row["prompt"].strip()
-        assert row["tier"] in (1, 2, 3)
+        assert row["tier"] in (1, 2, 3, None)
         assert "/" not in row["prompt_id"]
         assert not row["prompt_id"].startswith(".")

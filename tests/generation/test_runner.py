@@ -1,6 +1,7 @@
 """The runner never loses an image, never mixes settings, and says what is missing."""
 
 import json
+from collections import Counter
 
 import pytest
 from PIL import Image
@@ -173,9 +174,48 @@ def test_bad_prompts_are_rejects_and_the_run_is_not_complete(studio):
 
 def test_nothing_to_do_is_an_error_that_says_what_to_do(studio):
     studio.write_prompts(["a cat"], tier=3)
-    with pytest.raises(GenerationError, match=r"1 of tier 3.*--any-tier"):
+    with pytest.raises(GenerationError, match=r"1 of tier 3\. --any-tier"):
         studio.run()
     assert studio.run(any_tier=True).total("made") == 1
+    one, two = studio.model("one"), studio.model("two")
+    for tier, flags, words in ((1, {}, "one model of its tier"), (3, {"any_tier": True}, "one model")):
+        studio.write_prompts(["a cat"], tier=tier)
+        told = []
+        for model in (one, two):  # it is for one of them
+            try:
+                studio.run(model, roster=[one, two], **flags)
+            except GenerationError as error:
+                told.append(str(error))
+        assert len(told) == 1 and f"Each goes to {words}, here to others: --allocation all" in told[0]
+        made = studio.run(one, two, roster=[one, two], allocation="all", **flags)
+        assert (made.total("planned"), made.total("missing")) == (2, 0)
+
+
+@pytest.mark.parametrize("flags", [{}, {"any_tier": True}, {"allocation": "all"}])
+def test_prompts_without_a_tier_are_drawn_by_the_models_that_are_asked_to(flags, studio):
+    studio.prompts = studio.folder / "mine.txt"
+    studio.prompts.write_text("".join(f"cat {n}\n" for n in range(12)))
+    asked = [studio.model("one", tier=1), studio.model("two", tier=3)]
+    roster = [*asked, *(studio.model(f"other-{n}", tier=tier) for n, tier in enumerate((1, 1, 3)))]
+    assert studio.run(asked[0], roster=roster, **flags).total("made") == 12
+    assert {row["tier"] for row in studio.records()} == {1}
+    both = studio.run(*asked, roster=roster, **flags)
+    assert (both.total("planned"), both.total("missing")) == (24 if "allocation" in flags else 12, 0)
+    counts = Counter((row["generation_model"], row["tier"]) for row in studio.records())
+    assert set(counts) == {("one", 1), ("two", 3)}
+
+
+def test_what_went_wrong_is_said_again_at_the_end(studio, caplog):
+    studio.write_prompts(["a cat", "a dog"])
+    studio.run(studio.model("bad", packages=["no_such_package"]))
+    assert "bad needs no_such_package" in caplog.messages[-1]
+    caplog.clear()
+    studio.write_prompts(["a cat", "boom", "refuse"])
+    studio.run()
+    assert caplog.messages[-2] == "stand-in, the first: RuntimeError: boom"
+    assert caplog.messages[-1].startswith("reasons, one by one: ")
+    for name in ("metadata.rejects.jsonl", "refused.jsonl"):
+        assert str(studio.output / name) in caplog.messages[-1] and (studio.output / name).exists()
 
 
 def test_two_devices_share_the_work(studio):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from transformers import TemperatureLogitsWarper, TopKLogitsWarper
 
 from dyneval.generation import catalogue
 from dyneval.generation.families.transformers import SeededSampling, raster
@@ -61,9 +62,9 @@ def test_seeded_sampling_draws_from_the_distribution():
     generators = [torch.Generator().manual_seed(seed) for seed in range(4000)]
     picks = SeededSampling(generators)(None, scores).argmax(-1)
     assert torch.bincount(picks, minlength=4) / 4000 == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.03)
-    picks = SeededSampling(generators, top_k=2)(None, scores).argmax(-1)
+    picks = SeededSampling(generators)(None, TopKLogitsWarper(2)(None, scores)).argmax(-1)
     assert picks.max() == 1
-    cold = SeededSampling(generators, temperature=0.05)(None, scores).argmax(-1)
+    cold = SeededSampling(generators)(None, TemperatureLogitsWarper(0.05)(None, scores)).argmax(-1)
     assert (cold == 0).float().mean() > 0.99
 
 

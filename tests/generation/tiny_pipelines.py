@@ -118,7 +118,7 @@ class Writer(ModularPipelineBlocks):
         said = {"short_description": block_state.prompt}
         if "photo" in block_state.prompt:
             said["style_medium"] = "Photograph"
-        block_state.json_prompt = json.dumps(said)
+        block_state.json_prompt = "{no JSON" if "dogs" in block_state.prompt else json.dumps(said)
         self.set_block_state(state, block_state)
         return components, state
 """
@@ -126,7 +126,7 @@ class Writer(ModularPipelineBlocks):
 
 @functools.cache
 def save_json_writer(folder):
-    """A repo whose code turns a prompt into JSON, as FIBO's does with a language model."""
+    """A repo whose code turns a prompt into JSON, as FIBO's does with a language model; of dogs it makes none."""
     import json
 
     path = folder / "json_writer"

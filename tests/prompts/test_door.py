@@ -98,6 +98,11 @@ def test_the_order_of_the_input_changes_no_byte(tmp_path):
     assert files[0].count(b"\n") == 150
 
 
+def test_asking_for_more_prompts_than_there_are_is_told(tmp_path):
+    done = run("--input", write_input(tmp_path / "in.parquet", BASE), "--output", tmp_path / "out", "--count", 5000)
+    assert f"--count asks for 5000 prompts, and {len(records(tmp_path / 'out'))} are there: all are kept" in done.stderr
+
+
 def test_benchmark_prompts_are_kept_out_and_reported(tmp_path):
     (tmp_path / "bench.txt").write_text(BASE[3].upper() + "\na bench\n", "utf-8")
     run("--input", write_input(tmp_path / "in.parquet", BASE), "--output", tmp_path / "out", "--quiet",

@@ -202,6 +202,13 @@ def test_how_far_model_and_rules_agree_is_told(config, server):
     assert "Agreement with the rules" in report and "food_present" in report
 
 
+def test_prompts_that_the_rules_cannot_read_are_no_disagreement(config, server):
+    with (config.output.parent / "in.txt").open("a", encoding="utf-8") as file:
+        file.write("\n两只蓝色的蝴蝶在薰衣草田野上方飞舞，三十五毫米照片，背景虚化，阳光明媚\n")
+    summary = filter_prompts(config)
+    assert summary["kept"] == 4 and summary["other_scripts"] == 1 and summary["agreement"]["prompts"] == 3
+
+
 def test_kappa_is_that_of_cohen():
     assert llm_labels.kappa(20, 25, 30, 50) == 0.4  # the example of the article of Wikipedia
     assert llm_labels.kappa(5, 5, 5, 10) == 1 and llm_labels.kappa(0, 0, 0, 10) == 1

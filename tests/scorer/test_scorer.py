@@ -250,6 +250,21 @@ def test_fast_asks_the_same_and_leaves_the_reasoning_out(engine, settings, score
     assert record.scene_graph == whole.scene_graph
 
 
+def test_a_pair_that_nobody_waits_for_is_left_behind_between_passes(scorer, pictures):
+    stays, leaves = make_pairs(pictures, ["a cat", "a dog"])
+    passes, results = {0: [], 1: []}, {}
+    leaves = dataclasses.replace(leaves, is_wanted=lambda: not passes[1])
+    for number, event in scorer.score_stream([stays, leaves]):
+        if isinstance(event, PassEnded):
+            passes[number].append(event.name)
+        else:
+            results[number] = event
+    assert passes[1] == ["t2ia_questions"]
+    assert results[1] == Failure("pair-1", "nobody waits for it any more")
+    (alone,) = scorer.score_pairs([stays])
+    assert comparable(results[0]) == comparable(alone)
+
+
 def test_each_pass_is_reported_once_as_it_ends(scorer, pictures):
     told, results = {}, {}
     for number, event in scorer.score_stream(make_pairs(pictures, ["a cat", "", "a dog"])):

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import pytest
 from PIL import Image, ImageDraw
@@ -158,6 +159,34 @@ def start():
     """Serve an application from a thread: start(app) -> address. All are ended after the test."""
     with ExitStack() as stack:
         yield lambda app: stack.enter_context(_in_thread(app))
+
+
+@pytest.fixture
+def crowd():
+    """crowd(most, app) -> host and port of the application behind at most so many connections, as `dyneval serve`."""
+    ends = []
+
+    def begin(most, app):
+        import uvicorn
+
+        from dyneval.serve import connections
+
+        http = partial(connections.Connection, opened={}, most=most)
+        config = uvicorn.Config(app, http=http, ws="none", log_level="warning")
+        listener = connections.listen_on("127.0.0.1", 0)
+        server = connections.Server(config, listener, lambda: True, lambda: False)
+        thread = threading.Thread(target=server.serve_on_it)
+        thread.start()
+        ends.append((server, thread))
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        return listener.getsockname()[:2]
+
+    yield begin
+    for server, thread in ends:
+        server.should_exit = True
+        thread.join()
 
 
 @contextmanager

@@ -78,14 +78,18 @@ def test_places_that_are_not_used_are_given_back(judge_class):
 
 
 def test_a_queue_that_would_take_longer_than_clients_wait_is_full(judge_class):
+    judge = judge_class()
+
     async def scenario(batcher):
-        await (await submit(batcher, pair("slow")))
+        await batcher.warm.wait()
+        taken = 0
         with pytest.raises(Busy):
             for number in range(8):
                 await submit(batcher, pair("wait", number))
-        return batcher.held
+                taken += 1
+        return taken
 
-    assert run(scenario, judge_class(seconds=0.2), patience=0.3) < 7
+    assert run(scenario, judge, warm_up=lambda: 0.2, patience=0.7, batch_size=1) == 4
 
 
 def test_the_pair_that_breaks_the_student_fails_alone(judge_class):
@@ -100,6 +104,32 @@ def test_the_pair_that_breaks_the_student_fails_alone(judge_class):
     assert results[2] == Failure("fail-0", "no reply")
     assert [results[0].pair_id, results[3].pair_id] == ["a-0", "b-0"]
     assert ready
+
+
+def test_after_a_break_only_pairs_that_someone_waits_for_are_scored_again(judge_class):
+    judge = judge_class()
+    asked = []
+
+    def breaking(pairs):
+        asked.append([one.prompt for one in pairs])
+        if len(pairs) > 1:
+            judge.go.wait(20)
+            raise RuntimeError("the student breaks on two")
+        yield from judge(pairs)
+
+    breaking.go = judge.go
+
+    async def scenario(batcher):
+        futures = [await submit(batcher, pair(prompt)) for prompt in ("stays", "left")]
+        while not asked:
+            await asyncio.sleep(0.01)
+        futures[1].cancel()
+        await asyncio.sleep(0)
+        judge.go.set()
+        return (await futures[0]).pair_id
+
+    assert run(scenario, breaking, batch_size=2, wait=5) == "stays-0"
+    assert asked == [["stays", "left"], ["stays"]]
 
 
 def test_a_student_that_breaks_on_everything_is_not_ready(judge_class):

@@ -99,6 +99,16 @@ def test_many_pairs_come_back_in_order_through_a_queue_of_two(serve, judge_class
     assert results[0].image == "0.png"
 
 
+def test_a_pair_that_the_server_gives_up_on_is_not_offered_again(serve, judge_class):
+    judge = judge_class()
+    with Client(serve(judge, timeout=1)) as client:
+        (result,) = client.score_pairs(
+            [Pair(pair_id="a", prompt="wait", image=Image.new("RGB", (8, 8)), image_name="a")]
+        )
+        judge.go.set()
+    assert result == Failure("a", "no result within 1 s") and judge.batches == [["wait"]]
+
+
 def test_errors_of_a_pair_name_it(serve, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with Client(serve()) as client:

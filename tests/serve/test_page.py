@@ -220,6 +220,23 @@ def test_an_address_brings_a_result_back_after_a_reload(start, visit, painting, 
     expect(page.locator("#notes")).to_contain_text("not in this browser")
 
 
+def test_an_address_of_two_results_brings_back_only_the_one_that_is_missing(start, visit, painting, other, judge_class):
+    page = visit(serve(start, judge_class()))
+    score(page, [painting, other])
+    expect(page.locator("#strip li[data-state=done]")).to_have_count(2)
+    page.get_by_role("button", name="Compare two").click()
+    expect(page).to_have_url(re.compile("#r=[0-9a-f]+,[0-9a-f]+"))
+    both = page.evaluate("location.hash")
+    page.evaluate("hash => history.replaceState(null, '', hash)", both.split(",")[0])
+    page.reload()
+    is_done(page)
+    expect(page.locator("#strip")).to_be_hidden()
+    page.evaluate("hash => { location.hash = hash; }", both)
+    expect(page.locator("#two .side img")).to_have_count(2)
+    expect(page.locator("#strip li")).to_have_count(2)
+    expect(page).to_have_url(re.compile(re.escape(both)))
+
+
 def test_what_runs_can_be_cancelled_and_scored_again(start, visit, painting, judge_class):
     judge = judge_class()
     page = visit(serve(start, Scene(judge)))
@@ -278,6 +295,46 @@ def test_dropped_and_pasted_images_are_taken(server, visit):
     expect(page.locator("#submit")).to_be_enabled()
     page.evaluate("files => dispatchEvent(new ClipboardEvent('paste', { clipboardData: files }))", files)
     expect(page.locator("#strip li")).to_have_count(2)
+
+
+SQUARES = (
+    "async (count) => { const data = new DataTransfer(), canvas = new OffscreenCanvas(4, 4); canvas.getContext('2d');"
+    "const blob = await canvas.convertToBlob(), type = 'image/png';"
+    "for (let n = 0; n < count; n++) data.items.add(new File([blob], `${n}.png`, { type })); return data; }"
+)
+
+
+def test_images_dropped_at_the_same_time_share_the_room_that_there_is(start, visit, judge_class):
+    page = visit(serve(start, judge_class()))
+    drop = "files => dispatchEvent(Object.assign(new Event('drop', { cancelable: true }), { dataTransfer: files }))"
+    page.evaluate(f"files => {{ const drop = {drop}; drop(files); drop(files); }}", page.evaluate_handle(SQUARES, 60))
+    expect(page.locator("#strip li")).to_have_count(100)
+    expect(page.locator("#notes")).to_contain_text("Only 100 images at a time: 20 were left out.")
+    expect(page.locator("#strip [aria-current]")).to_have_count(1)
+    # Text, which the browser puts into the prompt by itself, takes nothing from the page.
+    text = page.evaluate_handle(
+        "() => { const data = new DataTransfer(); data.setData('text/plain', 'a'); return data; }"
+    )
+    page.evaluate("data => dispatchEvent(new ClipboardEvent('paste', { clipboardData: data }))", text)
+    assert page.evaluate(drop, text), "not prevented"
+    expect(page.locator("#notes")).to_contain_text("20 were left out")
+
+
+def test_what_is_chosen_while_others_are_read_stays_chosen(start, visit, painting, judge_class):
+    page = visit(serve(start, judge_class()))
+    page.set_input_files("#image", painting)
+    expect(page.locator("#preview")).to_be_visible()
+    choosing = """files => {
+      const strip = document.getElementById("strip");
+      const seen = new MutationObserver(() => {
+        if (strip.children.length === 3) strip.querySelector("button").click();  // back to the first of all
+      });
+      seen.observe(strip, { childList: true });
+      dispatchEvent(Object.assign(new Event("drop", { cancelable: true }), { dataTransfer: files }));
+    }"""
+    page.evaluate(choosing, page.evaluate_handle(SQUARES, 6))
+    expect(page.locator("#strip li")).to_have_count(7)
+    expect(page.locator("#strip [aria-current]")).to_have_attribute("title", painting.name)
 
 
 def test_a_picture_too_large_for_the_server_is_brought_to_size(start, visit, judge_class, tmp_path):

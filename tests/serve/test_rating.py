@@ -1,9 +1,14 @@
 """People rate pairs on a page in a real Chromium, and `dyneval benchmark` compares what they said with scores."""
 
 import csv
+import io
 import json
+import random
 import re
 import signal
+import socket
+import time
+from contextlib import suppress
 
 import httpx2
 import pytest
@@ -16,9 +21,11 @@ from dyneval.errors import DataFileError, SettingError
 from dyneval.evaluation.benchmarks import generic
 from dyneval.evaluation.benchmarks.base import load
 from dyneval.files.tables import rows
+from dyneval.hashing import short_id
+from dyneval.serve import connections, rating_desk
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher
-from dyneval.serve.ratings import COLUMNS, Ratings, Verdict, checked_name
+from dyneval.serve.ratings import COLUMNS, Full, Ratings, Verdict, checked_name
 from dyneval.serve.settings import ServerSettings
 
 from .accessibility import FAULTS
@@ -272,7 +279,7 @@ def test_the_file_survives_kills_and_takes_nothing_that_is_not_its_own(metadata,
         with pytest.raises(DataFileError), Ratings(metadata, path):
             pass
         assert path.read_bytes() == foreign
-    with pytest.raises(SettingError, match="the table of pairs"):
+    with pytest.raises(SettingError, match="is an input and would be overwritten; name another --ratings"):
         Ratings(metadata, metadata)
     path.write_text(",".join(COLUMNS)[:9])  # killed at its very first line
     with Ratings(metadata, path) as ratings:
@@ -285,12 +292,116 @@ def test_raters_and_the_file_have_an_end(metadata, tmp_path, monkeypatch):
         key, _, _ = ratings.at("Ann", 0)
         for name in ("Ann", "Ben"):
             ratings.save(name, key, Verdict(1, 1))
-        with pytest.raises(OSError, match="raters"):
+        with pytest.raises(Full, match="raters"):
             ratings.save("Cem", key, Verdict(1, 1))
         monkeypatch.setattr("dyneval.serve.ratings.LARGEST_FILE", (tmp_path / "mine.csv").stat().st_size)
-        with pytest.raises(OSError, match="full"):
+        with pytest.raises(Full, match="full"):
             ratings.save("Ann", key, Verdict(2, 2))
         assert ratings.at("Ann", 0)[2] == Verdict(1, 1)
+
+
+def test_what_was_not_safely_written_is_not_in_the_file(metadata, tmp_path, monkeypatch):
+    path = tmp_path / "mine.csv"
+
+    def failing(descriptor):
+        raise OSError(28, "No space left on device")
+
+    with Ratings(metadata, path) as ratings:
+        key, _, _ = ratings.at("Ann", 0)
+        ratings.save("Ann", key, Verdict(1, 1))
+        before = path.read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr("os.fsync", failing)
+            with pytest.raises(OSError, match="No space left"):
+                ratings.save("Ann", key, Verdict(2, 2))
+        assert path.read_bytes() == before and ratings.at("Ann", 0)[2] == Verdict(1, 1)
+        ratings.save("Ann", key, Verdict(2, 2))
+    assert [row["rating"] for row in rows(path)] == ["1.0", "2.0"]
+
+
+def test_a_rater_stands_at_the_first_pair_that_lacks_something(metadata, tmp_path):
+    path = tmp_path / "mine.csv"
+    with Ratings(metadata, path) as ratings:
+        keys = [ratings.at("Ann", place)[0] for place in range(6)]
+        assert ratings.standing("Ann") == (0, 6, 0)
+        for place, verdict, expected in (
+            (0, (1, None), (0, 6, 0)),
+            (1, (2, 2), (1, 6, 0)),
+            (0, (1, 1), (2, 6, 2)),
+            (3, (3, 3), (3, 6, 2)),
+            (2, (3, 3), (4, 6, 4)),
+            (1, (None, 2), (3, 6, 1)),  # taken back
+            (1, (4, 2), (4, 6, 4)),
+            (5, (1, 1), (5, 6, 4)),
+            (4, (1, 1), (6, 6, None)),
+        ):
+            ratings.save("Ann", keys[place], Verdict(*verdict))
+            assert ratings.standing("Ann") == expected
+        assert ratings.standing("Ben") == (0, 6, 0)
+    with Ratings(metadata, path) as ratings:
+        assert ratings.standing("Ann") == (6, 6, None)
+
+
+def test_a_rating_that_cannot_be_taken_is_told_and_not_sent_again(start, metadata, visit, tmp_path, monkeypatch):
+    monkeypatch.setattr("dyneval.serve.ratings.MOST_RATERS", 0)
+    with Ratings(metadata, tmp_path / "mine.csv") as ratings:
+        page = visit(start(create_app(None, ServerSettings(), {}, ratings)))
+        page.clock.install()
+        sent = []
+        page.on("request", lambda request: request.method == "POST" and sent.append(request.url))
+        begin(page, "Ann")
+        page.keyboard.press("3")
+        expect(page.locator("#error")).to_have_text(
+            "A rating is lost: the rating was not saved: there are 0 raters already"
+        )
+        page.clock.run_for(60_000)
+        assert len(sent) == 1
+
+
+def noise(side, seed):
+    return Image.frombytes("RGB", (side, side), random.Random(seed).randbytes(3 * side * side))
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    """Two pairs whose pictures are more bytes than a connection holds."""
+    for name in ("a", "b"):
+        noise(1500, name).save(tmp_path / f"{name}.png")
+    metadata = tmp_path / "metadata.jsonl"
+    lines = [json.dumps({"pair_id": name, "file_name": f"{name}.png", "prompt": name}) for name in ("a", "b")]
+    metadata.write_text("\n".join(lines) + "\n")
+    return metadata
+
+
+def test_a_picture_that_takes_too_long_ends_its_decoder_and_nothing_else(start, noisy, tmp_path, monkeypatch):
+    jpeg = io.BytesIO()
+    noise(3000, "slow").save(jpeg, "JPEG", progressive=True, quality=95)
+    (tmp_path / "a.png").write_bytes(jpeg.getvalue())
+    Image.new("RGB", (9, 9)).save(tmp_path / "b.png")
+    monkeypatch.setattr(rating_desk, "_DECODING", 0.1)
+    with Ratings(noisy, tmp_path / "mine.csv") as ratings:
+        address = start(create_app(None, ServerSettings(), {}, ratings))
+        for _ in range(3):
+            answers = [httpx2.get(f"{address}/v1/ratings/pictures/{short_id(one)}") for one in ("a", "b")]
+            assert [answer.status_code for answer in answers] == [422, 200]
+
+
+def test_those_who_ask_for_pictures_and_do_not_read_them_make_room(crowd, noisy, tmp_path, monkeypatch):
+    monkeypatch.setattr(rating_desk, "_PICTURES", 1)
+    monkeypatch.setattr(connections, "SEND_SECONDS", 0.3)
+    with Ratings(noisy, tmp_path / "mine.csv") as ratings:
+        host, port = crowd(3, create_app(None, ServerSettings(), {}, ratings))
+        path = f"/v1/ratings/pictures/{short_id('a')}"
+        deaf = [socket.create_connection((host, port), timeout=20) for _ in range(4)]
+        for one in deaf:
+            with suppress(OSError):  # one that made room already
+                one.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        while (answer := httpx2.get(f"http://{host}:{port}{path}", timeout=20)).status_code == 503:
+            assert answer.headers["retry-after"]
+            time.sleep(0.1)
+        assert answer.status_code == 200 and Image.open(io.BytesIO(answer.content)).size == (1500, 1500)
+        for one in deaf:
+            one.close()
 
 
 def test_names_are_words():
@@ -305,7 +416,7 @@ def test_names_are_words():
     [
         (("--rate", "{metadata}"), "--rate and --ratings go together"),
         (("--rate", "nowhere.jsonl", "--ratings", "{ratings}"), "nowhere.jsonl"),
-        (("--rate", "{metadata}", "--ratings", "{metadata}"), "is the table of pairs"),
+        (("--rate", "{metadata}", "--ratings", "{metadata}"), "is an input and would be overwritten"),
     ],
 )
 def test_what_cannot_be_rated_is_one_line(metadata, tmp_path, capsys, flags, reason):

@@ -11,16 +11,15 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import httpx2
 import pytest
-import uvicorn
 from PIL import Image
 
 from dyneval.errors import ImageError, SettingError
-from dyneval.serve import connections, desk, guard
+from dyneval.loaded_pairs import Pair
+from dyneval.serve import connections, decoding, desk, guard
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher
 from dyneval.serve.decoding import Decoders
@@ -47,30 +46,14 @@ def serve(start, judge_class):
 
 
 @pytest.fixture
-def crowd(judge_class):
-    """Address of a server that has as many connections as the argument says: crowd(most)."""
-    ends = []
+def judging(judge_class):
+    """judging(judge) -> an application for `crowd`."""
 
-    def begin(most, judge=None):
+    def made(judge=None):
         batcher = Batcher(judge or judge_class(), batch_size=2, queue=4, wait=5 if judge else 0.01)
-        app = create_app(batcher, ServerSettings(queue=4, max_pairs=4, timeout=30), {})
-        config = uvicorn.Config(
-            app, http=partial(connections.Connection, opened={}, most=most), ws="none", log_level="warning"
-        )
-        listener = connections.listen_on("127.0.0.1", 0)
-        server = connections.Server(config, listener, lambda: True, lambda: False)
-        thread = threading.Thread(target=server.serve_on_it)
-        thread.start()
-        ends.append((server, thread))
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        return listener.getsockname()[:2]
+        return create_app(batcher, ServerSettings(queue=4, max_pairs=4, timeout=30), {})
 
-    yield begin
-    for server, thread in ends:
-        server.should_exit = True
-        thread.join()
+    return made
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -139,8 +122,8 @@ def ended(connection):
         return True
 
 
-def test_half_open_connections_lock_nobody_out(crowd):
-    address = crowd(8)
+def test_half_open_connections_lock_nobody_out(crowd, judging):
+    address = crowd(8, judging())
     silent = [socket.create_connection(address, timeout=20) for _ in range(30)]
     for one in silent:
         with suppress(OSError):  # some were ended meanwhile
@@ -152,9 +135,31 @@ def test_half_open_connections_lock_nobody_out(crowd):
         one.close()
 
 
-def test_a_server_full_of_requests_at_work_says_when_to_come_back(crowd, judge_class, encoded):
+def test_a_client_in_the_middle_of_its_upload_outlives_half_open_connections(crowd, judging, encoded):
+    address = crowd(4, judging())
+    body = json.dumps({"image": encoded, "prompt": "a"}).encode()
+    with socket.create_connection(address, timeout=20) as honest:
+        honest.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        while b"ok" not in answer:
+            answer += honest.recv(4096)
+        silent = [socket.create_connection(address, timeout=20) for _ in range(6)]
+        honest.sendall(b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+        honest.sendall(b"Content-Length: %d\r\n\r\n" % len(body) + body[:100])
+        for _ in range(6):
+            silent.append(socket.create_connection(address, timeout=20))
+            with suppress(OSError):
+                silent[-1].sendall(HALF)
+        assert httpx2.get(f"http://{address[0]}:{address[1]}/healthz", timeout=20).status_code == 200
+        honest.sendall(body[100:])
+        assert honest.recv(4096).startswith(b"HTTP/1.1 200")
+    for one in silent:
+        one.close()
+
+
+def test_a_server_full_of_requests_at_work_says_when_to_come_back(crowd, judging, judge_class, encoded):
     judge = judge_class()
-    address = crowd(2, judge)
+    address = crowd(2, judging(judge))
     body = json.dumps({"image": encoded, "prompt": "wait"}).encode()
     head = b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     busy = [socket.create_connection(address, timeout=20) for _ in range(2)]
@@ -171,9 +176,9 @@ def test_a_server_full_of_requests_at_work_says_when_to_come_back(crowd, judge_c
 
 
 @pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"])
-def test_headers_arrive_in_time_or_never(crowd, monkeypatch, before):
+def test_headers_arrive_in_time_or_never(crowd, judging, monkeypatch, before):
     monkeypatch.setattr(connections, "HEADER_SECONDS", 0.3)
-    with socket.create_connection(crowd(8), timeout=20) as slow:
+    with socket.create_connection(crowd(8, judging()), timeout=20) as slow:
         slow.sendall(before)
         answer = b""
         while before and b"ok" not in answer:
@@ -182,19 +187,23 @@ def test_headers_arrive_in_time_or_never(crowd, monkeypatch, before):
         assert ended(slow)
 
 
-def test_a_body_that_stops_in_the_middle_is_given_up(crowd, monkeypatch):
+def test_a_body_that_stops_in_the_middle_is_given_up(crowd, judging, monkeypatch):
     monkeypatch.setattr(guard, "_SILENCE", 0.3)
-    with socket.create_connection(crowd(8), timeout=20) as slow:
+    with socket.create_connection(crowd(8, judging()), timeout=20) as slow:
         slow.sendall(b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
         slow.sendall(b"Content-Length: 9\r\n\r\n{")
         assert slow.recv(4096).startswith(b"HTTP/1.1 408")
 
 
-def test_a_body_in_crumbs_is_refused(crowd):
-    with socket.create_connection(crowd(8), timeout=20) as crumbs:
-        crumbs.sendall(b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n")
-        crumbs.sendall(b"Content-Type: application/json\r\n\r\n" + b"1\r\n \r\n" * 20_001)
-        assert crumbs.recv(4096).startswith(b"HTTP/1.1 400")
+@pytest.mark.parametrize(("size", "count", "status"), [(1, 1100, b"400"), (600, 21_000, b"200")])
+def test_a_body_in_crumbs_is_refused_and_one_in_segments_is_not(crowd, judging, encoded, size, count, status):
+    head = "POST /v1/score HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+    body = json.dumps({"image": encoded, "prompt": "a"}).encode().ljust(size * count)
+    parts = [b"%x\r\n%s\r\n" % (size, body[at : at + size]) for at in range(0, len(body), size)]
+    with socket.create_connection(crowd(8, judging()), timeout=20) as sender:
+        with suppress(ConnectionResetError):  # it was refused before its end
+            sender.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + b"".join(parts) + b"0\r\n\r\n")
+        assert sender.recv(4096).startswith(b"HTTP/1.1 " + status)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -216,6 +225,19 @@ def test_a_prompt_of_megabytes_is_refused_by_its_size(serve, encoded, picture, k
     assert answer.status_code == 422 and "1000000 bytes, at most 65536" in answer.json()["message"]
 
 
+def test_texts_of_a_form_are_utf8(serve, picture):
+    head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="i"\r\n\r\n' + picture
+    head += b'\r\n--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n'
+    http = serve()
+    for charset, prompt, status in (
+        ("punycode", b"x" * 500_000 + b"-" + b"b" * 500_000, 415),  # quadratic in Python
+        ("utf-16", b"a", 415),
+        ("UTF-8", "für".encode(), 200),
+    ):
+        kind = {"content-type": f"multipart/form-data; charset={charset}; boundary=x"}
+        assert http.post("/v1/score", content=head + prompt + b"\r\n--x--\r\n", headers=kind).status_code == status
+
+
 def test_base64_as_people_send_it_is_taken(serve, picture, encoded):
     lines = base64.encodebytes(picture).decode()
     safe = base64.urlsafe_b64encode(picture).decode()
@@ -235,8 +257,20 @@ def test_what_stands_twice_counts_neither_time(serve, encoded, path):
     body = f'{{"pairs": [{pair}]}}' if path.endswith("batch") else pair
     answer = serve().post(path, content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422 and "prompt stands there 2 times" in answer.json()["message"]
+    for name in ("prompt", "pr\\u006fmpt"):
+        hidden = pair.replace('"prompt": "a red', f'"{name}": "a red')
+        body = f'{{"pairs": [{hidden}]}}' if path.endswith("batch") else hidden
+        answer = serve().post(path, content=body, headers={"content-type": "application/json"})
+        assert answer.json()["message"] == "body: prompt stands there 2 times, expected once"
     quoted = {"image": encoded, "prompt": '"prompt": "prompt":', "pair_id": "prompt"}
     assert serve().post("/v1/score", json=quoted).status_code == 200
+
+
+def test_what_stands_twice_in_one_pair_is_not_made_up_for_by_another(serve, encoded):
+    twice = f'{{"image": "{encoded}", "prompt": "a", "pair_id": "x", "pair_id": "y"}}'
+    body = f'{{"pairs": [{twice}, {{"image": "{encoded}", "prompt": "a"}}]}}'
+    answer = serve().post("/v1/score/batch", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422 and "pair_id stands there 2 times" in answer.json()["message"]
 
 
 def test_millions_of_wrong_pairs_are_refused_at_the_first(serve):
@@ -273,13 +307,51 @@ def test_a_file_that_takes_too_long_ends_its_decoder_and_nothing_else(picture):
         hasty.close()
 
 
-def test_a_decoder_that_dies_fails_its_file_and_another_takes_its_place(serve, encoded):
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGTERM])
+def test_another_decoder_takes_the_place_of_one_that_died(serve, encoded, number):
     http = serve()
-    assert http.post("/v1/score", json={"image": encoded, "prompt": "a"}).status_code == 200
-    (pid,) = decoder_processes()
-    os.kill(pid, signal.SIGSEGV)
-    statuses = [http.post("/v1/score", json={"image": encoded, "prompt": "a"}).status_code for _ in range(20)]
-    assert set(statuses) <= {200, 422} and statuses[-1] == 200 and statuses.count(422) <= 1
+    for _ in range(3):
+        assert http.post("/v1/score", json={"image": encoded, "prompt": "a"}).status_code == 200
+        for pid in decoder_processes():
+            os.kill(pid, number)
+
+
+@pytest.mark.parametrize("path", ["/v1/score", "/v1/score/batch", "/v1/score/stream"])
+def test_what_is_wrong_with_the_machine_is_not_said_of_the_image(serve, encoded, path, monkeypatch, tmp_path):
+    http = serve()
+    pair = {"image": encoded, "prompt": "a"}
+    body = {"pairs": [pair] * 3} if path.endswith("batch") else pair
+    with monkeypatch.context() as patch:
+        for python in (tmp_path / "no-such-python", Path("/bin/false")):
+            patch.setattr("sys.executable", str(python))
+            answer = http.post(path, json=body)
+            if path.endswith("batch"):
+                assert [row["error"]["code"] for row in answer.json()["results"]] == ["unavailable"] * 3
+            else:
+                assert answer.status_code == 503 and answer.headers["retry-after"] == "5"
+            assert "dyneval_queue_pairs 0.0" in http.get("/metrics").text
+    assert http.post(path, json=body).status_code == 200
+
+
+def test_a_decoder_that_says_nothing_is_given_up(serve, encoded, monkeypatch):
+    monkeypatch.setattr(decoding, "_WAIT", 5)
+    http = serve()
+    pair = {"image": encoded, "prompt": "a"}
+    while http.post("/v1/score", json=pair).status_code != 200:  # starting one may take longer than that
+        pass
+    for pid in decoder_processes():
+        os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(decoding, "_WAIT", 60)
+    assert http.post("/v1/score", json=pair).status_code == 503
+    assert http.post("/v1/score", json=pair).status_code == 200
+
+
+def test_decoders_import_nothing_from_where_the_server_is_started(serve, encoded, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("json", "PIL", "struct", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    assert serve().post("/v1/score", json={"image": encoded, "prompt": "a"}).status_code == 200
+    assert not (tmp_path / "executed").exists()
 
 
 def decoder_processes():
@@ -343,7 +415,54 @@ def test_clients_that_leave_free_their_places(serve, judge_class, encoded, path)
         assert first.result().status_code == 200
     assert http.post("/v1/score", json={"image": encoded, "prompt": "next"}).status_code == 200
     assert judge.batches == [["wait"], ["next"]]
-    assert 'dyneval_pairs_total{outcome="left"} 12.0' in http.get("/metrics").text
+    left = 24 if path.endswith("batch") else 12
+    assert f'dyneval_pairs_total{{outcome="left"}} {left}.0' in http.get("/metrics").text
+    assert 'dyneval_pairs_total{outcome="scored"} 2.0' in http.get("/metrics").text
+
+
+def test_a_stream_that_never_starts_leaves_no_pair_behind(judge_class, encoded):
+    """The client is gone between the end of its request and the first event: no piece is ever asked for."""
+    judge = judge_class()
+    body = json.dumps({"image": encoded, "prompt": "left"}).encode()
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/score/stream", "headers": headers, "query_string": b""}
+    scope |= {
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "scheme": "http",
+        "root_path": "",
+    }
+
+    async def scenario():
+        batcher = Batcher(judge, batch_size=1, queue=4, wait=0)
+        app = create_app(batcher, ServerSettings(), {})
+        asked = []
+
+        async def receive():
+            asked.append(1)
+            if len(asked) == 1:
+                return {"type": "http.request", "body": body, "more_body": False}
+            if len(asked) == 2:  # while the image is decoded
+                await asyncio.Event().wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            pass
+
+        async with app.router.lifespan_context(app):
+            with batcher.hold() as places:
+                first = places.submit(Pair(pair_id="1", prompt="wait", image=Image.new("RGB", (8, 8)), image_name="i"))
+            while not judge.batches:
+                await asyncio.sleep(0.01)
+            await app(scope, receive, send)
+            await asyncio.sleep(0)
+            held = batcher.held
+            judge.go.set()
+            await first
+        return held
+
+    assert asyncio.run(scenario()) == 0
+    assert judge.batches == [["wait"]]
 
 
 def test_a_server_that_warms_up_says_so(serve, encoded, monkeypatch):

@@ -1,4 +1,4 @@
-"""Loaders of eleven published benchmarks with human ratings, and of any table; each module names its source.
+"""Loaders of seventeen published benchmarks with ratings or preferences, and of any table; each names its source.
 
 items = load(BENCHMARKS["tifa"], Path("human_annotations.json")).items
 """
@@ -6,11 +6,14 @@ items = load(BENCHMARKS["tifa"], Path("human_annotations.json")).items
 from __future__ import annotations
 
 from dyneval.evaluation.benchmarks import (
+    agiqa,
+    dsg,
     evalmi,
     evalmuse,
     genai_bench,
     geneval,
     geneval2,
+    preferences,
     richhf,
     t2i_corebench,
     t2i_eval,
@@ -45,6 +48,8 @@ _MODULES = (
     evalmuse,
     genai_bench,
     tifa,
+    dsg,
+    agiqa,
     richhf,
     geneval,
     evalmi,
@@ -54,5 +59,8 @@ _MODULES = (
     unigenbench,
     t2i_corebench,
 )
-BENCHMARKS: dict[str, Benchmark] = {module.BENCHMARK.name: module.BENCHMARK for module in _MODULES}
+_PREFERENCES = (preferences.IMAGE_REWARD, preferences.HPDV2, preferences.HPDV3, preferences.PICK_A_PIC)
+BENCHMARKS: dict[str, Benchmark] = {
+    one.name: one for one in (*(module.BENCHMARK for module in _MODULES), *_PREFERENCES)
+}
 """By name, in the order of the paper's tables."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +35,7 @@ class RatedImage:
         model: the T2I model, where known.
         categories: skills or element types that the benchmark names.
         rows: numbers of the rows that it was put together from, where those are several.
+        group: the images that were compared with each other, where a rating says how an image stands among those.
     """
 
     item_id: str
@@ -44,6 +45,7 @@ class RatedImage:
     model: str | None = None
     categories: tuple[str, ...] = ()
     rows: tuple[int, ...] = ()
+    group: str | None = None
 
     @property
     def rating(self) -> float:
@@ -58,11 +60,17 @@ class RatedImage:
 
 
 class Field(NamedTuple):
-    """What a rating means, and its scale; None where the scale is not published."""
+    """What a rating means, and its scale; None where the scale is not published.
+
+    `is_checklist`: an image's ratings are parts of one judgment, so that without one of them there is none; else each
+    is a rater's. `is_preference`: it orders the images of one `RatedImage.group` and says nothing across groups.
+    """
 
     meaning: str
     low: float | None = None
     high: float | None = None
+    is_preference: bool = False
+    is_checklist: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +82,7 @@ class Benchmark:
         title: as in tables.
         source: where the format is published.
         layout: what a user has to provide, shown when it does not fit.
+        size: how many images the published files hold, as text.
         fields: what people rated, by name; the first is the default.
         read: (path, field) -> rated images, and rows that are none; KeyError, TypeError and IndexError mean another
             layout.
@@ -83,6 +92,7 @@ class Benchmark:
     title: str
     source: str
     layout: str
+    size: str = ""
     fields: Mapping[str, Field]
     read: Callable[[Path, str], Iterator[RatedImage | BadRow]]
 
@@ -105,7 +115,8 @@ class RatedSet:
 def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet:
     """Read a benchmark's annotations and check them.
 
-    What is no number, lies off the scale, or stands twice with different contents is left out and told in `rejects`.
+    What is no number, lies off the scale, or stands twice with different contents is left out and told in `rejects`:
+    one rating where its image has others, else the image.
 
     Args:
         benchmark: one of `dyneval.evaluation.benchmarks.BENCHMARKS`, or `generic.benchmark(...)`.
@@ -126,12 +137,12 @@ def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet
                 sieve.reject("", item.line, item.reason)
                 continue
             row = item.rows[0] if item.rows else row
-            try:
-                item = replace(_prompt_or_none(item), ratings=numbers(item.ratings))
-                check_scale(benchmark.title, benchmark.fields[field], item.ratings)
-            except (RatingError, TypeError) as error:
-                sieve.reject(item.item_id, row, str(error))
-            else:
+            given, faults = _usable(benchmark, benchmark.fields[field], item.ratings)
+            for fault in faults:
+                sieve.reject(item.item_id, row, fault)
+            # A rater who typed 41 for 4 gave no rating; the image has those of the others.
+            if not faults or not (benchmark.fields[field].is_checklist or all(map(math.isnan, given))):
+                item = replace(_prompt_or_none(item), ratings=given)
                 sieve.add(item.item_id, row, item.item_id, item, len(item.rows) or 1)
     items = list(sieve.finish().values())
     if sieve.refusal:
@@ -146,6 +157,22 @@ def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet
         sieve.rejects,
         sieve.repeated,
     )
+
+
+def _usable(benchmark: Benchmark, scale: Field, ratings: Any) -> tuple[tuple[float, ...], list[str]]:
+    """Ratings as numbers, NaN for what is none or lies off the scale; and what is wrong with those, each once."""
+    given: list[float] = []
+    faults: dict[str, None] = {}
+    for value in listed(ratings):
+        try:
+            number = _number(value)
+            fault = off_scale(benchmark.title, scale, number)
+        except TypeError as error:
+            number, fault = math.nan, str(error)
+        given.append(math.nan if fault else number)
+        if fault:
+            faults[fault] = None
+    return tuple(given), list(faults)
 
 
 def _prompt_or_none(item: RatedImage) -> RatedImage:
@@ -205,12 +232,12 @@ def _unknown(benchmark: Benchmark, path: Path, found: str) -> str:
     return f"{path}: not the layout of {benchmark.title}: {found}\n{expected}"
 
 
-def check_scale(title: str, scale: Field, ratings: Sequence[float]) -> None:
-    """Raise RatingError for a rating off the scale; NaN is none."""
+def off_scale(title: str, scale: Field, rating: float) -> str | None:
+    """Why a rating does not count: it lies off the scale, or is no finite number. None where it counts, or is NaN."""
+    if math.isinf(rating):
+        return f"rating {rating:g} is no number that can be compared"
     low = -math.inf if scale.low is None else scale.low
     high = math.inf if scale.high is None else scale.high
-    for value in ratings:
-        if math.isinf(value):
-            raise RatingError(f"rating {value:g} is no number that can be compared")
-        if value < low or value > high:
-            raise RatingError(f"rating {value:g} lies off the scale of {title}, {low:g}-{high:g}")
+    if rating < low or rating > high:
+        return f"rating {rating:g} lies off the scale of {title}, {low:g}-{high:g}"
+    return None

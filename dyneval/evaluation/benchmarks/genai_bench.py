@@ -2,18 +2,23 @@
 
 Source: `GenAIBench_Image` in `dataset.py` of https://github.com/linzhiqiu/t2v_metrics (`genai_image.json`,
 `genai_skills.json`, images as `<model>/<index>.jpeg`; the mean over raters is used), and the dataset card
-https://huggingface.co/datasets/BaiqiL/GenAI-Bench for the Parquet form (Index, Prompt, Tags, HumanRatings; the images
-in columns named by model, which are not read here: save them as `<model>/<index>.jpeg`).
+https://huggingface.co/datasets/BaiqiL/GenAI-Bench for the two Parquet forms: Index, Prompt, Tags, HumanRatings, or
+(from commit 6e372a64) Index, prompt, basic_skills, advanced_skills and a column <model>_HumanRating each, with lists as
+texts. Images in columns named by model are not read here: save them as `<model>/<index>.jpeg`. Two of the published
+ratings are 41 and 33.
 """
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files import tables
 from dyneval.files.atomic import read_json
+from dyneval.files.row import texts_of
 from dyneval.structs import Row
 
 
@@ -44,10 +49,33 @@ def _json(path: Path) -> Iterator[tuple[str, str, Row, list[str]]]:
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, str, Row, list[str]]]:
+    import polars as pl
+
+    names = pl.read_parquet_schema(path)
+    rated = [name for name in names if name.endswith(_RATING)]
+    if rated:
+        columns = ("Index", "prompt", "basic_skills", "advanced_skills", *rated)
+        for row in tables.rows(path, columns, needs=columns[:2]):
+            skills = [skill for name in columns[2:4] for skill in texts_of(_value(row.get(name)))]
+            ratings = {name.removesuffix(_RATING): _value(row[name]) for name in rated}
+            yield f"{int(row['Index']):05d}", row["prompt"], ratings, sorted(skills)
+        return
     columns = ("Index", "Prompt", "Tags", "HumanRatings")
     for row in tables.rows(path, columns, needs=columns):
-        skills = [*(row["Tags"]["basic"] or []), *(row["Tags"]["advanced"] or [])]
-        yield f"{row['Index']:05d}", row["Prompt"], row["HumanRatings"], sorted(skills)
+        tags, ratings = _value(row["Tags"]), _value(row["HumanRatings"])
+        skills = [*(tags["basic"] or []), *(tags["advanced"] or [])]
+        yield f"{int(row['Index']):05d}", row["Prompt"], ratings, sorted(skills)
+
+
+_RATING = "_HumanRating"
+
+
+def _value(value: Any) -> Any:
+    """A list or dictionary that may stand as its Python text; a text that is none stays as it is."""
+    try:
+        return ast.literal_eval(value) if isinstance(value, str) else value
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
 
 
 BENCHMARK = Benchmark(
@@ -55,8 +83,9 @@ BENCHMARK = Benchmark(
     title="GenAI-Bench",
     source="https://github.com/linzhiqiu/t2v_metrics and https://huggingface.co/datasets/BaiqiL/GenAI-Bench",
     layout='genai_image.json, {"00000": {"prompt": ..., "models": {"DALLE_3": [1-5 for each rater], ...}}, ...} with '
-    "genai_skills.json beside it, or the Parquet file with Index, Prompt, Tags, HumanRatings; images as "
-    "<model>/<index>.jpeg",
+    "genai_skills.json beside it, or the Parquet file with Index, Prompt, Tags, HumanRatings (or <model>_HumanRating); "
+    "images as <model>/<index>.jpeg",
+    size="1,600 (or 527) prompts, 9,600 (3,162) images",
     fields={"alignment": Field("how well the image matches the prompt", 1, 5)},
     read=read,
 )

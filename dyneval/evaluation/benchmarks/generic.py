@@ -8,7 +8,7 @@ what one rater gave it; a rater who rates it again means the last row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -19,10 +19,9 @@ from dyneval.evaluation.benchmarks.base import (
     Benchmark,
     Field,
     RatedImage,
-    RatingError,
-    check_scale,
     listed,
     numbers,
+    off_scale,
 )
 from dyneval.files.delimited import as_meant
 from dyneval.files.tables import BadRow, kind_of, rows, text_of, texts_of
@@ -67,13 +66,11 @@ def benchmark(
         + ", ".join(f"{names[meaning]} ({what})" for meaning, what in COLUMNS.items())
         + f"; {' and '.join(names[meaning] for meaning in NEEDED)} are needed",
         fields={"rating": rating},
-        read=lambda path, field: _read(path, names, lambda ratings: check_scale(title, rating, ratings)),
+        read=lambda path, field: _read(path, names, lambda value: off_scale(title, rating, value)),
     )
 
 
-def _read(
-    path: Path, names: Mapping[str, str], check: Callable[[Sequence[float]], None]
-) -> Iterator[RatedImage | BadRow]:
+def _read(path: Path, names: Mapping[str, str], fault: Callable[[float], str | None]) -> Iterator[RatedImage | BadRow]:
     text = _meant if kind_of(path) in (".csv", ".tsv") else text_of
     by_raters: dict[RatedImage, tuple[dict[str, tuple[float, ...]], list[int]]] = {}
     for number, row in enumerate(rows(path), 1):
@@ -83,13 +80,15 @@ def _read(
                 yield item
                 continue
             ratings = numbers(item.ratings)
-            check(ratings)  # here, since `load` would leave out the image with all of its raters
-        except (TypeError, RatingError) as error:
+        except TypeError as error:
             yield BadRow(number, str(error))
-        else:
-            given, numbered = by_raters.setdefault(replace(item, ratings=()), ({}, []))
-            given[rater] = ratings
-            numbered.append(number)
+            continue
+        if reason := next(filter(None, map(fault, ratings)), None):
+            yield BadRow(number, reason)
+            continue
+        given, numbered = by_raters.setdefault(replace(item, ratings=()), ({}, []))
+        given[rater] = ratings
+        numbered.append(number)
     for item, (given, numbered) in by_raters.items():
         yield replace(item, ratings=tuple(chain.from_iterable(given.values())), rows=tuple(numbered))
 

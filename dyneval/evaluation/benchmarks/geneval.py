@@ -1,4 +1,4 @@
-"""GenEval's human annotations (Ghosh et al. 2023): five raters an image, two T2I models (IF-XL, Stable Diffusion 2.1).
+"""GenEval's human annotations (Ghosh et al. 2023): five raters an image; IF-XL, Stable Diffusion 2.1, CLIP retrieval.
 
 Source: `annotations/annotations_*.csv` of https://github.com/djghosh13/geneval, one row a rater, and
 `annotations/mturk_hit_template.html` there, whose question 5 "How well does the image fit the caption below? (1-4)"
@@ -48,6 +48,7 @@ BENCHMARK = Benchmark(
     source="https://github.com/djghosh13/geneval/tree/main/annotations",
     layout="annotations_<model>.csv or the folder that holds them, one row a rater with Input.index, Input.caption, "
     "Input.image_url, Answer.task-quality; images as <model>/<prompt>/samples/<n>.png",
+    size="1,200 images",
     fields={
         "caption_fit": Field("how well the image fits the caption", 1, 4),
         "realism": Field("how realistic the objects are", 1, 3),

@@ -122,6 +122,7 @@ BENCHMARK = Benchmark(
     source="https://github.com/google-research-datasets/richhf-18k",
     layout="test.tfrecord with filename, aesthetics_score, artifact_score, misalignment_score, overall_score, or "
     "test_meta_data.json with prompts beside them ({uid: {filename, prompt, ...}}); images named as in filename",
+    size="955 images (test)",
     fields={
         "misalignment_score": Field("alignment, higher is better", 0, 1),
         "overall_score": Field("overall", 0, 1),

@@ -3,7 +3,7 @@
 Source: `evaluate.py` of https://github.com/KwaiVGI/T2I-CoReBench: images `<model>/<task>/<id>.png`, result files
 `<model>/<task>-<judge>.json` with {id: {"Prompt", "Checklist": [{"question", "score": 0 or 1}], "image_score"},
 "mean_score"}. People's answers are expected in that same form, as `<task>-human.json`; the rating is the mean of the
-checklist, questions without an answer left out as there. No file of human ratings of T2I-CoReBench was found in public.
+checklist, questions without a score left out as there. No file of human ratings of T2I-CoReBench was found in public.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
                 item_id=f"{model}/{task}/{name}",
                 image=f"{model}/{task}/{name}.png",
                 prompt=row["Prompt"],
-                ratings=tuple(value for entry in row["Checklist"] for value in listed(entry["score"])),
+                ratings=tuple(value for entry in row["Checklist"] for value in listed(entry.get("score"))),
                 model=model,
                 categories=(task,),
             )
@@ -38,6 +38,7 @@ BENCHMARK = Benchmark(
     source="https://github.com/KwaiVGI/T2I-CoReBench",
     layout='a folder with <model>/<task>-human.json ({id: {"Prompt", "Checklist": [{"question", "score": 0 or 1}]}}); '
     "images as <model>/<task>/<id>.png",
-    fields={"checklist": Field("share of the checklist that holds", 0, 1)},
+    size="1,080 prompts; results of judges",
+    fields={"checklist": Field("share of the checklist that holds", 0, 1, is_checklist=True)},
     read=read,
 )

@@ -33,6 +33,7 @@ BENCHMARK = Benchmark(
     source="https://github.com/Yushi-Hu/tifa/tree/main/human_annotations",
     layout='human_annotations.json, {"coco_1_mini_dalle": {"text_id", "image_path", "text", "human_scores": [1-5 for '
     "each rater]}, ...}",
+    size="800 images",
     fields={"faithfulness": Field("how well the image matches the text", 1, 5)},
     read=read,
 )

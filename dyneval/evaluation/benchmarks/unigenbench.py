@@ -1,9 +1,10 @@
 """UniGenBench++ (Wang et al. 2025): prompts with test points, each judged 0 or 1.
 
-Source: `eval/gemini_en_eval.py` of https://github.com/CodeGoat24/UniGenBench: result tables `<model>_en.csv` with
-index, prompt, testpoint (text of a list), result_json ({"testpoint", "score": [0 or 1 each], ...}) and img_path
-(`.../<index>_<sample>.png`). People's judgments are expected in that same form; the rating is the share of ones, the
-categories are the test points' main dimensions. No file of human ratings of UniGenBench++ was found in public.
+Source: `eval/gemini_en_eval.py` of https://github.com/CodeGoat24/UniGenBench: result tables `<model>_<set>.csv`, the
+set being en, en_long, zh or zh_long, with index, prompt, testpoint (text of a list), result_json ({"testpoint",
+"score": [0 or 1 each], ...}, or null where the judge failed) and img_path (`.../<index>_<sample>.png`); images as
+`<set>/<model>/...`. People's judgments are expected in that same form; the rating is the share of ones, the categories
+are the set and the test points' main dimensions. No file of human ratings of UniGenBench++ was found in public.
 """
 
 from __future__ import annotations
@@ -15,38 +16,51 @@ from pathlib import Path, PurePosixPath
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files.tables import rows
 
+_SETS = ("en_long", "zh_long", "en", "zh")
+
 
 def read(path: Path, field: str) -> Iterator[RatedImage]:
-    """Yield the rated images of one result table `<model>_<en|zh>.csv`, or of all in a folder."""
+    """Yield the rated images of one result table `<model>_<set>.csv`, or of all in a folder."""
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     for file in files:
-        model = file.stem.rpartition("_")[0] or file.stem
+        model, prompts = _named(file)
         for row in rows(file):
             result = _json(row["result_json"])
             image = PurePosixPath(row["img_path"].replace("\\", "/")).name
+            dimensions = {point.split("-")[0].strip() for point in result["testpoint"]} if result else set()
             yield RatedImage(
-                item_id=f"{model}/{image}",
-                image=f"{model}/{image}",
+                item_id=f"{prompts}/{model}/{image}",
+                image=f"{prompts}/{model}/{image}",
                 prompt=row["prompt"],
-                ratings=listed(result["score"]),
+                ratings=listed(result["score"] if result else None),
                 model=model,
-                categories=tuple(sorted({point.split("-")[0].strip() for point in result["testpoint"]})),
+                categories=(prompts, *sorted(dimensions)),
             )
 
 
-def _json(text: str) -> dict[str, list]:
+def _named(file: Path) -> tuple[str, str]:
+    """Model and set of prompts in a file's name; FLUX_en_long is FLUX on en_long, not FLUX_en on long."""
+    for prompts in _SETS:
+        if file.stem.endswith(f"_{prompts}"):
+            return file.stem.removesuffix(f"_{prompts}"), prompts
+    raise LookupError(f"{file.name} does not end in one of {', '.join(f'_{prompts}.csv' for prompts in _SETS)}")
+
+
+def _json(text: str | None) -> dict[str, list] | None:
+    """A result; None where the judge gave none."""
     try:
-        return json.loads(text)
+        return None if text is None else json.loads(text)
     except ValueError as error:
-        raise TypeError(f"result_json is not JSON: {text[:60]!r}") from error
+        raise TypeError(f"result_json is not JSON: {str(text)[:60]!r}") from error
 
 
 BENCHMARK = Benchmark(
     name="unigenbench",
     title="UniGenBench++",
     source="https://github.com/CodeGoat24/UniGenBench",
-    layout="<model>_en.csv or a folder of them, with prompt, img_path and result_json ({testpoint: [...], score: [0 or "
-    "1, ...]}); images as <model>/<index>_<sample>.png",
-    fields={"passed": Field("share of test points that the image passes", 0, 1)},
+    layout="<model>_<en|en_long|zh|zh_long>.csv or a folder of them, with prompt, img_path and result_json "
+    "({testpoint: [...], score: [0 or 1, ...]}); images as <en|...>/<model>/<index>_<sample>.png",
+    size="600 prompts; results of judges",
+    fields={"passed": Field("share of test points that the image passes", 0, 1, is_checklist=True)},
     read=read,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import inspect
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -46,11 +47,15 @@ class OpenAIImages(HostedModel):
 
         return AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0, timeout=TIMEOUT)
 
+    def prepare(self) -> None:
+        """They are sent as they are."""
+        json.dumps(self.arguments, allow_nan=False)
+
     async def ask(self, request: Request, prompt: str) -> Reply:
         """Ask for one image; models of the GPT family always send it as base64."""
         result = await self.client.images.generate(model=self.model_id, prompt=prompt, n=1, **self.arguments)
         if isinstance(result, str):  # a page of some proxy, with status 200
-            return Reply(image=None, reason=f"the reply is no JSON: {result[:200]}")
+            return Reply(image=None, reason=f"the reply is no JSON: {result}")
         tokens = (result.usage.input_tokens, result.usage.output_tokens) if result.usage else (0, 0)
         content = result.data[0].b64_json if result.data else None
         if not content:
@@ -107,17 +112,19 @@ class GoogleImages(HostedModel):
         options = types.HttpOptions(base_url=base_url, timeout=int(1000 * TIMEOUT), retry_options=retry)
         return genai.Client(api_key=key, http_options=options).aio
 
-    async def ask(self, request: Request, prompt: str) -> Reply:
-        """Ask for one image; `arguments` are those of the ImageConfig, and the modalities."""
+    def prepare(self) -> None:
+        """The SDK's configuration: `arguments` are those of the ImageConfig, and the modalities."""
         from google.genai import types
 
         arguments = dict(self.arguments)
-        modalities = arguments.pop("response_modalities")
-        config = types.GenerateContentConfig(
-            response_modalities=modalities,
-            seed=request.seed,
+        self.config = types.GenerateContentConfig(
+            response_modalities=arguments.pop("response_modalities", None),
             image_config=types.ImageConfig(**arguments) if arguments else None,
         )
+
+    async def ask(self, request: Request, prompt: str) -> Reply:
+        """Ask for one image."""
+        config = self.config.model_copy(update={"seed": request.seed})
         result = await self.client.models.generate_content(model=self.model_id, contents=prompt, config=config)
         return _reply(result)
 
@@ -159,7 +166,7 @@ def _reply(result: Any) -> Reply:
         name = blocked.value if blocked else "no candidate"
         return Reply(image=None, reason=f"the prompt was blocked: {name}", permanent=blocked is not None, tokens=tokens)
     name = candidate.finish_reason.value if candidate.finish_reason else "no reason given"
-    said = " ".join(part.text for part in parts if part.text)[:200]
+    said = " ".join(part.text for part in parts if part.text)
     reason = f"no image: {name} {candidate.finish_message or said}".strip()
     return Reply(image=None, reason=reason, permanent=name in PERMANENT, tokens=tokens)
 

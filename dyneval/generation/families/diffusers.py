@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import logging
 import re
 import shutil
 import tempfile
@@ -21,12 +22,14 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
-from dyneval.errors import GenerationError
+from dyneval.errors import GenerationError, did_you_mean
 from dyneval.generation.devices import choose_placement
 from dyneval.generation.families.local import LocalModel, LocalSpec
 from dyneval.generation.families.transformers import SeededSampling
 from dyneval.generation.families.weights import component_bytes
 from dyneval.generation.model import BuildOptions, Request, RunOptions, install_command
+
+log = logging.getLogger(__name__)
 
 NOT_TO_BE_SET = re.compile(r"^(self|prompt.*|generator|return_dict)$|embeds|mask|latents|image|callback|output")
 """Parameters of a call that are ours to set, or hold tensors."""
@@ -147,6 +150,7 @@ class Fibo(DiffusersModel):
             readable = _with_readable_requirements(repo, Path(folder), revision)
             blocks: Any = ModularPipelineBlocks
             self.writer = blocks.from_pretrained(readable, trust_remote_code=True).init_pipeline()
+        log.info("%s: the prompts are written by code of %s at %s", self.spec.slug, repo, self.weights.commits[repo])
 
     def wording(self, request: Request) -> str:
         """The prompt as JSON."""
@@ -180,8 +184,12 @@ class Fibo2(Fibo):
     """FIBO 2 reads JSON without blanks, as it was trained on."""
 
     def wording(self, request: Request) -> str:
-        """The prompt as compact JSON."""
-        return json.dumps(json.loads(super().wording(request)), separators=(",", ":"), ensure_ascii=False)
+        """The prompt as compact JSON; what the model wrote in another form stays as it is, as in FIBO."""
+        written = super().wording(request)
+        try:
+            return json.dumps(json.loads(written), separators=(",", ":"), ensure_ascii=False)
+        except (ValueError, RecursionError):
+            return written
 
 
 def _with_readable_requirements(repo: str, folder: Path, revision: Mapping[str, str]) -> Path:
@@ -421,5 +429,10 @@ class DiffusersSpec(LocalSpec):
         return {**super().settings(options), "pipeline": self.pipeline_name(options), "load": loading}
 
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> DiffusersModel:
-        """Load the pipeline. Raises GenerationError when it cannot be loaded."""
+        """Load the pipeline. Raises GenerationError when it cannot be loaded, or does not read what a table says."""
+        reads = sorted(self.reads(options))
+        unread = [name for name in self.arguments(options) if name not in reads]
+        if unread and self.model == "DiffusersModel":  # another class may read more
+            what = f"{self.pipeline_name(options)} does not read '{unread[0]}'"
+            raise GenerationError(f"{self.slug}: {what}; {did_you_mean(unread[0], reads)}")
         return self.named_class(self.model)(self, options, run, device)

@@ -48,14 +48,32 @@ LONGEST_FAREWELL = 10.0
 """Seconds that a worker has to end by itself."""
 
 
-_SECRET = re.compile("KEY|SECRET|TOKEN|PASSWORD|CREDENTIAL")
-_NEEDED = re.compile("HF_|HUGGING_FACE|HUGGINGFACE|TOKENIZERS_PARALLELISM")
-"""Weights behind a licence are fetched by the worker, with the token of the Hub."""
+_SECRET = re.compile(
+    "KEY|SECRET|TOKEN(?!IZERS)|PASS|CREDENTIAL|AUTH(?!OR)|COOKIE|WEBHOOK|JWT|DSN|CONN(ECTION)?_?STR|DATABASE_URL"
+    "|(^|_)(PAT|SAS)(_|$)|_PWD$"
+)
+_SECRET_VALUE = re.compile("://[^/@ ]+@|-----BEGIN")
+"""An address with a user or a password in it, or a key."""
+_FETCHING = re.compile("(HTTPS?|ALL|FTP)_PROXY|PIP_(EXTRA_)?INDEX_URL")
+"""Without these nothing can be fetched, so they are handed on with the password that they may hold."""
+_HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH")
 
 
-def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for code of others: without API keys and the like, by the names of the variables."""
-    return {name: value for name, value in environ.items() if _NEEDED.match(name) or not _SECRET.search(name.upper())}
+def without_secrets(environ: Mapping[str, str], hub: bool = False) -> dict[str, str]:
+    """The environment for code of others: without keys, tokens and passwords, by the names and forms of variables.
+
+    Args:
+        environ: all variables.
+        hub: keep the token of the Hugging Face Hub, with which weights behind a licence are fetched.
+    """
+    kept = _HUB_TOKENS if hub else ()
+    return {name: value for name, value in environ.items() if name in kept or not _is_secret(name.upper(), value)}
+
+
+def _is_secret(name: str, value: str) -> bool:
+    if _FETCHING.fullmatch(name):
+        return False
+    return bool(_SECRET.search(name) or _SECRET_VALUE.search(value))
 
 
 class WorkerDied(RuntimeError):
@@ -65,14 +83,14 @@ class WorkerDied(RuntimeError):
 class Worker:
     """A worker process and the messages to and from it."""
 
-    def __init__(self, command: Sequence[str | Path]) -> None:
+    def __init__(self, command: Sequence[str | Path], environ: Mapping[str, str]) -> None:
         """Start the process."""
         self.process = subprocess.Popen(
             list(map(str, command)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=without_secrets(os.environ),
+            env=environ,
         )
         self.messages: queue.Queue[Message | None] = queue.Queue()
         self.last_words: deque[str] = deque(maxlen=20)
@@ -159,7 +177,7 @@ class ExternalModel:
         self.worker, self.facts = self._start()
 
     def _start(self) -> tuple[Worker, Mapping[str, Any]]:
-        worker = Worker(self.command)
+        worker = Worker(self.command, without_secrets(os.environ, hub=self.spec.gated))
         worker.send(self.load)
         try:
             answer = worker.receive(LOAD_TIMEOUT)

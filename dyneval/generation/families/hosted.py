@@ -13,7 +13,6 @@ import email.utils
 import logging
 import os
 import random
-import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -81,8 +80,9 @@ class HostedModel(ABC):
     """A client of one API. Subclasses say how to ask and how to read an error."""
 
     def __init__(self, spec: HostedSpec, options: BuildOptions, run: RunOptions) -> None:
-        """Make the client. Raises GenerationError when the key is missing."""
+        """Make the client. Raises GenerationError when the key is missing, or an argument is nothing to send."""
         self.spec = spec
+        self.advice = spec.successor(options)
         self.suffix = spec.suffix(options)
         self.model_id = spec.repo(options)
         self.arguments = spec.arguments(options)
@@ -91,7 +91,11 @@ class HostedModel(ABC):
         self.batch_size = 8 * run.concurrency  # the wait for the slowest of a batch is shared by many
         self.loop = asyncio.new_event_loop()
         self._key = spec.key()
-        self.client = self.connect(self._key, run.base_url)
+        try:
+            self.client = self.connect(self._key, run.base_url)
+            self.prepare()
+        except (TypeError, ValueError) as error:  # before anything is sent, and so for every prompt
+            raise GenerationError(f"{spec.slug}: nothing can be sent: {self._plain(str(error))}") from error
         self.asked_size = AskedSize(spec.slug, self.size())
         self.facts: Mapping[str, Any] = {
             "revision": None,
@@ -116,6 +120,10 @@ class HostedModel(ABC):
     @abstractmethod
     def connect(self, key: str, base_url: str | None) -> Any:
         """The SDK's asynchronous client, without retries of its own."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Bring `arguments` into the form that `ask` sends. Raises TypeError, ValueError: they have none."""
 
     @abstractmethod
     async def ask(self, request: Request, prompt: str) -> Reply:
@@ -156,7 +164,11 @@ class HostedModel(ABC):
             except Exception as error:
                 self._error = error
                 return None
-            return self._outcome(request, prompt, reply, time.perf_counter() - start)
+            try:
+                return self._outcome(request, prompt, reply, time.perf_counter() - start)
+            except Exception as error:  # it is paid for: a failed image, not a request to be sent again
+                reason = f"the reply cannot be used: {type(error).__name__}: {error}"
+                return NotMade(request=request, reason=self._plain(reason), details=self._cost(reply))
 
     async def _persist(self, request: Request, prompt: str) -> Reply:
         """Ask until there is an answer that counts."""
@@ -180,7 +192,7 @@ class HostedModel(ABC):
         if fault.refused:
             return Reply(image=None, reason=text, permanent=True)
         if fault.code in NO_MONEY or not (fault.status is None or fault.status in RETRIED):
-            hint = self.spec.successor(self.model_id) if fault.status == 404 else ""
+            hint = self.advice if fault.status == 404 else ""
             raise ModelBroken(f"{self.spec.slug} ({self.model_id}): {text}{hint}")
         wait = fault.wait if fault.wait is not None else min(2.0**attempt, 60.0) * random.uniform(0.5, 1.0)
         if attempt == ATTEMPTS or wait > LONGEST_WAIT:
@@ -203,9 +215,9 @@ class HostedModel(ABC):
             reason = self._plain(reply.reason)
             return NotMade(request=request, reason=reason, permanent=reply.permanent, details=details)
         try:
-            image = _open(reply.image)
+            image = images.decode_image(reply.image, "the reply's image")
         except ImageError as error:
-            return NotMade(request=request, reason=f"the reply is not an image: {error}", details=details)
+            return NotMade(request=request, reason=self._plain(str(error)), details=details)
         details |= self.asked_size.note(image)
         return Made(
             request=request, image=image, prompt_sent=prompt, seconds=seconds, seeded=self.seeded, details=details
@@ -226,13 +238,6 @@ class HostedModel(ABC):
     @abstractmethod
     async def disconnect(self) -> None:
         """Close the client."""
-
-
-def _open(content: bytes) -> Any:
-    with tempfile.NamedTemporaryFile(suffix=".image") as file:
-        file.write(content)
-        file.flush()
-        return images.load_image(file.name)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -287,30 +292,32 @@ class HostedSpec(ModelSpec):
         ends = self.ids[model_id].shutdown if model_id in self.ids else None
         return ends is not None and ends <= datetime.datetime.now(datetime.UTC).date()
 
-    def successor(self, model_id: str) -> str:
+    def successor(self, options: BuildOptions) -> str:
         """What is to be asked for in the place of an id, as the end of a message; empty where that is not known."""
+        model_id = self.repo(options)
         if model_id not in self.ids:
             return ""
         known = self.ids[model_id]
         variant = next((name for name, repo in self.variants.items() if repo == known.successor), None)
-        flag = f"--variant {variant}" if variant else f"--repo {known.successor}"
+        # --repo comes before --variant, so that who gave it must give another.
+        flag = f"--variant {variant}" if variant and not options.repo else f"--repo {known.successor}"
         return f"; {model_id} shuts down on {known.shutdown}, the current id is {known.successor}: {flag}"
 
     def obstacles(self, run: RunOptions) -> list[str]:
         """Also a missing key, and an id that is no more."""
-        ended = self.repo(BuildOptions()) if self.has_ended(self.repo(BuildOptions())) else None
+        usual = BuildOptions()
         has_key = any(os.environ.get(name, "").strip() for name in self.keys)
         return [
             *super().obstacles(run),
             *([] if has_key else [f"export {self.keys[0]}=..."]),
-            *([self.successor(ended).removeprefix("; ")] if ended else []),
+            *([self.successor(usual).removeprefix("; ")] if self.has_ended(self.repo(usual)) else []),
         ]
 
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> HostedModel:
         """Make the client. Raises GenerationError when the key is missing, or the service has ended the model."""
         model_id = self.repo(options)
         if run.base_url is None and self.has_ended(model_id):
-            raise GenerationError(f"{self.slug}: the service no longer has this model{self.successor(model_id)}")
+            raise GenerationError(f"{self.slug}: the service no longer has this model{self.successor(options)}")
         if model_id in self.ids:
-            log.warning("%s%s", self.slug, self.successor(model_id).replace(";", ":", 1))
+            log.warning("%s%s", self.slug, self.successor(options).replace(";", ":", 1))
         return self.named_class(self.model)(self, options, run)

@@ -21,23 +21,17 @@ from dyneval.generation.model import BuildOptions, RunOptions
 class SeededSampling:
     """A logits processor that makes the largest score of each row a sample from its own generator."""
 
-    def __init__(self, generators: list[Any], temperature: float = 1.0, top_k: int = 0) -> None:
-        """`top_k`: sample among so many of the highest scores; 0 is all."""
+    def __init__(self, generators: list[Any]) -> None:
+        """The generator of each row. Temperature and limits are those of the library's processors before this one."""
         self.generators = generators
-        self.temperature = temperature
-        self.top_k = top_k
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Scores of shape (rows, vocabulary), one row for each generator, with noise added."""
         import torch
 
-        scores = scores.float() / self.temperature
-        if 0 < self.top_k < scores.shape[-1]:
-            lowest = scores.topk(self.top_k).values[:, -1:]
-            scores = scores.masked_fill(scores < lowest, -torch.inf)
         uniform = torch.stack([torch.rand(scores.shape[-1], generator=g) for g in self.generators])
         noise = -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
-        return scores + noise.to(scores.device)
+        return scores.float() + noise.to(scores.device)
 
 
 def raster(height: int, width: int, image: Any, start: int, ends: tuple[int, int, int, int]) -> Callable[..., Any]:
@@ -97,19 +91,23 @@ class Janus(TransformersModel):
 
     def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Image.Image], list[bool | None]]:
         """Images from tokens."""
-        from transformers import ClassifierFreeGuidanceLogitsProcessor, LogitsProcessorList
+        from transformers import (
+            ClassifierFreeGuidanceLogitsProcessor,
+            LogitsProcessorList,
+            TemperatureLogitsWarper,
+        )
 
         turns = [[{"role": "user", "content": [{"type": "text", "text": prompt}]}] for prompt in prompts]
         texts = self.processor.apply_chat_template(turns, add_generation_prompt=True)
         inputs = self.processor(text=texts, generation_mode="image", padding=True, return_tensors="pt").to(self.device)
         guide = ClassifierFreeGuidanceLogitsProcessor(self.arguments["guidance_scale"])
-        sample = SeededSampling(generators, self.arguments["temperature"])
+        heat = TemperatureLogitsWarper(float(self.arguments["temperature"]))
         tokens = self.model.generate(
             **inputs,
             generation_mode="image",
             do_sample=False,
             guidance_scale=1.0,  # none of the library's own
-            logits_processor=LogitsProcessorList([guide, sample]),
+            logits_processor=LogitsProcessorList([guide, heat, SeededSampling(generators)]),
         )
         return self._pictures(self.model.decode_image_tokens(tokens)), [None] * len(prompts)
 
@@ -139,12 +137,13 @@ class Emu3(TransformersModel):
 
     def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Image.Image], list[bool | None]]:
         """Images from tokens, enlarged when the preset says so."""
-        from transformers import LogitsProcessorList
+        from transformers import LogitsProcessorList, TopKLogitsWarper
 
         size = {"ratio": "1:1", "image_area": self.arguments["image_area"], "return_for_image_generation": True}
         inputs = self._read(prompts, **size)
         height, width = (int(side) for side in inputs.pop("image_sizes")[0])
         negative = self._read([self.arguments["negative_prompt"]] * len(prompts))
+        likely = TopKLogitsWarper(self.arguments["top_k"])
         tokens = self.model.generate(
             **inputs,
             max_new_tokens=height * (width + 1) + CLOSING_TOKENS,
@@ -153,7 +152,7 @@ class Emu3(TransformersModel):
             negative_prompt_ids=negative["input_ids"],
             negative_prompt_attention_mask=negative["attention_mask"],
             prefix_allowed_tokens_fn=self._raster(height, width),
-            logits_processor=LogitsProcessorList([SeededSampling(generators, top_k=self.arguments["top_k"])]),
+            logits_processor=LogitsProcessorList([likely, SeededSampling(generators)]),
         )
         written = tokens[:, inputs["input_ids"].shape[1] :]
         pictures = self.model.decode_image_tokens(image_tokens=written, height=height, width=width)

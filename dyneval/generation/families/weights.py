@@ -92,12 +92,16 @@ def commit(repo: str, revision: str | None = None) -> str | None:
 @contextmanager
 def explained(spec: ModelSpec, repo: str) -> Iterator[None]:
     """Turn what loading can raise into one GenerationError that says what to do."""
+    from huggingface_hub import constants
+
     try:
         yield
     except Exception as error:  # pickles, tokenizers and code of others raise anything; it is this model's loss only
         text = " ".join(str(error).split())[:400]
         gate = f" Its licence must be accepted: open https://huggingface.co/{repo}, agree, then run `hf auth login`."
         hint = gate if spec.gated and _is_denied(repo, error) else ""
+        if constants.HF_HUB_OFFLINE and not Path(repo).is_dir():
+            hint += " HF_HUB_OFFLINE is set: nothing is downloaded."
         raise GenerationError(f"{spec.slug}: cannot load {repo} ({type(error).__name__}: {text}).{hint}") from error
 
 

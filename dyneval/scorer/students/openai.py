@@ -16,7 +16,6 @@ reply that a student writes only where its schema holds it.
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,6 +24,7 @@ from PIL import Image
 
 from dyneval import tokens
 from dyneval.errors import CheckpointError, SettingError
+from dyneval.files.images import png_bytes
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Message, UnfitServer, Unreachable
 from dyneval.llm.openai_server import OpenAIEngine
 from dyneval.processing import Turn
@@ -131,6 +131,4 @@ def _text(turn: str, images: int) -> str:
 
 
 def _data_url(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getbuffer()).decode('ascii')}"
+    return f"data:image/png;base64,{base64.b64encode(png_bytes(image)).decode('ascii')}"

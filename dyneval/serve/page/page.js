@@ -28,20 +28,38 @@ const randomId = () => [...crypto.getRandomValues(new Uint8Array(12))].map((byte
 
 // ---- what is chosen ----
 
-async function take(files) {
-  const room = MOST - pairs.length, told = [], before = pairs.length;
-  for (const one of [...files].slice(0, room)) {
+let taking = Promise.resolve();
+
+// One handful after the other, so that they share the room.
+function take(files) {
+  const all = [...files]; // a drop's list is empty when its event is over
+  taking = taking.then(() => takeAll(all));
+  return taking;
+}
+
+async function takeAll(files) {
+  const told = [];
+  let first = null, left = 0;
+  for (const one of files) {
+    if (pairs.length >= MOST) {
+      left++;
+      continue;
+    }
     try {
       const found = await picture(one, model.limits);
       if (found.note) told.push(found.note);
-      pairs.push({ id: randomId(), state: "new", passes: {}, ...found });
-      sides = null;
-      choose(pairs[before]);
+      const pair = { id: randomId(), state: "new", passes: {}, ...found };
+      pairs.push(pair);
+      if (first) show();
+      else {
+        sides = null;
+        choose(first = pair);
+      }
     } catch (error) {
       told.push(error.message);
     }
   }
-  if (files.length > room) told.push(`Only ${MOST} images at a time: ${files.length - room} were left out.`);
+  if (left) told.push(`Only ${MOST} images at a time: ${left} were left out.`);
   at("notes").replaceChildren(...told.map((text) => make("li", text)));
 }
 
@@ -77,15 +95,20 @@ prompt.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !at("submit").disabled) form.requestSubmit();
 });
 for (const name of ["dragenter", "dragover"]) {
-  addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
+  addEventListener(name, (event) => {
+    if (!event.dataTransfer.types.includes("Files")) return;
+    event.preventDefault();
+    drop.classList.add("over");
+  });
 }
 addEventListener("dragleave", (event) => { if (!event.relatedTarget) drop.classList.remove("over"); });
 addEventListener("drop", (event) => {
-  event.preventDefault();
   drop.classList.remove("over");
+  if (!event.dataTransfer.files.length) return; // text, dragged into the prompt
+  event.preventDefault();
   take(event.dataTransfer.files);
 });
-addEventListener("paste", (event) => take(event.clipboardData.files));
+addEventListener("paste", (event) => { if (event.clipboardData.files.length) take(event.clipboardData.files); });
 
 // ---- scoring ----
 
@@ -301,20 +324,20 @@ function showAddress() {
 
 async function restore() {
   const ids = location.hash.startsWith("#r=") ? location.hash.slice(3).split(",").slice(0, 2) : [];
-  if (!ids.length || ids.every((id) => pairs.some((pair) => pair.result === id))) return;
-  const found = (await Promise.all(ids.map(recall))).filter(Boolean);
-  if (found.length < ids.length) {
+  const here = (id) => pairs.find((pair) => pair.result === id), missing = ids.filter((id) => !here(id));
+  const found = (await Promise.all(missing.map(recall))).filter(Boolean);
+  if (found.length < missing.length) {
     at("notes").replaceChildren(make("li", "This address is of a result that is not in this browser: results stay where they were made."));
   }
-  if (!found.length) return;
-  const made = found.map(({ id, name, blob, prompt: text, passes: times, record }) => ({
+  pairs.push(...found.filter(({ id }) => !here(id)).map(({ id, name, blob, prompt: text, passes: times, record }) => ({
     id: randomId(), name, blob, url: URL.createObjectURL(blob), state: "done", prompt: text, passes: times, record, result: id, isKept: true,
     scores: record, soft: record.soft, t2ia: record.t2ia_questions, iqa: record.iqa_questions, scene_graph: record.scene_graph,
-  }));
-  pairs.push(...made);
-  chosen = shown = made[0];
+  })));
+  const on = ids.map(here).filter(Boolean);
+  if (!on.length) return;
+  chosen = shown = on[0];
   prompt.value = chosen.prompt;
-  sides = made.length === 2 ? made : null;
+  sides = on.length === 2 ? on : null;
   show();
 }
 

@@ -180,6 +180,9 @@ function rate(name, value) {
   go(place + 1);
 }
 
+// What another try may mend: no way to the server, no token yet, too much at once, or trouble there, such as a full disk.
+const passes = ({ status }) => status === 0 || status === 401 || status === 408 || status === 429 || status >= 500;
+
 // One after the other, so that the last one said is the last one written.
 async function send() {
   if (isSending) return;
@@ -193,7 +196,7 @@ async function send() {
       at("error").hidden = true;
     } catch (error) {
       at("saved").textContent = "";
-      if (error.status === 404 || error.status === 422) { // never to be saved, so that it must not hold up the others
+      if (!passes(error)) { // never to be saved, so that it must not hold up the others
         unsent.shift();
         fail(new Error(`A rating is lost: ${error.message}`));
         continue;

@@ -1,0 +1,230 @@
+"""Evaluators beside people who said which of several images of one prompt they like better.
+
+Accuracy is the share of pairs that an evaluator orders as people did, over pairs on which people took a side, first
+within each prompt and then averaged over prompts, as in ImageReward and HPS v2. Equal scores get half a point: in files
+of pairs the winner always stands first, and an evaluator that gives one score to all must come out at .5. Kendall's
+tau-b is taken within each group and averaged as well. Where T2I models are known, a Bradley-Terry model (1952) of
+people's choices and one of the evaluator's give each a strength.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dyneval.evaluation.benchmarks.base import RatedImage, RatedSet
+from dyneval.evaluation.bootstrap import ClusterBootstrap, Estimate, FloatArray
+from dyneval.evaluation.correlation import FEWEST, spearman
+from dyneval.evaluation.rejects import LeftOut
+from dyneval.evaluation.scores import ScoreTable, align
+from dyneval.evaluation.significance import two_sided
+
+PUBLISHED = {
+    "imagerewarddb": {"ImageReward": 0.651, "PickScore": 0.629, "HPS v2.1": 0.668, "one person": 0.653},
+    "hpdv2": {"ImageReward": 0.740, "PickScore": 0.798, "HPS v2.1": 0.841, "one person": 0.781},
+}
+"""Accuracy by benchmark and evaluator, from the README of https://github.com/tgxs002/HPSv2."""
+_STEPS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceResult:
+    """What one evaluator reached.
+
+    Attributes:
+        name: of the evaluator.
+        missing: images of the set that it did not score.
+        prompts: how many have a pair that people and evaluator judged.
+        pairs: of those prompts, with an order by people.
+        accuracy: mean over prompts of the share of pairs ordered as by people, 0-1.
+        kendall: mean over prompts of tau-b, where both sides have an order.
+        strengths: of each T2I model, log strength by people and by the evaluator; the means are 0.
+        models: Spearman's correlation of the two.
+    """
+
+    name: str
+    missing: int
+    prompts: int
+    pairs: int
+    accuracy: Estimate
+    kendall: Estimate
+    strengths: dict[str, tuple[float, float]]
+    models: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceDifference:
+    """Accuracy of `first` minus that of `second`, on the prompts that both judged; the p-value is two-sided."""
+
+    first: str
+    second: str
+    prompts: int
+    difference: Estimate
+    p_bootstrap: float | None
+
+
+@dataclass(slots=True)
+class Preferences:
+    """Several evaluators on the same groups of images."""
+
+    rated: RatedSet
+    evaluators: list[PreferenceResult] = field(default_factory=list)
+    differences: list[PreferenceDifference] = field(default_factory=list)
+    rejects: list[LeftOut] = field(default_factory=list)
+    repeated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """By prompt: share of pairs ordered as by people, number of pairs, tau-b or NaN; and (winner, loser, points)."""
+
+    accuracy: dict[str, float]
+    pairs: dict[str, int]
+    kendall: dict[str, float]
+    duels: list[tuple[str, str, float]]
+
+
+def compare_preferences(
+    rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1000, seed: int = 0
+) -> Preferences:
+    """Hold evaluators against people's choices.
+
+    Args:
+        rated: images with a `group`, a higher rating being better within it.
+        tables: one an evaluator.
+        resamples: of the bootstrap over prompts.
+        seed: of the bootstrap.
+
+    Raises:
+        RatingError: it is not clear to which image a score belongs.
+    """
+    found = Preferences(
+        rated,
+        rejects=[*rated.rejects, *(reject for table in tables for reject in table.rejects)],
+        repeated=rated.repeated + sum(table.repeated for table in tables),
+    )
+    judged: dict[str, _Judged] = {}
+    for table in tables:
+        scores = align(rated.items, table)
+        judged[table.name] = one = _judge(rated.items, scores)
+        missing = sum(map(math.isnan, scores))
+        found.evaluators.append(_result(table.name, missing, one, resamples, seed))
+    for first, second in itertools.combinations(judged, 2):
+        a, b = judged[first].accuracy, judged[second].accuracy
+        both = sorted(a.keys() & b.keys())
+        drawn = _means({key: a[key] - b[key] for key in both}, resamples, seed)
+        found.differences.append(
+            PreferenceDifference(first, second, len(both), _estimate(drawn), two_sided(drawn[1:]) if both else None)
+        )
+    return found
+
+
+def _judge(items: Sequence[RatedImage], scores: Sequence[float]) -> _Judged:
+    groups: dict[str, list[tuple[RatedImage, float]]] = defaultdict(list)
+    for item, score in zip(items, scores, strict=True):
+        if item.group is not None and math.isfinite(score) and math.isfinite(item.rating):
+            groups[item.group].append((item, score))
+    points: dict[str, list[float]] = defaultdict(list)
+    kendalls: dict[str, list[float]] = defaultdict(list)
+    duels = []
+    for group in groups.values():
+        prompt = group[0][0].cluster
+        for better, worse in _ordered(group):
+            point = 0.5 if better[1] == worse[1] else float(better[1] > worse[1])
+            points[prompt].append(point)
+            if better[0].model and worse[0].model and better[0].model != worse[0].model:
+                duels.append((better[0].model, worse[0].model, point))
+        kendalls[prompt].append(_kendall([score for _, score in group], [item.rating for item, _ in group]))
+    return _Judged(
+        {prompt: float(np.mean(values)) for prompt, values in points.items()},
+        {prompt: len(values) for prompt, values in points.items()},
+        {prompt: _mean(values) for prompt, values in kendalls.items()},
+        duels,
+    )
+
+
+def _ordered(group: Sequence[tuple[RatedImage, float]]) -> Iterator[tuple[tuple[RatedImage, float], ...]]:
+    """Pairs on which people took a side, the better image first."""
+    for one, other in itertools.combinations(group, 2):
+        if one[0].rating != other[0].rating:
+            yield (one, other) if one[0].rating > other[0].rating else (other, one)
+
+
+def _kendall(scores: Sequence[float], ratings: Sequence[float]) -> float:
+    """Tau-b; NaN where one side has no order."""
+    if len(set(scores)) < 2 or len(set(ratings)) < 2:
+        return math.nan
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(scores, ratings).statistic)
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _result(name: str, missing: int, judged: _Judged, resamples: int, seed: int) -> PreferenceResult:
+    kendall = {prompt: value for prompt, value in judged.kendall.items() if not math.isnan(value)}
+    strengths = _strengths(judged.duels)
+    people, theirs = zip(*strengths.values(), strict=True) if strengths else ((), ())
+    models = spearman(people, theirs) if len(strengths) >= FEWEST else math.nan
+    return PreferenceResult(
+        name,
+        missing,
+        len(judged.accuracy),
+        sum(judged.pairs.values()),
+        _estimate(_means(judged.accuracy, resamples, seed)),
+        _estimate(_means(kendall, resamples, seed)),
+        strengths,
+        None if math.isnan(models) else models,
+    )
+
+
+def _means(values: dict[str, float], resamples: int, seed: int) -> FloatArray:
+    """The mean over prompts, of the data and of every resample; shape (1 + resamples,), NaN without any prompt."""
+    if not values:
+        return np.full(1 + resamples, np.nan)
+    bootstrap = ClusterBootstrap(sorted(values), resamples, seed)
+    numbers = np.array([values[prompt] for prompt in sorted(values)])
+    return np.asarray(bootstrap.counts @ numbers / bootstrap.counts.sum(axis=1))
+
+
+def _estimate(drawn: FloatArray) -> Estimate:
+    return Estimate.from_resamples(drawn, "no prompt has two images that people ordered and the evaluator scored")
+
+
+def _strengths(duels: Sequence[tuple[str, str, float]]) -> dict[str, tuple[float, float]]:
+    """Log strengths of the models by people and by the evaluator, by name, the strongest for people first."""
+    names = sorted({name for winner, loser, _ in duels for name in (winner, loser)})
+    place = {name: number for number, name in enumerate(names)}
+    people, theirs = np.zeros((2, len(names), len(names)))
+    for winner, loser, point in duels:
+        people[place[winner], place[loser]] += 1
+        theirs[place[winner], place[loser]] += point
+        theirs[place[loser], place[winner]] += 1 - point
+    both = dict(zip(names, zip(bradley_terry(people), bradley_terry(theirs), strict=True), strict=True))
+    return dict(sorted(both.items(), key=lambda item: -item[1][0]))
+
+
+def bradley_terry(wins: FloatArray) -> list[float]:
+    """Log strengths s with P(i beats j) = 1 / (1 + exp(s_j - s_i)), mean 0, by Hunter's MM algorithm (2004).
+
+    Half a win and half a loss against an average model are added to each, so that one that won or lost all of its few
+    duels gets a finite strength.
+
+    Args:
+        wins: how often the model of a row won against that of a column; shape (models, models).
+    """
+    strength = np.ones(len(wins))
+    duels = wins + wins.T
+    for _ in range(_STEPS):
+        expected = (duels / (strength[:, None] + strength[None, :])).sum(axis=1) + 1 / (strength + 1)
+        strength = (wins.sum(axis=1) + 0.5) / expected
+    logs = np.log(strength)
+    return [float(value) for value in logs - logs.mean()] if len(logs) else []

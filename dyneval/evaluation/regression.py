@@ -1,0 +1,175 @@
+"""Has a T2I model become worse? Two files of scores of the same prompts, the new one held against the old one.
+
+What is compared is the mean over prompts, and prompts are what is drawn in the bootstrap: an image of the one run is no
+partner for one of the other, its prompt is. Scores of DynEval run 1-5 and are compared as 0-1 (`normalised`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dyneval.errors import SettingError
+from dyneval.evaluation.bootstrap import ClusterBootstrap, Estimate
+from dyneval.evaluation.scores import FIELDS, other_settings, read_records
+from dyneval.evaluation.tables import Table, estimate, p_value
+
+ALL = "all"
+LEVEL = 0.05
+"""A drop counts where its p-value, corrected for the number of rows looked at (Holm 1979), is below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Mean of the new scores minus that of the old ones over the prompts of a group.
+
+    Attributes:
+        group: its name; `ALL` for all prompts.
+        prompts: that both runs scored.
+        before: mean of the baseline, 0-1.
+        after: mean of the new scores, 0-1.
+        change: after minus before, with its 95 % interval.
+        p: one-sided: how likely as great a drop is without one; None with fewer than two prompts.
+        is_drop: the drop is more than was allowed, and no chance.
+    """
+
+    group: str
+    prompts: int
+    before: float
+    after: float
+    change: Estimate
+    p: float | None
+    is_drop: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """Changes by group, prompts of the baseline that have no new score, and prompts that only the new run has."""
+
+    changes: list[Change]
+    missing: list[str]
+    added: int
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether any group dropped."""
+        return any(change.is_drop for change in self.changes)
+
+
+def compare_runs(
+    scores: Path,
+    baseline: Path,
+    *,
+    max_drop: float = 0.02,
+    score: str = "overall",
+    groups: Mapping[str, tuple[str, ...]] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Regression:
+    """Compare two runs' records.
+
+    Args:
+        scores: the new run's ScoreRecords.
+        baseline: those of the run before.
+        max_drop: of a mean, on the scale 0-1; a smaller one is no failure however sure it is.
+        score: one of `dyneval.evaluation.scores.FIELDS`.
+        groups: prompt -> groups that are looked at by themselves as well.
+        resamples: of the bootstrap over prompts.
+        seed: of the bootstrap.
+
+    Raises:
+        SettingError: the runs share no prompt, were not scored alike, or a value is off its range.
+        SchemaError, DataFileError: a file holds no score records.
+    """
+    if score not in FIELDS:
+        raise SettingError(f"--score {score}: expected one of {', '.join(FIELDS)}")
+    if not 0 <= max_drop < 1:
+        raise SettingError(f"--max-drop {max_drop}: expected a part of the scale 0-1, such as 0.02")
+    seen: dict[str, object] = {}
+    before, after = _by_prompt(baseline, score, seen), _by_prompt(scores, score, seen)
+    shared = sorted(before.keys() & after.keys())
+    if not shared:
+        raise SettingError(f"{scores} and {baseline} have no prompt in common; they must be scores of the same prompts")
+    members: dict[str, list[str]] = {ALL: shared}
+    for prompt in shared:
+        for name in (groups or {}).get(prompt, ()):
+            members.setdefault(name, []).append(prompt)
+    drawn = {name: _drawn(before, after, prompts, resamples, seed) for name, prompts in members.items()}
+    values = {name: _p_value(drawn[name]) if len(prompts) > 1 else None for name, prompts in members.items()}
+    sure = _holm(values)
+    changes = []
+    for name, prompts in sorted(members.items(), key=lambda item: (item[0] != ALL, item[0])):
+        means = [float(np.mean([side[prompt] for prompt in prompts])) for side in (before, after)]
+        is_drop = name in sure and means[0] - means[1] > max_drop
+        change = Estimate.from_resamples(drawn[name]) if len(prompts) > 1 else Estimate(means[1] - means[0])
+        changes.append(Change(name, len(prompts), means[0], means[1], change, values[name], is_drop))
+    return Regression(changes, sorted(before.keys() - after.keys()), len(after.keys() - before.keys()))
+
+
+def _by_prompt(path: Path, score: str, seen: dict[str, object]) -> dict[str, float]:
+    """Mean score of each prompt, 0-1; `seen` holds the judge and settings of the records before."""
+    found: dict[str, list[float]] = defaultdict(list)
+    kind, _, name = score.rpartition(".")
+    for record in read_records(path):
+        judge = {"model": record.revision or record.model, "template": record.template}
+        if other := other_settings(seen, judge | dict(record.settings or {})):
+            raise SettingError(f"{path}: the two runs were scored with {other}; score both alike")
+        value = ((record.soft or {}) if kind else record.scores).get(name)  # type: ignore[call-overload]
+        if value is None:
+            raise SettingError(f"{path}: {record.pair_id} has no score {score}; choose another with --score")
+        found[record.prompt].append((float(value) - 1) / 4)
+    return {prompt: sum(values) / len(values) for prompt, values in found.items()}
+
+
+def _drawn(
+    before: dict[str, float], after: dict[str, float], prompts: list[str], resamples: int, seed: int
+) -> np.ndarray:
+    bootstrap = ClusterBootstrap(prompts, resamples, seed)
+    # ClusterBootstrap numbers clusters in sorted order, and prompts are sorted.
+    differences = np.array([after[prompt] - before[prompt] for prompt in prompts])
+    return np.asarray(bootstrap.counts @ differences / bootstrap.counts.sum(axis=1))
+
+
+def _p_value(drawn: np.ndarray) -> float:
+    """One-sided: the share of resamples without a drop; one is added, since a finite number never shows 0."""
+    return float((np.sum(drawn[1:] >= 0) + 1) / len(drawn))
+
+
+def _holm(values: Mapping[str, float | None]) -> set[str]:
+    """The names whose p-value is below `LEVEL` by Holm's step-down procedure."""
+    ordered = sorted((p, name) for name, p in values.items() if p is not None and not math.isnan(p))
+    sure: set[str] = set()
+    for rank, (p, name) in enumerate(ordered):
+        if p * (len(ordered) - rank) >= LEVEL:
+            break
+        sure.add(name)
+    return sure
+
+
+def table(found: Regression, max_drop: float) -> Table:
+    """One row a group, the whole first."""
+    rows = [
+        [
+            one.group,
+            str(one.prompts),
+            f"{one.before:.4f}",
+            f"{one.after:.4f}",
+            estimate(one.change),
+            p_value(one.p),
+            "DROP" if one.is_drop else "",
+        ]
+        for one in found.changes
+    ]
+    notes = [f"a drop of more than {max_drop:g} on the scale 0-1 with p < {LEVEL:g} (Holm) is marked"]
+    if found.missing:
+        notes.append(
+            f"{len(found.missing)} prompts of the baseline have no new score, such as {found.missing[0][:60]!r}"
+        )
+    if found.added:
+        notes.append(f"{found.added} prompts are new and not compared")
+    return Table(["group", "prompts", "baseline", "now", "change", "p", ""], rows, tuple(notes))
