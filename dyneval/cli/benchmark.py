@@ -96,7 +96,7 @@ def _compare(arguments: argparse.Namespace) -> int:
             annotations=arguments.annotations,
             output=arguments.output,
             images=arguments.images,
-            scores=scores | dict(_named(text) for text in (*arguments.scores, *arguments.compare)),
+            scores=[*scores.items(), *(_named(text) for text in (*arguments.scores, *arguments.compare))],
             rated=arguments.rating,
             field=arguments.score,
             level=arguments.level,

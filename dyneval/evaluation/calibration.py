@@ -1,16 +1,17 @@
 """What a score means on the raters' scale, and how far off it may be for a new image.
 
-Prompts are dealt into three parts by their hash. On the first (half) a line and a rising step function (isotonic
-regression, pool adjacent violators) from score to rating are fitted; on the second (a quarter) the errors of the better
-of the two are collected, whose quantile is the half width of an interval for a new image (split conformal prediction,
-Vovk et al. 2005); the third (a quarter) only tests both. The interval holds for new prompts of the same kind: images of
-one prompt are not independent, so a few prompts with many images make it less sure than its level says.
+Prompts are dealt into four parts by their hash. On the first two a line and a rising step function (isotonic
+regression, pool adjacent violators) from score to rating are fitted; which is better is seen on the second when they
+are fitted on the first alone. The errors on the third give the half width of an interval for a new image (split
+conformal prediction, Vovk et al. 2005), and the fourth only tests all that. The interval holds for new prompts of the
+same kind: images of one prompt are not independent, so a few prompts with many images make it less sure than its level
+says.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -36,8 +37,9 @@ class Calibration:
         constant: root mean square error of the mean rating of the first part, which knows no score.
         linear: that of the line.
         isotonic: that of the step function.
-        best: "linear" or "isotonic", by the errors on the second part.
-        half_width: a new image's rating lies within this of the map's with probability `level`.
+        best: "linear" or "isotonic".
+        half_width: a new image's rating lies within this of the best map's with probability `level`; None where the
+            third part is too small for such a level.
         level: as asked for.
         covered: share of the test images whose rating does.
     """
@@ -50,9 +52,9 @@ class Calibration:
     linear: float
     isotonic: float
     best: str
-    half_width: float
+    half_width: float | None
     level: float
-    covered: float
+    covered: float | None
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields as they stand in agreement.json."""
@@ -69,38 +71,46 @@ def calibrate(scores: Numbers, ratings: Numbers, clusters: Sequence[str], level:
         level: of the interval, 0-1.
 
     Returns:
-        None where one of the three parts has fewer than `FEWEST` images, or all scores are equal.
+        None where one of the four parts has fewer than `FEWEST` images, or all scores are equal.
     """
     x, y = np.asarray(scores, np.float64), np.asarray(ratings, np.float64)
     part = np.array([part_of(cluster, "calibration", _PARTS) for cluster in clusters])
     known = np.isfinite(x) & np.isfinite(y)
-    fitted, second, third = (known & chosen for chosen in (part < 2, part == 2, part == 3))
-    if min(fitted.sum(), second.sum(), third.sum()) < FEWEST or np.ptp(x[fitted]) == 0:
+    first, second, third, fourth = (known & (part == number) for number in range(_PARTS))
+    fitted = first | second
+    if min(chosen.sum() for chosen in (first, second, third, fourth)) < FEWEST or np.ptp(x[first]) == 0:
         return None
+    trial, maps = _maps(x[first], y[first]), _maps(x[fitted], y[fitted])
+    best = min(trial, key=lambda name: _error(trial[name](x[second]), y[second]))
+    errors = np.sort(np.abs(maps[best](x[third]) - y[third]))
+    # The new image counts among those that it is compared with.
+    place = math.ceil((len(errors) + 1) * level)
+    half_width = float(errors[place - 1]) if place <= len(errors) else None
+    missed = np.abs(maps[best](x[fourth]) - y[fourth])
     slope, intercept = np.polyfit(x[fitted], y[fitted], 1)
-    steps = _isotonic(x[fitted], y[fitted])
-    maps = {
-        "linear": slope * x + intercept,
-        "isotonic": np.interp(x, [score for score, _ in steps], [rating for _, rating in steps]),
-    }
-    best = min(maps, key=lambda name: _error(maps[name][second], y[second]))
-    errors = np.sort(np.abs(maps[best][second] - y[second]))
-    # One more than the share of errors: the new image counts among those it is compared with.
-    place = math.ceil((len(errors) + 1) * level) - 1
-    half_width = float(errors[min(place, len(errors) - 1)])
     return Calibration(
-        images=int(third.sum()),
+        images=int(fourth.sum()),
         slope=float(slope),
         intercept=float(intercept),
-        steps=steps,
-        constant=_error(np.full(third.sum(), y[fitted].mean()), y[third]),
-        linear=_error(maps["linear"][third], y[third]),
-        isotonic=_error(maps["isotonic"][third], y[third]),
+        steps=_isotonic(x[fitted], y[fitted]),
+        constant=_error(np.full(fourth.sum(), y[fitted].mean()), y[fourth]),
+        linear=_error(maps["linear"](x[fourth]), y[fourth]),
+        isotonic=_error(maps["isotonic"](x[fourth]), y[fourth]),
         best=best,
         half_width=half_width,
         level=level,
-        covered=float(np.mean(np.abs(maps[best][third] - y[third]) <= half_width)),
+        covered=None if half_width is None else float(np.mean(missed <= half_width)),
     )
+
+
+def _maps(x: FloatArray, y: FloatArray) -> dict[str, Callable[[FloatArray], FloatArray]]:
+    """Both maps, fitted on these."""
+    slope, intercept = np.polyfit(x, y, 1)
+    scores, ratings = zip(*_isotonic(x, y), strict=True)
+    return {
+        "linear": lambda values: np.asarray(slope * values + intercept),
+        "isotonic": lambda values: np.interp(values, scores, ratings),
+    }
 
 
 def _isotonic(x: FloatArray, y: FloatArray) -> list[tuple[float, float]]:

@@ -112,7 +112,7 @@ def compare(
     Raises:
         SettingError: two evaluators have one name, or one scores none of the images.
     """
-    refuse_same_names(tables)
+    refuse_same_names([table.name for table in tables])
     found = Comparison(
         rated,
         rejects=[*rated.rejects, *(reject for table in tables for reject in table.rejects)],
@@ -138,9 +138,8 @@ def compare(
     return found
 
 
-def refuse_same_names(tables: Sequence[ScoreTable]) -> None:
+def refuse_same_names(names: Sequence[str]) -> None:
     """Raise SettingError where two evaluators have one name."""
-    names = [table.name for table in tables]
     if len(set(names)) < len(names):
         raise SettingError(f"two evaluators are called {max(names, key=names.count)!r}; name them: --compare NAME=FILE")
 

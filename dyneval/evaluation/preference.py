@@ -13,12 +13,12 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from dyneval.evaluation.benchmarks.base import RatedImage, RatedSet
-from dyneval.evaluation.bootstrap import ClusterBootstrap, Estimate, FloatArray
+from dyneval.evaluation.bootstrap import Estimate, FloatArray, mean_resamples
 from dyneval.evaluation.correlation import FEWEST, spearman
 from dyneval.evaluation.rejects import LeftOut
 from dyneval.evaluation.scores import ScoreTable, align
@@ -77,6 +77,21 @@ class Preferences:
     differences: list[PreferenceDifference] = field(default_factory=list)
     rejects: list[LeftOut] = field(default_factory=list)
     repeated: int = 0
+
+    def to_dict(self) -> dict[str, object]:
+        """Return everything but the images, as it stands in agreement.json."""
+        return {
+            "benchmark": self.rated.benchmark.name,
+            "title": self.rated.benchmark.title,
+            "rating": self.rated.rated,
+            "images": len(self.rated.items),
+            "unrated": self.rated.unrated,
+            "rejected": len(self.rejects),
+            "repeated": self.repeated,
+            "evaluators": [asdict(one) for one in self.evaluators],
+            "differences": [asdict(one) for one in self.differences],
+            "published": PUBLISHED.get(self.rated.benchmark.name, {}),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +203,7 @@ def _result(name: str, missing: int, judged: _Judged, resamples: int, seed: int)
 
 def _means(values: dict[str, float], resamples: int, seed: int) -> FloatArray:
     """The mean over prompts, of the data and of every resample; shape (1 + resamples,), NaN without any prompt."""
-    if not values:
-        return np.full(1 + resamples, np.nan)
-    bootstrap = ClusterBootstrap(sorted(values), resamples, seed)
-    numbers = np.array([values[prompt] for prompt in sorted(values)])
-    return np.asarray(bootstrap.counts @ numbers / bootstrap.counts.sum(axis=1))
+    return mean_resamples(np.array([values[prompt] for prompt in sorted(values)], np.float64), resamples, seed)
 
 
 def _estimate(drawn: FloatArray) -> Estimate:

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from dyneval.errors import SettingError
-from dyneval.evaluation.bootstrap import ClusterBootstrap, Estimate
+from dyneval.evaluation.bootstrap import Estimate, FloatArray, mean_resamples
 from dyneval.evaluation.scores import FIELDS, other_settings, read_records
 from dyneval.evaluation.tables import Table, estimate, p_value
 
-ALL = "all"
+ALL = "all prompts"
 LEVEL = 0.05
-"""A drop counts where its p-value, corrected for the number of rows looked at (Holm 1979), is below."""
+"""A drop counts where its p-value is below; those of groups are corrected for their number (Holm 1979)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,12 @@ class Change:
     """Mean of the new scores minus that of the old ones over the prompts of a group.
 
     Attributes:
-        group: its name; `ALL` for all prompts.
+        group: its name, or `ALL`.
         prompts: that both runs scored.
         before: mean of the baseline, 0-1.
         after: mean of the new scores, 0-1.
         change: after minus before, with its 95 % interval.
-        p: one-sided: how likely as great a drop is without one; None with fewer than two prompts.
+        p: one-sided: how likely as great a drop is without one.
         is_drop: the drop is more than was allowed, and no chance.
     """
 
@@ -43,17 +43,22 @@ class Change:
     before: float
     after: float
     change: Estimate
-    p: float | None
+    p: float
     is_drop: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Regression:
-    """Changes by group, prompts of the baseline that have no new score, and prompts that only the new run has."""
+    """Changes of all prompts and of groups.
+
+    `missing`: prompts of the baseline without a new score; `added`: how many only the new run has; `alone`: groups of
+    one prompt, of which nothing can be said.
+    """
 
     changes: list[Change]
     missing: list[str]
     added: int
+    alone: list[str]
 
     @property
     def is_worse(self) -> bool:
@@ -93,22 +98,35 @@ def compare_runs(
     seen: dict[str, object] = {}
     before, after = _by_prompt(baseline, score, seen), _by_prompt(scores, score, seen)
     shared = sorted(before.keys() & after.keys())
-    if not shared:
-        raise SettingError(f"{scores} and {baseline} have no prompt in common; they must be scores of the same prompts")
-    members: dict[str, list[str]] = {ALL: shared}
+    if len(shared) < 2:
+        raise SettingError(
+            f"{scores} and {baseline} have {len(shared) or 'no'} prompt in common; "
+            "they must be scores of the same prompts, two or more"
+        )
+    members: dict[str, list[str]] = {}
     for prompt in shared:
         for name in (groups or {}).get(prompt, ()):
             members.setdefault(name, []).append(prompt)
-    drawn = {name: _drawn(before, after, prompts, resamples, seed) for name, prompts in members.items()}
-    values = {name: _p_value(drawn[name]) if len(prompts) > 1 else None for name, prompts in members.items()}
-    sure = _holm(values)
-    changes = []
-    for name, prompts in sorted(members.items(), key=lambda item: (item[0] != ALL, item[0])):
-        means = [float(np.mean([side[prompt] for prompt in prompts])) for side in (before, after)]
-        is_drop = name in sure and means[0] - means[1] > max_drop
-        change = Estimate.from_resamples(drawn[name]) if len(prompts) > 1 else Estimate(means[1] - means[0])
-        changes.append(Change(name, len(prompts), means[0], means[1], change, values[name], is_drop))
-    return Regression(changes, sorted(before.keys() - after.keys()), len(after.keys() - before.keys()))
+    alone = sorted(name for name, prompts in members.items() if len(prompts) < 2)
+    members = {name: prompts for name, prompts in sorted(members.items()) if len(prompts) > 1}
+    fewest = math.ceil(max(1, len(members)) / LEVEL)
+    if resamples < fewest:
+        raise SettingError(
+            f"--resamples {resamples}: {fewest} or more are needed to be sure of {len(members) or 1} groups"
+        )
+    differences = {prompt: after[prompt] - before[prompt] for prompt in shared}
+    drawn = {name: _drawn(differences, prompts, resamples, seed) for name, prompts in members.items()}
+    sure = _holm({name: _p_value(values) for name, values in drawn.items()})
+
+    def change(name: str, prompts: list[str], values: FloatArray, is_sure: bool) -> Change:
+        old, new = (float(np.mean([side[prompt] for prompt in prompts])) for side in (before, after))
+        found = Estimate.from_resamples(values)
+        return Change(name, len(prompts), old, new, found, _p_value(values), is_sure and old - new > max_drop)
+
+    whole = _drawn(differences, shared, resamples, seed)
+    changes = [change(ALL, shared, whole, _p_value(whole) < LEVEL)]
+    changes += [change(name, prompts, drawn[name], name in sure) for name, prompts in members.items()]
+    return Regression(changes, sorted(before.keys() - after.keys()), len(after.keys() - before.keys()), alone)
 
 
 def _by_prompt(path: Path, score: str, seen: dict[str, object]) -> dict[str, float]:
@@ -126,23 +144,18 @@ def _by_prompt(path: Path, score: str, seen: dict[str, object]) -> dict[str, flo
     return {prompt: sum(values) / len(values) for prompt, values in found.items()}
 
 
-def _drawn(
-    before: dict[str, float], after: dict[str, float], prompts: list[str], resamples: int, seed: int
-) -> np.ndarray:
-    bootstrap = ClusterBootstrap(prompts, resamples, seed)
-    # ClusterBootstrap numbers clusters in sorted order, and prompts are sorted.
-    differences = np.array([after[prompt] - before[prompt] for prompt in prompts])
-    return np.asarray(bootstrap.counts @ differences / bootstrap.counts.sum(axis=1))
+def _drawn(differences: dict[str, float], prompts: list[str], resamples: int, seed: int) -> FloatArray:
+    return mean_resamples(np.array([differences[prompt] for prompt in prompts], np.float64), resamples, seed)
 
 
-def _p_value(drawn: np.ndarray) -> float:
+def _p_value(drawn: FloatArray) -> float:
     """One-sided: the share of resamples without a drop; one is added, since a finite number never shows 0."""
     return float((np.sum(drawn[1:] >= 0) + 1) / len(drawn))
 
 
-def _holm(values: Mapping[str, float | None]) -> set[str]:
+def _holm(values: Mapping[str, float]) -> set[str]:
     """The names whose p-value is below `LEVEL` by Holm's step-down procedure."""
-    ordered = sorted((p, name) for name, p in values.items() if p is not None and not math.isnan(p))
+    ordered = sorted((p, name) for name, p in values.items())
     sure: set[str] = set()
     for rank, (p, name) in enumerate(ordered):
         if p * (len(ordered) - rank) >= LEVEL:
@@ -170,6 +183,8 @@ def table(found: Regression, max_drop: float) -> Table:
         notes.append(
             f"{len(found.missing)} prompts of the baseline have no new score, such as {found.missing[0][:60]!r}"
         )
+    if found.alone:
+        notes.append(f"{len(found.alone)} groups have one prompt and are not tested, such as {found.alone[0]}")
     if found.added:
         notes.append(f"{found.added} prompts are new and not compared")
     return Table(["group", "prompts", "baseline", "now", "change", "p", ""], rows, tuple(notes))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dyneval.errors import SettingError
 from dyneval.evaluation import rejects, tables
 from dyneval.evaluation.benchmarks.base import Benchmark, load
 from dyneval.evaluation.calibration import LEVEL
@@ -32,7 +34,7 @@ class BenchmarkRun(EvaluationOptions):
         annotations: the file or folder that `benchmark.layout` describes.
         output: folder for tables, report and pictures; None only returns them.
         images: folder of the images, for the report's gallery.
-        scores: files of evaluators, by name.
+        scores: names of evaluators, each with its file.
         rated: which of the benchmark's ratings; None takes the first.
         level: of the interval for a new image's rating, 0-1.
         field: which score of a ScoreRecord, or which column of a table.
@@ -42,7 +44,7 @@ class BenchmarkRun(EvaluationOptions):
     annotations: Path
     output: Path | None = None
     images: Path | None = None
-    scores: dict[str, Path]
+    scores: Sequence[tuple[str, Path]]
     rated: str | None = None
     field: str = "overall"
     level: float = LEVEL
@@ -66,8 +68,10 @@ def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
         ReportError: a library for the report is missing.
     """
     rated = load(run.benchmark, run.annotations, run.rated)
-    scored = [read_scores(path, run.field, name) for name, path in run.scores.items()]
-    refuse_same_names(scored)
+    if not 0 < run.level < 1:
+        raise SettingError(f"--level {run.level:g}: expected a number between 0 and 1, such as 0.9")
+    refuse_same_names([name for name, _ in run.scores])
+    scored = [read_scores(path, run.field, name) for name, path in run.scores]
     if rated.benchmark.fields[rated.rated].is_preference:
         chosen = compare_preferences(rated, scored, resamples=run.resamples, seed=run.seed)
         shown = tables.preference_tables(chosen)
@@ -79,10 +83,9 @@ def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
 
 
 def _write_preferences(output: Path, run: BenchmarkRun, found: Preferences, shown: dict[str, Table]) -> list[Path]:
-    read = [path for path in (run.annotations, *run.scores.values()) if path.is_file()]
+    read = [path for path in (run.annotations, *(path for _, path in run.scores)) if path.is_file()]
     refuse_overwrite(read, tables.files(output, ["agreement", *map(str.lower, shown)]))
-    plain = asdict(found) | {"rated": {"benchmark": run.benchmark.name, "rating": found.rated.rated}}
-    write_json(output / "agreement.json", plain | {"rejects": len(found.rejects)})
+    write_json(output / "agreement.json", found.to_dict())
     written = [output / "agreement.json", *rejects.write(output, found.rejects)]
     for heading, table in shown.items():
         written += table.write(output, heading.lower())
@@ -109,7 +112,7 @@ def _tables(found: Comparison) -> dict[str, Table]:
 
 
 def _write(output: Path, run: BenchmarkRun, found: Comparison, shown: dict[str, Table]) -> list[Path]:
-    read = [path for path in (run.annotations, *run.scores.values()) if path.is_file()]
+    read = [path for path in (run.annotations, *(path for _, path in run.scores)) if path.is_file()]
     refuse_overwrite(read, tables.files(output, ["agreement", *map(str.lower, shown)]))
     write_json(output / "agreement.json", found.to_dict())
     written = [output / "agreement.json", *rejects.write(output, found.rejects)]
@@ -147,7 +150,7 @@ def _lead(found: Comparison) -> str:
 
 def _gallery(run: BenchmarkRun, found: Comparison, page: Path) -> Gallery | None:
     """The gallery of the first evaluator that left ScoreRecords; None without one or without images."""
-    source = next((path for path in run.scores.values() if _holds_records(path)), None)
+    source = next((path for _, path in run.scores if _holds_records(path)), None)
     if source is None or run.images is None:
         return None
     from dyneval.evaluation.report.gallery import Entry, build_gallery

@@ -163,8 +163,9 @@ def calibration_table(comparison: Comparison) -> Table:
         if found is None:
             continue
         errors = [f"{value:.3f}" for value in (found.constant, found.linear, found.isotonic)]
-        interval = f"±{found.half_width:.3f}"
-        rows.append([result.name, str(found.images), *errors, found.best, interval, f"{found.covered:.1%}"])
+        interval = "–" if found.half_width is None else f"±{found.half_width:.3f}"
+        hit = "–" if found.covered is None else f"{found.covered:.1%}"
+        rows.append([result.name, str(found.images), *errors, found.best, interval, hit])
         notes.append(
             f"{result.name}: rating = {found.slope:.4g} x score {found.intercept:+.4g}; agreement.json has both maps"
         )

@@ -147,9 +147,14 @@ def write_summary(path: Path, run: RunSummary, detail: Mapping[str, Any]) -> dic
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises DataFileError naming the file when it is missing or is not JSON."""
+    """Read a JSON file. Raises DataFileError naming the file when it is missing, no JSON or has half a character."""
     try:
-        return json.loads(path.read_text("utf-8-sig"))
+        text = path.read_text("utf-8-sig")
+        value = json.loads(text)
+        # Half a character, which only an escape can write, would end the run where its text is hashed or written.
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
     except OSError as error:
         raise DataFileError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

@@ -55,6 +55,22 @@ def test_a_drop_in_one_category_is_seen(base, tmp_path):
     assert [line.split()[0] for line in found.stdout.splitlines() if "DROP" in line] == ["count_exact"]
 
 
+def test_many_groups_and_odd_names_do_not_hide_a_drop(base, tmp_path):
+    worse = scores(tmp_path / "worse.jsonl", [2.4] * 60, 7)
+    prompts = [{"prompt": f"prompt {n}", "categories": ["all", "all prompts", f"kind {n // 2}"]} for n in range(60)]
+    listed = tmp_path / "prompts.jsonl"
+    listed.write_text("\n".join(map(json.dumps, prompts)))
+    per = ["--per", "category", "--prompts", listed]
+    found = check(worse, "--baseline", base, *per)
+    assert found.returncode == 1 and found.stdout.count("DROP") > 10
+    few = check(worse, "--baseline", base, *per, "--resamples", 500)
+    assert few.returncode == 1 and "--resamples 500: 640 or more are needed to be sure of 32 groups" in few.stderr
+    assert "--resamples 0: 20 or more are needed" in check(worse, "--baseline", base, "--resamples", 0).stderr
+    one = tmp_path / "one.jsonl"
+    one.write_text(base.read_text().splitlines()[0] + "\n")
+    assert "have 1 prompt in common" in check(one, "--baseline", base).stderr
+
+
 def test_what_cannot_be_compared_is_said(base, tmp_path):
     part = scores(tmp_path / "part.jsonl", [3.6] * 50, 5)
     found = check(part, "--baseline", base)

@@ -59,6 +59,17 @@ def test_ratings_of_imagerewarddb_are_ratings(tmp_path):
         load(BENCHMARKS["imagerewarddb"], write(tmp_path / "test.json", ROWS), "alignment")
 
 
+def test_ranks_that_are_texts_are_ranks(tmp_path):
+    texts = [row | {"ranking": list(map(str, row["ranking"]))} for row in ROWS]
+    as_texts = load(BENCHMARKS["imagerewarddb"], write(tmp_path / "texts.json", texts))
+    assert as_texts.items == load(BENCHMARKS["imagerewarddb"], write(tmp_path / "test.json", ROWS)).items
+    rows = "a.png,1,a cat,1\nb.png,1,a cat,2\nc.png,1,a cat,x\n"
+    (tmp_path / "m.csv").write_text("image_path,prompt_id,prompt,rank\n" + rows)
+    found = load(BENCHMARKS["imagerewarddb"], tmp_path / "m.csv")
+    assert [(i.image, i.rating) for i in found.items] == [("a.png", -1), ("b.png", -2)]
+    assert [reject.key for reject in found.rejects] == ["c.png"]
+
+
 def test_hpdv2_and_hpdv3_and_pick_a_pic(tmp_path):
     nine = [{"prompt": "a cat", "image_path": ["a.jpg", "b.jpg"], "rank": [1.5, 1.25]}]
     assert [i.rating for i in load(BENCHMARKS["hpdv2"], write(tmp_path / "t.json", nine)).items] == [-1.5, -1.25]

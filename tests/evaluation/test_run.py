@@ -311,3 +311,25 @@ def test_the_list_names_every_benchmark_with_its_source():
     assert run.returncode == 0
     for benchmark in BENCHMARKS.values():
         assert benchmark.source in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--compare", "scores.jsonl"], "two evaluators are called 'scores'"),
+        (["--level", "5"], "--level 5: expected a number between 0 and 1"),
+        (["--level", "nan"], "--level nan: expected a number between 0 and 1"),
+    ],
+)
+def test_what_would_be_dropped_or_promised_wrongly_is_refused(tifa, more, said):
+    more = [str(tifa / word) if word.endswith(".jsonl") else word for word in more]
+    annotations = ["--annotations", tifa / "human_annotations.json"]
+    run = door("benchmark", "--benchmark", "tifa", *annotations, "--scores", tifa / "scores.jsonl", *more)
+    assert run.returncode == 1 and said in run.stderr and "Traceback" not in run.stderr
+
+
+def test_half_a_character_is_told(tifa):
+    path = tifa / "human_annotations.json"
+    path.write_text(path.read_text().replace('"text": "', '"text": "\\ud83d', 1))
+    run = door("benchmark", "--benchmark", "tifa", "--annotations", path, "--scores", tifa / "scores.jsonl")
+    assert run.returncode == 1 and "is not JSON" in run.stderr and "Traceback" not in run.stderr

@@ -227,3 +227,5 @@ def test_calibration_is_fitted_on_some_prompts_and_holds_on_others():
     assert straight.slope == pytest.approx(0.5, abs=0.02) and straight.intercept == pytest.approx(1, abs=0.06)
     assert calibrate(scores[:60], curved[:60], prompts[:60]) is None, "too few in a part"
     assert calibrate(np.full(4000, 3.0), curved, prompts) is None
+    few = calibrate(scores[:200], curved[:200], prompts[:200], level=0.999)
+    assert few.half_width is None and few.covered is None, "no fifty errors can promise that"

@@ -59,7 +59,7 @@ BENCHMARK = Benchmark(
     size="40,000 images",
     fields={
         "total_score": Field("overall alignment", 1, 5),
-        "element_score": Field("share of the prompt's elements that are there", 0, 1),
+        "element_score": Field("share of the prompt's elements that are there", 0, 1, is_checklist=True),
     },
     read=read,
 )

@@ -51,7 +51,7 @@ BENCHMARK = Benchmark(
     size="1,200 images",
     fields={
         "caption_fit": Field("how well the image fits the caption", 1, 4),
-        "realism": Field("how realistic the objects are", 1, 3),
+        "realism": Field("how realistic the objects are", 1, 3, is_checklist=True),
     },
     read=read,
 )

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
+from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed, numbers
 from dyneval.files import tables
 from dyneval.files.atomic import read_json
 from dyneval.files.row import text_of
@@ -42,7 +42,14 @@ def _group(
 
 
 def _from_ranks(ranks: Sequence[Any]) -> list[Any]:
-    return [-rank if isinstance(rank, (int, float)) else rank for rank in ranks]
+    """Ranks turned round, since of ratings the highest is the best; what is no number is left for `load` to tell."""
+    found: list[Any] = []
+    for rank in ranks:
+        try:
+            found += [-value for value in numbers(rank)]
+        except TypeError:
+            found.append(rank)
+    return found
 
 
 def read_image_reward(path: Path, field: str) -> Iterator[RatedImage]:
@@ -85,7 +92,7 @@ def read_pick_a_pic(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the images of a Parquet file's pairs; 0.5 and 0.5 is a tie."""
     names = ("caption", "image_0_uid", "image_1_uid", "label_0", "label_1", "has_label")
     for number, row in enumerate(tables.rows(path, names, needs=names[:5])):
-        has_label = row.get("has_label") is not False
+        has_label = str(row.get("has_label")).lower() not in ("false", "0")  # CSV has it as text
         labels = [row["label_0"], row["label_1"]] if has_label else [None, None]
         images = [f"{row['image_0_uid']}.jpg", f"{row['image_1_uid']}.jpg"]
         yield from _group(str(number), row["caption"], images, labels)
