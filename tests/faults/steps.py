@@ -27,7 +27,7 @@ class Prompts(Step):
 
     def content(self, output: Path) -> dict[str, Any]:
         """All files but the report, which says how long the stages took; the summary without that and its own place."""
-        summary = without(read_json(output / "summary.json"), "seconds", "config")
+        summary = without(read_json(output / "summary.json"), "seconds", "config", "run")
         return digests(output, "report.html") | {"summary.json": summary}
 
 
@@ -133,8 +133,9 @@ class Building(Step):
         ]
 
     def content(self, output: Path) -> dict[str, Any]:
-        """All files, to the byte."""
-        return digests(output)
+        """All files, to the byte; of the summary all but the command line, which names the output."""
+        summary = without(read_json(output / "summary.json"), "run")
+        return digests(output, "summary.json") | {"summary.json": summary}
 
     def images(self) -> list[Path]:
         """Of Step 2."""
