@@ -35,9 +35,10 @@ SEND_SECONDS = 30.0
 _FREE_CHUNKS, _BYTES_A_CHUNK = 250, 256
 """A body may arrive in so many parts of any size, and in more where they have so many bytes on average. Each part
 costs about 15 us; a TCP segment has 1,448 bytes, on odd ways 536."""
-_NOISE = (
+_NOISE = (  # how lines begin
     "Invalid HTTP request received.",
     "Unsupported upgrade request.",
+    "No supported WebSocket library detected.",
     "ASGI callable returned without completing response.",  # a reader that was too slow
 )
 
@@ -135,6 +136,16 @@ class Connection(H11Protocol):
             del self._opened[self]
             self._opened[self] = None
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP; where an answer to that request has begun, h11 knows no second one: close."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.end()
+        if self.cycle is not None:  # its answer would come behind this one
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
     def pause_writing(self) -> None:
         """Wait for the reader, but not for ever."""
         super().pause_writing()
@@ -203,7 +214,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen. What clients do wrong, and that there are too many, must not fill the log."""
-        logging.getLogger("uvicorn.error").addFilter(lambda record: record.getMessage() not in _NOISE)
+        logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(_NOISE))
         asyncio.get_running_loop().set_exception_handler(_told_once())
         await super().startup(sockets)
         self._listener.listen(_WAITING)  # uvicorn has one figure for this and for the connections of a round

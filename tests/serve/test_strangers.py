@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import logging
 import os
 import signal
 import socket
@@ -204,6 +205,40 @@ def test_a_body_in_crumbs_is_refused_and_one_in_segments_is_not(crowd, judging, 
         with suppress(ConnectionResetError):  # it was refused before its end
             sender.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + b"".join(parts) + b"0\r\n\r\n")
         assert sender.recv(4096).startswith(b"HTTP/1.1 " + status)
+
+
+POST = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("rest", [b"1\r\na\r\n" * 300, b"no size\r\n"], ids=["crumbs", "no-chunk"])
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_body_that_goes_wrong_leaves_no_line_in_the_log(crowd, judging, caplog, monkeypatch, rest, answered):
+    address = crowd(8, judging())
+    monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+    with socket.create_connection(address, timeout=20) as stranger:
+        if answered:
+            stranger.sendall(POST)
+            answer = b""
+            while b"Not Found" not in answer.partition(b"\r\n\r\n")[2]:
+                answer += stranger.recv(4096)
+            stranger.sendall(rest)
+        else:
+            stranger.sendall(POST + rest)
+            assert stranger.recv(4096).startswith(b"HTTP/1.1 400")
+        while not ended(stranger):
+            pass
+    assert httpx2.get(f"http://{address[0]}:{address[1]}/healthz", timeout=20).status_code == 200
+    assert caplog.text == ""
+
+
+def test_a_wish_for_another_protocol_leaves_no_line_in_the_log(crowd, judging, caplog, monkeypatch):
+    address = crowd(8, judging())
+    monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+    for wish in ("websocket", "h2c"):
+        headers = {"connection": "upgrade", "upgrade": wish}
+        answer = httpx2.get(f"http://{address[0]}:{address[1]}/healthz", headers=headers, timeout=20)
+        assert answer.status_code == 200
+    assert caplog.text == ""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
