@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+def _always() -> bool:
+    return True
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """What is to be scored; `make_pair` makes one from an image in any form."""
+    """What is to be scored; `make_pair` makes one from an image in any form. It can be pickled: workers make pairs."""
 
     pair_id: str
     prompt: str
@@ -30,7 +34,7 @@ class Pair:
     """SHA-256 of the file that the image came from, where there is one."""
     file: Path | bytes | None = None
     """That file, or its bytes: a client sends it as it is."""
-    is_wanted: Callable[[], bool] = field(default=lambda: True, compare=False, repr=False)
+    is_wanted: Callable[[], bool] = field(default=_always, compare=False, repr=False)
     """Asked between passes: a pair that nobody waits for any more is left behind."""
 
     @property
@@ -68,9 +72,12 @@ class ScoringError(UserError, RuntimeError):
 
     def __init__(self, failures: Sequence[Failure]) -> None:
         self.failures = list(failures)
+        super().__init__(self.failures)  # not the message: pickle makes the error again from what is given here
+
+    def __str__(self) -> str:
         shown = "; ".join(f"{failure.pair_id}: {failure.reason}" for failure in self.failures[:3])
         more = f"; and {len(self.failures) - 3} more" if len(self.failures) > 3 else ""
-        super().__init__(f"{len(self.failures)} pair(s) could not be scored: {shown}{more}")
+        return f"{len(self.failures)} pair(s) could not be scored: {shown}{more}"
 
 
 class PromptError(UserError, ValueError):
