@@ -187,13 +187,14 @@ def _webdataset(args: argparse.Namespace) -> int:
 
 
 def _hub(args: argparse.Namespace) -> int:
-    from dyneval.files.hub import push_dataset
+    from dyneval.files.hub import open_dataset, push_dataset
     from dyneval.generation import catalogue, hub
 
     specs = catalogue.load(args.models)
+    repository = open_dataset(args.push, args.private) if args.push else None
     counts = hub.write_dataset(args.gendb, args.output, specs, _selection(args), args.shard_mb * 1_000_000, args.name)
-    if args.push:
-        log.info("uploaded: %s", push_dataset(args.output, args.push, PUBLISHED_FILES, "DynEval: images", args.private))
+    if repository:
+        log.info("uploaded: %s", push_dataset(args.output, repository, PUBLISHED_FILES, "DynEval: images"))
     return _told(args.output, counts.written, counts.rejected)
 
 

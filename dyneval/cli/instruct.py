@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def _build(args: argparse.Namespace) -> int:
+    from dyneval.files.hub import open_dataset, push_dataset
     from dyneval.instruct.builder import build
     from dyneval.instruct.chunks import BuildConfig
     from dyneval.instruct.token_length import TokenLimit
@@ -102,10 +103,9 @@ def _build(args: argparse.Namespace) -> int:
         lines=args.jsonl,
         workers=args.workers,
     )
+    repository = open_dataset(args.push_to_hub, args.private) if args.push_to_hub else None
     summary = build(config)
     print(json.dumps({key: value for key, value in summary.items() if key != "statistics"}, indent=2))
-    if args.push_to_hub:
-        from dyneval.files.hub import push_dataset
-
-        print(push_dataset(args.output, args.push_to_hub, PUBLISHED_FILES, "DynEvalInstruct", args.private))
+    if repository:
+        print(push_dataset(args.output, repository, PUBLISHED_FILES, "DynEvalInstruct"))
     return 0

@@ -491,28 +491,47 @@ def test_a_dataset_for_the_hub_has_a_card_that_loads(mixed, tmp_path):
     assert table.num_rows == 7 and table[0]["image"].size == (32, 32)
 
 
-def test_a_dataset_is_uploaded_with_its_card(mixed, tmp_path):
+@pytest.fixture
+def push(mixed, tmp_path):
+    """push(*flags, token) -> what `gendb hub` of the mixed images did, uploading them to a Hub of this machine."""
     (tmp_path / "hub-server").mkdir()
-    server = subprocess.Popen(
-        [sys.executable, HUB_SERVER, tmp_path / "hub-server", "a-token"], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        port = int(server.stdout.readline())
-        known = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_TOKEN": "a-token", "HF_HUB_OFFLINE": "0"}
-        command = [sys.executable, GENDB, "hub", mixed, tmp_path / "out", "--push-to-hub", "me/gendb", "--private"]
-        done = subprocess.run(command, env={**os.environ, **known}, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        made = json.loads((tmp_path / "hub-server" / "created.json").read_text())
-        assert (made["name"], made["type"], made["visibility"]) == ("gendb", "dataset", "private")
-        sent = {str(path.relative_to(tmp_path / "hub-server" / "me/gendb/main")) for path in files_of(tmp_path)}
-        assert sent == {"README.md", "data/train-00000-of-00001.parquet"}
-        shutil.rmtree(tmp_path / "out")
-        done = subprocess.run(command, env={**os.environ, **known, "HF_TOKEN": "x"}, capture_output=True, text=True)
-        assert done.returncode == 2
-        assert "written, but not uploaded to me/gendb" in done.stderr and "Traceback" not in done.stderr
-    finally:
+    command = [sys.executable, HUB_SERVER, tmp_path / "hub-server", "a-token"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        known = {"HF_ENDPOINT": f"http://127.0.0.1:{int(server.stdout.readline())}", "HF_HUB_OFFLINE": "0"}
+
+        def run(output, *flags, token="a-token"):
+            command = [sys.executable, GENDB, "hub", mixed, tmp_path / output, "--push-to-hub", "me/gendb", *flags]
+            environment = {**os.environ, **known, "HF_TOKEN": token}
+            return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+        yield run
         server.kill()
-        server.wait()
+
+
+def sent(tmp_path):
+    return {str(path.relative_to(tmp_path / "hub-server" / "me/gendb/main")) for path in files_of(tmp_path)}
+
+
+def test_a_dataset_is_uploaded_with_its_card_in_the_place_of_the_last_one(push, tmp_path):
+    done = push("out", "--private")
+    assert done.returncode == 0, done.stderr
+    assert "/datasets/me/gendb" in done.stderr
+    made = json.loads((tmp_path / "hub-server" / "created.json").read_text())
+    assert (made["name"], made["type"], made["visibility"]) == ("gendb", "dataset", "private")
+    assert sent(tmp_path) == {"README.md", "data/train-00000-of-00001.parquet"}
+    theirs = tmp_path / "hub-server" / "me/gendb/main"
+    for name in ("data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet", "notes.md"):
+        (theirs / name).write_text("of an earlier upload")
+    assert push("again").returncode == 0
+    assert sent(tmp_path) == {"README.md", "data/train-00000-of-00001.parquet", "notes.md"}
+
+
+@pytest.mark.parametrize(("token", "reason"), [("x", "HF_TOKEN"), ("a-token", "is there already, and public")])
+def test_what_cannot_be_uploaded_is_told_before_anything_is_written(push, tmp_path, token, reason):
+    (tmp_path / "hub-server" / "is-public").touch()
+    done = push("out", "--private", token=token)
+    assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists() and files_of(tmp_path) == []
 
 
 def files_of(folder):

@@ -1,5 +1,7 @@
 """The part of the Hub's API that an upload calls; keeps what it was sent in a folder.
 
+A file `is-public` in that folder makes its repositories public, and `is-full` takes no commit.
+
 python hub_server.py FOLDER TOKEN      prints its port
 """
 
@@ -18,7 +20,14 @@ class Hub(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        self.answer(200, {"id": "me/student", "sha": OID, "siblings": [], "private": True})
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return self.answer(401, {"error": "Invalid username or password."})
+        if found := re.search(r"/api/(?:models|datasets)/(.+)/tree/(main)", self.path):
+            folder = FOLDER / found[1] / found[2]
+            names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+            return self.answer(200, [{"type": "file", "path": name, "size": 1, "oid": OID} for name in names])
+        private = not (FOLDER / "is-public").exists()
+        return self.answer(200, {"id": "me/student", "sha": OID, "siblings": [], "private": private})
 
     def do_POST(self):
         sent = self.rfile.read(int(self.headers["Content-Length"]))
@@ -35,11 +44,15 @@ class Hub(BaseHTTPRequestHandler):
             files = [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]
             return self.answer(200, {"files": files})
         if found := re.search(r"/api/(?:models|datasets)/(.+)/commit/(.+)", self.path):
+            if (FOLDER / "is-full").exists():
+                return self.answer(403, {"error": "Storage limit reached."})
             for line in map(json.loads, sent.splitlines()):
                 if line["key"] == "file":
                     path = FOLDER / found[1] / found[2] / line["value"]["path"]
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(base64.b64decode(line["value"]["content"]))
+                elif line["key"] == "deletedFile":
+                    (FOLDER / found[1] / found[2] / line["value"]["path"]).unlink()
             url = f"http://{self.headers['Host']}/{found[1]}/commit/{OID}"
             return self.answer(200, {"commitUrl": url, "commitOid": OID, "pullRequestUrl": None})
         return self.answer(404, {"error": self.path})
