@@ -67,7 +67,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     )
     parser.add_argument("--max-tokens", type=int, default=8192, help="with --tokenizer; default: %(default)s")
     parser.add_argument("--max-pixels", type=int, default=50176, help="with --tokenizer; default: %(default)s")
-    parser.add_argument("--jsonl", action="store_true", help="write the training files as JSONL too")
+    parser.add_argument(
+        "--jsonl",
+        action="store_true",
+        help="write the training files as JSONL too; without it, those of an earlier build are removed",
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; default: %(default)s")
     text = "then upload it as a dataset; the token comes from HF_TOKEN"
     parser.add_argument("--push-to-hub", "--push_to_hub", metavar="USER/NAME", help=text)

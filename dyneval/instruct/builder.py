@@ -195,6 +195,10 @@ class _Output:
             )
         for array in (*self.stages.values(), *self.heldout_stages.values()):
             array.end()
+        if not config.lines:  # those of an earlier build have other samples
+            for name in STAGE_FILES.values():
+                for suffix in ("", "_heldout"):
+                    (config.output / f"{name}{suffix}.jsonl").unlink(missing_ok=True)
         curation = config.curation
         return {
             "template": config.template,

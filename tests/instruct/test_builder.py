@@ -393,6 +393,13 @@ def test_wrong_command_lines_get_one_clear_line(annotated, flags, message):
     assert not (folder / "out").exists()
 
 
+def test_lines_of_an_earlier_build_do_not_stay_beside_other_samples(annotated):
+    _, output = run(annotated, *PAIRS, heldout=0.2, lines=True)
+    assert len(list(output.glob("dynevalinstruct_*.jsonl"))) == 4
+    run(annotated, *PAIRS, heldout=0.2)
+    assert not list(output.glob("dynevalinstruct_*.jsonl")) and (output / "heldout.jsonl").exists()
+
+
 def test_the_data_set_is_uploaded_with_its_card_and_without_paths_of_this_machine(annotated, tmp_path):
     metadata, folder = annotated(*PAIRS)
     hub = tmp_path / "hub"
