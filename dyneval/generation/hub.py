@@ -6,17 +6,18 @@ import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import dyneval
 from dyneval.errors import GenerationError
-from dyneval.files.atomic import atomic_write
+from dyneval.files.atomic import atomic_write, read_json, write_summary
 from dyneval.generation.curating import NO_CATEGORY
 from dyneval.generation.exporting import Counts, write_parquet
 from dyneval.generation.index import Selection
 from dyneval.generation.model import ModelSpec
-from dyneval.records import PairRecord
+from dyneval.hashing import fingerprint
+from dyneval.records import PairRecord, RunSummary
 
 log = logging.getLogger(__name__)
 
@@ -58,24 +59,43 @@ def write_dataset(
 ) -> Counts:
     """Write `output`/data/train-*.parquet and `output`/README.md, which `datasets.load_dataset` reads.
 
+    `output`/summary.json says what the dataset was made from; where that is the same again, it is left as it is.
+
     Args:
         folder: the GenDB.
-        output: folder to write; may hold no Parquet files.
+        output: folder to write; may hold no Parquet files of something else.
         specs: models by slug, for names and licences.
         selection: which pairs.
         shard_bytes: bytes of images a shard.
         name: title of the card.
 
     Raises:
-        GenerationError: there are Parquet files, or a README.md, already.
+        GenerationError: there are Parquet files, or a README.md, of something else.
     """
+    made_from = _made_from(folder, specs, selection, shard_bytes, name)
+    finished = output / "summary.json"
     if (output / "README.md").exists():
-        raise GenerationError(f"{output / 'README.md'} is there already; name a new folder")
+        found = read_json(finished) if finished.exists() else None
+        if isinstance(found, dict) and found.get("made_from") == made_from:
+            log.info("%s: is there already, made from the same", output)
+            return Counts(**found["counts"])
+        raise GenerationError(f"{output / 'README.md'} is there already, of something else; name a new folder")
     contents = Contents()
     counts = write_parquet(folder, output / "data", shard_bytes, selection, contents.add)
-    with atomic_write(output / "README.md") as file:
+    run = RunSummary(made=counts.written, rejected=counts.rejected)
+    write_summary(finished, run, {"made_from": made_from, "counts": asdict(counts)})
+    with atomic_write(output / "README.md") as file:  # last: with it the dataset is whole
         file.write(card(contents, counts, specs, name))
     return counts
+
+
+def _made_from(folder: Path, specs: Mapping[str, ModelSpec], selection: Selection, shard_bytes: int, name: str) -> str:
+    """A hash of all that a dataset depends on."""
+    metadata = folder / "metadata.jsonl"
+    status = metadata.stat() if metadata.is_file() else None  # a missing one is told by whoever reads it
+    source = [metadata.resolve(), status and [status.st_size, status.st_mtime_ns]]
+    licences = {slug: [spec.name, spec.licence] for slug, spec in specs.items()}
+    return fingerprint([dyneval.__version__, source, asdict(selection), shard_bytes, name, licences])
 
 
 def card(contents: Contents, counts: Counts, specs: Mapping[str, ModelSpec], name: str) -> str:

@@ -534,5 +534,22 @@ def test_what_cannot_be_uploaded_is_told_before_anything_is_written(push, tmp_pa
     assert not (tmp_path / "out").exists() and files_of(tmp_path) == []
 
 
+def test_the_same_command_uploads_what_was_written_but_not_uploaded(push, tmp_path):
+    (tmp_path / "hub-server" / "is-full").touch()
+    done = push("out")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "out: written, but not uploaded to me/gendb" in done.stderr and "same command tries again" in done.stderr
+    (shard,) = (tmp_path / "out" / "data").iterdir()
+    written = shard.stat().st_mtime_ns
+    (tmp_path / "hub-server" / "is-full").unlink()
+    other = push("out", "--limit", "2")
+    assert other.returncode == 2 and "README.md is there already, of something else" in other.stderr
+    assert files_of(tmp_path) == []
+    done = push("out")
+    assert done.returncode == 0, done.stderr
+    assert sent(tmp_path) == {"README.md", "data/train-00000-of-00001.parquet"}
+    assert shard.stat().st_mtime_ns == written
+
+
 def files_of(folder):
     return [path for path in (folder / "hub-server" / "me").rglob("*") if path.is_file()]
