@@ -94,15 +94,23 @@ def open_repository(arguments: TrainingArguments) -> str:
     The token is that of HF_TOKEN, or of `hf auth login`.
 
     Raises:
-        TrainingInputError: the Hub cannot be reached, knows no token, or does not let it write there.
+        TrainingInputError: the Hub cannot be reached, knows no token, does not let it write there, or shows a
+            repository to everyone that was to be private.
     """
     from huggingface_hub import HfApi
 
     name = arguments.hub_model_id or Path(arguments.output_dir).resolve().name
     try:
-        return HfApi().create_repo(name, private=arguments.hub_private_repo, exist_ok=True).repo_id
+        repository = HfApi().create_repo(name, private=arguments.hub_private_repo, exist_ok=True).repo_id
+        is_open = arguments.hub_private_repo and not HfApi().model_info(repository).private
     except Exception as error:  # of the client library, of its transport, of the name: each has kinds of its own
         raise _refused(f"--push_to_hub True: the repository {name} cannot be made", error) from error
+    if is_open:
+        raise TrainingInputError(
+            f"--hub_private_repo True: {repository} is there already, and public; make it private in its settings on "
+            "the Hub, or name another --hub_model_id"
+        )
+    return repository
 
 
 def upload(output_dir: Path, repository: str, revision: str | None) -> None:
