@@ -40,6 +40,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog, description=description, **options)
         self.resolved: dict[str, Any] = {}
         """After `parse_args`: the value of every flag, by its name, fit for JSON."""
+        self.given: set[str] = set()
+        """After `parse_args`: the flags that the command line or `--config` gives, by their names in what is parsed."""
         if self.has_config:
             text = "TOML or JSON file with values of these flags, such as limit = 10; flags given here win"
             self.add_argument("--config", metavar="FILE", help=text)
@@ -56,6 +58,7 @@ class Parser(argparse.ArgumentParser):
         if not any(action.nargs == argparse.PARSER for action in self._actions):  # else it is for the verb to say
             self._refuse_unknown(argv)
             argv = self.with_config(argv)
+            self.given = {action.dest for action in self._given(argv)}
         return super().parse_known_args(argv, namespace)
 
     def error(self, message: str) -> Any:
@@ -103,7 +106,7 @@ class Parser(argparse.ArgumentParser):
         if not values:
             return argv
         flags = _flag_part(argv)
-        given = {action for token in flags if token.startswith("--") for action in self._meant(token)}
+        given = self._given(argv)
         for group in self._mutually_exclusive_groups:
             if given.intersection(group._group_actions):
                 given.update(group._group_actions)
@@ -119,6 +122,9 @@ class Parser(argparse.ArgumentParser):
             if action.dest not in given_names:
                 words += self._words(action, name, value)
         return [*flags, *words, *argv[len(flags) :]]
+
+    def _given(self, argv: Sequence[str]) -> set[argparse.Action]:
+        return {action for token in _flag_part(argv) if token.startswith("--") for action in self._meant(token)}
 
     def _meant(self, token: str) -> list[argparse.Action]:
         name = token.partition("=")[0]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from dyneval.cli.running import run
 from dyneval.errors import DataFileError, SettingError
-from dyneval.flags import Parser
+from dyneval.flags import Parser, positive
 from dyneval.llm.registry import ENGINES, make_engine
 from dyneval.records import WORKFLOWS
 from dyneval.work.executors import Ray, add_cluster, cluster_of
@@ -136,7 +136,7 @@ def _parser(prog: str | None) -> Parser:
         choices=WORKFLOWS,
         help="only this one of the four; those that it builds on must be there; may be repeated",
     )
-    data.add_argument("--limit", type=_positive, help="only the first so many pairs")
+    data.add_argument("--limit", type=positive, help="only the first so many pairs")
     data.add_argument("--shard", metavar="I/N", help="only part I of N (from 1), split by prompt, to OUTPUT/shards")
     data.add_argument("--force", action="store_true", help="annotate finished records again")
     data.add_argument("--retry-rejects", action="store_true", help="ask again for what an earlier run gave up on")
@@ -144,10 +144,8 @@ def _parser(prog: str | None) -> Parser:
     teacher = parser.add_argument_group("teacher")
     ENGINES.add_engine(teacher)
     teacher.add_argument("--model", default=TEACHER_MODEL, help="model name or folder; default: %(default)s")
-    teacher.add_argument(
-        "--attempts", type=_positive, default=3, help="replies asked for at most; default: %(default)s"
-    )
-    teacher.add_argument("--concurrency", type=_positive, default=64, help="requests at once; default: %(default)s")
+    teacher.add_argument("--attempts", type=positive, default=3, help="replies asked for at most; default: %(default)s")
+    teacher.add_argument("--concurrency", type=positive, default=64, help="requests at once; default: %(default)s")
     teacher.add_argument("--gpus", type=float, default=0, help="GPUs behind a server, for the GPU hours")
     ENGINES.add_flags(teacher, parser)
     add_cluster(parser, "pairs", gpus=0, batch=64)
@@ -173,10 +171,3 @@ def _config(args: argparse.Namespace) -> AnnotateConfig:
         retry_rejects=args.retry_rejects,
         gpus=args.gpus,
     )
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected at least 1")
-    return number

@@ -27,12 +27,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from dyneval.cli.running import KEPT, NOT_KEPT, run
-from dyneval.cli.student import add_scoring, add_student, loader, parse
+from dyneval.cli.student import add_scoring, add_student, loader, parse, student_flags
 from dyneval.errors import SettingError
 from dyneval.files.captioned import ARCHIVES, CAPTIONS, Gathered, gather
 from dyneval.files.row import ColumnError
 from dyneval.files.tables import KINDS
-from dyneval.flags import Parser
+from dyneval.flags import Parser, positive
 from dyneval.work.executors import add_cluster, cluster_of
 from dyneval.work.processes import interrupt_on_sigterm
 
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
 MEANINGS = {"image": "file_name", "prompt": "prompt", "id": "pair_id", "model": "generation_model"}
 """What --column calls the columns of a table, and their names in ours."""
-_SERVERS = ("checkpoint", "subfolder", "dtype", "min_pixels", "max_pixels", "mode", "mean", "questions", "template")
-"""Flags that a server has settled."""
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -68,7 +66,7 @@ def _parser(prog: str | None) -> Parser:
     add("--image-root", type=Path, help="folder that file_name is relative to; default: the folder of --metadata")
     text = f"what the table calls its columns: {', '.join(MEANINGS)}, such as image=path prompt=caption"
     add("--column", nargs="+", default=[], metavar="MEANING=NAME", help=text)
-    add("--limit", type=int, help="score only so many rows of --metadata, from its beginning")
+    add("--limit", type=positive, help="score only so many rows of --metadata, from its beginning")
     add("--shard", metavar="I/N", help="only part I of N (from 1) of --metadata, split by prompt; see dyneval merge")
     add = parser.add_argument_group("what is written").add_argument
     add("--output", type=Path, help="JSONL file of records; pairs whose record in it still holds are skipped")
@@ -111,9 +109,9 @@ def _refuse(parser: Parser, arguments: argparse.Namespace) -> None:
         parser.error("--metadata needs --output")
     if arguments.server and arguments.ray is not None:
         parser.error("--server and --ray exclude each other")
-    for name in _SERVERS if arguments.server else ():
-        if getattr(arguments, name) != parser.get_default(name):
-            parser.error(f"--{name.replace('_', '-')} is settled by the server; it does not go with --server")
+    if arguments.server and (settled := [name for name in student_flags() if name in parser.given]):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in settled)
+        parser.error(f"{names}: settled by the server, does not go with --server")
 
 
 def _score(arguments: argparse.Namespace) -> int:

@@ -67,6 +67,14 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     add("--max-text", type=int, help="cap on the characters of each text in a reply; default: none")
 
 
+def student_flags() -> list[str]:
+    """Names, in what is parsed, of all flags that say which student scores and how."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_student(parser)
+    add_scoring(parser)
+    return [action.dest for action in parser._actions]
+
+
 def _batch_size(text: str) -> BatchLimit:
     return "auto" if text == "auto" else int(text)
 

@@ -18,6 +18,8 @@ MISTAKES = [
     (2, ["score", "--metadata", "pairs.csv"], "--metadata needs --output"),
     (1, ["score", "a.png", "--prompt", "a cat", "--batch-size", "0"], "batch_size is 0"),
     (2, ["serve", "--port", "http"], "invalid int value: 'http'"),
+    (2, ["score", "--metadata", "pairs.csv", "--output", "s.jsonl", "--limit", "0"], "a whole number of 1 or more"),
+    (2, ["annotate", "--metadata", "m.jsonl", "--output", "o", "--limit", "-1"], "a whole number of 1 or more"),
     # a path
     (1, ["score", "missing.png", "--prompt", "a cat"], "missing.png: no such image file"),
     (1, ["score", "empty", "--captions", "txt"], "empty: holds no images"),
@@ -38,6 +40,9 @@ MISTAKES = [
     (1, ["score", "a.png", "--prompt", "a cat", "--server", "gpu-machine:8000"], "expected the address of a server"),
     (1, ["score", "a.png", "--prompt", "a cat", "--server", "http://127.0.0.1:PORT"], "refused"),
     (2, ["score", "a.png", "--prompt", "a cat", "--server", "http://x", "--mode", "fast"], "settled by the server"),
+    (2, ["score", "a.png", "--prompt", "a", "--server", "x", "--alpha", "0.5"], "--alpha: settled by the server"),
+    (2, ["score", "a.png", "--prompt", "a", "--server", "x", "--max-t=9", "--device", "cpu"], "--device, --max-text: "),
+    (2, ["score", "a.png", "--prompt", "a", "--server", "x", "--config", "score.toml"], "--beta: settled by"),
     (2, ["generate", "--model", "sdlx", "--prompts", "p.txt", "--output", "g"], "sdlx"),
 ]  # fmt: skip
 
@@ -50,6 +55,7 @@ def folder(tmp_path_factory):
     (root / "notes.txt").write_text("not an image")
     (root / "pairs.csv").write_text("file_name,prompt\na.png,a cat\n")
     (root / "pairs.xls").write_bytes(b"\xd0\xcf\x11\xe0")
+    (root / "score.toml").write_text("beta = 0.5\n")
     (root / "other.csv").write_text("path,caption\na.png,a cat\n")
     (root / "other.jsonl").write_text(json.dumps({"path": "a.png", "caption": "a cat"}) + "\n")
     return root
