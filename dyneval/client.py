@@ -20,7 +20,7 @@ from urllib.request import getproxies
 
 from msgspec.structs import replace
 
-from dyneval.errors import UserError
+from dyneval.errors import UserError, without_secrets
 from dyneval.loaded_pairs import Failure, Pair, PromptError, checked_prompt, score_each
 from dyneval.records import ScoreRecord
 from dyneval.work.ahead import ahead
@@ -79,9 +79,9 @@ class Client:
         """
         import httpx2
 
-        address = urlsplit(url)
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise ClientError(f"{url}: expected the address of a server, such as http://127.0.0.1:8000")
+        if not _is_address(url):
+            shown = url.rpartition("@")[2]
+            raise ClientError(f"{shown}: expected the address of a server, such as http://127.0.0.1:8000")
 
         token = token or os.environ.get("DYNEVAL_TOKEN")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -90,7 +90,8 @@ class Client:
         # Where a transport is given, httpx looks for no proxy in the environment.
         transport = None if getproxies() else httpx2.HTTPTransport(limits=limits, socket_options=_PROBES)
         self._http = httpx2.Client(base_url=url, headers=headers, timeout=times, limits=limits, transport=transport)
-        self._url = url
+        self.address = without_secrets(url)
+        """Where the server is, for messages and files: without what lets one in."""
         self._patience = patience
         self._was_there = False
         self._workers = workers
@@ -111,7 +112,7 @@ class Client:
         """The student that the server has: `model`, `revision`, `template`, `settings`. Raises ClientError."""
         answer = self._request("GET", "/v1/model")
         if answer.status_code != 200:
-            raise ClientError(f"{self._url}: {_reason(answer)}")
+            raise ClientError(f"{self.address}: {_reason(answer)}")
         row: dict[str, Any] = answer.json()
         return row
 
@@ -135,7 +136,7 @@ class Client:
         results = score_each(self.score_pairs, images, prompts, value_range)
         wrong = [f"pair {n}: {result.reason}" for n, result in enumerate(results, 1) if isinstance(result, Failure)]
         if wrong:
-            raise ClientError(f"{self._url}: {len(wrong)} pair(s) could not be scored: {'; '.join(wrong[:3])}")
+            raise ClientError(f"{self.address}: {len(wrong)} pair(s) could not be scored: {'; '.join(wrong[:3])}")
         return [result for result in results if isinstance(result, ScoreRecord)]
 
     def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
@@ -155,11 +156,11 @@ class Client:
             return Failure(pair.pair_id, str(error))
         answer = self._request("POST", "/v1/score", files=files, data={"prompt": prompt})
         if answer.status_code == 200:
-            record = ScoreRecord.decode(answer.content, self._url)
+            record = ScoreRecord.decode(answer.content, self.address)
             return replace(record, pair_id=pair.pair_id, image=pair.image_name)
         if answer.status_code in _ITEM_ERRORS:
             return Failure(pair.pair_id, _reason(answer))
-        raise ClientError(f"{self._url}: {_reason(answer)}")
+        raise ClientError(f"{self.address}: {_reason(answer)}")
 
     def _request(self, method: str, path: str, **content: Any) -> httpx2.Response:
         """Send until the server has time for it. Raises ClientError when patience ends."""
@@ -177,15 +178,26 @@ class Client:
             except httpx2.TransportError as error:
                 wait, why = pause, str(error) or type(error).__name__
                 if not self._was_there and isinstance(error, httpx2.ConnectError):
-                    told = f"{self._url}: nobody answers there ({why}); is dyneval serve running?"
+                    told = f"{self.address}: nobody answers there ({why}); is dyneval serve running?"
                     raise ClientError(told) from error
             if pause == _FIRST_PAUSE:
-                logger.warning("%s: %s; trying again for %g s", self._url, why, self._patience)
+                logger.warning("%s: %s; trying again for %g s", self.address, why, self._patience)
             wait *= random.uniform(1, 1.5)  # many clients should not come back at the same moment
             if time.monotonic() + wait > deadline:
-                raise ClientError(f"{self._url}: no answer within {self._patience:g} s ({why})")
+                raise ClientError(f"{self.address}: no answer within {self._patience:g} s ({why})")
             time.sleep(wait)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _is_address(url: str) -> bool:
+    import httpx2
+
+    try:
+        httpx2.URL(url)
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except (httpx2.InvalidURL, ValueError):  # such as a port that is no number, or brackets that do not close
+        return False
 
 
 def _file(pair: Pair) -> bytes:

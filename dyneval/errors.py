@@ -7,6 +7,7 @@ for callers in Python, who expect a ValueError for a bad argument and a RuntimeE
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 
@@ -40,6 +41,18 @@ class GenerationError(UserError, ValueError):
 
 class ClusterError(UserError, RuntimeError):
     """There is no Ray, or no cluster at the address, or the work failed on it; the message says what to do."""
+
+
+_LOGIN = re.compile(r"(?<=://)[^/?#\s]*@")
+_QUERY = re.compile(r"(https?://[^?#\s]*\?)[^\s\"'<>),;]+")
+
+
+def without_secrets(text: str) -> str:
+    """A text fit for files and logs: its addresses without user and password, and without the query, which holds keys.
+
+    "http://me:secret@host/v1?key=secret" becomes "http://host/v1?...".
+    """
+    return _QUERY.sub(r"\1...", _LOGIN.sub("", text)) if "://" in text else text
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from dyneval.errors import DataFileError, nearest
+from dyneval.errors import DataFileError, nearest, without_secrets
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(prog, description=description, **options)
         self.resolved: dict[str, Any] = {}
-        """After `parse_args`: the value of every flag, by its name, fit for JSON."""
+        """After `parse_args`: the value of every flag, by its name, fit for JSON and for others to read."""
         self.given: set[str] = set()
         """After `parse_args`: the flags that the command line or `--config` gives, by their names in what is parsed."""
         if self.has_config:
@@ -194,7 +194,9 @@ def _table(path: Path) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+    if value is None or isinstance(value, int | float | bool):
+        return value
+    return without_secrets(str(value))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

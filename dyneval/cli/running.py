@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from dyneval.errors import UserError
+from dyneval.errors import UserError, without_secrets
 from dyneval.extras import missing_extra
 from dyneval.files.atomic import RUN_CONFIG
 from dyneval.flags import Parser
@@ -17,6 +17,13 @@ from dyneval.work.batches import out_of_memory
 _WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """A write that failed; the system does not say of which file."""
 KEPT, NOT_KEPT = "the same command goes on from here", "without --output nothing is kept"
+
+
+class _Public(logging.Formatter):
+    """Lines of the log, whoever writes them, without passwords in addresses."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
 
 
 def run(
@@ -30,7 +37,9 @@ def run(
         interrupted: what to say after Ctrl-C.
         status: of a run that ended with an error that a user can mend.
     """
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Public("%(message)s"))
+    logging.basicConfig(handlers=[handler])
     for name, level in (("dyneval", logging.INFO), ("httpx", logging.WARNING), ("httpx2", logging.WARNING)):
         logging.getLogger(name).setLevel(level)
     if not sys.stderr.isatty():  # a log; read when the Hub's library and transformers are imported
@@ -47,7 +56,7 @@ def run(
         reason = _reason(error, parser)
         if reason is None:
             raise
-        sys.stderr.write(f"{parser.prog}: {reason}\n")
+        sys.stderr.write(f"{parser.prog}: {without_secrets(reason)}\n")
         return status(error) if callable(status) else status
     finally:
         RUN_CONFIG.reset(token)

@@ -25,7 +25,7 @@ class ServedScorer:
         self.revision = said.get("revision")
         self.settings = SimpleNamespace(template=said["template"])
         self._shaping: dict[str, Any] = said["settings"]
-        self.device = url
+        self.device = self._client.address
 
     def shaping(self) -> dict[str, Any]:
         """As `Scorer.shaping`, of the server's."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from dyneval.errors import SettingError
+from dyneval.errors import SettingError, without_secrets
 from dyneval.prompts import dedup, selection, tiers
 from dyneval.prompts.clean import Limits
 
@@ -90,4 +90,5 @@ class FilterConfig:
 
     def to_dict(self) -> Json:
         """The configuration as it stands in summary.json."""
-        return asdict(self) | {"output": str(self.output)}
+        llm = asdict(self.llm) | {"base_urls": [without_secrets(url) for url in self.llm.base_urls]}
+        return asdict(self) | {"output": str(self.output), "llm": llm}

@@ -138,7 +138,14 @@ def test_a_server_that_was_never_there_is_an_error_at_once():
         client.score([Image.new("RGB", (8, 8))], ["a"])
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "localhost", "ftp://host", "http://", "//host"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *["127.0.0.1:8000", "localhost", "ftp://host", "http://", "//host"],
+        *["http://host:port", "http://[::1", "http://me:se/cret@host"],
+    ],
+)
 def test_an_address_that_is_none_is_refused_at_once(url):
-    with pytest.raises(ClientError, match="expected the address of a server, such as http://127"):
+    with pytest.raises(ClientError, match="expected the address of a server, such as http://127") as told:
         Client(url)
+    assert "cret" not in str(told.value)
