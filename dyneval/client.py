@@ -109,7 +109,10 @@ class Client:
         self._http.close()
 
     def model(self) -> dict[str, Any]:
-        """The student that the server has: `model`, `revision`, `template`, `settings`. Raises ClientError."""
+        """The student that the server has. Raises ClientError.
+
+        `model`, `revision`, `template`, `settings`, and `questions`: a name for those that it was given, None for none.
+        """
         answer = self._request("GET", "/v1/model")
         if answer.status_code != 200:
             raise ClientError(f"{self.address}: {_reason(answer)}")

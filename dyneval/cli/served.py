@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from dyneval.client import Client
+from dyneval.records import ScoreRecord
 from dyneval.scorer.settings import score_key
 
 if TYPE_CHECKING:
     from dyneval.loaded_pairs import Failure, Pair
-    from dyneval.records import ScoreRecord
 
 
 class ServedScorer:
@@ -24,23 +27,43 @@ class ServedScorer:
         self.name = str(said["model"])
         self.revision = said.get("revision")
         self.settings = SimpleNamespace(template=said["template"])
-        self._shaping: dict[str, Any] = said["settings"]
         self.device = self._client.address
+        self._shaping: dict[str, Any] = said["settings"]
+        self._questions: str | None = said.get("questions")
 
     def shaping(self) -> dict[str, Any]:
         """As `Scorer.shaping`, of the server's."""
         return self._shaping
 
     def key(self, prompt: str, image_hash: str) -> str:
-        """As `Scorer.key`; the server gives the same to the same file."""
-        return score_key(prompt, image_hash, self.revision or self.name, self.settings.template, self._shaping)
+        """As `Scorer.key`, the same as the server's, unless that was given questions.
+
+        Those are only known here by their name, which then stands in the key: other questions make other scores.
+        """
+        shaping = self._shaping | ({"questions": self._questions} if self._questions else {})
+        return score_key(prompt, image_hash, self.revision or self.name, self.settings.template, shaping)
 
     def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
-        """As `Client.score_pairs`."""
-        return self._client.score_pairs(pairs)
+        """As `Client.score_pairs`, with keys as of `key`."""
+        if self._questions is None:
+            yield from self._client.score_pairs(pairs)
+            return
+        sent: deque[Pair] = deque()
+        for result in self._client.score_pairs(_noted(pairs, sent)):
+            pair = sent.popleft()
+            if isinstance(result, ScoreRecord):
+                yield replace(result, key=self.key(pair.prompt, pair.image_hash))
+            else:
+                yield result
 
     score_unordered = score_pairs
 
     def unused_questions(self, prompts: Iterable[str]) -> list[str]:
         """None: questions are given to a server when it starts."""
         return []
+
+
+def _noted(pairs: Iterable[Pair], sent: deque[Pair]) -> Iterator[Pair]:
+    for pair in pairs:
+        sent.append(pair)
+        yield pair

@@ -22,6 +22,7 @@ import msgspec
 from dyneval import tokens
 from dyneval.checkpoints.names import DEFAULT, named
 from dyneval.errors import SettingError
+from dyneval.hashing import fingerprint
 from dyneval.loaded_pairs import Failure, Pair, PassEnded, score_all
 from dyneval.records import PARTS, ScoreRecord, normalised_score
 from dyneval.replies import QuestionItem
@@ -213,6 +214,11 @@ class Scorer:
             if not merged:
                 raise SettingError(f"questions of {prompt[:60]!r}: expected at least one")
             self._passes.given[tokens.prompt_line(prompt)] = merged, False
+
+    @property
+    def questions_digest(self) -> str | None:
+        """Names all questions that were given; None where none were."""
+        return fingerprint(self._passes.given) if self._passes.given else None
 
     def _results(self, pairs: Iterable[Pair]) -> Iterator[tuple[int, ScoreRecord | Failure]]:
         return ((number, event) for number, event in self.score_stream(pairs) if not isinstance(event, PassEnded))

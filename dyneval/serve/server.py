@@ -97,6 +97,7 @@ def _student(scorer: Scorer, settings: ServerSettings) -> tuple[Batcher, dict[st
         "revision": scorer.revision,
         "template": scorer.settings.template,
         "settings": scorer.shaping(),
+        "questions": scorer.questions_digest,
         "demo": scorer.is_demo,
         "untrained": bool(scorer.student.processor.conventions.untrained),
     }

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from dyneval.errors import without_secrets
+from dyneval.files.jsonl import read_jsonl
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher
 from dyneval.serve.settings import ServerSettings
@@ -73,3 +74,21 @@ def test_a_password_in_the_address_reaches_no_file_and_no_log(serve, score, tmp_
 )
 def test_addresses_are_told_without_what_lets_one_in(text, public):
     assert without_secrets(text) == public
+
+
+def test_a_server_with_questions_scores_a_pair_once(serve_in_process, student, score, tmp_path):
+    questions = tmp_path / "questions.jsonl"
+    asked = {"prompt": "a red circle", "questions": [{"question": "Is it red?", "answer": "yes"}]}
+    questions.write_text(json.dumps(asked) + "\n")
+    with serve_in_process(student, tmp_path / "log.txt", "--questions", str(questions)) as (address, _):
+        first, second = score(address), score(address)
+    assert "2 pairs scored" in first.stderr and "0 pairs scored" in second.stderr, second.stderr
+    records = {row["pair_id"]: row for row in read_jsonl(tmp_path / "scores.jsonl")}
+    assert [one["question"] for one in records["one"]["t2ia_questions"]] == ["Is it red?"]
+
+
+def test_other_questions_of_a_server_score_the_pairs_again(serve, score):
+    one, other = serve(questions="one"), serve(questions="other")
+    assert "2 pairs scored" in score(one).stderr
+    assert "0 pairs scored" in score(one).stderr
+    assert "2 pairs scored" in score(other).stderr
