@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.files.atomic import atomic_write
+from dyneval.files.delimited import harmless
 from dyneval.records import SCORE_NAMES, ScoreRecord
 
 HEADINGS = {"t2ia": "T2IA", "iqa": "IQA", "overall": "overall"}
@@ -49,7 +50,10 @@ class Means:
 
 
 def write_table(path: Path, records: Iterable[ScoreRecord]) -> None:
-    """Write one row a record, `COLUMNS`, as CSV or, where the name says so, as Parquet."""
+    """Write one row a record, `COLUMNS`, as CSV or, where the name says so, as Parquet.
+
+    Texts of the CSV are such that no spreadsheet runs them; `as_meant` gives them back, but for line breaks.
+    """
     rows = map(_row, records)
     if path.suffix.lower() == ".parquet":
         import polars as pl
@@ -62,7 +66,9 @@ def write_table(path: Path, records: Iterable[ScoreRecord]) -> None:
     with atomic_write(path) as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(
+            {name: harmless(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in rows
+        )
 
 
 def _row(record: ScoreRecord) -> dict[str, Any]:

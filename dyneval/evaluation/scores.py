@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,8 @@ from dyneval.errors import DataFileError, SchemaError
 from dyneval.evaluation.benchmarks.base import RatedImage, RatingError, numbers
 from dyneval.evaluation.matching import Matcher
 from dyneval.evaluation.rejects import LeftOut, Sieve
-from dyneval.files.tables import rows, text_of
+from dyneval.files.delimited import as_meant
+from dyneval.files.tables import kind_of, rows, text_of
 from dyneval.records import ScoreRecord
 from dyneval.replies import as_in_key
 from dyneval.structs import Row
@@ -64,10 +65,12 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
     """
     sieve = Sieve[_Scored](path.name)
     kinds: dict[str, object] = {}
+    # The CSV of `dyneval score` has a ' before what spreadsheets would run.
+    meant = as_meant if kind_of(path) in (".csv", ".tsv") else str
     for number, row in enumerate(rows(path), 1):
         label = ""
         try:
-            key, image = _names(row)
+            key, image = _names(row, meant)
             label = key or image
             scored = _Scored(key, image, _score(row, score))
         except (SchemaError, TypeError) as error:
@@ -166,12 +169,15 @@ def _score(row: Row, score: str) -> float:
     return value
 
 
-def _names(row: Row) -> tuple[str | None, str]:
-    """The id of a row, if any, and the image that it names, empty where it has an id alone. TypeError without both."""
+def _names(row: Row, meant: Callable[[str], str]) -> tuple[str | None, str]:
+    """The id of a row, if any, and the image that it names, empty where it has an id alone. TypeError without both.
+
+    `meant`: makes of a cell what it stands for.
+    """
 
     def first(columns: Sequence[str]) -> str | None:
         found = (text_of(row.get(column)) for column in columns)
-        return next((name for name in found if name is not None), None)
+        return next((meant(name) for name in found if name is not None), None)
 
     key, image = first(ID_COLUMNS), first(IMAGE_COLUMNS)
     if key is None and image is None:

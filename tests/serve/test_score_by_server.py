@@ -1,5 +1,6 @@
 """`dyneval score --server`: what it keeps of the server in files and logs."""
 
+import csv
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from dyneval.errors import without_secrets
+from dyneval.evaluation.scores import read_scores
 from dyneval.files.jsonl import read_jsonl
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher
@@ -92,3 +94,19 @@ def test_other_questions_of_a_server_score_the_pairs_again(serve, score):
     assert "2 pairs scored" in score(one).stderr
     assert "0 pairs scored" in score(one).stderr
     assert "2 pairs scored" in score(other).stderr
+
+
+def test_a_spreadsheet_runs_nothing_of_the_table_and_the_scores_are_found_again(serve, score, tmp_path, picture):
+    formula = '=HYPERLINK("http://evil.example","look")'
+    (tmp_path / "@a.png").write_bytes(picture)
+    pairs = [("=1+1", "@a.png", formula), ("-two", "a.png", "a\n+cat")]
+    lines = [json.dumps({"pair_id": key, "file_name": name, "prompt": prompt}) for key, name, prompt in pairs]
+    (tmp_path / "odd.jsonl").write_text("\n".join(lines))
+    done = score(serve(), "--metadata", "odd.jsonl", "--csv", "scores.csv")
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["prompt"] for row in rows] == [f"'{formula}", "a +cat"] and rows[0]["overall"] == "3.0"
+    assert [row["pair_id"] for row in rows] == ["'=1+1", "'-two"] and rows[0]["image"] == "'@a.png"
+    found = read_scores(tmp_path / "scores.csv")
+    assert found.by_id == {"=1+1": 3.0, "-two": 3.0} and found.image_of["=1+1"] == "@a.png"
