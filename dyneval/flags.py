@@ -91,6 +91,11 @@ class Parser(argparse.ArgumentParser):
         near = nearest(wrong, known)
         return f"; did you mean {near}?" if near else f"; {self.prog} --help lists what there is"
 
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        """The flags that a beginning may mean; argparse takes two spellings of one flag for two."""
+        found = super()._get_option_tuples(option_string)
+        return found[:1] if len({one[0] for one in found}) == 1 else found
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Say which choice is nearest; argparse calls it for flags with choices and for verbs."""
         if action.choices is not None and value not in action.choices:

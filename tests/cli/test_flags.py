@@ -81,6 +81,20 @@ def test_a_wrong_file_is_one_line(text, said, tmp_path):
     assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["gendb", "hub", "none", "out"],
+        ["instruct", "--metadata", "none", "--annotations", "none", "--output", "out"],
+    ],
+)
+def test_the_beginning_of_a_flag_that_has_two_spellings_is_that_flag(verb, tmp_path):
+    done = dyneval(*verb, "--push", "me/set", cwd=tmp_path)
+    assert "ambiguous" not in done.stderr and "none" in done.stderr
+    done = dyneval(*verb, "--p", "me/set", cwd=tmp_path)
+    assert done.returncode == 2 and "ambiguous option: --p could match" in done.stderr
+
+
 def test_the_file_may_name_an_engine_of_ones_own_and_its_options(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\n"
