@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+_TABLES = ("numpy", "polars")
+_LOCAL = ("torch", "transformers", "tokenizers", "safetensors", "llguidance", "huggingface_hub", "jinja2", "numpy")
+_HUB = ("datasets", "pyarrow", "huggingface_hub", *_TABLES)
+_EVAL = ("scipy", "jinja2", *_TABLES)
+
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "tables": ("numpy", "polars"),
-    "local": ("torch", "transformers", "tokenizers", "safetensors", "llguidance", "huggingface_hub", "jinja2", "numpy"),
+    "tables": _TABLES,
+    "local": _LOCAL,
     "teacher": ("openai", "aiohttp", "json_repair", "numpy", "tokenizers", "huggingface_hub"),
-    "prompts": ("numpy", "polars", "jinja2"),
-    "eval": ("numpy", "polars", "scipy", "jinja2"),
-    "report": ("vl_convert",),
+    "prompts": ("jinja2", *_TABLES),
+    "eval": _EVAL,
+    "report": ("vl_convert", *_EVAL),
     "serve": ("fastapi", "uvicorn", "starlette", "prometheus_client", "python_multipart", "numpy"),
-    "hub": ("datasets", "pyarrow"),
-    "generate": ("diffusers", "google", "sentencepiece"),
-    "train": ("accelerate", "deepspeed", "peft", "qwen_vl_utils", "matplotlib", "tensorboard", "jsonschema"),
+    "hub": _HUB,
+    "generate": ("diffusers", "google", "sentencepiece", *_HUB, *_LOCAL),
+    "train": ("accelerate", "deepspeed", "peft", "qwen_vl_utils", "matplotlib", "tensorboard", "jsonschema", *_LOCAL),
     "ray": ("ray",),
     "gpu": ("flash_attn",),
     "vllm": ("vllm",),
@@ -24,10 +29,16 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 """Packages that commands import, by extra; where several have one, the first stands for it."""
 _OF_VERBS = {
     "prompts": "prompts",
+    "generate": "generate",
+    "gendb": "hub",
     "annotate": "teacher",
+    "train": "train",
+    "score": "local",
     "benchmark": "eval",
     "leaderboard": "eval",
+    "check": "eval",
     "serve": "serve",
+    "doctor": "local",
     "demo": "local",
 }
 """The extra that a verb is told, where it has the package: all that the verb needs in one go."""

@@ -1,13 +1,18 @@
 """What a user can mend is one line; everything else keeps its traceback."""
 
 import errno
+import os
+import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from PIL import Image
 
 from dyneval.cli.running import run
 from dyneval.errors import (
@@ -70,13 +75,73 @@ def test_a_missing_extra_is_named_by_the_command(capsys):
         run(Parser("dyneval score"), raises(ModuleNotFoundError("No module named 'ours'", name="ours")))
 
 
+def brought(extras, extra):
+    """Requirements of an extra, and of those that it includes."""
+    for requirement in extras[extra]:
+        yield requirement
+        if requirement.startswith("dyneval["):
+            for included in requirement[len("dyneval[") : -1].split(","):
+                yield from brought(extras, included)
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory):
+    """A folder with the packages of the core alone."""
+    folder, wanted, seen = tmp_path_factory.mktemp("core"), ["dyneval"], set()
+    while wanted:
+        distribution = metadata.distribution(wanted.pop())
+        if distribution.name in seen:
+            continue
+        seen.add(distribution.name)
+        wanted += [re.match(r"[\w.-]+", one)[0] for one in distribution.requires or () if is_needed(one)]
+        for top in {file.parts[0] for file in distribution.files if distribution.name != "dyneval"} - {
+            "..",
+            "__pycache__",
+        }:
+            (folder / top).symlink_to(distribution.locate_file(top))
+    return folder
+
+
+def is_needed(requirement):
+    marker = Requirement(requirement).marker
+    return marker is None or marker.evaluate({"extra": ""})
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        ("gendb stats gendb", "hub"),
+        ("gendb parquet gendb out", "hub"),
+        ("check one.jsonl --baseline other.jsonl", "eval"),
+        ("leaderboard one.jsonl", "eval"),
+        ("generate --model demo-painter --prompts p.txt --output out", "generate"),
+        ("score a.png --prompt x", "local"),
+        ("prompts --input p.txt --output out", "prompts"),
+    ],
+)
+def test_the_core_is_told_one_extra_with_all_that_the_verb_needs(core, command, extra, tmp_path):
+    (tmp_path / "p.txt").write_text("a cat on a bench\n")
+    (tmp_path / "gendb").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "dyneval", *command.split()],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{core}:{Path(__file__).parents[1]}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stderr.endswith(f"which is not installed: pip install 'dyneval[{extra}]'\n"), done.stderr
+
+
 def test_every_package_of_the_table_of_extras_belongs_to_its_extra():
     declared = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     extras = declared["optional-dependencies"]
     names = {"google": "google-genai", "vl_convert": "vl-convert-python", "starlette": "fastapi", "aiohttp": "openai"}
     names["pyarrow"] = "datasets"  # it brings it
     for extra, packages in EXTRAS.items():
-        text = " ".join(extras[extra]) + " ".join(extras["tables"] if "dyneval[tables]" in extras[extra] else [])
+        text = " ".join(brought(extras, extra))
         for package in packages:
             assert names.get(package, package.replace("_", "-")) in text, (extra, package)
 
