@@ -30,7 +30,8 @@ class Parser(argparse.ArgumentParser):
     """argparse with our manners.
 
     A wrong command line is one line with the flag or value that is nearest to the wrong one, and status 2. `--config`
-    names a TOML or JSON file with values of flags by their names; flags on the command line win over it.
+    names a TOML or JSON file with values of flags by their names; flags on the command line win over it. Of a parser
+    with verbs, the verbs take it (`config=False` for itself), and what is resolved and given is that of the verb too.
     """
 
     def __init__(self, prog: str | None = None, description: str | None = None, **options: Any) -> None:
@@ -44,22 +45,24 @@ class Parser(argparse.ArgumentParser):
         """After `parse_args`: the flags that the command line or `--config` gives, by their names in what is parsed."""
         if self.has_config:
             text = "TOML or JSON file with values of these flags, such as limit = 10; flags given here win"
-            self.add_argument("--config", metavar="FILE", help=text)
-
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """As argparse; a flag that is not known is told before one that is missing."""
-        parsed = super().parse_args(sys.argv[1:] if args is None else args, namespace)
-        self.resolved = {self._name(one): _plain(self._value(one, parsed)) for one in self._actions if self._holds(one)}
-        return parsed
+            self.add_argument("--config", action=_ReadBefore, metavar="FILE", help=text)
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """As argparse, with the values of `--config` behind those of the command line."""
+        """As argparse, with the values of `--config` behind those of the command line.
+
+        A flag that is not known is told before one that is missing.
+        """
         argv = list(sys.argv[1:] if args is None else args)
-        if not any(action.nargs == argparse.PARSER for action in self._actions):  # else it is for the verb to say
+        if not self._verbs():  # else it is for the verb to say
             self._refuse_unknown(argv)
             argv = self.with_config(argv)
             self.given = {action.dest for action in self._given(argv)}
-        return super().parse_known_args(argv, namespace)
+        parsed, rest = super().parse_known_args(argv, namespace)
+        self.resolved = {self._name(one): _plain(self._value(one, parsed)) for one in self._actions if self._holds(one)}
+        for verb in self._verbs():
+            self.resolved |= verb.resolved  # of those that did not run there is nothing
+            self.given |= verb.given
+        return parsed, rest
 
     def error(self, message: str) -> Any:
         """Say in one line what is wrong with the command line, and end with status 2."""
@@ -78,6 +81,10 @@ class Parser(argparse.ArgumentParser):
             return self.error(f"--config {error}")
 
     # -----------------------------------------------------------------------------------------------------------------
+
+    def _verbs(self) -> list[Parser]:
+        found = [one.choices.values() for one in self._actions if isinstance(one, argparse._SubParsersAction)]
+        return [verb for verbs in found for verb in verbs]
 
     def _refuse_unknown(self, argv: Sequence[str]) -> None:
         for token in _flag_part(argv):
@@ -164,6 +171,16 @@ class Parser(argparse.ArgumentParser):
     def _value(self, action: argparse.Action, parsed: Any) -> Any:
         value = getattr(parsed, action.dest, None)
         return value == action.const if isinstance(action, argparse._StoreConstAction) else value
+
+
+class _ReadBefore(argparse.Action):
+    """The flag `--config`, whose file is read before the rest: it leaves nothing in what is parsed."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, default=argparse.SUPPRESS, **options)
+
+    def __call__(self, *_: Any) -> None:
+        """Nothing is left to do."""
 
 
 def positive(text: str) -> int:

@@ -52,7 +52,6 @@ def _convert(args: dict[str, Any]) -> int:
     from dyneval.published.convert import ImportConfig, export_published, import_published
 
     way = args.pop("way")
-    del args["config"]
     if way == "export":
         counts = export_published(**args)
     else:

@@ -14,6 +14,15 @@ from dyneval.files.jsonl import read_jsonl
 ROOT = Path(__file__).parents[2]
 
 
+FULL = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+from dyneval.cli import main
+raise SystemExit(main(sys.argv[1:]))
+"""
+"""A command line for which every file ends at 64 bytes, as on a disk that is full."""
+
+
 def dyneval(*arguments, cwd):
     command = [sys.executable, "-m", "dyneval", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60, check=False)
@@ -61,6 +70,30 @@ def test_flags_come_from_a_file_and_those_of_the_command_line_win(tmp_path):
     said = json.loads((tmp_path / "gendb" / "summary.json").read_text())["run"]["config"]
     assert said["command"] == "dyneval generate"
     assert (said["limit"], said["all"], said["output"], said["allocation"]) == (1, True, "gendb", "share")
+
+
+def test_a_verb_below_a_verb_takes_a_file_and_names_its_output_where_the_disk_is_full(tmp_path):
+    (tmp_path / "p.txt").write_text("\n".join(demo_prompts(3, 0)))
+    draw = [
+        "generate",
+        "--model",
+        "demo-painter",
+        "--any-tier",
+        "--prompts",
+        "p.txt",
+        "--output",
+        "gendb",
+        "--set",
+        "size=64",
+    ]
+    assert dyneval(*draw, cwd=tmp_path).returncode == 0
+    assert dyneval("gendb", "stats", "gendb", cwd=tmp_path).returncode == 0  # writes the index
+    limited = [sys.executable, "-c", FULL, "gendb", "to-mapping", "gendb", "mapping.json"]
+    done = subprocess.run(limited, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=60)
+    assert done.stderr == "dyneval gendb: mapping.json: cannot be written (File too large)\n"
+    (tmp_path / "run.toml").write_text('metadata = "gendb/metadata.jsonl"\nannotations = "none"\n')
+    done = dyneval("published", "export", "--config", "run.toml", "--output", "out", cwd=tmp_path)
+    assert done.returncode == 1 and "none" in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
