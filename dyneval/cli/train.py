@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     add("--stage", type=int, choices=STAGES, default=1, help="1: alignment, 2: quality, from stage 1's output")
     add("--instruct", type=Path, help="folder of `dyneval instruct`; default: DYNEVALINSTRUCT_*_ANNOTATION")
     add("--images", type=Path, help="folder that its image paths are relative to; default: DYNEVALINSTRUCT_*_DATA")
-    add("--model", help="base model of stage 1, folder or id; default: MODEL_NAME_OR_PATH, else Qwen3-VL")
+    text = "MODEL_NAME_OR_PATH, else Qwen3-VL; of stage 2 STAGE1_CHECKPOINT, else the output of stage 1"
+    add("--model", help=f"model that training starts from, folder or id; default: {text}")
     add("--output", type=Path, help="folder of the runs; default: OUTPUT_ROOT, else ./output")
     add("--full", action="store_true", help="decode every image and count the tokens of every sample")
     add("--start", action="store_true", help="train when the checks found no error")
@@ -78,7 +79,7 @@ def _variables(arguments: argparse.Namespace) -> dict[str, str]:
         if arguments.images:
             found[f"DYNEVALINSTRUCT_{half.upper()}_DATA"] = arguments.images
     if arguments.model:
-        found["MODEL_NAME_OR_PATH"] = arguments.model
+        found["MODEL_NAME_OR_PATH" if arguments.stage == 1 else "STAGE1_CHECKPOINT"] = arguments.model
     if arguments.output:
         found["OUTPUT_ROOT"] = arguments.output
     return {name: str(Path(value).resolve() if isinstance(value, Path) else value) for name, value in found.items()}
