@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from dyneval.errors import DataFileError
-from dyneval.files.pairs import PairRef, default_pair_id, refs_of_images
+from dyneval.files.pairs import PairRef, default_pair_id, ref_of_image
 from dyneval.records import Reject
 
 Captions = Literal["txt", "filename"]
@@ -59,7 +59,7 @@ def refs_of(images: Iterable[Path], prompt: str | Captions, is_caption: bool) ->
     for image in dict.fromkeys(map(str, images)):
         try:
             text = _caption(Path(image), prompt) if is_caption else prompt
-            refs += refs_of_images([image], text)
+            refs.append(ref_of_image(image, text))
         except DataFileError as error:
             rejects.append(Reject(key=image, kind="row", reason=str(error)))
     return refs, rejects

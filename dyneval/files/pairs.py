@@ -117,8 +117,8 @@ def pair_of_line(line: bytes, where: str) -> PairRecord:
     return _not_blank(PairRecord.decode(line, where), where)
 
 
-def refs_of_images(names: list[str], prompt: str) -> list[PairRef]:
-    """Image files that were made from one prompt; a file named twice counts once.
+def ref_of_image(name: str, prompt: str) -> PairRef:
+    """The pair of an image file that stands in no table.
 
     Raises SettingError where the prompt is no text: bytes of another encoding on a command line.
     """
@@ -126,7 +126,7 @@ def refs_of_images(names: list[str], prompt: str) -> list[PairRef]:
         prompt.encode("utf-8")
     except UnicodeEncodeError as error:
         raise SettingError(f"the prompt is not UTF-8 at character {error.start + 1}: {prompt!a}") from None
-    return [PairRef(default_pair_id(prompt, name), prompt, name, prompt_id(prompt)) for name in dict.fromkeys(names)]
+    return PairRef(default_pair_id(prompt, name), prompt, name, prompt_id(prompt))
 
 
 def default_pair_id(prompt: str, image_name: str) -> str:

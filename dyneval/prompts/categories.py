@@ -172,10 +172,6 @@ class Labeller:
             parts.append(pl.Series(f"part{begin}", lists, pl.List(pl.String)).gather(where))
         return pl.DataFrame(parts).select(pl.concat_list(pl.all()).alias("categories")).to_series()
 
-    def dimension_of(self, name: str) -> str:
-        """Dimension of a sub-category. Raises KeyError when there is no such sub-category."""
-        return {category.name: category.dimension for category in self.categories}[name]
-
 
 @cache
 def load() -> Labeller:

@@ -18,7 +18,7 @@ from dyneval.files.atomic import refuse_overwrite, write_summary
 from dyneval.files.captioned import Gathered
 from dyneval.files.images import image_path, load_image
 from dyneval.files.jsonl import read_records, refuse_foreign, whole_lines
-from dyneval.files.pairs import PairRef, metadata_file, read_pairs, refs_of_images
+from dyneval.files.pairs import PairRef, metadata_file, read_pairs
 from dyneval.files.parts import Shard
 from dyneval.files.store import JsonlStore, rejects_beside
 from dyneval.files.tables import rows
@@ -96,15 +96,6 @@ def score_file(
         return _score_here(load(), root, wanted, bad, target)
     # The other machines have another current folder.
     return _score(cluster, partial(Judge, load, root.resolve()), wanted, bad, target)
-
-
-def score_images(
-    load: Callable[[], Scorer], images: Sequence[Path], prompt: str, output: Path, inputs: Sequence[Path] = ()
-) -> RunSummary:
-    """Score image files that were made from one prompt, as `score_file` does the pairs of a table."""
-    return score_refs(
-        load, Gathered(None, refs_of_images([str(image) for image in images], prompt), []), output, inputs
-    )
 
 
 def score_refs(load: Callable[[], Scorer], gathered: Gathered, output: Path, inputs: Sequence[Path] = ()) -> RunSummary:

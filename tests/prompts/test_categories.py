@@ -48,7 +48,8 @@ def test_names_are_the_published_ones():
     published = json.loads(PUBLISHED.read_text("utf-8"))
     rules = categories.load()
     assert [name for names in published.values() for name in names] == list(rules.names)
-    assert all(rules.dimension_of(name) == dimension for dimension, names in published.items() for name in names)
+    dimensions = {name: dimension for dimension, names in published.items() for name in names}
+    assert {one.name: one.dimension for one in rules.categories} == dimensions
 
 
 def test_nine_dimensions_with_forty_two_defined_sub_categories():

@@ -75,7 +75,7 @@ def test_a_refused_option_may_be_given_with_its_default(name):
     [
         (["--group_by_length", "True"], "--group_by_length is not an option here; use --train_sampling_strategy group"),
         (["--video_max_frames", "8"], "DynEval scores single images"),
-        (["--learning-rat", "1"], "there is no option --learning_rat; do you mean --learning_rate?"),
+        (["--learning-rat", "1"], "there is no option --learning_rat; did you mean --learning_rate?"),
         (["--zzz"], "there is no option --zzz; --help lists all"),
     ],
 )

@@ -231,7 +231,7 @@ def test_what_training_would_not_find_in_the_model_is_an_error(preflight):
     ("variables", "arguments", "message"),
     [
         ({"LORA_ENABLE": "True", "LORA_R": "0"}, [], "--lora_r is 0, expected at least 1"),
-        ({}, ["--learning_rat", "1"], "there is no option --learning_rat; do you mean --learning_rate?"),
+        ({}, ["--learning_rat", "1"], "there is no option --learning_rat; did you mean --learning_rate?"),
         ({"MAX_PIXELS": "many"}, [], "argument --max_pixels/--max-pixels: invalid int value: 'many'"),
         ({"EVAL_SPLIT": "held out/"}, ["--eval_scores"], "argument --eval_scores/--eval-scores: expected one argument"),
         ({"REPORT_TO": "wandb"}, [], "--report_to wandb: wandb is not installed"),

@@ -13,12 +13,13 @@ from jsonschema import Draft202012Validator
 
 from dyneval.errors import DataFileError, UserError
 from dyneval.files.atomic import read_json
+from dyneval.files.captioned import gather
 from dyneval.files.jsonl import read_jsonl
 from dyneval.loaded_pairs import default_pair_id
 from dyneval.records import ScoreRecord, json_schema
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
 from dyneval.scorer.loading import student_revision
-from dyneval.scorer.run import read_questions, score_file, score_images
+from dyneval.scorer.run import read_questions, score_file, score_refs
 
 DOOR = Path(__file__).parents[2] / "inference" / "run_inference.py"
 SMALL = ["--max-questions", "2", "--max-text", "8"]
@@ -33,6 +34,10 @@ def door(*arguments, **options):
 def write_rows(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def one_image(path, prompt):
+    return gather([path], prompt, False, path.parent)
 
 
 def test_one_image_gives_json_on_stdout(student, pictures, tmp_path):
@@ -285,7 +290,7 @@ def test_an_output_that_is_not_to_be_written_is_said_before_the_student_is_loade
     other = write_rows(tmp_path / "other.jsonl", [{"pair_id": "p", "file_name": "0.png", "prompt": "x"}])
     before = image.read_bytes(), other.read_bytes()
     with pytest.raises(UserError, match=said):
-        score_images(lambda: pytest.fail("loaded"), [image], "a cat", tmp_path / name)
+        score_refs(lambda: pytest.fail("loaded"), one_image(image, "a cat"), tmp_path / name)
     assert (image.read_bytes(), other.read_bytes()) == before
 
 
@@ -294,18 +299,17 @@ def test_files_that_are_written_beside_the_output_are_no_inputs_either(pictures,
     for name in ("scores.rejects.jsonl", "scores.jsonl.superseded", "scores.summary.json"):
         questions = write_rows(tmp_path / name, rows)
         with pytest.raises(UserError, match=f"{name}: is an input"):
-            score_images(
-                lambda: pytest.fail("loaded"), [pictures / "0.png"], "a", tmp_path / "scores.jsonl", [questions]
-            )
+            pair, output = one_image(pictures / "0.png", "a"), tmp_path / "scores.jsonl"
+            score_refs(lambda: pytest.fail("loaded"), pair, output, [questions])
 
 
 def test_questions_that_no_pair_has_are_told(engine, settings, pictures, tmp_path, caplog):
     scorer = Scorer(engine, "student", settings)
     scorer.give_questions({"A circle.": [{"question": "Is it round?", "answer": "yes"}]})
-    score_images(lambda: scorer, [pictures / "0.png"], "a circle", tmp_path / "scores.jsonl")
+    score_refs(lambda: scorer, one_image(pictures / "0.png", "a circle"), tmp_path / "scores.jsonl")
     assert "questions of 1 prompts are not used, since no pair has such a prompt: 'A circle.'" in caplog.text
     caplog.clear()
-    score_images(lambda: scorer, [pictures / "0.png"], "A circle.\n", tmp_path / "others.jsonl")
+    score_refs(lambda: scorer, one_image(pictures / "0.png", "A circle.\n"), tmp_path / "others.jsonl")
     assert "not used" not in caplog.text
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import sys
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 
+from dyneval.errors import nearest
 from qwenvl.train.argument import DataArguments, ModelArguments, RecipeArguments
 
 Fate = Literal["fixed", "free", "refused"]
@@ -235,8 +235,8 @@ def unknown_option(name: str) -> str | None:
     if name in ELSEWHERE:
         return f"--{name} is not an option here; use {ELSEWHERE[name]}"
     known = [*own_fields(), *(other for other, option in TRANSFORMERS.items() if option.fate != "refused")]
-    near = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"there is no option --{name}" + (f"; do you mean --{near[0]}?" if near else "; --help lists all")
+    near = nearest(name, known)
+    return f"there is no option --{name}; " + (f"did you mean --{near}?" if near else "--help lists all")
 
 
 def document() -> str:
