@@ -109,9 +109,17 @@ def _refuse(parser: Parser, arguments: argparse.Namespace) -> None:
         parser.error("--metadata needs --output")
     if arguments.server and arguments.ray is not None:
         parser.error("--server and --ray exclude each other")
-    if arguments.server and (settled := [name for name in student_flags() if name in parser.given]):
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in settled)
-        parser.error(f"{names}: settled by the server, does not go with --server")
+    if arguments.server:
+        _leave_to_server(parser)
+
+
+def _leave_to_server(parser: Parser) -> None:
+    """Refuse flags about who scores and how; their defaults are not what the server has, so no summary holds them."""
+    flags = {name: name.replace("_", "-") for name in student_flags()}
+    if settled := [f"--{flag}" for name, flag in flags.items() if name in parser.given]:
+        parser.error(f"{', '.join(settled)}: settled by the server, does not go with --server")
+    for flag in flags.values():
+        parser.resolved.pop(flag)
 
 
 def _score(arguments: argparse.Namespace) -> int:

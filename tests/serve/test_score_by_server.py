@@ -58,6 +58,7 @@ def test_a_password_in_the_address_reaches_no_file_and_no_log(serve, score, tmp_
     summary = json.loads((tmp_path / "scores.summary.json").read_text())
     public = address.replace("me:secret@", "")
     assert summary["devices"] == summary["run"]["devices"] == [public] and summary["run"]["config"]["server"] == public
+    assert not summary["run"]["config"].keys() & {"alpha", "checkpoint", "max-text"}, "the server has others"
     gone = score("http://me:secret@127.0.0.1:9")
     assert gone.returncode == 1 and "http://127.0.0.1:9: nobody answers there" in gone.stderr
     for file in tmp_path.iterdir():
