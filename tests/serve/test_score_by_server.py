@@ -1,4 +1,4 @@
-"""`dyneval score --server`: what it keeps of the server in files and logs."""
+"""`dyneval score --server`: the command as a client of the real server, and what it keeps of that in files and logs."""
 
 import csv
 import json
@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
+from dyneval.cli import score as verb
 from dyneval.errors import without_secrets
 from dyneval.evaluation.scores import read_scores
 from dyneval.files.jsonl import read_jsonl
@@ -16,6 +18,26 @@ from dyneval.serve.batcher import Batcher
 from dyneval.serve.settings import ServerSettings
 
 MODEL = {"model": "judge", "revision": "r1", "template": "readme", "settings": {"mode": "full"}}
+
+
+def test_a_folder_is_scored_by_a_server_and_only_once(serve_in_process, student, tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("cat", "dog"):
+        Image.new("RGB", (40, 40), (200, 60, 40)).save(folder / f"{name}.png")
+        (folder / f"{name}.txt").write_text(f"a {name}")
+    output = tmp_path / "scores.jsonl"
+    with serve_in_process(student, tmp_path / "log") as (address, _):
+        command = [str(folder), "--captions", "txt", "--server", address]
+        for made in (2, 0):
+            assert verb.main([*command, "--output", str(output)], "dyneval score") == 0
+            assert json.loads(output.with_suffix(".summary.json").read_text())["scored"] == made
+        capsys.readouterr()
+        assert verb.main([str(folder / "cat.png"), "--prompt", "a cat", "--server", address]) == 0
+        printed = json.loads(capsys.readouterr().out)
+    rows = {row["prompt"]: row for row in read_jsonl(output)}
+    assert set(rows) == {"a cat", "a dog"} and rows["a cat"]["key"] == printed["key"]
+    assert rows["a cat"]["overall"] == printed["overall"]
 
 
 @pytest.fixture
