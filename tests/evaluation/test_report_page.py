@@ -171,7 +171,7 @@ def small_report(tmp_path_factory):
             benchmark=generic.benchmark(title="twenty-four images"),
             annotations=annotations,
             images=folder / "gendb",
-            scores={"DynEval-4B": scores, "T2IA alone": other},
+            scores=[("DynEval-4B", scores), ("T2IA alone", other)],
             output=folder / "agreement",
             resamples=50,
         )
