@@ -11,8 +11,9 @@ says.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -80,22 +81,23 @@ def calibrate(scores: Numbers, ratings: Numbers, clusters: Sequence[str], level:
     fitted = first | second
     if min(chosen.sum() for chosen in (first, second, third, fourth)) < FEWEST or np.ptp(x[first]) == 0:
         return None
-    trial, maps = _maps(x[first], y[first]), _maps(x[fitted], y[fitted])
-    best = min(trial, key=lambda name: _error(trial[name](x[second]), y[second]))
-    errors = np.sort(np.abs(maps[best](x[third]) - y[third]))
+    trial, maps = _fit(x[first], y[first]), _fit(x[fitted], y[fitted])
+    tried = trial.both(x[second])
+    best = min(tried, key=lambda name: _error(tried[name], y[second]))
+    errors = np.sort(np.abs(maps.both(x[third])[best] - y[third]))
     # The new image counts among those that it is compared with.
     place = math.ceil((len(errors) + 1) * level)
     half_width = float(errors[place - 1]) if place <= len(errors) else None
-    missed = np.abs(maps[best](x[fourth]) - y[fourth])
-    slope, intercept = np.polyfit(x[fitted], y[fitted], 1)
+    tested = maps.both(x[fourth])
+    missed = np.abs(tested[best] - y[fourth])
     return Calibration(
         images=int(fourth.sum()),
-        slope=float(slope),
-        intercept=float(intercept),
-        steps=_isotonic(x[fitted], y[fitted]),
+        slope=maps.slope,
+        intercept=maps.intercept,
+        steps=maps.steps,
         constant=_error(np.full(fourth.sum(), y[fitted].mean()), y[fourth]),
-        linear=_error(maps["linear"](x[fourth]), y[fourth]),
-        isotonic=_error(maps["isotonic"](x[fourth]), y[fourth]),
+        linear=_error(tested["linear"], y[fourth]),
+        isotonic=_error(tested["isotonic"], y[fourth]),
         best=best,
         half_width=half_width,
         level=level,
@@ -103,14 +105,20 @@ def calibrate(scores: Numbers, ratings: Numbers, clusters: Sequence[str], level:
     )
 
 
-def _maps(x: FloatArray, y: FloatArray) -> dict[str, Callable[[FloatArray], FloatArray]]:
-    """Both maps, fitted on these."""
+class _Maps(NamedTuple):
+    slope: float
+    intercept: float
+    steps: list[tuple[float, float]]
+
+    def both(self, scores: FloatArray) -> dict[str, FloatArray]:
+        """The ratings that each map gives to scores."""
+        ends, ratings = zip(*self.steps, strict=True)
+        return {"linear": self.slope * scores + self.intercept, "isotonic": np.interp(scores, ends, ratings)}
+
+
+def _fit(x: FloatArray, y: FloatArray) -> _Maps:
     slope, intercept = np.polyfit(x, y, 1)
-    scores, ratings = zip(*_isotonic(x, y), strict=True)
-    return {
-        "linear": lambda values: np.asarray(slope * values + intercept),
-        "isotonic": lambda values: np.interp(values, scores, ratings),
-    }
+    return _Maps(float(slope), float(intercept), _isotonic(x, y))
 
 
 def _isotonic(x: FloatArray, y: FloatArray) -> list[tuple[float, float]]:

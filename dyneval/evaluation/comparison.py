@@ -63,11 +63,7 @@ class Comparison:
     def to_dict(self) -> dict[str, object]:
         """Return everything but the single scores, as it stands in agreement.json."""
         return {
-            "benchmark": self.rated.benchmark.name,
-            "title": self.rated.benchmark.title,
-            "rating": self.rated.rated,
-            "images": len(self.rated.items),
-            "unrated": self.rated.unrated,
+            **self.rated.to_dict(),
             "rejected": len(self.rejects),
             "repeated": self.repeated,
             "people": self.people.to_dict() if self.people else None,

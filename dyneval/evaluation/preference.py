@@ -81,11 +81,7 @@ class Preferences:
     def to_dict(self) -> dict[str, object]:
         """Return everything but the images, as it stands in agreement.json."""
         return {
-            "benchmark": self.rated.benchmark.name,
-            "title": self.rated.benchmark.title,
-            "rating": self.rated.rated,
-            "images": len(self.rated.items),
-            "unrated": self.rated.unrated,
+            **self.rated.to_dict(),
             "rejected": len(self.rejects),
             "repeated": self.repeated,
             "evaluators": [asdict(one) for one in self.evaluators],

@@ -22,6 +22,7 @@ from dyneval.files.atomic import refuse_overwrite, write_json
 from dyneval.files.tables import rows
 
 if TYPE_CHECKING:
+    from dyneval.evaluation.report.base import Chart
     from dyneval.evaluation.report.gallery import Gallery
 
 
@@ -72,32 +73,14 @@ def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
         raise SettingError(f"--level {run.level:g}: expected a number between 0 and 1, such as 0.9")
     refuse_same_names([name for name, _ in run.scores])
     scored = [read_scores(path, run.field, name) for name, path in run.scores]
+    found: Comparison | Preferences
     if rated.benchmark.fields[rated.rated].is_preference:
-        chosen = compare_preferences(rated, scored, resamples=run.resamples, seed=run.seed)
-        shown = tables.preference_tables(chosen)
-        return BenchmarkOutcome(chosen, shown, _write_preferences(run.output, run, chosen, shown) if run.output else [])
-    found = compare(rated, scored, resamples=run.resamples, seed=run.seed, level=run.level)
-    shown = _tables(found)
-    written = _write(run.output, run, found, shown) if run.output else []
-    return BenchmarkOutcome(found, shown, written)
-
-
-def _write_preferences(output: Path, run: BenchmarkRun, found: Preferences, shown: dict[str, Table]) -> list[Path]:
-    read = [path for path in (run.annotations, *(path for _, path in run.scores)) if path.is_file()]
-    refuse_overwrite(read, tables.files(output, ["agreement", *map(str.lower, shown)]))
-    write_json(output / "agreement.json", found.to_dict())
-    written = [output / "agreement.json", *rejects.write(output, found.rejects)]
-    for heading, table in shown.items():
-        written += table.write(output, heading.lower())
-    if run.report:
-        from dyneval.evaluation.report.page import Report, write_report
-
-        groups = len({item.group for item in found.rated.items})
-        lead = f"{len(found.rated.items):,} images in {groups:,} groups that people put in order."
-        title = f"Agreement with people on {found.rated.benchmark.title}"
-        write_report(output / "report.html", Report(title, lead, tables=shown))
-        written.append(output / "report.html")
-    return written
+        found = compare_preferences(rated, scored, resamples=run.resamples, seed=run.seed)
+        shown = tables.preference_tables(found)
+    else:
+        found = compare(rated, scored, resamples=run.resamples, seed=run.seed, level=run.level)
+        shown = _tables(found)
+    return BenchmarkOutcome(found, shown, _write(run.output, run, found, shown) if run.output else [])
 
 
 def _tables(found: Comparison) -> dict[str, Table]:
@@ -111,26 +94,26 @@ def _tables(found: Comparison) -> dict[str, Table]:
     return shown
 
 
-def _write(output: Path, run: BenchmarkRun, found: Comparison, shown: dict[str, Table]) -> list[Path]:
+def _write(output: Path, run: BenchmarkRun, found: Comparison | Preferences, shown: dict[str, Table]) -> list[Path]:
     read = [path for path in (run.annotations, *(path for _, path in run.scores)) if path.is_file()]
     refuse_overwrite(read, tables.files(output, ["agreement", *map(str.lower, shown)]))
     write_json(output / "agreement.json", found.to_dict())
     written = [output / "agreement.json", *rejects.write(output, found.rejects)]
     for heading, table in shown.items():
         written += table.write(output, heading.lower())
-    if not run.report and not run.pictures:
-        return written
-    from dyneval.evaluation.report.agreement_charts import comparison_charts
-    from dyneval.evaluation.report.pictures import write_pictures
+    charts: list[Chart] = []
+    if isinstance(found, Comparison) and (run.report or run.pictures):
+        from dyneval.evaluation.report.agreement_charts import comparison_charts
+        from dyneval.evaluation.report.pictures import write_pictures
 
-    charts = comparison_charts(found)
-    if run.pictures:
-        written += write_pictures(output / "pictures", charts, run.pictures)
+        charts = comparison_charts(found)
+        if run.pictures:
+            written += write_pictures(output / "pictures", charts, run.pictures)
     if run.report:
         from dyneval.evaluation.report.page import Report, write_report
 
         page = output / "report.html"
-        gallery = _gallery(run, found, page)
+        gallery = _gallery(run, found, page) if isinstance(found, Comparison) else None
         title = f"Agreement with people on {found.rated.benchmark.title}"
         # The notes of tables stand below them.
         notes = [f"{key}: {reason}" for key, reason in gallery.unreadable.items()] if gallery else []
@@ -141,8 +124,11 @@ def _write(output: Path, run: BenchmarkRun, found: Comparison, shown: dict[str, 
     return written
 
 
-def _lead(found: Comparison) -> str:
+def _lead(found: Comparison | Preferences) -> str:
     rated = found.rated
+    if isinstance(found, Preferences):
+        groups = len({item.group for item in rated.items})
+        return f"{len(rated.items):,} images in {groups:,} groups that people put in order."
     meaning = rated.benchmark.fields[rated.rated].meaning
     names = ", ".join(result.name for result in found.evaluators)
     return f"{len(rated.items):,} images rated by people ({meaning}), scored by {names}."

@@ -111,6 +111,16 @@ class RatedSet:
     rejects: list[LeftOut] = field(default_factory=list)
     repeated: int = 0
 
+    def to_dict(self) -> dict[str, object]:
+        """Return what agreement.json says of the set before anything of evaluators."""
+        return {
+            "benchmark": self.benchmark.name,
+            "title": self.benchmark.title,
+            "rating": self.rated,
+            "images": len(self.items),
+            "unrated": self.unrated,
+        }
+
 
 def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet:
     """Read a benchmark's annotations and check them.
