@@ -101,12 +101,12 @@ def test_many_pairs_come_back_in_order_through_a_queue_of_two(serve, judge_class
 
 def test_a_pair_that_the_server_gives_up_on_is_not_offered_again(serve, judge_class):
     judge = judge_class()
-    with Client(serve(judge, timeout=1)) as client:
+    with Client(serve(judge, timeout=3)) as client:
         (result,) = client.score_pairs(
             [Pair(pair_id="a", prompt="wait", image=Image.new("RGB", (8, 8)), image_name="a")]
         )
         judge.go.set()
-    assert result == Failure("a", "no result within 1 s") and judge.batches == [["wait"]]
+    assert result == Failure("a", "no result within 3 s") and judge.batches == [["wait"]]
 
 
 def test_errors_of_a_pair_name_it(serve, tmp_path):

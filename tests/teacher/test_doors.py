@@ -69,7 +69,7 @@ def test_dry_run_shows_requests_and_asks_nothing(gendb, tmp_path):
         (["--api-key-env", "NO_SUCH_KEY"], 2, "NO_SUCH_KEY is not set"),
         (["--base-url", "http://x/v1", "--server-option", "top_k"], 2, "--server-option top_k: expected KEY=VALUE"),
         (["--shard", "3/2"], 2, "expected i/n"),
-        (["--limit", "0"], 2, "expected at least 1"),
+        (["--limit", "0"], 2, "--limit: expected a whole number of 1 or more"),
     ],
 )
 def test_wrong_command_lines_get_one_clear_line(gendb, tmp_path, flags, status, message):

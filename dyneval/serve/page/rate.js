@@ -44,8 +44,8 @@ function welcome() {
 }
 
 async function start() {
-  at("name").value = rater;
   if (!rater) return welcome();
+  at("name").value = rater;
   pairs = new Map();
   for (const near of [...pictures.keys()]) dismiss(near);
   try {
@@ -239,4 +239,5 @@ function fail(error) {
 }
 
 document.addEventListener("token", () => { if (rater && !unsent.length) start(); });
+at("start").disabled = false; // pressed before, the browser itself would send the form and lose the name
 start();

@@ -37,7 +37,12 @@ const watcher = new IntersectionObserver((entries) => {
     draw(entry.target);
   }
 }, { rootMargin: "400px" });
-for (const place of document.querySelectorAll("[data-chart]")) watcher.observe(place);
+for (const place of document.querySelectorAll("[data-chart]")) {
+  // A chart keeps its room before it is drawn: what lies below must not move away from under a click.
+  const { height } = DATA.charts[place.dataset.chart];
+  if (height) place.style.minHeight = `${height + 47}px`; // 47: the least that axis and title add
+  watcher.observe(place);
+}
 
 document.getElementById("theme").addEventListener("click", () => {
   document.documentElement.dataset.theme = theme() === "dark" ? "light" : "dark";
