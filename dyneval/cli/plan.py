@@ -1,10 +1,11 @@
-"""What a run of the five steps costs: GPU hours, wall time, disk and tokens.
+"""What a run of the five steps costs: GPU hours, wall time, memory, disk and tokens.
 
     dyneval plan --pairs 250000 --teacher Qwen3-VL-235B-FP8 --gpus 8xH100
     dyneval plan --measured annotations/annotate.summary.json --measured gendb/summary.json --gpus 8xH100
 
 A plan is arithmetic on the figures printed under it, each with its source. Most are not measurements of DynEval: run a
-few hundred pairs and name the summaries, and what they tell takes the place of what was assumed.
+few hundred pairs and name the summaries, and what they tell takes the place of what was assumed. Where a step does not
+fit into the memory of these GPUs, a line says so and the status is 1.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def _assumption(text: str) -> tuple[str, float]:
 def _plan(arguments: argparse.Namespace) -> int:
     from dyneval.planning.assumptions import Gpus, load
     from dyneval.planning.measured import take_over
-    from dyneval.planning.plan import FORMULAS, plan
+    from dyneval.planning.plan import FORMULAS, plan, too_large
 
     gpus = Gpus.parse(arguments.gpus)
     assumptions = load(arguments.teacher, arguments.student, gpus, FORMULAS)
@@ -77,6 +78,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     for name, value in arguments.assume:
         assumptions.replace(name, value, "given", "command line")
     steps = plan(arguments.pairs, gpus, assumptions)
+    over = too_large(steps, gpus, assumptions)
     used = list(assumptions.used.values())
     if arguments.json:
         asked = {name: getattr(arguments, name) for name in ("pairs", "teacher", "student", "gpus")}
@@ -84,19 +86,23 @@ def _plan(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(asked | rows, indent=2) + "\n")
     else:
         sys.stdout.write(f"{_steps(steps)}\n\nResting on:\n\n{_assumptions(used)}\n")
-    return 0
+    for line in over:
+        print(f"dyneval plan: {line}", file=sys.stderr)
+    return 1 if over else 0
 
 
 def _steps(steps: Sequence[Step]) -> str:
     from tabulate import tabulate
 
-    names = ("tokens_in", "tokens_out", "gpu_hours", "wall_hours", "disk_gb")
+    names = ("tokens_in", "tokens_out", "gpu_hours", "wall_hours", "memory_gb", "disk_gb")
     rows = [[step.name, f"{step.items:,} {step.unit}"] for step in steps]
     for row, step in zip(rows, steps, strict=True):
         row += [_number(getattr(step, name)) for name in names]
-    rows.append(["all", "", *(_number(sum(getattr(step, name) for step in steps)) for name in names)])
-    heads = ["step", "work", "tokens in", "tokens out", "GPU hours", "wall hours", "disk GB"]
-    return tabulate(rows, heads, disable_numparse=True, colalign=("left", *["right"] * 6))
+    totals = {name: sum(getattr(step, name) for step in steps) for name in names}
+    totals["memory_gb"] = max(step.memory_gb for step in steps)
+    rows.append(["all", "", *map(_number, totals.values())])
+    heads = ["step", "work", "tokens in", "tokens out", "GPU hours", "wall hours", "GB a GPU", "disk GB"]
+    return tabulate(rows, heads, disable_numparse=True, colalign=("left", *["right"] * 7))
 
 
 def _assumptions(figures: Sequence[Assumption]) -> str:

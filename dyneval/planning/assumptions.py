@@ -103,7 +103,7 @@ def _data() -> dict[str, Any]:
 
 
 def gpus() -> dict[str, dict[str, Any]]:
-    """`peak_tflops` (dense bfloat16) and `bandwidth_tb` (TB/s) of each known type of GPU."""
+    """`peak_tflops` (dense bfloat16), `bandwidth_tb` (TB/s) and `memory_gb` of each known type of GPU."""
     return dict(_data()["gpu"])
 
 
@@ -132,8 +132,10 @@ def load(teacher: str, student: str, gpus: Gpus, formulas: Iterable[Formula]) ->
         *(Assumption(name=name, **fields) for name, fields in data.items() if name not in _TABLES),
         Assumption("peak_tflops", gpu["peak_tflops"], "TFLOP/s a GPU", "published", source),
         Assumption("bandwidth_tb", gpu["bandwidth_tb"], "TB/s a GPU", "published", source),
+        Assumption("gpu_gb", gpu["memory_gb"], "GB a GPU", "published", source),
         Assumption("teacher_weights_gb", entry["weights_gb"], "GB", "counted", entry["source"]),
         Assumption("student_parameters", pupil["parameters"], "parameters", "counted", pupil["source"]),
+        Assumption("student_token_kb", pupil["token_kb"], "kB a token held", "counted", pupil["source"]),
     ]
     if rate := entry["tokens_per_gpu_second"].get(gpus.type):
         unit = "tokens/s a GPU, in and out"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dyneval.errors import SettingError
@@ -19,6 +19,7 @@ class Step:
         tokens_out: tokens written.
         gpu_hours: GPUs times hours.
         wall_hours: with all GPUs at work, loading and queueing not counted.
+        memory_gb: the least memory that each GPU must have, in GB (10^9 bytes).
         disk_gb: what the step leaves on disk, model weights not counted but where it says so.
     """
 
@@ -29,6 +30,7 @@ class Step:
     tokens_out: float
     gpu_hours: float
     wall_hours: float
+    memory_gb: float
     disk_gb: float
 
 
@@ -96,6 +98,15 @@ FORMULAS = (
     ),
     Formula("score_tokens_out", "tokens a pair", "questions, scene graph, answers", _written),
     Formula(
+        "score_gb",
+        "GB a GPU",
+        "2 bytes x student_parameters + score_batch_size x score_tokens_out x student_token_kb",
+        lambda a: (
+            2 * a["student_parameters"] / 1e9
+            + a["score_batch_size"] * a["score_tokens_out"] * a["student_token_kb"] / 1e6
+        ),
+    ),
+    Formula(
         "score_gpu_seconds",
         "GPU seconds a pair",
         "score_tokens_out x 2 bytes x student_parameters / (bandwidth_tb x decode_utilisation x score_batch_size)",
@@ -126,7 +137,15 @@ def plan(pairs: int, gpus: Gpus, a: Assumptions) -> list[Step]:
 
 
 def _steps(pairs: int, gpus: Gpus, a: Assumptions) -> Iterator[Step]:
-    def step(name: str, items: float, unit: str, tokens: tuple[float, float], seconds: float, disk_gb: float) -> Step:
+    def step(
+        name: str,
+        items: float,
+        unit: str,
+        tokens: tuple[float, float],
+        seconds: float,
+        memory_gb: float,
+        disk_gb: float,
+    ) -> Step:
         hours = seconds / 3600
         return Step(
             name=name,
@@ -136,22 +155,38 @@ def _steps(pairs: int, gpus: Gpus, a: Assumptions) -> Iterator[Step]:
             tokens_out=tokens[1],
             gpu_hours=hours,
             wall_hours=hours / gpus.count,
+            memory_gb=memory_gb,
             disk_gb=disk_gb,
         )
 
     images = pairs * a["images_per_pair"]
     seconds = images * a["image_gpu_seconds"]
-    yield step("2 generate images", images, "images", (0, 0), seconds, images * a["image_mb"] / 1e3)
+    yield step("2 generate images", images, "images", (0, 0), seconds, a["image_gb"], images * a["image_mb"] / 1e3)
     annotated = pairs * a["annotated_per_pair"]
     read, written = annotated * a["teacher_tokens_in"], annotated * a["teacher_tokens_out"]
     seconds = (read + written) / a["teacher_tokens_per_gpu_second"]
     disk = annotated * a["annotation_kb"] / 1e6 + a["teacher_weights_gb"]
-    yield step("3 annotate", annotated, "pairs", (read, written), seconds, disk)
+    memory = a["teacher_weights_gb"] / gpus.count / a["serve_share"]
+    yield step("3 annotate", annotated, "pairs", (read, written), seconds, memory, disk)
     for stage in (1, 2):
         tokens = pairs * a["epochs"] * a[f"stage{stage}_tokens"]
         seconds = tokens / a["train_tokens_per_gpu_second"]
+        trained = a["student_parameters"] - a["frozen_parameters"]
+        states = trained * a["trained_bytes"] + a["frozen_parameters"] * 2
+        memory = states / 1e9 / gpus.count + a["train_batch_gb"]
         disk = a["student_parameters"] * (2 + a["optimizer_bytes"]) / 1e9
-        yield step(f"4 train, stage {stage}", pairs * 2 * a["epochs"], "samples", (tokens, 0), seconds, disk)
+        yield step(f"4 train, stage {stage}", pairs * 2 * a["epochs"], "samples", (tokens, 0), seconds, memory, disk)
     scored = a["scored_pairs"]
     seconds = scored * a["score_gpu_seconds"]
-    yield step("5 score", scored, "pairs", (0, scored * a["score_tokens_out"]), seconds, scored * a["score_kb"] / 1e6)
+    written = scored * a["score_tokens_out"]
+    yield step("5 score", scored, "pairs", (0, written), seconds, a["score_gb"], scored * a["score_kb"] / 1e6)
+
+
+def too_large(steps: Iterable[Step], gpus: Gpus, a: Assumptions) -> list[str]:
+    """A line for each step that these GPUs have too little memory for."""
+    return [
+        f"step {step.name} needs {step.memory_gb:.0f} GB on each GPU, and of {gpus.type} one has {a['gpu_gb']:.0f}; "
+        f"{'take more GPUs (--gpus)' if step.name[0] in '34' else 'take larger GPUs (--gpus)'}"
+        for step in steps
+        if step.memory_gb > a["gpu_gb"]
+    ]

@@ -15,6 +15,7 @@ from dyneval.cli import main
 from dyneval.generation.runner import ModelSummary
 from dyneval.records import RunSummary
 from dyneval.work.executors import Ray
+from qwenvl.train import memory
 
 
 @pytest.fixture
@@ -140,3 +141,27 @@ def test_the_tables_are_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *flags]) == 0
     shown = capsys.readouterr().out
     assert "GPU hours" in shown and "command line" in shown and "given" in shown
+
+
+def test_a_plan_that_does_not_fit_into_the_memory_of_its_gpus_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--gpus", "2xH100", "--json"]) == 1
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert "step 3 annotate needs 131 GB on each GPU" in line and "more GPUs" in line
+    assert len(json.loads(said.out)["steps"]) == 5
+    assert main(["plan", "--gpus", "4xH100", "--student", "4b"]) == 0
+    assert "GB a GPU" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("student", "gpus"), [("4b", 8), ("4b", 2), ("2b", 8), ("2b", 1)])
+def test_the_memory_of_training_is_that_of_preflight(plan: Any, student: str, gpus: int) -> None:
+    shape = {  # as counted from the configurations of Qwen3-VL
+        "4b": {"layers": 36, "hidden": 2560, "intermediate": 9728, "everything": 4_437_815_808},
+        "2b": {"layers": 28, "hidden": 2048, "intermediate": 6144, "everything": 2_127_532_032},
+    }[student]
+    sizes = memory.Sizes(trained=shape["everything"] - 306_242_560, trains_table=True, vocabulary=151_936, **shape)
+    load = memory.Load(tokens=2800, patches=784, chunks=8, ranks=gpus, local=gpus, cpu=False)
+    phases, _ = memory.needed(sizes, load, memory.Zero(stage=3))
+    # Memory may not be enough for Step 3 here, which is not what is asked.
+    found = plan("--student", student, "--gpus", f"{gpus}xH100", "--assume", "teacher_weights_gb=1")
+    assert found["steps"][2]["memory_gb"] == pytest.approx(phases["step"] / 1e9, rel=0.15)

@@ -142,6 +142,40 @@ def test_a_server_that_refuses_schemas_ends_the_run_with_its_words(served, serve
     assert len(server.seen) <= 9  # with other names of the limit, and without seed or temperature
 
 
+def as_sglang(reply):
+    """An answer in the form of SGLang 0.5: alternatives keyed by their text, the end token's among them, own fields."""
+    (choice,) = reply["choices"]
+    for token in (choice["logprobs"] or {"content": []})["content"]:
+        by_text = {one["token"]: one["logprob"] for one in token["top_logprobs"]}
+        token["bytes"] = list(token["token"].encode())
+        token["top_logprobs"] = [
+            {"token": text, "bytes": list(text.encode()), "logprob": value} for text, value in by_text.items()
+        ]
+    if choice["logprobs"]:
+        end = {"token": "<|im_end|>", "bytes": list(b"<|im_end|>"), "logprob": 0.0, "top_logprobs": []}
+        choice["logprobs"]["content"].append(end)
+    choice |= {"matched_stop": 151645}
+    choice["message"] |= {"reasoning_content": None, "tool_calls": None}
+    usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18, "reasoning_tokens": 0}
+    return reply | {"usage": usage | {"prompt_tokens_details": None}, "metadata": {"weight_version": "default"}}
+
+
+def test_answers_in_the_form_of_sglang_give_the_same_scores_and_its_errors_are_told(
+    student, server, scorer, settings, pictures, monkeypatch
+):
+    monkeypatch.setattr(server, "spoil", as_sglang)
+    behind = Scorer.from_pretrained(student, engine="openai", settings=settings, base_urls=[server.url])
+    wanted = make_pairs(pictures, PROMPTS)
+    for one, other in zip(behind.score_pairs(wanted), scorer.score_pairs(wanted), strict=True):
+        assert one.soft == pytest.approx(other.soft, abs=1e-3)
+        assert (one.t2ia, one.iqa, one.overall) == (other.t2ia, other.iqa, other.overall)
+    words = "Failed to compile json_schema grammar"
+    refusal = {"object": "error", "message": words, "type": "BadRequestError", "param": None, "code": 400}
+    monkeypatch.setattr(server, "refusal", JSONResponse(refusal, 400))
+    with pytest.raises(UnfitServer, match=f"HTTP 400: .*{words}"):
+        list(behind.score_pairs(make_pairs(pictures, ["another prompt"])))
+
+
 def ignore_schema(reply):
     reply["choices"][0]["message"]["content"] = '[{"question": "Is there a cat?", "answer": "yes"}]'
     return reply
