@@ -9,7 +9,8 @@
 # and readable by user 1000: -v $PWD/output:/models:ro ... --checkpoint /models/dyneval_4b_stage2_iqa
 # For --engine openai vLLM has an image of its own (vllm/vllm-openai); the command above then needs no GPU.
 # `bash tests/image.sh` builds and tries the image on a machine without Docker.
-FROM python:3.11-slim-bookworm
+# The index of all platforms as of 2026-10-01; docker buildx imagetools inspect python:3.11-slim-bookworm tells today's.
+FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 # Without HOME's defaults: caches of the Hub and of compiled kernels belong on the volume.
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
