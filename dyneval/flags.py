@@ -92,15 +92,18 @@ class Parser(argparse.ArgumentParser):
         self.resolved |= _resolved(found)
         return found
 
+    def early(self, flag: str, argv: Sequence[str] | None = None) -> str | None:
+        """The value of a flag that others depend on, before those are known; of `--config` too."""
+        found = _value_of(flag, argv)
+        return found if found is not None else self.read_config(argv).get(flag[2:])
+
     def error(self, message: str) -> Any:
         """Say in one line what is wrong with the command line, and end with status 2."""
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
     def read_config(self, argv: Sequence[str] | None) -> dict[str, Any]:
         """What the file says that `--config` names; {} without one."""
-        early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        early.add_argument("--config", nargs="?")
-        path = early.parse_known_args(_flag_part(sys.argv[1:] if argv is None else argv))[0].config
+        path = _value_of("--config", argv)
         if not (path and self.has_config):
             return {}
         try:
@@ -178,21 +181,21 @@ class Parser(argparse.ArgumentParser):
         if action.nargs == 0:
             if not isinstance(value, bool):
                 self.error(f"--config: {name} = {value!r}: expected true or false")
-            if isinstance(action, argparse.BooleanOptionalAction):
-                return [flag if value != name.startswith("no-") else f"--no-{flag[2:]}"]
-            return [flag] if value else []
+            other = f"--{flag[5:]}" if flag.startswith("--no-") else f"--no-{flag[2:]}"
+            is_pair = isinstance(self._option_string_actions.get(other), argparse._StoreConstAction)
+            return [flag] if value else [other] if is_pair else []
         if value is None:
             return []
         if not isinstance(value, list):
             return [f"{flag}={value}"]
         if action.nargs is None:
-            return [f"{flag}={one}" for one in value]
+            parts = value if isinstance(action, argparse._AppendAction) else [",".join(map(str, value))]
+            return [f"{flag}={one}" for one in parts]
         return [flag, *map(str, value)]
 
     def _holds(self, action: argparse.Action) -> bool:
         """True for what has a value that the run depends on."""
-        is_second = action.const is _OFF or any(getattr(one, "place", None) is action for one in self._actions)
-        return action.dest not in ("help", "config", argparse.SUPPRESS) and not is_second
+        return action.dest not in ("help", "config", argparse.SUPPRESS) and not getattr(action, "is_second", False)
 
     def _name(self, action: argparse.Action) -> str:
         return action.option_strings[0].lstrip("-") if action.option_strings else action.dest
@@ -217,6 +220,13 @@ def positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
     return int(text)
+
+
+def _value_of(flag: str, argv: Sequence[str] | None) -> str | None:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(flag, nargs="?", dest="value")
+    found: str | None = parser.parse_known_args(_flag_part(sys.argv[1:] if argv is None else argv))[0].value
+    return found
 
 
 def _flag_part(argv: Sequence[str]) -> list[str]:
@@ -245,6 +255,8 @@ def _table(path: Path) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
     if value is None or isinstance(value, int | float | bool):
         return value
     return without_secrets(str(value))
@@ -269,9 +281,10 @@ def arg(description: str, **how: Any) -> Any:
         description: the help text, without the default; of a field that is a dataclass, the heading of its flags.
         how: `ge`, `gt`, `le`: bounds of a number. `metavar`, `choices`, `nargs`, `const`: as in argparse. `flag`:
             another name of the flag, `also`: a second one. `parse`: makes the value from the text, or raises
-            UserError. `position=True`: an argument named by its place, or by its flag. `off`: help text of
-            `--no-NAME`, which makes the value None. `either=True`: a command line has exactly one of these flags.
-            `heading`: of this flag and those behind it. `part`: what adds flags of its own, see `Part`.
+            UserError; `split=True`: for each part between commas. `position=True`: an argument named by its place, or
+            by its flag. `off`: help text of `--no-NAME`, which makes the value None. `either=True`: a command line has
+            at most one of these flags. `heading`: of this flag and those behind it. `part`: what adds flags of its own,
+            see `Part`.
     """
     bounds = {name: how.pop(name) for name in _BOUNDS if name in how}
     return msgspec.Meta(description=description, extra=how, **bounds)
@@ -327,15 +340,21 @@ class Flag:
         text = f"{self.meta.description or ''}{default}{whose}".replace("%", "%%")
         names = (self.name, *([how["also"]] if "also" in how else []))
         if kind is bool:
-            parser.add_argument(*names, dest=self.key, action=argparse.BooleanOptionalAction, help=text)
+            for value in (True, False) if "either" not in how else (True,):
+                name = self.name if value else f"--no-{self.name[2:]}"
+                hint = argparse.SUPPRESS if value is self.default else text
+                one = parser.add_argument(name, dest=self.key, action="store_const", const=value, help=hint)
+                one.is_second = not value  # type: ignore[attr-defined]
             return
-        element = _bare(get_args(kind)[0]) if get_origin(kind) is tuple else kind
+        element = _bare(get_args(kind)[0]) if _collection(kind) is tuple else kind
         options = {name: how[name] for name in ("metavar", "choices", "nargs", "const") if name in how}
         options["type"] = _converter(element, self.meta, how.get("parse"))
+        if "split" in how:
+            options["type"] = _between_commas(options["type"])
         if get_origin(element) is Literal:
             options.setdefault("choices", get_args(element))
         once = dict(options)
-        if get_origin(kind) in (tuple, dict) and "nargs" not in options:
+        if _collection(kind) and "nargs" not in options and "split" not in how:
             once["action"] = "append"
         if "position" not in how:
             parser.add_argument(*names, dest=self.key, required=required, help=text, **once)
@@ -343,18 +362,19 @@ class Flag:
             if "action" in once or not required:
                 options["nargs"] = ("+" if required else "*") if "action" in once else "?"
             place = parser.add_argument(self.key, default=None, help=text, **options)
-            twin: Any = parser.add_argument(*names, dest=self.key, help=argparse.SUPPRESS, **once)
-            twin.place = place
+            twin = parser.add_argument(*names, dest=self.key, help=argparse.SUPPRESS, **once)
+            twin.place, place.is_second = place, True  # type: ignore[attr-defined]
         if "off" in how:
             off = f"--no-{self.name[2:]}"
-            parser.add_argument(off, dest=self.key, action="store_const", const=_OFF, help=how["off"])
+            one = parser.add_argument(off, dest=self.key, action="store_const", const=_OFF, help=how["off"])
+            one.is_second = True  # type: ignore[attr-defined]
 
     def value(self, found: Any) -> Any:
         """The value of the field from what was parsed."""
         if found is _OFF:
             return None
-        origin = get_origin(_bare(self.type))
-        return origin(found) if origin in (tuple, dict) else found
+        collection = _collection(_bare(self.type)) if isinstance(found, list) else None
+        return collection(found) if collection else found
 
 
 @cache
@@ -374,37 +394,35 @@ def flags_of(options: Any, names: tuple[str, ...] | None = None) -> tuple[Flag, 
     return tuple(found)
 
 
-def add_flags(
-    parser: argparse.ArgumentParser, options: Any, names: tuple[str, ...] | None = None, heading: str = ""
-) -> None:
-    """Add the flags of a dataclass, see `flags_of`; those of a field that is a dataclass have their own heading.
+def add_flags(parser: argparse.ArgumentParser, options: Any, group: argparse._ActionsContainer | None = None) -> None:
+    """Add the flags of a dataclass: of those fields that `arg` or another Meta describes.
 
     Args:
         parser: gets them.
         options: the dataclass, or one of its instances, whose values are the defaults.
-        names: only of these fields.
-        heading: what they stand under in the help text.
+        group: what they stand under in the help text, where no heading is given.
     """
-    group: Any = parser.add_argument_group(heading) if heading else parser
+    group = group or parser
     exclusive = None
-    for flag in _flags_with_defaults(options, names):
+    for flag in _described(options):
         if "heading" in flag.how:
-            group = parser.add_argument_group(flag.how["heading"])
+            group = parser.add_argument_group(flag.how["heading"]) if flag.how["heading"] else parser
         if flag.is_group:
-            add_flags(parser, flag.default, None, flag.meta.description or "")
+            heading = flag.meta.description
+            add_flags(parser, flag.default, parser.add_argument_group(heading) if heading else group)
         elif "part" in flag.how:
-            flag.how["part"].add_to(parser, group, flag.meta.description)
+            flag.how["part"].add_to(parser, group, flag.meta.description or "")
         elif "either" in flag.how:
-            exclusive = exclusive or group.add_mutually_exclusive_group(required=True)
+            exclusive = exclusive or group.add_mutually_exclusive_group()
             flag.add_to(exclusive)
         else:
             flag.add_to(group, required=flag.default is MISSING)
 
 
-def given_flags(arguments: Any, options: Any, names: tuple[str, ...] | None = None) -> Mapping[str, Any]:
+def given_flags(arguments: Any, options: Any) -> Mapping[str, Any]:
     """Values of the fields whose flags were given; `options` as `add_flags` takes it."""
     found: dict[str, Any] = {}
-    for flag in _flags_with_defaults(options, names):
+    for flag in _described(options):
         if flag.is_group:
             found[flag.option] = replace(flag.default, **given_flags(arguments, flag.default))
         elif "part" in flag.how:
@@ -414,19 +432,17 @@ def given_flags(arguments: Any, options: Any, names: tuple[str, ...] | None = No
     return found
 
 
-def _flags_with_defaults(options: Any, names: tuple[str, ...] | None = None) -> list[Flag]:
-    """The flags of a dataclass, or of an instance with its values as defaults."""
+def _described(options: Any) -> list[Flag]:
+    """The flags of a dataclass that is a command line; of an instance, with its values as defaults."""
     kind: Any = options if isinstance(options, type) else type(options)
-    flags = list(flags_of(kind, names))
-    if kind is not options:
-        flags = [replace(flag, default=getattr(options, flag.option)) for flag in flags]
-    return flags
+    flags = [flag for flag in flags_of(kind) if flag.meta.description is not None]
+    return flags if kind is options else [replace(flag, default=getattr(options, flag.option)) for flag in flags]
 
 
 def _resolved(options: Any) -> dict[str, Any]:
     """The values of a dataclass by the names of its flags."""
     found: dict[str, Any] = {}
-    for flag in _flags_with_defaults(options):
+    for flag in _described(options):
         if flag.is_group:
             found |= _resolved(flag.default)
         elif "part" not in flag.how:
@@ -437,9 +453,16 @@ def _resolved(options: Any) -> dict[str, Any]:
 def _parts(options: Any) -> list[Part]:
     """What adds flags of its own, also below fields that are dataclasses."""
     found: list[Part] = []
-    for flag in _flags_with_defaults(options):
+    for flag in _described(options):
         found += _parts(_bare(flag.type)) if flag.is_group else [flag.how["part"]] if "part" in flag.how else []
     return found
+
+
+def _collection(kind: Any) -> type | None:
+    """What holds the values of a flag that takes any number of them: tuple or dict."""
+    if get_origin(kind) is tuple:
+        return tuple
+    return dict if get_origin(kind) in (dict, Mapping) else None
 
 
 def _bare(kind: Any) -> Any:
@@ -476,7 +499,11 @@ def _converter(base: Any, meta: msgspec.Meta, parse: Callable[[str], Any] | None
     return convert
 
 
+def _between_commas(convert: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    return lambda text: tuple(convert(part) for part in text.split(",") if part)
+
+
 def _as_text(value: Any) -> str:
     if isinstance(value, tuple):
-        return " ".join(map(_as_text, value))
+        return ",".join(map(_as_text, value))
     return "yes" if value is True else f"{value:g}" if isinstance(value, float) else str(value)

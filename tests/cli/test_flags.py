@@ -45,7 +45,7 @@ def dyneval(*arguments, cwd):
         (["gendb", "stats", "x", "--jsn"], "--jsn is no flag of dyneval gendb stats; did you mean --json?"),
         (["benchmark", "--benchmark", "tiffa"], "did you mean tifa?"),
         (["plan", "--pears", "3"], "did you mean --pairs?"),
-        (["serve", "--port", "many"], "invalid int value: 'many'"),
+        (["serve", "--port", "many"], "expected a whole number of 0 or more, at most 65535, found 'many'"),
     ],
 )  # fmt: skip
 def test_a_wrong_word_is_one_line_with_the_nearest_right_one(arguments, said, tmp_path):
@@ -163,7 +163,7 @@ class Options:
     output: Annotated[Path, arg("what is written", position=True)]
     limit: Annotated[int | None, arg("at most", ge=1)] = None
     dedup: Annotated[float | None, arg("similarity", off="keep all")] = 0.8
-    report: Annotated[bool, arg("a report")] = True
+    report: Annotated[bool, arg("tables only")] = True
     names: Annotated[tuple[str, ...], arg("a name", flag="name", also="--called")] = ()
     scale: Annotated[tuple[float, float] | None, arg("scale", nargs=2)] = None
     weights: Annotated[Weights, arg("weights")] = field(default_factory=lambda: Weights(alpha=0.25))
@@ -190,7 +190,8 @@ def test_a_dataclass_says_what_the_flags_are():
         "scale": [1.0, 0.5], "alpha": 0.25, "mode": "full",
     }  # fmt: skip
     text = parser.format_help()
-    assert "weights:" in text and "similarity; default: 0.8" in text and "weight; default: 0.25" in text
+    assert "--no-report" in text and "--report" not in text.replace("--no-report", "") and "weights:" in text
+    assert "similarity; default: 0.8" in text and "weight; default: 0.25" in text
 
 
 def test_what_has_a_place_may_be_named_by_a_file_too(tmp_path):
