@@ -215,13 +215,6 @@ class _ReadBefore(argparse.Action):
         """Nothing is left to do."""
 
 
-def positive(text: str) -> int:
-    """A whole number of 1 or more, as the type of an argument."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
-    return int(text)
-
-
 def _value_of(flag: str, argv: Sequence[str] | None) -> str | None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(flag, nargs="?", dest="value")

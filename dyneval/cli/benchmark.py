@@ -37,7 +37,7 @@ def _named(text: str) -> tuple[str, Path]:
 def _column(text: str) -> tuple[str, str]:
     meaning, separator, name = text.partition("=")
     if not separator:
-        raise SettingError("--column takes MEANING=NAME, such as rating=mos")
+        raise SettingError(f"{text}: expected MEANING=NAME, such as rating=mos")
     return meaning, name
 
 

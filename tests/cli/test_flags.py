@@ -106,7 +106,7 @@ def test_a_verb_below_a_verb_takes_a_file_and_names_its_output_where_the_disk_is
         ("pear = 3", "--config: 'pear' is no flag of dyneval plan; did you mean pairs?"),
         ("pairs = three", "run.toml: is not TOML"),
         ("[pairs]\nx = 1", "run.toml: pairs: expected a text, a number, true or false, or a list"),
-        ("pairs = 'three'", "argument --pairs: invalid int value: 'three'"),
+        ("pairs = 'three'", "argument --pairs: expected a whole number of 1 or more, found 'three'"),
         ("json = 3", "--config: json = 3: expected true or false"),
         (None, "No such file or directory: 'run.toml'"),
     ],
