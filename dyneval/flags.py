@@ -1,29 +1,37 @@
 """Command lines: a parser whose errors are one line and that reads `--config FILE`, and flags made from dataclasses.
 
-    parser = Parser(prog, __doc__)
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
-    add_flags(parser, Options)                   # a flag for each field of a dataclass
-    arguments = parser.parse_args(argv)
-    options = Options(**given_flags(arguments, Options))
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Options:
+        output: Annotated[Path, arg("folder to write")]
+        limit: Annotated[int | None, arg("only so many rows", ge=1)] = None
+        scoring: Annotated[ScorerSettings, arg("scoring")] = ScorerSettings()      # its flags, under that heading
 
-A field `name: Annotated[type, msgspec.Meta(description=..., ge=...)]` becomes `--name`; `extra` of its Meta may hold
-another name (`flag`) and a `metavar`. A flag that is not given is None in the parsed arguments.
+    parser = Parser(prog, __doc__)
+    options = parser.parse_options(Options, argv)
+
+A field is a flag with its type, bounds, default and help text, see `arg`; one without a default must be given. Rules
+over several fields stand in `__post_init__`: a SettingError there is a wrong command line.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import operator
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from dyneval.errors import DataFileError, nearest, without_secrets
+from dyneval.errors import DataFileError, SettingError, UserError, nearest, without_secrets
+
+T = TypeVar("T")
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,7 +64,11 @@ class Parser(argparse.ArgumentParser):
         if not self._verbs():  # else it is for the verb to say
             self._refuse_unknown(argv)
             argv = self.with_config(argv)
-            self.given = {action.dest for action in self._given(argv)}
+            given = self._given(argv)
+            self.given = {action.dest for action in given}
+            for action in given:
+                if place := getattr(action, "place", None):  # named by its flag, it is not looked for in its place
+                    self._remove_action(place)
         parsed, rest = super().parse_known_args(argv, namespace)
         self.resolved = {self._name(one): _plain(self._value(one, parsed)) for one in self._actions if self._holds(one)}
         for verb in self._verbs():
@@ -64,15 +76,34 @@ class Parser(argparse.ArgumentParser):
             self.given |= verb.given
         return parsed, rest
 
+    def parse_options(self, options: type[T], argv: Sequence[str] | None = None) -> T:
+        """Add the flags of a dataclass, parse a command line and return what it says."""
+        add_flags(self, options)
+        for part in _parts(options):
+            part.add_named(self, argv)
+        return self.read_options(self.parse_args(argv), options)
+
+    def read_options(self, arguments: argparse.Namespace, options: type[T]) -> T:
+        """The dataclass whose flags were parsed; a SettingError of it ends the program as a wrong flag does."""
+        try:
+            found = options(**given_flags(arguments, options))
+        except SettingError as error:
+            return self.error(str(error))
+        self.resolved |= _resolved(found)
+        return found
+
+    def early(self, flag: str, argv: Sequence[str] | None = None) -> str | None:
+        """The value of a flag that others depend on, before those are known; of `--config` too."""
+        found = _value_of(flag, argv)
+        return found if found is not None else self.read_config(argv).get(flag[2:])
+
     def error(self, message: str) -> Any:
         """Say in one line what is wrong with the command line, and end with status 2."""
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
     def read_config(self, argv: Sequence[str] | None) -> dict[str, Any]:
         """What the file says that `--config` names; {} without one."""
-        early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        early.add_argument("--config", nargs="?")
-        path = early.parse_known_args(_flag_part(sys.argv[1:] if argv is None else argv))[0].config
+        path = _value_of("--config", argv)
         if not (path and self.has_config):
             return {}
         try:
@@ -150,20 +181,21 @@ class Parser(argparse.ArgumentParser):
         if action.nargs == 0:
             if not isinstance(value, bool):
                 self.error(f"--config: {name} = {value!r}: expected true or false")
-            if isinstance(action, argparse.BooleanOptionalAction):
-                return [flag if value else f"--no-{flag[2:]}"]
-            return [flag] if value else []
+            other = f"--{flag[5:]}" if flag.startswith("--no-") else f"--no-{flag[2:]}"
+            is_pair = isinstance(self._option_string_actions.get(other), argparse._StoreConstAction)
+            return [flag] if value else [other] if is_pair else []
         if value is None:
             return []
         if not isinstance(value, list):
             return [f"{flag}={value}"]
         if action.nargs is None:
-            return [f"{flag}={one}" for one in value]
+            parts = value if isinstance(action, argparse._AppendAction) else [",".join(map(str, value))]
+            return [f"{flag}={one}" for one in parts]
         return [flag, *map(str, value)]
 
     def _holds(self, action: argparse.Action) -> bool:
         """True for what has a value that the run depends on."""
-        return action.dest not in ("help", "config", argparse.SUPPRESS)
+        return action.dest not in ("help", "config", argparse.SUPPRESS) and not getattr(action, "is_second", False)
 
     def _name(self, action: argparse.Action) -> str:
         return action.option_strings[0].lstrip("-") if action.option_strings else action.dest
@@ -183,11 +215,11 @@ class _ReadBefore(argparse.Action):
         """Nothing is left to do."""
 
 
-def positive(text: str) -> int:
-    """A whole number of 1 or more, as the type of an argument."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
-    return int(text)
+def _value_of(flag: str, argv: Sequence[str] | None) -> str | None:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(flag, nargs="?", dest="value")
+    found: str | None = parser.parse_known_args(_flag_part(sys.argv[1:] if argv is None else argv))[0].value
+    return found
 
 
 def _flag_part(argv: Sequence[str]) -> list[str]:
@@ -216,6 +248,8 @@ def _table(path: Path) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
     if value is None or isinstance(value, int | float | bool):
         return value
     return without_secrets(str(value))
@@ -224,10 +258,47 @@ def _plain(value: Any) -> Any:
 # ---------------------------------------------------------------------------------------------------------------------
 # Flags of a dataclass
 
+_BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
+    "ge": (operator.ge, "of {:g} or more"),
+    "gt": (operator.gt, "above {:g}"),
+    "le": (operator.le, "at most {:g}"),
+}
+_OFF = object()
+"""What --no-NAME leaves in the parsed arguments: the value is None, where None itself means that no flag was given."""
+
+
+def arg(description: str, **how: Any) -> Any:
+    """Say what a flag is beside the name, type and default of its field.
+
+    Args:
+        description: the help text, without the default; of a field that is a dataclass, the heading of its flags.
+        how: `ge`, `gt`, `le`: bounds of a number. `metavar`, `choices`, `nargs`, `const`: as in argparse. `flag`:
+            another name of the flag, `also`: a second one. `parse`: makes the value from the text, or raises
+            UserError; `split=True`: for each part between commas. `position=True`: an argument named by its place, or
+            by its flag. `off`: help text of `--no-NAME`, which makes the value None. `either=True`: a command line has
+            at most one of these flags. `heading`: of this flag and those behind it. `part`: what adds flags of its own,
+            see `Part`.
+    """
+    bounds = {name: how.pop(name) for name in _BOUNDS if name in how}
+    return msgspec.Meta(description=description, extra=how, **bounds)
+
+
+class Part(Protocol):
+    """Adds several flags for one field and makes its value of them, such as the engines of a registry."""
+
+    def add_to(self, parser: Parser, group: argparse._ActionsContainer, description: str) -> None:
+        """Add the flags."""
+
+    def add_named(self, parser: Parser, argv: Sequence[str] | None) -> None:
+        """Add the flags that depend on what the command line says; ends the program where it is wrong."""
+
+    def read(self, arguments: argparse.Namespace) -> Any:
+        """The value of the field. Raises SettingError."""
+
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """The flag of a field. `extra` of its Meta may hold another name (`flag`) and a `metavar`."""
+    """The flag of a field; `extra` of its Meta holds what `arg` takes."""
 
     option: str
     type: Any
@@ -235,28 +306,68 @@ class Flag:
     meta: msgspec.Meta
 
     @property
+    def how(self) -> Mapping[str, Any]:
+        """As `arg` took it."""
+        return self.meta.extra or {}
+
+    @property
     def name(self) -> str:
         """As it is written: --max-text."""
-        return "--" + str((self.meta.extra or {}).get("flag", self.option)).replace("_", "-")
+        return "--" + str(self.how.get("flag", self.option)).replace("_", "-")
 
     @property
     def key(self) -> str:
         """Its name in the parsed arguments."""
         return self.name[2:].replace("-", "_")
 
-    def add_to(self, parser: argparse._ActionsContainer, whose: str = "") -> None:
+    @property
+    def is_group(self) -> bool:
+        """True of a dataclass whose fields are flags themselves."""
+        return is_dataclass(_bare(self.type)) and "parse" not in self.how and "part" not in self.how
+
+    def add_to(self, parser: argparse._ActionsContainer, whose: str = "", required: bool = False) -> None:
         """Add the flag; None in the parsed arguments will mean that it was not given."""
-        default = "" if self.default in (MISSING, None, ()) else f"; default: {_as_text(self.default)}"
+        kind, how = _bare(self.type), self.how
+        is_said = self.default is not False and self.default not in (MISSING, None, (), {})
+        default = f"; default: {_as_text(self.default)}" if is_said else ""
         text = f"{self.meta.description or ''}{default}{whose}".replace("%", "%%")
-        kind: Any = get_args(self.type)[0] if get_origin(self.type) is Annotated else self.type
-        options: dict[str, Any] = {"type": _converter(self.type), "metavar": (self.meta.extra or {}).get("metavar")}
+        names = (self.name, *([how["also"]] if "also" in how else []))
         if kind is bool:
-            options = {"action": argparse.BooleanOptionalAction}
-        elif get_origin(kind) is Literal:
-            options = {"choices": get_args(kind)}
-        elif get_origin(kind) is tuple:
-            options |= {"action": "append", "type": _converter(get_args(kind)[0])}
-        parser.add_argument(self.name, dest=self.key, default=None, help=text, **options)
+            for value in (True, False) if "either" not in how else (True,):
+                name = self.name if value else f"--no-{self.name[2:]}"
+                hint = argparse.SUPPRESS if value is self.default else text
+                one = parser.add_argument(name, dest=self.key, action="store_const", const=value, help=hint)
+                one.is_second = not value  # type: ignore[attr-defined]
+            return
+        element = _bare(get_args(kind)[0]) if _collection(kind) is tuple else kind
+        options = {name: how[name] for name in ("metavar", "choices", "nargs", "const") if name in how}
+        options["type"] = _converter(element, self.meta, how.get("parse"))
+        if "split" in how:
+            options["type"] = _between_commas(options["type"])
+        if get_origin(element) is Literal:
+            options.setdefault("choices", get_args(element))
+        once = dict(options)
+        if _collection(kind) and "nargs" not in options and "split" not in how:
+            once["action"] = "append"
+        if "position" not in how:
+            parser.add_argument(*names, dest=self.key, required=required, help=text, **once)
+        else:
+            if "action" in once or not required:
+                options["nargs"] = ("+" if required else "*") if "action" in once else "?"
+            place = parser.add_argument(self.key, default=None, help=text, **options)
+            twin = parser.add_argument(*names, dest=self.key, help=argparse.SUPPRESS, **once)
+            twin.place, place.is_second = place, True  # type: ignore[attr-defined]
+        if "off" in how:
+            off = f"--no-{self.name[2:]}"
+            one = parser.add_argument(off, dest=self.key, action="store_const", const=_OFF, help=how["off"])
+            one.is_second = True  # type: ignore[attr-defined]
+
+    def value(self, found: Any) -> Any:
+        """The value of the field from what was parsed."""
+        if found is _OFF:
+            return None
+        collection = _collection(_bare(self.type)) if isinstance(found, list) else None
+        return collection(found) if collection else found
 
 
 @cache
@@ -276,29 +387,116 @@ def flags_of(options: Any, names: tuple[str, ...] | None = None) -> tuple[Flag, 
     return tuple(found)
 
 
-def add_flags(parser: argparse._ActionsContainer, options: Any, names: tuple[str, ...] | None = None) -> None:
-    """Add the flags of a dataclass, see `flags_of`."""
-    for flag in flags_of(options, names):
-        flag.add_to(parser)
+def add_flags(parser: argparse.ArgumentParser, options: Any, group: argparse._ActionsContainer | None = None) -> None:
+    """Add the flags of a dataclass: of those fields that `arg` or another Meta describes.
+
+    Args:
+        parser: gets them.
+        options: the dataclass, or one of its instances, whose values are the defaults.
+        group: what they stand under in the help text, where no heading is given.
+    """
+    group = group or parser
+    exclusive = None
+    for flag in _described(options):
+        if "heading" in flag.how:
+            group = parser.add_argument_group(flag.how["heading"]) if flag.how["heading"] else parser
+        if flag.is_group:
+            heading = flag.meta.description
+            add_flags(parser, flag.default, parser.add_argument_group(heading) if heading else group)
+        elif "part" in flag.how:
+            flag.how["part"].add_to(parser, group, flag.meta.description or "")
+        elif "either" in flag.how:
+            exclusive = exclusive or group.add_mutually_exclusive_group()
+            flag.add_to(exclusive)
+        else:
+            flag.add_to(group, required=flag.default is MISSING)
 
 
-def given_flags(arguments: Any, options: Any, names: tuple[str, ...] | None = None) -> Mapping[str, Any]:
-    """Values of the fields whose flags were given."""
-    found = {flag.option: getattr(arguments, flag.key) for flag in flags_of(options, names)}
-    return {option: value for option, value in found.items() if value is not None}
+def given_flags(arguments: Any, options: Any) -> Mapping[str, Any]:
+    """Values of the fields whose flags were given; `options` as `add_flags` takes it."""
+    found: dict[str, Any] = {}
+    for flag in _described(options):
+        if flag.is_group:
+            found[flag.option] = replace(flag.default, **given_flags(arguments, flag.default))
+        elif "part" in flag.how:
+            found[flag.option] = flag.how["part"].read(arguments)
+        elif (value := getattr(arguments, flag.key)) not in (None, []):
+            found[flag.option] = flag.value(value)
+    return found
 
 
-def _converter(kind: Any) -> Callable[[str], Any]:
-    """What turns the text of a flag into a value of type `kind`, within the bounds that it may have."""
+def _described(options: Any) -> list[Flag]:
+    """The flags of a dataclass that is a command line; of an instance, with its values as defaults."""
+    kind: Any = options if isinstance(options, type) else type(options)
+    flags = [flag for flag in flags_of(kind) if flag.meta.description is not None]
+    return flags if kind is options else [replace(flag, default=getattr(options, flag.option)) for flag in flags]
+
+
+def _resolved(options: Any) -> dict[str, Any]:
+    """The values of a dataclass by the names of its flags."""
+    found: dict[str, Any] = {}
+    for flag in _described(options):
+        if flag.is_group:
+            found |= _resolved(flag.default)
+        elif "part" not in flag.how:
+            found[flag.name[2:]] = _plain(flag.default)
+    return found
+
+
+def _parts(options: Any) -> list[Part]:
+    """What adds flags of its own, also below fields that are dataclasses."""
+    found: list[Part] = []
+    for flag in _described(options):
+        found += _parts(_bare(flag.type)) if flag.is_group else [flag.how["part"]] if "part" in flag.how else []
+    return found
+
+
+def _collection(kind: Any) -> type | None:
+    """What holds the values of a flag that takes any number of them: tuple or dict."""
+    if get_origin(kind) is tuple:
+        return tuple
+    return dict if get_origin(kind) in (dict, Mapping) else None
+
+
+def _bare(kind: Any) -> Any:
+    """A type without its bounds and without None."""
+    while True:
+        some = [one for one in get_args(kind) if one is not type(None)]
+        if get_origin(kind) is Annotated or (get_origin(kind) in (Union, UnionType) and len(some) == 1):
+            kind = some[0]
+        else:
+            return kind
+
+
+def _converter(base: Any, meta: msgspec.Meta, parse: Callable[[str], Any] | None) -> Callable[[str], Any]:
+    """What turns the text of a flag into a value of type `base`, within the bounds that it may have."""
+    if get_origin(base) is Literal:
+        base = type(get_args(base)[0])  # that it is one of them is for the parser to say
+    bounds = [(getattr(meta, name), *how) for name, how in _BOUNDS.items() if getattr(meta, name) is not None]
 
     def convert(text: str) -> Any:
+        if parse is None and base not in (int, float):
+            return base(text)
         try:
-            return msgspec.convert(text, kind, strict=False)
-        except msgspec.ValidationError as error:
-            raise argparse.ArgumentTypeError(f"{text!r}: {str(error)[:1].lower()}{str(error)[1:]}") from None
+            value = base(text) if parse is None else parse(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        except ValueError:
+            value = math.nan
+        if value != value or not all(holds(value, bound) for bound, holds, _ in bounds):
+            said = ", ".join(words.format(bound) for bound, _, words in bounds)
+            number = "a whole number" if base is int else "a number"
+            raise argparse.ArgumentTypeError(f"expected {f'{number} {said}'.strip()}, found {text!r}")
+        return value
 
     return convert
 
 
+def _between_commas(convert: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    return lambda text: tuple(convert(part) for part in text.split(",") if part)
+
+
 def _as_text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, tuple):
+        return ",".join(map(_as_text, value))
+    return "yes" if value is True else f"{value:g}" if isinstance(value, float) else str(value)

@@ -5,11 +5,12 @@ engines may name one that stands on a higher floor. Its options are a dataclass 
 `Annotated[type, msgspec.Meta(description=...)]`; each of them becomes a flag. One's own class goes by the same kind of
 string, `--engine my_module:MyEngine`, and has the dataclass of its options, if any, as its attribute `Options`:
 
-    parser = Parser()
-    ENGINES.add_engine(parser, "who answers")
-    ENGINES.add_flags(parser)
-    args = ENGINES.parse(parser, argv)
-    engine = ENGINES.make(args.engine, model, ENGINES.options(args.engine, **ENGINES.given(args)))
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Options:
+        engine: Annotated[Engine, arg("who answers", part=ENGINES)] = ENGINES.default
+
+    options = Parser().parse_options(Options, argv)
+    engine = ENGINES.make(options.engine.name, model, ENGINES.options(options.engine.name, **options.engine.options))
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, is_dataclass
+from dataclasses import MISSING, dataclass, field, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -42,8 +43,16 @@ class Entry:
     """Options that are flags, in the order of the help text; None: all. The others are for callers in Python."""
 
 
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What a command line says of an engine: its name, and those of its options that are given."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Registry(Generic[T]):
-    """Engines of one kind."""
+    """Engines of one kind: a part of the command line, whose value is an `Engine`."""
 
     def __init__(self, kind: str, methods: Sequence[str], entries: Mapping[str, Entry]) -> None:
         """Describe the engines; none is imported.
@@ -95,67 +104,59 @@ class Registry(Generic[T]):
     # -----------------------------------------------------------------------------------------------------------------
     # The command line
 
-    def add_engine(self, parser: argparse._ActionsContainer, description: str = "") -> None:
-        """Add the flag `--engine`."""
-        names = ",".join(self.entries)
-        text = f"{description}; default: %(default)s" if description else "default: %(default)s"
-        default = next(iter(self.entries))
-        parser.add_argument(
-            "--engine", type=self._name, default=default, metavar=f"{{{names},MODULE:CLASS}}", help=text
-        )
-
-    def add_flags(self, shared: argparse._ActionsContainer, parser: argparse.ArgumentParser | None = None) -> None:
-        """Add the flags of all engines that have a name.
+    def add_to(self, parser: Parser, group: argparse._ActionsContainer, description: str = "") -> None:
+        """Add `--engine` and the flags of all engines that have a name.
 
         Args:
-            shared: gets the flags that several engines know.
-            parser: gets a group of flags for each engine; without it all go to `shared`, with the engine's name.
+            parser: gets a group of flags for each engine.
+            group: gets `--engine` and the flags that several engines know.
+            description: what the engine does.
         """
+        text = f"{description}; default: %(default)s" if description else "default: %(default)s"
+        names = ",".join(self.entries)
+        group.add_argument(
+            "--engine", type=self._name, default=self.default.name, metavar=f"{{{names},MODULE:CLASS}}", help=text
+        )
         owners = self._owners()
-        added = set()
+        added: set[str] = set()
         for engine, entry in self.entries.items():
             flags = [flag for flag in _flags(entry) if flag.key not in added]
             own = [flag for flag in flags if len(owners[flag.key]) == 1]
-            group = parser.add_argument_group(f"engine {engine}") if parser and own else shared
+            its = parser.add_argument_group(f"engine {engine}") if own else group
             for flag in flags:
                 added.add(flag.key)
-                if flag not in own:
-                    flag.add_to(shared)
-                else:
-                    flag.add_to(group, "" if parser else f" (engine {engine})")
+                flag.add_to(its if flag in own else group)
 
-    def parse(self, parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespace:
-        """Parse a command line; where it names an engine of one's own, that one's flags are known too.
+    def add_named(self, parser: Parser, argv: Sequence[str] | None = None) -> None:
+        """Add the flags of an engine of one's own where the command line or `--config` names it.
 
         A class that cannot be used ends the program with one line and status 2, as a wrong flag does.
         """
-        argv = sys.argv[1:] if argv is None else argv
+        name = parser.early("--engine", argv) or ""
         try:
-            name = _engine_in(argv) or str(parser.read_config(argv).get("engine", ""))
             if ":" in name:
                 self._add_own(parser, name)
         except UserError as error:
             parser.exit(2, f"{parser.prog}: {error}\n")
-        return parser.parse_args(argv)
 
-    def given(self, args: argparse.Namespace, **known: Any) -> dict[str, Any]:
-        """Values of the options that were given as flags, by the name of the option.
-
-        Args:
-            args: from `parse`.
-            known: further values, taken where the engine has such an option and no flag for it was given.
-
-        Raises:
-            SettingError: a flag belongs to another engine.
-        """
-        entry = self.entry(args.engine)
-        own = {flag.key: flag for flag in _flags(entry)}
+    def read(self, arguments: argparse.Namespace) -> Engine:
+        """The engine that was named, with its flags. Raises SettingError: a flag belongs to another engine."""
+        own = {flag.key: flag for flag in _flags(self.entry(arguments.engine))}
         for key in self._owners():
-            if getattr(args, key) is not None and key not in own:
-                raise SettingError(self._foreign(key, args.engine, own))
-        options = {flag.option for flag in _flags(entry, every=True)}
-        found = {option: value for option, value in known.items() if option in options}
-        return found | {flag.option: value for key, flag in own.items() if (value := getattr(args, key)) is not None}
+            if getattr(arguments, key) is not None and key not in own:
+                raise SettingError(self._foreign(key, arguments.engine, own))
+        given = {key: getattr(arguments, key) for key in own}
+        return Engine(arguments.engine, {own[key].option: value for key, value in given.items() if value is not None})
+
+    def filled(self, engine: Engine, **known: Any) -> dict[str, Any]:
+        """The options of an engine, and of `known` those that it has and that were not given."""
+        options = {flag.option for flag in _flags(self.entry(engine.name), every=True)}
+        return {option: value for option, value in known.items() if option in options} | dict(engine.options)
+
+    @property
+    def default(self) -> Engine:
+        """The first one, with its own defaults."""
+        return Engine(next(iter(self.entries)))
 
     def _name(self, text: str) -> str:
         if text not in self.entries and ":" not in text:
@@ -225,16 +226,6 @@ def _flags(entry: Entry, every: bool = False) -> tuple[Flag, ...]:
 def _imported(name: str) -> Any:
     module, _, attribute = name.partition(":")
     return getattr(import_module(module), attribute)
-
-
-def _engine_in(argv: Sequence[str]) -> str:
-    """The engine that a command line names, "" where it names none or is wrong, which the parser will tell."""
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    parser.add_argument("--engine", default="")
-    try:
-        return str(parser.parse_known_args(list(argv))[0].engine)
-    except argparse.ArgumentError:
-        return ""
 
 
 def _of(error: Exception) -> str:

@@ -9,22 +9,23 @@ them. Run again, it goes on where it stopped; what could not be annotated stands
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from dyneval.cli.running import run
+from dyneval.cli.running import run, shared
 from dyneval.errors import DataFileError, SettingError
-from dyneval.flags import Parser, positive
+from dyneval.files.parts import Shard
+from dyneval.flags import Parser, arg
 from dyneval.llm.registry import ENGINES, make_engine
-from dyneval.records import WORKFLOWS
-from dyneval.work.executors import Ray, add_cluster, cluster_of
+from dyneval.records import WORKFLOWS, Workflow
+from dyneval.registry import Engine
+from dyneval.work.executors import ClusterOptions
 from dyneval.work.processes import interrupt_on_sigterm
 
 if TYPE_CHECKING:
@@ -36,54 +37,88 @@ logger = logging.getLogger(__name__)
 TEACHER_MODEL = "Qwen/Qwen3-VL-235B-A22B-Instruct-FP8"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnnotateOptions:
+    """What is annotated, and by whom."""
+
+    metadata: Annotated[Path, arg("metadata.jsonl; images are relative to its folder", heading="data")]
+    output: Annotated[Path, arg("folder of the annotation files")]
+    workflow: Annotated[
+        tuple[Workflow, ...],
+        arg("only this one of the four; those that it builds on must be there; may be repeated"),
+    ] = ()
+    limit: Annotated[int | None, arg("only the first so many pairs", ge=1)] = None
+    shard: Annotated[
+        Shard | None,
+        arg("only part I of N (from 1), split by prompt, to OUTPUT/shards", metavar="I/N", parse=Shard.parse),
+    ] = None
+    force: Annotated[bool, arg("annotate finished records again")] = False
+    retry_rejects: Annotated[bool, arg("ask again for what an earlier run gave up on")] = False
+    dry_run: Annotated[bool, arg("print the requests about one pair, ask nothing")] = False
+    engine: Annotated[Engine, arg("", part=ENGINES, heading="teacher")] = ENGINES.default
+    model: Annotated[str, arg("model name or folder")] = TEACHER_MODEL
+    attempts: Annotated[int, arg("replies asked for at most", ge=1)] = 3
+    concurrency: Annotated[int, arg("requests at once", ge=1)] = 64
+    gpus: Annotated[float, arg("GPUs behind a server, for the GPU hours")] = 0
+    cluster: Annotated[ClusterOptions, arg("")] = field(default_factory=ClusterOptions)
+
+    def engine_options(self) -> dict[str, Any]:
+        """Options of the engine. Raises SettingError: it lacks one, or one is out of its range."""
+        options = ENGINES.filled(self.engine, concurrency=self.concurrency)
+        ENGINES.options(self.engine.name, **options)
+        return options
+
+    def config(self) -> AnnotateConfig:
+        """What the step takes."""
+        from dyneval.teacher.runner import AnnotateConfig
+
+        if not self.metadata.is_file():
+            raise DataFileError(f"{self.metadata}: no such file; it is written by Step 2")
+        # Some pairs wait for their images or are between two requests: a few more than there are slots.
+        at_once = self.concurrency + max(2, self.concurrency // 4)
+        workflows = self.workflow or WORKFLOWS
+        return AnnotateConfig(**shared(self, AnnotateConfig) | {"workflows": workflows, "concurrency": at_once})
+
+
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb.
 
     Returns:
         Exit status, see `exit_status`; 2 for a wrong command line or engine; 130 when interrupted.
     """
-    parser = _parser(prog)
-    args = ENGINES.parse(parser, argv)
+    parser = Parser(prog, __doc__)
+    options = parser.parse_options(AnnotateOptions, argv)
     return run(
-        parser, lambda: _annotate(args, parser.prog), status=lambda error: 2 if isinstance(error, SettingError) else 1
+        parser,
+        lambda: _annotate(options, parser.prog),
+        status=lambda error: 2 if isinstance(error, SettingError) else 1,
     )
 
 
-def _annotate(args: argparse.Namespace, prog: str) -> int:
+def _annotate(options: AnnotateOptions, prog: str) -> int:
     from dyneval.teacher.dry_run import render
     from dyneval.teacher.runner import annotate
 
     logging.getLogger("openai").setLevel(logging.WARNING)  # one line a request
-    config = _config(args)
-    if args.dry_run:
-        sys.stdout.write(render(config, args.model))
+    config, cluster = options.config(), options.cluster.ray
+    if options.dry_run:
+        sys.stdout.write(render(config, options.model))
         return 0
-    cluster = cluster_of(args)
+    name, settings = options.engine.name, options.engine_options()
     if cluster is not None:
-        run_it = _on_ray(config, cluster, args)
+        if name == "vllm" and not cluster.gpus:
+            raise SettingError("--ray with --engine vllm needs --ray-gpus: the GPUs of one copy of the teacher")
+        config = replace(config, gpus=config.gpus or cluster.gpus * cluster.actors)
+        run_it = partial(annotate, config, partial(make_engine, name, options.model, **settings), cluster)
     else:
-        options = ENGINES.given(args, concurrency=args.concurrency)
-        engine = make_engine(args.engine, args.model, **options)
-        config = replace(config, gpus=config.gpus or _gpus_of(args.engine, options))
-        run_it = partial(annotate, config, lambda: engine)
+        engine = make_engine(name, options.model, **settings)
+        run_it = partial(annotate, replace(config, gpus=config.gpus or _gpus_of(name, settings)), lambda: engine)
     interrupt_on_sigterm()
     summary = run_it()
     logger.info("summary: %s", json.dumps(summary, ensure_ascii=False))
     if status := exit_status(summary):
         logger.error("%s: %s", prog, _lost(config, summary))
     return status
-
-
-def _on_ray(config: AnnotateConfig, cluster: Ray, args: argparse.Namespace) -> Callable[[], Row]:
-    """What annotates on a cluster. Raises SettingError where the engine's flags do not fit."""
-    from dyneval.teacher.runner import annotate
-
-    options = ENGINES.given(args, concurrency=args.concurrency)
-    ENGINES.options(args.engine, **options)
-    if args.engine == "vllm" and not cluster.gpus:
-        raise SettingError("--ray with --engine vllm needs --ray-gpus: the GPUs of one copy of the teacher")
-    config = replace(config, gpus=config.gpus or cluster.gpus * cluster.actors)
-    return lambda: annotate(config, partial(make_engine, args.engine, args.model, **options), cluster)
 
 
 def _gpus_of(engine: str, options: dict[str, Any]) -> int:
@@ -121,53 +156,4 @@ def _lost(config: AnnotateConfig, summary: Row) -> str:
     return (
         f"annotations are missing ({counts or 'bad rows'}): the reasons stand in {config.folder}/*.rejects.jsonl; the "
         "same command asks again after failures of the engine, with --retry-rejects after all others too"
-    )
-
-
-def _parser(prog: str | None) -> Parser:
-    parser = Parser(prog, __doc__)
-    data = parser.add_argument_group("data")
-    data.add_argument("--metadata", type=Path, required=True, help="metadata.jsonl; images are relative to its folder")
-    data.add_argument("--output", type=Path, required=True, help="folder of the annotation files")
-    data.add_argument(
-        "--workflow",
-        action="append",
-        default=[],
-        choices=WORKFLOWS,
-        help="only this one of the four; those that it builds on must be there; may be repeated",
-    )
-    data.add_argument("--limit", type=positive, help="only the first so many pairs")
-    data.add_argument("--shard", metavar="I/N", help="only part I of N (from 1), split by prompt, to OUTPUT/shards")
-    data.add_argument("--force", action="store_true", help="annotate finished records again")
-    data.add_argument("--retry-rejects", action="store_true", help="ask again for what an earlier run gave up on")
-    data.add_argument("--dry-run", action="store_true", help="print the requests about one pair, ask nothing")
-    teacher = parser.add_argument_group("teacher")
-    ENGINES.add_engine(teacher)
-    teacher.add_argument("--model", default=TEACHER_MODEL, help="model name or folder; default: %(default)s")
-    teacher.add_argument("--attempts", type=positive, default=3, help="replies asked for at most; default: %(default)s")
-    teacher.add_argument("--concurrency", type=positive, default=64, help="requests at once; default: %(default)s")
-    teacher.add_argument("--gpus", type=float, default=0, help="GPUs behind a server, for the GPU hours")
-    ENGINES.add_flags(teacher, parser)
-    add_cluster(parser, "pairs", gpus=0, batch=64)
-    return parser
-
-
-def _config(args: argparse.Namespace) -> AnnotateConfig:
-    from dyneval.files.parts import Shard
-    from dyneval.teacher.runner import AnnotateConfig
-
-    if not args.metadata.is_file():
-        raise DataFileError(f"{args.metadata}: no such file; it is written by Step 2")
-    return AnnotateConfig(
-        metadata=args.metadata,
-        output=args.output,
-        workflows=tuple(args.workflow or WORKFLOWS),
-        # Some pairs wait for their images or are between two requests: a few more than there are slots.
-        concurrency=args.concurrency + max(2, args.concurrency // 4),
-        attempts=args.attempts,
-        limit=args.limit,
-        shard=Shard.parse(args.shard) if args.shard else None,
-        force=args.force,
-        retry_rejects=args.retry_rejects,
-        gpus=args.gpus,
     )

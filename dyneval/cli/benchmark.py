@@ -14,62 +14,87 @@ A table of one's own:
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from dyneval.cli.evaluation import add_evaluation, evaluation_options
 from dyneval.cli.running import run
-from dyneval.cli.student import add_scoring, add_student, parse, student
+from dyneval.cli.student import StudentOptions
 from dyneval.errors import SettingError
 from dyneval.evaluation.benchmarks import BENCHMARKS, Benchmark, generic
-from dyneval.flags import Parser
+from dyneval.evaluation.options import EvaluationOptions
+from dyneval.flags import Parser, arg
+
+
+def _named(text: str) -> tuple[str, Path]:
+    """Take NAME=FILE apart; a file alone is called by its stem."""
+    name, separator, path = text.partition("=")
+    return (name, Path(path)) if separator else (Path(text).stem, Path(text))
+
+
+def _column(text: str) -> tuple[str, str]:
+    meaning, separator, name = text.partition("=")
+    if not separator:
+        raise SettingError(f"{text}: expected MEANING=NAME, such as rating=mos")
+    return meaning, name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchmarkOptions:
+    """Which scores are held against which ratings."""
+
+    list: Annotated[bool, arg("name the benchmarks, the files they need and where those come from")] = False
+    benchmark: Annotated[str | None, arg("whose annotations these are", choices=(*BENCHMARKS, "generic"))] = None
+    annotations: Annotated[Path | None, arg("file or folder with the human ratings")] = None
+    rating: Annotated[str | None, arg("which rating, where a benchmark has several; default: its first")] = None
+    column: Annotated[
+        dict[str, str],
+        arg(
+            f"columns of a generic table: {', '.join(generic.COLUMNS)}",
+            nargs="+",
+            metavar="MEANING=NAME",
+            parse=_column,
+        ),
+    ] = field(default_factory=dict)
+    scale: Annotated[
+        tuple[float, float] | None, arg("scale of a generic table's ratings", nargs=2, metavar=("LOW", "HIGH"))
+    ] = None
+    images: Annotated[Path | None, arg("folder of the images, for --checkpoint and for the report's gallery")] = None
+    scores: Annotated[
+        tuple[tuple[str, Path], ...],
+        arg("scores.jsonl of DynEval, or a table of scores", nargs="+", metavar="[NAME=]FILE", parse=_named),
+    ] = ()
+    compare: Annotated[
+        tuple[tuple[str, Path], ...],
+        arg("further evaluators, in the same forms", nargs="+", metavar="[NAME=]FILE", parse=_named),
+    ] = ()
+    score: Annotated[
+        str,
+        arg("overall, t2ia, iqa, soft.overall, soft.t2ia, soft.iqa of DynEval's scores, or the column of a table"),
+    ] = "overall"
+    level: Annotated[float, arg("of the interval for a new image's rating")] = 0.9
+    output: Annotated[Path | None, arg("folder for tables (CSV, Markdown, LaTeX, HTML), report.html and pictures")] = (
+        None
+    )
+    evaluation: Annotated[EvaluationOptions, arg("")] = field(default_factory=EvaluationOptions)
+    student: Annotated[StudentOptions, arg("student: with --checkpoint, it scores the images first")] = field(
+        default_factory=StudentOptions
+    )
+
+    def __post_init__(self) -> None:
+        if not (self.list or (self.benchmark and self.annotations)):
+            raise SettingError("name --benchmark and --annotations, or --list")
+        if not (self.list or self.scores or self.compare or self.student.checkpoint):
+            raise SettingError("name --scores or --checkpoint")
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
-    parser = _parser(prog)
-    arguments = parse(parser, argv)
-    if arguments.list:
-        return _list_benchmarks()
-    if not (arguments.benchmark and arguments.annotations):
-        parser.error("name --benchmark and --annotations, or --list")
-    if not (arguments.scores or arguments.compare or arguments.checkpoint):
-        parser.error("name --scores or --checkpoint")
-    return run(parser, lambda: _compare(arguments))
-
-
-def _parser(prog: str | None) -> Parser:
     parser = Parser(prog, __doc__)
-    add = parser.add_argument
-    add("--list", action="store_true", help="name the benchmarks, the files they need and where those come from")
-    add("--benchmark", choices=[*BENCHMARKS, "generic"], help="whose annotations these are")
-    add("--annotations", type=Path, help="file or folder with the human ratings")
-    add("--rating", help="which rating, where a benchmark has several; default: its first")
-    add(
-        "--column",
-        nargs="+",
-        default=[],
-        metavar="MEANING=NAME",
-        help="columns of a generic table: " + ", ".join(generic.COLUMNS),
-    )
-    add("--scale", nargs=2, type=float, metavar=("LOW", "HIGH"), help="scale of a generic table's ratings")
-    add("--images", type=Path, help="folder of the images, for --checkpoint and for the report's gallery")
-    add("--scores", nargs="+", default=[], metavar="[NAME=]FILE", help="scores.jsonl of DynEval, or a table of scores")
-    add("--compare", nargs="+", default=[], metavar="[NAME=]FILE", help="further evaluators, in the same forms")
-    add(
-        "--score",
-        default="overall",
-        help="overall, t2ia, iqa, soft.overall, soft.t2ia, soft.iqa of DynEval's scores, or the "
-        "column of a table; default: %(default)s",
-    )
-    add("--level", type=float, default=0.9, help="of the interval for a new image's rating; default: %(default)s")
-    add("--output", type=Path, help="folder for tables (CSV, Markdown, LaTeX, HTML), report.html and pictures")
-    add_evaluation(parser)
-    add_student(parser, "score the images with this first")
-    add_scoring(parser)
-    return parser
+    options = parser.parse_options(BenchmarkOptions, argv)
+    return run(parser, lambda: _list_benchmarks() if options.list else _compare(options))
 
 
 def _list_benchmarks() -> int:
@@ -78,29 +103,30 @@ def _list_benchmarks() -> int:
         size = f", {benchmark.size}" if benchmark.size else ""
         print(f"{benchmark.name}: {benchmark.title}{size}\n  --annotations: {benchmark.layout}")
         print(f"  from: {benchmark.source}")
-        for name, field in benchmark.fields.items():
-            scale = "; a preference" if field.is_preference else ""
-            scale += "" if field.low is None else f", {field.low:g}-{field.high:g}"
-            print(f"  --rating {name}: {field.meaning}{scale}")
+        for name, rating in benchmark.fields.items():
+            scale = "; a preference" if rating.is_preference else ""
+            scale += "" if rating.low is None else f", {rating.low:g}-{rating.high:g}"
+            print(f"  --rating {name}: {rating.meaning}{scale}")
     return 0
 
 
-def _compare(arguments: argparse.Namespace) -> int:
+def _compare(options: BenchmarkOptions) -> int:
     from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
 
-    benchmark = _benchmark(arguments)
-    scores, failed = _score(arguments, benchmark)
+    assert options.annotations is not None
+    benchmark = _benchmark(options)
+    scores, failed = _score(options, benchmark, options.annotations)
     outcome = run_benchmark(
         BenchmarkRun(
             benchmark=benchmark,
-            annotations=arguments.annotations,
-            output=arguments.output,
-            images=arguments.images,
-            scores=[*scores.items(), *(_named(text) for text in (*arguments.scores, *arguments.compare))],
-            rated=arguments.rating,
-            field=arguments.score,
-            level=arguments.level,
-            **evaluation_options(arguments),
+            annotations=options.annotations,
+            output=options.output,
+            images=options.images,
+            scores=[*scores.items(), *options.scores, *options.compare],
+            rated=options.rating,
+            field=options.score,
+            level=options.level,
+            **asdict(options.evaluation),
         )
     )
     for heading, table in outcome.tables.items():
@@ -108,36 +134,27 @@ def _compare(arguments: argparse.Namespace) -> int:
         for note in table.notes:
             print(note, file=sys.stderr)
     if outcome.files:
-        print(f"\n{len(outcome.files)} files in {arguments.output}, last {outcome.files[-1].name}")
+        print(f"\n{len(outcome.files)} files in {options.output}, last {outcome.files[-1].name}")
     return 1 if failed else 0
 
 
-def _score(arguments: argparse.Namespace, benchmark: Benchmark) -> tuple[dict[str, Path], int]:
+def _score(options: BenchmarkOptions, benchmark: Benchmark, annotations: Path) -> tuple[dict[str, Path], int]:
     """Score the rated images with --checkpoint, if there is one; the file by name, and how many could not be scored."""
-    evaluator = student(arguments)
+    evaluator = options.student.named()
     if evaluator is None:
         return {}, 0
     from dyneval.cli.score_first import score_first
     from dyneval.evaluation.unscored import rated_images
 
-    if arguments.images is None or arguments.output is None:
+    if options.images is None or options.output is None:
         raise SettingError("--checkpoint needs --images and --output")
-    path = arguments.output / "scores.jsonl"
-    pairs = rated_images(benchmark, arguments.annotations, arguments.rating)
-    return {evaluator.name: path}, score_first(evaluator, pairs, arguments.images, path)
+    path = options.output / "scores.jsonl"
+    pairs = rated_images(benchmark, annotations, options.rating)
+    return {evaluator.name: path}, score_first(evaluator, pairs, options.images, path)
 
 
-def _benchmark(arguments: argparse.Namespace) -> Benchmark:
-    """Return the benchmark that the arguments name."""
-    if arguments.benchmark != "generic":
-        return BENCHMARKS[arguments.benchmark]
-    columns = dict(text.split("=", 1) for text in arguments.column if "=" in text)
-    if len(columns) < len(arguments.column):
-        raise SettingError("--column takes MEANING=NAME, such as rating=mos")
-    return generic.benchmark(columns, tuple(arguments.scale) if arguments.scale else None)
-
-
-def _named(text: str) -> tuple[str, Path]:
-    """Take NAME=FILE apart; a file alone is called by its stem."""
-    name, separator, path = text.partition("=")
-    return (name, Path(path)) if separator else (Path(text).stem, Path(text))
+def _benchmark(options: BenchmarkOptions) -> Benchmark:
+    assert options.benchmark is not None
+    if options.benchmark in BENCHMARKS:
+        return BENCHMARKS[options.benchmark]
+    return generic.benchmark(options.column, options.scale)

@@ -9,69 +9,72 @@ prompts, one-sided, p < 0.05 after Holm), or where prompts of the baseline have 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 from dyneval.cli.running import run
 from dyneval.errors import SettingError
-from dyneval.flags import Parser
+from dyneval.flags import Parser, arg
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckOptions:
+    """The two runs, and what counts as worse."""
+
+    scores: Annotated[Path, arg("the new run's scores.jsonl", position=True)]
+    baseline: Annotated[Path, arg("scores.jsonl of the run before, of the same prompts")]
+    max_drop: Annotated[float, arg("of a mean on the scale 0-1")] = 0.02
+    score: Annotated[str, arg("overall, t2ia, iqa or soft.overall, soft.t2ia, soft.iqa")] = "overall"
+    per: Annotated[Literal["category"] | None, arg("also look at the prompts of each sub-category by themselves")] = (
+        None
+    )
+    prompts: Annotated[Path | None, arg("prompt list with categories, for --per")] = None
+    metadata: Annotated[tuple[Path, ...], arg("the baseline's metadata.jsonl in its place", nargs="+")] = ()
+    allow_missing: Annotated[bool, arg("prompts of the baseline without a new score are no failure")] = False
+    resamples: Annotated[int, arg("of the bootstrap over prompts")] = 2000
+    output: Annotated[Path | None, arg("folder for the table as CSV, Markdown, LaTeX and HTML")] = None
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
-    parser = _parser(prog)
-    arguments = parser.parse_args(argv)
-    return run(parser, lambda: _check(arguments))
-
-
-def _parser(prog: str | None) -> Parser:
     parser = Parser(prog, __doc__)
-    add = parser.add_argument
-    add("scores", type=Path, help="the new run's scores.jsonl")
-    add("--baseline", type=Path, required=True, help="scores.jsonl of the run before, of the same prompts")
-    add("--max-drop", type=float, default=0.02, help="of a mean on the scale 0-1; default: %(default)s")
-    add("--score", default="overall", help="overall, t2ia, iqa or soft.overall, soft.t2ia, soft.iqa")
-    add("--per", choices=("category",), help="also look at the prompts of each sub-category by themselves")
-    add("--prompts", type=Path, help="prompt list with categories, for --per")
-    add("--metadata", nargs="+", type=Path, default=[], help="the baseline's metadata.jsonl in its place")
-    add("--allow-missing", action="store_true", help="prompts of the baseline without a new score are no failure")
-    add("--resamples", type=int, default=2000, help="of the bootstrap over prompts; default: %(default)s")
-    add("--output", type=Path, help="folder for the table as CSV, Markdown, LaTeX and HTML")
-    return parser
+    options = parser.parse_options(CheckOptions, argv)
+    return run(parser, lambda: _check(options))
 
 
-def _check(arguments: argparse.Namespace) -> int:
+def _check(options: CheckOptions) -> int:
     from dyneval.evaluation.regression import compare_runs, table
 
     found = compare_runs(
-        arguments.scores,
-        arguments.baseline,
-        max_drop=arguments.max_drop,
-        score=arguments.score,
-        groups=_groups(arguments) if arguments.per else None,
-        resamples=arguments.resamples,
+        options.scores,
+        options.baseline,
+        max_drop=options.max_drop,
+        score=options.score,
+        groups=_groups(options) if options.per else None,
+        resamples=options.resamples,
     )
-    shown = table(found, arguments.max_drop)
+    shown = table(found, options.max_drop)
     print(shown.render())
     for note in shown.notes:
         print(note, file=sys.stderr)
-    if arguments.output:
-        shown.write(arguments.output, "check")
-    return 1 if found.is_worse or (found.missing and not arguments.allow_missing) else 0
+    if options.output:
+        shown.write(options.output, "check")
+    return 1 if found.is_worse or (found.missing and not options.allow_missing) else 0
 
 
-def _groups(arguments: argparse.Namespace) -> dict[str, tuple[str, ...]]:
+def _groups(options: CheckOptions) -> dict[str, tuple[str, ...]]:
     """The sub-categories of each prompt of the baseline."""
     from dyneval.evaluation.scored import read_prompts, read_scored
 
-    if arguments.prompts:
-        return {entry.prompt: entry.categories for entry in read_prompts(arguments.prompts)}
-    if not arguments.metadata:
+    if options.prompts:
+        return {entry.prompt: entry.categories for entry in read_prompts(options.prompts)}
+    if not options.metadata:
         raise SettingError("--per category needs --prompts or --metadata, which tell the categories")
     found: dict[str, set[str]] = defaultdict(set)
-    for image in read_scored([arguments.baseline], metadata=arguments.metadata).images:
+    for image in read_scored([options.baseline], metadata=options.metadata).images:
         found[image.prompt].update(image.categories)
     return {prompt: tuple(sorted(names)) for prompt, names in found.items()}

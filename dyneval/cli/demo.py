@@ -12,11 +12,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from dyneval.cli.running import run
-from dyneval.flags import Parser
+from dyneval.flags import Parser, arg
 
 if TYPE_CHECKING:
     from dyneval.demo.summary import Scored
@@ -29,17 +30,19 @@ SEED = 1
 """Of the prompts: those of the demo run have seed 0, and those of the pretraining are others."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemoOptions:
+    """How much is shown, and where it lies."""
+
+    output: Annotated[Path, arg("folder to write")] = Path("dyneval-demo")
+    prompts: Annotated[int, arg("scenes, three pictures each", ge=1, le=100)] = 4
+
+
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
-    parser.add_argument(
-        "--output", type=Path, default=Path("dyneval-demo"), help="folder to write; default: %(default)s"
-    )
-    parser.add_argument("--prompts", type=int, default=4, help="scenes, three pictures each; default: %(default)s")
-    arguments = parser.parse_args(argv)
-    if not 1 <= arguments.prompts <= 100:
-        parser.error(f"--prompts must be 1 to 100, not {arguments.prompts}")
-    return run(parser, lambda: _demo(arguments.output, arguments.prompts))
+    options = parser.parse_options(DemoOptions, argv)
+    return run(parser, lambda: _demo(options.output, options.prompts))
 
 
 def _demo(output: Path, prompts: int) -> int:

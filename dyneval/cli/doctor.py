@@ -8,22 +8,21 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from dyneval.cli.running import run
-from dyneval.cli.student import add_scoring, add_student, loader, parse
+from dyneval.cli.student import StudentOptions
 from dyneval.extras import EXTRAS, install
-from dyneval.flags import Parser
+from dyneval.flags import Parser, arg
 
 if TYPE_CHECKING:
     from dyneval.scorer import Scorer
@@ -42,25 +41,32 @@ class Check:
     detail: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DoctorOptions:
+    """Which student is tried."""
+
+    student: Annotated[StudentOptions, arg("student; without --checkpoint none is loaded")] = field(
+        default_factory=StudentOptions
+    )
+
+
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
-    add_student(parser)
-    add_scoring(parser)
-    arguments = parse(parser, argv)
-    return run(parser, lambda: _report(arguments))
+    options = parser.parse_options(DoctorOptions, argv)
+    return run(parser, lambda: _report(options.student))
 
 
-def _report(arguments: argparse.Namespace) -> int:
+def _report(options: StudentOptions) -> int:
     failed = False
-    for check in _checks(arguments):
+    for check in _checks(options):
         sys.stdout.write(f"{check.verdict:5} {check.name:12} {check.detail}\n")
         sys.stdout.flush()
         failed |= check.verdict == "FAIL"
     return int(failed)
 
 
-def _checks(arguments: argparse.Namespace) -> Iterator[Check]:
+def _checks(options: StudentOptions) -> Iterator[Check]:
     yield Check("python", "ok", f"{sys.version.split()[0]} at {sys.executable}")
     is_local = all(find_spec(name) for name in EXTRAS["local"])
     for name in _LOCAL if is_local else ():
@@ -73,9 +79,9 @@ def _checks(arguments: argparse.Namespace) -> Iterator[Check]:
     yield _guarded("device", _device)
     yield _guarded("attention", _attention)
     yield _guarded("disk", _disk)
-    if arguments.checkpoint:
-        yield _guarded("memory", lambda: _memory(arguments))
-        yield from _checkpoint(arguments)
+    if options.checkpoint:
+        yield _guarded("memory", lambda: _memory(options))
+        yield from _checkpoint(options)
     else:
         yield Check("checkpoint", "note", "not looked at; name one with --checkpoint")
 
@@ -131,19 +137,19 @@ def _disk() -> Check:
     )
 
 
-def _memory(arguments: argparse.Namespace) -> Check:
+def _memory(options: StudentOptions) -> Check:
     """Room for the weights; batches are then made as large as fits."""
     import torch
 
     from dyneval.checkpoints import is_adapter
     from dyneval.work.memory import free_memory
 
-    folder = Path(arguments.checkpoint, arguments.subfolder or "")
+    folder = Path(options.checkpoint or "", options.subfolder or "")
     files = list(folder.glob("*.safetensors"))
-    if not files or is_adapter(folder) or arguments.engine != "transformers":
+    if not files or is_adapter(folder) or options.engine.name != "transformers":
         return Check("memory", "note", "not estimated: the weights are not on this machine, or not for this process")
-    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = arguments.dtype or ("float32" if device.type == "cpu" else "bfloat16")
+    device = torch.device(options.engine.options.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = options.dtype or ("float32" if device.type == "cpu" else "bfloat16")
     needed = sum(_loaded_size(path, 4 if dtype == "float32" else 2) for path in files) / 2**30
     free = free_memory(device) / 2**30
     detail = f"the weights take {needed:.1f} GiB in {dtype}, {free:.1f} GiB are free"
@@ -162,14 +168,14 @@ def _loaded_size(path: Path, width: int) -> int:
         return sum(math.prod(one.get_shape()) * widths.get(one.get_dtype(), 1) for one in slices)
 
 
-def _checkpoint(arguments: argparse.Namespace) -> Iterator[Check]:
+def _checkpoint(options: StudentOptions) -> Iterator[Check]:
     from PIL import Image
 
     loaded: list[Scorer] = []
     started = time.perf_counter()
 
     def load() -> Check:
-        scorer = loader(arguments)()
+        scorer = options.loader()()
         loaded.append(scorer)
         return Check("checkpoint", "ok", f"{scorer.name}: loaded in {time.perf_counter() - started:.1f} s")
 

@@ -13,96 +13,91 @@ From a table of published scores:
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from dyneval.cli.evaluation import add_evaluation, evaluation_options
-from dyneval.cli.running import run
-from dyneval.cli.student import add_scoring, add_student, parse, student
+from dyneval.cli.running import run, shared
+from dyneval.cli.student import StudentOptions
 from dyneval.errors import SettingError
-from dyneval.flags import Parser
+from dyneval.evaluation.options import EvaluationOptions
+from dyneval.flags import Parser, arg
+
+if TYPE_CHECKING:
+    from dyneval.cli.score_first import Student
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaderboardOptions:
+    """What is ranked, and where that is written."""
+
+    scores: Annotated[
+        tuple[Path, ...],
+        arg("score files of DynEval (JSONL), or one CSV table of published scores", position=True),
+    ] = ()
+    output: Annotated[Path | None, arg("folder for tables (CSV, Markdown, LaTeX, HTML), report.html and pictures")] = (
+        None
+    )
+    metadata: Annotated[
+        tuple[Path, ...], arg("metadata.jsonl of GenDB, or its folder: model, tier, categories", nargs="+")
+    ] = ()
+    prompts: Annotated[Path | None, arg("prompt list with categories: JSON, JSONL, CSV, TSV or Parquet")] = None
+    models: Annotated[Path | None, arg("CSV with model, tier, year; the 36 models of the paper are known")] = None
+    model_from: Annotated[
+        Literal["file", "folder"],
+        arg("without metadata, a model is called as its score file or as the folder of its images"),
+    ] = "file"
+    images: Annotated[Path | None, arg("folder of the images, for the report's gallery and for --checkpoint")] = None
+    ratings: Annotated[
+        Path | None, arg("people's ratings of the images: CSV or JSONL with pair_id or image, and rating")
+    ] = None
+    title: Annotated[str, arg("heading of the report")] = "Text-to-image models"
+    evaluation: Annotated[EvaluationOptions, arg("")] = field(default_factory=EvaluationOptions)
+    student: Annotated[
+        StudentOptions, arg("student: with --checkpoint, it scores --images (one folder a model) first")
+    ] = field(default_factory=StudentOptions)
+
+    def __post_init__(self) -> None:
+        if bool(self.scores) == bool(self.student.checkpoint):
+            raise SettingError("name score files, or --checkpoint with --prompts and --images")
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
-    parser = _parser(prog)
-    arguments = parse(parser, argv)
-    if bool(arguments.scores) == bool(arguments.checkpoint):
-        parser.error("name score files, or --checkpoint with --prompts and --images")
-    return run(parser, lambda: _rank(arguments))
-
-
-def _parser(prog: str | None) -> Parser:
     parser = Parser(prog, __doc__)
-    add = parser.add_argument
-    add("scores", nargs="*", type=Path, help="score files of DynEval (JSONL), or one CSV table of published scores")
-    add("--output", type=Path, help="folder for tables (CSV, Markdown, LaTeX, HTML), report.html and pictures")
-    add(
-        "--metadata",
-        nargs="+",
-        type=Path,
-        default=[],
-        help="metadata.jsonl of GenDB, or its folder: model, tier, categories",
-    )
-    add("--prompts", type=Path, help="prompt list with categories: JSON, JSONL, CSV, TSV or Parquet")
-    add("--models", type=Path, help="CSV with model, tier, year; the 36 models of the paper are known")
-    add(
-        "--model-from",
-        choices=("file", "folder"),
-        default="file",
-        help="without metadata, a model is called "
-        "as its score file or as the folder of its images; default: %(default)s",
-    )
-    add("--images", type=Path, help="folder of the images, for the report's gallery and for --checkpoint")
-    add("--ratings", type=Path, help="people's ratings of the images: CSV or JSONL with pair_id or image, and rating")
-    add("--title", default="Text-to-image models", help="heading of the report")
-    add_evaluation(parser)
-    add_student(parser, "score --images (one folder a model) with this first")
-    add_scoring(parser)
-    return parser
+    options = parser.parse_options(LeaderboardOptions, argv)
+    return run(parser, lambda: _rank(options))
 
 
-def _rank(arguments: argparse.Namespace) -> int:
+def _rank(options: LeaderboardOptions) -> int:
     from dyneval.evaluation.run_leaderboard import LeaderboardRun, run_leaderboard
 
-    failed = _score(arguments) if arguments.checkpoint else 0
-    outcome = run_leaderboard(
-        LeaderboardRun(
-            scores=arguments.scores,
-            output=arguments.output,
-            metadata=arguments.metadata,
-            prompts=arguments.prompts,
-            models=arguments.models,
-            model_from=arguments.model_from,
-            images=arguments.images,
-            ratings=arguments.ratings,
-            title=arguments.title,
-            **evaluation_options(arguments),
-        )
-    )
+    failed = 0
+    if evaluator := options.student.named():
+        options, failed = _scored(options, evaluator)
+    outcome = run_leaderboard(LeaderboardRun(**shared(options, LeaderboardRun) | asdict(options.evaluation)))
     for heading, table in outcome.tables.items():
         if heading not in ("Dimensions", "Sub-categories"):  # too wide for a terminal
             print(f"\n{heading}\n{table.render()}")
     for note in outcome.board.notes:
         print(note, file=sys.stderr)
     if outcome.files:
-        print(f"\n{len(outcome.files)} files in {arguments.output}, last {outcome.files[-1].name}")
+        print(f"\n{len(outcome.files)} files in {options.output}, last {outcome.files[-1].name}")
     if failed:
         print(f"{failed} images could not be scored, see the rejects file", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _score(arguments: argparse.Namespace) -> int:
-    """Score the images with --checkpoint and have the scores ranked; returns how many could not be scored."""
+def _scored(options: LeaderboardOptions, evaluator: Student) -> tuple[LeaderboardOptions, int]:
+    """Score the images first; what is then ranked, and how many images could not be scored."""
     from dyneval.cli.score_first import score_first
     from dyneval.evaluation.unscored import drawn_images
 
-    evaluator = student(arguments)
-    if evaluator is None or arguments.prompts is None or arguments.images is None or arguments.output is None:
+    if options.prompts is None or options.images is None or options.output is None:
         raise SettingError("--checkpoint needs --prompts, --images and --output")
-    path = arguments.output / "scores.jsonl"
-    failed = score_first(evaluator, drawn_images(arguments.prompts, arguments.images), arguments.images, path)
-    arguments.scores, arguments.metadata, arguments.model_from = [path], [], "folder"
-    return failed
+    path = options.output / "scores.jsonl"
+    failed = score_first(evaluator, drawn_images(options.prompts, options.images), options.images, path)
+    student = replace(options.student, checkpoint=None)
+    return replace(options, scores=(path,), metadata=(), model_from="folder", student=student), failed

@@ -10,47 +10,57 @@ annotations whose prompt was edited or whose image was replaced make room for th
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from dyneval.cli.running import run
 from dyneval.errors import DataFileError
 from dyneval.files.pairs import PairRef, read_pairs
 from dyneval.files.parts import merge_file, missing_shards, shard_folders
 from dyneval.files.store import JsonlIndex, read_rejects, rejects_beside
-from dyneval.flags import Parser
+from dyneval.flags import Parser, arg
 from dyneval.records import ScoreRecord
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MergeOptions:
+    """Whose parts are put together."""
+
+    whole: Annotated[
+        Path,
+        arg(
+            "the --output of the runs: a score file, or a folder of annotations; its parts lie below shards/",
+            position=True,
+            flag="output",
+            metavar="OUTPUT",
+        ),
+    ]
+    metadata: Annotated[Path | None, arg("the --metadata of the runs, to see whether all of it is there")] = None
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
-    which = parser.add_mutually_exclusive_group(required=True)
-    text = "the --output of the runs: a score file, or a folder of annotations"
-    which.add_argument("whole", nargs="?", type=Path, metavar="OUTPUT", help=f"{text}; its parts lie below shards/")
-    which.add_argument("--output", type=Path, help="the same as OUTPUT")
-    parser.add_argument("--metadata", type=Path, help="the --metadata of the runs, to see whether all of it is there")
-    arguments = parser.parse_args(argv)
-    arguments.whole = arguments.whole or arguments.output
-    merge = _merge_annotations if arguments.whole.is_dir() else _merge
-    return run(parser, lambda: merge(arguments))
+    options = parser.parse_options(MergeOptions, argv)
+    merge = _merge_annotations if options.whole.is_dir() else _merge
+    return run(parser, lambda: merge(options))
 
 
-def _merge_annotations(arguments: argparse.Namespace) -> int:
+def _merge_annotations(options: MergeOptions) -> int:
     from dyneval.teacher.merge import check_complete, merge
 
-    print(json.dumps(merge(arguments.whole, arguments.metadata), indent=2))
-    if arguments.metadata:
-        check_complete(arguments.whole, arguments.metadata)
+    print(json.dumps(merge(options.whole, options.metadata), indent=2))
+    if options.metadata:
+        check_complete(options.whole, options.metadata)
     return 0
 
 
-def _merge(arguments: argparse.Namespace) -> int:
-    found = merge_scores(arguments.whole, arguments.metadata)
-    print(f"{found.added} records added, {found.in_file} in {arguments.whole}, {found.rejected} rejected")
+def _merge(options: MergeOptions) -> int:
+    found = merge_scores(options.whole, options.metadata)
+    print(f"{found.added} records added, {found.in_file} in {options.whole}, {found.rejected} rejected")
     if found.missing_shards:
         print(f"parts that did not run: {', '.join(found.missing_shards)}")
     if found.missing_pairs:

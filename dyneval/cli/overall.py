@@ -7,30 +7,36 @@ Pairs without T2IA or IQA answers are listed beside the scores.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from dyneval.cli.running import run
-from dyneval.flags import Parser
+from dyneval.cli.running import run, shared
+from dyneval.flags import Parser, arg
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OverallOptions:
+    """By the names of `OverallConfig`."""
+
+    metadata: Annotated[Path, arg("metadata.jsonl of the pairs")]
+    annotations: Annotated[Path, arg("folder of the four annotation files")]
+    output: Annotated[Path, arg("file to write, .json or .csv")]
+    alpha: Annotated[float, arg("weight of IQA")] = 0.5
+    beta: Annotated[float, arg("weight of T2IA")] = 0.5
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
-    parser.add_argument("--metadata", type=Path, required=True, help="metadata.jsonl of the pairs")
-    parser.add_argument("--annotations", type=Path, required=True, help="folder of the four annotation files")
-    parser.add_argument("--output", type=Path, required=True, help="file to write, .json or .csv")
-    parser.add_argument("--alpha", type=float, default=0.5, help="weight of IQA; default: %(default)s")
-    parser.add_argument("--beta", type=float, default=0.5, help="weight of T2IA; default: %(default)s")
-    args = parser.parse_args(argv)
-    return run(parser, lambda: _compute(args))
+    options = parser.parse_options(OverallOptions, argv)
+    return run(parser, lambda: _compute(options))
 
 
-def _compute(args: argparse.Namespace) -> int:
+def _compute(options: OverallOptions) -> int:
     from dyneval.instruct.overall import OverallConfig, compute_overall_scores
 
-    names = OverallConfig.__dataclass_fields__
-    print(json.dumps(compute_overall_scores(OverallConfig(**{name: getattr(args, name) for name in names})), indent=2))
+    print(json.dumps(compute_overall_scores(OverallConfig(**shared(options, OverallConfig))), indent=2))
     return 0

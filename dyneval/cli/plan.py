@@ -10,52 +10,20 @@ fit into the memory of these GPUs, a line says so and the status is 1.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from dyneval.cli.running import run
-from dyneval.flags import Parser
+from dyneval.errors import SettingError
+from dyneval.flags import Parser, arg
 
 if TYPE_CHECKING:
     from dyneval.planning.assumptions import Assumption
     from dyneval.planning.plan import Step
-
-
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run the verb; returns the exit status."""
-    parser = Parser(prog, __doc__)
-    add = parser.add_argument
-    add("--pairs", type=int, default=250_000, help="pairs of DynEvalInstruct; default: %(default)s")
-    add("--teacher", default="Qwen3-VL-235B-FP8", help="name or repository; default: %(default)s")
-    add("--student", choices=("2b", "4b"), default="4b", help="default: %(default)s")
-    add("--gpus", default="8xH100", metavar="NxTYPE", help="all work on each step in turn; default: %(default)s")
-    add(
-        *("--measured",),
-        type=Path,
-        action="append",
-        default=[],
-        metavar="SUMMARY",
-        help="gendb/summary.json, annotate.summary.json, training_log.json or scores.summary.json of a run of yours "
-        "on GPUs of this type; may be repeated",
-    )
-    add(
-        *("--assume",),
-        type=_assumption,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="another value for a figure of the second table; wins over --measured; may be repeated",
-    )
-    add("--json", action="store_true", help="print the plan as JSON")
-    arguments = parser.parse_args(argv)
-    if arguments.pairs < 1:
-        parser.error("--pairs: expected at least 1")
-    return run(parser, lambda: _plan(arguments))
 
 
 def _assumption(text: str) -> tuple[str, float]:
@@ -63,25 +31,59 @@ def _assumption(text: str) -> tuple[str, float]:
     try:
         return name, float(value)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=VALUE with a number, such as epochs=1") from None
+        raise SettingError(f"{text!r}: expected NAME=VALUE with a number, such as epochs=1") from None
 
 
-def _plan(arguments: argparse.Namespace) -> int:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanOptions:
+    """The run, the machines and what is known of them."""
+
+    pairs: Annotated[int, arg("pairs of DynEvalInstruct", ge=1)] = 250_000
+    teacher: Annotated[str, arg("name or repository")] = "Qwen3-VL-235B-FP8"
+    student: Annotated[Literal["2b", "4b"], arg("size")] = "4b"
+    gpus: Annotated[str, arg("all work on each step in turn", metavar="NxTYPE")] = "8xH100"
+    measured: Annotated[
+        tuple[Path, ...],
+        arg(
+            "gendb/summary.json, annotate.summary.json, training_log.json or scores.summary.json of a run of yours on "
+            "GPUs of this type; may be repeated",
+            metavar="SUMMARY",
+        ),
+    ] = ()
+    assume: Annotated[
+        tuple[tuple[str, float], ...],
+        arg(
+            "another value for a figure of the second table; wins over --measured; may be repeated",
+            metavar="NAME=VALUE",
+            parse=_assumption,
+        ),
+    ] = ()
+    json: Annotated[bool, arg("print the plan as JSON")] = False
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run the verb; returns the exit status."""
+    parser = Parser(prog, __doc__)
+    options = parser.parse_options(PlanOptions, argv)
+    return run(parser, lambda: _plan(options))
+
+
+def _plan(options: PlanOptions) -> int:
     from dyneval.planning.assumptions import Gpus, load
     from dyneval.planning.measured import take_over
     from dyneval.planning.plan import FORMULAS, plan, too_large
 
-    gpus = Gpus.parse(arguments.gpus)
-    assumptions = load(arguments.teacher, arguments.student, gpus, FORMULAS)
-    for path in arguments.measured:
+    gpus = Gpus.parse(options.gpus)
+    assumptions = load(options.teacher, options.student, gpus, FORMULAS)
+    for path in options.measured:
         take_over(path, assumptions)
-    for name, value in arguments.assume:
+    for name, value in options.assume:
         assumptions.replace(name, value, "given", "command line")
-    steps = plan(arguments.pairs, gpus, assumptions)
+    steps = plan(options.pairs, gpus, assumptions)
     over = too_large(steps, gpus, assumptions)
     used = list(assumptions.used.values())
-    if arguments.json:
-        asked = {name: getattr(arguments, name) for name in ("pairs", "teacher", "student", "gpus")}
+    if options.json:
+        asked = {name: getattr(options, name) for name in ("pairs", "teacher", "student", "gpus")}
         rows = {"steps": [asdict(step) for step in steps], "assumptions": [asdict(figure) for figure in used]}
         sys.stdout.write(json.dumps(asked | rows, indent=2) + "\n")
     else:

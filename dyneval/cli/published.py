@@ -7,55 +7,83 @@ The import adds the pairs to metadata.jsonl in the folder of the images. Each of
 on its own: what is missing or cannot be used is a line of a rejects file and counted, and the rest is kept.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from dyneval.cli.running import run
-from dyneval.flags import Parser
+from dyneval.cli.running import run, shared
+from dyneval.flags import Parser, add_flags, arg
 from dyneval.published import FOLDERS
 from dyneval.records import Workflow
 
-FLAGS: dict[str, Workflow] = {
-    "t2ia_questions_dir": "t2ia_questions",
-    "t2ia_answers_dir": "t2ia_answers",
-    "iqa_outputs_dir": "iqa_questions",
-    "iqa_answers_dir": "iqa_answers",
-}
-"""Flags of the published builder, and what lies in their folders."""
+_FILES = "folder of <pair_id>.json files; default: {} beside the mapping"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportOptions:
+    """By the names of `ImportConfig`; the flags of the four folders are those of the published builder."""
+
+    annotations_file: Annotated[Path, arg("the mapping, DYNEVAL-250K-PROMPTS.json")]
+    t2ia_questions_dir: Annotated[Path | None, arg(_FILES.format(FOLDERS["t2ia_questions"]))] = None
+    t2ia_answers_dir: Annotated[Path | None, arg(_FILES.format(FOLDERS["t2ia_answers"]))] = None
+    iqa_outputs_dir: Annotated[Path | None, arg(_FILES.format(FOLDERS["iqa_questions"]))] = None
+    iqa_answers_dir: Annotated[Path | None, arg(_FILES.format(FOLDERS["iqa_answers"]))] = None
+    images: Annotated[Path | None, arg("folder that the image paths are relative to; default: that of the mapping")] = (
+        None
+    )
+    output: Annotated[Path, arg("folder of our annotation files")]
+    models: Annotated[Path | None, arg("TOML file with T2I models beside those that are known")] = None
+
+    @property
+    def folders(self) -> dict[Workflow, Path | None]:
+        """Where the files of each workflow are."""
+        return {
+            "t2ia_questions": self.t2ia_questions_dir,
+            "t2ia_answers": self.t2ia_answers_dir,
+            "iqa_questions": self.iqa_outputs_dir,
+            "iqa_answers": self.iqa_answers_dir,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportOptions:
+    """What is written in the published form."""
+
+    metadata: Annotated[Path, arg("metadata.jsonl of the pairs")]
+    annotations: Annotated[Path, arg("folder of the annotation files")]
+    output: Annotated[Path, arg("folder of the published files")]
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run one way; returns the exit status."""
     parser = Parser(prog, __doc__, config=False)
     ways = parser.add_subparsers(dest="way", required=True, metavar="import|export")
-    inwards = ways.add_parser("import", help="published form to JSONL")
-    inwards.add_argument("--annotations-file", type=Path, required=True, help="the mapping, DYNEVAL-250K-PROMPTS.json")
-    for flag, workflow in FLAGS.items():
-        text = f"folder of <pair_id>.json files; default: {FOLDERS[workflow]} beside the mapping"
-        inwards.add_argument(f"--{flag.replace('_', '-')}", type=Path, help=text)
-    inwards.add_argument(
-        "--images", type=Path, help="folder that the image paths are relative to; default: that of the mapping"
-    )
-    inwards.add_argument("--output", type=Path, required=True, help="folder of our annotation files")
-    inwards.add_argument("--models", type=Path, help="TOML file with T2I models beside those that are known")
-    outwards = ways.add_parser("export", help="JSONL to published form")
-    outwards.add_argument("--metadata", type=Path, required=True, help="metadata.jsonl of the pairs")
-    outwards.add_argument("--annotations", type=Path, required=True, help="folder of the annotation files")
-    outwards.add_argument("--output", type=Path, required=True, help="folder of the published files")
-    args = parser.parse_args(argv)
-    return run(parser, lambda: _convert(vars(args)))
+    add_flags(ways.add_parser("import", help="published form to JSONL"), ImportOptions)
+    add_flags(ways.add_parser("export", help="JSONL to published form"), ExportOptions)
+    arguments = parser.parse_args(argv)
+    if arguments.way == "import":
+        incoming = parser.read_options(arguments, ImportOptions)
+        return run(parser, lambda: _import(incoming))
+    outgoing = parser.read_options(arguments, ExportOptions)
+    return run(parser, lambda: _export(outgoing))
 
 
-def _convert(args: dict[str, Any]) -> int:
-    from dyneval.published.convert import ImportConfig, export_published, import_published
+def _import(options: ImportOptions) -> int:
+    from dyneval.published.convert import ImportConfig, import_published
 
-    way = args.pop("way")
-    if way == "export":
-        counts = export_published(**args)
-    else:
-        folders = {workflow: args.pop(flag) for flag, workflow in FLAGS.items()}
-        counts = import_published(ImportConfig(**args, folders=folders))
+    return _told(import_published(ImportConfig(**shared(options, ImportConfig))))
+
+
+def _export(options: ExportOptions) -> int:
+    from dyneval.published.convert import export_published
+
+    return _told(export_published(options.metadata, options.annotations, options.output))
+
+
+def _told(counts: dict[str, dict[str, int]]) -> int:
     print(json.dumps(counts, indent=2))
     return 0

@@ -7,6 +7,8 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
 
 from dyneval.errors import UserError, without_secrets
 from dyneval.extras import missing_extra
@@ -60,6 +62,11 @@ def run(
         return status(error) if callable(status) else status
     finally:
         RUN_CONFIG.reset(token)
+
+
+def shared(options: Any, config: Any) -> dict[str, Any]:
+    """The values of a verb's options that the configuration of a step has by the same names."""
+    return {one.name: getattr(options, one.name) for one in fields(config) if hasattr(options, one.name)}
 
 
 def _reason(error: Exception, parser: Parser) -> str | None:

@@ -10,18 +10,26 @@ import inspect
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
-from dyneval.flags import Parser
+from dyneval.flags import Parser, arg
 from dyneval.records import RECORDS, json_schema, schema_name
 
 BY_NAME = {schema_name(record): record for record in RECORDS}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SchemaOptions:
+    """Which schema is printed."""
+
+    record: Annotated[str | None, arg("default: list the records", position=True, choices=tuple(BY_NAME))] = None
+
+
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Print one schema, or the names; returns the exit status."""
     parser = Parser(prog, __doc__)
-    parser.add_argument("record", nargs="?", choices=BY_NAME, help="default: list the records")
-    name = parser.parse_args(argv).record
+    name = parser.parse_options(SchemaOptions, argv).record
     if name is not None:
         sys.stdout.write(json.dumps(json_schema(BY_NAME[name]), indent=2) + "\n")
         return 0

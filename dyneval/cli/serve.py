@@ -14,74 +14,87 @@ scores. A student is loaded beside it only where --checkpoint names one; its pag
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from dyneval.cli.running import run
-from dyneval.cli.student import add_scoring, add_student, loader, parse
+from dyneval.checkpoints.names import DEFAULT
+from dyneval.cli.running import run, shared
+from dyneval.cli.student import StudentOptions
 from dyneval.errors import SettingError
-from dyneval.flags import Parser
+from dyneval.flags import Parser, arg
 from dyneval.serve.settings import ServerSettings
 
 TOKEN = "DYNEVAL_TOKEN"
+DEFAULTS = ServerSettings()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServeOptions:
+    """Where the server listens, what it takes, and who scores."""
+
+    host: Annotated[str, arg("address to listen on; 0.0.0.0 for all", heading="server")] = "127.0.0.1"
+    port: Annotated[int, arg("port, 0 for a free one", ge=0, le=65535)] = 8000
+    queue: Annotated[int, arg("pairs that may wait", ge=1)] = DEFAULTS.queue
+    batch_wait: Annotated[float, arg("seconds to wait for more", ge=0)] = DEFAULTS.batch_wait
+    timeout: Annotated[
+        float | None,
+        arg("seconds from a request to its answer; default: 120, or 10 times what the first pair took", gt=0),
+    ] = DEFAULTS.timeout
+    max_body: Annotated[int, arg("bytes of a request", ge=1)] = DEFAULTS.max_body
+    max_image: Annotated[int, arg("pixels of an image", ge=1)] = DEFAULTS.max_pixels
+    max_pairs: Annotated[int, arg("pairs of a batch request", ge=1)] = DEFAULTS.max_pairs
+    allow_host: Annotated[
+        tuple[str, ...],
+        arg(
+            "a name that clients call this server by, such as that of a proxy; * is any. Its addresses, localhost and "
+            "this machine's name are known; with a token clients may use any name",
+            metavar="NAME",
+        ),
+    ] = ()
+    rate: Annotated[
+        Path | None,
+        arg("pairs to rate: a table with file_name and prompt, or an ImageFolder", heading="rating by people"),
+    ] = None
+    ratings: Annotated[Path | None, arg("CSV file for what is said of them; the same file goes on from there")] = None
+    student: Annotated[StudentOptions, arg(f"student; default: {DEFAULT}, with --rate none")] = field(
+        default_factory=StudentOptions
+    )
+
+    def __post_init__(self) -> None:
+        if bool(self.rate) != bool(self.ratings):
+            raise SettingError("--rate and --ratings go together: the pairs, and the file for what is said of them")
+
+    @property
+    def settings(self) -> ServerSettings:
+        """What the server takes. Raises SettingError."""
+        return ServerSettings(
+            **shared(self, ServerSettings)
+            | {
+                "max_pixels": self.max_image,
+                "max_pairs": min(self.max_pairs, self.queue),
+                "allow_hosts": self.allow_host,
+                "token": os.environ.get(TOKEN) or None,
+            }
+        )
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
-    parser = _parser(prog)
-    arguments = parse(parser, argv)
-    return run(parser, lambda: _serve(arguments))
-
-
-def _parser(prog: str | None) -> Parser:
     parser = Parser(prog, __doc__)
-    defaults = ServerSettings()
-    add = parser.add_argument_group("server").add_argument
-    add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all; default: %(default)s")
-    add("--port", type=int, default=8000, help="port, 0 for a free one; default: %(default)s")
-    add("--queue", type=int, default=defaults.queue, help="pairs that may wait; default: %(default)s")
-    add("--batch-wait", type=float, default=defaults.batch_wait, help="seconds to wait for more; default: %(default)s")
-    waits = "seconds from a request to its answer; default: 120, or 10 times what the first pair took"
-    add("--timeout", type=float, default=defaults.timeout, help=waits)
-    add("--max-body", type=int, default=defaults.max_body, help="bytes of a request; default: %(default)s")
-    add("--max-image", type=int, default=defaults.max_pixels, help="pixels of an image; default: %(default)s")
-    add("--max-pairs", type=int, default=defaults.max_pairs, help="pairs of a batch request; default: %(default)s")
-    add(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a name that clients call this server by, such as that of a proxy; * is any. Its addresses, localhost and "
-        "this machine's name are known; with a token clients may use any name",
-    )
-    add = parser.add_argument_group("rating by people").add_argument
-    add("--rate", type=Path, help="pairs to rate: a table with file_name and prompt, or an ImageFolder")
-    add("--ratings", type=Path, help="CSV file for what is said of them; the same file goes on from there")
-    add_student(parser)
-    add_scoring(parser)
-    return parser
+    options = parser.parse_options(ServeOptions, argv)
+    return run(parser, lambda: _serve(options))
 
 
-def _serve(arguments: argparse.Namespace) -> int:
-    settings = ServerSettings(
-        queue=arguments.queue,
-        batch_wait=arguments.batch_wait,
-        timeout=arguments.timeout,
-        max_body=arguments.max_body,
-        max_pixels=arguments.max_image,
-        max_pairs=min(arguments.max_pairs, arguments.queue),
-        allow_hosts=tuple(arguments.allow_host),
-        token=os.environ.get(TOKEN) or None,
-    )
-    if bool(arguments.rate) != bool(arguments.ratings):
-        raise SettingError("--rate and --ratings go together: the pairs, and the file for what is said of them")
-    load = loader(arguments) if arguments.checkpoint or not arguments.rate else None
+def _serve(options: ServeOptions) -> int:
+    settings = options.settings
+    load = None if options.rate and options.student.checkpoint is None else options.student.loader()
     from dyneval.serve.ratings import Ratings
     from dyneval.serve.server import serve
 
-    with Ratings(arguments.rate, arguments.ratings) if arguments.rate else nullcontext() as ratings:
-        serve(load, settings, arguments.host, arguments.port, ratings)
+    with Ratings(options.rate, options.ratings) if options.rate and options.ratings else nullcontext() as ratings:
+        serve(load, settings, options.host, options.port, ratings)
     return 0

@@ -10,55 +10,60 @@ exit status is 1 where a run stopped or seems to have been killed.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from dyneval.cli.running import run
-from dyneval.flags import Parser
+from dyneval.flags import Parser, arg
 
 if TYPE_CHECKING:
     from dyneval.teacher.watch import Progress
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatusOptions:
+    """Which runs, how often they are looked at, and what their work costs."""
+
+    folder: Annotated[Path, arg("the --output of the runs", position=True)]
+    every: Annotated[float | None, arg("look again and again, until all runs have ended", metavar="SECONDS", gt=0)] = (
+        None
+    )
+    json: Annotated[bool, arg("print JSON")] = False
+    price_in: Annotated[
+        float, arg("a million tokens of requests", metavar="P", heading="prices, in any one currency")
+    ] = 0.0
+    price_out: Annotated[float, arg("a million tokens of replies", metavar="P")] = 0.0
+    gpu_hour: Annotated[float, arg("an hour of one GPU", metavar="P")] = 0.0
+
+
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
-    parser.add_argument("folder", type=Path, help="the --output of the runs")
-    parser.add_argument(
-        "--every", type=float, metavar="SECONDS", help="look again and again, until all runs have ended"
-    )
-    prices = parser.add_argument_group("prices, in any one currency")
-    prices.add_argument("--price-in", type=float, default=0.0, metavar="P", help="a million tokens of requests")
-    prices.add_argument("--price-out", type=float, default=0.0, metavar="P", help="a million tokens of replies")
-    prices.add_argument("--gpu-hour", type=float, default=0.0, metavar="P", help="an hour of one GPU")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args(argv)
-    if arguments.every is not None and arguments.every <= 0:
-        parser.error("--every: expected seconds above 0")
-    return run(parser, lambda: _watch(arguments))
+    options = parser.parse_options(StatusOptions, argv)
+    return run(parser, lambda: _watch(options))
 
 
-def _watch(arguments: argparse.Namespace) -> int:
+def _watch(options: StatusOptions) -> int:
     from dyneval.teacher.watch import runs_in
 
     while True:
-        rows = [_row(name, found, arguments) for name, found in runs_in(arguments.folder)]
-        sys.stdout.write(f"{json.dumps(rows) if arguments.json else _table(rows)}\n")
+        rows = [_row(name, found, options) for name, found in runs_in(options.folder)]
+        sys.stdout.write(f"{json.dumps(rows) if options.json else _table(rows)}\n")
         sys.stdout.flush()
-        if arguments.every is None or not any(row["state"] == "running" for row in rows):
+        if options.every is None or not any(row["state"] == "running" for row in rows):
             return int(any(row["state"] in ("stopped", "killed?") for row in rows))
-        time.sleep(arguments.every)
+        time.sleep(options.every)
 
 
-def _row(name: str, found: Progress, arguments: argparse.Namespace) -> dict[str, Any]:
-    tokens = found.prompt_tokens * arguments.price_in + found.completion_tokens * arguments.price_out
+def _row(name: str, found: Progress, options: StatusOptions) -> dict[str, Any]:
+    tokens = found.prompt_tokens * options.price_in + found.completion_tokens * options.price_out
     hours = found.gpus * (found.updated - found.started) / 3600
-    cost = tokens / 1e6 + hours * arguments.gpu_hour
+    cost = tokens / 1e6 + hours * options.gpu_hour
     # Of the pairs that are left, each as dear as those that this run has annotated.
     left = max(0, found.total - found.pairs) if found.state == "running" else 0
     return {

@@ -10,76 +10,89 @@ training (Qwen3-VL/qwen-vl-finetune/OPTIONS.md). The variables of the launch scr
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 from dyneval.cli.running import run
 from dyneval.errors import SettingError
-from dyneval.flags import Parser
+from dyneval.flags import Parser, arg
 
 STAGES = {1: "t2ia", 2: "iqa"}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainOptions:
+    """Which run is checked, on which data."""
+
+    size: Annotated[Literal["2b", "4b"], arg("of the student")] = "4b"
+    stage: Annotated[Literal[1, 2], arg("1: alignment, 2: quality, from stage 1's output")] = 1
+    instruct: Annotated[Path | None, arg("folder of `dyneval instruct`; default: DYNEVALINSTRUCT_*_ANNOTATION")] = None
+    images: Annotated[
+        Path | None, arg("folder that its image paths are relative to; default: DYNEVALINSTRUCT_*_DATA")
+    ] = None
+    model: Annotated[
+        str | None,
+        arg(
+            "model that training starts from, folder or id; default: MODEL_NAME_OR_PATH, else Qwen3-VL; of stage 2 "
+            "STAGE1_CHECKPOINT, else the output of stage 1"
+        ),
+    ] = None
+    output: Annotated[Path | None, arg("folder of the runs; default: OUTPUT_ROOT, else ./output")] = None
+    full: Annotated[bool, arg("decode every image and count the tokens of every sample")] = False
+    start: Annotated[bool, arg("train when the checks found no error")] = False
+    options: Annotated[tuple[str, ...], arg("options of the training", position=True, metavar="-- OPTION")] = ()
+
+
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run the verb; returns the exit status: 1 where a check found an error, else that of the training."""
+    """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
-    add = parser.add_argument
-    add("--size", choices=("2b", "4b"), default="4b", help="of the student; default: %(default)s")
-    add("--stage", type=int, choices=STAGES, default=1, help="1: alignment, 2: quality, from stage 1's output")
-    add("--instruct", type=Path, help="folder of `dyneval instruct`; default: DYNEVALINSTRUCT_*_ANNOTATION")
-    add("--images", type=Path, help="folder that its image paths are relative to; default: DYNEVALINSTRUCT_*_DATA")
-    text = "MODEL_NAME_OR_PATH, else Qwen3-VL; of stage 2 STAGE1_CHECKPOINT, else the output of stage 1"
-    add("--model", help=f"model that training starts from, folder or id; default: {text}")
-    add("--output", type=Path, help="folder of the runs; default: OUTPUT_ROOT, else ./output")
-    add("--full", action="store_true", help="decode every image and count the tokens of every sample")
-    add("--start", action="store_true", help="train when the checks found no error")
-    add("options", nargs="*", metavar="-- OPTION", help="options of the training")
-    arguments = parser.parse_args(argv)
-    return run(parser, lambda: _train(arguments))
+    options = parser.parse_options(TrainOptions, argv)
+    return run(parser, lambda: _train(options))
 
 
-def _train(arguments: argparse.Namespace) -> int:
+def _train(options: TrainOptions) -> int:
     from qwenvl.preflight import SCRIPTS
     from qwenvl.preflight.cli import main as preflight
 
-    script = SCRIPTS / f"sft_qwen_3_vl_{arguments.size}.sh"
+    script = SCRIPTS / f"sft_qwen_3_vl_{options.size}.sh"
     if not script.is_file():
         raise SettingError(f"{script}: is not here; training starts from a clone of the repository, see its README")
-    variables = _variables(arguments)
-    command = ["bash", str(script), str(arguments.stage), *arguments.options]
+    variables = _variables(options)
+    command = ["bash", str(script), str(options.stage), *options.options]
     settings = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
     sys.stdout.write(f"{' '.join([*settings, shlex.join(command)])}\n\n")
     sys.stdout.flush()
     os.environ.update(variables)
     root = Path(os.environ.get("OUTPUT_ROOT", "output"))
     # The launcher knows the data of its stage; the checks are told.
-    os.environ.setdefault("DATASET_USE", f"dynevalinstruct_{STAGES[arguments.stage]}")
-    checks = ["--output-root", str(root), *(["--full"] if arguments.full else [])]
-    if arguments.stage == 2:
-        stage1 = root / f"dyneval_{arguments.size}_stage1_t2ia"
+    os.environ.setdefault("DATASET_USE", f"dynevalinstruct_{STAGES[options.stage]}")
+    checks = ["--output-root", str(root), *(["--full"] if options.full else [])]
+    if options.stage == 2:
+        stage1 = root / f"dyneval_{options.size}_stage1_t2ia"
         checks += ["--model", os.environ.get("STAGE1_CHECKPOINT", str(stage1))]
     elif "MODEL_NAME_OR_PATH" not in os.environ:
-        checks += ["--model", f"Qwen/Qwen3-VL-{arguments.size.upper()}-Instruct"]
-    if preflight([*checks, *arguments.options]):
+        checks += ["--model", f"Qwen/Qwen3-VL-{options.size.upper()}-Instruct"]
+    if preflight([*checks, *options.options]):
         return 1
-    return subprocess.run(command, check=False).returncode if arguments.start else 0
+    return subprocess.run(command, check=False).returncode if options.start else 0
 
 
-def _variables(arguments: argparse.Namespace) -> dict[str, str]:
+def _variables(options: TrainOptions) -> dict[str, str]:
     """The launch script's variables that the flags stand for."""
-    found = {}
+    found: dict[str, Path | str] = {}
     for half in STAGES.values():
-        if arguments.instruct:
-            found[f"DYNEVALINSTRUCT_{half.upper()}_ANNOTATION"] = arguments.instruct / f"dynevalinstruct_{half}.json"
-        if arguments.images:
-            found[f"DYNEVALINSTRUCT_{half.upper()}_DATA"] = arguments.images
-    if arguments.model:
-        found["MODEL_NAME_OR_PATH" if arguments.stage == 1 else "STAGE1_CHECKPOINT"] = arguments.model
-    if arguments.output:
-        found["OUTPUT_ROOT"] = arguments.output
+        if options.instruct:
+            found[f"DYNEVALINSTRUCT_{half.upper()}_ANNOTATION"] = options.instruct / f"dynevalinstruct_{half}.json"
+        if options.images:
+            found[f"DYNEVALINSTRUCT_{half.upper()}_DATA"] = options.images
+    if options.model:
+        found["MODEL_NAME_OR_PATH" if options.stage == 1 else "STAGE1_CHECKPOINT"] = options.model
+    if options.output:
+        found["OUTPUT_ROOT"] = options.output
     return {name: str(Path(value).resolve() if isinstance(value, Path) else value) for name, value in found.items()}

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from dyneval.flags import arg
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationOptions:
-    """Base of the descriptions of runs.
+    """Base of the descriptions of runs, and flags."""
 
-    Attributes:
-        resamples: of the bootstrap over prompts.
-        seed: of the bootstrap.
-        report: make report.html.
-        pictures: formats of the charts for print.
-        workers: processes that make thumbnails.
-    """
-
-    resamples: int = 1000
-    seed: int = 0
-    report: bool = True
-    pictures: Sequence[str] = ()
-    workers: int = 1
+    resamples: Annotated[int, arg("of the bootstrap over prompts")] = 1000
+    seed: Annotated[int, arg("of the bootstrap")] = 0
+    pictures: Annotated[tuple[Literal["png", "svg", "pdf"], ...], arg("also draw the charts for print", nargs="*")] = ()
+    report: Annotated[bool, arg("write tables only")] = True
+    workers: Annotated[int, arg("processes that make thumbnails")] = 1

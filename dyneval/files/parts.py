@@ -38,6 +38,9 @@ class Shard:
             raise SettingError(f"shard {text!r}: expected i/n with 1 <= i <= n, such as 1/4")
         return cls(int(match[1]), int(match[2]))
 
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
     def holds(self, prompt_id: str) -> bool:
         """True when the pairs of this prompt belong to the part."""
         return part_of(prompt_id, "shard", self.count) == self.index - 1

@@ -11,15 +11,17 @@ import datetime
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
-from dyneval.errors import GenerationError, did_you_mean
+from dyneval.errors import GenerationError, SettingError, did_you_mean
+from dyneval.flags import arg
 from dyneval.generation.devices import Placement
 from dyneval.records import Tier
 from dyneval.work.executors import WorkerBroken
@@ -173,50 +175,74 @@ class Preset:
     suffix_by_variant: Mapping[str, str] = field(default_factory=dict)
 
 
+def _part(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.replace(".", "_").isidentifier():
+        raise SettingError(f"'{text}' is not of the form NAME=VALUE")
+    return name, value
+
+
+def _override(text: str) -> tuple[str, Any]:
+    name, value = _part(text)
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _prices(text: str) -> tuple[float, float]:
+    try:
+        given, taken = (float(part) for part in text.split("/"))
+    except ValueError:
+        raise SettingError(f"'{text}' is not IN/OUT, such as 5/40") from None
+    return given, taken
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildOptions:
-    """Choices of one run that decide what images look like; all of them are recorded and compared on resume.
+    """Choices of one run that decide what images look like, also as flags; all are recorded and compared on resume.
 
     Attributes:
-        variant: which of the model's checkpoints; None is the spec's first.
-        repo: other weights in their place, a repo id or a folder.
-        revision: commit, tag or branch of `repo`; None is the newest, and the commit found is recorded.
+        variant: None is the spec's first.
+        revision: None is the newest, and the commit found is recorded.
         preset: None is the model's default.
-        parts: other weights for the further parts of a model, by part name.
+        parts: by the name of the part.
         overrides: call arguments that replace the preset's; "stage_1.guidance_scale" is one inside another.
         pins: commits by repo that the images of a folder with these settings were made from: they are loaded, even
             where a branch has moved since. They are no setting of their own.
     """
 
-    preset: PresetName | None = None
-    variant: str | None = None
-    repo: str | None = None
-    revision: str | None = None
-    base_seed: int = 0
-    parts: Mapping[str, str] = field(default_factory=dict)
-    overrides: Mapping[str, Any] = field(default_factory=dict)
+    preset: Annotated[PresetName | None, arg("authors' recommendation or the published scripts' settings")] = None
+    variant: Annotated[str | None, arg("which of the model's checkpoints")] = None
+    repo: Annotated[str | None, arg("other weights: a repo id or a folder")] = None
+    revision: Annotated[str | None, arg("commit, tag or branch of the weights")] = None
+    base_seed: Annotated[int, arg("changes the seed of every image")] = 0
+    parts: Annotated[
+        Mapping[str, str], arg("other weights for a part of it", flag="part", metavar="NAME=REPO", parse=_part)
+    ] = field(default_factory=dict)
+    overrides: Annotated[
+        Mapping[str, Any], arg("replace a call argument", flag="set", metavar="NAME=VALUE", parse=_override)
+    ] = field(default_factory=dict)
     pins: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunOptions:
-    """Choices that change where and how fast a model runs, but not its images.
+    """Choices that change where and how fast a model runs, but not its images; also as flags."""
 
-    Attributes:
-        batch_size: None is the spec's own.
-        placement: where the weights lie; "auto" measures what fits.
-        concurrency: requests in flight to a hosted API.
-        base_url: another server that speaks the hosted API.
-        prices: US dollars for a million input and output tokens, from which costs are recorded.
-        external_env: folder of the Python environment in which an external model's worker runs, or of several.
-    """
-
-    batch_size: int | None = None
-    placement: Placement | Literal["auto"] = "auto"
-    concurrency: int = 8
-    base_url: str | None = None
-    prices: tuple[float, float] | None = None
-    external_env: Path = ENVIRONMENTS
+    batch_size: Annotated[
+        int | None, arg("prompts a call (default: the model's own); halved when memory runs out", ge=1)
+    ] = None
+    placement: Annotated[Literal["auto", Placement], arg("where weights lie; auto measures what fits")] = "auto"
+    concurrency: Annotated[int, arg("requests in flight to a hosted API", ge=1)] = 8
+    base_url: Annotated[str | None, arg("another server that speaks the hosted API")] = None
+    prices: Annotated[
+        tuple[float, float] | None,
+        arg("US dollars a million tokens; records what each image cost", metavar="IN/OUT", parse=_prices),
+    ] = None
+    external_env: Annotated[Path, arg("environment of an external model, or folder with one for each slug")] = (
+        ENVIRONMENTS
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from dyneval.errors import SettingError
+from dyneval.flags import arg
 from dyneval.hashing import content_key
 from dyneval.replies import REPLY_FORMS, AnyForm, ReplyLimits, as_in_key
-from dyneval.tokens import TEMPLATE_VERSIONS, TemplateVersion, prompt_line
-from dyneval.work.batches import BatchLimit
+from dyneval.tokens import TemplateVersion, prompt_line
+from dyneval.work.batches import BatchLimit, batch_limit
 
 Mode = Literal["full", "fast", "t2ia-only", "iqa-only"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Mean = Literal["arithmetic", "geometric"]
 MEANS: tuple[Mean, ...] = get_args(Mean)
-Template = TemplateVersion | Literal["auto"]
-TEMPLATES: tuple[Template, ...] = ("auto", *TEMPLATE_VERSIONS)
-Form = AnyForm | Literal["auto"]
-FORMS: tuple[Form, ...] = ("auto", *REPLY_FORMS, "either")
+Template = Literal["auto", TemplateVersion]
+TEMPLATES: tuple[Template, ...] = get_args(Template)
+Form = Literal["auto", AnyForm]
+FORMS: tuple[Form, ...] = get_args(Form)
 
+_TRAINED = "auto: as the student was trained, by its own word or by what it writes"
 BYTES_A_TOKEN = 16
 """A prompt of more bytes than this for each token that it may have is refused; written text has about four."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScorerSettings:
-    """How pairs are scored; kept in every ScoreRecord.
+    """How pairs are scored, also as flags; kept in every ScoreRecord.
 
     Attributes:
         mode: "full"; "fast" leaves out the reasons that stand behind a score (of the readme form); "t2ia-only" and
@@ -44,15 +46,15 @@ class ScorerSettings:
         limits: bounds of the replies' lists and texts; by default only `max_new_tokens` bounds them.
     """
 
-    mode: Mode = "full"
-    mean: Mean = "arithmetic"
-    template: Template = "auto"
-    reply_form: Form = "auto"
-    alpha: float = 0.5
-    beta: float = 0.5
-    max_new_tokens: int = 8192
+    mode: Annotated[Mode, arg("full; fast: without the reasons that stand behind a score; or one half only")] = "full"
+    mean: Annotated[Mean, arg("of a half's question scores")] = "arithmetic"
+    template: Annotated[Template, arg(f"human turns; {_TRAINED}")] = "auto"
+    reply_form: Annotated[Form, arg(f"evaluations; {_TRAINED}", choices=("auto", *REPLY_FORMS))] = "auto"
+    alpha: Annotated[float, arg("weight of IQA in overall")] = 0.5
+    beta: Annotated[float, arg("weight of T2IA in overall")] = 0.5
+    batch_size: Annotated[BatchLimit, arg("pairs at a time, or auto: as many as fit", parse=batch_limit)] = "auto"
+    max_new_tokens: Annotated[int, arg("limit on a reply", ge=1)] = 8192
     max_prompt_tokens: int = 4096
-    batch_size: BatchLimit = "auto"
     limits: ReplyLimits = field(default_factory=ReplyLimits)
 
     def __post_init__(self) -> None:

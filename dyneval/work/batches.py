@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 
+from dyneval.errors import SettingError
+
 if TYPE_CHECKING:
     import torch
 
@@ -18,6 +20,15 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _WORDS = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
+
+
+def batch_limit(text: str) -> BatchLimit:
+    """A number of 1 or more, or "auto". Raises SettingError."""
+    if text == "auto":
+        return "auto"
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise SettingError(f"expected a whole number of 1 or more, or auto, found {text!r}")
+    return int(text)
 
 
 def out_of_memory(error: RuntimeError) -> str | None:

@@ -25,12 +25,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Protocol, TypeVar
 
-from dyneval.errors import ClusterError, SettingError, UserError
+from dyneval.errors import ClusterError, UserError
+from dyneval.flags import arg
 
 if TYPE_CHECKING:
-    import argparse
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
@@ -416,27 +416,28 @@ def _resources(ray: Any) -> list[tuple[str, float]]:
 Executor = Here | Processes | Ray
 
 
-def add_cluster(parser: argparse.ArgumentParser, items: str, gpus: float, batch: int) -> None:
-    """Add the flags of a step that runs on Ray: `items` is what a task consists of, the others are its defaults."""
-    add = parser.add_argument_group(
-        "Ray (extra ray; inputs and outputs lie where all machines see them under the same path)"
-    ).add_argument
-    add(
-        *("--ray",),
-        nargs="?",
-        const="",
-        metavar="ADDRESS",
-        help="work on a Ray cluster, such as ray-head:6379; without an address: the one at hand, else this machine",
-    )
-    add("--ray-actors", type=int, default=1, metavar="N", help="actors, each with a model; default: %(default)s")
-    add("--ray-gpus", type=float, default=gpus, metavar="N", help="GPUs an actor; default: %(default)s")
-    add("--ray-batch", type=int, default=batch, metavar="N", help=f"{items} a task; default: %(default)s")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterOptions:
+    """Flags of a step that runs on Ray."""
 
+    address: Annotated[
+        str | None,
+        arg(
+            "work on a Ray cluster, such as ray-head:6379; without an address: the one at hand, else this machine",
+            flag="ray",
+            nargs="?",
+            const="",
+            metavar="ADDRESS",
+            heading="Ray (extra ray; inputs and outputs lie where all machines see them under the same path)",
+        ),
+    ] = None
+    actors: Annotated[int, arg("actors, each with a model", flag="ray-actors", metavar="N", ge=1)] = 1
+    gpus: Annotated[float, arg("GPUs an actor", flag="ray-gpus", metavar="N", ge=0)] = 0
+    batch: Annotated[int, arg("pairs or images a task", flag="ray-batch", metavar="N", ge=1)] = 64
 
-def cluster_of(arguments: argparse.Namespace) -> Ray | None:
-    """The cluster that the arguments describe, None without --ray. Raises SettingError."""
-    if arguments.ray is None:
-        return None
-    if arguments.ray_actors < 1 or arguments.ray_batch < 1 or arguments.ray_gpus < 0:
-        raise SettingError("--ray-actors and --ray-batch: expected at least 1; --ray-gpus: at least 0")
-    return Ray(address=arguments.ray, actors=arguments.ray_actors, gpus=arguments.ray_gpus, batch=arguments.ray_batch)
+    @property
+    def ray(self) -> Ray | None:
+        """The cluster, None without --ray."""
+        if self.address is None:
+            return None
+        return Ray(address=self.address, actors=self.actors, gpus=self.gpus, batch=self.batch)

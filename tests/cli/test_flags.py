@@ -3,13 +3,17 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 
 from dyneval.cli import VERBS
 from dyneval.demo.prompts import demo_prompts
+from dyneval.errors import SettingError
 from dyneval.files.jsonl import read_jsonl
+from dyneval.flags import Parser, arg
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +45,7 @@ def dyneval(*arguments, cwd):
         (["gendb", "stats", "x", "--jsn"], "--jsn is no flag of dyneval gendb stats; did you mean --json?"),
         (["benchmark", "--benchmark", "tiffa"], "did you mean tifa?"),
         (["plan", "--pears", "3"], "did you mean --pairs?"),
-        (["serve", "--port", "many"], "invalid int value: 'many'"),
+        (["serve", "--port", "many"], "expected a whole number of 0 or more, at most 65535, found 'many'"),
     ],
 )  # fmt: skip
 def test_a_wrong_word_is_one_line_with_the_nearest_right_one(arguments, said, tmp_path):
@@ -102,7 +106,7 @@ def test_a_verb_below_a_verb_takes_a_file_and_names_its_output_where_the_disk_is
         ("pear = 3", "--config: 'pear' is no flag of dyneval plan; did you mean pairs?"),
         ("pairs = three", "run.toml: is not TOML"),
         ("[pairs]\nx = 1", "run.toml: pairs: expected a text, a number, true or false, or a list"),
-        ("pairs = 'three'", "argument --pairs: invalid int value: 'three'"),
+        ("pairs = 'three'", "argument --pairs: expected a whole number of 1 or more, found 'three'"),
         ("json = 3", "--config: json = 3: expected true or false"),
         (None, "No such file or directory: 'run.toml'"),
     ],
@@ -145,3 +149,73 @@ def test_every_verb_shows_examples_of_itself():
             [sys.executable, "-m", "dyneval", verb, "--help"], capture_output=True, text=True, check=True
         )
         assert f"dyneval {verb}" in text.stdout.partition("\n")[2], verb
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    alpha: Annotated[float, arg("weight", ge=0, le=1)] = 0.5
+    mode: Annotated[Literal["full", "fast"], arg("how")] = "full"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    folder: Annotated[Path, arg("what is read", position=True)]
+    output: Annotated[Path, arg("what is written", position=True)]
+    limit: Annotated[int | None, arg("at most", ge=1)] = None
+    dedup: Annotated[float | None, arg("similarity", off="keep all")] = 0.8
+    report: Annotated[bool, arg("tables only")] = True
+    names: Annotated[tuple[str, ...], arg("a name", flag="name", also="--called")] = ()
+    scale: Annotated[tuple[float, float] | None, arg("scale", nargs=2)] = None
+    weights: Annotated[Weights, arg("weights")] = field(default_factory=lambda: Weights(alpha=0.25))
+
+    def __post_init__(self):
+        if self.limit == 13:
+            raise SettingError("13 is no number of rows")
+
+
+def parsed(*words):
+    parser = Parser("try", "What it does.")
+    return parser.parse_options(Options, words), parser
+
+
+def test_a_dataclass_says_what_the_flags_are():
+    found, parser = parsed("a", "--limit", "3", "b", "--no-dedup", "--name=x", "--called", "y", "--scale", "1", ".5")
+    assert found == Options(
+        folder=Path("a"), output=Path("b"), limit=3, dedup=None, names=("x", "y"), scale=(1.0, 0.5)
+    )  # fmt: skip
+    assert found.weights.alpha == 0.25, "of the field, not of its class"
+    assert parser.given == {"limit", "dedup", "name", "scale"}
+    assert parser.resolved == {
+        "folder": "a", "output": "b", "limit": 3, "dedup": None, "report": True, "name": ["x", "y"],
+        "scale": [1.0, 0.5], "alpha": 0.25, "mode": "full",
+    }  # fmt: skip
+    text = parser.format_help()
+    assert "--no-report" in text and "--report" not in text.replace("--no-report", "") and "weights:" in text
+    assert "similarity; default: 0.8" in text and "weight; default: 0.25" in text
+
+
+def test_what_has_a_place_may_be_named_by_a_file_too(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"output": "b", "no-report": True, "scale": [1, 5]}))
+    found, _ = parsed("a", "--config", str(tmp_path / "run.json"))
+    assert (found.output, found.report, found.scale) == (Path("b"), False, (1.0, 5.0))
+    found, _ = parsed("--output", "c", "a")
+    assert (found.folder, found.output) == (Path("a"), Path("c"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("a b --limit 0", "expected a whole number of 1 or more, found '0'"),
+        ("a b --limit 1.5", "expected a whole number of 1 or more, found '1.5'"),
+        ("a b --alpha 2", "expected a number of 0 or more, at most 1, found '2'"),
+        ("a b --alpha nan", "expected a number of 0 or more, at most 1, found 'nan'"),
+        ("a b --mode fats", "'fats' is none of full, fast; did you mean fast?"),
+        ("a b --limit 13", "try: error: 13 is no number of rows"),
+        ("a", "the following arguments are required: output"),
+    ],
+)
+def test_a_value_out_of_its_bounds_is_one_line(words, said, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parsed(*words.split())
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") == 1

@@ -16,8 +16,9 @@ MISTAKES = [
     (2, ["score", "a.png", "--prompt", "a cat", "--mode", "quick"], "'quick' is none of full, fast"),
     (2, ["score", "a.png"], "images need --prompt TEXT"),
     (2, ["score", "--metadata", "pairs.csv"], "--metadata needs --output"),
-    (1, ["score", "a.png", "--prompt", "a cat", "--batch-size", "0"], "batch_size is 0"),
-    (2, ["serve", "--port", "http"], "invalid int value: 'http'"),
+    (2, ["benchmark", "--benchmark", "generic", "--column", "mos"], "mos: expected MEANING=NAME"),
+    (2, ["score", "a.png", "--prompt", "a cat", "--batch-size", "0"], "expected a whole number of 1 or more, or auto"),
+    (2, ["serve", "--port", "http"], "expected a whole number of 0 or more, at most 65535, found 'http'"),
     (2, ["score", "--metadata", "pairs.csv", "--output", "s.jsonl", "--limit", "0"], "a whole number of 1 or more"),
     (2, ["annotate", "--metadata", "m.jsonl", "--output", "o", "--limit", "-1"], "a whole number of 1 or more"),
     # a path

@@ -188,7 +188,6 @@ RATED = ("benchmark", "--benchmark", "generic", "--annotations", "{rated}")
         (("benchmark", "--benchmark", "tifa", "--annotations", "x", "--scores", "y"), "not the layout of TIFA v1.0"),
         ((*RATED, "--scores", "nowhere.csv"), "nowhere.csv: cannot be read"),
         ((*RATED, "--scores", "{rated}", "--scale", "4", "5"), "rating 3 lies off the scale"),
-        ((*RATED, "--scores", "{rated}", "--column", "mos"), "--column takes MEANING=NAME"),
         ((*RATED, "--checkpoint", "x"), "--checkpoint needs --images and --output"),
         (("leaderboard", "a.jsonl", "b.csv"), "a table of published scores stands alone"),
         (("leaderboard", "nowhere.jsonl"), "nowhere.jsonl: cannot be read"),

@@ -210,10 +210,10 @@ def test_the_finished_output_is_uploaded_with_the_token_of_the_environment(hub, 
     more = ["--max_steps", 1, "--logging_strategy", "epoch", "--push_to_hub", "True", "--hub_private_repo", "True"]
     more += ["--hub_model_id", "student", "--hub_revision", "second"]
     refused = start(there | {"HF_TOKEN": "hf_wrong"}, tiny_checkpoint, output, *more, expected=1).stderr
-    assert "the repository student cannot be made (" in refused.splitlines()[-1] and "set HF_TOKEN" in refused
+    assert "student: cannot be made on the Hub (" in refused.splitlines()[-1] and "HF_TOKEN" in refused
     (folder / "is-public").touch()
     refused = start(there | {"HF_TOKEN": "hf_right"}, tiny_checkpoint, output, *more, expected=1).stderr
-    assert "me/student is there already, and public" in refused.splitlines()[-1]
+    assert "me/student: is there already, and public" in refused.splitlines()[-1]
     (folder / "is-public").unlink()
     done = start(there | {"HF_TOKEN": "hf_right"}, tiny_checkpoint, output, *more)
     assert "uploaded: " in done.stderr and "hf_right" not in done.stderr + done.stdout

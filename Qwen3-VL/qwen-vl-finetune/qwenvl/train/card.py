@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dyneval.errors import UserError
 from dyneval.files.atomic import atomic_write
-from qwenvl.errors import TrainingInputError
+from dyneval.files.hub import Repository
 from qwenvl.train.parsing import TrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -88,56 +87,14 @@ def _table(title: str, rows: Sequence[tuple[str, Any]]) -> str:
     return f"## {title}\n\n| | |\n|---|---|\n{lines}\n"
 
 
-def open_repository(arguments: TrainingArguments) -> str:
-    """Create the repository, or find it, before hours are spent; returns its id.
-
-    The token is that of HF_TOKEN, or of `hf auth login`.
-
-    Raises:
-        TrainingInputError: the Hub cannot be reached, knows no token, does not let it write there, or shows a
-            repository to everyone that was to be private.
-    """
-    from huggingface_hub import HfApi
-
+def open_repository(arguments: TrainingArguments) -> Repository:
+    """Make the repository, or find it, before hours are spent. Raises HubError."""
     name = arguments.hub_model_id or Path(arguments.output_dir).resolve().name
-    try:
-        repository = HfApi().create_repo(name, private=arguments.hub_private_repo, exist_ok=True).repo_id
-        is_open = arguments.hub_private_repo and not HfApi().model_info(repository).private
-    except Exception as error:  # of the client library, of its transport, of the name: each has kinds of its own
-        raise _refused(f"--push_to_hub True: the repository {name} cannot be made", error) from error
-    if is_open:
-        raise TrainingInputError(
-            f"--hub_private_repo True: {repository} is there already, and public; make it private in its settings on "
-            "the Hub, or name another --hub_model_id"
-        )
-    return repository
+    return Repository.open(name, "model", bool(arguments.hub_private_repo))
 
 
-def upload(output_dir: Path, repository: str, revision: str | None) -> None:
-    """Upload a finished output folder.
-
-    Raises:
-        TrainingInputError: it cannot be uploaded; the run is finished all the same, and the same command tries again.
-    """
-    from huggingface_hub import HfApi
-
-    try:
-        if revision:
-            HfApi().create_branch(repository, branch=revision, exist_ok=True)
-        done = HfApi().upload_folder(
-            repo_id=repository,
-            folder_path=output_dir,
-            commit_message=f"DynEval: {output_dir.name}",
-            revision=revision,
-            ignore_patterns=_KEPT_HERE,
-        )
-    except Exception as error:  # see above
-        raise _refused(f"{output_dir}: finished, but not uploaded to {repository}", error) from error
-    logger.info("uploaded: %s", done.commit_url)
-
-
-def _refused(what: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
-    return TrainingInputError(
-        f"{what} ({reason}); set HF_TOKEN to a token that may write there and start the same command again"
+def upload(output_dir: Path, repository: Repository, revision: str | None) -> None:
+    """Upload a finished output folder. Raises HubError; the run is finished all the same."""
+    logger.info(
+        "uploaded: %s", repository.upload(output_dir, f"DynEval: {output_dir.name}", None, _KEPT_HERE, revision)
     )
