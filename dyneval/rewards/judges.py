@@ -91,7 +91,8 @@ def find_judge(judge: AnyJudge | None = None, device: Any = None) -> Judge:
         judge: a scorer or a client; or the address of a `dyneval serve`, or what `Scorer.from_pretrained` takes: a
             student's name, its folder or its Hub repository. Of each name one judge is made in a process and device.
             None: the environment variable DYNEVAL_JUDGE, else the student that `Scorer.from_pretrained` has by default.
-        device: torch device of a student in this process; None: its own choice. A server has its own.
+        device: torch device of a student in this process, or the number of a GPU; None: its own choice. A server has
+            its own.
 
     Raises:
         ClientError: the address is none.
@@ -103,7 +104,7 @@ def find_judge(judge: AnyJudge | None = None, device: Any = None) -> Judge:
         return _for_threads(judge)
     where = DEFAULT if judge is None else os.fspath(judge)
     is_address = where.startswith(("http://", "https://"))
-    place = None if device is None or is_address else str(device)
+    place = None if device is None or is_address else f"cuda:{device}" if isinstance(device, int) else str(device)
     with _finding:  # so that eight threads load one student
         if (where, place) not in _found:
             _found[where, place] = _client(where) if is_address else _student(where, place)

@@ -65,6 +65,16 @@ def records(scorer, gendb, prompt):
     return scorer.score([gendb / f"0_{name}.png" for name in ("worst", "middle", "best")], [prompt] * 3)
 
 
+@pytest.fixture(scope="module")
+def table(judge, gendb, tmp_path_factory):
+    """Arguments of `dyneval best` for the table, which ran once; its --output, and the scores that it keeps."""
+    output = tmp_path_factory.mktemp("best") / "best.jsonl"
+    metadata = ["--metadata", str(gendb / "metadata.jsonl"), "--output", str(output)]
+    arguments = [*metadata, "--checkpoint", str(judge), *FAST]
+    assert best_verb.main(arguments, "dyneval best") == 0
+    return arguments, output, output.with_name("best.scores.jsonl")
+
+
 def test_the_best_of_several_and_why(scorer, gendb, prompt, records):
     best = scorer.best([gendb / "0_worst.png", gendb / "0_best.png"], prompt)
     assert (best.number, best.order) == (1, (1, 0)) and best.record.image.endswith("0_best.png")
@@ -103,7 +113,7 @@ def test_a_comparison_names_what_decides_and_how_sure_it_is(records):
 
 
 def test_what_does_not_compare_is_refused(records):
-    worst, middle, best = records
+    worst, _, best = records
     replace = msgspec.structs.replace
     with pytest.raises(ChoiceError, match="two prompts"):
         compare(best, replace(worst, prompt="another"))
@@ -115,26 +125,15 @@ def test_what_does_not_compare_is_refused(records):
     assert compare(*release).low is None and compare(*release, "t2ia").low is not None
 
 
-def test_best_of_a_table_goes_on_where_it_was(judge, gendb, tmp_path, capsys):
-    output = tmp_path / "best.jsonl"
-    arguments = [
-        "--metadata",
-        str(gendb / "metadata.jsonl"),
-        "--output",
-        str(output),
-        "--checkpoint",
-        str(judge),
-        *FAST,
-    ]
-    assert best_verb.main(arguments, "dyneval best") == 0
+def test_best_of_a_table_goes_on_where_it_was(table, tmp_path, capsys):
+    arguments, output, scores = table
     rows = list(read_jsonl(output))
     assert [row["pair_id"] for row in rows] == ["0-best", "1-best"]
     assert all([one["pair_id"] for one in row["ranking"]][-1].endswith("worst") for row in rows)
-    assert "2 prompts: mean soft overall score" in capsys.readouterr().err
 
-    scores = tmp_path / "best.scores.jsonl"
     before = scores.read_bytes()
     assert best_verb.main([*arguments, "--n", "2"], "dyneval best") == 0  # of worst and middle, as the table has them
+    assert "2 prompts: mean soft overall score" in capsys.readouterr().err
     assert scores.read_bytes() == before
     assert [len(row["ranking"]) for row in read_jsonl(output)] == [2, 2]
     assert [row["pair_id"] for row in read_jsonl(output)] == ["0-middle", "1-middle"]
@@ -164,13 +163,9 @@ def read_as_diffusers_does(dataset):
         yield row["caption"], images[::-1] if row["label_0"] == 0 else images
 
 
-def test_preferences_are_what_dpo_trainers_read(judge, gendb, tmp_path, capsys):
+def test_preferences_are_what_dpo_trainers_read(table, gendb, tmp_path, capsys):
     datasets = pytest.importorskip("datasets")
-    scores = tmp_path / "scores.jsonl"
-    metadata = ["--metadata", str(gendb / "metadata.jsonl"), "--output", str(tmp_path / "best.jsonl")]
-    assert best_verb.main([*metadata, "--checkpoint", str(judge), *FAST], "dyneval best") == 0
-    shutil.move(tmp_path / "best.scores.jsonl", scores)
-
+    scores = table[2]
     output = tmp_path / "dpo.jsonl"
     arguments = [str(scores), "--image-root", str(gendb), "--margin", "0.1"]
     assert preferences_verb.main([*arguments, "--output", str(output)], "dyneval preferences") == 0

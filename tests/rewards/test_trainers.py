@@ -3,7 +3,10 @@
 import asyncio
 import inspect
 import math
+import re
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -311,3 +314,19 @@ def test_soft_scores_break_the_ties_of_a_group(scorer, eight):
     assert alone.tolist() == [0.5] * 8
     with pytest.raises(ValueError, match="groups: 2, prompts: 8"):
         Reward(Given(scorer, scores)).in_group(eight, prompts, [1, 2])
+
+
+def test_the_recipes_name_what_there_is():
+    pages = sorted((Path(__file__).parents[2] / "docs" / "rewards").glob("*.md"))
+    assert len(pages) >= 11
+    for page in pages:
+        text = page.read_text()
+        for module, names in re.findall(r"^from (dyneval[\w.]*) import ([\w, ]+)", text, re.M):
+            for name in names.split(", "):
+                assert hasattr(import_module(module), name.split(" as ")[0]), page
+        for module, name in re.findall(r"`?\"?(?:pkg://)?(dyneval\.rewards\.\w+)\.?([A-Z]\w+|compute_score)?", text):
+            found = import_module(module.rpartition(".")[0])
+            assert hasattr(found, module.rpartition(".")[2]) or import_module(module), page
+            assert not name or hasattr(import_module(module), name), page
+        for link in re.findall(r"\]\(([\w-]+\.md)\)", text):
+            assert (page.parent / link).is_file(), link
