@@ -21,7 +21,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from dyneval.cli.running import KEPT, NOT_KEPT, run
-from dyneval.cli.student import add_scoring, add_student, leave_to_server, parse, scorer_or_server
+from dyneval.cli.score import _leave_to_server, _loader
+from dyneval.cli.student import add_scoring, add_student, parse
 from dyneval.flags import Parser, positive
 from dyneval.records import SCORE_NAMES
 from dyneval.work.processes import interrupt_on_sigterm
@@ -64,7 +65,7 @@ def _refuse(parser: Parser, arguments: argparse.Namespace) -> None:
     if arguments.images and (arguments.output or arguments.n):
         parser.error("--output and --n go with --metadata or --scores")
     if arguments.server:
-        leave_to_server(parser)
+        _leave_to_server(parser)
 
 
 def _of_images(arguments: argparse.Namespace) -> int:
@@ -72,7 +73,7 @@ def _of_images(arguments: argparse.Namespace) -> int:
     from dyneval.loaded_pairs import score_all
 
     images = arguments.images
-    records = score_all(scorer_or_server(arguments)().score_pairs, images, [arguments.prompt] * len(images))
+    records = score_all(_loader(arguments)().score_pairs, images, [arguments.prompt] * len(images))
     best = best_of(records, arguments.score)
     if arguments.json or not sys.stdout.isatty():
         of = [Candidate(one.pair_id, one.image, soft_score(one, arguments.score)) for one in records]
@@ -122,7 +123,7 @@ def _scored(arguments: argparse.Namespace) -> tuple[Path, dict[str, int], int]:
     output, table = arguments.output, arguments.metadata
     scores = output.with_name(f"{output.stem}.scores.jsonl")
     questions = [arguments.questions] if arguments.questions else []
-    failed = score_file(scorer_or_server(arguments), table, scores, arguments.image_root, inputs=questions).rejected
+    failed = score_file(_loader(arguments), table, scores, arguments.image_root, inputs=questions).rejected
     places = {one.pair_id: place for place, one in enumerate(read_pairs(table, PairRef, lambda _: None))}
     return scores, places, failed
 

@@ -27,7 +27,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from dyneval.cli.running import KEPT, NOT_KEPT, run
-from dyneval.cli.student import add_scoring, add_student, leave_to_server, parse, scorer_or_server
+from dyneval.cli.student import add_scoring, add_student, loader, parse, student_flags
 from dyneval.errors import SettingError
 from dyneval.files.captioned import ARCHIVES, CAPTIONS, Gathered, gather
 from dyneval.files.row import ColumnError
@@ -110,14 +110,23 @@ def _refuse(parser: Parser, arguments: argparse.Namespace) -> None:
     if arguments.server and arguments.ray is not None:
         parser.error("--server and --ray exclude each other")
     if arguments.server:
-        leave_to_server(parser)
+        _leave_to_server(parser)
+
+
+def _leave_to_server(parser: Parser) -> None:
+    """Refuse flags about who scores and how; their defaults are not what the server has, so no summary holds them."""
+    flags = {name: name.replace("_", "-") for name in student_flags()}
+    if settled := [f"--{flag}" for name, flag in flags.items() if name in parser.given]:
+        parser.error(f"{', '.join(settled)}: settled by the server, does not go with --server")
+    for flag in flags.values():
+        parser.resolved.pop(flag)
 
 
 def _score(arguments: argparse.Namespace) -> int:
     from dyneval.cli.scores_told import Means
 
     interrupt_on_sigterm()
-    load, means = scorer_or_server(arguments), Means()
+    load, means = _loader(arguments), Means()
     with _gathered(arguments) as gathered:
         if gathered and not arguments.output:
             failed = _print_scores(arguments, load, gathered, means)
@@ -128,6 +137,14 @@ def _score(arguments: argparse.Namespace) -> int:
     if means.count:
         sys.stderr.write(f"next: {_next(arguments)}\n")
     return 1 if failed else 0
+
+
+def _loader(arguments: argparse.Namespace) -> Callable[[], Scorer]:
+    if not arguments.server:
+        return loader(arguments)
+    from dyneval.cli.served import ServedScorer
+
+    return lambda: ServedScorer(arguments.server)  # type: ignore[return-value]  # it has all that is asked of one
 
 
 @contextmanager

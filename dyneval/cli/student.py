@@ -67,16 +67,12 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     add("--max-text", type=int, help="cap on the characters of each text in a reply; default: none")
 
 
-def leave_to_server(parser: Parser) -> None:
-    """Refuse flags about who scores and how; their defaults are not what the server has, so no summary holds them."""
-    student = argparse.ArgumentParser(add_help=False)
-    add_student(student)
-    add_scoring(student)
-    flags = {action.dest: action.dest.replace("_", "-") for action in student._actions}
-    if settled := [f"--{flag}" for name, flag in flags.items() if name in parser.given]:
-        parser.error(f"{', '.join(settled)}: settled by the server, does not go with --server")
-    for flag in flags.values():
-        parser.resolved.pop(flag)
+def student_flags() -> list[str]:
+    """Names, in what is parsed, of all flags that say which student scores and how."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_student(parser)
+    add_scoring(parser)
+    return [action.dest for action in parser._actions]
 
 
 def _batch_size(text: str) -> BatchLimit:
@@ -103,15 +99,6 @@ def loader(arguments: argparse.Namespace) -> Callable[[], Scorer]:
     options = STUDENTS.given(arguments)
     STUDENTS.options(arguments.engine, **options)
     return partial(_load, arguments, settings, options)
-
-
-def scorer_or_server(arguments: argparse.Namespace) -> Callable[[], Scorer]:
-    """Return what loads the student that `arguments` describe, or asks the server at --server. Raises as `loader`."""
-    if not arguments.server:
-        return loader(arguments)
-    from dyneval.cli.served import ServedScorer
-
-    return lambda: ServedScorer(arguments.server)  # type: ignore[return-value]  # it has all that is asked of one
 
 
 def student(arguments: argparse.Namespace) -> Student | None:
