@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,9 +52,11 @@ class Tally:
 
 
 @contextmanager
-def server(student: Path, batch_size: int, queue: int, device: str) -> Iterator[tuple[str, int]]:
+def server(
+    student: Path, batch_size: int, queue: int, device: str, flags: Sequence[str] = LIMITS
+) -> Iterator[tuple[str, int]]:
     """Run `dyneval serve`; yields its address and process id."""
-    command = [sys.executable, "-m", "dyneval", "serve", "--checkpoint", str(student), "--port", "0", *LIMITS]
+    command = [sys.executable, "-m", "dyneval", "serve", "--checkpoint", str(student), "--port", "0", *flags]
     command += ["--batch-size", str(batch_size), "--queue", str(queue), "--device", device]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)

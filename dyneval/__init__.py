@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dyneval.client import Client
     from dyneval.metric import Metric
-    from dyneval.reward import Reward
+    from dyneval.rewards import Reward
     from dyneval.scorer import Scorer, ScorerSettings
 
 __version__ = "0.1.0"
@@ -24,7 +24,7 @@ __all__ = ["Client", "Metric", "Reward", "Scorer", "ScorerSettings", "__version_
 _HOMES = {
     "Client": "dyneval.client",
     "Metric": "dyneval.metric",
-    "Reward": "dyneval.reward",
+    "Reward": "dyneval.rewards",
     "Scorer": "dyneval.scorer",
     "ScorerSettings": "dyneval.scorer",
 }

@@ -20,9 +20,10 @@ from urllib.request import getproxies
 
 from msgspec.structs import replace
 
+from dyneval.choosing import Best, best_of
 from dyneval.errors import UserError, without_secrets
 from dyneval.loaded_pairs import Failure, Pair, PromptError, checked_prompt, score_each
-from dyneval.records import ScoreRecord
+from dyneval.records import ScoreName, ScoreRecord
 from dyneval.work.ahead import ahead
 
 if TYPE_CHECKING:
@@ -141,6 +142,13 @@ class Client:
         if wrong:
             raise ClientError(f"{self.address}: {len(wrong)} pair(s) could not be scored: {'; '.join(wrong[:3])}")
         return [result for result in results if isinstance(result, ScoreRecord)]
+
+    def best(self, images: Any, prompt: str, score: ScoreName = "overall") -> Best:
+        """The best of several images of one prompt, as `Scorer.best`. Raises ClientError, ChoiceError, ValueError."""
+        from dyneval.files.image_forms import each_image
+
+        each = each_image(images)
+        return best_of(self.score(each, [prompt] * len(each)), score)
 
     def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
         """Score pairs as they come, several at a time; yields one result a pair, in order. Raises ClientError.

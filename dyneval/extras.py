@@ -34,6 +34,8 @@ _OF_VERBS = {
     "annotate": "teacher",
     "train": "train",
     "score": "local",
+    "best": "local",
+    "preferences": "hub",
     "benchmark": "eval",
     "leaderboard": "eval",
     "check": "eval",

@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from dyneval.records import SCORE_NAMES, normalised_score
-from dyneval.reward import Judge, chosen_scores, score_batch
+from dyneval.rewards.form import chosen_scores
+from dyneval.rewards.judges import AnyJudge, find_judge
+from dyneval.rewards.reward import score_batch
 
 
 class _Plain:
@@ -60,7 +62,7 @@ class Metric(_Base):
 
     def __init__(
         self,
-        judge: Judge,
+        judge: AnyJudge | None = None,
         *,
         soft: bool = False,
         strict: bool = True,
@@ -69,14 +71,15 @@ class Metric(_Base):
         """Begin without pairs.
 
         Args:
-            judge: a `dyneval.Scorer` or a `dyneval.Client`.
+            judge: a scorer, a client, a server's address or a student's name, see
+                `dyneval.rewards.judges.find_judge`.
             soft: use the expectation of each score, which is finer, instead of the score.
             strict: a pair that cannot be scored is an error; otherwise it is left out of the means and counted.
             value_range: what the values of arrays and tensors run between, such as (-1, 1); default: what their type
                 implies, see `dyneval.files.image_forms.read_image`.
         """
         super().__init__()
-        self._judge = judge
+        self._judge = find_judge(judge)
         self._soft = soft
         self._strict = strict
         self._value_range = value_range

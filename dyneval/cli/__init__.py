@@ -23,6 +23,8 @@ VERBS = {
     "published": "annotations from and to the public data set's files",
     "train": "Step 4: check a training run, and start it",
     "score": "Step 5: score images against the prompts they were made from",
+    "best": "the best of several images of one prompt, and why",
+    "preferences": "pairs of a better and a worse image from scores, to train image models with DPO",
     "merge": "put the parts of a sharded `score` or `annotate` together",
     "benchmark": "agreement of scores with human ratings on published benchmarks",
     "leaderboard": "rank image models by their scores",

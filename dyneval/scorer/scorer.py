@@ -21,10 +21,12 @@ import msgspec
 
 from dyneval import tokens
 from dyneval.checkpoints.names import DEFAULT, named
+from dyneval.choosing import Best, best_of
 from dyneval.errors import SettingError
+from dyneval.files.image_forms import each_image
 from dyneval.hashing import fingerprint
 from dyneval.loaded_pairs import Failure, Pair, PassEnded, score_all
-from dyneval.records import PARTS, ScoreRecord, normalised_score
+from dyneval.records import PARTS, ScoreName, ScoreRecord, normalised_score
 from dyneval.replies import QuestionItem
 from dyneval.scorer.four_passes import FourPasses, PairState, Question, merge_questions, part_scores
 from dyneval.scorer.loading import hub_commit
@@ -160,6 +162,22 @@ class Scorer:
             ValueError: images or prompts are no list, or their numbers differ.
         """
         return score_all(self.score_pairs, images, prompts, value_range)
+
+    def best(self, images: Any, prompt: str, score: ScoreName = "overall") -> Best:
+        """The best of several images of one prompt, by their soft scores, and why.
+
+        Args:
+            images: as of `score`.
+            prompt: what all of them were made from.
+            score: "overall", "t2ia" or "iqa".
+
+        Raises:
+            ScoringError: as of `score`.
+            ChoiceError: there is no image, or the mode gives no such score.
+            ValueError: images is no list.
+        """
+        each = each_image(images)
+        return best_of(self.score(each, [prompt] * len(each)), score)
 
     def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
         """Score pairs as they come, a batch at a time; yields one result a pair, in order.

@@ -16,12 +16,6 @@ PROMPTS = ["a red circle", "the night", "a green field"]
 
 
 @pytest.fixture(scope="module")
-def scorer(student):
-    settings = ScorerSettings(limits=ReplyLimits().capped(2, 8), template="readme", reply_form="readme", batch_size=4)
-    return Scorer.from_pretrained(student, device="cpu", settings=settings)
-
-
-@pytest.fixture(scope="module")
 def pixels():
     """(3, 48, 64, 3) bytes."""
     return np.random.default_rng(0).integers(0, 255, (3, 48, 64, 3), dtype=np.uint8)
@@ -94,7 +88,7 @@ def test_no_list_of_images_or_prompts_is_refused_as_such(scorer, pixels, photo):
 def test_a_reward_is_the_normalised_score(scorer, pixels, records):
     reward = Reward(scorer)
     assert reward(pixels, PROMPTS) == pytest.approx([(one.soft["overall"] - 1) / 4 for one in records], abs=1e-3)
-    hard = Reward(scorer, "iqa", soft=False)(pixels, PROMPTS)
+    hard = Reward(scorer, "iqa whole")(pixels, PROMPTS)
     assert hard == pytest.approx([one.normalised["iqa"] for one in records])
     assert all(isinstance(one, float) and 0 <= one <= 1 for one in hard)
 
@@ -201,8 +195,8 @@ class Hard:
 
 def test_whole_scores_do_not_stand_in_for_soft_ones(scorer, pixels, records):
     judge = Hard(scorer)
-    with pytest.raises(ValueError, match="gives no soft scores; take the others with soft=False"):
+    with pytest.raises(ValueError, match="gives no soft scores; take the whole ones"):
         Reward(judge)(pixels, PROMPTS)
     with pytest.raises(ValueError, match="gives no soft scores"):
         Metric(judge, soft=True).update(pixels, PROMPTS)
-    assert Reward(judge, soft=False)(pixels, PROMPTS) == [one.normalised["overall"] for one in records]
+    assert Reward(judge, "whole")(pixels, PROMPTS) == [one.normalised["overall"] for one in records]

@@ -1,0 +1,273 @@
+"""The best of several images of one prompt, and how sure it is that one of two is better, from their score records.
+
+Soft scores decide: whole ones have few levels, and images tie in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from statistics import fmean, geometric_mean
+from typing import NamedTuple
+
+from dyneval.errors import DataFileError, UserError
+from dyneval.files.jsonl import read_records
+from dyneval.records import PARTS, Part, ScoredQuestion, ScoreName, ScoreRecord
+from dyneval.replies import as_in_key
+
+RESAMPLES = 1000
+_LOW, _HIGH = 0.025, 0.975
+
+
+class ChoiceError(UserError, ValueError):
+    """Images cannot be compared; the message says why."""
+
+
+class Decided(NamedTuple):
+    """What one question adds to a difference between two images."""
+
+    part: Part
+    question: str
+    a: float | None
+    """Soft score of the first image, 1-5; None of a question that only the other was asked."""
+    b: float | None
+    effect: float
+    """On the difference, in points: above 0 it speaks for the first image. Where scores are arithmetic means of
+    questions, all effects add up to the difference."""
+
+    @property
+    def told(self) -> str:
+        """The question with both scores, for a sentence."""
+        if self.a is None or self.b is None:
+            return (
+                f"{self.question!r} ({self.a or self.b:.1f}, asked of {'it' if self.b is None else 'the other'} alone)"
+            )
+        return f"{self.question!r} ({self.a:.1f} against {self.b:.1f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two images of one prompt; differences are those of the first less those of the second, in points of 1-5."""
+
+    a: str
+    b: str
+    """The images, as their records call them."""
+    score: ScoreName
+    difference: float
+    low: float | None
+    high: float | None
+    """What the difference would be with other questions like these, in 95 of 100 cases: a bootstrap over the questions.
+    None where there are too few of them, or where a part's score is no mean of questions (reply form release)."""
+    decided: tuple[Decided, ...]
+    """The questions, the one that decides most first."""
+
+    @property
+    def is_sure(self) -> bool:
+        """The interval holds no 0."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best of several images."""
+
+    number: int
+    """Its place among them, from 0; of images that tie the first."""
+    record: ScoreRecord
+    order: tuple[int, ...]
+    """The places of all, the best first."""
+    lead: Comparison | None
+    """Against the next; None of one image alone."""
+    reason: str
+    """In one sentence."""
+
+
+def best_of(records: Sequence[ScoreRecord], score: ScoreName = "overall") -> Best:
+    """The best of images of one prompt.
+
+    Args:
+        records: of one prompt, by one judge.
+        score: which soft score decides.
+
+    Raises:
+        ChoiceError: there is no record, one of another prompt or judge, or one without that soft score.
+    """
+    if not records:
+        raise ChoiceError("there is no scored image to choose from")
+    _refuse_others(records)
+    scores = [soft_score(record, score) for record in records]
+    order = sorted(range(len(records)), key=lambda number: -scores[number])
+    first = records[order[0]]
+    if len(records) == 1:
+        return Best(0, first, (0,), None, f"{first.image} is the only image ({scores[0]:.2f}).")
+    lead = compare(first, records[order[1]], score)
+    return Best(order[0], first, tuple(order), lead, _reason(lead, scores[order[0]], len(records)))
+
+
+def compare(a: ScoreRecord, b: ScoreRecord, score: ScoreName = "overall", resamples: int = RESAMPLES) -> Comparison:
+    """Compare two images of one prompt.
+
+    Args:
+        a: record of the first.
+        b: record of the second, by the same judge.
+        score: which soft score is compared.
+        resamples: of the interval.
+
+    Raises:
+        ChoiceError: the records are of two prompts or judges, or one has no such soft score.
+    """
+    _refuse_others([a, b])
+    difference = soft_score(a, score) - soft_score(b, score)
+    weights = _weights(a, score)
+    decided = [one for part in weights for one in _decided(part, a, b, weights[part])]
+    decided.sort(key=lambda one: -abs(one.effect))
+    low, high = _interval(a, b, weights, resamples)
+    return Comparison(a.image, b.image, score, difference, low, high, tuple(decided))
+
+
+def soft_score(record: ScoreRecord, score: ScoreName) -> float:
+    """A soft score, 1-5. Raises ChoiceError where there is none."""
+    found = (record.soft or {}).get(score)
+    if found is None:
+        raise ChoiceError(f"{record.pair_id}: has no soft {score} score, which decides")
+    return found
+
+
+class Candidate(NamedTuple):
+    """What choosing needs of a scored image."""
+
+    pair_id: str
+    image: str
+    score: float
+
+
+def read_candidates(
+    path: Path, score: ScoreName = "overall", order: Mapping[str, int] | None = None
+) -> dict[str, list[Candidate]]:
+    """The scored images of a file by prompt; of several rows of one pair the last counts.
+
+    Args:
+        path: JSONL of ScoreRecords.
+        score: which soft score they are compared by.
+        order: places of the pairs that count, by pair_id; default: all, in the order of the file.
+
+    Raises:
+        DataFileError: the file cannot be read, or holds scores of more than one judge.
+        SchemaError: a row is no score.
+        ChoiceError: a row has no such soft score.
+    """
+    found: dict[str, dict[str, Candidate]] = {}
+    prompts: dict[str, str] = {}
+    judge = None
+    for record in read_records(path, ScoreRecord):
+        if order is not None and record.pair_id not in order:
+            continue
+        if judge is not None and judge != _judge(record):
+            raise DataFileError(f"{path}: {record.pair_id} was scored by another judge or with other settings than the "
+                                "rows before it, which do not compare")  # fmt: skip
+        judge = _judge(record)
+        if record.pair_id in prompts:
+            del found[prompts[record.pair_id]][record.pair_id]
+        prompts[record.pair_id] = record.prompt
+        candidate = Candidate(record.pair_id, record.image, soft_score(record, score))
+        found.setdefault(record.prompt, {})[record.pair_id] = candidate
+    groups = {prompt: list(candidates.values()) for prompt, candidates in found.items() if candidates}
+    if order is None:
+        return groups
+    for candidates in groups.values():
+        candidates.sort(key=lambda one: order[one.pair_id])
+    return dict(sorted(groups.items(), key=lambda group: order[group[1][0].pair_id]))
+
+
+def _judge(record: ScoreRecord) -> tuple[object, ...]:
+    return record.revision or record.model, record.template, as_in_key(record.settings)
+
+
+def _refuse_others(records: Sequence[ScoreRecord]) -> None:
+    first = records[0]
+    for record in records[1:]:
+        if record.prompt != first.prompt:
+            raise ChoiceError(f"{record.image} and {first.image} were made from two prompts, so they do not compare")
+        if _judge(record) != _judge(first):
+            raise ChoiceError(f"{record.image} and {first.image} were scored by two judges or with two settings")
+
+
+def _weights(record: ScoreRecord, score: ScoreName) -> dict[Part, float]:
+    """How much of a score each part makes."""
+    if score != "overall":
+        return {score: 1.0}
+    return {"t2ia": float(record.settings.get("beta", 0.5)), "iqa": float(record.settings.get("alpha", 0.5))}
+
+
+def _questions(record: ScoreRecord, part: Part) -> tuple[ScoredQuestion, ...]:
+    """The questions that a part's soft score is the mean of; none where it is a score of the whole."""
+    if part == "iqa" and "iqa" in (record.holistic or {}):
+        return ()
+    questions = (record.t2ia_questions if part == "t2ia" else record.iqa_questions) or ()
+    return () if any(one.soft_score is None for one in questions) else questions
+
+
+def _scores(record: ScoreRecord, part: Part) -> list[float]:
+    return [one.soft_score for one in _questions(record, part) if one.soft_score is not None]
+
+
+def _decided(part: Part, a: ScoreRecord, b: ScoreRecord, weight: float) -> list[Decided]:
+    """Questions asked of both images are compared with each other, those of one image with the mean of both."""
+    asked = [one.question for one in _questions(a, part)], [one.question for one in _questions(b, part)]
+    scores = _scores(a, part), _scores(b, part)
+    if not (scores[0] and scores[1]):
+        return []
+    if asked[0] == asked[1]:
+        share = weight / len(asked[0])
+        rows = zip(asked[0], *scores, strict=True)
+        return [Decided(part, question, of_a, of_b, share * (of_a - of_b)) for question, of_a, of_b in rows]
+    middle = (fmean(scores[0]) + fmean(scores[1])) / 2
+    shares = weight / len(scores[0]), weight / len(scores[1])
+    return [
+        *(
+            Decided(part, text, one, None, shares[0] * (one - middle))
+            for text, one in zip(asked[0], scores[0], strict=True)
+        ),
+        *(
+            Decided(part, text, None, one, shares[1] * (middle - one))
+            for text, one in zip(asked[1], scores[1], strict=True)
+        ),
+    ]
+
+
+def _interval(
+    a: ScoreRecord, b: ScoreRecord, weights: dict[Part, float], resamples: int
+) -> tuple[float | None, float | None]:
+    scores = {part: (_scores(a, part), _scores(b, part)) for part in PARTS if weights.get(part)}
+    if resamples < 1 or any(len(one) < 2 for both in scores.values() for one in both):
+        return None, None
+    same = {
+        part: [one.question for one in _questions(a, part)] == [one.question for one in _questions(b, part)]
+        for part in scores
+    }
+    mean = geometric_mean if a.settings.get("mean") == "geometric" else fmean
+    rng = Random(0)  # the same records, the same interval
+    drawn = []
+    for _ in range(resamples):
+        difference = 0.0
+        for part, (of_a, of_b) in scores.items():
+            chosen = rng.choices(range(len(of_a)), k=len(of_a))
+            others = chosen if same[part] else rng.choices(range(len(of_b)), k=len(of_b))
+            difference += weights[part] * (mean([of_a[n] for n in chosen]) - mean([of_b[n] for n in others]))
+        drawn.append(difference)
+    drawn.sort()
+    return drawn[int(_LOW * resamples)], drawn[int(_HIGH * resamples)]
+
+
+def _reason(lead: Comparison, score: float, images: int) -> str:
+    if lead.difference == 0:
+        return f"{lead.a} is the first of two or more that score the same ({score:.2f})."
+    sure = "" if lead.low is None else f" (95 %: {lead.low:.2f} to {lead.high:.2f})"
+    told = [one.told for one in lead.decided if one.effect > 0][:2]
+    through = f", above all through {' and '.join(told)}" if told else ""
+    return (
+        f"{lead.a} is the best of {images} ({lead.score} {score:.2f}), {lead.difference:.2f} above {lead.b}{sure}"
+        f"{through}."
+    )

@@ -1,0 +1,142 @@
+"""Pairs of a better and a worse image of one prompt, from scores, to train image models with DPO.
+
+    dyneval preferences scores.jsonl --output dpo.jsonl --margin 0.1
+    dyneval preferences scores.jsonl --output dpo/train.parquet --image-root gendb     # with the images inside
+
+The columns are those of Pick-a-Pic, which the scripts of Diffusion-DPO and of diffusers read: caption, jpg_0, jpg_1,
+label_0 (1: jpg_0 is the better one, as it is here in all rows). JSONL has paths in jpg_0 and jpg_1, and the same as
+chosen and rejected; Parquet has the bytes of the files. --margin is in points of the soft score, 1-5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dyneval.cli.running import run
+from dyneval.flags import Parser
+from dyneval.records import SCORE_NAMES
+
+if TYPE_CHECKING:
+    from dyneval.choosing import Candidate
+    from dyneval.structs import Row
+
+_ROW_GROUP = 50
+"""Pairs in memory: 200 MB of images of 2 MB."""
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run the verb; returns the exit status."""
+    parser = Parser(prog, __doc__)
+    add = parser.add_argument
+    add("scores", type=Path, help="scores.jsonl with several images of a prompt")
+    add("--output", type=Path, required=True, help="file to write, .jsonl or .parquet")
+    add("--margin", type=float, default=0.1, help="least difference of a pair's scores; default: %(default)s")
+    add("--score", choices=SCORE_NAMES, default="overall", help="which soft score decides; default: %(default)s")
+    text = "the best and the worst image of each prompt, or all pairs; default: %(default)s"
+    add("--pairs", choices=("extremes", "all"), default="extremes", help=text)
+    add("--image-root", type=Path, help="folder that the images' names are relative to; default: the current one")
+    arguments = parser.parse_args(argv)
+    if not 0 <= arguments.margin <= 4:  # NaN is not
+        parser.error(f"--margin must be 0 to 4 points, not {arguments.margin}")
+    if arguments.output.suffix not in (".jsonl", ".parquet"):
+        parser.error(f"--output {arguments.output}: expected a name that ends in .jsonl or .parquet")
+    return run(parser, lambda: _write(arguments))
+
+
+def _write(arguments: argparse.Namespace) -> int:
+    from dyneval.choosing import read_candidates
+    from dyneval.errors import DataFileError
+    from dyneval.files.atomic import refuse_overwrite
+
+    output: Path = arguments.output
+    refuse_overwrite([arguments.scores], [output])
+    groups = read_candidates(arguments.scores, arguments.score)
+    rows = [
+        _row(prompt, better, worse)
+        for prompt, candidates in groups.items()
+        for better, worse in _pairs(candidates, arguments.pairs)
+        if better.score > worse.score and round(better.score - worse.score, 4) >= arguments.margin
+    ]
+    if not rows:
+        alone = sum(len(candidates) < 2 for candidates in groups.values())
+        raise DataFileError(
+            f"{arguments.scores}: no two images of a prompt lie {arguments.margin} or more apart ({len(groups)} "
+            f"prompts, {alone} of them with one image)"
+        )
+    written = (_write_parquet if output.suffix == ".parquet" else _write_jsonl)(rows, output, arguments.image_root)
+    prompts = len({row["caption"] for row in rows})
+    sys.stderr.write(f"{written} pairs of {prompts} of {len(groups)} prompts -> {output}\n")
+    return 0 if written == len(rows) else 1
+
+
+def _pairs(candidates: Sequence[Candidate], which: str) -> Iterator[tuple[Candidate, Candidate]]:
+    ranked = sorted(candidates, key=lambda one: -one.score)
+    if which == "all":
+        return combinations(ranked, 2)
+    return iter([(ranked[0], ranked[-1])] if len(ranked) > 1 else [])
+
+
+def _row(prompt: str, better: Candidate, worse: Candidate) -> Row:
+    return {
+        "caption": prompt,
+        "jpg_0": better.image,
+        "jpg_1": worse.image,
+        "label_0": 1,
+        "label_1": 0,
+        "image_0_uid": better.pair_id,
+        "image_1_uid": worse.pair_id,
+        "best_image_uid": better.pair_id,
+        "score_0": better.score,
+        "score_1": worse.score,
+    }
+
+
+def _write_jsonl(rows: Sequence[Row], output: Path, root: Path | None) -> int:
+    from dyneval.files.atomic import atomic_write
+    from dyneval.files.jsonl import to_line
+
+    with atomic_write(output, "wb") as file:
+        for row in rows:
+            paths = {name: str((root or Path()) / row[name]) for name in ("jpg_0", "jpg_1")}
+            named = {"prompt": row["caption"], "chosen": paths["jpg_0"], "rejected": paths["jpg_1"]}
+            file.write(to_line(row | paths | named) + b"\n")
+    return len(rows)
+
+
+def _write_parquet(rows: Sequence[Row], output: Path, root: Path | None) -> int:
+    """Write the rows whose images can be read; the others are told on stderr. Returns how many were written."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from dyneval.files.atomic import atomic_write
+
+    kinds = {"jpg_0": pa.binary(), "jpg_1": pa.binary(), "label_0": pa.int64(), "label_1": pa.int64()}
+    kinds |= {"score_0": pa.float64(), "score_1": pa.float64()}
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in rows[0]])
+    written = 0
+    with atomic_write(output, "wb") as file, pq.ParquetWriter(file, schema) as writer:
+        for start in range(0, len(rows), _ROW_GROUP):
+            whole = [one for row in rows[start : start + _ROW_GROUP] if (one := _with_images(row, root)) is not None]
+            writer.write_table(pa.Table.from_pylist(whole, schema))
+            written += len(whole)
+    return written
+
+
+def _with_images(row: Row, root: Path | None) -> dict[str, Any] | None:
+    from dyneval.errors import ImageError
+    from dyneval.files.images import decode_image, image_path, read_file
+
+    images = {}
+    for name in ("jpg_0", "jpg_1"):
+        try:
+            images[name] = read_file(image_path(root, row[name]), row[name])
+            decode_image(images[name], row[name])  # a trainer would end at a broken one
+        except ImageError as error:
+            sys.stderr.write(f"dyneval preferences: {error}\n")
+            return None
+    return row | images

@@ -1,0 +1,129 @@
+"""Who scores for a reward: a student in this process or a server, by name, shared by all rewards and all threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dyneval.checkpoints.names import DEFAULT
+from dyneval.loaded_pairs import Failure, Pair
+from dyneval.records import ScoreRecord
+
+if TYPE_CHECKING:
+    from dyneval.client import Client
+
+JUDGE = "DYNEVAL_JUDGE"
+"""Environment variable with the address of a server or the name of a student, where no argument has it."""
+
+
+class Judge(Protocol):
+    """A `dyneval.Scorer` or a `dyneval.Client`."""
+
+    def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
+        """One result a pair, in order."""
+
+
+AnyJudge = Judge | str | os.PathLike[str]
+
+
+@dataclass(slots=True)
+class _Call:
+    pairs: list[Pair]
+    results: list[ScoreRecord | Failure] = field(default_factory=list)
+    error: BaseException | None = None
+    is_done: bool = False
+
+
+class Together:
+    """A judge for many threads: it works for one at a time, and scores what the others wait for in the same batch.
+
+    Trainers call from eight threads, or with one image a call; a student is fast with many images at once, and two
+    batches beside each other may not fit into its memory.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        """`judge` need not be safe for threads."""
+        self._judge = judge
+        self._waiting: list[_Call] = []
+        self._list, self._turn = Lock(), Lock()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Together:
+        """Itself: torchmetrics copies metrics, and the student of a copy would take its memory twice."""
+        return self
+
+    def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
+        """One result a pair, in order. An error of the judge is raised in all threads whose pairs it was scoring."""
+        own = _Call(list(pairs))
+        with self._list:
+            self._waiting.append(own)
+        with self._turn:
+            if not own.is_done:
+                with self._list:
+                    calls, self._waiting = self._waiting, []
+                self._score(calls)
+        if own.error is not None:
+            raise own.error
+        return iter(own.results)
+
+    def _score(self, calls: list[_Call]) -> None:
+        try:
+            results = iter(list(self._judge.score_pairs([pair for call in calls for pair in call.pairs])))
+            for call in calls:
+                call.results = [next(results) for _ in call.pairs]
+        except BaseException as error:
+            for call in calls:
+                call.error = error
+        for call in calls:
+            call.is_done = True
+
+
+_found: dict[tuple[str, str | None], Judge] = {}
+_finding = Lock()
+
+
+def find_judge(judge: AnyJudge | None = None, device: Any = None) -> Judge:
+    """The judge that is meant, safe for many threads.
+
+    Args:
+        judge: a scorer or a client; or the address of a `dyneval serve`, or what `Scorer.from_pretrained` takes: a
+            student's name, its folder or its Hub repository. Of each name one judge is made in a process and device.
+            None: the environment variable DYNEVAL_JUDGE, else the student that `Scorer.from_pretrained` has by default.
+        device: torch device of a student in this process, or the number of a GPU; None: its own choice. A server has
+            its own.
+
+    Raises:
+        ClientError: the address is none.
+        CheckpointError: there is no such student.
+    """
+    if judge is None:
+        judge = os.environ.get(JUDGE) or None
+    if judge is not None and not isinstance(judge, str | os.PathLike):
+        return _for_threads(judge)
+    where = DEFAULT if judge is None else os.fspath(judge)
+    is_address = where.startswith(("http://", "https://"))
+    place = None if device is None or is_address else f"cuda:{device}" if isinstance(device, int) else str(device)
+    with _finding:  # so that eight threads load one student
+        if (where, place) not in _found:
+            _found[where, place] = _client(where) if is_address else _student(where, place)
+        return _found[where, place]
+
+
+def _for_threads(judge: Judge) -> Judge:
+    from dyneval.client import Client
+
+    return judge if isinstance(judge, Client | Together) else Together(judge)
+
+
+def _client(address: str) -> Client:
+    from dyneval.client import Client
+
+    return Client(address)
+
+
+def _student(where: str, device: str | None) -> Together:
+    from dyneval.scorer import Scorer
+
+    return Together(Scorer.from_pretrained(where, device=device))
