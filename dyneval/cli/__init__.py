@@ -25,6 +25,7 @@ VERBS = {
     "score": "Step 5: score images against the prompts they were made from",
     "merge": "put the parts of a sharded `score` or `annotate` together",
     "benchmark": "agreement of scores with human ratings on published benchmarks",
+    "rival": "other metrics' scores of the same images, to compare with",
     "leaderboard": "rank image models by their scores",
     "check": "stop where a model's scores dropped against a run before; for CI",
     "serve": "score over HTTP, with a page to try it on",
