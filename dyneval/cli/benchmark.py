@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def _parser(prog: str | None) -> Parser:
     parser = Parser(prog, __doc__)
     add = parser.add_argument
-    add("--list", action="store_true", help="name the benchmarks, the files they need and where those come from")
+    add("--list", action="store_true", help="name the benchmarks: what was rated, items, licence, source, what to pass")
     add("--benchmark", choices=[*BENCHMARKS, "generic"], help="whose annotations these are")
     add("--annotations", type=Path, help="file or folder with the human ratings")
     add("--rating", help="which rating, where a benchmark has several; default: its first")
@@ -73,11 +73,11 @@ def _parser(prog: str | None) -> Parser:
 
 
 def _list_benchmarks() -> int:
-    """Print every benchmark with its files and its source."""
+    """Print every benchmark: what was rated, how many images, licence, where its files are, and what to pass."""
     for benchmark in (*BENCHMARKS.values(), generic.benchmark()):
-        size = f", {benchmark.size}" if benchmark.size else ""
-        print(f"{benchmark.name}: {benchmark.title}{size}\n  --annotations: {benchmark.layout}")
-        print(f"  from: {benchmark.source}")
+        print(f"{benchmark.name}: {benchmark.title}\n  items: {benchmark.size or 'as many as the table has'}")
+        print(f"  licence: {benchmark.licence}\n  from: {benchmark.source}")
+        print(f"  --benchmark {benchmark.name} --annotations: {benchmark.layout}")
         for name, field in benchmark.fields.items():
             scale = "; a preference" if field.is_preference else ""
             scale += "" if field.low is None else f", {field.low:g}-{field.high:g}"
