@@ -43,6 +43,7 @@ _OF_VERBS = {
     "benchmark": "eval",
     "leaderboard": "eval",
     "check": "eval",
+    "reproduce": "eval",
     "serve": "serve",
     "doctor": "local",
     "demo": "local",
