@@ -25,6 +25,12 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "vllm": ("vllm",),
     "excel": ("openpyxl",),
     "language": ("py3langid",),
+    "torchmetrics": ("torchmetrics",),
+    "pyiqa": ("pyiqa",),
+    "imagereward": ("ImageReward",),
+    "hpsv2": ("hpsv2",),
+    "hpsv3": ("hpsv3",),
+    "vqascore": ("t2v_metrics",),
 }
 """Packages that commands import, by extra; where several have one, the first stands for it."""
 _OF_VERBS = {
@@ -39,6 +45,7 @@ _OF_VERBS = {
     "benchmark": "eval",
     "leaderboard": "eval",
     "check": "eval",
+    "reproduce": "eval",
     "serve": "serve",
     "doctor": "local",
     "demo": "local",

@@ -514,6 +514,25 @@ class ScoreRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tru
         unique("cut", self.cut or ())
 
 
+class RivalScore(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What another metric says of a pair, for `dyneval benchmark --compare` (`dyneval rival`)."""
+
+    KEY = "pair_id"
+    FREE = frozenset({"settings"})
+    pair_id: Text
+    prompt: str
+    image: Text
+    score: Annotated[float, Meta(description="on the metric's own scale, higher is better")]
+    t2ia: Annotated[float, Meta(description="of the alignment alone, where the metric tells it apart")] | None = None
+    iqa: Annotated[float, Meta(description="of the quality of the image alone, likewise")] | None = None
+    raw: Annotated[float, Meta(description="what the metric gave, where lower is better there")] | None = None
+    truncated: Annotated[bool, Meta(description="the prompt was longer than the metric reads")] | None = None
+    rival: Text
+    model: str
+    settings: Annotated[Row, Meta(description="all that the score depends on, versions of packages among it")]
+    key: Annotated[Sha256, Meta(description="of image, prompt and settings: scores with one key are interchangeable")]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What could not be made.
 
@@ -570,7 +589,14 @@ class RunSummary(Value, frozen=True, kw_only=True, gc=False, omit_defaults=False
 # ---------------------------------------------------------------------------------------------------------------------
 # Schemas.
 
-RECORDS: tuple[type[Record], ...] = (PromptRecord, PairRecord, *ANNOTATIONS.values(), InstructSample, ScoreRecord)
+RECORDS: tuple[type[Record], ...] = (
+    PromptRecord,
+    PairRecord,
+    *ANNOTATIONS.values(),
+    InstructSample,
+    ScoreRecord,
+    RivalScore,
+)
 SCHEMA_FOLDER = Path(__file__).parent / "schemas"
 
 

@@ -66,6 +66,11 @@ ROWS = {
         "raw_scene_graph": [1.0], "holistic": {"iqa": 4}, "cut": ["iqa_scores"], "soft": {"iqa": 3.5},
         "settings": {"alpha": 1.0, "seed": None}, "seconds": 0.5,
     },
+    records.RivalScore: {
+        "pair_id": "P0-m", "prompt": "a", "image": "a.png", "score": -2.5, "t2ia": 3.0, "iqa": 4.5, "raw": 2.5,
+        "truncated": True, "rival": "pyiqa", "model": "niqe", "settings": {"pyiqa": "0.1", "seed": None},
+        "key": "0" * 64,
+    },
 }  # fmt: skip
 
 

@@ -27,6 +27,8 @@ VERBS = {
     "preferences": "pairs of a better and a worse image from scores, to train image models with DPO",
     "merge": "put the parts of a sharded `score` or `annotate` together",
     "benchmark": "agreement of scores with human ratings on published benchmarks",
+    "rival": "other metrics' scores of the same images, to compare with",
+    "reproduce": "a table of the paper anew from public data, beside the published values",
     "leaderboard": "rank image models by their scores",
     "check": "stop where a model's scores dropped against a run before; for CI",
     "serve": "score over HTTP, with a page to try it on",

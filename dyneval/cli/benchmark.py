@@ -45,7 +45,7 @@ def _column(text: str) -> tuple[str, str]:
 class BenchmarkOptions:
     """Which scores are held against which ratings."""
 
-    list: Annotated[bool, arg("name the benchmarks, the files they need and where those come from")] = False
+    list: Annotated[bool, arg("name the benchmarks: what was rated, items, licence, source, what to pass")] = False
     benchmark: Annotated[str | None, arg("whose annotations these are", choices=(*BENCHMARKS, "generic"))] = None
     annotations: Annotated[Path | None, arg("file or folder with the human ratings")] = None
     rating: Annotated[str | None, arg("which rating, where a benchmark has several; default: its first")] = None
@@ -98,15 +98,15 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def _list_benchmarks() -> int:
-    """Print every benchmark with its files and its source."""
+    """Print every benchmark: what was rated, how many images, licence, where its files are, and what to pass."""
     for benchmark in (*BENCHMARKS.values(), generic.benchmark()):
-        size = f", {benchmark.size}" if benchmark.size else ""
-        print(f"{benchmark.name}: {benchmark.title}{size}\n  --annotations: {benchmark.layout}")
-        print(f"  from: {benchmark.source}")
-        for name, rating in benchmark.fields.items():
-            scale = "; a preference" if rating.is_preference else ""
-            scale += "" if rating.low is None else f", {rating.low:g}-{rating.high:g}"
-            print(f"  --rating {name}: {rating.meaning}{scale}")
+        print(f"{benchmark.name}: {benchmark.title}\n  items: {benchmark.size or 'as many as the table has'}")
+        print(f"  licence: {benchmark.licence}\n  from: {benchmark.source}")
+        print(f"  --benchmark {benchmark.name} --annotations: {benchmark.layout}")
+        for name, field in benchmark.fields.items():
+            scale = "; a preference" if field.is_preference else ""
+            scale += "" if field.low is None else f", {field.low:g}-{field.high:g}"
+            print(f"  --rating {name}: {field.meaning}{scale}")
     return 0
 
 

@@ -15,6 +15,7 @@ from typing import IO, Any
 import msgspec
 
 from dyneval.errors import DataFileError, SettingError
+from dyneval.files.opening import refuse_pointer
 from dyneval.records import RunSummary
 
 RUN_CONFIG: ContextVar[Mapping[str, Any] | None] = ContextVar("RUN_CONFIG", default=None)
@@ -148,6 +149,7 @@ def write_summary(path: Path, run: RunSummary, detail: Mapping[str, Any]) -> dic
 
 def read_json(path: Path) -> Any:
     """Read a JSON file. Raises DataFileError naming the file when it is missing, no JSON or has half a character."""
+    refuse_pointer(path)
     try:
         text = path.read_text("utf-8-sig")
         value = json.loads(text)

@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from dyneval.errors import ImageError
 from dyneval.files.image_structure import MAX_SCANS, check_structure, scans
+from dyneval.files.opening import pointer
 from dyneval.files.pixels import PixelError, from_image
 
 MAX_PIXELS = 64 * 1024 * 1024
@@ -113,6 +114,8 @@ def decode_image(source: Path | bytes | IO[bytes], name: str, max_pixels: int = 
         ImageError: it cannot be used, or has more than `max_pixels` pixels.
     """
     content = source if isinstance(source, bytes) else read_file(source, name)
+    if told := pointer(content):
+        raise ImageError(f"{name}: {told}")
     with _errors_name(name):
         check_structure(content)
     try:

@@ -16,6 +16,8 @@ from dyneval.errors import DataFileError
 MAX_LINE = 1 << 26
 """Bytes or characters; a longer line is no row of a table."""
 PACKED = (".gz", ".zst")
+_POINTER = b"version https://git-lfs.github.com/spec/"
+"""So begins the text that Git leaves in place of a large file which it keeps elsewhere."""
 _FLOOR = 1 << 24
 """Bytes of a packed text: they may be eight million rows, which take 2 GB of memory."""
 _RATIO = 200
@@ -51,9 +53,30 @@ def check_unpacked(path: Path, size: int, floor: int) -> None:
         )
 
 
+def pointer(head: bytes) -> str | None:
+    """What to say of a file that begins so and is a pointer of Git LFS; None of any other."""
+    if not head.startswith(_POINTER):
+        return None
+    return "is a Git LFS pointer, not the file itself; get that with `git lfs pull`, or download it from its page"
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise DataFileError where Git LFS has left a pointer in place of a file. What cannot be read is passed by."""
+    if not path.is_file():  # to read from a pipe would take it from whoever reads it next
+        return
+    try:
+        with path.open("rb") as file:
+            told = pointer(file.read(len(_POINTER)))
+    except OSError:
+        return
+    if told:
+        raise DataFileError(f"{path}: {told}")
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[io.BufferedReader]:
     """The bytes of a file, unpacked where its name ends as `PACKED`. Raises DataFileError, also while it is read."""
+    refuse_pointer(path)
     try:
         with _unpacked(path) as file:
             yield file

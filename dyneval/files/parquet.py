@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dyneval.errors import DataFileError
-from dyneval.files.opening import check_unpacked
+from dyneval.files.opening import check_unpacked, refuse_pointer
 from dyneval.files.row import BadRow, require
 from dyneval.structs import Row
 
@@ -50,6 +50,7 @@ def reading(path: Path) -> Iterator[None]:
     """Raise DataFileError, which names `path`, for what polars raises where it cannot read a file."""
     import polars as pl
 
+    refuse_pointer(path)
     try:
         yield
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:

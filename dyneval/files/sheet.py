@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dyneval.errors import DataFileError
 from dyneval.files.delimited import refuse_twice
-from dyneval.files.opening import check_unpacked
+from dyneval.files.opening import check_unpacked, refuse_pointer
 from dyneval.files.row import BadRow, require
 from dyneval.structs import Row
 
@@ -37,6 +37,7 @@ def read(path: Path, columns: Collection[str] | None, needs: Collection[str]) ->
             f"{path}: sheets are read with openpyxl, which is not here; pip install 'dyneval[excel]', "
             "or save the sheet as CSV in UTF-8"
         ) from None
+    refuse_pointer(path)
     try:
         _check_size(path)
         with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyneval.errors import DataFileError
+from dyneval.cli import main
+from dyneval.errors import DataFileError, ImageError
 from dyneval.evaluation.benchmarks import BENCHMARKS, LayoutError, generic, load
 from dyneval.evaluation.benchmarks.richhf import parse_example, tfrecords
+from dyneval.files.images import load_image
 
 
 def write(path, value):
@@ -520,3 +522,80 @@ def test_a_rating_that_is_no_number_is_another_layout(tmp_path):
     path = write(tmp_path / "mine.csv", "image,rating\na.png,good\n")
     with pytest.raises(LayoutError, match="expected a number, found 'good'"):
         load(generic.benchmark(), path)
+
+
+POINTER = (
+    "version https://git-lfs.github.com/spec/v1\n"
+    "oid sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\nsize 10112337\n"
+)
+PUBLISHED_FILES = {
+    "evalmuse": "train_list.json",
+    "genai-bench": "genai.parquet",
+    "tifa": "human_annotations.json",
+    "dsg": "tifa160-likert-anns.csv",
+    "agiqa-3k": "data.csv",
+    "richhf": "test.tfrecord",
+    "geneval": "annotations_if-xl.csv",
+    "evalmi": "AIGI2025_MOS_yn.xlsx",
+    "unigenbench": "FLUX_en.csv",
+    "imagerewarddb": "metadata-test.parquet",
+    "hpdv2": "test.json",
+    "hpdv3": "train.json",
+    "pick-a-pic": "test.parquet",
+}
+
+
+@pytest.mark.parametrize(("name", "file"), PUBLISHED_FILES.items(), ids=PUBLISHED_FILES)
+def test_a_pointer_of_git_lfs_is_called_one(tmp_path, name, file):
+    write(tmp_path / "Englishall.txt", "a cat\n")
+    with pytest.raises(LayoutError, match=f"{file}: is a Git LFS pointer, not the file itself; get that with `git lfs"):
+        read(name, write(tmp_path / file, POINTER))
+
+
+def test_an_image_that_git_lfs_has_left_out_is_called_so(tmp_path):
+    with pytest.raises(ImageError, match=r"a\.png: is a Git LFS pointer"):
+        load_image(write(tmp_path / "a.png", POINTER))
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_another_layout_is_answered_with_what_was_found_and_what_is_wanted(tmp_path, name):
+    benchmark = BENCHMARKS[name]
+    wanted = f"expected: {benchmark.layout}\nsource: {benchmark.source}"
+    write(tmp_path / "folder" / "notes.txt", "hello")
+    write(tmp_path / "folder" / "images" / "a.png", "hello")
+    for path, found in (
+        (tmp_path / "folder", "a folder with images/, notes.txt"),
+        (write(tmp_path / "rows.json", {"one": {"name": "a", "mos": 3}}), "a JSON object with the keys one, the first"),
+        (write(tmp_path / "list.json", [{"name": "a", "mos": 3}]), "a JSON list of 1 with name, mos"),
+        (write(tmp_path / "rows.csv", "name,mos\na,3\n"), "a .csv table with name, mos"),
+        (tmp_path / "nowhere", "nothing: there is no such file or folder"),
+        (write(tmp_path / "notes.txt", "hello"), "a file .txt of 5 bytes"),
+    ):
+        with pytest.raises(LayoutError) as refused:
+            read(name, path)
+        said = str(refused.value)
+        assert f"not the layout of {benchmark.title}: " in said and f"\nfound: {found}" in said, said
+        assert said.endswith(wanted)
+
+
+def test_richhf_takes_the_test_split_of_a_folder_and_its_prompts(tmp_path):
+    features = {"filename": b"test/0b1c.png", **SCORES}
+    tfrecord(tmp_path / "train.tfrecord", [example(features | {"filename": b"train/9.png"})])
+    tfrecord(tmp_path / "test.tfrecord", [example(features)])
+    meta = {"0b1c": {"filename": "test/0b1c.png", "prompt": "a cat", "scores": SCORES}}
+    write(tmp_path / "test_meta_data.json", meta)
+    for path in (tmp_path, tmp_path / "test.tfrecord", tmp_path / "test_meta_data.json"):
+        (item,) = read("richhf", path, "artifact_score")
+        assert (item.item_id, item.prompt, item.rating) == ("0b1c", "a cat", 0.5)
+    assert read("richhf", tmp_path / "train.tfrecord")[0].prompt is None
+
+
+def test_the_list_tells_of_every_set_what_was_rated_items_licence_source_and_what_to_pass(capsys):
+    assert main(["benchmark", "--list"]) == 0
+    said = capsys.readouterr().out
+    for name, one in BENCHMARKS.items():
+        entry = said[said.index(f"{name}: {one.title}") :]
+        for line in (f"items: {one.size}", f"licence: {one.licence}", f"from: {one.source}"):
+            assert one.size and one.licence and line in entry
+        assert f"--benchmark {name} --annotations: {one.layout}" in entry
+        assert all(f"--rating {field}: {what.meaning}" in entry for field, what in one.fields.items())

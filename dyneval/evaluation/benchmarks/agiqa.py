@@ -40,6 +40,7 @@ BENCHMARK = Benchmark(
     source="https://github.com/lcysyzxdxc/AGIQA-3k-Database",
     layout="data.csv with name, prompt, mos_align and mos_quality, or its folder; images as named there",
     size="2,982 images",
+    licence="MIT",
     fields={
         "alignment": Field("how well the image matches the prompt", 0, 5),
         "quality": Field("perceived quality", 0, 5),

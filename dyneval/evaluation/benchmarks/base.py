@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dyneval.errors import UserError
+from dyneval.evaluation.benchmarks.found import found as what_is_at
 from dyneval.evaluation.rejects import LeftOut, Sieve
 from dyneval.files.row import BadRow
 
@@ -83,6 +84,7 @@ class Benchmark:
         source: where the format is published.
         layout: what a user has to provide, shown when it does not fit.
         size: how many images the published files hold, as text.
+        licence: of the published files, as their publishers state it.
         fields: what people rated, by name; the first is the default.
         read: (path, field) -> rated images, and rows that are none; KeyError, TypeError and IndexError mean another
             layout.
@@ -93,6 +95,7 @@ class Benchmark:
     source: str
     layout: str
     size: str = ""
+    licence: str = "not stated"
     fields: Mapping[str, Field]
     read: Callable[[Path, str], Iterator[RatedImage | BadRow]]
 
@@ -238,8 +241,9 @@ def _layout(benchmark: Benchmark, path: Path) -> Iterator[None]:
 
 
 def _unknown(benchmark: Benchmark, path: Path, found: str) -> str:
+    """What a user is told: what is wrong, what lies there, what was expected, and where to get it."""
     expected = f"expected: {benchmark.layout}\nsource: {benchmark.source}"
-    return f"{path}: not the layout of {benchmark.title}: {found}\n{expected}"
+    return f"{path}: not the layout of {benchmark.title}: {found}\nfound: {what_is_at(path)}\n{expected}"
 
 
 def off_scale(title: str, scale: Field, rating: float) -> str | None:

@@ -51,6 +51,7 @@ BENCHMARK = Benchmark(
     layout=f"{_FILE} (t2i_model, source_id, worker_id, answer 1-5, a row a rater) with {_PROMPTS} beside it, or their "
     "folder; images are those of TIFA's human_annotations",
     size="800 images",
+    licence="Apache-2.0",
     fields={"consistency": Field("how consistent the image is with the text", 1, 5)},
     read=read,
 )

@@ -57,6 +57,7 @@ BENCHMARK = Benchmark(
     layout="train_list.json, a JSON array of {prompt, img_path, total_score: [1-5 for each rater], element_score: text "
     "of a dict}; images as unpacked from images.zip",
     size="40,000 images",
+    licence="BSD-3-Clause",
     fields={
         "total_score": Field("overall alignment", 1, 5),
         "element_score": Field("share of the prompt's elements that are there", 0, 1, is_checklist=True),

@@ -18,6 +18,7 @@ from typing import Any
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files import tables
 from dyneval.files.atomic import read_json
+from dyneval.files.parquet import reading
 from dyneval.files.row import texts_of
 from dyneval.structs import Row
 
@@ -51,7 +52,8 @@ def _json(path: Path) -> Iterator[tuple[str, str, Row, list[str]]]:
 def _parquet(path: Path) -> Iterator[tuple[str, str, Row, list[str]]]:
     import polars as pl
 
-    names = pl.read_parquet_schema(path)
+    with reading(path):
+        names = pl.read_parquet_schema(path)
     rated = [name for name in names if name.endswith(_RATING)]
     if rated:
         columns = ("Index", "prompt", "basic_skills", "advanced_skills", *rated)
@@ -86,6 +88,7 @@ BENCHMARK = Benchmark(
     "genai_skills.json beside it, or the Parquet file with Index, Prompt, Tags, HumanRatings (or <model>_HumanRating); "
     "images as <model>/<index>.jpeg",
     size="1,600 (or 527) prompts, 9,600 (3,162) images",
+    licence="Apache-2.0",
     fields={"alignment": Field("how well the image matches the prompt", 1, 5)},
     read=read,
 )

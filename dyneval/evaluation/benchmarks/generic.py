@@ -62,6 +62,7 @@ def benchmark(
         name="generic",
         title=title,
         source="the command line (--column MEANING=NAME)",
+        licence="yours",
         layout="a CSV, JSONL, JSON or Parquet file with the columns "
         + ", ".join(f"{names[meaning]} ({what})" for meaning, what in COLUMNS.items())
         + f"; {' and '.join(names[meaning] for meaning in NEEDED)} are needed",

@@ -49,6 +49,7 @@ BENCHMARK = Benchmark(
     layout="annotations_<model>.csv or the folder that holds them, one row a rater with Input.index, Input.caption, "
     "Input.image_url, Answer.task-quality; images as <model>/<prompt>/samples/<n>.png",
     size="1,200 images",
+    licence="MIT",
     fields={
         "caption_fit": Field("how well the image fits the caption", 1, 4),
         "realism": Field("how realistic the objects are", 1, 3, is_checklist=True),

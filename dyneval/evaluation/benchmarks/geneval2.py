@@ -58,6 +58,7 @@ BENCHMARK = Benchmark(
     layout="a folder with geneval2_data.jsonl and one folder a T2I model that holds image_paths.json ({prompt: path}) "
     "and score_lists.json (for each prompt the raters' answer to each atom, 0-1)",
     size="800 prompts; no public ratings",
+    licence="CC-BY-NC-4.0",
     fields={
         "atom": Field("arithmetic mean over the atoms of a prompt", 0, 1, is_checklist=True),
         "prompt": Field("geometric mean over the atoms of a prompt", 0, 1, is_checklist=True),

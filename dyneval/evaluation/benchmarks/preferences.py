@@ -105,6 +105,7 @@ IMAGE_REWARD = Benchmark(
     layout="data/test.json, [{id, prompt, generations: [paths], ranking: [1 is best]}], or metadata-*.parquet with "
     "image_path, prompt_id, prompt, rank and the ratings; images as named there",
     size="466 prompts, 6,399 pairs without ties (test)",
+    licence="Apache-2.0",
     fields={
         "preference": Field("which image of a prompt people rank higher", is_preference=True),
         **{name: Field(column.replace("_", " "), 1, 7) for name, column in _RATED.items()},
@@ -117,6 +118,7 @@ HPDV2 = Benchmark(
     source="https://huggingface.co/datasets/ymhao/HPDv2",
     layout="test.json, [{prompt, image_path: [paths], rank: [lowest is best]}]; images as named there",
     size="400 prompts of nine images (test)",
+    licence="Apache-2.0",
     fields={"preference": Field("which image of a prompt people rank higher", is_preference=True)},
     read=read_hpdv2,
 )
@@ -127,6 +129,7 @@ HPDV3 = Benchmark(
     layout="a JSON or JSONL file of {prompt, path1 (preferred), path2}, such as HPDv3++'s test_tf.json (alignment) and "
     "test_aes.json (quality), with model1 and model2 where known; images as named there",
     size="pairs; 1.17 million in HPDv3",
+    licence="MIT",
     fields={"preference": Field("which image of a pair people prefer", is_preference=True)},
     read=read_hpdv3,
 )
@@ -136,6 +139,7 @@ PICK_A_PIC = Benchmark(
     source="https://huggingface.co/datasets/yuvalkirstain/pickapic_v2",
     layout="a Parquet file with caption, image_0_uid, image_1_uid, label_0, label_1; images saved as <uid>.jpg",
     size="pairs; about 500 in the test split",
+    licence="code MIT, data not stated",
     fields={"preference": Field("which image of a pair people prefer", is_preference=True)},
     read=read_pick_a_pic,
 )

@@ -14,31 +14,45 @@ TFRecord framing and the protobuf wire format are read here directly: TensorFlow
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dyneval.errors import DataFileError
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files.atomic import read_json
+from dyneval.files.opening import opened
 from dyneval.structs import Row
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_TEST = ("test.tfrecord", "test_meta_data.json")
+"""The split that is judged on, of the three that a clone holds; train.tfrecord and dev.tfrecord are read by name."""
 _LARGEST = 1 << 26
 """Bytes of one record at most; real ones hold two 512x512 heat maps."""
 
 
 def read(path: Path, field: str) -> Iterator[RatedImage]:
-    """Yield the rated images of a `.tfrecord` file or of a `<split>_meta_data.json`."""
-    rows = read_json(path).values() if path.suffix == ".json" else map(parse_example, tfrecords(path))
-    for row in rows:
+    """Yield the rated images of a `.tfrecord` or `<split>_meta_data.json` file; of a folder those of its test split.
+
+    Prompts come from the JSON; it is read too where it lies beside the records.
+    """
+    if path.is_dir():
+        path = next((path / name for name in _TEST if (path / name).exists()), path / _TEST[0])
+    beside = path.with_name(f"{path.stem}_meta_data.json")
+    known = {PurePosixPath(row["filename"]).stem: row["prompt"] for row in _meta(beside)} if beside.exists() else {}
+    for row in _meta(path) if path.suffix == ".json" else map(parse_example, tfrecords(path)):
         name = PurePosixPath(row["filename"])
         yield RatedImage(
             item_id=name.stem,
             image=name.name,
-            prompt=row.get("prompt"),
-            ratings=listed(row[field]),
+            prompt=row.get("prompt") or known.get(name.stem),
+            ratings=listed(row[field] if field in row else row["scores"][field]),
         )
+
+
+def _meta(path: Path) -> Iterable[Row]:
+    rows: Iterable[Row] = read_json(path).values()
+    return rows
 
 
 def tfrecords(path: Path) -> Iterator[bytes]:
@@ -47,16 +61,13 @@ def tfrecords(path: Path) -> Iterator[bytes]:
     Raises:
         DataFileError: the file cannot be read or ends inside a record.
     """
-    try:
-        with path.open("rb") as file:
-            while header := file.read(12):
-                length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else _LARGEST + 1
-                record = file.read(length + 4) if length <= _LARGEST else b""
-                if len(record) != length + 4:
-                    raise DataFileError(f"{path}: is no whole TFRecord file (near byte {file.tell()})")
-                yield record[:length]
-    except OSError as error:
-        raise DataFileError(f"{path}: cannot be read ({error.strerror})") from error
+    with opened(path) as file:
+        while header := file.read(12):
+            length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else _LARGEST + 1
+            record = file.read(length + 4) if length <= _LARGEST else b""
+            if len(record) != length + 4:
+                raise DataFileError(f"{path}: is no whole TFRecord file (near byte {file.tell()})")
+            yield record[:length]
 
 
 def parse_example(record: bytes) -> Row:
@@ -120,8 +131,9 @@ BENCHMARK = Benchmark(
     name="richhf",
     title="RichHF-18K",
     source="https://github.com/google-research-datasets/richhf-18k",
-    layout="test.tfrecord with filename, aesthetics_score, artifact_score, misalignment_score, overall_score, or "
-    "test_meta_data.json with prompts beside them ({uid: {filename, prompt, ...}}); images named as in filename",
+    layout="test.tfrecord with filename, aesthetics_score, artifact_score, misalignment_score, overall_score, and "
+    "test_meta_data.json beside it for the prompts ({uid: {filename, prompt, scores}}), either alone, or their folder; "
+    "images named as in filename",
     size="955 images (test)",
     fields={
         "misalignment_score": Field("alignment, higher is better", 0, 1),

@@ -39,6 +39,7 @@ BENCHMARK = Benchmark(
     layout='a folder with <model>/<task>-human.json ({id: {"Prompt", "Checklist": [{"question", "score": 0 or 1}]}}); '
     "images as <model>/<task>/<id>.png",
     size="1,080 prompts; results of judges",
+    licence="Apache-2.0",
     fields={"checklist": Field("share of the checklist that holds", 0, 1, is_checklist=True)},
     read=read,
 )

@@ -41,6 +41,8 @@ BENCHMARK = Benchmark(
     source="https://huggingface.co/datasets/DataHammer/T2I-Eval-Bench and https://github.com/maziao/T2I-Eval",
     layout='a folder with t2i-eval-bench.json ([{"id", "image_caption", "gt_image", "model_name"}]) and scores.json '
     '([{"id", "overall": {"overall": {"manual_score": [rater 1, rater 2, rater 3, mean]}, ...}}])',
+    size="8,772 images",
+    licence="MIT",
     fields={
         "overall": Field("overall"),
         "appearance": Field("appearance quality"),

@@ -34,6 +34,7 @@ BENCHMARK = Benchmark(
     layout='human_annotations.json, {"coco_1_mini_dalle": {"text_id", "image_path", "text", "human_scores": [1-5 for '
     "each rater]}, ...}",
     size="800 images",
+    licence="Apache-2.0",
     fields={"faithfulness": Field("how well the image matches the text", 1, 5)},
     read=read,
 )

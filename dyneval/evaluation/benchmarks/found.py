@@ -1,0 +1,74 @@
+"""What lies at a path, in a few words: said beside the layout that was expected of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from dyneval.errors import DataFileError
+from dyneval.files.atomic import read_json
+from dyneval.files.row import BadRow
+from dyneval.files.tables import KINDS, each_row
+
+_SHOWN = 10
+"""Names that are listed."""
+_LOOKED_AT = 10_000
+"""Entries of a folder that are looked at: one of images may have millions."""
+_LONGEST = 40
+"""Characters of a name."""
+
+
+def found(path: Path) -> str:
+    """Describe a file or folder: what a folder holds, the columns of a table, the keys of a JSON object.
+
+    Never raises on what it finds: it is said where something else has gone wrong already.
+    """
+    try:
+        if path.is_dir():
+            return _folder(path)
+        return _file(path) if path.exists() else "nothing: there is no such file or folder"
+    except OSError as error:
+        return f"nothing that can be read ({error.strerror})"
+
+
+def _folder(path: Path) -> str:
+    entries = sorted(islice(path.iterdir(), _LOOKED_AT))
+    if not entries:
+        return "an empty folder"
+    names = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries]
+    return f"a folder with {_some(names)}"
+
+
+def _file(path: Path) -> str:
+    kind = path.suffix.lower()
+    if kind not in KINDS:
+        return f"a file {path.suffix or 'without an ending'} of {path.stat().st_size:,} bytes"
+    try:
+        value = read_json(path) if kind == ".json" else None
+    except DataFileError as error:
+        return f"no JSON ({error})"
+    if isinstance(value, dict):
+        inside = next(iter(value.values()), None)
+        of = f", the first with the keys {_some(inside)}" if isinstance(inside, dict) else ""
+        return f"a JSON object with the keys {_some(value)}{of}"
+    if isinstance(value, list):
+        return f"a JSON list of {len(value):,}{_keys(value[0]) if value else ''}"
+    try:
+        first = next(iter(each_row(path)), None)
+    except DataFileError as error:
+        return str(error)
+    if first is None:
+        return f"a {kind} table without rows"
+    return f"a {kind} table whose first row is none" if isinstance(first, BadRow) else f"a {kind} table{_keys(first)}"
+
+
+def _keys(row: Any) -> str:
+    return f" with {_some(row)}" if isinstance(row, dict) else f", the first {type(row).__name__}"
+
+
+def _some(names: Collection[Any]) -> str:
+    texts = [str(name)[:_LONGEST] + ("..." if len(str(name)) > _LONGEST else "") for name in islice(names, _SHOWN)]
+    more = len(names) - len(texts)
+    return (", ".join(texts) or "none") + (f" and {more:,} more" if more else "")

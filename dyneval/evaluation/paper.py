@@ -1,0 +1,103 @@
+"""The paper's tables and figures as data: which of them public data allow, and what each needs. Light: for `--help`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dyneval.evaluation.benchmarks import BENCHMARKS
+
+DYNEVAL_1K = "dyneval-1k"
+_PROMPTS = ("prompts.json", "prompts.jsonl", "prompts.csv", "prompts.parquet")
+EVALUATORS = ("DynEval-2B", "DynEval-4B")
+"""Those of the paper that may stand beside a student."""
+
+Kind = Literal["agreement", "models", "tiers", "questions"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Public data behind a table, expected in the folder `name` of the data folder.
+
+    Attributes:
+        name: of a benchmark, or `DYNEVAL_1K`.
+        annotations: names of its file there, the first that is there is taken; "" is the folder itself.
+        images: folder of its images there.
+        note: in what the public files differ from what the paper was measured on.
+    """
+
+    name: str
+    annotations: tuple[str, ...] = ("",)
+    images: str = "images"
+    note: str = ""
+
+    def find(self, data: Path) -> tuple[Path, Path] | None:
+        """Its annotations and its folder of images below the data folder; None where one of them is not there."""
+        found = [data / self.name / name for name in self.annotations if (data / self.name / name).exists()]
+        images = data / self.name / self.images
+        return (found[0], images) if found and images.is_dir() else None
+
+    def wanted(self, data: Path) -> str:
+        """What has to lie where, and where to get it."""
+        here = data / self.name
+        files = " or ".join(str(here / name) if name else f"its files in {here}" for name in self.annotations)
+        if self.name == DYNEVAL_1K:
+            layout = "a prompt list with categories; images as <model>/<four digits of the prompt>.png"
+            source = "https://huggingface.co/datasets/vcl-iisc/DynEval-dataset"
+        else:
+            layout, source = BENCHMARKS[self.name].layout, BENCHMARKS[self.name].source
+        return f"{self.name}: wants {files} and {here / self.images}\n  files: {layout}\n  from: {source}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PaperTable:
+    """A table or figure of the paper; `reason` says why public data do not allow one."""
+
+    title: str
+    kind: Kind = "agreement"
+    parts: tuple[Part, ...] = ()
+    reason: str = ""
+
+
+_OF_JUDGES = "the public files hold a judge's answers, no person's"
+_NOT_PUBLIC = "no file of people's ratings is public; yours in this layout are taken"
+_ONE_K = (Part(name=DYNEVAL_1K, annotations=_PROMPTS),)
+TABLES: dict[str, PaperTable] = {
+    "agreement": PaperTable(
+        title="SRCC and PLCC against people on seven benchmarks",
+        parts=(
+            Part(
+                name="evalmuse",
+                annotations=("train_list.json",),
+                note="the ratings of the test split, the paper's 10,796 pairs, are not public; train_list.json is",
+            ),
+            Part(name="genai-bench", annotations=("genai_image.json",)),
+            Part(name="tifa", annotations=("human_annotations.json",)),
+            Part(name="richhf", annotations=("test_meta_data.json",)),
+            Part(name="geneval"),
+            Part(name="evalmi", note="the paper's 10,080 pairs are one of five folds; these are all images"),
+            Part(name="t2i-eval-bench"),
+        ),
+    ),
+    "agreement-recent": PaperTable(
+        title="SRCC and PLCC on four recent benchmarks",
+        parts=(
+            Part(name="geneval2", note=_NOT_PUBLIC),
+            Part(name="tiif-bench", note=_OF_JUDGES),
+            Part(name="unigenbench", note=_OF_JUDGES),
+            Part(name="t2i-corebench", note=_NOT_PUBLIC),
+        ),
+    ),
+    "leaderboard": PaperTable(
+        title="36 text-to-image models on DynEval-1K, overall score 0-1", kind="models", parts=_ONE_K
+    ),
+    "tiers": PaperTable(title="Mean and deviation of each tier's models on DynEval-1K", kind="tiers", parts=_ONE_K),
+    "questions": PaperTable(title="Quality questions by number of objects in an image", kind="questions", parts=_ONE_K),
+    "scaling": PaperTable(
+        title="SRCC after training on 50,000 to 250,000 samples (.687 to .800)",
+        reason="the paper does not say on which images it was measured; `dyneval instruct` and `dyneval train` make "
+        "students of any number of samples, and `dyneval benchmark` measures them",
+    ),
+}
+"""By name, as on the command line."""

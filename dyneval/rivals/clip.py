@@ -1,0 +1,68 @@
+"""CLIPScore and PickScore: how near image and prompt lie in the space of a CLIP model.
+
+Both are computed with transformers itself, in batches. torchmetrics has CLIPScore too, but only as a mean over images;
+its release 1.9.0 does not run with transformers 5, and past the 77 tokens that CLIP reads it cuts the mark of the end
+off, from which CLIP takes the meaning of a text. Here the text is cut before that mark. Up to 77 tokens the scores are
+those of torchmetrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dyneval.rivals.registry import RIVALS, Verdict
+from dyneval.rivals.tensors import device_of
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+
+class Clip:
+    """A CLIP model and its processor."""
+
+    def __init__(self, model: str, device: str | None, processor: str | None = None, is_scaled: bool = False) -> None:
+        """Load a model of the Hub or a folder.
+
+        Args:
+            model: name or folder.
+            device: torch device; None takes a GPU where there is one.
+            processor: of the published model, which comes without; a model of one's own has its own.
+            is_scaled: the model's own scale, exp(logit_scale), and no floor (PickScore); else 100 and no less than 0.
+        """
+        from transformers import AutoModel, AutoProcessor
+
+        is_published = any(rival.model == model for rival in RIVALS.values())
+        self.device = device_of(device)
+        self.processor: Any = AutoProcessor.from_pretrained(processor if processor and is_published else model)
+        self.model: Any = AutoModel.from_pretrained(model).eval().to(self.device)
+        self.longest = int(self.model.config.text_config.max_position_embeddings)
+        self.is_scaled = is_scaled
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Verdict]:
+        """Score images against one prompt each."""
+        import torch
+
+        pixels = self.processor(images=list(images), return_tensors="pt").to(self.device)
+        text = self.processor(
+            text=list(prompts), padding=True, truncation=True, max_length=self.longest, return_tensors="pt"
+        ).to(self.device)
+        with torch.inference_mode():
+            shown = _unit(self.model.get_image_features(pixel_values=pixels["pixel_values"]))
+            said = _unit(
+                self.model.get_text_features(input_ids=text["input_ids"], attention_mask=text["attention_mask"])
+            )
+            near = (shown * said).sum(dim=-1).float()
+            scores = self.model.logit_scale.exp().float() * near if self.is_scaled else (100 * near).clamp(min=0)
+        lengths = map(len, self.processor.tokenizer(list(prompts)).input_ids)
+        return [
+            Verdict(score, truncated=length > self.longest)
+            for score, length in zip(scores.tolist(), lengths, strict=True)
+        ]
+
+
+def _unit(features: Any) -> torch.Tensor:
+    """Features of length 1; transformers 5 wraps what transformers 4 gave as a tensor."""
+    pooled: torch.Tensor = getattr(features, "pooler_output", features)
+    return pooled / pooled.norm(dim=-1, keepdim=True)
