@@ -218,6 +218,28 @@ class Registry(Generic[T]):
         return f"engine {name}: has no option {option!r}; it has {', '.join(known) or 'none'}"
 
 
+@dataclass(frozen=True, slots=True)
+class OptionsOf:
+    """A part of the command line: the flags of one engine, for a verb that has no other. Its value is an `Engine`."""
+
+    registry: Registry[Any]
+    engine: str
+
+    def add_to(self, parser: Parser, group: argparse._ActionsContainer, description: str = "") -> None:
+        """Add the flags."""
+        for flag in _flags(self.registry.entry(self.engine)):
+            flag.add_to(group)
+
+    def add_named(self, parser: Parser, argv: Sequence[str] | None = None) -> None:
+        """There are none that depend on others."""
+
+    def read(self, arguments: argparse.Namespace) -> Engine:
+        """The engine with those of its flags that were given."""
+        flags = _flags(self.registry.entry(self.engine))
+        given = {flag.option: getattr(arguments, flag.key) for flag in flags}
+        return Engine(self.engine, {option: value for option, value in given.items() if value is not None})
+
+
 def _flags(entry: Entry, every: bool = False) -> tuple[Flag, ...]:
     """Flags of an engine's options; with `every` also of those that are none on the command line."""
     return flags_of(entry.options, None if every else entry.flags)

@@ -103,10 +103,10 @@ def _list_benchmarks() -> int:
         print(f"{benchmark.name}: {benchmark.title}\n  items: {benchmark.size or 'as many as the table has'}")
         print(f"  licence: {benchmark.licence}\n  from: {benchmark.source}")
         print(f"  --benchmark {benchmark.name} --annotations: {benchmark.layout}")
-        for name, field in benchmark.fields.items():
-            scale = "; a preference" if field.is_preference else ""
-            scale += "" if field.low is None else f", {field.low:g}-{field.high:g}"
-            print(f"  --rating {name}: {field.meaning}{scale}")
+        for name, rating in benchmark.fields.items():
+            scale = "; a preference" if rating.is_preference else ""
+            scale += "" if rating.low is None else f", {rating.low:g}-{rating.high:g}"
+            print(f"  --rating {name}: {rating.meaning}{scale}")
     return 0
 
 

@@ -11,20 +11,22 @@ a score are compared. The scores of a table are kept in <output>.scores.jsonl, a
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from dyneval.checkpoints.names import DEFAULT
 from dyneval.cli.running import KEPT, NOT_KEPT, run
-from dyneval.cli.score import _leave_to_server, _loader
-from dyneval.cli.student import add_scoring, add_student, parse
-from dyneval.flags import Parser, positive
-from dyneval.records import SCORE_NAMES
+from dyneval.cli.score import leave_to_server, loader
+from dyneval.cli.student import StudentOptions
+from dyneval.errors import SettingError
+from dyneval.flags import Parser, arg
+from dyneval.records import ScoreName
 from dyneval.work.processes import interrupt_on_sigterm
 
 if TYPE_CHECKING:
@@ -32,58 +34,69 @@ if TYPE_CHECKING:
     from dyneval.structs import Row
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BestOptions:
+    """What is compared, by whom, and what is written."""
+
+    images: Annotated[
+        tuple[Path, ...],
+        arg("images of one prompt", heading="what is compared", position=True, flag="image", metavar="IMAGE"),
+    ] = ()
+    prompt: Annotated[str | None, arg("what they were made from")] = None
+    metadata: Annotated[
+        Path | None, arg("table (JSONL, CSV, Parquet) with file_name and prompt, or an ImageFolder")
+    ] = None
+    image_root: Annotated[
+        Path | None, arg("folder that file_name is relative to; default: the folder of --metadata")
+    ] = None
+    scores: Annotated[Path | None, arg("scores.jsonl of images that are scored already")] = None
+    n: Annotated[int | None, arg("images of each prompt at most; default: all", ge=1)] = None
+    score: Annotated[ScoreName, arg("which soft score decides")] = "overall"
+    output: Annotated[
+        Path | None,
+        arg("JSONL with a row a prompt: its best image, the reason, the order of all", heading="what is written"),
+    ] = None
+    json: Annotated[bool, arg("without --output: print JSON")] = False
+    server: Annotated[str | None, arg("score by the `dyneval serve` at this address", metavar="URL")] = None
+    student: Annotated[StudentOptions, arg(f"student; default: {DEFAULT}")] = field(default_factory=StudentOptions)
+
+    def __post_init__(self) -> None:
+        if sum(map(bool, (self.images, self.metadata, self.scores))) != 1:
+            raise SettingError("name either images, or --metadata TABLE, or --scores FILE")
+        if self.images and not (self.prompt or "").strip():
+            raise SettingError("images need --prompt TEXT, what all of them were made from")
+        if not self.images and not self.output:
+            raise SettingError("--metadata and --scores need --output")
+        if self.images and (self.output or self.n):
+            raise SettingError("--output and --n go with --metadata or --scores")
+
+
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
-    add = parser.add_argument_group("what is compared").add_argument
-    add("images", nargs="*", type=Path, metavar="IMAGE", help="images of one prompt")
-    add("--prompt", help="what they were made from")
-    add("--metadata", type=Path, help="table (JSONL, CSV, Parquet) with file_name and prompt, or an ImageFolder")
-    add("--image-root", type=Path, help="folder that file_name is relative to; default: the folder of --metadata")
-    add("--scores", type=Path, help="scores.jsonl of images that are scored already")
-    add("--n", type=positive, metavar="N", help="images of each prompt at most; default: all")
-    add("--score", choices=SCORE_NAMES, default="overall", help="which soft score decides; default: %(default)s")
-    add = parser.add_argument_group("what is written").add_argument
-    add("--output", type=Path, help="JSONL with a row a prompt: its best image, the reason, the order of all")
-    add("--json", action="store_true", help="without --output: print JSON")
-    parser.add_argument("--server", metavar="URL", help="score by the `dyneval serve` at this address")
-    add_student(parser)
-    add_scoring(parser)
-    arguments = parse(parser, argv)
-    _refuse(parser, arguments)
-    act = _of_images if arguments.images else _of_table
-    return run(parser, lambda: act(arguments), interrupted=KEPT if arguments.output else NOT_KEPT)
+    options = parser.parse_options(BestOptions, argv)
+    if options.server:
+        leave_to_server(parser)
+    act = _of_images if options.images else _of_table
+    return run(parser, lambda: act(options), interrupted=KEPT if options.output else NOT_KEPT)
 
 
-def _refuse(parser: Parser, arguments: argparse.Namespace) -> None:
-    if sum(map(bool, (arguments.images, arguments.metadata, arguments.scores))) != 1:
-        parser.error("name either images, or --metadata TABLE, or --scores FILE")
-    if arguments.images and not (arguments.prompt or "").strip():
-        parser.error("images need --prompt TEXT, what all of them were made from")
-    if not arguments.images and not arguments.output:
-        parser.error("--metadata and --scores need --output")
-    if arguments.images and (arguments.output or arguments.n):
-        parser.error("--output and --n go with --metadata or --scores")
-    if arguments.server:
-        _leave_to_server(parser)
-
-
-def _of_images(arguments: argparse.Namespace) -> int:
+def _of_images(options: BestOptions) -> int:
     from dyneval.choosing import Candidate, best_of, soft_score
     from dyneval.loaded_pairs import score_all
 
-    images = arguments.images
-    records = score_all(_loader(arguments)().score_pairs, images, [arguments.prompt] * len(images))
-    best = best_of(records, arguments.score)
-    if arguments.json or not sys.stdout.isatty():
-        of = [Candidate(one.pair_id, one.image, soft_score(one, arguments.score)) for one in records]
+    images = options.images
+    records = score_all(loader(options.server, options.student)().score_pairs, images, [options.prompt] * len(images))
+    best = best_of(records, options.score)
+    if options.json or not sys.stdout.isatty():
+        of = [Candidate(one.pair_id, one.image, soft_score(one, options.score)) for one in records]
         sys.stdout.write(json.dumps(_row(best, of), ensure_ascii=False) + "\n")
     else:
         sys.stdout.write(f"{best.record.image}\n{best.reason}\n")
     return 0
 
 
-def _of_table(arguments: argparse.Namespace) -> int:
+def _of_table(options: BestOptions) -> int:
     from dyneval.choosing import best_of, read_candidates
     from dyneval.errors import DataFileError
     from dyneval.files.atomic import atomic_write, refuse_overwrite
@@ -91,14 +104,15 @@ def _of_table(arguments: argparse.Namespace) -> int:
     from dyneval.files.store import JsonlIndex
     from dyneval.records import ScoreRecord
 
-    output, score = arguments.output, arguments.score
-    scores, order, failed = (arguments.scores, None, 0) if arguments.scores else _scored(arguments)
+    output, score = options.output, options.score
+    assert output is not None
+    scores, order, failed = (options.scores, None, 0) if options.scores else _scored(options)
     refuse_overwrite([scores], [output])
     index = JsonlIndex(scores, ScoreRecord)
-    chosen, means, few, least = [], [], 0, arguments.n or 2
+    chosen, means, few, least = [], [], 0, options.n or 2
     with closing(index), atomic_write(output, "wb") as file:
         for candidates in read_candidates(scores, score, order).values():
-            some = candidates[: arguments.n]
+            some = candidates[: options.n]
             best = best_of([record for one in some if (record := index.get(one.pair_id)) is not None], score)
             file.write(to_line(_row(best, some)) + b"\n")
             chosen.append(some[best.number].score)
@@ -114,16 +128,19 @@ def _of_table(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _scored(arguments: argparse.Namespace) -> tuple[Path, dict[str, int], int]:
+def _scored(options: BestOptions) -> tuple[Path, dict[str, int], int]:
     """Score the table; returns the file of scores, the place of each pair in the table, and how many pairs failed."""
     from dyneval.files.pairs import PairRef, read_pairs
     from dyneval.scorer.run import score_file
 
     interrupt_on_sigterm()
-    output, table = arguments.output, arguments.metadata
+    output, table = options.output, options.metadata
+    assert output is not None and table is not None
     scores = output.with_name(f"{output.stem}.scores.jsonl")
-    questions = [arguments.questions] if arguments.questions else []
-    failed = score_file(_loader(arguments), table, scores, arguments.image_root, inputs=questions).rejected
+    questions = [options.student.questions] if options.student.questions else []
+    failed = score_file(
+        loader(options.server, options.student), table, scores, options.image_root, inputs=questions
+    ).rejected
     places = {one.pair_id: place for place, one in enumerate(read_pairs(table, PairRef, lambda _: None))}
     return scores, places, failed
 

@@ -10,16 +10,17 @@ chosen and rejected; Parquet has the bytes of the files. --margin is in points o
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from dyneval.cli.running import run
-from dyneval.flags import Parser
-from dyneval.records import SCORE_NAMES
+from dyneval.errors import SettingError
+from dyneval.flags import Parser, arg
+from dyneval.records import ScoreName
 
 if TYPE_CHECKING:
     from dyneval.choosing import Candidate
@@ -29,46 +30,54 @@ _ROW_GROUP = 50
 """Pairs in memory: 200 MB of images of 2 MB."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreferencesOptions:
+    """Whose scores, which pairs of them, and where to."""
+
+    scores: Annotated[Path, arg("scores.jsonl with several images of a prompt", position=True)]
+    output: Annotated[Path, arg("file to write, .jsonl or .parquet")]
+    margin: Annotated[float, arg("least difference of a pair's scores, in points", ge=0, le=4)] = 0.1
+    score: Annotated[ScoreName, arg("which soft score decides")] = "overall"
+    pairs: Annotated[Literal["extremes", "all"], arg("the best and the worst image of each prompt, or all pairs")] = (
+        "extremes"
+    )
+    image_root: Annotated[
+        Path | None, arg("folder that the images' names are relative to; default: the current one")
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.output.suffix not in (".jsonl", ".parquet"):
+            raise SettingError(f"--output {self.output}: expected a name that ends in .jsonl or .parquet")
+
+
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
-    add = parser.add_argument
-    add("scores", type=Path, help="scores.jsonl with several images of a prompt")
-    add("--output", type=Path, required=True, help="file to write, .jsonl or .parquet")
-    add("--margin", type=float, default=0.1, help="least difference of a pair's scores; default: %(default)s")
-    add("--score", choices=SCORE_NAMES, default="overall", help="which soft score decides; default: %(default)s")
-    text = "the best and the worst image of each prompt, or all pairs; default: %(default)s"
-    add("--pairs", choices=("extremes", "all"), default="extremes", help=text)
-    add("--image-root", type=Path, help="folder that the images' names are relative to; default: the current one")
-    arguments = parser.parse_args(argv)
-    if not 0 <= arguments.margin <= 4:  # NaN is not
-        parser.error(f"--margin must be 0 to 4 points, not {arguments.margin}")
-    if arguments.output.suffix not in (".jsonl", ".parquet"):
-        parser.error(f"--output {arguments.output}: expected a name that ends in .jsonl or .parquet")
-    return run(parser, lambda: _write(arguments))
+    options = parser.parse_options(PreferencesOptions, argv)
+    return run(parser, lambda: _write(options))
 
 
-def _write(arguments: argparse.Namespace) -> int:
+def _write(options: PreferencesOptions) -> int:
     from dyneval.choosing import read_candidates
     from dyneval.errors import DataFileError
     from dyneval.files.atomic import refuse_overwrite
 
-    output: Path = arguments.output
-    refuse_overwrite([arguments.scores], [output])
-    groups = read_candidates(arguments.scores, arguments.score)
+    output = options.output
+    refuse_overwrite([options.scores], [output])
+    groups = read_candidates(options.scores, options.score)
     rows = [
         _row(prompt, better, worse)
         for prompt, candidates in groups.items()
-        for better, worse in _pairs(candidates, arguments.pairs)
-        if better.score > worse.score and round(better.score - worse.score, 4) >= arguments.margin
+        for better, worse in _pairs(candidates, options.pairs)
+        if better.score > worse.score and round(better.score - worse.score, 4) >= options.margin
     ]
     if not rows:
         alone = sum(len(candidates) < 2 for candidates in groups.values())
         raise DataFileError(
-            f"{arguments.scores}: no two images of a prompt lie {arguments.margin} or more apart ({len(groups)} "
+            f"{options.scores}: no two images of a prompt lie {options.margin} or more apart ({len(groups)} "
             f"prompts, {alone} of them with one image)"
         )
-    written = (_write_parquet if output.suffix == ".parquet" else _write_jsonl)(rows, output, arguments.image_root)
+    written = (_write_parquet if output.suffix == ".parquet" else _write_jsonl)(rows, output, options.image_root)
     prompts = len({row["caption"] for row in rows})
     sys.stderr.write(f"{written} pairs of {prompts} of {len(groups)} prompts -> {output}\n")
     return 0 if written == len(rows) else 1

@@ -13,58 +13,61 @@ status is then 1.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from dyneval.cli.evaluation import add_evaluation, evaluation_options
 from dyneval.cli.running import run
-from dyneval.cli.student import add_scoring, add_student, parse, student
+from dyneval.cli.student import StudentOptions
 from dyneval.errors import SettingError
+from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.paper import EVALUATORS, TABLES, PaperTable, Part
-from dyneval.flags import Parser
+from dyneval.flags import Parser, arg
 
 if TYPE_CHECKING:
     from dyneval.cli.score_first import Student
     from dyneval.evaluation.tables import Table
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReproduceOptions:
+    """Which table, from which data, and who scores."""
+
+    table: Annotated[str | None, arg(", ".join(TABLES), position=True, choices=tuple(TABLES), metavar="TABLE")] = None
+    list: Annotated[bool, arg("name the tables, what each wants below --data, and what is there")] = False
+    data: Annotated[Path | None, arg("folder with a folder for each benchmark")] = None
+    only: Annotated[tuple[str, ...], arg("of the table's benchmarks only these", nargs="+", metavar="NAME")] = ()
+    output: Annotated[Path | None, arg("folder for scores, tables (CSV, Markdown, LaTeX, HTML) and reports")] = None
+    score: Annotated[str, arg("which of DynEval's scores is compared")] = "overall"
+    beside: Annotated[
+        str | None,
+        arg(
+            "whose published values stand beside ours; default: those of the student that --checkpoint names, else 4B",
+            choices=tuple(EVALUATORS),
+        ),
+    ] = None
+    evaluation: Annotated[EvaluationOptions, arg("")] = field(default_factory=EvaluationOptions)
+    student: Annotated[StudentOptions, arg("student, which scores the images")] = field(default_factory=StudentOptions)
+
+    def __post_init__(self) -> None:
+        if not (self.list or (self.table and self.data and self.student.checkpoint and self.output)):
+            raise SettingError("name a table, --data, --checkpoint and --output, or --list")
+
+
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
-    parser = _parser(prog)
-    arguments = parse(parser, argv)
-    if arguments.list:
-        return run(parser, lambda: _list(arguments))
-    if not (arguments.table and arguments.data and arguments.checkpoint and arguments.output):
-        parser.error("name a table, --data, --checkpoint and --output, or --list")
-    return run(parser, lambda: _reproduce(arguments))
-
-
-def _parser(prog: str | None) -> Parser:
     parser = Parser(prog, __doc__)
-    add = parser.add_argument
-    add("table", nargs="?", choices=list(TABLES), metavar="TABLE", help=", ".join(TABLES))
-    add("--list", action="store_true", help="name the tables, what each wants below --data, and what is there")
-    add("--data", type=Path, help="folder with a folder for each benchmark")
-    add("--only", nargs="+", default=[], metavar="NAME", help="of the table's benchmarks only these")
-    add("--output", type=Path, help="folder for scores, tables (CSV, Markdown, LaTeX, HTML) and reports")
-    add("--score", default="overall", help="which of DynEval's scores is compared; default: %(default)s")
-    text = "whose published values stand beside ours; default: those of the student that --checkpoint names, else 4B"
-    add("--beside", choices=EVALUATORS, help=text)
-    add_evaluation(parser)
-    add_student(parser, "score the images with this")
-    add_scoring(parser)
-    return parser
+    options = parser.parse_options(ReproduceOptions, argv)
+    return run(parser, lambda: _list(options) if options.list else _reproduce(options))
 
 
-def _list(arguments: argparse.Namespace) -> int:
-    data = arguments.data or Path("DATA")
+def _list(options: ReproduceOptions) -> int:
+    data = options.data or Path("DATA")
     for name, table in TABLES.items():
-        if arguments.table not in (None, name):
+        if options.table not in (None, name):
             continue
         print(f"{name}: {table.title}")
         if table.reason:
@@ -77,12 +80,14 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _reproduce(arguments: argparse.Namespace) -> int:
+def _reproduce(options: ReproduceOptions) -> int:
     from dyneval.evaluation.benchmarks.base import LayoutError
 
-    table = TABLES[arguments.table]
-    parts = _chosen(table, arguments)
-    evaluator = student(arguments)
+    name, data, output = options.table, options.data, options.output
+    assert name is not None and data is not None and output is not None
+    table = TABLES[name]
+    parts = _chosen(table, options)
+    evaluator = options.student.named()
     assert evaluator is not None  # --checkpoint is there
     evaluator = replace(evaluator, load=cache(evaluator.load))  # once for all benchmarks
     made: Table | None = None
@@ -90,40 +95,40 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     rows: list[list[str]] = []
     notes: list[str] = []
     for part in parts:
-        found = part.find(arguments.data)
+        found = part.find(data)
         if found is None:
-            print(f"not here: {part.wanted(arguments.data)}", file=sys.stderr)
+            print(f"not here: {part.wanted(data)}", file=sys.stderr)
             failed = True
             continue
         try:
-            made, is_whole = _made(arguments, table, part, found, evaluator, rows, notes)
+            made, is_whole = _made(options, table, part, found, evaluator, rows, notes)
         except LayoutError as error:
             print(error, file=sys.stderr)
             is_whole = False
         failed = failed or not is_whole
         if made:
-            files = made.write(arguments.output, arguments.table)
+            files = made.write(output, name)
     if made:
         print(f"{table.title}\n{made.render()}")
         for note in made.notes:
             print(note, file=sys.stderr)
-        print(f"\n{arguments.table} as {', '.join(file.name for file in files)} in {arguments.output}")
+        print(f"\n{options.table} as {', '.join(file.name for file in files)} in {options.output}")
     return 1 if failed else 0
 
 
-def _chosen(table: PaperTable, arguments: argparse.Namespace) -> list[Part]:
+def _chosen(table: PaperTable, options: ReproduceOptions) -> list[Part]:
     """The parts of the table that were asked for. Raises SettingError: it has none, or none of that name."""
     if table.reason:
-        raise SettingError(f"{arguments.table}: not from public data: {table.reason}")
+        raise SettingError(f"{options.table}: not from public data: {table.reason}")
     names = [part.name for part in table.parts]
-    for name in arguments.only:
+    for name in options.only:
         if name not in names:
-            raise SettingError(f"--only {name}: {arguments.table} has {', '.join(names)}")
-    return [part for part in table.parts if part.name in (arguments.only or names)]
+            raise SettingError(f"--only {name}: {options.table} has {', '.join(names)}")
+    return [part for part in table.parts if part.name in (options.only or names)]
 
 
 def _made(
-    arguments: argparse.Namespace,
+    options: ReproduceOptions,
     table: PaperTable,
     part: Part,
     found: tuple[Path, Path],
@@ -141,9 +146,9 @@ def _made(
     from dyneval.evaluation.unscored import drawn_images, rated_images
 
     annotations, images = found
-    output = arguments.output / part.name
+    assert options.output is not None
+    output = options.output / part.name
     scores = output / "scores.jsonl"
-    options = evaluation_options(arguments)
     if table.kind == "agreement":
         benchmark = BENCHMARKS[part.name]
         failed = score_first(evaluator, rated_images(benchmark, annotations), images, scores)
@@ -154,27 +159,32 @@ def _made(
                 output=output,
                 images=images,
                 scores=[(evaluator.name, scores)],
-                field=arguments.score,
-                **options,
+                field=options.score,
+                **asdict(options.evaluation),
             )
         )
         assert isinstance(outcome.comparison, Comparison)  # no table of the paper is of preferences
-        rows.append(reproduce.agreement_row(outcome.comparison, _beside(arguments)))
+        rows.append(reproduce.agreement_row(outcome.comparison, _beside(options)))
         notes += [f"{benchmark.title}: {part.note}"] if part.note else []
         return reproduce.agreement_table(rows, notes), not failed
     failed = score_first(evaluator, drawn_images(annotations, images), images, scores)
     if table.kind == "questions":
-        made = reproduce.questions_table(scores, resamples=arguments.resamples, seed=arguments.seed)
+        made = reproduce.questions_table(scores, resamples=options.evaluation.resamples, seed=options.evaluation.seed)
         return made, not failed
     board = run_leaderboard(
         LeaderboardRun(
-            scores=[scores], prompts=annotations, model_from="folder", images=images, output=output, **options
+            scores=[scores],
+            prompts=annotations,
+            model_from="folder",
+            images=images,
+            output=output,
+            **asdict(options.evaluation),
         )
     ).board
     return (reproduce.models_table if table.kind == "models" else reproduce.tiers_table)(board), not failed
 
 
-def _beside(arguments: argparse.Namespace) -> str:
+def _beside(options: ReproduceOptions) -> str:
     """The evaluator of the paper that stands beside the student."""
-    name = f"{arguments.checkpoint} {arguments.subfolder or ''}".lower()
-    return arguments.beside or ("DynEval-2B" if "2b" in name else "DynEval-4B")
+    name = f"{options.student.checkpoint} {options.student.subfolder or ''}".lower()
+    return options.beside or ("DynEval-2B" if "2b" in name else "DynEval-4B")

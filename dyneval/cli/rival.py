@@ -15,18 +15,19 @@ stderr and in <output>.rejects.jsonl; the exit status is then 1.
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from dyneval.cli.running import run
+from dyneval.errors import SettingError
 from dyneval.evaluation.benchmarks import BENCHMARKS
-from dyneval.flags import Parser, add_flags, given_flags, positive
-from dyneval.llm.registry import ENGINES, ServerOptions
+from dyneval.flags import Parser, arg
+from dyneval.llm.registry import ENGINES
+from dyneval.registry import Engine, OptionsOf
 from dyneval.rivals.registry import RIVALS
 from dyneval.work.processes import interrupt_on_sigterm
 
@@ -35,59 +36,64 @@ if TYPE_CHECKING:
     from dyneval.records import Reject, RunSummary
     from dyneval.rivals.run import RivalRun
 
-_SERVER = ENGINES.entries["openai"].flags
-_CHAT_FLAGS = ("instruction",)
-_LOCAL_FLAGS = ("device",)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RivalOptions:
+    """Who scores which images."""
+
+    name: Annotated[str | None, arg(", ".join(RIVALS), position=True, choices=tuple(RIVALS), metavar="NAME")] = None
+    list: Annotated[bool, arg("name the rivals, what they rate, their packages and licences")] = False
+    metadata: Annotated[
+        Path | None, arg("table (JSONL, CSV, Parquet) with file_name and prompt, or an ImageFolder")
+    ] = None
+    image_root: Annotated[
+        Path | None, arg("folder that file_name is relative to; default: the folder of --metadata")
+    ] = None
+    limit: Annotated[int | None, arg("only so many rows of --metadata, from its beginning", ge=1)] = None
+    benchmark: Annotated[
+        str | None, arg("in place of --metadata: the images of a published benchmark", choices=tuple(BENCHMARKS))
+    ] = None
+    annotations: Annotated[Path | None, arg("the benchmark's files, see dyneval benchmark --list")] = None
+    rating: Annotated[str | None, arg("which rating, where a benchmark has several; default: its first")] = None
+    images: Annotated[Path | None, arg("folder of the benchmark's images")] = None
+    output: Annotated[Path | None, arg("JSONL file of scores; pairs whose score in it still holds are skipped")] = None
+    model: Annotated[str | None, arg("of the rival, by its package's or server's name; default: as --list says")] = None
+    batch_size: Annotated[
+        int | None, arg("images at a time, of a server requests in flight; default: the rival's", ge=1)
+    ] = None
+    device: Annotated[str | None, arg("torch device; default: a GPU where there is one")] = None
+    instruction: Annotated[
+        Path | None, arg("text file with {prompt} in it, in place of our wording", heading="chat judges")
+    ] = None
+    server: Annotated[Engine, arg("", part=OptionsOf(ENGINES, "openai"))] = field(
+        default_factory=lambda: Engine("openai")
+    )
+
+    def __post_init__(self) -> None:
+        if self.list:
+            return
+        if not (self.name and self.output):
+            raise SettingError("name a rival and --output, or --list")
+        if bool(self.metadata) == bool(self.benchmark):
+            raise SettingError("name either --metadata, or --benchmark with --annotations and --images")
+        if self.benchmark and not (self.annotations and self.images):
+            raise SettingError("--benchmark needs --annotations and --images")
+        is_chat = RIVALS[self.name].is_chat
+        if is_chat and self.device:
+            raise SettingError(f"--device: goes with packages in this process, not with {self.name}")
+        if not is_chat and (self.instruction or self.server.options):
+            flag = "--instruction" if self.instruction else f"--{next(iter(self.server.options)).replace('_', '-')}"
+            whom = ", ".join(name for name, rival in RIVALS.items() if rival.is_chat)
+            raise SettingError(f"{flag}: goes with chat judges ({whom}), not with {self.name}")
+        if is_chat and not (self.model or RIVALS[self.name].model):
+            raise SettingError(f"{self.name} needs --model, its name on the server")
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
-    parser = _parser(prog)
-    arguments = parser.parse_args(argv)
-    if arguments.list:
-        return _list()
-    _refuse(parser, arguments)
-    return run(parser, lambda: _rival(arguments))
-
-
-def _parser(prog: str | None) -> Parser:
     parser = Parser(prog, __doc__)
-    add = parser.add_argument
-    add("name", nargs="?", choices=list(RIVALS), metavar="NAME", help=", ".join(RIVALS))
-    add("--list", action="store_true", help="name the rivals, what they rate, their packages and licences")
-    add("--metadata", type=Path, help="table (JSONL, CSV, Parquet) with file_name and prompt, or an ImageFolder")
-    add("--image-root", type=Path, help="folder that file_name is relative to; default: the folder of --metadata")
-    add("--limit", type=positive, help="only so many rows of --metadata, from its beginning")
-    add("--benchmark", choices=list(BENCHMARKS), help="in place of --metadata: the images of a published benchmark")
-    add("--annotations", type=Path, help="the benchmark's files, see dyneval benchmark --list")
-    add("--rating", help="which rating, where a benchmark has several; default: its first")
-    add("--images", type=Path, help="folder of the benchmark's images")
-    add("--output", type=Path, help="JSONL file of scores; pairs whose score in it still holds are skipped")
-    add("--model", help="of the rival, by its package's or server's name; default: as --list says")
-    add("--batch-size", type=positive, help="images at a time, of a server requests in flight; default: the rival's")
-    add("--device", help="torch device; default: a GPU where there is one")
-    group = parser.add_argument_group("chat judges")
-    group.add_argument("--instruction", type=Path, help="text file with {prompt} in it, in place of our wording")
-    add_flags(group, ServerOptions, _SERVER)
-    return parser
-
-
-def _refuse(parser: Parser, arguments: argparse.Namespace) -> None:
-    if not (arguments.name and arguments.output):
-        parser.error("name a rival and --output, or --list")
-    if bool(arguments.metadata) == bool(arguments.benchmark):
-        parser.error("name either --metadata, or --benchmark with --annotations and --images")
-    if arguments.benchmark and not (arguments.annotations and arguments.images):
-        parser.error("--benchmark needs --annotations and --images")
-    is_chat = RIVALS[arguments.name].is_chat
-    server = {"base_url" if name == "base_urls" else name for name in _SERVER or ()}
-    foreign = set(_LOCAL_FLAGS) if is_chat else {*_CHAT_FLAGS, *server}
-    if given := sorted(foreign & parser.given):
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        whom = "packages in this process" if is_chat else "chat judges (unifiedreward, chat)"
-        parser.error(f"{flags}: goes with {whom}, not with {arguments.name}")
-    if is_chat and not (arguments.model or RIVALS[arguments.name].model):
-        parser.error(f"{arguments.name} needs --model, its name on the server")
+    options = parser.parse_options(RivalOptions, argv)
+    return run(parser, lambda: _list() if options.list else _rival(options))
 
 
 def _list() -> int:
@@ -103,41 +109,44 @@ def _list() -> int:
     return 0
 
 
-def _rival(arguments: argparse.Namespace) -> int:
+def _rival(options: RivalOptions) -> int:
     from dyneval.rivals.run import RivalRun
 
     interrupt_on_sigterm()
-    rival = RIVALS[arguments.name]
+    name, output, data = options.name, options.output, options.metadata or options.annotations
+    assert name is not None and output is not None and data is not None
+    rival = RIVALS[name]
     rejects: list[Reject] = []
-    pairs = _pairs(arguments, rejects)
+    pairs = _pairs(options, rejects)
     task = RivalRun(
-        name=arguments.name,
+        name=name,
         rival=rival,
-        model=arguments.model or rival.model,
+        model=options.model or rival.model,
         pairs=pairs,
         rejects=rejects,
-        output=arguments.output,
-        inputs=[arguments.metadata or arguments.annotations],
-        root=arguments.images or arguments.image_root or _folder(arguments.metadata),
+        output=output,
+        inputs=[data],
+        root=options.images or options.image_root or _folder(data),
     )
-    summary = _by_chat(arguments, task) if rival.is_chat else _here(arguments, task)
+    summary = _by_chat(options, task) if rival.is_chat else _here(options, task)
     if summary.made or summary.there_before:
-        table = shlex.quote(f"{rival.title.replace(' ', '-')}={arguments.output}")
+        table = shlex.quote(f"{rival.title.replace(' ', '-')}={output}")
         sys.stderr.write(f"next: dyneval benchmark ... --scores scores.jsonl --compare {table}\n")
     return 1 if summary.rejected else 0
 
 
-def _pairs(arguments: argparse.Namespace, rejects: list[Reject]) -> list[PairRef]:
+def _pairs(options: RivalOptions, rejects: list[Reject]) -> list[PairRef]:
     """The pairs of the table, or the images of the benchmark."""
     from dyneval.files.pairs import PairRef, read_pairs
     from dyneval.records import prompt_id
 
-    if arguments.metadata:
-        return list(read_pairs(arguments.metadata, PairRef, rejects.append, limit=arguments.limit))
+    if options.metadata:
+        return list(read_pairs(options.metadata, PairRef, rejects.append, limit=options.limit))
     from dyneval.evaluation.unscored import rated_images
 
-    found = rated_images(BENCHMARKS[arguments.benchmark], arguments.annotations, arguments.rating)
-    return [PairRef(one.pair_id, one.prompt, one.file_name, prompt_id(one.prompt)) for one in found[: arguments.limit]]
+    assert options.benchmark is not None and options.annotations is not None
+    found = rated_images(BENCHMARKS[options.benchmark], options.annotations, options.rating)
+    return [PairRef(one.pair_id, one.prompt, one.file_name, prompt_id(one.prompt)) for one in found[: options.limit]]
 
 
 def _folder(metadata: Path) -> Path:
@@ -146,22 +155,22 @@ def _folder(metadata: Path) -> Path:
     return metadata_file(metadata).parent
 
 
-def _here(arguments: argparse.Namespace, task: RivalRun) -> RunSummary:
+def _here(options: RivalOptions, task: RivalRun) -> RunSummary:
     from dyneval.rivals.run import score_here
 
-    return score_here(task, arguments.device, arguments.batch_size)
+    return score_here(task, options.device, options.batch_size)
 
 
-def _by_chat(arguments: argparse.Namespace, task: RivalRun) -> RunSummary:
+def _by_chat(options: RivalOptions, task: RivalRun) -> RunSummary:
     from dyneval.hashing import short_id
     from dyneval.rivals.chat import INSTRUCTIONS
     from dyneval.rivals.run import score_by_chat
 
-    instruction = INSTRUCTIONS[arguments.name]
-    if arguments.instruction:
-        instruction = instruction.with_text(arguments.instruction)
-    concurrency = arguments.batch_size or task.rival.batch_size
-    options = ENGINES.options("openai", **given_flags(arguments, ServerOptions, _SERVER), concurrency=concurrency)
-    settings = {"instruction": short_id(instruction.text), "max_pixels": options.max_pixels}
+    instruction = INSTRUCTIONS[task.name]
+    if options.instruction:
+        instruction = instruction.with_text(options.instruction)
+    concurrency = options.batch_size or task.rival.batch_size
+    server = ENGINES.options("openai", **options.server.options, concurrency=concurrency)
+    settings = {"instruction": short_id(instruction.text), "max_pixels": server.max_pixels}
     task = replace(task, settings=settings)
-    return score_by_chat(task, lambda: ENGINES.make("openai", task.model, options), instruction, concurrency)
+    return score_by_chat(task, lambda: ENGINES.make("openai", task.model, server), instruction, concurrency)

@@ -157,10 +157,10 @@ def _refuse(parser: Parser, options: ScoreOptions) -> None:
     if options.server and options.cluster.ray:
         parser.error("--server and --ray exclude each other")
     if options.server:
-        _leave_to_server(parser)
+        leave_to_server(parser)
 
 
-def _leave_to_server(parser: Parser) -> None:
+def leave_to_server(parser: Parser) -> None:
     """Refuse flags about who scores and how; their defaults are not what the server has, so no summary holds them."""
     flags = {name: name.replace("_", "-") for name in student_flags()}
     if settled := [f"--{flag}" for name, flag in flags.items() if name in parser.given]:
@@ -173,7 +173,7 @@ def _score(options: ScoreOptions) -> int:
     from dyneval.cli.scores_told import Means
 
     interrupt_on_sigterm()
-    load, means = _loader(options), Means()
+    load, means = loader(options.server, options.student), Means()
     with _gathered(options) as gathered:
         if gathered and not options.output:
             failed = _print_scores(options, load, gathered, means)
@@ -186,9 +186,10 @@ def _score(options: ScoreOptions) -> int:
     return 1 if failed else 0
 
 
-def _loader(options: ScoreOptions) -> Callable[[], Scorer]:
-    if (server := options.server) is None:
-        return options.student.loader()
+def loader(server: str | None, student: StudentOptions) -> Callable[[], Scorer]:
+    """What loads the student, or reaches the server at the address `server`, which has its interface."""
+    if server is None:
+        return student.loader()
     from dyneval.cli.served import ServedScorer
 
     return lambda: ServedScorer(server)  # type: ignore[return-value]  # it has all that is asked of one
