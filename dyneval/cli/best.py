@@ -108,18 +108,19 @@ def _of_table(options: BestOptions) -> int:
     assert output is not None
     scores, order, failed = (options.scores, None, 0) if options.scores else _scored(options)
     refuse_overwrite([scores], [output])
+    groups = read_candidates(scores, score, order)
+    if not groups:
+        raise DataFileError(f"{scores}: holds no scores to choose from")
     index = JsonlIndex(scores, ScoreRecord)
     chosen, means, few, least = [], [], 0, options.n or 2
     with closing(index), atomic_write(output, "wb") as file:
-        for candidates in read_candidates(scores, score, order).values():
+        for candidates in groups.values():
             some = candidates[: options.n]
             best = best_of([record for one in some if (record := index.get(one.pair_id)) is not None], score)
             file.write(to_line(_row(best, some)) + b"\n")
             chosen.append(some[best.number].score)
             means.append(fmean(one.score for one in some))
             few += len(some) < least
-    if not chosen:
-        raise DataFileError(f"{scores}: holds no scores to choose from")
     short = f"; {few} of them have fewer than {least} scored images" if few else ""
     sys.stderr.write(
         f"{len(chosen)} prompts: mean soft {score} score {fmean(chosen):.3f} of the best, {fmean(means):.3f} of all"

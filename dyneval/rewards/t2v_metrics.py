@@ -61,7 +61,6 @@ class Score:
 
         pictures = [images] if isinstance(images, str) else in_list(images, "images")
         lines = [texts] if isinstance(texts, str) else in_list(texts, "texts")
-        # An image after the other, so that a student reads each of them once for all its texts.
         each = [(image, text) for image in pictures for text in lines]
         rewards = self._reward([image for image, _ in each], [text for _, text in each])
         return torch.tensor(rewards, dtype=torch.float32, device=self.device).reshape(len(pictures), len(lines))
