@@ -171,6 +171,10 @@ def _by_chat(options: RivalOptions, task: RivalRun) -> RunSummary:
         instruction = instruction.with_text(options.instruction)
     concurrency = options.batch_size or task.rival.batch_size
     server = ENGINES.options("openai", **options.server.options, concurrency=concurrency)
-    settings = {"instruction": short_id(instruction.text), "max_pixels": server.max_pixels}
+    settings = {
+        "instruction": short_id(instruction.text),
+        "max_pixels": server.max_pixels,
+        "server_options": list(server.server_options),
+    }
     task = replace(task, settings=settings)
     return score_by_chat(task, lambda: ENGINES.make("openai", task.model, server), instruction, concurrency)

@@ -74,7 +74,7 @@ TABLES: dict[str, PaperTable] = {
             ),
             Part(name="genai-bench", annotations=("genai_image.json",)),
             Part(name="tifa", annotations=("human_annotations.json",)),
-            Part(name="richhf", annotations=("test_meta_data.json",)),
+            Part(name="richhf", annotations=("test.tfrecord", "test_meta_data.json")),
             Part(name="geneval"),
             Part(name="evalmi", note="the paper's 10,080 pairs are one of five folds; these are all images"),
             Part(name="t2i-eval-bench"),

@@ -218,6 +218,31 @@ def test_a_missing_package_is_one_line_with_the_command(pairs, capsys):
     assert "hpsv3 needs hpsv3, which is not installed: pip install 'dyneval[hpsv3]'\n" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["clipscore", "--base-url", "http://x/v1"], "--base-url: goes with chat judges"),
+        (["clipscore", "--server-option", "top_k=1"], "--server-option: goes with chat judges"),
+        (["chat", "--model", "m", "--device", "cpu"], "--device: goes with packages in this process, not with chat"),
+        (["chat", "--base-url", "http://x/v1"], "chat needs --model, its name on the server"),
+        (["clipscore", "--benchmark", "tifa"], "name either --metadata, or --benchmark"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_told(pairs, capsys, words, said):
+    with pytest.raises(SystemExit) as ended:
+        main(["rival", *words, "--metadata", str(pairs), "--output", str(pairs.with_name("x.jsonl"))])
+    assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_scores_of_dyneval_are_no_output_and_stay_as_they_are(pairs, clip, capsys):
+    scores = write_rows(pairs.with_name("scores.jsonl"), [{"pair_id": "p0", "overall": 3.0}])
+    rejects = write_rows(pairs.with_name("scores.rejects.jsonl"), [{"pair_id": "p1", "reason": "broken"}])
+    before = scores.read_bytes(), rejects.read_bytes()
+    assert main(["rival", "clipscore", "--metadata", str(pairs), "--output", str(scores), "--model", str(clip)]) == 1
+    assert "is left as it is, name another --output" in capsys.readouterr().err
+    assert (scores.read_bytes(), rejects.read_bytes()) == before
+
+
 def test_the_list_names_package_licence_and_call(capsys):
     assert main(["rival", "--list"]) == 0
     said = capsys.readouterr().out
