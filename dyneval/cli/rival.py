@@ -146,7 +146,8 @@ def _pairs(options: RivalOptions, rejects: list[Reject]) -> list[PairRef]:
     from dyneval.evaluation.unscored import rated_images
 
     assert options.benchmark is not None and options.annotations is not None
-    found = rated_images(BENCHMARKS[options.benchmark], options.annotations, options.rating)
+    needs_prompts = RIVALS[options.name or ""].rates != "quality"
+    found = rated_images(BENCHMARKS[options.benchmark], options.annotations, options.rating, needs_prompts)
     return [PairRef(one.pair_id, one.prompt, one.file_name, prompt_id(one.prompt)) for one in found[: options.limit]]
 
 

@@ -175,6 +175,20 @@ def test_each_package_is_called_as_it_is_published(packages, pairs, name, expect
     assert all(row["rival"] == name and row["model"] == RIVALS[name].model for row in rows.values())
 
 
+def test_a_metric_of_quality_needs_no_prompts_and_one_of_alignment_says_so(packages, tmp_path, capsys):
+    rows = [{"t2i_model": "sd1dot1", "source_id": f"coco_{n}", "worker_id": "w", "answer": 1 + n} for n in range(3)]
+    text = "".join(f"{','.join(map(str, row.values()))}\n" for row in [dict(zip(rows[0], rows[0], strict=True)), *rows])
+    (tmp_path / "tifa160-likert-anns.csv").write_text(text)
+    for number in range(3):
+        name = f"coco_{number}_stable_diffusion_v1_1.jpg"
+        Image.new("RGB", (40, 30), (50 * number, 90, 120)).save(tmp_path / name, quality=100)
+    these = ["--benchmark", "dsg", "--annotations", str(tmp_path), "--images", str(tmp_path), "--device", "cpu"]
+    assert main(["rival", "pyiqa", *these, "--output", str(tmp_path / "musiq.jsonl")]) == 0
+    assert len(list(read_jsonl(tmp_path / "musiq.jsonl"))) == 3
+    assert main(["rival", "vqascore", *these, "--output", str(tmp_path / "vqa.jsonl")]) == 1
+    assert "3 images come without their prompt, which scoring needs" in capsys.readouterr().err
+
+
 def test_hpsv2_loads_its_checkpoint_once(packages, pairs, monkeypatch):
     checkpoint = pairs.with_name("hps.pt")
     torch.save({"state_dict": {"weight": torch.tensor([0.5])}}, checkpoint)
