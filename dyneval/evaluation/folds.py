@@ -7,20 +7,20 @@ Which fold an image was tested in stands in a column `fold` of one's own ratings
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from dyneval.errors import DataFileError
-from dyneval.evaluation.benchmarks.base import RatedImage, RatingError
+from dyneval.evaluation.benchmarks.base import Benchmark, RatedImage, RatingError
 from dyneval.evaluation.bootstrap import Estimate
 from dyneval.evaluation.comparison import Comparison, EvaluatorResult
 from dyneval.evaluation.matching import Matcher
 from dyneval.evaluation.scores import row_names
 from dyneval.evaluation.tables import Table, estimate, number
-from dyneval.files.tables import cell, rows, text_of
+from dyneval.files.tables import BadRow, cell, rows, text_of
 
 _NUMBERED = re.compile(r"fold[ _-]?(\w+)", re.IGNORECASE)
 
@@ -56,6 +56,18 @@ def with_folds(items: Sequence[RatedImage], paths: Sequence[Path]) -> list[Rated
         if len(fold_of) == before:
             raise DataFileError(f"{path}: none of its rows is a rated image, such as {items[0].image}")
     return [replace(item, fold=fold_of.get(item.item_id, item.fold)) for item in items]
+
+
+def within(benchmark: Benchmark, fold: Path) -> Benchmark:
+    """The benchmark with the images of one fold alone, as `with_folds` finds them in its file."""
+
+    def read(path: Path, field: str) -> Iterator[RatedImage | BadRow]:
+        found = list(benchmark.read(path, field))
+        yield from (row for row in found if isinstance(row, BadRow))
+        items = with_folds([item for item in found if isinstance(item, RatedImage)], [fold])
+        yield from (replace(item, fold=None) for item in items if item.fold is not None)
+
+    return replace(benchmark, read=read)
 
 
 def fold_table(found: Comparison) -> Table:

@@ -8,6 +8,9 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 
 from dyneval.cli import main
+from dyneval.evaluation.benchmarks import BENCHMARKS, load
+from dyneval.evaluation.folds import within
+from dyneval.evaluation.paper import TABLES
 
 from .scored_data import score_record, write_jsonl
 
@@ -121,3 +124,13 @@ def test_the_four_scales_of_richhf_stand_beside_both_halves_and_beside_rivals(tm
     iqa = spearmanr([1 + n % 5 for n in range(10)], MOS).statistic
     assert number(rows["artifact_score", "DynEval"][4]) == pytest.approx(iqa, abs=6e-5)
     assert rows["artifact_score", "MUSIQ"][3:6] == ["–", "–", "1.0000 [1.000, 1.000]"]
+
+
+def test_a_table_of_the_paper_takes_the_fold_that_it_was_measured_on(evalmi):
+    (part,) = [part for part in TABLES["agreement"].parts if part.name == "evalmi"]
+    assert part.fold_file(evalmi.parent) is None
+    folder = evalmi.rename(evalmi.with_name("evalmi"))
+    benchmark = within(BENCHMARKS["evalmi"], part.fold_file(folder.parent))
+    images = [item.image for item in load(benchmark, folder).items]
+    assert images == [f"DALLE3/{n:03d}.png" for n in range(1, 6)]
+    assert len(load(BENCHMARKS["evalmi"], folder).items) == 10
