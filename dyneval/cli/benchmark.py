@@ -48,7 +48,14 @@ class BenchmarkOptions:
     list: Annotated[bool, arg("name the benchmarks: what was rated, items, licence, source, what to pass")] = False
     benchmark: Annotated[str | None, arg("whose annotations these are", choices=(*BENCHMARKS, "generic"))] = None
     annotations: Annotated[Path | None, arg("file or folder with the human ratings")] = None
-    rating: Annotated[str | None, arg("which rating, where a benchmark has several; default: its first")] = None
+    rating: Annotated[
+        str | None,
+        arg("which rating of several, or all: also every one beside T2IA, IQA and overall; default: its first"),
+    ] = None
+    folds: Annotated[
+        tuple[Path, ...],
+        arg("tables with fold and an id or image, or a file a fold: agreement by fold too", nargs="+", metavar="FILE"),
+    ] = ()
     column: Annotated[
         dict[str, str],
         arg(
@@ -124,6 +131,7 @@ def _compare(options: BenchmarkOptions) -> int:
             images=options.images,
             scores=[*scores.items(), *options.scores, *options.compare],
             rated=options.rating,
+            folds=options.folds,
             field=options.score,
             level=options.level,
             **asdict(options.evaluation),
@@ -144,12 +152,13 @@ def _score(options: BenchmarkOptions, benchmark: Benchmark, annotations: Path) -
     if evaluator is None:
         return {}, 0
     from dyneval.cli.score_first import score_first
+    from dyneval.evaluation.scales import ALL
     from dyneval.evaluation.unscored import rated_images
 
     if options.images is None or options.output is None:
         raise SettingError("--checkpoint needs --images and --output")
     path = options.output / "scores.jsonl"
-    pairs = rated_images(benchmark, annotations, options.rating)
+    pairs = rated_images(benchmark, annotations, None if options.rating == ALL else options.rating)
     return {evaluator.name: path}, score_first(evaluator, pairs, options.images, path)
 
 

@@ -141,16 +141,19 @@ def _made(
     from dyneval.evaluation import reproduce
     from dyneval.evaluation.benchmarks import BENCHMARKS
     from dyneval.evaluation.comparison import Comparison
+    from dyneval.evaluation.folds import within
     from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
     from dyneval.evaluation.run_leaderboard import LeaderboardRun, run_leaderboard
     from dyneval.evaluation.unscored import drawn_images, rated_images
 
     annotations, images = found
-    assert options.output is not None
+    assert options.output is not None and options.data is not None
     output = options.output / part.name
     scores = output / "scores.jsonl"
     if table.kind == "agreement":
         benchmark = BENCHMARKS[part.name]
+        if fold := part.fold_file(options.data):
+            benchmark = within(benchmark, fold)
         failed = score_first(evaluator, rated_images(benchmark, annotations), images, scores)
         outcome = run_benchmark(
             BenchmarkRun(

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Annotated
 from dyneval.cli.running import run
 from dyneval.errors import SettingError
 from dyneval.evaluation.benchmarks import BENCHMARKS
-from dyneval.flags import Parser, arg
-from dyneval.llm.registry import ENGINES
+from dyneval.flags import Parser, arg, flags_of
+from dyneval.llm.registry import ENGINES, ServerOptions
 from dyneval.registry import Engine, OptionsOf
 from dyneval.rivals.registry import RIVALS
 from dyneval.work.processes import interrupt_on_sigterm
@@ -82,7 +82,8 @@ class RivalOptions:
         if is_chat and self.device:
             raise SettingError(f"--device: goes with packages in this process, not with {self.name}")
         if not is_chat and (self.instruction or self.server.options):
-            flag = "--instruction" if self.instruction else f"--{next(iter(self.server.options)).replace('_', '-')}"
+            given = [flag.name for flag in flags_of(ServerOptions) if flag.option in self.server.options]
+            flag = "--instruction" if self.instruction else given[0]
             whom = ", ".join(name for name, rival in RIVALS.items() if rival.is_chat)
             raise SettingError(f"{flag}: goes with chat judges ({whom}), not with {self.name}")
         if is_chat and not (self.model or RIVALS[self.name].model):
@@ -145,7 +146,8 @@ def _pairs(options: RivalOptions, rejects: list[Reject]) -> list[PairRef]:
     from dyneval.evaluation.unscored import rated_images
 
     assert options.benchmark is not None and options.annotations is not None
-    found = rated_images(BENCHMARKS[options.benchmark], options.annotations, options.rating)
+    needs_prompts = RIVALS[options.name or ""].rates != "quality"
+    found = rated_images(BENCHMARKS[options.benchmark], options.annotations, options.rating, needs_prompts)
     return [PairRef(one.pair_id, one.prompt, one.file_name, prompt_id(one.prompt)) for one in found[: options.limit]]
 
 
@@ -171,6 +173,10 @@ def _by_chat(options: RivalOptions, task: RivalRun) -> RunSummary:
         instruction = instruction.with_text(options.instruction)
     concurrency = options.batch_size or task.rival.batch_size
     server = ENGINES.options("openai", **options.server.options, concurrency=concurrency)
-    settings = {"instruction": short_id(instruction.text), "max_pixels": server.max_pixels}
+    settings = {
+        "instruction": short_id(instruction.text),
+        "max_pixels": server.max_pixels,
+        "server_options": list(server.server_options),
+    }
     task = replace(task, settings=settings)
     return score_by_chat(task, lambda: ENGINES.make("openai", task.model, server), instruction, concurrency)

@@ -35,6 +35,7 @@ class EvaluatorResult:
     system: dict[str, Estimate]
     categories: dict[str, Agreement]
     calibration: Calibration | None = None
+    folds: dict[str, Agreement] = field(default_factory=dict)
 
     @property
     def missing(self) -> int:
@@ -75,6 +76,7 @@ class Comparison:
                     "system": as_mapping(result.system),
                     "calibration": result.calibration.to_dict() if result.calibration else None,
                     "categories": {name: found.to_dict() for name, found in result.categories.items()},
+                    "folds": {name: found.to_dict() for name, found in result.folds.items()},
                 }
                 for result in self.evaluators
             ],
@@ -153,13 +155,13 @@ def _evaluate(rated: RatedSet, table: ScoreTable, resamples: int, seed: int, lev
         )
     ratings, prompts = [item.rating for item in items], [item.cluster for item in items]
     models = [item.model or "" for item in items]
+    categories, folds = [item.categories for item in items], [(item.fold,) if item.fold else () for item in items]
     return EvaluatorResult(
         table.name,
         scores,
         agreement(scores, ratings, prompts, resamples=resamples, seed=seed),
         system_agreement(scores, ratings, models, prompts, resamples=resamples, seed=seed),
-        category_agreement(
-            scores, ratings, prompts, [item.categories for item in items], resamples=resamples, seed=seed
-        ),
+        category_agreement(scores, ratings, prompts, categories, resamples=resamples, seed=seed),
         calibrate(scores, ratings, prompts, level),
+        category_agreement(scores, ratings, prompts, folds, resamples=resamples, seed=seed),
     )

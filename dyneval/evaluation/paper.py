@@ -24,12 +24,14 @@ class Part:
         name: of a benchmark, or `DYNEVAL_1K`.
         annotations: names of its file there, the first that is there is taken; "" is the folder itself.
         images: folder of its images there.
+        fold: the file of its folder that says which images the paper was measured on; without it all are taken.
         note: in what the public files differ from what the paper was measured on.
     """
 
     name: str
     annotations: tuple[str, ...] = ("",)
     images: str = "images"
+    fold: str = ""
     note: str = ""
 
     def find(self, data: Path) -> tuple[Path, Path] | None:
@@ -37,6 +39,11 @@ class Part:
         found = [data / self.name / name for name in self.annotations if (data / self.name / name).exists()]
         images = data / self.name / self.images
         return (found[0], images) if found and images.is_dir() else None
+
+    def fold_file(self, data: Path) -> Path | None:
+        """The file of the fold that the paper was measured on, where it is there."""
+        path = data / self.name / self.fold
+        return path if self.fold and path.is_file() else None
 
     def wanted(self, data: Path) -> str:
         """What has to lie where, and where to get it."""
@@ -74,9 +81,13 @@ TABLES: dict[str, PaperTable] = {
             ),
             Part(name="genai-bench", annotations=("genai_image.json",)),
             Part(name="tifa", annotations=("human_annotations.json",)),
-            Part(name="richhf", annotations=("test_meta_data.json",)),
+            Part(name="richhf", annotations=("test.tfrecord", "test_meta_data.json")),
             Part(name="geneval"),
-            Part(name="evalmi", note="the paper's 10,080 pairs are one of five folds; these are all images"),
+            Part(
+                name="evalmi",
+                fold="data/test_AIGI_mos2_fold_1.jsonl",
+                note="the paper's 10,080 pairs are one of five folds: the first if its file is there, else all images",
+            ),
             Part(name="t2i-eval-bench"),
         ),
     ),

@@ -13,9 +13,11 @@ from dyneval.evaluation import rejects, tables
 from dyneval.evaluation.benchmarks.base import Benchmark, load
 from dyneval.evaluation.calibration import LEVEL
 from dyneval.evaluation.comparison import Comparison, compare, refuse_same_names
+from dyneval.evaluation.folds import fold_table, with_folds
 from dyneval.evaluation.matching import Matcher
 from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.preference import Preferences, compare_preferences
+from dyneval.evaluation.scales import ALL, scales_table
 from dyneval.evaluation.scores import is_record, read_records, read_scores
 from dyneval.evaluation.tables import Table
 from dyneval.files.atomic import refuse_overwrite, write_json
@@ -36,7 +38,9 @@ class BenchmarkRun(EvaluationOptions):
         output: folder for tables, report and pictures; None only returns them.
         images: folder of the images, for the report's gallery.
         scores: names of evaluators, each with its file.
-        rated: which of the benchmark's ratings; None takes the first.
+        rated: which of the benchmark's ratings; None takes the first, "all" also sets every one beside each part of
+            the scores.
+        folds: tables that say in which fold an image was tested.
         level: of the interval for a new image's rating, 0-1.
         field: which score of a ScoreRecord, or which column of a table.
     """
@@ -47,6 +51,7 @@ class BenchmarkRun(EvaluationOptions):
     images: Path | None = None
     scores: Sequence[tuple[str, Path]]
     rated: str | None = None
+    folds: Sequence[Path] = ()
     field: str = "overall"
     level: float = LEVEL
 
@@ -68,18 +73,24 @@ def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
         SettingError: arguments that do not go together.
         ReportError: a library for the report is missing.
     """
-    rated = load(run.benchmark, run.annotations, run.rated)
+    rated = load(run.benchmark, run.annotations, None if run.rated == ALL else run.rated)
+    rated.items = with_folds(rated.items, run.folds)
     if not 0 < run.level < 1:
         raise SettingError(f"--level {run.level:g}: expected a number between 0 and 1, such as 0.9")
     refuse_same_names([name for name, _ in run.scores])
     scored = [read_scores(path, run.field, name) for name, path in run.scores]
     found: Comparison | Preferences
     if rated.benchmark.fields[rated.rated].is_preference:
+        if run.folds:
+            raise SettingError("--folds: preferences are compared within prompts, not by fold")
         found = compare_preferences(rated, scored, resamples=run.resamples, seed=run.seed)
         shown = tables.preference_tables(found)
     else:
         found = compare(rated, scored, resamples=run.resamples, seed=run.seed, level=run.level)
         shown = _tables(found)
+    if run.rated == ALL:
+        options = {"resamples": run.resamples, "seed": run.seed}
+        shown["Scales"] = scales_table(run.benchmark, run.annotations, run.scores, **options)
     return BenchmarkOutcome(found, shown, _write(run.output, run, found, shown) if run.output else [])
 
 
@@ -91,11 +102,14 @@ def _tables(found: Comparison) -> dict[str, Table]:
         shown["Calibration"] = tables.calibration_table(found)
     if any(result.categories for result in found.evaluators):
         shown["Categories"] = tables.category_table(found)
+    if any(result.folds for result in found.evaluators):
+        shown["Folds"] = fold_table(found)
     return shown
 
 
 def _write(output: Path, run: BenchmarkRun, found: Comparison | Preferences, shown: dict[str, Table]) -> list[Path]:
-    read = [path for path in (run.annotations, *(path for _, path in run.scores)) if path.is_file()]
+    given = (run.annotations, *run.folds, *(path for _, path in run.scores))
+    read = [path for path in given if path.is_file()]
     refuse_overwrite(read, tables.files(output, ["agreement", *map(str.lower, shown)]))
     write_json(output / "agreement.json", found.to_dict())
     written = [output / "agreement.json", *rejects.write(output, found.rejects)]

@@ -70,7 +70,7 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
     for number, row in enumerate(rows(path), 1):
         label = ""
         try:
-            key, image = _names(row, meant)
+            key, image = row_names(row, meant)
             label = key or image
             scored = _Scored(key, image, _score(row, score))
         except (SchemaError, TypeError) as error:
@@ -169,7 +169,7 @@ def _score(row: Row, score: str) -> float:
     return value
 
 
-def _names(row: Row, meant: Callable[[str], str]) -> tuple[str | None, str]:
+def row_names(row: Row, meant: Callable[[str], str]) -> tuple[str | None, str]:
     """The id of a row, if any, and the image that it names, empty where it has an id alone. TypeError without both.
 
     `meant`: makes of a cell what it stands for.

@@ -21,15 +21,19 @@ class Unscored(NamedTuple):
     file_name: str
 
 
-def rated_images(benchmark: Benchmark, annotations: Path, rated: str | None = None) -> list[Unscored]:
+def rated_images(
+    benchmark: Benchmark, annotations: Path, rated: str | None = None, needs_prompts: bool = True
+) -> list[Unscored]:
     """The images that people rated, see `dyneval.evaluation.benchmarks.base.load`.
+
+    Without `needs_prompts` an image may come without its prompt, which is then "": for metrics that read none.
 
     Raises:
         LayoutError: the annotations cannot be used, or do not hold the prompts.
     """
     items = load(benchmark, annotations, rated).items
     nameless = sum(item.prompt is None for item in items)
-    if nameless:
+    if nameless and needs_prompts:
         raise LayoutError(
             f"{annotations}: {nameless} images come without their prompt, which scoring needs\n"
             f"expected: {benchmark.layout}"

@@ -105,7 +105,6 @@ class Rival:
         """
         module, _, attribute = self.target.partition(":")
         try:
-            # Some packages look for programs when they are imported, and raise RuntimeError.
             made: LocalRival = getattr(import_module(module), attribute)(model, device, **self.options)
         except ModuleNotFoundError as error:
             raise SettingError(f"{name} needs {error.name}, which is not installed: {install(self.extra)}") from error

@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -143,21 +144,17 @@ class _Table:
 
     def __enter__(self) -> _Table:
         self.started = time.perf_counter()
-        self.store.__enter__()
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(self.store)
             for row in self.run.rejects:
                 self.store.reject(row)
-            self.bar = progress.bar(self.run.name, len(self.run.pairs), "pair").__enter__()
-            self.todo = self._todo()
-        except BaseException:
-            self.store.__exit__(None, None, None)
-            raise
+            self.bar = stack.enter_context(progress.bar(self.run.name, len(self.run.pairs), "pair"))
+            self.todo = stack.enter_context(closing(self._todo()))  # closing it ends the threads that open images
+            self._open_things = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.todo.close()  # ends the threads that open images
-        self.bar.__exit__(*error)
-        self.store.__exit__(*error)
+        self._open_things.__exit__(*error)
 
     def _todo(self) -> Generator[Opened, None, None]:
         """Yield the pairs to score, opened in threads ahead; passes by those whose score holds, and broken images."""

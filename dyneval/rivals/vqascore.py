@@ -29,7 +29,7 @@ class VqaScore:
             raise SettingError(f"vqascore: {' '.join(str(error).split())}") from error
         from huggingface_hub.constants import HF_HUB_CACHE
 
-        known = t2v_metrics.list_all_models()
+        known = t2v_metrics.list_all_vqascore_models()  # it has other metrics, whose models are none of this one
         if model not in known:
             raise SettingError(f"--model {model}: not in this release of t2v_metrics; {did_you_mean(model, known)}")
         # Its own default is a folder below the current one.

@@ -175,6 +175,20 @@ def test_each_package_is_called_as_it_is_published(packages, pairs, name, expect
     assert all(row["rival"] == name and row["model"] == RIVALS[name].model for row in rows.values())
 
 
+def test_a_metric_of_quality_needs_no_prompts_and_one_of_alignment_says_so(packages, tmp_path, capsys):
+    rows = [{"t2i_model": "sd1dot1", "source_id": f"coco_{n}", "worker_id": "w", "answer": 1 + n} for n in range(3)]
+    text = "".join(f"{','.join(map(str, row.values()))}\n" for row in [dict(zip(rows[0], rows[0], strict=True)), *rows])
+    (tmp_path / "tifa160-likert-anns.csv").write_text(text)
+    for number in range(3):
+        name = f"coco_{number}_stable_diffusion_v1_1.jpg"
+        Image.new("RGB", (40, 30), (50 * number, 90, 120)).save(tmp_path / name, quality=100)
+    these = ["--benchmark", "dsg", "--annotations", str(tmp_path), "--images", str(tmp_path), "--device", "cpu"]
+    assert main(["rival", "pyiqa", *these, "--output", str(tmp_path / "musiq.jsonl")]) == 0
+    assert len(list(read_jsonl(tmp_path / "musiq.jsonl"))) == 3
+    assert main(["rival", "vqascore", *these, "--output", str(tmp_path / "vqa.jsonl")]) == 1
+    assert "3 images come without their prompt, which scoring needs" in capsys.readouterr().err
+
+
 def test_hpsv2_loads_its_checkpoint_once(packages, pairs, monkeypatch):
     checkpoint = pairs.with_name("hps.pt")
     torch.save({"state_dict": {"weight": torch.tensor([0.5])}}, checkpoint)
@@ -216,6 +230,31 @@ def test_a_pair_that_a_package_fails_for_is_one_reject(packages, pairs):
 def test_a_missing_package_is_one_line_with_the_command(pairs, capsys):
     assert main(["rival", "hpsv3", "--metadata", str(pairs), "--output", str(pairs.with_name("x.jsonl"))]) == 1
     assert "hpsv3 needs hpsv3, which is not installed: pip install 'dyneval[hpsv3]'\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["clipscore", "--base-url", "http://x/v1"], "--base-url: goes with chat judges"),
+        (["clipscore", "--server-option", "top_k=1"], "--server-option: goes with chat judges"),
+        (["chat", "--model", "m", "--device", "cpu"], "--device: goes with packages in this process, not with chat"),
+        (["chat", "--base-url", "http://x/v1"], "chat needs --model, its name on the server"),
+        (["clipscore", "--benchmark", "tifa"], "name either --metadata, or --benchmark"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_told(pairs, capsys, words, said):
+    with pytest.raises(SystemExit) as ended:
+        main(["rival", *words, "--metadata", str(pairs), "--output", str(pairs.with_name("x.jsonl"))])
+    assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_scores_of_dyneval_are_no_output_and_stay_as_they_are(pairs, clip, capsys):
+    scores = write_rows(pairs.with_name("scores.jsonl"), [{"pair_id": "p0", "overall": 3.0}])
+    rejects = write_rows(pairs.with_name("scores.rejects.jsonl"), [{"pair_id": "p1", "reason": "broken"}])
+    before = scores.read_bytes(), rejects.read_bytes()
+    assert main(["rival", "clipscore", "--metadata", str(pairs), "--output", str(scores), "--model", str(clip)]) == 1
+    assert "is left as it is, name another --output" in capsys.readouterr().err
+    assert (scores.read_bytes(), rejects.read_bytes()) == before
 
 
 def test_the_list_names_package_licence_and_call(capsys):

@@ -37,6 +37,7 @@ class RatedImage:
         categories: skills or element types that the benchmark names.
         rows: numbers of the rows that it was put together from, where those are several.
         group: the images that were compared with each other, where a rating says how an image stands among those.
+        fold: in which part of a cross-validation it was tested, where that is known.
     """
 
     item_id: str
@@ -47,6 +48,7 @@ class RatedImage:
     categories: tuple[str, ...] = ()
     rows: tuple[int, ...] = ()
     group: str | None = None
+    fold: str | None = None
 
     @property
     def rating(self) -> float:

@@ -4,7 +4,8 @@ Source: https://github.com/IntMeGroup/LMM4LMM and https://huggingface.co/dataset
 `MOS&QA/AIGI2025_MOS_yn.xlsx` with ImageName (`<model>/<nnn>.png`), MOS1 (perception), MOS2 (correspondence) and Y/N
 (whether the task of the prompt is done), and `prompts/Englishall.txt`, whose line n belongs to image n of every model;
 the tags of `prompts/prompt_tasks.jsonl` stand in the same order. The scores are z-scores set around 50, with no stated
-ends. The folds that judges are trained on (`data/*_fold_1.jsonl`) hold conversations, not ratings, and are not read.
+ends. The files of a fold (`data/test_AIGI_mos2_fold_1.jsonl`) hold conversations, not ratings; `--folds` takes from
+them which images were tested in it.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ COLUMNS = {
     "prompt": "the text the image was made from",
     "model": "the T2I model",
     "category": "a name, or a list of names",
+    "fold": "in which part of a cross-validation the image was tested",
     "rater": "who gave the rating, where a row is one rater's; the last row of a rater and image counts",
 }
 """What a table may hold; a column is called as its meaning unless told otherwise."""
@@ -106,6 +107,7 @@ def _rated(row: Row, names: Mapping[str, str], text: Callable[[Any], str | None]
         ratings=listed(row[names["rating"]]),
         model=text(row.get(names["model"])),
         categories=texts_of(category),
+        fold=text(row.get(names["fold"])),
     )
 
 

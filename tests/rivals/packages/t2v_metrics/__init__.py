@@ -4,8 +4,12 @@ import torch
 from PIL import Image
 
 
-def list_all_models():
+def list_all_vqascore_models():
     return ["clip-flant5-xxl", "clip-flant5-xl"]
+
+
+def list_all_models():
+    return [*list_all_vqascore_models(), "blip2-itm"]
 
 
 class _Model:
@@ -18,5 +22,5 @@ class _Model:
 
 class VQAScore:
     def __init__(self, model, device="cuda", cache_dir="./hf_cache/", **options):
-        assert model in list_all_models() and device == "cpu" and cache_dir != "./hf_cache/" and not options
+        assert model in list_all_vqascore_models() and device == "cpu" and cache_dir != "./hf_cache/" and not options
         self.model = _Model()

@@ -1,0 +1,102 @@
+"""Agreement by fold: trained metrics are published as means over the folds of a cross-validation.
+
+Which fold an image was tested in stands in a column `fold` of one's own ratings, or in files beside the benchmark
+(`--folds`): a table with `fold` and an id or image, or one file a fold, such as EvalMi's `test_AIGI_mos2_fold_1.jsonl`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from dyneval.errors import DataFileError
+from dyneval.evaluation.benchmarks.base import Benchmark, RatedImage, RatingError
+from dyneval.evaluation.bootstrap import Estimate
+from dyneval.evaluation.comparison import Comparison, EvaluatorResult
+from dyneval.evaluation.matching import Matcher
+from dyneval.evaluation.scores import row_names
+from dyneval.evaluation.tables import Table, estimate, number
+from dyneval.files.tables import BadRow, cell, rows, text_of
+
+_NUMBERED = re.compile(r"fold[ _-]?(\w+)", re.IGNORECASE)
+
+
+def with_folds(items: Sequence[RatedImage], paths: Sequence[Path]) -> list[RatedImage]:
+    """Give rated images the fold that the files say; images of no file have none.
+
+    Args:
+        items: of the benchmark.
+        paths: tables with an id or image, and `fold`; without that column the name of the file says the fold.
+
+    Raises:
+        DataFileError: a file cannot be read, is the training part of a fold, or holds no rated image.
+        RatingError: an image is in two folds, or it is not clear which image is meant.
+    """
+    matcher = Matcher(items)
+    fold_of: dict[str, str] = {}
+    for path in paths:
+        if path.name.lower().startswith("train"):
+            raise DataFileError(f"{path}: is what a metric was trained on; name the files that it was tested on")
+        named = _NUMBERED.search(path.stem)
+        before = len(fold_of)
+        for row_number, row in enumerate(rows(path), 1):
+            where = f"{path}: row {row_number}"
+            try:
+                key, image = row_names(row, str)
+            except TypeError as error:
+                raise DataFileError(f"{where} {error}") from error
+            fold = cell(row, "fold", text_of, where) or (named[1] if named else path.stem)
+            for item in matcher.find(key, image or None):
+                if fold_of.setdefault(item.item_id, fold) != fold:
+                    raise RatingError(f"{where}: {item.item_id} is in fold {fold} and in fold {fold_of[item.item_id]}")
+        if len(fold_of) == before:
+            raise DataFileError(f"{path}: none of its rows is a rated image, such as {items[0].image}")
+    return [replace(item, fold=fold_of.get(item.item_id, item.fold)) for item in items]
+
+
+def within(benchmark: Benchmark, fold: Path) -> Benchmark:
+    """The benchmark with the images of one fold alone, as `with_folds` finds them in its file."""
+
+    def read(path: Path, field: str) -> Iterator[RatedImage | BadRow]:
+        found = list(benchmark.read(path, field))
+        yield from (row for row in found if isinstance(row, BadRow))
+        items = with_folds([item for item in found if isinstance(item, RatedImage)], [fold])
+        yield from (replace(item, fold=None) for item in items if item.fold is not None)
+
+    return replace(benchmark, read=read)
+
+
+def fold_table(found: Comparison) -> Table:
+    """SRCC and PLCC of each evaluator in each fold, and their mean and sample deviation over the folds."""
+    names = sorted({name for result in found.evaluators for name in result.folds}, key=_in_order)
+    headings, columns = ["fold", "images"], []
+    for result in found.evaluators:
+        headings += [f"SRCC {result.name}", f"PLCC {result.name}"]
+        columns += [[getattr(result.folds[name], which) for name in names] for which in ("srcc", "plcc")]
+    body = [
+        [name, f"{_images(found.evaluators, name):,}", *(estimate(column[place]) for column in columns)]
+        for place, name in enumerate(names)
+    ]
+    body.append(["mean ± sd", "", *map(_over_folds, columns)])
+    without = sum(item.fold is None for item in found.rated.items)
+    return Table(headings, body, (f"{without} rated images are in no fold",) if without else ())
+
+
+def _images(evaluators: Sequence[EvaluatorResult], fold: str) -> int:
+    return max(result.folds[fold].items for result in evaluators)
+
+
+def _in_order(name: str) -> tuple[int, str]:
+    """Folds by number where they have one."""
+    return (int(name), "") if name.isdecimal() else (0, name)
+
+
+def _over_folds(values: Sequence[Estimate]) -> str:
+    known = [value.value for value in values if value.value is not None]
+    if not known:
+        return "–"
+    return number(float(np.mean(known))) + (f" ± {number(float(np.std(known, ddof=1)))}" if len(known) > 1 else "")

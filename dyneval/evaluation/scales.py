@@ -1,0 +1,60 @@
+"""Every rating of a benchmark against every part of a score: does T2IA go with alignment, and IQA with quality?
+
+RichHF has four ratings of an image, EvalMi and AGIQA-3K one of alignment and one of quality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dyneval.evaluation.benchmarks.base import Benchmark, load
+from dyneval.evaluation.correlation import agreement
+from dyneval.evaluation.scores import ScoreTable, align, is_record, read_scores
+from dyneval.evaluation.tables import Table, estimate
+from dyneval.files.tables import rows
+
+ALL = "all"
+"""In place of the name of a rating."""
+PARTS = ("t2ia", "iqa", "overall")
+_DASH = "–"
+
+
+def scales_table(
+    benchmark: Benchmark, annotations: Path, scores: Sequence[tuple[str, Path]], *, resamples: int = 1000, seed: int = 0
+) -> Table:
+    """One row for each rating and evaluator: SRCC and PLCC of its T2IA, its IQA and its overall score.
+
+    A table that has one score alone stands under overall.
+
+    Raises:
+        LayoutError, DataFileError, RatingError: an input cannot be used.
+    """
+    tables = {name: _parts(name, path) for name, path in scores}
+    body = []
+    for rating, field in benchmark.fields.items():
+        if field.is_preference:
+            continue
+        items = load(benchmark, annotations, rating).items
+        ratings, prompts = [item.rating for item in items], [item.cluster for item in items]
+        for name, parts in tables.items():
+            found = {
+                part: agreement(align(items, table), ratings, prompts, resamples=resamples, seed=seed, pairs=False)
+                for part, table in parts.items()
+            }
+            cells = [estimate(found[part].srcc) if part in found else _DASH for part in PARTS]
+            cells += [estimate(found[part].plcc) if part in found else _DASH for part in PARTS]
+            images = max(one.items for one in found.values())
+            body.append([rating, name, f"{images:,}", *cells])
+    headings = ["rating", "evaluator", "images"]
+    headings += [f"{measure} {part}" for measure in ("SRCC", "PLCC") for part in ("T2IA", "IQA", "overall")]
+    return Table(headings, body)
+
+
+def _parts(name: str, path: Path) -> dict[str, ScoreTable]:
+    """The parts of an evaluator's score that its file holds."""
+    first = next(rows(path), {})
+    held = [part for part in PARTS if part == "overall" or part in first]
+    if is_record(first) and "overall" not in first:
+        held.remove("overall")  # scored by half
+    return {part: read_scores(path, part, name) for part in held}
