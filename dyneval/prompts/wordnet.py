@@ -13,11 +13,15 @@ Tags of verb forms are a class and a form, such as act_ing: forms are base, s, i
     agent   an act of which only somebody is the subject: chisel, not fall
     rest    an act that needs no object: perch, leap, kneel
     move    an act of motion: leap, plow, swirl
-    hide    one thing covers another: obscure, conceal
+    effect  what a thing does to another: reflect, illuminate, crush; not eat
+    happen  what happens to a thing or sounds from it, and is no act: creak, sprout, ignite; not shine
+    hide    one thing keeps another from view: obscure, conceal
+    cover   one thing covers another: blanket, envelop
     surpass one thing is more than another: outnumber, exceed
 
 Other tags: weak (a noun or an adjective, too, at least as often), noun, nouns (plural), adverb, adjective, shape,
-color, more (newer), weak_more (a noun or a verb, too: cooler), and what a noun usually means: `NOUNS` and `BELOW`.
+color, hue (a colour, though that is not what the noun usually means: wine), more (newer), weak_more (a noun or a verb,
+too: cooler), and what a noun usually means: `NOUNS` and `BELOW`.
 """
 
 from __future__ import annotations
@@ -46,19 +50,38 @@ Key = tuple[str, str]
 # Lexicographer files, lexnames(5WN): body, change, communication, competition, consumption, contact, creation, motion,
 # perception, possession, social. Not there: cognition, emotion, stative, weather.
 _ACTS = frozenset({29, 30, 32, 33, 34, 35, 36, 38, 39, 40, 41})
+_PHYSICAL = frozenset({30, 35, 36, 38, 39})
 # Sentence frames, wninput(5WN): 2 Somebody ----s, 22 Somebody ----s PP, 1 Something ----s, and so on.
 _BY_SOMEBODY = frozenset({2, 7, 8, 9, *range(13, 34)})
 _BY_SOMETHING = frozenset({1, 4, 5, 6, 10, 11, 12})
 _ALONE = frozenset({2, 22})
+_HAPPENINGS, _THING_ALONE = frozenset({29, 30, 35, 39, 43}), frozenset({1, 4})
+_LIGHT = re.compile(r"\b(light|bright\w*|shin\w+|glow\w*|gleam\w*|luminous|iridescent)\b")
+_TRANSITIVE, _THING_TO_THING = frozenset({4, 8, 9, 11}), 11
+_SPEECH = 32
 _MOTION = 38
 _SENSES = 3
 """Senses of a verb that are looked at, the most usual ones."""
 HIDING = ("hide", "obscure", "conceal", "overshadow", "occult", "shroud", "obstruct", "veil", "mask", "occlude")
 SURPASSING = ("surpass", "exceed", "outnumber", "outweigh", "rival", "dwarf", "overshadow", "outdo")
-_UNSEEN = re.compile(r"\b(hid(e|den|ing)|conceal\w*|obscur\w*|less visible|from view|out of sight|invisible)\b")
-"""What the gloss of a verb says that has one thing hide another."""
+_UNSEEN = re.compile(
+    r"\b(hid(e|den|ing)|conceal\w*|obscur\w*|less (visible|distinct)|from (view|sight)|invisible|imperceptible)\b"
+)
+"""What the definition of a verb says that has one thing hide another."""
+_COVERS = re.compile(
+    r"^(enclose|envelop|surround|(extend|flow) over|lie (up)?on|form a cover|wrap|cover\b(?!.* with ))"
+    r"|^protect .* view\b"
+)
+"""The same of a verb that has one thing cover another or be around it; "cover with" is said of paint and tiles."""
+COVERINGS = ("protective_covering", "cloth_covering", "headdress", "cloak")
+"""Nouns that are verbs, too, cover as verbs: screen, curtain, hood."""
 _OUT = re.compile(r"out(?=[a-z]{3})")
 """Verbs that begin so and go on with a verb are comparisons: outshine, outrun."""
+_COLOURED = re.compile(
+    r"^(\([^)]*\) )?(having|of) .*\b(between|brown\w*|red\w*|orange\w*|the) (colou?r|coat)\b"
+    r"|\bcolou?r (between|of)\b|\bhair colou?r\b|\bbright orange of\b"
+)
+"""What the definition of an adjective says that is a colour's, besides those that WordNet puts beside "chromatic"."""
 _SHAPED = re.compile(
     r"\bshaped?\b|\bin the form of an?\b"
     r"|^(\([^)]*\) )?(having|curved|bent|notched|tapering|divided into|con(cave|vex)|resembling)\b"
@@ -91,6 +114,15 @@ class Synset(NamedTuple):
     pointers: tuple[tuple[str, str, str], ...]
     frames: tuple[tuple[int, int], ...]
     gloss: str
+
+    @property
+    def definition(self) -> str:
+        """The gloss without its examples."""
+        return self.gloss.partition(";")[0]
+
+    def frames_of(self, word: str) -> set[int]:
+        """The sentence frames that `word` has in this meaning."""
+        return {frame for frame, place in self.frames if place == 0 or self.words[place - 1].lower() == word}
 
 
 class WordNet:
@@ -154,11 +186,11 @@ def compile_words(folder: Path) -> dict[str, Tags]:
     """Every form of every word of one part in WordNet's `folder`, lower case, with its tags."""
     net = WordNet(folder)
     groups = {tag: net.kinds("n", roots) for tag, roots in BELOW.items()}
-    hiding, surpassing = net.kinds("v", HIDING), net.kinds("v", SURPASSING)
-    colours = _colours(net)
+    kinds = {"hide": net.kinds("v", HIDING), "surpass": net.kinds("v", SURPASSING), "cover": net.kinds("n", COVERINGS)}
+    colours, hues = _colours(net), net.kinds("n", BELOW["color"])
     forms: dict[str, Callable[[str], Forms]] = {
-        "n": lambda word: _noun_forms(net, word, groups),
-        "v": lambda word: _verb_forms(net, word, hiding, surpassing),
+        "n": lambda word: _noun_forms(net, word, groups, hues),
+        "v": lambda word: _verb_forms(net, word, kinds),
         "a": lambda word: _adjective_forms(net, word, colours),
         "r": lambda word: iter([(word, ["adverb"])]),
     }
@@ -179,9 +211,9 @@ def _irregular(net: WordNet, word: str, pos: str) -> list[str]:
     return [form for form in net.irregular.get((word, pos), ()) if _WORD.fullmatch(form)]
 
 
-def _noun_forms(net: WordNet, word: str, groups: dict[str, frozenset[str]]) -> Forms:
+def _noun_forms(net: WordNet, word: str, groups: dict[str, frozenset[str]], hues: frozenset[str]) -> Forms:
     tags = _noun_tags(net, word, groups)
-    yield word, ["noun", *tags]
+    yield word, ["noun", *tags, *(["hue"] if hues.intersection(net.senses[word, "n"]) and "color" not in tags else [])]
     for form in _irregular(net, word, "n") or [plural(word)]:
         yield form, ["nouns", *tags]
 
@@ -208,27 +240,50 @@ _DOER = re.compile("[eo]r$")
 def _verb_classes(net: WordNet, word: str) -> list[str]:
     frames = set[int]()
     files = set[int]()
+    effect = False
     for synset in net.usual(word, "v", _SENSES):
-        mine = {frame for frame, place in synset.frames if place == 0 or synset.words[place - 1].lower() == word}
+        mine = synset.frames_of(word)
         if synset.file == _MOTION or (synset.file in _ACTS and mine & _BY_SOMEBODY):
             files.add(synset.file)
             frames |= mine
+            effect |= _THING_TO_THING in mine and synset.file in _PHYSICAL
     if not files:
-        return []
+        (first,) = net.usual(word, "v")
+        happens = first.file in _HAPPENINGS and first.frames_of(word) & _THING_ALONE
+        return ["happen"] if happens and not _LIGHT.search(first.definition) else []
     return [
         "act",
         *(["agent"] if not frames & _BY_SOMETHING else []),
         *(["rest"] if frames & _ALONE else []),
         *(["move"] if _MOTION in files else []),
+        *(["effect"] if effect else []),
     ]
 
 
-def _verb_forms(net: WordNet, word: str, hiding: frozenset[str], surpassing: frozenset[str]) -> Forms:
-    first, classes = net.senses[word, "v"][0], _verb_classes(net, word)
-    if first in hiding or any(_UNSEEN.search(synset.gloss) for synset in net.usual(word, "v", 2)):
+def _between_things(net: WordNet, word: str, kinds: dict[str, frozenset[str]]) -> list[str]:
+    """Whether one thing hides, covers or surpasses another."""
+    (first, *_), usual = net.senses[word, "v"], net.usual(word, "v", 2)
+    classes = []
+    hides = first in kinds["hide"] and usual[0].frames_of(word) & _TRANSITIVE
+    if hides or any(
+        _UNSEEN.search(synset.definition) and _THING_TO_THING in synset.frames_of(word) and synset.file != _SPEECH
+        for synset in usual
+    ):
         classes.append("hide")
-    if first in surpassing or (_OUT.match(word) and (word[3:], "v") in net.senses and word not in _NO_COMPARISONS):
+    if kinds["cover"].intersection(net.senses.get((word, "n"), [])[:_SENSES]) or any(
+        _COVERS.search(synset.definition) and synset.frames_of(word) & _TRANSITIVE
+        for synset in net.usual(word, "v", _SENSES)
+    ):
+        classes.append("cover")
+    if first in kinds["surpass"] or (
+        _OUT.match(word) and (word[3:], "v") in net.senses and word not in _NO_COMPARISONS
+    ):
         classes.append("surpass")
+    return classes
+
+
+def _verb_forms(net: WordNet, word: str, kinds: dict[str, frozenset[str]]) -> Forms:
+    classes = [*_verb_classes(net, word), *_between_things(net, word, kinds)]
     irregular = _irregular(net, word, "v")
     participles = [form for form in irregular if _is_ing(form, word)]
     pasts = [form for form in irregular if not _is_ing(form, word)]
@@ -280,14 +335,18 @@ def _adjective_forms(net: WordNet, word: str, colours: frozenset[str]) -> Forms:
 def _adjective_tags(net: WordNet, word: str, colours: frozenset[str]) -> list[str]:
     (synset,) = net.usual(word, "a")
     shape = (
-        _SHAPED.search(synset.gloss.partition(";")[0])
+        _SHAPED.search(synset.definition)
         or _SHAPES.search(word)
         or any(
             symbol in ("+", "\\") and pos == "n" and net.meanings["n"][other].file == _SHAPE
             for symbol, pos, other in synset.pointers
         )
     )
-    return ["shape"] * bool(shape) + ["color"] * bool(colours.intersection(net.senses[word, "a"]))
+    coloured = colours.intersection(net.senses[word, "a"]) or (
+        net.uses[word, "a"] >= net.uses[word, "n"]
+        and any(_COLOURED.search(meaning.definition) for meaning in net.usual(word, "a", 2))
+    )
+    return ["shape"] * bool(shape) + ["color"] * bool(coloured)
 
 
 _SHAPE = 25

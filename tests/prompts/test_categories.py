@@ -96,6 +96,31 @@ def test_macro_f1_on_labelled_prompts(split):
         ("a bulldozer on top of a ridge plowing a track", {"object_interaction"}, set()),
         ("a minibus sits in a garage", set(), {"object_interaction"}),
         ("a badger, in front of a wall, lifts a melon", {"animal_action"}, set()),
+        ("a badger in a hat chases the postman", {"animal_action"}, set()),
+        (
+            "A badger, its fur wet and its eyes on the far bank of a river, darted through the reeds.",
+            {"animal_action"},
+            set(),
+        ),
+        ("Perched on a gatepost, a badger with a lamp", {"animal_action"}, set()),
+        ("beside the gate stands a weary badger", {"animal_action"}, set()),
+        ("a badger with dark paws and a leather belt", set(), {"animal_action", "object_interaction"}),
+        ("a pennant waves in the gale", {"object_interaction"}, set()),
+        ("a shelf of pennants, lamps and flags in a hall", set(), {"object_interaction"}),
+        ("a torch casting a blue shadow", {"object_interaction"}, set()),
+        ("a gate creaks open", {"object_interaction"}, set()),
+        ("cocoa is poured into a mug", {"object_interaction"}, set()),
+        ("a badger is being combed in a barn", {"object_interaction"}, set()),
+        ("an umpire, half asleep, waving flags at the crowd", {"human_action"}, set()),
+        ("a crate holds a melon", set(), {"object_interaction"}),
+        ("a crate conceals a melon", {"spatial_3d"}, {"object_interaction"}),
+        ("a crate partly curtained by a rug", {"spatial_3d"}, set()),
+        ("a crate stands proudly before the melon", {"spatial_3d"}, set()),
+        ("a melon just before noon", set(), {"spatial_3d"}),
+        ("a watercolor of a badger", {"art_style"}, set()),
+        ("a badger next to a painting", set(), {"art_style"}),
+        ("a woman in a charcoal coat", set(), {"art_style"}),
+        ("a vinyl record player stands on a rug", set(), {"human_present", "human_action"}),
         ("a serrated trowel", {"shape_binding"}, set()),
     ],
 )
@@ -113,8 +138,13 @@ def test_a_prompt_enclosed_in_quotes_keeps_its_content():
 def test_words_that_no_list_names_are_labelled(skills, split):
     rows = {(skill, length): (recall, precision) for skill, length, recall, precision, _ in skills.table(split)}
     for (skill, length), (recall, precision) in rows.items():
-        least = 0.9 if skill in ("action", "comparison", "style", "shape") else 0.3
-        assert recall >= least and precision >= 0.95, (skill, length)
+        assert recall >= 0.9 and precision >= 0.95, (skill, length)
+
+
+@pytest.mark.parametrize("split", ["dev", "held_out"])
+def test_acts_in_captions_of_every_shape(skills, split):
+    recall, precision, acts, plain = skills.captions(split)
+    assert recall >= 0.85 and precision >= 0.95 and min(acts, plain) >= 40
 
 
 def test_the_test_of_skills_is_large_and_split_by_word(skills):

@@ -25,12 +25,21 @@ def test_the_packaged_words_are_those_of_wordnet():
         ("leaps", {"wn_act_s", "wn_rest_s", "wn_move_s"}, {"wn_weak"}),
         ("outnumbers", {"wn_surpass_s"}, set()),
         ("obscures", {"wn_hide_s"}, set()),
+        ("ambushes", {"wn_act_s"}, {"wn_hide_s"}),
+        ("enfolds", {"wn_cover_s"}, {"wn_hide_s"}),
+        ("curtains", {"wn_cover_s"}, set()),
+        ("tiles", {"wn_act_s"}, {"wn_cover_s"}),
+        ("illuminates", {"wn_effect_s"}, set()),
+        ("sprouts", {"wn_happen_s"}, {"wn_act_s"}),
+        ("glitters", set(), {"wn_act_s", "wn_happen_s"}),
         ("newer", {"wn_more"}, {"wn_weak_more"}),
         ("cooler", {"wn_weak_more"}, {"wn_more"}),
         ("geese", {"wn_nouns", "wn_animal"}, set()),
         ("marmots", {"wn_nouns", "wn_animal"}, {"wn_noun"}),
         ("pyramidal", {"wn_shape"}, set()),
         ("puce", {"wn_color"}, set()),
+        ("flaxen", {"wn_color"}, set()),
+        ("wine", {"wn_hue"}, {"wn_color"}),
         ("lights", {"wn_weak"}, set()),
         ("knows", set(), {"wn_act_s"}),
         ("stevedore", {"wn_noun", "wn_human"}, set()),
@@ -41,9 +50,9 @@ def test_tags_of_a_form(word, has, has_not):
 
 
 def test_every_tag_that_is_told_of_occurs():
-    told = {f"wn_{name}_{form}" for name in ("act", "agent", "rest", "move", "hide", "surpass")
-            for form in ("base", "s", "ing", "past")}  # fmt: skip
-    told |= {f"wn_{name}" for name in ("weak", "noun", "nouns", "adverb", "adjective", "more", "shape", "color")}
+    verbs = ("act", "agent", "rest", "move", "effect", "happen", "hide", "cover", "surpass")
+    told = {f"wn_{name}_{form}" for name in verbs for form in ("base", "s", "ing", "past")}
+    told |= {f"wn_{name}" for name in ("weak", "noun", "nouns", "adverb", "adjective", "more", "shape", "color", "hue")}
     told |= {f"wn_{name}" for name in (*wordnet.NOUNS.values(), *wordnet.BELOW, "weak_more")}
     assert told == frozenset().union(*TAGS.values())
 
