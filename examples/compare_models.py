@@ -5,7 +5,6 @@
 Every step is a verb of the command line, called here with the same words.
 """
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def main(folder: str = "comparison", prompts: int = 4) -> int:
     run("generate", "--model", GOOD, "--model", BAD, *drawn, "--output", root / "gendb")
     pairs = ["--metadata", root / "gendb" / "metadata.jsonl"]
     run("score", *pairs, "--output", root / "scores.jsonl", "--checkpoint", "demo", "--mode", "fast")
-    run("leaderboard", root / "scores.jsonl", *pairs, *SOFT, "--images", root / "gendb", "--output", root / "board")
+    run("leaderboard", root / "scores.jsonl", *pairs, "--images", root / "gendb", "--output", root / "board")
     for model in (GOOD, BAD):  # a release and the release before it have one name in the two files
         lines = (root / "scores.jsonl").read_text().splitlines(keepends=True)
         own = [line.replace(f"-{model}", "-our-model") for line in lines if f"-{model}" in line]

@@ -2,8 +2,8 @@
 
     python examples/reward_loop.py
 
-The policy is a softmax over three demo models of different skill. In each round every model of a drawn group paints the
-same prompt; the advantage of an image is its reward less the group's mean, as in GRPO, and the policy's gradient step is
+The policy is a softmax over three demo models of different skill. In each round a group of models is drawn from it and
+paints one prompt; the advantage of an image is its reward less the group's mean, as in GRPO, and the policy's step is
 REINFORCE's. A real run does the same with the weights of one image model; see docs/rewards.
 """
 

@@ -45,8 +45,12 @@ def main(site: Path) -> int:
         if path.name == "404.html":
             continue  # its links are those of a site at the root of a server
         for link in page.links + page.loads:
-            wrong += [f"{path.relative_to(site)}: {link}: {why}" for why in _faults(link, path, link in page.loads, pages)]
-    sys.stdout.write("".join(f"{line}\n" for line in wrong) or f"{len(pages)} pages, no broken link: {site}/index.html\n")
+            wrong += [
+                f"{path.relative_to(site)}: {link}: {why}" for why in _faults(link, path, link in page.loads, pages)
+            ]
+    sys.stdout.write(
+        "".join(f"{line}\n" for line in wrong) or f"{len(pages)} pages, no broken link: {site}/index.html\n"
+    )
     return 1 if wrong else 0
 
 

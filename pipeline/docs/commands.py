@@ -29,11 +29,13 @@ def pages() -> Iterator[tuple[str, str]]:
     yield (
         "reference/commands/index.md",
         "# Commands\n\n"
-        "Every verb is a module of `dyneval/cli`. These pages are made from the verbs' own parsers when the site is built. "
+        "Every verb is a module of `dyneval/cli`. These pages are made from the verbs' own parsers when the site is "
+        "built. "
         "`python -m dyneval` is the same as `dyneval`.\n\n"
         "`--config run.toml` holds flags by their names (`limit = 10`); flags on the command line win. The block "
         "`run.config` of a summary holds the flags that a run had.\n\n"
-        "Exit status: 0 done, 1 failed (also in part), 2 wrong command line, 130 interrupted. A verb that has more says so.\n\n"
+        "Exit status: 0 done, 1 failed (also in part), 2 wrong command line, 130 interrupted. A verb that has more "
+        "says so.\n\n"
         "| verb | what it does |\n|---|---|\n" + "\n".join(rows) + "\n",
     )
     for verb in VERBS:
@@ -58,7 +60,11 @@ def _page(verb: str) -> str:
     parser = parser_of(verb)
     parts = [f"# dyneval {verb}\n", _described(parser), *_groups(parser)]
     for name, one, text in _verbs(parser):
-        parts += [f"## dyneval {verb} {name}\n", _described(one) or f"{escape(text, quote=False)}\n", *_groups(one, "###")]
+        parts += [
+            f"## dyneval {verb} {name}\n",
+            _described(one) or f"{escape(text, quote=False)}\n",
+            *_groups(one, "###"),
+        ]
     return "\n".join(parts)
 
 

@@ -1,6 +1,7 @@
 """The picture of the architecture: the floors of the import contract in pyproject.toml, as an SVG.
 
-    python pipeline/docs/floors.py > floors.svg
+python pipeline/docs/floors.py > floors.svg
+python pipeline/docs/floors.py --write        # the table in ARCHITECTURE.md
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def svg() -> str:
     for floor in floors:
         width = (WIDTH - SIDE - 3 * PAD - GAP * (len(floor) - 1)) / len(floor)
         for number, name in enumerate(floor):
-            kind = "barred" if name in barred else "box"
+            kind = "barred" if name in {*barred, "__main__"} else "box"
             shapes.append(_box(PAD + number * (width + GAP), y, width, HEIGHT, name, purpose(name), kind))
         y += HEIGHT + GAP
     top = PAD + first * (HEIGHT + GAP)
@@ -54,10 +55,9 @@ def svg() -> str:
     )
     label = "Floors of the package: a module imports only from the floors below its own"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" role="img" class="floors" aria-label="{label}">'
-        f"<style>{style}</style>"
-        + "".join(shapes)
-        + "</svg>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" class="floors" role="img" '
+        f'aria-label="{label}">'
+        f"<style>{style}</style>" + "".join(shapes) + "</svg>\n"
     )
 
 
@@ -81,5 +81,14 @@ def table() -> str:
     return "| floor | module | purpose |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
+def write(path: Path = ROOT / "ARCHITECTURE.md") -> None:
+    """Put the table between its marks."""
+    head, mark, rest = path.read_text().partition("<!-- floors -->\n")
+    path.write_text(f"{head}{mark}\n{table()}\n<!-- /floors -->{rest.partition('<!-- /floors -->')[2]}")
+
+
 if __name__ == "__main__":
-    sys.stdout.write(svg())
+    if sys.argv[1:] == ["--write"]:
+        write()
+    else:
+        sys.stdout.write(svg())

@@ -28,7 +28,7 @@ times; the tables below are made from these types when the site is built. A row 
 are not known are passed over. `dyneval schema RECORD` prints the JSON Schema (draft 2020-12) for programs in other
 languages; the wheel holds the same files in `dyneval/schemas/`.
 
-Beside a file `x.jsonl` there may stand `x.rejects.jsonl` (rows that could not be made, each with `kind` and `reason`) and
+Beside a file `x.jsonl` there may stand `x.rejects.jsonl` (rows that could not be made, with `kind` and `reason`) and
 `x.jsonl.superseded` (rows that a later run replaced). The summary of every step begins with the same block, `run`: rows
 made, there before and rejected, seconds, devices, and the command line (`config`).
 """
@@ -44,7 +44,10 @@ def page() -> str:
         text.append(f"## {name}\n\n{escape(inspect.getdoc(record) or '', quote=False)}\n")
         text.append(f"Stands in {FILES[name]}. Key: `{record.KEY}`.\n\n{_table(schema)}")
     text.append("## Parts of records\n")
-    text += [f"### {name}\n\n{escape(one.get('description', ''), quote=False)}\n\n{_table(one)}" for name, one in parts.items()]
+    text += [
+        f"### {name}\n\n{escape(one.get('description', ''), quote=False)}\n\n{_table(one)}"
+        for name, one in parts.items()
+    ]
     return "\n".join(text)
 
 
@@ -77,5 +80,7 @@ def _kind(one: dict[str, Any]) -> str:
 
 
 def _meaning(one: dict[str, Any]) -> str:
-    found = one.get("description") or next((part["description"] for part in one.get("anyOf", ()) if "description" in part), "")
+    found = one.get("description") or next(
+        (part["description"] for part in one.get("anyOf", ()) if "description" in part), ""
+    )
     return escape(found, quote=False).replace("|", "\\|").replace("\n", " ")

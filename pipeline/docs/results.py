@@ -31,11 +31,18 @@ def origins(slug: Callable[[str, str], str]) -> str:
         rows.append(f"| [{title}](#{slug(title, '-')}) | {shown} | {date} | {commit} |")
     return (
         "## Where the figures come from\n\n"
-        "Machine: two CPU cores (AMD EPYC, shared with other work unless a section says otherwise); no figure is from a "
+        "Machine: two CPU cores (AMD EPYC, shared with other work unless a section says otherwise); no figure is from "
+        "a "
         "GPU unless a section says so. Date and commit are those in which a figure of the section last changed; "
         "a section tells what machine, load or version differs.\n\n"
         "| section | command | figures of | commit |\n|---|---|---|---|\n" + "\n".join(rows) + "\n\n"
     )
+
+
+def learning() -> str:
+    """The table of the learning proof."""
+    text = next(lines for title, _, lines in _sections() if title == "Learning proof")
+    return "\n".join(line for line in text if line.startswith("|"))
 
 
 def published() -> str:
@@ -57,9 +64,11 @@ def published() -> str:
         "## Image models\n\nOverall score of DynEval-4B on DynEval-1K, on the scale 0-1 (`normalised`), of the paper's "
         f"{len(board)} models, as `dyneval/data/models.toml` has them.\n\n"
         "| rank | model (published) | tier | score (published) |\n|---|---|---|---|\n" + "\n".join(board) + "\n\n"
-        "## Agreement with people\n\nSpearman (SRCC) and Pearson (PLCC) correlation with human ratings: the two published "
-        "students and the best other evaluator that the paper lists for each set.\n\n"
-        "| benchmark | pairs | evaluator | SRCC (published) | PLCC (published) |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
+        "## Agreement with people\n\nSpearman (SRCC) and Pearson (PLCC) correlation with human ratings: the two "
+        "published students and the best other evaluator that the paper lists for each set.\n\n"
+        "| benchmark | pairs | evaluator | SRCC (published) | PLCC (published) |\n|---|---|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n"
     )
 
 
@@ -74,7 +83,9 @@ def _sections() -> Iterator[tuple[str, int, list[str]]]:
 def _lines_dated() -> dict[int, tuple[int, str]]:
     """Time (s since 1970) and commit of each line; {} where there is no whole history, as in a shallow clone."""
     git = ["git", "-C", str(ROOT)]
-    shallow = subprocess.run([*git, "rev-parse", "--is-shallow-repository"], capture_output=True, text=True, check=False)
+    shallow = subprocess.run(
+        [*git, "rev-parse", "--is-shallow-repository"], capture_output=True, text=True, check=False
+    )
     if shallow.stdout.strip() != "false":
         return {}
     told = subprocess.run(

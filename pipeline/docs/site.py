@@ -54,12 +54,17 @@ LINK = re.compile(
 )
 """A link, or code, in which nothing is a link; whichever begins first."""
 
+ABOUT_PICTURE = (
+    "Drawn from the contract. Training, on the right, may import what stands beside it in its colour, and nothing grey."
+)
+
 slug: Callable[[str, str], str] = slugify(case="lower")
 
 
 def on_config(config: Any) -> Any:
     """Fill the parts of the navigation that follow from what is there: pages of trainers, verbs."""
-    rewards = [f"rewards/{path.name}" for path in sorted(Path(config.docs_dir).glob("rewards/*.md"))]
+    pages = Path(config.docs_dir).glob("rewards/*.md")
+    rewards = [f"rewards/{path.name}" for path in sorted(pages, key=lambda path: (path.name != "README.md", path.name))]
     verbs = [path for path, _ in commands.pages()]
     _fill(config.nav, {"REWARDS": rewards, "COMMANDS": verbs})
     return config
@@ -85,9 +90,17 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     if path == "results/benchmarks.md":
         head, _, rest = markdown.partition("\n## ")
         markdown = f"{head}\n{results.origins(slug)}## {rest}"
+    if path == "results/index.md":
+        markdown = markdown.replace("<!-- learning -->", results.learning())
+    if path == "reading-scores.md":
+        markdown = markdown.replace("<!-- failures -->", (ROOT / "assets" / "screens" / "wrong.md").read_text())
     if path == "maintainers/architecture.md":
         # Raw HTML, so that the picture takes the colours of the page.
-        markdown = re.sub(r"(?s)<!-- floors -->.*?<!-- /floors -->", lambda _: f"{floors.svg()}\n{floors.table()}", markdown)
+        markdown = re.sub(
+            r"(?s)<!-- floors -->.*?<!-- /floors -->",
+            lambda _: f"<div>{floors.svg().strip()}</div>\n\n{ABOUT_PICTURE}\n\n{floors.table()}",
+            markdown,
+        )
     source = next((one for one, shown in ELSEWHERE.items() if shown == path), f"docs/{path}")
     if source not in ELSEWHERE and not (ROOT / source).is_file():
         return markdown  # made from code: its links are those of the site
@@ -129,18 +142,18 @@ def _api() -> str:
     blocks = [f"::: {dyneval._HOMES[name]}.{name}" for name in names]
     return (
         "# Python interface\n\n"
-        f"`from dyneval import {', '.join(names)}`. Importing the package loads nothing heavy; torch comes with the first use "
-        "of `Scorer`. All other modules may change without notice.\n\n" + "\n\n".join(blocks) + "\n"
+        f"`from dyneval import {', '.join(names)}`. Importing the package loads nothing heavy; torch comes with the "
+        "first use of `Scorer`. All other modules may change without notice.\n\n" + "\n\n".join(blocks) + "\n"
     )
 
 
 def _fill(nav: list[Any], parts: dict[str, list[str]]) -> None:
+    """Put lists of pages where the navigation has their name; one of no pages leaves nothing."""
     for place, one in enumerate(list(nav)):
         if isinstance(one, dict):
             for name, inner in one.items():
                 if isinstance(inner, str) and inner in parts:
-                    one[name] = parts[inner]
+                    nav[place] = {name: parts[inner]} if parts[inner] else {}
                 elif isinstance(inner, list):
                     _fill(inner, parts)
-        elif one in parts:
-            nav[place : place + 1] = parts[one]
+    nav[:] = [one for one in nav if one]
