@@ -88,3 +88,12 @@ def test_the_version_has_a_section_in_the_changelog():
 def test_a_release_is_refused_in_one_line_where_it_is_asked_for_wrongly():
     done = subprocess.run(["bash", "pipeline/release.sh"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "--check" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_messages_that_the_faq_explains_are_messages_of_ours():
+    sources = [path for folder in ("dyneval", "pipeline") for path in (ROOT / folder).rglob("*")]
+    sources = [path for path in sources if path.suffix in (".py", ".sh") and "docs" not in path.parts]
+    said = "\n".join(path.read_text() for path in [*sources, ROOT / "tests" / "cli" / "test_mistakes.py"])
+    heads = re.findall(r"^\*\*(`.+?)\*\*", (ROOT / "docs" / "faq.md").read_text(), re.MULTILINE)
+    named = [message for head in heads for message in re.findall(r"`([^`]+)`", head)]
+    assert len(named) > 12 and not [message for message in named if message not in said]
