@@ -19,7 +19,7 @@ def main(folder: str = "comparison", prompts: int = 4) -> int:
     """Write boards and checks into `folder`; returns the status of the check, 1 where the second model is worse."""
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
-    (root / "prompts.txt").write_text("\n".join(demo_prompts(int(prompts), seed=4)) + "\n")
+    (root / "prompts.txt").write_text("\n".join(demo_prompts(int(prompts), seed=1)) + "\n")
     drawn = ["--prompts", root / "prompts.txt", "--any-tier", "--allocation", "all"]
     run("generate", "--model", GOOD, "--model", BAD, *drawn, "--output", root / "gendb")
     pairs = ["--metadata", root / "gendb" / "metadata.jsonl"]
