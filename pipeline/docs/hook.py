@@ -28,7 +28,7 @@ import results  # noqa: E402
 
 import dyneval  # noqa: E402
 
-logger = logging.getLogger("mkdocs.plugins.site")
+logger = logging.getLogger("mkdocs.plugins.hook")
 
 ELSEWHERE = {
     "benchmarks/README.md": "results/benchmarks.md",
