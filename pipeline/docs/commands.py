@@ -74,10 +74,15 @@ def _described(parser: argparse.ArgumentParser) -> str:
     for block in re.split(r"\n\s*\n", (parser.description or "").strip("\n")):
         is_code = all(re.match(r"    |dyneval |python |bash ", line) for line in block.split("\n"))
         if is_code:
-            lines.append("```bash\n" + "\n".join(line.removeprefix("    ") for line in block.split("\n")) + "\n```\n")
+            lines.append("```bash\n" + "\n".join(_command(line) for line in block.split("\n")) + "\n```\n")
         else:
             lines.append(escape(block, quote=False) + "\n")
     return "\n".join(lines)
+
+
+def _command(line: str) -> str:
+    """A line of a block of commands; one that goes on in the next line of the source holds that line's indentation."""
+    return re.sub(r"(?<=\S) {5,}(?=-)", " ", line.removeprefix("    "))
 
 
 def _groups(parser: argparse.ArgumentParser, level: str = "##") -> Iterator[str]:

@@ -18,6 +18,7 @@ FILES = {
     "iqa_answers": "`iqa_answers.jsonl` of `dyneval annotate`",
     "instruct_sample": "`dynevalinstruct_t2ia.json`, `dynevalinstruct_iqa.json` of `dyneval instruct`",
     "score": "the file of `dyneval score --output`",
+    "rival_score": "the file of `dyneval rival --output`",
 }
 """Where each record stands."""
 
@@ -42,7 +43,8 @@ def page() -> str:
         name, schema = schema_name(record), json_schema(record)
         parts |= schema.get("$defs", {})
         text.append(f"## {name}\n\n{escape(inspect.getdoc(record) or '', quote=False)}\n")
-        text.append(f"Stands in {FILES[name]}. Key: `{record.KEY}`.\n\n{_table(schema)}")
+        stands = f"Stands in {FILES[name]}. " if name in FILES else ""
+        text.append(f"{stands}Key: `{record.KEY}`.\n\n{_table(schema)}")
     text.append("## Parts of records\n")
     text += [
         f"### {name}\n\n{escape(one.get('description', ''), quote=False)}\n\n{_table(one)}"
