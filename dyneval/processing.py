@@ -5,7 +5,7 @@ prompt is ordinary text. Turn marks, image placeholders and the task token are p
 mask: it is built from the same turn boundaries, never searched for. Needs no torchvision.
 
 Ids, labels, positions and grids equal those of the published training code on everything that its data builder makes
-(tests/qwenvl/test_published.py). The README says where they differ on purpose.
+(tests/qwenvl/test_published.py). docs/reference/annotation-format.md says where they differ on purpose.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@
 #
 #   bash pipeline/setup_env.sh         -> .venv
 #   bash pipeline/setup_env.sh vllm    -> .venv-vllm: Steps 3 and 5 with vLLM, which needs other versions than training
+#   bash pipeline/setup_env.sh docs    -> .venv-docs: what builds the documentation, 170 MB
 set -euo pipefail
 # shellcheck source=pipeline/help.sh
 source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
@@ -11,7 +12,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case ${1:-} in
   "") folder=.venv constraints=constraints.txt extras=${DYNEVAL_EXTRAS:-prompts,generate,teacher,train,report,serve,ray,dev} ;;
   vllm) folder=.venv-vllm constraints=pipeline/locks/vllm.txt extras=vllm,report,serve ;;
-  *) echo "usage: bash $0 [vllm]" >&2; exit 2 ;;
+  docs) folder=.venv-docs constraints=constraints.txt extras=docs ;;
+  *) echo "usage: bash $0 [vllm|docs]" >&2; exit 2 ;;
 esac
 
 # Environments hold absolute paths, so the folder belongs to what makes one current. An environment with more extras than

@@ -1,0 +1,99 @@
+"""What the documentation says of the code, beside the code: floors, navigation, links, figures, versions."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "pipeline" / "docs"))
+import commands  # noqa: E402
+import floors  # noqa: E402
+import formats  # noqa: E402
+import results  # noqa: E402
+
+from dyneval import __version__  # noqa: E402
+from dyneval.cli import VERBS  # noqa: E402
+from dyneval.records import RECORDS, schema_name  # noqa: E402
+
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md", "dev/LOG.md")]
+
+
+def test_architecture_has_every_module_on_the_floor_of_the_contract():
+    said = re.findall(r"^\| (\d+) \| `(\w+)` \| \S", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    contract = [(str(number), name) for number, floor in enumerate(floors.contract()[0], 1) for name in floor]
+    assert said == contract, "python pipeline/docs/floors.py --write"
+
+
+def test_modules_that_architecture_sends_to_are_there():
+    text = (ROOT / "ARCHITECTURE.md").read_text().partition("## Where to look first")[2]
+    named = re.findall(r"`((?:dyneval|Qwen3-VL)/[\w/.-]+)`", text)
+    assert len(named) > 15 and not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_the_picture_has_a_box_for_every_module():
+    picture = floors.svg()
+    assert picture.count("<rect") == sum(map(len, floors.contract()[0])) + 1
+    assert "qwenvl" in picture
+
+
+def test_every_page_is_in_the_navigation():
+    nav = (ROOT / "mkdocs.yml").read_text().partition("nav:")[2]
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert not {page for page in pages if f" {page}\n" not in nav and not page.startswith("rewards/")} - {"index.md"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_pages_in_the_repository_lead_somewhere(page):
+    for target, anchor in LINK.findall(page.read_text()):
+        path = (page.parent / target.replace("%20", " ")).resolve() if target else page
+        assert path.exists(), target
+        if anchor and path.suffix == ".md":
+            titles = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert anchor in slugs, f"{target}#{anchor}"
+
+
+def test_every_verb_has_a_page_with_the_flags_of_its_parser():
+    pages = dict(commands.pages())
+    assert {f"reference/commands/{verb}.md" for verb in VERBS} < set(pages)
+    assert "`--max-drop`" in pages["reference/commands/check.md"]
+    assert "## dyneval gendb hub" in pages["reference/commands/gendb.md"]
+    # Of the engines of students, too, which the parser has by their options.
+    assert "`--tensor-parallel-size`" in pages["reference/commands/score.md"]
+
+
+def test_every_record_is_described():
+    page = formats.page()
+    assert not [name for record in RECORDS if f"\n## {(name := schema_name(record))}\n" not in page]
+    assert "`'" not in page and "higher is better" in page
+
+
+def test_published_figures_are_marked_and_ours_are_dated():
+    assert results.published().count("(published)") == 4
+    assert "`bash benchmarks/learning_proof.sh`" in results.origins(lambda title, _: title)
+    assert "curriculum" in results.learning()
+
+
+def test_the_version_has_a_section_in_the_changelog():
+    assert f"\n## {__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "version" in project["dynamic"] and "version" not in project
+
+
+def test_a_release_is_refused_in_one_line_where_it_is_asked_for_wrongly():
+    done = subprocess.run(["bash", "pipeline/release.sh"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "--check" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_messages_that_the_faq_explains_are_messages_of_ours():
+    sources = [path for folder in ("dyneval", "pipeline") for path in (ROOT / folder).rglob("*")]
+    sources = [path for path in sources if path.suffix in (".py", ".sh") and "docs" not in path.parts]
+    said = "\n".join(path.read_text() for path in [*sources, ROOT / "tests" / "cli" / "test_mistakes.py"])
+    heads = re.findall(r"^\*\*(`.+?)\*\*", (ROOT / "docs" / "faq.md").read_text(), re.MULTILINE)
+    named = [message for head in heads for message in re.findall(r"`([^`]+)`", head)]
+    assert len(named) > 12 and not [message for message in named if message not in said]
