@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
     options = parser.parse_options(BenchmarkOptions, argv)
-    return run(parser, lambda: _list_benchmarks() if options.list else _compare(options))
+    return run(parser, _compare, options)
 
 
 def _list_benchmarks() -> int:
@@ -111,6 +111,8 @@ def _list_benchmarks() -> int:
 
 
 def _compare(options: BenchmarkOptions) -> int:
+    if options.list:
+        return _list_benchmarks()
     from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
 
     assert options.annotations is not None

@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
     options = parser.parse_options(LeaderboardOptions, argv)
-    return run(parser, lambda: _rank(options))
+    return run(parser, _rank, options)
 
 
 def _rank(options: LeaderboardOptions) -> int:

@@ -1,16 +1,30 @@
-"""Repositories of ours on the Hugging Face Hub: made before hours are spent, filled when the work is done."""
+"""The Hugging Face Hub: its files where a path is taken, and repositories of ours, made before hours are spent.
+
+A path may be an address of the Hub, as other libraries write it: hf://datasets/USER/NAME@REVISION/folder/file.jsonl,
+without `datasets/` of a repository of models, without the rest for all of a repository.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import unquote
 
 from dyneval.errors import UserError
 from dyneval.flags import arg
 
+logger = logging.getLogger(__name__)
 Kind = Literal["model", "dataset"]
+T = TypeVar("T")
+
+_ADDRESS = re.compile(
+    r"hf://(?P<kind>datasets/)?(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/@]+))?(?:/(?P<inside>.+?)/?)?"
+)
 
 
 class HubError(UserError, RuntimeError):
@@ -107,9 +121,78 @@ class HubOptions:
         return Repository.open(self.push_to_hub, kind, self.private) if self.push_to_hub else None
 
 
+def fetched(options: T) -> T:
+    """The options of a verb, a dataclass, with the files of the Hub that its paths name brought to this machine.
+
+    Raises:
+        HubError: one cannot be fetched, or what is to be written has an address of the Hub.
+    """
+    found: dict[str, Any] = {}
+    for one in fields(options):  # type: ignore[arg-type]
+        value = getattr(options, one.name)
+        if one.name in ("output", "csv", "parquet") and is_address(value):
+            raise HubError(f"--{one.name}: is written to this machine; --push-to-hub uploads, of verbs that have it")
+        found[one.name] = value if one.name == "checkpoint" else _fetched(value)  # those know their repository
+    return replace(options, **found)  # type: ignore[type-var]
+
+
+def is_address(path: object) -> bool:
+    """True of a path, or a text, that is an address of the Hub; `Path` makes one slash of two."""
+    return isinstance(path, str | Path) and str(path).startswith("hf:/")
+
+
+def _fetched(value: Any) -> Any:
+    if is_address(value):
+        return type(value)(fetch(Path(value)))
+    if is_dataclass(value):
+        return fetched(value)
+    return tuple(map(_fetched, value)) if isinstance(value, tuple) else value
+
+
+def fetch(address: Path) -> Path:
+    """Bring a file or folder of the Hub into its cache, and return where it is there.
+
+    What is in the cache is not fetched again; its size is told before. Without the Hub the cache is all there is.
+
+    Raises:
+        HubError: it is no address, there is no such file, or it cannot be fetched.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import DryRunError
+
+    text = address.as_posix().replace("hf:/", "hf://", 1)
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        raise HubError(f"{text}: expected hf://datasets/USER/NAME[@REVISION][/PATH], or hf://USER/NAME of models")
+    kind = "dataset" if match["kind"] else "model"
+    inside = match["inside"] or ""
+    asked: dict[str, Any] = {"repo_type": kind, "revision": match["revision"] and unquote(match["revision"])}
+    if inside:
+        asked["allow_patterns"] = [inside, f"{inside}/*"]
+    try:
+        with suppress(DryRunError):  # no Hub: the cache may have it
+            _tell_size(text, match["name"], asked)
+        found = Path(snapshot_download(match["name"], **asked), inside)
+    except Exception as error:  # see below
+        raise HubError(f"{text}: cannot be fetched ({_reason(error)})") from error
+    if not found.exists():
+        raise HubError(f"{text}: there is no such file in the repository")
+    return found
+
+
+def _tell_size(text: str, name: str, asked: Mapping[str, Any]) -> None:
+    from huggingface_hub import snapshot_download
+
+    files = [one for one in snapshot_download(name, **asked, dry_run=True) if one.will_download]
+    if size := sum(one.file_size for one in files):
+        logger.info("%s: %d files, %.1f MB, are fetched from the Hub", text, len(files), size / 1e6)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+
+
 def _refused(what: str, error: Exception) -> HubError:
-    reason = " ".join(str(error).split())[:400]
     return HubError(
-        f"{what} ({type(error).__name__}: {reason}); the token comes from HF_TOKEN or `hf auth login`; the same "
-        "command tries again"
+        f"{what} ({_reason(error)}); the token comes from HF_TOKEN or `hf auth login`; the same command tries again"
     )
