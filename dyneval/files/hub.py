@@ -71,6 +71,7 @@ class Repository:
         patterns: Sequence[str] | None = None,
         without: Sequence[str] = (),
         branch: str | None = None,
+        place: str | None = None,
     ) -> str:
         """Upload a folder as one commit; returns the address of the repository.
 
@@ -81,6 +82,7 @@ class Repository:
                 them and are not in the folder are deleted: shards of another data set would be read with these.
             without: files that stay here.
             branch: of the repository, made where there is none.
+            place: folder of the repository that it becomes; None: the repository itself.
 
         Raises:
             HubError: the upload failed; the folder is whole all the same.
@@ -94,6 +96,7 @@ class Repository:
             HfApi().upload_folder(
                 repo_id=self.name,
                 folder_path=folder,
+                path_in_repo=place,
                 repo_type=self.kind,
                 commit_message=message,
                 revision=branch,
@@ -104,6 +107,40 @@ class Repository:
         except Exception as error:  # see above
             raise _refused(f"{folder}: written, but not uploaded to {self.name}", error) from error
         return f"{HfApi().endpoint}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
+
+    def add_results(self, benchmark: str, title: str, values: Mapping[str, tuple[str, float]]) -> None:
+        """Write evaluation results into the front matter of the model's card, which the Hub shows beside the model.
+
+        The rest of the card stays; results of the same benchmark are replaced.
+
+        Args:
+            benchmark: short name of the data.
+            title: their name for people.
+            values: name and value of each metric, by its kind, such as spearmanr.
+
+        Raises:
+            HubError: the card cannot be read or written.
+        """
+        from huggingface_hub import EvalResult, metadata_update
+        from huggingface_hub.repocard_data import eval_results_to_model_index
+
+        results = [
+            EvalResult(
+                task_type="image-text-to-text",
+                task_name="judging generated images",
+                dataset_type=benchmark,
+                dataset_name=title,
+                metric_type=kind,
+                metric_name=name,
+                metric_value=value,
+            )
+            for kind, (name, value) in values.items()
+        ]
+        index = eval_results_to_model_index(self.name.rpartition("/")[2], results)
+        try:
+            metadata_update(self.name, {"model-index": index}, repo_type=self.kind, overwrite=True)
+        except Exception as error:  # see above
+            raise _refused(f"the results cannot be noted in the card of {self.name}", error) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import DatasetCard, ModelCard
 from PIL import Image
 
 from dyneval.files.jsonl import read_jsonl
@@ -69,3 +70,34 @@ def test_what_cannot_be_fetched_is_one_line(dyneval, address, said):
 def test_nothing_is_written_to_an_address(dyneval):
     done = dyneval("overall", "--metadata", "a", "--annotations", "b", "--output", "hf://datasets/me/cats/s.csv")
     assert done.returncode == 1 and "--output: is written to this machine" in done.stderr
+
+
+def test_results_stand_in_the_card_of_the_model_and_beside_it(dyneval, tmp_path):
+    model = tmp_path / "hub" / "me" / "student" / "main"
+    model.mkdir(parents=True)
+    (model / "README.md").write_text("---\nlicense: mit\n---\n# A student\n")
+    rated = "".join(f"{number}.png,{1 + number % 5},prompt {number}\n" for number in range(8))
+    (tmp_path / "rated.csv").write_text(f"image,rating,prompt\n{rated}")
+    (tmp_path / "judge.csv").write_text("image,score\n" + "".join(f"{n}.png,{1 + n % 5 + n / 9}\n" for n in range(8)))
+    command = ["benchmark", "--benchmark", "generic", "--annotations", "rated.csv", "--scores", "judge.csv"]
+    command += ["--score", "score", "--no-report", "--output", "out", "--push-to-hub", "me/student"]
+    for _ in range(2):  # the second time in the place of the first
+        done = dyneval(*command)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1].endswith("/me/student")
+    card = ModelCard((model / "README.md").read_text())
+    assert card.data.license == "mit" and "# A student" in card.text
+    found = {one.metric_type: one.metric_value for one in card.data.eval_results}
+    reached = json.loads((tmp_path / "out" / "agreement.json").read_text())["evaluators"][0]
+    assert found["spearmanr"] == round(reached["srcc"]["value"], 4) and set(found) >= {"pearsonr", "kendalltau", "accuracy"}
+    sent = {path.name for path in (model / "results" / "generic").iterdir()}
+    assert "agreement.csv" in sent and not [name for name in sent if "rejects" in name or name.endswith(".json")]
+
+
+def test_a_board_is_a_data_set_with_a_card(dyneval, tmp_path):
+    (tmp_path / "published.csv").write_text("model,tier,t2ia,iqa,overall\nA,1,0.9,0.8,0.85\nB,2,0.7,0.6,0.65\n")
+    done = dyneval("leaderboard", "published.csv", "--output", "board", "--no-report", "--push_to_hub", "me/board")
+    assert done.returncode == 0, done.stderr
+    board = tmp_path / "hub" / "me" / "board" / "main"
+    assert DatasetCard((board / "README.md").read_text()).data.tags == ["dyneval", "leaderboard"]
+    assert "| A " in (board / "README.md").read_text() and list(board.glob("*.csv"))
