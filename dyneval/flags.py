@@ -19,6 +19,7 @@ import argparse
 import json
 import math
 import operator
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
@@ -252,7 +253,7 @@ def _plain(value: Any) -> Any:
         return {name: _plain(one) for name, one in value.items()}
     if value is None or isinstance(value, int | float | bool):
         return value
-    return without_secrets(str(value))
+    return without_secrets(re.sub(r"^hf:/(?!/)", "hf://", str(value)))  # an address of the Hub, see files/hub.py
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from pathlib import Path
+from urllib.parse import unquote
 
 from dyneval.errors import CheckpointError
 
@@ -31,6 +32,14 @@ def named(checkpoint: str | Path, subfolder: str | None = None) -> tuple[str | P
     if subfolder:
         raise CheckpointError(f"{checkpoint}: is the name of a student, and has no subfolder {subfolder}")
     return (demo_judge(), None) if checkpoint == DEMO else PUBLISHED[str(checkpoint)]
+
+
+def at_revision(checkpoint: str | Path) -> tuple[str | Path, str | None]:
+    """A repository of the Hub and the commit, tag or branch of it that USER/NAME@REVISION names; a folder stays."""
+    if isinstance(checkpoint, Path) or Path(checkpoint).exists():
+        return checkpoint, None
+    name, _, revision = checkpoint.removeprefix("hf://").partition("@")
+    return name, unquote(revision) or None
 
 
 def demo_judge() -> Path:

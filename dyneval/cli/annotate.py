@@ -88,11 +88,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """
     parser = Parser(prog, __doc__)
     options = parser.parse_options(AnnotateOptions, argv)
-    return run(
-        parser,
-        lambda: _annotate(options, parser.prog),
-        status=lambda error: 2 if isinstance(error, SettingError) else 1,
-    )
+    annotate = partial(_annotate, prog=parser.prog)
+    return run(parser, annotate, options, status=lambda error: 2 if isinstance(error, SettingError) else 1)
 
 
 def _annotate(options: AnnotateOptions, prog: str) -> int:

@@ -18,14 +18,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from dyneval.cli.running import run
 from dyneval.cli.student import StudentOptions
 from dyneval.errors import SettingError
 from dyneval.evaluation.benchmarks import BENCHMARKS, Benchmark, generic
 from dyneval.evaluation.options import EvaluationOptions
+from dyneval.files.hub import HubOptions
 from dyneval.flags import Parser, arg
+
+if TYPE_CHECKING:
+    from dyneval.evaluation.run_benchmark import BenchmarkOutcome
+
+PUBLISHED_FILES = ("*.csv", "*.md", "*.tex")
+"""Without the report, which shows the benchmark's images, and without files that name the folders of this machine."""
 
 
 def _named(text: str) -> tuple[str, Path]:
@@ -85,6 +92,7 @@ class BenchmarkOptions:
     output: Annotated[Path | None, arg("folder for tables (CSV, Markdown, LaTeX, HTML), report.html and pictures")] = (
         None
     )
+    hub: Annotated[HubOptions, arg("")] = field(default_factory=HubOptions)
     evaluation: Annotated[EvaluationOptions, arg("")] = field(default_factory=EvaluationOptions)
     student: Annotated[StudentOptions, arg("student: with --checkpoint, it scores the images first")] = field(
         default_factory=StudentOptions
@@ -95,13 +103,15 @@ class BenchmarkOptions:
             raise SettingError("name --benchmark and --annotations, or --list")
         if not (self.list or self.scores or self.compare or self.student.checkpoint):
             raise SettingError("name --scores or --checkpoint")
+        if self.hub.push_to_hub and not self.output:
+            raise SettingError("--push-to-hub needs --output: the tables that are uploaded")
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
     options = parser.parse_options(BenchmarkOptions, argv)
-    return run(parser, lambda: _list_benchmarks() if options.list else _compare(options))
+    return run(parser, _compare, options)
 
 
 def _list_benchmarks() -> int:
@@ -118,10 +128,12 @@ def _list_benchmarks() -> int:
 
 
 def _compare(options: BenchmarkOptions) -> int:
+    if options.list:
+        return _list_benchmarks()
     from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
 
     assert options.annotations is not None
-    benchmark = _benchmark(options)
+    benchmark, repository = _benchmark(options), options.hub.open("model")
     scores, failed = _score(options, benchmark, options.annotations)
     outcome = run_benchmark(
         BenchmarkRun(
@@ -143,7 +155,32 @@ def _compare(options: BenchmarkOptions) -> int:
             print(note, file=sys.stderr)
     if outcome.files:
         print(f"\n{len(outcome.files)} files in {options.output}, last {outcome.files[-1].name}")
+    if repository and options.output:
+        values = {kind: (name, round(value, 4)) for kind, name, value in _figures(outcome) if value is not None}
+        repository.add_results(benchmark.name, benchmark.title, values)
+        place = f"results/{benchmark.name}"
+        print(
+            repository.upload(
+                options.output, f"DynEval: {benchmark.title}", PUBLISHED_FILES, ["*rejects*"], place=place
+            )
+        )
     return 1 if failed else 0
+
+
+def _figures(outcome: BenchmarkOutcome) -> list[tuple[str, str, float | None]]:
+    """Kind, name and value of what the first evaluator reached."""
+    from dyneval.evaluation.comparison import Comparison
+
+    found = outcome.comparison
+    if isinstance(found, Comparison):
+        reached = found.evaluators[0].agreement
+        return [
+            ("spearmanr", "SRCC with people", reached.srcc.value),
+            ("pearsonr", "PLCC with people", reached.plcc.value),
+            ("kendalltau", "KRCC with people", reached.krcc.value),
+            ("accuracy", "pairwise accuracy", reached.pairwise_accuracy.value),
+        ]
+    return [("accuracy", "pairwise accuracy", found.evaluators[0].accuracy.value)]
 
 
 def _score(options: BenchmarkOptions, benchmark: Benchmark, annotations: Path) -> tuple[dict[str, Path], int]:

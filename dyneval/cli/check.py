@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
     options = parser.parse_options(CheckOptions, argv)
-    return run(parser, lambda: _check(options))
+    return run(parser, _check, options)
 
 
 def _check(options: CheckOptions) -> int:

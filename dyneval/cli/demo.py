@@ -42,10 +42,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
     options = parser.parse_options(DemoOptions, argv)
-    return run(parser, lambda: _demo(options.output, options.prompts))
+    return run(parser, _demo, options)
 
 
-def _demo(output: Path, prompts: int) -> int:
+def _demo(options: DemoOptions) -> int:
     from tabulate import tabulate
 
     from dyneval.demo.page import write_page
@@ -53,10 +53,11 @@ def _demo(output: Path, prompts: int) -> int:
     from dyneval.demo.weights import write_judge
 
     started = time.monotonic()
+    output = options.output
     judge, page = output / "judge", output / "demo.html"
     if not (judge / "config.json").is_file():
         write_judge(judge)
-    scored = _score(judge, output / "images", prompts)
+    scored = _score(judge, output / "images", options.prompts)
     header = ["prompt", "model", *(f"{name} (truth)" for name in ("overall", "T2IA", "IQA"))]
     rows = [
         [

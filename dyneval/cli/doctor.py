@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
     options = parser.parse_options(DoctorOptions, argv)
-    return run(parser, lambda: _report(options.student))
+    return run(parser, _report, options.student)
 
 
 def _report(options: StudentOptions) -> int:

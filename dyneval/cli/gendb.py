@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         sub.set_defaults(run=action, options=options)
     arguments = parser.parse_args(argv)
     options = parser.read_options(arguments, arguments.options)
-    return run(parser, lambda: int(arguments.run(options)), status=2)
+    return run(parser, arguments.run, options, status=2)
 
 
 def _told(output: Path, written: int, rejected: int, what: str = "pairs") -> int:

@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -113,7 +114,7 @@ def run_model(slug: str, argv: Sequence[str] | None = None) -> int:
     parser.description = f"{spec.name}: draw its share of the prompts of tier {spec.tier}. It is {spec.about}."
     parser.epilog = f"{describe_presets(spec)}\n\n{EPILOG}"
     options = parser.parse_options(ModelOptions, argv)
-    return _run(parser, lambda: _generate(options, specs, [spec]))
+    return _run(parser, partial(_generate, specs=specs, chosen=[spec]), options)
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -130,7 +131,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
         sys.stdout.write(list_models(specs, options.run) + "\n")
         return 0
-    return _run(parser, lambda: _set_up(options, chosen) if options.setup else _generate(options, specs, chosen))
+    action = partial(_set_up, spec=chosen[0]) if options.setup else partial(_generate, specs=specs, chosen=chosen)
+    return _run(parser, action, options)
 
 
 def _chosen(options: GenerateOptions, specs: catalogue.Specs) -> list[ModelSpec]:
@@ -139,16 +141,16 @@ def _chosen(options: GenerateOptions, specs: catalogue.Specs) -> list[ModelSpec]
     return catalogue.choose(specs, slugs=options.model, tier=options.tier, family=options.family, roster=options.roster)
 
 
-def _set_up(options: GenerateOptions, chosen: list[ModelSpec]) -> int:
+def _set_up(options: GenerateOptions, spec: ModelSpec) -> int:
     from dyneval.generation.setup import set_up
 
-    set_up(chosen[0], options.run.external_env)
+    set_up(spec, options.run.external_env)
     return 0
 
 
-def _run(parser: Parser, action: Callable[[], int]) -> int:
+def _run(parser: Parser, action: Callable[..., int], options: ModelOptions) -> int:
     processes.interrupt_on_sigterm()
-    return run(parser, action, status=2)
+    return run(parser, action, options, status=2)
 
 
 def _generate(options: ModelOptions, specs: catalogue.Specs, chosen: list[ModelSpec]) -> int:

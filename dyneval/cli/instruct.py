@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
     options = parser.parse_options(InstructOptions, argv)
-    return run(parser, lambda: _build(options))
+    return run(parser, _build, options)
 
 
 def _build(options: InstructOptions) -> int:

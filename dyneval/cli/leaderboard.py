@@ -13,20 +13,28 @@ From a table of published scores:
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from dyneval import __version__
 from dyneval.cli.running import run, shared
 from dyneval.cli.student import StudentOptions
 from dyneval.errors import SettingError
 from dyneval.evaluation.options import EvaluationOptions
+from dyneval.files.atomic import atomic_write
+from dyneval.files.hub import HubOptions
 from dyneval.flags import Parser, arg
 
 if TYPE_CHECKING:
     from dyneval.cli.score_first import Student
+    from dyneval.evaluation.tables import Table
+
+PUBLISHED_FILES = ("README.md", "*.csv", "*.md", "*.tex")
+"""Without the report, which shows images, and without files that name the folders of this machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +62,7 @@ class LeaderboardOptions:
         Path | None, arg("people's ratings of the images: CSV or JSONL with pair_id or image, and rating")
     ] = None
     title: Annotated[str, arg("heading of the report")] = "Text-to-image models"
+    hub: Annotated[HubOptions, arg("")] = field(default_factory=HubOptions)
     evaluation: Annotated[EvaluationOptions, arg("")] = field(default_factory=EvaluationOptions)
     student: Annotated[
         StudentOptions, arg("student: with --checkpoint, it scores --images (one folder a model) first")
@@ -62,19 +71,21 @@ class LeaderboardOptions:
     def __post_init__(self) -> None:
         if bool(self.scores) == bool(self.student.checkpoint):
             raise SettingError("name score files, or --checkpoint with --prompts and --images")
+        if self.hub.push_to_hub and not self.output:
+            raise SettingError("--push-to-hub needs --output: the tables that are uploaded")
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
     options = parser.parse_options(LeaderboardOptions, argv)
-    return run(parser, lambda: _rank(options))
+    return run(parser, _rank, options)
 
 
 def _rank(options: LeaderboardOptions) -> int:
     from dyneval.evaluation.run_leaderboard import LeaderboardRun, run_leaderboard
 
-    failed = 0
+    failed, repository = 0, options.hub.open("dataset")
     if evaluator := options.student.named():
         options, failed = _scored(options, evaluator)
     outcome = run_leaderboard(LeaderboardRun(**shared(options, LeaderboardRun) | asdict(options.evaluation)))
@@ -85,9 +96,21 @@ def _rank(options: LeaderboardOptions) -> int:
         print(note, file=sys.stderr)
     if outcome.files:
         print(f"\n{len(outcome.files)} files in {options.output}, last {outcome.files[-1].name}")
+    if repository and options.output:
+        _write_card(options.output / "README.md", options.title, outcome.tables)
+        print(repository.upload(options.output, f"DynEval: {options.title}", PUBLISHED_FILES, ["*rejects*"]))
     if failed:
         print(f"{failed} images could not be scored, see the rejects file", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _write_card(path: Path, title: str, tables: Mapping[str, Table]) -> None:
+    """The card of a board that is uploaded: what it is, and its first table."""
+    first = next(iter(tables.values()))
+    head = f"---\npretty_name: {json.dumps(title, ensure_ascii=False)}\ntags: [dyneval, leaderboard]\n---\n"
+    text = f"# {title}\n\nText-to-image models ranked by DynEval {__version__}.\n\n{first.render('github')}\n"
+    with atomic_write(path) as file:
+        file.write(head + text)
 
 
 def _scored(options: LeaderboardOptions, evaluator: Student) -> tuple[LeaderboardOptions, int]:

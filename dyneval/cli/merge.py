@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser = Parser(prog, __doc__)
     options = parser.parse_options(MergeOptions, argv)
     merge = _merge_annotations if options.whole.is_dir() else _merge
-    return run(parser, lambda: merge(options))
+    return run(parser, merge, options)
 
 
 def _merge_annotations(options: MergeOptions) -> int:

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
     options = parser.parse_options(OverallOptions, argv)
-    return run(parser, lambda: _compute(options))
+    return run(parser, _compute, options)
 
 
 def _compute(options: OverallOptions) -> int:

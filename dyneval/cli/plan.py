@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
     options = parser.parse_options(PlanOptions, argv)
-    return run(parser, lambda: _plan(options))
+    return run(parser, _plan, options)
 
 
 def _plan(options: PlanOptions) -> int:

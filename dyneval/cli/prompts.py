@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser = Parser(prog, __doc__)
     parser.add_argument("--list-filters", action=ListFilters, nargs=0, help="print the filters and exit")
     options = parser.parse_options(PromptsOptions, argv)
-    return run(parser, lambda: _filter(options))
+    return run(parser, _filter, options)
 
 
 def _filter(options: PromptsOptions) -> int:

@@ -67,9 +67,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.way == "import":
         incoming = parser.read_options(arguments, ImportOptions)
-        return run(parser, lambda: _import(incoming))
+        return run(parser, _import, incoming)
     outgoing = parser.read_options(arguments, ExportOptions)
-    return run(parser, lambda: _export(outgoing))
+    return run(parser, _export, outgoing)
 
 
 def _import(options: ImportOptions) -> int:

@@ -13,42 +13,43 @@ from typing import Any
 from dyneval.errors import UserError, without_secrets
 from dyneval.extras import missing_extra
 from dyneval.files.atomic import RUN_CONFIG
+from dyneval.files.hub import fetched
 from dyneval.flags import Parser
 from dyneval.work.batches import out_of_memory
+from dyneval.work.progress import log_to_stderr
 
 _WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """A write that failed; the system does not say of which file."""
 KEPT, NOT_KEPT = "the same command goes on from here", "without --output nothing is kept"
 
 
-class _Public(logging.Formatter):
-    """Lines of the log, whoever writes them, without passwords in addresses."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return without_secrets(super().format(record))
-
-
 def run(
-    parser: Parser, action: Callable[[], int], *, interrupted: str = KEPT, status: Callable[[Exception], int] | int = 1
+    parser: Parser,
+    action: Callable[..., int],
+    options: Any = None,
+    *,
+    interrupted: str = KEPT,
+    status: Callable[[Exception], int] | int = 1,
 ) -> int:
     """Run a verb's action; returns its exit status.
 
     Args:
         parser: has parsed the command line.
-        action: what the verb does.
+        action: what the verb does; takes the options.
+        options: a dataclass, in which paths may be addresses of the Hub: their files are fetched first. None: the
+            action takes none.
         interrupted: what to say after Ctrl-C.
         status: of a run that ended with an error that a user can mend.
     """
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Public("%(message)s"))
-    logging.basicConfig(handlers=[handler])
+    log_to_stderr("%(message)s")
     for name, level in (("dyneval", logging.INFO), ("httpx", logging.WARNING), ("httpx2", logging.WARNING)):
         logging.getLogger(name).setLevel(level)
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # what its library warns of is told in our words
     if not sys.stderr.isatty():  # a log; read when the Hub's library and transformers are imported
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     token = RUN_CONFIG.set({"command": parser.prog, **parser.resolved})
     try:
-        return action()
+        return action() if options is None else action(fetched(options))
     except KeyboardInterrupt:
         sys.stderr.write(f"{parser.prog}: interrupted; {interrupted}\n")
         return 130

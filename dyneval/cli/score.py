@@ -3,6 +3,7 @@
     dyneval score cat.png --prompt "a cat on a bench" --checkpoint demo
     dyneval score pictures/ --captions txt --output scores.jsonl --csv scores.csv     # a.txt beside a.png
     dyneval score pictures.zip --captions filename                                    # a_cat_on_a_bench.png
+    dyneval score pictures/ --captions captions.json                                  # {"a.png": "a cat on a bench"}
     dyneval score pictures/ --captions table.csv --column image=path prompt=text --output scores.jsonl
     dyneval score --metadata gendb/metadata.jsonl --output scores.jsonl --shard 1/4   # on several machines
     dyneval score cat.png --prompt "a cat" --server http://gpu-machine:8000           # `dyneval serve` there
@@ -30,7 +31,8 @@ from dyneval.checkpoints.names import DEFAULT
 from dyneval.cli.running import KEPT, NOT_KEPT, run
 from dyneval.cli.student import StudentOptions, student_flags
 from dyneval.errors import SettingError
-from dyneval.files.captioned import ARCHIVES, CAPTIONS, Gathered, gather
+from dyneval.files.captioned import ARCHIVES, CAPTIONS, Gathered, How, caption_map, gather
+from dyneval.files.hub import is_address
 from dyneval.files.parts import Shard
 from dyneval.files.row import ColumnError
 from dyneval.files.tables import KINDS
@@ -71,7 +73,8 @@ class ScoreOptions:
     captions: Annotated[
         str | None,
         arg(
-            "where the prompt of each image is: txt (a.txt or a.json beside a.png), filename, or a table",
+            "where the prompt of each image is: txt (a.txt or a.json beside a.png), filename, a table, or a JSON file "
+            'like {"a.png": "a cat"}',
             metavar="{txt,filename,FILE}",
         ),
     ] = None
@@ -117,6 +120,13 @@ class ScoreOptions:
     cluster: Annotated[ClusterOptions, arg("")] = field(default_factory=lambda: ClusterOptions(gpus=1, batch=32))
 
     @property
+    def how(self) -> How | None:
+        """Where the prompt of each image is; None where a table tells, or one prompt is that of all."""
+        if self.captions is None or self.captions in CAPTIONS:
+            return self.captions
+        return caption_map(Path(self.captions))
+
+    @property
     def tables(self) -> list[Path]:
         """What is written beside the records."""
         return [path for path in (self.csv, self.parquet) if path]
@@ -125,9 +135,9 @@ class ScoreOptions:
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
-    options = _settled(parser.parse_options(ScoreOptions, argv))
-    _refuse(parser, options)
-    return run(parser, lambda: _score(options), interrupted=KEPT if options.output else NOT_KEPT)
+    options = parser.parse_options(ScoreOptions, argv)
+    _refuse(parser, _settled(options))
+    return run(parser, _score, options, interrupted=KEPT if options.output else NOT_KEPT)
 
 
 def _settled(options: ScoreOptions) -> ScoreOptions:
@@ -135,9 +145,10 @@ def _settled(options: ScoreOptions) -> ScoreOptions:
     images, captions = options.images, options.captions
     if len(images) != 1 or options.metadata or options.prompt:
         return options
-    if captions is not None and captions not in CAPTIONS:
+    if captions is not None and options.how is None:
         return replace(options, images=(), metadata=Path(captions), image_root=options.image_root or images[0])
-    if captions is None and (images[0].suffix.lower() in KINDS or list(images[0].glob("metadata.*"))):
+    is_table = images[0].suffix.lower() in KINDS or is_address(images[0]) or list(images[0].glob("metadata.*"))
+    if captions is None and is_table:
         return replace(options, images=(), metadata=images[0])
     return options
 
@@ -146,7 +157,7 @@ def _refuse(parser: Parser, options: ScoreOptions) -> None:
     images, table = options.images, options.metadata
     if bool(images) == bool(table):
         parser.error("name either images, or a folder of them, or --metadata TABLE")
-    if images and options.captions not in (None, *CAPTIONS):
+    if images and options.captions and options.how is None:
         parser.error("--captions FILE goes with one folder of images")
     if images and bool((options.prompt or "").strip()) == bool(options.captions):
         parser.error("images need --prompt TEXT, what all of them were made from, or --captions txt|filename|FILE")
@@ -173,6 +184,7 @@ def _score(options: ScoreOptions) -> int:
     from dyneval.cli.scores_told import Means
 
     interrupt_on_sigterm()
+    options = _settled(options)
     load, means = loader(options.server, options.student), Means()
     with _gathered(options) as gathered:
         if gathered and not options.output:
@@ -207,8 +219,8 @@ def _gathered(options: ScoreOptions) -> Iterator[Gathered | None]:
     if place:
         place.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".dyneval-", dir=place) as folder:
-        captions = options.captions
-        yield gather(options.images, captions or options.prompt or "", captions is not None, Path(folder))
+        how = options.how
+        yield gather(options.images, options.prompt or "" if how is None else how, how is not None, Path(folder))
 
 
 def _into_file(options: ScoreOptions, load: Callable[[], Scorer], gathered: Gathered | None, means: Means) -> int:

@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
     options = parser.parse_options(ServeOptions, argv)
-    return run(parser, lambda: _serve(options))
+    return run(parser, _serve, options)
 
 
 def _serve(options: ServeOptions) -> int:

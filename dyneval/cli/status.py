@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
     options = parser.parse_options(StatusOptions, argv)
-    return run(parser, lambda: _watch(options))
+    return run(parser, _watch, options)
 
 
 def _watch(options: StatusOptions) -> int:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 class StudentOptions:
     """Which student scores, and how."""
 
-    checkpoint: Annotated[str | None, arg(f"{', '.join(NAMES)}, a checkpoint folder, or a Hub repository")] = None
+    checkpoint: Annotated[
+        str | None, arg(f"{', '.join(NAMES)}, a checkpoint folder, or a Hub repository (@revision)")
+    ] = None
     subfolder: Annotated[str | None, arg("folder of the student inside the checkpoint")] = None
     engine: Annotated[Engine, arg("what computes", part=STUDENTS)] = STUDENTS.default
     dtype: Annotated[

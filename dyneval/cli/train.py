@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
     options = parser.parse_options(TrainOptions, argv)
-    return run(parser, lambda: _train(options))
+    return run(parser, _train, options)
 
 
 def _train(options: TrainOptions) -> int:

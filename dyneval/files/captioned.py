@@ -17,6 +17,8 @@ from dyneval.records import Reject
 
 Captions = Literal["txt", "filename"]
 """txt: in a.txt beside a.png, or in `prompt`, `caption` or `text` of a.json; filename: the name, a_red_cat_2.png."""
+How = str | dict[str, str]
+"""One of `CAPTIONS`, or the prompts by the names of the images."""
 CAPTIONS: tuple[Captions, ...] = get_args(Captions)
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 ARCHIVES = (".zip", ".tar")
@@ -46,7 +48,20 @@ def images_in(source: Path) -> list[Path]:
     return found
 
 
-def refs_of(images: Iterable[Path], prompt: str | Captions, is_caption: bool) -> tuple[list[PairRef], list[Reject]]:
+def caption_map(path: Path) -> dict[str, str] | None:
+    """The prompts of a JSON file like {"a.png": "a red cat"} by the names of their images; None of any other file."""
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None  # for the reader of tables to tell
+    if not isinstance(found, dict) or any(isinstance(one, list) for one in found.values()):
+        return None
+    return {name.replace("\\", "/").removeprefix("./"): _prompt_of(one) for name, one in found.items()}
+
+
+def refs_of(images: Iterable[Path], prompt: How, is_caption: bool) -> tuple[list[PairRef], list[Reject]]:
     """The pairs of image files, and what is wrong with those that have no prompt.
 
     Args:
@@ -56,13 +71,30 @@ def refs_of(images: Iterable[Path], prompt: str | Captions, is_caption: bool) ->
     """
     refs: list[PairRef] = []
     rejects = []
+    unused = dict(prompt) if isinstance(prompt, dict) else {}
     for image in dict.fromkeys(map(str, images)):
         try:
-            text = _caption(Path(image), prompt) if is_caption else prompt
+            if isinstance(prompt, dict):
+                name = _name_in(prompt, Path(image))
+                unused.pop(name, None)
+                text = _said(prompt[name], "--captions has no prompt for it")
+            else:
+                text = _caption(Path(image), prompt) if is_caption else prompt
             refs.append(ref_of_image(image, text))
         except DataFileError as error:
             rejects.append(Reject(key=image, kind="row", reason=str(error)))
+    rejects += [Reject(key=name, kind="row", reason="has a prompt, and is not among the images") for name in unused]
     return refs, rejects
+
+
+def _name_in(prompts: dict[str, str], image: Path) -> str:
+    """What an image is called in a map: by its path, by the end of it, or without its ending."""
+    parts = image.as_posix().split("/")
+    ends = ["/".join(parts[first:]) for first in range(len(parts))]
+    for name in (*ends, image.stem):
+        if name in prompts:
+            return name
+    raise DataFileError("no prompt: --captions does not name it")
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -122,11 +154,16 @@ def _text_in(path: Path) -> str:
         said = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataFileError(f"{path}: cannot be read as {path.suffix[1:]} in UTF-8 ({error})") from None
-    found = (said.get(key) for key in _CAPTION_KEYS) if isinstance(said, dict) else iter([said])
+    return _prompt_of(said)
+
+
+def _prompt_of(said: object) -> str:
+    """A text, or the text that an object has for a prompt; "" where there is none."""
+    found = [said.get(key) for key in _CAPTION_KEYS] if isinstance(said, dict) else [said]
     return next((one for one in found if isinstance(one, str)), "")
 
 
-def gather(paths: Sequence[Path], prompt: str, is_caption: bool, folder: Path) -> Gathered:
+def gather(paths: Sequence[Path], prompt: How, is_caption: bool, folder: Path) -> Gathered:
     """The pairs of image files, of folders, or of archives.
 
     Args:

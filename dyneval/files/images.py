@@ -37,7 +37,10 @@ _WEBP_MOVES, _WEBP_ALPHA = 0x02, 0x10
 
 
 def resolve_below(root: Path, name: str) -> Path:
-    """Return the real path of `name` below `root`. Raises ImageError when it leads out of it (.., absolute, link)."""
+    """Return the real path of `name` below `root`. Raises ImageError when it leads out of it (.., absolute, link).
+
+    In the cache of the Hugging Face Hub a file is a link to the repository's blobs: those are below, too.
+    """
     base = root.resolve()
     try:
         path = (base / name).resolve()
@@ -46,9 +49,11 @@ def resolve_below(root: Path, name: str) -> Path:
     if path.is_relative_to(base):
         return path
     if Path(os.path.normpath(base / name)).is_relative_to(base):
+        repository = next((one.parents[1] for one in (base, *base.parents) if one.parent.name == "snapshots"), None)
+        if repository and path.parent == repository / "blobs":
+            return path
         raise ImageError(
-            f"{name}: a link that leads out of the image folder {root}, as in the cache of the Hugging Face Hub; "
-            "put files in place of the links (cp -rL, or a download with local_dir)"
+            f"{name}: a link that leads out of the image folder {root}; put files in place of the links (cp -rL)"
         )
     raise ImageError(f"{name}: leads out of the image folder {root}")
 

@@ -113,8 +113,10 @@ def checkpoint_name(checkpoint: str | Path, subfolder: str | None) -> str:
     return f"{checkpoint}/{subfolder}" if subfolder else str(checkpoint)
 
 
-def hub_commit(checkpoint: str | Path, subfolder: str | None) -> str | None:
+def hub_commit(checkpoint: str | Path, subfolder: str | None, revision: str | None = None) -> str | None:
     """Commit that the Hub has now for a repository, or the cache where the Hub cannot be asked; None for a folder.
+
+    `revision` is a commit, tag or branch; None is the newest commit.
 
     Everything of the student is then loaded from this commit: an update in the meantime cannot mix two.
 
@@ -129,9 +131,11 @@ def hub_commit(checkpoint: str | Path, subfolder: str | None) -> str | None:
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     try:  # without retries, of which those that load files make for half a minute
-        info = HfApi().model_info(str(checkpoint), timeout=_HUB_SECONDS, files_metadata=True)
+        info = HfApi().model_info(str(checkpoint), revision=revision, timeout=_HUB_SECONDS, files_metadata=True)
     except Exception as error:  # also what the HTTP library raises, which is another one by release
-        cached = try_to_load_from_cache(str(checkpoint), "/".join(filter(None, (subfolder, "config.json"))))
+        cached = try_to_load_from_cache(
+            str(checkpoint), "/".join(filter(None, (subfolder, "config.json"))), revision=revision
+        )
         if not isinstance(cached, str):
             name = checkpoint_name(checkpoint, subfolder)
             raise CheckpointError(

@@ -20,7 +20,7 @@ from typing import Any, Self
 import msgspec
 
 from dyneval import tokens
-from dyneval.checkpoints.names import DEFAULT, named
+from dyneval.checkpoints.names import DEFAULT, at_revision, named
 from dyneval.choosing import Best, best_of
 from dyneval.errors import SettingError
 from dyneval.files.image_forms import each_image
@@ -103,7 +103,8 @@ class Scorer:
         """Load a student: a published one by its name, one of yours by its folder or Hub repository.
 
         Args:
-            checkpoint: "dyneval-2b", "dyneval-4b", "demo", a folder, or a Hub repository id.
+            checkpoint: "dyneval-2b", "dyneval-4b", "demo", a folder, or a Hub repository, USER/NAME or
+                USER/NAME@REVISION.
             subfolder: folder of the student inside it.
             engine: "transformers", "vllm" (in this process), "openai" (a server that has the same checkpoint), or
                 "module:Class" of one's own, made of a `dyneval.scorer.students.registry.Checkpoint`.
@@ -120,10 +121,11 @@ class Scorer:
             SettingError: no such engine, or one that cannot be used here.
         """
         checkpoint, subfolder = named(checkpoint, subfolder)
+        checkpoint, revision = at_revision(checkpoint)
         source = Checkpoint(
             path=checkpoint,
             subfolder=subfolder,
-            commit=hub_commit(checkpoint, subfolder),
+            commit=hub_commit(checkpoint, subfolder, revision),
             dtype=dtype,
             min_pixels=min_pixels,
             max_pixels=max_pixels,

@@ -250,12 +250,13 @@ def _serve(pipe: Connection, make_worker: MakeWorker[Any, Any], device: str) -> 
     import signal
 
     from dyneval.work.processes import end_with_parent
+    from dyneval.work.progress import log_to_stderr
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then closes the pipe
     parent = multiprocessing.parent_process()
     assert parent is not None and parent.pid is not None
     end_with_parent(parent.pid)  # it would notice only after its task, with the device held and files still written
-    logging.basicConfig(level=logging.INFO, format=f"[{device}] %(message)s")
+    log_to_stderr(f"[{device}] %(message)s", logging.INFO)
     with suppress(EOFError, ConnectionError):  # the parent has no more work, or is gone
         try:
             worker = make_worker(device)

@@ -13,11 +13,27 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from dyneval.errors import without_secrets
+
 logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 PERIOD = 60.0
 """Seconds between two lines of the log."""
+
+
+class _Public(logging.Formatter):
+    """Lines of the log, whoever writes them, without passwords in addresses."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
+
+
+def log_to_stderr(form: str, level: int = logging.WARNING) -> None:
+    """Send the log of this process to stderr, in the form of logging's own format strings, without secrets."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Public(form))
+    logging.basicConfig(handlers=[handler], level=level)
 
 
 def bar(label: str, total: int | None, unit: str, *, is_quiet: bool = False) -> Bar:

@@ -118,6 +118,16 @@ def test_a_foreign_table_names_its_columns_and_images_as_people_do(pictures, stu
     assert sorted(row["prompt"] for row in read_jsonl(Path("s.jsonl"))) == ["a cat", "a dog"]
 
 
+def test_a_json_file_may_map_images_to_prompts(pictures, student, capsys):
+    prompts = {"a_red_cat_2.png": "a cat", "./more\\one dog.jpg": {"caption": "a dog"}, "gone.png": "a cow"}
+    (pictures.parent / "prompts.json").write_text(json.dumps(prompts))
+    assert run(student, "pictures", "--captions", "prompts.json", "--output", "s.jsonl") == 1
+    capsys.readouterr()
+    assert sorted(row["prompt"] for row in read_jsonl(Path("s.jsonl"))) == ["a cat", "a dog"]
+    reasons = sorted(row["reason"] for row in read_jsonl(Path("s.rejects.jsonl")))
+    assert reasons == ["has a prompt, and is not among the images", "no prompt: --captions does not name it"]
+
+
 def test_lines_for_people_on_a_terminal(pictures, student, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert run(student, "pictures/a_red_cat_2.png", "pictures/more", "--prompt", "a cat") == 0

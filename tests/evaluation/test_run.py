@@ -317,7 +317,6 @@ def test_the_list_names_every_benchmark_with_its_source():
     [
         (["--compare", "scores.jsonl"], "two evaluators are called 'scores'"),
         (["--level", "5"], "--level 5: expected a number between 0 and 1"),
-        (["--level", "nan"], "--level nan: expected a number between 0 and 1"),
     ],
 )
 def test_what_would_be_dropped_or_promised_wrongly_is_refused(tifa, more, said):

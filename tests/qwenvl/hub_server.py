@@ -1,4 +1,4 @@
-"""The part of the Hub's API that an upload calls; keeps what it was sent in a folder.
+"""The part of the Hub's API that uploads and downloads call; keeps what it was sent in a folder.
 
 A file `is-public` in that folder makes its repositories public, and `is-full` takes no commit.
 
@@ -22,22 +22,48 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self.answer(401, {"error": "Invalid username or password."})
-        if found := re.search(r"/api/(?:models|datasets)/(.+)/tree/(main)", self.path):
-            folder = FOLDER / found[1] / found[2]
-            names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
-            return self.answer(200, [{"type": "file", "path": name, "size": 1, "oid": OID} for name in names])
+        if found := re.search(r"/api/(?:models|datasets)/(.+)/tree/([^/?]+)", self.path):
+            folder = FOLDER / found[1] / found[2].replace(OID, "main")
+            files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+            rows = [(name, path.stat().st_size) for name, path in files.items()]
+            return self.answer(200, [{"type": "file", "path": name, "size": size, "oid": OID} for name, size in rows])
+        if found := re.search(r"/(?:datasets/)?(me/[^/]+)/resolve/[^/]+/(.+)", self.path):
+            return self.give(FOLDER / found[1] / "main" / found[2])
+        if found := re.search(r"/api/(?:models|datasets)/(me/[^/]+)/revision/(.+)", self.path):
+            if found[2] not in ("main", OID):
+                return self.answer(404, {"error": "Invalid rev id"}, {"X-Error-Code": "RevisionNotFound"})
+            folder = FOLDER / found[1] / "main"
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            siblings = [{"rfilename": str(path.relative_to(folder)), "size": path.stat().st_size} for path in files]
+            return self.answer(200, {"id": found[1], "sha": OID, "siblings": siblings, "private": True})
         private = not (FOLDER / "is-public").exists()
         return self.answer(200, {"id": "me/student", "sha": OID, "siblings": [], "private": private})
 
+    do_HEAD = do_GET
+
+    def give(self, path):
+        if not path.is_file():
+            return self.answer(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})
+        content = path.read_bytes()
+        size = {"Content-Length": str(len(content)), "X-Repo-Commit": OID, "ETag": f'"{path.name}"'}
+        self.send_response(200)
+        for name, value in size.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
     def do_POST(self):
         sent = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/api/validate-yaml":  # for everyone, as theirs
+            return self.answer(200, {})
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self.answer(401, {"error": "Invalid username or password."})
         if self.path == "/api/repos/create":
             (FOLDER / "created.json").write_bytes(sent)
             name = f"me/{json.loads(sent)['name']}"
             return self.answer(200, {"name": name, "url": f"http://{self.headers['Host']}/{name}"})
-        if "/branch/" in self.path or self.path == "/api/validate-yaml":
+        if "/branch/" in self.path:
             return self.answer(200, {})
         if "/preupload/" in self.path:
             paths = [one["path"] for one in json.loads(sent)["files"]]
@@ -57,13 +83,16 @@ class Hub(BaseHTTPRequestHandler):
             return self.answer(200, {"commitUrl": url, "commitOid": OID, "pullRequestUrl": None})
         return self.answer(404, {"error": self.path})
 
-    def answer(self, status, value):
+    def answer(self, status, value, headers=None):
         content = json.dumps(value).encode()
         self.send_response(status)
+        for name, text in (headers or {}).items():
+            self.send_header(name, text)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
     def log_message(self, *_):
         pass

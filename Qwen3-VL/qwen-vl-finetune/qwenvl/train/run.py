@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import sys
 import warnings
 from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
@@ -23,6 +22,7 @@ from dyneval.files.atomic import exclusive
 from dyneval.processing import IGNORE, TRAINING_LIMITS, Processor
 from dyneval.tokens import TASK_TOKENS
 from dyneval.work.batches import out_of_memory
+from dyneval.work.progress import log_to_stderr
 from qwenvl.data import DatasetSource, data_list, split_list
 from qwenvl.data.collator import Collator, RopeIndex, dummy_example
 from qwenvl.data.dataset import BadSample, InstructDataset
@@ -360,7 +360,7 @@ def _start_distributed(arguments: TrainingArguments) -> None:
 
 def _set_up_logging(arguments: TrainingArguments) -> None:
     level = logging.INFO if arguments.process_index == 0 else logging.ERROR
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    log_to_stderr("%(message)s")
     logging.getLogger("qwenvl").setLevel(level)
     transformers.logging.set_verbosity_warning()
     transformers.logging.disable_progress_bar()  # of reading and writing a few files
