@@ -19,7 +19,6 @@ from dyneval.llm.chat import (
     ChatEngine,
     ChatError,
     ChatRequest,
-    EngineStopped,
     Message,
     Refused,
     RejectedReply,
@@ -96,8 +95,6 @@ async def judge(
             request = instruction.request(one.pair.prompt, one.path)
             try:
                 answer = await ask(engine, request, instruction.read, ATTEMPTS, tally)
-            except EngineStopped:
-                raise
             except (ChatError, RejectedReply, ImageError) as error:
                 refuse(one, _kind(error), str(error))
             else:

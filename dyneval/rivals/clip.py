@@ -8,10 +8,10 @@ those of torchmetrics.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dyneval.rivals.registry import RIVALS, Verdict
+from dyneval.rivals.registry import Verdict
 from dyneval.rivals.tensors import device_of
 
 if TYPE_CHECKING:
@@ -22,20 +22,21 @@ if TYPE_CHECKING:
 class Clip:
     """A CLIP model and its processor."""
 
-    def __init__(self, model: str, device: str | None, processor: str | None = None, is_scaled: bool = False) -> None:
+    def __init__(
+        self, model: str, device: str | None, processors: Mapping[str, str] | None = None, is_scaled: bool = False
+    ) -> None:
         """Load a model of the Hub or a folder.
 
         Args:
             model: name or folder.
             device: torch device; None takes a GPU where there is one.
-            processor: of the published model, which comes without; a model of one's own has its own.
+            processors: by the name of a model where its processor stands, if not with the model.
             is_scaled: the model's own scale, exp(logit_scale), and no floor (PickScore); else 100 and no less than 0.
         """
         from transformers import AutoModel, AutoProcessor
 
-        is_published = any(rival.model == model for rival in RIVALS.values())
         self.device = device_of(device)
-        self.processor: Any = AutoProcessor.from_pretrained(processor if processor and is_published else model)
+        self.processor: Any = AutoProcessor.from_pretrained((processors or {}).get(model, model))
         self.model: Any = AutoModel.from_pretrained(model).eval().to(self.device)
         self.longest = int(self.model.config.text_config.max_position_embeddings)
         self.is_scaled = is_scaled

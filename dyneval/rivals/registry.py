@@ -143,7 +143,10 @@ RIVALS: dict[str, Rival] = {
         call="transformers' CLIPModel; exp(logit_scale) cos(image, prompt) as in its README",
         model="yuvalkirstain/PickScore_v1",
         batch_size=16,
-        options={"processor": "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "is_scaled": True},
+        options={
+            "processors": {"yuvalkirstain/PickScore_v1": "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"},
+            "is_scaled": True,
+        },
     ),
     "clip-iqa": Rival(
         title="CLIP-IQA",

@@ -5,6 +5,7 @@ Packages whose weights are gigabytes are stood in for by those of `packages/`, w
 
 import base64
 import json
+import shutil
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -118,6 +119,16 @@ def test_clipscore_and_pickscore_are_the_cosine_of_each_pair_whatever_the_batch(
     assert {key: row["score"] for key, row in rows.items()} == pytest.approx(
         {key: scale * value for key, value in expected.items()}, abs=1e-4
     )
+
+
+def test_the_published_pickscore_takes_its_processor_from_where_that_stands(pairs, clip, monkeypatch):
+    monkeypatch.chdir(pairs.parent)
+    weights, processor = Path("yuvalkirstain/PickScore_v1"), Path("laion/CLIP-ViT-H-14-laion2B-s32B-b79K")
+    for place, names in {weights: ("config.json", "model.safetensors"), processor: None}.items():
+        ignore = None if names is None else lambda _, here, names=names: [name for name in here if name not in names]
+        shutil.copytree(clip, place, ignore=ignore)
+    status, rows = rival("pickscore", pairs, "--device", "cpu")
+    assert len(rows) == 5 and status == 1, "the broken image alone fails"
 
 
 def test_clipscore_is_that_of_torchmetrics(pairs, clip):

@@ -34,7 +34,7 @@ def found(path: Path) -> str:
 
 
 def _folder(path: Path) -> str:
-    entries = sorted(islice(path.iterdir(), _LOOKED_AT))
+    entries = sorted(entry for entry in islice(path.iterdir(), _LOOKED_AT) if not entry.name.startswith("."))
     if not entries:
         return "an empty folder"
     names = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries]
