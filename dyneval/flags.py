@@ -326,12 +326,12 @@ class Flag:
         """True of a dataclass whose fields are flags themselves."""
         return is_dataclass(_bare(self.type)) and "parse" not in self.how and "part" not in self.how
 
-    def add_to(self, parser: argparse._ActionsContainer, whose: str = "", required: bool = False) -> None:
+    def add_to(self, parser: argparse._ActionsContainer, required: bool = False) -> None:
         """Add the flag; None in the parsed arguments will mean that it was not given."""
         kind, how = _bare(self.type), self.how
         is_said = self.default is not False and self.default not in (MISSING, None, (), {})
         default = f"; default: {_as_text(self.default)}" if is_said else ""
-        text = f"{self.meta.description or ''}{default}{whose}".replace("%", "%%")
+        text = f"{self.meta.description or ''}{default}".replace("%", "%%")
         names = (self.name, *([how["also"]] if "also" in how else []))
         if kind is bool:
             for value in (True, False) if "either" not in how else (True,):
