@@ -95,8 +95,8 @@ class Parser(argparse.ArgumentParser):
 
     def early(self, flag: str, argv: Sequence[str] | None = None) -> str | None:
         """The value of a flag that others depend on, before those are known; of `--config` too."""
-        found = _value_of(flag, argv)
-        return found if found is not None else self.read_config(argv).get(flag[2:])
+        found = _value_of(flag, argv) or self.read_config(argv).get(flag[2:])
+        return None if found is None else str(found)
 
     def error(self, message: str) -> Any:
         """Say in one line what is wrong with the command line, and end with status 2."""
