@@ -95,8 +95,8 @@ class Parser(argparse.ArgumentParser):
 
     def early(self, flag: str, argv: Sequence[str] | None = None) -> str | None:
         """The value of a flag that others depend on, before those are known; of `--config` too."""
-        found = _value_of(flag, argv)
-        return found if found is not None else self.read_config(argv).get(flag[2:])
+        found = _value_of(flag, argv) or self.read_config(argv).get(flag[2:])
+        return None if found is None else str(found)
 
     def error(self, message: str) -> Any:
         """Say in one line what is wrong with the command line, and end with status 2."""
@@ -326,12 +326,12 @@ class Flag:
         """True of a dataclass whose fields are flags themselves."""
         return is_dataclass(_bare(self.type)) and "parse" not in self.how and "part" not in self.how
 
-    def add_to(self, parser: argparse._ActionsContainer, whose: str = "", required: bool = False) -> None:
+    def add_to(self, parser: argparse._ActionsContainer, required: bool = False) -> None:
         """Add the flag; None in the parsed arguments will mean that it was not given."""
         kind, how = _bare(self.type), self.how
         is_said = self.default is not False and self.default not in (MISSING, None, (), {})
         default = f"; default: {_as_text(self.default)}" if is_said else ""
-        text = f"{self.meta.description or ''}{default}{whose}".replace("%", "%%")
+        text = f"{self.meta.description or ''}{default}".replace("%", "%%")
         names = (self.name, *([how["also"]] if "also" in how else []))
         if kind is bool:
             for value in (True, False) if "either" not in how else (True,):

@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     if options.server:
         leave_to_server(parser)
     act = _of_images if options.images else _of_table
-    return run(parser, lambda: act(options), interrupted=KEPT if options.output else NOT_KEPT)
+    return run(parser, act, options, interrupted=KEPT if options.output else NOT_KEPT)
 
 
 def _of_images(options: BestOptions) -> int:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dyneval.generation.index import Selection
 
 log = logging.getLogger(__name__)
-PUBLISHED_FILES = ("README.md", "data/*.parquet")
+PUBLISHED_FILES = ("README.md", "data/*.parquet", "metadata.jsonl", "*.png", "*.webp", "*.jpg", "*.jpeg")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +93,10 @@ class Sharded(Written):
 class ForHub(Sharded):
     """Options of `hub`."""
 
+    form: Annotated[
+        Literal["parquet", "imagefolder"],
+        arg("parquet: shards with the images inside, each of them checked; imagefolder: metadata.jsonl and links"),
+    ] = "parquet"
     name: Annotated[str, arg("title of the card")] = "DynEval GenDB"
     more_models: Annotated[Path | None, arg("TOML file with more models, for names and licences", flag="models")] = None
     hub: Annotated[HubOptions, arg("")] = field(default_factory=HubOptions)
@@ -124,7 +128,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
             Sharded,
             "WebDataset tar files: image and record under one key, sidecars in the record",
         ),
-        ("hub", _hub, ForHub, "a dataset for the Hugging Face Hub: Parquet shards and a card"),
+        ("hub", _hub, ForHub, "a dataset for the Hugging Face Hub: Parquet shards or an ImageFolder, and a card"),
         ("to-mapping", _to_mapping, Written, 'the published mapping, {"prompts": [...]}'),
         ("contact-sheet", _contact_sheet, Written, "a picture with one image for each model and category"),
         ("from-mapping", _from_mapping, FromMapping, "metadata.jsonl for the images of a published mapping"),
@@ -210,7 +214,7 @@ def _hub(options: ForHub) -> int:
 
     specs, repository = catalogue.load(options.more_models), options.hub.open("dataset")
     counts = hub.write_dataset(
-        options.gendb, options.output, specs, options.selection, options.shard_bytes, options.name
+        options.gendb, options.output, specs, options.selection, options.shard_bytes, options.name, options.form
     )
     if repository:
         log.info("uploaded: %s", repository.upload(options.output, "DynEval: images", PUBLISHED_FILES))

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
     options = parser.parse_options(PreferencesOptions, argv)
-    return run(parser, lambda: _write(options))
+    return run(parser, _write, options)
 
 
 def _write(options: PreferencesOptions) -> int:

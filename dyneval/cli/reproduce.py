@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
     options = parser.parse_options(ReproduceOptions, argv)
-    return run(parser, lambda: _list(options) if options.list else _reproduce(options))
+    return run(parser, _list if options.list else _reproduce, options)
 
 
 def _list(options: ReproduceOptions) -> int:

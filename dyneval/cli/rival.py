@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
     options = parser.parse_options(RivalOptions, argv)
-    return run(parser, lambda: _list() if options.list else _rival(options))
+    return run(parser, _rival, options)
 
 
 def _list() -> int:
@@ -111,6 +111,8 @@ def _list() -> int:
 
 
 def _rival(options: RivalOptions) -> int:
+    if options.list:
+        return _list()
     from dyneval.rivals.run import RivalRun
 
     interrupt_on_sigterm()

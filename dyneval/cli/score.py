@@ -160,11 +160,13 @@ def _refuse(parser: Parser, options: ScoreOptions) -> None:
     if images and options.captions and options.how is None:
         parser.error("--captions FILE goes with one folder of images")
     if images and bool((options.prompt or "").strip()) == bool(options.captions):
-        parser.error("images need --prompt TEXT, what all of them were made from, or --captions txt|filename|FILE")
+        parser.error(
+            "images need --prompt TEXT, what all of them were made from, or --captions txt|filename|FILE, not both"
+        )
     if images and (options.shard or options.limit or options.column or options.cluster.ray):
         parser.error("--shard, --limit, --column and --ray go with --metadata")
     if table and not options.output:
-        parser.error("--metadata needs --output")
+        parser.error(f"{'--captions with a table' if options.captions else '--metadata'} needs --output")
     if options.server and options.cluster.ray:
         parser.error("--server and --ray exclude each other")
     if options.server:

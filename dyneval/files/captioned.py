@@ -135,6 +135,8 @@ def _caption(image: Path, how: str) -> str:
     for beside in (image.with_suffix(suffix) for suffix in _BESIDE):
         if beside.is_file():
             return _said(_text_in(beside), f"{beside.name} holds no prompt")
+    if not image.exists():
+        raise DataFileError("there is no such file or folder")
     raise DataFileError(f"no prompt: {image.with_suffix('.txt').name} is not beside it")
 
 

@@ -8,19 +8,22 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import dyneval
 from dyneval.errors import GenerationError
 from dyneval.files.atomic import atomic_write, read_json, write_summary
-from dyneval.generation.curating import NO_CATEGORY
-from dyneval.generation.exporting import Counts, write_parquet
-from dyneval.generation.index import Selection
+from dyneval.generation.curating import NO_CATEGORY, copy_selection
+from dyneval.generation.exporting import Counts, read_records, write_parquet
+from dyneval.generation.index import Index, Selection
 from dyneval.generation.model import ModelSpec
 from dyneval.hashing import fingerprint
 from dyneval.records import PairRecord, RunSummary
 
 log = logging.getLogger(__name__)
 
+Form = Literal["parquet", "imagefolder"]
+_SHARDS = "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet"
 _SIZES = {
     1_000: "n<1K",
     10_000: "1K<n<10K",
@@ -55,7 +58,13 @@ class Contents:
 
 
 def write_dataset(
-    folder: Path, output: Path, specs: Mapping[str, ModelSpec], selection: Selection, shard_bytes: int, name: str
+    folder: Path,
+    output: Path,
+    specs: Mapping[str, ModelSpec],
+    selection: Selection,
+    shard_bytes: int,
+    name: str,
+    form: Form = "parquet",
 ) -> Counts:
     """Write `output`/data/train-*.parquet and `output`/README.md, which `datasets.load_dataset` reads.
 
@@ -68,11 +77,12 @@ def write_dataset(
         selection: which pairs.
         shard_bytes: bytes of images a shard.
         name: title of the card.
+        form: "imagefolder": metadata.jsonl and links to the images in place of the shards; images are not checked.
 
     Raises:
         GenerationError: there are Parquet files, or a README.md, of something else.
     """
-    made_from = _made_from(folder, specs, selection, shard_bytes, name)
+    made_from = _made_from(folder, specs, selection, shard_bytes, name if form == "parquet" else f"{name} {form}")
     finished = output / "summary.json"
     if (output / "README.md").exists():
         found = read_json(finished) if finished.exists() else None
@@ -81,11 +91,17 @@ def write_dataset(
             return Counts(**found["counts"])
         raise GenerationError(f"{output / 'README.md'} is there already, of something else; name a new folder")
     contents = Contents()
-    counts = write_parquet(folder, output / "data", shard_bytes, selection, contents.add)
+    if form == "parquet":
+        counts = write_parquet(folder, output / "data", shard_bytes, selection, contents.add)
+    else:
+        written, lost = copy_selection(Index(folder), selection, output)
+        counts = Counts(written=written, rejected=len(lost))
+        for record in read_records(output, Counts(), Selection()):
+            contents.add(record)
     run = RunSummary(made=counts.written, rejected=counts.rejected)
     write_summary(finished, run, {"made_from": made_from, "counts": asdict(counts)})
     with atomic_write(output / "README.md") as file:  # last: with it the dataset is whole
-        file.write(card(contents, counts, specs, name))
+        file.write(card(contents, counts, specs, name, form))
     return counts
 
 
@@ -98,7 +114,7 @@ def _made_from(folder: Path, specs: Mapping[str, ModelSpec], selection: Selectio
     return fingerprint([dyneval.__version__, source, asdict(selection), shard_bytes, name, licences])
 
 
-def card(contents: Contents, counts: Counts, specs: Mapping[str, ModelSpec], name: str) -> str:
+def card(contents: Contents, counts: Counts, specs: Mapping[str, ModelSpec], name: str, form: Form = "parquet") -> str:
     """The card of a dataset: front matter for the Hub, then what is in it, who drew it, and under which licences."""
     size = next((label for limit, label in _SIZES.items() if counts.written < limit), "10M<n<100M")
     head = [
@@ -109,9 +125,10 @@ def card(contents: Contents, counts: Counts, specs: Mapping[str, ModelSpec], nam
         "task_categories:\n- text-to-image\n- image-text-to-text",
         "tags:\n- dyneval\n- generated-images",
         f"size_categories:\n- {size}",
-        "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet",
+        *((_SHARDS,) if form == "parquet" else ()),
         "---",
     ]
+    checked = " Every image was decoded and compared with its recorded SHA-256;" if form == "parquet" else ""
     models = ["| model | tier | images | licence of the weights |", "|---|---|---|---|"]
     for model, tiers, count in contents.by_tier():
         spec = specs.get(model)
@@ -125,8 +142,7 @@ def card(contents: Contents, counts: Counts, specs: Mapping[str, ModelSpec], nam
 {counts.written} images that text-to-image models drew from {len(contents.prompts)} prompts, written by DynEval
 {dyneval.__version__}. A row holds the image, its prompt, the prompt's tier and categories, the model, the seed, and in
 `settings` (JSON) all that the image depends on: weights with their commit, arguments, versions of the libraries, the
-prompt as it was sent. Every image was decoded and compared with its recorded SHA-256; {counts.rejected} pairs that were
-not as recorded are left out.
+prompt as it was sent.{checked} {counts.rejected} pairs that were not as recorded are left out.
 
 The images were made by the models below and come under the licences of their weights.
 

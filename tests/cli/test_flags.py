@@ -95,6 +95,10 @@ def test_a_verb_below_a_verb_takes_a_file_and_names_its_output_where_the_disk_is
     limited = [sys.executable, "-c", FULL, "gendb", "to-mapping", "gendb", "mapping.json"]
     done = subprocess.run(limited, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=60)
     assert done.stderr == "dyneval gendb: mapping.json: cannot be written (File too large)\n"
+    (tmp_path / "run.toml").write_text('gendb = "gendb"\noutput = "all"\nlimit = 1\n')
+    done = dyneval("gendb", "filter", "--config", "run.toml", "--output", "one", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(list(read_jsonl(tmp_path / "one" / "metadata.jsonl"))) == 1
     (tmp_path / "run.toml").write_text('metadata = "gendb/metadata.jsonl"\nannotations = "none"\n')
     done = dyneval("published", "export", "--config", "run.toml", "--output", "out", cwd=tmp_path)
     assert done.returncode == 1 and "none" in done.stderr and done.stderr.count("\n") == 1

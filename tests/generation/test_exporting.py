@@ -526,6 +526,18 @@ def test_a_dataset_is_uploaded_with_its_card_in_the_place_of_the_last_one(push, 
     assert sent(tmp_path) == {"README.md", "data/train-00000-of-00001.parquet", "notes.md"}
 
 
+def test_an_image_folder_takes_the_place_of_shards(push, mixed, tmp_path):
+    assert push("shards").returncode == 0
+    done = push("out", "--form", "imagefolder")
+    assert done.returncode == 0, done.stderr
+    there = sent(tmp_path)
+    rows = (tmp_path / "hub-server" / "me/gendb/main/metadata.jsonl").read_text().splitlines()
+    names = {json.loads(row)["file_name"] for row in rows}
+    assert names and there == {"README.md", "metadata.jsonl", *names}
+    card = (tmp_path / "hub-server" / "me/gendb/main/README.md").read_text()
+    assert "data_files" not in card and "was decoded" not in card
+
+
 @pytest.mark.parametrize(("token", "reason"), [("x", "HF_TOKEN"), ("a-token", "is there already, and public")])
 def test_what_cannot_be_uploaded_is_told_before_anything_is_written(push, tmp_path, token, reason):
     (tmp_path / "hub-server" / "is-public").touch()

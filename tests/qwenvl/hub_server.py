@@ -70,18 +70,21 @@ class Hub(BaseHTTPRequestHandler):
             files = [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]
             return self.answer(200, {"files": files})
         if found := re.search(r"/api/(?:models|datasets)/(.+)/commit/(.+)", self.path):
-            if (FOLDER / "is-full").exists():
-                return self.answer(403, {"error": "Storage limit reached."})
-            for line in map(json.loads, sent.splitlines()):
-                if line["key"] == "file":
-                    path = FOLDER / found[1] / found[2] / line["value"]["path"]
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(base64.b64decode(line["value"]["content"]))
-                elif line["key"] == "deletedFile":
-                    (FOLDER / found[1] / found[2] / line["value"]["path"]).unlink()
-            url = f"http://{self.headers['Host']}/{found[1]}/commit/{OID}"
-            return self.answer(200, {"commitUrl": url, "commitOid": OID, "pullRequestUrl": None})
+            return self.commit(sent, FOLDER / found[1] / found[2], f"{found[1]}/commit/{OID}")
         return self.answer(404, {"error": self.path})
+
+    def commit(self, sent, folder, place):
+        if (FOLDER / "is-full").exists():
+            return self.answer(403, {"error": "Storage limit reached."})
+        for line in map(json.loads, sent.splitlines()):
+            if line["key"] == "file":
+                path = folder / line["value"]["path"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(base64.b64decode(line["value"]["content"]))
+            elif line["key"] == "deletedFile":
+                (folder / line["value"]["path"]).unlink()
+        url = f"http://{self.headers['Host']}/{place}"
+        return self.answer(200, {"commitUrl": url, "commitOid": OID, "pullRequestUrl": None})
 
     def answer(self, status, value, headers=None):
         content = json.dumps(value).encode()
