@@ -40,12 +40,12 @@ def pairs(tmp_path):
 def packages(monkeypatch):
     """The packages of `packages/` come first, and are forgotten in the end."""
     names = [path.name for path in PACKAGES.iterdir()]
-    before = {name for name in sys.modules if name.partition(".")[0] in names}
-    assert not before, before
+    real = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in names}
     monkeypatch.syspath_prepend(PACKAGES)
     yield
     for name in [name for name in sys.modules if name.partition(".")[0] in names]:
         del sys.modules[name]
+    sys.modules.update(real)
 
 
 @pytest.fixture(scope="module")
