@@ -285,14 +285,17 @@ def test_images_come_at_the_size_they_are_read_at(served, engine, pictures):
 def test_the_command_line_knows_which_flag_goes_with_which_engine(student, tmp_path, capsys):
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     command = [str(tmp_path / "a.png"), "--prompt", "a cat", "--checkpoint", str(student)]
-    for flags, said in [
-        (["--base-url", "http://localhost:1/v1"], "--base-url goes with --engine openai"),
-        (["--engine", "openai"], "needs --base-url"),
-        (["--engine", "openai", "--base-url", "localhost"], "expected something like http"),
-        (["--engine", "openai", "--base-url", "http://localhost:1/v1", "--device", "cpu"], "--device goes with"),
-        (["--engine", "vllm"], "needs vLLM"),
+    for status, flags, said in [
+        (2, ["--base-url", "http://localhost:1/v1"], "--base-url goes with --engine openai"),
+        (2, ["--engine", "openai"], "needs --base-url"),
+        (1, ["--engine", "openai", "--base-url", "localhost"], "expected something like http"),
+        (2, ["--engine", "openai", "--base-url", "http://localhost:1/v1", "--device", "cpu"], "--device goes with"),
+        (1, ["--engine", "vllm"], "needs vLLM"),
     ]:
-        assert score.main([*command, *flags], "dyneval score") == 1
+        try:
+            assert score.main([*command, *flags], "dyneval score") == status
+        except SystemExit as ended:  # a wrong command line
+            assert ended.code == status
         assert said in capsys.readouterr().err
 
 
