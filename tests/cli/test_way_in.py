@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from dyneval.checkpoints.names import DEFAULT, PUBLISHED, named
+from dyneval.checkpoints.names import DEFAULT, PUBLISHED, at_revision, named
 from dyneval.cli import score
 from dyneval.errors import CheckpointError
 from dyneval.files.captioned import gather
@@ -135,6 +135,15 @@ def test_lines_for_people_on_a_terminal(pictures, student, capsys, monkeypatch):
     assert lines[0].startswith("pictures/a_red_cat_2.png: T2IA ") and len(lines) == 2
     assert run(student, "pictures/more", "--prompt", "a cat", "--json") == 0
     assert json.loads(capsys.readouterr().out)["prompt"] == "a cat"
+
+
+def test_a_repository_may_have_a_revision_and_a_folder_has_none(tmp_path, monkeypatch):
+    assert at_revision("me/judge@v1.0") == ("me/judge", "v1.0")
+    assert at_revision("hf://me/judge") == ("me/judge", None)
+    monkeypatch.chdir(tmp_path)
+    Path("me", "judge@v1.0").mkdir(parents=True)
+    assert at_revision("me/judge@v1.0") == ("me/judge@v1.0", None)
+    assert at_revision(Path("you/judge@2")) == (Path("you/judge@2"), None)
 
 
 def test_students_have_names():
