@@ -18,6 +18,7 @@ MISTAKES = [
     (2, ["score", "--metadata", "pairs.csv"], "--metadata needs --output"),
     (2, ["benchmark", "--benchmark", "generic", "--column", "mos"], "mos: expected MEANING=NAME"),
     (2, ["score", "a.png", "--prompt", "a cat", "--batch-size", "0"], "expected a whole number of 1 or more, or auto"),
+    (2, ["serve", "--rate", "a.csv"], "--rate and --ratings go together"),
     (2, ["serve", "--port", "http"], "expected a whole number of 0 or more, at most 65535, found 'http'"),
     (2, ["score", "--metadata", "pairs.csv", "--output", "s.jsonl", "--limit", "0"], "a whole number of 1 or more"),
     (2, ["annotate", "--metadata", "m.jsonl", "--output", "o", "--limit", "-1"], "a whole number of 1 or more"),

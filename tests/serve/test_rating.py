@@ -414,7 +414,6 @@ def test_names_are_words():
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        (("--rate", "{metadata}"), "--rate and --ratings go together"),
         (("--rate", "nowhere.jsonl", "--ratings", "{ratings}"), "nowhere.jsonl"),
         (("--rate", "{metadata}", "--ratings", "{metadata}"), "is an input and would be overwritten"),
     ],

@@ -68,8 +68,14 @@ def test_help_describes_its_flags(annotate):
         (["my_engines:Mine"], "--engine my_engines:Mine needs --url: where 100% of my servers are"),
         (["my_engines:Mine", "--base-url", "http://x/v1"], "--base-url goes with --engine openai, not with my_engines"),
         (["gpt"], "engine 'gpt': expected one of openai, vllm, transformers, oracle, or module:Class"),
-        (["my_engines:Mine", "--url", "x", "--tries", "0"], "argument --tries: expected a whole number of 1 or more, found '0'"),
-        (["transformers", "--batch-size", "many"], "argument --batch-size: expected a whole number of 1 or more, found 'many'"),
+        (
+            ["my_engines:Mine", "--url", "x", "--tries", "0"],
+            "argument --tries: expected a whole number of 1 or more, found '0'",
+        ),
+        (
+            ["transformers", "--batch-size", "many"],
+            "argument --batch-size: expected a whole number of 1 or more, found 'many'",
+        ),
         (["vllm", "--device", "cpu"], "--device goes with --engine transformers, not with vllm"),
         (["oracle", "--max-pixels", "9"], "--max-pixels goes with --engine openai or vllm or transformers, not with"),
     ],

@@ -1,5 +1,6 @@
 """Workers here and in real processes: what they give comes back once, and what one loses another makes good."""
 
+import logging
 import multiprocessing
 import os
 import time
@@ -32,6 +33,8 @@ class Clerk:
             raise ValueError("what is this?")
         if task == "break" or (task == "break bad" and self.device == "bad"):
             raise WorkerBroken("the device is gone")
+        if task == "tell":
+            logging.getLogger("clerk").info("asking http://me:secret@host/v1?key=secret")
         if task == "slow":
             time.sleep(0.2)
         (self.folder / f"{task} {os.getpid()}").touch()
@@ -72,6 +75,11 @@ def test_processes_share_tasks_and_end(tmp_path):
     done, lost = split(Processes(("cpu",) * 3).run(partial(Clerk, tmp_path), tasks))
     assert done == {task: [f"begun {task}", f"ended {task}"] for task in tasks} and not lost
     assert not multiprocessing.active_children()
+
+
+def test_what_a_worker_logs_holds_no_secrets(tmp_path, capfd):
+    split(Processes(("cpu", "cpu")).run(partial(Clerk, tmp_path), ["tell"]))
+    assert capfd.readouterr().err.strip() == "[cpu] asking http://host/v1?..."
 
 
 def test_a_task_that_kills_two_workers_is_lost_and_nothing_else(tmp_path):
