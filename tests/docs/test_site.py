@@ -97,3 +97,12 @@ def test_messages_that_the_faq_explains_are_messages_of_ours():
     heads = re.findall(r"^\*\*(`.+?)\*\*", (ROOT / "docs" / "faq.md").read_text(), re.MULTILINE)
     named = [message for head in heads for message in re.findall(r"`([^`]+)`", head)]
     assert len(named) > 12 and not [message for message in named if message not in said]
+
+
+def test_figures_of_the_readme_are_those_of_the_benchmarks():
+    text = (ROOT / "README.md").read_text()
+    assert text.count("\n") < 150
+    table = text.partition("\n| what | figure |\n")[2].partition("\n\n")[0]
+    figures = re.findall(r"-?\d+\.\d+", "".join(row.rpartition(" | ")[2] for row in table.splitlines()))
+    benchmarks = (ROOT / "benchmarks" / "README.md").read_text()
+    assert len(figures) > 6 and not [figure for figure in figures if figure not in benchmarks]
