@@ -106,3 +106,22 @@ def test_figures_of_the_readme_are_those_of_the_benchmarks():
     figures = re.findall(r"-?\d+\.\d+", "".join(row.rpartition(" | ")[2] for row in table.splitlines()))
     benchmarks = (ROOT / "benchmarks" / "README.md").read_text()
     assert len(figures) > 6 and not [figure for figure in figures if figure not in benchmarks]
+
+
+def test_a_site_with_a_broken_link_or_something_from_elsewhere_is_refused(tmp_path):
+    (tmp_path / "index.html").write_text(
+        '<h1 id="top">A</h1><a href="b.html#there">1</a><a href="b.html#gone">2</a><a href="c.html">3</a>'
+        '<a href="https://example.org">4</a><img src="https://example.org/x.png"><script src="x.js"></script>'
+    )
+    (tmp_path / "b.html").write_text('<h2 id="there">B</h2><a href="index.html#top">5</a>')
+    (tmp_path / "x.js").write_text("")
+    check = [sys.executable, ROOT / "pipeline" / "docs" / "check.py", tmp_path]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "index.html: b.html#gone: there is no such anchor",
+        "index.html: c.html: there is no such file",
+        "index.html: https://example.org/x.png: is loaded from elsewhere",
+    ]
+    (tmp_path / "index.html").write_text('<a href="b.html#there">1</a><h1 id="top">A</h1>')
+    assert subprocess.run(check, capture_output=True, check=False).returncode == 0
