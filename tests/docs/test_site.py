@@ -67,6 +67,25 @@ def test_every_verb_has_a_page_with_the_flags_of_its_parser():
     assert "`--tensor-parallel-size`" in pages["reference/commands/score.md"]
 
 
+def test_commands_in_the_pages_have_flags_that_are_there():
+    pages = [path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "extend"]  # those are run
+    pages += [ROOT / name for name in ("README.md", "benchmarks/README.md", "image_gen_scripts/README.md")]
+    pages.append(ROOT / "Distill Annotations" / "README.md")
+    wrong, seen = [], 0
+    for page in pages:
+        for line in page.read_text().replace("\\\n", " ").splitlines():
+            if not (found := re.match(r"\s*dyneval (\w+) (.*)", line.partition("  #")[0])) or found[1] not in VERBS:
+                continue
+            known, parsers = set(), [commands.parser_of(found[1])]
+            for parser in parsers:
+                known |= set(parser._option_string_actions)
+                parsers += [one for _, one, _ in commands._verbs(parser)]
+            flags = re.findall(r"(?<!\S)--[a-z][\w-]*", found[2])
+            seen += len(flags)
+            wrong += [f"{page.name}: {line.strip()}: {flag}" for flag in flags if flag not in known]
+    assert seen > 100 and not wrong, wrong
+
+
 def test_every_record_is_described():
     page = formats.page()
     assert not [name for record in RECORDS if f"\n## {(name := schema_name(record))}\n" not in page]
