@@ -4,7 +4,7 @@
 #
 #   bash pipeline/setup_env.sh         -> .venv
 #   bash pipeline/setup_env.sh vllm    -> .venv-vllm: Steps 3 and 5 with vLLM, which needs other versions than training
-#   bash pipeline/setup_env.sh docs    -> .venv-docs: what builds the documentation, 170 MB
+#   bash pipeline/setup_env.sh docs    -> .venv-docs: what builds the documentation, 200 MB
 set -euo pipefail
 # shellcheck source=pipeline/help.sh
 source "$(dirname "${BASH_SOURCE[0]}")/help.sh"

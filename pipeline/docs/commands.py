@@ -32,7 +32,8 @@ def pages() -> Iterator[tuple[str, str]]:
         "Every verb is a module of `dyneval/cli`. These pages are made from the verbs' own parsers when the site is "
         "built. "
         "`python -m dyneval` is the same as `dyneval`.\n\n"
-        "`--config run.toml` holds flags by their names (`limit = 10`); flags on the command line win. The block "
+        '`--config run.toml` holds flags by their names (`limit = 10`, and `output = "board/"` for what else has its '
+        "place); flags on the command line win. The block "
         "`run.config` of a summary holds the flags that a run had.\n\n"
         "Exit status: 0 done, 1 failed (also in part), 2 wrong command line, 130 interrupted. A verb that has more "
         "says so.\n\n"

@@ -81,14 +81,15 @@ def table() -> str:
     return "| floor | module | purpose |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
-def write(path: Path = ROOT / "ARCHITECTURE.md") -> None:
-    """Put the table between its marks."""
-    head, mark, rest = path.read_text().partition("<!-- floors -->\n")
-    path.write_text(f"{head}{mark}\n{table()}\n<!-- /floors -->{rest.partition('<!-- /floors -->')[2]}")
+def write(path: Path, name: str, text: str) -> None:
+    """Put a text between its marks in a page."""
+    head, mark, rest = path.read_text().partition(f"<!-- {name} -->\n")
+    end = f"<!-- /{name} -->"
+    path.write_text(f"{head}{mark}\n{text.strip()}\n\n{end}{rest.partition(end)[2]}")
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
-        write()
+        write(ROOT / "ARCHITECTURE.md", "floors", table())
     else:
         sys.stdout.write(svg())

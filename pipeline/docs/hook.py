@@ -92,8 +92,6 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         markdown = f"{head}\n{results.origins(slug)}## {rest}"
     if path == "results/index.md":
         markdown = markdown.replace("<!-- learning -->", results.learning())
-    if path == "reading-scores.md":
-        markdown = markdown.replace("<!-- failures -->", (ROOT / "assets" / "screens" / "wrong.md").read_text())
     if path == "maintainers/architecture.md":
         # Raw HTML, so that the picture takes the colours of the page.
         markdown = re.sub(

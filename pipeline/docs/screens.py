@@ -1,6 +1,6 @@
 """Makes the pictures of the documentation with the demo judge: a report, the server's page, where the judge goes wrong.
 
-    .venv/bin/python pipeline/docs/screens.py [folder]      -> assets/screens/, a few minutes on two cores
+    .venv/bin/python pipeline/docs/screens.py [folder]      -> assets/screens/ and docs/reading-scores.md, minutes
 
 Needs Chromium. What was drawn and scored stays in the folder (output/screens), so that a second run is quick.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
+import floors
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
@@ -84,7 +85,7 @@ def serve(chromium: Browser) -> None:
 
 
 def failures(gendb: Path, scores: Path) -> None:
-    """The pictures whose soft overall score is farthest from the truth, as a Markdown table."""
+    """The pictures whose soft overall score is farthest from the truth, as a table in the page that speaks of them."""
     pairs = {row["pair_id"]: PairRecord.from_dict(row) for row in read_jsonl(gendb / "metadata.jsonl")}
     found = []
     for row in read_jsonl(scores):
@@ -106,7 +107,7 @@ def failures(gendb: Path, scores: Path) -> None:
     rows.append(
         f"\nThe {WRONG} worst of {len(found)} pictures; over all of them the mean difference is {far:.2f} points."
     )
-    (SCREENS / "wrong.md").write_text("\n".join(rows) + "\n")
+    floors.write(ROOT / "docs" / "reading-scores.md", "failures", "\n".join(rows))
 
 
 def opened(chromium: Browser, scheme: str, address: str) -> Any:

@@ -67,6 +67,25 @@ def test_every_verb_has_a_page_with_the_flags_of_its_parser():
     assert "`--tensor-parallel-size`" in pages["reference/commands/score.md"]
 
 
+def test_commands_in_the_pages_have_flags_that_are_there():
+    pages = [path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "extend"]  # those are run
+    pages += [ROOT / name for name in ("README.md", "benchmarks/README.md", "image_gen_scripts/README.md")]
+    pages.append(ROOT / "Distill Annotations" / "README.md")
+    wrong, seen = [], 0
+    for page in pages:
+        for line in page.read_text().replace("\\\n", " ").splitlines():
+            if not (found := re.match(r"\s*dyneval (\w+) (.*)", line.partition("  #")[0])) or found[1] not in VERBS:
+                continue
+            known, parsers = set(), [commands.parser_of(found[1])]
+            for parser in parsers:
+                known |= set(parser._option_string_actions)
+                parsers += [one for _, one, _ in commands._verbs(parser)]
+            flags = re.findall(r"(?<!\S)--[a-z][\w-]*", found[2])
+            seen += len(flags)
+            wrong += [f"{page.name}: {line.strip()}: {flag}" for flag in flags if flag not in known]
+    assert seen > 100 and not wrong, wrong
+
+
 def test_every_record_is_described():
     page = formats.page()
     assert not [name for record in RECORDS if f"\n## {(name := schema_name(record))}\n" not in page]
@@ -97,3 +116,31 @@ def test_messages_that_the_faq_explains_are_messages_of_ours():
     heads = re.findall(r"^\*\*(`.+?)\*\*", (ROOT / "docs" / "faq.md").read_text(), re.MULTILINE)
     named = [message for head in heads for message in re.findall(r"`([^`]+)`", head)]
     assert len(named) > 12 and not [message for message in named if message not in said]
+
+
+def test_figures_of_the_readme_are_those_of_the_benchmarks():
+    text = (ROOT / "README.md").read_text()
+    assert text.count("\n") < 150
+    table = text.partition("\n| what | figure |\n")[2].partition("\n\n")[0]
+    figures = re.findall(r"-?\d+\.\d+", "".join(row.rpartition(" | ")[2] for row in table.splitlines()))
+    benchmarks = (ROOT / "benchmarks" / "README.md").read_text()
+    assert len(figures) > 6 and not [figure for figure in figures if figure not in benchmarks]
+
+
+def test_a_site_with_a_broken_link_or_something_from_elsewhere_is_refused(tmp_path):
+    (tmp_path / "index.html").write_text(
+        '<h1 id="top">A</h1><a href="b.html#there">1</a><a href="b.html#gone">2</a><a href="c.html">3</a>'
+        '<a href="https://example.org">4</a><img src="https://example.org/x.png"><script src="x.js"></script>'
+    )
+    (tmp_path / "b.html").write_text('<h2 id="there">B</h2><a href="index.html#top">5</a>')
+    (tmp_path / "x.js").write_text("")
+    check = [sys.executable, ROOT / "pipeline" / "docs" / "check.py", tmp_path]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "index.html: b.html#gone: there is no such anchor",
+        "index.html: c.html: there is no such file",
+        "index.html: https://example.org/x.png: is loaded from elsewhere",
+    ]
+    (tmp_path / "index.html").write_text('<a href="b.html#there">1</a><h1 id="top">A</h1>')
+    assert subprocess.run(check, capture_output=True, check=False).returncode == 0
