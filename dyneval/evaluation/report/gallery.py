@@ -39,7 +39,10 @@ THUMBNAIL = 384
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One image of the gallery; scores are 1-5, `rating` is the raters' mean on their own scale."""
+    """One image of the gallery; scores are 1-5, `rating` is the raters' mean on their own scale.
+
+    `address`: what the page calls it, where its pair_id is not unique.
+    """
 
     pair_id: str
     model: str
@@ -51,6 +54,7 @@ class Entry:
     iqa: float | None
     overall: float
     rating: float | None = None
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ def _index(entries: Sequence[Entry], thumbs: Sequence[str]) -> Row:
         tiers[entry.model] = entry.tier
         skills[entry.prompt] = entry.categories
     columns: dict[str, list[Any]] = {
-        "id": [entry.pair_id for entry in entries],
+        "id": [entry.address or entry.pair_id for entry in entries],
         "model": [models.number(entry.model) for entry in entries],
         "prompt": [prompts.number(entry.prompt) for entry in entries],
         "overall": [_rounded(entry.overall) for entry in entries],

@@ -14,14 +14,12 @@ BINS = 20
 
 def distributions(board: Board, scored: ScoredSet) -> Chart:
     """Share of a model's images at each score, one strip a model, with the median."""
-    names = {key: info.name for key, info in scored.models.items()}
-    by_model: dict[str, list[float]] = {}
-    for image in scored.images:
-        by_model.setdefault(names[image.model], []).append(image.overall)
+    models, overall = scored.model_of, np.frombuffer(scored.scores["overall"])
+    by_model = {scored.models[name].name: overall[models.codes == number] for number, name in enumerate(models.things)}
     edges = np.linspace(1, 5, BINS + 1)
     values, medians = [], []
     for row in board.rows:
-        scores = np.asarray(by_model[row.model])
+        scores = by_model[row.model]
         shares = np.histogram(scores, edges)[0] / len(scores)
         medians.append({"model": row.model, "tier": row.tier, "median": rounded(float(np.median(scores)))})
         values += [
