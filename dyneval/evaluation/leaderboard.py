@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dyneval.evaluation import published
 from dyneval.evaluation.bootstrap import Estimate, FloatArray, IntArray, drawn_counts
 from dyneval.evaluation.correlation import as_mapping
+from dyneval.evaluation.head_to_head import Duel, duels
 from dyneval.evaluation.scored import ScoredSet
 from dyneval.records import ScoreName, normalised_score
 
@@ -81,6 +82,8 @@ class Board:
     prompts: int
     notes: list[str] = field(default_factory=list)
     overall_resamples: FloatArray | None = None
+    duels: list[Duel] = field(default_factory=list)
+    """Every two models that share a prompt, the better one first."""
 
     @property
     def tiers(self) -> list[TierRow]:
@@ -118,6 +121,7 @@ class Board:
                 }
                 for row in self.rows
             ],
+            "head_to_head": [duel.to_dict() for duel in self.duels],
             "notes": self.notes,
         }
 
@@ -161,6 +165,7 @@ def build_board(scored: ScoredSet, *, resamples: int = 1000, seed: int = 0) -> B
     ranked = rank(rows)
     board = Board(ranked, dimensions, scored.evaluator, grid.prompts)
     board.overall_resamples = scores["overall"][:, [column[id(row)] for row in ranked]]
+    board.duels = duels(scored, [row.model for row in ranked], resamples=resamples, seed=seed)
     board.notes = _gaps(board)
     return board
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -16,4 +17,4 @@ class EvaluationOptions:
     seed: Annotated[int, arg("of the bootstrap")] = 0
     pictures: Annotated[tuple[Literal["png", "svg", "pdf"], ...], arg("also draw the charts for print", nargs="*")] = ()
     report: Annotated[bool, arg("write tables only")] = True
-    workers: Annotated[int, arg("processes that make thumbnails")] = 1
+    workers: Annotated[int, arg("processes that make thumbnails", ge=1)] = os.cpu_count() or 1

@@ -136,6 +136,8 @@ def _tables(board: Board) -> dict[str, Table]:
     if board.dimensions:
         shown["Dimensions"] = board_tables.dimensions_table(board)
         shown["Sub-categories"] = board_tables.categories_table(board)
+    if board.duels:
+        shown["Head to head"] = board_tables.duels_table(board.duels)
     if len({row.overall for row in board.rows}) >= 3:
         shown["Proposed tiers"] = board_tables.proposal_table(propose_tiers(board))
     return shown
@@ -185,6 +187,7 @@ def _draw(
         _lead(board),
         board=board,
         board_charts=ours,
+        board_tables=_neighbours(board),
         tables={"Agreement": tables.agreement_table(comparison)} if comparison else {},
         agreement_charts=theirs,
         gallery=gallery,
@@ -194,8 +197,13 @@ def _draw(
     return [*written, page]
 
 
+def _neighbours(board: Board) -> dict[str, Table]:
+    duels = board_tables.neighbours(board)
+    return {"Each model against the next": board_tables.duels_table(duels)} if duels else {}
+
+
 def _lead(board: Board) -> str:
-    models = f"{len(board.rows)} models"
+    models = f"{len(board.rows)} model{'' if len(board.rows) == 1 else 's'}"
     if not board.prompts:
         return f"{models}, {board.evaluator}."
     images = sum(row.images for row in board.rows)

@@ -108,6 +108,11 @@ def number(value: float, digits: int = 4) -> str:
     return (_MINUS if value < 0 and float(text) else "") + text.removeprefix("0")
 
 
+def signed(value: float, digits: int) -> str:
+    """Write a difference with its sign."""
+    return f"{value:+.{digits}f}".replace("-", _MINUS)
+
+
 def p_value(value: float | None) -> str:
     """Write a p-value."""
     return "–" if value is None else "< .001" if value < 0.001 else number(value, 3)
@@ -235,11 +240,7 @@ def preference_tables(found: Preferences) -> dict[str, Table]:
             [
                 [
                     name,
-                    *(
-                        f"{value:+.2f}".replace("-", _MINUS)
-                        for result in found.evaluators
-                        for value in result.strengths.get(name, ())
-                    ),
+                    *(signed(value, 2) for result in found.evaluators for value in result.strengths.get(name, ())),
                 ]
                 for name in models_of
                 if all(name in result.strengths for result in found.evaluators)

@@ -156,7 +156,7 @@ def systems(comparison: Comparison) -> Chart:
     ]
     if len(comparison.evaluators) == 1:
         label = {"x": x, "y": y, "text": {"field": "model"}}
-        layers.append({"mark": {"type": "text", "dy": -10, "fontSize": 10}, "encoding": label})
+        layers.append({"mark": {"type": "text", "dy": -10, "fontSize": 10, "limit": 160}, "encoding": label})
     spec = {"data": {"values": values}, "width": "container", "height": 300, "layer": layers}
     return Chart(
         "systems", "T2I models ranked", "One point a T2I model: do evaluator and raters order models alike?", top(spec)

@@ -33,6 +33,8 @@ INLINE = 200
 """Images that a report carries in itself; a folder beside it holds more."""
 SHARD = 200
 """Images whose details stand in one file."""
+_CHUNK = 16
+"""Thumbnails that a process makes at a time."""
 THUMBNAIL = 384
 """Longest side of a thumbnail, pixels."""
 
@@ -201,17 +203,30 @@ def _question(question: ScoredQuestion) -> list[Any]:
 def _thumbnails(
     entries: Sequence[Entry], images: Path, folder: Path | None, size: int, workers: int
 ) -> tuple[list[str], dict[str, str]]:
-    """Return what the page shows for each image (data URL, name below the folder, or ""), and what is unreadable."""
+    """Return what the page shows for each image (data URL, name below the folder, or ""), and what is unreadable.
+
+    Those in the folder from a run before are not made again, be that run finished or not.
+    """
     jobs = [(entry.image, images, folder, size) for entry in entries]
+    workers = min(workers, -(-len(jobs) // _CHUNK))  # a process is not worth fewer
     bar = progress.bar("thumbnails", len(jobs), "image")
     with bar, ProcessPoolExecutor(workers, initializer=processes.end_with_parent, initargs=(os.getpid(),)) as pool:
-        made = pool.map(_thumbnail, jobs, chunksize=16) if workers > 1 else map(_thumbnail, jobs)
+        made = pool.map(_thumbnail, jobs, chunksize=_CHUNK) if workers > 1 else map(_thumbnail, jobs)
         shown, unreadable = [], {}
         for entry, (name, problem) in zip(entries, bar.over(made), strict=True):
             shown.append(name)
             if problem:
-                unreadable[entry.pair_id] = problem
+                unreadable[entry.address or entry.pair_id] = problem
+    if folder is not None:
+        _remove_others(folder, set(shown))
     return shown, unreadable
+
+
+def _remove_others(folder: Path, names: set[str]) -> None:
+    """Remove the thumbnails of images that have changed or gone, and what a killed run was writing."""
+    for path in folder.glob("*/*"):
+        if path.name.removesuffix(".webp") not in names:
+            path.unlink()
 
 
 def _thumbnail(job: tuple[str, Path, Path | None, int]) -> tuple[str, str | None]:
@@ -219,14 +234,22 @@ def _thumbnail(job: tuple[str, Path, Path | None, int]) -> tuple[str, str | None
     try:
         if folder is None:
             return "data:image/webp;base64," + base64.b64encode(webp_thumbnail(image, root, size)[0]).decode(), None
-        name = short_id(f"{image} {size}")
+        name = short_id(f"{image} {size} {_version(root / image)}")
         path = folder / name[:2] / f"{name}.webp"
-        source = root / image
-        if not path.exists() or (source.exists() and path.stat().st_mtime < source.stat().st_mtime):
+        if not path.exists():
             _put(path, webp_thumbnail(image, root, size)[0])
         return name, None
     except ImageError as error:
         return "", str(error)
+
+
+def _version(file: Path) -> tuple[int, int] | None:
+    """What tells a file from the one that was there before; None where there is none."""
+    try:
+        found = file.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _put(path: Path, data: bytes) -> None:
