@@ -19,6 +19,8 @@ _INHERITED = re.compile(r"__\w+__|constructor|hasOwnProperty|isPrototypeOf|prope
 """What every object of JavaScript has: Vega looks names up in objects, and finds these in empty ones."""
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 """Names the version of the specification; nothing is fetched from there."""
+MOST_POINTS = 2500
+"""Images in a scatter, drawn by chance where there are more."""
 ROW = 18
 """Height of a model's row."""
 NAMES = {"title": None, "domain": False, "ticks": False, "labelExpr": "replace(datum.label, /_/g, ' ')"}
@@ -69,6 +71,16 @@ def score_axis(title: str) -> Spec:
         "field": "score",
         "type": "quantitative",
         "scale": {"domain": [1, 5]},
+        "axis": {"title": title, "tickCount": 5, "domain": False},
+    }
+
+
+def free_axis(name: str, title: str | None) -> Spec:
+    """Axis of the numbers in field `name`, of any scale."""
+    return {
+        "field": name,
+        "type": "quantitative",
+        "scale": {"zero": False, "nice": True},
         "axis": {"title": title, "tickCount": 5, "domain": False},
     }
 

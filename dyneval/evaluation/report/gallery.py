@@ -21,7 +21,7 @@ import numpy as np
 from dyneval.errors import ImageError
 from dyneval.evaluation.scores import read_records
 from dyneval.files.atomic import atomic_write
-from dyneval.files.images import webp_thumbnail
+from dyneval.files.images import file_version, webp_thumbnail
 from dyneval.hashing import short_id
 from dyneval.records import SceneGraph, ScoredQuestion, ScoreRecord
 from dyneval.structs import Row
@@ -234,22 +234,13 @@ def _thumbnail(job: tuple[str, Path, Path | None, int]) -> tuple[str, str | None
     try:
         if folder is None:
             return "data:image/webp;base64," + base64.b64encode(webp_thumbnail(image, root, size)[0]).decode(), None
-        name = short_id(f"{image} {size} {_version(root / image)}")
+        name = short_id(f"{image} {size} {file_version(root / image)}")
         path = folder / name[:2] / f"{name}.webp"
         if not path.exists():
             _put(path, webp_thumbnail(image, root, size)[0])
         return name, None
     except ImageError as error:
         return "", str(error)
-
-
-def _version(file: Path) -> tuple[int, int] | None:
-    """What tells a file from the one that was there before; None where there is none."""
-    try:
-        found = file.stat()
-    except (OSError, ValueError):
-        return None
-    return found.st_mtime_ns, found.st_size
 
 
 def _put(path: Path, data: bytes) -> None:
