@@ -16,13 +16,14 @@ from dyneval.errors import DataFileError
 from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatingError, refuse_duplicates
 from dyneval.evaluation.scores import other_settings, read_records
-from dyneval.evaluation.spelling import alike_model, alike_prompt, two_spellings
+from dyneval.evaluation.spelling import alike_model, alike_path, alike_prompt, ends_alike, two_spellings, without_suffix
 from dyneval.files.pairs import metadata_file
 from dyneval.files.tables import cell, rows, text_of, texts_of, whole_of
 from dyneval.records import SCORE_NAMES, TIERS, ScoreName, ScoreRecord
 
 Thing = TypeVar("Thing", bound=Hashable)
 
+_UNNAMED = -1
 ModelFrom = Literal["file", "folder"]
 """Where the T2I model's name stands when there is no metadata: the score file's name, or the image's first folder."""
 
@@ -163,7 +164,7 @@ def read_scored(
     if not metadata and model_from == "file":
         _refuse_one_stem(paths)
     found = ScoredSet()
-    pairs = _read_pairs(metadata, found.pair_ids)
+    pairs, drawn = _read_pairs(metadata, found)
     listed = {alike_prompt(entry.prompt): entry for entry in read_prompts(prompts)} if prompts else None
     known = _read_models(models)
     tiers: dict[str, int] = {}
@@ -175,14 +176,17 @@ def read_scored(
             code = found.pair_ids.number(record.pair_id)
             if pairs and code >= len(pairs):
                 raise DataFileError(f"{path}:{number}: {record.pair_id} is not in {', '.join(map(str, metadata))}")
+            image = str(PurePosixPath(record.image))
             pair = pairs[code] if pairs else None
+            if pair and drawn[code] not in (_UNNAMED, found.images.number(image)):
+                _refuse_other_image(f"{path}:{number}: {record.pair_id}", image, found.images.things[drawn[code]])
             model = pair.generation_model if pair else _model_name(path, number, record, model_from)
             if pair and pair.tier is not None:
                 tiers.setdefault(model, pair.tier)
             prompt = alike_prompt(record.prompt)
             found.pair_ids.append(record.pair_id)
             found.model_of.append(model)
-            found.images.append(str(PurePosixPath(record.image)))
+            found.images.append(image)
             found.prompts.append(spelled.setdefault(prompt, record.prompt))
             found.categories.append(_categories(record, prompt, pair, listed))
             for name, value in _scores(path, number, record).items():
@@ -235,9 +239,10 @@ def _file_name(row: Mapping[str, Any], where: str) -> str | None:
     return f"{int(number):04d}.png" if number.isdecimal() else None
 
 
-def _read_pairs(paths: Sequence[Path], numbers: Column[str]) -> list[KnownPair]:
-    """What metadata say of each pair, by the pair's number in `numbers`."""
+def _read_pairs(paths: Sequence[Path], found: ScoredSet) -> tuple[list[KnownPair], array[int]]:
+    """What metadata say of each pair, and the number of its image or `_UNNAMED`, by the pair's number in `found`."""
     pairs: list[KnownPair] = []
+    drawn = array("i")
     same: dict[KnownPair, KnownPair] = {}  # of a million pairs, few are of another model, tier or categories
     for path in map(metadata_file, paths):
         for number, row in enumerate(rows(path), 1):
@@ -250,12 +255,23 @@ def _read_pairs(paths: Sequence[Path], numbers: Column[str]) -> list[KnownPair]:
                 )
             pair = KnownPair(model, _tier(row, where), cell(row, "categories", _listed, where))
             pair = same.setdefault(pair, pair)
-            code = numbers.number(name)
+            code, file_name = found.pair_ids.number(name), cell(row, "file_name", text_of, where)
+            image = found.images.number(str(PurePosixPath(file_name))) if file_name else _UNNAMED
             if code == len(pairs):
                 pairs.append(pair)
+                drawn.append(image)
             elif pairs[code] != pair:
                 raise DataFileError(f"{where}: {name} stands there before with another model, tier or categories")
-    return pairs
+            elif drawn[code] != image:
+                raise DataFileError(f"{where}: {name} stands there before with another image; one image has one id")
+    return pairs, drawn
+
+
+def _refuse_other_image(where: str, scored: str, drawn: str) -> None:
+    """An id that is of another image gives a model another one's score. The form of the file may have changed."""
+    first, second = ((without_suffix(parts) or parts) for parts in map(alike_path, (scored, drawn)))
+    if not ends_alike(first, second):
+        raise DataFileError(f"{where} was scored from {scored}, and the metadata say that it is {drawn}")
 
 
 def _tier(row: Mapping[str, Any], where: str) -> int | None:

@@ -14,7 +14,7 @@ from dyneval.errors import DataFileError, SchemaError
 from dyneval.evaluation.benchmarks.base import RatedImage, RatingError, numbers
 from dyneval.evaluation.matching import match
 from dyneval.evaluation.rejects import LeftOut, Sieve
-from dyneval.evaluation.spelling import alike_id, alike_path, name_of
+from dyneval.evaluation.spelling import alike_id, alike_path, ends_alike, name_of
 from dyneval.files.delimited import as_meant
 from dyneval.files.tables import kind_of, rows
 from dyneval.records import ScoreRecord
@@ -197,8 +197,7 @@ def row_names(row: Row, meant: Callable[[str], str]) -> tuple[str | None, str]:
 def _refuse_contradiction(parts: Mapping[str, tuple[str, ...]], named: Mapping[str, str]) -> None:
     """Raise TypeError where two columns of a row name different things: no path of `parts` is the end of the other."""
     for first, second in combinations(parts, 2):
-        shorter = min(len(parts[first]), len(parts[second]))
-        if parts[first][-shorter:] != parts[second][-shorter:]:
+        if not ends_alike(parts[first], parts[second]):
             raise TypeError(f"{first} {named[first]} and {second} {named[second]} contradict each other")
 
 

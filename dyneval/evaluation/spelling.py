@@ -56,6 +56,12 @@ def without_suffix(parts: tuple[str, ...]) -> tuple[str, ...] | None:
     return (*parts[:-1], stem) if stem and f"{dot}{suffix}" in IMAGE_SUFFIXES else None
 
 
+def ends_alike(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
+    """Whether one path is the end of the other."""
+    shorter = min(len(first), len(second))
+    return first[-shorter:] == second[-shorter:]
+
+
 def alike_prompt(prompt: str) -> str:
     """The same for prompts that differ in Unicode form or in blanks."""
     return " ".join(unicodedata.normalize("NFC", prompt).split())

@@ -21,8 +21,17 @@ FORMATS = {"md": "github", "tex": "latex_booktabs", "html": "html"}
 _MINUS = "\u2212"
 _BOLD, _END = "\ue000", "\ue001"
 """Stand around what is bold until tabulate has escaped the cells; no text of a model's name may hold them."""
+_GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
+    "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma",
+    "τ": "tau", "υ": "upsilon", "φ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega", "Γ": "Gamma", "Δ": "Delta",
+    "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi",
+    "Ω": "Omega",
+}  # fmt: skip
+"""Letters in names of models, such as PixArt-α."""
 _LATEX = {
-    _MINUS: "$-$", "±": r"$\pm$", "σ": r"$\sigma$", "≥": r"$\ge$", "≤": r"$\le$", "–": "--", "×": r"$\times$",
+    **{letter: rf"$\{name}$" for letter, name in _GREEK.items()},
+    _MINUS: "$-$", "±": r"$\pm$", "≥": r"$\ge$", "≤": r"$\le$", "–": "--", "×": r"$\times$",
     _BOLD: r"\textbf{", _END: "}",
 }  # fmt: skip
 """What pdfLaTeX does not know as a letter."""

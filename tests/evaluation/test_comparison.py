@@ -325,7 +325,7 @@ def test_the_skills_of_a_board_are_those_that_step_1_assigns():
 
 
 def test_latex_names_booktabs_sets_the_best_in_bold_and_compiles(tmp_path):
-    hostile = r"a_b & 50% {x} \input{/etc/passwd} $ # ~ ^ σ"
+    hostile = r"a_b & 50% {x} \input{/etc/passwd} $ # ~ ^ σ α Λ"
     rows = [[hostile, "−.5000 [−.6, −.4]", "2.00 ± 0.10"], ["sana", ".2500", "–"], ["flux", ".2500 [.1, .3]", "1.00"]]
     tables.Table(["model", "SRCC", "mean ± sd"], rows, best=(1, 2)).write(tmp_path, "board")
     text = (tmp_path / "board.tex").read_text("utf-8")

@@ -1,6 +1,7 @@
 """Boards from scores and from a published table: means, intervals, ranks, gaps, tiers, and what is refused."""
 
 import csv
+import itertools
 import json
 from pathlib import Path
 
@@ -365,3 +366,47 @@ def test_models_that_call_their_images_alike_keep_their_own_ratings(tmp_path):
     run_leaderboard(LeaderboardRun(scores=files, ratings=ratings, output=tmp_path / "o", resamples=0, report=False))
     (found,) = json.loads((tmp_path / "o" / "agreement.json").read_text())["evaluators"]
     assert (found["items"], found["srcc"]["value"]) == (8, pytest.approx(1))
+
+
+def test_metadata_and_scores_that_contradict_each_other_about_an_image_are_refused(tmp_path):
+    scores = write_jsonl(tmp_path / "s.jsonl", [record(1, "m/1.jpg"), record(2, "/data/m/2.png")])
+    known = [{"pair_id": f"p{n}", "generation_model": "m", "file_name": f"m/{n}.png"} for n in (1, 2)]
+    metadata = write_jsonl(tmp_path / "metadata.jsonl", known)
+    assert len(read_scored([scores], metadata=[metadata])) == 2, "another root, another form"
+    write_jsonl(metadata, [known[0], known[1] | {"file_name": "m/3.png"}])
+    with pytest.raises(DataFileError, match=r"s.jsonl:2: p2 was scored from /data/m/2.png, .* say that it is m/3.png"):
+        read_scored([scores], metadata=[metadata])
+    write_jsonl(metadata, [*known, known[1] | {"file_name": "m/3.png"}])
+    with pytest.raises(DataFileError, match="row 3: p2 stands there before with another image"):
+        read_scored([scores], metadata=[metadata])
+
+
+def test_models_against_each_other_on_the_prompts_that_both_have(tmp_path):
+    """By hand: means per prompt, wins, ties; an interval as wide as that of a share of so many draws."""
+    random = np.random.default_rng(0)
+    scores = {
+        model: {n: random.integers(1, 6, 2).tolist() for n in range(first, 60)}
+        for model, first in zip("abc", (0, 20, 40), strict=True)
+    }
+    rows = {
+        model: [record(f"{n}-{k}", prompt=f"cat {n}", score=s) for n, both in of.items() for k, s in enumerate(both)]
+        for model, of in scores.items()
+    }
+    rows["alone"] = [record(1, prompt="a dog")]
+    files = [write_jsonl(tmp_path / f"{name}.jsonl", records) for name, records in rows.items()]
+    board = build_board(read_scored(files), resamples=2000)
+    place = {row.model: number for number, row in enumerate(board.rows)}
+    assert {frozenset((duel.first, duel.second)) for duel in board.duels} == {frozenset(p) for p in ("ab", "ac", "bc")}
+    for duel in board.duels:
+        assert place[duel.first] < place[duel.second]
+        shared = scores[duel.first].keys() & scores[duel.second].keys()
+        apart = np.array([np.mean(scores[duel.first][n]) - np.mean(scores[duel.second][n]) for n in shared])
+        assert (duel.prompts, duel.wins, duel.ties) == (len(shared), (apart > 0).sum(), (apart == 0).sum())
+        assert duel.difference == pytest.approx(apart.mean())
+        points = (apart > 0) + (apart == 0) / 2
+        assert duel.win_rate.value == pytest.approx(points.mean())
+        wide = 2 * 1.96 * points.std() / np.sqrt(len(points))
+        assert duel.win_rate.high - duel.win_rate.low == pytest.approx(wide, rel=0.15)
+    assert [(d.first, d.second) for d in board_tables.neighbours(board)] == [
+        pair for pair in itertools.pairwise(row.model for row in board.rows) if "alone" not in pair
+    ]
