@@ -222,15 +222,11 @@ class _Grid:
         blocks: list[list[FloatArray]] = []
         for block in drawn_counts(self.prompts, resamples, seed):
             weights = np.ascontiguousarray(block.T, dtype=np.float64)
-            with np.errstate(invalid="ignore"):
-                blocks.append(
-                    [
-                        total @ weights / drawn
-                        for totals, number in sums
-                        for drawn in [number @ weights]
-                        for total in totals
-                    ]
-                )
+            blocks.append([])
+            for totals, number in sums:
+                images = number @ weights
+                with np.errstate(invalid="ignore"):
+                    blocks[-1] += [total @ weights / images for total in totals]
         means = [np.concatenate(of_one, axis=1).T for of_one in zip(*blocks, strict=True)]
         return dict(zip(SCORES, means[:3], strict=True)), dict(zip(self.categories, means[3:], strict=True))
 
