@@ -46,6 +46,7 @@ _OF_VERBS = {
     "leaderboard": "eval",
     "check": "eval",
     "reproduce": "eval",
+    "reliability": "eval",
     "serve": "serve",
     "doctor": "local",
     "demo": "local",

@@ -30,6 +30,7 @@ VERBS = {
     "rival": "other metrics' scores of the same images, to compare with",
     "reproduce": "a table of the paper anew from public data, beside the published values",
     "leaderboard": "rank image models by their scores",
+    "reliability": "how far the judge agrees with itself: two runs, altered images",
     "check": "stop where a model's scores dropped against a run before; for CI",
     "serve": "score over HTTP, with a page to try it on",
     "doctor": "look whether this machine can score",

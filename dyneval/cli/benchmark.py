@@ -24,7 +24,7 @@ from dyneval.cli.running import run
 from dyneval.cli.student import StudentOptions
 from dyneval.errors import SettingError
 from dyneval.evaluation.benchmarks import BENCHMARKS, Benchmark, generic
-from dyneval.evaluation.options import EvaluationOptions
+from dyneval.evaluation.options import EvaluationOptions, named_file
 from dyneval.files.hub import HubOptions
 from dyneval.flags import Parser, arg
 
@@ -33,12 +33,6 @@ if TYPE_CHECKING:
 
 PUBLISHED_FILES = ("*.csv", "*.md", "*.tex")
 """Without the report, which shows the benchmark's images, and without files that name the folders of this machine."""
-
-
-def _named(text: str) -> tuple[str, Path]:
-    """Take NAME=FILE apart; a file alone is called by its stem."""
-    name, separator, path = text.partition("=")
-    return (name, Path(path)) if separator else (Path(text).stem, Path(text))
 
 
 def _column(text: str) -> tuple[str, str]:
@@ -78,11 +72,11 @@ class BenchmarkOptions:
     images: Annotated[Path | None, arg("folder of the images, for --checkpoint and for the report's gallery")] = None
     scores: Annotated[
         tuple[tuple[str, Path], ...],
-        arg("scores.jsonl of DynEval, or a table of scores", nargs="+", metavar="[NAME=]FILE", parse=_named),
+        arg("scores.jsonl of DynEval, or a table of scores", nargs="+", metavar="[NAME=]FILE", parse=named_file),
     ] = ()
     compare: Annotated[
         tuple[tuple[str, Path], ...],
-        arg("further evaluators, in the same forms", nargs="+", metavar="[NAME=]FILE", parse=_named),
+        arg("further evaluators, in the same forms", nargs="+", metavar="[NAME=]FILE", parse=named_file),
     ] = ()
     score: Annotated[
         str,

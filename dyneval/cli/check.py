@@ -75,6 +75,6 @@ def _groups(options: CheckOptions) -> dict[str, tuple[str, ...]]:
     if not options.metadata:
         raise SettingError("--per category needs --prompts or --metadata, which tell the categories")
     found: dict[str, set[str]] = defaultdict(set)
-    for image in read_scored([options.baseline], metadata=options.metadata).images:
+    for image in read_scored([options.baseline], metadata=options.metadata):
         found[image.prompt].update(image.categories)
     return {prompt: tuple(sorted(names)) for prompt, names in found.items()}

@@ -90,7 +90,8 @@ def _rank(options: LeaderboardOptions) -> int:
         options, failed = _scored(options, evaluator)
     outcome = run_leaderboard(LeaderboardRun(**shared(options, LeaderboardRun) | asdict(options.evaluation)))
     for heading, table in outcome.tables.items():
-        if heading not in ("Dimensions", "Sub-categories"):  # too wide for a terminal
+        # The others are too wide for a terminal, or too long: 36 models have 630 duels.
+        if heading not in ("Dimensions", "Sub-categories") and len(table.rows) <= 100:
             print(f"\n{heading}\n{table.render()}")
     for note in outcome.board.notes:
         print(note, file=sys.stderr)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from dyneval.evaluation.bootstrap import Estimate
+from dyneval.evaluation.head_to_head import Duel
 from dyneval.evaluation.leaderboard import Board, Cell, ModelRow, TierRow
-from dyneval.evaluation.tables import Table
+from dyneval.evaluation.tables import Table, estimate, signed
 from dyneval.evaluation.tiers import TierProposal
 
 _DASH = "–"
@@ -14,7 +16,7 @@ _DASH = "–"
 
 def models_table(board: Board) -> Table:
     """One row a model: rank and its range, overall 0-1 and 1-5 with interval, T2IA, IQA, gaps."""
-    headings = ["model", "rank", "95 %", "tier", "overall (0-1)", "overall (1-5)", "T2IA", "IQA"]
+    headings = ["model", "rank", "95 %", "tier", "overall (0-1)", "overall (1-5)", "T2IA (1-5)", "IQA (1-5)"]
     rows = [
         [
             row.model,
@@ -31,6 +33,29 @@ def models_table(board: Board) -> Table:
         for row in board.rows
     ]
     return Table([*headings, "images", "missing"], rows, tuple(board.notes), best=(4, 5, 6, 7))
+
+
+def duels_table(duels: Sequence[Duel]) -> Table:
+    """One row for every two models: how often the first is better on a prompt that both have."""
+    rows = [
+        [
+            duel.first,
+            duel.second,
+            *(f"{number:,}" for number in (duel.prompts, duel.wins, duel.ties, duel.losses)),
+            estimate(duel.win_rate, 3),
+            signed(duel.difference, 3),
+        ]
+        for duel in duels
+    ]
+    headings = ["model", "against", "prompts", "wins", "ties", "losses", "win rate", "mean difference (1-5)"]
+    return Table(headings, rows, ("win rate: share of the prompts that both have, a tie counts half; 95 % intervals",))
+
+
+def neighbours(board: Board) -> list[Duel]:
+    """The duels of each model with the next one on the board."""
+    names = [row.model for row in board.rows]
+    found = {(duel.first, duel.second): duel for duel in board.duels}
+    return [found[pair] for pair in pairwise(names) if pair in found]
 
 
 def tier_table(board: Board) -> Table:

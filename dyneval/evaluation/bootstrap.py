@@ -73,9 +73,7 @@ class ClusterBootstrap:
             raise SettingError(f"a bootstrap needs items and resamples >= 0, got {len(clusters)} and {resamples}")
         _, codes = np.unique(np.asarray(clusters), return_inverse=True)
         self.codes: IntArray = codes.reshape(-1)
-        count = int(self.codes.max()) + 1
-        draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-        self.counts: IntArray = np.vstack([np.ones((1, count), dtype=np.int64), draws])
+        self.counts: IntArray = np.vstack(list(drawn_counts(int(self.codes.max()) + 1, resamples, seed)))
 
     @property
     def clusters(self) -> int:
@@ -93,10 +91,19 @@ class ClusterBootstrap:
         return np.concatenate([statistic(weights) for weights in self.item_weights()])
 
 
+def drawn_counts(clusters: int, resamples: int, seed: int) -> Iterator[IntArray]:
+    """Yield how often each cluster stands in the data and in every resample, blocks of shape (some, clusters).
+
+    All the counts of a million clusters would take 8 GB.
+    """
+    yield np.ones((1, clusters), dtype=np.int64)
+    random, step = np.random.default_rng(seed), max(1, _CELLS // clusters)
+    for start in range(0, resamples, step):
+        yield random.multinomial(clusters, np.full(clusters, 1 / clusters), size=min(step, resamples - start))
+
+
 def mean_resamples(values: FloatArray, resamples: int, seed: int) -> FloatArray:
     """The mean of one value a cluster, of the data (first entry) and of every resample of the clusters.
-
-    Counts are made a block at a time: those of a million prompts would take 8 GB.
 
     Args:
         values: shape (clusters,).
@@ -108,12 +115,8 @@ def mean_resamples(values: FloatArray, resamples: int, seed: int) -> FloatArray:
     """
     if not len(values):
         return np.full(1 + resamples, np.nan)
-    random, count = np.random.default_rng(seed), len(values)
-    means, step = [np.array([values.mean()])], max(1, _CELLS // count)
-    for start in range(0, resamples, step):
-        draws = random.multinomial(count, np.full(count, 1 / count), size=min(step, resamples - start))
-        means.append(draws @ values / count)
-    return np.concatenate(means)
+    count = len(values)
+    return np.concatenate([block @ values / count for block in drawn_counts(count, resamples, seed)])
 
 
 def weighted_pearson(weights: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:

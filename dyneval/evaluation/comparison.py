@@ -139,7 +139,7 @@ def compare(
 def refuse_same_names(names: Sequence[str]) -> None:
     """Raise SettingError where two evaluators have one name."""
     if len(set(names)) < len(names):
-        raise SettingError(f"two evaluators are called {max(names, key=names.count)!r}; name them: --compare NAME=FILE")
+        raise SettingError(f"two evaluators are called {max(names, key=names.count)!r}; name them: NAME=FILE")
 
 
 def _evaluate(rated: RatedSet, table: ScoreTable, resamples: int, seed: int, level: float) -> EvaluatorResult:

@@ -17,7 +17,7 @@ from dyneval.errors import DataFileError
 from dyneval.evaluation.benchmarks.base import Benchmark, RatedImage, RatingError
 from dyneval.evaluation.bootstrap import Estimate
 from dyneval.evaluation.comparison import Comparison, EvaluatorResult
-from dyneval.evaluation.matching import Matcher
+from dyneval.evaluation.matching import Key, match
 from dyneval.evaluation.scores import row_names
 from dyneval.evaluation.tables import Table, estimate, number
 from dyneval.files.tables import BadRow, cell, rows, text_of
@@ -36,13 +36,14 @@ def with_folds(items: Sequence[RatedImage], paths: Sequence[Path]) -> list[Rated
         DataFileError: a file cannot be read, is the training part of a fold, or holds no rated image.
         RatingError: an image is in two folds, or it is not clear which image is meant.
     """
-    matcher = Matcher(items)
     fold_of: dict[str, str] = {}
     for path in paths:
         if path.name.lower().startswith("train"):
             raise DataFileError(f"{path}: is what a metric was trained on; name the files that it was tested on")
         named = _NUMBERED.search(path.stem)
         before = len(fold_of)
+        keys: list[Key] = []
+        folds: list[tuple[str, str]] = []
         for row_number, row in enumerate(rows(path), 1):
             where = f"{path}: row {row_number}"
             try:
@@ -50,7 +51,10 @@ def with_folds(items: Sequence[RatedImage], paths: Sequence[Path]) -> list[Rated
             except TypeError as error:
                 raise DataFileError(f"{where} {error}") from error
             fold = cell(row, "fold", text_of, where) or (named[1] if named else path.stem)
-            for item in matcher.find(key, image or None):
+            keys.append((key, image or None))
+            folds.append((where, fold))
+        for (where, fold), found in zip(folds, match(items, keys), strict=True):
+            for item in found:
                 if fold_of.setdefault(item.item_id, fold) != fold:
                     raise RatingError(f"{where}: {item.item_id} is in fold {fold} and in fold {fold_of[item.item_id]}")
         if len(fold_of) == before:

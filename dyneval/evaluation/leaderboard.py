@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dyneval.evaluation import published
-from dyneval.evaluation.bootstrap import ClusterBootstrap, Estimate, FloatArray, IntArray
+from dyneval.evaluation.bootstrap import Estimate, FloatArray, IntArray, drawn_counts
 from dyneval.evaluation.correlation import as_mapping
-from dyneval.evaluation.scored import ModelInfo, ScoredImage, ScoredSet
-from dyneval.records import normalised_score
+from dyneval.evaluation.head_to_head import Duel, duels
+from dyneval.evaluation.scored import ScoredSet
+from dyneval.records import ScoreName, normalised_score
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 OTHER = "Other"
 """Dimension of sub-categories that the paper does not name."""
-SCORES = ("overall", "t2ia", "iqa")
+SCORES: tuple[ScoreName, ...] = ("overall", "t2ia", "iqa")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,8 @@ class Board:
     prompts: int
     notes: list[str] = field(default_factory=list)
     overall_resamples: FloatArray | None = None
+    duels: list[Duel] = field(default_factory=list)
+    """Every two models that share a prompt, the better one first."""
 
     @property
     def tiers(self) -> list[TierRow]:
@@ -113,6 +121,7 @@ class Board:
                 }
                 for row in self.rows
             ],
+            "head_to_head": [duel.to_dict() for duel in self.duels],
             "notes": self.notes,
         }
 
@@ -125,20 +134,38 @@ def build_board(scored: ScoredSet, *, resamples: int = 1000, seed: int = 0) -> B
         resamples: of the bootstrap over prompts.
         seed: of the bootstrap.
     """
-    names = list(scored.models)
-    prompts = sorted({image.prompt for image in scored.images})
-    bootstrap = ClusterBootstrap(prompts, resamples, seed)
-    grid = _Grid(scored.images, names, prompts, bootstrap.counts.astype(np.float64))
-    dimensions = group_by_dimension(grid.members)
-    scores = {name: grid.means(np.array([getattr(image, name) for image in scored.images])) for name in SCORES}
-    ranges = _rank_ranges(scores["overall"])
-    overall = np.array([image.overall for image in scored.images])
-    cells = {name: grid.means(overall, np.array(members)) for name, members in grid.members.items()}
-    rows = [_row(number, name, scored, scores, cells, dimensions, ranges) for number, name in enumerate(names)]
+    grid = _Grid(scored)
+    scores, by_category = grid.means(resamples, seed)
+    categories = {name: (means, grid.images([name])) for name, means in by_category.items()}
+    dimensions = group_by_dimension(by_category)
+    by_dimension = {
+        dimension: (_mean_of_means([by_category[name] for name in names]), grid.images(names))
+        for dimension, names in dimensions.items()
+    }
+    ranges, images = _rank_ranges(scores["overall"]), grid.images()
+    rows = []
+    for number, name in enumerate(scored.model_of.things):
+        info, own = scored.models[name], int(images[number])
+        low, high = ranges[number] if ranges else (None, None)
+        rows.append(
+            ModelRow(
+                model=info.name,
+                tier=info.tier,
+                year=info.year,
+                images=own,
+                missing=max(0, scored.expected.get(name, own) - own),
+                scores={key: Estimate.from_resamples(means[:, number]) for key, means in scores.items()},
+                categories={key: _cell(number, *found) for key, found in categories.items()},
+                dimensions={key: _cell(number, *found) for key, found in by_dimension.items()},
+                rank_low=low,
+                rank_high=high,
+            )
+        )
     column = {id(row): number for number, row in enumerate(rows)}
     ranked = rank(rows)
-    board = Board(ranked, dimensions, scored.evaluator, len(prompts))
+    board = Board(ranked, dimensions, scored.evaluator, grid.prompts)
     board.overall_resamples = scores["overall"][:, [column[id(row)] for row in ranked]]
+    board.duels = duels(scored, [row.model for row in ranked], resamples=resamples, seed=seed)
     board.notes = _gaps(board)
     return board
 
@@ -163,31 +190,58 @@ def group_by_dimension(categories: Iterable[str]) -> dict[str, list[str]]:
 
 
 class _Grid:
-    """Sums over the images of each model and prompt, weighted by how often a resample drew the prompt."""
+    """Sums over the images of each model and prompt, weighted by how often a resample drew the prompt.
 
-    def __init__(
-        self, images: Sequence[ScoredImage], names: Sequence[str], prompts: Sequence[str], counts: FloatArray
-    ) -> None:
-        self.shape = len(names), len(prompts)
-        self.counts = counts
-        row = {name: number for number, name in enumerate(names)}
-        column = {prompt: number for number, prompt in enumerate(prompts)}
-        self.models = np.array([row[image.model] for image in images])
-        self.prompts = np.array([column[image.prompt] for image in images])
-        self.members: dict[str, list[int]] = {}
-        for number, image in enumerate(images):
-            for category in image.categories:
-                self.members.setdefault(category, []).append(number)
+    The sums are sparse: a million images have as many, while 36 models and a million prompts would have 36 million.
+    """
 
-    def means(self, values: FloatArray, chosen: IntArray | None = None) -> FloatArray:
-        """Mean of `values` over the (chosen) images of each model, shape (1 + resamples, models); NaN without any."""
-        images = np.arange(len(values)) if chosen is None else chosen
-        sums, number = np.zeros(self.shape), np.zeros(self.shape)
-        where = self.models[images], self.prompts[images]
-        np.add.at(sums, where, values[images])
-        np.add.at(number, where, 1)
-        with np.errstate(invalid="ignore"):
-            return np.asarray((self.counts @ sums.T) / (self.counts @ number.T))
+    def __init__(self, scored: ScoredSet) -> None:
+        self.prompts, self.models = len(scored.prompts.things), len(scored.model_of.things)
+        self._prompt_of, self._model_of = scored.prompts.codes, scored.model_of.codes
+        self._scores = {name: np.frombuffer(scored.scores[name]) for name in SCORES}
+        sets, self._set_of = scored.categories.things, scored.categories.codes
+        self.categories = list(dict.fromkeys(name for names in sets for name in names))
+        self._has = {name: np.array([name in names for names in sets]) for name in self.categories}
+
+    def images(self, names: Iterable[str] | None = None) -> IntArray:
+        """How many images of each model there are in one of these categories, shape (models,); None: in all."""
+        return np.bincount(self._model_of[self._chosen(names)], minlength=self.models)
+
+    def means(self, resamples: int, seed: int) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+        """Each model's means of the scores, and of overall in each category, shape (1 + resamples, models); NaN: none.
+
+        Args:
+            resamples: of the bootstrap over prompts.
+            seed: of the bootstrap.
+        """
+        groups = [(SCORES, self._chosen(None)), *((SCORES[:1], self._chosen([name])) for name in self.categories)]
+        sums = [
+            ([self._sums(self._scores[name], chosen) for name in names], self._sums(None, chosen))
+            for names, chosen in groups
+        ]
+        blocks: list[list[FloatArray]] = []
+        for block in drawn_counts(self.prompts, resamples, seed):
+            weights = np.ascontiguousarray(block.T, dtype=np.float64)
+            blocks.append([])
+            for totals, number in sums:
+                images = number @ weights
+                with np.errstate(invalid="ignore"):
+                    blocks[-1] += [total @ weights / images for total in totals]
+        means = [np.concatenate(of_one, axis=1).T for of_one in zip(*blocks, strict=True)]
+        return dict(zip(SCORES, means[:3], strict=True)), dict(zip(self.categories, means[3:], strict=True))
+
+    def _chosen(self, names: Iterable[str] | None) -> NDArray[np.bool_]:
+        if names is None:
+            return np.ones(len(self._model_of), np.bool_)
+        return np.any([self._has[name] for name in names], axis=0)[self._set_of]
+
+    def _sums(self, values: FloatArray | None, chosen: NDArray[np.bool_]) -> csr_array:
+        """Sum of `values` over the chosen images of each model and prompt; None: their number."""
+        from scipy.sparse import csr_array
+
+        where = self._model_of[chosen], self._prompt_of[chosen]
+        summed = np.ones(len(where[0])) if values is None else values[chosen]
+        return csr_array((summed, where), shape=(self.models, self.prompts))
 
 
 def _rank_ranges(overall: FloatArray) -> list[tuple[int, int]] | None:
@@ -201,50 +255,18 @@ def _rank_ranges(overall: FloatArray) -> list[tuple[int, int]] | None:
     return [(int(a), int(b)) for a, b in zip(low, high, strict=True)]
 
 
-def _row(
-    number: int,
-    name: str,
-    scored: ScoredSet,
-    scores: Mapping[str, FloatArray],
-    cells: Mapping[str, FloatArray],
-    dimensions: Mapping[str, Sequence[str]],
-    ranges: Sequence[tuple[int, int]] | None,
-) -> ModelRow:
-    info: ModelInfo = scored.models[name]
-    own = [image for image in scored.images if image.model == name]
-    low, high = ranges[number] if ranges else (None, None)
-    return ModelRow(
-        model=info.name,
-        tier=info.tier,
-        year=info.year,
-        images=len(own),
-        missing=max(0, scored.expected.get(name, len(own)) - len(own)),
-        scores={key: Estimate.from_resamples(values[:, number]) for key, values in scores.items()},
-        categories={
-            key: _cell(values[:, number], sum(key in image.categories for image in own))
-            for key, values in cells.items()
-        },
-        dimensions={
-            dimension: _dimension([cells[key][:, number] for key in names], own, names)
-            for dimension, names in dimensions.items()
-        },
-        rank_low=low,
-        rank_high=high,
-    )
+def _cell(number: int, means: FloatArray, images: IntArray) -> Cell:
+    """The cell of the model with this number."""
+    found = Estimate.from_resamples(means[:, number])
+    return Cell(found.value, int(images[number]), found.low, found.high)
 
 
-def _cell(values: FloatArray, images: int) -> Cell:
-    found = Estimate.from_resamples(values)
-    return Cell(found.value, images, found.low, found.high)
-
-
-def _dimension(columns: Sequence[FloatArray], own: Sequence[ScoredImage], names: Sequence[str]) -> Cell:
+def _mean_of_means(columns: Sequence[FloatArray]) -> FloatArray:
     """The mean of a dimension's sub-category means, gaps left out, so that each sub-category counts alike."""
     stacked = np.stack(columns)
     number = np.isfinite(stacked).sum(axis=0)
     with np.errstate(invalid="ignore"):
-        values = np.nansum(stacked, axis=0) / np.where(number, number, np.nan)
-    return _cell(values, sum(any(name in image.categories for name in names) for image in own))
+        return np.asarray(np.nansum(stacked, axis=0) / np.where(number, number, np.nan))
 
 
 def _gaps(board: Board) -> list[str]:

@@ -4,50 +4,136 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
+from functools import cached_property
 
 from dyneval.evaluation.benchmarks.base import RatedImage, RatingError
+from dyneval.evaluation.spelling import alike_id, alike_path, path_parts, without_suffix
+
+Key = tuple[str | None, str | None]
+"""What a row of scores names: an id, an image, or both."""
+Parts = tuple[str, ...]
 
 
-class Matcher:
-    """The rated images of a benchmark, looked up by id or by path; a path may lie below any folder."""
+def match(items: Sequence[RatedImage], keys: Sequence[Key], *, numbered: bool = False) -> list[list[RatedImage]]:
+    """Find the rated images of rows of scores.
 
-    def __init__(self, items: Iterable[RatedImage]) -> None:
-        self._by_id: dict[str, list[RatedImage]] = defaultdict(list)
-        self._by_image: dict[str, list[RatedImage]] = defaultdict(list)
-        for item in items:
-            self._by_id[item.item_id].append(item)
-            self._by_image["/".join(_parts(item.image))].append(item)
+    A name that is the same to the letter comes first, then one that `dyneval.evaluation.spelling` holds for the same.
+    Image names count more than ids, which may be a table's own row numbers.
 
-    def find(self, key: str | None, image: str | None) -> list[RatedImage]:
-        """Return the image with the id `key`, else the one whose path `image` ends in.
+    Args:
+        items: the rated images.
+        keys: of each row its id and its image.
+        numbered: the ids are the numbers of the rows.
 
-        None where there is none; several where one image of one prompt stands in several groups.
+    Returns:
+        For each row its image, none where it is not rated, several where one image of one prompt stands in several
+        groups.
 
-        Raises:
-            RatingError: id and path belong to different images, or it is not clear to which of several.
-        """
-        by_id = self._by_id.get(key, []) if key is not None else []
-        by_path = self._ends_of(image) if image is not None else []
-        both = [item for item in by_id if item in by_path]
-        if by_id and by_path and not both:
+    Raises:
+        RatingError: an id and an image name contradict each other, or it is not clear which of several images is meant.
+    """
+    matcher = _Matcher(items)
+    by_image = [matcher.by_image(image) if image else [] for _, image in keys]
+    by_id = [matcher.by_id(key, alone=not image) if key is not None else [] for key, image in keys]
+    # Ids decide about images that are called otherwise here, but not against the names, and not if they may be counts.
+    is_sure = not numbered and (not any(by_image) or any(_both(*found) for found in zip(by_id, by_image, strict=True)))
+    found = []
+    for key, ids, paths in zip(keys, by_id, by_image, strict=True):
+        if ids and key[1] and not paths and not is_sure:
             raise RatingError(
-                f"the id {key!r} belongs to the image {by_id[0].image}, the path {image} to {by_path[0].image}; "
-                "correct the ids, or leave them out where they are the table's own row numbers"
+                f"the id {key[0]!r} belongs to the image {ids[0].image}, but its row names {key[1]}, which is no rated "
+                "image; correct the ids, or leave them out where they are the table's own row numbers"
             )
-        found = both or by_id or by_path
-        if len({(item.image, item.prompt) for item in found}) > 1 or any(item.group is None for item in found[1:]):
-            names = " and ".join(item.item_id for item in found[:2])
-            raise RatingError(f"{image or key} may be {names}; give the scores the ids of the benchmark")
-        return list(found)
-
-    def _ends_of(self, image: str) -> Sequence[RatedImage]:
-        """The images with the longest path that `image` ends in."""
-        parts = _parts(image)
-        ends = ("/".join(parts[start:]) for start in range(len(parts)))
-        return next((self._by_image[end] for end in ends if end in self._by_image), [])
+        found.append(_one(key, ids, paths))
+    return found
 
 
-def _parts(path: str) -> tuple[str, ...]:
-    """The parts of a path of any system: tables from Windows have backslashes."""
-    return PurePosixPath(path.replace("\\", "/")).parts
+def _both(by_id: list[RatedImage], by_image: list[RatedImage]) -> list[RatedImage]:
+    """The images that id and path agree on."""
+    return [item for item in by_id if item in by_image]
+
+
+def _one(key: Key, by_id: list[RatedImage], by_image: list[RatedImage]) -> list[RatedImage]:
+    agreed = _both(by_id, by_image)
+    if by_id and by_image and not agreed:
+        raise RatingError(
+            f"the id {key[0]!r} belongs to the image {by_id[0].image}, the path {key[1]} to {by_image[0].image}; "
+            "correct the ids, or leave them out where they are the table's own row numbers"
+        )
+    found = agreed or by_image or by_id
+    if len({(item.image, item.prompt) for item in found}) > 1 or any(item.group is None for item in found[1:]):
+        names = " and ".join(item.item_id for item in found[:2])
+        raise RatingError(f"{key[1] or key[0]} may be {names}; give the scores the ids of the benchmark")
+    return found
+
+
+class _Matcher:
+    """The rated images, looked up by id or by path. What looser spellings need is made when a name is not found."""
+
+    def __init__(self, items: Sequence[RatedImage]) -> None:
+        self._items = items
+        self._ids = _listed((item.item_id, item) for item in items)
+        self._paths = _Paths((path_parts(item.image), item) for item in items)
+        self._has_own_ids = any(item.item_id != item.image for item in items)
+
+    def by_id(self, key: str, *, alone: bool) -> list[RatedImage]:
+        """The images of an id; `alone`: of a row without an image, whose id may be the path of one."""
+        found = self._ids.get(key) or self._alike_ids.get(alike_id(key), [])
+        return found or (self.by_image(key) if alone and not self._has_own_ids else [])
+
+    def by_image(self, image: str) -> list[RatedImage]:
+        """The images of which one path is the end of the other."""
+        found = self._paths.find(path_parts(image))
+        if found:
+            return found
+        parts = alike_path(image)
+        bare = without_suffix(parts)
+        # A name without a suffix may have any; a.png is not a.jpg.
+        return self._alike_paths.find(parts) or (self._bare_paths.find(bare) if bare else self._stems.find(parts))
+
+    @cached_property
+    def _alike_ids(self) -> dict[str, list[RatedImage]]:
+        return _listed((alike_id(item.item_id), item) for item in self._items)
+
+    @cached_property
+    def _alike_paths(self) -> _Paths:
+        return _Paths((alike_path(item.image), item) for item in self._items)
+
+    @cached_property
+    def _stems(self) -> _Paths:
+        return _Paths((stem, item) for item in self._items if (stem := without_suffix(alike_path(item.image))))
+
+    @cached_property
+    def _bare_paths(self) -> _Paths:
+        paths = ((alike_path(item.image), item) for item in self._items)
+        return _Paths((path, item) for path, item in paths if without_suffix(path) is None)
+
+
+class _Paths:
+    """Images by their paths and by the ends of those."""
+
+    def __init__(self, paths: Iterable[tuple[Parts, RatedImage]]) -> None:
+        self._paths = list(paths)
+        self._whole = _listed((_joined(path), item) for path, item in self._paths)
+
+    def find(self, parts: Parts) -> list[RatedImage]:
+        """The images with the longest path that `parts` ends in, else those whose path ends in `parts`."""
+        for start in range(len(parts)):
+            if found := self._whole.get(_joined(parts[start:])):
+                return found
+        return self._ends.get(_joined(parts), [])
+
+    @cached_property
+    def _ends(self) -> dict[str, list[RatedImage]]:
+        return _listed((_joined(path[start:]), item) for path, item in self._paths for start in range(1, len(path)))
+
+
+def _joined(parts: Parts) -> str:
+    return "/".join(parts)
+
+
+def _listed(pairs: Iterable[tuple[str, RatedImage]]) -> dict[str, list[RatedImage]]:
+    found: dict[str, list[RatedImage]] = defaultdict(list)
+    for name, item in pairs:
+        found[name].append(item)
+    return dict(found)

@@ -14,7 +14,7 @@ from dyneval.evaluation.benchmarks.base import Benchmark, load
 from dyneval.evaluation.calibration import LEVEL
 from dyneval.evaluation.comparison import Comparison, compare, refuse_same_names
 from dyneval.evaluation.folds import fold_table, with_folds
-from dyneval.evaluation.matching import Matcher
+from dyneval.evaluation.matching import match
 from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.preference import Preferences, compare_preferences
 from dyneval.evaluation.scales import ALL, scales_table
@@ -155,10 +155,10 @@ def _gallery(run: BenchmarkRun, found: Comparison, page: Path) -> Gallery | None
         return None
     from dyneval.evaluation.report.gallery import Entry, build_gallery
 
-    matcher = Matcher(found.rated.items)
+    belonging = match(found.rated.items, [(record.pair_id, record.image) for record in read_records(source)])
     entries = []
-    for record in read_records(source):
-        item = next(iter(matcher.find(record.pair_id, record.image)), None)
+    for record, items in zip(read_records(source), belonging, strict=True):
+        item = next(iter(items), None)
         score = getattr(record, run.field, None) if run.field in ("overall", "t2ia", "iqa") else record.overall
         if item is not None and score is not None and math.isfinite(item.rating):
             entries.append(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from dyneval.errors import SettingError
 from dyneval.evaluation import board_tables, rejects, tables
@@ -103,26 +105,28 @@ def _compare(ratings: Path, run: LeaderboardRun, scored: ScoredSet) -> Compariso
             model=scored.models[image.model].name,
             categories=image.categories,
         )
-        for image in scored.images
+        for image in scored
     ]
     table = read_scores(ratings, "rating")
     given = align(items, table)
     benchmark = generic.benchmark(title=ratings.name)
     rated = RatedSet(benchmark, "rating", rejects=table.rejects, repeated=table.repeated)
-    for item, rating in zip(items, given, strict=True):
+    own: dict[str, float] = {}
+    for item_id, item, rating, overall in zip(_ids(scored), items, given, scored.scores["overall"], strict=True):
         if rating == rating:  # not NaN: this image was rated
-            rated.items.append(
-                RatedImage(
-                    item_id=item.item_id,
-                    image=item.image,
-                    prompt=item.prompt,
-                    ratings=(rating,),
-                    model=item.model,
-                    categories=item.categories,
-                )
-            )
-    own = ScoreTable(scored.evaluator, {image.pair_id: image.overall for image in scored.images})
-    return compare(rated, [own], resamples=run.resamples, seed=run.seed)
+            rated.items.append(replace(item, item_id=item_id, ratings=(rating,)))
+        own[item_id] = overall
+    return compare(rated, [ScoreTable(scored.evaluator, own)], resamples=run.resamples, seed=run.seed)
+
+
+def _ids(scored: ScoredSet) -> list[str]:
+    """An id of each image that no other has: score files of two models may call their images alike."""
+    names = scored.pair_ids.things
+    codes = scored.pair_ids.codes
+    if len(np.unique(codes)) == len(codes):
+        return [names[code] for code in codes]
+    models = [scored.models[name].name for name in scored.model_of.things]
+    return [f"{models[model]}/{names[code]}" for model, code in zip(scored.model_of.codes, codes, strict=True)]
 
 
 def _tables(board: Board) -> dict[str, Table]:
@@ -132,6 +136,8 @@ def _tables(board: Board) -> dict[str, Table]:
     if board.dimensions:
         shown["Dimensions"] = board_tables.dimensions_table(board)
         shown["Sub-categories"] = board_tables.categories_table(board)
+    if board.duels:
+        shown["Head to head"] = board_tables.duels_table(board.duels)
     if len({row.overall for row in board.rows}) >= 3:
         shown["Proposed tiers"] = board_tables.proposal_table(propose_tiers(board))
     return shown
@@ -181,6 +187,7 @@ def _draw(
         _lead(board),
         board=board,
         board_charts=ours,
+        board_tables=_neighbours(board),
         tables={"Agreement": tables.agreement_table(comparison)} if comparison else {},
         agreement_charts=theirs,
         gallery=gallery,
@@ -190,8 +197,13 @@ def _draw(
     return [*written, page]
 
 
+def _neighbours(board: Board) -> dict[str, Table]:
+    duels = board_tables.neighbours(board)
+    return {"Each model against the next": board_tables.duels_table(duels)} if duels else {}
+
+
 def _lead(board: Board) -> str:
-    models = f"{len(board.rows)} models"
+    models = f"{len(board.rows)} model{'' if len(board.rows) == 1 else 's'}"
     if not board.prompts:
         return f"{models}, {board.evaluator}."
     images = sum(row.images for row in board.rows)
@@ -207,6 +219,7 @@ def _gallery(
     entries = [
         Entry(
             pair_id=image.pair_id,
+            address=item_id,
             model=scored.models[image.model].name,
             tier=scored.models[image.model].tier,
             prompt=image.prompt,
@@ -215,9 +228,8 @@ def _gallery(
             t2ia=image.t2ia,
             iqa=image.iqa,
             overall=image.overall,
-            rating=ratings.get(image.pair_id),
+            rating=ratings.get(item_id),
         )
-        for image in scored.images
+        for image, item_id in zip(scored, _ids(scored), strict=True)
     ]
-    sources = list(dict.fromkeys(image.source for image in scored.images))
-    return build_gallery(entries, sources, images, page, workers=run.workers)
+    return build_gallery(entries, run.scores, images, page, workers=run.workers)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from dyneval import model_table
+import numpy as np
+from numpy.typing import NDArray
+
 from dyneval.errors import DataFileError
 from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatingError, refuse_duplicates
 from dyneval.evaluation.scores import other_settings, read_records
+from dyneval.evaluation.spelling import alike_model, alike_path, alike_prompt, ends_alike, two_spellings, without_suffix
 from dyneval.files.pairs import metadata_file
 from dyneval.files.tables import cell, rows, text_of, texts_of, whole_of
-from dyneval.records import TIERS, ScoreRecord
+from dyneval.records import SCORE_NAMES, TIERS, ScoreName, ScoreRecord
 
+Thing = TypeVar("Thing", bound=Hashable)
+
+_UNNAMED = -1
 ModelFrom = Literal["file", "folder"]
 """Where the T2I model's name stands when there is no metadata: the score file's name, or the image's first folder."""
 
@@ -39,9 +46,8 @@ class ModelInfo:
     year: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScoredImage:
-    """The scores (1-5) of one image; `source` and `row` say where the whole record stands."""
+class ScoredImage(NamedTuple):
+    """The scores (1-5) of one image."""
 
     pair_id: str
     model: str
@@ -51,8 +57,6 @@ class ScoredImage:
     iqa: float
     overall: float
     image: str
-    source: Path
-    row: int
 
 
 class KnownPair(NamedTuple):
@@ -63,11 +67,48 @@ class KnownPair(NamedTuple):
     categories: tuple[str, ...]
 
 
+class Column(Generic[Thing]):
+    """A column of things of which many are alike: each is kept once, a row holds its number."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Thing, int] = {}
+        self._codes = array("i")
+
+    def number(self, thing: Thing) -> int:
+        """The number of a thing, in the order of first appearance."""
+        return self._numbers.setdefault(thing, len(self._numbers))
+
+    def append(self, thing: Thing) -> None:
+        """Add a row."""
+        self._codes.append(self.number(thing))
+
+    @property
+    def things(self) -> list[Thing]:
+        """Each once, by its number."""
+        return list(self._numbers)
+
+    @property
+    def codes(self) -> NDArray[np.int32]:
+        """The number of each row's thing, shape (rows,)."""
+        return np.array(self._codes, np.int32)
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+
 @dataclass(slots=True)
 class ScoredSet:
-    """All scored images of a board, the T2I models, how many images each should have, and who scored."""
+    """All scored images of a board, the T2I models, how many images each should have, and who scored.
 
-    images: list[ScoredImage] = field(default_factory=list)
+    Columns, not a row an image: a million images take 0.3 GB. Spellings of a prompt (`alike_prompt`) are one prompt.
+    """
+
+    pair_ids: Column[str] = field(default_factory=Column)
+    images: Column[str] = field(default_factory=Column)
+    model_of: Column[str] = field(default_factory=Column)
+    prompts: Column[str] = field(default_factory=Column)
+    categories: Column[tuple[str, ...]] = field(default_factory=Column)
+    scores: dict[ScoreName, array[float]] = field(default_factory=lambda: {name: array("d") for name in SCORE_NAMES})
     models: dict[str, ModelInfo] = field(default_factory=dict)
     expected: dict[str, int] = field(default_factory=dict)
     evaluator: str = ""
@@ -75,6 +116,26 @@ class ScoredSet:
     """The evaluator's weights and template, which must be the same in all files."""
     settings: dict[str, object] = field(default_factory=dict)
     """What else the scores depend on, which must be the same as well."""
+
+    def __len__(self) -> int:
+        return len(self.pair_ids)
+
+    def __iter__(self) -> Iterator[ScoredImage]:
+        pair_ids, models, prompts, categories, images = (
+            (column.things, column.codes)
+            for column in (self.pair_ids, self.model_of, self.prompts, self.categories, self.images)
+        )
+        for row in range(len(self)):
+            yield ScoredImage(
+                pair_id=pair_ids[0][pair_ids[1][row]],
+                model=models[0][models[1][row]],
+                prompt=prompts[0][prompts[1][row]],
+                categories=categories[0][categories[1][row]],
+                t2ia=self.scores["t2ia"][row],
+                iqa=self.scores["iqa"][row],
+                overall=self.scores["overall"][row],
+                image=images[0][images[1][row]],
+            )
 
 
 def read_scored(
@@ -98,30 +159,43 @@ def read_scored(
     Raises:
         DataFileError: a file cannot be read, a score has no metadata, or the files are by different evaluators.
         SchemaError: a row is no ScoreRecord.
-        RatingError: a model has one pair_id twice.
+        RatingError: a model has one pair_id twice, or one image under two.
     """
-    pairs = _read_pairs(metadata)
-    listed = {entry.prompt: entry for entry in read_prompts(prompts)} if prompts else None
-    known = _read_models(models)
+    if not metadata and model_from == "file":
+        _refuse_one_stem(paths)
     found = ScoredSet()
-    seen = Counter[str]()
+    pairs, drawn = _read_pairs(metadata, found)
+    listed = {alike_prompt(entry.prompt): entry for entry in read_prompts(prompts)} if prompts else None
+    known = _read_models(models)
     tiers: dict[str, int] = {}
+    spelled: dict[str, str] = {}
     for path in paths:
+        start = len(found)
         for number, record in enumerate(read_records(path), 1):
             _check_evaluator(found, path, record)
-            pair = pairs.get(record.pair_id)
-            if pairs and pair is None:
+            code = found.pair_ids.number(record.pair_id)
+            if pairs and code >= len(pairs):
                 raise DataFileError(f"{path}:{number}: {record.pair_id} is not in {', '.join(map(str, metadata))}")
+            image = str(PurePosixPath(record.image))
+            pair = pairs[code] if pairs else None
+            if pair and drawn[code] not in (_UNNAMED, found.images.number(image)):
+                _refuse_other_image(f"{path}:{number}: {record.pair_id}", image, found.images.things[drawn[code]])
             model = pair.generation_model if pair else _model_name(path, number, record, model_from)
-            seen[f"{record.pair_id} ({model})"] += 1
             if pair and pair.tier is not None:
                 tiers.setdefault(model, pair.tier)
-            found.images.append(_scored(path, number, record, model, _categories(record, pair, listed)))
-    if not found.images:
+            prompt = alike_prompt(record.prompt)
+            found.pair_ids.append(record.pair_id)
+            found.model_of.append(model)
+            found.images.append(image)
+            found.prompts.append(spelled.setdefault(prompt, record.prompt))
+            found.categories.append(_categories(record, prompt, pair, listed))
+            for name, value in _scores(path, number, record).items():
+                found.scores[name].append(value)
+        _refuse_images_twice(path, found, start)
+    if not len(found):
         raise DataFileError(f"{', '.join(map(str, paths))}: no scores")
-    refuse_duplicates(", ".join(str(path) for path in paths), seen)
-    names = dict.fromkeys(image.model for image in found.images)
-    found.models = {name: _info(name, known, tiers) for name in names}
+    _refuse_ids_twice(paths, found)
+    found.models = {name: _info(name, known, tiers) for name in found.model_of.things}
     _refuse_one_name(found.models)
     found.expected = _expected(found, pairs, listed)
     return found
@@ -147,7 +221,7 @@ def read_prompts(path: Path) -> list[PromptEntry]:
         categories = cell(row, named, _listed, where)
         entries.append(PromptEntry(prompt=prompt.strip(), categories=categories, file_name=_file_name(row, where)))
     try:
-        refuse_duplicates(str(path), Counter(entry.prompt for entry in entries))
+        refuse_duplicates(str(path), Counter(alike_prompt(entry.prompt) for entry in entries))
     except RatingError as error:
         raise DataFileError(str(error).replace("ids stand", "prompts stand")) from error
     return entries
@@ -165,8 +239,11 @@ def _file_name(row: Mapping[str, Any], where: str) -> str | None:
     return f"{int(number):04d}.png" if number.isdecimal() else None
 
 
-def _read_pairs(paths: Sequence[Path]) -> dict[str, KnownPair]:
-    pairs: dict[str, KnownPair] = {}
+def _read_pairs(paths: Sequence[Path], found: ScoredSet) -> tuple[list[KnownPair], array[int]]:
+    """What metadata say of each pair, and the number of its image or `_UNNAMED`, by the pair's number in `found`."""
+    pairs: list[KnownPair] = []
+    drawn = array("i")
+    same: dict[KnownPair, KnownPair] = {}  # of a million pairs, few are of another model, tier or categories
     for path in map(metadata_file, paths):
         for number, row in enumerate(rows(path), 1):
             where = f"{path}: row {number}"
@@ -177,9 +254,24 @@ def _read_pairs(paths: Sequence[Path]) -> dict[str, KnownPair]:
                     f"metadata.jsonl has them; found {', '.join(row)}"
                 )
             pair = KnownPair(model, _tier(row, where), cell(row, "categories", _listed, where))
-            if pairs.setdefault(name, pair) != pair:
+            pair = same.setdefault(pair, pair)
+            code, file_name = found.pair_ids.number(name), cell(row, "file_name", text_of, where)
+            image = found.images.number(str(PurePosixPath(file_name))) if file_name else _UNNAMED
+            if code == len(pairs):
+                pairs.append(pair)
+                drawn.append(image)
+            elif pairs[code] != pair:
                 raise DataFileError(f"{where}: {name} stands there before with another model, tier or categories")
-    return pairs
+            elif drawn[code] != image:
+                raise DataFileError(f"{where}: {name} stands there before with another image; one image has one id")
+    return pairs, drawn
+
+
+def _refuse_other_image(where: str, scored: str, drawn: str) -> None:
+    """An id that is of another image gives a model another one's score. The form of the file may have changed."""
+    first, second = ((without_suffix(parts) or parts) for parts in map(alike_path, (scored, drawn)))
+    if not ends_alike(first, second):
+        raise DataFileError(f"{where} was scored from {scored}, and the metadata say that it is {drawn}")
 
 
 def _tier(row: Mapping[str, Any], where: str) -> int | None:
@@ -192,32 +284,71 @@ def _tier(row: Mapping[str, Any], where: str) -> int | None:
 def _read_models(path: Path | None) -> dict[str, ModelInfo]:
     if path is None:
         return {}
-    found = {}
+    found: dict[str, ModelInfo] = {}
     for number, row in enumerate(rows(path), 1):
         where = f"{path}: row {number}"
         name = cell(row, "model", text_of, where)
         if name is None:
             raise DataFileError(f"{where}: expected the columns model, tier, year, found {', '.join(row)}")
-        info = ModelInfo(name=name, tier=_tier(row, where), year=cell(row, "year", whole_of, where))
-        found[model_table.model_key(info.name)] = info
+        info = ModelInfo(name=name.strip(), tier=_tier(row, where), year=cell(row, "year", whole_of, where))
+        if (other := found.setdefault(alike_model(name), info)) != info:
+            raise DataFileError(f"{where}: {info.name} stands there before as {other.name}; keep one of the rows")
     return found
 
 
 def _info(name: str, known: Mapping[str, ModelInfo], tiers: Mapping[str, int]) -> ModelInfo:
-    own, paper = known.get(model_table.model_key(name)), published.find_model(name)
+    own, paper = known.get(alike_model(name)), published.find_model(name)
     tier = (own and own.tier) or tiers.get(name) or (paper and paper.tier)
     year = (own and own.year) or (paper and paper.year)
     return ModelInfo(name=own.name if own else paper.name if paper else name, tier=tier or None, year=year or None)
 
 
 def _refuse_one_name(models: Mapping[str, ModelInfo]) -> None:
-    """Two spellings of one model would be two rows of a board that nobody can tell apart."""
-    first: dict[str, str] = {}
-    for found, info in models.items():
-        if first.setdefault(info.name, found) != found:
+    """Two spellings of one model would be two rows of a board, of one model each half."""
+    if two := two_spellings({found: alike_model(info.name) for found, info in models.items()}):
+        first, second = two
+        raise DataFileError(f"{first} and {second} are both {models[first].name}; name them alike, or leave one out")
+
+
+def _refuse_one_stem(paths: Sequence[Path]) -> None:
+    first: dict[str, Path] = {}
+    for path in paths:
+        if (other := first.setdefault(path.stem, path)) is not path:
             raise DataFileError(
-                f"{first[info.name]} and {found} are both {info.name}; name them alike, or leave one out"
+                f"{other} and {path} would both be the model {path.stem}; name the files by their models, join the "
+                "parts of one with dyneval merge, or give --metadata"
             )
+
+
+def _refuse_ids_twice(paths: Sequence[Path], found: ScoredSet) -> None:
+    _, again = _repeated(found.pair_ids.codes, found.model_of.codes)
+    names, models = found.pair_ids.things, found.model_of.things
+    ids, of = found.pair_ids.codes[again], found.model_of.codes[again]
+    seen = {f"{names[pair]} ({models[model]})": 2 for pair, model in zip(ids, of, strict=True)}
+    refuse_duplicates(", ".join(map(str, paths)), seen)
+
+
+def _refuse_images_twice(path: Path, found: ScoredSet, start: int) -> None:
+    """One image under two ids would count twice. Of one file only: those of another may lie in another folder."""
+    ids = found.pair_ids.codes[start:]
+    before, again = _repeated(*(column.codes[start:] for column in (found.images, found.model_of, found.prompts)))
+    for one, other in zip(before, again, strict=True):
+        if ids[one] != ids[other]:
+            names, image = found.pair_ids.things, found.images.things[found.images.codes[start + one]]
+            raise RatingError(
+                f"{path}: the image {image} stands under two ids, {names[ids[one]]} and {names[ids[other]]}; "
+                "it would count twice, keep one of them"
+            )
+
+
+def _repeated(*columns: NDArray[np.int32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows that are alike in all columns, each with the one before it."""
+    key = columns[0].astype(np.int64)
+    for column in columns[1:]:
+        key = key * (int(column.max(initial=0)) + 1) + column
+    order = np.argsort(key, kind="stable")
+    same = np.diff(key[order]) == 0
+    return order[:-1][same], order[1:][same]
 
 
 def _model_name(path: Path, number: int, record: ScoreRecord, model_from: ModelFrom) -> str:
@@ -243,42 +374,28 @@ def _check_evaluator(found: ScoredSet, path: Path, record: ScoreRecord) -> None:
 
 
 def _categories(
-    record: ScoreRecord, pair: KnownPair | None, listed: Mapping[str, PromptEntry] | None
+    record: ScoreRecord, prompt: str, pair: KnownPair | None, listed: Mapping[str, PromptEntry] | None
 ) -> tuple[str, ...]:
     if pair:
         return pair.categories
-    entry = (listed or {}).get(record.prompt.strip())
+    entry = (listed or {}).get(prompt)
     if listed is not None and entry is None:
         raise DataFileError(f"{record.pair_id}: its prompt is not in the prompt list: {record.prompt[:80]!r}")
     return entry.categories if entry else ()
 
 
-def _scored(path: Path, number: int, record: ScoreRecord, model: str, categories: tuple[str, ...]) -> ScoredImage:
+def _scores(path: Path, number: int, record: ScoreRecord) -> dict[ScoreName, float]:
     if record.t2ia is None or record.iqa is None or record.overall is None:
         raise DataFileError(f"{path}:{number}: {record.pair_id} was scored by half; a leaderboard needs T2IA and IQA")
-    return ScoredImage(
-        pair_id=record.pair_id,
-        model=model,
-        prompt=record.prompt,
-        categories=categories,
-        t2ia=record.t2ia,
-        iqa=record.iqa,
-        overall=record.overall,
-        image=record.image,
-        source=path,
-        row=number,
-    )
+    return {"t2ia": record.t2ia, "iqa": record.iqa, "overall": record.overall}
 
 
-def _expected(
-    found: ScoredSet, pairs: Mapping[str, KnownPair], listed: Mapping[str, PromptEntry] | None
-) -> dict[str, int]:
+def _expected(found: ScoredSet, pairs: Sequence[KnownPair], listed: Mapping[str, PromptEntry] | None) -> dict[str, int]:
     """How many images each model should have: its pairs, the prompt list, or the prompts of its tier's models."""
     if pairs:
-        return dict(Counter(pair.generation_model for pair in pairs.values()))
+        return dict(Counter(pair.generation_model for pair in pairs))
     if listed is not None:
         return dict.fromkeys(found.models, len(listed))
-    prompts: dict[int | None, set[str]] = {}
-    for image in found.images:
-        prompts.setdefault(found.models[image.model].tier, set()).add(image.prompt)
-    return {name: len(prompts[info.tier]) for name, info in found.models.items()}
+    tier_of = np.array([found.models[name].tier or 0 for name in found.model_of.things])[found.model_of.codes]
+    prompts = {tier: len(np.unique(found.prompts.codes[tier_of == tier])) for tier in np.unique(tier_of)}
+    return {name: prompts[info.tier or 0] for name, info in found.models.items()}

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dyneval.errors import DataFileError, SchemaError
 from dyneval.evaluation.benchmarks.base import RatedImage, RatingError, numbers
-from dyneval.evaluation.matching import Matcher
+from dyneval.evaluation.matching import match
 from dyneval.evaluation.rejects import LeftOut, Sieve
+from dyneval.evaluation.spelling import alike_id, alike_path, ends_alike, name_of
 from dyneval.files.delimited import as_meant
-from dyneval.files.tables import kind_of, rows, text_of
+from dyneval.files.tables import kind_of, rows
 from dyneval.records import ScoreRecord
 from dyneval.replies import as_in_key
 from dyneval.structs import Row
@@ -29,7 +32,7 @@ class ScoreTable:
     """The scores of one evaluator: `by_id` where rows have ids, else `by_image`.
 
     `image_of` has the image that a row with this id names as well. `rejects` are the rows that do not count, `repeated`
-    counts those that say what one before them said.
+    counts those that say what one before them said. `numbered`: the ids are the numbers of the rows.
     """
 
     name: str
@@ -38,6 +41,7 @@ class ScoreTable:
     image_of: dict[str, str] = field(default_factory=dict)
     rejects: list[LeftOut] = field(default_factory=list)
     repeated: int = 0
+    numbered: bool = False
 
 
 class _Scored(NamedTuple):
@@ -65,6 +69,7 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
     """
     sieve = Sieve[_Scored](path.name)
     kinds: dict[str, object] = {}
+    offsets: set[int | None] = set()
     # The CSV of `dyneval score` has a ' before what spreadsheets would run.
     meant = as_meant if kind_of(path) in (".csv", ".tsv") else str
     for number, row in enumerate(rows(path), 1):
@@ -77,6 +82,8 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
             sieve.reject(label, number, str(error))
             continue
         sieve.add(("id", key) if key is not None else ("image", image), number, label, scored)
+        # The ids of our own records are those of pairs, however they are made.
+        offsets.add(int(key) - number if key and re.fullmatch(r"\d{1,9}", key) and not is_record(row) else None)
         _refuse_mixture(path, row, kinds)
     kept = list(sieve.finish().values())
     if sieve.refusal:
@@ -90,35 +97,32 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
         {one.key: one.image for one in kept if one.key is not None and one.image},
         sieve.rejects,
         sieve.repeated,
+        offsets in ({0}, {-1}),
     )
 
 
 def align(items: Sequence[RatedImage], table: ScoreTable) -> list[float]:
     """Return the score of each rated image, NaN where the evaluator gave none.
 
-    A row belongs to an image when its id is the image's, or when its path ends in the image's.
+    A row belongs to an image when its id is the image's, or when one of their paths ends in the other, see `match`.
 
     Raises:
         RatingError: two rows belong to one image, an id and a path contradict each other, or a path fits two images.
     """
-    matcher = Matcher(items)
-    found: dict[str, float] = {}
-    named: list[tuple[str | None, str | None, float]] = [
-        *((key, table.image_of.get(key), value) for key, value in table.by_id.items()),
-        *((None, image, value) for image, value in table.by_image.items()),
-    ]
-    for key, image, value in named:
-        try:
-            belonging = matcher.find(key, image)
-        except RatingError as error:
-            raise RatingError(f"{table.name}: {error}") from error
-        for item in belonging:
-            if item.item_id in found:
+    found: dict[int, float] = {}  # by the item itself: two models may have one id each
+    keys = [*((key, table.image_of.get(key)) for key in table.by_id), *((None, image) for image in table.by_image)]
+    try:
+        belonging = match(items, keys, numbered=table.numbered)
+    except RatingError as error:
+        raise RatingError(f"{table.name}: {error}") from error
+    for of_row, value in zip(belonging, (*table.by_id.values(), *table.by_image.values()), strict=True):
+        for item in of_row:
+            if id(item) in found:
                 raise RatingError(
                     f"{table.name}: two scores belong to the image {item.image}; give them the benchmark's ids"
                 )
-            found[item.item_id] = value
-    return [found.get(item.item_id, math.nan) for item in items]
+            found[id(item)] = value
+    return [found.get(id(item), math.nan) for item in items]
 
 
 def is_record(row: Row) -> bool:
@@ -175,15 +179,26 @@ def row_names(row: Row, meant: Callable[[str], str]) -> tuple[str | None, str]:
     `meant`: makes of a cell what it stands for.
     """
 
-    def first(columns: Sequence[str]) -> str | None:
-        found = (text_of(row.get(column)) for column in columns)
-        return next((meant(name) for name in found if name is not None), None)
+    def named(columns: Sequence[str]) -> dict[str, str]:
+        found = ((column, name_of(row.get(column))) for column in columns)
+        return {column: meant(name) for column, name in found if name is not None}
 
-    key, image = first(ID_COLUMNS), first(IMAGE_COLUMNS)
+    ids, images = named(ID_COLUMNS), named(IMAGE_COLUMNS)
+    # A column called id may be any numbering; the other two say whose ids they hold.
+    _refuse_contradiction({column: (alike_id(ids[column]),) for column in ID_COLUMNS[:2] if column in ids}, ids)
+    _refuse_contradiction({column: alike_path(image) for column, image in images.items()}, images)
+    key, image = (next(iter(names.values()), None) for names in (ids, images))
     if key is None and image is None:
         expected = ", ".join((*ID_COLUMNS, *IMAGE_COLUMNS))
         raise TypeError(f"names no image; expected one of the columns {expected}")
     return key, image or ""
+
+
+def _refuse_contradiction(parts: Mapping[str, tuple[str, ...]], named: Mapping[str, str]) -> None:
+    """Raise TypeError where two columns of a row name different things: no path of `parts` is the end of the other."""
+    for first, second in combinations(parts, 2):
+        if not ends_alike(parts[first], parts[second]):
+            raise TypeError(f"{first} {named[first]} and {second} {named[second]} contradict each other")
 
 
 def _refuse_mixture(path: Path, row: Row, kinds: dict[str, object]) -> None:

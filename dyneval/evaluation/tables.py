@@ -21,8 +21,17 @@ FORMATS = {"md": "github", "tex": "latex_booktabs", "html": "html"}
 _MINUS = "\u2212"
 _BOLD, _END = "\ue000", "\ue001"
 """Stand around what is bold until tabulate has escaped the cells; no text of a model's name may hold them."""
+_GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
+    "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma",
+    "τ": "tau", "υ": "upsilon", "φ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega", "Γ": "Gamma", "Δ": "Delta",
+    "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi",
+    "Ω": "Omega",
+}  # fmt: skip
+"""Letters in names of models, such as PixArt-α."""
 _LATEX = {
-    _MINUS: "$-$", "±": r"$\pm$", "σ": r"$\sigma$", "≥": r"$\ge$", "≤": r"$\le$", "–": "--", "×": r"$\times$",
+    **{letter: rf"$\{name}$" for letter, name in _GREEK.items()},
+    _MINUS: "$-$", "±": r"$\pm$", "≥": r"$\ge$", "≤": r"$\le$", "–": "--", "×": r"$\times$",
     _BOLD: r"\textbf{", _END: "}",
 }  # fmt: skip
 """What pdfLaTeX does not know as a letter."""
@@ -106,6 +115,11 @@ def number(value: float, digits: int = 4) -> str:
     """Write a coefficient without its leading zero."""
     text = f"{abs(value):.{digits}f}"
     return (_MINUS if value < 0 and float(text) else "") + text.removeprefix("0")
+
+
+def signed(value: float, digits: int) -> str:
+    """Write a difference with its sign."""
+    return f"{value:+.{digits}f}".replace("-", _MINUS)
 
 
 def p_value(value: float | None) -> str:
@@ -235,11 +249,7 @@ def preference_tables(found: Preferences) -> dict[str, Table]:
             [
                 [
                     name,
-                    *(
-                        f"{value:+.2f}".replace("-", _MINUS)
-                        for result in found.evaluators
-                        for value in result.strengths.get(name, ())
-                    ),
+                    *(signed(value, 2) for result in found.evaluators for value in result.strengths.get(name, ())),
                 ]
                 for name in models_of
                 if all(name in result.strengths for result in found.evaluators)

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from dyneval.errors import SettingError
+from dyneval.errors import DataFileError, SettingError
 from dyneval.evaluation.benchmarks.base import Benchmark, LayoutError, load
 from dyneval.evaluation.scored import read_prompts
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+from dyneval.evaluation.spelling import IMAGE_SUFFIXES
 
 
 class Unscored(NamedTuple):
@@ -52,6 +51,7 @@ def drawn_images(prompts: Path, images: Path) -> list[Unscored]:
 
     Raises:
         SettingError: there are none.
+        DataFileError: one image is there in two forms.
     """
     found = list(_drawn(prompts, images))
     if not found:
@@ -62,7 +62,15 @@ def drawn_images(prompts: Path, images: Path) -> list[Unscored]:
 def _drawn(prompts: Path, images: Path) -> Iterator[Unscored]:
     entries = read_prompts(prompts)
     for folder in sorted(path for path in images.iterdir() if path.is_dir()):
-        present = {path.stem: path.name for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
+        present: dict[str, str] = {}
+        for path in folder.iterdir():
+            if (
+                path.suffix.lower() in IMAGE_SUFFIXES
+                and (other := present.setdefault(path.stem, path.name)) != path.name
+            ):
+                raise DataFileError(
+                    f"{folder}: {other} and {path.name} may both be image {path.stem}; keep one of them"
+                )
         for number, entry in enumerate(entries):
             stem = Path(entry.file_name).stem if entry.file_name else f"{number:04d}"
             if stem in present:

@@ -77,6 +77,15 @@ def _spellings(name: str) -> Iterator[str]:
     yield from (plain, slashed, unquote(plain), unquote(slashed))
 
 
+def file_version(file: Path) -> tuple[int, int] | None:
+    """What tells a file from the one that was there before: its time and size; None where there is none."""
+    try:
+        found = file.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
 def load_image(path: str | Path, root: Path | None = None) -> Image.Image:
     """Read an image file as upright RGB; transparency is laid on white, of an animation the first frame is taken.
 

@@ -325,7 +325,7 @@ def test_the_skills_of_a_board_are_those_that_step_1_assigns():
 
 
 def test_latex_names_booktabs_sets_the_best_in_bold_and_compiles(tmp_path):
-    hostile = r"a_b & 50% {x} \input{/etc/passwd} $ # ~ ^ σ"
+    hostile = r"a_b & 50% {x} \input{/etc/passwd} $ # ~ ^ σ α Λ"
     rows = [[hostile, "−.5000 [−.6, −.4]", "2.00 ± 0.10"], ["sana", ".2500", "–"], ["flux", ".2500 [.1, .3]", "1.00"]]
     tables.Table(["model", "SRCC", "mean ± sd"], rows, best=(1, 2)).write(tmp_path, "board")
     text = (tmp_path / "board.tex").read_text("utf-8")
@@ -340,3 +340,95 @@ def test_latex_names_booktabs_sets_the_best_in_bold_and_compiles(tmp_path):
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and (tmp_path / "page.pdf").exists(), done.stdout[-2000:]
+
+
+NFC, NFD = "é{}.png", "e\u0301{}.png"
+
+
+@pytest.mark.parametrize(
+    ("rated", "scored"),
+    [
+        (NFC, NFD),
+        ("{}.PNG", "{}.png"),
+        ("Imgs/{}.png", "imgs/{}.PNG"),
+        ("my imgs/{}.png", "https://host/my%20imgs/{}.png?size=1#top"),
+        ("/data/imgs/{}.png", "imgs/{}.png"),
+        ("imgs/{}.png", "/data/imgs/{}.png"),
+        ("D:\\imgs\\{}.png", "imgs/{}.png"),
+        ("imgs/{}.png", "imgs/{}"),
+        ("imgs/{}", "{}.png"),
+        (" {}.png ", "{}.png\t"),
+    ],
+)
+def test_image_names_as_other_programs_write_them(tmp_path, rated, scored):
+    items = own_ratings(tmp_path, [f"{rated.format(n)},{n}" for n in range(1, 5)], "image,rating")
+    assert align(
+        items, scores_of(tmp_path, "image,score\n" + "".join(f"{scored.format(n)},{n}\n" for n in range(1, 5)))
+    ) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("ids", ["007 008", "7 8", "7.0 8.0", " 7 8 "])
+@pytest.mark.parametrize("own", ["007 008", "7 8"])
+def test_ids_as_numbers_and_as_text(tmp_path, ids, own):
+    items = own_ratings(tmp_path, [f"{key},{key}x.png,m,1" for key in own.split()])
+    assert align(
+        items, scores_of(tmp_path, "id,score\n" + "".join(f"{key},{n}\n" for n, key in enumerate(ids.split())))
+    ) == [0, 1]
+
+
+def test_a_name_to_the_letter_comes_first_and_an_unclear_one_is_refused(tmp_path):
+    items = own_ratings(tmp_path, ["7,A.png,m,1", "007,a.png,m,2", f"é,{NFC.format(1)},m,3", f"f,{NFD.format(1)},m,4"])
+    assert align(
+        items, scores_of(tmp_path, f"image,score\nA.png,1\na.png,2\n{NFC.format(1)},3\n{NFD.format(1)},4\n")
+    ) == [1, 2, 3, 4]
+    assert align(items, scores_of(tmp_path, "id,score\n7,1\n007,2\n"))[:2] == [1, 2]
+    with pytest.raises(RatingError, match=r"A.PNG may be 7 and 007"):
+        align(items, scores_of(tmp_path, "image,score\nA.PNG,1\n"))
+    with pytest.raises(RatingError, match="07 may be 7 and 007"):
+        align(items, scores_of(tmp_path, "id,score\n07,1\n"))
+    other = own_ratings(tmp_path, ["1,a.png,m,1"])
+    assert math.isnan(align(other, scores_of(tmp_path, "image,score\na.jpg,1\n"))[0]), "another file"
+
+
+def test_ids_that_say_nothing_are_none(tmp_path):
+    items = own_ratings(tmp_path, [f"nan,{n}.png,m,{n}" for n in range(1, 4)])
+    assert [item.item_id for item in items] == ["1.png", "2.png", "3.png"]
+    for nothing in ("nan", "None", "<NA>", ""):
+        rows = "".join(f"{nothing},{n}.png,{n}\n" for n in range(1, 4))
+        assert align(items, scores_of(tmp_path, f"id,image,score\n{rows}")) == [1, 2, 3]
+
+
+def test_row_numbers_never_beat_image_names(tmp_path):
+    items = own_ratings(tmp_path, [f"{n},{n}.png,m,{n}" for n in range(1, 4)])
+    more = "".join(f"{row},{n}.png,{n}\n" for row, n in enumerate((9, 1, 8, 2, 3), 1))
+    with pytest.raises(
+        RatingError, match=r"id '1' belongs to the image 1.png, but its row names 9.png, .* row numbers"
+    ):
+        align(items, scores_of(tmp_path, f"id,image,score\n{more}"))
+    with pytest.raises(RatingError, match=r"but its row names x0.png"):
+        align(items, scores_of(tmp_path, "id,image,score\n" + "".join(f"{n + 1},x{n}.png,{n}\n" for n in range(3))))
+    named = "".join(f"{4 - n},renamed{n}.png,{n}\n" for n in range(1, 4))
+    assert align(items, scores_of(tmp_path, f"id,image,score\n{named}")) == [3, 2, 1], "ids of the benchmark"
+
+
+def test_columns_of_a_row_that_contradict_each_other_are_told(tmp_path):
+    rows = [
+        "p1,p2,a.png,a.png,1",
+        "p2,p2,b.png,/x/B.PNG,2",
+        "p3,p3,c.png,d.png,3",
+        *(f"q{n},,{n}.png,,4" for n in range(4)),
+    ]
+    found = scores_of(tmp_path, "\n".join(["pair_id,item_id,image,img_path,score", *rows]))
+    assert [reject.reason for reject in found.rejects] == [
+        "pair_id p1 and item_id p2 contradict each other",
+        "image c.png and img_path d.png contradict each other",
+    ]
+
+
+def test_a_prompt_that_pandas_had_none_for_is_none(tmp_path):
+    items = own_ratings(
+        tmp_path,
+        [f"{n}.png,{word},{n}" for n, word in enumerate(("nan", "None", "a cat", "a  cat "))],
+        "image,prompt,rating",
+    )
+    assert [item.cluster for item in items] == ["0.png", "1.png", "a cat", "a cat"]

@@ -1,6 +1,7 @@
 """Boards from scores and from a published table: means, intervals, ranks, gaps, tiers, and what is refused."""
 
 import csv
+import itertools
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dyneval.evaluation import board_tables, published
 from dyneval.evaluation.benchmarks import RatingError
 from dyneval.evaluation.leaderboard import build_board
 from dyneval.evaluation.published_table import read_board
+from dyneval.evaluation.run_leaderboard import LeaderboardRun, run_leaderboard
 from dyneval.evaluation.scored import read_prompts, read_scored
 from dyneval.evaluation.tiers import natural_breaks, propose_tiers
 from dyneval.files.jsonl import read_jsonl
@@ -149,7 +151,8 @@ def test_metadata_may_be_any_table_that_names_the_model_of_a_pair(tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "metadata.csv").write_text("\n".join(["pair_id,generation_model,tier,categories", *known]))
-    assert read_scored([scores], metadata=[folder]) == read_scored([scores], metadata=[metadata])
+    by_csv, by_gendb = (read_scored([scores], metadata=[place]) for place in (folder, metadata))
+    assert list(by_csv) == list(by_gendb) and by_csv.models == by_gendb.models
     for line, said in [
         ("p1,,1,", "row 1: expected pair_id and generation_model"),
         ("p1,m,4,", "row 1: tier: expected 1, 2 or 3, found 4"),
@@ -305,3 +308,105 @@ def test_tables_of_a_board(board):
     assert table.headings[:4] == ["model", "rank", "95 %", "tier"]
     assert table.rows[0][:4] == ["FLUX.2 [dev]", "1", "1–1", "1"]
     assert [row[0] for row in board_tables.tier_table(board).rows] == ["Tier 1", "Tier 2", "Tier 3"]
+
+
+def board_of(tmp_path, rows, **more):
+    files = [write_jsonl(tmp_path / f"{name}.jsonl", records) for name, records in rows.items()]
+    return build_board(read_scored(files, **more), resamples=0)
+
+
+def record(number, image=None, prompt="a red cat", pair_id=None, score=3):
+    return score_record(pair_id or f"p{number}", prompt, image or f"{number}.png", [score] * 2, [score] * 2)
+
+
+def test_a_prompt_in_two_spellings_is_one_prompt(tmp_path):
+    nfc, nfd = "a café", "a cafe\u0301"
+    board = board_of(tmp_path, {"a": [record(1, prompt=nfc)], "b": [record(1, prompt=f" {nfd} ")]})
+    assert board.prompts == 1 and board.notes == []
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text(json.dumps([{"prompt": nfd, "categories": ["color"]}]))
+    scored = read_scored([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], prompts=prompts)
+    assert [image.categories for image in scored] == [("color",), ("color",)]
+
+
+@pytest.mark.parametrize("names", [("My Model", "my-model"), ("café", "Cafe\u0301"), ("Net v1.0", "net_v1.0")])
+def test_two_spellings_of_an_unknown_model_are_refused(tmp_path, names):
+    with pytest.raises(DataFileError, match=f"{names[0]} and {names[1]} are both"):
+        board_of(tmp_path, {name: [record(1)] for name in names})
+
+
+def test_models_whose_versions_differ_are_two(tmp_path):
+    board = board_of(tmp_path, {"net-v1.0": [record(1)], "net-v10": [record(1)], "net+": [record(1)]})
+    assert len(board.rows) == 3
+    table = tmp_path / "models.csv"
+    table.write_text("model,tier\nnet-v1.0,1\nNet v1.0,2\n")
+    with pytest.raises(DataFileError, match=r"row 2: Net v1\.0 stands there before as net-v1\.0"):
+        board_of(tmp_path, {"net-v1.0": [record(1)]}, models=table)
+
+
+def test_an_image_under_two_ids_and_two_files_of_one_name_are_refused(tmp_path):
+    with pytest.raises(RatingError, match=r"the image a.png stands under two ids, p1 and p2"):
+        board_of(tmp_path, {"m": [record(1, "a.png"), record(2, "./a.png")]})
+    board = board_of(tmp_path, {"m": [record(1, "a.png"), record(2, "a.png", prompt="a blue cat")]})
+    assert board.rows[0].images == 2, "scored against two prompts"
+    files = [write_jsonl(tmp_path / run / "m.jsonl", [record(n)]) for n, run in enumerate(("x", "y"))]
+    with pytest.raises(DataFileError, match=r"x/m.jsonl and .*y/m.jsonl would both be the model m"):
+        read_scored(files)
+
+
+def test_models_that_call_their_images_alike_keep_their_own_ratings(tmp_path):
+    """Both have p1 to p4 in 1.png to 4.png; the ratings say whose they are by the model's folder."""
+    rows = {m: [record(n, f"{m}/{n}.png", f"cat {n}", score=s) for n, s in scores.items()]
+            for m, scores in {"a": {1: 1, 2: 2, 3: 3, 4: 4}, "b": {1: 5, 2: 4, 3: 3, 4: 2}}.items()}  # fmt: skip
+    ratings = tmp_path / "ratings.csv"
+    ratings.write_text(
+        "image,rating\n" + "".join(f"{m}/{n}.png,{r['overall']}\n" for m in rows for n, r in enumerate(rows[m], 1))
+    )
+    files = [write_jsonl(tmp_path / f"{m}.jsonl", records) for m, records in rows.items()]
+    run_leaderboard(LeaderboardRun(scores=files, ratings=ratings, output=tmp_path / "o", resamples=0, report=False))
+    (found,) = json.loads((tmp_path / "o" / "agreement.json").read_text())["evaluators"]
+    assert (found["items"], found["srcc"]["value"]) == (8, pytest.approx(1))
+
+
+def test_metadata_and_scores_that_contradict_each_other_about_an_image_are_refused(tmp_path):
+    scores = write_jsonl(tmp_path / "s.jsonl", [record(1, "m/1.jpg"), record(2, "/data/m/2.png")])
+    known = [{"pair_id": f"p{n}", "generation_model": "m", "file_name": f"m/{n}.png"} for n in (1, 2)]
+    metadata = write_jsonl(tmp_path / "metadata.jsonl", known)
+    assert len(read_scored([scores], metadata=[metadata])) == 2, "another root, another form"
+    write_jsonl(metadata, [known[0], known[1] | {"file_name": "m/3.png"}])
+    with pytest.raises(DataFileError, match=r"s.jsonl:2: p2 was scored from /data/m/2.png, .* say that it is m/3.png"):
+        read_scored([scores], metadata=[metadata])
+    write_jsonl(metadata, [*known, known[1] | {"file_name": "m/3.png"}])
+    with pytest.raises(DataFileError, match="row 3: p2 stands there before with another image"):
+        read_scored([scores], metadata=[metadata])
+
+
+def test_models_against_each_other_on_the_prompts_that_both_have(tmp_path):
+    """By hand: means per prompt, wins, ties; an interval as wide as that of a share of so many draws."""
+    random = np.random.default_rng(0)
+    scores = {
+        model: {n: random.integers(1, 6, 2).tolist() for n in range(first, 60)}
+        for model, first in zip("abc", (0, 20, 40), strict=True)
+    }
+    rows = {
+        model: [record(f"{n}-{k}", prompt=f"cat {n}", score=s) for n, both in of.items() for k, s in enumerate(both)]
+        for model, of in scores.items()
+    }
+    rows["alone"] = [record(1, prompt="a dog")]
+    files = [write_jsonl(tmp_path / f"{name}.jsonl", records) for name, records in rows.items()]
+    board = build_board(read_scored(files), resamples=2000)
+    place = {row.model: number for number, row in enumerate(board.rows)}
+    assert {frozenset((duel.first, duel.second)) for duel in board.duels} == {frozenset(p) for p in ("ab", "ac", "bc")}
+    for duel in board.duels:
+        assert place[duel.first] < place[duel.second]
+        shared = scores[duel.first].keys() & scores[duel.second].keys()
+        apart = np.array([np.mean(scores[duel.first][n]) - np.mean(scores[duel.second][n]) for n in shared])
+        assert (duel.prompts, duel.wins, duel.ties) == (len(shared), (apart > 0).sum(), (apart == 0).sum())
+        assert duel.difference == pytest.approx(apart.mean())
+        points = (apart > 0) + (apart == 0) / 2
+        assert duel.win_rate.value == pytest.approx(points.mean())
+        wide = 2 * 1.96 * points.std() / np.sqrt(len(points))
+        assert duel.win_rate.high - duel.win_rate.low == pytest.approx(wide, rel=0.15)
+    assert [(d.first, d.second) for d in board_tables.neighbours(board)] == [
+        pair for pair in itertools.pairwise(row.model for row in board.rows) if "alone" not in pair
+    ]

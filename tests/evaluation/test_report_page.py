@@ -1,5 +1,7 @@
 """The report in a real browser: sort, search, filter, open a sample, dark, phone, hostile text, a file on its own."""
 
+import itertools
+import os
 import shutil
 import time
 
@@ -8,10 +10,11 @@ from playwright.sync_api import Error, expect
 
 from dyneval.evaluation.benchmarks import generic
 from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
+from dyneval.evaluation.run_leaderboard import LeaderboardRun, run_leaderboard
 from dyneval.files.jsonl import read_jsonl
 
 from .conftest import HOSTILE, page_data
-from .scored_data import make_scores, write_jsonl
+from .scored_data import draw, make_scores, write_jsonl
 
 
 def models(page):
@@ -145,7 +148,7 @@ def test_every_chart_is_drawn_in_both_themes_and_the_page_fits_a_phone(large_rep
     for width, theme in ((1280, "dark"), (390, "light")):
         page = visit(large_report / "board" / "report.html", width, theme)
         charts = page.locator("[data-chart]")
-        assert charts.count() == 9
+        assert charts.count() == 10
         for chart in charts.all():
             chart.scroll_into_view_if_needed()
             expect(chart).to_have_attribute("data-ready", "yes")
@@ -198,3 +201,137 @@ def test_a_report_without_the_folder_beside_it_says_what_is_missing(large_report
     expect(page.locator("#sample-questions")).to_contain_text("is missing")
     assert "report_files/details/" in page.locator("#sample-questions").inner_text()
     context.close()
+
+
+def test_an_image_has_an_address_that_can_be_sent_and_back_works(large_report, visit):
+    path = large_report / "board" / "report.html"
+    page = visit(path)
+    dialog, shown = page.locator("#sample"), page.locator("#sample-meta a")
+    page.select_option("[name=model]", label="Sana")
+    address = page.locator(".card").first.get_attribute("href")
+    page.locator(".card").first.click()
+    expect(dialog).to_be_visible()
+    assert page.url.endswith(address) and page_data(path)["gallery"]["columns"]["id"][0] != shown.inner_text()
+    first = shown.inner_text()
+    page.get_by_role("button", name="Next image").click()
+    expect(shown).not_to_have_text(first)
+    page.go_back()
+    expect(dialog).to_be_hidden()
+    assert page.locator("[name=model]").input_value() != "" and "#pair" not in page.url
+    page.go_forward()
+    expect(dialog).to_be_visible()
+    page.get_by_role("button", name="Close").click()
+    expect(dialog).to_be_hidden()
+    assert "#pair" not in page.url
+
+    other = page_data(path)["gallery"]["columns"]["id"][0]  # of a model that the filter leaves out
+    page.evaluate("id => { location.hash = `pair=${encodeURIComponent(id)}`; }", other)
+    expect(shown).to_have_text(other)
+    page.get_by_role("button", name="Next image").click()
+    expect(shown).to_have_text(
+        page.locator(".card").first.get_attribute("aria-label").split(",")[0].removeprefix("Open ")
+    )
+
+
+def test_a_sent_address_opens_its_image_and_a_broken_one_the_page(large_report, visit):
+    path = large_report / "board" / "report.html"
+    page = visit(path)
+    number = 170
+    wanted = page_data(path)["gallery"]["columns"]["id"][number]
+    page.goto("about:blank")
+    page.goto(f"{path.as_uri()}#pair={wanted}")
+    expect(page.locator("#sample-meta a")).to_have_text(wanted)
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator("#sample")).to_be_hidden()
+    assert page.url.endswith("#gallery"), "going back would leave the page"
+    for broken in ("#pair=%E0%A4%A", "#pair=unknown", "#pair="):
+        page.goto("about:blank")
+        page.goto(path.as_uri() + broken)
+        expect(page.locator(".card").first).to_be_visible()
+        assert not page.locator("#sample").is_visible()
+
+
+NAMES = (
+    HOSTILE, "a.b[0].c[\"x\"]", "x" * 200, "名前\u2028Ünï\u202e 🤖", "name\\with\nnewline", "datum['a'] + 1",
+    "constructor", "__proto__", "nul\x00", "${a}`b`",
+)  # fmt: skip
+
+
+def test_no_model_name_breaks_a_chart_a_table_or_a_picture(tmp_path, visit):
+    scores, metadata = make_scores(tmp_path, {f"m{n}": (1 + n % 3, 0.05 + 0.09 * n) for n in range(10)}, prompts=6)
+    rows = list(read_jsonl(metadata))
+    for row in rows:
+        row["generation_model"] = NAMES[int(row["generation_model"].removeprefix("m"))]
+        row["categories"] = ["x" * 200, HOSTILE, "odd.name[1]", "constructor"]
+    table = write_jsonl(tmp_path / "table.jsonl", rows)
+    output = tmp_path / "board"
+    outcome = run_leaderboard(
+        LeaderboardRun(scores=[scores], metadata=[table], output=output, resamples=20, pictures=("png", "svg", "pdf"))
+    )
+    assert len(list((output / "pictures").iterdir())) == 3 * 5
+    assert len(outcome.tables["Head to head"].rows) == 45
+    for width in (1280, 390):
+        page = visit(output / "report.html", width)
+        for chart in page.locator("[data-chart]").all():
+            chart.scroll_into_view_if_needed()
+            expect(chart).to_have_attribute("data-ready", "yes")
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert page.evaluate("window.hacked") is None
+        for table in page.locator(".scroll:has(> table)").all():
+            table.evaluate("place => { place.scrollLeft = 1e6; }")
+            last, frame = table.locator("tbody tr").first.locator("td").last.bounding_box(), table.bounding_box()
+            assert last["x"] + last["width"] <= frame["x"] + frame["width"] + 1
+            name = table.locator("tbody tr").first.locator(":is(td, th):visible").first
+            assert name.bounding_box()["x"] + name.bounding_box()["width"] <= last["x"], "the names leave it room"
+
+
+def test_axes_legends_and_heads_of_a_board_of_two_near_models(tmp_path, visit):
+    scores, metadata = make_scores(tmp_path, {"sana": (2, 0.5), "sd1-5": (3, 0.5)}, prompts=30)
+    rows = list(read_jsonl(scores))
+    for row in rows:  # means 3.999 and 4
+        value = 3.97 if row is rows[0] else 4.0
+        row |= {"overall": value, "normalised": row["normalised"] | {"overall": (value - 1) / 4}}
+    write_jsonl(scores, rows)
+    pairs = list(read_jsonl(metadata))
+    for n, pair in enumerate(pairs):
+        pair["categories"] = [["spatial_3d"], ["comparative_relation"], ["animal_action"], ["indoor_scene"]][n % 4]
+    write_jsonl(metadata, pairs)
+    run_leaderboard(LeaderboardRun(scores=[scores], metadata=[metadata], output=tmp_path / "b", resamples=20))
+    page = visit(tmp_path / "b" / "report.html")
+
+    def texts(chart, role):
+        place = page.locator(f"[data-chart={chart}]")
+        place.scroll_into_view_if_needed()
+        expect(place).to_have_attribute("data-ready", "yes")
+        return place.locator(f".{role} text").all_text_contents()
+
+    ticks = texts("years", "role-axis-label")
+    assert len(ticks) == len(set(ticks)) > 4 and {"2022", "2024"} & set(ticks)
+    for chart in ("tiers", "hardest", "distributions", "years"):
+        assert texts(chart, "role-legend-label") == ["Tier 2", "Tier 3"]
+    heads = page.locator("[data-chart=heat-map] .mark-text.role-mark text")
+    boxes = [head.bounding_box() for head in heads.all()]
+    assert len(boxes) == 4
+    for left, right in itertools.pairwise(boxes):  # slanted: they start apart by more than a line is high
+        assert right["x"] - left["x"] > 18
+
+
+def test_thumbnails_are_made_once_and_anew_for_an_image_that_changed(tmp_path):
+    scores, metadata = make_scores(tmp_path, {"sana": (2, 0.6), "sdxl": (3, 0.4)}, prompts=110, images=True)
+    run = LeaderboardRun(
+        scores=[scores], metadata=[metadata], images=tmp_path / "gendb", output=tmp_path / "b", resamples=0, workers=3
+    )
+    run_leaderboard(run)
+    thumbs = tmp_path / "b" / "report_files" / "thumbs"
+    made = {path: path.stat().st_mtime_ns for path in thumbs.rglob("*.webp")}
+    assert len(made) == 220
+    first = next(iter(made))
+    first.unlink()
+    (first.parent / "half.99.tmp").write_bytes(b"RIFF")  # as a killed run leaves it
+    changed = tmp_path / "gendb" / "sana" / "0003.png"
+    before = changed.stat()
+    draw(changed, 999)
+    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns - 10**12))  # another image, and an older one
+    run_leaderboard(run)
+    again = {path: path.stat().st_mtime_ns for path in thumbs.rglob("*") if path.is_file()}
+    assert len(again) == 220 and len(made.items() & again.items()) == 218

@@ -145,7 +145,7 @@ def test_the_leaderboard_door_ranks_and_proposes_tiers(tmp_path):
     for text in ("Sana", "Tier 3", "proposed tier", "[", "1–1"):
         assert text in run.stdout
     names = {path.stem for path in (tmp_path / "out").glob("*.csv")}
-    assert names == {"leaderboard", "tiers", "dimensions", "sub_categories", "proposed_tiers"}
+    assert names == {"leaderboard", "tiers", "dimensions", "sub_categories", "head_to_head", "proposed_tiers"}
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the table of published scores is not here")

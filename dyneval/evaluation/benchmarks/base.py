@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from dyneval.errors import UserError
 from dyneval.evaluation.benchmarks.found import found as what_is_at
 from dyneval.evaluation.rejects import LeftOut, Sieve
+from dyneval.evaluation.spelling import alike_prompt, name_of
 from dyneval.files.row import BadRow
 
 
@@ -59,7 +60,7 @@ class RatedImage:
     @property
     def cluster(self) -> str:
         """What the bootstrap draws as a whole: the prompt, or the image itself where the prompt is not known."""
-        return self.prompt if self.prompt is not None else self.item_id
+        return alike_prompt(self.prompt) if self.prompt is not None else self.item_id
 
 
 class Field(NamedTuple):
@@ -191,8 +192,8 @@ def _usable(benchmark: Benchmark, scale: Field, ratings: Any) -> tuple[tuple[flo
 
 
 def _prompt_or_none(item: RatedImage) -> RatedImage:
-    """A blank prompt is none: as a text it would make one cluster of all images without a prompt."""
-    return item if item.prompt is None or item.prompt.strip() else replace(item, prompt=None)
+    """A prompt that says nothing is none: as a text it would make one cluster of all images without a prompt."""
+    return item if item.prompt is None or name_of(item.prompt) else replace(item, prompt=None)
 
 
 def refuse_duplicates(where: str, seen: Mapping[str, int]) -> None:

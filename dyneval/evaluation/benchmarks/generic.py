@@ -23,8 +23,9 @@ from dyneval.evaluation.benchmarks.base import (
     numbers,
     off_scale,
 )
+from dyneval.evaluation.spelling import name_of
 from dyneval.files.delimited import as_meant
-from dyneval.files.tables import BadRow, kind_of, rows, text_of, texts_of
+from dyneval.files.tables import BadRow, kind_of, rows, texts_of
 from dyneval.structs import Row
 
 COLUMNS = {
@@ -73,7 +74,7 @@ def benchmark(
 
 
 def _read(path: Path, names: Mapping[str, str], fault: Callable[[float], str | None]) -> Iterator[RatedImage | BadRow]:
-    text = _meant if kind_of(path) in (".csv", ".tsv") else text_of
+    text = _meant if kind_of(path) in (".csv", ".tsv") else name_of
     by_raters: dict[RatedImage, tuple[dict[str, tuple[float, ...]], list[int]]] = {}
     for number, row in enumerate(rows(path), 1):
         try:
@@ -113,5 +114,5 @@ def _rated(row: Row, names: Mapping[str, str], text: Callable[[Any], str | None]
 
 def _meant(cell: Any) -> str | None:
     """A cell of CSV without the ' that keeps spreadsheets from running it."""
-    value = text_of(cell)
+    value = name_of(cell)
     return None if value is None else as_meant(value)

@@ -7,10 +7,8 @@ import math
 import numpy as np
 
 from dyneval.evaluation.comparison import Comparison, EvaluatorResult
-from dyneval.evaluation.report.base import NAMES, Chart, Spec, top
+from dyneval.evaluation.report.base import MOST_POINTS, NAMES, Chart, Spec, free_axis, top
 
-MOST_POINTS = 2500
-"""Images in the scatter of one evaluator, drawn by chance where there are more."""
 PUBLISHED = "published"
 
 
@@ -98,7 +96,7 @@ def scatter(comparison: Comparison, result: EvaluatorResult) -> Chart:
     if total > MOST_POINTS:
         chosen = np.random.default_rng(0).choice(total, MOST_POINTS, replace=False)
         points = [points[i] for i in sorted(chosen)]
-    x, y = _free("rating", "Human rating"), _free("score", f"Score of {result.name}")
+    x, y = free_axis("rating", "Human rating"), free_axis("score", f"Score of {result.name}")
     tooltip = [
         {"field": "id", "title": "Image"},
         {"field": "model", "title": "Model"},
@@ -142,7 +140,10 @@ def systems(comparison: Comparison) -> Chart:
             }
             for model, mean in means.items()
         ]
-    x, y = _free("rating", "Mean human rating"), _free("score", "Mean score, in standard deviations over models")
+    x, y = (
+        free_axis("rating", "Mean human rating"),
+        free_axis("score", "Mean score, in standard deviations over models"),
+    )
     layers: list[Spec] = [
         {
             "mark": {"type": "point", "size": 70, "opacity": 0.9},
@@ -156,7 +157,7 @@ def systems(comparison: Comparison) -> Chart:
     ]
     if len(comparison.evaluators) == 1:
         label = {"x": x, "y": y, "text": {"field": "model"}}
-        layers.append({"mark": {"type": "text", "dy": -10, "fontSize": 10}, "encoding": label})
+        layers.append({"mark": {"type": "text", "dy": -10, "fontSize": 10, "limit": 160}, "encoding": label})
     spec = {"data": {"values": values}, "width": "container", "height": 300, "layer": layers}
     return Chart(
         "systems", "T2I models ranked", "One point a T2I model: do evaluator and raters order models alike?", top(spec)
@@ -185,7 +186,7 @@ def categories(comparison: Comparison) -> Chart:
         "sort": {"field": "srcc", "op": "max", "order": "descending"},
     }
     offset = {"field": "evaluator", "type": "nominal"}
-    x = _free("srcc", "SRCC within the category")
+    x = free_axis("srcc", "SRCC within the category")
     color = _evaluators(comparison)
     layers = [
         {
@@ -230,12 +231,3 @@ def _evaluators(comparison: Comparison) -> Spec:
     names = [result.name for result in comparison.evaluators]
     legend = {"title": None, "orient": "top", "symbolType": "circle"} if len(names) > 1 else None
     return {"field": "evaluator", "type": "nominal", "scale": {"domain": names}, "legend": legend}
-
-
-def _free(name: str, title: str | None) -> Spec:
-    return {
-        "field": name,
-        "type": "quantitative",
-        "scale": {"zero": False, "nice": True},
-        "axis": {"title": title, "tickCount": 5, "domain": False},
-    }

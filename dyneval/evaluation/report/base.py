@@ -6,16 +6,27 @@ print.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dyneval.records import TIERS
+
 Spec = dict[str, Any]
+_UNDRAWABLE = re.compile("[\x00-\x1f\x7f\u2028\u2029\ufffe\uffff]")
+_INHERITED = re.compile(r"__\w+__|constructor|hasOwnProperty|isPrototypeOf|propertyIsEnumerable|to\w*String|valueOf")
+"""What every object of JavaScript has: Vega looks names up in objects, and finds these in empty ones."""
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 """Names the version of the specification; nothing is fetched from there."""
+MOST_POINTS = 2500
+"""Images in a scatter, drawn by chance where there are more."""
 ROW = 18
 """Height of a model's row."""
 NAMES = {"title": None, "domain": False, "ticks": False, "labelExpr": "replace(datum.label, /_/g, ' ')"}
 """Axis of names."""
+GREY = "#8a8f98"
+"""Of what belongs to no series; it can be read on both grounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +40,28 @@ class Chart:
     wide: bool = False
 
 
-def tier_color() -> Spec:
-    """Colour by tier."""
-    return {
+def tier_color(tiers: Sequence[int]) -> Spec:
+    """Colour by tier, with a legend of the `tiers` that occur; what has no tier is grey. Without tiers: nothing."""
+    if not tiers:
+        return {}
+    legend = {"title": None, "orient": "top", "labelExpr": "'Tier ' + datum.label", "symbolType": "circle"}
+    by_tier = {
         "field": "tier",
         "type": "ordinal",
-        "scale": {"domain": [1, 2, 3]},
-        "legend": {"title": None, "orient": "top", "labelExpr": "'Tier ' + datum.label", "symbolType": "circle"},
+        # All three stand in the domain, so that a tier has its colour whichever others occur.
+        "scale": {"domain": TIERS},
+        "legend": {**legend, "values": list(tiers)},
     }
+    return {"color": {"condition": {"test": "isValid(datum.tier)", **by_tier}, "value": GREY}}
 
 
-def heat_color(name: str) -> Spec:
-    """Colour by the score (1-5) in field `name`."""
+def heat_color(name: str, title: str = "Score (1–5)", domain: tuple[float, float] = (1, 5)) -> Spec:
+    """Colour by the number in field `name`, by default a score; the middle of its domain has the middle colour."""
     return {
         "field": name,
         "type": "quantitative",
-        "scale": {"domain": [1, 5], "range": "heatmap", "interpolate": "lab"},
-        "legend": {"title": "Score", "orient": "right", "gradientLength": 140, "gradientThickness": 10, "tickCount": 5},
+        "scale": {"domain": list(domain), "range": "heatmap", "interpolate": "lab"},
+        "legend": {"title": title, "orient": "right", "gradientLength": 140, "gradientThickness": 10, "tickCount": 5},
     }
 
 
@@ -59,10 +75,30 @@ def score_axis(title: str) -> Spec:
     }
 
 
+def free_axis(name: str, title: str | None) -> Spec:
+    """Axis of the numbers in field `name`, of any scale."""
+    return {
+        "field": name,
+        "type": "quantitative",
+        "scale": {"zero": False, "nice": True},
+        "axis": {"title": title, "tickCount": 5, "domain": False},
+    }
+
+
 def top(spec: Spec) -> Spec:
-    """Complete a specification; one that fills its container fits its width."""
+    """Complete a specification; one that fills its container fits its width. Names in it may hold any character."""
     fit = {"autosize": {"type": "fit-x", "contains": "padding"}} if spec.get("width") == "container" else {}
-    return {"$schema": SCHEMA, **fit, **spec}
+    return {"$schema": SCHEMA, **fit, **_drawable(spec)}
+
+
+def _drawable(part: Any) -> Any:
+    """The same without what Vega's expressions or SVG cannot hold: a mark stands in place of it."""
+    if isinstance(part, str):
+        text = _UNDRAWABLE.sub("\N{REPLACEMENT CHARACTER}", part)
+        return f"\N{WORD JOINER}{text}" if _INHERITED.fullmatch(text) else text
+    if isinstance(part, dict):
+        return {name: _drawable(value) for name, value in part.items()}
+    return [_drawable(value) for value in part] if isinstance(part, (list, tuple)) else part
 
 
 def rounded(value: Any, digits: int = 4) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dyneval.evaluation.leaderboard import Board
 from dyneval.evaluation.report.base import Chart
+from dyneval.evaluation.report.duel_charts import win_map
 from dyneval.evaluation.report.skill_charts import hardest_skills, heat_map, tier_bars
 from dyneval.evaluation.report.spread_charts import distributions, year_trend
 from dyneval.evaluation.scored import ScoredSet
@@ -16,6 +17,8 @@ def board_charts(board: Board, scored: ScoredSet | None = None) -> list[Chart]:
         charts.append(heat_map(board))
     if board.dimensions and board.tiers:
         charts += [tier_bars(board), hardest_skills(board)]
+    if board.duels:
+        charts.append(win_map(board))
     if scored is not None:
         charts.append(distributions(board, scored))
     if sum(row.year is not None for row in board.rows) > 1:

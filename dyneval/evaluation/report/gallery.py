@@ -21,7 +21,7 @@ import numpy as np
 from dyneval.errors import ImageError
 from dyneval.evaluation.scores import read_records
 from dyneval.files.atomic import atomic_write
-from dyneval.files.images import webp_thumbnail
+from dyneval.files.images import file_version, webp_thumbnail
 from dyneval.hashing import short_id
 from dyneval.records import SceneGraph, ScoredQuestion, ScoreRecord
 from dyneval.structs import Row
@@ -33,13 +33,18 @@ INLINE = 200
 """Images that a report carries in itself; a folder beside it holds more."""
 SHARD = 200
 """Images whose details stand in one file."""
+_CHUNK = 16
+"""Thumbnails that a process makes at a time."""
 THUMBNAIL = 384
 """Longest side of a thumbnail, pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One image of the gallery; scores are 1-5, `rating` is the raters' mean on their own scale."""
+    """One image of the gallery; scores are 1-5, `rating` is the raters' mean on their own scale.
+
+    `address`: what the page calls it, where its pair_id is not unique.
+    """
 
     pair_id: str
     model: str
@@ -51,6 +56,7 @@ class Entry:
     iqa: float | None
     overall: float
     rating: float | None = None
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,7 @@ def _index(entries: Sequence[Entry], thumbs: Sequence[str]) -> Row:
         tiers[entry.model] = entry.tier
         skills[entry.prompt] = entry.categories
     columns: dict[str, list[Any]] = {
-        "id": [entry.pair_id for entry in entries],
+        "id": [entry.address or entry.pair_id for entry in entries],
         "model": [models.number(entry.model) for entry in entries],
         "prompt": [prompts.number(entry.prompt) for entry in entries],
         "overall": [_rounded(entry.overall) for entry in entries],
@@ -197,17 +203,30 @@ def _question(question: ScoredQuestion) -> list[Any]:
 def _thumbnails(
     entries: Sequence[Entry], images: Path, folder: Path | None, size: int, workers: int
 ) -> tuple[list[str], dict[str, str]]:
-    """Return what the page shows for each image (data URL, name below the folder, or ""), and what is unreadable."""
+    """Return what the page shows for each image (data URL, name below the folder, or ""), and what is unreadable.
+
+    Those in the folder from a run before are not made again, be that run finished or not.
+    """
     jobs = [(entry.image, images, folder, size) for entry in entries]
+    workers = min(workers, -(-len(jobs) // _CHUNK))  # a process is not worth fewer
     bar = progress.bar("thumbnails", len(jobs), "image")
     with bar, ProcessPoolExecutor(workers, initializer=processes.end_with_parent, initargs=(os.getpid(),)) as pool:
-        made = pool.map(_thumbnail, jobs, chunksize=16) if workers > 1 else map(_thumbnail, jobs)
+        made = pool.map(_thumbnail, jobs, chunksize=_CHUNK) if workers > 1 else map(_thumbnail, jobs)
         shown, unreadable = [], {}
         for entry, (name, problem) in zip(entries, bar.over(made), strict=True):
             shown.append(name)
             if problem:
-                unreadable[entry.pair_id] = problem
+                unreadable[entry.address or entry.pair_id] = problem
+    if folder is not None:
+        _remove_others(folder, set(shown))
     return shown, unreadable
+
+
+def _remove_others(folder: Path, names: set[str]) -> None:
+    """Remove the thumbnails of images that have changed or gone, and what a killed run was writing."""
+    for path in folder.glob("*/*"):
+        if path.name.removesuffix(".webp") not in names:
+            path.unlink()
 
 
 def _thumbnail(job: tuple[str, Path, Path | None, int]) -> tuple[str, str | None]:
@@ -215,10 +234,9 @@ def _thumbnail(job: tuple[str, Path, Path | None, int]) -> tuple[str, str | None
     try:
         if folder is None:
             return "data:image/webp;base64," + base64.b64encode(webp_thumbnail(image, root, size)[0]).decode(), None
-        name = short_id(f"{image} {size}")
+        name = short_id(f"{image} {size} {file_version(root / image)}")
         path = folder / name[:2] / f"{name}.webp"
-        source = root / image
-        if not path.exists() or (source.exists() and path.stat().st_mtime < source.stat().st_mtime):
+        if not path.exists():
             _put(path, webp_thumbnail(image, root, size)[0])
         return name, None
     except ImageError as error:

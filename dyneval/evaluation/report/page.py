@@ -38,7 +38,9 @@ class Report:
         lead: one or two sentences below it.
         board: the leaderboard.
         board_charts: of the leaderboard.
-        tables: of the comparison with raters, by heading.
+        board_tables: of the leaderboard, by heading.
+        heading: of the section with `tables` and `agreement_charts`.
+        tables: of the comparison with raters or of runs, by heading.
         agreement_charts: of the comparison.
         gallery: the images.
         notes: gaps and rejects, one sentence each.
@@ -48,6 +50,8 @@ class Report:
     lead: str
     board: Board | None = None
     board_charts: Sequence[Chart] = ()
+    board_tables: dict[str, Table] = field(default_factory=dict)
+    heading: str = "Agreement with people"
     tables: dict[str, Table] = field(default_factory=dict)
     agreement_charts: Sequence[Chart] = ()
     gallery: Gallery | None = None

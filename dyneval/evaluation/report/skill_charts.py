@@ -10,6 +10,10 @@ from dyneval.structs import Row
 
 _DIMENSION_LINES = "split(replace(datum.label, ' & ', '\u00a0&~'), /[ ~]/)"
 """Breaks a dimension's name into lines, but not before its ampersand."""
+_STEP, _SPACE = 19, 8
+"""Width of a column of the heat map, and what is between two dimensions; pixels."""
+_LETTER = 6.6
+"""Width of a bold letter of a head, pixels."""
 
 
 def heat_map(board: Board) -> Chart:
@@ -29,7 +33,7 @@ def heat_map(board: Board) -> Chart:
     order = [name for names in board.dimensions.values() for name in names]
     rect = {
         "mark": {"type": "rect", "cornerRadius": 1},
-        "width": {"step": 19},
+        "width": {"step": _STEP},
         "height": {"step": ROW},
         "encoding": {
             "x": {
@@ -56,21 +60,37 @@ def heat_map(board: Board) -> Chart:
     spec = {
         "data": {"values": values},
         "transform": [{"filter": "isValid(datum.score)"}],
-        "facet": {
-            "column": {
-                "field": "dimension",
-                "type": "nominal",
-                "sort": list(board.dimensions),
-                "header": {"labelExpr": _DIMENSION_LINES, "labelLineHeight": 13},
-            }
-        },
-        "spacing": 8,
+        "spacing": _SPACE,
         "bounds": "flush",
-        "spec": rect,
+        **_heads(board, rect),
         "resolve": {"scale": {"x": "independent"}},
     }
     caption = "Mean score of each model in each sub-category (1–5), best model on top. Empty fields hold no image."
     return Chart("heat-map", "What each model can and cannot do", caption, top(spec), wide=True)
+
+
+def _heads(board: Board, rect: Row) -> Row:
+    """The fields by dimension, its name in lines above; the names slanted where one is wider than its columns."""
+    by_dimension = {"field": "dimension", "type": "nominal", "sort": list(board.dimensions)}
+    is_tight = any(
+        max(map(len, name.replace(" & ", "_& ").split())) * _LETTER > len(skills) * _STEP + _SPACE
+        for name, skills in board.dimensions.items()
+    )
+    if not is_tight:
+        header = {"labelExpr": _DIMENSION_LINES, "labelLineHeight": 13}
+        return {"facet": {"column": {**by_dimension, "header": header}}, "spec": rect}
+    # Vega-Lite centres a slanted head in the room of the longest one, so that it is a mark instead.
+    head = {
+        "transform": [{"aggregate": [], "groupby": ["dimension"]}],
+        "mark": {"type": "text", "angle": -40, "align": "left", "baseline": "bottom", "x": 6, "y": -5, "limit": 160}
+        | {"fontWeight": 600},
+        "encoding": {"text": {"field": "dimension"}},
+    }
+    size = {name: rect.pop(name) for name in ("width", "height")}
+    return {
+        "facet": {"column": {**by_dimension, "header": {"labels": False}}},
+        "spec": {**size, "layer": [rect, head]},
+    }
 
 
 def tier_bars(board: Board) -> Chart:
@@ -79,7 +99,7 @@ def tier_bars(board: Board) -> Chart:
     spec = {
         "data": {"values": values},
         "width": "container",
-        "height": 62 * len(board.dimensions),
+        "height": (14 + 16 * len(board.tiers)) * len(board.dimensions),
         "mark": {"type": "bar", "cornerRadiusEnd": 2, "height": {"band": 0.86}},
         "encoding": {
             "y": {
@@ -92,7 +112,7 @@ def tier_bars(board: Board) -> Chart:
             "yOffset": {"field": "tier", "type": "ordinal"},
             "x": score_axis("Mean score (1–5)"),
             "x2": {"datum": 1},
-            "color": tier_color(),
+            **tier_color([tier.tier for tier in board.tiers]),
             "tooltip": _tier_tooltip("Dimension"),
         },
     }
@@ -130,7 +150,11 @@ def hardest_skills(board: Board, count: int = 12) -> Chart:
     }
     dots = {
         "mark": {"type": "point", "size": 90, "opacity": 1},
-        "encoding": {**encoding, "color": tier_color(), "tooltip": _tier_tooltip("Sub-category")},
+        "encoding": {
+            **encoding,
+            **tier_color([tier.tier for tier in board.tiers]),
+            "tooltip": _tier_tooltip("Sub-category"),
+        },
     }
     spec = {"data": {"values": values}, "width": "container", "height": 26 * len(hardest), "layer": [span, dots]}
     caption = f"The {len(hardest)} sub-categories with the lowest mean over all models, hardest on top."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dyneval.evaluation.leaderboard import Board
-from dyneval.evaluation.report.base import NAMES, ROW, Chart, rounded, score_axis, tier_color, top
+from dyneval.evaluation.report.base import GREY, NAMES, ROW, Chart, rounded, score_axis, tier_color, top
 from dyneval.evaluation.scored import ScoredSet
 
 BINS = 20
@@ -14,14 +14,13 @@ BINS = 20
 
 def distributions(board: Board, scored: ScoredSet) -> Chart:
     """Share of a model's images at each score, one strip a model, with the median."""
-    names = {key: info.name for key, info in scored.models.items()}
-    by_model: dict[str, list[float]] = {}
-    for image in scored.images:
-        by_model.setdefault(names[image.model], []).append(image.overall)
+    models, overall = scored.model_of, np.frombuffer(scored.scores["overall"])
+    by_model = {scored.models[name].name: overall[models.codes == number] for number, name in enumerate(models.things)}
+    color = tier_color([tier.tier for tier in board.tiers])
     edges = np.linspace(1, 5, BINS + 1)
     values, medians = [], []
     for row in board.rows:
-        scores = np.asarray(by_model[row.model])
+        scores = by_model[row.model]
         shares = np.histogram(scores, edges)[0] / len(scores)
         medians.append({"model": row.model, "tier": row.tier, "median": rounded(float(np.median(scores)))})
         values += [
@@ -48,7 +47,7 @@ def distributions(board: Board, scored: ScoredSet) -> Chart:
             "y": y,
             "x": {**score_axis("Overall score of an image (1–5)"), "field": "from"},
             "x2": {"field": "to"},
-            "color": tier_color(),
+            **color,
             "opacity": {
                 "field": "share",
                 "type": "quantitative",
@@ -103,7 +102,7 @@ def year_trend(board: Board) -> Chart:
         "field": "score",
         "type": "quantitative",
         "scale": {"zero": False, "nice": True},
-        "axis": {"title": "Overall score (0–1)", "format": ".1f", "tickCount": 5, "domain": False},
+        "axis": {"title": "Overall score (0–1)", "tickCount": 5, "domain": False},
     }
     tooltip = [
         {"field": "model", "title": "Model"},
@@ -113,16 +112,16 @@ def year_trend(board: Board) -> Chart:
     layers = [
         {
             "data": {"values": best},
-            "mark": {"type": "line", "strokeWidth": 1.5, "strokeDash": [3, 3], "opacity": 0.6, "color": "#8a8f98"},
+            "mark": {"type": "line", "strokeWidth": 1.5, "strokeDash": [3, 3], "opacity": 0.6, "color": GREY},
             "encoding": {"x": x, "y": y},
         },
         {
             "mark": {"type": "point", "size": 64, "opacity": 0.9},
-            "encoding": {"x": x, "y": y, "color": tier_color(), "tooltip": tooltip},
+            "encoding": {"x": x, "y": y, **tier_color([tier.tier for tier in board.tiers]), "tooltip": tooltip},
         },
         {
             "data": {"values": best},
-            "mark": {"type": "text", "dy": -12, "fontSize": 10.5},
+            "mark": {"type": "text", "dy": -12, "fontSize": 10.5, "limit": 160},
             "encoding": {"x": x, "y": y, "text": {"field": "model"}},
         },
     ]

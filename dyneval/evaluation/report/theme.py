@@ -42,6 +42,8 @@ def config(mode: str) -> Spec:
             "domainColor": line,
             "tickColor": line,
             "labelLimit": 220,
+            "labelSeparation": 8,
+            "titleLimit": 300,
         },
         "header": {"labelColor": ink, "labelFontSize": 11, "labelFontWeight": 600, "title": None},
         "legend": {"labelColor": muted, "titleColor": muted, "titleFontWeight": "normal", "labelFontSize": 11},

@@ -14,7 +14,12 @@ window.dynevalDetails = (number, details) => shards.get(number).resolve(details)
   const prompts = index.prompts.map((prompt) => prompt.toLowerCase());
   let chosen = [];
   let added = 0;
-  let open = -1;
+  let open = -1; // the image in the dialog
+  let came = false; // by a click on this page, so that the entry before it in the history is this page
+
+  // The address of an image is `#pair=ID`: what opens it is the address alone, from a click, a link or the history.
+  const numbers = new Map(columns.id.map((id, n) => [id, n]));
+  const address = (n) => `#pair=${encodeURIComponent(columns.id[n])}`;
 
   const digits = (value, number) => (value === null ? "–" : value.toFixed(number));
   const words = (name) => name.replaceAll("_", " ");
@@ -67,7 +72,7 @@ window.dynevalDetails = (number, details) => shards.get(number).resolve(details)
   function card(place) {
     const n = chosen[place];
     const model = index.models[columns.model[n]];
-    const button = make("button", null, { class: "card", type: "button", "aria-label": `Open ${columns.id[n]}, ${model}` });
+    const link = make("a", null, { class: "card", href: address(n), "aria-label": `Open ${columns.id[n]}, ${model}` });
     const frame = make("div", null, { class: "frame" });
     if (picture(n)) {
       frame.append(make("img", null, { src: picture(n), loading: "lazy", decoding: "async", alt: index.prompts[columns.prompt[n]] }));
@@ -80,9 +85,9 @@ window.dynevalDetails = (number, details) => shards.get(number).resolve(details)
     }
     const head = make("h4");
     head.append(make("span", model), make("em", `${digits(columns.t2ia[n], 1)} · ${digits(columns.iqa[n], 1)}`, { title: "T2IA · IQA" }));
-    button.append(frame, head, make("p", index.prompts[columns.prompt[n]], { class: "prompt" }));
-    button.addEventListener("click", () => show(place));
-    return button;
+    link.append(frame, head, make("p", index.prompts[columns.prompt[n]], { class: "prompt" }));
+    link.addEventListener("click", () => { came = true; });
+    return link;
   }
 
   function add() {
@@ -122,18 +127,20 @@ window.dynevalDetails = (number, details) => shards.get(number).resolve(details)
     return block;
   }
 
-  async function show(place) {
-    if (place < 0 || place >= chosen.length) return;
-    open = place;
-    const n = chosen[place];
+  async function show(n) {
+    open = n;
     const prompt = index.prompts[columns.prompt[n]];
     const image = document.getElementById("sample-image");
     image.hidden = !picture(n);
     if (picture(n)) image.src = picture(n);
     image.alt = prompt;
     const tier = index.tiers[columns.model[n]];
-    document.getElementById("sample-meta").textContent =
-      `${index.models[columns.model[n]]}${tier ? ` · Tier ${tier}` : ""} · ${columns.id[n]}`;
+    document.getElementById("sample-meta").replaceChildren(
+      `${index.models[columns.model[n]]}${tier ? ` · Tier ${tier}` : ""} · `,
+      make("a", columns.id[n], { href: address(n), title: "The address of this image: copy it to send it" }));
+    const place = chosen.indexOf(n);
+    document.getElementById("previous").disabled = place < 1;
+    document.getElementById("next").disabled = place === chosen.length - 1;
     document.getElementById("sample-title").textContent = prompt;
     document.getElementById("sample-skills").textContent =
       index.skills[columns.prompt[n]].map((skill) => words(index.categories[skill])).join(" · ");
@@ -150,7 +157,7 @@ window.dynevalDetails = (number, details) => shards.get(number).resolve(details)
     dialog.scrollTop = 0;
     try {
       const found = await details(n);
-      if (open !== place) return;
+      if (open !== n) return;
       questions.replaceChildren(asked("Alignment", found.t2ia), asked("Quality", found.iqa));
       await drawSceneGraph(document.getElementById("sample-graph"), found.graph);
     } catch (error) {
@@ -158,14 +165,43 @@ window.dynevalDetails = (number, details) => shards.get(number).resolve(details)
     }
   }
 
+  function step(by) {
+    const n = chosen[chosen.indexOf(open) + by]; // an image that the filters leave out comes before the first
+    if (n !== undefined) location.replace(address(n));
+  }
+
+  function follow() {
+    const id = location.hash.startsWith("#pair=") ? decoded(location.hash.slice("#pair=".length)) : null;
+    if (numbers.has(id)) {
+      show(numbers.get(id));
+    } else if (dialog.open) {
+      dialog.close();
+    }
+  }
+
+  function decoded(text) {
+    try {
+      return decodeURIComponent(text);
+    } catch {
+      return null; // a mail program cut the address in the middle of a letter
+    }
+  }
+
+  dialog.addEventListener("close", () => {
+    const before = came;
+    [open, came] = [-1, false];
+    if (!location.hash.startsWith("#pair=")) return; // closed by going back
+    if (before) history.back(); else location.replace("#gallery");
+  });
   document.getElementById("close").addEventListener("click", () => dialog.close());
-  document.getElementById("previous").addEventListener("click", () => show(open - 1));
-  document.getElementById("next").addEventListener("click", () => show(open + 1));
+  document.getElementById("previous").addEventListener("click", () => step(-1));
+  document.getElementById("next").addEventListener("click", () => step(1));
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   dialog.addEventListener("keydown", (event) => {
-    if (event.key === "ArrowLeft") show(open - 1);
-    if (event.key === "ArrowRight") show(open + 1);
+    if (event.key === "ArrowLeft") step(-1);
+    if (event.key === "ArrowRight") step(1);
   });
+  addEventListener("hashchange", follow);
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
   const more = document.getElementById("more");
@@ -177,4 +213,5 @@ window.dynevalDetails = (number, details) => shards.get(number).resolve(details)
   }, { rootMargin: "900px" });
   watcher.observe(more);
   filter();
+  follow();
 })();

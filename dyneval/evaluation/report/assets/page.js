@@ -21,7 +21,7 @@ async function draw(place) {
     actions: false,
     ast: true, // expressions are interpreted: the page's policy forbids code made from text
     logLevel: 1, // errors; a chart with a fixed row height warns that its height is fixed
-    config: DATA.themes[theme()],
+    config: { ...DATA.themes[theme()], axis: { ...DATA.themes[theme()].axis, labelLimit: innerWidth < 600 ? 120 : 220 } },
     renderer: many ? "canvas" : "svg",
     tooltip: { theme: theme() === "dark" ? "dark" : "light" },
   });

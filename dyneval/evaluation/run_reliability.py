@@ -1,0 +1,170 @@
+"""From the score files of two or more runs to how far they agree: what `dyneval reliability` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dyneval.errors import SettingError
+from dyneval.evaluation import tables
+from dyneval.evaluation.comparison import refuse_same_names
+from dyneval.evaluation.options import EvaluationOptions
+from dyneval.evaluation.reliability import (
+    SCORES,
+    Reliability,
+    Run,
+    largest_differences,
+    other_making,
+    read_run,
+    reliability,
+    shared_pairs,
+)
+from dyneval.evaluation.tables import Table, estimate, signed
+from dyneval.files.atomic import atomic_write, refuse_overwrite, write_json
+
+MOST = 20
+"""Pairs in a table of the largest differences."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReliabilityRun(EvaluationOptions):
+    """Which runs to compare, and where to leave it.
+
+    Attributes (beside those of `EvaluationOptions`):
+        runs: names of the runs, each with its file of ScoreRecords; the others are held against the first.
+        output: folder for tables, report and pictures; None only returns them.
+    """
+
+    runs: Sequence[tuple[str, Path]]
+    output: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityOutcome:
+    """What was found, its tables by heading, and the files that were written."""
+
+    found: list[Reliability]
+    tables: dict[str, Table]
+    files: list[Path]
+
+
+def run_reliability(run: ReliabilityRun) -> ReliabilityOutcome:
+    """Compare runs with the first of them and write what was found.
+
+    Raises:
+        DataFileError, SchemaError: a file cannot be used; the message says which and why.
+        SettingError: the runs do not go together.
+        ReportError: a library for the report is missing.
+    """
+    if len(run.runs) < 2:
+        raise SettingError("name two score files or more: the others are held against the first")
+    refuse_same_names([name for name, _ in run.runs])
+    first, *others = (read_run(name, path) for name, path in run.runs)
+    found = [one for other in others for one in reliability(first, other, resamples=run.resamples, seed=run.seed)]
+    shown = {"Reliability": _table(first, others, found)}
+    for other in others:
+        if pairs := largest_differences(first, other, _shown_score(found, other), MOST):
+            shown[f"Largest differences of {other.name}"] = _differences(
+                first, other, _shown_score(found, other), pairs
+            )
+    return ReliabilityOutcome(found, shown, _write(run.output, run, first, others, found, shown) if run.output else [])
+
+
+def _shown_score(found: Sequence[Reliability], other: Run) -> str:
+    """What single pairs are shown by: overall, or of runs of one half that half."""
+    return next((one.score for one in found if one.second == other.name), SCORES[0])
+
+
+def _table(first: Run, others: Sequence[Run], found: Sequence[Reliability]) -> Table:
+    rows = [
+        [
+            one.second,
+            one.score,
+            f"{one.pairs:,}",
+            *(estimate(value, 3) for value in (one.equal, one.difference, one.shift, one.srcc, one.alpha, one.flips)),
+        ]
+        for one in found
+    ]
+    headings = ["run", "score", "pairs", "equal", "mean |difference|", "shift", "SRCC", "alpha", "flips of two"]
+    return Table(headings, rows, tuple(_notes(first, others, found)))
+
+
+def _notes(first: Run, others: Sequence[Run], found: Sequence[Reliability]) -> Iterator[str]:
+    yield (
+        f"each run beside {first.name}, differences on the scale 1-5; alpha: Krippendorff's, for interval data; "
+        "flips of two: how often the other of two images of a prompt is the better one; 95 % intervals over prompts"
+    )
+    if not any(one.couples for one in found):
+        yield "flips of two: no prompt has two images"
+    for other in others:
+        if made := other_making(first, other):
+            yield f"{first.name} and {other.name} were made with {'; '.join(sorted(made))}"
+        shared = len(shared_pairs(first, other))
+        for one, whose in ((len(first.pairs) - shared, first.name), (len(other.pairs) - shared, other.name)):
+            if one:
+                yield f"{one:,} pairs of {whose} are not in {other.name if whose == first.name else first.name}"
+
+
+def _differences(first: Run, other: Run, score: str, pairs: Sequence[str]) -> Table:
+    rows = []
+    for pair_id in pairs:
+        one, two = first.pairs[pair_id], other.pairs[pair_id]
+        scores = one.scores[score], two.scores[score]
+        prompt = one.prompt if len(one.prompt) <= 80 else f"{one.prompt[:79]}…"
+        rows.append(
+            [pair_id, prompt, one.image, *(f"{value:.3f}" for value in scores), signed(scores[1] - scores[0], 3)]
+        )
+    return Table(["pair", "prompt", "image", first.name, other.name, f"{score} (1-5)"], rows)
+
+
+def _samples(first: Run, others: Sequence[Run]) -> Table:
+    """Every pair with all its scores in all runs."""
+    runs = (first, *others)
+    rows = [
+        [
+            pair_id,
+            pair.prompt,
+            pair.image,
+            *(
+                str(found.scores.get(score, "")) if (found := run.pairs.get(pair_id)) else ""
+                for score in SCORES
+                for run in runs
+            ),
+        ]
+        for pair_id, pair in first.pairs.items()
+    ]
+    return Table(["pair_id", "prompt", "image", *(f"{score} {run.name}" for score in SCORES for run in runs)], rows)
+
+
+def _write(
+    output: Path,
+    run: ReliabilityRun,
+    first: Run,
+    others: Sequence[Run],
+    found: Sequence[Reliability],
+    shown: dict[str, Table],
+) -> list[Path]:
+    samples = output / "samples.csv"
+    refuse_overwrite((path for _, path in run.runs), [samples, *tables.files(output, ["reliability", "differences"])])
+    write_json(output / "reliability.json", {"first": first.name, "runs": [one.to_dict() for one in found]})
+    with atomic_write(samples) as file:
+        file.write(_samples(first, others).to_csv())
+    written = [output / "reliability.json", samples, *shown["Reliability"].write(output, "reliability")]
+    if run.report or run.pictures:
+        from dyneval.evaluation.report.page import Report, write_report
+        from dyneval.evaluation.report.pictures import write_pictures
+        from dyneval.evaluation.report.reliability_charts import reliability_charts
+
+        charts = reliability_charts(first, [(other, _shown_score(found, other)) for other in others], found)
+        if run.pictures:
+            written += write_pictures(output / "pictures", charts, run.pictures)
+        if run.report:
+            names = ", ".join(other.name for other in others)
+            lead = f"{len(first.pairs):,} pairs: {names} held against {first.name}."
+            report = Report(
+                "How reliable is the judge?", lead, heading="Reliability", tables=shown, agreement_charts=charts
+            )
+            write_report(output / "report.html", report)
+            written.append(output / "report.html")
+    return written
