@@ -13,7 +13,7 @@ from PIL import Image
 from dyneval.errors import SettingError
 from dyneval.loaded_pairs import Pair
 from dyneval.serve.app import create_app
-from dyneval.serve.batcher import Batcher
+from dyneval.serve.batcher import Batcher, Judge
 from dyneval.serve.connections import Server, listen_on, protocol
 from dyneval.serve.ratings import Ratings
 from dyneval.serve.settings import ServerSettings
@@ -27,11 +27,11 @@ _LAST_WORDS = 5
 """Seconds beyond the timeout of requests that ending may take."""
 
 
-def _warm_up(scorer: Scorer) -> float:
+def _warm_up(judge: Judge) -> float:
     """Score one image before anyone waits for it; returns the seconds, which kernels made on the way are part of."""
     image = Image.new("RGB", (512, 512), "grey")
     started = time.monotonic()
-    list(scorer.score_pairs([Pair(pair_id="warm-up", prompt="a grey square", image=image, image_name="warm-up")]))
+    list(judge([Pair(pair_id="warm-up", prompt="a grey square", image=image, image_name="warm-up")]))
     return time.monotonic() - started
 
 
@@ -90,7 +90,7 @@ def _student(scorer: Scorer, settings: ServerSettings) -> tuple[Batcher, dict[st
         batch_size=min(scorer.most_together, _MOST_TOGETHER),
         queue=settings.queue,
         wait=settings.batch_wait,
-        warm_up=lambda: _warm_up(scorer),
+        warm_up=_warm_up,
     )
     model = {
         "model": scorer.name,
