@@ -16,11 +16,12 @@ scores. A student is loaded beside it only where --checkpoint names one; its pag
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from dyneval.checkpoints.names import DEFAULT
 from dyneval.cli.running import run, shared
@@ -28,6 +29,9 @@ from dyneval.cli.student import StudentOptions
 from dyneval.errors import SettingError
 from dyneval.flags import Parser, arg
 from dyneval.serve.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from dyneval.serve.judges import Judges
 
 TOKEN = "DYNEVAL_TOKEN"
 DEFAULTS = ServerSettings()
@@ -68,6 +72,14 @@ class ServeOptions:
     reward_timeout: Annotated[
         float, arg("seconds that a trainer's request may take, waiting for room among them", gt=0)
     ] = DEFAULTS.reward_timeout
+    devices: Annotated[
+        str | None,
+        arg(
+            "all GPUs, or devices such as cuda:0,cuda:1: a copy of the student on each, behind one queue",
+            heading="several GPUs",
+            metavar="{all,DEVICE,DEVICE}",
+        ),
+    ] = None
     rate: Annotated[
         Path | None,
         arg("pairs to rate: a table with file_name and prompt, or an ImageFolder", heading="rating by people"),
@@ -80,6 +92,11 @@ class ServeOptions:
     def __post_init__(self) -> None:
         if bool(self.rate) != bool(self.ratings):
             raise SettingError("--rate and --ratings go together: the pairs, and the file for what is said of them")
+        engine = self.student.engine
+        if self.devices and (engine.name != "transformers" or engine.options.get("device")):
+            raise SettingError("--devices are of engine transformers, without --device: other engines have their own")
+        if self.devices is not None and not all(self.devices.split(",")):
+            raise SettingError(f"--devices {self.devices}: name devices, such as cuda:0,cuda:1")
         if self.pickles and not self.rewards:
             raise SettingError("--pickles are of trainers, and go with --rewards")
         if self.rewards and self.rate and self.student.checkpoint is None:
@@ -110,10 +127,23 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def _serve(options: ServeOptions) -> int:
     settings = options.settings
-    load = None if options.rate and options.student.checkpoint is None else options.student.loader()
+    load = None if options.rate and options.student.checkpoint is None else _judges(options)
     from dyneval.serve.ratings import Ratings
     from dyneval.serve.server import serve
 
     with Ratings(options.rate, options.ratings) if options.rate and options.ratings else nullcontext() as ratings:
         serve(load, settings, options.host, options.port, ratings)
     return 0
+
+
+def _judges(options: ServeOptions) -> Callable[[], Judges]:
+    """What loads the student, or one on each of the devices. Raises SettingError."""
+    from dyneval.serve.judges import all_gpus, here, on_devices
+
+    load = options.student.loader()
+    if options.devices is None:
+        return partial(here, load)
+    names = all_gpus() if options.devices == "all" else options.devices.split(",")
+    if not names:
+        raise SettingError("--devices all: no GPU is to be seen here; name devices, such as cuda:0,cuda:1")
+    return partial(on_devices, load, names)

@@ -63,7 +63,8 @@ class FourPasses(Generic[Prepared, Seen]):
         self._template, self._form = settings.template, settings.reply_form
         self.given: dict[str, tuple[list[Question], bool]] = {}
         """T2IA questions by prompt that the student need not be asked for, and whether a limit cut them off."""
-        self._asked: dict[str, tuple[list[Question], bool]] = {}
+        self.asked: dict[str, tuple[list[Question], bool]] = {}
+        """The same that it was asked for."""
 
     def run(self, states: States[Seen]) -> Iterator[Ended[Seen]]:
         """Fill in questions with scores, and scene graphs; yields each pass of each pair as it ends.
@@ -140,26 +141,26 @@ class FourPasses(Generic[Prepared, Seen]):
         asks: dict[Ask[Seen], str] = {
             Ask("t2ia", tokens.t2ia_turn(prompt, self._template), schema): prompt
             for prompt in dict.fromkeys(state.prompt for state in states)
-            if prompt not in self.given and prompt not in self._asked
+            if prompt not in self.given and prompt not in self.asked
         }
         failures: dict[str, str] = {}
         for ask, reply in self._answers(asks):
             try:
                 questions = replies.read_questions(_text(reply))
                 merged = _merged(questions)
-                self._asked[asks[ask]] = merged, self.settings.limits.reached_by_questions(questions)
+                self.asked[asks[ask]] = merged, self.settings.limits.reached_by_questions(questions)
             except ReplyError as error:
                 failures[asks[ask]] = str(error)
         for state in states:
-            asked = self.given.get(state.prompt) or self._asked.get(state.prompt)
+            asked = self.given.get(state.prompt) or self.asked.get(state.prompt)
             if asked is None:
                 state.fail(f"T2IA questions: {failures.get(state.prompt, _NO_ANSWER)}")
                 continue
             state.questions["t2ia"], cut = asked
             state.cut += ["t2ia_questions"] * cut
             yield state, PassEnded("t2ia_questions", {"t2ia_questions": state.questions["t2ia"]})
-        while len(self._asked) > _REMEMBERED_PROMPTS:
-            del self._asked[next(iter(self._asked))]
+        while len(self.asked) > _REMEMBERED_PROMPTS:
+            del self.asked[next(iter(self.asked))]
 
     def _take(self, asks: Mapping[Ask[Seen], PairState[Seen]], part: Part) -> Iterator[Ended[Seen]]:
         """Ask for scene graphs and for evaluations of `part`."""

@@ -24,7 +24,8 @@ from dyneval.tokens import prompt_line
 
 logger = logging.getLogger(__name__)
 
-Judge = Callable[[Sequence[Pair]], Generator[tuple[int, PassEnded | ScoreRecord | Failure], None, None]]
+Event = PassEnded | ScoreRecord | Failure
+Judge = Callable[[Sequence[Pair]], Generator[tuple[int, Event], None, None]]
 """`Scorer.score_stream`: scores pairs together; their passes as they end and one result each, by number.
 One that may end raises JudgeGone, and is called again."""
 
@@ -155,6 +156,11 @@ class Batcher:
     def held(self) -> int:
         """Places taken: pairs that wait, or are being read."""
         return self._room.places - self._room.free
+
+    @property
+    def together(self) -> int:
+        """So many pairs are scored at a time where there are as many."""
+        return self._batch_size * len(self._judges)
 
     def start(self) -> None:
         """Begin to work; call it in the event loop."""
