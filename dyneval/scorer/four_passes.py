@@ -138,21 +138,24 @@ class FourPasses(Generic[Prepared, Seen]):
 
     def _alignment_questions(self, states: States[Seen]) -> Iterator[Ended[Seen]]:
         schema = replies.questions_schema(self.settings.limits)
+        prompts = dict.fromkeys(state.prompt for state in states)
+        # Taken now: another thread may forget the oldest of them meanwhile.
+        known = {one: found for one in prompts if (found := self.given.get(one) or self.asked.get(one))}
         asks: dict[Ask[Seen], str] = {
             Ask("t2ia", tokens.t2ia_turn(prompt, self._template), schema): prompt
-            for prompt in dict.fromkeys(state.prompt for state in states)
-            if prompt not in self.given and prompt not in self.asked
+            for prompt in prompts
+            if prompt not in known
         }
         failures: dict[str, str] = {}
         for ask, reply in self._answers(asks):
             try:
                 questions = replies.read_questions(_text(reply))
-                merged = _merged(questions)
-                self.asked[asks[ask]] = merged, self.settings.limits.reached_by_questions(questions)
+                found = _merged(questions), self.settings.limits.reached_by_questions(questions)
+                known[asks[ask]] = self.asked[asks[ask]] = found
             except ReplyError as error:
                 failures[asks[ask]] = str(error)
         for state in states:
-            asked = self.given.get(state.prompt) or self.asked.get(state.prompt)
+            asked = known.get(state.prompt)
             if asked is None:
                 state.fail(f"T2IA questions: {failures.get(state.prompt, _NO_ANSWER)}")
                 continue
@@ -160,7 +163,7 @@ class FourPasses(Generic[Prepared, Seen]):
             state.cut += ["t2ia_questions"] * cut
             yield state, PassEnded("t2ia_questions", {"t2ia_questions": state.questions["t2ia"]})
         while len(self.asked) > _REMEMBERED_PROMPTS:
-            del self.asked[next(iter(self.asked))]
+            self.asked.pop(next(iter(self.asked)), None)
 
     def _take(self, asks: Mapping[Ask[Seen], PairState[Seen]], part: Part) -> Iterator[Ended[Seen]]:
         """Ask for scene graphs and for evaluations of `part`."""

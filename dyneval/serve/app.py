@@ -70,7 +70,7 @@ def create_app(
     )
     guarded = [Depends(_bearer(settings.token))]
     if batcher and desk:
-        limits = {"bytes": settings.max_body, "pixels": settings.max_pixels, "together": batcher.together}
+        limits = {"bytes": settings.max_body, "pixels": settings.max_pixels, "filling": batcher.filling}
         known = model | {"limits": limits, "rating": bool(rating)}
         app.include_router(_scoring(desk, batcher, known), dependencies=guarded)
     if rewards:

@@ -158,9 +158,10 @@ class Batcher:
         return self._room.places - self._room.free
 
     @property
-    def together(self) -> int:
-        """So many pairs are scored at a time where there are as many."""
-        return self._batch_size * len(self._judges)
+    def filling(self) -> int:
+        """So many pairs from one client keep the judges busy: a batch at work, one that waits, one on its way."""
+        together = self._batch_size * len(self._judges)
+        return min(3 * together, together + self._room.places)
 
     def start(self) -> None:
         """Begin to work; call it in the event loop."""

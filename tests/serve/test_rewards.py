@@ -434,6 +434,22 @@ def test_there_are_no_routes_for_trainers_unless_asked_for(serve):
     assert requests.post(serve(pickles=False), data=pickle.dumps({}), timeout=30).status_code == 405
 
 
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (["--pickles"], "go with --rewards"),
+        (["--rewards", "--rate", "metadata.jsonl", "--ratings", "mine.csv"], "--rewards need a student"),
+        (["--devices", "cuda:0,"], "name devices"),
+        (["--devices", "cpu,cpu", "--device", "cpu"], "without --device"),
+        (["--devices", "all", "--engine", "openai", "--base-url", "http://127.0.0.1:9/v1"], "of engine transformers"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_told(flags, why, capsys):
+    from dyneval.cli.serve import main
+
+    assert main(flags) == 1 and why in capsys.readouterr().err
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Waiting, leaving, limits
 
