@@ -79,7 +79,7 @@ def _load(options: StudentOptions, device: str | None = None) -> Scorer:
         min_pixels=options.min_pixels,
         max_pixels=options.max_pixels,
         settings=replace(options.settings, limits=ReplyLimits().capped(options.max_questions, options.max_text)),
-        **options.engine.options | ({} if device is None else {"device": device}),
+        **dict(options.engine.options) | ({} if device is None else {"device": device}),
     )
     scorer.give_questions(given)
     return scorer

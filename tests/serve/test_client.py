@@ -238,20 +238,24 @@ def test_the_asynchronous_client_does_what_the_other_does(serve, judge_class, tm
 
 
 def test_who_leaves_the_asynchronous_client_leaves_nothing_under_way(serve, judge_class):
-    judge = judge_class()
+    judge, taken = judge_class(seconds=0.02), []
     address = serve(judge, queue=8)
+
+    def images():
+        for number in range(1000):
+            taken.append(number)
+            yield Image.new("RGB", (8, 8)), "a"
 
     async def talk():
         async with AsyncClient(address) as client:
-            images = ((Image.new("RGB", (8, 8)), "a" if number == 0 else "wait") for number in range(1000))
-            async with aclosing(client.score_many(images)) as results:
+            async with aclosing(client.score_many(images())) as results:
                 async for result in results:
                     assert result.overall == 3
                     break
-            return len(asyncio.all_tasks())
+            return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
-    asyncio.run(talk())
-    judge.go.set()
+    assert asyncio.run(talk()) == []
+    assert len(taken) <= 17
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])

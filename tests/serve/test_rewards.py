@@ -447,7 +447,9 @@ def test_there_are_no_routes_for_trainers_unless_asked_for(serve):
 def test_flags_that_do_not_go_together_are_told(flags, why, capsys):
     from dyneval.cli.serve import main
 
-    assert main(flags) == 1 and why in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(flags)
+    assert why in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------------------------------
