@@ -3,8 +3,8 @@
     from dyneval import Scorer
     Scorer.from_pretrained("dyneval-4b").score(images, prompts)
 
-`Client` scores by a server, `Metric` averages over many images, `Reward` is for reinforcement learning. Importing the
-package loads nothing heavy.
+`Client` and `AsyncClient` score by a server, `Metric` averages over many images, `Reward` is for reinforcement
+learning. Importing the package loads nothing heavy.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dyneval.client import Client
+    from dyneval.client import AsyncClient, Client
     from dyneval.metric import Metric
     from dyneval.rewards import Reward
     from dyneval.scorer import Scorer, ScorerSettings
 
 __version__ = "0.1.0"
-__all__ = ["Client", "Metric", "Reward", "Scorer", "ScorerSettings", "__version__"]
+__all__ = ["AsyncClient", "Client", "Metric", "Reward", "Scorer", "ScorerSettings", "__version__"]
 
 _HOMES = {
+    "AsyncClient": "dyneval.client",
     "Client": "dyneval.client",
     "Metric": "dyneval.metric",
     "Reward": "dyneval.rewards",

@@ -160,19 +160,32 @@ def score_all(
 
 
 def _made(images: Any, prompts: Any, value_range: tuple[float, float] | None) -> Iterator[Pair | Failure]:
-    from dyneval.errors import ImageError
+    for number, (image, prompt) in enumerate(side_by_side(images, prompts), 1):
+        yield pair_or_failure(image, prompt, number, value_range)
+
+
+def side_by_side(images: Any, prompts: Any) -> list[tuple[Any, Any]]:
+    """The images of a batch with their prompts. Raises ValueError, as `score_each`."""
     from dyneval.files.image_forms import each_image, in_list
 
     each, texts = each_image(images), in_list(prompts, "prompts")
     if len(each) != len(texts):
         raise ValueError(f"images: {len(each)}, prompts: {len(texts)}; expected as many of both")
+    return list(zip(each, texts, strict=True))
+
+
+def pair_or_failure(
+    image: Any, prompt: Any, number: int, value_range: tuple[float, float] | None = None
+) -> Pair | Failure:
+    """As `make_pair`, of an image or a prompt that may not be usable. Raises ValueError: `value_range` is none."""
+    from dyneval.errors import ImageError
+
     if value_range is not None and not value_range[0] < value_range[1]:
         raise ValueError(f"value_range: found {value_range}, expected the values of black and of full brightness")
-    for number, (image, prompt) in enumerate(zip(each, texts, strict=True), 1):
-        try:
-            yield make_pair(image, prompt, number, value_range)
-        except (ImageError, PromptError) as error:
-            yield Failure(f"pair-{number}", str(error))
+    try:
+        return make_pair(image, prompt, number, value_range)
+    except (ImageError, PromptError) as error:
+        return Failure(f"pair-{number}", str(error))
 
 
 def checked_prompt(prompt: Any) -> str:

@@ -2,6 +2,7 @@
 
     dyneval serve --checkpoint output/dyneval_4b_stage2_iqa --port 8000
     DYNEVAL_TOKEN=$(openssl rand -hex 16) dyneval serve --host 0.0.0.0
+    dyneval serve --rewards                        # for trainers: flow_grpo, Flow-Factory, UniRL, verl-omni, DDPO
     dyneval serve --rate gendb/metadata.jsonl --ratings mine.csv
 
 A token in the environment variable DYNEVAL_TOKEN must be sent by clients as `Authorization: Bearer ...`. Ctrl-C or
@@ -15,11 +16,12 @@ scores. A student is loaded beside it only where --checkpoint names one; its pag
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from dyneval.checkpoints.names import DEFAULT
 from dyneval.cli.running import run, shared
@@ -28,8 +30,13 @@ from dyneval.errors import SettingError
 from dyneval.flags import Parser, arg
 from dyneval.serve.settings import ServerSettings
 
+if TYPE_CHECKING:
+    from dyneval.serve.judges import Judges
+
 TOKEN = "DYNEVAL_TOKEN"
 DEFAULTS = ServerSettings()
+REWARD_BODY, REWARD_BODIES = 1 << 27, 1 << 32
+"""16 PNGs of 1024 px are 64 MiB in base64 where they are noise, as early in training; and 64 such requests."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +51,9 @@ class ServeOptions:
         float | None,
         arg("seconds from a request to its answer; default: 120, or 10 times what the first pair took", gt=0),
     ] = DEFAULTS.timeout
-    max_body: Annotated[int, arg("bytes of a request", ge=1)] = DEFAULTS.max_body
+    max_body: Annotated[
+        int | None, arg(f"bytes of a request; default: {DEFAULTS.max_body}, with --rewards {REWARD_BODY}", ge=1)
+    ] = None
     max_image: Annotated[int, arg("pixels of an image", ge=1)] = DEFAULTS.max_pixels
     max_pairs: Annotated[int, arg("pairs of a batch request", ge=1)] = DEFAULTS.max_pairs
     allow_host: Annotated[
@@ -55,6 +64,22 @@ class ServeOptions:
             metavar="NAME",
         ),
     ] = ()
+    rewards: Annotated[
+        bool,
+        arg("also answer at /compute, /score and /v1/chat/completions as they call", heading="rewards for trainers"),
+    ] = False
+    pickles: Annotated[bool, arg("also at /, in pickles, of which only plain values are read")] = False
+    reward_timeout: Annotated[
+        float, arg("seconds that a trainer's request may take, waiting for room among them", gt=0)
+    ] = DEFAULTS.reward_timeout
+    devices: Annotated[
+        str | None,
+        arg(
+            "all GPUs, or devices such as cuda:0,cuda:1: a copy of the student on each, behind one queue",
+            heading="several GPUs",
+            metavar="{all,DEVICE,DEVICE}",
+        ),
+    ] = None
     rate: Annotated[
         Path | None,
         arg("pairs to rate: a table with file_name and prompt, or an ImageFolder", heading="rating by people"),
@@ -67,6 +92,15 @@ class ServeOptions:
     def __post_init__(self) -> None:
         if bool(self.rate) != bool(self.ratings):
             raise SettingError("--rate and --ratings go together: the pairs, and the file for what is said of them")
+        engine = self.student.engine
+        if self.devices and (engine.name != "transformers" or engine.options.get("device")):
+            raise SettingError("--devices are of engine transformers, without --device: other engines have their own")
+        if self.devices is not None and not all(self.devices.split(",")):
+            raise SettingError(f"--devices {self.devices}: name devices, such as cuda:0,cuda:1")
+        if self.pickles and not self.rewards:
+            raise SettingError("--pickles are of trainers, and go with --rewards")
+        if self.rewards and self.rate and self.student.checkpoint is None:
+            raise SettingError("--rewards need a student, which beside --rate is loaded with --checkpoint")
 
     @property
     def settings(self) -> ServerSettings:
@@ -74,6 +108,8 @@ class ServeOptions:
         return ServerSettings(
             **shared(self, ServerSettings)
             | {
+                "max_body": self.max_body or (REWARD_BODY if self.rewards else DEFAULTS.max_body),
+                "max_bodies": REWARD_BODIES if self.rewards else None,
                 "max_pixels": self.max_image,
                 "max_pairs": min(self.max_pairs, self.queue),
                 "allow_hosts": self.allow_host,
@@ -91,10 +127,23 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def _serve(options: ServeOptions) -> int:
     settings = options.settings
-    load = None if options.rate and options.student.checkpoint is None else options.student.loader()
+    load = None if options.rate and options.student.checkpoint is None else _judges(options)
     from dyneval.serve.ratings import Ratings
     from dyneval.serve.server import serve
 
     with Ratings(options.rate, options.ratings) if options.rate and options.ratings else nullcontext() as ratings:
         serve(load, settings, options.host, options.port, ratings)
     return 0
+
+
+def _judges(options: ServeOptions) -> Callable[[], Judges]:
+    """What loads the student, or one on each of the devices. Raises SettingError."""
+    from dyneval.serve.judges import all_gpus, here, on_devices
+
+    load = options.student.loader()
+    if options.devices is None:
+        return partial(here, load)
+    names = all_gpus() if options.devices == "all" else options.devices.split(",")
+    if not names:
+        raise SettingError("--devices all: no GPU is to be seen here; name devices, such as cuda:0,cuda:1")
+    return partial(on_devices, load, names)

@@ -46,8 +46,8 @@ class StudentOptions:
     def __post_init__(self) -> None:
         STUDENTS.options(self.engine.name, **self.engine.options)
 
-    def loader(self) -> Callable[[], Scorer]:
-        """What loads the student; nothing heavy is imported before it is called."""
+    def loader(self) -> Callable[..., Scorer]:
+        """What loads the student, on the device that it is given, if any; before, nothing heavy is imported."""
         return partial(_load, self)
 
     def named(self) -> Student | None:
@@ -66,7 +66,7 @@ def student_flags() -> list[str]:
     return [action.dest for action in parser._actions]
 
 
-def _load(options: StudentOptions) -> Scorer:
+def _load(options: StudentOptions, device: str | None = None) -> Scorer:
     from dyneval.scorer import Scorer
     from dyneval.scorer.run import read_questions
 
@@ -79,7 +79,7 @@ def _load(options: StudentOptions) -> Scorer:
         min_pixels=options.min_pixels,
         max_pixels=options.max_pixels,
         settings=replace(options.settings, limits=ReplyLimits().capped(options.max_questions, options.max_text)),
-        **options.engine.options,
+        **dict(options.engine.options) | ({} if device is None else {"device": device}),
     )
     scorer.give_questions(given)
     return scorer

@@ -63,7 +63,8 @@ class FourPasses(Generic[Prepared, Seen]):
         self._template, self._form = settings.template, settings.reply_form
         self.given: dict[str, tuple[list[Question], bool]] = {}
         """T2IA questions by prompt that the student need not be asked for, and whether a limit cut them off."""
-        self._asked: dict[str, tuple[list[Question], bool]] = {}
+        self.asked: dict[str, tuple[list[Question], bool]] = {}
+        """The same that it was asked for."""
 
     def run(self, states: States[Seen]) -> Iterator[Ended[Seen]]:
         """Fill in questions with scores, and scene graphs; yields each pass of each pair as it ends.
@@ -137,29 +138,32 @@ class FourPasses(Generic[Prepared, Seen]):
 
     def _alignment_questions(self, states: States[Seen]) -> Iterator[Ended[Seen]]:
         schema = replies.questions_schema(self.settings.limits)
+        prompts = dict.fromkeys(state.prompt for state in states)
+        # Taken now: another thread may forget the oldest of them meanwhile.
+        known = {one: found for one in prompts if (found := self.given.get(one) or self.asked.get(one))}
         asks: dict[Ask[Seen], str] = {
             Ask("t2ia", tokens.t2ia_turn(prompt, self._template), schema): prompt
-            for prompt in dict.fromkeys(state.prompt for state in states)
-            if prompt not in self.given and prompt not in self._asked
+            for prompt in prompts
+            if prompt not in known
         }
         failures: dict[str, str] = {}
         for ask, reply in self._answers(asks):
             try:
                 questions = replies.read_questions(_text(reply))
-                merged = _merged(questions)
-                self._asked[asks[ask]] = merged, self.settings.limits.reached_by_questions(questions)
+                found = _merged(questions), self.settings.limits.reached_by_questions(questions)
+                known[asks[ask]] = self.asked[asks[ask]] = found
             except ReplyError as error:
                 failures[asks[ask]] = str(error)
         for state in states:
-            asked = self.given.get(state.prompt) or self._asked.get(state.prompt)
+            asked = known.get(state.prompt)
             if asked is None:
                 state.fail(f"T2IA questions: {failures.get(state.prompt, _NO_ANSWER)}")
                 continue
             state.questions["t2ia"], cut = asked
             state.cut += ["t2ia_questions"] * cut
             yield state, PassEnded("t2ia_questions", {"t2ia_questions": state.questions["t2ia"]})
-        while len(self._asked) > _REMEMBERED_PROMPTS:
-            del self._asked[next(iter(self._asked))]
+        while len(self.asked) > _REMEMBERED_PROMPTS:
+            self.asked.pop(next(iter(self.asked)), None)
 
     def _take(self, asks: Mapping[Ask[Seen], PairState[Seen]], part: Part) -> Iterator[Ended[Seen]]:
         """Ask for scene graphs and for evaluations of `part`."""

@@ -235,6 +235,14 @@ class Scorer:
                 raise SettingError(f"questions of {prompt[:60]!r}: expected at least one")
             self._passes.given[tokens.prompt_line(prompt)] = merged, False
 
+    def remembered_questions(self, prompt: str) -> tuple[list[Question], bool] | None:
+        """T2IA questions that the student was asked for, and whether a limit cut them off; None: of another prompt."""
+        return self._passes.asked.get(tokens.prompt_line(prompt))
+
+    def remember_questions(self, prompt: str, asked: tuple[list[Question], bool]) -> None:
+        """Take what another copy of this student was asked for, as its `remembered_questions` gave it."""
+        self._passes.asked[tokens.prompt_line(prompt)] = asked
+
     @property
     def questions_digest(self) -> str | None:
         """Names all questions that were given; None where none were."""

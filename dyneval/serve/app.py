@@ -23,6 +23,7 @@ from dyneval.serve.guard import Guard
 from dyneval.serve.rating_desk import RatingDesk
 from dyneval.serve.ratings import Ratings
 from dyneval.serve.refusal import Refusal, warming_up
+from dyneval.serve.rewards import RewardDesk
 from dyneval.serve.settings import ServerSettings
 from dyneval.serve.telemetry import Telemetry
 
@@ -43,6 +44,7 @@ def create_app(
     telemetry = Telemetry(batcher)
     desk = Desk(batcher, settings, telemetry) if batcher else None
     rating = RatingDesk(ratings, settings.seconds(0)) if ratings else None
+    rewards = RewardDesk(desk, batcher, settings, model) if batcher and desk and settings.rewards else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -68,16 +70,19 @@ def create_app(
     )
     guarded = [Depends(_bearer(settings.token))]
     if batcher and desk:
-        limits = {"bytes": settings.max_body, "pixels": settings.max_pixels}
+        limits = {"bytes": settings.max_body, "pixels": settings.max_pixels, "filling": batcher.filling}
         known = model | {"limits": limits, "rating": bool(rating)}
         app.include_router(_scoring(desk, batcher, known), dependencies=guarded)
+    if rewards:
+        app.include_router(rewards.router(), dependencies=guarded)
     if rating:
         app.include_router(rating.router(), dependencies=guarded)
     app.include_router(_watching(batcher, telemetry, settings.token))
     app.include_router(
         _pages({"/": "index.html" if desk else "rate.html"} | ({"/rate": "rate.html"} if rating else {}))
     )
-    app.add_middleware(Guard, settings=settings, telemetry=telemetry)
+    patient = tuple(rewards.routes()) if rewards else ()
+    app.add_middleware(Guard, settings=settings, telemetry=telemetry, patient=patient)
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(ClientDisconnect, _refuse)

@@ -69,6 +69,23 @@ class Desk:
             for upload, result in zip(uploads, results, strict=True)
         ]
 
+    async def in_turn(self, uploads: Sequence[Upload]) -> list[_Row | Refusal]:
+        """Score pairs, each of which waits for its place; returns for each its record or its refusal.
+
+        Who cancels it takes them out of the queue.
+        """
+        try:
+            await self._batcher.warm.wait()
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._placed(upload)) for upload in uploads]
+        except asyncio.CancelledError:
+            self._pairs.labels("left").inc(len(uploads))
+            raise
+        results = [task.result() for task in tasks]
+        for result in results:
+            self._count(result)
+        return results
+
     async def stream(self, request: Request) -> Response:
         """Score the pair of a request; answers with server-sent events: `queued`, a `pass` each, `result` or `error`.
 
@@ -84,7 +101,7 @@ class Desk:
             if future.cancel():
                 self._pairs.labels("left").inc()
 
-        return _Streamed(self._events(future, passes, until), over)
+        return Streamed(self._events(future, passes, until), over, "text/event-stream")
 
     async def _events(
         self, future: _Future, passes: asyncio.Queue[PassEnded | None], until: float
@@ -124,7 +141,7 @@ class Desk:
         self, request: Request, work: Coroutine[Any, Any, _Result], until: float, pairs: int
     ) -> _Result:
         """Do the work on some pairs until its time is over, or until its client leaves: what it holds is free then."""
-        working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+        working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone(request))
         rest = max(0, until - asyncio.get_running_loop().time())
         try:
             await asyncio.wait({working, leaving}, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
@@ -147,6 +164,10 @@ class Desk:
             async with asyncio.TaskGroup() as group:  # ends, and gives its places back, when all have ended
                 tasks = [group.create_task(self._settled(upload, places)) for upload in uploads]
             return [task.result() for task in tasks]
+
+    async def _placed(self, upload: Upload) -> _Row | Refusal:
+        async with self._batcher.hold_in_turn() as places:
+            return await self._settled(upload, places)
 
     async def _settled(self, upload: Upload, places: Places) -> _Row | Refusal:
         try:
@@ -181,16 +202,15 @@ class Desk:
         self._pairs.labels(outcome).inc()
 
 
-class _Streamed(StreamingResponse):
+class Streamed(StreamingResponse):
     """Calls `over` however it ends, also where its reader has gone before the first event, which runs no generator."""
 
-    media_type = "text/event-stream"
-
-    def __init__(self, events: AsyncIterator[bytes], over: Callable[[], None]) -> None:
-        super().__init__(events)
+    def __init__(self, events: AsyncIterator[bytes], over: Callable[[], None], media_type: str) -> None:
+        super().__init__(events, media_type=media_type)
         self._over = over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -209,7 +229,7 @@ async def _row(future: _Future) -> _Row | Refusal:
     return row
 
 
-async def _gone(request: Request) -> None:
+async def gone(request: Request) -> None:
     """Return when the client has gone; its request was read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

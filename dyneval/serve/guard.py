@@ -34,11 +34,18 @@ _READ_AGAIN = 5
 class Guard:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, telemetry: Telemetry) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: ServerSettings, telemetry: Telemetry, patient: Collection[str] = ()
+    ) -> None:
+        """`patient`: paths of trainers; where too many bytes are held their bodies wait in the network, unread."""
         self._app = app
         self._max_body = settings.max_body
-        self._most_held = settings.queue * settings.max_body
+        self._most_held = settings.most_held
         self._held = 0
+        self._patient = patient
+        self._reading: dict[object, None] = {}
+        """Requests of trainers whose bodies are arriving, the oldest first."""
+        self._changed = asyncio.Event()
         self._allowed = {name.lower() for name in settings.allow_hosts}
         # A page that came by another name (DNS rebinding) has no token, so with one any name will do.
         self._names = self._allowed | ({"*"} if settings.token else {"localhost", socket.gethostname().lower()})
@@ -71,9 +78,15 @@ class Guard:
             await answer(scope, receive, send)
             return
         seen, more = 0, True
+        this = object()
+        if scope["path"] in self._patient:
+            self._reading[this] = None
 
         async def limited() -> Message:
             nonlocal seen, more
+            while more and self._must_wait(this, seen):
+                self._changed.clear()
+                await self._changed.wait()
             try:
                 async with asyncio.timeout(_SILENCE if more else None):
                     message = await receive()
@@ -83,9 +96,11 @@ class Guard:
             size = len(message.get("body", b""))
             seen += size
             self._held += size
+            if not more:
+                self._is_read(this)
             if seen > self._max_body:
                 raise too_large("the request", self._max_body)
-            if self._held > self._most_held:
+            if self._held > self._most_held and scope["path"] not in self._patient:
                 raise busy(_READ_AGAIN)
             return message
 
@@ -93,6 +108,21 @@ class Guard:
             await self._app(scope, limited, send)
         finally:
             self._held -= seen
+            self._is_read(this)
+
+    def _must_wait(self, request: object, seen: int) -> bool:
+        """True of a trainer's request while much is held; of `seen` of its bytes it was read.
+
+        The last half of the room is for those that have begun: side by side, so that slow ones are found out together.
+        Without any room the oldest is read to its end, so that all go on.
+        """
+        if request not in self._reading or self._held <= (self._most_held if seen else self._most_held // 2):
+            return False
+        return next(iter(self._reading)) is not request
+
+    def _is_read(self, request: object) -> None:
+        self._reading.pop(request, None)
+        self._changed.set()
 
     def _check_names(self, headers: Headers) -> None:
         """Refuse pages of other sites, which make a browser send requests here: by name (DNS rebinding) or outright."""

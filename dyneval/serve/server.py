@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from PIL import Image
@@ -13,35 +12,31 @@ from PIL import Image
 from dyneval.errors import SettingError
 from dyneval.loaded_pairs import Pair
 from dyneval.serve.app import create_app
-from dyneval.serve.batcher import Batcher
+from dyneval.serve.batcher import Batcher, Judge
 from dyneval.serve.connections import Server, listen_on, protocol
+from dyneval.serve.judges import Judges
 from dyneval.serve.ratings import Ratings
 from dyneval.serve.settings import ServerSettings
 
-if TYPE_CHECKING:
-    from dyneval.scorer.scorer import Scorer
-
-_MOST_TOGETHER = 32
-"""Larger batches make the first one in them wait too long."""
 _LAST_WORDS = 5
 """Seconds beyond the timeout of requests that ending may take."""
 
 
-def _warm_up(scorer: Scorer) -> float:
+def _warm_up(judge: Judge) -> float:
     """Score one image before anyone waits for it; returns the seconds, which kernels made on the way are part of."""
     image = Image.new("RGB", (512, 512), "grey")
     started = time.monotonic()
-    list(scorer.score_pairs([Pair(pair_id="warm-up", prompt="a grey square", image=image, image_name="warm-up")]))
+    list(judge([Pair(pair_id="warm-up", prompt="a grey square", image=image, image_name="warm-up")]))
     return time.monotonic() - started
 
 
 def serve(
-    load: Callable[[], Scorer] | None, settings: ServerSettings, host: str, port: int, ratings: Ratings | None = None
+    load: Callable[[], Judges] | None, settings: ServerSettings, host: str, port: int, ratings: Ratings | None = None
 ) -> None:
     """Serve a student, or pairs for people to rate, until SIGINT or SIGTERM; what was taken is answered before it ends.
 
     Args:
-        load: loads the student; its `batch_size` is the most pairs scored together. None: there is none.
+        load: loads what scores, see `dyneval.serve.judges`. None: nothing does.
         settings: limits, token.
         host: address to listen on.
         port: port; 0 takes a free one, the log says which.
@@ -55,9 +50,10 @@ def serve(
         listener = listen_on(host, port)  # a port that is taken is told before a large student is loaded
     except (OSError, UnicodeError) as error:
         raise SettingError(f"--host {host}, --port {port}: cannot listen there ({error})") from error
-    batcher, model = _student(load(), settings) if load else (None, {})
+    judges = load() if load else None
+    batcher = _batcher(judges, settings) if judges else None
     config = uvicorn.Config(
-        create_app(batcher, settings, model, ratings),
+        create_app(batcher, settings, judges.about if judges else {}, ratings),
         host=host,
         port=port,
         http=protocol(),  # type: ignore[arg-type]
@@ -77,28 +73,22 @@ def serve(
         config.timeout_graceful_shutdown = int(seconds) + _LAST_WORDS
         return True
 
-    with suppress(KeyboardInterrupt):  # raised anew by uvicorn when it has ended in good order
-        Server(config, listener, is_ready, lambda: bool(batcher and batcher.error)).serve_on_it()
+    try:
+        with suppress(KeyboardInterrupt):  # raised anew by uvicorn when it has ended in good order
+            Server(config, listener, is_ready, lambda: bool(batcher and batcher.error)).serve_on_it()
+    finally:
+        if judges:
+            judges.close()
     if batcher and batcher.error is not None:
         raise batcher.error
 
 
-def _student(scorer: Scorer, settings: ServerSettings) -> tuple[Batcher, dict[str, Any]]:
-    """What scores, and what /v1/model says of it."""
-    batcher = Batcher(
-        scorer.score_stream,
-        batch_size=min(scorer.most_together, _MOST_TOGETHER),
+def _batcher(judges: Judges, settings: ServerSettings) -> Batcher:
+    return Batcher(
+        *judges.streams,
+        batch_size=judges.most_together,
         queue=settings.queue,
         wait=settings.batch_wait,
-        warm_up=lambda: _warm_up(scorer),
+        warm_up=_warm_up,
+        asks_once=judges.ask_once,
     )
-    model = {
-        "model": scorer.name,
-        "revision": scorer.revision,
-        "template": scorer.settings.template,
-        "settings": scorer.shaping(),
-        "questions": scorer.questions_digest,
-        "demo": scorer.is_demo,
-        "untrained": bool(scorer.student.processor.conventions.untrained),
-    }
-    return batcher, model

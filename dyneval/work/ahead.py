@@ -1,9 +1,10 @@
-"""Work done ahead in threads, with a bound on how much of it is held."""
+"""Work done ahead, in threads or in tasks of an event loop, with a bound on how much of it is held."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -27,3 +28,40 @@ def ahead(tasks: Iterable[Callable[[], Result]], threads: int) -> Iterator[Resul
         finally:
             for future in under_way:
                 future.cancel()
+
+
+async def ahead_async(
+    tasks: AsyncIterable[Callable[[], Awaitable[Result]]], together: int
+) -> AsyncGenerator[Result, None]:
+    """As `ahead`, of coroutine functions, so many of them `together` in the running loop; in order.
+
+    Who stops before the end closes the iterator (`contextlib.aclosing`), which cancels what is under way.
+    """
+    under_way: deque[asyncio.Task[Result]] = deque()
+    turns = asyncio.Semaphore(together)
+
+    async def in_turn(task: Callable[[], Awaitable[Result]]) -> Result:
+        async with turns:
+            return await task()
+
+    try:
+        async for task in tasks:
+            under_way.append(asyncio.create_task(in_turn(task)))
+            if len(under_way) >= 2 * together:
+                yield await under_way.popleft()
+        while under_way:
+            yield await under_way.popleft()
+    finally:
+        for one in under_way:
+            one.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+
+async def each(values: Iterable[Result] | AsyncIterable[Result]) -> AsyncIterator[Result]:
+    """The values of an iterable of either kind."""
+    if isinstance(values, AsyncIterable):
+        async for value in values:
+            yield value
+    else:
+        for value in values:
+            yield value

@@ -5,7 +5,7 @@ from hypothesis import given, settings, strategies
 from PIL import Image
 
 from dyneval.loaded_pairs import Failure, Pair, PassEnded
-from dyneval.serve.batcher import Batcher, Busy, JudgeError
+from dyneval.serve.batcher import Batcher, Busy, JudgeError, JudgeGone
 
 IMAGE = Image.new("RGB", (8, 8))
 
@@ -14,16 +14,17 @@ def pair(prompt, number=0):
     return Pair(pair_id=f"{prompt}-{number}", prompt=prompt, image=IMAGE, image_name="image")
 
 
-def run(scenario, judge, **options):
+def run(scenario, *judges, **options):
     """Run a coroutine function with a batcher that is started before and closed after."""
 
     async def whole():
-        batcher = Batcher(judge, **({"batch_size": 4, "queue": 8, "wait": 0.05, "patience": 60} | options))
+        batcher = Batcher(*judges, **({"batch_size": 4, "queue": 8, "wait": 0.05, "patience": 60} | options))
         batcher.start()
         try:
             return await asyncio.wait_for(scenario(batcher), 20)
         finally:
-            judge.go.set()
+            for judge in judges:
+                judge.go.set()
             await batcher.close()
 
     return asyncio.run(whole())
@@ -89,7 +90,7 @@ def test_a_queue_that_would_take_longer_than_clients_wait_is_full(judge_class):
                 taken += 1
         return taken
 
-    assert run(scenario, judge, warm_up=lambda: 0.2, patience=0.7, batch_size=1) == 4
+    assert run(scenario, judge, warm_up=lambda judge: 0.2, patience=0.7, batch_size=1) == 4
 
 
 def test_the_pair_that_breaks_the_student_fails_alone(judge_class):
@@ -196,10 +197,10 @@ def test_the_first_pair_opens_the_door_and_a_student_that_breaks_on_it_leaves_it
         await batcher.close()
         return ready, batcher.first_pair, str(batcher.error)
 
-    def broken():
+    def broken(judge):
         raise RuntimeError("no memory")
 
-    assert asyncio.run(scenario(lambda: 2.5)) == (True, 2.5, "None")
+    assert asyncio.run(scenario(lambda judge: 2.5)) == (True, 2.5, "None")
     assert asyncio.run(scenario(broken)) == (False, 0.0, "no memory")
 
 
@@ -238,3 +239,119 @@ def test_every_pair_gets_its_own_result(judge_class, batch_size, prompts):
 
     ids = run(scenario, judge_class(), batch_size=batch_size, queue=20, wait=0.001)
     assert [name.rpartition("-")[2] for name in ids] == [str(n) for n in range(len(prompts))]
+
+
+def test_who_waits_for_a_place_gets_it_in_turn_and_who_leaves_the_line_holds_none(judge_class):
+    async def scenario(batcher):
+        order = []
+
+        async def come(name):
+            async with batcher.hold_in_turn():
+                order.append(name)
+
+        with batcher.hold(7):
+            async with batcher.hold_in_turn():
+                waiting = [asyncio.create_task(come(name)) for name in "abc"]
+                await asyncio.sleep(0)
+                waiting[1].cancel()
+                with pytest.raises(Busy), batcher.hold():
+                    pass
+            with pytest.raises(Busy), batcher.hold():  # the place that is free is the next one's
+                pass
+            await asyncio.gather(*waiting, return_exceptions=True)
+        return order, batcher.held
+
+    assert run(scenario, judge_class()) == (["a", "c"], 0)
+
+
+def test_judges_take_their_share_of_what_is_there_and_the_rest_as_they_get_free(judge_class):
+    one, other = judge_class(), judge_class()
+
+    async def scenario(batcher):
+        first = [await submit(batcher, pair("wait", n)) for n in range(2)]
+        while not (one.batches and other.batches):
+            await asyncio.sleep(0.01)
+        held = other if len(one.batches[0]) > 1 else one
+        (one if held is other else other).go.set()
+        rest = [await submit(batcher, pair("a", n)) for n in range(6)]
+        await asyncio.gather(*rest)
+        held.go.set()
+        return len(await asyncio.gather(*first))
+
+    assert run(scenario, one, other) == 2
+    assert sorted(len(judge.batches[0]) for judge in (one, other)) == [1, 1]
+    assert sorted(map(len, [*one.batches[1:], *other.batches[1:]])) == [2, 4]
+
+
+def test_a_prompt_that_one_judge_is_being_asked_about_is_left_to_it_until_its_questions_are_there(judge_class):
+    judges, begun = [judge_class(), judge_class()], []
+
+    def slow(judge):
+        def stream(pairs):
+            begun.append(pairs[0].prompt)
+            judge.go.wait(20)
+            yield from judge(pairs)
+
+        stream.go = judge.go
+        return stream
+
+    async def scenario(batcher):
+        futures = [await submit(batcher, pair("a cat"))]
+        while not begun:
+            await asyncio.sleep(0.01)
+        futures.append(await submit(batcher, pair("a \n cat", 1)))
+        futures.append(await submit(batcher, pair("a dog")))
+        while len(begun) < 2:
+            await asyncio.sleep(0.01)
+        together = list(begun)
+        for judge in judges:
+            judge.go.set()
+        await asyncio.gather(*futures)
+        return together
+
+    assert run(scenario, *map(slow, judges), batch_size=2, wait=0, asks_once=True) == ["a cat", "a dog"]
+    assert sorted(begun) == ["a \n cat", "a cat", "a dog"]
+
+
+def gone(judge, times, is_final=False):
+    """The judge, which ends so many times when "last" is in a batch."""
+    left = [times]
+
+    def stream(pairs):
+        if left[0] and any("last" in one.prompt for one in pairs):
+            left[0] -= 1
+            raise JudgeGone("it was killed", is_final)
+        yield from judge(pairs)
+
+    stream.go = judge.go
+    return stream
+
+
+def test_what_a_judge_had_that_ended_goes_to_another_once(judge_class):
+    async def scenario(batcher):
+        futures = [await submit(batcher, pair(prompt)) for prompt in ("last", "a", "b")]
+        return await asyncio.gather(*futures, return_exceptions=True), batcher.ready, batcher.held
+
+    results, *state = run(scenario, gone(judge_class(), 1))
+    assert [one.pair_id for one in results] == ["last-0", "a-0", "b-0"] and state == [True, 0]
+    results, *state = run(scenario, gone(judge_class(), 2), gone(judge_class(), 2))
+    assert isinstance(results[0], JudgeError) and state == [True, 0]
+
+
+def test_without_a_judge_nobody_waits(judge_class):
+    async def scenario(batcher):
+        futures = [await submit(batcher, pair(prompt)) for prompt in ("last", "a")]
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        with pytest.raises(JudgeError, match="the student is gone"):
+            await (await submit(batcher, pair("b")))
+        await asyncio.sleep(0)
+        return results, batcher.ready, str(batcher.error), batcher.held
+
+    async def both(batcher):
+        futures = [await submit(batcher, pair(prompt)) for prompt in ("last", "a")]
+        return await asyncio.gather(*futures), batcher.ready
+
+    results, *state = run(scenario, gone(judge_class(), 1, is_final=True))
+    assert all(isinstance(one, JudgeError) for one in results) and state == [False, "it was killed", 0]
+    results, ready = run(both, gone(judge_class(), 1, is_final=True), judge_class())
+    assert [one.pair_id for one in results] == ["last-0", "a-0"] and ready

@@ -1,13 +1,15 @@
+import asyncio
 import base64
 import dataclasses
 import io
+from contextlib import aclosing
 
 import httpx2
 import numpy as np
 import pytest
 from PIL import Image
 
-from dyneval.client import Client, ClientError
+from dyneval.client import AsyncClient, Client, ClientError
 from dyneval.loaded_pairs import Failure, Pair
 from dyneval.records import ScoreRecord
 from dyneval.serve.app import create_app
@@ -149,3 +151,125 @@ def test_an_address_that_is_none_is_refused_at_once(url):
     with pytest.raises(ClientError, match="expected the address of a server, such as http://127") as told:
         Client(url)
     assert "cret" not in str(told.value)
+
+
+def test_any_number_of_images_keeps_the_server_busy_and_few_are_held(serve, judge_class):
+    judge, taken, done = judge_class(), [], []
+
+    def images():
+        for number in range(200):
+            taken.append(number)
+            assert len(taken) - len(done) <= 2 * 8 + 1
+            yield (Image.new("RGB", (8, 8)), "fail" if number % 50 == 7 else f"a {number}")
+
+    with Client(serve(judge, queue=16)) as client:
+        for result in client.score_many(images()):
+            done.append(result)
+    expected = ["no reply" if number % 50 == 7 else f"a {number}" for number in range(200)]
+    assert [one.reason if isinstance(one, Failure) else one.prompt for one in done] == expected
+    assert sum(map(len, judge.batches)) == 200
+
+
+def test_an_image_that_cannot_be_used_is_a_failure_among_the_others(serve, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    images = [(Image.new("RGB", (8, 8)), "a"), (tmp_path / "text.png", "b"), (Image.new("RGB", (8, 8)), "c\ud83d")]
+    with Client(serve()) as client:
+        good, *bad = client.score_many(images)
+        with pytest.raises(ValueError, match="value_range"):
+            list(client.score_many(images, (1, -1)))
+    assert good.overall == 3 and [one.pair_id for one in bad] == ["pair-2", "pair-3"]
+    assert "not an image file" in bad[0].reason and "half a character" in bad[1].reason
+
+
+def test_a_server_says_how_many_requests_keep_it_full(serve):
+    with Client(serve()) as client:
+        assert client.model()["limits"]["filling"] == 4
+
+
+def passes_of(found):
+    *passes, record = found
+    assert [one.name for one in passes] == ["t2ia_questions"] and passes[0].found["t2ia_questions"]
+    assert isinstance(record, ScoreRecord) and record.overall == 3
+    return record
+
+
+def test_passes_are_heard_as_they_end(serve, judge_class):
+    judge = judge_class()
+    with Client(serve(judge)) as client:
+        assert passes_of(client.stream(Image.new("RGB", (8, 8)), "a cat")).image == "image-1"
+        for prompt, why in (("fail", "no reply"), ("break", "broke on this pair"), (" \ud83d", "half a character")):
+            with pytest.raises(ClientError, match=why):
+                list(client.stream(Image.new("RGB", (8, 8)), prompt))
+        for _ in client.stream(Image.new("RGB", (8, 8)), "another"):
+            break  # the connection of one who leaves is not used again
+        assert client.score([Image.new("RGB", (8, 8))], ["next"])
+
+
+def test_the_asynchronous_client_does_what_the_other_does(serve, judge_class, tmp_path):
+    judge = judge_class(seconds=0.005)
+    image = Image.new("RGB", (8, 8))
+    pairs = [Pair(pair_id=f"p/{n}", prompt="a", image=image, image_name=f"{n}.png") for n in range(20)]
+    address = serve(judge)
+
+    async def arriving():
+        for number in range(30):
+            await asyncio.sleep(0)
+            yield image, "fail" if number == 3 else f"a {number}"
+
+    async def talk():
+        async with AsyncClient(address, workers=6) as client:
+            assert (await client.model())["model"] == "judge"
+            assert [one.overall for one in await client.score([image, image], ["a", "b"])] == [3, 3]
+            many = [one async for one in client.score_many(arriving())]
+            in_pairs = [one.pair_id async for one in client.score_pairs(iter(pairs))]
+            passes_of([found async for found in client.stream(image, "a cat")])
+            with pytest.raises(ClientError, match="no reply"):
+                [found async for found in client.stream(image, "fail")]
+            with pytest.raises(ClientError, match=r"1 pair.*pair 1: no reply"):
+                await client.score([image], ["fail"])
+            with pytest.raises(ValueError, match="images: 1, prompts: 0"):
+                await client.score([image], [])
+            return many, in_pairs
+
+    many, in_pairs = asyncio.run(talk())
+    assert in_pairs == [pair.pair_id for pair in pairs]
+    told = [one.reason if isinstance(one, Failure) else one.prompt for one in many]
+    assert told == ["no reply" if number == 3 else f"a {number}" for number in range(30)]
+
+
+def test_who_leaves_the_asynchronous_client_leaves_nothing_under_way(serve, judge_class):
+    judge, taken = judge_class(seconds=0.02), []
+    address = serve(judge, queue=8)
+
+    def images():
+        for number in range(1000):
+            taken.append(number)
+            yield Image.new("RGB", (8, 8)), "a"
+
+    async def talk():
+        async with AsyncClient(address) as client:
+            async with aclosing(client.score_many(images())) as results:
+                async for result in results:
+                    assert result.overall == 3
+                    break
+            return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+    assert asyncio.run(talk()) == []
+    assert len(taken) <= 17
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_waiting_for_a_server_ends_when_it_was_said_to(start, kind):
+    asked = []
+
+    async def always_full(scope, receive, send):
+        if scope["type"] == "http":
+            asked.append(scope["path"])
+            headers = [(b"retry-after", b"1"), (b"content-type", b"application/json")]
+            await send({"type": "http.response.start", "status": 429, "headers": headers})
+            await send({"type": "http.response.body", "body": b'{"message": "the queue is full"}'})
+
+    client = kind(start(always_full), patience=2.5)
+    with pytest.raises(ClientError, match=r"no answer within 2\.5 s \(the queue is full\)"):
+        asyncio.run(client.model()) if kind is AsyncClient else client.model()
+    assert asked == ["/v1/model"] * len(asked) and 2 <= len(asked) <= 3

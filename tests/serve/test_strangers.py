@@ -503,7 +503,7 @@ def test_a_stream_that_never_starts_leaves_no_pair_behind(judge_class, encoded):
 def test_a_server_that_warms_up_says_so(serve, encoded, monkeypatch):
     monkeypatch.setattr(desk, "_MOMENT", 0.1)
     go = threading.Event()
-    http = serve(warm_up=lambda: go.wait(20) and 30.0, timeout=None)
+    http = serve(warm_up=lambda judge: go.wait(20) and 30.0, timeout=None)
     for answer in (http.get("/readyz"), http.post("/v1/score", json={"image": encoded, "prompt": "a"})):
         assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 0
         assert answer.json() == {"code": "warming_up", "message": "the student is warming up"}

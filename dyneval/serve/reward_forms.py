@@ -1,0 +1,287 @@
+"""Bodies of trainers' requests and the answers that their clients read: as they send them, not as we would have them.
+
+Rewards are the soft scores of `dyneval.reward.Reward`, 0-1, higher is better: `overall`, or the one half that the
+server's mode has. Keys that a client sends beside those named here say nothing about the image, and are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from dyneval.records import normalised_score
+from dyneval.serve.bodies import Upload, loosely_parsed
+from dyneval.serve.refusal import Refusal, unprocessable
+
+PART_NAMES = ("overall", "t2ia", "iqa")
+MOST_IMAGES = 1024
+"""Images in a request: several of the groups that trainers send at once."""
+Result = dict[str, Any] | Refusal
+"""A score record as JSON has it, or why there is none."""
+_CAPTION = "Text Caption: ["
+_TEMPLATES = (("Final Score:",), ("Alignment Score (1-5)", "Coherence Score (1-5)", "Style Score (1-5)"))
+"""What the known instructions ask for, each in its own way; all of them end in the caption."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request asks for, and how it is answered."""
+
+    uploads: Sequence[Upload]
+    answer: Callable[[Sequence[Result]], bytes]
+    """The body of the answer. Raises Refusal, where the client is told by the status of HTTP."""
+    refused: Callable[[Refusal], bytes]
+    """The same about a refusal that came after the status was sent."""
+
+
+def rewards_of(record: dict[str, Any]) -> dict[str, float]:
+    """Rewards of a score record, 0-1, higher is better: `overall` first, where the mode has it."""
+    return {name: normalised_score(record["soft"][name]) for name in PART_NAMES if name in record["soft"]}
+
+
+def reward_of(result: Result, part: str | None) -> float:
+    """One reward, `part` of it or the first. Raises Refusal: there is none."""
+    if isinstance(result, Refusal):
+        raise result
+    rewards = rewards_of(result)
+    wanted = part or next(iter(rewards))
+    if wanted not in rewards:
+        raise unprocessable(f"there is no score {wanted} in this server's mode, only {', '.join(rewards)}")
+    return rewards[wanted]
+
+
+def check_count(images: Sequence[Any], prompts: Sequence[Any]) -> None:
+    """Raises Refusal (422): too many images, or not as many prompts."""
+    if len(images) != len(prompts):
+        raise unprocessable(f"images: {len(images)}, prompts: {len(prompts)}; expected as many of both")
+    if len(images) > MOST_IMAGES:
+        raise unprocessable(f"{len(images)} images are too many, at most {MOST_IMAGES}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Flow-Factory: POST /compute
+
+
+class ComputeRequest(Struct, frozen=True):
+    """As the remote reward models of Flow-Factory send it; images are PNG in base64."""
+
+    prompt: list[str]
+    image: list[str] | None = None
+    video: list[Any] | None = None
+    condition_images: list[Any] | None = None
+    condition_videos: list[Any] | None = None
+
+
+def read_compute(body: bytes, part: str | None) -> Asked:
+    """Read a request to /compute.
+
+    What is wrong with a pair is told in the answer (`error`), which ends a training run with its reason. By its status
+    the client would not learn it, and would ask three times. What is wrong with the machine is told by the status.
+    """
+    found = loosely_parsed(ComputeRequest, body)
+    images = found.image or []
+
+    def answer(results: Sequence[Result]) -> bytes:
+        try:
+            return _json({"rewards": [reward_of(result, part) for result in results]})
+        except Refusal as refusal:
+            if refusal.status >= 500:
+                raise
+            number = next((n for n, result in enumerate(results, 1) if result is refusal), 0)
+            return _json({"error": f"pair {number}: {refusal.message}" if number else refusal.message})
+
+    def refused(refusal: Refusal) -> bytes:
+        return _json({"error": refusal.message})
+
+    trouble = None
+    if found.video or found.condition_images or found.condition_videos:
+        trouble = unprocessable("an image is judged against its prompt; videos and images to be edited are not")
+    try:
+        check_count(images, found.prompt)
+    except Refusal as refusal:
+        trouble = refusal
+    if trouble is not None:
+        told = refused(trouble)
+        return Asked([], lambda _: told, refused)
+    return Asked(
+        [Upload(image, prompt, None) for image, prompt in zip(images, found.prompt, strict=True)], answer, refused
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# UniRL: POST /score
+
+
+class Turn(Struct, frozen=True):
+    """One turn of a sample; of an edit there would be two, before and after."""
+
+    text: str
+    image_b64: str | None = None
+    video_b64: str | None = None
+    video_path: str | None = None
+
+
+class Sample(Struct, frozen=True):
+    """One sample, and its identity, which newer clients want back."""
+
+    history: Annotated[list[Turn], Meta(min_length=1)]
+    required_rewards: list[str]
+    request_id: str | None = None
+    sample_id: str | int | None = None
+    group_id: str | int | None = None
+    source_rank: int | None = None
+    policy_version: int | None = None
+    scorer_version: str | None = None
+    idempotency_key: str | None = None
+
+
+class ServiceRequest(Struct, frozen=True):
+    """As UniRL's client of its reward service sends it; images are files in base64."""
+
+    requests: list[Sample]
+    protocol_version: Literal["1"] = "1"
+
+
+_IDENTITY = tuple(name for name in Sample.__struct_fields__ if name not in ("history", "required_rewards"))
+
+
+def read_service(body: bytes, offered: dict[str, tuple[str, ...]]) -> Asked:
+    """Read a request to /score. `offered`: scores by name of a reward, the first of which clients take. Raises Refusal.
+
+    A sample that cannot be scored has its reason in `errors`; the others have their scores.
+    """
+    samples = loosely_parsed(ServiceRequest, body).requests
+    for sample in samples:
+        unknown = [name for name in sample.required_rewards if name not in offered]
+        if unknown:
+            raise Refusal(400, "rewards", f"no reward {unknown[0][:60]!r} here, only {', '.join(offered)}")
+        if len(sample.history) > 1 or sample.history[0].video_b64 or sample.history[0].video_path:
+            raise Refusal(400, "history", "an image is judged against its prompt; edits and videos are not")
+    images = [sample.history[0].image_b64 for sample in samples]
+    if any(image is None for image in images):
+        raise unprocessable("image_b64: a turn without an image")
+    check_count(images, samples)
+
+    def answer(results: Sequence[Result]) -> bytes:
+        scores: list[dict[str, Any]] = []
+        errors: list[dict[str, str]] = []
+        for sample, result in zip(samples, results, strict=True):
+            names = sample.required_rewards
+            if isinstance(result, Refusal):
+                scores.append({})
+                errors.append(dict.fromkeys(names, result.message))
+            else:
+                found = rewards_of(result)
+                scores.append({name: {part: found[part] for part in offered[name]} for name in names})
+                errors.append({})
+        identities = [{name: getattr(sample, name) for name in _IDENTITY} for sample in samples]
+        known = {"identities": identities} if any(sample.request_id for sample in samples) else {}
+        return _json({"results": scores, "errors": errors, "protocol_version": "1"} | known)
+
+    uploads = [Upload(image or "", one.history[0].text, None) for image, one in zip(images, samples, strict=True)]
+    return Asked(uploads, answer, lambda refusal: answer([refusal] * len(samples)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Clients of chat models that judge: POST /v1/chat/completions
+
+
+class ImageUrl(Struct, frozen=True):
+    """An image in a message: a data URL; others are not opened."""
+
+    url: str
+
+
+class Content(Struct, frozen=True):
+    """A part of a message."""
+
+    type: Literal["text", "image_url"]
+    text: str = ""
+    image_url: ImageUrl | None = None
+
+
+class Message(Struct, frozen=True):
+    """A message: one image, and a text that ends in its caption."""
+
+    role: Literal["user"]
+    content: list[Content]
+
+
+class OwnFields(Struct, frozen=True):
+    """What a client of ours may add (`extra_body`), instead of a known text."""
+
+    prompt: str
+
+
+class ChatRequest(Struct, frozen=True):
+    """As clients of a chat model send it; sampling and the model's name change nothing."""
+
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=1)]
+    model: str = "dyneval"
+    n: Literal[1] | None = None
+    stream: Literal[False] | None = None
+    dyneval: OwnFields | None = None
+
+
+def read_chat(body: bytes) -> Asked:
+    """Read a request to /v1/chat/completions. Raises Refusal (400): it asks something else than an image's scores.
+
+    The answer is one text for all clients that we know of. UnifiedReward's first form wants `Final Score`, 1-5: that is
+    `overall`. Its second form wants three scores, which verl-omni takes the mean of: alignment is `t2ia`, coherence and
+    style both are `iqa`, so image quality weighs two thirds there.
+    """
+    try:
+        found = loosely_parsed(ChatRequest, body)
+    except Refusal as refusal:
+        raise Refusal(
+            400, "chat", f"expected one user message with an image and its caption; {refusal.message}"
+        ) from None
+    contents = found.messages[0].content
+    urls = [part.image_url.url for part in contents if part.image_url is not None]
+    if len(urls) != 1 or not urls[0].startswith("data:"):
+        raise Refusal(400, "chat", "expected one image_url with a data URL; other addresses are not opened")
+    prompt = found.dyneval.prompt if found.dyneval else _caption("\n".join(part.text for part in contents))
+
+    def answer(results: Sequence[Result]) -> bytes:
+        scores = {name: 1 + 4 * reward_of(results[0], name) for name in PART_NAMES}
+        text = (
+            f"Alignment Score (1-5): {scores['t2ia']:.4f}\nCoherence Score (1-5): {scores['iqa']:.4f}\n"
+            f"Style Score (1-5): {scores['iqa']:.4f}\n\nFinal Score: {scores['overall']:.4f}"
+        )
+        message = {"role": "assistant", "content": text}
+        return _json(
+            {
+                "id": f"chatcmpl-{uuid.uuid4().hex}",
+                "object": "chat.completion",
+                "created": int(time.time()),
+                "model": found.model,
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
+                "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+            }
+        )
+
+    return Asked([Upload(urls[0], prompt, None)], answer, lambda refusal: _json({"error": refusal.to_dict()}))
+
+
+def _caption(text: str) -> str:
+    """The caption that a known instruction ends in; it may hold brackets too. Raises Refusal (400)."""
+    instruction, _, rest = text.partition(_CAPTION)
+    caption = rest.rstrip()
+    if not caption.endswith("]") or not any(all(mark in instruction for mark in marks) for marks in _TEMPLATES):
+        raise Refusal(
+            400,
+            "template",
+            "not one of the texts that this judge knows: those of UnifiedReward, which end in `Text Caption: [...]`; "
+            'others may send {"dyneval": {"prompt": ...}} beside messages',
+        )
+    return caption[:-1]
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
