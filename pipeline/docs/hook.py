@@ -1,8 +1,8 @@
 """The hook of mkdocs.yml: pages made from the code, pages that stand elsewhere in the repository, and their links.
 
-A link in a page is relative to its file in the repository, so it works on a code host, too. Here it is led to the page
-that shows that file, to a copy of the picture, or to a copy of the source as text. One that leads nowhere is a warning,
-which `mkdocs build --strict` makes an error.
+A link in a page is relative to its file in the repository, so it works on a code host, too; one to a page that is made
+names the source that it is made from. Here it is led to the page that shows that file, to a copy of the picture, or to
+a copy of the source as text. One that leads nowhere is a warning, which `mkdocs build --strict` makes an error.
 """
 
 from __future__ import annotations
@@ -44,8 +44,14 @@ ELSEWHERE = {
     "dev/LOG.md": "maintainers/log.md",
 }
 """Files of the repository and the pages that show them."""
-HOME = {"README.md": "index.md"}
-"""Files that another page says all of."""
+SHOWN = {
+    **ELSEWHERE,
+    "README.md": "index.md",
+    "dyneval/records.py": "reference/formats.md",
+    "dyneval/evaluation/data/published_agreement.csv": "results/published.md",
+    **{f"dyneval/cli/{verb}.py": f"reference/commands/{verb}.md" for verb in commands.VERBS},
+}
+"""Files of the repository and the pages that say all of them: shown as they are, or made from the file."""
 PICTURES = (".png", ".svg", ".jpg", ".webp")
 LINK = re.compile(
     r"(?P<code>^ *```.*?^ *```[^\S\n]*$|`[^`\n]+`)"
@@ -65,7 +71,7 @@ def on_config(config: Any) -> Any:
     """Fill the parts of the navigation that follow from what is there: pages of trainers, verbs."""
     pages = Path(config.docs_dir).glob("rewards/*.md")
     rewards = [f"rewards/{path.name}" for path in sorted(pages, key=lambda path: (path.name != "README.md", path.name))]
-    verbs = [path for path, _ in commands.pages()]
+    verbs = [f"reference/commands/{name}.md" for name in ("index", *commands.VERBS)]
     _fill(config.nav, {"REWARDS": rewards, "COMMANDS": verbs})
     return config
 
@@ -90,8 +96,6 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     if path == "results/benchmarks.md":
         head, _, rest = markdown.partition("\n## ")
         markdown = f"{head}\n{results.origins(slug)}## {rest}"
-    if path == "results/index.md":
-        markdown = markdown.replace("<!-- learning -->", results.learning())
     if path == "maintainers/architecture.md":
         # Raw HTML, so that the picture takes the colours of the page.
         markdown = re.sub(
@@ -111,20 +115,16 @@ def _led(found: re.Match[str], source: str, page: str, config: Any, files: Files
     mark, label = found["mark"], found["label"]
     target, _, anchor = found["target"].partition("#")
     inside = posixpath.normpath(posixpath.join(posixpath.dirname(source), target.replace("%20", " ")))
-    if not (ROOT / inside).exists() and not _made(inside, files):
+    if not (ROOT / inside).exists():
         logger.warning("%s: link to %s, which is not there", source, target)
         return found[0]
     if (ROOT / inside).is_dir():
         return label  # a folder has no page
-    shown = ELSEWHERE.get(inside) or HOME.get(inside) or (inside[5:] if inside.startswith("docs/") else None)
+    shown = SHOWN.get(inside) or (inside[5:] if inside.startswith("docs/") else None)
     if shown is None:
         shown = _copied(inside, config, files)
     relative = posixpath.relpath(shown, posixpath.dirname(page) or ".")
     return f"{mark}[{label}]({relative}{f'#{anchor}' if anchor else ''})"
-
-
-def _made(inside: str, files: Files) -> bool:
-    return inside.startswith("docs/") and files.get_file_from_path(inside[5:]) is not None
 
 
 def _copied(inside: str, config: Any, files: Files) -> str:

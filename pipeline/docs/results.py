@@ -39,12 +39,6 @@ def origins(slug: Callable[[str, str], str]) -> str:
     )
 
 
-def learning() -> str:
-    """The table of the learning proof."""
-    text = next(lines for title, _, lines in _sections() if title == "Learning proof")
-    return "\n".join(line for line in text if line.startswith("|"))
-
-
 def published() -> str:
     """The figures that others published, marked as such."""
     models = tomllib.loads((ROOT / "dyneval" / "data" / "models.toml").read_text())
