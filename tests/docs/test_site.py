@@ -59,6 +59,14 @@ def test_links_of_pages_in_the_repository_lead_somewhere(page):
             assert anchor in slugs, f"{target}#{anchor}"
 
 
+def test_every_verb_and_way_in_is_told_of_in_the_readme_or_a_page_that_it_links_to():
+    text = (ROOT / "README.md").read_text()
+    linked = [ROOT / target for target, _ in LINK.findall(text) if target.endswith(".md")]
+    said = "\n".join([text, *(path.read_text() for path in linked)])
+    assert not [verb for verb in VERBS if f"dyneval {verb}" not in said]
+    assert not [way for way in ("serve --rewards", "AsyncClient", "hf://", "Metric(") if way not in said]
+
+
 def test_every_verb_has_a_page_with_the_flags_of_its_parser():
     pages = dict(commands.pages())
     assert {f"reference/commands/{verb}.md" for verb in VERBS} < set(pages)
