@@ -59,7 +59,7 @@ def sentences() -> list[Sentence]:
     known = {word for _, words in wordnet.load() for word in words}
     made = []
     for number, (word, skill, clauses) in enumerate(
-        _clauses(data, lambda word: word in known and word not in named, lambda word: word in known - of_place)
+        _clauses(data, (known - named).__contains__, (known - of_place).__contains__)
     ):
         split = ("dev", "held_out")[part_of(word, "skills", 2)]
         made += [Sentence(clause, skill, "short", split) for clause in clauses]

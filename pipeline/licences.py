@@ -12,10 +12,12 @@ import sys
 from importlib.metadata import Distribution, distributions
 
 KNOWN = re.compile(
-    r"apache|bsd|mit\b|isc\b|mpl|mozilla|psf|python software|unlicense|hpnd|cc0|zlib|public domain|lgpl",
+    r"apache|bsd|\bmit\b|\bisc\b|\bmpl|mozilla|\bpsf|python software|unlicense|hpnd|cc0|zlib|public domain|lgpl",
     re.IGNORECASE,
 )
 """Licences under which a package that is only installed beside ours may be used by all."""
+BARRED = re.compile(r"\ba?gpl|affero|non-?commercial|proprietary", re.IGNORECASE)
+"""What is looked at even where another licence stands beside it, as in `MIT AND GPL-3.0-only`."""
 NVIDIA = ("nvidia-", "cuda-")
 """Names of the CUDA libraries that torch's build for GPUs brings, under NVIDIA's own terms (CUDA EULA)."""
 
@@ -32,15 +34,18 @@ def licence(package: Distribution) -> str:
     return named or (told.get("License") or "").strip().partition("\n")[0]
 
 
+def is_known(text: str) -> bool:
+    """Whether a licence is one of those that were looked at, and nothing beside it."""
+    return bool(KNOWN.search(text)) and not BARRED.search(text)
+
+
 def main() -> int:
     """Print the table; returns the exit status."""
     found = sorted((str(one.metadata["Name"]), one.version, licence(one)) for one in distributions())
     print("| package | version | licence |\n|---|---|---|")
     print("\n".join(f"| {name} | {version} | {text or 'none said'} |" for name, version, text in found))
     wrong = [
-        f"{name}: {text or 'says none'}"
-        for name, _, text in found
-        if not (KNOWN.search(text) or name.startswith(NVIDIA))
+        f"{name}: {text or 'says none'}" for name, _, text in found if not (is_known(text) or name.startswith(NVIDIA))
     ]
     print(f"\n{len(found)} packages; {len(wrong)} to be looked at" + "".join(f"\n- {one}" for one in wrong))
     for one in wrong:

@@ -23,6 +23,7 @@ grep -q "^## $version\$" CHANGELOG.md || { echo "CHANGELOG.md has no section '##
 for tag in $(git tag --points-at HEAD 2>/dev/null | grep '^v' || true); do
   [[ $tag == "v$version" ]] || { echo "this commit has the tag $tag, and the package is $version" >&2 && exit 1; }
 done
+! grep -q '^## Unreleased$' CHANGELOG.md || echo "note: CHANGELOG.md has changes that are in no version; they are built, too"
 [[ -z $(git status --porcelain 2>/dev/null) ]] || echo "note: there are changes that are not committed; they are built, too"
 echo "$version"
 
@@ -41,9 +42,10 @@ for built in "$output"/*.whl "$output"/*.tar.gz; do
   "${uv[@]}" pip install --python "$folder/bin/python" -c constraints.txt "dyneval$extras @ file://$built"
   (
     cd "$output" # not the checkout: what is imported is what was installed
-    [[ $("$folder/bin/dyneval" --version) == "dyneval $version" ]]
+    told=$("$folder/bin/dyneval" --version)
+    [[ $told == "dyneval $version" ]] || { echo "what was installed says '$told', not 'dyneval $version'" >&2 && exit 1; }
     "$folder/bin/dyneval" schema score >/dev/null
-    "$folder/bin/dyneval" generate --list | head -n 3
+    "$folder/bin/dyneval" generate --list | sed -n 1,3p # head would end the pipe early, which fails the command before it
     [[ -z $extras ]] || HF_HUB_OFFLINE=1 "$folder/bin/dyneval" demo --prompts 1 --output "$folder/demo"
   )
 done

@@ -82,10 +82,13 @@ def table() -> str:
 
 
 def write(path: Path, name: str, text: str) -> None:
-    """Put a text between its marks in a page."""
-    head, mark, rest = path.read_text().partition(f"<!-- {name} -->\n")
-    end = f"<!-- /{name} -->"
-    path.write_text(f"{head}{mark}\n{text.strip()}\n\n{end}{rest.partition(end)[2]}")
+    """Put a text between its marks in a page. Raises ValueError where the page does not have both."""
+    mark, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    head, opened, rest = path.read_text().partition(mark)
+    _, closed, tail = rest.partition(end)
+    if not (opened and closed):
+        raise ValueError(f"{path}: expected {mark.strip()} and {end}")
+    path.write_text(f"{head}{mark}\n{text.strip()}\n\n{end}{tail}")
 
 
 if __name__ == "__main__":

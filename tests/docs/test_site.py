@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "pipeline" / "docs"))
+sys.path[:0] = [str(ROOT / "pipeline" / "docs"), str(ROOT / "pipeline")]
 import commands  # noqa: E402
 import floors  # noqa: E402
 import formats  # noqa: E402
+import licences  # noqa: E402
 import results  # noqa: E402
 
 from dyneval import __version__  # noqa: E402
@@ -118,6 +119,30 @@ def test_the_version_has_a_section_in_the_changelog():
 def test_a_release_is_refused_in_one_line_where_it_is_asked_for_wrongly():
     done = subprocess.run(["bash", "pipeline/release.sh"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "--check" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("MIT", True),
+        ("BSD-3-Clause AND 0BSD AND MIT AND Zlib AND CC0-1.0", True),
+        ("GNU Lesser General Public License v3 (LGPLv3)", True),
+        ("MIT AND GPL-3.0-only", False),
+        ("AGPL-3.0", False),
+        ("You have to submit a form", False),
+        ("", False),
+    ],
+)
+def test_a_licence_that_was_not_looked_at_is_told(text, known):
+    assert licences.is_known(text) == known
+
+
+def test_a_page_without_its_marks_is_not_written(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- floors -->\nold\n")
+    with pytest.raises(ValueError, match="/floors"):
+        floors.write(page, "floors", "new")
+    assert page.read_text() == "<!-- floors -->\nold\n"
 
 
 def test_messages_that_the_faq_explains_are_messages_of_ours():
