@@ -53,7 +53,7 @@ _SEVERAL = [
     parse(pattern)
     for pattern in (
         "joint",
-        "many attribute*3 object_head",
+        "amount attribute*3 object_head",
         "object_head joining determiner? attribute*3 object_head",
         "object_head joining determiner attribute*3 clothing",
         "object_head !separator*4 comparison",
