@@ -5,6 +5,7 @@
 Every step is a verb of the command line, called here with the same words.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -25,9 +26,9 @@ def main(folder: str = "comparison", prompts: int = 4) -> int:
     pairs = ["--metadata", root / "gendb" / "metadata.jsonl"]
     run("score", *pairs, "--output", root / "scores.jsonl", "--checkpoint", "demo", "--mode", "fast")
     run("leaderboard", root / "scores.jsonl", *pairs, "--images", root / "gendb", "--output", root / "board")
-    for model in (GOOD, BAD):  # a release and the release before it have one name in the two files
-        lines = (root / "scores.jsonl").read_text().splitlines(keepends=True)
-        own = [line.replace(f"-{model}", "-our-model") for line in lines if f"-{model}" in line]
+    lines = (root / "scores.jsonl").read_text().splitlines(keepends=True)
+    for model in (GOOD, BAD):  # as if one were a model's last release and the other its new one
+        own = [line for line in lines if json.loads(line)["pair_id"].endswith(f"-{model}")]
         (root / f"{model}.jsonl").write_text("".join(own))
     return dyneval(["check", str(root / f"{BAD}.jsonl"), "--baseline", str(root / f"{GOOD}.jsonl"), *SOFT])
 
