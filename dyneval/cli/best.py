@@ -6,7 +6,7 @@
     dyneval best --scores scores.jsonl --n 4 --output best.jsonl                  # of images that are scored already
 
 Soft scores decide. Images of a table belong together when their prompts are the same; of each prompt the first --n with
-a score are compared. The scores of a table are kept in <output>.scores.jsonl, and the same command goes on from there.
+a score are compared. Those of a table are kept in best.scores.jsonl beside best.jsonl, and the same command goes on.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@
 Scores are 1-5, higher is better. Without --output they are printed: as lines for people on a terminal, else (or with
 --json) as JSON. The same command with the same --output goes on where it was: a pair is scored again only if its image,
 prompt or student, or a setting that its scores depend on, has changed. Pairs that cannot be scored are named on stderr,
-with --output also in <output>.rejects.jsonl; the exit status is then 1.
+with --output scores.jsonl also in scores.rejects.jsonl; the exit status is then 1.
 """
 
 from __future__ import annotations
