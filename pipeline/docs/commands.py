@@ -119,9 +119,7 @@ def _value(action: argparse.Action) -> str:
         return "one or more" if action.nargs == "+" else "any number" if action.nargs == "*" else ""
     if action.choices is not None:
         return _cell(", ".join(map(str, action.choices)))
-    metavar = action.metavar or action.dest.upper()
-    shown = " ".join(metavar) if isinstance(metavar, tuple) else str(metavar)
-    return f"`{shown}{' ...' if action.nargs in ('+', '*') else ''}`"
+    return f"`{argparse.HelpFormatter('')._format_args(action, action.dest.upper())}`"
 
 
 def _cell(text: str) -> str:

@@ -72,6 +72,9 @@ def test_every_verb_has_a_page_with_the_flags_of_its_parser():
     pages = dict(commands.pages())
     assert {f"reference/commands/{verb}.md" for verb in VERBS} < set(pages)
     assert "`--max-drop`" in pages["reference/commands/check.md"]
+    # How many values a flag takes is written as --help writes it.
+    assert "| `--ray` | `[ADDRESS]` |" in pages["reference/commands/score.md"]
+    assert "| `--folds` | `FILE [FILE ...]` |" in pages["reference/commands/benchmark.md"]
     assert "## dyneval gendb hub" in pages["reference/commands/gendb.md"]
     # Of the engines of students, too, which the parser has by their options.
     assert "`--tensor-parallel-size`" in pages["reference/commands/score.md"]
