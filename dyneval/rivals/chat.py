@@ -39,7 +39,8 @@ MAX_TOKENS = 2048
 PLACE = "{prompt}"
 """Where the prompt goes in an instruction."""
 _LOW, _HIGH = 1.0, 5.0
-_AXIS = re.compile(r"(Alignment|Coherence|Style|Final)\s+Score\s*(?:\(1-5\))?\W*?(-?\d+(?:\.\d+)?)", re.IGNORECASE)
+_AXIS = re.compile(r"(Alignment|Coherence|Style|Final)\s+Score\s*(?:\(1-5\))?[^\w(]*?(-?\d+(?:\.\d+)?)", re.IGNORECASE)
+"""No bracket before the number: of "(1-5): X" the 1 is no rating."""
 
 
 @dataclass(frozen=True, slots=True)

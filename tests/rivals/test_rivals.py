@@ -17,6 +17,8 @@ from PIL import Image
 
 from dyneval.cli import main
 from dyneval.files.jsonl import read_jsonl
+from dyneval.llm.chat import UnusableReply
+from dyneval.rivals.chat import read_axes
 from dyneval.rivals.registry import RIVALS
 
 PACKAGES = Path(__file__).parent / "packages"
@@ -341,6 +343,14 @@ def test_a_chat_judge_rates_what_it_answers_for_and_the_rest_are_rejects(pairs, 
     known = len(asked)
     rival(name, pairs, "--base-url", url, "--model", "vlm")
     assert len(asked) == known + 3, "only the pair without a rating is asked about again, as often as before"
+
+
+@pytest.mark.parametrize("rating", ["X", "n/a", "four", "(none)", "-3", "9"])
+def test_a_line_without_a_rating_from_1_to_5_is_none(rating):
+    lines = "Alignment Score (1-5): {}\nCoherence Score: 3.5/5\n**Style Score (1-5):** **2**"
+    assert read_axes(lines.format(4)).t2ia == 4
+    with pytest.raises(UnusableReply):
+        read_axes(lines.format(rating))
 
 
 def test_an_instruction_of_ones_own_takes_the_place_of_ours(pairs, judge, capsys):
