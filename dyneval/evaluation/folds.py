@@ -22,15 +22,16 @@ from dyneval.evaluation.scores import row_names
 from dyneval.evaluation.tables import Table, estimate, number
 from dyneval.files.tables import BadRow, cell, rows, text_of
 
-_NUMBERED = re.compile(r"fold[ _-]?(\w+)", re.IGNORECASE)
+_NUMBERED = re.compile(r"fold[ _-]?(\d+)", re.IGNORECASE)
 
 
 def with_folds(items: Sequence[RatedImage], paths: Sequence[Path]) -> list[RatedImage]:
-    """Give rated images the fold that the files say; images of no file have none.
+    """Give rated images the fold that the files say; the others keep theirs, if any.
 
     Args:
         items: of the benchmark.
-        paths: tables with an id or image, and `fold`; without that column the name of the file says the fold.
+        paths: tables with an id or image, and `fold`, where an empty cell says that the image is in none; without that
+            column the name of the file says the fold.
 
     Raises:
         DataFileError: a file cannot be read, is the training part of a fold, or holds no rated image.
@@ -50,9 +51,10 @@ def with_folds(items: Sequence[RatedImage], paths: Sequence[Path]) -> list[Rated
                 key, image = row_names(row, str)
             except TypeError as error:
                 raise DataFileError(f"{where} {error}") from error
-            fold = cell(row, "fold", text_of, where) or (named[1] if named else path.stem)
-            keys.append((key, image or None))
-            folds.append((where, fold))
+            fold = cell(row, "fold", text_of, where) if "fold" in row else named[1] if named else path.stem
+            if fold is not None:
+                keys.append((key, image or None))
+                folds.append((where, fold))
         for (where, fold), found in zip(folds, match(items, keys), strict=True):
             for item in found:
                 if fold_of.setdefault(item.item_id, fold) != fold:
@@ -96,7 +98,7 @@ def _images(evaluators: Sequence[EvaluatorResult], fold: str) -> int:
 
 def _in_order(name: str) -> tuple[int, str]:
     """Folds by number where they have one."""
-    return (int(name), "") if name.isdecimal() else (0, name)
+    return (int(name), "") if re.fullmatch(r"\d{1,9}", name) else (0, name)
 
 
 def _over_folds(values: Sequence[Estimate]) -> str:

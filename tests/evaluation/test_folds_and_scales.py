@@ -94,6 +94,14 @@ def test_a_column_of_folds_in_ones_own_ratings_counts(evalmi):
     assert [row[:2] for row in table(evalmi, "folds")[1:]] == [["part 0", "5"], ["part 1", "5"], ["mean ± sd", ""]]
 
 
+def test_an_image_with_an_empty_cell_for_a_fold_is_in_none(evalmi, capsys):
+    cells = [f"DALLE3/{n + 1:03d}.png,{'' if n > 7 else n % 2}\n" for n in range(10)]
+    (evalmi / "my_folds.csv").write_text("image,fold\n" + "".join(cells))
+    assert benchmark("evalmi", evalmi, evalmi, "--folds", evalmi / "my_folds.csv") == 0
+    assert [row[:2] for row in table(evalmi, "folds")[1:]] == [["0", "4"], ["1", "4"], ["mean ± sd", ""]]
+    assert "2 rated images are in no fold" in capsys.readouterr().err
+
+
 def test_both_ratings_of_evalmi_stand_beside_both_halves(evalmi):
     assert benchmark("evalmi", evalmi, evalmi, "--rating", "all") == 0
     head, *rows = table(evalmi, "scales")
