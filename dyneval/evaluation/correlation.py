@@ -174,9 +174,12 @@ def system_agreement(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Correlate the means over each T2I model ("srcc", "plcc"): does the evaluator rank models as people do?"""
+    """Correlate the means over each T2I model ("srcc", "plcc"): does the evaluator rank models as people do?
+
+    Images of no known model, "" in `models`, are left out.
+    """
     x, y = np.asarray(scores, dtype=np.float64), np.asarray(ratings, dtype=np.float64)
-    kept = np.isfinite(x) & np.isfinite(y)
+    kept = np.isfinite(x) & np.isfinite(y) & np.array([bool(name) for name in models], np.bool_)
     names, codes = np.unique(np.asarray(models, dtype=object)[kept].astype(str), return_inverse=True)
     if len(names) < FEWEST:
         reason = f"needs at least {FEWEST} T2I models, found {len(names)}"

@@ -157,6 +157,8 @@ def test_system_level_correlates_the_means_of_models():
     assert found["srcc"].value == pytest.approx(1)
     assert 0.9 < found["plcc"].low <= found["plcc"].value <= 1
     few = system_agreement([1, 2, 3], [1, 2, 3], ["a", "b", "b"], list("xyz"))
+    unnamed = system_agreement([1, 2, 9], [1, 2, 0], ["a", "b", ""], list("xyz"))
+    assert unnamed["srcc"].reason == "needs at least 3 T2I models, found 2"
     assert few["srcc"].reason == "needs at least 3 T2I models, found 2"
 
 
