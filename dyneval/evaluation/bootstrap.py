@@ -91,13 +91,13 @@ class ClusterBootstrap:
         return np.concatenate([statistic(weights) for weights in self.item_weights()])
 
 
-def drawn_counts(clusters: int, resamples: int, seed: int) -> Iterator[IntArray]:
+def drawn_counts(clusters: int, resamples: int, seed: int, items: int = 0) -> Iterator[IntArray]:
     """Yield how often each cluster stands in the data and in every resample, blocks of shape (some, clusters).
 
-    All the counts of a million clusters would take 8 GB.
+    All the counts of a million clusters would take 8 GB. `items`: of all clusters, where a block is spread over them.
     """
     yield np.ones((1, clusters), dtype=np.int64)
-    random, step = np.random.default_rng(seed), max(1, _CELLS // clusters)
+    random, step = np.random.default_rng(seed), max(1, _CELLS // max(clusters, items))
     for start in range(0, resamples, step):
         yield random.multinomial(clusters, np.full(clusters, 1 / clusters), size=min(step, resamples - start))
 

@@ -172,7 +172,7 @@ def _statistics(a: FloatArray, b: FloatArray, prompts: Sequence[str], resamples:
     by_prompt = [np.bincount(codes, values, count) for values in of_pairs]
     by_prompt += [np.bincount(codes[one], values, count) for values in (np.ones(len(one)), flipped)]
     sums, correlations = [], []
-    for block in drawn_counts(count, resamples, seed):
+    for block in drawn_counts(count, resamples, seed, len(a)):
         sums.append(block @ np.stack(by_prompt, axis=1))
         weights = block[:, codes].astype(np.float64)
         correlations.append(weighted_pearson(weights, weighted_ranks(weights, a), weighted_ranks(weights, b)))
