@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -236,7 +237,7 @@ def _file_name(row: Mapping[str, Any], where: str) -> str | None:
     if name is not None:
         return name
     number = cell(row, "gid" if "gid" in row else "id", text_of, where) or ""
-    return f"{int(number):04d}.png" if number.isdecimal() else None
+    return f"{int(number):04d}.png" if re.fullmatch(r"\d{1,9}", number) else None
 
 
 def _read_pairs(paths: Sequence[Path], found: ScoredSet) -> tuple[list[KnownPair], array[int]]:

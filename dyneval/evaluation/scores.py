@@ -204,6 +204,9 @@ def _refuse_contradiction(parts: Mapping[str, tuple[str, ...]], named: Mapping[s
 def _refuse_mixture(path: Path, row: Row, kinds: dict[str, object]) -> None:
     """One file holds one evaluator's scores: scores of two, or of one under two settings, do not compare."""
     if not is_record(row):
+        made = row.get("settings") if "rival" in row else None
+        if (first := kinds.setdefault("rival", made)) != made:
+            raise DataFileError(f"{path}: mixes scores made with {first} and {made}; keep them in separate files")
         return
     for key in ("model", "template"):
         # One student may stand in two folders: what its weights are counts more than its name.

@@ -16,7 +16,7 @@ from dyneval.files.row import text_of
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 _NOTHING = frozenset({"nan", "none", "null", "<na>", "nat"})
-_WHOLE = re.compile(r"0*(\d+)(\.0*)?")
+_WHOLE = re.compile(r"0*([1-9]\d*|0)(\.0*)?")
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[\W_]+(?=\d)")
 _SEPARATORS = re.compile(r"[^\w+#\0]|_")
 

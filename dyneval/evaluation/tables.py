@@ -21,6 +21,10 @@ FORMATS = {"md": "github", "tex": "latex_booktabs", "html": "html"}
 _MINUS = "\u2212"
 _BOLD, _END = "\ue000", "\ue001"
 """Stand around what is bold until tabulate has escaped the cells; no text of a model's name may hold them."""
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ue000\ue001]+")
+"""Control characters, line ends, marks of the direction of text, and the two above."""
+_MARKDOWN = re.compile(r"\||<(?=[A-Za-z/!?])")
+_ESCAPED = {"|": "\\|", "<": "&lt;"}
 _GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
     "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma",
@@ -48,22 +52,25 @@ class Table:
     best: tuple[int, ...] = ()
 
     def render(self, style: str = "simple") -> str:
-        """Return the table in one of tabulate's formats; numbers are kept as they are written here."""
-        from tabulate import tabulate
+        """Return the table in one of tabulate's formats; numbers are kept as they are written here.
 
-        align = ["left", *["right"] * (len(self.headings) - 1)]
-        return str(tabulate(self.rows, self.headings, style, disable_numparse=True, colalign=align))
+        Names of models and categories come from files of others: none ends a line or a cell, or steers a terminal.
+        """
+        lines = self._lines()
+        if style == FORMATS["md"]:
+            lines = [[_MARKDOWN.sub(lambda found: _ESCAPED[found[0]], cell) for cell in line] for line in lines]
+        return _rendered(lines, style)
 
     def to_latex(self) -> str:
         """Return the table for a paper, with what its preamble needs; without names in other scripts pdfLaTeX does."""
-        rows = [[cell.replace(_BOLD, "").replace(_END, "") for cell in row] for row in self.rows]
+        headings, *rows = self._lines()
         for column in self.best:
             values = [_value(row[column]) for row in rows]
             known = [value for value in values if value is not None]
             for row, value in zip(rows, values, strict=True):
                 if known and value == max(known):
                     row[column] = f"{_BOLD}{row[column]}{_END}"
-        text = Table(self.headings, rows).render(FORMATS["tex"])
+        text = _rendered([headings, *rows], FORMATS["tex"])
         for letter, command in _LATEX.items():
             text = text.replace(letter, command)
         is_plain = all(ord(letter) < 0x250 for letter in text)
@@ -80,6 +87,10 @@ class Table:
         writer.writerows([harmless(cell) for cell in row] for row in (self.headings, *self.rows))
         return text.getvalue()
 
+    def _lines(self) -> list[list[str]]:
+        """Headings and rows, without what has no place in a cell."""
+        return [[_UNSEEN.sub(" ", cell) for cell in line] for line in (self.headings, *self.rows)]
+
     def write(self, folder: Path, stem: str) -> list[Path]:
         """Write `stem` as CSV, Markdown, LaTeX and HTML below `folder`; returns the files."""
         plain = {suffix: self.render(style) + "\n" for suffix, style in FORMATS.items()}
@@ -88,6 +99,13 @@ class Table:
             with atomic_write(folder / f"{stem}.{suffix}") as file:
                 file.write(text)
         return [folder / f"{stem}.{suffix}" for suffix in texts]
+
+
+def _rendered(lines: list[list[str]], style: str) -> str:
+    from tabulate import tabulate
+
+    align = ["left", *["right"] * (len(lines[0]) - 1)]
+    return str(tabulate(lines[1:], lines[0], style, disable_numparse=True, colalign=align))
 
 
 def _value(cell: str) -> float | None:
@@ -114,7 +132,7 @@ def estimate(value: Estimate, digits: int = 4) -> str:
 def number(value: float, digits: int = 4) -> str:
     """Write a coefficient without its leading zero."""
     text = f"{abs(value):.{digits}f}"
-    return (_MINUS if value < 0 and float(text) else "") + text.removeprefix("0")
+    return (_MINUS if value < 0 and float(text) else "") + (text.removeprefix("0") or "0")
 
 
 def signed(value: float, digits: int) -> str:

@@ -17,6 +17,7 @@ from dyneval.evaluation import published, tables
 from dyneval.evaluation.benchmarks import BENCHMARKS, RatedImage, RatedSet, RatingError, generic, load
 from dyneval.evaluation.comparison import compare
 from dyneval.evaluation.scores import ScoreTable, align, read_scores
+from dyneval.evaluation.spelling import alike_id
 from dyneval.records import ScoreRecord
 
 
@@ -141,6 +142,12 @@ def test_mixed_evaluators_are_refused(tmp_path):
     half, most = ({"mean": "arithmetic", "alpha": alpha, "beta": 1 - alpha} for alpha in (0.5, 0.75))
     with pytest.raises(DataFileError, match=r"mixes scores of alpha 0\.5 and 0\.75, which do not compare"):
         read_scores(jsonl(tmp_path / "d.jsonl", [record("p1", settings=half), record("p2", settings=most)]))
+    rows = [
+        {"pair_id": f"p{n}", "image": f"{n}.png", "score": n, "rival": "chat", "settings": {"instruction": str(n // 2)}}
+        for n in range(3)
+    ]
+    with pytest.raises(DataFileError, match=r"mixes scores made with .*'0'.* and .*'1'"):
+        read_scores(jsonl(tmp_path / "e.jsonl", rows))
 
 
 def test_scores_meet_images_by_id_or_by_the_end_of_a_path():
@@ -263,6 +270,12 @@ def test_names_in_tables_cannot_leave_their_cells():
     shown = tables.agreement_table(compare(rated, [hostile], resamples=0))
     assert "<script>" not in shown.render("html")
     assert r"\& 50\_\%" in shown.render("latex_booktabs")
+    steering = tables.Table(["a\ue000b|c", "x"], [["one|two\nthree <b>\x1b[31m\u202e", "1"]], best=(1,))
+    lines = steering.render("github").splitlines()
+    assert len(lines) == 3 and r"one\|two three &lt;b>" in lines[2] and r"b\|c" in lines[0]
+    for text in (*map(steering.render, ("simple", "github", "html")), steering.to_latex()):
+        assert not {"\x1b", "\u202e", "\ue000"} & set(text)
+    assert steering.to_latex().count(r"\textbf{") == 1
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", " =", "\t=", "＝"])
@@ -315,6 +328,7 @@ def test_published_figures_cover_eleven_benchmarks_and_36_models():
 
 def test_numbers_are_written_as_in_papers():
     assert [tables.number(value) for value in (0.79321, -0.05, 1.0, -0.00001)] == [".7932", "−.0500", "1.0000", ".0000"]
+    assert [tables.number(0.3, 0), tables.number(14.2, 0)] == ["0", "14"]
     assert [tables.p_value(value) for value in (None, 0.0004, 0.0461)] == ["–", "< .001", ".046"]
 
 
@@ -365,6 +379,10 @@ def test_image_names_as_other_programs_write_them(tmp_path, rated, scored):
     assert align(
         items, scores_of(tmp_path, "image,score\n" + "".join(f"{scored.format(n)},{n}\n" for n in range(1, 5)))
     ) == [1, 2, 3, 4]
+
+
+def test_an_id_of_very_many_noughts_takes_no_time():
+    assert alike_id("0" * 300_000 + "x") == "0" * 300_000 + "x" and alike_id("000") == alike_id("0.0") == "0"
 
 
 @pytest.mark.parametrize("ids", ["007 008", "7 8", "7.0 8.0", " 7 8 "])
