@@ -20,7 +20,7 @@ from typing import Any, Self
 import msgspec
 
 from dyneval import tokens
-from dyneval.checkpoints.names import DEFAULT, at_revision, named
+from dyneval.checkpoints.names import DEFAULT, DEMO, at_revision, named
 from dyneval.choosing import Best, best_of
 from dyneval.errors import SettingError
 from dyneval.files.image_forms import each_image
@@ -120,6 +120,7 @@ class Scorer:
             CheckpointError: there is no DynEval student to load.
             SettingError: no such engine, or one that cannot be used here.
         """
+        is_demo = checkpoint == DEMO  # a Path is a folder
         checkpoint, subfolder = named(checkpoint, subfolder)
         checkpoint, revision = at_revision(checkpoint)
         source = Checkpoint(
@@ -131,7 +132,8 @@ class Scorer:
             max_pixels=max_pixels,
         )
         student = make_student(engine, source, **options, **({} if device is None else {"device": device}))
-        return cls(student, source.name, settings, student.revision)
+        # The folder of the demo judge is a cache of this machine.
+        return cls(student, DEMO if is_demo else source.name, settings, student.revision)
 
     def shaping(self) -> dict[str, Any]:
         """All that the scores depend on beside pair, model and template; stands in every record."""
