@@ -41,7 +41,7 @@ class ReproduceOptions:
     data: Annotated[Path | None, arg("folder with a folder for each benchmark")] = None
     only: Annotated[tuple[str, ...], arg("of the table's benchmarks only these", nargs="+", metavar="NAME")] = ()
     output: Annotated[Path | None, arg("folder for scores, tables (CSV, Markdown, LaTeX, HTML) and reports")] = None
-    score: Annotated[str, arg("which of DynEval's scores is compared")] = "overall"
+    score: Annotated[str, arg("which of DynEval's scores is compared with people's")] = "overall"
     beside: Annotated[
         str | None,
         arg(
@@ -117,9 +117,11 @@ def _reproduce(options: ReproduceOptions) -> int:
 
 
 def _chosen(table: PaperTable, options: ReproduceOptions) -> list[Part]:
-    """The parts of the table that were asked for. Raises SettingError: it has none, or none of that name."""
+    """The parts of the table that were asked for. Raises SettingError: it has none, or none of that name or score."""
     if table.reason:
         raise SettingError(f"{options.table}: not from public data: {table.reason}")
+    if options.score != "overall" and table.kind != "agreement":
+        raise SettingError(f"--score {options.score}: the table {options.table} is of overall scores")
     names = [part.name for part in table.parts]
     for name in options.only:
         if name not in names:

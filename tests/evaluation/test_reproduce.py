@@ -146,6 +146,7 @@ def test_the_list_tells_what_is_wanted_and_what_is_here(data, capsys):
     [
         (["scaling"], "not from public data"),
         (["agreement", "--only", "tifo"], "--only tifo: agreement has evalmuse, genai-bench"),
+        (["leaderboard", "--score", "t2ia"], "--score t2ia: the table leaderboard is of overall scores"),
     ],
 )
 def test_what_cannot_be_made_is_told_before_anything_is_scored(data, tmp_path, capsys, words, said):
