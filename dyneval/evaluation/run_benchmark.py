@@ -90,7 +90,7 @@ def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
         shown = _tables(found)
     if run.rated == ALL:
         options = {"resamples": run.resamples, "seed": run.seed}
-        shown["Scales"] = scales_table(run.benchmark, run.annotations, run.scores, **options)
+        shown["Scales"] = scales_table(run.benchmark, run.annotations, run.scores, run.field, **options)
     return BenchmarkOutcome(found, shown, _write(run.output, run, found, shown) if run.output else [])
 
 

@@ -21,19 +21,25 @@ _DASH = "–"
 
 
 def scales_table(
-    benchmark: Benchmark, annotations: Path, scores: Sequence[tuple[str, Path]], *, resamples: int = 1000, seed: int = 0
+    benchmark: Benchmark,
+    annotations: Path,
+    scores: Sequence[tuple[str, Path]],
+    field: str = "overall",
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Table:
     """One row for each rating and evaluator: SRCC and PLCC of its T2IA, its IQA and its overall score.
 
-    A table that has one score alone stands under overall.
+    A table that has one score alone, in the column `score` or `field`, stands under overall.
 
     Raises:
         LayoutError, DataFileError, RatingError: an input cannot be used.
     """
-    tables = {name: _parts(name, path) for name, path in scores}
+    tables = {name: _parts(name, path, field) for name, path in scores}
     body = []
-    for rating, field in benchmark.fields.items():
-        if field.is_preference:
+    for rating, scale in benchmark.fields.items():
+        if scale.is_preference:
             continue
         items = load(benchmark, annotations, rating).items
         ratings, prompts = [item.rating for item in items], [item.cluster for item in items]
@@ -51,10 +57,10 @@ def scales_table(
     return Table(headings, body)
 
 
-def _parts(name: str, path: Path) -> dict[str, ScoreTable]:
+def _parts(name: str, path: Path, field: str) -> dict[str, ScoreTable]:
     """The parts of an evaluator's score that its file holds."""
     first = next(rows(path), {})
-    held = [part for part in PARTS if part == "overall" or part in first]
-    if is_record(first) and "overall" not in first:
-        held.remove("overall")  # scored by half
-    return {part: read_scores(path, part, name) for part in held}
+    held = {part: part for part in PARTS if part in first}  # a record that was scored by half has no overall
+    if not is_record(first) and field not in held:
+        held.setdefault("overall", field)
+    return {part: read_scores(path, column, name) for part, column in held.items()}

@@ -112,6 +112,16 @@ def test_both_ratings_of_evalmi_stand_beside_both_halves(evalmi):
     assert number(perception[3]) == pytest.approx(-expected, abs=6e-5)
 
 
+def test_a_column_of_ones_own_stands_under_overall(evalmi):
+    cells = "".join(f"DALLE3/{n + 1:03d}.png,{rating}\n" for n, rating in enumerate(RATED))
+    mine = evalmi / "mine.csv"
+    mine.write_text(f"image,mine\n{cells}")
+    words = ["--benchmark", "evalmi", "--annotations", evalmi, "--scores", mine, "--score", "mine", "--rating", "all"]
+    assert main(["benchmark", *map(str, [*words, "--output", evalmi / "out", "--resamples", "0", "--no-report"])]) == 0
+    (row,) = [row for row in table(evalmi, "scales") if row[0] == "correspondence"]
+    assert row[3:5] == ["–", "–"] and number(row[5]) == pytest.approx(spearmanr(RATED, MOS).statistic, abs=6e-5)
+
+
 def test_the_four_scales_of_richhf_stand_beside_both_halves_and_beside_rivals(tmp_path):
     meta, scores, rival = {}, [], []
     for n, rating in enumerate(RATED):
