@@ -24,7 +24,7 @@ from dyneval.evaluation.bootstrap import (
     weighted_pearson,
     weighted_ranks,
 )
-from dyneval.evaluation.correlation import as_mapping
+from dyneval.evaluation.correlation import FEWEST, as_mapping
 from dyneval.evaluation.scores import other_settings, read_records
 from dyneval.evaluation.spelling import alike_prompt
 from dyneval.replies import as_in_key
@@ -146,7 +146,7 @@ def shared_pairs(first: Run, second: Run) -> list[str]:
 
 
 def reliability(first: Run, second: Run, *, resamples: int = 1000, seed: int = 0) -> list[Reliability]:
-    """Compare two runs by every score that two pairs or more have in both.
+    """Compare two runs by every score that two pairs or more have in both; SRCC needs `FEWEST`.
 
     Raises:
         SettingError: see `shared_pairs`.
@@ -189,7 +189,9 @@ def _statistics(a: FloatArray, b: FloatArray, prompts: Sequence[str], resamples:
         "prompts": count,
         "couples": len(one),
         **{name: Estimate.from_resamples(values) for name, values in shares.items()},
-        "srcc": Estimate.from_resamples(np.concatenate(correlations), "a run gives all pairs the same score"),
+        "srcc": Estimate.from_resamples(np.concatenate(correlations), "a run gives all pairs the same score")
+        if len(a) >= FEWEST
+        else Estimate.undefined(f"needs at least {FEWEST} pairs"),
         "alpha": Estimate.from_resamples(alpha, "both runs give all pairs the same score"),
         "flips": Estimate.from_resamples(flip_rate, "no prompt has two images"),
     }

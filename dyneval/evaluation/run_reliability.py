@@ -119,8 +119,11 @@ def _differences(first: Run, other: Run, score: str, pairs: Sequence[str]) -> Ta
 
 
 def _samples(first: Run, others: Sequence[Run]) -> Table:
-    """Every pair with all its scores in all runs."""
+    """Every pair of any run with all its scores in all runs."""
     runs = (first, *others)
+    pairs = dict(first.pairs)
+    for run in others:
+        pairs.update({pair_id: pair for pair_id, pair in run.pairs.items() if pair_id not in pairs})
     rows = [
         [
             pair_id,
@@ -132,7 +135,7 @@ def _samples(first: Run, others: Sequence[Run]) -> Table:
                 for run in runs
             ),
         ]
-        for pair_id, pair in first.pairs.items()
+        for pair_id, pair in pairs.items()
     ]
     return Table(["pair_id", "prompt", "image", *(f"{score} {run.name}" for score in SCORES for run in runs)], rows)
 

@@ -86,12 +86,21 @@ def test_a_run_agrees_with_itself_and_a_constant_one_has_no_alpha(tmp_path):
     assert none.flips.reason == "no prompt has two images"
 
 
+def test_two_pairs_have_no_correlation(tmp_path):
+    runs = [
+        run_file(tmp_path / f"{name}.jsonl", scores) for name, scores in (("a", [(1, 2), (3, 4)]), ("b", [(2, 2)] * 2))
+    ]
+    found = reliability(*(read_run(path.stem, path) for path in runs), resamples=0)[0]
+    assert found.srcc.reason == "needs at least 3 pairs" and found.difference.value == 1
+
+
 def test_the_door_compares_files_and_writes_tables_samples_and_a_page(two_runs, tmp_path, visit):
     first, second, before, after = two_runs
     rows = list(read_jsonl(second))
     for row in rows:
         row["settings"] = {"engine": "vllm", "batch_size": 8}
-    served = write_jsonl(tmp_path / "served.jsonl", rows[:50])
+    alone = rows[59] | {"pair_id": "alone"}
+    served = write_jsonl(tmp_path / "served.jsonl", [*rows[:50], alone])
     output = tmp_path / "out"
     done = door(first, f"a <b>.x=[1]={second}", f"served={served}", "--output", output, "--resamples", "100")
     assert done.returncode == 1 and "No such file" in done.stderr, "the first = ends the name"
@@ -108,7 +117,8 @@ def test_the_door_compares_files_and_writes_tables_samples_and_a_page(two_runs, 
     ]
     with (output / "samples.csv").open() as file:
         samples = list(csv.DictReader(file))
-    assert len(samples) == 60 and samples[55]["overall served"] == ""
+    assert len(samples) == 61 and samples[55]["overall served"] == ""
+    assert samples[60]["pair_id"] == "alone" and samples[60]["overall a"] == "" != samples[60]["overall served"]
     assert float(samples[4][f"t2ia {hostile}"]) == after[4, 0] and float(samples[4]["t2ia a"]) == before[4, 0]
     largest = done.stdout.split(f"Largest differences of {hostile}")[1].strip().splitlines()[2].split()
     assert abs(float(largest[-1].replace("−", "-"))) == np.abs(before.mean(axis=1) - after.mean(axis=1)).max()
@@ -180,3 +190,4 @@ def test_the_demo_judge_on_altered_images(tmp_path):
         "mirror": (2, 1),
     }
     assert overall["jpeg90"]["difference"]["value"] < 1, "of a scale of 4"
+    assert {row["model"] for row in read_jsonl(output / "original.jsonl")} == {"demo"}, "no folder of this machine"
