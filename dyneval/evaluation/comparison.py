@@ -21,13 +21,16 @@ from dyneval.evaluation.correlation import (
     system_agreement,
 )
 from dyneval.evaluation.rejects import LeftOut
-from dyneval.evaluation.scores import ScoreTable, align
+from dyneval.evaluation.scores import ScoreTable, align, of_other_prompts
 from dyneval.evaluation.significance import Difference, srcc_difference
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluatorResult:
-    """What one evaluator reached; `scores` in the order of the rated images, NaN where it gave none."""
+    """What one evaluator reached; `scores` in the order of the rated images, NaN where it gave none.
+
+    `of_other_prompts`: ids of rated images that it scored for another prompt.
+    """
 
     name: str
     scores: list[float]
@@ -36,6 +39,7 @@ class EvaluatorResult:
     categories: dict[str, Agreement]
     calibration: Calibration | None = None
     folds: dict[str, Agreement] = field(default_factory=dict)
+    of_other_prompts: list[str] = field(default_factory=list)
 
     @property
     def missing(self) -> int:
@@ -72,6 +76,7 @@ class Comparison:
                 {
                     "name": result.name,
                     "missing": result.missing,
+                    "of_other_prompts": len(result.of_other_prompts),
                     **result.agreement.to_dict(),
                     "system": as_mapping(result.system),
                     "calibration": result.calibration.to_dict() if result.calibration else None,
@@ -164,4 +169,5 @@ def _evaluate(rated: RatedSet, table: ScoreTable, resamples: int, seed: int, lev
         category_agreement(scores, ratings, prompts, categories, resamples=resamples, seed=seed),
         calibrate(scores, ratings, prompts, level),
         category_agreement(scores, ratings, prompts, folds, resamples=resamples, seed=seed),
+        of_other_prompts(items, table),
     )

@@ -14,7 +14,7 @@ from dyneval.errors import DataFileError, SchemaError
 from dyneval.evaluation.benchmarks.base import RatedImage, RatingError, numbers
 from dyneval.evaluation.matching import match
 from dyneval.evaluation.rejects import LeftOut, Sieve
-from dyneval.evaluation.spelling import alike_id, alike_path, ends_alike, name_of
+from dyneval.evaluation.spelling import alike_id, alike_path, alike_prompt, ends_alike, name_of
 from dyneval.files.delimited import as_meant
 from dyneval.files.tables import kind_of, rows
 from dyneval.records import ScoreRecord
@@ -32,7 +32,8 @@ class ScoreTable:
     """The scores of one evaluator: `by_id` where rows have ids, else `by_image`.
 
     `image_of` has the image that a row with this id names as well. `rejects` are the rows that do not count, `repeated`
-    counts those that say what one before them said. `numbered`: the ids are the numbers of the rows.
+    counts those that say what one before them said. `numbered`: the ids are the numbers of the rows. `prompt_of` has a
+    row's prompt, where it has one, by its id or image.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ScoreTable:
     rejects: list[LeftOut] = field(default_factory=list)
     repeated: int = 0
     numbered: bool = False
+    prompt_of: dict[str, str] = field(default_factory=dict)
 
 
 class _Scored(NamedTuple):
@@ -70,6 +72,7 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
     sieve = Sieve[_Scored](path.name)
     kinds: dict[str, object] = {}
     offsets: set[int | None] = set()
+    prompts: dict[str, str] = {}
     # The CSV of `dyneval score` has a ' before what spreadsheets would run.
     meant = as_meant if kind_of(path) in (".csv", ".tsv") else str
     for number, row in enumerate(rows(path), 1):
@@ -82,6 +85,8 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
             sieve.reject(label, number, str(error))
             continue
         sieve.add(("id", key) if key is not None else ("image", image), number, label, scored)
+        if isinstance(prompt := row.get("prompt"), str):
+            prompts[label] = meant(prompt)
         # The ids of our own records are those of pairs, however they are made.
         offsets.add(int(key) - number if key and re.fullmatch(r"\d{1,9}", key) and not is_record(row) else None)
         _refuse_mixture(path, row, kinds)
@@ -98,31 +103,50 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
         sieve.rejects,
         sieve.repeated,
         offsets in ({0}, {-1}),
+        prompts,
     )
 
 
 def align(items: Sequence[RatedImage], table: ScoreTable) -> list[float]:
-    """Return the score of each rated image, NaN where the evaluator gave none.
+    """Return the score of each rated image, NaN where the evaluator gave none. Raises RatingError, see `join`."""
+    found = join(items, table)
+    return [found.get(id(item), ("", math.nan))[1] for item in items]
+
+
+def join(items: Sequence[RatedImage], table: ScoreTable) -> dict[int, tuple[str, float]]:
+    """Return the name of each rated image's row and its score, by `id(item)`: two models may have one item_id each.
 
     A row belongs to an image when its id is the image's, or when one of their paths ends in the other, see `match`.
 
     Raises:
         RatingError: two rows belong to one image, an id and a path contradict each other, or a path fits two images.
     """
-    found: dict[int, float] = {}  # by the item itself: two models may have one id each
+    found: dict[int, tuple[str, float]] = {}
     keys = [*((key, table.image_of.get(key)) for key in table.by_id), *((None, image) for image in table.by_image)]
     try:
         belonging = match(items, keys, numbered=table.numbered)
     except RatingError as error:
         raise RatingError(f"{table.name}: {error}") from error
-    for of_row, value in zip(belonging, (*table.by_id.values(), *table.by_image.values()), strict=True):
+    rows_of_table = (*table.by_id.items(), *table.by_image.items())
+    for of_row, name_and_score in zip(belonging, rows_of_table, strict=True):
         for item in of_row:
             if id(item) in found:
                 raise RatingError(
                     f"{table.name}: two scores belong to the image {item.image}; give them the benchmark's ids"
                 )
-            found[id(item)] = value
-    return [found.get(id(item), math.nan) for item in items]
+            found[id(item)] = name_and_score
+    return found
+
+
+def of_other_prompts(items: Sequence[RatedImage], table: ScoreTable) -> list[str]:
+    """The ids of the images that people rated for another prompt than the evaluator: maybe of another edition."""
+    found = join(items, table)
+    ids = []
+    for item in items:
+        theirs = table.prompt_of.get(found[id(item)][0]) if id(item) in found else None
+        if item.prompt and theirs and alike_prompt(item.prompt).casefold() != alike_prompt(theirs).casefold():
+            ids.append(item.item_id)
+    return ids
 
 
 def is_record(row: Row) -> bool:

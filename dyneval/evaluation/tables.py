@@ -157,6 +157,11 @@ def agreement_table(comparison: Comparison) -> Table:
             notes.append(f"{result.name}: {found.srcc.reason}")
         if result.missing:
             notes.append(f"{result.name}: no score for {result.missing} of {len(comparison.rated.items)} rated images")
+        if others := result.of_other_prompts:
+            notes.append(
+                f"{result.name}: {len(others)} images are scored for another prompt than they were rated for, such as "
+                f"{others[0]}; are the scores of another edition of the benchmark?"
+            )
     if comparison.people:
         found = comparison.people
         rows.append(

@@ -443,6 +443,18 @@ def test_columns_of_a_row_that_contradict_each_other_are_told(tmp_path):
     ]
 
 
+def test_scores_of_another_edition_are_told(tmp_path):
+    rated = rated_set(12)
+    rows = [
+        {"pair_id": item.item_id, "image": item.image, "score": n, "prompt": f"{item.prompt if n < 9 else 'a dog'}  "}
+        for n, item in enumerate(rated.items)
+    ]
+    found = compare(rated, [read_scores(jsonl(tmp_path / "x.jsonl", rows))], resamples=0)
+    assert found.to_dict()["evaluators"][0]["of_other_prompts"] == 3
+    said = "x: 3 images are scored for another prompt than they were rated for, such as m1/009"
+    assert any(note.startswith(said) for note in tables.agreement_table(found).notes)
+
+
 def test_a_prompt_that_pandas_had_none_for_is_none(tmp_path):
     items = own_ratings(
         tmp_path,
