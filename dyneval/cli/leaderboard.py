@@ -61,6 +61,7 @@ class LeaderboardOptions:
     ratings: Annotated[
         Path | None, arg("people's ratings of the images: CSV or JSONL with pair_id or image, and rating")
     ] = None
+    score: Annotated[str, arg("which one ranks: overall, t2ia, iqa or soft.overall, soft.t2ia, soft.iqa")] = "overall"
     title: Annotated[str, arg("heading of the report")] = "Text-to-image models"
     hub: Annotated[HubOptions, arg("")] = field(default_factory=HubOptions)
     evaluation: Annotated[EvaluationOptions, arg("")] = field(default_factory=EvaluationOptions)

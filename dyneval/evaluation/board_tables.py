@@ -15,8 +15,9 @@ _DASH = "–"
 
 
 def models_table(board: Board) -> Table:
-    """One row a model: rank and its range, overall 0-1 and 1-5 with interval, T2IA, IQA, gaps."""
-    headings = ["model", "rank", "95 %", "tier", "overall (0-1)", "overall (1-5)", "T2IA (1-5)", "IQA (1-5)"]
+    """One row a model: rank and its range, the ranked score 0-1 and 1-5 with interval, T2IA, IQA, gaps."""
+    ranked = [f"{board.ranked_by} ({scale})" for scale in ("0-1", "1-5")]
+    headings = ["model", "rank", "95 %", "tier", *ranked, "T2IA (1-5)", "IQA (1-5)"]
     rows = [
         [
             row.model,
@@ -24,7 +25,7 @@ def models_table(board: Board) -> Table:
             rank_range(row),
             str(row.tier or _DASH),
             f"{row.normalised:.3f}",
-            score(row.scores["overall"]),
+            score(row.ranked),
             score(row.scores["t2ia"]),
             score(row.scores["iqa"]),
             str(row.images or _DASH),

@@ -23,7 +23,7 @@ class Duel:
 
     Attributes:
         prompts: how many those are.
-        wins: prompts for which the first has the higher mean overall score.
+        wins: prompts for which the first has the higher mean of the score that ranks.
         ties: prompts for which the means are equal.
         difference: mean over prompts of first minus second, on the scale 1-5.
         win_rate: share of wins, a tie counting half, with its 95 % interval.
@@ -93,16 +93,16 @@ def duels(scored: ScoredSet, names: Sequence[str], *, resamples: int = 1000, see
 
 
 def _means(scored: ScoredSet, row_of: np.ndarray) -> Iterator[FloatArray]:
-    """Mean overall score of each model for each prompt, NaN for none, blocks of shape (models, some prompts)."""
+    """Mean ranked score of each model for each prompt, NaN for none, blocks of shape (models, some prompts)."""
     models, prompts = len(row_of), scored.prompts.codes
     order = np.argsort(prompts, kind="stable")
     prompt_of, model_of = prompts[order], row_of[scored.model_of.codes[order]]
-    overall = np.frombuffer(scored.scores["overall"])[order]
+    ranked = np.frombuffer(scored.ranked)[order]
     step = max(1, _CELLS // models)
     for first in range(0, int(prompt_of[-1]) + 1, step):
         start, end = np.searchsorted(prompt_of, [first, first + step])
         cells = model_of[start:end] * step + prompt_of[start:end] - first
         number = np.bincount(cells, minlength=models * step)
         with np.errstate(invalid="ignore"):
-            means = np.bincount(cells, overall[start:end], models * step) / number
+            means = np.bincount(cells, ranked[start:end], models * step) / number
         yield means.reshape(models, step)

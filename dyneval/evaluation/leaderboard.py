@@ -14,14 +14,13 @@ from dyneval.evaluation.bootstrap import Estimate, FloatArray, IntArray, drawn_c
 from dyneval.evaluation.correlation import as_mapping
 from dyneval.evaluation.head_to_head import Duel, duels
 from dyneval.evaluation.scored import ScoredSet
-from dyneval.records import ScoreName, normalised_score
+from dyneval.records import normalised_score
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 OTHER = "Other"
 """Dimension of sub-categories that the paper does not name."""
-SCORES: tuple[ScoreName, ...] = ("overall", "t2ia", "iqa")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,10 @@ class Cell:
 
 @dataclass(slots=True)
 class ModelRow:
-    """One T2I model on the board; scores are 1-5, `missing` counts expected images without a score."""
+    """One T2I model on the board; scores are 1-5, `missing` counts expected images without a score.
+
+    `ranked_by` is the score that gives the rank and the means of categories and dimensions.
+    """
 
     model: str
     tier: int | None
@@ -49,17 +51,22 @@ class ModelRow:
     rank: int = 0
     rank_low: int | None = None
     rank_high: int | None = None
+    ranked_by: str = "overall"
 
     @property
-    def overall(self) -> float:
-        """Mean overall score, 1-5."""
-        value = self.scores["overall"].value
-        return float("nan") if value is None else value
+    def ranked(self) -> Estimate:
+        """Mean of the score that ranks, 1-5."""
+        return self.scores[self.ranked_by]
+
+    @property
+    def mean(self) -> float:
+        """The same without its interval; NaN where there is none."""
+        return float("nan") if self.ranked.value is None else self.ranked.value
 
     @property
     def normalised(self) -> float:
-        """Mean overall score, 0-1, as the paper prints it."""
-        return normalised_score(self.overall)
+        """The same, 0-1, as the paper prints it."""
+        return normalised_score(self.mean)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +88,15 @@ class Board:
     evaluator: str
     prompts: int
     notes: list[str] = field(default_factory=list)
-    overall_resamples: FloatArray | None = None
+    ranked_by: str = "overall"
+    ranked_resamples: FloatArray | None = None
     duels: list[Duel] = field(default_factory=list)
     """Every two models that share a prompt, the better one first."""
+
+    @property
+    def label(self) -> str:
+        """What the score that ranks is called on the page."""
+        return "Overall" if self.ranked_by == "overall" else self.ranked_by
 
     @property
     def tiers(self) -> list[TierRow]:
@@ -99,6 +112,7 @@ class Board:
         """Return the board as it stands in leaderboard.json."""
         return {
             "evaluator": self.evaluator,
+            "ranked_by": self.ranked_by,
             "prompts": self.prompts,
             "tiers": [
                 {"tier": t.tier, "models": t.models, "mean": t.mean, "standard_deviation": t.deviation}
@@ -142,7 +156,7 @@ def build_board(scored: ScoredSet, *, resamples: int = 1000, seed: int = 0) -> B
         dimension: (_mean_of_means([by_category[name] for name in names]), grid.images(names))
         for dimension, names in dimensions.items()
     }
-    ranges, images = _rank_ranges(scores["overall"]), grid.images()
+    ranges, images = _rank_ranges(scores[scored.ranked_by]), grid.images()
     rows = []
     for number, name in enumerate(scored.model_of.things):
         info, own = scored.models[name], int(images[number])
@@ -159,12 +173,13 @@ def build_board(scored: ScoredSet, *, resamples: int = 1000, seed: int = 0) -> B
                 dimensions={key: _cell(number, *found) for key, found in by_dimension.items()},
                 rank_low=low,
                 rank_high=high,
+                ranked_by=scored.ranked_by,
             )
         )
     column = {id(row): number for number, row in enumerate(rows)}
     ranked = rank(rows)
-    board = Board(ranked, dimensions, scored.evaluator, grid.prompts)
-    board.overall_resamples = scores["overall"][:, [column[id(row)] for row in ranked]]
+    board = Board(ranked, dimensions, scored.evaluator, grid.prompts, ranked_by=scored.ranked_by)
+    board.ranked_resamples = scores[scored.ranked_by][:, [column[id(row)] for row in ranked]]
     board.duels = duels(scored, [row.model for row in ranked], resamples=resamples, seed=seed)
     board.notes = _gaps(board)
     return board
@@ -172,10 +187,10 @@ def build_board(scored: ScoredSet, *, resamples: int = 1000, seed: int = 0) -> B
 
 def rank(rows: list[ModelRow]) -> list[ModelRow]:
     """Sort rows best first and number them; models with equal scores share a rank."""
-    rows = sorted(rows, key=lambda row: (-row.overall, row.model))
+    rows = sorted(rows, key=lambda row: (-row.mean, row.model))
     for place, row in enumerate(rows, 1):
         before = rows[place - 2]
-        row.rank = before.rank if place > 1 and before.overall == row.overall else place
+        row.rank = before.rank if place > 1 and before.mean == row.mean else place
     return rows
 
 
@@ -198,7 +213,9 @@ class _Grid:
     def __init__(self, scored: ScoredSet) -> None:
         self.prompts, self.models = len(scored.prompts.things), len(scored.model_of.things)
         self._prompt_of, self._model_of = scored.prompts.codes, scored.model_of.codes
-        self._scores = {name: np.frombuffer(scored.scores[name]) for name in SCORES}
+        # The one that ranks comes first.
+        halves = {name: np.frombuffer(scored.scores[name]) for name in ("t2ia", "iqa")}
+        self._scores = {scored.ranked_by: np.frombuffer(scored.ranked)} | halves
         sets, self._set_of = scored.categories.things, scored.categories.codes
         self.categories = list(dict.fromkeys(name for names in sets for name in names))
         self._has = {name: np.array([name in names for names in sets]) for name in self.categories}
@@ -208,16 +225,17 @@ class _Grid:
         return np.bincount(self._model_of[self._chosen(names)], minlength=self.models)
 
     def means(self, resamples: int, seed: int) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
-        """Each model's means of the scores, and of overall in each category, shape (1 + resamples, models); NaN: none.
+        """Each model's means of the scores, and of the ranked one in each category; NaN: none.
 
         Args:
             resamples: of the bootstrap over prompts.
             seed: of the bootstrap.
         """
-        groups = [(SCORES, self._chosen(None)), *((SCORES[:1], self._chosen([name])) for name in self.categories)]
+        names = tuple(self._scores)
+        groups = [(names, self._chosen(None)), *((names[:1], self._chosen([name])) for name in self.categories)]
         sums = [
-            ([self._sums(self._scores[name], chosen) for name in names], self._sums(None, chosen))
-            for names, chosen in groups
+            ([self._sums(self._scores[name], chosen) for name in wanted], self._sums(None, chosen))
+            for wanted, chosen in groups
         ]
         blocks: list[list[FloatArray]] = []
         for block in drawn_counts(self.prompts, resamples, seed):
@@ -228,7 +246,8 @@ class _Grid:
                 with np.errstate(invalid="ignore"):
                     blocks[-1] += [total @ weights / images for total in totals]
         means = [np.concatenate(of_one, axis=1).T for of_one in zip(*blocks, strict=True)]
-        return dict(zip(SCORES, means[:3], strict=True)), dict(zip(self.categories, means[3:], strict=True))
+        first = len(names)
+        return dict(zip(names, means[:first], strict=True)), dict(zip(self.categories, means[first:], strict=True))
 
     def _chosen(self, names: Iterable[str] | None) -> NDArray[np.bool_]:
         if names is None:

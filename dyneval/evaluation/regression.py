@@ -16,7 +16,7 @@ import numpy as np
 
 from dyneval.errors import SettingError
 from dyneval.evaluation.bootstrap import Estimate, FloatArray, mean_resamples
-from dyneval.evaluation.scores import FIELDS, other_settings, read_records
+from dyneval.evaluation.scores import other_settings, read_records, refuse_other_field, score_of
 from dyneval.evaluation.tables import Table, estimate, p_value
 
 ALL = "all prompts"
@@ -91,8 +91,7 @@ def compare_runs(
         SettingError: the runs share no prompt, were not scored alike, or a value is off its range.
         SchemaError, DataFileError: a file holds no score records.
     """
-    if score not in FIELDS:
-        raise SettingError(f"--score {score}: expected one of {', '.join(FIELDS)}")
+    refuse_other_field(score)
     if not 0 <= max_drop < 1:
         raise SettingError(f"--max-drop {max_drop}: expected a part of the scale 0-1, such as 0.02")
     seen: dict[str, object] = {}
@@ -132,15 +131,14 @@ def compare_runs(
 def _by_prompt(path: Path, score: str, seen: dict[str, object]) -> dict[str, float]:
     """Mean score of each prompt, 0-1; `seen` holds the judge and settings of the records before."""
     found: dict[str, list[float]] = defaultdict(list)
-    kind, _, name = score.rpartition(".")
     for record in read_records(path):
         judge = {"model": record.revision or record.model, "template": record.template}
         if other := other_settings(seen, judge | dict(record.settings or {})):
             raise SettingError(f"{path}: the two runs were scored with {other}; score both alike")
-        value = ((record.soft or {}) if kind else record.scores).get(name)  # type: ignore[call-overload]
+        value = score_of(record, score)
         if value is None:
             raise SettingError(f"{path}: {record.pair_id} has no score {score}; choose another with --score")
-        found[record.prompt].append((float(value) - 1) / 4)
+        found[record.prompt].append((value - 1) / 4)
     return {prompt: sum(values) / len(values) for prompt, values in found.items()}
 
 

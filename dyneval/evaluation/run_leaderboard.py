@@ -41,6 +41,7 @@ class LeaderboardRun(EvaluationOptions):
         model_from: where the T2I model's name stands when there is no metadata.
         images: folder of the images, for the gallery.
         ratings: table of human ratings of the images (id or image, rating).
+        score: which of DynEval's scores ranks, one of `dyneval.evaluation.scores.FIELDS`.
         title: heading of the report.
     """
 
@@ -52,6 +53,7 @@ class LeaderboardRun(EvaluationOptions):
     model_from: ModelFrom = "file"
     images: Path | None = None
     ratings: Path | None = None
+    score: str = "overall"
     title: str = "Text-to-image models"
 
 
@@ -75,6 +77,8 @@ def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
     scored: ScoredSet | None = None
     comparison: Comparison | None = None
     if len(run.scores) == 1 and is_published_table(run.scores[0]):
+        if run.score != "overall":
+            raise SettingError(f"--score {run.score}: a table of published scores has one, overall")
         board = read_board(run.scores[0])
     else:
         if any(map(is_published_table, run.scores)):
@@ -85,6 +89,7 @@ def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
             prompts=run.prompts,
             models=run.models,
             model_from=run.model_from,
+            score=run.score,
         )
         board = build_board(scored, resamples=run.resamples, seed=run.seed)
         comparison = _compare(run.ratings, run, scored) if run.ratings else None
@@ -112,10 +117,10 @@ def _compare(ratings: Path, run: LeaderboardRun, scored: ScoredSet) -> Compariso
     benchmark = generic.benchmark(title=ratings.name)
     rated = RatedSet(benchmark, "rating", rejects=table.rejects, repeated=table.repeated)
     own: dict[str, float] = {}
-    for item_id, item, rating, overall in zip(_ids(scored), items, given, scored.scores["overall"], strict=True):
+    for item_id, item, rating, ranked in zip(_ids(scored), items, given, scored.ranked, strict=True):
         if rating == rating:  # not NaN: this image was rated
             rated.items.append(replace(item, item_id=item_id, ratings=(rating,)))
-        own[item_id] = overall
+        own[item_id] = ranked
     return compare(rated, [ScoreTable(scored.evaluator, own)], resamples=run.resamples, seed=run.seed)
 
 
@@ -138,7 +143,7 @@ def _tables(board: Board) -> dict[str, Table]:
         shown["Sub-categories"] = board_tables.categories_table(board)
     if board.duels:
         shown["Head to head"] = board_tables.duels_table(board.duels)
-    if len({row.overall for row in board.rows}) >= 3:
+    if len({row.mean for row in board.rows}) >= 3:
         shown["Proposed tiers"] = board_tables.proposal_table(propose_tiers(board))
     return shown
 
@@ -207,7 +212,8 @@ def _lead(board: Board) -> str:
     if not board.prompts:
         return f"{models}, {board.evaluator}."
     images = sum(row.images for row in board.rows)
-    return f"{images:,} images of {models} for {board.prompts:,} prompts, scored by {board.evaluator}."
+    ranked = "" if board.ranked_by == "overall" else f", ranked by {board.ranked_by}"
+    return f"{images:,} images of {models} for {board.prompts:,} prompts, scored by {board.evaluator}{ranked}."
 
 
 def _gallery(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dyneval.errors import DataFileError
 from dyneval.evaluation import published
 from dyneval.evaluation.benchmarks.base import RatingError, refuse_duplicates
-from dyneval.evaluation.scores import other_settings, read_records
+from dyneval.evaluation.scores import other_settings, read_records, refuse_other_field, score_of
 from dyneval.evaluation.spelling import alike_model, alike_path, alike_prompt, ends_alike, two_spellings, without_suffix
 from dyneval.files.pairs import metadata_file
 from dyneval.files.tables import cell, rows, text_of, texts_of, whole_of
@@ -110,6 +110,9 @@ class ScoredSet:
     prompts: Column[str] = field(default_factory=Column)
     categories: Column[tuple[str, ...]] = field(default_factory=Column)
     scores: dict[ScoreName, array[float]] = field(default_factory=lambda: {name: array("d") for name in SCORE_NAMES})
+    ranked_by: str = "overall"
+    ranked: array[float] = field(default_factory=lambda: array("d"))
+    """The score that ranks, one of `dyneval.evaluation.scores.FIELDS`, of each image."""
     models: dict[str, ModelInfo] = field(default_factory=dict)
     expected: dict[str, int] = field(default_factory=dict)
     evaluator: str = ""
@@ -146,6 +149,7 @@ def read_scored(
     prompts: Path | None = None,
     models: Path | None = None,
     model_from: ModelFrom = "file",
+    score: str = "overall",
 ) -> ScoredSet:
     """Read score files and join them with metadata or a prompt list.
 
@@ -156,15 +160,18 @@ def read_scored(
         prompts: a prompt list with categories (see `read_prompts`), for scores without metadata.
         models: CSV with `model` and, optionally, `tier` and `year`; the models of the paper are known.
         model_from: where the T2I model's name stands when there is no metadata.
+        score: which one ranks, one of `dyneval.evaluation.scores.FIELDS`.
 
     Raises:
+        SettingError: no such score.
         DataFileError: a file cannot be read, a score has no metadata, or the files are by different evaluators.
         SchemaError: a row is no ScoreRecord.
         RatingError: a model has one pair_id twice, or one image under two.
     """
+    refuse_other_field(score)
     if not metadata and model_from == "file":
         _refuse_one_stem(paths)
-    found = ScoredSet()
+    found = ScoredSet(ranked_by=score)
     pairs, drawn = _read_pairs(metadata, found)
     listed = {alike_prompt(entry.prompt): entry for entry in read_prompts(prompts)} if prompts else None
     known = _read_models(models)
@@ -192,6 +199,11 @@ def read_scored(
             found.categories.append(_categories(record, prompt, pair, listed))
             for name, value in _scores(path, number, record).items():
                 found.scores[name].append(value)
+            if (ranked := score_of(record, score)) is None:
+                raise DataFileError(
+                    f"{path}:{number}: {record.pair_id} has no score {score}; choose another with --score"
+                )
+            found.ranked.append(ranked)
         _refuse_images_twice(path, found, start)
     if not len(found):
         raise DataFileError(f"{', '.join(map(str, paths))}: no scores")

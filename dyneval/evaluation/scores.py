@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dyneval.errors import DataFileError, SchemaError
+from dyneval.errors import DataFileError, SchemaError, SettingError
 from dyneval.evaluation.benchmarks.base import RatedImage, RatingError, numbers
 from dyneval.evaluation.matching import match
 from dyneval.evaluation.rejects import LeftOut, Sieve
@@ -160,6 +160,19 @@ def read_records(path: Path) -> Iterator[ScoreRecord]:
         yield ScoreRecord.from_dict(row, f"{path}:{number}")
 
 
+def score_of(record: ScoreRecord, field: str) -> float | None:
+    """The score (1-5) of a record that one of `FIELDS` names; None where it has none."""
+    kind, _, name = field.rpartition(".")
+    value = (record.soft or {} if kind else record.scores).get(name)  # type: ignore[call-overload]
+    return None if value is None else float(value)
+
+
+def refuse_other_field(field: str) -> None:
+    """Raise SettingError where `field` is none of `FIELDS`."""
+    if field not in FIELDS:
+        raise SettingError(f"--score {field}: expected one of {', '.join(FIELDS)}")
+
+
 def other_settings(seen: dict[str, object], settings: Mapping[str, Any]) -> str | None:
     """The setting that is not as in the records before, which `seen` keeps; None where all are that both tell of.
 
@@ -176,13 +189,10 @@ def other_settings(seen: dict[str, object], settings: Mapping[str, Any]) -> str 
 def _score(row: Row, score: str) -> float:
     """The score of a row, NaN where it has none. Raises TypeError or SchemaError where it has something else."""
     if is_record(row) and score in FIELDS:
-        record = ScoreRecord.from_dict(row)
-        kind, _, name = score.rpartition(".")
-        of_kind = record.soft or {} if kind else record.scores
-        value = of_kind.get(name)  # type: ignore[call-overload]
-        if value is None:
+        found = score_of(ScoreRecord.from_dict(row), score)
+        if found is None:
             raise TypeError(f"has no {score}; choose another field")
-        return float(value)
+        return found
     column = "score" if score in FIELDS and score not in row else score
     if column not in row:
         raise TypeError(f"has no column 'score' or {score!r}, only {', '.join(row)}")

@@ -59,8 +59,7 @@ def propose_tiers(board: Board) -> list[TierProposal]:
     Raises:
         SettingError: fewer than three models with different scores.
     """
-    overall = [row.overall for row in board.rows]
-    proposed = natural_breaks(overall)
+    proposed = natural_breaks([row.mean for row in board.rows])
     support = _support(board, proposed)
     return [
         TierProposal(row.model, _slug(row.model), row.tier, tier, row.normalised, support[number] if support else None)
@@ -74,9 +73,9 @@ def _slug(model: str) -> str:
 
 
 def _support(board: Board, proposed: Sequence[int]) -> list[float] | None:
-    if board.overall_resamples is None or len(board.overall_resamples) < 2:
+    if board.ranked_resamples is None or len(board.ranked_resamples) < 2:
         return None
-    drawn = np.array([natural_breaks(row) for row in board.overall_resamples[1:] if _usable(row)])
+    drawn = np.array([natural_breaks(row) for row in board.ranked_resamples[1:] if _usable(row)])
     return [float(share) for share in (drawn == np.asarray(proposed)).mean(axis=0)] if len(drawn) else None
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dyneval.cli import main
 from dyneval.errors import DataFileError, SchemaError
 from dyneval.evaluation import board_tables, published
 from dyneval.evaluation.benchmarks import RatingError
@@ -37,7 +38,7 @@ def test_models_are_ranked_by_their_mean_with_intervals_and_rank_ranges(tmp_path
     best = board.rows[0]
     assert (best.model, best.tier, best.year, best.images, best.missing) == ("FLUX.2 [dev]", 1, 2025, 24, 0)
     expected = np.mean([row["overall"] for row in rows if row["image"].startswith("flux2-dev/")])
-    assert best.overall == pytest.approx(expected)
+    assert best.mean == pytest.approx(expected)
     assert best.normalised == pytest.approx((expected - 1) / 4)
     assert best.scores["overall"].low < expected < best.scores["overall"].high
     assert (best.rank, best.rank_low, best.rank_high) == (1, 1, 1)
@@ -93,9 +94,7 @@ def test_scores_without_metadata_take_models_from_files_or_folders_and_categorie
     prompts.write_text("\n".join([*lines, "9\tx\tCounting\tcount_exact\tone that nobody drew"]) + "\n")
     by_file = build_board(read_scored(files, prompts=prompts), resamples=0)
     by_folder = build_board(read_scored([scores], prompts=prompts, model_from="folder"), resamples=0)
-    assert [(r.model, r.tier, r.overall) for r in by_file.rows] == [
-        (r.model, r.tier, r.overall) for r in by_folder.rows
-    ]
+    assert [(r.model, r.tier, r.mean) for r in by_file.rows] == [(r.model, r.tier, r.mean) for r in by_folder.rows]
     assert by_file.dimensions == {"Counting": ["count_exact"]}
     assert [row.missing for row in by_file.rows] == [1, 1]
 
@@ -252,7 +251,7 @@ def test_a_table_with_gaps_mixed_scales_or_doubles(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("model,tier,overall,count_exact\nA,1,0.9,\nB,2,0.5,3.5\nC,3,,4\n")
     board = read_board(path)
-    assert [(row.model, row.overall) for row in board.rows] == [("A", pytest.approx(4.6)), ("B", 3.0)]
+    assert [(row.model, row.mean) for row in board.rows] == [("A", pytest.approx(4.6)), ("B", 3.0)]
     assert board.rows[0].categories["count_exact"].value is None
     assert board.notes == ["C: no overall score, left out", "1 cells of model and sub-category are empty"]
     path.write_text("model,overall\nA,4.2\nB,0.7\n")
@@ -379,6 +378,32 @@ def test_metadata_and_scores_that_contradict_each_other_about_an_image_are_refus
     write_jsonl(metadata, [*known, known[1] | {"file_name": "m/3.png"}])
     with pytest.raises(DataFileError, match="row 3: p2 stands there before with another image"):
         read_scored([scores], metadata=[metadata])
+
+
+def test_any_score_of_a_record_ranks(tmp_path, capsys):
+    """The one with the better images is the worse drawer, and the other way round for soft scores."""
+    rows = {
+        model: [
+            score_record(f"p{n}", f"cat {n}", f"{n}.png", [t2ia], [iqa]) | {"soft": {"overall": 6 - iqa}}
+            for n in range(4)
+        ]
+        for model, t2ia, iqa in (("a", 5, 1), ("b", 3, 4))
+    }
+    files = [str(write_jsonl(tmp_path / f"{name}.jsonl", records)) for name, records in rows.items()]
+    words = ["leaderboard", *files, "--output", str(tmp_path / "out"), "--resamples", "20", "--pictures", "svg"]
+    for score, first, mean in (("overall", "b", 3.5), ("t2ia", "a", 5), ("iqa", "b", 4), ("soft.overall", "a", 5)):
+        assert main([*words, "--score", score]) == 0
+        board = json.loads((tmp_path / "out" / "leaderboard.json").read_text())
+        best = board["models"][0]
+        assert (board["ranked_by"], best["model"], best[score]["value"]) == (score, first, mean)
+        assert best["normalised"] == (mean - 1) / 4 and best["t2ia"]["value"] == (5 if first == "a" else 3)
+        assert (board["head_to_head"][0]["first"], board["head_to_head"][0]["wins"]) == (first, 4)
+        assert f"{score} (1-5)" in (tmp_path / "out" / "leaderboard.csv").read_text().splitlines()[0]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "ranked by soft.overall" in page and "Overall" not in page.partition("<main>")[2].partition("</section>")[0]
+    assert main([*words, "--score", "soft.iqa"]) == 1
+    assert "p0 has no score soft.iqa; choose another with --score" in capsys.readouterr().err
+    assert main([*words, "--score", "best"]) == 1 and "--score best: expected one of" in capsys.readouterr().err
 
 
 def test_models_against_each_other_on_the_prompts_that_both_have(tmp_path):

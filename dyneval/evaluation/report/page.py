@@ -126,7 +126,7 @@ def _scale(board: Board | None) -> tuple[float, float]:
     """From the lowest to the highest end of an interval on the board, a little wider."""
     if board is None:
         return 1, 5
-    estimates = [row.scores["overall"] for row in board.rows]
+    estimates = [row.ranked for row in board.rows]
     ends = [end for e in estimates for end in (e.value, e.low, e.high) if end is not None]
     return max(1, min(ends) - 0.15), min(5, max(ends) + 0.15)
 

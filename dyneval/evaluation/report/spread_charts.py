@@ -14,8 +14,8 @@ BINS = 20
 
 def distributions(board: Board, scored: ScoredSet) -> Chart:
     """Share of a model's images at each score, one strip a model, with the median."""
-    models, overall = scored.model_of, np.frombuffer(scored.scores["overall"])
-    by_model = {scored.models[name].name: overall[models.codes == number] for number, name in enumerate(models.things)}
+    models, ranked = scored.model_of, np.frombuffer(scored.ranked)
+    by_model = {scored.models[name].name: ranked[models.codes == number] for number, name in enumerate(models.things)}
     color = tier_color([tier.tier for tier in board.tiers])
     edges = np.linspace(1, 5, BINS + 1)
     values, medians = [], []
@@ -45,7 +45,7 @@ def distributions(board: Board, scored: ScoredSet) -> Chart:
         "mark": {"type": "bar", "height": {"band": 0.72}},
         "encoding": {
             "y": y,
-            "x": {**score_axis("Overall score of an image (1–5)"), "field": "from"},
+            "x": {**score_axis(f"{board.label} score of an image (1–5)"), "field": "from"},
             "x2": {"field": "to"},
             **color,
             "opacity": {
@@ -67,7 +67,7 @@ def distributions(board: Board, scored: ScoredSet) -> Chart:
         "mark": {"type": "tick", "thickness": 2, "height": {"band": 0.95}},
         "encoding": {
             "y": y,
-            "x": {**score_axis("Overall score of an image (1–5)"), "field": "median"},
+            "x": {**score_axis(f"{board.label} score of an image (1–5)"), "field": "median"},
             "tooltip": [{"field": "median", "title": "Median"}],
         },
     }
@@ -102,12 +102,12 @@ def year_trend(board: Board) -> Chart:
         "field": "score",
         "type": "quantitative",
         "scale": {"zero": False, "nice": True},
-        "axis": {"title": "Overall score (0–1)", "tickCount": 5, "domain": False},
+        "axis": {"title": f"{board.label} score (0–1)", "tickCount": 5, "domain": False},
     }
     tooltip = [
         {"field": "model", "title": "Model"},
         {"field": "year", "title": "Public since"},
-        {"field": "score", "title": "Overall (0–1)", "format": ".3f"},
+        {"field": "score", "title": f"{board.label} (0–1)", "format": ".3f"},
     ]
     layers = [
         {
