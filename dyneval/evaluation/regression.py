@@ -17,6 +17,7 @@ import numpy as np
 from dyneval.errors import SettingError
 from dyneval.evaluation.bootstrap import Estimate, FloatArray, mean_resamples
 from dyneval.evaluation.scores import other_settings, read_records, refuse_other_field, score_of
+from dyneval.evaluation.spelling import alike_prompt
 from dyneval.evaluation.tables import Table, estimate, p_value
 
 ALL = "all prompts"
@@ -103,8 +104,9 @@ def compare_runs(
             "they must be scores of the same prompts, two or more"
         )
     members: dict[str, list[str]] = {}
+    groups_of = {alike_prompt(prompt): names for prompt, names in (groups or {}).items()}
     for prompt in shared:
-        for name in (groups or {}).get(prompt, ()):
+        for name in groups_of.get(prompt, ()):
             members.setdefault(name, []).append(prompt)
     alone = sorted(name for name, prompts in members.items() if len(prompts) < 2)
     members = {name: prompts for name, prompts in sorted(members.items()) if len(prompts) > 1}
@@ -138,7 +140,7 @@ def _by_prompt(path: Path, score: str, seen: dict[str, object]) -> dict[str, flo
         value = score_of(record, score)
         if value is None:
             raise SettingError(f"{path}: {record.pair_id} has no score {score}; choose another with --score")
-        found[record.prompt].append((value - 1) / 4)
+        found[alike_prompt(record.prompt)].append((value - 1) / 4)
     return {prompt: sum(values) / len(values) for prompt, values in found.items()}
 
 

@@ -45,7 +45,7 @@ def test_a_drop_fails_and_chance_does_not(base, tmp_path):
 
 
 def test_a_drop_in_one_category_is_seen(base, tmp_path):
-    prompts = [{"prompt": f"prompt {n}", "categories": ["count_exact" if n < 15 else "art_style"]} for n in range(60)]
+    prompts = [{"prompt": f"prompt  {n}", "categories": ["count_exact" if n < 15 else "art_style"]} for n in range(60)]
     listed = tmp_path / "prompts.jsonl"
     listed.write_text("\n".join(map(json.dumps, prompts)))
     new = scores(tmp_path / "new.jsonl", [2.6] * 15 + [3.85] * 45, 4)
