@@ -72,12 +72,18 @@ class Desk:
     async def in_turn(self, uploads: Sequence[Upload]) -> list[_Row | Refusal]:
         """Score pairs, each of which waits for its place; returns for each its record or its refusal.
 
-        Who cancels it takes them out of the queue.
+        One waits at a time: requests get places in turn however many pairs they bring, and a thousand pairs that wait
+        are no thousand tasks. Who cancels it takes them out of the queue.
         """
+        tasks: list[asyncio.Task[_Row | Refusal]] = []
         try:
             await self._batcher.warm.wait()
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._placed(upload)) for upload in uploads]
+                for upload in uploads:
+                    place = await self._batcher.place_in_turn()
+                    tasks.append(group.create_task(self._settled(upload, place)))
+                    # Not in the task: one that is cancelled before it begins ends nothing.
+                    tasks[-1].add_done_callback(lambda _, place=place: place.give_back())  # type: ignore[misc]
         except asyncio.CancelledError:
             self._pairs.labels("left").inc(len(uploads))
             raise
@@ -164,10 +170,6 @@ class Desk:
             async with asyncio.TaskGroup() as group:  # ends, and gives its places back, when all have ended
                 tasks = [group.create_task(self._settled(upload, places)) for upload in uploads]
             return [task.result() for task in tasks]
-
-    async def _placed(self, upload: Upload) -> _Row | Refusal:
-        async with self._batcher.hold_in_turn() as places:
-            return await self._settled(upload, places)
 
     async def _settled(self, upload: Upload, places: Places) -> _Row | Refusal:
         try:

@@ -531,6 +531,23 @@ def test_a_trainer_that_leaves_takes_its_pairs_along(serve, judge_class, monkeyp
     assert "dyneval_queue_pairs 0.0" in requests.get(f"{address}/metrics", timeout=30).text
 
 
+def test_a_small_request_does_not_wait_for_all_of_a_large_one(serve, judge_class, monkeypatch):
+    monkeypatch.setattr("dyneval.serve.rewards._SILENCE", 0.05)
+    judge = judge_class()
+    address = serve(bright(judge), queue=1, max_pairs=1, batch_size=1)
+    client = FlowFactory(address)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(client.compute, ["wait"], IMAGES[:1])
+        until(lambda: judge.batches)
+        large = pool.submit(client.compute, [f"large {n}" for n in range(8)], IMAGES[:8])
+        until(lambda: "dyneval_queue_pairs 1.0" in requests.get(f"{address}/metrics", timeout=30).text)
+        with talk(address, computing(["small"])) as connection:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")  # a blank: it waits
+            judge.go.set()
+            assert first.result() and len(large.result()) == 8
+    assert judge.batches[:4] == [["wait"], ["large 0"], ["large 1"], ["small"]]
+
+
 def test_requests_wait_for_the_first_pair_of_all(start, judge_class):
     go = threading.Event()
     settings = ServerSettings(rewards=True)
