@@ -110,7 +110,7 @@ class _Machine:
         elif name not in ("FRAME", "STOP"):
             raise PickleError(
                 f"the instruction {name}: only bytes, texts, numbers, lists, tuples and dicts are read; of arrays of "
-                "numpy send list(array)"
+                "numpy send array.tolist()"
             )
 
     def result(self) -> Any:

@@ -284,4 +284,4 @@ def _caption(text: str) -> str:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(value, allow_nan=False).encode()  # in ASCII: what is told back may have half a character

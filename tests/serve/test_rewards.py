@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import aiohttp
 import httpx2
 import msgspec
+import numpy as np
 import openai
 import pytest
 import requests
@@ -398,6 +399,7 @@ PROTO = b"\x80\x04"
         (PROTO + b"}(NNu.", "a key that is a NoneType"),
         (PROTO + b"\x82\x01.", "the instruction EXT1"),
         (PROTO + b"N", "broken"),
+        (pickle.dumps({"images": [], "prompts": np.array(["a"])}), "array.tolist()"),
         (b"\x80\x09N.", "protocol 9"),
         (b"", "broken"),
         (b"\x89PNG", "broken"),
@@ -508,7 +510,10 @@ def test_there_is_an_end_to_waiting(serve, judge_class, monkeypatch, silence):
         with pytest.raises(RuntimeError, match=r"server error: no result within 0\.5 s"):
             FlowFactory(address).compute(["wait"], IMAGES[:1])
         answer = requests.post(address, data=pickle.dumps({"images": [file_of(IMAGES[0])], "prompts": ["wait"]}))
-        assert answer.status_code == 500 and "no result within" in pickle.loads(answer.content)["error"]
+        assert answer.status_code == 500 and "no result within 0.5 s" in pickle.loads(answer.content)["error"]
+        monkeypatch.setattr("dyneval.serve.rewards._PICKLES_WAIT", 0.2)
+        answer = requests.post(address, data=pickle.dumps({"images": [file_of(IMAGES[0])], "prompts": ["wait"]}))
+        assert "no result within 0.2 s" in pickle.loads(answer.content)["error"]
     finally:
         judge.go.set()
 
@@ -620,6 +625,27 @@ def test_what_stands_twice_or_a_million_times_is_refused(serve, path):
         answer = requests.post(address + path, data=body, headers=kind, timeout=60)
         assert answer.status_code in (400, 422)
         assert "stands there 2 times" in answer.text or "more than 200000 values" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/", PROTO + b"S" + b"\xff" * 300_000 + b"\n."),
+        ("/compute", b'{"%s": 1, "%s": 2}' % (b"a" * 300_000, b"a" * 300_000)),
+        ("/compute", rb'{"\ud800": 1, "\ud800": 2}'),
+        ("/v1/chat/completions", rb'{"messages": [{"role": "\ud800", "content": []}]}'),
+        ("/score", rb'{"requests": [{"history": [{"text": "a", "image_b64": ""}], "required_rewards": ["\ud800"]}]}'),
+    ],
+)
+def test_a_refusal_quotes_little_of_what_it_refuses_and_can_be_sent(serve, path, body):
+    answer = requests.post(serve() + path, data=body, timeout=60)
+    assert answer.status_code in (400, 422) and len(answer.content) < 2000
+
+
+def test_half_a_character_of_a_client_comes_back_as_it_was(serve):
+    wire = {"history": [{"text": "a", "image_b64": base64_of(IMAGES[0])}], "required_rewards": ["dyneval"]}
+    raw = requests.post(f"{serve()}/score", json={"requests": [wire | {"request_id": "\ud800"}]}, timeout=60).json()
+    assert raw["errors"] == [{}] and raw["identities"][0]["request_id"] == "\ud800"
 
 
 def test_pictures_that_are_bombs_fail_alone(serve, odd_images):
