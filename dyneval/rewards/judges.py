@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
@@ -110,7 +111,8 @@ def find_judge(judge: AnyJudge | None = None, device: Any = None) -> Judge:
             return judge
         with _finding:  # of two rewards with one scorer only one may work at a time
             return _given.setdefault(id(judge), Together(judge))
-    where = DEFAULT if judge is None else os.fspath(judge)
+    # A path is a folder, also where it is called like a student.
+    where = DEFAULT if judge is None else judge if isinstance(judge, str) else str(Path(judge).absolute())
     is_address = where.startswith(("http://", "https://"))
     place = None if device is None or is_address else f"cuda:{device}" if isinstance(device, int) else str(device)
     with _finding:  # so that eight threads load one student

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from dyneval import rewards
-from dyneval.errors import SettingError
+from dyneval.errors import CheckpointError, SettingError
 from dyneval.loaded_pairs import PromptError
 from dyneval.rewards import Reward, dance_grpo, ddpo, evalscope, flow_factory, flow_grpo, multi_score, verl_omni
 from dyneval.rewards.judges import find_judge
@@ -217,6 +217,13 @@ def test_eight_threads_at_once_get_what_one_gets(scorer, tensor, expected):
 def test_rewards_of_one_scorer_share_its_turns(scorer):
     assert find_judge(scorer) is find_judge(scorer)
     assert find_judge(find_judge(scorer)) is find_judge(scorer)
+
+
+def test_a_path_is_a_folder_also_where_it_is_called_like_a_student(tmp_path, monkeypatch):
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=re.escape(str(tmp_path / "demo"))):
+        Reward(Path("demo"))
 
 
 class Broken:
