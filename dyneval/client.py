@@ -98,8 +98,9 @@ class _Dialogue:
             token: bearer token; default: the environment variable DYNEVAL_TOKEN.
             timeout: seconds that one answer may take. None: as long as the server takes, which ends what is too long by
                 its own measure (504), so that no pair is offered again while it is still being scored.
-            patience: seconds for which a pair is offered again while the server is busy or away. A server that was
-                never there is told at once.
+            patience: seconds for which a pair is offered again while the server is busy or away, counted from the last
+                answer to any request of this client: among many clients a pair may be out of luck for long. A server
+                that was never there is told at once.
             workers: requests at a time; None: as many as keep the server full, by its own word.
 
         Raises:
@@ -122,6 +123,8 @@ class _Dialogue:
         """Where the server is, for messages and files: without what lets one in."""
         self._patience = patience
         self._was_there = False
+        self._answered = 0.0
+        """When a request had its answer."""
         self._workers = workers
 
     def _open(self, transport: dict[str, Any] | None, **options: Any) -> None:
@@ -156,7 +159,7 @@ class _Dialogue:
         """Send until the server has time for it. Raises ClientError when patience ends."""
         import httpx2
 
-        deadline = time.monotonic() + self._patience
+        began = time.monotonic()
         pause = _FIRST_PAUSE
         while True:
             answer = yield send
@@ -168,12 +171,13 @@ class _Dialogue:
             else:
                 self._was_there = True
                 if answer.status_code not in _RETRIED:
+                    self._answered = time.monotonic()
                     return answer
                 wait, why = _retry_after(answer, pause), _reason(answer)
             if pause == _FIRST_PAUSE:
                 logger.warning("%s: %s; trying again for %g s", self.address, why, self._patience)
             wait *= random.uniform(1, 1.5)  # many clients should not come back at the same moment
-            if time.monotonic() + wait > deadline:
+            if time.monotonic() + wait > max(began, self._answered) + self._patience:
                 raise ClientError(f"{self.address}: no answer within {self._patience:g} s ({why})")
             yield wait
             pause = min(2 * pause, _LONGEST_PAUSE)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakValueDictionary
 
 from dyneval.checkpoints.names import DEFAULT
 from dyneval.loaded_pairs import Failure, Pair
@@ -81,6 +83,8 @@ class Together:
 
 
 _found: dict[tuple[str, str | None], Judge] = {}
+_given: WeakValueDictionary[int, Together] = WeakValueDictionary()
+"""By the id of the judge that was given, which lives as long as its entry."""
 _finding = Lock()
 
 
@@ -101,20 +105,20 @@ def find_judge(judge: AnyJudge | None = None, device: Any = None) -> Judge:
     if judge is None:
         judge = os.environ.get(JUDGE) or None
     if judge is not None and not isinstance(judge, str | os.PathLike):
-        return _for_threads(judge)
-    where = DEFAULT if judge is None else os.fspath(judge)
+        from dyneval.client import Client
+
+        if isinstance(judge, Client | Together):
+            return judge
+        with _finding:  # of two rewards with one scorer only one may work at a time
+            return _given.setdefault(id(judge), Together(judge))
+    # A path is a folder, also where it is called like a student.
+    where = DEFAULT if judge is None else judge if isinstance(judge, str) else str(Path(judge).absolute())
     is_address = where.startswith(("http://", "https://"))
     place = None if device is None or is_address else f"cuda:{device}" if isinstance(device, int) else str(device)
     with _finding:  # so that eight threads load one student
         if (where, place) not in _found:
             _found[where, place] = _client(where) if is_address else _student(where, place)
         return _found[where, place]
-
-
-def _for_threads(judge: Judge) -> Judge:
-    from dyneval.client import Client
-
-    return judge if isinstance(judge, Client | Together) else Together(judge)
 
 
 def _client(address: str) -> Client:

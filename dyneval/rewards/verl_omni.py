@@ -26,7 +26,10 @@ async def compute_score(
     score: str | None = None,
     **others: Any,
 ) -> dict[str, float]:
-    """Score one image; a worker calls for all images of a batch at once, and these are scored together.
+    """Score one image.
+
+    A worker calls for all images of a batch at once; those that asyncio has threads for, at most 32, are scored
+    together.
 
     Args:
         data_source: name of the data set; not used.

@@ -162,8 +162,8 @@ class FourPasses(Generic[Prepared, Seen]):
             state.questions["t2ia"], cut = asked
             state.cut += ["t2ia_questions"] * cut
             yield state, PassEnded("t2ia_questions", {"t2ia_questions": state.questions["t2ia"]})
-        while len(self.asked) > _REMEMBERED_PROMPTS:
-            self.asked.pop(next(iter(self.asked)), None)
+        for oldest in list(self.asked)[:-_REMEMBERED_PROMPTS]:  # of a copy: another thread may add to them
+            self.asked.pop(oldest, None)
 
     def _take(self, asks: Mapping[Ask[Seen], PairState[Seen]], part: Part) -> Iterator[Ended[Seen]]:
         """Ask for scene graphs and for evaluations of `part`."""

@@ -12,9 +12,9 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from dyneval.loaded_pairs import Failure, Pair, PassEnded
@@ -76,8 +76,8 @@ class _Waiting:
 class Places:
     """Places in the queue that one request holds."""
 
-    def __init__(self, batcher: Batcher, count: int) -> None:
-        self._batcher = batcher
+    def __init__(self, batcher: Batcher, room: Room, count: int) -> None:
+        self._batcher, self._room = batcher, room
         self.free = count
 
     def submit(
@@ -86,6 +86,11 @@ class Places:
         """Queue a pair on one of the places; cancelling the future takes it out again."""
         self.free -= 1
         return self._batcher.enqueue(pair, passes)
+
+    def give_back(self) -> None:
+        """Give back what was not used."""
+        self._room.give(self.free)
+        self.free = 0
 
 
 class Batcher:
@@ -180,23 +185,16 @@ class Batcher:
         self.check(count)
         taken = self._room.take(count)
         assert taken, "checked"
-        with self._returned(count) as places:
-            yield places
-
-    @asynccontextmanager
-    async def hold_in_turn(self) -> AsyncIterator[Places]:
-        """Hold one place as `hold` does, but wait for it, behind those who waited before."""
-        await self._room.take_in_turn()
-        with self._returned(1) as places:
-            yield places
-
-    @contextmanager
-    def _returned(self, count: int) -> Iterator[Places]:
-        places = Places(self, count)
+        places = Places(self, self._room, count)
         try:
             yield places
         finally:
-            self._room.give(places.free)
+            places.give_back()
+
+    async def place_in_turn(self) -> Places:
+        """Take one place, behind those who waited before; whoever has it gives it back."""
+        await self._room.take_in_turn()
+        return Places(self, self._room, 1)
 
     def check(self, count: int = 1) -> None:
         """Raises Busy where there are no `count` places."""

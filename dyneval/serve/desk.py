@@ -23,6 +23,7 @@ from dyneval.serve.telemetry import Telemetry
 
 _Result = TypeVar("_Result")
 _Row = dict[str, Any]
+_Scored = ScoreRecord | Refusal
 _Future = asyncio.Future[ScoreRecord | Failure]
 _MOMENT = 10.0
 """Seconds that a request waits for the first pair of all; it is answered with 503 when that takes longer."""
@@ -57,7 +58,7 @@ class Desk:
         (result,) = await self._results(request, [upload], until)
         if isinstance(result, Refusal):
             raise result
-        return result
+        return result.to_dict()
 
     async def many(self, request: Request) -> list[_Row]:
         """Score the pairs of a request; returns for each its record, or its pair_id and an error. Raises Refusal."""
@@ -65,19 +66,25 @@ class Desk:
         uploads = await arrived(read_batch(request, self._settings.max_pairs), until, self.timeout)
         results = await self._results(request, uploads, until)
         return [
-            {"pair_id": upload.pair_id, "error": result.to_dict()} if isinstance(result, Refusal) else result
+            {"pair_id": upload.pair_id, "error": result.to_dict()} if isinstance(result, Refusal) else result.to_dict()
             for upload, result in zip(uploads, results, strict=True)
         ]
 
-    async def in_turn(self, uploads: Sequence[Upload]) -> list[_Row | Refusal]:
+    async def in_turn(self, uploads: Sequence[Upload]) -> list[_Scored]:
         """Score pairs, each of which waits for its place; returns for each its record or its refusal.
 
-        Who cancels it takes them out of the queue.
+        One waits at a time: requests get places in turn however many pairs they bring, and a thousand pairs that wait
+        are no thousand tasks. Who cancels it takes them out of the queue.
         """
+        tasks: list[asyncio.Task[_Scored]] = []
         try:
             await self._batcher.warm.wait()
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._placed(upload)) for upload in uploads]
+                for upload in uploads:
+                    place = await self._batcher.place_in_turn()
+                    tasks.append(group.create_task(self._settled(upload, place)))
+                    # Not in the task: one that is cancelled before it begins ends nothing.
+                    tasks[-1].add_done_callback(lambda _, place=place: place.give_back())  # type: ignore[misc]
         except asyncio.CancelledError:
             self._pairs.labels("left").inc(len(uploads))
             raise
@@ -115,14 +122,14 @@ class Desk:
                 yield b": still at work\n\n"
                 continue
             if ended is None:
-                result = await _row(future)
+                result = await _scored(future)
                 break
             yield event("pass", {"pass": ended.name, **ended.found})
         else:
             future.cancel()
             result = late(self.timeout)
         self._count(result)
-        yield event("error", result.to_dict()) if isinstance(result, Refusal) else event("result", result)
+        yield event("error", result.to_dict()) if isinstance(result, Refusal) else event("result", result.to_dict())
 
     async def _until(self) -> float:
         """When the answer has to be there, on the loop's clock. Raises Refusal (429, 503) where it would not be."""
@@ -153,25 +160,21 @@ class Desk:
             working.cancel()
             leaving.cancel()
 
-    async def _results(self, request: Request, uploads: Sequence[Upload], until: float) -> list[_Row | Refusal]:
+    async def _results(self, request: Request, uploads: Sequence[Upload], until: float) -> list[_Scored]:
         results = await self._unless_gone(request, self._all(uploads), until, len(uploads))
         for result in results:
             self._count(result)
         return results
 
-    async def _all(self, uploads: Sequence[Upload]) -> list[_Row | Refusal]:
+    async def _all(self, uploads: Sequence[Upload]) -> list[_Scored]:
         with self._telling_busy(len(uploads)), self._batcher.hold(len(uploads)) as places:
             async with asyncio.TaskGroup() as group:  # ends, and gives its places back, when all have ended
                 tasks = [group.create_task(self._settled(upload, places)) for upload in uploads]
             return [task.result() for task in tasks]
 
-    async def _placed(self, upload: Upload) -> _Row | Refusal:
-        async with self._batcher.hold_in_turn() as places:
-            return await self._settled(upload, places)
-
-    async def _settled(self, upload: Upload, places: Places) -> _Row | Refusal:
+    async def _settled(self, upload: Upload, places: Places) -> _Scored:
         try:
-            return await _row(places.submit(await self._decoded(upload)))
+            return await _scored(places.submit(await self._decoded(upload)))
         except Refusal as refusal:
             return refusal
 
@@ -196,7 +199,7 @@ class Desk:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._decoders.threads, upload.pair, self._decoders)
 
-    def _count(self, result: _Row | Refusal) -> None:
+    def _count(self, result: _Scored) -> None:
         """Count a pair by its answer."""
         outcome = _OUTCOMES[result.code] if isinstance(result, Refusal) else "scored"
         self._pairs.labels(outcome).inc()
@@ -217,16 +220,13 @@ class Streamed(StreamingResponse):
             self._over()
 
 
-async def _row(future: _Future) -> _Row | Refusal:
+async def _scored(future: _Future) -> _Scored:
     """What is answered about a pair."""
     try:
         result = await future
     except JudgeError as error:
         return Refusal(500, "internal", str(error))
-    if isinstance(result, Failure):
-        return unprocessable(result.reason)
-    row: _Row = result.to_dict()
-    return row
+    return unprocessable(result.reason) if isinstance(result, Failure) else result
 
 
 async def gone(request: Request) -> None:

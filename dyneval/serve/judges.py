@@ -178,7 +178,8 @@ class _Elsewhere:
                 raise JudgeGone(self.trouble, is_final=True)
         self._unwanted[:] = [0] * _MOST_TOGETHER
         prompts = {prompt_line(pair.prompt) for pair in pairs}
-        known = {prompt: self._remembered[prompt] for prompt in prompts if prompt in self._remembered}
+        # Looked up once: another thread may forget one meanwhile.
+        known = {prompt: asked for prompt in prompts if (asked := self._remembered.get(prompt))}
         try:
             self._pipe.send(([_Sent.of(pair) for pair in pairs], known))
             try:
@@ -204,8 +205,8 @@ class _Elsewhere:
                 return
             if said.asked is not None:
                 self._remembered[prompt_line(pairs[said.number].prompt)] = said.asked
-                while len(self._remembered) > _REMEMBERED:
-                    self._remembered.pop(next(iter(self._remembered)), None)
+                for oldest in list(self._remembered)[:-_REMEMBERED]:  # of a copy: other threads add to them
+                    self._remembered.pop(oldest, None)
             yield said.number, said.event
 
     def _end(self) -> str:

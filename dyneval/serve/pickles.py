@@ -8,6 +8,7 @@ names, calls or builds anything else.
 
 from __future__ import annotations
 
+import io
 import pickle
 import pickletools
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ _MOST_STEPS = 100_000
 """Instructions, 0.2 s of work: 1,024 images with a prompt and a few further values each take a tenth of that."""
 _DEEPEST = 16
 _PROTOCOLS = range(2, 6)
+_OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
 _NUMBERS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
 _TEXTS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
 _BYTES = {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8"}
@@ -30,6 +32,10 @@ _VALUES = _NUMBERS | _TEXTS | _BYTES
 _EMPTY: dict[str, type] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_KNOWN = _VALUES.union(_EMPTY, _CONSTANTS, _TUPLES) | {
+    *("PROTO", "FRAME", "STOP", "MARK", "TUPLE", "APPEND", "APPENDS", "SETITEM", "SETITEMS"),
+    *("MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
+}
 
 
 class PickleError(ValueError):
@@ -46,12 +52,20 @@ def loads(data: bytes, most: int) -> Any:
     Raises:
         PickleError: it is none, or one of other things, or of too many.
     """
-    machine = _Machine()
+    machine, stream = _Machine(), io.BytesIO(data)
     try:
-        for step, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-            if step == _MOST_STEPS:
-                raise PickleError(f"more than {_MOST_STEPS} instructions")
-            machine.do(opcode.name, argument)
+        for _ in range(_MOST_STEPS):
+            opcode = _OPCODES[stream.read(1)]
+            if opcode.name not in _KNOWN:  # before its argument is read, which may be all of a large body
+                raise PickleError(
+                    f"the instruction {opcode.name}: only bytes, texts, numbers, lists, tuples and dicts are read; of "
+                    "arrays of numpy send array.tolist()"
+                )
+            machine.do(opcode.name, opcode.arg and opcode.arg.reader(stream))
+            if opcode.name == "STOP":
+                break
+        else:
+            raise PickleError(f"more than {_MOST_STEPS} instructions")
         value = machine.result()
     except PickleError:
         raise
@@ -107,11 +121,6 @@ class _Machine:
                 if type(key) is not str:  # others may be made to have one hash
                     raise PickleError(f"a key that is a {type(key).__name__}, expected texts")
                 target[key] = value
-        elif name not in ("FRAME", "STOP"):
-            raise PickleError(
-                f"the instruction {name}: only bytes, texts, numbers, lists, tuples and dicts are read; of arrays of "
-                "numpy send list(array)"
-            )
 
     def result(self) -> Any:
         """The one value that is left."""

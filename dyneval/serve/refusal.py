@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_LONGEST = 1000
+"""Characters of a message: one that quotes a body may quote all of it."""
+
 
 class Refusal(Exception):
     """An answer other than the one hoped for: `status`, a `code` for programs and a `message` for people."""
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        message = message[:_LONGEST].encode("utf-8", "backslashreplace").decode()  # a body may have half a character
         super().__init__(message)
         self.status = status
         self.code = code

@@ -15,15 +15,16 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from dyneval.records import normalised_score
+from dyneval.records import ScoreName, ScoreRecord, normalised_score
 from dyneval.serve.bodies import Upload, loosely_parsed
 from dyneval.serve.refusal import Refusal, unprocessable
 
-PART_NAMES = ("overall", "t2ia", "iqa")
+PART_NAMES: tuple[ScoreName, ...] = ("overall", "t2ia", "iqa")
+"""The first that there is, is the reward where none is named."""
 MOST_IMAGES = 1024
 """Images in a request: several of the groups that trainers send at once."""
-Result = dict[str, Any] | Refusal
-"""A score record as JSON has it, or why there is none."""
+Result = ScoreRecord | Refusal
+"""A score record, or why there is none."""
 _CAPTION = "Text Caption: ["
 _TEMPLATES = (("Final Score:",), ("Alignment Score (1-5)", "Coherence Score (1-5)", "Style Score (1-5)"))
 """What the known instructions ask for, each in its own way; all of them end in the caption."""
@@ -40,9 +41,10 @@ class Asked:
     """The same about a refusal that came after the status was sent."""
 
 
-def rewards_of(record: dict[str, Any]) -> dict[str, float]:
+def rewards_of(record: ScoreRecord) -> dict[str, float]:
     """Rewards of a score record, 0-1, higher is better: `overall` first, where the mode has it."""
-    return {name: normalised_score(record["soft"][name]) for name in PART_NAMES if name in record["soft"]}
+    soft = record.soft or {}
+    return {name: normalised_score(soft[name]) for name in PART_NAMES if name in soft}
 
 
 def reward_of(result: Result, part: str | None) -> float:
@@ -284,4 +286,4 @@ def _caption(text: str) -> str:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(value, allow_nan=False).encode()  # in ASCII: what is told back may have half a character

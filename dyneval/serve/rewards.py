@@ -12,7 +12,7 @@
 rewards `dyneval_t2ia` and `dyneval_iqa`.
 
 Clients give up soon (60, 120, 300 s of silence) and die of a 429 or of three refusals. So their requests wait for room,
-each image in its turn, and hear from the server every few seconds: blanks in front of JSON, which every reader skips,
+an image of each in turn, and hear from the server every few seconds: blanks in front of JSON, which every reader skips,
 after the status was sent. Pickles have no such blanks; their clients ask again when told of a server's error.
 """
 
@@ -115,22 +115,23 @@ class RewardDesk:
             yield b" "
             await asyncio.wait({work}, timeout=min(_SILENCE, rest))
         try:
-            yield asked.answer(self._result(work))
+            yield asked.answer(self._result(work, self._settings.reward_timeout))
         except Refusal as refusal:
             yield asked.refused(refusal)
 
-    def _result(self, work: asyncio.Future[list[Result]]) -> list[Result]:
+    def _result(self, work: asyncio.Future[list[Result]], seconds: float) -> list[Result]:
         if not work.done():
-            raise late(self._settings.reward_timeout)
+            raise late(seconds)
         return work.result()
 
     async def _pickle(self, part: str | None, request: Request) -> Response:
         try:
             asked = read_pickle(await self._body(request), part, self._settings.max_body)
             work = asyncio.ensure_future(self._desk.in_turn(asked.uploads))
+            seconds = min(_PICKLES_WAIT, self._settings.reward_timeout)
             try:
-                await self._is_over(request, work, min(_PICKLES_WAIT, self._settings.reward_timeout))
-                return Response(asked.answer(self._result(work)), media_type=_PICKLE)
+                await self._is_over(request, work, seconds)
+                return Response(asked.answer(self._result(work, seconds)), media_type=_PICKLE)
             finally:
                 work.cancel()
         except Refusal as refusal:

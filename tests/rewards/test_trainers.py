@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 
 from dyneval import rewards
-from dyneval.errors import SettingError
+from dyneval.errors import CheckpointError, SettingError
 from dyneval.loaded_pairs import PromptError
 from dyneval.rewards import Reward, dance_grpo, ddpo, evalscope, flow_factory, flow_grpo, multi_score, verl_omni
+from dyneval.rewards.judges import find_judge
 from dyneval.rewards.pyiqa import Metric as PyIQA
 from dyneval.rewards.t2v_metrics import Score
 from dyneval.scorer import ScoringError
@@ -211,6 +212,18 @@ def test_eight_threads_at_once_get_what_one_gets(scorer, tensor, expected):
     assert [one[0].item() for one, _ in singles] == near(expected)
     for found in together:
         assert found.tolist() == near(expected[:2])
+
+
+def test_rewards_of_one_scorer_share_its_turns(scorer):
+    assert find_judge(scorer) is find_judge(scorer)
+    assert find_judge(find_judge(scorer)) is find_judge(scorer)
+
+
+def test_a_path_is_a_folder_also_where_it_is_called_like_a_student(tmp_path, monkeypatch):
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=re.escape(str(tmp_path / "demo"))):
+        Reward(Path("demo"))
 
 
 class Broken:

@@ -246,16 +246,18 @@ def test_who_waits_for_a_place_gets_it_in_turn_and_who_leaves_the_line_holds_non
         order = []
 
         async def come(name):
-            async with batcher.hold_in_turn():
-                order.append(name)
+            place = await batcher.place_in_turn()
+            order.append(name)
+            place.give_back()
 
         with batcher.hold(7):
-            async with batcher.hold_in_turn():
-                waiting = [asyncio.create_task(come(name)) for name in "abc"]
-                await asyncio.sleep(0)
-                waiting[1].cancel()
-                with pytest.raises(Busy), batcher.hold():
-                    pass
+            place = await batcher.place_in_turn()
+            waiting = [asyncio.create_task(come(name)) for name in "abc"]
+            await asyncio.sleep(0)
+            waiting[1].cancel()
+            with pytest.raises(Busy), batcher.hold():
+                pass
+            place.give_back()
             with pytest.raises(Busy), batcher.hold():  # the place that is free is the next one's
                 pass
             await asyncio.gather(*waiting, return_exceptions=True)

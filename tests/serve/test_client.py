@@ -2,6 +2,8 @@ import asyncio
 import base64
 import dataclasses
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 
 import httpx2
@@ -273,3 +275,23 @@ def test_waiting_for_a_server_ends_when_it_was_said_to(start, kind):
     with pytest.raises(ClientError, match=r"no answer within 2\.5 s \(the queue is full\)"):
         asyncio.run(client.model()) if kind is AsyncClient else client.model()
     assert asked == ["/v1/model"] * len(asked) and 2 <= len(asked) <= 3
+
+
+def test_a_pair_is_offered_again_as_long_as_others_are_answered(start):
+    offered = []
+
+    async def full_for_one(scope, receive, send):
+        if scope["type"] == "http":
+            offered.extend([1] * (scope["path"] == "/v1/score"))
+            status = 200 if scope["path"] == "/v1/model" else 429 if len(offered) < 5 else 422
+            headers = [(b"retry-after", b"1"), (b"content-type", b"application/json")]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": b'{"message": "no reply"}'})
+
+    with Client(start(full_for_one), patience=3.9, workers=1) as client, ThreadPoolExecutor(1) as pool:
+        pair = Pair(pair_id="a", prompt="a", image=Image.new("RGB", (8, 8)), image_name="a")
+        result = pool.submit(lambda: list(client.score_pairs([pair])))  # its fifth offer is after four seconds or more
+        while not result.done():
+            client.model()
+            time.sleep(0.05)
+        assert result.result() == [Failure("a", "no reply")]

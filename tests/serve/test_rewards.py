@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import aiohttp
 import httpx2
 import msgspec
+import numpy as np
 import openai
 import pytest
 import requests
@@ -398,9 +399,11 @@ PROTO = b"\x80\x04"
         (PROTO + b"}(NNu.", "a key that is a NoneType"),
         (PROTO + b"\x82\x01.", "the instruction EXT1"),
         (PROTO + b"N", "broken"),
+        (pickle.dumps({"images": [], "prompts": np.array(["a"])}), "array.tolist()"),
         (b"\x80\x09N.", "protocol 9"),
         (b"", "broken"),
-        (b"\x89PNG", "broken"),
+        (b"\x89PNG", "the instruction PERSID"),
+        (PROTO + b"\xff.", "broken"),
         (pickle.dumps([1, 2.5, True, None, ("a", b"b")]), "expected {"),
         (pickle.dumps({"images": ["text"], "prompts": ["a"]}), "expected {"),
         (pickle.dumps({"images": [b"x"] * 3, "prompts": ["a"]}), "images: 3, prompts: 1"),
@@ -508,7 +511,10 @@ def test_there_is_an_end_to_waiting(serve, judge_class, monkeypatch, silence):
         with pytest.raises(RuntimeError, match=r"server error: no result within 0\.5 s"):
             FlowFactory(address).compute(["wait"], IMAGES[:1])
         answer = requests.post(address, data=pickle.dumps({"images": [file_of(IMAGES[0])], "prompts": ["wait"]}))
-        assert answer.status_code == 500 and "no result within" in pickle.loads(answer.content)["error"]
+        assert answer.status_code == 500 and "no result within 0.5 s" in pickle.loads(answer.content)["error"]
+        monkeypatch.setattr("dyneval.serve.rewards._PICKLES_WAIT", 0.2)
+        answer = requests.post(address, data=pickle.dumps({"images": [file_of(IMAGES[0])], "prompts": ["wait"]}))
+        assert "no result within 0.2 s" in pickle.loads(answer.content)["error"]
     finally:
         judge.go.set()
 
@@ -529,6 +535,23 @@ def test_a_trainer_that_leaves_takes_its_pairs_along(serve, judge_class, monkeyp
         assert first.result() and client.compute(["next"], IMAGES[:1])
     assert judge.batches == [["wait"], ["next"]]
     assert "dyneval_queue_pairs 0.0" in requests.get(f"{address}/metrics", timeout=30).text
+
+
+def test_a_small_request_does_not_wait_for_all_of_a_large_one(serve, judge_class, monkeypatch):
+    monkeypatch.setattr("dyneval.serve.rewards._SILENCE", 0.05)
+    judge = judge_class()
+    address = serve(bright(judge), queue=1, max_pairs=1, batch_size=1)
+    client = FlowFactory(address)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(client.compute, ["wait"], IMAGES[:1])
+        until(lambda: judge.batches)
+        large = pool.submit(client.compute, [f"large {n}" for n in range(8)], IMAGES[:8])
+        until(lambda: "dyneval_queue_pairs 1.0" in requests.get(f"{address}/metrics", timeout=30).text)
+        with talk(address, computing(["small"])) as connection:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")  # a blank: it waits
+            judge.go.set()
+            assert first.result() and len(large.result()) == 8
+    assert judge.batches[:4] == [["wait"], ["large 0"], ["large 1"], ["small"]]
 
 
 def test_requests_wait_for_the_first_pair_of_all(start, judge_class):
@@ -603,6 +626,27 @@ def test_what_stands_twice_or_a_million_times_is_refused(serve, path):
         answer = requests.post(address + path, data=body, headers=kind, timeout=60)
         assert answer.status_code in (400, 422)
         assert "stands there 2 times" in answer.text or "more than 200000 values" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/", PROTO + b"S" + b"\xff" * 300_000 + b"\n."),
+        ("/compute", b'{"%s": 1, "%s": 2}' % (b"a" * 300_000, b"a" * 300_000)),
+        ("/compute", rb'{"\ud800": 1, "\ud800": 2}'),
+        ("/v1/chat/completions", rb'{"messages": [{"role": "\ud800", "content": []}]}'),
+        ("/score", rb'{"requests": [{"history": [{"text": "a", "image_b64": ""}], "required_rewards": ["\ud800"]}]}'),
+    ],
+)
+def test_a_refusal_quotes_little_of_what_it_refuses_and_can_be_sent(serve, path, body):
+    answer = requests.post(serve() + path, data=body, timeout=60)
+    assert answer.status_code in (400, 422) and len(answer.content) < 2000
+
+
+def test_half_a_character_of_a_client_comes_back_as_it_was(serve):
+    wire = {"history": [{"text": "a", "image_b64": base64_of(IMAGES[0])}], "required_rewards": ["dyneval"]}
+    raw = requests.post(f"{serve()}/score", json={"requests": [wire | {"request_id": "\ud800"}]}, timeout=60).json()
+    assert raw["errors"] == [{}] and raw["identities"][0]["request_id"] == "\ud800"
 
 
 def test_pictures_that_are_bombs_fail_alone(serve, odd_images):
