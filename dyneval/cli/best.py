@@ -101,13 +101,15 @@ def _of_table(options: BestOptions) -> int:
     from dyneval.errors import DataFileError
     from dyneval.files.atomic import atomic_write, refuse_overwrite
     from dyneval.files.jsonl import to_line
+    from dyneval.files.pairs import metadata_file
     from dyneval.files.store import JsonlIndex
     from dyneval.records import ScoreRecord
 
     output, score = options.output, options.score
     assert output is not None
+    table = metadata_file(options.metadata) if options.metadata else None
+    refuse_overwrite([path for path in (options.scores, table, options.student.questions) if path], [output])
     scores, order, failed = (options.scores, None, 0) if options.scores else _scored(options)
-    refuse_overwrite([scores], [output])
     groups = read_candidates(scores, score, order)
     if not groups:
         raise DataFileError(f"{scores}: holds no scores to choose from")

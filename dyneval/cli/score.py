@@ -189,6 +189,8 @@ def _score(options: ScoreOptions) -> int:
     options = _settled(options)
     load, means = loader(options.server, options.student), Means()
     with _gathered(options) as gathered:
+        if options.tables:
+            _refuse_tables(options, gathered)
         if gathered and not options.output:
             failed = _print_scores(options, load, gathered, means)
         else:
@@ -223,6 +225,21 @@ def _gathered(options: ScoreOptions) -> Iterator[Gathered | None]:
     with TemporaryDirectory(prefix=".dyneval-", dir=place) as folder:
         how = options.how
         yield gather(options.images, options.prompt or "" if how is None else how, how is not None, Path(folder))
+
+
+def _refuse_tables(options: ScoreOptions, gathered: Gathered | None) -> None:
+    """Raise SettingError where a table would take the place of the records, of the other one, or of an input."""
+    from dyneval.files.atomic import refuse_overwrite
+    from dyneval.files.pairs import metadata_file
+
+    written = [*options.tables, *([options.output] if options.output else [])]
+    if len({path.resolve() for path in written}) < len(written):
+        raise SettingError("--output, --csv and --parquet: two of them name one file")
+    read = [] if gathered is None else [(gathered.root or Path()) / one.file_name for one in gathered.refs]
+    read += [metadata_file(options.metadata)] if options.metadata else []
+    read += [Path(options.captions)] if options.captions and options.captions not in CAPTIONS else []
+    read += [options.student.questions] if options.student.questions else []
+    refuse_overwrite(read, options.tables, "--csv or --parquet")
 
 
 def _into_file(options: ScoreOptions, load: Callable[[], Scorer], gathered: Gathered | None, means: Means) -> int:

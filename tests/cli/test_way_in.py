@@ -105,6 +105,17 @@ def test_a_folder_ends_in_means_tables_and_the_next_command(pictures, student, c
     assert config["command"] == "dyneval score" and config["captions"] == "txt" and config["mode"] == "fast"
 
 
+@pytest.mark.parametrize("words", ["--csv t.csv", "--csv s.jsonl", "--csv new.csv --parquet new.csv"])
+def test_a_table_of_scores_takes_the_place_of_nothing(pictures, student, capsys, words):
+    Path("t.csv").write_text("file_name,prompt\na_red_cat_2.png,a cat\n")
+    before = Path("t.csv").read_bytes()
+    command = ["pictures", "--captions", "t.csv", "--output", "s.jsonl", *words.split()]
+    assert run(student, *command) == 1
+    said = capsys.readouterr().err
+    assert "t.csv: is an input and would be overwritten" in said or "two of them name one file" in said
+    assert Path("t.csv").read_bytes() == before and not Path("s.jsonl").exists()
+
+
 def test_a_foreign_table_names_its_columns_and_images_as_people_do(pictures, student, capsys):
     rows = "path,text\na%20b.png,a cat\nmore\\one dog.jpg,a dog\n"
     (pictures / "a b.png").write_bytes((pictures / "a_red_cat_2.png").read_bytes())

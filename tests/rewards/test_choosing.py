@@ -125,6 +125,15 @@ def test_what_does_not_compare_is_refused(records):
     assert compare(*release).low is None and compare(*release, "t2ia").low is not None
 
 
+def test_the_best_do_not_take_the_place_of_the_table(judge, gendb, tmp_path, capsys):
+    table = tmp_path / "metadata.jsonl"
+    table.write_bytes((gendb / "metadata.jsonl").read_bytes())
+    arguments = ["--metadata", str(table), "--output", str(table), "--checkpoint", str(judge)]
+    assert best_verb.main(arguments, "dyneval best") == 1
+    assert "is an input and would be overwritten" in capsys.readouterr().err
+    assert table.read_bytes() == (gendb / "metadata.jsonl").read_bytes()
+
+
 def test_best_of_a_table_goes_on_where_it_was(table, tmp_path, capsys):
     arguments, output, scores = table
     rows = list(read_jsonl(output))
