@@ -278,7 +278,7 @@ def arg(description: str, **how: Any) -> Any:
             UserError; `split=True`: for each part between commas. `position=True`: an argument named by its place, or
             by its flag. `off`: help text of `--no-NAME`, which makes the value None. `either=True`: a command line has
             at most one of these flags. `heading`: of this flag and those behind it. `part`: what adds flags of its own,
-            see `Part`.
+            see `Part`. `written=True`: a path that is written to under another name than --output, see `files/hub.py`.
     """
     bounds = {name: how.pop(name) for name in _BOUNDS if name in how}
     return msgspec.Meta(description=description, extra=how, **bounds)

@@ -107,7 +107,7 @@ class FromMapping:
     """Options of `from-mapping`."""
 
     mapping: Annotated[Path, arg("the mapping file", position=True)]
-    images: Annotated[Path, arg("folder where its image paths begin; becomes the GenDB", position=True)]
+    images: Annotated[Path, arg("folder where its image paths begin; becomes the GenDB", position=True, written=True)]
     models: Annotated[Path | None, arg("TOML file with more models than those that are known")] = None
     tier: Annotated[Literal[1, 2, 3] | None, arg("tier of pairs whose model is not known (none)")] = None
 

@@ -32,9 +32,9 @@ class ImportOptions:
     t2ia_answers_dir: Annotated[Path | None, arg(_FILES.format(FOLDERS["t2ia_answers"]))] = None
     iqa_outputs_dir: Annotated[Path | None, arg(_FILES.format(FOLDERS["iqa_questions"]))] = None
     iqa_answers_dir: Annotated[Path | None, arg(_FILES.format(FOLDERS["iqa_answers"]))] = None
-    images: Annotated[Path | None, arg("folder that the image paths are relative to; default: that of the mapping")] = (
-        None
-    )
+    images: Annotated[
+        Path | None, arg("folder that the image paths are relative to; default: that of the mapping", written=True)
+    ] = None
     output: Annotated[Path, arg("folder of our annotation files")]
     models: Annotated[Path | None, arg("TOML file with T2I models beside those that are known")] = None
 

@@ -84,7 +84,9 @@ class ServeOptions:
         Path | None,
         arg("pairs to rate: a table with file_name and prompt, or an ImageFolder", heading="rating by people"),
     ] = None
-    ratings: Annotated[Path | None, arg("CSV file for what is said of them; the same file goes on from there")] = None
+    ratings: Annotated[
+        Path | None, arg("CSV file for what is said of them; the same file goes on from there", written=True)
+    ] = None
     student: Annotated[StudentOptions, arg(f"student; default: {DEFAULT}, with --rate none")] = field(
         default_factory=StudentOptions
     )

@@ -10,18 +10,19 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote
 
 from dyneval.errors import UserError
-from dyneval.flags import arg
+from dyneval.flags import arg, flags_of
 
 logger = logging.getLogger(__name__)
 Kind = Literal["model", "dataset"]
 T = TypeVar("T")
 
+_WRITTEN = ("--output", "--csv", "--parquet")
 _ADDRESS = re.compile(
     r"hf://(?P<kind>datasets/)?(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/@]+))?(?:/(?P<inside>.+?)/?)?"
 )
@@ -165,11 +166,12 @@ def fetched(options: T) -> T:
         HubError: one cannot be fetched, or what is to be written has an address of the Hub.
     """
     found: dict[str, Any] = {}
-    for one in fields(options):  # type: ignore[arg-type]
-        value = getattr(options, one.name)
-        if one.name in ("output", "csv", "parquet") and is_address(value):
-            raise HubError(f"--{one.name}: is written to this machine; --push-to-hub uploads, of verbs that have it")
-        found[one.name] = value if one.name == "checkpoint" else _fetched(value)  # those know their repository
+    kind: Any = type(options)
+    for flag in flags_of(kind):
+        value = getattr(options, flag.option)
+        if (flag.name in _WRITTEN or "written" in flag.how) and is_address(value):
+            raise HubError(f"{flag.name}: is written to this machine; --push-to-hub uploads, of verbs that have it")
+        found[flag.option] = value if flag.option == "checkpoint" else _fetched(value)  # those know their repository
     return replace(options, **found)  # type: ignore[type-var]
 
 

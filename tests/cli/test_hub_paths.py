@@ -67,9 +67,20 @@ def test_what_cannot_be_fetched_is_one_line(dyneval, address, said):
     assert done.stderr.count("\n") == 1
 
 
-def test_nothing_is_written_to_an_address(dyneval):
-    done = dyneval("overall", "--metadata", "a", "--annotations", "b", "--output", "hf://datasets/me/cats/s.csv")
-    assert done.returncode == 1 and "--output: is written to this machine" in done.stderr
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--output", "overall --metadata a --annotations b --output hf://datasets/me/cats/s.csv"),
+        ("--output", "merge hf://datasets/me/cats/metadata.jsonl"),
+        ("--ratings", "serve --rate a --ratings hf://datasets/me/cats/metadata.jsonl"),
+        ("--images", "gendb from-mapping a hf://datasets/me/cats"),
+        ("--images", "published import --annotations-file a --images hf://datasets/me/cats --output b"),
+    ],
+)
+def test_nothing_is_written_to_an_address(dyneval, tmp_path, flag, words):
+    done = dyneval(*words.split())
+    assert done.returncode in (1, 2) and f"{flag}: is written to this machine" in done.stderr
+    assert not (tmp_path / "home").exists()  # where fetched files would be
 
 
 def test_results_stand_in_the_card_of_the_model_and_beside_it(dyneval, tmp_path):
