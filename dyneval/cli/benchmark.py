@@ -17,6 +17,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +32,7 @@ from dyneval.flags import Parser, arg
 if TYPE_CHECKING:
     from dyneval.evaluation.run_benchmark import BenchmarkOutcome
 
-PUBLISHED_FILES = ("*.csv", "*.md", "*.tex")
+PUBLISHED = (".csv", ".md", ".tex")
 """Without the report, which shows the benchmark's images, and without files that name the folders of this machine."""
 
 
@@ -152,12 +153,9 @@ def _compare(options: BenchmarkOptions) -> int:
     if repository and options.output:
         values = {kind: (name, round(value, 4)) for kind, name, value in _figures(outcome) if value is not None}
         repository.add_results(benchmark.name, benchmark.title, values)
-        place = f"results/{benchmark.name}"
-        print(
-            repository.upload(
-                options.output, f"DynEval: {benchmark.title}", PUBLISHED_FILES, ["*rejects*"], place=place
-            )
-        )
+        files = [escape(file.name) for file in outcome.files if file.suffix in PUBLISHED]
+        title, place = f"DynEval: {benchmark.title}", f"results/{benchmark.name}"
+        print(repository.upload(options.output, title, files, place=place))
     return 1 if failed else 0
 
 

@@ -17,6 +17,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from dyneval.cli.score_first import Student
     from dyneval.evaluation.tables import Table
 
-PUBLISHED_FILES = ("README.md", "*.csv", "*.md", "*.tex")
+PUBLISHED = (".csv", ".md", ".tex")
 """Without the report, which shows images, and without files that name the folders of this machine."""
 
 
@@ -100,7 +101,8 @@ def _rank(options: LeaderboardOptions) -> int:
         print(f"\n{len(outcome.files)} files in {options.output}, last {outcome.files[-1].name}")
     if repository and options.output:
         _write_card(options.output / "README.md", options.title, outcome.tables)
-        print(repository.upload(options.output, f"DynEval: {options.title}", PUBLISHED_FILES, ["*rejects*"]))
+        files = ["README.md", *(escape(file.name) for file in outcome.files if file.suffix in PUBLISHED)]
+        print(repository.upload(options.output, f"DynEval: {options.title}", files))
     if failed:
         print(f"{failed} images could not be scored, see the rejects file", file=sys.stderr)
     return 1 if failed else 0

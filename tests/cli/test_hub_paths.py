@@ -108,8 +108,12 @@ def test_results_stand_in_the_card_of_the_model_and_beside_it(dyneval, tmp_path)
 
 def test_a_board_is_a_data_set_with_a_card(dyneval, tmp_path):
     (tmp_path / "published.csv").write_text("model,tier,t2ia,iqa,overall\nA,1,0.9,0.8,0.85\nB,2,0.7,0.6,0.65\n")
+    board = tmp_path / "hub" / "me" / "board" / "main"
+    for folder in (tmp_path / "board", board):
+        (folder / "mine").mkdir(parents=True)
+        (folder / "mine" / "notes.csv").write_text(folder.name)
     done = dyneval("leaderboard", "published.csv", "--output", "board", "--no-report", "--push_to_hub", "me/board")
     assert done.returncode == 0, done.stderr
-    board = tmp_path / "hub" / "me" / "board" / "main"
+    assert (board / "mine" / "notes.csv").read_text() == "main"  # what was not made here is not sent, nor deleted there
     assert DatasetCard((board / "README.md").read_text()).data.tags == ["dyneval", "leaderboard"]
     assert "| A " in (board / "README.md").read_text() and list(board.glob("*.csv"))
