@@ -13,6 +13,7 @@ status is then 1.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -30,6 +31,9 @@ from dyneval.flags import Parser, arg
 if TYPE_CHECKING:
     from dyneval.cli.score_first import Student
     from dyneval.evaluation.tables import Table
+
+_SIZE = re.compile(r"(?<![0-9a-f])[24]b(?![0-9a-f])")
+"""Of a student, in the name of its checkpoint: the last one, since folders above may be called so; of no hash."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,4 +196,4 @@ def _made(
 def _beside(options: ReproduceOptions) -> str:
     """The evaluator of the paper that stands beside the student."""
     name = f"{options.student.checkpoint} {options.student.subfolder or ''}".lower()
-    return options.beside or ("DynEval-2B" if "2b" in name else "DynEval-4B")
+    return options.beside or ("DynEval-2B" if _SIZE.findall(name)[-1:] == ["2b"] else "DynEval-4B")

@@ -7,6 +7,7 @@ import shutil
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
+from dyneval.checkpoints.names import demo_judge
 from dyneval.cli import main
 from dyneval.demo.painters import draw
 from dyneval.demo.prompts import demo_prompts
@@ -101,6 +102,15 @@ def test_the_agreement_table_has_published_values_ours_and_the_difference(data, 
     assert status == 0 and "0 pairs scored" in caplog.text and "4 were there before" in caplog.text
     assert [row[4] for row in again[1:]] == [row[4] for row in rows], "the same figures"
     assert again[1][3] == ".7827", "published for DynEval-2B"
+
+
+def test_the_size_is_that_of_the_checkpoint_and_of_no_folder_above(data, tmp_path):
+    checkpoint = tmp_path / "all-2b" / "dyneval_4b" / "ab2b3f"  # as snapshots in the cache of the Hub
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.symlink_to(demo_judge())
+    status, rows = reproduce("agreement", data, tmp_path, "--only", "richhf", "--checkpoint", checkpoint)
+    (published,) = (one for one in agreements() if (one.evaluator, one.benchmark) == ("DynEval-4B", "richhf"))
+    assert status == 0 and rows[1][3] == f"{published.srcc:.4f}".removeprefix("0")
 
 
 def number(cell):
