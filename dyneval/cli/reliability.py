@@ -92,13 +92,15 @@ def _scored(options: ReliabilityOptions, evaluator: Student) -> tuple[list[tuple
     from dyneval.evaluation.alterations import altered
     from dyneval.evaluation.unscored import Unscored
     from dyneval.files.pairs import PairRef, metadata_file, read_pairs
-    from dyneval.records import Reject
+    from dyneval.files.store import write_rejects
+    from dyneval.records import Reject, ScoreRecord
 
     if options.metadata is None or options.output is None:
         raise SettingError("--checkpoint needs --metadata and --output")
     bad: list[Reject] = []
     refs = read_pairs(options.metadata, PairRef, bad.append, limit=options.limit)
     pairs = [Unscored(ref.pair_id, ref.prompt, ref.file_name) for ref in refs]
+    write_rejects(options.output / "pairs.rejects.jsonl", bad, ScoreRecord.KEY)
     images = options.image_root or metadata_file(options.metadata).parent
     judge = Student(evaluator.name, cache(evaluator.load))  # loaded once for all runs
     runs = [(ORIGINAL, options.output / f"{ORIGINAL}.jsonl")]

@@ -191,3 +191,9 @@ def test_the_demo_judge_on_altered_images(tmp_path):
     }
     assert overall["jpeg90"]["difference"]["value"] < 1, "of a scale of 4"
     assert {row["model"] for row in read_jsonl(output / "original.jsonl")} == {"demo"}, "no folder of this machine"
+
+    with metadata.open("a") as file:
+        file.write('{"pair_id": "bare", "file_name": "none.png"}\n')
+    done = door(*command, "--alter", "jpeg90", "mirror")
+    assert done.returncode == 1 and "1 images could not be scored, see the rejects files" in done.stderr
+    assert [row["pair_id"] for row in read_jsonl(output / "pairs.rejects.jsonl")] == ["bare"]
