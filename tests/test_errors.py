@@ -28,16 +28,17 @@ from dyneval.errors import (
 from dyneval.evaluation.benchmarks import BENCHMARKS
 from dyneval.evaluation.benchmarks.base import LayoutError, load
 from dyneval.extras import EXTRAS
+from dyneval.files.hub import HubOptions
 from dyneval.flags import Parser
 
-PARSER = Parser("dyneval verb")
+PARSER, NONE = Parser("dyneval verb"), HubOptions()
 ONE = ["dyneval", "score", "x.png", "--prompt", "a cat"]
 MANY = ["dyneval", "score", "--metadata", "x.jsonl", "--output", "y.jsonl"]
 GENERIC = ["dyneval", "benchmark", "--benchmark", "generic", "--annotations", "x", "--scores", "y"]
 
 
 def raises(error):
-    def action():
+    def action(options):
         raise error
 
     return action
@@ -52,7 +53,7 @@ def raises(error):
     ],
 )
 def test_what_a_user_can_mend_is_one_line(error, capsys):
-    assert run(PARSER, raises(error)) == 1
+    assert run(PARSER, raises(error), NONE) == 1
     said = capsys.readouterr().err
     assert said.startswith("dyneval verb: cats.png: mend it") and said.count("\n") == 1
 
@@ -61,18 +62,18 @@ def test_a_full_disk_names_the_output(capsys):
     parser = Parser("dyneval verb")
     parser.add_argument("--output")
     parser.parse_args(["--output", "scores.jsonl"])
-    assert run(parser, raises(OSError(errno.ENOSPC, "No space left on device"))) == 1
+    assert run(parser, raises(OSError(errno.ENOSPC, "No space left on device")), NONE) == 1
     assert capsys.readouterr().err == "dyneval verb: scores.jsonl: cannot be written (No space left on device)\n"
 
 
 def test_a_missing_extra_is_named_by_the_command(capsys):
     missing = ModuleNotFoundError("No module named 'vllm'", name="vllm")
     if find_spec("vllm") is None:
-        assert run(Parser("dyneval score"), raises(missing)) == 1
+        assert run(Parser("dyneval score"), raises(missing), NONE) == 1
         said = "dyneval score: this needs vllm, which is not installed: pip install 'dyneval[vllm]'\n"
         assert capsys.readouterr().err == said
     with pytest.raises(ModuleNotFoundError):
-        run(Parser("dyneval score"), raises(ModuleNotFoundError("No module named 'ours'", name="ours")))
+        run(Parser("dyneval score"), raises(ModuleNotFoundError("No module named 'ours'", name="ours")), NONE)
 
 
 def brought(extras, extra):
@@ -149,7 +150,7 @@ def test_every_package_of_the_table_of_extras_belongs_to_its_extra():
 @pytest.mark.parametrize("error", [ValueError("a bug"), RuntimeError("a bug"), TypeError("a bug"), KeyError("a bug")])
 def test_a_fault_of_ours_is_not_swallowed(error):
     with pytest.raises(type(error), match="a bug"):
-        run(PARSER, raises(error))
+        run(PARSER, raises(error), NONE)
 
 
 @pytest.mark.parametrize("kind", [SettingError, DataFileError, SchemaError, ImageError, CheckpointError])

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 from dyneval.errors import UserError, without_secrets
 from dyneval.extras import missing_extra
@@ -18,6 +18,7 @@ from dyneval.flags import Parser
 from dyneval.work.batches import out_of_memory
 from dyneval.work.progress import log_to_stderr
 
+Options = TypeVar("Options")
 _WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """A write that failed; the system does not say of which file."""
 KEPT, NOT_KEPT = "the same command goes on from here", "without --output nothing is kept"
@@ -25,8 +26,8 @@ KEPT, NOT_KEPT = "the same command goes on from here", "without --output nothing
 
 def run(
     parser: Parser,
-    action: Callable[..., int],
-    options: Any = None,
+    action: Callable[[Options], int],
+    options: Options,
     *,
     interrupted: str = KEPT,
     status: Callable[[Exception], int] | int = 1,
@@ -36,8 +37,7 @@ def run(
     Args:
         parser: has parsed the command line.
         action: what the verb does; takes the options.
-        options: a dataclass, in which paths may be addresses of the Hub: their files are fetched first. None: the
-            action takes none.
+        options: a dataclass, in which paths may be addresses of the Hub: their files are fetched first.
         interrupted: what to say after Ctrl-C.
         status: of a run that ended with an error that a user can mend.
     """
@@ -49,7 +49,7 @@ def run(
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     token = RUN_CONFIG.set({"command": parser.prog, **parser.resolved})
     try:
-        return action() if options is None else action(fetched(options))
+        return action(fetched(options))
     except KeyboardInterrupt:
         sys.stderr.write(f"{parser.prog}: interrupted; {interrupted}\n")
         return 130
