@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Annotated
 from dyneval.checkpoints.names import DEFAULT
 from dyneval.cli.running import KEPT, NOT_KEPT, run
 from dyneval.cli.student import StudentOptions, student_flags
-from dyneval.errors import SettingError
+from dyneval.errors import SettingError, UserError
 from dyneval.files.captioned import ARCHIVES, CAPTIONS, Gathered, How, caption_map, gather
 from dyneval.files.hub import is_address
 from dyneval.files.parts import Shard
@@ -136,7 +136,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the verb; returns the exit status."""
     parser = Parser(prog, __doc__)
     options = parser.parse_options(ScoreOptions, argv)
-    _refuse(parser, _settled(options))
+    try:
+        _refuse(parser, _settled(options))
+    except (UserError, OSError) as error:  # of the file of captions
+        parser.error(str(error))
     return run(parser, _score, options, interrupted=KEPT if options.output else NOT_KEPT)
 
 

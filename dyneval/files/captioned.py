@@ -7,9 +7,10 @@ import re
 import shutil
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from dyneval.errors import DataFileError
 from dyneval.files.pairs import PairRef, default_pair_id, ref_of_image
@@ -49,16 +50,28 @@ def images_in(source: Path) -> list[Path]:
 
 
 def caption_map(path: Path) -> dict[str, str] | None:
-    """The prompts of a JSON file like {"a.png": "a red cat"} by the names of their images; None of any other file."""
+    """The prompts of a JSON file like {"a.png": "a red cat"} by the names of their images; None of any other file.
+
+    Raises DataFileError: an image is named twice, so which prompt counts is not known.
+    """
     if path.suffix.lower() != ".json" or not path.is_file():
         return None
+    twice: list[str] = []
+
+    def object_of(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name.replace("\\", "/").removeprefix("./") for name, _ in entries]
+        twice.extend(name for name, times in Counter(names).items() if times > 1)
+        return {name: value for name, (_, value) in zip(names, entries, strict=True)}
+
     try:
-        found = json.loads(path.read_text("utf-8-sig"))
+        found = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=object_of)
     except (ValueError, RecursionError):
         return None  # for the reader of tables to tell
     if not isinstance(found, dict) or any(isinstance(one, list) for one in found.values()):
         return None
-    return {name.replace("\\", "/").removeprefix("./"): _prompt_of(one) for name, one in found.items()}
+    if twice:
+        raise DataFileError(f"{path}: {twice[0]} stands there twice; which prompt counts is not known, remove one")
+    return {name: _prompt_of(one) for name, one in found.items()}
 
 
 def refs_of(images: Iterable[Path], prompt: How, is_caption: bool) -> tuple[list[PairRef], list[Reject]]:

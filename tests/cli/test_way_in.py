@@ -139,6 +139,14 @@ def test_a_json_file_may_map_images_to_prompts(pictures, student, capsys):
     assert reasons == ["has a prompt, and is not among the images", "no prompt: --captions does not name it"]
 
 
+@pytest.mark.parametrize("text", ['{"a.png": "a cat", "a.png": "a dog"}', '{"a.png": "a cat", "./a.png": "a dog"}'])
+def test_a_json_file_has_one_prompt_for_an_image(pictures, student, capsys, text):
+    Path("prompts.json").write_text(text)
+    with pytest.raises(SystemExit, match="2"):
+        run(student, "pictures", "--captions", "prompts.json", "--output", "s.jsonl")
+    assert "prompts.json: a.png stands there twice" in capsys.readouterr().err
+
+
 def test_lines_for_people_on_a_terminal(pictures, student, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert run(student, "pictures/a_red_cat_2.png", "pictures/more", "--prompt", "a cat") == 0
