@@ -119,7 +119,7 @@ def _of_table(options: BestOptions) -> int:
         for candidates in groups.values():
             some = candidates[: options.n]
             best = best_of([record for one in some if (record := index.get(one.pair_id)) is not None], score)
-            file.write(to_line(_row(best, some)) + b"\n")
+            file.write(to_line(_row(best, some)))
             chosen.append(some[best.number].score)
             means.append(fmean(one.score for one in some))
             few += len(some) < least

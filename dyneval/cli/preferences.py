@@ -78,9 +78,8 @@ def _write(options: PreferencesOptions) -> int:
             f"prompts, {alone} of them with one image)"
         )
     written = (_write_parquet if output.suffix == ".parquet" else _write_jsonl)(rows, output, options.image_root)
-    prompts = len({row["caption"] for row in rows})
-    sys.stderr.write(f"{written} pairs of {prompts} of {len(groups)} prompts -> {output}\n")
-    return 0 if written == len(rows) else 1
+    sys.stderr.write(f"{len(written)} pairs of {len(set(written))} of {len(groups)} prompts -> {output}\n")
+    return 0 if len(written) == len(rows) else 1
 
 
 def _pairs(candidates: Sequence[Candidate], which: str) -> Iterator[tuple[Candidate, Candidate]]:
@@ -105,7 +104,8 @@ def _row(prompt: str, better: Candidate, worse: Candidate) -> Row:
     }
 
 
-def _write_jsonl(rows: Sequence[Row], output: Path, root: Path | None) -> int:
+def _write_jsonl(rows: Sequence[Row], output: Path, root: Path | None) -> list[str]:
+    """Write all rows; returns their prompts."""
     from dyneval.files.atomic import atomic_write
     from dyneval.files.jsonl import to_line
 
@@ -113,26 +113,32 @@ def _write_jsonl(rows: Sequence[Row], output: Path, root: Path | None) -> int:
         for row in rows:
             paths = {name: str((root or Path()) / row[name]) for name in ("jpg_0", "jpg_1")}
             named = {"prompt": row["caption"], "chosen": paths["jpg_0"], "rejected": paths["jpg_1"]}
-            file.write(to_line(row | paths | named) + b"\n")
-    return len(rows)
+            file.write(to_line(row | paths | named))
+    return [row["caption"] for row in rows]
 
 
-def _write_parquet(rows: Sequence[Row], output: Path, root: Path | None) -> int:
-    """Write the rows whose images can be read; the others are told on stderr. Returns how many were written."""
+def _write_parquet(rows: Sequence[Row], output: Path, root: Path | None) -> list[str]:
+    """Write the rows whose images can be read; the others are told on stderr. Returns the prompts of those written.
+
+    Raises DataFileError: there are none; a file that was there stays.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from dyneval.errors import DataFileError
     from dyneval.files.atomic import atomic_write
 
     kinds = {"jpg_0": pa.binary(), "jpg_1": pa.binary(), "label_0": pa.int64(), "label_1": pa.int64()}
     kinds |= {"score_0": pa.float64(), "score_1": pa.float64()}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in rows[0]])
-    written = 0
+    written: list[str] = []
     with atomic_write(output, "wb") as file, pq.ParquetWriter(file, schema) as writer:
         for start in range(0, len(rows), _ROW_GROUP):
             whole = [one for row in rows[start : start + _ROW_GROUP] if (one := _with_images(row, root)) is not None]
             writer.write_table(pa.Table.from_pylist(whole, schema))
-            written += len(whole)
+            written += [row["caption"] for row in whole]
+        if not written:
+            raise DataFileError(f"{output}: not written, no pair has both images; --image-root is where they lie")
     return written
 
 

@@ -136,7 +136,7 @@ def test_the_best_do_not_take_the_place_of_the_table(judge, gendb, tmp_path, cap
 
 def test_best_of_a_table_goes_on_where_it_was(table, tmp_path, capsys):
     arguments, output, scores = table
-    rows = list(read_jsonl(output))
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["pair_id"] for row in rows] == ["0-best", "1-best"]
     assert all([one["pair_id"] for one in row["ranking"]][-1].endswith("worst") for row in rows)
 
@@ -178,7 +178,7 @@ def test_preferences_are_what_dpo_trainers_read(table, gendb, tmp_path, capsys):
     output = tmp_path / "dpo.jsonl"
     arguments = [str(scores), "--image-root", str(gendb), "--margin", "0.1"]
     assert preferences_verb.main([*arguments, "--output", str(output)], "dyneval preferences") == 0
-    rows = list(read_jsonl(output))
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [(row["chosen"], row["rejected"]) for row in rows] == [
         (str(gendb / f"{number}_best.png"), str(gendb / f"{number}_worst.png")) for number in range(2)
     ]
@@ -202,7 +202,12 @@ def test_preferences_are_what_dpo_trainers_read(table, gendb, tmp_path, capsys):
     lost = [str(scores), "--image-root", str(cut), "--output", str(tmp_path / "lost.parquet")]
     assert preferences_verb.main(lost, "dyneval preferences") == 1
     said = capsys.readouterr().err
-    assert "1_worst.png" in said and "1 pairs of 2 of 2 prompts" in said
+    assert "1_worst.png" in said and "1 pairs of 1 of 2 prompts" in said
+    lost[2] = str(tmp_path)  # where no image is
+    before = (tmp_path / "lost.parquet").read_bytes()
+    assert preferences_verb.main(lost, "dyneval preferences") == 1
+    assert "no pair has both images" in capsys.readouterr().err
+    assert (tmp_path / "lost.parquet").read_bytes() == before
     for wrong in (["--margin", "nan"], ["--margin", "-1"], ["--output", "dpo.csv"]):
         with pytest.raises(SystemExit):
             preferences_verb.main([str(scores), "--output", str(output), *wrong], "dyneval preferences")
