@@ -187,12 +187,17 @@ class Parser(argparse.ArgumentParser):
             return [flag] if value else [other] if is_pair else []
         if value is None:
             return []
+        if any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value])):
+            self.error(f"--config: {name} = {value!r}: expected a text or a number")
         if not isinstance(value, list):
             return [f"{flag}={value}"]
-        if action.nargs is None:
-            parts = value if isinstance(action, argparse._AppendAction) else [",".join(map(str, value))]
-            return [f"{flag}={one}" for one in parts]
-        return [flag, *map(str, value)]
+        if action.nargs not in (None, "?"):
+            return [flag, *map(str, value)]
+        if isinstance(action, argparse._AppendAction):
+            return [f"{flag}={one}" for one in value]
+        if isinstance(action, _BetweenCommas):
+            return [f"{flag}={','.join(map(str, value))}"]
+        return self.error(f"--config: {name} = {value!r}: expected one value")
 
     def _holds(self, action: argparse.Action) -> bool:
         """True for what has a value that the run depends on."""
@@ -204,6 +209,10 @@ class Parser(argparse.ArgumentParser):
     def _value(self, action: argparse.Action, parsed: Any) -> Any:
         value = getattr(parsed, action.dest, None)
         return value == action.const if isinstance(action, argparse._StoreConstAction) else value
+
+
+class _BetweenCommas(argparse._StoreAction):
+    """A flag whose text has several values, with commas between them."""
 
 
 class _ReadBefore(argparse.Action):
@@ -344,17 +353,18 @@ class Flag:
         options = {name: how[name] for name in ("metavar", "choices", "nargs", "const") if name in how}
         options["type"] = _converter(element, self.meta, how.get("parse"))
         if "split" in how:
-            options["type"] = _between_commas(options["type"])
+            options |= {"type": _between_commas(options["type"]), "action": _BetweenCommas}
         if get_origin(element) is Literal:
             options.setdefault("choices", get_args(element))
         once = dict(options)
-        if _collection(kind) and "nargs" not in options and "split" not in how:
+        is_repeated = bool(_collection(kind)) and "nargs" not in options and "split" not in how
+        if is_repeated:
             once["action"] = "append"
         if "position" not in how:
             parser.add_argument(*names, dest=self.key, required=required, help=text, **once)
         else:
-            if "action" in once or not required:
-                options["nargs"] = ("+" if required else "*") if "action" in once else "?"
+            if is_repeated or not required:
+                options["nargs"] = ("+" if required else "*") if is_repeated else "?"
             place = parser.add_argument(self.key, default=None, help=text, **options)
             twin = parser.add_argument(*names, dest=self.key, help=argparse.SUPPRESS, **once)
             twin.place, place.is_second = place, True  # type: ignore[attr-defined]

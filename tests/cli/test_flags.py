@@ -112,6 +112,8 @@ def test_a_verb_below_a_verb_takes_a_file_and_names_its_output_where_the_disk_is
         ("[pairs]\nx = 1", "run.toml: pairs: expected a text, a number, true or false, or a list"),
         ("pairs = 'three'", "argument --pairs: expected a whole number of 1 or more, found 'three'"),
         ("json = 3", "--config: json = 3: expected true or false"),
+        ("teacher = true", "--config: teacher = True: expected a text or a number"),
+        ("gpus = ['8xH100', '8xH200']", "--config: gpus = ['8xH100', '8xH200']: expected one value"),
         (None, "No such file or directory: 'run.toml'"),
     ],
 )
