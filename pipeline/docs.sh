@@ -7,6 +7,11 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 site=$(realpath -m "${1:-output/docs}")
+# mkdocs empties the folder that it builds into.
+if [[ -n $(ls -A "$site" 2>/dev/null) && ! -d $site/assets/javascripts ]]; then
+  echo "docs: $site holds something else than a site that was built here; name an empty folder" >&2
+  exit 1
+fi
 bash pipeline/setup_env.sh docs
 # mkdocs-material tells of its makers' plans at each build.
 NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --clean --site-dir "$site"

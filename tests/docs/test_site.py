@@ -183,3 +183,12 @@ def test_a_site_with_a_broken_link_or_something_from_elsewhere_is_refused(tmp_pa
     ]
     (tmp_path / "index.html").write_text('<a href="b.html#there">1</a><h1 id="top">A</h1>')
     assert subprocess.run(check, capture_output=True, check=False).returncode == 0
+
+
+def test_a_folder_with_other_things_is_not_emptied_for_the_site(tmp_path):
+    (tmp_path / "mine.txt").touch()
+    done = subprocess.run(
+        ["bash", ROOT / "pipeline" / "docs.sh", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and "name an empty folder" in done.stderr
+    assert (tmp_path / "mine.txt").exists()
