@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from dyneval import model_table
 from dyneval.cli.running import run, shared
 from dyneval.errors import SettingError
+from dyneval.files.atomic import refuse_overwrite
 from dyneval.files.hub import HubOptions
 from dyneval.flags import Parser, add_flags, arg
 
@@ -174,6 +175,7 @@ def _check(options: Checked) -> int:
     from dyneval.records import PairRecord
 
     output = options.output or options.gendb / "broken.jsonl"
+    refuse_overwrite([options.gendb / "metadata.jsonl"], [output])
     found = curating.broken(Index(options.gendb), options.selection)
     if output.parent.is_dir() and not os.access(
         output.parent, os.W_OK, effective_ids=True
@@ -225,6 +227,7 @@ def _to_mapping(options: Written) -> int:
     from dyneval.generation.exporting import Counts, read_records
     from dyneval.published.mapping import entry_of, write_mapping
 
+    refuse_overwrite([options.gendb / "metadata.jsonl"], [options.output])
     counts = Counts(shards=1)
     counts.written = write_mapping(
         options.output, map(entry_of, read_records(options.gendb, counts, options.selection))

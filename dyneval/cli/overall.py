@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def _compute(options: OverallOptions) -> int:
+    from dyneval.files.atomic import refuse_overwrite
     from dyneval.instruct.overall import OverallConfig, compute_overall_scores
 
+    refuse_overwrite([options.metadata], [options.output])
     print(json.dumps(compute_overall_scores(OverallConfig(**shared(options, OverallConfig))), indent=2))
     return 0

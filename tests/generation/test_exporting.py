@@ -343,6 +343,14 @@ def without_privileges():
         os.seteuid(user)
 
 
+@pytest.mark.parametrize("words", [["to-mapping"], ["check", "--output"]])
+def test_the_metadata_are_no_output(words, gendb, said):
+    metadata = gendb / "metadata.jsonl"
+    before = metadata.read_bytes()
+    assert main([words[0], str(gendb), *words[1:], str(metadata)]) == 2
+    assert "is an input and would be overwritten" in said.text and metadata.read_bytes() == before
+
+
 def test_a_gendb_that_cannot_be_written_to_is_read(mixed, capsys):
     assert main(["stats", str(mixed)]) == 0  # imports what others may not read
     (mixed / ".index.parquet").unlink()

@@ -14,6 +14,7 @@ from PIL import Image
 from playwright.sync_api import Error
 
 from dyneval import replies, tokens
+from dyneval.cli import overall
 from dyneval.errors import DataFileError
 from dyneval.files.jsonl import read_jsonl
 from dyneval.instruct.builder import build
@@ -368,6 +369,16 @@ def test_overall_scores(annotated, suffix):
     assert float(rows[-1]["overall"]) == 0.25 * 2.5 + 0.75 * 3.5 and float(rows[-1]["t2ia"]) == 3.5
     assert float(rows[-1]["normalised_overall"]) == (3.25 - 1) / 4
     assert "no iqa_answers" in missing
+
+
+def test_overall_scores_do_not_take_the_place_of_the_pairs(annotated, capsys):
+    metadata, folder = annotated(*PAIRS[:3])
+    table = folder / "pairs.json"
+    table.write_text(json.dumps(list(read_jsonl(metadata))))
+    before = table.read_bytes()
+    flags = ["--metadata", str(table), "--annotations", str(folder), "--output", str(table)]
+    assert overall.main(flags, "dyneval overall") == 1
+    assert "is an input and would be overwritten" in capsys.readouterr().err and table.read_bytes() == before
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.5, 0.6), (-0.5, 1.5)])
