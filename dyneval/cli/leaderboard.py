@@ -125,6 +125,6 @@ def _scored(options: LeaderboardOptions, evaluator: Student) -> tuple[Leaderboar
     if options.prompts is None or options.images is None or options.output is None:
         raise SettingError("--checkpoint needs --prompts, --images and --output")
     path = options.output / "scores.jsonl"
-    failed = score_first(evaluator, drawn_images(options.prompts, options.images), options.images, path)
+    failed = score_first(evaluator, drawn_images(options.prompts, options.images), options.images, path, alone=True)
     student = replace(options.student, checkpoint=None)
     return replace(options, scores=(path,), metadata=(), model_from="folder", student=student), failed

@@ -104,12 +104,11 @@ def _scored(options: ReliabilityOptions, evaluator: Student) -> tuple[list[tuple
     images = options.image_root or metadata_file(options.metadata).parent
     judge = Student(evaluator.name, cache(evaluator.load))  # loaded once for all runs
     runs = [(ORIGINAL, options.output / f"{ORIGINAL}.jsonl")]
-    failed = len(bad) + score_first(judge, pairs, images, runs[0][1])
+    failed = len(bad) + score_first(judge, pairs, images, runs[0][1], alone=True)
     for name in options.alter:
         folder = options.output / "altered" / name
         folder.mkdir(parents=True, exist_ok=True)
         runs.append((name, options.output / f"{name}.jsonl"))
-        failed += score_first(
-            judge, altered(pairs, images, folder, name, options.evaluation.workers), folder, runs[-1][1]
-        )
+        changed = altered(pairs, images, folder, name, options.evaluation.workers)
+        failed += score_first(judge, changed, folder, runs[-1][1], alone=True)
     return runs, failed

@@ -176,7 +176,7 @@ def _made(
         rows.append(reproduce.agreement_row(outcome.comparison, _beside(options)))
         notes += [f"{benchmark.title}: {part.note}"] if part.note else []
         return reproduce.agreement_table(rows, notes), not failed
-    failed = score_first(evaluator, drawn_images(annotations, images), images, scores)
+    failed = score_first(evaluator, drawn_images(annotations, images), images, scores, alone=True)
     if table.kind == "questions":
         made = reproduce.questions_table(scores, resamples=options.evaluation.resamples, seed=options.evaluation.seed)
         return made, not failed

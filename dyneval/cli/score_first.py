@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,14 @@ from typing import TYPE_CHECKING
 
 from dyneval.files.atomic import atomic_write
 from dyneval.files.jsonl import to_line
+from dyneval.files.store import JsonlStore
+from dyneval.records import ScoreRecord
 
 if TYPE_CHECKING:
     from dyneval.evaluation.unscored import Unscored
     from dyneval.scorer import Scorer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,7 @@ class Student:
     load: Callable[[], Scorer]
 
 
-def score_first(student: Student, pairs: Iterable[Unscored], images: Path, output: Path) -> int:
+def score_first(student: Student, pairs: Iterable[Unscored], images: Path, output: Path, *, alone: bool = False) -> int:
     """Score images in the form that Step 5a writes; those that are in `output` already are left out.
 
     Args:
@@ -31,13 +36,25 @@ def score_first(student: Student, pairs: Iterable[Unscored], images: Path, outpu
         pairs: the images; written as `<stem>.pairs.jsonl` beside `output`.
         images: the folder that the images lie in.
         output: JSONL of ScoreRecords, appended to.
+        alone: leave these pairs alone in `output`, for who reads all of it: others move to `<output>.superseded`.
 
     Returns:
         How many images could not be scored; they are in `<stem>.rejects.jsonl` with their reasons.
     """
     from dyneval.scorer.run import score_file
 
-    metadata = output.with_name(f"{output.stem}.pairs.jsonl")
+    metadata, asked = output.with_name(f"{output.stem}.pairs.jsonl"), set()
     with atomic_write(metadata, "wb") as file:
-        file.writelines(to_line(pair._asdict()) for pair in pairs)
-    return score_file(student.load, metadata, output, images).rejected
+        for pair in pairs:
+            file.write(to_line(pair._asdict()))
+            asked.add(pair.pair_id)
+    failed = score_file(student.load, metadata, output, images).rejected
+    if alone:
+        with JsonlStore(output, ScoreRecord, keep_rejects=True, latest_only=True) as store:
+            others = [key for key in store.keys if key not in asked]
+            for key in others:
+                store.retire(key)
+        if others:
+            logger.info("%s: %d scores of images that are not asked for moved to %s", output, len(others),
+                        store.superseded_path)  # fmt: skip
+    return failed

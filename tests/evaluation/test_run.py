@@ -120,11 +120,12 @@ def test_a_board_straight_from_images_with_a_prompt_list(tmp_path, student):
     (tmp_path / "dyneval_1k.json").write_text(json.dumps({"prompts": prompts}))
     for number, name in enumerate(("sana/0000.png", "sana/0001.jpg", "sdxl/0000.png", "llamagen/0001.png")):
         draw(tmp_path / "images" / name, number)
-    run = door(
+    command = [
         "leaderboard",
         *("--checkpoint", student, "--prompts", tmp_path / "dyneval_1k.json", "--images", tmp_path / "images"),
         *("--output", tmp_path / "board", "--resamples", "20", *SMALL_REPLIES),
-    )
+    ]
+    run = door(*command)
     assert run.returncode == 0, run.stderr
     board = json.loads((tmp_path / "board" / "leaderboard.json").read_text())
     assert {(row["model"], row["images"], row["missing"]) for row in board["models"]} == {
@@ -135,6 +136,13 @@ def test_a_board_straight_from_images_with_a_prompt_list(tmp_path, student):
     assert board["dimensions"] == {"Counting": ["count_exact"]}
     assert "Stable Diffusion XL: no score for 1 images" in run.stderr
     assert (tmp_path / "board" / "report.html").exists()
+
+    shutil.rmtree(tmp_path / "images" / "llamagen")  # what is there no more is ranked no more, and not lost
+    run = door(*command, "--no-report")
+    assert run.returncode == 0 and "1 scores of images that are not asked for moved to" in run.stderr, run.stderr
+    board = json.loads((tmp_path / "board" / "leaderboard.json").read_text())
+    assert {row["model"] for row in board["models"]} == {"Sana", "Stable Diffusion XL"}
+    assert len((tmp_path / "board" / "scores.jsonl.superseded").read_text().splitlines()) == 1
 
 
 def test_the_leaderboard_door_ranks_and_proposes_tiers(tmp_path):
