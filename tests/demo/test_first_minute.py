@@ -40,5 +40,5 @@ def test_a_judge_that_judges_in_a_minute(tmp_path):
 def test_wrong_numbers_are_refused(tmp_path):
     wrong = dyneval("demo", "--prompts", "0", cwd=tmp_path)
     assert wrong.returncode == 2
-    assert "--prompts must be 1 to 100, not 0" in wrong.stderr
+    assert "--prompts: expected a whole number of 1 or more, at most 100, found '0'" in wrong.stderr
     assert not list(tmp_path.iterdir())
