@@ -130,18 +130,18 @@ def _words(value: str) -> Apply:
     words = [line.strip().lower() for line in lines if line.strip() and not line.startswith("#")]
     if not words:
         raise ValueError(f"{value} holds no words; expected a word or phrase a line")
-    edges = {word: _whole(word) for word in words}
 
     def apply(rows: pl.DataFrame) -> pl.Series:
         text = pl.col("prompt").str.to_lowercase()
         # A list of 20,000 words is more than a regular expression takes; most prompts hold none of them.
         found = rows.select(text=text, hits=text.str.extract_many(words, overlapping=True))
-        clean = [not any(edges[hit].search(one) for hit in hits) for one, hits in zip(*found, strict=True)]
+        clean = [not any(_whole(hit).search(one) for hit in hits) for one, hits in zip(*found, strict=True)]
         return pl.Series(clean, dtype=pl.Boolean)
 
     return apply
 
 
+@cache  # of the words that occur: making all patterns of a list of 20,000 takes half a minute
 def _whole(word: str) -> re.Pattern[str]:
     """Finds a word where no letter stands before or after it; signs of Chinese and Japanese stand side by side."""
     before, after = (f"(?<![^\\W{_SIGNS}])", f"(?![^\\W{_SIGNS}])")
