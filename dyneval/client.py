@@ -136,10 +136,21 @@ class _Dialogue:
         if answer.status_code != 200:
             raise ClientError(f"{self.address}: {_reason(answer)}")
         row: dict[str, Any] = answer.json()
-        filling = row.get("limits", {}).get("filling")
-        if self._workers is None:
-            self._workers = max(_FEW, min(_MANY, filling)) if isinstance(filling, int) else _FEW
         return row
+
+    def _together_steps(self) -> _Steps[int]:
+        """Requests at a time: as many as keep the server full, by its own word, or a few where it does not say.
+
+        If it cannot be used, the first pair tells why.
+        """
+        if self._workers is None:
+            answer = yield from self._asked(_Send("GET", "/v1/model", {}))
+            try:
+                filling = answer.json()["limits"]["filling"] if answer.status_code == 200 else None
+            except (ValueError, KeyError, TypeError):
+                filling = None
+            self._workers = max(_FEW, min(_MANY, filling)) if isinstance(filling, int) else _FEW
+        return self._workers
 
     def _pair_steps(self, pair: Pair, content: dict[str, Any]) -> _Steps[ScoreRecord | Failure]:
         answer = yield from self._asked(_Send("POST", "/v1/score", content))
@@ -312,9 +323,7 @@ class Client(_Dialogue):
         raise self._broken()
 
     def _together(self) -> int:
-        if self._workers is None:
-            self.model()
-        return self._workers or _FEW
+        return self._follow(self._together_steps())
 
     def _score_form(
         self, image: Any, prompt: Any, number: int, value_range: ValueRange | None
@@ -437,9 +446,7 @@ class AsyncClient(_Dialogue):
         raise self._broken()
 
     async def _together(self) -> int:
-        if self._workers is None:
-            await self.model()
-        return self._workers or _FEW
+        return await self._follow(self._together_steps())
 
     async def _score_form(
         self, image: Any, prompt: Any, number: int, value_range: ValueRange | None

@@ -113,6 +113,17 @@ def test_a_pair_that_the_server_gives_up_on_is_not_offered_again(serve, judge_cl
     assert result == Failure("a", "no result within 3 s") and judge.batches == [["wait"]]
 
 
+@pytest.mark.parametrize("said", [None, [], {"limits": None}, {"limits": {"filling": "many"}}])
+def test_a_server_that_does_not_say_what_fills_it_is_asked_a_few_pairs_at_a_time(start, judge_class, said):
+    batcher = Batcher(judge_class(), batch_size=2, queue=64, wait=0.001, patience=60)
+    app = create_app(batcher, ServerSettings(), {"model": "judge"})
+    app.router.routes = [route for route in app.router.routes if getattr(route, "path", "") != "/v1/model"]
+    if said is not None:
+        app.get("/v1/model")(lambda: said)
+    with Client(start(app)) as client:
+        assert len(client.score([Image.new("RGB", (8, 8))] * 3, ["a"] * 3)) == 3
+
+
 def test_errors_of_a_pair_name_it(serve, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with Client(serve()) as client:
