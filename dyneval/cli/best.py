@@ -24,6 +24,7 @@ from dyneval.checkpoints.names import DEFAULT
 from dyneval.cli.running import KEPT, NOT_KEPT, run
 from dyneval.cli.score import leave_to_server, loader
 from dyneval.cli.student import StudentOptions
+from dyneval.cli.tables import ImageRoot, PairTable
 from dyneval.errors import SettingError
 from dyneval.flags import Parser, arg
 from dyneval.records import ScoreName
@@ -43,12 +44,8 @@ class BestOptions:
         arg("images of one prompt", heading="what is compared", position=True, flag="image", metavar="IMAGE"),
     ] = ()
     prompt: Annotated[str | None, arg("what they were made from")] = None
-    metadata: Annotated[
-        Path | None, arg("table (JSONL, CSV, Parquet) with file_name and prompt, or an ImageFolder")
-    ] = None
-    image_root: Annotated[
-        Path | None, arg("folder that file_name is relative to; default: the folder of --metadata")
-    ] = None
+    metadata: PairTable = None
+    image_root: ImageRoot = None
     scores: Annotated[Path | None, arg("scores.jsonl of images that are scored already")] = None
     n: Annotated[int | None, arg("images of each prompt at most; default: all", ge=1)] = None
     score: Annotated[ScoreName, arg("which soft score decides")] = "overall"

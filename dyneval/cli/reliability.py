@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from dyneval.cli.running import run
 from dyneval.cli.student import StudentOptions
+from dyneval.cli.tables import ImageRoot
 from dyneval.errors import SettingError
 from dyneval.evaluation.options import EvaluationOptions, named_file
 from dyneval.flags import Parser, arg
@@ -46,9 +47,7 @@ class ReliabilityOptions:
     ] = ()
     output: Annotated[Path | None, arg("folder for tables, JSON, samples.csv, report.html and pictures")] = None
     metadata: Annotated[Path | None, arg("with --checkpoint: table of the pairs, as for dyneval score")] = None
-    image_root: Annotated[
-        Path | None, arg("folder that file_name is relative to; default: the folder of --metadata")
-    ] = None
+    image_root: ImageRoot = None
     limit: Annotated[int | None, arg("only so many pairs, from the table's beginning", ge=1)] = None
     alter: Annotated[tuple[Alteration, ...], arg("what is done to the images", nargs="+")] = get_args(Alteration)
     evaluation: Annotated[EvaluationOptions, arg("")] = field(default_factory=EvaluationOptions)

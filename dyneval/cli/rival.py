@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from dyneval.cli.running import run
+from dyneval.cli.tables import ImageRoot, PairTable
 from dyneval.errors import SettingError
 from dyneval.evaluation.benchmarks import BENCHMARKS
 from dyneval.flags import Parser, arg, flags_of
@@ -43,12 +44,8 @@ class RivalOptions:
 
     name: Annotated[str | None, arg(", ".join(RIVALS), position=True, choices=tuple(RIVALS), metavar="NAME")] = None
     list: Annotated[bool, arg("name the rivals, what they rate, their packages and licences")] = False
-    metadata: Annotated[
-        Path | None, arg("table (JSONL, CSV, Parquet) with file_name and prompt, or an ImageFolder")
-    ] = None
-    image_root: Annotated[
-        Path | None, arg("folder that file_name is relative to; default: the folder of --metadata")
-    ] = None
+    metadata: PairTable = None
+    image_root: ImageRoot = None
     limit: Annotated[int | None, arg("only so many rows of --metadata, from its beginning", ge=1)] = None
     benchmark: Annotated[
         str | None, arg("in place of --metadata: the images of a published benchmark", choices=tuple(BENCHMARKS))

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Annotated
 from dyneval.checkpoints.names import DEFAULT
 from dyneval.cli.running import KEPT, NOT_KEPT, run
 from dyneval.cli.student import StudentOptions, student_flags
+from dyneval.cli.tables import ImageRoot, PairTable
 from dyneval.errors import SettingError, UserError
 from dyneval.files.captioned import ARCHIVES, CAPTIONS, Gathered, How, caption_map, gather
 from dyneval.files.hub import is_address
@@ -78,12 +79,8 @@ class ScoreOptions:
             metavar="{txt,filename,FILE}",
         ),
     ] = None
-    metadata: Annotated[
-        Path | None, arg("table (JSONL, CSV, Parquet) with file_name and prompt, or an ImageFolder")
-    ] = None
-    image_root: Annotated[
-        Path | None, arg("folder that file_name is relative to; default: the folder of --metadata")
-    ] = None
+    metadata: PairTable = None
+    image_root: ImageRoot = None
     column: Annotated[
         dict[str, str],
         arg(

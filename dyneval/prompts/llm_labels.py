@@ -34,6 +34,7 @@ from dyneval.prompts.text import UInt64s
 from dyneval.records import Reject, RejectKind, Text
 from dyneval.structs import Record
 from dyneval.work import progress
+from dyneval.work.ahead import together
 
 FILE = "labels.jsonl"
 ATTEMPTS = 3
@@ -179,11 +180,5 @@ async def label(
 
         left = len(prompts) - len(known.keys() & prompts.keys())
         with progress.bar("label", left, "prompts", is_quiet=is_quiet) as bar:
-            workers = [asyncio.create_task(work()) for _ in range(concurrency)]
-            try:
-                await asyncio.gather(*workers)
-            finally:  # none of them writes after the store is closed
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.gather(*workers, return_exceptions=True)
+            await together(work, concurrency)  # none of them writes after the store is closed
     return {key: known[key] for key in prompts if key in known}

@@ -6,7 +6,6 @@ asked for again; a pair that gets none is a reject, never a default.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from dyneval.llm.chat import (
 )
 from dyneval.records import RejectKind
 from dyneval.rivals.registry import Verdict
+from dyneval.work.ahead import together
 
 if TYPE_CHECKING:
     from dyneval.rivals.run import Opened
@@ -101,13 +101,9 @@ async def judge(
             else:
                 keep(one, answer.value)
 
-    workers = [asyncio.create_task(work()) for _ in range(concurrency)]
     try:
-        await asyncio.gather(*workers)
-    finally:  # none of them writes after the file is closed
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        await together(work, concurrency)  # none of them writes after the file is closed
+    finally:
         await engine.close()
 
 

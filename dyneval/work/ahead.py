@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+)
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
@@ -55,6 +64,20 @@ async def ahead_async(
         for one in under_way:
             one.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
+
+
+async def together(work: Callable[[], Coroutine[Any, Any, None]], count: int) -> None:
+    """Run `work` in `count` tasks until all have ended. Where one raises or the caller is cancelled, all others end.
+
+    When this returns, none of them is at work.
+    """
+    workers = [asyncio.create_task(work()) for _ in range(count)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
 
 
 async def each(values: Iterable[Result] | AsyncIterable[Result]) -> AsyncIterator[Result]:
