@@ -29,7 +29,15 @@ from msgspec.structs import replace
 
 from dyneval.choosing import Best, best_of
 from dyneval.errors import UserError, without_secrets
-from dyneval.loaded_pairs import Failure, Pair, PassEnded, PromptError, checked_prompt, pair_or_failure, side_by_side
+from dyneval.loaded_pairs import (
+    Failure,
+    LoadedPair,
+    PassEnded,
+    PromptError,
+    checked_prompt,
+    pair_or_failure,
+    side_by_side,
+)
 from dyneval.records import ScoreName, ScoreRecord
 from dyneval.work.ahead import ahead, ahead_async, each
 
@@ -61,7 +69,7 @@ class ClientError(UserError, RuntimeError):
     """The server cannot be used, or could not score a pair; the message says which and why."""
 
 
-class _Send(NamedTuple):
+class _Request(NamedTuple):
     """A request that is to be sent."""
 
     method: str
@@ -71,15 +79,15 @@ class _Send(NamedTuple):
     """Leave the body of a good answer to be read as it comes."""
 
 
-_Made = TypeVar("_Made")
-_Steps = Generator[_Send | float, Any, _Made]
+_Value = TypeVar("_Value")
+_Steps = Generator[_Request | float, Any, _Value]
 """What is to be done: requests to send, to which their answer or TransportError is sent in, and seconds to wait."""
 Found = PassEnded | ScoreRecord
 ValueRange = tuple[float, float]
 Images = Iterable[tuple[Any, str]]
 
 
-class _Dialogue:
+class _ClientBase:
     """What both clients say to a server, and when again, as `_Steps`: one follows them in threads, one in a loop."""
 
     def __init__(
@@ -132,7 +140,7 @@ class _Dialogue:
         raise NotImplementedError
 
     def _model_steps(self) -> _Steps[dict[str, Any]]:
-        answer = yield from self._asked(_Send("GET", "/v1/model", {}))
+        answer = yield from self._asked(_Request("GET", "/v1/model", {}))
         if answer.status_code != 200:
             raise ClientError(f"{self.address}: {_reason(answer)}")
         row: dict[str, Any] = answer.json()
@@ -144,7 +152,7 @@ class _Dialogue:
         If it cannot be used, the first pair tells why.
         """
         if self._workers is None:
-            answer = yield from self._asked(_Send("GET", "/v1/model", {}))
+            answer = yield from self._asked(_Request("GET", "/v1/model", {}))
             try:
                 filling = answer.json()["limits"]["filling"] if answer.status_code == 200 else None
             except (ValueError, KeyError, TypeError):
@@ -152,8 +160,8 @@ class _Dialogue:
             self._workers = max(_FEW, min(_MANY, filling)) if isinstance(filling, int) else _FEW
         return self._workers
 
-    def _pair_steps(self, pair: Pair, content: dict[str, Any]) -> _Steps[ScoreRecord | Failure]:
-        answer = yield from self._asked(_Send("POST", "/v1/score", content))
+    def _pair_steps(self, pair: LoadedPair, content: dict[str, Any]) -> _Steps[ScoreRecord | Failure]:
+        answer = yield from self._asked(_Request("POST", "/v1/score", content))
         if answer.status_code == 200:
             return self._record(answer.content, pair)
         if answer.status_code in _ITEM_ERRORS:
@@ -161,12 +169,12 @@ class _Dialogue:
         raise ClientError(f"{self.address}: {_reason(answer)}")
 
     def _stream_steps(self, content: dict[str, Any]) -> _Steps[httpx2.Response]:
-        answer = yield from self._asked(_Send("POST", "/v1/score/stream", content, stream=True))
+        answer = yield from self._asked(_Request("POST", "/v1/score/stream", content, stream=True))
         if answer.status_code != 200:
             raise ClientError(f"{self.address}: {_reason(answer)}")
         return answer
 
-    def _asked(self, send: _Send) -> _Steps[httpx2.Response]:
+    def _asked(self, send: _Request) -> _Steps[httpx2.Response]:
         """Send until the server has time for it. Raises ClientError when patience ends."""
         import httpx2
 
@@ -193,11 +201,11 @@ class _Dialogue:
             yield wait
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _record(self, content: bytes, pair: Pair) -> ScoreRecord:
+    def _record(self, content: bytes, pair: LoadedPair) -> ScoreRecord:
         record = ScoreRecord.decode(content, self.address)
         return replace(record, pair_id=pair.pair_id, image=pair.image_name)
 
-    def _found(self, event: httpx2.ServerSentEvent, pair: Pair) -> Found | None:
+    def _found(self, event: httpx2.ServerSentEvent, pair: LoadedPair) -> Found | None:
         """What an event of a stream tells. Raises ClientError, also of a pair that could not be scored."""
         if event.event == "result":
             return self._record(event.data.encode(), pair)
@@ -215,7 +223,7 @@ class _Dialogue:
             raise ClientError(f"{self.address}: {len(wrong)} pair(s) could not be scored: {'; '.join(wrong[:3])}")
         return [result for result in results if isinstance(result, ScoreRecord)]
 
-    def _streamed(self, image: Any, prompt: str, value_range: ValueRange | None) -> tuple[Pair, dict[str, Any]]:
+    def _streamed(self, image: Any, prompt: str, value_range: ValueRange | None) -> tuple[LoadedPair, dict[str, Any]]:
         """A pair and the body that asks about it. Raises ClientError."""
         pair = pair_or_failure(image, prompt, 1, value_range)
         if isinstance(pair, Failure):
@@ -230,7 +238,7 @@ class _Dialogue:
         return ClientError(f"{self.address}: the answer ended in the middle{why}")
 
 
-class Client(_Dialogue):
+class Client(_ClientBase):
     """A DynEval server; may be used from several threads.
 
     Scores are 1-5, higher is better, as from `dyneval.Scorer`.
@@ -295,7 +303,7 @@ class Client(_Dialogue):
         each = each_image(images)
         return best_of(self.score(each, [prompt] * len(each)), score)
 
-    def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
+    def score_pairs(self, pairs: Iterable[LoadedPair]) -> Iterator[ScoreRecord | Failure]:
         """Score pairs as they come, several at a time; yields one result a pair, in order. Raises ClientError.
 
         At most twice `workers` pairs are held at a time.
@@ -331,11 +339,11 @@ class Client(_Dialogue):
         pair = pair_or_failure(image, prompt, number, value_range)
         return pair if isinstance(pair, Failure) else self._score(pair)
 
-    def _score(self, pair: Pair) -> ScoreRecord | Failure:
+    def _score(self, pair: LoadedPair) -> ScoreRecord | Failure:
         content = _content(pair)
         return content if isinstance(content, Failure) else self._follow(self._pair_steps(pair, content))
 
-    def _follow(self, steps: _Steps[_Made]) -> _Made:
+    def _follow(self, steps: _Steps[_Value]) -> _Value:
         try:
             step = next(steps)
             while True:
@@ -345,10 +353,10 @@ class Client(_Dialogue):
                 else:
                     step = steps.send(self._sent(step))
         except StopIteration as done:
-            made: _Made = done.value
+            made: _Value = done.value
             return made
 
-    def _sent(self, send: _Send) -> httpx2.Response | httpx2.TransportError:
+    def _sent(self, send: _Request) -> httpx2.Response | httpx2.TransportError:
         import httpx2
 
         request = self._http.build_request(send.method, send.path, **send.content)
@@ -361,7 +369,7 @@ class Client(_Dialogue):
         return answer
 
 
-class AsyncClient(_Dialogue):
+class AsyncClient(_ClientBase):
     """The same for an event loop, which it belongs to: many requests at a time without a thread for each.
 
     async with AsyncClient("http://gpu-machine:8000") as client:
@@ -413,7 +421,9 @@ class AsyncClient(_Dialogue):
             async for result in results:
                 yield result
 
-    async def score_pairs(self, pairs: Iterable[Pair] | AsyncIterable[Pair]) -> AsyncIterator[ScoreRecord | Failure]:
+    async def score_pairs(
+        self, pairs: Iterable[LoadedPair] | AsyncIterable[LoadedPair]
+    ) -> AsyncIterator[ScoreRecord | Failure]:
         """As `Client.score_pairs`; the pairs may come from an asynchronous iterator too."""
         tasks = (partial(self._score, pair) async for pair in each(pairs))
         async with aclosing(ahead_async(tasks, await self._together())) as results:
@@ -454,11 +464,11 @@ class AsyncClient(_Dialogue):
         pair = await asyncio.to_thread(pair_or_failure, image, prompt, number, value_range)
         return pair if isinstance(pair, Failure) else await self._score(pair)
 
-    async def _score(self, pair: Pair) -> ScoreRecord | Failure:
+    async def _score(self, pair: LoadedPair) -> ScoreRecord | Failure:
         content = await asyncio.to_thread(_content, pair)  # reads a file, or makes one
         return content if isinstance(content, Failure) else await self._follow(self._pair_steps(pair, content))
 
-    async def _follow(self, steps: _Steps[_Made]) -> _Made:
+    async def _follow(self, steps: _Steps[_Value]) -> _Value:
         try:
             step = next(steps)
             while True:
@@ -468,10 +478,10 @@ class AsyncClient(_Dialogue):
                 else:
                     step = steps.send(await self._sent(step))
         except StopIteration as done:
-            made: _Made = done.value
+            made: _Value = done.value
             return made
 
-    async def _sent(self, send: _Send) -> httpx2.Response | httpx2.TransportError:
+    async def _sent(self, send: _Request) -> httpx2.Response | httpx2.TransportError:
         import httpx2
 
         request = self._http.build_request(send.method, send.path, **send.content)
@@ -495,7 +505,7 @@ def _is_address(url: str) -> bool:
         return False
 
 
-def _content(pair: Pair) -> dict[str, Any] | Failure:
+def _content(pair: LoadedPair) -> dict[str, Any] | Failure:
     """The body that asks about a pair, or why there is none."""
     from dyneval.errors import ImageError
 
@@ -505,7 +515,7 @@ def _content(pair: Pair) -> dict[str, Any] | Failure:
         return Failure(pair.pair_id, str(error))
 
 
-def _file(pair: Pair) -> bytes:
+def _file(pair: LoadedPair) -> bytes:
     """The image as a file: the one it came from, else a PNG. Raises ImageError."""
     from dyneval.files.images import png_bytes, read_file, upright_rgb
 

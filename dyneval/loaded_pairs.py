@@ -21,7 +21,7 @@ def _always() -> bool:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pair:
+class LoadedPair:
     """What is to be scored; `make_pair` makes one from an image in any form. It can be pickled: workers make pairs."""
 
     pair_id: str
@@ -63,7 +63,7 @@ class PassEnded:
     """What it found, by the names of the score record."""
 
 
-ScorePairs = Callable[[Iterable[Pair]], "Iterator[ScoreRecord | Failure]"]
+ScorePairs = Callable[[Iterable[LoadedPair]], "Iterator[ScoreRecord | Failure]"]
 """Scores pairs as they come: one result each, in order."""
 
 
@@ -84,7 +84,7 @@ class PromptError(UserError, ValueError):
     """A prompt cannot be used; the message says what was found."""
 
 
-def make_pair(image: Any, prompt: str, number: int = 1, value_range: tuple[float, float] | None = None) -> Pair:
+def make_pair(image: Any, prompt: str, number: int = 1, value_range: tuple[float, float] | None = None) -> LoadedPair:
     """A pair from an image in any form; it is named after its prompt and the image's path, or else `number`.
 
     Args:
@@ -102,7 +102,7 @@ def make_pair(image: Any, prompt: str, number: int = 1, value_range: tuple[float
     text = checked_prompt(prompt)
     name = path_of(image) or f"image-{number}"
     read = read_image(image, name, value_range=value_range)
-    return Pair(
+    return LoadedPair(
         pair_id=default_pair_id(text, name),
         prompt=text,
         image=read.image,
@@ -131,10 +131,10 @@ def score_each(
     """
     failures: list[Failure | None] = []
 
-    def usable() -> Iterator[Pair]:
+    def usable() -> Iterator[LoadedPair]:
         for made in _made(images, prompts, value_range):
             failures.append(made if isinstance(made, Failure) else None)
-            if isinstance(made, Pair):
+            if isinstance(made, LoadedPair):
                 yield made
 
     results = iter(list(score_pairs(usable())))
@@ -153,13 +153,13 @@ def score_all(
     made = list(_made(images, prompts, value_range))
     if failures := [one for one in made if isinstance(one, Failure)]:
         raise ScoringError(failures)
-    results = list(score_pairs([one for one in made if isinstance(one, Pair)]))
+    results = list(score_pairs([one for one in made if isinstance(one, LoadedPair)]))
     if failures := [one for one in results if isinstance(one, Failure)]:
         raise ScoringError(failures)
     return [one for one in results if isinstance(one, ScoreRecord)]
 
 
-def _made(images: Any, prompts: Any, value_range: tuple[float, float] | None) -> Iterator[Pair | Failure]:
+def _made(images: Any, prompts: Any, value_range: tuple[float, float] | None) -> Iterator[LoadedPair | Failure]:
     for number, (image, prompt) in enumerate(side_by_side(images, prompts), 1):
         yield pair_or_failure(image, prompt, number, value_range)
 
@@ -176,7 +176,7 @@ def side_by_side(images: Any, prompts: Any) -> list[tuple[Any, Any]]:
 
 def pair_or_failure(
     image: Any, prompt: Any, number: int, value_range: tuple[float, float] | None = None
-) -> Pair | Failure:
+) -> LoadedPair | Failure:
     """As `make_pair`, of an image or a prompt that may not be usable. Raises ValueError: `value_range` is none."""
     from dyneval.errors import ImageError
 

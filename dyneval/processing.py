@@ -77,7 +77,7 @@ def grid(width: int, height: int, limits: PixelLimits, cell: int = CELL) -> tupl
     return columns, rows
 
 
-class Turn(NamedTuple):
+class ChatTurn(NamedTuple):
     """One turn; the `text` of a user turn is a stored human turn, beginning with `images` times `<image>`."""
 
     role: Literal["system", "user", "assistant"]
@@ -328,7 +328,7 @@ class Processor:
         write_for_every_reader(folder)
 
     def encode(
-        self, turns: Sequence[Turn], images: Sequence[Image.Image], add_generation_prompt: bool = False
+        self, turns: Sequence[ChatTurn], images: Sequence[Image.Image], add_generation_prompt: bool = False
     ) -> Encoded:
         """Encode a conversation; equals Qwen3-VL's chat template on text that holds no added token.
 
@@ -349,7 +349,7 @@ class Processor:
         return Encoded(ids, labels, types, pixels.get("pixel_values"), patches)
 
     def layout(
-        self, turns: Sequence[Turn], visual_tokens: Sequence[int], add_generation_prompt: bool = False
+        self, turns: Sequence[ChatTurn], visual_tokens: Sequence[int], add_generation_prompt: bool = False
     ) -> tuple[list[int], list[int]]:
         """Token ids and labels of a conversation whose images take `visual_tokens` tokens each.
 
@@ -384,7 +384,7 @@ class Processor:
         columns, rows = grid(width, height, self.limits, self.cell)
         return columns * rows
 
-    def _turn(self, turn: Turn, visual_tokens: list[int]) -> tuple[list[int], list[int]]:
+    def _turn(self, turn: ChatTurn, visual_tokens: list[int]) -> tuple[list[int], list[int]]:
         """Ids after `<|im_start|>`: what is given, and what an assistant would write."""
         if turn.role == "assistant":
             # Apart from the role, as at inference; a newline that opens the answer cannot merge with the role's.

@@ -7,7 +7,7 @@ string, `--engine my_module:MyEngine`, and has the dataclass of its options, if 
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Options:
-        engine: Annotated[Engine, arg("who answers", part=ENGINES)] = ENGINES.default
+        engine: Annotated[EngineChoice, arg("who answers", part=ENGINES)] = ENGINES.default
 
     options = Parser().parse_options(Options, argv)
     engine = ENGINES.make(options.engine.name, model, ENGINES.options(options.engine.name, **options.engine.options))
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class EngineEntry:
     """An engine that a registry knows."""
 
     target: str
@@ -44,7 +44,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class EngineChoice:
     """What a command line says of an engine: its name, and those of its options that are given."""
 
     name: str
@@ -52,9 +52,9 @@ class Engine:
 
 
 class Registry(Generic[T]):
-    """Engines of one kind: a part of the command line, whose value is an `Engine`."""
+    """Engines of one kind: a part of the command line, whose value is an `EngineChoice`."""
 
-    def __init__(self, kind: str, methods: Sequence[str], entries: Mapping[str, Entry]) -> None:
+    def __init__(self, kind: str, methods: Sequence[str], entries: Mapping[str, EngineEntry]) -> None:
         """Describe the engines; none is imported.
 
         Args:
@@ -95,11 +95,11 @@ class Registry(Generic[T]):
         except msgspec.ValidationError as error:
             raise SettingError(f"engine {name}: {error}") from error
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> EngineEntry:
         """What is known of engine `name`; one's own class is imported. Raises SettingError: there is none."""
         if name in self.entries:
             return self.entries[name]
-        return Entry(target=name, options=getattr(self._own(name), "Options", None))
+        return EngineEntry(target=name, options=getattr(self._own(name), "Options", None))
 
     # -----------------------------------------------------------------------------------------------------------------
     # The command line
@@ -139,24 +139,26 @@ class Registry(Generic[T]):
         except UserError as error:
             parser.exit(2, f"{parser.prog}: {error}\n")
 
-    def read(self, arguments: argparse.Namespace) -> Engine:
+    def read(self, arguments: argparse.Namespace) -> EngineChoice:
         """The engine that was named, with its flags. Raises SettingError: a flag belongs to another engine."""
         own = {flag.key: flag for flag in _flags(self.entry(arguments.engine))}
         for key in self._owners():
             if getattr(arguments, key) is not None and key not in own:
                 raise SettingError(self._foreign(key, arguments.engine, own))
         given = {key: getattr(arguments, key) for key in own}
-        return Engine(arguments.engine, {own[key].option: value for key, value in given.items() if value is not None})
+        return EngineChoice(
+            arguments.engine, {own[key].option: value for key, value in given.items() if value is not None}
+        )
 
-    def filled(self, engine: Engine, **known: Any) -> dict[str, Any]:
+    def filled(self, engine: EngineChoice, **known: Any) -> dict[str, Any]:
         """The options of an engine, and of `known` those that it has and that were not given."""
         options = {flag.option for flag in _flags(self.entry(engine.name), every=True)}
         return {option: value for option, value in known.items() if option in options} | dict(engine.options)
 
     @property
-    def default(self) -> Engine:
+    def default(self) -> EngineChoice:
         """The first one, with its own defaults."""
-        return Engine(next(iter(self.entries)))
+        return EngineChoice(next(iter(self.entries)))
 
     def _name(self, text: str) -> str:
         if text not in self.entries and ":" not in text:
@@ -220,7 +222,7 @@ class Registry(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class OptionsOf:
-    """A part of the command line: the flags of one engine, for a verb that has no other. Its value is an `Engine`."""
+    """A part of the command line: the flags of one engine, for a verb that has no other. Its value is an `EngineChoice`."""
 
     registry: Registry[Any]
     engine: str
@@ -233,14 +235,14 @@ class OptionsOf:
     def add_named(self, parser: Parser, argv: Sequence[str] | None = None) -> None:
         """There are none that depend on others."""
 
-    def read(self, arguments: argparse.Namespace) -> Engine:
+    def read(self, arguments: argparse.Namespace) -> EngineChoice:
         """The engine with those of its flags that were given."""
         flags = _flags(self.registry.entry(self.engine))
         given = {flag.option: getattr(arguments, flag.key) for flag in flags}
-        return Engine(self.engine, {option: value for option, value in given.items() if value is not None})
+        return EngineChoice(self.engine, {option: value for option, value in given.items() if value is not None})
 
 
-def _flags(entry: Entry, every: bool = False) -> tuple[Flag, ...]:
+def _flags(entry: EngineEntry, every: bool = False) -> tuple[Flag, ...]:
     """Flags of an engine's options; with `every` also of those that are none on the command line."""
     return flags_of(entry.options, None if every else entry.flags)
 

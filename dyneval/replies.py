@@ -89,7 +89,7 @@ class ReplyLimits:
             self.question_chars, [question.question for question in questions]
         )
 
-    def reached_by_reasons(self, evaluated: Evaluated) -> bool:
+    def reached_by_reasons(self, evaluated: ParsedEvaluation) -> bool:
         """True when a reasoning came to its limit."""
         return _reached(self.reasoning_chars, [rated.reasoning for rated in evaluated.questions])
 
@@ -190,7 +190,7 @@ class GraphEdge(Struct, forbid_unknown_fields=True, gc=False):
     relationship: str
 
 
-class SceneGraph(Struct, forbid_unknown_fields=True, gc=False):
+class ReplyGraph(Struct, forbid_unknown_fields=True, gc=False):
     """What the image shows, in the documented shape."""
 
     nodes: list[GraphNode]
@@ -310,7 +310,7 @@ def _question_list(limits: ReplyLimits) -> Json:
 
 
 def _graph(limits: ReplyLimits) -> Json:
-    node, edge, graph = _definition(GraphNode), _definition(GraphEdge), _definition(SceneGraph)
+    node, edge, graph = _definition(GraphNode), _definition(GraphEdge), _definition(ReplyGraph)
     for definition in (node, edge):
         for name in definition["properties"]:
             definition["properties"][name] = _text(limits.label_chars, least=1)
@@ -337,7 +337,7 @@ def _definition(shape: type[Struct]) -> Json:
 
 @cache
 def _definitions() -> Json:
-    shapes = [*_SHAPES.values(), *map(_item, _SHAPES.values()), SceneReply, QuestionItem, SceneGraph]
+    shapes = [*_SHAPES.values(), *map(_item, _SHAPES.values()), SceneReply, QuestionItem, ReplyGraph]
     return msgspec.json.schema_components(shapes)[1]
 
 
@@ -354,7 +354,7 @@ def _item(shape: type[Evaluation]) -> type[ReadmeAnswer | ReleaseAnswer | Releas
 # Reading.
 
 
-class Rated(NamedTuple):
+class RatedQuestion(NamedTuple):
     """What a student says to one question."""
 
     score: int
@@ -366,11 +366,11 @@ class Rated(NamedTuple):
     """Of a quality answer of the release form: how sure the student is that the image passes, 0-1."""
 
 
-class Evaluated(NamedTuple):
+class ParsedEvaluation(NamedTuple):
     """A reply to EVALUATION, read."""
 
     form: ReplyForm
-    questions: list[Rated]
+    questions: list[RatedQuestion]
     holistic: int | None = None
     """The student's score of the whole, 1-5; of the release form alone."""
     soft_holistic: float | None = None
@@ -382,7 +382,7 @@ class Evaluated(NamedTuple):
         return any(one.correct_probability is not None for one in self.questions)
 
 
-class Scene(NamedTuple):
+class ParsedScene(NamedTuple):
     """A reply to IQA, read."""
 
     graph: Json
@@ -397,14 +397,14 @@ def read_questions(text: str) -> list[QuestionItem]:
     return _decoded(text, list[QuestionItem])
 
 
-def read_scene(text: str) -> Scene:
+def read_scene(text: str) -> ParsedScene:
     """Read a reply to IQA. Raises ReplyError."""
     reply = _decoded(text, SceneReply)
     graph = normalised_graph(reply.scene_graph)
-    return Scene(graph, None if graph == reply.scene_graph else reply.scene_graph, reply.questions)
+    return ParsedScene(graph, None if graph == reply.scene_graph else reply.scene_graph, reply.questions)
 
 
-def read_evaluation(text: str, questions: Sequence[str], probabilities: Sequence[Sequence[float]]) -> Evaluated:
+def read_evaluation(text: str, questions: Sequence[str], probabilities: Sequence[Sequence[float]]) -> ParsedEvaluation:
     """Read a reply to EVALUATION, in whichever form it is.
 
     Args:
@@ -423,22 +423,22 @@ def read_evaluation(text: str, questions: Sequence[str], probabilities: Sequence
     if len(probabilities) != len(questions) + holistic:
         raise ReplyError(f"{len(probabilities)} of {len(questions) + holistic} verdicts have probabilities")
     if isinstance(reply, ReadmeEvaluation):
-        return Evaluated("readme", list(_rated(reply.answers, probabilities)))
+        return ParsedEvaluation("readme", list(_rated(reply.answers, probabilities)))
     soft = expectation(probabilities[-1])
     if isinstance(reply, ReleaseEvaluation):
-        return Evaluated("release", list(_rated(reply.answers, probabilities[:-1])), reply.score, soft)
+        return ParsedEvaluation("release", list(_rated(reply.answers, probabilities[:-1])), reply.score, soft)
     rated = [
-        Rated(5 if answer.correct else 1, 1 + 4 * weights[0], answer.reasoning, weights[0])
+        RatedQuestion(5 if answer.correct else 1, 1 + 4 * weights[0], answer.reasoning, weights[0])
         for answer, weights in zip(reply.answers, probabilities, strict=False)
     ]
-    return Evaluated("release", rated, reply.score, soft)
+    return ParsedEvaluation("release", rated, reply.score, soft)
 
 
 def _rated(
     answers: Sequence[ReadmeAnswer | ReleaseAnswer], probabilities: Sequence[Sequence[float]]
-) -> Iterator[Rated]:
+) -> Iterator[RatedQuestion]:
     for answer, weights in zip(answers, probabilities, strict=True):
-        yield Rated(answer.score, expectation(weights), answer.reasoning)
+        yield RatedQuestion(answer.score, expectation(weights), answer.reasoning)
 
 
 def form_of(text: str) -> ReplyForm | None:

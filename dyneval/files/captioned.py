@@ -28,7 +28,7 @@ _CAPTION_KEYS = ("prompt", "caption", "text")
 _MAX_CAPTION = 1 << 20
 
 
-class Gathered(NamedTuple):
+class GatheredPairs(NamedTuple):
     """Pairs to score: the folder that their names are relative to (None: the current one), and what has no prompt."""
 
     root: Path | None
@@ -178,7 +178,7 @@ def _prompt_of(said: object) -> str:
     return next((one for one in found if isinstance(one, str)), "")
 
 
-def gather(paths: Sequence[Path], prompt: How, is_caption: bool, folder: Path) -> Gathered:
+def gather(paths: Sequence[Path], prompt: How, is_caption: bool, folder: Path) -> GatheredPairs:
     """The pairs of image files, of folders, or of archives.
 
     Args:
@@ -192,7 +192,7 @@ def gather(paths: Sequence[Path], prompt: How, is_caption: bool, folder: Path) -
     """
     archives = [path for path in paths if path.suffix.lower() in ARCHIVES and path.is_file()]
     if not archives:
-        return Gathered(None, *refs_of((image for path in paths for image in images_in(path)), prompt, is_caption))
+        return GatheredPairs(None, *refs_of((image for path in paths for image in images_in(path)), prompt, is_caption))
     if len(archives) < len(paths):
         raise DataFileError(f"{archives[0]}: an archive cannot be scored together with images; score it alone")
     for archive in archives:
@@ -200,7 +200,7 @@ def gather(paths: Sequence[Path], prompt: How, is_caption: bool, folder: Path) -
         inside.mkdir(parents=True)
         unpack(archive, inside)
     refs, rejects = refs_of(images_in(folder), prompt, is_caption)
-    return Gathered(folder, [_inside(folder, one) for one in refs], rejects)
+    return GatheredPairs(folder, [_inside(folder, one) for one in refs], rejects)
 
 
 def _inside(folder: Path, ref: PairRef) -> PairRef:

@@ -83,7 +83,7 @@ def unpacked_size(path: Path, columns: Collection[str]) -> int:
             if length > _MAX_FOOTER:
                 raise ValueError(f"a footer of {length} bytes")
             file.seek(-8 - length, 2)
-            footer = _Compact(file.read(length)).struct()
+            footer = _ThriftReader(file.read(length)).struct()
         chunks = [chunk[3] for group in footer.get(4, []) for chunk in group[1]]
         size = sum(max(0, chunk[6]) for chunk in chunks if chunk[3][0].decode() in columns)
         return max(size, _CELL * len(columns) * footer[3])
@@ -91,7 +91,7 @@ def unpacked_size(path: Path, columns: Collection[str]) -> int:
         raise DataFileError(f"{path}: cannot be read as Parquet (its footer is broken: {error})") from error
 
 
-class _Compact:
+class _ThriftReader:
     """Values in Thrift's compact protocol, as far as Parquet's footer uses it; IndexError past the end."""
 
     def __init__(self, data: bytes) -> None:

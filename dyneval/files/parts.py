@@ -51,7 +51,7 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class MergeResult:
     """What merging one file brought: rows added, rows in it now, rows that no part could make."""
 
     added: int
@@ -82,7 +82,7 @@ def missing_shards(parts: Sequence[Path]) -> list[str]:
 
 def merge_file(
     whole: Path, record: type[Record], parts: Sequence[Path], *, version: str | None = None, content: str | None = None
-) -> Merged:
+) -> MergeResult:
     """Add the rows that the parts' files of the same name have and `whole` lacks; done again, it adds nothing.
 
     The parts stay as they are. Rejects are taken over for what no part has made.
@@ -106,7 +106,7 @@ def merge_file(
             rejects |= read_rejects(rejects_beside(path), store.key)
         left = [reject for name, reject in rejects.items() if name not in store.done]
         write_rejects(store.rejects_path, left, store.key)
-        return Merged(store.written, len(store.done), len(left))
+        return MergeResult(store.written, len(store.done), len(left))
 
 
 def _append(path: Path, whole: JsonlStore[Any], content: str | None) -> None:

@@ -73,7 +73,7 @@ def each_row(
     elif kind in (".csv", ".tsv"):
         yield from delimited.read(path, columns, needs, kind == ".tsv", lenient)
     else:
-        form = _Form(key if kind == ".json" else None, kind == ".json", columns, text, lenient)
+        form = _JsonOptions(key if kind == ".json" else None, kind == ".json", columns, text, lenient)
         for row in _json(path, form):
             if columns is None or isinstance(row, BadRow):
                 yield row
@@ -94,7 +94,7 @@ def kind_of(path: Path, kinds: Collection[str] = KINDS) -> str:
     )
 
 
-class _Form(NamedTuple):
+class _JsonOptions(NamedTuple):
     """How JSON is read, see `each_row`; `single`: the file may be one object over several lines."""
 
     key: str | None
@@ -104,7 +104,7 @@ class _Form(NamedTuple):
     lenient: bool
 
 
-def _json(path: Path, form: _Form) -> Iterator[Row | BadRow]:
+def _json(path: Path, form: _JsonOptions) -> Iterator[Row | BadRow]:
     """Rows of an array, of lines, or of one object over several lines."""
     with opened(path) as file:
         first = _first(file)
@@ -145,7 +145,7 @@ def _is_object(lines: Iterable[str]) -> bool:
         return False
 
 
-def _of_array(path: Path, value: Any, form: _Form) -> Iterator[Row | BadRow]:
+def _of_array(path: Path, value: Any, form: _JsonOptions) -> Iterator[Row | BadRow]:
     if isinstance(value, dict):
         value = value.get(form.key) if form.key else [value]
     if not isinstance(value, list):
@@ -154,7 +154,7 @@ def _of_array(path: Path, value: Any, form: _Form) -> Iterator[Row | BadRow]:
         yield _checked(row, number, form)
 
 
-def _row(line: bytes, number: int, form: _Form) -> Row | BadRow:
+def _row(line: bytes, number: int, form: _JsonOptions) -> Row | BadRow:
     try:
         row = _lenient(line) if form.lenient else _loads(line)
         twice = [name for name in form.columns or () if line.count(b'"%b"' % name.encode()) > 1 and _twice(line, name)]
@@ -165,7 +165,7 @@ def _row(line: bytes, number: int, form: _Form) -> Row | BadRow:
     return _checked(row, number, form)
 
 
-def _checked(row: Any, number: int, form: _Form) -> Row | BadRow:
+def _checked(row: Any, number: int, form: _JsonOptions) -> Row | BadRow:
     if isinstance(row, str) and form.text is not None:
         return {form.text: row}
     return row if isinstance(row, dict) else BadRow(number, f"expected a JSON object, found {type(row).__name__}")
