@@ -222,7 +222,7 @@ class Registry(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class OptionsOf:
-    """A part of the command line: the flags of one engine, for a verb that has no other. Its value is an `EngineChoice`."""
+    """A part of the command line: the flags of one engine, for a verb that has no other; read as an `EngineChoice`."""
 
     registry: Registry[Any]
     engine: str
