@@ -1,8 +1,8 @@
 """Images without a table: files, folders and archives, where each prompt is in a file beside the image or in its name.
 
-`dyneval score IMAGES --prompt TEXT` and `--captions` come here. An image whose prompt is not found becomes a reject with
-the reason, and so does a prompt whose image is not found: a pair that was matched wrongly would get a score that looks
-like any other.
+`dyneval score IMAGES --prompt TEXT` and `--captions` come here. An image whose prompt is not found becomes a reject
+with the reason, and so does a prompt whose image is not found: a pair that was matched wrongly would get a score that
+looks like any other.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MAX_CAPTION = 1 << 20
 
 
 class GatheredPairs(NamedTuple):
-    """Pairs to score, the folder that their names are relative to (None: the current one), and what cannot be paired."""
+    """Pairs to score, the folder that their names are relative to (None: the current one), and unusable images."""
 
     root: Path | None
     refs: list[PairRef]
@@ -204,8 +204,8 @@ def gather(paths: Sequence[Path], prompt: How, is_caption: bool, folder: Path) -
     refs, rejects = refs_of(images_in(folder), prompt, is_caption)
     # Named as in the archive: its folder here is another one in each run, and with it the pair_id would change.
     names = [Path(ref.file_name).relative_to(folder).as_posix() for ref in refs]
-    inside = [
+    renamed = [
         ref._replace(file_name=name, pair_id=default_pair_id(ref.prompt, name))
         for ref, name in zip(refs, names, strict=True)
     ]
-    return GatheredPairs(folder, inside, rejects)
+    return GatheredPairs(folder, renamed, rejects)

@@ -19,7 +19,7 @@ def content_policy(scripts: Sequence[str] = (), beside: bool = False) -> str:
         beside: also allow pictures and scripts in files, for a page that keeps some in a folder beside it.
     """
     digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
-    files = ["'self'", "file:"] if beside else []  # "file:" for pages opened from a disk, where 'self' matches nothing
+    files = ["'self'", "file:"] if beside else []
     allowed = {
         "default-src": ["'none'"],
         "img-src": ["data:", *files],
