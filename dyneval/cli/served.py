@@ -14,7 +14,7 @@ from dyneval.records import ScoreRecord
 from dyneval.scorer.settings import score_key
 
 if TYPE_CHECKING:
-    from dyneval.loaded_pairs import Failure, Pair
+    from dyneval.loaded_pairs import Failure, LoadedPair
 
 
 class ServedScorer:
@@ -43,12 +43,12 @@ class ServedScorer:
         shaping = self._shaping | ({"questions": self._questions} if self._questions else {})
         return score_key(prompt, image_hash, self.revision or self.name, self.settings.template, shaping)
 
-    def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
+    def score_pairs(self, pairs: Iterable[LoadedPair]) -> Iterator[ScoreRecord | Failure]:
         """As `Client.score_pairs`, with keys as of `key`."""
         if self._questions is None:
             yield from self._client.score_pairs(pairs)
             return
-        sent: deque[Pair] = deque()
+        sent: deque[LoadedPair] = deque()
         for result in self._client.score_pairs(_noted(pairs, sent)):
             pair = sent.popleft()
             if isinstance(result, ScoreRecord):
@@ -63,7 +63,7 @@ class ServedScorer:
         return []
 
 
-def _noted(pairs: Iterable[Pair], sent: deque[Pair]) -> Iterator[Pair]:
+def _noted(pairs: Iterable[LoadedPair], sent: deque[LoadedPair]) -> Iterator[LoadedPair]:
     for pair in pairs:
         sent.append(pair)
         yield pair

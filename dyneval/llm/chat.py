@@ -176,7 +176,7 @@ class ChatEngine(Protocol):
 
 
 @dataclass(kw_only=True, slots=True)
-class Tally:
+class TokenTally:
     """What has been asked so far in a run, and how often the engine has failed since it last replied."""
 
     requests: int = 0
@@ -186,14 +186,14 @@ class Tally:
     """Unusable replies by task; most of them are made good by asking again."""
     failures_in_a_row: int = 0
 
-    def taken(self) -> Tally:
+    def taken(self) -> TokenTally:
         """What has been counted since this was last called; failures in a row go on counting here."""
         counted = replace(self)
         self.requests = self.prompt_tokens = self.completion_tokens = 0
         self.unusable = {}
         return counted
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: TokenTally) -> None:
         """Add the counts of another machine's engine; its failures in a row are its own."""
         self.requests += other.requests
         self.prompt_tokens += other.prompt_tokens
@@ -214,7 +214,7 @@ class Answer(Generic[T]):
 
 
 async def ask(
-    engine: ChatEngine, request: ChatRequest, read: Callable[[str], T], attempts: int, tally: Tally
+    engine: ChatEngine, request: ChatRequest, read: Callable[[str], T], attempts: int, tally: TokenTally
 ) -> Answer[T]:
     """Ask until `read` accepts a reply; each time with the last unusable reply and what is wrong with it.
 
@@ -256,7 +256,7 @@ async def ask(
     )
 
 
-async def _reply(engine: ChatEngine, request: ChatRequest, tally: Tally) -> ChatReply:
+async def _reply(engine: ChatEngine, request: ChatRequest, tally: TokenTally) -> ChatReply:
     """One reply, counted."""
     if any(contains_task_token(message.text) for message in request.messages):
         raise ValueError(f"{request.task}: a request to a language model holds a task token")

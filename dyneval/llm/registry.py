@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
 
-from dyneval.registry import Entry, Registry
+from dyneval.registry import EngineEntry, Registry
 
 if TYPE_CHECKING:
     from dyneval.llm.chat import ChatEngine
@@ -82,22 +82,22 @@ ENGINES: Registry[ChatEngine] = Registry(
     "chat engine",
     ("chat", "close"),
     {
-        "openai": Entry(
+        "openai": EngineEntry(
             target="dyneval.llm.openai_server:OpenAIEngine",
             options=ServerOptions,
             flags=("base_urls", "api_key_env", "timeout", "max_retries", "patience", "server_options", "max_pixels"),
         ),
-        "vllm": Entry(
+        "vllm": EngineEntry(
             target="dyneval.llm.vllm_local:VllmEngine",
             options=VllmOptions,
             flags=("tensor_parallel_size", "data_parallel_size", "max_pixels"),
         ),
-        "transformers": Entry(
+        "transformers": EngineEntry(
             target="dyneval.llm.transformers_local:TransformersEngine",
             options=TransformersOptions,
             flags=("batch_size", "device", "max_pixels"),
         ),
-        "oracle": Entry(target="dyneval.demo.oracle:OracleEngine"),
+        "oracle": EngineEntry(target="dyneval.demo.oracle:OracleEngine"),
     },
 )
 """Each is made of a model name or folder, and its options."""

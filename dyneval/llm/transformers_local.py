@@ -26,7 +26,7 @@ from dyneval.errors import CheckpointError, ImageError
 from dyneval.files.images import load_image
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Refused
 from dyneval.llm.registry import TransformersOptions
-from dyneval.processing import Encoded, Processor, Turn, grid
+from dyneval.processing import ChatTurn, Encoded, Processor, grid
 from dyneval.tokens import IMAGE
 from dyneval.work.batches import TooLarge, in_halves
 
@@ -160,7 +160,7 @@ class TransformersEngine(BatchingEngine):
 
     def _encode(self, request: ChatRequest) -> Encoded:
         """What the model gets. Raises ImageError, and Refused where there is no room for a reply."""
-        turns = [Turn(one.role, IMAGE * len(one.images) + one.text, len(one.images)) for one in request.messages]
+        turns = [ChatTurn(one.role, IMAGE * len(one.images) + one.text, len(one.images)) for one in request.messages]
         images = []
         for path in (path for message in request.messages for path in message.images):
             images.append(image := load_image(path))

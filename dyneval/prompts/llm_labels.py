@@ -21,7 +21,7 @@ from dyneval.llm.chat import (
     ChatRequest,
     Message,
     RejectedReply,
-    Tally,
+    TokenTally,
     UnusableReply,
     ask,
     split_marks,
@@ -160,7 +160,7 @@ async def label(
     with JsonlStore(folder / FILE, Label) as store:
         known = {row.prompt_id: list(row.categories) for row in store if row.model == engine.model}
         todo = iter([(key, prompt) for key, prompt in prompts.items() if key not in known])
-        system, form, tally = Message(role="system", text=instructions(rules)), schema(rules), Tally()
+        system, form, tally = Message(role="system", text=instructions(rules)), schema(rules), TokenTally()
 
         async def work() -> None:
             for key, prompt in todo:

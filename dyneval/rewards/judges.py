@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 from dyneval.checkpoints.names import DEFAULT
-from dyneval.loaded_pairs import Failure, Pair
+from dyneval.loaded_pairs import Failure, LoadedPair
 from dyneval.records import ScoreRecord
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ JUDGE = "DYNEVAL_JUDGE"
 class Judge(Protocol):
     """A `dyneval.Scorer` or a `dyneval.Client`."""
 
-    def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
+    def score_pairs(self, pairs: Iterable[LoadedPair]) -> Iterator[ScoreRecord | Failure]:
         """One result a pair, in order."""
 
 
@@ -33,7 +33,7 @@ AnyJudge = Judge | str | os.PathLike[str]
 
 @dataclass(slots=True)
 class _Call:
-    pairs: list[Pair]
+    pairs: list[LoadedPair]
     results: list[ScoreRecord | Failure] = field(default_factory=list)
     error: BaseException | None = None
     is_done: bool = False
@@ -56,7 +56,7 @@ class Together:
         """Itself: torchmetrics copies metrics, and the student of a copy would take its memory twice."""
         return self
 
-    def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
+    def score_pairs(self, pairs: Iterable[LoadedPair]) -> Iterator[ScoreRecord | Failure]:
         """One result a pair, in order. An error of the judge is raised in all threads whose pairs it was scoring."""
         own = _Call(list(pairs))
         with self._list:

@@ -21,7 +21,7 @@ from dyneval.llm.chat import (
     Message,
     Refused,
     RejectedReply,
-    Tally,
+    TokenTally,
     UnusableReply,
     ask,
     split_marks,
@@ -89,7 +89,7 @@ async def judge(
     Raises:
         EngineStopped: the server is gone; what it gave before is kept.
     """
-    tally = Tally()
+    tally = TokenTally()
 
     async def work() -> None:
         for one in pairs:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dyneval.loaded_pairs import Failure, Pair, ScoringError, make_pair
+from dyneval.loaded_pairs import Failure, LoadedPair, ScoringError, make_pair
 from dyneval.replies import ReplyLimits
 from dyneval.scorer.settings import ScorerSettings
 
 if TYPE_CHECKING:
     from dyneval.scorer.scorer import Scorer
 
-__all__ = ["Failure", "Pair", "ReplyLimits", "Scorer", "ScorerSettings", "ScoringError", "make_pair"]
+__all__ = ["Failure", "LoadedPair", "ReplyLimits", "Scorer", "ScorerSettings", "ScoringError", "make_pair"]
 
 
 def __getattr__(name: str) -> Any:

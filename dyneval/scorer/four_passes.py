@@ -10,10 +10,10 @@ from statistics import fmean, geometric_mean
 from typing import Any, Generic
 
 from dyneval import replies, tokens
-from dyneval.loaded_pairs import Pair, PassEnded, PromptError, checked_prompt
-from dyneval.processing import Turn
+from dyneval.loaded_pairs import LoadedPair, PassEnded, PromptError, checked_prompt
+from dyneval.processing import ChatTurn
 from dyneval.records import Part
-from dyneval.replies import RATINGS, Evaluated, QuestionItem, ReplyError
+from dyneval.replies import RATINGS, ParsedEvaluation, QuestionItem, ReplyError
 from dyneval.scorer.settings import BYTES_A_TOKEN, Mean, ScorerSettings
 from dyneval.scorer.students.base import Ask, NoReply, Prepared, Reply, Seen, Student
 
@@ -30,13 +30,13 @@ class PairState(Generic[Seen]):
 
     number: int
     """Its place in the order in which pairs came."""
-    pair: Pair
+    pair: LoadedPair
     prompt: str = ""
     """On one line, as it stands in turns."""
     image: Seen | None = None
     failure: str | None = None
     questions: dict[Part, list[Question]] = field(default_factory=dict)
-    evaluated: dict[Part, Evaluated] = field(default_factory=dict)
+    evaluated: dict[Part, ParsedEvaluation] = field(default_factory=dict)
     scene_graph: dict[str, Any] = field(default_factory=dict)
     raw_graph: Any = None
     """The scene graph as the student wrote it, where that is something else."""
@@ -86,7 +86,7 @@ class FourPasses(Generic[Prepared, Seen]):
         if mode != "t2ia-only":
             yield from self._take({self._evaluation_ask(state, "iqa"): state for state in _going(states)}, "iqa")
 
-    def expected_length(self, pair: Pair) -> int:
+    def expected_length(self, pair: LoadedPair) -> int:
         """About how many tokens a pair has: those of its image, and a quarter of its prompt's characters."""
         try:
             visual = self.student.processor.visual_tokens(pair.image.width, pair.image.height)
@@ -103,7 +103,7 @@ class FourPasses(Generic[Prepared, Seen]):
             most = BYTES_A_TOKEN * self.settings.max_prompt_tokens
             if len(state.prompt.encode()) > most:  # to count the tokens of 2 MB would take 8 s
                 raise PromptError(f"the prompt has more than {most} bytes; prompts are never cut")
-            turn = Turn("user", tokens.t2ia_turn(state.prompt, self._template))
+            turn = ChatTurn("user", tokens.t2ia_turn(state.prompt, self._template))
             length = len(self.student.processor.layout([turn], [], add_generation_prompt=True)[0])
             if length > self.settings.max_prompt_tokens:
                 raise PromptError(
@@ -244,7 +244,7 @@ def merge_questions(questions: Iterable[QuestionItem]) -> list[Question]:
     return list(merged.values())
 
 
-def scored_questions(questions: Sequence[Question], evaluated: Evaluated) -> list[Question]:
+def scored_questions(questions: Sequence[Question], evaluated: ParsedEvaluation) -> list[Question]:
     """Put a pass's questions and what the student says to them together.
 
     Returns:
@@ -267,7 +267,7 @@ def scored_questions(questions: Sequence[Question], evaluated: Evaluated) -> lis
     ]
 
 
-def part_scores(evaluated: Evaluated, mean: Mean = "arithmetic") -> tuple[float, float]:
+def part_scores(evaluated: ParsedEvaluation, mean: Mean = "arithmetic") -> tuple[float, float]:
     """Score and soft score of a part, 1-5: the means over its questions.
 
     Where the questions have no scores of their own, as of IQA in the release form, the student's score of the whole.

@@ -15,7 +15,7 @@ from typing import Any
 
 from dyneval.errors import DataFileError, ImageError, SchemaError, SettingError
 from dyneval.files.atomic import refuse_overwrite, write_summary
-from dyneval.files.captioned import Gathered
+from dyneval.files.captioned import GatheredPairs
 from dyneval.files.images import image_path, load_image
 from dyneval.files.jsonl import read_records, refuse_foreign, whole_lines
 from dyneval.files.pairs import PairRef, metadata_file, read_pairs
@@ -23,7 +23,7 @@ from dyneval.files.parts import Shard
 from dyneval.files.store import JsonlStore, rejects_beside
 from dyneval.files.tables import rows
 from dyneval.hashing import file_sha256
-from dyneval.loaded_pairs import Failure, Pair
+from dyneval.loaded_pairs import Failure, LoadedPair
 from dyneval.records import Reject, RunSummary, ScoreRecord
 from dyneval.replies import as_in_key
 from dyneval.scorer.four_passes import Question
@@ -98,7 +98,9 @@ def score_file(
     return _score(cluster, partial(Judge, load, root.resolve()), wanted, bad, target)
 
 
-def score_refs(load: Callable[[], Scorer], gathered: Gathered, output: Path, inputs: Sequence[Path] = ()) -> RunSummary:
+def score_refs(
+    load: Callable[[], Scorer], gathered: GatheredPairs, output: Path, inputs: Sequence[Path] = ()
+) -> RunSummary:
     """Score pairs that stand in no table, as `score_file` does those of one."""
     root = gathered.root or Path()
     check_output(output, [*(root / one.file_name for one in gathered.refs), *inputs])
@@ -183,7 +185,7 @@ class Judge:
         found = ahead(readings, _THREADS)
         passed: list[Outcome] = []
         for one in found:
-            if not isinstance(one, Pair):
+            if not isinstance(one, LoadedPair):
                 yield one
                 continue
             for result in self.scorer.score_unordered(_changed(chain([one], found), passed)):
@@ -203,10 +205,10 @@ def _outcome(result: ScoreRecord | Failure) -> Outcome:
     return result
 
 
-def _changed(found: Iterator[Pair | Reject | None], passed: list[Outcome]) -> Iterator[Pair]:
+def _changed(found: Iterator[LoadedPair | Reject | None], passed: list[Outcome]) -> Iterator[LoadedPair]:
     """The pairs to score, up to a long stretch of others; those go to `passed`."""
     for one in found:
-        if isinstance(one, Pair):
+        if isinstance(one, LoadedPair):
             yield one
         else:
             passed.append(one)
@@ -308,7 +310,7 @@ def _tell_changes(output: Path, scorer: Scorer) -> None:
         )
 
 
-def _read(one: PairRef, root: Path | None, scorer: Scorer, known: str | None) -> Pair | Reject | None:
+def _read(one: PairRef, root: Path | None, scorer: Scorer, known: str | None) -> LoadedPair | Reject | None:
     """Open a pair's image; None when the result `known` by that key is its result."""
     try:
         path = image_path(root, one.file_name)
@@ -318,7 +320,7 @@ def _read(one: PairRef, root: Path | None, scorer: Scorer, known: str | None) ->
         image = load_image(path)
     except (ImageError, OSError) as error:
         return Reject(key=one.pair_id, kind="image", reason=str(error))
-    return Pair(
+    return LoadedPair(
         pair_id=one.pair_id, prompt=one.prompt, image=image, image_name=one.file_name, file_hash=digest, file=path
     )
 

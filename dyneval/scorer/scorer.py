@@ -25,7 +25,7 @@ from dyneval.choosing import Best, best_of
 from dyneval.errors import SettingError
 from dyneval.files.image_forms import each_image
 from dyneval.hashing import fingerprint
-from dyneval.loaded_pairs import Failure, Pair, PassEnded, score_all
+from dyneval.loaded_pairs import Failure, LoadedPair, PassEnded, score_all
 from dyneval.records import PARTS, ScoreName, ScoreRecord, normalised_score
 from dyneval.replies import QuestionItem
 from dyneval.scorer.four_passes import FourPasses, PairState, Question, merge_questions, part_scores
@@ -36,7 +36,7 @@ from dyneval.scorer.students.base import AnyStudent
 from dyneval.scorer.students.registry import Checkpoint, make_student
 from dyneval.work.batches import TooLarge, batch_size, in_halves
 
-Numbered = tuple[int, Pair]
+Numbered = tuple[int, LoadedPair]
 """A pair and its place in the order in which pairs came."""
 Event = PassEnded | ScoreRecord | Failure
 
@@ -183,7 +183,7 @@ class Scorer:
         each = each_image(images)
         return best_of(self.score(each, [prompt] * len(each)), score)
 
-    def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
+    def score_pairs(self, pairs: Iterable[LoadedPair]) -> Iterator[ScoreRecord | Failure]:
         """Score pairs as they come, a batch at a time; yields one result a pair, in order.
 
         Pairs are read some batches ahead and put together by length, so results come in groups.
@@ -196,11 +196,11 @@ class Scorer:
                 yield done.pop(wanted)
                 wanted += 1
 
-    def score_unordered(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
+    def score_unordered(self, pairs: Iterable[LoadedPair]) -> Iterator[ScoreRecord | Failure]:
         """As `score_pairs`, but each result comes as soon as it is there, in whatever order."""
         return (result for _, result in self._results(pairs))
 
-    def score_stream(self, pairs: Iterable[Pair]) -> Generator[tuple[int, Event], None, None]:
+    def score_stream(self, pairs: Iterable[LoadedPair]) -> Generator[tuple[int, Event], None, None]:
         """As `score_unordered`, with each pass as it ends, and the number of its pair in front (the first is 0).
 
         Whoever closes the iterator ends the batch at work.
@@ -250,7 +250,7 @@ class Scorer:
         """Names all questions that were given; None where none were."""
         return fingerprint(self._passes.given) if self._passes.given else None
 
-    def _results(self, pairs: Iterable[Pair]) -> Iterator[tuple[int, ScoreRecord | Failure]]:
+    def _results(self, pairs: Iterable[LoadedPair]) -> Iterator[tuple[int, ScoreRecord | Failure]]:
         return ((number, event) for number, event in self.score_stream(pairs) if not isinstance(event, PassEnded))
 
     def _score_together(self, batch: Sequence[Numbered]) -> Iterator[tuple[int, Event]]:
@@ -302,7 +302,7 @@ class Scorer:
 
 
 def by_length(
-    pairs: Iterable[Pair], size: Callable[[], int], length: Callable[[Pair], int]
+    pairs: Iterable[LoadedPair], size: Callable[[], int], length: Callable[[LoadedPair], int]
 ) -> Iterator[list[Numbered]]:
     """Pairs of like length together, the longest of a window first: short replies then wait for few long ones.
 

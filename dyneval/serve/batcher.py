@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
-from dyneval.loaded_pairs import Failure, Pair, PassEnded
+from dyneval.loaded_pairs import Failure, LoadedPair, PassEnded
 from dyneval.records import ScoreRecord
 from dyneval.serve.room import Room
 from dyneval.tokens import prompt_line
@@ -25,7 +25,7 @@ from dyneval.tokens import prompt_line
 logger = logging.getLogger(__name__)
 
 Event = PassEnded | ScoreRecord | Failure
-Judge = Callable[[Sequence[Pair]], Generator[tuple[int, Event], None, None]]
+Judge = Callable[[Sequence[LoadedPair]], Generator[tuple[int, Event], None, None]]
 """`Scorer.score_stream`: scores pairs together; their passes as they end and one result each, by number.
 One that may end raises JudgeGone, and is called again."""
 
@@ -62,7 +62,7 @@ _Result = ScoreRecord | Failure | JudgeError | None
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    pair: Pair
+    pair: LoadedPair
     future: asyncio.Future[ScoreRecord | Failure]
     passes: asyncio.Queue[PassEnded] | None
     """Gets what the passes find, as they end."""
@@ -81,7 +81,7 @@ class Places:
         self.free = count
 
     def submit(
-        self, pair: Pair, passes: asyncio.Queue[PassEnded] | None = None
+        self, pair: LoadedPair, passes: asyncio.Queue[PassEnded] | None = None
     ) -> asyncio.Future[ScoreRecord | Failure]:
         """Queue a pair on one of the places; cancelling the future takes it out again."""
         self.free -= 1
@@ -202,7 +202,9 @@ class Batcher:
         if not self._room.has(count) or (self.patience is not None and ahead > self.patience):
             raise Busy(max(1, min(math.ceil(ahead), _LONGEST_RETRY)))
 
-    def enqueue(self, pair: Pair, passes: asyncio.Queue[PassEnded] | None) -> asyncio.Future[ScoreRecord | Failure]:
+    def enqueue(
+        self, pair: LoadedPair, passes: asyncio.Queue[PassEnded] | None
+    ) -> asyncio.Future[ScoreRecord | Failure]:
         """Put a pair into the queue, on a place that is held already."""
         future: asyncio.Future[ScoreRecord | Failure] = asyncio.get_running_loop().create_future()
         wanted = replace(pair, is_wanted=lambda: not future.done())

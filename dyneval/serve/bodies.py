@@ -16,7 +16,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from dyneval.errors import ImageError
-from dyneval.loaded_pairs import Pair, PromptError, checked_prompt
+from dyneval.loaded_pairs import LoadedPair, PromptError, checked_prompt
 from dyneval.records import prompt_id
 from dyneval.serve.decoding import DecoderError, Decoders
 from dyneval.serve.refusal import Refusal, unavailable, unprocessable
@@ -64,7 +64,7 @@ class Upload:
         if size > max_prompt:
             raise unprocessable(f"the prompt has {size} bytes, at most {max_prompt} are read; prompts are never cut")
 
-    def pair(self, decoders: Decoders) -> Pair:
+    def pair(self, decoders: Decoders) -> LoadedPair:
         """Decode the image, in a thread of `decoders`. Raises Refusal (422, 503).
 
         A pair without a name is named after its prompt and the SHA-256 of its image.
@@ -76,7 +76,9 @@ class Upload:
         except DecoderError:
             raise unavailable() from None
         pair_id = self.pair_id or f"{prompt_id(self.prompt)}-{str(read.file_hash)[:16]}"
-        return Pair(pair_id=pair_id, prompt=self.prompt, image=read.image, image_name="image", file_hash=read.file_hash)
+        return LoadedPair(
+            pair_id=pair_id, prompt=self.prompt, image=read.image, image_name="image", file_hash=read.file_hash
+        )
 
 
 async def arrived(reading: Awaitable[_Read], until: float, seconds: float) -> _Read:

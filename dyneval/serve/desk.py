@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from dyneval.loaded_pairs import Failure, Pair, PassEnded
+from dyneval.loaded_pairs import Failure, LoadedPair, PassEnded
 from dyneval.records import ScoreRecord
 from dyneval.serve.batcher import Batcher, Busy, JudgeError, Places
 from dyneval.serve.bodies import Upload, arrived, read_batch, read_one
@@ -194,7 +194,7 @@ class Desk:
             self._pairs.labels("refused").inc(pairs)
             raise busy(error.retry_after) from None
 
-    async def _decoded(self, upload: Upload) -> Pair:
+    async def _decoded(self, upload: Upload) -> LoadedPair:
         upload.check(self._settings.max_prompt)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._decoders.threads, upload.pair, self._decoders)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from dyneval.errors import CheckpointError, UserError
-from dyneval.loaded_pairs import Pair, PassEnded
+from dyneval.loaded_pairs import LoadedPair, PassEnded
 from dyneval.serve.batcher import Event, Judge, JudgeGone
 from dyneval.tokens import prompt_line
 
@@ -109,12 +109,12 @@ class _Sent:
     pixels: bytes
 
     @classmethod
-    def of(cls, pair: Pair) -> _Sent:
+    def of(cls, pair: LoadedPair) -> _Sent:
         image = pair.image
         return cls(pair.pair_id, pair.prompt, pair.image_name, pair.file_hash, image.size, image.tobytes())
 
-    def pair(self, is_wanted: Callable[[], bool]) -> Pair:
-        return Pair(
+    def pair(self, is_wanted: Callable[[], bool]) -> LoadedPair:
+        return LoadedPair(
             pair_id=self.pair_id,
             prompt=self.prompt,
             image=Image.frombytes("RGB", self.size, self.pixels),
@@ -169,7 +169,7 @@ class _Elsewhere:
         self.told = said
         return True
 
-    def score_stream(self, pairs: Sequence[Pair]) -> Generator[tuple[int, Event], None, None]:
+    def score_stream(self, pairs: Sequence[LoadedPair]) -> Generator[tuple[int, Event], None, None]:
         """As `Scorer.score_stream`. Raises JudgeGone where the process ends."""
         if not self._process.is_alive():
             self._end()
@@ -192,7 +192,7 @@ class _Elsewhere:
         except (EOFError, OSError):
             raise JudgeGone(f"the student on {self._device} died ({self._end()})") from None
 
-    def _events(self, pairs: Sequence[Pair]) -> Generator[tuple[int, Event], None, None]:
+    def _events(self, pairs: Sequence[LoadedPair]) -> Generator[tuple[int, Event], None, None]:
         while True:
             while not self._pipe.poll(_LOOK):
                 for number, pair in enumerate(pairs):
@@ -255,7 +255,7 @@ def _is_wanted(unwanted: Any, number: int) -> bool:
     return not unwanted[number]
 
 
-def _judged(scorer: Scorer, pairs: Sequence[Pair], pipe: Connection) -> _Said:
+def _judged(scorer: Scorer, pairs: Sequence[LoadedPair], pipe: Connection) -> _Said:
     """Score a batch, telling each event; returns that it is over, or broken."""
     try:
         for number, event in scorer.score_stream(pairs):

@@ -10,7 +10,7 @@ import uvicorn
 from PIL import Image
 
 from dyneval.errors import SettingError
-from dyneval.loaded_pairs import Pair
+from dyneval.loaded_pairs import LoadedPair
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher, Judge
 from dyneval.serve.connections import Server, listen_on, protocol
@@ -26,7 +26,7 @@ def _warm_up(judge: Judge) -> float:
     """Score one image before anyone waits for it; returns the seconds, which kernels made on the way are part of."""
     image = Image.new("RGB", (512, 512), "grey")
     started = time.monotonic()
-    list(judge([Pair(pair_id="warm-up", prompt="a grey square", image=image, image_name="warm-up")]))
+    list(judge([LoadedPair(pair_id="warm-up", prompt="a grey square", image=image, image_name="warm-up")]))
     return time.monotonic() - started
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from dyneval.llm.chat import Answer, ChatEngine, ChatRequest, Tally, ask
+from dyneval.llm.chat import Answer, ChatEngine, ChatRequest, TokenTally, ask
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ class Teacher:
     engine: ChatEngine
     attempts: int = 3
     """Replies asked for before an answer counts as rejected."""
-    tally: Tally = field(default_factory=Tally)
+    tally: TokenTally = field(default_factory=TokenTally)
 
     async def ask(self, request: ChatRequest, read: Callable[[str], T]) -> Answer[T]:
         """Return the first reply that `read` accepts; raises as `dyneval.llm.chat.ask`."""

@@ -14,7 +14,7 @@ from dyneval.errors import DataFileError
 from dyneval.files.pairs import read_pairs
 from dyneval.files.parts import Shard
 from dyneval.files.store import JsonlIndex, JsonlStore, append_reject, read_rejects, write_rejects
-from dyneval.llm.chat import Tally
+from dyneval.llm.chat import TokenTally
 from dyneval.records import ANNOTATIONS, NEEDS, Annotation, PairRecord, Reject, RejectKind, Workflow, key_of
 from dyneval.structs import Row
 from dyneval.teacher.annotating import is_complete
@@ -117,7 +117,7 @@ class _Run:
     def __init__(self, files: Files) -> None:
         self.files = files
         self.counts = RunCounts()
-        self.tally = Tally()
+        self.tally = TokenTally()
         self.asked = ("none", "none")
         self.notes: dict[str, None] = {}
 

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from dyneval.errors import DataFileError
 from dyneval.files.atomic import atomic_write
-from dyneval.llm.chat import Tally
+from dyneval.llm.chat import TokenTally
 
 if TYPE_CHECKING:
     from dyneval.teacher.summary import RunCounts
@@ -89,7 +89,7 @@ class Watch:
         self._seen: deque[tuple[float, int]] = deque()
         self._next = 0.0
 
-    def look(self, counts: RunCounts, tally: Tally, state: State = "running") -> None:
+    def look(self, counts: RunCounts, tally: TokenTally, state: State = "running") -> None:
         """Write the counts, unless that was done a moment ago and the run goes on."""
         now = time.monotonic()
         if state == "running" and now < self._next:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dyneval.llm.chat import ChatEngine, Tally
+from dyneval.llm.chat import ChatEngine, TokenTally
 from dyneval.records import Annotation, PairRecord, Reject, Workflow
 from dyneval.teacher.annotating import Annotator, Source
 from dyneval.teacher.asking import Teacher
@@ -72,7 +72,7 @@ class Passed:
 
     pairs: int
     annotated: int
-    asked: Tally
+    asked: TokenTally
 
 
 @dataclass(frozen=True, slots=True)

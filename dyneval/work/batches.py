@@ -90,7 +90,7 @@ _FILL = 0.85
 """Share of the memory that an automatic batch may be expected to take; replies differ in length."""
 
 
-class Memory(NamedTuple):
+class MemoryUse(NamedTuple):
     """Bytes on the device: what stays allocated between batches, the peak of the last batch, and all there is."""
 
     resting: int
@@ -101,7 +101,7 @@ class Memory(NamedTuple):
 class BatchSize:
     """Fixed, or "auto": begins small and doubles as long as the memory of the batches so far says that it fits."""
 
-    def __init__(self, wanted: BatchLimit, measure: Callable[[], Memory] | None) -> None:
+    def __init__(self, wanted: BatchLimit, measure: Callable[[], MemoryUse] | None) -> None:
         """`measure` tells the memory of the last batch; None where there is no such figure (CPU)."""
         self._measure = measure if wanted == "auto" else None
         self.size: int = wanted if wanted != "auto" else _FIRST_SIZE if measure else _CPU_SIZE
@@ -133,9 +133,9 @@ def batch_size(wanted: BatchLimit, device: torch.device | None) -> BatchSize:
 
     import torch
 
-    def measure() -> Memory:
+    def measure() -> MemoryUse:
         reserved = torch.cuda.memory_reserved(device)
-        memory = Memory(
+        memory = MemoryUse(
             torch.cuda.memory_allocated(device),
             torch.cuda.max_memory_allocated(device),
             torch.cuda.mem_get_info(device)[0] + reserved,

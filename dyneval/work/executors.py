@@ -121,8 +121,8 @@ class Processes:
         Raises:
             ClusterError: tasks are left and no worker is.
         """
-        work = _Work(deque(enumerate(tasks)))
-        pool = _Pool(make_worker, self.devices[: len(work.todo)])
+        work = _TaskQueue(deque(enumerate(tasks)))
+        pool = _WorkerPool(make_worker, self.devices[: len(work.todo)])
         with closing(pool):
             while pool.workers:
                 for worker in pool.idle():
@@ -146,7 +146,7 @@ Numbered = tuple[int, Any]
 
 
 @dataclass(slots=True)
-class _Said:
+class _WorkerMessage:
     """What a process says: what came of its task, or, before the first one, that it is ready."""
 
     items: list[Any] = field(default_factory=list)
@@ -157,14 +157,14 @@ class _Said:
 
 
 @dataclass(slots=True)
-class _Work:
+class _TaskQueue:
     """Tasks that are still to be done, and what became of workers."""
 
     todo: deque[Numbered]
     lost_once: set[int] = field(default_factory=set)
     trouble: list[str] = field(default_factory=list)
 
-    def hand_on(self, held: Numbered | None, said: _Said) -> Iterator[Lost[Any]]:
+    def hand_on(self, held: Numbered | None, said: _WorkerMessage) -> Iterator[Lost[Any]]:
         """Give what a worker held to another, but not what has already been lost once: it may be the cause."""
         logger.error("%s", said.broken)
         self.trouble.append(said.broken)
@@ -181,7 +181,7 @@ class _Work:
 
 
 @dataclass(slots=True, eq=False)
-class _Process:
+class _WorkerProcess:
     device: str
     process: BaseProcess
     pipe: Connection
@@ -198,7 +198,7 @@ class _Process:
             logger.warning("the worker on %s is gone before its next task", self.device)  # its pipe's end is heard next
 
 
-class _Pool:
+class _WorkerPool:
     """Processes at work; the parent owns the tasks, so one that dies takes nothing with it."""
 
     def __init__(self, make_worker: MakeWorker[Any, Any], devices: Sequence[str]) -> None:
@@ -206,18 +206,18 @@ class _Pool:
 
         # spawn: a forked process cannot use CUDA once the parent has.
         context = multiprocessing.get_context("spawn")
-        self.workers: list[_Process] = []
+        self.workers: list[_WorkerProcess] = []
         for device in devices:
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, make_worker, device), daemon=True)
             process.start()
             theirs.close()  # so that the death of the worker ends the pipe
-            self.workers.append(_Process(device, process, ours))
+            self.workers.append(_WorkerProcess(device, process, ours))
 
-    def idle(self) -> list[_Process]:
+    def idle(self) -> list[_WorkerProcess]:
         return [worker for worker in self.workers if worker.is_ready and not worker.holding]
 
-    def hear(self) -> Iterator[tuple[_Process, _Said]]:
+    def hear(self) -> Iterator[tuple[_WorkerProcess, _WorkerMessage]]:
         """Wait until one of them says something, or is gone; yield what all say by then."""
         from multiprocessing.connection import wait
 
@@ -227,10 +227,10 @@ class _Pool:
                 said = worker.pipe.recv()
             except (EOFError, OSError):
                 worker.process.join(5)
-                said = _Said(broken=f"the worker on {worker.device} died (exit {worker.process.exitcode})")
+                said = _WorkerMessage(broken=f"the worker on {worker.device} died (exit {worker.process.exitcode})")
             yield worker, said
 
-    def end(self, worker: _Process) -> None:
+    def end(self, worker: _WorkerProcess) -> None:
         self.workers.remove(worker)
         worker.pipe.close()  # a worker that waits for work ends by itself
         worker.process.join(10)
@@ -261,24 +261,24 @@ def _serve(pipe: Connection, make_worker: MakeWorker[Any, Any], device: str) -> 
         try:
             worker = make_worker(device)
         except Exception as error:  # the parent reports it; other devices may do
-            pipe.send(_Said(broken=f"{device}: {error}", blameless=True))
+            pipe.send(_WorkerMessage(broken=f"{device}: {error}", blameless=True))
             return
         with closing(worker):
-            said = _Said()
+            said = _WorkerMessage()
             pipe.send(said)
             while not said.broken:
                 said = _attempt(worker, pipe.recv(), device)
                 pipe.send(said)
 
 
-def _attempt(worker: Worker[Any, Any], task: Any, device: str) -> _Said:
+def _attempt(worker: Worker[Any, Any], task: Any, device: str) -> _WorkerMessage:
     try:
-        return _Said(list(worker.work(task)))
+        return _WorkerMessage(list(worker.work(task)))
     except (WorkerBroken, OSError) as error:  # OSError: a file cannot be written (disk full)
-        return _Said(broken=f"{device}: {error}", blameless=True)
+        return _WorkerMessage(broken=f"{device}: {error}", blameless=True)
     except Exception as error:
         logger.exception("a task failed")
-        return _Said(broken=f"the worker on {device} failed ({_told(error)})")
+        return _WorkerMessage(broken=f"the worker on {device} failed ({_told(error)})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,7 +22,7 @@ PERIOD = 60.0
 """Seconds between two lines of the log."""
 
 
-class _Public(logging.Formatter):
+class _SecretFreeFormatter(logging.Formatter):
     """Lines of the log, whoever writes them, without passwords in addresses."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -32,7 +32,7 @@ class _Public(logging.Formatter):
 def log_to_stderr(form: str, level: int = logging.WARNING) -> None:
     """Send the log of this process to stderr, in the form of logging's own format strings, without secrets."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_Public(form))
+    handler.setFormatter(_SecretFreeFormatter(form))
     logging.basicConfig(handlers=[handler], level=level)
 
 
@@ -55,7 +55,7 @@ class Bar:
         self._note = ""
         self._told_at = self._started = time.monotonic()
         self._told = 0
-        self._drawn = _drawn(label, total, unit) if sys.stderr.isatty() and not is_quiet else None
+        self._drawn = _tqdm_bar(label, total, unit) if sys.stderr.isatty() and not is_quiet else None
         self._period = math.inf if is_quiet else PERIOD
 
     def __enter__(self) -> Self:
@@ -101,7 +101,7 @@ class Bar:
         self._told_at, self._told = now, self.done
 
 
-def _drawn(label: str, total: int | None, unit: str) -> Any:
+def _tqdm_bar(label: str, total: int | None, unit: str) -> Any:
     from tqdm import tqdm
 
     # Prompts are read by the hundred thousand a second: 1.20M says more than 1203871.

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from dyneval.demo.truth import Truth
-from dyneval.processing import IGNORE, Processor, Turn
+from dyneval.processing import IGNORE, ChatTurn, Processor
 
 TOKENS = CELLS**2
 """Visual tokens of a picture."""
@@ -63,7 +63,7 @@ class Batch(NamedTuple):
 
 def encode(processor: Processor, said: Sample, picture: int) -> Row:
     """Token ids and labels of a sample, as training and scoring would make them."""
-    turns = [Turn("user", said.human, int(said.picture)), Turn("assistant", said.reply)]
+    turns = [ChatTurn("user", said.human, int(said.picture)), ChatTurn("assistant", said.reply)]
     ids, labels = processor.layout(turns, [TOKENS] * said.picture)
     return Row(ids, labels, picture if said.picture else -1)
 

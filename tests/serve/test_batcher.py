@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given, settings, strategies
 from PIL import Image
 
-from dyneval.loaded_pairs import Failure, Pair, PassEnded
+from dyneval.loaded_pairs import Failure, LoadedPair, PassEnded
 from dyneval.serve.batcher import Batcher, Busy, JudgeError, JudgeGone
 
 IMAGE = Image.new("RGB", (8, 8))
 
 
 def pair(prompt, number=0):
-    return Pair(pair_id=f"{prompt}-{number}", prompt=prompt, image=IMAGE, image_name="image")
+    return LoadedPair(pair_id=f"{prompt}-{number}", prompt=prompt, image=IMAGE, image_name="image")
 
 
 def run(scenario, *judges, **options):

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from dyneval.errors import ImageError, SettingError
-from dyneval.loaded_pairs import Pair
+from dyneval.loaded_pairs import LoadedPair
 from dyneval.serve import connections, decoding, desk, guard
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher
@@ -486,7 +486,9 @@ def test_a_stream_that_never_starts_leaves_no_pair_behind(judge_class, encoded):
 
         async with app.router.lifespan_context(app):
             with batcher.hold() as places:
-                first = places.submit(Pair(pair_id="1", prompt="wait", image=Image.new("RGB", (8, 8)), image_name="i"))
+                first = places.submit(
+                    LoadedPair(pair_id="1", prompt="wait", image=Image.new("RGB", (8, 8)), image_name="i")
+                )
             while not judge.batches:
                 await asyncio.sleep(0.01)
             await app(scope, receive, send)

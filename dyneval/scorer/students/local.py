@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dyneval import tokens
 from dyneval.llm.chat import TokenChoice
-from dyneval.processing import IMAGE_TOKEN, Encoded, Processor, Turn
+from dyneval.processing import IMAGE_TOKEN, ChatTurn, Encoded, Processor
 from dyneval.scorer.decoder import Decoder, Prefix, Row
 from dyneval.scorer.grammar import ReplyGrammar
 from dyneval.scorer.loading import load_student
@@ -59,7 +59,7 @@ class TransformersStudent:
 
     def prepare(self, image: Image.Image) -> Encoded:
         """Turn an image into patches, behind the beginning of a conversation."""
-        return self.processor.encode([Turn("user", tokens.iqa_turn(), 1)], [image], True)
+        return self.processor.encode([ChatTurn("user", tokens.iqa_turn(), 1)], [image], True)
 
     def read(self, images: Sequence[Encoded]) -> list[_Read]:
         """Read each image once, up to its end mark."""
@@ -81,7 +81,7 @@ class TransformersStudent:
         rated = ask.kind == "evaluation"
         constraint = self._grammar.constraint(ask.schema, keep=not rated, verdicts=rated)
         visual = [read.visual_tokens] if read else []
-        ids = self.processor.layout([Turn("user", ask.turn, len(visual))], visual, add_generation_prompt=True)[0]
+        ids = self.processor.layout([ChatTurn("user", ask.turn, len(visual))], visual, add_generation_prompt=True)[0]
         choices: list[TokenChoice] | None = [] if ask.for_choices else None
         return (
             Row(ids[read.length :], constraint, read.row, choices=choices)

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from dyneval.errors import CheckpointError
 from dyneval.llm.registry import ServerOptions, VllmEngineOptions
-from dyneval.registry import Entry, Registry
+from dyneval.registry import EngineEntry, Registry
 
 if TYPE_CHECKING:
     from dyneval.processing import Processor
@@ -102,9 +102,9 @@ STUDENTS: Registry[AnyStudent] = Registry(
     "student engine",
     ("prepare", "read", "answer"),
     {
-        "transformers": Entry(target="dyneval.scorer.students.local:load", options=LocalOptions),
-        "vllm": Entry(target="dyneval.scorer.students.vllm:VllmStudent", options=VllmEngineOptions),
-        "openai": Entry(
+        "transformers": EngineEntry(target="dyneval.scorer.students.local:load", options=LocalOptions),
+        "vllm": EngineEntry(target="dyneval.scorer.students.vllm:VllmStudent", options=VllmEngineOptions),
+        "openai": EngineEntry(
             target="dyneval.scorer.students.openai:OpenAIStudent",
             options=StudentServerOptions,
             flags=("base_urls", "served_model", "api_key_env"),

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from dyneval.processing import Turn
+from dyneval.processing import ChatTurn
 from dyneval.tokens import IMAGE, T2IA, TASK_TOKENS, contains_task_token, split_human_turn
 from qwenvl.errors import TrainingInputError
 
@@ -38,7 +38,7 @@ class StoredSample(Struct):
 class Conversation:
     """A sample taken apart: its turns, the images they show in order, and the task token of its first human turn."""
 
-    turns: list[Turn]
+    turns: list[ChatTurn]
     images: list[str]
     task: str | None
 
@@ -95,10 +95,10 @@ def _images(sample: dict[str, Any]) -> list[str]:
     raise TrainingInputError(f"'image' must be a path or a list of paths, found {str(images)[:60]!r}")
 
 
-def _turns(stored: Any, images: int) -> list[Turn]:
+def _turns(stored: Any, images: int) -> list[ChatTurn]:
     if not isinstance(stored, list) or not stored:
         raise TrainingInputError("'conversations' must be a list of turns")
-    turns: list[Turn] = []
+    turns: list[ChatTurn] = []
     left = images
     for number, entry in enumerate(stored):
         role, text = _turn(entry, number)
@@ -106,7 +106,7 @@ def _turns(stored: Any, images: int) -> list[Turn]:
         if shown > left:
             raise TrainingInputError(f"its human turns begin with more {IMAGE} placeholders than its {images} image(s)")
         left -= shown
-        turns.append(Turn(role, text, shown))
+        turns.append(ChatTurn(role, text, shown))
     if left:
         raise TrainingInputError(f"{left} of its {images} image(s) have no {IMAGE} at the start of a human turn")
     _check_order([turn.role for turn in turns])
