@@ -25,7 +25,7 @@ from dyneval.cli.running import run
 from dyneval.cli.student import StudentOptions
 from dyneval.errors import SettingError
 from dyneval.evaluation.options import EvaluationOptions
-from dyneval.evaluation.paper import EVALUATORS, TABLES, PaperTable, Part
+from dyneval.evaluation.paper import EVALUATORS, TABLES, PaperDataset, PaperTable
 from dyneval.flags import Parser, arg
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _list(options: ReproduceOptions) -> int:
         print(f"{name}: {table.title}")
         if table.reason:
             print(f"  not from public data: {table.reason}")
-        for part in table.parts:
+        for part in table.datasets:
             there = " (here)" if part.find(data) else ""
             print(f"  {part.wanted(data).replace(chr(10), chr(10) + '  ')}{there}")
             if part.note:
@@ -120,23 +120,23 @@ def _reproduce(options: ReproduceOptions) -> int:
     return 1 if failed else 0
 
 
-def _chosen(table: PaperTable, options: ReproduceOptions) -> list[Part]:
+def _chosen(table: PaperTable, options: ReproduceOptions) -> list[PaperDataset]:
     """The parts of the table that were asked for. Raises SettingError: it has none, or none of that name or score."""
     if table.reason:
         raise SettingError(f"{options.table}: not from public data: {table.reason}")
     if options.score != "overall" and table.kind != "agreement":
         raise SettingError(f"--score {options.score}: the table {options.table} is of overall scores")
-    names = [part.name for part in table.parts]
+    names = [part.name for part in table.datasets]
     for name in options.only:
         if name not in names:
             raise SettingError(f"--only {name}: {options.table} has {', '.join(names)}")
-    return [part for part in table.parts if part.name in (options.only or names)]
+    return [part for part in table.datasets if part.name in (options.only or names)]
 
 
 def _made(
     options: ReproduceOptions,
     table: PaperTable,
-    part: Part,
+    part: PaperDataset,
     found: tuple[Path, Path],
     evaluator: Student,
     rows: list[list[str]],
@@ -146,7 +146,7 @@ def _made(
     from dyneval.cli.score_first import score_first
     from dyneval.evaluation import reproduce
     from dyneval.evaluation.benchmarks import BENCHMARKS
-    from dyneval.evaluation.comparison import Comparison
+    from dyneval.evaluation.comparison import EvaluatorComparison
     from dyneval.evaluation.folds import within
     from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
     from dyneval.evaluation.run_leaderboard import LeaderboardRun, run_leaderboard
@@ -172,7 +172,7 @@ def _made(
                 **asdict(options.evaluation),
             )
         )
-        assert isinstance(outcome.comparison, Comparison)  # no table of the paper is of preferences
+        assert isinstance(outcome.comparison, EvaluatorComparison)  # no table of the paper is of preferences
         rows.append(reproduce.agreement_row(outcome.comparison, _beside(options)))
         notes += [f"{benchmark.title}: {part.note}"] if part.note else []
         return reproduce.agreement_table(rows, notes), not failed

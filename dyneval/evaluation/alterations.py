@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyneval.errors import ImageError
-from dyneval.evaluation.unscored import Unscored
+from dyneval.evaluation.unscored import UnscoredImage
 from dyneval.files.atomic import atomic_write
 from dyneval.files.images import file_version, image_path, load_image, png_bytes
 from dyneval.hashing import short_id
@@ -52,7 +52,9 @@ ALTERATIONS: dict[str, tuple[str, Callable[[Image.Image], bytes]]] = {
 """By name: the suffix of the altered file, and what makes its content of an image."""
 
 
-def altered(pairs: Sequence[Unscored], images: Path, folder: Path, name: str, workers: int = 1) -> Iterator[Unscored]:
+def altered(
+    pairs: Sequence[UnscoredImage], images: Path, folder: Path, name: str, workers: int = 1
+) -> Iterator[UnscoredImage]:
     """Write the images of pairs altered, but for those that are there already, and yield the pairs of the new images.
 
     An image that cannot be read is left out and told; scoring the originals rejects it as well.
@@ -66,7 +68,7 @@ def altered(pairs: Sequence[Unscored], images: Path, folder: Path, name: str, wo
     """
     suffix, alter = ALTERATIONS[name]
 
-    def make(pair: Unscored) -> Unscored | None:
+    def make(pair: UnscoredImage) -> UnscoredImage | None:
         try:
             source = image_path(images, pair.file_name)
             # The file's time and size: an image that has changed is altered anew.

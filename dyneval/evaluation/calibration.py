@@ -105,7 +105,7 @@ def calibrate(scores: Numbers, ratings: Numbers, clusters: Sequence[str], level:
     )
 
 
-class _Maps(NamedTuple):
+class _FittedMaps(NamedTuple):
     slope: float
     intercept: float
     steps: list[tuple[float, float]]
@@ -116,9 +116,9 @@ class _Maps(NamedTuple):
         return {"linear": self.slope * scores + self.intercept, "isotonic": np.interp(scores, ends, ratings)}
 
 
-def _fit(x: FloatArray, y: FloatArray) -> _Maps:
+def _fit(x: FloatArray, y: FloatArray) -> _FittedMaps:
     slope, intercept = np.polyfit(x, y, 1)
-    return _Maps(float(slope), float(intercept), _isotonic(x, y))
+    return _FittedMaps(float(slope), float(intercept), _isotonic(x, y))
 
 
 def _isotonic(x: FloatArray, y: FloatArray) -> list[tuple[float, float]]:

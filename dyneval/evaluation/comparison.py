@@ -20,7 +20,7 @@ from dyneval.evaluation.correlation import (
     human_ceiling,
     system_agreement,
 )
-from dyneval.evaluation.rejects import LeftOut
+from dyneval.evaluation.rejects import UnusableRow
 from dyneval.evaluation.scores import ScoreTable, align, of_other_prompts
 from dyneval.evaluation.significance import Difference, srcc_difference
 
@@ -48,7 +48,7 @@ class EvaluatorResult:
 
 
 @dataclass(slots=True)
-class Comparison:
+class EvaluatorComparison:
     """Several evaluators on the same rated images; `differences` for every pair of them."""
 
     rated: RatedSet
@@ -56,7 +56,7 @@ class Comparison:
     differences: list[Difference] = field(default_factory=list)
     people: Agreement | None = None
     """One rater against the mean of the others, where an image has several."""
-    rejects: list[LeftOut] = field(default_factory=list)
+    rejects: list[UnusableRow] = field(default_factory=list)
     """Rows of the ratings and of the evaluators' files that do not count."""
     repeated: int = 0
 
@@ -102,7 +102,7 @@ class Comparison:
 
 def compare(
     rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1000, seed: int = 0, level: float = LEVEL
-) -> Comparison:
+) -> EvaluatorComparison:
     """Hold evaluators against the raters of a benchmark.
 
     Args:
@@ -116,7 +116,7 @@ def compare(
         SettingError: two evaluators have one name, or one scores none of the images.
     """
     refuse_same_names([table.name for table in tables])
-    found = Comparison(
+    found = EvaluatorComparison(
         rated,
         rejects=[*rated.rejects, *(reject for table in tables for reject in table.rejects)],
         repeated=rated.repeated + sum(table.repeated for table in tables),

@@ -16,7 +16,7 @@ import numpy as np
 from dyneval.errors import DataFileError
 from dyneval.evaluation.benchmarks.base import Benchmark, RatedImage, RatingError
 from dyneval.evaluation.bootstrap import Estimate
-from dyneval.evaluation.comparison import Comparison, EvaluatorResult
+from dyneval.evaluation.comparison import EvaluatorComparison, EvaluatorResult
 from dyneval.evaluation.matching import Key, match
 from dyneval.evaluation.scores import row_names
 from dyneval.evaluation.tables import Table, estimate, number
@@ -76,7 +76,7 @@ def within(benchmark: Benchmark, fold: Path) -> Benchmark:
     return replace(benchmark, read=read)
 
 
-def fold_table(found: Comparison) -> Table:
+def fold_table(found: EvaluatorComparison) -> Table:
     """SRCC and PLCC of each evaluator in each fold, and their mean and sample deviation over the folds."""
     names = sorted({name for result in found.evaluators for name in result.folds}, key=_in_order)
     headings, columns = ["fold", "images"], []

@@ -43,7 +43,7 @@ def pair_statistics(scores: FloatArray, humans: FloatArray, bootstrap: ClusterBo
         bootstrap: over the same items.
     """
     order = np.argsort(bootstrap.codes, kind="stable")
-    items = _Items(
+    items = _SortedItems(
         codes=bootstrap.codes[order],
         levels=_levels(scores)[order],
         scores=scores.astype(np.float64)[order],
@@ -60,7 +60,7 @@ def pair_statistics(scores: FloatArray, humans: FloatArray, bootstrap: ClusterBo
 
 
 @dataclass(frozen=True, slots=True)
-class _Items:
+class _SortedItems:
     """Items sorted by cluster: ranks of the scores, the scores, ranks of the ratings."""
 
     codes: IntArray
@@ -78,7 +78,7 @@ def _key(differences: FloatArray) -> NDArray[np.int64]:
     return (np.abs(differences).view(np.int64) + (1 << (_DROPPED - 1))) >> _DROPPED
 
 
-def _tie_threshold(items: _Items) -> int:
+def _tie_threshold(items: _SortedItems) -> int:
     """Return the key of the difference up to which scores had best be called equal; the smallest of the best.
 
     Calling all pairs up to a difference equal makes those that the raters tied right and those that were ordered as by
@@ -105,7 +105,7 @@ def _tie_threshold(items: _Items) -> int:
     return int(keys[np.argmax(right)])
 
 
-def _differences(items: _Items) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _differences(items: _SortedItems) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield keys of differences between scores: of pairs that the raters tied, and of those ordered as by them."""
     step = max(1, _CELLS // len(items.scores))
     for start in range(0, len(items.scores), step):
@@ -124,7 +124,7 @@ def _weighted_pairs(codes: IntArray, counts: IntArray) -> FloatArray:
     return np.asarray(across / 2 + (counts * (sizes * (sizes - 1) / 2)).sum(axis=1))
 
 
-def _weighted_sums(items: _Items, counts: IntArray, threshold: int) -> FloatArray:
+def _weighted_sums(items: _SortedItems, counts: IntArray, threshold: int) -> FloatArray:
     """Sum four properties of item pairs under each resample's counts, shape (4, 1 + resamples)."""
     weights = counts.astype(np.float32)
     starts = np.searchsorted(items.codes, np.arange(weights.shape[1]))
@@ -144,7 +144,7 @@ def _weighted_sums(items: _Items, counts: IntArray, threshold: int) -> FloatArra
     return sums
 
 
-def _properties(items: _Items, rows: slice, threshold: int) -> Iterator[NDArray[np.int8]]:
+def _properties(items: _SortedItems, rows: slice, threshold: int) -> Iterator[NDArray[np.int8]]:
     """Yield what holds for the pairs of `rows` with themselves and all later items: int8, shape (rows, later)."""
     columns = slice(rows.start, None)
     above, below = (

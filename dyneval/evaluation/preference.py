@@ -20,7 +20,7 @@ import numpy as np
 from dyneval.evaluation.benchmarks.base import RatedImage, RatedSet
 from dyneval.evaluation.bootstrap import Estimate, FloatArray, mean_resamples
 from dyneval.evaluation.correlation import FEWEST, spearman
-from dyneval.evaluation.rejects import LeftOut
+from dyneval.evaluation.rejects import UnusableRow
 from dyneval.evaluation.scores import ScoreTable, align
 from dyneval.evaluation.significance import two_sided
 
@@ -69,13 +69,13 @@ class PreferenceDifference:
 
 
 @dataclass(slots=True)
-class Preferences:
+class PreferenceComparison:
     """Several evaluators on the same groups of images."""
 
     rated: RatedSet
     evaluators: list[PreferenceResult] = field(default_factory=list)
     differences: list[PreferenceDifference] = field(default_factory=list)
-    rejects: list[LeftOut] = field(default_factory=list)
+    rejects: list[UnusableRow] = field(default_factory=list)
     repeated: int = 0
 
     def to_dict(self) -> dict[str, object]:
@@ -91,7 +91,7 @@ class Preferences:
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
+class _PromptResults:
     """By prompt: share of pairs ordered as by people, number of pairs, tau-b or NaN; and (winner, loser, points)."""
 
     accuracy: dict[str, float]
@@ -102,7 +102,7 @@ class _Judged:
 
 def compare_preferences(
     rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1000, seed: int = 0
-) -> Preferences:
+) -> PreferenceComparison:
     """Hold evaluators against people's choices.
 
     Args:
@@ -114,12 +114,12 @@ def compare_preferences(
     Raises:
         RatingError: it is not clear to which image a score belongs.
     """
-    found = Preferences(
+    found = PreferenceComparison(
         rated,
         rejects=[*rated.rejects, *(reject for table in tables for reject in table.rejects)],
         repeated=rated.repeated + sum(table.repeated for table in tables),
     )
-    judged: dict[str, _Judged] = {}
+    judged: dict[str, _PromptResults] = {}
     for table in tables:
         scores = align(rated.items, table)
         judged[table.name] = one = _judge(rated.items, scores)
@@ -135,7 +135,7 @@ def compare_preferences(
     return found
 
 
-def _judge(items: Sequence[RatedImage], scores: Sequence[float]) -> _Judged:
+def _judge(items: Sequence[RatedImage], scores: Sequence[float]) -> _PromptResults:
     groups: dict[str, list[tuple[RatedImage, float]]] = defaultdict(list)
     for item, score in zip(items, scores, strict=True):
         if item.group is not None and math.isfinite(score) and math.isfinite(item.rating):
@@ -151,7 +151,7 @@ def _judge(items: Sequence[RatedImage], scores: Sequence[float]) -> _Judged:
             if better[0].model and worse[0].model and better[0].model != worse[0].model:
                 duels.append((better[0].model, worse[0].model, point))
         kendalls[prompt].append(_kendall([score for _, score in group], [item.rating for item, _ in group]))
-    return _Judged(
+    return _PromptResults(
         {prompt: float(np.mean(values)) for prompt, values in points.items()},
         {prompt: len(values) for prompt, values in points.items()},
         {prompt: _mean(values) for prompt, values in kendalls.items()},
@@ -180,7 +180,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(known) / len(known) if known else math.nan
 
 
-def _result(name: str, missing: int, judged: _Judged, resamples: int, seed: int) -> PreferenceResult:
+def _result(name: str, missing: int, judged: _PromptResults, resamples: int, seed: int) -> PreferenceResult:
     kendall = {prompt: value for prompt, value in judged.kendall.items() if not math.isnan(value)}
     strengths = _strengths(judged.duels)
     people, theirs = zip(*strengths.values(), strict=True) if strengths else ((), ())

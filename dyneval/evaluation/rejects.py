@@ -19,7 +19,7 @@ FILE = "agreement.rejects.jsonl"
 _SHOWN = 3
 
 
-class LeftOut(NamedTuple):
+class UnusableRow(NamedTuple):
     """A row that does not count: its file, the id or image that it names (maybe ""), its number from 1, and why."""
 
     file: str
@@ -37,7 +37,7 @@ class LeftOut(NamedTuple):
         return f"{self.key + ', ' if self.key else ''}row {self.row}: {self.reason}"
 
 
-class Sieve(Generic[Content]):
+class RowFilter(Generic[Content]):
     """Takes the rows of a file one by one and keeps those that can be used, one a key.
 
     Rows of one key that say the same count once. Where they differ none counts: both cannot be right, and the first is
@@ -46,7 +46,7 @@ class Sieve(Generic[Content]):
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self.rejects: list[LeftOut] = []
+        self.rejects: list[UnusableRow] = []
         self.repeated = 0
         """Rows that say what one before them said."""
         self._rows: dict[Hashable, list[tuple[int, str, Content]]] = {}
@@ -60,7 +60,7 @@ class Sieve(Generic[Content]):
     def reject(self, name: str, row: int, reason: str) -> None:
         """Leave a row out."""
         self._total += 1
-        self.rejects.append(LeftOut(self.file, name, row, reason))
+        self.rejects.append(UnusableRow(self.file, name, row, reason))
 
     def finish(self) -> dict[Hashable, Content]:
         """The rows that count, by key, in the order of the file."""
@@ -68,7 +68,7 @@ class Sieve(Generic[Content]):
         for key, rows in self._rows.items():
             if len(rows) > 1 and len({repr(content) for _, _, content in rows}) > 1:
                 reason = f"stands {len(rows)} times and not alike; which is right is not known, so none counts"
-                self.rejects += [LeftOut(self.file, name, row, reason) for row, name, _ in rows]
+                self.rejects += [UnusableRow(self.file, name, row, reason) for row, name, _ in rows]
             else:
                 self.repeated += len(rows) - 1
                 kept[key] = rows[0][2]
@@ -83,7 +83,7 @@ class Sieve(Generic[Content]):
         return f"{len(self.rejects)} of {self._total} rows cannot be used: {_some(self.rejects)}"
 
 
-def notes(rejects: Sequence[LeftOut], repeated: int) -> list[str]:
+def notes(rejects: Sequence[UnusableRow], repeated: int) -> list[str]:
     """What a reader is told of them: for each file how many, and the first few."""
     told = []
     for file, group in groupby(rejects, key=lambda reject: reject.file):
@@ -92,13 +92,13 @@ def notes(rejects: Sequence[LeftOut], repeated: int) -> list[str]:
     return told + ([f"{repeated} rows repeat one before them and count once"] if repeated else [])
 
 
-def write(folder: Path, rejects: Sequence[LeftOut]) -> list[Path]:
+def write(folder: Path, rejects: Sequence[UnusableRow]) -> list[Path]:
     """Write all of them as `FILE` below `folder`; returns the file. Without any, that of an earlier run is removed."""
     path = folder / FILE
     write_rejects(path, [reject.as_reject for reject in rejects], "item_id")
     return [path] if rejects else []
 
 
-def _some(rejects: Sequence[LeftOut]) -> str:
+def _some(rejects: Sequence[UnusableRow]) -> str:
     more = len(rejects) - _SHOWN
     return "; ".join(map(str, rejects[:_SHOWN])) + (f"; and {more} more" if more > 0 else "")

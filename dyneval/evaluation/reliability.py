@@ -37,7 +37,7 @@ _EQUAL = 1e-9
 
 
 @dataclass(slots=True)
-class Scored:
+class PairScores:
     """One pair in one run; scores 1-5 by name, those of `SCORES` that it has."""
 
     prompt: str
@@ -46,11 +46,11 @@ class Scored:
 
 
 @dataclass(slots=True)
-class Run:
+class ScoredRun:
     """The scores of a run by pair_id, and how they were made."""
 
     name: str
-    pairs: dict[str, Scored] = field(default_factory=dict)
+    pairs: dict[str, PairScores] = field(default_factory=dict)
     made: dict[str, object] = field(default_factory=dict)
 
 
@@ -94,14 +94,14 @@ class Reliability:
         return {"first": self.first, "second": self.second, "score": self.score, **counts, **estimates}
 
 
-def read_run(name: str, path: Path) -> Run:
+def read_run(name: str, path: Path) -> ScoredRun:
     """Read a run's ScoreRecords.
 
     Raises:
         DataFileError: the file cannot be read, holds no scores, one pair twice, or scores that were made in two ways.
         SchemaError: a row is no ScoreRecord.
     """
-    run = Run(name)
+    run = ScoredRun(name)
     for number, record in enumerate(read_records(path), 1):
         if record.pair_id in run.pairs:
             raise DataFileError(f"{path}:{number}: {record.pair_id} stands there before; a run scores a pair once")
@@ -111,19 +111,19 @@ def read_run(name: str, path: Path) -> Run:
         soft = {f"soft.{kind}": value for kind, value in (record.soft or {}).items()}
         scores = {"overall": record.overall, "t2ia": record.t2ia, "iqa": record.iqa, **soft}
         known = {kind: float(value) for kind, value in scores.items() if kind in SCORES and value is not None}
-        run.pairs[record.pair_id] = Scored(alike_prompt(record.prompt), record.image, known)
+        run.pairs[record.pair_id] = PairScores(alike_prompt(record.prompt), record.image, known)
     if not run.pairs:
         raise DataFileError(f"{path}: holds no scores")
     return run
 
 
-def other_making(first: Run, second: Run) -> list[str]:
+def other_making(first: ScoredRun, second: ScoredRun) -> list[str]:
     """What was not alike in two runs, such as "engine transformers and vllm"."""
     a, b = (as_in_key(run.made) | run.made for run in (first, second))
     return [f"{name} {a.get(name)} and {b.get(name)}" for name in a.keys() | b.keys() if a.get(name) != b.get(name)]
 
 
-def shared_pairs(first: Run, second: Run) -> list[str]:
+def shared_pairs(first: ScoredRun, second: ScoredRun) -> list[str]:
     """The pairs that both scored, in the order of the first.
 
     Raises:
@@ -145,7 +145,7 @@ def shared_pairs(first: Run, second: Run) -> list[str]:
     return shared
 
 
-def reliability(first: Run, second: Run, *, resamples: int = 1000, seed: int = 0) -> list[Reliability]:
+def reliability(first: ScoredRun, second: ScoredRun, *, resamples: int = 1000, seed: int = 0) -> list[Reliability]:
     """Compare two runs by every score that two pairs or more have in both; SRCC needs `FEWEST`.
 
     Raises:
@@ -208,7 +208,7 @@ def _couples(codes: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
         yield order[:-apart][same], order[apart:][same]
 
 
-def largest_differences(first: Run, second: Run, score: str, most: int) -> list[str]:
+def largest_differences(first: ScoredRun, second: ScoredRun, score: str, most: int) -> list[str]:
     """The pair_ids whose `score` differs most, at most so many; those that do not differ are left out."""
     apart = {
         pair_id: abs(

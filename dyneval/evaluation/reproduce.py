@@ -14,7 +14,7 @@ import numpy as np
 
 from dyneval.evaluation import published
 from dyneval.evaluation.bootstrap import ClusterBootstrap, Estimate, FloatArray
-from dyneval.evaluation.comparison import Comparison
+from dyneval.evaluation.comparison import EvaluatorComparison
 from dyneval.evaluation.leaderboard import Board
 from dyneval.evaluation.scores import read_records
 from dyneval.evaluation.tables import Table, estimate, number
@@ -31,7 +31,7 @@ AGREEMENT_HEADINGS = [
 ]  # fmt: skip
 
 
-def agreement_row(found: Comparison, evaluator: str) -> list[str]:
+def agreement_row(found: EvaluatorComparison, evaluator: str) -> list[str]:
     """The row of a benchmark: what the paper has for `evaluator`, and what the first evaluator here has."""
     paper = next((row for row in found.published if row.evaluator == evaluator), None)
     ours = found.evaluators[0].agreement

@@ -12,7 +12,7 @@ from dyneval.evaluation.scored import read_prompts
 from dyneval.evaluation.spelling import IMAGE_SUFFIXES
 
 
-class Unscored(NamedTuple):
+class UnscoredImage(NamedTuple):
     """An image, as a path below the image folder, the prompt it was made from, and the pair's id."""
 
     pair_id: str
@@ -22,7 +22,7 @@ class Unscored(NamedTuple):
 
 def rated_images(
     benchmark: Benchmark, annotations: Path, rated: str | None = None, needs_prompts: bool = True
-) -> list[Unscored]:
+) -> list[UnscoredImage]:
     """The images that people rated, see `dyneval.evaluation.benchmarks.base.load`.
 
     Without `needs_prompts` an image may come without its prompt, which is then "": for metrics that read none.
@@ -38,12 +38,14 @@ def rated_images(
             f"expected: {benchmark.layout}"
         )
     if not benchmark.fields[rated or next(iter(benchmark.fields))].is_preference:
-        return [Unscored(item.item_id, item.prompt or "", item.image) for item in items]
+        return [UnscoredImage(item.item_id, item.prompt or "", item.image) for item in items]
     # An image may stand in many groups, and is scored once; its path leads the score to all of them.
-    return [Unscored(image, prompt, image) for image, prompt in dict.fromkeys((i.image, i.prompt or "") for i in items)]
+    return [
+        UnscoredImage(image, prompt, image) for image, prompt in dict.fromkeys((i.image, i.prompt or "") for i in items)
+    ]
 
 
-def drawn_images(prompts: Path, images: Path) -> list[Unscored]:
+def drawn_images(prompts: Path, images: Path) -> list[UnscoredImage]:
     """The images that each T2I model (a folder of `images`) drew of the prompts in a list; missing ones are gaps.
 
     An image is called as the prompt list says (`filename`, or its `id` or `gid` as four digits), with any suffix of an
@@ -59,7 +61,7 @@ def drawn_images(prompts: Path, images: Path) -> list[Unscored]:
     return found
 
 
-def _drawn(prompts: Path, images: Path) -> Iterator[Unscored]:
+def _drawn(prompts: Path, images: Path) -> Iterator[UnscoredImage]:
     entries = read_prompts(prompts)
     for folder in sorted(path for path in images.iterdir() if path.is_dir()):
         present: dict[str, str] = {}
@@ -74,4 +76,4 @@ def _drawn(prompts: Path, images: Path) -> Iterator[Unscored]:
         for number, entry in enumerate(entries):
             stem = Path(entry.file_name).stem if entry.file_name else f"{number:04d}"
             if stem in present:
-                yield Unscored(f"{folder.name}/{stem}", entry.prompt, f"{folder.name}/{present[stem]}")
+                yield UnscoredImage(f"{folder.name}/{stem}", entry.prompt, f"{folder.name}/{present[stem]}")

@@ -10,7 +10,7 @@ from dyneval.planning.assumptions import Assumptions, Formula, Gpus
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+class PlannedStep:
     """One step of the pipeline, all of its work.
 
     Attributes:
@@ -119,7 +119,7 @@ FORMULAS = (
 )
 
 
-def plan(pairs: int, gpus: Gpus, a: Assumptions) -> list[Step]:
+def plan(pairs: int, gpus: Gpus, a: Assumptions) -> list[PlannedStep]:
     """Plan a run that ends with `pairs` pairs in DynEvalInstruct.
 
     Args:
@@ -136,7 +136,7 @@ def plan(pairs: int, gpus: Gpus, a: Assumptions) -> list[Step]:
         raise SettingError("a throughput is 0; see --assume and --measured") from None
 
 
-def _steps(pairs: int, gpus: Gpus, a: Assumptions) -> Iterator[Step]:
+def _steps(pairs: int, gpus: Gpus, a: Assumptions) -> Iterator[PlannedStep]:
     def step(
         name: str,
         items: float,
@@ -145,9 +145,9 @@ def _steps(pairs: int, gpus: Gpus, a: Assumptions) -> Iterator[Step]:
         seconds: float,
         memory_gb: float,
         disk_gb: float,
-    ) -> Step:
+    ) -> PlannedStep:
         hours = seconds / 3600
-        return Step(
+        return PlannedStep(
             name=name,
             items=round(items),
             unit=unit,
@@ -182,7 +182,7 @@ def _steps(pairs: int, gpus: Gpus, a: Assumptions) -> Iterator[Step]:
     yield step("5 score", scored, "pairs", (0, written), seconds, a["score_gb"], scored * a["score_kb"] / 1e6)
 
 
-def too_large(steps: Iterable[Step], gpus: Gpus, a: Assumptions) -> list[str]:
+def too_large(steps: Iterable[PlannedStep], gpus: Gpus, a: Assumptions) -> list[str]:
     """A line for each step that these GPUs have too little memory for."""
     return [
         f"step {step.name} needs {step.memory_gb:.0f} GB on each GPU, and of {gpus.type} one has {a['gpu_gb']:.0f}; "

@@ -27,11 +27,11 @@ from dyneval.llm.chat import (
     split_marks,
 )
 from dyneval.records import RejectKind
-from dyneval.rivals.registry import Verdict
+from dyneval.rivals.registry import ComputedScore
 from dyneval.work.ahead import together
 
 if TYPE_CHECKING:
-    from dyneval.rivals.run import Opened
+    from dyneval.rivals.run import OpenedPair
 
 ATTEMPTS = 3
 """Replies asked for, for one pair."""
@@ -48,7 +48,7 @@ class Instruction:
     """What a judge is told, the schema of its reply if any, and what reads it (raises UnusableReply)."""
 
     text: str
-    read: Callable[[str], Verdict]
+    read: Callable[[str], ComputedScore]
     schema: dict[str, Any] | None = None
 
     def with_text(self, path: Path) -> Instruction:
@@ -71,9 +71,9 @@ class Instruction:
 async def judge(
     engine: ChatEngine,
     instruction: Instruction,
-    pairs: Iterator[Opened],
-    keep: Callable[[Opened, Verdict], None],
-    refuse: Callable[[Opened, RejectKind, str], None],
+    pairs: Iterator[OpenedPair],
+    keep: Callable[[OpenedPair, ComputedScore], None],
+    refuse: Callable[[OpenedPair, RejectKind, str], None],
     concurrency: int,
 ) -> None:
     """Ask about pairs, several at once.
@@ -82,7 +82,7 @@ async def judge(
         engine: whom to ask; closed at the end.
         instruction: what it is told.
         pairs: taken one by one, when there is room for one.
-        keep: called with each verdict.
+        keep: called with each computed.
         refuse: called with each pair that gets none, the kind of its reject, and why.
         concurrency: pairs under way at once.
 
@@ -119,26 +119,26 @@ def _rating(name: str, value: Any) -> float:
     return float(value)
 
 
-def read_axes(text: str) -> Verdict:
+def read_axes(text: str) -> ComputedScore:
     """Read "Alignment Score (1-5): x" and its kin, or "Final Score: x" of the first models."""
     found = {name.capitalize(): _rating(name, float(number)) for name, number in _AXIS.findall(text)}
     if "Final" in found:
-        return Verdict(found["Final"])
+        return ComputedScore(found["Final"])
     missing = [axis for axis in ("Alignment", "Coherence", "Style") if axis not in found]
     if missing:
         raise UnusableReply(f'it has no line "{missing[0]} Score (1-5): X"')
     axes = [found[axis] for axis in ("Alignment", "Coherence", "Style")]
-    return Verdict(sum(axes) / len(axes), t2ia=axes[0], iqa=axes[1])
+    return ComputedScore(sum(axes) / len(axes), t2ia=axes[0], iqa=axes[1])
 
 
-def read_ratings(text: str) -> Verdict:
+def read_ratings(text: str) -> ComputedScore:
     """Read the JSON object that `CHAT_JUDGE` asks for, in or out of a code fence."""
     try:
         value = json.loads(text[text.index("{") : text.rindex("}") + 1])
     except (ValueError, RecursionError):
         raise UnusableReply("it holds no JSON object") from None
     t2ia, iqa = (_rating(name, value.get(name)) for name in ("alignment", "quality"))
-    return Verdict((t2ia + iqa) / 2, t2ia=t2ia, iqa=iqa)
+    return ComputedScore((t2ia + iqa) / 2, t2ia=t2ia, iqa=iqa)
 
 
 UNIFIED_REWARD = Instruction(

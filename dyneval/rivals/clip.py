@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dyneval.rivals.registry import Verdict
+from dyneval.rivals.registry import ComputedScore
 from dyneval.rivals.tensors import device_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Clip:
         self.longest = int(self.model.config.text_config.max_position_embeddings)
         self.is_scaled = is_scaled
 
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Verdict]:
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[ComputedScore]:
         """Score images against one prompt each."""
         import torch
 
@@ -58,7 +58,7 @@ class Clip:
             scores = self.model.logit_scale.exp().float() * near if self.is_scaled else (100 * near).clamp(min=0)
         lengths = map(len, self.processor.tokenizer(list(prompts)).input_ids)
         return [
-            Verdict(score, truncated=length > self.longest)
+            ComputedScore(score, truncated=length > self.longest)
             for score, length in zip(scores.tolist(), lengths, strict=True)
         ]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dyneval.errors import SettingError
-from dyneval.rivals.registry import Verdict
+from dyneval.rivals.registry import ComputedScore
 from dyneval.rivals.tensors import device_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class ImageReward:
         self.device = device_of(device)
         self.model: Any = package.load(model, device=self.device)
 
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Verdict]:
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[ComputedScore]:
         """Score images against one prompt each."""
         import torch
 
@@ -44,7 +44,7 @@ class ImageReward:
             rewards = self.model.score_gard(text.input_ids, text.attention_mask, pixels)
         lengths = map(len, tokenizer(list(prompts)).input_ids)
         return [
-            Verdict(reward, truncated=length > _IMAGE_REWARD_TOKENS)
+            ComputedScore(reward, truncated=length > _IMAGE_REWARD_TOKENS)
             for reward, length in zip(rewards.reshape(-1).float().tolist(), lengths, strict=True)
         ]
 
@@ -75,7 +75,7 @@ class HpsV2:
         self.preprocess = img_score.model_dict["preprocess_val"]
         self.tokenizer = img_score.get_tokenizer("ViT-H-14")
 
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Verdict]:
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[ComputedScore]:
         """Score images against one prompt each."""
         import torch
 
@@ -85,7 +85,7 @@ class HpsV2:
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
             found = self.model(pixels, text)
             near = (found["image_features"] * found["text_features"]).sum(dim=-1)
-        return [Verdict(value) for value in near.float().tolist()]
+        return [ComputedScore(value) for value in near.float().tolist()]
 
 
 class HpsV3:
@@ -98,11 +98,11 @@ class HpsV3:
         weights = {"checkpoint_path": model} if model else {}
         self.inferencer: Any = HPSv3RewardInferencer(device=str(device_of(device)), **weights)
 
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Verdict]:
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[ComputedScore]:
         """Score images against one prompt each."""
         import torch
 
         with torch.inference_mode():
             # By keyword: the order of the two differs between releases.
             rewards = self.inferencer.reward(image_paths=list(images), prompts=list(prompts))
-        return [Verdict(value) for value in rewards[:, 0].float().tolist()]
+        return [ComputedScore(value) for value in rewards[:, 0].float().tolist()]

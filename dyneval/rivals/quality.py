@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dyneval.errors import SettingError, did_you_mean
-from dyneval.rivals.registry import Verdict
+from dyneval.rivals.registry import ComputedScore
 from dyneval.rivals.tensors import by_size, device_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class ClipIqa:
         metric = CLIPImageQualityAssessment(model_name_or_path=model, data_range=1.0, prompts=("quality",))
         self.metric: Any = metric.to(self.device)
 
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Verdict]:
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[ComputedScore]:
         """Score images."""
         values = [math.nan] * len(images)
         for places, pixels in by_size(images, self.device):
@@ -38,7 +38,7 @@ class ClipIqa:
             for place, value in zip(places, self.metric.compute().reshape(-1).tolist(), strict=True):
                 values[place] = value
         self.metric.reset()
-        return [Verdict(value) for value in values]
+        return [ComputedScore(value) for value in values]
 
 
 class Pyiqa:
@@ -57,12 +57,12 @@ class Pyiqa:
         self.device = device_of(device)
         self.metric: Any = pyiqa.create_metric(model, device=self.device)
 
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Verdict]:
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[ComputedScore]:
         """Score images."""
         values = [math.nan] * len(images)
         for places, pixels in by_size(images, self.device):
             for place, value in zip(places, self.metric(pixels).reshape(-1).tolist(), strict=True):
                 values[place] = value
         if self.metric.lower_better:
-            return [Verdict(-value, raw=value) for value in values]
-        return [Verdict(value) for value in values]
+            return [ComputedScore(-value, raw=value) for value in values]
+        return [ComputedScore(value) for value in values]

@@ -23,7 +23,7 @@ class RivalError(UserError, RuntimeError):
     """A rival's package cannot score here; the message has the package's own words."""
 
 
-class Verdict(NamedTuple):
+class ComputedScore(NamedTuple):
     """What a rival says of a pair.
 
     Attributes:
@@ -44,7 +44,7 @@ class Verdict(NamedTuple):
 class LocalRival(Protocol):
     """A metric that computes here. It is made of a model, named as its package names it, and a torch device."""
 
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Sequence[Verdict]:
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Sequence[ComputedScore]:
         """Score images, upright RGB, against one prompt each."""
         ...
 

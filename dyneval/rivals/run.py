@@ -23,7 +23,7 @@ from dyneval.files.pairs import PairRef
 from dyneval.files.store import JsonlStore, rejects_beside
 from dyneval.hashing import content_key, file_sha256
 from dyneval.records import Reject, RejectKind, RivalScore, RunSummary
-from dyneval.rivals.registry import LocalRival, Rival, RivalError, Verdict
+from dyneval.rivals.registry import ComputedScore, LocalRival, Rival, RivalError
 from dyneval.work import progress
 from dyneval.work.ahead import ahead
 from dyneval.work.batches import TooLarge, in_halves, out_of_memory
@@ -42,7 +42,7 @@ _THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedPair:
     """A pair to be scored, its image, and the key of the score that it will get."""
 
     pair: PairRef
@@ -91,10 +91,10 @@ def score_here(run: RivalRun, device: str | None = None, batch_size: int | None 
         DataFileError: the output holds something else.
         RivalError: the package fails for every pair.
     """
-    with _Table(run) as table:
+    with _Output(run) as table:
         first = next(table.todo, None)
         if first is not None:
-            _Batches(run.rival.load(run.name, run.model, device), table, batch_size).score(first)
+            _BatchScorer(run.rival.load(run.name, run.model, device), table, batch_size).score(first)
     return table.summary()
 
 
@@ -109,7 +109,7 @@ def score_by_chat(
     """
     from dyneval.rivals.chat import judge
 
-    with _Table(run) as table:
+    with _Output(run) as table:
         asyncio.run(judge(engine(), instruction, table.todo, table.keep, table.refuse, concurrency))
     return table.summary()
 
@@ -125,7 +125,7 @@ def _refuse_others(run: RivalRun) -> None:
         raise DataFileError(f"{run.output}: holds scores of {rival} ({model}); name another --output")
 
 
-class _Table:
+class _Output:
     """The output of a run, and the pairs that it still lacks."""
 
     def __init__(self, run: RivalRun) -> None:
@@ -142,7 +142,7 @@ class _Table:
         self.settings = run.depends_on
         self.truncated = 0
 
-    def __enter__(self) -> _Table:
+    def __enter__(self) -> _Output:
         self.started = time.perf_counter()
         with ExitStack() as stack:
             stack.enter_context(self.store)
@@ -156,24 +156,24 @@ class _Table:
     def __exit__(self, *error: Any) -> None:
         self._open_things.__exit__(*error)
 
-    def _todo(self) -> Generator[Opened, None, None]:
+    def _todo(self) -> Generator[OpenedPair, None, None]:
         """Yield the pairs to score, opened in threads ahead; passes by those whose score holds, and broken images."""
         for found in ahead((partial(self._open, pair, self._known(pair)) for pair in self.run.pairs), _THREADS):
-            if isinstance(found, Opened):
+            if isinstance(found, OpenedPair):
                 yield found
                 continue
             if isinstance(found, Reject):
                 self._reject(found)
             self.bar.update()
 
-    def _open(self, pair: PairRef, known: str | None) -> Opened | Reject | None:
+    def _open(self, pair: PairRef, known: str | None) -> OpenedPair | Reject | None:
         try:
             path = image_path(self.run.root, pair.file_name)
             digest = file_sha256(path) if path.is_file() else ""
             key = content_key(pair.prompt, digest, self.settings)
             if known == key:
                 return None
-            return Opened(pair, path, load_image(path), key)
+            return OpenedPair(pair, path, load_image(path), key)
         except (ImageError, OSError) as error:
             return Reject(key=pair.pair_id, kind="image", reason=str(error))
 
@@ -181,31 +181,31 @@ class _Table:
         """Key of the score that there is; read in this thread, since the store has one place of reading."""
         return getattr(self.store.get(pair.pair_id), "key", None)
 
-    def keep(self, one: Opened, verdict: Verdict) -> None:
+    def keep(self, one: OpenedPair, computed: ComputedScore) -> None:
         """Write a score. One that is no number is a reject."""
-        if not math.isfinite(verdict.score):
-            self.refuse(one, "failed", f"its score is {verdict.score}")
+        if not math.isfinite(computed.score):
+            self.refuse(one, "failed", f"its score is {computed.score}")
             return
         self.store.append(
             RivalScore(
                 pair_id=one.pair.pair_id,
                 prompt=one.pair.prompt,
                 image=one.pair.file_name,
-                score=verdict.score,
-                t2ia=verdict.t2ia,
-                iqa=verdict.iqa,
-                raw=verdict.raw,
-                truncated=verdict.truncated or None,
+                score=computed.score,
+                t2ia=computed.t2ia,
+                iqa=computed.iqa,
+                raw=computed.raw,
+                truncated=computed.truncated or None,
                 rival=self.run.name,
                 model=self.run.model,
                 settings=self.settings,
                 key=one.key,
             )
         )
-        self.truncated += bool(verdict.truncated)
+        self.truncated += bool(computed.truncated)
         self.bar.update()
 
-    def refuse(self, one: Opened, kind: RejectKind, reason: str) -> None:
+    def refuse(self, one: OpenedPair, kind: RejectKind, reason: str) -> None:
         """Write that a pair has no score; one from before would be of another image, prompt or setting."""
         self.store.retire(one.pair.pair_id)
         self._reject(Reject(key=one.pair.pair_id, kind=kind, reason=reason))
@@ -243,16 +243,16 @@ class _Table:
         return summary
 
 
-class _Batches:
+class _BatchScorer:
     """Scores pairs in batches: halves where memory runs out, one by one where a batch fails."""
 
-    def __init__(self, rival: LocalRival, table: _Table, batch_size: int | None) -> None:
+    def __init__(self, rival: LocalRival, table: _Output, batch_size: int | None) -> None:
         self.rival = rival
         self.table = table
         self.size = batch_size or table.run.rival.batch_size
         self.failures = 0
 
-    def score(self, first: Opened) -> None:
+    def score(self, first: OpenedPair) -> None:
         """Score `first` and all pairs behind it."""
         batch = [first, *islice(self.table.todo, self.size - 1)]
         while batch:
@@ -266,10 +266,10 @@ class _Batches:
     def _too_large(self, pairs: int) -> None:
         self.size = max(1, pairs // 2)
 
-    def _scored(self, batch: Sequence[Opened]) -> Iterable[tuple[Opened, Verdict | Exception]]:
+    def _scored(self, batch: Sequence[OpenedPair]) -> Iterable[tuple[OpenedPair, ComputedScore | Exception]]:
         try:
-            verdicts = self.rival.score([one.image for one in batch], [one.pair.prompt for one in batch])
-            return list(zip(batch, verdicts, strict=True))
+            computed = self.rival.score([one.image for one in batch], [one.pair.prompt for one in batch])
+            return list(zip(batch, computed, strict=True))
         except Exception as error:  # whatever somebody else's package raises about one image
             if isinstance(error, RuntimeError) and out_of_memory(error):
                 raise
@@ -277,8 +277,8 @@ class _Batches:
                 return [(batch[0], error)]
         return [found for one in batch for found in self._scored([one])]
 
-    def _keep(self, one: Opened, found: Verdict | Exception) -> None:
-        if isinstance(found, Verdict):
+    def _keep(self, one: OpenedPair, found: ComputedScore | Exception) -> None:
+        if isinstance(found, ComputedScore):
             self.failures = 0
             self.table.keep(one, found)
             return

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from dyneval.errors import SettingError, did_you_mean
-from dyneval.rivals.registry import Verdict
+from dyneval.rivals.registry import ComputedScore
 from dyneval.rivals.tensors import device_of
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ class VqaScore:
         scorer = t2v_metrics.VQAScore(model=model, device=str(device_of(device)), cache_dir=HF_HUB_CACHE)
         self.model: Any = scorer.model
 
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Verdict]:
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[ComputedScore]:
         """Score images against one prompt each."""
         with TemporaryDirectory(prefix="dyneval-vqascore-") as folder:
             # It takes paths alone. These files have the pixels that all rivals see: upright, RGB, checked.
             paths = [str(Path(folder, f"{place}.png")) for place in range(len(images))]
             for path, image in zip(paths, images, strict=True):
                 image.save(path, compress_level=1)
-            return [Verdict(value) for value in self.model.forward(paths, list(prompts)).reshape(-1).tolist()]
+            return [ComputedScore(value) for value in self.model.forward(paths, list(prompts)).reshape(-1).tolist()]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dyneval.errors import UserError
-from dyneval.evaluation.benchmarks.found import found as what_is_at
-from dyneval.evaluation.rejects import LeftOut, Sieve
+from dyneval.evaluation.benchmarks.describe import describe_path
+from dyneval.evaluation.rejects import RowFilter, UnusableRow
 from dyneval.evaluation.spelling import alike_prompt, name_of
 from dyneval.files.row import BadRow
 
@@ -114,7 +114,7 @@ class RatedSet:
     rated: str
     items: list[RatedImage] = field(default_factory=list)
     unrated: list[str] = field(default_factory=list)
-    rejects: list[LeftOut] = field(default_factory=list)
+    rejects: list[UnusableRow] = field(default_factory=list)
     repeated: int = 0
 
     def to_dict(self) -> dict[str, object]:
@@ -146,23 +146,23 @@ def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet
     if field not in benchmark.fields:
         known = ", ".join(f"{name} ({what.meaning})" for name, what in benchmark.fields.items())
         raise LayoutError(f"{benchmark.title} has no rating called {field!r}; it has {known}")
-    sieve = Sieve[RatedImage](path.name)
+    filtered = RowFilter[RatedImage](path.name)
     with _layout(benchmark, path):
         for row, item in enumerate(benchmark.read(path, field), 1):
             if isinstance(item, BadRow):
-                sieve.reject("", item.line, item.reason)
+                filtered.reject("", item.line, item.reason)
                 continue
             row = item.rows[0] if item.rows else row
             given, faults = _usable(benchmark, benchmark.fields[field], item.ratings)
             for fault in faults:
-                sieve.reject(item.item_id, row, fault)
+                filtered.reject(item.item_id, row, fault)
             # A rater who typed 41 for 4 gave no rating; the image has those of the others.
             if not faults or not (benchmark.fields[field].is_checklist or all(map(math.isnan, given))):
                 item = replace(_prompt_or_none(item), ratings=given)
-                sieve.add(item.item_id, row, item.item_id, item, len(item.rows) or 1)
-    items = list(sieve.finish().values())
-    if sieve.refusal:
-        raise LayoutError(_unknown(benchmark, path, sieve.refusal))
+                filtered.add(item.item_id, row, item.item_id, item, len(item.rows) or 1)
+    items = list(filtered.finish().values())
+    if filtered.refusal:
+        raise LayoutError(_unknown(benchmark, path, filtered.refusal))
     if not items:
         raise LayoutError(_unknown(benchmark, path, "it holds no rated image"))
     return RatedSet(
@@ -170,8 +170,8 @@ def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet
         field,
         [item for item in items if not math.isnan(item.rating)],
         [item.item_id for item in items if math.isnan(item.rating)],
-        sieve.rejects,
-        sieve.repeated,
+        filtered.rejects,
+        filtered.repeated,
     )
 
 
@@ -246,7 +246,7 @@ def _layout(benchmark: Benchmark, path: Path) -> Iterator[None]:
 def _unknown(benchmark: Benchmark, path: Path, found: str) -> str:
     """What a user is told: what is wrong, what lies there, what was expected, and where to get it."""
     expected = f"expected: {benchmark.layout}\nsource: {benchmark.source}"
-    return f"{path}: not the layout of {benchmark.title}: {found}\nfound: {what_is_at(path)}\n{expected}"
+    return f"{path}: not the layout of {benchmark.title}: {found}\nfound: {describe_path(path)}\n{expected}"
 
 
 def off_scale(title: str, scale: Field, rating: float) -> str | None:

@@ -20,7 +20,7 @@ _LONGEST = 40
 """Characters of a name."""
 
 
-def found(path: Path) -> str:
+def describe_path(path: Path) -> str:
     """Describe a file or folder: what a folder holds, the columns of a table, the keys of a JSON object.
 
     Never raises on what it finds: it is said where something else has gone wrong already.
