@@ -21,7 +21,7 @@ from dyneval.files.images import image_path, load_image
 from dyneval.files.jsonl import read_records, refuse_foreign
 from dyneval.files.pairs import PairRef
 from dyneval.files.store import JsonlStore, rejects_beside
-from dyneval.hashing import content_key, file_sha256
+from dyneval.hashing import content_key, file_sha256, files_sha256
 from dyneval.records import Reject, RejectKind, RivalScore, RunSummary
 from dyneval.rivals.registry import ComputedScore, LocalRival, Rival, RivalError
 from dyneval.work import progress
@@ -77,10 +77,16 @@ class RivalRun:
     rejects: Sequence[Reject] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
     def depends_on(self) -> dict[str, Any]:
-        """All that a score depends on beside image and prompt."""
-        return {"rival": self.name, "model": self.model, **self.rival.versions, **self.settings}
+        """All that a score depends on beside image and prompt; the files of a local model are read for it."""
+        weights = {}
+        path = Path(self.model)
+        if self.model and not self.rival.is_chat and path.exists():
+            # A model trained on has new weights in the folder of old. Hidden files are those of git and of downloads.
+            inside = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+            files = [one for one in inside if not any(part.startswith(".") for part in one.relative_to(path).parts)]
+            weights = {"weights": f"sha256:{files_sha256(files)}"}
+        return {"rival": self.name, "model": self.model, **weights, **self.rival.versions, **self.settings}
 
 
 def score_here(run: RivalRun, device: str | None = None, batch_size: int | None = None) -> RunSummary:
@@ -139,7 +145,7 @@ class _Output:
         if not run.root.is_dir():
             raise DataFileError(f"{run.root}: no such image folder")
         self.store = JsonlStore(run.output, RivalScore, latest_only=True)
-        self.settings = run.depends_on
+        self.settings = run.depends_on()
         self.truncated = 0
 
     def __enter__(self) -> _Output:
