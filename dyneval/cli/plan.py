@@ -23,6 +23,7 @@ from dyneval.flags import Parser, arg
 
 if TYPE_CHECKING:
     from dyneval.planning.assumptions import Assumption
+    from dyneval.planning.plan import PlannedStep
 
 
 def _assumption(text: str) -> tuple[str, float]:

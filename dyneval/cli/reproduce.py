@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from dyneval.cli.running import run
 from dyneval.cli.student import StudentOptions
-from dyneval.errors import SettingError
+from dyneval.errors import DataFileError, SchemaError, SettingError
 from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.paper import EVALUATORS, TABLES, PaperDataset, PaperTable
 from dyneval.flags import Parser, arg
@@ -85,7 +85,7 @@ def _list(options: ReproduceOptions) -> int:
 
 
 def _reproduce(options: ReproduceOptions) -> int:
-    from dyneval.evaluation.benchmarks.base import LayoutError
+    from dyneval.evaluation.benchmarks.base import LayoutError, RatingError
 
     name, data, output = options.table, options.data, options.output
     assert name is not None and data is not None and output is not None
@@ -106,8 +106,9 @@ def _reproduce(options: ReproduceOptions) -> int:
             continue
         try:
             made, is_whole = _made(options, table, part, found, evaluator, rows, notes)
-        except LayoutError as error:
-            print(error, file=sys.stderr)
+        except (LayoutError, RatingError, DataFileError, SchemaError) as error:
+            # A fault of this set. What would stop every set, such as a student that cannot be loaded, ends the run.
+            print(f"{part.name}: {error}", file=sys.stderr)
             is_whole = False
         failed = failed or not is_whole
         if made:
@@ -174,7 +175,8 @@ def _made(
         )
         assert isinstance(outcome.comparison, EvaluatorComparison)  # no table of the paper is of preferences
         rows.append(reproduce.agreement_row(outcome.comparison, _beside(options)))
-        notes += [f"{benchmark.title}: {part.note}"] if part.note else []
+        reason = outcome.comparison.evaluators[0].agreement.srcc.reason
+        notes += [f"{benchmark.title}: {text}" for text in (part.note, reason) if text]
         return reproduce.agreement_table(rows, notes), not failed
     failed = score_first(evaluator, drawn_images(annotations, images), images, scores, alone=True)
     if table.kind == "questions":

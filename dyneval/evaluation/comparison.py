@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from dyneval.errors import SettingError
 from dyneval.evaluation import published
-from dyneval.evaluation.benchmarks.base import RatedSet
+from dyneval.evaluation.benchmarks.base import RatedSet, RatingError
 from dyneval.evaluation.bootstrap import Estimate
 from dyneval.evaluation.calibration import LEVEL, Calibration, calibrate
 from dyneval.evaluation.correlation import (
@@ -114,6 +114,7 @@ def compare(
 
     Raises:
         SettingError: two evaluators have one name, or one scores none of the images.
+        RatingError: no image has a rating, or it is not clear to which image a score belongs.
     """
     refuse_same_names([table.name for table in tables])
     found = EvaluatorComparison(
@@ -149,14 +150,14 @@ def refuse_same_names(names: Sequence[str]) -> None:
 
 def _evaluate(rated: RatedSet, table: ScoreTable, resamples: int, seed: int, level: float) -> EvaluatorResult:
     items = rated.items
+    if not items:
+        raise RatingError(f"{rated.benchmark.title}: no image has a rating")
     scores = align(items, table)
     if all(math.isnan(value) for value in scores):
         some = next(iter(table.by_id or table.by_image), "none")
         raise SettingError(
             f"{table.name}: none of its scores belongs to a rated image; the benchmark has ids such as "
             f"{items[0].item_id!r} and images such as {items[0].image!r}, the scores such as {some!r}"
-            if items
-            else f"{rated.benchmark.title}: no image has a rating"
         )
     ratings, prompts = [item.rating for item in items], [item.cluster for item in items]
     models = [item.model or "" for item in items]

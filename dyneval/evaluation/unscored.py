@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dyneval.errors import DataFileError, SettingError
-from dyneval.evaluation.benchmarks.base import Benchmark, LayoutError, load
+from dyneval.evaluation.benchmarks.base import Benchmark, LayoutError, RatingError, load
 from dyneval.evaluation.scored import read_prompts
 from dyneval.evaluation.spelling import IMAGE_SUFFIXES
 
@@ -29,8 +29,11 @@ def rated_images(
 
     Raises:
         LayoutError: the annotations cannot be used, or do not hold the prompts.
+        RatingError: no image has a rating.
     """
     items = load(benchmark, annotations, rated).items
+    if not items:
+        raise RatingError(f"{benchmark.title}: no image has a rating")
     nameless = sum(item.prompt is None for item in items)
     if nameless and needs_prompts:
         raise LayoutError(
