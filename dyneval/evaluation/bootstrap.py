@@ -20,13 +20,14 @@ Numbers = Sequence[float] | FloatArray
 IntArray = NDArray[np.integer[Any]]
 LEVEL = 0.95
 """Share of resamples inside an interval."""
+ONE_PROMPT = "no interval: it comes from drawing whole prompts, and there is one prompt"
 _CELLS = 4_000_000
 """Cells of a weight matrix made at a time, 32 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A statistic with its 95 % interval; `value` is None where it is not defined, and `reason` says why."""
+    """A statistic with its 95 % interval; `reason` says why there is no value, or why a value has no interval."""
 
     value: float | None
     low: float | None = None
@@ -39,15 +40,19 @@ class Estimate:
         return cls(None, reason=reason)
 
     @classmethod
-    def from_resamples(cls, values: FloatArray, reason: str = "not defined on these data") -> Estimate:
+    def from_resamples(cls, values: FloatArray, clusters: int, reason: str = "not defined on these data") -> Estimate:
         """Build from the statistic on the data (first entry) and on every resample; undefined ones are passed over.
 
         Args:
             values: shape (1 + resamples,).
+            clusters: how many the resamples were drawn from. Every resample of a single one is the data again: its
+                quantiles would be an interval without width, which looks like certainty. Then there is none.
             reason: what to say when the first entry is NaN.
         """
         if not np.isfinite(values[0]):
             return cls.undefined(reason)
+        if clusters == 1:
+            return cls(float(values[0]), reason=ONE_PROMPT)
         drawn = values[1:][np.isfinite(values[1:])]
         if not len(drawn):
             return cls(float(values[0]))

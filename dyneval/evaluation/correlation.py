@@ -104,10 +104,10 @@ def agreement(
         items=len(x),
         prompts=bootstrap.clusters,
         left_out=left_out,
-        srcc=Estimate.from_resamples(srcc_resamples(x, y, bootstrap)),
-        plcc=Estimate.from_resamples(bootstrap.over_items(lambda w: weighted_pearson(w, x, y))),
-        krcc=Estimate.from_resamples(pairwise.kendall) if pairwise else skipped,
-        pairwise_accuracy=Estimate.from_resamples(pairwise.accuracy) if pairwise else skipped,
+        srcc=Estimate.from_resamples(srcc_resamples(x, y, bootstrap), bootstrap.clusters),
+        plcc=Estimate.from_resamples(bootstrap.over_items(lambda w: weighted_pearson(w, x, y)), bootstrap.clusters),
+        krcc=Estimate.from_resamples(pairwise.kendall, bootstrap.clusters) if pairwise else skipped,
+        pairwise_accuracy=Estimate.from_resamples(pairwise.accuracy, bootstrap.clusters) if pairwise else skipped,
         tie_threshold=pairwise.threshold if pairwise else None,
     )
 
@@ -153,8 +153,8 @@ def human_ceiling(
         items=len(several),
         prompts=bootstrap.clusters,
         left_out=len(given) - len(several),
-        srcc=Estimate.from_resamples(np.mean(srcc, axis=0)),
-        plcc=Estimate.from_resamples(np.mean(plcc, axis=0)),
+        srcc=Estimate.from_resamples(np.mean(srcc, axis=0), bootstrap.clusters),
+        plcc=Estimate.from_resamples(np.mean(plcc, axis=0), bootstrap.clusters),
         krcc=skipped,
         pairwise_accuracy=skipped,
         tie_threshold=None,
@@ -189,8 +189,8 @@ def system_agreement(
     means = [bootstrap.over_items(partial(_model_means, member, values)) for values in (x[kept], y[kept])]
     pairs = list(zip(*means, strict=True))
     return {
-        "srcc": Estimate.from_resamples(np.array([_finite(spearman, a, b) for a, b in pairs])),
-        "plcc": Estimate.from_resamples(np.array([_finite(_pearson, a, b) for a, b in pairs])),
+        "srcc": Estimate.from_resamples(np.array([_finite(spearman, a, b) for a, b in pairs]), bootstrap.clusters),
+        "plcc": Estimate.from_resamples(np.array([_finite(_pearson, a, b) for a, b in pairs]), bootstrap.clusters),
     }
 
 

@@ -130,7 +130,7 @@ def compare_preferences(
         both = sorted(a.keys() & b.keys())
         drawn = _means({key: a[key] - b[key] for key in both}, resamples, seed)
         found.differences.append(
-            PreferenceDifference(first, second, len(both), _estimate(drawn), two_sided(drawn[1:]) if both else None)
+            PreferenceDifference(first, second, len(both), _estimate(drawn, len(both)), two_sided(drawn[1:], len(both)))
         )
     return found
 
@@ -190,8 +190,8 @@ def _result(name: str, missing: int, judged: _PromptResults, resamples: int, see
         missing,
         len(judged.accuracy),
         sum(judged.pairs.values()),
-        _estimate(_means(judged.accuracy, resamples, seed)),
-        _estimate(_means(kendall, resamples, seed)),
+        _estimate(_means(judged.accuracy, resamples, seed), len(judged.accuracy)),
+        _estimate(_means(kendall, resamples, seed), len(kendall)),
         strengths,
         None if math.isnan(models) else models,
     )
@@ -202,8 +202,10 @@ def _means(values: dict[str, float], resamples: int, seed: int) -> FloatArray:
     return mean_resamples(np.array([values[prompt] for prompt in sorted(values)], np.float64), resamples, seed)
 
 
-def _estimate(drawn: FloatArray) -> Estimate:
-    return Estimate.from_resamples(drawn, "no prompt has two images that people ordered and the evaluator scored")
+def _estimate(drawn: FloatArray, prompts: int) -> Estimate:
+    return Estimate.from_resamples(
+        drawn, prompts, "no prompt has two images that people ordered and the evaluator scored"
+    )
 
 
 def _strengths(duels: Sequence[tuple[str, str, float]]) -> dict[str, tuple[float, float]]:

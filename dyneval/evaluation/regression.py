@@ -121,7 +121,7 @@ def compare_runs(
 
     def change(name: str, prompts: list[str], values: FloatArray, is_sure: bool) -> Change:
         old, new = (float(np.mean([side[prompt] for prompt in prompts])) for side in (before, after))
-        found = Estimate.from_resamples(values)
+        found = Estimate.from_resamples(values, len(prompts))
         return Change(name, len(prompts), old, new, found, _p_value(values), is_sure and old - new > max_drop)
 
     whole = _drawn(differences, shared, resamples, seed)

@@ -188,12 +188,12 @@ def _statistics(a: FloatArray, b: FloatArray, prompts: Sequence[str], resamples:
         "pairs": len(a),
         "prompts": count,
         "couples": len(one),
-        **{name: Estimate.from_resamples(values) for name, values in shares.items()},
-        "srcc": Estimate.from_resamples(np.concatenate(correlations), "a run gives all pairs the same score")
+        **{name: Estimate.from_resamples(values, count) for name, values in shares.items()},
+        "srcc": Estimate.from_resamples(np.concatenate(correlations), count, "a run gives all pairs the same score")
         if len(a) >= FEWEST
         else Estimate.undefined(f"needs at least {FEWEST} pairs"),
-        "alpha": Estimate.from_resamples(alpha, "both runs give all pairs the same score"),
-        "flips": Estimate.from_resamples(flip_rate, "no prompt has two images"),
+        "alpha": Estimate.from_resamples(alpha, count, "both runs give all pairs the same score"),
+        "flips": Estimate.from_resamples(flip_rate, count, "no prompt has two images"),
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dyneval.errors import SettingError
 from dyneval.evaluation import tables
+from dyneval.evaluation.bootstrap import ONE_PROMPT
 from dyneval.evaluation.comparison import refuse_same_names
 from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.reliability import (
@@ -95,6 +96,8 @@ def _notes(first: ScoredRun, others: Sequence[ScoredRun], found: Sequence[Reliab
         f"each run beside {first.name}, differences on the scale 1-5; alpha: Krippendorff's, for interval data; "
         "flips of two: how often the other of two images of a prompt is the better one; 95 % intervals over prompts"
     )
+    if any(one.prompts == 1 for one in found):
+        yield ONE_PROMPT
     if not any(one.couples for one in found):
         yield "flips of two: no prompt has two images"
     for other in others:

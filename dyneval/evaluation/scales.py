@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dyneval.evaluation.benchmarks.base import Benchmark, load
+from dyneval.evaluation.bootstrap import ONE_PROMPT
 from dyneval.evaluation.correlation import agreement
 from dyneval.evaluation.scores import ScoreTable, align, is_record, read_scores
 from dyneval.evaluation.tables import Table, estimate
@@ -38,6 +39,7 @@ def scales_table(
     """
     tables = {name: _parts(name, path, field) for name, path in scores}
     body = []
+    is_of_one_prompt = False
     for rating, scale in benchmark.fields.items():
         if scale.is_preference:
             continue
@@ -51,10 +53,11 @@ def scales_table(
             cells = [estimate(found[part].srcc) if part in found else _DASH for part in PARTS]
             cells += [estimate(found[part].plcc) if part in found else _DASH for part in PARTS]
             images = max(one.items for one in found.values())
+            is_of_one_prompt |= any(one.prompts == 1 for one in found.values())
             body.append([rating, name, f"{images:,}", *cells])
     headings = ["rating", "evaluator", "images"]
     headings += [f"{measure} {part}" for measure in ("SRCC", "PLCC") for part in ("T2IA", "IQA", "overall")]
-    return Table(headings, body)
+    return Table(headings, body, (ONE_PROMPT,) if is_of_one_prompt else ())
 
 
 def _parts(name: str, path: Path, field: str) -> dict[str, ScoreTable]:

@@ -45,8 +45,8 @@ def srcc_difference(
         first[0],
         second[0],
         len(y),
-        Estimate.from_resamples(drawn),
-        two_sided(drawn[1:]),
+        Estimate.from_resamples(drawn, bootstrap.clusters),
+        two_sided(drawn[1:], bootstrap.clusters),
         williams(spearman(a, y), spearman(b, y), spearman(a, b), len(y)),
     )
 
@@ -77,10 +77,13 @@ def williams(first: float, second: float, between: float, items: int) -> float |
     return float(2 * t.sf(abs(statistic), items - 3))
 
 
-def two_sided(differences: FloatArray) -> float | None:
-    """The p-value of a difference by its values in the resamples; None where none is defined."""
+def two_sided(differences: FloatArray, clusters: int) -> float | None:
+    """The p-value of a difference by its values in the resamples; None where none is defined.
+
+    It is None for a single cluster as well: its resamples are all alike, so any difference would look sure.
+    """
     drawn = differences[np.isfinite(differences)]
-    if not len(drawn):
+    if not len(drawn) or clusters == 1:
         return None
     # One is added on both sides of the fraction: a finite number of resamples never shows p = 0.
     tail = min(np.sum(drawn <= 0), np.sum(drawn >= 0))

@@ -170,6 +170,8 @@ def agreement_table(comparison: EvaluatorComparison) -> Table:
         notes.insert(0, "one rater: against the mean of the other raters of an image, each left out in turn")
     for row in comparison.published:
         rows.append([row.evaluator, "published", str(row.pairs), number(row.srcc), number(row.plcc), "–", "–", "–"])
+    if any(found.prompts == 1 for one in comparison.evaluators for found in (one.categories | one.folds).values()):
+        notes.append("a category or fold of one prompt has no interval: it comes from drawing whole prompts")
     if comparison.rated.unrated:
         notes.append(f"{len(comparison.rated.unrated)} images of the benchmark have no rating")
     notes += rejects.notes(comparison.rejects, comparison.repeated)
