@@ -1,7 +1,8 @@
 """Reward models of human preference: ImageReward, HPSv2, HPSv3, each through its own package.
 
-Their packages score one image after the other, and HPSv2's `score` reads its checkpoint of 4 GB anew for each call.
-Here their models are loaded once and get batches; the figures are those of their own functions.
+Their packages score one image after the other, and HPSv2's `score` reads its checkpoint of 4 GB in each call. Here each
+model is loaded once and gets batches. The scores are those of the packages' own functions. This uses parts of the
+packages that are not their public interface, so another release of one may need a change here.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from dyneval.rivals.tensors import device_of
 if TYPE_CHECKING:
     from PIL import Image
 
+# Tokens of a prompt that `ImageReward.score` of the package reads.
 _IMAGE_REWARD_TOKENS = 35
-"""The prompt of ImageReward, in `ImageReward.score`."""
 
 
 class ImageReward:
@@ -53,7 +54,11 @@ class HpsV2:
     """Human Preference Score v2 (Wu et al. 2023): the cosine of image and prompt in a tuned ViT-H-14."""
 
     def __init__(self, model: str, device: str | None) -> None:
-        """Load the weights of `model`: v2.0, v2.1, or a checkpoint file. Raises SettingError: it is none of these."""
+        """Load the weights of `model`: v2.0, v2.1, or a checkpoint file.
+
+        Raises:
+            SettingError: it is none of these.
+        """
         import torch
         from hpsv2 import img_score
         from hpsv2.utils import hps_version_map
@@ -67,6 +72,7 @@ class HpsV2:
         else:
             raise SettingError(f"--model {model}: expected {', '.join(hps_version_map)} or a checkpoint file")
         self.device = device_of(device)
+        # The package keeps device and model in globals of its module, and would choose a GPU by itself.
         img_score.device = self.device
         img_score.initialize_model()
         self.model: Any = img_score.model_dict["model"]
