@@ -1,11 +1,16 @@
-"""Evaluators beside each other on one benchmark: agreement, differences, T2I models, categories, published figures."""
+"""Evaluators beside each other on one benchmark: agreement, differences, T2I models, categories, published figures.
+
+`compare` is the whole of `dyneval benchmark` without files: it brings scores and ratings of the same images together
+and computes every figure of the tables from them. Evaluators are each compared over the images that they scored, and
+with each other over the images that both scored.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from dyneval.errors import SettingError
 from dyneval.evaluation import published
@@ -15,7 +20,6 @@ from dyneval.evaluation.calibration import LEVEL, Calibration, calibrate
 from dyneval.evaluation.correlation import (
     Agreement,
     agreement,
-    as_mapping,
     category_agreement,
     human_ceiling,
     system_agreement,
@@ -27,9 +31,17 @@ from dyneval.evaluation.significance import Difference, srcc_difference
 
 @dataclass(frozen=True, slots=True)
 class EvaluatorResult:
-    """What one evaluator reached; `scores` in the order of the rated images, NaN where it gave none.
+    """The figures of one evaluator.
 
-    `of_other_prompts`: ids of rated images that it scored for another prompt.
+    Attributes:
+        name: of the evaluator.
+        scores: in the order of the rated images, NaN where it gave none.
+        agreement: with the raters, image by image.
+        system: "srcc" and "plcc" over the means of T2I models.
+        categories: agreement within each category.
+        calibration: from its scores to ratings; None with too few images.
+        folds: agreement within each fold, where the images have folds.
+        of_other_prompts: ids of rated images that it scored for another prompt.
     """
 
     name: str
@@ -78,8 +90,8 @@ class EvaluatorComparison:
                     "missing": result.missing,
                     "of_other_prompts": len(result.of_other_prompts),
                     **result.agreement.to_dict(),
-                    "system": as_mapping(result.system),
-                    "calibration": result.calibration.to_dict() if result.calibration else None,
+                    "system": {name: found.to_dict() for name, found in result.system.items()},
+                    "calibration": asdict(result.calibration) if result.calibration else None,
                     "categories": {name: found.to_dict() for name, found in result.categories.items()},
                     "folds": {name: found.to_dict() for name, found in result.folds.items()},
                 }
@@ -90,7 +102,7 @@ class EvaluatorComparison:
                     "first": found.first,
                     "second": found.second,
                     "images": found.items,
-                    **as_mapping({"srcc_difference": found.difference}),
+                    "srcc_difference": found.difference.to_dict(),
                     "p_bootstrap": found.p_bootstrap,
                     "p_williams": found.p_williams,
                 }
@@ -122,6 +134,7 @@ def compare(
         rejects=[*rated.rejects, *(reject for table in tables for reject in table.rejects)],
         repeated=rated.repeated + sum(table.repeated for table in tables),
     )
+    # The ratings of a checklist are parts of one judgment, no second opinions.
     if not rated.benchmark.fields[rated.rated].is_checklist:
         ratings, prompts = [item.ratings for item in rated.items], [item.cluster for item in rated.items]
         found.people = human_ceiling(ratings, prompts, resamples=resamples, seed=seed)

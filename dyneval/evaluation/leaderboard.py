@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from dyneval.evaluation import published
 from dyneval.evaluation.bootstrap import ONE_PROMPT, Estimate, FloatArray, IntArray, drawn_counts
-from dyneval.evaluation.correlation import as_mapping
 from dyneval.evaluation.head_to_head import Duel, duels
 from dyneval.evaluation.scored import ScoredSet
 from dyneval.records import normalised_score
@@ -129,7 +128,7 @@ class Board:
                     "images": row.images,
                     "missing": row.missing,
                     "normalised": row.normalised,
-                    **as_mapping(row.scores),
+                    **{name: score.to_dict() for name, score in row.scores.items()},
                     "dimensions": {name: cell.value for name, cell in row.dimensions.items()},
                     "categories": {name: [cell.value, cell.images] for name, cell in row.categories.items()},
                 }

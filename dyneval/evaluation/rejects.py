@@ -1,7 +1,7 @@
-"""Rows of ratings and scores that cannot be used: left out, counted and told, while the others are used.
+"""Rows of ratings and scores that cannot be used: they are left out, counted and reported; the others are used.
 
-A published file with one rating off its scale is no reason to refuse the other ten thousand; a file of which most rows
-cannot be used is one, for then it is most likely not what it was taken for.
+A published file with one rating off its scale is no reason to refuse the other ten thousand. A file of which more than
+half of the rows cannot be used is refused: most likely it is not the file that it was taken for.
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ from dyneval.records import Reject
 
 Content = TypeVar("Content")
 FILE = "agreement.rejects.jsonl"
+# Rows that a note names; all of them are in `FILE`.
 _SHOWN = 3
 
 
 class UnusableRow(NamedTuple):
-    """A row that does not count: its file, the id or image that it names (maybe ""), its number from 1, and why."""
+    """A row that does not count.
+
+    Attributes:
+        file: name of its file.
+        key: the id or image that it names; "" where it names none.
+        row: its number in the file, from 1.
+        reason: why it does not count.
+    """
 
     file: str
     key: str
     row: int
     reason: str
-
-    @property
-    def as_reject(self) -> Reject:
-        """The same as it stands in a file of rejects."""
-        where = {"row": self.row, "file": self.file}
-        return Reject(key=self.key or f"row {self.row}", kind="row", reason=self.reason, detail=where)
 
     def __str__(self) -> str:
         return f"{self.key + ', ' if self.key else ''}row {self.row}: {self.reason}"
@@ -40,8 +42,8 @@ class UnusableRow(NamedTuple):
 class RowFilter(Generic[Content]):
     """Takes the rows of a file one by one and keeps those that can be used, one a key.
 
-    Rows of one key that say the same count once. Where they differ none counts: both cannot be right, and the first is
-    no better than the last; keeping it would make the result depend on the order of the rows.
+    Rows of one key that say the same count once. Where they differ none counts: keeping the first would make the result
+    depend on the order of the rows.
     """
 
     def __init__(self, file: str) -> None:
@@ -53,7 +55,15 @@ class RowFilter(Generic[Content]):
         self._total = 0
 
     def add(self, key: Hashable, row: int, name: str, content: Content, rows: int = 1) -> None:
-        """Take a row that can be used; `name` is what it is called in a reject; `rows`: of how many it was made."""
+        """Take a row that can be used.
+
+        Args:
+            key: rows with the same one are about the same image.
+            row: its number in the file, from 1.
+            name: what it is called in a reject.
+            content: what it says.
+            rows: how many rows of the file it was made of.
+        """
         self._total += rows
         self._rows.setdefault(key, []).append((row, name, content))
 
@@ -66,6 +76,7 @@ class RowFilter(Generic[Content]):
         """The rows that count, by key, in the order of the file."""
         kept = {}
         for key, rows in self._rows.items():
+            # By `repr`: NaN differs from itself, and two rows without a rating say the same.
             if len(rows) > 1 and len({repr(content) for _, _, content in rows}) > 1:
                 reason = f"stands {len(rows)} times and not alike; which is right is not known, so none counts"
                 self.rejects += [UnusableRow(self.file, name, row, reason) for row, name, _ in rows]
@@ -84,18 +95,24 @@ class RowFilter(Generic[Content]):
 
 
 def notes(rejects: Sequence[UnusableRow], repeated: int) -> list[str]:
-    """What a reader is told of them: for each file how many, and the first few."""
-    told = []
+    """Sentences for the report: for each file how many rows were left out, and the first few of them."""
+    sentences = []
     for file, group in groupby(rejects, key=lambda reject: reject.file):
         of_file = list(group)
-        told.append(f"{file}: {len(of_file)} rows left out: {_some(of_file)}")
-    return told + ([f"{repeated} rows repeat one before them and count once"] if repeated else [])
+        sentences.append(f"{file}: {len(of_file)} rows left out: {_some(of_file)}")
+    return sentences + ([f"{repeated} rows repeat one before them and count once"] if repeated else [])
 
 
 def write(folder: Path, rejects: Sequence[UnusableRow]) -> list[Path]:
     """Write all of them as `FILE` below `folder`; returns the file. Without any, that of an earlier run is removed."""
     path = folder / FILE
-    write_rejects(path, [reject.as_reject for reject in rejects], "item_id")
+    rows = [
+        Reject(
+            key=one.key or f"row {one.row}", kind="row", reason=one.reason, detail={"row": one.row, "file": one.file}
+        )
+        for one in rejects
+    ]
+    write_rejects(path, rows, "item_id")
     return [path] if rejects else []
 
 

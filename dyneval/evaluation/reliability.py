@@ -1,8 +1,8 @@
-"""How reliable is the judge itself? Its scores of the same pairs in two runs: twice, by two engines, of altered images.
+"""How reliable is the judge itself? Its scores of the same pairs in two runs are compared.
 
-Agreement with itself is given as in the literature on raters: share of equal scores, mean absolute difference, rank
-correlation, Krippendorff's alpha, and how often the better of two images of a prompt changes, which is what best-of-n
-sampling and preference data depend on.
+The runs may be repetitions, two engines, or the original and altered images. The figures are those of the literature on
+raters: share of equal scores, mean absolute difference, rank correlation and Krippendorff's alpha. A last one says how
+often the better of two images of a prompt changes, which best-of-n sampling and preference data depend on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dyneval.evaluation.bootstrap import (
     weighted_pearson,
     weighted_ranks,
 )
-from dyneval.evaluation.correlation import FEWEST, as_mapping
+from dyneval.evaluation.correlation import FEWEST
 from dyneval.evaluation.scores import other_settings, read_records
 from dyneval.evaluation.spelling import alike_prompt
 from dyneval.replies import as_in_key
@@ -33,12 +33,13 @@ SCORES = ("overall", "t2ia", "iqa", "soft.overall")
 """Scores that are compared, where both runs have them."""
 NEXT = 50
 """Images of a prompt that each is compared with, at most: all pairs of them where a prompt has no more than 51."""
+# Scores that differ by less are equal: a mean of the same ratings in another order differs in its last bits.
 _EQUAL = 1e-9
 
 
 @dataclass(slots=True)
 class PairScores:
-    """One pair in one run; scores 1-5 by name, those of `SCORES` that it has."""
+    """The scores of one pair in one run: 1-5, by those names of `SCORES` that it has."""
 
     prompt: str
     image: str
@@ -90,7 +91,7 @@ class Reliability:
         """Return the row as it stands in reliability.json."""
         names = ("equal", "difference", "shift", "srcc", "alpha", "flips")
         counts = {"pairs": self.pairs, "prompts": self.prompts, "couples": self.couples}
-        estimates = as_mapping({name: getattr(self, name) for name in names})
+        estimates = {name: getattr(self, name).to_dict() for name in names}
         return {"first": self.first, "second": self.second, "score": self.score, **counts, **estimates}
 
 
@@ -155,6 +156,7 @@ def reliability(first: ScoredRun, second: ScoredRun, *, resamples: int = 1000, s
     found = []
     for score in SCORES:
         pairs = [p for p in shared if score in first.pairs[p].scores and score in second.pairs[p].scores]
+        # Of a single pair no statistic but its difference says anything.
         if len(pairs) > 1:
             a, b = (np.array([run.pairs[p].scores[score] for p in pairs]) for run in (first, second))
             prompts = [first.pairs[p].prompt for p in pairs]
@@ -168,6 +170,8 @@ def _statistics(a: FloatArray, b: FloatArray, prompts: Sequence[str], resamples:
     one, other = (np.concatenate(side) for side in zip(*_couples(codes), strict=True))
     flipped = (a[one] >= a[other]) != (b[one] >= b[other])
     apart = b - a
+    # All statistics but the rank correlation are ratios of sums over pairs: summed by prompt once, a resample weighs
+    # the sums of prompts and looks at no pair again.
     of_pairs = (np.ones(len(a)), np.abs(apart) < _EQUAL, np.abs(apart), apart, apart**2, a + b, a**2 + b**2)
     by_prompt = [np.bincount(codes, values, count) for values in of_pairs]
     by_prompt += [np.bincount(codes[one], values, count) for values in (np.ones(len(one)), flipped)]
@@ -191,7 +195,7 @@ def _statistics(a: FloatArray, b: FloatArray, prompts: Sequence[str], resamples:
         **{name: Estimate.from_resamples(values, count) for name, values in shares.items()},
         "srcc": Estimate.from_resamples(np.concatenate(correlations), count, "a run gives all pairs the same score")
         if len(a) >= FEWEST
-        else Estimate.undefined(f"needs at least {FEWEST} pairs"),
+        else Estimate(None, reason=f"needs at least {FEWEST} pairs"),
         "alpha": Estimate.from_resamples(alpha, count, "both runs give all pairs the same score"),
         "flips": Estimate.from_resamples(flip_rate, count, "no prompt has two images"),
     }

@@ -78,7 +78,7 @@ def questions_table(scores: Path, *, resamples: int = 1000, seed: int = 0) -> Ta
     rows, notes = [], []
     for (low, high), theirs in QUESTIONS.items():
         inside = [(questions, prompt) for objects, questions, prompt in counts if low <= objects <= high]
-        here = Estimate.undefined("no image has so many objects")
+        here = Estimate(None, reason="no image has so many objects")
         if inside:
             bootstrap = ClusterBootstrap([prompt for _, prompt in inside], resamples, seed)
             asked = np.array([questions for questions, _ in inside], np.float64)

@@ -1,6 +1,7 @@
 """Every rating of a benchmark against every part of a score: does T2IA go with alignment, and IQA with quality?
 
-RichHF has four ratings of an image, EvalMi and AGIQA-3K one of alignment and one of quality.
+RichHF has four ratings of an image, EvalMi and AGIQA-3K one of alignment and one of quality. If IQA agreed with
+alignment better than T2IA does, the two parts would not measure what they are named for.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def scales_table(
     body = []
     is_of_one_prompt = False
     for rating, scale in benchmark.fields.items():
+        # Preferences order images within a group; a correlation over all images would mean nothing.
         if scale.is_preference:
             continue
         items = load(benchmark, annotations, rating).items
@@ -63,7 +65,8 @@ def scales_table(
 def _parts(name: str, path: Path, field: str) -> dict[str, ScoreTable]:
     """The parts of an evaluator's score that its file holds."""
     first = next(rows(path), {})
-    held = {part: part for part in PARTS if part in first}  # a record that was scored by half has no overall
+    # A record of which one part was scored has no overall score.
+    held = {part: part for part in PARTS if part in first}
     if not is_record(first) and field not in held:
         held.setdefault("overall", field)
     return {part: read_scores(path, column, name) for part, column in held.items()}

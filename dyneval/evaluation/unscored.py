@@ -1,8 +1,11 @@
-"""The images of a benchmark or of a prompt list as pairs to score, for those who have a student and no scores yet."""
+"""The images of a benchmark or of a prompt list as pairs to score.
+
+`dyneval benchmark --checkpoint`, `reproduce` and `rival` score images before they compare; they ask here which images
+there are and which prompt each was made from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +28,11 @@ def rated_images(
 ) -> list[UnscoredImage]:
     """The images that people rated, see `dyneval.evaluation.benchmarks.base.load`.
 
-    Without `needs_prompts` an image may come without its prompt, which is then "": for metrics that read none.
+    Args:
+        benchmark: whose images.
+        annotations: its file or folder.
+        rated: name of the rating; None takes the benchmark's first.
+        needs_prompts: False for metrics that read no prompt; an image without one then has the prompt "".
 
     Raises:
         LayoutError: the annotations cannot be used, or do not hold the prompts.
@@ -58,25 +65,22 @@ def drawn_images(prompts: Path, images: Path) -> list[UnscoredImage]:
         SettingError: there are none.
         DataFileError: one image is there in two forms.
     """
-    found = list(_drawn(prompts, images))
-    if not found:
-        raise SettingError(f"{images}: holds no folder with images of the prompts in {prompts}")
-    return found
-
-
-def _drawn(prompts: Path, images: Path) -> Iterator[UnscoredImage]:
+    found = []
     entries = read_prompts(prompts)
     for folder in sorted(path for path in images.iterdir() if path.is_dir()):
         present: dict[str, str] = {}
         for path in folder.iterdir():
-            if (
-                path.suffix.lower() in IMAGE_SUFFIXES
-                and (other := present.setdefault(path.stem, path.name)) != path.name
-            ):
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+            # a.png and a.jpg may both be image a; taking either would be a guess.
+            if (other := present.setdefault(path.stem, path.name)) != path.name:
                 raise DataFileError(
                     f"{folder}: {other} and {path.name} may both be image {path.stem}; keep one of them"
                 )
         for number, entry in enumerate(entries):
             stem = Path(entry.file_name).stem if entry.file_name else f"{number:04d}"
             if stem in present:
-                yield UnscoredImage(f"{folder.name}/{stem}", entry.prompt, f"{folder.name}/{present[stem]}")
+                found.append(UnscoredImage(f"{folder.name}/{stem}", entry.prompt, f"{folder.name}/{present[stem]}"))
+    if not found:
+        raise SettingError(f"{images}: holds no folder with images of the prompts in {prompts}")
+    return found

@@ -43,7 +43,7 @@ def same(left, right):
 def test_weighted_ranks_and_correlation_equal_those_of_the_resample_written_out(data):
     scores, ratings, prompts = data
     bootstrap = ClusterBootstrap(prompts, resamples=5, seed=1)
-    weights = next(bootstrap.item_weights())
+    weights = bootstrap.over_items(lambda weights: weights)
     ranks = weighted_ranks(weights, scores)
     pearson = weighted_pearson(weights, scores, ratings)
     for row, counts in enumerate(weights.astype(int)):

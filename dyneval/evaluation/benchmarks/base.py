@@ -1,4 +1,8 @@
-"""What every benchmark loader gives and how its faults are told: rated images, and one error for an unknown layout."""
+"""What every benchmark loader yields, and the checks that all of them share: rated images, scales, one kind of error.
+
+A loader only takes its files apart. `load` decides which ratings count, so that a rating off the scale, a gap or a row
+that stands twice is treated alike in all benchmarks, counted, and named in the output.
+"""
 
 from __future__ import annotations
 
@@ -64,10 +68,15 @@ class RatedImage:
 
 
 class Field(NamedTuple):
-    """What a rating means, and its scale; None where the scale is not published.
+    """What a rating means, and its scale.
 
-    `is_checklist`: an image's ratings are parts of one judgment, so that without one of them there is none; else each
-    is a rater's. `is_preference`: it orders the images of one `RatedImage.group` and says nothing across groups.
+    Attributes:
+        meaning: as reports name it.
+        low: lowest rating; None where the scale is not published.
+        high: highest rating, likewise.
+        is_preference: a rating orders the images of one `RatedImage.group` and says nothing across groups.
+        is_checklist: an image's ratings are parts of one judgment, so that the image has none where one of them cannot
+            be used; otherwise each is a rater's.
     """
 
     meaning: str
@@ -105,9 +114,15 @@ class Benchmark:
 
 @dataclass(slots=True)
 class RatedSet:
-    """The rated images of a benchmark, the ids that hold no rating, and the rows that do not count.
+    """The rated images of a benchmark.
 
-    `repeated`: rows that say what one before them said.
+    Attributes:
+        benchmark: whose they are.
+        rated: name of the field that was read.
+        items: images with a rating.
+        unrated: ids of images without one.
+        rejects: rows that do not count, with their reasons.
+        repeated: how many rows say what one before them said.
     """
 
     benchmark: Benchmark
@@ -156,10 +171,14 @@ def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet
             given, faults = _usable(benchmark, benchmark.fields[field], item.ratings)
             for fault in faults:
                 filtered.reject(item.item_id, row, fault)
-            # A rater who typed 41 for 4 gave no rating; the image has those of the others.
+            # A rater who typed 41 for 4 (GenAI-Bench has such a row) gave no rating; the image keeps the others'.
             if not faults or not (benchmark.fields[field].is_checklist or all(map(math.isnan, given))):
-                item = replace(_prompt_or_none(item), ratings=given)
+                # A prompt that says nothing, such as "", is none: as a text it would put all images without a prompt
+                # into one cluster, and intervals would have no width.
+                prompt = item.prompt if item.prompt is not None and name_of(item.prompt) else None
+                item = replace(item, prompt=prompt, ratings=given)
                 filtered.add(item.item_id, row, item.item_id, item, len(item.rows) or 1)
+    # After the loop: whether two rows of an image agree is known when all rows are read.
     items = list(filtered.finish().values())
     if filtered.refusal:
         raise LayoutError(_unknown(benchmark, path, filtered.refusal))
@@ -189,11 +208,6 @@ def _usable(benchmark: Benchmark, scale: Field, ratings: Any) -> tuple[tuple[flo
         if fault:
             faults[fault] = None
     return tuple(given), list(faults)
-
-
-def _prompt_or_none(item: RatedImage) -> RatedImage:
-    """A prompt that says nothing is none: as a text it would make one cluster of all images without a prompt."""
-    return item if item.prompt is None or name_of(item.prompt) else replace(item, prompt=None)
 
 
 def refuse_duplicates(where: str, seen: Mapping[str, int]) -> None:
@@ -234,6 +248,11 @@ def inside(path: Path, name: str) -> Path:
 
 @contextmanager
 def _layout(benchmark: Benchmark, path: Path) -> Iterator[None]:
+    """Turn what a loader stumbles over into a LayoutError.
+
+    Loaders index rows plainly (`row["prompt"]`), which keeps each at about twenty lines; what they raise on another
+    layout is translated here.
+    """
     try:
         yield
     except KeyError as error:
