@@ -87,7 +87,7 @@ def duels(scored: ScoredSet, names: Sequence[str], *, resamples: int = 1000, see
             outcomes = np.array([won, tied, number - won - tied])
             # A prompt has one of three outcomes, so that drawing prompts with replacement is drawing outcomes.
             drawn = np.vstack([outcomes, random.multinomial(number, outcomes / number, size=resamples)])
-            rate = Estimate.from_resamples((drawn[:, 0] + drawn[:, 1] / 2) / number)
+            rate = Estimate.from_resamples((drawn[:, 0] + drawn[:, 1] / 2) / number, number)
             found.append(Duel(names[a], names[b], number, won, tied, float(differences[a, b]) / number, rate))
     return found
 

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyneval.evaluation import published
-from dyneval.evaluation.bootstrap import Estimate, FloatArray, IntArray, drawn_counts
-from dyneval.evaluation.correlation import as_mapping
+from dyneval.evaluation.bootstrap import ONE_PROMPT, Estimate, FloatArray, IntArray, drawn_counts
 from dyneval.evaluation.head_to_head import Duel, duels
 from dyneval.evaluation.scored import ScoredSet
 from dyneval.records import normalised_score
@@ -129,7 +128,7 @@ class Board:
                     "images": row.images,
                     "missing": row.missing,
                     "normalised": row.normalised,
-                    **as_mapping(row.scores),
+                    **{name: score.to_dict() for name, score in row.scores.items()},
                     "dimensions": {name: cell.value for name, cell in row.dimensions.items()},
                     "categories": {name: [cell.value, cell.images] for name, cell in row.categories.items()},
                 }
@@ -150,13 +149,16 @@ def build_board(scored: ScoredSet, *, resamples: int = 1000, seed: int = 0) -> B
     """
     grid = _Grid(scored)
     scores, by_category = grid.means(resamples, seed)
-    categories = {name: (means, grid.images([name])) for name, means in by_category.items()}
+    categories = {name: (means, *grid.counts([name])) for name, means in by_category.items()}
     dimensions = group_by_dimension(by_category)
     by_dimension = {
-        dimension: (_mean_of_means([by_category[name] for name in names]), grid.images(names))
+        dimension: (_mean_of_means([by_category[name] for name in names]), *grid.counts(names))
         for dimension, names in dimensions.items()
     }
-    ranges, images = _rank_ranges(scores[scored.ranked_by]), grid.images()
+    # One prompt is drawn in every resample: all of them would give one rank and one proposal of tiers, as if sure.
+    resampled = scores[scored.ranked_by] if grid.prompts > 1 else scores[scored.ranked_by][:1]
+    ranges = _rank_ranges(resampled)
+    images, prompts = grid.counts()
     rows = []
     for number, name in enumerate(scored.model_of.things):
         info, own = scored.models[name], int(images[number])
@@ -168,7 +170,9 @@ def build_board(scored: ScoredSet, *, resamples: int = 1000, seed: int = 0) -> B
                 year=info.year,
                 images=own,
                 missing=max(0, scored.expected.get(name, own) - own),
-                scores={key: Estimate.from_resamples(means[:, number]) for key, means in scores.items()},
+                scores={
+                    k: Estimate.from_resamples(means[:, number], int(prompts[number])) for k, means in scores.items()
+                },
                 categories={key: _cell(number, *found) for key, found in categories.items()},
                 dimensions={key: _cell(number, *found) for key, found in by_dimension.items()},
                 rank_low=low,
@@ -179,9 +183,13 @@ def build_board(scored: ScoredSet, *, resamples: int = 1000, seed: int = 0) -> B
     column = {id(row): number for number, row in enumerate(rows)}
     ranked = rank(rows)
     board = Board(ranked, dimensions, scored.evaluator, grid.prompts, ranked_by=scored.ranked_by)
-    board.ranked_resamples = scores[scored.ranked_by][:, [column[id(row)] for row in ranked]]
+    board.ranked_resamples = resampled[:, [column[id(row)] for row in ranked]]
     board.duels = duels(scored, [row.model for row in ranked], resamples=resamples, seed=seed)
-    board.notes = _gaps(board)
+    board.notes = [f"{row.model}: no score for {row.missing} images" for row in ranked if row.missing]
+    if empty := sum(cell.value is None for row in ranked for cell in row.categories.values()):
+        board.notes.append(f"{empty} cells of model and sub-category hold no image")
+    alone = [row.model for row in ranked if row.ranked.reason == ONE_PROMPT]
+    board.notes += [ONE_PROMPT] if grid.prompts == 1 else [f"{model}: {ONE_PROMPT}" for model in alone]
     return board
 
 
@@ -220,9 +228,10 @@ class _Grid:
         self.categories = list(dict.fromkeys(name for names in sets for name in names))
         self._has = {name: np.array([name in names for names in sets]) for name in self.categories}
 
-    def images(self, names: Iterable[str] | None = None) -> IntArray:
-        """How many images of each model there are in one of these categories, shape (models,); None: in all."""
-        return np.bincount(self._model_of[self._chosen(names)], minlength=self.models)
+    def counts(self, names: Iterable[str] | None = None) -> tuple[IntArray, IntArray]:
+        """Images of each model in any of these categories (None: in all), and their prompts; both shape (models,)."""
+        images = self._sums(None, self._chosen(names))
+        return np.asarray(images.sum(axis=1)).astype(np.int64), np.diff(images.indptr)
 
     def means(self, resamples: int, seed: int) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
         """Each model's means of the scores, and of the ranked one in each category; NaN: none.
@@ -274,9 +283,9 @@ def _rank_ranges(overall: FloatArray) -> list[tuple[int, int]] | None:
     return [(int(a), int(b)) for a, b in zip(low, high, strict=True)]
 
 
-def _cell(number: int, means: FloatArray, images: IntArray) -> Cell:
+def _cell(number: int, means: FloatArray, images: IntArray, prompts: IntArray) -> Cell:
     """The cell of the model with this number."""
-    found = Estimate.from_resamples(means[:, number])
+    found = Estimate.from_resamples(means[:, number], int(prompts[number]))
     return Cell(found.value, int(images[number]), found.low, found.high)
 
 
@@ -286,11 +295,3 @@ def _mean_of_means(columns: Sequence[FloatArray]) -> FloatArray:
     number = np.isfinite(stacked).sum(axis=0)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.nansum(stacked, axis=0) / np.where(number, number, np.nan))
-
-
-def _gaps(board: Board) -> list[str]:
-    notes = [f"{row.model}: no score for {row.missing} images" for row in board.rows if row.missing]
-    empty = sum(cell.value is None for row in board.rows for cell in row.categories.values())
-    if empty:
-        notes.append(f"{empty} cells of model and sub-category hold no image")
-    return notes

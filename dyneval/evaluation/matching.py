@@ -73,7 +73,7 @@ class _Matcher:
     def __init__(self, items: Sequence[RatedImage]) -> None:
         self._items = items
         self._ids = _listed((item.item_id, item) for item in items)
-        self._paths = _Paths((path_parts(item.image), item) for item in items)
+        self._paths = _PathIndex((path_parts(item.image), item) for item in items)
         self._has_own_ids = any(item.item_id != item.image for item in items)
 
     def by_id(self, key: str, *, alone: bool) -> list[RatedImage]:
@@ -96,20 +96,20 @@ class _Matcher:
         return _listed((alike_id(item.item_id), item) for item in self._items)
 
     @cached_property
-    def _alike_paths(self) -> _Paths:
-        return _Paths((alike_path(item.image), item) for item in self._items)
+    def _alike_paths(self) -> _PathIndex:
+        return _PathIndex((alike_path(item.image), item) for item in self._items)
 
     @cached_property
-    def _stems(self) -> _Paths:
-        return _Paths((stem, item) for item in self._items if (stem := without_suffix(alike_path(item.image))))
+    def _stems(self) -> _PathIndex:
+        return _PathIndex((stem, item) for item in self._items if (stem := without_suffix(alike_path(item.image))))
 
     @cached_property
-    def _bare_paths(self) -> _Paths:
+    def _bare_paths(self) -> _PathIndex:
         paths = ((alike_path(item.image), item) for item in self._items)
-        return _Paths((path, item) for path, item in paths if without_suffix(path) is None)
+        return _PathIndex((path, item) for path, item in paths if without_suffix(path) is None)
 
 
-class _Paths:
+class _PathIndex:
     """Images by their paths and by the ends of those."""
 
     def __init__(self, paths: Iterable[tuple[Parts, RatedImage]]) -> None:

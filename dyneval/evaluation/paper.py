@@ -17,7 +17,7 @@ Kind = Literal["agreement", "models", "tiers", "questions"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class PaperDataset:
     """Public data behind a table, expected in the folder `name` of the data folder.
 
     Attributes:
@@ -63,48 +63,50 @@ class PaperTable:
 
     title: str
     kind: Kind = "agreement"
-    parts: tuple[Part, ...] = ()
+    datasets: tuple[PaperDataset, ...] = ()
     reason: str = ""
 
 
 _OF_JUDGES = "the public files hold a judge's answers, no person's"
 _NOT_PUBLIC = "no file of people's ratings is public; yours in this layout are taken"
-_ONE_K = (Part(name=DYNEVAL_1K, annotations=_PROMPTS),)
+_ONE_K = (PaperDataset(name=DYNEVAL_1K, annotations=_PROMPTS),)
 TABLES: dict[str, PaperTable] = {
     "agreement": PaperTable(
         title="SRCC and PLCC against people on seven benchmarks",
-        parts=(
-            Part(
+        datasets=(
+            PaperDataset(
                 name="evalmuse",
                 annotations=("train_list.json",),
                 note="the ratings of the test split, the paper's 10,796 pairs, are not public; train_list.json is",
             ),
-            Part(name="genai-bench", annotations=("genai_image.json",)),
-            Part(name="tifa", annotations=("human_annotations.json",)),
-            Part(name="richhf", annotations=("test.tfrecord", "test_meta_data.json")),
-            Part(name="geneval"),
-            Part(
+            PaperDataset(name="genai-bench", annotations=("genai_image.json",)),
+            PaperDataset(name="tifa", annotations=("human_annotations.json",)),
+            PaperDataset(name="richhf", annotations=("test.tfrecord", "test_meta_data.json")),
+            PaperDataset(name="geneval"),
+            PaperDataset(
                 name="evalmi",
                 fold="data/test_AIGI_mos2_fold_1.jsonl",
                 note="the paper's 10,080 pairs are one of five folds: the first if its file is there, else all images",
             ),
-            Part(name="t2i-eval-bench"),
+            PaperDataset(name="t2i-eval-bench"),
         ),
     ),
     "agreement-recent": PaperTable(
         title="SRCC and PLCC on four recent benchmarks",
-        parts=(
-            Part(name="geneval2", note=_NOT_PUBLIC),
-            Part(name="tiif-bench", note=_OF_JUDGES),
-            Part(name="unigenbench", note=_OF_JUDGES),
-            Part(name="t2i-corebench", note=_NOT_PUBLIC),
+        datasets=(
+            PaperDataset(name="geneval2", note=_NOT_PUBLIC),
+            PaperDataset(name="tiif-bench", note=_OF_JUDGES),
+            PaperDataset(name="unigenbench", note=_OF_JUDGES),
+            PaperDataset(name="t2i-corebench", note=_NOT_PUBLIC),
         ),
     ),
     "leaderboard": PaperTable(
-        title="36 text-to-image models on DynEval-1K, overall score 0-1", kind="models", parts=_ONE_K
+        title="36 text-to-image models on DynEval-1K, overall score 0-1", kind="models", datasets=_ONE_K
     ),
-    "tiers": PaperTable(title="Mean and deviation of each tier's models on DynEval-1K", kind="tiers", parts=_ONE_K),
-    "questions": PaperTable(title="Quality questions by number of objects in an image", kind="questions", parts=_ONE_K),
+    "tiers": PaperTable(title="Mean and deviation of each tier's models on DynEval-1K", kind="tiers", datasets=_ONE_K),
+    "questions": PaperTable(
+        title="Quality questions by number of objects in an image", kind="questions", datasets=_ONE_K
+    ),
     "scaling": PaperTable(
         title="SRCC after training on 50,000 to 250,000 samples (.687 to .800)",
         reason="the paper does not say on which images it was measured; `dyneval instruct` and `dyneval train` make "

@@ -80,7 +80,7 @@ def _row(
 ) -> ModelRow:
     paper = published.find_model(str(row["model"]))
     tier, year = (tables.cell(row, name, tables.whole_of, where) for name in ("tier", "year"))
-    empty = Estimate.undefined("not published")
+    empty = Estimate(None, reason="not published")
     return ModelRow(
         model=str(row["model"]),
         tier=tier or (paper.tier if paper else None),

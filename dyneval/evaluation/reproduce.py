@@ -14,7 +14,7 @@ import numpy as np
 
 from dyneval.evaluation import published
 from dyneval.evaluation.bootstrap import ClusterBootstrap, Estimate, FloatArray
-from dyneval.evaluation.comparison import Comparison
+from dyneval.evaluation.comparison import EvaluatorComparison
 from dyneval.evaluation.leaderboard import Board
 from dyneval.evaluation.scores import read_records
 from dyneval.evaluation.tables import Table, estimate, number
@@ -31,7 +31,7 @@ AGREEMENT_HEADINGS = [
 ]  # fmt: skip
 
 
-def agreement_row(found: Comparison, evaluator: str) -> list[str]:
+def agreement_row(found: EvaluatorComparison, evaluator: str) -> list[str]:
     """The row of a benchmark: what the paper has for `evaluator`, and what the first evaluator here has."""
     paper = next((row for row in found.published if row.evaluator == evaluator), None)
     ours = found.evaluators[0].agreement
@@ -75,17 +75,18 @@ def questions_table(scores: Path, *, resamples: int = 1000, seed: int = 0) -> Ta
         for record in read_records(scores)
         if record.scene_graph is not None and record.iqa_questions is not None
     ]
-    rows = []
+    rows, notes = [], []
     for (low, high), theirs in QUESTIONS.items():
         inside = [(questions, prompt) for objects, questions, prompt in counts if low <= objects <= high]
-        here = Estimate.undefined("no image has so many objects")
+        here = Estimate(None, reason="no image has so many objects")
         if inside:
             bootstrap = ClusterBootstrap([prompt for _, prompt in inside], resamples, seed)
             asked = np.array([questions for questions, _ in inside], np.float64)
-            here = Estimate.from_resamples(bootstrap.over_items(partial(_mean, asked)))
+            here = Estimate.from_resamples(bootstrap.over_items(partial(_mean, asked)), bootstrap.clusters)
+        notes += [f"{low}-{high} objects: {here.reason}"] if inside and here.reason else []
         shown = _DASH if theirs is None else f"{theirs:.1f}"
         rows.append([f"{low}-{high}", f"{len(inside):,}", shown, estimate(here, 1), _difference(here, theirs, 1)])
-    return Table(["objects", "images", "published", "here", "difference"], rows)
+    return Table(["objects", "images", "published", "here", "difference"], rows, tuple(notes))
 
 
 def _normalised(score: Estimate) -> Estimate:

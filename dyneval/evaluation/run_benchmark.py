@@ -12,11 +12,11 @@ from dyneval.errors import SettingError
 from dyneval.evaluation import rejects, tables
 from dyneval.evaluation.benchmarks.base import Benchmark, load
 from dyneval.evaluation.calibration import LEVEL
-from dyneval.evaluation.comparison import Comparison, compare, refuse_same_names
+from dyneval.evaluation.comparison import EvaluatorComparison, compare, refuse_same_names
 from dyneval.evaluation.folds import fold_table, with_folds
 from dyneval.evaluation.matching import match
 from dyneval.evaluation.options import EvaluationOptions
-from dyneval.evaluation.preference import Preferences, compare_preferences
+from dyneval.evaluation.preference import PreferenceComparison, compare_preferences
 from dyneval.evaluation.scales import ALL, scales_table
 from dyneval.evaluation.scores import is_record, read_records, read_scores
 from dyneval.evaluation.tables import Table
@@ -60,7 +60,7 @@ class BenchmarkRun(EvaluationOptions):
 class BenchmarkOutcome:
     """The comparison, its tables by heading, and the files that were written."""
 
-    comparison: Comparison | Preferences
+    comparison: EvaluatorComparison | PreferenceComparison
     tables: dict[str, Table]
     files: list[Path]
 
@@ -79,7 +79,7 @@ def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
         raise SettingError(f"--level {run.level:g}: expected a number between 0 and 1, such as 0.9")
     refuse_same_names([name for name, _ in run.scores])
     scored = [read_scores(path, run.field, name) for name, path in run.scores]
-    found: Comparison | Preferences
+    found: EvaluatorComparison | PreferenceComparison
     if rated.benchmark.fields[rated.rated].is_preference:
         if run.folds:
             raise SettingError("--folds: preferences are compared within prompts, not by fold")
@@ -94,7 +94,7 @@ def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
     return BenchmarkOutcome(found, shown, _write(run.output, run, found, shown) if run.output else [])
 
 
-def _tables(found: Comparison) -> dict[str, Table]:
+def _tables(found: EvaluatorComparison) -> dict[str, Table]:
     shown = {"Agreement": tables.agreement_table(found)}
     if found.differences:
         shown["Differences"] = tables.difference_table(found)
@@ -107,7 +107,9 @@ def _tables(found: Comparison) -> dict[str, Table]:
     return shown
 
 
-def _write(output: Path, run: BenchmarkRun, found: Comparison | Preferences, shown: dict[str, Table]) -> list[Path]:
+def _write(
+    output: Path, run: BenchmarkRun, found: EvaluatorComparison | PreferenceComparison, shown: dict[str, Table]
+) -> list[Path]:
     given = (run.annotations, *run.folds, *(path for _, path in run.scores))
     read = [path for path in given if path.is_file()]
     refuse_overwrite(read, tables.files(output, ["agreement", *map(str.lower, shown)]))
@@ -116,7 +118,7 @@ def _write(output: Path, run: BenchmarkRun, found: Comparison | Preferences, sho
     for heading, table in shown.items():
         written += table.write(output, heading.lower())
     charts: list[Chart] = []
-    if isinstance(found, Comparison) and (run.report or run.pictures):
+    if isinstance(found, EvaluatorComparison) and (run.report or run.pictures):
         from dyneval.evaluation.report.agreement_charts import comparison_charts
         from dyneval.evaluation.report.pictures import write_pictures
 
@@ -127,7 +129,7 @@ def _write(output: Path, run: BenchmarkRun, found: Comparison | Preferences, sho
         from dyneval.evaluation.report.page import Report, write_report
 
         page = output / "report.html"
-        gallery = _gallery(run, found, page) if isinstance(found, Comparison) else None
+        gallery = _gallery(run, found, page) if isinstance(found, EvaluatorComparison) else None
         title = f"Agreement with people on {found.rated.benchmark.title}"
         # The notes of tables stand below them.
         notes = [f"{key}: {reason}" for key, reason in gallery.unreadable.items()] if gallery else []
@@ -138,9 +140,9 @@ def _write(output: Path, run: BenchmarkRun, found: Comparison | Preferences, sho
     return written
 
 
-def _lead(found: Comparison | Preferences) -> str:
+def _lead(found: EvaluatorComparison | PreferenceComparison) -> str:
     rated = found.rated
-    if isinstance(found, Preferences):
+    if isinstance(found, PreferenceComparison):
         groups = len({item.group for item in rated.items})
         return f"{len(rated.items):,} images in {groups:,} groups that people put in order."
     meaning = rated.benchmark.fields[rated.rated].meaning
@@ -148,12 +150,12 @@ def _lead(found: Comparison | Preferences) -> str:
     return f"{len(rated.items):,} images rated by people ({meaning}), scored by {names}."
 
 
-def _gallery(run: BenchmarkRun, found: Comparison, page: Path) -> Gallery | None:
+def _gallery(run: BenchmarkRun, found: EvaluatorComparison, page: Path) -> Gallery | None:
     """The gallery of the first evaluator that left ScoreRecords; None without one or without images."""
     source = next((path for _, path in run.scores if _holds_records(path)), None)
     if source is None or run.images is None:
         return None
-    from dyneval.evaluation.report.gallery import Entry, build_gallery
+    from dyneval.evaluation.report.gallery import GalleryImage, build_gallery
 
     belonging = match(found.rated.items, [(record.pair_id, record.image) for record in read_records(source)])
     entries = []
@@ -162,7 +164,7 @@ def _gallery(run: BenchmarkRun, found: Comparison, page: Path) -> Gallery | None
         score = getattr(record, run.field, None) if run.field in ("overall", "t2ia", "iqa") else record.overall
         if item is not None and score is not None and math.isfinite(item.rating):
             entries.append(
-                Entry(
+                GalleryImage(
                     pair_id=record.pair_id,
                     model=item.model or "unknown model",
                     tier=None,

@@ -13,7 +13,7 @@ from dyneval.errors import SettingError
 from dyneval.evaluation import board_tables, rejects, tables
 from dyneval.evaluation.benchmarks import generic
 from dyneval.evaluation.benchmarks.base import RatedImage, RatedSet
-from dyneval.evaluation.comparison import Comparison, compare
+from dyneval.evaluation.comparison import EvaluatorComparison, compare
 from dyneval.evaluation.leaderboard import Board, build_board
 from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.published_table import is_published_table, read_board
@@ -75,7 +75,7 @@ def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
         ReportError: a library for the report is missing.
     """
     scored: ScoredSet | None = None
-    comparison: Comparison | None = None
+    comparison: EvaluatorComparison | None = None
     if len(run.scores) == 1 and is_published_table(run.scores[0]):
         if run.score != "overall":
             raise SettingError(f"--score {run.score}: a table of published scores has one, overall")
@@ -99,7 +99,7 @@ def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
     return LeaderboardOutcome(board, shown, written)
 
 
-def _compare(ratings: Path, run: LeaderboardRun, scored: ScoredSet) -> Comparison:
+def _compare(ratings: Path, run: LeaderboardRun, scored: ScoredSet) -> EvaluatorComparison:
     """Hold the board's scores against people's ratings of the same images."""
     items = [
         RatedImage(
@@ -154,7 +154,7 @@ def _write(
     board: Board,
     shown: dict[str, Table],
     scored: ScoredSet | None,
-    comparison: Comparison | None,
+    comparison: EvaluatorComparison | None,
 ) -> list[Path]:
     stems = {heading: heading.lower().replace(" ", "_").replace("-", "_") for heading in shown}
     read = [*run.scores, *run.metadata, *(path for path in (run.prompts, run.models, run.ratings) if path)]
@@ -172,7 +172,7 @@ def _write(
 
 
 def _draw(
-    output: Path, run: LeaderboardRun, board: Board, scored: ScoredSet | None, comparison: Comparison | None
+    output: Path, run: LeaderboardRun, board: Board, scored: ScoredSet | None, comparison: EvaluatorComparison | None
 ) -> list[Path]:
     from dyneval.evaluation.report.agreement_charts import comparison_charts
     from dyneval.evaluation.report.charts import board_charts
@@ -217,13 +217,13 @@ def _lead(board: Board) -> str:
 
 
 def _gallery(
-    images: Path, run: LeaderboardRun, scored: ScoredSet, comparison: Comparison | None, page: Path
+    images: Path, run: LeaderboardRun, scored: ScoredSet, comparison: EvaluatorComparison | None, page: Path
 ) -> Gallery:
-    from dyneval.evaluation.report.gallery import Entry, build_gallery
+    from dyneval.evaluation.report.gallery import GalleryImage, build_gallery
 
     ratings = {item.item_id: item.rating for item in comparison.rated.items} if comparison else {}
     entries = [
-        Entry(
+        GalleryImage(
             pair_id=image.pair_id,
             address=item_id,
             model=scored.models[image.model].name,

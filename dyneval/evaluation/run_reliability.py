@@ -8,12 +8,13 @@ from pathlib import Path
 
 from dyneval.errors import SettingError
 from dyneval.evaluation import tables
+from dyneval.evaluation.bootstrap import ONE_PROMPT
 from dyneval.evaluation.comparison import refuse_same_names
 from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.reliability import (
     SCORES,
     Reliability,
-    Run,
+    ScoredRun,
     largest_differences,
     other_making,
     read_run,
@@ -71,12 +72,12 @@ def run_reliability(run: ReliabilityRun) -> ReliabilityOutcome:
     return ReliabilityOutcome(found, shown, _write(run.output, run, first, others, found, shown) if run.output else [])
 
 
-def _shown_score(found: Sequence[Reliability], other: Run) -> str:
+def _shown_score(found: Sequence[Reliability], other: ScoredRun) -> str:
     """What single pairs are shown by: overall, or of runs of one half that half."""
     return next((one.score for one in found if one.second == other.name), SCORES[0])
 
 
-def _table(first: Run, others: Sequence[Run], found: Sequence[Reliability]) -> Table:
+def _table(first: ScoredRun, others: Sequence[ScoredRun], found: Sequence[Reliability]) -> Table:
     rows = [
         [
             one.second,
@@ -90,11 +91,13 @@ def _table(first: Run, others: Sequence[Run], found: Sequence[Reliability]) -> T
     return Table(headings, rows, tuple(_notes(first, others, found)))
 
 
-def _notes(first: Run, others: Sequence[Run], found: Sequence[Reliability]) -> Iterator[str]:
+def _notes(first: ScoredRun, others: Sequence[ScoredRun], found: Sequence[Reliability]) -> Iterator[str]:
     yield (
         f"each run beside {first.name}, differences on the scale 1-5; alpha: Krippendorff's, for interval data; "
         "flips of two: how often the other of two images of a prompt is the better one; 95 % intervals over prompts"
     )
+    if any(one.prompts == 1 for one in found):
+        yield ONE_PROMPT
     if not any(one.couples for one in found):
         yield "flips of two: no prompt has two images"
     for other in others:
@@ -106,7 +109,7 @@ def _notes(first: Run, others: Sequence[Run], found: Sequence[Reliability]) -> I
                 yield f"{one:,} pairs of {whose} are not in {other.name if whose == first.name else first.name}"
 
 
-def _differences(first: Run, other: Run, score: str, pairs: Sequence[str]) -> Table:
+def _differences(first: ScoredRun, other: ScoredRun, score: str, pairs: Sequence[str]) -> Table:
     rows = []
     for pair_id in pairs:
         one, two = first.pairs[pair_id], other.pairs[pair_id]
@@ -118,7 +121,7 @@ def _differences(first: Run, other: Run, score: str, pairs: Sequence[str]) -> Ta
     return Table(["pair", "prompt", "image", first.name, other.name, f"{score} (1-5)"], rows)
 
 
-def _samples(first: Run, others: Sequence[Run]) -> Table:
+def _samples(first: ScoredRun, others: Sequence[ScoredRun]) -> Table:
     """Every pair of any run with all its scores in all runs."""
     runs = (first, *others)
     pairs = dict(first.pairs)
@@ -143,8 +146,8 @@ def _samples(first: Run, others: Sequence[Run]) -> Table:
 def _write(
     output: Path,
     run: ReliabilityRun,
-    first: Run,
-    others: Sequence[Run],
+    first: ScoredRun,
+    others: Sequence[ScoredRun],
     found: Sequence[Reliability],
     shown: dict[str, Table],
 ) -> list[Path]:

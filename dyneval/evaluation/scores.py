@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from dyneval.errors import DataFileError, SchemaError, SettingError
 from dyneval.evaluation.benchmarks.base import RatedImage, RatingError, numbers
 from dyneval.evaluation.matching import match
-from dyneval.evaluation.rejects import LeftOut, Sieve
+from dyneval.evaluation.rejects import RowFilter, UnusableRow
 from dyneval.evaluation.spelling import alike_id, alike_path, alike_prompt, ends_alike, name_of
 from dyneval.files.delimited import as_meant
 from dyneval.files.tables import kind_of, rows
@@ -40,13 +40,13 @@ class ScoreTable:
     by_id: dict[str, float] = field(default_factory=dict)
     by_image: dict[str, float] = field(default_factory=dict)
     image_of: dict[str, str] = field(default_factory=dict)
-    rejects: list[LeftOut] = field(default_factory=list)
+    rejects: list[UnusableRow] = field(default_factory=list)
     repeated: int = 0
     numbered: bool = False
     prompt_of: dict[str, str] = field(default_factory=dict)
 
 
-class _Scored(NamedTuple):
+class _ScoredRow(NamedTuple):
     key: str | None
     image: str
     value: float
@@ -69,7 +69,7 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
         DataFileError: the file cannot be read, holds scores of more than one evaluator, or more than half of its rows
             cannot be used.
     """
-    sieve = Sieve[_Scored](path.name)
+    filtered = RowFilter[_ScoredRow](path.name)
     kinds: dict[str, object] = {}
     offsets: set[int | None] = set()
     prompts: dict[str, str] = {}
@@ -80,19 +80,19 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
         try:
             key, image = row_names(row, meant)
             label = key or image
-            scored = _Scored(key, image, _score(row, score))
+            scored = _ScoredRow(key, image, _score(row, score))
         except (SchemaError, TypeError) as error:
-            sieve.reject(label, number, str(error))
+            filtered.reject(label, number, str(error))
             continue
-        sieve.add(("id", key) if key is not None else ("image", image), number, label, scored)
+        filtered.add(("id", key) if key is not None else ("image", image), number, label, scored)
         if isinstance(prompt := row.get("prompt"), str):
             prompts[label] = meant(prompt)
         # The ids of our own records are those of pairs, however they are made.
         offsets.add(int(key) - number if key and re.fullmatch(r"\d{1,9}", key) and not is_record(row) else None)
         _refuse_mixture(path, row, kinds)
-    kept = list(sieve.finish().values())
-    if sieve.refusal:
-        raise DataFileError(f"{path}: {sieve.refusal}")
+    kept = list(filtered.finish().values())
+    if filtered.refusal:
+        raise DataFileError(f"{path}: {filtered.refusal}")
     if not kept:
         raise DataFileError(f"{path}: holds no scores")
     return ScoreTable(
@@ -100,8 +100,8 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
         {one.key: one.value for one in kept if one.key is not None},
         {one.image: one.value for one in kept if one.key is None},
         {one.key: one.image for one in kept if one.key is not None and one.image},
-        sieve.rejects,
-        sieve.repeated,
+        filtered.rejects,
+        filtered.repeated,
         offsets in ({0}, {-1}),
         prompts,
     )

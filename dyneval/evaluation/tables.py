@@ -11,8 +11,8 @@ from pathlib import Path
 
 from dyneval.evaluation import preference, rejects
 from dyneval.evaluation.bootstrap import Estimate
-from dyneval.evaluation.comparison import Comparison
-from dyneval.evaluation.preference import Preferences
+from dyneval.evaluation.comparison import EvaluatorComparison
+from dyneval.evaluation.preference import PreferenceComparison
 from dyneval.files.atomic import atomic_write
 from dyneval.files.delimited import harmless
 
@@ -145,7 +145,7 @@ def p_value(value: float | None) -> str:
     return "–" if value is None else "< .001" if value < 0.001 else number(value, 3)
 
 
-def agreement_table(comparison: Comparison) -> Table:
+def agreement_table(comparison: EvaluatorComparison) -> Table:
     """One row an evaluator, measured ones first, then those of the paper, marked as published."""
     rows = []
     notes = []
@@ -170,6 +170,8 @@ def agreement_table(comparison: Comparison) -> Table:
         notes.insert(0, "one rater: against the mean of the other raters of an image, each left out in turn")
     for row in comparison.published:
         rows.append([row.evaluator, "published", str(row.pairs), number(row.srcc), number(row.plcc), "–", "–", "–"])
+    if any(found.prompts == 1 for one in comparison.evaluators for found in (one.categories | one.folds).values()):
+        notes.append("a category or fold of one prompt has no interval: it comes from drawing whole prompts")
     if comparison.rated.unrated:
         notes.append(f"{len(comparison.rated.unrated)} images of the benchmark have no rating")
     notes += rejects.notes(comparison.rejects, comparison.repeated)
@@ -177,7 +179,7 @@ def agreement_table(comparison: Comparison) -> Table:
     return Table(headings, rows, tuple(notes), best=(3, 4, 5, 6, 7))
 
 
-def difference_table(comparison: Comparison) -> Table:
+def difference_table(comparison: EvaluatorComparison) -> Table:
     """One row for each two evaluators: by how much their SRCC differs, and how surely."""
     rows = [
         [
@@ -192,7 +194,7 @@ def difference_table(comparison: Comparison) -> Table:
     return Table(["evaluators", "images", "SRCC difference", "p (bootstrap)", "p (Williams)"], rows)
 
 
-def calibration_table(comparison: Comparison) -> Table:
+def calibration_table(comparison: EvaluatorComparison) -> Table:
     """One row an evaluator: how far from the raters' means its scores are, once brought to their scale."""
     rows, notes = [], []
     for result in comparison.evaluators:
@@ -220,7 +222,7 @@ def calibration_table(comparison: Comparison) -> Table:
     return Table(headings, rows, tuple(notes))
 
 
-def category_table(comparison: Comparison) -> Table:
+def category_table(comparison: EvaluatorComparison) -> Table:
     """SRCC of each evaluator within each category."""
     names = sorted({name for result in comparison.evaluators for name in result.categories})
     rows = [
@@ -234,7 +236,7 @@ def category_table(comparison: Comparison) -> Table:
     return Table(["category", "images", *(f"SRCC {result.name}" for result in comparison.evaluators)], rows)
 
 
-def preference_tables(found: Preferences) -> dict[str, Table]:
+def preference_tables(found: PreferenceComparison) -> dict[str, Table]:
     """Accuracy and tau of each evaluator, published accuracies, differences, and strengths of the T2I models."""
     rows, notes = [], []
     for result in found.evaluators:

@@ -1,4 +1,7 @@
-"""Images as the tensors that metrics take, and the device that they compute on."""
+"""Images as the tensors that metrics take, and the device that they compute on.
+
+torch is imported inside the functions: `dyneval rival` asks a chat judge without it.
+"""
 
 from __future__ import annotations
 

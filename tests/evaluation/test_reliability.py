@@ -16,7 +16,7 @@ from dyneval.demo.painters import PAINTERS, draw
 from dyneval.demo.prompts import demo_prompts
 from dyneval.evaluation.alterations import ALTERATIONS, altered
 from dyneval.evaluation.reliability import read_run, reliability
-from dyneval.evaluation.unscored import Unscored
+from dyneval.evaluation.unscored import UnscoredImage
 from dyneval.files.jsonl import read_jsonl
 
 from .scored_data import score_record, write_jsonl
@@ -157,7 +157,7 @@ def test_runs_that_do_not_go_together_are_told(tmp_path):
 def test_images_are_altered_as_told_and_once(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    pairs = [Unscored("p1", "x", "a.png"), Unscored("p2", "x", "missing.png")]
+    pairs = [UnscoredImage("p1", "x", "a.png"), UnscoredImage("p2", "x", "missing.png")]
     made = {}
     for name in ALTERATIONS:
         ((pair_id, _, file_name),) = altered(pairs, tmp_path, tmp_path / name, name)

@@ -390,3 +390,25 @@ def test_one_table_shows_dyneval_beside_its_rivals(packages, tmp_path, capsys):
     agreement, _, differences = said.partition("Differences")
     assert all(name in agreement for name in ("DynEval ", "CLIP-IQA", "ImageReward"))
     assert "DynEval − CLIP-IQA" in differences and "DynEval − ImageReward" in differences
+
+
+def test_a_local_model_whose_weights_change_scores_anew(pairs, clip, tmp_path, caplog):
+    """A folder keeps its name when a model is trained on; its old scores would be compared as the new ones."""
+    from safetensors.torch import load_file, save_file
+
+    model = shutil.copytree(clip, tmp_path / "model")
+    caplog.set_level("INFO")
+    _, first = rival("clipscore", pairs, "--model", model, "--device", "cpu")
+    (model / ".cache").mkdir()
+    (model / ".cache" / "download.lock").write_text("no part of the model")
+    rival("clipscore", pairs, "--model", model, "--device", "cpu")
+    assert "0 pairs scored, 5 were there before" in caplog.text
+    weights = load_file(model / "model.safetensors")
+    save_file({name: -one if "text_projection" in name else one for name, one in weights.items()},
+              model / "model.safetensors", {"format": "pt"})  # fmt: skip
+    _, second = rival("clipscore", pairs, "--model", model, "--device", "cpu")
+    assert "5 pairs scored, 0 were there before" in caplog.text.rpartition("0 pairs scored")[2]
+    assert any(first[key]["score"] != second[key]["score"] for key in second)
+    assert {row["settings"]["weights"] for row in first.values()}.isdisjoint(
+        row["settings"]["weights"] for row in second.values()
+    )

@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 
-from dyneval.evaluation.comparison import Comparison, EvaluatorResult
+from dyneval.evaluation.comparison import EvaluatorComparison, EvaluatorResult
 from dyneval.evaluation.report.base import MOST_POINTS, NAMES, Chart, Spec, free_axis, top
 
 PUBLISHED = "published"
 
 
-def comparison_charts(comparison: Comparison) -> list[Chart]:
+def comparison_charts(comparison: EvaluatorComparison) -> list[Chart]:
     """Return the charts that a comparison's data allow, in the order of the page."""
     charts = [coefficients(comparison), *(scatter(comparison, result) for result in comparison.evaluators)]
     if any(result.system["srcc"].value is not None for result in comparison.evaluators):
@@ -22,7 +22,7 @@ def comparison_charts(comparison: Comparison) -> list[Chart]:
     return charts
 
 
-def coefficients(comparison: Comparison) -> Chart:
+def coefficients(comparison: EvaluatorComparison) -> Chart:
     """SRCC of every evaluator with its interval, beside the published figures."""
     rows: list[Spec] = [
         {
@@ -84,7 +84,7 @@ def coefficients(comparison: Comparison) -> Chart:
     return Chart("coefficients", "Who agrees with people", caption, top(spec))
 
 
-def scatter(comparison: Comparison, result: EvaluatorResult) -> Chart:
+def scatter(comparison: EvaluatorComparison, result: EvaluatorResult) -> Chart:
     """Each image at its human rating and its score."""
     number = comparison.evaluators.index(result)
     points = [
@@ -120,7 +120,7 @@ def scatter(comparison: Comparison, result: EvaluatorResult) -> Chart:
     return Chart(f"scatter-{number + 1}", title, f"{shown}; the line is the linear fit.", top(spec))
 
 
-def systems(comparison: Comparison) -> Chart:
+def systems(comparison: EvaluatorComparison) -> Chart:
     """The mean over each T2I model: of the raters, and of each evaluator in units of its own spread."""
     values = []
     for result in comparison.evaluators:
@@ -164,7 +164,7 @@ def systems(comparison: Comparison) -> Chart:
     )
 
 
-def categories(comparison: Comparison) -> Chart:
+def categories(comparison: EvaluatorComparison) -> Chart:
     """SRCC of each evaluator within each category."""
     values = [
         {
@@ -227,7 +227,7 @@ def _figures() -> Spec:
     return {"field": "figures", "type": "nominal", "scale": {"domain": ["measured", PUBLISHED]}, "legend": None}
 
 
-def _evaluators(comparison: Comparison) -> Spec:
+def _evaluators(comparison: EvaluatorComparison) -> Spec:
     names = [result.name for result in comparison.evaluators]
     legend = {"title": None, "orient": "top", "symbolType": "circle"} if len(names) > 1 else None
     return {"field": "evaluator", "type": "nominal", "scale": {"domain": names}, "legend": legend}

@@ -40,7 +40,7 @@ THUMBNAIL = 384
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class GalleryImage:
     """One image of the gallery; scores are 1-5, `rating` is the raters' mean on their own scale.
 
     `address`: what the page calls it, where its pair_id is not unique.
@@ -68,7 +68,7 @@ class Gallery:
 
 
 def build_gallery(
-    entries: Sequence[Entry],
+    entries: Sequence[GalleryImage],
     sources: Sequence[Path],
     images: Path,
     page: Path,
@@ -101,7 +101,7 @@ def build_gallery(
     return Gallery(index, unreadable)
 
 
-def disagreement(entries: Sequence[Entry]) -> list[int | None]:
+def disagreement(entries: Sequence[GalleryImage]) -> list[int | None]:
     """How far apart raters and evaluator place an image, in percent of the rated images; None without a rating."""
     from scipy.stats import rankdata
 
@@ -115,9 +115,9 @@ def disagreement(entries: Sequence[Entry]) -> list[int | None]:
     return found
 
 
-def _index(entries: Sequence[Entry], thumbs: Sequence[str]) -> Row:
+def _index(entries: Sequence[GalleryImage], thumbs: Sequence[str]) -> Row:
     """Columns instead of rows: 36,000 images take 3 MB."""
-    models, prompts, categories = _Names(), _Names(), _Names()
+    models, prompts, categories = _NumberedNames(), _NumberedNames(), _NumberedNames()
     tiers: dict[str, int | None] = {}
     skills: dict[str, tuple[str, ...]] = {}
     for entry in entries:
@@ -149,7 +149,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 2)
 
 
-class _Names:
+class _NumberedNames:
     """Numbers names in the order of their first appearance."""
 
     def __init__(self) -> None:
@@ -163,7 +163,7 @@ class _Names:
         return self._numbers.setdefault(name, len(self._numbers))
 
 
-def _details(entries: Sequence[Entry], sources: Sequence[Path], folder: Path | None) -> list[Any] | None:
+def _details(entries: Sequence[GalleryImage], sources: Sequence[Path], folder: Path | None) -> list[Any] | None:
     """Questions and scene graph of every image: a list for the page, or None after writing them to files."""
     wanted = {entry.pair_id for entry in entries}
     records = (record for source in sources for record in read_records(source) if record.pair_id in wanted)
@@ -201,7 +201,7 @@ def _question(question: ScoredQuestion) -> list[Any]:
 
 
 def _thumbnails(
-    entries: Sequence[Entry], images: Path, folder: Path | None, size: int, workers: int
+    entries: Sequence[GalleryImage], images: Path, folder: Path | None, size: int, workers: int
 ) -> tuple[list[str], dict[str, str]]:
     """Return what the page shows for each image (data URL, name below the folder, or ""), and what is unreadable.
 

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dyneval.evaluation.reliability import Reliability, Run, largest_differences, shared_pairs
+from dyneval.evaluation.reliability import Reliability, ScoredRun, largest_differences, shared_pairs
 from dyneval.evaluation.report.base import MOST_POINTS, NAMES, Chart, Spec, free_axis, score_axis, top
 
 _SURE = 100
 """Pairs with the largest differences that are in a scatter whichever others chance leaves out."""
 
 
-def reliability_charts(first: Run, others: Sequence[tuple[Run, str]], found: Sequence[Reliability]) -> list[Chart]:
+def reliability_charts(
+    first: ScoredRun, others: Sequence[tuple[ScoredRun, str]], found: Sequence[Reliability]
+) -> list[Chart]:
     """Return the charts in the order of the page; `others`: each run with the score that its scatter shows."""
     charts = [_alphas(found)] if any(one.alpha.value is not None for one in found) else []
     return charts + [_scatter(first, other, score, number) for number, (other, score) in enumerate(others, 1)]
@@ -67,7 +69,7 @@ def _alphas(found: Sequence[Reliability]) -> Chart:
 _ENDS = (("alpha", "Alpha"), ("low", "95 % from"), ("high", "95 % to"))
 
 
-def _scatter(first: Run, other: Run, score: str, number: int) -> Chart:
+def _scatter(first: ScoredRun, other: ScoredRun, score: str, number: int) -> Chart:
     """Each pair at its scores in the two runs."""
     pairs = [p for p in shared_pairs(first, other) if score in first.pairs[p].scores and score in other.pairs[p].scores]
     total = len(pairs)
