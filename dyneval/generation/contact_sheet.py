@@ -13,7 +13,7 @@ from dyneval.errors import GenerationError, ImageError
 from dyneval.files import images
 from dyneval.files.atomic import atomic_write
 from dyneval.generation.curating import by_category
-from dyneval.generation.exporting import Counts
+from dyneval.generation.exporting import ExportCounts
 from dyneval.generation.index import ALL, Index, Selection
 
 THUMBNAIL = 128
@@ -30,7 +30,7 @@ Candidates = tuple[str, str, int | None, list[str]]
 """Model, category, tier, and files that may stand for them."""
 
 
-def draw_contact_sheet(folder: Path, output: Path, selection: Selection = ALL) -> Counts:
+def draw_contact_sheet(folder: Path, output: Path, selection: Selection = ALL) -> ExportCounts:
     """Draw the sheet as `output` (.png or .webp): models by tier downwards, categories by name to the right.
 
     Of several images one that the model does not show elsewhere is taken. What cannot be read is left out and counted.
@@ -43,7 +43,7 @@ def draw_contact_sheet(folder: Path, output: Path, selection: Selection = ALL) -
     if form is None:
         raise GenerationError(f"{output}: a contact sheet is a .png or a .webp file")
     index = Index(folder)
-    counts = Counts(shards=1, rejected=index.rejected)
+    counts = ExportCounts(shards=1, rejected=index.rejected)
     rows = _candidates(index, selection)
     tiers: dict[str, int] = {}  # a model may have drawn prompts of several: its first counts
     for model, _, tier, _ in rows:
@@ -112,7 +112,7 @@ def _write(
     pen.multiline_text(at, "\n".join([*lines, line][:3]), fill="black", font=font, spacing=2)
 
 
-def _paste(sheet: Image.Image, folder: Path, file_name: str, column: int, row: int, counts: Counts) -> bool:
+def _paste(sheet: Image.Image, folder: Path, file_name: str, column: int, row: int, counts: ExportCounts) -> bool:
     try:
         image = images.load_image(file_name, folder)
     except ImageError:

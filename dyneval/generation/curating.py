@@ -20,7 +20,7 @@ from dyneval.files import images
 from dyneval.files.atomic import atomic_write
 from dyneval.generation import saving
 from dyneval.generation.index import Index, Selection
-from dyneval.generation.saving import Entry, sidecar, sidecars_of
+from dyneval.generation.saving import SavedImage, sidecar, sidecars_of
 from dyneval.records import PairRecord, Reject
 from dyneval.work.ahead import ahead
 
@@ -105,7 +105,7 @@ def broken(index: Index, selection: Selection) -> Iterator[Reject]:
 
 
 def _check(folder: Path, record: PairRecord) -> Reject | None:
-    fault = saving.fault(folder, entry_of(record))
+    fault = saving.fault(folder, saved_image_of(record))
     return _reject(record, fault) if fault else None
 
 
@@ -113,9 +113,9 @@ def _reject(record: PairRecord, reason: str) -> Reject:
     return Reject(key=record.pair_id, kind="image", reason=reason, detail={"file_name": record.file_name})
 
 
-def entry_of(record: PairRecord) -> Entry:
+def saved_image_of(record: PairRecord) -> SavedImage:
     """What is known of a record's files."""
-    return Entry(record.file_name, record.sha256, "", sidecars_of(record.settings))
+    return SavedImage(record.file_name, record.sha256, "", sidecars_of(record.settings))
 
 
 def copy_selection(index: Index, selection: Selection, output: Path) -> tuple[int, list[Reject]]:

@@ -17,20 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.generation import saving
-from dyneval.generation.model import BatchTooLarge, ImageModel, ModelBroken, NotMade, Outcome, Request
+from dyneval.generation.model import BatchTooLarge, ImageModel, ImageRequest, ModelBroken, NoImage, Outcome
 from dyneval.generation.saving import ImageFormat
 from dyneval.records import PairRecord
 
 log = logging.getLogger(__name__)
 
-Result = PairRecord | NotMade
+Result = PairRecord | NoImage
 
 FAILURES_IN_A_ROW = 10
 """So many unexpected failures in a row are taken for a broken model, not for bad prompts."""
 
 
 @dataclass(kw_only=True)
-class Engine:
+class DrawingLoop:
     """A loaded model and the folder it draws into.
 
     Attributes:
@@ -46,7 +46,7 @@ class Engine:
     batch_size: int
     _failures: int = field(default=0, init=False)
 
-    def run(self, requests: Iterable[Request]) -> Generator[Result, None, None]:
+    def run(self, requests: Iterable[ImageRequest]) -> Generator[Result, None, None]:
         """Yield one result for each request, in any order, when its files are in place.
 
         Raises:
@@ -83,15 +83,15 @@ class Engine:
             raise stopped
 
     def _keep(self, outcome: Outcome) -> Result:
-        if isinstance(outcome, NotMade):
+        if isinstance(outcome, NoImage):
             return outcome
         return saving.save(self.root, self.slug, outcome, self.settings, self.model.facts, self.image_format)
 
     def _count(self, outcome: Outcome) -> None:
-        failed = isinstance(outcome, NotMade) and not outcome.permanent
+        failed = isinstance(outcome, NoImage) and not outcome.permanent
         self._failures = self._failures + 1 if failed else 0
 
-    def _attempt(self, batch: Sequence[Request]) -> Iterator[Outcome]:
+    def _attempt(self, batch: Sequence[ImageRequest]) -> Iterator[Outcome]:
         """Outcomes of `batch`; what an exception left without one is tried again, in smaller pieces."""
         if self._failures >= FAILURES_IN_A_ROW:
             raise ModelBroken(f"{self.slug}: {self._failures} images in a row failed; see the rejects for the reasons")
@@ -109,11 +109,11 @@ class Engine:
             yield from self._one_by_one(list(left.values()), error)
             return
         for request in left.values():
-            yield NotMade(request=request, reason="the model returned nothing for this prompt")
+            yield NoImage(request=request, reason="the model returned nothing for this prompt")
 
-    def _smaller(self, batch: Sequence[Request], reason: str) -> Iterator[Outcome]:
+    def _smaller(self, batch: Sequence[ImageRequest], reason: str) -> Iterator[Outcome]:
         if len(batch) == 1:
-            yield NotMade(request=batch[0], reason=f"out of memory with one image a batch: {reason}")
+            yield NoImage(request=batch[0], reason=f"out of memory with one image a batch: {reason}")
             return
         self.batch_size = max(1, min(self.batch_size, len(batch)) // 2)
         log.warning("%s: out of memory; going on with batches of %d", self.slug, self.batch_size)
@@ -121,10 +121,10 @@ class Engine:
         while part := list(islice(rest, self.batch_size)):  # the size may shrink again on the way
             yield from self._attempt(part)
 
-    def _one_by_one(self, batch: Sequence[Request], error: Exception) -> Iterator[Outcome]:
+    def _one_by_one(self, batch: Sequence[ImageRequest], error: Exception) -> Iterator[Outcome]:
         if len(batch) == 1:
             log.warning("%s: %s: %s", batch[0].pair_id, type(error).__name__, error)
-            yield NotMade(request=batch[0], reason=f"{type(error).__name__}: {error}")
+            yield NoImage(request=batch[0], reason=f"{type(error).__name__}: {error}")
             return
         log.warning("%s: a batch of %d failed (%s); trying its prompts one by one", self.slug, len(batch), error)
         for request in batch:

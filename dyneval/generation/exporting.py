@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from dyneval.errors import GenerationError, ImageError
 from dyneval.files.atomic import atomic_write
 from dyneval.generation import saving
-from dyneval.generation.curating import entry_of
+from dyneval.generation.curating import saved_image_of
 from dyneval.generation.index import ALL, Index, Selection
 from dyneval.hashing import short_id
 from dyneval.records import PairRecord
@@ -38,7 +38,7 @@ LARGEST_SIDECAR = 1 << 20
 
 
 @dataclass(slots=True)
-class Counts:
+class ExportCounts:
     """Outcome of an export: pairs written, pairs that could not be, shards."""
 
     written: int = 0
@@ -46,7 +46,7 @@ class Counts:
     shards: int = 0
 
 
-class Item(NamedTuple):
+class ExportedPair(NamedTuple):
     """A pair ready for export: its record, the bytes of its image, the texts of its sidecars by suffix."""
 
     record: PairRecord
@@ -54,12 +54,12 @@ class Item(NamedTuple):
     sidecars: dict[str, str]
 
 
-Seen = Callable[[PairRecord], None]
+OnExported = Callable[[PairRecord], None]
 """Gets every record that was exported."""
-Add = Callable[[Item], None]
+AddPair = Callable[[ExportedPair], None]
 
 
-def read_records(folder: Path, counts: Counts, selection: Selection = ALL) -> Iterator[PairRecord]:
+def read_records(folder: Path, counts: ExportCounts, selection: Selection = ALL) -> Iterator[PairRecord]:
     """The pairs of `folder`/metadata.jsonl; rows that are none are counted, and logged when the index is made.
 
     Raises:
@@ -71,7 +71,7 @@ def read_records(folder: Path, counts: Counts, selection: Selection = ALL) -> It
     return index.records(selection)
 
 
-def read_items(folder: Path, counts: Counts, selection: Selection = ALL) -> Iterator[Item]:
+def read_items(folder: Path, counts: ExportCounts, selection: Selection = ALL) -> Iterator[ExportedPair]:
     """Yield the pairs whose files are as recorded; the others are counted and logged.
 
     Images are read and checked ahead, in a thread a core.
@@ -85,10 +85,10 @@ def read_items(folder: Path, counts: Counts, selection: Selection = ALL) -> Iter
             yield item
 
 
-def _item(folder: Path, record: PairRecord) -> Item | str:
+def _item(folder: Path, record: PairRecord) -> ExportedPair | str:
     try:
-        image, beside = saving.read(folder, entry_of(record))
-        return Item(record, image, {suffix: _text(path) for suffix, path in beside.items()})
+        image, beside = saving.read(folder, saved_image_of(record))
+        return ExportedPair(record, image, {suffix: _text(path) for suffix, path in beside.items()})
     except ImageError as error:
         return f"{record.pair_id}: {error}"
 
@@ -113,8 +113,8 @@ def write_parquet(
     output: Path,
     shard_bytes: int = SHARD_BYTES,
     selection: Selection = ALL,
-    seen: Seen = lambda record: None,
-) -> Counts:
+    seen: OnExported = lambda record: None,
+) -> ExportCounts:
     """Write train-00000-of-NNNNN.parquet files that `datasets.load_dataset` reads with an Image column.
 
     `settings` and `sidecars` are JSON texts.
@@ -132,7 +132,7 @@ def write_parquet(
 
 
 @contextmanager
-def _parquet_shard(path: Path, schema: Any) -> Iterator[Add]:
+def _parquet_shard(path: Path, schema: Any) -> Iterator[AddPair]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -142,7 +142,7 @@ def _parquet_shard(path: Path, schema: Any) -> Iterator[Add]:
         writer.write_table(pa.Table.from_pylist(held, schema=schema))
         held.clear()
 
-    def add(item: Item) -> None:
+    def add(item: ExportedPair) -> None:
         held.append(_parquet_row(item))
         if len(held) == ROW_GROUP:
             flush()
@@ -162,7 +162,7 @@ def _features() -> Any:
     return Features({"image": Image(), **dict.fromkeys(names, text), "categories": List(text), **numbers})
 
 
-def _portable(item: Item) -> Row:
+def _portable(item: ExportedPair) -> Row:
     """The record with JSON texts in the place of objects, whose keys differ from model to model, and its sidecars."""
     row = {"seed": None, "tier": None, **item.record.to_dict()}
     return {**row, "settings": _json(item.record.settings), "sidecars": _json(item.sidecars)}
@@ -172,12 +172,14 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _parquet_row(item: Item) -> Row:
+def _parquet_row(item: ExportedPair) -> Row:
     row = _portable(item)
     return {**row, "image": {"bytes": item.image, "path": row.pop("file_name")}}
 
 
-def write_webdataset(folder: Path, output: Path, shard_bytes: int = SHARD_BYTES, selection: Selection = ALL) -> Counts:
+def write_webdataset(
+    folder: Path, output: Path, shard_bytes: int = SHARD_BYTES, selection: Selection = ALL
+) -> ExportCounts:
     """Write part-00000.tar, ...: for each pair its image and, under the same key, its record as .json.
 
     `settings` and `sidecars` of the record are JSON texts, so that loaders which infer columns agree on them. Dots in
@@ -190,12 +192,12 @@ def write_webdataset(folder: Path, output: Path, shard_bytes: int = SHARD_BYTES,
 
 
 @contextmanager
-def _tar_shard(path: Path) -> Iterator[Add]:
+def _tar_shard(path: Path) -> Iterator[AddPair]:
     with atomic_write(path, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
         yield lambda item: _add_sample(tar, item)
 
 
-def _add_sample(tar: tarfile.TarFile, item: Item) -> None:
+def _add_sample(tar: tarfile.TarFile, item: ExportedPair) -> None:
     pair_id = item.record.pair_id
     key = f"{pair_id.replace('.', '_')}-{short_id(pair_id, 8)}" if "." in pair_id else pair_id
     record = _json(_portable(item)).encode("utf-8")
@@ -207,16 +209,16 @@ def _add_sample(tar: tarfile.TarFile, item: Item) -> None:
 
 
 def _write_shards(
-    read: Callable[[Counts], Iterator[Item]],
+    read: Callable[[ExportCounts], Iterator[ExportedPair]],
     output: Path,
     suffix: str,
     shard_bytes: int,
-    open_shard: Callable[[Path], AbstractContextManager[Add]],
-    seen: Seen = lambda record: None,
-) -> Counts:
+    open_shard: Callable[[Path], AbstractContextManager[AddPair]],
+    seen: OnExported = lambda record: None,
+) -> ExportCounts:
     if any(output.glob(f"*.{suffix}")):
         raise GenerationError(f"{output} holds .{suffix} files already; choose another folder")
-    counts = Counts()
+    counts = ExportCounts()
     items = read(counts)
     item = next(items, None)
     while item is not None:

@@ -25,9 +25,9 @@ from dyneval.errors import DataFileError, GenerationError
 from dyneval.files.jsonl import read_jsonl
 from dyneval.files.store import JsonlStore
 from dyneval.generation import parts, saving
-from dyneval.generation.model import NotMade, Request
-from dyneval.generation.parts import Refusal
-from dyneval.generation.saving import Entry
+from dyneval.generation.model import ImageRequest, NoImage
+from dyneval.generation.parts import RefusedImage
+from dyneval.generation.saving import SavedImage
 from dyneval.hashing import fingerprint
 from dyneval.records import PairRecord, Reject, RejectKind
 from dyneval.work import progress
@@ -36,12 +36,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Existing:
+class SortedRequests:
     """Requests sorted by what the folder holds: images to keep, images to make, requests refused for good."""
 
     done: int
-    pending: list[Request]
-    refused: list[Request]
+    pending: list[ImageRequest]
+    refused: list[ImageRequest]
 
 
 class GenDB:
@@ -51,11 +51,11 @@ class GenDB:
         """`run` names the files in which records are kept until they are merged on closing."""
         self.root = root
         self.run = run
-        self.index: dict[str, Entry] = {}
+        self.index: dict[str, SavedImage] = {}
         self.settings: dict[str, dict[str, Any]] = {}
         self._refused: dict[str, str] = {}
         self.pairs = JsonlStore(parts.part_path(root, "metadata", run), PairRecord)
-        self.refusals = JsonlStore(parts.part_path(root, "refused", run), Refusal)
+        self.refusals = JsonlStore(parts.part_path(root, "refused", run), RefusedImage)
 
     def __enter__(self) -> Self:
         if self.root.exists() and not self.root.is_dir():
@@ -86,7 +86,7 @@ class GenDB:
 
     def _index(self, pair_id: str, file_name: str, sha256: str, settings: dict[str, Any]) -> None:
         mark = settings.get("fingerprint", "")
-        self.index[pair_id] = Entry(file_name, sha256, mark, saving.sidecars_of(settings))
+        self.index[pair_id] = SavedImage(file_name, sha256, mark, saving.sidecars_of(settings))
         self.settings.setdefault(mark, settings)
 
     def _remember_refusal(self, row: Mapping[str, Any]) -> None:
@@ -94,12 +94,12 @@ class GenDB:
 
     def sort(
         self,
-        requests: Sequence[Request],
+        requests: Sequence[ImageRequest],
         settings: Mapping[str, Any],
         *,
         replace: bool = False,
         retry_refused: bool = False,
-    ) -> Existing:
+    ) -> SortedRequests:
         """Tell what is there from what is to be made.
 
         Args:
@@ -119,15 +119,15 @@ class GenDB:
         missing = [r for r in requests if r.pair_id not in sound]
         refused = [] if retry_refused else [r for r in missing if self._refused.get(r.pair_id) == mark]
         skip = {r.pair_id for r in refused}
-        return Existing(done=len(sound), pending=[r for r in missing if r.pair_id not in skip], refused=refused)
+        return SortedRequests(done=len(sound), pending=[r for r in missing if r.pair_id not in skip], refused=refused)
 
-    def recorded(self, requests: Iterable[Request], mark: str) -> tuple[list[Request], list[Request]]:
+    def recorded(self, requests: Iterable[ImageRequest], mark: str) -> tuple[list[ImageRequest], list[ImageRequest]]:
         """Requests with a record: those made with settings of this fingerprint, and others. No file is looked at."""
         there = [request for request in requests if request.pair_id in self.index]
         same = [request for request in there if self.index[request.pair_id].fingerprint == mark]
         return same, [request for request in there if self.index[request.pair_id].fingerprint != mark]
 
-    def _sound(self, requests: Sequence[Request]) -> set[str]:
+    def _sound(self, requests: Sequence[ImageRequest]) -> set[str]:
         """Ids of the images that are whole. Decoding and hashing release the interpreter lock, hence threads."""
         sound: set[str] = set()
         if not requests:
@@ -141,7 +141,7 @@ class GenDB:
                     log.warning("%s: will be made anew: %s", pair_id, reason)
         return sound
 
-    def _conflict(self, others: Sequence[Request], settings: Mapping[str, Any]) -> str:
+    def _conflict(self, others: Sequence[ImageRequest], settings: Mapping[str, Any]) -> str:
         first = others[0]
         recorded = self.settings[self.index[first.pair_id].fingerprint]
         return (
@@ -154,7 +154,7 @@ class GenDB:
         self.pairs.append(record)
         self._index(record.pair_id, record.file_name, record.sha256, record.settings)
 
-    def refuse(self, outcome: NotMade, mark: str) -> None:
+    def refuse(self, outcome: NoImage, mark: str) -> None:
         """Record an image that could not be made; for good when the outcome says so."""
         pair_id, prompt, permanent = outcome.request.pair_id, outcome.request.prompt, outcome.permanent
         detail = {"permanent": permanent, "prompt": prompt, **outcome.details}
@@ -162,7 +162,7 @@ class GenDB:
         self.pairs.reject(Reject(key=pair_id, kind=kind, reason=outcome.reason, detail=detail))
         if permanent:
             row = {"pair_id": pair_id, "fingerprint": mark, "reason": outcome.reason, "prompt": prompt}
-            self.refusals.append(Refusal.from_dict({**row, **outcome.details}, pair_id))
+            self.refusals.append(RefusedImage.from_dict({**row, **outcome.details}, pair_id))
 
 
 def differences(recorded: Mapping[str, Any], requested: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ import dyneval
 from dyneval.errors import GenerationError
 from dyneval.files.atomic import atomic_write, read_json, write_summary
 from dyneval.generation.curating import NO_CATEGORY, copy_selection
-from dyneval.generation.exporting import Counts, read_records, write_parquet
+from dyneval.generation.exporting import ExportCounts, read_records, write_parquet
 from dyneval.generation.index import Index, Selection
 from dyneval.generation.model import ModelSpec
 from dyneval.hashing import fingerprint
@@ -34,7 +34,7 @@ _SIZES = {
 
 
 @dataclass(slots=True)
-class Contents:
+class DatasetContents:
     """What a dataset holds, counted as it is written."""
 
     prompts: set[str] = field(default_factory=set)
@@ -65,7 +65,7 @@ def write_dataset(
     shard_bytes: int,
     name: str,
     form: Form = "parquet",
-) -> Counts:
+) -> ExportCounts:
     """Write `output`/data/train-*.parquet and `output`/README.md, which `datasets.load_dataset` reads.
 
     `output`/summary.json says what the dataset was made from; where that is the same again, it is left as it is.
@@ -88,15 +88,15 @@ def write_dataset(
         found = read_json(finished) if finished.exists() else None
         if isinstance(found, dict) and found.get("made_from") == made_from:
             log.info("%s: is there already, made from the same", output)
-            return Counts(**found["counts"])
+            return ExportCounts(**found["counts"])
         raise GenerationError(f"{output / 'README.md'} is there already, of something else; name a new folder")
-    contents = Contents()
+    contents = DatasetContents()
     if form == "parquet":
         counts = write_parquet(folder, output / "data", shard_bytes, selection, contents.add)
     else:
         written, lost = copy_selection(Index(folder), selection, output)
-        counts = Counts(written=written, rejected=len(lost))
-        for record in read_records(output, Counts(), Selection()):
+        counts = ExportCounts(written=written, rejected=len(lost))
+        for record in read_records(output, ExportCounts(), Selection()):
             contents.add(record)
     run = RunSummary(made=counts.written, rejected=counts.rejected)
     write_summary(finished, run, {"made_from": made_from, "counts": asdict(counts)})
@@ -114,7 +114,9 @@ def _made_from(folder: Path, specs: Mapping[str, ModelSpec], selection: Selectio
     return fingerprint([dyneval.__version__, source, asdict(selection), shard_bytes, name, licences])
 
 
-def card(contents: Contents, counts: Counts, specs: Mapping[str, ModelSpec], name: str, form: Form = "parquet") -> str:
+def card(
+    contents: DatasetContents, counts: ExportCounts, specs: Mapping[str, ModelSpec], name: str, form: Form = "parquet"
+) -> str:
     """The card of a dataset: front matter for the Hub, then what is in it, who drew it, and under which licences."""
     size = next((label for limit, label in _SIZES.items() if counts.written < limit), "10M<n<100M")
     head = [

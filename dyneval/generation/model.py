@@ -1,6 +1,6 @@
 """The one interface that every text-to-image model has here: batches of requests in, outcomes out.
 
-    ModelSpec (what a table of dyneval/data/models.toml says) --build--> ImageModel --generate--> Made | NotMade
+    ModelSpec (a table of dyneval/data/models.toml) --build--> ImageModel --generate--> GeneratedImage | NoImage
 
 A spec is cheap and can be listed; only `build` imports libraries and loads weights.
 """
@@ -48,7 +48,7 @@ class ModelBroken(WorkerBroken):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class ImageRequest:
     """One image to make.
 
     Attributes:
@@ -64,7 +64,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Made:
+class GeneratedImage:
     """An image as the model returned it.
 
     Attributes:
@@ -76,7 +76,7 @@ class Made:
         details: what is recorded about this image alone: cost, token usage, rewritten prompt.
     """
 
-    request: Request
+    request: ImageRequest
     image: Image.Image
     prompt_sent: str
     seconds: float
@@ -87,19 +87,19 @@ class Made:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NotMade:
+class NoImage:
     """Why there is no image. `permanent` means that the same request would end the same way: it is not sent again."""
 
-    request: Request
+    request: ImageRequest
     reason: str
     permanent: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-Outcome = Made | NotMade
+Outcome = GeneratedImage | NoImage
 
 
-class AskedSize:
+class RequestedSize:
     """Notes images of another size than was asked for: models round it to a grid, services choose their own."""
 
     def __init__(self, slug: str, size: tuple[int, int] | None) -> None:
@@ -109,7 +109,7 @@ class AskedSize:
         self._told = False
 
     @classmethod
-    def of(cls, slug: str, arguments: Mapping[str, Any]) -> AskedSize:
+    def of(cls, slug: str, arguments: Mapping[str, Any]) -> RequestedSize:
         """The size in a call's arguments: width and height, or image_size, the side of a square."""
         side = arguments.get("image_size")
         width, height = arguments.get("width", side), arguments.get("height", side)
@@ -133,7 +133,7 @@ class ImageModel(Protocol):
     facts: Mapping[str, Any]
     """What was found out while loading and is recorded with each image: revision, versions, dtype, device."""
 
-    def generate(self, batch: Sequence[Request]) -> Iterator[Outcome]:
+    def generate(self, batch: Sequence[ImageRequest]) -> Iterator[Outcome]:
         """Yield one outcome for each request, in any order, as they come.
 
         Raises:

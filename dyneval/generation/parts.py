@@ -32,7 +32,7 @@ MERGE_WAIT = 600.0
 FOLDER = ".parts"
 
 
-class Refusal(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+class RefusedImage(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A line of refused.jsonl: an image that a model will not make, under settings of this fingerprint."""
 
     KEY = "pair_id"
@@ -45,7 +45,7 @@ class Refusal(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     cost_usd: float | None = None
 
 
-_FILES: dict[str, type[Record]] = {"refused": Refusal, "metadata": PairRecord}
+_FILES: dict[str, type[Record]] = {"refused": RefusedImage, "metadata": PairRecord}
 """The files that a run adds to, in this order, and what their rows are."""
 
 

@@ -30,7 +30,7 @@ _TIER_FILE = re.compile(r"tier-([123])\b")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prompts:
+class PromptTable:
     """Usable prompts (columns of `SCHEMA`, sorted by prompt_id); of other rows why not.
 
     `repeated` rows say again what a row before them says, and are passed over.
@@ -41,7 +41,7 @@ class Prompts:
     repeated: int
 
 
-def read_prompts(path: Path) -> Prompts:
+def read_prompts(path: Path) -> PromptTable:
     """Read `path` (.parquet, .jsonl or .txt) and sort by prompt_id, so that a limit takes the same prompts always.
 
     Args:
@@ -70,7 +70,7 @@ def read_prompts(path: Path) -> Prompts:
     rejects = [_reject(row, path) for row in bad.iter_rows(named=True)]
     if good.is_empty():
         raise GenerationError(f"{path}: holds no usable prompt" + (f" ({rejects[0].reason})" if rejects else ""))
-    return Prompts(frame=good, rejects=rejects, repeated=repeated)
+    return PromptTable(frame=good, rejects=rejects, repeated=repeated)
 
 
 def _says() -> pl.Expr:

@@ -20,7 +20,7 @@ from dyneval.generation import allocation, workers
 from dyneval.generation.allocation import Allocation
 from dyneval.generation.engine import Result
 from dyneval.generation.gendb import GenDB
-from dyneval.generation.model import BuildOptions, ModelBroken, ModelSpec, NotMade, Request, RunOptions
+from dyneval.generation.model import BuildOptions, ImageRequest, ModelBroken, ModelSpec, NoImage, RunOptions
 from dyneval.generation.prompts import read_prompts
 from dyneval.generation.saving import ImageFormat
 from dyneval.hashing import fingerprint
@@ -82,7 +82,7 @@ class ModelSummary:
 
 
 @dataclass(kw_only=True, slots=True)
-class Summary:
+class GenerationSummary:
     """Counts of a run; `rejected_prompts` are rows of the prompt file that cannot be used."""
 
     models: list[ModelSummary] = field(default_factory=list)
@@ -100,7 +100,7 @@ class Summary:
         return 3 if self.total("refused") else 0
 
 
-def generate(chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: Config) -> Summary:
+def generate(chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: Config) -> GenerationSummary:
     """Draw with each of the `chosen` models what is its share among the `roster`; of its tier all, if it is not in it.
 
     Prompts without a tier are shared out among the chosen models.
@@ -116,7 +116,7 @@ def generate(chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: C
     plans = {spec.slug: frame for spec, frame in _plan(prompts.frame, chosen, roster, config)}
     if all(frame.is_empty() for frame in plans.values()) and config.shard is None:
         raise GenerationError(_nothing(prompts.frame, chosen, config))
-    summary = Summary(rejected_prompts=len(prompts.rejects))
+    summary = GenerationSummary(rejected_prompts=len(prompts.rejects))
     with GenDB(config.output, _run_name(chosen, config.shard)) as db:
         for reject in prompts.rejects:
             db.pairs.reject(reject)
@@ -164,9 +164,9 @@ def _owner(frame: pl.DataFrame, chosen: Sequence[ModelSpec], roster: Sequence[Mo
     return owner.alias("owner")
 
 
-def _requests(frame: pl.DataFrame, spec: ModelSpec, base_seed: int) -> list[Request]:
+def _requests(frame: pl.DataFrame, spec: ModelSpec, base_seed: int) -> list[ImageRequest]:
     return [
-        Request(
+        ImageRequest(
             pair_id=records.pair_id(row["prompt_id"], spec.slug),
             prompt_id=row["prompt_id"],
             prompt=row["prompt"],
@@ -189,7 +189,7 @@ def _nothing(frame: pl.DataFrame, chosen: Sequence[ModelSpec], config: Config) -
     return f"{config.prompts}: no prompt is for {models}; the file has {counts}. {advice}"
 
 
-def _run_model(db: GenDB, spec: ModelSpec, requests: list[Request], config: Config) -> ModelSummary:
+def _run_model(db: GenDB, spec: ModelSpec, requests: list[ImageRequest], config: Config) -> ModelSummary:
     summary = ModelSummary(slug=spec.slug, planned=len(requests))
     try:
         _draw_missing(db, spec, requests, config, summary)
@@ -200,7 +200,9 @@ def _run_model(db: GenDB, spec: ModelSpec, requests: list[Request], config: Conf
     return summary
 
 
-def _draw_missing(db: GenDB, spec: ModelSpec, requests: list[Request], config: Config, summary: ModelSummary) -> None:
+def _draw_missing(
+    db: GenDB, spec: ModelSpec, requests: list[ImageRequest], config: Config, summary: ModelSummary
+) -> None:
     spec.check(config.build)
     settings, build = _as_before(db, spec, config.build)
     existing = db.sort(requests, settings, replace=config.replace, retry_refused=config.retry_refused)
@@ -208,7 +210,7 @@ def _draw_missing(db: GenDB, spec: ModelSpec, requests: list[Request], config: C
     if not existing.pending:
         return
     mark = fingerprint(settings)
-    job = workers.Job(
+    task = workers.DeviceTask(
         spec=spec,
         root=config.output.resolve(),  # other machines have another current folder
         build=build,
@@ -217,13 +219,13 @@ def _draw_missing(db: GenDB, spec: ModelSpec, requests: list[Request], config: C
         image_format=config.image_format,
         recorded=db.settings.get(mark, {}),
     )
-    executor = workers.choose_executor(job, len(existing.pending), config.devices, config.cluster)
+    executor = workers.choose_executor(task, len(existing.pending), config.devices, config.cluster)
     summary.devices = list(executor.devices)
     start = time.perf_counter()
     try:
         with (
             progress.bar(spec.slug, len(existing.pending), "img") as bar,
-            closing(workers.draw(job, existing.pending, executor)) as results,
+            closing(workers.draw(task, existing.pending, executor)) as results,
         ):
             for result in results:
                 _record(db, mark, summary, result)
@@ -250,7 +252,7 @@ def _as_before(db: GenDB, spec: ModelSpec, build: BuildOptions) -> tuple[Mapping
 
 
 def _record(db: GenDB, mark: str, summary: ModelSummary, result: Result) -> None:
-    if isinstance(result, NotMade):
+    if isinstance(result, NoImage):
         db.refuse(result, mark)
         summary.refused += result.permanent
         summary.first_reason = summary.first_reason or result.reason
@@ -273,7 +275,7 @@ def _named(slug: str, error: str) -> str:
     return error if error.startswith(slug) else f"{slug}: {error}"
 
 
-def _report(summary: Summary, config: Config) -> None:
+def _report(summary: GenerationSummary, config: Config) -> None:
     for model in summary.models:
         log.info(
             "%-22s planned %d, there %d, made %d, refused %d, missing %d (%.1f s)",

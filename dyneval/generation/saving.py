@@ -14,7 +14,7 @@ from dyneval.errors import ImageError
 from dyneval.files import images
 from dyneval.files.atomic import atomic_write
 from dyneval.files.pixels import from_image
-from dyneval.generation.model import Made, NotMade
+from dyneval.generation.model import GeneratedImage, NoImage
 from dyneval.hashing import bytes_sha256, fingerprint
 from dyneval.records import PairRecord
 
@@ -28,7 +28,7 @@ _BLACK = 8
 """An image without any channel value of at least this is what a failed or censored model returns, not a picture."""
 
 
-class Entry(NamedTuple):
+class SavedImage(NamedTuple):
     """What the index keeps of a record."""
 
     file_name: str
@@ -37,7 +37,7 @@ class Entry(NamedTuple):
     sidecars: tuple[str, ...]
 
 
-def fault(root: Path, entry: Entry) -> str | None:
+def fault(root: Path, entry: SavedImage) -> str | None:
     """Why a recorded image is not as it was written (missing, truncated, changed, sidecar gone), or None."""
     try:
         read(root, entry)
@@ -46,7 +46,7 @@ def fault(root: Path, entry: Entry) -> str | None:
     return None
 
 
-def read(root: Path, entry: Entry) -> tuple[bytes, dict[str, Path]]:
+def read(root: Path, entry: SavedImage) -> tuple[bytes, dict[str, Path]]:
     """The bytes of a recorded image, and its sidecars by suffix. Raises ImageError: not as they were written."""
     path = images.resolve_below(root, entry.file_name)
     content = images.read_file(path, str(path))
@@ -74,8 +74,13 @@ def sidecar(root: Path, file_name: str, suffix: str) -> Path:
 
 
 def save(
-    root: Path, slug: str, made: Made, settings: Mapping[str, Any], facts: Mapping[str, Any], form: ImageFormat
-) -> PairRecord | NotMade:
+    root: Path,
+    slug: str,
+    made: GeneratedImage,
+    settings: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    form: ImageFormat,
+) -> PairRecord | NoImage:
     """Write an image and its sidecars below `root`; flagged and black images become rejects.
 
     Returns:
@@ -83,9 +88,9 @@ def save(
     """
     image = from_image(made.image)  # transparency is laid on white
     if made.safety:
-        return NotMade(request=made.request, reason="flagged by the model's safety checker", permanent=made.seeded)
+        return NoImage(request=made.request, reason="flagged by the model's safety checker", permanent=made.seeded)
     if _is_black(image):
-        return NotMade(request=made.request, reason="the image is black", permanent=made.seeded)
+        return NoImage(request=made.request, reason="the image is black", permanent=made.seeded)
     buffer = io.BytesIO()
     image.save(buffer, **_ENCODE[form])
     request = made.request
@@ -115,7 +120,7 @@ def _is_black(image: Image.Image) -> bool:
     return all(max(max(band) for band in part.getextrema()) < _BLACK for part in (sample, image))  # type: ignore[arg-type]
 
 
-def _settings(made: Made, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(made: GeneratedImage, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **settings,
         **facts,

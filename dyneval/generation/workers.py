@@ -12,8 +12,8 @@ from typing import Any
 
 from dyneval.errors import GenerationError
 from dyneval.generation.devices import choose_devices
-from dyneval.generation.engine import Engine, Result
-from dyneval.generation.model import BuildOptions, ModelSpec, NotMade, Request, RunOptions, install_command
+from dyneval.generation.engine import DrawingLoop, Result
+from dyneval.generation.model import BuildOptions, ImageRequest, ModelSpec, NoImage, RunOptions, install_command
 from dyneval.generation.saving import ImageFormat
 from dyneval.work.executors import Executor, Here, Lost, Processes, Ray
 
@@ -22,7 +22,7 @@ WITHOUT_GPU = ("demo", "hosted")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
+class DeviceTask:
     """Everything a worker needs to draw for one model; can be sent to another process.
 
     Attributes:
@@ -44,7 +44,7 @@ class Job:
         """Images that are drawn together."""
         return (self.run.batch_size or self.spec.batch_size) if self.spec.batches else 1
 
-    def engine(self, device: str) -> Engine:
+    def engine(self, device: str) -> DrawingLoop:
         """Load the model. Raises GenerationError when it cannot be loaded, or is not what was used so far."""
         spec = self.spec
         if missing := spec.missing_packages():
@@ -58,7 +58,7 @@ class Job:
                     f"{spec.slug}: the images in {self.root} were made with {name} {before}, here it is {now}. "
                     "Draw with what it was (--revision; a CPU runs in float32), or choose another --output."
                 )
-        return Engine(
+        return DrawingLoop(
             model=model,
             slug=spec.slug,
             root=self.root,
@@ -68,14 +68,14 @@ class Job:
         )
 
 
-class Painter:
+class DrawingWorker:
     """A loaded model: the worker of Step 2, see `dyneval.work.executors`."""
 
-    def __init__(self, job: Job, device: str) -> None:
-        self._engine = job.engine(device)
+    def __init__(self, task: DeviceTask, device: str) -> None:
+        self._engine = task.engine(device)
 
-    def work(self, requests: Sequence[Request]) -> Generator[Result, None, None]:
-        """Yield a result for each request, as `Engine.run`."""
+    def work(self, requests: Sequence[ImageRequest]) -> Generator[Result, None, None]:
+        """Yield a result for each request, as `DrawingLoop.run`."""
         yield from self._engine.run(requests)
 
     def close(self) -> None:
@@ -83,18 +83,20 @@ class Painter:
         self._engine.model.close()
 
 
-def choose_executor(job: Job, requests: int, devices: Sequence[str] = (), cluster: Ray | None = None) -> Executor:
+def choose_executor(
+    task: DeviceTask, requests: int, devices: Sequence[str] = (), cluster: Ray | None = None
+) -> Executor:
     """Who draws so many requests: a cluster, else one device in this process or several in one each.
 
     There are never more workers than batches.
     """
     if cluster is not None:
-        return replace(cluster, gpus=0) if job.spec.family in WITHOUT_GPU else cluster
-    chosen = choose_devices(job.spec.family, devices)[: math.ceil(requests / job.batch_size)]
+        return replace(cluster, gpus=0) if task.spec.family in WITHOUT_GPU else cluster
+    chosen = choose_devices(task.spec.family, devices)[: math.ceil(requests / task.batch_size)]
     return Here(chosen[0]) if len(chosen) == 1 else Processes(chosen)
 
 
-def draw(job: Job, requests: Sequence[Request], executor: Executor) -> Generator[Result, None, None]:
+def draw(task: DeviceTask, requests: Sequence[ImageRequest], executor: Executor) -> Generator[Result, None, None]:
     """Yield a result for each request, in any order.
 
     Raises:
@@ -104,13 +106,13 @@ def draw(job: Job, requests: Sequence[Request], executor: Executor) -> Generator
         OSError: an image cannot be written (disk full).
     """
     # In this process all requests are one task, so that a batch is drawn while the one before is written.
-    size = len(requests) if isinstance(executor, Here) else job.batch_size
+    size = len(requests) if isinstance(executor, Here) else task.batch_size
     if isinstance(executor, Ray):
         size = executor.batch
     tasks = [requests[start : start + size] for start in range(0, len(requests), size)]
-    with closing(executor.run(partial(Painter, job), tasks)) as outcomes:
+    with closing(executor.run(partial(DrawingWorker, task), tasks)) as outcomes:
         for outcome in outcomes:
             if isinstance(outcome, Lost):
-                yield from (NotMade(request=request, reason=outcome.reason) for request in outcome.task)
+                yield from (NoImage(request=request, reason=outcome.reason) for request in outcome.task)
             else:
                 yield from outcome.items

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from dyneval.generation.families.hosted import Fault, HostedModel, Reply, retry_after
-from dyneval.generation.model import Request
+from dyneval.generation.families.hosted import ApiError, ApiReply, HostedModel, retry_after
+from dyneval.generation.model import ImageRequest
 
 TIMEOUT = 600.0
 """Seconds; high-quality images take minutes."""
@@ -51,26 +51,26 @@ class OpenAIImages(HostedModel):
         """They are sent as they are."""
         json.dumps(self.arguments, allow_nan=False)
 
-    async def ask(self, request: Request, prompt: str) -> Reply:
+    async def ask(self, request: ImageRequest, prompt: str) -> ApiReply:
         """Ask for one image; models of the GPT family always send it as base64."""
         result = await self.client.images.generate(model=self.model_id, prompt=prompt, n=1, **self.arguments)
         if isinstance(result, str):  # a page of some proxy, with status 200
-            return Reply(image=None, reason=f"the reply is no JSON: {result}")
+            return ApiReply(image=None, reason=f"the reply is no JSON: {result}")
         tokens = (result.usage.input_tokens, result.usage.output_tokens) if result.usage else (0, 0)
         content = result.data[0].b64_json if result.data else None
         if not content:
-            return Reply(image=None, reason="the reply holds no image", tokens=tokens)
+            return ApiReply(image=None, reason="the reply holds no image", tokens=tokens)
         try:
-            return Reply(image=base64.b64decode(content, validate=True), tokens=tokens)
+            return ApiReply(image=base64.b64decode(content, validate=True), tokens=tokens)
         except ValueError as error:
-            return Reply(image=None, reason=f"the image in the reply is no base64 ({error})", tokens=tokens)
+            return ApiReply(image=None, reason=f"the image in the reply is no base64 ({error})", tokens=tokens)
 
-    def read_fault(self, error: Exception) -> Fault | None:
+    def read_error(self, error: Exception) -> ApiError | None:
         """Status, code and wait of an error of the SDK."""
         import openai
 
         if isinstance(error, openai.APIStatusError):
-            return Fault(
+            return ApiError(
                 status=error.status_code,
                 message=error.message,
                 code=error.code or "",
@@ -78,7 +78,7 @@ class OpenAIImages(HostedModel):
                 refused=error.status_code == 400 and (error.code in REFUSALS or error.param == "prompt"),
             )
         if isinstance(error, openai.APIConnectionError):
-            return Fault(status=None, message=str(error))
+            return ApiError(status=None, message=str(error))
         return None
 
     async def disconnect(self) -> None:
@@ -122,27 +122,27 @@ class GoogleImages(HostedModel):
             image_config=types.ImageConfig(**arguments) if arguments else None,
         )
 
-    async def ask(self, request: Request, prompt: str) -> Reply:
+    async def ask(self, request: ImageRequest, prompt: str) -> ApiReply:
         """Ask for one image."""
         config = self.config.model_copy(update={"seed": request.seed})
         result = await self.client.models.generate_content(model=self.model_id, contents=prompt, config=config)
         return _reply(result)
 
-    def read_fault(self, error: Exception) -> Fault | None:
+    def read_error(self, error: Exception) -> ApiError | None:
         """Status and wait of an error of the SDK, or of the connection beneath it."""
         from google.genai import errors
 
         if isinstance(error, errors.APIError):
             headers = getattr(error.response, "headers", None) or {}
             wait = retry_after(headers)
-            return Fault(
+            return ApiError(
                 status=error.code,
                 message=error.message or "",
                 code=" ".join(filter(None, (error.status, _error_info(error.details)))),
                 wait=wait if wait is not None else _retry_delay(error.details),
             )
         if isinstance(error, OSError) or type(error).__module__.split(".")[0] in {"httpx", "httpx2", "aiohttp"}:
-            return Fault(status=None, message=f"{type(error).__name__}: {error}")
+            return ApiError(status=None, message=f"{type(error).__name__}: {error}")
         return None
 
     async def disconnect(self) -> None:
@@ -150,7 +150,7 @@ class GoogleImages(HostedModel):
         await self.client.aclose()
 
 
-def _reply(result: Any) -> Reply:
+def _reply(result: Any) -> ApiReply:
     usage = result.usage_metadata
     # Thoughts are billed as output, but not counted with the candidates.
     written = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0) if usage else 0
@@ -160,15 +160,17 @@ def _reply(result: Any) -> Reply:
     parts = [part for part in parts if not part.thought]  # a model that thinks shows smaller images on its way
     image = next((part.inline_data.data for part in parts if part.inline_data and part.inline_data.data), None)
     if image:
-        return Reply(image=image, tokens=tokens)
+        return ApiReply(image=image, tokens=tokens)
     if candidate is None:
         blocked = result.prompt_feedback.block_reason if result.prompt_feedback else None
         name = blocked.value if blocked else "no candidate"
-        return Reply(image=None, reason=f"the prompt was blocked: {name}", permanent=blocked is not None, tokens=tokens)
+        return ApiReply(
+            image=None, reason=f"the prompt was blocked: {name}", permanent=blocked is not None, tokens=tokens
+        )
     name = candidate.finish_reason.value if candidate.finish_reason else "no reason given"
     said = " ".join(part.text for part in parts if part.text)
     reason = f"no image: {name} {candidate.finish_message or said}".strip()
-    return Reply(image=None, reason=reason, permanent=name in PERMANENT, tokens=tokens)
+    return ApiReply(image=None, reason=reason, permanent=name in PERMANENT, tokens=tokens)
 
 
 def _error_info(details: Any) -> str:

@@ -27,7 +27,7 @@ from dyneval.generation.devices import choose_placement
 from dyneval.generation.families.local import LocalModel, LocalSpec
 from dyneval.generation.families.transformers import SeededSampling
 from dyneval.generation.families.weights import component_bytes
-from dyneval.generation.model import BuildOptions, Request, RunOptions, install_command
+from dyneval.generation.model import BuildOptions, ImageRequest, RunOptions, install_command
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class Fibo(DiffusersModel):
             self.writer = blocks.from_pretrained(readable, trust_remote_code=True).init_pipeline()
         log.info("%s: the prompts are written by code of %s at %s", self.spec.slug, repo, self.weights.commits[repo])
 
-    def wording(self, request: Request) -> str:
+    def wording(self, request: ImageRequest) -> str:
         """The prompt as JSON."""
         return self.writer(prompt=request.prompt).values["json_prompt"]
 
@@ -183,7 +183,7 @@ class Fibo(DiffusersModel):
 class Fibo2(Fibo):
     """FIBO 2 reads JSON without blanks, as it was trained on."""
 
-    def wording(self, request: Request) -> str:
+    def wording(self, request: ImageRequest) -> str:
         """The prompt as compact JSON; what the model wrote in another form stays as it is, as in FIBO."""
         written = super().wording(request)
         try:
@@ -224,7 +224,7 @@ class HiDream(DiffusersModel):
 class LongCat(DiffusersModel):
     """Rewrites before the call, from the image's own seed: inside the call the text would be lost and unseeded."""
 
-    def wording(self, request: Request) -> str:
+    def wording(self, request: ImageRequest) -> str:
         """The prompt as the text encoder rewrites it."""
         if not self.arguments["enable_prompt_rewrite"]:
             return request.prompt
@@ -238,7 +238,7 @@ class LongCat(DiffusersModel):
 class ErnieImage(DiffusersModel):
     """Rewrites before the call, from the image's own seed, as `LongCat` does and for its reasons."""
 
-    def wording(self, request: Request) -> str:
+    def wording(self, request: ImageRequest) -> str:
         """The prompt as the prompt enhancer of the repo rewrites it."""
         if not self.arguments["use_pe"]:
             return request.prompt
@@ -253,7 +253,7 @@ class ErnieImage(DiffusersModel):
 class QwenImage(DiffusersModel):
     """Appends the suffix, where there is one, in the prompt's own language."""
 
-    def wording(self, request: Request) -> str:
+    def wording(self, request: ImageRequest) -> str:
         """The prompt with its suffix, the Chinese one after Chinese text."""
         suffix = self.spec.suffix(self.options)
         if suffix and re.search("[\u4e00-\u9fff]", request.prompt):
@@ -362,7 +362,7 @@ def _if_safety_checker() -> Any:
 
     original: Any = safety_checker.IFSafetyChecker
 
-    class Checker(original):
+    class TensorSafetyChecker(original):
         """Loads with transformers 5, which needs the `post_init` that diffusers 0.42 leaves out, and judges tensors."""
 
         def __init__(self, config: Any) -> None:
@@ -374,7 +374,7 @@ def _if_safety_checker() -> Any:
             _, unsafe, marked = super().forward(clip_input, [np.zeros(1) for _ in images], *thresholds)
             return images, [one or other for one, other in zip(unsafe, marked, strict=True)], marked
 
-    return Checker
+    return TensorSafetyChecker
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,13 +26,13 @@ from dyneval.files import images
 from dyneval.generation.families import external_worker
 from dyneval.generation.model import (
     ENVIRONMENTS,
-    AskedSize,
     BuildOptions,
-    Made,
+    GeneratedImage,
+    ImageRequest,
     ModelSpec,
-    NotMade,
+    NoImage,
     Outcome,
-    Request,
+    RequestedSize,
     RunOptions,
 )
 
@@ -80,7 +80,7 @@ class WorkerDied(RuntimeError):
     """The worker process ended or fell silent; the message holds its last words."""
 
 
-class Worker:
+class WorkerProcess:
     """A worker process and the messages to and from it."""
 
     def __init__(self, command: Sequence[str | Path], environ: Mapping[str, str]) -> None:
@@ -173,11 +173,11 @@ class ExternalModel:
             "device": device,
             "code": str(env / "code"),
         }
-        self.asked_size = AskedSize.of(spec.slug, spec.arguments(options))
+        self.asked_size = RequestedSize.of(spec.slug, spec.arguments(options))
         self.worker, self.facts = self._start()
 
-    def _start(self) -> tuple[Worker, Mapping[str, Any]]:
-        worker = Worker(self.command, without_secrets(os.environ, hub=self.spec.gated))
+    def _start(self) -> tuple[WorkerProcess, Mapping[str, Any]]:
+        worker = WorkerProcess(self.command, without_secrets(os.environ, hub=self.spec.gated))
         worker.send(self.load)
         try:
             answer = worker.receive(LOAD_TIMEOUT)
@@ -188,7 +188,7 @@ class ExternalModel:
             raise GenerationError(f"{self.spec.slug}: its worker cannot load the model: {answer.get('reason')}")
         return worker, {"dtype": None, **answer["facts"]}
 
-    def generate(self, batch: Sequence[Request]) -> Iterator[Outcome]:
+    def generate(self, batch: Sequence[ImageRequest]) -> Iterator[Outcome]:
         """Hand the batch over and yield what comes back. Raises WorkerDied, after which the next call starts anew."""
         if not self.worker.alive:
             self.worker, _ = self._start()
@@ -200,18 +200,18 @@ class ExternalModel:
             if request is not None:
                 yield self._outcome(request, answer)
 
-    def _outcome(self, request: Request, answer: Message) -> Outcome:
+    def _outcome(self, request: ImageRequest, answer: Message) -> Outcome:
         if answer["is"] != "image":
-            return NotMade(request=request, reason=str(answer.get("reason")))
+            return NoImage(request=request, reason=str(answer.get("reason")))
         root = Path(self.folder.name)
         try:
             image = images.load_image(answer["file"], root)
         except ImageError as error:
-            return NotMade(request=request, reason=f"the worker's image cannot be read: {error}")
+            return NoImage(request=request, reason=f"the worker's image cannot be read: {error}")
         (root / answer["file"]).unlink()
         details = self.asked_size.note(image)
         sent, seconds = answer["prompt_sent"], answer["seconds"]
-        return Made(request=request, image=image, prompt_sent=sent, seconds=seconds, details=details)
+        return GeneratedImage(request=request, image=image, prompt_sent=sent, seconds=seconds, details=details)
 
     def close(self) -> None:
         """End the worker."""
@@ -220,7 +220,7 @@ class ExternalModel:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setup:
+class EnvironmentSetup:
     """What `dyneval generate --setup` makes an environment from.
 
     Attributes:
@@ -255,7 +255,7 @@ class ExternalSpec(ModelSpec):
     family: ClassVar[str] = "external"
     adapter: str
     code: str
-    setup: Setup = field(default_factory=Setup)
+    setup: EnvironmentSetup = field(default_factory=EnvironmentSetup)
 
     def environment(self, path: Path) -> Path:
         """Folder of the model's environment. Raises GenerationError when it is not there."""

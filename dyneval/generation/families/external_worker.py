@@ -18,7 +18,7 @@ and from it, `ready` or `broken` after the first, and after the second one of `i
 An end of stdin ends the worker. An adapter is a file with a class `Adapter`:
 
     class Adapter:
-        def __init__(self, job): ...          # load; `job` is a Job
+        def __init__(self, job): ...          # load; `job` is an AdapterJob
         def draw(self, prompt, seed): ...     # a PIL image; random, numpy and torch are seeded with `seed` before
         def wording(self, prompt): ...        # optional: the prompt as it is sent
         def read(self, prompt): ...           # optional: what the authors' code makes of a prompt that it is sent
@@ -41,7 +41,7 @@ from typing import Any, TextIO
 PACKAGES = ("torch", "transformers", "diffusers")
 
 
-class Job:
+class AdapterJob:
     """What an adapter is to load.
 
     Attributes:
@@ -113,7 +113,7 @@ def _git_commit(folder: Path) -> str | None:
         return None
 
 
-def load_adapter(path: Path, job: Job) -> Any:
+def load_adapter(path: Path, job: AdapterJob) -> Any:
     """Import an adapter file and have it load its model."""
     sys.path.insert(0, str(job.code))
     if job.device.startswith("cuda"):
@@ -160,7 +160,7 @@ def serve(adapter_path: Path, source: TextIO, send: Any) -> None:
         message = json.loads(line)
         if message["do"] == "load":
             try:
-                job = Job(message)
+                job = AdapterJob(message)
                 adapter = load_adapter(adapter_path, job)
             except Exception as error:  # the parent says so and goes on with other models
                 send({"is": "broken", "reason": f"{type(error).__name__}: {error}"})

@@ -1,7 +1,7 @@
 """Models behind an API: many requests in flight, waits that the server asks for, refusals kept, costs recorded.
 
 Nothing is paid for twice: an image is saved as soon as it comes, and a prompt that the service refuses (moderation) is
-a permanent NotMade, which the runner does not send again. Retries are made here, not in the SDKs, so that a wait asked
+a permanent NoImage, which the runner does not send again. Retries are made here, not in the SDKs, so that a wait asked
 of one request holds back the others too. Keys come from the environment.
 """
 
@@ -23,14 +23,14 @@ from dyneval.errors import GenerationError, ImageError
 from dyneval.files import images
 from dyneval.generation.families.weights import versions
 from dyneval.generation.model import (
-    AskedSize,
     BuildOptions,
-    Made,
+    GeneratedImage,
+    ImageRequest,
     ModelBroken,
     ModelSpec,
-    NotMade,
+    NoImage,
     Outcome,
-    Request,
+    RequestedSize,
     RunOptions,
 )
 
@@ -44,7 +44,7 @@ NO_MONEY = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reply:
+class ApiReply:
     """What came back: the image file as bytes, or why there is none.
 
     Attributes:
@@ -58,7 +58,7 @@ class Reply:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fault:
+class ApiError:
     """An error of an SDK, taken apart.
 
     Attributes:
@@ -96,7 +96,7 @@ class HostedModel(ABC):
             self.prepare()
         except (TypeError, ValueError) as error:  # before anything is sent, and so for every prompt
             raise GenerationError(f"{spec.slug}: nothing can be sent: {self._plain(str(error))}") from error
-        self.asked_size = AskedSize(spec.slug, self.size())
+        self.asked_size = RequestedSize(spec.slug, self.size())
         self.facts: Mapping[str, Any] = {
             "revision": None,
             "versions": versions([name.replace(".", "-") for name in spec.packages]),
@@ -126,14 +126,14 @@ class HostedModel(ABC):
         """Bring `arguments` into the form that `ask` sends. Raises TypeError, ValueError: they have none."""
 
     @abstractmethod
-    async def ask(self, request: Request, prompt: str) -> Reply:
+    async def ask(self, request: ImageRequest, prompt: str) -> ApiReply:
         """Send one request."""
 
     @abstractmethod
-    def read_fault(self, error: Exception) -> Fault | None:
+    def read_error(self, error: Exception) -> ApiError | None:
         """Take an SDK's exception apart; None when it is not one of the SDK's."""
 
-    def generate(self, batch: Sequence[Request]) -> Iterator[Outcome]:
+    def generate(self, batch: Sequence[ImageRequest]) -> Iterator[Outcome]:
         """Yield outcomes as they come. Raises ModelBroken when the service takes no request at all."""
         self._error = None
         limit = asyncio.Semaphore(self.concurrency)
@@ -150,7 +150,7 @@ class HostedModel(ABC):
         if self._error:
             raise self._error
 
-    async def _one(self, request: Request, limit: asyncio.Semaphore) -> Outcome | None:
+    async def _one(self, request: ImageRequest, limit: asyncio.Semaphore) -> Outcome | None:
         """One outcome, or None after an error that ends the batch.
 
         It is raised when the requests that are in flight, and cost money, have come back; no further one is sent.
@@ -168,62 +168,62 @@ class HostedModel(ABC):
                 return self._outcome(request, prompt, reply, time.perf_counter() - start)
             except Exception as error:  # it is paid for: a failed image, not a request to be sent again
                 reason = f"the reply cannot be used: {type(error).__name__}: {error}"
-                return NotMade(request=request, reason=self._plain(reason), details=self._cost(reply))
+                return NoImage(request=request, reason=self._plain(reason), details=self._cost(reply))
 
-    async def _persist(self, request: Request, prompt: str) -> Reply:
+    async def _persist(self, request: ImageRequest, prompt: str) -> ApiReply:
         """Ask until there is an answer that counts."""
         for attempt in range(1, ATTEMPTS + 1):
             await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
             try:
                 return await self.ask(request, prompt)
             except Exception as error:
-                fault = self.read_fault(error)
+                fault = self.read_error(error)
                 if fault is None:  # an answer that the SDK cannot read: it is paid for, so it is not asked for again
-                    return Reply(image=None, reason=f"the reply cannot be read: {type(error).__name__}: {error}")
+                    return ApiReply(image=None, reason=f"the reply cannot be read: {type(error).__name__}: {error}")
                 verdict = self._judge(fault, attempt)
-                if isinstance(verdict, Reply):
+                if isinstance(verdict, ApiReply):
                     return verdict
                 await self._hold(request, fault, verdict)
         raise AssertionError("the last attempt is judged")
 
-    def _judge(self, fault: Fault, attempt: int) -> Reply | float:
+    def _judge(self, fault: ApiError, attempt: int) -> ApiReply | float:
         """The reply that a fault amounts to, or the seconds to wait before the next attempt."""
         text = self._plain(f"HTTP {fault.status or 'without an answer'}: {fault.code} {fault.message}".strip())
         if fault.refused:
-            return Reply(image=None, reason=text, permanent=True)
+            return ApiReply(image=None, reason=text, permanent=True)
         if fault.code in NO_MONEY or not (fault.status is None or fault.status in RETRIED):
             hint = self.advice if fault.status == 404 else ""
             raise ModelBroken(f"{self.spec.slug} ({self.model_id}): {text}{hint}")
         wait = fault.wait if fault.wait is not None else min(2.0**attempt, 60.0) * random.uniform(0.5, 1.0)
         if attempt == ATTEMPTS or wait > LONGEST_WAIT:
-            return Reply(image=None, reason=f"{text} (after {attempt} attempts)")
+            return ApiReply(image=None, reason=f"{text} (after {attempt} attempts)")
         return wait
 
     def _plain(self, text: str) -> str:
         """A text of the service for people to read, short and without the key, which some services repeat."""
         return text.replace(self._key, "[the API key]")[:500]
 
-    async def _hold(self, request: Request, fault: Fault, wait: float) -> None:
+    async def _hold(self, request: ImageRequest, fault: ApiError, wait: float) -> None:
         log.info("%s: HTTP %s, next attempt in %.1f s", request.pair_id, fault.status, wait)
         if fault.wait is not None:
             self._not_before = max(self._not_before, time.monotonic() + wait)
         await asyncio.sleep(wait)
 
-    def _outcome(self, request: Request, prompt: str, reply: Reply, seconds: float) -> Outcome:
+    def _outcome(self, request: ImageRequest, prompt: str, reply: ApiReply, seconds: float) -> Outcome:
         details = self._cost(reply)
         if reply.image is None:
             reason = self._plain(reply.reason)
-            return NotMade(request=request, reason=reason, permanent=reply.permanent, details=details)
+            return NoImage(request=request, reason=reason, permanent=reply.permanent, details=details)
         try:
             image = images.decode_image(reply.image, "the reply's image")
         except ImageError as error:
-            return NotMade(request=request, reason=self._plain(str(error)), details=details)
+            return NoImage(request=request, reason=self._plain(str(error)), details=details)
         details |= self.asked_size.note(image)
-        return Made(
+        return GeneratedImage(
             request=request, image=image, prompt_sent=prompt, seconds=seconds, seeded=self.seeded, details=details
         )
 
-    def _cost(self, reply: Reply) -> dict[str, Any]:
+    def _cost(self, reply: ApiReply) -> dict[str, Any]:
         given, taken = reply.tokens
         if not given + taken:
             return {}

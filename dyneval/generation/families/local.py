@@ -11,7 +11,16 @@ from typing import Any, Literal
 from PIL import Image
 
 from dyneval.generation.families.weights import Weights, device_errors
-from dyneval.generation.model import AskedSize, BuildOptions, Made, ModelSpec, NotMade, Outcome, Request, RunOptions
+from dyneval.generation.model import (
+    BuildOptions,
+    GeneratedImage,
+    ImageRequest,
+    ModelSpec,
+    NoImage,
+    Outcome,
+    RequestedSize,
+    RunOptions,
+)
 
 
 class LocalModel(ABC):
@@ -32,7 +41,7 @@ class LocalModel(ABC):
             import torch
 
             torch.cuda.set_device(device)  # code that comes with weights may name no device, or "cuda"
-        self.asked_size = AskedSize.of(spec.slug, self.arguments)
+        self.asked_size = RequestedSize.of(spec.slug, self.arguments)
         placement = self.set_up()
         self.facts: Mapping[str, Any] = {**self.weights.facts(self.repo), "placement": placement}
 
@@ -44,7 +53,7 @@ class LocalModel(ABC):
     def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Image.Image], list[bool | None]]:
         """Images of `prompts` and, for each, whether the safety checker flagged it (None: there is no checker)."""
 
-    def wording(self, request: Request) -> str:
+    def wording(self, request: ImageRequest) -> str:
         """The prompt as it is sent: by default with the preset's suffix.
 
         The global generators are seeded for it, so that a model may rewrite the prompt with one that takes no other.
@@ -55,7 +64,7 @@ class LocalModel(ABC):
         """The text the model reads, where its library changes the prompt that it is given."""
         return prompt
 
-    def generate(self, batch: Sequence[Request]) -> Iterator[Outcome]:
+    def generate(self, batch: Sequence[ImageRequest]) -> Iterator[Outcome]:
         """Draw one batch. Raises BatchTooLarge and ModelBroken as the interface says."""
         import torch
 
@@ -68,9 +77,9 @@ class LocalModel(ABC):
         seconds = (time.perf_counter() - start) / len(batch)
         for request, prompt, image, flag in zip(batch, prompts, images, flags, strict=True):
             if image is None:
-                yield NotMade(request=request, reason="the model returned no image")
+                yield NoImage(request=request, reason="the model returned no image")
                 continue
-            yield Made(
+            yield GeneratedImage(
                 request=request,
                 image=image,
                 prompt_sent=self.sent(prompt),
@@ -83,7 +92,7 @@ class LocalModel(ABC):
         """What is to be recorded about the image of a prompt alone."""
         return {}
 
-    def _seeded_wording(self, request: Request) -> str:
+    def _seeded_wording(self, request: ImageRequest) -> str:
         import torch
 
         torch.manual_seed(request.seed)
