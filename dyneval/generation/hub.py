@@ -1,4 +1,8 @@
-"""A GenDB as a dataset of the Hugging Face Hub: Parquet shards with the images inside, and a card."""
+"""A GenDB as a dataset of the Hugging Face Hub: Parquet shards with the images inside, and a card.
+
+The card tells who drew the images and under which licences they come; without it a dataset may not be passed on. A
+dataset that was written and could not be uploaded is found again by what it was made from, so the same command goes on.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,9 @@ from dyneval.records import PairRecord, RunSummary
 log = logging.getLogger(__name__)
 
 Form = Literal["parquet", "imagefolder"]
+# Says which files are the data: summary.json lies in the same folder.
 _SHARDS = "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet"
+# The Hub's own names of sizes, by the number of rows that each ends below.
 _SIZES = {
     1_000: "n<1K",
     10_000: "1K<n<10K",
@@ -35,7 +41,7 @@ _SIZES = {
 
 @dataclass(slots=True)
 class DatasetContents:
-    """What a dataset holds, counted as it is written."""
+    """What a dataset holds, counted as it is written: every pair passes by once, and no record is kept."""
 
     prompts: set[str] = field(default_factory=set)
     models: Counter[str] = field(default_factory=Counter)
@@ -49,12 +55,6 @@ class DatasetContents:
         self.categories.update(record.categories or (NO_CATEGORY,))
         if record.tier is not None:
             self.tiers[record.generation_model].add(record.tier)
-
-    def by_tier(self) -> list[tuple[str, str, int]]:
-        """Model, tiers and number of pairs, the first tier first."""
-        rows = [(model, sorted(self.tiers[model]), count) for model, count in self.models.items()]
-        rows.sort(key=lambda row: (not row[1], row[1], row[0]))
-        return [(model, ", ".join(map(str, tiers)), count) for model, tiers, count in rows]
 
 
 def write_dataset(
@@ -82,7 +82,13 @@ def write_dataset(
     Raises:
         GenerationError: there are Parquet files, or a README.md, of something else.
     """
-    made_from = _made_from(folder, specs, selection, shard_bytes, name if form == "parquet" else f"{name} {form}")
+    metadata = folder / "metadata.jsonl"
+    status = metadata.stat() if metadata.is_file() else None  # a missing one is told by whoever reads it
+    # All that the dataset depends on. Size and time stand for the content of metadata.jsonl, which may have gigabytes.
+    source = [metadata.resolve(), status and [status.st_size, status.st_mtime_ns]]
+    licences = {slug: [spec.name, spec.licence] for slug, spec in specs.items()}
+    title = name if form == "parquet" else f"{name} {form}"
+    made_from = fingerprint([dyneval.__version__, source, asdict(selection), shard_bytes, title, licences])
     finished = output / "summary.json"
     if (output / "README.md").exists():
         found = read_json(finished) if finished.exists() else None
@@ -105,19 +111,18 @@ def write_dataset(
     return counts
 
 
-def _made_from(folder: Path, specs: Mapping[str, ModelSpec], selection: Selection, shard_bytes: int, name: str) -> str:
-    """A hash of all that a dataset depends on."""
-    metadata = folder / "metadata.jsonl"
-    status = metadata.stat() if metadata.is_file() else None  # a missing one is told by whoever reads it
-    source = [metadata.resolve(), status and [status.st_size, status.st_mtime_ns]]
-    licences = {slug: [spec.name, spec.licence] for slug, spec in specs.items()}
-    return fingerprint([dyneval.__version__, source, asdict(selection), shard_bytes, name, licences])
-
-
 def card(
     contents: DatasetContents, counts: ExportCounts, specs: Mapping[str, ModelSpec], name: str, form: Form = "parquet"
 ) -> str:
-    """The card of a dataset: front matter for the Hub, then what is in it, who drew it, and under which licences."""
+    """Return the card of a dataset: front matter for the Hub, what is in it, who drew it, under which licences.
+
+    Args:
+        contents: what was counted while the dataset was written.
+        counts: pairs that are in it, and pairs that were left out.
+        specs: models by slug, for names and licences; a model that is missing here has an unknown licence.
+        name: title.
+        form: "parquet" or "imagefolder".
+    """
     size = next((label for limit, label in _SIZES.items() if counts.written < limit), "10M<n<100M")
     head = [
         "---",
@@ -132,10 +137,11 @@ def card(
     ]
     checked = " Every image was decoded and compared with its recorded SHA-256;" if form == "parquet" else ""
     models = ["| model | tier | images | licence of the weights |", "|---|---|---|---|"]
-    for model, tiers, count in contents.by_tier():
+    by_tier = [(sorted(contents.tiers[model]), model, count) for model, count in contents.models.items()]
+    for tiers, model, count in sorted(by_tier, key=lambda row: (not row[0], row)):  # those without a tier last
         spec = specs.get(model)
         shown, licence = (spec.name, spec.licence or "unknown") if spec else (model, "unknown")
-        models.append(f"| {_cell(shown)} | {tiers} | {count} | {_cell(licence)} |")
+        models.append(f"| {_cell(shown)} | {', '.join(map(str, tiers))} | {count} | {_cell(licence)} |")
     categories = ["| category | images |", "|---|---|"]
     categories += [f"| {_cell(category)} | {count} |" for category, count in sorted(contents.categories.items())]
     text = f"""
@@ -153,4 +159,5 @@ The images were made by the models below and come under the licences of their we
 
 
 def _cell(text: str) -> str:
+    """Return text that stays in its cell of a Markdown table: names and categories may come from anyone."""
     return " ".join(text.split()).replace("|", "\\|")
