@@ -431,16 +431,17 @@ class ModelSpec(ABC):
     def obstacles(self, run: RunOptions) -> list[str]:
         """Return what keeps this machine from running the model, as short texts; nothing is loaded to find out."""
         missing = self.missing_packages()
-        return [install_command(missing)] if missing else []
+        return [*([install_command(missing)] if missing else []), *self.gates()]
 
     def gates(self) -> list[str]:
         """Return the licence that nobody can have accepted on this machine, since it has no token of the Hub."""
-        if importlib.util.find_spec("huggingface_hub") is None:
-            return []  # it is among the missing packages, and holds the token
+        # Where huggingface_hub is missing it is told as a missing package; it also holds the token.
+        if not self.gated or importlib.util.find_spec("huggingface_hub") is None:
+            return []
 
         from huggingface_hub import get_token
 
-        return ["accept the licence, then: hf auth login"] if self.gated and get_token() is None else []
+        return ["accept the licence, then: hf auth login"] if get_token() is None else []
 
     @abstractmethod
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> ImageModel:

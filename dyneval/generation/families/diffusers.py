@@ -7,7 +7,6 @@ every pipeline tried with tiny weights; a model for which it does not says `batc
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import inspect
 import json
@@ -193,7 +192,7 @@ class Fibo2(Fibo):
 
 
 class HiDream(DiffusersModel):
-    """HiDream-I1 takes Llama for its fourth text encoder; Llama's licence keeps it out of the repo."""
+    """HiDream-I1 takes Llama for its fourth text encoder, which its repo leaves out."""
 
     def components(self) -> dict[str, Any]:
         """Load the fourth text encoder and its tokenizer."""
@@ -377,13 +376,17 @@ class DiffusersSpec(LocalSpec):
     load: Mapping[str, Any] = field(default_factory=dict)
     model: str = "DiffusersModel"
 
+    def pipeline_name(self, options: BuildOptions) -> str:
+        """Return the name of the pipeline's class in diffusers."""
+        return self.preset(options).pipeline or self.pipeline
+
     def pipeline_class(self, options: BuildOptions) -> Any:
         """Return the pipeline's class. Raises GenerationError: diffusers is missing, or too old to have it."""
         try:
             import diffusers
         except ImportError as error:
             raise GenerationError(f"{self.slug} needs diffusers; run: {install_command(['diffusers'])}") from error
-        name = self.preset(options).pipeline or self.pipeline
+        name = self.pipeline_name(options)
         if not hasattr(diffusers, name):
             version = diffusers.__version__
             raise GenerationError(f"{self.slug}: diffusers {version} has no {name}; run: pip install -U diffusers")
@@ -407,14 +410,13 @@ class DiffusersSpec(LocalSpec):
     def settings(self, options: BuildOptions) -> dict[str, Any]:
         """Return what any model records, the pipeline, and how its weights are loaded."""
         loading = {**self.load, "dtype": self.weight_dtype(options)}
-        pipeline = self.preset(options).pipeline or self.pipeline
-        return {**super().settings(options), "pipeline": pipeline, "load": loading}
+        return {**super().settings(options), "pipeline": self.pipeline_name(options), "load": loading}
 
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> DiffusersModel:
         """Load the pipeline. Raises GenerationError when it cannot be loaded, or does not read what a table says."""
         reads = sorted(self.reads(options))
         unread = [name for name in self.arguments(options) if name not in reads]
         if unread and self.model == "DiffusersModel":  # another class may read more
-            what = f"{self.pipeline_class(options).__name__} does not read '{unread[0]}'"
+            what = f"{self.pipeline_name(options)} does not read '{unread[0]}'"
             raise GenerationError(f"{self.slug}: {what}; {did_you_mean(unread[0], reads)}")
         return self.named_class(self.model)(self, options, run, device)

@@ -134,10 +134,6 @@ class LocalSpec(ModelSpec):
 
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
 
-    def obstacles(self, run: RunOptions) -> list[str]:
-        """Return also a licence gate that nobody has gone through on this machine."""
-        return [*super().obstacles(run), *self.gates()]
-
     def weight_dtype(self, options: BuildOptions) -> str:
         """Return the name of the dtype in which weights are loaded on a GPU."""
         return self.preset(options).dtype or self.dtype

@@ -70,7 +70,8 @@ class Weights:
             text = " ".join(str(error).split())[:400]
             hint = ""
             if self.spec.gated and _is_denied(repo, error):
-                hint = f" Its licence must be accepted: open https://huggingface.co/{repo}, agree, then run `hf auth login`."
+                page = f"https://huggingface.co/{repo}"
+                hint = f" Its licence must be accepted: open {page}, agree, then run `hf auth login`."
             if constants.HF_HUB_OFFLINE and not Path(repo).is_dir():
                 hint += " HF_HUB_OFFLINE is set: nothing is downloaded."
             what = f"cannot load {repo} ({type(error).__name__}: {text})"
