@@ -17,7 +17,7 @@ from typing import NamedTuple
 from dyneval.demo import vocabulary as words
 from dyneval.demo.faults import IMAGE_FAULTS, Fault, colour_severity, count_severity
 from dyneval.demo.prompts import scene_from_prompt
-from dyneval.demo.questions import RELATION_PHRASES, ForeignQuestionError, Question, ask, understand
+from dyneval.demo.questions import RELATION_PHRASES, DemoQuestion, ForeignQuestionError, ask, understand
 from dyneval.demo.scenes import Group, Scene
 from dyneval.demo.truth import Truth
 from dyneval.structs import Row
@@ -50,7 +50,7 @@ QuestionAnswer = tuple[str, str]
 """A question and its target answer, "yes" or "no"."""
 
 
-class Verdict(NamedTuple):
+class ExactScore(NamedTuple):
     """Exact score in [1, 5] and the reason for it, under 15 words."""
 
     score: float
@@ -150,7 +150,7 @@ def _quality_questions(drawn: Scene) -> list[QuestionAnswer]:
 # Answers
 
 
-def judge(question: Question, drawn: Scene, faults: Sequence[Fault]) -> Verdict:
+def judge(question: DemoQuestion, drawn: Scene, faults: Sequence[Fault]) -> ExactScore:
     """The verdict on an image that shows `drawn` with `faults`.
 
     Raises:
@@ -161,13 +161,13 @@ def judge(question: Question, drawn: Scene, faults: Sequence[Fault]) -> Verdict:
         return _presence(words.NOUNS[slots["some"].split()[-1]], drawn)
     if topic == "setting":
         shown = words.SETTING_NAMES.get(drawn.setting, "a plain studio")
-        return Verdict(5.0 if shown == slots["setting"] else 1.0, f"It shows {shown}.")
+        return ExactScore(5.0 if shown == slots["setting"] else 1.0, f"It shows {shown}.")
     if "noun" not in slots:
         return _damaged(topic, None, faults)
     kind = words.NOUNS[slots["noun"]]
     group = drawn.group(kind)
     if group is None:
-        return Verdict(1.0, f"There is no {kind}.")
+        return ExactScore(1.0, f"There is no {kind}.")
     if topic == "colour":
         return _verdict(colour_severity(slots["colour"], group.colour), f"{_the(group)} {_be(group)} {group.colour}.")
     if topic == "count":
@@ -192,22 +192,22 @@ def degree(severity: float) -> str:
     return "slightly" if severity < 0.35 else "clearly" if severity < 0.7 else "badly"
 
 
-def _verdict(severity: float, reasoning: str) -> Verdict:
-    return Verdict(5.0 - 4.0 * severity, reasoning)
+def _verdict(severity: float, reasoning: str) -> ExactScore:
+    return ExactScore(5.0 - 4.0 * severity, reasoning)
 
 
-def _presence(kind: str, drawn: Scene) -> Verdict:
+def _presence(kind: str, drawn: Scene) -> ExactScore:
     group = drawn.group(kind)
     if group is None:
-        return Verdict(1.0, f"There is no {kind}.")
-    return Verdict(5.0, f"There {_be(group)} {words.COUNTS[group.count]} {group.noun}.")
+        return ExactScore(1.0, f"There is no {kind}.")
+    return ExactScore(5.0, f"There {_be(group)} {words.COUNTS[group.count]} {group.noun}.")
 
 
-def _relation(group: Group, slots: dict[str, str], drawn: Scene) -> Verdict:
+def _relation(group: Group, slots: dict[str, str], drawn: Scene) -> ExactScore:
     kind = words.NOUNS[slots["other"]]
     other = drawn.group(kind)
     if other is None:
-        return Verdict(1.0, f"There is no {kind}.")
+        return ExactScore(1.0, f"There is no {kind}.")
     found = drawn.relation(group.kind, kind)
     if found is None:
         raise ForeignQuestionError(f"the demo world does not say how the {group.noun} and the {other.noun} stand")
@@ -216,7 +216,7 @@ def _relation(group: Group, slots: dict[str, str], drawn: Scene) -> Verdict:
     return _verdict(severity, f"{_the(group)} {_be(group)} {shown} the {other.noun}.")
 
 
-def _damaged(topic: str, group: Group | None, faults: Sequence[Fault]) -> Verdict:
+def _damaged(topic: str, group: Group | None, faults: Sequence[Fault]) -> ExactScore:
     """Whole image where no group is asked about. The fault that harms most is named, unless it hardly shows."""
     subject = f"{_the(group)} {_be(group)}" if group else "The image is"
     worst = max(faults, key=lambda fault: _harm(topic, fault), default=None)

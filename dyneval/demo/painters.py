@@ -17,11 +17,11 @@ from dyneval.demo.layout import Place
 from dyneval.demo.prompts import scene_from_prompt
 from dyneval.demo.render import render_with_places
 from dyneval.demo.truth import Truth, truth_path
-from dyneval.generation.model import Made, NotMade, Outcome, Request
+from dyneval.generation.model import GeneratedImage, ImageRequest, NoImage, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Painter:
+class PainterProfile:
     """A demo model: its tier and how often and how badly it fails.
 
     The rates hold on average. Each image has its own luck that scales them from a fifth to almost twice, since with a
@@ -40,8 +40,8 @@ class Painter:
 
 def _model(
     slug: str, tier: int, alignment: tuple[float, ...], quality: tuple[float, ...], severity: tuple[float, float]
-) -> Painter:
-    return Painter(
+) -> PainterProfile:
+    return PainterProfile(
         slug=slug,
         tier=tier,
         alignment=dict(zip(ALIGNMENT_FAULTS, alignment, strict=True)),
@@ -50,7 +50,7 @@ def _model(
     )
 
 
-PAINTERS: dict[str, Painter] = {
+PAINTERS: dict[str, PainterProfile] = {
     model.slug: model
     for model in (
         # missing, colour, count, relation; torn, melted, cut off, seam, blur, noise
@@ -112,17 +112,17 @@ class DemoModel:
         self.size = size
         self.facts: Mapping[str, Any] = {"revision": None, "versions": {"dyneval": dyneval.__version__}, "dtype": None}
 
-    def generate(self, batch: Sequence[Request]) -> Iterator[Outcome]:
+    def generate(self, batch: Sequence[ImageRequest]) -> Iterator[Outcome]:
         """Draw one request after the other."""
         for request in batch:
             start = time.perf_counter()
             try:
                 image, truth = draw(self.slug, request.prompt, request.seed, size=self.size)
             except ValueError as error:  # the painters read the demo's own prompts only
-                yield NotMade(request=request, reason=str(error), permanent=True)
+                yield NoImage(request=request, reason=str(error), permanent=True)
                 continue
             beside = truth_path(Path(f"{request.pair_id}.png"))
-            yield Made(
+            yield GeneratedImage(
                 request=request,
                 image=image,
                 prompt_sent=request.prompt,

@@ -209,14 +209,14 @@ def scene_from_prompt(prompt: str) -> Scene:
     """
     if len(prompt) > MAX_CHARACTERS:
         raise ValueError(f"a demo prompt has at most {MAX_CHARACTERS} characters, this one has {len(prompt)}")
-    reader = _Reader()
+    reader = _SceneReader()
     for piece in _SEPARATOR.split(" ".join(prompt.casefold().split())):
         if piece and piece not in words.ADDENDA:
             reader.read(piece.removeprefix("there is ").removeprefix("there are "))
     return reader.scene()
 
 
-class _Reader:
+class _SceneReader:
     """Collects groups, relations and the setting while the pieces of a prompt go by."""
 
     def __init__(self) -> None:

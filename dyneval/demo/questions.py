@@ -38,7 +38,7 @@ class ForeignQuestionError(LookupError):
     """A question that is not one of the demo world."""
 
 
-class Question(NamedTuple):
+class DemoQuestion(NamedTuple):
     """A question taken apart: its topic (a key of `TEMPLATES`) and the words in its slots."""
 
     topic: str
@@ -51,7 +51,7 @@ def ask(topic: str, many: bool = False, **slots: str) -> str:
     return TEMPLATES[topic].format(**verbs, **slots)
 
 
-def understand(question: str) -> Question:
+def understand(question: str) -> DemoQuestion:
     """Take a question of the demo world apart, whatever its spaces and case.
 
     Raises:
@@ -61,7 +61,7 @@ def understand(question: str) -> Question:
     for topic, pattern in _PATTERNS.items():
         if found := pattern.fullmatch(text):
             slots = {name: value.lower() for name, value in found.groupdict().items()}
-            return Question(topic, slots)
+            return DemoQuestion(topic, slots)
     raise ForeignQuestionError(f"not a question of the demo world: {question[:120]!r}")
 
 

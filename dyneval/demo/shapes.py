@@ -194,7 +194,7 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
 }  # fmt: skip
 
 
-class _Maps(NamedTuple):
+class _LightMaps(NamedTuple):
     """Light maps of one kind: how much each paint adds to each pixel, and what is covered."""
 
     main: Array
@@ -223,7 +223,7 @@ def icon(kind: str, colour: str) -> Image.Image:
 
 
 @lru_cache(maxsize=64)
-def _light_maps(kind: str) -> _Maps:
+def _light_maps(kind: str) -> _LightMaps:
     """Lay the shapes of `kind` over each other, shaded as if lit from the top left."""
     weights = {paint: np.zeros((SIDE, SIDE), np.float32) for paint in ("main", "light", "dark")}
     fixed = np.zeros((SIDE, SIDE, 3), np.float32)
@@ -241,7 +241,7 @@ def _light_maps(kind: str) -> _Maps:
     alpha = np.asarray(covered, np.float32) / 255
     wide = covered.filter(ImageFilter.MaxFilter(2 * _RIM + 1)).filter(ImageFilter.GaussianBlur(1.2))
     rim = np.clip(np.asarray(wide, np.float32) / 255 - alpha, 0, 1)
-    return _Maps(weights["main"], weights["light"], weights["dark"], fixed, alpha, rim)
+    return _LightMaps(weights["main"], weights["light"], weights["dark"], fixed, alpha, rim)
 
 
 def _shading(mask: Image.Image) -> Array:

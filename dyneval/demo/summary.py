@@ -48,7 +48,7 @@ def true_scores(truth: Truth) -> dict[ScoreName, float]:
     return {"overall": 0.5 * (truth.truth_t2ia + truth.truth_iqa), "t2ia": truth.truth_t2ia, "iqa": truth.truth_iqa}
 
 
-class Scored(NamedTuple):
+class HeldOutScore(NamedTuple):
     """A held-out pair, what a student said of its picture, and the truth."""
 
     pair: PairRecord
@@ -154,7 +154,7 @@ def summarise(output: Path, seconds: int | None = None) -> Row:
     }
 
 
-def read_scored(output: Path, stem: str) -> Iterator[Scored]:
+def read_scored(output: Path, stem: str) -> Iterator[HeldOutScore]:
     """The held-out pairs of a score file; the truth is that of the pair, also where the picture was another's.
 
     Raises:
@@ -167,10 +167,10 @@ def read_scored(output: Path, stem: str) -> Iterator[Scored]:
         raise DataFileError(f"{path}: holds no score")
     for row in rows:
         pair = pairs[row["pair_id"]]
-        yield Scored(pair, ScoreRecord.from_dict(row), _truth(output, pair))
+        yield HeldOutScore(pair, ScoreRecord.from_dict(row), _truth(output, pair))
 
 
-def figures(scored: Sequence[Scored]) -> Row:
+def figures(scored: Sequence[HeldOutScore]) -> Row:
     """Number of pairs, Spearman correlation of each soft score with the truth, 95 % intervals clustered by prompt."""
     prompts = [one.pair.prompt_id for one in scored]
     found = {
@@ -184,7 +184,7 @@ def figures(scored: Sequence[Scored]) -> Row:
     }
 
 
-def rank_models(scored: Sequence[Scored]) -> list[Row]:
+def rank_models(scored: Sequence[HeldOutScore]) -> list[Row]:
     """Mean overall score of each image model, as the student gave it and as it is, best first by the student."""
     slugs = sorted({one.pair.generation_model for one in scored})
     of = {slug: [one for one in scored if one.pair.generation_model == slug] for slug in slugs}
@@ -206,14 +206,14 @@ def ranked_table(models: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
     return ["model", "pairs", "student", "truth"], rows
 
 
-def same_prompt(scored: Sequence[Scored]) -> Row:
+def same_prompt(scored: Sequence[HeldOutScore]) -> Row:
     """How often the better one of two pictures of a prompt scores higher, of those half a point or more apart."""
     pairs = list(_pairs_of_prompts(scored))
     right = sum(better.said["overall"] > worse.said["overall"] for better, worse in pairs)
     return {"pairs": len(pairs), "right": right}
 
 
-def _pairs_of_prompts(scored: Sequence[Scored]) -> Iterator[tuple[Scored, Scored]]:
+def _pairs_of_prompts(scored: Sequence[HeldOutScore]) -> Iterator[tuple[HeldOutScore, HeldOutScore]]:
     """Two pictures of one prompt, the better one first, where it is better by half a point or more."""
     for better in scored:
         for worse in scored:
@@ -221,10 +221,10 @@ def _pairs_of_prompts(scored: Sequence[Scored]) -> Iterator[tuple[Scored, Scored
                 yield better, worse
 
 
-def example(scored: Sequence[Scored]) -> tuple[Scored, Scored] | None:
+def example(scored: Sequence[HeldOutScore]) -> tuple[HeldOutScore, HeldOutScore] | None:
     """The pictures of a prompt that differ most among those that both halves of the score see rightly; None if none."""
 
-    def gap(two: tuple[Scored, Scored]) -> float:
+    def gap(two: tuple[HeldOutScore, HeldOutScore]) -> float:
         better, worse = two
         moves = [better.said[score] - worse.said[score] for score in ("t2ia", "iqa")]
         return min(better.true[score] - worse.true[score] for score in ("t2ia", "iqa")) if min(moves) > 0 else -1.0

@@ -18,7 +18,7 @@ from pictures import COLOURS, DEMO_PROMPTS, DEMO_SEEDS, KINDS, held_out
 from dyneval.demo import knowledge
 from dyneval.demo import vocabulary as words
 from dyneval.demo.prompts import demo_prompts, write_prompt
-from dyneval.demo.questions import RELATION_PHRASES, ForeignQuestionError, Question, ask, understand
+from dyneval.demo.questions import RELATION_PHRASES, DemoQuestion, ForeignQuestionError, ask, understand
 from dyneval.demo.scenes import Group, Relation, Scene, random_scene
 from dyneval.demo.truth import Truth
 from dyneval.processing import Processor
@@ -183,7 +183,7 @@ def _answers(truth: Truth, rng: Random) -> Sample:
     return Sample(f"<image>\n{head}{rng.choice(ANSWER)}\n{lines}", student_json({"answers": rows}), True)
 
 
-def _by_degree(truth: Truth, question: Question, verdict: knowledge.Verdict, text: str) -> dict[str, str]:
+def _by_degree(truth: Truth, question: DemoQuestion, verdict: knowledge.ExactScore, text: str) -> dict[str, str]:
     group = truth.drawn.group(words.NOUNS[question.slots["noun"]]) if "noun" in question.slots else None
     many = group is not None and group.count > 1
     asked = HOW[question.topic].format(be="are" if many else "is", noun=question.slots.get("noun", ""))
