@@ -47,7 +47,7 @@ class Limits:
             raise SettingError(f"min_chars = {self.min_chars}, max_chars = {self.max_chars}: need 1 <= min <= max")
 
 
-class Seen:
+class DistinctTexts:
     """The hashes met so far: a large sorted array and a small one that is merged in from time to time."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class Cleaner:
     def __init__(self, limits: Limits, drops: Drops, filters: Sequence[Filter] = ()) -> None:
         self._limits, self._drops = limits, drops
         self._filters = list(filters)
-        self._raw, self._clean, self._changed = Seen(), Seen(), Seen()
+        self._raw, self._clean, self._changed = DistinctTexts(), DistinctTexts(), DistinctTexts()
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Return the rows to keep. rows: columns prompt, prompt_nsfw, image_nsfw (scores may be NULL) and others."""
@@ -117,7 +117,7 @@ class Cleaner:
     def _drop(self, reason: str, rows: pl.DataFrame, mask: pl.Expr) -> pl.DataFrame:
         return self._drops.keep(reason, rows, ~rows.select(mask.fill_null(False)).to_series())
 
-    def _drop_seen(self, seen: Seen, rows: pl.DataFrame) -> pl.DataFrame:
+    def _drop_seen(self, seen: DistinctTexts, rows: pl.DataFrame) -> pl.DataFrame:
         return self._drops.keep("exact_duplicate", rows, pl.Series(seen.first(rows["prompt"].hash().to_numpy())))
 
 

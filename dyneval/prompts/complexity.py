@@ -31,7 +31,7 @@ class Factor:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Factors:
+class FactorScales:
     """All factors in their published order; a factor's value is at most `cap` points."""
 
     cap: float
@@ -44,23 +44,23 @@ class Factors:
 
 
 @cache
-def load() -> Factors:
+def load() -> FactorScales:
     """Read the packaged factor definitions."""
     data = tomllib.loads(files("dyneval.prompts").joinpath("data", "factors.toml").read_text("utf-8"))
     items = tuple(
         Factor(name=name, **{**values, "tags": tuple(values["tags"])}) for name, values in data["factors"].items()
     )
-    return Factors(cap=data["cap"], items=items)
+    return FactorScales(cap=data["cap"], items=items)
 
 
-def tables(lexicon: Lexicon, factors: Factors) -> Int64s:
+def tables(lexicon: Lexicon, factors: FactorScales) -> Int64s:
     """(factors, entries) how often each entry counts for each factor; no entry counts for the length in words."""
     listed = [tuple(tag for tag in factor.tags if tag != _WORD_TAG) for factor in factors.items]
     none = np.zeros(len(lexicon.tagged), np.int64)
     return np.stack([lexicon.counts(*tags) if tags else none for tags in listed])
 
 
-def values(units: Units, tables: Int64s, factors: Factors) -> Floats:
+def values(units: Units, tables: Int64s, factors: FactorScales) -> Floats:
     """(prompts, factors) value of each factor in points, from 0 to the cap; tables as of `tables`."""
     by_word = [_WORD_TAG in factor.tags for factor in factors.items]
     counts = np.where(by_word, units.words[:, None], _listed_counts(units, tables))
@@ -68,7 +68,7 @@ def values(units: Units, tables: Int64s, factors: Factors) -> Floats:
     return np.minimum(100.0 * counts / references, factors.cap)
 
 
-def complexity(factor_values: Floats, factors: Factors) -> Floats:
+def complexity(factor_values: Floats, factors: FactorScales) -> Floats:
     """(prompts,) H of each prompt: the weighted sum of its factor values, added in the factors' order."""
     total = np.zeros(len(factor_values))
     for column, factor in zip(factor_values.T, factors.items, strict=True):

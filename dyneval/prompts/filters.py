@@ -56,7 +56,7 @@ class Filter(NamedTuple):
     apply: Apply
 
 
-class Kind(NamedTuple):
+class FilterKind(NamedTuple):
     """A row of `FILTERS`: what it does, its value where none is given (None: one is needed), and how it is made."""
 
     meaning: str
@@ -219,17 +219,17 @@ _PERSONAL = re.compile(rf"{_MAIL[0]}|{_PHONE[0]}")
 """What no sample shows."""
 _URL = (r"(?i)\b(?:https?://|www\.)\S+", "")
 
-FILTERS: dict[str, Kind] = {
-    "words": Kind("words, MIN-MAX", None, partial(_between, pl.col("prompt").str.count_matches(_WORD))),
-    "language": Kind("language, as ISO 639-1 codes: en or en,fr,zh", None, _language),
-    "nsfw-words": Kind("drop prompts with a word of this file, a word a line (default: a packaged list)", "", _words),
-    "repetition": Kind("drop prompts of whose words more than this share were said before", "0.6", _repetition),
-    "weights": Kind("prompt weights such as (red hat:1.2), ((red hat)), red::2: strip or drop", "strip",
+FILTERS: dict[str, FilterKind] = {
+    "words": FilterKind("words, MIN-MAX", None, partial(_between, pl.col("prompt").str.count_matches(_WORD))),
+    "language": FilterKind("language, as ISO 639-1 codes: en or en,fr,zh", None, _language),
+    "nsfw-words": FilterKind("drop prompts with a word of this file, a word a line (default: a packaged list)", "", _words),
+    "repetition": FilterKind("drop prompts of whose words more than this share were said before", "0.6", _repetition),
+    "weights": FilterKind("prompt weights such as (red hat:1.2), ((red hat)), red::2: strip or drop", "strip",
                     _marks(*_WEIGHTS, *_BRACES)),
-    "lora": Kind("tags of adapters such as <lora:name:0.8>: strip or drop", "strip", _marks(_LORA)),
-    "options": Kind("options of image models such as --ar 16:9: strip or drop", "strip", _marks(_OPTIONS)),
-    "urls": Kind("web addresses: strip or drop", "strip", _marks(_URL)),
-    "pii": Kind("e-mail addresses and telephone numbers: strip or drop", "drop", _marks(_MAIL, _PHONE)),
+    "lora": FilterKind("tags of adapters such as <lora:name:0.8>: strip or drop", "strip", _marks(_LORA)),
+    "options": FilterKind("options of image models such as --ar 16:9: strip or drop", "strip", _marks(_OPTIONS)),
+    "urls": FilterKind("web addresses: strip or drop", "strip", _marks(_URL)),
+    "pii": FilterKind("e-mail addresses and telephone numbers: strip or drop", "drop", _marks(_MAIL, _PHONE)),
 }  # fmt: skip
 """Every filter by its name."""
 

@@ -104,7 +104,7 @@ def label_frame(prompts: pl.DataFrame, config: FilterConfig) -> tuple[UInt64s, B
     return labels, np.array([key in found for key in texts], bool)
 
 
-class Agreement(TypedDict):
+class LabelAgreement(TypedDict):
     """How far the model and the rules agree on the prompts that the model labelled.
 
     kappa: Cohen's, over all decisions on a prompt and a sub-category: 1 is full agreement, 0 what chance would give.
@@ -116,7 +116,7 @@ class Agreement(TypedDict):
     by_category: dict[str, dict[str, float]]
 
 
-def agreement(rules: UInt64s, model: UInt64s) -> Agreement:
+def agreement(rules: UInt64s, model: UInt64s) -> LabelAgreement:
     """Compare (prompts,) label sets of the rules and of the model."""
     rows = {}
     total = np.zeros(3, np.int64)
@@ -128,7 +128,7 @@ def agreement(rules: UInt64s, model: UInt64s) -> Agreement:
         total += (both, first, second)
     both, first, second = total.tolist()
     alike = kappa(both, first, second, len(rules) * len(rows))
-    return Agreement(prompts=len(rules), kappa=alike, by_category=rows)
+    return LabelAgreement(prompts=len(rules), kappa=alike, by_category=rows)
 
 
 def kappa(both: int, first: int, second: int, decisions: int) -> float:

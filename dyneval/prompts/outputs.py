@@ -19,7 +19,7 @@ from dyneval.prompts.text import in_other_script
 from dyneval.records import TIERS, Reject
 
 if TYPE_CHECKING:
-    from dyneval.prompts.llm_labels import Agreement
+    from dyneval.prompts.llm_labels import LabelAgreement
     from dyneval.prompts.pipeline import FilterRun
     from dyneval.prompts.selection import Spread
 from dyneval.prompts.complexity import Floats
@@ -27,7 +27,7 @@ from dyneval.prompts.complexity import Floats
 _PERCENTILES = (0, 10, 25, 50, 75, 90, 100)
 
 
-class Summary(TypedDict):
+class FilterSummary(TypedDict):
     """The keys of summary.json. Counts are of rows or prompts; `seconds` are by stage, `categories` by dimension."""
 
     config: Json
@@ -48,14 +48,14 @@ class Summary(TypedDict):
     categories: dict[str, dict[str, int]]
     selection: dict[str, Spread]
     """How varied the selected prompts are, and as many drawn at random; empty without --count."""
-    agreement: Agreement | None
+    agreement: LabelAgreement | None
     """Of the model's labels with the rules'; null where no model labelled."""
     complexity: dict[str, float]
     """Percentiles of H."""
     seconds: dict[str, float]
 
 
-def summarise(run: FilterRun, prompts: pl.DataFrame) -> Summary:
+def summarise(run: FilterRun, prompts: pl.DataFrame) -> FilterSummary:
     """Count what was read, dropped and kept; `prompts` are the kept ones."""
     h = prompts["complexity"].to_numpy()
     return {

@@ -30,7 +30,7 @@ _STEP = re.compile(r"(!?)([a-z_0-9|]+)(\?|\*\d?)?")
 _ANY_NUMBER = -1
 
 
-class Step(NamedTuple):
+class PatternStep(NamedTuple):
     """One step: a unit with one of `classes` (with none of them where `negated`), `least` to `most` times.
 
     `most` is -1 where there is no limit.
@@ -42,7 +42,7 @@ class Step(NamedTuple):
     most: int
 
 
-Pattern = tuple[Step, ...]
+Pattern = tuple[PatternStep, ...]
 
 
 def parse(text: str) -> Pattern:
@@ -53,7 +53,7 @@ def parse(text: str) -> Pattern:
     return pattern
 
 
-def _parse_step(text: str) -> Step:
+def _parse_step(text: str) -> PatternStep:
     match = _STEP.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is no step of a pattern; expected [!]class[|class][?|*n]")
@@ -62,13 +62,13 @@ def _parse_step(text: str) -> Step:
         least, most = 0, _ANY_NUMBER
     else:
         least, most = (1, 1) if repeat is None else (0, int(repeat[1:] or 1))
-    return Step(tuple(classes.split("|")), bool(negated), least, most)
+    return PatternStep(tuple(classes.split("|")), bool(negated), least, most)
 
 
 class Context(NamedTuple):
     """Units with all of `at` that one of `after` ends before and one of `before` begins behind, and none of `not_`."""
 
-    at: tuple[Step, ...]
+    at: tuple[PatternStep, ...]
     after: tuple[Pattern, ...]
     before: tuple[Pattern, ...]
     not_after: tuple[Pattern, ...]
@@ -115,7 +115,7 @@ class Classes:
                 self._bytes[-1] |= self._either(names).astype(np.uint8) << np.uint8(number % 8)
                 self._columns[names] = number
 
-    def plain(self, step: Step) -> tuple[str, ...]:
+    def plain(self, step: PatternStep) -> tuple[str, ...]:
         """Those of a step's classes that are no contexts."""
         return tuple(name for name in step.classes if name not in self.contexts)
 
@@ -206,7 +206,7 @@ class Matcher:
                     reached = reached | (here & _beside(reached, backward))
         return reached
 
-    def _has(self, step: Step) -> Bits:
+    def _has(self, step: PatternStep) -> Bits:
         key = (step.classes, step.negated)
         if key not in self._found:
             plain = self._classes.plain(step)

@@ -19,7 +19,7 @@ from dyneval.prompts.clean import Cleaner, clean_text
 from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.filters import Drops
 from dyneval.prompts.minhash import Shingled, jaccard
-from dyneval.prompts.outputs import LEAKAGE, RecordTable, Summary, summarise, writing
+from dyneval.prompts.outputs import LEAKAGE, RecordTable, FilterSummary, summarise, writing
 from dyneval.prompts.text import in_other_script
 from dyneval.records import Reject
 from dyneval.work import progress
@@ -48,15 +48,15 @@ class FilterRun:
         self.seconds: dict[str, float] = {}
         self.leaked: dict[str, int] = {}
         self.selection: dict[str, selection.Spread] = {}
-        self.agreement: llm_labels.Agreement | None = None
+        self.agreement: llm_labels.LabelAgreement | None = None
         self._stack = ExitStack()
 
-    def run(self) -> Summary:
+    def run(self) -> FilterSummary:
         """Run all stages and write all files; return the summary."""
         with exclusive(self.config.output):
             return self._run()
 
-    def _run(self) -> Summary:
+    def _run(self) -> FilterSummary:
         with self._stack:
             self._open_files()
             with self._timed("filter"):
@@ -203,7 +203,7 @@ def _keys(prompts: pl.DataFrame) -> np.ndarray:
     return prompts["prompt_id"].str.slice(1).str.to_integer(base=16, dtype=pl.UInt64).to_numpy()
 
 
-def filter_prompts(config: FilterConfig) -> Summary:
+def filter_prompts(config: FilterConfig) -> FilterSummary:
     """Read, clean, score, tier, categorise and write prompts; return the summary that is also written.
 
     Raises:

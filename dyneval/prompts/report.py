@@ -17,7 +17,7 @@ from dyneval.files.html import content_policy
 from dyneval.prompts import categories
 from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.filters import Drops
-from dyneval.prompts.outputs import REPORT, SUMMARY, Summary
+from dyneval.prompts.outputs import REPORT, SUMMARY, FilterSummary
 from dyneval.records import TIERS, RunSummary
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 960, 260, 56, 30, 22
@@ -99,7 +99,7 @@ _SAMPLES, _LONGEST = 10, 400
 _TIER_NAMES = {1: "tier 1, hard", 2: "tier 2, medium", 3: "tier 3, easy"}
 
 
-def render(config: FilterConfig, summary: Summary, prompts: pl.DataFrame, drops: Drops) -> str:
+def render(config: FilterConfig, summary: FilterSummary, prompts: pl.DataFrame, drops: Drops) -> str:
     """The report on a run: its summary, and the kept prompts with tier, complexity and labels, in output order."""
     folder = files("dyneval.prompts").joinpath("data")
     return Template(folder.joinpath("report.html").read_text("utf-8")).substitute(
@@ -127,7 +127,7 @@ _LABELLERS = {
 }
 
 
-def _unlabelled(config: FilterConfig, summary: Summary) -> str:
+def _unlabelled(config: FilterConfig, summary: FilterSummary) -> str:
     count = summary["other_scripts"]
     if not count or config.labeller != "rules":
         return ""
@@ -135,7 +135,7 @@ def _unlabelled(config: FilterConfig, summary: Summary) -> str:
     return f" Prompts without labels: {count:,}; {told}"
 
 
-def _figures(summary: Summary) -> str:
+def _figures(summary: FilterSummary) -> str:
     figures = {
         "rows read": summary["rows_read"],
         "dropped": sum(summary["dropped"].values()),
@@ -198,7 +198,7 @@ def _met(samples: list[str]) -> str:
     return f"<details><summary>samples</summary><ul>{items}</ul></details>"
 
 
-def _selection(summary: Summary) -> str:
+def _selection(summary: FilterSummary) -> str:
     """What selecting gained, beside as many prompts drawn at random."""
     found = summary["selection"]
     if not found:
@@ -217,7 +217,7 @@ _SPREAD: tuple[tuple[Literal["distinct_words", "label_entropy", "nearest_distanc
 _SELECTED = "How varied the selected prompts are, beside as many drawn at random; more is better."
 
 
-def _agreement(summary: Summary) -> str:
+def _agreement(summary: FilterSummary) -> str:
     """How far the model's labels are those of the rules."""
     found = summary["agreement"]
     if found is None:
@@ -246,7 +246,7 @@ def _shortened(prompt: str) -> str:
     return prompt if len(prompt) <= _LONGEST else prompt[:_LONGEST] + " ..."
 
 
-def write_summary_and_report(config: FilterConfig, summary: Summary, prompts: pl.DataFrame, drops: Drops) -> None:
+def write_summary_and_report(config: FilterConfig, summary: FilterSummary, prompts: pl.DataFrame, drops: Drops) -> None:
     """Write summary.json and report.html."""
     with atomic_write(config.output / REPORT) as file:
         file.write(render(config, summary, prompts, drops))

@@ -56,8 +56,8 @@ _LISTED_PLURAL = re.compile(r"(?<![suia])s$|(?<=ie)s$")
 Words = tuple[str, ...]
 PLURAL = "plural"
 """Tag that noun lists give to their plural forms, beside their own."""
-ING, BASE, FINITE = "ing", "base", "finite"
-"""Tags that verb lists give to their -ing, base and -s forms, beside their own."""
+ING, BASE, FINITE, PAST = "ing", "base", "finite", "past"
+"""Tags that verb lists give to their -ing, base, -s and past forms, beside their own."""
 COMPARATIVE, SUPERLATIVE = "comparative", "superlative"
 """Tags that adjective lists give to their -er and -est forms, beside their own."""
 _ESCAPES = {"{comma}": ",", "{bar}": "|"}
@@ -122,7 +122,7 @@ def _verb(base: Words, extra: tuple[Words, ...]) -> Forms:
     yield base, (BASE,)
     yield (plural(verb), *rest), (FINITE,)
     for form in ((present_participle(verb), *rest), (past(verb), *rest), *extra):
-        yield form, (ING,) if form[0].endswith("ing") else ()
+        yield form, (ING if form[0].endswith("ing") else PAST,)
 
 
 def _adjective(base: Words, extra: tuple[Words, ...]) -> Forms:
