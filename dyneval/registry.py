@@ -123,6 +123,7 @@ class Registry(Generic[T]):
         group.add_argument(
             "--engine", type=self._name, default=self.default.name, metavar=f"{{{names},MODULE:CLASS}}", help=text
         )
+        # A flag of one engine stands under the heading of that engine, so that the help text says whose it is.
         owners = self._owners()
         added: set[str] = set()
         for engine, entry in self.entries.items():

@@ -79,7 +79,10 @@ def text_column(path: Path, name: str, kind: pl.DataType) -> pl.Expr:
 
     column = pl.col(name)
     if kind == pl.Binary:
-        return column.map_batches(_texts, return_dtype=pl.String)
+        return column.map_batches(
+            lambda column: pl.Series([t if isinstance(t := _text(v), str) else None for v in column], dtype=pl.String),
+            return_dtype=pl.String,
+        )
     if isinstance(kind, (pl.String, pl.Categorical, pl.Enum, pl.Null)):
         return column.cast(pl.String)
     raise DataFileError(f"{path}: the column {name!r} holds {kind}, expected text")
@@ -171,12 +174,6 @@ def _text_size(frame: pl.DataFrame) -> int:
         elif column.dtype == pl.Binary:
             size += int(column.bin.size().sum())
     return size
-
-
-def _texts(column: pl.Series) -> pl.Series:
-    import polars as pl
-
-    return pl.Series([text if isinstance(text := _text(value), str) else None for value in column], dtype=pl.String)
 
 
 def _text(value: bytes | None) -> str | bytes | None:

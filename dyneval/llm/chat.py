@@ -35,7 +35,16 @@ Reply again, with the whole JSON value and nothing else."""
 
 
 class ChatError(UserError, RuntimeError):
-    """The engine gave no reply, after its own retries; the message says why. It never holds a key."""
+    """The engine gave no reply, after its own retries; the message says why. It never holds a key.
+
+    Attributes:
+        status: HTTP status, or the code in the body of an error that came with status 200; None where there was no
+            answer.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Refused(ChatError):
@@ -45,19 +54,9 @@ class Refused(ChatError):
 class Declined(ChatError):
     """A server refused a request; it is not known yet whether it refuses only this one or all of its kind."""
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-        """HTTP status, or the code in the body of an error that came with status 200."""
-
 
 class Unreachable(ChatError):
-    """A server gave no answer after all retries; another server may give one."""
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        """HTTP status, 429 or 5xx; None where the connection was lost or the time was up."""
+    """A server gave no answer after all retries, or one that speaks of its load; another server may give one."""
 
 
 class EngineStopped(UserError, RuntimeError):
@@ -243,7 +242,18 @@ async def ask(
         prompt_tokens += reply.prompt_tokens
         completion_tokens += reply.completion_tokens
         try:
-            value = read(_whole(reply, request.max_tokens))
+            # Also where it would parse: a list that was cut after its third item can look complete.
+            if reply.finish_reason == "length":
+                spent = (
+                    ", all of them thinking (reasoning_content)" if reply.reasoning and not reply.text.strip() else ""
+                )
+                limit = f"the reply was cut off at {request.max_tokens} tokens{spent}"
+                raise UnusableReply(f"{limit} (finish_reason length); be shorter")
+            if reply.obstacle:
+                raise UnusableReply(reply.obstacle)
+            if half := half_character(reply.text):
+                raise UnusableReply(f"the reply holds {half}")
+            value = read(reply.text)
         except UnusableReply as error:
             problem = str(error)
             tally.unusable[request.task] = tally.unusable.get(request.task, 0) + 1
@@ -281,19 +291,6 @@ async def _reply(engine: ChatEngine, request: ChatRequest, tally: TokenTally) ->
     tally.prompt_tokens += reply.prompt_tokens
     tally.completion_tokens += reply.completion_tokens
     return reply
-
-
-def _whole(reply: ChatReply, max_tokens: int) -> str:
-    """The text of a reply that ended by itself. Raises UnusableReply for any other."""
-    # Also where it would parse: a list that was cut after its third item can look complete.
-    if reply.finish_reason == "length":
-        spent = ", all of them thinking (reasoning_content)" if reply.reasoning and not reply.text.strip() else ""
-        raise UnusableReply(f"the reply was cut off at {max_tokens} tokens{spent} (finish_reason length); be shorter")
-    if obstacle := reply.obstacle:
-        raise UnusableReply(obstacle)
-    if half := half_character(reply.text):
-        raise UnusableReply(f"the reply holds {half}")
-    return reply.text
 
 
 def half_character(text: str) -> str | None:

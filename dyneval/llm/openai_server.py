@@ -75,7 +75,7 @@ class OpenAIEngine:
         # A picture of 1024x1024 takes two megabytes; three requests about it come close together.
         self._images = DataUrls(options.max_pixels, keep=8 + 3 * options.concurrency // 2)
         key, own = None, own_fields(options.server_options)
-        if options.api_key_env is not None or not options.base_urls:  # a server of one's own may want no key
+        if options.api_key_env is not None or not options.base_urls:  # a user's own server may need no key
             name = options.api_key_env or "OPENAI_API_KEY"
             key = os.environ.get(name, "").strip()
             if not key:
@@ -137,7 +137,7 @@ class OpenAIEngine:
         """Send a request to one server after the other, until one answers."""
         tried: list[Server] = []
         lost: Unreachable | None = None
-        # Other requests may drop servers meanwhile, so the list is looked at anew each time.
+        # Other requests may drop servers meanwhile, so the list is made again each time.
         while untried := [server for server in self._servers if server not in tried]:
             now = time.monotonic()
             server = min(untried, key=lambda one: (one.rests_until > now, one.in_flight))

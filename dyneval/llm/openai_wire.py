@@ -128,7 +128,7 @@ def to_reply(text: str, server: str) -> ChatReply:
         try:
             completion = _DECODER.decode(text)
         except (msgspec.MsgspecError, UnicodeError):
-            # Half a character, written as an escape, is no fault of the server: whoever reads the reply deals with it.
+            # Half a character, written as an escape, is no fault of the server; the reader of the reply rejects it.
             # The decoder refuses it, the standard library does not.
             if "\\ud" not in text.lower():
                 raise

@@ -56,8 +56,10 @@ class VllmEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-        # In a thread: decoding an image would hold up the event loop, and with it the replies to other requests.
-        prompt = await asyncio.to_thread(self._prompt, request)
+        # In threads: decoding an image would hold up the event loop, and with it the replies to other requests.
+        text = await asyncio.to_thread(render, self.tokenizer, request)
+        images = await asyncio.to_thread(pictures, request, self.max_pixels)
+        prompt = {"prompt": text, "multi_modal_data": {"image": images} if images else {}}
         structured = StructuredOutputsParams(**held_to(request.schema)) if request.schema is not None else None
         sampling = SamplingParams(
             **sampling_arguments(request), structured_outputs=structured, output_kind=RequestOutputKind.FINAL_ONLY
@@ -68,12 +70,6 @@ class VllmEngine:
         """Stop the engine's processes."""
         self._engine.shutdown()
         del self._engine  # if it lived until Python ends, its destructor would use modules that are gone by then
-
-    def _prompt(self, request: ChatRequest) -> dict[str, Any]:
-        return {
-            "prompt": render(self.tokenizer, request),
-            "multi_modal_data": {"image": images} if (images := pictures(request, self.max_pixels)) else {},
-        }
 
 
 def start_engine(model: str, options: VllmEngineOptions, **more: Any) -> Any:

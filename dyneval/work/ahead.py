@@ -55,7 +55,7 @@ def ahead(tasks: Iterable[Callable[[], Result]], threads: int) -> Iterator[Resul
 async def ahead_async(
     tasks: AsyncIterable[Callable[[], Awaitable[Result]]], together: int
 ) -> AsyncGenerator[Result, None]:
-    """As `ahead` for coroutine functions, of which `together` run at the same time in the running loop.
+    """As `ahead` for coroutine functions, of which `together` run at the same time in the event loop.
 
     A caller that stops before the end must close the iterator (`contextlib.aclosing`), which cancels the tasks.
     """

@@ -332,8 +332,25 @@ class Ray:
         if not waiting:
             return
         with _connected(self.address) as ray:
+            context = ray.data.DataContext.get_current()
+            context.enable_progress_bars = False  # the step has its own
+            context.print_on_execution_start = False
+            context.max_errored_blocks = -1  # one task that kills its workers must not end the run: it becomes a Lost
+            # Pickled here: Ray Data would turn a task that is a dict or list into columns of a table.
+            rows = [{"number": number, "task": pickle.dumps(task)} for number, task in waiting.items()]
+            # One task at a time: tasks that wait behind one that kills its actor would use up their retries with it.
+            actors = ray.data.ActorPoolStrategy(size=min(self.actors, len(rows)), max_tasks_in_flight_per_actor=1)
+            results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+                _Actor,
+                fn_constructor_args=(make_worker, self.device),
+                compute=actors,
+                num_gpus=self.gpus,
+                num_cpus=1,
+                max_restarts=-1,
+                max_task_retries=RETRIES,
+            )
             try:
-                for row in self._dataset(ray, make_worker, waiting).iter_rows():
+                for row in results.iter_rows():
                     task, items = waiting.pop(row["number"]), pickle.loads(row["items"])
                     if items or not row["error"]:
                         yield Done(task, items)
@@ -345,26 +362,6 @@ class Ray:
                 raise ClusterError(f"the Ray cluster failed: {reason}") from error
         for task in waiting.values():
             yield Lost(task, f"its worker died {RETRIES + 1} times")
-
-    def _dataset(self, ray: Any, make_worker: MakeWorker[Any, Any], tasks: dict[int, Any]) -> Any:
-        import pickle
-
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False  # the step has its own
-        context.print_on_execution_start = False
-        context.max_errored_blocks = -1  # one task that kills its workers must not end the run: it becomes a Lost
-        # Pickled here: Ray Data would turn a task that is a dict or list into columns of a table.
-        rows = [{"number": number, "task": pickle.dumps(task)} for number, task in tasks.items()]
-        return ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Actor,
-            fn_constructor_args=(make_worker, self.device),
-            # One task at a time: those that wait behind a task that kills its actor would use up their retries with it.
-            compute=ray.data.ActorPoolStrategy(size=min(self.actors, len(rows)), max_tasks_in_flight_per_actor=1),
-            num_gpus=self.gpus,
-            num_cpus=1,
-            max_restarts=-1,
-            max_task_retries=RETRIES,
-        )
 
 
 class _Actor:

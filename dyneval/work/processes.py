@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from multiprocessing.pool import Pool
-from typing import Any, NoReturn
+from typing import NoReturn
 
 # Seconds between two looks at the parent.
 _LOOK = 0.5
@@ -38,8 +38,4 @@ def forked_pool(workers: int) -> Pool:
 
 def interrupt_on_sigterm() -> None:
     """Make SIGTERM, with which Slurm ends a job, raise KeyboardInterrupt in this process, so that files are closed."""
-
-    def interrupt(*_: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the handler of Ctrl-C
