@@ -158,10 +158,10 @@ def to_reply(text: str, server: str) -> ChatReply:
 
 def _no_completion(text: str, server: str, problem: str) -> ChatError:
     """The error for a body with status 200 that is not a completion: gateways wrap errors of servers behind them."""
-    value = _json(text)
+    value, inner = _error_in(text)
     if not (value.get("error") or value.get("object") == "error"):
         return ChatError(f"{server}: the reply is no chat completion ({problem}): {shortened(text)}")
-    code, kind = str(_inner(value).get("code") or ""), str(_inner(value).get("type") or "")
+    code, kind = str(inner.get("code") or ""), str(inner.get("type") or "")
     # An error that does not say whose fault it is may be gone the next time: it is treated as a status 500.
     status = int(code) if re.fullmatch(r"[45]\d\d", code) else 400 if "invalid" in kind + code else 500
     message = f"{server}: HTTP 200, but the body is an error {code}: {shortened(words_of(text))}"
@@ -181,10 +181,9 @@ _USUAL = ("message", "type", "param", "code", "status", "object")
 
 def words_of(text: str) -> str:
     """The message in the body of an error, and behind it what else the error says; all of a body in another form."""
-    value = _json(text)
+    value, inner = _error_in(text)
     # {"error": {"message": "..."}} OpenAI and most, {"error": "..."} Ollama and others, {"detail": ...} FastAPI,
     # {"object": "error", "message": "..."} older vLLM. Gateways add the words of the server behind them.
-    inner = _inner(value)
     message = inner.get("message")
     if message and isinstance(message, str):
         more = {name: part for name, part in inner.items() if part and name not in _USUAL} if inner is not value else {}
@@ -193,14 +192,11 @@ def words_of(text: str) -> str:
     return found if isinstance(found, str) else orjson.dumps(found).decode()
 
 
-def _json(text: str) -> dict[str, Any]:
+def _error_in(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A body as a JSON object, {} if it is none, and the object in it that describes the error, else the body again."""
     try:
         value = orjson.loads(text)
     except ValueError:
         value = None
-    return value if isinstance(value, dict) else {}
-
-
-def _inner(value: dict[str, Any]) -> dict[str, Any]:
-    error = value.get("error")
-    return error if isinstance(error, dict) else value
+    body = value if isinstance(value, dict) else {}
+    return body, body["error"] if isinstance(body.get("error"), dict) else body

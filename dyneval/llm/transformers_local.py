@@ -83,26 +83,22 @@ class BatchingEngine(ABC):
             with contextlib.suppress(TimeoutError):
                 while len(batch) < self.batch_size:
                     batch.append(await asyncio.wait_for(self._waiting.get(), _GATHER_SECONDS))
-            await self._answer_all([item for item in batch if not item[1].done()])  # some may have been cancelled
-
-    async def _answer_all(self, batch: list[tuple[ChatRequest, asyncio.Future[ChatReply]]]) -> None:
-        if not batch:
-            return
-        try:
-            replies = await asyncio.to_thread(self.answer, [request for request, _ in batch])
-        except asyncio.CancelledError:
-            for _, future in batch:
-                future.cancel()
-            raise
-        except Exception as error:  # whatever stops a batch is raised to the callers of all its requests
-            replies = [error] * len(batch)
-        for (_, future), reply in zip(batch, replies, strict=True):
-            if future.done():
-                continue
-            if isinstance(reply, Exception):
-                future.set_exception(reply)
-            else:
-                future.set_result(reply)
+            batch = [item for item in batch if not item[1].done()]  # some may have been cancelled meanwhile
+            try:
+                replies = await asyncio.to_thread(self.answer, [request for request, _ in batch]) if batch else []
+            except asyncio.CancelledError:
+                for _, future in batch:
+                    future.cancel()
+                raise
+            except Exception as error:  # whatever stops a batch is raised to the callers of all its requests
+                replies = [error] * len(batch)
+            for (_, future), reply in zip(batch, replies, strict=True):
+                if future.done():
+                    continue
+                if isinstance(reply, Exception):
+                    future.set_exception(reply)
+                else:
+                    future.set_result(reply)
 
 
 class TransformersEngine(BatchingEngine):
