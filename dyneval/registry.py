@@ -159,8 +159,8 @@ class Registry(Generic[T]):
 
     def read(self, arguments: argparse.Namespace) -> EngineChoice:
         """The engine that was named, with its flags. Raises SettingError: a flag belongs to another engine."""
-        # Refused rather than ignored: with --device and --engine vllm, somebody expects the device to matter.
         own = {flag.key: flag for flag in _flags(self.entry(arguments.engine))}
+        # Refused rather than ignored: with --device and --engine vllm, somebody expects the device to matter.
         for key in self._owners():
             if getattr(arguments, key) is not None and key not in own:
                 raise SettingError(self._foreign(key, arguments.engine, own))

@@ -244,11 +244,10 @@ async def ask(
         try:
             # Also where it would parse: a list that was cut after its third item can look complete.
             if reply.finish_reason == "length":
-                spent = (
-                    ", all of them thinking (reasoning_content)" if reply.reasoning and not reply.text.strip() else ""
-                )
-                limit = f"the reply was cut off at {request.max_tokens} tokens{spent}"
-                raise UnusableReply(f"{limit} (finish_reason length); be shorter")
+                is_thought = reply.reasoning and not reply.text.strip()
+                spent = ", all of them thinking (reasoning_content)" if is_thought else ""
+                cut = f"the reply was cut off at {request.max_tokens} tokens{spent}"
+                raise UnusableReply(f"{cut} (finish_reason length); be shorter")
             if reply.obstacle:
                 raise UnusableReply(reply.obstacle)
             if half := half_character(reply.text):

@@ -336,7 +336,7 @@ class Ray:
             context.enable_progress_bars = False  # the step has its own
             context.print_on_execution_start = False
             context.max_errored_blocks = -1  # one task that kills its workers must not end the run: it becomes a Lost
-            # Pickled here: Ray Data would turn a task that is a dict or list into columns of a table.
+            # Pickled here: Ray Data keeps rows in Arrow tables, which cannot hold every object as it is.
             rows = [{"number": number, "task": pickle.dumps(task)} for number, task in waiting.items()]
             # One task at a time: tasks that wait behind one that kills its actor would use up their retries with it.
             actors = ray.data.ActorPoolStrategy(size=min(self.actors, len(rows)), max_tasks_in_flight_per_actor=1)
