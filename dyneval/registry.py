@@ -52,20 +52,19 @@ class EngineChoice:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
 class Registry(Generic[T]):
-    """Engines of one kind: a part of the command line, whose value is an `EngineChoice`."""
+    """Engines of one kind, none of them imported: a part of the command line, whose value is an `EngineChoice`.
 
-    def __init__(self, kind: str, methods: Sequence[str], entries: Mapping[str, EngineEntry]) -> None:
-        """Describe the engines; none is imported.
+    Attributes:
+        kind: what they are called in messages, such as "chat engine".
+        methods: methods that a user's own class must have to be such an engine.
+        entries: the engines that have a name; the first is the default of `--engine`.
+    """
 
-        Args:
-            kind: what they are called in messages, such as "chat engine".
-            methods: methods that a user's own class must have to be such an engine.
-            entries: the engines that have a name; the first is the default of `--engine`.
-        """
-        self.kind = kind
-        self.methods = methods
-        self.entries = entries
+    kind: str
+    methods: Sequence[str]
+    entries: Mapping[str, EngineEntry]
 
     def make(self, name: str, subject: Any, options: Any = None) -> T:
         """Make the engine `name` for `subject`, a model or a checkpoint; without `options`, with its defaults.
