@@ -320,7 +320,7 @@ class Client(_ClientBase):
 
         Raises:
             ClientError: as `score`.
-            ChoiceError: the records lack the score.
+            ChoiceError: there is no image, or a record lacks the soft score that is to decide.
             ValueError: `images` is no list.
         """
         from dyneval.files.image_forms import each_image

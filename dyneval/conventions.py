@@ -41,7 +41,7 @@ def conventions_of(samples: Iterable[tuple[str, str]], base: Conventions) -> Con
     """Find out what training samples teach a student.
 
     Args:
-        samples: (human turn, answer) each. Answers of neither form are passed over: in published data some are broken.
+        samples: (human turn, answer) each. Answers of neither form are skipped: in published data some are broken.
         base: what the checkpoint was taught before, which stays where the samples show nothing.
 
     Returns:
@@ -73,7 +73,7 @@ def read_conventions(content: bytes | None) -> Conventions:
         content: bytes of its `dyneval.json`; None where it has none, and nothing is known.
 
     Raises:
-        CheckpointError: the content is not JSON, or a value is none that a student can have.
+        CheckpointError: the content is not JSON, or holds a value that no student can have.
     """
     if content is None:
         return Conventions()

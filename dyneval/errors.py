@@ -67,5 +67,6 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The hint that ends a message about an unknown name: the most similar known name, or else all of them."""
     names = list(known)
+    # All names only where none is near: a list of 36 models would hide the one that was meant.
     near = nearest(name, names)
     return f"did you mean {near}?" if near else f"there are {', '.join(names) or 'none'}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+# The names under which packages are imported, not those under which they are installed: `google` is google-genai.
 _TABLES = ("numpy", "polars")
 _LOCAL = ("torch", "transformers", "tokenizers", "safetensors", "llguidance", "huggingface_hub", "jinja2", "numpy")
 _HUB = ("datasets", "pyarrow", "huggingface_hub", *_TABLES)
@@ -37,7 +38,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "vqascore": ("t2v_metrics",),
 }
 """Packages that commands import, by extra. Where several extras bring a package, the first one is suggested."""
-# A verb is told the extra that has all it needs, so that nobody installs one package after the other.
+# The extra that has all that a verb needs, so that nobody installs one package after the other.
 _OF_VERBS = {
     "prompts": "prompts",
     "generate": "generate",
@@ -69,6 +70,7 @@ def missing_extra(error: ImportError, verb: str = "") -> str | None:
         None where the package belongs to no extra, or is installed and broken: then the traceback says more.
     """
     package = (error.name or "").partition(".")[0]
+    # The verb's own extra first: it brings whatever else the verb needs.
     known = [extra for extra in (_OF_VERBS.get(verb), *EXTRAS) if extra and package in EXTRAS[extra]]
     if not known or find_spec(package) is not None:
         return None

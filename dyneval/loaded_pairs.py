@@ -197,6 +197,7 @@ def pair_or_failure(
     Raises:
         ValueError: `value_range` does not run from a lower to a higher value.
     """
+    # A mistake in the call, and so in every pair of a batch: it must not become a failure of each of them.
     if value_range is not None and not value_range[0] < value_range[1]:
         raise ValueError(f"value_range: found {value_range}, expected the values of black and of full brightness")
     try:

@@ -103,6 +103,7 @@ def model_key(name: str) -> str:
 
 @cache
 def _packaged() -> dict[str, Table]:
+    # Read once: a leaderboard asks for the tier of a model in many places, and the table has over a thousand lines.
     return tomllib.loads(files("dyneval").joinpath("data", "models.toml").read_text("utf-8"))
 
 

@@ -35,10 +35,13 @@ logger = logging.getLogger(__name__)
 
 IGNORE = -100
 """Label of a token that is not a target; torch's cross entropy skips it."""
+# Values of mm_token_type_ids, by which `get_rope_index` of transformers finds the images.
 TEXT_TOKEN, IMAGE_TOKEN = 0, 1
 CELL = 32
 """Side of the image square behind one visual token of Qwen3-VL, in pixels: a patch of 16, merged 2x2."""
 _MARKS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
+# Files of a Qwen3-VL that neither tokenizer nor image processor saves. DynEval does not use them, but other programs
+# that open the checkpoint do.
 _CARRIED_FILES = ("video_preprocessor_config.json", "chat_template.json")
 
 
@@ -256,6 +259,7 @@ class Processor:
         if not Path(source, folder).is_dir() and not may_be_on_hub(source):
             raise CheckpointError(f"{Path(source, folder)}: no such checkpoint folder")
         with reading(f"{path_or_id}: no tokenizer and image processor of a Qwen3-VL model"):
+            # A checkpoint is input from outside: code that comes with it is never run.
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **place)
             images = Qwen2VLImageProcessorPil.from_pretrained(source, **place)
             PixelLimits(*(int(images.size[edge]) for edge in ("shortest_edge", "longest_edge")))
@@ -354,6 +358,7 @@ class Processor:
         """
         pixels = self.image_processor(images=list(images), return_tensors="pt") if images else {}
         patches = pixels.get("image_grid_thw")
+        # The vision encoder merges 2x2 patches into one visual token.
         counts = [] if patches is None else (patches.prod(-1) // self.image_processor.merge_size**2).tolist()
         ids, labels = self.layout(turns, counts, add_generation_prompt)
         types = [IMAGE_TOKEN if token == self._image else TEXT_TOKEN for token in ids]
@@ -411,6 +416,7 @@ class Processor:
             return self._text("assistant\n"), [*self._text(turn.text), self._end]
         if turn.role == "system":
             return self._text(f"system\n{turn.text}"), [self._end]
+        # Images, then the task token, then the text, with nothing between them, as the published training code has it.
         human = split_human_turn(turn.text, turn.images)
         marks = [
             token for count in visual_tokens for token in (self._vision_start, *[self._image] * count, self._vision_end)

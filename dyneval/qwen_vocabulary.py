@@ -112,7 +112,7 @@ def recover_merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
         Pairs in the order of ranks, 151,387 for Qwen.
 
     Raises:
-        ValueError: a token cannot be merged from two earlier ones, so the ranks are none of byte-pair encoding.
+        ValueError: a token cannot be merged from two earlier ones, so the ranks are not those of byte-pair encoding.
     """
     merges = []
     for token, rank in ranks.items():

@@ -3,7 +3,7 @@
     PromptRecord -> PairRecord -> T2IAQuestions, T2IAAnswers, IQAQuestions, IQAAnswers -> InstructSample -> ScoreRecord
 
 `python -m dyneval.records` writes their JSON Schemas into `dyneval/schemas/`; a test compares the two. A row may hold
-more than its record: unknown keys are passed over. A field that changes its name or meaning here makes the files of
+more than its record: unknown keys are skipped. A field that changes its name or meaning here makes the files of
 finished runs unreadable, or silently wrong.
 """
 
@@ -21,7 +21,7 @@ from msgspec import Meta, Raw, Struct, field
 
 from dyneval.errors import SchemaError
 from dyneval.hashing import short_id
-from dyneval.structs import Record, Row, Value, unique
+from dyneval.structs import Record, Row, Value
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What fields may hold. Patterns end in \Z: in Python's expressions $ also matches before a last line feed.
@@ -113,6 +113,7 @@ class PromptRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     """A prompt with its complexity, tier and sub-categories (Step 1 -> Step 2)."""
 
     KEY = "prompt_id"
+    DISTINCT = ("categories",)
     prompt_id: OwnPromptId
     prompt: Text
     complexity: Annotated[float, Meta(ge=0, description="H, no unit")]
@@ -120,10 +121,6 @@ class PromptRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     tier: Tier
     categories: Names
     source: Text
-
-    def check(self) -> None:
-        """Raise ValueError where a category comes twice."""
-        unique("categories", self.categories)
 
 
 class PairRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -139,6 +136,7 @@ class PairRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True
 
     KEY = "pair_id"
     FREE = frozenset({"settings"})
+    DISTINCT = ("categories",)
     pair_id: PairId
     file_name: Annotated[str, Meta(min_length=1, description="image path relative to the folder of metadata.jsonl")]
     prompt_id: Text
@@ -151,10 +149,6 @@ class PairRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True
     height: Pixels
     settings: dict[str, Any]
     sha256: Sha256
-
-    def check(self) -> None:
-        """Raise ValueError where a category comes twice."""
-        unique("categories", self.categories)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -432,6 +426,7 @@ class ScoreRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tru
 
     KEY = "pair_id"
     FREE = frozenset({"settings", "raw_scene_graph"})
+    DISTINCT = ("cut",)
     RULES: ClassVar[Row] = {
         "anyOf": [{"required": ["t2ia", "t2ia_questions"]}, {"required": ["iqa", "iqa_questions", "scene_graph"]}],
         "dependentRequired": {"overall": ["t2ia", "iqa"]},
@@ -515,7 +510,6 @@ class ScoreRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tru
             raise ValueError("overall stands without t2ia and iqa")
         if not isinstance(self.raw_scene_graph, dict | list | None):
             raise ValueError("raw_scene_graph is no object or list")
-        unique("cut", self.cut or ())
 
 
 class RivalScore(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):

@@ -52,20 +52,19 @@ class EngineChoice:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
 class Registry(Generic[T]):
-    """Engines of one kind: a part of the command line, whose value is an `EngineChoice`."""
+    """Engines of one kind, none of them imported: a part of the command line, whose value is an `EngineChoice`.
 
-    def __init__(self, kind: str, methods: Sequence[str], entries: Mapping[str, EngineEntry]) -> None:
-        """Describe the engines; none is imported.
+    Attributes:
+        kind: what they are called in messages, such as "chat engine".
+        methods: methods that a user's own class must have to be such an engine.
+        entries: the engines that have a name; the first is the default of `--engine`.
+    """
 
-        Args:
-            kind: what they are called in messages, such as "chat engine".
-            methods: methods that a user's own class must have to be such an engine.
-            entries: the engines that have a name; the first is the default of `--engine`.
-        """
-        self.kind = kind
-        self.methods = methods
-        self.entries = entries
+    kind: str
+    methods: Sequence[str]
+    entries: Mapping[str, EngineEntry]
 
     def make(self, name: str, subject: Any, options: Any = None) -> T:
         """Make the engine `name` for `subject`, a model or a checkpoint; without `options`, with its defaults.
@@ -123,6 +122,7 @@ class Registry(Generic[T]):
         group.add_argument(
             "--engine", type=self._name, default=self.default.name, metavar=f"{{{names},MODULE:CLASS}}", help=text
         )
+        # A flag of one engine stands under the heading of that engine, so that the help text says whose it is.
         owners = self._owners()
         added: set[str] = set()
         for engine, entry in self.entries.items():
@@ -158,8 +158,8 @@ class Registry(Generic[T]):
 
     def read(self, arguments: argparse.Namespace) -> EngineChoice:
         """The engine that was named, with its flags. Raises SettingError: a flag belongs to another engine."""
-        # Refused rather than ignored: with --device and --engine vllm, somebody expects the device to matter.
         own = {flag.key: flag for flag in _flags(self.entry(arguments.engine))}
+        # Refused rather than ignored: with --device and --engine vllm, somebody expects the device to matter.
         for key in self._owners():
             if getattr(arguments, key) is not None and key not in own:
                 raise SettingError(self._foreign(key, arguments.engine, own))

@@ -36,6 +36,8 @@ class Record(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The field that tells the rows of a file apart."""
     FREE: ClassVar[frozenset[str]] = frozenset()
     """Fields of any shape; their numbers stay as they were written."""
+    DISTINCT: ClassVar[tuple[str, ...]] = ()
+    """Fields with lists in which no item may stand twice."""
     RULES: ClassVar[Row] = {}
     """What `check` demands of several fields, as JSON Schema for other programs."""
 
@@ -47,7 +49,7 @@ class Record(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
         """Read a row. A whole number may be written as 5.0.
 
         Args:
-            line: the row as JSON; unknown keys are passed over.
+            line: the row as JSON; unknown keys are skipped.
             where: what messages begin with, such as "scores.jsonl:3".
 
         Raises:
@@ -75,6 +77,10 @@ class Record(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     @classmethod
     def _checked(cls, line: bytes, where: str) -> Self:
         record: Self = _decoder(cls).decode(line)
+        for name in cls.DISTINCT:
+            items = getattr(record, name) or ()
+            if len(set(items)) < len(items):
+                raise SchemaError(f"{where}: {name} holds an item twice")
         try:
             record.check()
         except ValueError as error:
@@ -172,9 +178,3 @@ def _with_place(message: str, row: Any) -> str:
     shown = text if len(text) <= 80 else f"{text[:80]}..."
     # The message is stored in a rejects file, where each double quote would stand behind a backslash.
     return f"{place or 'the row'}: {match[1].replace('`', '')}, found {shown}".replace('"', "'")
-
-
-def unique(name: str, items: tuple[str, ...]) -> None:
-    """Raise ValueError where an item stands twice."""
-    if len(set(items)) < len(items):
-        raise ValueError(f"{name} holds an item twice")

@@ -119,7 +119,7 @@ def _whole_lines(path: Path, lines: Iterator[str]) -> Iterator[str]:
 
 
 def _records(path: Path, reader: Reader, skipped: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line at which each record begins, and its cells; records without any text are passed over."""
+    """Yield the line at which each record begins, and its cells; records without any text are skipped."""
     number = 0  # of the row; the header is row 0
     while True:
         line = reader.line_num + skipped + 1

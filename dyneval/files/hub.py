@@ -227,19 +227,18 @@ def fetch(address: Path) -> Path:
                 logger.info("%s: %d files, %.1f MB, are fetched from the Hub", text, len(files), size / 1e6)
         found = Path(snapshot_download(match["name"], **asked), inside)
     except Exception as error:  # as in `Repository.open`
-        raise HubError(f"{text}: cannot be fetched ({_reason(error)})") from error
+        raise _refused(f"{text}: cannot be fetched", error, hint="") from error
     # A pattern that fits nothing is no error to the client library.
     if not found.exists():
         raise HubError(f"{text}: there is no such file in the repository")
     return found
 
 
-def _reason(error: Exception) -> str:
+def _refused(
+    what: str,
+    error: Exception,
+    hint: str = "; the token comes from HF_TOKEN or `hf auth login`; the same command tries again",
+) -> HubError:
     # On one line and cut: errors of the client library quote whole pages of HTML.
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
-
-
-def _refused(what: str, error: Exception) -> HubError:
-    return HubError(
-        f"{what} ({_reason(error)}); the token comes from HF_TOKEN or `hf auth login`; the same command tries again"
-    )
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+    return HubError(f"{what} ({reason}){hint}")

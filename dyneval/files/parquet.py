@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,10 @@ def text_column(path: Path, name: str, kind: pl.DataType) -> pl.Expr:
 
     column = pl.col(name)
     if kind == pl.Binary:
-        return column.map_batches(_texts, return_dtype=pl.String)
+        return column.map_batches(
+            lambda column: pl.Series([t if isinstance(t := _text(v), str) else None for v in column], dtype=pl.String),
+            return_dtype=pl.String,
+        )
     if isinstance(kind, (pl.String, pl.Categorical, pl.Enum, pl.Null)):
         return column.cast(pl.String)
     raise DataFileError(f"{path}: the column {name!r} holds {kind}, expected text")
@@ -105,11 +109,12 @@ def unpacked_size(path: Path, columns: Collection[str]) -> int:
         raise DataFileError(f"{path}: cannot be read as Parquet (its footer is broken: {error})") from error
 
 
+@dataclass(slots=True)
 class _ThriftReader:
     """Reads Thrift's compact protocol, as far as Parquet's footer uses it; IndexError past the end."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
+    data: bytes
+    at: int = 0
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
         """Read a struct: the values of its fields by the numbers of the fields."""
@@ -131,10 +136,10 @@ class _ThriftReader:
             return self._signed()
         if kind in (7, 8):  # a float, bytes
             size = 8 if kind == 7 else self._unsigned()
-            self._at += size
-            if self._at > len(self._data):
+            self.at += size
+            if self.at > len(self.data):
                 raise IndexError("cut off")
-            return self._data[self._at - size : self._at]
+            return self.data[self.at - size : self.at]
         if kind in (9, 10):  # a list, a set
             head = self._byte()
             size = head >> 4 if head >> 4 < 15 else self._unsigned()
@@ -144,8 +149,8 @@ class _ThriftReader:
         raise ValueError(f"a value of kind {kind}")
 
     def _byte(self) -> int:
-        self._at += 1
-        return self._data[self._at - 1]
+        self.at += 1
+        return self.data[self.at - 1]
 
     def _unsigned(self) -> int:
         value, shift = 0, 0  # seven bits a byte, the lowest first; the eighth says that more follow
@@ -171,12 +176,6 @@ def _text_size(frame: pl.DataFrame) -> int:
         elif column.dtype == pl.Binary:
             size += int(column.bin.size().sum())
     return size
-
-
-def _texts(column: pl.Series) -> pl.Series:
-    import polars as pl
-
-    return pl.Series([text if isinstance(text := _text(value), str) else None for value in column], dtype=pl.String)
 
 
 def _text(value: bytes | None) -> str | bytes | None:

@@ -84,9 +84,22 @@ def from_image(image: Image.Image) -> Image.Image:
     image.load()
     if isinstance(key, int) and isinstance(raw, str) and raw in _PALE_KEYS:
         image.info["transparency"] = key * _PALE_KEYS[raw]
-    deep = image.mode in ("I", "F") or image.mode.startswith("I;")
     upright = ImageOps.exif_transpose(image)
-    return _on_white(_eight_bit(image, upright) if deep else upright)
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;"):
+        return _on_white(upright)
+
+    import numpy as np
+
+    # Grey of more than 8 bits: Pillow's own conversion would cut its values off at 255.
+    pixels = np.asarray(upright)
+    try:
+        grey = Image.fromarray(levels(pixels, _range_of(image, pixels)))
+    except PixelError as error:
+        raise PixelError(f"{error}; save it with 8 bits a channel, or give its array and a value_range") from None
+    key = image.info.get("transparency")
+    if key is not None:
+        grey.putalpha(Image.fromarray(np.where(pixels == key, 0, 255).astype(np.uint8)))
+    return _on_white(grey)
 
 
 def levels(pixels: NDArray[Any], value_range: ValueRange | None = None) -> NDArray[np.uint8]:
@@ -98,7 +111,7 @@ def levels(pixels: NDArray[Any], value_range: ValueRange | None = None) -> NDArr
             uint16, 0 and 255 for other whole numbers.
 
     Raises:
-        PixelError: the type is none of numbers, there are no pixels, a value is NaN or would not be rounded to 0-255,
+        PixelError: the values are not numbers, there are no pixels, a value is NaN or would not be rounded to 0-255,
             or all values of 16 bits would become 0 although they are not.
     """
     import numpy as np
@@ -134,21 +147,6 @@ def _implied(kind: np.dtype[Any]) -> ValueRange:
     if kind.kind in "bf":
         return (0, 1)
     return _DEEP if kind.kind == "u" and kind.itemsize == 2 else _BYTES
-
-
-def _eight_bit(image: Image.Image, upright: Image.Image) -> Image.Image:
-    """A grey image of 8 bits from one of more bits; `upright` has its pixels, and `image` what its file says."""
-    import numpy as np
-
-    pixels = np.asarray(upright)
-    try:
-        grey = Image.fromarray(levels(pixels, _range_of(image, pixels)))
-    except PixelError as error:
-        raise PixelError(f"{error}; save it with 8 bits a channel, or give its array and a value_range") from None
-    key = image.info.get("transparency")
-    if key is not None:
-        grey.putalpha(Image.fromarray(np.where(pixels == key, 0, 255).astype(np.uint8)))
-    return grey
 
 
 def _range_of(image: Image.Image, pixels: NDArray[Any]) -> ValueRange | None:

@@ -149,7 +149,15 @@ class JsonlStore(Generic[R]):
         self._reader.close()
         try:
             if self.latest_only and self._replaced and kind is None:
-                self._set_aside()
+                current, place = set(self._places.values()), 0
+                # Rows that no longer count are appended to the other file before this one is replaced: a kill between
+                # the two leaves them in both files, not in neither.
+                with atomic_write(self.path, "wb") as file, self.superseded_path.open("ab") as superseded:
+                    for line in whole_lines(self.path):
+                        (file if place in current or not line.strip() else superseded).write(line)
+                        place += len(line)
+                    superseded.flush()
+                    os.fsync(superseded.fileno())
         finally:
             self._lock.release()  # the lock file stays: removing it would race with a writer that just opened it
 
@@ -205,18 +213,6 @@ class JsonlStore(Generic[R]):
         """Mark the row of `key` as outdated, whether or not another one will follow; `latest_only` then moves it."""
         self._replaced += self._places.pop(key, None) is not None
         self.done.discard(key)
-
-    def _set_aside(self) -> None:
-        """Move the rows that no longer count."""
-        current, place = set(self._places.values()), 0
-        # The rows are appended to the other file before this one is replaced: a kill between the two leaves them in
-        # both files, not in neither.
-        with atomic_write(self.path, "wb") as file, self.superseded_path.open("ab") as aside:
-            for line in whole_lines(self.path):
-                (file if place in current or not line.strip() else aside).write(line)
-                place += len(line)
-            aside.flush()
-            os.fsync(aside.fileno())
 
     def reject(self, reject: Reject) -> None:
         """Record that a row could not be made, and why."""
