@@ -1,4 +1,7 @@
-"""The tables of a leaderboard: models, tier averages, sub-categories, proposed tiers."""
+"""The tables of a leaderboard: models, tier averages, sub-categories, pairs of models, proposed tiers.
+
+They only write figures of a `Board` as text; each heading says the scale of its column.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ def models_table(board: Board) -> Table:
         ]
         for row in board.rows
     ]
+    # LaTeX sets the best of these columns in bold; the others hold no scores.
     return Table([*headings, "images", "missing"], rows, tuple(board.notes), best=(4, 5, 6, 7))
 
 

@@ -1,4 +1,9 @@
-"""A leaderboard over T2I models: means with intervals, ranks with ranges, sub-categories, dimensions, tiers, gaps."""
+"""A leaderboard over T2I models: means with intervals, ranks with ranges, sub-categories, dimensions, tiers, gaps.
+
+`build_board` turns scored images into a `Board`; tables, charts and the page are made of that and compute nothing more.
+Prompts are drawn as a whole and for all models alike, so a hard prompt that is drawn twice counts twice for every
+model.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +39,21 @@ class Cell:
 
 @dataclass(slots=True)
 class ModelRow:
-    """One T2I model on the board; scores are 1-5, `missing` counts expected images without a score.
+    """One T2I model on the board.
 
-    `ranked_by` is the score that gives the rank and the means of categories and dimensions.
+    Attributes:
+        model: its name on the page.
+        tier: 1 (strongest) to 3, where it is known.
+        year: in which it became public, where it is known.
+        images: with a score.
+        missing: expected images without one.
+        scores: mean of each score, 1-5.
+        categories: by sub-category, 1-5.
+        dimensions: by semantic dimension, 1-5.
+        rank: from 1, equal scores share one.
+        rank_low: the best rank in 95 % of the resamples.
+        rank_high: the worst one.
+        ranked_by: the score that gives the rank and the means of categories and dimensions.
     """
 
     model: str
@@ -80,7 +97,18 @@ class TierRow:
 
 @dataclass(slots=True)
 class Board:
-    """The models, best first; `dimensions` are those that occur, each with its sub-categories in the paper's order."""
+    """The whole leaderboard.
+
+    Attributes:
+        rows: the models, best first.
+        dimensions: those that occur, each with its sub-categories in the paper's order.
+        evaluator: who scored, or where the scores come from.
+        prompts: how many; 0 for a table of published scores.
+        notes: gaps, one sentence each.
+        ranked_by: the score that ranks.
+        ranked_resamples: its means in the data (first row) and in every resample, shape (1 + resamples, models).
+        duels: every two models that share a prompt, the better one first.
+    """
 
     rows: list[ModelRow]
     dimensions: dict[str, list[str]]
@@ -90,7 +118,6 @@ class Board:
     ranked_by: str = "overall"
     ranked_resamples: FloatArray | None = None
     duels: list[Duel] = field(default_factory=list)
-    """Every two models that share a prompt, the better one first."""
 
     @property
     def label(self) -> str:
@@ -180,6 +207,7 @@ def build_board(scored: ScoredSet, *, resamples: int = 1000, seed: int = 0) -> B
                 ranked_by=scored.ranked_by,
             )
         )
+    # By identity: `rank` sorts the rows, and the columns of the resamples have to follow them.
     column = {id(row): number for number, row in enumerate(rows)}
     ranked = rank(rows)
     board = Board(ranked, dimensions, scored.evaluator, grid.prompts, ranked_by=scored.ranked_by)
@@ -221,7 +249,7 @@ class _Grid:
     def __init__(self, scored: ScoredSet) -> None:
         self.prompts, self.models = len(scored.prompts.things), len(scored.model_of.things)
         self._prompt_of, self._model_of = scored.prompts.codes, scored.model_of.codes
-        # The one that ranks comes first.
+        # The score that ranks comes first: `means` computes only that one by category.
         halves = {name: np.frombuffer(scored.scores[name]) for name in ("t2ia", "iqa")}
         self._scores = {scored.ranked_by: np.frombuffer(scored.ranked)} | halves
         sets, self._set_of = scored.categories.things, scored.categories.codes
@@ -248,6 +276,7 @@ class _Grid:
         ]
         blocks: list[list[FloatArray]] = []
         for block in drawn_counts(self.prompts, resamples, seed):
+            # scipy's product of a sparse and a dense array copies an operand that is not contiguous, each time.
             weights = np.ascontiguousarray(block.T, dtype=np.float64)
             blocks.append([])
             for totals, number in sums:
@@ -278,6 +307,7 @@ def _rank_ranges(overall: FloatArray) -> list[tuple[int, int]] | None:
         return None
     from scipy.stats import rankdata
 
+    # A model none of whose prompts was drawn has no mean, and is last in that resample.
     ranks = rankdata(-np.nan_to_num(overall[1:], nan=-np.inf), axis=1, method="min")
     low, high = np.quantile(ranks, [0.025, 0.975], axis=0, method="nearest")
     return [(int(a), int(b)) for a, b in zip(low, high, strict=True)]

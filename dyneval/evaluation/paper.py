@@ -1,4 +1,8 @@
-"""The paper's tables and figures as data: which of them public data allow, and what each needs. Light: for `--help`."""
+"""The paper's tables and figures as data: which of them public data allow, and what each needs.
+
+`dyneval reproduce` works through these entries; `--list` prints them. `--help` imports this module, so it imports no
+library of the statistics.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Literal
 from dyneval.evaluation.benchmarks import BENCHMARKS
 
 DYNEVAL_1K = "dyneval-1k"
+# Forms in which the prompts of DynEval-1K are published or written by Step 1; the first that is there is taken.
 _PROMPTS = ("prompts.json", "prompts.jsonl", "prompts.csv", "prompts.parquet")
 EVALUATORS = ("DynEval-2B", "DynEval-4B")
 """Those of the paper that may stand beside a student."""
@@ -18,7 +23,7 @@ Kind = Literal["agreement", "models", "tiers", "questions"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PaperDataset:
-    """Public data behind a table, expected in the folder `name` of the data folder.
+    """Public data behind a table, expected in the folder `name` below `--data`.
 
     Attributes:
         name: of a benchmark, or `DYNEVAL_1K`.

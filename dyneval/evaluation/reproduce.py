@@ -1,7 +1,7 @@
 """Figures that are measured here beside those of the paper: value, interval, difference.
 
-`dyneval reproduce` scores the images and runs the benchmark or the leaderboard; here their outcomes become the tables
-of `dyneval.evaluation.paper`.
+`dyneval reproduce` scores the images and runs the benchmark or the leaderboard. This module makes the tables of
+`dyneval.evaluation.paper` of what they return.
 """
 
 from __future__ import annotations
@@ -47,7 +47,11 @@ def models_table(board: Board) -> Table:
     for row in board.rows:
         paper = published.find_model(row.model)
         theirs = paper.paper_score if paper else None
-        here = _normalised(row.scores["overall"])
+        score = row.scores["overall"]
+        value, low, high = (
+            None if end is None else normalised_score(end) for end in (score.value, score.low, score.high)
+        )
+        here = Estimate(value, low, high, score.reason)
         shown = _DASH if theirs is None else number(theirs, 3)
         rows.append([row.model, f"{row.images:,}", shown, estimate(here, 3), _difference(here, theirs, 3)])
     absent = len(published.models()) - sum(1 for row in board.rows if published.find_model(row.model))
@@ -89,12 +93,6 @@ def questions_table(scores: Path, *, resamples: int = 1000, seed: int = 0) -> Ta
     return Table(["objects", "images", "published", "here", "difference"], rows, tuple(notes))
 
 
-def _normalised(score: Estimate) -> Estimate:
-    """An estimate on 1-5 as one on 0-1."""
-    value, low, high = (None if one is None else normalised_score(one) for one in (score.value, score.low, score.high))
-    return Estimate(value, low, high, score.reason)
-
-
 def _mean(values: FloatArray, weights: FloatArray) -> FloatArray:
     """Mean of (items,) values in every resample, by (resamples, items) weights."""
     return np.asarray(weights @ values / weights.sum(axis=1))
@@ -105,6 +103,7 @@ def _difference(here: Estimate, published: float | None, digits: int) -> str:
     if here.value is None or published is None:
         return _DASH
     apart = here.value - published
+    # With the minus sign of tables, and without the leading zero, as `tables.number` writes coefficients.
     text = ("+" if apart >= 0 else "\u2212") + f"{abs(apart):.{digits}f}".removeprefix("0" if abs(apart) < 1 else "")
     is_outside = here.low is not None and here.high is not None and not here.low <= published <= here.high
     return text + (" *" if is_outside else "")

@@ -1,4 +1,7 @@
-"""From the score files of two or more runs to how far they agree: what `dyneval reliability` runs."""
+"""From the score files of two or more runs to how far they agree: what `dyneval reliability` runs.
+
+The first run is what the others are compared with, so the order in which they are named matters.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,7 @@ def run_reliability(run: ReliabilityRun) -> ReliabilityOutcome:
 
 
 def _shown_score(found: Sequence[Reliability], other: ScoredRun) -> str:
-    """What single pairs are shown by: overall, or of runs of one half that half."""
+    """The score by which single pairs are shown: overall, or, of runs that scored one part, that part."""
     return next((one.score for one in found if one.second == other.name), SCORES[0])
 
 

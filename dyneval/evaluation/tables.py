@@ -1,4 +1,9 @@
-"""Tables for the terminal, Markdown, LaTeX, HTML and CSV, through tabulate."""
+"""Tables for the terminal, Markdown, LaTeX, HTML and CSV, through tabulate.
+
+Names of T2I models, evaluators and categories come from files of others. A table is where they could do harm: as a
+formula in a spreadsheet, as HTML in Markdown, as a command of LaTeX, or as a control character in a terminal. `Table`
+makes them harmless in each form.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +24,12 @@ from dyneval.files.delimited import harmless
 FORMATS = {"md": "github", "tex": "latex_booktabs", "html": "html"}
 """File suffix -> tabulate's name of the format."""
 _MINUS = "\u2212"
+# Marks around what is bold until tabulate has escaped the cells. They are of the private use area, and removed from
+# cells beforehand, so that no name can hold them.
 _BOLD, _END = "\ue000", "\ue001"
-"""Stand around what is bold until tabulate has escaped the cells; no text of a model's name may hold them."""
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ue000\ue001]+")
 """Control characters, line ends, marks of the direction of text, and the two above."""
+# A bar ends a cell of Markdown, and "<" before a letter begins a tag.
 _MARKDOWN = re.compile(r"\||<(?=[A-Za-z/!?])")
 _ESCAPED = {"|": "\\|", "<": "&lt;"}
 _GREEK = {
@@ -39,6 +46,7 @@ _LATEX = {
     _BOLD: r"\textbf{", _END: "}",
 }  # fmt: skip
 """What pdfLaTeX does not know as a letter."""
+# The number that a cell begins with, before its interval.
 _LEADING = re.compile(rf"[{_MINUS}+-]?\d*\.?\d+")
 
 
@@ -65,7 +73,8 @@ class Table:
         """Return the table for a paper, with what its preamble needs; without names in other scripts pdfLaTeX does."""
         headings, *rows = self._lines()
         for column in self.best:
-            values = [_value(row[column]) for row in rows]
+            starts = [_LEADING.match(row[column]) for row in rows]
+            values = [float(start[0].replace(_MINUS, "-")) if start else None for start in starts]
             known = [value for value in values if value is not None]
             for row, value in zip(rows, values, strict=True):
                 if known and value == max(known):
@@ -104,14 +113,9 @@ class Table:
 def _rendered(lines: list[list[str]], style: str) -> str:
     from tabulate import tabulate
 
+    # Without `disable_numparse` tabulate writes numbers anew, and .7930 loses its last digit.
     align = ["left", *["right"] * (len(lines[0]) - 1)]
     return str(tabulate(lines[1:], lines[0], style, disable_numparse=True, colalign=align))
-
-
-def _value(cell: str) -> float | None:
-    """The number that a cell begins with."""
-    found = _LEADING.match(cell)
-    return float(found[0].replace(_MINUS, "-")) if found else None
 
 
 def files(folder: Path, stems: Sequence[str]) -> list[Path]:
