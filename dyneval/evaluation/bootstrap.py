@@ -80,12 +80,8 @@ class ClusterBootstrap:
             raise SettingError(f"a bootstrap needs items and resamples >= 0, got {len(clusters)} and {resamples}")
         _, codes = np.unique(np.asarray(clusters), return_inverse=True)
         self.codes: IntArray = codes.reshape(-1)
-        self.counts: IntArray = np.vstack(list(drawn_counts(int(self.codes.max()) + 1, resamples, seed)))
-
-    @property
-    def clusters(self) -> int:
-        """Number of clusters."""
-        return self.counts.shape[1]
+        self.clusters = int(self.codes.max()) + 1
+        self.counts: IntArray = np.vstack(list(drawn_counts(self.clusters, resamples, seed)))
 
     def over_items(self, statistic: Callable[[FloatArray], FloatArray]) -> FloatArray:
         """Compute a statistic of the data and of every resample.

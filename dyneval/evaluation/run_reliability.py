@@ -5,7 +5,7 @@ The first run is what the others are compared with, so the order in which they a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from dyneval.evaluation.comparison import refuse_same_names
 from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.reliability import (
     SCORES,
+    PairScores,
     Reliability,
     ScoredRun,
     largest_differences,
@@ -91,25 +92,23 @@ def _table(first: ScoredRun, others: Sequence[ScoredRun], found: Sequence[Reliab
         for one in found
     ]
     headings = ["run", "score", "pairs", "equal", "mean |difference|", "shift", "SRCC", "alpha", "flips of two"]
-    return Table(headings, rows, tuple(_notes(first, others, found)))
-
-
-def _notes(first: ScoredRun, others: Sequence[ScoredRun], found: Sequence[Reliability]) -> Iterator[str]:
-    yield (
+    notes = [
         f"each run beside {first.name}, differences on the scale 1-5; alpha: Krippendorff's, for interval data; "
         "flips of two: how often the other of two images of a prompt is the better one; 95 % intervals over prompts"
-    )
+    ]
     if any(one.prompts == 1 for one in found):
-        yield ONE_PROMPT
+        notes.append(ONE_PROMPT)
     if not any(one.couples for one in found):
-        yield "flips of two: no prompt has two images"
+        notes.append("flips of two: no prompt has two images")
     for other in others:
         if made := other_making(first, other):
-            yield f"{first.name} and {other.name} were made with {'; '.join(sorted(made))}"
+            notes.append(f"{first.name} and {other.name} were made with {'; '.join(sorted(made))}")
+        # Pairs of one run alone are not compared, which a reader of the counts could not see.
         shared = len(shared_pairs(first, other))
-        for one, whose in ((len(first.pairs) - shared, first.name), (len(other.pairs) - shared, other.name)):
-            if one:
-                yield f"{one:,} pairs of {whose} are not in {other.name if whose == first.name else first.name}"
+        for one, two in ((first, other), (other, first)):
+            if len(one.pairs) > shared:
+                notes.append(f"{len(one.pairs) - shared:,} pairs of {one.name} are not in {two.name}")
+    return Table(headings, rows, tuple(notes))
 
 
 def _differences(first: ScoredRun, other: ScoredRun, score: str, pairs: Sequence[str]) -> Table:
@@ -124,28 +123,6 @@ def _differences(first: ScoredRun, other: ScoredRun, score: str, pairs: Sequence
     return Table(["pair", "prompt", "image", first.name, other.name, f"{score} (1-5)"], rows)
 
 
-def _samples(first: ScoredRun, others: Sequence[ScoredRun]) -> Table:
-    """Every pair of any run with all its scores in all runs."""
-    runs = (first, *others)
-    pairs = dict(first.pairs)
-    for run in others:
-        pairs.update({pair_id: pair for pair_id, pair in run.pairs.items() if pair_id not in pairs})
-    rows = [
-        [
-            pair_id,
-            pair.prompt,
-            pair.image,
-            *(
-                str(found.scores.get(score, "")) if (found := run.pairs.get(pair_id)) else ""
-                for score in SCORES
-                for run in runs
-            ),
-        ]
-        for pair_id, pair in pairs.items()
-    ]
-    return Table(["pair_id", "prompt", "image", *(f"{score} {run.name}" for score in SCORES for run in runs)], rows)
-
-
 def _write(
     output: Path,
     run: ReliabilityRun,
@@ -157,8 +134,18 @@ def _write(
     samples = output / "samples.csv"
     refuse_overwrite((path for _, path in run.runs), [samples, *tables.files(output, ["reliability", "differences"])])
     write_json(output / "reliability.json", {"first": first.name, "runs": [one.to_dict() for one in found]})
+    # Every pair of any run, with all its scores in all runs.
+    every = (first, *others)
+    pairs: dict[str, PairScores] = {}
+    for one in every:
+        pairs |= {pair_id: pair for pair_id, pair in one.pairs.items() if pair_id not in pairs}
+    rows = []
+    for pair_id, pair in pairs.items():
+        by_run = [one.pairs[pair_id].scores if pair_id in one.pairs else {} for one in every]
+        rows.append([pair_id, pair.prompt, pair.image, *(str(of.get(score, "")) for score in SCORES for of in by_run)])
+    headings = ["pair_id", "prompt", "image", *(f"{score} {one.name}" for score in SCORES for one in every)]
     with atomic_write(samples) as file:
-        file.write(_samples(first, others).to_csv())
+        file.write(Table(headings, rows).to_csv())
     written = [output / "reliability.json", samples, *shown["Reliability"].write(output, "reliability")]
     if run.report or run.pictures:
         from dyneval.evaluation.report.page import Report, write_report
