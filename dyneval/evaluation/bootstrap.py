@@ -47,7 +47,8 @@ class Estimate:
         """
         if not np.isfinite(values[0]):
             return cls(None, reason=reason)
-        if clusters == 1:
+        # Without resamples nobody has asked for an interval, and its lack needs no reason.
+        if clusters == 1 and len(values) > 1:
             return cls(float(values[0]), reason=ONE_PROMPT)
         drawn = values[1:][np.isfinite(values[1:])]
         if not len(drawn):

@@ -217,7 +217,7 @@ def build_board(scored: ScoredSet, *, resamples: int = 1000, seed: int = 0) -> B
     if empty := sum(cell.value is None for row in ranked for cell in row.categories.values()):
         board.notes.append(f"{empty} cells of model and sub-category hold no image")
     alone = [row.model for row in ranked if row.ranked.reason == ONE_PROMPT]
-    board.notes += [ONE_PROMPT] if grid.prompts == 1 else [f"{model}: {ONE_PROMPT}" for model in alone]
+    board.notes += [ONE_PROMPT] if alone and grid.prompts == 1 else [f"{model}: {ONE_PROMPT}" for model in alone]
     return board
 
 

@@ -96,7 +96,7 @@ def _table(first: ScoredRun, others: Sequence[ScoredRun], found: Sequence[Reliab
         f"each run beside {first.name}, differences on the scale 1-5; alpha: Krippendorff's, for interval data; "
         "flips of two: how often the other of two images of a prompt is the better one; 95 % intervals over prompts"
     ]
-    if any(one.prompts == 1 for one in found):
+    if any(one.equal.reason == ONE_PROMPT for one in found):
         notes.append(ONE_PROMPT)
     if not any(one.couples for one in found):
         notes.append("flips of two: no prompt has two images")

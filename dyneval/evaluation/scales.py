@@ -55,7 +55,7 @@ def scales_table(
             cells = [estimate(found[part].srcc) if part in found else _DASH for part in PARTS]
             cells += [estimate(found[part].plcc) if part in found else _DASH for part in PARTS]
             images = max(one.items for one in found.values())
-            is_of_one_prompt |= any(one.prompts == 1 for one in found.values())
+            is_of_one_prompt |= any(one.srcc.reason == ONE_PROMPT for one in found.values())
             body.append([rating, name, f"{images:,}", *cells])
     headings = ["rating", "evaluator", "images"]
     headings += [f"{measure} {part}" for measure in ("SRCC", "PLCC") for part in ("T2IA", "IQA", "overall")]

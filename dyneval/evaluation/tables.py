@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dyneval.evaluation import preference, rejects
-from dyneval.evaluation.bootstrap import Estimate
+from dyneval.evaluation.bootstrap import ONE_PROMPT, Estimate
 from dyneval.evaluation.comparison import EvaluatorComparison
 from dyneval.evaluation.preference import PreferenceComparison
 from dyneval.files.atomic import atomic_write
@@ -174,7 +174,8 @@ def agreement_table(comparison: EvaluatorComparison) -> Table:
         notes.insert(0, "one rater: against the mean of the other raters of an image, each left out in turn")
     for row in comparison.published:
         rows.append([row.evaluator, "published", str(row.pairs), number(row.srcc), number(row.plcc), "–", "–", "–"])
-    if any(found.prompts == 1 for one in comparison.evaluators for found in (one.categories | one.folds).values()):
+    parts = [found for one in comparison.evaluators for found in (*one.categories.values(), *one.folds.values())]
+    if any(found.srcc.reason == ONE_PROMPT for found in parts):
         notes.append("a category or fold of one prompt has no interval: it comes from drawing whole prompts")
     if comparison.rated.unrated:
         notes.append(f"{len(comparison.rated.unrated)} images of the benchmark have no rating")
