@@ -196,6 +196,7 @@ def build_board(scored: ScoredSet, *, resamples: int = 1000, seed: int = 0) -> B
                 tier=info.tier,
                 year=info.year,
                 images=own,
+                # A model may have several images of a prompt, and then more than are expected.
                 missing=max(0, scored.expected.get(name, own) - own),
                 scores={
                     k: Estimate.from_resamples(means[:, number], int(prompts[number])) for k, means in scores.items()
@@ -298,6 +299,7 @@ class _Grid:
 
         where = self._model_of[chosen], self._prompt_of[chosen]
         summed = np.ones(len(where[0])) if values is None else values[chosen]
+        # Entries of one cell, images of one model and prompt, are added.
         return csr_array((summed, where), shape=(self.models, self.prompts))
 
 
@@ -308,7 +310,9 @@ def _rank_ranges(overall: FloatArray) -> list[tuple[int, int]] | None:
     from scipy.stats import rankdata
 
     # A model none of whose prompts was drawn has no mean, and is last in that resample.
+    # Equal means share the better rank, as in `rank`.
     ranks = rankdata(-np.nan_to_num(overall[1:], nan=-np.inf), axis=1, method="min")
+    # "nearest": a rank is a whole number.
     low, high = np.quantile(ranks, [0.025, 0.975], axis=0, method="nearest")
     return [(int(a), int(b)) for a, b in zip(low, high, strict=True)]
 
@@ -323,5 +327,6 @@ def _mean_of_means(columns: Sequence[FloatArray]) -> FloatArray:
     """The mean of a dimension's sub-category means, gaps left out, so that each sub-category counts alike."""
     stacked = np.stack(columns)
     number = np.isfinite(stacked).sum(axis=0)
+    # Where all are gaps the number is NaN, and so is the mean; 0 would warn at every such model.
     with np.errstate(invalid="ignore"):
         return np.asarray(np.nansum(stacked, axis=0) / np.where(number, number, np.nan))

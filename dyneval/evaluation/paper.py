@@ -79,6 +79,7 @@ TABLES: dict[str, PaperTable] = {
     "agreement": PaperTable(
         title="SRCC and PLCC against people on seven benchmarks",
         datasets=(
+            # Its ratings are not those of the paper's table; the note says so below the table.
             PaperDataset(
                 name="evalmuse",
                 annotations=("train_list.json",),
@@ -86,6 +87,7 @@ TABLES: dict[str, PaperTable] = {
             ),
             PaperDataset(name="genai-bench", annotations=("genai_image.json",)),
             PaperDataset(name="tifa", annotations=("human_annotations.json",)),
+            # The records have no prompts; the JSON beside them has, and its scores are used where it is alone.
             PaperDataset(name="richhf", annotations=("test.tfrecord", "test_meta_data.json")),
             PaperDataset(name="geneval"),
             PaperDataset(

@@ -43,6 +43,7 @@ def agreements() -> tuple[PublishedAgreement, ...]:
 @cache
 def models() -> tuple[Model, ...]:
     """The 36 T2I models of the paper, best first."""
+    # A model stands in the table under each of its names.
     return tuple(sorted(set(_by_key().values()), key=lambda model: -(model.paper_score or 0)))
 
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -64,6 +63,7 @@ def tiers_table(board: Board) -> Table:
     rows = []
     for tier in board.tiers:
         theirs = [model.paper_score or 0 for model in published.models() if model.tier == tier.tier]
+        # From the paper's scores of three digits. Its text has 0.041 as the deviation of tier 1, and these give 0.040.
         mean = float(np.mean(theirs))
         here = number(tier.mean, 3) + ("" if tier.deviation is None else f" ± {number(tier.deviation, 3)}")
         paper = f"{number(mean, 3)} ± {number(float(np.std(theirs, ddof=1)), 3)}"
@@ -105,10 +105,6 @@ def _difference(here: Estimate, published: float | None, digits: int) -> str:
     apart = here.value - published
     # With the minus sign of tables, and without the leading zero, as `tables.number` writes coefficients.
     text = ("+" if apart >= 0 else "\u2212") + f"{abs(apart):.{digits}f}".removeprefix("0" if abs(apart) < 1 else "")
+    # Without an interval nothing can be said of it.
     is_outside = here.low is not None and here.high is not None and not here.low <= published <= here.high
     return text + (" *" if is_outside else "")
-
-
-def agreement_table(rows: Sequence[list[str]], notes: Sequence[str]) -> Table:
-    """The table of agreement from the rows of its benchmarks."""
-    return Table(AGREEMENT_HEADINGS, list(rows), (NOTE, *notes))

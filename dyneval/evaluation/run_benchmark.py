@@ -173,6 +173,7 @@ def _gallery(run: BenchmarkRun, found: EvaluatorComparison, page: Path) -> Galle
                 GalleryImage(
                     pair_id=record.pair_id,
                     model=item.model or "unknown model",
+                    # Tiers are those of a leaderboard; benchmarks name none.
                     tier=None,
                     prompt=record.prompt,
                     categories=item.categories,

@@ -115,6 +115,7 @@ def _compare(ratings: Path, run: LeaderboardRun, scored: ScoredSet) -> Evaluator
         )
         for image in scored
     ]
+    # A table of ratings looks like a table of scores, so the same rules find its images and refuse its doubts.
     table = read_scores(ratings, "rating")
     given = align(items, table)
     benchmark = generic.benchmark(title=ratings.name)
@@ -162,6 +163,7 @@ def _write(
     comparison: EvaluatorComparison | None,
 ) -> list[Path]:
     stems = {heading: heading.lower().replace(" ", "_").replace("-", "_") for heading in shown}
+    # An output folder may be the one that an input lies in.
     read = [*run.scores, *run.metadata, *(path for path in (run.prompts, run.models, run.ratings) if path)]
     refuse_overwrite(filter(Path.is_file, read), tables.files(output, ["leaderboard", "agreement", *stems.values()]))
     write_json(output / "leaderboard.json", board.to_dict())
@@ -179,6 +181,7 @@ def _write(
 def _draw(
     output: Path, run: LeaderboardRun, board: Board, scored: ScoredSet | None, comparison: EvaluatorComparison | None
 ) -> list[Path]:
+    # Imported here: jinja2 and the charts take time that a run without report or pictures does not need.
     from dyneval.evaluation.report.agreement_charts import comparison_charts
     from dyneval.evaluation.report.charts import board_charts
     from dyneval.evaluation.report.page import Report, write_report

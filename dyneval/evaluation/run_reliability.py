@@ -64,6 +64,7 @@ def run_reliability(run: ReliabilityRun) -> ReliabilityOutcome:
     """
     if len(run.runs) < 2:
         raise SettingError("name two score files or more: the others are held against the first")
+    # Rows, columns and headings are named after the runs.
     refuse_same_names([name for name, _ in run.runs])
     first, *others = (read_run(name, path) for name, path in run.runs)
     found = [one for other in others for one in reliability(first, other, resamples=run.resamples, seed=run.seed)]
@@ -114,6 +115,7 @@ def _table(first: ScoredRun, others: Sequence[ScoredRun], found: Sequence[Reliab
 def _differences(first: ScoredRun, other: ScoredRun, score: str, pairs: Sequence[str]) -> Table:
     rows = []
     for pair_id in pairs:
+        # A long prompt is cut, so that the table fits a terminal; samples.csv has all of it.
         one, two = first.pairs[pair_id], other.pairs[pair_id]
         scores = one.scores[score], two.scores[score]
         prompt = one.prompt if len(one.prompt) <= 80 else f"{one.prompt[:79]}…"

@@ -54,6 +54,7 @@ def scales_table(
             }
             cells = [estimate(found[part].srcc) if part in found else _DASH for part in PARTS]
             cells += [estimate(found[part].plcc) if part in found else _DASH for part in PARTS]
+            # A part may be missing in some rows; the row of the table counts the images that any part has.
             images = max(one.items for one in found.values())
             is_of_one_prompt |= any(one.srcc.reason == ONE_PROMPT for one in found.values())
             body.append([rating, name, f"{images:,}", *cells])

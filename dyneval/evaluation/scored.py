@@ -96,6 +96,7 @@ class Column(Generic[Thing]):
     @property
     def codes(self) -> NDArray[np.int32]:
         """The number of each row's thing, shape (rows,)."""
+        # A copy: an array that numpy looks into refuses to grow (BufferError).
         return np.array(self._codes, np.int32)
 
     def __len__(self) -> int:
@@ -131,6 +132,7 @@ class ScoredSet:
         return len(self.pair_ids)
 
     def __iter__(self) -> Iterator[ScoredImage]:
+        # The values and numbers of a column are made here once; in the loop they would be made for each image.
         pair_ids, models, prompts, categories, images = (
             (column.things, column.codes)
             for column in (self.pair_ids, self.model_of, self.prompts, self.categories, self.images)
@@ -244,6 +246,7 @@ def read_prompts(path: Path) -> list[PromptEntry]:
         entries.append(PromptEntry(prompt=prompt.strip(), categories=categories, file_name=name))
     try:
         refuse_duplicates(str(path), Counter(alike_prompt(entry.prompt) for entry in entries))
+    # The check speaks of ids; here they are prompts, and a prompt list is no file of ratings.
     except RatingError as error:
         raise DataFileError(str(error).replace("ids stand", "prompts stand")) from error
     return entries
@@ -431,6 +434,7 @@ def _expected(found: ScoredSet, pairs: Sequence[KnownPair], listed: Mapping[str,
         return dict(Counter(pair.generation_model for pair in pairs))
     if listed is not None:
         return dict.fromkeys(found.models, len(listed))
+    # With neither, every model of a tier is taken to have been given all prompts that any of them has.
     tier_of = np.array([found.models[name].tier or 0 for name in found.model_of.things])[found.model_of.codes]
     prompts = {tier: len(np.unique(found.prompts.codes[tier_of == tier])) for tier in np.unique(tier_of)}
     return {name: prompts[info.tier or 0] for name, info in found.models.items()}

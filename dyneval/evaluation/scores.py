@@ -113,6 +113,7 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
         {one.key: one.image for one in kept if one.key is not None and one.image},
         filtered.rejects,
         filtered.repeated,
+        # Every id is its row's number, counted from 1 or from 0.
         offsets in ({0}, {-1}),
         prompts,
     )
@@ -204,9 +205,11 @@ def _score(row: Row, score: str) -> float:
         if found is None:
             raise TypeError(f"has no {score}; choose another field")
         return found
+    # The column that was asked for counts even where there is one called score, too.
     column = "score" if score in FIELDS and score not in row else score
     if column not in row:
         raise TypeError(f"has no column 'score' or {score!r}, only {', '.join(row)}")
+    # A cell with a list of one number is a score; a list of several is not.
     try:
         (value,) = numbers(row[column])
     except ValueError:
@@ -247,6 +250,7 @@ def _refuse_contradiction(parts: Mapping[str, tuple[str, ...]], named: Mapping[s
 def _refuse_mixture(path: Path, row: Row, kinds: dict[str, object]) -> None:
     """One file holds one evaluator's scores: scores of two, or of one under two settings, do not compare."""
     if not is_record(row):
+        # A rival's table; any other table says nothing of how its scores were made.
         made = row.get("settings") if "rival" in row else None
         if (first := kinds.setdefault("rival", made)) != made:
             raise DataFileError(f"{path}: mixes scores made with {first} and {made}; keep them in separate files")

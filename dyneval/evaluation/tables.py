@@ -27,11 +27,12 @@ _MINUS = "\u2212"
 # Marks around what is bold until tabulate has escaped the cells. They are of the private use area, and removed from
 # cells beforehand, so that no name can hold them.
 _BOLD, _END = "\ue000", "\ue001"
+# Control characters, line ends, marks of the direction of text, and the two above.
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ue000\ue001]+")
-"""Control characters, line ends, marks of the direction of text, and the two above."""
 # A bar ends a cell of Markdown, and "<" before a letter begins a tag.
 _MARKDOWN = re.compile(r"\||<(?=[A-Za-z/!?])")
 _ESCAPED = {"|": "\\|", "<": "&lt;"}
+# Letters in names of models, such as PixArt-α.
 _GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
     "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma",
@@ -39,13 +40,12 @@ _GREEK = {
     "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi",
     "Ω": "Omega",
 }  # fmt: skip
-"""Letters in names of models, such as PixArt-α."""
+# What pdfLaTeX does not know as a letter, and how it is written.
 _LATEX = {
     **{letter: rf"$\{name}$" for letter, name in _GREEK.items()},
     _MINUS: "$-$", "±": r"$\pm$", "≥": r"$\ge$", "≤": r"$\le$", "–": "--", "×": r"$\times$",
     _BOLD: r"\textbf{", _END: "}",
 }  # fmt: skip
-"""What pdfLaTeX does not know as a letter."""
 # The number that a cell begins with, before its interval.
 _LEADING = re.compile(rf"[{_MINUS}+-]?\d*\.?\d+")
 
@@ -80,8 +80,10 @@ class Table:
                 if known and value == max(known):
                     row[column] = f"{_BOLD}{row[column]}{_END}"
         text = _rendered([headings, *rows], FORMATS["tex"])
+        # After tabulate, which would escape the backslashes and braces of these commands.
         for letter, command in _LATEX.items():
             text = text.replace(letter, command)
+        # Latin letters, also with accents, end before U+0250; pdfLaTeX has no letters of other scripts.
         is_plain = all(ord(letter) < 0x250 for letter in text)
         engine = "" if is_plain else "% some names need lualatex or xelatex and a font that has their letters\n"
         return f"% \\usepackage{{booktabs}}\n{engine}{text}\n"
@@ -135,6 +137,7 @@ def estimate(value: Estimate, digits: int = 4) -> str:
 
 def number(value: float, digits: int = 4) -> str:
     """Write a coefficient without its leading zero."""
+    # The sign apart: -0.00004 with four digits is .0000, and no minus stands before it.
     text = f"{abs(value):.{digits}f}"
     return (_MINUS if value < 0 and float(text) else "") + (text.removeprefix("0") or "0")
 
@@ -284,6 +287,7 @@ def preference_tables(found: PreferenceComparison) -> dict[str, Table]:
                 for name in models_of
                 if all(name in result.strengths for result in found.evaluators)
             ],
+            # 1 / (1 + exp(-1)) = 0.73.
             ("Log strengths (Bradley-Terry), people's over the pairs that the evaluator scored; 1 more wins 73 %",),
         )
     return shown

@@ -231,6 +231,7 @@ def numbers(values: Any) -> tuple[float, ...]:
 def _number(value: Any) -> float:
     if value is None or (isinstance(value, str) and not value.strip()):
         return math.nan
+    # A bool is an int in Python: true would count as the rating 1.
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise TypeError(f"expected a number, found {type(value).__name__} {str(value)[:40]!r}")
     try:
@@ -270,6 +271,7 @@ def _unknown(benchmark: Benchmark, path: Path, found: str) -> str:
 
 def off_scale(title: str, scale: Field, rating: float) -> str | None:
     """Why a rating does not count: it lies off the scale, or is no finite number. None where it counts, or is NaN."""
+    # A scale without a published end would let infinity pass, and no mean or correlation survives it.
     if math.isinf(rating):
         return f"rating {rating:g} is no number that can be compared"
     low = -math.inf if scale.low is None else scale.low

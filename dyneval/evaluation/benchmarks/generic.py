@@ -99,6 +99,7 @@ def _read(path: Path, names: Mapping[str, str], fault: Callable[[float], str | N
 
 
 def _rated(row: Row, names: Mapping[str, str], text: Callable[[Any], str | None]) -> RatedImage:
+    # A KeyError of a missing column becomes a LayoutError in `load`, which names the columns that there are.
     image = text(row[names["image"]])
     if image is None:
         raise TypeError(f"{names['image']} is empty, expected {COLUMNS['image']}")

@@ -84,6 +84,7 @@ def read_image_reward(path: Path, field: str) -> Iterator[RatedImage]:
 
 def read_hpdv2(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the images of test.json; of ranks the lowest is the best."""
+    # The entries have no id, so their place in the file is the name of the group.
     for number, row in enumerate(read_json(path)):
         yield from _group(str(number), row["prompt"], row["image_path"], _from_ranks(row["rank"]))
 

@@ -90,6 +90,7 @@ def scatter(comparison: EvaluatorComparison, result: EvaluatorResult) -> Chart:
     spec = {"data": {"values": points}, "width": "container", "height": 300, "layer": layers}
     shown = f"{len(points):,} of {total:,} images, drawn by chance" if total > len(points) else f"{total:,} images"
     title = f"Image by image: {result.name}"
+    # By number: this becomes the name of a file, and the name of an evaluator may hold anything.
     return Chart(f"scatter-{number + 1}", title, f"{shown}; the line is the linear fit.", top(spec))
 
 
@@ -162,6 +163,7 @@ def categories(comparison: EvaluatorComparison) -> Chart:
     }
     tooltip = [{"field": name, "title": name.capitalize()} for name in ("category", "evaluator", "images")]
     layers = interval_layers("srcc", "SRCC within the category", encoding, tooltip)
+    # The points of all evaluators stand below each other in the row of a category.
     step = 8 + 13 * len(comparison.evaluators)
     names = {row["category"] for row in values}
     spec = {"data": {"values": values}, "width": "container", "height": step * len(names), "layer": layers}

@@ -55,6 +55,7 @@ def _scatter(first: ScoredRun, other: ScoredRun, score: str, number: int) -> Cha
     pairs = [p for p in shared_pairs(first, other) if score in first.pairs[p].scores and score in other.pairs[p].scores]
     total = len(pairs)
     if total > MOST_POINTS:
+        # A fixed seed: a second run draws the same points.
         chosen = np.random.default_rng(0).choice(total, MOST_POINTS, replace=False)
         pairs = list(dict.fromkeys([*largest_differences(first, other, score, _SURE), *(pairs[i] for i in chosen)]))
     points = [

@@ -114,6 +114,7 @@ def tier_bars(board: Board) -> Chart:
             },
             "yOffset": {"field": "tier", "type": "ordinal"},
             "x": score_axis("Mean score (1–5)"),
+            # The lowest score is 1; without this a bar would begin at 0, left of the axis.
             "x2": {"datum": 1},
             **tier_color([tier.tier for tier in board.tiers]),
             "tooltip": _tier_tooltip("Dimension"),
@@ -125,6 +126,7 @@ def tier_bars(board: Board) -> Chart:
 
 def hardest_skills(board: Board, count: int = 12) -> Chart:
     """The sub-categories with the lowest mean over all models, by tier."""
+    # Infinity puts a sub-category that no image has behind all others.
     means = {
         name: np.mean(
             [cell.value for row in board.rows if (cell := row.categories[name]).value is not None] or [np.inf]
