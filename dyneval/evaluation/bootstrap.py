@@ -21,7 +21,7 @@ Numbers = Sequence[float] | FloatArray
 IntArray = NDArray[np.integer[Any]]
 LEVEL = 0.95
 """Share of resamples inside an interval."""
-ONE_PROMPT = "no interval: it comes from drawing whole prompts, and there is one prompt"
+ONE_PROMPT = "no interval: the bootstrap draws whole prompts, and there is only one"
 # Cells of a weight matrix made at a time: 32 MB as float64.
 _CELLS = 4_000_000
 
@@ -58,7 +58,7 @@ class Estimate:
         return cls(float(values[0]), float(low), float(high))
 
     def to_dict(self) -> dict[str, float | str]:
-        """Return the estimate as it stands in a JSON file; what is None is left out."""
+        """Return the estimate as it is written to a JSON file; what is None is left out."""
         values = {"value": self.value, "low": self.low, "high": self.high, "reason": self.reason}
         return {name: value for name, value in values.items() if value is not None}
 

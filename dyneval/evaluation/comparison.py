@@ -78,7 +78,7 @@ class EvaluatorComparison:
         return [row for row in published.agreements() if row.benchmark == self.rated.benchmark.name]
 
     def to_dict(self) -> dict[str, object]:
-        """Return everything but the single scores, as it stands in agreement.json."""
+        """Return everything but the single scores, as it is written to agreement.json."""
         return {
             **self.rated.to_dict(),
             "rejected": len(self.rejects),

@@ -75,7 +75,7 @@ class Agreement:
     tie_threshold: float | None
 
     def to_dict(self) -> dict[str, object]:
-        """Return the row as it stands in a JSON file."""
+        """Return the row as it is written to a JSON file."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value.to_dict() if isinstance(value, Estimate) else value for name, value in values.items()}
 

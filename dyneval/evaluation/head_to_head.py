@@ -47,7 +47,7 @@ class Duel:
         return self.prompts - self.wins - self.ties
 
     def to_dict(self) -> dict[str, object]:
-        """Return the duel as it stands in leaderboard.json."""
+        """Return the duel as it is written to leaderboard.json."""
         rate = self.win_rate
         return {
             "first": self.first,
@@ -83,6 +83,7 @@ def duels(scored: ScoredSet, names: Sequence[str], *, resamples: int = 1000, see
             ties[row, row + 1 :] += (np.abs(apart) <= _EQUAL).sum(axis=1)
             differences[row, row + 1 :] += np.nansum(apart, axis=1)
     random = np.random.default_rng(seed)
+    # Every two models: 36 of them have 630 duels, each with resamples of its own.
     found = []
     for a, b in combinations(range(len(names)), 2):
         number = int(prompts[a, b])

@@ -76,7 +76,7 @@ class ModelRow:
 
     @property
     def mean(self) -> float:
-        """The same without its interval; NaN where there is none."""
+        """The same as a number without its interval; NaN where there is none."""
         return float("nan") if self.ranked.value is None else self.ranked.value
 
     @property
@@ -135,7 +135,7 @@ class Board:
         return found
 
     def to_dict(self) -> dict[str, object]:
-        """Return the board as it stands in leaderboard.json."""
+        """Return the board as it is written to leaderboard.json."""
         return {
             "evaluator": self.evaluator,
             "ranked_by": self.ranked_by,
@@ -251,8 +251,8 @@ class _Grid:
         self.prompts, self.models = len(scored.prompts.things), len(scored.model_of.things)
         self._prompt_of, self._model_of = scored.prompts.codes, scored.model_of.codes
         # The score that ranks comes first: `means` computes only that one by category.
-        halves = {name: np.frombuffer(scored.scores[name]) for name in ("t2ia", "iqa")}
-        self._scores = {scored.ranked_by: np.frombuffer(scored.ranked)} | halves
+        parts = {name: np.frombuffer(scored.scores[name]) for name in ("t2ia", "iqa")}
+        self._scores = {scored.ranked_by: np.frombuffer(scored.ranked)} | parts
         sets, self._set_of = scored.categories.things, scored.categories.codes
         self.categories = list(dict.fromkeys(name for names in sets for name in names))
         self._has = {name: np.array([name in names for names in sets]) for name in self.categories}

@@ -21,8 +21,8 @@ Parts = tuple[str, ...]
 def match(items: Sequence[RatedImage], keys: Sequence[Key], *, numbered: bool = False) -> list[list[RatedImage]]:
     """Find the rated images of rows of scores.
 
-    A name that is the same to the letter comes first, then one that `dyneval.evaluation.spelling` holds for the same.
-    Image names count more than ids, which may be a table's own row numbers.
+    A name that is the same to the letter comes first, then one that is equal by the rules of
+    `dyneval.evaluation.spelling`. Image names count more than ids, which may be a table's own row numbers.
 
     Args:
         items: the rated images.
@@ -30,7 +30,7 @@ def match(items: Sequence[RatedImage], keys: Sequence[Key], *, numbered: bool = 
         numbered: the ids are the numbers of the rows.
 
     Returns:
-        For each row its image, none where it is not rated, several where one image of one prompt stands in several
+        For each row its image, none where it is not rated, several where one image of one prompt is in several
         groups.
 
     Raises:

@@ -16,7 +16,7 @@ DYNEVAL_1K = "dyneval-1k"
 # Forms in which the prompts of DynEval-1K are published or written by Step 1; the first that is there is taken.
 _PROMPTS = ("prompts.json", "prompts.jsonl", "prompts.csv", "prompts.parquet")
 EVALUATORS = ("DynEval-2B", "DynEval-4B")
-"""Those of the paper that may stand beside a student."""
+"""Evaluators of the paper whose figures may be shown beside a student's."""
 
 Kind = Literal["agreement", "models", "tiers", "questions"]
 
@@ -51,7 +51,7 @@ class PaperDataset:
         return path if self.fold and path.is_file() else None
 
     def wanted(self, data: Path) -> str:
-        """What has to lie where, and where to get it."""
+        """Which files are needed in which folder, and where to get them."""
         here = data / self.name
         files = " or ".join(str(here / name) if name else f"its files in {here}" for name in self.annotations)
         if self.name == DYNEVAL_1K:

@@ -80,7 +80,7 @@ class PreferenceComparison:
     repeated: int = 0
 
     def to_dict(self) -> dict[str, object]:
-        """Return everything but the images, as it stands in agreement.json."""
+        """Return everything but the images, as it is written to agreement.json."""
         return {
             **self.rated.to_dict(),
             "rejected": len(self.rejects),

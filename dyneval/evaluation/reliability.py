@@ -60,7 +60,7 @@ class Reliability:
     """How alike two runs score the same pairs; intervals are over prompts.
 
     Attributes:
-        first: name of the run that the other is held against.
+        first: name of the run that the other is compared with.
         second: name of the other run.
         score: which score, 1-5.
         pairs: that both scored.
@@ -88,7 +88,7 @@ class Reliability:
     flips: Estimate
 
     def to_dict(self) -> dict[str, object]:
-        """Return the row as it stands in reliability.json."""
+        """Return the row as it is written to reliability.json."""
         names = ("equal", "difference", "shift", "srcc", "alpha", "flips")
         counts = {"pairs": self.pairs, "prompts": self.prompts, "couples": self.couples}
         estimates = {name: getattr(self, name).to_dict() for name in names}

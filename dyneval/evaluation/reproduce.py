@@ -99,7 +99,7 @@ def _mean(values: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def _difference(here: Estimate, published: float | None, digits: int) -> str:
-    """What is measured here less what is published; with a mark where the published value lies outside the interval."""
+    """What is measured here minus what is published; marked where the published value is outside the interval."""
     if here.value is None or published is None:
         return _DASH
     apart = here.value - published

@@ -41,7 +41,7 @@ class LeaderboardRun(EvaluationOptions):
         metadata: metadata.jsonl of GenDB, or its folder, for T2I model, tier and categories of each pair.
         prompts: prompt list with categories, such as DynEval-1K's.
         models: CSV with model, tier, year.
-        model_from: where the T2I model's name stands when there is no metadata.
+        model_from: where the T2I model's name comes from when there is no metadata.
         images: folder of the images, for the gallery.
         ratings: table of human ratings of the images (id or image, rating).
         score: which of DynEval's scores ranks, one of `dyneval.evaluation.scores.FIELDS`.

@@ -37,7 +37,7 @@ class ReliabilityRun(EvaluationOptions):
     """Which runs to compare, and where to leave it.
 
     Attributes (beside those of `EvaluationOptions`):
-        runs: names of the runs, each with its file of ScoreRecords; the others are held against the first.
+        runs: names of the runs, each with its file of ScoreRecords; the others are compared with the first.
         output: folder for tables, report and pictures; None only returns them.
     """
 
@@ -63,7 +63,7 @@ def run_reliability(run: ReliabilityRun) -> ReliabilityOutcome:
         ReportError: a library for the report is missing.
     """
     if len(run.runs) < 2:
-        raise SettingError("name two score files or more: the others are held against the first")
+        raise SettingError("name two score files or more: the others are compared with the first")
     # Rows, columns and headings are named after the runs.
     refuse_same_names([name for name, _ in run.runs])
     first, *others = (read_run(name, path) for name, path in run.runs)
@@ -159,7 +159,7 @@ def _write(
             written += write_pictures(output / "pictures", charts, run.pictures)
         if run.report:
             names = ", ".join(other.name for other in others)
-            lead = f"{len(first.pairs):,} pairs: {names} held against {first.name}."
+            lead = f"{len(first.pairs):,} pairs: {names} compared with {first.name}."
             report = Report(
                 "How reliable is the judge?", lead, heading="Reliability", tables=shown, agreement_charts=charts
             )

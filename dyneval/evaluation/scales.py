@@ -33,7 +33,7 @@ def scales_table(
 ) -> Table:
     """One row for each rating and evaluator: SRCC and PLCC of its T2IA, its IQA and its overall score.
 
-    A table that has one score alone, in the column `score` or `field`, stands under overall.
+    A table that has one score alone, in the column `score` or `field`, is shown under overall.
 
     Raises:
         LayoutError, DataFileError, RatingError: an input cannot be used.

@@ -31,7 +31,7 @@ Thing = TypeVar("Thing", bound=Hashable)
 # In place of the number of an image, of a row of metadata that names no file.
 _UNNAMED = -1
 ModelFrom = Literal["file", "folder"]
-"""Where the T2I model's name stands when there is no metadata: the score file's name, or the image's first folder."""
+"""Where the T2I model's name comes from without metadata: the score file's name, or the image's first folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,7 +167,7 @@ def read_scored(
             `generation_model`; tells T2I model, tier and categories of each pair_id.
         prompts: a prompt list with categories (see `read_prompts`), for scores without metadata.
         models: CSV with `model` and, optionally, `tier` and `year`; the models of the paper are known.
-        model_from: where the T2I model's name stands when there is no metadata.
+        model_from: where the T2I model's name comes from when there is no metadata.
         score: which one ranks, one of `dyneval.evaluation.scores.FIELDS`.
 
     Raises:
@@ -410,7 +410,7 @@ def _check_record(
             f"{path}: its scores were made with other settings than those before ({other}); they do not compare"
         )
     if record.t2ia is None or record.iqa is None or record.overall is None:
-        raise DataFileError(f"{where} was scored by half; a leaderboard needs T2IA and IQA")
+        raise DataFileError(f"{where} has the score of one part only; a leaderboard needs T2IA and IQA")
     ranked = score_of(record, found.ranked_by)
     if ranked is None:
         raise DataFileError(f"{where} has no score {found.ranked_by}; choose another with --score")
@@ -423,6 +423,7 @@ def _categories(
     if pair:
         return pair.categories
     entry = (listed or {}).get(prompt)
+    # A prompt that is not in the list has no category, and the board would be over other prompts than its title says.
     if listed is not None and entry is None:
         raise DataFileError(f"{record.pair_id}: its prompt is not in the prompt list: {record.prompt[:80]!r}")
     return entry.categories if entry else ()

@@ -66,8 +66,8 @@ class _ScoredRow(NamedTuple):
 def read_scores(path: Path, score: str = "overall", name: str | None = None) -> ScoreTable:
     """Read an evaluator's scores.
 
-    A row whose score is no number, that names no image, or that stands twice with different scores is left out and told
-    in the table's `rejects`. An empty score, or NaN, is none: the image counts as not scored.
+    A row whose score is no number, that names no image, or that stands twice with different scores is left out and
+    named in the table's `rejects`. An empty score, or NaN, is none: the image counts as not scored.
 
     Args:
         path: a JSONL file of ScoreRecords, or a table of another kind (`dyneval.files.tables.KINDS`) with an id column

@@ -52,7 +52,7 @@ _LEADING = re.compile(rf"[{_MINUS}+-]?\d*\.?\d+")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Headings and cells as text, lines to stand below, and the columns whose highest number LaTeX sets in bold."""
+    """Headings and cells as text, notes below them, and the columns whose highest number LaTeX sets in bold."""
 
     headings: list[str]
     rows: list[list[str]]
@@ -179,7 +179,7 @@ def agreement_table(comparison: EvaluatorComparison) -> Table:
         rows.append([row.evaluator, "published", str(row.pairs), number(row.srcc), number(row.plcc), "–", "–", "–"])
     parts = [found for one in comparison.evaluators for found in (*one.categories.values(), *one.folds.values())]
     if any(found.srcc.reason == ONE_PROMPT for found in parts):
-        notes.append("a category or fold of one prompt has no interval: it comes from drawing whole prompts")
+        notes.append("a category or fold of one prompt has no interval: the bootstrap draws whole prompts")
     if comparison.rated.unrated:
         notes.append(f"{len(comparison.rated.unrated)} images of the benchmark have no rating")
     notes += rejects.notes(comparison.rejects, comparison.repeated)

@@ -1,7 +1,7 @@
 """Describe what lies at a path, in a few words, for an error that says which layout was expected there.
 
 "not the layout of TIFA" helps little without "found: a folder with images/, scores.json". Nothing here may raise: it
-runs while another error is told.
+runs while another error is reported.
 """
 
 from __future__ import annotations

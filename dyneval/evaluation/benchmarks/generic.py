@@ -38,7 +38,7 @@ COLUMNS = {
     "fold": "in which part of a cross-validation the image was tested",
     "rater": "who gave the rating, where a row is one rater's; the last row of a rater and image counts",
 }
-"""What a table may hold; a column is called as its meaning unless told otherwise."""
+"""What a table may hold; a column has the name of its meaning unless another name is given."""
 NEEDED = ("rating", "image")
 
 

@@ -7,7 +7,7 @@ ranks); the pairs of https://huggingface.co/datasets/MizzenAI/HPDv3 and of HPDv3
 https://huggingface.co/datasets/Junjun2333/HPDv3-PlusPlus), whose path1 always is the image that won; the Parquet files
 of https://huggingface.co/datasets/yuvalkirstain/pickapic_v2, whose images are expected as `<uid>.jpg`.
 
-An image that stands in several groups is one item in each.
+An image that is in several groups is one item in each.
 """
 
 from __future__ import annotations

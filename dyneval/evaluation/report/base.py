@@ -32,7 +32,7 @@ GREY = "#8a8f98"
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart with what stands above and below it; a `wide` one needs the whole page."""
+    """A chart with its title above and its caption below; a `wide` one takes the whole width of the page."""
 
     name: str
     title: str
@@ -120,7 +120,7 @@ def top(spec: Spec) -> Spec:
 
 
 def _drawable(part: Any) -> Any:
-    """The same without what Vega's expressions or SVG cannot hold: a mark stands in place of it."""
+    """The same, with a replacement mark for characters that Vega's expressions or SVG cannot hold."""
     if isinstance(part, str):
         text = _UNDRAWABLE.sub("\N{REPLACEMENT CHARACTER}", part)
         return f"\N{WORD JOINER}{text}" if _INHERITED.fullmatch(text) else text

@@ -35,7 +35,7 @@ class ReportError(UserError, RuntimeError):
 
 @dataclass(slots=True)
 class Report:
-    """What stands on the page; parts that are None or empty are left out.
+    """The contents of the page; parts that are None or empty are left out.
 
     Attributes:
         title: heading of the page.
