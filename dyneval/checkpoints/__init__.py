@@ -62,7 +62,7 @@ def reading(what: str) -> Iterator[None]:
         # Out of memory is no fault of the checkpoint. torch's class is known by name: torch may not be installed.
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             raise
-        reason = (str(error).strip() or "no reason told").splitlines()[0]
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
         kind = "" if isinstance(error, OSError | ValueError | RuntimeError) else f"{type(error).__name__}: "
         raise CheckpointError(f"{what} ({kind}{reason})") from error
 

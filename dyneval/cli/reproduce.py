@@ -151,6 +151,7 @@ def _made(
     from dyneval.evaluation.folds import within
     from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
     from dyneval.evaluation.run_leaderboard import LeaderboardRun, run_leaderboard
+    from dyneval.evaluation.tables import Table
     from dyneval.evaluation.unscored import drawn_images, rated_images
 
     annotations, images = found
@@ -177,7 +178,7 @@ def _made(
         rows.append(reproduce.agreement_row(outcome.comparison, _beside(options)))
         reason = outcome.comparison.evaluators[0].agreement.srcc.reason
         notes += [f"{benchmark.title}: {text}" for text in (part.note, reason) if text]
-        return reproduce.agreement_table(rows, notes), not failed
+        return Table(reproduce.AGREEMENT_HEADINGS, list(rows), (reproduce.NOTE, *notes)), not failed
     failed = score_first(evaluator, drawn_images(annotations, images), images, scores, alone=True)
     if table.kind == "questions":
         made = reproduce.questions_table(scores, resamples=options.evaluation.resamples, seed=options.evaluation.seed)

@@ -54,7 +54,7 @@ def altered(
 ) -> Iterator[UnscoredImage]:
     """Write the images of pairs altered, but for those that are there already, and yield the pairs of the new images.
 
-    An image that cannot be read is left out and told; scoring the originals rejects it as well.
+    An image that cannot be read is left out with a warning; scoring the originals rejects it as well.
 
     Args:
         pairs: of the original images.

@@ -21,7 +21,7 @@ Numbers = Sequence[float] | FloatArray
 IntArray = NDArray[np.integer[Any]]
 LEVEL = 0.95
 """Share of resamples inside an interval."""
-ONE_PROMPT = "no interval: it comes from drawing whole prompts, and there is one prompt"
+ONE_PROMPT = "no interval: the bootstrap draws whole prompts, and there is only one"
 # Cells of a weight matrix made at a time: 32 MB as float64.
 _CELLS = 4_000_000
 
@@ -47,7 +47,8 @@ class Estimate:
         """
         if not np.isfinite(values[0]):
             return cls(None, reason=reason)
-        if clusters == 1:
+        # Without resamples nobody has asked for an interval, and its lack needs no reason.
+        if clusters == 1 and len(values) > 1:
             return cls(float(values[0]), reason=ONE_PROMPT)
         drawn = values[1:][np.isfinite(values[1:])]
         if not len(drawn):
@@ -57,7 +58,7 @@ class Estimate:
         return cls(float(values[0]), float(low), float(high))
 
     def to_dict(self) -> dict[str, float | str]:
-        """Return the estimate as it stands in a JSON file; what is None is left out."""
+        """Return the estimate as it is written to a JSON file; what is None is left out."""
         values = {"value": self.value, "low": self.low, "high": self.high, "reason": self.reason}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -80,12 +81,8 @@ class ClusterBootstrap:
             raise SettingError(f"a bootstrap needs items and resamples >= 0, got {len(clusters)} and {resamples}")
         _, codes = np.unique(np.asarray(clusters), return_inverse=True)
         self.codes: IntArray = codes.reshape(-1)
-        self.counts: IntArray = np.vstack(list(drawn_counts(int(self.codes.max()) + 1, resamples, seed)))
-
-    @property
-    def clusters(self) -> int:
-        """Number of clusters."""
-        return self.counts.shape[1]
+        self.clusters = int(self.codes.max()) + 1
+        self.counts: IntArray = np.vstack(list(drawn_counts(self.clusters, resamples, seed)))
 
     def over_items(self, statistic: Callable[[FloatArray], FloatArray]) -> FloatArray:
         """Compute a statistic of the data and of every resample.

@@ -78,7 +78,7 @@ class EvaluatorComparison:
         return [row for row in published.agreements() if row.benchmark == self.rated.benchmark.name]
 
     def to_dict(self) -> dict[str, object]:
-        """Return everything but the single scores, as it stands in agreement.json."""
+        """Return everything but the single scores, as it is written to agreement.json."""
         return {
             **self.rated.to_dict(),
             "rejected": len(self.rejects),
@@ -141,6 +141,7 @@ def compare(
     for table in tables:
         found.evaluators.append(_evaluate(rated, table, resamples, seed, level))
     items = rated.items
+    # Every two of them; their p-values are not corrected for the number of comparisons.
     for first, second in itertools.combinations(found.evaluators, 2):
         found.differences.append(
             srcc_difference(
@@ -166,6 +167,7 @@ def _evaluate(rated: RatedSet, table: ScoreTable, resamples: int, seed: int, lev
     if not items:
         raise RatingError(f"{rated.benchmark.title}: no image has a rating")
     scores = align(items, table)
+    # Most likely a file of another benchmark; a table of dashes would not say so.
     if all(math.isnan(value) for value in scores):
         some = next(iter(table.by_id or table.by_image), "none")
         raise SettingError(

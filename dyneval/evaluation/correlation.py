@@ -42,6 +42,7 @@ def spearman(x: Numbers, y: Numbers) -> float:
     first, second = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if first.shape != second.shape:
         raise ValueError(f"{len(first)} values cannot be correlated with {len(second)}")
+    # scipy gives NaN as well, with a warning each time.
     if len(first) < 2 or _flat(first) or _flat(second):
         return float("nan")
     from scipy.stats import spearmanr
@@ -74,7 +75,7 @@ class Agreement:
     tie_threshold: float | None
 
     def to_dict(self) -> dict[str, object]:
-        """Return the row as it stands in a JSON file."""
+        """Return the row as it is written to a JSON file."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value.to_dict() if isinstance(value, Estimate) else value for name, value in values.items()}
 
@@ -205,6 +206,7 @@ def system_agreement(
         reason = f"needs at least {FEWEST} T2I models, found {len(names)}"
         return {"srcc": Estimate(None, reason=reason), "plcc": Estimate(None, reason=reason)}
     bootstrap = ClusterBootstrap(np.asarray(clusters, dtype=object)[kept].astype(str), resamples, seed)
+    # One column a model with 1 for its images: a product with it sums by model.
     member = np.eye(len(names))[codes.reshape(-1)]
     means = [bootstrap.over_items(partial(_model_means, member, values)) for values in (x[kept], y[kept])]
     srcc, plcc = np.array([_of_models(a, b) for a, b in zip(*means, strict=True)]).T
@@ -228,6 +230,8 @@ def category_agreement(
     for item, names in enumerate(categories):
         for name in names:
             members.setdefault(name, []).append(item)
+    # Without the statistics over pairs: a benchmark has tens of categories, and their time grows with the square of the
+    # images.
     return {
         name: agreement(
             *([values[i] for i in members[name]] for values in (scores, ratings, clusters)),  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ from dyneval.evaluation.scores import row_names
 from dyneval.evaluation.tables import Table, estimate, number
 from dyneval.files.tables import BadRow, cell, rows, text_of
 
+# The number of a fold in the name of its file.
 _NUMBERED = re.compile(r"fold[ _-]?(\d+)", re.IGNORECASE)
 
 
@@ -74,6 +75,7 @@ def within(benchmark: Benchmark, fold: Path) -> Benchmark:
         found = list(benchmark.read(path, field))
         yield from (row for row in found if isinstance(row, BadRow))
         items = with_folds([item for item in found if isinstance(item, RatedImage)], [fold])
+        # Without the fold's name: a table by fold would only repeat the one over all images.
         yield from (replace(item, fold=None) for item in items if item.fold is not None)
 
     return replace(benchmark, read=read)

@@ -1,4 +1,9 @@
-"""A leaderboard over T2I models: means with intervals, ranks with ranges, sub-categories, dimensions, tiers, gaps."""
+"""A leaderboard over T2I models: means with intervals, ranks with ranges, sub-categories, dimensions, tiers, gaps.
+
+`build_board` turns scored images into a `Board`; tables, charts and the page are made of that and compute nothing more.
+Prompts are drawn as a whole and for all models alike, so a hard prompt that is drawn twice counts twice for every
+model.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +39,21 @@ class Cell:
 
 @dataclass(slots=True)
 class ModelRow:
-    """One T2I model on the board; scores are 1-5, `missing` counts expected images without a score.
+    """One T2I model on the board.
 
-    `ranked_by` is the score that gives the rank and the means of categories and dimensions.
+    Attributes:
+        model: its name on the page.
+        tier: 1 (strongest) to 3, where it is known.
+        year: in which it became public, where it is known.
+        images: with a score.
+        missing: expected images without one.
+        scores: mean of each score, 1-5.
+        categories: by sub-category, 1-5.
+        dimensions: by semantic dimension, 1-5.
+        rank: from 1, equal scores share one.
+        rank_low: the best rank in 95 % of the resamples.
+        rank_high: the worst one.
+        ranked_by: the score that gives the rank and the means of categories and dimensions.
     """
 
     model: str
@@ -59,7 +76,7 @@ class ModelRow:
 
     @property
     def mean(self) -> float:
-        """The same without its interval; NaN where there is none."""
+        """The same as a number without its interval; NaN where there is none."""
         return float("nan") if self.ranked.value is None else self.ranked.value
 
     @property
@@ -80,7 +97,18 @@ class TierRow:
 
 @dataclass(slots=True)
 class Board:
-    """The models, best first; `dimensions` are those that occur, each with its sub-categories in the paper's order."""
+    """The whole leaderboard.
+
+    Attributes:
+        rows: the models, best first.
+        dimensions: those that occur, each with its sub-categories in the paper's order.
+        evaluator: who scored, or where the scores come from.
+        prompts: how many; 0 for a table of published scores.
+        notes: gaps, one sentence each.
+        ranked_by: the score that ranks.
+        ranked_resamples: its means in the data (first row) and in every resample, shape (1 + resamples, models).
+        duels: every two models that share a prompt, the better one first.
+    """
 
     rows: list[ModelRow]
     dimensions: dict[str, list[str]]
@@ -90,7 +118,6 @@ class Board:
     ranked_by: str = "overall"
     ranked_resamples: FloatArray | None = None
     duels: list[Duel] = field(default_factory=list)
-    """Every two models that share a prompt, the better one first."""
 
     @property
     def label(self) -> str:
@@ -108,7 +135,7 @@ class Board:
         return found
 
     def to_dict(self) -> dict[str, object]:
-        """Return the board as it stands in leaderboard.json."""
+        """Return the board as it is written to leaderboard.json."""
         return {
             "evaluator": self.evaluator,
             "ranked_by": self.ranked_by,
@@ -169,6 +196,7 @@ def build_board(scored: ScoredSet, *, resamples: int = 1000, seed: int = 0) -> B
                 tier=info.tier,
                 year=info.year,
                 images=own,
+                # A model may have several images of a prompt, and then more than are expected.
                 missing=max(0, scored.expected.get(name, own) - own),
                 scores={
                     k: Estimate.from_resamples(means[:, number], int(prompts[number])) for k, means in scores.items()
@@ -180,6 +208,7 @@ def build_board(scored: ScoredSet, *, resamples: int = 1000, seed: int = 0) -> B
                 ranked_by=scored.ranked_by,
             )
         )
+    # By identity: `rank` sorts the rows, and the columns of the resamples have to follow them.
     column = {id(row): number for number, row in enumerate(rows)}
     ranked = rank(rows)
     board = Board(ranked, dimensions, scored.evaluator, grid.prompts, ranked_by=scored.ranked_by)
@@ -189,7 +218,7 @@ def build_board(scored: ScoredSet, *, resamples: int = 1000, seed: int = 0) -> B
     if empty := sum(cell.value is None for row in ranked for cell in row.categories.values()):
         board.notes.append(f"{empty} cells of model and sub-category hold no image")
     alone = [row.model for row in ranked if row.ranked.reason == ONE_PROMPT]
-    board.notes += [ONE_PROMPT] if grid.prompts == 1 else [f"{model}: {ONE_PROMPT}" for model in alone]
+    board.notes += [ONE_PROMPT] if alone and grid.prompts == 1 else [f"{model}: {ONE_PROMPT}" for model in alone]
     return board
 
 
@@ -221,9 +250,9 @@ class _Grid:
     def __init__(self, scored: ScoredSet) -> None:
         self.prompts, self.models = len(scored.prompts.things), len(scored.model_of.things)
         self._prompt_of, self._model_of = scored.prompts.codes, scored.model_of.codes
-        # The one that ranks comes first.
-        halves = {name: np.frombuffer(scored.scores[name]) for name in ("t2ia", "iqa")}
-        self._scores = {scored.ranked_by: np.frombuffer(scored.ranked)} | halves
+        # The score that ranks comes first: `means` computes only that one by category.
+        parts = {name: np.frombuffer(scored.scores[name]) for name in ("t2ia", "iqa")}
+        self._scores = {scored.ranked_by: np.frombuffer(scored.ranked)} | parts
         sets, self._set_of = scored.categories.things, scored.categories.codes
         self.categories = list(dict.fromkeys(name for names in sets for name in names))
         self._has = {name: np.array([name in names for names in sets]) for name in self.categories}
@@ -248,6 +277,7 @@ class _Grid:
         ]
         blocks: list[list[FloatArray]] = []
         for block in drawn_counts(self.prompts, resamples, seed):
+            # scipy's product of a sparse and a dense array copies an operand that is not contiguous, each time.
             weights = np.ascontiguousarray(block.T, dtype=np.float64)
             blocks.append([])
             for totals, number in sums:
@@ -269,6 +299,7 @@ class _Grid:
 
         where = self._model_of[chosen], self._prompt_of[chosen]
         summed = np.ones(len(where[0])) if values is None else values[chosen]
+        # Entries of one cell, images of one model and prompt, are added.
         return csr_array((summed, where), shape=(self.models, self.prompts))
 
 
@@ -278,7 +309,10 @@ def _rank_ranges(overall: FloatArray) -> list[tuple[int, int]] | None:
         return None
     from scipy.stats import rankdata
 
+    # A model none of whose prompts was drawn has no mean, and is last in that resample.
+    # Equal means share the better rank, as in `rank`.
     ranks = rankdata(-np.nan_to_num(overall[1:], nan=-np.inf), axis=1, method="min")
+    # "nearest": a rank is a whole number.
     low, high = np.quantile(ranks, [0.025, 0.975], axis=0, method="nearest")
     return [(int(a), int(b)) for a, b in zip(low, high, strict=True)]
 
@@ -293,5 +327,6 @@ def _mean_of_means(columns: Sequence[FloatArray]) -> FloatArray:
     """The mean of a dimension's sub-category means, gaps left out, so that each sub-category counts alike."""
     stacked = np.stack(columns)
     number = np.isfinite(stacked).sum(axis=0)
+    # Where all are gaps the number is NaN, and so is the mean; 0 would warn at every such model.
     with np.errstate(invalid="ignore"):
         return np.asarray(np.nansum(stacked, axis=0) / np.where(number, number, np.nan))

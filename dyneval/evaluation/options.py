@@ -33,6 +33,13 @@ class EvaluationOptions:
 
 
 def named_file(text: str) -> tuple[str, Path]:
-    """Take NAME=FILE apart; a file alone is called by its stem."""
+    """Take NAME=FILE apart; a file alone is called by its stem.
+
+    Args:
+        text: as on the command line, such as "CLIPScore=clip.jsonl".
+
+    Returns:
+        The name and the path.
+    """
     name, separator, path = text.partition("=")
     return (name, Path(path)) if separator else (Path(text).stem, Path(text))

@@ -1,4 +1,8 @@
-"""The paper's tables and figures as data: which of them public data allow, and what each needs. Light: for `--help`."""
+"""The paper's tables and figures as data: which of them public data allow, and what each needs.
+
+`dyneval reproduce` works through these entries; `--list` prints them. `--help` imports this module, so it imports no
+library of the statistics.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,17 @@ from typing import Literal
 from dyneval.evaluation.benchmarks import BENCHMARKS
 
 DYNEVAL_1K = "dyneval-1k"
+# Forms in which the prompts of DynEval-1K are published or written by Step 1; the first that is there is taken.
 _PROMPTS = ("prompts.json", "prompts.jsonl", "prompts.csv", "prompts.parquet")
 EVALUATORS = ("DynEval-2B", "DynEval-4B")
-"""Those of the paper that may stand beside a student."""
+"""Evaluators of the paper whose figures may be shown beside a student's."""
 
 Kind = Literal["agreement", "models", "tiers", "questions"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PaperDataset:
-    """Public data behind a table, expected in the folder `name` of the data folder.
+    """Public data behind a table, expected in the folder `name` below `--data`.
 
     Attributes:
         name: of a benchmark, or `DYNEVAL_1K`.
@@ -46,7 +51,7 @@ class PaperDataset:
         return path if self.fold and path.is_file() else None
 
     def wanted(self, data: Path) -> str:
-        """What has to lie where, and where to get it."""
+        """Which files are needed in which folder, and where to get them."""
         here = data / self.name
         files = " or ".join(str(here / name) if name else f"its files in {here}" for name in self.annotations)
         if self.name == DYNEVAL_1K:
@@ -74,6 +79,7 @@ TABLES: dict[str, PaperTable] = {
     "agreement": PaperTable(
         title="SRCC and PLCC against people on seven benchmarks",
         datasets=(
+            # Its ratings are not those of the paper's table; the note says so below the table.
             PaperDataset(
                 name="evalmuse",
                 annotations=("train_list.json",),
@@ -81,6 +87,7 @@ TABLES: dict[str, PaperTable] = {
             ),
             PaperDataset(name="genai-bench", annotations=("genai_image.json",)),
             PaperDataset(name="tifa", annotations=("human_annotations.json",)),
+            # The records have no prompts; the JSON beside them has, and its scores are used where it is alone.
             PaperDataset(name="richhf", annotations=("test.tfrecord", "test_meta_data.json")),
             PaperDataset(name="geneval"),
             PaperDataset(

@@ -80,7 +80,7 @@ class PreferenceComparison:
     repeated: int = 0
 
     def to_dict(self) -> dict[str, object]:
-        """Return everything but the images, as it stands in agreement.json."""
+        """Return everything but the images, as it is written to agreement.json."""
         return {
             **self.rated.to_dict(),
             "rejected": len(self.rejects),
@@ -174,6 +174,7 @@ def _judge(items: Sequence[RatedImage], scores: Sequence[float]) -> _PromptResul
 def _result(name: str, missing: int, judged: _PromptResults, resamples: int, seed: int) -> PreferenceResult:
     strengths = _strengths(judged.duels)
     people, theirs = zip(*strengths.values(), strict=True) if strengths else ((), ())
+    # Two strengths always correlate perfectly.
     models = spearman(people, theirs) if len(strengths) >= FEWEST else math.nan
     return PreferenceResult(
         name,
@@ -200,6 +201,7 @@ def _strengths(duels: Sequence[tuple[str, str, float]]) -> dict[str, tuple[float
     names = sorted({name for winner, loser, _ in duels for name in (winner, loser)})
     place = {name: number for number, name in enumerate(names)}
     people, theirs = np.zeros((2, len(names), len(names)))
+    # A tie of the evaluator is half a win for each; people have taken a side in every duel.
     for winner, loser, point in duels:
         people[place[winner], place[loser]] += 1
         theirs[place[winner], place[loser]] += point

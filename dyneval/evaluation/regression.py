@@ -99,6 +99,7 @@ def compare_runs(
     refuse_other_field(score)
     if not 0 <= max_drop < 1:
         raise SettingError(f"--max-drop {max_drop}: expected a part of the scale 0-1, such as 0.02")
+    # One dictionary for both files: the runs must agree with each other and not only within themselves.
     seen: dict[str, object] = {}
     before, after = _by_prompt(baseline, score, seen), _by_prompt(scores, score, seen)
     shared = sorted(before.keys() & after.keys())

@@ -68,7 +68,7 @@ class RowFilter(Generic[Content]):
         self._rows.setdefault(key, []).append((row, name, content))
 
     def reject(self, name: str, row: int, reason: str) -> None:
-        """Leave a row out."""
+        """Count a row that cannot be used."""
         self._total += 1
         self.rejects.append(UnusableRow(self.file, name, row, reason))
 
@@ -78,7 +78,7 @@ class RowFilter(Generic[Content]):
         for key, rows in self._rows.items():
             # By `repr`: NaN differs from itself, and two rows without a rating say the same.
             if len(rows) > 1 and len({repr(content) for _, _, content in rows}) > 1:
-                reason = f"stands {len(rows)} times and not alike; which is right is not known, so none counts"
+                reason = f"occurs {len(rows)} times with different contents; which is right is unknown, so none counts"
                 self.rejects += [UnusableRow(self.file, name, row, reason) for row, name, _ in rows]
             else:
                 self.repeated += len(rows) - 1

@@ -60,7 +60,7 @@ class Reliability:
     """How alike two runs score the same pairs; intervals are over prompts.
 
     Attributes:
-        first: name of the run that the other is held against.
+        first: name of the run that the other is compared with.
         second: name of the other run.
         score: which score, 1-5.
         pairs: that both scored.
@@ -88,7 +88,7 @@ class Reliability:
     flips: Estimate
 
     def to_dict(self) -> dict[str, object]:
-        """Return the row as it stands in reliability.json."""
+        """Return the row as it is written to reliability.json."""
         names = ("equal", "difference", "shift", "srcc", "alpha", "flips")
         counts = {"pairs": self.pairs, "prompts": self.prompts, "couples": self.couples}
         estimates = {name: getattr(self, name).to_dict() for name in names}
@@ -119,7 +119,10 @@ def read_run(name: str, path: Path) -> ScoredRun:
 
 
 def other_making(first: ScoredRun, second: ScoredRun) -> list[str]:
-    """What was not alike in two runs, such as "engine transformers and vllm"."""
+    """What was not alike in two runs, such as "engine transformers and vllm".
+
+    Settings that are not in the key of a score are compared, too: here they may be what the runs differ in.
+    """
     a, b = (as_in_key(run.made) | run.made for run in (first, second))
     return [f"{name} {a.get(name)} and {b.get(name)}" for name in a.keys() | b.keys() if a.get(name) != b.get(name)]
 
@@ -204,6 +207,7 @@ def _statistics(a: FloatArray, b: FloatArray, prompts: Sequence[str], resamples:
 def _couples(codes: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
     """Every two images of a prompt, each with the `NEXT` that come after it."""
     order = np.argsort(codes, kind="stable")
+    # First an empty one: where no prompt has two images there is still something to concatenate.
     yield order[:0], order[:0]
     for apart in range(1, NEXT + 1):
         same = codes[order[:-apart]] == codes[order[apart:]]

@@ -1,4 +1,8 @@
-"""From annotations and scores to tables, figures and a report: what `inference/benchmark.py` runs."""
+"""From annotations and scores to tables, figures and a report: what `dyneval benchmark` runs.
+
+Everything is read and compared before the first file is written, so a run that fails leaves the results of an earlier
+one as they are.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +70,7 @@ class BenchmarkOutcome:
 
 
 def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
-    """Compare evaluators with the raters of a benchmark and write what was found.
+    """Compare evaluators with the raters of a benchmark, and write tables, figures and report.
 
     Raises:
         LayoutError, RatingError, DataFileError, SchemaError: an input cannot be used; the message says which and why.
@@ -125,6 +129,7 @@ def _write(
         charts = comparison_charts(found)
         if run.pictures:
             written += write_pictures(output / "pictures", charts, run.pictures)
+    # The report's libraries take seconds to import, so a run without it does not import them.
     if run.report:
         from dyneval.evaluation.report.page import Report, write_report
 
@@ -152,11 +157,12 @@ def _lead(found: EvaluatorComparison | PreferenceComparison) -> str:
 
 def _gallery(run: BenchmarkRun, found: EvaluatorComparison, page: Path) -> Gallery | None:
     """The gallery of the first evaluator that left ScoreRecords; None without one or without images."""
-    source = next((path for _, path in run.scores if _holds_records(path)), None)
+    source = next((path for _, path in run.scores if is_record(next(rows(path), {}))), None)
     if source is None or run.images is None:
         return None
     from dyneval.evaluation.report.gallery import GalleryImage, build_gallery
 
+    # Read twice: once for the names, once for the records, of which a large file does not fit into memory.
     belonging = match(found.rated.items, [(record.pair_id, record.image) for record in read_records(source)])
     entries = []
     for record, items in zip(read_records(source), belonging, strict=True):
@@ -167,6 +173,7 @@ def _gallery(run: BenchmarkRun, found: EvaluatorComparison, page: Path) -> Galle
                 GalleryImage(
                     pair_id=record.pair_id,
                     model=item.model or "unknown model",
+                    # Tiers are those of a leaderboard; benchmarks name none.
                     tier=None,
                     prompt=record.prompt,
                     categories=item.categories,
@@ -178,7 +185,3 @@ def _gallery(run: BenchmarkRun, found: EvaluatorComparison, page: Path) -> Galle
                 )
             )
     return build_gallery(entries, [source], run.images, page, workers=run.workers) if entries else None
-
-
-def _holds_records(path: Path) -> bool:
-    return is_record(next(rows(path), {}))

@@ -33,7 +33,7 @@ def scales_table(
 ) -> Table:
     """One row for each rating and evaluator: SRCC and PLCC of its T2IA, its IQA and its overall score.
 
-    A table that has one score alone, in the column `score` or `field`, stands under overall.
+    A table that has one score alone, in the column `score` or `field`, is shown under overall.
 
     Raises:
         LayoutError, DataFileError, RatingError: an input cannot be used.
@@ -54,8 +54,9 @@ def scales_table(
             }
             cells = [estimate(found[part].srcc) if part in found else _DASH for part in PARTS]
             cells += [estimate(found[part].plcc) if part in found else _DASH for part in PARTS]
+            # A part may be missing in some rows; the row of the table counts the images that any part has.
             images = max(one.items for one in found.values())
-            is_of_one_prompt |= any(one.prompts == 1 for one in found.values())
+            is_of_one_prompt |= any(one.srcc.reason == ONE_PROMPT for one in found.values())
             body.append([rating, name, f"{images:,}", *cells])
     headings = ["rating", "evaluator", "images"]
     headings += [f"{measure} {part}" for measure in ("SRCC", "PLCC") for part in ("T2IA", "IQA", "overall")]

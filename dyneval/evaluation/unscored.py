@@ -41,6 +41,7 @@ def rated_images(
     items = load(benchmark, annotations, rated).items
     if not items:
         raise RatingError(f"{benchmark.title}: no image has a rating")
+    # Only scoring needs prompts; a benchmark that does not publish them can still be compared with.
     nameless = sum(item.prompt is None for item in items)
     if nameless and needs_prompts:
         raise LayoutError(
@@ -49,7 +50,7 @@ def rated_images(
         )
     if not benchmark.fields[rated or next(iter(benchmark.fields))].is_preference:
         return [UnscoredImage(item.item_id, item.prompt or "", item.image) for item in items]
-    # An image may stand in many groups, and is scored once; its path leads the score to all of them.
+    # An image may be in many groups and is scored once; the score finds all of them by its path.
     return [
         UnscoredImage(image, prompt, image) for image, prompt in dict.fromkeys((i.image, i.prompt or "") for i in items)
     ]

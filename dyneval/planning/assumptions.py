@@ -1,6 +1,6 @@
 """The figures that a plan rests on, each with its unit and where it comes from.
 
-They stand in `data/assumptions.toml`. A plan is arithmetic, so it is as good as these figures: every one that a plan
+They are in `data/assumptions.toml`. A plan is arithmetic, so it is as good as these figures: every one that a plan
 has used is printed below it with its source, and a run's own summary or the command line may replace it.
 """
 

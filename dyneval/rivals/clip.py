@@ -30,7 +30,7 @@ class Clip:
         Args:
             model: name or folder.
             device: torch device; None takes a GPU where there is one.
-            processors: by the name of a model where its processor stands, if not with the model.
+            processors: by the name of a model where its processor is, if not with the model.
             is_scaled: the model's own scale, exp(logit_scale), and no floor (PickScore); else 100 and no less than 0.
         """
         from transformers import AutoModel, AutoProcessor

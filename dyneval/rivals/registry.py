@@ -30,7 +30,7 @@ class ComputedScore(NamedTuple):
 
     Attributes:
         score: higher is better, on the rival's own scale.
-        t2ia: of the alignment with the prompt alone, where it tells the two apart.
+        t2ia: of the alignment with the prompt alone, where it rates the two separately.
         iqa: of the quality of the image alone, likewise.
         raw: what the package gave where lower is better there; `score` is then its negative.
         truncated: the prompt was longer than the rival reads; None where that is not known.
@@ -53,7 +53,7 @@ class LocalRival(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rival:
-    """A metric that DynEval is held against.
+    """A metric that DynEval is compared with.
 
     Attributes:
         title: as in tables.

@@ -108,7 +108,7 @@ def score_here(run: RivalRun, device: str | None = None, batch_size: int | None 
         batch_size: images at a time, halved where memory runs out; None takes the rival's own.
 
     Raises:
-        SettingError: the package is not here, or the model is none of its own.
+        SettingError: the package is not here, or does not know the model.
         DataFileError: the output holds something else.
         RivalError: the package fails for every pair.
     """

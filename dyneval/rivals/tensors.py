@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def device_of(device: str | None) -> torch.device:
-    """The torch device called so; None takes a GPU where there is one."""
+    """The torch device of this name; None takes a GPU where there is one."""
     import torch
 
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

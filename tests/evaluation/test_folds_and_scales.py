@@ -145,7 +145,7 @@ def test_the_four_scales_of_richhf_stand_beside_both_halves_and_beside_rivals(tm
 
 
 def test_a_table_of_the_paper_takes_the_fold_that_it_was_measured_on(evalmi):
-    (part,) = [part for part in TABLES["agreement"].parts if part.name == "evalmi"]
+    (part,) = [part for part in TABLES["agreement"].datasets if part.name == "evalmi"]
     assert part.fold_file(evalmi.parent) is None
     folder = evalmi.rename(evalmi.with_name("evalmi"))
     benchmark = within(BENCHMARKS["evalmi"], part.fold_file(folder.parent))

@@ -241,7 +241,7 @@ def test_bad_rows_of_ratings_and_scores_are_counted_named_and_written(tmp_path):
         *(("rated.csv", f"{name}.png", row) for name, row in [(10, 11), (11, 12), (12, 13), (13, 14), (13, 15)]),
         *(("scores.csv", f"{name}.png", row) for name, row in [(8, 9), (9, 10), (9, 11)]),
     ]
-    assert "not alike" in rejects[-1]["reason"]
+    assert "different contents" in rejects[-1]["reason"]
     run, report = rated_by(tmp_path, good, ["image,score", *good])
     assert report["rejected"] == 0 and not (tmp_path / "out" / "agreement.rejects.jsonl").exists(), "of the last run"
 

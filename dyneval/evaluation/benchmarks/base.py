@@ -98,8 +98,8 @@ class Benchmark:
         size: how many images the published files hold, as text.
         licence: of the published files, as their publishers state it.
         fields: what people rated, by name; the first is the default.
-        read: (path, field) -> rated images, and rows that are none; KeyError, TypeError and IndexError mean another
-            layout.
+        read: (path, field) -> rated images, and a `BadRow` for a row that holds none; KeyError, TypeError and
+            IndexError mean another layout.
     """
 
     name: str
@@ -146,7 +146,7 @@ class RatedSet:
 def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet:
     """Read a benchmark's annotations and check them.
 
-    What is no number, lies off the scale, or stands twice with different contents is left out and told in `rejects`:
+    What is no number, lies off the scale, or stands twice with different contents is left out and named in `rejects`:
     one rating where its image has others, else the image.
 
     Args:
@@ -195,7 +195,7 @@ def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet
 
 
 def _usable(benchmark: Benchmark, scale: Field, ratings: Any) -> tuple[tuple[float, ...], list[str]]:
-    """Ratings as numbers, NaN for what is none or lies off the scale; and what is wrong with those, each once."""
+    """Ratings as numbers, NaN for one that is no number or is off the scale; and their faults, each once."""
     given: list[float] = []
     faults: dict[str, None] = {}
     for value in listed(ratings):
@@ -231,6 +231,7 @@ def numbers(values: Any) -> tuple[float, ...]:
 def _number(value: Any) -> float:
     if value is None or (isinstance(value, str) and not value.strip()):
         return math.nan
+    # A bool is an int in Python: true would count as the rating 1.
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise TypeError(f"expected a number, found {type(value).__name__} {str(value)[:40]!r}")
     try:
@@ -263,13 +264,14 @@ def _layout(benchmark: Benchmark, path: Path) -> Iterator[None]:
 
 
 def _unknown(benchmark: Benchmark, path: Path, found: str) -> str:
-    """What a user is told: what is wrong, what lies there, what was expected, and where to get it."""
+    """The message: what is wrong, what was found, what was expected, and where to get it."""
     expected = f"expected: {benchmark.layout}\nsource: {benchmark.source}"
     return f"{path}: not the layout of {benchmark.title}: {found}\nfound: {describe_path(path)}\n{expected}"
 
 
 def off_scale(title: str, scale: Field, rating: float) -> str | None:
-    """Why a rating does not count: it lies off the scale, or is no finite number. None where it counts, or is NaN."""
+    """Why a rating does not count: it is off the scale or infinite. None where it counts, or is NaN."""
+    # A scale without a published end would let infinity pass, and no mean or correlation survives it.
     if math.isinf(rating):
         return f"rating {rating:g} is no number that can be compared"
     low = -math.inf if scale.low is None else scale.low

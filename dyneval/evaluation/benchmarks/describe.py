@@ -1,7 +1,7 @@
 """Describe what lies at a path, in a few words, for an error that says which layout was expected there.
 
 "not the layout of TIFA" helps little without "found: a folder with images/, scores.json". Nothing here may raise: it
-runs while another error is told.
+runs while another error is reported.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ def _file(path: Path) -> str:
         of = f", the first with the keys {_some(inside)}" if isinstance(inside, dict) else ""
         return f"a JSON object with the keys {_some(value)}{of}"
     if isinstance(value, list):
-        return f"a JSON list of {len(value):,}{_keys(value[0]) if value else ''}"
+        if not value:
+            return "a JSON list of 0"
+        first = value[0]
+        of = f" with {_some(first)}" if isinstance(first, dict) else f", the first {type(first).__name__}"
+        return f"a JSON list of {len(value):,}{of}"
     try:
-        first = next(iter(each_row(path)), None)
+        row = next(iter(each_row(path)), None)
     except DataFileError as error:
         return str(error)
-    if first is None:
+    if row is None:
         return f"a {kind} table without rows"
-    return f"a {kind} table whose first row is none" if isinstance(first, BadRow) else f"a {kind} table{_keys(first)}"
-
-
-def _keys(row: Any) -> str:
-    return f" with {_some(row)}" if isinstance(row, dict) else f", the first {type(row).__name__}"
+    return f"a {kind} table " + ("whose first row is none" if isinstance(row, BadRow) else f"with {_some(row)}")
 
 
 def _some(names: Collection[Any]) -> str:

@@ -75,7 +75,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, str, Row, list[str]]]:
 
 
 def _value(value: Any) -> Any:
-    """A list or dictionary that may stand as its Python text; a text that is none stays as it is."""
+    """A list or dictionary, which may be written as its Python text; any other text stays as it is."""
     try:
         return ast.literal_eval(value) if isinstance(value, str) else value
     except (ValueError, SyntaxError, MemoryError, RecursionError):

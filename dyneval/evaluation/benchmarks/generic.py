@@ -38,7 +38,7 @@ COLUMNS = {
     "fold": "in which part of a cross-validation the image was tested",
     "rater": "who gave the rating, where a row is one rater's; the last row of a rater and image counts",
 }
-"""What a table may hold; a column is called as its meaning unless told otherwise."""
+"""What a table may hold; a column has the name of its meaning unless another name is given."""
 NEEDED = ("rating", "image")
 
 
@@ -99,6 +99,7 @@ def _read(path: Path, names: Mapping[str, str], fault: Callable[[float], str | N
 
 
 def _rated(row: Row, names: Mapping[str, str], text: Callable[[Any], str | None]) -> RatedImage:
+    # A KeyError of a missing column becomes a LayoutError in `load`, which names the columns that there are.
     image = text(row[names["image"]])
     if image is None:
         raise TypeError(f"{names['image']} is empty, expected {COLUMNS['image']}")

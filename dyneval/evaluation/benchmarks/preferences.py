@@ -7,7 +7,7 @@ ranks); the pairs of https://huggingface.co/datasets/MizzenAI/HPDv3 and of HPDv3
 https://huggingface.co/datasets/Junjun2333/HPDv3-PlusPlus), whose path1 always is the image that won; the Parquet files
 of https://huggingface.co/datasets/yuvalkirstain/pickapic_v2, whose images are expected as `<uid>.jpg`.
 
-An image that stands in several groups is one item in each.
+An image that is in several groups is one item in each.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ def read_image_reward(path: Path, field: str) -> Iterator[RatedImage]:
 
 def read_hpdv2(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the images of test.json; of ranks the lowest is the best."""
+    # The entries have no id, so their place in the file is the name of the group.
     for number, row in enumerate(read_json(path)):
         yield from _group(str(number), row["prompt"], row["image_path"], _from_ranks(row["rank"]))
 

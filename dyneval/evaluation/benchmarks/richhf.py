@@ -36,7 +36,7 @@ _LARGEST = 1 << 26
 def read(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the rated images of a `.tfrecord` or `<split>_meta_data.json` file; of a folder those of its test split.
 
-    Prompts come from the JSON; it is read too where it lies beside the records.
+    Prompts come from the JSON; it is also read where it lies beside the records.
     """
     if path.is_dir():
         path = next((path / name for name in _TEST if (path / name).exists()), path / _TEST[0])

@@ -24,7 +24,10 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the rated images of one result table `<model>_<set>.csv`, or of all in a folder."""
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     for file in files:
-        model, prompts = _named(file)
+        prompts = next((name for name in _SETS if file.stem.endswith(f"_{name}")), None)
+        if prompts is None:
+            raise LookupError(f"{file.name} does not end in one of {', '.join(f'_{name}.csv' for name in _SETS)}")
+        model = file.stem.removesuffix(f"_{prompts}")
         for row in rows(file):
             try:
                 # The text null stands where the judge failed three times; the image then has no rating.
@@ -41,14 +44,6 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
                 model=model,
                 categories=(prompts, *sorted(dimensions)),
             )
-
-
-def _named(file: Path) -> tuple[str, str]:
-    """Model and set of prompts in a file's name. LookupError: it ends in no set."""
-    for prompts in _SETS:
-        if file.stem.endswith(f"_{prompts}"):
-            return file.stem.removesuffix(f"_{prompts}"), prompts
-    raise LookupError(f"{file.name} does not end in one of {', '.join(f'_{prompts}.csv' for prompts in _SETS)}")
 
 
 BENCHMARK = Benchmark(
