@@ -1,14 +1,15 @@
 """The two students that the package brings along, in a few megabytes, and how they become ordinary checkpoints.
 
-    python -m dyneval.demo.weights base --output DIR [--task-tokens]
-    python -m dyneval.demo.weights judge --output DIR
-    python -m dyneval.demo.weights pack-judge --checkpoint DIR --output FILE
+    $ python -m dyneval.demo.weights base --output DIR [--task-tokens]
+    $ python -m dyneval.demo.weights judge --output DIR
+    $ python -m dyneval.demo.weights pack-judge --checkpoint DIR --output FILE
 
 The base is pretrained and has never rated anything; `MODEL_CARD.md` beside the files says what it saw and
 `pipeline/demo_base/` makes it. The judge is what the demo made of it: the tensors that fine-tuning changed.
 
-Of the embedding's 151,936 rows only those of the demo world's words are kept. All other words were trained as one, so
-one row stands for them, and the whole table is rebuilt exactly.
+Of the embedding's 151,936 rows, 39 MB, only those of the demo world's words are kept. All other words were trained as
+one, so one row stands for them, and the whole table is rebuilt exactly. A change of `tiny_config` makes the files
+unreadable.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def pack_base(model: PreTrainedModel, used: list[int], path: Path, facts: dict[s
 
 
 def _rows_of_others(table: torch.Tensor, used: list[int]) -> torch.Tensor:
-    """The rows of all words but those `used`."""
+    """Return the rows of all words but those `used`."""
     import torch
 
     others = torch.ones(len(table), dtype=torch.bool)
@@ -81,7 +82,7 @@ def _rows_of_others(table: torch.Tensor, used: list[int]) -> torch.Tensor:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """What a packed file says about how it was made."""
+    """Return what a packed file says about how it was made."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
@@ -89,7 +90,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def load_base(path: Path = BASE) -> Any:
-    """The base as a model in bfloat16."""
+    """Return the base as a model in bfloat16. Raises CheckpointError: the file does not fit its own configuration."""
     import torch
     from safetensors.torch import load_file
     from transformers import Qwen3VLForConditionalGeneration
@@ -99,6 +100,7 @@ def load_base(path: Path = BASE) -> Any:
     model: Any = Qwen3VLForConditionalGeneration(config).to(dtype=torch.bfloat16)  # type: ignore[call-arg]
     weights = load_file(path)
     _fill_table(model, weights)
+    # Not strict: the table was filled by hand, and the head is the same tensor.
     missing, unexpected = model.load_state_dict(weights, strict=False)
     if set(missing) - {_TABLE, "lm_head.weight"} or unexpected:
         raise CheckpointError(f"{path}: does not fit its own model: {[*missing, *unexpected][:3]}")
@@ -162,7 +164,7 @@ def write_judge(folder: Path) -> None:
 
 
 def judge_version() -> str:
-    """Eight hex digits that change with the judge's weights."""
+    """Return eight hex digits that change with the judge's weights; they name the folder that it is unpacked to."""
     return f"{zlib.crc32(BASE.read_bytes() + JUDGE.read_bytes()):08x}"
 
 
@@ -175,6 +177,7 @@ def _fill_table(model: Any, weights: Tensors) -> None:
 
 
 def _write(folder: Path, model: Any, said: Conventions) -> None:
+    """Write a checkpoint that says of itself what `said` holds; one with a template also registers the task tokens."""
     with whole_folder(folder) as part:
         write_checkpoint(part, model, PIXELS)
         write_conventions(part, said)

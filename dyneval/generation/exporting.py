@@ -31,6 +31,7 @@ from dyneval.work.ahead import ahead
 
 log = logging.getLogger(__name__)
 
+# About the size that the Hub's own tools cut data sets into; readers fetch whole shards.
 SHARD_BYTES = 500_000_000
 ROW_GROUP = 100
 """Rows; small, so that who wants one image need not read hundreds."""

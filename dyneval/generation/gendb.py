@@ -38,7 +38,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SortedRequests:
-    """Requests sorted by what the folder holds: images to keep, images to make, requests refused for good."""
+    """Requests sorted by what the folder holds.
+
+    Attributes:
+        done: how many images are there and sound.
+        pending: images to make.
+        refused: requests that the model refused for good, with these settings.
+    """
 
     done: int
     pending: list[ImageRequest]
@@ -108,7 +114,7 @@ class GenDB:
 
     def _index(self, pair_id: str, file_name: str, sha256: str, settings: dict[str, Any]) -> None:
         saved = saving.recorded(file_name, sha256, settings)
-        self.index[pair_id] = saved
+        self.index[pair_id] = saved  # a later record of an image replaces an earlier one
         self.settings.setdefault(saved.fingerprint, settings)
 
     def sort(
@@ -132,6 +138,7 @@ class GenDB:
         """
         mark = fingerprint(settings)
         same, others = self.recorded(requests, mark)
+        # Before any image is checked: of 500,000 images that takes hours.
         if others and not replace:
             before = self.settings[self.index[others[0].pair_id].fingerprint]
             raise GenerationError(
@@ -176,6 +183,7 @@ class GenDB:
         """Record an image that could not be made; for good when the outcome says so."""
         pair_id, prompt, permanent = outcome.request.pair_id, outcome.request.prompt, outcome.permanent
         detail = {"permanent": permanent, "prompt": prompt, **outcome.details}
+        # A reject is tried again by the next run; what stands in refused.jsonl, too, is not.
         kind: RejectKind = "refused" if permanent else "failed"
         self.pairs.reject(Reject(key=pair_id, kind=kind, reason=outcome.reason, detail=detail))
         if permanent:

@@ -54,7 +54,12 @@ class ImageRequest:
     """One image to make.
 
     Attributes:
+        pair_id: names the image, its file and its record.
+        prompt_id: of the prompt.
+        prompt: as the user wrote it.
         seed: what the model's random generator starts from, below 2**31; a function of prompt, model and base seed.
+        tier: of the prompt, 1-3; recorded.
+        categories: of the prompt; recorded.
     """
 
     pair_id: str
@@ -70,6 +75,8 @@ class GeneratedImage:
     """An image as the model returned it.
 
     Attributes:
+        request: what was asked for.
+        image: in any mode; transparency is laid on white when it is saved.
         prompt_sent: the text the model was given, after suffixes, templates or rewriting.
         seconds: time the model took, divided by the batch.
         seeded: False when the model takes no seed; none is recorded then.
@@ -90,7 +97,14 @@ class GeneratedImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoImage:
-    """Why there is no image. `permanent` means that the same request would end the same way: it is not sent again."""
+    """Why there is no image.
+
+    Attributes:
+        request: what was asked for.
+        reason: for people.
+        permanent: the same request would end the same way; it is not sent again, unless --retry-refused asks for it.
+        details: what is recorded with the reason, such as the cost of a request that was refused.
+    """
 
     request: ImageRequest
     reason: str
@@ -158,6 +172,7 @@ class Preset:
     """One way to run a model: `arguments` of its call, and more.
 
     Attributes:
+        arguments: of the model's call, by their names in its library.
         note: what to know about it, above all where the published script used other weights or settings.
         source: where the arguments are said: repository with commit and line, model card, documentation.
         date: day on which somebody looked there last.
@@ -210,10 +225,12 @@ class BuildOptions:
     """Choices of one run that decide what images look like, also as flags; all are recorded and compared on resume.
 
     Attributes:
-        variant: None is the spec's first.
-        revision: None is the newest, and the commit found is recorded.
         preset: None is the model's default.
-        parts: by the name of the part.
+        variant: None is the spec's first.
+        repo: other weights of the same kind; None is the variant's.
+        revision: of the weights; None is the newest, and the commit found is recorded.
+        base_seed: another one gives another image of every prompt.
+        parts: other weights for parts, by the name of the part.
         overrides: call arguments that replace the preset's; "stage_1.guidance_scale" is one inside another.
         pins: commits by repo that the images of a folder with these settings were made from: they are loaded, even
             where a branch has moved since. They are no setting of their own.
@@ -235,7 +252,18 @@ class BuildOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunOptions:
-    """Choices that change where and how fast a model runs, but not its images; also as flags."""
+    """Choices that change where and how fast a model runs, but not its images; also as flags.
+
+    They are no part of the settings, so a run may go on with others. An image is the same in any batch and placement.
+
+    Attributes:
+        batch_size: prompts a call; None is the model's own.
+        placement: where weights lie; "auto" measures the free memory.
+        concurrency: requests in flight to a hosted API.
+        base_url: of a server that speaks a hosted API; None is the vendor's.
+        prices: US dollars for a million tokens of input and of output.
+        external_env: environment of an external model, or a folder with one for each slug.
+    """
 
     batch_size: Annotated[
         int | None, arg("prompts a call (default: the model's own); halved when memory runs out", ge=1)
@@ -257,8 +285,14 @@ class ModelSpec(ABC):
     """A text-to-image model, described: what its table says. Making one imports no library and loads no weights.
 
     Attributes:
+        family: name of the family in tables.
+        family_packages: importable packages that every model of the family needs.
         slug: name in file names, records and on the command line.
+        name: for people.
         about: what to know of the model, in a sentence.
+        tier: 1 is the strongest; which prompts the model draws.
+        presets: by name; "recommended" must be there.
+        default_preset: the one that is taken when none is named.
         variants: checkpoints by name, the first is the default: name -> repo id or API id.
         parts: further weights that the model needs: part name -> repo id.
         packages: importable packages that the model needs beyond those of its family.

@@ -203,7 +203,7 @@ def _owner(frame: pl.DataFrame, chosen: Sequence[ModelSpec], roster: Sequence[Mo
         groups += [((tier == one).fill_null(False), [s.slug for s in roster if s.tier == one]) for one in records.TIERS]
     for here, slugs in groups:
         if slugs and here.any():
-            slugs.sort()
+            slugs.sort()  # the order of the models on the command line must not show in the result
             owner = pl.Series(slugs)[allocation.owners(frame["hash"].to_numpy(), slugs)].zip_with(here, owner)
     return owner.alias("owner")
 
@@ -254,6 +254,7 @@ def _draw_missing(
     executor = workers.choose_executor(task, len(existing.pending), config.devices, config.cluster)
     summary.devices = list(executor.devices)
     start = time.perf_counter()
+    # In a `finally`, so that a run that was interrupted tells how long it drew, too.
     try:
         with (
             progress.bar(spec.slug, len(existing.pending), "img") as bar,

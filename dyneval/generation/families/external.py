@@ -48,6 +48,7 @@ ADAPTERS = Path(__file__).parents[1] / "adapters"
 LOAD_TIMEOUT = 3600.0
 DRAW_TIMEOUT = 1800.0
 """Seconds without a word from the worker, after which it is ended."""
+# Enough to free a device; a worker that hangs in the authors' code would wait for ever.
 LONGEST_FAREWELL = 10.0
 """Seconds that a worker has to end by itself."""
 

@@ -96,6 +96,7 @@ class LocalModel(ABC):
             # On the CPU, so that the same noise comes out whatever the device.
             generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
             images, flags = self.draw(prompts, generators)
+        # Nobody can tell which image of a batch took how long.
         seconds = (time.perf_counter() - start) / len(batch)
         for request, prompt, image, flag in zip(batch, prompts, images, flags, strict=True):
             if image is None:
