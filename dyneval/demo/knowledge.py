@@ -72,7 +72,7 @@ def make_truth(*, prompt: str, model: str, seed: int, size: int, drawn: Scene, f
         faults: all of them, of alignment and of quality.
 
     Raises:
-        ValueError: `prompt` is no demo prompt.
+        ValueError: `prompt` is not a demo prompt.
     """
     scores = []
     for questions in (alignment_questions(prompt) + distortion_questions(prompt), _quality_questions(drawn)):
@@ -155,7 +155,7 @@ def judge(question: DemoQuestion, drawn: Scene, faults: Sequence[Fault]) -> Exac
     """Return the exact score of an image that shows `drawn` with `faults`, and the reason for it.
 
     Raises:
-        ForeignQuestionError: it asks how two groups stand to each other of which the scene does not say so.
+        ForeignQuestionError: it asks for the relation of two groups between which the scene has none.
     """
     topic, slots = question
     if topic == "setting":
@@ -192,7 +192,7 @@ def _verdict(severity: float, reasoning: str) -> ExactScore:
 
 
 def _relation(group: Group, slots: dict[str, str], drawn: Scene) -> ExactScore:
-    """Judge a question about how a group stands to another one."""
+    """Judge a question about the relation of a group to another one."""
     kind = words.NOUNS[slots["other"]]
     other = drawn.group(kind)
     if other is None:

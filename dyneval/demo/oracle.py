@@ -38,7 +38,7 @@ class OracleEngine:
         """Answer one request.
 
         Raises:
-            ChatError: the prompt or the image is none of the demo's.
+            ChatError: the prompt or the image was not made by the demo.
             ImageError: the image is missing or broken.
         """
         message = next(message for message in request.messages if message.role == "user")
@@ -53,7 +53,7 @@ class OracleEngine:
 
 
 def _answer(text: str, images: tuple[Path, ...]) -> Row:
-    """Return the right reply to a request, whose kind is told from its text.
+    """Return the right reply to a request, whose kind is read from its text.
 
     Without an image it asks for questions about a prompt; with numbered questions for their answers; else for a scene
     graph and questions about the image.
@@ -66,12 +66,12 @@ def _answer(text: str, images: tuple[Path, ...]) -> Row:
         try:
             questions = ask(prompt)
         except ValueError as error:
-            raise LookupError(f"{prompt!r} is no demo prompt ({error})") from error
+            raise LookupError(f"{prompt!r} is not a demo prompt ({error})") from error
     else:
         load_image(images[0])  # not looked at: a broken image must fail here as it would with a real teacher
         truth = Truth.load(truth_path(images[0]))
         asked = _NUMBERED.findall(text)
-        # Answers of the quality turn also say yes or no; the form that is asked for stands last.
+        # Answers of the quality turn also say yes or no; the form that is asked for comes last.
         yes_no = '"answer":' in text.rsplit("Reply with", 1)[-1]
         answers: list[Row] = []
         for target, question in asked:

@@ -84,7 +84,7 @@ def draw(model_slug: str, prompt: str, seed: int, size: int = 256) -> tuple[Imag
 def draw_with_places(
     model_slug: str, prompt: str, seed: int, size: int
 ) -> tuple[Image.Image, Truth, dict[str, list[Place]]]:
-    """Draw as `draw`, and return also where the objects of every group stand, by kind."""
+    """Draw as `draw`, and return also the places of the objects of every group, by kind."""
     model = PAINTERS.get(model_slug)
     if model is None:
         raise ValueError(f"no demo model {model_slug!r}; there are {', '.join(PAINTERS)}")
@@ -119,7 +119,7 @@ class DemoModel:
         self.facts: Mapping[str, Any] = {"revision": None, "versions": {"dyneval": dyneval.__version__}, "dtype": None}
 
     def generate(self, batch: Sequence[ImageRequest]) -> Iterator[Outcome]:
-        """Draw one request after the other. A prompt that is no demo prompt is refused for good."""
+        """Draw one request after the other. A prompt that is not a demo prompt is refused for good."""
         for request in batch:
             start = time.perf_counter()
             try:

@@ -35,7 +35,7 @@ REPEATED_SHARE = 0.02
 
 MAX_CHARACTERS = 2000
 JOINS = ("and", "with", "next to")
-"""Words between two objects that say nothing about where they stand."""
+"""Words between two objects that say nothing about their places."""
 _SEPARATOR = re.compile(r"\s*[,.;!]+(?:\s+|$)")
 _COUNTS = {word: count for count, word in words.COUNTS.items()} | {str(count): count for count in words.COUNTS}
 _COUNTS |= {"a": 1, "an": 1}
@@ -209,7 +209,7 @@ def scene_from_prompt(prompt: str) -> Scene:
     """Return the scene that a demo prompt asks for.
 
     Raises:
-        ValueError: the prompt is no demo prompt; the message quotes the first piece that could not be read.
+        ValueError: the prompt is not a demo prompt; the message quotes the first piece that could not be read.
     """
     if len(prompt) > MAX_CHARACTERS:
         raise ValueError(f"a demo prompt has at most {MAX_CHARACTERS} characters, this one has {len(prompt)}")

@@ -64,7 +64,7 @@ def understand(question: str) -> DemoQuestion:
     """Take a question of the demo world apart, whatever its spaces and case.
 
     Raises:
-        ForeignQuestionError: it is none of them.
+        ForeignQuestionError: it is not one of them.
     """
     text = " ".join(question.split())
     for topic, pattern in _PATTERNS.items():

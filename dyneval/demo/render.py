@@ -43,7 +43,7 @@ def render(scene: Scene, faults: Sequence[Fault], seed: str, size: int = 256) ->
 def render_with_places(
     scene: Scene, faults: Sequence[Fault], seed: str, size: int = 256
 ) -> tuple[Image.Image, dict[str, list[Place]]]:
-    """Draw as `render`, and return also where the objects of every group stand, by kind."""
+    """Draw as `render`, and return also the places of the objects of every group, by kind."""
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise ValueError(f"size must be {MIN_SIZE}-{MAX_SIZE} pixels, not {size}")
     rng = Random(seed)

@@ -1,6 +1,6 @@
 """Scenes of the demo world: groups of like objects, the relations between groups, and a setting.
 
-A scene is what a prompt asks for or what an image shows; style and quality words are no part of it. The classes refuse
+A scene is what a prompt asks for or what an image shows; style and quality words are not part of it. The classes refuse
 what cannot be drawn or told apart, so no other module needs to look.
 """
 
@@ -105,7 +105,7 @@ def kept_back(group: Group) -> bool:
 def random_scene(rng: Random, tier: int) -> Scene:
     """Return a scene as prompts of `tier` ask for it: tier 3 mostly one group, tier 2 two, tier 1 two or three."""
     size = rng.choices((1, 2, 3), weights={1: (0, 4, 6), 2: (2, 7, 1), 3: (8, 2, 0)}[tier])[0]
-    # The more groups, the less room: at 128 pixels, four cats in a third of the image cannot be told from three.
+    # The more groups, the less space: at 128 pixels, four cats in a third of the image cannot be told from three.
     counts = {1: (10, 5, 3, 2), 2: (10, 4, 2, 0), 3: (10, 3, 0, 0)}[size]
     groups = [
         Group(

@@ -99,7 +99,7 @@ def shuffle(output: Path, seed: int = 0) -> Path:
 
 def _mended(order: list[int], pairs: Sequence[PairRecord], rng: Random) -> list[int] | None:
     """Return `order` with every pair that kept its own prompt exchanged with another one; None where that failed."""
-    # At most twenty tries a pair: of three pictures of one prompt alone there is no way.
+    # At most twenty tries a pair: with pictures of a single prompt no try can succeed.
     for mine in range(len(order)):
         for _ in range(20):
             if pairs[mine].prompt_id != pairs[order[mine]].prompt_id:
@@ -187,7 +187,7 @@ def read_scored(output: Path, stem: str) -> Iterator[HeldOutScore]:
 def figures(scored: Sequence[HeldOutScore]) -> Row:
     """Return the number of pairs, and of each soft score the Spearman correlation with the truth and its interval.
 
-    The intervals are 95 %, from a bootstrap over prompts: three pictures of one prompt are no three independent ones.
+    The intervals are 95 %, from a bootstrap over prompts: the pictures of one prompt are not independent.
     """
     prompts = [one.pair.prompt_id for one in scored]
     found = {

@@ -82,7 +82,7 @@ def tiny_config(width: int = WIDTH, text_layers: int = 2, vision_layers: int = 2
         vision_layers: depth of the vision tower.
 
     Raises:
-        SettingError: `width` is no multiple of 32.
+        SettingError: `width` is not a multiple of 32.
     """
     from transformers import Qwen3VLConfig
 

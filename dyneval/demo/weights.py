@@ -128,7 +128,7 @@ def pack_judge(checkpoint: Path, path: Path, facts: dict[str, Any]) -> None:
     """Write what fine-tuning changed of the base: tensors in bfloat16, rows of used words and of the task tokens.
 
     Raises:
-        CheckpointError: it is no student of the base.
+        CheckpointError: it is not a student of the base.
     """
     import torch
     from safetensors.torch import load_file, save_file
@@ -138,7 +138,7 @@ def pack_judge(checkpoint: Path, path: Path, facts: dict[str, Any]) -> None:
     trained = Qwen3VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.bfloat16)
     before, after = base.state_dict(), trained.state_dict()
     if {name: value.shape for name, value in before.items()} != {name: value.shape for name, value in after.items()}:
-        raise CheckpointError(f"{checkpoint}: is no student of the demo's base: its tensors differ")
+        raise CheckpointError(f"{checkpoint}: is not a student of the demo's base: its tensors differ")
     used = sorted({*load_file(BASE)[_USED].tolist(), *TASK_TOKEN_IDS.values()})
     table = after[_TABLE]
     changed = {
@@ -177,7 +177,7 @@ def _fill_table(model: Any, weights: Tensors) -> None:
 
 
 def _write(folder: Path, model: Any, said: Conventions) -> None:
-    """Write a checkpoint that says of itself what `said` holds; one with a template also registers the task tokens."""
+    """Write a checkpoint with these conventions; where they name a template, its tokenizer knows the task tokens."""
     with whole_folder(folder) as part:
         write_checkpoint(part, model, PIXELS)
         write_conventions(part, said)

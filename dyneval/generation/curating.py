@@ -34,7 +34,7 @@ def statistics(index: Index, selection: Selection) -> dict[str, Any]:
     Returns:
         JSON values.
         `pairs`, `prompts`, `duplicates` (images beyond the first with the same bytes), `rejected` (rows of the metadata
-        that are no pairs), `models` and `categories`: for each its name, pairs, prompts; for models also the tiers of
+        that are not valid), `models` and `categories`: for each its name, pairs, prompts; for models also the tiers of
         its pairs, mean seconds and cost in US dollars, where that was recorded, and sizes with their counts.
     """
     frame = index.frame(selection)
@@ -114,7 +114,7 @@ def _check(folder: Path, record: PairRecord) -> Reject | None:
 
 
 def copy_selection(index: Index, selection: Selection, output: Path) -> tuple[int, list[Reject]]:
-    """Make a GenDB of the pairs that are meant.
+    """Make a GenDB of the selected pairs.
 
     Files are linked where the file system can, else copied. Records are copied to the byte. A pair with a file that is
     missing is left out.
@@ -132,7 +132,7 @@ def copy_selection(index: Index, selection: Selection, output: Path) -> tuple[in
         OSError: a file cannot be written (disk full).
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise GenerationError(f"{output} is there and not empty; name a new folder")
+        raise GenerationError(f"{output} exists and is not empty; name a new folder")
     written, lost = 0, []
     lines = index.lines(selection)  # before anything is written: a selection of nothing leaves no folder behind
     with atomic_write(output / "metadata.jsonl", "wb") as file:

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 # About the size that the Hub's own tools cut data sets into; readers fetch whole shards.
 SHARD_BYTES = 500_000_000
 ROW_GROUP = 100
-"""Rows; small, so that who wants one image need not read hundreds."""
+"""Rows; few, so that a reader of one image need not read hundreds."""
 LARGEST_SIDECAR = 1 << 20
 """Bytes; a row group holds a hundred rows in memory."""
 
@@ -61,11 +61,11 @@ OnExported = Callable[[PairRecord], None]
 
 
 def read_records(folder: Path, counts: ExportCounts, selection: Selection = ALL) -> Iterator[PairRecord]:
-    """Return the pairs of `folder`/metadata.jsonl; rows that are none are counted, and logged when the index is made.
+    """Return the pairs of `folder`/metadata.jsonl; invalid rows are counted, and logged when the index is made.
 
     Raises:
         DataFileError: the file is missing, or has no pair.
-        GenerationError: no pair is meant.
+        GenerationError: no pair is selected.
     """
     index = Index(folder)
     counts.rejected += index.rejected
@@ -89,7 +89,7 @@ def _read_pair(folder: Path, record: PairRecord) -> ExportedPair | str:
         except OSError as error:
             return f"{record.pair_id}: {path}: a sidecar that cannot be read ({error})"
         except UnicodeDecodeError as error:
-            return f"{record.pair_id}: {path}: a sidecar that is no UTF-8 text ({error})"
+            return f"{record.pair_id}: {path}: a sidecar that is not UTF-8 text ({error})"
     return ExportedPair(record, image, texts)
 
 

@@ -78,7 +78,7 @@ class GenDB:
 
     def __enter__(self) -> Self:
         if self.root.exists() and not self.root.is_dir():
-            raise DataFileError(f"{self.root}: is no folder; images go into one")
+            raise DataFileError(f"{self.root}: is not a folder; --output names one for the images")
         self.root.mkdir(parents=True, exist_ok=True)
         # Parts of runs that were killed come first: what they drew must be in the index, or it would be drawn again.
         for name in parts.unfinished_runs(self.root):
@@ -108,7 +108,7 @@ class GenDB:
             for row in read_jsonl(metadata) if metadata.exists() else ():
                 self._index(row["pair_id"], row["file_name"], row["sha256"], row["settings"])
         except (KeyError, TypeError, AttributeError) as error:
-            raise DataFileError(f"{self.root}: a row of metadata.jsonl is no pair ({error!r})") from error
+            raise DataFileError(f"{self.root}: a row of metadata.jsonl is not a pair ({error!r})") from error
         for row in read_jsonl(refused) if refused.exists() else ():
             self._refused[str(row.get("pair_id"))] = str(row.get("fingerprint"))
 
@@ -183,7 +183,7 @@ class GenDB:
         """Record an image that could not be made; for good when the outcome says so."""
         pair_id, prompt, permanent = outcome.request.pair_id, outcome.request.prompt, outcome.permanent
         detail = {"permanent": permanent, "prompt": prompt, **outcome.details}
-        # A reject is tried again by the next run; what stands in refused.jsonl, too, is not.
+        # The next run tries a reject again, unless it is also in refused.jsonl.
         kind: RejectKind = "refused" if permanent else "failed"
         self.pairs.reject(Reject(key=pair_id, kind=kind, reason=outcome.reason, detail=detail))
         if permanent:

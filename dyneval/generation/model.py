@@ -233,7 +233,7 @@ class BuildOptions:
         parts: other weights for parts, by the name of the part.
         overrides: call arguments that replace the preset's; "stage_1.guidance_scale" is one inside another.
         pins: commits by repo that the images of a folder with these settings were made from: they are loaded, even
-            where a branch has moved since. They are no setting of their own.
+            where a branch has moved since. They are not part of the settings.
     """
 
     preset: Annotated[PresetName | None, arg("authors' recommendation or the published scripts' settings")] = None
@@ -254,7 +254,7 @@ class BuildOptions:
 class RunOptions:
     """Choices that change where and how fast a model runs, but not its images; also as flags.
 
-    They are no part of the settings, so a run may go on with others. An image is the same in any batch and placement.
+    They are not part of the settings, so a run may go on with others: an image is the same in any batch and placement.
 
     Attributes:
         batch_size: prompts a call; None is the model's own.
@@ -332,9 +332,11 @@ class ModelSpec(ABC):
         return self.paper_score is not None
 
     def __post_init__(self) -> None:
-        # The slug becomes part of file names and of pair_ids, and stands on the command line.
+        # The slug becomes part of file names and of pair_ids, and is typed on the command line.
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.slug):
-            raise GenerationError(f"{self.slug!r} is no slug: lower-case letters and digits, joined by single hyphens")
+            raise GenerationError(
+                f"{self.slug!r} is not a slug: lower-case letters and digits, joined by single hyphens"
+            )
         if not self.variants or "recommended" not in self.presets:
             raise GenerationError(f"{self.slug}: a model needs at least one variant and a recommended preset")
 
@@ -348,7 +350,7 @@ class ModelSpec(ABC):
     def repo(self, options: BuildOptions) -> str:
         """Return the repo id, API id or folder of the weights. Raises GenerationError on an unknown variant."""
         variant = self.variant(options)
-        # A variant that is named comes before the preset's repo: who names one asks for exactly that.
+        # A variant that is named comes before the preset's repo: a user who names one asks for exactly that.
         of_preset = None if options.variant else self.preset(options).repo
         return options.repo or of_preset or self.variants[variant]
 
@@ -469,7 +471,7 @@ class ModelSpec(ABC):
 
     def gates(self) -> list[str]:
         """Return the licence that nobody can have accepted on this machine, since it has no token of the Hub."""
-        # Where huggingface_hub is missing it is told as a missing package; it also holds the token.
+        # Where huggingface_hub is missing, it is listed among the missing packages; only it can read the token.
         if not self.gated or importlib.util.find_spec("huggingface_hub") is None:
             return []
 

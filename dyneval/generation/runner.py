@@ -135,7 +135,7 @@ def generate(chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: C
         GenerationError: the prompts cannot be used, none of them is for the chosen models, or the only model does not
             know what is asked of it.
     """
-    # A wrong setting of the only model is told before prompts are read; of several, each tells its own later.
+    # With one model, a wrong setting ends the run before prompts are read. With several, the others still draw.
     if len(chosen) == 1:
         chosen[0].check(config.build)
     prompts = read_prompts(config.prompts)

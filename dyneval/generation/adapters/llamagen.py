@@ -26,7 +26,7 @@ class Adapter:
         # For the whole process, as the authors do: their `generate` keeps gradients else.
         torch.set_grad_enabled(False)
         self.arguments = dict(job.arguments)
-        # One code stands for 16 x 16 pixels.
+        # A code is 16 x 16 pixels.
         self.side, checkpoint = self.arguments.pop("image_size") // 16, self.arguments.pop("checkpoint")
         folder = job.weights(job.repo, only=[VQ, checkpoint])
         self.codes = VQ_models["VQ-16"](codebook_size=16384, codebook_embed_dim=8).to(job.device).eval()

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 SIDE = 448 * 448
-"""Pixels that the processor brings pictures to; no prompt here has one, but it must be told."""
+"""Pixels that the processor resizes pictures to. No prompt here has one, but the processor asks for the limits."""
 
 
 class Adapter:

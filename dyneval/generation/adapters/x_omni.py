@@ -19,7 +19,7 @@ class Adapter:
 
         folder = job.weights(job.repo)
         self.arguments = dict(job.arguments)
-        # One token stands for 16 x 16 pixels; the model is told the size in front of them.
+        # A token is 16 x 16 pixels; the size in tokens is written in front of them.
         side = self.arguments.pop("image_size") // 16
         self.prefix = f"<SOM>{side} {side}<IMAGE>"
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -33,7 +33,7 @@ class Adapter:
         self.config = GenerationConfig(
             max_new_tokens=side * side,
             do_sample=True,
-            # Else the model could write text, or end the image early, where a token of the image must stand.
+            # Else the model could write text, or end the image early, where a token of the image must come.
             suppress_tokens=self.tokenizer.convert_tokens_to_ids(self.model.config.mm_special_tokens),
             **self.arguments,
         )

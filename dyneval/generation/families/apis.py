@@ -42,7 +42,7 @@ class OpenAIImages(HostedModel):
         return [name for name in inspect.signature(AsyncImages.generate).parameters if name not in ours]
 
     def size(self) -> tuple[int, int] | None:
-        """Return the size asked for, written as "1024x1024"; "auto" is none."""
+        """Return the size asked for, written as "1024x1024"; None for "auto"."""
         found = re.fullmatch(r"(\d+)x(\d+)", str(self.arguments.get("size")))
         return (int(found[1]), int(found[2])) if found else None
 
@@ -57,7 +57,7 @@ class OpenAIImages(HostedModel):
         """Ask for one image; models of the GPT family always send it as base64."""
         result = await self.client.images.generate(model=self.model_id, prompt=prompt, n=1, **self.arguments)
         if isinstance(result, str):  # a page of some proxy, with status 200
-            return ApiReply(image=None, reason=f"the reply is no JSON: {result}")
+            return ApiReply(image=None, reason=f"the reply is not JSON: {result}")
         tokens = (result.usage.input_tokens, result.usage.output_tokens) if result.usage else (0, 0)
         content = result.data[0].b64_json if result.data else None
         if not content:
@@ -65,7 +65,7 @@ class OpenAIImages(HostedModel):
         try:
             return ApiReply(image=base64.b64decode(content, validate=True), tokens=tokens)
         except ValueError as error:
-            return ApiReply(image=None, reason=f"the image in the reply is no base64 ({error})", tokens=tokens)
+            return ApiReply(image=None, reason=f"the image in the reply is not base64 ({error})", tokens=tokens)
 
     def read_error(self, error: Exception) -> ApiError | None:
         """Read status, code and wait of an error of the SDK."""
@@ -126,8 +126,8 @@ class GoogleImages(HostedModel):
         from google.genai import errors
 
         if isinstance(error, errors.APIError):
-            # The reason (API_KEY_INVALID) stands in an ErrorInfo, the wait ("34s") in a RetryInfo. Both are looked for
-            # in the text of the details, wherever they stand there.
+            # The reason (API_KEY_INVALID) is in an ErrorInfo, the wait ("34s") in a RetryInfo. Both are searched for in
+            # the text of the details, whatever their place there.
             details = str(error.details)
             info = re.search(r"'reason': '([A-Z_]+)'", details)
             delay = re.search(r"'retryDelay': '([0-9.]+)s'", details)

@@ -39,9 +39,9 @@ class DiffusersModel(LocalModel):
     """A loaded pipeline, or several that hand an image on."""
 
     spec: DiffusersSpec
-    held = ("pipeline", "pipelines")
+    held: ClassVar[tuple[str, ...]] = ("pipeline", "pipelines")
     own_arguments: ClassVar[bool] = False
-    """Whether the arguments are none of the pipeline's call."""
+    """Whether the model takes arguments in a form of its own, not those of the pipeline's call."""
     rewriting: ClassVar[str | None] = None
     """Argument of the call that has the pipeline rewrite prompts. `wording` does it instead, so the call must not."""
 
