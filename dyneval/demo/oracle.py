@@ -43,6 +43,7 @@ class OracleEngine:
         """
         message = next(message for message in request.messages if message.role == "user")
         try:
+            # In a thread, as a request to a server would be: the loop goes on with other pairs meanwhile.
             value = await asyncio.to_thread(_answer, message.text, message.images)
         except (DataFileError, LookupError) as error:
             raise ChatError(f"the oracle knows only what the demo made: {error}") from error

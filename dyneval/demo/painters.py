@@ -90,6 +90,7 @@ def draw_with_places(
         raise ValueError(f"no demo model {model_slug!r}; there are {', '.join(PAINTERS)}")
     key = f"{model_slug}\n{seed}\n{prompt}"
     rng = Random(key)
+    # One draw for all rates of an image, see PainterProfile. At most 0.95: no fault is certain.
     luck = rng.uniform(0.2, 1.8)
     alignment, quality = (
         {fault: min(0.95, rate * luck) for fault, rate in rates.items()} for rates in (model.alignment, model.quality)

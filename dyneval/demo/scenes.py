@@ -72,6 +72,8 @@ class Scene(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         kinds = [group.kind for group in self.groups]
         if len(kinds) > MAX_GROUPS or len(set(kinds)) < len(kinds):
             raise ValueError(f"a scene holds at most {MAX_GROUPS} groups of different kinds, not {kinds}")
+        # There is one way to write a set of relations, so that equal scenes are equal values: each relation belongs to
+        # the later one of its two groups, and they come in the order of these.
         later = []
         for relation in self.relations:
             if relation.subject not in kinds or relation.object not in kinds or relation.subject == relation.object:
@@ -104,6 +106,7 @@ def kept_back(group: Group) -> bool:
 
 def random_scene(rng: Random, tier: int) -> Scene:
     """Return a scene as prompts of `tier` ask for it: tier 3 mostly one group, tier 2 two, tier 1 two or three."""
+    # Tables are sorted before anything is drawn from them: their order may then change, and the scenes stay the same.
     size = rng.choices((1, 2, 3), weights={1: (0, 4, 6), 2: (2, 7, 1), 3: (8, 2, 0)}[tier])[0]
     # The more groups, the less space: at 128 pixels, four cats in a third of the image cannot be told from three.
     counts = {1: (10, 5, 3, 2), 2: (10, 4, 2, 0), 3: (10, 3, 0, 0)}[size]
@@ -119,7 +122,7 @@ def random_scene(rng: Random, tier: int) -> Scene:
     for i in range(1, size):
         if rng.random() < 0.7:
             pair = [groups[i].kind, groups[rng.randrange(i)].kind]
-            rng.shuffle(pair)
+            rng.shuffle(pair)  # either may be the subject: "the cat left of the cup", "the cup right of the cat"
             relations.append(Relation(subject=pair[0], name=rng.choice(sorted(words.RELATIONS)), object=pair[1]))
     return Scene(
         groups=tuple(groups),
@@ -129,5 +132,7 @@ def random_scene(rng: Random, tier: int) -> Scene:
 
 
 def _one_of(what: str, value: object, allowed: Any) -> None:
+    """Raise ValueError where `value` is not one of the words that are allowed."""
+    # The type first: a list, as JSON may hold one, cannot be looked up in a table.
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{what} must be one of {sorted(allowed)}, not {value!r}")

@@ -19,6 +19,7 @@ from dyneval.errors import DataFileError
 Score = Annotated[float, Meta(ge=1, le=5)]
 
 
+# Unknown fields are an error: a truth file of another version must not be read as one of this.
 class Truth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything true of one demo image. How the scores come about: `dyneval.demo.knowledge`."""
 
@@ -46,6 +47,7 @@ class Truth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Raises:
             DataFileError: the file is missing or holds no truth; the message names it.
         """
+        # The file lies beside an image that may come from anywhere, so nothing of its content is trusted.
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -51,6 +51,7 @@ COLOURS: dict[str, RGB] = {
     "white": (244, 244, 240),
     "black": (54, 54, 60),
 }
+# Pairs that lie side by side on the colour wheel, or differ in lightness alone.
 NEAR_COLOURS: frozenset[frozenset[str]] = frozenset(
     frozenset(pair)
     for pair in (("red", "orange"), ("orange", "yellow"), ("blue", "purple"), ("purple", "pink"), ("red", "pink"))
@@ -91,7 +92,8 @@ SETTING_NAMES: dict[str, str] = {
     "sea": "an underwater scene",
 }
 
-# Style, quality and camera words: they change no scene, only how long and rich a prompt is.
+# Style, quality and camera words: they change no scene, only how long and rich a prompt is. Spaces within "3 d render",
+# "award - winning" and the like are as in DiffusionDB, so that Step 1 meets both forms here as well.
 
 MEDIA: tuple[str, ...] = (
     "photo", "photograph", "photorealistic photograph", "macro photo", "polaroid photo", "film still",

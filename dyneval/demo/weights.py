@@ -61,6 +61,7 @@ def pack_base(model: PreTrainedModel, used: list[int], path: Path, facts: dict[s
     import torch
     from safetensors.torch import save_file
 
+    # The head is the embedding under another name (tied), so it is left out.
     weights = {
         name: value.detach().bfloat16() for name, value in model.state_dict().items() if name != "lm_head.weight"
     }
@@ -69,6 +70,7 @@ def pack_base(model: PreTrainedModel, used: list[int], path: Path, facts: dict[s
     if not torch.equal(others, others[:1].expand_as(others)):
         raise ValueError("the rows of unused words differ; they cannot be kept as one")
     rows = {_USED: torch.tensor(used, dtype=torch.int32), _ROWS: table[used], _OTHERS: others[0].clone()}
+    # Metadata of a safetensors file are texts; hence one JSON text.
     save_file(weights | rows, path, {"facts": json.dumps(facts)})
 
 
@@ -165,6 +167,7 @@ def write_judge(folder: Path) -> None:
 
 def judge_version() -> str:
     """Return eight hex digits that change with the judge's weights; they name the folder that it is unpacked to."""
+    # A name that tells versions apart, not a protection against tampering: a checksum is enough.
     return f"{zlib.crc32(BASE.read_bytes() + JUDGE.read_bytes()):08x}"
 
 
