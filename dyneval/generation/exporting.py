@@ -127,12 +127,13 @@ def write_parquet(
     for number, shard in groupby(pairs, itemgetter(0)):
         part = output / f"part-{number:05d}.parquet"
         with atomic_write(part, "wb") as file, pq.ParquetWriter(file, schema) as writer:
-            while group := list(islice(shard, ROW_GROUP)):
-                rows = []
-                for _, pair in group:
-                    row = _portable(pair)
-                    rows.append({**row, "image": {"bytes": pair.image, "path": row.pop("file_name")}})
+            # from_pylist passes over names that are not in the schema, such as file_name.
+            while rows := [
+                {**_portable(pair), "image": {"bytes": pair.image, "path": pair.record.file_name}}
+                for _, pair in islice(shard, ROW_GROUP)
+            ]:
                 writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+                rows.clear()  # a hundred images would else be held until the next hundred is read
     # The names say how many shards there are, which is known only when all are written.
     for number in range(counts.shards):
         part = output / f"part-{number:05d}.parquet"

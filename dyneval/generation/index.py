@@ -231,6 +231,7 @@ def _write(path: Path, metadata: Path, source: str) -> None:
     with atomic_write(path, "wb") as file, pq.ParquetWriter(file, schema) as writer:
         while chunk := list(islice(rows, CHUNK)):
             writer.write_table(pl.DataFrame(chunk, schema=COLUMNS).to_arrow().cast(schema))
+            chunk.clear()  # it would else be held until the next one is complete
         writer.add_key_value_metadata({"source": source, "rejected": str(counts["rejected"])})
     if counts["rejected"] > TOLD:
         log.warning("%s: %d more rows are not valid pairs", metadata, counts["rejected"] - TOLD)
