@@ -143,7 +143,7 @@ def generate(chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: C
     if all(frame.is_empty() for frame in plans.values()) and config.shard is None:
         raise GenerationError(_nothing(prompts.frame, chosen, config))
     summary = GenerationSummary(rejected_prompts=len(prompts.rejects))
-    # The same models and shard again are the same run, so they do not run twice at once and find their own rejects.
+    # The same models and shard again are the same run: it cannot run twice at once, and it replaces its old rejects.
     slugs = sorted(spec.slug for spec in chosen)
     run = slugs[0] if len(slugs) == 1 else f"{len(slugs)}-models-{fingerprint({'slugs': slugs})}"
     run += f".{config.shard.index}-of-{config.shard.count}" if config.shard else ""
