@@ -102,11 +102,13 @@ def broken(index: Index, selection: Selection) -> Iterator[Reject]:
 
     Every image is decoded and hashed, 44 ms of CPU at 1024x1024, in as many threads as there are cores.
     """
+    # `ahead` takes at most twice as many records as there are threads, so the memory does not grow with the folder.
     checks = (partial(_check, index.folder, record) for record in index.records(selection))
     return (fault for fault in ahead(checks, os.cpu_count() or 1) if fault)
 
 
 def _check(folder: Path, record: PairRecord) -> Reject | None:
+    """Return what is wrong with the files of a record, or None."""
     reason = saving.fault(folder, saving.recorded(record.file_name, record.sha256, record.settings))
     if reason is None:
         return None

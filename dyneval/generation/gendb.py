@@ -175,12 +175,17 @@ class GenDB:
         return sound
 
     def add(self, record: PairRecord) -> None:
-        """Append the record of an image whose files are in place."""
+        """Append the record of an image whose files are in place. Raises OSError: the disk is full."""
         self.pairs.append(record)
         self._index(record.pair_id, record.file_name, record.sha256, record.settings)
 
     def refuse(self, outcome: NoImage, mark: str) -> None:
-        """Record an image that could not be made; for good when the outcome says so."""
+        """Record an image that could not be made, for good when the outcome says so.
+
+        Args:
+            outcome: the request and the reason.
+            mark: fingerprint of this run's settings; with other settings the model is asked again.
+        """
         pair_id, prompt, permanent = outcome.request.pair_id, outcome.request.prompt, outcome.permanent
         detail = {"permanent": permanent, "prompt": prompt, **outcome.details}
         # The next run tries a reject again, unless it is also in refused.jsonl.

@@ -169,7 +169,7 @@ class ImageModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One way to run a model: `arguments` of its call, and more.
+    """One way to run a model: the arguments of its call, and what else differs.
 
     Attributes:
         arguments: of the model's call, by their names in its library.
@@ -197,6 +197,7 @@ class Preset:
 
 
 def _part(text: str) -> tuple[str, str]:
+    """Read NAME=VALUE."""
     name, equals, value = text.partition("=")
     # "stage_1.guidance_scale" names an argument within another one.
     if not equals or not name.replace(".", "_").isidentifier():
@@ -205,6 +206,7 @@ def _part(text: str) -> tuple[str, str]:
 
 
 def _override(text: str) -> tuple[str, Any]:
+    """Read NAME=VALUE with a value of JSON, or a text where it is not JSON."""
     name, value = _part(text)
     try:
         return name, json.loads(value)
@@ -213,6 +215,7 @@ def _override(text: str) -> tuple[str, Any]:
 
 
 def _prices(text: str) -> tuple[float, float]:
+    """Read US dollars a million tokens, of input and of output."""
     try:
         given, taken = (float(part) for part in text.split("/"))
     except ValueError:

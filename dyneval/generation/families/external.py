@@ -86,7 +86,12 @@ class WorkerDied(RuntimeError):
 
 
 class WorkerProcess:
-    """A worker process and the messages to and from it."""
+    """A worker process and the messages to and from it.
+
+    Attributes:
+        messages: what it sent and nobody has received yet; None behind the last one.
+        last_words: the last 20 lines that it wrote to stderr, for the message of its end.
+    """
 
     def __init__(self, command: Sequence[str | Path], environ: Mapping[str, str]) -> None:
         """Start the process and two threads that read what it says.
@@ -116,6 +121,7 @@ class WorkerProcess:
         self.messages.put(None)
 
     def _read_log(self) -> None:
+        """Keep the last lines of the worker's stderr; all of them are in our log at level debug."""
         for line in self.process.stderr or ():
             text = line.decode("utf-8", "replace").rstrip()
             self.last_words.append(text)
@@ -157,7 +163,14 @@ class WorkerProcess:
 
 
 class ExternalModel:
-    """A worker that is started again when it dies, so that a prompt that kills it costs one image."""
+    """A worker that is started again when it dies, so that a prompt that kills it costs one image.
+
+    Attributes:
+        command: that starts the worker.
+        folder: where the worker puts its images; gone when the model is closed.
+        load: the first message to every worker.
+        facts: what the worker found out while loading, recorded with each image.
+    """
 
     batch_size = 8  # handed over at once; the worker draws them one by one
 

@@ -31,6 +31,10 @@ class LocalModel(ABC):
     """A loaded model. A family adds `set_up` and `draw`; a model's class overrides what is special to it.
 
     Attributes:
+        arguments: of the model's call.
+        repo: of the weights.
+        parts: further weights by name.
+        weights: loads from these repos, and notes the commits.
         held: names of the attributes that hold weights; `close` lets go of them.
     """
 
