@@ -116,10 +116,29 @@ class GoogleImages(HostedModel):
         return genai.Client(api_key=key, http_options=options).aio
 
     async def ask(self, request: ImageRequest, prompt: str) -> ApiReply:
-        """Ask for one image."""
+        """Ask for one image; the first candidate holds it, or the reason why it does not."""
         config = self.config.model_copy(update={"seed": request.seed})
         result = await self.client.models.generate_content(model=self.model_id, contents=prompt, config=config)
-        return _reply(result)
+        usage = result.usage_metadata
+        # Thoughts are billed as output, but not counted with the candidates.
+        written = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0) if usage else 0
+        tokens = (usage.prompt_token_count or 0, written) if usage else (0, 0)
+        candidate = result.candidates[0] if result.candidates else None
+        parts = (candidate.content.parts or []) if candidate and candidate.content else []
+        parts = [part for part in parts if not part.thought]  # a model that thinks shows smaller images on its way
+        image = next((part.inline_data.data for part in parts if part.inline_data and part.inline_data.data), None)
+        if image:
+            return ApiReply(image=image, tokens=tokens)
+        if candidate is None:
+            blocked = result.prompt_feedback.block_reason if result.prompt_feedback else None
+            name = blocked.value if blocked else "no candidate"
+            return ApiReply(
+                image=None, reason=f"the prompt was blocked: {name}", permanent=blocked is not None, tokens=tokens
+            )
+        name = candidate.finish_reason.value if candidate.finish_reason else "no reason given"
+        said = " ".join(part.text for part in parts if part.text)
+        reason = f"no image: {name} {candidate.finish_message or said}".strip()
+        return ApiReply(image=None, reason=reason, permanent=name in PERMANENT, tokens=tokens)
 
     def read_error(self, error: Exception) -> ApiError | None:
         """Read status and wait of an error of the SDK, or of the connection beneath it."""
@@ -142,27 +161,3 @@ class GoogleImages(HostedModel):
         if isinstance(error, OSError) or type(error).__module__.split(".")[0] in {"httpx", "httpx2", "aiohttp"}:
             return ApiError(status=None, message=f"{type(error).__name__}: {error}")
         return None
-
-
-def _reply(result: Any) -> ApiReply:
-    """Read a GenerateContentResponse: the image of the first candidate, or the reason why it has none."""
-    usage = result.usage_metadata
-    # Thoughts are billed as output, but not counted with the candidates.
-    written = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0) if usage else 0
-    tokens = (usage.prompt_token_count or 0, written) if usage else (0, 0)
-    candidate = result.candidates[0] if result.candidates else None
-    parts = (candidate.content.parts or []) if candidate and candidate.content else []
-    parts = [part for part in parts if not part.thought]  # a model that thinks shows smaller images on its way
-    image = next((part.inline_data.data for part in parts if part.inline_data and part.inline_data.data), None)
-    if image:
-        return ApiReply(image=image, tokens=tokens)
-    if candidate is None:
-        blocked = result.prompt_feedback.block_reason if result.prompt_feedback else None
-        name = blocked.value if blocked else "no candidate"
-        return ApiReply(
-            image=None, reason=f"the prompt was blocked: {name}", permanent=blocked is not None, tokens=tokens
-        )
-    name = candidate.finish_reason.value if candidate.finish_reason else "no reason given"
-    said = " ".join(part.text for part in parts if part.text)
-    reason = f"no image: {name} {candidate.finish_message or said}".strip()
-    return ApiReply(image=None, reason=reason, permanent=name in PERMANENT, tokens=tokens)

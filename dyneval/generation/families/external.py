@@ -209,29 +209,32 @@ class ExternalModel:
         """Hand the batch over and yield what comes back. Raises WorkerDied, after which the next call starts anew."""
         if self.worker.process.poll() is not None:
             self.worker, _ = self._start()
+        root = Path(self.folder.name)
         left = {request.pair_id: request for request in batch}
         asked = [{"id": r.pair_id, "prompt": r.prompt, "seed": r.seed} for r in batch]
         self.worker.send({"do": "draw", "folder": self.folder.name, "requests": asked})
         while (answer := self.worker.receive(DRAW_TIMEOUT))["is"] != "done":
             # An answer to no request of this batch is passed over: the worker runs code that is not ours.
             request = left.pop(answer.get("id", ""), None)
-            if request is not None:
-                yield self._outcome(request, answer)
-
-    def _outcome(self, request: ImageRequest, answer: Message) -> Outcome:
-        """Read the image that the worker left in the folder, and remove it there."""
-        if answer["is"] != "image":
-            return NoImage(request=request, reason=str(answer.get("reason")))
-        root = Path(self.folder.name)
-        # Through load_image, which refuses a file outside of the folder and one that unpacks to gigabytes.
-        try:
-            image = images.load_image(answer["file"], root)
-        except ImageError as error:
-            return NoImage(request=request, reason=f"the worker's image cannot be read: {error}")
-        (root / answer["file"]).unlink()
-        details = self.asked_size.note(image)
-        sent, seconds = answer["prompt_sent"], answer["seconds"]
-        return GeneratedImage(request=request, image=image, prompt_sent=sent, seconds=seconds, details=details)
+            if request is None:
+                continue
+            if answer["is"] != "image":
+                yield NoImage(request=request, reason=str(answer.get("reason")))
+                continue
+            # load_image refuses a file outside of the folder, and one that unpacks to gigabytes.
+            try:
+                image = images.load_image(answer["file"], root)
+            except ImageError as error:
+                yield NoImage(request=request, reason=f"the worker's image cannot be read: {error}")
+                continue
+            (root / answer["file"]).unlink()
+            yield GeneratedImage(
+                request=request,
+                image=image,
+                prompt_sent=answer["prompt_sent"],
+                seconds=answer["seconds"],
+                details=self.asked_size.note(image),
+            )
 
     def close(self) -> None:
         """End the worker."""
