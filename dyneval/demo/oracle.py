@@ -1,7 +1,7 @@
 """A teacher for demo images that knows the truth: a chat engine like any other, and recorded as "oracle".
 
 It reads the text of a request as a model would, takes what it "sees" from the truth file beside the image, and writes
-as models do: some replies stand in a code fence, some have a sentence before or behind them, some a trailing comma. So
+as models do: some replies are in a code fence, some have a sentence before or behind them, some a trailing comma. So
 Step 3 is tested with a teacher whose answers are right and whose form is not, without a server or weights.
 """
 
