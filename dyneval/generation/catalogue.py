@@ -56,7 +56,7 @@ def load(own: Path | None = None) -> Specs:
 
     Raises:
         GenerationError: a table has a wrong name or value, or its class cannot be imported.
-        DataFileError: a file is missing or is no TOML.
+        DataFileError: a file is missing or is not valid TOML.
     """
     if own:
         # At the end, so that a file called like a library hides none. Worker processes inherit the path.
@@ -76,10 +76,10 @@ def _spec(slug: str, table: model_table.Table) -> ModelSpec:
     except (ImportError, AttributeError, ValueError) as error:
         raise GenerationError(f"model {slug}: class {name!r} cannot be imported ({error})") from error
     if not (isinstance(kind, type) and issubclass(kind, ModelSpec)):
-        raise GenerationError(f"model {slug}: {name!r} is no ModelSpec")
+        raise GenerationError(f"model {slug}: {name!r} is not a ModelSpec")
 
     known = {field.name for field in fields(kind)}
-    # "year", "aliases" and other names of a table are read by model_table alone; they are no fields of a spec.
+    # "year", "aliases" and other names of a table are read by model_table alone and are not fields of a spec.
     values = {key: value for key, value in table.items() if key in known or key not in model_table.NAMES}
     values = {key: value for key, value in values.items() if key not in ("class", "family")}
     # msgspec passes over names that a dataclass does not have; a misspelt setting would be lost without a word.
@@ -87,7 +87,7 @@ def _spec(slug: str, table: model_table.Table) -> ModelSpec:
     presets = values.get("presets")
     if isinstance(presets, dict):
         of_preset = {field.name for field in fields(Preset)}
-        # Where a table should stand and something else does, the conversion below says so.
+        # A value that should be a table and is not is refused by the conversion below.
         tables += [(f"model {slug}, preset {p}", v, of_preset) for p, v in presets.items() if isinstance(v, dict)]
     for where, content, allowed in tables:
         if unknown := sorted(set(content).difference(allowed)):

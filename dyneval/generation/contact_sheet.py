@@ -45,7 +45,7 @@ def draw_contact_sheet(folder: Path, output: Path, selection: Selection = ALL) -
         Images that are on the sheet, and those that could not be read.
 
     Raises:
-        GenerationError: no pair is meant, the sheet would be too large, or `output` has another ending.
+        GenerationError: no pair is selected, the sheet would be too large, or `output` has another ending.
         DataFileError: `folder` has no metadata.jsonl.
     """
     form = {".png": "PNG", ".webp": "WEBP"}.get(output.suffix.lower())

@@ -34,7 +34,7 @@ def statistics(index: Index, selection: Selection) -> dict[str, Any]:
     Returns:
         JSON values.
         `pairs`, `prompts`, `duplicates` (images beyond the first with the same bytes), `rejected` (rows of the metadata
-        that are no pairs), `models` and `categories`: for each its name, pairs, prompts; for models also the tiers of
+        that are not valid), `models` and `categories`: for each its name, pairs, prompts; for models also the tiers of
         its pairs, mean seconds and cost in US dollars, where that was recorded, and sizes with their counts.
     """
     frame = index.frame(selection)
@@ -102,11 +102,13 @@ def broken(index: Index, selection: Selection) -> Iterator[Reject]:
 
     Every image is decoded and hashed, 44 ms of CPU at 1024x1024, in as many threads as there are cores.
     """
+    # `ahead` takes at most twice as many records as there are threads, so the memory does not grow with the folder.
     checks = (partial(_check, index.folder, record) for record in index.records(selection))
     return (fault for fault in ahead(checks, os.cpu_count() or 1) if fault)
 
 
 def _check(folder: Path, record: PairRecord) -> Reject | None:
+    """Return what is wrong with the files of a record, or None."""
     reason = saving.fault(folder, saving.recorded(record.file_name, record.sha256, record.settings))
     if reason is None:
         return None
@@ -114,7 +116,7 @@ def _check(folder: Path, record: PairRecord) -> Reject | None:
 
 
 def copy_selection(index: Index, selection: Selection, output: Path) -> tuple[int, list[Reject]]:
-    """Make a GenDB of the pairs that are meant.
+    """Make a GenDB of the selected pairs.
 
     Files are linked where the file system can, else copied. Records are copied to the byte. A pair with a file that is
     missing is left out.
@@ -132,7 +134,7 @@ def copy_selection(index: Index, selection: Selection, output: Path) -> tuple[in
         OSError: a file cannot be written (disk full).
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise GenerationError(f"{output} is there and not empty; name a new folder")
+        raise GenerationError(f"{output} exists and is not empty; name a new folder")
     written, lost = 0, []
     lines = index.lines(selection)  # before anything is written: a selection of nothing leaves no folder behind
     with atomic_write(output / "metadata.jsonl", "wb") as file:

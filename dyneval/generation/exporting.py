@@ -31,9 +31,10 @@ from dyneval.work.ahead import ahead
 
 log = logging.getLogger(__name__)
 
+# About the size that the Hub's own tools cut data sets into; readers fetch whole shards.
 SHARD_BYTES = 500_000_000
 ROW_GROUP = 100
-"""Rows; small, so that who wants one image need not read hundreds."""
+"""Rows; few, so that a reader of one image need not read hundreds."""
 LARGEST_SIDECAR = 1 << 20
 """Bytes; a row group holds a hundred rows in memory."""
 
@@ -60,11 +61,11 @@ OnExported = Callable[[PairRecord], None]
 
 
 def read_records(folder: Path, counts: ExportCounts, selection: Selection = ALL) -> Iterator[PairRecord]:
-    """Return the pairs of `folder`/metadata.jsonl; rows that are none are counted, and logged when the index is made.
+    """Return the pairs of `folder`/metadata.jsonl; invalid rows are counted, and logged when the index is made.
 
     Raises:
         DataFileError: the file is missing, or has no pair.
-        GenerationError: no pair is meant.
+        GenerationError: no pair is selected.
     """
     index = Index(folder)
     counts.rejected += index.rejected
@@ -88,7 +89,7 @@ def _read_pair(folder: Path, record: PairRecord) -> ExportedPair | str:
         except OSError as error:
             return f"{record.pair_id}: {path}: a sidecar that cannot be read ({error})"
         except UnicodeDecodeError as error:
-            return f"{record.pair_id}: {path}: a sidecar that is no UTF-8 text ({error})"
+            return f"{record.pair_id}: {path}: a sidecar that is not UTF-8 text ({error})"
     return ExportedPair(record, image, texts)
 
 
@@ -126,12 +127,13 @@ def write_parquet(
     for number, shard in groupby(pairs, itemgetter(0)):
         part = output / f"part-{number:05d}.parquet"
         with atomic_write(part, "wb") as file, pq.ParquetWriter(file, schema) as writer:
-            while group := list(islice(shard, ROW_GROUP)):
-                rows = []
-                for _, pair in group:
-                    row = _portable(pair)
-                    rows.append({**row, "image": {"bytes": pair.image, "path": row.pop("file_name")}})
+            # from_pylist passes over names that are not in the schema, such as file_name.
+            while rows := [
+                {**_portable(pair), "image": {"bytes": pair.image, "path": pair.record.file_name}}
+                for _, pair in islice(shard, ROW_GROUP)
+            ]:
                 writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+                rows.clear()  # a hundred images would else be held until the next hundred is read
     # The names say how many shards there are, which is known only when all are written.
     for number in range(counts.shards):
         part = output / f"part-{number:05d}.parquet"

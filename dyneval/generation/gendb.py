@@ -38,7 +38,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SortedRequests:
-    """Requests sorted by what the folder holds: images to keep, images to make, requests refused for good."""
+    """Requests sorted by what the folder holds.
+
+    Attributes:
+        done: how many images are there and sound.
+        pending: images to make.
+        refused: requests that the model refused for good, with these settings.
+    """
 
     done: int
     pending: list[ImageRequest]
@@ -72,7 +78,7 @@ class GenDB:
 
     def __enter__(self) -> Self:
         if self.root.exists() and not self.root.is_dir():
-            raise DataFileError(f"{self.root}: is no folder; images go into one")
+            raise DataFileError(f"{self.root}: is not a folder; --output names one for the images")
         self.root.mkdir(parents=True, exist_ok=True)
         # Parts of runs that were killed come first: what they drew must be in the index, or it would be drawn again.
         for name in parts.unfinished_runs(self.root):
@@ -102,13 +108,13 @@ class GenDB:
             for row in read_jsonl(metadata) if metadata.exists() else ():
                 self._index(row["pair_id"], row["file_name"], row["sha256"], row["settings"])
         except (KeyError, TypeError, AttributeError) as error:
-            raise DataFileError(f"{self.root}: a row of metadata.jsonl is no pair ({error!r})") from error
+            raise DataFileError(f"{self.root}: a row of metadata.jsonl is not a pair ({error!r})") from error
         for row in read_jsonl(refused) if refused.exists() else ():
             self._refused[str(row.get("pair_id"))] = str(row.get("fingerprint"))
 
     def _index(self, pair_id: str, file_name: str, sha256: str, settings: dict[str, Any]) -> None:
         saved = saving.recorded(file_name, sha256, settings)
-        self.index[pair_id] = saved
+        self.index[pair_id] = saved  # a later record of an image replaces an earlier one
         self.settings.setdefault(saved.fingerprint, settings)
 
     def sort(
@@ -132,6 +138,7 @@ class GenDB:
         """
         mark = fingerprint(settings)
         same, others = self.recorded(requests, mark)
+        # Before any image is checked: of 500,000 images that takes hours.
         if others and not replace:
             before = self.settings[self.index[others[0].pair_id].fingerprint]
             raise GenerationError(
@@ -168,14 +175,20 @@ class GenDB:
         return sound
 
     def add(self, record: PairRecord) -> None:
-        """Append the record of an image whose files are in place."""
+        """Append the record of an image whose files are in place. Raises OSError: the disk is full."""
         self.pairs.append(record)
         self._index(record.pair_id, record.file_name, record.sha256, record.settings)
 
     def refuse(self, outcome: NoImage, mark: str) -> None:
-        """Record an image that could not be made; for good when the outcome says so."""
+        """Record an image that could not be made, for good when the outcome says so.
+
+        Args:
+            outcome: the request and the reason.
+            mark: fingerprint of this run's settings; with other settings the model is asked again.
+        """
         pair_id, prompt, permanent = outcome.request.pair_id, outcome.request.prompt, outcome.permanent
         detail = {"permanent": permanent, "prompt": prompt, **outcome.details}
+        # The next run tries a reject again, unless it is also in refused.jsonl.
         kind: RejectKind = "refused" if permanent else "failed"
         self.pairs.reject(Reject(key=pair_id, kind=kind, reason=outcome.reason, detail=detail))
         if permanent:

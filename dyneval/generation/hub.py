@@ -83,8 +83,8 @@ def write_dataset(
         GenerationError: there are Parquet files, or a README.md, of something else.
     """
     metadata = folder / "metadata.jsonl"
-    status = metadata.stat() if metadata.is_file() else None  # a missing one is told by whoever reads it
-    # All that the dataset depends on. Size and time stand for the content of metadata.jsonl, which may have gigabytes.
+    status = metadata.stat() if metadata.is_file() else None  # if it is missing, opening the index says so
+    # All that the dataset depends on. Size and time are taken for the content of metadata.jsonl: it may have gigabytes.
     source = [metadata.resolve(), status and [status.st_size, status.st_mtime_ns]]
     licences = {slug: [spec.name, spec.licence] for slug, spec in specs.items()}
     title = name if form == "parquet" else f"{name} {form}"
@@ -93,9 +93,9 @@ def write_dataset(
     if (output / "README.md").exists():
         found = read_json(finished) if finished.exists() else None
         if isinstance(found, dict) and found.get("made_from") == made_from:
-            log.info("%s: is there already, made from the same", output)
+            log.info("%s: exists already and was made from the same; nothing is written", output)
             return ExportCounts(**found["counts"])
-        raise GenerationError(f"{output / 'README.md'} is there already, of something else; name a new folder")
+        raise GenerationError(f"{output / 'README.md'} exists already and belongs to something else; name a new folder")
     contents = DatasetContents()
     if form == "parquet":
         counts = write_parquet(folder, output / "data", shard_bytes, selection, contents.add)

@@ -4,7 +4,7 @@
 
 The index is made anew, in one pass that holds nothing but the ids, whenever metadata.jsonl is not the file it was made
 from. Of 500,000 pairs that takes 10 s of CPU; a command that finds it takes 1 s. The file is hidden, since loaders of
-image folders take every other file for data. If a column means something else from now on, `_FORM` must go up, or
+image folders take every file that is not hidden for data. Whoever changes what a column means must raise `_FORM`, or
 commands go by old indices.
 """
 
@@ -55,19 +55,19 @@ COLUMNS: dict[str, Any] = {
     "place": pl.Int64,
     "length": pl.Int64,
 }
-"""`place` and `length` are bytes of metadata.jsonl; the other columns stand in the records.
+"""`place` and `length` are bytes of metadata.jsonl; the other columns are values of the records.
 
 A number that a column cannot hold is null here; the record keeps it.
 """
 _FORM = 2
 """Goes up with every change of the columns: an index of another form is made anew."""
-# The errors of a folder that may not be written to; a full disk is none of them, and is told.
+# The errors of a folder that may not be written to; a full disk is another error and ends the command.
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
-    """Which pairs of a GenDB are meant; nothing given means all.
+    """Which pairs of a GenDB a command is about; nothing given means all.
 
     Attributes:
         where: a condition in SQL on the columns of the index, such as "width >= 1024 AND seconds < 60".
@@ -83,10 +83,10 @@ class Selection:
     limit: int | None = None
 
     def of(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """Return the rows of an index that are meant, in the order of the file.
+        """Return the selected rows of an index, in the order of the file.
 
         Raises:
-            GenerationError: `where` is no SQL.
+            GenerationError: `where` is not valid SQL.
         """
         if self.models:
             frame = frame.filter(pl.col("generation_model").is_in(list(self.models)))
@@ -108,7 +108,7 @@ class Selection:
         """Compute frames that were made from rows of `of`.
 
         Raises:
-            GenerationError: `where` cannot be answered, for example since it names a column that there is not.
+            GenerationError: `where` cannot be answered, for example because it names a column that does not exist.
         """
         try:
             return pl.collect_all(frames, engine="streaming")
@@ -161,18 +161,18 @@ class Index:
             except OSError as error:
                 if error.errno not in _UNWRITABLE:
                     raise
-                log.info("%s: cannot be written to; the index is made for this command alone", folder)
+                log.info("%s: cannot be written to; the index is kept for this command only", folder)
                 self._elsewhere = TemporaryDirectory(prefix="gendb-index-")
                 self.path = Path(self._elsewhere.name, "index.parquet")
                 _write(self.path, self.metadata, source)
         self.rejected = int(_note(self.path, "rejected") or 0)
-        """Rows of metadata.jsonl that are no pairs."""
+        """Rows of metadata.jsonl that are not valid pairs."""
 
     def frame(self, selection: Selection) -> pl.LazyFrame:
-        """Return the rows that are meant, with the columns of COLUMNS.
+        """Return the selected rows, with the columns of COLUMNS.
 
         Raises:
-            GenerationError: there is none, there is no such model or category, or `where` is no condition on the rows.
+            GenerationError: no row is selected, a model or category does not exist, or `where` is not a condition.
         """
         whole = pl.scan_parquet(self.path)
         for flag, names, column in (
@@ -185,15 +185,15 @@ class Index:
                 if unknown := [name for name in names if name not in known]:
                     # A hundred names are enough to find a near one; there may be a million categories.
                     advice = did_you_mean(unknown[0], known[:100])
-                    raise GenerationError(f"{self.folder}: no pair is of {flag} {unknown[0]}; {advice}")
+                    raise GenerationError(f"{self.folder}: no pair has {flag} {unknown[0]}; {advice}")
         frame = selection.of(whole)
         (count,) = selection.collect(frame.select(pl.len()))
         if not count.item():
-            raise GenerationError(f"{self.folder}: no pair is meant by {selection}")
+            raise GenerationError(f"{self.folder}: no pair matches {selection}")
         return frame
 
     def lines(self, selection: Selection) -> Iterator[bytes]:
-        """Return the records that are meant, as bytes of the file. Raises GenerationError as `frame`, at once."""
+        """Return the selected records, as bytes of the file. Raises GenerationError as `frame`, at once."""
         (places,) = selection.collect(self.frame(selection).select("place", "length"))
         return self._read(places)
 
@@ -204,12 +204,12 @@ class Index:
                 yield os.pread(file.fileno(), length, place)
 
     def records(self, selection: Selection) -> Iterator[PairRecord]:
-        """Return the records that are meant, in the order of the file. Raises GenerationError as `frame`, at once."""
+        """Return the selected records, in the order of the file. Raises GenerationError as `frame`, at once."""
         return (pair_of_line(line, str(self.metadata)) for line in self.lines(selection))
 
 
 def _note(path: Path, name: str) -> str | None:
-    """Return a note that the index holds on itself; None where the file is missing or is no index."""
+    """Return a note that the index holds on itself; None where the file is missing or is not an index."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -231,12 +231,13 @@ def _write(path: Path, metadata: Path, source: str) -> None:
     with atomic_write(path, "wb") as file, pq.ParquetWriter(file, schema) as writer:
         while chunk := list(islice(rows, CHUNK)):
             writer.write_table(pl.DataFrame(chunk, schema=COLUMNS).to_arrow().cast(schema))
+            chunk.clear()  # it would else be held until the next one is complete
         writer.add_key_value_metadata({"source": source, "rejected": str(counts["rejected"])})
     if counts["rejected"] > TOLD:
-        log.warning("%s: %d more rows are no pairs", metadata, counts["rejected"] - TOLD)
+        log.warning("%s: %d more rows are not valid pairs", metadata, counts["rejected"] - TOLD)
     if not counts["pairs"]:
         path.unlink()  # else the next command would find an index that is up to date, and say nothing
-        raise DataFileError(f"{metadata}: has no row that is a pair")
+        raise DataFileError(f"{metadata}: has no valid pair")
 
 
 def _rows(metadata: Path, counts: Counter[str]) -> Iterator[Row]:
@@ -265,10 +266,11 @@ def _rows(metadata: Path, counts: Counter[str]) -> Iterator[Row]:
             if is_same is not None:
                 continue
             counts["pairs"] += 1
-            values = {name: getattr(pair, name, None) for name in COLUMNS}
+            values: Row = {name: getattr(pair, name, None) for name in COLUMNS}
             # Records hold whole numbers of any size, and polars refuses a chunk with one that Int64 cannot hold.
             for name in ("seed", "width", "height"):
-                values[name] = values[name] if values[name] is not None and values[name] < 1 << 63 else None
+                if values[name] is not None and values[name] >= 1 << 63:
+                    values[name] = None
             details = pair.settings.get("details")
             yield {
                 **values,
@@ -285,7 +287,7 @@ def _rows(metadata: Path, counts: Counter[str]) -> Iterator[Row]:
 
 
 def _number(value: Any) -> float | None:
-    """Return a number of a record's settings, which may be anything; None where it is no finite number."""
+    """Return a number of a record's settings, which may be anything; None where it is not a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

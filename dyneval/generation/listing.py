@@ -18,7 +18,7 @@ def list_models(specs: catalogue.Specs, run: RunOptions) -> str:
     try:
         import torch
     except ImportError:
-        pass  # the core installs without torch; what needs it is told by its obstacles
+        pass  # the core installs without torch; models that need it list it as missing
     else:
         for index in range(torch.cuda.device_count()):
             total = max(total, torch.cuda.get_device_properties(index).total_memory / 2**30)

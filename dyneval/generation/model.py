@@ -54,7 +54,12 @@ class ImageRequest:
     """One image to make.
 
     Attributes:
+        pair_id: names the image, its file and its record.
+        prompt_id: of the prompt.
+        prompt: as the user wrote it.
         seed: what the model's random generator starts from, below 2**31; a function of prompt, model and base seed.
+        tier: of the prompt, 1-3; recorded.
+        categories: of the prompt; recorded.
     """
 
     pair_id: str
@@ -70,6 +75,8 @@ class GeneratedImage:
     """An image as the model returned it.
 
     Attributes:
+        request: what was asked for.
+        image: in any mode; transparency is laid on white when it is saved.
         prompt_sent: the text the model was given, after suffixes, templates or rewriting.
         seconds: time the model took, divided by the batch.
         seeded: False when the model takes no seed; none is recorded then.
@@ -90,7 +97,14 @@ class GeneratedImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoImage:
-    """Why there is no image. `permanent` means that the same request would end the same way: it is not sent again."""
+    """Why there is no image.
+
+    Attributes:
+        request: what was asked for.
+        reason: for people.
+        permanent: the same request would end the same way; it is not sent again, unless --retry-refused asks for it.
+        details: what is recorded with the reason, such as the cost of a request that was refused.
+    """
 
     request: ImageRequest
     reason: str
@@ -155,9 +169,10 @@ class ImageModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One way to run a model: `arguments` of its call, and more.
+    """One way to run a model: the arguments of its call, and what else differs.
 
     Attributes:
+        arguments: of the model's call, by their names in its library.
         note: what to know about it, above all where the published script used other weights or settings.
         source: where the arguments are said: repository with commit and line, model card, documentation.
         date: day on which somebody looked there last.
@@ -182,6 +197,7 @@ class Preset:
 
 
 def _part(text: str) -> tuple[str, str]:
+    """Read NAME=VALUE."""
     name, equals, value = text.partition("=")
     # "stage_1.guidance_scale" names an argument within another one.
     if not equals or not name.replace(".", "_").isidentifier():
@@ -190,6 +206,7 @@ def _part(text: str) -> tuple[str, str]:
 
 
 def _override(text: str) -> tuple[str, Any]:
+    """Read NAME=VALUE with a value of JSON, or a text where it is not JSON."""
     name, value = _part(text)
     try:
         return name, json.loads(value)
@@ -198,6 +215,7 @@ def _override(text: str) -> tuple[str, Any]:
 
 
 def _prices(text: str) -> tuple[float, float]:
+    """Read US dollars a million tokens, of input and of output."""
     try:
         given, taken = (float(part) for part in text.split("/"))
     except ValueError:
@@ -210,13 +228,15 @@ class BuildOptions:
     """Choices of one run that decide what images look like, also as flags; all are recorded and compared on resume.
 
     Attributes:
-        variant: None is the spec's first.
-        revision: None is the newest, and the commit found is recorded.
         preset: None is the model's default.
-        parts: by the name of the part.
+        variant: None is the spec's first.
+        repo: other weights of the same kind; None is the variant's.
+        revision: of the weights; None is the newest, and the commit found is recorded.
+        base_seed: another one gives another image of every prompt.
+        parts: other weights for parts, by the name of the part.
         overrides: call arguments that replace the preset's; "stage_1.guidance_scale" is one inside another.
         pins: commits by repo that the images of a folder with these settings were made from: they are loaded, even
-            where a branch has moved since. They are no setting of their own.
+            where a branch has moved since. They are not part of the settings.
     """
 
     preset: Annotated[PresetName | None, arg("authors' recommendation or the published scripts' settings")] = None
@@ -235,7 +255,18 @@ class BuildOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunOptions:
-    """Choices that change where and how fast a model runs, but not its images; also as flags."""
+    """Choices that change where and how fast a model runs, but not its images; also as flags.
+
+    They are not part of the settings, so a run may go on with others: an image is the same in any batch and placement.
+
+    Attributes:
+        batch_size: prompts a call; None is the model's own.
+        placement: where weights lie; "auto" measures the free memory.
+        concurrency: requests in flight to a hosted API.
+        base_url: of a server that speaks a hosted API; None is the vendor's.
+        prices: US dollars for a million tokens of input and of output.
+        external_env: environment of an external model, or a folder with one for each slug.
+    """
 
     batch_size: Annotated[
         int | None, arg("prompts a call (default: the model's own); halved when memory runs out", ge=1)
@@ -257,8 +288,14 @@ class ModelSpec(ABC):
     """A text-to-image model, described: what its table says. Making one imports no library and loads no weights.
 
     Attributes:
+        family: name of the family in tables.
+        family_packages: importable packages that every model of the family needs.
         slug: name in file names, records and on the command line.
+        name: for people.
         about: what to know of the model, in a sentence.
+        tier: 1 is the strongest; which prompts the model draws.
+        presets: by name; "recommended" must be there.
+        default_preset: the one that is taken when none is named.
         variants: checkpoints by name, the first is the default: name -> repo id or API id.
         parts: further weights that the model needs: part name -> repo id.
         packages: importable packages that the model needs beyond those of its family.
@@ -298,9 +335,11 @@ class ModelSpec(ABC):
         return self.paper_score is not None
 
     def __post_init__(self) -> None:
-        # The slug becomes part of file names and of pair_ids, and stands on the command line.
+        # The slug becomes part of file names and of pair_ids, and is typed on the command line.
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.slug):
-            raise GenerationError(f"{self.slug!r} is no slug: lower-case letters and digits, joined by single hyphens")
+            raise GenerationError(
+                f"{self.slug!r} is not a slug: lower-case letters and digits, joined by single hyphens"
+            )
         if not self.variants or "recommended" not in self.presets:
             raise GenerationError(f"{self.slug}: a model needs at least one variant and a recommended preset")
 
@@ -314,7 +353,7 @@ class ModelSpec(ABC):
     def repo(self, options: BuildOptions) -> str:
         """Return the repo id, API id or folder of the weights. Raises GenerationError on an unknown variant."""
         variant = self.variant(options)
-        # A variant that is named comes before the preset's repo: who names one asks for exactly that.
+        # A variant that is named comes before the preset's repo: a user who names one asks for exactly that.
         of_preset = None if options.variant else self.preset(options).repo
         return options.repo or of_preset or self.variants[variant]
 
@@ -435,7 +474,7 @@ class ModelSpec(ABC):
 
     def gates(self) -> list[str]:
         """Return the licence that nobody can have accepted on this machine, since it has no token of the Hub."""
-        # Where huggingface_hub is missing it is told as a missing package; it also holds the token.
+        # Where huggingface_hub is missing, it is listed among the missing packages; only it can read the token.
         if not self.gated or importlib.util.find_spec("huggingface_hub") is None:
             return []
 

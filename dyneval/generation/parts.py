@@ -85,12 +85,12 @@ def _merge_file(part: Path, whole: Path, record: type[Record], name: str) -> Non
         store = stack.enter_context(JsonlStore(whole, record, wait=MERGE_WAIT, keep_rejects=True))
         superseded = not source.done.isdisjoint(store.done)
         for key in source.keys:
-            # As bytes, so that a record stands in the folder as its run wrote it.
+            # As bytes, so that a record keeps the form in which its run wrote it.
             if (line := source.line(key)) is not None:
                 store.append_line(key, line)
         if superseded:
             _keep_last(whole)
-        # The rejects of this run take the place of those of its last time; what is there by now is no reject.
+        # The rejects of this run replace those of its last time. An image that exists by now is no longer a reject.
         before, own = store.rejects_path, source.rejects_path
         rows = [row for row in (read_jsonl(before) if before.exists() else ()) if row.get("run") != name]
         rows = [row for row in rows if str(row.get("pair_id")) not in store.done]

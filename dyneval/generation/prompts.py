@@ -1,7 +1,7 @@
 """Reads the prompts of Step 2: Step 1's prompts.parquet, JSONL, or a plain text file with one prompt a line.
 
 Every row becomes a prompt that can be drawn or a reject with its reason. The file may come from anyone: a prompt_id
-that is no file name, a tier that there is not, or a structure where text should be must not reach the models.
+that cannot be a file name, a tier that does not exist, or a structure where text should be must not reach the models.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TIER_FILE = re.compile(r"tier-([123])\b")
 class PromptTable:
     """Usable prompts (columns of `SCHEMA`, sorted by prompt_id); of other rows why not.
 
-    `repeated` rows say again what a row before them says, and are passed over.
+    `repeated` rows are equal to a row before them and are left out.
     """
 
     frame: pl.DataFrame
@@ -70,7 +70,7 @@ def read_prompts(path: Path) -> PromptTable:
     frame = whole.filter(pl.col("fault").is_not_null() | pl.col("prompt").is_null() | says.is_first_distinct())
     repeated = len(whole) - len(frame)
     if repeated:
-        log.warning("%s: %d rows say again what a row before them says; each counts once", path, repeated)
+        log.warning("%s: %d rows repeat an earlier row; each prompt counts once", path, repeated)
     checked = frame.with_columns(_reason().alias("reason"))
     bad = checked.filter(pl.col("reason").is_not_null())
     good = checked.filter(pl.col("reason").is_null()).select(list(SCHEMA)).sort("prompt_id")

@@ -135,7 +135,7 @@ def generate(chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: C
         GenerationError: the prompts cannot be used, none of them is for the chosen models, or the only model does not
             know what is asked of it.
     """
-    # A wrong setting of the only model is told before prompts are read; of several, each tells its own later.
+    # With one model, a wrong setting ends the run before prompts are read. With several, the others still draw.
     if len(chosen) == 1:
         chosen[0].check(config.build)
     prompts = read_prompts(config.prompts)
@@ -143,7 +143,7 @@ def generate(chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: C
     if all(frame.is_empty() for frame in plans.values()) and config.shard is None:
         raise GenerationError(_nothing(prompts.frame, chosen, config))
     summary = GenerationSummary(rejected_prompts=len(prompts.rejects))
-    # The same models and shard again are the same run, so they do not run twice at once and find their own rejects.
+    # The same models and shard again are the same run: it cannot run twice at once, and it replaces its old rejects.
     slugs = sorted(spec.slug for spec in chosen)
     run = slugs[0] if len(slugs) == 1 else f"{len(slugs)}-models-{fingerprint({'slugs': slugs})}"
     run += f".{config.shard.index}-of-{config.shard.count}" if config.shard else ""
@@ -203,7 +203,7 @@ def _owner(frame: pl.DataFrame, chosen: Sequence[ModelSpec], roster: Sequence[Mo
         groups += [((tier == one).fill_null(False), [s.slug for s in roster if s.tier == one]) for one in records.TIERS]
     for here, slugs in groups:
         if slugs and here.any():
-            slugs.sort()
+            slugs.sort()  # the order of the models on the command line must not show in the result
             owner = pl.Series(slugs)[allocation.owners(frame["hash"].to_numpy(), slugs)].zip_with(here, owner)
     return owner.alias("owner")
 
@@ -254,6 +254,7 @@ def _draw_missing(
     executor = workers.choose_executor(task, len(existing.pending), config.devices, config.cluster)
     summary.devices = list(executor.devices)
     start = time.perf_counter()
+    # In a `finally`, so that a run that was interrupted tells how long it drew, too.
     try:
         with (
             progress.bar(spec.slug, len(existing.pending), "img") as bar,

@@ -1,7 +1,7 @@
 """Writes one image to the disk, and checks that it is still what was written.
 
-GenDB trusts an image only as far as this file goes: bytes that decode and have the recorded SHA-256. It also keeps
-pictures that are none, black or flagged by a safety checker, out of the training data.
+GenDB trusts an image only as far as this file goes: bytes that decode and have the recorded SHA-256. It also
+keeps images that are black or flagged by a safety checker out of the training data.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def save(
     # A model with a seed would return the same again, so the request is refused for good. One without may do better.
     if made.safety:
         return NoImage(request=request, reason="flagged by the model's safety checker", permanent=made.seeded)
-    # A sample of a few thousand pixels decides about nearly every image; a black sample is no proof, so all are read.
+    # A sample of a few thousand pixels decides about nearly every image. If it is black, all pixels are looked at.
     sample = image.resize((64, 64), Image.Resampling.NEAREST)
     if all(max(max(band) for band in part.getextrema()) < _BLACK for part in (sample, image)):  # type: ignore[arg-type]
         return NoImage(request=request, reason="the image is black", permanent=made.seeded)

@@ -36,7 +36,7 @@ class DeviceTask:
         run: where and how fast they are made.
         settings: what is asked of the model, as recorded with each image.
         image_format: of the files.
-        recorded: settings of an image that is already there, empty when there is none.
+        recorded: settings of an image that exists already; empty when none does.
     """
 
     spec: ModelSpec
@@ -68,9 +68,10 @@ class DrawingWorker:
             before, now = task.recorded.get(name), self._model.facts.get(name)
             if before and before != now:
                 self._model.close()
+                way = f"--revision {before}" if name == "revision" else "a CPU has float32, a GPU the model's own"
                 raise GenerationError(
                     f"{spec.slug}: the images in {task.root} were made with {name} {before}, here it is {now}. "
-                    "Draw with what it was (--revision; a CPU runs in float32), or choose another --output."
+                    f"Draw with the same ({way}), or choose another --output."
                 )
         self._loop = DrawingLoop(
             model=self._model,

@@ -42,7 +42,7 @@ class OpenAIImages(HostedModel):
         return [name for name in inspect.signature(AsyncImages.generate).parameters if name not in ours]
 
     def size(self) -> tuple[int, int] | None:
-        """Return the size asked for, written as "1024x1024"; "auto" is none."""
+        """Return the size asked for, written as "1024x1024"; None for "auto"."""
         found = re.fullmatch(r"(\d+)x(\d+)", str(self.arguments.get("size")))
         return (int(found[1]), int(found[2])) if found else None
 
@@ -57,7 +57,7 @@ class OpenAIImages(HostedModel):
         """Ask for one image; models of the GPT family always send it as base64."""
         result = await self.client.images.generate(model=self.model_id, prompt=prompt, n=1, **self.arguments)
         if isinstance(result, str):  # a page of some proxy, with status 200
-            return ApiReply(image=None, reason=f"the reply is no JSON: {result}")
+            return ApiReply(image=None, reason=f"the reply is not JSON: {result}")
         tokens = (result.usage.input_tokens, result.usage.output_tokens) if result.usage else (0, 0)
         content = result.data[0].b64_json if result.data else None
         if not content:
@@ -65,7 +65,7 @@ class OpenAIImages(HostedModel):
         try:
             return ApiReply(image=base64.b64decode(content, validate=True), tokens=tokens)
         except ValueError as error:
-            return ApiReply(image=None, reason=f"the image in the reply is no base64 ({error})", tokens=tokens)
+            return ApiReply(image=None, reason=f"the image in the reply is not base64 ({error})", tokens=tokens)
 
     def read_error(self, error: Exception) -> ApiError | None:
         """Read status, code and wait of an error of the SDK."""
@@ -116,18 +116,37 @@ class GoogleImages(HostedModel):
         return genai.Client(api_key=key, http_options=options).aio
 
     async def ask(self, request: ImageRequest, prompt: str) -> ApiReply:
-        """Ask for one image."""
+        """Ask for one image; the first candidate holds it, or the reason why it does not."""
         config = self.config.model_copy(update={"seed": request.seed})
         result = await self.client.models.generate_content(model=self.model_id, contents=prompt, config=config)
-        return _reply(result)
+        usage = result.usage_metadata
+        # Thoughts are billed as output, but not counted with the candidates.
+        written = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0) if usage else 0
+        tokens = (usage.prompt_token_count or 0, written) if usage else (0, 0)
+        candidate = result.candidates[0] if result.candidates else None
+        parts = (candidate.content.parts or []) if candidate and candidate.content else []
+        parts = [part for part in parts if not part.thought]  # a model that thinks shows smaller images on its way
+        image = next((part.inline_data.data for part in parts if part.inline_data and part.inline_data.data), None)
+        if image:
+            return ApiReply(image=image, tokens=tokens)
+        if candidate is None:
+            blocked = result.prompt_feedback.block_reason if result.prompt_feedback else None
+            name = blocked.value if blocked else "no candidate"
+            return ApiReply(
+                image=None, reason=f"the prompt was blocked: {name}", permanent=blocked is not None, tokens=tokens
+            )
+        name = candidate.finish_reason.value if candidate.finish_reason else "no reason given"
+        said = " ".join(part.text for part in parts if part.text)
+        reason = f"no image: {name} {candidate.finish_message or said}".strip()
+        return ApiReply(image=None, reason=reason, permanent=name in PERMANENT, tokens=tokens)
 
     def read_error(self, error: Exception) -> ApiError | None:
         """Read status and wait of an error of the SDK, or of the connection beneath it."""
         from google.genai import errors
 
         if isinstance(error, errors.APIError):
-            # The reason (API_KEY_INVALID) stands in an ErrorInfo, the wait ("34s") in a RetryInfo. Both are looked for
-            # in the text of the details, wherever they stand there.
+            # The reason (API_KEY_INVALID) is in an ErrorInfo, the wait ("34s") in a RetryInfo. Both are searched for in
+            # the text of the details, whatever their place there.
             details = str(error.details)
             info = re.search(r"'reason': '([A-Z_]+)'", details)
             delay = re.search(r"'retryDelay': '([0-9.]+)s'", details)
@@ -142,27 +161,3 @@ class GoogleImages(HostedModel):
         if isinstance(error, OSError) or type(error).__module__.split(".")[0] in {"httpx", "httpx2", "aiohttp"}:
             return ApiError(status=None, message=f"{type(error).__name__}: {error}")
         return None
-
-
-def _reply(result: Any) -> ApiReply:
-    """Read a GenerateContentResponse: the image of the first candidate, or the reason why it has none."""
-    usage = result.usage_metadata
-    # Thoughts are billed as output, but not counted with the candidates.
-    written = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0) if usage else 0
-    tokens = (usage.prompt_token_count or 0, written) if usage else (0, 0)
-    candidate = result.candidates[0] if result.candidates else None
-    parts = (candidate.content.parts or []) if candidate and candidate.content else []
-    parts = [part for part in parts if not part.thought]  # a model that thinks shows smaller images on its way
-    image = next((part.inline_data.data for part in parts if part.inline_data and part.inline_data.data), None)
-    if image:
-        return ApiReply(image=image, tokens=tokens)
-    if candidate is None:
-        blocked = result.prompt_feedback.block_reason if result.prompt_feedback else None
-        name = blocked.value if blocked else "no candidate"
-        return ApiReply(
-            image=None, reason=f"the prompt was blocked: {name}", permanent=blocked is not None, tokens=tokens
-        )
-    name = candidate.finish_reason.value if candidate.finish_reason else "no reason given"
-    said = " ".join(part.text for part in parts if part.text)
-    reason = f"no image: {name} {candidate.finish_message or said}".strip()
-    return ApiReply(image=None, reason=reason, permanent=name in PERMANENT, tokens=tokens)

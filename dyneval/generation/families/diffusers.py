@@ -39,9 +39,9 @@ class DiffusersModel(LocalModel):
     """A loaded pipeline, or several that hand an image on."""
 
     spec: DiffusersSpec
-    held = ("pipeline", "pipelines")
+    held: ClassVar[tuple[str, ...]] = ("pipeline", "pipelines")
     own_arguments: ClassVar[bool] = False
-    """Whether the arguments are none of the pipeline's call."""
+    """Whether the model takes arguments in a form of its own, not those of the pipeline's call."""
     rewriting: ClassVar[str | None] = None
     """Argument of the call that has the pipeline rewrite prompts. `wording` does it instead, so the call must not."""
 
@@ -171,9 +171,10 @@ class Fibo(DiffusersModel):
         return {"negative_prompt": self._negative(prompt)} if "photograph_negative_prompt" in self.arguments else {}
 
     def _negative(self, prompt: str) -> str:
+        """Return the negative prompt of one image, by the authors' rule (Bria-AI/FIBO, generate.py)."""
         try:
             medium = str(json.loads(prompt).get("style_medium", "")).lower()
-        except (ValueError, AttributeError):  # no JSON, or no object: a model wrote it
+        except (ValueError, AttributeError):  # not JSON, or not an object: a model wrote it
             medium = ""
         is_photograph = medium in ("photograph", "photography", "photo")
         return self.arguments["photograph_negative_prompt"] if is_photograph else ""

@@ -48,6 +48,7 @@ ADAPTERS = Path(__file__).parents[1] / "adapters"
 LOAD_TIMEOUT = 3600.0
 DRAW_TIMEOUT = 1800.0
 """Seconds without a word from the worker, after which it is ended."""
+# Enough to free a device; a worker that hangs in the authors' code would wait for ever.
 LONGEST_FAREWELL = 10.0
 """Seconds that a worker has to end by itself."""
 
@@ -85,7 +86,12 @@ class WorkerDied(RuntimeError):
 
 
 class WorkerProcess:
-    """A worker process and the messages to and from it."""
+    """A worker process and the messages to and from it.
+
+    Attributes:
+        messages: what it sent and nobody has received yet; None behind the last one.
+        last_words: the last 20 lines that it wrote to stderr, for the message of its end.
+    """
 
     def __init__(self, command: Sequence[str | Path], environ: Mapping[str, str]) -> None:
         """Start the process and two threads that read what it says.
@@ -115,6 +121,7 @@ class WorkerProcess:
         self.messages.put(None)
 
     def _read_log(self) -> None:
+        """Keep the last lines of the worker's stderr; all of them are in our log at level debug."""
         for line in self.process.stderr or ():
             text = line.decode("utf-8", "replace").rstrip()
             self.last_words.append(text)
@@ -156,7 +163,14 @@ class WorkerProcess:
 
 
 class ExternalModel:
-    """A worker that is started again when it dies, so that a prompt that kills it costs one image."""
+    """A worker that is started again when it dies, so that a prompt that kills it costs one image.
+
+    Attributes:
+        command: that starts the worker.
+        folder: where the worker puts its images; gone when the model is closed.
+        load: the first message to every worker.
+        facts: what the worker found out while loading, recorded with each image.
+    """
 
     batch_size = 8  # handed over at once; the worker draws them one by one
 
@@ -195,29 +209,32 @@ class ExternalModel:
         """Hand the batch over and yield what comes back. Raises WorkerDied, after which the next call starts anew."""
         if self.worker.process.poll() is not None:
             self.worker, _ = self._start()
+        root = Path(self.folder.name)
         left = {request.pair_id: request for request in batch}
         asked = [{"id": r.pair_id, "prompt": r.prompt, "seed": r.seed} for r in batch]
         self.worker.send({"do": "draw", "folder": self.folder.name, "requests": asked})
         while (answer := self.worker.receive(DRAW_TIMEOUT))["is"] != "done":
             # An answer to no request of this batch is passed over: the worker runs code that is not ours.
             request = left.pop(answer.get("id", ""), None)
-            if request is not None:
-                yield self._outcome(request, answer)
-
-    def _outcome(self, request: ImageRequest, answer: Message) -> Outcome:
-        """Read the image that the worker left in the folder, and remove it there."""
-        if answer["is"] != "image":
-            return NoImage(request=request, reason=str(answer.get("reason")))
-        root = Path(self.folder.name)
-        # Through load_image, which refuses a file outside of the folder and one that unpacks to gigabytes.
-        try:
-            image = images.load_image(answer["file"], root)
-        except ImageError as error:
-            return NoImage(request=request, reason=f"the worker's image cannot be read: {error}")
-        (root / answer["file"]).unlink()
-        details = self.asked_size.note(image)
-        sent, seconds = answer["prompt_sent"], answer["seconds"]
-        return GeneratedImage(request=request, image=image, prompt_sent=sent, seconds=seconds, details=details)
+            if request is None:
+                continue
+            if answer["is"] != "image":
+                yield NoImage(request=request, reason=str(answer.get("reason")))
+                continue
+            # load_image refuses a file outside of the folder, and one that unpacks to gigabytes.
+            try:
+                image = images.load_image(answer["file"], root)
+            except ImageError as error:
+                yield NoImage(request=request, reason=f"the worker's image cannot be read: {error}")
+                continue
+            (root / answer["file"]).unlink()
+            yield GeneratedImage(
+                request=request,
+                image=image,
+                prompt_sent=answer["prompt_sent"],
+                seconds=answer["seconds"],
+                details=self.asked_size.note(image),
+            )
 
     def close(self) -> None:
         """End the worker."""

@@ -104,7 +104,7 @@ class AdapterJob:
 
 
 def _git_commit(folder: Path) -> str | None:
-    """Return the commit of a checkout, with "-dirty" where files of it were changed; None where it is no checkout."""
+    """Return the commit of a checkout, with "-dirty" where files of it were changed; None for another folder."""
     questions = "rev-parse --show-toplevel", "describe --always --dirty --abbrev=40 --exclude=*"
     try:
         top, commit = (

@@ -234,7 +234,7 @@ class HostedModel(ABC):
         text = self._plain(f"HTTP {fault.status or 'without an answer'}: {fault.code} {fault.message}".strip())
         if fault.refused:
             return ApiReply(image=None, reason=text, permanent=True)
-        # Google answers a bad key or a barred country with HTTP 400. Taken for a refusal, every prompt would stand in
+        # Google answers a bad key or a barred country with HTTP 400. Taken for a refusal, every prompt would be in
         # refused.jsonl for good; so an error is about one prompt only where the service says so.
         if fault.code in NO_MONEY or not (fault.status is None or fault.status in RETRIED):
             hint = self.advice if fault.status == 404 else ""
@@ -317,12 +317,12 @@ class HostedSpec(ModelSpec):
             return ""
         known = self.ids[model_id]
         variant = next((name for name, repo in self.variants.items() if repo == known.successor), None)
-        # --repo comes before --variant, so that who gave it must give another.
+        # --repo overrides --variant, so a user who gave it must give another one.
         flag = f"--variant {variant}" if variant and not options.repo else f"--repo {known.successor}"
         return f"; {model_id} shuts down on {known.shutdown}, the current id is {known.successor}: {flag}"
 
     def obstacles(self, run: RunOptions) -> list[str]:
-        """Return also a missing key, and an id that is no more."""
+        """Return also a missing key, and an id that the service has shut down."""
         usual = BuildOptions()
         has_key = any(os.environ.get(name, "").strip() for name in self.keys)
         return [

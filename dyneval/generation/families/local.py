@@ -31,6 +31,10 @@ class LocalModel(ABC):
     """A loaded model. A family adds `set_up` and `draw`; a model's class overrides what is special to it.
 
     Attributes:
+        arguments: of the model's call.
+        repo: of the weights.
+        parts: further weights by name.
+        weights: loads from these repos, and notes the commits.
         held: names of the attributes that hold weights; `close` lets go of them.
     """
 
@@ -96,6 +100,7 @@ class LocalModel(ABC):
             # On the CPU, so that the same noise comes out whatever the device.
             generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
             images, flags = self.draw(prompts, generators)
+        # Nobody can tell which image of a batch took how long.
         seconds = (time.perf_counter() - start) / len(batch)
         for request, prompt, image, flag in zip(batch, prompts, images, flags, strict=True):
             if image is None:

@@ -118,7 +118,7 @@ class Janus(TransformersModel):
             **inputs,
             generation_mode="image",
             do_sample=False,
-            guidance_scale=1.0,  # none of the library's own
+            guidance_scale=1.0,  # switches the library's own guidance off
             logits_processor=LogitsProcessorList([guide, heat, SeededSampling(generators)]),
         )
         pixels = self.model.decode_image_tokens(tokens)  # shape (images, height, width, 3), normalised

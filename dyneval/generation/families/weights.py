@@ -59,7 +59,7 @@ class Weights:
         Raises:
             GenerationError: not found, not allowed, or a package is missing; says what to do.
         """
-        from huggingface_hub import constants
+        from huggingface_hub import constants, get_token
 
         revision = self.asked.get(repo)
         try:
@@ -69,7 +69,11 @@ class Weights:
         ) as error:  # pickles, tokenizers and code of others raise anything; it is this model's loss only
             text = " ".join(str(error).split())[:400]
             hint = ""
-            if self.spec.gated and _is_denied(repo, error):
+            # Without a token the Hub keeps a gated repo back, and libraries word that in many ways. A folder, or a
+            # missing one, is kept back by nobody: there advice about a licence would mislead.
+            is_repo = re.fullmatch(r"[\w.-]+/[\w.-]+", repo) and not Path(repo).exists()
+            is_denied = get_token() is None or re.search(r"\b(gated|restricted|401|403)\b", str(error))
+            if self.spec.gated and is_repo and is_denied:
                 page = f"https://huggingface.co/{repo}"
                 hint = f" Its licence must be accepted: open {page}, agree, then run `hf auth login`."
             if constants.HF_HUB_OFFLINE and not Path(repo).is_dir():
@@ -116,16 +120,6 @@ def commit(repo: str, revision: str | None = None) -> str | None:
         return (cache / "refs" / (revision or constants.DEFAULT_REVISION)).read_text().strip()
     except OSError:
         return None
-
-
-def _is_denied(repo: str, error: Exception) -> bool:
-    """Whether the Hub may have kept `repo` back; without a token it does so, and libraries word that in many ways."""
-    from huggingface_hub import get_token
-
-    # A folder, or a missing one, is kept back by nobody: advice about a licence would mislead.
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo) or Path(repo).exists():
-        return False
-    return get_token() is None or bool(re.search(r"\b(gated|restricted|401|403)\b", str(error)))
 
 
 @contextmanager
