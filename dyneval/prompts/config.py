@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dyneval.errors import SettingError, without_secrets
-from dyneval.prompts import dedup, selection, tiers
+from dyneval.prompts import complexity, dedup, selection
 from dyneval.prompts.clean import Limits
 
 Json = dict[str, Any]
@@ -54,9 +54,9 @@ class FilterConfig:
     labeller: LabellerName = "rules"
     """Who assigns categories. The model labels what is kept at the end; selection goes by the rules even then."""
     llm: LlmConfig = field(default_factory=LlmConfig)
-    tiering: tiers.TierMode = "threshold"
-    tau_1: float = tiers.TAU_1
-    tau_2: float = tiers.TAU_2
+    tiering: complexity.TierMode = "threshold"
+    tau_1: float = complexity.TAU_1
+    tau_2: float = complexity.TAU_2
     count: int | None = None
     """How many prompts to select; None keeps all."""
     balance: tuple[selection.Balance, ...] = selection.BALANCES

@@ -13,13 +13,13 @@ import polars as pl
 
 from dyneval.errors import DataFileError
 from dyneval.files.atomic import atomic_write, exclusive, refuse_overwrite
-from dyneval.prompts import complexity, dedup, filters, llm_labels, outputs, report, selection, sources, tiers
+from dyneval.prompts import complexity, dedup, filters, llm_labels, outputs, report, selection, sources
 from dyneval.prompts.analysis import Analysis, analyse, shingles
 from dyneval.prompts.clean import Cleaner, clean_text
 from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.filters import Drops
 from dyneval.prompts.minhash import Shingled, jaccard
-from dyneval.prompts.outputs import LEAKAGE, RecordTable, FilterSummary, summarise, writing
+from dyneval.prompts.outputs import LEAKAGE, FilterSummary, RecordTable, summarise, writing
 from dyneval.prompts.text import in_other_script
 from dyneval.records import Reject
 from dyneval.work import progress
@@ -169,12 +169,12 @@ class FilterRun:
         config = self.config
         h = prompts["complexity"].to_numpy()
         if config.tiering == "threshold":
-            tier = tiers.by_threshold(h, config.tau_1, config.tau_2)
+            tier = complexity.tiers_by_threshold(h, config.tau_1, config.tau_2)
         else:
-            tier = tiers.by_rank(h, _keys(prompts))
+            tier = complexity.tiers_by_rank(h, _keys(prompts))
         prompts = prompts.with_columns(pl.Series("tier", tier))
-        tiered = self.drops.keep("between_tiers", prompts, pl.Series(tier != tiers.NO_TIER))
-        return tiers.in_order(tiered, config.tiering, config.seed)
+        tiered = self.drops.keep("between_tiers", prompts, pl.Series(tier != complexity.NO_TIER))
+        return complexity.in_tier_order(tiered, config.tiering, config.seed)
 
     def _select(self, prompts: pl.DataFrame, sketch: np.ndarray) -> pl.DataFrame:
         config = self.config
