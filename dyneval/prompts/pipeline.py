@@ -1,4 +1,17 @@
-"""Step 1 from inputs to files: the door `extract_diverse_prompts.py` calls `filter_prompts(FilterConfig(...))`."""
+"""Step 1 from inputs to files: `extract_diverse_prompts.py` calls `filter_prompts(FilterConfig(...))`.
+
+The stages run one after the other over all prompts, not a batch through all stages: near-duplicates and tiers by rank
+need every prompt at once. This file holds the order of the stages and lets go of their arrays; what a stage does stands
+in the module of its name.
+
+    from pathlib import Path
+    from dyneval.prompts.config import FilterConfig
+    from dyneval.prompts.pipeline import filter_prompts
+
+    Path("prompts.txt").write_text("a red fox asleep on a mossy stone beside a stream")
+    summary = filter_prompts(FilterConfig(inputs=("prompts.txt",), output=Path("prompts"), progress=False))
+    print(summary["kept"], summary["tiers"])
+"""
 
 from __future__ import annotations
 
@@ -7,19 +20,21 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import polars as pl
 
 from dyneval.errors import DataFileError
 from dyneval.files.atomic import atomic_write, exclusive, refuse_overwrite
+from dyneval.files.jsonl import to_line
 from dyneval.prompts import complexity, dedup, filters, llm_labels, outputs, report, selection, sources
 from dyneval.prompts.analysis import Analysis, analyse, shingles
 from dyneval.prompts.clean import Cleaner, clean_text
 from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.filters import Drops
 from dyneval.prompts.minhash import Shingled, jaccard
-from dyneval.prompts.outputs import LEAKAGE, FilterSummary, RecordTable, summarise, writing
+from dyneval.prompts.outputs import LEAKAGE, FilterSummary, summarise, writing
 from dyneval.prompts.text import in_other_script
 from dyneval.records import Reject
 from dyneval.work import progress
@@ -49,18 +64,26 @@ class FilterRun:
         self.leaked: dict[str, int] = {}
         self.selection: dict[str, selection.Spread] = {}
         self.agreement: llm_labels.LabelAgreement | None = None
-        self._stack = ExitStack()
 
     def run(self) -> FilterSummary:
         """Run all stages and write all files; return the summary."""
-        with exclusive(self.config.output):
-            return self._run()
-
-    def _run(self) -> FilterSummary:
-        with self._stack:
-            self._open_files()
+        folder = self.config.output
+        with exclusive(folder), ExitStack() as stack:
+            # What an earlier run left and this one may not write again would contradict the new files.
+            for name in (outputs.JSONL, outputs.DROPPED, outputs.CLUSTERS, outputs.LEAKAGE, outputs.REJECTS):
+                (folder / name).unlink(missing_ok=True)
+            rejects = stack.enter_context(atomic_write(folder / outputs.REJECTS, "wb"))
+            dropped = None
+            if self.config.write_dropped:
+                dropped = stack.enter_context(atomic_write(folder / outputs.DROPPED, "wb"))
+            self.drops = Drops(self._filters, dropped)
             with self._timed("filter"):
-                prompts = self._collect()
+                cleaner = Cleaner(self.config.limits, self.drops, self._filters)
+                kept = [cleaner(rows) for rows in self._rows(rejects)]
+                prompts = pl.concat(kept) if kept else pl.DataFrame()
+            if prompts.is_empty():
+                message = f"none of {self.rows_read} rows is a usable prompt; dropped: {self.drops.summary()}"
+                raise DataFileError(message + "".join(f"; first {bad.key}: {bad.reason}" for bad in self.unreadable))
             with self._timed("score"):
                 prompts, analysis = self._score(prompts)
             points, shingled = analysis.points, analysis.shingled
@@ -76,21 +99,15 @@ class FilterRun:
                 prompts = self._label(prompts)
             if prompts.is_empty():
                 raise DataFileError(f"no prompt was left of {self.rows_read} rows; dropped: {self.drops.summary()}")
-        outputs.remove_empty(self.config.output / outputs.REJECTS)
-        with self._timed("write"):
-            outputs.write_prompts(self.config.output, prompts, RecordTable(prompts, points), self.config.jsonl)
-        summary = summarise(self, prompts)
-        report.write_summary_and_report(self.config, summary, prompts, self.drops)
+            # Rejects and dropped rows are complete before the file that readers wait for is there.
+            stack.close()
+            if not (folder / outputs.REJECTS).stat().st_size:
+                (folder / outputs.REJECTS).unlink()
+            with self._timed("write"):
+                outputs.write_prompts(folder, prompts, points, self.config.jsonl)
+            summary = summarise(self, prompts)
+            report.write_summary_and_report(self.config, summary, prompts, self.drops)
         return summary
-
-    def _open_files(self) -> None:
-        folder = self.config.output
-        outputs.clear(folder)
-        self._rejects = self._stack.enter_context(atomic_write(folder / outputs.REJECTS, "wb"))
-        dropped = None
-        if self.config.write_dropped:
-            dropped = self._stack.enter_context(atomic_write(folder / outputs.DROPPED, "wb"))
-        self.drops = Drops(self._filters, dropped)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -99,25 +116,15 @@ class FilterRun:
         self.seconds[stage] = round(time.perf_counter() - begin, 2)
         logger.info("%s: %.1f s", stage, self.seconds[stage])
 
-    def _bar(self, stage: str, total: int | None = None) -> progress.Bar:
-        return progress.bar(stage, total, "prompts", is_quiet=not self.config.progress)
-
-    def _collect(self) -> pl.DataFrame:
-        cleaner = Cleaner(self.config.limits, self.drops, self._filters)
-        kept = [cleaner(rows) for rows in self._rows()]
-        prompts = pl.concat(kept) if kept else pl.DataFrame()
-        if prompts.is_empty():
-            message = f"none of {self.rows_read} rows is a usable prompt; dropped: {self.drops.summary()}"
-            raise DataFileError(message + "".join(f"; first {bad.key}: {bad.reason}" for bad in self.unreadable))
-        return prompts
-
-    def _rows(self) -> Iterator[pl.DataFrame]:
+    def _rows(self, rejects: IO[bytes]) -> Iterator[pl.DataFrame]:
+        """Yield the batches of all sources; what cannot be read is written to `rejects`."""
+        # An Enum keeps the name of the source as a number a row, not as a text.
         names = pl.Enum(sorted({source.name for source in self.sources}))
         scores, unscored = pl.col("prompt_nsfw", "image_nsfw"), 0
-        with self._bar("read") as bar:
+        with progress.bar("read", None, "prompts", is_quiet=not self.config.progress) as bar:
             for source in self.sources:
                 for batch in sources.read(source, self.config.column, self.config.split):
-                    outputs.write_rejects(self._rejects, batch.unreadable)
+                    rejects.writelines(to_line(reject.row("key")) for reject in batch.unreadable)
                     self.unreadable = (self.unreadable or batch.unreadable)[:1]
                     self.drops.count("unreadable", len(batch.unreadable))
                     rows = batch.rows.height + len(batch.unreadable)
@@ -133,7 +140,7 @@ class FilterRun:
 
     def _score(self, prompts: pl.DataFrame) -> tuple[pl.DataFrame, Analysis]:
         config = self.config
-        with self._bar("score", len(prompts)) as bar:
+        with progress.bar("score", len(prompts), "prompts", is_quiet=not config.progress) as bar:
             seed = config.seed if config.signs else None
             analysis = analyse(prompts["prompt"], seed, config.labeller != "none", bar.update)
         scored = prompts.with_columns(
