@@ -1,4 +1,8 @@
-"""Everything that decides what Step 1 writes."""
+"""Everything that decides what Step 1 writes.
+
+The command line fills `FilterConfig`, the run reads it, and summary.json keeps it; two runs of one configuration on the
+same inputs write the same files. What a setting may be is checked here, before anything is read.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +72,7 @@ class FilterConfig:
 
     def __post_init__(self) -> None:
         if self.dedup is not None:
-            dedup.bands_for(self.dedup)
+            dedup.bands_for(self.dedup)  # raises SettingError for a threshold that no bands can find
         if self.tau_1 <= self.tau_2:
             raise SettingError(f"tau_1 = {self.tau_1:g} has to be above tau_2 = {self.tau_2:g}")
         if self.count is not None and self.count < 1:
@@ -78,17 +82,8 @@ class FilterConfig:
         if unknown := set(self.balance) - set(selection.BALANCES):
             raise SettingError(f"balance: {', '.join(sorted(unknown))}: expected {', '.join(selection.BALANCES)}")
 
-    @property
-    def near(self) -> float:
-        """Similarity from which a prompt is taken out because of an exclusion file."""
-        return self.dedup or dedup.DEFAULT_THRESHOLD
-
-    @property
-    def signs(self) -> bool:
-        """Whether any stage compares prompts."""
-        return self.dedup is not None or bool(self.exclude) or self.count is not None
-
     def to_dict(self) -> Json:
         """The configuration as it stands in summary.json."""
+        # The address of a server may hold a password, and summaries are passed on.
         llm = asdict(self.llm) | {"base_urls": [without_secrets(url) for url in self.llm.base_urls]}
         return asdict(self) | {"output": str(self.output), "llm": llm}

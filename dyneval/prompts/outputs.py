@@ -1,7 +1,7 @@
 """The files that Step 1 leaves: prompts.parquet, prompts.jsonl, tier-{1,2,3}-prompts.txt, each complete or absent.
 
-Step 2 reads them, so names and columns are fixed (`records.Prompt`). Rows are written in batches of `BATCH`, so that the
-columns that only the files have are never in memory for all prompts.
+Step 2 reads them, so names and columns are fixed (`records.Prompt`). Rows are written in batches of `BATCH`: columns
+that only the files have are never in memory for all prompts.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def write_prompts(folder: Path, prompts: pl.DataFrame, points: Floats, jsonl: bool) -> None:
-    """Write prompts as Parquet and, on request, as JSONL, and their texts, a file a tier; arguments of `expand_rows`."""
+    """Write prompts as Parquet and, on request, as JSONL, and their texts, a file a tier; see `expand_rows`."""
 
     def batches(columns: list[str] | None = None, *_: object) -> Iterator[pl.DataFrame]:
         for rows in prompts.iter_slices(BATCH):

@@ -141,7 +141,9 @@ class FilterRun:
     def _score(self, prompts: pl.DataFrame) -> tuple[pl.DataFrame, Analysis]:
         config = self.config
         with progress.bar("score", len(prompts), "prompts", is_quiet=not config.progress) as bar:
-            seed = config.seed if config.signs else None
+            # Only runs that compare prompts need signatures, which take 256 bytes a prompt.
+            compares = config.dedup is not None or config.exclude or config.count is not None
+            seed = config.seed if compares else None
             analysis = analyse(prompts["prompt"], seed, config.labeller != "none", bar.update)
         scored = prompts.with_columns(
             analysis.ids.alias("prompt_id"),
@@ -231,9 +233,18 @@ def find_leaked(shingled: Shingled, prompts: pl.DataFrame, config: FilterConfig)
     Raises:
         SourceError: an exclusion file cannot be read.
     """
-    others = _benchmark_prompts(config)
+    empty = pl.DataFrame(schema={"benchmark": pl.String, "benchmark_prompt": pl.String})
+    found = [
+        batch.rows.select(
+            pl.lit(source.name).alias("benchmark"), clean_text(pl.col("prompt")).alias("benchmark_prompt")
+        )
+        for source in sources.find(config.exclude)
+        for batch in sources.read(source, config.exclude_column or config.column, config.split)
+    ]
+    # Without the limits of `Cleaner`: a benchmark's prompt of ten characters is as much of a leak as a long one.
+    others = pl.concat([empty, *found]).drop_nulls().unique(subset="benchmark_prompt", maintain_order=True)
     signed = shingles(others["benchmark_prompt"], config.seed)
-    mine, theirs = dedup.matches(shingled, signed, config.near)
+    mine, theirs = dedup.matches(shingled, signed, config.dedup or dedup.DEFAULT_THRESHOLD)
     return pl.concat(
         [
             pl.DataFrame({"row": mine, "jaccard": jaccard(shingled, mine, signed, theirs).round(4)}),
@@ -250,16 +261,3 @@ def write_leaked(folder: Path, found: pl.DataFrame) -> dict[str, int]:
     with writing(folder / LEAKAGE) as file:
         report.write_ndjson(file)
     return dict(report["benchmark"].value_counts().sort("benchmark").iter_rows())
-
-
-def _benchmark_prompts(config: FilterConfig) -> pl.DataFrame:
-    """All prompts of the exclusion files, however short; columns benchmark, benchmark_prompt."""
-    empty = pl.DataFrame(schema={"benchmark": pl.String, "benchmark_prompt": pl.String})
-    found = [
-        batch.rows.select(
-            pl.lit(source.name).alias("benchmark"), clean_text(pl.col("prompt")).alias("benchmark_prompt")
-        )
-        for source in sources.find(config.exclude)
-        for batch in sources.read(source, config.exclude_column or config.column, config.split)
-    ]
-    return pl.concat([empty, *found]).drop_nulls().unique(subset="benchmark_prompt", maintain_order=True)
