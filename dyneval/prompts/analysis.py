@@ -1,7 +1,7 @@
 """What is computed from the text of each prompt alone: one pass over its tokens, a chunk at a time on every core.
 
-Prompts are cut into tokens once: ids, scores, labels and signatures are made from the same tokens here, so no stage reads
-the text again. `describe` does it for a few prompts:
+Prompts are cut into tokens once: ids, scores, labels and signatures are made from the same tokens here, so no stage
+reads the text again. `describe` does it for a few prompts:
 
     from dyneval.prompts.analysis import describe
 

@@ -16,7 +16,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -165,21 +165,17 @@ def _language(value: str) -> Apply:
     return lambda rows: pl.Series([identifier.classify(one)[0] in wanted for one in rows["prompt"]], dtype=pl.Boolean)
 
 
-def _marks(*patterns: tuple[str, str]) -> Callable[[str], Apply]:
+def _marks(patterns: tuple[tuple[str, str], ...], value: str) -> Apply:
     """Take marks out of prompts (strip), or drop prompts that have some."""
-
-    def make(value: str) -> Apply:
-        if value not in ("strip", "drop"):
-            raise ValueError("expected strip or drop")
-        if value == "drop":
-            found = pl.any_horizontal(pl.col("prompt").str.contains(pattern) for pattern, _ in patterns)
-            return lambda rows: rows.select(~found).to_series()
-        text = pl.col("prompt")
-        for pattern, replacement in patterns * _DEPTH:
-            text = text.str.replace_all(pattern, replacement)
-        return lambda rows: rows.select(text).to_series()
-
-    return make
+    if value not in ("strip", "drop"):
+        raise ValueError("expected strip or drop")
+    if value == "drop":
+        found = pl.any_horizontal(pl.col("prompt").str.contains(pattern) for pattern, _ in patterns)
+        return lambda rows: rows.select(~found).to_series()
+    text = pl.col("prompt")
+    for pattern, replacement in patterns * _DEPTH:
+        text = text.str.replace_all(pattern, replacement)
+    return lambda rows: rows.select(text).to_series()
 
 
 _DEPTH = 3
@@ -211,11 +207,11 @@ FILTERS: dict[str, FilterKind] = {
                              _words),
     "repetition": FilterKind("drop prompts of whose words more than this share were said before", "0.6", _repetition),
     "weights": FilterKind("prompt weights such as (red hat:1.2), ((red hat)), red::2: strip or drop", "strip",
-                    _marks(*_WEIGHTS, *_BRACES)),
-    "lora": FilterKind("tags of adapters such as <lora:name:0.8>: strip or drop", "strip", _marks(_LORA)),
-    "options": FilterKind("options of image models such as --ar 16:9: strip or drop", "strip", _marks(_OPTIONS)),
-    "urls": FilterKind("web addresses: strip or drop", "strip", _marks(_URL)),
-    "pii": FilterKind("e-mail addresses and telephone numbers: strip or drop", "drop", _marks(_MAIL, _PHONE)),
+                    partial(_marks, (*_WEIGHTS, *_BRACES))),
+    "lora": FilterKind("tags of adapters such as <lora:name:0.8>: strip or drop", "strip", partial(_marks, (_LORA,))),
+    "options": FilterKind("options of image models such as --ar 16:9: strip or drop", "strip", partial(_marks, (_OPTIONS,))),
+    "urls": FilterKind("web addresses: strip or drop", "strip", partial(_marks, (_URL,))),
+    "pii": FilterKind("e-mail addresses and telephone numbers: strip or drop", "drop", partial(_marks, (_MAIL, _PHONE))),
 }  # fmt: skip
 """Every filter by its name."""
 

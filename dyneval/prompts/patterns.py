@@ -187,20 +187,17 @@ class Matcher:
 
     def starts(self, *patterns: Pattern) -> Bools:
         """(units,) True where a match of one of the patterns begins."""
-        return self._unpacked(self._any(patterns, backward=True))
+        return self._unpacked(self._match(patterns, backward=True))
 
     def ends(self, *patterns: Pattern) -> Bools:
         """(units,) True where a match of one of the patterns has its last unit."""
-        return self._unpacked(self._any(patterns, backward=False))
+        return self._unpacked(self._match(patterns, backward=False))
 
-    def _any(self, patterns: tuple[Pattern, ...], backward: bool) -> Bits:
-        found = self._match(patterns[0], backward)
-        for pattern in patterns[1:]:
-            found = found | self._match(pattern, backward)
-        return found
-
-    def _match(self, pattern: Pattern, backward: bool) -> Bits:
+    def _match(self, patterns: tuple[Pattern, ...], backward: bool) -> Bits:
         """Walk the steps from the far end; `reached` marks the units before (or behind) which the rest matches."""
+        if len(patterns) > 1:
+            return np.bitwise_or.reduce([self._match((pattern,), backward) for pattern in patterns])
+        (pattern,) = patterns
         # From the end backward, so that what is left marked are the units where a match begins; forward, where one
         # ends.
         ordered = pattern[::-1] if backward else pattern
@@ -237,13 +234,13 @@ class Matcher:
         """Units that a context names."""
         marks = np.bitwise_and.reduce([self._has(step) for step in context.at])
         if context.after:
-            marks = marks & _beside(self._any(context.after, backward=False), backward=False)
+            marks = marks & _beside(self._match(context.after, backward=False), backward=False)
         if context.before:
-            marks = marks & _beside(self._any(context.before, backward=True), backward=True)
+            marks = marks & _beside(self._match(context.before, backward=True), backward=True)
         if context.not_after:
-            marks = marks & ~_beside(self._any(context.not_after, backward=False), backward=False)
+            marks = marks & ~_beside(self._match(context.not_after, backward=False), backward=False)
         if context.not_before:
-            marks = marks & ~_beside(self._any(context.not_before, backward=True), backward=True)
+            marks = marks & ~_beside(self._match(context.not_before, backward=True), backward=True)
         return marks
 
     def _unpacked(self, bits: Bits) -> Bools:

@@ -19,14 +19,13 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import IO
 
 import numpy as np
 import polars as pl
 
 from dyneval.errors import DataFileError
-from dyneval.files.atomic import atomic_write, exclusive, refuse_overwrite
+from dyneval.files.atomic import atomic_write, exclusive, refuse_overwrite, write_summary
 from dyneval.files.jsonl import to_line
 from dyneval.prompts import complexity, dedup, filters, llm_labels, outputs, report, selection, sources
 from dyneval.prompts.analysis import Analysis, analyse, shingles
@@ -36,7 +35,7 @@ from dyneval.prompts.filters import Drops
 from dyneval.prompts.minhash import Shingled, jaccard
 from dyneval.prompts.outputs import LEAKAGE, FilterSummary, summarise, writing
 from dyneval.prompts.text import in_other_script
-from dyneval.records import Reject
+from dyneval.records import Reject, RunSummary
 from dyneval.work import progress
 
 logger = logging.getLogger(__name__)
@@ -106,7 +105,11 @@ class FilterRun:
             with self._timed("write"):
                 outputs.write_prompts(folder, prompts, points, self.config.jsonl)
             summary = summarise(self, prompts)
-            report.write_summary_and_report(self.config, summary, prompts, self.drops)
+            with atomic_write(folder / outputs.REPORT) as file:
+                file.write(report.render(self.config, summary, prompts, self.drops))
+            counts = RunSummary(made=summary["kept"], rejected=summary["rows_read"] - summary["kept"])
+            # The summary comes last: a folder that has one is complete.
+            write_summary(folder / outputs.SUMMARY, counts, summary)
         return summary
 
     @contextmanager
@@ -159,7 +162,10 @@ class FilterRun:
         if config.exclude:
             with self._timed("exclude"):
                 found = find_leaked(shingled, prompts, config)
-                self.leaked = write_leaked(config.output, found)
+                leaks = found.sort("benchmark", "prompt_id").select(pl.exclude("row"))
+                with writing(config.output / LEAKAGE) as file:
+                    leaks.write_ndjson(file)
+                self.leaked = dict(leaks["benchmark"].value_counts().sort("benchmark").iter_rows())
             clean = ~np.isin(np.arange(len(prompts)), found["row"].to_numpy())
             prompts, shingled = self.drops.keep("excluded", prompts, pl.Series(clean)), shingled.take(clean)
         if config.dedup is None:
@@ -253,11 +259,3 @@ def find_leaked(shingled: Shingled, prompts: pl.DataFrame, config: FilterConfig)
         ],
         how="horizontal",
     )
-
-
-def write_leaked(folder: Path, found: pl.DataFrame) -> dict[str, int]:
-    """Write the report, one JSON line a leaked prompt, and count them by benchmark."""
-    report = found.sort("benchmark", "prompt_id").select(pl.exclude("row"))
-    with writing(folder / LEAKAGE) as file:
-        report.write_ndjson(file)
-    return dict(report["benchmark"].value_counts().sort("benchmark").iter_rows())

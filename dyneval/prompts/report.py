@@ -16,13 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from dyneval.files.atomic import atomic_write, write_summary
 from dyneval.files.html import content_policy
 from dyneval.prompts import categories
 from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.filters import Drops
-from dyneval.prompts.outputs import REPORT, SUMMARY, FilterSummary
-from dyneval.records import TIERS, RunSummary
+from dyneval.prompts.outputs import FilterSummary
+from dyneval.records import TIERS
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 960, 260, 56, 30, 22
 """Size of the histogram and what its numbers take at three sides, in units of its viewBox; it scales with the page."""
@@ -144,13 +143,15 @@ _LABELLERS = {
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str | int | float, ...]]) -> str:
     """A table of escaped texts and of numbers: counts with commas, others with two digits. Html is kept as it is."""
-
-    def cell(tag: str, value: str | int | float) -> str:
-        if isinstance(value, str):
-            return f"<{tag}>{value if isinstance(value, _Html) else escape(value)}</{tag}>"
-        return f'<{tag} class="n">{value:{"," if isinstance(value, int) else ".2f"}}</{tag}>'
-
-    body = "".join(f"<tr>{''.join(cell('td', value) for value in row)}</tr>" for row in rows)
+    body = ""
+    for row in rows:
+        body += "<tr>"
+        for value in row:
+            if isinstance(value, str):
+                body += f"<td>{value if isinstance(value, _Html) else escape(value)}</td>"
+            else:
+                body += f'<td class="n">{value:{"," if isinstance(value, int) else ".2f"}}</td>'
+        body += "</tr>"
     # A head stands as its column does.
     kinds = ["" if isinstance(value, str) else ' class="n"' for value in (rows[0] if rows else head)]
     names = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, head, strict=True))
@@ -212,11 +213,3 @@ def _samples(tier: int, prompts: pl.DataFrame) -> str:
         rows.append((round(h), _Html(f'{escape(text)}<div class="labels">{escape(", ".join(names))}</div>')))
     title = f'<h3><span class="dot d{tier}"></span>{_TIER_NAMES[tier]}</h3>'
     return title + (_table(("H", "prompt and categories"), rows) if rows else "<p>none</p>")
-
-
-def write_summary_and_report(config: FilterConfig, summary: FilterSummary, prompts: pl.DataFrame, drops: Drops) -> None:
-    """Write summary.json and report.html."""
-    with atomic_write(config.output / REPORT) as file:
-        file.write(render(config, summary, prompts, drops))
-    run = RunSummary(made=summary["kept"], rejected=summary["rows_read"] - summary["kept"])
-    write_summary(config.output / SUMMARY, run, summary)

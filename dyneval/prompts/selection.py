@@ -78,9 +78,11 @@ def select(
         for bit in sorted(range(64), key=lambda bit: (-len(bits[bit]), bit)):
             pools[bits[bit]] = bit
     chosen = np.zeros(len(keys), bool)
-    for group, share in _shares(groups, count):
+    names, sizes = np.unique(groups, return_counts=True)
+    for group, share in zip(names, even_shares(sizes, count), strict=True):
         inside = np.flatnonzero(groups == group)
-        for pool, quota in _shares(pools[inside], share):
+        names, sizes = np.unique(pools[inside], return_counts=True)
+        for pool, quota in zip(names, even_shares(sizes, int(share)), strict=True):
             members = inside[pools[inside] == pool]
             ranking = np.lexsort((place[members], crowding[members]))
             chosen[members[ranking[:quota]]] = True
@@ -144,11 +146,6 @@ def even_shares(sizes: Int64s, count: int) -> Int64s:
         shares[wanting] += more
         left -= int(more.sum())
     return shares
-
-
-def _shares(groups: Int64s, count: int) -> list[tuple[int, int]]:
-    names, sizes = np.unique(groups, return_counts=True)
-    return [(int(name), int(share)) for name, share in zip(names, even_shares(sizes, count), strict=True)]
 
 
 def _scramble(keys: UInt64s, seed: int) -> UInt64s:

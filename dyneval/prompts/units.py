@@ -57,7 +57,7 @@ def find_units(tokens: Tokens, lexicon: Lexicon) -> Units:
         entries[unknown & mark] = shape
     entries[tokens.ends] = END
 
-    starts, lengths, phrases = _leftmost(*_longest_phrases(entries, lexicon))
+    starts, lengths, phrases = _phrases(entries, lexicon)
     keep = np.ones(len(entries), bool)
     for offset in range(1, lexicon.trie.depth):
         keep[starts[lengths > offset] + offset] = False
@@ -73,8 +73,8 @@ def row_sums(values: npt.NDArray[np.generic], ends: Int64s) -> Int64s:
     return np.add.reduceat(values, np.concatenate(([0], ends[:-1] + 1)), dtype=np.int64)
 
 
-def _longest_phrases(entries: Int32s, lexicon: Lexicon) -> tuple[Int64s, Int64s, Int32s]:
-    """Start, length in tokens and entry of the longest phrase at every place where one begins."""
+def _phrases(entries: Int32s, lexicon: Lexicon) -> tuple[Int64s, Int64s, Int32s]:
+    """Start, length in tokens and entry of the phrases that a scan from the left takes, the longest at each place."""
     trie = lexicon.trie
     places = np.flatnonzero(trie.roots[entries])
     nodes = trie.roots[entries[places]]
@@ -88,14 +88,9 @@ def _longest_phrases(entries: Int32s, lexicon: Lexicon) -> tuple[Int64s, Int64s,
         lengths[alive[complete]] = depth + 1
         phrases[alive[complete]] = trie.phrase[nodes[complete]]
     found = lengths > 0
-    return places[found], lengths[found], phrases[found]
-
-
-def _leftmost(starts: Int64s, lengths: Int64s, phrases: Int32s) -> tuple[Int64s, Int64s, Int32s]:
-    """Keep what a scan from the left would: drop every phrase that begins inside a kept one.
-
-    A phrase that no earlier one reaches is surely kept, and so what follows it and begins inside it is surely dropped.
-    """
+    starts, lengths, phrases = places[found], lengths[found], phrases[found]
+    # Drop every phrase that begins inside a kept one. A phrase that no earlier one reaches is surely kept, and so what
+    # follows it and begins inside it is surely dropped; a round decides these, and few batches need a third.
     while len(starts) > 1:
         reach = np.maximum.accumulate(starts + lengths)
         inside = np.append(False, starts[1:] < reach[:-1])
