@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from msgspec.structs import astuple
 
-from dyneval.prompts import clean, dedup, tiers
+from dyneval.prompts import clean, complexity, dedup
 from dyneval.records import PromptRecord, prompt_id
 
 ROOT = Path(__file__).parents[2]
@@ -242,5 +242,5 @@ def test_a_word_that_stands_65_536_times_counts_as_often(tmp_path):
 
 def test_help_names_the_defaults_of_the_library():
     text = " ".join(run("--help").stdout.split())
-    for number in (clean.MIN_CHARS, clean.MAX_CHARS, clean.MAX_NSFW, dedup.DEFAULT_THRESHOLD, tiers.TAU_1, tiers.TAU_2):
+    for number in (clean.MIN_CHARS, clean.MAX_CHARS, clean.MAX_NSFW, dedup.DEFAULT_THRESHOLD, complexity.TAU_1, complexity.TAU_2):
         assert f"default: {number:g}" in text
