@@ -25,7 +25,7 @@ class ChoiceError(UserError, ValueError):
     """Images cannot be compared; the message says why."""
 
 
-class Decided(NamedTuple):
+class DecidingQuestion(NamedTuple):
     """What one question adds to a difference between two images."""
 
     part: Part
@@ -60,7 +60,7 @@ class Comparison:
     high: float | None
     """What the difference would be with other questions like these, in 95 of 100 cases: a bootstrap over the questions.
     None where there are too few of them, or where a part's score is no mean of questions (reply form release)."""
-    decided: tuple[Decided, ...]
+    decided: tuple[DecidingQuestion, ...]
     """The questions, the one that decides most first."""
 
     @property
@@ -213,7 +213,7 @@ def _scores(record: ScoreRecord, part: Part) -> list[float]:
     return [one.soft_score for one in _questions(record, part) if one.soft_score is not None]
 
 
-def _decided(part: Part, a: ScoreRecord, b: ScoreRecord, weight: float) -> list[Decided]:
+def _decided(part: Part, a: ScoreRecord, b: ScoreRecord, weight: float) -> list[DecidingQuestion]:
     """Questions asked of both images are compared with each other, those of one image with the mean of both."""
     asked = [one.question for one in _questions(a, part)], [one.question for one in _questions(b, part)]
     scores = _scores(a, part), _scores(b, part)
@@ -222,16 +222,16 @@ def _decided(part: Part, a: ScoreRecord, b: ScoreRecord, weight: float) -> list[
     if asked[0] == asked[1]:
         share = weight / len(asked[0])
         rows = zip(asked[0], *scores, strict=True)
-        return [Decided(part, question, of_a, of_b, share * (of_a - of_b)) for question, of_a, of_b in rows]
+        return [DecidingQuestion(part, question, of_a, of_b, share * (of_a - of_b)) for question, of_a, of_b in rows]
     middle = (fmean(scores[0]) + fmean(scores[1])) / 2
     shares = weight / len(scores[0]), weight / len(scores[1])
     return [
         *(
-            Decided(part, text, one, None, shares[0] * (one - middle))
+            DecidingQuestion(part, text, one, None, shares[0] * (one - middle))
             for text, one in zip(asked[0], scores[0], strict=True)
         ),
         *(
-            Decided(part, text, None, one, shares[1] * (middle - one))
+            DecidingQuestion(part, text, None, one, shares[1] * (middle - one))
             for text, one in zip(asked[1], scores[1], strict=True)
         ),
     ]

@@ -20,7 +20,7 @@ from dyneval.rewards.judges import AnyJudge, find_judge
 from dyneval.rewards.reward import score_batch
 
 
-class _Plain:
+class _PlainMetric:
     """What is used here of torchmetrics' interface, for one process and without torch."""
 
     def __init__(self) -> None:
@@ -40,11 +40,11 @@ class _Plain:
 try:
     from torchmetrics import Metric as _Base
 except ModuleNotFoundError:
-    _Base = _Plain
+    _Base = _PlainMetric
 
 
 def _zero() -> Any:
-    if _Base is _Plain:
+    if _Base is _PlainMetric:
         return 0.0
     import torch
 

@@ -12,11 +12,11 @@ from typing import Any
 from dyneval.rewards.reward import Reward
 
 try:
-    from evalscope.api.metric import T2IMetric as _Base
+    from evalscope.api.metric import T2IMetric as _T2IMetric
     from evalscope.api.registry import register_metric
 except ModuleNotFoundError:
 
-    class _Base:  # type: ignore[no-redef]
+    class _T2IMetric:  # type: ignore[no-redef]
         """What is used here of evalscope's base class."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
@@ -39,7 +39,7 @@ except ModuleNotFoundError:
 
 
 @register_metric(name="DynEval")
-class DynEval(_Base):
+class EvalscopeMetric(_T2IMetric):
     """The scores as dimensions of one metric, and as `overall` the reward."""
 
     def _init_once(

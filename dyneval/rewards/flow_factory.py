@@ -20,7 +20,7 @@ try:
     from flow_factory.rewards.abc import RewardModelOutput
 except ModuleNotFoundError:
 
-    class _Base:
+    class _RewardModel:
         """What is used here of Flow-Factory's base class."""
 
         def __init__(self, config: Any, accelerator: Any) -> None:
@@ -33,7 +33,7 @@ except ModuleNotFoundError:
             self.device = device
             return self
 
-    _Point = _Group = _Base
+    _Point = _Group = _RewardModel
 
     @dataclass
     class RewardModelOutput:  # type: ignore[no-redef]

@@ -21,44 +21,44 @@ JUDGE = "DYNEVAL_JUDGE"
 """Environment variable with the address of a server or the name of a student, where no argument has it."""
 
 
-class Judge(Protocol):
+class ScoresPairs(Protocol):
     """A `dyneval.Scorer` or a `dyneval.Client`."""
 
     def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
         """One result a pair, in order."""
 
 
-AnyJudge = Judge | str | os.PathLike[str]
+AnyJudge = ScoresPairs | str | os.PathLike[str]
 
 
 @dataclass(slots=True)
-class _Call:
+class _PendingCall:
     pairs: list[Pair]
     results: list[ScoreRecord | Failure] = field(default_factory=list)
     error: BaseException | None = None
     is_done: bool = False
 
 
-class Together:
+class SharedJudge:
     """A judge for many threads: it works for one at a time, and scores what the others wait for in the same batch.
 
     Trainers call from eight threads, or with one image a call; a student is fast with many images at once, and two
     batches beside each other may not fit into its memory.
     """
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: ScoresPairs) -> None:
         """`judge` need not be safe for threads."""
         self._judge = judge
-        self._waiting: list[_Call] = []
+        self._waiting: list[_PendingCall] = []
         self._list, self._turn = Lock(), Lock()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Together:
+    def __deepcopy__(self, memo: dict[int, Any]) -> SharedJudge:
         """Itself: torchmetrics copies metrics, and the student of a copy would take its memory twice."""
         return self
 
     def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
         """One result a pair, in order. An error of the judge is raised in all threads whose pairs it was scoring."""
-        own = _Call(list(pairs))
+        own = _PendingCall(list(pairs))
         with self._list:
             self._waiting.append(own)
         with self._turn:
@@ -70,7 +70,7 @@ class Together:
             raise own.error
         return iter(own.results)
 
-    def _score(self, calls: list[_Call]) -> None:
+    def _score(self, calls: list[_PendingCall]) -> None:
         try:
             results = iter(list(self._judge.score_pairs([pair for call in calls for pair in call.pairs])))
             for call in calls:
@@ -82,13 +82,13 @@ class Together:
             call.is_done = True
 
 
-_found: dict[tuple[str, str | None], Judge] = {}
-_given: WeakValueDictionary[int, Together] = WeakValueDictionary()
+_found: dict[tuple[str, str | None], ScoresPairs] = {}
+_given: WeakValueDictionary[int, SharedJudge] = WeakValueDictionary()
 """By the id of the judge that was given, which lives as long as its entry."""
 _finding = Lock()
 
 
-def find_judge(judge: AnyJudge | None = None, device: Any = None) -> Judge:
+def find_judge(judge: AnyJudge | None = None, device: Any = None) -> ScoresPairs:
     """The judge that is meant, safe for many threads.
 
     Args:
@@ -107,10 +107,10 @@ def find_judge(judge: AnyJudge | None = None, device: Any = None) -> Judge:
     if judge is not None and not isinstance(judge, str | os.PathLike):
         from dyneval.client import Client
 
-        if isinstance(judge, Client | Together):
+        if isinstance(judge, Client | SharedJudge):
             return judge
         with _finding:  # of two rewards with one scorer only one may work at a time
-            return _given.setdefault(id(judge), Together(judge))
+            return _given.setdefault(id(judge), SharedJudge(judge))
     # A path is a folder, also where it is called like a student.
     where = DEFAULT if judge is None else judge if isinstance(judge, str) else str(Path(judge).absolute())
     is_address = where.startswith(("http://", "https://"))
@@ -127,7 +127,7 @@ def _client(address: str) -> Client:
     return Client(address)
 
 
-def _student(where: str, device: str | None) -> Together:
+def _student(where: str, device: str | None) -> SharedJudge:
     from dyneval.scorer import Scorer
 
-    return Together(Scorer.from_pretrained(where, device=device))
+    return SharedJudge(Scorer.from_pretrained(where, device=device))

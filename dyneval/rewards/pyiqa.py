@@ -1,7 +1,7 @@
 """DynEval in the shape of a pyiqa metric that reads captions, as its CLIP score does (docs/rewards/pyiqa.md).
 
-from dyneval.rewards.pyiqa import Metric
-metric = Metric("http://gpu-machine:8000", score="iqa 1-5")
+from dyneval.rewards.pyiqa import PyiqaMetric
+metric = PyiqaMetric("http://gpu-machine:8000", score="iqa 1-5")
 metric(target, caption_list=prompts)        # target: tensor (N, 3, H, W) of 0-1, a path, or an open image
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Metric:
+class PyiqaMetric:
     """What pyiqa's users call of a metric without a reference image; higher is better."""
 
     metric_name = "dyneval"

@@ -10,7 +10,7 @@ from dyneval.files.image_forms import in_list
 from dyneval.loaded_pairs import Failure, score_all, score_each
 from dyneval.records import PARTS, Part, ScoreRecord
 from dyneval.rewards.form import RewardForm
-from dyneval.rewards.judges import AnyJudge, Judge, find_judge
+from dyneval.rewards.judges import AnyJudge, ScoresPairs, find_judge
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,7 +169,7 @@ class Reward:
 
 
 def score_batch(
-    judge: Judge, images: Any, prompts: Any, value_range: tuple[float, float] | None, *, must: bool
+    judge: ScoresPairs, images: Any, prompts: Any, value_range: tuple[float, float] | None, *, must: bool
 ) -> list[ScoreRecord | None]:
     """Score images in any form; where not all `must`, a pair that cannot be scored is None, and the log says why."""
     if must:

@@ -44,7 +44,7 @@ class Prefix:
 
 
 @dataclass(slots=True, eq=False)
-class Row:
+class ReplyRow:
     """One reply to decode: the tokens that lead up to it (behind the prefix, where there is one) and its grammar."""
 
     ids: list[int]
@@ -96,7 +96,7 @@ class Decoder:
         return prefix
 
     @torch.inference_mode()
-    def decode(self, rows: Sequence[Row], max_new_tokens: int, prefix: Prefix | None = None) -> Iterator[Row]:
+    def decode(self, rows: Sequence[ReplyRow], max_new_tokens: int, prefix: Prefix | None = None) -> Iterator[ReplyRow]:
         """Yield each row when its reply is complete or has failed, while others are still being decoded."""
         if not rows:
             return
@@ -140,7 +140,7 @@ class Decoder:
         cache.end([len(row) for row in rows])
         return output.last_hidden_state
 
-    def _choose(self, rows: Sequence[Row], hidden: torch.Tensor) -> None:
+    def _choose(self, rows: Sequence[ReplyRow], hidden: torch.Tensor) -> None:
         """Let each reply take its likeliest allowed token."""
         judging: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         writing = []
@@ -154,7 +154,7 @@ class Decoder:
         if writing:
             self._write([rows[place] for place in writing], hidden[writing])
 
-    def _judge(self, rows: Sequence[Row], hidden: torch.Tensor, verdict: Sequence[int]) -> None:
+    def _judge(self, rows: Sequence[ReplyRow], hidden: torch.Tensor, verdict: Sequence[int]) -> None:
         """Choose among a few tokens; the rest of the vocabulary is not looked at."""
         weights = self.model.lm_head.weight[torch.tensor(verdict, device=hidden.device)]
         logits = torch.nn.functional.linear(hidden, weights).float()
@@ -168,7 +168,7 @@ class Decoder:
                 known = dict(zip(words, logprobs, strict=True))
                 row.choices.append(TokenChoice(row.constraint.text_of(verdict[choice]), logprobs[choice], known))
 
-    def _write(self, rows: Sequence[Row], hidden: torch.Tensor) -> None:
+    def _write(self, rows: Sequence[ReplyRow], hidden: torch.Tensor) -> None:
         """Take the likeliest token where it is allowed, which is nearly always; look for all allowed ones elsewhere."""
         logits = self.model.lm_head(hidden).float()
         best = logits.argmax(-1).tolist()
@@ -187,11 +187,11 @@ class Decoder:
         return self.model.device
 
 
-def _opening(row: Row) -> list[int]:
+def _opening(row: ReplyRow) -> list[int]:
     return row.ids + forced if (forced := _forced(row)) is not None else []
 
 
-def _advance(row: Row, max_new_tokens: int) -> list[int]:
+def _advance(row: ReplyRow, max_new_tokens: int) -> list[int]:
     """What to feed after a token was taken: it and the forced text behind it; nothing when the reply has ended."""
     if row.failure:
         return []
@@ -206,7 +206,7 @@ def _advance(row: Row, max_new_tokens: int) -> list[int]:
     return [last, *forced]
 
 
-def _forced(row: Row) -> list[int] | None:
+def _forced(row: ReplyRow) -> list[int] | None:
     """The text that a reply has no choice about; None, and its failure, where its grammar has broken."""
     try:
         tokens = row.constraint.forced()

@@ -95,7 +95,7 @@ def score_file(
     if cluster is None:
         return _score_here(load(), root, wanted, bad, target)
     # The other machines have another current folder.
-    return _score(cluster, partial(Judge, load, root.resolve()), wanted, bad, target)
+    return _score(cluster, partial(ScoringWorker, load, root.resolve()), wanted, bad, target)
 
 
 def score_refs(load: Callable[[], Scorer], gathered: Gathered, output: Path, inputs: Sequence[Path] = ()) -> RunSummary:
@@ -162,14 +162,14 @@ def _question(one: Any, where: str) -> Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
+class ScoringTask:
     """Pairs for one task, and what is known of them."""
 
     wanted: Sequence[PairRef]
     known: Known
 
 
-class Judge:
+class ScoringWorker:
     """A student, and the folder of the images, which they may not leave (None: they may be anywhere)."""
 
     def __init__(self, load: Callable[[], Scorer], root: Path | None, device: str) -> None:
@@ -177,7 +177,7 @@ class Judge:
         self.scorer = load()
         self.root = root
 
-    def work(self, portion: Portion) -> Generator[Outcome, None, None]:
+    def work(self, portion: ScoringTask) -> Generator[Outcome, None, None]:
         """Yield what becomes of each pair, in any order; those whose record holds are not scored."""
         readings = (partial(_read, one, self.root, self.scorer, portion.known(one.pair_id)) for one in portion.wanted)
         found = ahead(readings, _THREADS)
@@ -219,12 +219,12 @@ def _score_here(
 ) -> RunSummary:
     _tell_changes(output, scorer)
     tell_unused_questions(scorer, (one.prompt for one in wanted))
-    return _score(Here(scorer.device), partial(Judge, lambda: scorer, root), wanted, bad, output)
+    return _score(Here(scorer.device), partial(ScoringWorker, lambda: scorer, root), wanted, bad, output)
 
 
 def _score(
     executor: Executor,
-    make_worker: Callable[[str], Judge],
+    make_worker: Callable[[str], ScoringWorker],
     wanted: Sequence[PairRef],
     bad: Sequence[Reject],
     output: Path,
@@ -271,17 +271,17 @@ def _key(store: JsonlStore[ScoreRecord], pair_id: str) -> str | None:
         return None
 
 
-def _portions(executor: Executor, wanted: Sequence[PairRef], known: Known) -> Iterator[Portion]:
+def _portions(executor: Executor, wanted: Sequence[PairRef], known: Known) -> Iterator[ScoringTask]:
     """All pairs at once for a worker in this process, which looks into the file; else some, with what is known."""
     if not isinstance(executor, Ray):
-        yield Portion(wanted, known)
+        yield ScoringTask(wanted, known)
         return
     for start in range(0, len(wanted), executor.batch):
         part = wanted[start : start + executor.batch]
-        yield Portion(part, {one.pair_id: known(one.pair_id) for one in part}.get)
+        yield ScoringTask(part, {one.pair_id: known(one.pair_id) for one in part}.get)
 
 
-def _outcomes(found: Done[Portion, Outcome] | Lost[Portion]) -> Iterable[Outcome]:
+def _outcomes(found: Done[ScoringTask, Outcome] | Lost[ScoringTask]) -> Iterable[Outcome]:
     if isinstance(found, Lost):
         return [Reject(key=one.pair_id, kind="engine", reason=found.reason) for one in found.task.wanted]
     return found.items

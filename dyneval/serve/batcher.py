@@ -25,7 +25,7 @@ from dyneval.tokens import prompt_line
 logger = logging.getLogger(__name__)
 
 Event = PassEnded | ScoreRecord | Failure
-Judge = Callable[[Sequence[Pair]], Generator[tuple[int, Event], None, None]]
+ScoreStream = Callable[[Sequence[Pair]], Generator[tuple[int, Event], None, None]]
 """`Scorer.score_stream`: scores pairs together; their passes as they end and one result each, by number.
 One that may end raises JudgeGone, and is called again."""
 
@@ -44,7 +44,7 @@ class Busy(Exception):
         self.retry_after = retry_after
 
 
-class JudgeError(RuntimeError):
+class StudentBroke(RuntimeError):
     """The student broke on a pair; the log has the traceback."""
 
 
@@ -56,12 +56,12 @@ class JudgeGone(Exception):
         self.is_final = is_final
 
 
-_Result = ScoreRecord | Failure | JudgeError | None
+_Result = ScoreRecord | Failure | StudentBroke | None
 """What became of a pair; None: nobody waited for it any more."""
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
+class _QueuedPair:
     pair: Pair
     future: asyncio.Future[ScoreRecord | Failure]
     passes: asyncio.Queue[PassEnded] | None
@@ -98,12 +98,12 @@ class Batcher:
 
     def __init__(
         self,
-        *judges: Judge,
+        *judges: ScoreStream,
         batch_size: int,
         queue: int,
         wait: float,
         patience: float | None = None,
-        warm_up: Callable[[Judge], float] | None = None,
+        warm_up: Callable[[ScoreStream], float] | None = None,
         asks_once: bool = False,
     ) -> None:
         """Describe the queue.
@@ -128,7 +128,7 @@ class Batcher:
         self._asks_once = asks_once
         self._asking: set[str] = set()
         """Prompts whose questions a judge is being asked for."""
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[_QueuedPair] = deque()
         self._arrived = asyncio.Event()
         self._executor = ThreadPoolExecutor(len(judges), thread_name_prefix="judge")
         self._tasks: list[asyncio.Task[None]] = []
@@ -206,22 +206,22 @@ class Batcher:
         """Put a pair into the queue, on a place that is held already."""
         future: asyncio.Future[ScoreRecord | Failure] = asyncio.get_running_loop().create_future()
         wanted = replace(pair, is_wanted=lambda: not future.done())
-        waiting = _Waiting(wanted, future, passes, prompt=prompt_line(pair.prompt))
+        waiting = _QueuedPair(wanted, future, passes, prompt=prompt_line(pair.prompt))
         waiting.future.add_done_callback(lambda _: self._leave(waiting))
         self._queue.append(waiting)
         self._arrived.set()
         if not self._alive:
-            _settle(future, JudgeError("the student is gone"))
+            _settle(future, StudentBroke("the student is gone"))
         return future
 
-    def _leave(self, waiting: _Waiting) -> None:
+    def _leave(self, waiting: _QueuedPair) -> None:
         """Free the place of a pair that nobody waits for any more."""
         if waiting in self._queue:
             self._queue.remove(waiting)
             self._room.give()
             self._arrived.set()
 
-    async def _work(self, judge: Judge) -> None:
+    async def _work(self, judge: ScoreStream) -> None:
         if not await self._is_warm(judge):
             return
         while batch := await self._next_batch():
@@ -233,7 +233,7 @@ class Batcher:
                     return
             self._idle += 1
 
-    async def _is_warm(self, judge: Judge) -> bool:
+    async def _is_warm(self, judge: ScoreStream) -> bool:
         """Score a first pair; False where the judge breaks on it."""
         if self._warm_up is not None:
             run = asyncio.get_running_loop().run_in_executor
@@ -256,14 +256,14 @@ class Batcher:
             return
         self.error = error
         for waiting in list(self._queue):
-            _settle(waiting.future, JudgeError("the student is gone"))
+            _settle(waiting.future, StudentBroke("the student is gone"))
 
-    def _is_lost(self, error: JudgeGone, batch: list[_Waiting]) -> bool:
+    def _is_lost(self, error: JudgeGone, batch: list[_QueuedPair]) -> bool:
         """Hand on what a judge had, but nothing twice: it may be why the judge is gone. True: it does not come back."""
         logger.error("%s", error)
         for waiting in reversed(batch):
             if waiting.is_held_up:
-                _settle(waiting.future, JudgeError("the student broke on this pair"))
+                _settle(waiting.future, StudentBroke("the student broke on this pair"))
             elif not waiting.future.done():
                 waiting.is_held_up = True
                 self._room.free -= 1  # its place is gone; there may be one too many for a moment
@@ -273,7 +273,7 @@ class Batcher:
             self._end_one(error)
         return error.is_final
 
-    async def _next_batch(self) -> list[_Waiting]:
+    async def _next_batch(self) -> list[_QueuedPair]:
         """The next pairs for an idle judge that someone still waits for; none where there will be no more."""
         while self._queue or not self._closing:
             free = [one for one in self._queue if one.prompt not in self._asking and not one.future.done()]
@@ -283,7 +283,7 @@ class Batcher:
             await self._news(rest)
         return []
 
-    def _taken(self, free: list[_Waiting]) -> list[_Waiting]:
+    def _taken(self, free: list[_QueuedPair]) -> list[_QueuedPair]:
         """A batch of those, and no more than the share of one of the judges that are idle."""
         taken = free[: min(self._batch_size, math.ceil(len(free) / self._idle))]
         for waiting in taken:
@@ -299,7 +299,7 @@ class Batcher:
             async with asyncio.timeout(seconds):
                 await self._arrived.wait()
 
-    async def _score(self, judge: Judge, batch: list[_Waiting]) -> None:
+    async def _score(self, judge: ScoreStream, batch: list[_QueuedPair]) -> None:
         asked = {waiting.prompt for waiting in batch} if self._asks_once else set()
         self._asking |= asked
         self.running += len(batch)
@@ -320,7 +320,9 @@ class Batcher:
             self._asking -= prompts
             self._arrived.set()
 
-    def _judged(self, judge: Judge, batch: Sequence[_Waiting], loop: asyncio.AbstractEventLoop) -> list[_Result]:
+    def _judged(
+        self, judge: ScoreStream, batch: Sequence[_QueuedPair], loop: asyncio.AbstractEventLoop
+    ) -> list[_Result]:
         """Results of a batch; None of one that nobody waits for.
 
         Where the student breaks on a batch each pair is tried alone, so only the culprit fails.
@@ -342,11 +344,11 @@ class Batcher:
             if len(batch) > 1:
                 return [None if one.future.done() else self._judged(judge, [one], loop)[0] for one in batch]
             self._broken += 1
-            return [JudgeError("the student broke on this pair")]
+            return [StudentBroke("the student broke on this pair")]
         self._broken = 0
         return [found.get(number) for number in range(len(batch))]
 
-    def _pass_ended(self, waiting: _Waiting, event: PassEnded) -> None:
+    def _pass_ended(self, waiting: _QueuedPair, event: PassEnded) -> None:
         if event.name == "t2ia_questions":
             self._are_known({waiting.prompt})
         if waiting.passes is not None:
@@ -365,4 +367,4 @@ def _settle(future: asyncio.Future[ScoreRecord | Failure], result: _Result) -> N
     if isinstance(result, ScoreRecord | Failure):
         future.set_result(result)
     else:
-        future.set_exception(result or JudgeError("the student gave no result"))
+        future.set_exception(result or StudentBroke("the student gave no result"))

@@ -196,7 +196,7 @@ def protocol() -> Callable[..., Connection]:
     return partial(Connection, opened={}, most=most)
 
 
-class Server(uvicorn.Server):
+class BoundServer(uvicorn.Server):
     """Serves on a socket that was bound before, and tells of itself when `is_ready`; ends when `is_over`."""
 
     def __init__(

@@ -52,7 +52,7 @@ class DecoderError(Exception):
     """No decoder could look at an image: this machine is at fault, not the image."""
 
 
-class _Ended(Exception):
+class _DecoderEnded(Exception):
     """A decoder ended in the middle of its task; the message says how."""
 
     def __init__(self, message: str, is_crash: bool) -> None:
@@ -104,9 +104,9 @@ class Decoders:
         try:
             try:
                 return self._asked(task, content, name)
-            except _Ended:
+            except _DecoderEnded:
                 return self._asked(task, content, name)
-        except _Ended as error:
+        except _DecoderEnded as error:
             if error.is_crash:
                 raise ImageError(f"{name}: {error}") from None
             reason: Exception = error
@@ -116,7 +116,7 @@ class Decoders:
         raise DecoderError("no image can be decoded now") from reason
 
     def _asked(self, task: dict[str, Any], content: bytes, name: str) -> tuple[dict[str, Any], bytes]:
-        """Raises _Ended, ImageError, TimeoutError, and OSError where there can be no decoder."""
+        """Raises _DecoderEnded, ImageError, TimeoutError, and OSError where there can be no decoder."""
         decoder: _Decoder | None = getattr(self._own, "decoder", None)
         if decoder is None:
             decoder = self._own.decoder = _Decoder(*self._limits)
@@ -131,7 +131,7 @@ class Decoders:
                 raise ImageError(f"{name}: not decoded within {self._limits[1]:g} s of computing") from None
             if isinstance(error, BlockingIOError):
                 raise TimeoutError(f"a decoder was silent for {_WAIT} s") from None
-            raise _Ended(f"the decoder ended with status {status}", -status in _CRASHES) from None
+            raise _DecoderEnded(f"the decoder ended with status {status}", -status in _CRASHES) from None
 
 
 class _Decoder:

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from dyneval.loaded_pairs import Failure, Pair, PassEnded
 from dyneval.records import ScoreRecord
-from dyneval.serve.batcher import Batcher, Busy, JudgeError, Places
+from dyneval.serve.batcher import Batcher, Busy, Places, StudentBroke
 from dyneval.serve.bodies import Upload, arrived, read_batch, read_one
 from dyneval.serve.decoding import Decoders
 from dyneval.serve.refusal import Refusal, busy, late, unprocessable, warming_up
@@ -224,7 +224,7 @@ async def _scored(future: _Future) -> _Scored:
     """What is answered about a pair."""
     try:
         result = await future
-    except JudgeError as error:
+    except StudentBroke as error:
         return Refusal(500, "internal", str(error))
     return unprocessable(result.reason) if isinstance(result, Failure) else result
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from dyneval.errors import CheckpointError, UserError
 from dyneval.loaded_pairs import Pair, PassEnded
-from dyneval.serve.batcher import Event, Judge, JudgeGone
+from dyneval.serve.batcher import Event, JudgeGone, ScoreStream
 from dyneval.tokens import prompt_line
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _ENDING = 10.0
 class Judges:
     """What a server scores with."""
 
-    streams: Sequence[Judge]
+    streams: Sequence[ScoreStream]
     """Each scores a batch at a time."""
     most_together: int
     """Pairs of a batch."""
@@ -72,7 +72,7 @@ def on_devices(load: Callable[[str], Scorer], devices: Sequence[str]) -> Judges:
         CheckpointError: none could be loaded.
     """
     remembered: dict[str, Any] = {}
-    processes = [_Elsewhere(load, device, remembered) for device in devices]
+    processes = [_StudentProcess(load, device, remembered) for device in devices]
     ready = [one for one in processes if one.is_ready()]
     if not ready:
         raise CheckpointError(f"no student could be loaded: {'; '.join(one.trouble for one in processes)}")
@@ -98,7 +98,7 @@ def _about(scorer: Scorer) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
+class _SentPair:
     """A pair on its way to a process."""
 
     pair_id: str
@@ -109,7 +109,7 @@ class _Sent:
     pixels: bytes
 
     @classmethod
-    def of(cls, pair: Pair) -> _Sent:
+    def of(cls, pair: Pair) -> _SentPair:
         image = pair.image
         return cls(pair.pair_id, pair.prompt, pair.image_name, pair.file_hash, image.size, image.tobytes())
 
@@ -125,7 +125,7 @@ class _Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _BatchMessage:
     """What a process says of a batch: one event after the other, then that it is over."""
 
     number: int = 0
@@ -136,7 +136,7 @@ class _Said:
     """The traceback, where it broke on the batch."""
 
 
-class _Elsewhere:
+class _StudentProcess:
     """A student in a process of its own, which is started again where it ended."""
 
     def __init__(self, load: Callable[[str], Scorer], device: str, remembered: dict[str, Any]) -> None:
@@ -181,7 +181,7 @@ class _Elsewhere:
         # Looked up once: another thread may forget one meanwhile.
         known = {prompt: asked for prompt in prompts if (asked := self._remembered.get(prompt))}
         try:
-            self._pipe.send(([_Sent.of(pair) for pair in pairs], known))
+            self._pipe.send(([_SentPair.of(pair) for pair in pairs], known))
             try:
                 yield from self._events(pairs)
             except GeneratorExit:
@@ -198,7 +198,7 @@ class _Elsewhere:
                 for number, pair in enumerate(pairs):
                     if not pair.is_wanted():
                         self._unwanted[number] = 1
-            said: _Said = self._pipe.recv()
+            said: _BatchMessage = self._pipe.recv()
             if said.broken:
                 raise RuntimeError(f"on {self._device}: {said.broken}")
             if said.event is None:
@@ -255,19 +255,19 @@ def _is_wanted(unwanted: Any, number: int) -> bool:
     return not unwanted[number]
 
 
-def _judged(scorer: Scorer, pairs: Sequence[Pair], pipe: Connection) -> _Said:
+def _judged(scorer: Scorer, pairs: Sequence[Pair], pipe: Connection) -> _BatchMessage:
     """Score a batch, telling each event; returns that it is over, or broken."""
     try:
         for number, event in scorer.score_stream(pairs):
             asked = None
             if isinstance(event, PassEnded) and event.name == "t2ia_questions":
                 asked = scorer.remembered_questions(pairs[number].prompt)
-            pipe.send(_Said(number, event, asked))
+            pipe.send(_BatchMessage(number, event, asked))
             if not any(pair.is_wanted() for pair in pairs):
                 break
     except Exception:  # of the pipe too, where telling this will not do either
-        return _Said(broken=traceback.format_exc())
-    return _Said()
+        return _BatchMessage(broken=traceback.format_exc())
+    return _BatchMessage()
 
 
 def all_gpus() -> list[str]:

@@ -18,7 +18,7 @@ import msgspec
 
 from dyneval.serve.bodies import Upload
 from dyneval.serve.refusal import Refusal, unprocessable
-from dyneval.serve.reward_forms import Asked, Result, check_count, reward_of
+from dyneval.serve.reward_forms import Result, RewardRequest, check_count, reward_of
 
 _MOST_STEPS = 100_000
 """Instructions, 0.2 s of work: 1,024 images with a prompt and a few further values each take a tenth of that."""
@@ -168,7 +168,7 @@ class PickledRequest(msgspec.Struct, frozen=True):
     prompts: list[str]
 
 
-def read_pickle(body: bytes, part: str | None, most: int) -> Asked:
+def read_pickle(body: bytes, part: str | None, most: int) -> RewardRequest:
     """Read {"images": [bytes of image files], "prompts": [texts]}; further keys are ignored. Raises Refusal (400, 422).
 
     The answer is {"scores", "outputs": [floats]}: the first is what verl-omni reads, the second what DDPO's kin do.
@@ -187,7 +187,7 @@ def read_pickle(body: bytes, part: str | None, most: int) -> Asked:
         return pickle.dumps({"scores": rewards, "outputs": rewards})
 
     uploads = [Upload(image, prompt, None) for image, prompt in zip(found.images, found.prompts, strict=True)]
-    return Asked(uploads, answer, refused_pickle)
+    return RewardRequest(uploads, answer, refused_pickle)
 
 
 def refused_pickle(refusal: Refusal) -> bytes:

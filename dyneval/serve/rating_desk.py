@@ -16,7 +16,7 @@ from dyneval.errors import ImageError
 from dyneval.files.images import MAX_PIXELS
 from dyneval.serve.bodies import arrived
 from dyneval.serve.decoding import DecoderError, Decoders
-from dyneval.serve.ratings import Full, Ratings, Verdict, checked_name
+from dyneval.serve.ratings import PairRating, Ratings, RatingsFull, checked_name
 from dyneval.serve.refusal import Refusal, late, too_large, unavailable, unprocessable
 
 _LARGEST_BODY = 4096
@@ -80,7 +80,7 @@ class RatingDesk:
         with _of_pairs():
             try:
                 await asyncio.to_thread(self._ratings.save, rater, key, verdict)
-            except Full as error:
+            except RatingsFull as error:
                 raise Refusal(409, "full", f"the rating was not saved: {error}") from None
             except OSError as error:
                 raise Refusal(507, "not_saved", f"the rating was not saved: {error.strerror or error}") from None
@@ -140,11 +140,11 @@ def _place(text: str) -> int:
     return int(text)
 
 
-def _said(body: bytes) -> tuple[str, str, Verdict]:
+def _said(body: bytes) -> tuple[str, str, PairRating]:
     try:
         said: Any = json.loads(body)
         rater, key = checked_name(said["rater"]), said["pair"]
-        verdict = Verdict(said.get("alignment"), said.get("quality"))
+        verdict = PairRating(said.get("alignment"), said.get("quality"))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise unprocessable(f"expected rater, pair, alignment and quality ({error})") from None
     if not isinstance(key, str) or any(part is not None and not _is_rating(part) for part in verdict):

@@ -50,7 +50,7 @@ _MOST_ORDERS = 32
 """Orders that are held: one of 250,000 pairs takes 1 MB, and 0.6 s to make anew."""
 
 
-class Verdict(NamedTuple):
+class PairRating(NamedTuple):
     """What a rater says of a pair, 1-5 each; None where they have not said it yet."""
 
     alignment: int | None = None
@@ -69,11 +69,11 @@ class Verdict(NamedTuple):
         return (self.alignment + self.quality) / 2
 
 
-class Full(UserError):
+class RatingsFull(UserError):
     """No more can be taken, however often it is tried; the message says of what there is enough."""
 
 
-class Standing(NamedTuple):
+class RaterProgress(NamedTuple):
     """How far a rater is: whole verdicts, pairs, and the place of the first pair that lacks something."""
 
     rated: int
@@ -82,10 +82,10 @@ class Standing(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Said:
+class _RaterVerdicts:
     """What one rater has said."""
 
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    verdicts: dict[str, PairRating] = field(default_factory=dict)
     whole: int = 0
     """Pairs with a whole verdict."""
     next: int = 0
@@ -119,7 +119,7 @@ class Ratings:
         self._places = {short_id(pair.pair_id): place for place, pair in enumerate(self._pairs)}
         self._keys = list(self._places)
         self._output = output
-        self._said: dict[str, _Said] = {}
+        self._said: dict[str, _RaterVerdicts] = {}
         self._order = lru_cache(_MOST_ORDERS)(self._new_order)
         self._guard = threading.Lock()
 
@@ -148,16 +148,16 @@ class Ratings:
     ) -> None:
         self._opened.close()
 
-    def standing(self, rater: str) -> Standing:
+    def standing(self, rater: str) -> RaterProgress:
         """How far `rater` (see `checked_name`) is."""
-        said = self._said.get(rater) or _Said()
+        said = self._said.get(rater) or _RaterVerdicts()
         order = self._order(rater)
         with self._guard:
             while said.next < len(order) and self._verdict(said, self._keys[order[said.next]]).is_whole:
                 said.next += 1
-            return Standing(said.whole, len(order), said.next if said.next < len(order) else None)
+            return RaterProgress(said.whole, len(order), said.next if said.next < len(order) else None)
 
-    def at(self, rater: str, place: int) -> tuple[str, str, Verdict]:
+    def at(self, rater: str, place: int) -> tuple[str, str, PairRating]:
         """Key, prompt and verdict of the pair that `rater` meets at `place`, from 0. IndexError beyond the last one."""
         at = self._order(rater)[place]
         key = self._keys[at]
@@ -167,24 +167,24 @@ class Ratings:
         """Where the picture of a pair is, below `root` if it is honest. Raises KeyError where there is no such pair."""
         return self._pairs[self._places[key]].file_name
 
-    def save(self, rater: str, key: str, verdict: Verdict) -> None:
+    def save(self, rater: str, key: str, verdict: PairRating) -> None:
         """Add what `rater` says of a pair to the file; it is on the disk when this returns.
 
         Raises:
             KeyError: there is no such pair.
-            Full: there are too many raters, or too many ratings.
+            RatingsFull: there are too many raters, or too many ratings.
             OSError: it cannot be written; nothing of it is in the file then.
         """
         pair = self._pairs[self._places[key]]
         with self._guard:
             if rater not in self._said and len(self._said) >= MOST_RATERS:
-                raise Full(f"there are {MOST_RATERS} raters already")
+                raise RatingsFull(f"there are {MOST_RATERS} raters already")
             if self._verdict(self._said.get(rater), key) == verdict:
                 return
             cells = (rater, pair.pair_id, pair.file_name, pair.prompt, pair.generation_model, *verdict, verdict.rating)
             line = _line(*cells, datetime.now(UTC).isoformat(timespec="seconds"))
             if self._end + len(line) > LARGEST_FILE:
-                raise Full("the file of ratings is full")
+                raise RatingsFull("the file of ratings is full")
             write_whole(self._file, line, self._end)
             try:
                 os.fsync(self._file.fileno())
@@ -194,8 +194,8 @@ class Ratings:
             self._end += len(line)
             self._note(rater, key, verdict)
 
-    def _note(self, rater: str, key: str, verdict: Verdict) -> None:
-        said = self._said.setdefault(rater, _Said())
+    def _note(self, rater: str, key: str, verdict: PairRating) -> None:
+        said = self._said.setdefault(rater, _RaterVerdicts())
         was_whole = self._verdict(said, key).is_whole
         said.verdicts[key] = verdict
         if key in self._places:
@@ -204,8 +204,8 @@ class Ratings:
             said.next = 0
 
     @staticmethod
-    def _verdict(said: _Said | None, key: str) -> Verdict:
-        return said.verdicts.get(key, Verdict()) if said else Verdict()
+    def _verdict(said: _RaterVerdicts | None, key: str) -> PairRating:
+        return said.verdicts.get(key, PairRating()) if said else PairRating()
 
     def _new_order(self, rater: str) -> array[int]:
         """The pairs as `rater` meets them: each their own order, the same after every start."""
@@ -239,7 +239,7 @@ class Ratings:
         for line, cells in _rows(self._output, content):
             where = f"{self._output}:{line}"
             rater, key = as_meant(cells[0]), short_id(as_meant(cells[1]))
-            self._note(rater, key, Verdict(_whole(cells[5], where), _whole(cells[6], where)))
+            self._note(rater, key, PairRating(_whole(cells[5], where), _whole(cells[6], where)))
 
 
 def checked_name(name: object) -> str:

@@ -31,7 +31,7 @@ _TEMPLATES = (("Final Score:",), ("Alignment Score (1-5)", "Coherence Score (1-5
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RewardRequest:
     """What a request asks for, and how it is answered."""
 
     uploads: Sequence[Upload]
@@ -80,7 +80,7 @@ class ComputeRequest(Struct, frozen=True):
     condition_videos: list[Any] | None = None
 
 
-def read_compute(body: bytes, part: str | None) -> Asked:
+def read_compute(body: bytes, part: str | None) -> RewardRequest:
     """Read a request to /compute.
 
     What is wrong with a pair is told in the answer (`error`), which ends a training run with its reason. By its status
@@ -110,8 +110,8 @@ def read_compute(body: bytes, part: str | None) -> Asked:
         trouble = refusal
     if trouble is not None:
         told = refused(trouble)
-        return Asked([], lambda _: told, refused)
-    return Asked(
+        return RewardRequest([], lambda _: told, refused)
+    return RewardRequest(
         [Upload(image, prompt, None) for image, prompt in zip(images, found.prompt, strict=True)], answer, refused
     )
 
@@ -120,7 +120,7 @@ def read_compute(body: bytes, part: str | None) -> Asked:
 # UniRL: POST /score
 
 
-class Turn(Struct, frozen=True):
+class ServiceTurn(Struct, frozen=True):
     """One turn of a sample; of an edit there would be two, before and after."""
 
     text: str
@@ -129,10 +129,10 @@ class Turn(Struct, frozen=True):
     video_path: str | None = None
 
 
-class Sample(Struct, frozen=True):
+class ServiceSample(Struct, frozen=True):
     """One sample, and its identity, which newer clients want back."""
 
-    history: Annotated[list[Turn], Meta(min_length=1)]
+    history: Annotated[list[ServiceTurn], Meta(min_length=1)]
     required_rewards: list[str]
     request_id: str | None = None
     sample_id: str | int | None = None
@@ -146,14 +146,14 @@ class Sample(Struct, frozen=True):
 class ServiceRequest(Struct, frozen=True):
     """As UniRL's client of its reward service sends it; images are files in base64."""
 
-    requests: list[Sample]
+    requests: list[ServiceSample]
     protocol_version: Literal["1"] = "1"
 
 
-_IDENTITY = tuple(name for name in Sample.__struct_fields__ if name not in ("history", "required_rewards"))
+_IDENTITY = tuple(name for name in ServiceSample.__struct_fields__ if name not in ("history", "required_rewards"))
 
 
-def read_service(body: bytes, offered: dict[str, tuple[str, ...]]) -> Asked:
+def read_service(body: bytes, offered: dict[str, tuple[str, ...]]) -> RewardRequest:
     """Read a request to /score. `offered`: scores by name of a reward, the first of which clients take. Raises Refusal.
 
     A sample that cannot be scored has its reason in `errors`; the others have their scores.
@@ -187,7 +187,7 @@ def read_service(body: bytes, offered: dict[str, tuple[str, ...]]) -> Asked:
         return _json({"results": scores, "errors": errors, "protocol_version": "1"} | known)
 
     uploads = [Upload(image or "", one.history[0].text, None) for image, one in zip(images, samples, strict=True)]
-    return Asked(uploads, answer, lambda refusal: answer([refusal] * len(samples)))
+    return RewardRequest(uploads, answer, lambda refusal: answer([refusal] * len(samples)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ class ImageUrl(Struct, frozen=True):
     url: str
 
 
-class Content(Struct, frozen=True):
+class MessagePart(Struct, frozen=True):
     """A part of a message."""
 
     type: Literal["text", "image_url"]
@@ -208,30 +208,30 @@ class Content(Struct, frozen=True):
     image_url: ImageUrl | None = None
 
 
-class Message(Struct, frozen=True):
+class JudgeMessage(Struct, frozen=True):
     """A message: one image, and a text that ends in its caption."""
 
     role: Literal["user"]
-    content: list[Content]
+    content: list[MessagePart]
 
 
-class OwnFields(Struct, frozen=True):
+class DynEvalFields(Struct, frozen=True):
     """What a client of ours may add (`extra_body`), instead of a known text."""
 
     prompt: str
 
 
-class ChatRequest(Struct, frozen=True):
+class JudgeChatRequest(Struct, frozen=True):
     """As clients of a chat model send it; sampling and the model's name change nothing."""
 
-    messages: Annotated[list[Message], Meta(min_length=1, max_length=1)]
+    messages: Annotated[list[JudgeMessage], Meta(min_length=1, max_length=1)]
     model: str = "dyneval"
     n: Literal[1] | None = None
     stream: Literal[False] | None = None
-    dyneval: OwnFields | None = None
+    dyneval: DynEvalFields | None = None
 
 
-def read_chat(body: bytes) -> Asked:
+def read_chat(body: bytes) -> RewardRequest:
     """Read a request to /v1/chat/completions. Raises Refusal (400): it asks something else than an image's scores.
 
     The answer is one text for all clients that we know of. UnifiedReward's first form wants `Final Score`, 1-5: that is
@@ -239,7 +239,7 @@ def read_chat(body: bytes) -> Asked:
     style both are `iqa`, so image quality weighs two thirds there.
     """
     try:
-        found = loosely_parsed(ChatRequest, body)
+        found = loosely_parsed(JudgeChatRequest, body)
     except Refusal as refusal:
         raise Refusal(
             400, "chat", f"expected one user message with an image and its caption; {refusal.message}"
@@ -268,7 +268,7 @@ def read_chat(body: bytes) -> Asked:
             }
         )
 
-    return Asked([Upload(urls[0], prompt, None)], answer, lambda refusal: _json({"error": refusal.to_dict()}))
+    return RewardRequest([Upload(urls[0], prompt, None)], answer, lambda refusal: _json({"error": refusal.to_dict()}))
 
 
 def _caption(text: str) -> str:

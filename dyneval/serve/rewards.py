@@ -32,7 +32,7 @@ from dyneval.serve.bodies import arrived
 from dyneval.serve.desk import Desk, Streamed, gone
 from dyneval.serve.pickles import read_pickle, refused_pickle
 from dyneval.serve.refusal import Refusal, late
-from dyneval.serve.reward_forms import PART_NAMES, Asked, Result, read_chat, read_compute, read_service
+from dyneval.serve.reward_forms import PART_NAMES, Result, RewardRequest, read_chat, read_compute, read_service
 from dyneval.serve.settings import ServerSettings
 
 _SILENCE = 10.0
@@ -41,7 +41,7 @@ _PICKLES_WAIT = 100.0
 """Seconds; their clients give up after 120."""
 _PARTS = {"t2ia-only": ("t2ia",), "iqa-only": ("iqa",)}
 _JSON, _PICKLE = "application/json", "application/octet-stream"
-Read = Callable[[bytes], Asked]
+Read = Callable[[bytes], RewardRequest]
 Answer = Callable[[Request], Awaitable[Response]]
 
 
@@ -108,7 +108,9 @@ class RewardDesk:
 
         return Streamed(self._told(asked, work, until), over, _JSON)
 
-    async def _told(self, asked: Asked, work: asyncio.Future[list[Result]], until: float) -> AsyncIterator[bytes]:
+    async def _told(
+        self, asked: RewardRequest, work: asyncio.Future[list[Result]], until: float
+    ) -> AsyncIterator[bytes]:
         """Blanks until it is known what to say."""
         clock = asyncio.get_running_loop().time
         while not work.done() and (rest := until - clock()) > 0:

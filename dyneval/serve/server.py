@@ -12,8 +12,8 @@ from PIL import Image
 from dyneval.errors import SettingError
 from dyneval.loaded_pairs import Pair
 from dyneval.serve.app import create_app
-from dyneval.serve.batcher import Batcher, Judge
-from dyneval.serve.connections import Server, listen_on, protocol
+from dyneval.serve.batcher import Batcher, ScoreStream
+from dyneval.serve.connections import BoundServer, listen_on, protocol
 from dyneval.serve.judges import Judges
 from dyneval.serve.ratings import Ratings
 from dyneval.serve.settings import ServerSettings
@@ -22,7 +22,7 @@ _LAST_WORDS = 5
 """Seconds beyond the timeout of requests that ending may take."""
 
 
-def _warm_up(judge: Judge) -> float:
+def _warm_up(judge: ScoreStream) -> float:
     """Score one image before anyone waits for it; returns the seconds, which kernels made on the way are part of."""
     image = Image.new("RGB", (512, 512), "grey")
     started = time.monotonic()
@@ -75,7 +75,7 @@ def serve(
 
     try:
         with suppress(KeyboardInterrupt):  # raised anew by uvicorn when it has ended in good order
-            Server(config, listener, is_ready, lambda: bool(batcher and batcher.error)).serve_on_it()
+            BoundServer(config, listener, is_ready, lambda: bool(batcher and batcher.error)).serve_on_it()
     finally:
         if judges:
             judges.close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dyneval import tokens
 from dyneval.llm.chat import TokenChoice
 from dyneval.processing import IMAGE_TOKEN, Encoded, Processor, Turn
-from dyneval.scorer.decoder import Decoder, Prefix, Row
+from dyneval.scorer.decoder import Decoder, Prefix, ReplyRow
 from dyneval.scorer.grammar import ReplyGrammar
 from dyneval.scorer.loading import load_student
 from dyneval.scorer.students.base import Ask, NoReply, Reply
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import Qwen3VLForConditionalGeneration
 
 
-class _Read(NamedTuple):
+class _CachedImage(NamedTuple):
     """An image in a prefix of the key-value cache."""
 
     prefix: Prefix
@@ -61,21 +61,23 @@ class TransformersStudent:
         """Turn an image into patches, behind the beginning of a conversation."""
         return self.processor.encode([Turn("user", tokens.iqa_turn(), 1)], [image], True)
 
-    def read(self, images: Sequence[Encoded]) -> list[_Read]:
+    def read(self, images: Sequence[Encoded]) -> list[_CachedImage]:
         """Read each image once, up to its end mark."""
         lengths = [len(one.input_ids) - one.mm_token_type_ids[::-1].index(IMAGE_TOKEN) + 1 for one in images]
         prefix = self._decoder.read_images(images, lengths)
         visual = [one.mm_token_type_ids.count(IMAGE_TOKEN) for one in images]
-        return [_Read(prefix, row, *of_row) for row, of_row in enumerate(zip(lengths, visual, strict=True))]
+        return [_CachedImage(prefix, row, *of_row) for row, of_row in enumerate(zip(lengths, visual, strict=True))]
 
-    def answer(self, asks: Sequence[Ask[_Read]], max_new_tokens: int) -> Iterator[tuple[Ask[_Read], Reply | NoReply]]:
+    def answer(
+        self, asks: Sequence[Ask[_CachedImage]], max_new_tokens: int
+    ) -> Iterator[tuple[Ask[_CachedImage], Reply | NoReply]]:
         """Decode the replies under their grammars, behind the images that were read."""
         rows = {self._row(ask): ask for ask in asks}
         prefix = asks[0].image.prefix if asks and asks[0].image else None
         for row in self._decoder.decode(list(rows), max_new_tokens, prefix):
             yield rows[row], row.reply()
 
-    def _row(self, ask: Ask[_Read]) -> Row:
+    def _row(self, ask: Ask[_CachedImage]) -> ReplyRow:
         read = ask.image
         # The questions of an evaluation are its pair's own; the other schemas come again.
         rated = ask.kind == "evaluation"
@@ -84,7 +86,7 @@ class TransformersStudent:
         ids = self.processor.layout([Turn("user", ask.turn, len(visual))], visual, add_generation_prompt=True)[0]
         choices: list[TokenChoice] | None = [] if ask.for_choices else None
         return (
-            Row(ids[read.length :], constraint, read.row, choices=choices)
+            ReplyRow(ids[read.length :], constraint, read.row, choices=choices)
             if read
-            else Row(ids, constraint, choices=choices)
+            else ReplyRow(ids, constraint, choices=choices)
         )
