@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from dyneval.loaded_pairs import Failure, Pair, PassEnded
 from dyneval.records import ScoreRecord
-from dyneval.serve.room import Room
+from dyneval.serve.places import PlacePool
 from dyneval.tokens import prompt_line
 
 logger = logging.getLogger(__name__)
@@ -76,8 +76,8 @@ class _QueuedPair:
 class Places:
     """Places in the queue that one request holds."""
 
-    def __init__(self, batcher: Batcher, room: Room, count: int) -> None:
-        self._batcher, self._room = batcher, room
+    def __init__(self, batcher: Batcher, pool: PlacePool, count: int) -> None:
+        self._batcher, self._pool = batcher, pool
         self.free = count
 
     def submit(
@@ -89,7 +89,7 @@ class Places:
 
     def give_back(self) -> None:
         """Give back what was not used."""
-        self._room.give(self.free)
+        self._pool.give(self.free)
         self.free = 0
 
 
@@ -121,7 +121,7 @@ class Batcher:
         """
         self._judges = judges
         self._batch_size = batch_size
-        self._room = Room(queue)
+        self._pool = PlacePool(queue)
         self._wait = wait
         self.patience = patience
         self._warm_up = warm_up
@@ -160,13 +160,13 @@ class Batcher:
     @property
     def held(self) -> int:
         """Places taken: pairs that wait, or are being read."""
-        return self._room.places - self._room.free
+        return self._pool.places - self._pool.free
 
     @property
     def filling(self) -> int:
         """So many pairs from one client keep the judges busy: a batch at work, one that waits, one on its way."""
         together = self._batch_size * len(self._judges)
-        return min(3 * together, together + self._room.places)
+        return min(3 * together, together + self._pool.places)
 
     def start(self) -> None:
         """Begin to work; call it in the event loop."""
@@ -183,9 +183,9 @@ class Batcher:
     def hold(self, count: int = 1) -> Iterator[Places]:
         """Hold places in the queue; those not used by the end of the block are given back. Raises Busy."""
         self.check(count)
-        taken = self._room.take(count)
+        taken = self._pool.take(count)
         assert taken, "checked"
-        places = Places(self, self._room, count)
+        places = Places(self, self._pool, count)
         try:
             yield places
         finally:
@@ -193,13 +193,13 @@ class Batcher:
 
     async def place_in_turn(self) -> Places:
         """Take one place, behind those who waited before; whoever has it gives it back."""
-        await self._room.take_in_turn()
-        return Places(self, self._room, 1)
+        await self._pool.take_in_turn()
+        return Places(self, self._pool, 1)
 
     def check(self, count: int = 1) -> None:
         """Raises Busy where there are no `count` places."""
         ahead = (len(self._queue) + self.running) * (self._seconds_a_pair or 0) / max(1, self._alive)
-        if not self._room.has(count) or (self.patience is not None and ahead > self.patience):
+        if not self._pool.has(count) or (self.patience is not None and ahead > self.patience):
             raise Busy(max(1, min(math.ceil(ahead), _LONGEST_RETRY)))
 
     def enqueue(self, pair: Pair, passes: asyncio.Queue[PassEnded] | None) -> asyncio.Future[ScoreRecord | Failure]:
@@ -218,7 +218,7 @@ class Batcher:
         """Free the place of a pair that nobody waits for any more."""
         if waiting in self._queue:
             self._queue.remove(waiting)
-            self._room.give()
+            self._pool.give()
             self._arrived.set()
 
     async def _work(self, judge: ScoreStream) -> None:
@@ -266,7 +266,7 @@ class Batcher:
                 _settle(waiting.future, StudentBroke("the student broke on this pair"))
             elif not waiting.future.done():
                 waiting.is_held_up = True
-                self._room.free -= 1  # its place is gone; there may be one too many for a moment
+                self._pool.free -= 1  # its place is gone; there may be one too many for a moment
                 self._queue.appendleft(waiting)
         self._arrived.set()
         if error.is_final:
@@ -288,7 +288,7 @@ class Batcher:
         taken = free[: min(self._batch_size, math.ceil(len(free) / self._idle))]
         for waiting in taken:
             self._queue.remove(waiting)
-        self._room.give(len(taken))
+        self._pool.give(len(taken))
         self._arrived.set()  # an idle judge looks whether that was the last one
         return taken
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 
-class Room:
+class PlacePool:
     """Places of one event loop; who waits for one is served before anyone who came later."""
 
     def __init__(self, places: int) -> None:
