@@ -75,7 +75,7 @@ def serve_paced(ready: Any) -> None:
         ready.send(f"http://127.0.0.1:{listener.getsockname()[1]}")
         return True
 
-    BoundServer(config, listener, tell, lambda: False).serve_on_it()
+    BoundServer(config, listener, tell, lambda: False).run([listener])
 
 
 @contextmanager

@@ -1,4 +1,10 @@
-"""A bounded number of places that requests take, some at once, others in the order in which they came."""
+"""Places in the server's queue: a bounded number, given out at once or in the order in which requests came.
+
+They bound the memory of the server, since each place may hold one decoded image. Two kinds of requests ask for them.
+Those of ordinary clients take what they need at once or are refused with 429. Those of trainers wait for their turn,
+because their clients end a training run when they are refused. Without the order, one trainer with a thousand images
+would take each place that becomes free, and a small request behind it would wait for all of them.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +13,38 @@ from collections import deque
 
 
 class PlacePool:
-    """Places of one event loop; who waits for one is served before anyone who came later."""
+    """The places of one event loop. Whoever waits for a place is served before anyone who came later.
+
+    Attributes:
+        places: how many there are.
+        free: how many nobody holds.
+    """
 
     def __init__(self, places: int) -> None:
         self.places = self.free = places
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def has(self, count: int = 1) -> bool:
-        """True where so many are free, and nobody waits for one."""
+        """Tell whether `count` places are free and nobody waits for one."""
         return count <= self.free and not self._waiting
 
-    def take(self, count: int = 1) -> bool:
-        """Take places if they are free and nobody waits for one."""
-        if not self.has(count):
-            return False
-        self.free -= count
-        return True
-
     async def take_in_turn(self) -> None:
-        """Take a place when it is free; who is cancelled meanwhile has none."""
-        if self.take():
+        """Take one place, and wait for it if none is free. A caller that is cancelled while it waits holds no place."""
+        if self.has():
+            self.free -= 1
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
+            # The place may have come in the same moment as the cancelling. Kept, it would be lost for good.
             if turn.done() and not turn.cancelled():
-                self.give()  # it came in the same moment
+                self.give()
             raise
 
     def give(self, count: int = 1) -> None:
-        """Give places back: to those who wait first."""
+        """Give `count` places back; those who wait get them first, the one that came first before the others."""
         self.free += count
         while self._waiting and self.free > 0:
             turn = self._waiting.popleft()
