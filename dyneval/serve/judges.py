@@ -101,7 +101,7 @@ def _about(scorer: Scorer) -> dict[str, Any]:
         "model": scorer.name,
         "revision": scorer.revision,
         "template": scorer.settings.template,
-        "settings": scorer.shaping(),
+        "settings": scorer.score_settings(),
         "questions": scorer.questions_digest,
         "demo": scorer.is_demo,
         "untrained": bool(scorer.student.processor.conventions.untrained),
