@@ -54,6 +54,7 @@ class SharedJudge:
         """Take a judge, which need not be safe for threads."""
         self._judge = judge
         self._waiting: list[_PendingCall] = []
+        # Two locks: while one thread has its turn at the judge, the others add their pairs to the list.
         self._list, self._turn = Lock(), Lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SharedJudge:

@@ -79,13 +79,14 @@ class ReplyRow:
         return Reply(self.constraint.text, self.probabilities, self.choices or ())
 
 
+@dataclass(frozen=True, slots=True)
 class Decoder:
     """Decodes under grammars with one model."""
 
-    def __init__(self, model: Qwen3VLForConditionalGeneration, grammar: ReplyGrammar) -> None:
-        """Take a model, loaded on its device, and the grammars of its tokenizer."""
-        self.model = model
-        self.grammar = grammar
+    model: Qwen3VLForConditionalGeneration
+    """Loaded on its device."""
+    grammar: ReplyGrammar
+    """Of the model's tokenizer."""
 
     @torch.inference_mode()
     def read_images(self, encoded: Sequence[Encoded], lengths: Sequence[int]) -> Prefix:
@@ -102,6 +103,7 @@ class Decoder:
         types = [one.mm_token_type_ids[:length] for one, length in zip(encoded, lengths, strict=True)]
         grids = torch.cat([one.image_grid_thw for one in encoded if one.image_grid_thw is not None])
         pixels = torch.cat([one.pixel_values for one in encoded if one.pixel_values is not None])
+        # Without this mask the padding of shorter rows would count as text, and their positions would run on.
         held = torch.tensor([[1] * length + [0] * (max(lengths) - length) for length in lengths])
         positions, deltas = self.model.model.get_rope_index(
             _padded(rows), _padded(types).int(), image_grid_thw=grids, attention_mask=held
@@ -141,6 +143,7 @@ class Decoder:
             forced = _forced(row)
             feed.append([] if forced is None else row.ids + forced)
         while active:
+            # Rows that have ended leave the batch, so that the others do not carry them along.
             going = [place for place, tokens in enumerate(feed) if tokens]
             if len(going) < len(active):
                 yield from (row for row, tokens in zip(active, feed, strict=True) if not tokens)
@@ -189,6 +192,8 @@ class Decoder:
 
     def _judge(self, rows: Sequence[ReplyRow], hidden: torch.Tensor, verdict: Sequence[int]) -> None:
         """Choose among a few tokens, and note their probabilities; the rest of the vocabulary is not looked at."""
+        # Five rows of the output layer, in place of 151,936. In float32, since bfloat16 has less than three digits, which
+        # soft scores would show.
         weights = self.model.lm_head.weight[torch.tensor(verdict, device=hidden.device)]
         logits = torch.nn.functional.linear(hidden, weights).float()
         chosen = logits.argmax(-1).tolist()
@@ -204,6 +209,7 @@ class Decoder:
     def _write(self, rows: Sequence[ReplyRow], hidden: torch.Tensor) -> None:
         """Take the likeliest token where it is allowed, which is nearly always; look for all allowed ones elsewhere."""
         logits = self.model.lm_head(hidden).float()
+        # All allowed tokens are only looked for where the likeliest one is refused: it takes 0.2 ms a reply, at times 4.
         best = logits.argmax(-1).tolist()
         refused = [place for place, row in enumerate(rows) if not row.constraint.try_accept(best[place])]
         if refused:

@@ -44,7 +44,9 @@ class PairState(Generic[Seen]):
     failure: str | None = None
     """Why the pair is left behind; None while it goes on."""
     questions: dict[Part, list[Question]] = field(default_factory=dict)
-    """{"question", "answer"} each, and more once they are scored, see `scored_questions`."""
+    """{"question", "answer"} each. Once they are scored also "score" (1-5), "soft_score" (1-5, the expectation of the
+    score), "reasoning", and "correct_probability" (0-1) where the student said whether the image passes and gave no
+    score."""
     evaluated: dict[Part, Evaluated] = field(default_factory=dict)
     """What the student said to the questions of each part."""
     scene_graph: dict[str, Any] = field(default_factory=dict)
@@ -221,12 +223,26 @@ class FourPasses(Generic[Prepared, Seen]):
 
     def _evaluation(self, state: PairState[Seen], part: Part, reply: Reply | NoReply) -> PassEnded:
         """Take the scores of a part of a pair. Raises ReplyError."""
+        # The schema has the questions word for word and in this order, so answers belong to them by their place.
         asked = state.questions[part]
         texts = [question["question"] for question in asked]
         probabilities = () if isinstance(reply, NoReply) else reply.probabilities
         evaluated = replies.read_evaluation(_text(reply), texts, probabilities)
         state.evaluated[part] = evaluated
-        state.questions[part] = scored_questions(asked, evaluated)
+        state.questions[part] = [
+            {
+                **question,
+                "score": rated.score,
+                "soft_score": round(rated.soft_score, 4),
+                "reasoning": rated.reasoning,
+                **(
+                    {}
+                    if rated.correct_probability is None
+                    else {"correct_probability": round(rated.correct_probability, 4)}
+                ),
+            }
+            for question, rated in zip(asked, evaluated.questions, strict=True)
+        ]
         if self.settings.limits.reached_by_reasons(evaluated):
             state.cut.append(f"{part}_scores")
         return PassEnded(
@@ -274,33 +290,6 @@ def merge_questions(questions: Iterable[QuestionItem]) -> list[Question]:
         if text:
             merged.setdefault(text.casefold(), {"question": text, "answer": question.answer})
     return list(merged.values())
-
-
-def scored_questions(questions: Sequence[Question], evaluated: Evaluated) -> list[Question]:
-    """Put a pass's questions and what the student says to them together.
-
-    Args:
-        questions: {"question", "answer"} each.
-        evaluated: what the student says, in the same order.
-
-    Returns:
-        {"question", "answer", "score" (1-5), "soft_score" (1-5, the expectation of the score), "reasoning"} each, and
-        "correct_probability" (0-1) where the student gave no score but said whether the image passes.
-    """
-    return [
-        {
-            **question,
-            "score": rated.score,
-            "soft_score": round(rated.soft_score, 4),
-            "reasoning": rated.reasoning,
-            **(
-                {}
-                if rated.correct_probability is None
-                else {"correct_probability": round(rated.correct_probability, 4)}
-            ),
-        }
-        for question, rated in zip(questions, evaluated.questions, strict=True)
-    ]
 
 
 def part_scores(evaluated: Evaluated, mean: Mean = "arithmetic") -> tuple[float, float]:

@@ -9,7 +9,8 @@ replies would often be no JSON, and scores would depend on how such replies are 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import llguidance
@@ -102,30 +103,19 @@ class ReplyGrammar:
         return [ids[0] for ids in tokens]
 
 
+@dataclass(slots=True, eq=False)
 class Constraint:
-    """One reply under its grammar.
+    """One reply under its grammar."""
 
-    Attributes:
-        matcher: of llguidance; it knows where in the grammar the reply is.
-        tokens: the reply so far.
-        verdict: when the next token is a verdict, the tokens of 1 to 5, or of true and false. Else None.
-    """
-
-    def __init__(
-        self, matcher: llguidance.LLMatcher, tokenizer: llguidance.LLTokenizer, verdicts: dict[str, list[int]]
-    ) -> None:
-        """Begin a reply.
-
-        Args:
-            matcher: at its beginning.
-            tokenizer: of llguidance.
-            verdicts: tokens that a verdict may be, by the text in front of it; empty: the reply is no evaluation.
-        """
-        self.matcher = matcher
-        self._tokenizer = tokenizer
-        self._verdicts = verdicts
-        self.tokens: list[int] = []
-        self.verdict: list[int] | None = None
+    matcher: llguidance.LLMatcher
+    """Of llguidance; it knows where in the grammar the reply is."""
+    tokenizer: llguidance.LLTokenizer
+    verdicts: Mapping[str, list[int]]
+    """Tokens that a verdict may be, by the text in front of it; empty: the reply is no evaluation."""
+    tokens: list[int] = field(default_factory=list)
+    """The reply so far."""
+    verdict: list[int] | None = None
+    """When the next token is a verdict, the tokens of 1 to 5, or of true and false. Else None."""
 
     @property
     def done(self) -> bool:
@@ -135,21 +125,21 @@ class Constraint:
     @property
     def text(self) -> str:
         """The reply so far as text."""
-        return self._tokenizer.decode_str(self.tokens)
+        return self.tokenizer.decode_str(self.tokens)
 
     def text_of(self, token: int) -> str:
         """Return a token as text."""
-        return self._tokenizer.decode_str([token])
+        return self.tokenizer.decode_str([token])
 
     def forced(self) -> list[int]:
         """Take the tokens that the grammar leaves no choice about, in the tokenizer's own division; may be none."""
         tokens = [] if self.matcher.is_stopped() else self.matcher.compute_ff_tokens()
         self.accept(*tokens)
         self.verdict = None
-        if self._verdicts and tokens:  # a verdict stands behind its key, whose end is never a choice
+        if self.verdicts and tokens:  # a verdict stands behind its key, whose end is never a choice
             # Within a text the quotes would be escaped, so these bytes can only be the structure's.
-            tail = self._tokenizer.decode_str(self.tokens[-_TAIL:])
-            self.verdict = next((ids for key, ids in self._verdicts.items() if tail.endswith(key)), None)
+            tail = self.tokenizer.decode_str(self.tokens[-_TAIL:])
+            self.verdict = next((ids for key, ids in self.verdicts.items() if tail.endswith(key)), None)
         return tokens
 
     def accept(self, *tokens: int) -> None:

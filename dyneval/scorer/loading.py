@@ -71,7 +71,9 @@ def load_student(
 
     name = checkpoint_name(checkpoint, subfolder)
     target = _device(device)
-    kind = _dtype(dtype, target)
+    kind = getattr(torch, dtype or ("float32" if target.type == "cpu" else "bfloat16"), None)
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise CheckpointError(f"dtype {dtype!r} is unknown, expected bfloat16, float16 or float32")
     source, place = _weights_place(checkpoint, subfolder, commit)
     config = _checked_config(checkpoint, subfolder, source, place)
     processor = _processor(checkpoint, subfolder, min_pixels, max_pixels, commit)
@@ -247,6 +249,7 @@ def _checked_config(
         config: PretrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False, **place)
     if config.model_type != "qwen3_vl":
         raise CheckpointError(f"{name}: is a {config.model_type} model, expected a Qwen3-VL one (qwen3_vl)")
+    # Qwen3-VL has 151,936 rows, more than its tokenizer has tokens, so the task tokens need no new ones.
     rows, needed = config.get_text_config().vocab_size, max(TASK_TOKEN_IDS.values()) + 1
     if rows < needed:
         raise CheckpointError(f"{name}: its embedding has {rows} rows, but the task tokens need {needed}")
@@ -265,16 +268,6 @@ def _device(name: str | None) -> torch.device:
             f"device {name!r} is unknown or not on this machine; name none to take what is ({_first_line(error)})"
         ) from error
     return device
-
-
-def _dtype(name: str | None, device: torch.device) -> torch.dtype:
-    """Return a floating type of torch. Raises CheckpointError."""
-    import torch
-
-    kind = getattr(torch, name or ("float32" if device.type == "cpu" else "bfloat16"), None)
-    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
-        raise CheckpointError(f"dtype {name!r} is unknown, expected bfloat16, float16 or float32")
-    return kind
 
 
 def _first_line(error: Exception) -> str:

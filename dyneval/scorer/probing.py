@@ -27,7 +27,7 @@ from dyneval.llm.chat import TokenChoice
 from dyneval.records import student_json
 from dyneval.replies import ReplyForm, ReplyLimits
 from dyneval.scorer.settings import Form, ScorerSettings
-from dyneval.scorer.students.base import AnyStudent, Ask, NoReply, Reply
+from dyneval.scorer.students.base import AnyStudent, Ask, NoReply
 from dyneval.tokens import DEFAULT_TEMPLATE, TEMPLATE_VERSIONS, TemplateVersion
 
 logger = logging.getLogger(__name__)
@@ -163,8 +163,10 @@ def _forms(student: AnyStudent) -> dict[ReplyForm, float]:
         asks[Ask("evaluation", tokens.evaluation_turn(prompt, [question]), schema, image, True)] = question
     found = []
     for ask, reply in student.answer(list(asks), _FORM_TOKENS):
+        # As a student writes it, so that the question's own quotes are escaped as in the reply.
         begin = f'{{"answers": [{{"question": {student_json(asks[ask])}, "'
-        found.append(branch(_choices(reply), {form: f'{begin}{key}"' for form, key in _KEYS.items()}))
+        choices = () if isinstance(reply, NoReply) else reply.choices
+        found.append(branch(choices, {form: f'{begin}{key}"' for form, key in _KEYS.items()}))
     return _means(found)
 
 
@@ -179,16 +181,12 @@ def _templates(student: AnyStudent) -> dict[TemplateVersion, float]:
         }
         likelihoods = {}
         for ask, reply in student.answer(list(asks), _TEMPLATE_TOKENS):
-            choices = _choices(reply)
+            choices = () if isinstance(reply, NoReply) else reply.choices
             # A character and not a token: replies in the two wordings may differ in length.
             length = max(1, sum(len(choice.text) for choice in choices))
             likelihoods[asks[ask]] = sum(choice.logprob for choice in choices) / length
         found.append(likelihoods)
     return _means(found)
-
-
-def _choices(reply: Reply | NoReply) -> Sequence[TokenChoice]:
-    return () if isinstance(reply, NoReply) else reply.choices
 
 
 def _means(found: Sequence[Mapping[_Name, float]]) -> dict[_Name, float]:

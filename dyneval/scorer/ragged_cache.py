@@ -61,6 +61,7 @@ class RaggedCache(Cache):
         slots = self.lengths[:, None] + torch.arange(width)
         self._seen = int(slots.max()) + 1
         self._slots = slots.to(device)
+        # A row's tokens stand in the order of their positions, so a token may look at every slot up to its own.
         return torch.arange(self._seen, device=device)[None, None, None] <= self._slots[:, None, :, None]
 
     def end(self, counts: Sequence[int]) -> None:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 from dyneval.errors import DataFileError, ImageError, SchemaError, SettingError
 from dyneval.files.atomic import refuse_overwrite, write_summary
@@ -40,7 +39,7 @@ from dyneval.work.executors import Executor, Here, Lost, Ray
 logger = logging.getLogger(__name__)
 
 _THREADS = min(8, os.cpu_count() or 1)
-"""Threads that hash and decode image files ahead of the student."""
+"""Threads that hash and decode image files ahead of the student, which would wait for the disk otherwise."""
 
 
 Outcome = ScoreRecord | Reject | None
@@ -201,13 +200,6 @@ def read_questions(path: Path) -> dict[str, list[Question]]:
     return questions
 
 
-def _question(one: Any, where: str) -> Question:
-    text = one.get("question") if isinstance(one, dict) else None
-    if not isinstance(text, str) or not text.strip():
-        raise DataFileError(f"{where}: expected questions with a text `question`, found {str(one)[:80]}")
-    return {"question": text, "answer": one.get("answer")}
-
-
 @dataclass(frozen=True, slots=True)
 class ScoringTask:
     """Some pairs for a worker, and what is known of them."""
@@ -309,6 +301,7 @@ def _score(
                 for outcome in outcomes:
                     _keep(store, outcome)
                     bar.update()
+        # Counted by what is left: of these pairs nothing was yielded but None.
         there_before = len(wanted) + len(bad) - store.written - store.rejected
         seconds = round(time.perf_counter() - started, 3)
         summary = RunSummary(

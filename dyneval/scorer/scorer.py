@@ -64,6 +64,8 @@ class Scorer:
         settled_by: where template and reply form come from, in words for people.
         device: where it computes: a torch device, or the engine that has devices of its own.
         is_demo: True for a judge of the demo, which knows procedural scenes alone; its other scores say nothing.
+        asked_questions: T2IA questions that the student was asked for, and whether a limit cut them off, by prompt on
+            one line. Those of another copy of the student may be put in.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Scorer:
         self.is_demo = bool(student.processor.conventions.demo)
         self.settings, self.settled_by = settle(settings or ScorerSettings(), student)
         self._passes = FourPasses(student, self.settings)
+        self.asked_questions = self._passes.asked
         self._batches = batch_size(self.settings.batch_size, student.device)
 
     @classmethod
@@ -136,7 +139,7 @@ class Scorer:
             max_pixels=max_pixels,
         )
         student = make_student(engine, source, **options, **({} if device is None else {"device": device}))
-        # The folder of the demo judge is a cache of this machine.
+        # Not by its folder, which is a cache of this machine and says nothing to readers of the scores.
         return cls(student, DEMO if is_demo else source.name, settings, student.revision)
 
     def score_settings(self) -> dict[str, Any]:
@@ -154,6 +157,7 @@ class Scorer:
             prompt: as the user wrote it.
             image_hash: SHA-256 of the image's file, else of its pixels.
         """
+        # Questions that were given are part of the result; those that the student asks follow from the rest.
         given, _ = self._passes.given.get(tokens.prompt_line(prompt), (None, False))
         weights = self.revision or self.name
         return score_key(prompt, image_hash, weights, self.settings.template, self.score_settings(), given)
@@ -253,14 +257,6 @@ class Scorer:
             if not merged:
                 raise SettingError(f"questions of {prompt[:60]!r}: expected at least one")
             self._passes.given[tokens.prompt_line(prompt)] = merged, False
-
-    def remembered_questions(self, prompt: str) -> tuple[list[Question], bool] | None:
-        """Return the T2IA questions of a prompt, and whether a limit cut them off; None: it was not asked for them."""
-        return self._passes.asked.get(tokens.prompt_line(prompt))
-
-    def remember_questions(self, prompt: str, asked: tuple[list[Question], bool]) -> None:
-        """Take what another copy of this student was asked for, as its `remembered_questions` gave it."""
-        self._passes.asked[tokens.prompt_line(prompt)] = asked
 
     @property
     def questions_digest(self) -> str | None:

@@ -52,6 +52,7 @@ class ScorerSettings:
         limits: bounds of the replies' lists and texts; by default only `max_new_tokens` bounds them.
     """
 
+    # Defaults are what the published scores were made with: arithmetic means, both parts with half of the weight.
     mode: Annotated[Mode, arg("full; fast: without the reasons that stand behind a score; or one half only")] = "full"
     mean: Annotated[Mean, arg("of a half's question scores")] = "arithmetic"
     template: Annotated[Template, arg(f"human turns; {_TRAINED}")] = "auto"
@@ -83,6 +84,7 @@ class ScorerSettings:
         does not change scores; the template stands in a field of its own.
         """
         chosen = {name: value for name, value in asdict(self).items() if name not in ("batch_size", "template")}
+        # Limits that are not set are left out, so that a new one leaves the keys of old scores as they are.
         return chosen | {"limits": {name: most for name, most in chosen["limits"].items() if most is not None}}
 
 

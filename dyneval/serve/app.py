@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect
 
 import dyneval
 from dyneval.serve import openapi
+from dyneval.serve.answers import FixedAnswer
 from dyneval.serve.batcher import Batcher
 from dyneval.serve.desk import Desk
 from dyneval.serve.guard import Guard
@@ -33,16 +34,6 @@ from dyneval.serve.settings import ServerSettings
 from dyneval.serve.telemetry import Telemetry
 
 _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-
-
-class _FixedAnswer(NamedTuple):
-    """An answer that is always the same."""
-
-    content: bytes
-    media_type: str
-
-    async def send(self) -> Response:
-        return Response(self.content, media_type=self.media_type)
 
 
 class _BearerToken(NamedTuple):
@@ -112,7 +103,7 @@ def create_app(
     pages = {"/": "index.html" if desk else "rate.html"} | ({"/rate": "rate.html"} if rating else {})
     pages |= {f"/{file.name}": file.name for file in folder.iterdir() if not file.name.endswith(".html")}
     for path, name in pages.items():
-        page = _FixedAnswer(folder.joinpath(name).read_bytes(), _MEDIA_TYPES[PurePath(name).suffix])
+        page = FixedAnswer(folder.joinpath(name).read_bytes(), _MEDIA_TYPES[PurePath(name).suffix])
         app.add_api_route(path, page.send, include_in_schema=False)
     patient = tuple(rewards.routes()) if rewards else ()
     app.add_middleware(Guard, settings=settings, telemetry=telemetry, patient=patient)
@@ -125,7 +116,7 @@ def create_app(
 def _watching(batcher: Batcher | None, telemetry: Telemetry, guarded: Sequence[Any]) -> APIRouter:
     """Return the routes for what watches the server: Kubernetes, load balancers, Prometheus."""
     router = APIRouter(tags=["watching"])
-    alive = _FixedAnswer(b'{"status":"ok"}', "application/json")
+    alive = FixedAnswer(b'{"status":"ok"}')
     router.add_api_route("/healthz", alive.send, summary="The process is alive", operation_id="healthz")
 
     @router.get("/readyz", summary="Pairs are taken", operation_id="readyz")

@@ -53,15 +53,11 @@ class StudentBroke(RuntimeError):
 
 
 class JudgeGone(Exception):
-    """A judge ended in the middle of its work, such as a process that was killed.
+    """A judge ended in the middle of its work, such as a process that was killed; it can be called again."""
 
-    Attributes:
-        is_final: the judge does not come back, so nothing may be given to it any more.
-    """
 
-    def __init__(self, reason: str, is_final: bool = False) -> None:
-        super().__init__(reason)
-        self.is_final = is_final
+class JudgeLost(JudgeGone):
+    """A judge ended and does not come back, so nothing may be given to it any more."""
 
 
 _Result = ScoreRecord | Failure | StudentBroke | None
@@ -267,7 +263,10 @@ class Batcher:
             try:
                 await self._score(judge, batch)
             except JudgeGone as error:
-                if self._is_lost(error, batch):
+                logger.error("%s", error)
+                self._hand_on(batch)
+                if isinstance(error, JudgeLost):
+                    self._end_one(error)
                     return
             self._idle += 1
 
@@ -281,9 +280,8 @@ class Batcher:
         for queued in list(self._queue):
             _settle(queued.future, StudentBroke("the student is gone"))
 
-    def _is_lost(self, error: JudgeGone, batch: list[_QueuedPair]) -> bool:
-        """Hand on the batch of a judge that is gone; returns whether the judge does not come back."""
-        logger.error("%s", error)
+    def _hand_on(self, batch: list[_QueuedPair]) -> None:
+        """Put the batch of a judge that is gone in front of the queue."""
         for queued in reversed(batch):
             # A pair may be what killed the judge. Handed on without end, it would kill one judge after the other.
             if queued.is_held_up:
@@ -295,9 +293,6 @@ class Batcher:
                 self._pool.free -= 1
                 self._queue.appendleft(queued)
         self._arrived.set()
-        if error.is_final:
-            self._end_one(error)
-        return error.is_final
 
     async def _next_batch(self) -> list[_QueuedPair]:
         """Wait for the next pairs that someone still waits for; returns none where there will be no more."""

@@ -8,18 +8,17 @@ be lost until the server restarts, and 64 such requests would close it for every
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from fastapi import APIRouter
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import JSONResponse, Response
 
 from dyneval.loaded_pairs import Failure, PassEnded
 from dyneval.records import ScoreRecord
+from dyneval.serve.answers import StreamedAnswer, event
 from dyneval.serve.batcher import Batcher, Busy, Places, StudentBroke
 from dyneval.serve.bodies import Upload, arrived, read_uploads
 from dyneval.serve.decoding import Decoders
@@ -252,24 +251,6 @@ class Desk:
         self._pairs.labels(outcome).inc()
 
 
-class StreamedAnswer(StreamingResponse):
-    """An answer in pieces, which calls `over` however it ends.
-
-    A generator's own `finally` is not enough: it does not run where the reader has gone before the first piece.
-    """
-
-    def __init__(self, pieces: AsyncIterator[bytes], over: Callable[[], object], media_type: str) -> None:
-        super().__init__(pieces, media_type=media_type)
-        self._over = over
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._over()
-
-
 async def _scored(future: _Future) -> _Scored:
     """Wait for the result of a pair; returns its record, or what is answered in its place."""
     try:
@@ -309,8 +290,3 @@ async def is_over(request: Request, work: asyncio.Future[Any], seconds: float) -
         raise
     finally:
         leaving.cancel()
-
-
-def event(name: str, data: dict[str, Any]) -> bytes:
-    """Return one server-sent event, its data as JSON on one line."""
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False, allow_nan=False)}\n\n".encode()

@@ -20,7 +20,7 @@ from PIL import Image
 
 from dyneval.errors import CheckpointError, UserError
 from dyneval.loaded_pairs import Pair, PassEnded
-from dyneval.serve.batcher import Event, JudgeGone, ScoreStream
+from dyneval.serve.batcher import Event, JudgeGone, JudgeLost, ScoreStream
 from dyneval.tokens import prompt_line
 
 if TYPE_CHECKING:
@@ -194,14 +194,15 @@ class _StudentProcess:
         """Score a batch, as `Scorer.score_stream` does. A process that has ended meanwhile is started again.
 
         Raises:
-            JudgeGone: the process ended; final where its student cannot be loaded again.
+            JudgeGone: the process ended.
+            JudgeLost: it ended before, and its student cannot be loaded again.
             RuntimeError: the student broke on the batch.
         """
         if not self._process.is_alive():
             self.end()
             self._begin()
             if not self.is_ready():
-                raise JudgeGone(self.trouble, is_final=True)
+                raise JudgeLost(self.trouble)
         self._unwanted[:] = [0] * _MOST_TOGETHER
         prompts = {prompt_line(pair.prompt) for pair in pairs}
         # Looked up once: another thread may forget one meanwhile.
@@ -276,7 +277,7 @@ def _serve(pipe: Connection, load: Callable[[str], Scorer], device: str, unwante
         while True:
             sent, known = pipe.recv()
             for prompt, asked in known.items():
-                scorer.remember_questions(prompt, asked)
+                scorer.asked_questions[prompt] = asked
             # `number=number`: each of these functions keeps its own number, and not the last one of the loop.
             pairs = [one.pair(lambda number=number: not unwanted[number]) for number, one in enumerate(sent)]
             pipe.send(_judged(scorer, pairs, pipe))
@@ -288,7 +289,7 @@ def _judged(scorer: Scorer, pairs: Sequence[Pair], pipe: Connection) -> _BatchMe
         for number, event in scorer.score_stream(pairs):
             asked = None
             if isinstance(event, PassEnded) and event.name == "t2ia_questions":
-                asked = scorer.remembered_questions(pairs[number].prompt)
+                asked = scorer.asked_questions.get(prompt_line(pairs[number].prompt))
             pipe.send(_BatchMessage(number, event, asked))
             if not any(pair.is_wanted() for pair in pairs):
                 break

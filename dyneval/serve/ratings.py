@@ -22,7 +22,7 @@ import unicodedata
 from array import array
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -121,7 +121,13 @@ class Ratings:
         self._pairs = list(read_pairs(file, PairRef, rejects.append))
         if rejects:
             logger.warning("%d rows cannot be used: %s", len(rejects), rejects[0].reason)
-        if not any(map(self._is_there, self._pairs)):
+        # One is enough, since single images may be missing. None at all means another folder, and raters would get a
+        # page without pictures.
+        for pair in self._pairs:
+            with suppress(ImageError):
+                if resolve_below(self.root, pair.file_name).is_file():
+                    break
+        else:
             raise SettingError(f"{file}: none of its pictures is there, such as {self._pairs[0].file_name}")
         refuse_overwrite([file], [output], "--ratings")
         # The page gets keys and not ids: those often hold the image model's name, and raters must not know it.
@@ -131,12 +137,6 @@ class Ratings:
         self._raters: dict[str, _RaterState] = {}
         self._order = lru_cache(_MOST_ORDERS)(self._new_order)
         self._guard = threading.Lock()
-
-    def _is_there(self, pair: PairRef) -> bool:
-        try:
-            return resolve_below(self.root, pair.file_name).is_file()
-        except ImageError:
-            return False
 
     def __enter__(self) -> Self:
         self._output.parent.mkdir(parents=True, exist_ok=True)

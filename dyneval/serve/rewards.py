@@ -20,6 +20,7 @@ answers with status 500.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -27,9 +28,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from dyneval.serve.answers import FixedAnswer, StreamedAnswer
 from dyneval.serve.batcher import Batcher
 from dyneval.serve.bodies import arrived
-from dyneval.serve.desk import Desk, StreamedAnswer, is_over
+from dyneval.serve.desk import Desk, is_over
 from dyneval.serve.pickles import read_pickle, refused_pickle
 from dyneval.serve.refusal import Refusal, late
 from dyneval.serve.reward_forms import PART_NAMES, Result, RewardRequest, read_chat, read_compute, read_service
@@ -86,8 +88,13 @@ class RewardDesk:
             router.add_api_route(path, _endpoint(answer), methods=["POST"])
         for prefix in ("", "/t2ia", "/iqa"):
             router.add_api_route(f"{prefix}/health", self._health)
-        router.add_api_route("/rewards", self._rewards)
-        router.add_api_route("/v1/models", self._models)
+        names = dict.fromkeys(("dyneval", self._model))
+        models = [{"id": name, "object": "model", "owned_by": "dyneval"} for name in names]
+        for path, told in (
+            ("/rewards", {"rewards": list(self._offered)}),
+            ("/v1/models", {"object": "list", "data": models}),
+        ):
+            router.add_api_route(path, FixedAnswer(json.dumps(told).encode()).send)
         return router
 
     async def _health(self) -> Response:
@@ -96,14 +103,6 @@ class RewardDesk:
         if self._batcher.warm.is_set() and not self._batcher.ready:
             raise Refusal(503, "not_ready", "the server is ending, or its student is broken")
         return JSONResponse({"status": "ok", "rewards": {name: [True] for name in self._offered}})
-
-    async def _rewards(self) -> Response:
-        return JSONResponse({"rewards": list(self._offered)})
-
-    async def _models(self) -> Response:
-        names = dict.fromkeys(("dyneval", self._model))
-        models = [{"id": name, "object": "model", "owned_by": "dyneval"} for name in names]
-        return JSONResponse({"object": "list", "data": models})
 
     async def _json(self, read: Read, request: Request) -> Response:
         """Answer with JSON: at once if it takes no longer than `_SILENCE`, with a true status; else after blanks."""

@@ -5,7 +5,7 @@ from hypothesis import given, settings, strategies
 from PIL import Image
 
 from dyneval.loaded_pairs import Failure, Pair, PassEnded
-from dyneval.serve.batcher import Batcher, Busy, JudgeGone, StudentBroke
+from dyneval.serve.batcher import Batcher, Busy, JudgeGone, JudgeLost, StudentBroke
 
 IMAGE = Image.new("RGB", (8, 8))
 
@@ -322,7 +322,7 @@ def gone(judge, times, is_final=False):
     def stream(pairs):
         if left[0] and any("last" in one.prompt for one in pairs):
             left[0] -= 1
-            raise JudgeGone("it was killed", is_final)
+            raise (JudgeLost if is_final else JudgeGone)("it was killed")
         yield from judge(pairs)
 
     stream.go = judge.go

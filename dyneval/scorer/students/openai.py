@@ -78,6 +78,7 @@ class OpenAIStudent(ServedStudent[str]):
             turn: as it is stored in training data.
             images: how many it has.
         """
+        # One token for each image, here and below: as templates have it, before a server widens it.
         content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": _text(turn, images)}]
         conversation: Any = [{"role": "user", "content": content}]
         template = self.processor.tokenizer.apply_chat_template(

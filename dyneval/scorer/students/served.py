@@ -54,7 +54,8 @@ class ServedStudent(ABC, Generic[Seen]):
             processor: of the same checkpoint that the engine has.
         """
         self.processor = processor
-        # In a thread of its own: a notebook has a running loop in this one.
+        # In a thread of its own: a notebook has a running loop in this one. A daemon, so that Python can end while a
+        # request hangs.
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"engine-{self.name}", daemon=True)
         self._thread.start()
@@ -85,6 +86,7 @@ class ServedStudent(ABC, Generic[Seen]):
             EngineStopped: there never was one, or the engine is dead.
             UnfitServer: the server does not do what scores are made from.
         """
+        # Before any pair: a server that cannot score would fail all of them, one by one.
         asyncio.run_coroutine_threadsafe(self.check(), self._loop).result()
         under_way = {asyncio.run_coroutine_threadsafe(self._one(ask, max_new_tokens), self._loop): ask for ask in asks}
         try:
@@ -110,6 +112,7 @@ class ServedStudent(ABC, Generic[Seen]):
             raise
         except ChatError as error:
             return NoReply(str(error))
+        # Cut off on purpose, so it is not looked at whether the reply is complete.
         if ask.for_choices:
             return Reply(reply.text, choices=reply.tokens)
         if reply.finish_reason == "length":

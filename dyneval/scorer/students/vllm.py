@@ -42,7 +42,7 @@ class VllmStudent(ServedStudent["Image.Image"]):
         self._engines = [start_engine(checkpoint.folder(), options, dtype=self.dtype)]
         self.close_with(partial(_shut_down, self._engines))
         self.revision = checkpoint.revision()
-        self._numbers = itertools.count()
+        self._numbers = itertools.count()  # vLLM tells requests apart by a name that each must have
 
     def read(self, images: Sequence[Image.Image]) -> list[Image.Image]:
         """Return them as they are: vLLM has a processor of its own."""
