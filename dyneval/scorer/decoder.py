@@ -192,8 +192,8 @@ class Decoder:
 
     def _judge(self, rows: Sequence[ReplyRow], hidden: torch.Tensor, verdict: Sequence[int]) -> None:
         """Choose among a few tokens, and note their probabilities; the rest of the vocabulary is not looked at."""
-        # Five rows of the output layer, in place of 151,936. In float32, since bfloat16 has less than three digits, which
-        # soft scores would show.
+        # Five rows of the output layer, in place of 151,936. In float32, since bfloat16 has less than three digits, and
+        # soft scores would show it.
         weights = self.model.lm_head.weight[torch.tensor(verdict, device=hidden.device)]
         logits = torch.nn.functional.linear(hidden, weights).float()
         chosen = logits.argmax(-1).tolist()
@@ -209,7 +209,7 @@ class Decoder:
     def _write(self, rows: Sequence[ReplyRow], hidden: torch.Tensor) -> None:
         """Take the likeliest token where it is allowed, which is nearly always; look for all allowed ones elsewhere."""
         logits = self.model.lm_head(hidden).float()
-        # All allowed tokens are only looked for where the likeliest one is refused: it takes 0.2 ms a reply, at times 4.
+        # All allowed tokens are only looked for where the likeliest one is refused: that takes 0.2 ms a reply, or 4.
         best = logits.argmax(-1).tolist()
         refused = [place for place, row in enumerate(rows) if not row.constraint.try_accept(best[place])]
         if refused:

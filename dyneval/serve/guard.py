@@ -126,7 +126,8 @@ class Guard:
             seen += size
             self._held += size
             if not more:
-                self._end_reading(this)
+                self._reading.pop(this, None)
+                self._changed.set()
             # Counted as it arrives: a body in chunks announces no length, and an announced one may be a lie.
             if seen > self._max_body:
                 raise too_large("the request", self._max_body)
@@ -138,7 +139,8 @@ class Guard:
             await self._app(scope, limited, send)
         finally:
             self._held -= seen
-            self._end_reading(this)
+            self._reading.pop(this, None)
+            self._changed.set()
 
     def _must_wait(self, request: object, seen: int) -> bool:
         """Tell whether a trainer's request, of which `seen` bytes were read, waits because many bytes are held.
@@ -150,10 +152,6 @@ class Guard:
         if request not in self._reading or self._held <= (self._most_held if seen else self._most_held // 2):
             return False
         return next(iter(self._reading)) is not request
-
-    def _end_reading(self, request: object) -> None:
-        self._reading.pop(request, None)
-        self._changed.set()
 
     def _check_names(self, headers: Headers) -> None:
         """Refuse pages of other sites, which make a browser send requests here.

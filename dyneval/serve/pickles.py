@@ -36,8 +36,15 @@ _VALUES = _NUMBERS | _TEXTS | _BYTES
 _EMPTY: dict[str, type] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_KNOWN = _VALUES.union(_EMPTY, _CONSTANTS, _TUPLES) | {
-    *("PROTO", "FRAME", "STOP", "MARK", "TUPLE", "APPEND", "APPENDS", "SETITEM", "SETITEMS"),
+# What is filled, and with how many values; 0: with all since the last mark.
+_FILLING: dict[str, tuple[type, int]] = {
+    "APPEND": (list, 1),
+    "APPENDS": (list, 0),
+    "SETITEM": (dict, 2),
+    "SETITEMS": (dict, 0),
+}
+_KNOWN = _VALUES.union(_EMPTY, _CONSTANTS, _TUPLES, _FILLING) | {
+    *("PROTO", "FRAME", "STOP", "MARK", "TUPLE"),
     *("MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
 }
 
@@ -75,7 +82,9 @@ def loads(data: bytes, most: int) -> Any:
                 break
         else:
             raise PickleError(f"more than {_MOST_STEPS} instructions")
-        value = machine.result()
+        if len(machine.stack) != 1 or machine.marks:
+            raise PickleError("broken (values are left over)")
+        value = machine.stack[0]
     except PickleError:
         raise
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
@@ -127,29 +136,21 @@ class _Machine:
             self.marks.append(len(self.stack))
         elif name == "TUPLE":
             self.stack.append(tuple(self._pop_to_mark()))
-        elif name in ("APPEND", "APPENDS"):
-            values = self._pop(1) if name == "APPEND" else self._pop_to_mark()
-            self._top(list).extend(values)
-        elif name in ("SETITEM", "SETITEMS"):
-            values = self._pop(2) if name == "SETITEM" else self._pop_to_mark()
-            target = self._top(dict)
+        elif name in _FILLING:
+            kind, count = _FILLING[name]
+            values = self._pop(count) if count else self._pop_to_mark()
+            target = self.stack[-1]
+            if type(target) is not kind:
+                raise PickleError(f"broken (a {type(target).__name__} in place of a {kind.__name__})")
+            if kind is list:
+                target.extend(values)
+                return
             for key, value in zip(values[::2], values[1::2], strict=True):
                 # Numbers can be chosen so that all have one hash; a dict of a million of them takes hours. The hashes
                 # of texts are salted.
                 if type(key) is not str:
                     raise PickleError(f"a key that is a {type(key).__name__}, expected texts")
                 target[key] = value
-
-    def result(self) -> Any:
-        """Return the one value that is left at the end."""
-        if len(self.stack) != 1 or self.marks:
-            raise PickleError("broken (values are left over)")
-        return self.stack[0]
-
-    def _top(self, kind: type) -> Any:
-        if type(self.stack[-1]) is not kind:
-            raise PickleError(f"broken (a {type(self.stack[-1]).__name__} in place of a {kind.__name__})")
-        return self.stack[-1]
 
     def _pop_to_mark(self) -> list[Any]:
         mark = self.marks.pop()
