@@ -73,7 +73,7 @@ class _JudgedImages:
 
         Raises:
             SettingError: `score` says no reward.
-            UserError: the judge cannot be had.
+            UserError: the judge cannot be loaded, or its address is wrong.
         """
         super().__init__(config, accelerator)  # type: ignore[call-arg]
         keys = getattr(config, "extra_kwargs", None) or {}

@@ -48,7 +48,7 @@ class RewardForm:
                 environment variable DYNEVAL_REWARD, else "overall".
 
         Raises:
-            SettingError: a word is none of these, or says again what another said.
+            SettingError: a word is not one of these, or says again what another said.
         """
         text = os.environ.get(SCORE, "overall") if text is None else text
         weights: dict[ScoreName, float] = {}

@@ -118,7 +118,7 @@ def find_judge(judge: AnyJudge | None = None, device: Any = None) -> ScoresPairs
         A judge that is safe for many threads.
 
     Raises:
-        ClientError: the address is none.
+        ClientError: the address is no URL of a server.
         CheckpointError: there is no such student.
     """
     if judge is None:

@@ -61,7 +61,7 @@ class Reward:
 
         Raises:
             SettingError: the words say no reward.
-            UserError: the judge cannot be had.
+            UserError: the judge cannot be loaded, or its address is wrong.
         """
         self.form = RewardForm.parse(score)
         self._judge = find_judge(judge, device)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Scored = tuple["NDArray[np.float32]", dict[str, Any]]
-"""Rewards (N,) and further figures, of which there are none."""
+"""Rewards (N,) and further figures; the dict is empty."""
 
 
 def ddpo(judge: AnyJudge | None = None, score: str | None = None) -> Callable[..., Scored]:

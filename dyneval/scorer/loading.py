@@ -59,8 +59,8 @@ def load_student(
         The model on its device, and the processor with its pixel limits.
 
     Raises:
-        CheckpointError: there is none, it is not Qwen3-VL, it lacks the task tokens or has others, its weights are
-            not all there, not finite or not of this model, or this machine has no such device.
+        CheckpointError: there is no checkpoint, it is not Qwen3-VL, it lacks the task tokens or has others, its weights
+            are not all there, not finite or not of this model, or this machine has no such device.
     """
     import torch
     from transformers import Qwen3VLForConditionalGeneration
@@ -109,7 +109,7 @@ def load_processor(
         commit: of the Hub repository; None: its newest.
 
     Raises:
-        CheckpointError: there is none, it is not Qwen3-VL, or it lacks the task tokens or has others.
+        CheckpointError: there is no checkpoint, it is not Qwen3-VL, or it lacks the task tokens or has others.
     """
     source, place = _weights_place(checkpoint, subfolder, commit)
     _checked_config(checkpoint, subfolder, source, place)

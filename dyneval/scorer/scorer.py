@@ -114,7 +114,7 @@ class Scorer:
                 USER/NAME@REVISION.
             subfolder: folder of the student inside it.
             engine: "transformers", "vllm" (in this process), "openai" (a server that has the same checkpoint), or
-                "module:Class" of one's own, made of a `dyneval.scorer.students.registry.Checkpoint`.
+                "module:Class" of your own, made of a `dyneval.scorer.students.registry.Checkpoint`.
             device: torch device; default: the first GPU, else the CPU. Of engine transformers.
             dtype: "bfloat16", "float16" or "float32"; default: bfloat16 on a GPU, float32 on the CPU.
             min_pixels: smallest image area; default: the checkpoint's.
@@ -237,7 +237,7 @@ class Scorer:
         return self._batches.most
 
     def unused_questions(self, prompts: Iterable[str]) -> list[str]:
-        """Return the prompts of `give_questions` that are none of `prompts`: in another spelling, perhaps."""
+        """Return the prompts of `give_questions` that are not among `prompts`: they may be spelled in another way."""
         return sorted(self._passes.given.keys() - {tokens.prompt_line(prompt) for prompt in prompts})
 
     def give_questions(self, questions: Mapping[str, Sequence[Question]]) -> None:

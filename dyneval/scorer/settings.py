@@ -53,8 +53,8 @@ class ScorerSettings:
     """
 
     # Defaults are what the published scores were made with: arithmetic means, both parts with half of the weight.
-    mode: Annotated[Mode, arg("full; fast: without the reasons that stand behind a score; or one half only")] = "full"
-    mean: Annotated[Mean, arg("of a half's question scores")] = "arithmetic"
+    mode: Annotated[Mode, arg("full; fast: without the reasons that stand behind a score; or one part only")] = "full"
+    mean: Annotated[Mean, arg("of a part's question scores")] = "arithmetic"
     template: Annotated[Template, arg(f"human turns; {_TRAINED}")] = "auto"
     reply_form: Annotated[Form, arg(f"evaluations; {_TRAINED}", choices=("auto", *REPLY_FORMS))] = "auto"
     alpha: Annotated[float, arg("weight of IQA in overall")] = 0.5

@@ -216,7 +216,7 @@ class Batcher:
             places.give_back()
 
     async def place_in_turn(self) -> Places:
-        """Take one place, behind those who waited before; whoever has it gives it back."""
+        """Take one place, behind those who waited before; the caller gives it back."""
         await self._pool.take_in_turn()
         return Places(self, self._pool, 1)
 
@@ -338,7 +338,7 @@ class Batcher:
         self.on_batch(len(batch), seconds)
 
     def _are_known(self, prompts: set[str]) -> None:
-        """Let pairs of these prompts go to any judge: their questions are there, or were not to be had."""
+        """Let pairs of these prompts go to any judge: their questions are there, or there will be none."""
         if not self._asking.isdisjoint(prompts):
             self._asking -= prompts
             self._arrived.set()

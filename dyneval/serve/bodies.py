@@ -125,7 +125,7 @@ async def read_uploads(request: Request, most: int | None = None) -> list[Upload
     """Read the pairs of a request.
 
     Args:
-        request: to /v1/score or one of its kin.
+        request: to a route of scoring.
         most: pairs that a batch in JSON may have; None: the request has one pair, in JSON or multipart.
 
     Returns:

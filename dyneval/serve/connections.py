@@ -46,7 +46,7 @@ _NOISE = (
     "No supported WebSocket library detected.",
     "ASGI callable returned without completing response.",  # a reader that was too slow
 )
-"""How lines of uvicorn's log begin that clients cause."""
+"""Beginnings of those lines of uvicorn's log that clients cause."""
 _FULL = json.dumps({"code": "busy", "message": "all connections are taken; try again in 5 s"}).encode()
 # Written as bytes: there is no request yet that an application could answer.
 _FULL_ANSWER = (
@@ -91,7 +91,10 @@ class Worth(IntEnum):
 
 
 class Connection(H11Protocol):
-    """A connection that must send its request and take its answer in time, and makes room for others as long as not."""
+    """A connection that must send its request and take its answer in time.
+
+    Where there are too many, one that has sent no whole request is ended in favour of a new one.
+    """
 
     def __init__(self, *arguments: Any, opened: dict[Connection, None], most: int, **options: Any) -> None:
         """Begin, before there is a transport.
@@ -127,11 +130,11 @@ class Connection(H11Protocol):
         return Worth.UPLOAD if self.cycle.more_body else Worth.WORK
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Make room by ending the oldest connection with the least to lose; where all are at work, refuse this one."""
+        """Begin. Where there are too many connections, end the oldest with the least to lose, or refuse this one."""
         super().connection_made(transport)
         if len(self._opened) >= self._most:
-            # The first one without a request is taken as it is found: they are old, so they stand in front. Only where
-            # there is none are all connections compared, which under attack would be a thousand for each new one.
+            # One without a request is looked for first, and found soon: such connections are old, and so in front. Only
+            # where there is none are all compared, which under attack would be a thousand for each new one.
             worthless = (one for one in self._opened if one.worth is Worth.NOTHING)
             least = next(worthless, None) or min(self._opened, key=lambda one: one.worth)
             if least.worth is Worth.WORK:
@@ -269,7 +272,7 @@ def listen_on(host: str, port: int) -> socket.socket:
         port: 0 takes a free one.
 
     Raises:
-        OSError: that address or port is not to be had.
+        OSError: there is no such address or port, or it is taken.
     """
     if not 0 <= port < 1 << 16:
         raise OSError("there is no such port")

@@ -185,7 +185,7 @@ def _size(value: Any, known: dict[int, int], depth: int) -> int:
 
 
 class PickledRequest(msgspec.Struct, frozen=True):
-    """As verl-omni's client of a scoring service and DDPO's kin send it."""
+    """As verl-omni's client of a scoring service and servers in the manner of DDPO's get it."""
 
     images: list[bytes]
     """Files, mostly JPEG."""
@@ -195,7 +195,8 @@ class PickledRequest(msgspec.Struct, frozen=True):
 def read_pickle(body: bytes, part: str | None, most: int) -> RewardRequest:
     """Read a pickle of a PickledRequest; further keys are ignored.
 
-    The answer is {"scores", "outputs": [floats]}: the first is what verl-omni reads, the second what DDPO's kin do.
+    The answer is {"scores", "outputs": [floats]}: the first is what verl-omni reads, the second what
+    clients in the manner of DDPO's do.
 
     Args:
         body: the pickle.

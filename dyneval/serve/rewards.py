@@ -6,7 +6,7 @@
 | UniRL | `base_url: http://host:8000`, `required_rewards: [dyneval]` | GET /health, POST /score |
 | flow_grpo, DiffusionNFT: `unifiedreward` | `http://host:8000/v1` in `rewards.py` | POST /v1/chat/completions |
 | verl-omni: `unified_reward` | its reward router | POST /v1/chat/completions |
-| verl-omni: `http_scorer_client`; DDPO's kin | `server_url: http://host:8000`, with --pickles | POST / |
+| verl-omni: `http_scorer_client`; DDPO and the like | `server_url: http://host:8000`, with --pickles | POST / |
 
 `http://host:8000/t2ia` and `.../iqa` in place of `http://host:8000` give one part as the reward; of UniRL these are the
 rewards `dyneval_t2ia` and `dyneval_iqa`.
@@ -141,7 +141,7 @@ class RewardDesk:
             finally:
                 work.cancel()
         except Refusal as refusal:
-            status = min(refusal.status, 500)  # DDPO's kin ask again at 500 and at no other status
+            status = min(refusal.status, 500)  # clients such as DDPO's ask again at 500 and at no other status
             return Response(refused_pickle(refusal), status, refusal.headers, _PICKLE)
 
     async def _body(self, request: Request) -> bytes:

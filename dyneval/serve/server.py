@@ -49,7 +49,7 @@ def serve(
 
     Raises:
         CheckpointError: there is no student to load.
-        SettingError: that address and port are not to be had.
+        SettingError: there is no such address or port, or it is taken.
         Exception: what the student raised at the first pair, or the end of the last judge.
     """
     try:

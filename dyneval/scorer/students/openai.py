@@ -50,7 +50,7 @@ class OpenAIStudent(ServedStudent[str]):
 
         Raises:
             CheckpointError: there is no DynEval student, or its chat template does not give the token ids of training.
-            SettingError: an address is none, or a setting is not for this side to choose.
+            SettingError: an address is no URL, or the server alone can choose a setting.
         """
         if checkpoint.dtype is not None:
             raise SettingError("--dtype is the server's to choose with --engine openai")

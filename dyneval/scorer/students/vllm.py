@@ -33,7 +33,7 @@ class VllmStudent(ServedStudent["Image.Image"]):
         """Load a student.
 
         Raises:
-            CheckpointError: there is none.
+            CheckpointError: there is no such student.
             SettingError: vLLM is not installed, or does not start with these options.
         """
         super().__init__(checkpoint.processor())
