@@ -1,7 +1,7 @@
 """People rate the pairs of a GenDB, blind, and each rating is in a CSV file before the next picture is shown.
 
-    dyneval serve --rate gendb/metadata.jsonl --ratings mine.csv
-    dyneval benchmark --benchmark generic --annotations mine.csv --scores scores.jsonl
+    $ dyneval serve --rate gendb/metadata.jsonl --ratings mine.csv
+    $ dyneval benchmark --benchmark generic --annotations mine.csv --scores scores.jsonl
 
 A row is what one rater says of one image; a rater who changes their mind adds a row, and the last one counts. `rating`
 is the mean of alignment and quality, as DynEval's overall score is; with `--column rating=alignment --score t2ia` one
