@@ -22,7 +22,6 @@ from typing import Any, NamedTuple, TypeVar
 from PIL import Image, ImageDraw
 
 from dyneval import replies, tokens
-from dyneval.conventions import Conventions
 from dyneval.llm.chat import TokenChoice
 from dyneval.records import student_json
 from dyneval.replies import ReplyForm, ReplyLimits
@@ -89,7 +88,12 @@ def settle(settings: ScorerSettings, student: AnyStudent) -> tuple[ScorerSetting
     said = student.processor.conventions
     template = settings.template if settings.template != "auto" else said.template
     form: Form | None = settings.reply_form if settings.reply_form != "auto" else said.reply_form
-    _tell_contradictions(settings, said)
+    for name, asked, trained in (
+        ("template", settings.template, said.template),
+        ("reply form", settings.reply_form, said.reply_form),
+    ):
+        if trained and asked not in ("auto", trained):
+            logger.warning("%s %s was asked for, but the student was trained with %s", name, asked, trained)
     if template and form:
         source = "asked for" if "auto" not in (settings.template, settings.reply_form) else "as its training noted"
         return replace(
@@ -191,16 +195,6 @@ def _templates(student: AnyStudent) -> dict[TemplateVersion, float]:
 
 def _means(found: Sequence[Mapping[_Name, float]]) -> dict[_Name, float]:
     return {name: fmean(one[name] for one in found) for name in found[0]}
-
-
-def _tell_contradictions(settings: ScorerSettings, said: Conventions) -> None:
-    """Log where a setting contradicts what the checkpoint says of its training; the setting is kept."""
-    for name, asked, trained in (
-        ("template", settings.template, said.template),
-        ("reply form", settings.reply_form, said.reply_form),
-    ):
-        if trained and asked not in ("auto", trained):
-            logger.warning("%s %s was asked for, but the student was trained with %s", name, asked, trained)
 
 
 def _drawing(draw: str, colour: str) -> Image.Image:

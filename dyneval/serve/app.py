@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -129,7 +129,7 @@ def _watching(batcher: Batcher | None, telemetry: Telemetry, guarded: Sequence[A
 
     @router.get("/metrics", summary="Prometheus", operation_id="metrics", dependencies=guarded)
     async def metrics() -> Response:
-        return Response(telemetry.text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(telemetry.registry), media_type=CONTENT_TYPE_LATEST)
 
     return router
 

@@ -139,9 +139,9 @@ class _Machine:
         elif name in _FILLING:
             kind, count = _FILLING[name]
             values = self._pop(count) if count else self._pop_to_mark()
-            target = self.stack[-1]
-            if type(target) is not kind:
-                raise PickleError(f"broken (a {type(target).__name__} in place of a {kind.__name__})")
+            target, found = self.stack[-1], type(self.stack[-1])
+            if found is not kind:
+                raise PickleError(f"broken (a {found.__name__} in place of a {kind.__name__})")
             if kind is list:
                 target.extend(values)
                 return

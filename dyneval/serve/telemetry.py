@@ -7,7 +7,7 @@ so fill the memory of the server and of Prometheus.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from dyneval.serve.batcher import Batcher
 
@@ -20,6 +20,7 @@ class Telemetry:
     """Counts requests, pairs and batches of one server.
 
     Attributes:
+        registry: all figures, to be written in Prometheus' text format.
         requests: answered requests by path and status.
         request_seconds: from the request to the end of its answer, by path.
         pairs: pairs by what became of them: scored, failed, refused, left, timed_out, not_decoded, broken.
@@ -32,7 +33,7 @@ class Telemetry:
             batcher: whose queue and batches are counted, too; None: there is no student, and only requests are.
         """
         # Of its own: Prometheus' common registry would refuse the second server of a process, as tests have.
-        registry = self._registry = CollectorRegistry()
+        registry = self.registry = CollectorRegistry()
         self.requests = Counter("dyneval_requests", "answered requests", ("path", "status"), registry=registry)
         self.request_seconds = Histogram(
             "dyneval_request_seconds", "from request to answer", ("path",), registry=registry, buckets=_SECONDS
@@ -54,7 +55,3 @@ class Telemetry:
             batch_seconds.observe(seconds)
 
         batcher.on_batch = on_batch
-
-    def text(self) -> bytes:
-        """Return all figures in Prometheus' text format."""
-        return generate_latest(self._registry)
