@@ -61,8 +61,15 @@ class RewardForm:
                 raise SettingError(f"reward {text!r}: {word!r} says again what another word said")
             if word in _KINDS or word in _SCALES:
                 said[kind] = (_KINDS | _SCALES)[word]
-            else:
-                weights[_score_name(name, text)] = _weight(number, text) if "=" in word else 1.0
+                continue
+            try:
+                weight = float(number) if "=" in word else 1.0
+            except ValueError:
+                weight = math.nan
+            # NaN fails this comparison as well, whether it stands for a failure above or was written out.
+            if not 0 <= weight < math.inf:
+                raise SettingError(f"reward {text!r}: the weight {number!r} is no number of at least 0")
+            weights[_score_name(name, text)] = weight
         weights = weights or {"overall": 1.0}
         if not any(weights.values()):
             raise SettingError(f"reward {text!r}: all weights are 0")
@@ -111,15 +118,3 @@ def _score_name(name: str, text: str) -> ScoreName:
     near = nearest(name, words)
     hint = f"did you mean {near}?" if near else f"expected some of {', '.join(words)}"
     raise SettingError(f"reward {text!r}: {name!r} is no word of a reward; {hint}")
-
-
-def _weight(number: str, text: str) -> float:
-    """Return the weight that a word gives. Raises SettingError."""
-    try:
-        weight = float(number)
-    except ValueError:
-        weight = math.nan
-    # NaN fails this comparison as well, whether it stands for a failure above or was written out.
-    if not 0 <= weight < math.inf:
-        raise SettingError(f"reward {text!r}: the weight {number!r} is no number of at least 0")
-    return weight

@@ -43,6 +43,7 @@ class _PendingCall:
     is_done: bool = False
 
 
+@dataclass(eq=False)
 class SharedJudge:
     """A judge for many threads: it works for one at a time, and scores what the others wait for in the same batch.
 
@@ -50,12 +51,12 @@ class SharedJudge:
     batches beside each other may not fit into its memory.
     """
 
-    def __init__(self, judge: ScoresPairs) -> None:
-        """Take a judge, which need not be safe for threads."""
-        self._judge = judge
-        self._waiting: list[_PendingCall] = []
-        # Two locks: while one thread has its turn at the judge, the others add their pairs to the list.
-        self._list, self._turn = Lock(), Lock()
+    judge: ScoresPairs
+    """It need not be safe for threads."""
+    _waiting: list[_PendingCall] = field(default_factory=list, init=False)
+    # Two locks: while one thread has its turn at the judge, the others add their pairs to the list.
+    _list: Lock = field(default_factory=Lock, init=False)
+    _turn: Lock = field(default_factory=Lock, init=False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SharedJudge:
         """Return itself: torchmetrics copies metrics, and the student of a copy would take its memory twice."""
@@ -86,7 +87,7 @@ class SharedJudge:
     def _score(self, calls: list[_PendingCall]) -> None:
         """Score the pairs of several threads at once, and hand out results, or the error."""
         try:
-            results = iter(list(self._judge.score_pairs([pair for call in calls for pair in call.pairs])))
+            results = iter(list(self.judge.score_pairs([pair for call in calls for pair in call.pairs])))
             for call in calls:
                 call.results = [next(results) for _ in call.pairs]
         except BaseException as error:  # KeyboardInterrupt too: the other threads would wait for ever
