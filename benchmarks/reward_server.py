@@ -62,7 +62,7 @@ def serve_paced(ready: Any) -> None:
 
     from dyneval.serve.app import create_app
     from dyneval.serve.batcher import Batcher
-    from dyneval.serve.connections import Server, listen_on, protocol
+    from dyneval.serve.connections import BoundServer, listen_on, protocol
     from dyneval.serve.settings import ServerSettings
 
     settings = ServerSettings(rewards=True, max_body=1 << 27)
@@ -75,7 +75,7 @@ def serve_paced(ready: Any) -> None:
         ready.send(f"http://127.0.0.1:{listener.getsockname()[1]}")
         return True
 
-    Server(config, listener, tell, lambda: False).serve_on_it()
+    BoundServer(config, listener, tell, lambda: False).run([listener])
 
 
 @contextmanager

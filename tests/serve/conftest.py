@@ -174,8 +174,8 @@ def crowd():
         http = partial(connections.Connection, opened={}, most=most)
         config = uvicorn.Config(app, http=http, ws="none", log_level="warning")
         listener = connections.listen_on("127.0.0.1", 0)
-        server = connections.Server(config, listener, lambda: True, lambda: False)
-        thread = threading.Thread(target=server.serve_on_it)
+        server = connections.BoundServer(config, listener, lambda: True, lambda: False)
+        thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         ends.append((server, thread))
         while not server.started:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import uvicorn
 from PIL import Image
 
 from dyneval.errors import ImageError, SettingError
@@ -532,9 +533,11 @@ def test_a_port_that_is_taken_is_told_before_anything_is_loaded():
 
 
 def test_the_log_tells_once_that_connections_cannot_be_accepted(caplog):
-    handle = connections._told_once()
+    config = uvicorn.Config(lambda scope: None, log_config=None)
+    server = connections.BoundServer(config, socket.socket(), lambda: True, lambda: False)
     loop = asyncio.new_event_loop()
+    context = {"message": "socket.accept() out of system resource", "exception": OSError(24, "Too many")}
     for _ in range(100):
-        handle(loop, {"message": "socket.accept() out of system resource", "exception": OSError(24, "Too many")})
+        server.on_loop_error(loop, context)
     loop.close()
     assert len(caplog.records) == 1 and "raise ulimit -n" in caplog.text
