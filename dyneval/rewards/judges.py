@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from dyneval.checkpoints.names import DEFAULT
 from dyneval.client import Client
-from dyneval.loaded_pairs import Failure, Pair
+from dyneval.loaded_pairs import Failure, LoadedPair
 from dyneval.records import ScoreRecord
 
 JUDGE = "DYNEVAL_JUDGE"
@@ -26,7 +26,7 @@ JUDGE = "DYNEVAL_JUDGE"
 class ScoresPairs(Protocol):
     """A `dyneval.Scorer` or a `dyneval.Client`."""
 
-    def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
+    def score_pairs(self, pairs: Iterable[LoadedPair]) -> Iterator[ScoreRecord | Failure]:
         """Yield one result a pair, in order."""
 
 
@@ -37,7 +37,7 @@ AnyJudge = ScoresPairs | str | os.PathLike[str]
 class _PendingCall:
     """What one thread wants to have scored, and what came of it."""
 
-    pairs: list[Pair]
+    pairs: list[LoadedPair]
     results: list[ScoreRecord | Failure] = field(default_factory=list)
     error: BaseException | None = None
     is_done: bool = False
@@ -62,7 +62,7 @@ class SharedJudge:
         """Return itself: torchmetrics copies metrics, and the student of a copy would take its memory twice."""
         return self
 
-    def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
+    def score_pairs(self, pairs: Iterable[LoadedPair]) -> Iterator[ScoreRecord | Failure]:
         """Score pairs, together with those of the other threads that wait.
 
         Returns:

@@ -47,7 +47,7 @@ class PairState(Generic[Seen]):
     """{"question", "answer"} each. Once they are scored also "score" (1-5), "soft_score" (1-5, the expectation of the
     score), "reasoning", and "correct_probability" (0-1) where the student said whether the image passes and gave no
     score."""
-    evaluated: dict[Part, Evaluated] = field(default_factory=dict)
+    evaluated: dict[Part, ParsedEvaluation] = field(default_factory=dict)
     """What the student said to the questions of each part."""
     scene_graph: dict[str, Any] = field(default_factory=dict)
     raw_graph: Any = None
@@ -109,7 +109,7 @@ class FourPasses(Generic[Prepared, Seen]):
         if mode != "t2ia-only":
             yield from self._take({self._evaluation_ask(state, "iqa"): state for state in _going(states)}, "iqa")
 
-    def expected_length(self, pair: Pair) -> int:
+    def expected_length(self, pair: LoadedPair) -> int:
         """Return about how many tokens a pair has: those of its image, and a quarter of its prompt's characters."""
         try:
             visual = self.student.processor.visual_tokens(pair.image.width, pair.image.height)
@@ -292,7 +292,7 @@ def merge_questions(questions: Iterable[QuestionItem]) -> list[Question]:
     return list(merged.values())
 
 
-def part_scores(evaluated: Evaluated, mean: Mean = "arithmetic") -> tuple[float, float]:
+def part_scores(evaluated: ParsedEvaluation, mean: Mean = "arithmetic") -> tuple[float, float]:
     """Return score and soft score of a part, 1-5: the means over its questions.
 
     Where the questions have no scores of their own, as of IQA in the release form, it is the student's score of the

@@ -108,7 +108,9 @@ def score_file(
     return _score(cluster, partial(ScoringWorker, load, root.resolve()), wanted, bad, target)
 
 
-def score_refs(load: Callable[[], Scorer], gathered: Gathered, output: Path, inputs: Sequence[Path] = ()) -> RunSummary:
+def score_refs(
+    load: Callable[[], Scorer], gathered: GatheredPairs, output: Path, inputs: Sequence[Path] = ()
+) -> RunSummary:
     """Score pairs that stand in no table, such as the images of a folder.
 
     Args:
@@ -247,7 +249,7 @@ class ScoringWorker:
         """Nothing to free that does not go with the process."""
 
 
-def _changed(found: Iterator[Pair | Reject | None], passed: list[Outcome]) -> Iterator[Pair]:
+def _changed(found: Iterator[LoadedPair | Reject | None], passed: list[Outcome]) -> Iterator[LoadedPair]:
     """Yield the pairs to score, up to a long stretch of others; the outcomes of those go to `passed`."""
     for one in found:
         if isinstance(one, LoadedPair):
@@ -375,7 +377,7 @@ def _tell_changes(output: Path, scorer: Scorer) -> None:
         )
 
 
-def _read(one: PairRef, root: Path | None, scorer: Scorer, known: str | None) -> Pair | Reject | None:
+def _read(one: PairRef, root: Path | None, scorer: Scorer, known: str | None) -> LoadedPair | Reject | None:
     """Open a pair's image, in a thread; returns None when its record has the key that it would get again."""
     try:
         path = image_path(root, one.file_name)

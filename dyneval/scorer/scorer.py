@@ -213,11 +213,11 @@ class Scorer:
                 yield done.pop(wanted)
                 wanted += 1
 
-    def score_unordered(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
+    def score_unordered(self, pairs: Iterable[LoadedPair]) -> Iterator[ScoreRecord | Failure]:
         """Score pairs as `score_pairs` does, but yield each result as soon as it is there, in whatever order."""
         return (event for _, event in self.score_stream(pairs) if not isinstance(event, PassEnded))
 
-    def score_stream(self, pairs: Iterable[Pair]) -> Generator[tuple[int, Event], None, None]:
+    def score_stream(self, pairs: Iterable[LoadedPair]) -> Generator[tuple[int, Event], None, None]:
         """Score pairs and yield each pass as it ends, and each result, with the number of its pair (the first is 0).
 
         A batch that does not fit into the memory begins again as two halves, so a pass may come twice; results never

@@ -28,7 +28,7 @@ from dyneval.tokens import prompt_line
 logger = logging.getLogger(__name__)
 
 Event = PassEnded | ScoreRecord | Failure
-ScoreStream = Callable[[Sequence[Pair]], Generator[tuple[int, Event], None, None]]
+ScoreStream = Callable[[Sequence[LoadedPair]], Generator[tuple[int, Event], None, None]]
 """`Scorer.score_stream`, or the like of it: scores pairs together, and yields passes as they end and one result a pair,
 each with the number of its pair. Raises JudgeGone where the judge ends; it may be called again after that."""
 
@@ -68,7 +68,7 @@ _Result = ScoreRecord | Failure | StudentBroke | None
 class _QueuedPair:
     """A pair in the queue, or in the batch of a judge."""
 
-    pair: Pair
+    pair: LoadedPair
     future: asyncio.Future[ScoreRecord | Failure]
     """Its result; cancelled or done where nobody waits for it any more."""
     passes: asyncio.Queue[PassEnded] | None
@@ -226,7 +226,9 @@ class Batcher:
         if not self._pool.has(count) or (self.patience is not None and ahead > self.patience):
             raise Busy(max(1, min(math.ceil(ahead), _LONGEST_RETRY)))
 
-    def enqueue(self, pair: Pair, passes: asyncio.Queue[PassEnded] | None) -> asyncio.Future[ScoreRecord | Failure]:
+    def enqueue(
+        self, pair: LoadedPair, passes: asyncio.Queue[PassEnded] | None
+    ) -> asyncio.Future[ScoreRecord | Failure]:
         """Put a pair into the queue, on a place that is held already; see `Places.submit`."""
         future: asyncio.Future[ScoreRecord | Failure] = asyncio.get_running_loop().create_future()
         wanted = replace(pair, is_wanted=lambda: not future.done())

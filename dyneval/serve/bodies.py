@@ -83,7 +83,7 @@ class Upload:
         if size > max_prompt:
             raise unprocessable(f"the prompt has {size} bytes, at most {max_prompt} are read; prompts are never cut")
 
-    def pair(self, decoders: Decoders) -> Pair:
+    def pair(self, decoders: Decoders) -> LoadedPair:
         """Decode the image; call this in a thread of `decoders`.
 
         Returns:

@@ -242,5 +242,12 @@ def test_a_word_that_stands_65_536_times_counts_as_often(tmp_path):
 
 def test_help_names_the_defaults_of_the_library():
     text = " ".join(run("--help").stdout.split())
-    for number in (clean.MIN_CHARS, clean.MAX_CHARS, clean.MAX_NSFW, dedup.DEFAULT_THRESHOLD, complexity.TAU_1, complexity.TAU_2):
+    for number in (
+        clean.MIN_CHARS,
+        clean.MAX_CHARS,
+        clean.MAX_NSFW,
+        dedup.DEFAULT_THRESHOLD,
+        complexity.TAU_1,
+        complexity.TAU_2,
+    ):
         assert f"default: {number:g}" in text

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings, strategies
 from PIL import Image
 
-from dyneval.loaded_pairs import Failure, Pair, PassEnded
+from dyneval.loaded_pairs import Failure, LoadedPair, PassEnded
 from dyneval.serve.batcher import Batcher, Busy, JudgeGone, JudgeLost, StudentBroke
 
 IMAGE = Image.new("RGB", (8, 8))
