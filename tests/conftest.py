@@ -17,6 +17,8 @@ from urllib.request import urlopen
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import processes
+
 from . import environments
 
 # No test is timed: on a busy machine an example takes many times Hypothesis' limit of 200 ms.
@@ -43,7 +45,7 @@ class ChatServer(NamedTuple):
 @contextmanager
 def running_chat_server(*flags: str) -> Iterator[ChatServer]:
     command = [sys.executable, str(Path(__file__).parent / "llm" / "chat_server.py"), *flags]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = processes.Process(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield ChatServer(f"http://127.0.0.1:{int(process.stdout.readline())}/v1", process)

@@ -3,7 +3,6 @@
 import csv
 import itertools
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from dyneval.evaluation.alterations import ALTERATIONS, altered
 from dyneval.evaluation.reliability import read_run, reliability
 from dyneval.evaluation.unscored import Unscored
 from dyneval.files.jsonl import read_jsonl
+from tests import processes
 
 from .scored_data import score_record, write_jsonl
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 def door(*arguments):
     command = [sys.executable, "-m", "dyneval.cli", "reliability", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return processes.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def run_file(path, scores, prompts=None, **more):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from scipy.stats import spearmanr
 
 from dyneval.evaluation.benchmarks import BENCHMARKS
 from dyneval.files.jsonl import read_jsonl
+from tests import processes
 
 from .scored_data import draw, make_scores, score_record, write_jsonl
 
@@ -21,7 +21,7 @@ SMALL_REPLIES = ["--max-questions", "2", "--max-text", "8", "--batch-size", "6"]
 
 def door(name, *arguments):
     command = [sys.executable, str(ROOT / "inference" / f"{name}.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    return processes.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
 @pytest.fixture(scope="module")

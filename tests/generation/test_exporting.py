@@ -20,6 +20,7 @@ from dyneval.errors import GenerationError
 from dyneval.files import images
 from dyneval.generation.contact_sheet import HEADER_HEIGHT, LABEL_WIDTH, THUMBNAIL, draw_contact_sheet
 from dyneval.generation.exporting import Counts, read_records, write_parquet, write_webdataset
+from tests import processes
 
 GENDB = Path(__file__).parents[2] / "image_gen_scripts" / "gendb.py"
 HUB_SERVER = Path(__file__).parents[1] / "qwenvl" / "hub_server.py"
@@ -504,13 +505,13 @@ def push(mixed, tmp_path):
     """push(*flags, token) -> what `gendb hub` of the mixed images did, uploading them to a Hub of this machine."""
     (tmp_path / "hub-server").mkdir()
     command = [sys.executable, HUB_SERVER, tmp_path / "hub-server", "a-token"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with processes.Process(command, stdout=subprocess.PIPE, text=True) as server:
         known = {"HF_ENDPOINT": f"http://127.0.0.1:{int(server.stdout.readline())}", "HF_HUB_OFFLINE": "0"}
 
         def run(output, *flags, token="a-token"):
             command = [sys.executable, GENDB, "hub", mixed, tmp_path / output, "--push-to-hub", "me/gendb", *flags]
             environment = {**os.environ, **known, "HF_TOKEN": token}
-            return subprocess.run(command, env=environment, capture_output=True, text=True)
+            return processes.run(command, env=environment, capture_output=True, text=True)
 
         yield run
         server.kill()

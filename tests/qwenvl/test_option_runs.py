@@ -17,6 +17,7 @@ from dyneval.tokens import evaluation_turn
 from qwenvl.train.failure import FAILURE
 from qwenvl.train.parsing import build, parse
 from qwenvl.train.run import run as run_here
+from tests import processes
 
 from .conftest import make_instruct_data, sample
 from .test_training import FOLDER, TORCHRUN, TRAIN, arguments, history, run, user_environment, weights
@@ -195,7 +196,7 @@ def hub(tmp_path):
     """A Hub on this machine: its address, and the folder of what it got."""
     (tmp_path / "hub").mkdir()
     command = [sys.executable, Path(__file__).with_name("hub_server.py"), tmp_path / "hub", "hf_right"]
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
+    process = processes.Process([str(part) for part in command], stdout=subprocess.PIPE, text=True)
     yield f"http://127.0.0.1:{int(process.stdout.readline())}", tmp_path / "hub"
     process.kill()
     process.wait()

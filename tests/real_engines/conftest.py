@@ -19,6 +19,7 @@ from dyneval.demo.painters import draw
 from dyneval.demo.prompts import demo_prompts
 from dyneval.demo.weights import write_judge
 from dyneval.files.jsonl import read_jsonl
+from tests import processes
 from tests.environments import environment
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +73,7 @@ def expected(judge, pairs, tmp_path_factory):
 
 def score(python, judge, pairs, output, *flags):
     command = [python, SCORE, "--checkpoint", judge, "--metadata", pairs, "--output", output, *flags]
-    return subprocess.run(command, env=os.environ | PLACES, capture_output=True, text=True)
+    return processes.run(command, env=os.environ | PLACES, capture_output=True, text=True)
 
 
 def ask_as_teacher(judge, pairs, url, output, limit):
@@ -82,7 +83,7 @@ def ask_as_teacher(judge, pairs, url, output, limit):
     """
     command = [sys.executable, ANNOTATE, "--metadata", pairs, "--output", output, "--limit", limit]
     command += ["--engine", "openai", "--model", judge, "--base-url", url]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    done = processes.run([str(word) for word in command], capture_output=True, text=True)
     assert "Traceback" not in done.stderr, done.stderr
     asked = [row for path in output.glob("*.jsonl") for row in read_jsonl(path)]
     assert asked and {row.get("kind") for row in asked} <= {None, "reply", "dependency"}, asked
@@ -109,7 +110,7 @@ def same(found, expected):
 def serving(command, port, log):
     """Run a server until the end, and wait until it answers."""
     with log.open("a") as file:
-        process = subprocess.Popen(
+        process = processes.Process(
             command, env=os.environ | PLACES, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
@@ -161,6 +162,6 @@ def llama_server(judge, folder, kind="f32"):
     if student != whole:
         commands += [[python, Path(__file__).with_name("quantise.py"), kind, whole, student]]
     for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = processes.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     return [python, "-c", LLAMA_SERVER, student, tower]

@@ -9,6 +9,7 @@ from urllib.request import urlopen
 import pytest
 
 from dyneval.files.jsonl import read_jsonl
+from tests import processes
 
 from .conftest import SCORE, SMALL_VLLM, ask_as_teacher, by_pair, free_port, same, score, serving, vllm_server
 
@@ -32,7 +33,7 @@ def test_a_server_scores_as_transformers_does_and_may_be_started_again_meanwhile
     flags = ["--engine", "openai", "--base-url", url, "--batch-size", "2"]
     command = [sys.executable, SCORE, "--checkpoint", judge, "--metadata", pairs, "--output", output, *flags]
     with serving(server, port, log):
-        scoring = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        scoring = processes.Process(command, stderr=subprocess.PIPE, text=True)
         while not (output.exists() and output.stat().st_size):
             assert scoring.poll() is None, scoring.stderr.read()
             time.sleep(0.05)

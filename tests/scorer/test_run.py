@@ -20,6 +20,7 @@ from dyneval.records import ScoreRecord, json_schema
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
 from dyneval.scorer.loading import student_revision
 from dyneval.scorer.run import read_questions, score_file, score_refs
+from tests import processes
 
 DOOR = Path(__file__).parents[2] / "inference" / "run_inference.py"
 SMALL = ["--max-questions", "2", "--max-text", "8"]
@@ -28,7 +29,7 @@ SMALL = ["--max-questions", "2", "--max-text", "8"]
 def door(*arguments, **options):
     command = [sys.executable, str(DOOR), *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, **options)
+    return processes.run(command, capture_output=True, text=True, env=environment, timeout=120, **options)
 
 
 def write_rows(path, rows):
@@ -253,7 +254,7 @@ def test_a_killed_run_is_resumed_to_the_same_scores(student, loaded, pictures, t
     metadata, output = write_rows(tmp_path / "metadata.jsonl", rows), tmp_path / "scores.jsonl"
     flags = ["--checkpoint", student, "--metadata", metadata, "--image-root", pictures, "--batch-size", 1, *SMALL]
     command = [sys.executable, str(DOOR), *map(str, flags), "--output", str(output)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = processes.Process(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not (output.exists() and output.stat().st_size) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
