@@ -16,10 +16,12 @@ A test of start-up itself (which modules are loaded, how the interpreter ends) u
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import gc
 import importlib
 import inspect
+import io
 import json
 import os
 import runpy
@@ -29,30 +31,29 @@ import struct
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
 LIBRARIES = (
-    *("accelerate", "fastapi", "httpx2", "jinja2", "llguidance", "matplotlib.pyplot", "numpy", "openai", "peft"),
-    *("PIL.Image", "scipy.stats", "safetensors.torch", "tokenizers", "torch", "torch.utils.tensorboard"),
-    *("transformers.models.qwen3_vl.modeling_qwen3_vl", "transformers.trainer", "uvicorn"),
+    *("accelerate", "deepspeed", "fastapi", "httpx2", "jinja2", "llguidance.numpy", "matplotlib.pyplot", "msgspec"),
+    *("numpy", "openai", "peft", "PIL.ImageFont", "scipy.stats", "safetensors.torch", "tokenizers", "torch"),
+    *("torch.utils.tensorboard", "transformers.models.qwen2.tokenization_qwen2", "transformers.trainer", "uvicorn"),
+    "transformers.models.qwen2_vl.image_processing_pil_qwen2_vl",
+    "transformers.models.qwen3_vl.modeling_qwen3_vl",
 )
 """Not polars, which has threads once imported: a fork would lose them."""
 FRESH = bool(os.environ.get("TESTS_FRESH_PROCESSES"))
 """Every command gets an interpreter of its own: coverage is measured so."""
+LAUNCHERS = (["-m", "torch.distributed.run"],)
+"""Commands whose own children, too, are forked."""
+# fmt: off
 READ_AT_IMPORT = (
-    "CUDA_",
-    "HF_",
-    "LD_",
-    "MKL_",
-    "MPL",
-    "OMP_",
-    "POLARS_",
-    "PYTHON",
-    "TOKENIZERS_",
-    "TORCH",
-    "TRANSFORMERS_",
+    "CUDA_", "DS_", "HF_", "LD_", "MALLOC_", "MKL_", "MPL", "OMP_", "PYTHON", "TOKENIZERS_",
+    "TORCH_LOGS", "TRANSFORMERS_",
 )
+# fmt: on
+_EXECUTE = subprocess.Popen._execute_child
 _GIVEN = {name: value for name, value in os.environ.items() if name.startswith(READ_AT_IMPORT)}
 _FORKS = sys.platform == "linux" and not FRESH
 _PR_SET_CHILD_SUBREAPER = 36
@@ -80,12 +81,13 @@ class Process(subprocess.Popen):
     """Like `subprocess.Popen`."""
 
     def __init__(self, command: list[Any], **options: Any):
-        super().__init__([os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in command], **options)
+        words = [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in command]
+        super().__init__(words, **options)
 
     def _execute_child(self, *given: Any) -> None:
-        options = inspect.signature(subprocess.Popen._execute_child).bind(self, *given).arguments
+        options = inspect.signature(_EXECUTE).bind(self, *given).arguments
         if not _can_fork(options):
-            super()._execute_child(*given)
+            _EXECUTE(self, *given)
             return
         pipes = [options[name] for name in ("p2cread", "c2pwrite", "errwrite")]
         order = {
@@ -107,14 +109,11 @@ _PLAIN = {"executable": None, "preexec_fn": None, "pass_fds": (), "shell": False
 
 def _can_fork(options: dict[str, Any]) -> bool:
     command, environment = options["args"], os.environ if options["env"] is None else options["env"]
-    if (
-        not _FORKS
-        or len(command) < 2
-        or command[0] != sys.executable
-        or any(options[k] != v for k, v in _PLAIN.items())
-    ):
+    if not _FORKS or len(command) < 2 or command[0] != sys.executable:
         return False
-    if command[1].startswith("-") and command[1] not in ("-m", "-c"):
+    if any(options[name] != value for name, value in _PLAIN.items()):
+        return False
+    if command[1].startswith("-") and command[1] not in ("-m", "-c", "-u"):
         return False
     return {name: value for name, value in environment.items() if name.startswith(READ_AT_IMPORT)} == _GIVEN
 
@@ -125,18 +124,20 @@ class _Server:
     _own: _Server | None = None
     _lock = threading.Lock()
 
-    def __init__(self) -> None:
-        self._socket, theirs = socket.socketpair()
-        command = [sys.executable, __file__, str(theirs.fileno())]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(READ_AT_IMPORT)}
-        with theirs:
-            self._process = subprocess.Popen(command, env=environment | _GIVEN, pass_fds=[theirs.fileno()])
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
         self._libc = ctypes.CDLL(None)
 
     @classmethod
     def own(cls) -> _Server:
         with cls._lock:
-            cls._own = cls._own or cls()
+            if cls._own is None:
+                ours, theirs = socket.socketpair()
+                environment = {name: value for name, value in os.environ.items() if not name.startswith(READ_AT_IMPORT)}
+                command = [sys.executable, __file__, str(theirs.fileno())]
+                with theirs:
+                    subprocess.Popen(command, env=environment | _GIVEN, pass_fds=[theirs.fileno()])
+                cls._own = cls(ours)
             return cls._own
 
     def start(self, order: dict[str, Any], streams: list[int]) -> int:
@@ -163,33 +164,47 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     return data
 
 
-def _serve(connection: socket.socket) -> dict[str, Any] | None:
-    """Fork a child for each order: returns the order in the child, and None in the server when the tests have ended."""
+def _take(streams: list[int], tells: int, session: bool) -> None:
+    """Make a child the process that was ordered, and tell its process id."""
+    if session:
+        os.setsid()
+    os.write(tells, struct.pack("!I", os.getpid()))
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+
+
+def _serve(connection: socket.socket) -> dict[str, Any]:
+    """Fork a child for each order, until there are no more; returns only in the children, with their orders."""
     while True:
         head, streams, _, _ = socket.recv_fds(connection, 4, 3)
         if not head:
-            return None
+            os._exit(0)
         order = json.loads(_exactly(connection, struct.unpack("!I", head)[0]))
         told, tells = os.pipe()
         between = os.fork()
-        if between == 0:
-            if os.fork():
-                os._exit(0)
-            if order["session"]:
-                os.setsid()
-            os.write(tells, struct.pack("!I", os.getpid()))
-            for number, stream in enumerate(streams):
-                os.dup2(stream, number)
-            for number in (*streams, told, tells):
+        if between:
+            for number in (*streams, tells):
                 os.close(number)
-            connection.close()
-            return order
-        for number in (*streams, tells):
+            child = os.read(told, 4)
+            os.close(told)
+            os.waitpid(between, 0)
+            connection.sendall(child)
+            continue
+        if os.fork():
+            os._exit(0)
+        _take(streams, tells, order["session"])
+        for number in (*streams, told, tells, connection.detach()):
             os.close(number)
-        child = os.read(told, 4)
-        os.close(told)
-        os.waitpid(between, 0)
-        connection.sendall(child)
+        if order["command"][1:3] in LAUNCHERS:
+            # It gets a server of its own, so that its children are children of it.
+            ours, connection = socket.socketpair()
+            if not os.fork():
+                ours.close()
+                continue
+            connection.close()
+            _Server._own = _Server(ours)
+            subprocess.Popen._execute_child = Process._execute_child
+        return order
 
 
 def _become(order: dict[str, Any], path: list[str]) -> None:
@@ -197,17 +212,21 @@ def _become(order: dict[str, Any], path: list[str]) -> None:
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
-    sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115
+    _, *words = order["command"]
+    at_once = words[0] == "-u"
+    kind, *words = words[at_once:]
+    sys.stdin = open(0)  # noqa: SIM115
+    sys.stdout = io.TextIOWrapper(open(1, "wb", 0 if at_once else -1), write_through=at_once)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
     sys.orig_argv = order["command"]
-    kind, *words = order["command"][1:]
     if kind == "-m":
         sys.path[:], sys.argv[:] = [order["folder"], *path], words
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)
     elif kind == "-c":
         sys.path[:], sys.argv[:] = ["", *path], ["-c", *words[1:]]
-        exec(compile(words[0], "<string>", "exec"), {"__name__": "__main__"})
+        main = sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(compile(words[0], "<string>", "exec"), vars(main))
     else:
         sys.path[:], sys.argv[:] = [str(Path(kind).resolve().parent), *path], [kind, *words]
         runpy.run_path(kind, run_name="__main__")
@@ -230,14 +249,14 @@ _ended: list[BaseException | None] = []
 if __name__ == "__main__":
     atexit.register(_skip_teardown)  # the first to be registered is the last to run
     for library in LIBRARIES:
-        importlib.import_module(library)
+        with contextlib.suppress(ImportError):  # not every environment has all
+            importlib.import_module(library)
     gc.collect()
     gc.freeze()
-    order = _serve(socket.socket(fileno=int(sys.argv[1])))
-    if order is not None:
-        try:
-            _become(order, sys.path[1:])
-        except BaseException as error:
-            _ended.append(error)
-            raise
-        _ended.append(None)
+    ordered = _serve(socket.socket(fileno=int(sys.argv[1])))
+    try:
+        _become(ordered, sys.path[1:])
+    except BaseException as error:
+        _ended.append(error)
+        raise
+    _ended.append(None)
