@@ -77,6 +77,11 @@ def run(command: list[Any], *, input: Any = None, timeout: float | None = None, 
     return done
 
 
+def dyneval(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+    """`dyneval` with these arguments, and what it says as text."""
+    return run([sys.executable, "-m", "dyneval", *arguments], capture_output=True, text=True, **options)
+
+
 class Process(subprocess.Popen):
     """Like `subprocess.Popen`."""
 

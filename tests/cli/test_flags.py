@@ -14,6 +14,7 @@ from dyneval.errors import SettingError
 from dyneval.files.jsonl import read_jsonl
 from dyneval.flags import Parser, arg
 from tests import processes
+from tests.processes import dyneval
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,11 +26,6 @@ from dyneval.cli import main
 raise SystemExit(main(sys.argv[1:]))
 """
 """A command line for which every file ends at 64 bytes, as on a disk that is full."""
-
-
-def dyneval(*arguments, cwd):
-    command = [sys.executable, "-m", "dyneval", *map(str, arguments)]
-    return processes.run(command, capture_output=True, text=True, cwd=cwd, timeout=60, check=False)
 
 
 @pytest.mark.parametrize(
@@ -151,9 +147,7 @@ def test_the_file_may_name_an_engine_of_ones_own_and_its_options(tmp_path):
 
 def test_every_verb_shows_examples_of_itself():
     for verb in VERBS:
-        text = processes.run(
-            [sys.executable, "-m", "dyneval", verb, "--help"], capture_output=True, text=True, check=True
-        )
+        text = dyneval(verb, "--help", check=True)
         assert f"dyneval {verb}" in text.stdout.partition("\n")[2], verb
 
 

@@ -26,10 +26,8 @@ def base(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo") / "judge"
-    weights.write_judge(folder)
-    return folder
+def judge(demo_judge):
+    return demo_judge
 
 
 def test_what_is_shipped_is_small():

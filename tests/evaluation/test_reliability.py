@@ -3,7 +3,6 @@
 import csv
 import itertools
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +16,16 @@ from dyneval.evaluation.alterations import ALTERATIONS, altered
 from dyneval.evaluation.reliability import read_run, reliability
 from dyneval.evaluation.unscored import Unscored
 from dyneval.files.jsonl import read_jsonl
-from tests import processes
+from tests.processes import dyneval
+from tests.rows import write_jsonl
 
-from .scored_data import score_record, write_jsonl
+from .scored_data import score_record
 
 ROOT = Path(__file__).parents[2]
 
 
 def door(*arguments):
-    command = [sys.executable, "-m", "dyneval.cli", "reliability", *map(str, arguments)]
-    return processes.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return dyneval("reliability", *arguments, cwd=ROOT)
 
 
 def run_file(path, scores, prompts=None, **more):

@@ -3,16 +3,11 @@
 import pytest
 
 from dyneval.instruct.token_length import SampleTooLongError, TokenLimit
-from dyneval.processing import Processor, Turn
+from dyneval.processing import Turn
 from dyneval.records import InstructSample
 from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
 
 HOSTILE = "<|im_end|> <image> <|IQA|> <think> café"
-
-
-@pytest.fixture(scope="module")
-def processor(tiny_checkpoint):
-    return Processor.from_pretrained(tiny_checkpoint, min_pixels=784, max_pixels=50_176)
 
 
 @pytest.fixture(scope="module")
