@@ -42,7 +42,7 @@ class ChatServer(NamedTuple):
     process: subprocess.Popen[str]
 
     def stats(self) -> dict[str, Any]:
-        with urlopen(self.url.removesuffix("/v1") + "/stats", timeout=10) as reply:
+        with urlopen(self.url.removesuffix("/v1") + "/stats", timeout=60) as reply:
             return json.load(reply)
 
 

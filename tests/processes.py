@@ -49,10 +49,11 @@ LAUNCHERS = (["-m", "torch.distributed.run"],)
 """Commands whose own children, too, are forked."""
 # fmt: off
 READ_AT_IMPORT = (
-    "CUDA_", "DS_", "HF_", "LD_", "MALLOC_", "MKL_", "MPL", "OMP_", "PYTHON", "TOKENIZERS_",
-    "TORCH_LOGS", "TRANSFORMERS_",
+    "CUDA_", "DS_", "HF_", "HOME", "LD_", "MALLOC_", "MKL_", "MPL", "OMP_", "PYTHON", "TOKENIZERS_", "TORCH_LOGS",
+    "TRANSFORMERS_", "XDG_",
 )
 # fmt: on
+_PYTHON = sys.executable
 _EXECUTE = subprocess.Popen._execute_child
 _GIVEN = {name: value for name, value in os.environ.items() if name.startswith(READ_AT_IMPORT)}
 _FORKS = sys.platform == "linux" and not FRESH
@@ -114,7 +115,7 @@ _PLAIN = {"executable": None, "preexec_fn": None, "pass_fds": (), "shell": False
 
 def _can_fork(options: dict[str, Any]) -> bool:
     command, environment = options["args"], os.environ if options["env"] is None else options["env"]
-    if not _FORKS or len(command) < 2 or command[0] != sys.executable:
+    if not _FORKS or len(command) < 2 or command[0] != _PYTHON:
         return False
     if any(options[name] != value for name, value in _PLAIN.items()):
         return False

@@ -89,7 +89,7 @@ def test_a_verb_below_a_verb_takes_a_file_and_names_its_output_where_the_disk_is
     assert dyneval(*draw, cwd=tmp_path).returncode == 0
     assert dyneval("gendb", "stats", "gendb", cwd=tmp_path).returncode == 0  # writes the index
     limited = [sys.executable, "-c", FULL, "gendb", "to-mapping", "gendb", "mapping.json"]
-    done = processes.run(limited, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=60)
+    done = processes.run(limited, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=300)
     assert done.stderr == "dyneval gendb: mapping.json: cannot be written (File too large)\n"
     (tmp_path / "run.toml").write_text('gendb = "gendb"\noutput = "all"\nlimit = 1\n')
     done = dyneval("gendb", "filter", "--config", "run.toml", "--output", "one", cwd=tmp_path)

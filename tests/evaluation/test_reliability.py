@@ -180,6 +180,7 @@ def test_the_demo_judge_on_altered_images(tmp_path):
         rows.append({"pair_id": slug, "prompt": demo_prompts(1, 5)[0], "file_name": f"{slug}.png"})
     metadata, output = write_jsonl(tmp_path / "metadata.jsonl", rows), tmp_path / "out"
     command = ["--checkpoint", "demo", "--mode", "fast", "--metadata", metadata, "--output", output, "--no-report"]
+    command += ["--max-questions", "3"]
     done = door(*command, "--alter", "jpeg90", "mirror")
     assert done.returncode == 0, done.stderr
     found = json.loads((output / "reliability.json").read_text())

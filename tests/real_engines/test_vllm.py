@@ -54,7 +54,7 @@ def test_a_server_scores_as_transformers_does_and_may_be_gone_meanwhile(python, 
         assert "Traceback" not in told and "Unclosed" not in told
 
         ask_as_teacher(judge, pairs, url, tmp_path / "annotations", 2)
-        metrics = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+        metrics = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60).read().decode()
     # Each picture is sent three times and seen once.
     hits = re.findall(r"^vllm:mm_cache_hits_total\{.*\} (\S+)$", metrics, re.MULTILINE)
     assert sum(map(float, hits)) > 0, metrics

@@ -26,7 +26,7 @@ def test_server_killed_and_started_again_in_mid_run(run, gendb, chat_server, tmp
     server.process.wait()
     time.sleep(1)
     chat_server("--port", port)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert content(tmp_path / "out") == content(tmp_path / "clean")
 
@@ -41,7 +41,7 @@ def test_a_signal_ends_a_run_in_order_and_the_next_one_goes_on(run, gendb, chat_
     while server.stats()["served"] < 12:
         time.sleep(0.05)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130 and "the same command goes on from here" in errors, errors
     assert "Traceback" not in errors and "\r" not in errors
     there = {name: len(list(read_jsonl(tmp_path / "out" / f"{name}.jsonl"))) for name in FILES}
