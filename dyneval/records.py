@@ -430,7 +430,7 @@ class ScoreRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tru
     RULES: ClassVar[Row] = {
         "anyOf": [{"required": ["t2ia", "t2ia_questions"]}, {"required": ["iqa", "iqa_questions", "scene_graph"]}],
         "dependentRequired": {"overall": ["t2ia", "iqa"]},
-        "properties": {"raw_scene_graph": {"type": ["object", "array"]}},
+        "properties": {"raw_scene_graph": {"type": ["object", "array", "null"]}},
     }
     pair_id: Text
     prompt: Text

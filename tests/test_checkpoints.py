@@ -1,7 +1,6 @@
 """What is written here opens in the releases that people run, and what those write opens here, with equal logits."""
 
 import json
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +13,7 @@ from dyneval.checkpoints import write_for_every_reader
 from dyneval.errors import DataFileError
 from dyneval.processing import ChatTurn, Processor
 from dyneval.tokens import TASK_TOKEN_IDS, evaluation_turn, t2ia_turn
+from tests import processes
 
 from .qwenvl.conftest import make_instruct_data
 from .qwenvl.test_training import TRAIN, arguments, run, user_environment
@@ -63,7 +63,7 @@ def inputs(trained, tmp_path_factory):
 
 
 def call(python, *command):
-    done = subprocess.run([str(python), "-P", str(READER), *map(str, command)], capture_output=True, text=True)
+    done = processes.run([str(python), "-P", str(READER), *map(str, command)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -143,7 +143,7 @@ def test_a_pair_is_scored_alike_with_the_oldest_transformers(environment, studen
     found = []
     for python in (environment("transformers-5.4.0"), sys.executable):
         command = [str(python), "-c", LOWER_BOUND, str(student), image]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = processes.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
         version, row = json.loads(done.stdout.splitlines()[-1])
         found.append((version, {key: value for key, value in row.items() if key != "seconds"}))

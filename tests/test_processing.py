@@ -37,11 +37,6 @@ GOLDEN = [
 ]
 
 
-@pytest.fixture(scope="module")
-def processor(tiny_checkpoint):
-    return Processor.from_pretrained(tiny_checkpoint, min_pixels=784, max_pixels=50_176)
-
-
 def picture(width=64, height=64):
     return Image.effect_mandelbrot((width, height), (-2, -1.5, 1, 1.5), 30).convert("RGB")
 

@@ -11,8 +11,9 @@ from dyneval.cli import main
 from dyneval.evaluation.benchmarks import BENCHMARKS, load
 from dyneval.evaluation.folds import within
 from dyneval.evaluation.paper import TABLES
+from tests.rows import write_jsonl
 
-from .scored_data import score_record, write_jsonl
+from .scored_data import score_record
 
 PROMPTS = [f"a photo of {number} red lanterns" for number in range(10)]
 MOS = [48.1, 52.4, 31.0, 60.2, 44.4, 57.7, 39.3, 50.0, 62.8, 35.5]

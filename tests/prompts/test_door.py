@@ -2,7 +2,6 @@
 
 import json
 import random
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from msgspec.structs import astuple
 
 from dyneval.prompts import clean, complexity, dedup
 from dyneval.records import PromptRecord, prompt_id
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
 DOOR = ROOT / "extract_diverse_prompts.py"
@@ -27,9 +27,7 @@ BASE = [
 
 
 def run(*args, code=0):
-    done = subprocess.run(
-        [sys.executable, DOOR, *map(str, args)], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    done = processes.run([sys.executable, DOOR, *map(str, args)], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == code, done.stderr
     return done
 

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import math
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +25,7 @@ from dyneval.scorer import Failure, Scorer
 from dyneval.scorer.students.base import Ask
 from dyneval.scorer.students.served import guided, verdict_probabilities
 from dyneval.scorer.students.vllm import prompt, sampling_arguments, with_choices
+from tests import processes
 
 from .conftest import make_pairs
 
@@ -270,7 +270,7 @@ def test_a_finished_command_leaves_no_connection_open(server, student, pictures)
     command = [sys.executable, "-m", "dyneval", "score", str(next(pictures.glob("[0-9].png"))), "--prompt", "a cat"]
     command += ["--checkpoint", str(student), "--engine", "openai", "--base-url", server.url]
     command += ["--max-questions", "2", "--max-text", "20"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = processes.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "Unclosed" not in done.stderr, done.stderr
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dyneval import tokens
 from dyneval.llm.chat import TokenChoice
-from dyneval.processing import IMAGE_TOKEN, Encoded, Processor, Turn
+from dyneval.processing import IMAGE_TOKEN, ChatTurn, Encoded, Processor
 from dyneval.scorer.decoder import Decoder, Prefix, ReplyRow
 from dyneval.scorer.grammar import ReplyGrammar
 from dyneval.scorer.loading import load_student
@@ -103,7 +103,8 @@ class TransformersStudent:
             rated = ask.kind == "evaluation"
             constraint = self._grammar.constraint(ask.schema, keep=not rated, verdicts=rated)
             visual = [ask.image.visual_tokens] if ask.image else []
-            ids = self.processor.layout([ChatTurn("user", ask.turn, len(visual))], visual, add_generation_prompt=True)[0]
+            turn = ChatTurn("user", ask.turn, len(visual))
+            ids = self.processor.layout([turn], visual, add_generation_prompt=True)[0]
             read, prefix_row = (ask.image.length, ask.image.row) if ask.image else (0, 0)
             choices: list[TokenChoice] | None = [] if ask.for_choices else None
             rows[ReplyRow(ids[read:], constraint, prefix_row, choices=choices)] = ask
