@@ -57,7 +57,18 @@ def tables(own: Path | None = None) -> dict[str, Table]:
         DataFileError: `own` cannot be read, or holds something else than tables.
     """
     found = dict(_packaged())
-    for slug, table in (_read(own) if own else {}).items():
+    if own is None:
+        return found
+    try:
+        added = tomllib.loads(own.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataFileError(f"{own}: cannot be read as a TOML table of models ({error})") from error
+    for slug, table in added.items():
+        if not isinstance(table, dict):
+            raise DataFileError(f"{own}: expected a table [slug] for each model, found {slug} = {table!r}")
+        if "adapter" in table:
+            # Relative to the file that names it, so that the two can be moved together and run from anywhere.
+            table["adapter"] = str((own.parent / str(table["adapter"])).resolve())
         found[slug] = _merged(found.get(slug, {}), table)
     return found
 
@@ -105,20 +116,6 @@ def model_key(name: str) -> str:
 def _packaged() -> dict[str, Table]:
     # Read once: a leaderboard asks for the tier of a model in many places, and the table has over a thousand lines.
     return tomllib.loads(files("dyneval").joinpath("data", "models.toml").read_text("utf-8"))
-
-
-def _read(path: Path) -> dict[str, Table]:
-    try:
-        found = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataFileError(f"{path}: cannot be read as a TOML table of models ({error})") from error
-    for slug, table in found.items():
-        if not isinstance(table, dict):
-            raise DataFileError(f"{path}: expected a table [slug] for each model, found {slug} = {table!r}")
-        if "adapter" in table:
-            # Relative to the file that names it, so that the two can be moved together and run from anywhere.
-            table["adapter"] = str((path.parent / str(table["adapter"])).resolve())
-    return found
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:

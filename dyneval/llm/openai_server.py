@@ -117,8 +117,9 @@ class OpenAIEngine:
                     if all(server.was_never_there for server in self._servers):
                         raise EngineStopped(f"{error}; {self._servers[-1].remedy()}") from None
                     rounds += 1
-                    # Not at once: most servers that give no answer are restarting, and a probe would find none either.
                     is_over = time.monotonic() + wait > deadline
+                    # No probe at once: a server that is starting again would not answer it either. After a 500 it is
+                    # there, and may have failed over this request alone.
                     is_due = error.status == 500 or rounds >= ROUNDS or is_over
                     if is_due and error.status not in _BUSY and await self._answers_others(request, error, begun):
                         raise Refused(f"{error}; the server answers otherwise") from None

@@ -44,11 +44,11 @@ _OTHER_REMEDY = (
 )
 
 
-class _NobodyThere(OpenAIError):
+class _NeverConnected(OpenAIError):
     """A server that was never there. The openai package does not repeat a request after an error of its own kind."""
 
 
-class _Http(DefaultAioHttpClient):
+class _HttpClient(DefaultAioHttpClient):
     """An HTTP client that tells a server that was never there, for which nobody should wait, from a lost one."""
 
     # Based on the openai package's client that takes half the CPU of its other one with a hundred requests in flight.
@@ -60,7 +60,7 @@ class _Http(DefaultAioHttpClient):
     """True once the certificate of the server was not accepted."""
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Send a request. Raises _NobodyThere."""
+        """Send a request. Raises _NeverConnected."""
         try:
             response = await super().send(request, **options)
         except httpx2.TransportError as error:
@@ -69,7 +69,7 @@ class _Http(DefaultAioHttpClient):
             self.is_untrusted |= isinstance(error.__cause__, ClientConnectorCertificateError)
             if no_connection and not self.was_there:
                 self.refused = True
-                raise _NobodyThere(str(error)) from error
+                raise _NeverConnected(str(error)) from error
             self.was_there |= not no_connection
             raise
         self.was_there = True
@@ -95,7 +95,7 @@ class Server:
         self.label = _label(url)
         self.model = model
         self.has_url = url is not None
-        self.http = _Http()
+        self.http = _HttpClient()
         self.client = AsyncOpenAI(
             api_key=key or "none",  # the package insists on one; local servers ignore it
             base_url=url,
@@ -190,7 +190,7 @@ class Server:
         options: Any = {"max_retries": max_retries, "headers": headers, "follow_redirects": False}
         try:
             return await self.client.post(_PATH, cast_to=str, content=content, options=options)
-        except _NobodyThere as error:
+        except _NeverConnected as error:
             what = "its certificate is not trusted" if self.http.is_untrusted else "nobody answers there"
             raise Unreachable(f"{self.label}: {what} ({self._clean(error)})") from None
         except APIConnectionError as error:  # lost connections and timeouts
