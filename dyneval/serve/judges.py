@@ -110,7 +110,7 @@ def _about(scorer: Scorer) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _SentPair:
-    """A pair on its way to a process, as plain values: a Pair has a function, which cannot be pickled."""
+    """A pair on its way to a process, as plain values: pairs of the queue hold a function, which cannot be pickled."""
 
     pair_id: str
     prompt: str
