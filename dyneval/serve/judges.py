@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from dyneval.errors import CheckpointError, UserError
-from dyneval.loaded_pairs import Pair, PassEnded
+from dyneval.loaded_pairs import LoadedPair, PassEnded
 from dyneval.serve.batcher import Event, JudgeGone, JudgeLost, ScoreStream
 from dyneval.tokens import prompt_line
 
@@ -119,9 +119,9 @@ class _SentPair:
     size: tuple[int, int]
     pixels: bytes
 
-    def pair(self, is_wanted: Callable[[], bool]) -> Pair:
+    def pair(self, is_wanted: Callable[[], bool]) -> LoadedPair:
         """Make the pair anew, of which `is_wanted` says whether someone still waits for it."""
-        return Pair(
+        return LoadedPair(
             pair_id=self.pair_id,
             prompt=self.prompt,
             image=Image.frombytes("RGB", self.size, self.pixels),
@@ -190,7 +190,7 @@ class _StudentProcess:
         self.told = said
         return True
 
-    def score_stream(self, pairs: Sequence[Pair]) -> Generator[tuple[int, Event], None, None]:
+    def score_stream(self, pairs: Sequence[LoadedPair]) -> Generator[tuple[int, Event], None, None]:
         """Score a batch, as `Scorer.score_stream` does. A process that has ended meanwhile is started again.
 
         Raises:
@@ -226,7 +226,7 @@ class _StudentProcess:
         except (EOFError, OSError):
             raise JudgeGone(f"the student on {self._device} died ({self.end()})") from None
 
-    def _events(self, pairs: Sequence[Pair]) -> Generator[tuple[int, Event], None, None]:
+    def _events(self, pairs: Sequence[LoadedPair]) -> Generator[tuple[int, Event], None, None]:
         """Yield what the process says of its batch, and tell it meanwhile which pairs nobody waits for any more."""
         while True:
             while not self._pipe.poll(_LOOK):
@@ -283,7 +283,7 @@ def _serve(pipe: Connection, load: Callable[[str], Scorer], device: str, unwante
             pipe.send(_judged(scorer, pairs, pipe))
 
 
-def _judged(scorer: Scorer, pairs: Sequence[Pair], pipe: Connection) -> _BatchMessage:
+def _judged(scorer: Scorer, pairs: Sequence[LoadedPair], pipe: Connection) -> _BatchMessage:
     """Score a batch in its process, sending each event; returns the message that it is over, or how it broke."""
     try:
         for number, event in scorer.score_stream(pairs):
