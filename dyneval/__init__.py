@@ -7,7 +7,7 @@
 
 `Scorer` scores in this process, `Client` and `AsyncClient` by a server, `Metric` averages over many images, `Reward` is
 for reinforcement learning. Each name is imported when it is first used, so that `import dyneval` and `dyneval --help`
-need neither torch nor a second.
+take a fraction of a second and load no torch.
 """
 
 from __future__ import annotations
