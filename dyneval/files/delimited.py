@@ -73,8 +73,8 @@ def _rows(
     wanted = [(place, name) for place, name in enumerate(names) if name and (columns is None or name in columns)]
     refuse_twice(path, [name for _, name in wanted])
     for number, (line, cells) in enumerate(records, 1):
-        # Empty cells beyond the header are what spreadsheets leave of deleted columns.
-        if len(cells) < len(names) or any(cells[len(names) :]):
+        # Spreadsheets write empty cells beyond the header, as of deleted columns.
+        if len(cells) != len(names) and (len(cells) < len(names) or any(cells[len(names) :])):
             mark = _NAMES.get(delimiter, repr(delimiter))
             yield BadRow(
                 line,
