@@ -9,8 +9,8 @@
 
 Each package is an extra of its own, since some do not go together: a rival is best computed in an environment of its
 own, and its table compared anywhere. The same command with the same --output goes on where it was; a pair is scored
-again only if its image, its prompt, the model, or the package's version has changed. Pairs without a score are named on
-stderr and in clip.rejects.jsonl beside clip.jsonl; the exit status is then 1.
+again only if its image, its prompt, the model (of a local one, its weights), or the package's version has changed.
+Pairs without a score are named on stderr and in clip.rejects.jsonl beside clip.jsonl; the exit status is then 1.
 """
 
 from __future__ import annotations

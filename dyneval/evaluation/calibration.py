@@ -1,11 +1,10 @@
 """What a score means on the raters' scale, and how far off it may be for a new image.
 
-Prompts are dealt into four parts by their hash. On the first two a line and a rising step function (isotonic
-regression, pool adjacent violators) from score to rating are fitted; which is better is seen on the second when they
-are fitted on the first alone. The errors on the third give the half width of an interval for a new image (split
-conformal prediction, Vovk et al. 2005), and the fourth only tests all that. The interval holds for new prompts of the
-same kind: images of one prompt are not independent, so a few prompts with many images make it less sure than its level
-says.
+Prompts are divided into four parts by their hash. Two maps from score to rating are fitted on the first two parts: a
+line, and a rising step function (isotonic regression). Which of them is better is decided on the second part, with both
+fitted on the first alone. The errors on the third part give the half width of an interval for a new image (split
+conformal prediction, Vovk et al. 2005). The fourth part only tests the result. The interval holds for new prompts of
+the same kind; with few prompts and many images each it is less sure than its level says.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ class Calibration:
         slope: of the line.
         intercept: of the line.
         steps: scores and the ratings that the step function gives them, rising; between two it runs straight.
-        constant: root mean square error of the mean rating of the first part, which knows no score.
-        linear: that of the line.
-        isotonic: that of the step function.
+        constant: root mean square error of always guessing the mean rating, for comparison.
+        linear: root mean square error of the line.
+        isotonic: root mean square error of the step function.
         best: "linear" or "isotonic".
         half_width: a new image's rating lies within this of the best map's with probability `level`; None where the
             third part is too small for such a level.
         level: as asked for.
-        covered: share of the test images whose rating does.
+        covered: share of the test images whose rating is within `half_width`.
     """
 
     images: int

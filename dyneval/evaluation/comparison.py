@@ -115,7 +115,7 @@ class EvaluatorComparison:
 def compare(
     rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1000, seed: int = 0, level: float = LEVEL
 ) -> EvaluatorComparison:
-    """Hold evaluators against the raters of a benchmark.
+    """Compare evaluators with the raters of a benchmark.
 
     Args:
         rated: the benchmark's images.

@@ -2,7 +2,7 @@
 
     from dyneval.evaluation.correlation import agreement
 
-    found = agreement([4.5, 2.0, 3.5, 1.0], [5, 2, 4, 1], ["a cat", "a cat", "a dog", "a fox"])
+    found = agreement([4.5, 2.0, 3.5, 1.0], [4, 2, 5, 1], ["a cat", "a cat", "a dog", "a fox"])
     print(found.srcc.value, found.srcc.low, found.srcc.high)
 
 These are the figures that papers on evaluators report. A wrong one would make every comparison of this package wrong;

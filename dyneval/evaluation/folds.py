@@ -1,8 +1,8 @@
 """Agreement by fold of a cross-validation.
 
 Metrics that were trained on a benchmark publish the mean over its folds. An evaluator that was not trained on it can be
-compared with them only on the same folds. Which fold an image was tested in stands in a column `fold` of one's own
-ratings, or in files beside the benchmark (`--folds`): a table with `fold` and an id or image, or one file a fold, such
+compared with them only on the same folds. The fold of an image is read from a column `fold` of one's own ratings, or
+from files beside the benchmark (`--folds`): a table with `fold` and an id or image, or one file a fold, such
 as EvalMi's `test_AIGI_mos2_fold_1.jsonl`.
 """
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dyneval.evaluation import published
 from dyneval.evaluation.bootstrap import ONE_PROMPT, Estimate, FloatArray, IntArray, drawn_counts
@@ -256,10 +255,11 @@ class _Grid:
         sets, self._set_of = scored.categories.things, scored.categories.codes
         self.categories = list(dict.fromkeys(name for names in sets for name in names))
         self._has = {name: np.array([name in names for names in sets]) for name in self.categories}
+        self._numbers: dict[tuple[str, ...] | None, csr_array] = {}
 
-    def counts(self, names: Iterable[str] | None = None) -> tuple[IntArray, IntArray]:
+    def counts(self, names: Sequence[str] | None = None) -> tuple[IntArray, IntArray]:
         """Images of each model in any of these categories (None: in all), and their prompts; both shape (models,)."""
-        images = self._sums(None, self._chosen(names))
+        images = self._sums(None, None if names is None else tuple(names))
         return np.asarray(images.sum(axis=1)).astype(np.int64), np.diff(images.indptr)
 
     def means(self, resamples: int, seed: int) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
@@ -270,7 +270,7 @@ class _Grid:
             seed: of the bootstrap.
         """
         names = tuple(self._scores)
-        groups = [(names, self._chosen(None)), *((names[:1], self._chosen([name])) for name in self.categories)]
+        groups = [(names, None), *((names[:1], (name,)) for name in self.categories)]
         sums = [
             ([self._sums(self._scores[name], chosen) for name in wanted], self._sums(None, chosen))
             for wanted, chosen in groups
@@ -288,19 +288,24 @@ class _Grid:
         first = len(names)
         return dict(zip(names, means[:first], strict=True)), dict(zip(self.categories, means[first:], strict=True))
 
-    def _chosen(self, names: Iterable[str] | None) -> NDArray[np.bool_]:
-        if names is None:
-            return np.ones(len(self._model_of), np.bool_)
-        return np.any([self._has[name] for name in names], axis=0)[self._set_of]
-
-    def _sums(self, values: FloatArray | None, chosen: NDArray[np.bool_]) -> csr_array:
-        """Sum of `values` over the chosen images of each model and prompt; None: their number."""
+    def _sums(self, values: FloatArray | None, names: tuple[str, ...] | None) -> csr_array:
+        """Sum of `values` (None: the number) over the images of each model and prompt in any of the categories."""
         from scipy.sparse import csr_array
 
+        # The means and the counts need the same numbers.
+        if values is None and names in self._numbers:
+            return self._numbers[names]
+        if names is None:
+            chosen = np.ones(len(self._model_of), np.bool_)
+        else:
+            chosen = np.any([self._has[name] for name in names], axis=0)[self._set_of]
         where = self._model_of[chosen], self._prompt_of[chosen]
         summed = np.ones(len(where[0])) if values is None else values[chosen]
         # Entries of one cell, images of one model and prompt, are added.
-        return csr_array((summed, where), shape=(self.models, self.prompts))
+        found = csr_array((summed, where), shape=(self.models, self.prompts))
+        if values is None:
+            self._numbers[names] = found
+        return found
 
 
 def _rank_ranges(overall: FloatArray) -> list[tuple[int, int]] | None:

@@ -55,7 +55,7 @@ def pair_statistics(scores: FloatArray, humans: FloatArray, bootstrap: ClusterBo
     )
     threshold = _tie_threshold(items)
     agreeing, scores_differ, ratings_differ, right = _weighted_sums(items, bootstrap.counts, threshold)
-    # Pairs in each resample: those across clusters, and those inside a cluster, which count once a draw of it.
+    # Pairs in each resample: those across clusters, and those inside a cluster, which count once for each draw.
     sizes = np.bincount(items.codes).astype(np.float64)
     drawn = bootstrap.counts * sizes
     across = drawn.sum(axis=1) ** 2 - (drawn**2).sum(axis=1)

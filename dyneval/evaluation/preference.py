@@ -1,8 +1,8 @@
-"""Evaluators beside people who said which of several images of one prompt they like better.
+"""Compare evaluators with people who chose the better of several images of one prompt.
 
 Accuracy is the share of pairs that an evaluator orders as people did, over pairs on which people took a side, first
 within each prompt and then averaged over prompts, as in ImageReward and HPS v2. Equal scores get half a point: in files
-of pairs the winner always stands first, and an evaluator that gives one score to all must come out at .5. Kendall's
+of pairs the winner always comes first, and an evaluator that gives one score to all must get .5. Kendall's
 tau-b is taken within each group and averaged as well. Where T2I models are known, a Bradley-Terry model (1952) of
 people's choices and one of the evaluator's give each a strength.
 """
@@ -108,7 +108,7 @@ class _PromptResults:
 def compare_preferences(
     rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1000, seed: int = 0
 ) -> PreferenceComparison:
-    """Hold evaluators against people's choices.
+    """Compare evaluators with people's choices.
 
     Args:
         rated: images with a `group`, a higher rating being better within it.

@@ -122,19 +122,22 @@ def compare_runs(
         raise SettingError(
             f"--resamples {resamples}: {fewest} or more are needed to be sure of {len(members) or 1} groups"
         )
-    changes, p_values = [], {}
-    for name, prompts in ({ALL: shared} | members).items():
+    changes = []
+    # A list and no dictionary: a group may be called as the whole is.
+    for name, prompts in [(ALL, shared), *members.items()]:
         old, new = (np.array([side[prompt] for prompt in prompts], np.float64) for side in (before, after))
         drawn = mean_resamples(new - old, resamples, seed)
         # The share of resamples without a drop. One is added: a finite number of resamples never shows p = 0.
-        p_values[name] = float((np.sum(drawn[1:] >= 0) + 1) / len(drawn))
+        p = float((np.sum(drawn[1:] >= 0) + 1) / len(drawn))
         change = Estimate.from_resamples(drawn, len(prompts))
-        changes.append(
-            Change(name, len(prompts), float(old.mean()), float(new.mean()), change, p_values[name], is_drop=False)
-        )
+        changes.append(Change(name, len(prompts), float(old.mean()), float(new.mean()), change, p, is_drop=False))
     # The mean over all prompts is the question that was asked, so it is not corrected for the number of groups.
-    sure = _holm({name: p_values[name] for name in members}) | ({ALL} if p_values[ALL] < LEVEL else set())
-    changes = [replace(one, is_drop=one.group in sure and one.before - one.after > max_drop) for one in changes]
+    whole, *of_groups = changes
+    sure = _holm({one.group: one.p for one in of_groups})
+    changes = [
+        replace(one, is_drop=is_sure and one.before - one.after > max_drop)
+        for one, is_sure in [(whole, whole.p < LEVEL), *((one, one.group in sure) for one in of_groups)]
+    ]
     return Regression(changes, sorted(before.keys() - after.keys()), len(after.keys() - before.keys()), alone)
 
 

@@ -1,7 +1,7 @@
 """Figures that are measured here beside those of the paper: value, interval, difference.
 
 `dyneval reproduce` scores the images and runs the benchmark or the leaderboard. This module makes the tables of
-`dyneval.evaluation.paper` of what they return.
+`dyneval.evaluation.paper` from what they return.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
 
 
 def _compare(ratings: Path, run: LeaderboardRun, scored: ScoredSet) -> EvaluatorComparison:
-    """Hold the board's scores against people's ratings of the same images."""
+    """Compare the board's scores with people's ratings of the same images."""
     items = [
         RatedImage(
             item_id=image.pair_id,

@@ -112,7 +112,7 @@ def score_here(run: RivalRun, device: str | None = None, batch_size: int | None 
         DataFileError: the output holds something else.
         RivalError: the package fails for every pair.
     """
-    with _Output(run) as table:
+    with _RivalTable(run) as table:
         first = next(table.todo, None)
         if first is not None:
             _BatchScorer(run.rival.load(run.name, run.model, device), table, batch_size).score(first)
@@ -136,12 +136,12 @@ def score_by_chat(
     """
     from dyneval.rivals.chat import judge
 
-    with _Output(run) as table:
+    with _RivalTable(run) as table:
         asyncio.run(judge(engine(), instruction, table.todo, table.keep, table.refuse, concurrency))
     return table.summary()
 
 
-class _Output:
+class _RivalTable:
     """The table that a run writes, and the pairs that it still lacks."""
 
     def __init__(self, run: RivalRun) -> None:
@@ -166,7 +166,7 @@ class _Output:
         self.settings = run.depends_on()
         self.truncated = 0
 
-    def __enter__(self) -> _Output:
+    def __enter__(self) -> _RivalTable:
         self.started = time.perf_counter()
         with ExitStack() as stack:
             stack.enter_context(self.store)
@@ -273,7 +273,7 @@ class _Output:
 class _BatchScorer:
     """Scores pairs in batches: halves where memory runs out, one by one where a batch fails."""
 
-    def __init__(self, rival: LocalRival, table: _Output, batch_size: int | None) -> None:
+    def __init__(self, rival: LocalRival, table: _RivalTable, batch_size: int | None) -> None:
         self.rival = rival
         self.table = table
         self.size = batch_size or table.run.rival.batch_size

@@ -23,7 +23,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
     file = inside(path, "data.csv") if path.is_dir() else path
     needed = ("name", "prompt", _COLUMNS[field])
     for row in tables.rows(file, (*needed, "adj1", "adj2", "style"), needs=needed):
-        # No model's name has an underscore; a name of another form is another layout, told as such by `load`.
+        # No model's name has an underscore. A name of another form raises here, and `load` reports another layout.
         model, variant, _ = row["name"].split("_")
         kinds = [text_of(row.get(name)) for name in ("adj1", "adj2", "style")]
         yield RatedImage(

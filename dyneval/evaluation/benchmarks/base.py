@@ -1,7 +1,7 @@
 """What every benchmark loader yields, and the checks that all of them share: rated images, scales, one kind of error.
 
 A loader only takes its files apart. `load` decides which ratings count, so that a rating off the scale, a gap or a row
-that stands twice is treated alike in all benchmarks, counted, and named in the output.
+that occurs twice is treated alike in all benchmarks, counted, and named in the output.
 """
 
 from __future__ import annotations

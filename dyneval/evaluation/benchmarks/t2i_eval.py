@@ -2,7 +2,7 @@
 
 Source: `src/utils/calc_correlation.py` of https://github.com/maziao/T2I-Eval for `scores.json`: each entry holds,
 under "overall", for each of the four aspects {"score": GPT-4o's, "manual_score": [three raters, their mean]}. The
-prompts and image names stand in `t2i-eval-bench.json`; its fields are read as that repository documents its samples
+prompts and image names are in `t2i-eval-bench.json`; its fields are read as that repository documents its samples
 (`id`, `image_caption`, `gt_image`, `model_name`). That file itself could not be looked at, nor could the scale (the
 paper speaks of 0-10).
 """

@@ -1,4 +1,7 @@
-"""Which charts a leaderboard's data allow, in the order of the page."""
+"""Which charts a leaderboard's data allow, in the order of the page.
+
+A chart without data, such as one of tiers where no model has a tier, would be an empty frame.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The HTML page: template, style, scripts, Vega and data in one file that opens without a network.
 
-Names, prompts and replies in it come from others. They are escaped by the template or stand in JSON, and a content
+Names, prompts and replies in it come from others. They are escaped by the template or written as JSON, and a content
 security policy with the hashes of our scripts keeps anything else from running.
 """
 

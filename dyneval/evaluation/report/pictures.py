@@ -1,4 +1,7 @@
-"""The charts of a report as PNG, SVG and PDF files, on white, for papers and slides."""
+"""The charts of a report as PNG, SVG and PDF files, on white, for papers and slides.
+
+They are drawn from the page's specifications, so a figure in a paper shows what the report shows.
+"""
 
 from __future__ import annotations
 
