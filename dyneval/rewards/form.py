@@ -1,5 +1,8 @@
 """Which number of a score record is the reward, said in words: "t2ia", "t2ia=0.7 iqa=0.3 whole", "overall 1-5".
 
+    from dyneval.rewards.form import RewardForm
+    RewardForm.parse("t2ia=0.7 iqa=0.3 whole").weights        # {"t2ia": 0.7, "iqa": 0.3}
+
 Words and not arguments, since most trainers pass a reward nothing but one text from their settings file. A word that is
 not understood is an error: a reward that was guessed would train a model for days on the wrong number.
 """
@@ -88,7 +91,11 @@ class RewardForm:
         return self.on_scale(mean)
 
     def all_of(self, record: ScoreRecord) -> dict[str, float]:
-        """Return all scores that there are, of the reward's kind and on its scale. Raises ValueError as `of`."""
+        """Return all scores that a record has, whole or soft as the reward is, on its scale.
+
+        Raises:
+            ValueError: soft scores are wanted, and there are none.
+        """
         return {name: self.on_scale(score) for name, score in chosen_scores(record, self.soft).items()}
 
     def on_scale(self, score: float) -> float:

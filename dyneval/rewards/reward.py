@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dyneval.files.image_forms import in_list
 from dyneval.loaded_pairs import Failure, score_all, score_each
-from dyneval.records import PARTS, Part, ScoreRecord
+from dyneval.records import Part, ScoredQuestion, ScoreRecord
 from dyneval.rewards.form import RewardForm
 from dyneval.rewards.judges import AnyJudge, ScoresPairs, find_judge
 
@@ -24,11 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 class QuestionReward(NamedTuple):
-    """The reward of one question about one image, on the scale of the reward's words."""
+    """The reward of one question about one image."""
 
     part: Part
+    """Which score the question is a part of."""
     question: str
+    """Its text, on one line."""
     reward: float
+    """0-1 or 1-5, as the reward's words say."""
 
 
 class Reward:
@@ -128,8 +131,22 @@ class Reward:
             ScoringError: as of a call.
             ValueError: as of a call, or the judge gives a question no soft score.
         """
-        records = self.records(images, prompts)
-        return [[] if record is None else self._questions(record) for record in records]
+        found = []
+        for record in self.records(images, prompts):
+            rewards: list[QuestionReward] = []
+            found.append(rewards)
+            if record is None:
+                continue
+            # T2IA first: images of one prompt then have the same questions at the same places.
+            asked: list[tuple[Part, ScoredQuestion]] = [("t2ia", one) for one in record.t2ia_questions or ()]
+            asked += [("iqa", one) for one in record.iqa_questions or ()]
+            for part, one in asked:
+                score = one.soft_score if self.form.soft else one.score
+                # A whole score in its place would put two kinds of numbers into one reward.
+                if score is None:
+                    raise ValueError(f"{record.pair_id}: a question has no soft score; take the whole ones")
+                rewards.append(QuestionReward(part, one.question, self.form.on_scale(score)))
+        return found
 
     def in_group(
         self, images: Any, prompts: Sequence[str], groups: Sequence[Hashable] | None = None
@@ -187,18 +204,6 @@ class Reward:
             assert self._failed is not None
             return self._failed
         return form.of(record)
-
-    def _questions(self, record: ScoreRecord) -> list[QuestionReward]:
-        """Return the rewards of a record's questions."""
-        rewards = []
-        for part in PARTS:
-            for one in (record.t2ia_questions if part == "t2ia" else record.iqa_questions) or ():
-                score = one.soft_score if self.form.soft else one.score
-                # A whole score in its place would put two kinds of numbers into one reward.
-                if score is None:
-                    raise ValueError(f"{record.pair_id}: a question has no soft score; take the whole ones")
-                rewards.append(QuestionReward(part, one.question, self.form.on_scale(score)))
-        return rewards
 
 
 def score_batch(

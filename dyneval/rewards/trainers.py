@@ -3,6 +3,9 @@
 All of them take a judge and the words of a reward as arguments, else from DYNEVAL_JUDGE and DYNEVAL_REWARD. The
 trainers look rewards up in tables of their own, pass some arguments by name, and check little of what they get back, so
 signatures and shapes here are theirs. A wrong one shows only when the first images are scored.
+
+    from dyneval.rewards import ddpo
+    reward = ddpo("demo", "overall")        # a trainer calls: rewards, info = reward(images, prompts, metadata)
 """
 
 from __future__ import annotations
