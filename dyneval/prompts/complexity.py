@@ -51,11 +51,8 @@ class FactorScales:
 
     cap: float
     items: tuple[Factor, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the factors, in order."""
-        return tuple(factor.name for factor in self.items)
+    names: tuple[str, ...]
+    """Names of the factors, in order."""
 
 
 @cache
@@ -65,7 +62,7 @@ def load() -> FactorScales:
     items = tuple(
         Factor(name=name, **{**values, "tags": tuple(values["tags"])}) for name, values in data["factors"].items()
     )
-    return FactorScales(cap=data["cap"], items=items)
+    return FactorScales(cap=data["cap"], items=items, names=tuple(factor.name for factor in items))
 
 
 def tables(lexicon: Lexicon, factors: FactorScales) -> Int64s:
