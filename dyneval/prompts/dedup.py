@@ -30,7 +30,7 @@ _LEAST_RECALL = 0.95
 """Chance with which the bands have to find a pair at the threshold; more would fill buckets with unlike prompts."""
 _ROUNDS = 4
 """How often the members of a bucket that are near nobody yet are compared with a new head. What is missed in one band
-is found in another: in benchmarks/README.md 197 of 161,740 kept prompts still had a near one."""
+is mostly found in another: in benchmarks/README.md 197 of 161,740 kept prompts still had a near one."""
 _JOINED = 64
 """Most candidates that `matches` takes from one bucket of one band for a prompt."""
 

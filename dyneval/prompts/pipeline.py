@@ -70,26 +70,28 @@ class FilterRun:
         Raises:
             DataFileError: an input cannot be read, no prompt was left, or another process writes into the same folder.
         """
-        folder = self.config.output
+        config, folder = self.config, self.config.output
         with exclusive(folder), ExitStack() as stack:
             # What an earlier run left and this one may not write again would contradict the new files.
             for name in (outputs.JSONL, outputs.DROPPED, outputs.CLUSTERS, outputs.LEAKAGE, outputs.REJECTS):
                 (folder / name).unlink(missing_ok=True)
             rejects = stack.enter_context(atomic_write(folder / outputs.REJECTS, "wb"))
             dropped = None
-            if self.config.write_dropped:
+            if config.write_dropped:
                 dropped = stack.enter_context(atomic_write(folder / outputs.DROPPED, "wb"))
             self.drops = Drops(self._filters, dropped)
             with self._timed("filter"):
-                cleaner = Cleaner(self.config.limits, self.drops, self._filters)
+                cleaner = Cleaner(config.limits, self.drops, self._filters)
                 kept = [cleaner(rows) for rows in self._rows(rejects)]
                 prompts = pl.concat(kept) if kept else pl.DataFrame()
+                # The batches would hold on to all texts, and the cleaner to all hashes, until the run is over.
+                del kept, cleaner
             if prompts.is_empty():
                 message = f"none of {self.rows_read} rows is a usable prompt; dropped: {self.drops.summary()}"
                 raise DataFileError(message + "".join(f"; first {bad.key}: {bad.reason}" for bad in self.unreadable))
-            config, bar = self.config, progress.bar("score", len(prompts), "prompts", is_quiet=not self.config.progress)
             # Only runs that compare prompts need signatures, which take 256 bytes a prompt.
             compares = config.dedup is not None or config.exclude or config.count is not None
+            bar = progress.bar("score", len(prompts), "prompts", is_quiet=not config.progress)
             with self._timed("score"), bar:
                 seed = config.seed if compares else None
                 analysis = analyse(prompts["prompt"], seed, config.labeller != "none", bar.update)
@@ -102,14 +104,14 @@ class FilterRun:
             points, shingled = analysis.points, analysis.shingled
             # Each stage lets go of what no later one needs: 640 MB of shingles for two million prompts.
             del analysis
-            sketch = shingled.signatures[:, : selection.FUNCTIONS].copy() if shingled and self.config.count else None
+            sketch = shingled.signatures[:, : selection.FUNCTIONS].copy() if shingled and config.count else None
             if shingled is not None:
                 prompts = self._unrepeated(prompts, shingled)
                 del shingled
             prompts = self._tier(prompts)
             if sketch is not None:
                 prompts = self._select(prompts, sketch)
-            if self.config.labeller == "llm":
+            if config.labeller == "llm":
                 prompts = self._label(prompts)
             if prompts.is_empty():
                 raise DataFileError(f"no prompt was left of {self.rows_read} rows; dropped: {self.drops.summary()}")
@@ -118,10 +120,10 @@ class FilterRun:
             if not (folder / outputs.REJECTS).stat().st_size:
                 (folder / outputs.REJECTS).unlink()
             with self._timed("write"):
-                outputs.write_prompts(folder, prompts, points, self.config.jsonl)
+                outputs.write_prompts(folder, prompts, points, config.jsonl)
             summary = summarise(self, prompts)
             with atomic_write(folder / outputs.REPORT) as file:
-                file.write(report.render(self.config, summary, prompts, self.drops))
+                file.write(report.render(config, summary, prompts, self.drops))
             counts = RunSummary(made=summary["kept"], rejected=summary["rows_read"] - summary["kept"])
             # The summary comes last: a folder that has one is complete.
             write_summary(folder / outputs.SUMMARY, counts, summary)
