@@ -37,8 +37,9 @@ LONG = (
 )
 
 
+# A cloak hides a wall as a verb and is clothing as a noun: only the lists of places say that a word is one of depth.
 PLACES = {"depth", "relative", "spatial_2d", "joiner"}
-"""The lists that say where things are. A cloak is on the list of clothes, but no list says that it hides anything."""
+"""The lists that say where things are."""
 
 
 class Sentence(NamedTuple):
@@ -76,7 +77,12 @@ def _clauses(
     data: dict, is_fit: Callable[[str], bool], can_hide: Callable[[str], bool]
 ) -> Iterator[tuple[str, str, list[str]]]:
     """Yield each word that is fit with its skill and the clauses that use it."""
-    yield from _acts({verb: aim for verb, aim in data["acts"].items() if is_fit(verb)}, data["people"], data["animals"])
+    beings = [name for pair in zip(data["people"], data["animals"], strict=True) for name in pair]
+    acts = ((verb, aim) for verb, aim in data["acts"].items() if is_fit(verb))
+    for number, (verb, aim) in enumerate(acts):
+        being, several = _one(beings, number), wordlists.plural(beings[number % len(beings)])
+        doing, does = wordlists.present_participle(verb), wordlists.plural(verb)
+        yield verb, "action", [f"{being} {doing} {aim}", f"{being} {does} {aim}", f"two {several} {verb} {aim}"]
     things = data["things"]
     more = {word: more for word, more in data["comparatives"].items() if is_fit(word) and is_fit(more)}
     for number, (word, form) in enumerate(more.items()):
@@ -100,21 +106,6 @@ def _clauses(
             yield word, skill, [f"{_one([word], 0)} {thing}", f"the {thing} is {word}"]
     for clause in data["plain"]["clauses"]:
         yield clause, "none", [clause]
-
-
-def _acts(acts: dict[str, str], people: list[str], animals: list[str]) -> Iterator[tuple[str, str, list[str]]]:
-    beings = [name for pair in zip(people, animals, strict=True) for name in pair]
-    for number, (verb, aim) in enumerate(acts.items()):
-        being, several = _one(beings, number), wordlists.plural(beings[number % len(beings)])
-        yield (
-            verb,
-            "action",
-            [
-                f"{being} {wordlists.present_participle(verb)} {aim}",
-                f"{being} {wordlists.plural(verb)} {aim}",
-                f"two {several} {verb} {aim}",
-            ],
-        )
 
 
 def table(split: str) -> list[tuple[str, str, float, float, int]]:

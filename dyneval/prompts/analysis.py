@@ -61,6 +61,9 @@ def analyse(prompts: pl.Series, seed: int | None, label: bool = True, done: Prog
         seed: Of the MinHash functions; None leaves signatures out.
         label: Whether to assign categories.
         done: Told the rows of each finished chunk.
+
+    Returns:
+        What is known of each prompt, in the same order.
     """
     words, factors, rules = lexicon.load(), complexity.load(), categories.load()
     counted = complexity.tables(words, factors)
@@ -89,7 +92,14 @@ def analyse(prompts: pl.Series, seed: int | None, label: bool = True, done: Prog
 
 
 def describe(prompts: Sequence[str]) -> list[Description]:
-    """Complexity and categories of a few prompts, as Step 1 would write them; prompts are cleaned first."""
+    """Complexity and categories of a few prompts, as Step 1 would write them.
+
+    Args:
+        prompts: Texts of any length; they are cleaned first, and none is dropped.
+
+    Returns:
+        A description for each, in the same order.
+    """
     cleaned = pl.DataFrame({"prompt": prompts}, schema={"prompt": pl.String}).select(clean_text(pl.col("prompt")))
     found, factors = analyse(cleaned["prompt"], None), complexity.load()
     names = categories.load().expand(found.labels)
@@ -101,7 +111,12 @@ def describe(prompts: Sequence[str]) -> list[Description]:
 
 
 def shingles(prompts: pl.Series, seed: int) -> Shingled:
-    """Shingle and sign clean prompts, with the hash functions of `seed`."""
+    """Shingle and sign clean prompts, and do nothing else with them: benchmarks' prompts need no scores.
+
+    Args:
+        prompts: Clean prompts, one line each.
+        seed: Of the hash functions; the same as that of the prompts they are to be compared with.
+    """
     collector = minhash.Collector(len(prompts))
     for part in _in_chunks(prompts, lambda chunk: minhash.shingle(tokenise(chunk), seed)):
         collector.add(part)

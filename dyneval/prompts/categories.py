@@ -30,10 +30,18 @@ LONGEST_QUOTE = 12
 
 
 def hide_quoted(entries: Int64s, rows: Int64s, lexicon: Lexicon) -> Int64s:
-    """Return the entries of a batch with what stands between two quotes of a prompt made unknown.
+    """Make what stands between two quotes of a prompt unknown.
 
     The words on a sign are no things in the picture: a sign that says "hot dogs" shows no food. A quote that opens its
     prompt is left alone: there it encloses the prompt.
+
+    Args:
+        entries: (units,) of a batch.
+        rows: (units,) the prompt of each.
+        lexicon: Tells which entries are quote marks.
+
+    Returns:
+        (units,) a copy of the entries, with `UNKNOWN` for what is hidden.
     """
     marks = np.flatnonzero(lexicon.having("quote_mark")[entries])
     # Every second mark of a prompt opens, counted from its first.
@@ -132,11 +140,19 @@ class Labeller:
     def __init__(self, lexicon: Lexicon, data: dict[str, Any]) -> None:
         """Build from the parsed TOML. Raises ValueError on an unknown key, word list or class."""
         self.classes = Classes(lexicon, data["classes"], data.get("contexts", {}))
-        self.categories = tuple(
-            Category(name, dimension, entry["definition"], tuple(_rule(name, rule) for rule in entry["rules"]))
-            for dimension, entries in data["dimensions"].items()
-            for name, entry in entries.items()
-        )
+        made = []
+        for dimension, entries in data["dimensions"].items():
+            for name, entry in entries.items():
+                rules = []
+                for rule in entry["rules"]:
+                    # A misspelt key would make a rule that never holds, or always.
+                    if not rule.keys() <= _RULE_KEYS:
+                        expected = ", ".join(sorted(_RULE_KEYS))
+                        raise ValueError(f"category {name}: unknown key in {rule}; expected {expected}")
+                    patterns, vetoes = (tuple(map(parse, rule.get(key, []))) for key in ("any", "none"))
+                    rules.append(Rule(patterns, rule.get("min", 1), vetoes, rule.get("objects")))
+                made.append(Category(name, dimension, entry["definition"], tuple(rules)))
+        self.categories = tuple(made)
         self.names = tuple(category.name for category in self.categories)
         # Every pattern is looked at before the first prompt, so that a mistake in the file is told at once.
         rules = [rule for category in self.categories for rule in category.rules]
@@ -144,7 +160,15 @@ class Labeller:
             self.classes.prepare(pattern)
 
     def label(self, units: Units, lexicon: Lexicon) -> UInt64s:
-        """(prompts,) label set of each prompt."""
+        """Assign sub-categories to a batch of prompts.
+
+        Args:
+            units: Of the prompts.
+            lexicon: The one that the units and this labeller come from.
+
+        Returns:
+            (prompts,) label set of each.
+        """
         rows = np.repeat(np.arange(len(units.ends)), np.diff(units.ends, prepend=-1))  # the prompt of each unit
         units = units._replace(entries=hide_quoted(units.entries, rows, lexicon))
         matcher = Matcher(units, self.classes)
@@ -167,11 +191,24 @@ class Labeller:
         return labels
 
     def pack(self, names: Iterable[str]) -> int:
-        """Label set of the given names. Raises ValueError on an unknown one."""
+        """Label set of the given names, each counted once.
+
+        Raises:
+            ValueError: there is no such name.
+        """
         return sum({1 << self.names.index(name) for name in names})
 
     def expand(self, labels: UInt64s) -> pl.Series:
-        """Lists of names, one list a label set, each in the order of `names`."""
+        """Give label sets back as names.
+
+        Args:
+            labels: (prompts,) label sets.
+
+        Returns:
+            (prompts,) lists of names, each in the order of `names`.
+        """
+        # A list in Python for each of two million prompts would take longer than labelling them; polars picks from the
+        # lists of the few distinct parts instead.
         parts = []
         for begin in range(0, len(self.names), _PART_BITS):
             part = (labels >> np.uint64(begin)) & np.uint64((1 << _PART_BITS) - 1)
@@ -186,11 +223,3 @@ def load() -> Labeller:
     """The packaged rules."""
     text = files("dyneval.prompts").joinpath("data", "categories.toml").read_text("utf-8")
     return Labeller(lexicon.load(), tomllib.loads(text))
-
-
-def _rule(name: str, rule: dict[str, Any]) -> Rule:
-    # A key that is misspelt would make a rule that never holds, or always.
-    if not rule.keys() <= _RULE_KEYS:
-        raise ValueError(f"category {name}: unknown key in {rule}; expected {', '.join(sorted(_RULE_KEYS))}")
-    patterns, vetoes = (tuple(parse(pattern) for pattern in rule.get(key, [])) for key in ("any", "none"))
-    return Rule(patterns, rule.get("min", 1), vetoes, rule.get("objects"))

@@ -51,11 +51,8 @@ class FactorScales:
 
     cap: float
     items: tuple[Factor, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the factors, in order."""
-        return tuple(factor.name for factor in self.items)
+    names: tuple[str, ...]
+    """Names of the factors, in order."""
 
 
 @cache
@@ -65,18 +62,34 @@ def load() -> FactorScales:
     items = tuple(
         Factor(name=name, **{**values, "tags": tuple(values["tags"])}) for name, values in data["factors"].items()
     )
-    return FactorScales(cap=data["cap"], items=items)
+    return FactorScales(cap=data["cap"], items=items, names=tuple(factor.name for factor in items))
 
 
 def tables(lexicon: Lexicon, factors: FactorScales) -> Int64s:
-    """(factors, entries) how often each entry counts for each factor; no entry counts for the length in words."""
+    """Look up once what each entry of the lexicon is worth, for `values`.
+
+    Returns:
+        (factors, entries) how often each entry counts for each factor; none counts for the length in words.
+
+    Raises:
+        ValueError: factors.toml names a tag that no word list defines.
+    """
     listed = [tuple(tag for tag in factor.tags if tag != _WORD_TAG) for factor in factors.items]
     none = np.zeros(len(lexicon.tagged), np.int64)
     return np.stack([lexicon.counts(*tags) if tags else none for tags in listed])
 
 
 def values(units: Units, tables: Int64s, factors: FactorScales) -> Floats:
-    """(prompts, factors) value of each factor in points, from 0 to the cap; tables as of `tables`."""
+    """Score a batch of prompts.
+
+    Args:
+        units: Of the prompts.
+        tables: As of the function `tables`.
+        factors: Scales and cap.
+
+    Returns:
+        (prompts, factors) value of each factor in points, from 0 to the cap. Adding words to a prompt lowers none.
+    """
     counts = np.zeros((len(units.ends), len(tables)), np.int64)
     # Four factors share one 64-bit sum, 16 bits each: one pass over the units instead of four. Where a prompt has so
     # many units that a count might not fit (--max-chars allows it), each factor has a sum of its own; otherwise
@@ -99,7 +112,15 @@ def values(units: Units, tables: Int64s, factors: FactorScales) -> Floats:
 
 
 def complexity(factor_values: Floats, factors: FactorScales) -> Floats:
-    """(prompts,) H of each prompt: the weighted sum of its factor values."""
+    """The weighted sum of the factors, H(p) = sum over i of w_i * f_i(p), as published.
+
+    Args:
+        factor_values: (prompts, factors) points.
+        factors: Weights, in the same order.
+
+    Returns:
+        (prompts,) H of each prompt, from 0 to the cap.
+    """
     # One factor after the other, as the plain implementation of benchmarks/prompt_filter.py adds them, which this one
     # has to equal to the last bit; a matrix product adds in an order of its own.
     total = np.zeros(len(factor_values))
@@ -109,7 +130,15 @@ def complexity(factor_values: Floats, factors: FactorScales) -> Floats:
 
 
 def tiers_by_threshold(complexity: Floats, tau_1: float = TAU_1, tau_2: float = TAU_2) -> Tiers:
-    """Tier of each prompt: 1 where H >= tau_1, 2 where tau_2 <= H < tau_1, 3 below.
+    """Cut prompts into tiers by their complexity alone.
+
+    Args:
+        complexity: (prompts,) H.
+        tau_1: From here on a prompt is hard.
+        tau_2: From here on it is of medium difficulty.
+
+    Returns:
+        (prompts,) 1 where H >= tau_1, 2 where tau_2 <= H < tau_1, 3 below.
 
     Raises:
         SettingError: tau_1 is not above tau_2.
@@ -122,8 +151,13 @@ def tiers_by_threshold(complexity: Floats, tau_1: float = TAU_1, tau_2: float = 
 def tiers_by_rank(complexity: Floats, order_keys: npt.NDArray[np.uint64]) -> Tiers:
     """Tiers as the public script cuts them, after ranking by falling H.
 
-    Tier 1 is the upper half of the top third, tier 2 the middle third, tier 3 the lower half of the bottom third; the
-    rest gets `NO_TIER`. `order_keys`, distinct per prompt, decide between equal H, whatever the input's order.
+    Args:
+        complexity: (prompts,) H.
+        order_keys: (prompts,) distinct numbers, which decide between equal H, whatever the input's order.
+
+    Returns:
+        (prompts,) 1 for the upper half of the top third, 2 for the middle third, 3 for the lower half of the bottom
+        third, and `NO_TIER` for the rest.
     """
     count = len(complexity)
     third = count // 3

@@ -30,7 +30,7 @@ _LEAST_RECALL = 0.95
 """Chance with which the bands have to find a pair at the threshold; more would fill buckets with unlike prompts."""
 _ROUNDS = 4
 """How often the members of a bucket that are near nobody yet are compared with a new head. What is missed in one band
-is found in another: in benchmarks/README.md 197 of 161,740 kept prompts still had a near one."""
+is mostly found in another: in benchmarks/README.md 197 of 161,740 kept prompts still had a near one."""
 _JOINED = 64
 """Most candidates that `matches` takes from one bucket of one band for a prompt."""
 
@@ -67,11 +67,19 @@ def bands_for(threshold: float) -> Bands:
 
 
 def find_leaders(prompts: Shingled, keys: UInt64s, threshold: float = DEFAULT_THRESHOLD) -> Int64s:
-    """(prompts,) index of the prompt that stands for each: itself where it is kept, else a kept one of its cluster.
+    """Decide which of the near-duplicates stay.
 
-    `keys`, distinct and made from the texts, decide which of two near-duplicates stays (the lower key), so the result
-    does not depend on the order of the prompts. A prompt that was near only to dropped ones stays in the first pass;
-    further passes, over the buckets of such prompts, are made until one drops nothing.
+    A prompt that was near only to dropped ones stays in the first pass; further passes, over the buckets of such
+    prompts, are made until one drops nothing.
+
+    Args:
+        prompts: Shingled and signed.
+        keys: (prompts,) distinct numbers made from the texts. The lower key of two near-duplicates stays, so the result
+            does not depend on the order of the prompts.
+        threshold: Jaccard similarity, in (0, 1], from which two prompts are near-duplicates.
+
+    Returns:
+        (prompts,) index of the prompt that stands for each: itself where it is kept, else a kept one of its cluster.
     """
     cut = bands_for(threshold)
     leader = np.arange(len(prompts))
@@ -93,7 +101,11 @@ def find_leaders(prompts: Shingled, keys: UInt64s, threshold: float = DEFAULT_TH
 
 
 def matches(prompts: Shingled, others: Shingled, threshold: float = DEFAULT_THRESHOLD) -> tuple[Int64s, Int64s]:
-    """Prompts that are near-duplicates of one of `others`: (their indices, ascending; index of the most similar)."""
+    """Find the prompts that are near-duplicates of one of `others`, such as the prompts of a benchmark.
+
+    Returns:
+        (found,) their indices, ascending, and (found,) the index of the most similar of the others.
+    """
     mine, theirs, similarity = near_pairs(prompts, others, threshold, bands_for(threshold))
     order = np.lexsort((theirs, -similarity, mine))
     best = np.unique(mine[order], return_index=True)[1]

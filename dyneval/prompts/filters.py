@@ -66,7 +66,10 @@ class FilterKind(NamedTuple):
 
 
 def parse(text: str) -> Filter:
-    """Make the filter NAME[=VALUE] or module:function[=VALUE].
+    """Make a filter from what stands behind --filter.
+
+    Args:
+        text: NAME[=VALUE], a name of `FILTERS`, or module:function[=VALUE].
 
     Raises:
         SettingError: there is no such filter, or it does not take the value.
@@ -203,16 +206,24 @@ _URL = (r"(?i)\b(?:https?://|www\.)\S+", "")
 FILTERS: dict[str, FilterKind] = {
     "words": FilterKind("words, MIN-MAX", None, _length),
     "language": FilterKind("language, as ISO 639-1 codes: en or en,fr,zh", None, _language),
-    "nsfw-words": FilterKind("drop prompts with a word of this file, a word a line (default: a packaged list)", "",
-                             _words),
+    "nsfw-words": FilterKind(
+        "drop prompts with a word of this file, a word a line (default: a packaged list)", "", _words
+    ),
     "repetition": FilterKind("drop prompts of whose words more than this share were said before", "0.6", _repetition),
-    "weights": FilterKind("prompt weights such as (red hat:1.2), ((red hat)), red::2: strip or drop", "strip",
-                    partial(_marks, (*_WEIGHTS, *_BRACES))),
+    "weights": FilterKind(
+        "prompt weights such as (red hat:1.2), ((red hat)), red::2: strip or drop",
+        "strip",
+        partial(_marks, (*_WEIGHTS, *_BRACES)),
+    ),
     "lora": FilterKind("tags of adapters such as <lora:name:0.8>: strip or drop", "strip", partial(_marks, (_LORA,))),
-    "options": FilterKind("options of image models such as --ar 16:9: strip or drop", "strip", partial(_marks, (_OPTIONS,))),
+    "options": FilterKind(
+        "options of image models such as --ar 16:9: strip or drop", "strip", partial(_marks, (_OPTIONS,))
+    ),
     "urls": FilterKind("web addresses: strip or drop", "strip", partial(_marks, (_URL,))),
-    "pii": FilterKind("e-mail addresses and telephone numbers: strip or drop", "drop", partial(_marks, (_MAIL, _PHONE))),
-}  # fmt: skip
+    "pii": FilterKind(
+        "e-mail addresses and telephone numbers: strip or drop", "drop", partial(_marks, (_MAIL, _PHONE))
+    ),
+}
 """Every filter by its name."""
 
 
@@ -261,19 +272,26 @@ class Drops:
         """A few of the prompts that each reason met, shortened; of changed ones, the text before."""
         self._file = file
 
-    def count(self, reason: str, rows: int) -> None:
-        """Count `rows` rows of which nothing else is known. Raises ValueError on a reason that nobody told of."""
-        if reason not in self.meanings:
-            raise ValueError(f"unknown reason {reason!r}")
-        if rows:
-            self.counts[reason] += rows
-
     def keep(self, reason: str, rows: pl.DataFrame, keep: pl.Series) -> pl.DataFrame:
-        """The rows where `keep` is True; the others are counted, and written where rows are wanted."""
+        """Leave rows out.
+
+        Args:
+            reason: Why, a key of `meanings`.
+            rows: With a column prompt and any others.
+            keep: (rows,) True for those that stay.
+
+        Returns:
+            The rows that stay; the others are counted, and written where rows are wanted.
+
+        Raises:
+            ValueError: there is no such reason.
+        """
         bad = (~keep).arg_true()
         if not len(bad):
             return rows
-        self.count(reason, len(bad))
+        if reason not in self.meanings:
+            raise ValueError(f"unknown reason {reason!r}")  # the report would have no words for it
+        self.counts[reason] += len(bad)
         self.sample(reason, rows["prompt"], bad)
         if self._file is not None:
             told = [name for name in _TOLD if name in rows.columns]
@@ -281,7 +299,7 @@ class Drops:
         return rows.filter(keep)
 
     def sample(self, reason: str, prompts: pl.Series, places: pl.Series) -> None:
-        """Keep a few of the prompts at `places` for the report."""
+        """Keep a few of the prompts at `places` for the report, without the addresses and numbers of people."""
         found = self.samples.setdefault(reason, [])
         some = prompts[places.head(SAMPLES - len(found))] if len(found) < SAMPLES else ()
         found += [_PERSONAL.sub("[...]", text)[:_SAMPLE_CHARS] for text in some if text]

@@ -40,7 +40,13 @@ class HashTable(NamedTuple):
 
     @classmethod
     def build(cls, keys: UInt64s, values: Int32s, room: int = 8) -> HashTable:
-        """Store `values` (all positive) under distinct `keys`, in at least `room` times as many slots."""
+        """Store `values` under `keys`.
+
+        Args:
+            keys: (entries,) distinct hashes.
+            values: (entries,) positive numbers; 0 stands for what is absent.
+            room: How many slots an entry has at least. More room means fewer probes and a larger table.
+        """
         size = 1 << (room * len(keys)).bit_length()  # a power of two: the slot is a mask of the key, not a division
         table = cls(np.zeros(size, np.uint64), np.zeros(size, np.int32))
         slots = (keys >> np.uint64(20)).astype(np.int64) & (size - 1)
@@ -54,7 +60,10 @@ class HashTable(NamedTuple):
         return table
 
     def find(self, keys: UInt64s) -> Int32s:
-        """Value of every key, 0 where there is none."""
+        """(keys,) value of every key, 0 where there is none.
+
+        All keys take their first slot at once; only those that met another key go on, a slot further each time.
+        """
         mask = len(self.keys) - 1
         slots = (keys >> np.uint64(20)).astype(np.int64) & mask
         found = self.values[slots]
@@ -106,7 +115,11 @@ class Lexicon:
     beginnings: tuple[Beginnings, ...]
 
     def having(self, *tags: str) -> npt.NDArray[np.bool_]:
-        """(entries,) True where the entry has one of `tags`. Raises ValueError on a tag that no list defines."""
+        """(entries,) True where the entry has one of `tags`.
+
+        Raises:
+            ValueError: no list defines one of the tags; a misspelt tag would silently match nothing.
+        """
         unknown = set(tags) - set(self.tags)
         if unknown:
             raise ValueError(f"no word list defines the tag(s) {', '.join(sorted(unknown))}")
@@ -133,7 +146,12 @@ def load() -> Lexicon:
 
 
 def build(entries: dict[wordlists.Words, Tags], groups: Iterable[wordnet.Group] = ()) -> Lexicon:
-    """Build a lexicon from entries (their words) with the tags of each, and WordNet's words by their tags."""
+    """Build a lexicon.
+
+    Args:
+        entries: Words of each listed entry -> its tags; an entry of several words is a phrase.
+        groups: Words of WordNet by their tags. A word that is listed, too, has the tags of both.
+    """
     phrases = [words for words in entries if len(words) > 1]
     singles = sorted({word for words in entries for word in words})
     known = {word: tags for tags, members in groups for word in members}
@@ -159,13 +177,16 @@ def build(entries: dict[wordlists.Words, Tags], groups: Iterable[wordnet.Group] 
     first = len(SHAPES) + len(shaped) + len(singles)
     numbers: dict[wordlists.Words, int] = {(word,): number for word, number in index.items()}
     numbers |= {phrase: number for number, phrase in enumerate(phrases, first)}
-    places = [number for number, members in enumerate(shaped.values(), len(SHAPES)) for _ in members]
+    spread = [(word, number) for number, members in enumerate(shaped.values(), len(SHAPES)) for word in members]
+    # Hashing by `tokenise` itself keeps both sides of a look-up equal; every other token is the line feed after a word.
+    words = pl.Series([*singles, *(word for word, _ in spread)], dtype=pl.String)
+    hashes = tokenise(words).hashes[::2]
     return Lexicon(
         tags,
         # Most tokens are listed words, so their table is sparse and few look-ups probe twice. The words of WordNet are
         # many and asked for seldom, so their table is denser.
-        _table(singles, [*index.values()], room=8),
-        _table([word for members in shaped.values() for word in members], places, room=2),
+        HashTable.build(hashes[: len(singles)], np.array([*index.values()], np.int32), room=8),
+        HashTable.build(hashes[len(singles) :], np.array([number for _, number in spread], np.int32), room=2),
         _trie([[index[word] for word in phrase] for phrase in phrases], first),
         tagged,
         (
@@ -180,32 +201,22 @@ def build(entries: dict[wordlists.Words, Tags], groups: Iterable[wordnet.Group] 
 
 def _beginnings(entries: dict[wordlists.Words, int]) -> Iterator[Beginnings]:
     """The beginnings of the phrases among `entries` (words -> number), the shortest phrases first."""
-
-    @cache
-    def units(words: wordlists.Words) -> tuple[int, ...]:
-        length = next(length for length in range(len(words), 0, -1) if words[:length] in entries)
-        rest = words[length:]
-        return (entries[words[:length]], *(units(rest) if rest else ()))
-
     for length in range(2, max(map(len, entries), default=1) + 1):
-        found = [
-            (entries[words], units(words[:end]))
-            for words in entries
-            if len(words) == length
-            for end in range(1, length)
-        ]
+        found = []
+        for words, end in ((words, end) for words in entries if len(words) == length for end in range(1, length)):
+            # Cut as a scan from the left would: the longest entry at each place.
+            parts, rest = [], words[:end]
+            while rest:
+                size = next(size for size in range(len(rest), 0, -1) if rest[:size] in entries)
+                parts.append(entries[rest[:size]])
+                rest = rest[size:]
+            found.append((entries[words], parts))
         sizes = [len(parts) for _, parts in found]
         yield Beginnings(
             np.array([phrase for phrase, _ in found], np.int64),
             np.repeat(np.arange(len(found)), sizes),
             np.array([part for _, parts in found for part in parts], np.int64),
         )
-
-
-def _table(words: list[str], entries: list[int], room: int) -> HashTable:
-    # Every other token is the line feed after a word. Hashing by `tokenise` itself keeps both sides equal.
-    hashes = tokenise(pl.Series(words, dtype=pl.String)).hashes[::2]
-    return HashTable.build(hashes, np.array(entries, np.int32), room)
 
 
 def _trie(phrases: list[list[int]], first_phrase: int) -> Trie:
@@ -228,6 +239,6 @@ def _trie(phrases: list[list[int]], first_phrase: int) -> Trie:
 
 
 def step_keys(nodes: Int64s | Int32s, entries: Int64s | Int32s) -> UInt64s:
-    """Keys of the trie steps from `nodes` over `entries`, mixed so that the hash table spreads them."""
+    """(steps,) keys of the trie steps from `nodes` over `entries`, mixed so that the hash table spreads them."""
     key = (nodes.astype(np.uint64) << np.uint64(32)) | entries.astype(np.uint64)
     return key * np.uint64(0x9E3779B97F4A7C15)

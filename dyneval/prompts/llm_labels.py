@@ -65,7 +65,7 @@ def instructions(rules: Labeller) -> str:
 
 
 def schema(rules: Labeller) -> dict[str, Any]:
-    """JSON Schema of a reply."""
+    """JSON Schema of a reply, for engines that can hold a model to one; the others are checked by `parse` alone."""
     names = {"type": "array", "items": {"enum": list(rules.names)}, "maxItems": len(rules.names)}
     return {
         "type": "object",
@@ -76,7 +76,14 @@ def schema(rules: Labeller) -> dict[str, Any]:
 
 
 def parse(text: str, rules: Labeller) -> list[str]:
-    """Sub-categories in a reply, in the order of the rules, each once. Raises UnusableReply."""
+    """Read the model's reply.
+
+    Returns:
+        Its sub-categories in the order of the rules, each once.
+
+    Raises:
+        UnusableReply: the reply is no such object, or names what is no sub-category; the model is told and asked again.
+    """
     # Models put words or a code fence around their JSON; RecursionError comes of thousands of nested brackets.
     try:
         names = json.loads(text[text.find("{") : text.rfind("}") + 1])["categories"]
@@ -103,14 +110,7 @@ def label_frame(prompts: pl.DataFrame, config: FilterConfig) -> tuple[UInt64s, B
         options = {"base_urls": llm.base_urls, "api_key_env": llm.api_key_env, "concurrency": llm.concurrency}
     engine = make_engine(llm.engine, llm.model, **options)
     texts = dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
-
-    async def label_and_close() -> dict[str, list[str]]:
-        try:
-            return await label(texts, config.output, engine, rules, llm.concurrency, not config.progress)
-        finally:
-            await engine.close()
-
-    found = asyncio.run(label_and_close())
+    found = asyncio.run(label(texts, config.output, engine, rules, llm.concurrency, not config.progress))
     labels = np.array([rules.pack(found.get(key, ())) for key in texts], np.uint64)
     return labels, np.array([key in found for key in texts], bool)
 
@@ -128,7 +128,12 @@ class LabelAgreement(TypedDict):
 
 
 def agreement(rules: UInt64s, model: UInt64s) -> LabelAgreement:
-    """Compare (prompts,) label sets of the rules and of the model."""
+    """Compare two labellers.
+
+    Args:
+        rules: (prompts,) label sets that the rules gave.
+        model: (prompts,) label sets of the same prompts that the model gave.
+    """
     rows = {}
     total = np.zeros(3, np.int64)
     for bit, name in enumerate(categories.load().names):
@@ -143,7 +148,17 @@ def agreement(rules: UInt64s, model: UInt64s) -> LabelAgreement:
 
 
 def kappa(both: int, first: int, second: int, decisions: int) -> float:
-    """Cohen's kappa of two who said yes `first` and `second` times, `both` of them together, of so many decisions."""
+    """Cohen's kappa (A coefficient of agreement for nominal scales, 1960) of two who decide yes or no.
+
+    Args:
+        both: How often both said yes.
+        first: How often the first one did.
+        second: How often the second one did.
+        decisions: How often each of them decided.
+
+    Returns:
+        1 for full agreement, 0 for what chance would give, less for less; 1 where there is nothing to disagree on.
+    """
     if not decisions:
         return 1.0
     agreed = (decisions - first - second + 2 * both) / decisions
@@ -155,34 +170,49 @@ def kappa(both: int, first: int, second: int, decisions: int) -> float:
 async def label(
     prompts: dict[str, str], folder: Path, engine: ChatEngine, rules: Labeller, concurrency: int, is_quiet: bool
 ) -> dict[str, list[str]]:
-    """Label prompts (prompt_id -> prompt); return the labels of those that have some, by prompt_id.
+    """Label prompts and close the engine.
 
-    The store also holds what earlier runs got from the same model; rejected prompts stand in labels.rejects.jsonl.
-    Raises EngineStopped where the model does not reply any longer; what it gave before that is kept.
+    Args:
+        prompts: prompt_id -> prompt.
+        folder: Of labels.jsonl, which also holds what earlier runs got from the same model; rejected prompts stand in
+            labels.rejects.jsonl beside it.
+        engine: The model.
+        rules: Names and definitions of the sub-categories; no rule is applied.
+        concurrency: Requests in flight.
+        is_quiet: Whether to show no progress.
+
+    Returns:
+        Labels of the prompts that have some, by prompt_id.
+
+    Raises:
+        EngineStopped: the model does not reply any longer; what it gave before that is kept.
     """
-    with JsonlStore(folder / FILE, Label) as store:
-        # Labels of another model stay in the file, but are not those that this run asks for.
-        known = {row.prompt_id: list(row.categories) for row in store if row.model == engine.model}
-        todo = iter([(key, prompt) for key, prompt in prompts.items() if key not in known])
-        system, form, tally = Message(role="system", text=instructions(rules)), schema(rules), TokenTally()
+    try:
+        with JsonlStore(folder / FILE, Label) as store:
+            # Labels of another model stay in the file, but are not those that this run asks for.
+            known = {row.prompt_id: list(row.categories) for row in store if row.model == engine.model}
+            todo = iter([(key, prompt) for key, prompt in prompts.items() if key not in known])
+            system, form, tally = Message(role="system", text=instructions(rules)), schema(rules), TokenTally()
 
-        async def work() -> None:
-            for key, prompt in todo:
-                # Chat templates know the marks <| and |>; a prompt that holds them must not steer one.
-                user = Message(role="user", text=split_marks(json.dumps(prompt, ensure_ascii=False)))
-                request = ChatRequest(task="categories", messages=(system, user), schema=form, max_tokens=1024)
-                try:
-                    answer = await ask(engine, request, lambda text: parse(text, rules), ATTEMPTS, tally)
-                except (ChatError, RejectedReply) as error:
-                    kind: RejectKind = "engine" if isinstance(error, ChatError) else "reply"
-                    store.reject(Reject(key=key, kind=kind, reason=str(error), detail={"prompt": prompt}))
-                else:
-                    known[key] = answer.value
-                    labels = tuple(answer.value)
-                    store.append(Label(prompt_id=key, categories=labels, engine=engine.name, model=engine.model))
-                bar.update()
+            async def work() -> None:
+                for key, prompt in todo:
+                    # Chat templates know the marks <| and |>; a prompt that holds them must not steer one.
+                    user = Message(role="user", text=split_marks(json.dumps(prompt, ensure_ascii=False)))
+                    request = ChatRequest(task="categories", messages=(system, user), schema=form, max_tokens=1024)
+                    try:
+                        answer = await ask(engine, request, lambda text: parse(text, rules), ATTEMPTS, tally)
+                    except (ChatError, RejectedReply) as error:
+                        kind: RejectKind = "engine" if isinstance(error, ChatError) else "reply"
+                        store.reject(Reject(key=key, kind=kind, reason=str(error), detail={"prompt": prompt}))
+                    else:
+                        known[key] = answer.value
+                        labels = tuple(answer.value)
+                        store.append(Label(prompt_id=key, categories=labels, engine=engine.name, model=engine.model))
+                    bar.update()
 
-        left = len(prompts) - len(known.keys() & prompts.keys())
-        with progress.bar("label", left, "prompts", is_quiet=is_quiet) as bar:
-            await together(work, concurrency)  # none of them writes after the store is closed
+            left = len(prompts) - len(known.keys() & prompts.keys())
+            with progress.bar("label", left, "prompts", is_quiet=is_quiet) as bar:
+                await together(work, concurrency)  # none of them writes after the store is closed
+    finally:
+        await engine.close()
     return {key: known[key] for key in prompts if key in known}

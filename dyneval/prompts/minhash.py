@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dyneval.prompts.text import Int64s, Tokens, UInt64s, is_word
+from dyneval.prompts.text import Int64s, Tokens, is_word
 
 UInt32s = npt.NDArray[np.uint32]
 
@@ -42,14 +42,22 @@ class Shingled:
         return len(self.signatures)
 
     def take(self, mask: npt.NDArray[np.bool_]) -> Shingled:
-        """The prompts where `mask` is True."""
+        """The prompts where `mask`, (prompts,), is True, in the same order."""
         sizes = np.diff(self.offsets)
         offsets = np.concatenate(([0], np.cumsum(sizes[mask])))
         return Shingled(self.values[np.repeat(mask, sizes)], offsets, self.signatures[mask])
 
 
 def shingle(tokens: Tokens, seed: int) -> Shingled:
-    """Shingle a chunk of prompts and sign them with the hash functions of `seed`."""
+    """Shingle a chunk of prompts and sign them.
+
+    Args:
+        tokens: Of the prompts.
+        seed: Of the hash functions. Only signatures of one seed can be compared.
+
+    Returns:
+        The prompts in the same order; one without words has no shingles, and all its signature is `EMPTY`.
+    """
     words = np.flatnonzero(is_word(tokens))
     rows = np.searchsorted(tokens.ends, words)
     hashes = tokens.hashes[words]
@@ -58,12 +66,42 @@ def shingle(tokens: Tokens, seed: int) -> Shingled:
     # The word before is mixed twice, so that "a b" and "b a" are two shingles. The prompt's number stands in the
     # upper 32 bits of a key and the shingle's hash in the lower ones, so that one sort puts every prompt's shingles
     # in order.
-    keys = (rows.astype(np.uint64) << np.uint64(32)) | (_mix(hashes + _mix(before)) >> np.uint64(32))
+    mixed = np.zeros_like(hashes)
+    for word in (before, hashes):
+        mixed += word
+        mixed = (mixed ^ (mixed >> np.uint64(31))) * _MIX
+        mixed = (mixed ^ (mixed >> np.uint64(29))) * _MIX
+    keys = (rows.astype(np.uint64) << np.uint64(32)) | (mixed >> np.uint64(32))
     keys.sort()
     keys = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]
     offsets = np.searchsorted(keys, np.arange(len(tokens.ends) + 1, dtype=np.uint64) << np.uint64(32))
-    values = keys.astype(np.uint32)
-    return Shingled(values, offsets, _sign(values, offsets, seed))
+    values = keys.astype(np.uint32)  # the lower half of each key
+    # Prompts of about the same number of shingles are laid out as a matrix, a column each, and reduced along its
+    # first axis: 15 times faster than np.minimum.reduceat over segments as short as prompts are.
+    signatures = np.full((len(offsets) - 1, PERMUTATIONS), EMPTY, np.uint32)
+    factors, shifts = np.random.default_rng(seed).integers(0, 2**32, (2, PERMUTATIONS), np.uint32)
+    factors |= np.uint32(1)
+    sizes = np.diff(offsets)
+    # Columns are filled up to a multiple of four by repeating the last shingle, which changes no minimum: fewer
+    # matrices, and wider ones.
+    heights = (sizes + 3) // 4 * 4
+    order = np.argsort(heights, kind="stable")
+    for group in np.split(order, np.flatnonzero(np.diff(heights[order])) + 1):
+        height = int(heights[group[0]]) if len(group) else 0
+        width = max(1, _CELLS // max(1, height))
+        for begin in range(0, len(group) if height else 0, width):
+            rows = group[begin : begin + width]
+            steps = np.minimum(np.arange(height)[:, None], sizes[rows] - 1)
+            matrix = values[offsets[rows] + steps]
+            scratch = np.empty_like(matrix)
+            least = np.empty((PERMUTATIONS, len(rows)), np.uint32)
+            for number in range(PERMUTATIONS):
+                # x -> a * x + b modulo 2**32 with odd a permutes the 32-bit numbers; shingles are well mixed already.
+                np.multiply(matrix, factors[number], out=scratch)
+                np.add(scratch, shifts[number], out=scratch)
+                np.minimum.reduce(scratch, axis=0, out=least[number])
+            signatures[rows] = least.T
+    return Shingled(values, offsets, signatures)
 
 
 class Collector:
@@ -88,43 +126,6 @@ class Collector:
         return Shingled(values, np.cumsum(np.concatenate(self._sizes)), self._signatures)
 
 
-def _mix(values: UInt64s) -> UInt64s:
-    values = (values ^ (values >> np.uint64(31))) * _MIX
-    return (values ^ (values >> np.uint64(29))) * _MIX
-
-
-def _sign(values: UInt32s, offsets: Int64s, seed: int) -> UInt32s:
-    """Least value of every hash function over each prompt's shingles.
-
-    Prompts of about the same number of shingles are laid out as a matrix, a column each, and reduced along its first
-    axis: 15 times faster than np.minimum.reduceat over segments as short as prompts are.
-    """
-    signatures = np.full((len(offsets) - 1, PERMUTATIONS), EMPTY, np.uint32)
-    factors, shifts = np.random.default_rng(seed).integers(0, 2**32, (2, PERMUTATIONS), np.uint32)
-    factors |= np.uint32(1)
-    sizes = np.diff(offsets)
-    # Columns are filled up to a multiple of four by repeating the last shingle, which changes no minimum: fewer
-    # matrices, and wider ones.
-    heights = (sizes + 3) // 4 * 4
-    order = np.argsort(heights, kind="stable")
-    for group in np.split(order, np.flatnonzero(np.diff(heights[order])) + 1):
-        height = int(heights[group[0]]) if len(group) else 0
-        width = max(1, _CELLS // max(1, height))
-        for begin in range(0, len(group) if height else 0, width):
-            rows = group[begin : begin + width]
-            steps = np.minimum(np.arange(height)[:, None], sizes[rows] - 1)
-            matrix = values[offsets[rows] + steps]
-            scratch = np.empty_like(matrix)
-            least = np.empty((PERMUTATIONS, len(rows)), np.uint32)
-            for number in range(PERMUTATIONS):
-                # x -> a * x + b modulo 2**32 with odd a permutes the 32-bit numbers; shingles are well mixed already.
-                np.multiply(matrix, factors[number], out=scratch)
-                np.add(scratch, shifts[number], out=scratch)
-                np.minimum.reduce(scratch, axis=0, out=least[number])
-            signatures[rows] = least.T
-    return signatures
-
-
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
@@ -135,11 +136,29 @@ _SLACK = 0.25
 
 
 def jaccard(left: Shingled, a: Int64s, right: Shingled, b: Int64s) -> Floats:
-    """(pairs,) exact similarity of the shingle sets of left[a] and right[b], 0-1; two empty sets have 0."""
+    """Compare pairs of prompts exactly.
+
+    Args:
+        left: Prompts of which `a`, (pairs,), are the first of each pair.
+        a: Their places.
+        right: Prompts of which `b`, (pairs,), are the second; may be the same as `left`.
+        b: Their places.
+
+    Returns:
+        (pairs,) Jaccard similarity of the two shingle sets, |A and B| / |A or B|, 0-1; two empty sets have 0.
+    """
     similarity = np.zeros(len(a))
     for begin in range(0, len(a), _PAIRS):
         rows = slice(begin, begin + _PAIRS)
-        keys = np.concatenate((_keys(left, a[rows]), _keys(right, b[rows])))
+        sides = []
+        for prompts, members in ((left, a[rows]), (right, b[rows])):
+            # The shingles of the given prompts, the number of the pair in the upper 32 bits.
+            sizes = prompts.offsets[members + 1] - prompts.offsets[members]
+            begins = np.cumsum(sizes) - sizes
+            places = np.arange(int(sizes.sum())) + np.repeat(prompts.offsets[members] - begins, sizes)
+            pairs = np.repeat(np.arange(len(members), dtype=np.uint64), sizes)
+            sides.append((pairs << np.uint64(32)) | prompts.values[places])
+        keys = np.concatenate(sides)
         keys.sort()
         # A shingle occurs once in a set, so a key that occurs twice is in both sets of its pair.
         common = keys[:-1][keys[1:] == keys[:-1]] >> np.uint64(32)
@@ -150,7 +169,12 @@ def jaccard(left: Shingled, a: Int64s, right: Shingled, b: Int64s) -> Floats:
 
 
 def estimate(left: Shingled, a: Int64s, right: Shingled, b: Int64s) -> Floats:
-    """(pairs,) share of the hash functions on which the signatures of left[a] and right[b] agree, 0-1."""
+    """Estimate what `jaccard` computes, from signatures alone; arguments as there.
+
+    Returns:
+        (pairs,) share of the hash functions on which both signatures agree, 0-1, whose expectation is the similarity
+        (Broder, On the resemblance and containment of documents, 1997).
+    """
     similarity = np.zeros(len(a))
     for begin in range(0, len(a), _PAIRS):
         rows = slice(begin, begin + _PAIRS)
@@ -167,7 +191,15 @@ class Verifier:
         self._near = np.zeros(len(prompts), bool)
 
     def __call__(self, heads: Int64s, members: Int64s) -> Bools:
-        """(pairs,) True where the similarity of heads and members (each member once) reaches the threshold."""
+        """Compare pairs of a head and a member.
+
+        Args:
+            heads: (pairs,) prompts, the same one as often as it has members.
+            members: (pairs,) prompts, each once: a verdict is remembered by its member.
+
+        Returns:
+            (pairs,) True where the similarity reaches the threshold.
+        """
         unsure = np.flatnonzero(self._other[members] != heads)
         alike = estimate(self._prompts, heads[unsure], self._prompts, members[unsure])
         likely = unsure[alike >= self._threshold - _SLACK]
@@ -175,12 +207,3 @@ class Verifier:
         near[likely] = jaccard(self._prompts, heads[likely], self._prompts, members[likely]) >= self._threshold
         self._other[members], self._near[members] = heads, near
         return near
-
-
-def _keys(prompts: Shingled, rows: Int64s) -> npt.NDArray[np.uint64]:
-    """Shingles of the given prompts, the number of the pair in the upper 32 bits."""
-    sizes = prompts.offsets[rows + 1] - prompts.offsets[rows]
-    begins = np.cumsum(sizes) - sizes
-    places = np.arange(int(sizes.sum())) + np.repeat(prompts.offsets[rows] - begins, sizes)
-    pairs = np.repeat(np.arange(len(rows), dtype=np.uint64), sizes)
-    return (pairs << np.uint64(32)) | prompts.values[places]

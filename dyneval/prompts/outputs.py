@@ -59,7 +59,12 @@ class FilterSummary(TypedDict):
 
 
 def summarise(run: FilterRun, prompts: pl.DataFrame) -> FilterSummary:
-    """Count what was read, dropped and kept; `prompts` are the kept ones."""
+    """Count what was read, dropped and kept.
+
+    Args:
+        run: The run, when all its stages are over.
+        prompts: The kept prompts, with their columns tier, complexity and labels.
+    """
     h = prompts["complexity"].to_numpy()
     labels = prompts["labels"].to_numpy()
     by_dimension: dict[str, dict[str, int]] = {}
@@ -114,11 +119,19 @@ def expand_rows(prompts: pl.DataFrame, points: Floats) -> pl.DataFrame:
 PARQUET, JSONL, SUMMARY, REPORT = "prompts.parquet", "prompts.jsonl", "summary.json", "report.html"
 REJECTS, DROPPED, CLUSTERS = "prompts.rejects.jsonl", "dropped.jsonl", "clusters.parquet"
 LEAKAGE = "leakage.jsonl"
+TIER_FILES = {tier: f"tier-{tier}-prompts.txt" for tier in TIERS}
+"""Text files with the prompts of each tier, a line each, under the names of the public script."""
+FILES = (PARQUET, JSONL, SUMMARY, REPORT, REJECTS, DROPPED, CLUSTERS, LEAKAGE, *TIER_FILES.values())
+"""What a run writes, replaces or removes in its folder; no input may be one of them."""
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[IO[bytes]]:
-    """`atomic_write` in binary mode for polars. Raises OSError naming the file when it cannot be written."""
+    """`atomic_write` in binary mode for polars.
+
+    Raises:
+        OSError: the file cannot be written. Polars has an error of its own for a full disk, which nobody catches.
+    """
     try:
         with atomic_write(path, "wb") as file:
             yield file
@@ -126,19 +139,15 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         raise OSError(f"{path}: cannot be written ({str(error).splitlines()[0]})") from error
 
 
-def tier_file(tier: int) -> str:
-    """Name of the text file with the prompts of one tier."""
-    return f"tier-{tier}-prompts.txt"
-
-
-def files(folder: Path) -> list[Path]:
-    """The files that a run writes, replaces or removes in its folder."""
-    names = (PARQUET, JSONL, SUMMARY, REPORT, REJECTS, DROPPED, CLUSTERS, LEAKAGE)
-    return [folder / name for name in (*names, *map(tier_file, TIERS))]
-
-
 def write_prompts(folder: Path, prompts: pl.DataFrame, points: Floats, jsonl: bool) -> None:
-    """Write prompts as Parquet and, on request, as JSONL, and their texts, a file a tier; see `expand_rows`."""
+    """Write prompts as Parquet and, on request, as JSONL, and their texts, a file a tier.
+
+    Args:
+        folder: Where to; existing files are replaced, each at once.
+        prompts: In the order of the output, as `expand_rows` takes them.
+        points: (rows, 9) values of the factors.
+        jsonl: Whether prompts.jsonl is wanted as well.
+    """
 
     def batches(columns: list[str] | None = None, *_: object) -> Iterator[pl.DataFrame]:
         for rows in prompts.iter_slices(BATCH):
@@ -151,17 +160,10 @@ def write_prompts(folder: Path, prompts: pl.DataFrame, points: Floats, jsonl: bo
         source.sink_parquet(file, compression="zstd", compression_level=1)
     for tier in TIERS:
         lines = prompts.lazy().filter(pl.col("tier") == tier).select("prompt").collect()
-        with writing(folder / tier_file(tier)) as file:
+        with writing(folder / TIER_FILES[tier]) as file:
             # A clean prompt has no line end, so lines without quoting are what they look like: the prompts themselves.
             lines.write_csv(file, include_header=False, quote_style="never")
     if jsonl:
         with writing(folder / JSONL) as file:
             for batch in batches():
                 batch.write_ndjson(file)
-
-
-def write_clusters(folder: Path, prompts: pl.DataFrame) -> None:
-    """Write the members of every cluster of near-duplicates: cluster_id is the prompt_id of the one that was kept."""
-    clusters = prompts.filter(pl.col("cluster_size") > 1).select("cluster_id", "prompt_id", "prompt")
-    with writing(folder / CLUSTERS) as file:
-        clusters.sort("cluster_id", "prompt_id").write_parquet(file)

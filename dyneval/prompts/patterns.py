@@ -50,7 +50,14 @@ Pattern = tuple[PatternStep, ...]
 
 
 def parse(text: str) -> Pattern:
-    """Parse a pattern. Raises ValueError naming the step that is none, or a pattern whose outer steps are optional."""
+    """Parse a pattern.
+
+    Args:
+        text: Steps with blanks between them.
+
+    Raises:
+        ValueError: what stands there is no step, which is named, or the first or last step may be left out.
+    """
     steps = []
     for step in text.split():
         match = _STEP.fullmatch(step)
@@ -117,7 +124,11 @@ class Classes:
                 self.prepare(pattern)
 
     def prepare(self, pattern: Pattern) -> None:
-        """Make a pattern fast to match. Raises ValueError where a step names no word list, class or context."""
+        """Make a pattern fast to match.
+
+        Raises:
+            ValueError: a step names no word list, class or context.
+        """
         # A set of classes is a bit in a table of bytes over the entries, eight sets a table. The rules name 285 sets;
         # with a table each, every unit of a batch would be looked up 285 times instead of 36.
         for step in pattern:
@@ -179,6 +190,7 @@ class Matcher:
     """Patterns on one batch of units. Which units are marked is kept as bits, eight times as fast as bytes."""
 
     def __init__(self, units: Units, classes: Classes) -> None:
+        """Patterns that `classes` has not prepared are matched, too, only slower."""
         self._entries, self._classes = units.entries, classes
         self._looked_up: dict[int, Bytes] = {}
         self._found: dict[tuple[tuple[str, ...], bool], Bits] = {}
@@ -186,11 +198,17 @@ class Matcher:
         self._inner = _packed(units.entries != END)
 
     def starts(self, *patterns: Pattern) -> Bools:
-        """(units,) True where a match of one of the patterns begins."""
+        """(units,) True where a match of one of the patterns begins.
+
+        A unit counts once, however many matches of whatever length begin at it.
+        """
         return self._unpacked(self._match(patterns, backward=True))
 
     def ends(self, *patterns: Pattern) -> Bools:
-        """(units,) True where a match of one of the patterns has its last unit."""
+        """(units,) True where a match of one of the patterns has its last unit.
+
+        Asked for when what comes behind the pattern matters, as for the noun that "like a" goes before.
+        """
         return self._unpacked(self._match(patterns, backward=False))
 
     def _match(self, patterns: tuple[Pattern, ...], backward: bool) -> Bits:

@@ -28,7 +28,7 @@ from dyneval.errors import DataFileError
 from dyneval.files.atomic import atomic_write, exclusive, refuse_overwrite, write_summary
 from dyneval.files.jsonl import to_line
 from dyneval.prompts import complexity, dedup, filters, llm_labels, outputs, report, selection, sources
-from dyneval.prompts.analysis import Analysis, analyse, shingles
+from dyneval.prompts.analysis import analyse, shingles
 from dyneval.prompts.clean import Cleaner, clean_text
 from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.filters import Drops
@@ -54,7 +54,7 @@ class FilterRun:
         self._filters = [filters.parse(text) for text in config.filters]
         self.sources = sources.find(config.inputs)
         read = [*self.sources, *sources.find(config.exclude)]
-        written = [*outputs.files(config.output), config.output / llm_labels.FILE]
+        written = [config.output / name for name in (*outputs.FILES, llm_labels.FILE)]
         refuse_overwrite((source.path for source in read if source.path), written)
         self.rows_read = 0
         self.unreadable: list[Reject] = []
@@ -65,36 +65,53 @@ class FilterRun:
         self.agreement: llm_labels.LabelAgreement | None = None
 
     def run(self) -> FilterSummary:
-        """Run all stages and write all files; return the summary."""
-        folder = self.config.output
+        """Run all stages and write all files; return the summary.
+
+        Raises:
+            DataFileError: an input cannot be read, no prompt was left, or another process writes into the same folder.
+        """
+        config, folder = self.config, self.config.output
         with exclusive(folder), ExitStack() as stack:
             # What an earlier run left and this one may not write again would contradict the new files.
             for name in (outputs.JSONL, outputs.DROPPED, outputs.CLUSTERS, outputs.LEAKAGE, outputs.REJECTS):
                 (folder / name).unlink(missing_ok=True)
             rejects = stack.enter_context(atomic_write(folder / outputs.REJECTS, "wb"))
             dropped = None
-            if self.config.write_dropped:
+            if config.write_dropped:
                 dropped = stack.enter_context(atomic_write(folder / outputs.DROPPED, "wb"))
             self.drops = Drops(self._filters, dropped)
             with self._timed("filter"):
-                cleaner = Cleaner(self.config.limits, self.drops, self._filters)
+                cleaner = Cleaner(config.limits, self.drops, self._filters)
                 kept = [cleaner(rows) for rows in self._rows(rejects)]
                 prompts = pl.concat(kept) if kept else pl.DataFrame()
+                # The batches would hold on to all texts, and the cleaner to all hashes, until the run is over.
+                del kept, cleaner
             if prompts.is_empty():
                 message = f"none of {self.rows_read} rows is a usable prompt; dropped: {self.drops.summary()}"
                 raise DataFileError(message + "".join(f"; first {bad.key}: {bad.reason}" for bad in self.unreadable))
-            with self._timed("score"):
-                prompts, analysis = self._score(prompts)
+            # Only runs that compare prompts need signatures, which take 256 bytes a prompt.
+            compares = config.dedup is not None or config.exclude or config.count is not None
+            bar = progress.bar("score", len(prompts), "prompts", is_quiet=not config.progress)
+            with self._timed("score"), bar:
+                seed = config.seed if compares else None
+                analysis = analyse(prompts["prompt"], seed, config.labeller != "none", bar.update)
+                prompts = prompts.with_columns(
+                    analysis.ids.alias("prompt_id"),
+                    pl.Series("labels", analysis.labels),
+                    pl.Series("complexity", complexity.complexity(analysis.points, complexity.load())),
+                    pl.int_range(len(prompts), dtype=pl.UInt32).alias("row"),
+                )
             points, shingled = analysis.points, analysis.shingled
-            del analysis  # each stage lets go of what no later one needs: 640 MB of shingles for two million prompts
-            sketch = shingled.signatures[:, : selection.FUNCTIONS].copy() if shingled and self.config.count else None
+            # Each stage lets go of what no later one needs: 640 MB of shingles for two million prompts.
+            del analysis
+            sketch = shingled.signatures[:, : selection.FUNCTIONS].copy() if shingled and config.count else None
             if shingled is not None:
                 prompts = self._unrepeated(prompts, shingled)
                 del shingled
             prompts = self._tier(prompts)
             if sketch is not None:
                 prompts = self._select(prompts, sketch)
-            if self.config.labeller == "llm":
+            if config.labeller == "llm":
                 prompts = self._label(prompts)
             if prompts.is_empty():
                 raise DataFileError(f"no prompt was left of {self.rows_read} rows; dropped: {self.drops.summary()}")
@@ -103,10 +120,10 @@ class FilterRun:
             if not (folder / outputs.REJECTS).stat().st_size:
                 (folder / outputs.REJECTS).unlink()
             with self._timed("write"):
-                outputs.write_prompts(folder, prompts, points, self.config.jsonl)
+                outputs.write_prompts(folder, prompts, points, config.jsonl)
             summary = summarise(self, prompts)
             with atomic_write(folder / outputs.REPORT) as file:
-                file.write(report.render(self.config, summary, prompts, self.drops))
+                file.write(report.render(config, summary, prompts, self.drops))
             counts = RunSummary(made=summary["kept"], rejected=summary["rows_read"] - summary["kept"])
             # The summary comes last: a folder that has one is complete.
             write_summary(folder / outputs.SUMMARY, counts, summary)
@@ -114,6 +131,7 @@ class FilterRun:
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
+        """Write down how long a stage takes, for summary.json and whoever looks for the slow one."""
         begin = time.perf_counter()
         yield
         self.seconds[stage] = round(time.perf_counter() - begin, 2)
@@ -129,7 +147,7 @@ class FilterRun:
                 for batch in sources.read(source, self.config.column, self.config.split):
                     rejects.writelines(to_line(reject.row("key")) for reject in batch.unreadable)
                     self.unreadable = (self.unreadable or batch.unreadable)[:1]
-                    self.drops.count("unreadable", len(batch.unreadable))
+                    self.drops.counts["unreadable"] += len(batch.unreadable)
                     rows = batch.rows.height + len(batch.unreadable)
                     self.rows_read += rows
                     unscored += int(batch.rows.select(pl.all_horizontal(scores.is_null())).to_series().sum())
@@ -140,21 +158,6 @@ class FilterRun:
                 "%d of %d rows have no NSFW score, so no limit held for them; --filter nsfw-words looks at their words"
             )
             logger.warning(told, unscored, self.rows_read)
-
-    def _score(self, prompts: pl.DataFrame) -> tuple[pl.DataFrame, Analysis]:
-        config = self.config
-        with progress.bar("score", len(prompts), "prompts", is_quiet=not config.progress) as bar:
-            # Only runs that compare prompts need signatures, which take 256 bytes a prompt.
-            compares = config.dedup is not None or config.exclude or config.count is not None
-            seed = config.seed if compares else None
-            analysis = analyse(prompts["prompt"], seed, config.labeller != "none", bar.update)
-        scored = prompts.with_columns(
-            analysis.ids.alias("prompt_id"),
-            pl.Series("labels", analysis.labels),
-            pl.Series("complexity", complexity.complexity(analysis.points, complexity.load())),
-            pl.int_range(len(prompts), dtype=pl.UInt32).alias("row"),
-        )
-        return scored, analysis
 
     def _unrepeated(self, prompts: pl.DataFrame, shingled: Shingled) -> pl.DataFrame:
         """Drop what is near to a benchmark prompt, then what is near to a kept prompt."""
@@ -176,7 +179,10 @@ class FilterRun:
             prompts["prompt_id"].gather(leader).alias("cluster_id"),
             pl.Series("cluster_size", np.bincount(leader, minlength=len(leader))[leader], pl.UInt32),
         )
-        outputs.write_clusters(config.output, prompts)
+        # The members of every cluster; cluster_id is the prompt_id of the one that is kept.
+        clusters = prompts.filter(pl.col("cluster_size") > 1).select("cluster_id", "prompt_id", "prompt")
+        with writing(config.output / outputs.CLUSTERS) as file:
+            clusters.sort("cluster_id", "prompt_id").write_parquet(file)
         return self.drops.keep("near_duplicate", prompts, pl.Series(leader == np.arange(len(leader))))
 
     def _tier(self, prompts: pl.DataFrame) -> pl.DataFrame:
@@ -192,6 +198,7 @@ class FilterRun:
         return complexity.in_tier_order(tiered, config.tiering, config.seed)
 
     def _select(self, prompts: pl.DataFrame, sketch: np.ndarray) -> pl.DataFrame:
+        """Keep `count` prompts; sketch is of the prompts before near-duplicates were dropped, so it goes by `row`."""
         config = self.config
         assert config.count is not None
         if config.count > len(prompts):
@@ -231,6 +238,11 @@ def filter_prompts(config: FilterConfig) -> FilterSummary:
 
 def find_leaked(shingled: Shingled, prompts: pl.DataFrame, config: FilterConfig) -> pl.DataFrame:
     """Find the prompts that an exclusion file forbids.
+
+    Args:
+        shingled: Of `prompts`, in the same order.
+        prompts: With their columns prompt_id and prompt.
+        config: Names the exclusion files, their column and the threshold.
 
     Returns:
         Their rows: row (number in `prompts`), prompt_id, prompt and, of the benchmark prompt that each is most

@@ -28,9 +28,17 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 960, 260, 56, 30, 22
 
 
 def histogram(values: npt.NDArray[np.float64], groups: npt.NDArray[np.uint8], cuts: list[float]) -> str:
-    """Histogram of `values`, the bars stacked by group (CSS classes t1, t2, ...), with dashed lines at `cuts`.
+    """Draw a histogram whose bars are stacked by group.
 
     Bars are 5 wide (50 where values are large), so that round cuts fall between two of them; the last takes the rest.
+
+    Args:
+        values: (prompts,) complexity H.
+        groups: (prompts,) tier of each; bars of tier n have the CSS class tn.
+        cuts: Values at which dashed lines stand.
+
+    Returns:
+        An SVG element.
     """
     # A few prompts are far more complex than all others; with them on the axis the rest would be one bar.
     top = max(float(np.percentile(values, 99.8)), *cuts, 1.0) if len(values) else 1.0
@@ -74,7 +82,17 @@ def histogram(values: npt.NDArray[np.float64], groups: npt.NDArray[np.uint8], cu
 
 
 def bars(rows: list[tuple[str, int]], css: list[str], name_width: int = 150, width: int = 320) -> str:
-    """A horizontal bar with name and count for each row."""
+    """Draw a horizontal bar with name and count for each row.
+
+    Args:
+        rows: Name and count of each bar; the longest bar fills the width.
+        css: CSS class of each bar.
+        name_width: Units of the viewBox that the names take.
+        width: Units of the viewBox in all.
+
+    Returns:
+        An SVG element; names are escaped.
+    """
     most = max([count for _, count in rows] + [1])
     longest = width - name_width - 70  # 70 for the count behind the bar
     parts = []
@@ -94,7 +112,17 @@ _TIER_NAMES = {1: "tier 1, hard", 2: "tier 2, medium", 3: "tier 3, easy"}
 
 
 def render(config: FilterConfig, summary: FilterSummary, prompts: pl.DataFrame, drops: Drops) -> str:
-    """The report on a run: its summary, and the kept prompts with tier, complexity and labels, in output order."""
+    """Write the page.
+
+    Args:
+        config: Of the run.
+        summary: What it read, dropped and kept.
+        prompts: The kept ones with their columns prompt, tier, complexity and labels, in the order of the output.
+        drops: Meanings and samples of the reasons for which rows were dropped.
+
+    Returns:
+        The text of report.html.
+    """
     folder = files("dyneval.prompts").joinpath("data")
     figures = {
         "rows read": summary["rows_read"],
@@ -111,6 +139,11 @@ def render(config: FilterConfig, summary: FilterSummary, prompts: pl.DataFrame, 
     if summary["other_scripts"] and config.labeller == "rules":
         told = "they are not written in Latin letters, and the rules know English. --labeller llm labels them, too."
         labelled += f" Prompts without labels: {summary['other_scripts']:,}; {told}"
+    spread = ""
+    if found := summary["selection"]:
+        rows = [(name, found["selected"][key], found["random"][key]) for key, name in _SPREAD]
+        table = _table(("of the prompts", "selected", "drawn at random"), rows)
+        spread = f"<h2>Selection</h2><p>{_SELECTED}</p>{table}"
     return Template(folder.joinpath("report.html").read_text("utf-8")).substitute(
         policy=content_policy(),
         css=folder.joinpath("report.css").read_text("utf-8"),
@@ -127,7 +160,7 @@ def render(config: FilterConfig, summary: FilterSummary, prompts: pl.DataFrame, 
             for name, counts in summary["categories"].items()
         ),
         agreement=_agreement(summary),
-        selection=_selection(summary),
+        selection=spread,
         dropped=_reasons(summary["dropped"], drops),
         changed=f"<h2>Changed prompts</h2>{_reasons(summary['changed'], drops)}" if summary["changed"] else "",
         samples="".join(_samples(tier, prompts.filter(pl.col("tier") == tier).head(_SAMPLES)) for tier in TIERS),
@@ -173,15 +206,6 @@ def _reasons(counts: dict[str, int], drops: Drops) -> str:
     return _table(("reason", "meaning", "rows"), rows)
 
 
-def _selection(summary: FilterSummary) -> str:
-    """What selecting gained, beside as many prompts drawn at random."""
-    found = summary["selection"]
-    if not found:
-        return ""
-    rows = [(name, found["selected"][key], found["random"][key]) for key, name in _SPREAD]
-    return f"<h2>Selection</h2><p>{_SELECTED}</p>" + _table(("of the prompts", "selected", "drawn at random"), rows)
-
-
 _SPREAD: tuple[tuple[Literal["distinct_words", "label_entropy", "nearest_distance"], str], ...] = (
     ("distinct_words", "different words"),
     ("label_entropy", "entropy of the labels in bits; 5.39 where all are as frequent"),
@@ -206,6 +230,7 @@ def _agreement(summary: FilterSummary) -> str:
 
 
 def _samples(tier: int, prompts: pl.DataFrame) -> str:
+    """A table of the given prompts of a tier, which stand in the order of their ids: a fair sample, not a choice."""
     labels = categories.load().expand(prompts["labels"].to_numpy())
     rows = []
     for h, prompt, names in zip(prompts["complexity"], prompts["prompt"], labels, strict=True):

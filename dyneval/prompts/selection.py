@@ -78,11 +78,11 @@ def select(
         for bit in sorted(range(64), key=lambda bit: (-len(bits[bit]), bit)):
             pools[bits[bit]] = bit
     chosen = np.zeros(len(keys), bool)
-    names, sizes = np.unique(groups, return_counts=True)
-    for group, share in zip(names, even_shares(sizes, count), strict=True):
+    tier_names, tier_sizes = np.unique(groups, return_counts=True)
+    for group, share in zip(tier_names, even_shares(tier_sizes, count), strict=True):
         inside = np.flatnonzero(groups == group)
-        names, sizes = np.unique(pools[inside], return_counts=True)
-        for pool, quota in zip(names, even_shares(sizes, int(share)), strict=True):
+        pool_names, pool_sizes = np.unique(pools[inside], return_counts=True)
+        for pool, quota in zip(pool_names, even_shares(pool_sizes, int(share)), strict=True):
             members = inside[pools[inside] == pool]
             ranking = np.lexsort((place[members], crowding[members]))
             chosen[members[ranking[:quota]]] = True
@@ -103,7 +103,10 @@ class Spread(TypedDict):
 def gains(
     prompts: pl.Series, labels: UInt64s, signatures: UInt32s, keys: UInt64s, chosen: Bools, seed: int
 ) -> dict[str, Spread]:
-    """How varied the chosen prompts are, and as many drawn at random from all; arguments as of `select`."""
+    """How varied the chosen prompts are ("selected"), and as many drawn at random from all ("random").
+
+    `prompts` are the texts, `chosen` what `select` returned for the other arguments.
+    """
     drawn = np.zeros(len(chosen), bool)
     # Another seed than the selection's: the same order would draw the prompts that a selection without balance takes.
     drawn[np.argsort(_scramble(keys, seed + 1), kind="stable")[: int(chosen.sum())]] = True
@@ -133,7 +136,15 @@ _SAMPLE, _ASKED = 50_000, 400
 
 
 def even_shares(sizes: Int64s, count: int) -> Int64s:
-    """Spread `count` over groups of the given sizes: as evenly as can be, and no group more than it has."""
+    """Spread `count` over groups: as evenly as can be, and no group more than it has.
+
+    Args:
+        sizes: (groups,) members of each.
+        count: How many to spread; all members are taken where there are not more.
+
+    Returns:
+        (groups,) share of each. What small groups cannot give goes to the others, evenly again.
+    """
     shares = np.zeros_like(sizes)
     left = min(count, int(sizes.sum()))
     while left:

@@ -58,7 +58,13 @@ class Source(NamedTuple):
 
 
 def find(inputs: Iterable[str]) -> list[Source]:
-    """Resolve file names, globs, folders and dataset ids to sources, sorted by name and without repeats.
+    """Resolve inputs to sources.
+
+    Args:
+        inputs: File names, globs, folders and dataset ids, as they come from the command line.
+
+    Returns:
+        Sources sorted by name and without repeats, so that the order of the command line changes nothing.
 
     Raises:
         SourceError: an input is neither an existing file or folder, nor a glob that matches one, nor a dataset id.
@@ -80,7 +86,12 @@ def find(inputs: Iterable[str]) -> list[Source]:
 
 
 def read(source: Source, column: str = "prompt", split: str = "train") -> Iterator[RawBatch]:
-    """Yield the rows of one source, in order. `column` holds the prompts; `split` is for Hugging Face datasets.
+    """Yield the rows of one source, in order.
+
+    Args:
+        source: A file, a folder or a dataset id.
+        column: Column or key that holds the prompts; text files have none.
+        split: Of a Hugging Face dataset.
 
     Raises:
         DataFileError: the file cannot be read, is of no known kind, or has no such column, or one without texts.

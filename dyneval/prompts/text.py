@@ -86,7 +86,10 @@ def in_other_script(prompts: pl.Series) -> npt.NDArray[np.bool_]:
 
 
 def fold(prompts: pl.Series) -> pl.Series:
-    """Replace typographic punctuation (see `FOLD`), make double quotes of single ones, put blanks around `SIGNS`."""
+    """Replace typographic punctuation (see `FOLD`), make double quotes of single ones, put blanks around `SIGNS`.
+
+    Only tokens are cut from the result; prompts are written as people wrote them.
+    """
     prompt = pl.col("prompt")
     # The backtick is the only ASCII character that is folded.
     nothing_to_fold = (prompt.str.len_bytes() == prompt.str.len_chars()) & ~prompt.str.contains("`", literal=True)
@@ -103,7 +106,13 @@ def fold(prompts: pl.Series) -> pl.Series:
 
 
 def tokenise(prompts: pl.Series) -> Tokens:
-    """Cut prompts (one line each) into tokens.
+    """Cut prompts into tokens.
+
+    Args:
+        prompts: (prompts,) texts of one line each.
+
+    Returns:
+        Tokens of all prompts, one prompt after the other; an empty prompt has its line feed alone.
 
     Raises:
         ValueError: a prompt contains a line feed; `dyneval.prompts.clean` removes them.
@@ -126,7 +135,10 @@ def tokenise(prompts: pl.Series) -> Tokens:
 
 
 def is_word(tokens: Tokens) -> npt.NDArray[np.bool_]:
-    """(tokens,) True for words, False for marks and line feeds."""
+    """(tokens,) True for words, False for marks and line feeds.
+
+    The first byte decides, so the text itself is not needed any longer.
+    """
     return np.frombuffer(tokens.first.tobytes().translate(_KIND), np.uint8) == WORD
 
 
@@ -136,35 +148,33 @@ def _hash(text: bytes, starts: Int64s, stops: Int64s) -> UInt64s:
     # whatever follows. The eight zeros let the last token be read without leaving the buffer.
     eights = np.ndarray(len(text) + 1, "<u8", text + b"\0" * 8, strides=(1,))
     lengths = stops - starts
-    hashes = _mixed((eights[starts] & _MASKS[np.minimum(lengths, 8)]) ^ lengths.astype(np.uint64))
-    longer = np.flatnonzero(lengths > 8)
-    begin = 8
-    while len(longer):
-        more = eights[starts[longer] + begin] & _MASKS[np.minimum(lengths[longer] - begin, 8)]
-        hashes[longer] = _mixed(hashes[longer] ^ more)
-        begin += 8
-        longer = longer[lengths[longer] > begin]
+    hashes = lengths.astype(np.uint64)
+    which: slice | Int64s = slice(None)
+    for begin in range(0, int(lengths.max(initial=0)), 8):
+        values = hashes[which] ^ (eights[starts[which] + begin] & _MASKS[np.minimum(lengths[which] - begin, 8)])
+        # Multiply and shift with fixed numbers: the hash table takes bits from the middle and MinHash the upper half,
+        # so all have to depend on every byte, and signatures have to be the same on every machine.
+        values = (values ^ (values >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
+        values = (values ^ (values >> np.uint64(29))) * np.uint64(0xD6E8FEB86659FD93)
+        hashes[which] = values ^ (values >> np.uint64(32))
+        which = np.flatnonzero(lengths > begin + 8)
     return hashes
 
 
 _MASKS = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
-
-
-def _mixed(values: UInt64s) -> UInt64s:
-    # Multiply and shift with fixed numbers: the hash table takes bits from the middle and MinHash the upper half, so
-    # all have to depend on every byte, and signatures have to be the same on every machine.
-    values = (values ^ (values >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(29))) * np.uint64(0xD6E8FEB86659FD93)
-    return values ^ (values >> np.uint64(32))
+"""Masks of the lowest 0 to 8 bytes."""
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Cores that this process may use, which in a container or under taskset are fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_in(values: npt.NDArray[np.uint64], ascending: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """(values,) True where a value occurs in the sorted array."""
+    """(values,) True where a value occurs in the sorted array.
+
+    np.isin would sort the array again at every call, and it holds millions of hashes here.
+    """
     if not len(ascending):
         return np.zeros(len(values), bool)
     places = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)

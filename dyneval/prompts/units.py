@@ -39,7 +39,15 @@ class Units(NamedTuple):
 
 
 def find_units(tokens: Tokens, lexicon: Lexicon) -> Units:
-    """Look every token up and join the phrases."""
+    """Look every token up and join the phrases.
+
+    Args:
+        tokens: Of a batch of prompts.
+        lexicon: Words and phrases that are known. What it does not know becomes one of `lexicon.SHAPES`.
+
+    Returns:
+        Units of the same prompts; a phrase of several tokens is one unit.
+    """
     # Two tables instead of one: the listed words are few and most tokens are among them, so the first stays in the
     # cache.
     entries = lexicon.listed.find(tokens.hashes)
@@ -90,7 +98,7 @@ def _phrases(entries: Int32s, lexicon: Lexicon) -> tuple[Int64s, Int64s, Int32s]
     found = lengths > 0
     starts, lengths, phrases = places[found], lengths[found], phrases[found]
     # Drop every phrase that begins inside a kept one. A phrase that no earlier one reaches is surely kept, and so what
-    # follows it and begins inside it is surely dropped; a round decides these, and few batches need a third.
+    # follows it and begins inside it is surely dropped.
     while len(starts) > 1:
         reach = np.maximum.accumulate(starts + lengths)
         inside = np.append(False, starts[1:] < reach[:-1])

@@ -21,7 +21,7 @@ _DOUBLES = re.compile(r"^(?:[^aeiou]*|qu)[aeiou][bdgklmnprt]$")
 
 
 def plural(noun: str) -> str:
-    """Regular plural of a noun: fox -> foxes, city -> cities, cat -> cats."""
+    """Regular plural of a noun, and third person of a verb: fox -> foxes, city -> cities, cat -> cats."""
     if _SIBILANT.search(noun):
         return noun + "es"
     if _CONSONANT_Y.search(noun):
@@ -39,7 +39,10 @@ def present_participle(verb: str) -> str:
 
 
 def past(verb: str) -> str:
-    """Regular -ed form of a verb: ride -> rided, carry -> carried, hug -> hugged."""
+    """Regular -ed form of a verb: bake -> baked, carry -> carried, hug -> hugged.
+
+    Irregular verbs get a form that nobody writes ("rided"), which does no harm; their true forms stand on the lists.
+    """
     if verb.endswith("e"):
         return verb + "d"
     if _CONSONANT_Y.search(verb):
@@ -49,6 +52,7 @@ def past(verb: str) -> str:
 
 def comparative(adjective: str) -> str:
     """Regular comparative of a short adjective: big -> bigger, tiny -> tinier, large -> larger."""
+    # The spelling changes as before -ed.
     return past(adjective)[:-1] + "r"
 
 
@@ -66,7 +70,10 @@ _WORD = re.compile(r"[0-9a-z\x80-\U0010ffff]+|[^\x00-\x20'_-]")
 
 
 def split(text: str) -> Words:
-    """Cut a lower-case text into tokens by the rule of `dyneval.prompts.text`."""
+    """Cut a lower-case text into tokens by the rule of `dyneval.prompts.text`.
+
+    Entries and prompts have to be cut alike: "sci-fi" on a list is the two tokens that the prompt has.
+    """
     return tuple(_WORD.findall(text))
 
 

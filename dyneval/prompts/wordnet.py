@@ -51,18 +51,22 @@ Key = tuple[str, str]
 # Lexicographer files, lexnames(5WN): body, change, communication, competition, consumption, contact, creation, motion,
 # perception, possession, social. Not there: cognition, emotion, stative, weather.
 _ACTS = frozenset({29, 30, 32, 33, 34, 35, 36, 38, 39, 40, 41})
+# Of these, change, contact, creation, motion, perception: what one sees a thing do to another.
 _PHYSICAL = frozenset({30, 35, 36, 38, 39})
 # Sentence frames, wninput(5WN): 2 Somebody ----s, 22 Somebody ----s PP, 1 Something ----s, and so on.
 _BY_SOMEBODY = frozenset({2, 7, 8, 9, *range(13, 34)})
 _BY_SOMETHING = frozenset({1, 4, 5, 6, 10, 11, 12})
 _ALONE = frozenset({2, 22})
+# Body, change, contact, perception, weather, of a thing without an object: a door creaks, a seed sprouts.
 _HAPPENINGS, _THING_ALONE = frozenset({29, 30, 35, 39, 43}), frozenset({1, 4})
+# Shining is left out: "glowing" and "gleaming" tell how a thing looks, not what it does.
 _LIGHT = re.compile(r"\b(light|bright\w*|shin\w+|glow\w*|gleam\w*|luminous|iridescent)\b")
 _TRANSITIVE, _THING_TO_THING = frozenset({4, 8, 9, 11}), 11
 _SPEECH = 32
 _MOTION = 38
 _SENSES = 3
 """Senses of a verb that are looked at, the most usual ones."""
+# The roots of what hides and of what exceeds, whose kinds WordNet knows.
 HIDING = ("hide", "obscure", "conceal", "overshadow", "occult", "shroud", "obstruct", "veil", "mask", "occlude")
 SURPASSING = ("surpass", "exceed", "outnumber", "outweigh", "rival", "dwarf", "overshadow", "outdo")
 _UNSEEN = re.compile(
@@ -91,9 +95,10 @@ _SHAPED = re.compile(
     r"|grooves?|both sides|concave|convex)\b"
 )
 """What the gloss of an adjective says that tells a shape."""
+# Endings of adjectives that WordNet explains in the words of geometry ("having six angles"): hexagonal, spheroid.
 _SHAPES = re.compile(r"(gonal|hedral|oidal|spheroid|angular|lateral|spherical|cylindrical)$")
 NOUNS = {5: "animal", 6: "object", 8: "body", 13: "food", 18: "human", 20: "plant", 25: "figure"}
-"""Tag of a noun by the lexicographer file of its most usual meaning."""
+"""Tag of a noun by the lexicographer file (lexnames(5WN)) of its most usual meaning."""
 BELOW = {
     "vehicle": ("vehicle", "craft"),
     "clothing": ("clothing", "headdress", "footwear", "jewelry"),
@@ -127,10 +132,21 @@ class WordNet:
     def __init__(self, folder: Path) -> None:
         """Raises OSError where a file of WordNet is missing."""
         names = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
-        self.meanings = {pos: dict(_synsets(folder / f"data.{name}")) for pos, name in names.items()}
+        self.meanings: dict[str, dict[str, Synset]] = {pos: {} for pos in names}
         self.senses: dict[Key, list[str]] = {}
         self.irregular: dict[Key, list[str]] = defaultdict(list)
         for pos, name in names.items():
+            for fields in _lines(folder / f"data.{name}"):
+                # Offset, file, kind, number of words (hexadecimal), words, number of pointers, pointers, and of verbs
+                # the number of frames and the frames; then a bar and the gloss.
+                count = int(fields[3], 16)
+                words = tuple(re.sub(r"\(\w+\)$", "", word) for word in fields[4 : 4 + 2 * count : 2])
+                rest = fields[4 + 2 * count : fields.index("|")]
+                end = 1 + 4 * int(rest[0])
+                pointers = tuple((rest[i], rest[i + 2], rest[i + 1]) for i in range(1, end, 4))
+                frames = tuple((int(rest[i]), int(rest[i + 1], 16)) for i in range(end + 2, len(rest), 3))
+                definition = " ".join(fields[fields.index("|") + 1 :]).partition(";")[0]
+                self.meanings[pos][fields[0]] = Synset(int(fields[1]), words, pointers, frames, definition)
             for fields in _lines(folder / f"index.{name}"):
                 self.senses[fields[0], pos] = fields[-int(fields[2]) :]
             for form, *lemmas in _lines(folder / f"{name}.exc"):
@@ -138,12 +154,21 @@ class WordNet:
                     self.irregular[lemma, pos].append(form)
         self.uses: dict[Key, int] = defaultdict(int)
         """How often a word was met in WordNet's tagged texts, in all its meanings."""
-        for key, _, count in _lines(folder / "cntlist.rev"):
-            word, _, rest = key.partition("%")
-            self.uses[word, "nvara"[int(rest[0]) - 1]] += int(count)  # 5 is an adjective that is like another
+        for key, _, uses in _lines(folder / "cntlist.rev"):
+            lemma, _, sense = key.partition("%")
+            # Kind 5 is an adjective that is like another one; index.adj has it as an adjective.
+            self.uses[lemma, "nvara"[int(sense[0]) - 1]] += int(uses)
 
     def kinds(self, pos: str, roots: Iterable[str]) -> frozenset[str]:
-        """Offsets of the most usual meaning of each of `roots` and of all meanings that are kinds of one of them."""
+        """Walk down WordNet's hierarchy.
+
+        Args:
+            pos: Part of speech: n or v.
+            roots: Words, of each of which the most usual meaning is taken.
+
+        Returns:
+            Offsets of these meanings and of all that are kinds of one of them, however deep.
+        """
         under: dict[str, list[str]] = defaultdict(list)
         for offset, synset in self.meanings[pos].items():
             for symbol, _, other in synset.pointers:
@@ -167,20 +192,18 @@ def _lines(path: Path) -> Iterator[list[str]]:
         yield from (line.split() for line in file if not line.startswith("  "))
 
 
-def _synsets(path: Path) -> Iterator[tuple[str, Synset]]:
-    for fields in _lines(path):
-        count = int(fields[3], 16)
-        words = tuple(re.sub(r"\(\w+\)$", "", word) for word in fields[4 : 4 + 2 * count : 2])
-        rest = fields[4 + 2 * count : fields.index("|")]
-        end = 1 + 4 * int(rest[0])
-        pointers = tuple((rest[i], rest[i + 2], rest[i + 1]) for i in range(1, end, 4))
-        frames = tuple((int(rest[i]), int(rest[i + 1], 16)) for i in range(end + 2, len(rest), 3))
-        gloss = " ".join(fields[fields.index("|") + 1 :])
-        yield fields[0], Synset(int(fields[1]), words, pointers, frames, gloss.partition(";")[0])
-
-
 def compile_words(folder: Path) -> dict[str, Tags]:
-    """Every form of every word of one part in WordNet's `folder`, lower case, with its tags."""
+    """Give every form of every word its tags.
+
+    Args:
+        folder: With WordNet's files data.*, index.*, *.exc and cntlist.rev, such as /usr/share/wordnet.
+
+    Returns:
+        Forms of words of one part, in lower case -> tags, without forms that have none.
+
+    Raises:
+        OSError: a file is missing.
+    """
     net = WordNet(folder)
     groups = {tag: net.kinds("n", roots) for tag, roots in BELOW.items()}
     kinds = {"hide": net.kinds("v", HIDING), "surpass": net.kinds("v", SURPASSING), "cover": net.kinds("n", COVERINGS)}
@@ -206,6 +229,7 @@ def compile_words(folder: Path) -> dict[str, Tags]:
     return {word: frozenset(tags) for word, tags in sorted(found.items()) if tags and _WORD.fullmatch(word)}
 
 
+# Words of several parts and names with capitals are left to the lists, where phrases have tags of their own.
 _WORD = re.compile(r"[a-z]{2,}")
 _GRADED = 8
 """Letters of the longest adjective that gets a comparative of its own: longer ones take "more"."""
@@ -235,7 +259,7 @@ _DOER = re.compile("[eo]r$")
 
 
 def _verb_classes(net: WordNet, word: str, kinds: dict[str, frozenset[str]]) -> list[str]:
-    """The classes of a verb: what somebody or something does, and whether one thing hides, covers or surpasses another."""
+    """The classes of a verb: what somebody or something does, and whether it hides, covers or exceeds another."""
     (first_offset, *_), usual = net.senses[word, "v"], net.usual(word, "v", 2)
     classes = []
     hides = first_offset in kinds["hide"] and usual[0].frames_of(word) & _TRANSITIVE
@@ -279,8 +303,8 @@ def _verb_classes(net: WordNet, word: str, kinds: dict[str, frozenset[str]]) -> 
 def _verb_forms(net: WordNet, word: str, kinds: dict[str, frozenset[str]]) -> Forms:
     classes = _verb_classes(net, word, kinds)
     irregular = net.irregular.get((word, "v"), [])
-    participles = [form for form in irregular if _is_ing(form, word)]
-    pasts = [form for form in irregular if not _is_ing(form, word)]
+    participles = [form for form in irregular if form.endswith("ing") and form != word]
+    pasts = [form for form in irregular if form not in participles]
     forms = {
         "base": [word],
         "s": [plural(word)],
@@ -297,10 +321,6 @@ def _verb_forms(net: WordNet, word: str, kinds: dict[str, frozenset[str]]) -> Fo
 _NO_COMPARISONS = ("outfit", "outlay", "outcry", "outlive", "outstare", "outline", "outpour", "outsource")
 
 
-def _is_ing(form: str, verb: str) -> bool:
-    return form.endswith("ing") and form != verb
-
-
 def _is_weak(net: WordNet, verb: str, form: str) -> bool:
     """Whether a verb's form is another part of speech at least as often: a plural, a noun in -ing, an adjective."""
     noun = verb if form == plural(verb) else form
@@ -308,7 +328,7 @@ def _is_weak(net: WordNet, verb: str, form: str) -> bool:
     named = (noun, "n") in net.senses or (form, "a") in net.senses
     if form == plural(verb) and other < 2 and {synset.file for synset in net.usual(noun, "n")} <= _DEEDS:
         return False  # Two pirouettes are danced, too.
-    if _is_ing(form, verb):
+    if form.endswith("ing") and form != verb:
         thing = any(synset.file not in _DEEDS for synset in net.usual(form, "n"))
         named = thing or ((form, "a") in net.senses and other > 0)
         return named and other >= net.uses[verb, "v"] // 4
@@ -344,7 +364,7 @@ _SHAPE = 25
 
 
 def main() -> None:
-    """Write the packaged file."""
+    """Write the packaged file from the folder that the command line names."""
     words = compile_words(Path(sys.argv[1]))
     groups: dict[str, list[str]] = defaultdict(list)
     for word, tags in words.items():
@@ -357,7 +377,11 @@ def main() -> None:
 
 @cache
 def load() -> tuple[Group, ...]:
-    """The packaged groups; here the name of every tag begins with wn_, beside the tags of the word lists."""
+    """The packaged groups, read once a process.
+
+    The name of every tag begins with wn_ here: the word lists have tags of the same names (animal, shape), and the
+    rules tell what somebody listed from what WordNet says.
+    """
     packed = files("dyneval.prompts").joinpath("data", FILE).read_bytes()
     lines = (line.partition(": ") for line in lzma.decompress(packed).decode().splitlines())
     return tuple((frozenset(f"wn_{tag}" for tag in tags.split()), tuple(words.split())) for tags, _, words in lines)

@@ -321,4 +321,4 @@ def test_clean_prompts_are_single_lines_of_printable_text(prompts):
 
 def test_reasons_are_checked():
     with pytest.raises(ValueError, match="unknown reason"):
-        Drops().count("whatever", 1)
+        Drops().keep("whatever", pl.DataFrame({"prompt": ["a"]}), pl.Series([False]))
