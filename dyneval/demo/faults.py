@@ -13,13 +13,10 @@ from random import Random
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
-from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from dyneval.demo import vocabulary as words
 from dyneval.demo.scenes import MAX_COUNT, Group, Scene
-
-Pixels = NDArray[np.uint8]
 
 ALIGNMENT_FAULTS = ("missing_object", "wrong_colour", "wrong_count", "swapped_relation")
 OBJECT_FAULTS = ("torn", "melted", "cut_off", "seam")

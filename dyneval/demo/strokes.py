@@ -108,7 +108,7 @@ _UNIT = (1 - 2 * PADDING) * _FINE
 
 def _px(*values: float) -> list[float]:
     """Return coordinates of the unit square as pixels of a mask."""
-    return [(PADDING + value * (1 - 2 * PADDING)) * SIDE * (_FINE / SIDE) for value in values]
+    return [PADDING * _FINE + value * _UNIT for value in values]
 
 
 def _smooth(points: Sequence[Point], closed: bool = True, steps: int = 10) -> list[Point]:

@@ -295,7 +295,7 @@ def test_a_condition_that_is_none_is_told_in_a_line(verb, where, mixed, tmp_path
         (["--model", "onne"], "--model onne; did you mean one?"),
         (["--model", "one", "--model", "sdxl"], "--model sdxl; there are one, two"),
         (["--category", "cat"], "--category cat; there are a, b, c"),
-        (["--tier", "3", "--where", "width > 3"], "no pair is meant by --tier 3 --where 'width > 3'"),
+        (["--tier", "3", "--where", "width > 3"], "no pair matches --tier 3 --where 'width > 3'"),
     ],
 )
 def test_flags_that_mean_no_pair_are_told_and_nothing_is_written(verb, flags, words, mixed, tmp_path, said):
@@ -394,7 +394,7 @@ def test_a_folder_with_files_of_others_is_no_place_for_a_part(mixed, tmp_path, s
     theirs.parent.mkdir(parents=True)
     theirs.write_text("mine")
     assert main(["filter", str(mixed), str(tmp_path / "part")]) == 2
-    assert "is there and not empty; name a new folder" in said.text
+    assert "exists and is not empty; name a new folder" in said.text
     assert theirs.read_text() == "mine" and not (tmp_path / "part" / "metadata.jsonl").exists()
 
 
@@ -417,7 +417,7 @@ def test_a_sidecar_that_is_no_text_or_without_end_costs_its_own_pair(verb, mixed
     with (mixed / "one" / "P0001-one.truth.json").open("wb") as file:
         file.truncate(1 << 40)
     assert main([verb, str(mixed), "--output", str(tmp_path / "out")]) == 1
-    assert "P0000-one: " in said.text and "no UTF-8 text" in said.text
+    assert "P0000-one: " in said.text and "not UTF-8 text" in said.text
     assert "P0001-one: " in said.text and "more than 1048576 bytes" in said.text
     assert f"{tmp_path / 'out'}: 6 pairs, 2 rejected" in said.text
     if verb == "hub":  # the card counts what is there
@@ -564,7 +564,7 @@ def test_the_same_command_uploads_what_was_written_but_not_uploaded(push, tmp_pa
     written = shard.stat().st_mtime_ns
     (tmp_path / "hub-server" / "is-full").unlink()
     other = push("out", "--limit", "2")
-    assert other.returncode == 2 and "README.md is there already, of something else" in other.stderr
+    assert other.returncode == 2 and "README.md exists already and belongs to something else" in other.stderr
     assert files_of(tmp_path) == []
     done = push("out")
     assert done.returncode == 0, done.stderr

@@ -64,9 +64,8 @@ class Weights:
         revision = self.asked.get(repo)
         try:
             yield {"revision": revision} if revision else {}
-        except (
-            Exception
-        ) as error:  # pickles, tokenizers and code of others raise anything; it is this model's loss only
+        # Pickles, tokenizers and code of others raise anything; only this model is lost by it.
+        except Exception as error:
             text = " ".join(str(error).split())[:400]
             hint = ""
             # Without a token the Hub keeps a gated repo back, and libraries word that in many ways. A folder, or a
