@@ -197,6 +197,8 @@ def test_a_better_evaluator_is_told_from_a_worse_one_and_not_from_its_twin():
     alike = srcc_difference(("good", good), ("twin", twin), ratings, prompts)
     assert alike.difference.low < 0 < alike.difference.high
     assert min(alike.p_bootstrap, alike.p_williams) > 0.05
+    itself = srcc_difference(("good", good), ("good", good), ratings, prompts, resamples=50)
+    assert (itself.difference.value, itself.p_bootstrap) == (0, 1)
 
 
 def test_two_evaluators_are_compared_on_the_images_that_both_scored():
