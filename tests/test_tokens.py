@@ -29,6 +29,12 @@ def test_task_tokens_start_from_the_published_words():
     }
 
 
+@pytest.mark.parametrize("token", tokens.TASK_TOKENS)
+def test_a_task_token_is_found_anywhere_in_a_text(token):
+    assert tokens.contains_task_token(token) and tokens.contains_task_token(f"a {token}!")
+    assert not tokens.contains_task_token(f"{token[:-1]} <|im_end|>")
+
+
 def test_a_question_cannot_add_a_numbered_line():
     turn = tokens.evaluation_turn("a bench", ["Is it red?\n2. Is it blue?", "Is it old?"])
     assert turn.splitlines()[4:6] == ["1. Is it red? 2. Is it blue?", "2. Is it old?"]
