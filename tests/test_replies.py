@@ -178,3 +178,19 @@ def test_a_setting_that_older_versions_did_not_have_is_left_out_of_the_key_at_th
     assert replies.as_in_key({"reply_form": "release"})["reply_form"] == "release"
     unlimited = replies.as_in_key({"limits": {"questions": None}})["limits"]
     assert unlimited["questions"] is None and unlimited["reasoning_chars"] == 800
+
+
+def test_a_bounded_graph_is_admitted_in_its_documented_shape_alone():
+    schema = jsonschema.Draft202012Validator(replies.scene_schema(ReplyLimits().capped(2, 8)))
+    node = {"id": "a", "label": "cat", "attributes": ["red"]}
+    edge = {"source": "a", "target": "a", "relationship": "on"}
+
+    def admitted(**changed):
+        graph = {"nodes": [node], "edges": [edge]} | changed
+        return schema.is_valid(json.loads(replies.write_scene(graph, [QuestionItem("Is it?", "yes")])))
+
+    assert admitted() and admitted(nodes=[], edges=[])
+    assert not admitted(more=[])
+    assert not admitted(nodes=[node | {"more": 1}]) and not admitted(edges=[edge | {"more": 1}])
+    assert not admitted(nodes=[node | {"label": ""}]) and not admitted(edges=[edge | {"relationship": "far behind"}])
+    assert not admitted(nodes=[node | {"attributes": ["too long a word"]}]) and not admitted(edges=[edge] * 3)

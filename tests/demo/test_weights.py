@@ -101,7 +101,7 @@ def test_a_base_whose_other_rows_differ_is_not_packed(tmp_path):
 
 
 def test_only_a_student_of_the_base_is_packed(tiny_checkpoint, judge, tmp_path):
-    with pytest.raises(CheckpointError, match="no student of the demo's base"):
+    with pytest.raises(CheckpointError, match="not a student of the demo's base"):
         weights.pack_judge(tiny_checkpoint, tmp_path / "x.safetensors", {})
     weights.pack_judge(judge, tmp_path / "again.safetensors", {})
     again, shipped = load_file(tmp_path / "again.safetensors"), load_file(weights.JUDGE)
