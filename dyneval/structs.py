@@ -119,7 +119,7 @@ class Record(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise SchemaError(f"{where}: cannot be written as JSON ({error})") from error
         # msgspec writes NaN as null, which an optional field would read as absent: the score would be lost in silence.
-        if b": null" in line and (name := _not_finite(self)):
+        if b"null" in line and (name := _not_finite(self)):
             raise SchemaError(f"{where}: {name}: found NaN or infinity, expected a number")
         self.decode(line, where)  # the constructor has checked nothing
         return line

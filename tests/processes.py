@@ -229,13 +229,16 @@ def _become(order: dict[str, Any], path: list[str]) -> None:
     if kind == "-m":
         sys.path[:], sys.argv[:] = [order["folder"], *path], words
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)
-    elif kind == "-c":
+        return
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    if kind == "-c":
         sys.path[:], sys.argv[:] = ["", *path], ["-c", *words[1:]]
-        main = sys.modules["__main__"] = types.ModuleType("__main__")
-        exec(compile(words[0], "<string>", "exec"), vars(main))
+        code = compile(words[0], "<string>", "exec")
     else:
         sys.path[:], sys.argv[:] = [str(Path(kind).resolve().parent), *path], [kind, *words]
-        runpy.run_path(kind, run_name="__main__")
+        main.__file__ = str(Path(kind).absolute())
+        code = compile(Path(kind).read_bytes(), main.__file__, "exec")
+    exec(code, vars(main))
 
 
 def _skip_teardown() -> None:

@@ -1,10 +1,12 @@
 import copy
 import json
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from msgspec import structs
 
 from dyneval import records
 from dyneval.errors import SchemaError
@@ -164,6 +166,10 @@ def test_an_error_names_the_place_what_was_found_and_what_was_expected():
     with pytest.raises(SchemaError) as caught:
         records.T2IAAnswers.from_dict(row, "t2ia_answers.jsonl:4")
     assert str(caught.value) == "t2ia_answers.jsonl:4: answers[1].score: Expected int <= 5, found 7"
+    with pytest.raises(SchemaError) as caught:
+        records.PairRecord.from_dict(PAIR | {"seed": "x" * 300})
+    found = str(caught.value).partition("found ")[2]
+    assert found == f"'{'x' * 79}...", "80 characters, and no double quote: rejects files hold messages"
 
 
 @pytest.mark.parametrize(
@@ -179,6 +185,27 @@ def test_an_error_names_the_place_what_was_found_and_what_was_expected():
 def test_a_row_that_does_not_fit_is_named_with_its_place(change, message):
     with pytest.raises(SchemaError, match=f"metadata.jsonl:3: {message}"):
         records.PairRecord.from_dict(PAIR | change, "metadata.jsonl:3")
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_number_that_json_cannot_hold_is_never_written(number):
+    made = records.ScoreRecord.from_dict(ROWS[records.ScoreRecord])
+    for broken, place in (
+        (structs.replace(made, seconds=number), "seconds"),
+        (structs.replace(made, settings={"alpha": [1.0, number]}), "settings.alpha.1"),
+        (structs.replace(made, t2ia_questions=(structs.replace(made.t2ia_questions[0], soft_score=number),)),
+         "t2ia_questions.0.soft_score"),
+    ):  # fmt: skip
+        with pytest.raises(SchemaError, match=rf"^P0-m: {place}: found NaN or infinity, expected a number$"):
+            broken.encode()
+
+
+def test_a_row_that_cannot_be_read_has_a_key_for_messages():
+    key_in = records.ScoreRecord.key_in
+    assert key_in(b'{"pair_id": "P0-m", "t2ia": "high"}') == "P0-m"
+    assert key_in(b'{"pair_id": 7}') == "7"
+    assert len(key_in(b'{"pair_id": "' + b"x" * 10_000 + b'"}')) == 200
+    assert [key_in(line) for line in (b"{", b"[1]", b"{}", b'{"pair_id": ""}')] == [None] * 4
 
 
 def test_a_missing_field_is_named():

@@ -163,3 +163,34 @@ def test_limits_bound_lists_and_texts_and_tell_when_they_cut():
         text = replies.write("readme", "t2ia", [answer("Q?", reasoning=reasoning)])
         found = replies.read_evaluation(text, ["Q?"], [[0, 0, 0, 0, 1]])
         assert limits.reached_by_reasons(found) == reached
+
+
+def test_questions_are_read_as_they_were_written():
+    asked = [QuestionItem("Is it?", "yes"), QuestionItem('Is it "so", \\ 猫?', "no")]
+    assert replies.read_questions(replies.write_questions(asked)) == asked
+    with pytest.raises(ReplyError, match="form"):
+        replies.read_questions('{"questions": []}')
+
+
+def test_a_setting_that_older_versions_did_not_have_is_left_out_of_the_key_at_their_value():
+    older = replies.as_in_key({"alpha": 1.0})
+    assert older == replies.as_in_key({"alpha": 1.0, "reply_form": "readme", "limits": {"nodes": 64}})
+    assert replies.as_in_key({"reply_form": "release"})["reply_form"] == "release"
+    unlimited = replies.as_in_key({"limits": {"questions": None}})["limits"]
+    assert unlimited["questions"] is None and unlimited["reasoning_chars"] == 800
+
+
+def test_a_bounded_graph_is_admitted_in_its_documented_shape_alone():
+    schema = jsonschema.Draft202012Validator(replies.scene_schema(ReplyLimits().capped(2, 8)))
+    node = {"id": "a", "label": "cat", "attributes": ["red"]}
+    edge = {"source": "a", "target": "a", "relationship": "on"}
+
+    def admitted(**changed):
+        graph = {"nodes": [node], "edges": [edge]} | changed
+        return schema.is_valid(json.loads(replies.write_scene(graph, [QuestionItem("Is it?", "yes")])))
+
+    assert admitted() and admitted(nodes=[], edges=[])
+    assert not admitted(more=[])
+    assert not admitted(nodes=[node | {"more": 1}]) and not admitted(edges=[edge | {"more": 1}])
+    assert not admitted(nodes=[node | {"label": ""}]) and not admitted(edges=[edge | {"relationship": "far behind"}])
+    assert not admitted(nodes=[node | {"attributes": ["too long a word"]}]) and not admitted(edges=[edge] * 3)

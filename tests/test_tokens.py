@@ -10,7 +10,7 @@ def test_human_turns_are_the_published_ones():
         "<|T2IA|>\nPrompt: a photo of a bench\n"
         "Generate atomic yes/no verification questions for text-to-image alignment."
     )
-    assert tokens.t2ia_turn("a bench", "release").endswith("alignment, including distortion checks.")
+    assert tokens.t2ia_turn("a bench", "release").endswith("text-to-image alignment, including distortion checks.")
     assert tokens.iqa_turn() == (
         "<image>\n<|IQA|>\nParse the image into a scene graph and generate image-quality questions for shape "
         "consistency, distortions, texture fidelity, and spatial cues."
@@ -19,6 +19,20 @@ def test_human_turns_are_the_published_ones():
         "<image>\n<|EVALUATION|>\nPrompt: a photo of a bench\nQuestions:\n1. Is a bench visible?\n"
         "Answer each question and assign a score from 1 to 5."
     )
+
+
+def test_task_tokens_start_from_the_published_words():
+    assert tokens.RELATED_WORDS == {
+        "<|T2IA|>": " text image alignment prompt match questions",
+        "<|IQA|>": " image quality distortion shape texture scene graph",
+        "<|EVALUATION|>": " evaluation score answer reasoning rating",
+    }
+
+
+@pytest.mark.parametrize("token", tokens.TASK_TOKENS)
+def test_a_task_token_is_found_anywhere_in_a_text(token):
+    assert tokens.contains_task_token(token) and tokens.contains_task_token(f"a {token}!")
+    assert not tokens.contains_task_token(f"{token[:-1]} <|im_end|>")
 
 
 def test_a_question_cannot_add_a_numbered_line():

@@ -8,6 +8,7 @@ replies would often be no JSON, and scores would depend on how such replies are 
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,19 @@ _TAIL = 8
 """Tokens of a reply's end that are looked at for the key of a verdict; the longest, `"correct":`, takes three."""
 
 
+@functools.lru_cache(maxsize=1)  # students that are compared share a vocabulary, and building this takes a second
+def _engine(tokenizer: str, vocabulary: int) -> llguidance.LLTokenizer:
+    """The engine's form of a tokenizer.json, without its added tokens."""
+    backend = json.loads(tokenizer)
+    ordinary = len(backend["model"]["vocab"])
+    # The engine wants an end token; a NUL can never stand in JSON, so no reply and no forced text can hold it.
+    end = {"id": ordinary, "content": "\0", "special": True, "normalized": False}
+    backend["added_tokens"] = [end | dict.fromkeys(("single_word", "lstrip", "rstrip"), False)]
+    return llguidance.LLTokenizer(
+        json.dumps(backend), n_vocab=vocabulary, eos_token=ordinary, slices=llguidance.LLTokenizer.json_slices()
+    )
+
+
 class GrammarError(RuntimeError):
     """The grammar engine gave up on a reply; the message says why."""
 
@@ -47,14 +61,7 @@ class ReplyGrammar:
         Raises:
             CheckpointError: a digit 1-5, true or false is not one token of its own, as they are with Qwen3.
         """
-        backend = json.loads(tokenizer.backend_tokenizer.to_str())
-        ordinary = len(backend["model"]["vocab"])
-        # The engine wants an end token; a NUL can never stand in JSON, so no reply and no forced text can hold it.
-        end = {"id": ordinary, "content": "\0", "special": True, "normalized": False}
-        backend["added_tokens"] = [end | dict.fromkeys(("single_word", "lstrip", "rstrip"), False)]
-        self._tokenizer = llguidance.LLTokenizer(
-            json.dumps(backend), n_vocab=vocabulary, eos_token=ordinary, slices=llguidance.LLTokenizer.json_slices()
-        )
+        self._tokenizer = _engine(tokenizer.backend_tokenizer.to_str(), vocabulary)
         self._fresh: dict[str, llguidance.LLMatcher] = {}
         self._executor = llguidance.LLExecutor()
         # A blank belongs to the word behind it, but not to a digit.

@@ -14,7 +14,7 @@ from dyneval.cli import VERBS, doctor, main, score
 from dyneval.files.jsonl import read_jsonl
 from tests import processes
 
-SMALL = ["--max-questions", "2", "--max-text", "8", "--device", "cpu"]
+SMALL = ["--mode", "fast", "--max-questions", "2", "--max-text", "8", "--device", "cpu"]
 HEAVY = {"torch", "transformers", "numpy", "PIL", "polars", "fastapi", "pydantic", "httpx2"}
 
 

@@ -17,7 +17,7 @@ from .scored_data import draw, make_scores, score_record
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
-SMALL_REPLIES = ["--max-questions", "2", "--max-text", "8", "--batch-size", "6"]
+SMALL_REPLIES = ["--mode", "fast", "--max-questions", "2", "--max-text", "8", "--batch-size", "6"]
 
 
 def door(name, *arguments):

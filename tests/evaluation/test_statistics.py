@@ -181,6 +181,7 @@ def test_williams_gives_the_published_example():
     assert williams(0.4, 0.5, 0.1, 103) == pytest.approx(0.375, abs=5e-4)
     assert williams(0.5, 0.5, 1.0, 50) == pytest.approx(1)
     assert williams(0.5, 0.4, 0.1, 3) is None
+    assert williams(0.5, 0.4, 0.1, 4) == pytest.approx(0.9414, abs=5e-5), "one degree of freedom"
 
 
 def test_a_better_evaluator_is_told_from_a_worse_one_and_not_from_its_twin():
@@ -196,12 +197,22 @@ def test_a_better_evaluator_is_told_from_a_worse_one_and_not_from_its_twin():
     alike = srcc_difference(("good", good), ("twin", twin), ratings, prompts)
     assert alike.difference.low < 0 < alike.difference.high
     assert min(alike.p_bootstrap, alike.p_williams) > 0.05
+    itself = srcc_difference(("good", good), ("good", good), ratings, prompts, resamples=50)
+    assert (itself.difference.value, itself.p_bootstrap) == (0, 1)
 
 
 def test_two_evaluators_are_compared_on_the_images_that_both_scored():
     found = srcc_difference(("a", [1, 2, 3, math.nan]), ("b", [1, 2, 2, 4]), [1, 2, 3, 4], list("wxyz"), resamples=0)
     assert found.items == 3
     assert found.p_bootstrap is None
+
+
+@pytest.mark.parametrize("constant", ["first", "second"])
+def test_an_evaluator_that_gives_one_score_is_not_compared(constant):
+    pair = [("a", [3.0] * 5), ("b", [1, 2, 3, 4, 5])]
+    found = srcc_difference(*(pair if constant == "first" else pair[::-1]), [1, 2, 3, 5, 4], list("vwxyz"))
+    assert found.difference.reason == "the evaluator gives every image the same score, 3"
+    assert found.p_bootstrap is None and found.p_williams is None
 
 
 def test_the_ceiling_is_one_rater_against_the_others():

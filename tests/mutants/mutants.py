@@ -34,7 +34,7 @@ TARGETS = {
     "dyneval/records.py": ["tests/test_records.py"],
     "dyneval/structs.py": ["tests/test_records.py"],
     "dyneval/replies.py": ["tests/test_replies.py"],
-    "dyneval/tokens.py": ["tests/test_tokens.py", "tests/test_processing.py"],
+    "dyneval/tokens.py": ["tests/test_tokens.py"],
     "dyneval/evaluation/bootstrap.py": _STATISTICS,
     "dyneval/evaluation/correlation.py": _STATISTICS,
     "dyneval/evaluation/pairwise.py": _STATISTICS,

@@ -21,7 +21,7 @@ GENERATE_ARGS=(--model demo-painter)
 TEACHER_ARGS=(--engine oracle)
 BUILD_ARGS=(--heldout 0.3)
 STUDENT=2b
-SCORE_ARGS=(--max-questions 2 --max-text 8 --device cpu)
+SCORE_ARGS=(--mode fast --max-questions 2 --max-text 8 --device cpu)
 """
 
 

@@ -37,7 +37,7 @@ def running(log, *flags, **environment):
 
 
 def _address(process, log):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         text = log.read_text()
         if "running on" in text:
