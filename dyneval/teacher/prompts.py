@@ -124,24 +124,48 @@ question, in order."""
 
 
 def quoted(text: str) -> str:
-    """Text from outside as one quoted line in which no special token of a chat model can be read."""
+    """Return text from outside as one quoted line.
+
+    Args:
+        text: such as a prompt. Marks of special tokens in it are broken up, so that no chat model reads them as such.
+    """
     return json.dumps(split_marks(text), ensure_ascii=False)
 
 
 def alignment_request(prompt: str) -> ChatRequest:
-    """Ask for yes/no questions on whether an image shows what `prompt` asks for."""
+    """Ask for yes/no questions on whether an image shows what a prompt asks for.
+
+    Args:
+        prompt: the prompt, as the user wrote it.
+
+    Returns:
+        A request without image; its reply fits `questions_schema`.
+    """
     text = ALIGNMENT.format(prompt=quoted(prompt), most=BOUNDS.alignment)
     return _request("t2ia_questions:alignment", text, questions_schema(BOUNDS.alignment), max_tokens=6144)
 
 
 def distortion_request(prompt: str) -> ChatRequest:
-    """Ask for yes/no questions on whether an image of `prompt` is free of distortion."""
+    """Ask for yes/no questions on whether an image of a prompt is free of distortion.
+
+    Args:
+        prompt: the prompt, as the user wrote it.
+
+    Returns:
+        A request without image; its reply fits `questions_schema`.
+    """
     text = DISTORTION.format(prompt=quoted(prompt), most=BOUNDS.distortion)
     return _request("t2ia_questions:distortion", text, questions_schema(BOUNDS.distortion), max_tokens=3072)
 
 
 def scene_request(image: Path) -> ChatRequest:
-    """Ask for the scene graph and the quality questions of an image; the prompt is kept from the teacher."""
+    """Ask for the scene graph and the quality questions of an image.
+
+    The teacher is not shown the prompt, so that it describes what is there and not what was asked for.
+
+    Args:
+        image: file of the image.
+    """
     return _request("iqa_questions", SCENE.format(most=BOUNDS.quality), scene_schema(), image, max_tokens=12288)
 
 
@@ -167,7 +191,11 @@ def answers_request(kind: Part, image: Path, prompt: str, questions: Sequence[Qu
 
 @cache
 def prompt_version(workflow: Workflow) -> str:
-    """Hash (12 hex digits) of all that shapes a workflow's requests apart from the data: texts, schemas, bounds."""
+    """Return a hash (12 hex digits) of all that shapes a workflow's requests apart from the data.
+
+    Args:
+        workflow: its texts, schemas and bounds are hashed, and those of the questions that it answers.
+    """
     t2ia = (ALIGNMENT, DISTORTION, questions_schema(BOUNDS.alignment), questions_schema(BOUNDS.distortion))
     iqa = (SCENE, scene_schema())
     # Answers belong to questions: where those are asked in another way the answers are outdated too.

@@ -53,14 +53,20 @@ BOUNDS = Bounds()
 
 
 def questions_schema(most: int) -> Json:
-    """Schema of a reply with 1 to `most` questions."""
+    """Return the schema of a reply with 1 to `most` questions and their target answers."""
     text = {"type": "string", "minLength": 1, "maxLength": BOUNDS.question}
     question = _object(question=text, answer={"enum": ["yes", "no"]})
     return _object(questions={"type": "array", "items": question, "minItems": 1, "maxItems": most})
 
 
 def scene_schema(bounds: Bounds = BOUNDS) -> Json:
-    """Schema of a reply with a scene graph and the quality questions made from it, in this order."""
+    """Return the schema of a reply with a scene graph and quality questions.
+
+    The graph comes first: the questions are made from its nodes and edges.
+
+    Args:
+        bounds: limits of both.
+    """
     label = {"type": "string", "minLength": 1, "maxLength": bounds.label}
     attributes = {"type": "array", "items": label, "maxItems": bounds.attributes}
     node = _object(id=label, label=label, attributes=attributes)
@@ -73,7 +79,14 @@ def scene_schema(bounds: Bounds = BOUNDS) -> Json:
 
 
 def answers_schema(kind: Part, count: int) -> Json:
-    """Schema of a reply with `count` answers; the reasoning is written before the verdict that it leads to."""
+    """Return the schema of a reply with answers.
+
+    In each answer the reasoning comes before the score that it leads to.
+
+    Args:
+        kind: "iqa" answers also say yes or no.
+        count: answers, one for each question.
+    """
     answer: Json = {
         "question": {"type": "string", "minLength": 1, "maxLength": BOUNDS.question},
         "reasoning": {"type": "string", "minLength": 1, "maxLength": BOUNDS.reasoning},

@@ -28,7 +28,15 @@ logger = logging.getLogger(__name__)
 
 
 def annotation_store(folder: Path, name: Workflow) -> JsonlStore[Any]:
-    """Open the file of a workflow. Rows of today's request wording count; superseded rows move to a file beside it."""
+    """Return the store of a workflow's file.
+
+    Rows that were asked for with today's wording count as done. A row that a later one replaces moves to a file beside
+    it.
+
+    Args:
+        folder: of the run.
+        name: the workflow.
+    """
     path = folder / f"{name}.jsonl"
     return JsonlStore(path, ANNOTATIONS[name], version=prompt_version(name), keep_rejects=True, latest_only=True)
 

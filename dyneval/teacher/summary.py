@@ -49,7 +49,12 @@ class RunCounts:
 
 
 def postfix(counts: RunCounts, tally: Tally) -> str:
-    """Right end of the progress bar: tokens a second in and out, replies asked for again, rejects by kind."""
+    """Return the right end of the progress bar.
+
+    Args:
+        counts: for the seconds and the rejects by kind.
+        tally: for tokens a second in and out, and replies that were asked for again.
+    """
     parts = [
         f"in {tally.prompt_tokens / counts.seconds:.0f} tok/s",
         f"out {tally.completion_tokens / counts.seconds:.0f} tok/s",

@@ -50,6 +50,11 @@ async def t2ia_questions(teacher: Teacher, prompt_id: str, prompt: str) -> T2IAQ
     """Ask for the alignment and the distortion questions of a prompt, and merge them, alignment first.
 
     A question that stands in both lists is kept once, as an alignment question.
+
+    Args:
+        teacher: whom to ask.
+        prompt_id: key of the record.
+        prompt: the prompt.
     """
     alignment, distortion = await both(
         teacher.ask(prompts.alignment_request(prompt), partial(parse_questions, most=BOUNDS.alignment)),
@@ -91,7 +96,14 @@ class Picture:
 
 
 async def t2ia_answers(teacher: Teacher, pair: PairRecord, image: Picture, questions: Questions) -> T2IAAnswers:
-    """Ask for the scores (1-5) of an image on its prompt's questions, each with the teacher's reasoning."""
+    """Ask for the scores (1-5) of an image on its prompt's questions, each with the teacher's reasoning.
+
+    Args:
+        teacher: whom to ask.
+        pair: whose image it is.
+        image: the same image, to be read.
+        questions: of the prompt.
+    """
     path, digest = await image.read()
     request = prompts.answers_request("t2ia", path, pair.prompt, questions)
     answer = await teacher.ask(request, lambda text: parse_t2ia_answers(text, questions))
@@ -106,7 +118,13 @@ async def t2ia_answers(teacher: Teacher, pair: PairRecord, image: Picture, quest
 
 
 async def iqa_questions(teacher: Teacher, pair: PairRecord, image: Picture) -> IQAQuestions:
-    """Ask for the scene graph and the quality questions of an image."""
+    """Ask for the scene graph and the quality questions of an image.
+
+    Args:
+        teacher: whom to ask.
+        pair: whose image it is.
+        image: the same image, to be read.
+    """
     path, digest = await image.read()
     answer = await teacher.ask(prompts.scene_request(path), parse_scene)
     scene_graph, questions = answer.value
@@ -124,6 +142,12 @@ async def iqa_answers(teacher: Teacher, pair: PairRecord, image: Picture, questi
     """Ask for the answers and scores (1-5) of an image on its own quality questions.
 
     The score of the image is the mean of the answers' scores, 1-5.
+
+    Args:
+        teacher: whom to ask.
+        pair: whose image it is.
+        image: the same image, to be read.
+        questions: of this image.
     """
     path, digest = await image.read()
     request = prompts.answers_request("iqa", path, pair.prompt, questions)

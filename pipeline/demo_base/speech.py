@@ -74,7 +74,10 @@ def sample(truth: Truth, rng: Random, shares: dict[str, float]) -> Exchange:
 
 
 def caption(truth: Truth) -> str:
-    """Describe a picture in a few words: groups with their damage, relations, setting, and damage of the whole."""
+    """Describe a picture in a few words.
+
+    Groups come with their damage, then relations, then the setting with the damage of the whole picture.
+    """
     graph = knowledge.scene_graph(truth)
     *nodes, background = graph["nodes"]
     labels = {node["id"]: node["label"] for node in nodes}
@@ -113,7 +116,10 @@ def almost(drawn: Scene, rng: Random) -> Scene:
 
 
 def _questions(truth: Truth, asked: Scene, rng: Random) -> list[tuple[str, str]]:
-    """Choose 2 to 7 questions of all topics, with their target answers."""
+    """Choose 2 to 7 questions of all topics, with their target answers.
+
+    `asked` is the scene of a prompt, which need not be what was drawn.
+    """
     groups, drawn = asked.groups, truth.drawn.groups
     everything = [(ask("colour", g.count > 1, noun=g.noun, colour=g.colour), "yes") for g in groups]
     everything += [(ask("count", g.count > 1, number=words.COUNTS[g.count], noun=g.noun), "yes") for g in groups]

@@ -37,7 +37,11 @@ class Page(HTMLParser):
 
 
 def main(site: Path) -> int:
-    """Check the pages below `site` and print what is wrong; return the exit status."""
+    """Check the pages below `site` and print what is wrong.
+
+    Returns:
+        0, or 1 where a link leads nowhere or a page loads something from elsewhere.
+    """
     # All pages are read first: a link may lead to an anchor of any of them.
     pages = {}
     for path in sorted(site.rglob("*.html")):

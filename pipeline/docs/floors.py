@@ -21,7 +21,11 @@ WIDTH, SIDE, HEIGHT, GAP, PAD = 860, 150, 38, 8, 10
 
 
 def contract() -> tuple[list[list[str]], set[str]]:
-    """Return the floors from the top down, each with its modules, and the modules that `qwenvl` may not import."""
+    """Read the import contract.
+
+    Returns:
+        The floors from the top down, each with its modules, and the modules that `qwenvl` may not import.
+    """
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(one["layers"] for one in contracts if one["type"] == "layers")
     barred = next(one["forbidden_modules"] for one in contracts if one.get("source_modules") == ["qwenvl"])

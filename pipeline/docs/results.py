@@ -50,7 +50,10 @@ def origins(slug: Callable[[str, str], str]) -> str:
 
 
 def published() -> str:
-    """Return the page of figures that others published, each column marked as such."""
+    """Return the page of figures that others published, each column marked as such.
+
+    Scores of models come from `dyneval/data/models.toml`, agreement from `published_agreement.csv`.
+    """
     models = tomllib.loads((ROOT / "dyneval" / "data" / "models.toml").read_text())
     ranked = sorted((one for one in models.values() if "paper_score" in one), key=lambda one: -one["paper_score"])
     agreement = csv.DictReader((DATA / "published_agreement.csv").open(newline=""))

@@ -41,7 +41,11 @@ WRONG = 4
 
 
 def main(folder: Path) -> None:
-    """Draw, score and rank pictures in `folder`, serve the judge, and take screenshots of both."""
+    """Draw, score and rank pictures, serve the judge, and take screenshots of the report and of the server's page.
+
+    Args:
+        folder: keeps what was drawn and scored.
+    """
     gendb, scores, board, judge = Path("gendb"), Path("scores.jsonl"), Path("board"), Path("demo-judge")
     SCREENS.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)

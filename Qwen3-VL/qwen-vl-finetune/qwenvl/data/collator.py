@@ -47,6 +47,12 @@ class Collator:
     `flatten` gives `input_ids`, `labels`, `tasks` of shape (1, T), `position_ids` (4, 1, T) and `sample_lengths`;
     otherwise (B, L), `attention_mask` (B, L) and `position_ids` (3, B, L). `counts` holds samples, tokens, targets and
     padding of the batch, `names` its samples, `bad` the problems of those that could not be read.
+
+    Attributes:
+        rope_index: computes positions.
+        dummy: is added to a batch without images.
+        pad_token_id: fills the ends of padded rows.
+        flatten: lay samples end to end.
     """
 
     rope_index: RopeIndex
@@ -75,7 +81,7 @@ class Collator:
         return batch
 
     def _positions(self, encoded: Encoded) -> torch.Tensor:
-        """(3, T) positions of one sample in time, height and width."""
+        """Return the positions (3, T) of one sample in time, height and width."""
         ids = torch.tensor([encoded.input_ids])
         types = torch.tensor([encoded.mm_token_type_ids], dtype=torch.int)
         positions, _ = self.rope_index(ids, types, image_grid_thw=encoded.image_grid_thw)

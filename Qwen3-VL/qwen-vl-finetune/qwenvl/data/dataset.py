@@ -71,7 +71,13 @@ class DatasetStats:
 
 
 class InstructDataset(Dataset[list[Example | BadSample]]):
-    """Items are lists: the samples of one annotation entry, or those of one bin when they are packed."""
+    """The samples of several annotation files. An item is a list: the samples of one entry, or of one bin if packed.
+
+    Attributes:
+        stats: what became of the entries.
+        problems: one line for each unusable entry.
+        lengths: tokens of each item.
+    """
 
     def __init__(
         self,

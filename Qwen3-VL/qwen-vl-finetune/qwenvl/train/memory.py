@@ -116,7 +116,13 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Zero:
-    """What DeepSpeed divides among the ranks (`stage`), and what it keeps in the memory of the machine."""
+    """What DeepSpeed divides among the ranks, and what it keeps in the memory of the machine.
+
+    Attributes:
+        stage: of ZeRO, 0-3.
+        offload_optimizer: the optimizer's state and gradients are in the machine's memory.
+        offload_weights: so are the weights.
+    """
 
     stage: int
     offload_optimizer: bool = False

@@ -31,14 +31,22 @@ _COUNTS = ("samples", "tokens", "targets", "padding", "patches")
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Parameters that multiply with each token, target or patch, for counting FLOPs."""
+    """Parameters that multiply with each token, target or patch, for counting FLOPs.
+
+    Attributes:
+        language: parameters of the language model without its table of words; each token.
+        head: parameters of the head; each target.
+        vision: parameters of the vision tower; each patch.
+        vision_trained: gradients of the vision tower are computed.
+        language_trained: the same of the language model; False with adapters, whose weights are counted among
+            the language's.
+    """
 
     language: int
     head: int
     vision: int
     vision_trained: bool
     language_trained: bool
-    """False with adapters: their own weights are counted among the language's."""
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Work:
@@ -94,7 +102,13 @@ class Totals:
 
 
 class Meter:
-    """Sums over the micro-batches since the last totals, on the device."""
+    """Sums over the micro-batches since the last totals, on the device.
+
+    Attributes:
+        work: of the model, for the utilisation.
+        device: of the sums.
+        bad: unreadable samples of all ranks since training began.
+    """
 
     def __init__(self, work: Work, device: torch.device) -> None:
         """Start counting."""

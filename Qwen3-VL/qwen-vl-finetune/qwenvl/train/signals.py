@@ -31,10 +31,14 @@ class EvaluateLast(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """Lets all ranks save a checkpoint and stop after the step in which any of them got a signal."""
+    """Lets all ranks save a checkpoint and stop after the step in which any of them got a signal.
+
+    Attributes:
+        stopped: True once training was cut short; `run` then returns `STOPPED`.
+    """
 
     def __init__(self) -> None:
-        """Install the handlers. `stopped` is True afterwards if training was cut short."""
+        """Install the handlers, in place of those that would end the process at once."""
         self.stopped = False
         self._requested = False
         for number in (signal.SIGTERM, signal.SIGUSR1):

@@ -33,7 +33,14 @@ logger = logging.getLogger(__name__)
 
 
 class DynEvalTrainer(Trainer):
-    """Hugging Face's Trainer for `InstructDataset`, with our collator."""
+    """Hugging Face's Trainer for `InstructDataset` and `Collator`.
+
+    Attributes:
+        meter: figures of the training steps.
+        heldout_meter: those of evaluations.
+        agreement: compares scores with the teacher's; None without --eval_scores.
+        max_bad_samples: unreadable samples that are skipped before the run stops.
+    """
 
     args: TrainingArguments
 
