@@ -98,9 +98,9 @@ class StaleWork:
                 self._given_up[name].discard(key)
                 self._forgotten.add(name)
 
-    # At the end of a run: the file is written anew, and a run may retire thousands of rejects.
     def forget_rejects(self) -> None:
         """Remove rejects from the files whose annotation could be made after all."""
+        # Called once, at the end of a run: it writes each file anew.
         for name in self._forgotten:
             store = self.stores[name]
             left = read_rejects(store.rejects_path, store.key)

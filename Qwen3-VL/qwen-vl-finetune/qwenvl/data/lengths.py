@@ -1,8 +1,8 @@
 """Counts the tokens of all samples before training, in parallel, and keeps the counts for the next run.
 
 Lengths decide which samples fit, how they are packed, and whether the largest batch fits into memory. Only the header
-of an image is read, not its pixels. A count that differs from what `Processor.encode`
-makes of the sample would let a sequence grow over `--model_max_length`.
+of an image is read, not its pixels. A count that differs from what `Processor.encode` makes of the sample would let a
+sequence grow over `--model_max_length`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def describe(entry: Any, index: int, annotation: Path) -> str:
 
 
 def count_tokens(conversation: Conversation, root: Path, processor: Processor) -> int:
-    """Number of tokens of a sample; reads no more of an image than its header.
+    """Return the number of tokens of a sample; no more of an image is read than its header.
 
     Raises:
         ImageError, ValueError: the sample cannot be trained on.

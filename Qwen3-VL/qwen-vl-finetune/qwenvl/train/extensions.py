@@ -52,7 +52,7 @@ def load_operators(*builders: str) -> None:
 
 
 def _folder() -> Path:
-    # One folder for each environment and Python: an extension that was compiled with other headers does not load.
+    # Not one folder for all environments: each would compile anew what another one has left.
     root = os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions"
     environment = hashlib.sha256(f"{sys.prefix} {sys.version}".encode()).hexdigest()[:12]
     return Path(root) / f"dyneval-{environment}"
