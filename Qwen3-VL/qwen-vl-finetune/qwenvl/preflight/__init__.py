@@ -1,7 +1,7 @@
 """Preflight: finds what is wrong with machine, model and data before GPU hours are spent. It changes nothing.
 
-Each check returns a `Finding`, and calls the functions that training itself calls: a check with rules of its own would
-pass what training refuses. `cli` runs them all.
+Each check returns a `CheckResult`, and calls the functions that training itself calls: a check with rules of its own
+would pass what training refuses. `cli` runs them all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @dataclass(kw_only=True, slots=True)
-class Finding:
+class CheckResult:
     """What one check found: its name, the status, and a message with the remedy where something is wrong."""
 
     name: str

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from qwenvl.preflight import Finding, launched
+from qwenvl.preflight import CheckResult, launched
 
 _MARKS = {"ok": "ok     ", "note": "note   ", "warning": "warning", "error": "ERROR  "}
 
 
-def run_checks(arguments: Sequence[str], chosen: argparse.Namespace) -> Iterator[Finding]:
+def run_checks(arguments: Sequence[str], chosen: argparse.Namespace) -> Iterator[CheckResult]:
     """Yield the finding of each check as soon as it is done; later checks use what earlier ones found."""
     # Quick checks come first: downloading a model, or failing to reach the Hub, takes minutes. Imports stand between
     # them because qwenvl.preflight.arguments needs torch and transformers, and packages are checked before.
@@ -62,7 +62,7 @@ def run_checks(arguments: Sequence[str], chosen: argparse.Namespace) -> Iterator
     if model.status == "ok" and memory.status != "error":
         yield check_weights(model_arguments, data_arguments)
     else:
-        yield Finding(name="weights", status="note", message="not loaded: see model and memory")
+        yield CheckResult(name="weights", status="note", message="not loaded: see model and memory")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -26,7 +26,7 @@ from qwenvl.data.conversation import StoredSample, judge
 from qwenvl.data.image_folder import check_image_folder
 from qwenvl.data.lengths import count_tokens, describe, entry_samples, in_processes
 from qwenvl.errors import TrainingInputError
-from qwenvl.preflight import Finding, Recipe, Status
+from qwenvl.preflight import CheckResult, Recipe, Status
 from qwenvl.preflight.pixels import check_pixels
 
 _SERIAL_LIMIT = 500
@@ -44,14 +44,14 @@ class CheckedEntry:
     problem: str = ""
 
 
-def find_sources(recipe: Recipe) -> tuple[list[Finding], list[tuple[DatasetSource, AnnotationFile]]]:
+def find_sources(recipe: Recipe) -> tuple[list[CheckResult], list[tuple[DatasetSource, AnnotationFile]]]:
     """Open the files of the datasets and of their held-out splits.
 
     Returns:
         What is wrong with some, and the others with their datasets, each file once.
     """
     found: dict[tuple[Path, Path], tuple[DatasetSource, AnnotationFile]] = {}
-    problems: list[Finding] = []
+    problems: list[CheckResult] = []
     names = [name.strip() for name in recipe.dataset_use.split(",") if name.strip()]
     for name in names or [""]:
         try:
@@ -59,14 +59,14 @@ def find_sources(recipe: Recipe) -> tuple[list[Finding], list[tuple[DatasetSourc
             if recipe.eval_split:
                 sources += split_list(sources, recipe.eval_split)
         except TrainingInputError as error:
-            problems.append(Finding(name=name or "data", status="error", message=str(error)))
+            problems.append(CheckResult(name=name or "data", status="error", message=str(error)))
             continue
         for source in sources:
             try:
                 annotations = AnnotationFile(source.annotation)
                 check_image_folder(source, annotations)
             except (TrainingInputError, DataFileError) as error:
-                problems.append(Finding(name=source.name, status="error", message=str(error)))
+                problems.append(CheckResult(name=source.name, status="error", message=str(error)))
                 continue
             found.setdefault((source.annotation, source.data), (source, annotations))
     return problems, list(found.values())
@@ -80,7 +80,7 @@ def check_source(
     full: bool,
     workers: int,
     ranks: int,
-) -> list[Finding]:
+) -> list[CheckResult]:
     """Run all checks of one annotation file and its images.
 
     Args:
@@ -161,22 +161,22 @@ def find_unreadable(annotation: Path, data: Path, workers: int) -> tuple[int, li
     return len(annotations), [one.problem for one in found if one.problem]
 
 
-def _problems(name: str, looked: list[CheckedEntry], count: int) -> Finding:
+def _problems(name: str, looked: list[CheckedEntry], count: int) -> CheckResult:
     bad = [one.problem for one in looked if one.problem]
     tasks = Counter(one.task for one in looked if one.task)
     details = {"checked": count, "bad": len(bad), "first_problems": bad[:20], "tasks": dict(tasks)}
     if bad:
-        return Finding(
+        return CheckResult(
             name=name, status="error", message=f"{len(bad)} of {count} bad; first: {bad[0]}", details=details
         )
     shown = ", ".join(f"{number} {task}" for task, number in sorted(tasks.items()))
-    return Finding(name=name, status="ok", message=f"{count} checked: {shown}", details=details)
+    return CheckResult(name=name, status="ok", message=f"{count} checked: {shown}", details=details)
 
 
-def _lengths(source: DatasetSource, lengths: list[int], recipe: Recipe, count: int, ranks: int) -> Finding:
+def _lengths(source: DatasetSource, lengths: list[int], recipe: Recipe, count: int, ranks: int) -> CheckResult:
     name = source.name
     if not lengths:
-        return Finding(
+        return CheckResult(
             name=f"{name}: lengths", status="warning", message="not counted: no tokenizer, or no good sample"
         )
     from qwenvl.train.memory import largest_batch
@@ -201,4 +201,4 @@ def _lengths(source: DatasetSource, lengths: list[int], recipe: Recipe, count: i
     elif len(fitting):
         details["largest_batch"] = largest_batch(fitting, recipe.per_device_train_batch_size)
     status: Status = "warning" if over > 0.01 else "ok"
-    return Finding(name=f"{name}: lengths", status=status, message=message, details=details)
+    return CheckResult(name=f"{name}: lengths", status=status, message=message, details=details)

@@ -14,13 +14,13 @@ from dyneval.processing import Processor, TaskTokenError, register_task_tokens
 from dyneval.qwen_vocabulary import build_tokenizer
 from dyneval.tokens import TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
-from qwenvl.preflight import Finding, Recipe, Status
+from qwenvl.preflight import CheckResult, Recipe, Status
 from qwenvl.train.argument import ModelArguments
 from qwenvl.train.memory import Load, Sizes, Zero, check_fits, patches_of, told
 from qwenvl.train.modeling import read_config
 
 
-def check_model(recipe: Recipe, arguments: ModelArguments) -> tuple[Finding, Sizes | None]:
+def check_model(recipe: Recipe, arguments: ModelArguments) -> tuple[CheckResult, Sizes | None]:
     """Check family and size, from the configuration alone. The sizes are None where they are not known."""
     import torch
 
@@ -28,31 +28,31 @@ def check_model(recipe: Recipe, arguments: ModelArguments) -> tuple[Finding, Siz
         config, model_class = read_config(recipe.model)
     except TrainingInputError as error:
         message = f"{error}; name a folder, or where the Hub is in reach an id, by MODEL_NAME_OR_PATH"
-        return Finding(name="model", status="error", message=message), None
+        return CheckResult(name="model", status="error", message=message), None
     rows = config.get_text_config().vocab_size
     if rows <= max(TASK_TOKEN_IDS.values()):
         message = (
             f"{recipe.model}: its embedding has {rows} rows, the task tokens need {max(TASK_TOKEN_IDS.values()) + 1}"
         )
-        return Finding(name="model", status="error", message=message), None
+        return CheckResult(name="model", status="error", message=message), None
     # On the device "meta" a model has shapes and no memory.
     with torch.device("meta"):
         model = model_class(config)
     try:
         sizes = Sizes.of(model, arguments)
     except TrainingInputError as error:
-        return Finding(name="model", status="error", message=str(error)), None
+        return CheckResult(name="model", status="error", message=str(error)), None
     adapters = f", {sizes.adapters / 1e6:.1f} M in adapters" if arguments.lora_enable else ""
     message = f"{recipe.model}: {config.model_type}, {sizes.everything / 1e9:.3f} B parameters, {rows:,} embedding rows"
-    return Finding(name="model", status="ok", message=message + adapters, details=asdict(sizes)), sizes
+    return CheckResult(name="model", status="ok", message=message + adapters, details=asdict(sizes)), sizes
 
 
-def check_tokens(recipe: Recipe) -> tuple[Finding, Processor | None]:
+def check_tokens(recipe: Recipe) -> tuple[CheckResult, Processor | None]:
     """Check that the task tokens get their ids: in the model's own tokenizer, or in the bundled one without it."""
     try:
         processor = Processor.for_training(recipe.model, recipe.min_pixels, recipe.max_pixels)
     except TaskTokenError as error:
-        return Finding(name="tokens", status="error", message=str(error)), None
+        return CheckResult(name="tokens", status="error", message=str(error)), None
     except CheckpointError as error:
         # Without a network the model's tokenizer may be out of reach; the package has the same vocabulary.
         reason = str(error).splitlines()[0]
@@ -60,19 +60,21 @@ def check_tokens(recipe: Recipe) -> tuple[Finding, Processor | None]:
             register_task_tokens(build_tokenizer())
         except (FileNotFoundError, ValueError) as fault:
             message = f"{reason}; bundled vocabulary: {fault}"
-            return Finding(name="tokens", status="error", message=message), None
+            return CheckResult(name="tokens", status="error", message=message), None
         message = f"{reason}; checked with the bundled Qwen3-VL vocabulary instead: task tokens 151669-151671"
-        return Finding(name="tokens", status="warning", message=message, details=dict(TASK_TOKEN_IDS)), None
+        return CheckResult(name="tokens", status="warning", message=message, details=dict(TASK_TOKEN_IDS)), None
     except UserError as error:
-        return Finding(name="tokens", status="error", message=str(error)), None
+        return CheckResult(name="tokens", status="error", message=str(error)), None
     known = "new to it" if processor.added_task_tokens else "known to it"
     message = f"tokenizer of {recipe.model}: task tokens 151669-151671, {known}"
     if differ := processor.limits_differ():
-        return Finding(name="tokens", status="warning", message=f"{message}; {differ}"), processor
-    return Finding(name="tokens", status="ok", message=message, details=dict(TASK_TOKEN_IDS)), processor
+        return CheckResult(name="tokens", status="warning", message=f"{message}; {differ}"), processor
+    return CheckResult(name="tokens", status="ok", message=message, details=dict(TASK_TOKEN_IDS)), processor
 
 
-def check_memory(recipe: Recipe, sizes: Sizes | None, devices: dict[str, Any], pixels: int, largest: int) -> Finding:
+def check_memory(
+    recipe: Recipe, sizes: Sizes | None, devices: dict[str, Any], pixels: int, largest: int
+) -> CheckResult:
     """Compare the memory that the run needs with what there is.
 
     Args:
@@ -83,14 +85,14 @@ def check_memory(recipe: Recipe, sizes: Sizes | None, devices: dict[str, Any], p
         largest: tokens of the largest batch.
     """
     if sizes is None:
-        return Finding(name="memory", status="warning", message="not estimated: the model is unknown")
+        return CheckResult(name="memory", status="warning", message="not estimated: the model is unknown")
     gpus = int(devices.get("gpus", 0))
     counts = []
     for name, default in (("NPROC_PER_NODE", max(1, gpus)), ("NNODES", 1)):
         value = os.environ.get(name) or str(default)
         if not value.isdecimal() or value == "0":
             message = f"{name} is {value!r}, expected a number of 1 or more"
-            return Finding(name="memory", status="error", message=message)
+            return CheckResult(name="memory", status="error", message=message)
         counts.append(int(value))
     processes, nodes = counts
     load = Load(
@@ -105,7 +107,7 @@ def check_memory(recipe: Recipe, sizes: Sizes | None, devices: dict[str, Any], p
         zero = Zero.read(recipe.deepspeed)
         phases, free = check_fits(sizes, load, zero)
     except UserError as error:
-        return Finding(name="memory", status="error", message=str(error))
+        return CheckResult(name="memory", status="error", message=str(error))
     message = f"{told(phases, free)} (ZeRO-{zero.stage}, {load.ranks} device(s), {largest:,} tokens)"
     status: Status = "warning" if max(phases.values()) > free else "ok"
-    return Finding(name="memory", status=status, message=message, details={"gib": phases, "zero": zero.stage})
+    return CheckResult(name="memory", status=status, message=message, details={"gib": phases, "zero": zero.stage})

@@ -15,7 +15,7 @@ from dyneval.processing import Processor
 from qwenvl.data import DatasetSource
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.image_folder import image_names
-from qwenvl.preflight import Finding
+from qwenvl.preflight import CheckResult
 
 COMPARED = 16
 """Images that are compared, from the beginning of the file."""
@@ -26,7 +26,7 @@ two levels, one of 100x1500 pixels within five."""
 
 def check_pixels(
     name: str, source: DatasetSource, annotations: AnnotationFile, processor: Processor, model: str
-) -> Finding:
+) -> CheckResult:
     """Compare grids and pixels, where the other two can be imported: both need torchvision."""
     title = f"{name}: pixels"
     try:
@@ -34,7 +34,9 @@ def check_pixels(
         import torchvision  # noqa: F401
         from transformers import AutoImageProcessor
     except ImportError as error:
-        return Finding(name=title, status="note", message=f"not compared with qwen-vl-utils and transformers ({error})")
+        return CheckResult(
+            name=title, status="note", message=f"not compared with qwen-vl-utils and transformers ({error})"
+        )
     limits = {"shortest_edge": processor.min_pixels, "longest_edge": processor.max_pixels}
     library: Any = AutoImageProcessor.from_pretrained(model, size=limits, trust_remote_code=False)
     told, count, largest = [], 0, 0.0
@@ -64,8 +66,8 @@ def check_pixels(
     details = {"compared": count, "largest_difference": round(largest, 4), "differences": told[:20]}
     if told:
         message = f"{len(told)} differences in {count} images; first: {told[0]}"
-        return Finding(name=title, status="warning", message=message, details=details)
+        return CheckResult(name=title, status="warning", message=message, details=details)
     message = (
         f"{count} images: grids equal those of qwen-vl-utils and {type(library).__name__}, pixels within {largest:.4f}"
     )
-    return Finding(name=title, status="ok", message=message, details=details)
+    return CheckResult(name=title, status="ok", message=message, details=details)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 
 from dyneval.errors import UserError
-from qwenvl.preflight import Finding
+from qwenvl.preflight import CheckResult
 from qwenvl.train.argument import DataArguments, ModelArguments
 from qwenvl.train.lora import add_adapters
 from qwenvl.train.modeling import freeze, load_model, set_trainable, trainable_names
 
 
-def check_weights(model_arguments: ModelArguments, data_arguments: DataArguments) -> Finding:
+def check_weights(model_arguments: ModelArguments, data_arguments: DataArguments) -> CheckResult:
     """Load the model as training does, into the memory of this machine, 2 bytes a parameter.
 
     A model of the Hub is downloaded for it. Reading names and shapes alone would not find tensors that are cut off or
@@ -29,8 +29,8 @@ def check_weights(model_arguments: ModelArguments, data_arguments: DataArguments
             set_trainable(model, model_arguments)
         freeze(trained, model_arguments.freeze)
     except UserError as error:
-        return Finding(name="weights", status="error", message=str(error))
+        return CheckResult(name="weights", status="error", message=str(error))
     tied = "is the embedding" if model.config.tie_word_embeddings else "has weights of its own"
     details = {"trained": trainable_names(trained)}
     message = f"{name}: all {count} tensors are there and finite; the output {tied}"
-    return Finding(name="weights", status="ok", message=message, details=details)
+    return CheckResult(name="weights", status="ok", message=message, details=details)
