@@ -103,8 +103,10 @@ class AnnotatingWorker:
         more = asyncio.Event()
 
         def tell(event: AnnotationEvent) -> None:
+            # The first event since the last hand-over starts the wait; those that come during it go along.
+            if not events:
+                self.loop.call_later(GATHER, more.set)
             events.append(event)
-            more.set()
 
         ledgers = {
             name: Ledger(name=name, known=task.known[name], done=done, tell=tell) for name, done in task.done.items()
@@ -130,7 +132,6 @@ class AnnotatingWorker:
                 more.clear()
                 if not annotating.done():
                     self.loop.run_until_complete(more.wait())
-                    self.loop.run_until_complete(asyncio.sleep(GATHER))
         yield PairsPassed(0, 0, teacher.tally)
         yield EngineNotes(tuple(getattr(self.engine, "notes", ())))
         if interrupted:
