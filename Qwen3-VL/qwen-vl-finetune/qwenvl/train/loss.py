@@ -1,7 +1,7 @@
 """Computes the loss without the full table of logits: they are made only at targets, a piece at a time.
 
-With 151,936 words, the logits of 8,192 tokens take 5 GB in float32; a third of the
-tokens are targets, and one piece of eight is held at a time. The loss equals that of the full table.
+With 151,936 words, the logits of 8,192 tokens take 5 GB in float32; a third of the tokens are targets, and one piece of
+eight is held at a time. The loss equals that of the full table.
 """
 
 from __future__ import annotations
