@@ -23,7 +23,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from dyneval import tokens
-from dyneval.processing import Processor, Turn
+from dyneval.processing import ChatTurn, Processor
 from dyneval.replies import ReplyLimits, evaluation_schema, scene_schema
 from dyneval.scorer.grammar import ReplyGrammar
 from dyneval.scorer.loading import load_student
@@ -176,7 +176,7 @@ def main() -> None:
             checkpoint = Path(folder, "tiny")
             build_tiny_model(checkpoint, task_tokens=True)
         model, processor = load_student(checkpoint)
-    encoded = processor.encode([Turn("user", tokens.t2ia_turn("a cat on a bench"))], [], True).model_inputs()
+    encoded = processor.encode([ChatTurn("user", tokens.t2ia_turn("a cat on a bench"))], [], True).model_inputs()
     schemas = [scene_schema(BOUNDED), evaluation_schema("readme", "t2ia", QUESTIONS, BOUNDED)]
     print(
         "| engine | installed MB | load s | compile IQA ms | compile EVALUATION ms | mask ms mean, p99 | ms a token |"

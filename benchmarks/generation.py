@@ -31,7 +31,7 @@ from PIL import Image
 from dyneval.files.jsonl import read_jsonl
 from dyneval.generation import allocation, saving
 from dyneval.generation.gendb import GenDB
-from dyneval.generation.model import BuildOptions, Made, ModelSpec, Preset, Request, RunOptions
+from dyneval.generation.model import BuildOptions, GeneratedImage, ImageRequest, ModelSpec, Preset, RunOptions
 from dyneval.generation.runner import Config, generate
 from dyneval.hashing import fingerprint
 from dyneval.records import PairRecord, pair_id, prompt_id
@@ -63,10 +63,10 @@ class FreeModel:
     def __init__(self, side: int) -> None:
         self.image = picture(side)
 
-    def generate(self, batch: Sequence[Request]) -> Iterator[Made]:
+    def generate(self, batch: Sequence[ImageRequest]) -> Iterator[GeneratedImage]:
         """The same image for every request."""
         for request in batch:
-            yield Made(request=request, image=self.image, prompt_sent=request.prompt, seconds=0)
+            yield GeneratedImage(request=request, image=self.image, prompt_sent=request.prompt, seconds=0)
 
     def close(self) -> None:
         """Nothing to free."""
@@ -166,7 +166,7 @@ def bench_resume(pairs: int) -> dict[str, Any]:
     }
 
 
-def fake_records(path: Path, pairs: int, settings: dict[str, Any], mark: str) -> Iterator[Request]:
+def fake_records(path: Path, pairs: int, settings: dict[str, Any], mark: str) -> Iterator[ImageRequest]:
     """Write records of images that do not exist; yield the requests that they answer."""
     sent = "a photograph of a cat on a red chair beside a window, sharp focus, intricate, cinematic light, 35 mm"
     more = {"fingerprint": mark, "prompt_sent": sent, "seconds": 1.25, "safety": None, "sidecars": []}
@@ -189,7 +189,7 @@ def fake_records(path: Path, pairs: int, settings: dict[str, Any], mark: str) ->
                 sha256=hashlib.sha256(key.encode()).hexdigest(),
             )
             file.write(json.dumps(record.to_dict()) + "\n")
-            yield Request(pair_id=record.pair_id, prompt_id=key, prompt=sent, seed=1, tier=1)
+            yield ImageRequest(pair_id=record.pair_id, prompt_id=key, prompt=sent, seed=1, tier=1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -240,12 +240,12 @@ def run_scores(folder: Path) -> dict:
 
 def run_selection(folder: Path) -> dict:
     """Select one prompt in ten, beside a random tenth: tiers, rare categories, and how much the chosen repeat."""
-    from dyneval.prompts import complexity, selection, tiers
+    from dyneval.prompts import complexity, selection
     from dyneval.prompts.analysis import analyse
 
     prompts = pl.read_parquet(folder / "prompts.parquet", columns=["prompt"], n_rows=400_000)["prompt"]
     found = analyse(prompts, 42)
-    tier = tiers.by_threshold(complexity.complexity(found.points, complexity.load()))
+    tier = complexity.tiers_by_threshold(complexity.complexity(found.points, complexity.load()))
     keys, count = np.random.default_rng(0).permutation(len(prompts)).astype(np.uint64), len(prompts) // 10
     begin = time.perf_counter()
     chosen = selection.select(count, tier, found.labels, found.shingled.signatures, keys, 42)

@@ -27,7 +27,7 @@ import httpx2
 from PIL import Image
 
 from dyneval.client import AsyncClient, Client
-from dyneval.loaded_pairs import Pair
+from dyneval.loaded_pairs import LoadedPair
 from dyneval.records import ScoreRecord
 
 BATCH, SECONDS = 8, 1.0
@@ -36,7 +36,7 @@ Examples = Sequence[tuple[bytes, str]]
 Row = tuple[str, int, float]
 
 
-def paced(pairs: Sequence[Pair]) -> Iterator[tuple[int, ScoreRecord]]:
+def paced(pairs: Sequence[LoadedPair]) -> Iterator[tuple[int, ScoreRecord]]:
     """A judge that gives every image the same scores, in its own time."""
     time.sleep(SECONDS)
     question = {"question": "Is it?", "answer": "yes", "score": 3, "soft_score": 3.0, "reasoning": "It is."}
@@ -62,7 +62,7 @@ def serve_paced(ready: Any) -> None:
 
     from dyneval.serve.app import create_app
     from dyneval.serve.batcher import Batcher
-    from dyneval.serve.connections import Server, listen_on, protocol
+    from dyneval.serve.connections import BoundServer, listen_on, protocol
     from dyneval.serve.settings import ServerSettings
 
     settings = ServerSettings(rewards=True, max_body=1 << 27)
@@ -75,7 +75,7 @@ def serve_paced(ready: Any) -> None:
         ready.send(f"http://127.0.0.1:{listener.getsockname()[1]}")
         return True
 
-    Server(config, listener, tell, lambda: False).serve_on_it()
+    BoundServer(config, listener, tell, lambda: False).run([listener])
 
 
 @contextmanager

@@ -27,9 +27,9 @@ from PIL import Image
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from dyneval import replies, tokens
-from dyneval.loaded_pairs import Pair
+from dyneval.loaded_pairs import LoadedPair
 from dyneval.planning.assumptions import gpus
-from dyneval.processing import Processor, Turn
+from dyneval.processing import ChatTurn, Processor
 from dyneval.records import ScoreRecord
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
 from dyneval.scorer.four_passes import mean_score, merge_questions
@@ -98,7 +98,7 @@ class Plain:
     def reply(self, turn: str, schema: dict, image: Image.Image | None) -> str:
         """One conversation."""
         images = [image] if image else []
-        encoded = self.processor.encode([Turn("user", turn, len(images))], images, True).model_inputs()
+        encoded = self.processor.encode([ChatTurn("user", turn, len(images))], images, True).model_inputs()
         encoded = {name: value.to(self.model.device) for name, value in encoded.items()}
         held = Held(self.grammar, self.grammar.constraint(schema), self.processor.tokenizer.eos_token_id)
         options = {"max_new_tokens": self.settings.max_new_tokens, "do_sample": False}
@@ -108,7 +108,7 @@ class Plain:
         self.read += encoded["input_ids"].shape[1]
         return held.constraint.text
 
-    def score(self, pair: Pair) -> tuple[float, float]:
+    def score(self, pair: LoadedPair) -> tuple[float, float]:
         """T2IA and IQA of a pair, in four calls."""
         limits = self.settings.limits
         asked = replies.read_questions(self.reply(tokens.t2ia_turn(pair.prompt), filled_questions(limits), None))
@@ -116,21 +116,21 @@ class Plain:
         scene = replies.read_scene(self.reply(tokens.iqa_turn(), filled_scene(limits), pair.image))
         return t2ia, self.evaluate(pair, [one["question"] for one in merge_questions(scene.questions)])
 
-    def evaluate(self, pair: Pair, questions: Sequence[str]) -> float:
+    def evaluate(self, pair: LoadedPair, questions: Sequence[str]) -> float:
         """Mean score of questions about a pair."""
         schema = replies.evaluation_schema("readme", "t2ia", questions, self.settings.limits)
         text = self.reply(tokens.evaluation_turn(pair.prompt, questions), schema, pair.image)
         return mean_score([answer["score"] for answer in json.loads(text)["answers"]])
 
 
-def make_pairs(count: int, side: int) -> list[Pair]:
+def make_pairs(count: int, side: int) -> list[LoadedPair]:
     """Images of smooth noise, each with its own prompt."""
     random = np.random.default_rng(0)
     images = [
         Image.fromarray(random.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize((side, side)) for _ in range(count)
     ]
     return [
-        Pair(
+        LoadedPair(
             pair_id=f"pair-{n}", prompt=f"scene number {n}: a red circle on a bench", image=image, image_name=f"{n}.png"
         )
         for n, image in enumerate(images)
@@ -153,7 +153,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure_baseline(plain: Plain, pairs: Sequence[Pair]) -> tuple[float, list[tuple[float, float]]]:
+def measure_baseline(plain: Plain, pairs: Sequence[LoadedPair]) -> tuple[float, list[tuple[float, float]]]:
     """Seconds a pair of plain `generate` calls, and their scores; the first pair is scored twice, to warm up."""
     plain.score(pairs[0])
     plain.tokens = plain.choices = plain.read = 0

@@ -1,10 +1,13 @@
-"""DynEval: text-to-image alignment and image quality, each 1-5, through questions made for the very image.
+"""DynEval scores generated images against their prompts: alignment and image quality, each 1-5, higher is better.
 
-    from dyneval import Scorer
-    Scorer.from_pretrained("dyneval-4b").score(images, prompts)
+    from dyneval import Client
 
-`Client` and `AsyncClient` score by a server, `Metric` averages over many images, `Reward` is for reinforcement
-learning. Importing the package loads nothing heavy.
+    with Client("http://127.0.0.1:8000") as client:     # `dyneval serve` runs there
+        print(client.score(["cat.png"], ["a cat on a bench"])[0].overall)
+
+`Scorer` scores in this process, `Client` and `AsyncClient` by a server, `Metric` averages over many images, `Reward` is
+for reinforcement learning. Each name is imported when it is first used, so that `import dyneval` and `dyneval --help`
+need neither torch nor a second.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["AsyncClient", "Client", "Metric", "Reward", "Scorer", "ScorerSettings", "__version__"]
 
-_HOMES = {
+_MODULES = {
     "AsyncClient": "dyneval.client",
     "Client": "dyneval.client",
     "Metric": "dyneval.metric",
@@ -33,6 +36,6 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import the scorer, and torch with it, only when it is asked for."""
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

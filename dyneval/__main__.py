@@ -1,4 +1,4 @@
-"""`python -m dyneval VERB ...`, for where the command is not on the PATH."""
+"""Run the command line as `python -m dyneval VERB ...`, for environments whose scripts are not on the PATH."""
 
 from dyneval.cli import main
 

@@ -1,14 +1,16 @@
-"""What a student was trained to be asked, to write and to see: template, reply form, pixel limits.
+"""What a student was trained with: the wording of its turns, the form of its replies, the pixel limits of its images.
 
-Training notes them in `dyneval.json` beside the weights, as its samples show them. A checkpoint without that file, such
-as the published ones, says nothing of itself; `dyneval.scorer.probing` then looks at what it writes.
+Training writes this into `dyneval.json` beside the weights, and scoring reads it. A student that is asked in another
+wording, or held to another form, still answers, but its scores are wrong: held to the form of the README, a student of
+the release form gives 5.0 for everything. A checkpoint without the file, such as the published ones, says nothing about
+itself; `dyneval.scorer.probing` then looks at what the student writes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -18,29 +20,32 @@ from dyneval.replies import REPLY_FORMS, ReplyForm, form_of
 from dyneval.tokens import EVALUATION, TEMPLATE_VERSIONS, TemplateVersion, template_of
 
 FILE = "dyneval.json"
-"""Name of the note in a checkpoint folder."""
-_Name = TypeVar("_Name", bound=str)
+"""Name of the file in a checkpoint folder."""
 
 
 class Conventions(NamedTuple):
-    """What a checkpoint says of itself; None where it is not known."""
+    """What a checkpoint says about itself; None where it is not known."""
 
     template: TemplateVersion | None = None
     reply_form: ReplyForm | None = None
     min_pixels: int | None = None
-    """Smallest and largest image area that it was trained with; a student shown other sizes judges something else."""
+    """Smallest and largest image area, in pixels, that it was trained with. A student judges other sizes badly."""
     max_pixels: int | None = None
     demo: bool | None = None
-    """True for the demo's students, which know the demo's world alone."""
+    """True for the demo's students, which know nothing but the demo's drawings."""
     untrained: bool | None = None
     """True for a student that was never taught to rate, until training does: its scores mean nothing."""
 
 
 def conventions_of(samples: Iterable[tuple[str, str]], base: Conventions) -> Conventions:
-    """What a student is taught by training samples, (human turn, answer) each; the rest is as its `base` says.
+    """Find out what training samples teach a student.
 
-    Where they show nothing, what its base was taught stays; where they contradict each other, nothing is known.
-    Answers of neither form are passed over: in published data some are spoilt.
+    Args:
+        samples: (human turn, answer) each. Answers of neither form are skipped: in published data some are broken.
+        base: what the checkpoint was taught before, which stays where the samples show nothing.
+
+    Returns:
+        Template and reply form of the samples, None where the samples contradict each other; the rest from `base`.
     """
     templates: set[TemplateVersion] = set()
     forms: set[ReplyForm] = set()
@@ -50,42 +55,45 @@ def conventions_of(samples: Iterable[tuple[str, str]], base: Conventions) -> Con
         elif EVALUATION in turn and (form := form_of(answer)) is not None:
             forms.add(form)
     return base._replace(
-        template=_only(templates, base.template), reply_form=_only(forms, base.reply_form), untrained=None
+        template=None if len(templates) > 1 else next(iter(templates), base.template),
+        reply_form=None if len(forms) > 1 else next(iter(forms), base.reply_form),
+        untrained=None,  # what is trained now is no longer untrained, whatever its base was
     )
 
 
-def _only(shown: set[_Name], base: _Name | None) -> _Name | None:
-    return next(iter(shown), base) if len(shown) < 2 else None
-
-
 def write_conventions(folder: Path, known: Conventions) -> None:
-    """Note in a checkpoint folder what is known."""
+    """Write what is known into a checkpoint folder; what is None is left out."""
     write_json(folder / FILE, {name: value for name, value in known._asdict().items() if value is not None})
 
 
 def read_conventions(content: bytes | None) -> Conventions:
-    """What a checkpoint says of itself in its `dyneval.json`; nothing where it has none.
+    """Read what a checkpoint says about itself.
+
+    Args:
+        content: bytes of its `dyneval.json`; None where it has none, and nothing is known.
 
     Raises:
-        CheckpointError: it is not JSON, or says what no student can do.
+        CheckpointError: the content is not JSON, or holds a value that no student can have.
     """
     if content is None:
         return Conventions()
     try:
-        said: Any = orjson.loads(content)
+        values: Any = orjson.loads(content)
     except ValueError as error:
         raise CheckpointError(f"{FILE}: is not JSON ({error})") from error
-    if not isinstance(said, dict):
-        raise CheckpointError(f"{FILE}: expected an object, got {type(said).__name__}")
-    known: dict[str, tuple[str, ...]] = {"template": TEMPLATE_VERSIONS, "reply_form": REPLY_FORMS}
-    for name, values in known.items():
-        if said.get(name) not in (None, *values):
-            raise CheckpointError(f"{FILE}: expected {name} to be one of {', '.join(values)}")
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{FILE}: expected an object, got {type(values).__name__}")
+    choices: dict[str, tuple[str, ...]] = {"template": TEMPLATE_VERSIONS, "reply_form": REPLY_FORMS}
+    for name, allowed in choices.items():
+        if values.get(name) not in (None, *allowed):
+            raise CheckpointError(f"{FILE}: expected {name} to be one of {', '.join(allowed)}")
     for name in ("min_pixels", "max_pixels"):
-        value = said.get(name)
+        value = values.get(name)
+        # `type`, not isinstance: to Python true is the number 1.
         if value is not None and (type(value) is not int or value < 1):
             raise CheckpointError(f"{FILE}: expected {name} to be a whole number of pixels, at least 1")
     for name in ("demo", "untrained"):
-        if said.get(name) not in (None, True, False):
+        if values.get(name) not in (None, True, False):
             raise CheckpointError(f"{FILE}: expected {name} to be true or false")
-    return Conventions(**{name: said.get(name) for name in Conventions._fields})
+    # Other keys are ignored, so that older versions can read what a newer one writes.
+    return Conventions(**{name: values.get(name) for name in Conventions._fields})

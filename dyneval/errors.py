@@ -1,8 +1,9 @@
-"""What a user can mend. Command lines show it as one line; every other exception is a fault of ours, with traceback.
+"""Errors that a user can mend. The command line shows them as one line; any other exception is a bug, with traceback.
 
-A message names the file, flag or pair, says what was found and expected, and what to do. Kinds that several packages
-raise or look for are here; one that a single module raises stands there, also below `UserError`. The second bases are
-for callers in Python, who expect a ValueError for a bad argument and a RuntimeError where a resource failed.
+A message names the file, flag or pair, says what was found, what was expected, and what to do. Kinds that several
+packages raise or catch are here; a kind that one module raises is defined there, also below `UserError`. An error for
+users that is not below `UserError` would reach them as a traceback. The second bases are for callers in Python, who
+expect a ValueError for a bad argument and a RuntimeError where a resource failed.
 """
 
 from __future__ import annotations
@@ -43,12 +44,13 @@ class ClusterError(UserError, RuntimeError):
     """There is no Ray, or no cluster at the address, or the work failed on it; the message says what to do."""
 
 
+# A query is cut whole, not searched for names such as "key": every service calls its secrets differently.
 _LOGIN = re.compile(r"(?<=://)[^/?#\s]*@")
 _QUERY = re.compile(r"(https?://[^?#\s]*\?)[^\s\"'<>),;]+")
 
 
 def without_secrets(text: str) -> str:
-    """A text fit for files and logs: its addresses without user and password, and without the query, which holds keys.
+    """Make a text fit for files and logs: its addresses without user, password and query, which may hold keys.
 
     "http://me:secret@host/v1?key=secret" becomes "http://host/v1?...".
     """
@@ -56,14 +58,15 @@ def without_secrets(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """What of `known` is nearest to a name that is none of them; None where nothing is near."""
-    from difflib import get_close_matches
+    """The name in `known` that is most like `name`, which is not among them; None where none is similar."""
+    from difflib import get_close_matches  # here: most command lines have no typing error, and start without it
 
     return next(iter(get_close_matches(name, list(known), 1)), None)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint for the message about a name that is none of those that are known: the nearest, else all of them."""
+    """The hint that ends a message about an unknown name: the most similar known name, or else all of them."""
     names = list(known)
+    # All names only where none is near: a list of 36 models would hide the one that was meant.
     near = nearest(name, names)
     return f"did you mean {near}?" if near else f"there are {', '.join(names) or 'none'}"

@@ -1,9 +1,14 @@
-"""What the core of DynEval leaves out: third-party packages by the extra that brings them."""
+"""Which extra (`pip install 'dyneval[EXTRA]'`) brings which package, for messages about a package that is missing.
+
+The core installs in seconds and leaves torch, polars and the like out. A package that is imported somewhere and stands
+under no extra here would end a run with a traceback instead of the command that installs it.
+"""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 
+# The names under which packages are imported, not those under which they are installed: `google` is google-genai.
 _TABLES = ("numpy", "polars")
 _LOCAL = ("torch", "transformers", "tokenizers", "safetensors", "llguidance", "huggingface_hub", "jinja2", "numpy")
 _HUB = ("datasets", "pyarrow", "huggingface_hub", *_TABLES)
@@ -32,7 +37,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "hpsv3": ("hpsv3",),
     "vqascore": ("t2v_metrics",),
 }
-"""Packages that commands import, by extra; where several have one, the first stands for it."""
+"""Packages that commands import, by extra. Where several extras bring a package, the first one is suggested."""
+# The extra that has all that a verb needs, so that nobody installs one package after the other.
 _OF_VERBS = {
     "prompts": "prompts",
     "generate": "generate",
@@ -51,23 +57,26 @@ _OF_VERBS = {
     "doctor": "local",
     "demo": "local",
 }
-"""The extra that a verb is told, where it has the package: all that the verb needs in one go."""
 
 
 def missing_extra(error: ImportError, verb: str = "") -> str | None:
-    """One line that says how to get what could not be imported; None where it belongs to no extra.
+    """Say in one line how to install what could not be imported.
 
     Args:
         error: names the package.
-        verb: of the command that wants it.
+        verb: of the command that needs it, such as "score".
+
+    Returns:
+        None where the package belongs to no extra, or is installed and broken: then the traceback says more.
     """
     package = (error.name or "").partition(".")[0]
+    # The verb's own extra first: it brings whatever else the verb needs.
     known = [extra for extra in (_OF_VERBS.get(verb), *EXTRAS) if extra and package in EXTRAS[extra]]
     if not known or find_spec(package) is not None:
-        return None  # it is nothing that an extra would bring, or it is here and broken
+        return None
     return f"this needs {package}, which is not installed: {install(known[0])}"
 
 
 def install(extra: str) -> str:
-    """The command that adds an extra."""
+    """The command that installs an extra."""
     return f"pip install 'dyneval[{extra}]'"

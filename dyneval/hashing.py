@@ -1,7 +1,8 @@
-"""Every hash that ends in a file, or that decides what goes where.
+"""Every hash that is written to a file, or that decides which part of the data goes where.
 
-Their values stand in the files of finished runs: an id, a seed, a split or a key that changed would make them all anew.
-`tests/test_hashing.py` pins them.
+Ids of prompts, seeds of images, the split into training and held-out data, shards and the keys of scores all come from
+here. Their values stand in the files of finished runs. If one changed, a rerun would take finished work for new work
+and do it again, or mix two splits. `tests/test_hashing.py` pins the values.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def short_id(text: str, digits: int = 16) -> str:
-    """Return `digits` hex digits (an even number, 2-128) that name a text. Fewer digits are not the first of more.
+    """Return a name for a text: `digits` hex digits, an even number from 2 to 128.
+
+    blake2b mixes the length into the hash, so the 8 digits of a text are not the first 8 of its 16.
 
     Raises:
         UnicodeEncodeError: the text holds half a character (a lone surrogate).
@@ -29,25 +32,29 @@ def short_id(text: str, digits: int = 16) -> str:
 
 
 def number(text: str, purpose: str = "") -> int:
-    """Return a number from 0 to 2**64 - 1 that only depends on a text, spread evenly.
+    """Return a number from 0 to 2**64 - 1 that depends on the text alone, spread evenly.
 
-    `purpose` (at most 16 bytes) makes numbers of other uses independent: whether a prompt is held out then says nothing
-    about the machine that it goes to.
+    Args:
+        text: such as the id of a prompt.
+        purpose: at most 16 ASCII characters. Numbers for different purposes are independent: whether a prompt is held
+            out then says nothing about the shard that it is in.
     """
     digest = hashlib.blake2b(text.encode("utf-8"), digest_size=8, person=purpose.encode("ascii")).digest()
     return int.from_bytes(digest, "big")
 
 
 def part_of(text: str, purpose: str, parts: int) -> int:
-    """Which of so many equal parts a text belongs to, counted from 0; see `number` for `purpose`."""
+    """Return which of `parts` equal parts a text belongs to, counted from 0; see `number` for `purpose`."""
+    # The remainder favours the first parts by less than parts / 2**64, which no count of prompts can show.
     return number(text, purpose) % parts
 
 
 def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Hash numbers again (the finaliser of splitmix64): every input bit changes about half of the output bits.
+    """Hash an array of numbers, of any shape; every input bit changes about half of the output bits.
 
-    For arrays, where `number` of each element would be a call in Python.
+    This is for arrays, where calling `number` for each element would take a call in Python each.
     """
+    # The finaliser of splitmix64, with its published shifts and multipliers (Steele, Lea and Flood, 2014).
     import numpy as np
 
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -56,9 +63,9 @@ def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def fingerprint(settings: Any, digits: int = 16) -> str:
-    """Return `digits` hex digits that name settings, or anything else that JSON can hold; paths count as their text.
+    """Return a name for settings, or for anything else that JSON can hold: `digits` hex digits.
 
-    Two runs may share a folder's images only when their fingerprints agree.
+    Paths count as their text. Two runs may share a folder's images only when their fingerprints agree.
     """
     return short_id(json.dumps(settings, sort_keys=True, default=str), digits)
 
@@ -66,12 +73,12 @@ def fingerprint(settings: Any, digits: int = 16) -> str:
 def content_key(
     prompt: str, image_hash: str, student: Mapping[str, Any], questions: Sequence[Mapping[str, Any]] | None = None
 ) -> str:
-    """Name of a score by what it was made from: scores with one key are interchangeable.
+    """Return the key of a score, a hash of all that it was made from: scores with the same key are interchangeable.
 
     Args:
         prompt: the prompt, to the letter.
-        image_hash: SHA-256 of the image's file, else of its pixels.
-        student: weights, template and all settings that scores depend on, as JSON values.
+        image_hash: SHA-256 of the image's file, or of its pixels where there is no file.
+        student: weights, template and all settings that change scores, as JSON values.
         questions: the T2IA questions that were given for the prompt; None where the student asks its own.
 
     Returns:
@@ -82,7 +89,7 @@ def content_key(
 
 
 def bytes_sha256(content: bytes | memoryview) -> str:
-    """SHA-256 of bytes, in hex: that of the file that holds them."""
+    """SHA-256 of bytes, in hex; for the content of a file the same as `file_sha256`."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -93,13 +100,11 @@ def file_sha256(path: Path) -> str:
 
 
 def files_sha256(paths: Iterable[Path]) -> str:
-    """SHA-256 of the contents and names of files of one folder, in hex; their order does not count. Raises OSError.
-
-    One thread a file: hashing releases the interpreter lock.
-    """
+    """SHA-256 of the contents and names of files of one folder, in hex; their order does not matter. Raises OSError."""
     from concurrent.futures import ThreadPoolExecutor
 
     files = sorted(paths)
+    # Threads help, since hashing releases the interpreter lock: a checkpoint has several files of gigabytes.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         hashes = pool.map(file_sha256, files)
     lines = (f"{digest}  {path.name}\n" for digest, path in zip(hashes, files, strict=True))
@@ -108,6 +113,7 @@ def files_sha256(paths: Iterable[Path]) -> str:
 
 def pixels_sha256(image: Image.Image) -> str:
     """SHA-256 of an image's mode, size and pixels, in hex; for images that came from no file."""
+    # Mode and size go in first: 2x3 and 3x2 pixels can have the same bytes.
     digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode("ascii"))
     digest.update(image.tobytes())
     return digest.hexdigest()

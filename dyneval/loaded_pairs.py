@@ -1,4 +1,13 @@
-"""Pairs whose image is open, and what became of them; for scorers, clients and servers alike, so without torch."""
+"""Pairs whose image is open, and what comes of scoring them: the types that scorers, clients and servers share.
+
+    from dyneval.loaded_pairs import make_pair
+
+    pair = make_pair("cat.png", "a cat on a bench")
+    print(pair.pair_id, pair.image.size)
+
+Whatever form an image has (path, bytes, array, tensor), `make_pair` reads it in one way, so that the same picture gets
+the same score from each of them. The module imports no torch: a client needs none.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dyneval.errors import UserError
+from dyneval.errors import ImageError, UserError
 from dyneval.files.pairs import default_pair_id
 from dyneval.hashing import pixels_sha256
 from dyneval.records import ScoreRecord
@@ -16,26 +25,26 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def _always() -> bool:
+def _always() -> bool:  # not a lambda: pairs travel between processes, and pickle takes no lambda
     return True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pair:
-    """What is to be scored; `make_pair` makes one from an image in any form. It can be pickled: workers make pairs."""
+class LoadedPair:
+    """An image that is to be scored against its prompt. It can be pickled: other processes read images, too."""
 
     pair_id: str
     prompt: str
     image: Image.Image
     """Upright, RGB."""
     image_name: str
-    """How the score record calls the image."""
+    """What the score record calls the image."""
     file_hash: str | None = None
     """SHA-256 of the file that the image came from, where there is one."""
     file: Path | bytes | None = None
-    """That file, or its bytes: a client sends it as it is."""
+    """That file, or its bytes, which a client sends as it is."""
     is_wanted: Callable[[], bool] = field(default=_always, compare=False, repr=False)
-    """Asked between passes: a pair that nobody waits for any more is left behind."""
+    """The scorer asks between passes: it drops a pair that nobody waits for any more."""
 
     @property
     def image_hash(self) -> str:
@@ -56,15 +65,18 @@ PassName = Literal["t2ia_questions", "t2ia_scores", "iqa_questions", "iqa_scores
 
 @dataclass(frozen=True, slots=True)
 class PassEnded:
-    """One of the passes of a pair is over. A batch that does not fit into memory begins again, and so do its passes."""
+    """One of the four passes of a pair is over.
+
+    A pass can end twice: a batch that does not fit into memory begins again in halves.
+    """
 
     name: PassName
     found: dict[str, Any]
-    """What it found, by the names of the score record."""
+    """Results of the pass, by the names of the score record."""
 
 
-ScorePairs = Callable[[Iterable[Pair]], "Iterator[ScoreRecord | Failure]"]
-"""Scores pairs as they come: one result each, in order."""
+ScorePairs = Callable[[Iterable[LoadedPair]], "Iterator[ScoreRecord | Failure]"]
+"""A function that scores pairs as they come: one result each, in order."""
 
 
 class ScoringError(UserError, RuntimeError):
@@ -72,7 +84,8 @@ class ScoringError(UserError, RuntimeError):
 
     def __init__(self, failures: Sequence[Failure]) -> None:
         self.failures = list(failures)
-        super().__init__(self.failures)  # not the message: pickle makes the error again from what is given here
+        # Not the message: pickle calls the class again with what is given here.
+        super().__init__(self.failures)
 
     def __str__(self) -> str:
         shown = "; ".join(f"{failure.pair_id}: {failure.reason}" for failure in self.failures[:3])
@@ -84,25 +97,26 @@ class PromptError(UserError, ValueError):
     """A prompt cannot be used; the message says what was found."""
 
 
-def make_pair(image: Any, prompt: str, number: int = 1, value_range: tuple[float, float] | None = None) -> Pair:
-    """A pair from an image in any form; it is named after its prompt and the image's path, or else `number`.
+def make_pair(image: Any, prompt: str, number: int = 1, value_range: tuple[float, float] | None = None) -> LoadedPair:
+    """Make a pair from an image in any form; its id is made from the prompt and the image's path, or else `number`.
 
     Args:
         image: see `dyneval.files.image_forms.read_image`.
-        prompt: what the image was made from.
+        prompt: the text that the image was made from.
         number: place in its batch, from 1.
-        value_range: what the values of an array or a tensor run between, where their type does not imply it.
+        value_range: the values of black and of full brightness in an array or a tensor, where their type does not imply
+            them.
 
     Raises:
         ImageError: the image cannot be used.
-        PromptError: the prompt is no text, or not one that can be encoded.
+        PromptError: the prompt is not a text, or one that cannot be encoded.
     """
     from dyneval.files.image_forms import path_of, read_image
 
     text = checked_prompt(prompt)
     name = path_of(image) or f"image-{number}"
     read = read_image(image, name, value_range=value_range)
-    return Pair(
+    return LoadedPair(
         pair_id=default_pair_id(text, name),
         prompt=text,
         image=read.image,
@@ -121,22 +135,24 @@ def score_each(
     `score_pairs` asks for them.
 
     Args:
-        score_pairs: of a scorer or a client.
+        score_pairs: the method of a scorer or a client.
         images: see `dyneval.files.image_forms.each_image`.
         prompts: as many texts, in the same order.
-        value_range: what the values of arrays and tensors run between, where their type does not imply it.
+        value_range: as for `make_pair`.
 
     Raises:
         ValueError: images or prompts are no list, or their numbers differ.
     """
     failures: list[Failure | None] = []
 
-    def usable() -> Iterator[Pair]:
-        for made in _made(images, prompts, value_range):
-            failures.append(made if isinstance(made, Failure) else None)
-            if isinstance(made, Pair):
-                yield made
+    def usable() -> Iterator[LoadedPair]:
+        for number, (image, prompt) in enumerate(side_by_side(images, prompts), 1):
+            pair = pair_or_failure(image, prompt, number, value_range)
+            failures.append(pair if isinstance(pair, Failure) else None)
+            if isinstance(pair, LoadedPair):
+                yield pair
 
+    # All results first: only then does `failures` say which places they belong to.
     results = iter(list(score_pairs(usable())))
     return [failure or next(results) for failure in failures]
 
@@ -144,42 +160,44 @@ def score_each(
 def score_all(
     score_pairs: ScorePairs, images: Any, prompts: Any, value_range: tuple[float, float] | None = None
 ) -> list[ScoreRecord]:
-    """As `score_each`, where all must be scored: all images are read before the first is scored.
+    """As `score_each`, where every pair must be scored.
 
     Raises:
         ScoringError: a pair cannot be scored.
         ValueError: as `score_each`.
     """
-    made = list(_made(images, prompts, value_range))
-    if failures := [one for one in made if isinstance(one, Failure)]:
+    # All images are read before the first is scored: an unusable one costs seconds, not a scored batch.
+    pairs = [
+        pair_or_failure(image, prompt, number, value_range)
+        for number, (image, prompt) in enumerate(side_by_side(images, prompts), 1)
+    ]
+    if failures := [pair for pair in pairs if isinstance(pair, Failure)]:
         raise ScoringError(failures)
-    results = list(score_pairs([one for one in made if isinstance(one, Pair)]))
-    if failures := [one for one in results if isinstance(one, Failure)]:
+    results = list(score_pairs([pair for pair in pairs if isinstance(pair, LoadedPair)]))
+    if failures := [result for result in results if isinstance(result, Failure)]:
         raise ScoringError(failures)
-    return [one for one in results if isinstance(one, ScoreRecord)]
-
-
-def _made(images: Any, prompts: Any, value_range: tuple[float, float] | None) -> Iterator[Pair | Failure]:
-    for number, (image, prompt) in enumerate(side_by_side(images, prompts), 1):
-        yield pair_or_failure(image, prompt, number, value_range)
+    return [result for result in results if isinstance(result, ScoreRecord)]
 
 
 def side_by_side(images: Any, prompts: Any) -> list[tuple[Any, Any]]:
     """The images of a batch with their prompts. Raises ValueError, as `score_each`."""
     from dyneval.files.image_forms import each_image, in_list
 
-    each, texts = each_image(images), in_list(prompts, "prompts")
-    if len(each) != len(texts):
-        raise ValueError(f"images: {len(each)}, prompts: {len(texts)}; expected as many of both")
-    return list(zip(each, texts, strict=True))
+    listed, texts = each_image(images), in_list(prompts, "prompts")
+    if len(listed) != len(texts):
+        raise ValueError(f"images: {len(listed)}, prompts: {len(texts)}; expected as many of both")
+    return list(zip(listed, texts, strict=True))
 
 
 def pair_or_failure(
     image: Any, prompt: Any, number: int, value_range: tuple[float, float] | None = None
-) -> Pair | Failure:
-    """As `make_pair`, of an image or a prompt that may not be usable. Raises ValueError: `value_range` is none."""
-    from dyneval.errors import ImageError
+) -> LoadedPair | Failure:
+    """As `make_pair`, but an image or a prompt that cannot be used becomes a Failure.
 
+    Raises:
+        ValueError: `value_range` does not run from a lower to a higher value.
+    """
+    # A mistake in the call, and so in every pair of a batch: it must not become a failure of each of them.
     if value_range is not None and not value_range[0] < value_range[1]:
         raise ValueError(f"value_range: found {value_range}, expected the values of black and of full brightness")
     try:
@@ -189,7 +207,7 @@ def pair_or_failure(
 
 
 def checked_prompt(prompt: Any) -> str:
-    """The prompt as a text of Python. Raises PromptError: it is no text, or not one that can be encoded."""
+    """The prompt as a Python text. Raises PromptError: it is not a text, or one that cannot be encoded."""
     if not isinstance(prompt, str):
         raise PromptError(f"prompt: found {type(prompt).__name__}, expected a text")
     try:
@@ -198,4 +216,4 @@ def checked_prompt(prompt: Any) -> str:
         raise PromptError(
             f"prompt: half a character (a lone surrogate) at place {error.start}; was the text cut inside of an emoji?"
         ) from None
-    return str(prompt)  # a text of numpy is another class
+    return str(prompt)  # numpy's texts are a class of their own, which msgspec refuses to write

@@ -1,11 +1,12 @@
 """DynEval as a metric over many images: update, compute, reset.
 
-    metric = Metric(Scorer.from_pretrained("dyneval-4b"))
-    metric.update(images, prompts)
-    metric.compute()        # {"t2ia": 4.1, "iqa": 3.6, "overall": 3.85, "normalised": 0.7125, "pairs": 8, "failed": 0}
+    from dyneval import Metric
+    metric = Metric("demo")        # or "dyneval-4b", a server's address, a Scorer, a Client
+    metric.update(["cat.png"], ["a cat on a bench"])
+    metric.compute()        # {"t2ia": 4.1, "iqa": 3.6, "overall": 3.85, "normalised": 0.7125, "pairs": 1, "failed": 0}
 
 Where torchmetrics is installed `Metric` is one of its metrics: it goes into a MetricCollection, and adds up over
-processes.
+processes. Without torchmetrics, and without torch, it counts in this process alone.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from dyneval.rewards.judges import AnyJudge, find_judge
 from dyneval.rewards.reward import score_batch
 
 
-class _Plain:
-    """What is used here of torchmetrics' interface, for one process and without torch."""
+class _PlainMetric:
+    """The part of torchmetrics' interface that is used here, for one process and without torch."""
 
     def __init__(self) -> None:
         self._defaults: dict[str, Any] = {}
 
     def add_state(self, name: str, default: Any, dist_reduce_fx: str) -> None:
-        """Keep a number that `reset` sets back; nothing is added up over processes."""
+        """Keep a number that `reset` sets back; nothing is added up over processes, whatever `dist_reduce_fx` says."""
         self._defaults[name] = default
         setattr(self, name, default)
 
@@ -40,20 +41,18 @@ class _Plain:
 try:
     from torchmetrics import Metric as _Base
 except ModuleNotFoundError:
-    _Base = _Plain
-
-
-def _zero() -> Any:
-    if _Base is _Plain:
-        return 0.0
-    import torch
-
-    return torch.zeros((), dtype=torch.float64)
+    _Base = _PlainMetric
 
 
 class Metric(_Base):
-    """Mean scores of images against their prompts: 1-5 each, higher is better."""
+    """Mean scores of images against their prompts: 1-5 each, higher is better.
 
+    Attributes:
+        pairs: pairs in the means.
+        failed: pairs that could not be scored, and were left out.
+    """
+
+    # What torchmetrics asks of its metrics. False for the last one: `forward` need not score each batch twice.
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
@@ -83,8 +82,16 @@ class Metric(_Base):
         self._soft = soft
         self._strict = strict
         self._value_range = value_range
-        for name in (*map(_sum_of, SCORE_NAMES), "pairs", "failed"):
-            self.add_state(name, _zero(), dist_reduce_fx="sum")
+        # Sums and counts, and not means: those of several processes add up.
+        for name in (*(f"sum_{one}" for one in SCORE_NAMES), "pairs", "failed"):
+            zero: Any = 0.0
+            if _Base is not _PlainMetric:
+                import torch
+
+                # A new one for each state: torchmetrics keeps the tensor itself, and `+=` would count in all of them.
+                # float64, since float32 counts no further than 16.8 million.
+                zero = torch.zeros((), dtype=torch.float64)
+            self.add_state(name, zero, dist_reduce_fx="sum")
 
     def update(self, images: Any, prompts: Sequence[str]) -> None:
         """Score images against the prompts they were made from, and add them.
@@ -104,13 +111,15 @@ class Metric(_Base):
                 continue
             scores = chosen_scores(record, self._soft)
             for name in SCORE_NAMES:
-                setattr(self, _sum_of(name), getattr(self, _sum_of(name)) + scores.get(name, math.nan))
+                setattr(self, f"sum_{name}", getattr(self, f"sum_{name}") + scores.get(name, math.nan))
             self.pairs += 1
 
     def compute(self) -> dict[str, float]:
-        """Means so far: `t2ia`, `iqa`, `overall` (1-5), `normalised` (overall in 0-1), `pairs` and `failed`.
+        """Return the means so far.
 
-        A judge that works in a mode with one half only leaves the other, and what is made of both, NaN.
+        Returns:
+            `t2ia`, `iqa`, `overall` (1-5), `normalised` (overall in 0-1), `pairs` and `failed`. A judge that works in a
+            mode with one part only leaves the other one, and what is made of both, NaN.
 
         Raises:
             ValueError: no pair has been scored.
@@ -118,13 +127,9 @@ class Metric(_Base):
         count = int(self.pairs)
         if not count:
             raise ValueError("no pair has been scored yet; call update first")
-        means = {name: float(getattr(self, _sum_of(name))) / count for name in SCORE_NAMES}
+        means = {name: float(getattr(self, f"sum_{name}")) / count for name in SCORE_NAMES}
         return means | {
             "normalised": normalised_score(means["overall"]),
             "pairs": count,
             "failed": int(self.failed),
         }
-
-
-def _sum_of(name: str) -> str:
-    return f"sum_{name}"

@@ -1,8 +1,9 @@
-"""The one prompt builder and image/text processor: training and scoring both encode a conversation here.
+"""Turn conversations and images into model inputs. Training and scoring both do it here, so they cannot differ.
 
-Text that comes from outside is encoded by a tokenizer without added tokens, so `<|im_end|>` or `<|IQA|>` inside a
-prompt is ordinary text. Turn marks, image placeholders and the task token are put in as ids, which also gives the label
-mask: it is built from the same turn boundaries, never searched for. Needs no torchvision.
+Text from outside is encoded by a tokenizer without added tokens, so `<|im_end|>` or `<|IQA|>` inside a prompt is
+ordinary text. Turn marks, image placeholders and the task token are put in as ids. That also gives the label mask: it
+is built from the same turn boundaries, never searched for. The published code searches for the token "assistant", and
+so makes a training target of a user's line that begins with that word. torchvision is not needed.
 
 Ids, labels, positions and grids equal those of the published training code on everything that its data builder makes
 (tests/qwenvl/test_published.py). docs/reference/annotation-format.md says where they differ on purpose.
@@ -33,11 +34,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 IGNORE = -100
-"""Label of a token that is not a target."""
+"""Label of a token that is not a target; torch's cross entropy skips it."""
+# Values of mm_token_type_ids, by which `get_rope_index` of transformers finds the images.
 TEXT_TOKEN, IMAGE_TOKEN = 0, 1
 CELL = 32
 """Side of the image square behind one visual token of Qwen3-VL, in pixels: a patch of 16, merged 2x2."""
 _MARKS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
+# Files of a Qwen3-VL that neither tokenizer nor image processor saves. DynEval does not use them, but other programs
+# that open the checkpoint do.
 _CARRIED_FILES = ("video_preprocessor_config.json", "chat_template.json")
 
 
@@ -49,16 +53,22 @@ class PixelLimits(NamedTuple):
 
 
 TRAINING_LIMITS = PixelLimits(784, 50_176)
-"""Those that the published checkpoints were trained with: up to 49 visual tokens an image, unless it is very narrow."""
+"""The limits of the published checkpoints' training: up to 49 visual tokens an image, unless it is very narrow."""
 
 
 def grid(width: int, height: int, limits: PixelLimits, cell: int = CELL) -> tuple[int, int]:
-    """Columns and rows of visual tokens that an image of `width` x `height` pixels is resized to, each at least 1.
+    """Columns and rows of visual tokens that an image is resized to, each at least 1.
 
     This is the rule of transformers and vLLM: both sides are rounded to cells. Only where the area of these cells is
     outside `limits`, the image is scaled from its own area to the limit and rounded down or, when it is enlarged, up.
-    No side gets under a cell. So an image that is enlarged, or one that is narrow, may exceed `limits.max_pixels`: with
-    50,176 pixels, 20x4000 becomes 98 cells where 49 is usual.
+    No side becomes shorter than a cell. So an image that is enlarged, or one that is narrow, may exceed
+    `limits.max_pixels`: with 50,176 pixels, 20x4000 becomes 98 cells where 49 is usual.
+
+    Args:
+        width: of the image, in pixels.
+        height: of the image, in pixels.
+        limits: smallest and largest area, in pixels.
+        cell: side of the square behind one visual token, in pixels.
 
     Raises:
         ImageError: one side is over 200 times the other.
@@ -77,8 +87,8 @@ def grid(width: int, height: int, limits: PixelLimits, cell: int = CELL) -> tupl
     return columns, rows
 
 
-class Turn(NamedTuple):
-    """One turn; the `text` of a user turn is a stored human turn, beginning with `images` times `<image>`."""
+class ChatTurn(NamedTuple):
+    """One turn of a conversation; the `text` of a user turn begins with as many `<image>` as it has `images`."""
 
     role: Literal["system", "user", "assistant"]
     text: str
@@ -115,7 +125,7 @@ class Encoded:
 
 
 class TaskTokenError(CheckpointError):
-    """A tokenizer has other task tokens than DynEval checkpoints, or cannot get theirs."""
+    """A tokenizer has other task tokens than DynEval checkpoints, or cannot be given theirs."""
 
 
 def register_task_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -149,7 +159,7 @@ def register_task_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def without_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
-    """The same byte-pair encoding, in which no string is anything but text."""
+    """The same byte-pair encoding without special tokens: every string is encoded as ordinary text."""
     plain = type(tokenizer)(tokenizer.model)
     plain.normalizer = tokenizer.normalizer
     plain.pre_tokenizer = tokenizer.pre_tokenizer
@@ -190,7 +200,11 @@ class Processor:
         if backend is None:
             raise CheckpointError(f"{type(tokenizer).__name__} has no tokenizer.json; a Qwen3-VL tokenizer does")
         self._plain = without_added_tokens(backend)
-        self._start, self._end, self._vision_start, self._vision_end, self._image = _mark_ids(tokenizer)
+        vocabulary = tokenizer.get_vocab()
+        if missing := [mark for mark in _MARKS if mark not in vocabulary]:
+            needed = "DynEval needs the one of a Qwen3-VL model"
+            raise CheckpointError(f"the tokenizer has no {', '.join(missing)}; {needed}")
+        self._start, self._end, self._vision_start, self._vision_end, self._image = (vocabulary[one] for one in _MARKS)
 
     @classmethod
     def from_pretrained(
@@ -223,14 +237,14 @@ class Processor:
 
     @classmethod
     def for_training(cls, path_or_id: str | Path, min_pixels: int | None = None, max_pixels: int | None = None) -> Self:
-        """As `from_pretrained`, for a checkpoint that is trained on.
+        """As `from_pretrained`, for a checkpoint that is to be trained further.
 
         A limit that is not given is the one that the checkpoint was trained with before. A Qwen3-VL names none, since
         it was trained with images of all sizes: then it is that of `TRAINING_LIMITS`.
         """
         processor = cls._read(path_or_id, None, None)
-        said = processor.conventions
-        low, high = min_pixels or said.min_pixels, max_pixels or said.max_pixels or TRAINING_LIMITS.max_pixels
+        known = processor.conventions
+        low, high = min_pixels or known.min_pixels, max_pixels or known.max_pixels or TRAINING_LIMITS.max_pixels
         processor.set_pixel_limits(low or min(TRAINING_LIMITS.min_pixels, high), high)
         processor._compare_limits(path_or_id, chosen=bool(min_pixels or max_pixels))
         return processor
@@ -245,19 +259,20 @@ class Processor:
         if not Path(source, folder).is_dir() and not may_be_on_hub(source):
             raise CheckpointError(f"{Path(source, folder)}: no such checkpoint folder")
         with reading(f"{path_or_id}: no tokenizer and image processor of a Qwen3-VL model"):
+            # A checkpoint is input from outside: code that comes with it is never run.
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **place)
             images = Qwen2VLImageProcessorPil.from_pretrained(source, **place)
             PixelLimits(*(int(images.size[edge]) for edge in ("shortest_edge", "longest_edge")))
         carried = {name: _optional_file(source, name, place) for name in _CARRIED_FILES}
-        there = {name: content for name, content in carried.items() if content is not None}
+        present = {name: content for name, content in carried.items() if content is not None}
         try:
-            said = read_conventions(_optional_file(source, CONVENTIONS, place))
-            return cls(tokenizer, images, there, said)
+            conventions = read_conventions(_optional_file(source, CONVENTIONS, place))
+            return cls(tokenizer, images, present, conventions)
         except CheckpointError as error:
             raise type(error)(f"{Path(source, folder)}: {error}") from error
 
     def limits_differ(self) -> str | None:
-        """What there is to say where the student was trained with other pixel limits than those in use."""
+        """A message where the student was trained with other pixel limits than those in use; else None."""
         low, high = self.conventions.min_pixels or self.min_pixels, self.conventions.max_pixels or self.max_pixels
         if (low, high) == self.limits:
             return None
@@ -267,7 +282,7 @@ class Processor:
         )
 
     def _compare_limits(self, checkpoint: str | Path, chosen: bool) -> None:
-        """Refuse limits that the student was not trained with, or tell of them where somebody has chosen them."""
+        """Refuse limits that the student was not trained with; where somebody chose them, only warn."""
         differ = self.limits_differ()
         if differ and not chosen:
             raise CheckpointError(
@@ -306,16 +321,16 @@ class Processor:
         low, high = self.limits
         if max_pixels is not None:
             high = max_pixels
-        # A small budget given alone means small images, not a contradiction.
+        # A small maximum that is given alone means small images; it does not contradict the minimum of the checkpoint.
         low = min(low, high) if min_pixels is None else min_pixels
         if not 0 < low <= high:
             raise SettingError(f"min_pixels {low} and max_pixels {high} leave no image size: expected 0 < min <= max")
         self.image_processor.size = {"shortest_edge": low, "longest_edge": high}
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write everything but weights and configuration that a checkpoint needs, pixel limits in use included.
+        """Write all that a checkpoint needs besides weights and configuration, the pixel limits in use included.
 
-        The model is saved to the folder first: its configuration is completed here, see `dyneval.checkpoints`.
+        Save the model to the folder first: this method completes its configuration, see `dyneval.checkpoints`.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -328,7 +343,7 @@ class Processor:
         write_for_every_reader(folder)
 
     def encode(
-        self, turns: Sequence[Turn], images: Sequence[Image.Image], add_generation_prompt: bool = False
+        self, turns: Sequence[ChatTurn], images: Sequence[Image.Image], add_generation_prompt: bool = False
     ) -> Encoded:
         """Encode a conversation; equals Qwen3-VL's chat template on text that holds no added token.
 
@@ -343,15 +358,24 @@ class Processor:
         """
         pixels = self.image_processor(images=list(images), return_tensors="pt") if images else {}
         patches = pixels.get("image_grid_thw")
+        # The vision encoder merges 2x2 patches into one visual token.
         counts = [] if patches is None else (patches.prod(-1) // self.image_processor.merge_size**2).tolist()
         ids, labels = self.layout(turns, counts, add_generation_prompt)
         types = [IMAGE_TOKEN if token == self._image else TEXT_TOKEN for token in ids]
         return Encoded(ids, labels, types, pixels.get("pixel_values"), patches)
 
     def layout(
-        self, turns: Sequence[Turn], visual_tokens: Sequence[int], add_generation_prompt: bool = False
+        self, turns: Sequence[ChatTurn], visual_tokens: Sequence[int], add_generation_prompt: bool = False
     ) -> tuple[list[int], list[int]]:
-        """Token ids and labels of a conversation whose images take `visual_tokens` tokens each.
+        """Token ids and labels of a conversation, without any pixels.
+
+        Args:
+            turns: the conversation.
+            visual_tokens: how many tokens each of its images takes, in order.
+            add_generation_prompt: end with the start of an assistant's turn.
+
+        Returns:
+            Two lists of the same length; a label is a token id of an assistant's answer, or `IGNORE`.
 
         Raises:
             ValueError: `visual_tokens` and the turns announce different numbers of images.
@@ -380,17 +404,19 @@ class Processor:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def visual_tokens(self, width: int, height: int) -> int:
-        """Number of tokens that an image of this size takes between its vision marks."""
+        """Number of tokens that an image of `width` x `height` pixels takes between its vision marks."""
         columns, rows = grid(width, height, self.limits, self.cell)
         return columns * rows
 
-    def _turn(self, turn: Turn, visual_tokens: list[int]) -> tuple[list[int], list[int]]:
-        """Ids after `<|im_start|>`: what is given, and what an assistant would write."""
+    def _turn(self, turn: ChatTurn, visual_tokens: list[int]) -> tuple[list[int], list[int]]:
+        """Ids after `<|im_start|>` in two parts: those that are given, and those that an assistant would write."""
         if turn.role == "assistant":
-            # Apart from the role, as at inference; a newline that opens the answer cannot merge with the role's.
+            # Encoded apart from the role, as at inference: together, a newline at the beginning of the answer would
+            # merge with that of the role into another token.
             return self._text("assistant\n"), [*self._text(turn.text), self._end]
         if turn.role == "system":
             return self._text(f"system\n{turn.text}"), [self._end]
+        # Images, then the task token, then the text, with nothing between them, as the published training code has it.
         human = split_human_turn(turn.text, turn.images)
         marks = [
             token for count in visual_tokens for token in (self._vision_start, *[self._image] * count, self._vision_end)
@@ -405,17 +431,10 @@ class Processor:
         return list(self._plain.encode(text, add_special_tokens=False).ids)
 
 
-def _mark_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    vocabulary = tokenizer.get_vocab()
-    missing = [mark for mark in _MARKS if mark not in vocabulary]
-    if missing:
-        raise CheckpointError(f"the tokenizer has no {', '.join(missing)}; DynEval needs the one of a Qwen3-VL model")
-    return [vocabulary[mark] for mark in _MARKS]
-
-
 def _optional_file(path_or_id: str, name: str, place: dict[str, Any]) -> bytes | None:
     from transformers.utils.hub import cached_file
 
+    # Private arguments of transformers: without them a file that is missing raises, and so does a machine offline.
     found = cached_file(
         path_or_id,
         name,

@@ -1,11 +1,12 @@
-"""The real Qwen3-VL tokenizer, rebuilt offline from the vocabulary beside this file.
+"""The real Qwen3-VL tokenizer, rebuilt offline from the vocabulary beside this file, for tests and the demo.
 
-    python -m dyneval.qwen_vocabulary --output DIR
+    $ python -m dyneval.qwen_vocabulary --output DIR
 
 `qwen.tiktoken.xz` is the Qwen team's vocabulary as their `dashscope` 2.0.2 (Apache-2.0) carries it, compressed. It
-holds 151,643 byte sequences in the order in which byte-pair encoding learned them, but not the merges.
-They follow from the order: the two parts that a token was merged from are what encoding it with the ranks below its own
-leaves over. The 26 added tokens of Qwen3 follow at 151643-151668; the task tokens are not among them.
+holds 151,643 byte sequences in the order in which byte-pair encoding learned them, but not the merges, which the
+tokenizer needs. They follow from the order: encode a token with only the ranks below its own, and the two parts that
+are left are those that it was merged from. The 26 added tokens of Qwen3 follow at 151643-151668. The task tokens come
+behind them: one token more or less here, and a task token gets the id of another (`dyneval.tokens`).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ SPECIAL_TOKENS: tuple[str, ...] = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-"""Ids from 151643 on; dropped by `skip_special_tokens`."""
+"""Ids from 151643 on, in this order; `skip_special_tokens` drops them."""
 ORDINARY_ADDED_TOKENS: tuple[str, ...] = (
     "<tool_call>",
     "</tool_call>",
@@ -54,7 +55,7 @@ ORDINARY_ADDED_TOKENS: tuple[str, ...] = (
     "<think>",
     "</think>",
 )
-"""Ids from 151657 on; one token each, but text like any other."""
+"""Ids from 151657 on, in this order; one token each, but text like any other."""
 
 # Tools are left out: no step of DynEval calls any. Everything else renders as the published template does.
 CHAT_TEMPLATE = """\
@@ -89,7 +90,7 @@ VOCABULARY = Path(__file__).with_name("qwen.tiktoken.xz")
 
 
 def read_ranks(path: Path = VOCABULARY) -> dict[bytes, int]:
-    """Byte sequences of a compressed tiktoken vocabulary with their ranks, lowest rank first.
+    """Read the byte sequences of a compressed tiktoken vocabulary with their ranks, lowest rank first.
 
     Raises:
         DataFileError: the file does not hold the 151,643 ranks of Qwen.
@@ -102,22 +103,32 @@ def read_ranks(path: Path = VOCABULARY) -> dict[bytes, int]:
 
 
 def recover_merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """The pair each multi-byte token was merged from, in rank order (151,387 pairs for Qwen)."""
-    return [_last_merge(token, rank, ranks) for token, rank in ranks.items() if len(token) > 1]
+    """Find the two parts that each token of several bytes was merged from.
 
+    Args:
+        ranks: from `read_ranks`.
 
-def _last_merge(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
-    parts = [token[i : i + 1] for i in range(len(token))]
-    while len(parts) > 2:
-        best, at = min((ranks.get(parts[i] + parts[i + 1], rank), i) for i in range(len(parts) - 1))
-        if best >= rank:
-            raise ValueError(f"token {token!r} (rank {rank}) cannot be merged from two earlier tokens")
-        parts[at : at + 2] = [parts[at] + parts[at + 1]]
-    return parts[0], parts[1]
+    Returns:
+        Pairs in the order of ranks, 151,387 for Qwen.
+
+    Raises:
+        ValueError: a token cannot be merged from two earlier ones, so the ranks are not those of byte-pair encoding.
+    """
+    merges = []
+    for token, rank in ranks.items():
+        parts = [token[i : i + 1] for i in range(len(token))]
+        while len(parts) > 2:
+            best, at = min((ranks.get(parts[i] + parts[i + 1], rank), i) for i in range(len(parts) - 1))
+            if best >= rank:
+                raise ValueError(f"token {token!r} (rank {rank}) cannot be merged from two earlier tokens")
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        if len(parts) == 2:
+            merges.append((parts[0], parts[1]))
+    return merges
 
 
 def build_tokenizer() -> Qwen2Tokenizer:
-    """The tokenizer of Qwen3-VL: 151,669 tokens, its chat template, no task tokens. Takes about 3 s."""
+    """Build the tokenizer of Qwen3-VL: 151,669 tokens and its chat template, no task tokens. Takes about 3 s."""
     from tokenizers import AddedToken
     from transformers import Qwen2Tokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -132,7 +143,7 @@ def build_tokenizer() -> Qwen2Tokenizer:
         model_max_length=MODEL_MAX_LENGTH,
     )
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in ORDINARY_ADDED_TOKENS])
-    # Set afterwards: given to the constructor, it would take the first free id before <|endoftext|>.
+    # Set afterwards: if the constructor got it, <|im_end|> would take the first free id, which is <|endoftext|>'s.
     tokenizer.eos_token = "<|im_end|>"
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer

@@ -1,9 +1,10 @@
-"""Every record that stands in a file between two steps: one type each, from which readers, checks and schemas are made.
+"""Every record that is written to a file between two steps: one type each, used to read, check and document it.
 
-PromptRecord -> PairRecord -> T2IAQuestions, T2IAAnswers, IQAQuestions, IQAAnswers -> InstructSample -> ScoreRecord
+    PromptRecord -> PairRecord -> T2IAQuestions, T2IAAnswers, IQAQuestions, IQAAnswers -> InstructSample -> ScoreRecord
 
-`python -m dyneval.records` writes their JSON Schemas into `dyneval/schemas/`. A row may hold more than its record: keys
-that are not known are passed over.
+`python -m dyneval.records` writes their JSON Schemas into `dyneval/schemas/`; a test compares the two. A row may hold
+more than its record: unknown keys are skipped. A field that changes its name or meaning here makes the files of
+finished runs unreadable, or silently wrong.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from msgspec import Meta, Raw, Struct, field
 
 from dyneval.errors import SchemaError
 from dyneval.hashing import short_id
-from dyneval.structs import Record, Row, Value, unique
+from dyneval.structs import Record, Row, Value
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What fields may hold.
+# What fields may hold. Patterns end in \Z: in Python's expressions $ also matches before a last line feed.
 
 Text = Annotated[str, Meta(min_length=1)]
 PairId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", description="fit for a file name")]
@@ -46,19 +47,19 @@ Seconds = Annotated[float, Meta(ge=0, description="seconds")]
 Pixels = Annotated[int, Meta(ge=1, description="pixels")]
 Names = Annotated[tuple[Text, ...], Meta(extra_json_schema={"uniqueItems": True})]
 Part = Literal["t2ia", "iqa"]
-"""What a score is about: alignment with the prompt, or the quality of the image."""
+"""What a score is about: alignment with the prompt (t2ia) or the quality of the image (iqa)."""
 PARTS: tuple[Part, ...] = get_args(Part)
 ScoreName = Literal["t2ia", "iqa", "overall"]
 SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
 _SCORE_NAMES = {"propertyNames": {"enum": list(SCORE_NAMES)}}
 
 Workflow = Literal["t2ia_questions", "t2ia_answers", "iqa_questions", "iqa_answers"]
-"""What a teacher is asked for. Each has a record and a file of its own, both of this name."""
+"""What a teacher is asked for. Each workflow has a record and a file with its name."""
 WORKFLOWS: tuple[Workflow, ...] = get_args(Workflow)
 
 
 def prompt_id(prompt: str) -> str:
-    """Id of a prompt, a function of its text alone: "P" and 16 hex digits."""
+    """Id of a prompt, which depends on its text alone: "P" and 16 hex digits."""
     return "P" + short_id(prompt)
 
 
@@ -68,16 +69,21 @@ def pair_id(prompt_id: str, generation_model: str) -> str:
 
 
 def normalised_score(score: float) -> float:
-    """Map a score from 1-5 to 0-1: (score - 1) / 4, as published."""
+    """Map a score from 1-5 to 0-1: (score - 1) / 4, as in the paper."""
     return (score - 1) / 4
 
 
 def student_json(value: Any) -> str:
-    r"""JSON as the student writes it: one line, ", " and ": " between things, text as it is (no \u escapes).
+    r"""JSON as the student writes it: one line, ", " and ": " as separators, text as it is (no \u escapes).
 
-    Training answers are written with this function and the scorer's grammar admits exactly this form. The bytes are
-    those of `json.dumps(value, ensure_ascii=False)`, in a third of its time; msgspec's Structs are written as objects.
-    Raises ValueError on half a character (lone surrogate).
+    Training answers are written with this function, and the scorer's grammar admits exactly this form. The bytes are
+    those of `json.dumps(value, ensure_ascii=False)`, in a third of its time.
+
+    Args:
+        value: what JSON can hold; msgspec's Structs are written as objects.
+
+    Raises:
+        SchemaError: a text holds half a character (a lone surrogate).
     """
     try:
         return msgspec.json.format(msgspec.json.encode(value), indent=0).decode()
@@ -90,7 +96,7 @@ def student_json(value: Any) -> str:
 
 
 class Factors(Value, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """The nine counts behind the complexity of a prompt, scaled."""
+    """The nine counts from which the complexity of a prompt is made, each scaled, 0 or more."""
 
     prompt_length: Factor
     object_attribute_count: Factor
@@ -107,6 +113,7 @@ class PromptRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     """A prompt with its complexity, tier and sub-categories (Step 1 -> Step 2)."""
 
     KEY = "prompt_id"
+    DISTINCT = ("categories",)
     prompt_id: OwnPromptId
     prompt: Text
     complexity: Annotated[float, Meta(ge=0, description="H, no unit")]
@@ -115,17 +122,13 @@ class PromptRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     categories: Names
     source: Text
 
-    def check(self) -> None:
-        """Raise ValueError where a category comes twice."""
-        unique("categories", self.categories)
-
 
 class PairRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """An image, the prompt it was made from, and how: a line of metadata.jsonl (Step 2 -> Step 3).
 
-    `tier` is None where nobody knows which model made the image, `seed` where the model takes none or where the image
-    came without saying. `settings` says how the image was made; every key of it is optional, since images also come
-    from elsewhere. Ours has: fingerprint (hash of what was asked of the model; a folder does not mix two), family,
+    `tier` is None where nobody knows which model made the image. `seed` is None where the model takes none, or where
+    the image came without one. `settings` says how the image was made. Every key of it is optional, since images also
+    come from elsewhere. Ours are: fingerprint (hash of what was asked of the model; a folder does not mix two), family,
     repo, variant, preset, base_seed, requested_revision, revision (commit that was loaded), versions, dtype, device,
     arguments (of the model's call), prompt_suffix, prompt_sent (the text that the model was given), seconds, safety
     (the model's own flag), sidecars (suffixes of files beside the image), details (cost, token usage).
@@ -133,6 +136,7 @@ class PairRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True
 
     KEY = "pair_id"
     FREE = frozenset({"settings"})
+    DISTINCT = ("categories",)
     pair_id: PairId
     file_name: Annotated[str, Meta(min_length=1, description="image path relative to the folder of metadata.jsonl")]
     prompt_id: Text
@@ -146,14 +150,10 @@ class PairRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True
     settings: dict[str, Any]
     sha256: Sha256
 
-    def check(self) -> None:
-        """Raise ValueError where a category comes twice."""
-        unique("categories", self.categories)
-
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Step 3. The published data set has the same rows with less in them: answers without a verdict or a score, scene graphs
-# of any shape.
+# Step 3. The published data set has the same rows with less in them: answers without `correct` or a score, scene graphs
+# of any shape. So these fields are optional, although our own teacher fills them all.
 
 
 class Question(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -185,24 +185,16 @@ class IQAAnswer(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     score: Annotated[int, Meta(ge=1, le=5, description="absent in the published data set")] | None = None
 
     @property
-    def contradicts_itself(self) -> bool:
-        """True where the verdict is not what comes of answer and target."""
-        known = self.correct is not None and self.answer and self.target_answer
-        return bool(known) and self.correct != (self.answer == self.target_answer)
-
-    @property
     def rating(self) -> int | None:
-        """Its score, 1-5; where it has none, 5 for a correct answer and 1 for a wrong one; None where neither is known.
-
-        This is how the published code makes scores of answers without one.
-        """
+        """Its score, 1-5; without one, 5 for a correct answer and 1 for a wrong one; None where neither is known."""
         if self.score is not None:
             return self.score
+        # As the published code makes scores of answers that have none.
         return None if self.correct is None else 5 if self.correct else 1
 
 
 class Usage(Value, frozen=True, kw_only=True, gc=False, omit_defaults=False):
-    """Tokens that the teacher took."""
+    """Tokens that a request to the teacher and its reply took."""
 
     prompt_tokens: Count = 0
     completion_tokens: Count = 0
@@ -220,7 +212,7 @@ class Provenance(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True)
 
 
 class T2IAQuestions(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """Alignment and distortion questions of a prompt, merged."""
+    """Alignment and distortion questions about a prompt, in one list; all images of the prompt share them."""
 
     KEY = "prompt_id"
     prompt_id: Text
@@ -230,7 +222,7 @@ class T2IAQuestions(Record, frozen=True, kw_only=True, gc=False, omit_defaults=T
 
 
 class T2IAAnswers(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """The answers to them about one image."""
+    """The answers to a prompt's T2IA questions about one image."""
 
     KEY = "pair_id"
     pair_id: Text
@@ -242,10 +234,11 @@ class T2IAAnswers(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tru
 
 
 class IQAQuestions(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """The scene graph of an image, as its bytes in the file, and the quality questions made from it.
+    """The scene graph of an image and the quality questions made from it.
 
-    Our teacher is held to nodes (id, label, attributes) and edges (source, target, relationship); published graphs are
-    objects or lists of any shape (`dyneval.scene_graphs.normalised_graph` reads them).
+    The graph is kept as its bytes in the file: that is exact for every shape, and faster than typed nodes. Our teacher
+    is held to nodes (id, label, attributes) and edges (source, target, relationship); published graphs are objects or
+    lists of any shape (`dyneval.scene_graphs.normalised_graph` reads them).
     """
 
     KEY = "pair_id"
@@ -269,6 +262,7 @@ class IQAQuestions(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
 
     def check(self) -> None:
         """Raise ValueError where there is no scene graph."""
+        # On the bytes: to parse every graph, only to see that it is not empty, would be work for nothing.
         graph = bytes(self.scene_graph)
         if graph[:1] not in (b"{", b"[") or not graph[1:-1].strip():
             raise ValueError("the scene graph is no object or list, or empty")
@@ -282,7 +276,7 @@ class IQAQuestions(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
 
     @property
     def nodes(self) -> int:
-        """Number of nodes of the scene graph; a bare list is taken for the list of nodes, and what has none has 0."""
+        """Number of nodes of the scene graph; a bare list is taken as the list of nodes. 0 where there are none."""
         graph = bytes(self.scene_graph)
         try:
             return len(_LIST.decode(graph) if graph[:1] == b"[" else _NODES.decode(graph).nodes)
@@ -298,7 +292,10 @@ _NODES, _LIST = msgspec.json.Decoder(_Nodes), msgspec.json.Decoder(list[Raw])
 
 
 class IQAAnswers(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """The answers to them; `score` is their mean, or the published teacher's verdict on the whole image."""
+    """The answers to an image's quality questions.
+
+    `score` is their mean, 1-5; in published data it is the teacher's score of the whole image.
+    """
 
     KEY = "pair_id"
     pair_id: Text
@@ -309,9 +306,10 @@ class IQAAnswers(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True
     provenance: Provenance
 
     def check(self) -> None:
-        """Raise ValueError where a verdict contradicts its answer."""
+        """Raise ValueError where `correct` contradicts its answer."""
         for number, answer in enumerate(self.answers):
-            if answer.contradicts_itself:
+            is_known = answer.correct is not None and answer.answer and answer.target_answer
+            if is_known and answer.correct != (answer.answer == answer.target_answer):
                 raise ValueError(
                     f"answers[{number}]: correct is {answer.correct}, while the answer is {answer.answer} and "
                     f"{answer.target_answer} is right"
@@ -327,11 +325,11 @@ ANNOTATIONS: dict[Workflow, type[Annotation]] = {
     "iqa_answers": IQAAnswers,
 }
 NEEDS: dict[Workflow, Workflow] = {"t2ia_answers": "t2ia_questions", "iqa_answers": "iqa_questions"}
-"""Answers need questions."""
+"""Workflows that need the records of another one: a teacher answers the questions that were asked before."""
 
 
 def key_of(name: Workflow, pair: PairRecord) -> str:
-    """Key of the record of a workflow that a pair has, alone or with the other images of its prompt."""
+    """Key of a pair's record in the file of a workflow: the pair's own, or that which all images of a prompt share."""
     return pair.prompt_id if ANNOTATIONS[name].KEY == "prompt_id" else pair.pair_id
 
 
@@ -352,7 +350,7 @@ class InstructSample(Record, frozen=True, kw_only=True, gc=False, omit_defaults=
     KEY = "id"
     RULES: ClassVar[Row] = {
         "properties": {
-            # Behind allOf, since `items` passes over what `prefixItems` beside it speaks of.
+            # Behind allOf: beside `prefixItems`, `items` would apply only to what comes after the two turns.
             "conversations": {
                 "allOf": [{"prefixItems": [{"properties": {"from": {"const": name}}} for name in ("human", "gpt")]}]
             }
@@ -363,7 +361,7 @@ class InstructSample(Record, frozen=True, kw_only=True, gc=False, omit_defaults=
     id: Annotated[str, Meta(min_length=1, description="pair_id or prompt_id and the task, for messages")] | None = None
 
     def check(self) -> None:
-        """Raise ValueError where the turns are in another order."""
+        """Raise ValueError where the turns are in the wrong order."""
         if [turn.speaker for turn in self.conversations] != ["human", "gpt"]:
             raise ValueError("conversations: expected a turn from human, then one from gpt")
 
@@ -377,7 +375,7 @@ class Node(Value, frozen=True, kw_only=True, gc=False):
 
 
 class Edge(Value, frozen=True, kw_only=True, gc=False):
-    """How two things stand to each other; source and target are ids of nodes."""
+    """How two things in the image relate; source and target are ids of nodes."""
 
     source: Text
     target: Text
@@ -385,7 +383,7 @@ class Edge(Value, frozen=True, kw_only=True, gc=False):
 
 
 class SceneGraph(Value, frozen=True, kw_only=True, gc=False):
-    """What the image shows."""
+    """The things in the image and how they relate, in the documented shape."""
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
@@ -414,24 +412,25 @@ class ScoredQuestion(Value, frozen=True, kw_only=True, gc=False, omit_defaults=T
 
 
 class ScoreRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """The student's verdict on a pair: scores 1-5 (higher is better), the same normalised to 0-1, what they rest on.
+    """The student's scores of a pair, 1-5 (higher is better), the same normalised to 0-1, and the answers behind them.
 
-    `t2ia`, `iqa` and `overall` are made from the integer scores of the questions, as the student was trained to write
-    them; `soft` holds the same made from the expectation of each score, which ties less (`benchmarks/README.md`).
-    A student of the release form scores each part as a whole, too (`holistic`): that is its IQA score; of T2IA it is
+    `t2ia`, `iqa` and `overall` are made from the whole ratings of the questions, as the student was trained to write
+    them. `soft` holds the same made from the expectation of each rating, which ties less (`benchmarks/README.md`).
+    A student of the release form also scores each part as a whole (`holistic`): that is its IQA score; for T2IA it is
     the rounded mean. `raw_scene_graph` is the graph as the student wrote it, where it has another shape; `cut` names
-    the passes whose reply came to a limit on lists or texts.
+    the passes whose reply reached a limit on lists or texts.
     `settings`: what the scores depend on beside model and template; `revision`: the model's Hub commit, or a hash of
-    its weights; `key`: a hash of all that and of image and prompt, so that equal keys mean one result. When only one
-    part was scored, the other part and `overall` are None.
+    its weights; `key`: a hash of all that and of image and prompt, so that equal keys mean the same result. When only
+    one part was scored, the other part and `overall` are None.
     """
 
     KEY = "pair_id"
     FREE = frozenset({"settings", "raw_scene_graph"})
+    DISTINCT = ("cut",)
     RULES: ClassVar[Row] = {
         "anyOf": [{"required": ["t2ia", "t2ia_questions"]}, {"required": ["iqa", "iqa_questions", "scene_graph"]}],
         "dependentRequired": {"overall": ["t2ia", "iqa"]},
-        "properties": {"raw_scene_graph": {"type": ["object", "array"]}},
+        "properties": {"raw_scene_graph": {"type": ["object", "array", "null"]}},
     }
     pair_id: Text
     prompt: Text
@@ -497,12 +496,12 @@ class ScoreRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tru
 
     @property
     def scores(self) -> dict[ScoreName, float]:
-        """The scores that there are, 1-5, from the whole ratings of the questions."""
+        """The scores that are present, 1-5, from the whole ratings of the questions."""
         named: dict[ScoreName, float | None] = {"t2ia": self.t2ia, "iqa": self.iqa, "overall": self.overall}
         return {name: score for name, score in named.items() if score is not None}
 
     def check(self) -> None:
-        """Raise ValueError where scores stand without what they rest on."""
+        """Raise ValueError where a score stands without the answers behind it."""
         t2ia = self.t2ia is not None and self.t2ia_questions is not None
         iqa = self.iqa is not None and self.iqa_questions is not None and self.scene_graph is not None
         if not (t2ia or iqa):
@@ -511,11 +510,10 @@ class ScoreRecord(Record, frozen=True, kw_only=True, gc=False, omit_defaults=Tru
             raise ValueError("overall stands without t2ia and iqa")
         if not isinstance(self.raw_scene_graph, dict | list | None):
             raise ValueError("raw_scene_graph is no object or list")
-        unique("cut", self.cut or ())
 
 
 class RivalScore(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """What another metric says of a pair, for `dyneval benchmark --compare` (`dyneval rival`)."""
+    """The score that another metric gives a pair (`dyneval rival`), for `dyneval benchmark --compare`."""
 
     KEY = "pair_id"
     FREE = frozenset({"settings"})
@@ -540,16 +538,17 @@ RejectKind = Literal[
     "row", "image", "reply", "refused", "engine", "dependency", "failed",
     "bad_row", "not_annotated", "missing_annotation", "bad_annotation", "too_long",
 ]  # fmt: skip
-"""What stood in the way; it says what the next run does about it.
+"""Why a row was not made. The kind alone decides what the next run does with the row.
 
-row, image: the input is looked at anew. reply: a model was asked until its attempts were used up. refused: it answers
-other requests, not this one. Both are asked again only with --retry-rejects (Step 2: never). engine (no answer),
-dependency (what it needs is missing), failed: tried again. The others are those of the builder, which begins anew.
+row, image: the input is looked at again. reply: a model was asked until its attempts were used up. refused: the model
+answers other requests, but not this one. Both are asked again only with --retry-rejects (Step 2: never). engine (no
+answer), dependency (what the row needs is missing), failed: tried again. The other kinds are those of the builder,
+which begins anew each time.
 """
 
 
 class Reject(Value, frozen=True, kw_only=True, gc=False):
-    """A row that was not made, and why. In a file its key has the name that the key of the file's rows has."""
+    """A row that was not made, and why. In a file, its key is called what the key of the file's rows is called."""
 
     key: Text
     kind: RejectKind
@@ -557,12 +556,12 @@ class Reject(Value, frozen=True, kw_only=True, gc=False):
     detail: Row = field(default_factory=dict)
 
     def row(self, key: str) -> Row:
-        """The line of a rejects file beside rows with this key."""
+        """The line of a rejects file beside rows whose key is called `key`."""
         return {key: self.key, "kind": self.kind, "reason": self.reason, **self.detail}
 
     @classmethod
     def of_row(cls, row: Row, key: str) -> Reject:
-        """The reject of such a line. Raises SchemaError."""
+        """Read the reject from such a line. Raises SchemaError."""
         detail = {name: value for name, value in row.items() if name not in (key, "kind", "reason")}
         try:
             known = {"key": str(row[key]), "kind": row.get("kind", "failed"), "reason": row["reason"]}
@@ -572,11 +571,11 @@ class Reject(Value, frozen=True, kw_only=True, gc=False):
 
 
 class RunSummary(Value, frozen=True, kw_only=True, gc=False, omit_defaults=False):
-    """What a run did, under the key "run" of the summary file of every step; what else a step has to tell is beside it.
+    """What a run did: the key "run" in the summary file of every step, beside what only that step reports.
 
     made: rows that were written. there_before: rows that an earlier run had made. rejected: rows that could not be
-    made. seconds: without loading models; None in Steps 1 and 3b, whose files are a function of their input alone and
-    can be compared. devices: where models computed, one entry a worker; empty without a model.
+    made. seconds: without loading models; None in Steps 1 and 3b, whose files depend on their input alone, so that two
+    runs can be compared byte by byte. devices: where models computed, one entry a worker; empty without a model.
     """
 
     made: Count
@@ -601,34 +600,36 @@ SCHEMA_FOLDER = Path(__file__).parent / "schemas"
 
 
 def schema_name(record: type[Record]) -> str:
-    """Name of a record in files: "t2ia_questions" for T2IAQuestions, "pair" for PairRecord."""
+    """Name of a record in file names: "t2ia_questions" for T2IAQuestions, "pair" for PairRecord."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", record.__name__).lower()
     return words.removesuffix("_record")
 
 
 def json_schema(record: type[Record]) -> Row:
-    """JSON Schema of a record (draft 2020-12), for other programs; ours read with the type itself."""
-    made = msgspec.json.schema(record)
-    for part in made["$defs"].values():
-        part["description"] = inspect.cleandoc(part["description"])
-        for found in part["properties"].values():
-            if "anyOf" in found and "description" in found["anyOf"][0]:  # of an optional field, where readers look
-                found["description"] = found["anyOf"][0].pop("description")
-    own = made["$defs"].pop(record.__name__)
+    """JSON Schema of a record (draft 2020-12), for other programs; DynEval reads with the type itself."""
+    generated = msgspec.json.schema(record)
+    definitions = generated["$defs"]
+    for definition in definitions.values():
+        definition["description"] = inspect.cleandoc(definition["description"])
+        for field_schema in definition["properties"].values():
+            # msgspec puts the description of an optional field inside of its anyOf, where few readers look.
+            if "anyOf" in field_schema and "description" in field_schema["anyOf"][0]:
+                field_schema["description"] = field_schema["anyOf"][0].pop("description")
+    own = definitions.pop(record.__name__)
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **own,
-        **({"$defs": made["$defs"]} if made["$defs"] else {}),
+        **({"$defs": definitions} if definitions else {}),
     }
     rules = dict(record.RULES)
     for name, more in rules.pop("properties", {}).items():
         schema["properties"][name] = schema["properties"][name] | more
-    # ECMA's expressions, which JSON Schema has, know no \Z; their $ is the end and nothing else.
+    # ECMA's expressions, which JSON Schema uses, have no \Z; there $ is the end of the text and nothing else.
     return json.loads(json.dumps(schema | rules).replace(r"\\Z", "$"))
 
 
 def schema_file(record: type[Record]) -> Path:
-    """Where the schema of a record is kept."""
+    """The file that holds the schema of a record."""
     return SCHEMA_FOLDER / f"{schema_name(record)}.schema.json"
 
 

@@ -1,16 +1,16 @@
-"""Engines by name, their options, and the command-line flags that are made from those.
+"""Engines by name: how each is made, which options it has, and the command-line flags made from those options.
 
-An engine is named by a "module:attribute" string and imported when it is made: `--help` stays light, and a list of
-engines may name one that stands on a higher floor. Its options are a dataclass with fields
-`Annotated[type, msgspec.Meta(description=...)]`; each of them becomes a flag. One's own class goes by the same kind of
-string, `--engine my_module:MyEngine`, and has the dataclass of its options, if any, as its attribute `Options`:
+An engine is named by a "module:attribute" string and imported only when it is made. So `--help` imports no torch, and a
+registry may name an engine in a package that imports the registry. The options of an engine are a dataclass with fields
+`Annotated[type, msgspec.Meta(description=...)]`; each of them becomes a flag. A user's own class is named by the same
+kind of string, `--engine my_module:MyEngine`, and has the dataclass of its options, if any, as its attribute `Options`.
 
-    @dataclass(frozen=True, kw_only=True, slots=True)
-    class Options:
-        engine: Annotated[Engine, arg("who answers", part=ENGINES)] = ENGINES.default
+    from dyneval.llm.registry import ENGINES
 
-    options = Parser().parse_options(Options, argv)
-    engine = ENGINES.make(options.engine.name, model, ENGINES.options(options.engine.name, **options.engine.options))
+    engine = ENGINES.make("oracle", "any name", ENGINES.options("oracle"))
+
+In a dataclass of flags (`dyneval.flags`), a field `Annotated[EngineChoice, arg("teacher", part=ENGINES)]` adds
+`--engine` and the flags of all engines.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class EngineEntry:
     """An engine that a registry knows."""
 
     target: str
-    """"module:attribute" of what makes it: called with a subject, and with the options where there are some."""
+    """"module:attribute" of what makes the engine; it is called with a subject, and with the options if there are any.
+    """
     options: Any = None
     """Dataclass of its options; None: it has none."""
     flags: tuple[str, ...] | None = None
@@ -44,32 +45,36 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
-    """What a command line says of an engine: its name, and those of its options that are given."""
+class EngineChoice:
+    """The engine that a command line names, and those of its options that were given."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
 class Registry(Generic[T]):
-    """Engines of one kind: a part of the command line, whose value is an `Engine`."""
+    """Engines of one kind, none of them imported: a part of the command line, whose value is an `EngineChoice`.
 
-    def __init__(self, kind: str, methods: Sequence[str], entries: Mapping[str, Entry]) -> None:
-        """Describe the engines; none is imported.
+    Attributes:
+        kind: what they are called in messages, such as "chat engine".
+        methods: methods that a user's own class must have to be such an engine.
+        entries: the engines that have a name; the first is the default of `--engine`.
+    """
 
-        Args:
-            kind: what they are, for messages: "chat engine".
-            methods: methods that one's own class must have to be such an engine.
-            entries: those that are known by a name; the first is the default of `--engine`.
-        """
-        self.kind = kind
-        self.methods = methods
-        self.entries = entries
+    kind: str
+    methods: Sequence[str]
+    entries: Mapping[str, EngineEntry]
 
     def make(self, name: str, subject: Any, options: Any = None) -> T:
-        """Make the engine `name` of `subject` (a model, a checkpoint). Raises SettingError: there is no such engine."""
+        """Make the engine `name` for `subject`, a model or a checkpoint; without `options`, with its defaults.
+
+        Raises:
+            SettingError: there is no such engine, or an option without a default is missing.
+        """
         entry = self.entry(name)
-        make = _imported(entry.target) if name in self.entries else self._own(name)
+        module, _, attribute = entry.target.partition(":")
+        make = getattr(import_module(module), attribute) if name in self.entries else self._own(name)
         if entry.options is None:
             return make(subject)
         return make(subject, self.options(name) if options is None else options)
@@ -95,11 +100,11 @@ class Registry(Generic[T]):
         except msgspec.ValidationError as error:
             raise SettingError(f"engine {name}: {error}") from error
 
-    def entry(self, name: str) -> Entry:
-        """What is known of engine `name`; one's own class is imported. Raises SettingError: there is none."""
+    def entry(self, name: str) -> EngineEntry:
+        """What is known of engine `name`; a user's own class is imported. Raises SettingError: there is none."""
         if name in self.entries:
             return self.entries[name]
-        return Entry(target=name, options=getattr(self._own(name), "Options", None))
+        return EngineEntry(target=name, options=getattr(self._own(name), "Options", None))
 
     # -----------------------------------------------------------------------------------------------------------------
     # The command line
@@ -117,9 +122,11 @@ class Registry(Generic[T]):
         group.add_argument(
             "--engine", type=self._name, default=self.default.name, metavar=f"{{{names},MODULE:CLASS}}", help=text
         )
+        # A flag of one engine stands under the heading of that engine, so that the help text says whose it is.
         owners = self._owners()
         added: set[str] = set()
         for engine, entry in self.entries.items():
+            # A flag that several engines know is added once, with `--engine`; argparse refuses a second one.
             flags = [flag for flag in _flags(entry) if flag.key not in added]
             own = [flag for flag in flags if len(owners[flag.key]) == 1]
             its = parser.add_argument_group(f"engine {engine}") if own else group
@@ -128,53 +135,53 @@ class Registry(Generic[T]):
                 flag.add_to(its if flag in own else group)
 
     def add_named(self, parser: Parser, argv: Sequence[str] | None = None) -> None:
-        """Add the flags of an engine of one's own where the command line or `--config` names it.
+        """Add the flags of a user's own engine, where the command line or `--config` names one.
 
         A class that cannot be used ends the program with one line and status 2, as a wrong flag does.
         """
         name = parser.early("--engine", argv) or ""
+        if ":" not in name:
+            return
+        option = ""
         try:
-            if ":" in name:
-                self._add_own(parser, name)
+            shared, flags = self._owners(), _flags(self.entry(name))
+            group = parser.add_argument_group(f"engine {name}")
+            for flag in flags:
+                option = flag.option
+                if flag.key not in shared:
+                    flag.add_to(group)
         except UserError as error:
             parser.exit(2, f"{parser.prog}: {error}\n")
+        except argparse.ArgumentError as error:
+            message = f"engine {name}: its option {option!r} cannot be a flag ({error})"
+            parser.exit(2, f"{parser.prog}: {message}\n")
 
-    def read(self, arguments: argparse.Namespace) -> Engine:
+    def read(self, arguments: argparse.Namespace) -> EngineChoice:
         """The engine that was named, with its flags. Raises SettingError: a flag belongs to another engine."""
         own = {flag.key: flag for flag in _flags(self.entry(arguments.engine))}
+        # Refused rather than ignored: with --device and --engine vllm, somebody expects the device to matter.
         for key in self._owners():
             if getattr(arguments, key) is not None and key not in own:
                 raise SettingError(self._foreign(key, arguments.engine, own))
         given = {key: getattr(arguments, key) for key in own}
-        return Engine(arguments.engine, {own[key].option: value for key, value in given.items() if value is not None})
+        return EngineChoice(
+            arguments.engine, {own[key].option: value for key, value in given.items() if value is not None}
+        )
 
-    def filled(self, engine: Engine, **known: Any) -> dict[str, Any]:
-        """The options of an engine, and of `known` those that it has and that were not given."""
+    def filled(self, engine: EngineChoice, **known: Any) -> dict[str, Any]:
+        """The options of an engine that were given, and those of `known` that it has and that were not given."""
         options = {flag.option for flag in _flags(self.entry(engine.name), every=True)}
         return {option: value for option, value in known.items() if option in options} | dict(engine.options)
 
     @property
-    def default(self) -> Engine:
-        """The first one, with its own defaults."""
-        return Engine(next(iter(self.entries)))
+    def default(self) -> EngineChoice:
+        """The first engine, with its own defaults."""
+        return EngineChoice(next(iter(self.entries)))
 
     def _name(self, text: str) -> str:
         if text not in self.entries and ":" not in text:
             raise argparse.ArgumentTypeError(self._unknown(text))
         return text
-
-    def _add_own(self, parser: argparse.ArgumentParser, name: str) -> None:
-        shared = self._owners()
-        group = parser.add_argument_group(f"engine {name}")
-        for flag in _flags(self.entry(name)):
-            if flag.key in shared:
-                continue
-            try:
-                flag.add_to(group)
-            except argparse.ArgumentError as error:
-                raise SettingError(f"engine {name}: its option {flag.option!r} cannot be a flag ({error})") from error
-
-    # -----------------------------------------------------------------------------------------------------------------
 
     def _owners(self) -> dict[str, list[str]]:
         """Names of the engines that know a flag, by its key."""
@@ -185,16 +192,19 @@ class Registry(Generic[T]):
         return owners
 
     def _own(self, name: str) -> Any:
-        """One's own class, named "module:attribute". Raises SettingError: it cannot be had, or is no engine."""
+        """A user's own class, named "module:attribute". Raises SettingError: it cannot be imported, or is no engine."""
         if ":" not in name:
             raise SettingError(self._unknown(name))
+        # A script of this project has its own folder on sys.path, not the user's. Behind everything else, so that a
+        # file of the user that is called like a library does not replace it.
         if (here := str(Path.cwd())) not in sys.path:
-            sys.path.append(here)  # a script of this project has its own folder there, not the user's
+            sys.path.append(here)
         module, _, attribute = name.partition(":")
         try:
             found = getattr(import_module(module), attribute, None)
         except Exception as error:  # whatever the user's module raises
-            raise SettingError(f"engine {name}: {module} cannot be imported ({_of(error)})") from error
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise SettingError(f"engine {name}: {module} cannot be imported ({reason})") from error
         if found is None:
             raise SettingError(f"engine {name}: {module} has no {attribute!r}")
         missing = [method for method in self.methods if not callable(getattr(found, method, None))]
@@ -209,7 +219,7 @@ class Registry(Generic[T]):
         return f"engine {name!r}: expected one of {', '.join(self.entries)}, or module:Class of a {self.kind}"
 
     def _foreign(self, option: str, name: str, known: Mapping[str, Any]) -> str:
-        """Why engine `name` does not take an option, which may be given by its name or by that of its flag."""
+        """Why engine `name` does not take `option`, which may be the name of the option or of its flag."""
         for entry in self.entries.values():
             for flag in _flags(entry):
                 if option in (flag.option, flag.key):
@@ -220,7 +230,7 @@ class Registry(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class OptionsOf:
-    """A part of the command line: the flags of one engine, for a verb that has no other. Its value is an `Engine`."""
+    """A part of the command line: the flags of one engine, for a verb that uses no other; read as an `EngineChoice`."""
 
     registry: Registry[Any]
     engine: str
@@ -231,24 +241,15 @@ class OptionsOf:
             flag.add_to(group)
 
     def add_named(self, parser: Parser, argv: Sequence[str] | None = None) -> None:
-        """There are none that depend on others."""
+        """Nothing to add: a verb with one engine names no class."""
 
-    def read(self, arguments: argparse.Namespace) -> Engine:
+    def read(self, arguments: argparse.Namespace) -> EngineChoice:
         """The engine with those of its flags that were given."""
         flags = _flags(self.registry.entry(self.engine))
         given = {flag.option: getattr(arguments, flag.key) for flag in flags}
-        return Engine(self.engine, {option: value for option, value in given.items() if value is not None})
+        return EngineChoice(self.engine, {option: value for option, value in given.items() if value is not None})
 
 
-def _flags(entry: Entry, every: bool = False) -> tuple[Flag, ...]:
-    """Flags of an engine's options; with `every` also of those that are none on the command line."""
+def _flags(entry: EngineEntry, every: bool = False) -> tuple[Flag, ...]:
+    """Flags of an engine's options; with `every` also of those options that the command line does not offer."""
     return flags_of(entry.options, None if every else entry.flags)
-
-
-def _imported(name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    return getattr(import_module(module), attribute)
-
-
-def _of(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -1,6 +1,14 @@
-"""The student's replies, written for training, bounded for decoding, read after it: all that knows their JSON.
+"""The JSON of the student's replies: written for training, described by a schema for decoding, read after it.
 
-`<|EVALUATION|>` is answered in one of two forms. Which one, a student learned from its training data:
+    from dyneval.replies import ReplyLimits, read_questions, questions_schema
+
+    schema = questions_schema(ReplyLimits(questions=10))
+    questions = read_questions('[{"question": "Is there a cat?", "answer": "yes"}]')
+
+No other module knows this JSON. Every text that a schema admits can be read here, and training text is written in the
+order of keys that decoding is held to; if these three disagreed, replies would be lost or scores be read wrongly.
+
+`<|EVALUATION|>` is answered in one of two forms. A student learned one of them from its training data:
 
     readme         {"answers": [{"question", "score", "reasoning"}]}
     release T2IA   {"answers": [{"question", "target_answer", "reasoning", "score"}], "score": rounded mean}
@@ -8,7 +16,7 @@
 
 `readme` is what the published README shows. `release` is what the published builder writes; its IQA score is holistic:
 one number for the image, not a mean over questions. The human turn is the same for all three, so a student of the
-release form tells from the questions which of its two shapes to write.
+release form must tell from the questions which of its two shapes to write.
 
 Replies to `<|T2IA|>` and `<|IQA|>` have one form: a list of questions, and a scene graph with a list of questions.
 """
@@ -16,7 +24,7 @@ Replies to `<|T2IA|>` and `<|IQA|>` have one form: a list of questions, and a sc
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
@@ -32,7 +40,7 @@ ReplyForm = Literal["readme", "release"]
 REPLY_FORMS: tuple[ReplyForm, ...] = get_args(ReplyForm)
 DEFAULT_FORM: ReplyForm = "readme"
 AnyForm = Literal["readme", "release", "either"]
-"""A form, or "either": the grammar admits both and the student chooses."""
+"""A form, or "either": the schema admits both and the student chooses."""
 RATINGS = (1, 2, 3, 4, 5)
 Json = dict[str, Any]
 
@@ -40,16 +48,17 @@ _Rating = Annotated[int, Meta(ge=1, le=5)]
 
 
 class ReplyError(ValueError):
-    """A reply does not have its form; the message says where."""
+    """A reply does not have the form that was asked for; the message says where."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplyLimits:
-    """Upper bounds on the lists and texts of a reply, written into the grammar; None leaves it to the token budget.
+    """Upper bounds on the lists and texts of a reply, which the schema enforces; None: only the token budget bounds it.
 
     Without bounds a student may write whatever it was trained to write, a scene graph of any shape too. Bounds end the
-    reply of a student that never closes a list or a text; with any of the last four, a scene graph is held to nodes
-    (id, label, attributes) and edges (source, target, relationship). All are at least 1.
+    reply of a student that never closes a list or a text. With any of the last four, a scene graph is held to nodes
+    (id, label, attributes) and edges (source, target, relationship). All are at least 1: items of a list, or
+    characters for those called `_chars`.
     """
 
     questions: int | None = None
@@ -76,25 +85,20 @@ class ReplyLimits:
                 raise SettingError(f"limit {name} is {cap}, expected at least 1")
         return type(self)(**smaller)
 
-    @property
-    def bounds_graphs(self) -> bool:
-        """True when scene graphs are held to the documented shape."""
-        return any((self.nodes, self.edges, self.attributes, self.label_chars))
-
-    # At its limit a list or text was probably cut off: the student could not write on.
+    # A list or text that is exactly as long as its limit was probably cut: the schema did not let the student go on.
 
     def reached_by_questions(self, questions: Sequence[QuestionItem]) -> bool:
-        """True when questions came to a limit."""
+        """True when the list of questions, or one of them, reached its limit."""
         return _reached(self.questions, [questions]) or _reached(
             self.question_chars, [question.question for question in questions]
         )
 
-    def reached_by_reasons(self, evaluated: Evaluated) -> bool:
-        """True when a reasoning came to its limit."""
+    def reached_by_reasons(self, evaluated: ParsedEvaluation) -> bool:
+        """True when a reasoning reached its limit."""
         return _reached(self.reasoning_chars, [rated.reasoning for rated in evaluated.questions])
 
     def reached_by_graph(self, graph: Json) -> bool:
-        """True when a scene graph in the documented shape came to a limit."""
+        """True when a list or text of a scene graph in the documented shape reached its limit."""
         attributes = [node["attributes"] for node in graph["nodes"]]
         words = [*(node["label"] for node in graph["nodes"]), *(edge["relationship"] for edge in graph["edges"])]
         return (
@@ -110,7 +114,8 @@ def _reached(most: int | None, found: Iterable[Sized]) -> bool:
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# Shapes. The order of the fields is the order of the keys.
+# Shapes. The order of the fields is the order of the keys in training text and in schemas. It decides what a score can
+# rest on: a student that writes the score first has not yet written its reason.
 
 
 class QuestionItem(Struct, forbid_unknown_fields=True, gc=False):
@@ -121,7 +126,7 @@ class QuestionItem(Struct, forbid_unknown_fields=True, gc=False):
 
 
 class ReadmeAnswer(Struct, forbid_unknown_fields=True, gc=False):
-    """An answer of the readme form: the score comes before its reason."""
+    """An answer of the readme form: the score comes before the reasoning."""
 
     question: str
     score: _Rating
@@ -129,7 +134,7 @@ class ReadmeAnswer(Struct, forbid_unknown_fields=True, gc=False):
 
 
 class ReleaseAnswer(Struct, forbid_unknown_fields=True, gc=False):
-    """An alignment answer of the release form: the reason comes before the score."""
+    """An alignment answer of the release form: the reasoning comes before the score."""
 
     question: str
     target_answer: MaybeYesNo
@@ -168,7 +173,7 @@ class ReleaseQualityEvaluation(Struct, forbid_unknown_fields=True, gc=False):
 
 
 class SceneReply(Struct, forbid_unknown_fields=True, gc=False):
-    """Reply to IQA; the graph is what the student made of it."""
+    """Reply to IQA; the scene graph has whatever shape the student gave it."""
 
     scene_graph: dict[str, Any] | list[Any]
     questions: list[QuestionItem]
@@ -190,8 +195,8 @@ class GraphEdge(Struct, forbid_unknown_fields=True, gc=False):
     relationship: str
 
 
-class SceneGraph(Struct, forbid_unknown_fields=True, gc=False):
-    """What the image shows, in the documented shape."""
+class ReplyGraph(Struct, forbid_unknown_fields=True, gc=False):
+    """A scene graph in the documented shape."""
 
     nodes: list[GraphNode]
     edges: list[GraphEdge]
@@ -203,6 +208,11 @@ _SHAPES: dict[tuple[ReplyForm, Part], type[Evaluation]] = {
     ("readme", "iqa"): ReadmeEvaluation,
     ("release", "t2ia"): ReleaseEvaluation,
     ("release", "iqa"): ReleaseQualityEvaluation,
+}
+_ITEMS: dict[type[Evaluation], type[Struct]] = {
+    ReadmeEvaluation: ReadmeAnswer,
+    ReleaseEvaluation: ReleaseAnswer,
+    ReleaseQualityEvaluation: ReleaseQualityAnswer,
 }
 
 
@@ -216,10 +226,14 @@ def write(form: ReplyForm, part: Part, answers: Sequence[Any], holistic: float |
     Args:
         form: shape of the reply.
         part: what was asked about.
-        answers: at least one, with `question`, `reasoning`, `score` (1-5; not read for IQA in the release form) and, in
-            the release form, `target_answer` ("yes", "no" or ""); there IQA also needs `answer` (alike) and `correct`.
+        answers: at least one object with `question`, `reasoning`, `score` (1-5; not read for IQA in the release form)
+            and, in the release form, `target_answer` ("yes", "no" or ""); there IQA also needs `answer` (likewise) and
+            `correct` (true or false).
         holistic: score of the image, 1-5; needed for IQA in the release form, where it is rounded half to even, as
             the published builder does.
+
+    Raises:
+        ValueError: there are no answers, or `holistic` is missing.
     """
     if not answers:
         raise ValueError("an evaluation needs at least one answer")
@@ -227,6 +241,7 @@ def write(form: ReplyForm, part: Part, answers: Sequence[Any], holistic: float |
         return student_json(ReadmeEvaluation([ReadmeAnswer(one.question, one.score, one.reasoning) for one in answers]))
     if part == "t2ia":
         items = [ReleaseAnswer(one.question, one.target_answer, one.reasoning, one.score) for one in answers]
+        # Python rounds half to even, here and below: 2.5 becomes 2, as in the published training data.
         return student_json(ReleaseEvaluation(items, round(sum([one.score for one in answers]) / len(answers))))
     if holistic is None:
         raise ValueError("IQA in the release form needs the score of the image")
@@ -247,19 +262,30 @@ def write_scene(scene_graph: Any, questions: Sequence[Any]) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# Bounding: JSON Schemas that decoding is held to.
+# JSON Schemas that decoding is held to.
 
 
 def questions_schema(limits: ReplyLimits) -> Json:
-    """JSON Schema of the reply to T2IA."""
-    return _question_list(limits)
+    """JSON Schema of the reply to T2IA: a list of at least one question."""
+    item = _definition(QuestionItem)
+    item["properties"]["question"] = _text(limits.question_chars, least=1)
+    return _list(item, limits.questions, least=1)
 
 
 def scene_schema(limits: ReplyLimits) -> Json:
     """JSON Schema of the reply to IQA. The scene graph may be any object or list unless `limits` bound it."""
     schema = _definition(SceneReply)
-    schema["properties"]["questions"] = _question_list(limits)
-    schema["properties"]["scene_graph"] = _graph(limits) if limits.bounds_graphs else {"type": ["object", "array"]}
+    schema["properties"]["questions"] = questions_schema(limits)
+    if not any((limits.nodes, limits.edges, limits.attributes, limits.label_chars)):
+        schema["properties"]["scene_graph"] = {"type": ["object", "array"]}
+        return schema
+    node, edge, graph = _definition(GraphNode), _definition(GraphEdge), _definition(ReplyGraph)
+    for definition in (node, edge):
+        for name in definition["properties"]:
+            definition["properties"][name] = _text(limits.label_chars, least=1)
+    node["properties"]["attributes"] = _list(_text(limits.label_chars, least=1), limits.attributes)
+    graph["properties"] = {"nodes": _list(node, limits.nodes), "edges": _list(edge, limits.edges)}
+    schema["properties"]["scene_graph"] = graph
     return schema
 
 
@@ -269,13 +295,16 @@ def evaluation_schema(
     """JSON Schema of the reply to EVALUATION, which repeats the questions word for word, in order.
 
     Args:
-        form: "either" admits every shape. It does not depend on `part`: where the form is not sure, neither is it sure
-            that the student tells the parts apart as we do.
+        form: "either" admits all shapes for both parts: where the form is not certain, it is not certain either that
+            the student tells the parts apart as we do.
         part: what is asked about.
         questions: at least one.
         limits: bounds of the texts.
-        reasoning: False leaves a reasoning empty where it stands behind the score. Before the score it stays: the
-            score rests on it.
+        reasoning: False leaves a reasoning empty where it follows its score. Where it comes before the score it stays,
+            because the score rests on it.
+
+    Raises:
+        ValueError: there are no questions.
     """
     if not questions:
         raise ValueError("an evaluation needs at least one question")
@@ -283,40 +312,22 @@ def evaluation_schema(
         shapes: Sequence[type[Evaluation]] = (ReadmeEvaluation, ReleaseEvaluation, ReleaseQualityEvaluation)
     else:
         shapes = (_SHAPES[form, part],)
-    schemas = [_evaluation(shape, questions, limits, reasoning) for shape in shapes]
+    schemas = []
+    for shape in shapes:
+        schema, item = _definition(shape), _definition(_ITEMS[shape])
+        item["properties"]["reasoning"] = _text(limits.reasoning_chars)
+        if not reasoning and shape is ReadmeEvaluation:
+            item["properties"]["reasoning"] = {"const": ""}
+        fields = item["properties"]
+        items = [{**item, "properties": {**fields, "question": {"const": question}}} for question in questions]
+        schema["properties"]["answers"] = {
+            "type": "array",
+            "minItems": len(items),
+            "maxItems": len(items),  # says the same as "items": false, which llama.cpp does not accept
+            "prefixItems": items,
+        }
+        schemas.append(schema)
     return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
-
-
-def _evaluation(shape: type[Evaluation], questions: Sequence[str], limits: ReplyLimits, reasoning: bool) -> Json:
-    schema = _definition(shape)
-    item = _definition(_item(shape))
-    item["properties"]["reasoning"] = _text(limits.reasoning_chars)
-    if not reasoning and shape is ReadmeEvaluation:
-        item["properties"]["reasoning"] = {"const": ""}
-    items = [{**item, "properties": {**item["properties"], "question": {"const": question}}} for question in questions]
-    schema["properties"]["answers"] = {
-        "type": "array",
-        "minItems": len(items),
-        "maxItems": len(items),  # says the same as "items": false, which llama.cpp does not take
-        "prefixItems": items,
-    }
-    return schema
-
-
-def _question_list(limits: ReplyLimits) -> Json:
-    item = _definition(QuestionItem)
-    item["properties"]["question"] = _text(limits.question_chars, least=1)
-    return _list(item, limits.questions, least=1)
-
-
-def _graph(limits: ReplyLimits) -> Json:
-    node, edge, graph = _definition(GraphNode), _definition(GraphEdge), _definition(SceneGraph)
-    for definition in (node, edge):
-        for name in definition["properties"]:
-            definition["properties"][name] = _text(limits.label_chars, least=1)
-    node["properties"]["attributes"] = _list(_text(limits.label_chars, least=1), limits.attributes)
-    graph["properties"] = {"nodes": _list(node, limits.nodes), "edges": _list(edge, limits.edges)}
-    return graph
 
 
 def _text(most: int | None, least: int = 0) -> Json:
@@ -330,65 +341,60 @@ def _list(items: Json, most: int | None, least: int = 0) -> Json:
 
 
 def _definition(shape: type[Struct]) -> Json:
-    """JSON Schema of a shape on its own, to be changed by the caller; references to other shapes are replaced there."""
+    """A copy of a shape's JSON Schema, for the caller to change; it replaces what refers to other shapes.
+
+    Title and description are left out: they would be sent to servers with every request.
+    """
     definition: Json = copy.deepcopy(_definitions()[shape.__name__])
     return {key: value for key, value in definition.items() if key not in ("title", "description")}
 
 
 @cache
 def _definitions() -> Json:
-    shapes = [*_SHAPES.values(), *map(_item, _SHAPES.values()), SceneReply, QuestionItem, SceneGraph]
+    # Kept, since msgspec takes 15 times as long to make a schema as it takes to copy one.
+    shapes = [*_SHAPES.values(), *_ITEMS.values(), SceneReply, QuestionItem, ReplyGraph]
     return msgspec.json.schema_components(shapes)[1]
-
-
-def _item(shape: type[Evaluation]) -> type[ReadmeAnswer | ReleaseAnswer | ReleaseQualityAnswer]:
-    items: dict[type[Evaluation], Any] = {
-        ReadmeEvaluation: ReadmeAnswer,
-        ReleaseEvaluation: ReleaseAnswer,
-        ReleaseQualityEvaluation: ReleaseQualityAnswer,
-    }
-    return items[shape]
 
 
 # --------------------------------------------------------------------------------------------------------------------
 # Reading.
 
 
-class Rated(NamedTuple):
-    """What a student says to one question."""
+class RatedQuestion(NamedTuple):
+    """The student's rating of one question."""
 
     score: int
     """1-5. A quality answer of the release form has none of its own: 5 where it is correct, else 1."""
     soft_score: float
-    """1-5, the expectation of the score."""
+    """1-5, the expectation of the score under its probabilities."""
     reasoning: str
     correct_probability: float | None = None
-    """Of a quality answer of the release form: how sure the student is that the image passes, 0-1."""
+    """For a quality answer of the release form: how sure the student is that the image passes, 0-1."""
 
 
-class Evaluated(NamedTuple):
-    """A reply to EVALUATION, read."""
+class ParsedEvaluation(NamedTuple):
+    """What a reply to EVALUATION says."""
 
     form: ReplyForm
-    questions: list[Rated]
+    questions: list[RatedQuestion]
     holistic: int | None = None
-    """The student's score of the whole, 1-5; of the release form alone."""
+    """The student's score of the whole, 1-5; only in the release form."""
     soft_holistic: float | None = None
     """1-5, the expectation of that score."""
 
     @property
     def is_holistic(self) -> bool:
-        """True when the score of the whole is all there is, since the questions have no scores of their own."""
+        """True when the score of the whole is the only score, because the questions have none of their own."""
         return any(one.correct_probability is not None for one in self.questions)
 
 
-class Scene(NamedTuple):
-    """A reply to IQA, read."""
+class ParsedScene(NamedTuple):
+    """What a reply to IQA says."""
 
     graph: Json
-    """In the documented shape, see `dyneval.scene_graphs`."""
+    """The scene graph in the documented shape, see `dyneval.scene_graphs`."""
     raw_graph: Any
-    """As the student wrote it, where that is something else; else None."""
+    """The graph as the student wrote it, where it has another shape; else None."""
     questions: list[QuestionItem]
 
 
@@ -397,21 +403,21 @@ def read_questions(text: str) -> list[QuestionItem]:
     return _decoded(text, list[QuestionItem])
 
 
-def read_scene(text: str) -> Scene:
+def read_scene(text: str) -> ParsedScene:
     """Read a reply to IQA. Raises ReplyError."""
     reply = _decoded(text, SceneReply)
     graph = normalised_graph(reply.scene_graph)
-    return Scene(graph, None if graph == reply.scene_graph else reply.scene_graph, reply.questions)
+    return ParsedScene(graph, None if graph == reply.scene_graph else reply.scene_graph, reply.questions)
 
 
-def read_evaluation(text: str, questions: Sequence[str], probabilities: Sequence[Sequence[float]]) -> Evaluated:
+def read_evaluation(text: str, questions: Sequence[str], probabilities: Sequence[Sequence[float]]) -> ParsedEvaluation:
     """Read a reply to EVALUATION, in whichever form it is.
 
     Args:
         text: the reply.
         questions: the questions that were asked.
-        probabilities: for each verdict in the reply, in the order of the text: of a score the probabilities of 1 to 5,
-            of `correct` those of true and false. Each adds up to 1.
+        probabilities: for each verdict in the reply, in the order of the text: for a score the probabilities of 1 to 5,
+            for `correct` those of true and false. Each adds up to 1.
 
     Raises:
         ReplyError: it has none of the forms, answers other questions, or a verdict has no probabilities.
@@ -419,26 +425,24 @@ def read_evaluation(text: str, questions: Sequence[str], probabilities: Sequence
     reply = _evaluation_of(text)
     if [answer.question for answer in reply.answers] != list(questions):
         raise ReplyError("the reply answers other questions than were asked")
-    holistic = not isinstance(reply, ReadmeEvaluation)
-    if len(probabilities) != len(questions) + holistic:
-        raise ReplyError(f"{len(probabilities)} of {len(questions) + holistic} verdicts have probabilities")
+    verdicts = len(questions) + (not isinstance(reply, ReadmeEvaluation))
+    if len(probabilities) != verdicts:
+        raise ReplyError(f"{len(probabilities)} of {verdicts} verdicts have probabilities")
+    # The release form ends with the score of the whole, and so do its probabilities.
+    if isinstance(reply, ReleaseQualityEvaluation):
+        rated = [
+            RatedQuestion(5 if answer.correct else 1, 1 + 4 * weights[0], answer.reasoning, weights[0])
+            for answer, weights in zip(reply.answers, probabilities[:-1], strict=True)
+        ]
+    else:
+        answers: Sequence[ReadmeAnswer | ReleaseAnswer] = reply.answers
+        rated = [
+            RatedQuestion(answer.score, expectation(weights), answer.reasoning)
+            for answer, weights in zip(answers, probabilities[: len(questions)], strict=True)
+        ]
     if isinstance(reply, ReadmeEvaluation):
-        return Evaluated("readme", list(_rated(reply.answers, probabilities)))
-    soft = expectation(probabilities[-1])
-    if isinstance(reply, ReleaseEvaluation):
-        return Evaluated("release", list(_rated(reply.answers, probabilities[:-1])), reply.score, soft)
-    rated = [
-        Rated(5 if answer.correct else 1, 1 + 4 * weights[0], answer.reasoning, weights[0])
-        for answer, weights in zip(reply.answers, probabilities, strict=False)
-    ]
-    return Evaluated("release", rated, reply.score, soft)
-
-
-def _rated(
-    answers: Sequence[ReadmeAnswer | ReleaseAnswer], probabilities: Sequence[Sequence[float]]
-) -> Iterator[Rated]:
-    for answer, weights in zip(answers, probabilities, strict=True):
-        yield Rated(answer.score, expectation(weights), answer.reasoning)
+        return ParsedEvaluation("readme", rated)
+    return ParsedEvaluation("release", rated, reply.score, expectation(probabilities[-1]))
 
 
 def form_of(text: str) -> ReplyForm | None:
@@ -450,13 +454,15 @@ def form_of(text: str) -> ReplyForm | None:
 
 
 def expectation(probabilities: Sequence[float]) -> float:
-    """Mean score, 1-5, under probabilities of the scores 1 to 5 that add up to 1."""
+    """Mean score, 1-5, under the probabilities of the scores 1 to 5, which add up to 1."""
     mean = sum(score * weight for score, weight in zip(RATINGS, probabilities, strict=True))
-    return min(max(mean, RATINGS[0]), RATINGS[-1])
+    return min(max(mean, RATINGS[0]), RATINGS[-1])  # sums of floats can end at 5.000000001, which a record refuses
 
 
 def _evaluation_of(text: str) -> Evaluation:
-    """The reply in the shape whose keys it has; what is wrong is told of that shape."""
+    """Read a reply in the shape whose keys it has. Raises ReplyError, which then speaks of that shape."""
+    # By its keys, not by trying all shapes: the error of the last one tried would say nothing about this reply. A quote
+    # inside of a text stands behind a backslash, so no question or reasoning can hold these strings.
     shape: type[Evaluation] = ReadmeEvaluation
     if '"target_answer":' in text:
         shape = ReleaseQualityEvaluation if '"correct":' in text else ReleaseEvaluation
@@ -465,19 +471,16 @@ def _evaluation_of(text: str) -> Evaluation:
 
 def _decoded(text: str, shape: Any) -> Any:
     try:
-        return _decoder(shape).decode(text)
+        return msgspec.json.decode(text, type=shape)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ReplyError(f"the reply does not have its form ({error})") from None
 
 
-@cache
-def _decoder(shape: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(shape)
+# --------------------------------------------------------------------------------------------------------------------
+# Keys of scores.
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What scores of replies depend on
-
+# All replies had these limits before lists and texts could go without. The key of a score names them where there are
+# none, so that records that never came near them stay current.
 _FORMER_LIMITS = {
     "questions": 160,
     "nodes": 64,
@@ -487,16 +490,14 @@ _FORMER_LIMITS = {
     "label_chars": 80,
     "reasoning_chars": 800,
 }
-"""Limits that all replies had before lists and texts could go without: a key names those where there are none now, so
-that records which never came near them stay current."""
 
 
-def as_in_key(shaping: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of scores as they stand in the key of a record: what was not there once is left out at its old value.
+def as_in_key(score_settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that change scores, as they go into a record's key; scores compare where these are equal.
 
-    Scores compare where these are equal.
+    A setting that older versions did not have is left out at the value that they used.
     """
-    chosen = {**shaping, "limits": _FORMER_LIMITS | shaping.get("limits", {})}
+    chosen = {**score_settings, "limits": _FORMER_LIMITS | score_settings.get("limits", {})}
     if chosen.get("reply_form") == DEFAULT_FORM:
         del chosen["reply_form"]
     return chosen

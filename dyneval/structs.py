@@ -1,7 +1,8 @@
-"""What every record can do: be read with an error that names the place, be written checked, be compared.
+"""The base of all records: read a row with an error that names the place, write it checked, know its key.
 
-Records are msgspec Structs: reading a row and checking it is one pass over its bytes, a third of the time of a JSON
-parser and a schema. `dyneval.records` has the types themselves.
+Records are msgspec Structs: reading a row and checking it is one pass over its bytes and takes a third of the time of a
+JSON parser and a schema. `dyneval.records` has the types themselves. The traps of msgspec are handled here once: it
+takes NaN for null, does not check the bytes that it skips, and refuses 5.0 for a whole number.
 """
 
 from __future__ import annotations
@@ -21,39 +22,46 @@ from dyneval.errors import SchemaError
 Row = dict[str, Any]
 """A row as plain JSON values."""
 
-# gc=False: what is read from JSON never holds itself, so the garbage collector need not look for it.
+# gc=False: what is read from JSON never refers to itself, so the garbage collector need not track it.
 
 
 class Value(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """What records are made of. An optional field that is None is left out of the file."""
+    """A part of a record, such as one question. An optional field that is None is left out of the file."""
 
 
 class Record(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """A row of a file. Making one checks nothing; reading and writing do."""
+    """A row of a file. The constructor checks nothing; reading and writing do."""
 
     KEY: ClassVar[str]
     """The field that tells the rows of a file apart."""
     FREE: ClassVar[frozenset[str]] = frozenset()
-    """Fields of any shape: their numbers stay as they were written."""
+    """Fields of any shape; their numbers stay as they were written."""
+    DISTINCT: ClassVar[tuple[str, ...]] = ()
+    """Fields with lists in which no item may stand twice."""
     RULES: ClassVar[Row] = {}
-    """What `check` asks of several fields, as JSON Schema."""
+    """What `check` demands of several fields, as JSON Schema for other programs."""
 
     def check(self) -> None:
-        """Hold fields to what they say together, beyond their types. Raises ValueError."""
+        """Check what fields say together, beyond their types. Raises ValueError."""
 
     @classmethod
     def decode(cls, line: bytes, where: str = "record") -> Self:
         """Read a row. A whole number may be written as 5.0.
 
+        Args:
+            line: the row as JSON; unknown keys are skipped.
+            where: what messages begin with, such as "scores.jsonl:3".
+
         Raises:
-            SchemaError: `line` is no such record; the message begins with `where` and says which field, what was found
-                and what was expected.
+            SchemaError: `line` is not such a record; the message says which field, what was found and what was
+                expected.
         """
         try:
             if not line.isascii():
                 line.decode("utf-8")  # msgspec passes over what it does not keep, whether it is UTF-8 or not
             return cls._checked(line, where)
         except msgspec.ValidationError as error:
+            # Only rows that do not fit pay for this second reading, which makes 5.0 a 5.
             try:
                 try:
                     row = msgspec.json.decode(line)
@@ -65,7 +73,7 @@ class Record(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
             except SchemaError:
                 raise
             except msgspec.ValidationError as what:
-                raise SchemaError(f"{where}: {_told(str(what), row)}") from None
+                raise SchemaError(f"{where}: {_with_place(str(what), row)}") from None
             except (ValueError, RecursionError):
                 raise SchemaError(f"{where}: is not JSON ({error})") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -74,6 +82,10 @@ class Record(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     @classmethod
     def _checked(cls, line: bytes, where: str) -> Self:
         record: Self = _decoder(cls).decode(line)
+        for name in cls.DISTINCT:
+            items = getattr(record, name) or ()
+            if len(set(items)) < len(items):
+                raise SchemaError(f"{where}: {name} holds an item twice")
         try:
             record.check()
         except ValueError as error:
@@ -82,17 +94,18 @@ class Record(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
 
     @classmethod
     def key_in(cls, line: bytes) -> str | None:
-        """The key of a row that need not be such a record, for messages; None where it has none."""
+        """The key of a row that may not fit the record, for messages; None where it has none."""
         try:
             row = orjson.loads(line)
         except ValueError:
             return None
         key = row.get(cls.KEY) if isinstance(row, dict) else None
-        return str(key)[:200] if key else None
+        return str(key)[:200] if key else None  # a key from outside may be of any length, and ends in a rejects file
 
     @classmethod
     def from_dict(cls, row: Any, where: str = "record") -> Self:
-        """The record of a row that is at hand as plain values. Raises SchemaError, see `decode`."""
+        """Make the record from plain values. Raises SchemaError, see `decode`."""
+        # Through JSON, so that a row from a table is held to the same rules as a row of a file.
         try:
             line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8")
         except (TypeError, ValueError, RecursionError) as error:
@@ -100,20 +113,20 @@ class Record(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
         return cls.decode(line, where)
 
     def encode(self) -> bytes:
-        r"""The row as it stands in a file, without the line's end: ", " and ": " between things, text as it is.
+        r"""The row as it stands in a file, without the line's end: ", " and ": " as separators, text unescaped.
 
         Raises:
-            SchemaError: a field does not hold what its type says, NaN and infinity among them.
+            SchemaError: a field does not hold what its type says, or holds NaN or infinity.
         """
         where = str(getattr(self, self.KEY, type(self).__name__))
         try:
             line = msgspec.json.format(msgspec.json.encode(self), indent=0)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise SchemaError(f"{where}: cannot be written as JSON ({error})") from error
-        # NaN is written as null, which an optional field would take for nothing.
+        # msgspec writes NaN as null, which an optional field would read as absent: the score would be lost in silence.
         if b": null" in line and (name := _not_finite(self)):
             raise SchemaError(f"{where}: {name}: found NaN or infinity, expected a number")
-        self.decode(line, where)
+        self.decode(line, where)  # the constructor has checked nothing
         return line
 
     def to_dict(self) -> Row:
@@ -124,20 +137,25 @@ class Record(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
 
 @cache
 def _decoder(record: type[Record]) -> msgspec.json.Decoder[Any]:
+    # Kept, since a new decoder takes longer than the row that it reads.
     return msgspec.json.Decoder(record)
 
 
 def _with_whole_numbers(value: Any, free: frozenset[str] = frozenset()) -> Any:
-    """5.0 as 5. Not msgspec's `strict=False`, which would also take "5" for a number and 0 for false."""
+    """Replace 5.0 by 5 everywhere but in the fields named in `free`.
+
+    msgspec's `strict=False` is no way to do this: it would also take "5" for a number and 0 for false.
+    """
     if isinstance(value, dict):
         return {name: item if name in free else _with_whole_numbers(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_with_whole_numbers(item) for item in value]
+    # Below 2**53 every whole number has its own float; above, the int would claim digits that nobody wrote.
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53 else value
 
 
 def _not_finite(value: Any, name: str = "") -> str | None:
-    """The place of the first number that JSON cannot hold."""
+    """The place of the first number that JSON cannot hold, such as "answers.3.score"; None where there is none."""
     if isinstance(value, float):
         return None if math.isfinite(value) else name
     items: Any = ()
@@ -150,8 +168,8 @@ def _not_finite(value: Any, name: str = "") -> str | None:
     return next((found for key, item in items if (found := _not_finite(item, f"{name}.{key}".lstrip(".")))), None)
 
 
-def _told(message: str, row: Any) -> str:
-    """Put the place in front of msgspec's message, and what was found there behind it."""
+def _with_place(message: str, row: Any) -> str:
+    """Turn msgspec's message around: the place first, then what was expected, then what was found there."""
     match = re.fullmatch(r"(.*) - at `(?:key in )?\$(.*)`", message, re.DOTALL)
     if not match:
         return message.replace("`", "")
@@ -163,10 +181,5 @@ def _told(message: str, row: Any) -> str:
         return f"{place}: {match[1].replace('`', '')}"
     text = json.dumps(found, ensure_ascii=False)
     shown = text if len(text) <= 80 else f"{text[:80]}..."
-    return f"{place or 'the row'}: {match[1].replace('`', '')}, found {shown}".replace('"', "'")  # it goes into JSON
-
-
-def unique(name: str, items: tuple[str, ...]) -> None:
-    """Raise ValueError where an item comes twice."""
-    if len(set(items)) < len(items):
-        raise ValueError(f"{name} holds an item twice")
+    # The message is stored in a rejects file, where each double quote would stand behind a backslash.
+    return f"{place or 'the row'}: {match[1].replace('`', '')}, found {shown}".replace('"', "'")

@@ -1,7 +1,12 @@
-"""Task tokens, their ids and the human turns that carry them: the one place that knows them.
+"""Task tokens, their ids, and the human turns that begin with them. No other module knows their wording.
 
-A human turn is written here as text, the way DynEvalInstruct stores it. How that text becomes token ids is decided in
-`dyneval.processing`, with `split_human_turn` telling apart our own markers from text that came from outside.
+    from dyneval.tokens import t2ia_turn
+
+    print(t2ia_turn("a cat on a bench"))
+
+Training and scoring both write their turns here, as text, the way DynEvalInstruct stores them. If one of the two wrote
+a turn with other words, the student would be asked something that it was not trained on. `dyneval.processing` makes
+token ids of the text; `split_human_turn` tells our own markers from the same strings inside a prompt.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 T2IA, IQA, EVALUATION = "<|T2IA|>", "<|IQA|>", "<|EVALUATION|>"
+# The ids behind the 151,669 tokens of Qwen3-VL, as in the published checkpoints.
 TASK_TOKEN_IDS: dict[str, int] = {T2IA: 151669, IQA: 151670, EVALUATION: 151671}
 TASK_TOKENS: tuple[str, ...] = tuple(TASK_TOKEN_IDS)
 RELATED_WORDS: dict[str, str] = {
@@ -18,7 +24,7 @@ RELATED_WORDS: dict[str, str] = {
     IQA: " image quality distortion shape texture scene graph",
     EVALUATION: " evaluation score answer reasoning rating",
 }
-"""Words whose mean embedding the row of a task token starts from."""
+"""The embedding of a task token starts as the mean of the embeddings of these words."""
 IMAGE = "<image>"
 """Placeholder for one image in a stored human turn."""
 
@@ -41,7 +47,11 @@ class HumanTurn(NamedTuple):
 
 
 def t2ia_turn(prompt: str, version: TemplateVersion = DEFAULT_TEMPLATE) -> str:
-    """Human turn that asks for alignment questions about `prompt`; no image. Raises ValueError on an empty prompt."""
+    """The human turn that asks for alignment questions about `prompt`, without an image.
+
+    Raises:
+        ValueError: the prompt is empty.
+    """
     return (
         f"{T2IA}\nPrompt: {_prompt(prompt)}\n"
         f"Generate atomic yes/no verification questions for text-to-image {_T2IA_ENDING[version]}"
@@ -49,7 +59,7 @@ def t2ia_turn(prompt: str, version: TemplateVersion = DEFAULT_TEMPLATE) -> str:
 
 
 def template_of(turn: str) -> TemplateVersion | None:
-    """The version that a stored human turn was written in; None where it asks for something else than T2IA questions.
+    """The version in which a stored human turn was written; None where it does not ask for T2IA questions.
 
     The turns of the other tasks are the same in all versions.
     """
@@ -60,7 +70,7 @@ def template_of(turn: str) -> TemplateVersion | None:
 
 
 def iqa_turn() -> str:
-    """Human turn that asks for the scene graph of an image and its image-quality questions."""
+    """The human turn that asks for the scene graph of an image and its image-quality questions."""
     return (
         f"{IMAGE}\n{IQA}\nParse the image into a scene graph and generate image-quality questions for shape "
         "consistency, distortions, texture fidelity, and spatial cues."
@@ -68,13 +78,15 @@ def iqa_turn() -> str:
 
 
 def evaluation_turn(prompt: str, questions: Sequence[str]) -> str:
-    """Human turn that asks for answers and scores (1-5) to `questions` about an image made from `prompt`.
+    """The human turn that asks for answers and scores (1-5) to `questions` about an image made from `prompt`.
 
-    Raises ValueError when the prompt or the list of questions is empty.
+    Raises:
+        ValueError: the prompt or the list of questions is empty.
     """
     if not questions:
         raise ValueError("an EVALUATION turn needs at least one question")
-    # A newline inside a question would look like another numbered line; what is printable has none.
+    # A newline inside a question would look like another numbered question. Printable text has none, so most questions
+    # are passed through without being split.
     lines = [question if question.isprintable() else " ".join(question.split()) for question in questions]
     numbered = "\n".join([f"{i}. {line}" for i, line in enumerate(lines, 1)])
     return (
@@ -84,16 +96,20 @@ def evaluation_turn(prompt: str, questions: Sequence[str]) -> str:
 
 
 def split_human_turn(value: str, images: int) -> HumanTurn:
-    """Take a stored DynEval human turn apart.
+    """Take a stored human turn apart.
 
-    Only leading `<image>` placeholders (exactly `images` of them) and a task token right behind them count as markers;
-    the same strings later on are text, since prompts come from outside. White space at both ends of the turn and around
-    a placeholder is dropped, with images and without, as the published training code does: so no newline stands between
-    the vision end token and the task token, and none keeps a task token from being one.
+    Only leading `<image>` placeholders (exactly `images` of them) and a task token directly behind them count as
+    markers. The same strings later in the turn are text, since prompts come from outside.
+
+    Args:
+        value: the turn as it is stored.
+        images: how many images belong to it, 0 or more.
 
     Raises:
         ValueError: the turn does not begin with `images` placeholders.
     """
+    # White space at both ends of the turn and around a placeholder is dropped, as the published training code does: no
+    # newline then stands between the vision end token and the task token, and none hides a task token.
     rest = value
     for found in range(images):
         rest = rest.lstrip()
@@ -109,14 +125,14 @@ _ANY_TASK_TOKEN = re.compile("|".join(re.escape(token) for token in TASK_TOKENS)
 
 
 def contains_task_token(text: str) -> bool:
-    """True when `text` holds a task token; teacher requests and assistant answers never may."""
+    """True when `text` holds a task token. Requests to a teacher and answers of a student must not hold any."""
     return _ANY_TASK_TOKEN.search(text) is not None
 
 
 def prompt_line(prompt: str) -> str:
-    """The prompt as it stands in human turns, in training and in scoring: on one line, without white space at its ends.
+    """The prompt as it stands in human turns, in training and in scoring: one line, without white space at its ends.
 
-    A line of its own could pass for one of ours, such as "Questions:", and bring questions along that nobody asked.
+    A second line of a prompt could look like one of ours, such as "Questions:", and add questions that nobody asked.
     """
     return " ".join(filter(None, map(str.strip, prompt.strip().splitlines())))
 

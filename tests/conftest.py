@@ -11,13 +11,19 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.request import urlopen
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
+from tests import processes
+
 from . import environments
+
+if TYPE_CHECKING:
+    from dyneval.processing import Processor
 
 # No test is timed: on a busy machine an example takes many times Hypothesis' limit of 200 ms.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -36,14 +42,14 @@ class ChatServer(NamedTuple):
     process: subprocess.Popen[str]
 
     def stats(self) -> dict[str, Any]:
-        with urlopen(self.url.removesuffix("/v1") + "/stats", timeout=10) as reply:
+        with urlopen(self.url.removesuffix("/v1") + "/stats", timeout=60) as reply:
             return json.load(reply)
 
 
 @contextmanager
 def running_chat_server(*flags: str) -> Iterator[ChatServer]:
     command = [sys.executable, str(Path(__file__).parent / "llm" / "chat_server.py"), *flags]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = processes.Process(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield ChatServer(f"http://127.0.0.1:{int(process.stdout.readline())}/v1", process)
@@ -73,17 +79,40 @@ def small_memory() -> Iterator[Callable[[Any, int], None]]:
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoint folder of the tiny Qwen3-VL (seed 0), the task tokens not registered; treat it as read-only."""
-    from dyneval.demo.tiny_model import build_tiny_model
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """shared(name, make): a read-only folder that make(folder) writes once for all workers of a run."""
+    own = tmp_path_factory.getbasetemp()
+    place = (own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own) / "shared"
+    (place / "unfinished").mkdir(parents=True, exist_ok=True)
 
-    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
-    build_tiny_model(folder)
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        with FileLock(place / f"{name}.lock"):
+            if not (place / name).exists():
+                make(place / "unfinished" / name)
+                (place / "unfinished" / name).rename(place / name)
+        return place / name
+
     return folder
 
 
 @pytest.fixture(scope="session")
-def student(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_checkpoint(shared: Callable[..., Path]) -> Path:
+    """Checkpoint folder of the tiny Qwen3-VL (seed 0), the task tokens not registered; treat it as read-only."""
+    from dyneval.demo.tiny_model import build_tiny_model
+
+    return shared("tiny", build_tiny_model)
+
+
+@pytest.fixture(scope="session")
+def demo_judge(shared: Callable[..., Path]) -> Path:
+    """Checkpoint folder of the demo's judge; read-only."""
+    from dyneval.demo.weights import write_judge
+
+    return shared("demo_judge", write_judge)
+
+
+@pytest.fixture(scope="session")
+def student(tiny_checkpoint: Path, shared: Callable[..., Path]) -> Path:
     """Checkpoint folder of a random student: the tiny model with the task tokens, for small images; read-only.
 
     It says that it writes the readme form: random weights write none, and probing them would take its time.
@@ -91,12 +120,21 @@ def student(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     from dyneval.conventions import Conventions
     from dyneval.processing import Processor
 
-    folder = tmp_path_factory.mktemp("students") / "student"
-    shutil.copytree(tiny_checkpoint, folder)
-    processor = Processor.from_pretrained(tiny_checkpoint, min_pixels=784, max_pixels=9216)
-    processor.conventions = Conventions("readme", "readme")
-    processor.save_pretrained(folder)
-    return folder
+    def make(folder: Path) -> None:
+        shutil.copytree(tiny_checkpoint, folder)
+        processor = Processor.from_pretrained(tiny_checkpoint, min_pixels=784, max_pixels=9216)
+        processor.conventions = Conventions("readme", "readme")
+        processor.save_pretrained(folder)
+
+    return shared("student", make)
+
+
+@pytest.fixture(scope="session")
+def processor(tiny_checkpoint: Path) -> Processor:
+    """The tiny checkpoint's, for images of 784 to 50,176 pixels."""
+    from dyneval.processing import Processor
+
+    return Processor.from_pretrained(tiny_checkpoint, min_pixels=784, max_pixels=50_176)
 
 
 @pytest.fixture(scope="session")

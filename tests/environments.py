@@ -40,6 +40,8 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "quantised": ("bitsandbytes==0.50.2", "torchao==0.18.0"),
     # Another trainer, to be measured beside ours.
     "trl": ("trl==1.16.0", _TORCHVISION),
+    # `bash tests/coverage.sh`.
+    "coverage": ("coverage==7.17.5",),
     # The server of llama.cpp as a Python module: 106 MB.
     "llama.cpp": ("xllamacpp==2026.10.11549",),
     # The real one, for CPUs, with the torch of .venv: 1.2 GB.

@@ -6,6 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash pipeline/setup_env.sh
 # The models in the tests are tiny: more threads only make them wait for each other.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+command -v nvidia-smi >/dev/null || export DS_ACCELERATOR=cpu # as pipeline/demo.sh does
 # In their own order, the small files come last and the workers end together.
 workers=(-n 2 --dist loadfile --no-loadscope-reorder)
 for argument in "$@"; do

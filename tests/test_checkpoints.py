@@ -1,7 +1,6 @@
 """What is written here opens in the releases that people run, and what those write opens here, with equal logits."""
 
 import json
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +11,9 @@ from PIL import Image
 
 from dyneval.checkpoints import write_for_every_reader
 from dyneval.errors import DataFileError
-from dyneval.processing import Processor, Turn
+from dyneval.processing import ChatTurn, Processor
 from dyneval.tokens import TASK_TOKEN_IDS, evaluation_turn, t2ia_turn
+from tests import processes
 
 from .qwenvl.conftest import make_instruct_data
 from .qwenvl.test_training import TRAIN, arguments, run, user_environment
@@ -51,8 +51,8 @@ def inputs(trained, tmp_path_factory):
     image = Image.linear_gradient("L").convert("RGB").resize((300, 200))
     image.save(folder / "image.png")
     processor = Processor.from_pretrained(trained)
-    spoken = [Turn("user", t2ia_turn("a café")), Turn("assistant", '[{"question": "Is there a café?"}]')]
-    seen = [Turn("user", evaluation_turn("a café", ["Is there one?"]), 1), Turn("assistant", '{"answers": []}')]
+    spoken = [ChatTurn("user", t2ia_turn("a café")), ChatTurn("assistant", '[{"question": "Is there a café?"}]')]
+    seen = [ChatTurn("user", evaluation_turn("a café", ["Is there one?"]), 1), ChatTurn("assistant", '{"answers": []}')]
     conversations = {
         "text": processor.encode(spoken, []).model_inputs(),
         "image": processor.encode(seen, [image]).model_inputs(),
@@ -63,7 +63,7 @@ def inputs(trained, tmp_path_factory):
 
 
 def call(python, *command):
-    done = subprocess.run([str(python), "-P", str(READER), *map(str, command)], capture_output=True, text=True)
+    done = processes.run([str(python), "-P", str(READER), *map(str, command)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -95,7 +95,7 @@ def test_what_step_4_writes_opens_in(reader, environment, trained, inputs, expec
         assert report[kind]["marks"] == ("<|im_end|>", "<|endoftext|>", 262_144, "right")
     if reader != "transformers-5.4.0":  # without torchvision, transformers has no processor
         image = Image.open(torch.load(inputs)["image"])
-        encoded = ours.encode([Turn("user", f"<image>\n{QUESTION}", 1)], [image], add_generation_prompt=True)
+        encoded = ours.encode([ChatTurn("user", f"<image>\n{QUESTION}", 1)], [image], add_generation_prompt=True)
         assert report["processor"] == {"ids": encoded.input_ids, "grid": encoded.image_grid_thw.tolist()}
 
 
@@ -143,7 +143,7 @@ def test_a_pair_is_scored_alike_with_the_oldest_transformers(environment, studen
     found = []
     for python in (environment("transformers-5.4.0"), sys.executable):
         command = [str(python), "-c", LOWER_BOUND, str(student), image]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = processes.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
         version, row = json.loads(done.stdout.splitlines()[-1])
         found.append((version, {key: value for key, value in row.items() if key != "seconds"}))

@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import subprocess
 import sys
 import tomllib
 from importlib import metadata
@@ -30,6 +29,7 @@ from dyneval.evaluation.benchmarks.base import LayoutError, load
 from dyneval.extras import EXTRAS
 from dyneval.files.hub import HubOptions
 from dyneval.flags import Parser
+from tests import processes
 
 PARSER, NONE = Parser("dyneval verb"), HubOptions()
 ONE = ["dyneval", "score", "x.png", "--prompt", "a cat"]
@@ -124,7 +124,7 @@ def test_the_core_is_told_one_extra_with_all_that_the_verb_needs(core, command, 
     (tmp_path / "p.txt").write_text("a cat on a bench\n")
     (tmp_path / "gendb").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-S", "-m", "dyneval", *command.split()],
         cwd=tmp_path,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{core}:{Path(__file__).parents[1]}"},
@@ -176,14 +176,14 @@ def test_callers_in_python_may_expect_a_value_error(kind):
     ],
 )
 def test_command_lines_say_in_one_line_what_to_mend(status, arguments, said, tmp_path):
-    done = subprocess.run([sys.executable, "-m", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = processes.run([sys.executable, "-m", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == status and said in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_a_file_with_a_word_for_a_number_is_named(tmp_path):
     (tmp_path / "board.csv").write_text("model,overall,tier\nours,0.5,two\n")
     arguments = [sys.executable, "-m", "dyneval", "leaderboard", "board.csv"]
-    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = processes.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (
         1,
         "dyneval leaderboard: board.csv: row 1: tier: expected a whole number, found 'two'\n",

@@ -10,7 +10,7 @@ from dyneval.files.parts import Shard
 from dyneval.generation import allocation
 from dyneval.hashing import content_key, file_sha256, fingerprint
 from dyneval.instruct.curation import Curation
-from dyneval.loaded_pairs import Pair
+from dyneval.loaded_pairs import LoadedPair
 from dyneval.records import prompt_id
 from dyneval.scorer.loading import student_revision
 
@@ -66,7 +66,7 @@ def test_key_of_a_score(questions, expected):
 
 def test_hash_of_the_pixels_of_an_image_without_a_file():
     image = Image.frombytes("RGB", (3, 2), bytes(range(18)))
-    pair = Pair(pair_id="x", prompt="x", image=image, image_name="x")
+    pair = LoadedPair(pair_id="x", prompt="x", image=image, image_name="x")
     assert pair.image_hash == "a74d28c233f9fec831c9893480b0015bb451016a27ef00da9a8d8b6468be1138"
 
 

@@ -1,10 +1,10 @@
-"""The files of a checkpoint folder, in forms that every reader of Qwen3-VL opens.
+"""The files of a checkpoint folder: which ones decide about a student, and how every reader of Qwen3-VL can open them.
 
-transformers 5 writes a checkpoint for itself: 4.57, which much published code and many servers run, finds no
-`rope_scaling` in its config.json, stops at `extra_special_tokens` as a list, and has no vocabulary for its slow
-tokenizer. The published DynEval checkpoints were saved by 4.57. What is written here stands beside what transformers 5
-reads, or in a form that both read; `tests/test_checkpoints.py` opens it with several releases. This holds for the dense
-models: of a mixture of experts, transformers 5 also names and lays out the experts in another way.
+transformers 5 saves a checkpoint that transformers 4.57 cannot open, and much published code and many servers run 4.57:
+it finds no `rope_scaling` in config.json, stops at `extra_special_tokens` as a list, and has no vocabulary for its slow
+tokenizer. `write_for_every_reader` adds what 4.57 needs, in forms that both read. The published DynEval checkpoints
+were saved by 4.57. `tests/test_checkpoints.py` opens the result with several releases. Limit: dense models only, since
+transformers 5 also renames the experts of a mixture of experts.
 """
 
 from __future__ import annotations
@@ -35,36 +35,43 @@ IDENTITY_FILES: tuple[str, ...] = (
     "vocab.json",
 )
 """Files beside the weights that change what a student sees or says; a checkpoint has some of them."""
+# transformers 5 saves with a tokenizer how it was found. In a folder that moves to the Hub this is no longer true.
 _OF_ONE_LOADING = ("is_local", "local_files_only")
-"""How transformers 5 found a tokenizer, which it saves with it."""
 
 
 def may_be_on_hub(checkpoint: str) -> bool:
-    """True for owner/name, unless that is a path whose first part is here: a mistyped folder is not looked up."""
+    """True for owner/name, unless that is a path whose first part is here.
+
+    Otherwise the Hub would be asked for about a minute about a folder whose name was mistyped.
+    """
     return re.fullmatch(r"[\w.-]+/[\w.-]+", checkpoint) is not None and not Path(checkpoint).parent.is_dir()
 
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Make a CheckpointError, `what` and why in one line, of what libraries stumble over in the files of a checkpoint.
+    """Turn any exception of a library that reads a checkpoint into a CheckpointError: `what`, and why, in one line.
 
-    transformers, tokenizers and peft look at little of what they read: wrong JSON ends in whatever exception the code
-    meets that uses it.
+    transformers, tokenizers and peft check little of what they read: wrong JSON ends in whatever exception the code
+    that uses it meets, such as a KeyError or an AttributeError. No list of types would hold for long.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # of torch
+        # Out of memory is no fault of the checkpoint. torch's class is known by name: torch may not be installed.
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             raise
-        reason = (str(error).strip() or "no reason told").splitlines()[0]
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
         kind = "" if isinstance(error, OSError | ValueError | RuntimeError) else f"{type(error).__name__}: "
         raise CheckpointError(f"{what} ({kind}{reason})") from error
 
 
 def is_adapter(folder: Path) -> bool:
-    """True for a folder of adapters without the model that they belong to."""
+    """True for a folder of adapters without the model that they belong to.
+
+    A folder that holds both is an ordinary checkpoint.
+    """
     return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
 
 
@@ -93,29 +100,21 @@ def write_for_every_reader(folder: Path) -> None:
         DataFileError: a JSON file in it cannot be read.
     """
     if (folder / "config.json").is_file():
-        _complete_config(folder / "config.json")
-    if (folder / "tokenizer.json").is_file():
-        _complete_tokenizer(folder)
-
-
-def _complete_config(path: Path) -> None:
-    """Put the rotary embedding's settings where 4.57 looks for them, under the names of then."""
-    config = read_json(path)
-    text = config.get("text_config", {})
-    rope: dict[str, Any] | None = text.get("rope_parameters")
-    if rope is None:
+        config = read_json(folder / "config.json")
+        text = config.get("text_config", {})
+        rope: dict[str, Any] | None = text.get("rope_parameters")
+        if rope is not None:
+            # Without these two, 4.57 stops at "'NoneType' object has no attribute 'get'" while it builds the model.
+            text["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
+            text["rope_theta"] = rope["rope_theta"]
+            write_json(folder / "config.json", config)
+    if not (folder / "tokenizer.json").is_file():
         return
-    text["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
-    text["rope_theta"] = rope["rope_theta"]
-    write_json(path, config)
-
-
-def _complete_tokenizer(folder: Path) -> None:
-    """Write the files of a slow tokenizer, and name the special tokens as both major versions read them."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.model.save(str(folder))  # vocab.json and merges.txt
+    # vocab.json and merges.txt: the slow tokenizer of 4.57 reads nothing else, and raises a TypeError without them.
+    tokenizer.model.save(str(folder))
     added = dict(sorted(tokenizer.get_added_tokens_decoder().items()))
     write_json(folder / "added_tokens.json", {token.content: number for number, token in added.items()})
     config = read_json(folder / "tokenizer_config.json")

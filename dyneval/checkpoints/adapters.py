@@ -1,4 +1,9 @@
-"""Low-rank adapters of Step 4 beside their base model: the rows of the task tokens, and merging them in memory."""
+"""Low-rank adapters (LoRA) of Step 4 and the trained rows of the task tokens: attach them, and merge them in memory.
+
+Step 4 saves adapters without their base model; scoring loads both here and merges them into an ordinary model. The
+three task tokens need rows of their own: the embedding is frozen under LoRA, and without trained rows the student would
+not know what it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -49,15 +54,15 @@ class TaskRows(torch.nn.Module):
 
 def add_task_rows(model: Any, rows: torch.Tensor) -> None:
     """Give the model its `task_rows`, (3, H); they act on the embedding, and on the output where both are one table."""
+    # Hooks, not another embedding class: the model keeps its layout, so its checkpoints keep their names.
     setattr(model, ROWS, TaskRows(rows))
-
-    def replace(module: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
-        placed: torch.Tensor = getattr(model, ROWS)(output, inputs[0])
-        return placed
-
     layers: list[Any] = [model.get_input_embeddings()]
     layers += [model.get_output_embeddings()] if model.config.tie_word_embeddings else []
-    model.__dict__["_task_row_hooks"] = [layer.register_forward_hook(replace) for layer in layers]
+    model.__dict__["_task_row_hooks"] = [
+        # The rows are looked up in each call: peft replaces the module by a copy of its own, which is trained.
+        layer.register_forward_hook(lambda module, inputs, output: getattr(model, ROWS)(output, inputs[0]))
+        for layer in layers
+    ]
 
 
 def own_rows(model: Any) -> torch.Tensor:
@@ -93,7 +98,8 @@ def load_merged(
     add_task_rows(model.to(kind), own_rows(model))
     with reading(f"{folder}: these adapters do not fit {base}"):
         adapted = PeftModel.from_pretrained(model, str(folder))
-        # The sums are made in float32, of the adapted layers alone: the whole model would take twice its memory more.
+        # The sums are made in float32: bfloat16 would round small changes away. Only the adapted
+        # layers are made float32: of the whole model that would take twice its memory more.
         for layer in adapted.modules():
             if isinstance(layer, BaseTunerLayer):
                 layer.get_base_layer().float()

@@ -1,4 +1,8 @@
-"""Students by name: the published ones, and the demo judge that the package brings along."""
+"""Students by name: the published ones, and the demo judge that the package brings along.
+
+`--checkpoint dyneval-4b` is shorter than a Hub repository and its subfolder, and `demo` works without a network. A name
+that is added here works in every verb that loads a student.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,8 @@ PUBLISHED = {
 DEMO = "demo"
 DEFAULT = "dyneval-2b"
 NAMES = (*PUBLISHED, DEMO)
-_JUDGE = "dyneval.demo.weights"  # a name and no import: the demo is built on all else
+# A name and no import: `demo` is built on all other packages, and this one lies below most of them.
+_JUDGE = "dyneval.demo.weights"
 
 
 def named(checkpoint: str | Path, subfolder: str | None = None) -> tuple[str | Path, str | None]:
@@ -25,8 +30,10 @@ def named(checkpoint: str | Path, subfolder: str | None = None) -> tuple[str | P
 
     A folder that is called like a name is written with a path: ./demo.
 
-    Raises CheckpointError: a name has a subfolder.
+    Raises:
+        CheckpointError: a subfolder was given beside a name, which has none to choose.
     """
+    # Code that passes a Path means a folder, whatever it is called.
     if str(checkpoint) not in NAMES or isinstance(checkpoint, Path):
         return checkpoint, subfolder
     if subfolder:
@@ -35,7 +42,14 @@ def named(checkpoint: str | Path, subfolder: str | None = None) -> tuple[str | P
 
 
 def at_revision(checkpoint: str | Path) -> tuple[str | Path, str | None]:
-    """A repository of the Hub and the commit, tag or branch of it that USER/NAME@REVISION names; a folder stays."""
+    """Split USER/NAME@REVISION into the repository of the Hub and its commit, tag or branch; a folder stays whole.
+
+    Args:
+        checkpoint: folder, or repository with or without "hf://" before it.
+
+    Returns:
+        The checkpoint, and the revision or None.
+    """
     if isinstance(checkpoint, Path) or Path(checkpoint).exists():
         return checkpoint, None
     name, _, revision = checkpoint.removeprefix("hf://").partition("@")
@@ -43,7 +57,10 @@ def at_revision(checkpoint: str | Path) -> tuple[str | Path, str | None]:
 
 
 def demo_judge() -> Path:
-    """Folder of the demo judge, written when it is first asked for, below the user's cache (XDG_CACHE_HOME)."""
+    """Folder of the demo judge below the user's cache (XDG_CACHE_HOME); it is written when it is first asked for.
+
+    The folder's name holds the version of the weights, so a release with another judge writes another folder.
+    """
     weights = import_module(_JUDGE)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dyneval"
     folder = cache / f"demo-judge-{weights.judge_version()}"

@@ -1,8 +1,8 @@
-"""Loads the weights of a Qwen3-VL checkpoint, all of them and as they were meant, or refuses the checkpoint.
+"""Load the weights of a Qwen3-VL checkpoint, all of them and as they were meant, or refuse the checkpoint.
 
-transformers gives a weight that it does not find random values, leaves out one that it has no place for, and computes
-with quantised values whose method it does not know as if they were the weights; it warns, and goes on. Training and
-scoring load through this module, which does not.
+transformers gives random values to a weight that it does not find, leaves out one that it has no place for, and
+computes with quantised values of an unknown method as if they were the weights. It warns, and goes on: scores would
+look right and mean nothing. Training and scoring load through this module, which raises a CheckpointError instead.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 _HEAD = "lm_head.weight"
 _QUANTISED = ("quantization_config", "compression_config")
+# Of a hostile or broken config.json; the largest Qwen3-VL has 94.
 _MOST_LAYERS = 1000
-"""The largest Qwen3-VL has 94."""
+# Ends of names of tensors that old checkpoints hold although they follow from the configuration.
 _COMPUTED = ("inv_freq",)
-"""Ends of the names of tensors that old checkpoints hold although they follow from the configuration."""
 
 
 def load_weights(
@@ -49,7 +49,10 @@ def load_weights(
             or are NaN or infinite; or they are quantised in a way that cannot be undone here. The message names them.
     """
     name = "/".join(filter(None, (source, options.get("subfolder"))))
-    _check_depth(name, config)
+    # transformers builds all layers before it looks for a weight: of a config.json with a million that takes hours.
+    layers = config.get_text_config().num_hidden_layers, getattr(getattr(config, "vision_config", None), "depth", 0)
+    if max(layers) > _MOST_LAYERS:
+        raise CheckpointError(f"{name}: config.json tells of {max(layers)} layers, at most {_MOST_LAYERS} are built")
     _prepare_quantised(name, config, keep_quantised)
     model, report = _load(model_class, source, config, name, options)
     text = config.get_text_config()
@@ -58,7 +61,12 @@ def load_weights(
         config.tie_word_embeddings = True
         model, report = _load(model_class, source, config, name, options)
     _check_complete(name, report)
-    _settle_tying(model)
+    # Where a checkpoint says that output and embedding are one table but holds two different ones, transformers keeps
+    # both and leaves the word in the configuration; whoever trusts it then saves one of them.
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    model.config.tie_word_embeddings = model.config.get_text_config().tie_word_embeddings = tied
+    if not tied:
+        model.all_tied_weights_keys = {}
     check_finite(model.named_parameters(), name)
     return model
 
@@ -72,24 +80,21 @@ def _load(
             config=config,
             trust_remote_code=False,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # reported with the others instead
+            # Another shape would raise here at once; `_check_complete` names it with all other faults.
+            ignore_mismatched_sizes=True,
             **options,
         )
     model, report = loaded
     return model, report
 
 
-def _check_depth(name: str, config: PreTrainedConfig) -> None:
-    """Refuse what would be built layer by layer for hours before a weight is looked for."""
-    layers = config.get_text_config().num_hidden_layers, getattr(getattr(config, "vision_config", None), "depth", 0)
-    if max(layers) > _MOST_LAYERS:
-        raise CheckpointError(f"{name}: config.json tells of {max(layers)} layers, at most {_MOST_LAYERS} are built")
-
-
 def _check_complete(name: str, report: dict[str, Any]) -> None:
-    """Refuse what transformers only warns about."""
+    """Refuse missing, surplus and misshapen weights, which transformers only warns about."""
     unexpected = [key for key in report["unexpected_keys"] if not key.endswith(_COMPUTED)]
-    mismatched = [f"{key} ({_shape(found)} instead of {_shape(wanted)})" for key, found, wanted in _mismatched(report)]
+    mismatched = [
+        f"{key} ({'x'.join(map(str, found))} instead of {'x'.join(map(str, wanted))})"
+        for key, found, wanted in sorted(report["mismatched_keys"], key=lambda entry: entry[0])
+    ]
     wrong = {
         "are missing": report["missing_keys"],
         "have another shape": mismatched,
@@ -103,34 +108,33 @@ def _check_complete(name: str, report: dict[str, Any]) -> None:
         )
 
 
-def _mismatched(report: dict[str, Any]) -> Iterable[tuple[str, Any, Any]]:
-    return sorted(report["mismatched_keys"], key=lambda entry: entry[0])
-
-
-def _shape(size: Iterable[int]) -> str:
-    return "x".join(str(number) for number in size)
-
-
 def _some(keys: Iterable[str], most: int = 3) -> str:
+    """The first names, and how many more there are: a wrong checkpoint has hundreds."""
     names = sorted(keys)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _settle_tying(model: Any) -> None:
-    """Say in the configuration whether the output is the embedding, as it turned out.
-
-    Where a checkpoint says so but has an output with other values, transformers keeps both tables and leaves the word;
-    who trusts it then saves one of them.
-    """
-    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    model.config.tie_word_embeddings = model.config.get_text_config().tie_word_embeddings = tied
-    if not tied:
-        model.all_tied_weights_keys = {}
-
-
 def not_finite(weights: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
-    """Names of the tensors that hold NaN or infinity. Of a weight that ZeRO-3 shares out, a rank looks at its part."""
-    return [key for key, tensor in weights if not _finite(getattr(tensor, "ds_tensor", tensor))]
+    """Names of the tensors that hold NaN or infinity.
+
+    Under ZeRO-3 a weight is empty on every rank and its part stands in `ds_tensor`; a rank looks at that part.
+    """
+    import torch
+
+    bad = []
+    for key, weight in weights:
+        tensor = getattr(weight, "ds_tensor", weight).detach()
+        # 8-bit floats are quantised values, which stay so in scoring alone.
+        if tensor.is_meta or not tensor.numel() or not tensor.is_floating_point() or tensor.element_size() == 1:
+            continue
+        # So are tensors of a quantisation's own kind, which know few operations.
+        if type(tensor) is not torch.Tensor:
+            continue
+        # Both are NaN where one value is. `isfinite(tensor)` would make a table of truth values as large as the weight.
+        low, high = torch.aminmax(tensor)
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            bad.append(key)
+    return bad
 
 
 def check_finite(weights: Iterable[tuple[str, torch.Tensor]], name: str) -> None:
@@ -150,25 +154,21 @@ def check_finite(weights: Iterable[tuple[str, torch.Tensor]], name: str) -> None
         )
 
 
-def _finite(tensor: torch.Tensor) -> bool:
-    import torch
-
-    if tensor.is_meta or not tensor.numel() or not tensor.is_floating_point() or tensor.element_size() == 1:
-        return True  # 8-bit floats are quantised values, which stay so in scoring alone
-    if type(tensor.detach()) is not torch.Tensor:
-        return True  # so are tensors of a quantisation's own kind, which know few operations
-    # Both are NaN where one value is; no table of truth values as large as the weight is made.
-    low, high = torch.aminmax(tensor.detach())
-    return bool(torch.isfinite(low) and torch.isfinite(high))
-
-
 def _prepare_quantised(name: str, config: PreTrainedConfig, keep: bool) -> None:
     """Have quantised weights restored while they are loaded, or refuse them.
+
+    Args:
+        name: of the checkpoint, for the message.
+        config: its configuration; `quantization_config` is told to restore the weights.
+        keep: leave them quantised where transformers can compute with them.
 
     Raises:
         CheckpointError: their method cannot be undone here, or is unknown to transformers, which would then ignore it.
     """
-    found = _quantisation(config)
+    # The settings stand at the top or in a part of the configuration, under two names; transformers reads the top only.
+    parts = [config, config.get_text_config(), getattr(config, "vision_config", None)]
+    values = (getattr(part, field, None) for part in parts for field in _QUANTISED)
+    found = next((value for value in values if value is not None), None)
     if found is None:
         return
     from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
@@ -188,10 +188,3 @@ def _prepare_quantised(name: str, config: PreTrainedConfig, keep: bool) -> None:
         f"{name}: its weights are quantised ({method}), which {does}; take the checkpoint that it was made from, in "
         "bfloat16 or float32"
     )
-
-
-def _quantisation(config: PreTrainedConfig) -> Any:
-    """Settings of a quantisation, wherever in the configuration they stand; None without."""
-    parts = [config, config.get_text_config(), getattr(config, "vision_config", None)]
-    values = (getattr(part, field, None) for part in parts for field in _QUANTISED)
-    return next((value for value in values if value is not None), None)

@@ -24,7 +24,7 @@ from dyneval.files.parts import Shard
 from dyneval.flags import Parser, arg
 from dyneval.llm.registry import ENGINES, make_engine
 from dyneval.records import WORKFLOWS, Workflow
-from dyneval.registry import Engine
+from dyneval.registry import EngineChoice
 from dyneval.work.executors import ClusterOptions
 from dyneval.work.processes import interrupt_on_sigterm
 
@@ -55,7 +55,7 @@ class AnnotateOptions:
     force: Annotated[bool, arg("annotate finished records again")] = False
     retry_rejects: Annotated[bool, arg("ask again for what an earlier run gave up on")] = False
     dry_run: Annotated[bool, arg("print the requests about one pair, ask nothing")] = False
-    engine: Annotated[Engine, arg("", part=ENGINES, heading="teacher")] = ENGINES.default
+    engine: Annotated[EngineChoice, arg("", part=ENGINES, heading="teacher")] = ENGINES.default
     model: Annotated[str, arg("model name or folder")] = TEACHER_MODEL
     attempts: Annotated[int, arg("replies asked for at most", ge=1)] = 3
     concurrency: Annotated[int, arg("requests at once", ge=1)] = 64

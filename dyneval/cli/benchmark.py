@@ -161,10 +161,10 @@ def _compare(options: BenchmarkOptions) -> int:
 
 def _figures(outcome: BenchmarkOutcome) -> list[tuple[str, str, float | None]]:
     """Kind, name and value of what the first evaluator reached."""
-    from dyneval.evaluation.comparison import Comparison
+    from dyneval.evaluation.comparison import EvaluatorComparison
 
     found = outcome.comparison
-    if isinstance(found, Comparison):
+    if isinstance(found, EvaluatorComparison):
         reached = found.evaluators[0].agreement
         return [
             ("spearmanr", "SRCC with people", reached.srcc.value),

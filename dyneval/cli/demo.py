@@ -20,7 +20,7 @@ from dyneval.cli.running import run
 from dyneval.flags import Parser, arg
 
 if TYPE_CHECKING:
-    from dyneval.demo.summary import Scored
+    from dyneval.demo.summary import HeldOutScore
 
 LEAD = (
     "A finished demo judge scores pictures that three demo models draw. It knows the demo's procedural world alone "
@@ -93,11 +93,11 @@ def _demo(options: DemoOptions) -> int:
     return 0
 
 
-def _score(judge: Path, images: Path, prompts: int) -> list[Scored]:
+def _score(judge: Path, images: Path, prompts: int) -> list[HeldOutScore]:
     """Draw the scenes and let the judge score them."""
     from dyneval.demo.painters import PAINTERS, draw
     from dyneval.demo.prompts import MIN_CHARACTERS, demo_prompts
-    from dyneval.demo.summary import Scored
+    from dyneval.demo.summary import HeldOutScore
     from dyneval.demo.weights import PIXELS
     from dyneval.hashing import file_sha256
     from dyneval.records import PairRecord, pair_id, prompt_id
@@ -130,7 +130,7 @@ def _score(judge: Path, images: Path, prompts: int) -> list[Scored]:
             )
     scorer = Scorer.from_pretrained(str(judge))
     records = scorer.score([images / pair.file_name for pair in pairs], [pair.prompt for pair in pairs])
-    return [Scored(*one) for one in zip(pairs, records, truths, strict=True)]
+    return [HeldOutScore(*one) for one in zip(pairs, records, truths, strict=True)]
 
 
 def _short(text: str, length: int = 48) -> str:

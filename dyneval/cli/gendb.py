@@ -224,11 +224,11 @@ def _hub(options: ForHub) -> int:
 
 
 def _to_mapping(options: Written) -> int:
-    from dyneval.generation.exporting import Counts, read_records
+    from dyneval.generation.exporting import ExportCounts, read_records
     from dyneval.published.mapping import entry_of, write_mapping
 
     refuse_overwrite([options.gendb / "metadata.jsonl"], [options.output])
-    counts = Counts(shards=1)
+    counts = ExportCounts(shards=1)
     counts.written = write_mapping(
         options.output, map(entry_of, read_records(options.gendb, counts, options.selection))
     )

@@ -23,7 +23,7 @@ from dyneval.flags import Parser, arg
 
 if TYPE_CHECKING:
     from dyneval.planning.assumptions import Assumption
-    from dyneval.planning.plan import Step
+    from dyneval.planning.plan import PlannedStep
 
 
 def _assumption(text: str) -> tuple[str, float]:
@@ -93,7 +93,7 @@ def _plan(options: PlanOptions) -> int:
     return 1 if over else 0
 
 
-def _steps(steps: Sequence[Step]) -> str:
+def _steps(steps: Sequence[PlannedStep]) -> str:
     from tabulate import tabulate
 
     names = ("tokens_in", "tokens_out", "gpu_hours", "wall_hours", "memory_gb", "disk_gb")

@@ -89,7 +89,7 @@ def _scored(options: ReliabilityOptions, evaluator: Student) -> tuple[list[tuple
     """Score the images as they are and altered; the runs, and how many images could not be scored."""
     from dyneval.cli.score_first import Student, score_first
     from dyneval.evaluation.alterations import altered
-    from dyneval.evaluation.unscored import Unscored
+    from dyneval.evaluation.unscored import UnscoredImage
     from dyneval.files.pairs import PairRef, metadata_file, read_pairs
     from dyneval.files.store import write_rejects
     from dyneval.records import Reject, ScoreRecord
@@ -98,7 +98,7 @@ def _scored(options: ReliabilityOptions, evaluator: Student) -> tuple[list[tuple
         raise SettingError("--checkpoint needs --metadata and --output")
     bad: list[Reject] = []
     refs = read_pairs(options.metadata, PairRef, bad.append, limit=options.limit)
-    pairs = [Unscored(ref.pair_id, ref.prompt, ref.file_name) for ref in refs]
+    pairs = [UnscoredImage(ref.pair_id, ref.prompt, ref.file_name) for ref in refs]
     write_rejects(options.output / "pairs.rejects.jsonl", bad, ScoreRecord.KEY)
     images = options.image_root or metadata_file(options.metadata).parent
     judge = Student(evaluator.name, cache(evaluator.load))  # loaded once for all runs

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from dyneval.cli.running import run
 from dyneval.cli.student import StudentOptions
-from dyneval.errors import SettingError
+from dyneval.errors import DataFileError, SchemaError, SettingError
 from dyneval.evaluation.options import EvaluationOptions
-from dyneval.evaluation.paper import EVALUATORS, TABLES, PaperTable, Part
+from dyneval.evaluation.paper import EVALUATORS, TABLES, PaperDataset, PaperTable
 from dyneval.flags import Parser, arg
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _list(options: ReproduceOptions) -> int:
         print(f"{name}: {table.title}")
         if table.reason:
             print(f"  not from public data: {table.reason}")
-        for part in table.parts:
+        for part in table.datasets:
             there = " (here)" if part.find(data) else ""
             print(f"  {part.wanted(data).replace(chr(10), chr(10) + '  ')}{there}")
             if part.note:
@@ -85,7 +85,7 @@ def _list(options: ReproduceOptions) -> int:
 
 
 def _reproduce(options: ReproduceOptions) -> int:
-    from dyneval.evaluation.benchmarks.base import LayoutError
+    from dyneval.evaluation.benchmarks.base import LayoutError, RatingError
 
     name, data, output = options.table, options.data, options.output
     assert name is not None and data is not None and output is not None
@@ -106,8 +106,9 @@ def _reproduce(options: ReproduceOptions) -> int:
             continue
         try:
             made, is_whole = _made(options, table, part, found, evaluator, rows, notes)
-        except LayoutError as error:
-            print(error, file=sys.stderr)
+        except (LayoutError, RatingError, DataFileError, SchemaError) as error:
+            # A fault of this set. What would stop every set, such as a student that cannot be loaded, ends the run.
+            print(f"{part.name}: {error}", file=sys.stderr)
             is_whole = False
         failed = failed or not is_whole
         if made:
@@ -120,23 +121,23 @@ def _reproduce(options: ReproduceOptions) -> int:
     return 1 if failed else 0
 
 
-def _chosen(table: PaperTable, options: ReproduceOptions) -> list[Part]:
+def _chosen(table: PaperTable, options: ReproduceOptions) -> list[PaperDataset]:
     """The parts of the table that were asked for. Raises SettingError: it has none, or none of that name or score."""
     if table.reason:
         raise SettingError(f"{options.table}: not from public data: {table.reason}")
     if options.score != "overall" and table.kind != "agreement":
         raise SettingError(f"--score {options.score}: the table {options.table} is of overall scores")
-    names = [part.name for part in table.parts]
+    names = [part.name for part in table.datasets]
     for name in options.only:
         if name not in names:
             raise SettingError(f"--only {name}: {options.table} has {', '.join(names)}")
-    return [part for part in table.parts if part.name in (options.only or names)]
+    return [part for part in table.datasets if part.name in (options.only or names)]
 
 
 def _made(
     options: ReproduceOptions,
     table: PaperTable,
-    part: Part,
+    part: PaperDataset,
     found: tuple[Path, Path],
     evaluator: Student,
     rows: list[list[str]],
@@ -146,10 +147,11 @@ def _made(
     from dyneval.cli.score_first import score_first
     from dyneval.evaluation import reproduce
     from dyneval.evaluation.benchmarks import BENCHMARKS
-    from dyneval.evaluation.comparison import Comparison
+    from dyneval.evaluation.comparison import EvaluatorComparison
     from dyneval.evaluation.folds import within
     from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
     from dyneval.evaluation.run_leaderboard import LeaderboardRun, run_leaderboard
+    from dyneval.evaluation.tables import Table
     from dyneval.evaluation.unscored import drawn_images, rated_images
 
     annotations, images = found
@@ -172,10 +174,11 @@ def _made(
                 **asdict(options.evaluation),
             )
         )
-        assert isinstance(outcome.comparison, Comparison)  # no table of the paper is of preferences
+        assert isinstance(outcome.comparison, EvaluatorComparison)  # no table of the paper is of preferences
         rows.append(reproduce.agreement_row(outcome.comparison, _beside(options)))
-        notes += [f"{benchmark.title}: {part.note}"] if part.note else []
-        return reproduce.agreement_table(rows, notes), not failed
+        reason = outcome.comparison.evaluators[0].agreement.srcc.reason
+        notes += [f"{benchmark.title}: {text}" for text in (part.note, reason) if text]
+        return Table(reproduce.AGREEMENT_HEADINGS, list(rows), (reproduce.NOTE, *notes)), not failed
     failed = score_first(evaluator, drawn_images(annotations, images), images, scores, alone=True)
     if table.kind == "questions":
         made = reproduce.questions_table(scores, resamples=options.evaluation.resamples, seed=options.evaluation.seed)

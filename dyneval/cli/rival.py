@@ -28,7 +28,7 @@ from dyneval.errors import SettingError
 from dyneval.evaluation.benchmarks import BENCHMARKS
 from dyneval.flags import Parser, arg, flags_of
 from dyneval.llm.registry import ENGINES, ServerOptions
-from dyneval.registry import Engine, OptionsOf
+from dyneval.registry import EngineChoice, OptionsOf
 from dyneval.rivals.registry import RIVALS
 from dyneval.work.processes import interrupt_on_sigterm
 
@@ -62,8 +62,8 @@ class RivalOptions:
     instruction: Annotated[
         Path | None, arg("text file with {prompt} in it, in place of our wording", heading="chat judges")
     ] = None
-    server: Annotated[Engine, arg("", part=OptionsOf(ENGINES, "openai"))] = field(
-        default_factory=lambda: Engine("openai")
+    server: Annotated[EngineChoice, arg("", part=OptionsOf(ENGINES, "openai"))] = field(
+        default_factory=lambda: EngineChoice("openai")
     )
 
     def __post_init__(self) -> None:

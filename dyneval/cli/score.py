@@ -32,7 +32,7 @@ from dyneval.cli.running import KEPT, NOT_KEPT, run
 from dyneval.cli.student import StudentOptions, student_flags
 from dyneval.cli.tables import ImageRoot, PairTable
 from dyneval.errors import SettingError, UserError
-from dyneval.files.captioned import ARCHIVES, CAPTIONS, Gathered, How, caption_map, gather
+from dyneval.files.captioned import ARCHIVES, CAPTIONS, GatheredPairs, How, caption_map, gather
 from dyneval.files.hub import is_address
 from dyneval.files.parts import Shard
 from dyneval.files.row import ColumnError
@@ -43,7 +43,7 @@ from dyneval.work.processes import interrupt_on_sigterm
 
 if TYPE_CHECKING:
     from dyneval.cli.scores_told import Means
-    from dyneval.scorer import Pair, Scorer
+    from dyneval.scorer import LoadedPair, Scorer
 
 MEANINGS = {"image": "file_name", "prompt": "prompt", "id": "pair_id", "model": "generation_model"}
 """What --column calls the columns of a table, and their names in ours."""
@@ -212,7 +212,7 @@ def loader(server: str | None, student: StudentOptions) -> Callable[[], Scorer]:
 
 
 @contextmanager
-def _gathered(options: ScoreOptions) -> Iterator[Gathered | None]:
+def _gathered(options: ScoreOptions) -> Iterator[GatheredPairs | None]:
     """The pairs of images; None of a table, which is read when it is scored."""
     if options.metadata:
         yield None
@@ -227,7 +227,7 @@ def _gathered(options: ScoreOptions) -> Iterator[Gathered | None]:
         yield gather(options.images, options.prompt or "" if how is None else how, how is not None, Path(folder))
 
 
-def _refuse_tables(options: ScoreOptions, gathered: Gathered | None) -> None:
+def _refuse_tables(options: ScoreOptions, gathered: GatheredPairs | None) -> None:
     """Raise SettingError where a table would take the place of the records, of the other one, or of an input."""
     from dyneval.files.atomic import refuse_overwrite
     from dyneval.files.pairs import metadata_file
@@ -242,7 +242,7 @@ def _refuse_tables(options: ScoreOptions, gathered: Gathered | None) -> None:
     refuse_overwrite(read, options.tables, "--csv or --parquet")
 
 
-def _into_file(options: ScoreOptions, load: Callable[[], Scorer], gathered: Gathered | None, means: Means) -> int:
+def _into_file(options: ScoreOptions, load: Callable[[], Scorer], gathered: GatheredPairs | None, means: Means) -> int:
     """Score into --output and write the tables beside it; returns how many pairs failed."""
     from dyneval.cli.scores_told import write_table
     from dyneval.files.jsonl import read_records
@@ -271,7 +271,7 @@ def _into_file(options: ScoreOptions, load: Callable[[], Scorer], gathered: Gath
     return failed
 
 
-def _print_scores(options: ScoreOptions, load: Callable[[], Scorer], gathered: Gathered, means: Means) -> int:
+def _print_scores(options: ScoreOptions, load: Callable[[], Scorer], gathered: GatheredPairs, means: Means) -> int:
     """Print what each image got, and write the tables; returns how many pairs failed."""
     from dyneval.cli.scores_told import one_line, write_table
     from dyneval.records import ScoreRecord
@@ -300,7 +300,7 @@ def _print_scores(options: ScoreOptions, load: Callable[[], Scorer], gathered: G
     return len(failures)
 
 
-def _readable(gathered: Gathered, failures: list[str]) -> Iterator[Pair]:
+def _readable(gathered: GatheredPairs, failures: list[str]) -> Iterator[LoadedPair]:
     from dyneval.errors import ImageError
     from dyneval.files.images import image_path
     from dyneval.loaded_pairs import PromptError, make_pair

@@ -14,7 +14,7 @@ from dyneval.files.store import JsonlStore
 from dyneval.records import ScoreRecord
 
 if TYPE_CHECKING:
-    from dyneval.evaluation.unscored import Unscored
+    from dyneval.evaluation.unscored import UnscoredImage
     from dyneval.scorer import Scorer
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,9 @@ class Student:
     load: Callable[[], Scorer]
 
 
-def score_first(student: Student, pairs: Iterable[Unscored], images: Path, output: Path, *, alone: bool = False) -> int:
+def score_first(
+    student: Student, pairs: Iterable[UnscoredImage], images: Path, output: Path, *, alone: bool = False
+) -> int:
     """Score images in the form that Step 5a writes; those that are in `output` already are left out.
 
     Args:

@@ -14,7 +14,7 @@ from dyneval.records import ScoreRecord
 from dyneval.scorer.settings import score_key
 
 if TYPE_CHECKING:
-    from dyneval.loaded_pairs import Failure, Pair
+    from dyneval.loaded_pairs import Failure, LoadedPair
 
 
 class ServedScorer:
@@ -28,27 +28,27 @@ class ServedScorer:
         self.revision = said.get("revision")
         self.settings = SimpleNamespace(template=said["template"])
         self.device = self._client.address
-        self._shaping: dict[str, Any] = said["settings"]
+        self._score_settings: dict[str, Any] = said["settings"]
         self._questions: str | None = said.get("questions")
 
-    def shaping(self) -> dict[str, Any]:
-        """As `Scorer.shaping`, of the server's."""
-        return self._shaping
+    def score_settings(self) -> dict[str, Any]:
+        """As `Scorer.score_settings`, of the server's."""
+        return self._score_settings
 
     def key(self, prompt: str, image_hash: str) -> str:
         """As `Scorer.key`, the same as the server's, unless that was given questions.
 
         Those are only known here by their name, which then stands in the key: other questions make other scores.
         """
-        shaping = self._shaping | ({"questions": self._questions} if self._questions else {})
-        return score_key(prompt, image_hash, self.revision or self.name, self.settings.template, shaping)
+        settings = self._score_settings | ({"questions": self._questions} if self._questions else {})
+        return score_key(prompt, image_hash, self.revision or self.name, self.settings.template, settings)
 
-    def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
+    def score_pairs(self, pairs: Iterable[LoadedPair]) -> Iterator[ScoreRecord | Failure]:
         """As `Client.score_pairs`, with keys as of `key`."""
         if self._questions is None:
             yield from self._client.score_pairs(pairs)
             return
-        sent: deque[Pair] = deque()
+        sent: deque[LoadedPair] = deque()
         for result in self._client.score_pairs(_noted(pairs, sent)):
             pair = sent.popleft()
             if isinstance(result, ScoreRecord):
@@ -63,7 +63,7 @@ class ServedScorer:
         return []
 
 
-def _noted(pairs: Iterable[Pair], sent: deque[Pair]) -> Iterator[Pair]:
+def _noted(pairs: Iterable[LoadedPair], sent: deque[LoadedPair]) -> Iterator[LoadedPair]:
     for pair in pairs:
         sent.append(pair)
         yield pair

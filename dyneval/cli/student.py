@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from dyneval.checkpoints.names import DEFAULT, NAMES
 from dyneval.flags import Parser, add_flags, arg
-from dyneval.registry import Engine
+from dyneval.registry import EngineChoice
 from dyneval.replies import ReplyLimits
 from dyneval.scorer.settings import ScorerSettings
 from dyneval.scorer.students.registry import STUDENTS
@@ -28,7 +28,7 @@ class StudentOptions:
         str | None, arg(f"{', '.join(NAMES)}, a checkpoint folder, or a Hub repository (@revision)")
     ] = None
     subfolder: Annotated[str | None, arg("folder of the student inside the checkpoint")] = None
-    engine: Annotated[Engine, arg("what computes", part=STUDENTS)] = STUDENTS.default
+    engine: Annotated[EngineChoice, arg("what computes", part=STUDENTS)] = STUDENTS.default
     dtype: Annotated[
         Literal["bfloat16", "float16", "float32"] | None, arg("default: bfloat16 on a GPU, float32 on the CPU")
     ] = None

@@ -1,4 +1,8 @@
-"""Backgrounds of the demo world: one for each setting, in muted tones so that the objects stand out."""
+"""Backgrounds of the demo world: one for each setting, in muted tones so that the objects stand out.
+
+Each setting is drawn from a fixed seed, so the same (setting, variant, size) is the same picture on every machine. The
+order of the calls to `rng` is part of that: an exchange of two lines gives other pictures than the judge learned from.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,23 @@ from dyneval.demo.vocabulary import RGB
 
 VARIANTS = 4
 """How many versions of each setting there are."""
+# Drawn at this side and then scaled: Pillow draws hard edges, which scaling makes smooth.
 _FINE = 512
 
 
 @lru_cache(maxsize=64)
 def backdrop(setting: str, variant: int, size: int) -> Image.Image:
-    """RGB image of `setting`, `size` pixels a side; `variant` 0 to VARIANTS - 1. Treat it as read-only."""
+    """Return an RGB image of a setting.
+
+    Args:
+        setting: a key of `vocabulary.SETTINGS`, or STUDIO.
+        variant: 0 to VARIANTS - 1.
+        size: pixels a side.
+
+    Returns:
+        An image that is shared by all callers: copy it before drawing on it.
+    """
+    # Seeded with a text: Random takes no tuple, and the hash of one with texts in it changes from run to run.
     rng = Random(f"backdrop {setting} {variant}")
     image = _PAINTERS[setting](rng, variant)
     if variant % 2:
@@ -26,7 +41,7 @@ def backdrop(setting: str, variant: int, size: int) -> Image.Image:
 
 
 def _gradient(*stops: tuple[float, RGB]) -> Image.Image:
-    """Vertical gradient through (height 0-1, colour) stops, with a trace of noise against banding."""
+    """Draw a vertical gradient through (height 0-1, colour) stops, with a trace of noise against banding."""
     rows = np.linspace(0, 1, _FINE)
     heights, colours = [h for h, _ in stops], [colour for _, colour in stops]
     column = np.stack([np.interp(rows, heights, [c[i] for c in colours]) for i in range(3)], axis=1)
@@ -35,7 +50,7 @@ def _gradient(*stops: tuple[float, RGB]) -> Image.Image:
 
 
 def _hills(image: Image.Image, rng: Random, y: float, height: float, colour: RGB) -> None:
-    """A rolling outline, filled down to the bottom."""
+    """Draw a rolling outline around height `y` (0-1, downwards), at most `height` from it, filled to the bottom."""
     waves = [(rng.uniform(0.5, 2.2), rng.uniform(0, 6.3), rng.uniform(0.3, 1)) for _ in range(3)]
     total = sum(w for *_, w in waves)
     x = np.linspace(0, 1, 65)
@@ -45,7 +60,7 @@ def _hills(image: Image.Image, rng: Random, y: float, height: float, colour: RGB
 
 
 def _glow(image: Image.Image, x: float, y: float, radius: float, colour: RGB, soft: float = 0.0) -> None:
-    """A disc, its edge blurred where `soft` says so."""
+    """Draw a disc; coordinates, radius and the blur of its edge (`soft`) are fractions of the side."""
     box = [v * _FINE for v in (x - radius, y - radius, x + radius, y + radius)]
     if not soft:
         ImageDraw.Draw(image).ellipse(box, fill=colour)
@@ -56,9 +71,14 @@ def _glow(image: Image.Image, x: float, y: float, radius: float, colour: RGB, so
 
 
 def _cloud(image: Image.Image, rng: Random, colour: RGB) -> None:
+    """Draw four discs side by side in the upper third."""
     x, y, r = rng.uniform(0.05, 0.95), rng.uniform(0.06, 0.3), rng.uniform(0.03, 0.055)
     for dx, dy, k in ((-1.6, 0.3, 0.75), (-0.6, -0.2, 1.0), (0.6, -0.05, 0.9), (1.5, 0.35, 0.7)):
         _glow(image, x + dx * r, y + dy * r, k * r, colour, 0.006)
+
+
+# ---------------------------------------------------------------------------
+# One function a setting, from the back to the front. All take the variant; only two change their colours by it.
 
 
 def _studio(rng: Random, variant: int) -> Image.Image:
@@ -137,6 +157,7 @@ def _desert(rng: Random, variant: int) -> Image.Image:
 def _city(rng: Random, variant: int) -> Image.Image:
     image = _gradient((0, (164, 186, 210)), (0.7, (236, 226, 214)), (1, (236, 226, 214)))
     pen = ImageDraw.Draw(image)
+    # Two rows of houses, the near one lower and darker; then pavement, road and its dashed line.
     for depth, colour in ((0.0, (176, 188, 206)), (0.12, (142, 156, 180))):
         x = -0.03
         while x < 1:
@@ -158,6 +179,7 @@ def _city(rng: Random, variant: int) -> Image.Image:
 def _room(rng: Random, variant: int) -> Image.Image:
     wall = ((226, 214, 196), (204, 218, 220), (222, 206, 210), (212, 220, 200))[variant]
     image = _gradient((0, wall), (0.7, tuple(c - 12 for c in wall)), (1, wall))  # type: ignore[arg-type]
+    # Wallpaper, a window with its cross, the floor, the skirting board, floorboards.
     pen = ImageDraw.Draw(image)
     for i in range(0, 24, 2):
         stripe = tuple(c - 7 for c in wall)

@@ -1,7 +1,8 @@
 """What can go wrong between a prompt and an image, and how a demo model gets a scene wrong.
 
-Alignment faults change the scene that is drawn; quality faults damage the picture of it.
-A severity s in (0, 1] is meant on the scale of the scores: what it spoils scores 5 - 4 s.
+Alignment faults change the scene that is drawn; quality faults damage the picture of it. A severity s in (0, 1] is
+meant on the scale of the scores: what it spoils scores 5 - 4 s. The truth about an image rests on these numbers, so a
+fault that does not look as bad as its severity says teaches a student the wrong scale.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from dyneval.demo import vocabulary as words
-from dyneval.demo.scenes import MAX_COUNT, Group, Relation, Scene
+from dyneval.demo.scenes import MAX_COUNT, Group, Scene
 
 Pixels = NDArray[np.uint8]
 
@@ -49,12 +50,12 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def count_severity(asked: int, drawn: int) -> float:
-    """One object too many or too few 0.5, two 0.75, more 1."""
+    """Return how wrong a number of objects is, 0-1: one too many or too few 0.5, two 0.75, more 1."""
     return (0.0, 0.5, 0.75)[abs(asked - drawn)] if abs(asked - drawn) < 3 else 1.0
 
 
 def colour_severity(asked: str, drawn: str) -> float:
-    """A colour that is easily mixed up with the right one 0.75, any other 1."""
+    """Return how wrong a colour is: 0 for the right one, 0.75 for one that is easily taken for it, 1 for any other."""
     if asked == drawn:
         return 0.0
     return 0.75 if frozenset((asked, drawn)) in words.NEAR_COLOURS else 1.0
@@ -65,23 +66,33 @@ def colour_severity(asked: str, drawn: str) -> float:
 
 
 def misdraw(asked: Scene, rates: Mapping[str, float], rng: Random) -> tuple[Scene, list[Fault]]:
-    """The scene that a model draws instead of `asked`, and its alignment faults.
+    """Return the scene that a model draws instead of `asked`, and its alignment faults.
 
-    `rates` gives the probability of every alignment fault, for each group or relation it can hit. Where nothing
-    that was asked is left, the model draws something else.
+    Args:
+        asked: the scene of the prompt.
+        rates: probability 0-1 of every alignment fault, for each group or relation that it can hit.
+        rng: the same state gives the same faults.
     """
     faults: list[Fault] = []
     groups = [g for group in asked.groups if (g := _misdraw_group(group, rates, rng, faults))]
-    groups = groups or [_other_kind(asked, rng)]
-    kinds = {group.kind for group in groups}
+    if not groups:
+        # A model always draws something: where nothing that was asked is left, another kind.
+        kinds = [kind for kind in sorted(words.KINDS) if asked.group(kind) is None]
+        groups = [replace(rng.choice(asked.groups), kind=rng.choice(kinds))]
+    drawn = {group.kind for group in groups}
     relations = []
     for relation in asked.relations:
-        if {relation.subject, relation.object} <= kinds:
-            relations.append(_misdraw_relation(relation, rates, rng, faults))
+        if not {relation.subject, relation.object} <= drawn:
+            continue
+        if rng.random() < rates["swapped_relation"]:
+            faults.append(Fault(kind="swapped_relation", severity=1.0, target=relation.subject))
+            relation = relation.inverse()
+        relations.append(relation)
     return Scene(groups=tuple(groups), relations=tuple(relations), setting=asked.setting), faults
 
 
 def _misdraw_group(group: Group, rates: Mapping[str, float], rng: Random, faults: list[Fault]) -> Group | None:
+    """Return the group that is drawn instead, None for none, and add what is wrong with it to `faults`."""
     if rng.random() < rates["missing_object"]:
         faults.append(Fault(kind="missing_object", severity=1.0, target=group.kind))
         return None
@@ -89,40 +100,26 @@ def _misdraw_group(group: Group, rates: Mapping[str, float], rng: Random, faults
     if rng.random() < rates["wrong_colour"]:
         colour = rng.choice([c for c in sorted(words.COLOURS) if c != group.colour])
         drawn = replace(drawn, colour=colour)
-        _add(faults, "wrong_colour", colour_severity(group.colour, colour), group)
+        faults.append(Fault(kind="wrong_colour", severity=colour_severity(group.colour, colour), target=group.kind))
     if rng.random() < rates["wrong_count"]:
-        count = _wrong_count(group.count, rng)
+        others = [n for n in range(1, MAX_COUNT + 1) if n != group.count]
+        # A near number is the commoner mistake: each step away is four times rarer.
+        count = rng.choices(others, weights=[4 ** -abs(n - group.count) for n in others])[0]
         drawn = replace(drawn, count=count)
-        _add(faults, "wrong_count", count_severity(group.count, count), group)
+        faults.append(Fault(kind="wrong_count", severity=count_severity(group.count, count), target=group.kind))
     return drawn
 
 
-def _other_kind(asked: Scene, rng: Random) -> Group:
-    kinds = [kind for kind in sorted(words.KINDS) if asked.group(kind) is None]
-    return replace(rng.choice(asked.groups), kind=rng.choice(kinds))
-
-
-def _misdraw_relation(relation: Relation, rates: Mapping[str, float], rng: Random, faults: list[Fault]) -> Relation:
-    if rng.random() >= rates["swapped_relation"]:
-        return relation
-    faults.append(Fault(kind="swapped_relation", severity=1.0, target=relation.subject))
-    return relation.inverse()
-
-
-def _add(faults: list[Fault], kind: str, severity: float, group: Group) -> None:
-    faults.append(Fault(kind=kind, severity=severity, target=group.kind))
-
-
-def _wrong_count(count: int, rng: Random) -> int:
-    others = [n for n in range(1, MAX_COUNT + 1) if n != count]
-    return rng.choices(others, weights=[4 ** -abs(n - count) for n in others])[0]
-
-
 def spoil(drawn: Scene, rates: Mapping[str, float], severity: tuple[float, float], rng: Random) -> list[Fault]:
-    """Quality faults for a picture of `drawn`.
+    """Return quality faults for a picture of `drawn`.
 
-    `rates` gives the probability of every quality fault, for each group or for the image; severities lie between the
-    two of `severity`. A group gets at most one of torn, melted and cut off, and an image at most one seam.
+    A group gets at most one of torn, melted and cut off, and an image at most one seam.
+
+    Args:
+        drawn: the scene that the picture shows.
+        rates: probability 0-1 of every quality fault, for each group or for the image.
+        severity: lowest and highest severity, 0-1.
+        rng: the same state gives the same faults.
     """
     faults = []
     for group in drawn.groups:
@@ -139,6 +136,7 @@ def spoil(drawn: Scene, rates: Mapping[str, float], severity: tuple[float, float
 
 
 def _between(severity: tuple[float, float], rng: Random) -> float:
+    """Return a random severity between the two, with three digits."""
     return round(rng.uniform(*severity), 3)
 
 
@@ -151,6 +149,7 @@ def melt(icon: Image.Image, severity: float, rng: np.random.Generator) -> Image.
     pixels = np.asarray(icon)
     height, width = pixels.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    # Every pixel is taken from elsewhere: waves of two lengths in each direction, strongest halfway down.
     belly = np.sin(np.pi * y / height)
     phase = rng.uniform(0, 2 * np.pi, 4)
     drip = np.sin(2 * np.pi * 2.3 * x / width + phase[0]) + 0.6 * np.sin(2 * np.pi * 4.7 * x / width + phase[1])
@@ -175,15 +174,11 @@ def tear(icon: Image.Image, severity: float, rng: np.random.Generator) -> Image.
     dx, dy = round(severity * 0.16 * width * rng.choice((-1, 1))), round((0.015 + severity * 0.09) * height)
     torn = Image.new("RGBA", icon.size)
     for half, shift in ((upper, (-dx // 2, -dy // 2)), (lower, (dx // 2, dy // 2))):
-        piece = Image.fromarray(half, "RGBA")
-        torn.alpha_composite(_moved(piece, *shift))
+        # Moved by paste, since alpha_composite refuses a place outside of the image.
+        moved = Image.new("RGBA", icon.size)
+        moved.paste(Image.fromarray(half, "RGBA"), shift)
+        torn.alpha_composite(moved)
     return torn
-
-
-def _moved(image: Image.Image, dx: int, dy: int) -> Image.Image:
-    moved = Image.new(image.mode, image.size)
-    moved.paste(image, (dx, dy))
-    return moved
 
 
 def seam(image: Image.Image, x: float, severity: float, rng: np.random.Generator) -> Image.Image:

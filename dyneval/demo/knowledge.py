@@ -1,5 +1,8 @@
 """What an ideal teacher would say about a demo prompt or image, in natural English; no image is looked at.
 
+The oracle teaches from here, and the truth that students are measured by is made here. Both use the same questions and
+scores, so the teacher is right about every image.
+
 The scores rest on severities (`dyneval.demo.faults`): an element that is missing scores 1; a wrong one, a fault of
 severity s or a damage d scores 5 - 4 s. Several faults add up to the damage 1 - (1 - w1 s1)(1 - w2 s2)..., where the
 weight w says how much a fault harms what the question is about (`HARM`).
@@ -17,7 +20,7 @@ from typing import NamedTuple
 from dyneval.demo import vocabulary as words
 from dyneval.demo.faults import IMAGE_FAULTS, Fault, colour_severity, count_severity
 from dyneval.demo.prompts import scene_from_prompt
-from dyneval.demo.questions import RELATION_PHRASES, ForeignQuestionError, Question, ask, understand
+from dyneval.demo.questions import RELATION_PHRASES, DemoQuestion, ForeignQuestionError, ask, understand
 from dyneval.demo.scenes import Group, Scene
 from dyneval.demo.truth import Truth
 from dyneval.structs import Row
@@ -50,7 +53,7 @@ QuestionAnswer = tuple[str, str]
 """A question and its target answer, "yes" or "no"."""
 
 
-class Verdict(NamedTuple):
+class ExactScore(NamedTuple):
     """Exact score in [1, 5] and the reason for it, under 15 words."""
 
     score: float
@@ -58,90 +61,78 @@ class Verdict(NamedTuple):
 
 
 def make_truth(*, prompt: str, model: str, seed: int, size: int, drawn: Scene, faults: Sequence[Fault]) -> Truth:
-    """The truth about an image of `drawn` with `faults`, made for `prompt`. Raises ValueError on a foreign prompt."""
-    asked = scene_from_prompt(prompt)
+    """Return the truth about an image.
+
+    Args:
+        prompt: that it was drawn for.
+        model: slug of the demo model.
+        seed: that it was drawn from.
+        size: pixels a side.
+        drawn: the scene that it shows.
+        faults: all of them, of alignment and of quality.
+
+    Raises:
+        ValueError: `prompt` is not a demo prompt.
+    """
+    scores = []
+    for questions in (alignment_questions(prompt) + distortion_questions(prompt), _quality_questions(drawn)):
+        exact = [judge(understand(question), drawn, faults).score for question, _ in questions]
+        scores.append(round(sum(exact) / len(exact), 4))
     return Truth(
         prompt=prompt,
         model=model,
         seed=seed,
         size=size,
-        asked=asked,
+        asked=scene_from_prompt(prompt),
         drawn=drawn,
         faults=tuple(faults),
-        truth_t2ia=_mean_score(_alignment_questions(asked) + _distortion_questions(asked), drawn, faults),
-        truth_iqa=_mean_score(_quality_questions(drawn), drawn, faults),
+        truth_t2ia=scores[0],
+        truth_iqa=scores[1],
     )
-
-
-def alignment_questions(prompt: str) -> list[QuestionAnswer]:
-    """Atomic questions about the elements of a demo prompt (3-5). Raises ValueError on a foreign prompt."""
-    return _alignment_questions(scene_from_prompt(prompt))
-
-
-def distortion_questions(prompt: str) -> list[QuestionAnswer]:
-    """Three questions about damage to what a demo prompt names. Raises ValueError as above."""
-    return _distortion_questions(scene_from_prompt(prompt))
-
-
-def quality_questions(truth: Truth) -> list[QuestionAnswer]:
-    """Questions about shape, texture, seams, place and distortion of what was drawn (5; 2 of an empty scene)."""
-    return _quality_questions(truth.drawn)
-
-
-def answer(truth: Truth, question: str) -> tuple[int, str]:
-    """Score 1-5 and a reason under 15 words for a question worded by one of the three functions above.
-
-    Raises:
-        ForeignQuestionError: a LookupError; the question is not one of the demo world.
-    """
-    verdict = judge(understand(question), truth.drawn, truth.faults)
-    return int(verdict.score + 0.5), verdict.reasoning
-
-
-def _mean_score(asked: Iterable[QuestionAnswer], drawn: Scene, faults: Sequence[Fault]) -> float:
-    scores = [judge(understand(question), drawn, faults).score for question, _ in asked]
-    return round(sum(scores) / len(scores), 4)
 
 
 # ---------------------------------------------------------------------------
 # Questions
 
 
-def _alignment_questions(scene: Scene) -> list[QuestionAnswer]:
-    """The most telling questions first: a colour question fails, too, where the thing is missing."""
+def alignment_questions(prompt: str) -> list[QuestionAnswer]:
+    """Return questions about single elements of a demo prompt (3-5). Raises ValueError on a foreign prompt.
+
+    The most telling ones come first: a question about a colour fails, too, where the thing is missing.
+    """
+    scene = scene_from_prompt(prompt)
     several = sorted(scene.groups, key=lambda group: group.count == 1)
     questions = [ask("colour", g.count > 1, noun=g.noun, colour=g.colour) for g in scene.groups]
-    questions += [_relation_question(scene, i) for i in range(len(scene.relations))]
+    for relation in scene.relations:
+        subject, other = scene.group(relation.subject), scene.group(relation.object)
+        assert subject and other, "a relation joins two groups of its scene"
+        shown = RELATION_PHRASES[relation.name]
+        questions.append(ask("relation", subject.count > 1, noun=subject.noun, relation=shown, other=other.noun))
     questions += [ask("count", g.count > 1, number=words.COUNTS[g.count], noun=g.noun) for g in several]
-    questions += [ask("presence", g.count > 1, some=_some(g)) for g in scene.groups]
+    for g in scene.groups:
+        questions.append(ask("presence", g.count > 1, some=words.with_article(g.noun) if g.count == 1 else g.noun))
     if scene.setting != words.STUDIO:
         questions.append(ask("setting", setting=words.SETTING_NAMES[scene.setting]))
     return [(question, "yes") for question in questions[:MAX_QUESTIONS]]
 
 
-def _some(group: Group) -> str:
-    return words.with_article(group.noun) if group.count == 1 else group.noun
-
-
-def _relation_question(scene: Scene, index: int) -> str:
-    relation = scene.relations[index]
-    subject, other = scene.group(relation.subject), scene.group(relation.object)
-    assert subject and other, "a relation joins two groups of its scene"
-    return ask(
-        "relation", subject.count > 1, noun=subject.noun, relation=RELATION_PHRASES[relation.name], other=other.noun
-    )
-
-
-def _distortion_questions(scene: Scene) -> list[QuestionAnswer]:
-    first = scene.groups[0]
+def distortion_questions(prompt: str) -> list[QuestionAnswer]:
+    """Return three questions about damage to what a demo prompt names. Raises ValueError on a foreign prompt."""
+    first = scene_from_prompt(prompt).groups[0]
     asked = (ask("no_deformation", first.count > 1, noun=first.noun), ask("no_blur"), ask("no_noise"))
     return [(question, "yes") for question in asked]
+
+
+def quality_questions(truth: Truth) -> list[QuestionAnswer]:
+    """Return questions about shape, texture, seams, place and distortion of what was drawn (5; 2 of an empty scene)."""
+    return _quality_questions(truth.drawn)
 
 
 def _quality_questions(drawn: Scene) -> list[QuestionAnswer]:
     asked = [(ask("shape", g.count > 1, noun=g.noun), "yes") for g in drawn.groups]
     asked += [(ask("texture"), "yes"), (ask("seam"), "yes")]
     asked += [(ask("spatial", g.count > 1, noun=g.noun), "yes") for g in drawn.groups]
+    # The only questions that a flawless image answers with no.
     asked += [(ask("distortion", g.count > 1, noun=g.noun), "no") for g in drawn.groups]
     return asked[:MAX_QUESTIONS]
 
@@ -150,26 +141,38 @@ def _quality_questions(drawn: Scene) -> list[QuestionAnswer]:
 # Answers
 
 
-def judge(question: Question, drawn: Scene, faults: Sequence[Fault]) -> Verdict:
-    """The verdict on an image that shows `drawn` with `faults`.
+def answer(truth: Truth, question: str) -> tuple[int, str]:
+    """Return the score 1-5 of a question that one of the three functions above worded, and a reason under 15 words.
 
     Raises:
-        ForeignQuestionError: it asks how two groups stand to each other of which the scene does not say so.
+        ForeignQuestionError: a LookupError; the question is not one of the demo world.
+    """
+    verdict = judge(understand(question), truth.drawn, truth.faults)
+    return int(verdict.score + 0.5), verdict.reasoning
+
+
+def judge(question: DemoQuestion, drawn: Scene, faults: Sequence[Fault]) -> ExactScore:
+    """Return the exact score of an image that shows `drawn` with `faults`, and the reason for it.
+
+    Raises:
+        ForeignQuestionError: it asks for the relation of two groups between which the scene has none.
     """
     topic, slots = question
-    if topic == "presence":
-        return _presence(words.NOUNS[slots["some"].split()[-1]], drawn)
     if topic == "setting":
         shown = words.SETTING_NAMES.get(drawn.setting, "a plain studio")
-        return Verdict(5.0 if shown == slots["setting"] else 1.0, f"It shows {shown}.")
-    if "noun" not in slots:
+        return ExactScore(5.0 if shown == slots["setting"] else 1.0, f"It shows {shown}.")
+    if "noun" not in slots and topic != "presence":
         return _damaged(topic, None, faults)
-    kind = words.NOUNS[slots["noun"]]
+    noun = slots["some"].split()[-1] if topic == "presence" else slots["noun"]  # "an apple", "cats"
+    kind = words.NOUNS[noun]
     group = drawn.group(kind)
     if group is None:
-        return Verdict(1.0, f"There is no {kind}.")
+        return ExactScore(1.0, f"There is no {kind}.")
+    if topic == "presence":
+        return ExactScore(5.0, f"There {_be(group)} {words.COUNTS[group.count]} {group.noun}.")
     if topic == "colour":
-        return _verdict(colour_severity(slots["colour"], group.colour), f"{_the(group)} {_be(group)} {group.colour}.")
+        reason = f"The {group.noun} {_be(group)} {group.colour}."
+        return _verdict(colour_severity(slots["colour"], group.colour), reason)
     if topic == "count":
         asked = next(count for count, word in words.COUNTS.items() if word == slots["number"])
         return _verdict(count_severity(asked, group.count), f"There {_be(group)} {words.COUNTS[group.count]}.")
@@ -179,58 +182,44 @@ def judge(question: Question, drawn: Scene, faults: Sequence[Fault]) -> Verdict:
     return _damaged(topic, group, own)
 
 
-def damage(topic: str, faults: Iterable[Fault]) -> float:
-    """How much `faults` harm what a question of `topic` is about, 0-1; faults of no concern to it count nothing."""
-    whole = 1.0
-    for fault in faults:
-        whole *= 1.0 - _harm(topic, fault)
-    return 1.0 - whole
-
-
 def degree(severity: float) -> str:
-    """A severity or damage in (0, 1] in a word."""
+    """Return a severity or damage in (0, 1] in a word."""
     return "slightly" if severity < 0.35 else "clearly" if severity < 0.7 else "badly"
 
 
-def _verdict(severity: float, reasoning: str) -> Verdict:
-    return Verdict(5.0 - 4.0 * severity, reasoning)
+def _verdict(severity: float, reasoning: str) -> ExactScore:
+    return ExactScore(5.0 - 4.0 * severity, reasoning)
 
 
-def _presence(kind: str, drawn: Scene) -> Verdict:
-    group = drawn.group(kind)
-    if group is None:
-        return Verdict(1.0, f"There is no {kind}.")
-    return Verdict(5.0, f"There {_be(group)} {words.COUNTS[group.count]} {group.noun}.")
-
-
-def _relation(group: Group, slots: dict[str, str], drawn: Scene) -> Verdict:
+def _relation(group: Group, slots: dict[str, str], drawn: Scene) -> ExactScore:
+    """Judge a question about the relation of a group to another one."""
     kind = words.NOUNS[slots["other"]]
     other = drawn.group(kind)
     if other is None:
-        return Verdict(1.0, f"There is no {kind}.")
+        return ExactScore(1.0, f"There is no {kind}.")
     found = drawn.relation(group.kind, kind)
     if found is None:
         raise ForeignQuestionError(f"the demo world does not say how the {group.noun} and the {other.noun} stand")
     shown = RELATION_PHRASES[found.name]
     severity = 0.0 if shown == slots["relation"] else 1.0
-    return _verdict(severity, f"{_the(group)} {_be(group)} {shown} the {other.noun}.")
+    return _verdict(severity, f"The {group.noun} {_be(group)} {shown} the {other.noun}.")
 
 
-def _damaged(topic: str, group: Group | None, faults: Sequence[Fault]) -> Verdict:
-    """Whole image where no group is asked about. The fault that harms most is named, unless it hardly shows."""
-    subject = f"{_the(group)} {_be(group)}" if group else "The image is"
+def _damaged(topic: str, group: Group | None, faults: Sequence[Fault]) -> ExactScore:
+    """Judge a question about damage; where no group is asked about, to the whole image."""
+    subject = f"The {group.noun} {_be(group)}" if group else "The image is"
+    # The fault that harms most is named, unless it hardly shows: a person would not name it either.
     worst = max(faults, key=lambda fault: _harm(topic, fault), default=None)
     visible = worst is not None and _harm(topic, worst) > 0.1
     state = f"{degree(_harm(topic, worst))} {_LOOKS[worst.kind]}" if worst and visible else "fine"
-    return _verdict(damage(topic, faults), f"{subject} {state}.")
+    whole = 1.0  # what is left of a flawless picture, see the formula at the top of this file
+    for fault in faults:
+        whole *= 1.0 - _harm(topic, fault)
+    return _verdict(1.0 - whole, f"{subject} {state}.")
 
 
 def _harm(topic: str, fault: Fault) -> float:
     return HARM[topic].get(fault.kind, 0.0) * fault.severity
-
-
-def _the(group: Group) -> str:
-    return f"The {group.noun}"
 
 
 def _be(group: Group) -> str:
@@ -242,23 +231,23 @@ def _be(group: Group) -> str:
 
 
 def scene_graph(truth: Truth) -> dict[str, list[Row]]:
-    """The scene graph of the image as drawn: a node for every group and the background, an edge for every relation.
+    """Return the scene graph of the image as drawn.
 
-    Nodes hold "id", "label" and "attributes" (number, colour and what is wrong); edges "source", "target" and
-    "relationship".
+    Returns:
+        "nodes", one for every group and one for the background, with "id", "label" and "attributes" (number, colour and
+        what is wrong); "edges", one for every relation, with "source", "target" and "relationship".
     """
     drawn = truth.drawn
-    nodes = [{"id": g.kind, "label": g.noun, "attributes": _attributes(g, truth.faults)} for g in drawn.groups]
+    nodes: list[Row] = []
+    for g in drawn.groups:
+        attributes = [words.COUNTS[g.count], g.colour, *_damages(truth.faults, g.kind)]
+        nodes.append({"id": g.kind, "label": g.noun, "attributes": attributes})
     setting = words.SETTING_NAMES.get(drawn.setting, "a plain studio").split(" ", 1)[1]
     nodes.append({"id": "background", "label": setting, "attributes": _damages(truth.faults, None)})
     edges = [
         {"source": r.subject, "target": r.object, "relationship": RELATION_PHRASES[r.name]} for r in drawn.relations
     ]
     return {"nodes": nodes, "edges": edges}
-
-
-def _attributes(group: Group, faults: Iterable[Fault]) -> list[str]:
-    return [words.COUNTS[group.count], group.colour, *_damages(faults, group.kind)]
 
 
 def _damages(faults: Iterable[Fault], target: str | None) -> list[str]:

@@ -1,4 +1,8 @@
-"""Where the objects of a scene stand in the image, so that every relation of the scene holds."""
+"""Where the objects of a scene stand in the image, so that every relation of the scene holds.
+
+The picture must show what the truth says. If "the cup is left of the ball" were drawn otherwise, every score about it
+would be wrong. Groups stand in the cells of a small grid; a relation compares columns or rows of cells.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,12 @@ from itertools import product
 from random import Random
 
 from dyneval.demo.faults import Fault
-from dyneval.demo.scenes import Group, Relation, Scene
+from dyneval.demo.scenes import Group, Scene
 
 _MARGIN = 0.03
 _LARGEST = 0.6
 _SCALE = 0.9
-"""Side of an object as a share of the room it has."""
+"""Side of an object as a share of the space it has."""
 
 Cell = tuple[int, int]
 """Column and row, counted from the top left."""
@@ -30,7 +34,7 @@ class Place:
 
 
 def lay_out(scene: Scene, faults: Sequence[Fault], rng: Random) -> dict[str, list[Place]]:
-    """Places of the objects of every group, by kind; groups that are cut off stick out over an edge."""
+    """Return the places of the objects of every group, by kind; groups that are cut off stick out over an edge."""
     if not scene.groups:
         return {}
     columns, rows, cells = _cells(scene, rng)
@@ -48,7 +52,7 @@ def lay_out(scene: Scene, faults: Sequence[Fault], rng: Random) -> dict[str, lis
 
 
 def _cells(scene: Scene, rng: Random) -> tuple[int, int, list[Cell]]:
-    """The smallest grid on which the relations hold, and a random way to put the groups on it."""
+    """Return columns and rows of the smallest grid on which the relations hold, and a random cell for every group."""
     number = len(scene.groups)
     grids = [(c, r) for c, r in product(range(1, number + 1), repeat=2) if c * r >= number]
     for columns, rows in sorted(grids, key=lambda grid: (max(grid), grid[0] * grid[1], -grid[0])):
@@ -60,6 +64,10 @@ def _cells(scene: Scene, rng: Random) -> tuple[int, int, list[Cell]]:
 
 
 def _assign(scene: Scene, cells: list[Cell], free: list[Cell]) -> list[Cell] | None:
+    """Return a cell for every group, those of `cells` first, in the order of `free`; None where no way is right.
+
+    It tries all ways; with at most three groups on nine cells that is at most 504.
+    """
     if len(cells) == len(scene.groups):
         return cells
     for cell in free:
@@ -72,14 +80,17 @@ def _assign(scene: Scene, cells: list[Cell], free: list[Cell]) -> list[Cell] | N
 
 
 def _holds(scene: Scene, cells: list[Cell]) -> bool:
+    """Whether the relations between the groups that have a cell so far hold."""
     at = {group.kind: cell for group, cell in zip(scene.groups, cells, strict=False)}
-    return all(_in_order(r, at[r.subject], at[r.object]) for r in scene.relations if {r.subject, r.object} <= set(at))
-
-
-def _in_order(relation: Relation, subject: Cell, other: Cell) -> bool:
-    axis = 0 if relation.name in ("left of", "right of") else 1
-    first, second = (subject, other) if relation.name in ("left of", "above") else (other, subject)
-    return first[axis] < second[axis]
+    for relation in scene.relations:
+        if relation.subject not in at or relation.object not in at:
+            continue
+        axis = 0 if relation.name in ("left of", "right of") else 1
+        subject, other = at[relation.subject][axis], at[relation.object][axis]
+        before, after = (subject, other) if relation.name in ("left of", "above") else (other, subject)
+        if before >= after:
+            return False
+    return True
 
 
 # ---------------------------------------------------------------------------
@@ -89,9 +100,14 @@ def _in_order(relation: Relation, subject: Cell, other: Cell) -> bool:
 def _in_cell(group: Group, cell: Cell, columns: int, rows: int, rng: Random) -> list[Place]:
     """Set the objects of a group in rows that fill its cell as well as they can."""
     width, height = (1 - 2 * _MARGIN) / columns, (1 - 2 * _MARGIN) / rows
-    across, room = _best_rows(group.count, width, height)
-    side = min(room * _SCALE, _LARGEST)
-    step = min(room, side * 1.12)
+    # How many to set side by side: first that which leaves each the most space, then the fullest last row.
+    fits = []
+    for number in range(1, group.count + 1):
+        lines = math.ceil(group.count / number)
+        fits.append((min(width / number, height / lines), group.count - number * lines, number))
+    space, _, across = max(fits)
+    side = min(space * _SCALE, _LARGEST)
+    step = min(space, side * 1.12)
     lines = math.ceil(group.count / across)
     slack_x, slack_y = (max(0.0, width - across * step) / 2, max(0.0, height - lines * step) / 2)
     left = _MARGIN + (cell[0] + 0.5) * width + rng.uniform(-0.6, 0.6) * slack_x
@@ -108,34 +124,18 @@ def _in_cell(group: Group, cell: Cell, columns: int, rows: int, rng: Random) -> 
     return places
 
 
-def _best_rows(count: int, width: float, height: float) -> tuple[int, float]:
-    """How many of `count` objects to set side by side, and the room that each then has."""
-
-    def fit(across: int) -> tuple[float, int, int]:
-        lines = math.ceil(count / across)
-        return min(width / across, height / lines), count - across * lines, across
-
-    room, _, across = max(fit(across) for across in range(1, count + 1))
-    return across, room
-
-
 def _push_out(kind: str, places: dict[str, list[Place]], severity: float, rng: Random) -> list[Place]:
     """Move a group over the edge that is nearest without passing another group; `severity` tells how far."""
     own = places[kind]
-    edges = [(dx, dy) for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1))]
-    rng.shuffle(edges)
-    dx, dy = min(edges, key=lambda edge: (_passed(kind, places, *edge), _gap(own, *edge)))
-    shift = _gap(own, dx, dy) + own[0].side * (0.15 + 0.5 * severity)
+    edges = [(-1, 0), (1, 0), (0, -1), (0, 1)]
+    rng.shuffle(edges)  # of two edges that are equally good the first is taken
+    found = []
+    for order, (dx, dy) in enumerate(edges):
+        middle = {k: sum(p.x * dx + p.y * dy for p in group) / len(group) for k, group in places.items()}
+        passed = sum(value > middle[kind] + 0.1 for other, value in middle.items() if other != kind)
+        outermost = max(place.x * dx + place.y * dy + place.side / 2 for place in own)
+        gap = (1.0 if dx + dy > 0 else 0.0) - outermost
+        found.append((passed, gap, order, dx, dy))
+    _, gap, _, dx, dy = min(found)
+    shift = gap + own[0].side * (0.15 + 0.5 * severity)
     return [replace(place, x=place.x + dx * shift, y=place.y + dy * shift) for place in own]
-
-
-def _gap(own: Sequence[Place], dx: int, dy: int) -> float:
-    """Distance from the outermost object of a group to the image edge in direction (dx, dy)."""
-    outermost = max(place.x * dx + place.y * dy + place.side / 2 for place in own)
-    return (1.0 if dx + dy > 0 else 0.0) - outermost
-
-
-def _passed(kind: str, places: dict[str, list[Place]], dx: int, dy: int) -> int:
-    """How many other groups stand further out in direction (dx, dy)."""
-    middle = {k: sum(p.x * dx + p.y * dy for p in found) / len(found) for k, found in places.items()}
-    return sum(value > middle[kind] + 0.1 for other, value in middle.items() if other != kind)

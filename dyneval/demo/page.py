@@ -1,6 +1,7 @@
 """The demo's summary as one HTML page that opens from disk: no script, no network, light and dark.
 
-What comes from the student (questions, answers, reasons) is escaped; pictures are embedded.
+What comes from the student (questions, answers, reasons) is escaped: it is text of a model and could hold markup or a
+script. Pictures are embedded, so that the page is one file.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from dyneval.demo.truth import Truth
 from dyneval.files.atomic import atomic_write
 from dyneval.files.html import content_policy
-from dyneval.records import ScoredQuestion, ScoreRecord
+from dyneval.records import ScoreRecord
 from dyneval.structs import Row
 
 Table = tuple[Sequence[str], Sequence[Sequence[Any]]]
@@ -45,6 +46,7 @@ svg { width: 100%; height: auto; display: block; } svg text { fill: var(--muted)
 svg .axis { stroke: var(--line); } svg .even { stroke: var(--muted); stroke-dasharray: 4 4; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: .4rem; padding: .8rem; overflow-x: auto; }
 """
+# For good, middling and bad scores, and for up to three models or stages.
 _COLOURS = ("var(--a)", "var(--b)", "var(--c)")
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 440, 330, 44, 12, 40
 
@@ -71,18 +73,23 @@ def write_page(
         commands: what to try next.
     """
     parts = ["<h1>DynEval demo</h1>", f"<p>{escape(lead)}</p>"]
-    charts = [_card("Student against truth, overall, a dot a picture", _scatter(scatter))]
+    charts = {"Student against truth, overall, a dot a picture": _scatter(scatter)}
     if any(losses.values()):
-        charts.append(_card("Loss a token while training", _curves(losses)))
-    parts.append(f'<div class="row">{"".join(charts)}</div>')
+        charts["Loss a token while training"] = _curves(losses)
+    cards = [f'<div class="card"><div class="muted">{title}</div>{chart}</div>' for title, chart in charts.items()]
+    parts.append(f'<div class="row">{"".join(cards)}</div>')
     for title, (header, rows) in tables.items():
-        parts.append(f'<h2>{escape(title)}</h2><div class="wide">{_table(header, rows)}</div>')
+        lines = ["".join(f"<th>{escape(str(cell))}</th>" for cell in header)]
+        lines += ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows]
+        table = "".join(f"<tr>{line}</tr>" for line in lines)
+        parts.append(f'<h2>{escape(title)}</h2><div class="wide"><table>{table}</table></div>')
     if example:
         prompt = example[0][0].prompt
         parts.append(f"<h2>Two pictures of one prompt</h2><p class='muted'>“{escape(prompt)}”</p>")
         parts.append(f'<div class="row">{"".join(_picture(*one) for one in example)}</div>')
     shown = escape("\n".join(commands))
     parts.append(f"<h2>Next</h2><pre>{shown}</pre>")
+    # The policy forbids scripts and addresses, in case that something was not escaped after all.
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     head += f"{content_policy()}<title>DynEval demo</title><style>{_STYLE}</style>"
     page = f'<!doctype html><html lang="en"><head>{head}</head>'
@@ -90,36 +97,23 @@ def write_page(
         file.write(f"{page}<body>{''.join(parts)}</body></html>\n")
 
 
-def _card(title: str, content: str) -> str:
-    return f'<div class="card"><div class="muted">{escape(title)}</div>{content}</div>'
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    head = "".join(f"<th>{escape(str(cell))}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
 def _picture(record: ScoreRecord, truth: Truth, image: Path) -> str:
+    """Return the card of one picture: its scores beside the true ones, and what the student said to each question."""
     data = base64.b64encode(image.read_bytes()).decode("ascii")
     soft = record.soft or {}
     told = (
         f"T2IA {soft['t2ia']:.2f} (truth {truth.truth_t2ia:.2f}), IQA {soft['iqa']:.2f} (truth {truth.truth_iqa:.2f})"
     )
-    questions = [*(record.t2ia_questions or ()), *(record.iqa_questions or ())]
-    rows = "".join(_question(question) for question in questions)
+    rows = ""
+    for asked in (*(record.t2ia_questions or ()), *(record.iqa_questions or ())):
+        colour = _COLOURS[0 if asked.score >= 4 else 1 if asked.score == 3 else 2]
+        score = f'<span class="score" style="background:{colour}">{asked.score}</span>'
+        reason = f'<br><span class="muted">{escape(asked.reasoning)}</span>' if asked.reasoning else ""
+        rows += f"<li>{score}{escape(asked.question)}{reason}</li>"
     alt = f"Picture by {truth.model}"
     return (
         f'<div class="card"><img alt="{escape(alt)}" src="data:image/png;base64,{data}">'
         f'<p><b>{escape(truth.model)}</b><br><span class="muted">{escape(told)}</span></p><ul>{rows}</ul></div>'
-    )
-
-
-def _question(asked: ScoredQuestion) -> str:
-    colour = _COLOURS[0 if asked.score >= 4 else 1 if asked.score == 3 else 2]
-    reason = f'<br><span class="muted">{escape(asked.reasoning)}</span>' if asked.reasoning else ""
-    return (
-        f'<li><span class="score" style="background:{colour}">{asked.score}</span>{escape(asked.question)}{reason}</li>'
     )
 
 
@@ -128,6 +122,7 @@ def _question(asked: ScoredQuestion) -> str:
 
 
 def _axes(x: tuple[float, float], y: tuple[float, float], xs: Sequence[float], ys: Sequence[float], names: str) -> str:
+    """Return lines and numbers at the places `xs` and `ys`; `x` and `y` are the limits of the chart."""
     parts = []
     for value in xs:
         at = _x(value, x)
@@ -142,26 +137,27 @@ def _axes(x: tuple[float, float], y: tuple[float, float], xs: Sequence[float], y
 
 
 def _x(value: float, limits: tuple[float, float]) -> float:
+    """Return where a value stands in the chart, in units of its viewBox."""
     return _LEFT + (value - limits[0]) / (limits[1] - limits[0]) * (_WIDTH - 10 - _LEFT)
 
 
 def _y(value: float, limits: tuple[float, float]) -> float:
+    """Return where a value stands in the chart; SVG counts downwards, so a large one has a small number."""
     return _HEIGHT - _BOTTOM - (value - limits[0]) / (limits[1] - limits[0]) * (_HEIGHT - _BOTTOM - _TOP)
 
 
-def _legend(names: Sequence[str]) -> str:
-    """Coloured dots and names, under a chart."""
-    return '<div class="legend">' + "".join(
+def _chart(content: str, label: str, names: Sequence[str]) -> str:
+    """Return a drawing with its description for readers of screens, and coloured dots with `names` under it."""
+    legend = "".join(
         f'<span><span style="color:{_COLOURS[i % 3]}">●</span> <span class="muted">{escape(name)}</span></span>'
         for i, name in enumerate(names)
-    ) + "</div>"  # fmt: skip
-
-
-def _svg(content: str, label: str) -> str:
-    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">{content}</svg>'
+    )
+    svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">{content}</svg>'
+    return f'{svg}<div class="legend">{legend}</div>'
 
 
 def _scatter(points: Sequence[tuple[float, float, str]]) -> str:
+    """Return a chart of (true score, soft score, image model), with the line on which both are equal."""
     limits = (1.0, 5.0)
     models = sorted({model for _, _, model in points})
     dots = "".join(
@@ -171,10 +167,11 @@ def _scatter(points: Sequence[tuple[float, float, str]]) -> str:
     )
     even = f'<line class="even" x1="{_x(1, limits)}" y1="{_y(1, limits)}" x2="{_x(5, limits)}" y2="{_y(5, limits)}"/>'
     axes = _axes(limits, limits, range(1, 6), range(1, 6), "truth →   (upwards: student, soft score)")
-    return _svg(axes + even + dots, "Scatter plot of the student's scores against the truth") + _legend(models)
+    return _chart(axes + even + dots, "Scatter plot of the student's scores against the truth", models)
 
 
 def _curves(losses: Mapping[str, Sequence[Row]]) -> str:
+    """Return a chart of the losses by step, a line for each stage; nothing where no step was logged."""
     curves = {name: [(row["step"], row["loss"]) for row in rows if "loss" in row] for name, rows in losses.items()}
     points = [point for curve in curves.values() for point in curve]
     if not points:
@@ -186,4 +183,4 @@ def _curves(losses: Mapping[str, Sequence[Row]]) -> str:
         lines += f'<polyline points="{path}" style="fill:none;stroke:{_COLOURS[position % 3]};stroke-width:2"/>'
     ticks = [round(x[1] * part / 5) for part in range(6)]
     heights = [round(y[1] * part / 5, 1) for part in range(6)]
-    return _svg(_axes(x, y, ticks, heights, "step →") + lines, "Loss by step") + _legend(list(curves))
+    return _chart(_axes(x, y, ticks, heights, "step →") + lines, "Loss by step", list(curves))

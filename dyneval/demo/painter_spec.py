@@ -1,4 +1,7 @@
-"""What the catalogue of image models knows of the demo's; light, so that they are listed where nothing can draw."""
+"""What the catalogue of image models knows of the demo's.
+
+It stands apart from `painters`, which imports Pillow and numpy: the catalogue makes every spec for each listing.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ class DemoSpec(ModelSpec):
     family: ClassVar[str] = "demo"
 
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> DemoModel:
-        """Nothing to load."""
+        """Return the demo model of this slug; there is nothing to load."""
         from dyneval.demo.painters import DemoModel
 
         return DemoModel(self.slug, **self.arguments(options))

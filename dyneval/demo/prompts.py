@@ -1,10 +1,11 @@
 """Demo prompts in the manner of DiffusionDB users, from terse to long-winded, and how to read them back.
 
-    python -m dyneval.demo.prompts --count 20000 --seed 7 --output output/demo/raw_prompts.txt
+    $ python -m dyneval.demo.prompts --count 20000 --seed 7 --output output/demo/raw_prompts.txt
 
-Text-to-image models get nothing but the text, so `scene_from_prompt` reads from it the scene that it asks for. A prompt
-is a list of pieces between commas and full stops. A piece is an addendum (style, quality, camera words), a setting, or
-a run of objects joined by "and", "with" or a relation:
+Text-to-image models get nothing but the text, so `scene_from_prompt` reads from it the scene that it asks for. Writing
+and reading must agree: a prompt that is read as another scene gets a wrong truth. A prompt is a list of pieces between
+commas and full stops. A piece is an addendum (style, quality, camera words), a setting, or a run of objects joined by
+"and", "with" or a relation:
 
     [MEDIUM of] OBJECT (JOIN OBJECT)* [SETTING]      OBJECT = COUNT colour noun | the noun
 """
@@ -14,13 +15,15 @@ from __future__ import annotations
 import argparse
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import NoReturn
 
 from dyneval.demo import vocabulary as words
 from dyneval.demo.scenes import Group, Relation, Scene, random_scene
+from dyneval.demo.vocabulary import any_of
 from dyneval.files.atomic import atomic_write
 
 logger = logging.getLogger(__name__)
@@ -30,20 +33,29 @@ SHORT_SHARE = 0.02
 REPEATED_SHARE = 0.02
 """Shares of junk, so that filtering has something to do: prompts too short to keep, and exact repetitions."""
 
+# The longest of 20,000 demo prompts has 452; a much longer text is not one and is not searched.
 MAX_CHARACTERS = 2000
 JOINS = ("and", "with", "next to")
-"""Words between two objects that say nothing about where they stand."""
+"""Words between two objects that say nothing about their places."""
 _SEPARATOR = re.compile(r"\s*[,.;!]+(?:\s+|$)")
 _COUNTS = {word: count for count, word in words.COUNTS.items()} | {str(count): count for count in words.COUNTS}
 _COUNTS |= {"a": 1, "an": 1}
+# So many that Step 1 finds each of its three tiers in more than a fifth of the prompts.
 _ADDENDA = {1: (9, 18), 2: (2, 6), 3: (0, 2)}
 """Fewest and most style, quality and camera phrases per tier."""
 
 
 def demo_prompts(count: int, seed: int) -> list[str]:
-    """`count` prompts, about a third from each tier, in random order; same arguments, same list.
+    """Return prompts, about a third from each tier, in random order; the same arguments give the same list.
 
     All are distinct and at least 30 characters long except for about 2 % shorter ones and 2 % exact repetitions.
+
+    Args:
+        count: how many, 1 or more.
+        seed: another one gives other prompts.
+
+    Raises:
+        ValueError: `count` is below 1.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
@@ -53,7 +65,9 @@ def demo_prompts(count: int, seed: int) -> list[str]:
     for _ in range(count):
         junk = rng.random()
         if junk < SHORT_SHARE:
-            prompts.append(_short_prompt(rng))
+            group = Group(kind=rng.choice(sorted(words.KINDS)), colour=rng.choice(sorted(words.COLOURS)))
+            text = _describe(group, rng)
+            prompts.append(text.upper() if rng.random() < 0.2 else text)
         elif junk < SHORT_SHARE + REPEATED_SHARE and prompts:
             prompts.append(rng.choice(prompts))
         else:
@@ -62,9 +76,15 @@ def demo_prompts(count: int, seed: int) -> list[str]:
 
 
 def write_prompt(scene: Scene, tier: int, rng: Random) -> str:
-    """A prompt for `scene` (at least one group), wordy as prompts of `tier` (1 hard, 3 easy) are.
+    """Return a prompt of at least 30 characters from which `scene_from_prompt` reads `scene` again.
 
-    It has at least 30 characters, and `scene_from_prompt` gives `scene` back.
+    Args:
+        scene: with at least one group.
+        tier: how wordy: 1 hard, 3 easy.
+        rng: the same state gives the same prompt.
+
+    Raises:
+        ValueError: `scene` is empty.
     """
     if not scene.groups:
         raise ValueError("a prompt needs a scene with at least one group")
@@ -81,6 +101,7 @@ def write_prompt(scene: Scene, tier: int, rng: Random) -> str:
 
 
 def _distinct_prompts(rng: Random) -> Iterator[str]:
+    """Yield prompts without end, each a new one."""
     seen: set[str] = set()
     while True:
         tier = rng.choice((1, 2, 3))
@@ -90,12 +111,6 @@ def _distinct_prompts(rng: Random) -> Iterator[str]:
             yield prompt
 
 
-def _short_prompt(rng: Random) -> str:
-    group = Group(kind=rng.choice(sorted(words.KINDS)), colour=rng.choice(sorted(words.COLOURS)))
-    text = _describe(group, rng)
-    return text.upper() if rng.random() < 0.2 else text
-
-
 # ---------------------------------------------------------------------------
 # From scene to pieces
 
@@ -103,21 +118,22 @@ def _short_prompt(rng: Random) -> str:
 def _scene_pieces(scene: Scene, tier: int, rng: Random) -> list[str]:
     """Name every group in order, each with its relation to an earlier one, then the setting."""
     first = _describe(scene.groups[0], rng)
-    pieces = [_medium(first, tier, rng)]
+    if rng.random() <= {1: 0.8, 2: 0.6, 3: 0.35}[tier]:
+        medium = rng.choice(words.MEDIA)
+        first = f"{words.with_article(medium)} of {first}" if rng.random() < 0.7 else f"{medium} of {first}"
+    pieces = [first]
     for i, group in enumerate(scene.groups[1:], 1):
-        earlier = scene.groups[:i]
-        relation = next((r for other in earlier if (r := _between(scene, group, other))), None)
+        # A scene has at most one relation between a group and all groups before it.
+        earlier = [{group.kind, other.kind} for other in scene.groups[:i]]
+        relation = next((r for r in scene.relations if {r.subject, r.object} in earlier), None)
         _name_group(pieces, scene, i, relation, rng)
     if scene.setting != words.STUDIO:
         _append(pieces, rng.choice(words.SETTINGS[scene.setting]), rng.random() < 0.7)
     return pieces
 
 
-def _between(scene: Scene, group: Group, other: Group) -> Relation | None:
-    return next((r for r in scene.relations if {r.subject, r.object} == {group.kind, other.kind}), None)
-
-
 def _name_group(pieces: list[str], scene: Scene, i: int, relation: Relation | None, rng: Random) -> None:
+    """Add the group with index `i` to the pieces, in one of the ways in which people put things into words."""
     group, described = scene.groups[i], _describe(scene.groups[i], rng)
     if relation is None:
         _append(pieces, f"{rng.choice(JOINS)} {described}", rng.random() < 0.6, alone=described)
@@ -137,6 +153,7 @@ def _name_group(pieces: list[str], scene: Scene, i: int, relation: Relation | No
 
 
 def _append(pieces: list[str], text: str, same_piece: bool, alone: str | None = None) -> None:
+    """Add `text` to the last piece, or as a piece of its own, then in the form `alone`."""
     if same_piece:
         pieces[-1] += f" {text}"
     else:
@@ -148,13 +165,6 @@ def _describe(group: Group, rng: Random) -> str:
         return f"{words.with_article(group.colour)} {group.noun}"
     number = words.COUNTS[group.count] if rng.random() < 0.85 else group.count
     return f"{number} {group.colour} {group.noun}"
-
-
-def _medium(described: str, tier: int, rng: Random) -> str:
-    if rng.random() > {1: 0.8, 2: 0.6, 3: 0.35}[tier]:
-        return described
-    medium = rng.choice(words.MEDIA)
-    return f"{words.with_article(medium)} of {described}" if rng.random() < 0.7 else f"{medium} of {described}"
 
 
 # ---------------------------------------------------------------------------
@@ -183,89 +193,78 @@ def _sentence(text: str) -> str:
 # From text to scene
 
 
-def _synonyms(table: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    return {synonym: word for word, synonyms in table.items() for synonym in synonyms}
-
-
-_RELATIONS, _SETTINGS = map(_synonyms, (words.RELATIONS, words.SETTINGS))
-
-
-def _any(phrases: Iterable[str]) -> str:
-    return "(?:" + "|".join(re.escape(phrase) for phrase in sorted(phrases, key=len, reverse=True)) + ")"
-
-
-_MEDIUM = re.compile(rf"(?:an? )?{_any(words.MEDIA)} of ")
-_GROUP = re.compile(rf"(?P<count>{_any(_COUNTS)}) (?P<colour>{_any(words.COLOURS)}) (?P<noun>{_any(words.NOUNS)})\b")
-_MENTION = re.compile(rf"the (?P<noun>{_any(words.NOUNS)})\b")
-_JOIN = re.compile(rf" (?:{_any(JOINS)}|(?:is |are )?(?P<relation>{_any(_RELATIONS)})) ")
-_SETTING = re.compile(rf" ?(?P<setting>{_any(_SETTINGS)})")
+# Every synonym -> the word that a scene stores.
+_RELATIONS, _SETTINGS = (
+    {synonym: word for word, synonyms in table.items() for synonym in synonyms}
+    for table in (words.RELATIONS, words.SETTINGS)
+)
+_MEDIUM = re.compile(rf"(?:an? )?{any_of(words.MEDIA)} of ")
+_GROUP = re.compile(
+    rf"(?P<count>{any_of(_COUNTS)}) (?P<colour>{any_of(words.COLOURS)}) (?P<noun>{any_of(words.NOUNS)})\b"
+)
+_MENTION = re.compile(rf"the (?P<noun>{any_of(words.NOUNS)})\b")
+_JOIN = re.compile(rf" (?:{any_of(JOINS)}|(?:is |are )?(?P<relation>{any_of(_RELATIONS)})) ")
+_SETTING = re.compile(rf" ?(?P<setting>{any_of(_SETTINGS)})")
 
 
 def scene_from_prompt(prompt: str) -> Scene:
-    """The scene that a demo prompt asks for.
+    """Return the scene that a demo prompt asks for.
 
     Raises:
-        ValueError: the prompt is no demo prompt; the message quotes the first piece that could not be read.
+        ValueError: the prompt is not a demo prompt; the message quotes the first piece that could not be read.
     """
     if len(prompt) > MAX_CHARACTERS:
         raise ValueError(f"a demo prompt has at most {MAX_CHARACTERS} characters, this one has {len(prompt)}")
-    reader = _Reader()
+    reader = _SceneReader()
     for piece in _SEPARATOR.split(" ".join(prompt.casefold().split())):
         if piece and piece not in words.ADDENDA:
             reader.read(piece.removeprefix("there is ").removeprefix("there are "))
-    return reader.scene()
+    if not reader.groups:
+        raise ValueError("demo prompt: it names no object of the demo world")
+    return Scene(groups=tuple(reader.groups.values()), relations=tuple(reader.relations), setting=reader.setting)
 
 
-class _Reader:
-    """Collects groups, relations and the setting while the pieces of a prompt go by."""
+@dataclass(slots=True)
+class _SceneReader:
+    """Collects groups (by kind), relations and the setting while the pieces of a prompt go by."""
 
-    def __init__(self) -> None:
-        self._groups: dict[str, Group] = {}
-        self._relations: list[Relation] = []
-        self._setting = words.STUDIO
+    groups: dict[str, Group] = field(default_factory=dict)
+    relations: list[Relation] = field(default_factory=list)
+    setting: str = words.STUDIO
 
     def read(self, piece: str) -> None:
         """Take one piece apart. Raises ValueError when it is not in the grammar."""
         medium = _MEDIUM.match(piece)
         at = medium.end() if medium else 0
         if not medium and (setting := _SETTING.fullmatch(piece)):
-            self._setting = _SETTINGS[setting["setting"]]
+            self.setting = _SETTINGS[setting["setting"]]
             return
         kind, at = self._object(piece, at)
         while join := _JOIN.match(piece, at):
             other, at = self._object(piece, join.end())
             if join["relation"]:
-                self._relations.append(Relation(subject=kind, name=_RELATIONS[join["relation"]], object=other))
+                self.relations.append(Relation(subject=kind, name=_RELATIONS[join["relation"]], object=other))
             kind = other
         if setting := _SETTING.match(piece, at):
-            self._setting, at = _SETTINGS[setting["setting"]], setting.end()
+            self.setting, at = _SETTINGS[setting["setting"]], setting.end()
         if at < len(piece):
             _refuse(piece, at)
 
     def _object(self, piece: str, at: int) -> tuple[str, int]:
+        """Read the object at a place of a piece; returns its kind and where it ends. Raises ValueError as `read`."""
         if mention := _MENTION.match(piece, at):
             kind = words.NOUNS[mention["noun"]]
-            if kind not in self._groups:
+            if kind not in self.groups:
                 raise ValueError(f"demo prompt: {mention[0]!r} is named before it was introduced, in {piece!r}")
             return kind, mention.end()
         found = _GROUP.match(piece, at)
         if not found:
             _refuse(piece, at)
-        group = _group(found)
-        if group.kind in self._groups:
+        group = Group(kind=words.NOUNS[found["noun"]], count=_COUNTS[found["count"]], colour=found["colour"])
+        if group.kind in self.groups:
             raise ValueError(f"demo prompt: a second group of {group.kind} in {piece!r}; a scene has one of each kind")
-        self._groups[group.kind] = group
+        self.groups[group.kind] = group
         return group.kind, found.end()
-
-    def scene(self) -> Scene:
-        """What was read. Raises ValueError when no object was named or the scene is not allowed."""
-        if not self._groups:
-            raise ValueError("demo prompt: it names no object of the demo world")
-        return Scene(groups=tuple(self._groups.values()), relations=tuple(self._relations), setting=self._setting)
-
-
-def _group(found: re.Match[str]) -> Group:
-    return Group(kind=words.NOUNS[found["noun"]], count=_COUNTS[found["count"]], colour=found["colour"])
 
 
 def _refuse(piece: str, at: int) -> NoReturn:

@@ -1,9 +1,12 @@
-"""The wording of every question in the demo world, written and read by the same templates."""
+"""The wording of every question in the demo world, written and read by the same templates.
+
+The oracle must understand the questions that it asked, and those of a student that learned from it. One table for both
+directions keeps the two from drifting apart. The words are few on purpose, see `TEMPLATES`.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from dyneval.demo import vocabulary as words
@@ -38,7 +41,7 @@ class ForeignQuestionError(LookupError):
     """A question that is not one of the demo world."""
 
 
-class Question(NamedTuple):
+class DemoQuestion(NamedTuple):
     """A question taken apart: its topic (a key of `TEMPLATES`) and the words in its slots."""
 
     topic: str
@@ -46,48 +49,50 @@ class Question(NamedTuple):
 
 
 def ask(topic: str, many: bool = False, **slots: str) -> str:
-    """Word the question of `topic`; `many` makes its verb plural."""
+    """Word a question.
+
+    Args:
+        topic: a key of TEMPLATES.
+        many: make its verb plural.
+        slots: the words for the braces of the template.
+    """
     verbs = {"be": "Are", "do": "Do"} if many else {"be": "Is", "do": "Does"}
     return TEMPLATES[topic].format(**verbs, **slots)
 
 
-def understand(question: str) -> Question:
+def understand(question: str) -> DemoQuestion:
     """Take a question of the demo world apart, whatever its spaces and case.
 
     Raises:
-        ForeignQuestionError: it is none of them.
+        ForeignQuestionError: it is not one of them.
     """
     text = " ".join(question.split())
     for topic, pattern in _PATTERNS.items():
         if found := pattern.fullmatch(text):
             slots = {name: value.lower() for name, value in found.groupdict().items()}
-            return Question(topic, slots)
+            return DemoQuestion(topic, slots)
     raise ForeignQuestionError(f"not a question of the demo world: {question[:120]!r}")
-
-
-def _any(phrases: Iterable[str]) -> str:
-    return "|".join(re.escape(phrase) for phrase in sorted(phrases, key=len, reverse=True))
 
 
 _SOME = {words.with_article(kind) for kind in words.KINDS} | set(words.KINDS.values())
 _SLOTS: dict[str, str] = {
     "be": "is|are",
     "do": "does|do",
-    "some": _any(_SOME),
-    "noun": _any(words.NOUNS),
-    "other": _any(words.NOUNS),
-    "number": _any(words.COUNTS.values()),
-    "colour": _any(words.COLOURS),
-    "relation": _any(RELATION_PHRASES.values()),
-    "setting": _any(words.SETTING_NAMES.values()),
+    "some": words.any_of(_SOME),
+    "noun": words.any_of(words.NOUNS),
+    "other": words.any_of(words.NOUNS),
+    "number": words.any_of(words.COUNTS.values()),
+    "colour": words.any_of(words.COLOURS),
+    "relation": words.any_of(RELATION_PHRASES.values()),
+    "setting": words.any_of(words.SETTING_NAMES.values()),
 }
 
 
-def _pattern(template: str) -> re.Pattern[str]:
-    pieces = re.split(r"\{(\w+)\}", template)
-    slots = [f"(?P<{name}>{_SLOTS[name]})" for name in pieces[1::2]]
-    literals = [re.escape(text) for text in pieces[::2]]
-    return re.compile("".join(a + b for a, b in zip(literals, [*slots, ""], strict=True)), re.IGNORECASE)
-
-
-_PATTERNS = {topic: _pattern(template) for topic, template in TEMPLATES.items()}
+_PATTERNS: dict[str, re.Pattern[str]] = {}
+for _topic, _template in TEMPLATES.items():
+    # Text and slots take turns: the text is matched as it stands, each slot by the words that may fill it.
+    _pieces = re.split(r"\{(\w+)\}", _template)
+    _slots = [f"(?P<{name}>{_SLOTS[name]})" for name in _pieces[1::2]]
+    _texts = [re.escape(text) for text in _pieces[::2]]
+    _whole = "".join(text + slot for text, slot in zip(_texts, [*_slots, ""], strict=True))
+    _PATTERNS[_topic] = re.compile(_whole, re.IGNORECASE)

@@ -1,11 +1,11 @@
 """Scenes of the demo world: groups of like objects, the relations between groups, and a setting.
 
-A scene is what a prompt asks for or what an image shows; style and quality words are no part of it.
+A scene is what a prompt asks for or what an image shows; style and quality words are not part of it. The classes refuse
+what cannot be drawn or told apart, so no other module needs to look.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -15,6 +15,7 @@ from msgspec import Struct
 from dyneval.demo import vocabulary as words
 from dyneval.hashing import number
 
+# A small world, since the demo's students see an image as 16 visual tokens.
 MAX_GROUPS = 3
 MAX_COUNT = 4
 
@@ -34,8 +35,8 @@ class Group(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def noun(self) -> str:
-        """Singular or plural noun, as `count` asks."""
-        return words.noun_for(self.kind, self.count)
+        """The noun, singular or plural as `count` asks."""
+        return self.kind if self.count == 1 else words.KINDS[self.kind]
 
 
 class Relation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,7 +52,7 @@ class Relation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _one_of("relation object", self.object, words.KINDS)
 
     def inverse(self) -> Relation:
-        """The same two groups with the opposite relation between them."""
+        """Return the same two groups with the opposite relation between them."""
         return Relation(subject=self.subject, name=words.INVERSE[self.name], object=self.object)
 
 
@@ -71,6 +72,8 @@ class Scene(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         kinds = [group.kind for group in self.groups]
         if len(kinds) > MAX_GROUPS or len(set(kinds)) < len(kinds):
             raise ValueError(f"a scene holds at most {MAX_GROUPS} groups of different kinds, not {kinds}")
+        # There is one way to write a set of relations, so that equal scenes are equal values: each relation belongs to
+        # the later one of its two groups, and they come in the order of these.
         later = []
         for relation in self.relations:
             if relation.subject not in kinds or relation.object not in kinds or relation.subject == relation.object:
@@ -80,11 +83,11 @@ class Scene(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("relations must be ordered by their later group, one for each later group")
 
     def group(self, kind: str) -> Group | None:
-        """The group of `kind`, or None when the scene has none."""
+        """Return the group of `kind`, or None when the scene has none."""
         return next((group for group in self.groups if group.kind == kind), None)
 
     def relation(self, subject: str, object: str) -> Relation | None:
-        """The relation that joins the kinds `subject` and `object`, told from the side of `subject`; None if none."""
+        """Return the relation between the kinds `subject` and `object`, told from the side of `subject`, or None."""
         for found in self.relations:
             if (found.subject, found.object) == (subject, object):
                 return found
@@ -94,14 +97,18 @@ class Scene(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def kept_back(group: Group) -> bool:
-    """True for a tenth of all pairs of kind and colour, such as the blue rocket: the base never meets them."""
+    """Whether the base never met this kind in this colour, such as a blue rocket: a tenth of all pairs.
+
+    A student that judges those as well as the others has not learned pictures by heart.
+    """
     return number(f"{group.colour} {group.kind}", "demo kept back") % 10 == 0
 
 
 def random_scene(rng: Random, tier: int) -> Scene:
-    """A scene as prompts of `tier` ask for it: tier 3 mostly one group, tier 2 two, tier 1 two or three."""
+    """Return a scene as prompts of `tier` ask for it: tier 3 mostly one group, tier 2 two, tier 1 two or three."""
+    # Tables are sorted before anything is drawn from them: their order may then change, and the scenes stay the same.
     size = rng.choices((1, 2, 3), weights={1: (0, 4, 6), 2: (2, 7, 1), 3: (8, 2, 0)}[tier])[0]
-    # The more groups, the less room: at 128 pixels, four cats in a third of the image cannot be told from three.
+    # The more groups, the less space: at 128 pixels, four cats in a third of the image cannot be told from three.
     counts = {1: (10, 5, 3, 2), 2: (10, 4, 2, 0), 3: (10, 3, 0, 0)}[size]
     groups = [
         Group(
@@ -111,23 +118,21 @@ def random_scene(rng: Random, tier: int) -> Scene:
         )
         for kind in rng.sample(sorted(words.KINDS), size)
     ]
+    relations = []
+    for i in range(1, size):
+        if rng.random() < 0.7:
+            pair = [groups[i].kind, groups[rng.randrange(i)].kind]
+            rng.shuffle(pair)  # either may be the subject: "the cat left of the cup", "the cup right of the cat"
+            relations.append(Relation(subject=pair[0], name=rng.choice(sorted(words.RELATIONS)), object=pair[1]))
     return Scene(
         groups=tuple(groups),
-        relations=tuple(_random_relations(rng, groups)),
+        relations=tuple(relations),
         setting=rng.choice(sorted(words.SETTINGS)) if rng.random() < 0.6 else words.STUDIO,
     )
 
 
-def _random_relations(rng: Random, groups: Sequence[Group]) -> list[Relation]:
-    relations = []
-    for i in range(1, len(groups)):
-        if rng.random() < 0.7:
-            pair = [groups[i].kind, groups[rng.randrange(i)].kind]
-            rng.shuffle(pair)
-            relations.append(Relation(subject=pair[0], name=rng.choice(sorted(words.RELATIONS)), object=pair[1]))
-    return relations
-
-
 def _one_of(what: str, value: object, allowed: Any) -> None:
+    """Raise ValueError where `value` is not one of the words that are allowed."""
+    # The type first: a list, as JSON may hold one, cannot be looked up in a table.
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{what} must be one of {sorted(allowed)}, not {value!r}")

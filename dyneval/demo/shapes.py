@@ -1,7 +1,8 @@
 """Objects of the demo world: each kind put together from shaded shapes, back to front, and cut out like a sticker.
 
 Coordinates lie in a unit square, y down. A kind is drawn once into light maps, one per paint; the icon in a colour is
-then a weighted sum of them, which takes two milliseconds.
+then a weighted sum of them, which takes two milliseconds. The shipped students learned these drawings; a kind that
+looks otherwise is one that they have never seen.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dyneval.demo.vocabulary import COLOURS
 
 Array = NDArray[np.floating]
 _RIM = 4
+"""Width of a sticker's white edge, in pixels of the icon."""
 
 BARK, INK, IVORY, LEAF, STEEL, GLOW = (
     (128, 84, 52), (48, 46, 56), (250, 244, 226), (86, 156, 74), (176, 184, 196), (255, 226, 130),
@@ -194,7 +196,7 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
 }  # fmt: skip
 
 
-class _Maps(NamedTuple):
+class _LightMaps(NamedTuple):
     """Light maps of one kind: how much each paint adds to each pixel, and what is covered."""
 
     main: Array
@@ -209,21 +211,30 @@ class _Maps(NamedTuple):
 
 @lru_cache(maxsize=256)
 def icon(kind: str, colour: str) -> Image.Image:
-    """RGBA image, `SIDE` pixels a side, of one object with a white edge around it. Treat it as read-only."""
+    """Return an RGBA image, `SIDE` pixels a side, of one object with a white edge around it.
+
+    All callers share it: copy it before drawing on it.
+
+    Args:
+        kind: a key of SHAPES.
+        colour: a key of `vocabulary.COLOURS`.
+    """
     maps = _light_maps(kind)
     base = np.array(COLOURS[colour], np.float32)
+    # As it is, towards white, towards black.
     paints = (base, base + (255 - base) * 0.45, base * 0.62)
     pixels = maps.fixed.copy()
     for weight, paint in zip((maps.main, maps.light, maps.dark), paints, strict=True):
         pixels += weight[..., None] * paint
     pixels += (maps.rim * 255)[..., None]
     alpha = maps.alpha + maps.rim
+    # The sums are multiplied by alpha, and PNG's colours are not. Where nothing is drawn both are 0.
     straight = pixels / np.maximum(alpha, 1e-3)[..., None]
     return Image.fromarray(np.dstack([straight, alpha * 255]).clip(0, 255).astype(np.uint8), "RGBA")
 
 
 @lru_cache(maxsize=64)
-def _light_maps(kind: str) -> _Maps:
+def _light_maps(kind: str) -> _LightMaps:
     """Lay the shapes of `kind` over each other, shaded as if lit from the top left."""
     weights = {paint: np.zeros((SIDE, SIDE), np.float32) for paint in ("main", "light", "dark")}
     fixed = np.zeros((SIDE, SIDE, 3), np.float32)
@@ -231,6 +242,7 @@ def _light_maps(kind: str) -> _Maps:
     for shape in SHAPES[kind]:
         mask = mask_of(shape.draw)
         alpha, light = np.asarray(mask, np.float32) / 255, _shading(mask)
+        # What lies below this shape shows only as far as the shape is transparent.
         for layer in (*weights.values(), fixed):
             layer *= (1 - alpha)[..., None] if layer.ndim == 3 else 1 - alpha
         if isinstance(shape.paint, str):
@@ -241,11 +253,12 @@ def _light_maps(kind: str) -> _Maps:
     alpha = np.asarray(covered, np.float32) / 255
     wide = covered.filter(ImageFilter.MaxFilter(2 * _RIM + 1)).filter(ImageFilter.GaussianBlur(1.2))
     rim = np.clip(np.asarray(wide, np.float32) / 255 - alpha, 0, 1)
-    return _Maps(weights["main"], weights["light"], weights["dark"], fixed, alpha, rim)
+    return _LightMaps(weights["main"], weights["light"], weights["dark"], fixed, alpha, rim)
 
 
 def _shading(mask: Image.Image) -> Array:
-    """Brightness of a shape, about 0.6-1.25: a soft bevel, a darker edge, and a little less light further down."""
+    """Return the brightness of a shape, about 0.6-1.25: a soft bevel, a darker edge, less light further down."""
+    # Light from the top left: the blurred shape, moved against itself, is bright on one side and dark on the other.
     soft = np.asarray(mask.filter(ImageFilter.GaussianBlur(7)), np.float32) / 255
     bevel = np.roll(soft, (-5, -5), (0, 1)) - np.roll(soft, (5, 5), (0, 1))
     edge = np.asarray(mask.filter(ImageFilter.GaussianBlur(2)), np.float32) / 255

@@ -1,6 +1,8 @@
 """Strokes that fill a shape in a mask; coordinates in a unit square, x to the right, y down.
 
-The unit square lies inside the icon with `PADDING` around it, where a sticker has its edge and melting shapes go.
+The drawings of `shapes` are made of these. Each stroke returns a function that draws, so that a table of drawings is
+data which costs nothing until a kind is needed. The unit square lies inside the icon with `PADDING` around it, where a
+sticker has its edge and melting shapes go.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ SIDE = 168
 """Width and height of an icon in pixels; it is scaled to its place in the image."""
 PADDING = 0.07
 """Empty edge of an icon, as a fraction of its side."""
+# Masks are drawn three times as large and reduced, since Pillow draws without soft edges.
 _FINE = 3 * SIDE
 
 Point = tuple[float, float]
@@ -35,39 +38,40 @@ class Shape(NamedTuple):
 
 
 def mask_of(draw: Draw) -> Image.Image:
-    """The shape that `draw` fills, as an 8-bit mask of `SIDE` pixels with soft edges."""
+    """Return the shape that `draw` fills, as an 8-bit mask of `SIDE` pixels with soft edges."""
     mask = Image.new("L", (_FINE, _FINE))
     draw(ImageDraw.Draw(mask))
     return mask.reduce(_FINE // SIDE)
 
 
 def oval(x0: float, y0: float, x1: float, y1: float) -> Draw:
-    """Ellipse in the box (x0, y0)-(x1, y1)."""
+    """Draw an ellipse in the box (x0, y0)-(x1, y1)."""
     return lambda pen: pen.ellipse(_px(x0, y0, x1, y1), fill=255)
 
 
 def box(x0: float, y0: float, x1: float, y1: float, radius: float = 0.03) -> Draw:
-    """Rectangle with round corners."""
-    return lambda pen: pen.rounded_rectangle(_px(x0, y0, x1, y1), radius=_length(radius), fill=255)
+    """Draw a rectangle with round corners."""
+    return lambda pen: pen.rounded_rectangle(_px(x0, y0, x1, y1), radius=radius * _UNIT, fill=255)
 
 
 def poly(*points: Point) -> Draw:
-    """Polygon with straight edges."""
+    """Draw a polygon with straight edges."""
     return lambda pen: pen.polygon(_px(*(v for point in points for v in point)), fill=255)
 
 
 def blob(*points: Point) -> Draw:
-    """Smooth closed curve through the points (Catmull-Rom)."""
+    """Draw a smooth closed curve through the points (Catmull-Rom)."""
     return poly(*_smooth(points))
 
 
 def line(width: float, *points: Point) -> Draw:
-    """Line of the given width through the points, smooth where there are more than two, with round ends."""
+    """Draw a line of the given width through the points, smooth where there are more than two, with round ends."""
 
     def draw(pen: ImageDraw.ImageDraw) -> None:
+        # Pieces of straight line, and a disc at each joint: Pillow's own joints leave gaps at a turn.
         path = points if len(points) == 2 else _smooth(points, closed=False)
         for (ax, ay), (bx, by) in pairwise(path):
-            pen.line(_px(ax, ay, bx, by), fill=255, width=round(_length(width)))
+            pen.line(_px(ax, ay, bx, by), fill=255, width=round(width * _UNIT))
         for x, y in path:
             pen.ellipse(_px(x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=255)
 
@@ -75,7 +79,7 @@ def line(width: float, *points: Point) -> Draw:
 
 
 def star(cx: float, cy: float, outer: float, inner: float, tips: int = 5) -> Draw:
-    """Star with its first tip at the top."""
+    """Draw a star around (cx, cy) with its first tip at the top; its corners lie at the two radii in turn."""
     turn = math.pi / tips
     radii = (outer, inner)
     return poly(
@@ -84,33 +88,31 @@ def star(cx: float, cy: float, outer: float, inner: float, tips: int = 5) -> Dra
 
 
 def band(cx: float, cy: float, radius: float, top: float, bottom: float, sag: float) -> Draw:
-    """The part of a circle between two curves that run at `top` and `bottom` and sag in the middle."""
-
-    def edge(y: float, right: bool) -> list[Point]:
-        half = math.sqrt(radius**2 - (y - cy) ** 2)
-        points = [(cx + t * half, y + sag * (1 - t * t)) for t in np.linspace(-1, 1, 25)]
-        return points if right else points[::-1]
-
+    """Draw the part of a circle between two curves that run at `top` and `bottom` and sag in the middle."""
+    upper, lower = (
+        [
+            (cx + t * math.sqrt(radius**2 - (y - cy) ** 2), y + sag * (1 - t * t))  # a parabola from rim to rim
+            for t in np.linspace(-1, 1, 25)
+        ]
+        for y in (top, bottom)
+    )
     rim = math.asin((top - cy) / radius), math.asin((bottom - cy) / radius)
     arc = [(cx + radius * math.cos(a), cy + radius * math.sin(a)) for a in np.linspace(*rim, 12)]
     back = [(2 * cx - x, y) for x, y in reversed(arc)]
-    return poly(*edge(top, right=True), *arc, *edge(bottom, right=False), *back)
+    return poly(*upper, *arc, *reversed(lower), *back)
 
 
-def on_icon(*values: float) -> list[float]:
-    """Coordinates of the unit square as pixels of an icon of `SIDE` pixels."""
-    return [(PADDING + value * (1 - 2 * PADDING)) * SIDE for value in values]
+_UNIT = (1 - 2 * PADDING) * _FINE
+"""Pixels of a mask that one unit of the square has."""
 
 
 def _px(*values: float) -> list[float]:
-    return [value * (_FINE / SIDE) for value in on_icon(*values)]
-
-
-def _length(value: float) -> float:
-    return value * (1 - 2 * PADDING) * _FINE
+    """Return coordinates of the unit square as pixels of a mask."""
+    return [(PADDING + value * (1 - 2 * PADDING)) * SIDE * (_FINE / SIDE) for value in values]
 
 
 def _smooth(points: Sequence[Point], closed: bool = True, steps: int = 10) -> list[Point]:
+    """Return a Catmull-Rom curve through the points, `steps` points for each piece; an open one keeps its ends."""
     n = len(points)
     ring = [points[i % n] if closed else points[min(max(i, 0), n - 1)] for i in range(-1, n + 2)]
     curve = []

@@ -1,9 +1,10 @@
 """A tiny Qwen3-VL with random weights, saved as an ordinary checkpoint folder.
 
-    python -m dyneval.demo.tiny_model --output DIR [--seed 0] [--width 64] [--task-tokens]
+    $ python -m dyneval.demo.tiny_model --output DIR [--seed 0] [--width 64] [--task-tokens]
 
-Architecture class, vocabulary, patch and merge sizes are the real ones; widths and depths are not. At width 64 it has
-10 M parameters, 9.7 M of them in the embedding, and it knows nothing until it is trained.
+Tests, benchmarks and the demo train and score with it on a CPU, by the code that real students take: architecture
+class, vocabulary, patch and merge sizes are the real ones, widths and depths are not. At width 64 it has 10 M
+parameters, 9.7 M of them in the embedding, and it knows nothing until it is trained.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, Qwen3VLConfig
 
 WIDTH = 64
+# What does not set the size of the model is as in the real ones; heads are fewer, and `tiny_config` adds the sizes.
 TEXT: dict[str, Any] = {
     "vocab_size": 151_936,
     "num_attention_heads": 4,
@@ -72,9 +74,15 @@ GENERATION: dict[str, Any] = {
 
 
 def tiny_config(width: int = WIDTH, text_layers: int = 2, vision_layers: int = 2) -> Qwen3VLConfig:
-    """Configuration of the tiny model, `width` (a multiple of 32) the size of its hidden states.
+    """Return a configuration of the class that describes the 2B and 4B models.
 
-    The class is the one that describes the 2B and 4B models.
+    Args:
+        width: size of the hidden states, a multiple of 32.
+        text_layers: depth of the language model.
+        vision_layers: depth of the vision tower.
+
+    Raises:
+        SettingError: `width` is not a multiple of 32.
     """
     from transformers import Qwen3VLConfig
 
@@ -123,7 +131,7 @@ def build_tiny_model(output: Path, seed: int = 0, task_tokens: bool = False, wid
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill that takes the name of `folder`, new or empty, when the block ends without an exception.
+    """Yield a folder to fill; it takes the name of `folder`, new or empty, when the block ends without an exception.
 
     Raises:
         FileExistsError: `folder` holds something.
@@ -150,6 +158,7 @@ def write_checkpoint(folder: Path, model: PreTrainedModel, pixels: int | None = 
     """
     from transformers import GenerationConfig
 
+    # As the real models have them: engines read from this file where a reply ends.
     model.generation_config = GenerationConfig(**GENERATION)
     model.save_pretrained(folder)
     tokenizer = build_tokenizer()

@@ -1,6 +1,7 @@
 """The truth about a demo image: what was asked, what was drawn, which faults it has, and the scores these deserve.
 
-Whoever writes a demo image writes its truth beside it: `pairs/x.png` -> `pairs/x.truth.json`.
+The oracle answers from it and the demo's summary compares scores with it; the student never sees it. It lies beside the
+image, as a sidecar that Step 2 writes and keeps: `demo-painter/x.png` -> `demo-painter/x.truth.json`.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from msgspec import Meta, Struct
 from dyneval.demo.faults import Fault
 from dyneval.demo.scenes import Scene
 from dyneval.errors import DataFileError
-from dyneval.files.atomic import atomic_write
 
 Score = Annotated[float, Meta(ge=1, le=5)]
 
 
+# Unknown fields are an error: a truth file of another version must not be read as one of this.
 class Truth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything true of one demo image. How the scores come about: `dyneval.demo.knowledge`."""
 
@@ -36,23 +37,17 @@ class Truth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Image quality, 1-5."""
 
     def encode(self) -> bytes:
-        """As JSON; `load` reads it back."""
+        """Return the truth as JSON; `load` reads it back."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1)
-
-    def save(self, image_path: Path) -> Path:
-        """Write the truth of the image at `image_path` beside it and return where it is."""
-        path = truth_path(image_path)
-        with atomic_write(path, "wb") as file:
-            file.write(self.encode())
-        return path
 
     @classmethod
     def load(cls, path: Path) -> Truth:
-        """Read a file that `save` wrote.
+        """Read a truth file.
 
         Raises:
             DataFileError: the file is missing or holds no truth; the message names it.
         """
+        # The file lies beside an image that may come from anywhere, so nothing of its content is trusted.
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -60,5 +55,5 @@ class Truth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def truth_path(image_path: Path) -> Path:
-    """Where the truth of the image at `image_path` lies: `<image stem>.truth.json` beside it."""
+    """Return where the truth of the image at `image_path` lies: `<image stem>.truth.json` beside it."""
     return image_path.with_name(f"{image_path.stem}.truth.json")

@@ -1,10 +1,14 @@
 """Words of the demo world: what can stand in a scene, and how people write about it.
 
 Everything the demo knows is in these tables; the other modules hold no words of their own. A scene stores the
-canonical word (the key); prompts may use any of the synonyms listed with it.
+canonical word (the key); prompts may use any of the synonyms listed with it. The shipped students know these words and
+no others, so a word that is added here is one that they cannot judge.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterable
 
 RGB = tuple[int, int, int]
 
@@ -47,6 +51,7 @@ COLOURS: dict[str, RGB] = {
     "white": (244, 244, 240),
     "black": (54, 54, 60),
 }
+# Pairs that lie side by side on the colour wheel, or differ in lightness alone.
 NEAR_COLOURS: frozenset[frozenset[str]] = frozenset(
     frozenset(pair)
     for pair in (("red", "orange"), ("orange", "yellow"), ("blue", "purple"), ("purple", "pink"), ("red", "pink"))
@@ -87,7 +92,8 @@ SETTING_NAMES: dict[str, str] = {
     "sea": "an underwater scene",
 }
 
-# Style, quality and camera words: they change no scene, only how long and rich a prompt is.
+# Style, quality and camera words: they change no scene, only how long and rich a prompt is. Spaces within "3 d render",
+# "award - winning" and the like are as in DiffusionDB, so that Step 1 meets both forms here as well.
 
 MEDIA: tuple[str, ...] = (
     "photo", "photograph", "photorealistic photograph", "macro photo", "polaroid photo", "film still",
@@ -137,10 +143,13 @@ ADDENDA: frozenset[str] = frozenset(STYLES + QUALITY + CAMERA)
 
 
 def with_article(noun: str) -> str:
-    """`noun` with its indefinite article: "an apple", "a cup"."""
+    """Return `noun` with its indefinite article: "an apple", "a cup"."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-def noun_for(kind: str, count: int) -> str:
-    """The noun for `count` objects of `kind`."""
-    return kind if count == 1 else KINDS[kind]
+def any_of(phrases: Iterable[str]) -> str:
+    """Return a regular expression that matches each of the phrases, in a group that is not captured.
+
+    The longest comes first: of "photograph" the expression would else match "photo".
+    """
+    return "(?:" + "|".join(re.escape(phrase) for phrase in sorted(phrases, key=len, reverse=True)) + ")"

@@ -1,14 +1,15 @@
 """The two students that the package brings along, in a few megabytes, and how they become ordinary checkpoints.
 
-    python -m dyneval.demo.weights base --output DIR [--task-tokens]
-    python -m dyneval.demo.weights judge --output DIR
-    python -m dyneval.demo.weights pack-judge --checkpoint DIR --output FILE
+    $ python -m dyneval.demo.weights base --output DIR [--task-tokens]
+    $ python -m dyneval.demo.weights judge --output DIR
+    $ python -m dyneval.demo.weights pack-judge --checkpoint DIR --output FILE
 
 The base is pretrained and has never rated anything; `MODEL_CARD.md` beside the files says what it saw and
 `pipeline/demo_base/` makes it. The judge is what the demo made of it: the tensors that fine-tuning changed.
 
-Of the embedding's 151,936 rows only those of the demo world's words are kept. All other words were trained as one, so
-one row stands for them, and the whole table is rebuilt exactly.
+Of the embedding's 151,936 rows, 39 MB, only those of the demo world's words are kept. All other words were trained as
+one, so one row stands for them, and the whole table is rebuilt exactly. A change of `tiny_config` makes the files
+unreadable.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def pack_base(model: PreTrainedModel, used: list[int], path: Path, facts: dict[s
     import torch
     from safetensors.torch import save_file
 
+    # The head is the embedding under another name (tied), so it is left out.
     weights = {
         name: value.detach().bfloat16() for name, value in model.state_dict().items() if name != "lm_head.weight"
     }
@@ -68,11 +70,12 @@ def pack_base(model: PreTrainedModel, used: list[int], path: Path, facts: dict[s
     if not torch.equal(others, others[:1].expand_as(others)):
         raise ValueError("the rows of unused words differ; they cannot be kept as one")
     rows = {_USED: torch.tensor(used, dtype=torch.int32), _ROWS: table[used], _OTHERS: others[0].clone()}
+    # Metadata of a safetensors file are texts; hence one JSON text.
     save_file(weights | rows, path, {"facts": json.dumps(facts)})
 
 
 def _rows_of_others(table: torch.Tensor, used: list[int]) -> torch.Tensor:
-    """The rows of all words but those `used`."""
+    """Return the rows of all words but those `used`."""
     import torch
 
     others = torch.ones(len(table), dtype=torch.bool)
@@ -81,7 +84,7 @@ def _rows_of_others(table: torch.Tensor, used: list[int]) -> torch.Tensor:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """What a packed file says about how it was made."""
+    """Return what a packed file says about how it was made."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
@@ -89,7 +92,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def load_base(path: Path = BASE) -> Any:
-    """The base as a model in bfloat16."""
+    """Return the base as a model in bfloat16. Raises CheckpointError: the file does not fit its own configuration."""
     import torch
     from safetensors.torch import load_file
     from transformers import Qwen3VLForConditionalGeneration
@@ -99,6 +102,7 @@ def load_base(path: Path = BASE) -> Any:
     model: Any = Qwen3VLForConditionalGeneration(config).to(dtype=torch.bfloat16)  # type: ignore[call-arg]
     weights = load_file(path)
     _fill_table(model, weights)
+    # Not strict: the table was filled by hand, and the head is the same tensor.
     missing, unexpected = model.load_state_dict(weights, strict=False)
     if set(missing) - {_TABLE, "lm_head.weight"} or unexpected:
         raise CheckpointError(f"{path}: does not fit its own model: {[*missing, *unexpected][:3]}")
@@ -126,7 +130,7 @@ def pack_judge(checkpoint: Path, path: Path, facts: dict[str, Any]) -> None:
     """Write what fine-tuning changed of the base: tensors in bfloat16, rows of used words and of the task tokens.
 
     Raises:
-        CheckpointError: it is no student of the base.
+        CheckpointError: it is not a student of the base.
     """
     import torch
     from safetensors.torch import load_file, save_file
@@ -136,7 +140,7 @@ def pack_judge(checkpoint: Path, path: Path, facts: dict[str, Any]) -> None:
     trained = Qwen3VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.bfloat16)
     before, after = base.state_dict(), trained.state_dict()
     if {name: value.shape for name, value in before.items()} != {name: value.shape for name, value in after.items()}:
-        raise CheckpointError(f"{checkpoint}: is no student of the demo's base: its tensors differ")
+        raise CheckpointError(f"{checkpoint}: is not a student of the demo's base: its tensors differ")
     used = sorted({*load_file(BASE)[_USED].tolist(), *TASK_TOKEN_IDS.values()})
     table = after[_TABLE]
     changed = {
@@ -162,7 +166,8 @@ def write_judge(folder: Path) -> None:
 
 
 def judge_version() -> str:
-    """Eight hex digits that change with the judge's weights."""
+    """Return eight hex digits that change with the judge's weights; they name the folder that it is unpacked to."""
+    # A name that tells versions apart, not a protection against tampering: a checksum is enough.
     return f"{zlib.crc32(BASE.read_bytes() + JUDGE.read_bytes()):08x}"
 
 
@@ -175,6 +180,7 @@ def _fill_table(model: Any, weights: Tensors) -> None:
 
 
 def _write(folder: Path, model: Any, said: Conventions) -> None:
+    """Write a checkpoint with these conventions; where they name a template, its tokenizer knows the task tokens."""
     with whole_folder(folder) as part:
         write_checkpoint(part, model, PIXELS)
         write_conventions(part, said)

@@ -1,4 +1,7 @@
-"""The tables of a leaderboard: models, tier averages, sub-categories, proposed tiers."""
+"""The tables of a leaderboard: models, tier averages, sub-categories, pairs of models, proposed tiers.
+
+They only write figures of a `Board` as text; each heading says the scale of its column.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +31,13 @@ def models_table(board: Board) -> Table:
             score(row.ranked),
             score(row.scores["t2ia"]),
             score(row.scores["iqa"]),
+            # A table of published scores has no counts.
             str(row.images or _DASH),
             str(row.missing or ""),
         ]
         for row in board.rows
     ]
+    # LaTeX sets the best of these columns in bold; the others hold no scores.
     return Table([*headings, "images", "missing"], rows, tuple(board.notes), best=(4, 5, 6, 7))
 
 
@@ -53,7 +58,7 @@ def duels_table(duels: Sequence[Duel]) -> Table:
 
 
 def neighbours(board: Board) -> list[Duel]:
-    """The duels of each model with the next one on the board."""
+    """The duels of each model with the next one on the board; two that share no prompt have none."""
     names = [row.model for row in board.rows]
     found = {(duel.first, duel.second): duel for duel in board.duels}
     return [found[pair] for pair in pairwise(names) if pair in found]
@@ -101,7 +106,7 @@ def rank_range(row: ModelRow) -> str:
 
 
 def score(value: Estimate) -> str:
-    """Write a mean score with its interval."""
+    """Write a mean score (1-5) with its interval, such as `3.91 [3.80, 4.02]`; a dash where there is none."""
     if value.value is None:
         return _DASH
     return f"{value.value:.2f}" + (f" [{value.low:.2f}, {value.high:.2f}]" if value.low is not None else "")

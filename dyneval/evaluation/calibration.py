@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +21,9 @@ from dyneval.evaluation.bootstrap import FloatArray, Numbers
 from dyneval.hashing import part_of
 
 FEWEST = 20
-"""Images in each part; a quantile of fewer is no quantile."""
+"""Images in each part: the 90 % quantile of fewer errors would rest on one or two of them."""
 LEVEL = 0.9
+# Two to fit the maps and to choose between them, one for the width of the interval, one for the test.
 _PARTS = 4
 
 
@@ -57,10 +58,6 @@ class Calibration:
     level: float
     covered: float | None
 
-    def to_dict(self) -> dict[str, object]:
-        """Return the fields as they stand in agreement.json."""
-        return asdict(self)
-
 
 def calibrate(scores: Numbers, ratings: Numbers, clusters: Sequence[str], level: float = LEVEL) -> Calibration | None:
     """Fit and test the maps.
@@ -75,6 +72,7 @@ def calibrate(scores: Numbers, ratings: Numbers, clusters: Sequence[str], level:
         None where one of the four parts has fewer than `FEWEST` images, or all scores are equal.
     """
     x, y = np.asarray(scores, np.float64), np.asarray(ratings, np.float64)
+    # By the hash of the prompt: all images of a prompt are in one part, and a second run has the same parts.
     part = np.array([part_of(cluster, "calibration", _PARTS) for cluster in clusters])
     known = np.isfinite(x) & np.isfinite(y)
     first, second, third, fourth = (known & (part == number) for number in range(_PARTS))
@@ -85,7 +83,7 @@ def calibrate(scores: Numbers, ratings: Numbers, clusters: Sequence[str], level:
     tried = trial.both(x[second])
     best = min(tried, key=lambda name: _error(tried[name], y[second]))
     errors = np.sort(np.abs(maps.both(x[third])[best] - y[third]))
-    # The new image counts among those that it is compared with.
+    # Of n + 1 errors, the new image's included: this is what makes the promised share hold for any distribution.
     place = math.ceil((len(errors) + 1) * level)
     half_width = float(errors[place - 1]) if place <= len(errors) else None
     tested = maps.both(x[fourth])
@@ -105,7 +103,7 @@ def calibrate(scores: Numbers, ratings: Numbers, clusters: Sequence[str], level:
     )
 
 
-class _Maps(NamedTuple):
+class _FittedMaps(NamedTuple):
     slope: float
     intercept: float
     steps: list[tuple[float, float]]
@@ -116,20 +114,19 @@ class _Maps(NamedTuple):
         return {"linear": self.slope * scores + self.intercept, "isotonic": np.interp(scores, ends, ratings)}
 
 
-def _fit(x: FloatArray, y: FloatArray) -> _Maps:
-    slope, intercept = np.polyfit(x, y, 1)
-    return _Maps(float(slope), float(intercept), _isotonic(x, y))
-
-
-def _isotonic(x: FloatArray, y: FloatArray) -> list[tuple[float, float]]:
-    """The ends of the steps of the rising function that is nearest to y."""
+def _fit(x: FloatArray, y: FloatArray) -> _FittedMaps:
+    """Fit the line by least squares, and the rising step function that is nearest to y."""
     from scipy.optimize import isotonic_regression
 
+    slope, intercept = np.polyfit(x, y, 1)
+    # One point a different score, weighted by its images: the step function has one value for equal scores.
     levels, code = np.unique(x, return_inverse=True)
     counts = np.bincount(code)
     fitted = isotonic_regression(np.bincount(code, y) / counts, weights=counts).x
+    # Only the ends of the steps are kept; between them the value does not change.
     is_end = np.append(True, np.diff(fitted) != 0) | np.append(np.diff(fitted) != 0, True)
-    return [(float(score), float(rating)) for score, rating in zip(levels[is_end], fitted[is_end], strict=True)]
+    steps = [(float(score), float(rating)) for score, rating in zip(levels[is_end], fitted[is_end], strict=True)]
+    return _FittedMaps(float(slope), float(intercept), steps)
 
 
 def _error(predicted: FloatArray, ratings: FloatArray) -> float:

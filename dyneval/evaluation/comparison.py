@@ -1,35 +1,47 @@
-"""Evaluators beside each other on one benchmark: agreement, differences, T2I models, categories, published figures."""
+"""Evaluators beside each other on one benchmark: agreement, differences, T2I models, categories, published figures.
+
+`compare` is the whole of `dyneval benchmark` without files: it brings scores and ratings of the same images together
+and computes every figure of the tables from them. Evaluators are each compared over the images that they scored, and
+with each other over the images that both scored.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from dyneval.errors import SettingError
 from dyneval.evaluation import published
-from dyneval.evaluation.benchmarks.base import RatedSet
+from dyneval.evaluation.benchmarks.base import RatedSet, RatingError
 from dyneval.evaluation.bootstrap import Estimate
 from dyneval.evaluation.calibration import LEVEL, Calibration, calibrate
 from dyneval.evaluation.correlation import (
     Agreement,
     agreement,
-    as_mapping,
     category_agreement,
     human_ceiling,
     system_agreement,
 )
-from dyneval.evaluation.rejects import LeftOut
+from dyneval.evaluation.rejects import UnusableRow
 from dyneval.evaluation.scores import ScoreTable, align, of_other_prompts
 from dyneval.evaluation.significance import Difference, srcc_difference
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluatorResult:
-    """What one evaluator reached; `scores` in the order of the rated images, NaN where it gave none.
+    """The figures of one evaluator.
 
-    `of_other_prompts`: ids of rated images that it scored for another prompt.
+    Attributes:
+        name: of the evaluator.
+        scores: in the order of the rated images, NaN where it gave none.
+        agreement: with the raters, image by image.
+        system: "srcc" and "plcc" over the means of T2I models.
+        categories: agreement within each category.
+        calibration: from its scores to ratings; None with too few images.
+        folds: agreement within each fold, where the images have folds.
+        of_other_prompts: ids of rated images that it scored for another prompt.
     """
 
     name: str
@@ -48,7 +60,7 @@ class EvaluatorResult:
 
 
 @dataclass(slots=True)
-class Comparison:
+class EvaluatorComparison:
     """Several evaluators on the same rated images; `differences` for every pair of them."""
 
     rated: RatedSet
@@ -56,7 +68,7 @@ class Comparison:
     differences: list[Difference] = field(default_factory=list)
     people: Agreement | None = None
     """One rater against the mean of the others, where an image has several."""
-    rejects: list[LeftOut] = field(default_factory=list)
+    rejects: list[UnusableRow] = field(default_factory=list)
     """Rows of the ratings and of the evaluators' files that do not count."""
     repeated: int = 0
 
@@ -66,7 +78,7 @@ class Comparison:
         return [row for row in published.agreements() if row.benchmark == self.rated.benchmark.name]
 
     def to_dict(self) -> dict[str, object]:
-        """Return everything but the single scores, as it stands in agreement.json."""
+        """Return everything but the single scores, as it is written to agreement.json."""
         return {
             **self.rated.to_dict(),
             "rejected": len(self.rejects),
@@ -78,8 +90,8 @@ class Comparison:
                     "missing": result.missing,
                     "of_other_prompts": len(result.of_other_prompts),
                     **result.agreement.to_dict(),
-                    "system": as_mapping(result.system),
-                    "calibration": result.calibration.to_dict() if result.calibration else None,
+                    "system": {name: found.to_dict() for name, found in result.system.items()},
+                    "calibration": asdict(result.calibration) if result.calibration else None,
                     "categories": {name: found.to_dict() for name, found in result.categories.items()},
                     "folds": {name: found.to_dict() for name, found in result.folds.items()},
                 }
@@ -90,7 +102,7 @@ class Comparison:
                     "first": found.first,
                     "second": found.second,
                     "images": found.items,
-                    **as_mapping({"srcc_difference": found.difference}),
+                    "srcc_difference": found.difference.to_dict(),
                     "p_bootstrap": found.p_bootstrap,
                     "p_williams": found.p_williams,
                 }
@@ -102,7 +114,7 @@ class Comparison:
 
 def compare(
     rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1000, seed: int = 0, level: float = LEVEL
-) -> Comparison:
+) -> EvaluatorComparison:
     """Hold evaluators against the raters of a benchmark.
 
     Args:
@@ -114,19 +126,22 @@ def compare(
 
     Raises:
         SettingError: two evaluators have one name, or one scores none of the images.
+        RatingError: no image has a rating, or it is not clear to which image a score belongs.
     """
     refuse_same_names([table.name for table in tables])
-    found = Comparison(
+    found = EvaluatorComparison(
         rated,
         rejects=[*rated.rejects, *(reject for table in tables for reject in table.rejects)],
         repeated=rated.repeated + sum(table.repeated for table in tables),
     )
+    # The ratings of a checklist are parts of one judgment, no second opinions.
     if not rated.benchmark.fields[rated.rated].is_checklist:
         ratings, prompts = [item.ratings for item in rated.items], [item.cluster for item in rated.items]
         found.people = human_ceiling(ratings, prompts, resamples=resamples, seed=seed)
     for table in tables:
         found.evaluators.append(_evaluate(rated, table, resamples, seed, level))
     items = rated.items
+    # Every two of them; their p-values are not corrected for the number of comparisons.
     for first, second in itertools.combinations(found.evaluators, 2):
         found.differences.append(
             srcc_difference(
@@ -149,14 +164,15 @@ def refuse_same_names(names: Sequence[str]) -> None:
 
 def _evaluate(rated: RatedSet, table: ScoreTable, resamples: int, seed: int, level: float) -> EvaluatorResult:
     items = rated.items
+    if not items:
+        raise RatingError(f"{rated.benchmark.title}: no image has a rating")
     scores = align(items, table)
+    # Most likely a file of another benchmark; a table of dashes would not say so.
     if all(math.isnan(value) for value in scores):
         some = next(iter(table.by_id or table.by_image), "none")
         raise SettingError(
             f"{table.name}: none of its scores belongs to a rated image; the benchmark has ids such as "
             f"{items[0].item_id!r} and images such as {items[0].image!r}, the scores such as {some!r}"
-            if items
-            else f"{rated.benchmark.title}: no image has a rating"
         )
     ratings, prompts = [item.rating for item in items], [item.cluster for item in items]
     models = [item.model or "" for item in items]

@@ -1,14 +1,19 @@
-"""Agreement of an evaluator with human ratings: SRCC, PLCC, KRCC and pairwise accuracy, with intervals.
+"""Agreement of an evaluator with human ratings: SRCC, PLCC, KRCC and pairwise accuracy, with 95 % intervals.
 
-agreement(scores, ratings, prompts).srcc  ->  Estimate(value=0.79, low=0.78, high=0.80)
+    from dyneval.evaluation.correlation import agreement
+
+    found = agreement([4.5, 2.0, 3.5, 1.0], [5, 2, 4, 1], ["a cat", "a cat", "a dog", "a fox"])
+    print(found.srcc.value, found.srcc.low, found.srcc.high)
+
+These are the figures that papers on evaluators report. A wrong one would make every comparison of this package wrong;
+`tests/evaluation/test_statistics.py` compares them with scipy and with resamples that are written out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -22,8 +27,8 @@ from dyneval.evaluation.bootstrap import (
 )
 from dyneval.evaluation.pairwise import pair_statistics
 
+# Raters of an image that are left out in turn, at most; each costs a bootstrap of its own.
 _RATERS = 10
-"""Raters of an image that are left out in turn, at most."""
 FEWEST = 3
 """With fewer pairs no coefficient is given: two points always correlate perfectly."""
 
@@ -37,6 +42,7 @@ def spearman(x: Numbers, y: Numbers) -> float:
     first, second = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if first.shape != second.shape:
         raise ValueError(f"{len(first)} values cannot be correlated with {len(second)}")
+    # scipy gives NaN as well, with a warning each time.
     if len(first) < 2 or _flat(first) or _flat(second):
         return float("nan")
     from scipy.stats import spearmanr
@@ -46,10 +52,17 @@ def spearman(x: Numbers, y: Numbers) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How well an evaluator agrees with raters over `items` images of `prompts` prompts.
+    """How well an evaluator agrees with raters.
 
-    `left_out` counts items without a finite score or rating. Differences of the evaluator up to `tie_threshold` count
-    as ties in `pairwise_accuracy`.
+    Attributes:
+        items: images with a score and a rating.
+        prompts: of those images.
+        left_out: images without a finite score or rating.
+        srcc: Spearman's rank correlation, -1 to 1.
+        plcc: Pearson's correlation, -1 to 1.
+        krcc: Kendall's tau-b, -1 to 1.
+        pairwise_accuracy: share of pairs of images that the evaluator orders as the raters do, 0-1.
+        tie_threshold: differences of the evaluator up to this count as ties in `pairwise_accuracy`.
     """
 
     items: int
@@ -62,8 +75,9 @@ class Agreement:
     tie_threshold: float | None
 
     def to_dict(self) -> dict[str, object]:
-        """Return the row as it stands in a JSON file."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        """Return the row as it is written to a JSON file."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value.to_dict() if isinstance(value, Estimate) else value for name, value in values.items()}
 
 
 def agreement(
@@ -96,18 +110,19 @@ def agreement(
     left_out = int(len(kept) - kept.sum())
     reason = undefined_reason(x, y)
     if reason is not None:
-        return _undefined(len(x), len(set(names)), left_out, reason)
+        undefined = Estimate(None, reason=reason)
+        return Agreement(len(x), len(set(names)), left_out, undefined, undefined, undefined, undefined, None)
     bootstrap = ClusterBootstrap(names, resamples, seed)
     pairwise = pair_statistics(x, y, bootstrap) if pairs else None
-    skipped = Estimate.undefined("not asked for")
+    skipped = Estimate(None, reason="not asked for")
     return Agreement(
         items=len(x),
         prompts=bootstrap.clusters,
         left_out=left_out,
-        srcc=Estimate.from_resamples(srcc_resamples(x, y, bootstrap)),
-        plcc=Estimate.from_resamples(bootstrap.over_items(lambda w: weighted_pearson(w, x, y))),
-        krcc=Estimate.from_resamples(pairwise.kendall) if pairwise else skipped,
-        pairwise_accuracy=Estimate.from_resamples(pairwise.accuracy) if pairwise else skipped,
+        srcc=Estimate.from_resamples(srcc_resamples(x, y, bootstrap), bootstrap.clusters),
+        plcc=Estimate.from_resamples(bootstrap.over_items(lambda w: weighted_pearson(w, x, y)), bootstrap.clusters),
+        krcc=Estimate.from_resamples(pairwise.kendall, bootstrap.clusters) if pairwise else skipped,
+        pairwise_accuracy=Estimate.from_resamples(pairwise.accuracy, bootstrap.clusters) if pairwise else skipped,
         tie_threshold=pairwise.threshold if pairwise else None,
     )
 
@@ -141,28 +156,25 @@ def human_ceiling(
     bootstrap = ClusterBootstrap([clusters[number] for number in several], resamples, seed)
     srcc, plcc = [], []
     for turn in range(min(_RATERS, max(len(given[number]) for number in several))):
+        # An image with fewer raters than others starts over, so that every turn has all images.
         alone = [given[number][turn % len(given[number])] for number in several]
         x = np.array(alone, np.float64)
         y = np.array(
             [(sum(given[i]) - one) / (len(given[i]) - 1) for i, one in zip(several, alone, strict=True)], np.float64
         )
         srcc.append(srcc_resamples(x, y, bootstrap))
-        plcc.append(bootstrap.over_items(partial(_pearson_of, x, y)))
-    skipped = Estimate.undefined("not computed for raters")
+        plcc.append(bootstrap.over_items(partial(weighted_pearson, x=x, y=y)))
+    skipped = Estimate(None, reason="not computed for raters")
     return Agreement(
         items=len(several),
         prompts=bootstrap.clusters,
         left_out=len(given) - len(several),
-        srcc=Estimate.from_resamples(np.mean(srcc, axis=0)),
-        plcc=Estimate.from_resamples(np.mean(plcc, axis=0)),
+        srcc=Estimate.from_resamples(np.mean(srcc, axis=0), bootstrap.clusters),
+        plcc=Estimate.from_resamples(np.mean(plcc, axis=0), bootstrap.clusters),
         krcc=skipped,
         pairwise_accuracy=skipped,
         tie_threshold=None,
     )
-
-
-def _pearson_of(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
-    return weighted_pearson(weights, x, y)
 
 
 def system_agreement(
@@ -174,23 +186,33 @@ def system_agreement(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Correlate the means over each T2I model ("srcc", "plcc"): does the evaluator rank models as people do?
+    """Correlate the means over each T2I model: does the evaluator rank models as people do?
 
-    Images of no known model, "" in `models`, are left out.
+    Args:
+        scores: the evaluator's, NaN for none.
+        ratings: the raters' means, NaN for none.
+        models: the T2I model of each image; images of "", no known model, are left out.
+        clusters: the prompt behind each image.
+        resamples: of the bootstrap over prompts.
+        seed: of the bootstrap.
+
+    Returns:
+        "srcc" and "plcc" over models, undefined with fewer than `FEWEST` of them.
     """
     x, y = np.asarray(scores, dtype=np.float64), np.asarray(ratings, dtype=np.float64)
     kept = np.isfinite(x) & np.isfinite(y) & np.array([bool(name) for name in models], np.bool_)
     names, codes = np.unique(np.asarray(models, dtype=object)[kept].astype(str), return_inverse=True)
     if len(names) < FEWEST:
         reason = f"needs at least {FEWEST} T2I models, found {len(names)}"
-        return {"srcc": Estimate.undefined(reason), "plcc": Estimate.undefined(reason)}
+        return {"srcc": Estimate(None, reason=reason), "plcc": Estimate(None, reason=reason)}
     bootstrap = ClusterBootstrap(np.asarray(clusters, dtype=object)[kept].astype(str), resamples, seed)
+    # One column a model with 1 for its images: a product with it sums by model.
     member = np.eye(len(names))[codes.reshape(-1)]
     means = [bootstrap.over_items(partial(_model_means, member, values)) for values in (x[kept], y[kept])]
-    pairs = list(zip(*means, strict=True))
+    srcc, plcc = np.array([_of_models(a, b) for a, b in zip(*means, strict=True)]).T
     return {
-        "srcc": Estimate.from_resamples(np.array([_finite(spearman, a, b) for a, b in pairs])),
-        "plcc": Estimate.from_resamples(np.array([_finite(_pearson, a, b) for a, b in pairs])),
+        "srcc": Estimate.from_resamples(srcc, bootstrap.clusters),
+        "plcc": Estimate.from_resamples(plcc, bootstrap.clusters),
     }
 
 
@@ -208,6 +230,8 @@ def category_agreement(
     for item, names in enumerate(categories):
         for name in names:
             members.setdefault(name, []).append(item)
+    # Without the statistics over pairs: a benchmark has tens of categories, and their time grows with the square of the
+    # images.
     return {
         name: agreement(
             *([values[i] for i in members[name]] for values in (scores, ratings, clusters)),  # type: ignore[arg-type]
@@ -230,35 +254,20 @@ def undefined_reason(x: FloatArray, y: FloatArray) -> str | None:
     return None
 
 
-def as_mapping(estimates: Mapping[str, Estimate]) -> dict[str, object]:
-    """Return named estimates as they stand in a JSON file."""
-    return {name: _plain(value) for name, value in estimates.items()}
-
-
-def _undefined(items: int, prompts: int, left_out: int, reason: str) -> Agreement:
-    nothing = Estimate.undefined(reason)
-    return Agreement(items, prompts, left_out, nothing, nothing, nothing, nothing, None)
-
-
 def _flat(values: FloatArray) -> bool:
     return bool(np.all(values == values[:1]))
 
 
 def _model_means(member: FloatArray, values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Mean of each model in each resample, (resamples, models); NaN for a model that was not drawn."""
     with np.errstate(invalid="ignore"):
         return np.asarray((weights * values) @ member / (weights @ member))
 
 
-def _pearson(x: FloatArray, y: FloatArray) -> float:
-    return float(weighted_pearson(np.ones((1, len(x))), x, y)[0])
-
-
-def _finite(statistic: Any, x: FloatArray, y: FloatArray) -> float:
+def _of_models(x: FloatArray, y: FloatArray) -> tuple[float, float]:
+    """Spearman's and Pearson's correlation of the means of models; NaN with fewer than `FEWEST` finite ones."""
     kept = np.isfinite(x) & np.isfinite(y)
-    return float(statistic(x[kept], y[kept])) if kept.sum() >= FEWEST else float("nan")
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Estimate):
-        return {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) is not None}
-    return value
+    if kept.sum() < FEWEST:
+        return float("nan"), float("nan")
+    x, y = x[kept], y[kept]
+    return spearman(x, y), float(weighted_pearson(np.ones((1, len(x))), x, y)[0])

@@ -1,7 +1,9 @@
-"""Agreement by fold: trained metrics are published as means over the folds of a cross-validation.
+"""Agreement by fold of a cross-validation.
 
-Which fold an image was tested in stands in a column `fold` of one's own ratings, or in files beside the benchmark
-(`--folds`): a table with `fold` and an id or image, or one file a fold, such as EvalMi's `test_AIGI_mos2_fold_1.jsonl`.
+Metrics that were trained on a benchmark publish the mean over its folds. An evaluator that was not trained on it can be
+compared with them only on the same folds. Which fold an image was tested in stands in a column `fold` of one's own
+ratings, or in files beside the benchmark (`--folds`): a table with `fold` and an id or image, or one file a fold, such
+as EvalMi's `test_AIGI_mos2_fold_1.jsonl`.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ import numpy as np
 from dyneval.errors import DataFileError
 from dyneval.evaluation.benchmarks.base import Benchmark, RatedImage, RatingError
 from dyneval.evaluation.bootstrap import Estimate
-from dyneval.evaluation.comparison import Comparison, EvaluatorResult
+from dyneval.evaluation.comparison import EvaluatorComparison
 from dyneval.evaluation.matching import Key, match
 from dyneval.evaluation.scores import row_names
 from dyneval.evaluation.tables import Table, estimate, number
 from dyneval.files.tables import BadRow, cell, rows, text_of
 
+# The number of a fold in the name of its file.
 _NUMBERED = re.compile(r"fold[ _-]?(\d+)", re.IGNORECASE)
 
 
@@ -39,6 +42,7 @@ def with_folds(items: Sequence[RatedImage], paths: Sequence[Path]) -> list[Rated
     """
     fold_of: dict[str, str] = {}
     for path in paths:
+        # EvalMi publishes train_* and test_* files of a fold side by side; taking both would rate what was trained on.
         if path.name.lower().startswith("train"):
             raise DataFileError(f"{path}: is what a metric was trained on; name the files that it was tested on")
         named = _NUMBERED.search(path.stem)
@@ -71,20 +75,26 @@ def within(benchmark: Benchmark, fold: Path) -> Benchmark:
         found = list(benchmark.read(path, field))
         yield from (row for row in found if isinstance(row, BadRow))
         items = with_folds([item for item in found if isinstance(item, RatedImage)], [fold])
+        # Without the fold's name: a table by fold would only repeat the one over all images.
         yield from (replace(item, fold=None) for item in items if item.fold is not None)
 
     return replace(benchmark, read=read)
 
 
-def fold_table(found: Comparison) -> Table:
+def fold_table(found: EvaluatorComparison) -> Table:
     """SRCC and PLCC of each evaluator in each fold, and their mean and sample deviation over the folds."""
-    names = sorted({name for result in found.evaluators for name in result.folds}, key=_in_order)
+    # Folds by number where they have one: as texts, 10 stands before 2.
+    names = sorted(
+        {name for result in found.evaluators for name in result.folds},
+        key=lambda name: (int(name), "") if re.fullmatch(r"\d{1,9}", name) else (0, name),
+    )
+    images = {name: max(result.folds[name].items for result in found.evaluators) for name in names}
     headings, columns = ["fold", "images"], []
     for result in found.evaluators:
         headings += [f"SRCC {result.name}", f"PLCC {result.name}"]
         columns += [[getattr(result.folds[name], which) for name in names] for which in ("srcc", "plcc")]
     body = [
-        [name, f"{_images(found.evaluators, name):,}", *(estimate(column[place]) for column in columns)]
+        [name, f"{images[name]:,}", *(estimate(column[place]) for column in columns)]
         for place, name in enumerate(names)
     ]
     body.append(["mean ± sd", "", *map(_over_folds, columns)])
@@ -92,16 +102,8 @@ def fold_table(found: Comparison) -> Table:
     return Table(headings, body, (f"{without} rated images are in no fold",) if without else ())
 
 
-def _images(evaluators: Sequence[EvaluatorResult], fold: str) -> int:
-    return max(result.folds[fold].items for result in evaluators)
-
-
-def _in_order(name: str) -> tuple[int, str]:
-    """Folds by number where they have one."""
-    return (int(name), "") if re.fullmatch(r"\d{1,9}", name) else (0, name)
-
-
 def _over_folds(values: Sequence[Estimate]) -> str:
+    """Mean and sample deviation, as papers give them; the deviation of one fold is not defined."""
     known = [value.value for value in values if value.value is not None]
     if not known:
         return "–"

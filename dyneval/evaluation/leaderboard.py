@@ -1,4 +1,9 @@
-"""A leaderboard over T2I models: means with intervals, ranks with ranges, sub-categories, dimensions, tiers, gaps."""
+"""A leaderboard over T2I models: means with intervals, ranks with ranges, sub-categories, dimensions, tiers, gaps.
+
+`build_board` turns scored images into a `Board`; tables, charts and the page are made of that and compute nothing more.
+Prompts are drawn as a whole and for all models alike, so a hard prompt that is drawn twice counts twice for every
+model.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyneval.evaluation import published
-from dyneval.evaluation.bootstrap import Estimate, FloatArray, IntArray, drawn_counts
-from dyneval.evaluation.correlation import as_mapping
+from dyneval.evaluation.bootstrap import ONE_PROMPT, Estimate, FloatArray, IntArray, drawn_counts
 from dyneval.evaluation.head_to_head import Duel, duels
 from dyneval.evaluation.scored import ScoredSet
 from dyneval.records import normalised_score
@@ -35,9 +39,21 @@ class Cell:
 
 @dataclass(slots=True)
 class ModelRow:
-    """One T2I model on the board; scores are 1-5, `missing` counts expected images without a score.
+    """One T2I model on the board.
 
-    `ranked_by` is the score that gives the rank and the means of categories and dimensions.
+    Attributes:
+        model: its name on the page.
+        tier: 1 (strongest) to 3, where it is known.
+        year: in which it became public, where it is known.
+        images: with a score.
+        missing: expected images without one.
+        scores: mean of each score, 1-5.
+        categories: by sub-category, 1-5.
+        dimensions: by semantic dimension, 1-5.
+        rank: from 1, equal scores share one.
+        rank_low: the best rank in 95 % of the resamples.
+        rank_high: the worst one.
+        ranked_by: the score that gives the rank and the means of categories and dimensions.
     """
 
     model: str
@@ -60,7 +76,7 @@ class ModelRow:
 
     @property
     def mean(self) -> float:
-        """The same without its interval; NaN where there is none."""
+        """The same as a number without its interval; NaN where there is none."""
         return float("nan") if self.ranked.value is None else self.ranked.value
 
     @property
@@ -81,7 +97,18 @@ class TierRow:
 
 @dataclass(slots=True)
 class Board:
-    """The models, best first; `dimensions` are those that occur, each with its sub-categories in the paper's order."""
+    """The whole leaderboard.
+
+    Attributes:
+        rows: the models, best first.
+        dimensions: those that occur, each with its sub-categories in the paper's order.
+        evaluator: who scored, or where the scores come from.
+        prompts: how many; 0 for a table of published scores.
+        notes: gaps, one sentence each.
+        ranked_by: the score that ranks.
+        ranked_resamples: its means in the data (first row) and in every resample, shape (1 + resamples, models).
+        duels: every two models that share a prompt, the better one first.
+    """
 
     rows: list[ModelRow]
     dimensions: dict[str, list[str]]
@@ -91,7 +118,6 @@ class Board:
     ranked_by: str = "overall"
     ranked_resamples: FloatArray | None = None
     duels: list[Duel] = field(default_factory=list)
-    """Every two models that share a prompt, the better one first."""
 
     @property
     def label(self) -> str:
@@ -109,7 +135,7 @@ class Board:
         return found
 
     def to_dict(self) -> dict[str, object]:
-        """Return the board as it stands in leaderboard.json."""
+        """Return the board as it is written to leaderboard.json."""
         return {
             "evaluator": self.evaluator,
             "ranked_by": self.ranked_by,
@@ -129,7 +155,7 @@ class Board:
                     "images": row.images,
                     "missing": row.missing,
                     "normalised": row.normalised,
-                    **as_mapping(row.scores),
+                    **{name: score.to_dict() for name, score in row.scores.items()},
                     "dimensions": {name: cell.value for name, cell in row.dimensions.items()},
                     "categories": {name: [cell.value, cell.images] for name, cell in row.categories.items()},
                 }
@@ -150,13 +176,16 @@ def build_board(scored: ScoredSet, *, resamples: int = 1000, seed: int = 0) -> B
     """
     grid = _Grid(scored)
     scores, by_category = grid.means(resamples, seed)
-    categories = {name: (means, grid.images([name])) for name, means in by_category.items()}
+    categories = {name: (means, *grid.counts([name])) for name, means in by_category.items()}
     dimensions = group_by_dimension(by_category)
     by_dimension = {
-        dimension: (_mean_of_means([by_category[name] for name in names]), grid.images(names))
+        dimension: (_mean_of_means([by_category[name] for name in names]), *grid.counts(names))
         for dimension, names in dimensions.items()
     }
-    ranges, images = _rank_ranges(scores[scored.ranked_by]), grid.images()
+    # One prompt is drawn in every resample: all of them would give one rank and one proposal of tiers, as if sure.
+    resampled = scores[scored.ranked_by] if grid.prompts > 1 else scores[scored.ranked_by][:1]
+    ranges = _rank_ranges(resampled)
+    images, prompts = grid.counts()
     rows = []
     for number, name in enumerate(scored.model_of.things):
         info, own = scored.models[name], int(images[number])
@@ -167,8 +196,11 @@ def build_board(scored: ScoredSet, *, resamples: int = 1000, seed: int = 0) -> B
                 tier=info.tier,
                 year=info.year,
                 images=own,
+                # A model may have several images of a prompt, and then more than are expected.
                 missing=max(0, scored.expected.get(name, own) - own),
-                scores={key: Estimate.from_resamples(means[:, number]) for key, means in scores.items()},
+                scores={
+                    k: Estimate.from_resamples(means[:, number], int(prompts[number])) for k, means in scores.items()
+                },
                 categories={key: _cell(number, *found) for key, found in categories.items()},
                 dimensions={key: _cell(number, *found) for key, found in by_dimension.items()},
                 rank_low=low,
@@ -176,12 +208,17 @@ def build_board(scored: ScoredSet, *, resamples: int = 1000, seed: int = 0) -> B
                 ranked_by=scored.ranked_by,
             )
         )
+    # By identity: `rank` sorts the rows, and the columns of the resamples have to follow them.
     column = {id(row): number for number, row in enumerate(rows)}
     ranked = rank(rows)
     board = Board(ranked, dimensions, scored.evaluator, grid.prompts, ranked_by=scored.ranked_by)
-    board.ranked_resamples = scores[scored.ranked_by][:, [column[id(row)] for row in ranked]]
+    board.ranked_resamples = resampled[:, [column[id(row)] for row in ranked]]
     board.duels = duels(scored, [row.model for row in ranked], resamples=resamples, seed=seed)
-    board.notes = _gaps(board)
+    board.notes = [f"{row.model}: no score for {row.missing} images" for row in ranked if row.missing]
+    if empty := sum(cell.value is None for row in ranked for cell in row.categories.values()):
+        board.notes.append(f"{empty} cells of model and sub-category hold no image")
+    alone = [row.model for row in ranked if row.ranked.reason == ONE_PROMPT]
+    board.notes += [ONE_PROMPT] if alone and grid.prompts == 1 else [f"{model}: {ONE_PROMPT}" for model in alone]
     return board
 
 
@@ -213,16 +250,17 @@ class _Grid:
     def __init__(self, scored: ScoredSet) -> None:
         self.prompts, self.models = len(scored.prompts.things), len(scored.model_of.things)
         self._prompt_of, self._model_of = scored.prompts.codes, scored.model_of.codes
-        # The one that ranks comes first.
-        halves = {name: np.frombuffer(scored.scores[name]) for name in ("t2ia", "iqa")}
-        self._scores = {scored.ranked_by: np.frombuffer(scored.ranked)} | halves
+        # The score that ranks comes first: `means` computes only that one by category.
+        parts = {name: np.frombuffer(scored.scores[name]) for name in ("t2ia", "iqa")}
+        self._scores = {scored.ranked_by: np.frombuffer(scored.ranked)} | parts
         sets, self._set_of = scored.categories.things, scored.categories.codes
         self.categories = list(dict.fromkeys(name for names in sets for name in names))
         self._has = {name: np.array([name in names for names in sets]) for name in self.categories}
 
-    def images(self, names: Iterable[str] | None = None) -> IntArray:
-        """How many images of each model there are in one of these categories, shape (models,); None: in all."""
-        return np.bincount(self._model_of[self._chosen(names)], minlength=self.models)
+    def counts(self, names: Iterable[str] | None = None) -> tuple[IntArray, IntArray]:
+        """Images of each model in any of these categories (None: in all), and their prompts; both shape (models,)."""
+        images = self._sums(None, self._chosen(names))
+        return np.asarray(images.sum(axis=1)).astype(np.int64), np.diff(images.indptr)
 
     def means(self, resamples: int, seed: int) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
         """Each model's means of the scores, and of the ranked one in each category; NaN: none.
@@ -239,6 +277,7 @@ class _Grid:
         ]
         blocks: list[list[FloatArray]] = []
         for block in drawn_counts(self.prompts, resamples, seed):
+            # scipy's product of a sparse and a dense array copies an operand that is not contiguous, each time.
             weights = np.ascontiguousarray(block.T, dtype=np.float64)
             blocks.append([])
             for totals, number in sums:
@@ -260,6 +299,7 @@ class _Grid:
 
         where = self._model_of[chosen], self._prompt_of[chosen]
         summed = np.ones(len(where[0])) if values is None else values[chosen]
+        # Entries of one cell, images of one model and prompt, are added.
         return csr_array((summed, where), shape=(self.models, self.prompts))
 
 
@@ -269,14 +309,17 @@ def _rank_ranges(overall: FloatArray) -> list[tuple[int, int]] | None:
         return None
     from scipy.stats import rankdata
 
+    # A model none of whose prompts was drawn has no mean, and is last in that resample.
+    # Equal means share the better rank, as in `rank`.
     ranks = rankdata(-np.nan_to_num(overall[1:], nan=-np.inf), axis=1, method="min")
+    # "nearest": a rank is a whole number.
     low, high = np.quantile(ranks, [0.025, 0.975], axis=0, method="nearest")
     return [(int(a), int(b)) for a, b in zip(low, high, strict=True)]
 
 
-def _cell(number: int, means: FloatArray, images: IntArray) -> Cell:
+def _cell(number: int, means: FloatArray, images: IntArray, prompts: IntArray) -> Cell:
     """The cell of the model with this number."""
-    found = Estimate.from_resamples(means[:, number])
+    found = Estimate.from_resamples(means[:, number], int(prompts[number]))
     return Cell(found.value, int(images[number]), found.low, found.high)
 
 
@@ -284,13 +327,6 @@ def _mean_of_means(columns: Sequence[FloatArray]) -> FloatArray:
     """The mean of a dimension's sub-category means, gaps left out, so that each sub-category counts alike."""
     stacked = np.stack(columns)
     number = np.isfinite(stacked).sum(axis=0)
+    # Where all are gaps the number is NaN, and so is the mean; 0 would warn at every such model.
     with np.errstate(invalid="ignore"):
         return np.asarray(np.nansum(stacked, axis=0) / np.where(number, number, np.nan))
-
-
-def _gaps(board: Board) -> list[str]:
-    notes = [f"{row.model}: no score for {row.missing} images" for row in board.rows if row.missing]
-    empty = sum(cell.value is None for row in board.rows for cell in row.categories.values())
-    if empty:
-        notes.append(f"{empty} cells of model and sub-category hold no image")
-    return notes

@@ -1,4 +1,8 @@
-"""Find the rated image that a score belongs to: by its id, or by the end of its path."""
+"""Find the rated image that a score belongs to: by its id, or by the end of its path.
+
+A score that goes to the wrong image is worse than one that goes to none: agreement falls, and nothing says why. So
+whatever is in doubt is refused, with the names, and never guessed.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,8 @@ Parts = tuple[str, ...]
 def match(items: Sequence[RatedImage], keys: Sequence[Key], *, numbered: bool = False) -> list[list[RatedImage]]:
     """Find the rated images of rows of scores.
 
-    A name that is the same to the letter comes first, then one that `dyneval.evaluation.spelling` holds for the same.
-    Image names count more than ids, which may be a table's own row numbers.
+    A name that is the same to the letter comes first, then one that is equal by the rules of
+    `dyneval.evaluation.spelling`. Image names count more than ids, which may be a table's own row numbers.
 
     Args:
         items: the rated images.
@@ -26,7 +30,7 @@ def match(items: Sequence[RatedImage], keys: Sequence[Key], *, numbered: bool = 
         numbered: the ids are the numbers of the rows.
 
     Returns:
-        For each row its image, none where it is not rated, several where one image of one prompt stands in several
+        For each row its image, none where it is not rated, several where one image of one prompt is in several
         groups.
 
     Raises:
@@ -35,45 +39,40 @@ def match(items: Sequence[RatedImage], keys: Sequence[Key], *, numbered: bool = 
     matcher = _Matcher(items)
     by_image = [matcher.by_image(image) if image else [] for _, image in keys]
     by_id = [matcher.by_id(key, alone=not image) if key is not None else [] for key, image in keys]
+    agreed = [[item for item in ids if item in paths] for ids, paths in zip(by_id, by_image, strict=True)]
     # Ids decide about images that are called otherwise here, but not against the names, and not if they may be counts.
-    is_sure = not numbered and (not any(by_image) or any(_both(*found) for found in zip(by_id, by_image, strict=True)))
+    is_sure = not numbered and (not any(by_image) or any(agreed))
     found = []
-    for key, ids, paths in zip(keys, by_id, by_image, strict=True):
-        if ids and key[1] and not paths and not is_sure:
+    for (key, image), ids, paths, both in zip(keys, by_id, by_image, agreed, strict=True):
+        if ids and image and not paths and not is_sure:
             raise RatingError(
-                f"the id {key[0]!r} belongs to the image {ids[0].image}, but its row names {key[1]}, which is no rated "
+                f"the id {key!r} belongs to the image {ids[0].image}, but its row names {image}, which is no rated "
                 "image; correct the ids, or leave them out where they are the table's own row numbers"
             )
-        found.append(_one(key, ids, paths))
-    return found
-
-
-def _both(by_id: list[RatedImage], by_image: list[RatedImage]) -> list[RatedImage]:
-    """The images that id and path agree on."""
-    return [item for item in by_id if item in by_image]
-
-
-def _one(key: Key, by_id: list[RatedImage], by_image: list[RatedImage]) -> list[RatedImage]:
-    agreed = _both(by_id, by_image)
-    if by_id and by_image and not agreed:
-        raise RatingError(
-            f"the id {key[0]!r} belongs to the image {by_id[0].image}, the path {key[1]} to {by_image[0].image}; "
-            "correct the ids, or leave them out where they are the table's own row numbers"
-        )
-    found = agreed or by_image or by_id
-    if len({(item.image, item.prompt) for item in found}) > 1 or any(item.group is None for item in found[1:]):
-        names = " and ".join(item.item_id for item in found[:2])
-        raise RatingError(f"{key[1] or key[0]} may be {names}; give the scores the ids of the benchmark")
+        if ids and paths and not both:
+            raise RatingError(
+                f"the id {key!r} belongs to the image {ids[0].image}, the path {image} to {paths[0].image}; "
+                "correct the ids, or leave them out where they are the table's own row numbers"
+            )
+        meant = both or paths or ids
+        # One image of one prompt may be an item in each of several groups; any other two items are a doubt.
+        if len({(item.image, item.prompt) for item in meant}) > 1 or any(item.group is None for item in meant[1:]):
+            names = " and ".join(item.item_id for item in meant[:2])
+            raise RatingError(f"{image or key} may be {names}; give the scores the ids of the benchmark")
+        found.append(meant)
     return found
 
 
 class _Matcher:
-    """The rated images, looked up by id or by path. What looser spellings need is made when a name is not found."""
+    """The rated images, looked up by id or by path.
+
+    The indexes of looser spellings are made when a name is first not found as it is: most tables never need them.
+    """
 
     def __init__(self, items: Sequence[RatedImage]) -> None:
         self._items = items
         self._ids = _listed((item.item_id, item) for item in items)
-        self._paths = _Paths((path_parts(item.image), item) for item in items)
+        self._paths = _PathIndex((path_parts(item.image), item) for item in items)
         self._has_own_ids = any(item.item_id != item.image for item in items)
 
     def by_id(self, key: str, *, alone: bool) -> list[RatedImage]:
@@ -88,7 +87,7 @@ class _Matcher:
             return found
         parts = alike_path(image)
         bare = without_suffix(parts)
-        # A name without a suffix may have any; a.png is not a.jpg.
+        # A name without a suffix may have any suffix; a.png is not a.jpg.
         return self._alike_paths.find(parts) or (self._bare_paths.find(bare) if bare else self._stems.find(parts))
 
     @cached_property
@@ -96,40 +95,37 @@ class _Matcher:
         return _listed((alike_id(item.item_id), item) for item in self._items)
 
     @cached_property
-    def _alike_paths(self) -> _Paths:
-        return _Paths((alike_path(item.image), item) for item in self._items)
+    def _alike_paths(self) -> _PathIndex:
+        return _PathIndex((alike_path(item.image), item) for item in self._items)
 
     @cached_property
-    def _stems(self) -> _Paths:
-        return _Paths((stem, item) for item in self._items if (stem := without_suffix(alike_path(item.image))))
+    def _stems(self) -> _PathIndex:
+        return _PathIndex((stem, item) for item in self._items if (stem := without_suffix(alike_path(item.image))))
 
     @cached_property
-    def _bare_paths(self) -> _Paths:
+    def _bare_paths(self) -> _PathIndex:
         paths = ((alike_path(item.image), item) for item in self._items)
-        return _Paths((path, item) for path, item in paths if without_suffix(path) is None)
+        return _PathIndex((path, item) for path, item in paths if without_suffix(path) is None)
 
 
-class _Paths:
+class _PathIndex:
     """Images by their paths and by the ends of those."""
 
     def __init__(self, paths: Iterable[tuple[Parts, RatedImage]]) -> None:
         self._paths = list(paths)
-        self._whole = _listed((_joined(path), item) for path, item in self._paths)
+        self._whole = _listed(("/".join(path), item) for path, item in self._paths)
 
     def find(self, parts: Parts) -> list[RatedImage]:
         """The images with the longest path that `parts` ends in, else those whose path ends in `parts`."""
+        # The longest end first: of "a/1.png" and "1.png", a path .../a/1.png means the first.
         for start in range(len(parts)):
-            if found := self._whole.get(_joined(parts[start:])):
+            if found := self._whole.get("/".join(parts[start:])):
                 return found
-        return self._ends.get(_joined(parts), [])
+        return self._ends.get("/".join(parts), [])
 
     @cached_property
     def _ends(self) -> dict[str, list[RatedImage]]:
-        return _listed((_joined(path[start:]), item) for path, item in self._paths for start in range(1, len(path)))
-
-
-def _joined(parts: Parts) -> str:
-    return "/".join(parts)
+        return _listed(("/".join(path[start:]), item) for path, item in self._paths for start in range(1, len(path)))
 
 
 def _listed(pairs: Iterable[tuple[str, RatedImage]]) -> dict[str, list[RatedImage]]:

@@ -1,4 +1,7 @@
-"""What every run of this room can be told about statistics and output. Light: imported by `--help`."""
+"""Options that all verbs of the evaluation share: statistics and output.
+
+`--help` imports this module, so it imports neither numpy nor a library of the report.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,15 @@ from dyneval.flags import arg
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationOptions:
-    """Base of the descriptions of runs, and flags."""
+    """Flags of every verb that compares scores; the descriptions of runs extend it.
+
+    Attributes:
+        resamples: of the bootstrap over prompts; 0 gives no intervals.
+        seed: of the bootstrap, so that a second run gives the same intervals.
+        pictures: formats of the charts for print.
+        report: whether to write report.html.
+        workers: processes that make thumbnails or altered images.
+    """
 
     resamples: Annotated[int, arg("of the bootstrap over prompts")] = 1000
     seed: Annotated[int, arg("of the bootstrap")] = 0
@@ -22,6 +33,13 @@ class EvaluationOptions:
 
 
 def named_file(text: str) -> tuple[str, Path]:
-    """Take NAME=FILE apart; a file alone is called by its stem."""
+    """Take NAME=FILE apart; a file alone is called by its stem.
+
+    Args:
+        text: as on the command line, such as "CLIPScore=clip.jsonl".
+
+    Returns:
+        The name and the path.
+    """
     name, separator, path = text.partition("=")
     return (name, Path(path)) if separator else (Path(text).stem, Path(text))

@@ -1,4 +1,8 @@
-"""The paper's tables and figures as data: which of them public data allow, and what each needs. Light: for `--help`."""
+"""The paper's tables and figures as data: which of them public data allow, and what each needs.
+
+`dyneval reproduce` works through these entries; `--list` prints them. `--help` imports this module, so it imports no
+library of the statistics.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,17 @@ from typing import Literal
 from dyneval.evaluation.benchmarks import BENCHMARKS
 
 DYNEVAL_1K = "dyneval-1k"
+# Forms in which the prompts of DynEval-1K are published or written by Step 1; the first that is there is taken.
 _PROMPTS = ("prompts.json", "prompts.jsonl", "prompts.csv", "prompts.parquet")
 EVALUATORS = ("DynEval-2B", "DynEval-4B")
-"""Those of the paper that may stand beside a student."""
+"""Evaluators of the paper whose figures may be shown beside a student's."""
 
 Kind = Literal["agreement", "models", "tiers", "questions"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
-    """Public data behind a table, expected in the folder `name` of the data folder.
+class PaperDataset:
+    """Public data behind a table, expected in the folder `name` below `--data`.
 
     Attributes:
         name: of a benchmark, or `DYNEVAL_1K`.
@@ -46,7 +51,7 @@ class Part:
         return path if self.fold and path.is_file() else None
 
     def wanted(self, data: Path) -> str:
-        """What has to lie where, and where to get it."""
+        """Which files are needed in which folder, and where to get them."""
         here = data / self.name
         files = " or ".join(str(here / name) if name else f"its files in {here}" for name in self.annotations)
         if self.name == DYNEVAL_1K:
@@ -63,48 +68,52 @@ class PaperTable:
 
     title: str
     kind: Kind = "agreement"
-    parts: tuple[Part, ...] = ()
+    datasets: tuple[PaperDataset, ...] = ()
     reason: str = ""
 
 
 _OF_JUDGES = "the public files hold a judge's answers, no person's"
 _NOT_PUBLIC = "no file of people's ratings is public; yours in this layout are taken"
-_ONE_K = (Part(name=DYNEVAL_1K, annotations=_PROMPTS),)
+_ONE_K = (PaperDataset(name=DYNEVAL_1K, annotations=_PROMPTS),)
 TABLES: dict[str, PaperTable] = {
     "agreement": PaperTable(
         title="SRCC and PLCC against people on seven benchmarks",
-        parts=(
-            Part(
+        datasets=(
+            # Its ratings are not those of the paper's table; the note says so below the table.
+            PaperDataset(
                 name="evalmuse",
                 annotations=("train_list.json",),
                 note="the ratings of the test split, the paper's 10,796 pairs, are not public; train_list.json is",
             ),
-            Part(name="genai-bench", annotations=("genai_image.json",)),
-            Part(name="tifa", annotations=("human_annotations.json",)),
-            Part(name="richhf", annotations=("test.tfrecord", "test_meta_data.json")),
-            Part(name="geneval"),
-            Part(
+            PaperDataset(name="genai-bench", annotations=("genai_image.json",)),
+            PaperDataset(name="tifa", annotations=("human_annotations.json",)),
+            # The records have no prompts; the JSON beside them has, and its scores are used where it is alone.
+            PaperDataset(name="richhf", annotations=("test.tfrecord", "test_meta_data.json")),
+            PaperDataset(name="geneval"),
+            PaperDataset(
                 name="evalmi",
                 fold="data/test_AIGI_mos2_fold_1.jsonl",
                 note="the paper's 10,080 pairs are one of five folds: the first if its file is there, else all images",
             ),
-            Part(name="t2i-eval-bench"),
+            PaperDataset(name="t2i-eval-bench"),
         ),
     ),
     "agreement-recent": PaperTable(
         title="SRCC and PLCC on four recent benchmarks",
-        parts=(
-            Part(name="geneval2", note=_NOT_PUBLIC),
-            Part(name="tiif-bench", note=_OF_JUDGES),
-            Part(name="unigenbench", note=_OF_JUDGES),
-            Part(name="t2i-corebench", note=_NOT_PUBLIC),
+        datasets=(
+            PaperDataset(name="geneval2", note=_NOT_PUBLIC),
+            PaperDataset(name="tiif-bench", note=_OF_JUDGES),
+            PaperDataset(name="unigenbench", note=_OF_JUDGES),
+            PaperDataset(name="t2i-corebench", note=_NOT_PUBLIC),
         ),
     ),
     "leaderboard": PaperTable(
-        title="36 text-to-image models on DynEval-1K, overall score 0-1", kind="models", parts=_ONE_K
+        title="36 text-to-image models on DynEval-1K, overall score 0-1", kind="models", datasets=_ONE_K
     ),
-    "tiers": PaperTable(title="Mean and deviation of each tier's models on DynEval-1K", kind="tiers", parts=_ONE_K),
-    "questions": PaperTable(title="Quality questions by number of objects in an image", kind="questions", parts=_ONE_K),
+    "tiers": PaperTable(title="Mean and deviation of each tier's models on DynEval-1K", kind="tiers", datasets=_ONE_K),
+    "questions": PaperTable(
+        title="Quality questions by number of objects in an image", kind="questions", datasets=_ONE_K
+    ),
     "scaling": PaperTable(
         title="SRCC after training on 50,000 to 250,000 samples (.687 to .800)",
         reason="the paper does not say on which images it was measured; `dyneval instruct` and `dyneval train` make "

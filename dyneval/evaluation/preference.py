@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy as np
 from dyneval.evaluation.benchmarks.base import RatedImage, RatedSet
 from dyneval.evaluation.bootstrap import Estimate, FloatArray, mean_resamples
 from dyneval.evaluation.correlation import FEWEST, spearman
-from dyneval.evaluation.rejects import LeftOut
+from dyneval.evaluation.rejects import UnusableRow
 from dyneval.evaluation.scores import ScoreTable, align
 from dyneval.evaluation.significance import two_sided
 
@@ -29,12 +29,13 @@ PUBLISHED = {
     "hpdv2": {"ImageReward": 0.740, "PickScore": 0.798, "HPS v2.1": 0.841, "one person": 0.781},
 }
 """Accuracy by benchmark and evaluator, from the README of https://github.com/tgxs002/HPSv2."""
+# Of the MM algorithm; each step raises the likelihood.
 _STEPS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class PreferenceResult:
-    """What one evaluator reached.
+    """The figures of one evaluator on preferences.
 
     Attributes:
         name: of the evaluator.
@@ -69,17 +70,17 @@ class PreferenceDifference:
 
 
 @dataclass(slots=True)
-class Preferences:
+class PreferenceComparison:
     """Several evaluators on the same groups of images."""
 
     rated: RatedSet
     evaluators: list[PreferenceResult] = field(default_factory=list)
     differences: list[PreferenceDifference] = field(default_factory=list)
-    rejects: list[LeftOut] = field(default_factory=list)
+    rejects: list[UnusableRow] = field(default_factory=list)
     repeated: int = 0
 
     def to_dict(self) -> dict[str, object]:
-        """Return everything but the images, as it stands in agreement.json."""
+        """Return everything but the images, as it is written to agreement.json."""
         return {
             **self.rated.to_dict(),
             "rejected": len(self.rejects),
@@ -91,8 +92,12 @@ class Preferences:
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
-    """By prompt: share of pairs ordered as by people, number of pairs, tau-b or NaN; and (winner, loser, points)."""
+class _PromptResults:
+    """What an evaluator did in each prompt.
+
+    `accuracy`: share of pairs ordered as by people; `pairs`: their number; `kendall`: tau-b, where it is defined; all
+    by prompt. `duels`: winner and loser for people, two T2I models, and the points that the evaluator gives the winner.
+    """
 
     accuracy: dict[str, float]
     pairs: dict[str, int]
@@ -102,7 +107,7 @@ class _Judged:
 
 def compare_preferences(
     rated: RatedSet, tables: Sequence[ScoreTable], *, resamples: int = 1000, seed: int = 0
-) -> Preferences:
+) -> PreferenceComparison:
     """Hold evaluators against people's choices.
 
     Args:
@@ -114,12 +119,12 @@ def compare_preferences(
     Raises:
         RatingError: it is not clear to which image a score belongs.
     """
-    found = Preferences(
+    found = PreferenceComparison(
         rated,
         rejects=[*rated.rejects, *(reject for table in tables for reject in table.rejects)],
         repeated=rated.repeated + sum(table.repeated for table in tables),
     )
-    judged: dict[str, _Judged] = {}
+    judged: dict[str, _PromptResults] = {}
     for table in tables:
         scores = align(rated.items, table)
         judged[table.name] = one = _judge(rated.items, scores)
@@ -128,14 +133,15 @@ def compare_preferences(
     for first, second in itertools.combinations(judged, 2):
         a, b = judged[first].accuracy, judged[second].accuracy
         both = sorted(a.keys() & b.keys())
-        drawn = _means({key: a[key] - b[key] for key in both}, resamples, seed)
-        found.differences.append(
-            PreferenceDifference(first, second, len(both), _estimate(drawn), two_sided(drawn[1:]) if both else None)
-        )
+        difference, drawn = _over_prompts({key: a[key] - b[key] for key in both}, resamples, seed)
+        p = two_sided(drawn[1:], len(both))
+        found.differences.append(PreferenceDifference(first, second, len(both), difference, p))
     return found
 
 
-def _judge(items: Sequence[RatedImage], scores: Sequence[float]) -> _Judged:
+def _judge(items: Sequence[RatedImage], scores: Sequence[float]) -> _PromptResults:
+    from scipy.stats import kendalltau
+
     groups: dict[str, list[tuple[RatedImage, float]]] = defaultdict(list)
     for item, score in zip(items, scores, strict=True):
         if item.group is not None and math.isfinite(score) and math.isfinite(item.rating):
@@ -145,65 +151,49 @@ def _judge(items: Sequence[RatedImage], scores: Sequence[float]) -> _Judged:
     duels = []
     for group in groups.values():
         prompt = group[0][0].cluster
-        for better, worse in _ordered(group):
+        for one, other in itertools.combinations(group, 2):
+            if one[0].rating == other[0].rating:
+                continue
+            better, worse = (one, other) if one[0].rating > other[0].rating else (other, one)
             point = 0.5 if better[1] == worse[1] else float(better[1] > worse[1])
             points[prompt].append(point)
             if better[0].model and worse[0].model and better[0].model != worse[0].model:
                 duels.append((better[0].model, worse[0].model, point))
-        kendalls[prompt].append(_kendall([score for _, score in group], [item.rating for item, _ in group]))
-    return _Judged(
+        theirs, people = [score for _, score in group], [item.rating for item, _ in group]
+        # Tau-b is not defined where one side has no order.
+        if len(set(theirs)) > 1 and len(set(people)) > 1:
+            kendalls[prompt].append(float(kendalltau(theirs, people).statistic))
+    return _PromptResults(
         {prompt: float(np.mean(values)) for prompt, values in points.items()},
         {prompt: len(values) for prompt, values in points.items()},
-        {prompt: _mean(values) for prompt, values in kendalls.items()},
+        {prompt: float(np.mean(values)) for prompt, values in kendalls.items()},
         duels,
     )
 
 
-def _ordered(group: Sequence[tuple[RatedImage, float]]) -> Iterator[tuple[tuple[RatedImage, float], ...]]:
-    """Pairs on which people took a side, the better image first."""
-    for one, other in itertools.combinations(group, 2):
-        if one[0].rating != other[0].rating:
-            yield (one, other) if one[0].rating > other[0].rating else (other, one)
-
-
-def _kendall(scores: Sequence[float], ratings: Sequence[float]) -> float:
-    """Tau-b; NaN where one side has no order."""
-    if len(set(scores)) < 2 or len(set(ratings)) < 2:
-        return math.nan
-    from scipy.stats import kendalltau
-
-    return float(kendalltau(scores, ratings).statistic)
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan
-
-
-def _result(name: str, missing: int, judged: _Judged, resamples: int, seed: int) -> PreferenceResult:
-    kendall = {prompt: value for prompt, value in judged.kendall.items() if not math.isnan(value)}
+def _result(name: str, missing: int, judged: _PromptResults, resamples: int, seed: int) -> PreferenceResult:
     strengths = _strengths(judged.duels)
     people, theirs = zip(*strengths.values(), strict=True) if strengths else ((), ())
+    # Two strengths always correlate perfectly.
     models = spearman(people, theirs) if len(strengths) >= FEWEST else math.nan
     return PreferenceResult(
         name,
         missing,
         len(judged.accuracy),
         sum(judged.pairs.values()),
-        _estimate(_means(judged.accuracy, resamples, seed)),
-        _estimate(_means(kendall, resamples, seed)),
+        _over_prompts(judged.accuracy, resamples, seed)[0],
+        _over_prompts(judged.kendall, resamples, seed)[0],
         strengths,
         None if math.isnan(models) else models,
     )
 
 
-def _means(values: dict[str, float], resamples: int, seed: int) -> FloatArray:
-    """The mean over prompts, of the data and of every resample; shape (1 + resamples,), NaN without any prompt."""
-    return mean_resamples(np.array([values[prompt] for prompt in sorted(values)], np.float64), resamples, seed)
-
-
-def _estimate(drawn: FloatArray) -> Estimate:
-    return Estimate.from_resamples(drawn, "no prompt has two images that people ordered and the evaluator scored")
+def _over_prompts(values: dict[str, float], resamples: int, seed: int) -> tuple[Estimate, FloatArray]:
+    """The mean over prompts, and its values in the data and in every resample, shape (1 + resamples,)."""
+    # Sorted, so that two evaluators of the same prompts draw the same resamples.
+    drawn = mean_resamples(np.array([values[prompt] for prompt in sorted(values)], np.float64), resamples, seed)
+    reason = "no prompt has two images that people ordered and the evaluator scored"
+    return Estimate.from_resamples(drawn, len(values), reason), drawn
 
 
 def _strengths(duels: Sequence[tuple[str, str, float]]) -> dict[str, tuple[float, float]]:
@@ -211,6 +201,7 @@ def _strengths(duels: Sequence[tuple[str, str, float]]) -> dict[str, tuple[float
     names = sorted({name for winner, loser, _ in duels for name in (winner, loser)})
     place = {name: number for number, name in enumerate(names)}
     people, theirs = np.zeros((2, len(names), len(names)))
+    # A tie of the evaluator is half a win for each; people have taken a side in every duel.
     for winner, loser, point in duels:
         people[place[winner], place[loser]] += 1
         theirs[place[winner], place[loser]] += point
@@ -230,6 +221,7 @@ def bradley_terry(wins: FloatArray) -> list[float]:
     """
     strength = np.ones(len(wins))
     duels = wins + wins.T
+    # `1 / (strength + 1)` and `+ 0.5` are the half win and half loss against the average model, of strength 1.
     for _ in range(_STEPS):
         expected = (duels / (strength[:, None] + strength[None, :])).sum(axis=1) + 1 / (strength + 1)
         strength = (wins.sum(axis=1) + 0.5) / expected

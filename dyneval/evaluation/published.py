@@ -1,4 +1,8 @@
-"""Figures that the DynEval paper published, as package data; shown beside measured ones and marked as published."""
+"""Figures that the DynEval paper published, as package data; shown beside measured ones and marked as published.
+
+They are compared with what is measured here, so a wrong figure would make a right measurement look wrong. The files are
+in `data/`, copied from the paper's tables.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +31,19 @@ class PublishedAgreement(NamedTuple):
 @cache
 def agreements() -> tuple[PublishedAgreement, ...]:
     """Every published row, benchmarks in the order of the paper."""
+    text = files(__package__).joinpath("data", "published_agreement.csv").read_text("utf-8")
     return tuple(
         PublishedAgreement(
             row["benchmark"], int(row["pairs"]), row["evaluator"], float(row["srcc"]), float(row["plcc"])
         )
-        for row in _rows("published_agreement.csv")
+        for row in csv.DictReader(text.splitlines())
     )
 
 
 @cache
 def models() -> tuple[Model, ...]:
     """The 36 T2I models of the paper, best first."""
+    # A model stands in the table under each of its names.
     return tuple(sorted(set(_by_key().values()), key=lambda model: -(model.paper_score or 0)))
 
 
@@ -55,9 +61,5 @@ def find_model(name: str) -> Model | None:
 
 @cache
 def _by_key() -> dict[str, Model]:
+    # The table of models has newer ones as well, which the paper has no score of.
     return {key: model for key, model in model_table.by_key().items() if model.paper_score is not None}
-
-
-def _rows(name: str) -> list[dict[str, str]]:
-    text = files(__package__).joinpath("data", name).read_text("utf-8")
-    return list(csv.DictReader(text.splitlines()))

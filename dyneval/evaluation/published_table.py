@@ -1,4 +1,7 @@
-"""A table of published scores as a leaderboard: one row a T2I model, an overall score, a column a sub-category."""
+"""A table of published scores as a leaderboard: one row a T2I model, an overall score, a column a sub-category.
+
+This shows a board that somebody else has published, without its images: it has no intervals and no counts.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +45,29 @@ def read_board(path: Path) -> Board:
     columns = {name: _column(path, rows, name) for name in rows[0] if name not in (*_NOT_SCORES, *OVERALL)}
     totals = _column(path, rows, overall)
     dimensions = group_by_dimension(columns)
-    models = [
-        _row(f"{path}: row {number}", row, overall, dict(zip(columns, cells, strict=True)), dimensions)
-        for number, (row, overall, *cells) in enumerate(zip(rows, totals, *columns.values(), strict=True), 1)
-    ]
+    empty = Estimate(None, reason="not published")
+    models = []
+    for number, (row, total, *values) in enumerate(zip(rows, totals, *columns.values(), strict=True), 1):
+        cells = dict(zip(columns, (value if math.isfinite(value) else None for value in values), strict=True))
+        paper = published.find_model(str(row["model"]))
+        tier, year = (tables.cell(row, name, tables.whole_of, f"{path}: row {number}") for name in ("tier", "year"))
+        means = {}
+        for dimension, names in dimensions.items():
+            # Each sub-category counts alike, as in `leaderboard`; one without a score counts for nothing.
+            known = [value for value in map(cells.get, names) if value is not None]
+            means[dimension] = Cell(sum(known) / len(known) if known else None, 0)
+        models.append(
+            ModelRow(
+                model=str(row["model"]),
+                tier=tier or (paper.tier if paper else None),
+                year=year or (paper.year if paper else None),
+                images=0,
+                missing=0,
+                scores={"overall": Estimate(total) if math.isfinite(total) else empty, "t2ia": empty, "iqa": empty},
+                categories={name: Cell(value, 0) for name, value in cells.items()},
+                dimensions=means,
+            )
+        )
     kept = [row for row in models if row.scores["overall"].value is not None]
     board = Board(rank(kept), dimensions, f"published scores ({path.name})", 0)
     board.notes = [f"{row.model}: no overall score, left out" for row in models if row not in kept]
@@ -62,6 +84,7 @@ def _column(path: Path, rows: Sequence[Mapping[str, Any]], name: str) -> list[fl
         raise DataFileError(f"{path}: column {name}: {error}") from error
     finite = [value for value in values if math.isfinite(value)]
     top = max(finite, default=1)
+    # A 0.9 in a column of 1-5 is a normalised score by mistake, and would rank its model last.
     for row, value in zip(rows, values, strict=True):
         if value < 0 or value > 5 or (top > 1 and value < 1):
             raise RatingError(
@@ -69,30 +92,3 @@ def _column(path: Path, rows: Sequence[Mapping[str, Any]], name: str) -> list[fl
                 "a column is on 0-1 or on 1-5"
             )
     return [1 + 4 * value for value in values] if top <= 1 else values
-
-
-def _row(
-    where: str,
-    row: Mapping[str, Any],
-    overall: float,
-    cells: Mapping[str, float],
-    dimensions: Mapping[str, Sequence[str]],
-) -> ModelRow:
-    paper = published.find_model(str(row["model"]))
-    tier, year = (tables.cell(row, name, tables.whole_of, where) for name in ("tier", "year"))
-    empty = Estimate.undefined("not published")
-    return ModelRow(
-        model=str(row["model"]),
-        tier=tier or (paper.tier if paper else None),
-        year=year or (paper.year if paper else None),
-        images=0,
-        missing=0,
-        scores={"overall": Estimate(overall) if math.isfinite(overall) else empty, "t2ia": empty, "iqa": empty},
-        categories={name: Cell(value if math.isfinite(value) else None, 0) for name, value in cells.items()},
-        dimensions={dimension: _mean([cells[name] for name in names]) for dimension, names in dimensions.items()},
-    )
-
-
-def _mean(values: Sequence[float]) -> Cell:
-    finite = [value for value in values if math.isfinite(value)]
-    return Cell(sum(finite) / len(finite) if finite else None, 0)

@@ -1,7 +1,8 @@
-"""Has a T2I model become worse? Two files of scores of the same prompts, the new one held against the old one.
+"""Has a T2I model become worse? Scores of a new run are compared with those of an earlier run of the same prompts.
 
-What is compared is the mean over prompts, and prompts are what is drawn in the bootstrap: an image of the one run is no
-partner for one of the other, its prompt is. Scores of DynEval run 1-5 and are compared as 0-1 (`normalised`).
+`dyneval check` fails a build on the answer, so a drop must be both large enough and no chance. Means over prompts are
+compared, and the bootstrap draws prompts: an image of one run has no partner in the other, but its prompt has. Scores
+of 1-5 are compared as 0-1 (`normalised`).
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from dyneval.errors import SettingError
-from dyneval.evaluation.bootstrap import Estimate, FloatArray, mean_resamples
+from dyneval.evaluation.bootstrap import Estimate, mean_resamples
 from dyneval.evaluation.scores import other_settings, read_records, refuse_other_field, score_of
 from dyneval.evaluation.spelling import alike_prompt
 from dyneval.evaluation.tables import Table, estimate, p_value
@@ -52,8 +53,11 @@ class Change:
 class Regression:
     """Changes of all prompts and of groups.
 
-    `missing`: prompts of the baseline without a new score; `added`: how many only the new run has; `alone`: groups of
-    one prompt, of which nothing can be said.
+    Attributes:
+        changes: of all prompts first, then of the groups by name.
+        missing: prompts of the baseline without a new score.
+        added: how many prompts only the new run has.
+        alone: groups of one prompt, of which nothing can be said.
     """
 
     changes: list[Change]
@@ -95,6 +99,7 @@ def compare_runs(
     refuse_other_field(score)
     if not 0 <= max_drop < 1:
         raise SettingError(f"--max-drop {max_drop}: expected a part of the scale 0-1, such as 0.02")
+    # One dictionary for both files: the runs must agree with each other and not only within themselves.
     seen: dict[str, object] = {}
     before, after = _by_prompt(baseline, score, seen), _by_prompt(scores, score, seen)
     shared = sorted(before.keys() & after.keys())
@@ -108,25 +113,28 @@ def compare_runs(
     for prompt in shared:
         for name in groups_of.get(prompt, ()):
             members.setdefault(name, []).append(prompt)
+    # The bootstrap of one prompt says nothing.
     alone = sorted(name for name, prompts in members.items() if len(prompts) < 2)
     members = {name: prompts for name, prompts in sorted(members.items()) if len(prompts) > 1}
+    # Holm compares the smallest p with LEVEL / groups, and p is at least 1 / (resamples + 1).
     fewest = math.ceil(max(1, len(members)) / LEVEL)
     if resamples < fewest:
         raise SettingError(
             f"--resamples {resamples}: {fewest} or more are needed to be sure of {len(members) or 1} groups"
         )
-    differences = {prompt: after[prompt] - before[prompt] for prompt in shared}
-    drawn = {name: _drawn(differences, prompts, resamples, seed) for name, prompts in members.items()}
-    sure = _holm({name: _p_value(values) for name, values in drawn.items()})
-
-    def change(name: str, prompts: list[str], values: FloatArray, is_sure: bool) -> Change:
-        old, new = (float(np.mean([side[prompt] for prompt in prompts])) for side in (before, after))
-        found = Estimate.from_resamples(values)
-        return Change(name, len(prompts), old, new, found, _p_value(values), is_sure and old - new > max_drop)
-
-    whole = _drawn(differences, shared, resamples, seed)
-    changes = [change(ALL, shared, whole, _p_value(whole) < LEVEL)]
-    changes += [change(name, prompts, drawn[name], name in sure) for name, prompts in members.items()]
+    changes, p_values = [], {}
+    for name, prompts in ({ALL: shared} | members).items():
+        old, new = (np.array([side[prompt] for prompt in prompts], np.float64) for side in (before, after))
+        drawn = mean_resamples(new - old, resamples, seed)
+        # The share of resamples without a drop. One is added: a finite number of resamples never shows p = 0.
+        p_values[name] = float((np.sum(drawn[1:] >= 0) + 1) / len(drawn))
+        change = Estimate.from_resamples(drawn, len(prompts))
+        changes.append(
+            Change(name, len(prompts), float(old.mean()), float(new.mean()), change, p_values[name], is_drop=False)
+        )
+    # The mean over all prompts is the question that was asked, so it is not corrected for the number of groups.
+    sure = _holm({name: p_values[name] for name in members}) | ({ALL} if p_values[ALL] < LEVEL else set())
+    changes = [replace(one, is_drop=one.group in sure and one.before - one.after > max_drop) for one in changes]
     return Regression(changes, sorted(before.keys() - after.keys()), len(after.keys() - before.keys()), alone)
 
 
@@ -142,15 +150,6 @@ def _by_prompt(path: Path, score: str, seen: dict[str, object]) -> dict[str, flo
             raise SettingError(f"{path}: {record.pair_id} has no score {score}; choose another with --score")
         found[alike_prompt(record.prompt)].append((value - 1) / 4)
     return {prompt: sum(values) / len(values) for prompt, values in found.items()}
-
-
-def _drawn(differences: dict[str, float], prompts: list[str], resamples: int, seed: int) -> FloatArray:
-    return mean_resamples(np.array([differences[prompt] for prompt in prompts], np.float64), resamples, seed)
-
-
-def _p_value(drawn: FloatArray) -> float:
-    """One-sided: the share of resamples without a drop; one is added, since a finite number never shows 0."""
-    return float((np.sum(drawn[1:] >= 0) + 1) / len(drawn))
 
 
 def _holm(values: Mapping[str, float]) -> set[str]:

@@ -1,8 +1,8 @@
-"""How reliable is the judge itself? Its scores of the same pairs in two runs: twice, by two engines, of altered images.
+"""How reliable is the judge itself? Its scores of the same pairs in two runs are compared.
 
-Agreement with itself is given as in the literature on raters: share of equal scores, mean absolute difference, rank
-correlation, Krippendorff's alpha, and how often the better of two images of a prompt changes, which is what best-of-n
-sampling and preference data depend on.
+The runs may be repetitions, two engines, or the original and altered images. The figures are those of the literature on
+raters: share of equal scores, mean absolute difference, rank correlation and Krippendorff's alpha. A last one says how
+often the better of two images of a prompt changes, which best-of-n sampling and preference data depend on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dyneval.evaluation.bootstrap import (
     weighted_pearson,
     weighted_ranks,
 )
-from dyneval.evaluation.correlation import FEWEST, as_mapping
+from dyneval.evaluation.correlation import FEWEST
 from dyneval.evaluation.scores import other_settings, read_records
 from dyneval.evaluation.spelling import alike_prompt
 from dyneval.replies import as_in_key
@@ -33,12 +33,13 @@ SCORES = ("overall", "t2ia", "iqa", "soft.overall")
 """Scores that are compared, where both runs have them."""
 NEXT = 50
 """Images of a prompt that each is compared with, at most: all pairs of them where a prompt has no more than 51."""
+# Scores that differ by less are equal: a mean of the same ratings in another order differs in its last bits.
 _EQUAL = 1e-9
 
 
 @dataclass(slots=True)
-class Scored:
-    """One pair in one run; scores 1-5 by name, those of `SCORES` that it has."""
+class PairScores:
+    """The scores of one pair in one run: 1-5, by those names of `SCORES` that it has."""
 
     prompt: str
     image: str
@@ -46,11 +47,11 @@ class Scored:
 
 
 @dataclass(slots=True)
-class Run:
+class ScoredRun:
     """The scores of a run by pair_id, and how they were made."""
 
     name: str
-    pairs: dict[str, Scored] = field(default_factory=dict)
+    pairs: dict[str, PairScores] = field(default_factory=dict)
     made: dict[str, object] = field(default_factory=dict)
 
 
@@ -59,7 +60,7 @@ class Reliability:
     """How alike two runs score the same pairs; intervals are over prompts.
 
     Attributes:
-        first: name of the run that the other is held against.
+        first: name of the run that the other is compared with.
         second: name of the other run.
         score: which score, 1-5.
         pairs: that both scored.
@@ -87,21 +88,21 @@ class Reliability:
     flips: Estimate
 
     def to_dict(self) -> dict[str, object]:
-        """Return the row as it stands in reliability.json."""
+        """Return the row as it is written to reliability.json."""
         names = ("equal", "difference", "shift", "srcc", "alpha", "flips")
         counts = {"pairs": self.pairs, "prompts": self.prompts, "couples": self.couples}
-        estimates = as_mapping({name: getattr(self, name) for name in names})
+        estimates = {name: getattr(self, name).to_dict() for name in names}
         return {"first": self.first, "second": self.second, "score": self.score, **counts, **estimates}
 
 
-def read_run(name: str, path: Path) -> Run:
+def read_run(name: str, path: Path) -> ScoredRun:
     """Read a run's ScoreRecords.
 
     Raises:
         DataFileError: the file cannot be read, holds no scores, one pair twice, or scores that were made in two ways.
         SchemaError: a row is no ScoreRecord.
     """
-    run = Run(name)
+    run = ScoredRun(name)
     for number, record in enumerate(read_records(path), 1):
         if record.pair_id in run.pairs:
             raise DataFileError(f"{path}:{number}: {record.pair_id} stands there before; a run scores a pair once")
@@ -111,19 +112,22 @@ def read_run(name: str, path: Path) -> Run:
         soft = {f"soft.{kind}": value for kind, value in (record.soft or {}).items()}
         scores = {"overall": record.overall, "t2ia": record.t2ia, "iqa": record.iqa, **soft}
         known = {kind: float(value) for kind, value in scores.items() if kind in SCORES and value is not None}
-        run.pairs[record.pair_id] = Scored(alike_prompt(record.prompt), record.image, known)
+        run.pairs[record.pair_id] = PairScores(alike_prompt(record.prompt), record.image, known)
     if not run.pairs:
         raise DataFileError(f"{path}: holds no scores")
     return run
 
 
-def other_making(first: Run, second: Run) -> list[str]:
-    """What was not alike in two runs, such as "engine transformers and vllm"."""
+def other_making(first: ScoredRun, second: ScoredRun) -> list[str]:
+    """What was not alike in two runs, such as "engine transformers and vllm".
+
+    Settings that are not in the key of a score are compared, too: here they may be what the runs differ in.
+    """
     a, b = (as_in_key(run.made) | run.made for run in (first, second))
     return [f"{name} {a.get(name)} and {b.get(name)}" for name in a.keys() | b.keys() if a.get(name) != b.get(name)]
 
 
-def shared_pairs(first: Run, second: Run) -> list[str]:
+def shared_pairs(first: ScoredRun, second: ScoredRun) -> list[str]:
     """The pairs that both scored, in the order of the first.
 
     Raises:
@@ -145,7 +149,7 @@ def shared_pairs(first: Run, second: Run) -> list[str]:
     return shared
 
 
-def reliability(first: Run, second: Run, *, resamples: int = 1000, seed: int = 0) -> list[Reliability]:
+def reliability(first: ScoredRun, second: ScoredRun, *, resamples: int = 1000, seed: int = 0) -> list[Reliability]:
     """Compare two runs by every score that two pairs or more have in both; SRCC needs `FEWEST`.
 
     Raises:
@@ -155,6 +159,7 @@ def reliability(first: Run, second: Run, *, resamples: int = 1000, seed: int = 0
     found = []
     for score in SCORES:
         pairs = [p for p in shared if score in first.pairs[p].scores and score in second.pairs[p].scores]
+        # Of a single pair no statistic but its difference says anything.
         if len(pairs) > 1:
             a, b = (np.array([run.pairs[p].scores[score] for p in pairs]) for run in (first, second))
             prompts = [first.pairs[p].prompt for p in pairs]
@@ -168,6 +173,8 @@ def _statistics(a: FloatArray, b: FloatArray, prompts: Sequence[str], resamples:
     one, other = (np.concatenate(side) for side in zip(*_couples(codes), strict=True))
     flipped = (a[one] >= a[other]) != (b[one] >= b[other])
     apart = b - a
+    # All statistics but the rank correlation are ratios of sums over pairs: summed by prompt once, a resample weighs
+    # the sums of prompts and looks at no pair again.
     of_pairs = (np.ones(len(a)), np.abs(apart) < _EQUAL, np.abs(apart), apart, apart**2, a + b, a**2 + b**2)
     by_prompt = [np.bincount(codes, values, count) for values in of_pairs]
     by_prompt += [np.bincount(codes[one], values, count) for values in (np.ones(len(one)), flipped)]
@@ -188,18 +195,19 @@ def _statistics(a: FloatArray, b: FloatArray, prompts: Sequence[str], resamples:
         "pairs": len(a),
         "prompts": count,
         "couples": len(one),
-        **{name: Estimate.from_resamples(values) for name, values in shares.items()},
-        "srcc": Estimate.from_resamples(np.concatenate(correlations), "a run gives all pairs the same score")
+        **{name: Estimate.from_resamples(values, count) for name, values in shares.items()},
+        "srcc": Estimate.from_resamples(np.concatenate(correlations), count, "a run gives all pairs the same score")
         if len(a) >= FEWEST
-        else Estimate.undefined(f"needs at least {FEWEST} pairs"),
-        "alpha": Estimate.from_resamples(alpha, "both runs give all pairs the same score"),
-        "flips": Estimate.from_resamples(flip_rate, "no prompt has two images"),
+        else Estimate(None, reason=f"needs at least {FEWEST} pairs"),
+        "alpha": Estimate.from_resamples(alpha, count, "both runs give all pairs the same score"),
+        "flips": Estimate.from_resamples(flip_rate, count, "no prompt has two images"),
     }
 
 
 def _couples(codes: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
     """Every two images of a prompt, each with the `NEXT` that come after it."""
     order = np.argsort(codes, kind="stable")
+    # First an empty one: where no prompt has two images there is still something to concatenate.
     yield order[:0], order[:0]
     for apart in range(1, NEXT + 1):
         same = codes[order[:-apart]] == codes[order[apart:]]
@@ -208,7 +216,7 @@ def _couples(codes: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
         yield order[:-apart][same], order[apart:][same]
 
 
-def largest_differences(first: Run, second: Run, score: str, most: int) -> list[str]:
+def largest_differences(first: ScoredRun, second: ScoredRun, score: str, most: int) -> list[str]:
     """The pair_ids whose `score` differs most, at most so many; those that do not differ are left out."""
     apart = {
         pair_id: abs(

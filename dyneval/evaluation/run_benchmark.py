@@ -1,4 +1,8 @@
-"""From annotations and scores to tables, figures and a report: what `inference/benchmark.py` runs."""
+"""From annotations and scores to tables, figures and a report: what `dyneval benchmark` runs.
+
+Everything is read and compared before the first file is written, so a run that fails leaves the results of an earlier
+one as they are.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,11 @@ from dyneval.errors import SettingError
 from dyneval.evaluation import rejects, tables
 from dyneval.evaluation.benchmarks.base import Benchmark, load
 from dyneval.evaluation.calibration import LEVEL
-from dyneval.evaluation.comparison import Comparison, compare, refuse_same_names
+from dyneval.evaluation.comparison import EvaluatorComparison, compare, refuse_same_names
 from dyneval.evaluation.folds import fold_table, with_folds
 from dyneval.evaluation.matching import match
 from dyneval.evaluation.options import EvaluationOptions
-from dyneval.evaluation.preference import Preferences, compare_preferences
+from dyneval.evaluation.preference import PreferenceComparison, compare_preferences
 from dyneval.evaluation.scales import ALL, scales_table
 from dyneval.evaluation.scores import is_record, read_records, read_scores
 from dyneval.evaluation.tables import Table
@@ -60,13 +64,13 @@ class BenchmarkRun(EvaluationOptions):
 class BenchmarkOutcome:
     """The comparison, its tables by heading, and the files that were written."""
 
-    comparison: Comparison | Preferences
+    comparison: EvaluatorComparison | PreferenceComparison
     tables: dict[str, Table]
     files: list[Path]
 
 
 def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
-    """Compare evaluators with the raters of a benchmark and write what was found.
+    """Compare evaluators with the raters of a benchmark, and write tables, figures and report.
 
     Raises:
         LayoutError, RatingError, DataFileError, SchemaError: an input cannot be used; the message says which and why.
@@ -79,7 +83,7 @@ def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
         raise SettingError(f"--level {run.level:g}: expected a number between 0 and 1, such as 0.9")
     refuse_same_names([name for name, _ in run.scores])
     scored = [read_scores(path, run.field, name) for name, path in run.scores]
-    found: Comparison | Preferences
+    found: EvaluatorComparison | PreferenceComparison
     if rated.benchmark.fields[rated.rated].is_preference:
         if run.folds:
             raise SettingError("--folds: preferences are compared within prompts, not by fold")
@@ -94,7 +98,7 @@ def run_benchmark(run: BenchmarkRun) -> BenchmarkOutcome:
     return BenchmarkOutcome(found, shown, _write(run.output, run, found, shown) if run.output else [])
 
 
-def _tables(found: Comparison) -> dict[str, Table]:
+def _tables(found: EvaluatorComparison) -> dict[str, Table]:
     shown = {"Agreement": tables.agreement_table(found)}
     if found.differences:
         shown["Differences"] = tables.difference_table(found)
@@ -107,7 +111,9 @@ def _tables(found: Comparison) -> dict[str, Table]:
     return shown
 
 
-def _write(output: Path, run: BenchmarkRun, found: Comparison | Preferences, shown: dict[str, Table]) -> list[Path]:
+def _write(
+    output: Path, run: BenchmarkRun, found: EvaluatorComparison | PreferenceComparison, shown: dict[str, Table]
+) -> list[Path]:
     given = (run.annotations, *run.folds, *(path for _, path in run.scores))
     read = [path for path in given if path.is_file()]
     refuse_overwrite(read, tables.files(output, ["agreement", *map(str.lower, shown)]))
@@ -116,18 +122,19 @@ def _write(output: Path, run: BenchmarkRun, found: Comparison | Preferences, sho
     for heading, table in shown.items():
         written += table.write(output, heading.lower())
     charts: list[Chart] = []
-    if isinstance(found, Comparison) and (run.report or run.pictures):
+    if isinstance(found, EvaluatorComparison) and (run.report or run.pictures):
         from dyneval.evaluation.report.agreement_charts import comparison_charts
         from dyneval.evaluation.report.pictures import write_pictures
 
         charts = comparison_charts(found)
         if run.pictures:
             written += write_pictures(output / "pictures", charts, run.pictures)
+    # The report's libraries take seconds to import, so a run without it does not import them.
     if run.report:
         from dyneval.evaluation.report.page import Report, write_report
 
         page = output / "report.html"
-        gallery = _gallery(run, found, page) if isinstance(found, Comparison) else None
+        gallery = _gallery(run, found, page) if isinstance(found, EvaluatorComparison) else None
         title = f"Agreement with people on {found.rated.benchmark.title}"
         # The notes of tables stand below them.
         notes = [f"{key}: {reason}" for key, reason in gallery.unreadable.items()] if gallery else []
@@ -138,9 +145,9 @@ def _write(output: Path, run: BenchmarkRun, found: Comparison | Preferences, sho
     return written
 
 
-def _lead(found: Comparison | Preferences) -> str:
+def _lead(found: EvaluatorComparison | PreferenceComparison) -> str:
     rated = found.rated
-    if isinstance(found, Preferences):
+    if isinstance(found, PreferenceComparison):
         groups = len({item.group for item in rated.items})
         return f"{len(rated.items):,} images in {groups:,} groups that people put in order."
     meaning = rated.benchmark.fields[rated.rated].meaning
@@ -148,13 +155,14 @@ def _lead(found: Comparison | Preferences) -> str:
     return f"{len(rated.items):,} images rated by people ({meaning}), scored by {names}."
 
 
-def _gallery(run: BenchmarkRun, found: Comparison, page: Path) -> Gallery | None:
+def _gallery(run: BenchmarkRun, found: EvaluatorComparison, page: Path) -> Gallery | None:
     """The gallery of the first evaluator that left ScoreRecords; None without one or without images."""
-    source = next((path for _, path in run.scores if _holds_records(path)), None)
+    source = next((path for _, path in run.scores if is_record(next(rows(path), {}))), None)
     if source is None or run.images is None:
         return None
-    from dyneval.evaluation.report.gallery import Entry, build_gallery
+    from dyneval.evaluation.report.gallery import GalleryImage, build_gallery
 
+    # Read twice: once for the names, once for the records, of which a large file does not fit into memory.
     belonging = match(found.rated.items, [(record.pair_id, record.image) for record in read_records(source)])
     entries = []
     for record, items in zip(read_records(source), belonging, strict=True):
@@ -162,9 +170,10 @@ def _gallery(run: BenchmarkRun, found: Comparison, page: Path) -> Gallery | None
         score = getattr(record, run.field, None) if run.field in ("overall", "t2ia", "iqa") else record.overall
         if item is not None and score is not None and math.isfinite(item.rating):
             entries.append(
-                Entry(
+                GalleryImage(
                     pair_id=record.pair_id,
                     model=item.model or "unknown model",
+                    # Tiers are those of a leaderboard; benchmarks name none.
                     tier=None,
                     prompt=record.prompt,
                     categories=item.categories,
@@ -176,7 +185,3 @@ def _gallery(run: BenchmarkRun, found: Comparison, page: Path) -> Gallery | None
                 )
             )
     return build_gallery(entries, [source], run.images, page, workers=run.workers) if entries else None
-
-
-def _holds_records(path: Path) -> bool:
-    return is_record(next(rows(path), {}))

@@ -1,4 +1,7 @@
-"""From score files, a published table, or prompts and images to a leaderboard: what `inference/leaderboard.py` runs."""
+"""From score files or a published table to a leaderboard, with tables and report: what `dyneval leaderboard` runs.
+
+Everything is read and ranked before the first file is written, so a run that fails leaves the board of an earlier one.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from dyneval.errors import SettingError
 from dyneval.evaluation import board_tables, rejects, tables
 from dyneval.evaluation.benchmarks import generic
 from dyneval.evaluation.benchmarks.base import RatedImage, RatedSet
-from dyneval.evaluation.comparison import Comparison, compare
+from dyneval.evaluation.comparison import EvaluatorComparison, compare
 from dyneval.evaluation.leaderboard import Board, build_board
 from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.published_table import is_published_table, read_board
@@ -38,7 +41,7 @@ class LeaderboardRun(EvaluationOptions):
         metadata: metadata.jsonl of GenDB, or its folder, for T2I model, tier and categories of each pair.
         prompts: prompt list with categories, such as DynEval-1K's.
         models: CSV with model, tier, year.
-        model_from: where the T2I model's name stands when there is no metadata.
+        model_from: where the T2I model's name comes from when there is no metadata.
         images: folder of the images, for the gallery.
         ratings: table of human ratings of the images (id or image, rating).
         score: which of DynEval's scores ranks, one of `dyneval.evaluation.scores.FIELDS`.
@@ -67,7 +70,7 @@ class LeaderboardOutcome:
 
 
 def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
-    """Rank T2I models and write what was found.
+    """Rank T2I models, and write tables, charts and report.
 
     Raises:
         DataFileError, SchemaError, RatingError: an input cannot be used; the message says which and why.
@@ -75,7 +78,7 @@ def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
         ReportError: a library for the report is missing.
     """
     scored: ScoredSet | None = None
-    comparison: Comparison | None = None
+    comparison: EvaluatorComparison | None = None
     if len(run.scores) == 1 and is_published_table(run.scores[0]):
         if run.score != "overall":
             raise SettingError(f"--score {run.score}: a table of published scores has one, overall")
@@ -99,7 +102,7 @@ def run_leaderboard(run: LeaderboardRun) -> LeaderboardOutcome:
     return LeaderboardOutcome(board, shown, written)
 
 
-def _compare(ratings: Path, run: LeaderboardRun, scored: ScoredSet) -> Comparison:
+def _compare(ratings: Path, run: LeaderboardRun, scored: ScoredSet) -> EvaluatorComparison:
     """Hold the board's scores against people's ratings of the same images."""
     items = [
         RatedImage(
@@ -112,13 +115,15 @@ def _compare(ratings: Path, run: LeaderboardRun, scored: ScoredSet) -> Compariso
         )
         for image in scored
     ]
+    # A table of ratings looks like a table of scores, so the same rules find its images and refuse its doubts.
     table = read_scores(ratings, "rating")
     given = align(items, table)
     benchmark = generic.benchmark(title=ratings.name)
     rated = RatedSet(benchmark, "rating", rejects=table.rejects, repeated=table.repeated)
     own: dict[str, float] = {}
     for item_id, item, rating, ranked in zip(_ids(scored), items, given, scored.ranked, strict=True):
-        if rating == rating:  # not NaN: this image was rated
+        # Not NaN, which differs from itself: this image was rated.
+        if rating == rating:
             rated.items.append(replace(item, item_id=item_id, ratings=(rating,)))
         own[item_id] = ranked
     return compare(rated, [ScoreTable(scored.evaluator, own)], resamples=run.resamples, seed=run.seed)
@@ -143,6 +148,7 @@ def _tables(board: Board) -> dict[str, Table]:
         shown["Sub-categories"] = board_tables.categories_table(board)
     if board.duels:
         shown["Head to head"] = board_tables.duels_table(board.duels)
+    # Three tiers need three scores that differ.
     if len({row.mean for row in board.rows}) >= 3:
         shown["Proposed tiers"] = board_tables.proposal_table(propose_tiers(board))
     return shown
@@ -154,9 +160,10 @@ def _write(
     board: Board,
     shown: dict[str, Table],
     scored: ScoredSet | None,
-    comparison: Comparison | None,
+    comparison: EvaluatorComparison | None,
 ) -> list[Path]:
     stems = {heading: heading.lower().replace(" ", "_").replace("-", "_") for heading in shown}
+    # An output folder may be the one that an input lies in.
     read = [*run.scores, *run.metadata, *(path for path in (run.prompts, run.models, run.ratings) if path)]
     refuse_overwrite(filter(Path.is_file, read), tables.files(output, ["leaderboard", "agreement", *stems.values()]))
     write_json(output / "leaderboard.json", board.to_dict())
@@ -172,8 +179,9 @@ def _write(
 
 
 def _draw(
-    output: Path, run: LeaderboardRun, board: Board, scored: ScoredSet | None, comparison: Comparison | None
+    output: Path, run: LeaderboardRun, board: Board, scored: ScoredSet | None, comparison: EvaluatorComparison | None
 ) -> list[Path]:
+    # Imported here: jinja2 and the charts take time that a run without report or pictures does not need.
     from dyneval.evaluation.report.agreement_charts import comparison_charts
     from dyneval.evaluation.report.charts import board_charts
     from dyneval.evaluation.report.page import Report, write_report
@@ -186,13 +194,14 @@ def _draw(
         return written
     page = output / "report.html"
     gallery = _gallery(run.images, run, scored, comparison, page) if scored and run.images else None
+    duels = board_tables.neighbours(board)
     unread = [f"{key}: {reason}" for key, reason in gallery.unreadable.items()] if gallery else []
     report = Report(
         run.title,
         _lead(board),
         board=board,
         board_charts=ours,
-        board_tables=_neighbours(board),
+        board_tables={"Each model against the next": board_tables.duels_table(duels)} if duels else {},
         tables={"Agreement": tables.agreement_table(comparison)} if comparison else {},
         agreement_charts=theirs,
         gallery=gallery,
@@ -200,11 +209,6 @@ def _draw(
     )
     write_report(page, report)
     return [*written, page]
-
-
-def _neighbours(board: Board) -> dict[str, Table]:
-    duels = board_tables.neighbours(board)
-    return {"Each model against the next": board_tables.duels_table(duels)} if duels else {}
 
 
 def _lead(board: Board) -> str:
@@ -217,13 +221,13 @@ def _lead(board: Board) -> str:
 
 
 def _gallery(
-    images: Path, run: LeaderboardRun, scored: ScoredSet, comparison: Comparison | None, page: Path
+    images: Path, run: LeaderboardRun, scored: ScoredSet, comparison: EvaluatorComparison | None, page: Path
 ) -> Gallery:
-    from dyneval.evaluation.report.gallery import Entry, build_gallery
+    from dyneval.evaluation.report.gallery import GalleryImage, build_gallery
 
     ratings = {item.item_id: item.rating for item in comparison.rated.items} if comparison else {}
     entries = [
-        Entry(
+        GalleryImage(
             pair_id=image.pair_id,
             address=item_id,
             model=scored.models[image.model].name,

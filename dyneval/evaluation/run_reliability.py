@@ -1,19 +1,24 @@
-"""From the score files of two or more runs to how far they agree: what `dyneval reliability` runs."""
+"""From the score files of two or more runs to how far they agree: what `dyneval reliability` runs.
+
+The first run is what the others are compared with, so the order in which they are named matters.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dyneval.errors import SettingError
 from dyneval.evaluation import tables
+from dyneval.evaluation.bootstrap import ONE_PROMPT
 from dyneval.evaluation.comparison import refuse_same_names
 from dyneval.evaluation.options import EvaluationOptions
 from dyneval.evaluation.reliability import (
     SCORES,
+    PairScores,
     Reliability,
-    Run,
+    ScoredRun,
     largest_differences,
     other_making,
     read_run,
@@ -32,7 +37,7 @@ class ReliabilityRun(EvaluationOptions):
     """Which runs to compare, and where to leave it.
 
     Attributes (beside those of `EvaluationOptions`):
-        runs: names of the runs, each with its file of ScoreRecords; the others are held against the first.
+        runs: names of the runs, each with its file of ScoreRecords; the others are compared with the first.
         output: folder for tables, report and pictures; None only returns them.
     """
 
@@ -58,7 +63,8 @@ def run_reliability(run: ReliabilityRun) -> ReliabilityOutcome:
         ReportError: a library for the report is missing.
     """
     if len(run.runs) < 2:
-        raise SettingError("name two score files or more: the others are held against the first")
+        raise SettingError("name two score files or more: the others are compared with the first")
+    # Rows, columns and headings are named after the runs.
     refuse_same_names([name for name, _ in run.runs])
     first, *others = (read_run(name, path) for name, path in run.runs)
     found = [one for other in others for one in reliability(first, other, resamples=run.resamples, seed=run.seed)]
@@ -71,12 +77,12 @@ def run_reliability(run: ReliabilityRun) -> ReliabilityOutcome:
     return ReliabilityOutcome(found, shown, _write(run.output, run, first, others, found, shown) if run.output else [])
 
 
-def _shown_score(found: Sequence[Reliability], other: Run) -> str:
-    """What single pairs are shown by: overall, or of runs of one half that half."""
+def _shown_score(found: Sequence[Reliability], other: ScoredRun) -> str:
+    """The score by which single pairs are shown: overall, or, of runs that scored one part, that part."""
     return next((one.score for one in found if one.second == other.name), SCORES[0])
 
 
-def _table(first: Run, others: Sequence[Run], found: Sequence[Reliability]) -> Table:
+def _table(first: ScoredRun, others: Sequence[ScoredRun], found: Sequence[Reliability]) -> Table:
     rows = [
         [
             one.second,
@@ -87,28 +93,29 @@ def _table(first: Run, others: Sequence[Run], found: Sequence[Reliability]) -> T
         for one in found
     ]
     headings = ["run", "score", "pairs", "equal", "mean |difference|", "shift", "SRCC", "alpha", "flips of two"]
-    return Table(headings, rows, tuple(_notes(first, others, found)))
-
-
-def _notes(first: Run, others: Sequence[Run], found: Sequence[Reliability]) -> Iterator[str]:
-    yield (
+    notes = [
         f"each run beside {first.name}, differences on the scale 1-5; alpha: Krippendorff's, for interval data; "
         "flips of two: how often the other of two images of a prompt is the better one; 95 % intervals over prompts"
-    )
+    ]
+    if any(one.equal.reason == ONE_PROMPT for one in found):
+        notes.append(ONE_PROMPT)
     if not any(one.couples for one in found):
-        yield "flips of two: no prompt has two images"
+        notes.append("flips of two: no prompt has two images")
     for other in others:
         if made := other_making(first, other):
-            yield f"{first.name} and {other.name} were made with {'; '.join(sorted(made))}"
+            notes.append(f"{first.name} and {other.name} were made with {'; '.join(sorted(made))}")
+        # Pairs of one run alone are not compared, which a reader of the counts could not see.
         shared = len(shared_pairs(first, other))
-        for one, whose in ((len(first.pairs) - shared, first.name), (len(other.pairs) - shared, other.name)):
-            if one:
-                yield f"{one:,} pairs of {whose} are not in {other.name if whose == first.name else first.name}"
+        for one, two in ((first, other), (other, first)):
+            if len(one.pairs) > shared:
+                notes.append(f"{len(one.pairs) - shared:,} pairs of {one.name} are not in {two.name}")
+    return Table(headings, rows, tuple(notes))
 
 
-def _differences(first: Run, other: Run, score: str, pairs: Sequence[str]) -> Table:
+def _differences(first: ScoredRun, other: ScoredRun, score: str, pairs: Sequence[str]) -> Table:
     rows = []
     for pair_id in pairs:
+        # A long prompt is cut, so that the table fits a terminal; samples.csv has all of it.
         one, two = first.pairs[pair_id], other.pairs[pair_id]
         scores = one.scores[score], two.scores[score]
         prompt = one.prompt if len(one.prompt) <= 80 else f"{one.prompt[:79]}…"
@@ -118,41 +125,29 @@ def _differences(first: Run, other: Run, score: str, pairs: Sequence[str]) -> Ta
     return Table(["pair", "prompt", "image", first.name, other.name, f"{score} (1-5)"], rows)
 
 
-def _samples(first: Run, others: Sequence[Run]) -> Table:
-    """Every pair of any run with all its scores in all runs."""
-    runs = (first, *others)
-    pairs = dict(first.pairs)
-    for run in others:
-        pairs.update({pair_id: pair for pair_id, pair in run.pairs.items() if pair_id not in pairs})
-    rows = [
-        [
-            pair_id,
-            pair.prompt,
-            pair.image,
-            *(
-                str(found.scores.get(score, "")) if (found := run.pairs.get(pair_id)) else ""
-                for score in SCORES
-                for run in runs
-            ),
-        ]
-        for pair_id, pair in pairs.items()
-    ]
-    return Table(["pair_id", "prompt", "image", *(f"{score} {run.name}" for score in SCORES for run in runs)], rows)
-
-
 def _write(
     output: Path,
     run: ReliabilityRun,
-    first: Run,
-    others: Sequence[Run],
+    first: ScoredRun,
+    others: Sequence[ScoredRun],
     found: Sequence[Reliability],
     shown: dict[str, Table],
 ) -> list[Path]:
     samples = output / "samples.csv"
     refuse_overwrite((path for _, path in run.runs), [samples, *tables.files(output, ["reliability", "differences"])])
     write_json(output / "reliability.json", {"first": first.name, "runs": [one.to_dict() for one in found]})
+    # Every pair of any run, with all its scores in all runs.
+    every = (first, *others)
+    pairs: dict[str, PairScores] = {}
+    for one in every:
+        pairs |= {pair_id: pair for pair_id, pair in one.pairs.items() if pair_id not in pairs}
+    rows = []
+    for pair_id, pair in pairs.items():
+        by_run = [one.pairs[pair_id].scores if pair_id in one.pairs else {} for one in every]
+        rows.append([pair_id, pair.prompt, pair.image, *(str(of.get(score, "")) for score in SCORES for of in by_run)])
+    headings = ["pair_id", "prompt", "image", *(f"{score} {one.name}" for score in SCORES for one in every)]
     with atomic_write(samples) as file:
-        file.write(_samples(first, others).to_csv())
+        file.write(Table(headings, rows).to_csv())
     written = [output / "reliability.json", samples, *shown["Reliability"].write(output, "reliability")]
     if run.report or run.pictures:
         from dyneval.evaluation.report.page import Report, write_report
@@ -164,7 +159,7 @@ def _write(
             written += write_pictures(output / "pictures", charts, run.pictures)
         if run.report:
             names = ", ".join(other.name for other in others)
-            lead = f"{len(first.pairs):,} pairs: {names} held against {first.name}."
+            lead = f"{len(first.pairs):,} pairs: {names} compared with {first.name}."
             report = Report(
                 "How reliable is the judge?", lead, heading="Reliability", tables=shown, agreement_charts=charts
             )

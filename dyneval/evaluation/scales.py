@@ -1,6 +1,7 @@
 """Every rating of a benchmark against every part of a score: does T2IA go with alignment, and IQA with quality?
 
-RichHF has four ratings of an image, EvalMi and AGIQA-3K one of alignment and one of quality.
+RichHF has four ratings of an image, EvalMi and AGIQA-3K one of alignment and one of quality. If IQA agreed with
+alignment better than T2IA does, the two parts would not measure what they are named for.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dyneval.evaluation.benchmarks.base import Benchmark, load
+from dyneval.evaluation.bootstrap import ONE_PROMPT
 from dyneval.evaluation.correlation import agreement
 from dyneval.evaluation.scores import ScoreTable, align, is_record, read_scores
 from dyneval.evaluation.tables import Table, estimate
@@ -31,14 +33,16 @@ def scales_table(
 ) -> Table:
     """One row for each rating and evaluator: SRCC and PLCC of its T2IA, its IQA and its overall score.
 
-    A table that has one score alone, in the column `score` or `field`, stands under overall.
+    A table that has one score alone, in the column `score` or `field`, is shown under overall.
 
     Raises:
         LayoutError, DataFileError, RatingError: an input cannot be used.
     """
     tables = {name: _parts(name, path, field) for name, path in scores}
     body = []
+    is_of_one_prompt = False
     for rating, scale in benchmark.fields.items():
+        # Preferences order images within a group; a correlation over all images would mean nothing.
         if scale.is_preference:
             continue
         items = load(benchmark, annotations, rating).items
@@ -50,17 +54,20 @@ def scales_table(
             }
             cells = [estimate(found[part].srcc) if part in found else _DASH for part in PARTS]
             cells += [estimate(found[part].plcc) if part in found else _DASH for part in PARTS]
+            # A part may be missing in some rows; the row of the table counts the images that any part has.
             images = max(one.items for one in found.values())
+            is_of_one_prompt |= any(one.srcc.reason == ONE_PROMPT for one in found.values())
             body.append([rating, name, f"{images:,}", *cells])
     headings = ["rating", "evaluator", "images"]
     headings += [f"{measure} {part}" for measure in ("SRCC", "PLCC") for part in ("T2IA", "IQA", "overall")]
-    return Table(headings, body)
+    return Table(headings, body, (ONE_PROMPT,) if is_of_one_prompt else ())
 
 
 def _parts(name: str, path: Path, field: str) -> dict[str, ScoreTable]:
     """The parts of an evaluator's score that its file holds."""
     first = next(rows(path), {})
-    held = {part: part for part in PARTS if part in first}  # a record that was scored by half has no overall
+    # A record of which one part was scored has no overall score.
+    held = {part: part for part in PARTS if part in first}
     if not is_record(first) and field not in held:
         held.setdefault("overall", field)
     return {part: read_scores(path, column, name) for part, column in held.items()}

@@ -1,4 +1,8 @@
-"""The scored images behind a leaderboard: DynEval's score files joined with what is known of prompts and T2I models."""
+"""The scored images behind a leaderboard: DynEval's score files joined with what is known of prompts and T2I models.
+
+A board ranks models by means, so an image that counts twice, a model that stands under two names or scores of two
+students would move ranks without a sign of it. All of these are refused here, with the file and the pair.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +28,10 @@ from dyneval.records import SCORE_NAMES, TIERS, ScoreName, ScoreRecord
 
 Thing = TypeVar("Thing", bound=Hashable)
 
+# In place of the number of an image, of a row of metadata that names no file.
 _UNNAMED = -1
 ModelFrom = Literal["file", "folder"]
-"""Where the T2I model's name stands when there is no metadata: the score file's name, or the image's first folder."""
+"""Where the T2I model's name comes from without metadata: the score file's name, or the image's first folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +74,7 @@ class KnownPair(NamedTuple):
 
 
 class Column(Generic[Thing]):
-    """A column of things of which many are alike: each is kept once, a row holds its number."""
+    """A column of values of which many are equal: each is kept once, and a row holds its number, 4 bytes."""
 
     def __init__(self) -> None:
         self._numbers: dict[Thing, int] = {}
@@ -91,6 +96,7 @@ class Column(Generic[Thing]):
     @property
     def codes(self) -> NDArray[np.int32]:
         """The number of each row's thing, shape (rows,)."""
+        # A copy: an array that numpy looks into refuses to grow (BufferError).
         return np.array(self._codes, np.int32)
 
     def __len__(self) -> int:
@@ -101,7 +107,8 @@ class Column(Generic[Thing]):
 class ScoredSet:
     """All scored images of a board, the T2I models, how many images each should have, and who scored.
 
-    Columns, not a row an image: a million images take 0.3 GB. Spellings of a prompt (`alike_prompt`) are one prompt.
+    It holds columns and no object an image: a million images take 0.3 GB. Spellings of a prompt (`alike_prompt`) are
+    one prompt.
     """
 
     pair_ids: Column[str] = field(default_factory=Column)
@@ -125,6 +132,7 @@ class ScoredSet:
         return len(self.pair_ids)
 
     def __iter__(self) -> Iterator[ScoredImage]:
+        # The values and numbers of a column are made here once; in the loop they would be made for each image.
         pair_ids, models, prompts, categories, images = (
             (column.things, column.codes)
             for column in (self.pair_ids, self.model_of, self.prompts, self.categories, self.images)
@@ -159,7 +167,7 @@ def read_scored(
             `generation_model`; tells T2I model, tier and categories of each pair_id.
         prompts: a prompt list with categories (see `read_prompts`), for scores without metadata.
         models: CSV with `model` and, optionally, `tier` and `year`; the models of the paper are known.
-        model_from: where the T2I model's name stands when there is no metadata.
+        model_from: where the T2I model's name comes from when there is no metadata.
         score: which one ranks, one of `dyneval.evaluation.scores.FIELDS`.
 
     Raises:
@@ -177,39 +185,37 @@ def read_scored(
     known = _read_models(models)
     tiers: dict[str, int] = {}
     spelled: dict[str, str] = {}
+    starts = []
     for path in paths:
-        start = len(found)
+        starts.append(len(found))
         for number, record in enumerate(read_records(path), 1):
-            _check_evaluator(found, path, record)
-            code = found.pair_ids.number(record.pair_id)
-            if pairs and code >= len(pairs):
-                raise DataFileError(f"{path}:{number}: {record.pair_id} is not in {', '.join(map(str, metadata))}")
+            where = f"{path}:{number}: {record.pair_id}"
+            ranked, scores = _check_record(found, path, where, record)
             image = str(PurePosixPath(record.image))
-            pair = pairs[code] if pairs else None
-            if pair and drawn[code] not in (_UNNAMED, found.images.number(image)):
-                _refuse_other_image(f"{path}:{number}: {record.pair_id}", image, found.images.things[drawn[code]])
-            model = pair.generation_model if pair else _model_name(path, number, record, model_from)
+            pair = None
+            if pairs:
+                code = found.pair_ids.number(record.pair_id)
+                if code >= len(pairs):
+                    raise DataFileError(f"{where} is not in {', '.join(map(str, metadata))}")
+                pair = pairs[code]
+                _refuse_other_image(found, where, image, drawn[code])
+            model = pair.generation_model if pair else _model_name(path, where, record, model_from)
             if pair and pair.tier is not None:
                 tiers.setdefault(model, pair.tier)
             prompt = alike_prompt(record.prompt)
             found.pair_ids.append(record.pair_id)
             found.model_of.append(model)
             found.images.append(image)
+            # The first spelling of a prompt is the one that the page shows.
             found.prompts.append(spelled.setdefault(prompt, record.prompt))
             found.categories.append(_categories(record, prompt, pair, listed))
-            for name, value in _scores(path, number, record).items():
+            for name, value in scores.items():
                 found.scores[name].append(value)
-            if (ranked := score_of(record, score)) is None:
-                raise DataFileError(
-                    f"{path}:{number}: {record.pair_id} has no score {score}; choose another with --score"
-                )
             found.ranked.append(ranked)
-        _refuse_images_twice(path, found, start)
     if not len(found):
         raise DataFileError(f"{', '.join(map(str, paths))}: no scores")
-    _refuse_ids_twice(paths, found)
-    found.models = {name: _info(name, known, tiers) for name in found.model_of.things}
-    _refuse_one_name(found.models)
+    _refuse_repeats(paths, starts, found)
+    found.models = _models(found, known, tiers)
     found.expected = _expected(found, pairs, listed)
     return found
 
@@ -232,9 +238,15 @@ def read_prompts(path: Path) -> list[PromptEntry]:
             raise DataFileError(f"{where} has no prompt; it has {', '.join(map(str, row))}")
         named = "categories" if row.get("categories") is not None else "subcategory"
         categories = cell(row, named, _listed, where)
-        entries.append(PromptEntry(prompt=prompt.strip(), categories=categories, file_name=_file_name(row, where)))
+        name = cell(row, "filename", text_of, where)
+        if name is None:
+            # DynEval-1K calls images after the prompt's number, in four digits.
+            counted = cell(row, "gid" if "gid" in row else "id", text_of, where) or ""
+            name = f"{int(counted):04d}.png" if re.fullmatch(r"\d{1,9}", counted) else None
+        entries.append(PromptEntry(prompt=prompt.strip(), categories=categories, file_name=name))
     try:
         refuse_duplicates(str(path), Counter(alike_prompt(entry.prompt) for entry in entries))
+    # The check speaks of ids; here they are prompts, and a prompt list is no file of ratings.
     except RatingError as error:
         raise DataFileError(str(error).replace("ids stand", "prompts stand")) from error
     return entries
@@ -244,19 +256,12 @@ def _listed(value: Any) -> tuple[str, ...]:
     return texts_of(value.split(",") if isinstance(value, str) else value)
 
 
-def _file_name(row: Mapping[str, Any], where: str) -> str | None:
-    name = cell(row, "filename", text_of, where)
-    if name is not None:
-        return name
-    number = cell(row, "gid" if "gid" in row else "id", text_of, where) or ""
-    return f"{int(number):04d}.png" if re.fullmatch(r"\d{1,9}", number) else None
-
-
 def _read_pairs(paths: Sequence[Path], found: ScoredSet) -> tuple[list[KnownPair], array[int]]:
     """What metadata say of each pair, and the number of its image or `_UNNAMED`, by the pair's number in `found`."""
     pairs: list[KnownPair] = []
     drawn = array("i")
-    same: dict[KnownPair, KnownPair] = {}  # of a million pairs, few are of another model, tier or categories
+    # Of a million pairs few differ in model, tier or categories; equal ones share one object.
+    same: dict[KnownPair, KnownPair] = {}
     for path in map(metadata_file, paths):
         for number, row in enumerate(rows(path), 1):
             where = f"{path}: row {number}"
@@ -278,13 +283,6 @@ def _read_pairs(paths: Sequence[Path], found: ScoredSet) -> tuple[list[KnownPair
             elif drawn[code] != image:
                 raise DataFileError(f"{where}: {name} stands there before with another image; one image has one id")
     return pairs, drawn
-
-
-def _refuse_other_image(where: str, scored: str, drawn: str) -> None:
-    """An id that is of another image gives a model another one's score. The form of the file may have changed."""
-    first, second = ((without_suffix(parts) or parts) for parts in map(alike_path, (scored, drawn)))
-    if not ends_alike(first, second):
-        raise DataFileError(f"{where} was scored from {scored}, and the metadata say that it is {drawn}")
 
 
 def _tier(row: Mapping[str, Any], where: str) -> int | None:
@@ -309,18 +307,23 @@ def _read_models(path: Path | None) -> dict[str, ModelInfo]:
     return found
 
 
-def _info(name: str, known: Mapping[str, ModelInfo], tiers: Mapping[str, int]) -> ModelInfo:
-    own, paper = known.get(alike_model(name)), published.find_model(name)
-    tier = (own and own.tier) or tiers.get(name) or (paper and paper.tier)
-    year = (own and own.year) or (paper and paper.year)
-    return ModelInfo(name=own.name if own else paper.name if paper else name, tier=tier or None, year=year or None)
+def _models(found: ScoredSet, known: Mapping[str, ModelInfo], tiers: Mapping[str, int]) -> dict[str, ModelInfo]:
+    """What is known of each model: of one's own table first, then of the metadata, then of the paper.
 
-
-def _refuse_one_name(models: Mapping[str, ModelInfo]) -> None:
-    """Two spellings of one model would be two rows of a board, of one model each half."""
-    if two := two_spellings({found: alike_model(info.name) for found, info in models.items()}):
-        first, second = two
-        raise DataFileError(f"{first} and {second} are both {models[first].name}; name them alike, or leave one out")
+    Raises:
+        DataFileError: two names are spellings of one model, which would be two rows of the board.
+    """
+    models = {}
+    for name in found.model_of.things:
+        own, paper = known.get(alike_model(name)), published.find_model(name)
+        tier = (own and own.tier) or tiers.get(name) or (paper and paper.tier)
+        year = (own and own.year) or (paper and paper.year)
+        title = own.name if own else paper.name if paper else name
+        models[name] = ModelInfo(name=title, tier=tier or None, year=year or None)
+    if two := two_spellings({name: alike_model(info.name) for name, info in models.items()}):
+        one, other = two
+        raise DataFileError(f"{one} and {other} are both {models[one].name}; name them alike, or leave one out")
+    return models
 
 
 def _refuse_one_stem(paths: Sequence[Path]) -> None:
@@ -333,29 +336,45 @@ def _refuse_one_stem(paths: Sequence[Path]) -> None:
             )
 
 
-def _refuse_ids_twice(paths: Sequence[Path], found: ScoredSet) -> None:
+def _refuse_other_image(found: ScoredSet, where: str, scored: str, drawn: int) -> None:
+    """Refuse an id that is of another image in the metadata: its model would get another one's score.
+
+    `drawn` is the number of the image in the metadata, or `_UNNAMED`. The form of the file may have changed.
+    """
+    if drawn in (_UNNAMED, found.images.number(scored)):
+        return
+    known_as = found.images.things[drawn]
+    first, second = ((without_suffix(parts) or parts) for parts in map(alike_path, (scored, known_as)))
+    if not ends_alike(first, second):
+        raise DataFileError(f"{where} was scored from {scored}, and the metadata say that it is {known_as}")
+
+
+def _refuse_repeats(paths: Sequence[Path], starts: Sequence[int], found: ScoredSet) -> None:
+    """Refuse what would count twice; the rows of each file begin at its place in `starts`.
+
+    Raises:
+        RatingError: an image of a file stands under two ids, or a model has one pair_id twice.
+    """
+    # Images by file: a path of another file may be of another folder.
+    for path, start, end in zip(paths, starts, [*starts[1:], len(found)], strict=True):
+        ids = found.pair_ids.codes[start:end]
+        columns = (column.codes[start:end] for column in (found.images, found.model_of, found.prompts))
+        for one, other in zip(*_repeated(*columns), strict=True):
+            if ids[one] != ids[other]:
+                names, image = found.pair_ids.things, found.images.things[found.images.codes[start + one]]
+                raise RatingError(
+                    f"{path}: the image {image} stands under two ids, {names[ids[one]]} and {names[ids[other]]}; "
+                    "it would count twice, keep one of them"
+                )
     _, again = _repeated(found.pair_ids.codes, found.model_of.codes)
     names, models = found.pair_ids.things, found.model_of.things
-    ids, of = found.pair_ids.codes[again], found.model_of.codes[again]
-    seen = {f"{names[pair]} ({models[model]})": 2 for pair, model in zip(ids, of, strict=True)}
-    refuse_duplicates(", ".join(map(str, paths)), seen)
-
-
-def _refuse_images_twice(path: Path, found: ScoredSet, start: int) -> None:
-    """One image under two ids would count twice. Of one file only: those of another may lie in another folder."""
-    ids = found.pair_ids.codes[start:]
-    before, again = _repeated(*(column.codes[start:] for column in (found.images, found.model_of, found.prompts)))
-    for one, other in zip(before, again, strict=True):
-        if ids[one] != ids[other]:
-            names, image = found.pair_ids.things, found.images.things[found.images.codes[start + one]]
-            raise RatingError(
-                f"{path}: the image {image} stands under two ids, {names[ids[one]]} and {names[ids[other]]}; "
-                "it would count twice, keep one of them"
-            )
+    codes = zip(found.pair_ids.codes[again], found.model_of.codes[again], strict=True)
+    refuse_duplicates(", ".join(map(str, paths)), {f"{names[pair]} ({models[model]})": 2 for pair, model in codes})
 
 
 def _repeated(*columns: NDArray[np.int32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows that are alike in all columns, each with the one before it."""
+    # One whole number a row, whose digits are the numbers of its values; sorting it brings equal rows together.
     key = columns[0].astype(np.int64)
     for column in columns[1:]:
         key = key * (int(column.max(initial=0)) + 1) + column
@@ -364,17 +383,23 @@ def _repeated(*columns: NDArray[np.int32]) -> tuple[NDArray[np.intp], NDArray[np
     return order[:-1][same], order[1:][same]
 
 
-def _model_name(path: Path, number: int, record: ScoreRecord, model_from: ModelFrom) -> str:
+def _model_name(path: Path, where: str, record: ScoreRecord, model_from: ModelFrom) -> str:
     if model_from == "file":
         return path.stem
     folder, _, _ = record.image.replace("\\", "/").lstrip("/").partition("/")
     if folder == record.image:
-        raise DataFileError(f"{path}:{number}: {record.pair_id}: image {record.image} lies in no folder named by model")
+        raise DataFileError(f"{where}: image {record.image} lies in no folder named by model")
     return folder
 
 
-def _check_evaluator(found: ScoredSet, path: Path, record: ScoreRecord) -> None:
-    """Set the evaluator, or make sure that it is the same one, under whatever name its folder has."""
+def _check_record(
+    found: ScoredSet, path: Path, where: str, record: ScoreRecord
+) -> tuple[float, dict[ScoreName, float]]:
+    """The score of a record that ranks, and its three scores.
+
+    Raises:
+        DataFileError: a score is missing, or it is by another evaluator than those before, whatever its folder's name.
+    """
     name = f"{record.model}, template {record.template}"
     identity = f"{record.revision or record.model}, template {record.template}"
     found.evaluator, found.identity = found.evaluator or name, found.identity or identity
@@ -384,6 +409,12 @@ def _check_evaluator(found: ScoredSet, path: Path, record: ScoreRecord) -> None:
         raise DataFileError(
             f"{path}: its scores were made with other settings than those before ({other}); they do not compare"
         )
+    if record.t2ia is None or record.iqa is None or record.overall is None:
+        raise DataFileError(f"{where} has the score of one part only; a leaderboard needs T2IA and IQA")
+    ranked = score_of(record, found.ranked_by)
+    if ranked is None:
+        raise DataFileError(f"{where} has no score {found.ranked_by}; choose another with --score")
+    return ranked, {"t2ia": record.t2ia, "iqa": record.iqa, "overall": record.overall}
 
 
 def _categories(
@@ -392,15 +423,10 @@ def _categories(
     if pair:
         return pair.categories
     entry = (listed or {}).get(prompt)
+    # A prompt that is not in the list has no category, and the board would be over other prompts than its title says.
     if listed is not None and entry is None:
         raise DataFileError(f"{record.pair_id}: its prompt is not in the prompt list: {record.prompt[:80]!r}")
     return entry.categories if entry else ()
-
-
-def _scores(path: Path, number: int, record: ScoreRecord) -> dict[ScoreName, float]:
-    if record.t2ia is None or record.iqa is None or record.overall is None:
-        raise DataFileError(f"{path}:{number}: {record.pair_id} was scored by half; a leaderboard needs T2IA and IQA")
-    return {"t2ia": record.t2ia, "iqa": record.iqa, "overall": record.overall}
 
 
 def _expected(found: ScoredSet, pairs: Sequence[KnownPair], listed: Mapping[str, PromptEntry] | None) -> dict[str, int]:
@@ -409,6 +435,7 @@ def _expected(found: ScoredSet, pairs: Sequence[KnownPair], listed: Mapping[str,
         return dict(Counter(pair.generation_model for pair in pairs))
     if listed is not None:
         return dict.fromkeys(found.models, len(listed))
+    # With neither, every model of a tier is taken to have been given all prompts that any of them has.
     tier_of = np.array([found.models[name].tier or 0 for name in found.model_of.things])[found.model_of.codes]
     prompts = {tier: len(np.unique(found.prompts.codes[tier_of == tier])) for tier in np.unique(tier_of)}
     return {name: prompts[info.tier or 0] for name, info in found.models.items()}

@@ -1,4 +1,8 @@
-"""An evaluator's scores, from scores.jsonl or from anybody's table, and how they meet the images that were rated."""
+"""An evaluator's scores, from scores.jsonl or from any table, and how they are matched with the rated images.
+
+Everything that compares scores reads them here, so that one rule decides which columns name an image, which rows count,
+and which files mix scores that do not compare.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from typing import Any, NamedTuple
 from dyneval.errors import DataFileError, SchemaError, SettingError
 from dyneval.evaluation.benchmarks.base import RatedImage, RatingError, numbers
 from dyneval.evaluation.matching import match
-from dyneval.evaluation.rejects import LeftOut, Sieve
+from dyneval.evaluation.rejects import RowFilter, UnusableRow
 from dyneval.evaluation.spelling import alike_id, alike_path, alike_prompt, ends_alike, name_of
 from dyneval.files.delimited import as_meant
 from dyneval.files.tables import kind_of, rows
@@ -23,30 +27,37 @@ from dyneval.structs import Row
 
 FIELDS = ("overall", "t2ia", "iqa", "soft.overall", "soft.t2ia", "soft.iqa")
 """What a ScoreRecord can be judged by."""
+# The surest first: a column called id may be the table's own numbering.
 ID_COLUMNS = ("pair_id", "item_id", "id")
 IMAGE_COLUMNS = ("image", "image_path", "img_path", "file_name")
 
 
 @dataclass(slots=True)
 class ScoreTable:
-    """The scores of one evaluator: `by_id` where rows have ids, else `by_image`.
+    """The scores of one evaluator.
 
-    `image_of` has the image that a row with this id names as well. `rejects` are the rows that do not count, `repeated`
-    counts those that say what one before them said. `numbered`: the ids are the numbers of the rows. `prompt_of` has a
-    row's prompt, where it has one, by its id or image.
+    Attributes:
+        name: of the evaluator.
+        by_id: score of each row that has an id.
+        by_image: score of each other row, by the image that it names.
+        image_of: the image that a row with this id names as well.
+        rejects: rows that do not count, with their reasons.
+        repeated: how many rows say what one before them said.
+        numbered: the ids are the numbers of the rows, so they may name nothing.
+        prompt_of: a row's prompt, where it has one, by its id or image.
     """
 
     name: str
     by_id: dict[str, float] = field(default_factory=dict)
     by_image: dict[str, float] = field(default_factory=dict)
     image_of: dict[str, str] = field(default_factory=dict)
-    rejects: list[LeftOut] = field(default_factory=list)
+    rejects: list[UnusableRow] = field(default_factory=list)
     repeated: int = 0
     numbered: bool = False
     prompt_of: dict[str, str] = field(default_factory=dict)
 
 
-class _Scored(NamedTuple):
+class _ScoredRow(NamedTuple):
     key: str | None
     image: str
     value: float
@@ -55,8 +66,8 @@ class _Scored(NamedTuple):
 def read_scores(path: Path, score: str = "overall", name: str | None = None) -> ScoreTable:
     """Read an evaluator's scores.
 
-    A row whose score is no number, that names no image, or that stands twice with different scores is left out and told
-    in the table's `rejects`. An empty score, or NaN, is none: the image counts as not scored.
+    A row whose score is no number, that names no image, or that stands twice with different scores is left out and
+    named in the table's `rejects`. An empty score, or NaN, is none: the image counts as not scored.
 
     Args:
         path: a JSONL file of ScoreRecords, or a table of another kind (`dyneval.files.tables.KINDS`) with an id column
@@ -69,30 +80,30 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
         DataFileError: the file cannot be read, holds scores of more than one evaluator, or more than half of its rows
             cannot be used.
     """
-    sieve = Sieve[_Scored](path.name)
+    filtered = RowFilter[_ScoredRow](path.name)
     kinds: dict[str, object] = {}
     offsets: set[int | None] = set()
     prompts: dict[str, str] = {}
-    # The CSV of `dyneval score` has a ' before what spreadsheets would run.
+    # Our own CSV has a ' before what a spreadsheet would run as a formula; it is no part of the name.
     meant = as_meant if kind_of(path) in (".csv", ".tsv") else str
     for number, row in enumerate(rows(path), 1):
         label = ""
         try:
             key, image = row_names(row, meant)
             label = key or image
-            scored = _Scored(key, image, _score(row, score))
+            scored = _ScoredRow(key, image, _score(row, score))
         except (SchemaError, TypeError) as error:
-            sieve.reject(label, number, str(error))
+            filtered.reject(label, number, str(error))
             continue
-        sieve.add(("id", key) if key is not None else ("image", image), number, label, scored)
+        filtered.add(("id", key) if key is not None else ("image", image), number, label, scored)
         if isinstance(prompt := row.get("prompt"), str):
             prompts[label] = meant(prompt)
-        # The ids of our own records are those of pairs, however they are made.
+        # Ids that count rows, from 0 or from 1, are no ids of images. Those of our own records always are.
         offsets.add(int(key) - number if key and re.fullmatch(r"\d{1,9}", key) and not is_record(row) else None)
         _refuse_mixture(path, row, kinds)
-    kept = list(sieve.finish().values())
-    if sieve.refusal:
-        raise DataFileError(f"{path}: {sieve.refusal}")
+    kept = list(filtered.finish().values())
+    if filtered.refusal:
+        raise DataFileError(f"{path}: {filtered.refusal}")
     if not kept:
         raise DataFileError(f"{path}: holds no scores")
     return ScoreTable(
@@ -100,8 +111,9 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
         {one.key: one.value for one in kept if one.key is not None},
         {one.image: one.value for one in kept if one.key is None},
         {one.key: one.image for one in kept if one.key is not None and one.image},
-        sieve.rejects,
-        sieve.repeated,
+        filtered.rejects,
+        filtered.repeated,
+        # Every id is its row's number, counted from 1 or from 0.
         offsets in ({0}, {-1}),
         prompts,
     )
@@ -193,9 +205,11 @@ def _score(row: Row, score: str) -> float:
         if found is None:
             raise TypeError(f"has no {score}; choose another field")
         return found
+    # The column that was asked for counts even where there is one called score, too.
     column = "score" if score in FIELDS and score not in row else score
     if column not in row:
         raise TypeError(f"has no column 'score' or {score!r}, only {', '.join(row)}")
+    # A cell with a list of one number is a score; a list of several is not.
     try:
         (value,) = numbers(row[column])
     except ValueError:
@@ -212,12 +226,10 @@ def row_names(row: Row, meant: Callable[[str], str]) -> tuple[str | None, str]:
 
     `meant`: makes of a cell what it stands for.
     """
-
-    def named(columns: Sequence[str]) -> dict[str, str]:
-        found = ((column, name_of(row.get(column))) for column in columns)
-        return {column: meant(name) for column, name in found if name is not None}
-
-    ids, images = named(ID_COLUMNS), named(IMAGE_COLUMNS)
+    ids, images = (
+        {column: meant(name) for column in columns if (name := name_of(row.get(column))) is not None}
+        for columns in (ID_COLUMNS, IMAGE_COLUMNS)
+    )
     # A column called id may be any numbering; the other two say whose ids they hold.
     _refuse_contradiction({column: (alike_id(ids[column]),) for column in ID_COLUMNS[:2] if column in ids}, ids)
     _refuse_contradiction({column: alike_path(image) for column, image in images.items()}, images)
@@ -238,6 +250,7 @@ def _refuse_contradiction(parts: Mapping[str, tuple[str, ...]], named: Mapping[s
 def _refuse_mixture(path: Path, row: Row, kinds: dict[str, object]) -> None:
     """One file holds one evaluator's scores: scores of two, or of one under two settings, do not compare."""
     if not is_record(row):
+        # A rival's table; any other table says nothing of how its scores were made.
         made = row.get("settings") if "rival" in row else None
         if (first := kinds.setdefault("rival", made)) != made:
             raise DataFileError(f"{path}: mixes scores made with {first} and {made}; keep them in separate files")

@@ -1,6 +1,8 @@
-"""One name in two spellings: as file systems, spreadsheets, browsers and people each write it.
+"""One name in two spellings: file systems, spreadsheets, browsers and people each write names in their own way.
 
-A name that is the same to the letter always comes first; what is here says which others mean the same.
+Score files and ratings come from different programs, and an image that is spelled differently in both would count as
+not scored. A name that is equal to the letter always comes first; each function here returns a form in which two
+spellings of one name are equal. A form that equates too much would give an image the score of another one.
 """
 
 from __future__ import annotations
@@ -15,8 +17,11 @@ from urllib.parse import unquote
 from dyneval.files.row import text_of
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+# What pandas and Python write into a cell for "no value".
 _NOTHING = frozenset({"nan", "none", "null", "<na>", "nat"})
+# Spreadsheets drop leading zeros, and pandas turns a column of ids with a gap into 7.0.
 _WHOLE = re.compile(r"0*([1-9]\d*|0)(\.0*)?")
+# A separator between two digits stays, as the mark \0: "v1.0" and "v10" are two models.
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[\W_]+(?=\d)")
 _SEPARATORS = re.compile(r"[^\w+#\0]|_")
 
@@ -46,6 +51,7 @@ def path_parts(path: str) -> tuple[str, ...]:
 def alike_path(path: str) -> tuple[str, ...]:
     """The same for paths that differ in case, Unicode form, percent-encoding, or are the path of a URL."""
     if "://" in path:
+        # Of a URL only the path names the image; "?" and "#" may stand in the name of a local file.
         path = re.split(r"[?#]", path.partition("://")[2])[0]
     return tuple(_folded(part) for part in path_parts(unquote(path.strip())))
 
@@ -83,5 +89,5 @@ def two_spellings(names: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def _folded(text: str) -> str:
-    # Twice: folding case may take a letter apart again.
+    # NFC twice: folding case may take a letter apart again.
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).strip()

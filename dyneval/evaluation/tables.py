@@ -1,4 +1,9 @@
-"""Tables for the terminal, Markdown, LaTeX, HTML and CSV, through tabulate."""
+"""Tables for the terminal, Markdown, LaTeX, HTML and CSV, through tabulate.
+
+Names of T2I models, evaluators and categories come from files of others. A table is where they could do harm: as a
+formula in a spreadsheet, as HTML in Markdown, as a command of LaTeX, or as a control character in a terminal. `Table`
+makes them harmless in each form.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +15,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dyneval.evaluation import preference, rejects
-from dyneval.evaluation.bootstrap import Estimate
-from dyneval.evaluation.comparison import Comparison
-from dyneval.evaluation.preference import Preferences
+from dyneval.evaluation.bootstrap import ONE_PROMPT, Estimate
+from dyneval.evaluation.comparison import EvaluatorComparison
+from dyneval.evaluation.preference import PreferenceComparison
 from dyneval.files.atomic import atomic_write
 from dyneval.files.delimited import harmless
 
 FORMATS = {"md": "github", "tex": "latex_booktabs", "html": "html"}
 """File suffix -> tabulate's name of the format."""
 _MINUS = "\u2212"
+# Marks around what is bold until tabulate has escaped the cells. They are of the private use area, and removed from
+# cells beforehand, so that no name can hold them.
 _BOLD, _END = "\ue000", "\ue001"
-"""Stand around what is bold until tabulate has escaped the cells; no text of a model's name may hold them."""
+# Control characters, line ends, marks of the direction of text, and the two above.
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ue000\ue001]+")
-"""Control characters, line ends, marks of the direction of text, and the two above."""
+# A bar ends a cell of Markdown, and "<" before a letter begins a tag.
 _MARKDOWN = re.compile(r"\||<(?=[A-Za-z/!?])")
 _ESCAPED = {"|": "\\|", "<": "&lt;"}
+# Letters in names of models, such as PixArt-α.
 _GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
     "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma",
@@ -32,19 +40,19 @@ _GREEK = {
     "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi",
     "Ω": "Omega",
 }  # fmt: skip
-"""Letters in names of models, such as PixArt-α."""
+# What pdfLaTeX does not know as a letter, and how it is written.
 _LATEX = {
     **{letter: rf"$\{name}$" for letter, name in _GREEK.items()},
     _MINUS: "$-$", "±": r"$\pm$", "≥": r"$\ge$", "≤": r"$\le$", "–": "--", "×": r"$\times$",
     _BOLD: r"\textbf{", _END: "}",
 }  # fmt: skip
-"""What pdfLaTeX does not know as a letter."""
+# The number that a cell begins with, before its interval.
 _LEADING = re.compile(rf"[{_MINUS}+-]?\d*\.?\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Headings and cells as text, lines to stand below, and the columns whose highest number LaTeX sets in bold."""
+    """Headings and cells as text, notes below them, and the columns whose highest number LaTeX sets in bold."""
 
     headings: list[str]
     rows: list[list[str]]
@@ -65,14 +73,17 @@ class Table:
         """Return the table for a paper, with what its preamble needs; without names in other scripts pdfLaTeX does."""
         headings, *rows = self._lines()
         for column in self.best:
-            values = [_value(row[column]) for row in rows]
+            starts = [_LEADING.match(row[column]) for row in rows]
+            values = [float(start[0].replace(_MINUS, "-")) if start else None for start in starts]
             known = [value for value in values if value is not None]
             for row, value in zip(rows, values, strict=True):
                 if known and value == max(known):
                     row[column] = f"{_BOLD}{row[column]}{_END}"
         text = _rendered([headings, *rows], FORMATS["tex"])
+        # After tabulate, which would escape the backslashes and braces of these commands.
         for letter, command in _LATEX.items():
             text = text.replace(letter, command)
+        # Latin letters, also with accents, end before U+0250; pdfLaTeX has no letters of other scripts.
         is_plain = all(ord(letter) < 0x250 for letter in text)
         engine = "" if is_plain else "% some names need lualatex or xelatex and a font that has their letters\n"
         return f"% \\usepackage{{booktabs}}\n{engine}{text}\n"
@@ -104,14 +115,9 @@ class Table:
 def _rendered(lines: list[list[str]], style: str) -> str:
     from tabulate import tabulate
 
+    # Without `disable_numparse` tabulate writes numbers anew, and .7930 loses its last digit.
     align = ["left", *["right"] * (len(lines[0]) - 1)]
     return str(tabulate(lines[1:], lines[0], style, disable_numparse=True, colalign=align))
-
-
-def _value(cell: str) -> float | None:
-    """The number that a cell begins with."""
-    found = _LEADING.match(cell)
-    return float(found[0].replace(_MINUS, "-")) if found else None
 
 
 def files(folder: Path, stems: Sequence[str]) -> list[Path]:
@@ -131,6 +137,7 @@ def estimate(value: Estimate, digits: int = 4) -> str:
 
 def number(value: float, digits: int = 4) -> str:
     """Write a coefficient without its leading zero."""
+    # The sign apart: -0.00004 with four digits is .0000, and no minus stands before it.
     text = f"{abs(value):.{digits}f}"
     return (_MINUS if value < 0 and float(text) else "") + (text.removeprefix("0") or "0")
 
@@ -145,7 +152,7 @@ def p_value(value: float | None) -> str:
     return "–" if value is None else "< .001" if value < 0.001 else number(value, 3)
 
 
-def agreement_table(comparison: Comparison) -> Table:
+def agreement_table(comparison: EvaluatorComparison) -> Table:
     """One row an evaluator, measured ones first, then those of the paper, marked as published."""
     rows = []
     notes = []
@@ -170,6 +177,9 @@ def agreement_table(comparison: Comparison) -> Table:
         notes.insert(0, "one rater: against the mean of the other raters of an image, each left out in turn")
     for row in comparison.published:
         rows.append([row.evaluator, "published", str(row.pairs), number(row.srcc), number(row.plcc), "–", "–", "–"])
+    parts = [found for one in comparison.evaluators for found in (*one.categories.values(), *one.folds.values())]
+    if any(found.srcc.reason == ONE_PROMPT for found in parts):
+        notes.append("a category or fold of one prompt has no interval: the bootstrap draws whole prompts")
     if comparison.rated.unrated:
         notes.append(f"{len(comparison.rated.unrated)} images of the benchmark have no rating")
     notes += rejects.notes(comparison.rejects, comparison.repeated)
@@ -177,7 +187,7 @@ def agreement_table(comparison: Comparison) -> Table:
     return Table(headings, rows, tuple(notes), best=(3, 4, 5, 6, 7))
 
 
-def difference_table(comparison: Comparison) -> Table:
+def difference_table(comparison: EvaluatorComparison) -> Table:
     """One row for each two evaluators: by how much their SRCC differs, and how surely."""
     rows = [
         [
@@ -192,7 +202,7 @@ def difference_table(comparison: Comparison) -> Table:
     return Table(["evaluators", "images", "SRCC difference", "p (bootstrap)", "p (Williams)"], rows)
 
 
-def calibration_table(comparison: Comparison) -> Table:
+def calibration_table(comparison: EvaluatorComparison) -> Table:
     """One row an evaluator: how far from the raters' means its scores are, once brought to their scale."""
     rows, notes = [], []
     for result in comparison.evaluators:
@@ -220,7 +230,7 @@ def calibration_table(comparison: Comparison) -> Table:
     return Table(headings, rows, tuple(notes))
 
 
-def category_table(comparison: Comparison) -> Table:
+def category_table(comparison: EvaluatorComparison) -> Table:
     """SRCC of each evaluator within each category."""
     names = sorted({name for result in comparison.evaluators for name in result.categories})
     rows = [
@@ -234,7 +244,7 @@ def category_table(comparison: Comparison) -> Table:
     return Table(["category", "images", *(f"SRCC {result.name}" for result in comparison.evaluators)], rows)
 
 
-def preference_tables(found: Preferences) -> dict[str, Table]:
+def preference_tables(found: PreferenceComparison) -> dict[str, Table]:
     """Accuracy and tau of each evaluator, published accuracies, differences, and strengths of the T2I models."""
     rows, notes = [], []
     for result in found.evaluators:
@@ -277,6 +287,7 @@ def preference_tables(found: Preferences) -> dict[str, Table]:
                 for name in models_of
                 if all(name in result.strengths for result in found.evaluators)
             ],
+            # 1 / (1 + exp(-1)) = 0.73.
             ("Log strengths (Bradley-Terry), people's over the pairs that the evaluator scored; 1 more wins 73 %",),
         )
     return shown

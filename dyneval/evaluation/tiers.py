@@ -1,4 +1,8 @@
-"""Propose tiers for T2I models from their scores, by natural breaks, for the next run of Step 2."""
+"""Propose tiers for T2I models from their scores, by natural breaks, for the next run of Step 2.
+
+Step 2 gives prompts of a tier to models of that tier, and the paper's tiers are of 36 models of their time. A board
+with new models shows which tier each would be in.
+"""
 
 from __future__ import annotations
 
@@ -48,6 +52,7 @@ def natural_breaks(values: Sequence[float] | FloatArray, classes: int = len(TIER
     if len(levels) < classes:
         raise SettingError(f"{classes} classes need at least {classes} different scores, found {len(levels)}")
     inside = _spread(-levels, weight)
+    # All cuts: of 36 models and three classes these are 595, and the best one is found for certain.
     cuts = np.array([(0, *cut, len(levels)) for cut in combinations(range(1, len(levels)), classes - 1)])
     best = cuts[np.argmin(inside[cuts[:, :-1], cuts[:, 1:]].sum(axis=1))]
     return [int(number) for number in np.searchsorted(best[1:], code.reshape(-1), side="right") + 1]
@@ -60,31 +65,26 @@ def propose_tiers(board: Board) -> list[TierProposal]:
         SettingError: fewer than three models with different scores.
     """
     proposed = natural_breaks([row.mean for row in board.rows])
-    support = _support(board, proposed)
-    return [
-        TierProposal(row.model, _slug(row.model), row.tier, tier, row.normalised, support[number] if support else None)
-        for number, (row, tier) in enumerate(zip(board.rows, proposed, strict=True))
-    ]
-
-
-def _slug(model: str) -> str:
-    known = published.find_model(model)
-    return known.slug if known else model
-
-
-def _support(board: Board, proposed: Sequence[int]) -> list[float] | None:
-    if board.ranked_resamples is None or len(board.ranked_resamples) < 2:
-        return None
-    drawn = np.array([natural_breaks(row) for row in board.ranked_resamples[1:] if _usable(row)])
-    return [float(share) for share in (drawn == np.asarray(proposed)).mean(axis=0)] if len(drawn) else None
-
-
-def _usable(values: FloatArray) -> bool:
-    return bool(np.isfinite(values).all()) and len(np.unique(values)) >= len(TIERS)
+    support: list[float] | None = None
+    if board.ranked_resamples is not None:
+        # A resample in which a model has no image, or fewer than three scores differ, proposes nothing.
+        drawn = [
+            natural_breaks(values)
+            for values in board.ranked_resamples[1:]
+            if np.isfinite(values).all() and len(np.unique(values)) >= len(TIERS)
+        ]
+        support = [float(share) for share in (np.array(drawn) == np.asarray(proposed)).mean(axis=0)] if drawn else None
+    found = []
+    for number, (row, tier) in enumerate(zip(board.rows, proposed, strict=True)):
+        known = published.find_model(row.model)
+        slug, share = known.slug if known else row.model, support[number] if support else None
+        found.append(TierProposal(row.model, slug, row.tier, tier, row.normalised, share))
+    return found
 
 
 def _spread(levels: FloatArray, weight: IntArray) -> FloatArray:
-    """Sum of squared distances from the mean inside each stretch [i, j) of the levels, (levels + 1) squared cells."""
+    """Sum of squared distances from the mean in each stretch [i, j) of the levels, shape (levels + 1, levels + 1)."""
+    # From running sums, so that all stretches take one subtraction each: sum of squares minus squared sum by number.
     mass, first, second = (
         np.concatenate([[0.0], np.cumsum(values)]) for values in (weight, weight * levels, weight * levels**2)
     )

@@ -1,18 +1,21 @@
-"""The images of a benchmark or of a prompt list as pairs to score, for those who have a student and no scores yet."""
+"""The images of a benchmark or of a prompt list as pairs to score.
+
+`dyneval benchmark --checkpoint`, `reproduce` and `rival` score images before they compare; they ask here which images
+there are and which prompt each was made from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from dyneval.errors import DataFileError, SettingError
-from dyneval.evaluation.benchmarks.base import Benchmark, LayoutError, load
+from dyneval.evaluation.benchmarks.base import Benchmark, LayoutError, RatingError, load
 from dyneval.evaluation.scored import read_prompts
 from dyneval.evaluation.spelling import IMAGE_SUFFIXES
 
 
-class Unscored(NamedTuple):
+class UnscoredImage(NamedTuple):
     """An image, as a path below the image folder, the prompt it was made from, and the pair's id."""
 
     pair_id: str
@@ -22,15 +25,23 @@ class Unscored(NamedTuple):
 
 def rated_images(
     benchmark: Benchmark, annotations: Path, rated: str | None = None, needs_prompts: bool = True
-) -> list[Unscored]:
+) -> list[UnscoredImage]:
     """The images that people rated, see `dyneval.evaluation.benchmarks.base.load`.
 
-    Without `needs_prompts` an image may come without its prompt, which is then "": for metrics that read none.
+    Args:
+        benchmark: whose images.
+        annotations: its file or folder.
+        rated: name of the rating; None takes the benchmark's first.
+        needs_prompts: False for metrics that read no prompt; an image without one then has the prompt "".
 
     Raises:
         LayoutError: the annotations cannot be used, or do not hold the prompts.
+        RatingError: no image has a rating.
     """
     items = load(benchmark, annotations, rated).items
+    if not items:
+        raise RatingError(f"{benchmark.title}: no image has a rating")
+    # Only scoring needs prompts; a benchmark that does not publish them can still be compared with.
     nameless = sum(item.prompt is None for item in items)
     if nameless and needs_prompts:
         raise LayoutError(
@@ -38,12 +49,14 @@ def rated_images(
             f"expected: {benchmark.layout}"
         )
     if not benchmark.fields[rated or next(iter(benchmark.fields))].is_preference:
-        return [Unscored(item.item_id, item.prompt or "", item.image) for item in items]
-    # An image may stand in many groups, and is scored once; its path leads the score to all of them.
-    return [Unscored(image, prompt, image) for image, prompt in dict.fromkeys((i.image, i.prompt or "") for i in items)]
+        return [UnscoredImage(item.item_id, item.prompt or "", item.image) for item in items]
+    # An image may be in many groups and is scored once; the score finds all of them by its path.
+    return [
+        UnscoredImage(image, prompt, image) for image, prompt in dict.fromkeys((i.image, i.prompt or "") for i in items)
+    ]
 
 
-def drawn_images(prompts: Path, images: Path) -> list[Unscored]:
+def drawn_images(prompts: Path, images: Path) -> list[UnscoredImage]:
     """The images that each T2I model (a folder of `images`) drew of the prompts in a list; missing ones are gaps.
 
     An image is called as the prompt list says (`filename`, or its `id` or `gid` as four digits), with any suffix of an
@@ -53,25 +66,22 @@ def drawn_images(prompts: Path, images: Path) -> list[Unscored]:
         SettingError: there are none.
         DataFileError: one image is there in two forms.
     """
-    found = list(_drawn(prompts, images))
-    if not found:
-        raise SettingError(f"{images}: holds no folder with images of the prompts in {prompts}")
-    return found
-
-
-def _drawn(prompts: Path, images: Path) -> Iterator[Unscored]:
+    found = []
     entries = read_prompts(prompts)
     for folder in sorted(path for path in images.iterdir() if path.is_dir()):
         present: dict[str, str] = {}
         for path in folder.iterdir():
-            if (
-                path.suffix.lower() in IMAGE_SUFFIXES
-                and (other := present.setdefault(path.stem, path.name)) != path.name
-            ):
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+            # a.png and a.jpg may both be image a; taking either would be a guess.
+            if (other := present.setdefault(path.stem, path.name)) != path.name:
                 raise DataFileError(
                     f"{folder}: {other} and {path.name} may both be image {path.stem}; keep one of them"
                 )
         for number, entry in enumerate(entries):
             stem = Path(entry.file_name).stem if entry.file_name else f"{number:04d}"
             if stem in present:
-                yield Unscored(f"{folder.name}/{stem}", entry.prompt, f"{folder.name}/{present[stem]}")
+                found.append(UnscoredImage(f"{folder.name}/{stem}", entry.prompt, f"{folder.name}/{present[stem]}"))
+    if not found:
+        raise SettingError(f"{images}: holds no folder with images of the prompts in {prompts}")
+    return found

@@ -1,4 +1,15 @@
-"""Files that are there whole or not at all, and folders with one writer at a time."""
+"""Write files that exist whole or not at all, and let only one process at a time write to a folder.
+
+    from pathlib import Path
+
+    from dyneval.files.atomic import read_json, write_json
+
+    write_json(Path("settings.json"), {"seed": 1})
+    print(read_json(Path("settings.json")))
+
+A run may be killed at any moment. A file written in place would then be half of one, which the next step reads as if it
+were whole; two runs in one folder would mix their rows.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +30,30 @@ from dyneval.files.opening import refuse_pointer
 from dyneval.records import RunSummary
 
 RUN_CONFIG: ContextVar[Mapping[str, Any] | None] = ContextVar("RUN_CONFIG", default=None)
-"""Verb and flags of the command line that runs, which stand in its summary; None where Python calls a step."""
+"""Verb and flags of the command line that is running, for its summary; None where Python code calls a step."""
+# Seconds to wait for a folder: forked workers of a killed run hold its lock until they notice that it is gone.
 _PATIENCE = 3.0
-"""Seconds to wait for a folder: forked workers of a killed run hold its lock until they notice."""
 
 
 @contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path` that takes its name when the block ends without an exception.
+    """Open a temporary file beside `path`; it gets that name when the block ends without an exception.
 
-    It is always called the same and is locked: what a killed writer has left is overwritten by the next one, and of two
-    writers at once the second waits.
+    Args:
+        path: the file; its folder is made where it is missing, and a file of that name is replaced.
+        mode: "w" for text in UTF-8, "wb" for bytes.
+
+    Of two writers at the same time, the second waits for the first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # One name for all writers, and locked: the next one overwrites what a killed writer has left, so nothing piles up.
     temporary = path.with_name(f".{path.name}.tmp")
     with _locked(temporary) as handle:
         try:
             with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8", closefd=False) as file:
                 yield file
                 file.flush()
+                # Before the rename: after a power cut the new name could else stand on a file without its content.
                 os.fsync(handle)
             temporary.replace(path)
         except BaseException:
@@ -46,12 +62,12 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def refuse_overwrite(inputs: Iterable[Path], outputs: Iterable[Path], flag: str = "--output") -> None:
-    """Raise SettingError when a file that is read is also one that will be written, under whatever name or link.
+    """Raise SettingError when a file that is read would also be written, under whatever name or link.
 
     Args:
-        inputs: files, or folders that are read with all that is in them; what does not exist is passed over.
+        inputs: files, or folders whose whole content is read; what does not exist is ignored.
         outputs: files that will be written, replaced or removed.
-        flag: what names them on the command line.
+        flag: what names the outputs on the command line, for the message.
     """
     read = [path for path in inputs if path.exists()]
     for output in outputs:
@@ -63,9 +79,10 @@ def refuse_overwrite(inputs: Iterable[Path], outputs: Iterable[Path], flag: str 
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Be the only one who writes the files of a folder, which belong together.
+    """Be the only process that writes to a folder, whose files belong together; the folder is made if it is missing.
 
-    Raises DataFileError when another process does.
+    Raises:
+        DataFileError: another process writes to it, and still does after 3 s.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
@@ -81,79 +98,80 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(path: Path, patience: float | None = None) -> Iterator[int]:
-    """Open an empty file of this name under a lock. Raises BlockingIOError when it is not free within `patience` s."""
+    """Open an empty file of this name under a lock; yields its descriptor.
+
+    Raises BlockingIOError when another process still holds the lock after `patience` seconds (None: wait without end).
+    """
     handle = _open_locked(path, patience)
     try:
         yield handle
     finally:
-        fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone does not do it while a forked process has it open
+        fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone keeps the lock while a forked process has the file open
         os.close(handle)
 
 
 def _open_locked(path: Path, patience: float | None) -> int:
+    deadline = None if patience is None else time.monotonic() + patience
     while True:
+        # O_NOFOLLOW: a link of this name, which somebody else may have put there, would let us empty another file.
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
-            _flock(handle, patience)
-            if _is_at(handle, path):
+            fcntl.flock(handle, fcntl.LOCK_EX if deadline is None else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # While we waited, the file may have got its final name or been removed: then we have locked another file
+            # than the one that now has this name, and begin again.
+            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
                 os.ftruncate(handle, 0)
                 return handle
+        except BlockingIOError:
+            if deadline is None or time.monotonic() > deadline:
+                os.close(handle)
+                raise
+            time.sleep(0.05)
+        except FileNotFoundError:
+            pass
         except BaseException:
             os.close(handle)
             raise
-        os.close(handle)  # while we waited it took its final name, or was removed
-
-
-def _flock(handle: int, patience: float | None) -> None:
-    if patience is None:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        return
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
+        os.close(handle)
 
 
 def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
-    """Write `value` as JSON under `path`, all or nothing. Raises ValueError on NaN or infinity."""
+    """Write `value` as JSON to `path`, all or nothing. Raises ValueError on NaN or infinity."""
     with atomic_write(path) as file:
         json.dump(value, file, ensure_ascii=False, indent=indent, allow_nan=False)
         file.write("\n")
 
 
 def write_summary(path: Path, run: RunSummary, detail: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the summary file of a run: what all steps say of a run, and what this one says; returns what is in it.
+    """Write the summary file of a run, and return its content.
 
-    Of a run by command line, the `config` of its block `run` holds the verb and the value of each of its flags.
+    Args:
+        path: the file.
+        run: what every step reports, written under the key "run". Where the step was started from the command line, the
+            verb and the value of each flag are added to it as `config`.
+        detail: what only this step reports, by its keys.
     """
-    # As it will be read again: msgspec.to_builtins leaves tuples.
-    said = msgspec.json.decode(msgspec.json.encode(run))
+    # Through JSON, so that it is returned as a reader would find it: msgspec.to_builtins leaves tuples.
+    block = msgspec.json.decode(msgspec.json.encode(run))
     if (config := RUN_CONFIG.get()) is not None:
-        said["config"] = dict(config)
-    summary = {"run": said, **detail}
+        block["config"] = dict(config)
+    summary = {"run": block, **detail}
     write_json(path, summary)
     return summary
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises DataFileError naming the file when it is missing, no JSON or has half a character."""
+    """Read a JSON file.
+
+    Raises:
+        DataFileError: the file is missing, is not JSON, or holds half a character (a lone surrogate).
+    """
     refuse_pointer(path)
     try:
         text = path.read_text("utf-8-sig")
         value = json.loads(text)
-        # Half a character, which only an escape can write, would end the run where its text is hashed or written.
+        # Half a character would end the run later, where its text is hashed or written. Only an escape can write one,
+        # so most files are not encoded again.
         if "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         return value

@@ -1,4 +1,9 @@
-"""CSV and its kin, strictly: commas, semicolons or tabs, quoted line breaks, any line end; ragged rows are said."""
+"""Read CSV and TSV strictly: commas, semicolons or tabs, quoted line breaks, any line end.
+
+A row with too many or too few cells is reported with its line, never padded; a lost quotation mark ends the reading.
+The csv module alone would take both, and put the texts of one column into another without a word. `harmless` and
+`as_meant` are for the CSV files that we write: a cell that a spreadsheet would run as a formula gets a ' in front.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +23,10 @@ from dyneval.structs import Row
 if TYPE_CHECKING:
     from _csv import Reader
 
+# Characters; the csv module's own limit of 128 KiB would end the file at one long prompt or model reply.
 MAX_CELL = 1 << 24
-"""Characters; the csv module's own limit of 128 KiB would end the file at one long prompt or model reply."""
+# How cells begin that spreadsheets run as formulas, whatever ' stand before; in Japanese ones the wide letters do it.
 _FORMULA = re.compile(r"'*(\s*[=+\-@＝＋－＠]|\t)")
-"""How cells begin that spreadsheets run, whatever ' stand before; the wide letters do it in Japanese ones."""
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 
@@ -29,7 +34,10 @@ _NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 def read(
     path: Path, columns: Collection[str] | None, needs: Collection[str], tabs: bool, lenient: bool
 ) -> Iterator[Row | BadRow]:
-    """Yield the rows under the header; an empty cell is None. See `dyneval.files.tables.each_row`."""
+    """Yield the rows under the header; an empty cell is None. `tabs`: of cells between tabs, as in TSV.
+
+    For the other arguments and the errors see `dyneval.files.tables.each_row`.
+    """
     csv.field_size_limit(MAX_CELL)
     try:
         with opened(path) as file:
@@ -41,13 +49,13 @@ def read(
 
 
 def harmless(cell: str) -> str:
-    """A cell of a CSV that we write: on one line, and with a ' before what a spreadsheet would run as a formula."""
+    """A cell for a CSV file that we write: on one line, with a ' in front of what a spreadsheet would run."""
     cell = re.sub(r"[\r\n]+", " ", cell)
     return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 
 def as_meant(cell: str) -> str:
-    """The text that became this cell by `harmless`."""
+    """The text that `harmless` made into this cell."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
@@ -65,15 +73,20 @@ def _rows(
     wanted = [(place, name) for place, name in enumerate(names) if name and (columns is None or name in columns)]
     refuse_twice(path, [name for _, name in wanted])
     for number, (line, cells) in enumerate(records, 1):
-        fault = None if len(cells) == len(names) else _ragged(number, cells, names, delimiter)
-        if fault:
-            yield BadRow(line, fault)
+        # Empty cells beyond the header are what spreadsheets leave of deleted columns.
+        if len(cells) < len(names) or any(cells[len(names) :]):
+            mark = _NAMES.get(delimiter, repr(delimiter))
+            yield BadRow(
+                line,
+                f"row {number} has {len(cells)} cells, expected {len(names)} ({', '.join(names)}); "
+                f"a cell that holds {mark} or a line break stands in quotation marks",
+            )
         else:
             yield {name: cells[place] or None for place, name in wanted}
 
 
 def _head(lines: Iterator[str], usual: str) -> tuple[int, str, str]:
-    """Lines passed over, the header's (first) line, and the delimiter: the one that cuts the header into most cells."""
+    """Number of lines before the header, its first line, and the delimiter: the one that makes most cells of it."""
     for skipped, line in enumerate(lines):
         if line.lower().startswith("sep=") and len(line.rstrip("\r\n")) == len("sep=;"):  # Excel's own hint
             return skipped + 1, next(lines, ""), line[len("sep=")]
@@ -84,10 +97,10 @@ def _head(lines: Iterator[str], usual: str) -> tuple[int, str, str]:
 
 
 def _whole_lines(path: Path, lines: Iterator[str]) -> Iterator[str]:
-    r"""Lines that end with \n, in a file whose first one does.
+    r"""Join lines that end with a lone \r, in a file whose first line ends with \n.
 
-    There a lone \r is text that somebody typed, as in the free text of GenEval's raters. Outside of quotation marks csv
-    would end the row at it, so it becomes a blank.
+    In such a file a lone \r is text that somebody typed, as in the free text of GenEval's raters. Outside of quotation
+    marks the csv module would end the row at it, so it becomes a blank.
     """
     parts: list[str] = []
     length, is_quoted = 0, False
@@ -106,7 +119,7 @@ def _whole_lines(path: Path, lines: Iterator[str]) -> Iterator[str]:
 
 
 def _records(path: Path, reader: Reader, skipped: int) -> Iterator[tuple[int, list[str]]]:
-    """The line at which each record begins, and its cells; records without any text are passed over."""
+    """Yield the line at which each record begins, and its cells; records without any text are skipped."""
     number = 0  # of the row; the header is row 0
     while True:
         line = reader.line_num + skipped + 1
@@ -115,7 +128,7 @@ def _records(path: Path, reader: Reader, skipped: int) -> Iterator[tuple[int, li
         except StopIteration:
             return
         except csv.Error as error:
-            # Where a quotation mark goes astray nobody knows what is a row and what a cell: no row after it counts.
+            # Behind a lost quotation mark nobody knows what is a row and what a cell, so no row after it counts.
             where = f"{path}:{line}: row {number}"
             if "end of data" in str(error):
                 raise DataFileError(f"{where}: a quotation mark opens a cell and never closes it") from error
@@ -127,18 +140,8 @@ def _records(path: Path, reader: Reader, skipped: int) -> Iterator[tuple[int, li
             number += 1
 
 
-def _ragged(number: int, cells: Sequence[str], names: Sequence[str], delimiter: str) -> str | None:
-    if len(cells) >= len(names) and not any(cells[len(names) :]):
-        return None
-    mark = _NAMES.get(delimiter, repr(delimiter))
-    return (
-        f"row {number} has {len(cells)} cells, expected {len(names)} ({', '.join(names)}); "
-        f"a cell that holds {mark} or a line break stands in quotation marks"
-    )
-
-
 def refuse_twice(path: Path, names: Sequence[str]) -> None:
-    """Raise DataFileError when two columns have one name."""
+    """Raise DataFileError when two columns have the same name."""
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise DataFileError(

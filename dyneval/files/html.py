@@ -1,4 +1,8 @@
-"""What an HTML file of ours may load and run, told to the browser that opens it."""
+"""Tell the browser that opens an HTML file of ours what the file may load and run: nothing from outside.
+
+Reports show prompts and replies, which come from outside. They are escaped everywhere. If that were forgotten in one
+place, a prompt could run a script in the browser of whoever opens the report; this policy stops it.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,11 @@ from collections.abc import Sequence
 
 
 def content_policy(scripts: Sequence[str] = (), beside: bool = False) -> str:
-    """Return the meta element that forbids a page all but its own styles, embedded pictures and `scripts`.
-
-    Text from prompts and models is escaped everywhere; where that were forgotten once, it would still run nothing.
+    """Return the meta element that forbids a page everything but its own styles, embedded pictures and `scripts`.
 
     Args:
-        scripts: what stands between `<script>` and `</script>`, to the letter; each is allowed by its SHA-256.
-        beside: allow pictures and scripts in files, too, for a page that keeps some in a folder beside it.
+        scripts: the exact texts between `<script>` and `</script>`; each is allowed by its SHA-256.
+        beside: also allow pictures and scripts in files, for a page that keeps some in a folder beside it.
     """
     digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
     files = ["'self'", "file:"] if beside else []

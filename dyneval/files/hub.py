@@ -1,7 +1,8 @@
-"""The Hugging Face Hub: its files where a path is taken, and repositories of ours, made before hours are spent.
+"""Read files from the Hugging Face Hub where a path is expected, and upload results to a repository.
 
-A path may be an address of the Hub, as other libraries write it: hf://datasets/USER/NAME@REVISION/folder/file.jsonl,
-without `datasets/` of a repository of models, without the rest for all of a repository.
+A path may be an address of the Hub, as other libraries write it: hf://datasets/USER/NAME@REVISION/folder/file.jsonl;
+without `datasets/` it is a repository of models, and without a file it is the whole repository. A repository to upload
+to is opened before the work begins: a missing token would otherwise show only after hours.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 Kind = Literal["model", "dataset"]
 T = TypeVar("T")
 
+# Flags that name what is written; an address of the Hub there would make a local folder called "hf:".
 _WRITTEN = ("--output", "--csv", "--parquet")
 _ADDRESS = re.compile(
     r"hf://(?P<kind>datasets/)?(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/@]+))?(?:/(?P<inside>.+?)/?)?"
@@ -29,7 +31,7 @@ _ADDRESS = re.compile(
 
 
 class HubError(UserError, RuntimeError):
-    """The Hub does not take or give what it was asked for; the message says what is there all the same, and why."""
+    """The Hub refused, or could not be reached; the message says why, and which files are here all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +43,23 @@ class Repository:
 
     @classmethod
     def open(cls, name: str, kind: Kind, private: bool = False) -> Repository:
-        """Make a repository, or find it.
+        """Make a repository, or find the one of that name.
 
         Args:
-            name: USER/NAME, or NAME of one's own.
-            kind: what it holds.
-            private: it must be private: a public one of that name is refused.
+            name: USER/NAME, or NAME of the token's own user.
+            kind: whether it holds a model or a data set.
+            private: it must be private; a public one of that name is refused.
 
         Raises:
-            HubError: the Hub cannot be reached, knows no token, does not let it write there, or shows it to everyone.
+            HubError: the Hub cannot be reached, there is no token or one that may not write there, or the repository is
+                public and should not be.
         """
         from huggingface_hub import HfApi
 
         try:
             made = HfApi().create_repo(name, repo_type=kind, private=private or None, exist_ok=True).repo_id
             is_open = private and not HfApi().repo_info(made, repo_type=kind).private
-        except Exception as error:  # of the client library, of its transport, of the name: each has kinds of its own
+        except Exception as error:  # the client library, its transport and its check of names share no base class
             raise _refused(f"{name}: cannot be made on the Hub", error) from error
         if is_open:
             raise HubError(
@@ -77,16 +80,17 @@ class Repository:
         """Upload a folder as one commit; returns the address of the repository.
 
         Args:
-            folder: with a card, README.md.
+            folder: what to upload, with a card, README.md.
             message: of the commit.
-            patterns: files to upload: whatever else lies there is not ours to publish. Files of the repository that fit
-                them and are not in the folder are deleted: shards of another data set would be read with these.
-            without: files that stay here.
-            branch: of the repository, made where there is none.
-            place: folder of the repository that it becomes; None: the repository itself.
+            patterns: names of files to upload, such as "*.parquet"; other files in the folder may be private. Files of
+                the repository that fit the patterns and are not in the folder are deleted: shards of an earlier data
+                set would be read together with these.
+            without: files that are not uploaded.
+            branch: of the repository; it is made where it is missing.
+            place: folder of the repository to upload to; None: the repository itself.
 
         Raises:
-            HubError: the upload failed; the folder is whole all the same.
+            HubError: the upload failed; the folder on this machine is complete.
         """
         from huggingface_hub import HfApi
 
@@ -105,18 +109,18 @@ class Repository:
                 delete_patterns=taken,
                 ignore_patterns=list(without),
             )
-        except Exception as error:  # see above
+        except Exception as error:  # as in `open`
             raise _refused(f"{folder}: written, but not uploaded to {self.name}", error) from error
         return f"{HfApi().endpoint}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
 
     def add_results(self, benchmark: str, title: str, values: Mapping[str, tuple[str, float]]) -> None:
-        """Write evaluation results into the front matter of the model's card, which the Hub shows beside the model.
+        """Write evaluation results into the front matter of the model's card; the Hub shows them beside the model.
 
-        The rest of the card stays; results of the same benchmark are replaced.
+        The rest of the card stays as it is. Results of the same benchmark are replaced.
 
         Args:
-            benchmark: short name of the data.
-            title: their name for people.
+            benchmark: short name of the data, for programs.
+            title: name of the data, for people.
             values: name and value of each metric, by its kind, such as spearmanr.
 
         Raises:
@@ -140,13 +144,13 @@ class Repository:
         index = eval_results_to_model_index(self.name.rpartition("/")[2], results)
         try:
             metadata_update(self.name, {"model-index": index}, repo_type=self.kind, overwrite=True)
-        except Exception as error:  # see above
+        except Exception as error:  # as in `open`
             raise _refused(f"the results cannot be noted in the card of {self.name}", error) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HubOptions:
-    """Flags of a verb that uploads what it wrote."""
+    """Flags of a verb that uploads what it has written."""
 
     push_to_hub: Annotated[
         str | None,
@@ -155,15 +159,21 @@ class HubOptions:
     private: Annotated[bool, arg("make that repository private")] = False
 
     def open(self, kind: Kind) -> Repository | None:
-        """The repository, made before the work begins; None where nothing is uploaded. Raises HubError."""
+        """Open the repository, before the work begins; None where nothing is to be uploaded. Raises HubError."""
         return Repository.open(self.push_to_hub, kind, self.private) if self.push_to_hub else None
 
 
 def fetched(options: T) -> T:
-    """The options of a verb, a dataclass, with the files of the Hub that its paths name brought to this machine.
+    """Fetch all files of the Hub that the options of a verb name.
+
+    Args:
+        options: a dataclass; its fields, and those of dataclasses in it, may be addresses, alone or in tuples.
+
+    Returns:
+        The options with paths on this machine.
 
     Raises:
-        HubError: one cannot be fetched, or what is to be written has an address of the Hub.
+        HubError: a file cannot be fetched, or an output has an address of the Hub.
     """
     found: dict[str, Any] = {}
     kind: Any = type(options)
@@ -171,13 +181,14 @@ def fetched(options: T) -> T:
         value = getattr(options, flag.option)
         if (flag.name in _WRITTEN or "written" in flag.how) and is_address(value):
             raise HubError(f"{flag.name}: is written to this machine; --push-to-hub uploads, of verbs that have it")
-        found[flag.option] = value if flag.option == "checkpoint" else _fetched(value)  # those know their repository
+        # A checkpoint stays an address: loading it knows its repository, whose commit goes into the scores.
+        found[flag.option] = value if flag.option == "checkpoint" else _fetched(value)
     return replace(options, **found)  # type: ignore[type-var]
 
 
 def is_address(path: object) -> bool:
-    """True of a path, or a text, that is an address of the Hub; `Path` makes one slash of two."""
-    return isinstance(path, str | Path) and str(path).startswith("hf:/")
+    """True for a path, or a text, that is an address of the Hub."""
+    return isinstance(path, str | Path) and str(path).startswith("hf:/")  # one slash: `Path` makes one of two
 
 
 def _fetched(value: Any) -> Any:
@@ -189,12 +200,13 @@ def _fetched(value: Any) -> Any:
 
 
 def fetch(address: Path) -> Path:
-    """Bring a file or folder of the Hub into its cache, and return where it is there.
+    """Bring a file or folder of the Hub into the local cache, and return its path there.
 
-    What is in the cache is not fetched again; its size is told before. Without the Hub the cache is all there is.
+    What is in the cache is not fetched again; otherwise the size is logged first. Without network only the cache is
+    used.
 
     Raises:
-        HubError: it is no address, there is no such file, or it cannot be fetched.
+        HubError: `address` is not one of the Hub, there is no such file, or it cannot be fetched.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import DryRunError
@@ -209,29 +221,24 @@ def fetch(address: Path) -> Path:
     if inside:
         asked["allow_patterns"] = [inside, f"{inside}/*"]
     try:
-        with suppress(DryRunError):  # no Hub: the cache may have it
-            _tell_size(text, match["name"], asked)
+        with suppress(DryRunError):  # the Hub cannot be reached; the cache may have the files
+            files = [one for one in snapshot_download(match["name"], **asked, dry_run=True) if one.will_download]
+            if size := sum(one.file_size for one in files):
+                logger.info("%s: %d files, %.1f MB, are fetched from the Hub", text, len(files), size / 1e6)
         found = Path(snapshot_download(match["name"], **asked), inside)
-    except Exception as error:  # see below
-        raise HubError(f"{text}: cannot be fetched ({_reason(error)})") from error
+    except Exception as error:  # as in `Repository.open`
+        raise _refused(f"{text}: cannot be fetched", error, hint="") from error
+    # A pattern that fits nothing is no error to the client library.
     if not found.exists():
         raise HubError(f"{text}: there is no such file in the repository")
     return found
 
 
-def _tell_size(text: str, name: str, asked: Mapping[str, Any]) -> None:
-    from huggingface_hub import snapshot_download
-
-    files = [one for one in snapshot_download(name, **asked, dry_run=True) if one.will_download]
-    if size := sum(one.file_size for one in files):
-        logger.info("%s: %d files, %.1f MB, are fetched from the Hub", text, len(files), size / 1e6)
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
-
-
-def _refused(what: str, error: Exception) -> HubError:
-    return HubError(
-        f"{what} ({_reason(error)}); the token comes from HF_TOKEN or `hf auth login`; the same command tries again"
-    )
+def _refused(
+    what: str,
+    error: Exception,
+    hint: str = "; the token comes from HF_TOKEN or `hf auth login`; the same command tries again",
+) -> HubError:
+    # On one line and cut: errors of the client library quote whole pages of HTML.
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+    return HubError(f"{what} ({reason}){hint}")

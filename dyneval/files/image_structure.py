@@ -1,7 +1,8 @@
-"""Image files whose parts would keep a reader busy for minutes, refused before anything reads them.
+"""Refuse image files with absurdly many parts before a decoder reads them.
 
-A few bytes make another comment, chunk, scan or strip, and Pillow takes each of them on its own: 16 MB of them keep it
-busy for 1 to 7 s, and 187 kB of scans for minutes. Honest files stay far below the limits.
+A few bytes make another comment, chunk, scan or strip, and Pillow handles each of them on its own: 16 MB of them keep
+it busy for 1 to 7 s, and 187 kB of scans for minutes. One such file could stop a server that decodes uploads. Ordinary
+files stay far below the limits. Only the parts are counted here; whether the file is whole is for the decoder to say.
 """
 
 from __future__ import annotations
@@ -16,20 +17,27 @@ MAX_SCANS = 100
 """A progressive JPEG has about 10 scans, each a pass over all its pixels."""
 MAX_PARTS = 4096
 """Segments, blocks or boxes before the pixels. A colour profile of 16 MB takes 255 segments of a JPEG."""
+# The average of a PNG must be at least this; programs write chunks of 8 KiB and more.
 _BYTES_A_CHUNK = 512
-"""Of a PNG on average; writers make chunks of 8 KiB and more."""
+# A strip has at least one row of pixels, in most files many.
 _MAX_STRIPS = 100_000
+# Pillow reads the header of a PPM byte by byte, comments included.
 _PPM_HEADER = 4096
+# Bytes of one value of each field type, from the tables of TIFF 6.0 (1-12) and BigTIFF (16-18); 13 is IFD.
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _TIFF_STRIPS, _TIFF_TILES = 273, 324
+# A marker of JPEG that has a length behind it, or the end. libjpeg skips lower ones among the pixels, without a length,
+# when it looks for a restart.
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
-"""A marker of JPEG that has a length behind it, or the end. Lower ones libjpeg passes over among the pixels, without a
-length, when it looks for a restart."""
 _COMMENT = re.compile(rb"#[^\r\n]*[\r\n]")
 
 
 def check_structure(content: bytes) -> None:
-    """Raises PixelError where an image file has more parts than an honest one; other faults are not looked for."""
+    """Raise PixelError where an image file has more parts than ordinary ones; other faults are not looked for.
+
+    Args:
+        content: the file; its first bytes tell its format. Formats that are not named here have no such parts.
+    """
     if content.startswith(b"\x89PNG"):
         most = MAX_PARTS + len(content) // _BYTES_A_CHUNK
         _count(_chunks(content), most, "chunks")
@@ -44,11 +52,16 @@ def check_structure(content: bytes) -> None:
     elif content[4:8] == b"jP  ":
         _count(_boxes(content), MAX_PARTS, "boxes")
     elif content[:1] == b"P":
-        _check_ppm(content)
+        if content[:2] in (b"P1", b"P2", b"P3"):
+            raise PixelError("a text format of PPM, which takes long to read; save it as P4, P5 or P6, or as PNG")
+        header = _COMMENT.sub(b"", content[:_PPM_HEADER])
+        # Kind, width, height and, except in P4, the largest value; what follows them are pixels.
+        if len(content) > _PPM_HEADER and len(header.split(None, 3)) < (3 if content[:2] == b"P4" else 4):
+            raise PixelError(f"a PPM whose header is over {_PPM_HEADER} bytes")
 
 
 def scans(jpeg: bytes) -> int:
-    """Number of scans of a JPEG, found at their markers; one over `MAX_SCANS` is enough."""
+    """Number of scans of a JPEG, by their markers; counting ends at one over `MAX_SCANS`."""
     found, at = 0, 2
     while found <= MAX_SCANS and (marker := _MARKER.search(jpeg, at)):
         kind, at = marker[0][1], marker.end()
@@ -72,7 +85,7 @@ def _chunks(png: bytes) -> Iterator[None]:
 
 
 def _segments(jpeg: bytes) -> Iterator[None]:
-    """Segments of a JPEG before its first scan, and each byte that belongs to none."""
+    """One item for each segment of a JPEG before its first scan, and for each byte that belongs to none."""
     at = 2
     while at + 1 < len(jpeg):
         yield
@@ -85,7 +98,7 @@ def _segments(jpeg: bytes) -> Iterator[None]:
 
 
 def _blocks(gif: bytes) -> Iterator[None]:
-    """Blocks of a GIF before its first frame, and each byte that belongs to none."""
+    """One item for each block of a GIF before its first frame, and for each byte that belongs to none."""
     at = 13 + (3 << (gif[10] & 7) + 1 if len(gif) > 10 and gif[10] & 0x80 else 0)
     while at < len(gif) and gif[at] not in b",;":
         yield
@@ -111,7 +124,7 @@ def _boxes(jp2: bytes) -> Iterator[None]:
 
 
 def _check_tiff(tiff: bytes) -> None:
-    """Look at the entries of the first directory: how many strips they tell of, and how much they would have read."""
+    """Look at the entries of the first directory: how many strips they announce, and how much they would read."""
     order = "<" if tiff.startswith(b"II") else ">"
     is_big = tiff[2:4] in (b"+\0", b"\0+")
     head, count, entry = ("8xQ", "Q", "HHQ8x") if is_big else ("4xL", "H", "HHL4x")
@@ -123,16 +136,9 @@ def _check_tiff(tiff: bytes) -> None:
         rest = tiff[at : at + size * min(entries, 1 << 16)]
         told = list(struct.iter_unpack(order + entry, rest[: len(rest) // size * size]))
     except (struct.error, OverflowError):
-        return  # broken: reading it will say so
+        return  # the file is broken, and the decoder will say so
     if any(number > _MAX_STRIPS for tag, _, number in told if tag in (_TIFF_STRIPS, _TIFF_TILES)):
         raise PixelError(f"more than {_MAX_STRIPS} strips or tiles")
+    # An ordinary file holds each value once; the rest is a margin.
     if sum(_TIFF_SIZES.get(kind, 1) * number for _, kind, number in told) > 2 * len(tiff) + (1 << 16):
         raise PixelError("its tags hold more than the file")
-
-
-def _check_ppm(content: bytes) -> None:
-    if content[:2] in (b"P1", b"P2", b"P3"):
-        raise PixelError("a text format of PPM, which takes long to read; save it as P4, P5 or P6, or as PNG")
-    header = _COMMENT.sub(b"", content[:_PPM_HEADER])
-    if len(content) > _PPM_HEADER and len(header.split(None, 3)) < (3 if content[:2] == b"P4" else 4):
-        raise PixelError(f"a PPM whose header is over {_PPM_HEADER} bytes")

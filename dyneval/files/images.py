@@ -1,4 +1,13 @@
-"""Image files from outside, opened safely: below one root, within limits, whole, upright and RGB."""
+"""Open image files from outside safely: below one folder, within limits, whole, and as upright RGB.
+
+    from dyneval.files.images import load_image
+
+    print(load_image("cat.png").size)
+
+A path in a table may lead out of the image folder, a small file may unpack to gigabytes, and a broken one may raise
+almost anything in a decoder. Every such image ends in an ImageError that names it; other images go on. Everything that
+scores, trains or annotates opens images here, so they all see the same pixels.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +18,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 from urllib.parse import unquote
@@ -22,29 +31,33 @@ from dyneval.files.opening import pointer
 from dyneval.files.pixels import PixelError, from_image
 
 MAX_PIXELS = 64 * 1024 * 1024
-"""Images over 64 megapixels are refused before they are decoded (decompression bombs)."""
+"""Images with more pixels are refused before they are decoded: a few kB can unpack to gigabytes."""
+# 64 megapixels of four channels and 16 bits have so many bytes when they are not compressed.
 MAX_BYTES = 8 * MAX_PIXELS
-"""Larger files are not read: so many bytes have 64 megapixels of four channels and 16 bits, not compressed."""
+_TOO_LARGE = f"more than {MAX_BYTES / 2**20:g} MiB, larger image files are not read"
 
+# Formats that are decoded. Pillow knows more, some of them by way of other programs (EPS calls Ghostscript).
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
-"""What is decoded. Pillow knows more, some of it by way of other programs (EPS calls Ghostscript)."""
-# What Pillow's decoders raise about broken files.
+# What Pillow's decoders raise for broken files.
 _BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, struct.error, zlib.error)
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+# These texts of a PNG may say which way up it is, so they are kept where the others are left out.
 _TEXTS_OF_USE = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
-"""Texts of a PNG that may say which way up it is."""
+# Flags in the header of a WEBP file: it is animated, it has transparency.
 _WEBP_MOVES, _WEBP_ALPHA = 0x02, 0x10
 
 
 def resolve_below(root: Path, name: str) -> Path:
-    """Return the real path of `name` below `root`. Raises ImageError when it leads out of it (.., absolute, link).
+    """Return the real path of `name` below `root`; the file need not exist.
 
-    In the cache of the Hugging Face Hub a file is a link to the repository's blobs: those are below, too.
+    Raises:
+        ImageError: the path leads out of `root`, by "..", as an absolute path or through a link. Links to the blobs of
+            the same repository in the cache of the Hugging Face Hub are allowed: all its files are such links.
     """
     base = root.resolve()
     try:
         path = (base / name).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # too long, a link to itself, a NUL byte
+    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, a link to itself, a NUL byte
         raise ImageError(f"{name[:200]!r}: no file can have this name ({error})") from error
     if path.is_relative_to(base):
         return path
@@ -59,26 +72,26 @@ def resolve_below(root: Path, name: str) -> Path:
 
 
 def image_path(root: Path | None, name: str) -> Path:
-    """The file that a table or a person calls `name`; below `root`, where there is one.
+    """The file that a table or a person calls `name`, below `root` where one is given; it need not exist.
 
     Where there is no such file, other spellings of its name are tried: backslashes of Windows, %20 of addresses,
-    blanks around it. Raises ImageError: it leads out of `root`.
+    blanks around it.
+
+    Raises:
+        ImageError: the path leads out of `root`.
     """
-    for spelled in dict.fromkeys((name, *_spellings(name))):
-        path = resolve_below(root, spelled) if root is not None else Path(spelled)
+    plain = name.strip().removeprefix("file://")
+    slashed = plain.replace("\\", "/")
+    # As written first: a file may really be called "a%20b.png".
+    for spelling in dict.fromkeys((name, plain, slashed, unquote(plain), unquote(slashed))):
+        path = resolve_below(root, spelling) if root is not None else Path(spelling)
         if path.is_file():
             return path
     return resolve_below(root, name) if root is not None else Path(name)
 
 
-def _spellings(name: str) -> Iterator[str]:
-    plain = name.strip().removeprefix("file://")
-    slashed = plain.replace("\\", "/")
-    yield from (plain, slashed, unquote(plain), unquote(slashed))
-
-
 def file_version(file: Path) -> tuple[int, int] | None:
-    """What tells a file from the one that was there before: its time and size; None where there is none."""
+    """Time of change in ns and size in bytes, which differ when a file was replaced; None where there is no file."""
     try:
         found = file.stat()
     except (OSError, ValueError):
@@ -87,22 +100,30 @@ def file_version(file: Path) -> tuple[int, int] | None:
 
 
 def load_image(path: str | Path, root: Path | None = None) -> Image.Image:
-    """Read an image file as upright RGB; transparency is laid on white, of an animation the first frame is taken.
+    """Read an image file as upright RGB. Transparency is laid on white; of an animation the first frame is taken.
 
     Args:
-        path: the file; relative to `root` and bound to stay below it when `root` is given.
-        root: the folder that the path may not leave.
+        path: the file, relative to `root` if that is given.
+        root: a folder that the path may not leave.
 
     Raises:
-        ImageError: missing, empty, truncated, not an image, without a sure scale, or over `MAX_PIXELS`; the message
-            names the file.
+        ImageError: the file is missing, empty, truncated or not an image, its brightness has no known scale, or it has
+            more than `MAX_PIXELS` pixels; the message names the file.
     """
     file = resolve_below(root, str(path)) if root is not None else Path(path)
     return decode_image(file, str(file))
 
 
 def webp_thumbnail(path: str | Path, root: Path, side: int) -> tuple[bytes, tuple[int, int]]:
-    """An image file as WEBP for a page, at most `side` pixels wide and high; also its width and height.
+    """Make a small WEBP of an image file, for a page.
+
+    Args:
+        path: the file, below `root`.
+        root: the folder that the path may not leave.
+        side: pixels that it is wide and high, at most.
+
+    Returns:
+        The WEBP file, and its (width, height) in pixels.
 
     Raises:
         ImageError: as `load_image`.
@@ -115,138 +136,152 @@ def webp_thumbnail(path: str | Path, root: Path, side: int) -> tuple[bytes, tupl
 
 
 def png_bytes(image: Image.Image) -> bytes:
-    """An image as a PNG file: without loss, packed lightly for speed."""
+    """An image as a PNG file, without loss."""
     data = io.BytesIO()
-    image.save(data, "PNG", compress_level=1)
+    image.save(data, "PNG", compress_level=1)  # packed lightly: it is sent once, and higher levels take far longer
     return data.getvalue()
 
 
 def decode_image(source: Path | bytes | IO[bytes], name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Read an image as `load_image` does from a file or from bytes in memory; errors call it `name`.
+    """Read an image as `load_image` does, from a file or from its bytes.
+
+    Args:
+        source: a path, the bytes of an image file, or a file that is open in binary mode.
+        name: what errors call it.
+        max_pixels: images with more pixels are refused.
 
     Raises:
-        ImageError: it cannot be used, or has more than `max_pixels` pixels.
+        ImageError: the image cannot be used.
     """
     content = source if isinstance(source, bytes) else read_file(source, name)
-    if told := pointer(content):
-        raise ImageError(f"{name}: {told}")
-    with _errors_name(name):
-        check_structure(content)
+    if message := pointer(content):
+        raise ImageError(f"{name}: {message}")
     try:
-        return _decoded(content, name, max_pixels)
+        with _naming(name):
+            check_structure(content)
+            with _opened(io.BytesIO(content)) as image:
+                check_size(image.width, image.height, name, max_pixels)
+                return _upright(image, content)
     except ImageError as error:
+        # Pillow gives up with a ValueError on a PNG with a long text, whose pixels are good.
         if not isinstance(error.__cause__, ValueError):
             raise
         plain = _without_texts(content)
         if len(plain) == len(content):
             raise
-        return _decoded(plain, name, max_pixels)
+        return decode_image(plain, name, max_pixels)
 
 
 def upright_rgb(image: Image.Image, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The same from an open image, of the frame that it is at; errors call it `name`. Raises ImageError."""
-    with _errors_name(name):
+    """The same from an open Pillow image of any mode, of the frame that it is at; errors call it `name`.
+
+    Raises:
+        ImageError: the image cannot be used.
+    """
+    with _naming(name):
         check_size(image.width, image.height, name, max_pixels)
-        file = _file_behind(image)
-        if image.format != "WEBP" and scans(file) > MAX_SCANS:
+        # The file behind it, of formats in which more than the pixels matters. The caller may have closed it.
+        content, stream = b"", getattr(image, "fp", None)
+        if image.format in ("JPEG", "MPO", "WEBP") and stream and not stream.closed and stream.seekable():
+            place = stream.tell()
+            stream.seek(0)
+            content = stream.read(MAX_BYTES)
+            stream.seek(place)
+        if image.format != "WEBP" and scans(content) > MAX_SCANS:
             raise ImageError(f"{name}: a JPEG of more than {MAX_SCANS} scans")
-        return _upright(image, file)
+        return _upright(image, content)
 
 
 def check_size(width: int, height: int, name: str, max_pixels: int = MAX_PIXELS) -> None:
-    """Raises ImageError when an image of this width and height has more than `max_pixels` pixels."""
+    """Raise ImageError when an image of this width and height has more than `max_pixels` pixels."""
     if width * height > max_pixels:
         raise ImageError(f"{name}: {width}x{height} pixels, at most {max_pixels / 2**20:g} megapixels are read")
 
 
 def stored_size(path: Path) -> tuple[int, int]:
-    """Width and height as stored, that is before EXIF turns the image, from the header of the file.
+    """Width and height in pixels as stored, that is before EXIF turns the image; only the header is read.
 
     Raises:
-        ImageError: missing, or not an image that `load_image` would decode.
+        ImageError: the file is missing, or is not an image that `load_image` would decode.
     """
     name = str(path)
-    with _errors_name(name):
+    with _naming(name):
         _check_file(path, name)
         try:
             with _opened(path) as image:
                 return image.size
-        except ValueError:  # a long text in a PNG
+        except ValueError:  # a long text in a PNG, as in `decode_image`
             with _opened(io.BytesIO(_without_texts(read_file(path, name)))) as image:
                 return image.size
 
 
 def read_file(file: Path | IO[bytes], name: str) -> bytes:
-    """The bytes of an image file; of one that is open already from its beginning. Errors call it `name`.
+    """The bytes of an image file.
+
+    Args:
+        file: a path, or a file that is open in binary mode, which is read from its beginning where it can be.
+        name: what errors call it.
 
     Raises:
-        ImageError: missing, no regular file, not to be read, open as text, or over `MAX_BYTES`.
+        ImageError: the file is missing, is a folder or device, cannot be read, is open as text, or has more than
+            `MAX_BYTES` bytes.
     """
     try:
-        if not isinstance(file, Path):
-            return _content(file, name)
-        _check_file(file, name)
-        with file.open("rb") as opened:
-            return _content(opened, name)
+        if isinstance(file, Path):
+            _check_file(file, name)
+        with file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened:
+            if hasattr(opened, "seekable") and opened.seekable():
+                opened.seek(0)
+            content: object = opened.read(MAX_BYTES + 1)
     except ImageError:
         raise
     except (OSError, ValueError) as error:  # ValueError: the file was closed
         too_long = getattr(error, "errno", None) == errno.ENAMETOOLONG
         what = "no file can have this name" if too_long else "cannot be read"
         raise ImageError(f"{name[:200]}: {what} ({getattr(error, 'strerror', None) or error})") from error
+    if not isinstance(content, bytes):
+        raise ImageError(f"{name}: a file that is read as {type(content).__name__}, expected bytes (mode 'rb')")
+    if len(content) > MAX_BYTES:  # the size of a path was checked, that of an open file could not be
+        raise ImageError(f"{name}: {_TOO_LARGE}")
+    return content
 
 
 def _check_file(path: Path, name: str) -> None:
     if not path.exists():
         raise ImageError(f"{name[:200]}: no such image file")
-    if not path.is_file():  # to open a pipe would wait for whoever writes to it
+    if not path.is_file():  # opening a pipe would wait for whoever writes to it
         raise ImageError(f"{name}: a folder, pipe or device, expected an image file")
     if path.stat().st_size > MAX_BYTES:
-        raise _too_large(name)
+        raise ImageError(f"{name}: {_TOO_LARGE}")
 
 
-def _content(file: IO[bytes], name: str) -> bytes:
-    if hasattr(file, "seekable") and file.seekable():
-        file.seek(0)
-    content: object = file.read(MAX_BYTES + 1)
-    if not isinstance(content, bytes):
-        raise ImageError(f"{name}: a file that is read as {type(content).__name__}, expected bytes (mode 'rb')")
-    if len(content) > MAX_BYTES:
-        raise _too_large(name)
-    return content
-
-
-def _too_large(name: str) -> ImageError:
-    return ImageError(f"{name}: more than {MAX_BYTES / 2**20:g} MiB, larger image files are not read")
-
-
-def _decoded(content: bytes, name: str, max_pixels: int) -> Image.Image:
-    with _errors_name(name), _opened(io.BytesIO(content)) as image:
-        check_size(image.width, image.height, name, max_pixels)
-        return _upright(image, content)
-
-
-def _upright(image: Image.Image, file: bytes) -> Image.Image:
-    if image.mode == "RGB" and (alpha := _with_alpha(file)):
-        with _opened(io.BytesIO(alpha)) as frames:
-            frames.seek(image.tell())
-            return from_image(frames)
+def _upright(image: Image.Image, content: bytes) -> Image.Image:
+    """The image as upright RGB; `content` is its file, as far as that is known."""
+    # An animated WEBP whose header says that it has no transparency. What lies outside of a frame is transparent all
+    # the same, but Pillow believes the header and makes it black: so it is read again with the flag set.
+    if image.mode == "RGB" and content[8:16] == b"WEBPVP8X":
+        flags = content[20]
+        if flags & (_WEBP_MOVES | _WEBP_ALPHA) == _WEBP_MOVES:
+            corrected = content[:20] + bytes([flags | _WEBP_ALPHA]) + content[21:]
+            with _opened(io.BytesIO(corrected)) as frames:
+                frames.seek(image.tell())
+                return from_image(frames)
     return from_image(image)
 
 
 @contextmanager
 def _opened(file: Path | IO[bytes]) -> Iterator[Image.Image]:
-    """An image file of which only the header was read."""
+    """Open an image file; only its header is read."""
     with warnings.catch_warnings():
-        # Pillow warns at its own, lower limit; ours is checked before anything is decoded.
+        # Pillow warns at a limit of its own, lower than ours, which is checked before anything is decoded.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(file, formats=FORMATS) as image:
             yield image
 
 
 @contextmanager
-def _errors_name(name: str) -> Iterator[None]:
-    """Make an ImageError that names the image of whatever goes wrong in the block."""
+def _naming(name: str) -> Iterator[None]:
+    """Turn whatever the block raises for a bad image into an ImageError that names the image."""
     try:
         yield
     except ImageError:
@@ -260,35 +295,10 @@ def _errors_name(name: str) -> Iterator[None]:
         raise ImageError(f"{name}: {what} ({error})") from error
 
 
-def _file_behind(image: Image.Image) -> bytes:
-    """The file that an open image is read from, as far as it is needed; empty where it is no longer at hand."""
-    if image.format not in ("JPEG", "MPO", "WEBP"):
-        return b""
-    file: IO[bytes] | None = getattr(image, "fp", None)
-    if file is None or file.closed or not file.seekable():
-        return b""
-    place = file.tell()
-    file.seek(0)
-    content = file.read(MAX_BYTES)
-    file.seek(place)
-    return content
-
-
-def _with_alpha(webp: bytes) -> bytes:
-    """An animated WEBP made to be read with transparency; empty for any other file.
-
-    Its header need not say that there is any, since what lies outside of a frame is transparent too. Pillow goes by
-    the header and makes it black.
-    """
-    if webp[8:16] != b"WEBPVP8X" or webp[20] & (_WEBP_MOVES | _WEBP_ALPHA) != _WEBP_MOVES:
-        return b""
-    return webp[:20] + bytes([webp[20] | _WEBP_ALPHA]) + webp[21:]
-
-
 def _without_texts(png: bytes) -> bytes:
-    """A PNG without its texts and its colour profile, which nobody looks at here; any other file as it is.
+    """A PNG without its texts and its colour profile, which are not used here; any other file as it is.
 
-    Pillow gives up on a text over 1 MiB, such as the workflow that ComfyUI writes.
+    Pillow gives up on a text over 1 MiB, such as the workflow that ComfyUI writes into its images.
     """
     if not png.startswith(b"\x89PNG"):
         return png

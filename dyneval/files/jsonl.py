@@ -1,6 +1,8 @@
-"""JSONL files of ours, line by line: rows, torn ends, places of rows, keys without parsing.
+"""Our own JSONL files, line by line: rows, a last line that was cut off, and the places and keys of rows.
 
-Rows are parsed with orjson: four times as fast as the standard library, integers beyond 64 bits become floats.
+Only files that DynEval appends to are read here; those of users go through `dyneval.files.tables`. The difference
+matters: in our files a last line without a newline was being written when the writer was killed, and is left out. In a
+file of somebody else it is a row like any other.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ _VERSION = b'"prompt_version": "'
 
 
 def whole_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file but a last one without newline. Raises DataFileError when it cannot be read."""
+    """Yield the lines of a file, except a last one without newline. Raises DataFileError if it cannot be read."""
     try:
         file = path.open("rb")
     except OSError as error:
@@ -42,13 +44,10 @@ def read_records(path: Path, record: type[R]) -> Iterator[R]:
 
 
 def read_jsonl(path: Path) -> Iterator[Row]:
-    """Yield the objects of a JSONL file of ours, one a line; blank lines are passed over.
-
-    A last line without its newline is a record that was being written: it is left out, as `JsonlStore` would. Files of
-    others, where such a line is a row, are read with `dyneval.files.tables.rows`.
+    """Yield the objects of a JSONL file of ours, one a line; blank lines, and a last line without newline, are skipped.
 
     Raises:
-        DataFileError: the file is missing, or a line is not a JSON object (file and line number named).
+        DataFileError: the file is missing, or a line is not a JSON object; the message names file and line.
     """
     for number, line in enumerate(whole_lines(path), 1):
         if line.strip():
@@ -56,7 +55,8 @@ def read_jsonl(path: Path) -> Iterator[Row]:
 
 
 def parse(path: Path, number: int, line: bytes) -> Row:
-    """Parse line `number` of `path`. Raises DataFileError when it is no JSON object."""
+    """Parse line `number` of `path`. Raises DataFileError when it is not a JSON object."""
+    # orjson is four times as fast as the standard library. It makes floats of integers beyond 64 bits.
     try:
         row = orjson.loads(line)
     except ValueError as error:
@@ -67,7 +67,11 @@ def parse(path: Path, number: int, line: bytes) -> Row:
 
 
 def to_line(row: Row | list[Any]) -> bytes:
-    """Return a row, or a list, as a line. Raises SchemaError on NaN, infinity or half a character (lone surrogate)."""
+    """Return a row, or a list, as a line of a file.
+
+    Raises:
+        SchemaError: it holds NaN, infinity or half a character (a lone surrogate).
+    """
     try:
         return json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
     except ValueError as error:
@@ -76,11 +80,17 @@ def to_line(row: Row | list[Any]) -> bytes:
 
 
 def scan(path: Path, key: str) -> Iterator[tuple[int, str, str | None]]:
-    """Yield place, key and prompt_version of every whole row.
+    """Yield the place in bytes, the key and the prompt_version of every whole row.
 
-    Rows as `JsonlStore` writes them are not parsed: their key is the first field, and `"prompt_version": "` cannot
-    stand inside a JSON string, where its quotes would be escaped.
+    Args:
+        path: a file of `JsonlStore`.
+        key: name of the field that holds the key.
+
+    Raises:
+        DataFileError: the file cannot be read, or a row is not JSON or has no key.
     """
+    # Rows as `JsonlStore` writes them are not parsed, so that a run over 250,000 rows resumes in about a second. Their
+    # key is the first field, and `"prompt_version": "` cannot stand in a JSON string, which would escape its quotes.
     opening = f'{{"{key}": "'.encode()
     place = 0
     for number, line in enumerate(whole_lines(path), 1):
@@ -88,7 +98,11 @@ def scan(path: Path, key: str) -> Iterator[tuple[int, str, str | None]]:
         simple = end > 0 and b"\\" not in line[:end] and line.endswith(b"}\n")
         key_text = _text(line[len(opening) : end]) if simple else None
         if key_text is not None:
-            yield place, key_text, _version(line)
+            version, start = None, line.rfind(_VERSION)
+            if start >= 0:
+                start += len(_VERSION)
+                version = _text(line[start : line.find(b'"', start)])
+            yield place, key_text, version
         elif line.strip():
             row = parse(path, number, line)
             if key not in row:
@@ -99,20 +113,17 @@ def scan(path: Path, key: str) -> Iterator[tuple[int, str, str | None]]:
         place += len(line)
 
 
-def _version(line: bytes) -> str | None:
-    start = line.rfind(_VERSION)
-    if start < 0:
-        return None
-    start += len(_VERSION)
-    return _text(line[start : line.find(b'"', start)])
-
-
 def places(path: Path, key: str, block: int = 1 << 18) -> Iterator[tuple[int, int, str]]:
-    """Yield place, length and key of every whole row of a file; as `scan`, six times as fast.
+    """Yield place and length in bytes, and the key, of every whole row of a file; six times as fast as `scan`.
 
-    A `block` that fits into the processor's cache takes half the time of one that does not.
+    Args:
+        path: a file of `JsonlStore`.
+        key: name of the field that holds the key.
+        block: bytes that are read at a time. A block that fits into the processor's cache takes half the time of one
+            that does not.
 
-    Raises DataFileError when the file cannot be read or a row is not JSON.
+    Raises:
+        DataFileError: the file cannot be read, or a row is not JSON.
     """
     opening = f'{{"{key}": "'.encode()
     base, number, rest = 0, 0, b""
@@ -135,7 +146,7 @@ def places(path: Path, key: str, block: int = 1 << 18) -> Iterator[tuple[int, in
 
 
 def _key_of(data: bytes, begin: int, end: int, opening: bytes) -> str | None:
-    """Key of a row that begins with it, as `JsonlStore` writes them, else None."""
+    """Key of the row in `data[begin:end]` if it begins with the key, as `JsonlStore` writes rows; else None."""
     begin_key = begin + len(opening)
     if data[begin:begin_key] != opening or data[end - 1 : end] != b"}":
         return None
@@ -145,7 +156,7 @@ def _key_of(data: bytes, begin: int, end: int, opening: bytes) -> str | None:
 
 
 def _text(data: bytes) -> str | None:
-    """`data` decoded, or None where it is not UTF-8; parsing its line then says so."""
+    """`data` decoded, or None where it is not UTF-8: the line is then parsed, and that raises the error."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -153,9 +164,10 @@ def _text(data: bytes) -> str | None:
 
 
 def write_whole(file: IO[bytes], data: bytes, end: int) -> None:
-    """Write all of `data` to an unbuffered file; when that fails cut the file at `end` and raise OSError."""
+    """Write all of `data` to an unbuffered file whose size is `end`; if that fails, cut it there and raise OSError."""
     try:
         rest = memoryview(data)
+        # An unbuffered file may take only a part, as on a disk that is nearly full.
         while rest:
             rest = rest[file.write(rest) :]
     except BaseException:
@@ -164,9 +176,10 @@ def write_whole(file: IO[bytes], data: bytes, end: int) -> None:
 
 
 def cut_torn_line(path: Path, key: str, block: int = 1 << 16) -> None:
-    """Cut a last line without newline off `path`: it was being written when its writer was killed.
+    """Cut off a last line without newline: it was being written when its writer was killed.
 
-    Raises DataFileError, and cuts nothing, where it is no part of a row: the file is someone else's.
+    Raises:
+        DataFileError: the line is no part of a row of ours. The file is then of another kind, and is left as it is.
     """
     if path.exists():
         place = refuse_foreign(path, key, block)
@@ -175,7 +188,16 @@ def cut_torn_line(path: Path, key: str, block: int = 1 << 16) -> None:
 
 
 def refuse_foreign(path: Path, key: str, block: int = 1 << 16) -> int:
-    """Where the last line begins that has no newline. Raises DataFileError where it is no part of a row of ours."""
+    """Find where a last line without newline begins; the size of the file where there is none.
+
+    Args:
+        path: the file, of any size; it is read backwards.
+        key: name of the field that begins each row of ours.
+        block: bytes that are read at a time.
+
+    Raises:
+        DataFileError: the last line is no part of a row of ours.
+    """
     with path.open("rb") as file:
         place = file.seek(0, os.SEEK_END)
         while place > 0:
@@ -186,22 +208,19 @@ def refuse_foreign(path: Path, key: str, block: int = 1 << 16) -> int:
             if newline >= 0:
                 break
         file.seek(place)
-        torn = file.read()
-        if not _is_torn(torn, key):
-            raise DataFileError(
-                f"{path}: its last line is no record ({torn[:40].decode(errors='replace')}...), so it is a file of "
-                "another kind; it is left as it is, name another --output"
-            )
-    return place
-
-
-def _is_torn(line: bytes, key: str) -> bool:
-    """Whether a line without its end may be a part of a row: its beginning, or zeros where a power cut left them."""
-    line = line.rstrip(b"\0")
+        last = file.read()
+    line = last.rstrip(b"\0")  # a power cut may leave zeros in place of what was written last
     if not line or line.startswith(f'{{"{key}"'.encode()):
-        return True
+        return place
+    # The key may stand further behind. But a complete object that does not begin with it is a row of another program.
     try:
         orjson.loads(line)
+        is_part_of_row = False
     except ValueError:
-        return line.startswith(b"{")
-    return False
+        is_part_of_row = line.startswith(b"{")
+    if not is_part_of_row:
+        raise DataFileError(
+            f"{path}: its last line is no record ({last[:40].decode(errors='replace')}...), so it is a file of "
+            "another kind; it is left as it is, name another --output"
+        )
+    return place

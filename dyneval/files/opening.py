@@ -1,4 +1,9 @@
-"""Text files of users as bytes and lines: unpacked, in any encoding that can be told, within limits."""
+"""Open text files of users: unpack them, find out their encoding, and read lines within limits.
+
+Users bring .gz and .zst files, UTF-16 from Excel, lines of Windows-1252 among UTF-8, and pointers that Git LFS left in
+place of a file. All tables and prompts are read through here. A wrong guess of the encoding would put wrong letters
+into prompts without an error, so what cannot be told for certain is refused with what to do.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,10 +21,11 @@ from dyneval.errors import DataFileError
 MAX_LINE = 1 << 26
 """Bytes or characters; a longer line is no row of a table."""
 PACKED = (".gz", ".zst")
+# How the text begins that Git LFS leaves in place of a large file.
 _POINTER = b"version https://git-lfs.github.com/spec/"
-"""So begins the text that Git leaves in place of a large file which it keeps elsewhere."""
+# Bytes that a packed text may unpack to in any case. They may be eight million rows, which take 2 GB of memory.
 _FLOOR = 1 << 24
-"""Bytes of a packed text: they may be eight million rows, which take 2 GB of memory."""
+# Above that floor, how many times its own size. Text shrinks to a tenth, rarely to a fiftieth.
 _RATIO = 200
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
@@ -29,22 +35,27 @@ _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
 _HEAD = 1 << 12
+# The upper byte of a letter in UTF-16 is below this in Latin, Greek, Cyrillic and most other alphabets. In UTF-8 bytes
+# below it are line ends and tabs, and stand at any place.
 _SMALL = 32
+# Encodings without a mark: bytes a letter, the place of its upper byte, and the place of one that is always 0.
 _UNMARKED = (
     ("utf-32-le", 4, 2, 3),
     ("utf-32-be", 4, 1, 0),
     ("utf-16-le", 2, 1, None),
     ("utf-16-be", 2, 0, None),
 )
-"""Encodings without a mark: bytes a letter, the place of its upper byte, and of one that is always 0."""
+# Fewer bytes above 127 say nothing about the encoding of a line.
 _FOREIGN = 4
-"""Bytes above 127; fewer say nothing of a line's encoding."""
 
 
 def check_unpacked(path: Path, size: int, floor: int) -> None:
-    """Raise DataFileError when `size`, what `path` unpacks to, is over `floor` bytes and so many times its own: a bomb.
+    """Raise DataFileError when `path` unpacks to too much, as a decompression bomb does.
 
-    Text shrinks to a tenth, rarely to a fiftieth; below the floor it does no harm.
+    Args:
+        path: the packed file.
+        size: bytes that it unpacks to, so far.
+        floor: bytes that it may unpack to in any case; above, it may be 200 times its packed size.
     """
     if size > max(floor, _RATIO * path.stat().st_size):
         raise DataFileError(
@@ -54,48 +65,76 @@ def check_unpacked(path: Path, size: int, floor: int) -> None:
 
 
 def pointer(head: bytes) -> str | None:
-    """What to say of a file that begins so and is a pointer of Git LFS; None of any other."""
+    """A message about a file that begins with `head`, if it is a pointer of Git LFS; else None."""
     if not head.startswith(_POINTER):
         return None
     return "is a Git LFS pointer, not the file itself; get that with `git lfs pull`, or download it from its page"
 
 
 def refuse_pointer(path: Path) -> None:
-    """Raise DataFileError where Git LFS has left a pointer in place of a file. What cannot be read is passed by."""
-    if not path.is_file():  # to read from a pipe would take it from whoever reads it next
+    """Raise DataFileError where Git LFS has left a pointer in place of a file; a file that cannot be read passes."""
+    if not path.is_file():  # reading from a pipe would take bytes away from whoever reads it next
         return
     try:
         with path.open("rb") as file:
-            told = pointer(file.read(len(_POINTER)))
+            message = pointer(file.read(len(_POINTER)))
     except OSError:
         return
-    if told:
-        raise DataFileError(f"{path}: {told}")
+    if message:
+        raise DataFileError(f"{path}: {message}")
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[io.BufferedReader]:
-    """The bytes of a file, unpacked where its name ends as `PACKED`. Raises DataFileError, also while it is read."""
+    """Open a file in binary mode, unpacked where its name ends with one of `PACKED`.
+
+    Raises:
+        DataFileError: the file cannot be read or unpacked, also if that shows only inside of the block.
+    """
     refuse_pointer(path)
+    suffix = path.suffix.lower()
     try:
-        with _unpacked(path) as file:
-            yield file
+        with ExitStack() as stack:
+            file = stack.enter_context(path.open("rb"))
+            stream: Any = None
+            if suffix == ".gz":
+                stream = gzip.GzipFile(fileobj=file)
+            elif suffix == ".zst":
+                try:
+                    import pyarrow as pa
+                except ImportError:
+                    message = f"{path}: .zst is read with pyarrow, which is not here; unpack it (zstd -d)"
+                    raise DataFileError(message) from None
+                stream = pa.CompressedInputStream(file, "zstd")
+            if stream is None:
+                yield file
+            else:
+                yield io.BufferedReader(_BoundedStream(path, stack.enter_context(stream)), 1 << 16)
     except (OSError, EOFError, zlib.error) as error:
         raise DataFileError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def byte_lines(file: io.BufferedReader, path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield number and UTF-8 bytes of each line that is not blank, see `raw_lines`."""
+    """Yield the number (from 1) and the UTF-8 bytes of each line that is not blank, see `raw_lines`."""
     for number, line in enumerate(raw_lines(file, path), 1):
         if bare := line.strip():
             yield number, bare
 
 
 def raw_lines(file: io.BufferedReader, path: Path) -> Iterator[bytes]:
-    r"""Yield the lines as UTF-8 with their ends: \n, \r\n or \r. A file that is called UTF-8 is not checked for it."""
+    r"""Yield the lines as UTF-8 with their ends: \n, \r\n or \r.
+
+    The bytes of a file that looks like UTF-8 are passed on unchecked: the parser of a line then says what is wrong.
+
+    Raises:
+        DataFileError: a line is too long, or the file begins in another encoding and does not go on in it.
+    """
     code = encoding(file)
     if not code.startswith("utf-8"):
-        yield from _recoded(file, path, code)
+        try:
+            yield from (line.encode("utf-8") for line in text_lines(file, path))
+        except UnicodeDecodeError as error:
+            raise DataFileError(f"{path}: begins as {code} and is not ({error}); save it as UTF-8") from error
         return
     if code == "utf-8-sig":
         file.read(len(codecs.BOM_UTF8))
@@ -106,25 +145,24 @@ def raw_lines(file: io.BufferedReader, path: Path) -> Iterator[bytes]:
             yield line
 
 
-def _recoded(file: io.BufferedReader, path: Path, code: str) -> Iterator[bytes]:
-    try:
-        yield from (line.encode("utf-8") for line in text_lines(file, path))
-    except UnicodeDecodeError as error:
-        raise DataFileError(f"{path}: begins as {code} and is not ({error}); save it as UTF-8") from error
-
-
 def text_lines(file: io.BufferedReader, path: Path, lenient: bool = False) -> Iterator[str]:
-    r"""Yield the lines with their ends, \n, \r\n or \r; `lenient` as `decoded`. UnicodeDecodeError, DataFileError."""
+    r"""Yield the lines as text with their ends, \n, \r\n or \r; with `lenient` each is read by `decoded`.
+
+    Raises:
+        UnicodeDecodeError: a line is not in the encoding of the file.
+        DataFileError: a line is too long.
+    """
     if lenient:
         return map(decoded, raw_lines(file, path))
     return _bounded(io.TextIOWrapper(file, encoding(file), newline=""), path)
 
 
 def decoded(line: bytes) -> str:
-    """A line as UTF-8 or, where it is none, as Windows-1252: collections of prompts often hold lines of both.
+    """Decode a line as UTF-8 or, if it is not that, as Windows-1252: collections of prompts often hold lines of both.
 
-    Raises UnicodeDecodeError where that would take every other byte for an accented letter: such a line is Russian,
-    Chinese or Japanese in some other encoding, or broken UTF-8.
+    Raises:
+        UnicodeDecodeError: every other byte would become an accented letter. Such a line is Russian, Chinese or
+            Japanese in some other encoding, or broken UTF-8.
     """
     try:
         return line.decode("utf-8")
@@ -136,30 +174,27 @@ def decoded(line: bytes) -> str:
 
 
 def encoding(file: io.BufferedReader) -> str:
-    """The encoding of a file at its beginning, by its mark or by where its first kilobytes have small bytes."""
+    """The encoding of a file that is open at its beginning; nothing of it is consumed.
+
+    A byte-order mark decides. Without one, the first 4 KiB are UTF-32 or UTF-16 if the bytes at the place of the upper
+    byte are as small as they are in most alphabets; else they are taken for UTF-8.
+    """
     head = file.peek(_HEAD)[:_HEAD]
     for mark, name in _MARKS:
         if head.startswith(mark):
             return name
     for name, size, upper, zero in _UNMARKED:
-        if _is_wide(head, size, upper, zero):
+        letters = len(head) // size
+        whole = head[: letters * size]
+        small = [sum(byte < _SMALL for byte in whole[place::size]) for place in range(size)]
+        if zero is not None:
+            # In UTF-32 the upper byte is always small, and the one beside it is always 0.
+            if letters and not any(whole[zero::size]) and small[upper] == letters:
+                return name
+        # 0 is the upper byte of every blank and line end; without that rule, lines of one letter would pass for UTF-16.
+        elif 0 in whole[upper::2] and 2 * small[upper] >= letters and 2 * small[1 - upper] <= small[upper]:
             return name
     return "utf-8"
-
-
-def _is_wide(head: bytes, size: int, upper: int, zero: int | None) -> bool:
-    """Whether the letters have `size` bytes, the one at `upper` being small as it is in most alphabets.
-
-    In UTF-8 bytes below 32 are line ends and tabs, and stand at any place. In UTF-16 the upper byte of Latin, Greek,
-    Cyrillic and most other letters is one; in UTF-32 it always is, beside another that is 0.
-    """
-    head = head[: len(head) // size * size]
-    small = [sum(byte < _SMALL for byte in head[place::size]) for place in range(size)]
-    letters = len(head) // size
-    if zero is not None:
-        return bool(letters) and not any(head[zero::size]) and small[upper] == letters
-    some = 0 in head[upper::2]  # the upper byte of every blank and line end; without it one-letter lines would do
-    return some and 2 * small[upper] >= letters and 2 * small[1 - upper] <= small[upper]
 
 
 def _bounded(file: IO[Any], path: Path) -> Iterator[Any]:
@@ -169,28 +204,8 @@ def _bounded(file: IO[Any], path: Path) -> Iterator[Any]:
         yield line
 
 
-@contextmanager
-def _unpacked(path: Path) -> Iterator[io.BufferedReader]:
-    if path.suffix.lower() not in PACKED:
-        with path.open("rb") as file:
-            yield file
-        return
-    with path.open("rb") as packed, _stream(path, packed) as stream:
-        yield io.BufferedReader(_Counted(path, stream), 1 << 16)
-
-
-def _stream(path: Path, packed: io.BufferedReader) -> Any:
-    if path.suffix.lower() == ".gz":
-        return gzip.GzipFile(fileobj=packed)
-    try:
-        import pyarrow as pa
-    except ImportError:
-        raise DataFileError(f"{path}: .zst is read with pyarrow, which is not here; unpack it (zstd -d)") from None
-    return pa.CompressedInputStream(packed, "zstd")
-
-
-class _Counted(io.RawIOBase):
-    """An unpacking stream that stops at a bomb before it fills the memory."""
+class _BoundedStream(io.RawIOBase):
+    """An unpacking stream that raises at a decompression bomb before it fills the memory."""
 
     def __init__(self, path: Path, stream: Any) -> None:
         self._path, self._stream, self._size = path, stream, 0

@@ -1,9 +1,14 @@
-"""Parquet tables as rows, measured by their footer before anything is unpacked."""
+"""Read Parquet tables as rows, after their footer has told how large they are when unpacked.
+
+A Parquet file of a few kB may unpack to hundreds of gigabytes, and polars would try. So the sizes in the footer are
+read first, with a reader of our own: polars does not give them, and pyarrow comes only with another extra.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +20,22 @@ from dyneval.structs import Row
 if TYPE_CHECKING:
     import polars as pl
 
+# Rows that are made into dicts at a time: all at once, they would take many times the memory of the columns.
 _SLICE = 1000
-"""Rows that are made at a time."""
 FLOOR = 1 << 28
-"""Bytes of a table; more are unpacked only where they are not many times the size of the file."""
+"""Bytes that a table may unpack to in any case, see `dyneval.files.opening.check_unpacked`."""
+# Bytes that a cell takes in memory at least; a file may say in a few bytes that a billion cells are null.
 _CELL = 16
-"""Bytes that a cell takes in memory at least; a file may say in a few bytes that a billion are null."""
+# Bytes of a footer, and structs in structs: limits on what a hostile footer makes the reader do.
 _MAX_FOOTER = 1 << 26
 _MAX_DEPTH = 16
 
 
 def read(path: Path, columns: Collection[str] | None, needs: Collection[str]) -> Iterator[Row | BadRow]:
-    """Yield the rows; dictionary columns and bytes that are UTF-8 as text. See `dyneval.files.tables.each_row`."""
+    """Yield the rows; values of dictionary columns, and bytes that are UTF-8, are texts.
+
+    For the arguments and the errors see `dyneval.files.tables.each_row`.
+    """
     import polars as pl
 
     with reading(path):
@@ -38,7 +47,8 @@ def read(path: Path, columns: Collection[str] | None, needs: Collection[str]) ->
         frame = lazy.select(names).collect()
     coded = [name for name, kind in frame.schema.items() if isinstance(kind, (pl.Categorical, pl.Enum))]
     frame = frame.with_columns(pl.col(coded).cast(pl.String))
-    check_unpacked(path, _text_size(frame), FLOOR)  # a dictionary holds once what stands in a million cells
+    # Again, now for the texts: a dictionary holds once what then stands in a million cells.
+    check_unpacked(path, _text_size(frame), FLOOR)
     binary = [name for name, kind in frame.schema.items() if kind == pl.Binary]
     for part in frame.iter_slices(_SLICE):
         for row in part.iter_rows(named=True):
@@ -47,7 +57,7 @@ def read(path: Path, columns: Collection[str] | None, needs: Collection[str]) ->
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Raise DataFileError, which names `path`, for what polars raises where it cannot read a file."""
+    """Turn what polars raises in the block for a file that it cannot read into a DataFileError that names `path`."""
     import polars as pl
 
     refuse_pointer(path)
@@ -59,31 +69,39 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def text_column(path: Path, name: str, kind: pl.DataType) -> pl.Expr:
-    """The column `name` as text: texts, dictionaries of them, and bytes that are UTF-8 (others become null).
+    """An expression for the column `name` as text.
 
-    Raises DataFileError where it holds anything else: a structure, a list or a number is no text, whatever polars would
-    make of it.
+    Texts, dictionaries of texts and bytes that are UTF-8 are taken; other bytes become null.
+
+    Raises:
+        DataFileError: the column holds something else. polars would make texts of structures, lists and numbers, too.
     """
     import polars as pl
 
     column = pl.col(name)
     if kind == pl.Binary:
-        return column.map_batches(_texts, return_dtype=pl.String)
+        return column.map_batches(
+            lambda column: pl.Series([t if isinstance(t := _text(v), str) else None for v in column], dtype=pl.String),
+            return_dtype=pl.String,
+        )
     if isinstance(kind, (pl.String, pl.Categorical, pl.Enum, pl.Null)):
         return column.cast(pl.String)
     raise DataFileError(f"{path}: the column {name!r} holds {kind}, expected text")
 
 
 def unpacked_size(path: Path, columns: Collection[str]) -> int:
-    """Bytes of these columns when unpacked, by the file's footer. Raises DataFileError where it is broken."""
+    """Bytes of these columns when unpacked, by the file's footer. Raises DataFileError where the footer is broken."""
     try:
         with path.open("rb") as file:
+            # A file ends with the footer, its length in four bytes, and the mark "PAR1".
             file.seek(-8, 2)
             length = int.from_bytes(file.read(4), "little")
             if length > _MAX_FOOTER:
                 raise ValueError(f"a footer of {length} bytes")
             file.seek(-8 - length, 2)
-            footer = _Compact(file.read(length)).struct()
+            footer = _ThriftReader(file.read(length)).struct()
+        # Field numbers of parquet.thrift: FileMetaData has num_rows (3) and row_groups (4), RowGroup its columns (1),
+        # ColumnChunk its meta_data (3), and that has path_in_schema (3) and total_uncompressed_size (6).
         chunks = [chunk[3] for group in footer.get(4, []) for chunk in group[1]]
         size = sum(max(0, chunk[6]) for chunk in chunks if chunk[3][0].decode() in columns)
         return max(size, _CELL * len(columns) * footer[3])
@@ -91,19 +109,21 @@ def unpacked_size(path: Path, columns: Collection[str]) -> int:
         raise DataFileError(f"{path}: cannot be read as Parquet (its footer is broken: {error})") from error
 
 
-class _Compact:
-    """Values in Thrift's compact protocol, as far as Parquet's footer uses it; IndexError past the end."""
+@dataclass(slots=True)
+class _ThriftReader:
+    """Reads Thrift's compact protocol, as far as Parquet's footer uses it; IndexError past the end."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
+    data: bytes
+    at: int = 0
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
-        """The fields of a struct by their number."""
+        """Read a struct: the values of its fields by the numbers of the fields."""
         if depth > _MAX_DEPTH:
             raise ValueError("nested too deeply")
         fields: dict[int, Any] = {}
         number = 0
         while head := self._byte():
+            # The upper half is the distance from the field before, the lower half the kind; true and false are kinds.
             step, kind = head >> 4, head & 15
             number = number + step if step else self._signed()
             fields[number] = kind == 1 if kind in (1, 2) else self._value(kind, depth)
@@ -112,13 +132,15 @@ class _Compact:
     def _value(self, kind: int, depth: int) -> Any:
         if kind in (1, 2, 3):  # truth values in lists, and bytes
             return self._byte()
-        if kind in (4, 5, 6):
+        if kind in (4, 5, 6):  # whole numbers of 16, 32 and 64 bits
             return self._signed()
-        if kind == 7:
-            return self._bytes(8)
-        if kind == 8:
-            return self._bytes(self._unsigned())
-        if kind in (9, 10):
+        if kind in (7, 8):  # a float, bytes
+            size = 8 if kind == 7 else self._unsigned()
+            self.at += size
+            if self.at > len(self.data):
+                raise IndexError("cut off")
+            return self.data[self.at - size : self.at]
+        if kind in (9, 10):  # a list, a set
             head = self._byte()
             size = head >> 4 if head >> 4 < 15 else self._unsigned()
             return [self._value(head & 15, depth + 1) for _ in range(size)]
@@ -127,28 +149,22 @@ class _Compact:
         raise ValueError(f"a value of kind {kind}")
 
     def _byte(self) -> int:
-        self._at += 1
-        return self._data[self._at - 1]
-
-    def _bytes(self, size: int) -> bytes:
-        self._at += size
-        if self._at > len(self._data):
-            raise IndexError("cut off")
-        return self._data[self._at - size : self._at]
+        self.at += 1
+        return self.data[self.at - 1]
 
     def _unsigned(self) -> int:
-        value, shift = 0, 0
+        value, shift = 0, 0  # seven bits a byte, the lowest first; the eighth says that more follow
         while (byte := self._byte()) & 0x80:
             value, shift = value | (byte & 0x7F) << shift, shift + 7
         return value | byte << shift
 
     def _signed(self) -> int:
         value = self._unsigned()
-        return value >> 1 ^ -(value & 1)
+        return value >> 1 ^ -(value & 1)  # 0, -1, 1, -2, ... are written as 0, 1, 2, 3, ...
 
 
 def _text_size(frame: pl.DataFrame) -> int:
-    """Bytes of all texts of the columns and of the lists in them."""
+    """Bytes of all texts in the columns, also of those in lists."""
     import polars as pl
 
     size = 0
@@ -162,14 +178,8 @@ def _text_size(frame: pl.DataFrame) -> int:
     return size
 
 
-def _texts(column: pl.Series) -> pl.Series:
-    import polars as pl
-
-    return pl.Series([text if isinstance(text := _text(value), str) else None for value in column], dtype=pl.String)
-
-
 def _text(value: bytes | None) -> str | bytes | None:
-    """Bytes as the text that they are; pictures and the like stay bytes, which no name and no prompt is."""
+    """Bytes as text if they are UTF-8. Others, such as pictures, stay bytes, and no reader takes them for a text."""
     try:
         return None if value is None else value.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,4 +1,8 @@
-"""A row of a table, what its cells say, and what is wrong with it."""
+"""Read the cells of a row: texts, lists of texts and whole numbers, as programs really write them.
+
+pandas makes 1.0 of the id 1 in a column with gaps, spreadsheets write "nan", and an empty cell may be null or blank. If
+each reader dealt with that in its own way, the id of an image would be "1" in one step and "1.0" in the next.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ Value = TypeVar("Value")
 
 
 class BadRow(NamedTuple):
-    """A row that cannot be used: its line in the file (its number, where there are no lines), and why."""
+    """A row that cannot be used, and why; `line` is its line in the file, or its number where there are no lines."""
 
     line: int
     reason: str
@@ -24,16 +28,16 @@ class ColumnError(DataFileError):
 
 
 def require(path: Path, columns: Collection[str], needs: Collection[str]) -> None:
-    """Raise DataFileError when a table with these `columns` lacks one that it `needs`."""
+    """Raise ColumnError when a table with these `columns` lacks one that it `needs`."""
     missing = [name for name in needs if name not in columns]
     if missing:
         raise ColumnError(f"{path}: lacks the column {' and '.join(missing)}; it has {', '.join(columns) or 'none'}")
 
 
 def text_of(value: Any) -> str | None:
-    """What a cell says, as text; None where it says nothing: null, NaN, blank.
+    """The content of a cell as text; None where it is empty: null, NaN or blank.
 
-    Numbers are written as whole ones where they are: pandas makes 1.0 of the id 1 in a column with gaps. 0 is a number.
+    Numbers without a fraction are written without a point; 0 is a number like any other.
 
     Raises:
         TypeError: the cell holds a list, an object, bytes, or true or false.
@@ -44,17 +48,22 @@ def text_of(value: Any) -> str | None:
         return value if value.strip() else None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"expected a text, found {type(value).__name__} {str(value)[:40]!r}")
+    # pandas makes 1.0 of the id 1 in a column with gaps.
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def texts_of(value: Any) -> tuple[str, ...]:
-    """The texts of a cell that holds a list of them, or one; blank ones and nulls are left out. See `text_of`."""
+    """The texts of a cell that holds a list of texts or one text; blank ones and nulls are left out. See `text_of`."""
     listed = value if isinstance(value, (list, tuple)) else (value,)
     return tuple(text.strip() for one in listed if (text := text_of(one)) is not None)
 
 
 def whole_of(value: Any) -> int | None:
-    """The whole number in a cell, be it written as 1, 1.0 or text; None where it says nothing. TypeError otherwise."""
+    """The whole number in a cell, written as 1, as 1.0 or as text; None where the cell is empty.
+
+    Raises:
+        TypeError: the cell holds anything else.
+    """
     text = text_of(value)
     if text is None:
         return None
@@ -68,7 +77,17 @@ def whole_of(value: Any) -> int | None:
 
 
 def cell(row: Mapping[str, Any], column: str, read: Callable[[Any], Value], where: str) -> Value:
-    """Read a cell with `text_of` or its like; a missing one is None. DataFileError with `where` and the column."""
+    """Read a cell of a row, a missing one as None.
+
+    Args:
+        row: values by column.
+        column: the cell's.
+        read: one of `text_of`, `texts_of` and `whole_of`.
+        where: file and row, for the message.
+
+    Raises:
+        DataFileError: `read` refuses the cell.
+    """
     try:
         return read(row.get(column))
     except TypeError as error:

@@ -1,4 +1,8 @@
-"""The one sheet of an XLSX file as a table, row by row, bounded before anything is unpacked."""
+"""Read an XLSX file with one filled sheet as a table, row by row, after its unpacked size was checked.
+
+With two filled sheets nobody knows which one counts, so that is an error. An XLSX file is a zip archive of XML: a small
+one may unpack to gigabytes, and may claim a billion rows that are not there.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +22,19 @@ from dyneval.structs import Row
 if TYPE_CHECKING:
     from openpyxl import Workbook
 
+# Bytes that a file may unpack to in any case: a million cells or two.
 _FLOOR = 1 << 26
-"""Bytes of a packed sheet: a million cells or two."""
+# Bytes that are unpacked at most, however large the packed file is.
 _MOST = 1 << 30
+# As many rows as a sheet can have. A file may call its only row the billionth, and openpyxl then yields all before it.
 _MAX_ROWS = 1 << 20
-"""As many as a sheet can have; a file may call its only row the billionth."""
 
 
 def read(path: Path, columns: Collection[str] | None, needs: Collection[str]) -> Iterator[Row | BadRow]:
-    """Yield the rows under the header, the first row that is not empty. See `dyneval.files.tables.each_row`.
+    """Yield the rows below the header, which is the first row that is not empty.
 
-    Numbers stay numbers, dates are written as 2026-11-29, formulas count as the value that was last computed.
+    Numbers stay numbers, dates become texts such as 2026-11-29, and a formula has the value that was last computed.
+    For the arguments and the errors see `dyneval.files.tables.each_row`.
     """
     try:
         import openpyxl
@@ -39,29 +45,25 @@ def read(path: Path, columns: Collection[str] | None, needs: Collection[str]) ->
         ) from None
     refuse_pointer(path)
     try:
-        _check_size(path)
+        # zipfile unpacks no more of a part than the archive says here, so the sum is an upper bound.
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+        check_unpacked(path, size, _FLOOR)
+        if size > _MOST:
+            raise DataFileError(f"{path}: unpacks to over {_MOST >> 30} GiB; save the sheet as CSV in UTF-8")
         with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
             yield from _rows(path, _only_sheet(path, book), columns, needs)
     except DataFileError:
         raise
-    except Exception as error:  # of zipfile, of the XML parser and whatever openpyxl meets where it does not look
+    except Exception as error:  # zipfile, the XML parser and openpyxl raise almost anything for a broken file
         raise DataFileError(f"{path}: cannot be read as XLSX, or has a password ({error})") from error
 
 
-def _check_size(path: Path) -> None:
-    """Raise DataFileError where the parts together unpack to more than is good. zipfile unpacks no more than this."""
-    with zipfile.ZipFile(path) as archive:
-        size = sum(part.file_size for part in archive.infolist())
-    check_unpacked(path, size, _FLOOR)
-    if size > _MOST:
-        raise DataFileError(f"{path}: unpacks to over {_MOST >> 30} GiB; save the sheet as CSV in UTF-8")
-
-
 def _only_sheet(path: Path, book: Workbook) -> Iterator[Sequence[Any]]:
-    """The rows of the sheet that has any."""
+    """The rows of the one sheet that has any. Raises DataFileError where several have."""
     names = []
     for sheet in book.worksheets:
-        sheet.reset_dimensions()  # what the file says of its size need not be true
+        sheet.reset_dimensions()  # openpyxl would else believe the size that the file claims, and cut rows off
         if any(map(_filled, _bounded(path, sheet.iter_rows(values_only=True)))):
             names.append(sheet.title)
     if len(names) > 1:
@@ -111,7 +113,7 @@ def _rows(
 
 
 def _said(value: Any) -> Any:
-    """The value of a cell as JSON could hold it; None where it is empty or blank."""
+    """The value of a cell as JSON can hold it; None where it is empty or blank."""
     if isinstance(value, str):
         return value if value.strip() else None
     if isinstance(value, datetime.datetime):

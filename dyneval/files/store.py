@@ -1,4 +1,16 @@
-"""Files that survive a kill: append-only JSONL with one writer and resume, its rows by key, rejects beside it."""
+"""JSONL files that survive a kill: one writer appends rows, a rerun skips those that are there, rejects lie beside it.
+
+    from pathlib import Path
+
+    from dyneval.files.store import JsonlStore
+    from dyneval.records import RivalScore
+
+    with JsonlStore(Path("scores.jsonl"), RivalScore) as store:
+        print(len(store.done), "pairs are done")
+
+Every step writes its rows through `JsonlStore`. A kill tears at most the last line, which the next run cuts off.
+Without the lock two runs would write into each other's lines, and without `done` all work would be done again.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +35,17 @@ R = TypeVar("R", bound=Record)
 
 
 class JsonlIndex(Generic[R]):
-    """Records of a JSONL file by key: only keys and places are held, a row is read when it is asked for.
+    """Records of a JSONL file by key: keys and places are kept in memory, a row is read when it is asked for.
 
-    Of several rows with one key the last counts; a torn last line is left out, and so is what is appended later.
-    Reading moves no file position, so processes that are forked off can share an index.
+    Of several rows with the same key the last counts. A torn last line, and rows that are appended later, are left out.
+    Processes that are forked off can share an index.
     """
 
     def __init__(self, path: Path, record: type[R]) -> None:
         """Read the keys of `path`, 250,000 rows in a second or two. Raises DataFileError."""
         self.path = path
         self.record = record
-        # Place and length in one number: tuples would take 100 bytes more a row.
+        # Place and length in one number: a tuple would take 100 bytes more for each row.
         self._places = {name: place << _LENGTH_BITS | length for place, length, name in places(path, record.KEY)}
         self._file = path.open("rb")
 
@@ -49,6 +61,7 @@ class JsonlIndex(Generic[R]):
         if packed is None:
             return None
         place = packed >> _LENGTH_BITS
+        # pread moves no file position, which forked processes share.
         line = os.pread(self._file.fileno(), packed & (1 << _LENGTH_BITS) - 1, place)
         return self.record.decode(line, where or f"{self.path}: the row at byte {place}")
 
@@ -58,10 +71,10 @@ class JsonlIndex(Generic[R]):
 
 
 class JsonlStore(Generic[R]):
-    """An append-only JSONL file of records with one writer: `done` holds the keys already there, so a rerun skips them.
+    """A JSONL file of records that one writer appends to; `done` holds the keys that are there, which a rerun skips.
 
-    Opening takes a lock (a second writer gets an error), cuts a torn last line and reads the keys. Rows that cannot be
-    used go to `<stem>.rejects.jsonl` through `reject`; that file starts anew with each run, since rejects are retried.
+    Opening takes a lock (a second writer gets an error), cuts a torn last line and reads the keys. Rows that could not
+    be made go to `<stem>.rejects.jsonl` through `reject`; that file begins anew with each run, which retries them.
     """
 
     def __init__(
@@ -74,16 +87,16 @@ class JsonlStore(Generic[R]):
         version: str | None = None,
         latest_only: bool = False,
     ) -> None:
-        """Describe the file; it is opened on entering.
+        """Describe the file; `with` opens it.
 
         Args:
-            path: the file; made when it is missing.
-            record: what its rows are; a key that is their first field makes opening fast.
+            path: the file; it is made where it is missing.
+            record: the type of its rows; opening is fast where the key is their first field.
             wait: seconds to wait for another writer to finish.
-            keep_rejects: leave the rejects of the last run, for a writer that only adds finished rows.
-            version: rows count as done only when this is the prompt_version of their provenance.
-            latest_only: leave one row a key: when all went well, rows that a later one of their key replaced, or that
-                were retired, move to `<name>.superseded`.
+            keep_rejects: keep the rejects of the last run, for a writer that only adds finished rows.
+            version: rows count as done only when this is the prompt_version of their provenance; None: all count.
+            latest_only: keep one row a key. On leaving without an error, rows that were retired, or replaced by a later
+                row of their key, move to `<name>.superseded`.
         """
         self.path = path
         self.rejects_path = rejects_beside(path)
@@ -93,7 +106,8 @@ class JsonlStore(Generic[R]):
         self.keep_rejects = keep_rejects
         self.version = version
         self.latest_only = latest_only
-        self.superseded_path = path.with_name(f"{path.name}.superseded")  # no *.jsonl: readers of a folder pass it by
+        # Not called *.jsonl, so that programs that read all such files of a folder leave it out.
+        self.superseded_path = path.with_name(f"{path.name}.superseded")
         self.done: set[str] = set()
         self.written = 0
         self.rejected = 0
@@ -108,11 +122,18 @@ class JsonlStore(Generic[R]):
         except Timeout:
             raise DataFileError(f"{self.path}: another process is writing to this file") from None
         try:
-            self._read_keys()  # raises where the file is of another kind, so it comes before anything is cut
+            # Reading the keys raises where the file is of another kind, so it comes before anything is cut.
+            for place, key, version in scan(self.path, self.key) if self.path.exists() else ():
+                self._replaced += key in self._places
+                self._places[key] = place
+                if self.version in (None, version):
+                    self.done.add(key)
+                else:
+                    self.done.discard(key)
             cut_torn_line(self.path, self.key)
             if not self.keep_rejects:
                 self.rejects_path.unlink(missing_ok=True)
-            # Unbuffered: what a failed write leaves behind is cut off, not written once more on closing.
+            # Unbuffered: what a failed write leaves behind is cut off. A buffer would write it once more on closing.
             self._file = self.path.open("ab", buffering=0)
             self._reader = self.path.open("rb")
         except BaseException:
@@ -128,43 +149,40 @@ class JsonlStore(Generic[R]):
         self._reader.close()
         try:
             if self.latest_only and self._replaced and kind is None:
-                self._set_aside()
+                current, place = set(self._places.values()), 0
+                # Rows that no longer count are appended to the other file before this one is replaced: a kill between
+                # the two leaves them in both files, not in neither.
+                with atomic_write(self.path, "wb") as file, self.superseded_path.open("ab") as superseded:
+                    for line in whole_lines(self.path):
+                        (file if place in current or not line.strip() else superseded).write(line)
+                        place += len(line)
+                    superseded.flush()
+                    os.fsync(superseded.fileno())
         finally:
             self._lock.release()  # the lock file stays: removing it would race with a writer that just opened it
 
-    def _read_keys(self) -> None:
-        if not self.path.exists():
-            return
-        for place, key, version in scan(self.path, self.key):
-            self._replaced += key in self._places
-            self._places[key] = place
-            if self.version in (None, version):
-                self.done.add(key)
-            else:
-                self.done.discard(key)
-
     @property
     def keys(self) -> list[str]:
-        """The keys that are there, current or not, in the order of their last rows."""
+        """All keys in the file, whether they count as done or not, in the order of their last rows."""
         return sorted(self._places, key=self._places.__getitem__)
 
     def __iter__(self) -> Iterator[R]:
-        """Yield the records that are there, the last one of each key."""
+        """Yield the last record of each key."""
         for key in self.keys:
             if (record := self.get(key)) is not None:
                 yield record
 
     def append(self, record: R) -> None:
-        """Add one finished record in one write, so a kill tears at most the last line.
+        """Add one finished record in one write, so that a kill tears at most the last line.
 
         Raises:
-            SchemaError: the record does not hold what its type says; nothing is written.
-            OSError: it cannot be written (disk full); the file then ends as it did before.
+            SchemaError: a field does not hold what its type says; nothing is written.
+            OSError: the record cannot be written, as on a full disk; the file then ends as it did before.
         """
         self.append_line(str(getattr(record, self.key)), record.encode())
 
     def append_line(self, key: str, line: bytes) -> None:
-        """Add a row as it stands in another file of the kind; raises OSError as `append`."""
+        """Add a row as it stands in another file of the same kind, unchecked. Raises OSError as `append`."""
         write_whole(self._file, line + b"\n", self._end)
         self._replaced += key in self._places
         self._places[key] = self._end
@@ -179,7 +197,7 @@ class JsonlStore(Generic[R]):
         return None if line is None else self.record.decode(line, f"{self.path}: the row at byte {place}")
 
     def begins_with(self, key: str, head: bytes) -> bool:
-        """True where the last row of `key` begins so."""
+        """True where the last row of `key` begins with these bytes."""
         place = self._places.get(key)
         return place is not None and os.pread(self._reader.fileno(), len(head), place) == head
 
@@ -192,19 +210,9 @@ class JsonlStore(Generic[R]):
         return self._reader.readline().rstrip(b"\n")
 
     def retire(self, key: str) -> None:
-        """Take the row of `key` for outdated, whether or not another one will follow."""
+        """Mark the row of `key` as outdated, whether or not another one will follow; `latest_only` then moves it."""
         self._replaced += self._places.pop(key, None) is not None
         self.done.discard(key)
-
-    def _set_aside(self) -> None:
-        """Move the rows that no longer count. A kill between the two writes leaves them in both files."""
-        current, place = set(self._places.values()), 0
-        with atomic_write(self.path, "wb") as file, self.superseded_path.open("ab") as aside:
-            for line in whole_lines(self.path):
-                (file if place in current or not line.strip() else aside).write(line)
-                place += len(line)
-            aside.flush()
-            os.fsync(aside.fileno())
 
     def reject(self, reject: Reject) -> None:
         """Record that a row could not be made, and why."""
@@ -213,25 +221,25 @@ class JsonlStore(Generic[R]):
 
 
 def rejects_beside(path: Path) -> Path:
-    """The file of the rejects that belong to the rows of `path`."""
+    """The file of the rejects beside `path`: a.rejects.jsonl for a.jsonl."""
     return path.with_name(f"{path.stem}.rejects.jsonl")
 
 
 def append_reject(path: Path, reject: Reject, key: str) -> None:
-    """Add a reject to a file of them, beside rows whose key is called `key`."""
+    """Add a reject to a file of rejects, in which keys are called `key`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab", buffering=0) as file:
         write_whole(file, to_line(reject.row(key)), file.seek(0, os.SEEK_END))
 
 
 def read_rejects(path: Path, key: str) -> dict[str, Reject]:
-    """The rejects in a file by their key, the last one of each; none where there is no file. Raises DataFileError."""
+    """The last reject of each key in a file; none where there is no file. Raises DataFileError."""
     rows = read_jsonl(path) if path.exists() else ()
     return {reject.key: reject for row in rows for reject in [Reject.of_row(row, key)]}
 
 
 def write_rejects(path: Path, rejects: Iterable[Reject], key: str) -> None:
-    """Replace a file of rejects; where there are none it is removed."""
+    """Replace the rejects in a file; without any, the file is removed."""
     lines = [to_line(reject.row(key)) for reject in rejects]
     if not lines:
         path.unlink(missing_ok=True)

@@ -1,14 +1,24 @@
-"""The one reader of tables that users bring: JSONL, JSON, CSV, TSV, Parquet and XLSX, as programs really write them.
+r"""Read tables that users bring: JSONL, JSON, CSV, TSV, Parquet and XLSX, as programs really write them.
 
-A row is an object from column to value; its cells are read with `text_of`, `texts_of` and `whole_of`. A last line
-without line end is a row: only files that we append to ourselves are cut there (`dyneval.files.store.JsonlStore`).
+    from pathlib import Path
+
+    from dyneval.files.tables import rows, text_of
+
+    Path("pairs.csv").write_text("file_name,prompt\ncat.png,a cat on a bench\n")
+    for row in rows(Path("pairs.csv"), needs=("prompt",)):
+        print(text_of(row["prompt"]))
+
+Every step reads users' tables here, and reads them strictly: a row that is dropped, or cut into the wrong cells, would
+only show as a wrong number in the end. A last line without line end is a row; only files that we append to ourselves
+are cut there (`dyneval.files.store.JsonlStore`).
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +36,7 @@ KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".xl
 """Endings of the names of tables, upper or lower case; those of text may be packed (.csv.gz, .jsonl.zst)."""
 _PACKED_INSIDE = (".parquet", ".xlsx", ".xlsm")
 _OTHER_SHEETS = (".xls", ".xlsb", ".ods", ".numbers")
+# Bytes of a file that is one JSON value: it is parsed in memory, where it takes several times its size.
 _MAX_ARRAY = 1 << 31
 
 
@@ -48,22 +59,22 @@ def each_row(
     text: str | None = None,
     lenient: bool = False,
 ) -> Iterator[Row | BadRow]:
-    """Yield the rows of a table, and what is wrong with those that cannot be read.
+    """Yield the rows of a table by column, and a BadRow for each row that cannot be read.
 
-    An empty cell of CSV is None; CSV's other cells are texts, the other kinds hold whatever values they hold.
+    An empty cell of CSV is None and other cells are texts; the other kinds have whatever values they hold.
 
     Args:
-        path: its name says its kind, see `KINDS`.
+        path: the file; its name says its kind, see `KINDS`.
         columns: leave out all others; of Parquet only these are read.
-        needs: a header must have these. Rows of JSON have no header: they are taken as they are.
+        needs: columns that a header must have. Rows of JSON have no header and are taken as they are.
         key: a JSON file may also be an object that holds the list of rows under this name.
-        text: an entry of JSON that is a text alone counts as a row with the text under this name.
-        lenient: take letters of Windows-1252 among UTF-8 (see `decoded`) and half characters of JSON (lone surrogates)
-            for what they are, as collections of prompts hold them.
+        text: a bare text in JSON counts as a row with the text under this name.
+        lenient: accept letters of Windows-1252 among UTF-8 (see `decoded`) and half characters in JSON (lone
+            surrogates), which collections of prompts hold.
 
     Raises:
         DataFileError: the file is missing, of no known kind, broken or beyond the limits; its header lacks a column
-            or has one twice; a quotation mark goes astray; an XLSX file has rows in several sheets.
+            or has one twice; a quotation mark is never closed; an XLSX file has rows in several sheets.
     """
     kind = kind_of(path)
     if kind == ".parquet":
@@ -73,7 +84,7 @@ def each_row(
     elif kind in (".csv", ".tsv"):
         yield from delimited.read(path, columns, needs, kind == ".tsv", lenient)
     else:
-        form = _Form(key if kind == ".json" else None, kind == ".json", columns, text, lenient)
+        form = _JsonOptions(key if kind == ".json" else None, kind == ".json", columns, text, lenient)
         for row in _json(path, form):
             if columns is None or isinstance(row, BadRow):
                 yield row
@@ -82,7 +93,7 @@ def each_row(
 
 
 def kind_of(path: Path, kinds: Collection[str] = KINDS) -> str:
-    """The ending of `kinds` that a file has, in lower case, without .gz. Raises DataFileError where it has none."""
+    """The ending of a file among `kinds`, in lower case, without .gz or .zst. Raises DataFileError: it is another."""
     suffixes = [suffix.lower() for suffix in path.suffixes] or [""]
     packed = suffixes[-1] in PACKED and len(suffixes) > 1
     kind = suffixes[-2] if packed else suffixes[-1]
@@ -94,8 +105,8 @@ def kind_of(path: Path, kinds: Collection[str] = KINDS) -> str:
     )
 
 
-class _Form(NamedTuple):
-    """How JSON is read, see `each_row`; `single`: the file may be one object over several lines."""
+class _JsonOptions(NamedTuple):
+    """How JSON is read, see `each_row`; `single`: the file may be one object that takes several lines."""
 
     key: str | None
     single: bool
@@ -104,48 +115,20 @@ class _Form(NamedTuple):
     lenient: bool
 
 
-def _json(path: Path, form: _Form) -> Iterator[Row | BadRow]:
-    """Rows of an array, of lines, or of one object over several lines."""
+def _json(path: Path, form: _JsonOptions) -> Iterator[Row | BadRow]:
+    """Yield the rows of a file that is an array, an object a line, or one object over several lines.
+
+    The content decides, not the ending: many .json files hold an object a line, and some .jsonl files an array.
+    """
     with opened(path) as file:
-        first = _first(file)
+        head = file.peek(1 << 12)[: 1 << 12].decode(encoding(file), "replace")
+        first = head.lstrip("\ufeff \t\r\n")[:1]
         value = _whole(path, file, first) if first == "[" or (first == "{" and form.single) else None
-    if value is not None:
-        yield from _of_array(path, value, form)
+    if value is None:
+        with opened(path) as file:
+            for number, line in byte_lines(file, path):
+                yield _row(line, number, form)
         return
-    with opened(path) as file:
-        for number, line in byte_lines(file, path):
-            yield _row(line, number, form)
-
-
-def _first(file: io.BufferedReader) -> str:
-    """The first character that is not blank."""
-    head = file.peek(1 << 12)[: 1 << 12]
-    return head.decode(encoding(file), "replace").lstrip("\ufeff \t\r\n")[:1]
-
-
-def _whole(path: Path, file: io.BufferedReader, first: str) -> Any:
-    """The file as one JSON value; None where it holds an object a line, whatever its name says."""
-    code = encoding(file)
-    content = file.read(_MAX_ARRAY + 1)
-    if len(content) > _MAX_ARRAY:
-        raise DataFileError(f"{path}: one JSON value of over {_MAX_ARRAY >> 30} GiB; write it as JSONL, a row a line")
-    try:
-        return _loads(content.decode(code))
-    except (ValueError, RecursionError) as error:
-        if first == "{" and _is_object(content.decode(code, "replace").splitlines()):
-            return None
-        raise DataFileError(f"{path}: is not JSON ({error})") from error
-
-
-def _is_object(lines: Iterable[str]) -> bool:
-    """Whether the first line that is not blank is an object of its own, as in JSONL."""
-    try:
-        return isinstance(_loads(next((line for line in lines if line.strip(" \ufeff")), "")), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _of_array(path: Path, value: Any, form: _Form) -> Iterator[Row | BadRow]:
     if isinstance(value, dict):
         value = value.get(form.key) if form.key else [value]
     if not isinstance(value, list):
@@ -154,9 +137,32 @@ def _of_array(path: Path, value: Any, form: _Form) -> Iterator[Row | BadRow]:
         yield _checked(row, number, form)
 
 
-def _row(line: bytes, number: int, form: _Form) -> Row | BadRow:
+def _whole(path: Path, file: io.BufferedReader, first: str) -> Any:
+    """The file as one JSON value; None where it holds an object a line. Raises DataFileError."""
+    code = encoding(file)
+    content = file.read(_MAX_ARRAY + 1)
+    if len(content) > _MAX_ARRAY:
+        raise DataFileError(f"{path}: one JSON value of over {_MAX_ARRAY >> 30} GiB; write it as JSONL, a row a line")
     try:
-        row = _lenient(line) if form.lenient else _loads(line)
+        return _loads(content.decode(code))
+    except (ValueError, RecursionError) as error:
+        # JSONL, if the first line that is not blank is an object of its own.
+        lines = content.decode(code, "replace").splitlines() if first == "{" else []
+        with suppress(ValueError, RecursionError):
+            if isinstance(_loads(next((line for line in lines if line.strip(" \ufeff")), "")), dict):
+                return None
+        raise DataFileError(f"{path}: is not JSON ({error})") from error
+
+
+def _row(line: bytes, number: int, form: _JsonOptions) -> Row | BadRow:
+    try:
+        try:
+            row = orjson.loads(line) if form.lenient else _loads(line)
+        except ValueError:
+            if not form.lenient:
+                raise
+            row = json.loads(decoded(line))  # the standard library accepts half characters
+        # Parsers silently take the last of two values for a key. Counting is cheap, so only suspects are parsed again.
         twice = [name for name in form.columns or () if line.count(b'"%b"' % name.encode()) > 1 and _twice(line, name)]
     except (ValueError, RecursionError) as error:
         return BadRow(number, f"is not JSON ({error})")
@@ -165,29 +171,22 @@ def _row(line: bytes, number: int, form: _Form) -> Row | BadRow:
     return _checked(row, number, form)
 
 
-def _checked(row: Any, number: int, form: _Form) -> Row | BadRow:
+def _checked(row: Any, number: int, form: _JsonOptions) -> Row | BadRow:
     if isinstance(row, str) and form.text is not None:
         return {form.text: row}
     return row if isinstance(row, dict) else BadRow(number, f"expected a JSON object, found {type(row).__name__}")
 
 
 def _twice(line: bytes, name: str) -> bool:
-    """Whether an object has a key twice, of which parsers take the last one."""
+    """Whether an object has the key twice at its top level."""
     pairs = json.loads(decoded(line), object_pairs_hook=list)
     return isinstance(pairs, list) and [key for key, _ in pairs].count(name) > 1
 
 
-def _lenient(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except ValueError:
-        return json.loads(decoded(line))
-
-
 def _loads(text: str | bytes) -> Any:
-    """Parse JSON, with the NaN and Infinity that Python and pandas write where they have no number.
+    """Parse JSON, also with the NaN and Infinity that Python and pandas write where they have no number.
 
-    Raises ValueError, also on half a character (lone surrogate).
+    Raises ValueError, also for half a character (a lone surrogate).
     """
     try:
         return orjson.loads(text)

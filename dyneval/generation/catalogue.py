@@ -1,4 +1,6 @@
-"""How each model of the table draws: tables of `dyneval/data/models.toml` and of one's own become ModelSpecs.
+"""The models that can draw: tables of `dyneval/data/models.toml`, and of a file of the user's, become ModelSpecs.
+
+Without this file every model would need Python code. A table looks like this:
 
     [my-model]
     name = "My model"
@@ -7,15 +9,15 @@
     variants = { v1 = "me/my-model" }
     presets.recommended.arguments = { num_inference_steps = 20, guidance_scale = 3.5, height = 1024, width = 1024 }
 
-`class = "my_module:MySpec"` takes a ModelSpec of one's own in the place of a family, `model = "my_module:MyModel"` code
-of one's own for what is special to a model. The module is looked for beside the file, too.
+`class = "my_module:MySpec"` names a ModelSpec of the user's in the place of a family; `model = "my_module:MyModel"`
+names code for what is special to a model. Python looks for the module beside the user's table, too.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +34,8 @@ FAMILIES = {
     "transformers": "dyneval.generation.families.transformers:TransformersSpec",
     "hosted": "dyneval.generation.families.hosted:HostedSpec",
     "external": "dyneval.generation.families.external:ExternalSpec",
-    DEMO: "dyneval.demo.painter_spec:DemoSpec",  # a name and no import: the demo is built on Step 2
+    # A name and no import: the demo is built on Step 2, so an import from here would be a circle.
+    DEMO: "dyneval.demo.painter_spec:DemoSpec",
 }
 """Families by name, as "module:class" of their specs."""
 
@@ -43,50 +46,61 @@ Specs = dict[str, ModelSpec]
 
 
 def load(own: Path | None = None) -> Specs:
-    """All models by slug, those of the table `own` added or laid over. Raises GenerationError, DataFileError."""
+    """Read all models.
+
+    Args:
+        own: a table of the user's; its models are added, or replace single values of models that are known.
+
+    Returns:
+        The models by slug.
+
+    Raises:
+        GenerationError: a table has a wrong name or value, or its class cannot be imported.
+        DataFileError: a file is missing or is not valid TOML.
+    """
     if own:
-        sys.path.append(str(own.resolve().parent))  # worker processes inherit it
+        # At the end, so that a file called like a library hides none. Worker processes inherit the path.
+        sys.path.append(str(own.resolve().parent))
     return {slug: _spec(slug, table) for slug, table in model_table.tables(own).items()}
 
 
 def _spec(slug: str, table: model_table.Table) -> ModelSpec:
+    """Make the spec of one table; every error names the model."""
     name, family = table.get("class"), str(table.get("family", "diffusers"))
     if name is None and family not in FAMILIES:
         raise GenerationError(f"model {slug}: no family '{family}'; choose from {', '.join(FAMILIES)}")
-    kind = _imported(slug, str(name or FAMILIES[family]))
+    name = str(name or FAMILIES[family])
+    module, _, attribute = name.partition(":")
+    try:
+        kind: Any = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise GenerationError(f"model {slug}: class {name!r} cannot be imported ({error})") from error
+    if not (isinstance(kind, type) and issubclass(kind, ModelSpec)):
+        raise GenerationError(f"model {slug}: {name!r} is not a ModelSpec")
+
     known = {field.name for field in fields(kind)}
+    # "year", "aliases" and other names of a table are read by model_table alone and are not fields of a spec.
     values = {key: value for key, value in table.items() if key in known or key not in model_table.NAMES}
     values = {key: value for key, value in values.items() if key not in ("class", "family")}
-    _no_others(f"model {slug}", values, known)
+    # msgspec passes over names that a dataclass does not have; a misspelt setting would be lost without a word.
+    tables = [(f"model {slug}", values, known)]
     presets = values.get("presets")
-    for preset, content in presets.items() if isinstance(presets, dict) else ():
-        if isinstance(content, dict):  # what is no table is told by the conversion
-            _no_others(f"model {slug}, preset {preset}", content, {field.name for field in fields(Preset)})
+    if isinstance(presets, dict):
+        of_preset = {field.name for field in fields(Preset)}
+        # A value that should be a table and is not is refused by the conversion below.
+        tables += [(f"model {slug}, preset {p}", v, of_preset) for p, v in presets.items() if isinstance(v, dict)]
+    for where, content, allowed in tables:
+        if unknown := sorted(set(content).difference(allowed)):
+            advice = did_you_mean(unknown[0], sorted(allowed))
+            raise GenerationError(f"{where}: unknown name '{unknown[0]}'; {advice}")
     try:
         return msgspec.convert({**values, "slug": slug}, kind)
     except msgspec.ValidationError as error:
         raise GenerationError(f"model {slug}: {error}") from error
 
 
-def _no_others(where: str, values: Mapping[str, Any], known: Iterable[str]) -> None:
-    unknown = sorted(set(values).difference(known))
-    if unknown:
-        raise GenerationError(f"{where}: unknown name '{unknown[0]}'; {did_you_mean(unknown[0], sorted(known))}")
-
-
-def _imported(slug: str, name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    try:
-        kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise GenerationError(f"model {slug}: class {name!r} cannot be imported ({error})") from error
-    if not (isinstance(kind, type) and issubclass(kind, ModelSpec)):
-        raise GenerationError(f"model {slug}: {name!r} is no ModelSpec")
-    return kind
-
-
 def members(specs: Specs, roster: Roster = "paper") -> list[ModelSpec]:
-    """The models of a roster, without the demo models."""
+    """Return the models of a roster, without the demo models."""
     return [s for s in specs.values() if s.family != DEMO and (roster == "all" or s.in_paper)]
 
 
@@ -98,10 +112,17 @@ def choose(
     family: str | None = None,
     roster: Roster = "paper",
 ) -> list[ModelSpec]:
-    """Models by slug, or those of the roster, by tier and family; `family` "demo" is the demo models.
+    """Return the models that a command names.
+
+    Args:
+        specs: all models by slug.
+        slugs: exactly these; the other arguments are not looked at then.
+        tier: 1, 2 or 3; None is every tier.
+        family: None is every family but the demo's.
+        roster: among which models tier and family choose.
 
     Raises:
-        GenerationError: no such model.
+        GenerationError: no model has that slug, or none that tier and family.
     """
     unknown = [slug for slug in slugs if slug not in specs]
     if unknown:
@@ -116,10 +137,13 @@ def choose(
 
 
 def sharing(specs: Specs, chosen: Sequence[ModelSpec], roster: Roster = "paper") -> list[ModelSpec]:
-    """The models among which prompts are shared out: demo models among themselves, real ones among the roster.
+    """Return the models among which prompts are shared out.
 
-    It does not depend on which of them run, so that separate runs share prompts out alike. A chosen model that is not
-    among them shares with no other.
+    The result does not depend on which models of the roster run, so separate runs share the prompts out alike. Demo
+    models share among themselves. A chosen model that is not in the result shares with no other.
+
+    Raises:
+        GenerationError: `chosen` holds demo models and others.
     """
     demo = {spec.family == DEMO for spec in chosen}
     if len(demo) > 1:

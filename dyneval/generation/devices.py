@@ -1,4 +1,8 @@
-"""Which devices a run uses, and how a model's weights are laid on one."""
+"""Which devices a run uses, and how a model's weights are laid on one.
+
+Weights that do not fit stay partly in the memory of the machine, which is slower but draws. A wrong choice here shows
+as an out-of-memory error while the model loads, or as a model that is needlessly slow.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,25 @@ from dyneval.errors import GenerationError
 
 
 def choose_devices(family: str, asked: Sequence[str] = ()) -> list[str]:
-    """The devices asked for, else every GPU that is visible (CUDA_VISIBLE_DEVICES is respected), else the CPU.
+    """Return the devices asked for, else every GPU that is visible (CUDA_VISIBLE_DEVICES counts), else the CPU.
+
+    Args:
+        family: of the model. A hosted model needs no device; a demo model gets a process for each core.
+        asked: devices as torch names them, such as "cuda:0".
 
     Raises:
-        GenerationError: torch knows no such device here.
+        GenerationError: torch has no such device here.
     """
     if asked:
-        for device in asked if family in ("diffusers", "transformers") else ():  # an external model has its own torch
-            _refuse_missing(device)
+        # Only these two families draw with the torch that is imported here; an external model has a torch of its own.
+        for device in asked if family in ("diffusers", "transformers") else ():
+            import torch
+
+            try:
+                torch.empty(0, device=device)
+            except Exception as error:  # a wrong name, a torch without CUDA and a driver each raise another class
+                reason = str(error).splitlines()[0]
+                raise GenerationError(f"--devices {device}: there is no such device here ({reason})") from error
         return list(asked)
     if family == "hosted":
         return ["cpu"]  # the work is done elsewhere
@@ -28,17 +43,8 @@ def choose_devices(family: str, asked: Sequence[str] = ()) -> list[str]:
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
 
 
-def _refuse_missing(device: str) -> None:
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except Exception as error:  # of the name, of a build without CUDA, of the driver
-        reason = str(error).splitlines()[0]
-        raise GenerationError(f"--devices {device}: there is no such device here ({reason})") from error
-
-
 Placement = Literal["resident", "model_offload", "sequential_offload"]
+"""resident: everything on the device; model_offload: one component at a time; sequential_offload: one layer."""
 
 HEADROOM = 4 * 2**30
 """Bytes kept free for activations."""
@@ -47,10 +53,13 @@ HEADROOM = 4 * 2**30
 def choose_placement(
     sizes: Iterable[int], device: str, asked: Placement | Literal["auto"] = "auto", pipelines: int = 1
 ) -> Placement:
-    """Where weights of these sizes (bytes a component) lie: as asked, else by the memory free on `device` now.
+    """Return where weights lie: as asked, else by the memory that is free on the device now.
 
-    resident: everything on the device; model_offload: one component at a time; sequential_offload: one layer at a time.
-    With several pipelines on one device each gets its part of what is free. On a CPU nothing is moved.
+    Args:
+        sizes: bytes of each component.
+        device: "cuda:0", "cpu". On a CPU there is nowhere to move weights from, so they are resident.
+        asked: "auto" measures.
+        pipelines: how many share the device; each gets its part of what is free.
     """
     if not device.startswith("cuda"):
         return "resident"
@@ -63,7 +72,7 @@ def choose_placement(
 
 
 def fitting_placement(sizes: Sequence[int], free: int) -> Placement:
-    """The fastest placement of components of these sizes in `free` bytes."""
+    """Return the fastest placement of components of these sizes in `free` bytes."""
     if sum(sizes) + HEADROOM <= free:
         return "resident"
     return "model_offload" if max(sizes, default=0) + HEADROOM <= free else "sequential_offload"

@@ -1,7 +1,8 @@
-"""Getting every image out of a model: smaller batches when memory runs out, single requests when a batch fails.
+"""Gets every image out of a loaded model: smaller batches when memory runs out, single requests when a batch fails.
 
-The engine turns requests into results (a record whose files are in place, or why there is none) and knows nothing of
-other workers or of what was there before. Encoding, hashing and writing run in threads while the model draws on.
+Without it one bad prompt, or one batch that is too large, would cost all images of a run. The loop turns requests into
+results: a record whose files are in place, or the reason why there is none. It knows nothing of other workers or of
+what was there before. Images are encoded, hashed and written in threads while the model draws the next batch.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from dyneval.generation import saving
-from dyneval.generation.model import BatchTooLarge, ImageModel, ModelBroken, NotMade, Outcome, Request
+from dyneval.generation.model import BatchTooLarge, ImageModel, ImageRequest, ModelBroken, NoImage, Outcome
 from dyneval.generation.saving import ImageFormat
 from dyneval.records import PairRecord
 
 log = logging.getLogger(__name__)
 
-Result = PairRecord | NotMade
+Result = PairRecord | NoImage
 
 FAILURES_IN_A_ROW = 10
 """So many unexpected failures in a row are taken for a broken model, not for bad prompts."""
 
 
 @dataclass(kw_only=True)
-class Engine:
+class DrawingLoop:
     """A loaded model and the folder it draws into.
 
     Attributes:
@@ -46,7 +47,7 @@ class Engine:
     batch_size: int
     _failures: int = field(default=0, init=False)
 
-    def run(self, requests: Iterable[Request]) -> Generator[Result, None, None]:
+    def run(self, requests: Iterable[ImageRequest]) -> Generator[Result, None, None]:
         """Yield one result for each request, in any order, when its files are in place.
 
         Raises:
@@ -61,8 +62,14 @@ class Engine:
                 while batch := list(islice(source, self.batch_size)):
                     begun = time.monotonic()
                     for outcome in self._attempt(batch):
-                        self._count(outcome)
-                        writing.append(pool.submit(self._keep, outcome))
+                        if isinstance(outcome, NoImage):
+                            # A refusal is about its prompt and says nothing against the model.
+                            self._failures = 0 if outcome.permanent else self._failures + 1
+                            yield outcome
+                            continue
+                        self._failures = 0
+                        place = (self.root, self.slug, outcome, self.settings, self.model.facts, self.image_format)
+                        writing.append(pool.submit(saving.save, *place))
                         # Bounded, so that a model faster than the disk does not fill the memory with images.
                         while writing and (writing[0].done() or len(writing) > 8):
                             yield writing.popleft().result()
@@ -73,6 +80,7 @@ class Engine:
                         yield writing.popleft().result()
             except (Exception, KeyboardInterrupt) as error:
                 stopped = error
+        # The images that were being written when the model broke are finished by now; they are paid for and kept.
         while writing:
             written = writing.popleft()
             if written.exception() is None:
@@ -82,17 +90,8 @@ class Engine:
         if stopped is not None:
             raise stopped
 
-    def _keep(self, outcome: Outcome) -> Result:
-        if isinstance(outcome, NotMade):
-            return outcome
-        return saving.save(self.root, self.slug, outcome, self.settings, self.model.facts, self.image_format)
-
-    def _count(self, outcome: Outcome) -> None:
-        failed = isinstance(outcome, NotMade) and not outcome.permanent
-        self._failures = self._failures + 1 if failed else 0
-
-    def _attempt(self, batch: Sequence[Request]) -> Iterator[Outcome]:
-        """Outcomes of `batch`; what an exception left without one is tried again, in smaller pieces."""
+    def _attempt(self, batch: Sequence[ImageRequest]) -> Iterator[Outcome]:
+        """Yield outcomes of `batch`; what an exception left without one is tried again, in smaller pieces."""
         if self._failures >= FAILURES_IN_A_ROW:
             raise ModelBroken(f"{self.slug}: {self._failures} images in a row failed; see the rejects for the reasons")
         left = {request.pair_id: request for request in batch}
@@ -101,31 +100,30 @@ class Engine:
                 if left.pop(outcome.request.pair_id, None):
                     yield outcome
         except BatchTooLarge as error:
-            yield from self._smaller(list(left.values()), str(error))
+            yield from self._in_pieces(list(left.values()), f"out of memory with one image a batch: {error}")
             return
         except ModelBroken:
             raise
         except Exception as error:  # whatever a model's code raises must cost its own image only
-            yield from self._one_by_one(list(left.values()), error)
+            reason = f"{type(error).__name__}: {error}"
+            if len(left) == 1:
+                log.warning("%s: %s", next(iter(left)), reason)
+            else:
+                log.warning("%s: a batch of %d failed (%s); trying its prompts one by one", self.slug, len(left), error)
+            yield from self._in_pieces(list(left.values()), reason, size=1)
             return
         for request in left.values():
-            yield NotMade(request=request, reason="the model returned nothing for this prompt")
+            yield NoImage(request=request, reason="the model returned nothing for this prompt")
 
-    def _smaller(self, batch: Sequence[Request], reason: str) -> Iterator[Outcome]:
-        if len(batch) == 1:
-            yield NotMade(request=batch[0], reason=f"out of memory with one image a batch: {reason}")
+    def _in_pieces(self, batch: Sequence[ImageRequest], reason: str, size: int | None = None) -> Iterator[Outcome]:
+        """Try a failed batch again in pieces of `size`, or half of it; `reason` is recorded with a single request."""
+        if len(batch) < 2:
+            yield from (NoImage(request=request, reason=reason) for request in batch)
             return
-        self.batch_size = max(1, min(self.batch_size, len(batch)) // 2)
-        log.warning("%s: out of memory; going on with batches of %d", self.slug, self.batch_size)
+        if size is None:
+            self.batch_size = max(1, min(self.batch_size, len(batch)) // 2)
+            log.warning("%s: out of memory; going on with batches of %d", self.slug, self.batch_size)
         rest = iter(batch)
-        while part := list(islice(rest, self.batch_size)):  # the size may shrink again on the way
-            yield from self._attempt(part)
-
-    def _one_by_one(self, batch: Sequence[Request], error: Exception) -> Iterator[Outcome]:
-        if len(batch) == 1:
-            log.warning("%s: %s: %s", batch[0].pair_id, type(error).__name__, error)
-            yield NotMade(request=batch[0], reason=f"{type(error).__name__}: {error}")
-            return
-        log.warning("%s: a batch of %d failed (%s); trying its prompts one by one", self.slug, len(batch), error)
-        for request in batch:
-            yield from self._attempt([request])
+        # The batch size is read anew for each piece: it may shrink again on the way.
+        while piece := list(islice(rest, size or self.batch_size)):
+            yield from self._attempt(piece)

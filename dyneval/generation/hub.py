@@ -1,4 +1,8 @@
-"""A GenDB as a dataset of the Hugging Face Hub: Parquet shards with the images inside, and a card."""
+"""A GenDB as a dataset of the Hugging Face Hub: Parquet shards with the images inside, and a card.
+
+The card tells who drew the images and under which licences they come; without it a dataset may not be passed on. A
+dataset that was written and could not be uploaded is found again by what it was made from, so the same command goes on.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ import dyneval
 from dyneval.errors import GenerationError
 from dyneval.files.atomic import atomic_write, read_json, write_summary
 from dyneval.generation.curating import NO_CATEGORY, copy_selection
-from dyneval.generation.exporting import Counts, read_records, write_parquet
+from dyneval.generation.exporting import ExportCounts, read_records, write_parquet
 from dyneval.generation.index import Index, Selection
 from dyneval.generation.model import ModelSpec
 from dyneval.hashing import fingerprint
@@ -23,7 +27,9 @@ from dyneval.records import PairRecord, RunSummary
 log = logging.getLogger(__name__)
 
 Form = Literal["parquet", "imagefolder"]
+# Says which files are the data: summary.json lies in the same folder.
 _SHARDS = "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet"
+# The Hub's own names of sizes, by the number of rows that each ends below.
 _SIZES = {
     1_000: "n<1K",
     10_000: "1K<n<10K",
@@ -34,8 +40,8 @@ _SIZES = {
 
 
 @dataclass(slots=True)
-class Contents:
-    """What a dataset holds, counted as it is written."""
+class DatasetContents:
+    """What a dataset holds, counted as it is written: every pair passes by once, and no record is kept."""
 
     prompts: set[str] = field(default_factory=set)
     models: Counter[str] = field(default_factory=Counter)
@@ -50,12 +56,6 @@ class Contents:
         if record.tier is not None:
             self.tiers[record.generation_model].add(record.tier)
 
-    def by_tier(self) -> list[tuple[str, str, int]]:
-        """Model, tiers and number of pairs, the first tier first."""
-        rows = [(model, sorted(self.tiers[model]), count) for model, count in self.models.items()]
-        rows.sort(key=lambda row: (not row[1], row[1], row[0]))
-        return [(model, ", ".join(map(str, tiers)), count) for model, tiers, count in rows]
-
 
 def write_dataset(
     folder: Path,
@@ -65,7 +65,7 @@ def write_dataset(
     shard_bytes: int,
     name: str,
     form: Form = "parquet",
-) -> Counts:
+) -> ExportCounts:
     """Write `output`/data/train-*.parquet and `output`/README.md, which `datasets.load_dataset` reads.
 
     `output`/summary.json says what the dataset was made from; where that is the same again, it is left as it is.
@@ -82,21 +82,27 @@ def write_dataset(
     Raises:
         GenerationError: there are Parquet files, or a README.md, of something else.
     """
-    made_from = _made_from(folder, specs, selection, shard_bytes, name if form == "parquet" else f"{name} {form}")
+    metadata = folder / "metadata.jsonl"
+    status = metadata.stat() if metadata.is_file() else None  # if it is missing, opening the index says so
+    # All that the dataset depends on. Size and time are taken for the content of metadata.jsonl: it may have gigabytes.
+    source = [metadata.resolve(), status and [status.st_size, status.st_mtime_ns]]
+    licences = {slug: [spec.name, spec.licence] for slug, spec in specs.items()}
+    title = name if form == "parquet" else f"{name} {form}"
+    made_from = fingerprint([dyneval.__version__, source, asdict(selection), shard_bytes, title, licences])
     finished = output / "summary.json"
     if (output / "README.md").exists():
         found = read_json(finished) if finished.exists() else None
         if isinstance(found, dict) and found.get("made_from") == made_from:
-            log.info("%s: is there already, made from the same", output)
-            return Counts(**found["counts"])
-        raise GenerationError(f"{output / 'README.md'} is there already, of something else; name a new folder")
-    contents = Contents()
+            log.info("%s: exists already and was made from the same; nothing is written", output)
+            return ExportCounts(**found["counts"])
+        raise GenerationError(f"{output / 'README.md'} exists already and belongs to something else; name a new folder")
+    contents = DatasetContents()
     if form == "parquet":
         counts = write_parquet(folder, output / "data", shard_bytes, selection, contents.add)
     else:
         written, lost = copy_selection(Index(folder), selection, output)
-        counts = Counts(written=written, rejected=len(lost))
-        for record in read_records(output, Counts(), Selection()):
+        counts = ExportCounts(written=written, rejected=len(lost))
+        for record in read_records(output, ExportCounts(), Selection()):
             contents.add(record)
     run = RunSummary(made=counts.written, rejected=counts.rejected)
     write_summary(finished, run, {"made_from": made_from, "counts": asdict(counts)})
@@ -105,17 +111,18 @@ def write_dataset(
     return counts
 
 
-def _made_from(folder: Path, specs: Mapping[str, ModelSpec], selection: Selection, shard_bytes: int, name: str) -> str:
-    """A hash of all that a dataset depends on."""
-    metadata = folder / "metadata.jsonl"
-    status = metadata.stat() if metadata.is_file() else None  # a missing one is told by whoever reads it
-    source = [metadata.resolve(), status and [status.st_size, status.st_mtime_ns]]
-    licences = {slug: [spec.name, spec.licence] for slug, spec in specs.items()}
-    return fingerprint([dyneval.__version__, source, asdict(selection), shard_bytes, name, licences])
+def card(
+    contents: DatasetContents, counts: ExportCounts, specs: Mapping[str, ModelSpec], name: str, form: Form = "parquet"
+) -> str:
+    """Return the card of a dataset: front matter for the Hub, what is in it, who drew it, under which licences.
 
-
-def card(contents: Contents, counts: Counts, specs: Mapping[str, ModelSpec], name: str, form: Form = "parquet") -> str:
-    """The card of a dataset: front matter for the Hub, then what is in it, who drew it, and under which licences."""
+    Args:
+        contents: what was counted while the dataset was written.
+        counts: pairs that are in it, and pairs that were left out.
+        specs: models by slug, for names and licences; a model that is missing here has an unknown licence.
+        name: title.
+        form: "parquet" or "imagefolder".
+    """
     size = next((label for limit, label in _SIZES.items() if counts.written < limit), "10M<n<100M")
     head = [
         "---",
@@ -130,10 +137,11 @@ def card(contents: Contents, counts: Counts, specs: Mapping[str, ModelSpec], nam
     ]
     checked = " Every image was decoded and compared with its recorded SHA-256;" if form == "parquet" else ""
     models = ["| model | tier | images | licence of the weights |", "|---|---|---|---|"]
-    for model, tiers, count in contents.by_tier():
+    by_tier = [(sorted(contents.tiers[model]), model, count) for model, count in contents.models.items()]
+    for tiers, model, count in sorted(by_tier, key=lambda row: (not row[0], row)):  # those without a tier last
         spec = specs.get(model)
         shown, licence = (spec.name, spec.licence or "unknown") if spec else (model, "unknown")
-        models.append(f"| {_cell(shown)} | {tiers} | {count} | {_cell(licence)} |")
+        models.append(f"| {_cell(shown)} | {', '.join(map(str, tiers))} | {count} | {_cell(licence)} |")
     categories = ["| category | images |", "|---|---|"]
     categories += [f"| {_cell(category)} | {count} |" for category, count in sorted(contents.categories.items())]
     text = f"""
@@ -151,4 +159,5 @@ The images were made by the models below and come under the licences of their we
 
 
 def _cell(text: str) -> str:
+    """Return text that stays in its cell of a Markdown table: names and categories may come from anyone."""
     return " ".join(text.split()).replace("|", "\\|")

@@ -1,4 +1,8 @@
-"""What this machine can run: the models with what they need, and what is missing for it."""
+"""Tables for people: which models this machine can run, what it lacks for the others, and the presets of one model.
+
+`dyneval generate --list` and the `--help` of every model's script print them. Nothing is loaded to find out: packages
+are looked for without being imported.
+"""
 
 from __future__ import annotations
 
@@ -9,37 +13,32 @@ COLUMNS = ("slug", "tier", "family", "GPU GiB", "licence", "ready")
 
 
 def list_models(specs: catalogue.Specs, run: RunOptions) -> str:
-    """A table of all models, one a line, for `dyneval generate --list`."""
-    total = gpu_gib()
-    rows = [COLUMNS, *(_row(spec, run, total) for spec in specs.values())]
+    """Return a table of all models, one a line, with what keeps this machine from running each."""
+    total = 0.0  # GiB of the largest GPU
+    try:
+        import torch
+    except ImportError:
+        pass  # the core installs without torch; models that need it list it as missing
+    else:
+        for index in range(torch.cuda.device_count()):
+            total = max(total, torch.cuda.get_device_properties(index).total_memory / 2**30)
+    rows = [COLUMNS]
+    for spec in specs.values():
+        obstacles = spec.obstacles(run)
+        if not obstacles and total and spec.memory_gib > total:
+            obstacles = ["yes, offloading"]
+        licence = f"{spec.licence}{' (gated)' if spec.gated else ''}"
+        memory = f"{spec.memory_gib:.0f}" if spec.memory_gib else "-"
+        tier = str(spec.tier) if spec.in_paper or spec.family == catalogue.DEMO else f"{spec.tier}*"
+        rows.append((spec.slug, tier, spec.family, memory, licence, "; ".join(obstacles) or "yes"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     machine = f"largest GPU here: {total:.0f} GiB" if total else "no GPU here: the CPU draws, in float32 and slowly"
     return "\n".join([*lines, "", "* not one of the paper's models: the tier is that of its table", machine])
 
 
-def _row(spec: ModelSpec, run: RunOptions, total: float) -> tuple[str, ...]:
-    obstacles = spec.obstacles(run)
-    if not obstacles and total and spec.memory_gib > total:
-        obstacles = ["yes, offloading"]
-    licence = f"{spec.licence}{' (gated)' if spec.gated else ''}"
-    memory = f"{spec.memory_gib:.0f}" if spec.memory_gib else "-"
-    tier = str(spec.tier) if spec.in_paper or spec.family == catalogue.DEMO else f"{spec.tier}*"
-    return (spec.slug, tier, spec.family, memory, licence, "; ".join(obstacles) or "yes")
-
-
-def gpu_gib() -> float:
-    """Memory of the largest visible GPU in GiB, 0 without one."""
-    try:
-        import torch
-    except ImportError:
-        return 0
-    count = torch.cuda.device_count()
-    return max((torch.cuda.get_device_properties(index).total_memory / 2**30 for index in range(count)), default=0)
-
-
 def describe_presets(spec: ModelSpec) -> str:
-    """Variants, parts and presets of one model, for the help of its script."""
+    """Return variants, parts and presets of one model, with the sources of their values."""
     lines = [f"tier {spec.tier}, ours: {spec.tier_reason}"] if spec.tier_reason else []
     lines += ["variants: " + ", ".join(f"{name} ({repo})" for name, repo in spec.variants.items())]
     if spec.parts:

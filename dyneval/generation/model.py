@@ -1,8 +1,10 @@
-"""The one interface that every text-to-image model has here: batches of requests in, outcomes out.
+"""The interface of every text-to-image model: requests in, images or reasons out; and the settings that it records.
 
-    ModelSpec (what a table of dyneval/data/models.toml says) --build--> ImageModel --generate--> Made | NotMade
+    ModelSpec (a table of dyneval/data/models.toml) --build--> ImageModel --generate--> GeneratedImage | NoImage
 
-A spec is cheap and can be listed; only `build` imports libraries and loads weights.
+The rest of Step 2 knows models by this file alone, so a new one needs no change elsewhere. A spec is cheap and can be
+listed; only `build` imports libraries and loads weights. `ModelSpec.settings` is recorded with each image and compared
+before an image is kept: if it leaves out a choice that changes images, a folder mixes two kinds without a word.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
@@ -48,11 +50,16 @@ class ModelBroken(WorkerBroken):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class ImageRequest:
     """One image to make.
 
     Attributes:
+        pair_id: names the image, its file and its record.
+        prompt_id: of the prompt.
+        prompt: as the user wrote it.
         seed: what the model's random generator starts from, below 2**31; a function of prompt, model and base seed.
+        tier: of the prompt, 1-3; recorded.
+        categories: of the prompt; recorded.
     """
 
     pair_id: str
@@ -64,10 +71,12 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Made:
+class GeneratedImage:
     """An image as the model returned it.
 
     Attributes:
+        request: what was asked for.
+        image: in any mode; transparency is laid on white when it is saved.
         prompt_sent: the text the model was given, after suffixes, templates or rewriting.
         seconds: time the model took, divided by the batch.
         seeded: False when the model takes no seed; none is recorded then.
@@ -76,7 +85,7 @@ class Made:
         details: what is recorded about this image alone: cost, token usage, rewritten prompt.
     """
 
-    request: Request
+    request: ImageRequest
     image: Image.Image
     prompt_sent: str
     seconds: float
@@ -87,36 +96,47 @@ class Made:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NotMade:
-    """Why there is no image. `permanent` means that the same request would end the same way: it is not sent again."""
+class NoImage:
+    """Why there is no image.
 
-    request: Request
+    Attributes:
+        request: what was asked for.
+        reason: for people.
+        permanent: the same request would end the same way; it is not sent again, unless --retry-refused asks for it.
+        details: what is recorded with the reason, such as the cost of a request that was refused.
+    """
+
+    request: ImageRequest
     reason: str
     permanent: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-Outcome = Made | NotMade
+Outcome = GeneratedImage | NoImage
 
 
-class AskedSize:
-    """Notes images of another size than was asked for: models round it to a grid, services choose their own."""
+@dataclass(slots=True)
+class RequestedSize:
+    """Notes images of another size than was asked for: models round it to a grid, services choose their own.
 
-    def __init__(self, slug: str, size: tuple[int, int] | None) -> None:
-        """`size`: width and height; None where none was asked for."""
-        self.slug = slug
-        self.size = size
-        self._told = False
+    Attributes:
+        slug: of the model, for the warning.
+        size: width and height in pixels; None where none was asked for.
+    """
+
+    slug: str
+    size: tuple[int, int] | None
+    _told: bool = False
 
     @classmethod
-    def of(cls, slug: str, arguments: Mapping[str, Any]) -> AskedSize:
-        """The size in a call's arguments: width and height, or image_size, the side of a square."""
+    def of(cls, slug: str, arguments: Mapping[str, Any]) -> RequestedSize:
+        """Take the size from a call's arguments: width and height, or image_size, the side of a square."""
         side = arguments.get("image_size")
         width, height = arguments.get("width", side), arguments.get("height", side)
         return cls(slug, (width, height) if isinstance(width, int) and isinstance(height, int) else None)
 
     def note(self, image: Image.Image) -> dict[str, Any]:
-        """What is to be recorded with an image; the first time a warning, too."""
+        """Return what is to be recorded with an image; warn the first time, since a run makes thousands of images."""
         if self.size in (None, image.size):
             return {}
         if not self._told:
@@ -133,7 +153,7 @@ class ImageModel(Protocol):
     facts: Mapping[str, Any]
     """What was found out while loading and is recorded with each image: revision, versions, dtype, device."""
 
-    def generate(self, batch: Sequence[Request]) -> Iterator[Outcome]:
+    def generate(self, batch: Sequence[ImageRequest]) -> Iterator[Outcome]:
         """Yield one outcome for each request, in any order, as they come.
 
         Raises:
@@ -149,9 +169,10 @@ class ImageModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One way to run a model: `arguments` of its call, and more.
+    """One way to run a model: the arguments of its call, and what else differs.
 
     Attributes:
+        arguments: of the model's call, by their names in its library.
         note: what to know about it, above all where the published script used other weights or settings.
         source: where the arguments are said: repository with commit and line, model card, documentation.
         date: day on which somebody looked there last.
@@ -176,21 +197,25 @@ class Preset:
 
 
 def _part(text: str) -> tuple[str, str]:
+    """Read NAME=VALUE."""
     name, equals, value = text.partition("=")
+    # "stage_1.guidance_scale" names an argument within another one.
     if not equals or not name.replace(".", "_").isidentifier():
         raise SettingError(f"'{text}' is not of the form NAME=VALUE")
     return name, value
 
 
 def _override(text: str) -> tuple[str, Any]:
+    """Read NAME=VALUE with a value of JSON, or a text where it is not JSON."""
     name, value = _part(text)
     try:
         return name, json.loads(value)
     except ValueError:
-        return name, value
+        return name, value  # a text without quotes: nobody types '"auto"' in a shell
 
 
 def _prices(text: str) -> tuple[float, float]:
+    """Read US dollars a million tokens, of input and of output."""
     try:
         given, taken = (float(part) for part in text.split("/"))
     except ValueError:
@@ -203,13 +228,15 @@ class BuildOptions:
     """Choices of one run that decide what images look like, also as flags; all are recorded and compared on resume.
 
     Attributes:
-        variant: None is the spec's first.
-        revision: None is the newest, and the commit found is recorded.
         preset: None is the model's default.
-        parts: by the name of the part.
+        variant: None is the spec's first.
+        repo: other weights of the same kind; None is the variant's.
+        revision: of the weights; None is the newest, and the commit found is recorded.
+        base_seed: another one gives another image of every prompt.
+        parts: other weights for parts, by the name of the part.
         overrides: call arguments that replace the preset's; "stage_1.guidance_scale" is one inside another.
         pins: commits by repo that the images of a folder with these settings were made from: they are loaded, even
-            where a branch has moved since. They are no setting of their own.
+            where a branch has moved since. They are not part of the settings.
     """
 
     preset: Annotated[PresetName | None, arg("authors' recommendation or the published scripts' settings")] = None
@@ -228,7 +255,18 @@ class BuildOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunOptions:
-    """Choices that change where and how fast a model runs, but not its images; also as flags."""
+    """Choices that change where and how fast a model runs, but not its images; also as flags.
+
+    They are not part of the settings, so a run may go on with others: an image is the same in any batch and placement.
+
+    Attributes:
+        batch_size: prompts a call; None is the model's own.
+        placement: where weights lie; "auto" measures the free memory.
+        concurrency: requests in flight to a hosted API.
+        base_url: of a server that speaks a hosted API; None is the vendor's.
+        prices: US dollars for a million tokens of input and of output.
+        external_env: environment of an external model, or a folder with one for each slug.
+    """
 
     batch_size: Annotated[
         int | None, arg("prompts a call (default: the model's own); halved when memory runs out", ge=1)
@@ -247,11 +285,17 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec(ABC):
-    """A text-to-image model, described; importing one loads nothing heavy.
+    """A text-to-image model, described: what its table says. Making one imports no library and loads no weights.
 
     Attributes:
+        family: name of the family in tables.
+        family_packages: importable packages that every model of the family needs.
         slug: name in file names, records and on the command line.
+        name: for people.
         about: what to know of the model, in a sentence.
+        tier: 1 is the strongest; which prompts the model draws.
+        presets: by name; "recommended" must be there.
+        default_preset: the one that is taken when none is named.
         variants: checkpoints by name, the first is the default: name -> repo id or API id.
         parts: further weights that the model needs: part name -> repo id.
         packages: importable packages that the model needs beyond those of its family.
@@ -287,71 +331,76 @@ class ModelSpec(ABC):
 
     @property
     def in_paper(self) -> bool:
-        """Whether it is one of the paper's 36 models; the tier of the others is ours."""
+        """Whether the model is one of the paper's 36; the tier of the others is ours."""
         return self.paper_score is not None
 
     def __post_init__(self) -> None:
+        # The slug becomes part of file names and of pair_ids, and is typed on the command line.
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.slug):
-            raise GenerationError(f"{self.slug!r} is no slug: lower-case letters and digits, joined by single hyphens")
+            raise GenerationError(
+                f"{self.slug!r} is not a slug: lower-case letters and digits, joined by single hyphens"
+            )
         if not self.variants or "recommended" not in self.presets:
             raise GenerationError(f"{self.slug}: a model needs at least one variant and a recommended preset")
 
-    def preset_name(self, options: BuildOptions) -> PresetName:
-        """Name of the preset that `options` chose. Raises GenerationError when the model has no such preset."""
+    def preset(self, options: BuildOptions) -> Preset:
+        """Return the preset that `options` chose. Raises GenerationError when the model has no such preset."""
         name = options.preset or self.default_preset
         if name not in self.presets:
             raise GenerationError(f"{self.slug}: no preset '{name}'; choose from {', '.join(self.presets)}")
-        return name
-
-    def preset(self, options: BuildOptions) -> Preset:
-        """The preset that `options` chose. Raises GenerationError when the model has no such preset."""
-        return self.presets[self.preset_name(options)]
+        return self.presets[name]
 
     def repo(self, options: BuildOptions) -> str:
-        """Repo id, API id or folder of the weights. Raises GenerationError on an unknown variant."""
+        """Return the repo id, API id or folder of the weights. Raises GenerationError on an unknown variant."""
         variant = self.variant(options)
-        return options.repo or self._preset_repo(options) or self.variants[variant]
-
-    def _preset_repo(self, options: BuildOptions) -> str | None:
-        return None if options.variant else self.preset(options).repo
+        # A variant that is named comes before the preset's repo: a user who names one asks for exactly that.
+        of_preset = None if options.variant else self.preset(options).repo
+        return options.repo or of_preset or self.variants[variant]
 
     def variant(self, options: BuildOptions) -> str:
-        """Name of the chosen checkpoint. Raises GenerationError when the model has no such variant."""
+        """Return the name of the chosen checkpoint. Raises GenerationError when the model has no such variant."""
         variant = options.variant or next(iter(self.variants))
         if variant not in self.variants:
             raise GenerationError(f"{self.slug}: no variant '{variant}'; choose from {', '.join(self.variants)}")
         return variant
 
     def commits(self, options: BuildOptions) -> dict[str, str]:
-        """Commit, tag or branch of each repo that is not to be the newest; a commit comes before a name for it."""
+        """Return the commit, tag or branch of each repo that is not to be the newest one.
+
+        A recorded commit comes before a name for it: a branch may have moved since the folder was begun.
+        """
         asked = {self.repo(options): options.revision} if options.revision else {}
         return {**asked, **options.pins}
 
     def chosen_parts(self, options: BuildOptions) -> dict[str, str]:
-        """Further weights under `options`. Raises GenerationError when the model has no such part."""
+        """Return the further weights, as part name -> repo id or folder.
+
+        Raises:
+            GenerationError: the model has no such part.
+        """
         unknown = [name for name in options.parts if name not in self.parts]
         if unknown:
             raise GenerationError(f"{self.slug}: no part '{unknown[0]}'; it has: {', '.join(self.parts) or 'none'}")
         return {**self.parts, **options.parts}
 
     def suffix(self, options: BuildOptions) -> str:
-        """Text that is appended to every prompt."""
+        """Return the text that is appended to every prompt."""
         preset = self.preset(options)
         return preset.suffix_by_variant.get(self.variant(options), preset.prompt_suffix)
 
     def arguments(self, options: BuildOptions) -> dict[str, Any]:
-        """Keyword arguments of the model's call under `options`."""
-        arguments = self._of_preset(self.preset(options), options)
+        """Return the keyword arguments of the model's call: the preset's, the variant's, then the overrides."""
+        preset = self.preset(options)
+        arguments = {**preset.arguments, **preset.by_variant.get(self.variant(options), {})}
         for name, value in _named_fully(options.overrides, arguments).items():
             outer, _, inner = name.partition(".")
             arguments[outer] = {**arguments.get(outer, {}), inner: value} if inner else value
         return arguments
 
-    def _of_preset(self, preset: Preset, options: BuildOptions) -> dict[str, Any]:
-        return {**preset.arguments, **preset.by_variant.get(self.variant(options), {})}
-
     def check(self, options: BuildOptions) -> None:
-        """Look whether the model reads what `options` sets; nothing is loaded but, for that, a library.
+        """Look whether the model reads what `options` sets. At most a library is imported, no weights are loaded.
+
+        Ten pipelines of diffusers take any keyword: a misspelt one would change nothing and be recorded as if it had.
 
         Raises:
             GenerationError: there is no such preset, variant or part, an argument has a name that the model does not
@@ -360,63 +409,87 @@ class ModelSpec(ABC):
         self.settings(options)
         if not options.overrides:
             return
-        ours = self._of_preset(self.preset(options), options)
+        ours = self.arguments(replace(options, overrides={}))
         known = _named_fully(ours, ours)
-        flat = {name for preset in self.presets.values() for name, value in preset.arguments.items() if _is_flat(value)}
+        of_presets = [item for preset in self.presets.values() for item in preset.arguments.items()]
+        flat = {name for name, value in of_presets if not isinstance(value, Mapping)}
         names = {*known, *flat, *self.reads(options)}
         for name, value in _named_fully(options.overrides, ours).items():
             if name not in names:
                 raise GenerationError(f"{self.slug} does not read '{name}'; {did_you_mean(name, sorted(names))}")
-            if name in known and not _is_alike(value, known[name]):
+            # Of the preset's type, or a whole number where it has a fraction; True is an int to Python, but no number.
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            fits = (
+                name not in known or type(value) is type(known[name]) or (isinstance(known[name], float) and is_number)
+            )
+            if not fits:
                 raise GenerationError(f"{self.slug}: {name} is {known[name]!r} in the preset; it cannot be {value!r}")
 
     def reads(self, options: BuildOptions) -> Iterable[str]:
-        """Names of arguments that the model's call reads beside those of its presets."""
+        """Return the names of arguments that the model's call reads beside those of its presets."""
         return ()
 
     def settings(self, options: BuildOptions) -> dict[str, Any]:
-        """What was asked for: recorded with each image and compared before an existing one is skipped."""
+        """Return what was asked for, as JSON values: recorded with each image, compared before one is skipped.
+
+        A change of the result makes every folder that was begun stop with "made with other settings".
+        """
         sampling = self.sampling.get(self.variant(options))
         return {
             "family": self.family,
             "repo": self.repo(options),
             "requested_revision": options.revision,
-            "variant": None if self._preset_repo(options) else self.variant(options),
+            # The weights are the preset's own then, and of no variant.
+            "variant": self.variant(options) if options.variant or not self.preset(options).repo else None,
             "parts": self.chosen_parts(options),
-            "preset": self.preset_name(options),
+            "preset": options.preset or self.default_preset,
             "prompt_suffix": self.suffix(options),
             "base_seed": options.base_seed,
             "arguments": self.arguments(options),
+            # Only where it is not the first way: records of before this entry keep their fingerprints.
             **({"sampling": sampling} if sampling else {}),
         }
 
     def named_class(self, name: str) -> Any:
-        """A class by its name: "Class" beside the spec's own, "module:Class" anywhere."""
+        """Return a class by its name: "Class" beside the spec's own, "module:Class" anywhere."""
         module, _, attribute = name.rpartition(":")
         return getattr(importlib.import_module(module or type(self).__module__), attribute)
 
     def missing_packages(self) -> list[str]:
-        """Packages that the model needs and that are not installed, as pip calls them."""
-        needed = (*self.family_packages, *self.packages)
-        return [name.replace(".", "-") for name in needed if not _importable(name)]
+        """Return the packages that the model needs and that are not installed, as pip calls them."""
+        missing = []
+        for name in (*self.family_packages, *self.packages):
+            try:
+                found = importlib.util.find_spec(name)
+            except ModuleNotFoundError:  # of "google.genai" not even "google" is there
+                found = None
+            if found is None:
+                missing.append(name.replace(".", "-"))
+        return missing
 
     def obstacles(self, run: RunOptions) -> list[str]:
-        """What keeps this machine from running the model, as short texts; nothing is loaded to find out."""
+        """Return what keeps this machine from running the model, as short texts; nothing is loaded to find out."""
         missing = self.missing_packages()
-        return [install_command(missing)] if missing else []
+        return [*([install_command(missing)] if missing else []), *self.gates()]
 
     def gates(self) -> list[str]:
-        """The licence that nobody has accepted on this machine, as far as that can be told: there is no token."""
-        if not _importable("huggingface_hub"):
-            return []  # it is among the missing packages, and holds the token
+        """Return the licence that nobody can have accepted on this machine, since it has no token of the Hub."""
+        # Where huggingface_hub is missing, it is listed among the missing packages; only it can read the token.
+        if not self.gated or importlib.util.find_spec("huggingface_hub") is None:
+            return []
 
         from huggingface_hub import get_token
 
-        return ["accept the licence, then: hf auth login"] if self.gated and get_token() is None else []
+        return ["accept the licence, then: hf auth login"] if get_token() is None else []
 
     @abstractmethod
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> ImageModel:
-        """Load the model onto `device` ("cuda:0", "cpu").
+        """Load the model.
+
+        Args:
+            options: what images look like.
+            run: where and how fast they are made.
+            device: "cuda:0", "cpu".
 
         Raises:
             GenerationError: a package, key, licence or file is missing; the message says which.
@@ -424,7 +497,7 @@ class ModelSpec(ABC):
 
 
 def _named_fully(values: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
-    """Values; those inside of a value that is a table in the preset under names such as "stage_1.guidance_scale"."""
+    """Return values by full name: one inside a value that is a table in the preset as "stage_1.guidance_scale"."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and isinstance(preset.get(name), Mapping):
@@ -434,23 +507,16 @@ def _named_fully(values: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[s
     return found
 
 
-def _is_flat(value: Any) -> bool:
-    return not isinstance(value, Mapping)
-
-
-def _is_alike(value: Any, preset: Any) -> bool:
-    """Whether a value can stand in the place of a preset's: of its type, or a whole number for a fraction."""
-    if isinstance(preset, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is type(preset)
-
-
 def install_command(packages: Sequence[str]) -> str:
-    """What installs packages beside the torch that is here: another torchvision would bring another torch, or break."""
+    """Return the command that installs packages beside the torch that is here.
+
+    torchvision must fit torch: another one brings another torch along, or does not load.
+    """
     try:
         torch = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
         torch = ""
+    # torchvision 0.15 came with torch 2.0, and its minor version has gone up with torch's since.
     numbers = re.match(r"2\.(\d+)", torch)
     words = [
         f"torchvision~=0.{int(numbers[1]) + 15}.0" if name == "torchvision" and numbers else name for name in packages
@@ -458,10 +524,3 @@ def install_command(packages: Sequence[str]) -> str:
     if "torchvision" in packages and torch.endswith("+cpu"):
         words.append("--extra-index-url https://download.pytorch.org/whl/cpu")
     return f"pip install {' '.join(words)}"
-
-
-def _importable(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # not even the package around it
-        return False

@@ -1,4 +1,8 @@
-"""Reading prompts for generation: Step 1's prompts.parquet, JSONL, or a plain text file with one prompt a line."""
+"""Reads the prompts of Step 2: Step 1's prompts.parquet, JSONL, or a plain text file with one prompt a line.
+
+Every row becomes a prompt that can be drawn or a reject with its reason. The file may come from anyone: a prompt_id
+that cannot be a file name, a tier that does not exist, or a structure where text should be must not reach the models.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +29,16 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "tier": pl.Int64,
     "categories": pl.List(pl.String),
 }
+# The id becomes part of file names and pair_ids: no slash, no dot at the beginning, no other script.
 _SAFE_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _TIER_FILE = re.compile(r"tier-([123])\b")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prompts:
+class PromptTable:
     """Usable prompts (columns of `SCHEMA`, sorted by prompt_id); of other rows why not.
 
-    `repeated` rows say again what a row before them says, and are passed over.
+    `repeated` rows are equal to a row before them and are left out.
     """
 
     frame: pl.DataFrame
@@ -41,7 +46,7 @@ class Prompts:
     repeated: int
 
 
-def read_prompts(path: Path) -> Prompts:
+def read_prompts(path: Path) -> PromptTable:
     """Read `path` (.parquet, .jsonl or .txt) and sort by prompt_id, so that a limit takes the same prompts always.
 
     Args:
@@ -60,30 +65,28 @@ def read_prompts(path: Path) -> Prompts:
     named = _TIER_FILE.search(path.name)
     tier = int(named[1]) if named and path.suffix == ".txt" else None
     whole = _complete(readers[path.suffix](path), tier)
-    frame = whole.filter(pl.col("fault").is_not_null() | pl.col("prompt").is_null() | _says().is_first_distinct())
+    says = pl.struct("prompt_id", "prompt", "tier", pl.col("categories").list.join("\0"))
+    # Rows with a fault stay in, so that each is rejected by its number: many of them look alike once they are null.
+    frame = whole.filter(pl.col("fault").is_not_null() | pl.col("prompt").is_null() | says.is_first_distinct())
     repeated = len(whole) - len(frame)
     if repeated:
-        log.warning("%s: %d rows say again what a row before them says; each counts once", path, repeated)
+        log.warning("%s: %d rows repeat an earlier row; each prompt counts once", path, repeated)
     checked = frame.with_columns(_reason().alias("reason"))
     bad = checked.filter(pl.col("reason").is_not_null())
     good = checked.filter(pl.col("reason").is_null()).select(list(SCHEMA)).sort("prompt_id")
-    rejects = [_reject(row, path) for row in bad.iter_rows(named=True)]
+    rejects = [
+        Reject(key=str(row["prompt_id"]), kind="row", reason=f"{path.name}, row {row['row']}: {row['reason']}")
+        for row in bad.iter_rows(named=True)
+    ]
     if good.is_empty():
         raise GenerationError(f"{path}: holds no usable prompt" + (f" ({rejects[0].reason})" if rejects else ""))
-    return Prompts(frame=good, rejects=rejects, repeated=repeated)
-
-
-def _says() -> pl.Expr:
-    return pl.struct("prompt_id", "prompt", "tier", pl.col("categories").list.join("\0"))
-
-
-def _reject(row: Row, path: Path) -> Reject:
-    reason = f"{path.name}, row {row['row']}: {row['reason']}"
-    return Reject(key=str(row["prompt_id"]), kind="row", reason=reason)
+    return PromptTable(frame=good, rejects=rejects, repeated=repeated)
 
 
 def _read_parquet(path: Path) -> pl.DataFrame:
+    """Read the columns of SCHEMA that the file has."""
     try:
+        # A small file may unpack to more than the memory holds, so its size is looked at before it is read.
         kinds = {name: kind for name, kind in pl.read_parquet_schema(path).items() if name in SCHEMA}
         check_unpacked(path, unpacked_size(path, kinds), FLOOR)
         prompt = [text_column(path, name, kind) for name, kind in kinds.items() if name == "prompt"]
@@ -94,34 +97,26 @@ def _read_parquet(path: Path) -> pl.DataFrame:
 
 def _read_jsonl(path: Path) -> pl.DataFrame:
     """Take text columns only as text and tiers only as whole numbers; anything else becomes null and is rejected."""
-    read = [
-        {
-            "prompt_id": _text(row.get("prompt_id")),
-            "prompt": _text(row.get("prompt")),
-            "tier": row["tier"] if type(row.get("tier")) is int and row["tier"] in TIERS else _untiered(row),
-            **_categories(row.get("categories")),
-        }
-        for row in rows(path)
-    ]
+    read: list[Row] = []
+    for row in rows(path):
+        tier, names = row.get("tier"), row.get("categories")
+        names = [] if names is None else names
+        are_names = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
+        if tier is not None and (type(tier) is not int or tier not in TIERS):
+            tier = 0  # no tier: rejected below, never replaced by the default
+        read.append(
+            {
+                **{key: row[key] if isinstance(row.get(key), str) else None for key in ("prompt_id", "prompt")},
+                "tier": tier,
+                "categories": names if are_names else [],
+                "fault": None if are_names else "categories is not a list of names",
+            }
+        )
     return pl.DataFrame(read, schema={**SCHEMA, "fault": pl.String})
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _categories(value: object) -> Row:
-    names = [] if value is None else value
-    if isinstance(names, list) and all(_text(name) for name in names):
-        return {"categories": names, "fault": None}
-    return {"categories": [], "fault": "categories is not a list of names"}
-
-
-def _untiered(row: Row) -> int | None:
-    return None if row.get("tier") is None else 0  # 0 is no tier: rejected, never replaced by the default
-
-
 def _read_text(path: Path) -> pl.DataFrame:
+    """Take each line that is not blank as a prompt, without the blanks around it."""
     try:
         with opened(path) as file:
             lines = [line.strip() for line in text_lines(file, path)]
@@ -131,7 +126,10 @@ def _read_text(path: Path) -> pl.DataFrame:
 
 
 def _complete(frame: pl.DataFrame, tier: int | None) -> pl.DataFrame:
-    """Bring `frame` to the columns of SCHEMA and number its rows."""
+    """Bring `frame` to the columns of SCHEMA and number its rows from 1; `tier` is that of prompts without one.
+
+    A prompt without an id gets one from its text, so that the same text is the same prompt in any file.
+    """
     if "prompt" not in frame.columns:
         raise GenerationError(f"the prompt file has no column 'prompt' (it has: {', '.join(frame.columns) or 'none'})")
     wanted = {**SCHEMA, "fault": pl.String}
@@ -149,7 +147,7 @@ def _complete(frame: pl.DataFrame, tier: int | None) -> pl.DataFrame:
 
 
 def _reason() -> pl.Expr:
-    """Why a row cannot be used, or null."""
+    """Return an expression: why a row cannot be used, or null. The first reason that holds is taken."""
     return (
         pl.when(pl.col("fault").is_not_null())
         .then("fault")

@@ -1,4 +1,8 @@
-"""Step 2: read prompts, share them out among models, draw what is not there yet, and say what is missing."""
+"""Step 2 from end to end: read prompts, share them out among models, draw what is missing, say what could not be made.
+
+`generate` is called by `dyneval generate` and by every script of `image_gen_scripts/`. One model that cannot run never
+stops the others, and what was drawn is recorded at once, so the same command goes on after any stop.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from dyneval.generation import allocation, workers
 from dyneval.generation.allocation import Allocation
 from dyneval.generation.engine import Result
 from dyneval.generation.gendb import GenDB
-from dyneval.generation.model import BuildOptions, ModelBroken, ModelSpec, NotMade, Request, RunOptions
+from dyneval.generation.model import BuildOptions, ImageRequest, ModelBroken, ModelSpec, NoImage, RunOptions
 from dyneval.generation.prompts import read_prompts
 from dyneval.generation.saving import ImageFormat
 from dyneval.hashing import fingerprint
@@ -36,12 +40,18 @@ class Config:
     """One run of Step 2.
 
     Attributes:
+        prompts: file of prompts, see `dyneval.generation.prompts`.
+        output: folder of the GenDB.
         limit: images a model, the first by prompt_id; None is all.
         any_tier: let prompts go to models of other tiers.
+        allocation: a prompt goes to one model, or to all.
+        shard: draw only this part of the prompts, the same ones as in the other steps.
         replace: make images anew that were made with other settings.
         retry_refused: ask again for what a model refused for good.
         devices: such as ("cuda:0", "cuda:1"); empty is every visible GPU, or the CPU.
         cluster: draw on Ray, rather than on the devices of this machine.
+        build: what images look like.
+        run: where and how fast they are made.
     """
 
     prompts: Path
@@ -61,11 +71,17 @@ class Config:
 
 @dataclass(kw_only=True, slots=True)
 class ModelSummary:
-    """What became of the images planned for one model.
+    """What became of the images planned for one model; written to summary.json.
 
-    `missing` is planned less existing, made and refused; `cost_usd` what this run spent, where costs are recorded;
-    `devices` are those that drew for `seconds`; `first_reason` is why this run did not make the first image that it did
-    not.
+    Attributes:
+        planned: images that are its share.
+        existing: those that were there before.
+        refused: those that the model will not make, by this run or an earlier one.
+        missing: planned less existing, made and refused.
+        seconds: time that `devices` drew.
+        cost_usd: what this run spent in US dollars, where costs are recorded.
+        error: why the model drew no more.
+        first_reason: why the first image that this run could not make was not made.
     """
 
     slug: str
@@ -82,14 +98,14 @@ class ModelSummary:
 
 
 @dataclass(kw_only=True, slots=True)
-class Summary:
+class GenerationSummary:
     """Counts of a run; `rejected_prompts` are rows of the prompt file that cannot be used."""
 
     models: list[ModelSummary] = field(default_factory=list)
     rejected_prompts: int = 0
 
     def total(self, name: str) -> int:
-        """Sum of one count over the models."""
+        """Return the sum of one count of ModelSummary over the models."""
         return sum(getattr(model, name) for model in self.models)
 
     @property
@@ -100,28 +116,53 @@ class Summary:
         return 3 if self.total("refused") else 0
 
 
-def generate(chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: Config) -> Summary:
-    """Draw with each of the `chosen` models what is its share among the `roster`; of its tier all, if it is not in it.
+def generate(chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: Config) -> GenerationSummary:
+    """Draw with each chosen model the prompts that are its share.
 
-    Prompts without a tier are shared out among the chosen models.
-    A model that cannot run is reported and counted as missing; the others still draw.
+    A model that cannot run is reported and its images count as missing; the others still draw. Every image that is
+    made, and every one that is not, is recorded in the folder when it is known.
+
+    Args:
+        chosen: models to draw with.
+        roster: models among which the prompts of a tier are shared out, whether they run now or not. A chosen model
+            that is not in it draws all prompts of its tier. Prompts without a tier are shared among the chosen models.
+        config: everything else.
+
+    Returns:
+        Counts, as they are written to `config.output`/summary.json.
 
     Raises:
         GenerationError: the prompts cannot be used, none of them is for the chosen models, or the only model does not
             know what is asked of it.
     """
+    # With one model, a wrong setting ends the run before prompts are read. With several, the others still draw.
     if len(chosen) == 1:
         chosen[0].check(config.build)
     prompts = read_prompts(config.prompts)
     plans = {spec.slug: frame for spec, frame in _plan(prompts.frame, chosen, roster, config)}
     if all(frame.is_empty() for frame in plans.values()) and config.shard is None:
         raise GenerationError(_nothing(prompts.frame, chosen, config))
-    summary = Summary(rejected_prompts=len(prompts.rejects))
-    with GenDB(config.output, _run_name(chosen, config.shard)) as db:
+    summary = GenerationSummary(rejected_prompts=len(prompts.rejects))
+    # The same models and shard again are the same run: it cannot run twice at once, and it replaces its old rejects.
+    slugs = sorted(spec.slug for spec in chosen)
+    run = slugs[0] if len(slugs) == 1 else f"{len(slugs)}-models-{fingerprint({'slugs': slugs})}"
+    run += f".{config.shard.index}-of-{config.shard.count}" if config.shard else ""
+    with GenDB(config.output, run) as db:
         for reject in prompts.rejects:
             db.pairs.reject(reject)
         for spec in chosen:
-            requests = _requests(plans.pop(spec.slug), spec, config.build.base_seed)
+            # Popped: 500,000 prompts as requests take 183 MiB, and a plan is needed once.
+            requests = [
+                ImageRequest(
+                    pair_id=records.pair_id(row["prompt_id"], spec.slug),
+                    prompt_id=row["prompt_id"],
+                    prompt=row["prompt"],
+                    seed=allocation.image_seed(row["prompt_id"], spec.slug, config.build.base_seed),
+                    tier=row["tier"] or spec.tier,
+                    categories=tuple(dict.fromkeys(category for category in row["categories"] if category)),
+                )
+                for row in plans.pop(spec.slug).iter_rows(named=True)
+            ]
             summary.models.append(_run_model(db, spec, requests, config))
     _report(summary, config)
     return summary
@@ -130,7 +171,10 @@ def generate(chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: C
 def _plan(
     frame: pl.DataFrame, chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: Config
 ) -> Iterator[tuple[ModelSpec, pl.DataFrame]]:
-    """For each chosen model the prompts it is to draw, limited, then cut to this shard."""
+    """Yield for each chosen model the prompts it is to draw.
+
+    The limit comes before the shard: all shards together then draw the same images as a run that is not split.
+    """
     hashes = allocation.prompt_hashes(frame["prompt_id"].to_list())
     frame = frame.with_columns(pl.Series("hash", hashes, dtype=pl.UInt64))
     if config.allocation == "share":
@@ -149,7 +193,7 @@ def _plan(
 
 
 def _owner(frame: pl.DataFrame, chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], any_tier: bool) -> pl.Series:
-    """Slug of the model that draws each prompt; empty where no model has the prompt's tier."""
+    """Return the slug of the model that draws each prompt; empty where no model has the prompt's tier."""
     owner = pl.Series("owner", [""] * len(frame), dtype=pl.String)
     tier = frame["tier"]
     groups = [(tier.is_null(), [spec.slug for spec in chosen])]
@@ -159,26 +203,13 @@ def _owner(frame: pl.DataFrame, chosen: Sequence[ModelSpec], roster: Sequence[Mo
         groups += [((tier == one).fill_null(False), [s.slug for s in roster if s.tier == one]) for one in records.TIERS]
     for here, slugs in groups:
         if slugs and here.any():
-            slugs.sort()
+            slugs.sort()  # the order of the models on the command line must not show in the result
             owner = pl.Series(slugs)[allocation.owners(frame["hash"].to_numpy(), slugs)].zip_with(here, owner)
     return owner.alias("owner")
 
 
-def _requests(frame: pl.DataFrame, spec: ModelSpec, base_seed: int) -> list[Request]:
-    return [
-        Request(
-            pair_id=records.pair_id(row["prompt_id"], spec.slug),
-            prompt_id=row["prompt_id"],
-            prompt=row["prompt"],
-            seed=allocation.image_seed(row["prompt_id"], spec.slug, base_seed),
-            tier=row["tier"] or spec.tier,
-            categories=tuple(dict.fromkeys(category for category in row["categories"] if category)),
-        )
-        for row in frame.iter_rows(named=True)
-    ]
-
-
 def _nothing(frame: pl.DataFrame, chosen: Sequence[ModelSpec], config: Config) -> str:
+    """Return the message that no prompt is for the chosen models, with the flag that would change it."""
     counts = ", ".join(f"{count} of tier {tier}" for tier, count in sorted(frame["tier"].value_counts().iter_rows()))
     models = ", ".join(f"{spec.slug} (tier {spec.tier})" for spec in chosen)
     if config.any_tier or not {spec.tier for spec in chosen}.isdisjoint(frame["tier"]):
@@ -189,7 +220,8 @@ def _nothing(frame: pl.DataFrame, chosen: Sequence[ModelSpec], config: Config) -
     return f"{config.prompts}: no prompt is for {models}; the file has {counts}. {advice}"
 
 
-def _run_model(db: GenDB, spec: ModelSpec, requests: list[Request], config: Config) -> ModelSummary:
+def _run_model(db: GenDB, spec: ModelSpec, requests: list[ImageRequest], config: Config) -> ModelSummary:
+    """Draw with one model and count. What is wrong with the model is logged; a full disk ends the whole run."""
     summary = ModelSummary(slug=spec.slug, planned=len(requests))
     try:
         _draw_missing(db, spec, requests, config, summary)
@@ -200,7 +232,9 @@ def _run_model(db: GenDB, spec: ModelSpec, requests: list[Request], config: Conf
     return summary
 
 
-def _draw_missing(db: GenDB, spec: ModelSpec, requests: list[Request], config: Config, summary: ModelSummary) -> None:
+def _draw_missing(
+    db: GenDB, spec: ModelSpec, requests: list[ImageRequest], config: Config, summary: ModelSummary
+) -> None:
     spec.check(config.build)
     settings, build = _as_before(db, spec, config.build)
     existing = db.sort(requests, settings, replace=config.replace, retry_refused=config.retry_refused)
@@ -208,7 +242,7 @@ def _draw_missing(db: GenDB, spec: ModelSpec, requests: list[Request], config: C
     if not existing.pending:
         return
     mark = fingerprint(settings)
-    job = workers.Job(
+    task = workers.DeviceTask(
         spec=spec,
         root=config.output.resolve(),  # other machines have another current folder
         build=build,
@@ -217,13 +251,14 @@ def _draw_missing(db: GenDB, spec: ModelSpec, requests: list[Request], config: C
         image_format=config.image_format,
         recorded=db.settings.get(mark, {}),
     )
-    executor = workers.choose_executor(job, len(existing.pending), config.devices, config.cluster)
+    executor = workers.choose_executor(task, len(existing.pending), config.devices, config.cluster)
     summary.devices = list(executor.devices)
     start = time.perf_counter()
+    # In a `finally`, so that a run that was interrupted tells how long it drew, too.
     try:
         with (
             progress.bar(spec.slug, len(existing.pending), "img") as bar,
-            closing(workers.draw(job, existing.pending, executor)) as results,
+            closing(workers.draw(task, existing.pending, executor)) as results,
         ):
             for result in results:
                 _record(db, mark, summary, result)
@@ -233,11 +268,13 @@ def _draw_missing(db: GenDB, spec: ModelSpec, requests: list[Request], config: C
 
 
 def _as_before(db: GenDB, spec: ModelSpec, build: BuildOptions) -> tuple[Mapping[str, Any], BuildOptions]:
-    """Settings of a run, and what is built: the weights that images of the folder were made from, even if a repo moved.
+    """Return the settings of a run, and the options to build with.
 
-    A --revision that names the commit which is recorded is no other setting than the one by which it was found then.
+    The options pin the weights that images of this folder were made from, even if their branch has moved since.
     """
     settings = spec.settings(build)
+    # A --revision that names the commit which is recorded asks for the same weights as the branch did then. Without
+    # this the advice "draw with what it was" could not be followed: the revision is itself a setting.
     for mark, recorded in db.settings.items():
         if build.revision and recorded.get("revision") == build.revision:
             as_then = spec.settings(replace(build, revision=recorded.get("requested_revision")))
@@ -250,7 +287,8 @@ def _as_before(db: GenDB, spec: ModelSpec, build: BuildOptions) -> tuple[Mapping
 
 
 def _record(db: GenDB, mark: str, summary: ModelSummary, result: Result) -> None:
-    if isinstance(result, NotMade):
+    """Write one result to the folder and count it; a failed request of a hosted model may have cost money, too."""
+    if isinstance(result, NoImage):
         db.refuse(result, mark)
         summary.refused += result.permanent
         summary.first_reason = summary.first_reason or result.reason
@@ -262,23 +300,18 @@ def _record(db: GenDB, mark: str, summary: ModelSummary, result: Result) -> None
     summary.cost_usd = round(summary.cost_usd + details.get("cost_usd", 0), 6)
 
 
-def _run_name(chosen: Sequence[ModelSpec], shard: Shard | None) -> str:
-    """Name of a run: the same models and shard again are the same run, and do not run twice at once."""
-    slugs = sorted(spec.slug for spec in chosen)
-    models = slugs[0] if len(slugs) == 1 else f"{len(slugs)}-models-{fingerprint({'slugs': slugs})}"
-    return models + (f".{shard.index}-of-{shard.count}" if shard else "")
-
-
 def _named(slug: str, error: str) -> str:
     return error if error.startswith(slug) else f"{slug}: {error}"
 
 
-def _report(summary: Summary, config: Config) -> None:
+def _report(summary: GenerationSummary, config: Config) -> None:
+    """Log what was made and why the rest was not, and write summary.json."""
     for model in summary.models:
         log.info(
             "%-22s planned %d, there %d, made %d, refused %d, missing %d (%.1f s)",
             *(model.slug, model.planned, model.existing, model.made, model.refused, model.missing, model.seconds),
         )
+    # What went wrong comes last, where it is still on the screen after a run of hours.
     if summary.exit_status:
         log.warning(
             "%d images are missing, %d refused, %d prompts unusable",

@@ -1,4 +1,8 @@
-"""One image onto the disk, and the check that it is still what was written."""
+"""Writes one image to the disk, and checks that it is still what was written.
+
+GenDB trusts an image only as far as this file goes: bytes that decode and have the recorded SHA-256. It also
+keeps images that are black or flagged by a safety checker out of the training data.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from dyneval.errors import ImageError
 from dyneval.files import images
 from dyneval.files.atomic import atomic_write
 from dyneval.files.pixels import from_image
-from dyneval.generation.model import Made, NotMade
+from dyneval.generation.model import GeneratedImage, NoImage
 from dyneval.hashing import bytes_sha256, fingerprint
 from dyneval.records import PairRecord
 
@@ -28,8 +32,8 @@ _BLACK = 8
 """An image without any channel value of at least this is what a failed or censored model returns, not a picture."""
 
 
-class Entry(NamedTuple):
-    """What the index keeps of a record."""
+class SavedImage(NamedTuple):
+    """What a record says of its files, and the fingerprint of the settings that they were made with."""
 
     file_name: str
     sha256: str
@@ -37,62 +41,100 @@ class Entry(NamedTuple):
     sidecars: tuple[str, ...]
 
 
-def fault(root: Path, entry: Entry) -> str | None:
-    """Why a recorded image is not as it was written (missing, truncated, changed, sidecar gone), or None."""
+def recorded(file_name: str, sha256: str, settings: Mapping[str, Any]) -> SavedImage:
+    """Return what a record says of its files. Its `settings` may come from anyone, so their types are not trusted."""
+    named = settings.get("sidecars", ())
+    sidecars = tuple(map(str, named)) if isinstance(named, list | tuple) else (str(named),)
+    return SavedImage(file_name, sha256, settings.get("fingerprint", ""), sidecars)
+
+
+def fault(root: Path, saved: SavedImage) -> str | None:
+    """Return why an image is not as it was written (missing, truncated, changed, sidecar gone); None where it is."""
     try:
-        read(root, entry)
+        read(root, saved)
     except ImageError as error:
         return str(error)
     return None
 
 
-def read(root: Path, entry: Entry) -> tuple[bytes, dict[str, Path]]:
-    """The bytes of a recorded image, and its sidecars by suffix. Raises ImageError: not as they were written."""
-    path = images.resolve_below(root, entry.file_name)
+def read(root: Path, saved: SavedImage) -> tuple[bytes, dict[str, Path]]:
+    """Read an image and check it.
+
+    Args:
+        root: folder that `file_name` is relative to.
+        saved: what the record says.
+
+    Returns:
+        The bytes of the image file, and the paths of its sidecars by suffix.
+
+    Raises:
+        ImageError: a file is missing, does not decode, or is not the one recorded.
+    """
+    path = images.resolve_below(root, saved.file_name)
     content = images.read_file(path, str(path))
+    # Decoded beside the hash: the hash of a file that was broken when it was recorded agrees with it.
     images.decode_image(content, str(path))
-    if bytes_sha256(content) != entry.sha256:
+    if bytes_sha256(content) != saved.sha256:
         raise ImageError(f"{path}: the file is not the one recorded (SHA-256 differs)")
-    beside = {suffix: sidecar(root, entry.file_name, suffix) for suffix in entry.sidecars}
+    beside = {suffix: sidecar(root, saved.file_name, suffix) for suffix in saved.sidecars}
     for suffix, place in beside.items():
         if not place.is_file():
             raise ImageError(f"{path}: its sidecar {suffix} is missing")
     return content, beside
 
 
-def sidecars_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Suffixes of the files that lie beside an image, as its record says; anyone may have written that."""
-    named = settings.get("sidecars", ())
-    return tuple(map(str, named)) if isinstance(named, list | tuple) else (str(named),)
-
-
 def sidecar(root: Path, file_name: str, suffix: str) -> Path:
-    """The file beside an image with this suffix, such as ".truth.json". Raises ImageError: it would lie elsewhere."""
+    """Return the path of the file beside an image with this suffix, such as ".truth.json".
+
+    Raises:
+        ImageError: the suffix would lead to another folder.
+    """
+    # A record may come from elsewhere: a suffix such as "/../../secret" must not be read into an export.
     if not re.fullmatch(r"(\.[A-Za-z0-9_-]+)+", suffix):
         raise ImageError(f"{file_name}: its sidecar has the suffix {suffix[:80]!r}; expected one like .truth.json")
     return images.resolve_below(root, str(Path(file_name).with_suffix(suffix)))
 
 
 def save(
-    root: Path, slug: str, made: Made, settings: Mapping[str, Any], facts: Mapping[str, Any], form: ImageFormat
-) -> PairRecord | NotMade:
-    """Write an image and its sidecars below `root`; flagged and black images become rejects.
+    root: Path,
+    slug: str,
+    made: GeneratedImage,
+    settings: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    form: ImageFormat,
+) -> PairRecord | NoImage:
+    """Write an image and its sidecars below `root`/`slug`.
+
+    Args:
+        root: folder of the GenDB.
+        slug: of the model; names the folder of its images.
+        made: what the model returned.
+        settings: what was asked of the model; their fingerprint is recorded, so that a rerun knows the image.
+        facts: what loading found out: commits, versions, device.
+        form: file format.
 
     Returns:
-        The record to append, or why the image is not one.
+        The record to append; or NoImage where the image is black or flagged.
+
+    Raises:
+        OSError: the disk is full.
     """
     image = from_image(made.image)  # transparency is laid on white
+    request = made.request
+    # A model with a seed would return the same again, so the request is refused for good. One without may do better.
     if made.safety:
-        return NotMade(request=made.request, reason="flagged by the model's safety checker", permanent=made.seeded)
-    if _is_black(image):
-        return NotMade(request=made.request, reason="the image is black", permanent=made.seeded)
+        return NoImage(request=request, reason="flagged by the model's safety checker", permanent=made.seeded)
+    # A sample of a few thousand pixels decides about nearly every image. If it is black, all pixels are looked at.
+    sample = image.resize((64, 64), Image.Resampling.NEAREST)
+    if all(max(max(band) for band in part.getextrema()) < _BLACK for part in (sample, image)):  # type: ignore[arg-type]
+        return NoImage(request=request, reason="the image is black", permanent=made.seeded)
     buffer = io.BytesIO()
     image.save(buffer, **_ENCODE[form])
-    request = made.request
     path = root / slug / f"{request.pair_id}.{form}"
-    for suffix, content in made.sidecars.items():
-        _write(path.with_suffix(suffix), content)
-    _write(path, buffer.getvalue())
+    files = {path.with_suffix(suffix): content for suffix, content in made.sidecars.items()}
+    for place, content in {**files, path: buffer.getvalue()}.items():
+        with atomic_write(place, "wb") as file:
+            file.write(content)
     return PairRecord(
         file_name=f"{slug}/{path.name}",
         pair_id=request.pair_id,
@@ -104,30 +146,15 @@ def save(
         seed=request.seed if made.seeded else None,
         width=image.width,
         height=image.height,
-        settings=_settings(made, settings, facts),
+        settings={
+            **settings,
+            **facts,
+            "fingerprint": fingerprint(settings),
+            "prompt_sent": made.prompt_sent,
+            "seconds": round(made.seconds, 4),
+            "safety": made.safety,
+            "sidecars": list(made.sidecars),
+            **({"details": dict(made.details)} if made.details else {}),
+        },
         sha256=bytes_sha256(buffer.getbuffer()),
     )
-
-
-def _is_black(image: Image.Image) -> bool:
-    """Whether no channel of any pixel is bright; a few thousand pixels decide about nearly every image."""
-    sample = image.resize((64, 64), Image.Resampling.NEAREST)
-    return all(max(max(band) for band in part.getextrema()) < _BLACK for part in (sample, image))  # type: ignore[arg-type]
-
-
-def _settings(made: Made, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **settings,
-        **facts,
-        "fingerprint": fingerprint(settings),
-        "prompt_sent": made.prompt_sent,
-        "seconds": round(made.seconds, 4),
-        "safety": made.safety,
-        "sidecars": list(made.sidecars),
-        **({"details": dict(made.details)} if made.details else {}),
-    }
-
-
-def _write(path: Path, content: bytes) -> None:
-    with atomic_write(path, "wb") as file:
-        file.write(content)

@@ -1,4 +1,8 @@
-"""Making the environment of an external model: Python, the authors' code at its commit, what both require."""
+"""Makes the environment of an external model: Python, the authors' code at its commit, the packages that it needs.
+
+Seven models need versions of torch and transformers that exclude each other and ours, so each gets an environment of
+its own. `dyneval generate --setup SLUG` calls `set_up`; doing the same by hand takes a page of commands a model.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,10 @@ log = logging.getLogger(__name__)
 def set_up(spec: ModelSpec, folder: Path) -> None:
     """Make `folder`/<slug> with `bin/python` and `code/`; what is whole already is kept, so a rerun goes on.
 
+    Args:
+        spec: the model; what is installed stands in its table.
+        folder: where environments are kept.
+
     Raises:
         GenerationError: the model needs no environment, there is no such Python, or a command failed.
     """
@@ -33,6 +41,7 @@ def set_up(spec: ModelSpec, folder: Path) -> None:
     if not _works([python, "-m", "pip", "--version"]):  # also where a kill left a Python and no pip
         _run([_interpreter(setup.python, spec.slug), "-m", "venv", env])
     if not code.exists():
+        # Renamed when it is whole: a clone that was killed is a folder, too.
         part = env / "code.part"
         shutil.rmtree(part, ignore_errors=True)
         _run(["git", "clone", "--quiet", spec.code, part])
@@ -45,26 +54,23 @@ def set_up(spec: ModelSpec, folder: Path) -> None:
     wanted: list[str | Path] = [word for name in setup.requirements for word in ("-r", code / name)]
     _run([*pip, *wanted, *setup.packages, *setup.basics])
     if setup.afterwards:
+        # Without isolation, since flash-attn is built against the torch that was just installed.
         _run([*pip, "--no-build-isolation", *setup.afterwards])
-    for line in _told(spec, env):
-        log.info("%s", line)
-
-
-def _told(spec: ExternalSpec, env: Path) -> list[str]:
+    log.info("%s: its environment is %s", spec.slug, env)
     weights = [*dict.fromkeys(spec.variants.values()), *spec.parts.values()]
-    return [
-        f"{spec.slug}: its environment is {env}",
-        f"weights, fetched when it first draws: {', '.join(weights)}",
-        f"licence: {spec.licence}",
-        *(["a licence must be accepted on the pages of the weights at https://huggingface.co"] if spec.gated else []),
-        *([spec.setup.note] if spec.setup.note else []),
-    ]
+    log.info("weights, fetched when it first draws: %s", ", ".join(weights))
+    log.info("licence: %s", spec.licence)
+    if spec.gated:
+        log.info("a licence must be accepted on the pages of the weights at https://huggingface.co")
+    if setup.note:
+        log.info("%s", setup.note)
 
 
 def _interpreter(version: str, slug: str) -> str:
-    """A Python of this version. A shim for one that is not installed is found, too, but does not run."""
+    """Return a Python of this version. Raises GenerationError: none is on PATH."""
     for name in (sys.executable, f"python{version}", "python3", "python"):
         path = shutil.which(name)
+        # pyenv puts a shim on PATH for a version that is not installed: it is found, too, but does not run.
         ask = "import sys; print('%d.%d' % sys.version_info[:2])"
         if path and subprocess.run([path, "-c", ask], capture_output=True, text=True).stdout.strip() == version:
             return path
@@ -72,6 +78,7 @@ def _interpreter(version: str, slug: str) -> str:
 
 
 def _works(command: Sequence[str | Path]) -> bool:
+    """Return whether a command ends without an error; what it prints is not shown."""
     try:
         return subprocess.run(command, capture_output=True, env=without_secrets(os.environ)).returncode == 0
     except OSError:
@@ -79,10 +86,11 @@ def _works(command: Sequence[str | Path]) -> bool:
 
 
 def _run(command: Sequence[str | Path]) -> None:
+    """Show a command and run it. Raises GenerationError: it failed."""
     words = [str(word) for word in command]
     log.info("+ %s", " ".join(words))
     try:
-        # Building a package runs code of its authors.
+        # Building a package runs code of its authors, which gets no keys of ours.
         done = subprocess.run(words, stdout=STDERR, env=without_secrets(os.environ))
     except OSError as error:
         raise GenerationError(f"{words[0]} cannot be run ({error})") from error

@@ -1,4 +1,8 @@
-"""Drawing with one model: what its workers need, and which requests go to which executor."""
+"""Drawing with one model on one device, in several processes, or on a Ray cluster.
+
+`DeviceTask` holds what a worker needs, `DrawingWorker` is the worker, and `draw` cuts the requests into tasks and
+yields what comes back. The executors themselves are shared with the other steps (`dyneval.work.executors`).
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,8 @@ from typing import Any
 
 from dyneval.errors import GenerationError
 from dyneval.generation.devices import choose_devices
-from dyneval.generation.engine import Engine, Result
-from dyneval.generation.model import BuildOptions, ModelSpec, NotMade, Request, RunOptions, install_command
+from dyneval.generation.engine import DrawingLoop, Result
+from dyneval.generation.model import BuildOptions, ImageRequest, ModelSpec, NoImage, RunOptions, install_command
 from dyneval.generation.saving import ImageFormat
 from dyneval.work.executors import Executor, Here, Lost, Processes, Ray
 
@@ -22,13 +26,17 @@ WITHOUT_GPU = ("demo", "hosted")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
+class DeviceTask:
     """Everything a worker needs to draw for one model; can be sent to another process.
 
     Attributes:
+        spec: the model.
         root: the folder of images, by a path that holds on every machine.
+        build: what images look like.
+        run: where and how fast they are made.
         settings: what is asked of the model, as recorded with each image.
-        recorded: settings of an image that is already there, empty when there is none.
+        image_format: of the files.
+        recorded: settings of an image that exists already; empty when none does.
     """
 
     spec: ModelSpec
@@ -41,60 +49,69 @@ class Job:
 
     @property
     def batch_size(self) -> int:
-        """Images that are drawn together."""
+        """How many images are drawn together; 1 where an image would depend on the others of its batch."""
         return (self.run.batch_size or self.spec.batch_size) if self.spec.batches else 1
 
-    def engine(self, device: str) -> Engine:
-        """Load the model. Raises GenerationError when it cannot be loaded, or is not what was used so far."""
-        spec = self.spec
-        if missing := spec.missing_packages():
-            raise GenerationError(f"{spec.slug} needs {' and '.join(missing)}; run: {install_command(missing)}")
-        model = spec.build(self.build, self.run, device)
-        for name in ("revision", "dtype"):
-            before, now = self.recorded.get(name), model.facts.get(name)
-            if before and before != now:
-                model.close()
-                raise GenerationError(
-                    f"{spec.slug}: the images in {self.root} were made with {name} {before}, here it is {now}. "
-                    "Draw with what it was (--revision; a CPU runs in float32), or choose another --output."
-                )
-        return Engine(
-            model=model,
-            slug=spec.slug,
-            root=self.root,
-            settings=self.settings,
-            image_format=self.image_format,
-            batch_size=(self.run.batch_size or model.batch_size) if spec.batches else 1,
-        )
 
-
-class Painter:
+class DrawingWorker:
     """A loaded model: the worker of Step 2, see `dyneval.work.executors`."""
 
-    def __init__(self, job: Job, device: str) -> None:
-        self._engine = job.engine(device)
+    def __init__(self, task: DeviceTask, device: str) -> None:
+        """Load the model. Raises GenerationError when it cannot be loaded, or is not what was used so far."""
+        spec = task.spec
+        if missing := spec.missing_packages():
+            raise GenerationError(f"{spec.slug} needs {' and '.join(missing)}; run: {install_command(missing)}")
+        self._model = spec.build(task.build, task.run, device)
+        # Known only when the weights are loaded: a CPU runs in float32, and a branch without a recorded commit may have
+        # moved. A folder would hold two kinds of images under the same settings.
+        for name in ("revision", "dtype"):
+            before, now = task.recorded.get(name), self._model.facts.get(name)
+            if before and before != now:
+                self._model.close()
+                way = f"--revision {before}" if name == "revision" else "a CPU has float32, a GPU the model's own"
+                raise GenerationError(
+                    f"{spec.slug}: the images in {task.root} were made with {name} {before}, here it is {now}. "
+                    f"Draw with the same ({way}), or choose another --output."
+                )
+        self._loop = DrawingLoop(
+            model=self._model,
+            slug=spec.slug,
+            root=task.root,
+            settings=task.settings,
+            image_format=task.image_format,
+            # The loaded model's own size, not the spec's: a hosted one takes as many as are in flight.
+            batch_size=(task.run.batch_size or self._model.batch_size) if spec.batches else 1,
+        )
 
-    def work(self, requests: Sequence[Request]) -> Generator[Result, None, None]:
-        """Yield a result for each request, as `Engine.run`."""
-        yield from self._engine.run(requests)
+    def work(self, requests: Sequence[ImageRequest]) -> Generator[Result, None, None]:
+        """Yield a result for each request, as `DrawingLoop.run`."""
+        yield from self._loop.run(requests)
 
     def close(self) -> None:
         """Free the device."""
-        self._engine.model.close()
+        self._model.close()
 
 
-def choose_executor(job: Job, requests: int, devices: Sequence[str] = (), cluster: Ray | None = None) -> Executor:
-    """Who draws so many requests: a cluster, else one device in this process or several in one each.
+def choose_executor(
+    task: DeviceTask, requests: int, devices: Sequence[str] = (), cluster: Ray | None = None
+) -> Executor:
+    """Return who draws: a cluster, else one device in this process or several in one process each.
 
-    There are never more workers than batches.
+    There are never more workers than batches, so that no device loads a model for nothing.
+
+    Args:
+        task: the model.
+        requests: how many images are to be drawn.
+        devices: as `choose_devices` takes them.
+        cluster: Ray, if that is to draw; it gets no GPU for a model that uses none.
     """
     if cluster is not None:
-        return replace(cluster, gpus=0) if job.spec.family in WITHOUT_GPU else cluster
-    chosen = choose_devices(job.spec.family, devices)[: math.ceil(requests / job.batch_size)]
+        return replace(cluster, gpus=0) if task.spec.family in WITHOUT_GPU else cluster
+    chosen = choose_devices(task.spec.family, devices)[: math.ceil(requests / task.batch_size)]
     return Here(chosen[0]) if len(chosen) == 1 else Processes(chosen)
 
 
-def draw(job: Job, requests: Sequence[Request], executor: Executor) -> Generator[Result, None, None]:
+def draw(task: DeviceTask, requests: Sequence[ImageRequest], executor: Executor) -> Generator[Result, None, None]:
     """Yield a result for each request, in any order.
 
     Raises:
@@ -104,13 +121,13 @@ def draw(job: Job, requests: Sequence[Request], executor: Executor) -> Generator
         OSError: an image cannot be written (disk full).
     """
     # In this process all requests are one task, so that a batch is drawn while the one before is written.
-    size = len(requests) if isinstance(executor, Here) else job.batch_size
+    size = len(requests) if isinstance(executor, Here) else task.batch_size
     if isinstance(executor, Ray):
         size = executor.batch
     tasks = [requests[start : start + size] for start in range(0, len(requests), size)]
-    with closing(executor.run(partial(Painter, job), tasks)) as outcomes:
+    with closing(executor.run(partial(DrawingWorker, task), tasks)) as outcomes:
         for outcome in outcomes:
             if isinstance(outcome, Lost):
-                yield from (NotMade(request=request, reason=outcome.reason) for request in outcome.task)
+                yield from (NoImage(request=request, reason=outcome.reason) for request in outcome.task)
             else:
                 yield from outcome.items

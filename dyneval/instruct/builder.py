@@ -64,7 +64,7 @@ def build(config: BuildConfig) -> Row:
     with ExitStack() as stack:
         annotations = stack.enter_context(Annotations(config.annotations, config.metadata.parent))
         stack.enter_context(exclusive(config.output))
-        output = _Output(config, stack)
+        output = _BuildFiles(config, stack)
         worker = ChunkWorker(config, annotations)
         rows = pair_lines(config.metadata)
         batches = iter(lambda: list(islice(rows, CHUNK)), [])
@@ -123,7 +123,7 @@ class _JsonArray:
             self._unsent = 0
 
 
-class _Output:
+class _BuildFiles:
     """The open files of a build and what has been written to them."""
 
     def __init__(self, config: BuildConfig, stack: ExitStack) -> None:

@@ -1,7 +1,8 @@
-"""Asking a language model: what an engine takes and gives, and `ask`, which asks until there is a valid answer.
+"""Ask a language model: what an engine takes and returns, and `ask`, which asks until there is a valid answer.
 
-An engine gets a `ChatRequest` (text, images, a JSON Schema) and returns a `ChatReply`. Whoever wants more than text
-calls `ask` with a function that reads the text: a reply that cannot be used is asked for again, with the error told.
+An engine gets a `ChatRequest` (text, images, a JSON Schema) and returns a `ChatReply`. `ask` reads the text of a reply
+with a function of the caller; if that raises `UnusableReply`, the model is asked again and told what is wrong. No reply
+that could not be read ever becomes an annotation: the published code stored such replies with score 0 as training data.
 """
 
 from __future__ import annotations
@@ -20,59 +21,58 @@ Role = Literal["system", "user", "assistant"]
 ENGINE_FAILURES = 20
 """Stop after this many failures of the engine in a row. One failure can be chance; 20 in a row mean that the server is
 down, and going on would only write a reject for every remaining item."""
+# Characters of an unusable reply that are kept in a rejects file.
 RAW_LIMIT = 20_000
-"""Characters of an unusable reply that are kept in a rejects file."""
 SAID_LIMIT = 4_000
-"""Characters of what a server says about a failure that are passed on: it may repeat the whole request."""
+"""Characters that are kept of a server's words about a failure: it may repeat the whole request."""
+# Characters of an unusable reply that the model sees when it is asked again.
 TOLD_LIMIT = 4_000
-"""Characters of an unusable reply that the model sees again when it is asked again."""
+# Values of finish_reason by which servers say that the model had more to write.
 BROKEN_OFF = ("abort", "aborted", "cancelled", "error", "insufficient_system_resource", "safety", "recitation")
-"""Reasons to finish by which servers say that the model had more to write."""
 _ASK_AGAIN = """\
 This reply cannot be used: {error}.
 Reply again, with the whole JSON value and nothing else."""
 
 
 class ChatError(UserError, RuntimeError):
-    """The engine gave no reply, after its own retries; the message says why. It never holds a key."""
+    """The engine gave no reply, after its own retries; the message says why. It never holds a key.
 
-
-class Refused(ChatError):
-    """This one request gets no reply, while others do; the message says why. It is no sign that the engine is gone."""
-
-
-class Declined(ChatError):
-    """A server answered that it does not do what it was asked; whether that lies in this request is not known yet."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-        """HTTP status, or the code in the body where the status says that all is well."""
-
-
-class Unreachable(ChatError):
-    """A server gave no answer after all retries; another one may."""
+    Attributes:
+        status: HTTP status, or the code in the body of an error that came with status 200; None where there was no
+            answer.
+    """
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
-        """HTTP status, 429 or 5xx; None where the connection was lost or the time was up."""
+
+
+class Refused(ChatError):
+    """This one request gets no reply, while others do; the message says why. The engine itself still works."""
+
+
+class Declined(ChatError):
+    """A server refused a request; it is not known yet whether it refuses only this one or all of its kind."""
+
+
+class Unreachable(ChatError):
+    """A server gave no answer after all retries, or one that speaks of its load; another server may give one."""
 
 
 class EngineStopped(UserError, RuntimeError):
-    """The engine is gone, no further request will be answered; the message says why. A run can be started again."""
+    """The engine will answer no further request; the message says why. The run can be started again and goes on."""
 
 
 class UnfitServer(UserError, RuntimeError):
-    """A server does not do what its requests make no sense without, such as hold replies to schemas; it says why."""
+    """A server lacks what its requests need, such as replies that are held to a schema; the message says what."""
 
 
 class UnusableReply(ValueError):
-    """A reply cannot be used; the message is fit to be told to the model that wrote it."""
+    """A reply cannot be used; the message is sent to the model that wrote it."""
 
 
 class RejectedReply(ValueError):
-    """No reply of all attempts was usable; `raw` is the last one, `attempts` their number."""
+    """No reply of all attempts was usable; `raw` is the last reply, `attempts` their number."""
 
     def __init__(self, reason: str, raw: str, attempts: int) -> None:
         super().__init__(reason)
@@ -82,24 +82,28 @@ class RejectedReply(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
-    """One turn. Images come before the text, so that requests about one image share a prefix."""
+    """One turn of a conversation; its images come before its text."""
 
+    # The order matters: requests about one image then begin alike, and a server with a prefix cache reads it once.
     role: Role
     text: str
     images: tuple[Path, ...] = ()
     data_urls: tuple[str, ...] = ()
-    """Images that are no files, sent as they are (engine openai)."""
+    """Images that are not in files, sent as they are (engine openai)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatRequest:
-    """What is asked of a model.
+    """A request to a model.
 
     Attributes:
         task: label of the workflow, for logs and counts; it is not sent.
+        messages: the conversation so far; the model writes the next turn.
         schema: JSON Schema that the reply must fit, or None for free text.
+        max_tokens: limit on the reply; a reply that reaches it has finish_reason "length" and cannot be used.
+        temperature: 0 for the most likely reply.
+        seed: of the sampling, where the temperature is above 0.
         top_logprobs: alternatives wanted for each token of the reply (engine openai).
-        max_tokens: limit on the reply; a reply that reaches it has finish_reason "length" and is a failure.
     """
 
     task: str
@@ -113,7 +117,7 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class TokenChoice:
-    """A token of a reply, and the log-probabilities of what might have stood there, by text."""
+    """A token of a reply, and the log-probabilities of the alternatives at its place, by their texts."""
 
     text: str
     logprob: float
@@ -122,7 +126,7 @@ class TokenChoice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatReply:
-    """A reply and what it cost, in tokens (0 where the engine does not count)."""
+    """A reply, and the tokens that it cost (0 where the engine does not count them)."""
 
     text: str
     finish_reason: str
@@ -130,13 +134,13 @@ class ChatReply:
     completion_tokens: int = 0
     tokens: tuple[TokenChoice, ...] = ()
     refusal: str = ""
-    """Why the model does not answer, where it says so apart from the text."""
+    """Why the model does not answer, where the server sends that apart from the text."""
     reasoning: str = ""
-    """What a reasoning parser of the server took out of the text."""
+    """What a reasoning parser of the server has taken out of the text."""
 
     @property
     def obstacle(self) -> str | None:
-        """Why the text is no answer, though the reply ended before its limit; None where it may be one."""
+        """Why the text is not an answer, although the reply ended before its limit; None where it may be one."""
         if self.refusal:
             return f"the model refuses to answer: {self.refusal[:SAID_LIMIT]}"
         if "filter" in self.finish_reason:
@@ -152,9 +156,9 @@ class ChatReply:
 
 
 class ChatEngine(Protocol):
-    """Anything that answers chat requests; safe to call concurrently.
+    """Answers chat requests; several may be under way at the same time.
 
-    What an engine finds out about its servers, and a summary should tell, it may have as `notes`, a list of texts.
+    An engine may have `notes`, a list of texts about its servers, which go into the summary of a run.
     """
 
     name: str
@@ -163,7 +167,7 @@ class ChatEngine(Protocol):
     """Model name as recorded in provenance."""
 
     async def chat(self, request: ChatRequest) -> ChatReply:
-        """Answer one request. Raises ChatError when no reply can be had, Refused where only this one gets none."""
+        """Answer one request. Raises ChatError when there is no reply, Refused where only this request gets none."""
         ...
 
     async def close(self) -> None:
@@ -176,25 +180,25 @@ class ChatEngine(Protocol):
 
 
 @dataclass(kw_only=True, slots=True)
-class Tally:
-    """What has been asked so far in a run, and how often the engine has failed since it last replied."""
+class TokenTally:
+    """Requests and tokens of a run so far, and how often the engine has failed since it last replied."""
 
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     unusable: dict[str, int] = field(default_factory=dict)
-    """Unusable replies by task; most of them are made good by asking again."""
+    """Unusable replies by task; for most of them, asking again brings a usable one."""
     failures_in_a_row: int = 0
 
-    def taken(self) -> Tally:
-        """What has been counted since this was last called; failures in a row go on counting here."""
+    def taken(self) -> TokenTally:
+        """Take out what has been counted since the last call; failures in a row stay and are counted on."""
         counted = replace(self)
         self.requests = self.prompt_tokens = self.completion_tokens = 0
         self.unusable = {}
         return counted
 
-    def add(self, other: Tally) -> None:
-        """Add the counts of another machine's engine; its failures in a row are its own."""
+    def add(self, other: TokenTally) -> None:
+        """Add the counts of an engine on another machine, except its failures in a row."""
         self.requests += other.requests
         self.prompt_tokens += other.prompt_tokens
         self.completion_tokens += other.completion_tokens
@@ -204,7 +208,7 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer(Generic[T]):
-    """A valid reply: its checked value, its text, and what it took to get it."""
+    """A valid reply: its checked value, its text, and the attempts and tokens that it took."""
 
     value: T
     raw: str
@@ -214,22 +218,22 @@ class Answer(Generic[T]):
 
 
 async def ask(
-    engine: ChatEngine, request: ChatRequest, read: Callable[[str], T], attempts: int, tally: Tally
+    engine: ChatEngine, request: ChatRequest, read: Callable[[str], T], attempts: int, tally: TokenTally
 ) -> Answer[T]:
-    """Ask until `read` accepts a reply; each time with the last unusable reply and what is wrong with it.
+    """Ask until `read` accepts a reply; each new request holds the last unusable reply and what is wrong with it.
 
     Args:
-        engine: whom to ask.
-        request: the question; its text must hold no task token, those belong to the student.
+        engine: the engine to ask.
+        request: the first request; its texts must hold no task token, which belong to the student.
         read: makes the value from a reply's text, or raises UnusableReply.
-        attempts: replies asked for at most, at least 1.
-        tally: counts of the run, which are added to.
+        attempts: replies to ask for at most, 1 or more.
+        tally: counts of the run, to which this request is added.
 
     Raises:
-        RejectedReply: none of the attempts was usable.
+        RejectedReply: no attempt brought a usable reply.
         Refused: the engine gives no reply to this request, but to others.
-        ChatError: it gave no reply.
-        EngineStopped: it is dead, or that happened `ENGINE_FAILURES` times in a row.
+        ChatError: the engine gave no reply.
+        EngineStopped: the engine is gone, or has failed `ENGINE_FAILURES` times in a row.
         ImageError: the engine cannot use an image.
     """
     asked, prompt_tokens, completion_tokens = request, 0, 0
@@ -238,7 +242,17 @@ async def ask(
         prompt_tokens += reply.prompt_tokens
         completion_tokens += reply.completion_tokens
         try:
-            value = read(_whole(reply, request.max_tokens))
+            # Also where it would parse: a list that was cut after its third item can look complete.
+            if reply.finish_reason == "length":
+                is_thought = reply.reasoning and not reply.text.strip()
+                spent = ", all of them thinking (reasoning_content)" if is_thought else ""
+                cut = f"the reply was cut off at {request.max_tokens} tokens{spent}"
+                raise UnusableReply(f"{cut} (finish_reason length); be shorter")
+            if reply.obstacle:
+                raise UnusableReply(reply.obstacle)
+            if half := half_character(reply.text):
+                raise UnusableReply(f"the reply holds {half}")
+            value = read(reply.text)
         except UnusableReply as error:
             problem = str(error)
             tally.unusable[request.task] = tally.unusable.get(request.task, 0) + 1
@@ -256,8 +270,9 @@ async def ask(
     )
 
 
-async def _reply(engine: ChatEngine, request: ChatRequest, tally: Tally) -> ChatReply:
-    """One reply, counted."""
+async def _reply(engine: ChatEngine, request: ChatRequest, tally: TokenTally) -> ChatReply:
+    """Get one reply and count it; raises as `ask`."""
+    # A task token in a request would be in the teacher's text, and from there in training data.
     if any(contains_task_token(message.text) for message in request.messages):
         raise ValueError(f"{request.task}: a request to a language model holds a task token")
     try:
@@ -277,20 +292,8 @@ async def _reply(engine: ChatEngine, request: ChatRequest, tally: Tally) -> Chat
     return reply
 
 
-def _whole(reply: ChatReply, max_tokens: int) -> str:
-    """The text of a reply that ended by itself: one cut at the limit is a failure, even where it would parse."""
-    if reply.finish_reason == "length":
-        spent = ", all of them thinking (reasoning_content)" if reply.reasoning and not reply.text.strip() else ""
-        raise UnusableReply(f"the reply was cut off at {max_tokens} tokens{spent} (finish_reason length); be shorter")
-    if obstacle := reply.obstacle:
-        raise UnusableReply(obstacle)
-    if half := half_character(reply.text):
-        raise UnusableReply(f"the reply holds {half}")
-    return reply.text
-
-
 def half_character(text: str) -> str | None:
-    """What to call a lone surrogate in a text, which no file can hold; None where there is none."""
+    """A name for the lone surrogate in a text, which no file in UTF-8 can hold; None where there is none."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -299,7 +302,8 @@ def half_character(text: str) -> str | None:
 
 
 def ask_again(request: ChatRequest, reply: str, error: str, attempt: int) -> ChatRequest:
-    """The same request with the unusable reply and what is wrong with it; another seed, a little warmer."""
+    """The same request, followed by the unusable reply and what is wrong with it."""
+    # Another seed and a higher temperature: a model that is asked the same in the same way writes the same.
     kept = split_marks(reply[:TOLD_LIMIT].encode("utf-8", "replace").decode("utf-8")) or "(empty)"
     turns = (
         Message(role="assistant", text=kept),
@@ -311,5 +315,5 @@ def ask_again(request: ChatRequest, reply: str, error: str, attempt: int) -> Cha
 
 
 def split_marks(text: str) -> str:
-    """Text in which no special token of a chat model can be read: `<|` and `|>` are split."""
+    """The text with `<|` and `|>` split, so that no chat template reads a special token in it."""
     return text.replace("<|", "< |").replace("|>", "| >")

@@ -1,9 +1,9 @@
-"""What a server takes of a request: the optional fields that it knows, and in which form.
+"""The optional fields of a chat request that a server accepts, and their forms: its dialect.
 
 Servers differ. Some refuse `response_format`, `seed` or `temperature`, some call the limit `max_completion_tokens`.
-What a server says about a refused request is no proof: it may repeat the whole request, and it may mean this prompt
-alone. So another dialect is taken only when a request that is known to be good fails in the one and is answered in the
-other.
+The words of a server about a refused request prove nothing: it may repeat the whole request, and it may mean this
+prompt alone. So another dialect is used only when a request that is known to be good fails in the first one and is
+answered in the other. Without this, one prompt that a server dislikes could switch the schema off for a whole run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Limit = Literal["max_tokens", "max_completion_tokens"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dialect:
-    """The optional fields of a request, as a server takes them."""
+    """The optional fields of a request that a server accepts."""
 
     response_format: Format = "json_schema"
     limit: Limit = "max_tokens"
@@ -36,7 +36,7 @@ class Dialect:
     temperature: bool = True
 
     def body(self, model: str, request: ChatRequest, messages: list[Json]) -> Json:
-        """The request as a server of this dialect takes it."""
+        """The body of a request in this dialect, with the `messages` as the server takes them."""
         body: Json = {"model": model, "messages": messages, self.limit: request.max_tokens}
         if self.temperature:
             body["temperature"] = request.temperature
@@ -44,12 +44,16 @@ class Dialect:
             body["seed"] = request.seed
         if request.top_logprobs:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
-        if request.schema is not None and self.response_format != "none":
-            body["response_format"] = _response_format(request, self.response_format)
+        if request.schema is not None and self.response_format == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        elif request.schema is not None and self.response_format == "json_schema":
+            # OpenAI allows letters, digits, _ and - in the name.
+            schema = {"name": request.task.replace(":", "_"), "schema": request.schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body
 
     def difference(self, other: Dialect) -> str:
-        """What this dialect does otherwise than `other`, for people."""
+        """How this dialect differs from `other`, for people."""
         found = []
         if self.response_format != other.response_format:
             found.append(f"response_format {self.response_format} in place of {other.response_format}")
@@ -59,7 +63,15 @@ class Dialect:
         return ", ".join([*found, *(f"no {name}" for name in dropped)])
 
     def alternatives(self, words: str) -> Iterator[tuple[Dialect, bool]]:
-        """Other dialects, those first that give up the least; each with whether `words` name all that it changes."""
+        """Yield the other dialects to try, in the order of promise.
+
+        Args:
+            words: of the server about the refused request.
+
+        Yields:
+            A dialect, and whether `words` name every field that it changes. Those come first; among them, those that
+            give up the least.
+        """
         found: list[tuple[bool, int, Dialect]] = []
         formats = _FORMATS[_FORMATS.index(self.response_format) :]
         seeds, temperatures = ((True, False) if flag else (False,) for flag in (self.seed, self.temperature))
@@ -75,15 +87,17 @@ class Dialect:
 
 
 def names(field: str, words: str) -> bool:
-    """True where the words of a server speak of a field of `Dialect`."""
+    """True where the words of a server mention a field of `Dialect`."""
     return any(word in words.lower() for word in _WORDS[field])
 
 
 _FORMATS: tuple[Format, ...] = get_args(Format)
 _LIMITS: tuple[Limit, ...] = get_args(Limit)
+# What it costs to change a field, for the order of dialects alone. The limit means the same under both names, while
+# replies without a schema are worse: no format at all is dearer than all other changes together.
 _PRICES = {"limit": 1, "seed": 2, "temperature": 3, "response_format": 8}
-"""What it costs to give up a field. The limit has one meaning under both names; without a schema replies are worse."""
 _NO_FORMAT = 8
+# What servers call the fields when they refuse them.
 _WORDS = {
     "response_format": (
         "response_format", "json_schema", "json_object", "structured", "guided", "grammar", "schema", "output",
@@ -92,27 +106,23 @@ _WORDS = {
     "seed": ("seed",),
     "temperature": ("temperature",),
 }  # fmt: skip
-"""What servers call the fields when they refuse them."""
-
-
-def _response_format(request: ChatRequest, asked: str) -> Json:
-    if asked == "json_object":
-        return {"type": "json_object"}
-    schema = {"name": request.task.replace(":", "_"), "schema": request.schema, "strict": True}
-    return {"type": "json_schema", "json_schema": schema}
 
 
 def own_fields(given: tuple[str, ...]) -> Json:
-    """Fields of a request that the user sets, from "KEY=VALUE": JSON, or a text as it is.
+    """Read the fields of a request that the user sets.
 
-    Raises SettingError: no "=", or a field that is not the user's to set.
+    Args:
+        given: "KEY=VALUE" each; a value that is not JSON is a text.
+
+    Raises:
+        SettingError: there is no "=", or the field is one that DynEval must set itself.
     """
     found: Json = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise SettingError(f"--server-option {text}: expected KEY=VALUE, such as top_k=20 or seed=null")
-        if name in ("messages", "model", "stream", "n"):
+        if name in ("messages", "model", "stream", "n"):  # the request itself, and the form in which a reply is read
             raise SettingError(f"--server-option {text}: {name} cannot be set by hand")
         try:
             found[name] = orjson.loads(value)
@@ -122,15 +132,17 @@ def own_fields(given: tuple[str, ...]) -> Json:
 
 
 PROBE_TOKENS = 1024
+# The word JSON must be in it: OpenAI refuses the response_format json_object without.
 _KNOWN_GOOD = '"a red apple on a white plate (a test of the connection: reply with the shortest JSON that is allowed)"'
-"""The word JSON must be in it: OpenAI refuses the response_format json_object without."""
 
 
 def known_good(request: ChatRequest, *, is_short: bool) -> ChatRequest:
-    """A request in the form of `request`, with its instructions, about nothing that a server could object to.
+    """Make a request that no server should refuse, in the form of `request` and with its instructions.
 
-    `is_short`: the reply is not given more than `PROBE_TOKENS`, so that a limit which only this request has is no fault
-    of its form.
+    Args:
+        request: the request that was refused.
+        is_short: ask for no more than `PROBE_TOKENS`. The probe then also tells a server that only finds the limit of
+            this request too high from one that refuses its form.
     """
     has_image = any(message.images or message.data_urls for message in request.messages)
     instructions = [message for message in request.messages if message.role == "system"]

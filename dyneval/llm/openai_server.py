@@ -1,4 +1,9 @@
-"""Chat through OpenAI-compatible servers (vLLM, SGLang, hosted), several at once, balanced by load."""
+"""Chat through OpenAI-compatible servers (vLLM, SGLang, hosted ones), several at a time, balanced by load.
+
+Most of this file decides whose fault a failure is. A run of days must outlive a server that restarts, must not stop
+because one prompt is refused, and must stop at once when nothing will ever be answered. `dyneval.llm.server` sends the
+requests to one server; `dyneval.llm.dialect` has the forms in which they can be sent.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,6 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from dyneval.errors import SettingError
@@ -17,7 +21,6 @@ from dyneval.llm.chat import (
     ChatRequest,
     Declined,
     EngineStopped,
-    Message,
     Refused,
     UnfitServer,
     Unreachable,
@@ -29,28 +32,28 @@ from dyneval.llm.server import Server
 
 logger = logging.getLogger(__name__)
 
+# A server that could not be reached gets no new requests for this many seconds, as long as another one answers.
 REST_SECONDS = 15.0
-"""A server that could not be reached gets no new requests for this long, as long as another one answers."""
+# Seconds between rounds over all servers while none answers, doubled each time.
 FIRST_WAIT, LONGEST_WAIT = 2.0, 30.0
-"""Seconds between rounds over all servers while none answers: doubled each time."""
+# After so many rounds without an answer, a probe tells whether only this request gets none: it may crash the server.
 ROUNDS = 3
-"""After so many rounds of a request that finds no answer it is asked whether it is the only one."""
+# Statuses that speak of the server's load and never of the request.
 _BUSY = (429, 503, 529)
-"""Statuses that speak of the server's load alone."""
+# Statuses of servers that refuse a field, even where their words do not name it.
 _MAY_BE_FORM = (400, 422)
-"""Statuses of servers that mind a field, even where they do not name it."""
 
 
 class OpenAIEngine:
-    """Teacher behind one or more OpenAI-compatible servers.
+    """A model behind one or more OpenAI-compatible servers.
 
     Rate limits (429), server errors and lost connections are retried by the `openai` package, `max_retries` times with
-    back-off, honouring Retry-After. With several servers a request goes to the least loaded one and moves on to
-    another when a server cannot be reached. When none can, `patience` says how long to go on.
+    growing pauses, following Retry-After. With several servers a request goes to the least loaded one, and to another
+    one if that cannot be reached. When none can be reached, `patience` says how long to go on.
 
-    A request that fails for good is compared with one that is known to be good. If that is answered, the first is
-    refused alone. If it is answered in another dialect only, the server is spoken to in that one from then on. If it is
-    refused as well, the engine stops, with the words of the server.
+    A request that fails for good is compared with one that is known to be good. If that one is answered, the first is
+    refused alone. If it is answered only in another dialect, all later requests use that dialect. If it is refused as
+    well, the engine stops, with the words of the server.
     """
 
     name = "openai"
@@ -60,31 +63,36 @@ class OpenAIEngine:
         model: str,
         options: ServerOptions,
     ) -> None:
-        """Connect to nothing yet. `model` is its name as the servers know it.
+        """Connect to nothing yet. `model` is the name of the model on the servers.
 
         Raises:
-            SettingError: the environment variable of the key is not set, an address is none, or an option of the
-                server cannot be set.
+            SettingError: the environment variable of the key is not set, an address is not one of a server, or a server
+                option cannot be set.
         """
         self.model = model
         self.options = options
         self._slots = asyncio.Semaphore(options.concurrency)
         # A picture of 1024x1024 takes two megabytes; three requests about it come close together.
         self._images = DataUrls(options.max_pixels, keep=8 + 3 * options.concurrency // 2)
-        key, own = _read_key(options.api_key_env, bool(options.base_urls)), own_fields(options.server_options)
+        key, own = None, own_fields(options.server_options)
+        if options.api_key_env is not None or not options.base_urls:  # a user's own server may need no key
+            name = options.api_key_env or "OPENAI_API_KEY"
+            key = os.environ.get(name, "").strip()
+            if not key:
+                raise SettingError(f"the environment variable {name} is not set; it should hold the API key")
         self._servers = [Server(url, model, key, options.timeout, own) for url in options.base_urls or (None,)]
-        self._left: list[Server] = []
-        """Servers that refused everything."""
+        self._dropped: list[Server] = []
+        """Servers that refused everything and get no more requests."""
 
     @property
     def labels(self) -> list[str]:
-        """The servers' addresses, fit for logs."""
+        """The servers' addresses, without keys, for logs."""
         return [server.label for server in self._servers]
 
     @property
     def notes(self) -> list[str]:
         """What was found out about the servers, for the summary of a run."""
-        return [note for server in (*self._servers, *self._left) for note in server.notes]
+        return [note for server in (*self._servers, *self._dropped) for note in server.notes]
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """Answer one request.
@@ -92,12 +100,12 @@ class OpenAIEngine:
         Raises:
             Refused: this request gets no reply, while others do.
             ChatError: no server gives a reply.
-            EngineStopped: nobody listens at any of the addresses, and nobody did before; or all servers refuse every
+            EngineStopped: no server listens at any of the addresses, and none ever did; or all servers refuse every
                 request.
-            UnfitServer: a server refuses the schema, and `needs_schema` says that there is no way without.
-            ImageError: an image is unusable.
+            UnfitServer: a server refuses the schema, and `needs_schema` says that replies without it are of no use.
+            ImageError: an image cannot be used.
         """
-        # Images are made ready before a slot is taken, so that a slot is never idle.
+        # Images are encoded before a slot is taken, so that no slot waits for the CPU.
         messages = await self._rendered(request)
         wait, deadline, rounds = FIRST_WAIT, time.monotonic() + self.options.patience, 0
         async with self._slots:
@@ -110,6 +118,8 @@ class OpenAIEngine:
                         raise EngineStopped(f"{error}; {self._servers[-1].remedy()}") from None
                     rounds += 1
                     is_over = time.monotonic() + wait > deadline
+                    # No probe at once: a server that is starting again would not answer it either. After a 500 it is
+                    # there, and may have failed over this request alone.
                     is_due = error.status == 500 or rounds >= ROUNDS or is_over
                     if is_due and error.status not in _BUSY and await self._answers_others(request, error, begun):
                         raise Refused(f"{error}; the server answers otherwise") from None
@@ -122,17 +132,20 @@ class OpenAIEngine:
     async def close(self) -> None:
         """Close the connections."""
         self._images.close()
-        await asyncio.gather(*(server.client.close() for server in (*self._servers, *self._left)))
+        await asyncio.gather(*(server.client.close() for server in (*self._servers, *self._dropped)))
 
     async def _one_round(self, request: ChatRequest, messages: list[dict[str, Any]]) -> ChatReply:
         """Send a request to one server after the other, until one answers."""
         tried: list[Server] = []
         lost: Unreachable | None = None
-        while server := self._pick(tried):
+        # Other requests may drop servers meanwhile, so the list is made again each time.
+        while untried := [server for server in self._servers if server not in tried]:
+            now = time.monotonic()
+            server = min(untried, key=lambda one: (one.rests_until > now, one.in_flight))
             tried.append(server)
-            # Other requests may leave servers out meanwhile, so the list is looked at anew each time.
             is_last = all(one in tried for one in self._servers)
             try:
+                # Another server is asked after one retry; only the last one gets all of them.
                 return await self._ask(server, request, messages, self.options.max_retries if is_last else 1)
             except Unreachable as error:
                 server.rests_until = time.monotonic() + REST_SECONDS
@@ -140,37 +153,30 @@ class OpenAIEngine:
                 if not is_last:
                     logger.warning("%s; trying another server", error)
             except EngineStopped as error:
-                self._leave(server, error)
+                if self._servers == [server]:
+                    raise
+                if server in self._servers:
+                    self._servers.remove(server)
+                    self._dropped.append(server)
+                    server.note(f"left out from here on ({error})")
         raise lost or Unreachable("all servers were left out")
 
-    def _leave(self, server: Server, error: EngineStopped) -> None:
-        """Go on without a server that refuses everything. Raises `error` where it is the last one."""
-        if self._servers == [server]:
-            raise error
-        if server in self._servers:
-            self._servers.remove(server)
-            self._left.append(server)
-            server.note(f"left out from here on ({error})")
-
-    def _pick(self, tried: Sequence[Server]) -> Server | None:
-        now = time.monotonic()
-        free = [server for server in self._servers if server not in tried]
-        return min(free, key=lambda server: (server.rests_until > now, server.in_flight), default=None)
-
     async def _rendered(self, request: ChatRequest) -> list[dict[str, Any]]:
-        return [await self._render(message) for message in request.messages]
-
-    async def _render(self, message: Message) -> dict[str, Any]:
-        if not message.images and not message.data_urls:
-            return {"role": message.role, "content": message.text}
-        urls = [*message.data_urls, *[await self._images.get(path) for path in message.images]]
-        parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
-        return {"role": message.role, "content": [*parts, {"type": "text", "text": message.text}]}
+        """The messages of a request as a server takes them, images as data URLs before the text."""
+        rendered: list[dict[str, Any]] = []
+        for message in request.messages:
+            content: Any = message.text
+            if message.images or message.data_urls:
+                urls = [*message.data_urls, *[await self._images.get(path) for path in message.images]]
+                parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+                content = [*parts, {"type": "text", "text": message.text}]
+            rendered.append({"role": message.role, "content": content})
+        return rendered
 
     async def _ask(
         self, server: Server, request: ChatRequest, messages: list[dict[str, Any]], max_retries: int
     ) -> ChatReply:
-        """Get a reply from one server, in a dialect that it takes. Raises as `chat`, and Unreachable."""
+        """Get a reply from one server, in a dialect that it accepts. Raises as `chat`, and Unreachable."""
         server.in_flight += 1
         try:
             while True:
@@ -186,18 +192,21 @@ class OpenAIEngine:
             server.in_flight -= 1
 
     # -----------------------------------------------------------------------------------------------------------------
-    # Whose fault it is
+    # Whose fault a failure is
 
     async def _judge(self, server: Server, dialect: Dialect, request: ChatRequest, error: Declined) -> None:
-        """Find out whether a refused request is the only one; returns where it is worth being sent again.
+        """Find out whether a server refuses only this request; returns where it should be sent again.
 
-        Raises Refused: it is. EngineStopped or UnfitServer: the server refuses all of its kind.
+        Raises:
+            Refused: it refuses only this one.
+            EngineStopped, UnfitServer: it refuses all requests of its kind.
         """
         refused_at = time.monotonic()
         async with server.judging:
-            if server.dialect != dialect:
+            if server.dialect != dialect:  # another request, judged before this one, has changed the dialect
                 return
             if not server.has_answered(request, refused_at):
+                # After every 20 refusals the probe asks for as long a reply as the request: the server may refuse that.
                 in_a_row = server.refused(request)
                 probe = known_good(request, is_short=in_a_row % ENGINE_FAILURES != 0)
                 try:
@@ -205,12 +214,12 @@ class OpenAIEngine:
                 except Declined as declined:
                     server.dialect = await self._other_dialect(server, dialect, probe, declined)
                     return
-                except ChatError:  # It has just answered, so it is there.
+                except ChatError:  # the probe got no answer; but the server has just answered, so it is there
                     raise Refused(str(error)) from None
         raise Refused(f"{error}; the server answers otherwise") from None
 
     async def _answers_others(self, request: ChatRequest, error: Unreachable, since: float) -> bool:
-        """True where a server answers requests of the same kind that were sent later than a failed one."""
+        """True where a server answers requests of the same kind that were sent after a failed one."""
         for server in self._servers:
             async with server.judging:
                 if server.has_answered(request, since):
@@ -218,7 +227,7 @@ class OpenAIEngine:
                 try:
                     await self._probe(server, server.dialect, known_good(request, is_short=True))
                 except Unreachable as failed:
-                    # The connection was lost, which says nothing, while the request itself had an answer.
+                    # The probe's connection was lost, which says nothing; the request itself had an answer.
                     if error.status and not failed.status and await server.is_there():
                         return True
                 except ChatError:
@@ -228,9 +237,9 @@ class OpenAIEngine:
         return False
 
     async def _other_dialect(self, server: Server, dialect: Dialect, probe: ChatRequest, declined: Declined) -> Dialect:
-        """The nearest dialect that a server takes. Raises EngineStopped or UnfitServer: there is none."""
+        """The nearest dialect that a server accepts. Raises EngineStopped or UnfitServer: there is none."""
         needs_schema = self.options.needs_schema and probe.schema is not None
-        said = {str(declined): None}
+        reasons = {str(declined): None}  # a dict, for distinct reasons in their order
         for other, is_named in dialect.alternatives(str(declined)):
             if not is_named and declined.status not in _MAY_BE_FORM:
                 break
@@ -239,10 +248,10 @@ class OpenAIEngine:
             try:
                 await self._probe(server, other, probe)
             except ChatError as error:
-                said[str(error)] = None
+                reasons[str(error)] = None
                 continue
             changed = other.difference(dialect)
-            server.note(f"does not take all fields of a request, going on with {changed} ({'; '.join(said)})")
+            server.note(f"does not take all fields of a request, going on with {changed} ({'; '.join(reasons)})")
             return other
         if needs_schema and names("response_format", str(declined)):
             raise UnfitServer(f"{declined}; without replies held to our JSON schema there are no valid scores")
@@ -255,13 +264,3 @@ class OpenAIEngine:
         sent = time.monotonic()
         await server.send(dialect, probe, await self._rendered(probe), min(1, self.options.max_retries))
         server.answered(probe, sent, is_probe=True)
-
-
-def _read_key(api_key_env: str | None, has_urls: bool) -> str | None:
-    if api_key_env is None and has_urls:
-        return None
-    name = api_key_env or "OPENAI_API_KEY"
-    key = os.environ.get(name, "").strip()
-    if not key:
-        raise SettingError(f"the environment variable {name} is not set; it should hold the API key")
-    return key

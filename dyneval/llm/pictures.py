@@ -1,4 +1,8 @@
-"""Image files as data URLs for a chat server: checked, brought to the teacher's pixel budget, made once each."""
+"""Make data URLs of image files for a chat server: checked, scaled to the pixel budget, each made only once.
+
+Several requests about the same image follow each other closely. Each of them would otherwise decode, scale and encode
+it again, on the CPU of the machine that has to keep the server busy.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +26,25 @@ _ORIENTATION = 0x0112
 
 
 def fit(width: int, height: int, max_pixels: int) -> tuple[int, int]:
-    """Return the size, in the 32-pixel grid, that keeps the aspect ratio and has at most `max_pixels`."""
+    """Return the largest (width, height) in the 32-pixel grid of about this aspect ratio with at most `max_pixels`.
+
+    Sides are at least 32 pixels, so a very narrow image may exceed `max_pixels`.
+    """
     scale = math.sqrt(max_pixels / (width * height))
     return max(GRID, int(width * scale) // GRID * GRID), max(GRID, int(height * scale) // GRID * GRID)
 
 
 def data_url(path: Path, max_pixels: int = MAX_PIXELS) -> str:
-    """Return `path` as a data URL: its own bytes where a server can take them, else upright RGB as lossless PNG.
+    """Return an image file as a data URL: its own bytes where every server can read them, else upright RGB as PNG.
 
-    Lossless, since the teacher looks for artefacts. Raises ImageError when the image is missing or broken.
+    Args:
+        path: the image file.
+        max_pixels: larger images are scaled down.
+
+    Raises:
+        ImageError: the image is missing or broken.
     """
+    # PNG, since a teacher that looks for artefacts must not see those of JPEG.
     image = load_image(path)
     if image.width * image.height > max_pixels:
         image = image.resize(fit(image.width, image.height, max_pixels), Image.Resampling.LANCZOS)
@@ -41,7 +54,7 @@ def data_url(path: Path, max_pixels: int = MAX_PIXELS) -> str:
 
 
 def _plain_format(path: Path) -> str | None:
-    """Media type of a file whose pixels need no conversion, else None."""
+    """Media type of a file that a server sees as we do: RGB, one frame, upright, opaque; None for any other."""
     try:
         with Image.open(path) as image:
             if image.mode != "RGB" or getattr(image, "n_frames", 1) > 1:
@@ -54,9 +67,11 @@ def _plain_format(path: Path) -> str | None:
 
 
 class DataUrls:
-    """Data URLs by path, made in threads and shared by the requests about one image; the last `keep` are kept.
+    """Data URLs by path, made in threads and shared by the requests about one image.
 
-    They are held as JSON strings: to put two megabytes through a JSON encoder takes longer than to send them.
+    Attributes:
+        max_pixels: larger images are scaled down.
+        keep: how many of the last data URLs are kept.
     """
 
     def __init__(self, max_pixels: int = MAX_PIXELS, keep: int = 256, threads: int | None = None) -> None:
@@ -71,7 +86,7 @@ class DataUrls:
         if task is None:
             task = self._made[path] = asyncio.ensure_future(self._make(path))
             while len(self._made) > self.keep:
-                self._made.popitem(last=False)
+                self._made.popitem(last=False)  # whoever waits for it still gets it
         else:
             self._made.move_to_end(path)
         return await asyncio.shield(task)  # a cancelled request does not take the image from the others
@@ -81,5 +96,6 @@ class DataUrls:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _make(self, path: Path) -> bytes:
+        # As a JSON string: putting two megabytes through a JSON encoder takes longer than sending them.
         url = await asyncio.get_running_loop().run_in_executor(self._pool, data_url, path, self.max_pixels)
         return f'"{url}"'.encode("ascii")

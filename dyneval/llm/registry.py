@@ -1,4 +1,11 @@
-"""The chat engines by name, and the options of each; an engine is imported only when it is made."""
+"""The chat engines by name, and the options of each. An engine is imported only when it is made.
+
+    from dyneval.llm.registry import make_engine
+
+    engine = make_engine("oracle", "any name")     # the demo's, which needs no model
+
+Every option here is also a flag of `dyneval annotate`. `docs/extend/engine.md` says how to add an engine.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
 
-from dyneval.registry import Entry, Registry
+from dyneval.registry import EngineEntry, Registry
 
 if TYPE_CHECKING:
     from dyneval.llm.chat import ChatEngine
@@ -20,7 +27,7 @@ MaxPixels = Annotated[int, Meta(ge=1, description="scale larger images down")]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerOptions:
-    """Options of engine openai: one or more OpenAI-compatible servers that have the same model."""
+    """Options of engine openai: one or more OpenAI-compatible servers with the same model."""
 
     base_urls: Annotated[
         tuple[str, ...],
@@ -30,11 +37,11 @@ class ServerOptions:
     api_key_env: Annotated[
         str | None, Meta(description="environment variable that holds the API key", extra={"metavar": "NAME"})
     ] = None
-    """None means OPENAI_API_KEY for the hosted API, and no key for servers given by address."""
+    """None means OPENAI_API_KEY for the hosted API, and no key for servers that are given by their addresses."""
     timeout: Annotated[float, Meta(gt=0, description="seconds for one request")] = 600.0
     max_retries: Annotated[int, Meta(ge=0, description="how often a request is sent again")] = 8
     patience: Annotated[float, Meta(ge=0, description="seconds to wait for lost or busy servers")] = 900.0
-    """Begins where the retries end, and counts for servers that have answered before: a large model takes minutes to
+    """Begins where the retries end, and only for servers that have answered before: a large model takes minutes to
     start again."""
     server_options: Annotated[
         tuple[str, ...],
@@ -43,16 +50,16 @@ class ServerOptions:
             extra={"flag": "server-option", "metavar": "KEY=VALUE"},
         ),
     ] = ()
-    """Values are JSON, or text where they are none."""
+    """A value that is not JSON is a text."""
     max_pixels: MaxPixels = MAX_PIXELS
     concurrency: Annotated[int, Meta(ge=1, description="requests in flight, over all servers")] = 64
     needs_schema: Annotated[bool, Meta(description="a reply that is not held to its schema is of no use")] = False
-    """A server that refuses schemas is then not asked without."""
+    """A server that refuses schemas then ends the run, instead of being asked without one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VllmEngineOptions:
-    """Options of vLLM in this process, whatever it is asked: a model on all GPUs that it is given."""
+    """Options of vLLM in this process, shared by teachers and students: a model on all GPUs that it is given."""
 
     tensor_parallel_size: Annotated[int, Meta(ge=1, description="GPUs that share a copy of the model")] = 1
     data_parallel_size: Annotated[int, Meta(ge=1, description="copies of the model")] = 1
@@ -72,7 +79,7 @@ class TransformersOptions:
     """Options of engine transformers: a model in this process, in batches."""
 
     batch_size: Annotated[int, Meta(ge=1, description="requests decoded together")] = 8
-    """Fewer once memory has run out."""
+    """Halved when memory runs out."""
     device: Annotated[str | None, Meta(description="torch device; default: all GPUs, or the CPU")] = None
     max_pixels: MaxPixels = MAX_PIXELS
     dtype: Annotated[str, Meta(description="torch type of the weights; auto: as they were saved")] = "auto"
@@ -82,36 +89,36 @@ ENGINES: Registry[ChatEngine] = Registry(
     "chat engine",
     ("chat", "close"),
     {
-        "openai": Entry(
+        "openai": EngineEntry(
             target="dyneval.llm.openai_server:OpenAIEngine",
             options=ServerOptions,
             flags=("base_urls", "api_key_env", "timeout", "max_retries", "patience", "server_options", "max_pixels"),
         ),
-        "vllm": Entry(
+        "vllm": EngineEntry(
             target="dyneval.llm.vllm_local:VllmEngine",
             options=VllmOptions,
             flags=("tensor_parallel_size", "data_parallel_size", "max_pixels"),
         ),
-        "transformers": Entry(
+        "transformers": EngineEntry(
             target="dyneval.llm.transformers_local:TransformersEngine",
             options=TransformersOptions,
             flags=("batch_size", "device", "max_pixels"),
         ),
-        "oracle": Entry(target="dyneval.demo.oracle:OracleEngine"),
+        "oracle": EngineEntry(target="dyneval.demo.oracle:OracleEngine"),
     },
 )
-"""Each is made of a model name or folder, and its options."""
+"""Each engine is made from a model name or folder, and its options."""
 
 
 def make_engine(name: str, model: str, **options: Any) -> ChatEngine:
     """Make the engine called `name`.
 
     Args:
-        name: openai, vllm, transformers, oracle, or "module:Class" of one's own.
+        name: openai, vllm, transformers, oracle, or the user's own class as "module:Class".
         model: model name or folder; the oracle ignores it and calls itself "oracle".
         options: fields of the engine's options.
 
     Raises:
-        SettingError: no such engine, or an option that it refuses.
+        SettingError: there is no such engine, or it refuses an option.
     """
     return ENGINES.make(name, model, ENGINES.options(name, **options))

@@ -1,4 +1,9 @@
-"""One OpenAI-compatible server: what it takes, what it has answered, what became of a request that was sent to it."""
+"""Send requests to one OpenAI-compatible server, and keep what is known about it: its dialect, answers and refusals.
+
+Errors of the `openai` package and of HTTP become the few kinds that `dyneval.llm.openai_server` acts on: this server
+cannot be reached, it refuses the request, or it stays away for good. Whatever is passed on to logs and files is without
+the key: servers repeat keys that they refuse.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +24,13 @@ from dyneval.llm.openai_wire import JsonBody, shortened, to_reply, words_of
 logger = logging.getLogger(__name__)
 
 _PATH = "/chat/completions"
+# Seconds until a request is sent again after an error with status 200. The openai package waits as long after errors
+# with other statuses, and does not look into bodies with this one.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
-"""Seconds until a request is sent again whose answer was an error in a body with status 200; the openai package waits
-as long after others."""
+# Redirects that are followed for one request; more are a circle.
 _MOST_MOVES = 3
+# A key of fewer characters, such as EMPTY for a local server, is no secret, and could stand in any reply.
 SECRET = 8
-"""Letters of the shortest key that is a secret."""
 _REMEDIES = {
     401: "set --api-key-env to the name of the environment variable that holds the server's key",
     403: "set --api-key-env to the name of the environment variable that holds a key with access to this model",
@@ -38,34 +44,32 @@ _OTHER_REMEDY = (
 )
 
 
-class _NobodyThere(OpenAIError):
-    """No connection to a server that was never there. The openai package does not repeat errors of its own."""
+class _NeverConnected(OpenAIError):
+    """A server that was never there. The openai package does not repeat a request after an error of its own kind."""
 
 
-class _Http(DefaultAioHttpClient):
-    """The one of the openai package's two clients that takes half the CPU with a hundred requests in flight.
+class _HttpClient(DefaultAioHttpClient):
+    """An HTTP client that tells a server that was never there, for which nobody should wait, from a lost one."""
 
-    It tells a server that was never there, which nobody should wait for, from one that was lost.
-    """
-
+    # Based on the openai package's client that takes half the CPU of its other one with a hundred requests in flight.
     was_there = False
     """True once there was a connection, even one that was lost."""
     refused = False
-    """True once no connection could be made before."""
+    """True once a connection could not be made before any was."""
     is_untrusted = False
-    """True once the certificate at the other end was not accepted."""
+    """True once the certificate of the server was not accepted."""
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Send a request. Raises _NobodyThere."""
+        """Send a request. Raises _NeverConnected."""
         try:
             response = await super().send(request, **options)
         except httpx2.TransportError as error:
-            # A refused port, an unknown host, a bad certificate; httpx2 calls it a timeout.
+            # A refused port, an unknown host or a bad certificate: httpx2 reports all of them as a timeout.
             no_connection = isinstance(error.__cause__, ClientConnectorError)
             self.is_untrusted |= isinstance(error.__cause__, ClientConnectorCertificateError)
             if no_connection and not self.was_there:
                 self.refused = True
-                raise _NobodyThere(str(error)) from error
+                raise _NeverConnected(str(error)) from error
             self.was_there |= not no_connection
             raise
         self.was_there = True
@@ -80,18 +84,18 @@ class Server:
 
         Args:
             url: None means the hosted OpenAI API.
-            model: its name as the server knows it.
-            key: None where the server wants none.
+            model: name of the model on the server.
+            key: None where the server needs none.
             timeout: seconds for one request.
-            own: fields of requests that the user sets; None leaves one out.
+            own: fields of requests that the user sets; a value of None leaves the field out.
 
         Raises:
-            SettingError: the address is none.
+            SettingError: `url` is not the address of a server, or holds a user name.
         """
         self.label = _label(url)
         self.model = model
         self.has_url = url is not None
-        self.http = _Http()
+        self.http = _HttpClient()
         self.client = AsyncOpenAI(
             api_key=key or "none",  # the package insists on one; local servers ignore it
             base_url=url,
@@ -101,11 +105,12 @@ class Server:
         )
         self.dialect = Dialect()
         self.notes: list[str] = []
-        """What was found out about it."""
+        """What was found out about it, for the summary of a run."""
         self.in_flight = 0
         self.rests_until = 0.0
+        """Value of `time.monotonic` until which other servers are asked first."""
         self.judging = asyncio.Lock()
-        """One failure is looked into at a time; what was found out then serves those that wait."""
+        """One failure is examined at a time; the result then serves those that wait."""
         self._key = key
         self._own = own
         self._answered: dict[tuple[str, bool], float] = {}
@@ -117,30 +122,30 @@ class Server:
         return self.http.refused and not self.http.was_there
 
     # -----------------------------------------------------------------------------------------------------------------
-    # What is known of it
+    # What is known about the server
 
     def answered(self, request: ChatRequest, sent: float, *, is_probe: bool = False) -> None:
-        """Note that a request of this kind, sent at that `time.monotonic`, was answered."""
+        """Note that a request of this kind, sent at this value of `time.monotonic`, was answered."""
         self._answered[_kind(request)] = sent
         if not is_probe:
             self._refused.pop(_kind(request), None)
 
     def has_answered(self, request: ChatRequest, since: float) -> bool:
-        """True where a request of the same kind was sent later than that, and answered."""
+        """True where a request of the same kind was sent after `since`, a value of `time.monotonic`, and answered."""
         return self._answered.get(_kind(request), 0.0) > since
 
     def refused(self, request: ChatRequest) -> int:
-        """Count a request that was refused; returns how many of its kind there were in a row."""
+        """Count a refused request; returns how many of its kind were refused in a row."""
         kind = _kind(request)
         self._refused[kind] = self._refused.get(kind, 0) + 1
         return self._refused[kind]
 
     def note(self, words: str) -> None:
-        """Tell, once, what was found out about the server."""
-        said = f"{self.label}: {words}"
-        if said not in self.notes:
-            self.notes.append(said)
-            logger.warning("%s", said)
+        """Log what was found out about the server, once, and keep it for the summary."""
+        line = f"{self.label}: {words}"
+        if line not in self.notes:
+            self.notes.append(line)
+            logger.warning("%s", line)
 
     # -----------------------------------------------------------------------------------------------------------------
     # Sending
@@ -151,10 +156,10 @@ class Server:
         """Send a request, up to `max_retries` times more where the server is busy, broken or lost.
 
         Raises:
-            Declined: the server does not do what it was asked.
+            Declined: the server refuses the request.
             Unreachable: it gave no answer.
-            ChatError: its answer is none.
-            EngineStopped: it sends requests on to another server.
+            ChatError: its answer is not a chat completion.
+            EngineStopped: it redirects requests to another host.
         """
         body = dialect.body(self.model, request, messages) | self._own
         # Content is sent as it is; `chat.completions.create` would walk through every megabyte of image first.
@@ -170,7 +175,7 @@ class Server:
         raise AssertionError("the last attempt returns or raises")
 
     async def is_there(self) -> bool:
-        """True where anything but an error of its own comes back when it is asked for its models."""
+        """True where the server answers a request for its models with anything but an error of its own."""
         try:
             await self.client.get("/models", cast_to=str, options={"max_retries": 0})
         except APIStatusError as error:
@@ -181,11 +186,11 @@ class Server:
 
     async def _post(self, content: JsonBody, max_retries: int, moves: int = 0) -> str:
         headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
-        # A redirected POST would come as a GET; see `_move`.
+        # Redirects are followed in `_move`: the HTTP client would turn a redirected POST into a GET.
         options: Any = {"max_retries": max_retries, "headers": headers, "follow_redirects": False}
         try:
             return await self.client.post(_PATH, cast_to=str, content=content, options=options)
-        except _NobodyThere as error:
+        except _NeverConnected as error:
             what = "its certificate is not trusted" if self.http.is_untrusted else "nobody answers there"
             raise Unreachable(f"{self.label}: {what} ({self._clean(error)})") from None
         except APIConnectionError as error:  # lost connections and timeouts
@@ -195,6 +200,7 @@ class Server:
             if error.response.is_redirect:
                 self._move(str(error.request.url), error.response, moves)
                 return await self._post(content, max_retries, moves + 1)
+            # Timeouts, conflicts and load pass; 501 says that the server will never do it.
             if status in (408, 409, 429) or (status >= 500 and status != 501):
                 raise Unreachable(message, status) from None
             raise Declined(message, status) from None
@@ -202,7 +208,8 @@ class Server:
             raise ChatError(f"{self.label}: {self._clean(error)}") from None
 
     def _move(self, asked: str, response: httpx2.Response, moves: int) -> None:
-        """Go on where the server sends requests to, on the same host. Raises EngineStopped: it is another place."""
+        """Use the address that the server redirects to, on the same host; raises EngineStopped for any other."""
+        # To another host, or from https to http, the key would go to somebody whom the user has not named.
         target = urljoin(asked, response.headers.get("location", ""))
         old, new = urlsplit(asked), urlsplit(target)
         is_safe = old.hostname == new.hostname and (new.scheme == old.scheme or new.scheme == "https")
@@ -215,10 +222,10 @@ class Server:
         self.client.base_url = base
 
     # -----------------------------------------------------------------------------------------------------------------
-    # Words
+    # Messages
 
     def remedy(self, status: int | None = None) -> str:
-        """What to do where the server answers nothing, or every request with an error of this status."""
+        """What the user can do where the server answers nothing, or every request with an error of this status."""
         if status is not None:
             return _REMEDIES.get(status, _OTHER_REMEDY)
         if self.http.is_untrusted:
@@ -231,28 +238,26 @@ class Server:
         return f"start a server there, such as `vllm serve {self.model}`, or correct the address (--base-url)"
 
     def _clean(self, error: Exception) -> str:
-        """What an error says, without the key."""
-        said = ""
-        if isinstance(error, APIConnectionError):  # what happened to the connection, only the cause knows
-            said = str(error.__cause__ or "")
+        """The message of an error, shortened and without the key."""
+        message = ""
+        if isinstance(error, APIConnectionError):  # its own message does not name the cause
+            message = str(error.__cause__ or "")
         elif isinstance(error, APIStatusError):
-            said = words_of(error.response.text)
-        return shortened(self._hide(said or str(error)))
+            message = words_of(error.response.text)
+        return shortened(self._hide(message or str(error)))
 
     def _hide(self, text: str) -> str:
-        """Text of a server without the key: servers repeat keys that they refuse.
-
-        Of a few letters, such as EMPTY for a local server, it is no secret, and might stand in any reply.
-        """
+        """The text of a server without the key, which servers repeat when they refuse it."""
         return text.replace(self._key, "***") if self._key and len(self._key) >= SECRET else text
 
 
 def _kind(request: ChatRequest) -> tuple[str, bool]:
+    # A server may answer texts and refuse images, or refuse the schema of one task.
     return request.task, any(message.images or message.data_urls for message in request.messages)
 
 
 def _label(url: str | None) -> str:
-    """An address fit for logs, without query."""
+    """The host and port of an address, for logs. Raises SettingError where it is not the address of a server."""
     if url is None:
         return "api.openai.com"
     parts = urlsplit(url)

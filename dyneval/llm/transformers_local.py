@@ -1,8 +1,8 @@
 """A teacher whose weights are loaded in this process with transformers: decoded in batches, held to JSON Schemas.
 
-Requests come one by one; `BatchingEngine` collects them and hands them on in batches, in a thread. `SchemaLogits` holds
-each row of a batch to its schema with llguidance. For a few hundred pairs on one machine; at scale a vLLM server
-answers many times as fast.
+Requests come one by one; `BatchingEngine` collects them and passes them on in batches, in a thread. `SchemaLogits`
+masks, for each row of a batch, the tokens that its schema does not allow; without it a reply might not be JSON at all.
+The engine is meant for a few hundred pairs on one machine. A vLLM server answers many times as fast.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dyneval.errors import CheckpointError, ImageError
 from dyneval.files.images import load_image
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Refused
 from dyneval.llm.registry import TransformersOptions
-from dyneval.processing import Encoded, Processor, Turn, grid
+from dyneval.processing import ChatTurn, Encoded, Processor, grid
 from dyneval.tokens import IMAGE
 from dyneval.work.batches import TooLarge, in_halves
 
@@ -36,34 +36,34 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Placed = tuple[int, Encoded]
-"""A request's place in its batch, and what the model gets of it."""
+"""A request's place in its batch, and the model's inputs for it."""
 
+# Inputs with a token axis, and what they are padded with on the left; None: the end token.
 _PADDED = {"input_ids": None, "attention_mask": 0, "mm_token_type_ids": 0}
-"""Inputs with a token axis and what they are filled up with on the left; None: the end token."""
+# How long a batch that is not full waits for more requests.
 _GATHER_SECONDS = 0.02
-"""How long a batch that is not full waits for more."""
-# Free whitespace lets a model write blanks up to the limit.
+# If whitespace were free, a model could write blanks up to the limit.
 _JSON_FORM: Any = {"whitespace_flexible": False}
 
 
 class BatchingEngine(ABC):
-    """Base of engines that answer a batch at once: collects requests, hands them on, hands the replies back."""
+    """Base of engines that answer a batch at a time: collects requests, and returns each reply to its caller."""
 
     name: str
     model: str
 
     def __init__(self, batch_size: int) -> None:
-        """`batch_size`: requests handed on at once, at most."""
+        """`batch_size`: the most requests of one batch."""
         self.batch_size = batch_size
         self._waiting: asyncio.Queue[tuple[ChatRequest, asyncio.Future[ChatReply]]] = asyncio.Queue()
         self._worker: asyncio.Task[None] | None = None
 
     @abstractmethod
     def answer(self, requests: Sequence[ChatRequest]) -> list[ChatReply | Exception]:
-        """Answer a batch, in order; an exception in the list is the answer to its request alone."""
+        """Answer a batch, in order; an exception in the list is raised to the caller of its request alone."""
 
     async def chat(self, request: ChatRequest) -> ChatReply:
-        """Answer one request, together with others that wait. Raises what `answer` gave or raised."""
+        """Answer one request, together with others that wait. Raises what `answer` raised, or returned for it."""
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         future: asyncio.Future[ChatReply] = asyncio.get_running_loop().create_future()
@@ -71,7 +71,7 @@ class BatchingEngine(ABC):
         return await future
 
     async def close(self) -> None:
-        """Stop; requests that wait are called off."""
+        """Stop; requests that wait are cancelled."""
         if self._worker is not None:
             self._worker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -83,30 +83,26 @@ class BatchingEngine(ABC):
             with contextlib.suppress(TimeoutError):
                 while len(batch) < self.batch_size:
                     batch.append(await asyncio.wait_for(self._waiting.get(), _GATHER_SECONDS))
-            await self._hand_on([item for item in batch if not item[1].done()])
-
-    async def _hand_on(self, batch: list[tuple[ChatRequest, asyncio.Future[ChatReply]]]) -> None:
-        if not batch:
-            return
-        try:
-            replies = await asyncio.to_thread(self.answer, [request for request, _ in batch])
-        except asyncio.CancelledError:
-            for _, future in batch:
-                future.cancel()
-            raise
-        except Exception as error:  # whatever stops a batch is the answer to each of its requests
-            replies = [error] * len(batch)
-        for (_, future), reply in zip(batch, replies, strict=True):
-            if future.done():
-                continue
-            if isinstance(reply, Exception):
-                future.set_exception(reply)
-            else:
-                future.set_result(reply)
+            batch = [item for item in batch if not item[1].done()]  # some may have been cancelled meanwhile
+            try:
+                replies = await asyncio.to_thread(self.answer, [request for request, _ in batch]) if batch else []
+            except asyncio.CancelledError:
+                for _, future in batch:
+                    future.cancel()
+                raise
+            except Exception as error:  # whatever stops a batch is raised to the callers of all its requests
+                replies = [error] * len(batch)
+            for (_, future), reply in zip(batch, replies, strict=True):
+                if future.done():
+                    continue
+                if isinstance(reply, Exception):
+                    future.set_exception(reply)
+                else:
+                    future.set_result(reply)
 
 
 class TransformersEngine(BatchingEngine):
-    """A teacher whose weights are loaded here."""
+    """A teacher whose weights are loaded in this process."""
 
     name = "transformers"
 
@@ -133,7 +129,8 @@ class TransformersEngine(BatchingEngine):
         self.grammars = Grammars(self.processor.tokenizer, width, self.end_token)
 
     def answer(self, requests: Sequence[ChatRequest]) -> list[ChatReply | Exception]:
-        """Answer a batch; requests of one temperature and seed are decoded together."""
+        """Answer a batch; requests with the same temperature and seed are decoded together."""
+        # One generator samples for all rows of a batch, so a batch has one seed and one temperature.
         replies: list[ChatReply | Exception] = [ChatError("not answered")] * len(requests)
         groups: dict[tuple[float, int], list[Placed]] = {}
         for place, request in enumerate(requests):
@@ -154,17 +151,17 @@ class TransformersEngine(BatchingEngine):
         return replies
 
     def _take_fewer(self, requests: int) -> None:
-        """Learn from a batch that did not fit."""
+        """Halve the batches after one of `requests` requests did not fit into memory."""
         self.batch_size = min(self.batch_size, requests // 2)
         logger.warning("out of memory with %d requests at a time; going on with %d", requests, self.batch_size)
 
     def _encode(self, request: ChatRequest) -> Encoded:
-        """What the model gets. Raises ImageError, and Refused where there is no room for a reply."""
-        turns = [Turn(one.role, IMAGE * len(one.images) + one.text, len(one.images)) for one in request.messages]
+        """The model's inputs. Raises ImageError, and Refused where request and reply exceed the model's window."""
+        turns = [ChatTurn(one.role, IMAGE * len(one.images) + one.text, len(one.images)) for one in request.messages]
         images = []
         for path in (path for message in request.messages for path in message.images):
             images.append(image := load_image(path))
-            try:  # what the processor refuses, it refuses with a ValueError that many things may mean
+            try:  # first, since the image processor refuses such images with a ValueError that could mean anything
                 grid(image.width, image.height, self.processor.limits, self.processor.cell)
             except ImageError as error:
                 raise ImageError(f"{path}: {error}") from None
@@ -181,8 +178,17 @@ class TransformersEngine(BatchingEngine):
     ) -> list[tuple[int, ChatReply | Exception]]:
         places, encoded = [place for place, _ in members], [one for _, one in members]
         requests = [asked[place] for place in places]
-        inputs = self._batch([one.model_inputs() for one in encoded])
-        length = inputs["input_ids"].shape[1]
+        # Token axes are padded on the left, where new tokens do not go; images follow one another.
+        rows = [one.model_inputs() for one in encoded]
+        length = max(row["input_ids"].shape[1] for row in rows)
+        inputs = {}
+        for name, filler in _PADDED.items():
+            value = self.end_token if filler is None else filler
+            padded = [torch.nn.functional.pad(row[name], (length - row[name].shape[1], 0), value=value) for row in rows]
+            inputs[name] = torch.cat(padded)
+        for name in ("pixel_values", "image_grid_thw"):
+            if found := [row[name] for row in rows if name in row]:
+                inputs[name] = torch.cat(found)
         held = SchemaLogits(self.grammars, [request.schema for request in requests], length)
         torch.manual_seed(seed)
         sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
@@ -197,20 +203,8 @@ class TransformersEngine(BatchingEngine):
             )
         return list(zip(places, map(self._reply, requests, encoded, output[:, length:].tolist()), strict=True))
 
-    def _batch(self, rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        """Put conversations together: token axes padded on the left, images one after another."""
-        length = max(row["input_ids"].shape[1] for row in rows)
-        batch = {}
-        for name, filler in _PADDED.items():
-            value = self.end_token if filler is None else filler
-            padded = [torch.nn.functional.pad(row[name], (length - row[name].shape[1], 0), value=value) for row in rows]
-            batch[name] = torch.cat(padded)
-        for name in ("pixel_values", "image_grid_thw"):
-            if found := [row[name] for row in rows if name in row]:
-                batch[name] = torch.cat(found)
-        return batch
-
     def _reply(self, request: ChatRequest, encoded: Encoded, tokens: list[int]) -> ChatReply:
+        # The batch is decoded to the largest limit of its requests, so a row may be longer than its own.
         ends = self.end_token in tokens[: request.max_tokens]
         kept = tokens[: tokens.index(self.end_token)] if ends else tokens[: request.max_tokens]
         return ChatReply(
@@ -222,10 +216,10 @@ class TransformersEngine(BatchingEngine):
 
 
 class Grammars:
-    """Compiles JSON Schemas for one tokenizer; making it takes about a second, a schema is compiled once."""
+    """Compiles JSON Schemas for one tokenizer, each schema once; making this object takes about a second."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary: int, end_token: int) -> None:
-        """`vocabulary` is the width of the model's logits, which may be wider than the tokenizer."""
+        """`vocabulary` is the width of the model's logits, which may exceed the number of tokens."""
         backend = tokenizer.backend_tokenizer.to_str()
         self.tokenizer = llguidance.LLTokenizer(backend, n_vocab=vocabulary, eos_token=end_token)
         self.end_token = end_token
@@ -233,7 +227,7 @@ class Grammars:
         self._compiled: dict[str, llguidance.LLMatcher] = {}
 
     def matcher(self, schema: dict[str, Any]) -> llguidance.LLMatcher:
-        """Return a fresh matcher for `schema`. Raises ValueError when the grammar engine cannot use it."""
+        """Return a new matcher for `schema`. Raises ValueError when llguidance cannot use the schema."""
         key = json.dumps(schema, sort_keys=True)
         if key not in self._compiled:
             source = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_JSON_FORM)
@@ -245,10 +239,10 @@ class Grammars:
 
 
 class SchemaLogits(LogitsProcessor):
-    """Masks what the schemas do not allow next; rows without a schema are left alone."""
+    """Masks the tokens that each row's schema does not allow next; rows without a schema are left as they are."""
 
     def __init__(self, grammars: Grammars, schemas: Sequence[dict[str, Any] | None], prompt_length: int) -> None:
-        """One schema (or None) a row; `prompt_length` tokens of each row are not part of the reply."""
+        """One schema (or None) for each row; the first `prompt_length` tokens of a row are not part of the reply."""
         self.grammars = grammars
         self.matchers = [None if schema is None else grammars.matcher(schema) for schema in schemas]
         self.seen = prompt_length
@@ -266,7 +260,7 @@ class SchemaLogits(LogitsProcessor):
             llguidance.numpy.fill_next_token_bitmask_par(self.grammars.executor, running, bits)
         allowed = np.unpackbits(bits.view(np.uint8), axis=1, bitorder="little")[:, : scores.shape[1]].astype(bool)
         for row, matcher in enumerate(self.matchers):
-            if matcher is not None and matcher.is_stopped():  # the JSON is complete
+            if matcher is not None and matcher.is_stopped():  # the JSON is complete: only the end may follow
                 allowed[row] = False
                 allowed[row, self.grammars.end_token] = True
         return scores.masked_fill(torch.from_numpy(~allowed).to(scores.device), float("-inf"))  # type: ignore[return-value]

@@ -1,7 +1,8 @@
-"""Chat with a teacher in vLLM's asynchronous engine in this process: continuous batching without a server between.
+"""Chat with a teacher in vLLM's asynchronous engine, in this process: continuous batching without a server.
 
-The asynchronous engine, not `LLM`: that one prepares the images of all prompts before the GPUs begin. Data parallel
-copies share one queue here. The parts that build requests need no vLLM, so they are tested without it.
+The asynchronous engine is used and not `LLM`, which prepares the images of all prompts before the GPUs begin. Copies of
+the model (data parallel) share one queue here. The functions that build requests and read replies need no vLLM, so that
+they are tested where vLLM cannot be installed.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from PIL import Image
     from transformers import PreTrainedTokenizerBase
 
+# Where the configuration of a vision-language model has that of its language model.
 _TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
-"""Where the configurations of models that see hold that of their language model."""
+# What the number of experts is called: by Qwen, by Mixtral and transformers, by DeepSeek and GLM, by DBRX.
 _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-"""Names of the number of experts: of Qwen, of Mixtral and of what transformers saves, of DeepSeek and GLM, of DBRX."""
 
 
 class VllmEngine:
@@ -49,13 +50,16 @@ class VllmEngine:
         self._numbers = itertools.count()
 
     async def chat(self, request: ChatRequest) -> ChatReply:
-        """Answer one request. Raises ChatError when the engine fails, ImageError when an image is unusable."""
+        """Answer one request. Raises ChatError when the engine fails, ImageError when an image cannot be used."""
         import asyncio
 
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-        prompt = await asyncio.to_thread(self._prompt, request)
+        # In threads: decoding an image would hold up the event loop, and with it the replies to other requests.
+        text = await asyncio.to_thread(render, self.tokenizer, request)
+        images = await asyncio.to_thread(pictures, request, self.max_pixels)
+        prompt = {"prompt": text, "multi_modal_data": {"image": images} if images else {}}
         structured = StructuredOutputsParams(**held_to(request.schema)) if request.schema is not None else None
         sampling = SamplingParams(
             **sampling_arguments(request), structured_outputs=structured, output_kind=RequestOutputKind.FINAL_ONLY
@@ -65,17 +69,16 @@ class VllmEngine:
     async def close(self) -> None:
         """Stop the engine's processes."""
         self._engine.shutdown()
-        del self._engine  # left until Python ends, it stumbles over modules that are gone
-
-    def _prompt(self, request: ChatRequest) -> dict[str, Any]:
-        return {
-            "prompt": render(self.tokenizer, request),
-            "multi_modal_data": {"image": images} if (images := pictures(request, self.max_pixels)) else {},
-        }
+        del self._engine  # if it lived until Python ends, its destructor would use modules that are gone by then
 
 
 def start_engine(model: str, options: VllmEngineOptions, **more: Any) -> Any:
-    """Start vLLM's asynchronous engine with schemas held by guidance; `more` are further arguments of its own.
+    """Start vLLM's asynchronous engine, with guidance for schemas.
+
+    Args:
+        model: checkpoint folder or repository.
+        options: GPUs, window and memory.
+        more: further arguments of vLLM's engine.
 
     Raises:
         CheckpointError: there is no such model.
@@ -90,29 +93,36 @@ def start_engine(model: str, options: VllmEngineOptions, **more: Any) -> Any:
             f"engine vllm needs vLLM, in an environment of its own: bash pipeline/setup_env.sh vllm, or pip install "
             f"'dyneval[vllm]' ({error})"
         ) from error
-    # Whitespace is switched off with every request too, but not every version of vLLM looks there. guidance compiles
-    # bounded schemas in milliseconds; xgrammar unrolls bounded texts and takes 12-31 s for each.
+    # Whitespace is switched off with every request too, but not every version of vLLM reads it there. guidance compiles
+    # bounded schemas in milliseconds; xgrammar unrolls bounded texts and takes 12-31 s for each schema.
     structured = StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True)
     arguments = AsyncEngineArgs(**engine_arguments(model, options), structured_outputs_config=structured, **more)
     try:
         return AsyncLLM.from_engine_args(arguments)
-    except Exception as error:  # vLLM's own exceptions share no base but this; its processes have said what happened
+    except Exception as error:  # vLLM's exceptions share no other base; its processes have logged what happened
         raise SettingError(f"vLLM does not start with {model}: {error} (its own lines above say why)") from error
 
 
 async def last_output(engine: Any, prompt: dict[str, Any], sampling: Any, number: str) -> Any:
-    """The RequestOutput of one request, when it is finished.
+    """Run one request, and return its last RequestOutput.
+
+    Args:
+        engine: vLLM's asynchronous engine.
+        prompt: text and images.
+        sampling: vLLM's SamplingParams.
+        number: id of the request, different for each.
 
     Raises:
-        Refused: this request failed; the engine goes on.
-        ChatError: it ended without a reply.
-        EngineStopped: the engine is dead.
+        Refused: this request failed; the engine works on.
+        ChatError: the request ended without a reply.
+        EngineStopped: the engine has stopped.
     """
     final: Any = None
     try:
         async for output in engine.generate(prompt, sampling, request_id=number):
             final = output
-    except Exception as error:  # vLLM's own exceptions share no base but this
+    except Exception as error:  # as above
+        # `errored` tells a dead engine from one that only refuses this request.
         if getattr(engine, "errored", False):
             raise EngineStopped(f"vLLM has stopped: {error}") from error
         raise Refused(f"vLLM: {error or type(error).__name__}") from error
@@ -137,9 +147,9 @@ def engine_arguments(model: str, options: VllmEngineOptions) -> dict[str, Any]:
 
 
 def expert_count(model: str) -> int:
-    """Experts in a layer of a model, by its config.json; 0 for a dense one.
+    """Number of experts in a layer of a model, by its config.json; 0 for a dense model.
 
-    The name says nothing: Qwen3-VL-235B-A22B is a mixture of experts, a folder "run-A" is none.
+    The name is no sign: Qwen3-VL-235B-A22B is a mixture of experts, a model in a folder "run-A" need not be one.
 
     Raises:
         CheckpointError: there is no such model.
@@ -147,7 +157,7 @@ def expert_count(model: str) -> int:
     from transformers import PreTrainedConfig
 
     try:
-        # As it is written: a model that this transformers does not know may be one that vLLM runs.
+        # The file as it is: vLLM may run a model that this version of transformers does not know.
         config, _ = PreTrainedConfig.get_config_dict(model)
     except OSError as error:
         raise CheckpointError(f"{model}: the model cannot be loaded ({error})") from error
@@ -157,17 +167,18 @@ def expert_count(model: str) -> int:
 
 
 def sampling_arguments(request: ChatRequest) -> dict[str, Any]:
-    """Keyword arguments of SamplingParams but the schema."""
+    """Keyword arguments of SamplingParams, without the schema."""
     return {"max_tokens": request.max_tokens, "temperature": request.temperature, "seed": request.seed}
 
 
 def held_to(schema: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of StructuredOutputsParams; free whitespace would let the teacher write blanks without end."""
+    """Keyword arguments of StructuredOutputsParams that hold a reply to `schema`."""
+    # If whitespace were free, a teacher could write blanks without end.
     return {"json": schema, "disable_any_whitespace": True}
 
 
 def render(tokenizer: PreTrainedTokenizerBase, request: ChatRequest) -> str:
-    """The request in the model's chat template, image placeholders before the text, up to where the reply begins."""
+    """The request as text in the model's chat template, images before the text, up to where the reply begins."""
     turns: list[dict[str, Any]] = [
         {
             "role": message.role,
@@ -179,7 +190,7 @@ def render(tokenizer: PreTrainedTokenizerBase, request: ChatRequest) -> str:
 
 
 def pictures(request: ChatRequest, max_pixels: int) -> list[Image.Image]:
-    """The images of a request within the pixel budget. Raises ImageError."""
+    """The images of a request, scaled down to at most `max_pixels` pixels. Raises ImageError."""
     from PIL import Image
 
     found = []
@@ -191,7 +202,7 @@ def pictures(request: ChatRequest, max_pixels: int) -> list[Image.Image]:
 
 
 def reply_of(output: Any) -> ChatReply:
-    """ChatReply from vLLM's RequestOutput. Raises ChatError when it holds no completion."""
+    """Make a ChatReply of vLLM's RequestOutput. Raises ChatError when it holds no completion."""
     completions: Sequence[Any] = output.outputs
     if not completions:
         raise ChatError("vLLM: the request ended without a completion")

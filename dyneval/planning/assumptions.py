@@ -1,4 +1,8 @@
-"""The figures that a plan rests on, each with its unit and where it comes from."""
+"""The figures that a plan rests on, each with its unit and where it comes from.
+
+They are in `data/assumptions.toml`. A plan is arithmetic, so it is as good as these figures: every one that a plan
+has used is printed below it with its source, and a run's own summary or the command line may replace it.
+"""
 
 from __future__ import annotations
 
@@ -53,13 +57,22 @@ class Assumptions:
     """Figures by name; remembers which a plan has used, so that exactly those can be shown."""
 
     def __init__(self, figures: Iterable[Assumption], formulas: Iterable[Formula] = ()) -> None:
-        """`formulas` compute figures that are not given."""
+        """Take the figures.
+
+        Args:
+            figures: those that are known.
+            formulas: compute what no figure gives; one that is given wins over its formula.
+        """
         self._figures = {figure.name: figure for figure in figures}
         self._formulas = {formula.name: formula for formula in formulas}
         self.used: dict[str, Assumption] = {}
 
     def __getitem__(self, name: str) -> float:
-        """Value of a figure. Raises SettingError when a formula cannot be computed."""
+        """Value of a figure, which counts as used from here on.
+
+        Raises:
+            SettingError: it follows from a formula that cannot be computed.
+        """
         if name not in self._figures:
             formula = self._formulas[name]
             value = formula.compute(self)
@@ -70,15 +83,17 @@ class Assumptions:
         self.used[name] = self._figures[name]
         return self._figures[name].value
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._figures
-
     def replace(self, name: str, value: float, kind: Kind, source: str) -> None:
-        """Put another value in the place of a figure. Raises SettingError for an unknown name or a value below 0."""
+        """Put another value in the place of a figure or of its formula.
+
+        Raises:
+            SettingError: no figure has this name, or the value is below 0 or no finite number.
+        """
         known = {formula.name: formula.unit for formula in self._formulas.values()}
         known |= {figure.name: figure.unit for figure in self._figures.values()}
         if name not in known:
             raise SettingError(f"assumption {name!r} is unknown; known: {', '.join(sorted(known))}")
+        # NaN fails this comparison too.
         if not 0 <= value < float("inf"):
             raise SettingError(f"assumption {name}: {value} is out of range, expected a number of at least 0")
         self._figures[name] = Assumption(name=name, value=value, unit=known[name], kind=kind, source=source)
@@ -94,6 +109,7 @@ class Formula:
     compute: Callable[[Assumptions], float]
 
 
+# Tables of the data file that hold one entry a model or a type of GPU; every other table is one figure.
 _TABLES = ("gpu", "teacher", "student")
 
 
@@ -107,23 +123,24 @@ def gpus() -> dict[str, dict[str, Any]]:
     return dict(_data()["gpu"])
 
 
-def teachers() -> dict[str, str]:
-    """Names of the teachers whose throughput is known, with their repositories."""
-    return {name: entry["repo"] for name, entry in _data()["teacher"].items()}
-
-
 def load(teacher: str, student: str, gpus: Gpus, formulas: Iterable[Formula]) -> Assumptions:
     """Figures for these models on these GPUs.
+
+    Args:
+        teacher: name in the data file, or the repository of such a teacher.
+        student: "2b" or "4b".
+        gpus: the machines of the plan.
+        formulas: for the figures that follow from others.
 
     Raises:
         SettingError: a name is not in the data file. A teacher without a figure for this type of GPU is no error: its
             `teacher_tokens_per_gpu_second` is then missing, and may be given.
     """
     data = _data()
-    names = {repo: name for name, repo in teachers().items()}
-    entry = data["teacher"].get(names.get(teacher, teacher))
+    by_repository = {entry["repo"]: entry for entry in data["teacher"].values()}
+    entry = data["teacher"].get(teacher) or by_repository.get(teacher)
     if entry is None:
-        raise SettingError(f"teacher {teacher!r} is unknown; known: {', '.join(teachers())}")
+        raise SettingError(f"teacher {teacher!r} is unknown; known: {', '.join(data['teacher'])}")
     if student not in data["student"]:
         raise SettingError(f"student {student!r} is unknown; known: {', '.join(data['student'])}")
     gpu, pupil = data["gpu"][gpus.type], data["student"][student]
@@ -137,6 +154,7 @@ def load(teacher: str, student: str, gpus: Gpus, formulas: Iterable[Formula]) ->
         Assumption("student_parameters", pupil["parameters"], "parameters", "counted", pupil["source"]),
         Assumption("student_token_kb", pupil["token_kb"], "kB a token held", "counted", pupil["source"]),
     ]
+    # Published for few pairs of teacher and GPU. The figure of another GPU would be a guess, so none takes its place.
     if rate := entry["tokens_per_gpu_second"].get(gpus.type):
         unit = "tokens/s a GPU, in and out"
         figures.append(Assumption("teacher_tokens_per_gpu_second", rate["value"], unit, "derived", rate["source"]))

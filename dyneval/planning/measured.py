@@ -1,6 +1,7 @@
-"""Figures out of the summaries that runs leave behind, to put in the place of assumptions.
+"""Figures out of the summaries that runs leave behind, to put in the place of assumptions (`dyneval plan --measured`).
 
-Read are: `summary.json` of a GenDB, `annotate.summary.json`, `training_log.json`, and `<scores>.summary.json`.
+It reads `summary.json` of a GenDB, `annotate.summary.json`, `training_log.json` and `<scores>.summary.json`. Each kind
+is known by a key that only it has; a summary that gains another kind's key would be read as the wrong one.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import msgspec
 
@@ -28,8 +28,14 @@ def take_over(path: Path, assumptions: Assumptions) -> None:
         DataFileError: the file cannot be read, is no summary of a run, or its run tells nothing (no work done, no GPU).
     """
     summary = read_json(path)
+    # By the key that tells a kind of summary from the others.
+    readers = {"made": _images, "pairs_annotated": _annotations, "log_history": _training, "scored": _scores}
+    kinds = [key for key in readers if isinstance(summary, dict) and key in summary]
+    if not kinds:
+        raise DataFileError(f"{path}: is no summary of Step 2 or 3, of training or of scoring")
     try:
-        figures = list(_figures(summary))
+        # All of them before the first is replaced: a broken summary changes nothing.
+        figures = list(readers[kinds[0]](summary))
     except (KeyError, TypeError, AttributeError) as error:
         raise DataFileError(f"{path}: is not a whole summary ({type(error).__name__}: {error})") from error
     except ValueError as error:
@@ -38,15 +44,8 @@ def take_over(path: Path, assumptions: Assumptions) -> None:
         assumptions.replace(name, value, "measured", str(path))
 
 
-def _figures(summary: Any) -> Figures:
-    kinds = {"made": _images, "pairs_annotated": _annotations, "log_history": _training, "scored": _scores}
-    read = next((reader for key, reader in kinds.items() if isinstance(summary, dict) and key in summary), None)
-    if read is None:
-        raise ValueError("is no summary of Step 2 or 3, of training or of scoring")
-    yield from read(summary)
-
-
 def _images(summary: Row) -> Figures:
+    # `seconds` are wall time, and all devices of a model worked in it. A model that made nothing tells of no speed.
     models = [(model["made"], model["seconds"] * _count_gpus(model["devices"])) for model in summary["models"]]
     made = [(images, seconds) for images, seconds in models if images and seconds]
     if not made:
@@ -62,7 +61,8 @@ def _annotations(summary: Row) -> Figures:
         raise ValueError("its run annotated no pair, or its engine counts no tokens")
     yield "teacher_tokens_in", summary["prompt_tokens"] / pairs
     yield "teacher_tokens_out", summary["completion_tokens"] / pairs
-    if summary["gpu_hours"]:  # 0 where --gpus was not named: the run then tells nothing of throughput
+    # 0 where --gpus was not named: the run then tells nothing of throughput.
+    if summary["gpu_hours"]:
         yield "teacher_tokens_per_gpu_second", tokens / (summary["gpu_hours"] * 3600)
 
 
@@ -70,6 +70,7 @@ def _training(summary: Row) -> Figures:
     rates = [entry["tokens_per_second"] for entry in summary["log_history"] if "tokens_per_second" in entry]
     if not rates or not summary["gpus"]:
         raise ValueError("its run logged no step, or trained without a GPU")
+    # The median, which single slow steps such as the first do not move.
     yield "train_tokens_per_gpu_second", median(rates) / summary["gpus"]
 
 

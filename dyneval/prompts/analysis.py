@@ -1,4 +1,13 @@
-"""What is computed from the text of each prompt alone: one pass over its tokens, a chunk at a time on every core."""
+"""What is computed from the text of each prompt alone: one pass over its tokens, a chunk at a time on every core.
+
+Prompts are cut into tokens once: ids, scores, labels and signatures are made from the same tokens here, so no stage
+reads the text again. `describe` does it for a few prompts:
+
+    from dyneval.prompts.analysis import describe
+
+    [found] = describe(["two red foxes chase a smaller one past the Eiffel Tower, oil painting"])
+    print(found.complexity, found.categories)
+"""
 
 from __future__ import annotations
 
@@ -65,6 +74,7 @@ def analyse(prompts: pl.Series, seed: int | None, label: bool = True, done: Prog
         labels[in_other_script(chunk)] = 0  # marks and digits alone would tell something wrong
         return Analysis(ids, points, labels, None if seed is None else minhash.shingle(tokens, seed))
 
+    # Results are written into arrays of the final size: joining chunks at the end would hold everything twice.
     points, labels = np.empty((len(prompts), len(factors.items))), np.empty(len(prompts), np.uint64)
     shingled = None if seed is None else minhash.Collector(len(prompts))
     row, ids = 0, [pl.Series([], dtype=pl.String)]

@@ -1,4 +1,10 @@
-"""Categories: 9 dimensions with 42 sub-categories, several a prompt, by the rules in `data/categories.toml`."""
+"""Categories: 9 dimensions with 42 sub-categories, several a prompt, by the rules in `data/categories.toml`.
+
+The names are DynEval's, and boards and selection go by them; definitions and rules are ours. This file reads the
+rules and applies them to a batch of prompts; two things are code instead of rules, for they need more than a pattern:
+text in quotes and the number of objects. Labels are wrong where the rules are: `benchmarks/prompt_skills.py` and
+`prompt_categories.py` measure how often.
+"""
 
 from __future__ import annotations
 
@@ -19,32 +25,30 @@ from dyneval.prompts.patterns import Bools, Classes, Matcher, Pattern, parse
 from dyneval.prompts.text import Int64s, UInt64s
 from dyneval.prompts.units import Units
 
-LONGEST = 12
+LONGEST_QUOTE = 12
 """Units between two quotes that still count as text in the picture; whole prompts come in quotes as well."""
 
 
 def hide_quoted(entries: Int64s, rows: Int64s, lexicon: Lexicon) -> Int64s:
     """Return the entries of a batch with what stands between two quotes of a prompt made unknown.
 
-    A quote that opens its prompt is left alone: there it encloses the prompt.
+    The words on a sign are no things in the picture: a sign that says "hot dogs" shows no food. A quote that opens its
+    prompt is left alone: there it encloses the prompt.
     """
-    opening, closing = _pairs(lexicon.having("quote_mark")[entries], rows)
-    change = np.zeros(len(entries) + 1, np.int8)
-    np.add.at(change, opening + 1, 1)
-    np.add.at(change, closing, -1)
-    return np.where(np.cumsum(change[:-1]) > 0, UNKNOWN, entries)
-
-
-def _pairs(is_mark: Bools, rows: Int64s) -> tuple[Int64s, Int64s]:
-    marks = np.flatnonzero(is_mark)
+    marks = np.flatnonzero(lexicon.having("quote_mark")[entries])
+    # Every second mark of a prompt opens, counted from its first.
     first = np.searchsorted(rows[marks], rows[marks])
     opening = np.flatnonzero((np.arange(len(marks)) - first) % 2 == 0)
     opening = opening[opening + 1 < len(marks)]
     a, b = marks[opening], marks[opening + 1]
-    inside = (rows[a] == rows[b]) & (b - a <= LONGEST) & (a > 0) & (rows[a - 1] == rows[a])
-    return a[inside], b[inside]
+    hides = (rows[a] == rows[b]) & (b - a <= LONGEST_QUOTE) & (a > 0) & (rows[a - 1] == rows[a])
+    change = np.zeros(len(entries) + 1, np.int8)
+    np.add.at(change, a[hides] + 1, 1)
+    np.add.at(change, b[hides], -1)
+    return np.where(np.cumsum(change[:-1]) > 0, UNKNOWN, entries)
 
 
+# A mere place, a part of a body or what a sign shows is no object, and the first of two nouns belongs to the second.
 _OBJECT, _PLURAL = parse("object_head"), parse("object_plural")
 _NO_HEAD = [parse(pattern) for pattern in ("object_head object_head|place_only|premises|body", "depiction of")]
 _LIKENED = parse("liked determiner? attribute*3 object_head")
@@ -80,22 +84,18 @@ def count_objects(units: Units, matcher: Matcher, rows: npt.NDArray[np.int64]) -
     Returns:
         (prompts,) True where there are several, (prompts,) True where there is exactly one.
     """
+    prompts = len(units.ends)
     heads = matcher.starts(_OBJECT) & ~matcher.ends(_LIKENED)
     heads &= ~matcher.starts(*_NO_HEAD)
-    several = _different(heads & matcher.starts(_PLURAL), units, rows) > 0
-    several |= np.bincount(rows[heads & matcher.ends(_NEW)], minlength=len(units.ends)) > 1
+    several, instead = np.zeros(prompts, bool), np.zeros(prompts, bool)
+    several[rows[heads & matcher.starts(_PLURAL)]] = True
+    several |= np.bincount(rows[heads & matcher.ends(_NEW)], minlength=prompts) > 1
     several[rows[matcher.starts(*_SEVERAL)]] = True
-    number = _different(heads, units, rows)
-    instead = np.zeros(len(units.ends), bool)
+    # The number of different words: the prompt and the entry make one number, so that unique tells them apart.
+    places = np.flatnonzero(heads)
+    number = np.bincount(np.unique((rows[places] << 32) | units.entries[places]) >> 32, minlength=prompts)
     instead[rows[matcher.starts(*_INSTEAD)]] = True
     return several | (number > 1), ((number == 1) | ((number == 0) & instead)) & ~several
-
-
-def _different(heads: Bools, units: Units, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(prompts,) how many different words are heads."""
-    places = np.flatnonzero(heads)
-    distinct = np.unique((rows[places] << 32) | units.entries[places]) >> 32
-    return np.bincount(distinct, minlength=len(units.ends))
 
 
 _PART_BITS = 14
@@ -138,23 +138,31 @@ class Labeller:
             for name, entry in entries.items()
         )
         self.names = tuple(category.name for category in self.categories)
+        # Every pattern is looked at before the first prompt, so that a mistake in the file is told at once.
         rules = [rule for category in self.categories for rule in category.rules]
         for pattern in (*(one for rule in rules for one in (*rule.patterns, *rule.vetoes)), *_OBJECT_PATTERNS):
             self.classes.prepare(pattern)
 
     def label(self, units: Units, lexicon: Lexicon) -> UInt64s:
         """(prompts,) label set of each prompt."""
-        rows = _rows(units)
+        rows = np.repeat(np.arange(len(units.ends)), np.diff(units.ends, prepend=-1))  # the prompt of each unit
         units = units._replace(entries=hide_quoted(units.entries, rows, lexicon))
         matcher = Matcher(units, self.classes)
         labels = np.zeros(len(units.ends), np.uint64)
         several, one = count_objects(units, matcher, rows)
+
+        def begin(patterns: tuple[Pattern, ...]) -> Int64s:
+            """(prompts,) number of places where one of the patterns begins."""
+            return np.bincount(rows[np.flatnonzero(matcher.starts(*patterns))], minlength=len(labels))
+
         for bit, category in enumerate(self.categories):
             for rule in category.rules:
                 if rule.objects:
                     holds = one if rule.objects == "one" else several
                 else:
-                    holds = _holds(rule, matcher, rows, len(labels))
+                    holds = begin(rule.patterns) >= rule.least
+                    if rule.vetoes and holds.any():
+                        holds &= begin(rule.vetoes) == 0
                 labels[holds] |= np.uint64(1 << bit)
         return labels
 
@@ -181,26 +189,8 @@ def load() -> Labeller:
 
 
 def _rule(name: str, rule: dict[str, Any]) -> Rule:
+    # A key that is misspelt would make a rule that never holds, or always.
     if not rule.keys() <= _RULE_KEYS:
         raise ValueError(f"category {name}: unknown key in {rule}; expected {', '.join(sorted(_RULE_KEYS))}")
     patterns, vetoes = (tuple(parse(pattern) for pattern in rule.get(key, [])) for key in ("any", "none"))
     return Rule(patterns, rule.get("min", 1), vetoes, rule.get("objects"))
-
-
-def _rows(units: Units) -> npt.NDArray[np.int64]:
-    """(units,) number of the prompt that each unit belongs to."""
-    return np.repeat(np.arange(len(units.ends)), np.diff(units.ends, prepend=-1))
-
-
-def _holds(rule: Rule, matcher: Matcher, rows: npt.NDArray[np.int64], prompts: int) -> Bools:
-    holds = _begin(rule.patterns, matcher, rows, prompts) >= rule.least
-    if rule.vetoes and holds.any():
-        holds &= _begin(rule.vetoes, matcher, rows, prompts) == 0
-    return holds
-
-
-def _begin(
-    patterns: tuple[Pattern, ...], matcher: Matcher, rows: npt.NDArray[np.int64], prompts: int
-) -> npt.NDArray[np.int64]:
-    """(prompts,) number of places where one of the patterns begins."""
-    return np.bincount(rows[np.flatnonzero(matcher.starts(*patterns))], minlength=prompts)

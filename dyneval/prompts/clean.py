@@ -1,7 +1,8 @@
 """Clean prompts: one line of text each, blanks and control characters made single blanks, bad rows dropped.
 
-Rows are compared by a 64-bit hash of their text. Among two million distinct prompts the chance that any two share one
-is 1e-7; the loss would be one prompt.
+All later stages rely on it: a line feed within a prompt would make two prompts of it in a tier file, and a prompt that
+differs by a blank would be another prompt. Rows are compared by a 64-bit hash of their text. Among two million distinct
+prompts the chance that any two share one is 1e-7; the loss would be one prompt.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from dyneval.errors import SettingError
@@ -47,24 +47,29 @@ class Limits:
             raise SettingError(f"min_chars = {self.min_chars}, max_chars = {self.max_chars}: need 1 <= min <= max")
 
 
-class Seen:
-    """The hashes met so far: a large sorted array and a small one that is merged in from time to time."""
+class DistinctTexts:
+    """The hashes met so far: a large sorted array and a small one that is merged in from time to time.
+
+    A set of Python integers would take several times the memory.
+    """
 
     def __init__(self) -> None:
         self._old = np.zeros(0, np.uint64)
         self._new = np.zeros(0, np.uint64)
 
-    def first(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-        """(rows,) True for rows whose hash was not met before, in this batch or earlier."""
+    def first(self, texts: pl.Series) -> pl.Series:
+        """(rows,) True for texts that were not met before, in this batch or earlier."""
+        hashes = texts.hash().to_numpy()
         unique, index = np.unique(hashes, return_index=True)
         fresh = ~(is_in(unique, self._old) | is_in(unique, self._new))
         self._new = np.sort(np.concatenate((self._new, unique[fresh])), kind="stable")
+        # Merging a few into millions for every batch would copy the millions; 200,000 is one batch of the reader.
         if len(self._new) > 200_000:
             self._old = np.sort(np.concatenate((self._old, self._new)), kind="stable")
             self._new = np.zeros(0, np.uint64)
         mask = np.zeros(len(hashes), bool)
         mask[index[fresh]] = True
-        return mask
+        return pl.Series(mask)
 
 
 def clean_text(prompts: pl.Expr) -> pl.Expr:
@@ -88,21 +93,28 @@ class Cleaner:
     """Turns batches of raw rows into batches of clean, distinct prompts that pass the limits and the filters."""
 
     def __init__(self, limits: Limits, drops: Drops, filters: Sequence[Filter] = ()) -> None:
+        """`drops` counts what is left out, and why."""
         self._limits, self._drops = limits, drops
         self._filters = list(filters)
-        self._raw, self._clean, self._changed = Seen(), Seen(), Seen()
+        self._raw, self._clean, self._changed = DistinctTexts(), DistinctTexts(), DistinctTexts()
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Return the rows to keep. rows: columns prompt, prompt_nsfw, image_nsfw (scores may be NULL) and others."""
         limits = self._limits
         rows = self._drop("missing", rows, pl.col("prompt").is_null())
-        rows = self._drop("nsfw_prompt", rows, _above("prompt_nsfw", limits.max_prompt_nsfw))
-        rows = self._drop("nsfw_image", rows, _above("image_nsfw", limits.max_image_nsfw))
+        # NaN, which pandas makes of a missing score, would be above every limit.
+        for reason, column, limit in (
+            ("nsfw_prompt", "prompt_nsfw", limits.max_prompt_nsfw),
+            ("nsfw_image", "image_nsfw", limits.max_image_nsfw),
+        ):
+            rows = self._drop(reason, rows, pl.col(column).fill_nan(None) > limit)
         # Repeats go before the text is looked at: of the 14 million rows of metadata-large seven in eight are repeats.
-        rows = self._drop_seen(self._raw, rows).select(pl.exclude("prompt_nsfw", "image_nsfw"))
+        rows = self._drops.keep("exact_duplicate", rows, self._raw.first(rows["prompt"]))
+        rows = rows.select(pl.exclude("prompt_nsfw", "image_nsfw"))
         rows = rows.with_columns(clean_text(pl.col("prompt")))
         if self._filters:
-            rows = self._drop_seen(self._clean, rows)  # filters are slower than this
+            # Filters are slower than looking for repeats, so they get none.
+            rows = self._drops.keep("exact_duplicate", rows, self._clean.first(rows["prompt"]))
             for one in self._filters:
                 rows = self._drops.apply(one, rows)
             rows = rows.with_columns(clean_text(pl.col("prompt")))
@@ -112,14 +124,8 @@ class Cleaner:
         # A filtered frame holds on to all text of the batch that it was cut from; appending nothing makes a copy of its
         # own. Without it, 14 million rows of which one in eight is kept held 1.5 GB more.
         seen = self._changed if self._filters else self._clean
-        return self._drop_seen(seen, rows).with_columns(pl.concat_str("prompt", pl.lit("")))
+        rows = self._drops.keep("exact_duplicate", rows, seen.first(rows["prompt"]))
+        return rows.with_columns(pl.concat_str("prompt", pl.lit("")))
 
     def _drop(self, reason: str, rows: pl.DataFrame, mask: pl.Expr) -> pl.DataFrame:
         return self._drops.keep(reason, rows, ~rows.select(mask.fill_null(False)).to_series())
-
-    def _drop_seen(self, seen: Seen, rows: pl.DataFrame) -> pl.DataFrame:
-        return self._drops.keep("exact_duplicate", rows, pl.Series(seen.first(rows["prompt"].hash().to_numpy())))
-
-
-def _above(column: str, limit: float) -> pl.Expr:
-    return pl.col(column).fill_nan(None) > limit  # NaN, which pandas makes of a missing score, is above every limit

@@ -1,4 +1,8 @@
-"""Everything that decides what Step 1 writes."""
+"""Everything that decides what Step 1 writes.
+
+The command line fills `FilterConfig`, the run reads it, and summary.json keeps it; two runs of one configuration on the
+same inputs write the same files. What a setting may be is checked here, before anything is read.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dyneval.errors import SettingError, without_secrets
-from dyneval.prompts import dedup, selection, tiers
+from dyneval.prompts import complexity, dedup, selection
 from dyneval.prompts.clean import Limits
 
 Json = dict[str, Any]
@@ -54,9 +58,9 @@ class FilterConfig:
     labeller: LabellerName = "rules"
     """Who assigns categories. The model labels what is kept at the end; selection goes by the rules even then."""
     llm: LlmConfig = field(default_factory=LlmConfig)
-    tiering: tiers.TierMode = "threshold"
-    tau_1: float = tiers.TAU_1
-    tau_2: float = tiers.TAU_2
+    tiering: complexity.TierMode = "threshold"
+    tau_1: float = complexity.TAU_1
+    tau_2: float = complexity.TAU_2
     count: int | None = None
     """How many prompts to select; None keeps all."""
     balance: tuple[selection.Balance, ...] = selection.BALANCES
@@ -68,7 +72,7 @@ class FilterConfig:
 
     def __post_init__(self) -> None:
         if self.dedup is not None:
-            dedup.bands_for(self.dedup)
+            dedup.bands_for(self.dedup)  # raises SettingError for a threshold that no bands can find
         if self.tau_1 <= self.tau_2:
             raise SettingError(f"tau_1 = {self.tau_1:g} has to be above tau_2 = {self.tau_2:g}")
         if self.count is not None and self.count < 1:
@@ -78,17 +82,8 @@ class FilterConfig:
         if unknown := set(self.balance) - set(selection.BALANCES):
             raise SettingError(f"balance: {', '.join(sorted(unknown))}: expected {', '.join(selection.BALANCES)}")
 
-    @property
-    def near(self) -> float:
-        """Similarity from which a prompt is taken out because of an exclusion file."""
-        return self.dedup or dedup.DEFAULT_THRESHOLD
-
-    @property
-    def signs(self) -> bool:
-        """Whether any stage compares prompts."""
-        return self.dedup is not None or bool(self.exclude) or self.count is not None
-
     def to_dict(self) -> Json:
         """The configuration as it stands in summary.json."""
+        # The address of a server may hold a password, and summaries are passed on.
         llm = asdict(self.llm) | {"base_urls": [without_secrets(url) for url in self.llm.base_urls]}
         return asdict(self) | {"output": str(self.output), "llm": llm}

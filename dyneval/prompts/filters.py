@@ -1,11 +1,12 @@
 """Filters: named functions that keep, change or drop prompts, and the account of what each of them did.
 
-    python extract_diverse_prompts.py --list-filters
-    python extract_diverse_prompts.py --input p.txt --output out/ --filter weights --filter language=en,fr --filter pii
+    $ python extract_diverse_prompts.py --list-filters $ python extract_diverse_prompts.py --input p.txt --output out/
+    --filter weights --filter language=en,fr --filter pii
 
 `FILTERS` is the whole table. A filter of one's own is named `module:function`, with or without `=VALUE`. The function
 gets the prompts as a polars Series (and VALUE, a text) and returns, for each, whether to keep it (bool) or the text to
-go on with (None drops it).
+go on with (None drops it). Every row that a run leaves out is counted in `Drops`; a row that nothing counts would be a
+prompt that vanished.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterable
 from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import polars as pl
 
@@ -56,12 +57,12 @@ class Filter(NamedTuple):
     apply: Apply
 
 
-class Kind(NamedTuple):
+class FilterKind(NamedTuple):
     """A row of `FILTERS`: what it does, its value where none is given (None: one is needed), and how it is made."""
 
     meaning: str
     default: str | None
-    make: Callable[[str], Apply]
+    make: Callable[[str], Apply]  # from the value; raises ValueError, to which `parse` adds the filter's name
 
 
 def parse(text: str) -> Filter:
@@ -98,25 +99,15 @@ def listing() -> str:
 # The filters
 
 
-def _range(value: str) -> tuple[int, float]:
+def _length(value: str) -> Apply:
+    """Keep prompts of MIN to MAX words."""
     match = re.fullmatch(r"(\d*)-(\d*)", value)
     if match is None or not any(match.groups()):
         raise ValueError("expected MIN-MAX, MIN- or -MAX")
     low, high = int(match[1] or 0), float(match[2] or "inf")
     if low > high:
         raise ValueError(f"{low} is more than {high:g}")
-    return low, high
-
-
-def _share(value: str) -> float:
-    share = float(value) if re.fullmatch(r"\d*\.?\d+", value) else -1.0
-    if not 0 <= share <= 1:
-        raise ValueError("expected a number from 0 to 1")
-    return share
-
-
-def _between(count: pl.Expr, value: str) -> Apply:
-    low, high = _range(value)
+    count = pl.col("prompt").str.count_matches(_WORD)
     return lambda rows: rows.select(count.is_between(low, high)).to_series()
 
 
@@ -153,7 +144,9 @@ def _whole(word: str) -> re.Pattern[str]:
 
 def _repetition(value: str) -> Apply:
     """Drop what repeats its own words: the share of words that were there before is above the limit."""
-    limit = _share(value)
+    limit = float(value) if re.fullmatch(r"\d*\.?\d+", value) else -1.0
+    if not 0 <= limit <= 1:
+        raise ValueError("expected a number from 0 to 1")
     words = pl.col("prompt").str.to_lowercase().str.extract_all(_WORD)
     repeated = 1 - words.list.n_unique() / words.list.len().clip(1)
     return lambda rows: rows.select(repeated <= limit).to_series()
@@ -162,39 +155,27 @@ def _repetition(value: str) -> Apply:
 def _language(value: str) -> Apply:
     """Keep prompts in one of these languages (ISO 639-1), as py3langid finds it."""
     wanted = {name.strip() for name in value.split(",")}
-
-    @cache
-    def identifier() -> Any:
-        try:
-            from py3langid.langid import MODEL_FILE, LanguageIdentifier
-        except ImportError as error:
-            raise SettingError("--filter language needs the package py3langid (extra language)") from error
-        return LanguageIdentifier.from_model_file(MODEL_FILE)
-
-    if unknown := wanted - set(map(str, identifier().labels)):
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError as error:
+        raise SettingError("--filter language needs the package py3langid (extra language)") from error
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+    if unknown := wanted - set(map(str, identifier.labels)):
         raise ValueError(f"no language {', '.join(sorted(unknown))}; expected ISO 639-1 codes such as en,fr,zh")
-
-    def apply(rows: pl.DataFrame) -> pl.Series:
-        return pl.Series([identifier().classify(prompt)[0] in wanted for prompt in rows["prompt"]], dtype=pl.Boolean)
-
-    return apply
+    return lambda rows: pl.Series([identifier.classify(one)[0] in wanted for one in rows["prompt"]], dtype=pl.Boolean)
 
 
-def _marks(*patterns: tuple[str, str]) -> Callable[[str], Apply]:
+def _marks(patterns: tuple[tuple[str, str], ...], value: str) -> Apply:
     """Take marks out of prompts (strip), or drop prompts that have some."""
-
-    def make(value: str) -> Apply:
-        if value not in ("strip", "drop"):
-            raise ValueError("expected strip or drop")
-        if value == "drop":
-            found = pl.any_horizontal(pl.col("prompt").str.contains(pattern) for pattern, _ in patterns)
-            return lambda rows: rows.select(~found).to_series()
-        text = pl.col("prompt")
-        for pattern, replacement in patterns * _DEPTH:
-            text = text.str.replace_all(pattern, replacement)
-        return lambda rows: rows.select(text).to_series()
-
-    return make
+    if value not in ("strip", "drop"):
+        raise ValueError("expected strip or drop")
+    if value == "drop":
+        found = pl.any_horizontal(pl.col("prompt").str.contains(pattern) for pattern, _ in patterns)
+        return lambda rows: rows.select(~found).to_series()
+    text = pl.col("prompt")
+    for pattern, replacement in patterns * _DEPTH:
+        text = text.str.replace_all(pattern, replacement)
+    return lambda rows: rows.select(text).to_series()
 
 
 _DEPTH = 3
@@ -219,17 +200,18 @@ _PERSONAL = re.compile(rf"{_MAIL[0]}|{_PHONE[0]}")
 """What no sample shows."""
 _URL = (r"(?i)\b(?:https?://|www\.)\S+", "")
 
-FILTERS: dict[str, Kind] = {
-    "words": Kind("words, MIN-MAX", None, partial(_between, pl.col("prompt").str.count_matches(_WORD))),
-    "language": Kind("language, as ISO 639-1 codes: en or en,fr,zh", None, _language),
-    "nsfw-words": Kind("drop prompts with a word of this file, a word a line (default: a packaged list)", "", _words),
-    "repetition": Kind("drop prompts of whose words more than this share were said before", "0.6", _repetition),
-    "weights": Kind("prompt weights such as (red hat:1.2), ((red hat)), red::2: strip or drop", "strip",
-                    _marks(*_WEIGHTS, *_BRACES)),
-    "lora": Kind("tags of adapters such as <lora:name:0.8>: strip or drop", "strip", _marks(_LORA)),
-    "options": Kind("options of image models such as --ar 16:9: strip or drop", "strip", _marks(_OPTIONS)),
-    "urls": Kind("web addresses: strip or drop", "strip", _marks(_URL)),
-    "pii": Kind("e-mail addresses and telephone numbers: strip or drop", "drop", _marks(_MAIL, _PHONE)),
+FILTERS: dict[str, FilterKind] = {
+    "words": FilterKind("words, MIN-MAX", None, _length),
+    "language": FilterKind("language, as ISO 639-1 codes: en or en,fr,zh", None, _language),
+    "nsfw-words": FilterKind("drop prompts with a word of this file, a word a line (default: a packaged list)", "",
+                             _words),
+    "repetition": FilterKind("drop prompts of whose words more than this share were said before", "0.6", _repetition),
+    "weights": FilterKind("prompt weights such as (red hat:1.2), ((red hat)), red::2: strip or drop", "strip",
+                    partial(_marks, (*_WEIGHTS, *_BRACES))),
+    "lora": FilterKind("tags of adapters such as <lora:name:0.8>: strip or drop", "strip", partial(_marks, (_LORA,))),
+    "options": FilterKind("options of image models such as --ar 16:9: strip or drop", "strip", partial(_marks, (_OPTIONS,))),
+    "urls": FilterKind("web addresses: strip or drop", "strip", partial(_marks, (_URL,))),
+    "pii": FilterKind("e-mail addresses and telephone numbers: strip or drop", "drop", partial(_marks, (_MAIL, _PHONE))),
 }  # fmt: skip
 """Every filter by its name."""
 
@@ -237,8 +219,9 @@ FILTERS: dict[str, Kind] = {
 def _own(name: str, value: str | None) -> Apply:
     module, _, attribute = name.partition(":")
     try:
+        # A module in the working folder is found, as with `python -m`; a console script has its own folder there.
         if "" not in sys.path:
-            sys.path.insert(0, "")  # a module beside the prompts, as with `python -m`
+            sys.path.insert(0, "")
         function = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise SettingError(f"--filter {name}: cannot be loaded ({error}); expected module:function") from error
@@ -246,7 +229,7 @@ def _own(name: str, value: str | None) -> Apply:
 
     def apply(rows: pl.DataFrame) -> pl.Series:
         kept = pl.Series(function(rows["prompt"], *more))
-        if kept.dtype == pl.Null:  # it drops all
+        if kept.dtype == pl.Null:  # a list of None has no type of its own: the filter drops all
             kept = kept.cast(pl.String)
         if len(kept) != len(rows) or kept.dtype not in (pl.Boolean, pl.String):
             told = f"{len(kept)} values of {kept.dtype} for {len(rows)} prompts"

@@ -1,4 +1,9 @@
-"""The word lists as arrays: a hash table of known tokens, a trie of phrases, and the tags of every entry."""
+"""The word lists as arrays: a hash table of known tokens, a trie of phrases, and the tags of every entry.
+
+Dictionaries of Python would look up one word at a time; these tables take all tokens of 16,384 prompts at once. They
+are built from the text files once a process, in about a second, so that a list can be edited without a build step.
+`units` looks prompts up, `complexity` and `categories` ask which entries have which tags.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +20,16 @@ from dyneval.prompts import wordlists, wordnet
 from dyneval.prompts.text import Int64s, UInt64s, tokenise
 from dyneval.prompts.wordnet import Tags
 
-_DIGITS = frozenset({"number"})
-"""Tags of digits that are in the lexicon only as parts of phrases such as "8 k"."""
 Int32s = npt.NDArray[np.int32]
 
 UNKNOWN, END, NUMBER, UNKNOWN_PLURAL, UNKNOWN_ING, UNKNOWN_ED = range(6)
 SHAPES = ("unknown", "end", "number", "unknown_plural", "unknown_ing", "unknown_ed")
 """Tags of the entries that stand for what is in no list, told apart by shape: digits, a last s, -ing or a last d."""
 
-
-_NONE: Tags = frozenset()
 _PART: Tags = frozenset({"part"})
 """Tags of words that are in the lexicon only as parts of phrases."""
-_NO_STEPS = (np.zeros(0, np.int64), np.zeros(0, np.int64))
+_DIGITS: Tags = frozenset({"number"})
+"""The same of digits, in phrases such as "8 k"."""
 
 
 class HashTable(NamedTuple):
@@ -39,7 +41,7 @@ class HashTable(NamedTuple):
     @classmethod
     def build(cls, keys: UInt64s, values: Int32s, room: int = 8) -> HashTable:
         """Store `values` (all positive) under distinct `keys`, in at least `room` times as many slots."""
-        size = 1 << (room * len(keys)).bit_length()
+        size = 1 << (room * len(keys)).bit_length()  # a power of two: the slot is a mask of the key, not a division
         table = cls(np.zeros(size, np.uint64), np.zeros(size, np.int32))
         slots = (keys >> np.uint64(20)).astype(np.int64) & (size - 1)
         left = np.arange(len(keys))
@@ -136,23 +138,32 @@ def build(entries: dict[wordlists.Words, Tags], groups: Iterable[wordnet.Group] 
     singles = sorted({word for words in entries for word in words})
     known = {word: tags for tags, members in groups for word in members}
     shaped: dict[tuple[str, Tags], list[str]] = {}
+    endings = {"ing": "unknown_ing", "d": "unknown_ed", "s": "unknown_plural"}
     for word in sorted(known.keys() - set(singles)):
-        shaped.setdefault((_shape_of(word), known[word]), []).append(word)
+        shape = next((shape for ending, shape in endings.items() if word.endswith(ending)), "unknown")
+        shaped.setdefault((shape, known[word]), []).append(word)
     index = {word: number for number, word in enumerate(singles, len(SHAPES) + len(shaped))}
-    tagged, tags = _tagged(
-        [
-            *(frozenset({shape}) for shape in SHAPES),
-            *(tags | {shape} for shape, tags in shaped),
-            *(known.get(word, _NONE) | entries.get((word,), _DIGITS if word.isdigit() else _PART) for word in singles),
-            *(entries[phrase] for phrase in phrases),
-        ]
-    )
+    rows: list[Tags] = [
+        *(frozenset({shape}) for shape in SHAPES),
+        *(tags | {shape} for shape, tags in shaped),
+        *(
+            known.get(word, frozenset[str]()) | entries.get((word,), _DIGITS if word.isdigit() else _PART)
+            for word in singles
+        ),
+        *(entries[phrase] for phrase in phrases),
+    ]
+    tags = tuple(sorted(frozenset[str]().union(*rows)))
+    columns = {tag: column for column, tag in enumerate(tags)}
+    tagged = np.zeros((len(rows), len(tags)), bool)
+    tagged[np.repeat(np.arange(len(rows)), [*map(len, rows)]), [columns[tag] for row in rows for tag in row]] = True
     first = len(SHAPES) + len(shaped) + len(singles)
     numbers: dict[wordlists.Words, int] = {(word,): number for word, number in index.items()}
     numbers |= {phrase: number for number, phrase in enumerate(phrases, first)}
     places = [number for number, members in enumerate(shaped.values(), len(SHAPES)) for _ in members]
     return Lexicon(
         tags,
+        # Most tokens are listed words, so their table is sparse and few look-ups probe twice. The words of WordNet are
+        # many and asked for seldom, so their table is denser.
         _table(singles, [*index.values()], room=8),
         _table([word for members in shaped.values() for word in members], places, room=2),
         _trie([[index[word] for word in phrase] for phrase in phrases], first),
@@ -192,22 +203,9 @@ def _beginnings(entries: dict[wordlists.Words, int]) -> Iterator[Beginnings]:
 
 
 def _table(words: list[str], entries: list[int], room: int) -> HashTable:
+    # Every other token is the line feed after a word. Hashing by `tokenise` itself keeps both sides equal.
     hashes = tokenise(pl.Series(words, dtype=pl.String)).hashes[::2]
     return HashTable.build(hashes, np.array(entries, np.int32), room)
-
-
-def _tagged(rows: list[Tags]) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
-    tags = tuple(sorted(frozenset().union(*rows)))
-    columns = {tag: column for column, tag in enumerate(tags)}
-    tagged = np.zeros((len(rows), len(tags)), bool)
-    tagged[np.repeat(np.arange(len(rows)), [*map(len, rows)]), [columns[tag] for row in rows for tag in row]] = True
-    return tagged, tags
-
-
-def _shape_of(word: str) -> str:
-    """Which of `SHAPES` a word of letters has."""
-    endings = {"ing": "unknown_ing", "d": "unknown_ed", "s": "unknown_plural"}
-    return next((shape for ending, shape in endings.items() if word.endswith(ending)), "unknown")
 
 
 def _trie(phrases: list[list[int]], first_phrase: int) -> Trie:
@@ -218,7 +216,7 @@ def _trie(phrases: list[list[int]], first_phrase: int) -> Trie:
         for entry in phrase:
             node = nodes.setdefault((node, entry), len(nodes) + 1)
         endings[node] = number
-    parents, entries = (np.array(column, np.int64) for column in zip(*nodes, strict=True)) if nodes else _NO_STEPS
+    parents, entries = np.array(list(nodes), np.int64).reshape(-1, 2).T
     children = np.arange(1, len(nodes) + 1, dtype=np.int32)
     first = parents == 0
     roots = np.zeros(first_phrase, np.int32)

@@ -1,7 +1,8 @@
 """Categories assigned by a language model through the chat interface, instead of the rules.
 
 Labels are kept in labels.jsonl, a line a prompt, as they arrive: a run that was stopped goes on where it was, and
-prompts that the model failed to label are asked for again. They never get labels that nobody gave.
+prompts that the model failed to label are asked for again. A prompt without an answer is dropped and counted: with the
+rules' labels instead, a file would mix two labellers and say so nowhere.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dyneval.llm.chat import (
     ChatRequest,
     Message,
     RejectedReply,
-    Tally,
+    TokenTally,
     UnusableReply,
     ask,
     split_marks,
@@ -38,6 +39,7 @@ from dyneval.work.ahead import together
 
 FILE = "labels.jsonl"
 ATTEMPTS = 3
+"""Times that the model is asked about a prompt; each time after the first it is told what was wrong with its reply."""
 
 
 class Label(Record, frozen=True, kw_only=True, gc=False):
@@ -75,6 +77,7 @@ def schema(rules: Labeller) -> dict[str, Any]:
 
 def parse(text: str, rules: Labeller) -> list[str]:
     """Sub-categories in a reply, in the order of the rules, each once. Raises UnusableReply."""
+    # Models put words or a code fence around their JSON; RecursionError comes of thousands of nested brackets.
     try:
         names = json.loads(text[text.find("{") : text.rfind("}") + 1])["categories"]
         unknown = set(names) - set(rules.names)
@@ -95,16 +98,24 @@ def label_frame(prompts: pl.DataFrame, config: FilterConfig) -> tuple[UInt64s, B
 
     rules, llm = categories.load(), config.llm
     options: dict[str, Any] = {}
+    # The other engines run in this process and refuse settings of a connection.
     if llm.engine == "openai":
         options = {"base_urls": llm.base_urls, "api_key_env": llm.api_key_env, "concurrency": llm.concurrency}
     engine = make_engine(llm.engine, llm.model, **options)
     texts = dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
-    found = asyncio.run(_label_and_close(texts, config, engine, rules))
+
+    async def label_and_close() -> dict[str, list[str]]:
+        try:
+            return await label(texts, config.output, engine, rules, llm.concurrency, not config.progress)
+        finally:
+            await engine.close()
+
+    found = asyncio.run(label_and_close())
     labels = np.array([rules.pack(found.get(key, ())) for key in texts], np.uint64)
     return labels, np.array([key in found for key in texts], bool)
 
 
-class Agreement(TypedDict):
+class LabelAgreement(TypedDict):
     """How far the model and the rules agree on the prompts that the model labelled.
 
     kappa: Cohen's, over all decisions on a prompt and a sub-category: 1 is full agreement, 0 what chance would give.
@@ -116,7 +127,7 @@ class Agreement(TypedDict):
     by_category: dict[str, dict[str, float]]
 
 
-def agreement(rules: UInt64s, model: UInt64s) -> Agreement:
+def agreement(rules: UInt64s, model: UInt64s) -> LabelAgreement:
     """Compare (prompts,) label sets of the rules and of the model."""
     rows = {}
     total = np.zeros(3, np.int64)
@@ -128,7 +139,7 @@ def agreement(rules: UInt64s, model: UInt64s) -> Agreement:
         total += (both, first, second)
     both, first, second = total.tolist()
     alike = kappa(both, first, second, len(rules) * len(rows))
-    return Agreement(prompts=len(rules), kappa=alike, by_category=rows)
+    return LabelAgreement(prompts=len(rules), kappa=alike, by_category=rows)
 
 
 def kappa(both: int, first: int, second: int, decisions: int) -> float:
@@ -136,17 +147,9 @@ def kappa(both: int, first: int, second: int, decisions: int) -> float:
     if not decisions:
         return 1.0
     agreed = (decisions - first - second + 2 * both) / decisions
+    # What two who say yes as often as these, each at random, would agree on.
     chance = (first * second + (decisions - first) * (decisions - second)) / decisions**2
     return 1.0 if chance == 1 else round((agreed - chance) / (1 - chance), 3)
-
-
-async def _label_and_close(
-    texts: dict[str, str], config: FilterConfig, engine: ChatEngine, rules: Labeller
-) -> dict[str, list[str]]:
-    try:
-        return await label(texts, config.output, engine, rules, config.llm.concurrency, not config.progress)
-    finally:
-        await engine.close()
 
 
 async def label(
@@ -158,9 +161,10 @@ async def label(
     Raises EngineStopped where the model does not reply any longer; what it gave before that is kept.
     """
     with JsonlStore(folder / FILE, Label) as store:
+        # Labels of another model stay in the file, but are not those that this run asks for.
         known = {row.prompt_id: list(row.categories) for row in store if row.model == engine.model}
         todo = iter([(key, prompt) for key, prompt in prompts.items() if key not in known])
-        system, form, tally = Message(role="system", text=instructions(rules)), schema(rules), Tally()
+        system, form, tally = Message(role="system", text=instructions(rules)), schema(rules), TokenTally()
 
         async def work() -> None:
             for key, prompt in todo:

@@ -1,14 +1,14 @@
 """MinHash signatures of prompts over pairs of neighbouring words, for estimating and verifying Jaccard similarity.
 
-A prompt of n words has n shingles: its first word, and every word with the one before it. Pairs keep "a cat chasing a
-dog" apart from "a dog chasing a cat"; punctuation, case and hyphens do not count.
+Comparing two million prompts with one another is out of reach; signatures find the few pairs that are worth a look
+(`dedup`), tell how crowded a prompt is (`selection`), and the shingles verify. A prompt of n words has n shingles:
+its first word, and every word with the one before it. Pairs keep "a cat chasing a dog" apart from "a dog chasing a
+cat"; punctuation, case and hyphens do not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ PERMUTATIONS = 64
 EMPTY = np.uint32(0xFFFFFFFF)
 """All values of the signature of a prompt without words."""
 _CELLS = 1 << 16
+"""Numbers in a matrix of shingles: 256 KB, which stay in the cache of a core."""
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -54,7 +55,12 @@ def shingle(tokens: Tokens, seed: int) -> Shingled:
     hashes = tokens.hashes[words]
     before = np.zeros_like(hashes)
     before[1:] = np.where(rows[1:] == rows[:-1], hashes[:-1], np.uint64(0))
-    keys = _distinct(rows, _mix(hashes + _mix(before)))
+    # The word before is mixed twice, so that "a b" and "b a" are two shingles. The prompt's number stands in the
+    # upper 32 bits of a key and the shingle's hash in the lower ones, so that one sort puts every prompt's shingles
+    # in order.
+    keys = (rows.astype(np.uint64) << np.uint64(32)) | (_mix(hashes + _mix(before)) >> np.uint64(32))
+    keys.sort()
+    keys = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]
     offsets = np.searchsorted(keys, np.arange(len(tokens.ends) + 1, dtype=np.uint64) << np.uint64(32))
     values = keys.astype(np.uint32)
     return Shingled(values, offsets, _sign(values, offsets, seed))
@@ -82,13 +88,6 @@ class Collector:
         return Shingled(values, np.cumsum(np.concatenate(self._sizes)), self._signatures)
 
 
-def _distinct(rows: Int64s, hashes: UInt64s) -> UInt64s:
-    """Sorted distinct keys: the prompt's number in the upper 32 bits, the shingle's hash in the lower."""
-    keys = (rows.astype(np.uint64) << np.uint64(32)) | (hashes >> np.uint64(32))
-    keys.sort()
-    return keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
-
-
 def _mix(values: UInt64s) -> UInt64s:
     values = (values ^ (values >> np.uint64(31))) * _MIX
     return (values ^ (values >> np.uint64(29))) * _MIX
@@ -101,33 +100,11 @@ def _sign(values: UInt32s, offsets: Int64s, seed: int) -> UInt32s:
     axis: 15 times faster than np.minimum.reduceat over segments as short as prompts are.
     """
     signatures = np.full((len(offsets) - 1, PERMUTATIONS), EMPTY, np.uint32)
-    factors, shifts = _hash_functions(seed)
-    for rows, matrix in _matrices(values, offsets):
-        scratch = np.empty_like(matrix)
-        least = np.empty((PERMUTATIONS, len(rows)), np.uint32)
-        for number in range(PERMUTATIONS):
-            # x -> a * x + b modulo 2**32 with odd a permutes the 32-bit numbers; the shingles are well mixed already.
-            np.multiply(matrix, factors[number], out=scratch)
-            np.add(scratch, shifts[number], out=scratch)
-            np.minimum.reduce(scratch, axis=0, out=least[number])
-        signatures[rows] = least.T
-    return signatures
-
-
-@cache
-def _hash_functions(seed: int) -> tuple[UInt32s, UInt32s]:
-    random = np.random.default_rng(seed)
-    factors, shifts = random.integers(0, 2**32, (2, PERMUTATIONS), np.uint32)
-    return factors | np.uint32(1), shifts
-
-
-def _matrices(values: UInt32s, offsets: Int64s) -> Iterator[tuple[Int64s, UInt32s]]:
-    """Prompts by length, as (their numbers, matrix of their shingles, a column a prompt).
-
-    Columns are filled up to a multiple of four by repeating the last shingle, which changes no minimum, and a matrix
-    has at most `_CELLS` numbers, so that it stays in the cache while all hash functions pass over it.
-    """
+    factors, shifts = np.random.default_rng(seed).integers(0, 2**32, (2, PERMUTATIONS), np.uint32)
+    factors |= np.uint32(1)
     sizes = np.diff(offsets)
+    # Columns are filled up to a multiple of four by repeating the last shingle, which changes no minimum: fewer
+    # matrices, and wider ones.
     heights = (sizes + 3) // 4 * 4
     order = np.argsort(heights, kind="stable")
     for group in np.split(order, np.flatnonzero(np.diff(heights[order])) + 1):
@@ -136,33 +113,49 @@ def _matrices(values: UInt32s, offsets: Int64s) -> Iterator[tuple[Int64s, UInt32
         for begin in range(0, len(group) if height else 0, width):
             rows = group[begin : begin + width]
             steps = np.minimum(np.arange(height)[:, None], sizes[rows] - 1)
-            yield rows, values[offsets[rows] + steps]
+            matrix = values[offsets[rows] + steps]
+            scratch = np.empty_like(matrix)
+            least = np.empty((PERMUTATIONS, len(rows)), np.uint32)
+            for number in range(PERMUTATIONS):
+                # x -> a * x + b modulo 2**32 with odd a permutes the 32-bit numbers; shingles are well mixed already.
+                np.multiply(matrix, factors[number], out=scratch)
+                np.add(scratch, shifts[number], out=scratch)
+                np.minimum.reduce(scratch, axis=0, out=least[number])
+            signatures[rows] = least.T
+    return signatures
 
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 _PAIRS = 1 << 16
+"""Pairs that are compared at once, so that memory does not grow with their number."""
 _SLACK = 0.25
 """Pairs whose signatures say so much (four to five standard deviations) less than the threshold are not verified."""
 
 
 def jaccard(left: Shingled, a: Int64s, right: Shingled, b: Int64s) -> Floats:
     """(pairs,) exact similarity of the shingle sets of left[a] and right[b], 0-1; two empty sets have 0."""
-    parts = [
-        _jaccard(left, a[begin : begin + _PAIRS], right, b[begin : begin + _PAIRS])
-        for begin in range(0, len(a), _PAIRS)
-    ]
-    return np.concatenate(parts) if parts else np.zeros(0)
+    similarity = np.zeros(len(a))
+    for begin in range(0, len(a), _PAIRS):
+        rows = slice(begin, begin + _PAIRS)
+        keys = np.concatenate((_keys(left, a[rows]), _keys(right, b[rows])))
+        keys.sort()
+        # A shingle occurs once in a set, so a key that occurs twice is in both sets of its pair.
+        common = keys[:-1][keys[1:] == keys[:-1]] >> np.uint64(32)
+        both = np.bincount(common.astype(np.int64), minlength=len(a[rows]))
+        total = np.diff(left.offsets)[a[rows]] + np.diff(right.offsets)[b[rows]] - both
+        np.divide(both, total, out=similarity[rows], where=total > 0)
+    return similarity
 
 
 def estimate(left: Shingled, a: Int64s, right: Shingled, b: Int64s) -> Floats:
     """(pairs,) share of the hash functions on which the signatures of left[a] and right[b] agree, 0-1."""
-    parts = [
-        (left.signatures[a[begin : begin + _PAIRS]] == right.signatures[b[begin : begin + _PAIRS]]).mean(axis=1)
-        for begin in range(0, len(a), _PAIRS)
-    ]
-    return np.concatenate(parts) if parts else np.zeros(0)
+    similarity = np.zeros(len(a))
+    for begin in range(0, len(a), _PAIRS):
+        rows = slice(begin, begin + _PAIRS)
+        similarity[rows] = (left.signatures[a[rows]] == right.signatures[b[rows]]).mean(axis=1)
+    return similarity
 
 
 class Verifier:
@@ -176,24 +169,12 @@ class Verifier:
     def __call__(self, heads: Int64s, members: Int64s) -> Bools:
         """(pairs,) True where the similarity of heads and members (each member once) reaches the threshold."""
         unsure = np.flatnonzero(self._other[members] != heads)
-        likely = unsure[self._estimate(heads[unsure], members[unsure]) >= self._threshold - _SLACK]
+        alike = estimate(self._prompts, heads[unsure], self._prompts, members[unsure])
+        likely = unsure[alike >= self._threshold - _SLACK]
         near = self._near[members] & (self._other[members] == heads)
         near[likely] = jaccard(self._prompts, heads[likely], self._prompts, members[likely]) >= self._threshold
         self._other[members], self._near[members] = heads, near
         return near
-
-    def _estimate(self, heads: Int64s, members: Int64s) -> Floats:
-        return estimate(self._prompts, heads, self._prompts, members)
-
-
-def _jaccard(left: Shingled, a: Int64s, right: Shingled, b: Int64s) -> Floats:
-    keys = np.concatenate((_keys(left, a), _keys(right, b)))
-    keys.sort()
-    # A shingle occurs once in a set, so a key that occurs twice is in both sets of its pair.
-    common = keys[:-1][keys[1:] == keys[:-1]] >> np.uint64(32)
-    both = np.bincount(common.astype(np.int64), minlength=len(a))
-    total = np.diff(left.offsets)[a] + np.diff(right.offsets)[b] - both
-    return np.divide(both, total, out=np.zeros(len(a)), where=total > 0)
 
 
 def _keys(prompts: Shingled, rows: Int64s) -> npt.NDArray[np.uint64]:

@@ -7,12 +7,15 @@ two attributes, a thing.
 
 What a word is may depend on its neighbours: "walks" is a verb in "a dog walks to the door" and none in "long walks". A
 `Context` names the units of a class that have certain patterns around them, and is used as a class by other patterns.
+
+The rules of `data/categories.toml` are written in this language, because regular expressions over the text of 1.8
+million prompts take minutes and cannot ask what a word is. A pattern never looks past the end of its prompt.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -28,9 +31,10 @@ Bools = npt.NDArray[np.bool_]
 Bits = npt.NDArray[np.uint64]
 _STEP = re.compile(r"(!?)([a-z_0-9|]+)(\?|\*\d?)?")
 _ANY_NUMBER = -1
+"""`PatternStep.most` of a step with `*`."""
 
 
-class Step(NamedTuple):
+class PatternStep(NamedTuple):
     """One step: a unit with one of `classes` (with none of them where `negated`), `least` to `most` times.
 
     `most` is -1 where there is no limit.
@@ -42,33 +46,32 @@ class Step(NamedTuple):
     most: int
 
 
-Pattern = tuple[Step, ...]
+Pattern = tuple[PatternStep, ...]
 
 
 def parse(text: str) -> Pattern:
     """Parse a pattern. Raises ValueError naming the step that is none, or a pattern whose outer steps are optional."""
-    pattern = tuple(_parse_step(step) for step in text.split())
-    if not pattern or not (pattern[0].least and pattern[-1].least):
+    steps = []
+    for step in text.split():
+        match = _STEP.fullmatch(step)
+        if match is None:
+            raise ValueError(f"{step!r} is no step of a pattern; expected [!]class[|class][?|*n]")
+        negated, classes, repeat = match.groups()
+        if repeat == "*":
+            least, most = 0, _ANY_NUMBER
+        else:
+            least, most = (1, 1) if repeat is None else (0, int(repeat[1:] or 1))
+        steps.append(PatternStep(tuple(classes.split("|")), bool(negated), least, most))
+    # A match is marked at its first or last unit, so that unit has to exist.
+    if not steps or not (steps[0].least and steps[-1].least):
         raise ValueError(f"{text!r}: a pattern begins and ends with a step that has to be there")
-    return pattern
-
-
-def _parse_step(text: str) -> Step:
-    match = _STEP.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is no step of a pattern; expected [!]class[|class][?|*n]")
-    negated, classes, repeat = match.groups()
-    if repeat == "*":
-        least, most = 0, _ANY_NUMBER
-    else:
-        least, most = (1, 1) if repeat is None else (0, int(repeat[1:] or 1))
-    return Step(tuple(classes.split("|")), bool(negated), least, most)
+    return tuple(steps)
 
 
 class Context(NamedTuple):
     """Units with all of `at` that one of `after` ends before and one of `before` begins behind, and none of `not_`."""
 
-    at: tuple[Step, ...]
+    at: Pattern
     after: tuple[Pattern, ...]
     before: tuple[Pattern, ...]
     not_after: tuple[Pattern, ...]
@@ -98,14 +101,25 @@ class Classes:
         self._columns: dict[tuple[str, ...], int] = {}
         self._bytes: list[Bytes] = []
         self.contexts: dict[str, tuple[Context, ...]] = {}
+        around = ("after", "before", "not_after", "not_before")
         for name, alternatives in contexts.items():
-            self.contexts[name] = tuple(_context(name, parts) for parts in alternatives)
+            made = []
+            for one in alternatives:
+                if not {"at"} <= one.keys() <= {"at", *around}:
+                    raise ValueError(
+                        f"context {name}: expected at and any of {', '.join(around)}; found {', '.join(one)}"
+                    )
+                made.append(Context(parse(one["at"]), *(tuple(map(parse, one.get(key, ()))) for key in around)))
+            self.contexts[name] = tuple(made)
+        # All names are known only here: a pattern may name a context that comes later in the file.
         for context in (one for alternatives in self.contexts.values() for one in alternatives):
             for pattern in (context.at, *context.after, *context.before, *context.not_after, *context.not_before):
                 self.prepare(pattern)
 
     def prepare(self, pattern: Pattern) -> None:
         """Make a pattern fast to match. Raises ValueError where a step names no word list, class or context."""
+        # A set of classes is a bit in a table of bytes over the entries, eight sets a table. The rules name 285 sets;
+        # with a table each, every unit of a batch would be looked up 285 times instead of 36.
         for step in pattern:
             names = self.plain(step)
             if names and names not in self._columns:
@@ -115,7 +129,7 @@ class Classes:
                 self._bytes[-1] |= self._either(names).astype(np.uint8) << np.uint8(number % 8)
                 self._columns[names] = number
 
-    def plain(self, step: Step) -> tuple[str, ...]:
+    def plain(self, step: PatternStep) -> tuple[str, ...]:
         """Those of a step's classes that are no contexts."""
         return tuple(name for name in step.classes if name not in self.contexts)
 
@@ -132,39 +146,33 @@ class Classes:
             looked_up[table] = self._bytes[table][entries]
         return looked_up[table] & np.uint8(1 << bit)
 
-    def _either(self, names: tuple[str, ...]) -> Bools:
-        return np.logical_or.reduce([self._of(name) for name in names])
+    def _either(self, names: Iterable[str]) -> Bools:
+        """(entries,) True where an entry has one of the tags or earlier classes."""
+        table = np.zeros_like(self._end)
+        for name in names:
+            if name not in self._tables:
+                raise ValueError(f"{name!r} is neither a word list nor a class defined before its use")
+            table |= self._tables[name]
+        return table
 
     def _define(self, name: str, parts: dict[str, list[str]]) -> Bools:
         if not parts.keys() <= {"any", "all", "none", "words", "without"}:
             raise ValueError(f"class {name}: expected any, all, none, words, without; found {', '.join(parts)}")
-        table = np.logical_or.reduce([np.zeros_like(self._end), *(self._of(part) for part in parts.get("any", []))])
-        for part in parts.get("all", []):
-            table = table & self._of(part)
-        table[[self._entry(name, word) for word in parts.get("words", [])]] = True
-        for part in parts.get("none", []):
-            table = table & ~self._of(part)
-        table[[self._entry(name, word) for word in parts.get("without", [])]] = False
+        entries: dict[str, list[int]] = {"words": [], "without": []}
+        for key, found in entries.items():
+            for word in parts.get(key, []):
+                entry = self._names.get(" ".join(split(word)))
+                if entry is None:
+                    raise ValueError(f"class {name}: {word!r} is in no word list")
+                found.append(entry)
+        # The order is the meaning: words join what any and all leave, and none takes out some of these words again.
+        table = self._either(parts.get("any", ()))
+        for part in parts.get("all", ()):
+            table &= self._either([part])
+        table[entries["words"]] = True
+        table &= ~self._either(parts.get("none", ()))
+        table[entries["without"]] = False
         return table
-
-    def _entry(self, name: str, word: str) -> int:
-        entry = self._names.get(" ".join(split(word)))
-        if entry is None:
-            raise ValueError(f"class {name}: {word!r} is in no word list")
-        return entry
-
-    def _of(self, name: str) -> Bools:
-        if name not in self._tables:
-            raise ValueError(f"{name!r} is neither a word list nor a class defined before its use")
-        return self._tables[name]
-
-
-def _context(name: str, parts: dict[str, Any]) -> Context:
-    keys = ("after", "before", "not_after", "not_before")
-    if not {"at"} <= parts.keys() <= {"at", *keys}:
-        raise ValueError(f"context {name}: expected at and any of {', '.join(keys)}; found {', '.join(parts)}")
-    patterns = (tuple(parse(pattern) for pattern in parts.get(key, ())) for key in keys)
-    return Context(tuple(_parse_step(step) for step in parts["at"].split()), *patterns)
 
 
 class Matcher:
@@ -179,20 +187,19 @@ class Matcher:
 
     def starts(self, *patterns: Pattern) -> Bools:
         """(units,) True where a match of one of the patterns begins."""
-        return self._unpacked(self._any(patterns, backward=True))
+        return self._unpacked(self._match(patterns, backward=True))
 
     def ends(self, *patterns: Pattern) -> Bools:
         """(units,) True where a match of one of the patterns has its last unit."""
-        return self._unpacked(self._any(patterns, backward=False))
+        return self._unpacked(self._match(patterns, backward=False))
 
-    def _any(self, patterns: tuple[Pattern, ...], backward: bool) -> Bits:
-        found = self._match(patterns[0], backward)
-        for pattern in patterns[1:]:
-            found = found | self._match(pattern, backward)
-        return found
-
-    def _match(self, pattern: Pattern, backward: bool) -> Bits:
+    def _match(self, patterns: tuple[Pattern, ...], backward: bool) -> Bits:
         """Walk the steps from the far end; `reached` marks the units before (or behind) which the rest matches."""
+        if len(patterns) > 1:
+            return np.bitwise_or.reduce([self._match((pattern,), backward) for pattern in patterns])
+        (pattern,) = patterns
+        # From the end backward, so that what is left marked are the units where a match begins; forward, where one
+        # ends.
         ordered = pattern[::-1] if backward else pattern
         reached = self._has(ordered[0])
         for step in ordered[1:]:
@@ -206,32 +213,34 @@ class Matcher:
                     reached = reached | (here & _beside(reached, backward))
         return reached
 
-    def _has(self, step: Step) -> Bits:
+    def _has(self, step: PatternStep) -> Bits:
         key = (step.classes, step.negated)
+        # Hundreds of patterns share their steps, so what a step marks is kept for the whole batch.
         if key not in self._found:
             plain = self._classes.plain(step)
             marks = [_packed(self._classes.marks(plain, self._entries, self._looked_up))] if plain else []
-            marks += [self._in_contexts(name) for name in step.classes if name not in plain]
+            for name in step.classes:
+                if name in plain:
+                    continue
+                if name not in self._contexts:
+                    found = [self._in_context(context) for context in self._classes.contexts[name]]
+                    self._contexts[name] = np.bitwise_or.reduce(found)
+                marks.append(self._contexts[name])
             either = np.bitwise_or.reduce(marks) if len(marks) > 1 else marks[0]
             self._found[key] = self._inner & ~either if step.negated else either
         return self._found[key]
 
-    def _in_contexts(self, name: str) -> Bits:
-        if name not in self._contexts:
-            found = [self._in_context(context) for context in self._classes.contexts[name]]
-            self._contexts[name] = np.bitwise_or.reduce(found)
-        return self._contexts[name]
-
     def _in_context(self, context: Context) -> Bits:
+        """Units that a context names."""
         marks = np.bitwise_and.reduce([self._has(step) for step in context.at])
         if context.after:
-            marks = marks & _beside(self._any(context.after, backward=False), backward=False)
+            marks = marks & _beside(self._match(context.after, backward=False), backward=False)
         if context.before:
-            marks = marks & _beside(self._any(context.before, backward=True), backward=True)
+            marks = marks & _beside(self._match(context.before, backward=True), backward=True)
         if context.not_after:
-            marks = marks & ~_beside(self._any(context.not_after, backward=False), backward=False)
+            marks = marks & ~_beside(self._match(context.not_after, backward=False), backward=False)
         if context.not_before:
-            marks = marks & ~_beside(self._any(context.not_before, backward=True), backward=True)
+            marks = marks & ~_beside(self._match(context.not_before, backward=True), backward=True)
         return marks
 
     def _unpacked(self, bits: Bits) -> Bools:
@@ -263,11 +272,12 @@ def _through(here: Bools, reached: Bools, backward: bool) -> Bools:
     """(units,) True where `reached` is reached over units that are `here` alone: none of them, one or more."""
     if not backward:
         return _through(here[::-1], reached[::-1], backward=True)[::-1]
-    # Between two walls (units that are not `here`) all up to the last goal reach it.
-    walls, goals = np.flatnonzero(~here), np.flatnonzero(reached)
-    room = np.searchsorted(walls, goals)
-    last = np.append(room[1:] != room[:-1], True)[: len(goals)]
+    # Between two gaps (units that are not `here`) all up to the last goal reach it. The loop that this replaces would
+    # take as many passes over the batch as the longest such stretch has units, which is the length of a prompt.
+    gaps, goals = np.flatnonzero(~here), np.flatnonzero(reached)
+    stretch = np.searchsorted(gaps, goals)
+    last = np.append(stretch[1:] != stretch[:-1], True)[: len(goals)]
     edges = np.zeros(len(here) + 1, np.int8)
-    edges[np.append(0, walls + 1)[room[last]]] += 1
+    edges[np.append(0, gaps + 1)[stretch[last]]] += 1
     edges[goals[last] + 1] -= 1
     return np.cumsum(edges[:-1], dtype=np.int8).view(bool)

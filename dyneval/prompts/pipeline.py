@@ -1,4 +1,17 @@
-"""Step 1 from inputs to files: the door `extract_diverse_prompts.py` calls `filter_prompts(FilterConfig(...))`."""
+"""Step 1 from inputs to files: `extract_diverse_prompts.py` calls `filter_prompts(FilterConfig(...))`.
+
+The stages run one after the other over all prompts, not a batch through all stages: near-duplicates and tiers by rank
+need every prompt at once. This file holds the order of the stages and lets go of their arrays; what a stage does stands
+in the module of its name.
+
+    from pathlib import Path
+    from dyneval.prompts.config import FilterConfig
+    from dyneval.prompts.pipeline import filter_prompts
+
+    Path("prompts.txt").write_text("a red fox asleep on a mossy stone beside a stream")
+    summary = filter_prompts(FilterConfig(inputs=("prompts.txt",), output=Path("prompts"), progress=False))
+    print(summary["kept"], summary["tiers"])
+"""
 
 from __future__ import annotations
 
@@ -6,22 +19,23 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from typing import IO
 
 import numpy as np
 import polars as pl
 
 from dyneval.errors import DataFileError
-from dyneval.files.atomic import atomic_write, exclusive, refuse_overwrite
-from dyneval.prompts import complexity, dedup, filters, llm_labels, outputs, report, selection, sources, tiers
+from dyneval.files.atomic import atomic_write, exclusive, refuse_overwrite, write_summary
+from dyneval.files.jsonl import to_line
+from dyneval.prompts import complexity, dedup, filters, llm_labels, outputs, report, selection, sources
 from dyneval.prompts.analysis import Analysis, analyse, shingles
 from dyneval.prompts.clean import Cleaner, clean_text
 from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.filters import Drops
 from dyneval.prompts.minhash import Shingled, jaccard
-from dyneval.prompts.outputs import LEAKAGE, RecordTable, Summary, summarise, writing
+from dyneval.prompts.outputs import LEAKAGE, FilterSummary, summarise, writing
 from dyneval.prompts.text import in_other_script
-from dyneval.records import Reject
+from dyneval.records import Reject, RunSummary
 from dyneval.work import progress
 
 logger = logging.getLogger(__name__)
@@ -48,19 +62,27 @@ class FilterRun:
         self.seconds: dict[str, float] = {}
         self.leaked: dict[str, int] = {}
         self.selection: dict[str, selection.Spread] = {}
-        self.agreement: llm_labels.Agreement | None = None
-        self._stack = ExitStack()
+        self.agreement: llm_labels.LabelAgreement | None = None
 
-    def run(self) -> Summary:
+    def run(self) -> FilterSummary:
         """Run all stages and write all files; return the summary."""
-        with exclusive(self.config.output):
-            return self._run()
-
-    def _run(self) -> Summary:
-        with self._stack:
-            self._open_files()
+        folder = self.config.output
+        with exclusive(folder), ExitStack() as stack:
+            # What an earlier run left and this one may not write again would contradict the new files.
+            for name in (outputs.JSONL, outputs.DROPPED, outputs.CLUSTERS, outputs.LEAKAGE, outputs.REJECTS):
+                (folder / name).unlink(missing_ok=True)
+            rejects = stack.enter_context(atomic_write(folder / outputs.REJECTS, "wb"))
+            dropped = None
+            if self.config.write_dropped:
+                dropped = stack.enter_context(atomic_write(folder / outputs.DROPPED, "wb"))
+            self.drops = Drops(self._filters, dropped)
             with self._timed("filter"):
-                prompts = self._collect()
+                cleaner = Cleaner(self.config.limits, self.drops, self._filters)
+                kept = [cleaner(rows) for rows in self._rows(rejects)]
+                prompts = pl.concat(kept) if kept else pl.DataFrame()
+            if prompts.is_empty():
+                message = f"none of {self.rows_read} rows is a usable prompt; dropped: {self.drops.summary()}"
+                raise DataFileError(message + "".join(f"; first {bad.key}: {bad.reason}" for bad in self.unreadable))
             with self._timed("score"):
                 prompts, analysis = self._score(prompts)
             points, shingled = analysis.points, analysis.shingled
@@ -76,21 +98,19 @@ class FilterRun:
                 prompts = self._label(prompts)
             if prompts.is_empty():
                 raise DataFileError(f"no prompt was left of {self.rows_read} rows; dropped: {self.drops.summary()}")
-        outputs.remove_empty(self.config.output / outputs.REJECTS)
-        with self._timed("write"):
-            outputs.write_prompts(self.config.output, prompts, RecordTable(prompts, points), self.config.jsonl)
-        summary = summarise(self, prompts)
-        report.write_summary_and_report(self.config, summary, prompts, self.drops)
+            # Rejects and dropped rows are complete before the file that readers wait for is there.
+            stack.close()
+            if not (folder / outputs.REJECTS).stat().st_size:
+                (folder / outputs.REJECTS).unlink()
+            with self._timed("write"):
+                outputs.write_prompts(folder, prompts, points, self.config.jsonl)
+            summary = summarise(self, prompts)
+            with atomic_write(folder / outputs.REPORT) as file:
+                file.write(report.render(self.config, summary, prompts, self.drops))
+            counts = RunSummary(made=summary["kept"], rejected=summary["rows_read"] - summary["kept"])
+            # The summary comes last: a folder that has one is complete.
+            write_summary(folder / outputs.SUMMARY, counts, summary)
         return summary
-
-    def _open_files(self) -> None:
-        folder = self.config.output
-        outputs.clear(folder)
-        self._rejects = self._stack.enter_context(atomic_write(folder / outputs.REJECTS, "wb"))
-        dropped = None
-        if self.config.write_dropped:
-            dropped = self._stack.enter_context(atomic_write(folder / outputs.DROPPED, "wb"))
-        self.drops = Drops(self._filters, dropped)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -99,25 +119,15 @@ class FilterRun:
         self.seconds[stage] = round(time.perf_counter() - begin, 2)
         logger.info("%s: %.1f s", stage, self.seconds[stage])
 
-    def _bar(self, stage: str, total: int | None = None) -> progress.Bar:
-        return progress.bar(stage, total, "prompts", is_quiet=not self.config.progress)
-
-    def _collect(self) -> pl.DataFrame:
-        cleaner = Cleaner(self.config.limits, self.drops, self._filters)
-        kept = [cleaner(rows) for rows in self._rows()]
-        prompts = pl.concat(kept) if kept else pl.DataFrame()
-        if prompts.is_empty():
-            message = f"none of {self.rows_read} rows is a usable prompt; dropped: {self.drops.summary()}"
-            raise DataFileError(message + "".join(f"; first {bad.key}: {bad.reason}" for bad in self.unreadable))
-        return prompts
-
-    def _rows(self) -> Iterator[pl.DataFrame]:
+    def _rows(self, rejects: IO[bytes]) -> Iterator[pl.DataFrame]:
+        """Yield the batches of all sources; what cannot be read is written to `rejects`."""
+        # An Enum keeps the name of the source as a number a row, not as a text.
         names = pl.Enum(sorted({source.name for source in self.sources}))
         scores, unscored = pl.col("prompt_nsfw", "image_nsfw"), 0
-        with self._bar("read") as bar:
+        with progress.bar("read", None, "prompts", is_quiet=not self.config.progress) as bar:
             for source in self.sources:
                 for batch in sources.read(source, self.config.column, self.config.split):
-                    outputs.write_rejects(self._rejects, batch.unreadable)
+                    rejects.writelines(to_line(reject.row("key")) for reject in batch.unreadable)
                     self.unreadable = (self.unreadable or batch.unreadable)[:1]
                     self.drops.count("unreadable", len(batch.unreadable))
                     rows = batch.rows.height + len(batch.unreadable)
@@ -133,8 +143,10 @@ class FilterRun:
 
     def _score(self, prompts: pl.DataFrame) -> tuple[pl.DataFrame, Analysis]:
         config = self.config
-        with self._bar("score", len(prompts)) as bar:
-            seed = config.seed if config.signs else None
+        with progress.bar("score", len(prompts), "prompts", is_quiet=not config.progress) as bar:
+            # Only runs that compare prompts need signatures, which take 256 bytes a prompt.
+            compares = config.dedup is not None or config.exclude or config.count is not None
+            seed = config.seed if compares else None
             analysis = analyse(prompts["prompt"], seed, config.labeller != "none", bar.update)
         scored = prompts.with_columns(
             analysis.ids.alias("prompt_id"),
@@ -150,7 +162,10 @@ class FilterRun:
         if config.exclude:
             with self._timed("exclude"):
                 found = find_leaked(shingled, prompts, config)
-                self.leaked = write_leaked(config.output, found)
+                leaks = found.sort("benchmark", "prompt_id").select(pl.exclude("row"))
+                with writing(config.output / LEAKAGE) as file:
+                    leaks.write_ndjson(file)
+                self.leaked = dict(leaks["benchmark"].value_counts().sort("benchmark").iter_rows())
             clean = ~np.isin(np.arange(len(prompts)), found["row"].to_numpy())
             prompts, shingled = self.drops.keep("excluded", prompts, pl.Series(clean)), shingled.take(clean)
         if config.dedup is None:
@@ -169,12 +184,12 @@ class FilterRun:
         config = self.config
         h = prompts["complexity"].to_numpy()
         if config.tiering == "threshold":
-            tier = tiers.by_threshold(h, config.tau_1, config.tau_2)
+            tier = complexity.tiers_by_threshold(h, config.tau_1, config.tau_2)
         else:
-            tier = tiers.by_rank(h, _keys(prompts))
+            tier = complexity.tiers_by_rank(h, _keys(prompts))
         prompts = prompts.with_columns(pl.Series("tier", tier))
-        tiered = self.drops.keep("between_tiers", prompts, pl.Series(tier != tiers.NO_TIER))
-        return tiers.in_order(tiered, config.tiering, config.seed)
+        tiered = self.drops.keep("between_tiers", prompts, pl.Series(tier != complexity.NO_TIER))
+        return complexity.in_tier_order(tiered, config.tiering, config.seed)
 
     def _select(self, prompts: pl.DataFrame, sketch: np.ndarray) -> pl.DataFrame:
         config = self.config
@@ -203,7 +218,7 @@ def _keys(prompts: pl.DataFrame) -> np.ndarray:
     return prompts["prompt_id"].str.slice(1).str.to_integer(base=16, dtype=pl.UInt64).to_numpy()
 
 
-def filter_prompts(config: FilterConfig) -> Summary:
+def filter_prompts(config: FilterConfig) -> FilterSummary:
     """Read, clean, score, tier, categorise and write prompts; return the summary that is also written.
 
     Raises:
@@ -224,29 +239,6 @@ def find_leaked(shingled: Shingled, prompts: pl.DataFrame, config: FilterConfig)
     Raises:
         SourceError: an exclusion file cannot be read.
     """
-    others = _benchmark_prompts(config)
-    signed = shingles(others["benchmark_prompt"], config.seed)
-    mine, theirs = dedup.matches(shingled, signed, config.near)
-    return pl.concat(
-        [
-            pl.DataFrame({"row": mine, "jaccard": jaccard(shingled, mine, signed, theirs).round(4)}),
-            prompts[mine].select("prompt_id", "prompt"),
-            others[theirs],
-        ],
-        how="horizontal",
-    )
-
-
-def write_leaked(folder: Path, found: pl.DataFrame) -> dict[str, int]:
-    """Write the report, one JSON line a leaked prompt, and count them by benchmark."""
-    report = found.sort("benchmark", "prompt_id").select(pl.exclude("row"))
-    with writing(folder / LEAKAGE) as file:
-        report.write_ndjson(file)
-    return dict(report["benchmark"].value_counts().sort("benchmark").iter_rows())
-
-
-def _benchmark_prompts(config: FilterConfig) -> pl.DataFrame:
-    """All prompts of the exclusion files, however short; columns benchmark, benchmark_prompt."""
     empty = pl.DataFrame(schema={"benchmark": pl.String, "benchmark_prompt": pl.String})
     found = [
         batch.rows.select(
@@ -255,4 +247,15 @@ def _benchmark_prompts(config: FilterConfig) -> pl.DataFrame:
         for source in sources.find(config.exclude)
         for batch in sources.read(source, config.exclude_column or config.column, config.split)
     ]
-    return pl.concat([empty, *found]).drop_nulls().unique(subset="benchmark_prompt", maintain_order=True)
+    # Without the limits of `Cleaner`: a benchmark's prompt of ten characters is as much of a leak as a long one.
+    others = pl.concat([empty, *found]).drop_nulls().unique(subset="benchmark_prompt", maintain_order=True)
+    signed = shingles(others["benchmark_prompt"], config.seed)
+    mine, theirs = dedup.matches(shingled, signed, config.dedup or dedup.DEFAULT_THRESHOLD)
+    return pl.concat(
+        [
+            pl.DataFrame({"row": mine, "jaccard": jaccard(shingled, mine, signed, theirs).round(4)}),
+            prompts[mine].select("prompt_id", "prompt"),
+            others[theirs],
+        ],
+        how="horizontal",
+    )

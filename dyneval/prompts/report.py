@@ -1,4 +1,8 @@
-"""report.html: one file that needs nothing else, not even a network. All text from prompts is escaped."""
+"""report.html: what a run of Step 1 read, dropped, kept and labelled, with samples.
+
+One file that needs nothing else, not even a network. Prompts are hostile input: every text from one is escaped, and the
+page's content policy forbids scripts, so that a prompt with a tag in it is shown, not run.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from dyneval.files.atomic import atomic_write, write_summary
 from dyneval.files.html import content_policy
 from dyneval.prompts import categories
 from dyneval.prompts.config import FilterConfig
 from dyneval.prompts.filters import Drops
-from dyneval.prompts.outputs import REPORT, SUMMARY, Summary
-from dyneval.records import TIERS, RunSummary
+from dyneval.prompts.outputs import FilterSummary
+from dyneval.records import TIERS
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 960, 260, 56, 30, 22
+"""Size of the histogram and what its numbers take at three sides, in units of its viewBox; it scales with the page."""
 
 
 def histogram(values: npt.NDArray[np.float64], groups: npt.NDArray[np.uint8], cuts: list[float]) -> str:
@@ -28,6 +32,7 @@ def histogram(values: npt.NDArray[np.float64], groups: npt.NDArray[np.uint8], cu
 
     Bars are 5 wide (50 where values are large), so that round cuts fall between two of them; the last takes the rest.
     """
+    # A few prompts are far more complex than all others; with them on the axis the rest would be one bar.
     top = max(float(np.percentile(values, 99.8)), *cuts, 1.0) if len(values) else 1.0
     step = 5.0 if top <= 1000 else 50.0
     top = step * np.ceil(top / step)
@@ -35,17 +40,46 @@ def histogram(values: npt.NDArray[np.float64], groups: npt.NDArray[np.uint8], cu
     names = [int(name) for name in np.unique(groups)]
     counts = np.array([np.histogram(np.minimum(values[groups == name], top), edges)[0] for name in names])
     most = max(1, int(counts.sum(axis=0).max())) if len(counts) else 1
-    parts = [_bars(counts, names, most), *(_cut(cut, top) for cut in cuts), *_axes(top, most)]
+    width, height, floor = _WIDTH - _LEFT, _HEIGHT - _BOTTOM - _TOP, _HEIGHT - _BOTTOM
+    parts = []
+    for column, stack in enumerate(counts.T if len(counts) else ()):
+        base, bar_width = float(floor), width / counts.shape[1]
+        for name, count in zip(names, stack, strict=True):
+            if not count:
+                continue
+            base -= height * count / most
+            parts.append(
+                f'<rect class="t{name}" x="{_LEFT + column * bar_width:.1f}" y="{base:.1f}" '
+                f'width="{bar_width - 1:.1f}" height="{height * count / most:.1f}"/>'
+            )
+    for cut in cuts:
+        x = _LEFT + width * cut / top
+        parts.append(
+            f'<line class="cut" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 6}" y2="{floor}"/>'
+            f'<text class="strong" x="{x + 4:.1f}" y="{_TOP}">H = {cut:g}</text>'
+        )
+    parts += [
+        f'<text x="{_LEFT - 8}" y="{floor}" text-anchor="end">0</text>',
+        f'<text x="{_LEFT - 8}" y="{_TOP + 6}" text-anchor="end">{most:,}</text>',
+        f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH}" y1="{floor}" y2="{floor}"/>',
+    ]
+    # At most ten numbers below the axis: more would touch each other at this width.
+    tick = next(step for step in (10, 20, 50, 100, 200, 500, 1000) if top / step <= 10 or step == 1000)
+    for value in range(0, int(top) + 1, tick):
+        anchor = "end" if value == top else "middle"
+        parts.append(
+            f'<text x="{_LEFT + width * value / top:.1f}" y="{floor + 18}" text-anchor="{anchor}">{value}</text>'
+        )
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Histogram of H">{"".join(parts)}</svg>'
 
 
 def bars(rows: list[tuple[str, int]], css: list[str], name_width: int = 150, width: int = 320) -> str:
     """A horizontal bar with name and count for each row."""
     most = max([count for _, count in rows] + [1])
-    room = width - name_width - 70
+    longest = width - name_width - 70  # 70 for the count behind the bar
     parts = []
     for number, (name, count) in enumerate(rows):
-        y, length = 20 * number, room * count / most
+        y, length = 20 * number, longest * count / most
         parts.append(
             f'<text x="0" y="{y + 14}">{escape(name)}</text>'
             f'<rect class="{css[number]}" x="{name_width}" y="{y + 4}" width="{length:.1f}" height="12" rx="2"/>'
@@ -54,68 +88,48 @@ def bars(rows: list[tuple[str, int]], css: list[str], name_width: int = 150, wid
     return f'<svg viewBox="0 0 {width} {20 * len(rows) + 4}" role="img" aria-label="Counts">{"".join(parts)}</svg>'
 
 
-def _bars(counts: npt.NDArray[np.int64], names: list[int], most: int) -> str:
-    step = (_WIDTH - _LEFT) / counts.shape[1]
-    room = _HEIGHT - _BOTTOM - _TOP
-    parts = []
-    for column in range(counts.shape[1]):
-        base = float(_HEIGHT - _BOTTOM)
-        for row, name in enumerate(names):
-            height = room * counts[row, column] / most
-            base -= height
-            if height:
-                parts.append(
-                    f'<rect class="t{name}" x="{_LEFT + column * step:.1f}" y="{base:.1f}" '
-                    f'width="{step - 1:.1f}" height="{height:.1f}"/>'
-                )
-    return "".join(parts)
-
-
-def _cut(cut: float, top: float) -> str:
-    x = _LEFT + (_WIDTH - _LEFT) * cut / top
-    return (
-        f'<line class="cut" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 6}" y2="{_HEIGHT - _BOTTOM}"/>'
-        f'<text class="strong" x="{x + 4:.1f}" y="{_TOP}">H = {cut:g}</text>'
-    )
-
-
-def _axes(top: float, most: int) -> list[str]:
-    floor = _HEIGHT - _BOTTOM
-    step = next(s for s in (10, 20, 50, 100, 200, 500, 1000) if top / s <= 10 or s == 1000)
-    ticks = [
-        f'<text x="{_LEFT + (_WIDTH - _LEFT) * x / top:.1f}" y="{floor + 18}" '
-        f'text-anchor="{"end" if x == top else "middle"}">{x}</text>'
-        for x in range(0, int(top) + 1, step)
-    ]
-    labels = [
-        f'<text x="{_LEFT - 8}" y="{floor}" text-anchor="end">0</text>',
-        f'<text x="{_LEFT - 8}" y="{_TOP + 6}" text-anchor="end">{most:,}</text>',
-        f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH}" y1="{floor}" y2="{floor}"/>',
-    ]
-    return labels + ticks
-
-
 _SAMPLES, _LONGEST = 10, 400
+"""Prompts shown of each tier, and characters of each: --max-chars may let a whole book through."""
 _TIER_NAMES = {1: "tier 1, hard", 2: "tier 2, medium", 3: "tier 3, easy"}
 
 
-def render(config: FilterConfig, summary: Summary, prompts: pl.DataFrame, drops: Drops) -> str:
+def render(config: FilterConfig, summary: FilterSummary, prompts: pl.DataFrame, drops: Drops) -> str:
     """The report on a run: its summary, and the kept prompts with tier, complexity and labels, in output order."""
     folder = files("dyneval.prompts").joinpath("data")
+    figures = {
+        "rows read": summary["rows_read"],
+        "dropped": sum(summary["dropped"].values()),
+        "prompts kept": summary["kept"],
+        "near benchmark prompts": sum(summary["leaked"].values()),
+    }
+    tiering = "tiers are cut out of the ranking by H: half of the top third, the middle third, half of the bottom third"
+    cuts: list[float] = []
+    if config.tiering == "threshold":
+        tiering = f"tier 1 from {config.tau_1:g} on, tier 2 from {config.tau_2:g} on, tier 3 below"
+        cuts = [config.tau_2, config.tau_1]
+    labelled = _LABELLERS[config.labeller]
+    if summary["other_scripts"] and config.labeller == "rules":
+        told = "they are not written in Latin letters, and the rules know English. --labeller llm labels them, too."
+        labelled += f" Prompts without labels: {summary['other_scripts']:,}; {told}"
     return Template(folder.joinpath("report.html").read_text("utf-8")).substitute(
         policy=content_policy(),
         css=folder.joinpath("report.css").read_text("utf-8"),
         sources=escape(", ".join(summary["sources"])),
-        figures=_figures(summary),
-        tiering=_tiering(config),
-        histogram=histogram(prompts["complexity"].to_numpy(), prompts["tier"].to_numpy(), _cuts(config)),
+        figures="".join(
+            f'<div class="figure"><b>{count:,}</b><span>{name}</span></div>' for name, count in figures.items()
+        ),
+        tiering=tiering,
+        histogram=histogram(prompts["complexity"].to_numpy(), prompts["tier"].to_numpy(), cuts),
         tiers=bars([(_TIER_NAMES[t], summary["tiers"][str(t)]) for t in TIERS], ["t1", "t2", "t3"]),
-        categories=_LABELLERS[config.labeller] + _unlabelled(config, summary),
-        coverage="".join(_dimension(name, counts) for name, counts in summary["categories"].items()),
+        categories=labelled,
+        coverage="".join(
+            f"<div><h3>{escape(name)}</h3>{bars(list(counts.items()), ['bar'] * len(counts))}</div>"
+            for name, counts in summary["categories"].items()
+        ),
         agreement=_agreement(summary),
         selection=_selection(summary),
         dropped=_reasons(summary["dropped"], drops),
-        changed=_section("Changed prompts", _reasons(summary["changed"], drops)) if summary["changed"] else "",
+        changed=f"<h2>Changed prompts</h2>{_reasons(summary['changed'], drops)}" if summary["changed"] else "",
         samples="".join(_samples(tier, prompts.filter(pl.col("tier") == tier).head(_SAMPLES)) for tier in TIERS),
     )
 
@@ -127,51 +141,17 @@ _LABELLERS = {
 }
 
 
-def _unlabelled(config: FilterConfig, summary: Summary) -> str:
-    count = summary["other_scripts"]
-    if not count or config.labeller != "rules":
-        return ""
-    told = "they are not written in Latin letters, and the rules know English. --labeller llm labels them, too."
-    return f" Prompts without labels: {count:,}; {told}"
-
-
-def _figures(summary: Summary) -> str:
-    figures = {
-        "rows read": summary["rows_read"],
-        "dropped": sum(summary["dropped"].values()),
-        "prompts kept": summary["kept"],
-        "near benchmark prompts": sum(summary["leaked"].values()),
-    }
-    return "".join(f'<div class="figure"><b>{count:,}</b><span>{name}</span></div>' for name, count in figures.items())
-
-
-def _tiering(config: FilterConfig) -> str:
-    if config.tiering == "threshold":
-        return f"tier 1 from {config.tau_1:g} on, tier 2 from {config.tau_2:g} on, tier 3 below"
-    return "tiers are cut out of the ranking by H: half of the top third, the middle third, half of the bottom third"
-
-
-def _cuts(config: FilterConfig) -> list[float]:
-    return [config.tau_2, config.tau_1] if config.tiering == "threshold" else []
-
-
-def _dimension(name: str, counts: dict[str, int]) -> str:
-    return f"<div><h3>{escape(name)}</h3>{bars(list(counts.items()), ['bar'] * len(counts))}</div>"
-
-
-def _section(title: str, content: str) -> str:
-    return f"<h2>{title}</h2>{content}"
-
-
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str | int | float, ...]]) -> str:
     """A table of escaped texts and of numbers: counts with commas, others with two digits. Html is kept as it is."""
-
-    def cell(tag: str, value: str | int | float) -> str:
-        if isinstance(value, str):
-            return f"<{tag}>{value if isinstance(value, _Html) else escape(value)}</{tag}>"
-        return f'<{tag} class="n">{value:{"," if isinstance(value, int) else ".2f"}}</{tag}>'
-
-    body = "".join(f"<tr>{''.join(cell('td', value) for value in row)}</tr>" for row in rows)
+    body = ""
+    for row in rows:
+        body += "<tr>"
+        for value in row:
+            if isinstance(value, str):
+                body += f"<td>{value if isinstance(value, _Html) else escape(value)}</td>"
+            else:
+                body += f'<td class="n">{value:{"," if isinstance(value, int) else ".2f"}}</td>'
+        body += "</tr>"
     # A head stands as its column does.
     kinds = ["" if isinstance(value, str) else ' class="n"' for value in (rows[0] if rows else head)]
     names = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, head, strict=True))
@@ -184,29 +164,22 @@ class _Html(str):
 
 def _reasons(counts: dict[str, int], drops: Drops) -> str:
     """A row a reason or filter, with a few of the prompts that it met."""
-    rows = [
-        (reason, _Html(escape(drops.meanings[reason]) + _met(drops.samples.get(reason, []))), count)
-        for reason, count in counts.items()
-    ]
+    rows = []
+    for reason, count in counts.items():
+        meaning = escape(drops.meanings[reason])
+        if samples := "".join(f"<li>{escape(text)}</li>" for text in drops.samples.get(reason, [])):
+            meaning += f"<details><summary>samples</summary><ul>{samples}</ul></details>"
+        rows.append((reason, _Html(meaning), count))
     return _table(("reason", "meaning", "rows"), rows)
 
 
-def _met(samples: list[str]) -> str:
-    if not samples:
-        return ""
-    items = "".join(f"<li>{escape(text)}</li>" for text in samples)
-    return f"<details><summary>samples</summary><ul>{items}</ul></details>"
-
-
-def _selection(summary: Summary) -> str:
+def _selection(summary: FilterSummary) -> str:
     """What selecting gained, beside as many prompts drawn at random."""
     found = summary["selection"]
     if not found:
         return ""
     rows = [(name, found["selected"][key], found["random"][key]) for key, name in _SPREAD]
-    return _section(
-        "Selection", f"<p>{_SELECTED}</p>" + _table(("of the prompts", "selected", "drawn at random"), rows)
-    )
+    return f"<h2>Selection</h2><p>{_SELECTED}</p>" + _table(("of the prompts", "selected", "drawn at random"), rows)
 
 
 _SPREAD: tuple[tuple[Literal["distinct_words", "label_entropy", "nearest_distance"], str], ...] = (
@@ -217,7 +190,7 @@ _SPREAD: tuple[tuple[Literal["distinct_words", "label_entropy", "nearest_distanc
 _SELECTED = "How varied the selected prompts are, beside as many drawn at random; more is better."
 
 
-def _agreement(summary: Summary) -> str:
+def _agreement(summary: FilterSummary) -> str:
     """How far the model's labels are those of the rules."""
     found = summary["agreement"]
     if found is None:
@@ -234,21 +207,9 @@ def _agreement(summary: Summary) -> str:
 
 def _samples(tier: int, prompts: pl.DataFrame) -> str:
     labels = categories.load().expand(prompts["labels"].to_numpy())
-    rows = [
-        (round(h), _Html(f'{escape(_shortened(prompt))}<div class="labels">{escape(", ".join(names))}</div>'))
-        for h, prompt, names in zip(prompts["complexity"], prompts["prompt"], labels, strict=True)
-    ]
+    rows = []
+    for h, prompt, names in zip(prompts["complexity"], prompts["prompt"], labels, strict=True):
+        text = prompt if len(prompt) <= _LONGEST else prompt[:_LONGEST] + " ..."
+        rows.append((round(h), _Html(f'{escape(text)}<div class="labels">{escape(", ".join(names))}</div>')))
     title = f'<h3><span class="dot d{tier}"></span>{_TIER_NAMES[tier]}</h3>'
     return title + (_table(("H", "prompt and categories"), rows) if rows else "<p>none</p>")
-
-
-def _shortened(prompt: str) -> str:
-    return prompt if len(prompt) <= _LONGEST else prompt[:_LONGEST] + " ..."
-
-
-def write_summary_and_report(config: FilterConfig, summary: Summary, prompts: pl.DataFrame, drops: Drops) -> None:
-    """Write summary.json and report.html."""
-    with atomic_write(config.output / REPORT) as file:
-        file.write(render(config, summary, prompts, drops))
-    run = RunSummary(made=summary["kept"], rejected=summary["rows_read"] - summary["kept"])
-    write_summary(config.output / SUMMARY, run, summary)

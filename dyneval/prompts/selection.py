@@ -1,6 +1,7 @@
 """Choose a given number of prompts that cover tiers and categories evenly and repeat each other little.
 
-Deterministic for a seed and independent of the input's order:
+Drawn at random, rare categories hardly occur: of 40,000 prompts the rarest category has 238 instead of 1,025
+(benchmarks/README.md). The choice is the same for a seed, whatever the input's order:
 
 1. Prompts are put in a shuffled order (their ids, scrambled with the seed).
 2. The crowding of a prompt is the number of earlier prompts with the same MinHash value, averaged over eight hash
@@ -52,15 +53,36 @@ def select(
         balance: What to spread the number over.
     """
     order = np.argsort(_scramble(keys, seed), kind="stable")
-    crowding = np.zeros(len(keys)) if "diversity" not in balance else _crowding(signatures[:, :FUNCTIONS], order)
+    crowding = np.zeros(len(keys))
+    if "diversity" in balance:
+        counts = np.zeros(len(keys), np.int64)
+        for column in signatures[:, :FUNCTIONS].T:
+            # The value above, the place in the order below: one sort puts equal values side by side, the earliest
+            # first.
+            packed = (column[order].astype(np.uint64) << np.uint64(32)) | np.arange(len(order), dtype=np.uint64)
+            packed.sort()
+            values = packed >> np.uint64(32)
+            begins = np.flatnonzero(np.append(True, values[1:] != values[:-1])[: len(values)])
+            earlier = np.arange(len(values)) - np.repeat(begins, np.diff(np.append(begins, len(values))))
+            counts[order[(packed & np.uint64(0xFFFFFFFF)).astype(np.int64)]] += earlier
+        crowding = counts / max(1, min(FUNCTIONS, signatures.shape[1]))
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     groups = tiers.astype(np.int64) if "tier" in balance else np.zeros(len(keys), np.int64)
-    pools = _rarest(labels) if "category" in balance else np.zeros(len(keys), np.int64)
+    pools = np.zeros(len(keys), np.int64)
+    if "category" in balance:
+        # The bit of each prompt's rarest label, -1 where it has none: the most frequent first, so that rarer ones
+        # replace it.
+        bits = [np.flatnonzero(labels & np.uint64(1 << bit)) for bit in range(64)]
+        pools -= 1
+        for bit in sorted(range(64), key=lambda bit: (-len(bits[bit]), bit)):
+            pools[bits[bit]] = bit
     chosen = np.zeros(len(keys), bool)
-    for group, share in _shares(groups, count):
+    names, sizes = np.unique(groups, return_counts=True)
+    for group, share in zip(names, even_shares(sizes, count), strict=True):
         inside = np.flatnonzero(groups == group)
-        for pool, quota in _shares(pools[inside], share):
+        names, sizes = np.unique(pools[inside], return_counts=True)
+        for pool, quota in zip(names, even_shares(sizes, int(share)), strict=True):
             members = inside[pools[inside] == pool]
             ranking = np.lexsort((place[members], crowding[members]))
             chosen[members[ranking[:quota]]] = True
@@ -83,40 +105,31 @@ def gains(
 ) -> dict[str, Spread]:
     """How varied the chosen prompts are, and as many drawn at random from all; arguments as of `select`."""
     drawn = np.zeros(len(chosen), bool)
+    # Another seed than the selection's: the same order would draw the prompts that a selection without balance takes.
     drawn[np.argsort(_scramble(keys, seed + 1), kind="stable")[: int(chosen.sum())]] = True
-    return {
-        name: Spread(
-            distinct_words=_distinct_words(prompts.filter(pl.Series(mask)), keys[mask]),
-            label_entropy=round(_entropy(labels[mask]), 3),
-            nearest_distance=round(_nearest(signatures[mask, :FUNCTIONS], keys[mask]), 4),
+    found = {}
+    for name, mask in (("selected", chosen), ("random", drawn)):
+        # Keys are hashes, so the lowest of them are a fair sample, and the same one whatever the input's order.
+        among = np.flatnonzero(mask)[np.argsort(keys[mask], kind="stable")[:_SAMPLE]]
+        tokens = tokenise(prompts[among])
+        counts = np.array([np.count_nonzero(labels[mask] & np.uint64(1 << bit)) for bit in range(64)])
+        shares = counts[counts > 0] / max(1, counts.sum())
+        columns = np.ascontiguousarray(signatures[among, :FUNCTIONS].T)
+        distances = []
+        for place in range(min(_ASKED, len(among) if len(among) > 1 else 0)):
+            alike = np.add.reduce([column == column[place] for column in columns], dtype=np.uint8)
+            alike[place] = 0  # itself
+            distances.append(1 - alike.max() / len(columns))
+        found[name] = Spread(
+            distinct_words=len(np.unique(tokens.hashes[is_word(tokens)])),
+            label_entropy=round(float(-(shares * np.log2(shares)).sum()), 3),
+            nearest_distance=round(float(np.mean(distances)), 4) if distances else 1.0,
         )
-        for name, mask in (("selected", chosen), ("random", drawn))
-    }
+    return found
 
 
 _SAMPLE, _ASKED = 50_000, 400
-
-
-def _distinct_words(prompts: pl.Series, keys: UInt64s) -> int:
-    tokens = tokenise(prompts[np.argsort(keys, kind="stable")[:_SAMPLE]])
-    return len(np.unique(tokens.hashes[is_word(tokens)]))
-
-
-def _entropy(labels: UInt64s) -> float:
-    counts = np.array([np.count_nonzero(labels & np.uint64(1 << bit)) for bit in range(64)])
-    shares = counts[counts > 0] / max(1, counts.sum())
-    return float(-(shares * np.log2(shares)).sum())
-
-
-def _nearest(signatures: UInt32s, keys: UInt64s) -> float:
-    among = np.argsort(keys, kind="stable")[:_SAMPLE]
-    columns = np.ascontiguousarray(signatures[among].T)
-    distances = []
-    for place in range(min(_ASKED, len(among) if len(among) > 1 else 0)):
-        alike = np.add.reduce([column == column[place] for column in columns], dtype=np.uint8)
-        alike[place] = 0  # itself
-        distances.append(1 - alike.max() / len(columns))
-    return float(np.mean(distances)) if distances else 1.0
+"""Prompts that are compared, and those of them whose nearest is looked for; all with all would take hours."""
 
 
 def even_shares(sizes: Int64s, count: int) -> Int64s:
@@ -133,32 +146,6 @@ def even_shares(sizes: Int64s, count: int) -> Int64s:
         shares[wanting] += more
         left -= int(more.sum())
     return shares
-
-
-def _shares(groups: Int64s, count: int) -> list[tuple[int, int]]:
-    names, sizes = np.unique(groups, return_counts=True)
-    return [(int(name), int(share)) for name, share in zip(names, even_shares(sizes, count), strict=True)]
-
-
-def _rarest(labels: UInt64s) -> Int64s:
-    """(prompts,) the bit of each prompt's rarest label, -1 where it has none."""
-    bits = [np.flatnonzero(labels & np.uint64(1 << bit)) for bit in range(64)]
-    rarest = np.full(len(labels), -1)
-    for bit in sorted(range(64), key=lambda bit: (-len(bits[bit]), bit)):
-        rarest[bits[bit]] = bit
-    return rarest
-
-
-def _crowding(signatures: UInt32s, order: Int64s) -> npt.NDArray[np.float64]:
-    total = np.zeros(len(order), np.int64)
-    for column in range(signatures.shape[1]):
-        packed = (signatures[order, column].astype(np.uint64) << np.uint64(32)) | np.arange(len(order), dtype=np.uint64)
-        packed.sort()
-        values = packed >> np.uint64(32)
-        begins = np.flatnonzero(np.append(True, values[1:] != values[:-1])[: len(values)])
-        earlier = np.arange(len(values)) - np.repeat(begins, np.diff(np.append(begins, len(values))))
-        total[order[(packed & np.uint64(0xFFFFFFFF)).astype(np.int64)]] += earlier
-    return total / max(1, signatures.shape[1])
 
 
 def _scramble(keys: UInt64s, seed: int) -> UInt64s:

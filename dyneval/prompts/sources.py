@@ -1,6 +1,7 @@
 """Where prompts come from: Parquet, text, CSV and JSONL files, globs of them, Hugging Face datasets and folders.
 
-Every reader yields `RawBatch`es of limited size, so memory does not grow with the input.
+Every reader yields `RawBatch`es of limited size, so memory does not grow with the input. A row that cannot be read is
+yielded as a `Reject` with its place; left out in silence, it would be missed by nobody.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
@@ -62,19 +63,20 @@ def find(inputs: Iterable[str]) -> list[Source]:
     Raises:
         SourceError: an input is neither an existing file or folder, nor a glob that matches one, nor a dataset id.
     """
-    found = {source.item: source for item in inputs for source in _find_one(item)}
+    found: dict[str, Source] = {}
+    for item in inputs:
+        # A file whose name looks like a glob or like a dataset id is that file.
+        if Path(item).exists():
+            found[item] = Source(item, Path(item))
+        elif matches := glob.glob(item, recursive=True):  # noqa: PTH207  Path.glob takes no absolute pattern
+            found |= {match: Source(match, Path(match)) for match in matches}
+        elif _DATASET_ID.fullmatch(item) and Path(item).suffix.lower() not in (*KINDS, *PACKED):
+            found[item] = Source(item, None)
+        else:
+            raise SourceError(
+                f"{item}: no such file, and no file matches it; check the path (globs need quotes in the shell)"
+            )
     return [found[item] for item in sorted(found)]
-
-
-def _find_one(item: str) -> list[Source]:
-    if Path(item).exists():
-        return [Source(item, Path(item))]
-    matches = sorted(glob.glob(item, recursive=True))  # noqa: PTH207  Path.glob takes no absolute pattern
-    if matches:
-        return [Source(match, Path(match)) for match in matches]
-    if _DATASET_ID.fullmatch(item) and Path(item).suffix.lower() not in (*KINDS, *PACKED):
-        return [Source(item, None)]
-    raise SourceError(f"{item}: no such file, and no file matches it; check the path (globs need quotes in the shell)")
 
 
 def read(source: Source, column: str = "prompt", split: str = "train") -> Iterator[RawBatch]:
@@ -89,7 +91,7 @@ def read(source: Source, column: str = "prompt", split: str = "train") -> Iterat
     kind = kind_of(source.path, KINDS)
     if kind == ".parquet":
         return _read_parquet(source.path, column)
-    return _batches(_text_rows(source.path) if kind == ".txt" else _table_rows(source.path, column))
+    return _batches(_rows(source.path, column, kind))
 
 
 def _read_parquet(path: Path, column: str) -> Iterator[RawBatch]:
@@ -98,38 +100,40 @@ def _read_parquet(path: Path, column: str) -> Iterator[RawBatch]:
         lazy = pl.scan_parquet(path, glob=False)
         kinds = lazy.collect_schema()
         require(path, kinds.names(), [column])
-        scores = {name: _score_column(path, name, kinds.get(name)) for name in NSFW_COLUMNS}
+        scores = {}
+        for name in NSFW_COLUMNS:
+            score = kinds.get(name, pl.Null())
+            if not (score.is_numeric() or isinstance(score, (pl.String, pl.Boolean, pl.Null))):
+                raise DataFileError(f"{path}: the column {name!r} holds {score}, expected numbers")
+            present = pl.col(name) if name in kinds else pl.lit(None)
+            scores[name] = present.cast(pl.Float32, strict=False)
         wanted = lazy.select(text_column(path, column, kinds[column]).alias("prompt"), **scores)
+        # A few kilobytes of Parquet may unpack to terabytes: its footer says how much before anything is unpacked, and
+        # each batch is measured, for the footer may lie.
         check_unpacked(path, unpacked_size(path, [column, *NSFW_COLUMNS]), FLOOR)
         for rows in wanted.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
             check_unpacked(path, int(rows["prompt"].str.len_bytes().sum()), FLOOR)
             yield RawBatch(rows, [])
 
 
-def _score_column(path: Path, name: str, kind: pl.DataType | None) -> pl.Expr:
-    if kind is None:
-        return pl.lit(None, pl.Float32)
-    if not (kind.is_numeric() or isinstance(kind, (pl.String, pl.Boolean, pl.Null))):
-        raise DataFileError(f"{path}: the column {name!r} holds {kind}, expected numbers")
-    return pl.col(name).cast(pl.Float32, strict=False)
-
-
-def _text_rows(path: Path) -> Iterator[Row | Reject]:
+def _rows(path: Path, column: str, kind: str) -> Iterator[Row | Reject]:
+    """Rows of a text file, a prompt a line, or of a table."""
+    if kind != ".txt":
+        columns = (column, *NSFW_COLUMNS)
+        for number, row in enumerate(each_row(path, columns, [column], "prompts", text=column, lenient=True), 1):
+            if isinstance(row, BadRow):
+                yield Reject(key=f"{path}:{row.line}", kind="row", reason=row.reason)
+            else:
+                yield _taken(row, column, f"{path}: row {number}")
+        return
     with opened(path) as file:
         for number, line in enumerate(raw_lines(file, path), 1):
+            # Line by line, so that a line in another encoding costs one prompt and not the file.
             try:
                 yield {"prompt": decoded(line).rstrip("\r\n")}
             except UnicodeDecodeError as error:
-                yield _unreadable(f"{path}:{number}", f"is neither UTF-8 nor Windows-1252 ({error}); save it as UTF-8")
-
-
-def _table_rows(path: Path, column: str) -> Iterator[Row | Reject]:
-    columns = (column, *NSFW_COLUMNS)
-    for number, row in enumerate(each_row(path, columns, [column], "prompts", text=column, lenient=True), 1):
-        if isinstance(row, BadRow):
-            yield _unreadable(f"{path}:{row.line}", row.reason)
-        else:
-            yield _taken(row, column, f"{path}: row {number}")
+                reason = f"is neither UTF-8 nor Windows-1252 ({error}); save it as UTF-8"
+                yield Reject(key=f"{path}:{number}", kind="row", reason=reason)
 
 
 def _read_dataset(source: Source, column: str, split: str) -> Iterator[RawBatch]:
@@ -151,26 +155,23 @@ def _read_dataset(source: Source, column: str, split: str) -> Iterator[RawBatch]
     yield from _batches(_taken(row, column, f"{source.item}: row {number}") for number, row in enumerate(rows, 1))
 
 
-def _unreadable(where: str, reason: str) -> Reject:
-    return Reject(key=where, kind="row", reason=reason)
-
-
 def _taken(row: Row, column: str, where: str) -> Row | Reject:
+    """The prompt and the scores of a row of a table, or why there is none."""
     if column not in row:
-        return _unreadable(where, f"expected an object with the key {column!r} (see --column)")
+        return Reject(key=where, kind="row", reason=f"expected an object with the key {column!r} (see --column)")
     text = row[column]
     if not isinstance(text, str | None):
-        return _unreadable(where, f"{column!r} holds {type(text).__name__}, expected text")
+        return Reject(key=where, kind="row", reason=f"{column!r} holds {type(text).__name__}, expected text")
     if text is not None and not text.isascii():
         text = text.encode("utf-8", "replace").decode("utf-8")  # JSON may hold half of a surrogate pair
-    return {"prompt": text, **{name: _number(row.get(name)) for name in NSFW_COLUMNS}}
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
+    taken: Row = {"prompt": text}
+    for name in NSFW_COLUMNS:
+        # A score that is no number is a missing one: the limits let it through, and the run says how many there were.
+        try:
+            taken[name] = float(row.get(name))  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError):
+            taken[name] = None
+    return taken
 
 
 def _batches(rows: Iterable[Row | Reject]) -> Iterator[RawBatch]:

@@ -1,8 +1,11 @@
 """Prompts as a stream of hashed tokens: whole batches at once in numpy, without a Python object per word.
 
-A token is a word (a run of ASCII letters and digits and of non-ASCII characters, ASCII upper case folded) or a single
-mark such as "," or '"'. Blanks, hyphens, apostrophes and underscores only separate, so "sci-fi", "sci - fi" and
-"sci fi" are the same two tokens. A character of Chinese or Japanese is a word. A line feed ends each prompt.
+Scores, labels and near-duplicates all start from these tokens, so this file decides what a word is. A token is a word
+(a run of ASCII letters and digits and of non-ASCII characters, ASCII upper case folded) or a single mark such as ","
+or '"'. Blanks, hyphens, apostrophes and underscores only separate, so "sci-fi", "sci - fi" and "sci fi" are the same
+two tokens. A character of Chinese or Japanese is a word. A line feed ends each prompt. `wordlists.split` and the
+plain implementation in `benchmarks/prompt_filter.py` cut by the same rule; a change here has to be made there, or
+listed words are not found.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ SIGNS = r"[\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00
 _OTHER_SCRIPT = r"[\pL--\p{Latin}]"
 
 WORD, MARK, END_OF_PROMPT = 1, 2, 3
+"""Kinds of bytes; 0 separates. Words come first: `kind > WORD` are the kinds whose every byte is a token of its own."""
 _SEPARATORS = b" -'_"
 
 
@@ -58,25 +62,23 @@ def tail(ending: str) -> int:
     return int.from_bytes(ending.encode(), "big")
 
 
-def _byte_tables() -> tuple[bytes, bytes]:
-    kind = np.full(256, MARK, np.uint8)
-    kind[128:] = WORD
-    for low, high in ("09", "AZ", "az"):
-        kind[ord(low) : ord(high) + 1] = WORD
-    kind[np.frombuffer(_SEPARATORS, np.uint8)] = 0
-    kind[:32] = 0
-    kind[ord("\n")] = END_OF_PROMPT
-    lower = np.arange(256, dtype=np.uint8)
-    lower[ord("A") : ord("Z") + 1] += 32
-    return kind.tobytes(), lower.tobytes()
-
-
-_KIND, _LOWER = _byte_tables()
+# Tables over the 256 bytes for bytes.translate, which is the fastest way to classify text. Bytes from 128 on are
+# parts of non-ASCII characters in UTF-8 and belong to words; control characters separate.
+_KIND = bytes(
+    END_OF_PROMPT if byte == ord("\n")
+    else 0 if byte < 32 or byte in _SEPARATORS
+    else WORD if byte >= 128 or chr(byte).isalnum()
+    else MARK
+    for byte in range(256)
+)  # fmt: skip
+_LOWER = bytes(byte + 32 if ord("A") <= byte <= ord("Z") else byte for byte in range(256))
 
 
 def in_other_script(prompts: pl.Series) -> npt.NDArray[np.bool_]:
     """(prompts,) True where half of the letters or more are not Latin: the word lists know none of these words."""
     prompt = pl.col("prompt")
+    # Bytes and characters differ where there is something besides ASCII. Most prompts have nothing, and counting
+    # letters with a regular expression takes much longer than comparing two lengths.
     foreign = pl.when(prompt.str.len_bytes() != prompt.str.len_chars()).then(prompt)
     other, letters = foreign.str.count_matches(_OTHER_SCRIPT), foreign.str.count_matches(r"\pL")
     found = ((other * 2 >= letters) & (other > 0)).fill_null(False)
@@ -89,6 +91,7 @@ def fold(prompts: pl.Series) -> pl.Series:
     # The backtick is the only ASCII character that is folded.
     nothing_to_fold = (prompt.str.len_bytes() == prompt.str.len_chars()) & ~prompt.str.contains("`", literal=True)
     folded = pl.when(nothing_to_fold).then(prompt).otherwise(prompt.str.replace_many(list(FOLD), list(FOLD.values())))
+    # A look for one character first: few prompts hold it, and the regular expression is slow.
     has_single = prompt.str.contains("'", literal=True)
     quoted = pl.when(has_single).then(prompt.str.replace_all(SINGLE_QUOTES, _DOUBLE_QUOTES)).otherwise(prompt)
     foreign = pl.when(prompt.str.len_bytes() != prompt.str.len_chars()).then(prompt)
@@ -100,20 +103,26 @@ def fold(prompts: pl.Series) -> pl.Series:
 
 
 def tokenise(prompts: pl.Series) -> Tokens:
-    """Cut prompts into tokens.
+    """Cut prompts (one line each) into tokens.
 
     Raises:
         ValueError: a prompt contains a line feed; `dyneval.prompts.clean` removes them.
     """
     joined = fold(prompts).str.join("\n").item() if len(prompts) else None
     text = (joined + "\n").encode().translate(_LOWER) if joined is not None else b""
-    data = np.frombuffer(text, np.uint8)
-    starts, stops = _bounds(np.frombuffer(text.translate(_KIND), np.uint8))
-    hashes = _hash(text, starts, stops)
+    data, kind = np.frombuffer(text, np.uint8), np.frombuffer(text.translate(_KIND), np.uint8)
+    is_word, is_single = kind == WORD, kind > WORD
+    begins, finishes = is_single | is_word, is_single | is_word
+    begins[1:] &= ~(is_word[1:] & is_word[:-1])
+    finishes[:-1] &= ~(is_word[:-1] & is_word[1:])
+    starts, stops = np.flatnonzero(begins), np.flatnonzero(finishes) + 1
     ends = np.flatnonzero(data[starts] == ord("\n"))
     if len(ends) != len(prompts):
         raise ValueError(f"{len(prompts)} prompts hold {len(ends) - len(prompts)} line feeds; clean them first")
-    return Tokens(hashes, data[starts], _tails(data, stops), ends)
+    tails = np.zeros(len(stops), np.uint32)
+    for distance in (3, 2, 1):
+        tails = (tails << np.uint32(8)) | data[np.maximum(stops - distance, 0)]
+    return Tokens(_hash(text, starts, stops), data[starts], tails, ends)
 
 
 def is_word(tokens: Tokens) -> npt.NDArray[np.bool_]:
@@ -123,7 +132,8 @@ def is_word(tokens: Tokens) -> npt.NDArray[np.bool_]:
 
 def _hash(text: bytes, starts: Int64s, stops: Int64s) -> UInt64s:
     """Mix the bytes of each token, eight at a time; nine of ten tokens have no more than eight."""
-    # A number at every byte: those of a token are cut out by a mask, whatever follows it.
+    # A view with stride 1 has an 8-byte number at every byte of the text; a mask cuts the bytes of the token out of it,
+    # whatever follows. The eight zeros let the last token be read without leaving the buffer.
     eights = np.ndarray(len(text) + 1, "<u8", text + b"\0" * 8, strides=(1,))
     lengths = stops - starts
     hashes = _mixed((eights[starts] & _MASKS[np.minimum(lengths, 8)]) ^ lengths.astype(np.uint64))
@@ -141,26 +151,11 @@ _MASKS = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
 
 
 def _mixed(values: UInt64s) -> UInt64s:
+    # Multiply and shift with fixed numbers: the hash table takes bits from the middle and MinHash the upper half, so
+    # all have to depend on every byte, and signatures have to be the same on every machine.
     values = (values ^ (values >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(29))) * np.uint64(0xD6E8FEB86659FD93)
     return values ^ (values >> np.uint64(32))
-
-
-def _tails(data: Bytes, stops: Int64s) -> npt.NDArray[np.uint32]:
-    tails = np.zeros(len(stops), np.uint32)
-    for distance in (3, 2, 1):
-        tails = (tails << np.uint32(8)) | data[np.maximum(stops - distance, 0)]
-    return tails
-
-
-def _bounds(kind: Bytes) -> tuple[Int64s, Int64s]:
-    """First and one-past-last byte of every token."""
-    is_word = kind == WORD
-    single = kind > WORD
-    begins, finishes = single | is_word, single | is_word
-    begins[1:] &= ~(is_word[1:] & is_word[:-1])
-    finishes[:-1] &= ~(is_word[:-1] & is_word[1:])
-    return np.flatnonzero(begins), np.flatnonzero(finishes) + 1
 
 
 def available_cores() -> int:

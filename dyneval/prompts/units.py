@@ -1,7 +1,8 @@
 """Prompts as units: each unit is a listed phrase, a listed word or mark, or a word of no list.
 
-A prompt is read from left to right; where listed phrases begin, the longest is taken, and its words count only as that
-phrase ("hot dog" is food and no animal).
+Scores and labels count units, not words, so that "hot dog" is food and no animal. A prompt is read from left to
+right; where listed phrases begin, the longest is taken, and its words count only as that phrase. Without this step
+every phrase would count once more for each of its words.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dyneval.prompts.lexicon import (
     Lexicon,
     step_keys,
 )
-from dyneval.prompts.text import Bytes, Int64s, Tokens, is_word, tail
+from dyneval.prompts.text import Int64s, Tokens, is_word, tail
 
 
 class Units(NamedTuple):
@@ -39,51 +40,41 @@ class Units(NamedTuple):
 
 def find_units(tokens: Tokens, lexicon: Lexicon) -> Units:
     """Look every token up and join the phrases."""
-    entries = _entries(tokens, lexicon)
-    starts, lengths, phrases = _leftmost(*_longest_phrases(entries, lexicon))
-    keep = np.ones(len(entries), bool)
-    for offset in range(1, lexicon.trie.depth):
-        keep[starts[lengths > offset] + offset] = False
-    words = _words_per_prompt(tokens)
-    entries[starts] = phrases
-    kept = entries[keep].astype(np.int64)
-    return Units(kept, np.flatnonzero(kept == END), words)
-
-
-def row_sums(values: npt.NDArray[np.generic], ends: Int64s) -> Int64s:
-    """Sum of `values` over each prompt's units, its END included; ends as in `Units`."""
-    if not len(ends):
-        return np.zeros(0, np.int64)
-    return np.add.reduceat(values, np.concatenate(([0], ends[:-1] + 1)), dtype=np.int64)
-
-
-def _entries(tokens: Tokens, lexicon: Lexicon) -> Int32s:
+    # Two tables instead of one: the listed words are few and most tokens are among them, so the first stays in the
+    # cache.
     entries = lexicon.listed.find(tokens.hashes)
     left = np.flatnonzero(entries == 0)
     entries[left] = lexicon.others.find(tokens.hashes[left])
     unknown = entries == 0
     last = (tokens.tail & 255).astype(np.uint8)
+    first_is_digit, last_is_digit = ((byte >= ord("0")) & (byte <= ord("9")) for byte in (tokens.first, last))
     for mark, shape in (
         (last == ord("s"), UNKNOWN_PLURAL),
         (tokens.tail == tail("ing"), UNKNOWN_ING),
         (last == ord("d"), UNKNOWN_ED),
-        (_is_digit(tokens.first) & _is_digit(last), NUMBER),
+        (first_is_digit & last_is_digit, NUMBER),
     ):
         entries[unknown & mark] = shape
     entries[tokens.ends] = END
-    return entries
+
+    starts, lengths, phrases = _phrases(entries, lexicon)
+    keep = np.ones(len(entries), bool)
+    for offset in range(1, lexicon.trie.depth):
+        keep[starts[lengths > offset] + offset] = False
+    entries[starts] = phrases
+    kept = entries[keep].astype(np.int64)
+    return Units(kept, np.flatnonzero(kept == END), row_sums(is_word(tokens), tokens.ends))
 
 
-def _is_digit(values: Bytes) -> npt.NDArray[np.bool_]:
-    return (values >= ord("0")) & (values <= ord("9"))
+def row_sums(values: npt.NDArray[np.generic], ends: Int64s) -> Int64s:
+    """Sum of `values` over each prompt's units, its END included; ends as in `Units`."""
+    if not len(ends):
+        return np.zeros(0, np.int64)  # reduceat refuses an empty array
+    return np.add.reduceat(values, np.concatenate(([0], ends[:-1] + 1)), dtype=np.int64)
 
 
-def _words_per_prompt(tokens: Tokens) -> Int64s:
-    return row_sums(is_word(tokens), tokens.ends)
-
-
-def _longest_phrases(entries: Int32s, lexicon: Lexicon) -> tuple[Int64s, Int64s, Int32s]:
-    """Start, length in tokens and entry of the longest phrase at every place where one begins."""
+def _phrases(entries: Int32s, lexicon: Lexicon) -> tuple[Int64s, Int64s, Int32s]:
+    """Start, length in tokens and entry of the phrases that a scan from the left takes, the longest at each place."""
     trie = lexicon.trie
     places = np.flatnonzero(trie.roots[entries])
     nodes = trie.roots[entries[places]]
@@ -97,14 +88,9 @@ def _longest_phrases(entries: Int32s, lexicon: Lexicon) -> tuple[Int64s, Int64s,
         lengths[alive[complete]] = depth + 1
         phrases[alive[complete]] = trie.phrase[nodes[complete]]
     found = lengths > 0
-    return places[found], lengths[found], phrases[found]
-
-
-def _leftmost(starts: Int64s, lengths: Int64s, phrases: Int32s) -> tuple[Int64s, Int64s, Int32s]:
-    """Keep what a scan from the left would: drop every phrase that begins inside a kept one.
-
-    A phrase that no earlier one reaches is surely kept, and so what follows it and begins inside it is surely dropped.
-    """
+    starts, lengths, phrases = places[found], lengths[found], phrases[found]
+    # Drop every phrase that begins inside a kept one. A phrase that no earlier one reaches is surely kept, and so what
+    # follows it and begins inside it is surely dropped; a round decides these, and few batches need a third.
     while len(starts) > 1:
         reach = np.maximum.accumulate(starts + lengths)
         inside = np.append(False, starts[1:] < reach[:-1])

@@ -1,8 +1,10 @@
 """The word lists under `data/words/`: one file a tag, read into (words of the entry, tags) pairs with all forms.
 
-A file begins with `#` lines that define the tag; the line `# inflect: noun|verb|adjective|none` says which forms its
-entries get. Entries are separated by commas or line ends and may have several words; `goose|geese` gives a form that
-the rules would get wrong; `{comma}` and `{bar}` are those marks themselves.
+They hold what a score counts and what WordNet does not know: styles, artists, phrases, what an image model is told.
+People edit them, so they are plain text and name each word once; its other forms are made here. A file begins with
+`#` lines that define the tag; the line `# inflect: noun|verb|adjective|none` says which forms its entries get.
+Entries are separated by commas or line ends and may have several words; `goose|geese` gives a form that the rules
+would get wrong; `{comma}` and `{bar}` are those marks themselves.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 
 _SIBILANT = re.compile(r"(s|x|z|ch|sh)$")
 _CONSONANT_Y = re.compile(r"[^aeiou]y$")
@@ -56,8 +57,8 @@ _LISTED_PLURAL = re.compile(r"(?<![suia])s$|(?<=ie)s$")
 Words = tuple[str, ...]
 PLURAL = "plural"
 """Tag that noun lists give to their plural forms, beside their own."""
-ING, BASE, FINITE = "ing", "base", "finite"
-"""Tags that verb lists give to their -ing, base and -s forms, beside their own."""
+ING, BASE, FINITE, PAST = "ing", "base", "finite", "past"
+"""Tags that verb lists give to their -ing, base, -s and past forms, beside their own."""
 COMPARATIVE, SUPERLATIVE = "comparative", "superlative"
 """Tags that adjective lists give to their -er and -est forms, beside their own."""
 _ESCAPES = {"{comma}": ",", "{bar}": "|"}
@@ -78,65 +79,45 @@ def load() -> dict[Words, frozenset[str]]:
     """
     found: dict[Words, set[str]] = {}
     folder = files("dyneval.prompts").joinpath("data", "words")
+    # In the order of the names, for the numbers of entries follow from it and have to be the same on every machine.
     for file in sorted((item for item in folder.iterdir() if item.name.endswith(".txt")), key=lambda item: item.name):
-        for words, tags in _read(file):
-            found.setdefault(words, set()).update(tags)
+        tag, lines = file.name.removesuffix(".txt"), file.read_text("utf-8").splitlines()
+        header = "\n".join(line for line in lines if line.startswith("#"))
+        kind = re.search(r"^#\s*inflect:\s*(\w+)", header, re.MULTILINE)
+        if kind is None or kind[1] not in _KINDS:
+            raise ValueError(f"{file.name}: needs a line '# inflect: {'|'.join(_KINDS)}'")
+        for entry in ",".join(line for line in lines if not line.startswith("#")).split(","):
+            if not entry.strip():
+                continue
+            base, *extra = (split(_ESCAPES.get(form, form)) for form in entry.strip().split("|"))
+            if not base or not all(extra):
+                raise ValueError(f"{file.name}: {entry.strip()!r} has a form without words")
+            found.setdefault(base, set()).add(tag)
+            for form, added in _forms(kind[1], base, extra):
+                found.setdefault(form, set()).update((tag, *added))
     return {words: frozenset(tags) for words, tags in sorted(found.items())}
 
 
-def _read(file: Traversable) -> Iterator[tuple[Words, tuple[str, ...]]]:
-    tag = file.name.removesuffix(".txt")
-    header, entries = _parse(file.read_text("utf-8"))
-    kind = re.search(r"^#\s*inflect:\s*(\w+)", header, re.MULTILINE)
-    if kind is None or kind[1] not in _FORMS:
-        raise ValueError(f"{file.name}: needs a line '# inflect: {'|'.join(_FORMS)}'")
-    for entry in entries:
-        base, *extra = (split(_ESCAPES.get(form, form)) for form in entry.split("|"))
-        if not base or not all(extra):
-            raise ValueError(f"{file.name}: {entry!r} has a form without words")
-        yield base, (tag,)
-        for form, added in _FORMS[kind[1]](base, tuple(extra)):
-            yield form, (tag, *added)
+_KINDS = ("noun", "verb", "adjective", "none")
 
 
-def _parse(text: str) -> tuple[str, list[str]]:
-    lines = text.splitlines()
-    header = "\n".join(line for line in lines if line.startswith("#"))
-    body = ",".join(line for line in lines if not line.startswith("#"))
-    return header, [entry.strip() for entry in body.split(",") if entry.strip()]
-
-
-Forms = Iterator[tuple[Words, tuple[str, ...]]]
-
-
-def _noun(base: Words, extra: tuple[Words, ...]) -> Forms:
-    if not extra and _LISTED_PLURAL.search(base[-1]):
+def _forms(kind: str, base: Words, extra: list[Words]) -> Iterator[tuple[Words, tuple[str, ...]]]:
+    """The forms of an entry of a list of this kind, each with its tags; `extra` are forms that the list gives."""
+    if kind == "noun" and not extra and _LISTED_PLURAL.search(base[-1]):
         yield base, (PLURAL,)
-        return
-    for form in extra or ((*base[:-1], plural(base[-1])),):
-        yield form, (PLURAL,)
-
-
-def _verb(base: Words, extra: tuple[Words, ...]) -> Forms:
-    verb, rest = base[0], base[1:]
-    yield base, (BASE,)
-    yield (plural(verb), *rest), (FINITE,)
-    for form in ((present_participle(verb), *rest), (past(verb), *rest), *extra):
-        yield form, (ING,) if form[0].endswith("ing") else ()
-
-
-def _adjective(base: Words, extra: tuple[Words, ...]) -> Forms:
-    if len(base) == 1:
-        degree = comparative(base[0])
-        yield (degree,), (COMPARATIVE,)
-        yield (degree[:-1] + "st",), (SUPERLATIVE,)
-    for form in extra:
-        yield form, ()
-
-
-def _unchanged(base: Words, extra: tuple[Words, ...]) -> Forms:
-    for form in extra:
-        yield form, ()
-
-
-_FORMS = {"noun": _noun, "verb": _verb, "adjective": _adjective, "none": _unchanged}
+    elif kind == "noun":
+        for form in extra or ((*base[:-1], plural(base[-1])),):
+            yield form, (PLURAL,)
+    elif kind == "verb":
+        verb, rest = base[0], base[1:]
+        yield base, (BASE,)
+        yield (plural(verb), *rest), (FINITE,)
+        for form in ((present_participle(verb), *rest), (past(verb), *rest), *extra):
+            yield form, (ING if form[0].endswith("ing") else PAST,)
+    else:
+        if kind == "adjective" and len(base) == 1:
+            degree = comparative(base[0])
+            yield (degree,), (COMPARATIVE,)
+            yield (degree[:-1] + "st",), (SUPERLATIVE,)
+        for form in extra:
+            yield form, ()

@@ -1,11 +1,12 @@
 """WordNet's words as tags: the part of speech of a word that no list names, whether its verb is an action, and so on.
 
-    apt-get install wordnet-base
-    python -m dyneval.prompts.wordnet /usr/share/wordnet        # writes data/wordnet.txt.xz anew
+    $ apt-get install wordnet-base
+    $ python -m dyneval.prompts.wordnet /usr/share/wordnet        # writes data/wordnet.txt.xz anew
 
-The word lists hold what their authors thought of; WordNet 3.0 knows 8,400 verbs, 17,900 adjectives and 55,200 nouns of
-one word. `compile_words` reads its files (wndb(5WN)) and gives every inflected form its tags; `load` gives them back.
-A line of the file is a set of tags, a colon, and all words that have it.
+Without it labels would know only the verbs, animals and shapes that somebody thought of writing down. The word lists
+hold what their authors thought of; WordNet 3.0 knows 8,400 verbs, 17,900 adjectives and 55,200 nouns of one word.
+`compile_words` reads its files (wndb(5WN)) and gives every inflected form its tags; `load` gives them back. A line of
+the file is a set of tags, a colon, and all words that have it.
 
 Tags of verb forms are a class and a form, such as act_ing: forms are base, s, ing and past, classes are
 
@@ -106,19 +107,14 @@ BELOW = {
 class Synset(NamedTuple):
     """One meaning: lexicographer file, words, pointers (symbol, part of speech, offset), frames (number, word or 0).
 
-    The gloss is its definition, with examples.
+    The definition is WordNet's gloss without its examples, which would match what definitions are searched for.
     """
 
     file: int
     words: tuple[str, ...]
     pointers: tuple[tuple[str, str, str], ...]
     frames: tuple[tuple[int, int], ...]
-    gloss: str
-
-    @property
-    def definition(self) -> str:
-        """The gloss without its examples."""
-        return self.gloss.partition(";")[0]
+    definition: str
 
     def frames_of(self, word: str) -> set[int]:
         """The sentence frames that `word` has in this meaning."""
@@ -138,7 +134,7 @@ class WordNet:
             for fields in _lines(folder / f"index.{name}"):
                 self.senses[fields[0], pos] = fields[-int(fields[2]) :]
             for form, *lemmas in _lines(folder / f"{name}.exc"):
-                for lemma in lemmas:
+                for lemma in lemmas if _WORD.fullmatch(form) else ():
                     self.irregular[lemma, pos].append(form)
         self.uses: dict[Key, int] = defaultdict(int)
         """How often a word was met in WordNet's tagged texts, in all its meanings."""
@@ -179,7 +175,8 @@ def _synsets(path: Path) -> Iterator[tuple[str, Synset]]:
         end = 1 + 4 * int(rest[0])
         pointers = tuple((rest[i], rest[i + 2], rest[i + 1]) for i in range(1, end, 4))
         frames = tuple((int(rest[i]), int(rest[i + 1], 16)) for i in range(end + 2, len(rest), 3))
-        yield fields[0], Synset(int(fields[1]), words, pointers, frames, " ".join(fields[fields.index("|") + 1 :]))
+        gloss = " ".join(fields[fields.index("|") + 1 :])
+        yield fields[0], Synset(int(fields[1]), words, pointers, frames, gloss.partition(";")[0])
 
 
 def compile_words(folder: Path) -> dict[str, Tags]:
@@ -187,7 +184,14 @@ def compile_words(folder: Path) -> dict[str, Tags]:
     net = WordNet(folder)
     groups = {tag: net.kinds("n", roots) for tag, roots in BELOW.items()}
     kinds = {"hide": net.kinds("v", HIDING), "surpass": net.kinds("v", SURPASSING), "cover": net.kinds("n", COVERINGS)}
-    colours, hues = _colours(net), net.kinds("n", BELOW["color"])
+    # WordNet puts the adjectives of colour around "chromatic" and "achromatic", having hue or none.
+    heads = {offset for word in ("chromatic", "achromatic") for offset in net.senses[word, "a"]}
+    colours = frozenset(
+        offset
+        for offset, synset in net.meanings["a"].items()
+        if any(symbol == "&" and other in heads for symbol, _, other in synset.pointers)
+    )
+    hues = net.kinds("n", BELOW["color"])
     forms: dict[str, Callable[[str], Forms]] = {
         "n": lambda word: _noun_forms(net, word, groups, hues),
         "v": lambda word: _verb_forms(net, word, kinds),
@@ -207,37 +211,48 @@ _GRADED = 8
 """Letters of the longest adjective that gets a comparative of its own: longer ones take "more"."""
 
 
-def _irregular(net: WordNet, word: str, pos: str) -> list[str]:
-    return [form for form in net.irregular.get((word, pos), ()) if _WORD.fullmatch(form)]
-
-
 def _noun_forms(net: WordNet, word: str, groups: dict[str, frozenset[str]], hues: frozenset[str]) -> Forms:
-    tags = _noun_tags(net, word, groups)
-    yield word, ["noun", *tags, *(["hue"] if hues.intersection(net.senses[word, "n"]) and "color" not in tags else [])]
-    for form in _irregular(net, word, "n") or [plural(word)]:
-        yield form, ["nouns", *tags]
-
-
-def _noun_tags(net: WordNet, word: str, groups: dict[str, frozenset[str]]) -> list[str]:
-    """What its most usual meaning is, for common nouns that are not verbs or adjectives in the first place."""
+    """Forms with what the most usual meaning is, for nouns that are not verbs or adjectives in the first place."""
+    tags: list[str] = []
     # Names such as Wolverine, of whoever comes from Michigan, are other words.
     common = [offset for offset in net.senses[word, "n"] if word in net.meanings["n"][offset].words]
-    if not common or net.uses[word, "n"] < max(net.uses[word, "v"], net.uses[word, "a"]):
-        return []
-    offset, synset = common[0], net.meanings["n"][common[0]]
-    if synset.file == _PERSON and not net.uses[word, "n"] and _DOER.search(word):
-        # A printer, a stroller or a coaster: no text that WordNet counted in has it, and pictures have the thing.
-        made = (net.meanings["n"][other] for other in common[1:])
-        synset = next((other for other in made if other.file == _ARTEFACT), synset)
-    names = [tag for tag, group in groups.items() if offset in group] or [NOUNS.get(synset.file, "")]
-    return [name for name in names[:1] if name]
+    if common and net.uses[word, "n"] >= max(net.uses[word, "v"], net.uses[word, "a"]):
+        offset, synset = common[0], net.meanings["n"][common[0]]
+        if synset.file == _PERSON and not net.uses[word, "n"] and _DOER.search(word):
+            # A printer, a stroller or a coaster: no text that WordNet counted in has it, and pictures have the thing.
+            made = (net.meanings["n"][other] for other in common[1:])
+            synset = next((other for other in made if other.file == _ARTEFACT), synset)
+        names = [tag for tag, group in groups.items() if offset in group] or [NOUNS.get(synset.file, "")]
+        tags = [name for name in names[:1] if name]
+    is_hue = hues.intersection(net.senses[word, "n"]) and "color" not in tags
+    yield word, ["noun", *tags, *(["hue"] if is_hue else [])]
+    for form in net.irregular.get((word, "n")) or [plural(word)]:
+        yield form, ["nouns", *tags]
 
 
 _PERSON, _ARTEFACT = 18, 6
 _DOER = re.compile("[eo]r$")
 
 
-def _verb_classes(net: WordNet, word: str) -> list[str]:
+def _verb_classes(net: WordNet, word: str, kinds: dict[str, frozenset[str]]) -> list[str]:
+    """The classes of a verb: what somebody or something does, and whether one thing hides, covers or surpasses another."""
+    (first_offset, *_), usual = net.senses[word, "v"], net.usual(word, "v", 2)
+    classes = []
+    hides = first_offset in kinds["hide"] and usual[0].frames_of(word) & _TRANSITIVE
+    if hides or any(
+        _UNSEEN.search(synset.definition) and _THING_TO_THING in synset.frames_of(word) and synset.file != _SPEECH
+        for synset in usual
+    ):
+        classes.append("hide")
+    if kinds["cover"].intersection(net.senses.get((word, "n"), [])[:_SENSES]) or any(
+        _COVERS.search(synset.definition) and synset.frames_of(word) & _TRANSITIVE
+        for synset in net.usual(word, "v", _SENSES)
+    ):
+        classes.append("cover")
+    if first_offset in kinds["surpass"] or (
+        _OUT.match(word) and (word[3:], "v") in net.senses and word not in _NO_COMPARISONS
+    ):
+        classes.append("surpass")
     frames = set[int]()
     files = set[int]()
     effect = False
@@ -250,8 +265,9 @@ def _verb_classes(net: WordNet, word: str) -> list[str]:
     if not files:
         (first,) = net.usual(word, "v")
         happens = first.file in _HAPPENINGS and first.frames_of(word) & _THING_ALONE
-        return ["happen"] if happens and not _LIGHT.search(first.definition) else []
+        return ["happen", *classes] if happens and not _LIGHT.search(first.definition) else classes
     return [
+        *classes,
         "act",
         *(["agent"] if not frames & _BY_SOMETHING else []),
         *(["rest"] if frames & _ALONE else []),
@@ -260,31 +276,9 @@ def _verb_classes(net: WordNet, word: str) -> list[str]:
     ]
 
 
-def _between_things(net: WordNet, word: str, kinds: dict[str, frozenset[str]]) -> list[str]:
-    """Whether one thing hides, covers or surpasses another."""
-    (first, *_), usual = net.senses[word, "v"], net.usual(word, "v", 2)
-    classes = []
-    hides = first in kinds["hide"] and usual[0].frames_of(word) & _TRANSITIVE
-    if hides or any(
-        _UNSEEN.search(synset.definition) and _THING_TO_THING in synset.frames_of(word) and synset.file != _SPEECH
-        for synset in usual
-    ):
-        classes.append("hide")
-    if kinds["cover"].intersection(net.senses.get((word, "n"), [])[:_SENSES]) or any(
-        _COVERS.search(synset.definition) and synset.frames_of(word) & _TRANSITIVE
-        for synset in net.usual(word, "v", _SENSES)
-    ):
-        classes.append("cover")
-    if first in kinds["surpass"] or (
-        _OUT.match(word) and (word[3:], "v") in net.senses and word not in _NO_COMPARISONS
-    ):
-        classes.append("surpass")
-    return classes
-
-
 def _verb_forms(net: WordNet, word: str, kinds: dict[str, frozenset[str]]) -> Forms:
-    classes = [*_verb_classes(net, word), *_between_things(net, word, kinds)]
-    irregular = _irregular(net, word, "v")
+    classes = _verb_classes(net, word, kinds)
+    irregular = net.irregular.get((word, "v"), [])
     participles = [form for form in irregular if _is_ing(form, word)]
     pasts = [form for form in irregular if not _is_ing(form, word)]
     forms = {
@@ -299,6 +293,7 @@ def _verb_forms(net: WordNet, word: str, kinds: dict[str, frozenset[str]]) -> Fo
             yield form, [*(f"{name}_{kind}" for name in classes), *(["weak"] if _is_weak(net, word, form) else [])]
 
 
+# Each is "out" and a verb, but no comparison.
 _NO_COMPARISONS = ("outfit", "outlay", "outcry", "outlive", "outstare", "outline", "outpour", "outsource")
 
 
@@ -325,14 +320,6 @@ _DEEDS = frozenset({4, 11, 22})
 
 
 def _adjective_forms(net: WordNet, word: str, colours: frozenset[str]) -> Forms:
-    yield word, ["adjective", *_adjective_tags(net, word, colours)]
-    if len(word) <= _GRADED:
-        irregular = [form for form in _irregular(net, word, "a") if form.endswith("r") or form == "worse"]
-        for form in irregular or [comparative(word)]:
-            yield form, ["weak_more" if net.senses.keys() & {(form, "n"), (form, "v")} else "more"]
-
-
-def _adjective_tags(net: WordNet, word: str, colours: frozenset[str]) -> list[str]:
     (synset,) = net.usual(word, "a")
     shape = (
         _SHAPED.search(synset.definition)
@@ -346,20 +333,14 @@ def _adjective_tags(net: WordNet, word: str, colours: frozenset[str]) -> list[st
         net.uses[word, "a"] >= net.uses[word, "n"]
         and any(_COLOURED.search(meaning.definition) for meaning in net.usual(word, "a", 2))
     )
-    return ["shape"] * bool(shape) + ["color"] * bool(coloured)
+    yield word, ["adjective", *["shape"] * bool(shape), *["color"] * bool(coloured)]
+    if len(word) <= _GRADED:
+        irregular = [form for form in net.irregular.get((word, "a"), []) if form.endswith("r") or form == "worse"]
+        for form in irregular or [comparative(word)]:
+            yield form, ["weak_more" if net.senses.keys() & {(form, "n"), (form, "v")} else "more"]
 
 
 _SHAPE = 25
-
-
-def _colours(net: WordNet) -> frozenset[str]:
-    """Offsets of the adjectives that WordNet puts around "chromatic" and "achromatic", having hue or none."""
-    heads = {offset for word in ("chromatic", "achromatic") for offset in net.senses[word, "a"]}
-    return frozenset(
-        offset
-        for offset, synset in net.meanings["a"].items()
-        if any(symbol == "&" and other in heads for symbol, _, other in synset.pointers)
-    )
 
 
 def main() -> None:

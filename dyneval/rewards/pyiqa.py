@@ -1,8 +1,11 @@
 """DynEval in the shape of a pyiqa metric that reads captions, as its CLIP score does (docs/rewards/pyiqa.md).
 
-from dyneval.rewards.pyiqa import Metric
-metric = Metric("http://gpu-machine:8000", score="iqa 1-5")
-metric(target, caption_list=prompts)        # target: tensor (N, 3, H, W) of 0-1, a path, or an open image
+    from dyneval.rewards.pyiqa import PyiqaMetric
+    metric = PyiqaMetric("demo", score="iqa 1-5")        # or "dyneval-4b", or a server's address
+    metric("cat.png", caption_list=["a cat on a bench"])        # tensor (1, 1); tensors (N, 3, H, W) of 0-1 as well
+
+pyiqa 0.1.16 has no public place to add the configuration of a metric to, so this class is called directly and not by
+`pyiqa.create_metric`.
 """
 
 from __future__ import annotations
@@ -20,8 +23,15 @@ if TYPE_CHECKING:
     import torch
 
 
-class Metric:
-    """What pyiqa's users call of a metric without a reference image; higher is better."""
+class PyiqaMetric:
+    """The part of a pyiqa metric without a reference image that its users call; higher is better.
+
+    Attributes:
+        metric_name: as pyiqa's tables show it.
+        metric_mode: "NR": there is no reference image.
+        lower_better: False.
+        score_range: lowest and highest score, in pyiqa's form, "1, 5" or "0, 1".
+    """
 
     metric_name = "dyneval"
     metric_mode = "NR"
@@ -62,7 +72,9 @@ class Metric:
             raise ValueError("ref: DynEval compares with the prompt, not with a reference image")
         if caption_list is None:
             raise ValueError("caption_list: expected the prompt that each image was made from")
+        # A list of paths is not among pyiqa's forms; `Reward` takes it, as it takes a tensor.
         images = [target] if isinstance(target, str | os.PathLike | Image.Image) else target
         rewards = self._reward(images, caption_list)
+        # Metrics of pyiqa answer on the device of the image, whatever they compute on.
         device = target.device if isinstance(target, torch.Tensor) else "cpu"
         return torch.tensor(rewards, dtype=torch.float32, device=device).reshape(-1, 1)

@@ -1,8 +1,11 @@
 """The reward of verl-omni, for `reward.custom_reward_function` (docs/rewards/verl-omni.md).
 
-+reward.reward_functions.dyneval.path=pkg://dyneval.rewards.verl_omni
-+reward.reward_functions.dyneval.name=compute_score
-+reward.reward_functions.dyneval.judge=http://gpu-machine:8000
+    +reward.reward_functions.dyneval.path=pkg://dyneval.rewards.verl_omni
+    +reward.reward_functions.dyneval.name=compute_score
+    +reward.reward_functions.dyneval.judge=http://gpu-machine:8000
+
+verl-omni calls the function by keyword, for one image at a time and for all of a batch at once, in the event loop of a
+worker. Its manager for several rewards writes 0 in place of an error, unless the reward is `required`.
 """
 
 from __future__ import annotations
@@ -28,8 +31,7 @@ async def compute_score(
 ) -> dict[str, float]:
     """Score one image.
 
-    A worker calls for all images of a batch at once; those that asyncio has threads for, at most 32, are scored
-    together.
+    Of the images for which a worker calls at once, those that asyncio has threads for, at most 32, are scored together.
 
     Args:
         data_source: name of the data set; not used.
@@ -48,7 +50,7 @@ async def compute_score(
         ScoringError: the image cannot be scored, such as frames of a video.
     """
     prompt = _prompt(ground_truth, extra_info or {})
-    # In a thread: loading a student would hold the event loop, too.
+    # In a thread: scoring would hold up the event loop, and so would loading a student at the first call.
     return await asyncio.to_thread(_scored, judge, score, solution_image, prompt)
 
 
@@ -59,12 +61,14 @@ def _scored(judge: str | None, score: str | None, image: Any, prompt: str) -> di
     return {"score": reward.form.of(record), **reward.form.all_of(record)}
 
 
-@cache
-def _reward(judge: str | None, score: str | None) -> Reward:
-    return Reward(judge, score)
+_reward = cache(Reward)
+"""The same words, the same reward: verl-omni passes them again with every image."""
 
 
 def _prompt(ground_truth: str | None, extra_info: Mapping[str, Any]) -> str:
+    """Return the prompt, from the first place that has one. Raises PromptError."""
+    # Most data has the prompt in `ground_truth`. Other data has it in `extra_info`, as a text, or as the chat that the
+    # image model was given, whose last message it then is.
     for said in (ground_truth, extra_info.get("prompt"), extra_info.get("raw_prompt")):
         if isinstance(said, list | tuple) and said and isinstance(said[-1], Mapping):
             said = said[-1].get("content")

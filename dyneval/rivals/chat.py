@@ -1,7 +1,8 @@
 """Judges behind an OpenAI-compatible server: UnifiedReward, and any chat model that sees images.
 
-One request a pair: the image, and an instruction that holds the prompt. A reply without the ratings it was asked for is
-asked for again; a pair that gets none is a reject, never a default.
+Each pair is one request: the image, and an instruction that holds the prompt. A reply without the ratings that were
+asked for is asked for again. A pair that gets none becomes a reject and never a default score, which would look like an
+opinion of the judge.
 """
 
 from __future__ import annotations
@@ -21,38 +22,49 @@ from dyneval.llm.chat import (
     Message,
     Refused,
     RejectedReply,
-    Tally,
+    TokenTally,
     UnusableReply,
     ask,
     split_marks,
 )
 from dyneval.records import RejectKind
-from dyneval.rivals.registry import Verdict
+from dyneval.rivals.registry import ComputedScore
 from dyneval.work.ahead import together
 
 if TYPE_CHECKING:
-    from dyneval.rivals.run import Opened
+    from dyneval.rivals.run import OpenedPair
 
 ATTEMPTS = 3
 """Replies asked for, for one pair."""
+# Bounds a reply that does not end. Reasoning and ratings as asked for are far shorter.
 MAX_TOKENS = 2048
 PLACE = "{prompt}"
 """Where the prompt goes in an instruction."""
 _LOW, _HIGH = 1.0, 5.0
+# No bracket may stand before the number: the 1 of "(1-5): X" is no rating.
 _AXIS = re.compile(r"(Alignment|Coherence|Style|Final)\s+Score\s*(?:\(1-5\))?[^\w(]*?(-?\d+(?:\.\d+)?)", re.IGNORECASE)
-"""No bracket before the number: of "(1-5): X" the 1 is no rating."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """What a judge is told, the schema of its reply if any, and what reads it (raises UnusableReply)."""
+    """What a judge is told, and how its reply is read.
+
+    Attributes:
+        text: the instruction, with `PLACE` where the prompt goes.
+        read: makes scores of a reply; raises UnusableReply where it holds none.
+        schema: JSON Schema that the server holds the reply to; None for models that were trained on a form of text.
+    """
 
     text: str
-    read: Callable[[str], Verdict]
+    read: Callable[[str], ComputedScore]
     schema: dict[str, Any] | None = None
 
     def with_text(self, path: Path) -> Instruction:
-        """The same with the text of a file. Raises DataFileError: it cannot be read, or has no place for the prompt."""
+        """The same with the text of a file.
+
+        Raises:
+            DataFileError: the file cannot be read as UTF-8, or has no place for the prompt.
+        """
         try:
             text = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -71,25 +83,25 @@ class Instruction:
 async def judge(
     engine: ChatEngine,
     instruction: Instruction,
-    pairs: Iterator[Opened],
-    keep: Callable[[Opened, Verdict], None],
-    refuse: Callable[[Opened, RejectKind, str], None],
+    pairs: Iterator[OpenedPair],
+    keep: Callable[[OpenedPair, ComputedScore], None],
+    refuse: Callable[[OpenedPair, RejectKind, str], None],
     concurrency: int,
 ) -> None:
     """Ask about pairs, several at once.
 
     Args:
-        engine: whom to ask; closed at the end.
-        instruction: what it is told.
-        pairs: taken one by one, when there is room for one.
-        keep: called with each verdict.
+        engine: client of the judge's server; closed at the end.
+        instruction: what the judge is told.
+        pairs: taken one by one, each when a request has ended.
+        keep: called with each pair and its scores.
         refuse: called with each pair that gets none, the kind of its reject, and why.
-        concurrency: pairs under way at once.
+        concurrency: requests in flight at once.
 
     Raises:
         EngineStopped: the server is gone; what it gave before is kept.
     """
-    tally = Tally()
+    tally = TokenTally()
 
     async def work() -> None:
         for one in pairs:
@@ -97,20 +109,18 @@ async def judge(
             try:
                 answer = await ask(engine, request, instruction.read, ATTEMPTS, tally)
             except (ChatError, RejectedReply, ImageError) as error:
-                refuse(one, _kind(error), str(error))
+                kind: RejectKind = "image" if isinstance(error, ImageError) else "reply"
+                if isinstance(error, ChatError):
+                    kind = "refused" if isinstance(error, Refused) else "engine"
+                refuse(one, kind, str(error))
             else:
                 keep(one, answer.value)
 
     try:
-        await together(work, concurrency)  # none of them writes after the file is closed
+        # It waits for all of them also after an error, so that none writes after the table is closed.
+        await together(work, concurrency)
     finally:
         await engine.close()
-
-
-def _kind(error: Exception) -> RejectKind:
-    if isinstance(error, Refused):
-        return "refused"
-    return "engine" if isinstance(error, ChatError) else "image" if isinstance(error, ImageError) else "reply"
 
 
 def _rating(name: str, value: Any) -> float:
@@ -119,26 +129,36 @@ def _rating(name: str, value: Any) -> float:
     return float(value)
 
 
-def read_axes(text: str) -> Verdict:
-    """Read "Alignment Score (1-5): x" and its kin, or "Final Score: x" of the first models."""
+def read_axes(text: str) -> ComputedScore:
+    """Read "Alignment Score (1-5): x" and the other two axes, or the "Final Score: x" of UnifiedReward's first models.
+
+    Raises:
+        UnusableReply: an axis is missing, or a rating is not from 1 to 5.
+    """
+    # A later line wins: a model that repeats itself has the last word.
     found = {name.capitalize(): _rating(name, float(number)) for name, number in _AXIS.findall(text)}
     if "Final" in found:
-        return Verdict(found["Final"])
+        return ComputedScore(found["Final"])
     missing = [axis for axis in ("Alignment", "Coherence", "Style") if axis not in found]
     if missing:
         raise UnusableReply(f'it has no line "{missing[0]} Score (1-5): X"')
     axes = [found[axis] for axis in ("Alignment", "Coherence", "Style")]
-    return Verdict(sum(axes) / len(axes), t2ia=axes[0], iqa=axes[1])
+    return ComputedScore(sum(axes) / len(axes), t2ia=axes[0], iqa=axes[1])
 
 
-def read_ratings(text: str) -> Verdict:
-    """Read the JSON object that `CHAT_JUDGE` asks for, in or out of a code fence."""
+def read_ratings(text: str) -> ComputedScore:
+    """Read the JSON object that `CHAT_JUDGE` asks for, in or out of a code fence.
+
+    Raises:
+        UnusableReply: there is no object, or a rating is not from 1 to 5.
+    """
+    # From the first brace to the last: models write fences and words around the object although told not to.
     try:
         value = json.loads(text[text.index("{") : text.rindex("}") + 1])
     except (ValueError, RecursionError):
         raise UnusableReply("it holds no JSON object") from None
     t2ia, iqa = (_rating(name, value.get(name)) for name in ("alignment", "quality"))
-    return Verdict((t2ia + iqa) / 2, t2ia=t2ia, iqa=iqa)
+    return ComputedScore((t2ia + iqa) / 2, t2ia=t2ia, iqa=iqa)
 
 
 UNIFIED_REWARD = Instruction(

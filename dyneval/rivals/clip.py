@@ -1,9 +1,9 @@
-"""CLIPScore and PickScore: how near image and prompt lie in the space of a CLIP model.
+"""CLIPScore and PickScore: how similar the embeddings of image and prompt are in a CLIP model.
 
-Both are computed with transformers itself, in batches. torchmetrics has CLIPScore too, but only as a mean over images;
-its release 1.9.0 does not run with transformers 5, and past the 77 tokens that CLIP reads it cuts the mark of the end
-off, from which CLIP takes the meaning of a text. Here the text is cut before that mark. Up to 77 tokens the scores are
-those of torchmetrics.
+Both are computed with transformers itself, in batches. torchmetrics has CLIPScore too, but only as a mean over images.
+Its release 1.9.0 does not run with transformers 5. It also cuts the end-of-text token off a prompt that is longer than
+the 77 tokens that CLIP reads, and CLIP takes the embedding of a text from that token. Here the text is cut before it.
+Up to 77 tokens the scores are those of torchmetrics, which a test compares.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dyneval.rivals.registry import Verdict
+from dyneval.rivals.registry import ComputedScore
 from dyneval.rivals.tensors import device_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Clip:
         Args:
             model: name or folder.
             device: torch device; None takes a GPU where there is one.
-            processors: by the name of a model where its processor stands, if not with the model.
+            processors: by the name of a model where its processor is, if not with the model.
             is_scaled: the model's own scale, exp(logit_scale), and no floor (PickScore); else 100 and no less than 0.
         """
         from transformers import AutoModel, AutoProcessor
@@ -41,8 +41,8 @@ class Clip:
         self.longest = int(self.model.config.text_config.max_position_embeddings)
         self.is_scaled = is_scaled
 
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Verdict]:
-        """Score images against one prompt each."""
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[ComputedScore]:
+        """Score images, upright RGB, against one prompt each; `truncated` says that a prompt was cut."""
         import torch
 
         pixels = self.processor(images=list(images), return_tensors="pt").to(self.device)
@@ -50,15 +50,17 @@ class Clip:
             text=list(prompts), padding=True, truncation=True, max_length=self.longest, return_tensors="pt"
         ).to(self.device)
         with torch.inference_mode():
-            shown = _unit(self.model.get_image_features(pixel_values=pixels["pixel_values"]))
-            said = _unit(
+            of_image = _unit(self.model.get_image_features(pixel_values=pixels["pixel_values"]))
+            of_text = _unit(
                 self.model.get_text_features(input_ids=text["input_ids"], attention_mask=text["attention_mask"])
             )
-            near = (shown * said).sum(dim=-1).float()
-            scores = self.model.logit_scale.exp().float() * near if self.is_scaled else (100 * near).clamp(min=0)
+            cosine = (of_image * of_text).sum(dim=-1).float()
+            # Hessel et al. 2021 clip at 0; PickScore is published as the logit of its model.
+            scores = self.model.logit_scale.exp().float() * cosine if self.is_scaled else (100 * cosine).clamp(min=0)
+        # Without `truncation`, which hides how long a prompt was.
         lengths = map(len, self.processor.tokenizer(list(prompts)).input_ids)
         return [
-            Verdict(score, truncated=length > self.longest)
+            ComputedScore(score, truncated=length > self.longest)
             for score, length in zip(scores.tolist(), lengths, strict=True)
         ]
 

@@ -1,7 +1,8 @@
 """Reward models of human preference: ImageReward, HPSv2, HPSv3, each through its own package.
 
-Their packages score one image after the other, and HPSv2's `score` reads its checkpoint of 4 GB anew for each call.
-Here their models are loaded once and get batches; the figures are those of their own functions.
+Their packages score one image after the other, and HPSv2's `score` reads its checkpoint of 4 GB in each call. Here each
+model is loaded once and gets batches. The scores are those of the packages' own functions. This uses parts of the
+packages that are not their public interface, so another release of one may need a change here.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dyneval.errors import SettingError
-from dyneval.rivals.registry import Verdict
+from dyneval.rivals.registry import ComputedScore
 from dyneval.rivals.tensors import device_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
+# Tokens of a prompt that `ImageReward.score` of the package reads.
 _IMAGE_REWARD_TOKENS = 35
-"""The prompt of ImageReward, in `ImageReward.score`."""
 
 
 class ImageReward:
@@ -31,7 +32,7 @@ class ImageReward:
         self.device = device_of(device)
         self.model: Any = package.load(model, device=self.device)
 
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Verdict]:
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[ComputedScore]:
         """Score images against one prompt each."""
         import torch
 
@@ -44,7 +45,7 @@ class ImageReward:
             rewards = self.model.score_gard(text.input_ids, text.attention_mask, pixels)
         lengths = map(len, tokenizer(list(prompts)).input_ids)
         return [
-            Verdict(reward, truncated=length > _IMAGE_REWARD_TOKENS)
+            ComputedScore(reward, truncated=length > _IMAGE_REWARD_TOKENS)
             for reward, length in zip(rewards.reshape(-1).float().tolist(), lengths, strict=True)
         ]
 
@@ -53,7 +54,11 @@ class HpsV2:
     """Human Preference Score v2 (Wu et al. 2023): the cosine of image and prompt in a tuned ViT-H-14."""
 
     def __init__(self, model: str, device: str | None) -> None:
-        """Load the weights of `model`: v2.0, v2.1, or a checkpoint file. Raises SettingError: it is none of these."""
+        """Load the weights of `model`: v2.0, v2.1, or a checkpoint file.
+
+        Raises:
+            SettingError: it is none of these.
+        """
         import torch
         from hpsv2 import img_score
         from hpsv2.utils import hps_version_map
@@ -67,6 +72,7 @@ class HpsV2:
         else:
             raise SettingError(f"--model {model}: expected {', '.join(hps_version_map)} or a checkpoint file")
         self.device = device_of(device)
+        # The package keeps device and model in globals of its module, and would choose a GPU by itself.
         img_score.device = self.device
         img_score.initialize_model()
         self.model: Any = img_score.model_dict["model"]
@@ -75,7 +81,7 @@ class HpsV2:
         self.preprocess = img_score.model_dict["preprocess_val"]
         self.tokenizer = img_score.get_tokenizer("ViT-H-14")
 
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Verdict]:
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[ComputedScore]:
         """Score images against one prompt each."""
         import torch
 
@@ -85,7 +91,7 @@ class HpsV2:
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
             found = self.model(pixels, text)
             near = (found["image_features"] * found["text_features"]).sum(dim=-1)
-        return [Verdict(value) for value in near.float().tolist()]
+        return [ComputedScore(value) for value in near.float().tolist()]
 
 
 class HpsV3:
@@ -98,11 +104,11 @@ class HpsV3:
         weights = {"checkpoint_path": model} if model else {}
         self.inferencer: Any = HPSv3RewardInferencer(device=str(device_of(device)), **weights)
 
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Verdict]:
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[ComputedScore]:
         """Score images against one prompt each."""
         import torch
 
         with torch.inference_mode():
             # By keyword: the order of the two differs between releases.
             rewards = self.inferencer.reward(image_paths=list(images), prompts=list(prompts))
-        return [Verdict(value) for value in rewards[:, 0].float().tolist()]
+        return [ComputedScore(value) for value in rewards[:, 0].float().tolist()]

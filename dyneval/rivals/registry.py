@@ -1,6 +1,8 @@
-"""The rivals as data: who they are, what they rate, which package computes them and how that is called.
+"""The rivals as data: what each rates, which package computes it, under which licence, and how it is called.
 
-A rival's class is imported when it is made, and its package then; `--list` needs neither.
+A rival's class and its package are imported when it is loaded, so `dyneval rival --list` needs none of them. A new
+rival is one entry of `RIVALS` and a class with `score`, see `LocalRival`. Its `distributions` have to name every
+package that changes its scores, or rows of two versions get the same key.
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ class RivalError(UserError, RuntimeError):
     """A rival's package cannot score here; the message has the package's own words."""
 
 
-class Verdict(NamedTuple):
-    """What a rival says of a pair.
+class ComputedScore(NamedTuple):
+    """The scores that a rival gives a pair.
 
     Attributes:
         score: higher is better, on the rival's own scale.
-        t2ia: of the alignment with the prompt alone, where it tells the two apart.
+        t2ia: of the alignment with the prompt alone, where it rates the two separately.
         iqa: of the quality of the image alone, likewise.
         raw: what the package gave where lower is better there; `score` is then its negative.
         truncated: the prompt was longer than the rival reads; None where that is not known.
@@ -44,14 +46,14 @@ class Verdict(NamedTuple):
 class LocalRival(Protocol):
     """A metric that computes here. It is made of a model, named as its package names it, and a torch device."""
 
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Sequence[Verdict]:
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Sequence[ComputedScore]:
         """Score images, upright RGB, against one prompt each."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rival:
-    """A metric that DynEval is held against.
+    """A metric that DynEval is compared with.
 
     Attributes:
         title: as in tables.
@@ -94,6 +96,7 @@ class Rival:
             try:
                 found[name] = metadata.version(name)
             except metadata.PackageNotFoundError:
+                # One metric may come under two names, such as hpsv2 and its fork hpsv2x.
                 continue
         return found
 
@@ -104,8 +107,10 @@ class Rival:
             SettingError: its package is not here, or does not fit what is installed beside it.
         """
         module, _, attribute = self.target.partition(":")
+        # Imported by name: a rival whose package is not installed must not stop the others from being listed.
         try:
             made: LocalRival = getattr(import_module(module), attribute)(model, device, **self.options)
+        # First: a ModuleNotFoundError is an ImportError, too. The other kind means versions that do not fit together.
         except ModuleNotFoundError as error:
             raise SettingError(f"{name} needs {error.name}, which is not installed: {install(self.extra)}") from error
         except ImportError as error:
@@ -143,6 +148,7 @@ RIVALS: dict[str, Rival] = {
         call="transformers' CLIPModel; exp(logit_scale) cos(image, prompt) as in its README",
         model="yuvalkirstain/PickScore_v1",
         batch_size=16,
+        # Its repository holds no processor, and its README takes the one of the model that it was tuned from.
         options={
             "processors": {"yuvalkirstain/PickScore_v1": "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"},
             "is_scaled": True,

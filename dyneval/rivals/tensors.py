@@ -1,4 +1,7 @@
-"""Images as the tensors that metrics take, and the device that they compute on."""
+"""Images as the tensors that metrics take, and the device that they compute on.
+
+torch is imported inside the functions: `dyneval rival` asks a chat judge without it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def device_of(device: str | None) -> torch.device:
-    """The torch device called so; None takes a GPU where there is one."""
+    """The torch device of this name; None takes a GPU where there is one."""
     import torch
 
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

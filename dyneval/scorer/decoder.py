@@ -1,7 +1,10 @@
 """Greedy decoding of many replies at once, each under its own grammar.
 
-Text that a grammar leaves no choice about is not decoded token by token: it is fed together with the token before it.
-Images are read once, into a prefix of the key-value cache that all conversations about them start from.
+Much of a reply is fixed by its grammar, such as the text of each question. These tokens are appended in the same
+forward pass as the token before them instead of being generated one by one, so each reply moves on by another number of
+tokens in each step (see `ragged_cache`). Images are read once, into a prefix of the key-value cache that all
+conversations about them start from. Four calls of `model.generate` a pair have the same scores and take ten times as
+long (benchmarks/scoring.py).
 """
 
 from __future__ import annotations
@@ -26,8 +29,9 @@ if TYPE_CHECKING:
 
 TOP_CHOICES = 20
 """Alternatives to a token that are told; servers give as many at most."""
+# A probability in float32 may underflow to 0, which has no logarithm.
 _LEAST = 1e-30
-"""Probabilities below count as this, so that each has a logarithm."""
+"""Probabilities below count as this."""
 
 
 @dataclass(slots=True)
@@ -36,20 +40,24 @@ class Prefix:
 
     cache: RaggedCache
     deltas: torch.Tensor
-    """(rows,) what the rotary position of a text token is ahead of its index in the sequence."""
+    """(rows,) what the rotary position of a text token is ahead of its index in the sequence. An image takes as many
+    positions as the longer of its sides has tokens, which are fewer than its tokens."""
 
     def select(self, rows: Sequence[int]) -> Prefix:
-        """A copy with `rows`, in that order; a row may come more than once or not at all."""
+        """Copy some rows, in that order; a row may come more than once or not at all."""
         return Prefix(self.cache.select(rows), self.deltas[list(rows)])
 
 
 @dataclass(slots=True, eq=False)
-class Row:
-    """One reply to decode: the tokens that lead up to it (behind the prefix, where there is one) and its grammar."""
+class ReplyRow:
+    """One reply to decode."""
 
     ids: list[int]
+    """The tokens that lead up to it, behind the prefix, where there is one."""
     constraint: Constraint
+    """Its grammar, and the reply so far."""
     prefix_row: int = 0
+    """Which row of the prefix it begins behind."""
     failure: str | None = None
     """Why there is no complete reply; None when there is one."""
     probabilities: list[list[float]] = field(default_factory=list)
@@ -58,46 +66,70 @@ class Row:
     """A list here is filled with every token and what might have stood there; it need not become a whole reply."""
 
     def take(self, token: int) -> None:
-        """Add a token to the reply."""
+        """Add a token to the reply; a grammar that breaks on it ends the reply with its `failure`."""
         try:
             self.constraint.accept(token)
         except GrammarError as error:
             self.failure = str(error)
 
     def reply(self) -> Reply | NoReply:
-        """What became of it, when it has ended."""
+        """Return what became of it, when it has ended."""
         if self.failure:
             return NoReply(self.failure)
         return Reply(self.constraint.text, self.probabilities, self.choices or ())
 
 
+@dataclass(frozen=True, slots=True)
 class Decoder:
     """Decodes under grammars with one model."""
 
-    def __init__(self, model: Qwen3VLForConditionalGeneration, grammar: ReplyGrammar) -> None:
-        self.model = model
-        self.grammar = grammar
+    model: Qwen3VLForConditionalGeneration
+    """Loaded on its device."""
+    grammar: ReplyGrammar
+    """Of the model's tokenizer."""
 
     @torch.inference_mode()
     def read_images(self, encoded: Sequence[Encoded], lengths: Sequence[int]) -> Prefix:
-        """Read the first `lengths[b]` tokens of each conversation, its one image among them."""
+        """Read the beginnings of conversations, each with its one image.
+
+        Args:
+            encoded: B conversations, on the CPU.
+            lengths: how many tokens of each are read, at least up to the end of its image.
+
+        Returns:
+            A prefix of B rows, on the model's device.
+        """
         rows = [one.input_ids[:length] for one, length in zip(encoded, lengths, strict=True)]
         types = [one.mm_token_type_ids[:length] for one, length in zip(encoded, lengths, strict=True)]
         grids = torch.cat([one.image_grid_thw for one in encoded if one.image_grid_thw is not None])
         pixels = torch.cat([one.pixel_values for one in encoded if one.pixel_values is not None])
+        # Without this mask the padding of shorter rows would count as text, and their positions would run on.
         held = torch.tensor([[1] * length + [0] * (max(lengths) - length) for length in lengths])
         positions, deltas = self.model.model.get_rope_index(
             _padded(rows), _padded(types).int(), image_grid_thw=grids, attention_mask=held
         )
         prefix = Prefix(RaggedCache(len(rows)), deltas.flatten())
         self._forward(
-            prefix.cache, rows, positions, pixel_values=pixels.to(self._device), image_grid_thw=grids.to(self._device)
+            prefix.cache,
+            rows,
+            positions,
+            pixel_values=pixels.to(self.model.device),
+            image_grid_thw=grids.to(self.model.device),
         )
         return prefix
 
     @torch.inference_mode()
-    def decode(self, rows: Sequence[Row], max_new_tokens: int, prefix: Prefix | None = None) -> Iterator[Row]:
-        """Yield each row when its reply is complete or has failed, while others are still being decoded."""
+    def decode(self, rows: Sequence[ReplyRow], max_new_tokens: int, prefix: Prefix | None = None) -> Iterator[ReplyRow]:
+        """Decode replies.
+
+        Args:
+            rows: B replies; what becomes of them is written into them.
+            max_new_tokens: tokens that a reply may have; one that is not complete then has failed.
+            prefix: beginnings of the conversations; None: they begin with the rows' own tokens.
+
+        Yields:
+            Each row when its reply is complete or has failed, while others are still being decoded.
+        """
         if not rows:
             return
         if prefix is None:
@@ -105,8 +137,13 @@ class Decoder:
         else:
             state = prefix.select([row.prefix_row for row in rows])
         active = list(rows)
-        feed = [_opening(row) for row in rows]
+        # What each row is fed next; nothing where it has ended.
+        feed = []
+        for row in rows:
+            forced = _forced(row)
+            feed.append([] if forced is None else row.ids + forced)
         while active:
+            # Rows that have ended leave the batch, so that the others do not carry them along.
             going = [place for place, tokens in enumerate(feed) if tokens]
             if len(going) < len(active):
                 yield from (row for row, tokens in zip(active, feed, strict=True) if not tokens)
@@ -114,34 +151,33 @@ class Decoder:
                     return
                 active, feed = [active[place] for place in going], [feed[place] for place in going]
                 state = state.select(going)
-            hidden = self._step(state, feed)
-            self._choose(active, hidden)
+            width = max(map(len, feed))
+            positions = (state.cache.lengths + state.deltas)[:, None] + torch.arange(width)
+            hidden = self._forward(state.cache, feed, positions.expand(3, -1, -1))
+            # (rows, hidden): behind the last token of each row, the padding of shorter rows left out.
+            last = torch.tensor([len(tokens) - 1 for tokens in feed], device=hidden.device)
+            self._choose(active, hidden[torch.arange(len(feed), device=hidden.device), last])
             feed = [_advance(row, max_new_tokens) for row in active]
-
-    def _step(self, state: Prefix, feed: list[list[int]]) -> torch.Tensor:
-        """Feed each row its tokens; hidden states behind the last one, (rows, hidden)."""
-        width = max(map(len, feed))
-        positions = (state.cache.lengths + state.deltas)[:, None] + torch.arange(width)
-        hidden = self._forward(state.cache, feed, positions.expand(3, -1, -1))
-        last = torch.tensor([len(tokens) - 1 for tokens in feed], device=hidden.device)
-        return hidden[torch.arange(len(feed), device=hidden.device), last]
 
     def _forward(
         self, cache: RaggedCache, rows: list[list[int]], positions: torch.Tensor, **images: torch.Tensor
     ) -> torch.Tensor:
-        """Hidden states, (rows, width, hidden), of tokens appended to the cache; `positions`: (3, rows, width)."""
-        ids = _padded(rows).to(self._device)
+        """Append tokens to the cache and return their hidden states, (rows, width, hidden).
+
+        `positions` are the rotary positions (3, rows, width): time, height and width, which are equal for text.
+        """
+        ids = _padded(rows).to(self.model.device)
         mask = cache.begin(ids.shape[1], ids.device)
         # The first of four position rows is that of text, which only matters where no mask is given.
-        positions = torch.cat([positions[:1], positions]).to(self._device)
+        positions = torch.cat([positions[:1], positions]).to(self.model.device)
         output = self.model.model(
             input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True, **images
         )
         cache.end([len(row) for row in rows])
         return output.last_hidden_state
 
-    def _choose(self, rows: Sequence[Row], hidden: torch.Tensor) -> None:
-        """Let each reply take its likeliest allowed token."""
+    def _choose(self, rows: Sequence[ReplyRow], hidden: torch.Tensor) -> None:
+        """Let each reply take its likeliest allowed token; `hidden` is (rows, hidden)."""
         judging: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         writing = []
         for place, row in enumerate(rows):
@@ -154,8 +190,10 @@ class Decoder:
         if writing:
             self._write([rows[place] for place in writing], hidden[writing])
 
-    def _judge(self, rows: Sequence[Row], hidden: torch.Tensor, verdict: Sequence[int]) -> None:
-        """Choose among a few tokens; the rest of the vocabulary is not looked at."""
+    def _judge(self, rows: Sequence[ReplyRow], hidden: torch.Tensor, verdict: Sequence[int]) -> None:
+        """Choose among a few tokens, and note their probabilities; the rest of the vocabulary is not looked at."""
+        # Five rows of the output layer, in place of 151,936. In float32, since bfloat16 has less than three digits, and
+        # soft scores would show it.
         weights = self.model.lm_head.weight[torch.tensor(verdict, device=hidden.device)]
         logits = torch.nn.functional.linear(hidden, weights).float()
         chosen = logits.argmax(-1).tolist()
@@ -168,9 +206,10 @@ class Decoder:
                 known = dict(zip(words, logprobs, strict=True))
                 row.choices.append(TokenChoice(row.constraint.text_of(verdict[choice]), logprobs[choice], known))
 
-    def _write(self, rows: Sequence[Row], hidden: torch.Tensor) -> None:
+    def _write(self, rows: Sequence[ReplyRow], hidden: torch.Tensor) -> None:
         """Take the likeliest token where it is allowed, which is nearly always; look for all allowed ones elsewhere."""
         logits = self.model.lm_head(hidden).float()
+        # All allowed tokens are only looked for where the likeliest one is refused: that takes 0.2 ms a reply, or 4.
         best = logits.argmax(-1).tolist()
         refused = [place for place, row in enumerate(rows) if not row.constraint.try_accept(best[place])]
         if refused:
@@ -182,17 +221,9 @@ class Decoder:
             if row.choices is not None and not row.failure:
                 row.choices.append(_choice(row.constraint, logits[place]))
 
-    @property
-    def _device(self) -> torch.device:
-        return self.model.device
 
-
-def _opening(row: Row) -> list[int]:
-    return row.ids + forced if (forced := _forced(row)) is not None else []
-
-
-def _advance(row: Row, max_new_tokens: int) -> list[int]:
-    """What to feed after a token was taken: it and the forced text behind it; nothing when the reply has ended."""
+def _advance(row: ReplyRow, max_new_tokens: int) -> list[int]:
+    """Return what to feed after a token was taken: it and the forced text behind it; nothing where the reply ended."""
     if row.failure:
         return []
     last = row.constraint.tokens[-1]
@@ -200,14 +231,15 @@ def _advance(row: Row, max_new_tokens: int) -> list[int]:
     if forced is None or row.constraint.done:
         return []
     if len(row.constraint.tokens) >= max_new_tokens:
+        # Where only the choices are wanted the reply was never meant to be complete.
         if row.choices is None:
             row.failure = f"the reply was not complete after {max_new_tokens} tokens (raise max_new_tokens)"
         return []
     return [last, *forced]
 
 
-def _forced(row: Row) -> list[int] | None:
-    """The text that a reply has no choice about; None, and its failure, where its grammar has broken."""
+def _forced(row: ReplyRow) -> list[int] | None:
+    """Take the text that a reply has no choice about; returns None, and notes the failure, where its grammar broke."""
     try:
         tokens = row.constraint.forced()
     except GrammarError as error:
@@ -220,7 +252,7 @@ def _forced(row: Row) -> list[int] | None:
 
 
 def _choice(constraint: Constraint, logits: torch.Tensor) -> TokenChoice:
-    """The token that a reply took last, among the likeliest of the whole vocabulary."""
+    """Return the token that a reply took last, among the likeliest of the whole vocabulary."""
     logprobs = torch.log_softmax(logits, -1)
     values, ids = logprobs.topk(TOP_CHOICES)
     known = {constraint.text_of(one): value for one, value in zip(ids.tolist(), values.tolist(), strict=True)}
@@ -230,6 +262,6 @@ def _choice(constraint: Constraint, logits: torch.Tensor) -> TokenChoice:
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Rows filled up with token 0 at their ends, which nothing looks at."""
+    """Return rows as one tensor, filled up with token 0 at their ends, which nothing looks at."""
     width = max(map(len, rows))
     return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])

@@ -2,13 +2,15 @@ r"""Decoding held to JSON: the token-by-token constraint that a reply's schema i
 
 The grammar admits exactly what `dyneval.records.student_json` writes: one line, ", " and ": ", text as it is, and the
 escapes of Python's `json.dumps`. It works on the vocabulary without added tokens, so a turn mark or task token cannot
-be produced, and text like `<|im_end|>` inside a question is forced as ordinary text.
+be produced, and text like `<|im_end|>` inside a question is forced as ordinary text. Without it a weak student's
+replies would often be no JSON, and scores would depend on how such replies are mended.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import llguidance
@@ -36,10 +38,14 @@ class ReplyGrammar:
     """Makes constraints for one tokenizer; building it takes about a second."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> None:
-        """`vocabulary` is the width of the model's logits, which may be wider than the tokenizer.
+        """Build it, about a second.
+
+        Args:
+            tokenizer: of the student.
+            vocabulary: width of the model's logits, which may be wider than the tokenizer.
 
         Raises:
-            ValueError: a digit 1-5, true or false is not one token of its own, as they are with Qwen3.
+            CheckpointError: a digit 1-5, true or false is not one token of its own, as they are with Qwen3.
         """
         backend = json.loads(tokenizer.backend_tokenizer.to_str())
         ordinary = len(backend["model"]["vocab"])
@@ -65,7 +71,7 @@ class ReplyGrammar:
 
         Args:
             schema: JSON Schema of the reply.
-            keep: remember the compiled grammar, for schemas that come again.
+            keep: remember the compiled grammar, for schemas that come again; compiling takes milliseconds.
             verdicts: the reply is an evaluation: its scores and its `correct` are chosen with their probabilities.
         """
         source = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=JSON_FORM)
@@ -76,7 +82,11 @@ class ReplyGrammar:
         return Constraint(matcher, self._tokenizer, self._verdicts if verdicts else {})
 
     def allowed(self, constraints: Sequence[Constraint]) -> NDArray[np.bool_]:
-        """Which tokens may come next: (len(constraints), vocabulary); unspecified for one whose `accept` will raise."""
+        """Return which tokens may come next.
+
+        Returns:
+            (len(constraints), vocabulary) booleans; unspecified for one whose `accept` will raise.
+        """
         bits = llguidance.numpy.allocate_token_bitmask(len(constraints), self._tokenizer.vocab_size)
         matchers = [(constraint.matcher, row) for row, constraint in enumerate(constraints)]
         llguidance.numpy.fill_next_token_bitmask_par(self._executor, matchers, bits)
@@ -84,6 +94,7 @@ class ReplyGrammar:
         return flags[:, : self._tokenizer.vocab_size].view(np.bool_)
 
     def _words(self, *words: str) -> list[int]:
+        """Return the tokens of words that must be one token each, since a verdict is chosen in one step."""
         tokens = [self._tokenizer.tokenize_str(word) for word in words]
         if any(len(ids) != 1 for ids in tokens):
             raise CheckpointError(
@@ -92,19 +103,19 @@ class ReplyGrammar:
         return [ids[0] for ids in tokens]
 
 
+@dataclass(slots=True, eq=False)
 class Constraint:
-    """Where one reply stands in its grammar."""
+    """One reply under its grammar."""
 
-    def __init__(
-        self, matcher: llguidance.LLMatcher, tokenizer: llguidance.LLTokenizer, verdicts: dict[str, list[int]]
-    ) -> None:
-        self.matcher = matcher
-        self._tokenizer = tokenizer
-        self._verdicts = verdicts
-        self.tokens: list[int] = []
-        """The reply so far."""
-        self.verdict: list[int] | None = None
-        """When the next token is a verdict: the tokens of 1 to 5, or of true and false. Else None."""
+    matcher: llguidance.LLMatcher
+    """Of llguidance; it knows where in the grammar the reply is."""
+    tokenizer: llguidance.LLTokenizer
+    verdicts: Mapping[str, list[int]]
+    """Tokens that a verdict may be, by the text in front of it; empty: the reply is no evaluation."""
+    tokens: list[int] = field(default_factory=list)
+    """The reply so far."""
+    verdict: list[int] | None = None
+    """When the next token is a verdict, the tokens of 1 to 5, or of true and false. Else None."""
 
     @property
     def done(self) -> bool:
@@ -114,37 +125,39 @@ class Constraint:
     @property
     def text(self) -> str:
         """The reply so far as text."""
-        return self._tokenizer.decode_str(self.tokens)
+        return self.tokenizer.decode_str(self.tokens)
 
     def text_of(self, token: int) -> str:
-        """A token as text."""
-        return self._tokenizer.decode_str([token])
+        """Return a token as text."""
+        return self.tokenizer.decode_str([token])
 
     def forced(self) -> list[int]:
         """Take the tokens that the grammar leaves no choice about, in the tokenizer's own division; may be none."""
         tokens = [] if self.matcher.is_stopped() else self.matcher.compute_ff_tokens()
-        self._consume(tokens)
+        self.accept(*tokens)
         self.verdict = None
-        if self._verdicts and tokens:  # a verdict stands behind its key, whose end is never a choice
+        if self.verdicts and tokens:  # a verdict stands behind its key, whose end is never a choice
             # Within a text the quotes would be escaped, so these bytes can only be the structure's.
-            tail = self._tokenizer.decode_str(self.tokens[-_TAIL:])
-            self.verdict = next((ids for key, ids in self._verdicts.items() if tail.endswith(key)), None)
+            tail = self.tokenizer.decode_str(self.tokens[-_TAIL:])
+            self.verdict = next((ids for key, ids in self.verdicts.items() if tail.endswith(key)), None)
         return tokens
 
-    def accept(self, token: int) -> None:
-        """Take a token that was chosen among the allowed ones. Raises GrammarError on any other."""
-        self._consume([token])
+    def accept(self, *tokens: int) -> None:
+        """Take tokens that were chosen among the allowed ones.
+
+        Raises:
+            GrammarError: one is not allowed, or llguidance gave up on its grammar.
+        """
+        if tokens:
+            self.matcher.consume_tokens(list(tokens))
+        # llguidance raises nothing where a token is not allowed: it notes an error and stops.
+        if self.matcher.is_error():
+            raise GrammarError(f"the grammar engine stopped: {self.matcher.get_error().splitlines()[0]}")
+        self.tokens += tokens
 
     def try_accept(self, token: int) -> bool:
-        """Take a token if it is allowed here; much faster than finding all that are."""
+        """Take a token if it is allowed here, and say whether it is; much faster than finding all that are."""
         taken = self.matcher.try_consume_tokens([token]) == 1
         if taken:
             self.tokens.append(token)
         return taken
-
-    def _consume(self, tokens: list[int]) -> None:
-        if tokens:
-            self.matcher.consume_tokens(tokens)
-        if self.matcher.is_error():
-            raise GrammarError(f"the grammar engine stopped: {self.matcher.get_error().splitlines()[0]}")
-        self.tokens += tokens

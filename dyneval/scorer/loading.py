@@ -1,6 +1,9 @@
 """Loading a student: an ordinary Qwen3-VL checkpoint folder or Hub repository whose tokenizer has the task tokens.
 
 Which one it is, its revision tells: the commit of its Hub repository, or a hash of the files of a local checkpoint.
+
+Whatever is wrong with a checkpoint is a CheckpointError with its name. transformers would fill missing weights with
+random numbers, and a base model that was never trained answers, too; both give scores that look like any others.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _HUB_SECONDS = 10.0
+"""Seconds that the Hub may take to name the newest commit; after that the cache has to do."""
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+"""Files of weights, whose bytes are part of a student's identity."""
 _NO_DEVICE = (RuntimeError, AssertionError, AttributeError, ImportError)
 """What torch raises for devices that it was not built for, or that the machine lacks; by kind of device."""
 
@@ -50,22 +55,33 @@ def load_student(
         max_pixels: largest image area; default: the checkpoint's.
         commit: of the Hub repository; default: its newest.
 
+    Returns:
+        The model on its device, and the processor with its pixel limits.
+
     Raises:
-        CheckpointError: there is none, it is not Qwen3-VL, it lacks the task tokens or has others, its weights are
-            not all there, not finite or not of this model, or this machine has no such device.
+        CheckpointError: there is no checkpoint, it is not Qwen3-VL, it lacks the task tokens or has others, its weights
+            are not all there, not finite or not of this model, or this machine has no such device.
     """
+    import torch
     from transformers import Qwen3VLForConditionalGeneration
+    from transformers.utils.import_utils import is_flash_attn_2_available
 
     from dyneval.checkpoints.adapters import load_merged
     from dyneval.checkpoints.weights import load_weights
 
     name = checkpoint_name(checkpoint, subfolder)
     target = _device(device)
-    kind = _dtype(dtype, target)
+    kind = getattr(torch, dtype or ("float32" if target.type == "cpu" else "bfloat16"), None)
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise CheckpointError(f"dtype {dtype!r} is unknown, expected bfloat16, float16 or float32")
     source, place = _weights_place(checkpoint, subfolder, commit)
     config = _checked_config(checkpoint, subfolder, source, place)
     processor = _processor(checkpoint, subfolder, min_pixels, max_pixels, commit)
-    options: dict[str, Any] = {"dtype": kind, "attn_implementation": _attention(target, kind)}
+    # Flash-attention 2 reads images of unequal size in one go, so the vision tower takes it where it can run. The text
+    # side keeps SDPA: rows of unequal lengths need a mask, which flash-attention 2 does not take.
+    flash = target.type == "cuda" and kind != torch.float32 and is_flash_attn_2_available()
+    attention = {"text_config": "sdpa", "vision_config": "flash_attention_2" if flash else "sdpa"}
+    options: dict[str, Any] = {"dtype": kind, "attn_implementation": attention}
     folder = Path(checkpoint, subfolder or "")
     if is_adapter(folder):
         model = load_merged(Qwen3VLForConditionalGeneration, folder, source, config, **options)
@@ -85,8 +101,15 @@ def load_processor(
 ) -> Processor:
     """Load what scoring needs beside the weights, for engines that have those themselves.
 
+    Args:
+        checkpoint: folder, or Hub repository id.
+        subfolder: folder of the student inside it.
+        min_pixels: smallest image area; None: the checkpoint's.
+        max_pixels: largest image area; None: the checkpoint's.
+        commit: of the Hub repository; None: its newest.
+
     Raises:
-        CheckpointError: there is none, it is not Qwen3-VL, or it lacks the task tokens or has others.
+        CheckpointError: there is no checkpoint, it is not Qwen3-VL, or it lacks the task tokens or has others.
     """
     source, place = _weights_place(checkpoint, subfolder, commit)
     _checked_config(checkpoint, subfolder, source, place)
@@ -96,6 +119,7 @@ def load_processor(
 def _processor(
     checkpoint: str | Path, subfolder: str | None, min_pixels: int | None, max_pixels: int | None, commit: str | None
 ) -> Processor:
+    """Load the processor. Raises CheckpointError where its tokenizer lacks the task tokens."""
     from dyneval.processing import Processor
 
     processor = Processor.from_pretrained(checkpoint, subfolder, min_pixels, max_pixels, commit)
@@ -109,16 +133,23 @@ def _processor(
 
 
 def checkpoint_name(checkpoint: str | Path, subfolder: str | None) -> str:
-    """Name of a student as it stands in score files."""
+    """Return the name of a student as it stands in score files."""
     return f"{checkpoint}/{subfolder}" if subfolder else str(checkpoint)
 
 
 def hub_commit(checkpoint: str | Path, subfolder: str | None, revision: str | None = None) -> str | None:
-    """Commit that the Hub has now for a repository, or the cache where the Hub cannot be asked; None for a folder.
+    """Return the commit that a student is to be loaded from.
 
-    `revision` is a commit, tag or branch; None is the newest commit.
+    Everything of the student is then loaded from this one commit. With a branch in its place, an update in the meantime
+    would mix the tokenizer of one commit with the weights of another.
 
-    Everything of the student is then loaded from this commit: an update in the meantime cannot mix two.
+    Args:
+        checkpoint: folder, or Hub repository id.
+        subfolder: folder of the student inside it.
+        revision: commit, tag or branch; None: the newest commit.
+
+    Returns:
+        The commit that the Hub has now, or the cache where the Hub cannot be asked; None for a folder.
 
     Raises:
         CheckpointError: there is no such folder, or no such repository on the Hub and none in the cache.
@@ -130,7 +161,8 @@ def hub_commit(checkpoint: str | Path, subfolder: str | None, revision: str | No
         return None
     from huggingface_hub import HfApi, try_to_load_from_cache
 
-    try:  # without retries, of which those that load files make for half a minute
+    try:
+        # Asked here and not by what loads files: that tries again for half a minute where there is no network.
         info = HfApi().model_info(str(checkpoint), revision=revision, timeout=_HUB_SECONDS, files_metadata=True)
     except Exception as error:  # also what the HTTP library raises, which is another one by release
         cached = try_to_load_from_cache(
@@ -162,7 +194,7 @@ def _tell_download(info: ModelInfo, name: str, subfolder: str | None) -> None:
 
 
 def student_revision(checkpoint: str | Path, subfolder: str | None, commit: str | None = None) -> str | None:
-    """Identity of a student, wherever its folder is and whatever it is called.
+    """Return the identity of a student, wherever its folder is and whatever it is called.
 
     All bytes of a local checkpoint are read (a fine-tuning of some rows of the embedding would escape samples), one
     thread a file: a second or two for each GB, about what loading it takes.
@@ -184,18 +216,18 @@ def student_revision(checkpoint: str | Path, subfolder: str | None, commit: str 
 
 
 def _weights_place(checkpoint: str | Path, subfolder: str | None, commit: str | None) -> tuple[str, dict[str, str]]:
-    """Where configuration and weights are: of adapters, those of their base model. Raises CheckpointError."""
+    """Return where configuration and weights are, and the arguments of transformers that say where inside of it.
+
+    Adapters have neither: theirs are those of their base model. Raises CheckpointError.
+    """
     folder = Path(checkpoint, subfolder or "")
-    return (base_of(folder), _place(None, None)) if is_adapter(folder) else (str(checkpoint), _place(subfolder, commit))
-
-
-def _place(subfolder: str | None, commit: str | None) -> dict[str, str]:
-    """Where in a folder or repository the student is, as transformers takes it."""
-    return {"subfolder": subfolder or ""} | ({"revision": commit} if commit else {})
+    if is_adapter(folder):
+        return base_of(folder), {"subfolder": ""}
+    return str(checkpoint), {"subfolder": subfolder or ""} | ({"revision": commit} if commit else {})
 
 
 def _check_folder(checkpoint: str, folder: Path, name: str) -> None:
-    """What can be told of a checkpoint before transformers is imported, which takes seconds. Raises CheckpointError."""
+    """Raise CheckpointError where that can be told of a folder before transformers is imported, which takes seconds."""
     if not folder.is_dir() and not may_be_on_hub(checkpoint):
         raise CheckpointError(f"{name}: no such checkpoint folder")
     if folder.is_dir() and not (folder / "config.json").is_file():
@@ -205,7 +237,7 @@ def _check_folder(checkpoint: str, folder: Path, name: str) -> None:
 def _checked_config(
     checkpoint: str | Path, subfolder: str | None, source: str, place: dict[str, str]
 ) -> PretrainedConfig:
-    """The configuration at `_weights_place`. Raises CheckpointError where its model cannot score."""
+    """Return the configuration at `_weights_place`. Raises CheckpointError where its model cannot score."""
     folder = Path(source, place["subfolder"])
     name = checkpoint_name(checkpoint, subfolder)
     if source != str(checkpoint):
@@ -217,6 +249,7 @@ def _checked_config(
         config: PretrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False, **place)
     if config.model_type != "qwen3_vl":
         raise CheckpointError(f"{name}: is a {config.model_type} model, expected a Qwen3-VL one (qwen3_vl)")
+    # Qwen3-VL has 151,936 rows, more than its tokenizer has tokens, so the task tokens need no new ones.
     rows, needed = config.get_text_config().vocab_size, max(TASK_TOKEN_IDS.values()) + 1
     if rows < needed:
         raise CheckpointError(f"{name}: its embedding has {rows} rows, but the task tokens need {needed}")
@@ -224,37 +257,17 @@ def _checked_config(
 
 
 def _device(name: str | None) -> torch.device:
+    """Return a device that is there. Raises CheckpointError."""
     import torch
 
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
+        torch.empty(1, device=device)  # only this tells whether the machine has it
     except _NO_DEVICE as error:
         raise CheckpointError(
             f"device {name!r} is unknown or not on this machine; name none to take what is ({_first_line(error)})"
         ) from error
     return device
-
-
-def _dtype(name: str | None, device: torch.device) -> torch.dtype:
-    import torch
-
-    kind = getattr(torch, name or ("float32" if device.type == "cpu" else "bfloat16"), None)
-    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
-        raise CheckpointError(f"dtype {name!r} is unknown, expected bfloat16, float16 or float32")
-    return kind
-
-
-def _attention(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
-    """SDPA; flash-attention 2 in the vision tower where it can run: there it reads images of unequal size in one go.
-
-    The text side keeps SDPA, since rows of unequal lengths need a mask that flash-attention 2 does not take.
-    """
-    import torch
-    from transformers.utils.import_utils import is_flash_attn_2_available
-
-    flash = device.type == "cuda" and dtype != torch.float32 and is_flash_attn_2_available()
-    return {"text_config": "sdpa", "vision_config": "flash_attention_2" if flash else "sdpa"}
 
 
 def _first_line(error: Exception) -> str:

@@ -5,6 +5,9 @@ about. The form shows in the first key behind a question about alignment: `score
 in `release`. (Behind one about quality it would be `answer` there; but that key also follows each question that a
 student asks, so a weak one of either form is drawn to it.) The template shows less: a student is asked for questions
 about three prompts in each wording; where one makes it much surer of what it writes, it was trained with that.
+
+A wrong guess would be silent: held to the JSON of the form `readme`, a student of the form `release` gives 5.0 to
+every image.
 """
 
 from __future__ import annotations
@@ -19,12 +22,11 @@ from typing import Any, NamedTuple, TypeVar
 from PIL import Image, ImageDraw
 
 from dyneval import replies, tokens
-from dyneval.conventions import Conventions
 from dyneval.llm.chat import TokenChoice
 from dyneval.records import student_json
 from dyneval.replies import ReplyForm, ReplyLimits
 from dyneval.scorer.settings import Form, ScorerSettings
-from dyneval.scorer.students.base import AnyStudent, Ask, NoReply, Reply
+from dyneval.scorer.students.base import AnyStudent, Ask, NoReply
 from dyneval.tokens import DEFAULT_TEMPLATE, TEMPLATE_VERSIONS, TemplateVersion
 
 logger = logging.getLogger(__name__)
@@ -32,18 +34,20 @@ _Name = TypeVar("_Name", bound=str)
 
 SURE = 0.9
 """A form is sure when its key has this share of the probability of both forms' keys."""
+# Measured: 0.04 to 0.7 for small students, 0.00001 untrained.
 LEAST = 0.01
-"""Together the keys have at least this probability. Measured: 0.04 to 0.7 for small students, 0.00001 untrained."""
+"""Together the keys have at least this probability, or the student writes neither form."""
+# Measured: 1.0 to 1.3 times for students that take the wordings for the same, 190 times for one that has learned its
+# samples by heart.
 CLEAR = 2.0
-"""A template is clear when the other surprises the student so many times as much. Measured: 1.0 to 1.3 times for
-students that take the wordings for the same, 190 times for one that has learned its samples by heart."""
+"""A template is clear when the other surprises the student, in nats a character, so many times as much."""
 _KEYS: dict[ReplyForm, str] = {"readme": "score", "release": "target_answer"}
 _FORM_TOKENS, _TEMPLATE_TOKENS = 40, 64
 """Tokens of a reply that are looked at: the key stands within the first 40, two or three questions within 64."""
 
 
 class Probe(NamedTuple):
-    """What a student's own writing says of it. The likelihoods are means over the samples."""
+    """What a student's own writing says about its training. The likelihoods are means over the samples."""
 
     forms: Mapping[ReplyForm, float]
     """Probability of each form's key, 0-1; those of a student without any form are low. Empty: not asked for."""
@@ -84,7 +88,12 @@ def settle(settings: ScorerSettings, student: AnyStudent) -> tuple[ScorerSetting
     said = student.processor.conventions
     template = settings.template if settings.template != "auto" else said.template
     form: Form | None = settings.reply_form if settings.reply_form != "auto" else said.reply_form
-    _tell_contradictions(settings, said)
+    for name, asked, trained in (
+        ("template", settings.template, said.template),
+        ("reply form", settings.reply_form, said.reply_form),
+    ):
+        if trained and asked not in ("auto", trained):
+            logger.warning("%s %s was asked for, but the student was trained with %s", name, asked, trained)
     if template and form:
         source = "asked for" if "auto" not in (settings.template, settings.reply_form) else "as its training noted"
         return replace(
@@ -115,34 +124,42 @@ def settle(settings: ScorerSettings, student: AnyStudent) -> tuple[ScorerSetting
 
 
 def look(student: AnyStudent, forms: bool = True, templates: bool = True) -> Probe:
-    """Ask a student about the samples; `forms` and `templates` say what for."""
+    """Ask a student about the samples.
+
+    Args:
+        student: any; replies of a weak one need not be complete.
+        forms: whether its reply form is looked for.
+        templates: whether its template is looked for.
+    """
     return Probe(_forms(student) if forms else {}, _templates(student) if templates else {})
 
 
 def branch(choices: Sequence[TokenChoice], texts: Mapping[_Name, str]) -> dict[_Name, float]:
-    """Probabilities of the texts that a reply might go on with, where they part; together at most 1.
+    """Return the probabilities of the texts that a reply might go on with, where they part.
 
     Args:
         choices: the tokens of a reply from its beginning, with what might have stood there.
         texts: by name, texts that the reply might begin with; none is the beginning of another.
 
-    All are 0 where the reply does not come to the place.
+    Returns:
+        By name, together at most 1. All are 0 where the reply does not come to the place.
     """
     written = ""
     for choice in choices:
         if not all(text.startswith(written + choice.text) for text in texts.values()):
-            return {name: _mass(choice, written, text) for name, text in texts.items()}
+            # Every token counts after which the reply may still become the text: tokens end in the middle of a key, or
+            # hold its quotes as well.
+            wholes = {written + token: math.exp(logprob) for token, logprob in choice.alternatives.items()}
+            return {
+                name: sum(mass for whole, mass in wholes.items() if text.startswith(whole) or whole.startswith(text))
+                for name, text in texts.items()
+            }
         written += choice.text
     return dict.fromkeys(texts, 0.0)
 
 
-def _mass(choice: TokenChoice, written: str, text: str) -> float:
-    """Probability of the tokens after which a reply may still become `text`."""
-    wholes = ((written + token, logprob) for token, logprob in choice.alternatives.items())
-    return sum(math.exp(logprob) for whole, logprob in wholes if text.startswith(whole) or whole.startswith(text))
-
-
 def _forms(student: AnyStudent) -> dict[ReplyForm, float]:
+    """Return the mean probability of each form's key behind the first question."""
     images = student.read([student.prepare(image) for _, image, _ in _SAMPLES])
     asks: dict[Ask[Any], str] = {}
     for (prompt, _, question), image in zip(_SAMPLES, images, strict=True):
@@ -150,12 +167,15 @@ def _forms(student: AnyStudent) -> dict[ReplyForm, float]:
         asks[Ask("evaluation", tokens.evaluation_turn(prompt, [question]), schema, image, True)] = question
     found = []
     for ask, reply in student.answer(list(asks), _FORM_TOKENS):
+        # As a student writes it, so that the question's own quotes are escaped as in the reply.
         begin = f'{{"answers": [{{"question": {student_json(asks[ask])}, "'
-        found.append(branch(_choices(reply), {form: f'{begin}{key}"' for form, key in _KEYS.items()}))
+        choices = () if isinstance(reply, NoReply) else reply.choices
+        found.append(branch(choices, {form: f'{begin}{key}"' for form, key in _KEYS.items()}))
     return _means(found)
 
 
 def _templates(student: AnyStudent) -> dict[TemplateVersion, float]:
+    """Return the mean log-likelihood of what a student writes in each wording, in nats a character."""
     schema = replies.questions_schema(ReplyLimits())
     found = []
     for prompt, _, _ in _SAMPLES:
@@ -163,31 +183,18 @@ def _templates(student: AnyStudent) -> dict[TemplateVersion, float]:
             Ask("t2ia", tokens.t2ia_turn(prompt, version), schema, for_choices=True): version
             for version in TEMPLATE_VERSIONS
         }
-        answered = student.answer(list(asks), _TEMPLATE_TOKENS)
-        found.append({asks[ask]: _likelihood(_choices(reply)) for ask, reply in answered})
+        likelihoods = {}
+        for ask, reply in student.answer(list(asks), _TEMPLATE_TOKENS):
+            choices = () if isinstance(reply, NoReply) else reply.choices
+            # A character and not a token: replies in the two wordings may differ in length.
+            length = max(1, sum(len(choice.text) for choice in choices))
+            likelihoods[asks[ask]] = sum(choice.logprob for choice in choices) / length
+        found.append(likelihoods)
     return _means(found)
-
-
-def _choices(reply: Reply | NoReply) -> Sequence[TokenChoice]:
-    return () if isinstance(reply, NoReply) else reply.choices
-
-
-def _likelihood(choices: Sequence[TokenChoice]) -> float:
-    """Log-likelihood a character: replies in the two wordings may differ in length."""
-    return sum(choice.logprob for choice in choices) / max(1, sum(len(choice.text) for choice in choices))
 
 
 def _means(found: Sequence[Mapping[_Name, float]]) -> dict[_Name, float]:
     return {name: fmean(one[name] for one in found) for name in found[0]}
-
-
-def _tell_contradictions(settings: ScorerSettings, said: Conventions) -> None:
-    for name, asked, trained in (
-        ("template", settings.template, said.template),
-        ("reply form", settings.reply_form, said.reply_form),
-    ):
-        if trained and asked not in ("auto", trained):
-            logger.warning("%s %s was asked for, but the student was trained with %s", name, asked, trained)
 
 
 def _drawing(draw: str, colour: str) -> Image.Image:

@@ -7,13 +7,15 @@
    image as a whole. Overall = alpha * IQA + beta * T2IA.
 
 Passes 2 and 3 do not need each other and run as one batch. All passes but the first share one reading of the image.
+
+This file is the public class and its batches: which pairs are scored together, how a batch that does not fit into the
+memory is halved, and how a pair's findings become a ScoreRecord. `four_passes` has the passes, `students` who replies.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,7 +27,7 @@ from dyneval.choosing import Best, best_of
 from dyneval.errors import SettingError
 from dyneval.files.image_forms import each_image
 from dyneval.hashing import fingerprint
-from dyneval.loaded_pairs import Failure, Pair, PassEnded, score_all
+from dyneval.loaded_pairs import Failure, LoadedPair, PassEnded, score_all
 from dyneval.records import PARTS, ScoreName, ScoreRecord, normalised_score
 from dyneval.replies import QuestionItem
 from dyneval.scorer.four_passes import FourPasses, PairState, Question, merge_questions, part_scores
@@ -36,13 +38,14 @@ from dyneval.scorer.students.base import AnyStudent
 from dyneval.scorer.students.registry import Checkpoint, make_student
 from dyneval.work.batches import TooLarge, batch_size, in_halves
 
-Numbered = tuple[int, Pair]
+Numbered = tuple[int, LoadedPair]
 """A pair and its place in the order in which pairs came."""
 Event = PassEnded | ScoreRecord | Failure
 
+# Pairs of like length go into one batch, and within a window they can be sorted. A longer one sorts better, and results
+# come later; its images are open all the while, at three bytes a pixel: 0.8 GB.
 _WINDOW_BATCHES = 8
 _WINDOW_PIXELS = 1 << 28
-"""Open images of a window take three bytes a pixel: 0.8 GB."""
 
 
 class Scorer:
@@ -52,6 +55,17 @@ class Scorer:
     images or as a reward, and the others to compare with published figures. Decoding is greedy, so the same pair gets
     the same scores, whatever it is batched with (up to rounding of the arithmetic, which can matter to a tie in
     bfloat16).
+
+    Attributes:
+        name: how score records call the student.
+        revision: which weights it has; None where that is not known.
+        student: computes the replies.
+        settings: how pairs are scored, with nothing left to the student.
+        settled_by: where template and reply form come from, in words for people.
+        device: where it computes: a torch device, or the engine that has devices of its own.
+        is_demo: True for a judge of the demo, which knows procedural scenes alone; its other scores say nothing.
+        asked_questions: T2IA questions that the student was asked for, and whether a limit cut them off, by prompt on
+            one line. Those of another copy of the student may be put in.
     """
 
     def __init__(
@@ -72,19 +86,12 @@ class Scorer:
         self.name = name
         self.revision = revision
         self.student = student
+        self.device = str(student.device or student.name)
+        self.is_demo = bool(student.processor.conventions.demo)
         self.settings, self.settled_by = settle(settings or ScorerSettings(), student)
         self._passes = FourPasses(student, self.settings)
+        self.asked_questions = self._passes.asked
         self._batches = batch_size(self.settings.batch_size, student.device)
-
-    @property
-    def device(self) -> str:
-        """Where it computes: a torch device, or the engine that has devices of its own."""
-        return str(self.student.device or self.student.name)
-
-    @property
-    def is_demo(self) -> bool:
-        """True for a judge of the demo, which knows procedural scenes alone; its other scores say nothing."""
-        return bool(self.student.processor.conventions.demo)
 
     @classmethod
     def from_pretrained(
@@ -107,7 +114,7 @@ class Scorer:
                 USER/NAME@REVISION.
             subfolder: folder of the student inside it.
             engine: "transformers", "vllm" (in this process), "openai" (a server that has the same checkpoint), or
-                "module:Class" of one's own, made of a `dyneval.scorer.students.registry.Checkpoint`.
+                "module:Class" of your own, made of a `dyneval.scorer.students.registry.Checkpoint`.
             device: torch device; default: the first GPU, else the CPU. Of engine transformers.
             dtype: "bfloat16", "float16" or "float32"; default: bfloat16 on a GPU, float32 on the CPU.
             min_pixels: smallest image area; default: the checkpoint's.
@@ -132,20 +139,28 @@ class Scorer:
             max_pixels=max_pixels,
         )
         student = make_student(engine, source, **options, **({} if device is None else {"device": device}))
-        # The folder of the demo judge is a cache of this machine.
+        # Not by its folder, which is a cache of this machine and says nothing to readers of the scores.
         return cls(student, DEMO if is_demo else source.name, settings, student.revision)
 
-    def shaping(self) -> dict[str, Any]:
-        """All that the scores depend on beside pair, model and template; stands in every record."""
+    def score_settings(self) -> dict[str, Any]:
+        """Return all that scores depend on beside pair, model and template; it stands in every record."""
         processor = self.student.processor
         pixels = {"min_pixels": processor.min_pixels, "max_pixels": processor.max_pixels}
-        return self.settings.shaping() | pixels | {"engine": self.student.name, "dtype": self.student.dtype}
+        return self.settings.score_settings() | pixels | {"engine": self.student.name, "dtype": self.student.dtype}
 
     def key(self, prompt: str, image_hash: str) -> str:
-        """Name of the result for a pair by what it is made from, see `score_key`."""
+        """Return the name of a pair's result by what it is made from, see `score_key`.
+
+        A record with this key need not be made again: it would come out the same.
+
+        Args:
+            prompt: as the user wrote it.
+            image_hash: SHA-256 of the image's file, else of its pixels.
+        """
+        # Questions that were given are part of the result; those that the student asks follow from the rest.
         given, _ = self._passes.given.get(tokens.prompt_line(prompt), (None, False))
         weights = self.revision or self.name
-        return score_key(prompt, image_hash, weights, self.settings.template, self.shaping(), given)
+        return score_key(prompt, image_hash, weights, self.settings.template, self.score_settings(), given)
 
     def score(
         self, images: Any, prompts: Sequence[str], value_range: tuple[float, float] | None = None
@@ -168,7 +183,7 @@ class Scorer:
         return score_all(self.score_pairs, images, prompts, value_range)
 
     def best(self, images: Any, prompt: str, score: ScoreName = "overall") -> Best:
-        """The best of several images of one prompt, by their soft scores, and why.
+        """Choose the best of several images of one prompt, by their soft scores, and say why.
 
         Args:
             images: as of `score`.
@@ -183,27 +198,30 @@ class Scorer:
         each = each_image(images)
         return best_of(self.score(each, [prompt] * len(each)), score)
 
-    def score_pairs(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
+    def score_pairs(self, pairs: Iterable[LoadedPair]) -> Iterator[ScoreRecord | Failure]:
         """Score pairs as they come, a batch at a time; yields one result a pair, in order.
 
         Pairs are read some batches ahead and put together by length, so results come in groups.
         """
         done: dict[int, ScoreRecord | Failure] = {}
         wanted = 0
-        for number, result in self._results(pairs):
-            done[number] = result
+        for number, event in self.score_stream(pairs):
+            if isinstance(event, PassEnded):
+                continue
+            done[number] = event
             while wanted in done:
                 yield done.pop(wanted)
                 wanted += 1
 
-    def score_unordered(self, pairs: Iterable[Pair]) -> Iterator[ScoreRecord | Failure]:
-        """As `score_pairs`, but each result comes as soon as it is there, in whatever order."""
-        return (result for _, result in self._results(pairs))
+    def score_unordered(self, pairs: Iterable[LoadedPair]) -> Iterator[ScoreRecord | Failure]:
+        """Score pairs as `score_pairs` does, but yield each result as soon as it is there, in whatever order."""
+        return (event for _, event in self.score_stream(pairs) if not isinstance(event, PassEnded))
 
-    def score_stream(self, pairs: Iterable[Pair]) -> Generator[tuple[int, Event], None, None]:
-        """As `score_unordered`, with each pass as it ends, and the number of its pair in front (the first is 0).
+    def score_stream(self, pairs: Iterable[LoadedPair]) -> Generator[tuple[int, Event], None, None]:
+        """Score pairs and yield each pass as it ends, and each result, with the number of its pair (the first is 0).
 
-        Whoever closes the iterator ends the batch at work.
+        A batch that does not fit into the memory begins again as two halves, so a pass may come twice; results never
+        do. Whoever closes the iterator ends the batch at work.
         """
         for batch in by_length(pairs, lambda: self._batches.size, self._passes.expected_length):
             for event in in_halves(self._score_together, batch, self._batches.failed):
@@ -215,15 +233,18 @@ class Scorer:
 
     @property
     def most_together(self) -> int:
-        """So many pairs at most are scored in one batch."""
+        """Pairs that are scored in one batch at most; it falls when the memory turns out to be too small."""
         return self._batches.most
 
     def unused_questions(self, prompts: Iterable[str]) -> list[str]:
-        """Prompts with questions of `give_questions` that are none of `prompts`: in another spelling, perhaps."""
+        """Return the prompts of `give_questions` that are not among `prompts`: they may be spelled in another way."""
         return sorted(self._passes.given.keys() - {tokens.prompt_line(prompt) for prompt in prompts})
 
     def give_questions(self, questions: Mapping[str, Sequence[Question]]) -> None:
-        """Take T2IA questions, {"question", "answer"} each, by prompt; the student is asked for those of other prompts.
+        """Take T2IA questions that the student need not be asked for.
+
+        Args:
+            questions: by prompt, a list of {"question", "answer"}; duplicates are removed.
 
         Raises:
             SettingError: the questions of a prompt are not questions.
@@ -237,38 +258,36 @@ class Scorer:
                 raise SettingError(f"questions of {prompt[:60]!r}: expected at least one")
             self._passes.given[tokens.prompt_line(prompt)] = merged, False
 
-    def remembered_questions(self, prompt: str) -> tuple[list[Question], bool] | None:
-        """T2IA questions that the student was asked for, and whether a limit cut them off; None: of another prompt."""
-        return self._passes.asked.get(tokens.prompt_line(prompt))
-
-    def remember_questions(self, prompt: str, asked: tuple[list[Question], bool]) -> None:
-        """Take what another copy of this student was asked for, as its `remembered_questions` gave it."""
-        self._passes.asked[tokens.prompt_line(prompt)] = asked
-
     @property
     def questions_digest(self) -> str | None:
-        """Names all questions that were given; None where none were."""
+        """Name of all questions that were given, by their content; None where none were."""
         return fingerprint(self._passes.given) if self._passes.given else None
 
-    def _results(self, pairs: Iterable[Pair]) -> Iterator[tuple[int, ScoreRecord | Failure]]:
-        return ((number, event) for number, event in self.score_stream(pairs) if not isinstance(event, PassEnded))
-
     def _score_together(self, batch: Sequence[Numbered]) -> Iterator[tuple[int, Event]]:
+        """Score one batch. Raises what torch raises where the memory is too small."""
         started = time.perf_counter()
         states: list[PairState[Any]] = [PairState(number, pair) for number, pair in batch]
         for state, ended in self._passes.run(states):
             yield state.number, ended
         seconds = round((time.perf_counter() - started) / len(states), 4)
         self._batches.fitted(len(states))
+        # Only after all passes: a batch that runs out of memory in the last one is scored again in halves, and its
+        # results would come twice.
         for state in states:
             yield state.number, self._result(state, seconds)
 
     def _result(self, state: PairState[Any], seconds: float) -> ScoreRecord | Failure:
+        """Make the record of a pair that has been through the passes."""
         pair = state.pair
         if state.failure:
             return Failure(pair.pair_id, state.failure)
-        scores, soft = self._overall(state)
-        holistic = {part: found.holistic for part, found in state.evaluated.items() if found.holistic is not None}
+        found = {part: part_scores(evaluated, self.settings.mean) for part, evaluated in state.evaluated.items()}
+        scores: dict[str, float] = {part: found[part][0] for part in PARTS if part in found}
+        soft: dict[str, float] = {part: found[part][1] for part in PARTS if part in found}
+        for each in (scores, soft):
+            if len(each) == len(PARTS):  # modes with one part have no overall score
+                each["overall"] = self.settings.alpha * each["iqa"] + self.settings.beta * each["t2ia"]
+        holistic = {part: one.holistic for part, one in state.evaluated.items() if one.holistic is not None}
         row = {
             "pair_id": pair.pair_id,
             "prompt": pair.prompt,
@@ -285,47 +304,37 @@ class Scorer:
             "key": self.key(pair.prompt, pair.image_hash),
             "template": self.settings.template,
             "soft": {name: round(score, 4) for name, score in soft.items()},
-            "settings": self.shaping(),
+            "settings": self.score_settings(),
             "seconds": seconds,
         }
         return ScoreRecord.from_dict(row, pair.pair_id)
 
-    def _overall(self, state: PairState[Any]) -> tuple[dict[str, float], dict[str, float]]:
-        """Scores and soft scores of the parts that there are, and overall where there are both."""
-        found = {part: part_scores(evaluated, self.settings.mean) for part, evaluated in state.evaluated.items()}
-        both: tuple[dict[str, float], dict[str, float]] = ({}, {})
-        for kind, scores in enumerate(both):
-            scores |= {part: found[part][kind] for part in PARTS if part in found}
-            if len(scores) == len(PARTS):
-                scores["overall"] = self.settings.alpha * scores["iqa"] + self.settings.beta * scores["t2ia"]
-        return both
-
 
 def by_length(
-    pairs: Iterable[Pair], size: Callable[[], int], length: Callable[[Pair], int]
+    pairs: Iterable[LoadedPair], size: Callable[[], int], length: Callable[[LoadedPair], int]
 ) -> Iterator[list[Numbered]]:
-    """Pairs of like length together, the longest of a window first: short replies then wait for few long ones.
+    """Put pairs of like length together, the longest of a window first.
+
+    All pairs of a batch wait for its longest reply, so a long one among short ones would waste most of the batch.
 
     Args:
         pairs: any number; a window of them is held at a time.
-        size: pairs of the next batch.
-        length: expected tokens of a pair.
+        size: returns how many pairs the next batch may have; it may change from batch to batch.
+        length: returns the expected tokens of a pair.
     """
-    rest = iter(enumerate(pairs))
-    for first in rest:
-        window = list(_window(chain([first], rest), _WINDOW_BATCHES * size()))
-        window.sort(key=lambda numbered: -length(numbered[1]))
+    numbered = enumerate(pairs)
+    while True:
+        window: list[Numbered] = []
+        most, pixels = _WINDOW_BATCHES * size(), 0
+        for one in numbered:
+            window.append(one)
+            pixels += one[1].image.width * one[1].image.height
+            if len(window) >= most or pixels >= _WINDOW_PIXELS:
+                break
+        if not window:
+            return
+        window.sort(key=lambda one: -length(one[1]))
         while window:
             count = size()
             yield window[:count]
             del window[:count]
-
-
-def _window(pairs: Iterator[Numbered], most: int) -> Iterator[Numbered]:
-    pixels = 0
-    for count, numbered in enumerate(pairs, 1):
-        image = numbered[1].image
-        pixels += image.width * image.height
-        yield numbered
-        if count >= most or pixels >= _WINDOW_PIXELS:
-            return

@@ -1,4 +1,9 @@
-"""What can be set about scoring. Light: imported by `--help`."""
+"""What can be set about scoring, and the key that says which scores a setting makes.
+
+`dyneval score --help` imports this module to make flags from it, so it imports nothing heavy. A setting that changes
+scores must change the key of a record (`score_key`); one that is forgotten there leaves old scores in a file that was
+scored again with the new setting, and nobody sees it.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +28,9 @@ Form = Literal["auto", AnyForm]
 FORMS: tuple[Form, ...] = get_args(Form)
 
 _TRAINED = "auto: as the student was trained, by its own word or by what it writes"
+# Counting the tokens of 2 MB takes 8 s, so a prompt is measured in bytes first. Written text has about four a token.
 BYTES_A_TOKEN = 16
-"""A prompt of more bytes than this for each token that it may have is refused; written text has about four."""
+"""A prompt of more bytes than this for each token that it may have is refused."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,8 +39,8 @@ class ScorerSettings:
 
     Attributes:
         mode: "full"; "fast" leaves out the reasons that stand behind a score (of the readme form); "t2ia-only" and
-            "iqa-only" give one half.
-        mean: how the scores of a half's questions become its score; "geometric" lets one failed question weigh more.
+            "iqa-only" give one part.
+        mean: how the scores of a part's questions become its score; "geometric" lets one failed question weigh more.
         template: version of the human turns, see `dyneval.tokens`; "auto": the one that the student was trained with.
         reply_form: form of the replies to EVALUATION, see `dyneval.replies`; "auto": the one that the student writes,
             "either": whichever it writes each time.
@@ -46,8 +52,9 @@ class ScorerSettings:
         limits: bounds of the replies' lists and texts; by default only `max_new_tokens` bounds them.
     """
 
-    mode: Annotated[Mode, arg("full; fast: without the reasons that stand behind a score; or one half only")] = "full"
-    mean: Annotated[Mean, arg("of a half's question scores")] = "arithmetic"
+    # Defaults are what the published scores were made with: arithmetic means, both parts with half of the weight.
+    mode: Annotated[Mode, arg("full; fast: without the reasons that stand behind a score; or one part only")] = "full"
+    mean: Annotated[Mean, arg("of a part's question scores")] = "arithmetic"
     template: Annotated[Template, arg(f"human turns; {_TRAINED}")] = "auto"
     reply_form: Annotated[Form, arg(f"evaluations; {_TRAINED}", choices=("auto", *REPLY_FORMS))] = "auto"
     alpha: Annotated[float, arg("weight of IQA in overall")] = 0.5
@@ -70,9 +77,14 @@ class ScorerSettings:
             if getattr(self, name) != "auto" and getattr(self, name) < 1:
                 raise SettingError(f"{name} is {getattr(self, name)}, expected at least 1")
 
-    def shaping(self) -> dict[str, Any]:
-        """The settings that a score depends on; a file of scores holds rows of one such set only."""
+    def score_settings(self) -> dict[str, Any]:
+        """Return the settings that change scores.
+
+        They are part of each record's key, so a pair is scored again when one changes. Batch size is left out, since it
+        does not change scores; the template stands in a field of its own.
+        """
         chosen = {name: value for name, value in asdict(self).items() if name not in ("batch_size", "template")}
+        # Limits that are not set are left out, so that a new one leaves the keys of old scores as they are.
         return chosen | {"limits": {name: most for name, most in chosen["limits"].items() if most is not None}}
 
 
@@ -81,19 +93,20 @@ def score_key(
     image_hash: str,
     weights: str,
     template: str,
-    shaping: Mapping[str, Any],
+    settings: Mapping[str, Any],
     questions: Sequence[Mapping[str, Any]] | None = None,
 ) -> str:
-    """Name of a score by what it is made from, see `dyneval.hashing.content_key`.
+    """Return the name of a score by what it is made from, see `dyneval.hashing.content_key`.
 
     Args:
         prompt: as the user wrote it.
         image_hash: SHA-256 of the image's file, else of its pixels.
         weights: revision of the student, else its name.
         template: version of the human turns.
-        shaping: all else that the scores depend on, see `Scorer.shaping`.
+        settings: all else that the scores depend on, see `Scorer.score_settings`.
         questions: the T2IA questions that were given for the prompt.
     """
+    # A student sees a prompt on one line, so prompts that differ in their line breaks alone have the same score.
     line = prompt_line(prompt)
-    student = {"weights": weights, "template": template, **as_in_key(shaping)}
+    student = {"weights": weights, "template": template, **as_in_key(settings)}
     return content_key(prompt if line == prompt.strip() else line, image_hash, student, questions)

@@ -1,4 +1,9 @@
-"""Bodies of requests, read into pairs: JSON with base64, or multipart. Nothing is fetched, no path is opened."""
+"""Bodies of requests, read into pairs: JSON with base64, or multipart. Nothing is fetched, no path is opened.
+
+Everything here is hostile input. Its sizes are bounded before it is read (`guard`), its image is decoded elsewhere
+(`decoding`), and whatever is wrong with it becomes a `Refusal` that names the field. What is done here is done in the
+event loop, so anything that takes 20 ms for a large body holds up all other requests for 20 ms.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +21,20 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from dyneval.errors import ImageError
-from dyneval.loaded_pairs import Pair, PromptError, checked_prompt
+from dyneval.loaded_pairs import LoadedPair, PromptError, checked_prompt
 from dyneval.records import prompt_id
 from dyneval.serve.decoding import DecoderError, Decoders
 from dyneval.serve.refusal import Refusal, unavailable, unprocessable
 
 _Model = TypeVar("_Model", bound=Struct)
 _Read = TypeVar("_Read")
-_MOST_PARTS = 200_000
+_MOST_VALUES = 200_000
+"""Values in a trainer's body. As Python objects they take 20 times the memory that they take as JSON."""
 PairId = Annotated[str, Meta(min_length=1, max_length=200, description="named in the result; default: made from both")]
 
 
 class ScoreRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """One image and the prompt that it was made from."""
+    """One image and the prompt that it was made from, as /v1/score takes it."""
 
     image: Annotated[
         str,
@@ -42,21 +48,34 @@ class ScoreRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """Several pairs, scored independently."""
+    """Several pairs, scored independently, as /v1/score/batch takes them."""
 
     pairs: Annotated[list[ScoreRequest], Meta(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A pair as it came: `image` is a file's bytes, or the same in base64; nothing is decoded yet."""
+    """A pair as it came; nothing is decoded yet.
+
+    Attributes:
+        image: a file's bytes, or the same in base64.
+        prompt: the prompt, unchecked.
+        pair_id: the client's name for the pair, 1 to 200 characters; None: it has none.
+    """
 
     image: bytes | str
     prompt: str
     pair_id: str | None
 
     def check(self, max_prompt: int) -> None:
-        """Raises Refusal (422) where the prompt is none, or has more than `max_prompt` bytes."""
+        """Check the prompt, which costs nothing, before the image is decoded.
+
+        Args:
+            max_prompt: bytes in UTF-8 that a prompt may have.
+
+        Raises:
+            Refusal: 422, the prompt is empty, no text, or too long.
+        """
         try:
             size = len(checked_prompt(self.prompt).encode())
         except PromptError as error:
@@ -64,10 +83,15 @@ class Upload:
         if size > max_prompt:
             raise unprocessable(f"the prompt has {size} bytes, at most {max_prompt} are read; prompts are never cut")
 
-    def pair(self, decoders: Decoders) -> Pair:
-        """Decode the image, in a thread of `decoders`. Raises Refusal (422, 503).
+    def pair(self, decoders: Decoders) -> LoadedPair:
+        """Decode the image; call this in a thread of `decoders`.
 
-        A pair without a name is named after its prompt and the SHA-256 of its image.
+        Returns:
+            The pair. One without a name is named after its prompt and the SHA-256 of its image, so that the same pair
+            gets the same name again.
+
+        Raises:
+            Refusal: 422, the image cannot be used; 503, no image can be decoded at the moment.
         """
         try:
             read = decoders.decode(self.image, "image")
@@ -76,11 +100,22 @@ class Upload:
         except DecoderError:
             raise unavailable() from None
         pair_id = self.pair_id or f"{prompt_id(self.prompt)}-{str(read.file_hash)[:16]}"
-        return Pair(pair_id=pair_id, prompt=self.prompt, image=read.image, image_name="image", file_hash=read.file_hash)
+        return LoadedPair(
+            pair_id=pair_id, prompt=self.prompt, image=read.image, image_name="image", file_hash=read.file_hash
+        )
 
 
 async def arrived(reading: Awaitable[_Read], until: float, seconds: float) -> _Read:
-    """What is read from a request that has to be there at `until`, `seconds` after it began. Raises Refusal (408)."""
+    """Wait for what is read from a request.
+
+    Args:
+        reading: reads it.
+        until: when it has to be there, on the clock of the event loop.
+        seconds: how long that is after the request began, for the message.
+
+    Raises:
+        Refusal: 408, it was not there in time.
+    """
     try:
         async with asyncio.timeout_at(until):
             return await reading
@@ -88,60 +123,65 @@ async def arrived(reading: Awaitable[_Read], until: float, seconds: float) -> _R
         raise Refusal(408, "timeout", f"the request did not arrive within {seconds:g} s") from None
 
 
-async def read_one(request: Request) -> Upload:
-    """Read one pair from JSON or multipart. Raises Refusal (400, 415, 422)."""
-    kind = _media_type(request)
-    if kind == "multipart/form-data":
-        return await _read_multipart(request)
+async def read_uploads(request: Request, most: int | None = None) -> list[Upload]:
+    """Read the pairs of a request.
+
+    Args:
+        request: to a route of scoring.
+        most: pairs that a batch in JSON may have; None: the request has one pair, in JSON or multipart.
+
+    Returns:
+        The pairs in the order of the body, at least one.
+
+    Raises:
+        Refusal: 415, another media type; 422, the body is wrong, and the message says where.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if most is None and kind == "multipart/form-data":
+        return [await _read_multipart(request)]
     if kind != "application/json":
-        raise Refusal(415, "media_type", f"expected application/json or multipart/form-data, found {kind or 'neither'}")
+        expected = "application/json or multipart/form-data" if most is None else "application/json"
+        found = kind or ("neither" if most is None else "nothing")
+        raise Refusal(415, "media_type", f"expected {expected}, found {found}")
     body = await request.body()
-    found = _parsed(ScoreRequest, body)
-    _check_keys(body, 2 * _texts(found))
-    return _upload(found)
-
-
-async def read_batch(request: Request, most: int) -> list[Upload]:
-    """Read up to `most` pairs from JSON. Raises Refusal (415, 422)."""
-    kind = _media_type(request)
-    if kind != "application/json":
-        raise Refusal(415, "media_type", f"expected application/json, found {kind or 'nothing'}")
-    body = await request.body()
-    found = _parsed(BatchRequest, body).pairs
-    if len(found) > most:
-        raise unprocessable(f"pairs: {len(found)} are too many, at most {most}")
-    _check_keys(body, 2 + 2 * sum(map(_texts, found)))  # with that of `pairs`
-    return [_upload(one) for one in found]
-
-
-def _media_type(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _parsed(model: type[_Model], body: bytes) -> _Model:
-    """The body as a model. Raises Refusal (422)."""
     try:
-        return msgspec.json.decode(body, type=model)
+        if most is None:
+            pairs = [msgspec.json.decode(body, type=ScoreRequest)]
+        else:
+            pairs = msgspec.json.decode(body, type=BatchRequest).pairs
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise unprocessable(f"body: {error}") from None
+    if most is not None and len(pairs) > most:
+        raise unprocessable(f"pairs: {len(pairs)} are too many, at most {most}")
+    # msgspec keeps the last of two equal keys. Python's own reader finds them, but reading megabytes of base64 a second
+    # time would hold up all others. The texts that these pairs need have so many quotes: image and prompt, each with
+    # its key, make 8, pair_id 4 more, and the key "pairs" 2. A body with no more than those repeats no key, however
+    # the key is written; one with more, such as a prompt with quotes in it, is read again.
+    least = sum(8 if pair.pair_id is None else 12 for pair in pairs) + 2 * (most is not None)
+    if body.count(b'"') != least:
+        json.loads(body, object_pairs_hook=_object_of_distinct_keys)
+    return [Upload(pair.image, pair.prompt, pair.pair_id) for pair in pairs]
+
+
+def loosely_parsed(model: type[_Model], body: bytes) -> _Model:
+    """Read a trainer's body, which may have keys that `model` does not know.
+
+    28 MB of base64 take 40 ms, twice what msgspec alone does, which keeps the last of two equal keys.
+
+    Raises:
+        Refusal: 422, the body is no JSON of that form.
+    """
+    # Counted in the bytes, before anything is built of them; inside of base64 none of the three occurs.
+    if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise unprocessable(f"body: more than {_MOST_VALUES} values")
+    try:
+        return msgspec.convert(json.loads(body, object_pairs_hook=_object_of_distinct_keys), model)
+    except (ValueError, RecursionError) as error:
         raise unprocessable(f"body: {error}") from None
 
 
-def _texts(pair: ScoreRequest) -> int:
-    """Texts that a pair has at least in JSON, keys among them."""
-    return 4 if pair.pair_id is None else 6
-
-
-def _check_keys(body: bytes, least: int) -> None:
-    """Raises Refusal (422) where a key stands twice in an object, however it is written: msgspec takes the last one.
-
-    With only the quotes that there are at `least` there is none; to read megabytes once more would hold up all others.
-    """
-    if body.count(b'"') != least:
-        json.loads(body, object_pairs_hook=_once)
-
-
-def _once(entries: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON. Raises Refusal (422) where a key stands in it twice."""
+def _object_of_distinct_keys(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of JSON. Raises Refusal (422) where a key stands in it twice: nobody knows which one is meant."""
     found = dict(entries)
     if len(found) < len(entries):
         name, count = Counter(name for name, _ in entries).most_common(1)[0]
@@ -149,26 +189,11 @@ def _once(entries: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def loosely_parsed(model: type[_Model], body: bytes) -> _Model:
-    """The body as a model that knows not all of its keys. Raises Refusal (422).
-
-    28 MB of base64 take 40 ms, twice what msgspec alone does, which keeps the last of two equal keys.
-    """
-    if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_PARTS:  # as Python objects they would take 20 times the memory
-        raise unprocessable(f"body: more than {_MOST_PARTS} values")
-    try:
-        return msgspec.convert(json.loads(body, object_pairs_hook=_once), model)
-    except (ValueError, RecursionError) as error:
-        raise unprocessable(f"body: {error}") from None
-
-
-def _upload(request: ScoreRequest) -> Upload:
-    return Upload(request.image, request.prompt, request.pair_id)
-
-
 async def _read_multipart(request: Request) -> Upload:
+    """Read one pair from a form with the file `image`, the field `prompt` and perhaps `pair_id`. Raises Refusal."""
     _, options = parse_options_header(request.headers["content-type"])
-    if options.get(b"charset", b"utf-8").lower() != b"utf-8":  # some of Python's take minutes for a megabyte: punycode
+    # Starlette decodes fields with the codec that the client names. Python's punycode takes minutes for a megabyte.
+    if options.get(b"charset", b"utf-8").lower() != b"utf-8":
         raise Refusal(415, "media_type", "charset: expected utf-8, or none")
     async with request.form(max_files=1, max_fields=2, max_part_size=1 << 20) as form:
         for name in form:

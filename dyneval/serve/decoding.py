@@ -1,5 +1,8 @@
 """Image files decoded in processes of their own, with limits of time and memory: a hostile file costs its own answer.
 
+Decoders of image formats are C libraries, and a file can make one crash, compute for minutes or ask for all memory. In
+the server's own process that would be the end of every request. Here it ends one small process, which is started again.
+
 Such a process reads one task after the other from a socket, a line of JSON and the file's bytes, and writes back a line
 of JSON and the pixels, or a picture for a page.
 """
@@ -33,45 +36,67 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# The slowest honest files, AVIF and JPEG 2000 of 16 megapixels, take one or two.
 SECONDS = 5
-"""Of computing. The slowest honest files, AVIF and JPEG 2000 of 16 megapixels, take one or two."""
+"""Seconds of computing that a file may take."""
 _WAIT = 60
 """Seconds for all of it, on a machine that is busy with other things."""
+# A pixel takes 8 bytes with four channels of 16 bits, and is copied several times on the way to RGB.
 _MEMORY, _MEMORY_A_PIXEL = 1 << 28, 40
-"""Bytes beyond what the process has from its start: 16 bits of four channels, and the copies on the way to RGB."""
+"""Bytes beyond what the process has from its start, and bytes more for each pixel that an image may have."""
 _COUNT = max(2, min(4, os.cpu_count() or 1))
+"""Decoders at a time."""
+# Two decoders in a row do not end so by chance: the file did it. Other ends, such as SIGKILL where the machine is out
+# of memory, say nothing of the file.
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
-"""What a file does to a library with a fault; two decoders in a row do not end so by chance."""
+"""Signals by which a library with a fault ends."""
 _DATA_URL = re.compile(rb"\s*data:[^,]{0,200};base64,")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
+# The package's own folder stands last: where it is a checkout, nothing in it takes the place of a module of Python.
 _START = "import sys; sys.path.append(sys.argv[1]); from dyneval.serve.decoding import main; main(*sys.argv[2:])"
-"""The package's own folder stands last: where it is a checkout, nothing in it takes the place of a module of Python."""
+"""What a decoder runs; its first argument is the package's own folder."""
 
 
 class DecoderError(Exception):
-    """No decoder could look at an image: this machine is at fault, not the image."""
+    """No decoder could look at an image. This machine is at fault, not the image, so the client may come back."""
 
 
-class _Ended(Exception):
+class _DecoderEnded(Exception):
     """A decoder ended in the middle of its task; the message says how."""
 
-    def __init__(self, message: str, is_crash: bool) -> None:
-        super().__init__(message)
-        self.is_crash = is_crash
+
+class _DecoderCrashed(_DecoderEnded):
+    """It ended by one of `_CRASHES`."""
 
 
 class Decoders:
-    """Some decoding processes, made when they are needed, and a thread each that waits for it."""
+    """Some decoding processes, made when they are needed, and a thread each that waits for it.
+
+    Attributes:
+        threads: run `decode` and `picture` in these: each waits, for up to a minute.
+    """
 
     def __init__(self, max_pixels: int, seconds: float = SECONDS) -> None:
-        """`max_pixels`: larger images are refused; `seconds`: of computing that one may take."""
+        """Set limits; no process is started yet.
+
+        Args:
+            max_pixels: larger images are refused.
+            seconds: of computing that one image may take.
+        """
         self._limits = max_pixels, seconds
         self._own = threading.local()
         self._all: set[_Decoder] = set()
         self.threads = ThreadPoolExecutor(_COUNT, thread_name_prefix="decoder")
 
     def decode(self, file: bytes | str, name: str) -> ReadImage:
-        """Read an image file, its bytes or the same in base64, in one of `threads`; errors call it `name`.
+        """Read an image file.
+
+        Args:
+            file: its bytes, or the same in base64.
+            name: what errors call it.
+
+        Returns:
+            The image, upright and RGB, and the SHA-256 of the file's bytes.
 
         Raises:
             ImageError: it cannot be used, or takes too much time or memory.
@@ -86,10 +111,19 @@ class Decoders:
         return ReadImage(Image.frombytes("RGB", tuple(told["size"]), pixels), None, told["sha256"])
 
     def picture(self, name: str, root: Path, side: int) -> bytes:
-        """An image file below `root` as PNG, in one of `threads`: at most `side` pixels wide and high, nothing beside.
+        """Make a picture for a page.
+
+        Args:
+            name: of an image file, below `root`.
+            root: folder.
+            side: pixels that the picture is wide or high at most.
+
+        Returns:
+            A PNG with the image's colour profile and no other metadata, which may name the model that made it.
 
         Raises:
-            ImageError, DecoderError: as `decode`; also where `name` leads out of `root`.
+            ImageError: as `decode`; also where `name` leads out of `root`.
+            DecoderError: as `decode`.
         """
         return self._answer({"name": name, "root": str(root), "side": side}, b"", name)[1]
 
@@ -100,15 +134,15 @@ class Decoders:
             decoder.end()
 
     def _answer(self, task: dict[str, Any], content: bytes, name: str) -> tuple[dict[str, Any], bytes]:
-        """What a decoder says to a task. One that ended at it, or was dead before, is replaced, and asked once more."""
+        """Have a task done. A decoder that ended at it, or was dead before, is replaced, and asked once more."""
         try:
             try:
                 return self._asked(task, content, name)
-            except _Ended:
+            except _DecoderEnded:
                 return self._asked(task, content, name)
-        except _Ended as error:
-            if error.is_crash:
-                raise ImageError(f"{name}: {error}") from None
+        except _DecoderCrashed as error:
+            raise ImageError(f"{name}: {error}") from None
+        except _DecoderEnded as error:
             reason: Exception = error
         except OSError as error:
             reason = error
@@ -116,7 +150,14 @@ class Decoders:
         raise DecoderError("no image can be decoded now") from reason
 
     def _asked(self, task: dict[str, Any], content: bytes, name: str) -> tuple[dict[str, Any], bytes]:
-        """Raises _Ended, ImageError, TimeoutError, and OSError where there can be no decoder."""
+        """Have a task done by this thread's decoder.
+
+        Raises:
+            ImageError: the image is at fault.
+            _DecoderEnded: the decoder ended; this thread has none any more.
+            TimeoutError: the decoder said nothing for `_WAIT` s, and was ended.
+            OSError: no process can be started.
+        """
         decoder: _Decoder | None = getattr(self._own, "decoder", None)
         if decoder is None:
             decoder = self._own.decoder = _Decoder(*self._limits)
@@ -131,10 +172,13 @@ class Decoders:
                 raise ImageError(f"{name}: not decoded within {self._limits[1]:g} s of computing") from None
             if isinstance(error, BlockingIOError):
                 raise TimeoutError(f"a decoder was silent for {_WAIT} s") from None
-            raise _Ended(f"the decoder ended with status {status}", -status in _CRASHES) from None
+            kind = _DecoderCrashed if -status in _CRASHES else _DecoderEnded
+            raise kind(f"the decoder ended with status {status}") from None
 
 
 class _Decoder:
+    """One decoding process, as the server sees it."""
+
     def __init__(self, max_pixels: int, seconds: float) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -150,7 +194,7 @@ class _Decoder:
             self._link = Connection(ours.detach())
 
     def answer(self, task: dict[str, Any], content: bytes, name: str) -> tuple[dict[str, Any], bytes]:
-        """Raises ImageError; BlockingIOError after `_WAIT` s; EOFError or OSError where the process has ended."""
+        """Have a task done. Raises ImageError; BlockingIOError after `_WAIT` s; EOFError or OSError: it has ended."""
         self._link.send_bytes(json.dumps(task).encode())
         self._link.send_bytes(content)
         told: dict[str, Any] = json.loads(self._link.recv_bytes())
@@ -161,20 +205,28 @@ class _Decoder:
     def end(self) -> int:
         """End the process; returns its status."""
         self._link.close()
+        # One that a limit has ended is over in a moment. Killed before that, its status would say nothing of the limit.
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(1)  # one that was ended by a limit is over in a moment
+            self._process.wait(1)
         self._process.kill()
         return self._process.wait()
 
 
 def main(descriptor: str, max_pixels: str, seconds: str) -> None:
-    """Such a process: works at the tasks from the socket `descriptor` until that is closed."""
+    """Be a decoding process: do the tasks from a socket until that is closed.
+
+    Args:
+        descriptor: number of the socket, inherited.
+        max_pixels: larger images are refused.
+        seconds: of computing that one image may take.
+    """
     from PIL import Image
 
+    from dyneval.files.image_forms import read_image
     from dyneval.work.processes import end_with_parent
 
     end_with_parent(os.getppid())
-    os.nice(10)  # who sends the largest pictures must not take the processor from the scorer
+    os.nice(10)  # whoever sends the largest pictures must not take the processor from the scorer
     most_pixels = int(max_pixels)
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -187,12 +239,15 @@ def main(descriptor: str, max_pixels: str, seconds: str) -> None:
             task, content = json.loads(link.recv_bytes()), link.recv_bytes()
         except EOFError:
             return
-        signal.setitimer(signal.ITIMER_PROF, float(seconds))  # its signal ends a process that does not handle it
+        # Its signal ends the process, since nobody handles it. A limit in Python would wait for the C library.
+        signal.setitimer(signal.ITIMER_PROF, float(seconds))
         try:
             if "root" in task:
                 told, data = _picture(task, most_pixels)
             else:
-                told, data = _pixels(_from_base64(content) if task["base64"] else content, most_pixels)
+                file = _from_base64(content) if task["base64"] else content
+                read = read_image(file, "image", max_pixels=most_pixels)
+                told, data = {"size": read.image.size, "sha256": read.file_hash}, read.image.tobytes()
         except ImageError as error:
             told, data = {"error": str(error).removeprefix("image: ")}, b""
         except MemoryError:
@@ -204,7 +259,10 @@ def main(descriptor: str, max_pixels: str, seconds: str) -> None:
 
 
 def _from_base64(text: bytes) -> bytes:
-    """Bytes from base64 as people send it. Here, since 10 MB of it would hold up every thread of the server."""
+    """Decode base64 as people send it: as a data URL, in lines, URL-safe, without padding. Raises ImageError.
+
+    It is done here, since 10 MB of it in the server would hold up all its threads.
+    """
     if found := _DATA_URL.match(text):
         text = text[found.end() :]
     plain = text.translate(_URL_SAFE, delete=b" \t\r\n\v\f").rstrip(b"=")
@@ -214,14 +272,8 @@ def _from_base64(text: bytes) -> bytes:
         raise ImageError(f"image: not base64 ({error})") from None
 
 
-def _pixels(content: bytes, max_pixels: int) -> tuple[dict[str, Any], bytes]:
-    from dyneval.files.image_forms import read_image
-
-    read = read_image(content, "image", max_pixels=max_pixels)
-    return {"size": read.image.size, "sha256": read.file_hash}, read.image.tobytes()
-
-
 def _picture(task: dict[str, Any], max_pixels: int) -> tuple[dict[str, Any], bytes]:
+    """Make a picture for a page, see `Decoders.picture`."""
     from PIL import Image
 
     from dyneval.files.images import decode_image, png_bytes, resolve_below

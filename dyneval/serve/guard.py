@@ -1,4 +1,9 @@
-"""What stands before every route: who may ask, how much and how slowly, security headers, and the count of requests."""
+"""Checks in front of every route: who may ask, how much and how slowly; security headers; the count of requests.
+
+It is ASGI middleware, since all of this has to happen before a route reads a body. Without it a page of any site could
+make a visitor's browser use this server, a client that sends one byte a minute would hold its memory for ever, and the
+bodies of many clients together could take all memory although each is small enough.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,8 @@ from dyneval.serve.settings import ServerSettings
 from dyneval.serve.telemetry import Telemetry
 
 _HEADERS = {
-    # A page loads only scripts and styles of this server, and shows pictures that it made itself.
+    # A page loads only scripts and styles of this server, and shows pictures that it made itself (blob, data). Text of
+    # a prompt or a student that were taken for HTML could load nothing and send nothing elsewhere.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -29,6 +35,7 @@ _HEADERS = {
 _SILENCE = 10.0
 """Seconds that a client may be silent in the middle of its request."""
 _READ_AGAIN = 5
+"""Seconds of Retry-After where too many bytes are held."""
 
 
 class Guard:
@@ -37,11 +44,19 @@ class Guard:
     def __init__(
         self, app: ASGIApp, settings: ServerSettings, telemetry: Telemetry, patient: Collection[str] = ()
     ) -> None:
-        """`patient`: paths of trainers; where too many bytes are held their bodies wait in the network, unread."""
+        """Get ready.
+
+        Args:
+            app: what is guarded.
+            settings: limits, names of the server, whether there is a token.
+            telemetry: counts the requests.
+            patient: paths of trainers; where too many bytes are held their bodies wait in the network, unread.
+        """
         self._app = app
         self._max_body = settings.max_body
         self._most_held = settings.most_held
         self._held = 0
+        """Bytes of bodies whose requests are not answered yet."""
         self._patient = patient
         self._reading: dict[object, None] = {}
         """Requests of trainers whose bodies are arriving, the oldest first."""
@@ -52,20 +67,33 @@ class Guard:
         self._telemetry = telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, and count it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send)
         started = time.monotonic()
+        status = 0
+
+        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
         try:
-            await self._handle(scope, receive, answer)
+            await self._handle(scope, receive, send_with_headers)
         finally:
+            # The path of the route, not of the request: clients must not make series of figures, see `telemetry`.
             path = getattr(scope.get("route"), "path", "other")
-            self._telemetry.requests.labels(path, str(answer.status)).inc()
+            self._telemetry.requests.labels(path, str(status)).inc()
             self._telemetry.request_seconds.labels(path).observe(time.monotonic() - started)
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a request by its headers, or pass it on with a `receive` that holds its body to the limits."""
         headers = Headers(scope=scope)
         try:
             self._check_names(headers)
@@ -88,6 +116,7 @@ class Guard:
                 self._changed.clear()
                 await self._changed.wait()
             try:
+                # Only while a body arrives: a route that waits for its client to leave calls this again after it.
                 async with asyncio.timeout(_SILENCE if more else None):
                     message = await receive()
             except TimeoutError:
@@ -97,7 +126,9 @@ class Guard:
             seen += size
             self._held += size
             if not more:
-                self._is_read(this)
+                self._reading.pop(this, None)
+                self._changed.set()
+            # Counted as it arrives: a body in chunks announces no length, and an announced one may be a lie.
             if seen > self._max_body:
                 raise too_large("the request", self._max_body)
             if self._held > self._most_held and scope["path"] not in self._patient:
@@ -108,40 +139,42 @@ class Guard:
             await self._app(scope, limited, send)
         finally:
             self._held -= seen
-            self._is_read(this)
+            self._reading.pop(this, None)
+            self._changed.set()
 
     def _must_wait(self, request: object, seen: int) -> bool:
-        """True of a trainer's request while much is held; of `seen` of its bytes it was read.
+        """Tell whether a trainer's request, of which `seen` bytes were read, waits because many bytes are held.
 
-        The last half of the room is for those that have begun: side by side, so that slow ones are found out together.
-        Without any room the oldest is read to its end, so that all go on.
+        New requests begin while less than half of the limit is held. The other half is for those that have begun: they
+        arrive side by side, so that a slow one shows by its silence. Where even that is full the oldest one is read to
+        its end, or none could go on.
         """
         if request not in self._reading or self._held <= (self._most_held if seen else self._most_held // 2):
             return False
         return next(iter(self._reading)) is not request
 
-    def _is_read(self, request: object) -> None:
-        self._reading.pop(request, None)
-        self._changed.set()
-
     def _check_names(self, headers: Headers) -> None:
-        """Refuse pages of other sites, which make a browser send requests here: by name (DNS rebinding) or outright."""
+        """Refuse pages of other sites, which make a browser send requests here.
+
+        Such a page comes either by a name of its own that it made point to this machine (DNS rebinding; seen by Host),
+        or outright (seen by Origin). Programs send no Origin.
+
+        Raises:
+            Refusal: 403.
+        """
         host, origin = headers.get("host", ""), headers.get("origin")
-        if host and not _is_known(_name(f"//{host}"), self._names):
+        if host and not _is_known(_host_of(f"//{host}"), self._names):
             raise Refusal(
                 403, "host", "this server does not go by that name; start it with --allow-host NAME if it should"
             )
-        if origin is None or (host and _netloc(origin) == host.lower()):
+        if origin is None or (host and origin.lower().partition("://")[2] == host.lower()):
             return
-        if _name(origin) not in self._allowed and "*" not in self._allowed:
+        if _host_of(origin) not in self._allowed and "*" not in self._allowed:
             raise Refusal(403, "origin", "pages of other sites may not ask here; see --allow-host")
 
 
-def _netloc(address: str) -> str:
-    return address.lower().partition("://")[2]
-
-
-def _name(address: str) -> str | None:
+def _host_of(address: str) -> str | None:
+    """Return the host of an address, in lower case; None where it has none, or hides it behind a user's name."""
     try:
         parts = urlsplit(address)
     except ValueError:
@@ -150,7 +183,7 @@ def _name(address: str) -> str | None:
 
 
 def _is_known(name: str | None, names: Collection[str]) -> bool:
-    """True for a known name and for addresses: a name of someone else's is what DNS rebinding needs."""
+    """Tell whether a name is known, or an IP address: DNS rebinding needs a name, and an address cannot be rebound."""
     if name is None or name in names or "*" in names:
         return name is not None
     try:
@@ -158,20 +191,3 @@ def _is_known(name: str | None, names: Collection[str]) -> bool:
     except ValueError:
         return False
     return True
-
-
-class _Answer:
-    """Passes an answer on, with our headers; remembers its status."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.status = 0
-
-    async def __call__(self, message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
-                headers.setdefault(name, value)
-            headers.setdefault("Cache-Control", "no-store")
-        await self._send(message)

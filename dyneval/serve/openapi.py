@@ -1,7 +1,13 @@
-"""The OpenAPI description; bodies come from the models and schemas that the code itself checks with."""
+"""The OpenAPI description of the scoring routes, at /openapi.json.
+
+Bodies are described by the very types that the code checks them with, so a client that is made from the description
+sends what the server takes. FastAPI describes only bodies that it reads itself, and here `bodies` reads them, under a
+deadline. So the paths are filled in by hand: a new route of scoring needs its lines in `describe`.
+"""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -38,87 +44,80 @@ _ERROR: Json = {
     "required": ["code", "message"],
     "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
 }
+_MULTIPART: Json = {
+    "type": "object",
+    "required": ["image", "prompt"],
+    "properties": {
+        "image": {"type": "string", "contentMediaType": "application/octet-stream"},
+        "prompt": {"type": "string"},
+        "pair_id": {"type": "string", "minLength": 1, "maxLength": 200},
+    },
+}
 
 
 def describe(app: FastAPI, settings: ServerSettings) -> Json:
-    """Description of `app`, made once."""
-    if app.openapi_schema is None:
-        whole = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        components = whole.setdefault("components", {})
-        components["schemas"] = _schemas(settings)
-        if settings.token is not None:
-            components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        _describe_paths(whole["paths"], settings.token is not None)
-        app.openapi_schema = whole
-    return app.openapi_schema
+    """Return the description of an application; it is made once.
+
+    Args:
+        app: with the routes of `dyneval.serve.desk`.
+        settings: whether there is a token, and how many pairs a batch may have.
+    """
+    if app.openapi_schema is not None:
+        return app.openapi_schema
+    whole = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    components = whole.setdefault("components", {})
+    components["schemas"] = _schemas(settings)
+    paths = whole["paths"]
+    one = {
+        "application/json": {"schema": _ref("ScoreRequest")},
+        "multipart/form-data": {"schema": _MULTIPART},
+    }
+    many = {"application/json": {"schema": _ref("BatchRequest")}}
+    _describe_scoring(paths["/v1/score"]["post"], one, "application/json", _ref("ScoreRecord"))
+    _describe_scoring(paths["/v1/score/stream"]["post"], one, "text/event-stream", {"type": "string"})
+    _describe_scoring(paths["/v1/score/batch"]["post"], many, "application/json", _ref("BatchResult"))
+    _describe_answers(paths["/v1/model"]["get"], "application/json", {"type": "object"}, (401,))
+    _describe_answers(paths["/healthz"]["get"], "application/json", {"type": "object"})
+    _describe_answers(paths["/readyz"]["get"], "application/json", {"type": "object"})
+    paths["/readyz"]["get"]["responses"]["503"] = _refusal(
+        "the student is warming up, or broken, or the server is ending"
+    )
+    _describe_answers(paths["/metrics"]["get"], "text/plain", {"type": "string"}, (401,))
+    if settings.token is not None:
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for path in ("/v1/score", "/v1/score/stream", "/v1/score/batch", "/v1/model", "/metrics"):
+            for operation in paths[path].values():
+                operation["security"] = [{"token": []}]
+    app.openapi_schema = whole
+    return whole
 
 
 def _schemas(settings: ServerSettings) -> Json:
+    """Return the schemas of all bodies and answers by name."""
     _, requests = msgspec.json.schema_components(
         (ScoreRequest, BatchRequest), ref_template="#/components/schemas/{name}"
     )
     requests["BatchRequest"]["properties"]["pairs"]["maxItems"] = settings.max_pairs
-    result = {"type": "object", "required": ["results"], "properties": {"results": {"type": "array", "items": {}}}}
     failed = {"type": "object", "required": ["pair_id", "error"], "properties": {"error": _ref("Error")}}
-    result["properties"]["results"]["items"] = {"anyOf": [_ref("ScoreRecord"), failed]}  # type: ignore[index]
-    return {**requests, "BatchResult": result, "Error": _ERROR, **_score_record()}
-
-
-def _score_record() -> Json:
-    """The schema of score records, its definitions moved to where OpenAPI wants them."""
-    record = _moved(json_schema(ScoreRecord))
+    results = {"type": "array", "items": {"anyOf": [_ref("ScoreRecord"), failed]}}
+    batch = {"type": "object", "required": ["results"], "properties": {"results": results}}
+    # `json_schema` has rules over two fields that msgspec alone does not know. It keeps its definitions below "$defs",
+    # where OpenAPI does not look for them.
+    text = json.dumps(json_schema(ScoreRecord)).replace('"#/$defs/', '"#/components/schemas/')
+    record = json.loads(text)
     definitions = record.pop("$defs")
     record.pop("$schema")
-    return {"ScoreRecord": record, **definitions}
+    return {**requests, "BatchResult": batch, "Error": _ERROR, "ScoreRecord": record, **definitions}
 
 
-def _moved(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            key: inner.replace("#/$defs/", "#/components/schemas/") if key == "$ref" else _moved(inner)
-            for key, inner in value.items()
-        }
-    return [_moved(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _describe_paths(paths: Json, token: bool) -> None:
-    multipart = {
-        "schema": {
-            "type": "object",
-            "required": ["image", "prompt"],
-            "properties": {
-                "image": {"type": "string", "contentMediaType": "application/octet-stream"},
-                "prompt": {"type": "string"},
-                "pair_id": {"type": "string", "minLength": 1, "maxLength": 200},
-            },
-        }
-    }
-    one = {"application/json": {"schema": _ref("ScoreRequest")}, "multipart/form-data": multipart}
-    many = {"application/json": {"schema": _ref("BatchRequest")}}
-    _scoring(paths["/v1/score"]["post"], one, "application/json", _ref("ScoreRecord"))
-    _scoring(paths["/v1/score/stream"]["post"], one, "text/event-stream", {"type": "string"})
-    _scoring(paths["/v1/score/batch"]["post"], many, "application/json", _ref("BatchResult"))
-    _answers(paths["/v1/model"]["get"], "application/json", {"type": "object"}, (401,))
-    _answers(paths["/healthz"]["get"], "application/json", {"type": "object"})
-    _answers(paths["/readyz"]["get"], "application/json", {"type": "object"})
-    paths["/readyz"]["get"]["responses"]["503"] = _refusal(
-        "the student is warming up, or broken, or the server is ending"
-    )
-    _answers(paths["/metrics"]["get"], "text/plain", {"type": "string"}, (401,))
-    if token:
-        for path in ("/v1/score", "/v1/score/stream", "/v1/score/batch", "/v1/model", "/metrics"):
-            for operation in paths[path].values():
-                operation["security"] = [{"token": []}]
-
-
-def _scoring(operation: Json, bodies: Json, kind: str, schema: Json) -> None:
+def _describe_scoring(operation: Json, bodies: Json, kind: str, schema: Json) -> None:
     operation["requestBody"] = {"required": True, "content": bodies}
-    _answers(operation, kind, schema, tuple(_REFUSALS))
+    _describe_answers(operation, kind, schema, tuple(_REFUSALS))
     for status in ("429", "503"):
         operation["responses"][status]["headers"] = _RETRY_AFTER
 
 
-def _answers(operation: Json, kind: str, schema: Json, refusals: tuple[int, ...] = ()) -> None:
+def _describe_answers(operation: Json, kind: str, schema: Json, refusals: tuple[int, ...] = ()) -> None:
     answer = {"description": "done", "content": {kind: {"schema": schema}}}
     operation["responses"] = {"200": answer} | {str(status): _refusal(_REFUSALS[status]) for status in refusals}
 

@@ -1,19 +1,34 @@
-"""How requests are refused: one form of answer for every error."""
+"""How the server refuses a request: one exception, and one form of answer, for every error.
+
+Clients go by the `code`, people read the `message`, and Retry-After tells when to come back. All errors of the server
+have this form, also those of routes that do not exist. A handler that raised anything else would answer 500 and write
+a traceback to the log, which a stranger could fill that way.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-_LONGEST = 1000
-"""Characters of a message: one that quotes a body may quote all of it."""
+# A message may quote what is wrong with a body, and a hostile body is one wrong value of 16 MiB.
+_LONGEST_MESSAGE = 1000
+"""Characters."""
 
 
 class Refusal(Exception):
-    """An answer other than the one hoped for: `status`, a `code` for programs and a `message` for people."""
+    """Ends a request with an error.
+
+    Attributes:
+        status: of HTTP, 400 to 599.
+        code: for programs; it never changes.
+        message: for people.
+        headers: of the answer.
+    """
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
-        message = message[:_LONGEST].encode("utf-8", "backslashreplace").decode()  # a body may have half a character
+        # JSON may hold half of a surrogate pair, "\ud800". Quoted as it is, it could not be encoded as UTF-8, and the
+        # refusal itself would end in status 500.
+        message = message[:_LONGEST_MESSAGE].encode("utf-8", "backslashreplace").decode()
         super().__init__(message)
         self.status = status
         self.code = code
@@ -21,36 +36,37 @@ class Refusal(Exception):
         self.headers = dict(headers or {})
 
     def to_dict(self) -> dict[str, Any]:
-        """The body of the answer."""
+        """Return the body of the answer, `code` and `message`."""
         return {"code": self.code, "message": self.message}
 
 
 def busy(retry_after: int) -> Refusal:
-    """429 with Retry-After."""
+    """429 with Retry-After: there is no place in the queue for `retry_after` seconds or so."""
     message = f"the queue is full; try again in {retry_after} s"
     return Refusal(429, "busy", message, {"Retry-After": str(retry_after)})
 
 
 def warming_up(retry_after: int) -> Refusal:
-    """503 with Retry-After: the first pair is being scored, which on a GPU makes its kernels."""
+    """503 with Retry-After: the student scores its first pair, for which a GPU has to compile its kernels."""
     return Refusal(503, "warming_up", "the student is warming up", {"Retry-After": str(retry_after)})
 
 
 def too_large(what: str, most: int) -> Refusal:
-    """413; the rest of the body is not read, so the connection cannot serve another request."""
+    """413: `what` has more than `most` bytes."""
+    # The rest of the body is not read, so the next request on this connection would begin in the middle of it.
     return Refusal(413, "too_large", f"{what} is over {most} bytes", {"Connection": "close"})
 
 
 def late(seconds: float) -> Refusal:
-    """504: there is no answer within the time of a request."""
+    """504: there was no result within `seconds` of the request's arrival."""
     return Refusal(504, "timeout", f"no result within {seconds:g} s")
 
 
 def unavailable() -> Refusal:
-    """503 with Retry-After: this machine, not the image, is why it cannot be decoded."""
+    """503 with Retry-After: this machine, not the image, is why the image cannot be decoded."""
     return Refusal(503, "unavailable", "images cannot be decoded at the moment", {"Retry-After": "5"})
 
 
 def unprocessable(message: str) -> Refusal:
-    """422: this pair cannot be scored, now or later."""
+    """422: this pair cannot be scored, now or later, for the reason `message`."""
     return Refusal(422, "unprocessable", message)

@@ -1,7 +1,11 @@
-"""Bodies of trainers' requests and the answers that their clients read: as they send them, not as we would have them.
+"""Bodies of trainers' requests, and the answers that their clients read: as they send them, not as we would have them.
 
-Rewards are the soft scores of `dyneval.reward.Reward`, 0-1, higher is better: `overall`, or the one half that the
-server's mode has. Keys that a client sends beside those named here say nothing about the image, and are ignored.
+Each trainer has a client of its own, with a form of its own; without this module its users would have to write one. Per
+form: the Structs are the body, `read_...` makes a RewardRequest of it, and `answer` inside makes the body that goes
+back. Keys that a client sends beside those named here say nothing about the image, and are ignored.
+
+Rewards are the soft scores of `dyneval.rewards.reward.Reward`, 0-1, higher is better: `overall`, or the part that the
+server's mode has.
 """
 
 from __future__ import annotations
@@ -20,35 +24,46 @@ from dyneval.serve.bodies import Upload, loosely_parsed
 from dyneval.serve.refusal import Refusal, unprocessable
 
 PART_NAMES: tuple[ScoreName, ...] = ("overall", "t2ia", "iqa")
-"""The first that there is, is the reward where none is named."""
+"""The first one that the mode has is the reward where none is named. UniRL's client takes the first, too."""
 MOST_IMAGES = 1024
 """Images in a request: several of the groups that trainers send at once."""
 Result = ScoreRecord | Refusal
 """A score record, or why there is none."""
 _CAPTION = "Text Caption: ["
+# An unknown instruction may ask anything. Answered with scores, it would train a model on numbers that do not mean what
+# was asked, so it is refused.
 _TEMPLATES = (("Final Score:",), ("Alignment Score (1-5)", "Coherence Score (1-5)", "Style Score (1-5)"))
 """What the known instructions ask for, each in its own way; all of them end in the caption."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a request asks for, and how it is answered."""
+class RewardRequest:
+    """What a trainer's request asks for, and how it is answered."""
 
     uploads: Sequence[Upload]
+    """The pairs to score, in the order of the answer."""
     answer: Callable[[Sequence[Result]], bytes]
-    """The body of the answer. Raises Refusal, where the client is told by the status of HTTP."""
+    """Makes the body of the answer. Raises Refusal, where the client is told by the status of HTTP."""
     refused: Callable[[Refusal], bytes]
-    """The same about a refusal that came after the status was sent."""
+    """Makes the body about a refusal that came after the status was sent."""
 
 
 def rewards_of(record: ScoreRecord) -> dict[str, float]:
-    """Rewards of a score record, 0-1, higher is better: `overall` first, where the mode has it."""
+    """Return the rewards of a score record, 0-1, higher is better: `overall` first, where the mode has it."""
     soft = record.soft or {}
     return {name: normalised_score(soft[name]) for name in PART_NAMES if name in soft}
 
 
 def reward_of(result: Result, part: str | None) -> float:
-    """One reward, `part` of it or the first. Raises Refusal: there is none."""
+    """Return one reward.
+
+    Args:
+        result: of a pair.
+        part: name of the reward; None: the first that there is.
+
+    Raises:
+        Refusal: that of the pair; or 422, the server's mode has no such part.
+    """
     if isinstance(result, Refusal):
         raise result
     rewards = rewards_of(result)
@@ -59,7 +74,7 @@ def reward_of(result: Result, part: str | None) -> float:
 
 
 def check_count(images: Sequence[Any], prompts: Sequence[Any]) -> None:
-    """Raises Refusal (422): too many images, or not as many prompts."""
+    """Raise Refusal (422) if there are too many images, or not as many prompts as images."""
     if len(images) != len(prompts):
         raise unprocessable(f"images: {len(images)}, prompts: {len(prompts)}; expected as many of both")
     if len(images) > MOST_IMAGES:
@@ -80,11 +95,18 @@ class ComputeRequest(Struct, frozen=True):
     condition_videos: list[Any] | None = None
 
 
-def read_compute(body: bytes, part: str | None) -> Asked:
+def read_compute(body: bytes, part: str | None) -> RewardRequest:
     """Read a request to /compute.
 
     What is wrong with a pair is told in the answer (`error`), which ends a training run with its reason. By its status
     the client would not learn it, and would ask three times. What is wrong with the machine is told by the status.
+
+    Args:
+        body: JSON of a ComputeRequest.
+        part: name of the reward; None: the first that the mode has.
+
+    Raises:
+        Refusal: 422, the body has another form.
     """
     found = loosely_parsed(ComputeRequest, body)
     images = found.image or []
@@ -101,26 +123,22 @@ def read_compute(body: bytes, part: str | None) -> Asked:
     def refused(refusal: Refusal) -> bytes:
         return _json({"error": refusal.message})
 
-    trouble = None
-    if found.video or found.condition_images or found.condition_videos:
-        trouble = unprocessable("an image is judged against its prompt; videos and images to be edited are not")
     try:
         check_count(images, found.prompt)
+        if found.video or found.condition_images or found.condition_videos:
+            raise unprocessable("an image is judged against its prompt; videos and images to be edited are not")
     except Refusal as refusal:
-        trouble = refusal
-    if trouble is not None:
-        told = refused(trouble)
-        return Asked([], lambda _: told, refused)
-    return Asked(
-        [Upload(image, prompt, None) for image, prompt in zip(images, found.prompt, strict=True)], answer, refused
-    )
+        told = refused(refusal)
+        return RewardRequest([], lambda _: told, refused)
+    uploads = [Upload(image, prompt, None) for image, prompt in zip(images, found.prompt, strict=True)]
+    return RewardRequest(uploads, answer, refused)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # UniRL: POST /score
 
 
-class Turn(Struct, frozen=True):
+class ServiceTurn(Struct, frozen=True):
     """One turn of a sample; of an edit there would be two, before and after."""
 
     text: str
@@ -129,10 +147,10 @@ class Turn(Struct, frozen=True):
     video_path: str | None = None
 
 
-class Sample(Struct, frozen=True):
+class ServiceSample(Struct, frozen=True):
     """One sample, and its identity, which newer clients want back."""
 
-    history: Annotated[list[Turn], Meta(min_length=1)]
+    history: Annotated[list[ServiceTurn], Meta(min_length=1)]
     required_rewards: list[str]
     request_id: str | None = None
     sample_id: str | int | None = None
@@ -146,17 +164,25 @@ class Sample(Struct, frozen=True):
 class ServiceRequest(Struct, frozen=True):
     """As UniRL's client of its reward service sends it; images are files in base64."""
 
-    requests: list[Sample]
+    requests: list[ServiceSample]
     protocol_version: Literal["1"] = "1"
 
 
-_IDENTITY = tuple(name for name in Sample.__struct_fields__ if name not in ("history", "required_rewards"))
+# Newer clients want these fields of a sample back as they came.
+_IDENTITY = tuple(name for name in ServiceSample.__struct_fields__ if name not in ("history", "required_rewards"))
 
 
-def read_service(body: bytes, offered: dict[str, tuple[str, ...]]) -> Asked:
-    """Read a request to /score. `offered`: scores by name of a reward, the first of which clients take. Raises Refusal.
+def read_service(body: bytes, offered: dict[str, tuple[str, ...]]) -> RewardRequest:
+    """Read a request to /score.
 
     A sample that cannot be scored has its reason in `errors`; the others have their scores.
+
+    Args:
+        body: JSON of a ServiceRequest.
+        offered: scores by name of a reward, the first of which clients take.
+
+    Raises:
+        Refusal: 400, a reward that is not offered, an edit or a video; 422, the body has another form, or no image.
     """
     samples = loosely_parsed(ServiceRequest, body).requests
     for sample in samples:
@@ -187,7 +213,7 @@ def read_service(body: bytes, offered: dict[str, tuple[str, ...]]) -> Asked:
         return _json({"results": scores, "errors": errors, "protocol_version": "1"} | known)
 
     uploads = [Upload(image or "", one.history[0].text, None) for image, one in zip(images, samples, strict=True)]
-    return Asked(uploads, answer, lambda refusal: answer([refusal] * len(samples)))
+    return RewardRequest(uploads, answer, lambda refusal: answer([refusal] * len(samples)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -200,7 +226,7 @@ class ImageUrl(Struct, frozen=True):
     url: str
 
 
-class Content(Struct, frozen=True):
+class MessagePart(Struct, frozen=True):
     """A part of a message."""
 
     type: Literal["text", "image_url"]
@@ -208,38 +234,44 @@ class Content(Struct, frozen=True):
     image_url: ImageUrl | None = None
 
 
-class Message(Struct, frozen=True):
+class JudgeMessage(Struct, frozen=True):
     """A message: one image, and a text that ends in its caption."""
 
     role: Literal["user"]
-    content: list[Content]
+    content: list[MessagePart]
 
 
-class OwnFields(Struct, frozen=True):
+class DynEvalFields(Struct, frozen=True):
     """What a client of ours may add (`extra_body`), instead of a known text."""
 
     prompt: str
 
 
-class ChatRequest(Struct, frozen=True):
+class JudgeChatRequest(Struct, frozen=True):
     """As clients of a chat model send it; sampling and the model's name change nothing."""
 
-    messages: Annotated[list[Message], Meta(min_length=1, max_length=1)]
+    messages: Annotated[list[JudgeMessage], Meta(min_length=1, max_length=1)]
     model: str = "dyneval"
     n: Literal[1] | None = None
     stream: Literal[False] | None = None
-    dyneval: OwnFields | None = None
+    dyneval: DynEvalFields | None = None
 
 
-def read_chat(body: bytes) -> Asked:
-    """Read a request to /v1/chat/completions. Raises Refusal (400): it asks something else than an image's scores.
+def read_chat(body: bytes) -> RewardRequest:
+    """Read a request to /v1/chat/completions.
 
     The answer is one text for all clients that we know of. UnifiedReward's first form wants `Final Score`, 1-5: that is
     `overall`. Its second form wants three scores, which verl-omni takes the mean of: alignment is `t2ia`, coherence and
     style both are `iqa`, so image quality weighs two thirds there.
+
+    Args:
+        body: JSON of a JudgeChatRequest.
+
+    Raises:
+        Refusal: 400, it asks something else than an image's scores.
     """
     try:
-        found = loosely_parsed(ChatRequest, body)
+        found = loosely_parsed(JudgeChatRequest, body)
     except Refusal as refusal:
         raise Refusal(
             400, "chat", f"expected one user message with an image and its caption; {refusal.message}"
@@ -268,11 +300,12 @@ def read_chat(body: bytes) -> Asked:
             }
         )
 
-    return Asked([Upload(urls[0], prompt, None)], answer, lambda refusal: _json({"error": refusal.to_dict()}))
+    return RewardRequest([Upload(urls[0], prompt, None)], answer, lambda refusal: _json({"error": refusal.to_dict()}))
 
 
 def _caption(text: str) -> str:
-    """The caption that a known instruction ends in; it may hold brackets too. Raises Refusal (400)."""
+    """Return the caption that a known instruction ends in. Raises Refusal (400)."""
+    # The first mark and the last bracket: a prompt may hold brackets, and the mark itself, too.
     instruction, _, rest = text.partition(_CAPTION)
     caption = rest.rstrip()
     if not caption.endswith("]") or not any(all(mark in instruction for mark in marks) for marks in _TEMPLATES):
@@ -286,4 +319,5 @@ def _caption(text: str) -> str:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, allow_nan=False).encode()  # in ASCII: what is told back may have half a character
+    # In ASCII: what is told back, such as an identity, may hold half of a surrogate pair, which UTF-8 cannot encode.
+    return json.dumps(value, allow_nan=False).encode()

@@ -1,4 +1,9 @@
-"""A server from its beginning to its end."""
+"""A server from its beginning to its end: port, student, application, and what happens at SIGTERM.
+
+The order matters. The port is taken first, so that a wrong `--port` is told at once and not after a large student was
+loaded. The socket listens while the first pair is scored, and the address is told after that, so that a script that
+waits for it can score at once. At the end what was taken is answered, within the timeout of requests.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +15,23 @@ import uvicorn
 from PIL import Image
 
 from dyneval.errors import SettingError
-from dyneval.loaded_pairs import Pair
+from dyneval.loaded_pairs import LoadedPair
 from dyneval.serve.app import create_app
-from dyneval.serve.batcher import Batcher, Judge
-from dyneval.serve.connections import Server, listen_on, protocol
+from dyneval.serve.batcher import Batcher, ScoreStream
+from dyneval.serve.connections import BoundServer, listen_on, protocol
 from dyneval.serve.judges import Judges
 from dyneval.serve.ratings import Ratings
 from dyneval.serve.settings import ServerSettings
 
-_LAST_WORDS = 5
+_ENDING_SECONDS = 5
 """Seconds beyond the timeout of requests that ending may take."""
 
 
-def _warm_up(judge: Judge) -> float:
-    """Score one image before anyone waits for it; returns the seconds, which kernels made on the way are part of."""
+def _warm_up(judge: ScoreStream) -> float:
+    """Score one image before anyone waits for it; returns the seconds, which compiling the GPU's kernels is part of."""
     image = Image.new("RGB", (512, 512), "grey")
     started = time.monotonic()
-    list(judge([Pair(pair_id="warm-up", prompt="a grey square", image=image, image_name="warm-up")]))
+    list(judge([LoadedPair(pair_id="warm-up", prompt="a grey square", image=image, image_name="warm-up")]))
     return time.monotonic() - started
 
 
@@ -44,14 +49,24 @@ def serve(
 
     Raises:
         CheckpointError: there is no student to load.
-        SettingError: that address and port are not to be had.
+        SettingError: there is no such address or port, or it is taken.
+        Exception: what the student raised at the first pair, or the end of the last judge.
     """
     try:
-        listener = listen_on(host, port)  # a port that is taken is told before a large student is loaded
-    except (OSError, UnicodeError) as error:
+        listener = listen_on(host, port)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no DNS could know, such as one of 70 letters
         raise SettingError(f"--host {host}, --port {port}: cannot listen there ({error})") from error
     judges = load() if load else None
-    batcher = _batcher(judges, settings) if judges else None
+    batcher = None
+    if judges:
+        batcher = Batcher(
+            *judges.streams,
+            batch_size=judges.most_together,
+            queue=settings.queue,
+            wait=settings.batch_wait,
+            warm_up=_warm_up,
+            asks_once=judges.ask_once,
+        )
     config = uvicorn.Config(
         create_app(batcher, settings, judges.about if judges else {}, ratings),
         host=host,
@@ -67,28 +82,18 @@ def serve(
     def is_ready() -> bool:
         if batcher and not batcher.warm.is_set():
             return False
+        # Only now is it known how long a pair takes, and with it the timeout of requests.
         seconds = settings.seconds(batcher.first_pair if batcher else 0)
         if batcher:
             batcher.patience = seconds / 2  # a machine that becomes half as fast still answers in time
-        config.timeout_graceful_shutdown = int(seconds) + _LAST_WORDS
+        config.timeout_graceful_shutdown = int(seconds) + _ENDING_SECONDS
         return True
 
     try:
-        with suppress(KeyboardInterrupt):  # raised anew by uvicorn when it has ended in good order
-            Server(config, listener, is_ready, lambda: bool(batcher and batcher.error)).serve_on_it()
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has ended in good order
+            BoundServer(config, listener, is_ready, lambda: bool(batcher and batcher.error)).run([listener])
     finally:
         if judges:
             judges.close()
     if batcher and batcher.error is not None:
         raise batcher.error
-
-
-def _batcher(judges: Judges, settings: ServerSettings) -> Batcher:
-    return Batcher(
-        *judges.streams,
-        batch_size=judges.most_together,
-        queue=settings.queue,
-        wait=settings.batch_wait,
-        warm_up=_warm_up,
-        asks_once=judges.ask_once,
-    )

@@ -19,7 +19,7 @@ from typing import Any
 from dyneval.errors import ImageError, SchemaError
 from dyneval.files.origins import other_origin
 from dyneval.files.store import JsonlIndex, JsonlStore
-from dyneval.llm.chat import ChatError, Refused, RejectedReply, Tally
+from dyneval.llm.chat import ChatError, Refused, RejectedReply, TokenTally
 from dyneval.records import (
     NEEDS,
     Annotation,
@@ -71,7 +71,7 @@ class PairsPassed:
 
     pairs: int
     annotated: int
-    asked: Tally
+    asked: TokenTally
 
 
 AnnotationEvent = EncodedAnnotation | RejectedAnnotation | PairsPassed

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from dyneval.llm.chat import Answer, ChatEngine, ChatRequest, Tally, ask
+from dyneval.llm.chat import Answer, ChatEngine, ChatRequest, TokenTally, ask
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class Teacher:
     # Engines are shared by the tasks of a worker; counts are not.
     engine: ChatEngine
     attempts: int = 3
-    tally: Tally = field(default_factory=Tally)
+    tally: TokenTally = field(default_factory=TokenTally)
 
     async def ask(self, request: ChatRequest, read: Callable[[str], T]) -> Answer[T]:
         """Return the first reply that `read` accepts; the errors are those of `dyneval.llm.chat.ask`."""

@@ -19,7 +19,7 @@ from dyneval.errors import DataFileError
 from dyneval.files.pairs import read_pairs
 from dyneval.files.parts import Shard
 from dyneval.files.store import JsonlIndex, append_reject, read_rejects, write_rejects
-from dyneval.llm.chat import Tally
+from dyneval.llm.chat import TokenTally
 from dyneval.records import ANNOTATIONS, NEEDS, Annotation, PairRecord, Reject, RejectKind, Workflow, key_of
 from dyneval.structs import Row
 from dyneval.teacher.annotating import EncodedAnnotation, PairsPassed, RejectedAnnotation, is_complete
@@ -133,7 +133,7 @@ class _Run:
 
     files: Files
     counts: RunCounts = field(default_factory=RunCounts)
-    tally: Tally = field(default_factory=Tally)
+    tally: TokenTally = field(default_factory=TokenTally)
     asked: tuple[str, str] = ("none", "none")
     """Names of the engine and of the model."""
     notes: dict[str, None] = field(default_factory=dict)

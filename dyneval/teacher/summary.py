@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dyneval.files.atomic import write_summary
-from dyneval.llm.chat import Tally
+from dyneval.llm.chat import TokenTally
 from dyneval.records import RunSummary
 from dyneval.structs import Row
 from dyneval.teacher.prompts import prompt_version
@@ -48,7 +48,7 @@ class RunCounts:
         return max(time.monotonic() - self.started, 1e-9)
 
 
-def postfix(counts: RunCounts, tally: Tally) -> str:
+def postfix(counts: RunCounts, tally: TokenTally) -> str:
     """Return the right end of the progress bar.
 
     Args:
@@ -69,7 +69,7 @@ def postfix(counts: RunCounts, tally: Tally) -> str:
 
 def summarise(
     counts: RunCounts,
-    tally: Tally,
+    tally: TokenTally,
     asked: tuple[str, str],
     notes: Sequence[str],
     config: AnnotateConfig,

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from dyneval.errors import DataFileError
 from dyneval.files.atomic import atomic_write
-from dyneval.llm.chat import Tally
+from dyneval.llm.chat import TokenTally
 
 if TYPE_CHECKING:
     from dyneval.teacher.summary import RunCounts
@@ -97,7 +97,7 @@ class ProgressWriter:
     _seen: deque[tuple[float, int]] = field(default_factory=deque)
     _next: float = 0.0
 
-    def write(self, counts: RunCounts, tally: Tally, state: State = "running") -> None:
+    def write(self, counts: RunCounts, tally: TokenTally, state: State = "running") -> None:
         """Write the counts, unless that was done less than `PERIOD` ago and the run goes on."""
         now = time.monotonic()
         if state == "running" and now < self._next:

@@ -1,4 +1,12 @@
-"""Work done ahead, in threads or in tasks of an event loop, with a bound on how much of it is held."""
+"""Do work ahead of its use, in threads or in tasks of an event loop, with a bound on how many results wait.
+
+    from dyneval.work.ahead import ahead
+
+    print(list(ahead((lambda n=n: n * n for n in range(5)), threads=2)))
+
+A scorer reads the next images while it scores, a client has many requests in flight. Without the bound, a fast reader
+would fill the memory with the images of a whole table.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +29,15 @@ Result = TypeVar("Result")
 
 
 def ahead(tasks: Iterable[Callable[[], Result]], threads: int) -> Iterator[Result]:
-    """Yield what `tasks` return, in order. At most twice as many as `threads` are taken before the first is yielded.
+    """Yield what `tasks` return, in order.
 
-    What a task raises is raised in its place; those that have not begun are then dropped, as when the caller stops.
+    Args:
+        tasks: functions; at most twice as many as `threads` are taken before the first result is yielded.
+        threads: how many run at the same time, at least 1.
+
+    What a task raises is raised in its place. Tasks that have not begun are then dropped, as when the caller stops.
     """
+    # Twice: one task that takes long then leaves the other threads something to do.
     under_way: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:
         try:
@@ -42,9 +55,9 @@ def ahead(tasks: Iterable[Callable[[], Result]], threads: int) -> Iterator[Resul
 async def ahead_async(
     tasks: AsyncIterable[Callable[[], Awaitable[Result]]], together: int
 ) -> AsyncGenerator[Result, None]:
-    """As `ahead`, of coroutine functions, so many of them `together` in the running loop; in order.
+    """As `ahead` for coroutine functions, of which `together` run at the same time in the event loop.
 
-    Who stops before the end closes the iterator (`contextlib.aclosing`), which cancels what is under way.
+    A caller that stops before the end must close the iterator (`contextlib.aclosing`), which cancels the tasks.
     """
     under_way: deque[asyncio.Task[Result]] = deque()
     turns = asyncio.Semaphore(together)
@@ -63,13 +76,14 @@ async def ahead_async(
     finally:
         for one in under_way:
             one.cancel()
+        # Cancelling only asks a task to end: wait, so that none still uses what the caller closes next.
         await asyncio.gather(*under_way, return_exceptions=True)
 
 
 async def together(work: Callable[[], Coroutine[Any, Any, None]], count: int) -> None:
-    """Run `work` in `count` tasks until all have ended. Where one raises or the caller is cancelled, all others end.
+    """Run `work` in `count` tasks until all have ended; if one raises, or the caller is cancelled, all others end.
 
-    When this returns, none of them is at work.
+    When this returns, no task is still running.
     """
     workers = [asyncio.create_task(work()) for _ in range(count)]
     try:
@@ -81,7 +95,7 @@ async def together(work: Callable[[], Coroutine[Any, Any, None]], count: int) ->
 
 
 async def each(values: Iterable[Result] | AsyncIterable[Result]) -> AsyncIterator[Result]:
-    """The values of an iterable of either kind."""
+    """Yield the values of an iterable or of an asynchronous iterable."""
     if isinstance(values, AsyncIterable):
         async for value in values:
             yield value

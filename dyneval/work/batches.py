@@ -1,4 +1,8 @@
-"""How much is done at once: batches that grow while memory allows, and halves where it has run out."""
+"""How many items are done at once: batches grow while memory allows, and are halved when it has run out.
+
+A batch that is too small leaves a GPU idle, and one that is too large ends the run. Images differ in size and replies
+in length, so no fixed number fits; a run over a night must survive the one batch that does not fit.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,13 @@ BatchLimit = int | Literal["auto"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# How torch and CUDA say that memory has run out. Not all of it arrives as torch.OutOfMemoryError: cuBLAS and the CPU
+# raise a plain RuntimeError.
 _WORDS = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
 
 
 def batch_limit(text: str) -> BatchLimit:
-    """A number of 1 or more, or "auto". Raises SettingError."""
+    """Read a batch size from a flag: a whole number of 1 or more, or "auto". Raises SettingError."""
     if text == "auto":
         return "auto"
     if not (text.isascii() and text.isdigit() and int(text)):
@@ -32,13 +38,13 @@ def batch_limit(text: str) -> BatchLimit:
 
 
 def out_of_memory(error: RuntimeError) -> str | None:
-    """The line that says so where memory has run out (torch.OutOfMemoryError, and what libraries raise), else None."""
+    """The line of an error that says that memory has run out; None for any other error."""
     return next((line for line in str(error).splitlines() if any(words in line for words in _WORDS)), None)
 
 
 @dataclass(frozen=True, slots=True)
 class TooLarge(Generic[Item]):
-    """A single item that the memory is too small for, and the line that says so."""
+    """A single item that does not fit into memory, and the line of the error that says so."""
 
     item: Item
     reason: str
@@ -47,12 +53,15 @@ class TooLarge(Generic[Item]):
 def in_halves(
     work: Callable[[Sequence[Item]], Iterable[Result]], batch: Sequence[Item], failed: Callable[[int], None]
 ) -> Iterator[Result | TooLarge[Item]]:
-    """Yield what `work` makes of a batch, or, where the memory is too small for it, of its halves.
+    """Run `work` on a batch. If memory runs out, split the batch in two and try each half, down to single items.
 
     Args:
-        work: what is done with a batch. What it yields before the memory runs out comes again with the halves.
+        work: what is done with a batch. Results that it yields before the memory runs out come again with the halves.
         batch: at least one item.
-        failed: told the size of every batch of several items that did not fit.
+        failed: called with the size of every batch of several items that did not fit.
+
+    Yields:
+        The results, and a single item that does not fit as `TooLarge`.
     """
     try:
         yield from work(batch)
@@ -61,7 +70,7 @@ def in_halves(
         reason = out_of_memory(error)
         if reason is None:
             raise
-    # Only here: until its handler ends, the error holds the batch's tensors.
+    # Not in the handler: until it ends, the error's traceback holds the tensors of the batch.
     release_memory()
     if len(batch) == 1:
         yield TooLarge(batch[0], reason)
@@ -73,7 +82,7 @@ def in_halves(
 
 
 def release_memory() -> None:
-    """Give back what a failed batch left allocated."""
+    """Free what a failed batch has left allocated."""
     import torch
 
     gc.collect()
@@ -81,17 +90,18 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
+# On a CPU larger batches are hardly faster.
 _CPU_SIZE = 8
-"""On a CPU larger batches are hardly faster."""
+# A server, or vLLM, makes its own batches of the requests that are there at the same time.
 _SERVED_SIZE = 64
-"""A server, or vLLM, puts together what comes at once."""
 _FIRST_SIZE, _LARGEST_SIZE = 8, 256
+# Share of the memory that an automatic batch is expected to take. Replies differ in length, so the next batch of the
+# same size may need more than the last one.
 _FILL = 0.85
-"""Share of the memory that an automatic batch may be expected to take; replies differ in length."""
 
 
-class Memory(NamedTuple):
-    """Bytes on the device: what stays allocated between batches, the peak of the last batch, and all there is."""
+class MemoryUse(NamedTuple):
+    """Bytes on the device: allocated between batches, at the peak of the last batch, and available in all."""
 
     resting: int
     peak: int
@@ -99,33 +109,34 @@ class Memory(NamedTuple):
 
 
 class BatchSize:
-    """Fixed, or "auto": begins small and doubles as long as the memory of the batches so far says that it fits."""
+    """The size of the next batch: fixed, or "auto", which begins small and doubles while the memory should suffice."""
 
-    def __init__(self, wanted: BatchLimit, measure: Callable[[], Memory] | None) -> None:
-        """`measure` tells the memory of the last batch; None where there is no such figure (CPU)."""
+    def __init__(self, wanted: BatchLimit, measure: Callable[[], MemoryUse] | None) -> None:
+        """`measure` returns the memory of the last batch; None where there is no such figure, as on a CPU."""
         self._measure = measure if wanted == "auto" else None
         self.size: int = wanted if wanted != "auto" else _FIRST_SIZE if measure else _CPU_SIZE
         """Pairs of the next batch."""
         self.most = _LARGEST_SIZE if self._measure else self.size
-        """More than this the batches will not get."""
+        """Batches never get larger than this."""
 
     def fitted(self, pairs: int) -> None:
-        """Learn from a batch that fitted; one that was not full says nothing about larger ones."""
+        """Learn from a batch that fitted; a batch that was not full says nothing about larger ones."""
         if self._measure is None or pairs < self.size:
             return
         memory = self._measure()
         a_pair = max(1, memory.peak - memory.resting) / pairs
-        room = int((_FILL * memory.capacity - memory.resting) / a_pair)
-        self.size = max(self.size, min(2 * self.size, room, self.most))
+        fitting = int((_FILL * memory.capacity - memory.resting) / a_pair)
+        # At most doubled, since the estimate rests on the pairs of one batch.
+        self.size = max(self.size, min(2 * self.size, fitting, self.most))
 
     def failed(self, pairs: int) -> None:
-        """Learn from a batch that did not fit: half of it is the most from now on."""
+        """Learn from a batch that did not fit: half of its size is the limit from then on."""
         self.most = self.size = max(1, pairs // 2)
         logger.warning("out of memory with %d pairs at a time; going on with %d", pairs, self.size)
 
 
 def batch_size(wanted: BatchLimit, device: torch.device | None) -> BatchSize:
-    """The batch size on a device, or of an engine that makes its own batches (None)."""
+    """The batch size for a device; None is an engine that makes its own batches."""
     if device is None:
         return BatchSize(_SERVED_SIZE if wanted == "auto" else wanted, None)
     if device.type != "cuda":
@@ -133,11 +144,12 @@ def batch_size(wanted: BatchLimit, device: torch.device | None) -> BatchSize:
 
     import torch
 
-    def measure() -> Memory:
+    def measure() -> MemoryUse:
         reserved = torch.cuda.memory_reserved(device)
-        memory = Memory(
+        memory = MemoryUse(
             torch.cuda.memory_allocated(device),
             torch.cuda.max_memory_allocated(device),
+            # Free for this process: torch keeps what it has reserved and uses it again.
             torch.cuda.mem_get_info(device)[0] + reserved,
         )
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,20 +1,30 @@
-"""Where tasks are done: here, in a process a device, or by actors on a Ray cluster. Light: imported by `--help`.
+"""Run tasks in this process (`Here`), in one process for each device (`Processes`), or on a Ray cluster (`Ray`).
 
-A step says how a `Worker` is made and cuts its work into tasks; any of the three executors does them:
+A step says how a `Worker` is made for a device and cuts its work into tasks; any of the three executors does them. The
+worker of this example doubles numbers:
 
-    executor = Here("cuda:0")                                # in this process, results one by one
-    executor = Processes(("cuda:0", "cuda:1"))               # a process each; tasks go to whichever is free
-    executor = Ray(address="ray-head:6379", actors=8, gpus=1)
-    with closing(executor.run(make_worker, tasks)) as outcomes:
-        for outcome in outcomes: ...                         # Done or Lost
+    from contextlib import closing
 
-The caller is the one writer of a step's files: a worker gets a task, works, and what it yields comes back here. So
-there is nothing to join or to lock, no record can stand twice, and a worker or machine that is lost takes only the task
-that it was at with it. What has not come back when the caller dies is asked for again by the next run.
+    from dyneval.work.executors import Done, Here
 
-`dyneval.instruct.parallel` is not among them: its chunks must come in order, its processes are forked to share an index
-that is read once (a process that uses CUDA cannot be forked, so `Processes` starts new ones), and its 2 GB of samples
-travel in shared memory, which saves a tenth of a build. It has no device to lose, and so nothing to hand on.
+    class Doubler:
+        def work(self, task):
+            yield 2 * task
+
+        def close(self):
+            pass
+
+    with closing(Here("cpu").run(lambda device: Doubler(), [1, 2, 3])) as outcomes:
+        for outcome in outcomes:
+            print(list(outcome.items) if isinstance(outcome, Done) else outcome.reason)
+
+The caller alone writes a step's files: what a worker yields comes back to it. So no two processes write to one file, no
+record can stand there twice, and a worker that is lost loses only its current task. The next run does what has not come
+back when the caller dies. Nothing heavy is imported at the top, since `--help` imports this module.
+
+`dyneval.instruct.parallel` does without: its chunks must come in order, its processes are forked to share an index that
+is read once (a process that uses CUDA cannot be forked, so `Processes` starts new ones), and its 2 GB of samples travel
+in shared memory, which saves a tenth of a build. It has no device to lose, and so no task to give to another.
 """
 
 from __future__ import annotations
@@ -41,18 +51,18 @@ TaskIn = TypeVar("TaskIn", contravariant=True)
 ItemOut = TypeVar("ItemOut", covariant=True)
 
 RETRIES = 3
-"""A task whose Ray actor has died so often more is given up: most likely it is the task that kills it."""
+"""How often Ray repeats a task whose actor has died. After that it is given up: probably the task kills the actor."""
 
 
 class WorkerBroken(RuntimeError):
-    """The worker can do no further task (dead device, rejected key); the task that it had is not to blame."""
+    """The worker can do no further task (dead device, rejected key); its current task is not the cause."""
 
 
 class Worker(Protocol[TaskIn, ItemOut]):
-    """Does tasks, one after the other; what is loaded for them is loaded when the worker is made."""
+    """Does tasks, one after the other; it loads its models when it is made."""
 
     def work(self, task: TaskIn) -> Generator[ItemOut, None, None]:
-        """Yield what comes of a task, as it comes. Raises WorkerBroken, or whatever went wrong."""
+        """Yield the results of a task as they come. Raises WorkerBroken, or whatever went wrong."""
         ...
 
     def close(self) -> None:
@@ -66,7 +76,10 @@ MakeWorker = Callable[[str], Worker[Task, Item]]
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[Task, Item]):
-    """A task and what its worker yielded. `Here` hands the items on as they come: take them before the next outcome."""
+    """A task and the items that its worker yielded.
+
+    `Here` yields the items as they come: take them all before you ask for the next outcome.
+    """
 
     task: Task
     items: Iterable[Item]
@@ -74,7 +87,7 @@ class Done(Generic[Task, Item]):
 
 @dataclass(frozen=True, slots=True)
 class Lost(Generic[Task]):
-    """A task that gave no result: the workers that worked at it died."""
+    """A task without a result, because the workers that had it died."""
 
     task: Task
     reason: str
@@ -82,7 +95,7 @@ class Lost(Generic[Task]):
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """One worker in this process. What it raises is raised here, after the items that came before."""
+    """One worker in this process. What it raises is raised to the caller, after the items that came before."""
 
     device: str = "cpu"
 
@@ -103,9 +116,9 @@ class Here:
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """A worker a device, each in a process of its own; a task goes to whichever is free.
+    """A worker for each device, each in a process of its own; a task goes to any worker that is free.
 
-    CUDA_VISIBLE_DEVICES is read, through the library that counts the devices, and never written.
+    CUDA_VISIBLE_DEVICES is read, by the library that counts the devices, and never written.
     """
 
     devices: Sequence[str]
@@ -113,124 +126,118 @@ class Processes:
     def run(
         self, make_worker: MakeWorker[Task, Item], tasks: Iterable[Task]
     ) -> Generator[Done[Task, Item] | Lost[Task], None, None]:
-        """Yield each task with its items when all of them are there, in any order; there is no worker without a task.
+        """Yield each task with its items when all of them are there, in any order.
 
-        The task of a worker that died, or whose code raised, goes to another one, once; then it is lost. That of a
-        worker that raised WorkerBroken or found the disk full goes to others as long as there are some.
+        The task of a worker that died, or whose code raised, goes to another one, once; then it is lost. The task of a
+        worker that raised WorkerBroken, or found the disk full, goes to others as long as there are some.
 
         Raises:
             ClusterError: tasks are left and no worker is.
         """
-        work = _Work(deque(enumerate(tasks)))
-        pool = _Pool(make_worker, self.devices[: len(work.todo)])
+        queue = _TaskQueue(deque(enumerate(tasks)))
+        # No more workers than tasks: each of them loads a model first.
+        pool = _WorkerPool(make_worker, self.devices[: len(queue.todo)])
         with closing(pool):
             while pool.workers:
-                for worker in pool.idle():
-                    worker.take(work.todo)
-                if not work.todo and not any(worker.holding for worker in pool.workers):
+                for worker in pool.workers:
+                    if queue.todo and worker.is_ready and not worker.current:
+                        worker.current = queue.todo.popleft()
+                        # A worker that is gone takes nothing; the next `wait` finds the end of its pipe.
+                        with suppress(OSError):
+                            worker.pipe.send(worker.current[1])
+                if not queue.todo and not any(worker.current for worker in pool.workers):
                     break
-                for worker, said in pool.hear():
-                    held, worker.holding = worker.holding, None
+                for worker, message in pool.wait():
+                    current, worker.current = worker.current, None
                     worker.is_ready = True
-                    if said.broken:
+                    if message.broken:
                         pool.end(worker)
-                        yield from work.hand_on(held, said)
-                    elif held:
-                        yield Done(held[1], said.items)
-        if work.todo:
-            raise ClusterError(f"no worker is left: {'; '.join(work.trouble)}")
+                        yield from queue.return_task(current, message)
+                    elif current:
+                        yield Done(current[1], message.items)
+        if queue.todo:
+            raise ClusterError(f"no worker is left: {'; '.join(queue.errors)}")
 
 
 Numbered = tuple[int, Any]
-"""A task and its number, by which it is known when it comes back."""
+"""A task and its number, by which it is recognised when it comes back."""
 
 
 @dataclass(slots=True)
-class _Said:
-    """What a process says: what came of its task, or, before the first one, that it is ready."""
+class _WorkerMessage:
+    """What a process reports: the items of its task or, before the first one, that it is ready."""
 
     items: list[Any] = field(default_factory=list)
     broken: str = ""
-    """Why it can take no more."""
+    """Why it can take no further task."""
     blameless: bool = False
     """Whether it is broken for a reason that has nothing to do with the task."""
 
 
 @dataclass(slots=True)
-class _Work:
-    """Tasks that are still to be done, and what became of workers."""
+class _TaskQueue:
+    """Tasks that are still to be done, and the errors of workers."""
 
     todo: deque[Numbered]
     lost_once: set[int] = field(default_factory=set)
-    trouble: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
-    def hand_on(self, held: Numbered | None, said: _Said) -> Iterator[Lost[Any]]:
-        """Give what a worker held to another, but not what has already been lost once: it may be the cause."""
-        logger.error("%s", said.broken)
-        self.trouble.append(said.broken)
-        if held is None:
+    def return_task(self, current: Numbered | None, message: _WorkerMessage) -> Iterator[Lost[Any]]:
+        """Put back the task of a worker that broke; one that was lost before is given up, since it may be the cause."""
+        logger.error("%s", message.broken)
+        self.errors.append(message.broken)
+        if current is None:
             return
-        number, task = held
-        if said.blameless:
-            self.todo.appendleft(held)
+        number, task = current
+        if message.blameless:
+            self.todo.appendleft(current)
         elif number in self.lost_once:
-            yield Lost(task, f"{said.broken}, for the second time with this task")
+            yield Lost(task, f"{message.broken}, for the second time with this task")
         else:
+            # At the end: if the task does kill workers, all others are done before it kills the next one.
             self.lost_once.add(number)
-            self.todo.append(held)
+            self.todo.append(current)
 
 
 @dataclass(slots=True, eq=False)
-class _Process:
+class _WorkerProcess:
     device: str
     process: BaseProcess
     pipe: Connection
     is_ready: bool = False
-    holding: Numbered | None = None
-
-    def take(self, todo: deque[Numbered]) -> None:
-        if not todo:
-            return
-        self.holding = todo.popleft()
-        try:
-            self.pipe.send(self.holding[1])
-        except OSError:
-            logger.warning("the worker on %s is gone before its next task", self.device)  # its pipe's end is heard next
+    current: Numbered | None = None
 
 
-class _Pool:
-    """Processes at work; the parent owns the tasks, so one that dies takes nothing with it."""
+class _WorkerPool:
+    """The processes of the workers. The tasks stay with the parent, so a process that dies loses none."""
 
     def __init__(self, make_worker: MakeWorker[Any, Any], devices: Sequence[str]) -> None:
         import multiprocessing
 
         # spawn: a forked process cannot use CUDA once the parent has.
         context = multiprocessing.get_context("spawn")
-        self.workers: list[_Process] = []
+        self.workers: list[_WorkerProcess] = []
         for device in devices:
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, make_worker, device), daemon=True)
             process.start()
             theirs.close()  # so that the death of the worker ends the pipe
-            self.workers.append(_Process(device, process, ours))
+            self.workers.append(_WorkerProcess(device, process, ours))
 
-    def idle(self) -> list[_Process]:
-        return [worker for worker in self.workers if worker.is_ready and not worker.holding]
-
-    def hear(self) -> Iterator[tuple[_Process, _Said]]:
-        """Wait until one of them says something, or is gone; yield what all say by then."""
+    def wait(self) -> Iterator[tuple[_WorkerProcess, _WorkerMessage]]:
+        """Wait until a worker reports something or is gone; yield what all have reported by then."""
         from multiprocessing.connection import wait
 
-        speaking = wait([worker.pipe for worker in self.workers])
-        for worker in [worker for worker in self.workers if worker.pipe in speaking]:
+        ready = wait([worker.pipe for worker in self.workers])
+        for worker in [worker for worker in self.workers if worker.pipe in ready]:
             try:
-                said = worker.pipe.recv()
+                message = worker.pipe.recv()
             except (EOFError, OSError):
                 worker.process.join(5)
-                said = _Said(broken=f"the worker on {worker.device} died (exit {worker.process.exitcode})")
-            yield worker, said
+                message = _WorkerMessage(broken=f"the worker on {worker.device} died (exit {worker.process.exitcode})")
+            yield worker, message
 
-    def end(self, worker: _Process) -> None:
+    def end(self, worker: _WorkerProcess) -> None:
         self.workers.remove(worker)
         worker.pipe.close()  # a worker that waits for work ends by itself
         worker.process.join(10)
@@ -238,6 +245,7 @@ class _Pool:
             worker.process.terminate()
 
     def close(self) -> None:
+        # All pipes first, so that the workers end at the same time and not one after the other.
         for worker in self.workers:
             worker.pipe.close()
         for worker in list(self.workers):
@@ -245,7 +253,7 @@ class _Pool:
 
 
 def _serve(pipe: Connection, make_worker: MakeWorker[Any, Any], device: str) -> None:
-    """Body of a process: make the worker, then do task after task until the parent closes the pipe."""
+    """What the process of a worker runs: make the worker, then do tasks until the parent closes the pipe."""
     import multiprocessing
     import signal
 
@@ -255,41 +263,42 @@ def _serve(pipe: Connection, make_worker: MakeWorker[Any, Any], device: str) -> 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then closes the pipe
     parent = multiprocessing.parent_process()
     assert parent is not None and parent.pid is not None
-    end_with_parent(parent.pid)  # it would notice only after its task, with the device held and files still written
+    # Without it, the worker of a killed parent would hold its device, and write files, until its task is over.
+    end_with_parent(parent.pid)
     log_to_stderr(f"[{device}] %(message)s", logging.INFO)
     with suppress(EOFError, ConnectionError):  # the parent has no more work, or is gone
         try:
             worker = make_worker(device)
         except Exception as error:  # the parent reports it; other devices may do
-            pipe.send(_Said(broken=f"{device}: {error}", blameless=True))
+            pipe.send(_WorkerMessage(broken=f"{device}: {error}", blameless=True))
             return
         with closing(worker):
-            said = _Said()
-            pipe.send(said)
-            while not said.broken:
-                said = _attempt(worker, pipe.recv(), device)
-                pipe.send(said)
+            message = _WorkerMessage()
+            pipe.send(message)
+            while not message.broken:
+                message = _attempt(worker, pipe.recv(), device)
+                pipe.send(message)
 
 
-def _attempt(worker: Worker[Any, Any], task: Any, device: str) -> _Said:
+def _attempt(worker: Worker[Any, Any], task: Any, device: str) -> _WorkerMessage:
     try:
-        return _Said(list(worker.work(task)))
+        return _WorkerMessage(list(worker.work(task)))
     except (WorkerBroken, OSError) as error:  # OSError: a file cannot be written (disk full)
-        return _Said(broken=f"{device}: {error}", blameless=True)
+        return _WorkerMessage(broken=f"{device}: {error}", blameless=True)
     except Exception as error:
         logger.exception("a task failed")
-        return _Said(broken=f"the worker on {device} failed ({_told(error)})")
+        return _WorkerMessage(broken=f"the worker on {device} failed ({_one_line(error)})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ray:
-    """A pool of actors on a Ray cluster: Ray Data schedules, restarts and does again; nothing here does.
+    """A pool of actors on a Ray cluster. Ray Data schedules the tasks, restarts actors and repeats tasks.
 
     Attributes:
         address: of a running cluster; "" finds one (RAY_ADDRESS, or one on this machine) or starts one here.
         actors: how many actors; each makes its own worker.
-        gpus: GPUs that Ray reserves for each actor.
-        batch: items that a step puts into a task; the task of an actor that dies is done again from its beginning.
+        gpus: GPUs that Ray reserves for each actor; may be a fraction.
+        batch: items that a step puts into a task. The task of an actor that dies is repeated from its beginning.
     """
 
     address: str = ""
@@ -299,12 +308,12 @@ class Ray:
 
     @property
     def device(self) -> str:
-        """The device of a worker, as it sees it."""
+        """The device of a worker, as the worker sees it: Ray shows each actor only its own GPUs."""
         return "cuda:0" if self.gpus else "cpu"
 
     @property
     def devices(self) -> list[str]:
-        """The devices of the workers, for people and for the planner: "cuda:0 x 2" is two GPUs, "cuda:0 x 0.5" half."""
+        """The device of each worker, for people and the planner: "cuda:0 x 2" is two GPUs, "cuda:0 x 0.5" half."""
         share = "" if self.gpus in (0, 1) else f" x {self.gpus:g}"
         return [self.device + share] * self.actors
 
@@ -314,8 +323,8 @@ class Ray:
         """Yield each task with its items when all of them are there, in any order. All that travels is pickled.
 
         Raises:
-            ClusterError: Ray is missing, the cluster cannot be reached, or a worker raised: the task would raise
-                elsewhere too. What came before has been yielded, items of that task among it.
+            ClusterError: Ray is missing, the cluster cannot be reached, or a worker raised, which the task would do
+                elsewhere too. All that came before is yielded first, also items of that task.
         """
         import pickle
 
@@ -323,40 +332,40 @@ class Ray:
         if not waiting:
             return
         with _connected(self.address) as ray:
+            context = ray.data.DataContext.get_current()
+            context.enable_progress_bars = False  # the step has its own
+            context.print_on_execution_start = False
+            context.max_errored_blocks = -1  # one task that kills its workers must not end the run: it becomes a Lost
+            # Pickled here: Ray Data keeps rows in Arrow tables, which cannot hold every object as it is.
+            rows = [{"number": number, "task": pickle.dumps(task)} for number, task in waiting.items()]
+            # One task at a time: tasks that wait behind one that kills its actor would use up their retries with it.
+            actors = ray.data.ActorPoolStrategy(size=min(self.actors, len(rows)), max_tasks_in_flight_per_actor=1)
+            results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+                _Actor,
+                fn_constructor_args=(make_worker, self.device),
+                compute=actors,
+                num_gpus=self.gpus,
+                num_cpus=1,
+                max_restarts=-1,
+                max_task_retries=RETRIES,
+            )
             try:
-                for row in self._dataset(ray, make_worker, waiting).iter_rows():
+                for row in results.iter_rows():
                     task, items = waiting.pop(row["number"]), pickle.loads(row["items"])
                     if items or not row["error"]:
                         yield Done(task, items)
                     if row["error"]:
                         raise ClusterError(row["error"])
             except ray.exceptions.RayError as error:
-                raise ClusterError(f"the Ray cluster failed: {_last_line(error)}") from error
+                # The other lines are frames of Ray's own code.
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+                raise ClusterError(f"the Ray cluster failed: {reason}") from error
         for task in waiting.values():
             yield Lost(task, f"its worker died {RETRIES + 1} times")
 
-    def _dataset(self, ray: Any, make_worker: MakeWorker[Any, Any], tasks: dict[int, Any]) -> Any:
-        import pickle
-
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False  # the step has its own
-        context.print_on_execution_start = False
-        context.max_errored_blocks = -1  # one task that kills its workers is no reason to stop: see Lost
-        rows = [{"number": number, "task": pickle.dumps(task)} for number, task in tasks.items()]
-        return ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Actor,
-            fn_constructor_args=(make_worker, self.device),
-            # One task at a time: those that wait behind a task that kills its actor would use up their retries with it.
-            compute=ray.data.ActorPoolStrategy(size=min(self.actors, len(rows)), max_tasks_in_flight_per_actor=1),
-            num_gpus=self.gpus,
-            num_cpus=1,
-            max_restarts=-1,
-            max_task_retries=RETRIES,
-        )
-
 
 class _Actor:
-    """Lives in a process of its own; the worker is made with the first task, so that a failure can be told."""
+    """A worker in a process of Ray. It is made with the first task, so that its failure can be reported as a result."""
 
     def __init__(self, make_worker: MakeWorker[Any, Any], device: str) -> None:
         self.make_worker = make_worker
@@ -371,24 +380,19 @@ class _Actor:
         try:
             self.worker = self.worker or self.make_worker(self.device)
             items.extend(self.worker.work(pickle.loads(row["task"])))
-        except Exception as raised:  # told by the driver in one line; Ray would wrap it in a page of its own frames
-            error = _told(raised)
+        except Exception as raised:  # reported in one line by the caller; Ray would add a page of frames of its own
+            error = _one_line(raised)
         return {"number": row["number"], "items": pickle.dumps(items), "error": error}
 
 
-def _told(error: Exception) -> str:
-    """One line about an error; what is made for users needs no name of a class in front."""
+def _one_line(error: Exception) -> str:
+    """An error in one line; messages that are made for users need no class name in front."""
     return str(error) if isinstance(error, UserError | WorkerBroken) else f"{type(error).__name__}: {error}"
-
-
-def _last_line(error: Exception) -> str:
-    """Last line of what Ray says: the others are its own frames."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    """Ray, connected; disconnected at the end where it was not before."""
+    """Connect to Ray, and disconnect at the end unless it was connected before."""
     try:
         import ray
         import ray.data
@@ -403,15 +407,11 @@ def _connected(address: str) -> Iterator[Any]:
     except Exception as error:  # ConnectionError, ValueError, and a bare Exception when a machine's start times out
         raise ClusterError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
     try:
-        logger.info("Ray: %s", ", ".join(f"{count:g} {name}" for name, count in _resources(ray)))
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        logger.info("Ray: %s", ", ".join(f"{resources[name]:g} {name}" for name in ("CPU", "GPU") if name in resources))
         yield ray
     finally:
         ray.shutdown()
-
-
-def _resources(ray: Any) -> list[tuple[str, float]]:
-    found = ray.cluster_resources()
-    return [(name, found[name]) for name in ("CPU", "GPU") if name in found]
 
 
 Executor = Here | Processes | Ray
@@ -419,7 +419,7 @@ Executor = Here | Processes | Ray
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterOptions:
-    """Flags of a step that runs on Ray."""
+    """Flags of a step that can run on Ray."""
 
     address: Annotated[
         str | None,
@@ -438,7 +438,7 @@ class ClusterOptions:
 
     @property
     def ray(self) -> Ray | None:
-        """The cluster, None without --ray."""
+        """The executor for these flags; None without --ray."""
         if self.address is None:
             return None
         return Ray(address=self.address, actors=self.actors, gpus=self.gpus, batch=self.batch)

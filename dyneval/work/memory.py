@@ -1,4 +1,8 @@
-"""How much memory a device has to give."""
+"""Find out how much memory a device has free, within the limit of the container that the process runs in.
+
+Before training starts, its memory is estimated and compared with this figure. In a container the machine's free memory
+says nothing: the kernel kills the process at the container's limit.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a GPU has free, or this machine within the limit of its container."""
+    """Free bytes of a GPU, or of this machine within the limit of its container."""
     if device.type == "cuda":
         import torch
 
@@ -22,6 +26,6 @@ def free_memory(device: torch.device) -> int:
         parts = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         return free
-    # Files that were read count as used, and make room when it is wanted.
+    # The page cache of files that were read counts as used, although the kernel frees it when memory is needed.
     files = int(parts.get("inactive_file", 0)) + int(parts.get("active_file", 0))
     return min(free, max(0, limit - used + files))

@@ -1,4 +1,8 @@
-"""Processes that end in order: workers with their parent, and a run on SIGTERM as on Ctrl-C."""
+"""Let processes end in order: workers end with their parent, and a run closes its files on SIGTERM as on Ctrl-C.
+
+A worker that outlives its killed parent keeps its GPU and its locks, so that the next run cannot start. A run that
+Slurm ends with SIGTERM would die at once, in the middle of a file.
+"""
 
 from __future__ import annotations
 
@@ -7,37 +11,31 @@ import os
 import signal
 import threading
 from multiprocessing.pool import Pool
-from typing import Any, NoReturn
+from typing import NoReturn
 
+# Seconds between two looks at the parent.
 _LOOK = 0.5
-"""Seconds between two looks at the parent."""
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process when `parent` is gone; for workers, and the initializer of pools.
-
-    A worker hears of the death of a killed parent late, where it is at work, or never: if it was forked, it holds the
-    other end of the pipe too on which it waits. It would keep a device, or whatever it inherited.
-    """
+    """End this process when the process with the id `parent` is gone; for workers, and as the initializer of pools."""
+    # Watched, since a worker would notice late or never that its parent was killed: late while it is at work, and never
+    # if it was forked, because it then holds the other end of the pipe on which it waits itself.
     never = threading.Event()
 
     def watch() -> NoReturn:
         while os.getppid() == parent:
             never.wait(_LOOK)
-        os._exit(1)
+        os._exit(1)  # from a thread, sys.exit would end only the thread
 
     threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
 
 
 def forked_pool(workers: int) -> Pool:
-    """A pool of forked processes, which share what this one has in memory and end with it."""
+    """A pool of forked processes, which share the memory of this one and end with it."""
     return multiprocessing.get_context("fork").Pool(workers, end_with_parent, (os.getpid(),))
 
 
 def interrupt_on_sigterm() -> None:
-    """Let SIGTERM, with which Slurm ends a job, raise KeyboardInterrupt in this process, so that files are closed."""
-
-    def interrupt(*_: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    """Make SIGTERM, with which Slurm ends a job, raise KeyboardInterrupt in this process, so that files are closed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the handler of Ctrl-C

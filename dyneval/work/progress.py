@@ -1,6 +1,13 @@
-"""How far a step is: a bar on a terminal; elsewhere, as in the file of a batch job, a line of the log a minute.
+"""Show how far a step is: a progress bar on a terminal, and a line of the log each minute elsewhere.
 
-A bar in such a file would be thousands of copies of itself on one line, with carriage returns between them.
+    from dyneval.work.progress import bar
+
+    with bar("score", total=3, unit="pair") as progress:
+        for pair in progress.over(["a", "b", "c"]):
+            progress.note(f"at {pair}")
+
+In the output file of a batch job a bar would be thousands of copies of itself on one line, with carriage returns
+between them. Every log line is written without the passwords and keys that addresses may hold.
 """
 
 from __future__ import annotations
@@ -22,30 +29,39 @@ PERIOD = 60.0
 """Seconds between two lines of the log."""
 
 
-class _Public(logging.Formatter):
-    """Lines of the log, whoever writes them, without passwords in addresses."""
+class _SecretFreeFormatter(logging.Formatter):
+    """Formats log lines, also those of libraries, without passwords and queries in addresses."""
 
     def format(self, record: logging.LogRecord) -> str:
         return without_secrets(super().format(record))
 
 
 def log_to_stderr(form: str, level: int = logging.WARNING) -> None:
-    """Send the log of this process to stderr, in the form of logging's own format strings, without secrets."""
+    """Send the log of this process to stderr, without secrets.
+
+    Args:
+        form: format string of the logging module, such as "%(message)s".
+        level: lowest level that is shown.
+    """
     handler = logging.StreamHandler()
-    handler.setFormatter(_Public(form))
+    handler.setFormatter(_SecretFreeFormatter(form))
     logging.basicConfig(handlers=[handler], level=level)
 
 
 def bar(label: str, total: int | None, unit: str, *, is_quiet: bool = False) -> Bar:
-    """A progress bar over so many items (None: nobody knows), to be used in a `with` statement.
+    """Make a progress bar, to be used in a `with` statement.
 
-    `unit` is what one item is called: "img", "pair". A quiet one counts and tells nothing.
+    Args:
+        label: what is being done.
+        total: number of items; None: it is not known.
+        unit: what one item is called, such as "img" or "pair".
+        is_quiet: count the items, and show nothing.
     """
     return Bar(label, total, unit, is_quiet)
 
 
 class Bar:
-    """Counts items that are done and tells of them; `bar` makes one."""
+    """Counts finished items and shows the count; `bar` makes one."""
 
     def __init__(self, label: str, total: int | None, unit: str, is_quiet: bool = False) -> None:
         self.label = label
@@ -53,10 +69,16 @@ class Bar:
         self.unit = unit
         self.done = 0
         self._note = ""
-        self._told_at = self._started = time.monotonic()
-        self._told = 0
-        self._drawn = _drawn(label, total, unit) if sys.stderr.isatty() and not is_quiet else None
+        self._logged_at = self._started = time.monotonic()
+        self._logged = 0
+        self._drawn: Any = None
         self._period = math.inf if is_quiet else PERIOD
+        if sys.stderr.isatty() and not is_quiet:
+            from tqdm import tqdm
+
+            # Prompts are read by the hundred thousand a second: 1.20M says more than 1203871.
+            is_large = total is None or total > 99_999
+            self._drawn = tqdm(desc=label, total=total, unit=unit, unit_scale=is_large, smoothing=0.05, mininterval=0.5)
 
     def __enter__(self) -> Self:
         return self
@@ -66,19 +88,19 @@ class Bar:
     ) -> None:
         if self._drawn is not None:
             self._drawn.close()
-        elif self._told != self.done and time.monotonic() - self._started >= self._period:
-            self._tell(time.monotonic())  # a log that told of the work also tells of its end
+        elif self._logged != self.done and time.monotonic() - self._started >= self._period:
+            self._log(time.monotonic())  # a log that shows the work also shows its end
 
     def update(self, count: int = 1) -> None:
-        """Count items that are done."""
+        """Count finished items."""
         self.done += count
         if self._drawn is not None:
             self._drawn.update(count)
-        elif (now := time.monotonic()) - self._told_at >= self._period:
-            self._tell(now)
+        elif (now := time.monotonic()) - self._logged_at >= self._period:
+            self._log(now)
 
     def note(self, text: str) -> None:
-        """Say something about the work so far, shown behind the figures."""
+        """Set a text about the work so far, which is shown behind the figures."""
         self._note = text
         if self._drawn is not None:
             self._drawn.set_postfix_str(text, refresh=False)
@@ -89,28 +111,19 @@ class Bar:
             yield item
             self.update()
 
-    def _tell(self, now: float) -> None:
-        # Rate and remaining time by what was done since the line before: that a resumed run passes over finished items
-        # quickly says nothing of the rest.
-        rate = (self.done - self._told) / max(now - self._told_at, 1e-9)
+    def _log(self, now: float) -> None:
+        # Rate and remaining time come from what was done since the line before: a resumed run skips finished items in
+        # no time, which says nothing about the rest.
+        rate = (self.done - self._logged) / max(now - self._logged_at, 1e-9)
         parts = [f"{self.label}: {self.done}" + ("" if self.total is None else f"/{self.total}") + f" {self.unit}"]
         parts.append(f"{rate:.3g} {self.unit}/s")
         if self.total is not None and rate > 0:
             parts.append(f"{span((self.total - self.done) / rate)} left")
         logger.info("%s", ", ".join([*parts, self._note] if self._note else parts))
-        self._told_at, self._told = now, self.done
-
-
-def _drawn(label: str, total: int | None, unit: str) -> Any:
-    from tqdm import tqdm
-
-    # Prompts are read by the hundred thousand a second: 1.20M says more than 1203871.
-    return tqdm(
-        desc=label, total=total, unit=unit, unit_scale=total is None or total > 99_999, smoothing=0.05, mininterval=0.5
-    )
+        self._logged_at, self._logged = now, self.done
 
 
 def span(seconds: float) -> str:
-    """A duration as 2:05:09."""
+    """A duration in seconds as hours, minutes and seconds: 2:05:09."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from PIL import Image
 
 from dyneval.cli import VERBS, doctor, main, score
 from dyneval.files.jsonl import read_jsonl
+from tests import processes
 
 SMALL = ["--max-questions", "2", "--max-text", "8", "--device", "cpu"]
 HEAVY = {"torch", "transformers", "numpy", "PIL", "polars", "fastapi", "pydantic", "httpx2"}
@@ -21,7 +21,7 @@ HEAVY = {"torch", "transformers", "numpy", "PIL", "polars", "fastapi", "pydantic
 def dyneval(*arguments, **options):
     command = [sys.executable, *options.pop("python", []), "-m", "dyneval", *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False, **options)
+    return processes.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False, **options)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
@@ -35,13 +35,13 @@ def test_help_is_light(arguments):
 def test_a_client_is_light():
     code = "from dyneval import Client; from dyneval.scorer import Pair, ScoringError, make_pair; Client('http://x').close()"
     command = [sys.executable, "-X", "importtime", "-c", code]
-    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    loaded = processes.run(command, capture_output=True, text=True, check=True).stderr
     found = set(re.findall(r"\|\s+(\w+)$", loaded, re.MULTILINE))
     assert "httpx2" in found and not found & (HEAVY - {"httpx2"})
 
 
 def test_the_installed_command_is_this_one():
-    done = subprocess.run(
+    done = processes.run(
         [Path(sys.executable).with_name("dyneval"), "--help"], capture_output=True, text=True, check=True
     )
     assert all(f"  {verb} " in done.stdout for verb in VERBS)
@@ -153,7 +153,7 @@ def test_the_doctor_finds_a_bad_checkpoint_and_goes_on_to_the_end(tiny_checkpoin
 def test_a_token_that_is_too_short_is_refused_without_being_shown(student):
     environment = os.environ | {"DYNEVAL_TOKEN": "hunter2"}
     command = [sys.executable, "-m", "dyneval", "serve", "--checkpoint", str(student)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    done = processes.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert done.returncode == 1 and "under 16 characters" in done.stderr and "hunter2" not in done.stderr
 
 
@@ -183,7 +183,7 @@ def test_schemas_of_our_files_are_printed_for_other_programs(capsys):
 
 def test_a_prompt_in_another_encoding_is_one_line(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-m", "dyneval", "score", "a.png", "--prompt", b"caf\xe9", "--output", "s.jsonl"],
         capture_output=True, text=True, cwd=tmp_path, check=False,
     )  # fmt: skip

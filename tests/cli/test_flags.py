@@ -1,7 +1,6 @@
 """Command lines: one line for what is wrong, `--config`, and what a summary says of the flags."""
 
 import json
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,8 @@ from dyneval.demo.prompts import demo_prompts
 from dyneval.errors import SettingError
 from dyneval.files.jsonl import read_jsonl
 from dyneval.flags import Parser, arg
+from tests import processes
+from tests.processes import dyneval
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,11 +26,6 @@ from dyneval.cli import main
 raise SystemExit(main(sys.argv[1:]))
 """
 """A command line for which every file ends at 64 bytes, as on a disk that is full."""
-
-
-def dyneval(*arguments, cwd):
-    command = [sys.executable, "-m", "dyneval", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60, check=False)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +89,7 @@ def test_a_verb_below_a_verb_takes_a_file_and_names_its_output_where_the_disk_is
     assert dyneval(*draw, cwd=tmp_path).returncode == 0
     assert dyneval("gendb", "stats", "gendb", cwd=tmp_path).returncode == 0  # writes the index
     limited = [sys.executable, "-c", FULL, "gendb", "to-mapping", "gendb", "mapping.json"]
-    done = subprocess.run(limited, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=60)
+    done = processes.run(limited, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=300)
     assert done.stderr == "dyneval gendb: mapping.json: cannot be written (File too large)\n"
     (tmp_path / "run.toml").write_text('gendb = "gendb"\noutput = "all"\nlimit = 1\n')
     done = dyneval("gendb", "filter", "--config", "run.toml", "--output", "one", cwd=tmp_path)
@@ -151,9 +147,7 @@ def test_the_file_may_name_an_engine_of_ones_own_and_its_options(tmp_path):
 
 def test_every_verb_shows_examples_of_itself():
     for verb in VERBS:
-        text = subprocess.run(
-            [sys.executable, "-m", "dyneval", verb, "--help"], capture_output=True, text=True, check=True
-        )
+        text = dyneval(verb, "--help", check=True)
         assert f"dyneval {verb}" in text.stdout.partition("\n")[2], verb
 
 

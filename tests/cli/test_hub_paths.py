@@ -11,6 +11,7 @@ from huggingface_hub import DatasetCard, ModelCard
 from PIL import Image
 
 from dyneval.files.jsonl import read_jsonl
+from tests import processes
 
 SERVER = Path(__file__).parents[1] / "qwenvl" / "hub_server.py"
 SMALL = ["--max-questions", "2", "--max-text", "8", "--device", "cpu", "--mode", "fast"]
@@ -25,7 +26,9 @@ def dyneval(tmp_path):
     (place / "metadata.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     for name in ("red", "blue"):
         Image.new("RGB", (40, 40), name).save(place / f"{name}.png")
-    process = subprocess.Popen([sys.executable, SERVER, tmp_path / "hub", "a-token"], stdout=subprocess.PIPE, text=True)
+    process = processes.Process(
+        [sys.executable, SERVER, tmp_path / "hub", "a-token"], stdout=subprocess.PIPE, text=True
+    )
     there = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     there |= {"HF_ENDPOINT": f"http://127.0.0.1:{int(process.stdout.readline())}", "HF_TOKEN": "a-token"}
     there |= {"HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1"}
@@ -33,7 +36,7 @@ def dyneval(tmp_path):
     def run(*words, **more):
         command = [sys.executable, "-m", "dyneval", *map(str, words)]
         settings = there | more
-        return subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)
+        return processes.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)
 
     yield run
     process.kill()

@@ -3,11 +3,12 @@
 import json
 import os
 import socket
-import subprocess
 import sys
 
 import pytest
 from PIL import Image
+
+from tests import processes
 
 MISTAKES = [
     # a verb, a flag, a value
@@ -71,9 +72,7 @@ def test_a_mistake_is_one_line_with_its_status(status, arguments, said, folder):
     command = [sys.executable, "-m", "dyneval", *(word.replace("PORT", port) for word in arguments)]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     before = sorted(folder.iterdir())
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=folder, env=environment, timeout=120, check=False
-    )
+    done = processes.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=120, check=False)
     assert done.returncode == status, done.stderr
     assert said in done.stderr and done.stderr.count("\n") == 1 and not done.stdout
     left = {path.name for path in folder.iterdir()} - {path.name for path in before}

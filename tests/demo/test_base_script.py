@@ -1,7 +1,6 @@
 """The script that makes the demo's base, from pictures to the shipped form, in small."""
 
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from dyneval.demo.prompts import demo_prompts
 from dyneval.demo.scenes import kept_back
 from dyneval.demo.weights import BASE, load_base, read_facts
+from tests import processes
 
 SCRIPT = Path(__file__).parents[2] / "pipeline" / "demo_base" / "make.py"
 
@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).parents[2] / "pipeline" / "demo_base" / "make.py"
 def made(tmp_path_factory):
     output = tmp_path_factory.mktemp("base")
     sizes = ["--prompts", "40", "--vision-steps", "2", "--language-steps", "3"]
-    done = subprocess.run([sys.executable, SCRIPT, "--output", output, *sizes], capture_output=True, text=True)
+    done = processes.run([sys.executable, SCRIPT, "--output", output, *sizes], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return output
 

@@ -1,6 +1,5 @@
 """Demo prompts: enough of them, of every length, with a little junk, always the same."""
 
-import subprocess
 import sys
 
 import polars as pl
@@ -9,6 +8,7 @@ import pytest
 from dyneval.demo.prompts import MIN_CHARACTERS, demo_prompts, scene_from_prompt
 from dyneval.prompts import complexity
 from dyneval.prompts.analysis import analyse
+from tests import processes
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,9 @@ def test_complexity_tells_three_tiers_apart(prompts):
 def test_command_line_writes_one_prompt_a_line(tmp_path):
     output = tmp_path / "deep" / "prompts.txt"
     command = [sys.executable, "-m", "dyneval.demo.prompts", "--seed", "7", "--output", str(output), "--count"]
-    subprocess.run([*command, "50"], check=True, capture_output=True)
+    processes.run([*command, "50"], check=True, capture_output=True)
     assert output.read_text("utf-8").splitlines() == demo_prompts(50, seed=7)
     assert list(output.parent.iterdir()) == [output]
-    refused = subprocess.run([*command, "0"], capture_output=True, text=True)
+    refused = processes.run([*command, "0"], capture_output=True, text=True)
     assert refused.returncode != 0
     assert "--count must be at least 1" in refused.stderr

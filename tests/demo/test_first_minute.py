@@ -1,14 +1,8 @@
 """`dyneval demo`: the finished judge scores scenes beside the truth, and everything says that it is a demo's."""
 
-import subprocess
-import sys
-
 from dyneval.evaluation.correlation import spearman
 from dyneval.files.jsonl import read_jsonl
-
-
-def dyneval(*arguments, **options):
-    return subprocess.run([sys.executable, "-m", "dyneval", *arguments], capture_output=True, text=True, **options)
+from tests.processes import dyneval
 
 
 def test_a_judge_that_judges_in_a_minute(tmp_path):

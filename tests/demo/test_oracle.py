@@ -8,6 +8,7 @@ from PIL import Image
 
 from dyneval.demo.knowledge import make_truth
 from dyneval.demo.prompts import demo_prompts, scene_from_prompt
+from dyneval.demo.truth import truth_path
 from dyneval.errors import ImageError
 from dyneval.llm.chat import ChatError
 from dyneval.llm.registry import make_engine
@@ -22,7 +23,7 @@ def pair_of(prompt, folder):
     image = folder / "a.png"
     Image.new("RGB", (32, 32), "red").save(image)
     truth = make_truth(prompt=prompt, model="demo", seed=0, size=32, drawn=scene_from_prompt(prompt), faults=())
-    truth.save(image)
+    truth_path(image).write_bytes(truth.encode())
     name = prompt_id(prompt)
     pair = PairRecord(
         file_name="a.png",

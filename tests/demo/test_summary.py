@@ -7,6 +7,7 @@ import pytest
 from dyneval.demo import summary
 from dyneval.demo.painters import PAINTERS, draw
 from dyneval.demo.prompts import MIN_CHARACTERS, demo_prompts
+from dyneval.demo.truth import truth_path
 from dyneval.files.atomic import write_json
 from dyneval.files.jsonl import read_jsonl, to_line
 from dyneval.hashing import file_sha256
@@ -45,7 +46,7 @@ def run(tmp_path_factory):
             path = output / "gendb" / slug / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path)
-            truth.save(path)
+            truth_path(path).write_bytes(truth.encode())
             pair = {
                 "pair_id": name,
                 "file_name": f"{slug}/{name}.png",

@@ -1,7 +1,6 @@
 """The tiny checkpoint is an ordinary one: every `from_pretrained` reads it, and it appears whole or not at all."""
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -9,6 +8,7 @@ import torch
 
 from dyneval.demo.tiny_model import build_tiny_model
 from dyneval.tokens import TASK_TOKEN_IDS
+from tests import processes
 
 
 def test_loads_as_the_real_architecture(tiny_checkpoint):
@@ -68,7 +68,7 @@ def test_a_wider_one_runs(tmp_path):
 
 def test_its_command_line_writes_a_student_once(tmp_path):
     command = [sys.executable, "-m", "dyneval.demo.tiny_model", "--task-tokens", "--output", tmp_path / "tiny"]
-    subprocess.run(command, check=True, capture_output=True)
+    processes.run(command, check=True, capture_output=True)
     assert "<|T2IA|>" in (tmp_path / "tiny" / "tokenizer.json").read_text()
-    again = subprocess.run(command, capture_output=True, text=True)
+    again = processes.run(command, capture_output=True, text=True)
     assert again.returncode == 1 and "is not empty; name another folder" in again.stderr

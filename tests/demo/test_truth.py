@@ -21,8 +21,8 @@ def test_stands_beside_the_image():
 def test_round_trip(tmp_path):
     for i, prompt in enumerate(demo_prompts(60, seed=2)):
         truth = draw(list(PAINTERS)[i % 3], prompt, i, 64)[1]
-        path = truth.save(tmp_path / f"{i}.png")
-        assert path == truth_path(tmp_path / f"{i}.png")
+        path = tmp_path / f"{i}.truth.json"
+        path.write_bytes(truth.encode())
         assert Truth.load(path) == truth
 
 

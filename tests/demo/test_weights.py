@@ -1,7 +1,6 @@
 """The shipped students: small, whole, ordinary checkpoints, and told apart from a real one."""
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -14,6 +13,7 @@ from dyneval.demo.prompts import demo_prompts
 from dyneval.errors import CheckpointError
 from dyneval.processing import Processor
 from dyneval.tokens import TASK_TOKEN_IDS
+from tests import processes
 
 TABLE = "model.language_model.embed_tokens.weight"
 
@@ -26,10 +26,8 @@ def base(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo") / "judge"
-    weights.write_judge(folder)
-    return folder
+def judge(demo_judge):
+    return demo_judge
 
 
 def test_what_is_shipped_is_small():
@@ -130,13 +128,13 @@ def test_what_a_checkpoint_says_of_itself_is_checked(judge, tmp_path, content):
 
 def test_command_line(tmp_path):
     command = [sys.executable, "-m", "dyneval.demo.weights"]
-    subprocess.run([*command, "base", "--output", str(tmp_path / "base")], check=True, capture_output=True)
+    processes.run([*command, "base", "--output", str(tmp_path / "base")], check=True, capture_output=True)
     assert json.loads((tmp_path / "base" / FILE).read_text()) == {
         "min_pixels": weights.PIXELS,
         "max_pixels": weights.PIXELS,
         "demo": True,
         "untrained": True,
     }
-    no_checkpoint = subprocess.run([*command, "pack-judge", "--output", "x"], capture_output=True, text=True)
+    no_checkpoint = processes.run([*command, "pack-judge", "--output", "x"], capture_output=True, text=True)
     assert no_checkpoint.returncode == 2
     assert "pack-judge needs --checkpoint" in no_checkpoint.stderr

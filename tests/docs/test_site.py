@@ -1,7 +1,6 @@
 """What the documentation says of the code, beside the code: floors, navigation, links, figures, versions."""
 
 import re
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -19,6 +18,7 @@ import results  # noqa: E402
 from dyneval import __version__  # noqa: E402
 from dyneval.cli import VERBS  # noqa: E402
 from dyneval.records import RECORDS, schema_name  # noqa: E402
+from tests import processes  # noqa: E402
 
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md", "dev/LOG.md")]
@@ -120,7 +120,7 @@ def test_the_version_has_a_section_in_the_changelog():
 
 
 def test_a_release_is_refused_in_one_line_where_it_is_asked_for_wrongly():
-    done = subprocess.run(["bash", "pipeline/release.sh"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = processes.run(["bash", "pipeline/release.sh"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "--check" in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -174,7 +174,7 @@ def test_a_site_with_a_broken_link_or_something_from_elsewhere_is_refused(tmp_pa
     (tmp_path / "b.html").write_text('<h2 id="there">B</h2><a href="index.html#top">5</a>')
     (tmp_path / "x.js").write_text("")
     check = [sys.executable, ROOT / "pipeline" / "docs" / "check.py", tmp_path]
-    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    done = processes.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
         "index.html: b.html#gone: there is no such anchor",
@@ -182,13 +182,11 @@ def test_a_site_with_a_broken_link_or_something_from_elsewhere_is_refused(tmp_pa
         "index.html: https://example.org/x.png: is loaded from elsewhere",
     ]
     (tmp_path / "index.html").write_text('<a href="b.html#there">1</a><h1 id="top">A</h1>')
-    assert subprocess.run(check, capture_output=True, check=False).returncode == 0
+    assert processes.run(check, capture_output=True, check=False).returncode == 0
 
 
 def test_a_folder_with_other_things_is_not_emptied_for_the_site(tmp_path):
     (tmp_path / "mine.txt").touch()
-    done = subprocess.run(
-        ["bash", ROOT / "pipeline" / "docs.sh", tmp_path], capture_output=True, text=True, check=False
-    )
+    done = processes.run(["bash", ROOT / "pipeline" / "docs.sh", tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "name an empty folder" in done.stderr
     assert (tmp_path / "mine.txt").exists()

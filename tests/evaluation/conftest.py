@@ -6,8 +6,9 @@ import pytest
 
 from dyneval.evaluation.run_leaderboard import LeaderboardRun, run_leaderboard
 from dyneval.files.jsonl import read_jsonl
+from tests.rows import write_jsonl
 
-from .scored_data import make_scores, write_jsonl
+from .scored_data import make_scores
 
 MODELS = {"flux2-dev": (1, 0.9), "gpt-image-1-5": (1, 0.93), "sana": (2, 0.6), "sd1-5": (3, 0.3)}
 HOSTILE = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">'

@@ -1,6 +1,5 @@
 """Score files and metadata in the real record formats, made from a seed."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ from PIL import Image
 
 from dyneval.evaluation import published
 from dyneval.records import PairRecord, ScoreRecord, prompt_id
+from tests.rows import write_jsonl
 
 CATEGORIES = [name for names in published.dimensions().values() for name in names]
 
@@ -63,12 +63,6 @@ def pair_record(model, tier, number, prompt, categories):
         "sha256": "0" * 64,
     }
     return PairRecord.from_dict(row).to_dict()
-
-
-def write_jsonl(path: Path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return path
 
 
 def draw(path: Path, seed):

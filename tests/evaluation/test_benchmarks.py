@@ -450,7 +450,7 @@ def test_ratings_that_differ_for_one_image_do_not_count_and_equal_ones_count_onc
     found = load(generic.benchmark(), write(tmp_path / "mine.csv", "image,rating\n" + "\n".join(rows)))
     assert [(item.item_id, item.rating) for item in found.items] == [("a.png", 1), ("c.png", 3), ("d.png", 4)]
     assert (found.repeated, found.unrated) == (3, ["e.png"])
-    reason = "stands 2 times and not alike; which is right is not known, so none counts"
+    reason = "occurs 2 times with different contents; which is right is unknown, so none counts"
     assert found.rejects == [("mine.csv", "b.png", 2, reason), ("mine.csv", "b.png", 5, reason)]
 
 
@@ -484,7 +484,10 @@ def test_an_atom_off_its_scale_does_not_hide_in_the_mean(tmp_path):
     ("rows", "said"),
     [
         (["a.png,1", "b.png,9", "c.png,?"], "2 of 3 rows cannot be used: b.png, row 2: rating 9 lies off"),
-        (["a.png,1", "a.png,2", "b.png,3"], "2 of 3 rows cannot be used: a.png, row 1: stands 2 times and not alike"),
+        (
+            ["a.png,1", "a.png,2", "b.png,3"],
+            "2 of 3 rows cannot be used: a.png, row 1: occurs 2 times with different contents",
+        ),
         ([f"{n}.png,?" for n in range(9)], "2.png, row 3: expected a number, found '\\?'; and 6 more"),
     ],
 )

@@ -1,12 +1,12 @@
 """`dyneval check`: a real drop fails, chance and improvement do not, and what cannot be compared is said."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.processes import dyneval
 
 from .scored_data import score_record
 
@@ -24,8 +24,7 @@ def scores(path, means, seed, settings=None, model="DynEval-4B"):
 
 
 def check(*arguments):
-    command = [sys.executable, "-m", "dyneval.cli", "check", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return dyneval("check", *arguments, cwd=ROOT)
 
 
 @pytest.fixture

@@ -184,7 +184,7 @@ def test_one_image_under_two_ids_is_refused(tmp_path):
     items = own_ratings(tmp_path, ["a.png,1", "b.png,2"], "image,rating")
     with pytest.raises(RatingError, match=r"s: two scores belong to the image a\.png"):
         align(items, scores_of(tmp_path, "id,image,score\n1,a.png,1\n2,b.png,2\n3,a.png,9\n"))
-    with pytest.raises(DataFileError, match=r"s\.csv: 2 of 2 rows cannot be used: a\.png, row 1: stands 2 times"):
+    with pytest.raises(DataFileError, match=r"s\.csv: 2 of 2 rows cannot be used: a\.png, row 1: occurs 2 times"):
         scores_of(tmp_path, "image,score\na.png,1\na.png,9\n")
 
 

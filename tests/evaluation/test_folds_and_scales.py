@@ -11,8 +11,9 @@ from dyneval.cli import main
 from dyneval.evaluation.benchmarks import BENCHMARKS, load
 from dyneval.evaluation.folds import within
 from dyneval.evaluation.paper import TABLES
+from tests.rows import write_jsonl
 
-from .scored_data import score_record, write_jsonl
+from .scored_data import score_record
 
 PROMPTS = [f"a photo of {number} red lanterns" for number in range(10)]
 MOS = [48.1, 52.4, 31.0, 60.2, 44.4, 57.7, 39.3, 50.0, 62.8, 35.5]
@@ -145,7 +146,7 @@ def test_the_four_scales_of_richhf_stand_beside_both_halves_and_beside_rivals(tm
 
 
 def test_a_table_of_the_paper_takes_the_fold_that_it_was_measured_on(evalmi):
-    (part,) = [part for part in TABLES["agreement"].parts if part.name == "evalmi"]
+    (part,) = [part for part in TABLES["agreement"].datasets if part.name == "evalmi"]
     assert part.fold_file(evalmi.parent) is None
     folder = evalmi.rename(evalmi.with_name("evalmi"))
     benchmark = within(BENCHMARKS["evalmi"], part.fold_file(folder.parent))

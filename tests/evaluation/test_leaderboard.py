@@ -20,8 +20,9 @@ from dyneval.evaluation.run_leaderboard import LeaderboardRun, run_leaderboard
 from dyneval.evaluation.scored import read_prompts, read_scored
 from dyneval.evaluation.tiers import natural_breaks, propose_tiers
 from dyneval.files.jsonl import read_jsonl
+from tests.rows import write_jsonl
 
-from .scored_data import make_scores, score_record, write_jsonl
+from .scored_data import make_scores, score_record
 
 MODELS = {"flux2-dev": (1, 0.9), "sana": (2, 0.6), "sd1-5": (3, 0.3), "my-model": (3, 0.28)}
 PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "published_leaderboard_dyneval_1k.csv"

@@ -2,7 +2,6 @@
 
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from dyneval.evaluation.benchmarks import BENCHMARKS, LayoutError, load
 from dyneval.evaluation.preference import bradley_terry, compare_preferences
 from dyneval.evaluation.scores import ScoreTable
 from dyneval.evaluation.unscored import rated_images
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
 ROWS = [
@@ -115,7 +115,7 @@ def test_the_door_shows_preferences(tmp_path):
     (tmp_path / "flat.csv").write_text("image,score\n" + "".join(f"{n}{x}.jpg,1\n" for n in range(4) for x in "ab"))
     command = ["-m", "dyneval.cli", "benchmark", "--benchmark", "hpdv3", "--annotations", tmp_path / "test.json"]
     more = ["--scores", tmp_path / "mine.csv", tmp_path / "flat.csv", "--output", tmp_path / "out", "--resamples", "50"]
-    done = subprocess.run([sys.executable, *command, *more], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = processes.run([sys.executable, *command, *more], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "out" / "agreement.json").read_text())
     assert [one["accuracy"]["value"] for one in found["evaluators"]] == [0.875, 0.5]

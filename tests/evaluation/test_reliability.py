@@ -3,8 +3,6 @@
 import csv
 import itertools
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +14,18 @@ from dyneval.demo.painters import PAINTERS, draw
 from dyneval.demo.prompts import demo_prompts
 from dyneval.evaluation.alterations import ALTERATIONS, altered
 from dyneval.evaluation.reliability import read_run, reliability
-from dyneval.evaluation.unscored import Unscored
+from dyneval.evaluation.unscored import UnscoredImage
 from dyneval.files.jsonl import read_jsonl
+from tests.processes import dyneval
+from tests.rows import write_jsonl
 
-from .scored_data import score_record, write_jsonl
+from .scored_data import score_record
 
 ROOT = Path(__file__).parents[2]
 
 
 def door(*arguments):
-    command = [sys.executable, "-m", "dyneval.cli", "reliability", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return dyneval("reliability", *arguments, cwd=ROOT)
 
 
 def run_file(path, scores, prompts=None, **more):
@@ -157,7 +156,7 @@ def test_runs_that_do_not_go_together_are_told(tmp_path):
 def test_images_are_altered_as_told_and_once(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    pairs = [Unscored("p1", "x", "a.png"), Unscored("p2", "x", "missing.png")]
+    pairs = [UnscoredImage("p1", "x", "a.png"), UnscoredImage("p2", "x", "missing.png")]
     made = {}
     for name in ALTERATIONS:
         ((pair_id, _, file_name),) = altered(pairs, tmp_path, tmp_path / name, name)
@@ -181,6 +180,7 @@ def test_the_demo_judge_on_altered_images(tmp_path):
         rows.append({"pair_id": slug, "prompt": demo_prompts(1, 5)[0], "file_name": f"{slug}.png"})
     metadata, output = write_jsonl(tmp_path / "metadata.jsonl", rows), tmp_path / "out"
     command = ["--checkpoint", "demo", "--mode", "fast", "--metadata", metadata, "--output", output, "--no-report"]
+    command += ["--max-questions", "3"]
     done = door(*command, "--alter", "jpeg90", "mirror")
     assert done.returncode == 0, done.stderr
     found = json.loads((output / "reliability.json").read_text())

@@ -12,9 +12,10 @@ from dyneval.evaluation.benchmarks import generic
 from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
 from dyneval.evaluation.run_leaderboard import LeaderboardRun, run_leaderboard
 from dyneval.files.jsonl import read_jsonl
+from tests.rows import write_jsonl
 
 from .conftest import HOSTILE, page_data
-from .scored_data import draw, make_scores, write_jsonl
+from .scored_data import draw, make_scores
 
 
 def models(page):

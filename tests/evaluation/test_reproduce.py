@@ -170,4 +170,28 @@ def test_a_benchmark_in_another_layout_does_not_stop_the_others(data, output, tm
     write(other / "tifa" / "human_annotations.json", {"coco_1": {"text": "a cat"}})
     status, (_, *rows) = reproduce("agreement", other, tmp_path / "out", "--only", "tifa", "richhf")
     assert status == 1 and [row[0] for row in rows] == ["RichHF-18K"]
-    assert "not the layout of TIFA v1.0" in capsys.readouterr().err
+    assert "tifa: " in (said := capsys.readouterr().err) and "not the layout of TIFA v1.0" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("data/tifa/human_annotations.json", {"human_scores": []}, "TIFA v1.0: no image has a rating"),
+        ("out/tifa/scores.jsonl", {"name": "of another program"}, "scores.jsonl: holds no scores"),
+    ],
+)
+def test_a_fault_in_the_contents_of_one_set_does_not_stop_the_others(
+    data, output, tmp_path, capsys, name, change, reason
+):
+    shutil.copytree(output, tmp_path / "out")
+    shutil.copytree(data, tmp_path / "data")
+    path = tmp_path / name
+    if path.suffix == ".json":
+        write(path, {key: row | change for key, row in json.loads(path.read_text()).items()})
+    else:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(change) + "\n")
+    status, (_, *rows) = reproduce("agreement", tmp_path / "data", tmp_path / "out", "--only", "tifa", "richhf")
+    assert status == 1 and [row[0] for row in rows] == ["RichHF-18K"]
+    said = capsys.readouterr().err
+    assert "tifa: " in said and reason in said

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,8 +10,10 @@ from scipy.stats import spearmanr
 
 from dyneval.evaluation.benchmarks import BENCHMARKS
 from dyneval.files.jsonl import read_jsonl
+from tests import processes
+from tests.rows import write_jsonl
 
-from .scored_data import draw, make_scores, score_record, write_jsonl
+from .scored_data import draw, make_scores, score_record
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -21,18 +22,7 @@ SMALL_REPLIES = ["--max-questions", "2", "--max-text", "8", "--batch-size", "6"]
 
 def door(name, *arguments):
     command = [sys.executable, str(ROOT / "inference" / f"{name}.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-
-
-@pytest.fixture(scope="module")
-def student(tiny_checkpoint, tmp_path_factory):
-    """A random student that sees small images."""
-    from dyneval.processing import Processor
-
-    folder = tmp_path_factory.mktemp("students") / "random"
-    shutil.copytree(tiny_checkpoint, folder)
-    Processor.from_pretrained(tiny_checkpoint, min_pixels=784, max_pixels=9216).save_pretrained(folder)
-    return folder
+    return processes.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
 @pytest.fixture
@@ -100,7 +90,7 @@ def test_a_benchmark_is_scored_and_goes_on_where_it_stopped(tifa, student):
     (tifa / "images" / "coco_2_model_1.jpg").write_bytes(b"broken")
     run = door(*command)
     assert run.returncode == 1
-    assert run.stderr.endswith("random: no score for 1 of 6 rated images\n")
+    assert run.stderr.endswith("student: no score for 1 of 6 rated images\n")
     scores = [row["pair_id"] for row in read_jsonl(tifa / "out" / "scores.jsonl")]
     assert len(scores) == 5
     (reject,) = read_jsonl(tifa / "out" / "scores.rejects.jsonl")
@@ -241,7 +231,7 @@ def test_bad_rows_of_ratings_and_scores_are_counted_named_and_written(tmp_path):
         *(("rated.csv", f"{name}.png", row) for name, row in [(10, 11), (11, 12), (12, 13), (13, 14), (13, 15)]),
         *(("scores.csv", f"{name}.png", row) for name, row in [(8, 9), (9, 10), (9, 11)]),
     ]
-    assert "not alike" in rejects[-1]["reason"]
+    assert "different contents" in rejects[-1]["reason"]
     run, report = rated_by(tmp_path, good, ["image,score", *good])
     assert report["rejected"] == 0 and not (tmp_path / "out" / "agreement.rejects.jsonl").exists(), "of the last run"
 

@@ -1,6 +1,7 @@
 """The weighted statistics against the long way: scipy, brute force over pairs, written-out resamples."""
 
 import itertools
+import json
 import math
 
 import numpy as np
@@ -9,11 +10,15 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyneval.evaluation.bootstrap import ClusterBootstrap, weighted_pearson, weighted_ranks
+from dyneval.cli import main
+from dyneval.evaluation.bootstrap import ONE_PROMPT, ClusterBootstrap, weighted_pearson, weighted_ranks
 from dyneval.evaluation.calibration import calibrate
 from dyneval.evaluation.correlation import agreement, category_agreement, human_ceiling, spearman, system_agreement
 from dyneval.evaluation.pairwise import pair_statistics
 from dyneval.evaluation.significance import srcc_difference, williams
+from dyneval.files.jsonl import read_jsonl
+
+from .scored_data import score_record, write_jsonl
 
 few_levels = st.integers(0, 6).map(lambda n: n / 2)
 fine = st.integers(-320, 320).map(lambda n: n / 64)
@@ -38,7 +43,7 @@ def same(left, right):
 def test_weighted_ranks_and_correlation_equal_those_of_the_resample_written_out(data):
     scores, ratings, prompts = data
     bootstrap = ClusterBootstrap(prompts, resamples=5, seed=1)
-    weights = next(bootstrap.item_weights())
+    weights = bootstrap.over_items(lambda weights: weights)
     ranks = weighted_ranks(weights, scores)
     pearson = weighted_pearson(weights, scores, ratings)
     for row, counts in enumerate(weights.astype(int)):
@@ -231,3 +236,59 @@ def test_calibration_is_fitted_on_some_prompts_and_holds_on_others():
     assert calibrate(np.full(4000, 3.0), curved, prompts) is None
     few = calibrate(scores[:200], curved[:200], prompts[:200], level=0.999)
     assert few.half_width is None and few.covered is None, "no fifty errors can promise that"
+
+
+@pytest.fixture
+def one_prompt(tmp_path):
+    """Ratings of eight images of one prompt, two evaluators' scores of them, and the names of two T2I models."""
+    random = np.random.default_rng(0)
+    rows = [score_record(f"m{n % 2}-{n}", "a cat", f"m{n % 2}/{n}.png", [n % 5 + 1], [n % 4 + 1]) for n in range(8)]
+    ratings = [
+        {"id": row["pair_id"], "image": row["image"], "prompt": "a cat", "rating": int(random.integers(1, 6))}
+        for row in rows
+    ]
+    (tmp_path / "ratings.json").write_text(json.dumps(ratings))
+    write_jsonl(tmp_path / "other.jsonl", [row | {"pair_id": row["pair_id"], "overall": 5.0} for row in rows][:3])
+    return write_jsonl(tmp_path / "scores.jsonl", rows)
+
+
+def test_of_one_prompt_no_interval_is_shown_and_the_reason_is_said(one_prompt, tmp_path, capsys):
+    """Whole prompts are drawn: each resample of one is the data again, an interval of width 0 that looks sure."""
+    flags = ["--resamples", "50", "--no-report", "--output"]
+    reversed_scores = [row | {"overall": 6 - row["overall"]} for row in read_jsonl(one_prompt)]
+    table = "".join(f"{row['pair_id']},{row['overall']}\n" for row in reversed_scores)
+    (tmp_path / "second.csv").write_text("id,score\n" + table)
+    words = ["benchmark", "--benchmark", "generic", "--annotations", tmp_path / "ratings.json", "--scores", one_prompt]
+    assert main([*map(str, [*words, "--compare", tmp_path / "second.csv", *flags, tmp_path / "agreement"])]) == 0
+    found = json.loads((tmp_path / "agreement" / "agreement.json").read_text())
+    for one in found["evaluators"]:
+        for figure in ("srcc", "plcc", "krcc", "pairwise_accuracy"):
+            assert set(one[figure]) == {"value", "reason"} and one[figure]["reason"] == ONE_PROMPT
+    (difference,) = found["differences"]
+    assert "low" not in difference["srcc_difference"] and difference["p_bootstrap"] is None
+    assert ONE_PROMPT in capsys.readouterr().err
+
+    assert main([*map(str, ["leaderboard", "--model-from", "folder", *flags, tmp_path / "board", one_prompt])]) == 0
+    board = json.loads((tmp_path / "board" / "leaderboard.json").read_text())
+    assert board["notes"] == [ONE_PROMPT]
+    for row in board["models"]:
+        assert row["rank_range"] is None and "low" not in row["overall"]
+    (duel,) = board["head_to_head"]
+    assert duel["prompts"] == 1 and duel["win_rate"]["low"] is None
+
+    capsys.readouterr()
+    second = write_jsonl(tmp_path / "again.jsonl", [*read_jsonl(one_prompt)])
+    assert main([*map(str, ["reliability", one_prompt, second, *flags, tmp_path / "runs"])]) == 0
+    runs = json.loads((tmp_path / "runs" / "reliability.json").read_text())["runs"]
+    assert all("low" not in one["equal"] and one["equal"]["reason"] == ONE_PROMPT for one in runs)
+    assert ONE_PROMPT in capsys.readouterr().err
+
+
+def test_a_model_with_one_prompt_has_no_interval_on_a_board_of_several(one_prompt, tmp_path, capsys):
+    more = [score_record(f"m0-x{n}", f"dog {n}", f"m0/x{n}.png", [n + 1], [3]) for n in range(4)]
+    scores = write_jsonl(tmp_path / "more.jsonl", [*read_jsonl(one_prompt), *more])
+    words = ["leaderboard", "--model-from", "folder", "--no-report", "--output", tmp_path / "board", scores]
+    assert main([*map(str, words)]) == 0
+    board = json.loads((tmp_path / "board" / "leaderboard.json").read_text())
+    assert {row["model"]: "low" in row["overall"] for row in board["models"]} == {"m0": True, "m1": False}
+    assert board["notes"][-1] == f"m1: {ONE_PROMPT}"

@@ -1,15 +1,16 @@
 """The three examples run as they stand, small, and come to what they say."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
+
+from tests import processes
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def run(name, *arguments, folder):
-    return subprocess.run(
+    return processes.run(
         [sys.executable, EXAMPLES / name, *map(str, arguments)],
         cwd=folder,
         env=os.environ | {"HF_HUB_OFFLINE": "1"},

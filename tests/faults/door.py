@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests import processes
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 1800.0
 """Seconds after which a door counts as hanging."""
@@ -36,7 +38,7 @@ class Door:
         self.output = output
         self._before = _snapshot(output)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  read as long as the door is of interest
-        self.process = subprocess.Popen(
+        self.process = processes.Process(
             [*prefix, sys.executable, *map(str, arguments)],
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **(environment or {})},

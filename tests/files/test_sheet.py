@@ -1,6 +1,5 @@
 """One sheet of an XLSX file as a table; what is more, or broken, or a bomb is refused."""
 
-import subprocess
 import sys
 import zipfile
 from datetime import date, datetime, time
@@ -10,6 +9,7 @@ import pytest
 
 from dyneval.errors import DataFileError
 from dyneval.files.tables import BadRow, each_row, rows, text_of, whole_of
+from tests import processes
 
 HEADER = ["image", "rating", "prompt"]
 
@@ -154,7 +154,7 @@ def test_without_the_library_the_extra_is_named_in_one_line(tmp_path):
         "from dyneval.cli.benchmark import main\n"
         f"sys.exit(main(['--benchmark', 'generic', '--annotations', {str(path)!r}, '--scores', {str(path)!r}]))"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    run = processes.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 1 and "Traceback" not in run.stderr
     assert "pip install 'dyneval[excel]', or save the sheet as CSV in UTF-8" in run.stderr
 

@@ -17,6 +17,7 @@ from dyneval.files.jsonl import read_jsonl
 from dyneval.files.store import JsonlIndex, JsonlStore
 from dyneval.records import Reject
 from dyneval.structs import Record
+from tests import processes
 
 
 class Item(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -209,7 +210,7 @@ with JsonlStore(Path(sys.argv[1]), Item) as store:
 def test_kill_9_while_writing_loses_and_doubles_nothing(tmp_path):
     path = tmp_path / "a.jsonl"
     for wait in (0.02, 0.05, 0.08):
-        process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+        process = processes.Process([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
         process.stdout.readline()
         time.sleep(wait)
         process.send_signal(signal.SIGKILL)
@@ -246,7 +247,7 @@ with JsonlStore(Path(sys.argv[1]), Item) as store:
 def test_a_write_that_fails_leaves_whole_lines(tmp_path):
     """A file size limit cuts a write short as a full disk does."""
     path = tmp_path / "a.jsonl"
-    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True)
+    done = processes.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("stopped at 10")
     assert [row["id"] for row in read_jsonl(path)] == [*(str(number) for number in range(10)), "after"]
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from PIL import Image
 
-from dyneval.generation.model import BatchTooLarge, Made, ModelBroken, ModelSpec, NotMade
+from dyneval.generation.model import BatchTooLarge, GeneratedImage, ModelBroken, ModelSpec, NoImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +52,11 @@ class StandIn:
         if "slow" in request.prompt:
             time.sleep(0.05)
         if "refuse" in request.prompt:
-            return NotMade(request=request, reason="refused by policy", permanent=True)
+            return NoImage(request=request, reason="refused by policy", permanent=True)
         size = self.arguments["size"]
         red, green, *_ = hashlib.sha256(f"{request.seed}".encode()).digest()
         colour = "black" if "black" in request.prompt else (red, green, 200)
-        return Made(
+        return GeneratedImage(
             request=request,
             image=Image.new("RGB", (size, size), colour),
             prompt_sent=request.prompt,

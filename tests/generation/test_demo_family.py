@@ -1,7 +1,6 @@
 """The embedded models run through the same runner as the real ones."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from dyneval.demo.truth import Truth, truth_path
 from dyneval.generation import catalogue
 from dyneval.generation.runner import Config, generate
 from dyneval.records import PairRecord, prompt_id
+from tests import processes
 
 GENERATE = Path(__file__).parents[2] / "image_gen_scripts" / "generate.py"
 
@@ -57,10 +57,10 @@ def test_any_number_of_workers_draws_the_same_bytes(prompts, tmp_path):
 
 def test_the_door_runs_and_reports_by_exit_status(prompts, tmp_path):
     command = [sys.executable, GENERATE, "--all", "--family", "demo", "--output", tmp_path / "gendb", "--limit", "1"]
-    done = subprocess.run([*command, "--prompts", prompts], capture_output=True, text=True)
+    done = processes.run([*command, "--prompts", prompts], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "demo-doodler" in done.stderr
-    done = subprocess.run([*command, "--prompts", tmp_path / "none.parquet"], capture_output=True, text=True)
+    done = processes.run([*command, "--prompts", tmp_path / "none.parquet"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "no such file" in done.stderr
     assert "Traceback" not in done.stderr

@@ -15,7 +15,7 @@ from dyneval.generation import catalogue
 from dyneval.generation.devices import fitting_placement
 from dyneval.generation.families.diffusers import DiffusersSpec
 from dyneval.generation.families.weights import device_errors
-from dyneval.generation.model import BatchTooLarge, BuildOptions, Made, Request, RunOptions
+from dyneval.generation.model import BatchTooLarge, BuildOptions, GeneratedImage, ImageRequest, RunOptions
 
 from . import tiny_pipelines as tiny
 from .conftest import read
@@ -24,8 +24,8 @@ SPECS = {slug: spec for slug, spec in catalogue.load().items() if isinstance(spe
 HERE = [slug for slug, spec in SPECS.items() if "pip install -U diffusers" not in spec.obstacles(RunOptions())]
 """Those that the installed diffusers has."""
 REQUESTS = [
-    Request(pair_id="a", prompt_id="a", prompt="a cat on a mat", seed=5, tier=1),
-    Request(pair_id="b", prompt_id="b", prompt='two red dogs and the word "stop"', seed=6, tier=1),
+    ImageRequest(pair_id="a", prompt_id="a", prompt="a cat on a mat", seed=5, tier=1),
+    ImageRequest(pair_id="b", prompt_id="b", prompt='two red dogs and the word "stop"', seed=6, tier=1),
 ]
 SMALL = {"num_inference_steps": 2, "height": 32, "width": 32, "use_resolution_binning": False}
 
@@ -89,7 +89,7 @@ def test_an_image_depends_on_its_seed(repos):
 def test_the_paper_preset_may_run_other_weights_by_another_class(repos):
     model = build("pixart-alpha", repos, preset="paper")
     assert type(model.pipeline).__name__ == "PixArtSigmaPipeline"
-    assert [type(outcome) for outcome in model.generate(REQUESTS)] == [Made, Made]
+    assert [type(outcome) for outcome in model.generate(REQUESTS)] == [GeneratedImage, GeneratedImage]
 
 
 def test_the_lora_file_is_the_one_the_variant_names(repos):

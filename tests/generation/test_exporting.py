@@ -19,7 +19,8 @@ from dyneval.cli.gendb import main
 from dyneval.errors import GenerationError
 from dyneval.files import images
 from dyneval.generation.contact_sheet import HEADER_HEIGHT, LABEL_WIDTH, THUMBNAIL, draw_contact_sheet
-from dyneval.generation.exporting import Counts, read_records, write_parquet, write_webdataset
+from dyneval.generation.exporting import ExportCounts, read_records, write_parquet, write_webdataset
+from tests import processes
 
 GENDB = Path(__file__).parents[2] / "image_gen_scripts" / "gendb.py"
 HUB_SERVER = Path(__file__).parents[1] / "qwenvl" / "hub_server.py"
@@ -85,7 +86,7 @@ def test_parquet_shards_hold_images_and_records(gendb, tmp_path):
     assert files[0] == f"train-00000-of-{counts.shards:05d}.parquet"
     table = load("parquet", tmp_path / "parquet")
     by_id = {row["pair_id"]: row for row in table}
-    for record in read_records(gendb, Counts()):
+    for record in read_records(gendb, ExportCounts()):
         row = by_id[record.pair_id]
         assert row["image"].tobytes() == images.load_image(gendb / record.file_name).tobytes()
         assert json.loads(row["settings"]) == record.settings
@@ -98,7 +99,7 @@ def test_parquet_shards_hold_images_and_records(gendb, tmp_path):
 def test_webdataset_tars_hold_image_and_record_under_one_key(gendb, tmp_path):
     counts = write_webdataset(gendb, tmp_path / "tars", shard_bytes=400)
     assert counts.written == 9
-    records = {record.pair_id: record for record in read_records(gendb, Counts())}
+    records = {record.pair_id: record for record in read_records(gendb, ExportCounts())}
     seen = 0
     for path in sorted((tmp_path / "tars").glob("part-*.tar")):
         with tarfile.open(path) as tar:
@@ -115,7 +116,7 @@ def test_webdataset_tars_hold_image_and_record_under_one_key(gendb, tmp_path):
 
 
 def test_what_is_broken_is_not_exported(gendb, tmp_path):
-    first, second, *_ = read_records(gendb, Counts())
+    first, second, *_ = read_records(gendb, ExportCounts())
     (gendb / first.file_name).write_bytes(b"\x89PNG torn")
     (gendb / second.file_name).with_suffix(".truth.json").unlink()
     with (gendb / "metadata.jsonl").open("a") as file:
@@ -134,14 +135,14 @@ def models(tmp_path):
 
 
 def test_the_mapping_goes_out_and_comes_back(gendb, models, tmp_path):
-    before = {record.pair_id: record for record in read_records(gendb, Counts())}
+    before = {record.pair_id: record for record in read_records(gendb, ExportCounts())}
     mapping = tmp_path / "mapping.json"
     assert main(["to-mapping", str(gendb), str(mapping)]) == 0
     entry = json.loads(mapping.read_text())["prompts"][0]
     assert list(entry) == ["pair_id", "text_id", "prompt", "image_path", "generation_model"]
     (gendb / "metadata.jsonl").unlink()
     assert main(["from-mapping", str(mapping), str(gendb), *models]) == 0
-    after = {record.pair_id: record for record in read_records(gendb, Counts())}
+    after = {record.pair_id: record for record in read_records(gendb, ExportCounts())}
     assert len(after) == 9
     for pair_id, record in after.items():
         old = before[pair_id]
@@ -170,7 +171,7 @@ def test_a_hostile_mapping_costs_its_own_entries_only(gendb, models, tmp_path):
     mapping = tmp_path / "mapping.json"
     mapping.write_text(json.dumps({"prompts": entries}))
     assert main(["from-mapping", str(mapping), str(gendb), *models]) == 1
-    first, second = read_records(gendb, Counts())
+    first, second = read_records(gendb, ExportCounts())
     assert (first.prompt_id, first.tier, second.pair_id, second.tier) == ("7", 1, "D4", None)
     assert len((gendb / "metadata.rejects.jsonl").read_text().splitlines()) == 5
     mapping.write_text("[]")
@@ -206,7 +207,7 @@ def test_the_contact_sheet_shows_each_model_and_category_once(studio):
 @pytest.mark.parametrize("write", [write_parquet, write_webdataset])
 def test_a_sidecar_that_is_a_link_out_of_the_folder_is_not_exported(gendb, tmp_path, write):
     (tmp_path / "secret").write_text("TOPSECRET")
-    record = next(iter(read_records(gendb, Counts())))
+    record = next(iter(read_records(gendb, ExportCounts())))
     sidecar = (gendb / record.file_name).with_suffix(".truth.json")
     sidecar.unlink()
     sidecar.symlink_to(tmp_path / "secret")
@@ -248,7 +249,7 @@ def test_images_that_are_there_twice_are_listed_and_left_out(mixed, tmp_path, ca
     assert capsys.readouterr().out == '["P0000-one", "P0001-one"]\n'
     assert main(["filter", str(mixed), str(tmp_path / "part"), "--unique"]) == 0
     assert "P0001-one" not in (tmp_path / "part" / "metadata.jsonl").read_text()
-    assert len(list(read_records(tmp_path / "part", Counts()))) == 7
+    assert len(list(read_records(tmp_path / "part", ExportCounts()))) == 7
 
 
 @pytest.mark.parametrize(
@@ -447,7 +448,7 @@ def test_a_model_that_drew_for_several_tiers_is_one_row(studio, capsys):
 
 
 def test_broken_files_are_found_and_named(mixed, said):
-    first, second, third, *_ = read_records(mixed, Counts())
+    first, second, third, *_ = read_records(mixed, ExportCounts())
     (mixed / first.file_name).write_bytes(b"\x89PNG torn")
     (mixed / second.file_name).unlink()
     (mixed / third.file_name).with_suffix(".truth.json").unlink()
@@ -468,7 +469,7 @@ def test_the_index_follows_the_file_that_it_was_made_from(mixed, capsys):
     capsys.readouterr()
     assert main(["stats", str(mixed)]) == 0
     assert "4 pairs of 4 prompts" in capsys.readouterr().out
-    assert [record.pair_id for record in read_records(mixed, Counts())] == [f"P000{n}-one" for n in range(4)]
+    assert [record.pair_id for record in read_records(mixed, ExportCounts())] == [f"P000{n}-one" for n in range(4)]
 
 
 @pytest.mark.parametrize("suffix", ["/../../secret", ".txt/../../x", "", "secret"])
@@ -504,13 +505,13 @@ def push(mixed, tmp_path):
     """push(*flags, token) -> what `gendb hub` of the mixed images did, uploading them to a Hub of this machine."""
     (tmp_path / "hub-server").mkdir()
     command = [sys.executable, HUB_SERVER, tmp_path / "hub-server", "a-token"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with processes.Process(command, stdout=subprocess.PIPE, text=True) as server:
         known = {"HF_ENDPOINT": f"http://127.0.0.1:{int(server.stdout.readline())}", "HF_HUB_OFFLINE": "0"}
 
         def run(output, *flags, token="a-token"):
             command = [sys.executable, GENDB, "hub", mixed, tmp_path / output, "--push-to-hub", "me/gendb", *flags]
             environment = {**os.environ, **known, "HF_TOKEN": token}
-            return subprocess.run(command, env=environment, capture_output=True, text=True)
+            return processes.run(command, env=environment, capture_output=True, text=True)
 
         yield run
         server.kill()

@@ -9,13 +9,13 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper
 
 from dyneval.generation import catalogue
 from dyneval.generation.families.transformers import SeededSampling, raster
-from dyneval.generation.model import BuildOptions, Request, RunOptions
+from dyneval.generation.model import BuildOptions, ImageRequest, RunOptions
 
 from . import tiny_token_models as tiny
 
 REQUESTS = [
-    Request(pair_id="a", prompt_id="a", prompt="a cat on a mat", seed=5, tier=2),
-    Request(pair_id="b", prompt_id="b", prompt="two red dogs and <|image token|> a longer text", seed=6, tier=2),
+    ImageRequest(pair_id="a", prompt_id="a", prompt="a cat on a mat", seed=5, tier=2),
+    ImageRequest(pair_id="b", prompt_id="b", prompt="two red dogs and <|image token|> a longer text", seed=6, tier=2),
 ]
 SMALL = {"emu3": {"image_area": (tiny.SIDE * 8) ** 2, "top_k": 8}, "janus-pro": {}}
 

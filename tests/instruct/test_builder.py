@@ -25,6 +25,7 @@ from dyneval.instruct.parallel import SLOT
 from dyneval.instruct.report import write_report
 from dyneval.instruct.token_length import TokenLimit
 from dyneval.records import InstructSample, json_schema
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
 PAIRS = [
@@ -399,7 +400,7 @@ def test_wrong_command_lines_get_one_clear_line(annotated, flags, message):
     metadata, folder = annotated(PAIRS[0])
     door = [sys.executable, str(ROOT / "Distill Annotations" / "build_dynevalinstruct.py")]
     command = [*door, "--metadata", metadata, "--annotations", folder, "--output", folder / "out", *flags]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = processes.run(command, capture_output=True, text=True)
     assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
     assert not (folder / "out").exists()
 
@@ -416,13 +417,13 @@ def test_the_data_set_is_uploaded_with_its_card_and_without_paths_of_this_machin
     hub = tmp_path / "hub"
     hub.mkdir()
     command = [sys.executable, ROOT / "tests" / "qwenvl" / "hub_server.py", hub, "a-token"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with processes.Process(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             address = f"http://127.0.0.1:{int(server.stdout.readline())}"
             known = {"HF_ENDPOINT": address, "HF_TOKEN": "a-token", "HF_HUB_OFFLINE": "0"}
             command = [sys.executable, "-m", "dyneval", "instruct", "--metadata", metadata, "--annotations", folder]
             command += ["--output", tmp_path / "out", "--check-images", "none", "--push_to_hub", "me/instruct"]
-            done = subprocess.run(command, env=os.environ | known, capture_output=True, text=True, check=True)
+            done = processes.run(command, env=os.environ | known, capture_output=True, text=True, check=True)
         finally:
             server.kill()
     assert done.stdout.splitlines()[-1].endswith("/me/instruct")

@@ -3,16 +3,11 @@
 import pytest
 
 from dyneval.instruct.token_length import SampleTooLongError, TokenLimit
-from dyneval.processing import Processor, Turn
+from dyneval.processing import ChatTurn
 from dyneval.records import InstructSample
 from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
 
 HOSTILE = "<|im_end|> <image> <|IQA|> <think> café"
-
-
-@pytest.fixture(scope="module")
-def processor(tiny_checkpoint):
-    return Processor.from_pretrained(tiny_checkpoint, min_pixels=784, max_pixels=50_176)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +26,7 @@ def sample(human):
 def test_counts_are_those_of_training(human, size, count, processor):
     one = sample(human)
     visual = [processor.visual_tokens(*size)] if one.image else []
-    turns = [Turn("user", human, len(visual)), Turn("assistant", one.conversations[1].value)]
+    turns = [ChatTurn("user", human, len(visual)), ChatTurn("assistant", one.conversations[1].value)]
     assert count(one, *size) == len(processor.layout(turns, visual)[0])
 
 

@@ -18,7 +18,7 @@ from dyneval.llm.chat import (
     EngineStopped,
     Message,
     RejectedReply,
-    Tally,
+    TokenTally,
     Unreachable,
     ask,
     half_character,
@@ -220,7 +220,7 @@ def test_replies_that_are_no_answers_are_told_apart(chat_server, fault, said):
     async def run():
         engine = make_engine("openai", "m", base_urls=[server.url])
         try:
-            await ask(engine, request(), lambda text: parse_questions(text, 9), 2, Tally())
+            await ask(engine, request(), lambda text: parse_questions(text, 9), 2, TokenTally())
         finally:
             await engine.close()
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dyneval.prompts import complexity, tiers, wordlists
+from dyneval.prompts import complexity, wordlists
 from dyneval.prompts.analysis import analyse, describe
 from dyneval.prompts.clean import clean_text
 from dyneval.records import PromptRecord, json_schema
@@ -114,13 +114,13 @@ def test_h_of_every_phrase_is_that_of_its_beginnings_at_least():
 @pytest.mark.skipif(not REAL.exists(), reason="the real prompts lie beside the repository")
 def test_published_thresholds_give_three_tiers_of_real_prompts():
     prompts = [line.strip() for line in REAL.read_text("utf-8").splitlines() if len(line.strip()) >= 30]
-    found = tiers.by_threshold(h_of(prompts))
+    found = complexity.tiers_by_threshold(h_of(prompts))
     assert all((found == tier).mean() >= 0.2 for tier in (1, 2, 3))
 
 
 def test_rank_tiering_is_the_public_scripts():
     h = np.arange(60.0)
-    found = tiers.by_rank(h, np.arange(60, dtype=np.uint64))
+    found = complexity.tiers_by_rank(h, np.arange(60, dtype=np.uint64))
     assert np.flatnonzero(found == 1).tolist() == list(range(50, 60))
     assert np.flatnonzero(found == 2).tolist() == list(range(20, 40))
     assert np.flatnonzero(found == 3).tolist() == list(range(10))
@@ -128,14 +128,14 @@ def test_rank_tiering_is_the_public_scripts():
 
 def test_rank_tiering_breaks_ties_by_key_not_by_place():
     keys = np.random.default_rng(0).permutation(30).astype(np.uint64)
-    first = tiers.by_rank(np.zeros(30), keys)
-    second = tiers.by_rank(np.zeros(30), keys[::-1].copy())
+    first = complexity.tiers_by_rank(np.zeros(30), keys)
+    second = complexity.tiers_by_rank(np.zeros(30), keys[::-1].copy())
     assert first.tolist() == second[::-1].tolist()
 
 
 def test_thresholds_out_of_order_are_refused():
     with pytest.raises(ValueError, match="above"):
-        tiers.by_threshold(np.zeros(1), 100, 200)
+        complexity.tiers_by_threshold(np.zeros(1), 100, 200)
 
 
 def test_a_prompt_can_be_described_alone():

@@ -2,7 +2,6 @@
 
 import json
 import random
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import polars as pl
 import pytest
 from msgspec.structs import astuple
 
-from dyneval.prompts import clean, dedup, tiers
+from dyneval.prompts import clean, complexity, dedup
 from dyneval.records import PromptRecord, prompt_id
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
 DOOR = ROOT / "extract_diverse_prompts.py"
@@ -27,9 +27,7 @@ BASE = [
 
 
 def run(*args, code=0):
-    done = subprocess.run(
-        [sys.executable, DOOR, *map(str, args)], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    done = processes.run([sys.executable, DOOR, *map(str, args)], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == code, done.stderr
     return done
 
@@ -242,5 +240,12 @@ def test_a_word_that_stands_65_536_times_counts_as_often(tmp_path):
 
 def test_help_names_the_defaults_of_the_library():
     text = " ".join(run("--help").stdout.split())
-    for number in (clean.MIN_CHARS, clean.MAX_CHARS, clean.MAX_NSFW, dedup.DEFAULT_THRESHOLD, tiers.TAU_1, tiers.TAU_2):
+    for number in (
+        clean.MIN_CHARS,
+        clean.MAX_CHARS,
+        clean.MAX_NSFW,
+        dedup.DEFAULT_THRESHOLD,
+        complexity.TAU_1,
+        complexity.TAU_2,
+    ):
         assert f"default: {number:g}" in text

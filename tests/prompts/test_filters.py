@@ -1,7 +1,6 @@
 """Filters by name: what each keeps, changes and counts, through the command line."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from dyneval.errors import SettingError
 from dyneval.prompts import filters
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
 DOOR = ROOT / "extract_diverse_prompts.py"
@@ -27,7 +27,7 @@ def run(folder, prompts, *args, code=0):
         "--quiet",
         "--no-dedup",
     ]
-    done = subprocess.run([*command, *args], capture_output=True, text=True, cwd=folder, check=False)
+    done = processes.run([*command, *args], capture_output=True, text=True, cwd=folder, check=False)
     assert done.returncode == code, done.stderr
     return done
 
@@ -165,7 +165,7 @@ def test_ones_own_filter_keeps_or_changes(tmp_path):
 
 
 def test_the_table_is_listed_without_an_input():
-    done = subprocess.run([sys.executable, DOOR, "--list-filters"], capture_output=True, text=True, check=True)
+    done = processes.run([sys.executable, DOOR, "--list-filters"], capture_output=True, text=True, check=True)
     assert [line.split("=")[0].split("[")[0] for line in done.stdout.splitlines()] == [
         *filters.FILTERS,
         "module:function",

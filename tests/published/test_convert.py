@@ -1,7 +1,6 @@
 """The public data set comes in as it is, byte for byte and each of its annotations on its own, and goes out again."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from dyneval.instruct.chunks import BuildConfig
 from dyneval.instruct.curation import Curation
 from dyneval.published.convert import ImportConfig, export_published, import_published
 from dyneval.published.mapping import PairMaker, add_pairs
+from tests import processes
 from tests.instruct.conftest import rows_of
 
 from .conftest import IMAGES, published_samples
@@ -233,7 +233,7 @@ def test_folders_are_flags_and_tiers_come_from_the_table(public, tmp_path):
 
 
 def door(*arguments):
-    return subprocess.run([sys.executable, DOOR, *map(str, arguments)], capture_output=True, text=True)
+    return processes.run([sys.executable, DOOR, *map(str, arguments)], capture_output=True, text=True)
 
 
 def test_a_pair_known_under_a_shared_prompt_gets_its_own_when_its_questions_arrive(public):

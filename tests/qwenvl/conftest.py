@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dyneval.processing import Processor
 from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
 
 
@@ -59,8 +58,3 @@ def make_instruct_data(root: Path, pairs: int = 8) -> InstructData:
 @pytest.fixture
 def instruct_data(tmp_path: Path) -> InstructData:
     return make_instruct_data(tmp_path / "data")
-
-
-@pytest.fixture(scope="session")
-def processor(tiny_checkpoint: Path) -> Processor:
-    return Processor.from_pretrained(tiny_checkpoint, min_pixels=784, max_pixels=50_176)

@@ -1,4 +1,3 @@
-import subprocess
 import sys
 
 import pytest
@@ -13,6 +12,7 @@ from qwenvl.train.checkpoints import (
     newest_complete,
     remove_incomplete,
 )
+from tests import processes
 
 
 @pytest.fixture
@@ -102,11 +102,11 @@ except TrainingInputError as error:
 def test_what_cannot_be_written_is_one_line(tmp_path, kind):
     # No file may grow beyond 1 MB: to those who write, the end of the disk.
     limited = ["bash", "-c", 'trap "" XFSZ; ulimit -f 1024; exec "$@"', "-"]
-    done = subprocess.run([*limited, sys.executable, "-c", WRITES, tmp_path, kind], capture_output=True, text=True)
+    done = processes.run([*limited, sys.executable, "-c", WRITES, tmp_path, kind], capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert f"{tmp_path}: cannot be written (" in done.stderr and "GB are free there" in done.stderr
 
 
 def test_other_errors_of_saving_keep_their_traceback(tmp_path):
-    done = subprocess.run([sys.executable, "-c", WRITES, tmp_path, "bug"], capture_output=True, text=True)
+    done = processes.run([sys.executable, "-c", WRITES, tmp_path, "bug"], capture_output=True, text=True)
     assert done.returncode == 1 and "RuntimeError" in done.stderr and "cannot be written" not in done.stderr

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import subprocess
 import sys
 
 import pytest
@@ -16,6 +15,7 @@ from qwenvl.data.conversation import parse_sample
 from qwenvl.data.dataset import BadSample, InstructDataset
 from qwenvl.data.lengths import measure
 from qwenvl.errors import TrainingInputError
+from tests import processes
 
 from .conftest import sample
 
@@ -112,7 +112,7 @@ def test_an_image_folder_named_too_deep_is_corrected(build, instruct_data, monke
     with pytest.raises(TrainingInputError, match=rf"set DYNEVALINSTRUCT_T2IA_DATA to {root}$"):
         build()
     command = [sys.executable, "-m", "qwenvl.data", "dynevalinstruct_t2ia"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = processes.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and f"set DYNEVALINSTRUCT_T2IA_DATA to {root}\n" in done.stderr
     monkeypatch.setenv("DYNEVALINSTRUCT_T2IA_DATA", str(root))
     assert build().stats.used == 16

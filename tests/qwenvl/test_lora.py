@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from qwenvl.train.lora import add_adapters, merge_adapter
 from qwenvl.train.memory import Sizes
 from qwenvl.train.meter import Work
 from qwenvl.train.modeling import freeze, load_model, part_of, trainable_names, trainable_report
+from tests import processes
 
 from .conftest import make_instruct_data
 from .test_training import IN_ORDER, TORCHRUN, TRAIN, arguments, history, run, user_environment, weights
@@ -137,7 +137,7 @@ def test_the_merged_checkpoint_is_the_trained_model(trained, tiny_checkpoint, tm
 
     model, folder = trained
     command = [sys.executable, TOOL, "--checkpoint", folder, "--output", tmp_path / "merged"]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    done = processes.run([str(part) for part in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     merged, report = Qwen3VLForConditionalGeneration.from_pretrained(tmp_path / "merged", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]

@@ -11,12 +11,12 @@ import torch
 from scipy.stats import spearmanr
 
 from dyneval import Scorer
-from dyneval.demo.weights import write_judge
 from dyneval.scorer.settings import ScorerSettings
 from dyneval.tokens import evaluation_turn
 from qwenvl.train.failure import FAILURE
 from qwenvl.train.parsing import build, parse
 from qwenvl.train.run import run as run_here
+from tests import processes
 
 from .conftest import make_instruct_data, sample
 from .test_training import FOLDER, TORCHRUN, TRAIN, arguments, history, run, user_environment, weights
@@ -195,7 +195,7 @@ def hub(tmp_path):
     """A Hub on this machine: its address, and the folder of what it got."""
     (tmp_path / "hub").mkdir()
     command = [sys.executable, Path(__file__).with_name("hub_server.py"), tmp_path / "hub", "hf_right"]
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
+    process = processes.Process([str(part) for part in command], stdout=subprocess.PIPE, text=True)
     yield f"http://127.0.0.1:{int(process.stdout.readline())}", tmp_path / "hub"
     process.kill()
     process.wait()
@@ -229,10 +229,9 @@ def test_the_finished_output_is_uploaded_with_the_token_of_the_environment(hub, 
     assert {"fixed", "free", "datasets", "commit", "versions"} <= json.loads((output / "run.json").read_text()).keys()
 
 
-def test_scores_are_compared_with_the_teacher_during_training(tmp_path):
+def test_scores_are_compared_with_the_teacher_during_training(demo_judge, tmp_path):
     """Of the demo's judge; at a rate of 0 it stays what it is, so the last figure can be had from the judge itself."""
-    judge, output = tmp_path / "judge", tmp_path / "run"
-    write_judge(judge)
+    judge, output = demo_judge, tmp_path / "run"
     data = make_instruct_data(tmp_path / "data")
     rows = []
     for number in range(6):

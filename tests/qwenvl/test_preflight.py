@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from dyneval.tokens import TASK_TOKEN_IDS
 from qwenvl.preflight import VARIABLES
 from qwenvl.preflight.cli import main
 from qwenvl.train.memory import Load, Sizes, Zero, needed
+from tests import processes
 
 SCRIPT = Path(__file__).parents[2] / "Qwen3-VL" / "qwen-vl-finetune" / "scripts" / "validate_dyneval_train_setup.py"
 
@@ -50,7 +50,7 @@ def test_a_good_set_up_is_ready(preflight, tmp_path):
 def test_the_command_prints_findings_and_a_verdict(instruct_data, tiny_checkpoint, tmp_path):
     environment = os.environ | instruct_data.environment() | {"HF_HUB_OFFLINE": "1"}
     command = [sys.executable, SCRIPT, "--model", tiny_checkpoint, "--output-root", tmp_path / "output"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = processes.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "ready to train"
 
@@ -297,7 +297,7 @@ def test_pixels_are_compared_with_qwen_vl_utils_and_transformers(environment, in
     Image.effect_mandelbrot((333, 517), (-2, -1, 1, 1), 50).convert("RGB").save(instruct_data.root / "images" / "0.png")
     deep = Image.new("RGBA", (200, 60), (255, 0, 0, 90))
     deep.save(instruct_data.root / "images" / "1.png")
-    done = subprocess.run(
+    done = processes.run(
         [environment("torchvision"), "-c", COMPARE, tiny_checkpoint, tmp_path / "output"],
         env=os.environ | instruct_data.environment() | {"HF_HUB_OFFLINE": "1"},
         capture_output=True,

@@ -1,19 +1,19 @@
 """The tools as a user runs them; a packed file trains like the samples it holds."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 from qwenvl.data import DatasetSource
 from qwenvl.data.dataset import InstructDataset
+from tests import processes
 
 TOOLS = Path(__file__).parents[2] / "Qwen3-VL" / "qwen-vl-finetune" / "tools"
 
 
 def run(tool, *arguments):
     command = [sys.executable, TOOLS / tool, *arguments]
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    return processes.run([str(part) for part in command], capture_output=True, text=True)
 
 
 def test_check_image_lists_what_cannot_be_read(instruct_data):

@@ -1,10 +1,11 @@
 """`dyneval train`: the command of a run, and its checks."""
 
 import os
-import subprocess
 import sys
 
 import pytest
+
+from tests import processes
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,7 @@ def test_the_command_is_printed_and_checked(instruct_data, tiny_checkpoint, tmp_
     environment = os.environ | instruct_data.environment() | {"HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "dyneval", "train", "--size", "2b", "--stage", str(stage)]
     command += ["--output", tmp_path / "runs", "--model", tiny_checkpoint, "--", "--learning_rate", "2e-5"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = processes.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False)
     first, *_, last = done.stdout.splitlines()
     assert first.startswith(f"{variable}={tiny_checkpoint} OUTPUT_ROOT={tmp_path / 'runs'} bash ")
     assert first.endswith(f"sft_qwen_3_vl_2b.sh {stage} --learning_rate 2e-5")

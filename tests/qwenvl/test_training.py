@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from dyneval.processing import Processor
 from dyneval.tokens import TASK_TOKEN_IDS
+from tests import processes
 
 from .conftest import make_instruct_data
 
@@ -84,7 +85,7 @@ def arguments(model, output, *more, dataset="dynevalinstruct_t2ia"):
 
 
 def run(command, environment, expected=0):
-    done = subprocess.run(
+    done = processes.run(
         [str(part) for part in command], env=environment, cwd=FOLDER, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == expected, done.stderr[-3000:]
@@ -224,7 +225,7 @@ def test_a_killed_run_goes_on_as_if_undisturbed(environment, tiny_checkpoint, tm
     assert not (killed / "config.json").exists()
 
     # Goes on from step 2, and is killed again somewhere between two checkpoints.
-    process = subprocess.Popen(
+    process = processes.Process(
         [str(part) for part in [sys.executable, *TRAIN, *command]],
         env=environment, cwd=FOLDER, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -289,7 +290,7 @@ def test_sigterm_leaves_a_checkpoint_to_go_on_from(environment, tiny_checkpoint,
     common = ["--max_steps", 40, "--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 1]
     command = ["bash", "scripts/sft_qwen_3_vl_2b.sh", 1, *QUICK, *common, "--save_steps", 100]
     output = tmp_path / "output" / "dyneval_2b_stage1_t2ia"
-    process = subprocess.Popen(
+    process = processes.Process(
         [str(part) for part in command], env=environment, cwd=FOLDER, text=True, start_new_session=True,
         stderr=(tmp_path / "errors").open("w"), stdout=subprocess.PIPE,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """What all real engines are asked: the demo judge's scores of pairs, which engine `transformers` gave first."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -7,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -17,8 +19,8 @@ import pytest
 
 from dyneval.demo.painters import draw
 from dyneval.demo.prompts import demo_prompts
-from dyneval.demo.weights import write_judge
 from dyneval.files.jsonl import read_jsonl
+from tests import processes
 from tests.environments import environment
 
 ROOT = Path(__file__).parents[2]
@@ -31,10 +33,8 @@ PLACES = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFF
 
 
 @pytest.fixture(scope="session")
-def judge(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("judge") / "demo_judge"
-    write_judge(folder)
-    return folder
+def judge(demo_judge):
+    return demo_judge
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +72,7 @@ def expected(judge, pairs, tmp_path_factory):
 
 def score(python, judge, pairs, output, *flags):
     command = [python, SCORE, "--checkpoint", judge, "--metadata", pairs, "--output", output, *flags]
-    return subprocess.run(command, env=os.environ | PLACES, capture_output=True, text=True)
+    return processes.run(command, env=os.environ | PLACES, capture_output=True, text=True)
 
 
 def ask_as_teacher(judge, pairs, url, output, limit):
@@ -82,7 +82,7 @@ def ask_as_teacher(judge, pairs, url, output, limit):
     """
     command = [sys.executable, ANNOTATE, "--metadata", pairs, "--output", output, "--limit", limit]
     command += ["--engine", "openai", "--model", judge, "--base-url", url]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    done = processes.run([str(word) for word in command], capture_output=True, text=True)
     assert "Traceback" not in done.stderr, done.stderr
     asked = [row for path in output.glob("*.jsonl") for row in read_jsonl(path)]
     assert asked and {row.get("kind") for row in asked} <= {None, "reply", "dependency"}, asked
@@ -109,7 +109,7 @@ def same(found, expected):
 def serving(command, port, log):
     """Run a server until the end, and wait until it answers."""
     with log.open("a") as file:
-        process = subprocess.Popen(
+        process = processes.Process(
             command, env=os.environ | PLACES, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
@@ -124,6 +124,42 @@ def serving(command, port, log):
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+class Relay:
+    """A way to a server on this machine that can be cut, which to a client is a server that has gone."""
+
+    def __init__(self, server: int) -> None:
+        self.port = free_port()
+        self._server = server
+        self._loop = asyncio.new_event_loop()
+        self._ends: list[asyncio.StreamWriter] = []
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+
+    def open(self) -> None:
+        self._listener = self._wait(asyncio.start_server(self._join, "127.0.0.1", self.port))
+
+    def cut(self) -> None:
+        self._wait(self._cut())
+
+    def _wait(self, work):
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
+    async def _cut(self) -> None:
+        self._listener.close()
+        for end in self._ends:
+            end.transport.abort()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._server)
+        self._ends += [writer, back]
+        await asyncio.gather(self._carry(reader, back), self._carry(there, writer))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+        writer.close()
 
 
 def free_port():
@@ -161,6 +197,6 @@ def llama_server(judge, folder, kind="f32"):
     if student != whole:
         commands += [[python, Path(__file__).with_name("quantise.py"), kind, whole, student]]
     for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = processes.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     return [python, "-c", LLAMA_SERVER, student, tower]

@@ -1,10 +1,11 @@
 """Quantised copies of the demo judge are students, too; their scores are not those of the judge."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests import processes
 
 from .conftest import by_pair, score
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.timeout(1200)
 def test_a_quantised_student_scores(environment, judge, pairs, expected, tmp_path, kind):
     python, student = environment("quantised"), tmp_path / kind
     script = Path(__file__).with_name("quantise.py")
-    done = subprocess.run([python, script, kind, judge, student], capture_output=True, text=True)
+    done = processes.run([python, script, kind, judge, student], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
     # Without the package: one line, before any pair.

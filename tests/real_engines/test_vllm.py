@@ -9,8 +9,9 @@ from urllib.request import urlopen
 import pytest
 
 from dyneval.files.jsonl import read_jsonl
+from tests import processes
 
-from .conftest import SCORE, SMALL_VLLM, ask_as_teacher, by_pair, free_port, same, score, serving, vllm_server
+from .conftest import SCORE, SMALL_VLLM, Relay, ask_as_teacher, by_pair, free_port, same, score, serving, vllm_server
 
 # A server of vLLM takes half a minute to start on idle cores, and two beside other tests.
 pytestmark = pytest.mark.timeout(1800)
@@ -21,23 +22,28 @@ def python(environment):
     return environment("vllm")
 
 
-def test_a_server_scores_as_transformers_does_and_may_be_started_again_meanwhile(
-    python, judge, pairs, expected, tmp_path
-):
+def test_a_server_scores_as_transformers_does_and_may_be_gone_meanwhile(python, judge, pairs, expected, tmp_path):
     output, log = tmp_path / "scores.jsonl", tmp_path / "server.log"
     port = free_port()
+    relay = Relay(port)
     # The arithmetic of engine `transformers` on a CPU: a judge answers otherwise in bfloat16, here as there.
     server = [*vllm_server(python, judge), "--dtype", "float32", "--port", str(port)]
     url = f"http://127.0.0.1:{port}/v1"
-    flags = ["--engine", "openai", "--base-url", url, "--batch-size", "2"]
+    relayed = f"http://127.0.0.1:{relay.port}/v1"
+    flags = ["--engine", "openai", "--base-url", relayed, "--batch-size", "2"]
     command = [sys.executable, SCORE, "--checkpoint", judge, "--metadata", pairs, "--output", output, *flags]
     with serving(server, port, log):
-        scoring = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        relay.open()
+        scoring = processes.Process(command, stderr=subprocess.PIPE, text=True)
         while not (output.exists() and output.stat().st_size):
             assert scoring.poll() is None, scoring.stderr.read()
             time.sleep(0.05)
-    # The server is gone, with all but the first pairs to do.
-    with serving(server, port, log):
+        # The server is gone, with all but the first pairs to do.
+        relay.cut()
+        assert scoring.poll() is None
+        time.sleep(1)
+        assert scoring.poll() is None
+        relay.open()
         told = scoring.communicate()[1]
         assert scoring.returncode == 1  # the pair with the mark
         found = by_pair(output)
@@ -48,7 +54,7 @@ def test_a_server_scores_as_transformers_does_and_may_be_started_again_meanwhile
         assert "Traceback" not in told and "Unclosed" not in told
 
         ask_as_teacher(judge, pairs, url, tmp_path / "annotations", 2)
-        metrics = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+        metrics = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60).read().decode()
     # Each picture is sent three times and seen once.
     hits = re.findall(r"^vllm:mm_cache_hits_total\{.*\} (\S+)$", metrics, re.MULTILINE)
     assert sum(map(float, hits)) > 0, metrics

@@ -16,7 +16,6 @@ from dyneval.cli import preferences as preferences_verb
 from dyneval.demo.painters import draw
 from dyneval.demo.prompts import MIN_CHARACTERS, demo_prompts
 from dyneval.demo.summary import true_scores
-from dyneval.demo.weights import write_judge
 from dyneval.files.jsonl import read_jsonl
 from dyneval.scorer import Scorer, ScorerSettings
 
@@ -24,15 +23,8 @@ FAST = ["--mode", "fast", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("judge") / "judge"
-    write_judge(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def scorer(judge):
-    return Scorer.from_pretrained(judge, device="cpu", settings=ScorerSettings(mode="fast"))
+def scorer(demo_judge):
+    return Scorer.from_pretrained(demo_judge, device="cpu", settings=ScorerSettings(mode="fast"))
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +58,11 @@ def records(scorer, gendb, prompt):
 
 
 @pytest.fixture(scope="module")
-def table(judge, gendb, tmp_path_factory):
+def table(demo_judge, gendb, tmp_path_factory):
     """Arguments of `dyneval best` for the table, which ran once; its --output, and the scores that it keeps."""
     output = tmp_path_factory.mktemp("best") / "best.jsonl"
     metadata = ["--metadata", str(gendb / "metadata.jsonl"), "--output", str(output)]
-    arguments = [*metadata, "--checkpoint", str(judge), *FAST]
+    arguments = [*metadata, "--checkpoint", str(demo_judge), *FAST]
     assert best_verb.main(arguments, "dyneval best") == 0
     return arguments, output, output.with_name("best.scores.jsonl")
 
@@ -125,10 +117,10 @@ def test_what_does_not_compare_is_refused(records):
     assert compare(*release).low is None and compare(*release, "t2ia").low is not None
 
 
-def test_the_best_do_not_take_the_place_of_the_table(judge, gendb, tmp_path, capsys):
+def test_the_best_do_not_take_the_place_of_the_table(demo_judge, gendb, tmp_path, capsys):
     table = tmp_path / "metadata.jsonl"
     table.write_bytes((gendb / "metadata.jsonl").read_bytes())
-    arguments = ["--metadata", str(table), "--output", str(table), "--checkpoint", str(judge)]
+    arguments = ["--metadata", str(table), "--output", str(table), "--checkpoint", str(demo_judge)]
     assert best_verb.main(arguments, "dyneval best") == 1
     assert "is an input and would be overwritten" in capsys.readouterr().err
     assert table.read_bytes() == (gendb / "metadata.jsonl").read_bytes()
@@ -157,9 +149,9 @@ def test_best_of_a_table_goes_on_where_it_was(table, tmp_path, capsys):
     assert scores.read_bytes() == before
 
 
-def test_best_of_images_on_the_command_line(judge, gendb, prompt, capsys):
+def test_best_of_images_on_the_command_line(demo_judge, gendb, prompt, capsys):
     images = [str(gendb / f"0_{name}.png") for name in ("worst", "best")]
-    assert best_verb.main([*images, "--prompt", prompt, "--checkpoint", str(judge), *FAST], "dyneval best") == 0
+    assert best_verb.main([*images, "--prompt", prompt, "--checkpoint", str(demo_judge), *FAST], "dyneval best") == 0
     row = json.loads(capsys.readouterr().out)
     assert row["image"] == images[1] and row["lead"] > 0 and row["interval"][0] < row["interval"][1]
     assert [one["image"] for one in row["ranking"]] == images[::-1]

@@ -19,7 +19,7 @@ from dyneval.errors import CheckpointError, SettingError
 from dyneval.loaded_pairs import PromptError
 from dyneval.rewards import Reward, dance_grpo, ddpo, evalscope, flow_factory, flow_grpo, multi_score, verl_omni
 from dyneval.rewards.judges import find_judge
-from dyneval.rewards.pyiqa import Metric as PyIQA
+from dyneval.rewards.pyiqa import PyiqaMetric
 from dyneval.rewards.t2v_metrics import Score
 from dyneval.scorer import ScoringError
 
@@ -40,8 +40,8 @@ def expected(scorer, eight):
 @pytest.fixture
 def named(scorer, monkeypatch):
     """The student as a trainer's YAML names it; loading is not what is tested here, so it is loaded already."""
-    monkeypatch.setitem(rewards.judges._found, ("tiny", None), rewards.judges.Together(scorer))
-    monkeypatch.setitem(rewards.judges._found, ("tiny", "cpu"), rewards.judges.Together(scorer))
+    monkeypatch.setitem(rewards.judges._found, ("tiny", None), rewards.judges.SharedJudge(scorer))
+    monkeypatch.setitem(rewards.judges._found, ("tiny", "cpu"), rewards.judges.SharedJudge(scorer))
     return "tiny"
 
 
@@ -169,7 +169,7 @@ def test_evalscope(named, eight, tmp_path):
     for number, one in enumerate(eight[:2]):
         Image.fromarray(one).save(tmp_path / f"{number}.png")
         paths.append(str(tmp_path / f"{number}.png"))
-    metric = evalscope.DynEval(model=named, score="overall 1-5")
+    metric = evalscope.EvalscopeMetric(model=named, score="overall 1-5")
     found = [metric(path, prompt)[0] for path, prompt in zip(paths, PROMPTS, strict=False)]  # text2image_adapter.py
     assert [one["overall"] for one in found] == near(Reward(named, "overall 1-5")(paths, PROMPTS[:2]))
     assert all(set(one) == {"overall", "t2ia", "iqa"} and min(one.values()) >= 1 for one in found)
@@ -191,7 +191,7 @@ def test_t2v_metrics(named, eight, tmp_path):
 
 
 def test_pyiqa(named, eight, tensor, tmp_path):
-    metric = PyIQA(named)
+    metric = PyiqaMetric(named)
     assert (metric.metric_mode, metric.lower_better, metric.score_range) == ("NR", False, "1, 5")
     found = metric(tensor.bfloat16(), caption_list=PROMPTS)
     assert found.shape == (8, 1) and found.dtype == torch.float32

@@ -2,9 +2,10 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
+
+from tests import processes
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "rewards.py"
 
@@ -12,7 +13,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "rewards.py"
 def test_a_generator_is_trained_on_the_demo_judge(tmp_path):
     flags = ["train", "--epochs", "2", "--prompts", "2", "--group", "3", "--plot", str(tmp_path / "plot.svg")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, str(SCRIPT), *flags], capture_output=True, text=True, env=environment, timeout=500, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -20,6 +20,7 @@ from dyneval.files.jsonl import read_jsonl
 from dyneval.llm.chat import UnusableReply
 from dyneval.rivals.chat import read_axes
 from dyneval.rivals.registry import RIVALS
+from tests.rows import write_jsonl
 
 PACKAGES = Path(__file__).parent / "packages"
 WORDS = ["a", "photograph", "of", "three", "scarlet"]
@@ -35,7 +36,7 @@ def pairs(tmp_path):
         rows.append({"pair_id": f"p{number}", "file_name": f"{number}.png", "prompt": " ".join(WORDS[: number + 1])})
     (tmp_path / "broken.png").write_bytes(b"no image")
     rows.append({"pair_id": "broken", "file_name": "broken.png", "prompt": "a cat"})
-    return write_rows(tmp_path / "metadata.jsonl", rows)
+    return write_jsonl(tmp_path / "metadata.jsonl", rows)
 
 
 @pytest.fixture
@@ -75,11 +76,6 @@ def clip(tmp_path_factory):
     images = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
     CLIPProcessor(images, tokenizer).save_pretrained(folder)
     return folder
-
-
-def write_rows(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def rival(name, metadata, *flags):
@@ -262,8 +258,8 @@ def test_flags_that_do_not_go_together_are_told(pairs, capsys, words, said):
 
 
 def test_scores_of_dyneval_are_no_output_and_stay_as_they_are(pairs, clip, capsys):
-    scores = write_rows(pairs.with_name("scores.jsonl"), [{"pair_id": "p0", "overall": 3.0}])
-    rejects = write_rows(pairs.with_name("scores.rejects.jsonl"), [{"pair_id": "p1", "reason": "broken"}])
+    scores = write_jsonl(pairs.with_name("scores.jsonl"), [{"pair_id": "p0", "overall": 3.0}])
+    rejects = write_jsonl(pairs.with_name("scores.rejects.jsonl"), [{"pair_id": "p1", "reason": "broken"}])
     before = scores.read_bytes(), rejects.read_bytes()
     assert main(["rival", "clipscore", "--metadata", str(pairs), "--output", str(scores), "--model", str(clip)]) == 1
     assert "is left as it is, name another --output" in capsys.readouterr().err
@@ -377,7 +373,7 @@ def test_one_table_shows_dyneval_beside_its_rivals(packages, tmp_path, capsys):
         annotations[key] = {"text_id": f"coco_{number // 2}", "image_path": f"{key}.jpg", "text": text, **human}
         scores.append({"pair_id": key, "score": 1 + number % 5})
     (tmp_path / "human_annotations.json").write_text(json.dumps(annotations))
-    write_rows(tmp_path / "dyneval.jsonl", scores)
+    write_jsonl(tmp_path / "dyneval.jsonl", scores)
     these = ["--benchmark", "tifa", "--annotations", str(tmp_path / "human_annotations.json")]
     these += ["--images", str(tmp_path / "images")]
     for name in ("clip-iqa", "imagereward"):
@@ -390,3 +386,25 @@ def test_one_table_shows_dyneval_beside_its_rivals(packages, tmp_path, capsys):
     agreement, _, differences = said.partition("Differences")
     assert all(name in agreement for name in ("DynEval ", "CLIP-IQA", "ImageReward"))
     assert "DynEval − CLIP-IQA" in differences and "DynEval − ImageReward" in differences
+
+
+def test_a_local_model_whose_weights_change_scores_anew(pairs, clip, tmp_path, caplog):
+    """A folder keeps its name when a model is trained on; its old scores would be compared as the new ones."""
+    from safetensors.torch import load_file, save_file
+
+    model = shutil.copytree(clip, tmp_path / "model")
+    caplog.set_level("INFO")
+    _, first = rival("clipscore", pairs, "--model", model, "--device", "cpu")
+    (model / ".cache").mkdir()
+    (model / ".cache" / "download.lock").write_text("no part of the model")
+    rival("clipscore", pairs, "--model", model, "--device", "cpu")
+    assert "0 pairs scored, 5 were there before" in caplog.text
+    weights = load_file(model / "model.safetensors")
+    save_file({name: -one if "text_projection" in name else one for name, one in weights.items()},
+              model / "model.safetensors", {"format": "pt"})  # fmt: skip
+    _, second = rival("clipscore", pairs, "--model", model, "--device", "cpu")
+    assert "5 pairs scored, 0 were there before" in caplog.text.rpartition("0 pairs scored")[2]
+    assert any(first[key]["score"] != second[key]["score"] for key in second)
+    assert {row["settings"]["weights"] for row in first.values()}.isdisjoint(
+        row["settings"]["weights"] for row in second.values()
+    )

@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from dyneval.loaded_pairs import Pair
+from dyneval.loaded_pairs import LoadedPair
 from dyneval.replies import ReplyLimits
 from dyneval.scorer.settings import ScorerSettings
 
@@ -9,7 +9,7 @@ from dyneval.scorer.settings import ScorerSettings
 def make_pairs(pictures, prompts):
     """A pair a prompt, with the six pictures in turn."""
     return [
-        Pair(
+        LoadedPair(
             pair_id=f"pair-{number}",
             prompt=prompt,
             image=Image.open(pictures / f"{number % 6}.png").convert("RGB"),

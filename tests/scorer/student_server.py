@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request
 from PIL import Image
 
 from dyneval.processing import IMAGE_TOKEN, Encoded
-from dyneval.scorer.decoder import Decoder, Row
+from dyneval.scorer.decoder import Decoder, ReplyRow
 from dyneval.scorer.grammar import ReplyGrammar
 
 
@@ -58,7 +58,7 @@ class StudentServer:
 
     def row(self, ids, images, constraint, max_tokens):
         if not images:
-            row = Row(ids, constraint, choices=[])
+            row = ReplyRow(ids, constraint, choices=[])
             return next(self.decoder.decode([row], max_tokens))
         pixels = self.processor.image_processor(images=images, return_tensors="pt")
         count = int(pixels["image_grid_thw"].prod()) // self.processor.image_processor.merge_size**2
@@ -69,7 +69,7 @@ class StudentServer:
         encoded = Encoded(ids, [], types, pixels["pixel_values"], pixels["image_grid_thw"])
         length = at + count + 1
         prefix = self.decoder.read_images([encoded], [length])
-        row = Row(ids[length:], constraint, choices=[])
+        row = ReplyRow(ids[length:], constraint, choices=[])
         return next(self.decoder.decode([row], max_tokens, prefix))
 
 

@@ -4,14 +4,14 @@ import pytest
 from PIL import Image
 
 from dyneval.records import ScoreRecord
-from dyneval.scorer import Failure, Pair, Scorer
+from dyneval.scorer import Failure, LoadedPair, Scorer
 from dyneval.scorer.scorer import by_length
-from dyneval.work.batches import BatchSize, Memory
+from dyneval.work.batches import BatchSize, MemoryUse
 
 
 def pairs(sizes):
     return [
-        Pair(pair_id=str(n), prompt="a cat", image=Image.new("RGB", size), image_name=f"{n}.png")
+        LoadedPair(pair_id=str(n), prompt="a cat", image=Image.new("RGB", size), image_name=f"{n}.png")
         for n, size in enumerate(sizes)
     ]
 
@@ -38,7 +38,7 @@ def test_a_window_of_large_images_is_short():
 
 
 def test_auto_grows_while_it_fits_and_stops_where_it_failed():
-    size = BatchSize("auto", lambda: Memory(resting=10, peak=10 + 2 * size.size, capacity=200))
+    size = BatchSize("auto", lambda: MemoryUse(resting=10, peak=10 + 2 * size.size, capacity=200))
     seen = []
     for _ in range(5):
         seen.append(size.size)

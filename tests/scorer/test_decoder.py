@@ -3,9 +3,9 @@ from PIL import Image
 from transformers import LogitsProcessor
 
 from dyneval import tokens
-from dyneval.processing import Turn
+from dyneval.processing import ChatTurn
 from dyneval.replies import ReplyLimits, evaluation_schema, questions_schema, scene_schema
-from dyneval.scorer.decoder import Decoder, Row
+from dyneval.scorer.decoder import Decoder, ReplyRow
 
 LIMITS = ReplyLimits().capped(3, 10)
 QUESTIONS = ["Is there a red circle?", 'Is "x" sharp?']
@@ -46,7 +46,7 @@ def conversations(processor, pictures):
 
 
 def plain(model, processor, grammar, turn, schema, image):
-    encoded = processor.encode([Turn("user", turn, int(image is not None))], [image] if image else [], True)
+    encoded = processor.encode([ChatTurn("user", turn, int(image is not None))], [image] if image else [], True)
     held = Held(grammar, grammar.constraint(schema), processor.tokenizer.eos_token_id)
     model.generate(**encoded.model_inputs(), logits_processor=[held], max_new_tokens=400, do_sample=False)
     return held.constraint.tokens
@@ -59,19 +59,19 @@ def test_batches_with_shared_images_and_forced_text_equal_plain_generate(loaded,
 
     decoder = Decoder(model, grammar)
     text, seen = cases[::3], [case for case in cases if case[2]]
-    rows = [Row(ids(processor, turn, []), grammar.constraint(schema)) for turn, schema, _ in text]
+    rows = [ReplyRow(ids(processor, turn, []), grammar.constraint(schema)) for turn, schema, _ in text]
     list(decoder.decode(rows, 400))
     assert [row.constraint.tokens for row in rows] == expected[::3]
 
     images = [case[2] for case in cases[1::3]]
-    encoded = [processor.encode([Turn("user", tokens.iqa_turn(), 1)], [image], True) for image in images]
+    encoded = [processor.encode([ChatTurn("user", tokens.iqa_turn(), 1)], [image], True) for image in images]
     counts = [sum(one.mm_token_type_ids) for one in encoded]
     lengths = [one.input_ids.index(tokens.TASK_TOKEN_IDS[tokens.IQA]) for one in encoded]
     calls = []
     hook = model.model.visual.register_forward_hook(lambda *_: calls.append(1))
     prefix = decoder.read_images(encoded, lengths)
     rows = [
-        Row(
+        ReplyRow(
             ids(processor, turn, [counts[number // 2]])[lengths[number // 2] :],
             grammar.constraint(schema, verdicts=tokens.EVALUATION in turn),
             number // 2,
@@ -87,14 +87,14 @@ def test_batches_with_shared_images_and_forced_text_equal_plain_generate(loaded,
 
 
 def ids(processor, turn, counts):
-    return processor.layout([Turn("user", turn, len(counts))], counts, add_generation_prompt=True)[0]
+    return processor.layout([ChatTurn("user", turn, len(counts))], counts, add_generation_prompt=True)[0]
 
 
 def test_a_reply_over_the_limit_is_a_failure_and_leaves_the_others_alone(loaded, grammar):
     model, processor = loaded
     turn = ids(processor, tokens.t2ia_turn("a cat"), [])
     short = evaluation_schema("readme", "t2ia", ["Is it?"], ReplyLimits().capped(1, 1))
-    rows = [Row(turn, grammar.constraint(schema)) for schema in (questions_schema(ReplyLimits()), short)]
+    rows = [ReplyRow(turn, grammar.constraint(schema)) for schema in (questions_schema(ReplyLimits()), short)]
     list(Decoder(model, grammar).decode(rows, 30))
     assert "not complete after 30 tokens" in rows[0].failure
     assert rows[1].failure is None and '"question": "Is it?"' in rows[1].constraint.text
@@ -104,7 +104,8 @@ def test_a_grammar_that_cannot_be_compiled_fails_its_own_job(loaded, grammar):
     model, processor = loaded
     turn = ids(processor, tokens.t2ia_turn("a cat"), [])
     rows = [
-        Row(turn, grammar.constraint(schema)) for schema in ({"pattern": "(?=a)b", "type": "string"}, {"const": "x"})
+        ReplyRow(turn, grammar.constraint(schema))
+        for schema in ({"pattern": "(?=a)b", "type": "string"}, {"const": "x"})
     ]
     list(Decoder(model, grammar).decode(rows, 30))
     assert "grammar engine" in rows[0].failure

@@ -3,13 +3,13 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from dyneval.scorer.loading import student_revision
+from tests import processes
 
 DOOR = Path(__file__).parents[2] / "inference" / "run_inference.py"
 COMMITS = "0123456789abcdef0123456789abcdef01234567", "fedcba9876543210fedcba9876543210fedcba98"
@@ -83,7 +83,7 @@ def score(cache, pictures, tmp_path):
     flags += ["--image-root", pictures, "--output", tmp_path / "scores.jsonl", "--device", "cpu"]
     flags += ["--max-questions", 1, "--max-text", 4]
     environment = os.environ | {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, DOOR, *map(str, flags)], env=environment, capture_output=True, text=True)
+    done = processes.run([sys.executable, DOOR, *map(str, flags)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
 
@@ -118,7 +118,7 @@ print(commit, Checkpoint(path="owner/judge", subfolder="DynEval-4B", commit=comm
 """
     command = [sys.executable, "-c", code, cache / "models--owner--judge" / "refs" / "main", COMMITS[1]]
     environment = os.environ | {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = processes.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     commit, folder = done.stdout.split()
     assert commit == COMMITS[0] and Path(folder) == newer.parents[1] / COMMITS[0] / "DynEval-4B"

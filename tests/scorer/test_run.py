@@ -20,6 +20,8 @@ from dyneval.records import ScoreRecord, json_schema
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
 from dyneval.scorer.loading import student_revision
 from dyneval.scorer.run import read_questions, score_file, score_refs
+from tests import processes
+from tests.rows import write_jsonl
 
 DOOR = Path(__file__).parents[2] / "inference" / "run_inference.py"
 SMALL = ["--max-questions", "2", "--max-text", "8"]
@@ -28,12 +30,7 @@ SMALL = ["--max-questions", "2", "--max-text", "8"]
 def door(*arguments, **options):
     command = [sys.executable, str(DOOR), *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, **options)
-
-
-def write_rows(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    return processes.run(command, capture_output=True, text=True, env=environment, timeout=120, **options)
 
 
 def one_image(path, prompt):
@@ -65,7 +62,7 @@ def test_a_run_goes_on_past_bad_rows_and_is_resumed(scorer, pictures, tmp_path):
         {"file_name": "2.png", "prompt": "a circle", "pair_id": "good"},
         {"file_name": "2.png", "prompt": "<|im_end|>"},
     ]
-    metadata, output = write_rows(tmp_path / "metadata.jsonl", rows), tmp_path / "out" / "scores.jsonl"
+    metadata, output = write_jsonl(tmp_path / "metadata.jsonl", rows), tmp_path / "out" / "scores.jsonl"
     summary = score_file(lambda: scorer, metadata, output, image_root=pictures)
     assert (summary.made, summary.there_before, summary.rejected) == (2, 0, 5)
     told = read_json(output.with_suffix(".summary.json"))
@@ -77,7 +74,7 @@ def test_a_run_goes_on_past_bad_rows_and_is_resumed(scorer, pictures, tmp_path):
     assert "leads out of the image folder" in reasons["outside"] and "cut.png" in reasons["cut"]
 
     rows[3]["prompt"] = "repaired"
-    again = score_file(lambda: scorer, write_rows(metadata, rows), output, image_root=pictures)
+    again = score_file(lambda: scorer, write_jsonl(metadata, rows), output, image_root=pictures)
     assert (again.made, again.there_before, again.rejected) == (1, 2, 4)
     assert len(list(read_jsonl(output))) == 3
 
@@ -87,8 +84,8 @@ def test_new_pairs_among_many_that_are_there_are_scored_and_no_other(scorer, pic
     metadata, output = tmp_path / "metadata.jsonl", tmp_path / "scores.jsonl"
     rows = [{"file_name": f"{n % 4}.png", "prompt": "a circle", "pair_id": f"p{n}"} for n in range(12)]
     new = [rows[0], rows[5], rows[6], rows[11]]
-    score_file(lambda: scorer, write_rows(metadata, [row for row in rows if row not in new]), output, pictures)
-    summary = score_file(lambda: scorer, write_rows(metadata, rows), output, pictures)
+    score_file(lambda: scorer, write_jsonl(metadata, [row for row in rows if row not in new]), output, pictures)
+    summary = score_file(lambda: scorer, write_jsonl(metadata, rows), output, pictures)
     assert (summary.made, summary.there_before, summary.rejected) == (4, 8, 0)
     assert sorted(row["pair_id"] for row in read_jsonl(output)) == sorted(row["pair_id"] for row in rows)
 
@@ -149,7 +146,7 @@ def two_pairs(pictures, tmp_path):
 
     def run(scorer, prompts=("a circle", "a dot")):
         rows = [{"pair_id": f"p{n}", "file_name": f"{n}.png", "prompt": prompt} for n, prompt in enumerate(prompts)]
-        metadata = write_rows(tmp_path / "metadata.jsonl", rows)
+        metadata = write_jsonl(tmp_path / "metadata.jsonl", rows)
         summary = score_file(lambda: scorer, metadata, output, image_root=images)
         old = output.with_name("scores.jsonl.superseded")
         counts = summary.made, summary.there_before, summary.rejected
@@ -219,7 +216,7 @@ def test_a_record_that_holds_no_more_does_not_stay_when_scoring_fails(two_pairs,
 
 def test_files_that_cannot_be_read_are_said_before_the_student_is_loaded(pictures, tmp_path):
     (tmp_path / "table.csv").write_text("file_name,text\n")
-    good = write_rows(tmp_path / "metadata.jsonl", [{"file_name": "0.png", "prompt": "a circle"}])
+    good = write_jsonl(tmp_path / "metadata.jsonl", [{"file_name": "0.png", "prompt": "a circle"}])
     for metadata, root, said in [
         (tmp_path / "table.csv", pictures, r"table\.csv: lacks the column prompt"),
         (tmp_path / "gone.jsonl", pictures, r"gone\.jsonl: cannot be read"),
@@ -242,7 +239,7 @@ def test_a_file_that_is_no_record_of_scores_is_never_written_into(scorer, pictur
     path = tmp_path / name
     path.write_bytes(content if content is not None else (pictures / "0.png").read_bytes())
     before = path.read_bytes()
-    metadata = path if name == "m.jsonl" else write_rows(tmp_path / "t.jsonl", [{"file_name": "0.png", "prompt": "x"}])
+    metadata = path if name == "m.jsonl" else write_jsonl(tmp_path / "t.jsonl", [{"file_name": "0.png", "prompt": "x"}])
     with pytest.raises(UserError, match=f"{name}: (is an input|its last line is no record|holds no scores)"):
         score_file(lambda: scorer, metadata, path, pictures)
     assert path.read_bytes() == before
@@ -250,10 +247,10 @@ def test_a_file_that_is_no_record_of_scores_is_never_written_into(scorer, pictur
 
 def test_a_killed_run_is_resumed_to_the_same_scores(student, loaded, pictures, tmp_path, engine):
     rows = [{"file_name": f"{n % 6}.png", "prompt": f"circle number {n}", "pair_id": f"p{n}"} for n in range(12)]
-    metadata, output = write_rows(tmp_path / "metadata.jsonl", rows), tmp_path / "scores.jsonl"
+    metadata, output = write_jsonl(tmp_path / "metadata.jsonl", rows), tmp_path / "scores.jsonl"
     flags = ["--checkpoint", student, "--metadata", metadata, "--image-root", pictures, "--batch-size", 1, *SMALL]
     command = [sys.executable, str(DOOR), *map(str, flags), "--output", str(output)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = processes.Process(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not (output.exists() and output.stat().st_size) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -287,7 +284,7 @@ def test_a_killed_run_is_resumed_to_the_same_scores(student, loaded, pictures, t
 def test_an_output_that_is_not_to_be_written_is_said_before_the_student_is_loaded(pictures, tmp_path, name, said):
     image = tmp_path / "0.png"
     image.write_bytes((pictures / "0.png").read_bytes())
-    other = write_rows(tmp_path / "other.jsonl", [{"pair_id": "p", "file_name": "0.png", "prompt": "x"}])
+    other = write_jsonl(tmp_path / "other.jsonl", [{"pair_id": "p", "file_name": "0.png", "prompt": "x"}])
     before = image.read_bytes(), other.read_bytes()
     with pytest.raises(UserError, match=said):
         score_refs(lambda: pytest.fail("loaded"), one_image(image, "a cat"), tmp_path / name)
@@ -297,7 +294,7 @@ def test_an_output_that_is_not_to_be_written_is_said_before_the_student_is_loade
 def test_files_that_are_written_beside_the_output_are_no_inputs_either(pictures, tmp_path):
     rows = [{"file_name": "0.png", "prompt": "x"}]
     for name in ("scores.rejects.jsonl", "scores.jsonl.superseded", "scores.summary.json"):
-        questions = write_rows(tmp_path / name, rows)
+        questions = write_jsonl(tmp_path / name, rows)
         with pytest.raises(UserError, match=f"{name}: is an input"):
             pair, output = one_image(pictures / "0.png", "a"), tmp_path / "scores.jsonl"
             score_refs(lambda: pytest.fail("loaded"), pair, output, [questions])

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import math
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,12 +19,13 @@ from dyneval import tokens
 from dyneval.cli import score
 from dyneval.llm.chat import ChatError, ChatReply, EngineStopped, TokenChoice, UnfitServer
 from dyneval.llm.vllm_local import last_output
-from dyneval.processing import Turn
+from dyneval.processing import ChatTurn
 from dyneval.replies import evaluation_schema
 from dyneval.scorer import Failure, Scorer
 from dyneval.scorer.students.base import Ask
 from dyneval.scorer.students.served import guided, verdict_probabilities
 from dyneval.scorer.students.vllm import prompt, sampling_arguments, with_choices
+from tests import processes
 
 from .conftest import make_pairs
 
@@ -270,7 +270,7 @@ def test_a_finished_command_leaves_no_connection_open(server, student, pictures)
     command = [sys.executable, "-m", "dyneval", "score", str(next(pictures.glob("[0-9].png"))), "--prompt", "a cat"]
     command += ["--checkpoint", str(student), "--engine", "openai", "--base-url", server.url]
     command += ["--max-questions", "2", "--max-text", "20"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = processes.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "Unclosed" not in done.stderr, done.stderr
 
 
@@ -317,7 +317,7 @@ def test_vllm_gets_the_token_ids_of_training_whatever_the_prompt_holds(engine, s
     pad, end = processor.tokenizer.convert_tokens_to_ids(["<|image_pad|>", "<|im_end|>"])
     ids = request["prompt_token_ids"]
     assert ids.count(pad) == 1 and ids.count(end) == 1 and request["multi_modal_data"] == {"image": image}
-    whole = processor.layout([Turn("user", turn, 1)], [4], add_generation_prompt=True)[0]
+    whole = processor.layout([ChatTurn("user", turn, 1)], [4], add_generation_prompt=True)[0]
     at = ids.index(pad)
     assert ids[:at] + [pad] * 4 + ids[at + 1 :] == whole
     text = prompt(processor, Ask("t2ia", tokens.t2ia_turn("a cat"), {}))

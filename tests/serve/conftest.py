@@ -1,7 +1,6 @@
 import base64
 import io
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -13,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from dyneval.loaded_pairs import Failure, PassEnded
 from dyneval.records import ScoreRecord
+from tests import processes
 
 LIMITS = ["--max-questions", "2", "--max-text", "8", "--batch-size", "8", "--device", "cpu"]
 
@@ -28,7 +28,7 @@ def running(log, *flags, **environment):
     command = [sys.executable, "-m", "dyneval", "serve", "--port", "0", *flags]
     settings = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DYNEVAL_TOKEN": ""} | environment
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=settings)
+        process = processes.Process(command, stdout=output, stderr=output, env=settings)
     try:
         yield _address(process, log), process
     finally:
@@ -174,8 +174,8 @@ def crowd():
         http = partial(connections.Connection, opened={}, most=most)
         config = uvicorn.Config(app, http=http, ws="none", log_level="warning")
         listener = connections.listen_on("127.0.0.1", 0)
-        server = connections.Server(config, listener, lambda: True, lambda: False)
-        thread = threading.Thread(target=server.serve_on_it)
+        server = connections.BoundServer(config, listener, lambda: True, lambda: False)
+        thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         ends.append((server, thread))
         while not server.started:

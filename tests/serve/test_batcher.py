@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given, settings, strategies
 from PIL import Image
 
-from dyneval.loaded_pairs import Failure, Pair, PassEnded
-from dyneval.serve.batcher import Batcher, Busy, JudgeError, JudgeGone
+from dyneval.loaded_pairs import Failure, LoadedPair, PassEnded
+from dyneval.serve.batcher import Batcher, Busy, JudgeGone, JudgeLost, StudentBroke
 
 IMAGE = Image.new("RGB", (8, 8))
 
 
 def pair(prompt, number=0):
-    return Pair(pair_id=f"{prompt}-{number}", prompt=prompt, image=IMAGE, image_name="image")
+    return LoadedPair(pair_id=f"{prompt}-{number}", prompt=prompt, image=IMAGE, image_name="image")
 
 
 def run(scenario, *judges, **options):
@@ -101,7 +101,7 @@ def test_the_pair_that_breaks_the_student_fails_alone(judge_class):
         return await asyncio.gather(*futures, return_exceptions=True), batcher.ready
 
     results, ready = run(scenario, judge)
-    assert isinstance(results[1], JudgeError) and "CUDA" not in str(results[1])
+    assert isinstance(results[1], StudentBroke) and "CUDA" not in str(results[1])
     assert results[2] == Failure("fail-0", "no reply")
     assert [results[0].pair_id, results[3].pair_id] == ["a-0", "b-0"]
     assert ready
@@ -137,7 +137,7 @@ def test_a_student_that_breaks_on_everything_is_not_ready(judge_class):
     async def scenario(batcher):
         for number in range(3):
             assert batcher.ready
-            with pytest.raises(JudgeError):
+            with pytest.raises(StudentBroke):
                 await (await submit(batcher, pair("break", number)))
         return batcher.ready
 
@@ -322,7 +322,7 @@ def gone(judge, times, is_final=False):
     def stream(pairs):
         if left[0] and any("last" in one.prompt for one in pairs):
             left[0] -= 1
-            raise JudgeGone("it was killed", is_final)
+            raise (JudgeLost if is_final else JudgeGone)("it was killed")
         yield from judge(pairs)
 
     stream.go = judge.go
@@ -337,14 +337,14 @@ def test_what_a_judge_had_that_ended_goes_to_another_once(judge_class):
     results, *state = run(scenario, gone(judge_class(), 1))
     assert [one.pair_id for one in results] == ["last-0", "a-0", "b-0"] and state == [True, 0]
     results, *state = run(scenario, gone(judge_class(), 2), gone(judge_class(), 2))
-    assert isinstance(results[0], JudgeError) and state == [True, 0]
+    assert isinstance(results[0], StudentBroke) and state == [True, 0]
 
 
 def test_without_a_judge_nobody_waits(judge_class):
     async def scenario(batcher):
         futures = [await submit(batcher, pair(prompt)) for prompt in ("last", "a")]
         results = await asyncio.gather(*futures, return_exceptions=True)
-        with pytest.raises(JudgeError, match="the student is gone"):
+        with pytest.raises(StudentBroke, match="the student is gone"):
             await (await submit(batcher, pair("b")))
         await asyncio.sleep(0)
         return results, batcher.ready, str(batcher.error), batcher.held
@@ -354,6 +354,6 @@ def test_without_a_judge_nobody_waits(judge_class):
         return await asyncio.gather(*futures), batcher.ready
 
     results, *state = run(scenario, gone(judge_class(), 1, is_final=True))
-    assert all(isinstance(one, JudgeError) for one in results) and state == [False, "it was killed", 0]
+    assert all(isinstance(one, StudentBroke) for one in results) and state == [False, "it was killed", 0]
     results, ready = run(both, gone(judge_class(), 1, is_final=True), judge_class())
     assert [one.pair_id for one in results] == ["last-0", "a-0"] and ready

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dyneval.client import AsyncClient, Client, ClientError
-from dyneval.loaded_pairs import Failure, Pair
+from dyneval.loaded_pairs import Failure, LoadedPair
 from dyneval.records import ScoreRecord
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher
@@ -84,7 +84,8 @@ def test_open_images_of_all_modes_are_sent(serve):
     with Client(serve()) as client:
         assert len(client.score(images, ["a"] * len(modes))) == len(modes)
         pairs = [
-            Pair(pair_id=i.mode, prompt="a", image=i, image_name=i.mode) for i in [*images, Image.new("RGB", (0, 0))]
+            LoadedPair(pair_id=i.mode, prompt="a", image=i, image_name=i.mode)
+            for i in [*images, Image.new("RGB", (0, 0))]
         ]
         *good, bad = client.score_pairs(pairs)
     assert [record.pair_id for record in good] == modes
@@ -94,7 +95,7 @@ def test_open_images_of_all_modes_are_sent(serve):
 def test_many_pairs_come_back_in_order_through_a_queue_of_two(serve, judge_class):
     image = Image.new("RGB", (8, 8))
     prompts = ["fail" if n % 7 == 3 else "a" for n in range(30)]
-    pairs = [Pair(pair_id=f"p/{n}", prompt=p, image=image, image_name=f"{n}.png") for n, p in enumerate(prompts)]
+    pairs = [LoadedPair(pair_id=f"p/{n}", prompt=p, image=image, image_name=f"{n}.png") for n, p in enumerate(prompts)]
     with Client(serve(judge_class(seconds=0.01)), workers=6) as client:
         results = list(client.score_pairs(iter(pairs)))
     assert [result.pair_id for result in results] == [pair.pair_id for pair in pairs]
@@ -107,7 +108,7 @@ def test_a_pair_that_the_server_gives_up_on_is_not_offered_again(serve, judge_cl
     judge = judge_class()
     with Client(serve(judge, timeout=3)) as client:
         (result,) = client.score_pairs(
-            [Pair(pair_id="a", prompt="wait", image=Image.new("RGB", (8, 8)), image_name="a")]
+            [LoadedPair(pair_id="a", prompt="wait", image=Image.new("RGB", (8, 8)), image_name="a")]
         )
         judge.go.set()
     assert result == Failure("a", "no result within 3 s") and judge.batches == [["wait"]]
@@ -221,7 +222,7 @@ def test_passes_are_heard_as_they_end(serve, judge_class):
 def test_the_asynchronous_client_does_what_the_other_does(serve, judge_class, tmp_path):
     judge = judge_class(seconds=0.005)
     image = Image.new("RGB", (8, 8))
-    pairs = [Pair(pair_id=f"p/{n}", prompt="a", image=image, image_name=f"{n}.png") for n in range(20)]
+    pairs = [LoadedPair(pair_id=f"p/{n}", prompt="a", image=image, image_name=f"{n}.png") for n in range(20)]
     address = serve(judge)
 
     async def arriving():
@@ -300,7 +301,7 @@ def test_a_pair_is_offered_again_as_long_as_others_are_answered(start):
             await send({"type": "http.response.body", "body": b'{"message": "no reply"}'})
 
     with Client(start(full_for_one), patience=3.9, workers=1) as client, ThreadPoolExecutor(1) as pool:
-        pair = Pair(pair_id="a", prompt="a", image=Image.new("RGB", (8, 8)), image_name="a")
+        pair = LoadedPair(pair_id="a", prompt="a", image=Image.new("RGB", (8, 8)), image_name="a")
         result = pool.submit(lambda: list(client.score_pairs([pair])))  # its fifth offer is after four seconds or more
         while not result.done():
             client.model()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dyneval.errors import CheckpointError
-from dyneval.loaded_pairs import Pair, PassEnded
+from dyneval.loaded_pairs import LoadedPair, PassEnded
 from dyneval.processing import Processor
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
 from dyneval.serve.batcher import JudgeGone
@@ -42,7 +42,8 @@ def here(student):
 
 def pairs(prompt):
     return [
-        Pair(pair_id=name, prompt=prompt, image=Image.new("RGB", (60, 40), name), image_name=name) for name in COLOURS
+        LoadedPair(pair_id=name, prompt=prompt, image=Image.new("RGB", (60, 40), name), image_name=name)
+        for name in COLOURS
     ]
 
 

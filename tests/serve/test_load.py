@@ -2,9 +2,10 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
+
+from tests import processes
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "serving.py"
 
@@ -12,7 +13,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "serving.py"
 def test_every_client_gets_its_result_or_is_told_when_to_come_back(student):
     flags = ["--clients", "40", "--seconds", "3", "--queue", "16", "--checkpoint", str(student), "--no-baseline"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, str(SCRIPT), *flags], capture_output=True, text=True, env=environment, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr

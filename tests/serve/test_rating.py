@@ -25,7 +25,7 @@ from dyneval.hashing import short_id
 from dyneval.serve import connections, rating_desk
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher
-from dyneval.serve.ratings import COLUMNS, Full, Ratings, Verdict, checked_name
+from dyneval.serve.ratings import COLUMNS, PairRating, Ratings, RatingsFull, checked_name
 from dyneval.serve.settings import ServerSettings
 
 from .accessibility import FAULTS
@@ -259,16 +259,16 @@ def test_the_file_survives_kills_and_takes_nothing_that_is_not_its_own(metadata,
     path = tmp_path / "deep" / "mine.csv"
     with Ratings(metadata, path) as ratings:
         key, prompt, verdict = ratings.at("Ann", 0)
-        assert verdict == Verdict() and prompt.startswith("all in")
-        ratings.save("Ann", key, Verdict(4, None))
-        ratings.save("Ann", key, Verdict(4, 2))
+        assert verdict == PairRating() and prompt.startswith("all in")
+        ratings.save("Ann", key, PairRating(4, None))
+        ratings.save("Ann", key, PairRating(4, 2))
         with pytest.raises(DataFileError, match="another process"), Ratings(metadata, path):
             pass
     whole = path.read_bytes()
     for torn in (b'Ann,secret-model-1,images/x.png,"a', b"Ann,secret-model-2"):
         path.write_bytes(whole + torn)
         with Ratings(metadata, path) as ratings:
-            assert ratings.at("Ann", 0)[2] == Verdict(4, 2)
+            assert ratings.at("Ann", 0)[2] == PairRating(4, 2)
         assert path.read_bytes() == whole
     path.write_bytes(whole[:-1])  # an editor took the last line end
     with Ratings(metadata, path) as ratings:
@@ -291,13 +291,13 @@ def test_raters_and_the_file_have_an_end(metadata, tmp_path, monkeypatch):
     with Ratings(metadata, tmp_path / "mine.csv") as ratings:
         key, _, _ = ratings.at("Ann", 0)
         for name in ("Ann", "Ben"):
-            ratings.save(name, key, Verdict(1, 1))
-        with pytest.raises(Full, match="raters"):
-            ratings.save("Cem", key, Verdict(1, 1))
+            ratings.save(name, key, PairRating(1, 1))
+        with pytest.raises(RatingsFull, match="raters"):
+            ratings.save("Cem", key, PairRating(1, 1))
         monkeypatch.setattr("dyneval.serve.ratings.LARGEST_FILE", (tmp_path / "mine.csv").stat().st_size)
-        with pytest.raises(Full, match="full"):
-            ratings.save("Ann", key, Verdict(2, 2))
-        assert ratings.at("Ann", 0)[2] == Verdict(1, 1)
+        with pytest.raises(RatingsFull, match="full"):
+            ratings.save("Ann", key, PairRating(2, 2))
+        assert ratings.at("Ann", 0)[2] == PairRating(1, 1)
 
 
 def test_what_was_not_safely_written_is_not_in_the_file(metadata, tmp_path, monkeypatch):
@@ -308,14 +308,14 @@ def test_what_was_not_safely_written_is_not_in_the_file(metadata, tmp_path, monk
 
     with Ratings(metadata, path) as ratings:
         key, _, _ = ratings.at("Ann", 0)
-        ratings.save("Ann", key, Verdict(1, 1))
+        ratings.save("Ann", key, PairRating(1, 1))
         before = path.read_bytes()
         with monkeypatch.context() as patch:
             patch.setattr("os.fsync", failing)
             with pytest.raises(OSError, match="No space left"):
-                ratings.save("Ann", key, Verdict(2, 2))
-        assert path.read_bytes() == before and ratings.at("Ann", 0)[2] == Verdict(1, 1)
-        ratings.save("Ann", key, Verdict(2, 2))
+                ratings.save("Ann", key, PairRating(2, 2))
+        assert path.read_bytes() == before and ratings.at("Ann", 0)[2] == PairRating(1, 1)
+        ratings.save("Ann", key, PairRating(2, 2))
     assert [row["rating"] for row in rows(path)] == ["1.0", "2.0"]
 
 
@@ -335,7 +335,7 @@ def test_a_rater_stands_at_the_first_pair_that_lacks_something(metadata, tmp_pat
             (5, (1, 1), (5, 6, 4)),
             (4, (1, 1), (6, 6, None)),
         ):
-            ratings.save("Ann", keys[place], Verdict(*verdict))
+            ratings.save("Ann", keys[place], PairRating(*verdict))
             assert ratings.standing("Ann") == expected
         assert ratings.standing("Ben") == (0, 6, 0)
     with Ratings(metadata, path) as ratings:

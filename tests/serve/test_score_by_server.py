@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import subprocess
 import sys
 
 import pytest
@@ -16,6 +15,7 @@ from dyneval.files.jsonl import read_jsonl
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher
 from dyneval.serve.settings import ServerSettings
+from tests import processes
 
 MODEL = {"model": "judge", "revision": "r1", "template": "readme", "settings": {"mode": "full"}}
 
@@ -60,7 +60,7 @@ def score(tmp_path, picture):
 
     def run(address, *flags):
         command = ["score", "--metadata", "pairs.csv", "--output", "scores.jsonl", "--server", address, *flags]
-        return subprocess.run(
+        return processes.run(
             [sys.executable, "-m", "dyneval", *command],
             cwd=tmp_path,
             env=os.environ | {"DYNEVAL_TOKEN": ""},

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import uvicorn
 from PIL import Image
 
 from dyneval.errors import ImageError, SettingError
-from dyneval.loaded_pairs import Pair
+from dyneval.loaded_pairs import LoadedPair
 from dyneval.serve import connections, decoding, desk, guard
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher
@@ -486,7 +487,9 @@ def test_a_stream_that_never_starts_leaves_no_pair_behind(judge_class, encoded):
 
         async with app.router.lifespan_context(app):
             with batcher.hold() as places:
-                first = places.submit(Pair(pair_id="1", prompt="wait", image=Image.new("RGB", (8, 8)), image_name="i"))
+                first = places.submit(
+                    LoadedPair(pair_id="1", prompt="wait", image=Image.new("RGB", (8, 8)), image_name="i")
+                )
             while not judge.batches:
                 await asyncio.sleep(0.01)
             await app(scope, receive, send)
@@ -530,9 +533,11 @@ def test_a_port_that_is_taken_is_told_before_anything_is_loaded():
 
 
 def test_the_log_tells_once_that_connections_cannot_be_accepted(caplog):
-    handle = connections._told_once()
+    config = uvicorn.Config(lambda scope: None, log_config=None)
+    server = connections.BoundServer(config, socket.socket(), lambda: True, lambda: False)
     loop = asyncio.new_event_loop()
+    context = {"message": "socket.accept() out of system resource", "exception": OSError(24, "Too many")}
     for _ in range(100):
-        handle(loop, {"message": "socket.accept() out of system resource", "exception": OSError(24, "Too many")})
+        server.on_loop_error(loop, context)
     loop.close()
     assert len(caplog.records) == 1 and "raise ulimit -n" in caplog.text

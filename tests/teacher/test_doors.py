@@ -8,6 +8,7 @@ import time
 import pytest
 
 from dyneval.files.jsonl import read_jsonl
+from tests import processes
 
 from .conftest import ANNOTATE, FILES, content
 
@@ -18,14 +19,14 @@ def test_server_killed_and_started_again_in_mid_run(run, gendb, chat_server, tmp
     server = chat_server("--latency", "0.1")
     port = server.url.split(":")[-1].removesuffix("/v1")
     command = [*ANNOTATE, "--metadata", metadata, "--output", tmp_path / "out", "--base-url", server.url]
-    process = subprocess.Popen([*command, "--model", "m", "--concurrency", "8"], stderr=subprocess.PIPE, text=True)
+    process = processes.Process([*command, "--model", "m", "--concurrency", "8"], stderr=subprocess.PIPE, text=True)
     while server.stats()["served"] < 30:
         time.sleep(0.05)
     server.process.kill()
     server.process.wait()
     time.sleep(1)
     chat_server("--port", port)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert content(tmp_path / "out") == content(tmp_path / "clean")
 
@@ -36,11 +37,11 @@ def test_a_signal_ends_a_run_in_order_and_the_next_one_goes_on(run, gendb, chat_
     run(metadata, tmp_path / "clean", chat_server())
     server = chat_server("--latency", "0.2")
     command = [*ANNOTATE, "--metadata", metadata, "--output", tmp_path / "out", "--base-url", server.url]
-    process = subprocess.Popen([*command, "--model", "m", "--concurrency", "4"], stderr=subprocess.PIPE, text=True)
+    process = processes.Process([*command, "--model", "m", "--concurrency", "4"], stderr=subprocess.PIPE, text=True)
     while server.stats()["served"] < 12:
         time.sleep(0.05)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130 and "the same command goes on from here" in errors, errors
     assert "Traceback" not in errors and "\r" not in errors
     there = {name: len(list(read_jsonl(tmp_path / "out" / f"{name}.jsonl"))) for name in FILES}
@@ -55,7 +56,7 @@ def test_a_signal_ends_a_run_in_order_and_the_next_one_goes_on(run, gendb, chat_
 def test_dry_run_shows_requests_and_asks_nothing(gendb, tmp_path):
     metadata = gendb()
     command = [*ANNOTATE, "--metadata", metadata, "--output", tmp_path / "out", "--dry-run", "--model", "none"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    shown = processes.run(command, capture_output=True, text=True, check=True).stdout
     assert shown.count("=====") == 5 and "tokens" in shown and "a red cat" in shown
     assert not (tmp_path / "out").exists()
 
@@ -74,7 +75,7 @@ def test_dry_run_shows_requests_and_asks_nothing(gendb, tmp_path):
 )
 def test_wrong_command_lines_get_one_clear_line(gendb, tmp_path, flags, status, message):
     command = [*ANNOTATE, "--metadata", gendb(), "--output", tmp_path / "out", *flags]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = processes.run(command, capture_output=True, text=True)
     assert done.returncode == status and message in done.stderr and "Traceback" not in done.stderr
 
 
@@ -83,7 +84,7 @@ def test_the_key_is_in_no_file_and_no_message(gendb, chat_server, tmp_path, monk
     server = chat_server("--faults", "429,empty", "--fault-rate", "0.5")
     flags = ["--metadata", gendb(), "--output", tmp_path / "out", "--base-url", server.url, "--model", "m"]
     command = [*ANNOTATE, *flags, "--api-key-env", "TEACHER_KEY", "--attempts", "1"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = processes.run(command, capture_output=True, text=True)
     assert server.stats()["seen"] == ["Bearer sk-very-secret"]
     assert "sk-very-secret" not in done.stdout + done.stderr
     for path in (tmp_path / "out").rglob("*"):

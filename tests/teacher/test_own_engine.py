@@ -1,10 +1,9 @@
 """An engine of one's own on the command line of the doors, as a process that is run where the engine's file is."""
 
-import subprocess
-
 import pytest
 
 from dyneval.files.jsonl import read_jsonl
+from tests import processes
 
 from .conftest import ANNOTATE
 
@@ -40,7 +39,7 @@ def annotate(gendb, tmp_path):
 
     def run(*flags):
         command = [*ANNOTATE, "--metadata", gendb(), "--output", tmp_path / "out", "--model", "m", *map(str, flags)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        return processes.run(command, capture_output=True, text=True, cwd=tmp_path)
 
     return run
 

@@ -10,6 +10,7 @@ import pytest
 from dyneval.errors import DataFileError
 from dyneval.files.parts import Shard
 from dyneval.teacher.watch import runs_in
+from tests import processes
 
 from .conftest import ANNOTATE
 
@@ -17,7 +18,7 @@ STATUS = [sys.executable, "-m", "dyneval", "status"]
 
 
 def status(folder, *flags):
-    done = subprocess.run([*STATUS, folder, *flags, "--json"], capture_output=True, text=True)
+    done = processes.run([*STATUS, folder, *flags, "--json"], capture_output=True, text=True)
     return done.returncode, json.loads(done.stdout.splitlines()[-1])
 
 
@@ -28,7 +29,7 @@ def test_a_run_is_seen_while_it_runs_and_when_it_was_killed(gendb, chat_server, 
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     flags = ["--metadata", metadata, "--output", out, "--base-url", server.url, "--model", "m", "--concurrency", "4"]
-    process = subprocess.Popen(
+    process = processes.Process(
         [sys.executable, "-c", code, *ANNOTATE[1:], *flags, "--gpus", "2"], stderr=subprocess.PIPE
     )
     while not (out / "annotate.progress.json").exists() or status(out)[1][0]["annotated"] < 4:
@@ -52,7 +53,7 @@ def test_a_run_that_ended_says_what_it_did(run, gendb, chat_server, tmp_path):
     assert (name, found.state, found.pairs, found.total) == ("annotate", "finished", 8, 8)
     assert found.prompt_tokens == summary["prompt_tokens"] > 0
     assert sum(found.rejected.values()) == summary["run"]["rejected"] > 0
-    shown = subprocess.run([*STATUS, tmp_path, "--every", "60"], capture_output=True, text=True, check=True).stdout
+    shown = processes.run([*STATUS, tmp_path, "--every", "60"], capture_output=True, text=True, check=True).stdout
     assert "finished" in shown and "8/8" in shown and "reply" in shown
 
 

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from dyneval.generation import catalogue
 from dyneval.generation.runner import Config, generate
 from dyneval.records import WORKFLOWS, prompt_id
 from dyneval.work.executors import Done, Lost, Ray
+from tests import processes
 
 ray = pytest.importorskip("ray")
 TWO = Ray(actors=2, batch=1)
@@ -242,6 +242,6 @@ def test_without_ray_or_without_a_cluster_one_line_says_so(gendb: Path, tmp_path
     missing = tmp_path / "ray.py"
     missing.write_text("raise ImportError('no ray here')")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(door, capture_output=True, text=True, env=environment, check=False, timeout=120)
+    done = processes.run(door, capture_output=True, text=True, env=environment, check=False, timeout=120)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "dyneval score: --ray needs Ray: pip install 'dyneval[ray]' (no ray here)"

@@ -1,6 +1,13 @@
-"""Loaders of seventeen published benchmarks with ratings or preferences, and of any table; each names its source.
+"""Loaders of seventeen published benchmarks with people's ratings or preferences, and of any table of ratings.
 
-items = load(BENCHMARKS["tifa"], Path("human_annotations.json")).items
+Each loader is one file that names its source, and a `Benchmark` in it that this package lists. A benchmark that is
+missing from `BENCHMARKS` cannot be named on the command line. What to download for one, and where from:
+
+    from dyneval.evaluation.benchmarks import BENCHMARKS
+
+    print(BENCHMARKS["tifa"].layout, BENCHMARKS["tifa"].source)
+
+`load(BENCHMARKS["tifa"], path).items` are then its rated images.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, ins
 from dyneval.files import tables
 from dyneval.files.row import text_of
 
+# By field. The column std_quality or std_align beside each is the spread of its raters, which no statistic here uses.
 _COLUMNS = {"alignment": "mos_align", "quality": "mos_quality"}
 
 
@@ -22,6 +23,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
     file = inside(path, "data.csv") if path.is_dir() else path
     needed = ("name", "prompt", _COLUMNS[field])
     for row in tables.rows(file, (*needed, "adj1", "adj2", "style"), needs=needed):
+        # No model's name has an underscore; a name of another form is another layout, told as such by `load`.
         model, variant, _ = row["name"].split("_")
         kinds = [text_of(row.get(name)) for name in ("adj1", "adj2", "style")]
         yield RatedImage(
@@ -41,6 +43,7 @@ BENCHMARK = Benchmark(
     layout="data.csv with name, prompt, mos_align and mos_quality, or its folder; images as named there",
     size="2,982 images",
     licence="MIT",
+    # From 0: eight images have the quality 0 exactly, which is a rating and no gap.
     fields={
         "alignment": Field("how well the image matches the prompt", 0, 5),
         "quality": Field("perceived quality", 0, 5),

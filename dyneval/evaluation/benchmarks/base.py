@@ -1,4 +1,8 @@
-"""What every benchmark loader gives and how its faults are told: rated images, and one error for an unknown layout."""
+"""What every benchmark loader yields, and the checks that all of them share: rated images, scales, one kind of error.
+
+A loader only takes its files apart. `load` decides which ratings count, so that a rating off the scale, a gap or a row
+that stands twice is treated alike in all benchmarks, counted, and named in the output.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dyneval.errors import UserError
-from dyneval.evaluation.benchmarks.found import found as what_is_at
-from dyneval.evaluation.rejects import LeftOut, Sieve
+from dyneval.evaluation.benchmarks.describe import describe_path
+from dyneval.evaluation.rejects import RowFilter, UnusableRow
 from dyneval.evaluation.spelling import alike_prompt, name_of
 from dyneval.files.row import BadRow
 
@@ -64,10 +68,15 @@ class RatedImage:
 
 
 class Field(NamedTuple):
-    """What a rating means, and its scale; None where the scale is not published.
+    """What a rating means, and its scale.
 
-    `is_checklist`: an image's ratings are parts of one judgment, so that without one of them there is none; else each
-    is a rater's. `is_preference`: it orders the images of one `RatedImage.group` and says nothing across groups.
+    Attributes:
+        meaning: as reports name it.
+        low: lowest rating; None where the scale is not published.
+        high: highest rating, likewise.
+        is_preference: a rating orders the images of one `RatedImage.group` and says nothing across groups.
+        is_checklist: an image's ratings are parts of one judgment, so that the image has none where one of them cannot
+            be used; otherwise each is a rater's.
     """
 
     meaning: str
@@ -89,8 +98,8 @@ class Benchmark:
         size: how many images the published files hold, as text.
         licence: of the published files, as their publishers state it.
         fields: what people rated, by name; the first is the default.
-        read: (path, field) -> rated images, and rows that are none; KeyError, TypeError and IndexError mean another
-            layout.
+        read: (path, field) -> rated images, and a `BadRow` for a row that holds none; KeyError, TypeError and
+            IndexError mean another layout.
     """
 
     name: str
@@ -105,16 +114,22 @@ class Benchmark:
 
 @dataclass(slots=True)
 class RatedSet:
-    """The rated images of a benchmark, the ids that hold no rating, and the rows that do not count.
+    """The rated images of a benchmark.
 
-    `repeated`: rows that say what one before them said.
+    Attributes:
+        benchmark: whose they are.
+        rated: name of the field that was read.
+        items: images with a rating.
+        unrated: ids of images without one.
+        rejects: rows that do not count, with their reasons.
+        repeated: how many rows say what one before them said.
     """
 
     benchmark: Benchmark
     rated: str
     items: list[RatedImage] = field(default_factory=list)
     unrated: list[str] = field(default_factory=list)
-    rejects: list[LeftOut] = field(default_factory=list)
+    rejects: list[UnusableRow] = field(default_factory=list)
     repeated: int = 0
 
     def to_dict(self) -> dict[str, object]:
@@ -131,7 +146,7 @@ class RatedSet:
 def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet:
     """Read a benchmark's annotations and check them.
 
-    What is no number, lies off the scale, or stands twice with different contents is left out and told in `rejects`:
+    What is no number, lies off the scale, or stands twice with different contents is left out and named in `rejects`:
     one rating where its image has others, else the image.
 
     Args:
@@ -146,23 +161,27 @@ def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet
     if field not in benchmark.fields:
         known = ", ".join(f"{name} ({what.meaning})" for name, what in benchmark.fields.items())
         raise LayoutError(f"{benchmark.title} has no rating called {field!r}; it has {known}")
-    sieve = Sieve[RatedImage](path.name)
+    filtered = RowFilter[RatedImage](path.name)
     with _layout(benchmark, path):
         for row, item in enumerate(benchmark.read(path, field), 1):
             if isinstance(item, BadRow):
-                sieve.reject("", item.line, item.reason)
+                filtered.reject("", item.line, item.reason)
                 continue
             row = item.rows[0] if item.rows else row
             given, faults = _usable(benchmark, benchmark.fields[field], item.ratings)
             for fault in faults:
-                sieve.reject(item.item_id, row, fault)
-            # A rater who typed 41 for 4 gave no rating; the image has those of the others.
+                filtered.reject(item.item_id, row, fault)
+            # A rater who typed 41 for 4 (GenAI-Bench has such a row) gave no rating; the image keeps the others'.
             if not faults or not (benchmark.fields[field].is_checklist or all(map(math.isnan, given))):
-                item = replace(_prompt_or_none(item), ratings=given)
-                sieve.add(item.item_id, row, item.item_id, item, len(item.rows) or 1)
-    items = list(sieve.finish().values())
-    if sieve.refusal:
-        raise LayoutError(_unknown(benchmark, path, sieve.refusal))
+                # A prompt that says nothing, such as "", is none: as a text it would put all images without a prompt
+                # into one cluster, and intervals would have no width.
+                prompt = item.prompt if item.prompt is not None and name_of(item.prompt) else None
+                item = replace(item, prompt=prompt, ratings=given)
+                filtered.add(item.item_id, row, item.item_id, item, len(item.rows) or 1)
+    # After the loop: whether two rows of an image agree is known when all rows are read.
+    items = list(filtered.finish().values())
+    if filtered.refusal:
+        raise LayoutError(_unknown(benchmark, path, filtered.refusal))
     if not items:
         raise LayoutError(_unknown(benchmark, path, "it holds no rated image"))
     return RatedSet(
@@ -170,13 +189,13 @@ def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet
         field,
         [item for item in items if not math.isnan(item.rating)],
         [item.item_id for item in items if math.isnan(item.rating)],
-        sieve.rejects,
-        sieve.repeated,
+        filtered.rejects,
+        filtered.repeated,
     )
 
 
 def _usable(benchmark: Benchmark, scale: Field, ratings: Any) -> tuple[tuple[float, ...], list[str]]:
-    """Ratings as numbers, NaN for what is none or lies off the scale; and what is wrong with those, each once."""
+    """Ratings as numbers, NaN for one that is no number or is off the scale; and their faults, each once."""
     given: list[float] = []
     faults: dict[str, None] = {}
     for value in listed(ratings):
@@ -189,11 +208,6 @@ def _usable(benchmark: Benchmark, scale: Field, ratings: Any) -> tuple[tuple[flo
         if fault:
             faults[fault] = None
     return tuple(given), list(faults)
-
-
-def _prompt_or_none(item: RatedImage) -> RatedImage:
-    """A prompt that says nothing is none: as a text it would make one cluster of all images without a prompt."""
-    return item if item.prompt is None or name_of(item.prompt) else replace(item, prompt=None)
 
 
 def refuse_duplicates(where: str, seen: Mapping[str, int]) -> None:
@@ -217,6 +231,7 @@ def numbers(values: Any) -> tuple[float, ...]:
 def _number(value: Any) -> float:
     if value is None or (isinstance(value, str) and not value.strip()):
         return math.nan
+    # A bool is an int in Python: true would count as the rating 1.
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise TypeError(f"expected a number, found {type(value).__name__} {str(value)[:40]!r}")
     try:
@@ -234,6 +249,11 @@ def inside(path: Path, name: str) -> Path:
 
 @contextmanager
 def _layout(benchmark: Benchmark, path: Path) -> Iterator[None]:
+    """Turn what a loader stumbles over into a LayoutError.
+
+    Loaders index rows plainly (`row["prompt"]`), which keeps each at about twenty lines; what they raise on another
+    layout is translated here.
+    """
     try:
         yield
     except KeyError as error:
@@ -244,13 +264,14 @@ def _layout(benchmark: Benchmark, path: Path) -> Iterator[None]:
 
 
 def _unknown(benchmark: Benchmark, path: Path, found: str) -> str:
-    """What a user is told: what is wrong, what lies there, what was expected, and where to get it."""
+    """The message: what is wrong, what was found, what was expected, and where to get it."""
     expected = f"expected: {benchmark.layout}\nsource: {benchmark.source}"
-    return f"{path}: not the layout of {benchmark.title}: {found}\nfound: {what_is_at(path)}\n{expected}"
+    return f"{path}: not the layout of {benchmark.title}: {found}\nfound: {describe_path(path)}\n{expected}"
 
 
 def off_scale(title: str, scale: Field, rating: float) -> str | None:
-    """Why a rating does not count: it lies off the scale, or is no finite number. None where it counts, or is NaN."""
+    """Why a rating does not count: it is off the scale or infinite. None where it counts, or is NaN."""
+    # A scale without a published end would let infinity pass, and no mean or correlation survives it.
     if math.isinf(rating):
         return f"rating {rating:g} is no number that can be compared"
     low = -math.inf if scale.low is None else scale.low

@@ -14,6 +14,7 @@ from typing import Any
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, inside
 from dyneval.files import tables
 
+# DSG's names of the models -> TIFA's, so that the ids are TIFA's and the two sets can be compared image by image.
 _MODELS = {
     "mini-dalle": "mini_dalle",
     "vq-diffusion": "vq_diffusion",
@@ -29,6 +30,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
     file = inside(path, _FILE) if path.is_dir() else path
     beside = file.with_name(_PROMPTS)
     prompts = {row["item_id"]: row["text"] for row in tables.rows(beside)} if beside.exists() else {}
+    # The raters differ in number: three images have four, one has three, all others have five.
     needed = ("t2i_model", "source_id", "worker_id", "answer")
     answers: dict[tuple[str, str], list[Any]] = {}
     for row in tables.rows(file, needed, needs=needed):

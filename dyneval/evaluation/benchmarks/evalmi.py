@@ -24,7 +24,10 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the rated images of the sheet, or of the one below a folder; the prompts lie beside or above it."""
     sheet = path if path.is_file() else _only(path, "*.xlsx", {"ImageName", _COLUMNS[field]})
     top = path if path.is_dir() else path.parent
-    prompts = _lines(_only(top if list(top.rglob("Englishall.txt")) else top.parent, "Englishall.txt"))
+    prompt_file = _only(top if list(top.rglob("Englishall.txt")) else top.parent, "Englishall.txt")
+    with opened(prompt_file) as file:
+        # All lines, empty ones too: line n is the prompt of image n, so none may be skipped.
+        prompts = [line.rstrip("\r\n") for line in text_lines(file, prompt_file)]
     tags = [row["tag"] for file in sorted(top.rglob("prompt_tasks.jsonl"))[:1] for row in tables.rows(file)]
     for row in tables.rows(sheet, needs=("ImageName", _COLUMNS[field])):
         image = PurePosixPath(str(row["ImageName"]).replace("\\", "/"))
@@ -37,12 +40,14 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
             prompt=prompts[number - 1],
             ratings=listed(row[_COLUMNS[field]]),
             model=image.parts[-2] if len(image.parts) > 1 else None,
+            # Tags of another edition, with more or fewer prompts, would belong to other images.
             categories=(tags[number - 1],) if len(tags) == len(prompts) else (),
         )
 
 
 def _only(folder: Path, pattern: str, columns: set[str] | None = None) -> Path:
-    """The one file below `folder` of that name, with those columns; ~$ files are Excel's marks of an open sheet."""
+    """The one file below `folder` of that name, with those columns. LookupError: there is none, or are several."""
+    # Excel leaves ~$NAME.xlsx beside a sheet that is open; the published folder holds one, of 165 bytes.
     found = [file for file in sorted(folder.rglob(pattern)) if not file.name.startswith("~$")]
     if columns:
         found = [file for file in found if columns <= next(tables.rows(file), {}).keys()]
@@ -50,12 +55,6 @@ def _only(folder: Path, pattern: str, columns: set[str] | None = None) -> Path:
         with_columns = f" with {', '.join(sorted(columns))}" if columns else ""
         raise LookupError(f"expected one {pattern}{with_columns} below {folder}, found {len(found)}")
     return found[0]
-
-
-def _lines(path: Path) -> list[str]:
-    """All lines: number n is the prompt of image n, so that an empty one would have to stay."""
-    with opened(path) as file:
-        return [line.rstrip("\r\n") for line in text_lines(file, path)]
 
 
 BENCHMARK = Benchmark(

@@ -13,19 +13,25 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files.atomic import read_json
 from dyneval.structs import Row
 
+# The type of an element stands in brackets at the end of its name: "cat (animal)".
 _ELEMENT_TYPE = re.compile(r"\(([^()]+)\)\s*$")
 
 
 def read(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the rated images of `train_list.json` (or the averaged `train.json`)."""
     for row in read_json(path):
-        elements = _elements(row["element_score"])
+        elements: Row = row["element_score"]
+        # The text of a Python dict in the published file, an object in the averaged train.json.
+        if isinstance(elements, str):
+            try:
+                elements = ast.literal_eval(elements)
+            except (ValueError, SyntaxError) as error:
+                raise TypeError(f"element_score is not the text of a dict: {elements[:60]!r}") from error
         if field == "total_score":
             ratings = listed(row["total_score"])
         else:
@@ -39,15 +45,6 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
             model=folder.split("/")[0] or None,
             categories=tuple(sorted({match[1] for name in elements if (match := _ELEMENT_TYPE.search(name))})),
         )
-
-
-def _elements(value: Any) -> Row:
-    if not isinstance(value, str):
-        return value
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError) as error:
-        raise TypeError(f"element_score is not the text of a dict: {value[:60]!r}") from error
 
 
 BENCHMARK = Benchmark(

@@ -22,6 +22,9 @@ from dyneval.files.parquet import reading
 from dyneval.files.row import texts_of
 from dyneval.structs import Row
 
+# End of the names of the columns with ratings in the newer Parquet form.
+_RATING = "_HumanRating"
+
 
 def read(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the rated images of `genai_image.json` (or of a Parquet file), with skills where they are given."""
@@ -40,6 +43,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
 
 
 def _json(path: Path) -> Iterator[tuple[str, str, Row, list[str]]]:
+    # The file lists the prompts of a skill, as numbers without the leading zeros that the prompts' ids have.
     skills: dict[int, list[str]] = {}
     if (path.parent / "genai_skills.json").exists():
         for skill, prompts in read_json(path.parent / "genai_skills.json").items():
@@ -52,6 +56,7 @@ def _json(path: Path) -> Iterator[tuple[str, str, Row, list[str]]]:
 def _parquet(path: Path) -> Iterator[tuple[str, str, Row, list[str]]]:
     import polars as pl
 
+    # The schema alone: a published file with its images has 4.76 GB.
     with reading(path):
         names = pl.read_parquet_schema(path)
     rated = [name for name in names if name.endswith(_RATING)]
@@ -69,11 +74,8 @@ def _parquet(path: Path) -> Iterator[tuple[str, str, Row, list[str]]]:
         yield f"{int(row['Index']):05d}", row["Prompt"], ratings, sorted(skills)
 
 
-_RATING = "_HumanRating"
-
-
 def _value(value: Any) -> Any:
-    """A list or dictionary that may stand as its Python text; a text that is none stays as it is."""
+    """A list or dictionary, which may be written as its Python text; any other text stays as it is."""
     try:
         return ast.literal_eval(value) if isinstance(value, str) else value
     except (ValueError, SyntaxError, MemoryError, RecursionError):

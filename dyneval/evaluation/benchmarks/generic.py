@@ -1,9 +1,9 @@
 """Any table of ratings: CSV, JSONL, JSON or Parquet, with the names of its columns.
 
---benchmark generic --annotations mine.csv --column rating=mos --column image=file
+    $ dyneval benchmark --benchmark generic --annotations mine.csv --column rating=mos --column image=file ...
 
-A row is one image with all of its ratings or, in a table with the column `rater` such as `dyneval serve --rate` writes,
-what one rater gave it; a rater who rates it again means the last row.
+A row is one image with all of its ratings. In a table with the column `rater`, such as `dyneval serve --rate` writes,
+it is what one rater gave an image; where a rater rates an image again, the last row counts.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COLUMNS = {
     "fold": "in which part of a cross-validation the image was tested",
     "rater": "who gave the rating, where a row is one rater's; the last row of a rater and image counts",
 }
-"""What a table may hold; a column is called as its meaning unless told otherwise."""
+"""What a table may hold; a column has the name of its meaning unless another name is given."""
 NEEDED = ("rating", "image")
 
 
@@ -75,6 +75,7 @@ def benchmark(
 
 def _read(path: Path, names: Mapping[str, str], fault: Callable[[float], str | None]) -> Iterator[RatedImage | BadRow]:
     text = _meant if kind_of(path) in (".csv", ".tsv") else name_of
+    # Rows of raters are gathered until the end: the rows of one image may stand anywhere in the table.
     by_raters: dict[RatedImage, tuple[dict[str, tuple[float, ...]], list[int]]] = {}
     for number, row in enumerate(rows(path), 1):
         try:
@@ -86,6 +87,7 @@ def _read(path: Path, names: Mapping[str, str], fault: Callable[[float], str | N
         except TypeError as error:
             yield BadRow(number, str(error))
             continue
+        # Here and not in `load`: of an image of several raters it is this rater's row that is at fault.
         if reason := next(filter(None, map(fault, ratings)), None):
             yield BadRow(number, reason)
             continue
@@ -97,6 +99,7 @@ def _read(path: Path, names: Mapping[str, str], fault: Callable[[float], str | N
 
 
 def _rated(row: Row, names: Mapping[str, str], text: Callable[[Any], str | None]) -> RatedImage:
+    # A KeyError of a missing column becomes a LayoutError in `load`, which names the columns that there are.
     image = text(row[names["image"]])
     if image is None:
         raise TypeError(f"{names['image']} is empty, expected {COLUMNS['image']}")

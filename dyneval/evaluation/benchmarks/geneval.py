@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files import tables
@@ -20,8 +19,11 @@ from dyneval.files import tables
 
 def read(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the rated images of one `annotations_<model>.csv`, or of all of them in a folder."""
+    # Realism is asked of up to two objects.
+    columns = ["Answer.task-quality"] if field == "caption_fit" else ["Answer.task-real-0", "Answer.task-real-1"]
     files = sorted(path.glob("annotations_*.csv")) if path.is_dir() else [path]
     for file in files:
+        # `groupby` joins rows that follow each other, and a rater's rows are mixed with those of others.
         rows = sorted(tables.rows(file), key=lambda row: row["Input.index"])
         for index, group in groupby(rows, key=lambda row: row["Input.index"]):
             raters = list(group)
@@ -31,15 +33,9 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
                 item_id=f"{model}/{index}",
                 image=image,
                 prompt=raters[0]["Input.caption"],
-                ratings=tuple(value for row in raters for value in _ratings(row, field)),
+                ratings=tuple(value for row in raters for column in columns for value in listed(row[column])),
                 model=model,
             )
-
-
-def _ratings(row: dict[str, str], field: str) -> tuple[Any, ...]:
-    if field == "caption_fit":
-        return listed(row["Answer.task-quality"])
-    return listed([row["Answer.task-real-0"], row["Answer.task-real-1"]])
 
 
 BENCHMARK = Benchmark(

@@ -23,6 +23,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
     prompts = list(rows(inside(path, "geneval2_data.jsonl")))
     for folder in sorted(file.parent for file in path.glob("*/score_lists.json")):
         images, scores = read_json(inside(folder, "image_paths.json")), read_json(folder / "score_lists.json")
+        # The lists have no ids: one too few would shift the scores of all prompts behind it.
         if len(scores) != len(prompts):
             raise LookupError(f"{folder.name}/score_lists.json has {len(scores)} lists for {len(prompts)} prompts")
         for number, (row, atoms) in enumerate(zip(prompts, scores, strict=True)):
@@ -42,13 +43,12 @@ def _ratings(atoms: Any, field: str) -> tuple[Any, ...]:
         values = numbers(atoms)
     except TypeError:
         return listed(atoms)
-    return values if any(value < 0 or value > 1 for value in values) else (_mean(values, field),)
-
-
-def _mean(atoms: tuple[float, ...], field: str) -> float:
-    if field == "prompt" and atoms:
-        return math.prod(atoms) ** (1 / len(atoms))
-    return sum(atoms) / len(atoms) if atoms else math.nan
+    if any(value < 0 or value > 1 for value in values):
+        return values
+    if not values:
+        return (math.nan,)
+    # The paper's two scores of a prompt: the geometric mean is 0 as soon as one atom is missed.
+    return (math.prod(values) ** (1 / len(values)) if field == "prompt" else sum(values) / len(values),)
 
 
 BENCHMARK = Benchmark(

@@ -7,7 +7,7 @@ ranks); the pairs of https://huggingface.co/datasets/MizzenAI/HPDv3 and of HPDv3
 https://huggingface.co/datasets/Junjun2333/HPDv3-PlusPlus), whose path1 always is the image that won; the Parquet files
 of https://huggingface.co/datasets/yuvalkirstain/pickapic_v2, whose images are expected as `<uid>.jpg`.
 
-An image that stands in several groups is one item in each.
+An image that is in several groups is one item in each.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dyneval.files import tables
 from dyneval.files.atomic import read_json
 from dyneval.files.row import text_of
 
+# Fields of ImageRewardDB that are ratings 1-7, with their columns in the Parquet files.
 _RATED = {
     "alignment": "image_text_alignment_rating",
     "fidelity": "fidelity_rating",
@@ -31,7 +32,11 @@ _RATED = {
 def _group(
     name: str, prompt: str, images: Sequence[str], ratings: Sequence[Any], models: Sequence[str | None] = ()
 ) -> Iterator[RatedImage]:
-    """The images of one group; higher ratings are better."""
+    """The images of one group; higher ratings are better.
+
+    Raises:
+        LookupError: there are more or fewer ranks than images.
+    """
     if len(images) != len(ratings):
         raise LookupError(f"{name} has {len(images)} images and {len(ratings)} ranks")
     for number, (image, rating) in enumerate(zip(images, ratings, strict=True)):
@@ -42,7 +47,10 @@ def _group(
 
 
 def _from_ranks(ranks: Sequence[Any]) -> list[Any]:
-    """Ranks turned round, since of ratings the highest is the best; what is no number is left for `load` to tell."""
+    """Ranks as ratings: negated, since the lowest rank and the highest rating are the best.
+
+    What is no number stays as it is, so that `load` leaves the image out and says why.
+    """
     found: list[Any] = []
     for rank in ranks:
         try:
@@ -64,6 +72,7 @@ def read_image_reward(path: Path, field: str) -> Iterator[RatedImage]:
     names = ("image_path", "prompt_id", "prompt", column)
     for row in tables.rows(path, names, needs=names):
         value = row[column]
+        # A rating is of the image alone; only a rank is of the image in its group.
         yield RatedImage(
             item_id=row["image_path"],
             image=row["image_path"],
@@ -75,6 +84,7 @@ def read_image_reward(path: Path, field: str) -> Iterator[RatedImage]:
 
 def read_hpdv2(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the images of test.json; of ranks the lowest is the best."""
+    # The entries have no id, so their place in the file is the name of the group.
     for number, row in enumerate(read_json(path)):
         yield from _group(str(number), row["prompt"], row["image_path"], _from_ranks(row["rank"]))
 
@@ -84,6 +94,7 @@ def read_hpdv3(path: Path, field: str) -> Iterator[RatedImage]:
     for number, row in enumerate(read_json(path) if path.suffix.lower() == ".json" else tables.rows(path)):
         models = [text_of(row.get("model1")), text_of(row.get("model2"))]
         is_judged = "choice_dist" not in row or row["choice_dist"] is not None
+        # path1 is the image that won, in the published files.
         won: list[Any] = [1, 0] if is_judged else [None, None]
         yield from _group(str(number), row["prompt"], [row["path1"], row["path2"]], won, models)
 
@@ -92,7 +103,8 @@ def read_pick_a_pic(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the images of a Parquet file's pairs; 0.5 and 0.5 is a tie."""
     names = ("caption", "image_0_uid", "image_1_uid", "label_0", "label_1", "has_label")
     for number, row in enumerate(tables.rows(path, names, needs=names[:5])):
-        has_label = str(row.get("has_label")).lower() not in ("false", "0")  # CSV has it as text
+        # True or False in Parquet, text in CSV; a file without the column has labels in every row.
+        has_label = str(row.get("has_label")).lower() not in ("false", "0")
         labels = [row["label_0"], row["label_1"]] if has_label else [None, None]
         images = [f"{row['image_0_uid']}.jpg", f"{row['image_1_uid']}.jpg"]
         yield from _group(str(number), row["caption"], images, labels)

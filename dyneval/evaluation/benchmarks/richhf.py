@@ -8,7 +8,8 @@ evaluators correlate positively with them. The records hold no prompt; https://g
 (`get_dataset.py`) joins it from Pick-a-Pic and writes `<split>_meta_data.json`, which is read too. Images are named
 by the last part of `filename`.
 
-TFRecord framing and the protobuf wire format are read here directly: TensorFlow would be 600 MB for five fields.
+TFRecord framing and the protobuf wire format are read here directly: TensorFlow would be 600 MB for five fields. The
+checksums of records are not compared; a file that is cut short is refused by its lengths.
 """
 
 from __future__ import annotations
@@ -24,23 +25,26 @@ from dyneval.files.atomic import read_json
 from dyneval.files.opening import opened
 from dyneval.structs import Row
 
+# Wire types of protobuf: https://protobuf.dev/programming-guides/encoding/#structure.
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+# The split that is judged on, of the three that a clone holds; train.tfrecord and dev.tfrecord are read by name.
 _TEST = ("test.tfrecord", "test_meta_data.json")
-"""The split that is judged on, of the three that a clone holds; train.tfrecord and dev.tfrecord are read by name."""
+# Bytes of one record at most, so that a wrong length cannot fill the memory; real ones hold two 512x512 heat maps.
 _LARGEST = 1 << 26
-"""Bytes of one record at most; real ones hold two 512x512 heat maps."""
 
 
 def read(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the rated images of a `.tfrecord` or `<split>_meta_data.json` file; of a folder those of its test split.
 
-    Prompts come from the JSON; it is read too where it lies beside the records.
+    Prompts come from the JSON; it is also read where it lies beside the records.
     """
     if path.is_dir():
         path = next((path / name for name in _TEST if (path / name).exists()), path / _TEST[0])
     beside = path.with_name(f"{path.stem}_meta_data.json")
-    known = {PurePosixPath(row["filename"]).stem: row["prompt"] for row in _meta(beside)} if beside.exists() else {}
-    for row in _meta(path) if path.suffix == ".json" else map(parse_example, tfrecords(path)):
+    entries: Iterable[Row] = read_json(beside).values() if beside.exists() else ()
+    known = {PurePosixPath(row["filename"]).stem: row["prompt"] for row in entries}
+    records: Iterable[Row] = read_json(path).values() if path.suffix == ".json" else map(parse_example, tfrecords(path))
+    for row in records:
         name = PurePosixPath(row["filename"])
         yield RatedImage(
             item_id=name.stem,
@@ -48,11 +52,6 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
             prompt=row.get("prompt") or known.get(name.stem),
             ratings=listed(row[field] if field in row else row["scores"][field]),
         )
-
-
-def _meta(path: Path) -> Iterable[Row]:
-    rows: Iterable[Row] = read_json(path).values()
-    return rows
 
 
 def tfrecords(path: Path) -> Iterator[bytes]:
@@ -63,6 +62,7 @@ def tfrecords(path: Path) -> Iterator[bytes]:
     """
     with opened(path) as file:
         while header := file.read(12):
+            # A clone without Git LFS has a text of 133 bytes here, whose first letters are no length of a record.
             length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else _LARGEST + 1
             record = file.read(length + 4) if length <= _LARGEST else b""
             if len(record) != length + 4:
@@ -100,7 +100,11 @@ def _text(held: bytes) -> str | None:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield field number and bytes of each length-delimited or fixed field of a protobuf message."""
+    """Yield field number and bytes of each length-delimited or fixed field of a protobuf message.
+
+    Raises:
+        ValueError, IndexError, KeyError: the bytes are no such message.
+    """
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -116,6 +120,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
+    # Seven bits a byte, lowest first; the highest bit says that another byte follows.
     value = shift = 0
     while True:
         byte = data[at]

@@ -20,12 +20,14 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
     for file in sorted(path.glob("*/*-human.json")):
         model, task = file.parent.name, file.stem.removesuffix("-human")
         for name, row in read_json(file).items():
+            # Beside the prompts stands the mean over them, which is no entry.
             if name == "mean_score":
                 continue
             yield RatedImage(
                 item_id=f"{model}/{task}/{name}",
                 image=f"{model}/{task}/{name}.png",
                 prompt=row["Prompt"],
+                # A question without a score is NaN, and `RatedImage.rating` passes over it as the authors do.
                 ratings=tuple(value for entry in row["Checklist"] for value in listed(entry.get("score"))),
                 model=model,
                 categories=(task,),

@@ -15,6 +15,7 @@ from pathlib import Path
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, inside, listed
 from dyneval.files.atomic import read_json
 
+# The fourth number of `manual_score` is the mean of the three raters, and no rater.
 RATERS = 3
 
 
@@ -43,6 +44,7 @@ BENCHMARK = Benchmark(
     '([{"id", "overall": {"overall": {"manual_score": [rater 1, rater 2, rater 3, mean]}, ...}}])',
     size="8,772 images",
     licence="MIT",
+    # No scale: the paper speaks of 0-10, and the file could not be looked at.
     fields={
         "overall": Field("overall"),
         "appearance": Field("appearance quality"),

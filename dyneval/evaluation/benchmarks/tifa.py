@@ -17,6 +17,7 @@ from dyneval.files.atomic import read_json
 def read(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the rated images of `human_annotations.json`; the T2I model is what follows the prompt's id in the key."""
     for key, row in read_json(path).items():
+        # Keys are "<text_id>_<model>", and both parts may hold underscores, so the known one is taken off.
         yield RatedImage(
             item_id=key,
             image=row["image_path"],

@@ -18,14 +18,17 @@ from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage
 from dyneval.files import tables
 from dyneval.files.atomic import read_json
 
+# In a folder of one's own, and in a clone.
 _PROMPTS = ("prompts", "data/test_prompts")
 _QUESTIONS = ("eval_prompts", "data/test_eval_prompts")
 
 
 def read(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the rated images of a folder of answers; the folders of prompts lie in it or in one above it."""
-    prompts = _by_type(_found(path, _PROMPTS))
-    folder = _above(path, _QUESTIONS)
+    prompt_folder, folder = _above(path, _PROMPTS), _above(path, _QUESTIONS)
+    if prompt_folder is None:
+        raise LookupError(f"neither {path} nor a folder above it has {' or '.join(_PROMPTS)}")
+    prompts = _by_type(prompt_folder)
     questions = _by_type(folder) if folder else {}
     answers = path / "answers" if (path / "answers").is_dir() else path
     for file in sorted(answers.glob("*/*/*/*.json")):
@@ -39,7 +42,9 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
         right = sum(a.strip().lower() == b.strip().lower() for a, b in zip(given, wanted, strict=True))
         prompt = _line(prompts, kind, number, file)
         asked = _line(questions, kind, number, file)["yn_question_list"] if folder else prompt.get("yn_question_list")
-        if asked is not None and _plain(asked) != _plain(row["questions"]):
+        # Numbers of answers may count another edition's lines; with wrong prompts all scores would still look right.
+        # Blanks do not count.
+        if asked is not None and [q.split() for q in asked] != [q.split() for q in row["questions"]]:
             raise LookupError(
                 f"{file.relative_to(path)} answers other questions than line {number + 1} of {kind} asks; "
                 "the prompts have to be those of data/test_prompts, not of data/testmini_prompts"
@@ -54,10 +59,6 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
         )
 
 
-def _plain(questions: list[str]) -> list[str]:
-    return [" ".join(text.split()) for text in questions]
-
-
 def _line(rows: dict[str, list[dict[str, Any]]], kind: str, number: int, file: Path) -> dict[str, Any]:
     if kind not in rows:
         raise LookupError(f"there are no prompts of type {kind!r}, only {', '.join(sorted(rows))}")
@@ -69,13 +70,6 @@ def _line(rows: dict[str, list[dict[str, Any]]], kind: str, number: int, file: P
     return rows[kind][number]
 
 
-def _found(path: Path, names: tuple[str, ...]) -> Path:
-    folder = _above(path, names)
-    if folder is None:
-        raise LookupError(f"neither {path} nor a folder above it has {' or '.join(names)}")
-    return folder
-
-
 def _above(path: Path, names: tuple[str, ...]) -> Path | None:
     """The first of `names` that is a folder in `path` or in one of the four above it, as in a clone."""
     folders = [path, *path.resolve().parents[:4]]
@@ -83,7 +77,7 @@ def _above(path: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _by_type(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The rows of each file by what the first says its type is; types that two files have would mix."""
+    """The rows of each file by the type that its first row names. LookupError: two files have one type."""
     found: dict[str, list[dict[str, Any]]] = {}
     for file in sorted(folder.glob("*.jsonl")):
         rows = list(tables.rows(file))

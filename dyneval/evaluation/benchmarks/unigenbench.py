@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files.tables import rows
 
+# The longer names first: a file FLUX_en_long.csv ends in "_long" as well as in "_en_long".
 _SETS = ("en_long", "zh_long", "en", "zh")
 
 
@@ -23,9 +24,16 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
     """Yield the rated images of one result table `<model>_<set>.csv`, or of all in a folder."""
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     for file in files:
-        model, prompts = _named(file)
+        prompts = next((name for name in _SETS if file.stem.endswith(f"_{name}")), None)
+        if prompts is None:
+            raise LookupError(f"{file.name} does not end in one of {', '.join(f'_{name}.csv' for name in _SETS)}")
+        model = file.stem.removesuffix(f"_{prompts}")
         for row in rows(file):
-            result = _json(row["result_json"])
+            try:
+                # The text null stands where the judge failed three times; the image then has no rating.
+                result = None if row["result_json"] is None else json.loads(row["result_json"])
+            except ValueError as error:
+                raise TypeError(f"result_json is not JSON: {row['result_json'][:60]!r}") from error
             image = PurePosixPath(row["img_path"].replace("\\", "/")).name
             dimensions = {point.split("-")[0].strip() for point in result["testpoint"]} if result else set()
             yield RatedImage(
@@ -36,22 +44,6 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
                 model=model,
                 categories=(prompts, *sorted(dimensions)),
             )
-
-
-def _named(file: Path) -> tuple[str, str]:
-    """Model and set of prompts in a file's name; FLUX_en_long is FLUX on en_long, not FLUX_en on long."""
-    for prompts in _SETS:
-        if file.stem.endswith(f"_{prompts}"):
-            return file.stem.removesuffix(f"_{prompts}"), prompts
-    raise LookupError(f"{file.name} does not end in one of {', '.join(f'_{prompts}.csv' for prompts in _SETS)}")
-
-
-def _json(text: str | None) -> dict[str, list] | None:
-    """A result; None where the judge gave none."""
-    try:
-        return None if text is None else json.loads(text)
-    except ValueError as error:
-        raise TypeError(f"result_json is not JSON: {str(text)[:60]!r}") from error
 
 
 BENCHMARK = Benchmark(

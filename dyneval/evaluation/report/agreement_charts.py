@@ -1,4 +1,7 @@
-"""Charts of a comparison with human ratings: coefficients with intervals, scatter, T2I models, categories."""
+"""Charts of a comparison with human ratings: coefficients with intervals, scatter, T2I models, categories.
+
+They show the figures of an `EvaluatorComparison`; only the means over T2I models are computed here.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ import math
 
 import numpy as np
 
-from dyneval.evaluation.comparison import Comparison, EvaluatorResult
-from dyneval.evaluation.report.base import MOST_POINTS, NAMES, Chart, Spec, free_axis, top
+from dyneval.evaluation.comparison import EvaluatorComparison, EvaluatorResult
+from dyneval.evaluation.report.base import MOST_POINTS, NAMES, Chart, Spec, free_axis, interval_layers, top
 
 PUBLISHED = "published"
 
 
-def comparison_charts(comparison: Comparison) -> list[Chart]:
+def comparison_charts(comparison: EvaluatorComparison) -> list[Chart]:
     """Return the charts that a comparison's data allow, in the order of the page."""
     charts = [coefficients(comparison), *(scatter(comparison, result) for result in comparison.evaluators)]
     if any(result.system["srcc"].value is not None for result in comparison.evaluators):
@@ -22,7 +25,7 @@ def comparison_charts(comparison: Comparison) -> list[Chart]:
     return charts
 
 
-def coefficients(comparison: Comparison) -> Chart:
+def coefficients(comparison: EvaluatorComparison) -> Chart:
     """SRCC of every evaluator with its interval, beside the published figures."""
     rows: list[Spec] = [
         {
@@ -40,51 +43,20 @@ def coefficients(comparison: Comparison) -> Chart:
         for row in comparison.published
     ]
     order = [row["evaluator"] for row in rows]
-    y = {
-        "field": "evaluator",
-        "type": "nominal",
-        "sort": order,
-        "axis": {"title": None, "domain": False, "ticks": False},
+    kinds = ["measured", PUBLISHED]
+    encoding = {
+        "y": {"field": "evaluator", "type": "nominal", "sort": order, "axis": NAMES | {"labelExpr": "datum.label"}},
+        "color": {"field": "figures", "type": "nominal", "scale": {"domain": kinds}, "legend": None},
     }
-    x = {
-        "field": "srcc",
-        "type": "quantitative",
-        "scale": {"zero": False, "nice": True},
-        "axis": {"title": "SRCC with human ratings", "tickCount": 6, "domain": False},
-    }
-    layers = [
-        {
-            "transform": [{"filter": "isValid(datum.low)"}],
-            "mark": {"type": "rule", "strokeWidth": 2},
-            "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}, "color": _figures()},
-        },
-        {
-            "mark": {"type": "point", "size": 90, "opacity": 1},
-            "encoding": {
-                "y": y,
-                "x": x,
-                "color": _figures(),
-                "shape": {
-                    "field": "figures",
-                    "type": "nominal",
-                    "scale": {"domain": ["measured", PUBLISHED], "range": ["circle", "diamond"]},
-                    "legend": None,
-                },
-                "tooltip": [
-                    {"field": "evaluator", "title": "Evaluator"},
-                    {"field": "srcc", "title": "SRCC", "format": ".4f"},
-                    {"field": "low", "title": "95 % from", "format": ".3f"},
-                    {"field": "high", "title": "95 % to", "format": ".3f"},
-                ],
-            },
-        },
-    ]
+    shape = {"field": "figures", "type": "nominal", "scale": {"domain": kinds, "range": ["circle", "diamond"]}}
+    tooltip = [{"field": "evaluator", "title": "Evaluator"}]
+    layers = interval_layers("srcc", "SRCC with human ratings", encoding, tooltip, shape=shape | {"legend": None})
     spec = {"data": {"values": rows}, "width": "container", "height": 30 * len(rows), "layer": layers}
     caption = "Rank correlation with the raters; bars are 95 % intervals over prompts. Diamonds are published figures."
     return Chart("coefficients", "Who agrees with people", caption, top(spec))
 
 
-def scatter(comparison: Comparison, result: EvaluatorResult) -> Chart:
+def scatter(comparison: EvaluatorComparison, result: EvaluatorResult) -> Chart:
     """Each image at its human rating and its score."""
     number = comparison.evaluators.index(result)
     points = [
@@ -94,6 +66,7 @@ def scatter(comparison: Comparison, result: EvaluatorResult) -> Chart:
     ]
     total = len(points)
     if total > MOST_POINTS:
+        # A fixed seed: the report of a second run has the same points.
         chosen = np.random.default_rng(0).choice(total, MOST_POINTS, replace=False)
         points = [points[i] for i in sorted(chosen)]
     x, y = free_axis("rating", "Human rating"), free_axis("score", f"Score of {result.name}")
@@ -117,10 +90,11 @@ def scatter(comparison: Comparison, result: EvaluatorResult) -> Chart:
     spec = {"data": {"values": points}, "width": "container", "height": 300, "layer": layers}
     shown = f"{len(points):,} of {total:,} images, drawn by chance" if total > len(points) else f"{total:,} images"
     title = f"Image by image: {result.name}"
+    # By number: this becomes the name of a file, and the name of an evaluator may hold anything.
     return Chart(f"scatter-{number + 1}", title, f"{shown}; the line is the linear fit.", top(spec))
 
 
-def systems(comparison: Comparison) -> Chart:
+def systems(comparison: EvaluatorComparison) -> Chart:
     """The mean over each T2I model: of the raters, and of each evaluator in units of its own spread."""
     values = []
     for result in comparison.evaluators:
@@ -129,6 +103,7 @@ def systems(comparison: Comparison) -> Chart:
             if item.model and math.isfinite(score):
                 by_model.setdefault(item.model, []).append((item.rating, score))
         means = {model: np.mean(pairs, axis=0) for model, pairs in by_model.items()}
+        # Evaluators have scales of their own, and only the order of models is compared. `or 1.0`: all means are equal.
         spread = float(np.std([mean[1] for mean in means.values()])) or 1.0
         middle = float(np.mean([mean[1] for mean in means.values()])) if means else 0.0
         values += [
@@ -155,6 +130,7 @@ def systems(comparison: Comparison) -> Chart:
             },
         }
     ]
+    # Names of models beside the points of several evaluators would hide each other.
     if len(comparison.evaluators) == 1:
         label = {"x": x, "y": y, "text": {"field": "model"}}
         layers.append({"mark": {"type": "text", "dy": -10, "fontSize": 10, "limit": 160}, "encoding": label})
@@ -164,7 +140,7 @@ def systems(comparison: Comparison) -> Chart:
     )
 
 
-def categories(comparison: Comparison) -> Chart:
+def categories(comparison: EvaluatorComparison) -> Chart:
     """SRCC of each evaluator within each category."""
     values = [
         {
@@ -179,42 +155,15 @@ def categories(comparison: Comparison) -> Chart:
         for name, found in result.categories.items()
         if found.srcc.value is not None
     ]
-    y = {
-        "field": "category",
-        "type": "nominal",
-        "axis": NAMES,
-        "sort": {"field": "srcc", "op": "max", "order": "descending"},
+    best_first = {"field": "srcc", "op": "max", "order": "descending"}
+    encoding = {
+        "y": {"field": "category", "type": "nominal", "axis": NAMES, "sort": best_first},
+        "yOffset": {"field": "evaluator", "type": "nominal"},
+        "color": _evaluators(comparison),
     }
-    offset = {"field": "evaluator", "type": "nominal"}
-    x = free_axis("srcc", "SRCC within the category")
-    color = _evaluators(comparison)
-    layers = [
-        {
-            "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.5},
-            "encoding": {
-                "y": y,
-                "yOffset": offset,
-                "x": {**x, "field": "low"},
-                "x2": {"field": "high"},
-                "color": color,
-            },
-        },
-        {
-            "mark": {"type": "point", "size": 60, "opacity": 1},
-            "encoding": {
-                "y": y,
-                "yOffset": offset,
-                "x": x,
-                "color": color,
-                "tooltip": [
-                    {"field": "category", "title": "Category"},
-                    {"field": "evaluator", "title": "Evaluator"},
-                    {"field": "srcc", "title": "SRCC", "format": ".3f"},
-                    {"field": "images", "title": "Images"},
-                ],
-            },
-        },
-    ]
+    tooltip = [{"field": name, "title": name.capitalize()} for name in ("category", "evaluator", "images")]
+    layers = interval_layers("srcc", "SRCC within the category", encoding, tooltip)
+    # The points of all evaluators stand below each other in the row of a category.
     step = 8 + 13 * len(comparison.evaluators)
     names = {row["category"] for row in values}
     spec = {"data": {"values": values}, "width": "container", "height": step * len(names), "layer": layers}
@@ -223,11 +172,7 @@ def categories(comparison: Comparison) -> Chart:
     )
 
 
-def _figures() -> Spec:
-    return {"field": "figures", "type": "nominal", "scale": {"domain": ["measured", PUBLISHED]}, "legend": None}
-
-
-def _evaluators(comparison: Comparison) -> Spec:
+def _evaluators(comparison: EvaluatorComparison) -> Spec:
     names = [result.name for result in comparison.evaluators]
     legend = {"title": None, "orient": "top", "symbolType": "circle"} if len(names) > 1 else None
     return {"field": "evaluator", "type": "nominal", "scale": {"domain": names}, "legend": legend}

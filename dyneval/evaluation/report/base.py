@@ -1,7 +1,7 @@
-"""What the charts share: their form, axes and colours.
+"""What the charts share: their form, axes, intervals and colours, as parts of Vega-Lite specifications.
 
 Colours are taken from the ranges of `dyneval.evaluation.report.theme`, so one specification serves light, dark and
-print.
+print. `top` completes a specification and makes its names harmless; a chart without it can stop at a model's name.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from typing import Any
 from dyneval.records import TIERS
 
 Spec = dict[str, Any]
+# Characters that Vega's expressions or the XML of an SVG cannot hold.
 _UNDRAWABLE = re.compile("[\x00-\x1f\x7f\u2028\u2029\ufffe\uffff]")
+# What every object of JavaScript has: Vega looks names up in objects, and finds these in empty ones.
 _INHERITED = re.compile(r"__\w+__|constructor|hasOwnProperty|isPrototypeOf|propertyIsEnumerable|to\w*String|valueOf")
-"""What every object of JavaScript has: Vega looks names up in objects, and finds these in empty ones."""
+# Names the version of the specification; nothing is fetched from there.
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
-"""Names the version of the specification; nothing is fetched from there."""
 MOST_POINTS = 2500
 """Images in a scatter, drawn by chance where there are more."""
 ROW = 18
-"""Height of a model's row."""
+"""Height of a model's row, pixels."""
 NAMES = {"title": None, "domain": False, "ticks": False, "labelExpr": "replace(datum.label, /_/g, ' ')"}
 """Axis of names."""
 GREY = "#8a8f98"
@@ -31,7 +32,7 @@ GREY = "#8a8f98"
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart with what stands above and below it; a `wide` one needs the whole page."""
+    """A chart with its title above and its caption below; a `wide` one takes the whole width of the page."""
 
     name: str
     title: str
@@ -85,6 +86,33 @@ def free_axis(name: str, title: str | None) -> Spec:
     }
 
 
+def interval_layers(value: str, title: str, encoding: Spec, tooltip: Sequence[Spec], **point: Any) -> list[Spec]:
+    """Layers of points with their 95 % intervals, from the fields `value`, `low` and `high` of the data.
+
+    Args:
+        value: field of the statistic.
+        title: of its axis.
+        encoding: of both layers: rows, offset and colour.
+        tooltip: of the points; the statistic and its interval are added.
+        point: further encodings of the points.
+    """
+    x = free_axis(value, title)
+    ends = {value: title, "low": "95 % from", "high": "95 % to"}
+    shown = [{"field": name, "title": text, "format": ".3f"} for name, text in ends.items()]
+    return [
+        {
+            # A statistic without an interval is a point alone; its bar would reach to 0.
+            "transform": [{"filter": "isValid(datum.low)"}],
+            "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.5},
+            "encoding": {**encoding, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
+        },
+        {
+            "mark": {"type": "point", "size": 80, "opacity": 1},
+            "encoding": {**encoding, "x": x, **point, "tooltip": [*tooltip, *shown]},
+        },
+    ]
+
+
 def top(spec: Spec) -> Spec:
     """Complete a specification; one that fills its container fits its width. Names in it may hold any character."""
     fit = {"autosize": {"type": "fit-x", "contains": "padding"}} if spec.get("width") == "container" else {}
@@ -92,7 +120,7 @@ def top(spec: Spec) -> Spec:
 
 
 def _drawable(part: Any) -> Any:
-    """The same without what Vega's expressions or SVG cannot hold: a mark stands in place of it."""
+    """The same, with a replacement mark for characters that Vega's expressions or SVG cannot hold."""
     if isinstance(part, str):
         text = _UNDRAWABLE.sub("\N{REPLACEMENT CHARACTER}", part)
         return f"\N{WORD JOINER}{text}" if _INHERITED.fullmatch(text) else text

@@ -12,6 +12,7 @@ from dyneval.evaluation.scored import ScoredSet
 
 def board_charts(board: Board, scored: ScoredSet | None = None) -> list[Chart]:
     """Return the charts that a board's data allow, in the order of the page."""
+    # From what most readers look for first to the details; what the data do not allow is left out.
     charts = []
     if board.dimensions:
         charts.append(heat_map(board))

@@ -1,8 +1,7 @@
-"""The chart of T2I models against each other."""
+"""The chart of T2I models against each other, a square map with a row and a column for each model."""
 
 from __future__ import annotations
 
-from dyneval.evaluation.head_to_head import Duel
 from dyneval.evaluation.leaderboard import Board
 from dyneval.evaluation.report.base import NAMES, ROW, Chart, heat_color, rounded, top
 from dyneval.structs import Row
@@ -11,7 +10,18 @@ from dyneval.structs import Row
 def win_map(board: Board) -> Chart:
     """Win rate of each model (row) against each other one (column), best model first."""
     names = [row.model for row in board.rows]
-    values = [value for duel in board.duels for value in _both_ways(duel)]
+    values: list[Row] = []
+    for duel in board.duels:
+        rate = duel.win_rate
+        low, high = (rate.value if end is None else end for end in (rate.low, rate.high))
+        sure = rate.low is not None and not (low or 0) <= 0.5 <= (high or 0)
+        # The map is square, so each pair stands in it twice; from the other side wins are losses, and the ends swap.
+        for first, second, *ends in (
+            (duel.first, duel.second, rate.value, low, high),
+            (duel.second, duel.first, *(None if end is None else 1 - end for end in (rate.value, high, low))),
+        ):
+            shown = dict(zip(("rate", "low", "high"), map(rounded, ends), strict=True))
+            values.append({"model": first, "against": second, **shown, "prompts": duel.prompts, "sure": sure})
     axis = {"type": "nominal", "sort": names, "axis": NAMES}
     spec = {
         "data": {"values": values},
@@ -38,17 +48,3 @@ def win_map(board: Board) -> Chart:
         "counts half. Pale fields: the 95 % interval holds 0.5."
     )
     return Chart("head-to-head", "Model against model", caption, top(spec), wide=True)
-
-
-def _both_ways(duel: Duel) -> list[Row]:
-    rate = duel.win_rate
-    low, high = (rate.value if end is None else end for end in (rate.low, rate.high))
-    values = []
-    for first, second, *ends in (
-        (duel.first, duel.second, rate.value, low, high),
-        (duel.second, duel.first, *(None if end is None else 1 - end for end in (rate.value, high, low))),
-    ):
-        shown = dict(zip(("rate", "low", "high"), map(rounded, ends), strict=True))
-        sure = rate.low is not None and not (low or 0) <= 0.5 <= (high or 0)
-        values.append({"model": first, "against": second, **shown, "prompts": duel.prompts, "sure": sure})
-    return values

@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ import msgspec
 import numpy as np
 
 from dyneval.errors import ImageError
+from dyneval.evaluation.report.base import rounded
 from dyneval.evaluation.scores import read_records
 from dyneval.files.atomic import atomic_write
 from dyneval.files.images import file_version, webp_thumbnail
 from dyneval.hashing import short_id
-from dyneval.records import SceneGraph, ScoredQuestion, ScoreRecord
+from dyneval.records import SceneGraph, ScoreRecord
 from dyneval.structs import Row
 from dyneval.work import processes, progress
 
@@ -33,14 +35,14 @@ INLINE = 200
 """Images that a report carries in itself; a folder beside it holds more."""
 SHARD = 200
 """Images whose details stand in one file."""
+# Thumbnails that a process makes at a time; starting a process for fewer costs more than it saves.
 _CHUNK = 16
-"""Thumbnails that a process makes at a time."""
 THUMBNAIL = 384
 """Longest side of a thumbnail, pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class GalleryImage:
     """One image of the gallery; scores are 1-5, `rating` is the raters' mean on their own scale.
 
     `address`: what the page calls it, where its pair_id is not unique.
@@ -68,7 +70,7 @@ class Gallery:
 
 
 def build_gallery(
-    entries: Sequence[Entry],
+    entries: Sequence[GalleryImage],
     sources: Sequence[Path],
     images: Path,
     page: Path,
@@ -101,7 +103,7 @@ def build_gallery(
     return Gallery(index, unreadable)
 
 
-def disagreement(entries: Sequence[Entry]) -> list[int | None]:
+def disagreement(entries: Sequence[GalleryImage]) -> list[int | None]:
     """How far apart raters and evaluator place an image, in percent of the rated images; None without a rating."""
     from scipy.stats import rankdata
 
@@ -115,100 +117,81 @@ def disagreement(entries: Sequence[Entry]) -> list[int | None]:
     return found
 
 
-def _index(entries: Sequence[Entry], thumbs: Sequence[str]) -> Row:
-    """Columns instead of rows: 36,000 images take 3 MB."""
-    models, prompts, categories = _Names(), _Names(), _Names()
+def _index(entries: Sequence[GalleryImage], thumbs: Sequence[str]) -> Row:
+    """The index for the page's script, as columns: 36,000 images take 3 MB, as rows they would repeat every name."""
+    # Each name once, numbered in the order of first appearance; the columns hold numbers.
+    models: dict[str, int] = {}
+    prompts: dict[str, int] = {}
+    categories: dict[str, int] = {}
     tiers: dict[str, int | None] = {}
     skills: dict[str, tuple[str, ...]] = {}
     for entry in entries:
+        models.setdefault(entry.model, len(models))
+        prompts.setdefault(entry.prompt, len(prompts))
         tiers[entry.model] = entry.tier
         skills[entry.prompt] = entry.categories
+    for prompt in prompts:
+        for name in skills[prompt]:
+            categories.setdefault(name, len(categories))
     columns: dict[str, list[Any]] = {
         "id": [entry.address or entry.pair_id for entry in entries],
-        "model": [models.number(entry.model) for entry in entries],
-        "prompt": [prompts.number(entry.prompt) for entry in entries],
-        "overall": [_rounded(entry.overall) for entry in entries],
-        "t2ia": [_rounded(entry.t2ia) for entry in entries],
-        "iqa": [_rounded(entry.iqa) for entry in entries],
+        "model": [models[entry.model] for entry in entries],
+        "prompt": [prompts[entry.prompt] for entry in entries],
+        "overall": [rounded(entry.overall, 2) for entry in entries],
+        "t2ia": [rounded(entry.t2ia, 2) for entry in entries],
+        "iqa": [rounded(entry.iqa, 2) for entry in entries],
         "thumb": list(thumbs),
     }
     if any(entry.rating is not None for entry in entries):
-        columns["rating"] = [_rounded(entry.rating) for entry in entries]
+        columns["rating"] = [rounded(entry.rating, 2) for entry in entries]
         columns["apart"] = disagreement(entries)
     return {
-        "models": models.names,
-        "tiers": [tiers[name] for name in models.names],
-        "prompts": prompts.names,
-        "skills": [[categories.number(name) for name in skills[prompt]] for prompt in prompts.names],
-        "categories": categories.names,
+        "models": list(models),
+        "tiers": [tiers[name] for name in models],
+        "prompts": list(prompts),
+        "skills": [[categories[name] for name in skills[prompt]] for prompt in prompts],
+        "categories": list(categories),
         "columns": columns,
     }
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)
-
-
-class _Names:
-    """Numbers names in the order of their first appearance."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-
-    @property
-    def names(self) -> list[str]:
-        return list(self._numbers)
-
-    def number(self, name: str) -> int:
-        return self._numbers.setdefault(name, len(self._numbers))
-
-
-def _details(entries: Sequence[Entry], sources: Sequence[Path], folder: Path | None) -> list[Any] | None:
+def _details(entries: Sequence[GalleryImage], sources: Sequence[Path], folder: Path | None) -> list[Any] | None:
     """Questions and scene graph of every image: a list for the page, or None after writing them to files."""
     wanted = {entry.pair_id for entry in entries}
     records = (record for source in sources for record in read_records(source) if record.pair_id in wanted)
+    details = map(_detail, records)
     if folder is None:
-        return [_detail(record) for record in records]
-    for number, shard in enumerate(_shards(records)):
+        return list(details)
+    # One file at a time: the details of a million images do not fit into memory.
+    shards = iter(lambda: list(islice(details, SHARD)), [])
+    for number, shard in enumerate(shards):
+        # A page that was opened from disk may load scripts but read no files, so each shard is a call of a function.
         with atomic_write(folder / f"{number}.js") as file:
             file.write(f"dynevalDetails({number},{script_json(shard)});\n")
     return None
 
 
-def _shards(records: Iterable[ScoreRecord]) -> Iterator[list[Any]]:
-    shard: list[Any] = []
-    for record in records:
-        shard.append(_detail(record))
-        if len(shard) == SHARD:
-            yield shard
-            shard = []
-    if shard:
-        yield shard
-
-
 def _detail(record: ScoreRecord) -> Row:
-    return {
-        "t2ia": [_question(question) for question in record.t2ia_questions or []],
-        "iqa": [_question(question) for question in record.iqa_questions or []],
-        "graph": record.scene_graph or SceneGraph(nodes=(), edges=()),
-    }
-
-
-def _question(question: ScoredQuestion) -> list[Any]:
-    """Question, target answer, score, reasoning, and whether it passes or fails without a score of its own."""
-    passes = question.correct_probability is not None
-    return [question.question, question.answer, question.score, question.reasoning, passes]
+    """Scene graph, and each question with target answer, score, reasoning, and whether it only passes or fails."""
+    t2ia, iqa = (
+        [
+            [one.question, one.answer, one.score, one.reasoning, one.correct_probability is not None]
+            for one in questions or []
+        ]
+        for questions in (record.t2ia_questions, record.iqa_questions)
+    )
+    return {"t2ia": t2ia, "iqa": iqa, "graph": record.scene_graph or SceneGraph(nodes=(), edges=())}
 
 
 def _thumbnails(
-    entries: Sequence[Entry], images: Path, folder: Path | None, size: int, workers: int
+    entries: Sequence[GalleryImage], images: Path, folder: Path | None, size: int, workers: int
 ) -> tuple[list[str], dict[str, str]]:
     """Return what the page shows for each image (data URL, name below the folder, or ""), and what is unreadable.
 
     Those in the folder from a run before are not made again, be that run finished or not.
     """
     jobs = [(entry.image, images, folder, size) for entry in entries]
-    workers = min(workers, -(-len(jobs) // _CHUNK))  # a process is not worth fewer
+    workers = min(workers, -(-len(jobs) // _CHUNK))
     bar = progress.bar("thumbnails", len(jobs), "image")
     with bar, ProcessPoolExecutor(workers, initializer=processes.end_with_parent, initargs=(os.getpid(),)) as pool:
         made = pool.map(_thumbnail, jobs, chunksize=_CHUNK) if workers > 1 else map(_thumbnail, jobs)
@@ -218,15 +201,12 @@ def _thumbnails(
             if problem:
                 unreadable[entry.address or entry.pair_id] = problem
     if folder is not None:
-        _remove_others(folder, set(shown))
+        # Thumbnails of images that have changed or gone, and what a killed run was writing.
+        names = set(shown)
+        for path in folder.glob("*/*"):
+            if path.name.removesuffix(".webp") not in names:
+                path.unlink()
     return shown, unreadable
-
-
-def _remove_others(folder: Path, names: set[str]) -> None:
-    """Remove the thumbnails of images that have changed or gone, and what a killed run was writing."""
-    for path in folder.glob("*/*"):
-        if path.name.removesuffix(".webp") not in names:
-            path.unlink()
 
 
 def _thumbnail(job: tuple[str, Path, Path | None, int]) -> tuple[str, str | None]:
@@ -237,21 +217,18 @@ def _thumbnail(job: tuple[str, Path, Path | None, int]) -> tuple[str, str | None
         name = short_id(f"{image} {size} {file_version(root / image)}")
         path = folder / name[:2] / f"{name}.webp"
         if not path.exists():
-            _put(path, webp_thumbnail(image, root, size)[0])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # A temporary name first. It is not flushed to disk as `atomic_write` does: a thumbnail can be made again.
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_bytes(webp_thumbnail(image, root, size)[0])
+            temporary.replace(path)
         return name, None
     except ImageError as error:
         return "", str(error)
 
 
-def _put(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name first; not flushed to disk, since a thumbnail can be made again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
-
-
 def script_json(value: Any) -> str:
     """Return JSON that may stand in a script: nothing in it can end the element or a line."""
+    # "<" could begin "</script>"; U+2028 and U+2029 end a line in older JavaScript.
     text = msgspec.json.encode(value).decode()
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

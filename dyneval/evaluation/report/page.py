@@ -1,4 +1,8 @@
-"""The HTML page: template, style, scripts, Vega and data in one file that opens without a network."""
+"""The HTML page: template, style, scripts, Vega and data in one file that opens without a network.
+
+Names, prompts and replies in it come from others. They are escaped by the template or stand in JSON, and a content
+security policy with the hashes of our scripts keeps anything else from running.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +25,8 @@ from dyneval.files.atomic import atomic_write
 from dyneval.files.html import content_policy
 
 _SCRIPTS = ("page.js", "table.js", "graph.js", "gallery.js")
+# Runs before the page is drawn, which would otherwise flash in the colours of the other mode.
 _THEME = "theme.js"
-"""Runs before the page is drawn, which would flash in the other colours."""
 
 
 class ReportError(UserError, RuntimeError):
@@ -31,7 +35,7 @@ class ReportError(UserError, RuntimeError):
 
 @dataclass(slots=True)
 class Report:
-    """What stands on the page; parts that are None or empty are left out.
+    """The contents of the page; parts that are None or empty are left out.
 
     Attributes:
         title: heading of the page.
@@ -75,17 +79,31 @@ def write_report(path: Path, report: Report) -> None:
         "themes": {mode: theme.config(mode) for mode in ("light", "dark")},
         "gallery": report.gallery.index if report.gallery else None,
     }
+    colours: dict[str, Any] = {
+        "ink": theme.INK,
+        "muted": theme.MUTED,
+        "line": theme.LINE,
+        "gap": theme.GAP,
+        "tiers": theme.TIERS,
+        "heat": theme.HEAT,
+    }
+    # Bars of intervals reach from the lowest to the highest end on the board, and a little further: on the whole scale
+    # 1-5 the intervals of most boards are too short to be told apart.
+    rows = report.board.rows if report.board else []
+    ends = [end for row in rows for end in (row.ranked.value, row.ranked.low, row.ranked.high) if end is not None]
+    scale = (max(1, min(ends) - 0.15), min(5, max(ends) + 0.15)) if ends else (1, 5)
     scripts = ["\n".join(_asset(name) for name in _SCRIPTS)]
+    # A page of tables alone does not carry Vega. Vega comes first: the others use it.
     if data["charts"] or report.gallery:
         scripts.insert(0, vega_bundle())
     text = environment.get_template("report.html.j2").render(
         report=report,
         board=report.board,
-        scale=_scale(report.board),
+        scale=scale,
         rank_range=rank_range,
         tier_average=tier_average,
         style=_asset("page.css"),
-        colours={mode: _colours(mode) for mode in ("light", "dark")},
+        colours={mode: {name: values[mode] for name, values in colours.items()} for mode in ("light", "dark")},
         theme_script=_asset(_THEME),
         scripts=scripts,
         policy=content_policy([_asset(_THEME), *scripts], bool(report.gallery and not report.gallery.index["inline"])),
@@ -102,7 +120,9 @@ def vega_bundle() -> str:
         import vl_convert
     except ImportError as error:
         raise ReportError("the report needs vl-convert: pip install 'dyneval[report]'") from error
-    untyped: Any = vl_convert  # its stub calls for an argument that has a default
+    # Its stub calls for an argument that has a default.
+    untyped: Any = vl_convert
+    # In a string of JavaScript "<\/" means "</", and HTML then sees no end of the script.
     return str(untyped.javascript_bundle()).replace("</script", "<\\/script")
 
 
@@ -120,26 +140,6 @@ def interval(estimate: Estimate | Cell, scale: tuple[float, float]) -> dict[str,
         return None
     places = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
     return {name: f"{(place - low) / (high - low) * 100:.2f}%" for name, place in places.items() if place is not None}
-
-
-def _scale(board: Board | None) -> tuple[float, float]:
-    """From the lowest to the highest end of an interval on the board, a little wider."""
-    if board is None:
-        return 1, 5
-    estimates = [row.ranked for row in board.rows]
-    ends = [end for e in estimates for end in (e.value, e.low, e.high) if end is not None]
-    return max(1, min(ends) - 0.15), min(5, max(ends) + 0.15)
-
-
-def _colours(mode: str) -> dict[str, object]:
-    return {
-        "ink": theme.INK[mode],
-        "muted": theme.MUTED[mode],
-        "line": theme.LINE[mode],
-        "gap": theme.GAP[mode],
-        "tiers": theme.TIERS[mode],
-        "heat": theme.HEAT[mode],
-    }
 
 
 def _asset(name: str) -> str:

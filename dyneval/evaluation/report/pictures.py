@@ -13,6 +13,7 @@ from dyneval.files.atomic import atomic_write
 FORMATS = ("png", "svg", "pdf")
 WIDTH = 560
 """Width of a chart that fills its container on the page, in pixels (points in a PDF)."""
+# The version that vl-convert draws with, of those that it brings; `base.SCHEMA` names the same major version.
 VEGA_LITE = "6.4"
 
 
@@ -27,10 +28,12 @@ def write_pictures(folder: Path, charts: Sequence[Chart], formats: Sequence[str]
     except ImportError as error:
         raise ReportError("pictures need vl-convert: pip install 'dyneval[report]'") from error
     draw = {
+        # Three pixels for each of the page's: 1,680 across, sharp in print.
         "png": lambda spec, config: vl_convert.vegalite_to_png(spec, VEGA_LITE, scale=3, config=config),
         "svg": lambda spec, config: vl_convert.vegalite_to_svg(spec, VEGA_LITE, config=config).encode(),
         "pdf": lambda spec, config: vl_convert.vegalite_to_pdf(spec, VEGA_LITE, config=config),
     }
+    # Of the page the background shows through; on paper and slides it is white.
     config = theme.config("light") | {"background": "#ffffff"}
     made = []
     for chart in charts:

@@ -1,4 +1,7 @@
-"""Charts of a judge held against itself: alpha of every run and score, and each pair in two runs."""
+"""Charts of a judge compared with itself: alpha of every run and score, and each pair in two runs.
+
+The figures are those of `dyneval.evaluation.reliability`.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dyneval.evaluation.reliability import Reliability, Run, largest_differences, shared_pairs
-from dyneval.evaluation.report.base import MOST_POINTS, NAMES, Chart, Spec, free_axis, score_axis, top
+from dyneval.evaluation.reliability import Reliability, ScoredRun, largest_differences, shared_pairs
+from dyneval.evaluation.report.base import MOST_POINTS, NAMES, Chart, Spec, interval_layers, score_axis, top
 
+# Pairs with the largest differences are in a scatter whichever others chance leaves out: they are what one looks for.
 _SURE = 100
-"""Pairs with the largest differences that are in a scatter whichever others chance leaves out."""
 
 
-def reliability_charts(first: Run, others: Sequence[tuple[Run, str]], found: Sequence[Reliability]) -> list[Chart]:
+def reliability_charts(
+    first: ScoredRun, others: Sequence[tuple[ScoredRun, str]], found: Sequence[Reliability]
+) -> list[Chart]:
     """Return the charts in the order of the page; `others`: each run with the score that its scatter shows."""
     charts = [_alphas(found)] if any(one.alpha.value is not None for one in found) else []
     return charts + [_scatter(first, other, score, number) for number, (other, score) in enumerate(others, 1)]
@@ -27,51 +32,30 @@ def _alphas(found: Sequence[Reliability]) -> Chart:
     ]
     runs = list(dict.fromkeys(row["run"] for row in values))
     scores = list(dict.fromkeys(row["score"] for row in values))
-    y = {"field": "run", "type": "nominal", "sort": runs, "axis": NAMES}
-    offset = {"field": "score", "type": "nominal", "sort": scores}
-    x = free_axis("alpha", "Krippendorff's alpha")
-    color = {
-        "field": "score",
-        "type": "nominal",
-        "scale": {"domain": scores},
-        "legend": {"title": None, "orient": "top", "symbolType": "circle"},
+    encoding = {
+        "y": {"field": "run", "type": "nominal", "sort": runs, "axis": NAMES},
+        "yOffset": {"field": "score", "type": "nominal", "sort": scores},
+        "color": {
+            "field": "score",
+            "type": "nominal",
+            "scale": {"domain": scores},
+            "legend": {"title": None, "orient": "top", "symbolType": "circle"},
+        },
     }
-    tooltip = [
-        {"field": "run", "title": "Run"},
-        {"field": "score", "title": "Score"},
-        *({"field": name, "title": title, "format": ".3f"} for name, title in _ENDS),
-    ]
-    layers: list[Spec] = [
-        {
-            "transform": [{"filter": "isValid(datum.low)"}],
-            "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.5},
-            "encoding": {
-                "y": y,
-                "yOffset": offset,
-                "x": {**x, "field": "low"},
-                "x2": {"field": "high"},
-                "color": color,
-            },
-        },
-        {
-            "mark": {"type": "point", "size": 70, "opacity": 1},
-            "encoding": {"y": y, "yOffset": offset, "x": x, "color": color, "tooltip": tooltip},
-        },
-    ]
+    tooltip = [{"field": "run", "title": "Run"}, {"field": "score", "title": "Score"}]
+    layers = interval_layers("alpha", "Krippendorff's alpha", encoding, tooltip)
     height = (12 + 15 * len(scores)) * len(runs)
     spec = {"data": {"values": values}, "width": "container", "height": height, "layer": layers}
     caption = "1: the run gives every pair the score of the first; 0: no closer than chance. Bars are 95 % intervals."
     return Chart("alpha", "Agreement of the judge with itself", caption, top(spec))
 
 
-_ENDS = (("alpha", "Alpha"), ("low", "95 % from"), ("high", "95 % to"))
-
-
-def _scatter(first: Run, other: Run, score: str, number: int) -> Chart:
+def _scatter(first: ScoredRun, other: ScoredRun, score: str, number: int) -> Chart:
     """Each pair at its scores in the two runs."""
     pairs = [p for p in shared_pairs(first, other) if score in first.pairs[p].scores and score in other.pairs[p].scores]
     total = len(pairs)
     if total > MOST_POINTS:
+        # A fixed seed: a second run draws the same points.
         chosen = np.random.default_rng(0).choice(total, MOST_POINTS, replace=False)
         pairs = list(dict.fromkeys([*largest_differences(first, other, score, _SURE), *(pairs[i] for i in chosen)]))
     points = [

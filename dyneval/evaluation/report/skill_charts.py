@@ -1,4 +1,7 @@
-"""Charts of what T2I models can do: heat map of sub-categories, dimensions by tier, the hardest skills."""
+"""Charts of what T2I models can do: heat map of sub-categories, dimensions by tier, the hardest skills.
+
+A skill is a sub-category of prompts. A field without an image stays empty: a colour for it would be a score.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ from dyneval.evaluation.leaderboard import Board
 from dyneval.evaluation.report.base import NAMES, ROW, Chart, heat_color, rounded, score_axis, tier_color, top
 from dyneval.structs import Row
 
+# Breaks a dimension's name into lines, but not before its ampersand.
 _DIMENSION_LINES = "split(replace(datum.label, ' & ', '\u00a0&~'), /[ ~]/)"
-"""Breaks a dimension's name into lines, but not before its ampersand."""
+# Width of a column of the heat map, and what is between two dimensions; pixels.
 _STEP, _SPACE = 19, 8
-"""Width of a column of the heat map, and what is between two dimensions; pixels."""
+# Width of a bold letter of a head, pixels.
 _LETTER = 6.6
-"""Width of a bold letter of a head, pixels."""
 
 
 def heat_map(board: Board) -> Chart:
@@ -79,7 +82,7 @@ def _heads(board: Board, rect: Row) -> Row:
     if not is_tight:
         header = {"labelExpr": _DIMENSION_LINES, "labelLineHeight": 13}
         return {"facet": {"column": {**by_dimension, "header": header}}, "spec": rect}
-    # Vega-Lite centres a slanted head in the room of the longest one, so that it is a mark instead.
+    # Vega-Lite centres a slanted head in the space of the longest one, so it is drawn as a mark instead.
     head = {
         "transform": [{"aggregate": [], "groupby": ["dimension"]}],
         "mark": {"type": "text", "angle": -40, "align": "left", "baseline": "bottom", "x": 6, "y": -5, "limit": 160}
@@ -111,6 +114,7 @@ def tier_bars(board: Board) -> Chart:
             },
             "yOffset": {"field": "tier", "type": "ordinal"},
             "x": score_axis("Mean score (1–5)"),
+            # The lowest score is 1; without this a bar would begin at 0, left of the axis.
             "x2": {"datum": 1},
             **tier_color([tier.tier for tier in board.tiers]),
             "tooltip": _tier_tooltip("Dimension"),
@@ -122,6 +126,7 @@ def tier_bars(board: Board) -> Chart:
 
 def hardest_skills(board: Board, count: int = 12) -> Chart:
     """The sub-categories with the lowest mean over all models, by tier."""
+    # Infinity puts a sub-category that no image has behind all others.
     means = {
         name: np.mean(
             [cell.value for row in board.rows if (cell := row.categories[name]).value is not None] or [np.inf]

@@ -1,4 +1,7 @@
-"""Charts of how scores spread over images and over the years in which models became public."""
+"""Charts of how scores spread over images and over the years in which models became public.
+
+A mean hides whether a model is even or draws some images well and others badly; the strips show it.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,8 @@ def year_trend(board: Board) -> Chart:
         {
             "model": row.model,
             "year": row.year,
-            # Beside each other, so that models of one year and one score stay apart.
+            # Shifted by up to 5/18 of a year, in an order without pattern, so that models of one year and score stay
+            # apart.
             "when": row.year + ((number * 7) % 11 - 5) / 18 if row.year else None,
             "tier": row.tier,
             "score": rounded(row.normalised),

@@ -1,4 +1,8 @@
-"""Adapter of Bagel: https://github.com/ByteDance-Seed/Bagel, in its own environment."""
+"""Adapter of Bagel: https://github.com/ByteDance-Seed/Bagel, in its own environment.
+
+It assembles the model as the authors' app.py does and calls their InterleaveInferencer. It was run with the code of
+commit 056b5fd and tiny weights.
+"""
 
 from typing import Any
 
@@ -26,13 +30,15 @@ class Adapter:
         from modeling.qwen2 import Qwen2Tokenizer
 
         folder = job.weights(job.repo)
+        # The authors' app.py changes these values of the published configurations, too.
         text = Qwen2Config.from_json_file(str(folder / "llm_config.json"))
         text.qk_norm, text.tie_word_embeddings, text.layer_module = True, False, "Qwen2MoTDecoderLayer"
         vision = SiglipVisionConfig.from_json_file(str(folder / "vit_config.json"))
         vision.rope, vision.num_hidden_layers = False, vision.num_hidden_layers - 1
         autoencoder, autoencoder_config = load_ae(local_path=str(folder / "ae.safetensors"))
         decode, kind = autoencoder.to(job.device).decode, next(autoencoder.parameters()).dtype
-        # The authors draw the first noise on the CPU and leave latents and autoencoder there.
+        # The authors draw the first noise on the CPU and leave latents and autoencoder there: decoding is slow so. Here
+        # the autoencoder is on the device, and the latents are brought to it.
         autoencoder.decode = lambda latent: decode(latent.to(job.device, kind))
         config = BagelConfig(
             visual_gen=True,
@@ -45,6 +51,7 @@ class Adapter:
             latent_patch_size=2,
             max_latent_size=64,
         )
+        # Empty first: the weights are then loaded straight onto the device, and never twice in memory.
         with init_empty_weights():
             model = Bagel(Qwen2ForCausalLM(text), SiglipVisionModel(vision), config)
             model.vit_model.vision_model.embeddings.convert_conv2d_to_linear(vision, meta=True)
@@ -57,6 +64,7 @@ class Adapter:
         )
         tokenizer, new_token_ids, _ = add_special_tokens(Qwen2Tokenizer.from_pretrained(str(folder)))
         self.arguments = dict(job.arguments)
+        # One side in the table, as for other models; the inferencer takes height and width.
         size = self.arguments.pop("image_size")
         self.arguments["image_shapes"] = (size, size)
         self.inferencer = InterleaveInferencer(
@@ -69,5 +77,5 @@ class Adapter:
         )
 
     def draw(self, prompt: str, seed: int) -> Image.Image:
-        """One image."""
+        """Draw one image; the worker has seeded torch, from which the inferencer takes its noise."""
         return self.inferencer(text=prompt, **self.arguments)["image"]

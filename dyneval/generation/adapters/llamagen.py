@@ -1,4 +1,8 @@
-"""Adapter of LlamaGen: https://github.com/FoundationVision/LlamaGen, in its own environment."""
+"""Adapter of LlamaGen: https://github.com/FoundationVision/LlamaGen, in its own environment.
+
+It follows the authors' sample_t2i.py at commit ce98ec4: T5 reads the prompt, a language model writes the codes of the
+image row by row, and a VQ autoencoder decodes them.
+"""
 
 import argparse
 from pathlib import Path
@@ -19,8 +23,10 @@ class Adapter:
         from language.t5 import T5Embedder
         from tokenizer.tokenizer_image.vq_model import VQ_models
 
+        # For the whole process, as the authors do: their `generate` keeps gradients else.
         torch.set_grad_enabled(False)
         self.arguments = dict(job.arguments)
+        # A code is 16 x 16 pixels.
         self.side, checkpoint = self.arguments.pop("image_size") // 16, self.arguments.pop("checkpoint")
         folder = job.weights(job.repo, only=[VQ, checkpoint])
         self.codes = VQ_models["VQ-16"](codebook_size=16384, codebook_embed_dim=8).to(job.device).eval()
@@ -34,9 +40,11 @@ class Adapter:
         if keys.missing_keys:
             raise ValueError(f"{checkpoint}: lacks {len(keys.missing_keys)} weights, such as {keys.missing_keys[0]}")
         self.model = model.to(job.device, torch.bfloat16).eval()
+        # The repo holds the same weights in several formats; safetensors is read.
         t5 = job.weights(job.parts["t5"], without=["*.h5", "*.msgpack", "pytorch_model*"])
         self.t5 = T5Embedder(
             device=job.device,
+            # T5Embedder puts cache_dir and name together, so a folder is given in two parts.
             local_cache=True,
             cache_dir=str(t5.parent),
             dir_or_name=t5.name,
@@ -46,11 +54,11 @@ class Adapter:
         self.generate = generate
 
     def read(self, prompt: str) -> str:
-        """The prompt in lower case, without addresses and the like."""
+        """Return the prompt as T5Embedder cleans it: in lower case, without addresses and the like."""
         return self.t5.text_preprocessing(prompt)
 
     def draw(self, prompt: str, seed: int) -> Image.Image:
-        """One image."""
+        """Draw one image; codes of shape (1, side * side) become pixels between -1 and 1."""
         embeddings, mask = self.t5.get_text_embeddings([prompt])
         length = int(mask[0].sum())
         embeddings = torch.cat([embeddings[0, length:], embeddings[0, :length]])[None]  # padding goes to the left
@@ -62,6 +70,7 @@ class Adapter:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Weights of a file that the authors' trainers wrote: beside them it has the trainer's arguments."""
+    """Return the content of a file that the authors' trainers wrote."""
+    # Beside the weights it has the trainer's arguments, a Namespace, which weights_only refuses if it is not allowed.
     with torch.serialization.safe_globals([argparse.Namespace]):
         return torch.load(path, map_location="cpu", weights_only=True)

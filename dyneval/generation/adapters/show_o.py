@@ -1,10 +1,15 @@
-"""Adapter of Show-o: https://github.com/showlab/Show-o, in its own environment."""
+"""Adapter of Show-o: https://github.com/showlab/Show-o, in its own environment.
+
+It follows the authors' inference_t2i.py at commit 45a5a2d. Everything but sampling (size, vocabulary, length of the
+prompt) stands in a configuration of their repository, whose name the table gives.
+"""
 
 from typing import Any
 
 import torch
 from PIL import Image
 
+# The order gives the tokens their ids, so it must be that of training.
 SPECIAL = ("<|soi|>", "<|eoi|>", "<|sov|>", "<|eov|>", "<|t2i|>", "<|mmu|>", "<|t2v|>", "<|v2v|>", "<|lvg|>")
 
 
@@ -37,7 +42,7 @@ class Adapter:
 
     @torch.no_grad()
     def draw(self, prompt: str, seed: int) -> Image.Image:
-        """One image."""
+        """Draw one image: all tokens start masked, those that the model is surest of are kept in each step."""
         size = self.config.model.showo
         blank = torch.full((1, size.num_vq_tokens), self.model.config.mask_token_id, device=self.device)
         ids, _ = self.prompting(([prompt], blank), "t2i_gen")
@@ -55,6 +60,7 @@ class Adapter:
             config=self.config,
             **self.arguments,
         )
+        # The model may write ids of its whole vocabulary; the decoder has a table of the image's alone.
         pixels = self.tokens.decode_code(found.clamp(0, size.codebook_size - 1))[0]
         pixels = ((pixels + 1) / 2).clamp(0, 1) * 255
         return Image.fromarray(pixels.permute(1, 2, 0).cpu().to(torch.uint8).numpy())

@@ -1,7 +1,7 @@
 """Adapter of UniPic 1.5B: https://github.com/SkyworkAI/UniPic, folder UniPic-1, in its own environment.
 
 The configuration reads kl16.ckpt, Qwen2.5-1.5B-Instruct and siglip2-so400m-patch16-512 from code/UniPic-1/checkpoint,
-where the authors have the repo of the weights downloaded to: it is linked there.
+where the authors have the repo of the weights downloaded to: it is linked there. The code was read at commit 9e2a609.
 """
 
 import os
@@ -16,9 +16,11 @@ class Adapter:
     """Masked autoregression: all tokens of the image at once, in a few dozen rounds."""
 
     def __init__(self, job: Any) -> None:
+        # The weights first: a relative folder would be another one after the change of folder below.
         root, folder = (job.code / "UniPic-1").resolve(), job.weights(job.repo)
         if not (root / "checkpoint").exists():
             (root / "checkpoint").symlink_to(folder)
+        # The configuration names its files from here, and its modules too.
         sys.path.insert(0, str(root))
         os.chdir(root)
         from mmengine.config import Config
@@ -33,12 +35,12 @@ class Adapter:
         self.side = self.arguments.pop("image_size") // 16
 
     def wording(self, prompt: str) -> str:
-        """The prompt as it is sent."""
+        """Return the prompt as the authors word it."""
         return f"Generate an image: {prompt}"
 
     @torch.no_grad()
     def draw(self, prompt: str, seed: int) -> Image.Image:
-        """One image."""
+        """Draw one image; the second text is the prompt of the branch that guidance moves away from."""
         condition = self.model.prepare_text_conditions(prompt, "Generate an image.")
         sample = self.model.sample(
             input_ids=condition["input_ids"],

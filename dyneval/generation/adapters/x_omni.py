@@ -1,4 +1,8 @@
-"""Adapter of X-Omni: code that comes with its weights, in its own environment."""
+"""Adapter of X-Omni: code that comes with its weights, in its own environment.
+
+It follows generate.py of https://github.com/X-Omni-Team/X-Omni at commit 2b8237b. The code is loaded from the
+repository of the weights, at the commit that is recorded.
+"""
 
 from typing import Any
 
@@ -15,6 +19,7 @@ class Adapter:
 
         folder = job.weights(job.repo)
         self.arguments = dict(job.arguments)
+        # A token is 16 x 16 pixels; the size in tokens is written in front of them.
         side = self.arguments.pop("image_size") // 16
         self.prefix = f"<SOM>{side} {side}<IMAGE>"
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -28,18 +33,19 @@ class Adapter:
         self.config = GenerationConfig(
             max_new_tokens=side * side,
             do_sample=True,
+            # Else the model could write text, or end the image early, where a token of the image must come.
             suppress_tokens=self.tokenizer.convert_tokens_to_ids(self.model.config.mm_special_tokens),
             **self.arguments,
         )
         self.device = job.device
 
     def wording(self, prompt: str) -> str:
-        """The prompt as it is sent."""
+        """Return the prompt with the beginning of an image of the size that is asked for."""
         return prompt + self.prefix
 
     @torch.no_grad()
     def draw(self, prompt: str, seed: int) -> Image.Image:
-        """One image."""
+        """Draw one image."""
         inputs = self.tokenizer([prompt], return_tensors="pt").to(self.device)
         nothing = self.tokenizer.encode(self.prefix, add_special_tokens=False, return_tensors="pt").to(self.device)
         tokens = self.model.generate(
@@ -48,8 +54,9 @@ class Adapter:
             generation_config=self.config,
             negative_prompt_ids=nothing,
         )
+        # The image ends where its number of tokens is reached, and `mmdecode` looks for the token that closes it.
         end = self.tokenizer.convert_tokens_to_ids("<EOM>")
         tokens = torch.nn.functional.pad(tokens, (0, 1), value=end)
-        torch.manual_seed(seed)  # the decoder draws noise of its own
+        torch.manual_seed(seed)  # once more, as the authors do: the decoder draws noise of its own
         _, images = self.model.mmdecode(self.tokenizer, tokens[0], skip_special_tokens=False)
         return images[0]

@@ -1,11 +1,12 @@
 """Models that diffusers runs: a table names the pipeline and, where the model needs it, a class of this file.
 
-Every image has its own generator, so that it comes out the same in any batch, as far as the pipeline allows.
+`DiffusersModel` loads, places and calls a pipeline; the classes below it hold what is special to one model, each with
+the reason. Every image has its own generator, so that it comes out the same in any batch. That held to 1 of 255 for
+every pipeline tried with tiny weights; a model for which it does not says `batches = false` in its table.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import inspect
 import json
@@ -13,8 +14,7 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from dyneval.generation.devices import choose_placement
 from dyneval.generation.families.local import LocalModel, LocalSpec
 from dyneval.generation.families.transformers import SeededSampling
 from dyneval.generation.families.weights import component_bytes
-from dyneval.generation.model import BuildOptions, Request, RunOptions, install_command
+from dyneval.generation.model import BuildOptions, ImageRequest, RunOptions, install_command
 
 log = logging.getLogger(__name__)
 
@@ -39,29 +39,40 @@ class DiffusersModel(LocalModel):
     """A loaded pipeline, or several that hand an image on."""
 
     spec: DiffusersSpec
+    held: ClassVar[tuple[str, ...]] = ("pipeline", "pipelines")
     own_arguments: ClassVar[bool] = False
-    """Whether the arguments are none of the pipeline's call."""
+    """Whether the model takes arguments in a form of its own, not those of the pipeline's call."""
+    rewriting: ClassVar[str | None] = None
+    """Argument of the call that has the pipeline rewrite prompts. `wording` does it instead, so the call must not."""
 
     def set_up(self) -> str:
-        """Load the pipeline, finish it, load further stages, place them all."""
-        self.pipeline = self.load()
-        self.prepare()
-        self.pipelines = [self.pipeline, *self.further_stages()]
-        placements = [self._place(pipeline) for pipeline in self.pipelines]
-        return placements[0]
-
-    def load(self) -> Any:
-        """The pipeline, on the CPU."""
-        return self.weights.load(
+        """Load the pipeline, finish it, load further stages, place them all; returns where the first one lies."""
+        self.pipeline: Any = self.weights.load(
             self.spec.pipeline_class(self.options),
             self.repo,
             dtype=self.weights.dtype,
             **self.spec.load,
             **self.components(),
         )
+        self.prepare()
+        self.pipelines = [self.pipeline, *self.further_stages()]
+        placements = []
+        # Placed when all are loaded, so that each knows how many share the device.
+        for pipeline in self.pipelines:
+            pipeline.set_progress_bar_config(disable=True)
+            sizes = component_bytes(pipeline.components).values()
+            placement = choose_placement(sizes, self.device, self.run.placement, len(self.pipelines))
+            if placement == "resident":
+                pipeline.to(self.device)
+            elif placement == "model_offload":
+                pipeline.enable_model_cpu_offload(device=self.device)
+            else:
+                pipeline.enable_sequential_cpu_offload(device=self.device)
+            placements.append(placement)
+        return placements[0]
 
     def components(self) -> dict[str, Any]:
-        """Parts of the pipeline that its repo leaves out."""
+        """Load parts of the pipeline that its repo leaves out; returns them by their names in the pipeline."""
         return {}
 
     def prepare(self) -> None:
@@ -73,31 +84,38 @@ class DiffusersModel(LocalModel):
             self.pipeline.load_lora_weights(repo, weight_name=name, **revision)
 
     def further_stages(self) -> Sequence[Any]:
-        """Pipelines that refine the images of the first; they are placed like it."""
+        """Load pipelines that refine the images of the first; they are placed like it."""
         return ()
-
-    def load_part(self, loader: str, part: str, **arguments: Any) -> Any:
-        """Load a further part of the model with `loader`, such as "transformers.LlamaForCausalLM"."""
-        module, name = loader.rsplit(".", 1)
-        return self.weights.load(getattr(importlib.import_module(module), name), self.parts[part], **arguments)
 
     def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Image.Image], list[bool | None]]:
         """Call the pipeline once."""
-        with own_noise(self.pipeline.scheduler, generators):
+        # A scheduler that adds noise at every step takes it from the images' own generators. Some pipelines hand it
+        # none (HiDream's in diffusers 0.42), and it would draw from the global one, for the whole batch at once: an
+        # image of two then differed by 15 of 255 from the same image alone.
+        scheduler = self.pipeline.scheduler
+        takes_noise = "generator" in inspect.signature(scheduler.step).parameters
+        if takes_noise:
+            scheduler.step = partial(scheduler.step, generator=generators)
+        try:
             # A copy: some pipelines write their chat template into the list they are given.
             output = self.pipeline(prompt=list(prompts), generator=generators, **self.call_arguments(prompts))
+        finally:
+            if takes_noise:
+                del scheduler.step  # the class's own shows again
         flags = getattr(output, "nsfw_content_detected", None)
         return output.images, list(flags) if flags else [None] * len(prompts)
 
     def call_arguments(self, prompts: list[str]) -> dict[str, Any]:
-        """The call's arguments for these prompts: a negative prompt must be as many as they are."""
+        """Return the call's arguments for these prompts: a negative prompt must be as many as they are."""
         arguments = dict(self.arguments)
+        if self.rewriting:
+            arguments[self.rewriting] = False
         if isinstance(arguments.get("negative_prompt"), str):
             arguments["negative_prompt"] = [arguments["negative_prompt"]] * len(prompts)
         return arguments
 
     def sent(self, prompt: str) -> str:
-        """The prompt as the pipeline's own text preprocessing leaves it: in lower case, often."""
+        """Return the prompt as the pipeline's own text preprocessing leaves it: in lower case, often."""
         preprocess = getattr(self.pipeline, "_text_preprocessing", None)
         if preprocess is None:
             return prompt
@@ -105,86 +123,68 @@ class DiffusersModel(LocalModel):
         cleans = self.arguments.get("clean_caption", asked.default if asked else False)
         return preprocess(prompt, clean_caption=cleans)[0]
 
-    def _place(self, pipeline: Any) -> str:
-        pipeline.set_progress_bar_config(disable=True)
-        sizes = component_bytes(pipeline.components).values()
-        placement = choose_placement(sizes, self.device, self.run.placement, len(self.pipelines))
-        if placement == "resident":
-            pipeline.to(self.device)
-        elif placement == "model_offload":
-            pipeline.enable_model_cpu_offload(device=self.device)
-        else:
-            pipeline.enable_sequential_cpu_offload(device=self.device)
-        return placement
-
-    def weights_held(self) -> tuple[str, ...]:
-        """The pipelines."""
-        return ("pipeline", "pipelines")
-
-
-@contextmanager
-def own_noise(scheduler: Any, generators: list[Any]) -> Iterator[None]:
-    """Have a scheduler that adds noise at every step take it from the images' own generators.
-
-    Some pipelines hand it none: it would draw from the global one, for the whole batch at once.
-    """
-    if "generator" not in inspect.signature(scheduler.step).parameters:
-        yield
-        return
-    scheduler.step = partial(scheduler.step, generator=generators)
-    try:
-        yield
-    finally:
-        del scheduler.step
-
 
 class Fibo(DiffusersModel):
-    """Has the JSON written from the image's own seed; it is what the record calls the prompt that was sent."""
+    """FIBO reads JSON, which a second model writes from the prompt.
+
+    The JSON is written from the image's own seed, and the record calls it the prompt that was sent.
+    """
+
+    held = (*DiffusersModel.held, "writer")
 
     def prepare(self) -> None:
         """Load the model that writes JSON: blocks of a modular pipeline, code and all."""
         from diffusers import ModularPipelineBlocks
+        from huggingface_hub import snapshot_download
 
         repo = self.parts["prompt_to_json"]
         with self.weights.reading(repo) as revision, tempfile.TemporaryDirectory() as folder:
-            readable = _with_readable_requirements(repo, Path(folder), revision)
+            # diffusers 0.42 refuses requirements that are a list, as this repo has them. Its code is copied without
+            # them; a package that is missing is named when the code imports it.
+            code, commit = ["*.py", "*.json"], revision.get("revision")
+            is_folder = Path(repo).is_dir()
+            source = Path(repo if is_folder else snapshot_download(repo, allow_patterns=code, revision=commit))
+            for path in (path for pattern in code for path in source.glob(pattern)):
+                shutil.copy(path, folder)
+            config = Path(folder, "modular_config.json")
+            if config.exists():
+                kept = {name: value for name, value in json.loads(config.read_text()).items() if name != "requirements"}
+                config.write_text(json.dumps(kept))
+            # ModularPipeline.from_pretrained asks for modular_model_index.json, which a repo of blocks has not.
             blocks: Any = ModularPipelineBlocks
-            self.writer = blocks.from_pretrained(readable, trust_remote_code=True).init_pipeline()
+            self.writer = blocks.from_pretrained(Path(folder), trust_remote_code=True).init_pipeline()
         log.info("%s: the prompts are written by code of %s at %s", self.spec.slug, repo, self.weights.commits[repo])
 
-    def wording(self, request: Request) -> str:
-        """The prompt as JSON."""
+    def wording(self, request: ImageRequest) -> str:
+        """Return the prompt as JSON."""
         return self.writer(prompt=request.prompt).values["json_prompt"]
 
     def call_arguments(self, prompts: list[str]) -> dict[str, Any]:
-        """With a negative prompt where the JSON asks for a photograph, if the preset has one."""
+        """Return them with a negative prompt where the JSON asks for a photograph, if the preset has one."""
         arguments = super().call_arguments(prompts)
         if arguments.pop("photograph_negative_prompt", None) is None:
             return arguments
         return {**arguments, "negative_prompt": [self._negative(prompt) for prompt in prompts]}
 
     def noted(self, prompt: str) -> dict[str, Any]:
-        """The negative prompt."""
+        """Return the negative prompt, which differs from image to image."""
         return {"negative_prompt": self._negative(prompt)} if "photograph_negative_prompt" in self.arguments else {}
 
     def _negative(self, prompt: str) -> str:
+        """Return the negative prompt of one image, by the authors' rule (Bria-AI/FIBO, generate.py)."""
         try:
             medium = str(json.loads(prompt).get("style_medium", "")).lower()
-        except (ValueError, AttributeError):  # no JSON, or no object: a model wrote it
+        except (ValueError, AttributeError):  # not JSON, or not an object: a model wrote it
             medium = ""
         is_photograph = medium in ("photograph", "photography", "photo")
         return self.arguments["photograph_negative_prompt"] if is_photograph else ""
-
-    def weights_held(self) -> tuple[str, ...]:
-        """The pipelines, and what writes JSON."""
-        return (*super().weights_held(), "writer")
 
 
 class Fibo2(Fibo):
     """FIBO 2 reads JSON without blanks, as it was trained on."""
 
-    def wording(self, request: Request) -> str:
-        """The prompt as compact JSON; what the model wrote in another form stays as it is, as in FIBO."""
+    def wording(self, request: ImageRequest) -> str:
+        """Return the prompt as compact JSON; what the model wrote in another form stays as it is, as in FIBO."""
         written = super().wording(request)
         try:
             return json.dumps(json.loads(written), separators=(",", ":"), ensure_ascii=False)
@@ -192,70 +192,52 @@ class Fibo2(Fibo):
             return written
 
 
-def _with_readable_requirements(repo: str, folder: Path, revision: Mapping[str, str]) -> Path:
-    """The code of a repo of blocks, copied to `folder`. diffusers 0.42 refuses requirements that are a list.
-
-    They are left out: a package that is missing is named when the code imports it.
-    """
-    from huggingface_hub import snapshot_download
-
-    code, commit = ["*.py", "*.json"], revision.get("revision")
-    source = Path(repo if Path(repo).is_dir() else snapshot_download(repo, allow_patterns=code, revision=commit))
-    for path in (path for pattern in code for path in source.glob(pattern)):
-        shutil.copy(path, folder)
-    config = folder / "modular_config.json"
-    if config.exists():
-        kept = {name: value for name, value in json.loads(config.read_text()).items() if name != "requirements"}
-        config.write_text(json.dumps(kept))
-    return folder
-
-
 class HiDream(DiffusersModel):
-    """Brings Llama along."""
+    """HiDream-I1 takes Llama for its fourth text encoder, which its repo leaves out."""
 
     def components(self) -> dict[str, Any]:
-        """The fourth text encoder and its tokenizer, which the repo leaves out."""
-        tokenizer = self.load_part("transformers.AutoTokenizer", "llama")
+        """Load the fourth text encoder and its tokenizer."""
+        from transformers import AutoTokenizer, LlamaForCausalLM
+
+        tokenizer = self.weights.load(AutoTokenizer, self.parts["llama"])
+        # The pipeline reads the hidden states of all layers, which a Llama returns only when it is told to.
         more = {"dtype": self.weights.dtype, "output_hidden_states": True, "output_attentions": True}
-        encoder = self.load_part("transformers.LlamaForCausalLM", "llama", **more)
+        encoder = self.weights.load(LlamaForCausalLM, self.parts["llama"], **more)
         return {"tokenizer_4": tokenizer, "text_encoder_4": encoder}
 
 
 class LongCat(DiffusersModel):
     """Rewrites before the call, from the image's own seed: inside the call the text would be lost and unseeded."""
 
-    def wording(self, request: Request) -> str:
-        """The prompt as the text encoder rewrites it."""
+    rewriting = "enable_prompt_rewrite"
+
+    def wording(self, request: ImageRequest) -> str:
+        """Return the prompt as the text encoder rewrites it."""
         if not self.arguments["enable_prompt_rewrite"]:
             return request.prompt
         return self.pipeline.rewire_prompt(request.prompt, self.device)[0]
-
-    def call_arguments(self, prompts: list[str]) -> dict[str, Any]:
-        """Rewriting is done by now."""
-        return {**super().call_arguments(prompts), "enable_prompt_rewrite": False}
 
 
 class ErnieImage(DiffusersModel):
     """Rewrites before the call, from the image's own seed, as `LongCat` does and for its reasons."""
 
-    def wording(self, request: Request) -> str:
-        """The prompt as the prompt enhancer of the repo rewrites it."""
+    rewriting = "use_pe"
+
+    def wording(self, request: ImageRequest) -> str:
+        """Return the prompt as the prompt enhancer of the repo rewrites it."""
         if not self.arguments["use_pe"]:
             return request.prompt
         size = {name: self.arguments[name] for name in ("width", "height")}
         return self.pipeline._enhance_prompt_with_pe(request.prompt, self.device, **size)
 
-    def call_arguments(self, prompts: list[str]) -> dict[str, Any]:
-        """Rewriting is done by now."""
-        return {**super().call_arguments(prompts), "use_pe": False}
-
 
 class QwenImage(DiffusersModel):
     """Appends the suffix, where there is one, in the prompt's own language."""
 
-    def wording(self, request: Request) -> str:
-        """The prompt with its suffix, the Chinese one after Chinese text."""
+    def wording(self, request: ImageRequest) -> str:
+        """Return the prompt with its suffix, the Chinese one after Chinese text."""
         suffix = self.spec.suffix(self.options)
+        # Both suffixes are the authors' (QwenLM/Qwen-Image, README); a preset has room for one.
         if suffix and re.search("[\u4e00-\u9fff]", request.prompt):
             suffix = ", 超清，4K，电影级构图."
         return request.prompt + suffix
@@ -265,7 +247,7 @@ class GlmImage(DiffusersModel):
     """Samples its image tokens from the image's own generator: from the global one they would differ by device."""
 
     def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Image.Image], list[bool | None]]:
-        """Call the pipeline, whose token model is told to be greedy about scores that noise was added to."""
+        """Call the pipeline, whose token model takes the largest of scores that noise was added to (SeededSampling)."""
         from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
         encoder = self.pipeline.vision_language_encoder
@@ -292,7 +274,7 @@ class Sana(DiffusersModel):
     """Records the instruction that the pipeline puts before the prompt."""
 
     def sent(self, prompt: str) -> str:
-        """Instruction and prompt."""
+        """Return instruction and prompt."""
         parameters = inspect.signature(type(self.pipeline).__call__).parameters
         instruction = self.arguments.get("complex_human_instruction", parameters["complex_human_instruction"].default)
         return "\n".join(instruction or ()) + super().sent(prompt)
@@ -308,7 +290,7 @@ class DeepFloyd(DiffusersModel):
     own_arguments = True
 
     def components(self) -> dict[str, Any]:
-        """The safety checker, if the repo has one, as a class that the library can load."""
+        """Load the safety checker, if the repo has one, by a class that the library can load."""
         from diffusers import IFPipeline
 
         with self.weights.reading(self.repo) as revision:
@@ -320,11 +302,11 @@ class DeepFloyd(DiffusersModel):
         return {"safety_checker": self.weights.load(_if_safety_checker(), self.repo, **more)}
 
     def further_stages(self) -> Sequence[Any]:
-        """Stages II and III; II reads the text as stage I encoded it, so its own copy of T5 stays away."""
+        """Load stages II and III; II reads the text as stage I encoded it, so its own copy of T5 stays away."""
         from diffusers import IFSuperResolutionPipeline, StableDiffusionUpscalePipeline
 
         if "stage_2" not in self.arguments:
-            return ()
+            return ()  # the preset "paper" draws with stage I alone, as the published script did
         load, dtype = self.weights.load, self.weights.dtype
         nothing = dict.fromkeys(("text_encoder", "safety_checker", "feature_extractor", "watermarker"))
         two = load(
@@ -339,7 +321,7 @@ class DeepFloyd(DiffusersModel):
         return two, load(StableDiffusionUpscalePipeline, self.parts["stage_3"], dtype=dtype, **judges)
 
     def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Any], list[bool | None]]:
-        """Encode once, then hand the images on."""
+        """Encode the text once, then hand the images from stage to stage."""
         one, *further = self.pipelines
         embeds, negative = one.encode_prompt(prompts)
         texts = {"prompt_embeds": embeds, "negative_prompt_embeds": negative, "generator": generators}
@@ -352,17 +334,19 @@ class DeepFloyd(DiffusersModel):
         return third.images, third.nsfw_content_detected or [None] * len(prompts)
 
     def sent(self, prompt: str) -> str:
-        """As `encode_prompt` reads it."""
+        """Return the prompt as `encode_prompt` reads it: it cleans no captions, whatever the call's default is."""
         return self.pipeline._text_preprocessing(prompt)[0]
 
 
+# A function, since the base class comes from a library that is imported only when a model is loaded.
 def _if_safety_checker() -> Any:
+    """Return IF's safety checker as a class that loads with transformers 5 and judges without images."""
     import numpy as np
     from diffusers.pipelines.deepfloyd_if import safety_checker
 
     original: Any = safety_checker.IFSafetyChecker
 
-    class Checker(original):
+    class TensorSafetyChecker(original):
         """Loads with transformers 5, which needs the `post_init` that diffusers 0.42 leaves out, and judges tensors."""
 
         def __init__(self, config: Any) -> None:
@@ -374,7 +358,7 @@ def _if_safety_checker() -> Any:
             _, unsafe, marked = super().forward(clip_input, [np.zeros(1) for _ in images], *thresholds)
             return images, [one or other for one, other in zip(unsafe, marked, strict=True)], marked
 
-    return Checker
+    return TensorSafetyChecker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -394,11 +378,11 @@ class DiffusersSpec(LocalSpec):
     model: str = "DiffusersModel"
 
     def pipeline_name(self, options: BuildOptions) -> str:
-        """Name of the pipeline's class in diffusers."""
+        """Return the name of the pipeline's class in diffusers."""
         return self.preset(options).pipeline or self.pipeline
 
     def pipeline_class(self, options: BuildOptions) -> Any:
-        """The pipeline's class. Raises GenerationError: diffusers is missing, or too old to have it."""
+        """Return the pipeline's class. Raises GenerationError: diffusers is missing, or too old to have it."""
         try:
             import diffusers
         except ImportError as error:
@@ -410,21 +394,22 @@ class DiffusersSpec(LocalSpec):
         return getattr(diffusers, name)
 
     def obstacles(self, run: RunOptions) -> list[str]:
-        """Also a diffusers that is too old; its list of names is read, since importing it takes seconds."""
+        """Return also a diffusers that is too old."""
+        # Its list of names is read as text, since importing it takes seconds.
         found = importlib.util.find_spec("diffusers")
         if found is None or found.origin is None or f'"{self.pipeline}"' in Path(found.origin).read_text("utf-8"):
             return super().obstacles(run)
         return ["pip install -U diffusers", *super().obstacles(run)]
 
     def reads(self, options: BuildOptions) -> Iterable[str]:
-        """The named parameters of the pipeline's call that are not set by us, and no tensors."""
+        """Return the named parameters of the pipeline's call that are not set by us, and no tensors."""
         if self.named_class(self.model).own_arguments:
             return ()
         call = inspect.signature(self.pipeline_class(options).__call__).parameters.values()
         return {p.name for p in call if p.kind is not p.VAR_KEYWORD and not NOT_TO_BE_SET.search(p.name)}
 
     def settings(self, options: BuildOptions) -> dict[str, Any]:
-        """As for any model, and the pipeline and how its weights are loaded."""
+        """Return what any model records, the pipeline, and how its weights are loaded."""
         loading = {**self.load, "dtype": self.weight_dtype(options)}
         return {**super().settings(options), "pipeline": self.pipeline_name(options), "load": loading}
 

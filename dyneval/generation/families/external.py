@@ -3,6 +3,9 @@
 `--external-env PATH` names a folder with `bin/python` (the environment) and `code/` (a checkout of the authors' code),
 or one with such a folder for each model, called like its slug; `dyneval generate --setup SLUG` makes them. The messages
 are described in `dyneval.generation.families.external_worker`, which is the other end.
+
+A process of its own is needed since the authors' code wants other versions of torch and transformers than ours, may
+crash, and is not ours: it gets no key, token or password of this machine.
 """
 
 from __future__ import annotations
@@ -26,13 +29,13 @@ from dyneval.files import images
 from dyneval.generation.families import external_worker
 from dyneval.generation.model import (
     ENVIRONMENTS,
-    AskedSize,
     BuildOptions,
-    Made,
+    GeneratedImage,
+    ImageRequest,
     ModelSpec,
-    NotMade,
+    NoImage,
     Outcome,
-    Request,
+    RequestedSize,
     RunOptions,
 )
 
@@ -41,13 +44,17 @@ log = logging.getLogger(__name__)
 Message = dict[str, Any]
 ADAPTERS = Path(__file__).parents[1] / "adapters"
 """Files that say how a worker loads and draws, one a model; they run in the environments of their models."""
+# Loading may download tens of GB; an image takes minutes at most.
 LOAD_TIMEOUT = 3600.0
 DRAW_TIMEOUT = 1800.0
 """Seconds without a word from the worker, after which it is ended."""
+# Enough to free a device; a worker that hangs in the authors' code would wait for ever.
 LONGEST_FAREWELL = 10.0
 """Seconds that a worker has to end by itself."""
 
 
+# By parts of names, since nobody can list all names. TOKEN(?!IZERS) spares TOKENIZERS_PARALLELISM, AUTH(?!OR) the
+# GIT_AUTHOR_NAME. One that is taken away needlessly is noticed; one that is handed on is not.
 _SECRET = re.compile(
     "KEY|SECRET|TOKEN(?!IZERS)|PASS|CREDENTIAL|AUTH(?!OR)|COOKIE|WEBHOOK|JWT|DSN|CONN(ECTION)?_?STR|DATABASE_URL"
     "|(^|_)(PAT|SAS)(_|$)|_PWD$"
@@ -60,31 +67,37 @@ _HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH")
 
 
 def without_secrets(environ: Mapping[str, str], hub: bool = False) -> dict[str, str]:
-    """The environment for code of others: without keys, tokens and passwords, by the names and forms of variables.
+    """Return the environment for code of others: without keys, tokens and passwords, by names and forms of variables.
 
     Args:
         environ: all variables.
         hub: keep the token of the Hugging Face Hub, with which weights behind a licence are fetched.
     """
-    kept = _HUB_TOKENS if hub else ()
-    return {name: value for name, value in environ.items() if name in kept or not _is_secret(name.upper(), value)}
-
-
-def _is_secret(name: str, value: str) -> bool:
-    if _FETCHING.fullmatch(name):
-        return False
-    return bool(_SECRET.search(name) or _SECRET_VALUE.search(value))
+    kept = {}
+    for name, value in environ.items():
+        is_secret = _SECRET.search(name.upper()) or _SECRET_VALUE.search(value)
+        if not is_secret or _FETCHING.fullmatch(name.upper()) or (hub and name in _HUB_TOKENS):
+            kept[name] = value
+    return kept
 
 
 class WorkerDied(RuntimeError):
     """The worker process ended or fell silent; the message holds its last words."""
 
 
-class Worker:
-    """A worker process and the messages to and from it."""
+class WorkerProcess:
+    """A worker process and the messages to and from it.
+
+    Attributes:
+        messages: what it sent and nobody has received yet; None behind the last one.
+        last_words: the last 20 lines that it wrote to stderr, for the message of its end.
+    """
 
     def __init__(self, command: Sequence[str | Path], environ: Mapping[str, str]) -> None:
-        """Start the process."""
+        """Start the process and two threads that read what it says.
+
+        Threads, since a pipe that nobody reads fills up: the worker would stop in the middle of its own log.
+        """
         self.process = subprocess.Popen(
             list(map(str, command)),
             stdin=subprocess.PIPE,
@@ -99,6 +112,7 @@ class Worker:
             reader.start()
 
     def _read_messages(self) -> None:
+        """Queue the messages; None behind the last says that the worker's stdout has ended."""
         for line in self.process.stdout or ():
             try:
                 self.messages.put(json.loads(line))
@@ -107,13 +121,14 @@ class Worker:
         self.messages.put(None)
 
     def _read_log(self) -> None:
+        """Keep the last lines of the worker's stderr; all of them are in our log at level debug."""
         for line in self.process.stderr or ():
             text = line.decode("utf-8", "replace").rstrip()
             self.last_words.append(text)
             log.debug("worker: %s", text)
 
     def send(self, message: Message) -> None:
-        """Send a message; a dead worker is noticed by `receive`."""
+        """Send a message. A dead worker is noticed by `receive`, which knows its last words."""
         assert self.process.stdin
         try:
             self.process.stdin.write(json.dumps(message).encode("utf-8") + b"\n")
@@ -122,25 +137,19 @@ class Worker:
             log.debug("the worker takes no message any more")
 
     def receive(self, timeout: float) -> Message:
-        """Wait for the next message. Raises WorkerDied when none can come, or none comes in `timeout` seconds."""
+        """Return the next message. Raises WorkerDied when none can come, or none comes in `timeout` seconds."""
         try:
             message = self.messages.get(timeout=timeout)
         except queue.Empty:
             self.end()
-            raise WorkerDied(f"the worker said nothing for {timeout:.0f} s and was ended; {self._words()}") from None
-        if message is None:
-            code = self.process.wait()
-            self.readers[1].join(5)
-            raise WorkerDied(f"the worker died (exit status {code}); {self._words()}")
-        return message
-
-    def _words(self) -> str:
-        return "its last words: " + " | ".join(self.last_words)[-600:] if self.last_words else "it left no message"
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process runs."""
-        return self.process.poll() is None
+            what = f"said nothing for {timeout:.0f} s and was ended"
+        else:
+            if message is not None:
+                return message
+            what = f"died (exit status {self.process.wait()})"
+            self.readers[1].join(5)  # the traceback may come after the end of stdout
+        words = "its last words: " + " | ".join(self.last_words)[-600:] if self.last_words else "it left no message"
+        raise WorkerDied(f"the worker {what}; {words}")
 
     def end(self) -> None:
         """Close the pipe, which ends a healthy worker, and end any other."""
@@ -154,7 +163,14 @@ class Worker:
 
 
 class ExternalModel:
-    """A worker that is started again when it dies, so that a prompt that kills it costs one image."""
+    """A worker that is started again when it dies, so that a prompt that kills it costs one image.
+
+    Attributes:
+        command: that starts the worker.
+        folder: where the worker puts its images; gone when the model is closed.
+        load: the first message to every worker.
+        facts: what the worker found out while loading, recorded with each image.
+    """
 
     batch_size = 8  # handed over at once; the worker draws them one by one
 
@@ -173,11 +189,12 @@ class ExternalModel:
             "device": device,
             "code": str(env / "code"),
         }
-        self.asked_size = AskedSize.of(spec.slug, spec.arguments(options))
+        self.asked_size = RequestedSize.of(spec.slug, spec.arguments(options))
         self.worker, self.facts = self._start()
 
-    def _start(self) -> tuple[Worker, Mapping[str, Any]]:
-        worker = Worker(self.command, without_secrets(os.environ, hub=self.spec.gated))
+    def _start(self) -> tuple[WorkerProcess, Mapping[str, Any]]:
+        """Return a worker that has loaded the model, and what it found out. Raises GenerationError: it cannot."""
+        worker = WorkerProcess(self.command, without_secrets(os.environ, hub=self.spec.gated))
         worker.send(self.load)
         try:
             answer = worker.receive(LOAD_TIMEOUT)
@@ -188,30 +205,36 @@ class ExternalModel:
             raise GenerationError(f"{self.spec.slug}: its worker cannot load the model: {answer.get('reason')}")
         return worker, {"dtype": None, **answer["facts"]}
 
-    def generate(self, batch: Sequence[Request]) -> Iterator[Outcome]:
+    def generate(self, batch: Sequence[ImageRequest]) -> Iterator[Outcome]:
         """Hand the batch over and yield what comes back. Raises WorkerDied, after which the next call starts anew."""
-        if not self.worker.alive:
+        if self.worker.process.poll() is not None:
             self.worker, _ = self._start()
+        root = Path(self.folder.name)
         left = {request.pair_id: request for request in batch}
         asked = [{"id": r.pair_id, "prompt": r.prompt, "seed": r.seed} for r in batch]
         self.worker.send({"do": "draw", "folder": self.folder.name, "requests": asked})
         while (answer := self.worker.receive(DRAW_TIMEOUT))["is"] != "done":
+            # An answer to no request of this batch is passed over: the worker runs code that is not ours.
             request = left.pop(answer.get("id", ""), None)
-            if request is not None:
-                yield self._outcome(request, answer)
-
-    def _outcome(self, request: Request, answer: Message) -> Outcome:
-        if answer["is"] != "image":
-            return NotMade(request=request, reason=str(answer.get("reason")))
-        root = Path(self.folder.name)
-        try:
-            image = images.load_image(answer["file"], root)
-        except ImageError as error:
-            return NotMade(request=request, reason=f"the worker's image cannot be read: {error}")
-        (root / answer["file"]).unlink()
-        details = self.asked_size.note(image)
-        sent, seconds = answer["prompt_sent"], answer["seconds"]
-        return Made(request=request, image=image, prompt_sent=sent, seconds=seconds, details=details)
+            if request is None:
+                continue
+            if answer["is"] != "image":
+                yield NoImage(request=request, reason=str(answer.get("reason")))
+                continue
+            # load_image refuses a file outside of the folder, and one that unpacks to gigabytes.
+            try:
+                image = images.load_image(answer["file"], root)
+            except ImageError as error:
+                yield NoImage(request=request, reason=f"the worker's image cannot be read: {error}")
+                continue
+            (root / answer["file"]).unlink()
+            yield GeneratedImage(
+                request=request,
+                image=image,
+                prompt_sent=answer["prompt_sent"],
+                seconds=answer["seconds"],
+                details=self.asked_size.note(image),
+            )
 
     def close(self) -> None:
         """End the worker."""
@@ -220,7 +243,7 @@ class ExternalModel:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setup:
+class EnvironmentSetup:
     """What `dyneval generate --setup` makes an environment from.
 
     Attributes:
@@ -255,10 +278,10 @@ class ExternalSpec(ModelSpec):
     family: ClassVar[str] = "external"
     adapter: str
     code: str
-    setup: Setup = field(default_factory=Setup)
+    setup: EnvironmentSetup = field(default_factory=EnvironmentSetup)
 
     def environment(self, path: Path) -> Path:
-        """Folder of the model's environment. Raises GenerationError when it is not there."""
+        """Return the folder of the model's environment, `path` or below it. Raises GenerationError: it is missing."""
         for folder in (path / self.slug, path):
             if (folder / "bin" / "python").exists():
                 return folder.absolute()
@@ -268,11 +291,11 @@ class ExternalSpec(ModelSpec):
         )
 
     def setup_command(self, path: Path) -> str:
-        """What makes the model's environment below `path`."""
+        """Return the command that makes the model's environment below `path`."""
         return f"dyneval generate --setup {self.slug}" + ("" if path == ENVIRONMENTS else f" --external-env {path}")
 
     def obstacles(self, run: RunOptions) -> list[str]:
-        """The environment, or its code, where it is not there."""
+        """Return what makes the environment, or what it lacks."""
         try:
             env = self.environment(run.external_env)
         except GenerationError:

@@ -1,9 +1,10 @@
 """The other end of an external model: runs in the environment of the model's authors, with their code, not with ours.
 
-    ENV/bin/python external_worker.py ADAPTER.py
+    $ ENV/bin/python external_worker.py ADAPTER.py
 
-Only the standard library is needed here; an adapter brings what its model needs. It speaks JSON, a line a message, over
-stdin and stdout. What anything else prints goes to stderr. Messages to the worker:
+It may import nothing of `dyneval`, which is not installed there: only the standard library is needed here, and an
+adapter brings what its model needs. The worker speaks JSON, a line a message, over stdin and stdout. What anything else
+prints goes to stderr. Messages to the worker:
 
     {"do": "load", "repo": ..., "commits": {repo: commit, tag or branch}, "parts": {name: repo}, "arguments": {...},
      "device": ..., "code": ...}
@@ -15,10 +16,10 @@ and from it, `ready` or `broken` after the first, and after the second one of `i
     {"is": "image", "id": ..., "file": name below the folder, "prompt_sent": ..., "seconds": ...}
     {"is": "failed", "id": ..., "reason": ...}             {"is": "done"}
 
-An end of stdin ends the worker. An adapter is a file with a class `Adapter`:
+An end of stdin ends the worker, so none is left when the parent is killed. An adapter is a file with a class `Adapter`:
 
     class Adapter:
-        def __init__(self, job): ...          # load; `job` is a Job
+        def __init__(self, job): ...          # load; `job` is an AdapterJob
         def draw(self, prompt, seed): ...     # a PIL image; random, numpy and torch are seeded with `seed` before
         def wording(self, prompt): ...        # optional: the prompt as it is sent
         def read(self, prompt): ...           # optional: what the authors' code makes of a prompt that it is sent
@@ -35,26 +36,31 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 PACKAGES = ("torch", "transformers", "diffusers")
 
 
-class Job:
+class AdapterJob:
     """What an adapter is to load.
 
     Attributes:
         repo: repo id or folder of the weights (absolute); `weights(job.repo)` is always a folder.
         parts: further weights by name.
+        asked: commit, tag or branch of the repos that are not to be the newest.
         arguments: steps, guidance and size.
+        device: "cuda:0", "cpu".
         code: folder of the authors' code, already on the import path.
     """
 
     def __init__(self, message: dict[str, Any]) -> None:
         """Take a `load` message."""
-        self.repo = _absolute(message["repo"])
-        self.parts = {name: _absolute(repo) for name, repo in (message.get("parts") or {}).items()}
+        repos: dict[str, str] = {"": message["repo"], **(message.get("parts") or {})}
+        # A folder by a path that holds when the authors' code changes into another one; a repo id as it is.
+        repos = {name: str(Path(repo).resolve()) if Path(repo).is_dir() else repo for name, repo in repos.items()}
+        self.repo, self.parts = repos.pop(""), repos
         self.asked: dict[str, str] = message.get("commits") or {}
         self.arguments: dict[str, Any] = message["arguments"]
         self.device: str = message["device"]
@@ -62,9 +68,12 @@ class Job:
         self.commits: dict[str, str] = {}
 
     def weights(self, repo: str, only: list[str] | None = None, without: list[str] | None = None) -> Path:
-        """Folder of a repo's files, downloaded if need be; its commit is recorded.
+        """Return the folder of a repo's files, downloaded if need be; its commit is recorded.
 
-        `only` and `without` are patterns of file names: what a model does not read is not fetched.
+        Args:
+            repo: repo id or folder.
+            only: patterns of file names; nothing else is fetched.
+            without: patterns of files that the model does not read: of FLUX.1 [dev] that spares 24 GB.
         """
         if Path(repo).is_dir():
             self.commits[repo] = "local"
@@ -73,11 +82,12 @@ class Job:
 
         revision = self.asked.get(repo)
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=only, ignore_patterns=without))
+        # The Hub's cache calls the folder of a snapshot like its commit.
         self.commits[repo] = folder.name
         return folder
 
     def facts(self) -> dict[str, Any]:
-        """What is recorded with each image."""
+        """Return what is recorded with each image."""
         versions = {"python": platform.python_version()}
         for package in PACKAGES:
             try:
@@ -93,28 +103,23 @@ class Job:
         }
 
 
-def _absolute(repo: str) -> str:
-    """A repo id as it is; a folder by a path that holds when the authors' code changes into another one."""
-    return str(Path(repo).resolve()) if Path(repo).is_dir() else repo
-
-
 def _git_commit(folder: Path) -> str | None:
-    """Commit of a checkout, with "-dirty" where files of it were changed; None for a folder that is none itself."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True).stdout.strip()
-
+    """Return the commit of a checkout, with "-dirty" where files of it were changed; None for another folder."""
+    questions = "rev-parse --show-toplevel", "describe --always --dirty --abbrev=40 --exclude=*"
     try:
-        # A folder without a checkout of its own may lie in another project's: that one's commit says nothing.
-        if Path(git("rev-parse", "--show-toplevel") or os.devnull) != folder.resolve():
-            return None
-        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
-    except OSError:
+        top, commit = (
+            subprocess.run(["git", "-C", str(folder), *words.split()], capture_output=True, text=True).stdout.strip()
+            for words in questions
+        )
+    except OSError:  # no git here
         return None
+    # A folder without a checkout of its own may lie in another project's: that one's commit says nothing.
+    is_own = Path(top or os.devnull) == folder.resolve()
+    return commit if is_own and commit else None
 
 
-def load_adapter(path: Path, job: Job) -> Any:
-    """Import an adapter file and have it load its model."""
+def load_adapter(path: Path, job: AdapterJob) -> Any:
+    """Import an adapter file and have it load its model; returns its `Adapter`."""
     sys.path.insert(0, str(job.code))
     if job.device.startswith("cuda"):
         import torch
@@ -128,24 +133,21 @@ def load_adapter(path: Path, job: Job) -> Any:
     return module.Adapter(job)
 
 
-def seed_everything(seed: int) -> None:
-    """Seed the generators that authors' code may use."""
-    random.seed(seed)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(seed)
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(seed)
-
-
 def draw(adapter: Any, request: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Answer one request with an `image` or a `failed` message."""
+    """Answer one request with an `image` or a `failed` message; the image is saved in `folder`."""
     start = time.perf_counter()
+    seed = request["seed"]
     try:
         prompt = getattr(adapter, "wording", str)(request["prompt"])
-        seed_everything(request["seed"])
-        image = adapter.draw(prompt, request["seed"])
+        # All generators that authors' code may use; a library that was not imported draws nothing.
+        random.seed(seed)
+        if "numpy" in sys.modules:
+            sys.modules["numpy"].random.seed(seed)
+        if "torch" in sys.modules:
+            sys.modules["torch"].manual_seed(seed)
+        image = adapter.draw(prompt, seed)
         name = f"{request['id']}.png"
-        image.save(folder / name, compress_level=1)
+        image.save(folder / name, compress_level=1)  # the parent reads it at once and encodes it anew
     except Exception as error:  # one prompt's trouble must not end the worker
         return {"is": "failed", "id": request["id"], "reason": f"{type(error).__name__}: {error}"}
     seconds = time.perf_counter() - start
@@ -153,23 +155,23 @@ def draw(adapter: Any, request: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {"is": "image", "id": request["id"], "file": name, "prompt_sent": read, "seconds": seconds}
 
 
-def serve(adapter_path: Path, source: TextIO, send: Any) -> None:
-    """Answer messages until `source` ends."""
+def serve(adapter_path: Path, source: TextIO) -> Iterator[dict[str, Any]]:
+    """Yield the answers to the messages of `source`, until it ends or the model cannot be loaded."""
     adapter = None
     for line in source:
         message = json.loads(line)
         if message["do"] == "load":
             try:
-                job = Job(message)
+                job = AdapterJob(message)
                 adapter = load_adapter(adapter_path, job)
             except Exception as error:  # the parent says so and goes on with other models
-                send({"is": "broken", "reason": f"{type(error).__name__}: {error}"})
+                yield {"is": "broken", "reason": f"{type(error).__name__}: {error}"}
                 return
-            send({"is": "ready", "facts": job.facts()})
+            yield {"is": "ready", "facts": job.facts()}
         else:
             for request in message["requests"]:
-                send(draw(adapter, request, Path(message["folder"])))
-            send({"is": "done"})
+                yield draw(adapter, request, Path(message["folder"]))
+            yield {"is": "done"}
 
 
 def main() -> None:
@@ -177,15 +179,12 @@ def main() -> None:
     # Python puts the folder of this file first, where `diffusers` and `transformers` are modules of ours.
     here = Path(__file__).resolve().parent
     sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != here]
+    # Authors' code prints to stdout, also from C. So descriptor 1 is led to stderr, and messages go by a copy of it.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     source = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - open until the process ends
-
-    def send(message: dict[str, Any]) -> None:
-        out.write(json.dumps(message) + "\n")
-        out.flush()
-
-    serve(Path(sys.argv[1]), source, send)
+    for message in serve(Path(sys.argv[1]), source):
+        print(json.dumps(message), file=out, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Models behind an API: many requests in flight, waits that the server asks for, refusals kept, costs recorded.
 
-Nothing is paid for twice: an image is saved as soon as it comes, and a prompt that the service refuses (moderation) is
-a permanent NotMade, which the runner does not send again. Retries are made here, not in the SDKs, so that a wait asked
-of one request holds back the others too. Keys come from the environment.
+Requests cost money, so a mistake here is paid for. Nothing is paid for twice: an image is saved as soon as it comes,
+and a prompt that the service refuses (moderation) is a permanent NoImage, which the runner does not send again. Retries
+are made here, not in the SDKs, so that a wait asked of one request holds back the others too. Keys come from the
+environment.
 """
 
 from __future__ import annotations
@@ -23,28 +24,32 @@ from dyneval.errors import GenerationError, ImageError
 from dyneval.files import images
 from dyneval.generation.families.weights import versions
 from dyneval.generation.model import (
-    AskedSize,
     BuildOptions,
-    Made,
+    GeneratedImage,
+    ImageRequest,
     ModelBroken,
     ModelSpec,
-    NotMade,
+    NoImage,
     Outcome,
-    Request,
+    RequestedSize,
     RunOptions,
 )
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 6
+"""With waits of at most 2, 4, 8, 16 and 32 s between them a request is given up after a minute."""
 LONGEST_WAIT = 120.0
 """Seconds; a server that asks for more is given up on, and the request counts as missing."""
+# HTTP statuses that a later attempt may not meet again: timeouts, conflicts, limits of rate, and faults of the server
+# (529: overloaded).
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+# Codes that no waiting mends; insufficient_quota comes with HTTP 429, as limits of rate do.
 NO_MONEY = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reply:
+class ApiReply:
     """What came back: the image file as bytes, or why there is none.
 
     Attributes:
@@ -58,7 +63,7 @@ class Reply:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fault:
+class ApiError:
     """An error of an SDK, taken apart.
 
     Attributes:
@@ -77,7 +82,14 @@ class Fault:
 
 
 class HostedModel(ABC):
-    """A client of one API. Subclasses say how to ask and how to read an error."""
+    """A client of one API. Subclasses say how to ask and how to read an error.
+
+    Attributes:
+        seeded: whether the API takes a seed.
+        batch_size: requests that are handed over at once, eight times those in flight.
+    """
+
+    seeded: ClassVar[bool] = False
 
     def __init__(self, spec: HostedSpec, options: BuildOptions, run: RunOptions) -> None:
         """Make the client. Raises GenerationError when the key is missing, or an argument is nothing to send."""
@@ -90,13 +102,15 @@ class HostedModel(ABC):
         self.prices = run.prices
         self.batch_size = 8 * run.concurrency  # the wait for the slowest of a batch is shared by many
         self.loop = asyncio.new_event_loop()
-        self._key = spec.key()
+        found = next((value for name in spec.keys if (value := os.environ.get(name, "").strip())), None)
+        if found is None:
+            raise GenerationError(f"{spec.slug} needs an API key; set {' or '.join(spec.keys)} in the environment")
+        self._key: str = found
         try:
             self.client = self.connect(self._key, run.base_url)
-            self.prepare()
         except (TypeError, ValueError) as error:  # before anything is sent, and so for every prompt
             raise GenerationError(f"{spec.slug}: nothing can be sent: {self._plain(str(error))}") from error
-        self.asked_size = AskedSize(spec.slug, self.size())
+        self.asked_size = RequestedSize(spec.slug, self.size())
         self.facts: Mapping[str, Any] = {
             "revision": None,
             "versions": versions([name.replace(".", "-") for name in spec.packages]),
@@ -105,35 +119,32 @@ class HostedModel(ABC):
         self._not_before = 0.0
         self._error: Exception | None = None
 
-    seeded = False
-    """Whether the API takes a seed."""
-
     @classmethod
     @abstractmethod
     def reads(cls) -> Iterable[str]:
-        """Names of arguments that the API takes."""
+        """Return the names of arguments that the API takes."""
 
     @abstractmethod
     def size(self) -> tuple[int, int] | None:
-        """Width and height that are asked for; None where the service chooses."""
+        """Return width and height that are asked for; None where the service chooses."""
 
     @abstractmethod
     def connect(self, key: str, base_url: str | None) -> Any:
-        """The SDK's asynchronous client, without retries of its own."""
+        """Return the SDK's asynchronous client, without retries of its own, and bring `arguments` into its form.
+
+        Raises:
+            TypeError, ValueError: the arguments have no form that can be sent.
+        """
 
     @abstractmethod
-    def prepare(self) -> None:
-        """Bring `arguments` into the form that `ask` sends. Raises TypeError, ValueError: they have none."""
+    async def ask(self, request: ImageRequest, prompt: str) -> ApiReply:
+        """Send one request; `prompt` is its text with the preset's suffix."""
 
     @abstractmethod
-    async def ask(self, request: Request, prompt: str) -> Reply:
-        """Send one request."""
-
-    @abstractmethod
-    def read_fault(self, error: Exception) -> Fault | None:
+    def read_error(self, error: Exception) -> ApiError | None:
         """Take an SDK's exception apart; None when it is not one of the SDK's."""
 
-    def generate(self, batch: Sequence[Request]) -> Iterator[Outcome]:
+    def generate(self, batch: Sequence[ImageRequest]) -> Iterator[Outcome]:
         """Yield outcomes as they come. Raises ModelBroken when the service takes no request at all."""
         self._error = None
         limit = asyncio.Semaphore(self.concurrency)
@@ -143,6 +154,7 @@ class HostedModel(ABC):
                 done, tasks = self.loop.run_until_complete(asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))
                 yield from filter(None, (task.result() for task in done))
         finally:
+            # After Ctrl-C, or when nobody takes the outcomes any more: a task that is left would go on asking.
             for task in tasks:
                 task.cancel()
             if tasks:
@@ -150,98 +162,111 @@ class HostedModel(ABC):
         if self._error:
             raise self._error
 
-    async def _one(self, request: Request, limit: asyncio.Semaphore) -> Outcome | None:
-        """One outcome, or None after an error that ends the batch.
+    async def _one(self, request: ImageRequest, limit: asyncio.Semaphore) -> Outcome | None:
+        """Return one outcome, or None after an error that ends the batch.
 
-        It is raised when the requests that are in flight, and cost money, have come back; no further one is sent.
+        `generate` raises the error when the requests that are in flight, and cost money, have come back; no further one
+        is sent.
         """
+        prompt = request.prompt + self.suffix
         async with limit:
             if self._error:
                 return None
-            prompt, start = request.prompt + self.suffix, time.perf_counter()
+            start = time.perf_counter()
             try:
                 reply = await self._persist(request, prompt)
             except Exception as error:
                 self._error = error
                 return None
-            try:
-                return self._outcome(request, prompt, reply, time.perf_counter() - start)
-            except Exception as error:  # it is paid for: a failed image, not a request to be sent again
-                reason = f"the reply cannot be used: {type(error).__name__}: {error}"
-                return NotMade(request=request, reason=self._plain(reason), details=self._cost(reply))
+        seconds = time.perf_counter() - start
+        details: dict[str, Any] = {}
+        given, taken = reply.tokens
+        if given + taken:
+            details = {"input_tokens": given, "output_tokens": taken}
+            if self.prices:
+                details["cost_usd"] = round((given * self.prices[0] + taken * self.prices[1]) / 1e6, 6)
+        reason, permanent = reply.reason, reply.permanent
+        # Whatever goes wrong with a reply costs this image only. It is paid for, so it is not asked for again in this
+        # run, and the tokens that it took are recorded.
+        try:
+            if reply.image is not None:
+                image = images.decode_image(reply.image, "the reply's image")
+                return GeneratedImage(
+                    request=request,
+                    image=image,
+                    prompt_sent=prompt,
+                    seconds=seconds,
+                    seeded=self.seeded,
+                    details={**details, **self.asked_size.note(image)},
+                )
+        except ImageError as error:
+            reason, permanent = str(error), False
+        except Exception as error:
+            reason, permanent = f"the reply cannot be used: {type(error).__name__}: {error}", False
+        return NoImage(request=request, reason=self._plain(reason), permanent=permanent, details=details)
 
-    async def _persist(self, request: Request, prompt: str) -> Reply:
-        """Ask until there is an answer that counts."""
+    async def _persist(self, request: ImageRequest, prompt: str) -> ApiReply:
+        """Ask until there is an answer that counts, at most ATTEMPTS times."""
         for attempt in range(1, ATTEMPTS + 1):
             await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
             try:
                 return await self.ask(request, prompt)
             except Exception as error:
-                fault = self.read_fault(error)
+                fault = self.read_error(error)
                 if fault is None:  # an answer that the SDK cannot read: it is paid for, so it is not asked for again
-                    return Reply(image=None, reason=f"the reply cannot be read: {type(error).__name__}: {error}")
+                    return ApiReply(image=None, reason=f"the reply cannot be read: {type(error).__name__}: {error}")
                 verdict = self._judge(fault, attempt)
-                if isinstance(verdict, Reply):
+                if isinstance(verdict, ApiReply):
                     return verdict
-                await self._hold(request, fault, verdict)
+                log.info("%s: HTTP %s, next attempt in %.1f s", request.pair_id, fault.status, verdict)
+                # A wait that the service asks for is about the account: it holds back the other requests, too.
+                if fault.wait is not None:
+                    self._not_before = max(self._not_before, time.monotonic() + verdict)
+                await asyncio.sleep(verdict)
         raise AssertionError("the last attempt is judged")
 
-    def _judge(self, fault: Fault, attempt: int) -> Reply | float:
-        """The reply that a fault amounts to, or the seconds to wait before the next attempt."""
+    def _judge(self, fault: ApiError, attempt: int) -> ApiReply | float:
+        """Return the reply that an error amounts to, or the seconds to wait before the next attempt.
+
+        Raises:
+            ModelBroken: no other prompt can do better.
+        """
         text = self._plain(f"HTTP {fault.status or 'without an answer'}: {fault.code} {fault.message}".strip())
         if fault.refused:
-            return Reply(image=None, reason=text, permanent=True)
+            return ApiReply(image=None, reason=text, permanent=True)
+        # Google answers a bad key or a barred country with HTTP 400. Taken for a refusal, every prompt would be in
+        # refused.jsonl for good; so an error is about one prompt only where the service says so.
         if fault.code in NO_MONEY or not (fault.status is None or fault.status in RETRIED):
             hint = self.advice if fault.status == 404 else ""
             raise ModelBroken(f"{self.spec.slug} ({self.model_id}): {text}{hint}")
+        # Doubled each time up to a minute; by chance up to half less, so that requests which failed together do not all
+        # come back together.
         wait = fault.wait if fault.wait is not None else min(2.0**attempt, 60.0) * random.uniform(0.5, 1.0)
         if attempt == ATTEMPTS or wait > LONGEST_WAIT:
-            return Reply(image=None, reason=f"{text} (after {attempt} attempts)")
+            return ApiReply(image=None, reason=f"{text} (after {attempt} attempts)")
         return wait
 
     def _plain(self, text: str) -> str:
-        """A text of the service for people to read, short and without the key, which some services repeat."""
+        """Return a text of the service for people to read, short and without the key, which some services repeat."""
         return text.replace(self._key, "[the API key]")[:500]
-
-    async def _hold(self, request: Request, fault: Fault, wait: float) -> None:
-        log.info("%s: HTTP %s, next attempt in %.1f s", request.pair_id, fault.status, wait)
-        if fault.wait is not None:
-            self._not_before = max(self._not_before, time.monotonic() + wait)
-        await asyncio.sleep(wait)
-
-    def _outcome(self, request: Request, prompt: str, reply: Reply, seconds: float) -> Outcome:
-        details = self._cost(reply)
-        if reply.image is None:
-            reason = self._plain(reply.reason)
-            return NotMade(request=request, reason=reason, permanent=reply.permanent, details=details)
-        try:
-            image = images.decode_image(reply.image, "the reply's image")
-        except ImageError as error:
-            return NotMade(request=request, reason=self._plain(str(error)), details=details)
-        details |= self.asked_size.note(image)
-        return Made(
-            request=request, image=image, prompt_sent=prompt, seconds=seconds, seeded=self.seeded, details=details
-        )
-
-    def _cost(self, reply: Reply) -> dict[str, Any]:
-        given, taken = reply.tokens
-        if not given + taken:
-            return {}
-        cost = {"cost_usd": round((given * self.prices[0] + taken * self.prices[1]) / 1e6, 6)} if self.prices else {}
-        return {"input_tokens": given, "output_tokens": taken, **cost}
 
     def close(self) -> None:
         """Close the connections."""
-        self.loop.run_until_complete(self.disconnect())
+        # google-genai calls it aclose, openai close.
+        close = getattr(self.client, "aclose", None) or self.client.close
+        self.loop.run_until_complete(close())
         self.loop.close()
-
-    @abstractmethod
-    async def disconnect(self) -> None:
-        """Close the client."""
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a Retry-After header asks for, given as a number or as a date; None without a usable one."""
+    """Return the seconds that a Retry-After header asks for, given as a number or as a date (RFC 9110, 10.2.3).
+
+    Args:
+        headers: of the answer; an SDK may give them without folding their case.
+
+    Returns:
+        Seconds from now, 0 or more; None without a usable header.
+    """
     value = headers.get("retry-after") or headers.get("Retry-After")
     if not value:
         return None
@@ -276,15 +301,8 @@ class HostedSpec(ModelSpec):
     model: str
     ids: Mapping[str, Lifetime] = field(default_factory=dict)
 
-    def key(self) -> str:
-        """The API key. Raises GenerationError when no variable holds one."""
-        found = next((value for name in self.keys if (value := os.environ.get(name, "").strip())), None)
-        if found is None:
-            raise GenerationError(f"{self.slug} needs an API key; set {' or '.join(self.keys)} in the environment")
-        return found
-
     def reads(self, options: BuildOptions) -> Iterable[str]:
-        """What the SDK's call takes."""
+        """Return what the SDK's call takes."""
         return self.named_class(self.model).reads()
 
     def has_ended(self, model_id: str) -> bool:
@@ -293,18 +311,18 @@ class HostedSpec(ModelSpec):
         return ends is not None and ends <= datetime.datetime.now(datetime.UTC).date()
 
     def successor(self, options: BuildOptions) -> str:
-        """What is to be asked for in the place of an id, as the end of a message; empty where that is not known."""
+        """Return what to ask for in the place of an id, as the end of a message; empty where that is not known."""
         model_id = self.repo(options)
         if model_id not in self.ids:
             return ""
         known = self.ids[model_id]
         variant = next((name for name, repo in self.variants.items() if repo == known.successor), None)
-        # --repo comes before --variant, so that who gave it must give another.
+        # --repo overrides --variant, so a user who gave it must give another one.
         flag = f"--variant {variant}" if variant and not options.repo else f"--repo {known.successor}"
         return f"; {model_id} shuts down on {known.shutdown}, the current id is {known.successor}: {flag}"
 
     def obstacles(self, run: RunOptions) -> list[str]:
-        """Also a missing key, and an id that is no more."""
+        """Return also a missing key, and an id that the service has shut down."""
         usual = BuildOptions()
         has_key = any(os.environ.get(name, "").strip() for name in self.keys)
         return [
@@ -316,6 +334,7 @@ class HostedSpec(ModelSpec):
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> HostedModel:
         """Make the client. Raises GenerationError when the key is missing, or the service has ended the model."""
         model_id = self.repo(options)
+        # Another server may still have what its vendor has shut down.
         if run.base_url is None and self.has_ended(model_id):
             raise GenerationError(f"{self.slug}: the service no longer has this model{self.successor(options)}")
         if model_id in self.ids:

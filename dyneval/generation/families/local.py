@@ -1,4 +1,8 @@
-"""What models that run on this machine share: a prompt's wording, a generator for each image, timing, device errors."""
+"""What models that run on this machine share: wording of prompts, a generator for each image, timing, device errors.
+
+Each image gets a generator of its own, seeded with its own seed. Without that an image would depend on the batch that
+it was drawn in, and could not be drawn again.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,35 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from PIL import Image
 
 from dyneval.generation.families.weights import Weights, device_errors
-from dyneval.generation.model import AskedSize, BuildOptions, Made, ModelSpec, NotMade, Outcome, Request, RunOptions
+from dyneval.generation.model import (
+    BuildOptions,
+    GeneratedImage,
+    ImageRequest,
+    ModelSpec,
+    NoImage,
+    Outcome,
+    RequestedSize,
+    RunOptions,
+)
 
 
 class LocalModel(ABC):
-    """A loaded model; a script may override `wording`, `sent` and what its family adds."""
+    """A loaded model. A family adds `set_up` and `draw`; a model's class overrides what is special to it.
+
+    Attributes:
+        arguments: of the model's call.
+        repo: of the weights.
+        parts: further weights by name.
+        weights: loads from these repos, and notes the commits.
+        held: names of the attributes that hold weights; `close` lets go of them.
+    """
+
+    held: ClassVar[tuple[str, ...]]
 
     def __init__(self, spec: LocalSpec, options: BuildOptions, run: RunOptions, device: str) -> None:
         """Load the model onto `device`. Raises GenerationError when a part of it cannot be loaded."""
@@ -32,8 +55,9 @@ class LocalModel(ABC):
             import torch
 
             torch.cuda.set_device(device)  # code that comes with weights may name no device, or "cuda"
-        self.asked_size = AskedSize.of(spec.slug, self.arguments)
+        self.asked_size = RequestedSize.of(spec.slug, self.arguments)
         placement = self.set_up()
+        # After loading: only then are the commits known.
         self.facts: Mapping[str, Any] = {**self.weights.facts(self.repo), "placement": placement}
 
     @abstractmethod
@@ -42,35 +66,47 @@ class LocalModel(ABC):
 
     @abstractmethod
     def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Image.Image], list[bool | None]]:
-        """Images of `prompts` and, for each, whether the safety checker flagged it (None: there is no checker)."""
+        """Draw a batch.
 
-    def wording(self, request: Request) -> str:
-        """The prompt as it is sent: by default with the preset's suffix.
+        Args:
+            prompts: as `wording` made them.
+            generators: a torch.Generator on the CPU for each prompt, seeded.
+
+        Returns:
+            An image for each prompt and, for each, whether the safety checker flagged it (None: there is no checker).
+        """
+
+    def wording(self, request: ImageRequest) -> str:
+        """Return the prompt as it is sent: by default with the preset's suffix.
 
         The global generators are seeded for it, so that a model may rewrite the prompt with one that takes no other.
         """
         return request.prompt + self.spec.suffix(self.options)
 
     def sent(self, prompt: str) -> str:
-        """The text the model reads, where its library changes the prompt that it is given."""
+        """Return the text that the model reads, where its library changes the prompt that it is given."""
         return prompt
 
-    def generate(self, batch: Sequence[Request]) -> Iterator[Outcome]:
-        """Draw one batch. Raises BatchTooLarge and ModelBroken as the interface says."""
+    def generate(self, batch: Sequence[ImageRequest]) -> Iterator[Outcome]:
+        """Draw one batch. Raises BatchTooLarge and ModelBroken as `ImageModel.generate` says."""
         import torch
 
         start = time.perf_counter()
         with torch.inference_mode(), device_errors():
-            prompts = [self._seeded_wording(request) for request in batch]
+            prompts = []
+            for request in batch:
+                torch.manual_seed(request.seed)
+                prompts.append(self.wording(request))
             # On the CPU, so that the same noise comes out whatever the device.
             generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
             images, flags = self.draw(prompts, generators)
+        # Nobody can tell which image of a batch took how long.
         seconds = (time.perf_counter() - start) / len(batch)
         for request, prompt, image, flag in zip(batch, prompts, images, flags, strict=True):
             if image is None:
-                yield NotMade(request=request, reason="the model returned no image")
+                yield NoImage(request=request, reason="the model returned no image")
                 continue
-            yield Made(
+            yield GeneratedImage(
                 request=request,
                 image=image,
                 prompt_sent=self.sent(prompt),
@@ -80,27 +116,17 @@ class LocalModel(ABC):
             )
 
     def noted(self, prompt: str) -> dict[str, Any]:
-        """What is to be recorded about the image of a prompt alone."""
+        """Return what is to be recorded about the image of one prompt alone."""
         return {}
-
-    def _seeded_wording(self, request: Request) -> str:
-        import torch
-
-        torch.manual_seed(request.seed)
-        return self.wording(request)
 
     def close(self) -> None:
         """Free the weights, also on the device."""
         import torch
 
-        for name in self.weights_held():
+        for name in self.held:
             setattr(self, name, None)
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
-
-    @abstractmethod
-    def weights_held(self) -> tuple[str, ...]:
-        """Names of the attributes that hold weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +139,6 @@ class LocalSpec(ModelSpec):
 
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
 
-    def obstacles(self, run: RunOptions) -> list[str]:
-        """Also a licence gate that nobody has gone through on this machine."""
-        return [*super().obstacles(run), *self.gates()]
-
     def weight_dtype(self, options: BuildOptions) -> str:
-        """Name of the dtype in which weights are loaded on a GPU."""
+        """Return the name of the dtype in which weights are loaded on a GPU."""
         return self.preset(options).dtype or self.dtype

@@ -1,7 +1,9 @@
 """Models that draw an image token by token with transformers: the token sampler and the order of tokens they share.
 
-transformers samples from the global generator, one for a whole batch. Here each image has its own: noise is added to
-the scores in such a way that the largest is a sample (the Gumbel-max trick), and the library is told to be greedy.
+transformers samples from the global generator, one for a whole batch, so an image would depend on its batch and on the
+device. Here each image has its own: noise is added to the scores in such a way that the largest is a sample (the
+Gumbel-max trick: argmax of log p - log(-log u), u uniform in (0, 1), has the distribution p), and the library is told
+to be greedy.
 """
 
 from __future__ import annotations
@@ -18,24 +20,32 @@ from dyneval.generation.families.weights import component_bytes
 from dyneval.generation.model import BuildOptions, RunOptions
 
 
+@dataclass(frozen=True, slots=True)
 class SeededSampling:
-    """A logits processor that makes the largest score of each row a sample from its own generator."""
+    """A logits processor that makes the largest score of each row a sample from its own generator.
 
-    def __init__(self, generators: list[Any]) -> None:
-        """The generator of each row. Temperature and limits are those of the library's processors before this one."""
-        self.generators = generators
+    It comes last, behind the library's processors for temperature, top-k and top-p, since it draws from what they left.
+
+    Attributes:
+        generators: a torch.Generator on the CPU for each row.
+    """
+
+    generators: list[Any]
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        """Scores of shape (rows, vocabulary), one row for each generator, with noise added."""
+        """Return the scores, shape (rows, vocabulary), with noise added; one row for each generator."""
         import torch
 
         uniform = torch.stack([torch.rand(scores.shape[-1], generator=g) for g in self.generators])
+        # Kept off 0 and 1, whose logarithms are infinite: 1e-20 is above the smallest float32, 1 - 1e-7 below 1.
         noise = -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
         return scores.float() + noise.to(scores.device)
 
 
 def raster(height: int, width: int, image: Any, start: int, ends: tuple[int, int, int, int]) -> Callable[..., Any]:
-    """Which tokens may come next in an image that is written row by row: `prefix_allowed_tokens_fn` of `generate`.
+    """Return the `prefix_allowed_tokens_fn` of `generate` for an image that is written row by row.
+
+    It keeps the rows straight: one token too many in a row would shift all that follows.
 
     Args:
         height: rows of tokens; after each comes the token that ends a row.
@@ -43,10 +53,14 @@ def raster(height: int, width: int, image: Any, start: int, ends: tuple[int, int
         image: ids of the image tokens.
         start: id of the token behind which the first row begins.
         ends: ids that end a row, the rows, the image and the text, in this order.
+
+    Returns:
+        A function of a row's number and its token ids so far, which returns the ids that may come next.
     """
     row_end, *closing = ends
 
     def allowed(_: int, input_ids: Any) -> Any:
+        # The last start token counts: a prompt may hold the same one.
         written = input_ids.shape[0] - int((input_ids == start).nonzero()[-1]) - 1
         if written >= height * (width + 1):
             return [closing[min(written - height * (width + 1), 2)]]
@@ -56,9 +70,10 @@ def raster(height: int, width: int, image: Any, start: int, ends: tuple[int, int
 
 
 class TransformersModel(LocalModel):
-    """A loaded model and its processor; a script says how they draw."""
+    """A loaded model and its processor; a model's class says how they draw."""
 
     spec: TransformersSpec
+    held = ("model",)
 
     def set_up(self) -> str:
         """Load model and processor, and place the model."""
@@ -78,19 +93,16 @@ class TransformersModel(LocalModel):
             cpu_offload(self.model, execution_device=self.device)
         return placement
 
-    def weights_held(self) -> tuple[str, ...]:
-        """The model."""
-        return ("model",)
-
 
 class Janus(TransformersModel):
     """Janus-Pro: an image as a fixed number of tokens, written by a language model and decoded by an autoencoder.
 
-    It guides the scores before it samples from them; given both, the library would do it the other way round.
+    It guides the scores before it samples from them; given both, the library would sample first.
     """
 
     def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Image.Image], list[bool | None]]:
-        """Images from tokens."""
+        """Write the tokens of the images and decode them; there is no safety checker."""
+        import torch
         from transformers import (
             ClassifierFreeGuidanceLogitsProcessor,
             LogitsProcessorList,
@@ -106,23 +118,16 @@ class Janus(TransformersModel):
             **inputs,
             generation_mode="image",
             do_sample=False,
-            guidance_scale=1.0,  # none of the library's own
+            guidance_scale=1.0,  # switches the library's own guidance off
             logits_processor=LogitsProcessorList([guide, heat, SeededSampling(generators)]),
         )
-        return self._pictures(self.model.decode_image_tokens(tokens)), [None] * len(prompts)
-
-    def _pictures(self, pixels: Any) -> list[Image.Image]:
-        """Undo the normalisation of `pixels`, shape (images, height, width, 3).
-
-        `postprocess` of the processor would, but where torchvision is missing transformers 5.23 takes the height for
-        the channels.
-        """
-        import torch
-
+        pixels = self.model.decode_image_tokens(tokens)  # shape (images, height, width, 3), normalised
+        # `postprocess` of the processor would undo the normalisation, but where torchvision is missing transformers
+        # 5.23 takes the height for the channels.
         processor = self.processor.image_processor
         mean, std = (torch.tensor(values) for values in (processor.image_mean, processor.image_std))
         values = ((pixels.float().cpu() * std + mean) * 255).clamp(0, 255).to(torch.uint8)
-        return [Image.fromarray(image.numpy()) for image in values]
+        return [Image.fromarray(image.numpy()) for image in values], [None] * len(prompts)
 
 
 CLOSING_TOKENS = 3
@@ -136,7 +141,8 @@ class Emu3(TransformersModel):
     """
 
     def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Image.Image], list[bool | None]]:
-        """Images from tokens, enlarged when the preset says so."""
+        """Write the tokens of the images, decode them, and enlarge them where the preset says so."""
+        import torch
         from transformers import LogitsProcessorList, TopKLogitsWarper
 
         size = {"ratio": "1:1", "image_area": self.arguments["image_area"], "return_for_image_generation": True}
@@ -144,6 +150,11 @@ class Emu3(TransformersModel):
         height, width = (int(side) for side in inputs.pop("image_sizes")[0])
         negative = self._read([self.arguments["negative_prompt"]] * len(prompts))
         likely = TopKLogitsWarper(self.arguments["top_k"])
+        tokenizer = self.processor.tokenizer
+        row_end = tokenizer.convert_tokens_to_ids("<|extra_200|>")  # Emu3's name of the token that ends a row
+        ends = (row_end, tokenizer.eof_token_id, tokenizer.eoi_token_id, tokenizer.eos_token_id)
+        image_tokens = torch.tensor(self.model.vocabulary_mapping.image_tokens, device=self.device)
+        straight = raster(height, width, image_tokens, tokenizer.image_wrapper_token_id, ends)
         tokens = self.model.generate(
             **inputs,
             max_new_tokens=height * (width + 1) + CLOSING_TOKENS,
@@ -151,31 +162,21 @@ class Emu3(TransformersModel):
             guidance_scale=self.arguments["guidance_scale"],
             negative_prompt_ids=negative["input_ids"],
             negative_prompt_attention_mask=negative["attention_mask"],
-            prefix_allowed_tokens_fn=self._raster(height, width),
+            prefix_allowed_tokens_fn=straight,
             logits_processor=LogitsProcessorList([likely, SeededSampling(generators)]),
         )
         written = tokens[:, inputs["input_ids"].shape[1] :]
         pictures = self.model.decode_image_tokens(image_tokens=written, height=height, width=width)
-        images = self.processor.postprocess(list(pictures.float().cpu()), return_tensors="PIL.Image.Image")
-        return [self._enlarged(image) for image in images["pixel_values"]], [None] * len(prompts)
+        found = self.processor.postprocess(list(pictures.float().cpu()), return_tensors="PIL.Image.Image")
+        images, side = found["pixel_values"], self.arguments.get("enlarge_to")
+        if side:
+            images = [image.resize((side, side), Image.Resampling.LANCZOS) for image in images]
+        return images, [None] * len(prompts)
 
     def _read(self, texts: list[str], **options: Any) -> Any:
-        return self.processor(text=texts, padding=True, padding_side="left", return_tensors="pt", **options).to(
-            self.device
-        )
-
-    def _raster(self, height: int, width: int) -> Any:
-        import torch
-
-        tokenizer = self.processor.tokenizer
-        row_end = tokenizer.convert_tokens_to_ids("<|extra_200|>")
-        ends = (row_end, tokenizer.eof_token_id, tokenizer.eoi_token_id, tokenizer.eos_token_id)
-        image = torch.tensor(self.model.vocabulary_mapping.image_tokens, device=self.device)
-        return raster(height, width, image, tokenizer.image_wrapper_token_id, ends)
-
-    def _enlarged(self, image: Image.Image) -> Image.Image:
-        side = self.arguments.get("enlarge_to")
-        return image.resize((side, side), Image.Resampling.LANCZOS) if side else image
+        """Return the inputs of `generate`, padded on the left so that every image begins behind its prompt."""
+        read = self.processor(text=texts, padding=True, padding_side="left", return_tensors="pt", **options)
+        return read.to(self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +198,7 @@ class TransformersSpec(LocalSpec):
     model: str
 
     def settings(self, options: BuildOptions) -> dict[str, Any]:
-        """As for any model, and how its weights are loaded."""
+        """Return what any model records, and how the weights are loaded."""
         return {**super().settings(options), "load": {**self.load, "dtype": self.weight_dtype(options)}}
 
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> TransformersModel:

@@ -1,4 +1,9 @@
-"""Loading weights, for the families that run a model here: commits recorded, failures explained, versions noted."""
+"""Loads weights for the families that run a model here: records commits, explains failures, notes versions.
+
+A record without the commit of its weights cannot be drawn again once the repository has moved. And what the libraries
+raise when a licence was not accepted or a package is missing seldom says so; `Weights.reading` turns it into a message
+that does.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,12 @@ PACKAGES = ("diffusers", "transformers", "torch")
 
 
 class Weights:
-    """What a model was loaded from: `commits` maps each repo to the commit found, or to "local" for a folder."""
+    """What a model was loaded from.
+
+    Attributes:
+        dtype: torch dtype that the weights are loaded in.
+        commits: each repo that was read -> the commit found, or "local" for a folder.
+    """
 
     def __init__(self, spec: ModelSpec, device: str, dtype: str, asked: Mapping[str, str]) -> None:
         """Load nothing yet.
@@ -38,7 +48,7 @@ class Weights:
         self.commits: dict[str, str | None] = {}
 
     def load(self, loader: Any, repo: str, **arguments: Any) -> Any:
-        """`loader.from_pretrained(repo, ...)`, with its commit recorded. Raises GenerationError as `reading`."""
+        """Return `loader.from_pretrained(repo, ...)`, with its commit recorded. Raises GenerationError as `reading`."""
         with self.reading(repo) as revision:
             return loader.from_pretrained(repo, **revision, **arguments)
 
@@ -49,31 +59,54 @@ class Weights:
         Raises:
             GenerationError: not found, not allowed, or a package is missing; says what to do.
         """
+        from huggingface_hub import constants, get_token
+
         revision = self.asked.get(repo)
-        with explained(self.spec, repo):
+        try:
             yield {"revision": revision} if revision else {}
+        except (
+            Exception
+        ) as error:  # pickles, tokenizers and code of others raise anything; it is this model's loss only
+            text = " ".join(str(error).split())[:400]
+            hint = ""
+            # Without a token the Hub keeps a gated repo back, and libraries word that in many ways. A folder, or a
+            # missing one, is kept back by nobody: there advice about a licence would mislead.
+            is_repo = re.fullmatch(r"[\w.-]+/[\w.-]+", repo) and not Path(repo).exists()
+            is_denied = get_token() is None or re.search(r"\b(gated|restricted|401|403)\b", str(error))
+            if self.spec.gated and is_repo and is_denied:
+                page = f"https://huggingface.co/{repo}"
+                hint = f" Its licence must be accepted: open {page}, agree, then run `hf auth login`."
+            if constants.HF_HUB_OFFLINE and not Path(repo).is_dir():
+                hint += " HF_HUB_OFFLINE is set: nothing is downloaded."
+            what = f"cannot load {repo} ({type(error).__name__}: {text})"
+            raise GenerationError(f"{self.spec.slug}: {what}.{hint}") from error
         self.commits[repo] = commit(repo, revision)
 
     def facts(self, repo: str) -> dict[str, Any]:
-        """What is recorded with each image about the loaded weights, those of `repo` first."""
+        """Return what is recorded with each image about the loaded weights, those of `repo` first."""
+        import torch
+
+        is_gpu = self.device.startswith("cuda")
         return {
             "revision": self.commits.get(repo),
             "weights": self.commits,
             "versions": versions((*PACKAGES, *self.spec.packages)),
             "dtype": str(self.dtype).removeprefix("torch."),
-            "device": device_name(self.device),
+            "device": torch.cuda.get_device_name(self.device) if is_gpu else self.device,
         }
 
 
+# A function, so that a test can run the weights' own dtype on a CPU.
 def on_cpu(dtype: str) -> str:
-    """The dtype in which weights of a `dtype` run on a CPU."""
+    """Return the dtype in which weights of a `dtype` run on a CPU."""
     return "float32"
 
 
 def commit(repo: str, revision: str | None = None) -> str | None:
-    """Commit of a repo as it was read last, "local" for a folder, None when it cannot be told.
+    """Return the commit of a repo as it was read last, "local" for a folder, None when it cannot be told.
 
-    The cache of the Hub notes the commit of each branch and tag that was asked for, whatever files were.
+    Libraries do not tell which commit they read: transformers 5.20 and 5.23 no longer keep it on a configuration. The
+    cache of the Hub notes the commit of each branch and tag that was asked for, whatever files were.
     """
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
@@ -90,38 +123,18 @@ def commit(repo: str, revision: str | None = None) -> str | None:
 
 
 @contextmanager
-def explained(spec: ModelSpec, repo: str) -> Iterator[None]:
-    """Turn what loading can raise into one GenerationError that says what to do."""
-    from huggingface_hub import constants
-
-    try:
-        yield
-    except Exception as error:  # pickles, tokenizers and code of others raise anything; it is this model's loss only
-        text = " ".join(str(error).split())[:400]
-        gate = f" Its licence must be accepted: open https://huggingface.co/{repo}, agree, then run `hf auth login`."
-        hint = gate if spec.gated and _is_denied(repo, error) else ""
-        if constants.HF_HUB_OFFLINE and not Path(repo).is_dir():
-            hint += " HF_HUB_OFFLINE is set: nothing is downloaded."
-        raise GenerationError(f"{spec.slug}: cannot load {repo} ({type(error).__name__}: {text}).{hint}") from error
-
-
-def _is_denied(repo: str, error: Exception) -> bool:
-    """Whether the Hub may have kept `repo` back; without a token it does so, and libraries word that in many ways."""
-    from huggingface_hub import get_token
-
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo) or Path(repo).exists():
-        return False
-    return get_token() is None or bool(re.search(r"\b(gated|restricted|401|403)\b", str(error)))
-
-
-@contextmanager
 def device_errors() -> Iterator[None]:
-    """Tell a full device (smaller batches help) and a dead one (nothing does) from a bad prompt."""
+    """Tell a full device (smaller batches help) and a dead one (nothing does) from a bad prompt.
+
+    Raises:
+        BatchTooLarge: the device ran out of memory.
+        ModelBroken: the device failed; a CUDA context takes no further call after that.
+    """
     import torch
 
     try:
         yield
-    except torch.AcceleratorError as error:
+    except torch.AcceleratorError as error:  # before its base class RuntimeError
         raise ModelBroken(f"the device failed: {str(error).splitlines()[0]}") from error
     except RuntimeError as error:
         if reason := out_of_memory(error):
@@ -131,7 +144,7 @@ def device_errors() -> Iterator[None]:
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Installed versions of `packages` and of Python."""
+    """Return the installed versions of `packages` and of Python."""
     found = {"python": platform.python_version()}
     for package in packages:
         try:
@@ -141,15 +154,8 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def device_name(device: str) -> str:
-    """Name of the hardware: "cpu", or what the GPU calls itself."""
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-
-
 def component_bytes(components: Mapping[str, Any]) -> dict[str, int]:
-    """Bytes of parameters and buffers of each component that has any."""
+    """Return the bytes of parameters and buffers of each component that has any."""
     import torch
 
     return {

@@ -1,4 +1,9 @@
-"""The seam between the four passes and what computes replies: an `Ask` goes in, a `Reply` or `NoReply` comes out."""
+"""The interface between the four passes and what computes replies: an `Ask` goes in, a `Reply` or `NoReply` comes out.
+
+An engine of your own is a class with the attributes and methods of `Student` (docs/extend/engine.md); it need not
+inherit from anything. The passes rely on nothing else, and on all of this: a reply that was not held to its schema, or
+without the probabilities of its verdicts, gives scores that do not compare with those of other engines.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +26,16 @@ Seen = TypeVar("Seen")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ask(Generic[Seen]):
-    """One question to the student."""
+    """One question to the student. Two of them are never equal, so they can be keys of a dict."""
 
     kind: Literal["t2ia", "iqa", "evaluation"]
+    """Which task token the turn has."""
     turn: str
     """The human turn as it is stored in training data; it begins with `<image>` where there is an image."""
     schema: dict[str, Any]
     """JSON Schema that the reply fits."""
     image: Seen | None = None
+    """As the student has read it; None where the turn has no image."""
     for_choices: bool = False
     """What is wanted are the tokens and what might have stood there; the reply may end before it is complete."""
 
@@ -38,6 +45,7 @@ class Reply:
     """What the student wrote."""
 
     text: str
+    """Complete JSON that fits the schema."""
     probabilities: Sequence[Sequence[float]] = ()
     """For every verdict of an evaluation (a score, or `correct`), the probabilities of what it might be."""
     choices: Sequence[TokenChoice] = ()
@@ -64,18 +72,31 @@ class Student(Protocol[Prepared, Seen]):
 
     @property
     def device(self) -> torch.device | None:
-        """Where batches are computed; None where the engine makes its own."""
+        """Where batches are computed; None where the engine makes its own batches on devices of its own."""
 
     def prepare(self, image: Image.Image) -> Prepared:
-        """Check an image and bring it to its size. Raises ValueError: it is over 200 times longer than wide."""
+        """Check an image and bring it to its size.
+
+        Args:
+            image: upright, RGB, of any size.
+
+        Raises:
+            ValueError: it is over 200 times longer than wide.
+        """
 
     def read(self, images: Sequence[Prepared]) -> list[Seen]:
-        """Read prepared images, which then stand in the asks of one batch; in order."""
+        """Read prepared images, which then stand in the asks of one batch; returns them in order."""
 
     def answer(self, asks: Sequence[Ask[Seen]], max_new_tokens: int) -> Iterator[tuple[Ask[Seen], Reply | NoReply]]:
-        """Yield each of `asks` with what became of it, as soon as that is known. All have an image, or none has.
+        """Compute replies.
 
-        Whoever closes the iterator before its end wants no further replies.
+        Args:
+            asks: at least one; all have an image, or none has.
+            max_new_tokens: tokens that a reply may have.
+
+        Yields:
+            Each of `asks` with what became of it, as soon as that is known, in any order. Whoever closes the iterator
+            before its end wants no further replies.
         """
 
 

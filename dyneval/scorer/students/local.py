@@ -1,4 +1,8 @@
-"""The student in this process, with transformers: the reference that the other engines are held against."""
+"""The student in this process, with transformers: the reference that the other engines are compared with.
+
+It reads each image once and decodes under grammars in batches (`dyneval.scorer.decoder`). A change here that alters a
+token id or a position changes scores, which the tests of `transformers`' own `generate` and of the other engines show.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dyneval import tokens
 from dyneval.llm.chat import TokenChoice
-from dyneval.processing import IMAGE_TOKEN, Encoded, Processor, Turn
-from dyneval.scorer.decoder import Decoder, Prefix, Row
+from dyneval.processing import IMAGE_TOKEN, ChatTurn, Encoded, Processor
+from dyneval.scorer.decoder import Decoder, Prefix, ReplyRow
 from dyneval.scorer.grammar import ReplyGrammar
 from dyneval.scorer.loading import load_student
 from dyneval.scorer.students.base import Ask, NoReply, Reply
@@ -19,17 +23,29 @@ if TYPE_CHECKING:
     from transformers import Qwen3VLForConditionalGeneration
 
 
-class _Read(NamedTuple):
-    """An image in a prefix of the key-value cache."""
+class _CachedImage(NamedTuple):
+    """An image that was read into the key-value cache."""
 
     prefix: Prefix
+    """The cache of its batch."""
     row: int
+    """Its row there."""
     length: int
+    """Tokens of the conversation that were read, up to the end of the image."""
     visual_tokens: int
+    """Those of the image among them."""
 
 
 def load(checkpoint: Checkpoint, options: LocalOptions) -> TransformersStudent:
-    """Load a student. Raises CheckpointError."""
+    """Load a student.
+
+    Args:
+        checkpoint: where it is.
+        options: which device.
+
+    Raises:
+        CheckpointError: there is no such student, or it cannot be loaded here.
+    """
     model, processor = load_student(
         checkpoint.path,
         checkpoint.subfolder,
@@ -43,13 +59,20 @@ def load(checkpoint: Checkpoint, options: LocalOptions) -> TransformersStudent:
 
 
 class TransformersStudent:
-    """A loaded model with its processor."""
+    """A loaded model with its processor; see `Student` for what its attributes and methods are."""
 
     name = "transformers"
 
     def __init__(
         self, model: Qwen3VLForConditionalGeneration, processor: Processor, revision: str | None = None
     ) -> None:
+        """Get ready.
+
+        Args:
+            model: on its device.
+            processor: of the same checkpoint.
+            revision: identity of the weights, as recorded with scores.
+        """
         self.processor = processor
         self.revision = revision
         self.device = model.device
@@ -59,32 +82,32 @@ class TransformersStudent:
 
     def prepare(self, image: Image.Image) -> Encoded:
         """Turn an image into patches, behind the beginning of a conversation."""
-        return self.processor.encode([Turn("user", tokens.iqa_turn(), 1)], [image], True)
+        # Every turn with an image begins with it, so the beginning of this one is that of all three passes.
+        return self.processor.encode([ChatTurn("user", tokens.iqa_turn(), 1)], [image], True)
 
-    def read(self, images: Sequence[Encoded]) -> list[_Read]:
+    def read(self, images: Sequence[Encoded]) -> list[_CachedImage]:
         """Read each image once, up to its end mark."""
+        # The last image token, and the end mark behind it.
         lengths = [len(one.input_ids) - one.mm_token_type_ids[::-1].index(IMAGE_TOKEN) + 1 for one in images]
         prefix = self._decoder.read_images(images, lengths)
         visual = [one.mm_token_type_ids.count(IMAGE_TOKEN) for one in images]
-        return [_Read(prefix, row, *of_row) for row, of_row in enumerate(zip(lengths, visual, strict=True))]
+        return [_CachedImage(prefix, row, *of_row) for row, of_row in enumerate(zip(lengths, visual, strict=True))]
 
-    def answer(self, asks: Sequence[Ask[_Read]], max_new_tokens: int) -> Iterator[tuple[Ask[_Read], Reply | NoReply]]:
+    def answer(
+        self, asks: Sequence[Ask[_CachedImage]], max_new_tokens: int
+    ) -> Iterator[tuple[Ask[_CachedImage], Reply | NoReply]]:
         """Decode the replies under their grammars, behind the images that were read."""
-        rows = {self._row(ask): ask for ask in asks}
+        rows: dict[ReplyRow, Ask[_CachedImage]] = {}
+        for ask in asks:
+            # The questions of an evaluation are its pair's own, so its grammar is not kept; other schemas come again.
+            rated = ask.kind == "evaluation"
+            constraint = self._grammar.constraint(ask.schema, keep=not rated, verdicts=rated)
+            visual = [ask.image.visual_tokens] if ask.image else []
+            turn = ChatTurn("user", ask.turn, len(visual))
+            ids = self.processor.layout([turn], visual, add_generation_prompt=True)[0]
+            read, prefix_row = (ask.image.length, ask.image.row) if ask.image else (0, 0)
+            choices: list[TokenChoice] | None = [] if ask.for_choices else None
+            rows[ReplyRow(ids[read:], constraint, prefix_row, choices=choices)] = ask
         prefix = asks[0].image.prefix if asks and asks[0].image else None
         for row in self._decoder.decode(list(rows), max_new_tokens, prefix):
             yield rows[row], row.reply()
-
-    def _row(self, ask: Ask[_Read]) -> Row:
-        read = ask.image
-        # The questions of an evaluation are its pair's own; the other schemas come again.
-        rated = ask.kind == "evaluation"
-        constraint = self._grammar.constraint(ask.schema, keep=not rated, verdicts=rated)
-        visual = [read.visual_tokens] if read else []
-        ids = self.processor.layout([Turn("user", ask.turn, len(visual))], visual, add_generation_prompt=True)[0]
-        choices: list[TokenChoice] | None = [] if ask.for_choices else None
-        return (
-            Row(ids[read.length :], constraint, read.row, choices=choices)
-            if read
-            else Row(ids, constraint, choices=choices)
-        )

@@ -1,6 +1,6 @@
 r"""A student behind an OpenAI-compatible server.
 
-    vllm serve output/dyneval_4b_stage2_iqa --limit-mm-per-prompt.image 1 --limit-mm-per-prompt.video 0 \
+    $ vllm serve output/dyneval_4b_stage2_iqa --limit-mm-per-prompt.image 1 --limit-mm-per-prompt.video 0 \
       --structured-outputs-config '{"backend": "guidance", "disable_any_whitespace": true}'
 
 A server puts messages into its chat template and reads special tokens wherever they stand. That suits the task tokens,
@@ -27,14 +27,14 @@ from dyneval.errors import CheckpointError, SettingError
 from dyneval.files.images import png_bytes
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Message, UnfitServer, Unreachable
 from dyneval.llm.openai_server import OpenAIEngine
-from dyneval.processing import Turn
+from dyneval.processing import ChatTurn
 from dyneval.replies import ReplyLimits, evaluation_schema, form_of
 from dyneval.scorer.students.base import Ask
 from dyneval.scorer.students.registry import Checkpoint, StudentServerOptions
 from dyneval.scorer.students.served import ServedStudent, guided, top_logprobs
 
 _UNASKED = "Does the server hold a reply to its schema?"
-"""A question that stands in the schema of the first request alone: no student writes it by itself."""
+"""A question that stands in the schema of the first request alone: no student writes it without the schema."""
 _CHECK_TOKENS = 256
 """Several times as long as that reply is."""
 
@@ -50,11 +50,12 @@ class OpenAIStudent(ServedStudent[str]):
 
         Raises:
             CheckpointError: there is no DynEval student, or its chat template does not give the token ids of training.
-            SettingError: an address is none, or a setting is not for this side to choose.
+            SettingError: an address is no URL, or the server alone can choose a setting.
         """
         if checkpoint.dtype is not None:
             raise SettingError("--dtype is the server's to choose with --engine openai")
-        super().__init__(checkpoint.processor())  # which weights a server has it does not say: no revision
+        # Which weights a server has it does not say, so there is no revision.
+        super().__init__(checkpoint.processor())
         model = options.served_model or checkpoint.name
         if not self.is_exact(tokens.t2ia_turn("a cat"), 0) or not self.is_exact(tokens.iqa_turn(), 1):
             raise CheckpointError(
@@ -66,19 +67,27 @@ class OpenAIStudent(ServedStudent[str]):
         self.close_with(self._chat.close)
 
     def read(self, images: Sequence[Image.Image]) -> list[str]:
-        """The images as data URLs: lossless, made once for all three passes that see them."""
+        """Return the images as data URLs: lossless, made once for all three passes that see them."""
         with ThreadPoolExecutor() as pool:
             return list(pool.map(_data_url, images))
 
     def is_exact(self, turn: str, images: int) -> bool:
-        """True when a server reads this human turn as the token ids of training."""
+        """Tell whether a server reads a human turn as the token ids of training.
+
+        Args:
+            turn: as it is stored in training data.
+            images: how many it has.
+        """
+        # One token for each image, here and below: as templates have it, before a server widens it.
         content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": _text(turn, images)}]
         conversation: Any = [{"role": "user", "content": content}]
         template = self.processor.tokenizer.apply_chat_template(
             conversation, tokenize=False, add_generation_prompt=True
         )
         ids = self.processor.tokenizer.encode(str(template), add_special_tokens=False)
-        return ids == self.processor.layout([Turn("user", turn, images)], [1] * images, add_generation_prompt=True)[0]
+        return (
+            ids == self.processor.layout([ChatTurn("user", turn, images)], [1] * images, add_generation_prompt=True)[0]
+        )
 
     async def check(self) -> None:
         """Ask, once, for a reply of which all but the score is the schema's. Raises UnfitServer."""
@@ -88,7 +97,7 @@ class OpenAIStudent(ServedStudent[str]):
         ask: Ask[str] = Ask("evaluation", tokens.t2ia_turn("a cat"), schema)
         try:
             reply = await self.reply_to(ask, _CHECK_TOKENS)
-        except Unreachable:
+        except Unreachable:  # says nothing of what the server can do
             raise
         except ChatError as error:
             raise UnfitServer(str(error)) from None
@@ -106,7 +115,12 @@ class OpenAIStudent(ServedStudent[str]):
         self._is_fit = True
 
     async def reply_to(self, ask: Ask[str], max_new_tokens: int) -> ChatReply:
-        """Get one reply. Raises ChatError, or UnfitServer."""
+        """Get one reply.
+
+        Raises:
+            ChatError: there is none, or the server would read the turn as other tokens than those of training.
+            UnfitServer: the server refuses what scores are made from.
+        """
         images: tuple[str, ...] = (ask.image,) if ask.image else ()
         if not self.is_exact(ask.turn, len(images)):
             raise ChatError(
@@ -126,6 +140,7 @@ class OpenAIStudent(ServedStudent[str]):
 
 
 def _text(turn: str, images: int) -> str:
+    """Return the text of a turn as a message has it: without the marks of images, which are parts of their own."""
     human = tokens.split_human_turn(turn, images)
     return (human.task_token or "") + human.text
 

@@ -1,4 +1,8 @@
-"""The engines of students by name, and the options of each; an engine is imported only when it is made."""
+"""The engines of students by name, and the options of each; an engine is imported only when it is made.
+
+The flags of `--engine` are made from the options here, so `--help` knows all engines without importing torch or vLLM. A
+new engine for all users is an `Entry` in STUDENTS; one of your own needs none (`--engine module:Class`).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from msgspec import Meta
 
 from dyneval.errors import CheckpointError
 from dyneval.llm.registry import ServerOptions, VllmEngineOptions
-from dyneval.registry import Entry, Registry
+from dyneval.registry import EngineEntry, Registry
 
 if TYPE_CHECKING:
     from dyneval.processing import Processor
@@ -36,7 +40,7 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """As it stands in score files."""
+        """Name of the student as it stands in score files."""
         from dyneval.scorer.loading import checkpoint_name
 
         return checkpoint_name(self.path, self.subfolder)
@@ -54,15 +58,19 @@ class Checkpoint:
         return student_revision(self.path, self.subfolder, self.commit)
 
     def folder(self) -> str:
-        """The student's folder on this machine, fetched where it is on the Hub. Raises CheckpointError.
+        """Return the student's folder on this machine, fetched where it is on the Hub.
 
         For programs that know no subfolders of repositories, such as vLLM.
+
+        Raises:
+            CheckpointError: it cannot be fetched.
         """
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         if Path(self.path).is_dir():
             return str(Path(self.path, self.subfolder or ""))
+        # Of a repository of several students only the one that is wanted: each has gigabytes.
         taken, left = (f"{self.subfolder}/*", None) if self.subfolder else (None, "*/*")
         try:
             found = snapshot_download(str(self.path), revision=self.commit, allow_patterns=taken, ignore_patterns=left)
@@ -102,9 +110,9 @@ STUDENTS: Registry[AnyStudent] = Registry(
     "student engine",
     ("prepare", "read", "answer"),
     {
-        "transformers": Entry(target="dyneval.scorer.students.local:load", options=LocalOptions),
-        "vllm": Entry(target="dyneval.scorer.students.vllm:VllmStudent", options=VllmEngineOptions),
-        "openai": Entry(
+        "transformers": EngineEntry(target="dyneval.scorer.students.local:load", options=LocalOptions),
+        "vllm": EngineEntry(target="dyneval.scorer.students.vllm:VllmStudent", options=VllmEngineOptions),
+        "openai": EngineEntry(
             target="dyneval.scorer.students.openai:OpenAIStudent",
             options=StudentServerOptions,
             flags=("base_urls", "served_model", "api_key_env"),
@@ -115,7 +123,12 @@ STUDENTS: Registry[AnyStudent] = Registry(
 
 
 def make_student(engine: str, checkpoint: Checkpoint, **options: Any) -> AnyStudent:
-    """Make the engine `engine` of a student, as described at `Scorer.from_pretrained`.
+    """Make the engine of a student.
+
+    Args:
+        engine: name in STUDENTS, or "module:Class".
+        checkpoint: the student.
+        options: of the engine, the fields of its options here.
 
     Raises:
         CheckpointError: there is no DynEval student to load.

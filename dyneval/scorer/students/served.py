@@ -2,6 +2,9 @@
 
 An engine that samples token by token may take other tokens for the same text than `transformers`, whose forced text is
 the tokenizer's own, and its arithmetic differs with the batch: scores agree as two runs of it agree.
+
+The class runs an event loop in a thread, turns replies into probabilities of verdicts, and ends the engine when nothing
+uses it any more. What an engine does by itself is in `openai` and `vllm`.
 """
 
 from __future__ import annotations
@@ -31,12 +34,13 @@ _VERDICTS = (
 )
 """What a verdict stands behind, and what it may be."""
 _TAIL = 32
+"""Characters in front of a token that are looked at for the key of a verdict."""
 CLOSING_SECONDS = 20.0
 """Longest wait for connections to close, or for an engine to stop."""
 
 
 class ServedStudent(ABC, Generic[Seen]):
-    """Base of engines that answer requests one by one, many at a time."""
+    """Base of engines that answer requests one by one, many at a time; see `Student` for the attributes."""
 
     name: str
     dtype: str
@@ -44,8 +48,14 @@ class ServedStudent(ABC, Generic[Seen]):
     revision: str | None = None
 
     def __init__(self, processor: Processor) -> None:
+        """Start the event loop that requests are made in.
+
+        Args:
+            processor: of the same checkpoint that the engine has.
+        """
         self.processor = processor
-        # In a thread of its own: a notebook has a running loop in this one.
+        # In a thread of its own: a notebook has a running loop in this one. A daemon, so that Python can end while a
+        # request hangs.
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"engine-{self.name}", daemon=True)
         self._thread.start()
@@ -66,22 +76,24 @@ class ServedStudent(ABC, Generic[Seen]):
 
     @abstractmethod
     def read(self, images: Sequence[Image.Image]) -> list[Seen]:
-        """The images as they go along with requests; nothing is read ahead, the engine has a prefix cache."""
+        """Return the images as they go along with requests; nothing is read ahead, the engine has a prefix cache."""
 
     def answer(self, asks: Sequence[Ask[Seen]], max_new_tokens: int) -> Iterator[tuple[Ask[Seen], Reply | NoReply]]:
-        """Ask for all replies at once.
+        """Ask for all replies at once, and yield them as they come.
 
         Raises:
             Unreachable: the server is gone; no pair is at fault.
             EngineStopped: there never was one, or the engine is dead.
             UnfitServer: the server does not do what scores are made from.
         """
+        # Before any pair: a server that cannot score would fail all of them, one by one.
         asyncio.run_coroutine_threadsafe(self.check(), self._loop).result()
         under_way = {asyncio.run_coroutine_threadsafe(self._one(ask, max_new_tokens), self._loop): ask for ask in asks}
         try:
             for done in as_completed(under_way):
                 yield under_way[done], done.result()
         finally:
+            # Of a batch that nobody waits for any more: the engine would go on writing.
             for one in under_way:
                 one.cancel()
 
@@ -93,12 +105,14 @@ class ServedStudent(ABC, Generic[Seen]):
         """Get one reply. Raises ChatError, also where the text of `ask` cannot be asked exactly."""
 
     async def _one(self, ask: Ask[Seen], max_new_tokens: int) -> Reply | NoReply:
+        """Get one reply, or the reason why this pair has none. Raises what concerns all pairs."""
         try:
             reply = await self.reply_to(ask, max_new_tokens)
         except (Unreachable, UnfitServer):
             raise
         except ChatError as error:
             return NoReply(str(error))
+        # Cut off on purpose, so it is not looked at whether the reply is complete.
         if ask.for_choices:
             return Reply(reply.text, choices=reply.tokens)
         if reply.finish_reason == "length":
@@ -110,6 +124,8 @@ class ServedStudent(ABC, Generic[Seen]):
 
 
 def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, close: Callable[[], Any]) -> None:
+    """Cancel what is left of requests, close the engine, and end the loop."""
+
     async def closed() -> None:
         left = asyncio.all_tasks() - {asyncio.current_task()}  # of a run that was interrupted
         for task in left:
@@ -126,14 +142,17 @@ def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, close: Calla
 
 
 def top_logprobs(ask: Ask[Any]) -> int:
-    """Alternatives wanted at each token of a reply; 0 where none are."""
+    """Return how many alternatives are wanted at each token of a reply; 0 where none are."""
     return TOP_CHOICES if ask.kind == "evaluation" or ask.for_choices else 0
 
 
 def verdict_probabilities(tokens: Sequence[TokenChoice]) -> list[list[float]]:
-    """For every verdict in a reply, the probabilities of 1 to 5, or of true and false, among themselves.
+    """Return for every verdict in a reply the probabilities of 1 to 5, or of true and false, among themselves.
 
     Within a text the quotes of the key would be escaped, so what stands behind `"score": ` is the structure's.
+
+    Args:
+        tokens: of the whole reply, with their alternatives. An alternative that is not told counts as 0.
     """
     found = []
     tail = ""
@@ -150,5 +169,5 @@ def verdict_probabilities(tokens: Sequence[TokenChoice]) -> list[list[float]]:
 
 
 def guided(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema, with a word to llguidance (backend "guidance") about the form of JSON that students write."""
+    """Return a schema with a word to llguidance (backend "guidance") about the form of JSON that students write."""
     return {**schema, "x-guidance": JSON_FORM}

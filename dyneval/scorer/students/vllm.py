@@ -1,7 +1,8 @@
 """A student in vLLM's asynchronous engine in this process. What builds requests needs no vLLM and is tested without.
 
 vLLM gets token ids, made by the processor of training, so that a prompt may hold any text; the image stands in them as
-one `<|image_pad|>`, which vLLM widens to as many as the image takes.
+one `<|image_pad|>`, which vLLM widens to as many as the image takes. Passed as text, a prompt with `<|im_end|>` in it
+would end its own turn.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dyneval.llm.chat import ChatError, ChatReply, TokenChoice
 from dyneval.llm.registry import VllmEngineOptions
 from dyneval.llm.vllm_local import held_to, last_output, reply_of, start_engine
-from dyneval.processing import Processor, Turn
+from dyneval.processing import ChatTurn, Processor
 from dyneval.scorer.students.base import Ask
 from dyneval.scorer.students.registry import Checkpoint
 from dyneval.scorer.students.served import ServedStudent, guided, top_logprobs
@@ -32,18 +33,19 @@ class VllmStudent(ServedStudent["Image.Image"]):
         """Load a student.
 
         Raises:
-            CheckpointError: there is none.
+            CheckpointError: there is no such student.
             SettingError: vLLM is not installed, or does not start with these options.
         """
         super().__init__(checkpoint.processor())
         self.dtype = checkpoint.dtype or "auto"
+        # In a list that the closing function shares: it must let the engine go, and not hold this student.
         self._engines = [start_engine(checkpoint.folder(), options, dtype=self.dtype)]
         self.close_with(partial(_shut_down, self._engines))
         self.revision = checkpoint.revision()
-        self._numbers = itertools.count()
+        self._numbers = itertools.count()  # vLLM tells requests apart by a name that each must have
 
     def read(self, images: Sequence[Image.Image]) -> list[Image.Image]:
-        """VLLM takes them as they are."""
+        """Return them as they are: vLLM has a processor of its own."""
         return list(images)
 
     async def reply_to(self, ask: Ask[Image.Image], max_new_tokens: int) -> ChatReply:
@@ -66,21 +68,29 @@ def _shut_down(engines: list[Any]) -> None:
 
 
 def prompt(processor: Processor, ask: Ask[Image.Image]) -> dict[str, Any]:
-    """A request to vLLM: token ids, and the image."""
+    """Return a request to vLLM: token ids, and the image."""
     image = ask.image
-    turn = Turn("user", ask.turn, int(image is not None))
+    turn = ChatTurn("user", ask.turn, int(image is not None))
     ids = processor.layout([turn], [1] * turn.images, add_generation_prompt=True)[0]
     return {"prompt_token_ids": ids, "multi_modal_data": {} if image is None else {"image": image}}
 
 
 def sampling_arguments(ask: Ask[Any], max_new_tokens: int) -> dict[str, Any]:
-    """Keyword arguments of SamplingParams but the schema: greedy, with the alternatives where there are scores."""
+    """Return the arguments of SamplingParams but the schema: greedy, with alternatives where there are scores."""
     arguments: dict[str, Any] = {"max_tokens": max_new_tokens, "temperature": 0.0}
     return arguments | ({"logprobs": top} if (top := top_logprobs(ask)) else {})
 
 
 def with_choices(reply: ChatReply, logprobs: Any) -> ChatReply:
-    """Add vLLM's logprobs (for each token of the reply a dict from ids, the token's own first) to a reply."""
+    """Add vLLM's logprobs to a reply.
+
+    Args:
+        reply: from vLLM's output.
+        logprobs: for each token of the reply a dict from ids, the token's own first; None where none were wanted.
+
+    Raises:
+        ChatError: a token has none.
+    """
     from dataclasses import replace
 
     choices = []

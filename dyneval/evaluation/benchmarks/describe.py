@@ -1,4 +1,8 @@
-"""What lies at a path, in a few words: said beside the layout that was expected of it."""
+"""Describe what lies at a path, in a few words, for an error that says which layout was expected there.
+
+"not the layout of TIFA" helps little without "found: a folder with images/, scores.json". Nothing here may raise: it
+runs while another error is reported.
+"""
 
 from __future__ import annotations
 
@@ -12,33 +16,24 @@ from dyneval.files.atomic import read_json
 from dyneval.files.row import BadRow
 from dyneval.files.tables import KINDS, each_row
 
+# Names that are listed, of files, columns and keys.
 _SHOWN = 10
-"""Names that are listed."""
+# Entries of a folder that are looked at: a folder of images may have millions.
 _LOOKED_AT = 10_000
-"""Entries of a folder that are looked at: one of images may have millions."""
+# Characters that are shown of a name.
 _LONGEST = 40
-"""Characters of a name."""
 
 
-def found(path: Path) -> str:
-    """Describe a file or folder: what a folder holds, the columns of a table, the keys of a JSON object.
-
-    Never raises on what it finds: it is said where something else has gone wrong already.
-    """
+def describe_path(path: Path) -> str:
+    """Describe a file or folder: what a folder holds, the columns of a table, the keys of a JSON object."""
     try:
         if path.is_dir():
-            return _folder(path)
+            entries = sorted(entry for entry in islice(path.iterdir(), _LOOKED_AT) if not entry.name.startswith("."))
+            names = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries]
+            return f"a folder with {_some(names)}" if names else "an empty folder"
         return _file(path) if path.exists() else "nothing: there is no such file or folder"
     except OSError as error:
         return f"nothing that can be read ({error.strerror})"
-
-
-def _folder(path: Path) -> str:
-    entries = sorted(entry for entry in islice(path.iterdir(), _LOOKED_AT) if not entry.name.startswith("."))
-    if not entries:
-        return "an empty folder"
-    names = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries]
-    return f"a folder with {_some(names)}"
 
 
 def _file(path: Path) -> str:
@@ -54,18 +49,18 @@ def _file(path: Path) -> str:
         of = f", the first with the keys {_some(inside)}" if isinstance(inside, dict) else ""
         return f"a JSON object with the keys {_some(value)}{of}"
     if isinstance(value, list):
-        return f"a JSON list of {len(value):,}{_keys(value[0]) if value else ''}"
+        if not value:
+            return "a JSON list of 0"
+        first = value[0]
+        of = f" with {_some(first)}" if isinstance(first, dict) else f", the first {type(first).__name__}"
+        return f"a JSON list of {len(value):,}{of}"
     try:
-        first = next(iter(each_row(path)), None)
+        row = next(iter(each_row(path)), None)
     except DataFileError as error:
         return str(error)
-    if first is None:
+    if row is None:
         return f"a {kind} table without rows"
-    return f"a {kind} table whose first row is none" if isinstance(first, BadRow) else f"a {kind} table{_keys(first)}"
-
-
-def _keys(row: Any) -> str:
-    return f" with {_some(row)}" if isinstance(row, dict) else f", the first {type(row).__name__}"
+    return f"a {kind} table " + ("whose first row is none" if isinstance(row, BadRow) else f"with {_some(row)}")
 
 
 def _some(names: Collection[Any]) -> str:
