@@ -1,6 +1,6 @@
 """Counts the tokens that a sample takes in training: text, answer, chat template, and its image.
 
-Training skips samples over `--model_max_length`. With `--max-tokens` the builder leaves them out and reports them
+Training skips samples over `--model_max_length`. With `--tokenizer` the builder leaves them out and reports them
 instead, so that nobody finds out in the middle of a run. The count must equal that of training to the token.
 """
 
