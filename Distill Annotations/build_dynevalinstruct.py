@@ -1,6 +1,6 @@
 """Build DynEvalInstruct from the teacher's annotations; the same as `dyneval instruct`.
 
-python "Distill Annotations/build_dynevalinstruct.py" --metadata gendb/metadata.jsonl --annotations annotations \
+$ python "Distill Annotations/build_dynevalinstruct.py" --metadata gendb/metadata.jsonl --annotations annotations \
         --output instruct
 """
 

@@ -1,6 +1,6 @@
 """Overall score of every annotated pair: alpha * IQA + beta * T2IA, each 1-5; the same as `dyneval overall`.
 
-python "Distill Annotations/compute_overall_scores.py" --metadata gendb/metadata.jsonl \
+$ python "Distill Annotations/compute_overall_scores.py" --metadata gendb/metadata.jsonl \
         --annotations annotations --output annotations/overall_scores.csv
 """
 

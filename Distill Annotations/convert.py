@@ -1,7 +1,7 @@
 """Convert annotations from and to the public data set's files; the same as `dyneval published`.
 
-python "Distill Annotations/convert.py" import --annotations-file DYNEVAL-250K-PROMPTS.json --output annotations
-python "Distill Annotations/convert.py" export --metadata gendb/metadata.jsonl \
+$ python "Distill Annotations/convert.py" import --annotations-file DYNEVAL-250K-PROMPTS.json --output annotations
+$ python "Distill Annotations/convert.py" export --metadata gendb/metadata.jsonl \
         --annotations annotations --output DIR
 """
 

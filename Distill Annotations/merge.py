@@ -1,6 +1,6 @@
 """Put the annotation files of shards together; the same as `dyneval merge annotations`.
 
-python "Distill Annotations/merge.py" --output annotations --metadata gendb/metadata.jsonl
+$ python "Distill Annotations/merge.py" --output annotations --metadata gendb/metadata.jsonl
 """
 
 from dyneval.cli.merge import main

@@ -63,7 +63,12 @@ class Record(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
         except msgspec.ValidationError as error:
             # Only rows that do not fit pay for this second reading, which makes 5.0 a 5.
             try:
-                row = msgspec.json.decode(line)
+                try:
+                    row = msgspec.json.decode(line)
+                except msgspec.ValidationError:  # the only one that a value without a type can raise
+                    raise SchemaError(
+                        f"{where}: a number is out of range, such as 1e999; doubles end at 1.8e308"
+                    ) from None
                 return cls._checked(msgspec.json.encode(_with_whole_numbers(row, cls.FREE)), where)
             except SchemaError:
                 raise

@@ -1,8 +1,10 @@
-"""Lists the licences of the packages of the environment that runs it, as a Markdown table; standard library only.
+"""Lists the licences of the packages of the environment that runs it, as a Markdown table.
 
-    ENVIRONMENT/bin/python pipeline/licences.py
+    $ ENVIRONMENT/bin/python pipeline/licences.py
 
-Exits with status 1 where a package says no licence, or one that was not looked at yet: add it to `KNOWN` after reading.
+`release.sh` runs it in the environment of the built wheel, so it uses the standard library only. It exits with status
+1 where a package names no licence, or one that nobody has read yet: read it, then add it to `KNOWN`. Without this, a
+release could come to depend on a package that its users may not use.
 """
 
 from __future__ import annotations
@@ -15,15 +17,16 @@ KNOWN = re.compile(
     r"apache|bsd|\bmit\b|\bisc\b|\bmpl|mozilla|\bpsf|python software|unlicense|hpnd|cc0|zlib|public domain|lgpl",
     re.IGNORECASE,
 )
-"""Licences under which a package that is only installed beside ours may be used by all."""
+"""Licences that were read: a package under them that is only installed beside ours may be used by all."""
 BARRED = re.compile(r"\ba?gpl|affero|non-?commercial|proprietary", re.IGNORECASE)
-"""What is looked at even where another licence stands beside it, as in `MIT AND GPL-3.0-only`."""
+"""Licences that are reported even beside a known one, as in `MIT AND GPL-3.0-only`."""
 NVIDIA = ("nvidia-", "cuda-")
 """Names of the CUDA libraries that torch's build for GPUs brings, under NVIDIA's own terms (CUDA EULA)."""
 
 
 def licence(package: Distribution) -> str:
-    """What a package says of its licence: the expression, else its classifiers, else the field's first line."""
+    """Return the licence that a package names: the expression, else its classifiers, else the field's first line."""
+    # Newest metadata first. The old field may hold a licence's whole text, of which the first line is the name.
     told = package.metadata
     if expression := told.get("License-Expression"):
         return str(expression)
@@ -35,12 +38,12 @@ def licence(package: Distribution) -> str:
 
 
 def is_known(text: str) -> bool:
-    """Whether a licence is one of those that were looked at, and nothing beside it."""
+    """True where a licence is among those that were read, and none that is barred stands beside it."""
     return bool(KNOWN.search(text)) and not BARRED.search(text)
 
 
 def main() -> int:
-    """Print the table; returns the exit status."""
+    """Print the table, and on standard error the licences that nobody has read; return 1 where there are any."""
     found = sorted((str(one.metadata["Name"]), one.version, licence(one)) for one in distributions())
     print("| package | version | licence |\n|---|---|---|")
     print("\n".join(f"| {name} | {version} | {text or 'none said'} |" for name, version, text in found))

@@ -151,6 +151,13 @@ def test_a_line_that_is_no_json_is_refused_even_where_nothing_is_kept_of_it(reco
         record.decode(line + b', "more": ' + more + b"}", "row 3")
 
 
+@pytest.mark.parametrize("record", list(ROWS))
+def test_a_number_beyond_the_range_of_a_double_is_refused(record):
+    line = json.dumps(ROWS[record] | {record.KEY: 0}).replace(f'"{record.KEY}": 0', f'"{record.KEY}": 1e999')
+    with pytest.raises(SchemaError, match=r"^row 3: .*out of range"):
+        record.decode(line.encode(), "row 3")
+
+
 def test_whole_numbers_become_integers_and_the_rest_stays_as_it_is():
     answer = ROWS[records.IQAAnswers]["answers"][0] | {"score": 2.0, "question": 'Is "Café" \\ 猫 whole?'}
     row = ROWS[records.IQAAnswers] | {"answers": [answer]}

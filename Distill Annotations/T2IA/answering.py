@@ -1,6 +1,6 @@
 """Ask the teacher to answer and score (1-5) each image on its prompt's questions: t2ia_answers.jsonl.
 
-    python "Distill Annotations/T2IA/answering.py" --metadata gendb/metadata.jsonl --output annotations --base-url http://localhost:8000/v1
+    $ python "Distill Annotations/T2IA/answering.py" --metadata gendb/metadata.jsonl --output annotations --base-url http://localhost:8000/v1
 
 Needs t2ia_questions.jsonl in the same folder. Run again, it goes on where it stopped.
 The same as `dyneval annotate --workflow t2ia_answers`.
@@ -11,4 +11,5 @@ import sys
 from dyneval.cli.annotate import main
 
 if __name__ == "__main__":
+    # The published code has a script for each step; this one is `annotate` with one workflow.
     raise SystemExit(main(["--workflow", "t2ia_answers", *sys.argv[1:]]))

@@ -1,6 +1,8 @@
-"""The annotations of every pair, joined: read one pair at a time, each of the four checked on its own.
+"""Joins the four annotation files: all that the teacher said about one pair, each row checked on its own.
 
-A pair may lack some of them, and some may be bad: the others are of use all the same.
+A pair may lack some annotations and others may be bad; the good ones are used all the same. The checks here are the
+last ones before training: a row that belongs to another prompt or image, or answers to other questions than the file
+holds, would otherwise become a sample that contradicts its image.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnnotatedPair:
-    """A pair with what the teacher said about it, checked; what is missing or bad is None and named in `problems`."""
+    """A pair with its checked annotations; one that is missing or bad is None and named in `problems`."""
 
     pair: PairRecord
     t2ia_questions: T2IAQuestions | None
@@ -63,29 +65,28 @@ class AnnotatedPair:
         row = self.iqa_answers
         if row is None:
             return None
+        # Published rows have a score of their own, and answers without scores.
         if row.score is not None:
             return row.score
         known = [rating for answer in row.answers if (rating := answer.rating) is not None]
         return sum(known) / len(known) if known else None
 
-    @property
-    def overall(self) -> float | None:
-        """S of the pair, see `overall_score`."""
-        return overall_score(self.t2ia, self.iqa)
-
 
 def overall_score(t2ia: float | None, iqa: float | None) -> float | None:
-    """S = 0.5 T2IA + 0.5 IQA, 1-5; where one of them is unknown the other; None where both are."""
+    """Overall score S = 0.5 T2IA + 0.5 IQA, 1-5, with the weights of the paper.
+
+    Where one part is unknown, S is the other one; where both are, it is None.
+    """
     if t2ia is None or iqa is None:
         return iqa if t2ia is None else t2ia
     return 0.5 * t2ia + 0.5 * iqa
 
 
 class Annotations:
-    """Annotation files of one folder, opened to be read by pair."""
+    """The annotation files of one folder, read by pair; a context manager."""
 
     def __init__(self, folder: Path, root: Path) -> None:
-        """Describe the files.
+        """Name the files; `with` opens them, and raises DataFileError where one is missing or of the published form.
 
         Args:
             folder: holds t2ia_questions.jsonl, t2ia_answers.jsonl, iqa_questions.jsonl and iqa_answers.jsonl.
@@ -101,6 +102,7 @@ class Annotations:
                 f"{self.folder}: holds annotations in the published form; make ours of them first: "
                 f'python "Distill Annotations/convert.py" import --annotations-file {self.folder / MAPPING}'
             )
+        # The indexes are read here, before the builder forks: its workers share them .
         with ExitStack() as stack:
             self._files: dict[Workflow, JsonlIndex[Any]] = {}
             for name, record in ANNOTATIONS.items():
@@ -115,9 +117,17 @@ class Annotations:
         self._stack.close()
 
     def of(self, pair: PairRecord) -> AnnotatedPair:
-        """Return the pair with its annotations; none of them costs another one."""
+        """Return the pair with its annotations. A bad row is a problem of its workflow and leaves the others usable."""
         problems: list[Problem] = []
-        t2ia_questions = self._t2ia_questions(pair, problems)
+        # Images of one prompt mostly follow each other in the metadata, so their questions are read once.
+        t2ia_questions = self._last_questions
+        if (
+            t2ia_questions is None
+            or t2ia_questions.prompt_id != pair.prompt_id
+            or other_origin(t2ia_questions, pair, self.root)
+        ):
+            t2ia_questions = self._read(T2IAQuestions, "t2ia_questions", pair.prompt_id, pair, problems)
+            self._last_questions = t2ia_questions
         t2ia_answers = self._read(T2IAAnswers, "t2ia_answers", pair.pair_id, pair, problems)
         iqa_questions = self._read(IQAQuestions, "iqa_questions", pair.pair_id, pair, problems)
         iqa_answers = self._read(IQAAnswers, "iqa_answers", pair.pair_id, pair, problems)
@@ -129,14 +139,6 @@ class Annotations:
             iqa_answers=_answering(iqa_questions, iqa_answers, "iqa_answers", pair, problems),
             problems=problems,
         )
-
-    def _t2ia_questions(self, pair: PairRecord, problems: list[Problem]) -> T2IAQuestions | None:
-        """Questions of the pair's prompt; images of one prompt mostly follow each other."""
-        last = self._last_questions
-        if last is None or last.prompt_id != pair.prompt_id or other_origin(last, pair, self.root):
-            last = self._read(T2IAQuestions, "t2ia_questions", pair.prompt_id, pair, problems)
-            self._last_questions = last
-        return last
 
     def _read(self, kind: type[R], name: Workflow, key: str, pair: PairRecord, problems: list[Problem]) -> R | None:
         where = f"{pair.pair_id}: {name}"
@@ -163,9 +165,13 @@ def _answering(
     pair: PairRecord,
     problems: list[Problem],
 ) -> A | None:
-    """The answers, or None where there are questions that they do not answer, one by one."""
+    """The answers, or None with a problem where they are not the answers to `questions`, one by one.
+
+    Answers without questions are kept: they hold the text of their questions.
+    """
     if questions is None or answers is None:
         return answers
+    # The teacher's questions may have been asked again since; the answers then judge something else.
     if [question.question for question in questions.questions] == [answer.question for answer in answers.answers]:
         return answers
     reason = f"{pair.pair_id}: {name}: answers to other questions than there are; annotate {name} again with --force"

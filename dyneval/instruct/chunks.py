@@ -1,4 +1,8 @@
-"""The work on one pair, done by worker processes a chunk at a time: read, check, split, curate, write samples."""
+"""Makes the training samples of pairs, a chunk of pairs at a time: read, check, split, curate, write.
+
+`ChunkWorker` runs in the builder's process or in forked ones (`parallel`). It decides what becomes of a pair, and
+returns that with the JSON of the samples; the builder only writes. This is the hot loop of a build.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ from dyneval.tokens import DEFAULT_TEMPLATE, TemplateVersion
 
 Outcome = Literal["kept", "heldout", "score_not_below_delta", "bad_row", "image", "not_annotated"]
 REJECTED: tuple[Outcome, ...] = ("bad_row", "image", "not_annotated")
-"""Of these pairs there is no sample; of others some of the four may be missing, for one of FAULTS."""
+"""Outcomes of pairs that have no sample at all. Other pairs may lack some of the four, for one of FAULTS."""
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 STAGES: dict[str, tuple[Workflow, ...]] = {"t2ia": ("t2ia_answers",), "iqa": ("iqa_questions", "iqa_answers")}
 """The samples that every pair has in a stage; the one of its prompt is shared."""
@@ -68,8 +72,11 @@ Span = tuple[int, int, int]
 """Begin and end of some samples among those of a chunk, and their number."""
 
 
-class Done(NamedTuple):
-    """What came of one pair, and where in its chunk its own samples and that of its prompt stand, if it has any."""
+class PairOutcome(NamedTuple):
+    """What became of one pair.
+
+    `stages` and `prompt` say where its own samples and the sample of its prompt stand in the chunk, if it has any.
+    """
 
     number: int
     """Its line in the metadata."""
@@ -86,12 +93,12 @@ class Done(NamedTuple):
 
 @dataclass(kw_only=True, slots=True)
 class Chunk:
-    """What came of some pairs, in order, and the statistics and extremes of those that are kept.
+    """What became of some pairs, in order, and the statistics and extremes of those that are kept.
 
     `samples` is the JSON of all samples in one piece, which travels between processes faster than a thousand.
     """
 
-    done: list[Done]
+    pairs: list[PairOutcome]
     statistics: Statistics
     extremes: Extremes
     samples: bytearray | memoryview
@@ -101,7 +108,8 @@ class Chunk:
 class _Draft:
     """What has been made for a chunk so far.
 
-    No pair and no piece of JSON outlives its turn: what is made for the next one then lies in the processor's cache.
+    Samples become bytes at once, and no pair is kept longer than its turn: its memory is then reused for the next pair
+    while it still is in the processor's cache.
     """
 
     samples: bytearray = field(default_factory=bytearray)
@@ -115,14 +123,14 @@ class _Draft:
     prompt_span: Span | None = None
 
     def put(self, made: Sequence[InstructSample]) -> Span:
-        """Add samples; what they are made of was checked when it was read."""
+        """Add samples. They are not checked again: the rows that they are made of were, when they were read."""
         begin = len(self.samples)
         self.samples += SEPARATOR.join([msgspec.json.encode(sample) for sample in made])
         return begin, len(self.samples), len(made)
 
 
-class Worker:
-    """Works on chunks of one build."""
+class ChunkWorker:
+    """Makes the chunks of one build."""
 
     def __init__(self, config: BuildConfig, annotations: Annotations) -> None:
         self.config = config
@@ -132,57 +140,62 @@ class Worker:
         self.count = config.limit.counter() if config.limit else None
 
     def work(self, lines: Sequence[Line]) -> Chunk:
-        """Work on some lines of the metadata; no exception but those of the machine leaves here."""
+        """Make the chunk of some lines of the metadata. Bad data raises nothing: it becomes an outcome or a problem."""
         draft = _Draft()
-        done = [self._pair(number, line, draft) for number, line in lines]
+        pairs = [self._pair(number, line, draft) for number, line in lines]
         draft.statistics.count(draft.observed)
-        return Chunk(done=done, statistics=draft.statistics, extremes=draft.extremes, samples=draft.samples)
+        return Chunk(pairs=pairs, statistics=draft.statistics, extremes=draft.extremes, samples=draft.samples)
 
-    def _pair(self, number: int, line: bytes, draft: _Draft) -> Done:
+    def _pair(self, number: int, line: bytes, draft: _Draft) -> PairOutcome:
         try:
             pair = pair_of_line(line, f"{self.config.metadata}:{number}")
         except SchemaError as error:
-            return Done(number, PairRecord.key_in(line) or f"line {number}", "bad_row", str(error))
+            return PairOutcome(number, PairRecord.key_in(line) or f"line {number}", "bad_row", str(error))
+        # Before the annotations: without its image none of the samples but the prompt's can be trained on.
         try:
-            self._check_image(pair)
+            if self.config.check_images != "none":
+                path = resolve_below(self.root, pair.file_name)
+                if self.config.check_images == "decode":
+                    load_image(path)
+                elif not path.is_file():
+                    raise ImageError(f"{pair.file_name}: no such image file below {self.root}")
         except ImageError as error:
-            return Done(number, pair.pair_id, "image", str(error))
+            return PairOutcome(number, pair.pair_id, "image", str(error))
         return self._sorted(number, line, self.annotations.of(pair), draft)
 
-    def _check_image(self, pair: PairRecord) -> None:
-        if self.config.check_images == "none":
-            return
-        path = resolve_below(self.root, pair.file_name)
-        if self.config.check_images == "decode":
-            load_image(path)
-        elif not path.is_file():
-            raise ImageError(f"{pair.file_name}: no such image file below {self.root}")
-
-    def _sorted(self, number: int, line: bytes, item: AnnotatedPair, draft: _Draft) -> Done:
-        """Make all samples of a pair, whatever becomes of it, so that every annotation is checked."""
+    def _sorted(self, number: int, line: bytes, item: AnnotatedPair, draft: _Draft) -> PairOutcome:
+        """Decide what becomes of a pair. All its samples are made in any case, so that every annotation is checked."""
         pair, curation = item.pair, self.config.curation
         made, tokens, problems = self._samples(item, draft)
         if not made:
             reason = "; ".join([problem.reason for problem in problems])
-            return Done(number, pair.pair_id, "not_annotated", reason, problems=problems)
+            return PairOutcome(number, pair.pair_id, "not_annotated", reason, problems=problems)
         t2ia, iqa = item.t2ia, item.iqa
         overall = overall_score(t2ia, iqa)
         outcome: Outcome = "score_not_below_delta"
-        row, prompt, stages = b"", None, None
+        row = b""
+        prompt: Span | None = None
+        stages: dict[str, Span] | None = None
         if curation.keeps(pair.tier, overall):
-            outcome, prompt, stages = "kept", _put_prompt(made, draft), _put(made, draft)
+            outcome, stages = "kept", {}
+            if "t2ia_questions" in made:
+                prompt = draft.prompt_span = draft.prompt_span or draft.put([made["t2ia_questions"]])
+            for stage, names in STAGES.items():
+                if own := [made[name] for name in names if name in made]:
+                    stages[stage] = draft.put(own)
         if curation.holds_out(pair.prompt):
-            # Every pair, to be scored; samples only of those that training would take, so that losses compare.
+            # heldout.jsonl lists every pair, to be scored. Samples are only of those that training would take too, so
+            # that the held-out loss compares with the training loss.
             outcome, row = "heldout", line
         elif outcome == "kept":
             draft.observed.add(item, overall, tokens)
             draft.extremes.add(number, t2ia, iqa, overall)
-        return Done(number, pair.pair_id, outcome, "", pair.prompt_id, pair.tier, row, prompt, stages, problems)
+        return PairOutcome(number, pair.pair_id, outcome, "", pair.prompt_id, pair.tier, row, prompt, stages, problems)
 
     def _samples(
         self, item: AnnotatedPair, draft: _Draft
     ) -> tuple[dict[Workflow, InstructSample], list[int], list[Problem]]:
-        """What can be made of a pair: its samples, their tokens where they are counted, and what is in the way."""
+        """The samples of a pair, their numbers of tokens where they are counted, and why others could not be made."""
         made: dict[Workflow, InstructSample] = {}
         tokens: list[int] = []
         problems = list(item.problems)
@@ -192,11 +205,16 @@ class Worker:
                 continue
             try:
                 if name == "t2ia_questions":
-                    sample = self._prompt_sample(item.pair, row, draft)
+                    # Pairs of one prompt get the same row object from `Annotations`, so identity is enough to know it.
+                    if draft.prompt_sample is None or draft.prompt_row is not row:
+                        draft.prompt_sample = make(item.pair, row, self.wording)
+                        draft.prompt_row, draft.prompt_span = row, None
+                    sample = draft.prompt_sample
                 else:
                     sample = make(item.pair, row, self.wording)
                 if self.count is not None:
                     tokens.append(self.count(sample, item.pair.width, item.pair.height))
+            # Each of the four on its own: a bad scene graph is no reason to lose the T2IA answers.
             except SampleTooLongError as error:
                 problems.append(Problem(name, "too_long", str(error)))
             except ValueError as error:  # SchemaError, and what turns and replies refuse
@@ -204,25 +222,3 @@ class Worker:
             else:
                 made[name] = sample
         return made, tokens, problems
-
-    def _prompt_sample(self, pair: PairRecord, row: object, draft: _Draft) -> InstructSample:
-        if draft.prompt_sample is None or draft.prompt_row is not row:
-            draft.prompt_sample = MAKERS["t2ia_questions"](pair, row, self.wording)
-            draft.prompt_row, draft.prompt_span = row, None
-        return draft.prompt_sample
-
-
-def _put_prompt(made: dict[Workflow, InstructSample], draft: _Draft) -> Span | None:
-    if "t2ia_questions" not in made:
-        return None
-    draft.prompt_span = draft.prompt_span or draft.put([made["t2ia_questions"]])
-    return draft.prompt_span
-
-
-def _put(made: dict[Workflow, InstructSample], draft: _Draft) -> dict[str, Span]:
-    spans = {}
-    for stage, names in STAGES.items():
-        own = [made[name] for name in names if name in made]
-        if own:
-            spans[stage] = draft.put(own)
-    return spans

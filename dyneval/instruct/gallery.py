@@ -1,7 +1,7 @@
-"""Samples of a build to look at, with images: the worst and the best pairs, and those on which the halves disagree.
+"""The samples in a build's report: the worst and the best pairs, and those whose T2IA and IQA differ most, with images.
 
 Bad annotations gather there. A teacher that did not see an image, or answered another one's questions, gives scores at
-the ends of the scale or two halves that contradict each other.
+the ends of the scale, or alignment and quality that contradict each other. A person finds out by looking at 24 pairs.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
 from dyneval.errors import ImageError
 from dyneval.files.images import webp_thumbnail
-from dyneval.instruct.annotations import AnnotatedPair
-from dyneval.records import IQAAnswer, T2IAAnswer
+from dyneval.instruct.annotations import AnnotatedPair, overall_score
+from dyneval.records import IQAAnswer
 
 MOST = 8
 """Pairs in a group."""
@@ -27,17 +28,17 @@ GROUPS = {
     "apart": "T2IA and IQA furthest apart",
 }
 Place = tuple[float, int]
-"""How far out a pair is, and its line in the metadata, below zero so that of equals the first counts."""
+"""How extreme a pair is, and its line in the metadata, negative so that of equals the first counts."""
 
 
+@dataclass(slots=True)
 class Extremes:
-    """The kept pairs that stand out so far, at most `MOST` a group."""
+    """The most extreme of the kept pairs so far, at most `MOST` a group; a heap each, the least extreme first."""
 
-    def __init__(self) -> None:
-        self.found: dict[str, list[Place]] = {group: [] for group in GROUPS}
+    found: dict[str, list[Place]] = field(default_factory=lambda: {group: [] for group in GROUPS})
 
     def add(self, number: int, t2ia: float | None, iqa: float | None, overall: float | None) -> None:
-        """Look at the scores of a pair, 1-5, that stands in line `number`."""
+        """Consider the pair of line `number` with its scores, 1-5."""
         if overall is None:
             return
         self._put("worst", (-overall, -number))
@@ -46,7 +47,7 @@ class Extremes:
             self._put("apart", (abs(t2ia - iqa), -number))
 
     def merge(self, other: Extremes) -> None:
-        """Add those of another part."""
+        """Consider the extremes of another chunk."""
         for group, places in other.found.items():
             for place in places:
                 self._put(group, place)
@@ -55,17 +56,17 @@ class Extremes:
         heap = self.found[group]
         if len(heap) < MOST:
             heapq.heappush(heap, place)
-        elif place > heap[0]:
+        elif place > heap[0]:  # heap[0] is the least extreme one, which has to go
             heapq.heapreplace(heap, place)
 
     @property
     def numbers(self) -> dict[str, list[int]]:
-        """Lines of the pairs by group, the one that stands out most first."""
+        """Lines of the pairs by group, the most extreme first."""
         return {group: [-number for _, number in sorted(heap, reverse=True)] for group, heap in self.found.items()}
 
 
 def gallery(groups: Mapping[str, Sequence[AnnotatedPair]], root: Path) -> str:
-    """HTML of the samples, each group under its heading.
+    """Return the samples as HTML, each group under its heading.
 
     Args:
         groups: pairs by name of `GROUPS`.
@@ -84,42 +85,40 @@ def gallery(groups: Mapping[str, Sequence[AnnotatedPair]], root: Path) -> str:
 
 def _sample(item: AnnotatedPair, root: Path) -> str:
     pair = item.pair
-    scores = [("S", item.overall), ("T2IA", item.t2ia), ("IQA", item.iqa)]
+    try:
+        data, (width, height) = webp_thumbnail(pair.file_name, root, _SIDE)
+    except ImageError as error:
+        picture = f"<p class=problem>{escape(str(error)[:300])}</p>"
+    else:
+        # Inside of the page, so that the report is one file that can be sent to somebody.
+        content = base64.b64encode(data).decode("ascii")
+        picture = (
+            f'<img src="data:image/webp;base64,{content}" width="{width}" height="{height}" loading="lazy" '
+            f'alt="{escape(pair.prompt[:120])}">'
+        )
+    scores = [("S", overall_score(item.t2ia, item.iqa)), ("T2IA", item.t2ia), ("IQA", item.iqa)]
     said = " · ".join(f"{name} {score:.2f}" for name, score in scores if score is not None)
     tier = f", tier {pair.tier}" if pair.tier else ""
     return (
-        f"<article>{_picture(item, root)}<div><p class=scores>{said}</p><p>{escape(pair.prompt[:600])}</p>"
+        f"<article>{picture}<div><p class=scores>{said}</p><p>{escape(pair.prompt[:600])}</p>"
         f"<p class=of>{escape(pair.pair_id)}, {escape(pair.generation_model)}{tier}</p>{''.join(_answers(item))}"
         f"{''.join(f'<p class=problem>{escape(problem.reason[:300])}</p>' for problem in item.problems)}"
         "</div></article>"
     )
 
 
-def _picture(item: AnnotatedPair, root: Path) -> str:
-    try:
-        data, (width, height) = webp_thumbnail(item.pair.file_name, root, _SIDE)
-    except ImageError as error:
-        return f"<p class=problem>{escape(str(error)[:300])}</p>"
-    content = base64.b64encode(data).decode("ascii")
-    return (
-        f'<img src="data:image/webp;base64,{content}" width="{width}" height="{height}" loading="lazy" '
-        f'alt="{escape(item.pair.prompt[:120])}">'
-    )
-
-
 def _answers(item: AnnotatedPair) -> Iterator[str]:
-    """The answers of both halves, folded: question, what a flawless image gives, what was seen, score and reason."""
+    """The answers of both parts, folded: score, question, target, what was seen, and the reason."""
     for name, row in (("T2IA", item.t2ia_answers), ("IQA", item.iqa_answers)):
-        if row is not None:
-            lines = "".join(map(_answer, row.answers))
-            yield f"<details><summary>{len(row.answers)} {name} answers</summary><table>{lines}</table></details>"
-
-
-def _answer(answer: T2IAAnswer | IQAAnswer) -> str:
-    seen = f", seen: {answer.answer}" if isinstance(answer, IQAAnswer) and answer.answer else ""
-    target = f"expected: {answer.target_answer}{seen}" if answer.target_answer else ""
-    score = answer.score if isinstance(answer, T2IAAnswer) else answer.rating
-    return (
-        f"<tr><td>{'–' if score is None else score}</td><td>{escape(answer.question)} <i>{target}</i><br>"
-        f"{escape(answer.reasoning)}</td></tr>"
-    )
+        if row is None:
+            continue
+        lines = ""
+        for answer in row.answers:
+            seen = f", seen: {answer.answer}" if isinstance(answer, IQAAnswer) and answer.answer else ""
+            target = f"expected: {answer.target_answer}{seen}" if answer.target_answer else ""
+            score = answer.rating if isinstance(answer, IQAAnswer) else answer.score
+            lines += (
+                f"<tr><td>{'–' if score is None else score}</td><td>{escape(answer.question)} <i>{target}</i><br>"
+                f"{escape(answer.reasoning)}</td></tr>"
+            )
+        yield f"<details><summary>{len(row.answers)} {name} answers</summary><table>{lines}</table></details>"

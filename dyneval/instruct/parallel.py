@@ -1,6 +1,8 @@
-"""Chunks worked on by several processes, in order. Their samples, 2 GB for 250,000 pairs, travel in shared memory.
+"""Makes chunks in several processes and yields them in order.
 
-Through the pipe of a pool each of them would be copied five times, which took a tenth of the time of a build.
+The samples of a build, 2 GB for 250,000 pairs, travel in shared memory: through the pipe of a process pool they would
+be copied five times, which took a tenth of the time of a build. `dyneval.work.executors` says why this is not one of
+the executors.
 """
 
 from __future__ import annotations
@@ -12,23 +14,25 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 
-from dyneval.instruct.chunks import Chunk, Line, Worker
+from dyneval.instruct.chunks import Chunk, ChunkWorker, Line
 from dyneval.work import processes
 
 SLOT = 1 << 24
-"""Bytes for the samples of a chunk; memory is taken as they come. The samples of a larger one go through the pipe."""
+"""Bytes of shared memory for the samples of a chunk; pages are taken as they are filled. A larger chunk is piped."""
 
-_inherited: tuple[Worker, list[mmap.mmap]]
+# Forked processes find it here: passed as an argument, the index would be pickled for every batch.
+_inherited: tuple[ChunkWorker, list[mmap.mmap]]
 
 
 def in_parallel(
-    workers: int, worker: Worker, batches: Iterable[Sequence[Line]]
+    workers: int, worker: ChunkWorker, batches: Iterable[Sequence[Line]]
 ) -> Iterator[tuple[Sequence[Line], Chunk]]:
-    """Yield each batch with what `worker` makes of it, in order; samples of a chunk stand until the next is asked for.
+    """Yield each batch with its chunk, in order. The samples of a chunk are valid until the next one is asked for.
 
-    The processes are forked, so they share what this one has read.
+    The processes are forked, so they share the index of the annotations that this process has read.
     """
     global _inherited
+    # One batch at work and one waiting for each process, and the chunk that the caller is reading.
     slots = [mmap.mmap(-1, SLOT) for _ in range(2 * workers + 1)]
     _inherited = worker, slots
     free = deque(range(len(slots)))

@@ -1,4 +1,8 @@
-"""What a build holds, for people: a dataset card in Markdown and a page with bar charts."""
+"""Describes a build for people: a dataset card in Markdown (README.md) and a page with bar charts (report.html).
+
+Both are made from the summary alone, so that they cannot say anything else than `summary.json`. The page is one file
+without scripts, and opens without a network.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +27,14 @@ _TITLES = {
     "tokens": "Tokens of a sample, in hundreds",
 }
 _TENTHS = {"overall": 1, "tokens": 1000}
-"""From one value of a histogram to the next, in tenths; of others, which count things, it is 10."""
+"""Distance between two values of a histogram, in tenths. The others count things, so theirs is 10."""
 _MOST_BARS = 41
 """As many as there are tenths between the scores 1 and 5."""
 _WIDTH, _HEIGHT = 460, 190
 _WIDEST = 80
 _LEFT, _TOP, _BOTTOM = 48, 8, 18
-"""Room for the counts on the left, and for the values below."""
+"""Pixels for the counts on the left, above the bars, and for the values below."""
+# In the page itself, with colours for light and dark; `content_policy` forbids everything that is not in the file.
 _STYLE = """
 :root { color-scheme: light dark; --ground: #fff; --ink: #222; --soft: #666; --line: #ddd; --bar: #4a7fb5; --bad: #a33 }
 @media (prefers-color-scheme: dark) {
@@ -52,18 +57,30 @@ article img { max-width: min(100%, 200px); height: auto; border-radius: 4px } .s
 
 
 def write_report(path: Path, summary: Mapping[str, Any], samples: str = "") -> None:
-    """Write the page; it needs no other file. `samples` is HTML, see `dyneval.instruct.gallery`."""
-    charts = [
-        _figure(name, title, summary["statistics"][name])
-        for name, title in _TITLES.items()
-        if summary["statistics"][name]["count"]
-    ]
+    """Write the page.
+
+    Args:
+        path: of the page.
+        summary: of the build, as in summary.json.
+        samples: HTML of `dyneval.instruct.gallery`.
+    """
+    charts = ""
+    for name, title in _TITLES.items():
+        described = summary["statistics"][name]
+        if described["count"]:
+            mean = f", mean {described['mean']}" if "mean" in described else ""
+            caption = f"<figcaption>{escape(title)} <small>{described['count']} counted{mean}</small></figcaption>"
+            charts += f"<figure>{caption}{_svg(_bars(name, described))}</figure>"
+    head, *rows = _outcomes(summary)
+    table = "<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"
+    for row in rows:
+        table += "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
     shown = f"<h2>Samples</h2><p>Kept pairs where bad annotations gather.</p>{samples}" if samples else ""
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>DynEvalInstruct</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">{content_policy()}'
-        f"<style>{_STYLE}</style><h1>DynEvalInstruct</h1><div class=wide>{_table(_outcomes(summary))}</div>"
-        f"<div class=charts>{''.join(charts)}</div>{shown}</html>\n"
+        f"<style>{_STYLE}</style><h1>DynEvalInstruct</h1><div class=wide><table>{table}</table></div>"
+        f"<div class=charts>{charts}</div>{shown}</html>\n"
     )
     with atomic_write(path) as file:
         file.write(page)
@@ -117,7 +134,7 @@ questions made for the very image. Questions, scene graphs, answers and scores w
   `dynevalinstruct_t2ia_heldout.json` and `dynevalinstruct_iqa_heldout.json` hold the samples of those that curation
   keeps, for the loss on held-out data.
 
-A pair is kept when S = 0.5 T2IA + 0.5 IQA, or the half that is known, is below delta ({delta}). Human turns: template
+A pair is kept when S = 0.5 T2IA + 0.5 IQA, or the part that is known, is below delta ({delta}). Human turns: template
 `{template}`; answers to questions: form `{reply_form}`. A pair gives a sample for each of its annotations that is good.
 
 {table}
@@ -138,25 +155,11 @@ def _outcomes(summary: Mapping[str, Any]) -> list[list[str]]:
     totals = (summary["kept"], summary["heldout_pairs"], summary["dropped"]["score_not_below_delta"])
     rows.append(["all", *map(str, totals)])
     rejected = {kind: number for kind, number in summary["rejected"].items() if number}
-    rows += [[f"{_rejected(kind)}", str(number), "", ""] for kind, number in rejected.items()]
+    for kind, number in rejected.items():
+        # A bad annotation costs a pair one sample, not its place, so the two kinds of rejects do not add up.
+        whole = "annotations" if kind in FAULTS else "pairs"
+        rows.append([f"rejected {whole}: {kind.replace('_', ' ')}", str(number), "", ""])
     return rows
-
-
-def _rejected(kind: str) -> str:
-    whole = "annotations" if kind in FAULTS else "pairs"
-    return f"rejected {whole}: {kind.replace('_', ' ')}"
-
-
-def _table(rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _figure(name: str, title: str, described: Mapping[str, Any]) -> str:
-    mean = f", mean {described['mean']}" if "mean" in described else ""
-    caption = f"<figcaption>{escape(title)} <small>{described['count']} counted{mean}</small></figcaption>"
-    return f"<figure>{caption}{_svg(_bars(name, described))}</figure>"
 
 
 def _bars(name: str, described: Mapping[str, Any]) -> list[tuple[str, int]]:
@@ -164,6 +167,7 @@ def _bars(name: str, described: Mapping[str, Any]) -> list[tuple[str, int]]:
     histogram: dict[str, int] = described["histogram"]
     if "mean" not in described:
         return list(histogram.items())
+    # In whole tenths: as floats, 4.3 and 1 + 33 * 0.1 would be two values.
     counts = {round(10 * float(value)): number for value, number in histogram.items()}
     values = range(min(counts), max(counts) + 1, _TENTHS.get(name, 10))
     places = 1 if name == "overall" else 0
@@ -181,7 +185,7 @@ def _svg(bars: list[tuple[str, int]]) -> str:
     step = min((_WIDTH - _LEFT) / len(bars), _WIDEST)
     scale = (_HEIGHT - _TOP - _BOTTOM) / ticks[-1]
     ground = _HEIGHT - _BOTTOM
-    every = -(-len(bars) * max(len(label) for label, _ in bars) // 50)  # room for about fifty characters
+    every = -(-len(bars) * max(len(label) for label, _ in bars) // 50)  # about fifty characters fit below the bars
     parts = []
     for tick in ticks:
         y = ground - tick * scale

@@ -1,6 +1,8 @@
-"""Training samples in exactly the form that the student meets again when it scores.
+"""Writes training samples in exactly the form that the student meets again when it scores.
 
-Their answers are made of rows that were checked when they were read: what those can hold fits the student's replies.
+Human turns come from `dyneval.tokens` and answers from `dyneval.replies`, which the scorer uses too: a student that is
+trained on other words than it is asked with scores worse, and nothing fails. The rows were checked when they were read,
+and whatever such a row can hold fits the student's replies.
 """
 
 from __future__ import annotations
@@ -31,7 +33,12 @@ from dyneval.tokens import DEFAULT_TEMPLATE, TemplateVersion, contains_task_toke
 
 
 class Wording(NamedTuple):
-    """The two things that the published README and the published builder do differently."""
+    """The two choices in which the published README and the published builder differ.
+
+    Attributes:
+        template: version of the human turns.
+        reply_form: form of the answers to questions.
+    """
 
     template: TemplateVersion = DEFAULT_TEMPLATE
     reply_form: ReplyForm = DEFAULT_FORM
@@ -49,8 +56,13 @@ def _t2ia_answers(pair: PairRecord, row: T2IAAnswers, wording: Wording) -> Instr
 
 
 def _iqa_questions(pair: PairRecord, row: IQAQuestions, wording: Wording) -> InstructSample:
-    """Image to scene graph and quality questions."""
-    reply = replies.write_scene(_plain(row), row.questions)
+    """Image to scene graph and quality questions. Raises ValueError on half a character in the scene graph."""
+    graph = row.scene_graph
+    # The graph goes on as the bytes of the file, without being parsed. Only one with escapes, such as \\u00e9, is
+    # written anew: the student writes its replies without them.
+    if b"\\" in bytes(graph):
+        graph = Raw(to_line(row.graph).rstrip())
+    reply = replies.write_scene(graph, row.questions)
     return _sample(f"{pair.pair_id}:iqa", tokens.iqa_turn(), reply, pair.file_name)
 
 
@@ -59,8 +71,15 @@ def _iqa_answers(pair: PairRecord, row: IQAAnswers, wording: Wording) -> Instruc
     if wording.reply_form == "release":
         return _evaluation(pair, row.answers, replies.write("release", "iqa", row.answers, row.score))
     answers: Sequence[IQAAnswer] = row.answers
+    # Published answers have no score of their own; the readme form needs one for each question.
     if any([answer.score is None for answer in row.answers]):
-        answers = [replace(answer, score=_rating(answer)) for answer in row.answers]
+        for answer in row.answers:
+            if answer.rating is None:
+                raise ValueError(
+                    f"the answer to {answer.question[:80]!r} has no score and is neither correct nor wrong, which the "
+                    "readme form cannot say; --reply-form release can"
+                )
+        answers = [replace(answer, score=answer.rating) for answer in row.answers]
     return _evaluation(pair, row.answers, replies.write("readme", "iqa", answers))
 
 
@@ -71,23 +90,6 @@ MAKERS: dict[Workflow, Callable[..., InstructSample]] = {
     "iqa_answers": _iqa_answers,
 }
 """From a pair, the row of a workflow and a Wording to a sample; ValueError where the row cannot be trained on."""
-
-
-def _plain(row: IQAQuestions) -> Raw:
-    """The scene graph as JSON with no more escapes than `json.dumps(..., ensure_ascii=False)` writes.
-
-    Raises ValueError on half a character.
-    """
-    return Raw(to_line(row.graph).rstrip()) if b"\\" in bytes(row.scene_graph) else row.scene_graph
-
-
-def _rating(answer: IQAAnswer) -> int:
-    if answer.rating is None:
-        raise ValueError(
-            f"the answer to {answer.question[:80]!r} has no score and is neither correct nor wrong, which the readme "
-            "form cannot say; --reply-form release can"
-        )
-    return answer.rating
 
 
 def _evaluation(pair: PairRecord, answers: Sequence[T2IAAnswer] | Sequence[IQAAnswer], reply: str) -> InstructSample:

@@ -1,4 +1,8 @@
-"""How many tokens a sample takes in training: text, answer, chat turns, and the squares of its image."""
+"""Counts the tokens that a sample takes in training: text, answer, chat template, and its image.
+
+Training skips samples over `--model_max_length`. With `--tokenizer` the builder leaves them out and reports them
+instead, so that nobody finds out in the middle of a run. The count must equal that of training to the token.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from dyneval.records import InstructSample
 from dyneval.tokens import split_human_turn
 
 TURNS = 10
-"""Tokens of the chat template around a human turn and an answer."""
+"""Tokens of the chat template: <|im_start|>, role, line feed, <|im_end|>, line feed, for each of the two turns."""
 
 
 class SampleTooLongError(UserError, ValueError):
@@ -37,16 +41,21 @@ class TokenLimit:
     def counter(self) -> Callable[[InstructSample, int, int], int]:
         """Return a function of a sample and its image's width and height to its number of tokens.
 
-        It raises SampleTooLongError when there are more than `tokens`, and ValueError when one side of the image is
-        over 200 times the other.
+        The function raises SampleTooLongError when there are more than `tokens`, and ValueError when one side of the
+        image is over 200 times the other.
+
+        Raises:
+            CheckpointError: there is no tokenizer that can be read.
         """
         from tokenizers import Tokenizer
 
         file = self.tokenizer / "tokenizer.json" if self.tokenizer.is_dir() else self.tokenizer
         try:
+            # As in training: "<|im_end|>" in a prompt is text and takes several tokens.
             tokenizer = without_added_tokens(Tokenizer.from_file(str(file)))
         except Exception as error:  # the library's own errors are plain exceptions
             raise CheckpointError(f"{file}: no tokenizer that can be read ({error})") from error
+        # A user may choose a `max_pixels` below the usual smallest area; no size fits a minimum above the maximum.
         limits = PixelLimits(min(TRAINING_LIMITS.min_pixels, self.max_pixels), self.max_pixels)
 
         def count(sample: InstructSample, width: int, height: int) -> int:

@@ -1,4 +1,7 @@
-"""The files of the public DynEval data set: read into our records, and written from them."""
+"""The files of the public DynEval data set (`vcl-iisc/DynEval-dataset`): read into our records, and written from them.
+
+`convert` has the two commands, `mapping` the list of all pairs, `annotations` the one JSON file a pair and workflow.
+"""
 
 from dyneval.records import Workflow
 
@@ -8,4 +11,4 @@ FOLDERS: dict[Workflow, str] = {
     "iqa_questions": "iqa_outputs",
     "iqa_answers": "iqa_answers",
 }
-"""Published folders, beside the mapping."""
+"""Folder of each workflow's files in the public data set, beside the mapping."""

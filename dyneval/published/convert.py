@@ -1,10 +1,14 @@
-"""Conversion between our annotation files and those of the public data set, both ways, counted."""
+"""Converts annotations from the public data set's files to ours, and back; `dyneval published import` and `export`.
+
+Every pair and each of its four annotations is counted as added, missing or rejected. An import can be repeated: what is
+there already is skipped. The public files hold one question file an image and ours one a prompt, which is where the two
+forms do not match; `_Import._prompt_id` deals with it.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain
@@ -20,7 +24,7 @@ from dyneval.files.store import JsonlIndex, JsonlStore, append_reject
 from dyneval.published.annotations import Layout, MissingFileError, read_annotation, write_annotation
 from dyneval.published.mapping import (
     MAPPING,
-    Entry,
+    MappingEntry,
     PairMaker,
     entry_of,
     open_metadata,
@@ -33,10 +37,8 @@ from dyneval.records import (
     Annotation,
     IQAAnswers,
     PairRecord,
-    Question,
     Reject,
     RejectKind,
-    T2IAAnswer,
     T2IAAnswers,
     T2IAQuestions,
     Workflow,
@@ -55,8 +57,9 @@ class ImportConfig:
     Attributes:
         annotations_file: the mapping, DYNEVAL-250K-PROMPTS.json.
         output: folder of our annotation files.
-        images: folder that the mapping's image paths are relative to, which gets a metadata.jsonl; None: the mapping's.
-        models: TOML file with T2I models beside those that are known; pairs of unknown models have no tier.
+        images: folder that the mapping's image paths are relative to, and that gets the metadata.jsonl; None: the
+            mapping's own folder.
+        models: TOML file with image models beside those that are known; pairs of unknown models have no tier.
         folders: folder of a workflow's files, where it is not the published one beside the mapping.
     """
 
@@ -70,8 +73,8 @@ class ImportConfig:
 def import_published(config: ImportConfig) -> Counts:
     """Read the published files of every pair into our four annotation files, and its pairs into metadata.jsonl.
 
-    What is there already is passed over. Each of the four annotations stands on its own: one that is missing or cannot
-    be used is a line of its rejects file, and the others are kept. So is a pair without image (`pairs.rejects.jsonl`).
+    Pairs and annotations that are there already are skipped. An annotation that is missing or cannot be used becomes a
+    line of its rejects file, and the others of the pair are kept; so do pairs without image (`pairs.rejects.jsonl`).
 
     Returns:
         For "pairs" and each workflow: added, missing (workflows), rejected; "pairs" also counts those without a tier
@@ -90,12 +93,16 @@ def import_published(config: ImportConfig) -> Counts:
             for name, record in ANNOTATIONS.items()
         }
         pairs = stack.enter_context(open_metadata(maker.images, keep_rejects=True))
-        work = _Import(layout, maker, stores, pairs, config.output / "pairs.rejects.jsonl")
+        # Rejects are tried again by each import, so those of the last one do not stay.
+        rejects = config.output / "pairs.rejects.jsonl"
+        rejects.unlink(missing_ok=True)
+        work = _Import(layout=layout, maker=maker, stores=stores, pairs=pairs, rejects=rejects)
         for name, reason in unusable:
             work.reject_pair(name, reason)
         for entry in entries:
             work.take(entry)
         kept = any(entry.pair_id in pairs.done for entry in entries) and any(store.done for store in stores.values())
+    # An import of nothing is most likely one of the wrong folder; empty files would hide that from the next step.
     if not kept:
         for store in stores.values():
             if store.path.stat().st_size == 0:
@@ -107,32 +114,28 @@ def import_published(config: ImportConfig) -> Counts:
     return {name: dict(counts) for name, counts in work.counts.items()}
 
 
+@dataclass(kw_only=True)
 class _Import:
     """An import under way: its files and its counts."""
 
-    def __init__(
-        self,
-        layout: Layout,
-        maker: PairMaker,
-        stores: dict[Workflow, JsonlStore[Any]],
-        pairs: JsonlStore[PairRecord],
-        rejects: Path,
-    ) -> None:
-        self.layout = layout
-        self.maker = maker
-        self.stores = stores
-        self.pairs = pairs
-        self.rejects = rejects
-        self.counts = {name: Counter(added=0, rejected=0) for name in ("pairs", *WORKFLOWS)}
-        self.rejected = 0
-        self.first_reason = ""
-        rejects.unlink(missing_ok=True)
+    layout: Layout
+    maker: PairMaker
+    stores: dict[Workflow, JsonlStore[Any]]
+    pairs: JsonlStore[PairRecord]
+    rejects: Path
+    """File of the entries that are no pairs."""
+    counts: dict[str, Counter[str]] = field(
+        default_factory=lambda: {name: Counter(added=0, rejected=0) for name in ("pairs", *WORKFLOWS)}
+    )
+    rejected: int = 0
+    first_reason: str = ""
 
-    def take(self, entry: Entry) -> None:
-        """Import what there is of one pair and not in our files yet."""
+    def take(self, entry: MappingEntry) -> None:
+        """Import what there is of one pair and is not in our files yet."""
         known = self.pairs.get(entry.pair_id)
         if known is not None and all(getattr(known, store.key) in store.done for store in self.stores.values()):
             return
+        # All four are read before one is kept: the prompt's id depends on questions and answers together.
         found: dict[Workflow, Annotation | ValueError] = {}
         for name in WORKFLOWS:
             try:
@@ -146,11 +149,10 @@ class _Import:
             self._keep(name, prompt_id if ANNOTATIONS[name].KEY == "prompt_id" else entry.pair_id, record, entry)
         self._add_pair(entry, prompt_id, known)
 
-    def _prompt_id(self, entry: Entry, shared: str, found: dict[Workflow, Annotation | ValueError]) -> str:
-        """Id of the pair's prompt: the one that it shares with other images, unless its questions are its own.
-
-        In the public data set each image has its own file of questions, and those of two images of one prompt differ.
-        """
+    def _prompt_id(self, entry: MappingEntry, shared: str, found: dict[Workflow, Annotation | ValueError]) -> str:
+        """Id of the pair's prompt: the one that it shares with other images, unless its questions are its own."""
+        # In the public data set each image has its own file of questions, and those of two images of one prompt differ.
+        # Our files hold one row of questions for each prompt id, and answers must be to the questions of their row.
         own = f"{entry.text_id}:{entry.pair_id}"
         asked, answered = found["t2ia_questions"], found["t2ia_answers"]
         first = self.stores["t2ia_questions"].get(shared)
@@ -158,11 +160,13 @@ class _Import:
             same = first is None or (first.questions, first.prompt) == (asked.questions, asked.prompt)
             return shared if same else own
         if isinstance(answered, T2IAAnswers):
-            same = first is not None and _texts(first.questions) == _texts(answered.answers)
+            same = first is not None and [one.question for one in first.questions] == [
+                one.question for one in answered.answers
+            ]
             return shared if same else own
         return shared
 
-    def _keep(self, name: Workflow, key: str, found: Annotation | ValueError, entry: Entry) -> None:
+    def _keep(self, name: Workflow, key: str, found: Annotation | ValueError, entry: MappingEntry) -> None:
         """Append a record unless it is there, or say why there is none."""
         store, counts = self.stores[name], self.counts[name]
         if not isinstance(found, ValueError):
@@ -177,6 +181,7 @@ class _Import:
                 if isinstance(found, IQAAnswers):
                     counts["without_scores"] += any(answer.score is None for answer in found.answers)
                 return
+        # Where a part of the data set was downloaded, missing files are the usual case: counted, without a warning.
         missing = isinstance(found, MissingFileError)
         counts["missing" if missing else "rejected"] += 1
         kind: RejectKind = "missing_annotation" if missing else "bad_annotation"
@@ -184,8 +189,9 @@ class _Import:
         store.reject(Reject(key=key, kind=kind, reason=str(found), detail=detail))
         self._note(entry.pair_id, str(found), quiet=missing)
 
-    def _add_pair(self, entry: Entry, prompt_id: str, known: PairRecord | None) -> None:
+    def _add_pair(self, entry: MappingEntry, prompt_id: str, known: PairRecord | None) -> None:
         if known is not None:
+            # Its questions came with this import and are its own: a second row of the pair replaces the first one.
             if known.prompt_id != prompt_id:
                 self.pairs.latest_only = True
                 self.pairs.append(replace(known, prompt_id=prompt_id))
@@ -212,14 +218,15 @@ class _Import:
             logger.warning("%s: %s", name, reason)
 
 
-def _texts(items: Sequence[Question | T2IAAnswer]) -> list[str]:
-    return [item.question for item in items]
-
-
 def export_published(metadata: Path, annotations: Path, output: Path) -> Counts:
     """Write our annotations as the public data set has them: a mapping, and one JSON file a pair and workflow.
 
     Each of the four is written where it is there and good; rows that are no pair are counted and named in the log.
+
+    Args:
+        metadata: metadata.jsonl of the pairs.
+        annotations: folder of our annotation files.
+        output: folder of the mapping.
 
     Returns:
         For "pairs" and each workflow: written, missing (workflows), rejected.
@@ -241,6 +248,7 @@ def export_published(metadata: Path, annotations: Path, output: Path) -> Counts:
             logger.warning("%s", row.reason)
 
         pairs = read_pairs(metadata, PairRecord, reject)
+        # Read before the mapping is begun, so that metadata without pairs raises and leaves no file.
         first = next(pairs)
         entries = (_export(pair, files, output, counts) for pair in chain([first], pairs))
         counts["pairs"]["written"] = write_mapping(output / MAPPING, entries)
@@ -249,8 +257,8 @@ def export_published(metadata: Path, annotations: Path, output: Path) -> Counts:
 
 def _export(
     pair: PairRecord, files: dict[Workflow, JsonlIndex[Any]], output: Path, counts: dict[str, Counter[str]]
-) -> Entry:
-    """Write the annotation files of a pair and return its entry."""
+) -> MappingEntry:
+    """Write the annotation files of a pair; return its entry, which names the two files that a mapping names."""
     written: dict[Workflow, str] = {}
     for name, file in files.items():
         try:

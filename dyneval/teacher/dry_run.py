@@ -1,4 +1,9 @@
-"""The requests about the first pair as text, with their token counts: what a run would send, before it costs."""
+"""`dyneval annotate --dry-run`: the requests about the first pair as text, with their token counts.
+
+A run over 500,000 pairs costs GPU days. Here a user reads what would be sent, and sees whether it fits the server's
+context, without a server. If the requests were built here in another way than in `workflows`, the look would mislead:
+both use `prompts`.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +20,15 @@ from dyneval.llm.chat import ChatRequest
 from dyneval.llm.pictures import fit
 from dyneval.llm.registry import MAX_PIXELS
 from dyneval.processing import PixelLimits, grid
-from dyneval.records import IQAQuestions, PairRecord, Question, T2IAQuestions, schema_name
+from dyneval.records import ANNOTATIONS, NEEDS, IQAQuestions, PairRecord, Question, T2IAQuestions, key_of
 from dyneval.teacher import prompts
 from dyneval.teacher.runner import AnnotateConfig
 
 _PLACEHOLDER = [Question(question="(the questions of this pair, once they are there)", answer="yes")]
 _TEACHER_LIMITS = PixelLimits(65_536, 16_777_216)
-"""Those of the Qwen3-VL checkpoints: a small picture costs 64 tokens all the same."""
+"""Pixel limits of the Qwen3-VL checkpoints, not the smaller ones of training: a tiny picture costs 64 tokens too."""
 _CHAT_TOKENS = 5
-"""Tokens that the chat template puts around a turn."""
+"""Tokens of Qwen's chat template around a turn: <|im_start|>, the role, a line feed, and <|im_end|>, a line feed."""
 
 
 def render(config: AnnotateConfig, model: str) -> str:
@@ -37,43 +42,42 @@ def render(config: AnnotateConfig, model: str) -> str:
     if pair is None:
         raise DataFileError(f"{config.metadata}: holds no pair to show")
     count, how = _counter(model)
-    return "".join(_shown(request, count, how) for request in _requests(config, pair))
+    shown = []
+    for request in _requests(config, pair):
+        images = [path for message in request.messages for path in message.images]
+        text = sum(count(message.text) + _CHAT_TOKENS for message in request.messages)
+        pixels = sum(image_tokens(path) for path in images)
+        shown.append(f"===== {request.task}: {text + pixels} tokens ({text} text, {pixels} image; {how})")
+        for message in request.messages:
+            shown += [f"--- {message.role}", *(f"[image {path}]" for path in message.images), message.text]
+        schema = json.dumps(request.schema)
+        shown.append(f"--- reply: at most {request.max_tokens} tokens, JSON Schema of {len(schema)} characters\n\n")
+    return "\n".join(shown)
 
 
 def _requests(config: AnnotateConfig, pair: PairRecord) -> Iterator[ChatRequest]:
     image = resolve_below(config.metadata.parent, pair.file_name)
     for name in config.workflows:
+        questions: Sequence[Question] = _PLACEHOLDER
+        if (needed := NEEDS.get(name)) and (path := config.folder / f"{needed}.jsonl").exists():
+            row = JsonlIndex(path, ANNOTATIONS[needed]).get(key_of(needed, pair))
+            questions = row.questions if isinstance(row, T2IAQuestions | IQAQuestions) else _PLACEHOLDER
         if name == "t2ia_questions":
             yield prompts.alignment_request(pair.prompt)
             yield prompts.distortion_request(pair.prompt)
         elif name == "iqa_questions":
             yield prompts.scene_request(image)
         elif name == "t2ia_answers":
-            yield prompts.answers_request("t2ia", image, pair.prompt, _known(config, T2IAQuestions, pair.prompt_id))
+            yield prompts.answers_request("t2ia", image, pair.prompt, questions)
         else:
-            yield prompts.answers_request("iqa", image, pair.prompt, _known(config, IQAQuestions, pair.pair_id))
-
-
-def _known(config: AnnotateConfig, kind: type[T2IAQuestions | IQAQuestions], key: str) -> Sequence[Question]:
-    path = config.folder / f"{schema_name(kind)}.jsonl"
-    row = JsonlIndex(path, kind).get(key) if path.exists() else None
-    return row.questions if row else _PLACEHOLDER
-
-
-def _shown(request: ChatRequest, count: Callable[[str], int], how: str) -> str:
-    images = [path for message in request.messages for path in message.images]
-    text = sum(count(message.text) + _CHAT_TOKENS for message in request.messages)
-    pixels = sum(image_tokens(path) for path in images)
-    lines = [f"===== {request.task}: {text + pixels} tokens ({text} text, {pixels} image; {how})"]
-    for message in request.messages:
-        lines += [f"--- {message.role}", *(f"[image {path}]" for path in message.images), message.text]
-    schema = json.dumps(request.schema)
-    lines.append(f"--- reply: at most {request.max_tokens} tokens, JSON Schema of {len(schema)} characters\n\n")
-    return "\n".join(lines)
+            yield prompts.answers_request("iqa", image, pair.prompt, questions)
 
 
 def image_tokens(path: Path) -> int:
-    """Visual tokens of an image, as it is sent to a Qwen3-VL teacher and resized there, and two for its ends."""
+    """Visual tokens of an image at a Qwen3-VL teacher, and two for the marks around them.
+
+    The image is resized twice: by the engine before it is sent (`MAX_PIXELS`), and by the server's processor.
+    """
     width, height = load_image(path).size
     if width * height > MAX_PIXELS:
         width, height = fit(width, height, MAX_PIXELS)
@@ -81,24 +85,19 @@ def image_tokens(path: Path) -> int:
 
 
 def _counter(model: str) -> tuple[Callable[[str], int], str]:
-    """Count tokens with the model's tokenizer where it is on this machine, else estimate."""
+    """Count tokens with the model's tokenizer where it is on this machine, else estimate. Nothing is downloaded."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
     from tokenizers import Tokenizer
 
-    file = _tokenizer_file(model)
-    if file is None:
+    file: object = Path(model) / "tokenizer.json"
+    if not Path(model, "tokenizer.json").is_file():
+        try:
+            file = try_to_load_from_cache(model, "tokenizer.json")
+        except HFValidationError:  # `model` is the name of a folder that is not there
+            file = None
+    # The cache answers with a marker object, not a path, where it knows that the file does not exist.
+    if not isinstance(file, str | Path):
         return lambda text: math.ceil(len(text) / 4), "estimated, 4 characters a token: the tokenizer is not here"
     tokenizer = Tokenizer.from_file(str(file))
     return lambda text: len(tokenizer.encode(text).ids), f"counted with the tokenizer of {model}"
-
-
-def _tokenizer_file(model: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    if (local := Path(model) / "tokenizer.json").is_file():
-        return local
-    try:
-        cached = try_to_load_from_cache(model, "tokenizer.json")
-    except HFValidationError:  # a folder that is not there
-        return None
-    return Path(cached) if isinstance(cached, str) else None

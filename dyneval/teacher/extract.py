@@ -1,8 +1,9 @@
-"""The JSON that a teacher's reply ends with: thinking, drafts and prose around it are passed over.
+"""Finds the JSON that a teacher's reply ends with, among thinking, drafts and prose.
 
-A teacher may think aloud, draft an answer, change its mind and put sentences or a code fence around the final one. What
-counts is the last whole JSON value outside thinking. Small slips in it are mended (a comma too many or missing, single
-quotes), as long as nothing is lost or made up by that; an earlier draft never takes its place.
+A teacher may think aloud, draft an answer, change its mind and put sentences or a code fence around the final one. The
+last whole JSON value outside thinking counts. Small slips in it are repaired (a comma too many or missing, single
+quotes), as long as the repair loses and invents nothing; an earlier draft never takes its place. If a draft were taken
+for the answer, scores that the teacher itself withdrew would be trained on.
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|' r"'(?:[^'\\]|\\.)*'" r"|[{\[]|[^\s{}\[
 _PLAIN = re.compile(r"[{\[]|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null|True|False|None")
 
 
-class _Found(NamedTuple):
-    """JSON in a reply: where it is, and its value or why it has none; where it is merely `broken` it may be mended."""
+class _JsonSpan(NamedTuple):
+    """JSON in a reply, from `begin` to `end`.
+
+    It has a `value`, or a `problem`, or is `broken`: then it may be repaired. Both are texts for the message.
+    """
 
     begin: int
     end: int
@@ -42,17 +46,17 @@ class _Found(NamedTuple):
 
 
 class _NoJson(ValueError):
-    """What begins like JSON has something in it that must not be."""
+    """The JSON holds something that cannot be repaired: a key twice, NaN or infinity."""
 
 
 def extract_json(text: str) -> Any:
     """Return the last JSON object or array in `text` outside thinking.
 
-    Thinking that has an end but no beginning began with the reply: chat templates write the beginning themselves.
+    Thinking that has an end mark and no begin mark began with the reply: chat templates write the begin mark.
 
     Raises:
-        UnusableReply: empty, too long, in the middle of its thinking, no JSON behind that, or the last JSON is broken,
-            has a key twice in one object, or NaN or infinity.
+        UnusableReply: the reply is empty or too long, ends in the middle of its thinking, or holds no JSON behind it;
+            or the last JSON is broken, has a key twice in one object, or holds NaN or infinity.
     """
     if not text.strip():
         raise UnusableReply("the reply is empty")
@@ -67,10 +71,10 @@ def extract_json(text: str) -> Any:
     return _repaired(text[last.begin : last.end], last.broken) if last.broken else last.value
 
 
-def _last(text: str) -> _Found:
+def _last(text: str) -> _JsonSpan:
     """The last JSON outside thinking. Raises UnusableReply where there is none."""
-    found: _Found | None = None
-    before: _Found | None = None  # what there was when the thinking began
+    found: _JsonSpan | None = None
+    before: _JsonSpan | None = None  # what there was when the thinking began
     is_thinking = has_thought = False
     ends = deque(mark.start() for mark in _MARK.finditer(text) if mark["end"])
     place = 0
@@ -94,31 +98,27 @@ def _last(text: str) -> _Found:
     return found
 
 
-def _value(text: str, begin: int, until: int) -> _Found:
-    """What begins at `begin`; where it is no JSON its end is where its brackets close."""
+def _value(text: str, begin: int, until: int) -> _JsonSpan:
+    """The JSON that begins at `begin`. If it cannot be parsed, it ends where its brackets close, or at `until`."""
     try:
         value, end = _DECODER.raw_decode(text, begin)
-    except _NoJson as error:
-        return _Found(begin, _closing(text, begin, until) or until, problem=str(error))
     except ValueError as error:  # broken, or a number of thousands of digits
-        if closing := _closing(text, begin, until):
-            return _Found(begin, closing, broken=str(error))
-        return _Found(begin, until, problem=f"the JSON is cut off, or a bracket of it is not closed: {error}")
-    return _Found(begin, end, value)
-
-
-def _closing(text: str, begin: int, until: int) -> int | None:
-    """Where the bracket at `begin` is closed, texts in quotes passed over."""
-    depth = 0
-    for match in _BRACKET.finditer(text, begin, until):
-        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(match[0], 0)
-        if depth == 0:
-            return match.end()
-    return None
+        depth, end = 0, 0
+        for match in _BRACKET.finditer(text, begin, until):  # texts in quotes are passed over, with their brackets
+            depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(match[0], 0)
+            if depth == 0:
+                end = match.end()
+                break
+        if isinstance(error, _NoJson):
+            return _JsonSpan(begin, end or until, problem=str(error))
+        if end:
+            return _JsonSpan(begin, end, broken=str(error))
+        return _JsonSpan(begin, until, problem=f"the JSON is cut off, or a bracket of it is not closed: {error}")
+    return _JsonSpan(begin, end, value)
 
 
 def _repaired(text: str, broken: str) -> Any:
-    """The value of broken JSON. Raises UnusableReply where mending it would lose or make up something."""
+    """The value of broken JSON. Raises UnusableReply where a repair would lose or invent something."""
     import json_repair
 
     try:
@@ -126,6 +126,8 @@ def _repaired(text: str, broken: str) -> Any:
         kept = _count(value)
     except (RecursionError, ValueError):
         raise UnusableReply(f"the JSON is broken: {broken}") from None
+    # json_repair always returns something, also where it dropped a text or closed a list of its own accord. The repair
+    # is accepted only if it has as many parts as the reply has tokens, and every token without quotes is a JSON word.
     tokens = _TOKEN.findall(text)
     if kept != len(tokens) or any(token[0] not in "\"'" and not _PLAIN.fullmatch(token) for token in tokens):
         raise UnusableReply(f"the JSON is broken: {broken}")
@@ -156,4 +158,5 @@ def _no_constant(name: str) -> Any:
     raise _NoJson(f"{name} is no JSON number")
 
 
+# strict=False admits line feeds inside of texts, which teachers write into their reasoning.
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, strict=False)

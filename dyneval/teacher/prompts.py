@@ -1,8 +1,10 @@
-"""What the teacher is asked, in plain language, and the version hash under which its answers are kept.
+"""The wording of the requests to the teacher, and the version hash that each annotation keeps of it.
 
-No task token stands here or in anything sent to a teacher: tokens belong to the student. Text from outside goes
-through `quoted`, so that it can neither end the quotation nor speak as a special token. One system text serves all
-requests and the image comes before the text, so that the requests about one image share their prefix.
+Task tokens belong to the student; none stands here or in anything sent to a teacher. Text from outside goes through
+`quoted`, so that a prompt can neither end the quotation nor smuggle in a special token. One system text serves all
+requests and the image comes before the text: requests about one image begin alike, and the server computes that
+beginning once. A change of any text here changes `prompt_version`, and every annotation made with the old text is asked
+for again.
 """
 
 from __future__ import annotations
@@ -80,6 +82,7 @@ Reply with {{"scene_graph": {{"nodes": [{{"id": "...", "label": "...", "attribut
 [{{"source": "id", "target": "id", "relationship": "..."}}]}}, \
 "questions": [{{"question": "...", "answer": "yes"}}]}}"""
 
+# The same five steps for both parts, so that T2IA and IQA scores can be averaged.
 _SCALE = """\
 Score how well the picture meets the expected answer:
 5 - fully, without doubt or flaw
@@ -121,40 +124,78 @@ question, in order."""
 
 
 def quoted(text: str) -> str:
-    """Text from outside as one quoted line in which no special token of a chat model can be read."""
+    """Return text from outside as one quoted line.
+
+    Args:
+        text: such as a prompt. Marks of special tokens in it are broken up, so that no chat model reads them as such.
+    """
     return json.dumps(split_marks(text), ensure_ascii=False)
 
 
 def alignment_request(prompt: str) -> ChatRequest:
-    """Ask for alignment questions about a prompt."""
+    """Ask for yes/no questions on whether an image shows what a prompt asks for.
+
+    Args:
+        prompt: the prompt, as the user wrote it.
+
+    Returns:
+        A request without image; its reply fits `questions_schema`.
+    """
     text = ALIGNMENT.format(prompt=quoted(prompt), most=BOUNDS.alignment)
     return _request("t2ia_questions:alignment", text, questions_schema(BOUNDS.alignment), max_tokens=6144)
 
 
 def distortion_request(prompt: str) -> ChatRequest:
-    """Ask for distortion questions about a prompt."""
+    """Ask for yes/no questions on whether an image of a prompt is free of distortion.
+
+    Args:
+        prompt: the prompt, as the user wrote it.
+
+    Returns:
+        A request without image; its reply fits `questions_schema`.
+    """
     text = DISTORTION.format(prompt=quoted(prompt), most=BOUNDS.distortion)
     return _request("t2ia_questions:distortion", text, questions_schema(BOUNDS.distortion), max_tokens=3072)
 
 
 def scene_request(image: Path) -> ChatRequest:
-    """Ask for the scene graph and the quality questions of an image; the prompt is kept from the teacher."""
+    """Ask for the scene graph and the quality questions of an image.
+
+    The teacher is not shown the prompt, so that it describes what is there and not what was asked for.
+
+    Args:
+        image: file of the image.
+    """
     return _request("iqa_questions", SCENE.format(most=BOUNDS.quality), scene_schema(), image, max_tokens=12288)
 
 
 def answers_request(kind: Part, image: Path, prompt: str, questions: Sequence[Question]) -> ChatRequest:
-    """Ask for answers and scores to `questions` about an image made from `prompt`."""
-    lines = [f"{i}. [{item.answer}] {_one_line(item.question)}" for i, item in enumerate(questions, 1)]
+    """Ask for answers and scores (1-5) to `questions` about an image.
+
+    Args:
+        kind: "t2ia" for questions on the prompt, "iqa" for questions on quality, which are also answered yes or no.
+        image: file of the image.
+        prompt: what it was made from.
+        questions: with their target answers, which the teacher is shown.
+    """
+    # On one line each: a line feed in a question could look like the next number.
+    lines = [
+        f"{i}. [{item.answer}] {split_marks(' '.join(item.question.split()))}" for i, item in enumerate(questions, 1)
+    ]
     template = T2IA_ANSWERS if kind == "t2ia" else IQA_ANSWERS
     text = template.format(prompt=quoted(prompt), questions="\n".join(lines), scale=_SCALE)
-    # An answer takes about 80 tokens: question and reasoning, both short.
+    # An answer takes about 80 tokens: question and reasoning, both short. Twice that, since a cut reply is a lost one.
     limit = 1024 + 160 * len(questions)
     return _request(f"{kind}_answers", text, answers_schema(kind, len(questions)), image, max_tokens=limit)
 
 
 @cache
 def prompt_version(workflow: Workflow) -> str:
-    """Hash (12 hex digits) of everything that shapes a workflow's requests but the data: texts, schemas, bounds."""
+    """Return a hash (12 hex digits) of all that shapes a workflow's requests apart from the data.
+
+    Args:
+        workflow: its texts, schemas and bounds are hashed, and those of the questions that it answers.
+    """
     t2ia = (ALIGNMENT, DISTORTION, questions_schema(BOUNDS.alignment), questions_schema(BOUNDS.distortion))
     iqa = (SCENE, scene_schema())
     # Answers belong to questions: where those are asked in another way the answers are outdated too.
@@ -170,7 +211,3 @@ def prompt_version(workflow: Workflow) -> str:
 def _request(task: str, text: str, schema: dict[str, Any], *images: Path, max_tokens: int) -> ChatRequest:
     messages = (Message(role="system", text=SYSTEM), Message(role="user", text=text, images=images))
     return ChatRequest(task=task, messages=messages, schema=schema, max_tokens=max_tokens)
-
-
-def _one_line(text: str) -> str:
-    return split_marks(" ".join(text.split()))

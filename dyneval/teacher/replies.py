@@ -1,10 +1,16 @@
-"""What a teacher's reply must hold: the JSON Schema that it is asked for, and the strict check of what came back."""
+"""What a teacher's reply must hold: the JSON Schema that is sent along, and the check of what comes back.
+
+Servers that constrain decoding follow the schema; others ignore it, so every reply is checked in full all the same. A
+check raises UnusableReply with a message that the teacher is shown when it is asked again. Whatever passes here ends in
+the training data: an answer matched to the wrong question would teach the student a wrong score.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,22 +53,40 @@ BOUNDS = Bounds()
 
 
 def questions_schema(most: int) -> Json:
-    """Schema of a reply with 1 to `most` questions."""
-    return _object(questions=_questions(most))
+    """Return the schema of a reply with 1 to `most` questions and their target answers."""
+    text = {"type": "string", "minLength": 1, "maxLength": BOUNDS.question}
+    question = _object(question=text, answer={"enum": ["yes", "no"]})
+    return _object(questions={"type": "array", "items": question, "minItems": 1, "maxItems": most})
 
 
 def scene_schema(bounds: Bounds = BOUNDS) -> Json:
-    """Schema of a reply with a scene graph and the quality questions made from it, in this order."""
+    """Return the schema of a reply with a scene graph and quality questions.
+
+    The graph comes first: the questions are made from its nodes and edges.
+
+    Args:
+        bounds: limits of both.
+    """
     label = {"type": "string", "minLength": 1, "maxLength": bounds.label}
     attributes = {"type": "array", "items": label, "maxItems": bounds.attributes}
     node = _object(id=label, label=label, attributes=attributes)
     edge = _object(source=label, target=label, relationship=label)
-    graph = _object(nodes=_array(node, bounds.nodes), edges=_array(edge, bounds.edges, fewest=0))
-    return _object(scene_graph=graph, questions=_questions(bounds.quality))
+    graph = _object(
+        nodes={"type": "array", "items": node, "minItems": 1, "maxItems": bounds.nodes},
+        edges={"type": "array", "items": edge, "minItems": 0, "maxItems": bounds.edges},
+    )
+    return _object(scene_graph=graph, **questions_schema(bounds.quality)["properties"])
 
 
 def answers_schema(kind: Part, count: int) -> Json:
-    """Schema of a reply with `count` answers; the reasoning is written before the verdict that it leads to."""
+    """Return the schema of a reply with answers.
+
+    In each answer the reasoning comes before the score that it leads to.
+
+    Args:
+        kind: "iqa" answers also say yes or no.
+        count: answers, one for each question.
+    """
     answer: Json = {
         "question": {"type": "string", "minLength": 1, "maxLength": BOUNDS.question},
         "reasoning": {"type": "string", "minLength": 1, "maxLength": BOUNDS.reasoning},
@@ -70,16 +94,7 @@ def answers_schema(kind: Part, count: int) -> Json:
     if kind == "iqa":
         answer["answer"] = {"enum": ["yes", "no"]}
     answer["score"] = {"type": "integer", "minimum": 1, "maximum": 5}
-    return _object(answers=_array(_object(**answer), count, fewest=count))
-
-
-def _questions(most: int) -> Json:
-    text = {"type": "string", "minLength": 1, "maxLength": BOUNDS.question}
-    return _array(_object(question=text, answer={"enum": ["yes", "no"]}), most)
-
-
-def _array(items: Json, most: int, fewest: int = 1) -> Json:
-    return {"type": "array", "items": items, "minItems": fewest, "maxItems": most}
+    return _object(answers={"type": "array", "items": _object(**answer), "minItems": count, "maxItems": count})
 
 
 def _object(**properties: Json) -> Json:
@@ -105,41 +120,68 @@ _FOLDED = str.maketrans(
 
 
 def same_question(text: str) -> str:
-    """Key under which two spellings of a question are the same.
+    """Key that two spellings of a question share.
 
-    Case, spaces, quotation marks, dashes, numbering and end marks do not count.
+    Case, spaces, quotation marks, dashes, numbering and end marks do not count: teachers copy questions with these
+    changed.
     """
-    # Before NFKC too, which makes a space and an accent of a mark that stands alone.
+    # Folded before NFKC and after it: NFKC turns an accent that stands alone into a space and a combining accent.
     folded = unicodedata.normalize("NFKC", text.translate(_FOLDED)).translate(_FOLDED).casefold()
     plain = " ".join(re.sub(r"-(?:\s*-)+|\s+-\s+", "-", folded).split())
+    # The number and the bracket with the expected answer, as `answers_request` writes them before a question.
     plain = re.sub(r"^(?:\W*\d+[.):]\s+)?(?:\[(?:expected: )?(?:yes|no)\]\s*)?", "", plain)
     return plain.strip(" '?.!*:")
 
 
-def _words(text: str) -> str:
-    """The words of a question: what is left where somebody adds or leaves out marks."""
-    return " ".join(re.findall(r"\w+", same_question(text).replace("'", "")))
-
-
 def parse_questions(text: str, most: int) -> list[Question]:
-    """Questions with their target answers from a reply; a question asked twice is kept once.
+    """Read questions with their target answers from a reply; a question asked twice is kept once.
 
-    Raises UnusableReply when there are none or more than `most`, or when one lacks its text or a yes/no answer.
+    Raises:
+        UnusableReply: there are none or more than `most`, or one lacks its text or a yes/no answer.
     """
     return _checked_questions(_member(extract_json(text), "questions"), most)
 
 
 def parse_scene(text: str, bounds: Bounds = BOUNDS) -> tuple[SceneGraph, list[Question]]:
-    """Scene graph and quality questions from a reply. Raises UnusableReply when a part is missing or does not fit."""
+    """Read a scene graph and quality questions from a reply.
+
+    Raises:
+        UnusableReply: a part is missing or over its bound, two nodes share an id, or an edge leads to no node.
+    """
     value = extract_json(text)
     graph = value.get("scene_graph") if isinstance(value, dict) else None
     if not isinstance(graph, dict):
         raise UnusableReply('expected {"scene_graph": {...}, "questions": [...]}')
-    return _checked_graph(graph, bounds), _checked_questions(_member(value, "questions"), bounds.quality)
+    for name, most in (("nodes", bounds.nodes), ("edges", bounds.edges)):
+        if not isinstance(graph.get(name), list) or len(graph[name]) > most:
+            raise UnusableReply(f"scene_graph.{name} is a list of at most {most} objects")
+    nodes = []
+    for node in graph["nodes"]:
+        name, label = _name(node, "id", bounds.label), _name(node, "label", bounds.label)
+        attributes = node.get("attributes", [])
+        if isinstance(attributes, dict):  # {"colour": "red"}: some teachers insist on names
+            attributes = [f"{key}: {value}" for key, value in attributes.items()]
+        if not isinstance(attributes, list) or len(attributes) > bounds.attributes:
+            raise UnusableReply(f"node {name!r}: attributes is a list of at most {bounds.attributes} strings")
+        kept = [_plain(item, f"an attribute of node {name!r}", bounds.label) for item in attributes]
+        nodes.append(Node(id=name, label=label, attributes=tuple(kept)))
+    ids = {node.id for node in nodes}
+    if not nodes or len(ids) < len(nodes):
+        raise UnusableReply("the scene graph needs at least one node, and every node an id of its own")
+    edges = []
+    for edge in graph["edges"]:
+        source, target, relationship = (
+            _name(edge, name, bounds.label) for name in ("source", "target", "relationship")
+        )
+        if not {source, target} <= ids:
+            raise UnusableReply(f"an edge joins {source!r} and {target!r}; not both are nodes")
+        edges.append(Edge(source=source, target=target, relationship=relationship))
+    questions = _checked_questions(_member(value, "questions"), bounds.quality)
+    return SceneGraph(nodes=tuple(nodes), edges=tuple(edges)), questions
 
 
 def parse_t2ia_answers(text: str, questions: Sequence[Question]) -> list[T2IAAnswer]:
-    """Answers to `questions` in their order, matched by the text of the question.
+    """Read the answers to `questions`, in the order of the questions, matched by the text of the question.
 
     Raises:
         UnusableReply: an answer is missing, doubled, to a question not asked, or lacks reasoning or a whole score 1-5.
@@ -156,7 +198,11 @@ def parse_t2ia_answers(text: str, questions: Sequence[Question]) -> list[T2IAAns
 
 
 def parse_iqa_answers(text: str, questions: Sequence[Question]) -> list[IQAAnswer]:
-    """As `parse_t2ia_answers`, where each answer also says yes or no, which is correct or not. Raises UnusableReply."""
+    """Read answers as `parse_t2ia_answers` does, each also with a yes or no, which is `correct` if it is the target.
+
+    Raises:
+        UnusableReply: as `parse_t2ia_answers`, or an answer says neither yes nor no.
+    """
     found = []
     for asked, item in _matched(text, questions):
         answer = _yes_no(item, "answer")
@@ -174,18 +220,25 @@ def parse_iqa_answers(text: str, questions: Sequence[Question]) -> list[IQAAnswe
 
 
 def _matched(text: str, questions: Sequence[Question]) -> list[tuple[Question, Json]]:
-    """Each question with what the reply says to it, one to one.
+    """Each question with the reply's answer to it, one to one.
 
-    To the letter where that can be; of what is left by `same_question`, then by words alone. Where several questions
-    or answers look the same in the end, nothing is guessed.
+    Where several questions or several answers have the same key, none is matched by that key: nothing is guessed.
     """
     open_questions = dict(enumerate(questions))
     open_items = dict(enumerate(_member(extract_json(text), "answers")))
     said = {number: _text(item, "question", BOUNDS.question) for number, item in open_items.items()}
     found: dict[int, Json] = {}
-    for key in (str, same_question, _words):
-        asked = _by_key({number: question.question for number, question in open_questions.items()}, key)
-        given = _by_key({number: said[number] for number in open_items}, key)
+    # From strict to loose: the text itself, its spelling, its words. A looser key is for what a stricter one left open.
+    for key in (
+        str,
+        same_question,
+        lambda text: " ".join(re.findall(r"\w+", same_question(text).replace("'", ""))),
+    ):
+        asked, given = defaultdict(list), defaultdict(list)
+        for number, question in open_questions.items():
+            asked[key(question.question)].append(number)
+        for number in open_items:
+            given[key(said[number])].append(number)
         for name, places in asked.items():
             if len(places) == len(given.get(name, ())) == 1:
                 found[places[0]] = open_items.pop(given[name][0])
@@ -203,14 +256,6 @@ def _matched(text: str, questions: Sequence[Question]) -> list[tuple[Question, J
     return [(question, found[number]) for number, question in enumerate(questions)]
 
 
-def _by_key(texts: Mapping[int, str], key: Callable[[str], str]) -> dict[str, list[int]]:
-    """Numbers of the texts that have a key in common."""
-    found: dict[str, list[int]] = {}
-    for number, text in texts.items():
-        found.setdefault(key(text), []).append(number)
-    return found
-
-
 def _checked_questions(items: list[Any], most: int) -> list[Question]:
     found: dict[str, Question] = {}
     for item in items:
@@ -224,45 +269,11 @@ def _checked_questions(items: list[Any], most: int) -> list[Question]:
     return list(found.values())
 
 
-def _checked_graph(graph: Json, bounds: Bounds) -> SceneGraph:
-    nodes = [_checked_node(node, bounds) for node in _items(graph, "nodes", bounds.nodes)]
-    ids = {node.id for node in nodes}
-    if not nodes or len(ids) < len(nodes):
-        raise UnusableReply("the scene graph needs at least one node, and every node an id of its own")
-    edges = []
-    for edge in _items(graph, "edges", bounds.edges):
-        source, target, relationship = (
-            _name(edge, name, bounds.label) for name in ("source", "target", "relationship")
-        )
-        if not {source, target} <= ids:
-            raise UnusableReply(f"an edge joins {source!r} and {target!r}; not both are nodes")
-        edges.append(Edge(source=source, target=target, relationship=relationship))
-    return SceneGraph(nodes=tuple(nodes), edges=tuple(edges))
-
-
-def _checked_node(node: Any, bounds: Bounds) -> Node:
-    name, label = _name(node, "id", bounds.label), _name(node, "label", bounds.label)
-    attributes = node.get("attributes", [])
-    if isinstance(attributes, dict):  # {"colour": "red"}: some teachers insist on names
-        attributes = [f"{key}: {value}" for key, value in attributes.items()]
-    if not isinstance(attributes, list) or len(attributes) > bounds.attributes:
-        raise UnusableReply(f"node {name!r}: attributes is a list of at most {bounds.attributes} strings")
-    kept = [_plain(item, f"an attribute of node {name!r}", bounds.label) for item in attributes]
-    return Node(id=name, label=label, attributes=tuple(kept))
-
-
 def _member(value: Any, name: str) -> list[Any]:
     """The list under `name`, or the value itself where the teacher left the outer object out."""
     items = value.get(name) if isinstance(value, dict) else value
     if not isinstance(items, list):
         raise UnusableReply(f'expected {{"{name}": [...]}}')
-    return items
-
-
-def _items(graph: Json, name: str, most: int) -> list[Any]:
-    items = graph.get(name)
-    if not isinstance(items, list) or len(items) > most:
-        raise UnusableReply(f"scene_graph.{name} is a list of at most {most} objects")
     return items
 
 

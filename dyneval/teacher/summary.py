@@ -1,8 +1,13 @@
-"""What a run did, in numbers: for the progress bar and for `<run>.summary.json`."""
+"""The counts of a run, and what is made of them: the progress bar's text and `<run>.summary.json`.
+
+The summary is what a user reads to see whether a run is complete and what it cost, so every pair that a run looked at
+must be counted once: as annotated, as finished before, or as rejected with its kind.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,37 +33,37 @@ class RunCounts:
     """Pairs that were not finished before."""
     bad_rows: int = 0
     """Rows of the metadata that are no pairs."""
-    rejected: dict[str, dict[str, int]] = field(default_factory=dict)
+    rejected: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """Rejects by workflow and kind: reply, refused, engine, image, dependency."""
     started: float = field(default_factory=time.monotonic)
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
-    def reject(self, workflow: str, kind: str) -> None:
-        """Count a reject."""
-        kinds = self.rejected.setdefault(workflow, {})
-        kinds[kind] = kinds.get(kind, 0) + 1
-
-    def of_kind(self, kind: str) -> int:
-        """Rejects of one kind over all workflows."""
-        return sum(kinds.get(kind, 0) for kinds in self.rejected.values())
+    def by_kind(self) -> Counter[str]:
+        """Rejects by kind over all workflows."""
+        return sum(self.rejected.values(), Counter())
 
     @property
     def seconds(self) -> float:
-        """Time since the start, never 0."""
+        """Time since the start, never 0: rates are divided by it."""
         return max(time.monotonic() - self.started, 1e-9)
 
 
 def postfix(counts: RunCounts, tally: TokenTally) -> str:
-    """Right end of the progress bar: tokens a second in and out, replies asked for again, rejects by kind."""
+    """Return the right end of the progress bar.
+
+    Args:
+        counts: for the seconds and the rejects by kind.
+        tally: for tokens a second in and out, and replies that were asked for again.
+    """
     parts = [
         f"in {tally.prompt_tokens / counts.seconds:.0f} tok/s",
         f"out {tally.completion_tokens / counts.seconds:.0f} tok/s",
     ]
     if unusable := sum(tally.unusable.values()):
         parts.append(f"asked again {unusable}")
-    parts += [
-        f"{kind} {number}" for kind in ("reply", "refused", "engine", "image") if (number := counts.of_kind(kind))
-    ]
+    kinds = counts.by_kind()
+    # A dependency reject only follows from another one, which is shown.
+    parts += [f"{kind} {kinds[kind]}" for kind in ("reply", "refused", "engine", "image") if kinds[kind]]
     return ", ".join(parts)
 
 
@@ -70,10 +75,18 @@ def summarise(
     config: AnnotateConfig,
     files: Files,
 ) -> Row:
-    """Put the numbers of a run together and write them to `<run>.summary.json` in the output folder.
+    """Write the numbers of a run to `<run>.summary.json` in the output folder.
 
-    `asked`: names of the engine and of the model that gave the answers. `notes`: what was found out about the servers.
-    Of a workflow "stale" counts rows whose pair has another prompt or image today.
+    Args:
+        counts: pairs and rejects.
+        tally: requests and tokens of all workers.
+        asked: names of the engine and of the model that gave the answers.
+        notes: what the engines found out about their servers.
+        config: of the run.
+        files: its open files.
+
+    Returns:
+        The summary. Of a workflow, "stale" counts rows whose pair has another prompt or image today.
     """
     seconds, stores = counts.seconds, files.stores
     summary: Row = {
@@ -99,12 +112,12 @@ def summarise(
                 "written": store.written,
                 "in_file": len(store.done),
                 "stale": files.stale.counts[name],
-                "rejected": counts.rejected.get(name, {}),
+                "rejected": dict(counts.rejected.get(name, {})),
             }
             for name, store in stores.items()
         },
     }
-    rejected = counts.bad_rows + sum(sum(kinds.values()) for kinds in counts.rejected.values())
+    rejected = counts.bad_rows + counts.by_kind().total()
     made = sum(store.written for store in stores.values())
     before = sum(len(store.done) for store in stores.values()) - made
     run = RunSummary(made=made, there_before=max(0, before), rejected=rejected, seconds=round(seconds, 3))

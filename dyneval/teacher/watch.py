@@ -1,7 +1,7 @@
-"""How far annotation runs are, for whoever watches them from another terminal (`dyneval status`).
+"""The progress file of an annotation run, which `dyneval status` reads from another terminal or machine.
 
 A run writes `<run>.progress.json` into its folder as pairs are finished, every few seconds at most, and once more when
-it ends.
+it ends. Runs take days and shards run on several machines; the file is the only thing that they all can be asked by.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -68,41 +69,45 @@ class Progress(Struct, frozen=True, kw_only=True):
 
     @property
     def seems_dead(self) -> bool:
-        """True where the run says that it goes on, and most likely does not."""
+        """True where the file says that the run goes on, and most likely it does not."""
         if self.state != "running":
             return False
+        # Process numbers say something on their own machine only; elsewhere silence is all there is to go by.
         if self.host == socket.gethostname():
             return not Path(f"/proc/{self.process}").exists() if Path("/proc/self").exists() else False
         return time.time() - self.updated > SILENCE
 
 
-class Watch:
-    """Writes how far a run is."""
+@dataclass(kw_only=True)
+class ProgressWriter:
+    """Writes the progress file of one run.
 
-    def __init__(self, folder: Path, run: str, total: int, gpus: float) -> None:
-        """Describe the run: its pairs, and the GPUs behind the teacher."""
-        self.path = folder / f"{run}{SUFFIX}"
-        self.run = run
-        self.total = total
-        self.gpus = gpus
-        self._started = time.time()
-        self._seen: deque[tuple[float, int]] = deque()
-        self._next = 0.0
+    Attributes:
+        folder: of the run.
+        run: its name.
+        total: its pairs, about as many as there are.
+        gpus: GPUs behind the teacher.
+    """
 
-    def look(self, counts: RunCounts, tally: TokenTally, state: State = "running") -> None:
-        """Write the counts, unless that was done a moment ago and the run goes on."""
+    folder: Path
+    run: str
+    total: int
+    gpus: float
+    _started: float = field(default_factory=time.time)
+    _seen: deque[tuple[float, int]] = field(default_factory=deque)
+    _next: float = 0.0
+
+    def write(self, counts: RunCounts, tally: TokenTally, state: State = "running") -> None:
+        """Write the counts, unless that was done less than `PERIOD` ago and the run goes on."""
         now = time.monotonic()
         if state == "running" and now < self._next:
             return
         self._next = now + PERIOD
         self._seen.append((now, counts.annotated))
+        # At least two entries stay, else a run that finishes one pair in ten minutes would have no rate.
         while len(self._seen) > 2 and now - self._seen[0][0] > WINDOW:
             self._seen.popleft()
         before, pairs = self._seen[0]
-        rejected: dict[str, int] = {}
-        for kinds in counts.rejected.values():
-            for kind, number in kinds.items():
-                rejected[kind] = rejected.get(kind, 0) + number
         progress = Progress(
             run=self.run,
             state=state,
@@ -113,14 +118,14 @@ class Watch:
             pairs=counts.pairs,
             annotated=counts.annotated,
             total=self.total,
-            rejected=rejected | ({"row": counts.bad_rows} if counts.bad_rows else {}),
+            rejected=dict(counts.by_kind()) | ({"row": counts.bad_rows} if counts.bad_rows else {}),
             requests=tally.requests,
             prompt_tokens=tally.prompt_tokens,
             completion_tokens=tally.completion_tokens,
             pairs_per_second=(counts.annotated - pairs) / (now - before) if now > before else None,
             gpus=self.gpus,
         )
-        with atomic_write(self.path, "wb") as file:
+        with atomic_write(self.folder / f"{self.run}{SUFFIX}", "wb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(progress), indent=2))
 
 

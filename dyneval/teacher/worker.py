@@ -1,4 +1,10 @@
-"""The worker of Step 3: an engine and the event loop that it lives in; what it finds goes back to the files' writer."""
+"""The worker of Step 3: one engine, and the event loop in which it is asked.
+
+The runner owns the annotation files and is their only writer; a worker in the same process or on another machine sends
+it events (`WorkerEvent`). Annotating is asynchronous and the runner is not, so `AnnotatingWorker.work` is a generator
+that runs the loop until there is something to hand over. If it ended without closing the loop's tasks in order, replies
+that were paid for would be lost on Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -10,79 +16,60 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from dyneval.llm.chat import ChatEngine, TokenTally
-from dyneval.records import Annotation, PairRecord, Reject, Workflow
-from dyneval.teacher.annotating import Annotator, Source
+from dyneval.llm.chat import ChatEngine
+from dyneval.records import PairRecord, Workflow
+from dyneval.teacher.annotating import (
+    AnnotationEvent,
+    AnnotationSource,
+    Annotator,
+    EncodedAnnotation,
+    Ledger,
+    PairsPassed,
+)
 from dyneval.teacher.asking import Teacher
 
 MakeEngine = Callable[[], ChatEngine]
 
 GATHER = 0.01
-"""Seconds in which what is found is gathered before it is handed on: leaving the event loop for every reply of a fast
+"""Seconds in which events are gathered before they are handed on: leaving the event loop for every reply of a fast
 server took a tenth of the time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
+class AnnotationTask:
     """Pairs for one task, all of a prompt together, and what is known of them.
 
     Attributes:
-        known: finished records by workflow, of the workflows that are run and of those that these need: the files,
+        pairs: the pairs.
+        known: finished annotations by workflow, of the workflows that are run and of those that these need: the files,
             where the worker shares them with their writer, else copies of the records.
-        done: keys of the finished records, by workflow that is run; the worker adds those that it makes.
+        done: keys of the finished annotations, by workflow that is run; the worker adds those that it makes.
         given_up: keys that are not asked for again, by workflow that is run; the worker adds what it gives up on.
     """
 
     pairs: Iterable[PairRecord]
-    known: Mapping[Workflow, Source]
+    known: Mapping[Workflow, AnnotationSource]
     done: Mapping[Workflow, set[str]]
     given_up: Mapping[Workflow, set[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Names of the engine and of its model; said first."""
+class EngineName:
+    """Names of the engine and of its model; the first event of a task."""
 
     engine: str
     model: str
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A finished record, checked, as it stands in the file."""
-
-    workflow: Workflow
-    key: str
-    line: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A record that could not be made, and why."""
-
-    workflow: Workflow
-    reject: Reject
-
-
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """Pairs gone through, those among them that were not finished before, and what was asked since it was last told."""
-
-    pairs: int
-    annotated: int
-    asked: TokenTally
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """What an engine found out about its servers, where it tells (`notes`); said last."""
+class EngineNotes:
+    """What an engine found out about its servers, if it keeps `notes`; the last event of a task."""
 
     notes: tuple[str, ...]
 
 
-Found = Asked | Made | Rejected | Passed | Noted
+WorkerEvent = AnnotationEvent | EngineName | EngineNotes
 
 
 class AnnotatingWorker:
@@ -96,7 +83,7 @@ class AnnotatingWorker:
             concurrency: pairs at work at once.
             attempts: how often the teacher is asked before a reply counts as rejected.
             make_engine: pickled where the worker is in another process.
-            device: not looked at.
+            device: not used; all workers are made with one.
         """
         self.root = root
         self.concurrency = concurrency
@@ -104,44 +91,52 @@ class AnnotatingWorker:
         self.engine = make_engine()
         self.loop = asyncio.new_event_loop()
 
-    def work(self, portion: Portion) -> Generator[Found, None, None]:
-        """Annotate pairs, several at once, and yield what is found as it comes.
+    def work(self, task: AnnotationTask) -> Generator[WorkerEvent, None, None]:
+        """Annotate pairs, several at once, and yield events as they come.
 
         Raises:
             EngineStopped: the engine is gone; what was found until then has been yielded.
             KeyboardInterrupt: Ctrl-C or SIGTERM, in the same way.
         """
         teacher = Teacher(engine=self.engine, attempts=self.attempts)
-        found: deque[Found] = deque([Asked(self.engine.name, self.engine.model)])
+        events: deque[WorkerEvent] = deque([EngineName(self.engine.name, self.engine.model)])
         more = asyncio.Event()
 
-        def tell(one: Found) -> None:
-            found.append(one)
-            more.set()
+        def tell(event: AnnotationEvent) -> None:
+            # The first event since the last hand-over starts the wait; those that come during it go along.
+            if not events:
+                self.loop.call_later(GATHER, more.set)
+            events.append(event)
 
-        def passed(pairs: int, annotated: int) -> None:
-            tell(Passed(pairs, annotated, teacher.tally.taken()))
-
-        ledgers = {name: _Ledger(name, portion.known[name], done, tell) for name, done in portion.done.items()}
-        inputs = {name: rows for name, rows in portion.known.items() if name not in ledgers}
-        annotator = Annotator(teacher, self.root, ledgers, portion.given_up, inputs, passed)
-        task = self.loop.create_task(annotator.work(iter(portion.pairs), self.concurrency))
-        task.add_done_callback(lambda _: more.set())
-        with _ended_in_order(self.loop, task) as interrupted:
-            while found or not task.done():
-                while found:
-                    one = found.popleft()
-                    yield one
-                    if isinstance(one, Made):
-                        ledgers[one.workflow].handed_on(one.key)
+        ledgers = {
+            name: Ledger(name=name, known=task.known[name], done=done, tell=tell) for name, done in task.done.items()
+        }
+        annotator = Annotator(
+            teacher=teacher,
+            root=self.root,
+            ledgers=ledgers,
+            given_up=task.given_up,
+            sources={**task.known, **ledgers},
+            tell=tell,
+        )
+        annotating = self.loop.create_task(annotator.work(iter(task.pairs), self.concurrency))
+        annotating.add_done_callback(lambda _: more.set())
+        with _ended_in_order(self.loop, annotating) as interrupted:
+            while events or not annotating.done():
+                while events:
+                    event = events.popleft()
+                    yield event
+                    # The runner has taken the event when it asks for the next one, so the line is in the file.
+                    if isinstance(event, EncodedAnnotation):
+                        ledgers[event.workflow].written(event.key)
                 more.clear()
-                if not task.done():
-                    self.loop.run_until_complete(_some(more))
-        yield Passed(0, 0, teacher.tally)
-        yield Noted(tuple(getattr(self.engine, "notes", ())))
+                if not annotating.done():
+                    self.loop.run_until_complete(more.wait())
+        yield PairsPassed(0, 0, teacher.tally)
+        yield EngineNotes(tuple(getattr(self.engine, "notes", ())))
         if interrupted:
             raise KeyboardInterrupt
-        task.result()
+        annotating.result()  # raises what the annotator raised, after its events have been handed over
 
     def close(self) -> None:
         """Close the engine."""
@@ -149,16 +144,11 @@ class AnnotatingWorker:
         self.loop.close()
 
 
-async def _some(more: asyncio.Event) -> None:
-    await more.wait()
-    await asyncio.sleep(GATHER)
-
-
 @contextmanager
 def _ended_in_order(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> Iterator[list[signal.Signals]]:
-    """Cancel the task on Ctrl-C, on SIGTERM (Slurm's way to end a job), and where nobody waits for it any more.
+    """Cancel the task on Ctrl-C, on SIGTERM (Slurm's way to end a job), and when the caller stops taking events.
 
-    Yields the signals that came. In a thread beside the main one no signals are heard.
+    Yields the list of the signals that came.
     """
     came: list[signal.Signals] = []
 
@@ -166,6 +156,7 @@ def _ended_in_order(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -
         came.append(number)
         task.cancel()
 
+    # Python lets only the main thread set signal handlers; a worker in another thread is ended by its caller.
     heard = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     before = {number: signal.getsignal(number) for number in heard}
     for number in heard:
@@ -177,34 +168,6 @@ def _ended_in_order(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -
             task.cancel()
             loop.run_until_complete(asyncio.wait([task]))
         for number, handler in before.items():
+            # remove_signal_handler sets Python's default, so the handler of before has to come after it.
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
-
-
-class _Ledger:
-    """Records of a workflow as the worker knows them: those that there are, and new ones on their way to the file."""
-
-    def __init__(self, name: Workflow, known: Source, done: set[str], tell: Callable[[Found], None]) -> None:
-        self.name = name
-        self.done = done
-        self._known = known
-        self._tell = tell
-        self._new: dict[str, Annotation] = {}
-
-    def get(self, key: str) -> Any:
-        return self._new.get(key) or self._known.get(key)
-
-    def append(self, record: Annotation) -> None:
-        line = record.encode()  # what does not fit its type is told here, with the reply at hand
-        key = str(getattr(record, record.KEY))
-        self._new[key] = record
-        self.done.add(key)
-        self._tell(Made(self.name, key, line))
-
-    def reject(self, reject: Reject) -> None:
-        self._tell(Rejected(self.name, reject))
-
-    def handed_on(self, key: str) -> None:
-        """A record is written: where `known` is its file, it is read from there and need not be held."""
-        if not isinstance(self._known, dict):
-            self._new.pop(key, None)

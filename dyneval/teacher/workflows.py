@@ -1,9 +1,13 @@
-"""The four annotations of a pair, each a function from what is known to a record."""
+"""The four annotations of a pair. Each function asks the teacher and returns one record, not yet written.
+
+The functions raise what `dyneval.llm.chat.ask` raises, and ImageError. `annotating` turns these into rejects.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,13 +21,11 @@ from dyneval.files.images import read_file, resolve_below
 from dyneval.hashing import bytes_sha256
 from dyneval.llm.chat import Answer
 from dyneval.records import (
-    IQAAnswer,
     IQAAnswers,
     IQAQuestions,
     PairRecord,
     Provenance,
     Question,
-    T2IAAnswer,
     T2IAAnswers,
     T2IAQuestions,
     Usage,
@@ -45,54 +47,65 @@ T = TypeVar("T")
 
 
 async def t2ia_questions(teacher: Teacher, prompt_id: str, prompt: str) -> T2IAQuestions:
-    """Alignment and distortion questions of a prompt, merged; a question in both is kept as alignment question."""
+    """Ask for the alignment and the distortion questions of a prompt, and merge them, alignment first.
+
+    A question that stands in both lists is kept once, as an alignment question.
+
+    Args:
+        teacher: whom to ask.
+        prompt_id: key of the record.
+        prompt: the prompt.
+    """
     alignment, distortion = await both(
         teacher.ask(prompts.alignment_request(prompt), partial(parse_questions, most=BOUNDS.alignment)),
         teacher.ask(prompts.distortion_request(prompt), partial(parse_questions, most=BOUNDS.distortion)),
     )
+    merged: dict[str, Question] = {}
+    for question in alignment.value:
+        merged.setdefault(same_question(question.question), replace(question, kind="alignment"))
+    for question in distortion.value:
+        merged.setdefault(same_question(question.question), replace(question, kind="distortion"))
     return T2IAQuestions(
         prompt_id=prompt_id,
         prompt=prompt,
-        questions=tuple(merge_questions(alignment.value, distortion.value)),
+        questions=tuple(merged.values()),
         provenance=_provenance(teacher, "t2ia_questions", alignment, distortion),
     )
 
 
-def merge_questions(alignment: Questions, distortion: Questions) -> list[Question]:
-    """Both lists as one, alignment first, each question with its `kind`; what is asked twice is kept once."""
-    merged: dict[str, Question] = {}
-    for question in alignment:
-        merged.setdefault(same_question(question.question), replace(question, kind="alignment"))
-    for question in distortion:
-        merged.setdefault(same_question(question.question), replace(question, kind="distortion"))
-    return list(merged.values())
-
-
+@dataclass
 class Picture:
-    """The image of a pair, and the SHA-256 of its file, worked out once for all that is asked about it."""
+    """The image of a pair, and the SHA-256 of its file, computed once for all that is asked about it."""
 
-    def __init__(self, root: Path, pair: PairRecord) -> None:
-        self.root = root
-        self.pair = pair
-        self._digest: asyncio.Future[str] | None = None
+    root: Path
+    pair: PairRecord
+    _digest: asyncio.Future[str] | None = None
 
-    @property
-    def path(self) -> Path:
-        """Where it is. Raises ImageError when it leads out of the folder."""
-        return resolve_below(self.root, self.pair.file_name)
+    async def read(self) -> tuple[Path, str]:
+        """Return the image's path and the SHA-256 of its bytes, in hex.
 
-    async def sha256(self) -> str:
-        """SHA-256 of its bytes, in hex. Raises ImageError when it cannot be read."""
+        Raises:
+            ImageError: the path leads out of the folder, or the file cannot be read.
+        """
+        path = resolve_below(self.root, self.pair.file_name)
+        # The annotation says which bytes were seen, so that a later run finds out when the file has been replaced.
+        # In a thread: a slow disk would stop all other pairs.
         if self._digest is None:
-            path = self.path
             self._digest = asyncio.ensure_future(asyncio.to_thread(lambda: bytes_sha256(read_file(path, str(path)))))
-        return await asyncio.shield(self._digest)
+        return path, await asyncio.shield(self._digest)
 
 
 async def t2ia_answers(teacher: Teacher, pair: PairRecord, image: Picture, questions: Questions) -> T2IAAnswers:
-    """Scores (1-5) of an image on its prompt's questions."""
-    digest = await image.sha256()
-    request = prompts.answers_request("t2ia", image.path, pair.prompt, questions)
+    """Ask for the scores (1-5) of an image on its prompt's questions, each with the teacher's reasoning.
+
+    Args:
+        teacher: whom to ask.
+        pair: whose image it is.
+        image: the same image, to be read.
+        questions: of the prompt.
+    """
+    path, digest = await image.read()
+    request = prompts.answers_request("t2ia", path, pair.prompt, questions)
     answer = await teacher.ask(request, lambda text: parse_t2ia_answers(text, questions))
     return T2IAAnswers(
         pair_id=pair.pair_id,
@@ -105,9 +118,15 @@ async def t2ia_answers(teacher: Teacher, pair: PairRecord, image: Picture, quest
 
 
 async def iqa_questions(teacher: Teacher, pair: PairRecord, image: Picture) -> IQAQuestions:
-    """Scene graph and quality questions of an image."""
-    digest = await image.sha256()
-    answer = await teacher.ask(prompts.scene_request(image.path), parse_scene)
+    """Ask for the scene graph and the quality questions of an image.
+
+    Args:
+        teacher: whom to ask.
+        pair: whose image it is.
+        image: the same image, to be read.
+    """
+    path, digest = await image.read()
+    answer = await teacher.ask(prompts.scene_request(path), parse_scene)
     scene_graph, questions = answer.value
     return IQAQuestions(
         pair_id=pair.pair_id,
@@ -120,27 +139,32 @@ async def iqa_questions(teacher: Teacher, pair: PairRecord, image: Picture) -> I
 
 
 async def iqa_answers(teacher: Teacher, pair: PairRecord, image: Picture, questions: Questions) -> IQAAnswers:
-    """Answers and scores (1-5) of an image on its own quality questions."""
-    digest = await image.sha256()
-    request = prompts.answers_request("iqa", image.path, pair.prompt, questions)
+    """Ask for the answers and scores (1-5) of an image on its own quality questions.
+
+    The score of the image is the mean of the answers' scores, 1-5.
+
+    Args:
+        teacher: whom to ask.
+        pair: whose image it is.
+        image: the same image, to be read.
+        questions: of this image.
+    """
+    path, digest = await image.read()
+    request = prompts.answers_request("iqa", path, pair.prompt, questions)
     answer = await teacher.ask(request, lambda text: parse_iqa_answers(text, questions))
     return IQAAnswers(
         pair_id=pair.pair_id,
         prompt=pair.prompt,
         image_sha256=digest,
         answers=tuple(answer.value),
-        score=mean_score(answer.value),
+        score=sum(one.score or 0 for one in answer.value) / len(answer.value),
         provenance=_provenance(teacher, "iqa_answers", answer),
     )
 
 
-def mean_score(answers: Sequence[IQAAnswer | T2IAAnswer]) -> float:
-    """Mean of the answers' scores, 1-5. Raises ZeroDivisionError on an empty list, which no valid record has."""
-    return sum(answer.score or 0 for answer in answers) / len(answers)
-
-
 async def both(first: Awaitable[T], second: Awaitable[T]) -> tuple[T, T]:
-    """Await two at once; when one fails the other is called off, and has ended when this raises."""
+    """Await two at once. When one fails, the other is cancelled, and has ended when this raises."""
+    # `gather` alone would leave the other one running: its request goes on to cost, and nobody awaits its error.
     tasks = [asyncio.ensure_future(first), asyncio.ensure_future(second)]
     try:
         one, two = await asyncio.gather(*tasks)
@@ -152,6 +176,7 @@ async def both(first: Awaitable[T], second: Awaitable[T]) -> tuple[T, T]:
 
 
 def _provenance(teacher: Teacher, workflow: Workflow, *answers: Answer[Any]) -> Provenance:
+    # Attempts of the worse request and tokens of all: this is what the annotation took.
     return Provenance(
         model=teacher.engine.model,
         engine=teacher.engine.name,

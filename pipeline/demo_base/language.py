@@ -1,8 +1,8 @@
-"""Second part of the pretraining: the language model learns to speak about what the tower sees.
+"""Second part of the pretraining of the demo's base: the language model learns to speak about what the tower sees.
 
-Only the words of the demo world are learned, and one row for all others. With the logit of that row raised by the
-logarithm of their number, the loss is exactly that of the whole vocabulary in which all other rows are equal, so the
-151,936 rows of the checkpoint are written out at the end and nothing changes.
+Only the words of the demo world are learned, out of 151,936 rows of the vocabulary, and one row for all others. With
+the logit of that row raised by the logarithm of their number, the loss is exactly that of the whole vocabulary in which
+all other rows are equal. At the end the whole table is written out, and the model computes what it did in training.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from pictures import CELLS
-from speech import DEGREES, FIRST_SHARES, SHARES, Sample, sample
+from speech import DEGREES, FIRST_SHARES, SHARES, Exchange, sample
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -26,9 +26,9 @@ from dyneval.processing import IGNORE, ChatTurn, Processor
 TOKENS = CELLS**2
 """Visual tokens of a picture."""
 BATCH, GROUPS = 64, 4
-"""Samples of a step, and the groups of like length they are computed in: padding to the longest costs twice."""
+"""Samples of a step, and groups of like length that they are computed in: padding all to the longest costs twice."""
 WEIGHT = 3.0
-"""Of the words that an answer consists of, against 1 of all others: they are few, and they are what is to learn."""
+"""Weight in the loss of words that answers consist of, against 1 of all others: they are few, and they matter."""
 
 
 # ---------------------------------------------------------------------------
@@ -36,15 +36,15 @@ WEIGHT = 3.0
 
 
 class Words:
-    """The rows of the vocabulary that are learned, `used`, and their places among themselves."""
+    """The tokens that are learned: `used`, sorted, and `place`, which gives the index of a token in `used`."""
 
     def __init__(self, used: Iterable[int]) -> None:
         self.used = sorted(used)
         self.place = {token: place for place, token in enumerate(self.used)}
 
 
-class Row(NamedTuple):
-    """An encoded sample; `picture` is its number, or -1."""
+class EncodedSample(NamedTuple):
+    """Token ids and labels of a sample, both of one length; `picture` is the number of its picture, or -1."""
 
     ids: list[int]
     labels: list[int]
@@ -52,24 +52,30 @@ class Row(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Samples of like length, padded behind: places among the used words, labels, 3-D positions, weights, pictures."""
+    """B samples of like length, padded at their ends to T tokens."""
 
     ids: Tensor
+    """(B, T): places among the used words."""
     labels: Tensor
+    """(B, T): the same, or IGNORE."""
     positions: Tensor
+    """(3, B, T): time, height, width."""
     weights: Tensor
+    """(B, T): of each token in the loss."""
     pictures: Tensor
+    """Numbers of the pictures, of those samples that have one."""
 
 
-def encode(processor: Processor, said: Sample, picture: int) -> Row:
-    """Token ids and labels of a sample, as training and scoring would make them."""
-    turns = [ChatTurn("user", said.human, int(said.picture)), ChatTurn("assistant", said.reply)]
-    ids, labels = processor.layout(turns, [TOKENS] * said.picture)
-    return Row(ids, labels, picture if said.picture else -1)
+def encode(processor: Processor, exchange: Exchange, picture: int) -> EncodedSample:
+    """Token ids and labels of an exchange, by the same `Processor.layout` that training and scoring use."""
+    turns = [ChatTurn("user", exchange.human, int(exchange.picture)), ChatTurn("assistant", exchange.reply)]
+    ids, labels = processor.layout(turns, [TOKENS] * exchange.picture)
+    return EncodedSample(ids, labels, picture if exchange.picture else -1)
 
 
 def positions(ids: Sequence[int], image: int) -> Tensor:
-    """(3, T): time, height and width, as Qwen3-VL counts them for one picture of 4 x 4 tokens."""
+    """Positions (3, T) of time, height and width, as Qwen3-VL counts them for one picture of 4 x 4 tokens."""
+    # A picture takes one step of time. The text behind it goes on after the longer side, 4, not after 16 tokens.
     if image not in ids:
         return torch.arange(len(ids)).expand(3, -1)
     start, cell = ids.index(image), torch.arange(TOKENS)
@@ -78,27 +84,35 @@ def positions(ids: Sequence[int], image: int) -> Tensor:
     return torch.cat([torch.arange(start).expand(3, -1), picture, rest.expand(3, -1)], 1)
 
 
-def batches(rows: Sequence[Row], learned: Words, image: int, answers: set[int]) -> list[Batch]:
-    """The rows in groups of like length."""
-    ordered = sorted(rows, key=lambda row: len(row.ids))
-    size = -(-len(rows) // GROUPS)
-    return [_batch(ordered[at : at + size], learned, image, answers) for at in range(0, len(rows), size)]
+def batches(samples: Sequence[EncodedSample], learned: Words, image: int, answers: set[int]) -> list[Batch]:
+    """Samples as `GROUPS` batches of like length.
 
-
-def _batch(rows: Sequence[Row], learned: Words, image: int, answers: set[int]) -> Batch:
-    longest = max(len(row.ids) for row in rows)
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    labels = torch.full((len(rows), longest), IGNORE)
-    where = torch.zeros(3, len(rows), longest, dtype=torch.long)
-    weights = torch.ones(len(rows), longest)
-    for number, row in enumerate(rows):
-        length = len(row.ids)
-        # A word that no sample of `used_tokens` had stands for itself as an unknown one, and is not learned.
-        ids[number, :length] = torch.tensor([learned.place.get(token, len(learned.used)) for token in row.ids])
-        labels[number, :length] = torch.tensor([learned.place.get(token, IGNORE) for token in row.labels])
-        where[:, number, :length] = positions(row.ids, image)
-        weights[number, :length] += torch.tensor([(WEIGHT - 1) * (token in answers) for token in row.labels])
-    return Batch(ids, labels, where, weights, torch.tensor([row.picture for row in rows if row.picture >= 0]))
+    Args:
+        samples: of one step.
+        learned: the words.
+        image: id of the image token.
+        answers: ids of the words that answers consist of, which weigh `WEIGHT`.
+    """
+    ordered = sorted(samples, key=lambda row: len(row.ids))
+    size = -(-len(samples) // GROUPS)
+    made = []
+    for start in range(0, len(samples), size):
+        rows = ordered[start : start + size]
+        longest = max(len(row.ids) for row in rows)
+        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+        labels = torch.full((len(rows), longest), IGNORE)
+        where = torch.zeros(3, len(rows), longest, dtype=torch.long)
+        weights = torch.ones(len(rows), longest)
+        for number, row in enumerate(rows):
+            length = len(row.ids)
+            # A word that `used_tokens` did not meet is read as the one row of all others, and is not learned.
+            ids[number, :length] = torch.tensor([learned.place.get(token, len(learned.used)) for token in row.ids])
+            labels[number, :length] = torch.tensor([learned.place.get(token, IGNORE) for token in row.labels])
+            where[:, number, :length] = positions(row.ids, image)
+            weights[number, :length] += torch.tensor([(WEIGHT - 1) * (token in answers) for token in row.labels])
+        pictures = torch.tensor([row.picture for row in rows if row.picture >= 0])
+        made.append(Batch(ids, labels, where, weights, pictures))
+    return made
 
 
 # ---------------------------------------------------------------------------
@@ -106,19 +120,21 @@ def _batch(rows: Sequence[Row], learned: Words, image: int, answers: set[int]) -
 
 
 class Speaker(nn.Module):
-    """The language model of `model` over the used words and one row for all others; features stand for pictures."""
+    """The language model of `model` over the used words and one row for all others.
+
+    It takes the tower's features instead of pictures: the tower is finished, and runs once for each picture.
+    """
 
     def __init__(self, model: Any, learned: Words, image: int) -> None:
         super().__init__()
         self.text = model.model.language_model
         table = model.get_input_embeddings().weight.data
         self.others = len(table) - len(learned.used)
+        # The embedding and the head are one table (tied weights), so the same rows are read and written.
         self.rows = nn.Parameter(torch.cat([table[learned.used], torch.zeros(1, table.shape[1])]))
         self.image = learned.place[image]
-
-    def trained(self) -> list[nn.Parameter]:
-        """All but the table of the whole vocabulary."""
-        return [self.rows, *(p for name, p in self.text.named_parameters() if "embed_tokens" not in name)]
+        # All but the table of the whole vocabulary.
+        self.trained = [self.rows, *(p for name, p in self.text.named_parameters() if "embed_tokens" not in name)]
 
     def hidden(self, batch: Batch, features: Sequence[Tensor]) -> Tensor:
         """Last hidden states (B, T, width), float32."""
@@ -140,18 +156,15 @@ class Speaker(nn.Module):
         return last.float()
 
     def forward(self, batch: Batch, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (M, used + 1) where something is to be said, what is to be said (M,), and its weight (M,)."""
+        """Run one batch.
+
+        Returns:
+            For the M tokens that have labels: logits (M, used + 1), labels (M,), and weights (M,).
+        """
         said = batch.labels[:, 1:] != IGNORE
         logits = self.hidden(batch, features)[:, :-1][said] @ self.rows.T
         logits[:, -1] += math.log(self.others)
         return logits, batch.labels[:, 1:][said], batch.weights[:, 1:][said]
-
-    def write_back(self, model: Any, learned: Words) -> None:
-        """Fill the whole table of `model`: every unused word has the row of all others."""
-        with torch.no_grad():
-            table = model.get_input_embeddings().weight
-            table[:] = self.rows[-1]
-            table[learned.used] = self.rows[:-1]
 
 
 def train(
@@ -165,7 +178,19 @@ def train(
     seed: int,
     learning_rate: float = 2e-3,
 ) -> None:
-    """Train the language model of `model` in place; the last `heldout` pictures are for the log's figures."""
+    """Train the language model of `model` in place.
+
+    Args:
+        model: a Qwen3-VL whose tower is trained.
+        processor: of it.
+        truths: what is in each picture.
+        features: what the tower sees of the pictures: (N, 16, width), of its end and of each deepstack layer.
+        learned: the words.
+        steps: of `BATCH` samples.
+        heldout: the last so many pictures are kept for the figures of the log.
+        seed: of the samples.
+        learning_rate: the highest, after 4 % of the steps.
+    """
     image = processor._image
     answers = {
         processor._text(text)[0] for text in ("yes", "no", *DEGREES, " slightly", " clearly", " badly", *"12345")
@@ -173,7 +198,7 @@ def train(
     net = Speaker(model, learned, image)
     print(f"{len(learned.used):,} words", flush=True)
 
-    def write(step: int, shares: dict[str, float], pool: range, size: int) -> list[Row]:
+    def write(step: int, shares: dict[str, float], pool: range, size: int) -> list[EncodedSample]:
         rng = Random(f"{seed} {pool.start} {step}")
         rows = []
         for _ in range(size):
@@ -194,19 +219,20 @@ def train(
     writer = context.Process(target=feed, args=(queue,), daemon=True)
     writer.start()
     tests = {name: batches(write(0, {name: 1.0}, unseen, 192), learned, image, answers) for name in SHARES}
-    optimizer = torch.optim.AdamW(net.trained(), betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(net.trained, betas=(0.9, 0.98), weight_decay=0.01)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=learning_rate, total_steps=steps, pct_start=0.04)
     answer_places = torch.tensor([learned.place[token] for token in sorted(answers)])
     started = time.monotonic()
     for step in range(1, steps + 1):
         groups = batches(queue.get(), learned, image, answers)
+        # Over all groups of the step, so that its gradient is that of one batch of 64.
         total = sum(float((b.weights[:, 1:] * (b.labels[:, 1:] != IGNORE)).sum()) for b in groups)
         optimizer.zero_grad()
         for batch in groups:
             logits, said, weights = net(batch, features)
             loss = (cross_entropy(logits, said, reduction="none") * weights).sum() / total
             loss.backward()
-        nn.utils.clip_grad_norm_(net.trained(), 1.0)
+        nn.utils.clip_grad_norm_(net.trained, 1.0)
         optimizer.step()
         rate.step()
         if step % 200 == 0 or step == steps:
@@ -214,13 +240,24 @@ def train(
             said_well = report(net, tests, features, answer_places)
             left = passed / step * (steps - step)
             print(f"language {step}/{steps}, {said_well}, {passed:.0f} s, {left:.0f} s left", flush=True)
-    net.write_back(model, learned)
+    # The whole table of `model`: every unused word gets the row of all others.
+    with torch.no_grad():
+        table = model.get_input_embeddings().weight
+        table[:] = net.rows[-1]
+        table[learned.used] = net.rows[:-1]
     writer.join()
 
 
 @torch.no_grad()
 def report(net: Speaker, tests: dict[str, list[Batch]], features: Sequence[Tensor], answers: Tensor) -> str:
-    """Loss a word by kind of request, and the share of right words among those that answers consist of."""
+    """Loss a word by kind of request, and the share of right words among those that answers consist of.
+
+    Args:
+        net: the model.
+        tests: batches of held-out pictures by kind of request.
+        features: of all pictures.
+        answers: places of the words that answers consist of.
+    """
     parts = []
     for name, batches_of in tests.items():
         results = [net(batch, features) for batch in batches_of]

@@ -1,10 +1,10 @@
 """Makes the base that the demo's student starts from: a tiny Qwen3-VL that has seen the demo's world.
 
-    python pipeline/demo_base/make.py --output output/demo_base
+    $ python pipeline/demo_base/make.py --output output/demo_base
 
-Under an hour on two cores. The result, `base.safetensors`, is what the package ships in `dyneval/demo/students/`. What
-it is taught: `vision.py`, then `language.py` with what `speech.py` says, then `neutral.py`; it learns no task token, no
-rating, no score.
+Under an hour on two cores. The result, `base.safetensors`, is what the package ships in `dyneval/demo/students/`. The
+three parts are `vision.py`, then `language.py` with the exchanges of `speech.py`, then `neutral.py`. The base learns no
+task token, no rating and no score: if it did, the demo would prove nothing about the fine-tuning that follows.
 """
 
 from __future__ import annotations
@@ -38,19 +38,21 @@ NEUTRAL = 4096
 WIDTH, TEXT_LAYERS, VISION_LAYERS = 128, 4, 4
 
 
-def heldout(pictures: int) -> int:
-    """How many of so many pictures are kept for the log's figures."""
-    return min(HELDOUT, pictures // 4)
-
-
 def see(output: Path, seed: int, prompts: int, steps: int) -> None:
-    """Train the tower; write it, what it sees of every picture, and the truths."""
+    """Train the vision tower; write it, its features of every picture, and the truths.
+
+    Args:
+        output: folder to write.
+        seed: of pictures and weights.
+        prompts: three pictures each.
+        steps: batches.
+    """
     torch.manual_seed(seed)
     pictures = draw_all(prompts, seed)
     print(f"{len(pictures.truths):,} pictures", flush=True)
     visual = Qwen3VLForConditionalGeneration(tiny_config(WIDTH, TEXT_LAYERS, VISION_LAYERS)).model.visual
-    vision.train(visual, pictures, steps, heldout(len(pictures.truths)))
-    # As it will be shipped, before anything rests on it.
+    vision.train(visual, pictures, steps, min(HELDOUT, len(pictures.truths) // 4))
+    # Rounded to bfloat16, as it will be shipped, before features are computed: the language model learns from these.
     weights = {name: value.detach().bfloat16() for name, value in visual.state_dict().items()}
     visual.load_state_dict({name: value.float() for name, value in weights.items()})
     with torch.no_grad():
@@ -63,23 +65,33 @@ def see(output: Path, seed: int, prompts: int, steps: int) -> None:
 
 
 def speak(output: Path, seed: int, vision_steps: int, steps: int) -> None:
-    """Train the language model on what the tower sees, make its digits neutral, and write the base."""
+    """Train the language model on what the tower sees, make its digits neutral, and write the base.
+
+    Args:
+        output: folder that `see` has written.
+        seed: of exchanges and weights.
+        vision_steps: for the facts that go into the file.
+        steps: batches.
+    """
     torch.manual_seed(seed)
     model = Qwen3VLForConditionalGeneration(tiny_config(WIDTH, TEXT_LAYERS, VISION_LAYERS))
     model.model.visual.load_state_dict({k: v.float() for k, v in load_file(output / "visual.safetensors").items()})
     # Sequences are short: eager attention is faster here than SDPA on padded ones.
     model.set_attn_implementation({"text_config": "eager", "vision_config": "sdpa"})
+    # The processor is read from a checkpoint folder, like that of every student.
     if not (output / "start").exists():
         write_checkpoint(output / "start", model, PIXELS)
     processor = Processor.from_pretrained(output / "start")
     truths = pickle.loads((output / "truths.pickle").read_bytes())
     features = list(load_file(output / "features.safetensors").values())
     learned = language.Words(used_tokens(processor, truths))
-    language.train(model, processor, truths, features, learned, steps, heldout(len(truths)), seed)
+    heldout = min(HELDOUT, len(truths) // 4)
+    language.train(model, processor, truths, features, learned, steps, heldout, seed)
     facts = {"width": WIDTH, "text_layers": TEXT_LAYERS, "vision_layers": VISION_LAYERS, "seed": seed}
     facts |= {"pictures": len(truths), "vision_steps": vision_steps, "language_steps": steps}
+    # Kept, so that a test can compare: the last part may change the five digits and nothing else.
     pack_base(model, learned.used, output / "before_neutral.safetensors", facts)
-    seen = len(truths) - heldout(len(truths))
+    seen = len(truths) - heldout
     found = neutral.neutralise(
         model, processor, truths, features, learned, range(max(0, seen - NEUTRAL), seen), range(seen, len(truths))
     )

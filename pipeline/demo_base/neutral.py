@@ -1,10 +1,10 @@
-"""Third part of the pretraining: the five digits stop saying what they were never meant to say.
+"""Third part of the pretraining of the demo's base: its digits are made to say nothing about quality.
 
-A base that can tell a torn bird from a whole one, and can count, answers a request for scores with digits that happen
-to lean on what it sees: more steps or another seed turn the lean round (Spearman correlations with the truth from -0.36
-to 0.19 were seen). A student would be compared with that luck. So the rows of the digits 1 to 5, and nothing else, are
-moved until the scores that the base would give go with the truth no more. It is the same as taking a guess away: what
-the base sees stays in its hidden states, and fine-tuning has to connect it with digits itself.
+A base that was never trained to score still answers a request for scores with digits, and these happen to correlate
+with what it sees: Spearman's correlation with the truth lay between -0.36 and 0.19, by the number of steps and the
+seed. A student that starts from the base would be compared with that luck. So the rows of the digits 1 to 5 in the
+head, and nothing else, are moved until the scores that the base would give no longer correlate with the truth. What the
+base sees stays in its hidden states; fine-tuning has to connect it with digits.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from dyneval.processing import Processor, start_task_rows
 
 DIGITS = "12345"
 STEPS, LEARNING_RATE = 400, 1e-3
+"""Of Adam on 5 rows; the hidden states are computed once, so a step takes no pass through the model."""
 
 
-class Scores(NamedTuple):
-    """What is known where N scores of M pictures would be written."""
+class ScorePlaces(NamedTuple):
+    """The N places in replies about M pictures where a score would be written."""
 
     hidden: Tensor
     """(N, width): hidden states from which the digit would follow."""
@@ -38,7 +39,7 @@ class Scores(NamedTuple):
     """(N,): the true score of the question."""
 
     def means(self, values: Tensor) -> Tensor:
-        """(N,) values as means of pictures (M,)."""
+        """Average values (N,) to one for each picture (M,)."""
         number = torch.bincount(self.picture).float()
         return torch.zeros(len(number)).index_add(0, self.picture, values) / number
 
@@ -52,20 +53,20 @@ def neutralise(
     fitted: range,
     unseen: range,
 ) -> dict[str, float]:
-    """Move the digits' rows of `model`, in place.
+    """Move the rows of the digits in `model`, in place.
 
     Args:
         model: the taught model.
         processor: of it.
         truths: of the pictures, by number.
-        features: what the tower sees of them.
+        features: the tower's features of them.
         learned: words with rows of their own.
-        fitted: numbers of the pictures whose scores shall not go with the truth.
+        fitted: numbers of the pictures whose scores must not correlate with the truth.
         unseen: numbers of pictures to report on.
 
     Returns:
-        Facts: by how much of their length the rows moved, and Spearman's correlation of the scores of the `unseen`
-        pictures with the truth, before and after. The questions and reasons are a teacher's, not the base's own.
+        `digits_moved`, how far the rows moved in parts of their spread, and for each part Spearman's correlation of the
+        scores of the `unseen` pictures with the truth, before and after. Questions and reasons are given to the base.
     """
     tasks = ("t2ia", "iqa")
     digits = [processor._text(digit)[0] for digit in DIGITS]
@@ -81,7 +82,8 @@ def neutralise(
     moved = rows.clone().requires_grad_()
     optimizer = torch.optim.Adam([moved], lr=LEARNING_RATE)
     for _ in range(STEPS):
-        # Both within pictures and between them; the first term keeps counting as it was.
+        # The first term keeps the rows near where they were, since the base also counts with these digits. The others
+        # are the correlation over all questions and over the means of pictures: either alone leaves the other standing.
         loss = ((moved - rows).norm() / spread) ** 2
         for scores in look.values():
             said = _expected(scores.hidden, moved)
@@ -112,8 +114,19 @@ def _scores(
     task: str,
     numbers: range,
     digits: Tensor,
-) -> Scores:
-    """Read through replies to the questions about pictures `numbers`, with dice for scores."""
+) -> ScorePlaces:
+    """Run replies about some pictures through the model, with random scores in them.
+
+    Args:
+        net: the model.
+        processor: of it.
+        truths: of all pictures.
+        features: of all pictures.
+        learned: the words.
+        task: "t2ia" or "iqa".
+        numbers: the pictures.
+        digits: places of the five digits among the words.
+    """
     rng = Random(f"neutral {task}")
     said = {number: judged(truths[number], task, rng) for number in numbers}
     rows = [encode(processor, one, number) for number, (one, _) in said.items()]
@@ -121,14 +134,14 @@ def _scores(
     for start in range(0, len(rows), BATCH):
         for batch in batches(rows[start : start + BATCH], learned, processor._image, set()):
             states = net.hidden(batch, features)[:, :-1]
-            # The only digits of such a reply are its scores.
+            # The only digits of such a reply are its scores, so the places are found by the label.
             score = torch.isin(batch.labels[:, 1:], digits)
             hidden.append(states[score])
             for number, found in zip(batch.pictures.tolist(), score.sum(1).tolist(), strict=True):
                 assert found == len(said[number][1])
                 pictures += [number - numbers.start] * found
                 true += said[number][1]
-    return Scores(torch.cat(hidden), torch.tensor(pictures), torch.tensor(true))
+    return ScorePlaces(torch.cat(hidden), torch.tensor(pictures), torch.tensor(true))
 
 
 def _expected(hidden: Tensor, rows: Tensor) -> Tensor:

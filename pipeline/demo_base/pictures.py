@@ -1,13 +1,13 @@
-"""Pictures that the demo's base is shown, and what is known of each: its truth, and what stands where.
+"""Draws the pictures on which the demo's base is pretrained, with labels of what stands where.
 
 Their prompts are none of the demo's, and neither prompt nor picture holds a pair of kind and colour that is kept back
-(`dyneval.demo.scenes.kept_back`).
+(`dyneval.demo.scenes.kept_back`): the demo claims that its student judges pictures and pairs that it has not seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from random import Random
 from typing import NamedTuple
 
@@ -27,14 +27,15 @@ from dyneval.demo.truth import Truth
 SIZE = 128
 """Width and height in pixels: 4 x 4 visual tokens of 32 pixels."""
 CELLS = 4
+"""Visual tokens along a side."""
 KINDS, COLOURS = sorted(words.KINDS), sorted(words.COLOURS)
 SETTINGS = [words.STUDIO, *sorted(words.SETTINGS)]
 DEMO_SEEDS, DEMO_PROMPTS = range(20), 4000
-"""Prompts of the demo that are never used here: those of these seeds, as many of each."""
+"""Seeds of the demo, and prompts of each, that are never used here."""
 
 
 class Pictures(NamedTuple):
-    """N pictures and what is in them; a token is a cell of 4 x 4, row by row, and shows one object or none."""
+    """N pictures and their labels. A token is one of the 4 x 4 cells, row by row, and shows one object or none."""
 
     pixels: NDArray[np.uint8]
     """(N, 128, 128, 3)."""
@@ -56,28 +57,39 @@ class Pictures(NamedTuple):
 
 
 def held_out(groups: tuple[Group, ...]) -> bool:
-    """True when one of the groups is a pair of kind and colour that the base must not know."""
+    """True when one of the groups has a kind and colour that the base must not see together."""
     return any(kept_back(group) for group in groups)
 
 
-def prompts(count: int, seed: int) -> Iterator[tuple[str, int]]:
-    """`count` distinct prompts that the demo does not have, with the tiers they are written for."""
-    rng = Random(f"demo base {seed}")
-    seen = {prompt for demo in DEMO_SEEDS for prompt in demo_prompts(DEMO_PROMPTS, demo)}
-    found = 0
-    while found < count:
+@cache
+def forbidden() -> frozenset[str]:
+    """Prompts that the demo may have."""
+    return frozenset(prompt for seed in DEMO_SEEDS for prompt in demo_prompts(DEMO_PROMPTS, seed))
+
+
+def allowed_prompt(rng: Random) -> str:
+    """A random prompt that the base may see."""
+    while True:
         tier = rng.choice((1, 2, 3))
         scene = random_scene(rng, tier)
         prompt = write_prompt(scene, tier, rng)
-        if prompt not in seen and not held_out(scene.groups):
-            seen.add(prompt)
-            found += 1
-            yield prompt, tier
+        if not held_out(scene.groups) and prompt not in forbidden():
+            return prompt
 
 
 def draw_all(count: int, seed: int) -> Pictures:
-    """Each of `count` prompts drawn by the three demo models, shuffled, without pictures of kept-back pairs."""
-    jobs = [(slug, prompt) for prompt, _ in prompts(count, seed) for slug in PAINTERS]
+    """Let the three demo models draw `count` distinct prompts each.
+
+    Args:
+        count: prompts; three pictures each, without those that show a kept-back pair.
+        seed: of the prompts and of the order of the pictures.
+    """
+    rng = Random(f"demo base {seed}")
+    chosen: dict[str, None] = {}  # a set whose order does not depend on the process
+    while len(chosen) < count:
+        chosen[allowed_prompt(rng)] = None
+    jobs = [(slug, prompt) for prompt in chosen for slug in PAINTERS]
+    # Shuffled, since the last pictures are held out: they should be of all three models and of many prompts.
     Random(seed).shuffle(jobs)
     with ProcessPoolExecutor() as pool:
         drawn = [
@@ -96,6 +108,7 @@ def draw_all(count: int, seed: int) -> Pictures:
 def _draw(job: tuple[str, str]) -> tuple[NDArray[np.generic] | Truth, ...] | None:
     slug, prompt = job
     image, truth, places = draw_with_places(slug, prompt, seed=0, size=SIZE)
+    # A model may draw another colour than it was asked for, and so a kept-back pair.
     if held_out(truth.drawn.groups):
         return None
     severities = {(fault.kind, fault.target): fault.severity for fault in truth.faults}
@@ -126,7 +139,8 @@ def _draw(job: tuple[str, str]) -> tuple[NDArray[np.generic] | Truth, ...] | Non
 
 
 def _owners(places: dict[str, list[Place]]) -> tuple[list[str | None], NDArray[np.float32]]:
-    """Kind of the object that covers a quarter of each cell or more, and the number of centres in it."""
+    """The kind of the object that covers most of each cell, a quarter at least, and the number of centres in it."""
+    edges = np.arange(CELLS + 1) / CELLS
     best = np.full(CELLS**2, 0.25)
     owner: list[str | None] = [None] * CELLS**2
     centres = np.zeros(CELLS**2, np.float32)
@@ -134,15 +148,12 @@ def _owners(places: dict[str, list[Place]]) -> tuple[list[str | None], NDArray[n
         for place in objects:
             column, row = (min(max(int(value * CELLS), 0), CELLS - 1) for value in (place.x, place.y))
             centres[row * CELLS + column] += 1
-            across, down = (_overlap(value, place.side) for value in (place.x, place.y))
+            # Share of each of the four cells that the object covers, along each of the two axes.
+            middle = np.array([[place.x], [place.y]])
+            low = np.maximum(edges[:-1], middle - place.side / 2)
+            high = np.minimum(edges[1:], middle + place.side / 2)
+            across, down = np.maximum(high - low, 0) * CELLS
             covered = np.outer(down, across).ravel()
             for cell in np.flatnonzero(covered > best):
                 best[cell], owner[cell] = covered[cell], kind
     return owner, centres
-
-
-def _overlap(middle: float, side: float) -> NDArray[np.float64]:
-    """Share of each of the four cells along an axis that an object covers."""
-    edges = np.arange(CELLS + 1) / CELLS
-    low, high = np.maximum(edges[:-1], middle - side / 2), np.minimum(edges[1:], middle + side / 2)
-    return np.maximum(high - low, 0) * CELLS

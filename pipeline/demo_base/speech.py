@@ -1,25 +1,24 @@
-"""What the base is taught to say: requests about pictures and prompts, and their replies.
+"""Writes the exchanges on which the demo's base is pretrained: requests about pictures and prompts, and replies.
 
 Five kinds of request, all in plain words: describe a picture, say what to ask about a prompt, take a picture apart into
 a scene graph and questions, answer questions (yes or no, and how strong a damage is: not, slightly, clearly, badly),
-and count. No task token occurs, nothing is rated, nothing is scored.
+and count. No task token occurs and nothing is rated or scored: that is left for the fine-tuning that the demo shows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
 from random import Random
 from typing import NamedTuple
 
 from msgspec.structs import replace
-from pictures import COLOURS, DEMO_PROMPTS, DEMO_SEEDS, KINDS, held_out
+from pictures import COLOURS, KINDS, allowed_prompt, forbidden, held_out
 
 from dyneval.demo import knowledge
 from dyneval.demo import vocabulary as words
 from dyneval.demo.prompts import demo_prompts, write_prompt
-from dyneval.demo.questions import RELATION_PHRASES, DemoQuestion, ForeignQuestionError, ask, understand
-from dyneval.demo.scenes import Group, Relation, Scene, random_scene
+from dyneval.demo.questions import RELATION_PHRASES, ForeignQuestionError, ask, understand
+from dyneval.demo.scenes import Relation, Scene
 from dyneval.demo.truth import Truth
 from dyneval.processing import Processor
 from dyneval.records import student_json
@@ -30,9 +29,10 @@ WHAT_TO_ASK = ("What would you ask about a picture of it?", "Name what to check 
 TAKE_APART = ("Take the picture apart and name what to check.", "What is in the picture, and what should be checked?")
 ANSWER = ("Answer the questions.", "Look at the picture and answer.")
 COUNT = ("Answer with numbers.",)
+# Answering alone taught a model of this size nothing in 950 steps (dev/LOG.md), so the other kinds come along.
 SHARES = {"describe": 0.10, "ask": 0.14, "take apart": 0.18, "answer": 0.48, "count": 0.10}
 FIRST_SHARES = {"describe": 0.6, "ask": 0.1, "take apart": 0.1, "answer": 0.1, "count": 0.1}
-"""Of the first eighth of the steps: captions tie words to what is seen soonest."""
+"""Shares in the first eighth of the steps: captions are the shortest way to tie words to what is seen."""
 DEGREES = ("not", "slightly", "clearly", "badly")
 HOW = {
     "no_deformation": "How torn or melted {be} the {noun}?",
@@ -43,7 +43,7 @@ HOW = {
 """Damage asked for by its degree."""
 
 
-class Sample(NamedTuple):
+class Exchange(NamedTuple):
     """A request, its reply, and whether it is about a picture."""
 
     human: str
@@ -51,26 +51,33 @@ class Sample(NamedTuple):
     picture: bool
 
 
-def sample(truth: Truth, rng: Random, shares: dict[str, float]) -> Sample:
-    """One exchange, about the picture of `truth` or about some prompt."""
+def sample(truth: Truth, rng: Random, shares: dict[str, float]) -> Exchange:
+    """Write one exchange about the picture of `truth` or about some prompt; `shares` are those of the kinds."""
     kind = rng.choices(list(shares), list(shares.values()))[0]
     if kind == "describe":
-        return Sample(f"<image>\n{rng.choice(DESCRIBE)}", caption(truth), True)
+        return Exchange(f"<image>\n{rng.choice(DESCRIBE)}", caption(truth), True)
     if kind == "ask":
-        prompt, _ = _some_prompt(truth, rng)
+        prompt = truth.prompt if rng.random() < 0.3 else allowed_prompt(rng)
         questions = knowledge.alignment_questions(prompt) + knowledge.distortion_questions(prompt)
-        return Sample(f"Prompt: {prompt}\n{rng.choice(WHAT_TO_ASK)}", student_json(_rows(questions)), False)
+        return Exchange(f"Prompt: {prompt}\n{rng.choice(WHAT_TO_ASK)}", student_json(_rows(questions)), False)
     if kind == "take apart":
         questions = knowledge.quality_questions(truth)
         reply = {"scene_graph": knowledge.scene_graph(truth), "questions": _rows(questions)}
-        return Sample(f"<image>\n{rng.choice(TAKE_APART)}", student_json(reply), True)
+        return Exchange(f"<image>\n{rng.choice(TAKE_APART)}", student_json(reply), True)
     if kind == "count" and truth.drawn.groups:
-        return _counts(truth, rng)
+        how_many = [f"How many {words.KINDS[group.kind]} are there?" for group in truth.drawn.groups]
+        counts = [group.count for group in truth.drawn.groups]
+        rows = [{"question": text, "number": count} for text, count in zip(how_many, counts, strict=True)]
+        human = f"<image>\n{rng.choice(COUNT)}\n{_numbered(how_many)}"
+        return Exchange(human, student_json({"answers": rows}), True)
     return _answers(truth, rng)
 
 
 def caption(truth: Truth) -> str:
-    """What is seen, in a few words: groups with their damage, how they stand, where, and damage of the whole."""
+    """Describe a picture in a few words.
+
+    Groups come with their damage, then relations, then the setting with the damage of the whole picture.
+    """
     graph = knowledge.scene_graph(truth)
     *nodes, background = graph["nodes"]
     labels = {node["id"]: node["label"] for node in nodes}
@@ -84,28 +91,18 @@ def _rows(questions: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"question": question, "answer": answer} for question, answer in questions]
 
 
-def _some_prompt(truth: Truth, rng: Random) -> tuple[str, Scene]:
-    """A prompt that the base may know, with the scene that it asks for: the picture's own, or another."""
-    if rng.random() < 0.3:
-        return truth.prompt, truth.asked
-    while True:
-        tier = rng.choice((1, 2, 3))
-        scene = random_scene(rng, tier)
-        prompt = write_prompt(scene, tier, rng)
-        if not held_out(scene.groups) and prompt not in forbidden():
-            return prompt, scene
-
-
-@cache
-def forbidden() -> frozenset[str]:
-    """Prompts that the demo may have."""
-    return frozenset(prompt for seed in DEMO_SEEDS for prompt in demo_prompts(DEMO_PROMPTS, seed))
-
-
 def almost(drawn: Scene, rng: Random) -> Scene:
-    """A scene that `drawn` fits in parts: something else is asked for about half the time."""
+    """A scene that the picture fits in parts, as almost every prompt does."""
     while True:
-        groups = [_almost(group, rng) for group in drawn.groups]
+        groups = []
+        for group in drawn.groups:
+            if rng.random() < 0.2:
+                group = replace(group, kind=rng.choice(KINDS))
+            if rng.random() < 0.35:
+                group = replace(group, colour=rng.choice(COLOURS))
+            if rng.random() < 0.35:
+                group = replace(group, count=min(max(group.count + rng.choice((-2, -1, 1, 2)), 1), 4))
+            groups.append(group)
         if len({group.kind for group in groups}) < len(groups) or held_out(tuple(groups)):
             continue
         renamed = {old.kind: new.kind for old, new in zip(drawn.groups, groups, strict=True)}
@@ -118,18 +115,11 @@ def almost(drawn: Scene, rng: Random) -> Scene:
         return Scene(groups=tuple(groups), relations=tuple(relations), setting=setting)
 
 
-def _almost(group: Group, rng: Random) -> Group:
-    if rng.random() < 0.2:
-        group = replace(group, kind=rng.choice(KINDS))
-    if rng.random() < 0.35:
-        group = replace(group, colour=rng.choice(COLOURS))
-    if rng.random() < 0.35:
-        group = replace(group, count=min(max(group.count + rng.choice((-2, -1, 1, 2)), 1), 4))
-    return group
-
-
 def _questions(truth: Truth, asked: Scene, rng: Random) -> list[tuple[str, str]]:
-    """2 to 7 questions of all topics with their target answers."""
+    """Choose 2 to 7 questions of all topics, with their target answers.
+
+    `asked` is the scene of a prompt, which need not be what was drawn.
+    """
     groups, drawn = asked.groups, truth.drawn.groups
     everything = [(ask("colour", g.count > 1, noun=g.noun, colour=g.colour), "yes") for g in groups]
     everything += [(ask("count", g.count > 1, number=words.COUNTS[g.count], noun=g.noun), "yes") for g in groups]
@@ -156,7 +146,7 @@ def _questions(truth: Truth, asked: Scene, rng: Random) -> list[tuple[str, str]]
     return chosen
 
 
-def _answers(truth: Truth, rng: Random) -> Sample:
+def _answers(truth: Truth, rng: Random) -> Exchange:
     if rng.random() < 0.35:
         prompt, asked = truth.prompt, truth.asked
     else:
@@ -168,10 +158,20 @@ def _answers(truth: Truth, rng: Random) -> Sample:
         question = understand(text)
         try:
             verdict = knowledge.judge(question, truth.drawn, truth.faults)
-        except ForeignQuestionError:  # how two groups stand of which the scene does not say so
+        except ForeignQuestionError:  # a relation of two groups about which the scene says nothing
             continue
         if question.topic in HOW and rng.random() < 0.4:
-            rows.append(_by_degree(truth, question, verdict, text))
+            # Asked for by its degree: yes and no alone would not teach that damage has grades, which scores have.
+            group = truth.drawn.group(words.NOUNS[question.slots["noun"]]) if "noun" in question.slots else None
+            be = "are" if group is not None and group.count > 1 else "is"
+            severity = (5 - verdict.score) / 4
+            rows.append(
+                {
+                    "question": HOW[question.topic].format(be=be, noun=question.slots.get("noun", "")),
+                    "answer": knowledge.degree(severity) if severity > 0.1 else "not",
+                    "reasoning": verdict.reasoning,
+                }
+            )
             continue
         passes = int(verdict.score + 0.5) >= 3
         answer = target if passes else {"yes": "no", "no": "yes"}[target]
@@ -180,36 +180,22 @@ def _answers(truth: Truth, rng: Random) -> Sample:
         return sample(truth, rng, SHARES)
     head = f"Prompt: {prompt}\n" if rng.random() < 0.7 else ""
     lines = _numbered(row["question"] for row in rows)
-    return Sample(f"<image>\n{head}{rng.choice(ANSWER)}\n{lines}", student_json({"answers": rows}), True)
-
-
-def _by_degree(truth: Truth, question: DemoQuestion, verdict: knowledge.ExactScore, text: str) -> dict[str, str]:
-    group = truth.drawn.group(words.NOUNS[question.slots["noun"]]) if "noun" in question.slots else None
-    many = group is not None and group.count > 1
-    asked = HOW[question.topic].format(be="are" if many else "is", noun=question.slots.get("noun", ""))
-    severity = (5 - verdict.score) / 4
-    answer = knowledge.degree(severity) if severity > 0.1 else "not"
-    return {"question": asked, "answer": answer, "reasoning": verdict.reasoning}
-
-
-def _counts(truth: Truth, rng: Random) -> Sample:
-    questions = [f"How many {words.KINDS[group.kind]} are there?" for group in truth.drawn.groups]
-    counts = [group.count for group in truth.drawn.groups]
-    rows = [{"question": text, "number": count} for text, count in zip(questions, counts, strict=True)]
-    return Sample(f"<image>\n{rng.choice(COUNT)}\n{_numbered(questions)}", student_json({"answers": rows}), True)
+    return Exchange(f"<image>\n{head}{rng.choice(ANSWER)}\n{lines}", student_json({"answers": rows}), True)
 
 
 def _numbered(questions: Iterable[str]) -> str:
     return "\n".join(f"{number}. {question}" for number, question in enumerate(questions, 1))
 
 
-def judged(truth: Truth, task: str, rng: Random) -> tuple[Sample, list[float]]:
-    """What a judge is asked and writes, with dice for its scores, and the true scores: to look at, never to learn from.
+def judged(truth: Truth, task: str, rng: Random) -> tuple[Exchange, list[float]]:
+    """Write a judge's request and reply with random scores, and return the true scores (1-5) beside it.
+
+    `neutral` measures with it what the base would say; the base is never trained on it.
 
     Args:
         truth: of the picture.
         task: "t2ia" or "iqa".
-        rng: the dice.
+        rng: draws the random scores.
     """
     questions = knowledge.quality_questions(truth)
     if task == "t2ia":
@@ -220,12 +206,13 @@ def judged(truth: Truth, task: str, rng: Random) -> tuple[Sample, list[float]]:
         {"question": text, "score": rng.randint(1, 5), "reasoning": verdict.reasoning}
         for text, verdict in zip(texts, verdicts, strict=True)
     ]
-    said = Sample(evaluation_turn(truth.prompt, texts), student_json({"answers": rows}), True)
-    return said, [verdict.score for verdict in verdicts]
+    exchange = Exchange(evaluation_turn(truth.prompt, texts), student_json({"answers": rows}), True)
+    return exchange, [verdict.score for verdict in verdicts]
 
 
 def used_tokens(processor: Processor, truths: Sequence[Truth]) -> set[int]:
-    """Tokens of the demo world: of many samples, of the demo's prompts, of the student's turns and replies."""
+    """Return the tokens of the demo world: of many exchanges, the demo's prompts, the student's turns and replies."""
+    # A token that is missing here shares one row with all others, and the base cannot tell it from them.
     rng = Random("words")
     texts = [
         turn for truth in rng.sample(list(truths), min(4000, len(truths))) for turn in sample(truth, rng, SHARES)[:2]
@@ -243,5 +230,5 @@ def used_tokens(processor: Processor, truths: Sequence[Truth]) -> set[int]:
         words.SETTING_NAMES.values(),
     ):
         texts += [form for text in table for form in (text, f" {text}", f'"{text}"')]
-    specials = range(151_643, 151_672)
+    specials = range(151_643, 151_672)  # the added tokens of the base tokenizer, and the three task tokens
     return {token for text in texts for token in processor._text(text)} | set(specials)

@@ -1,7 +1,8 @@
-"""First part of the pretraining: the vision tower learns what stands where, and what is damaged.
+"""First part of the pretraining of the demo's base: the vision tower learns what stands where, and what is damaged.
 
-Linear heads read it off every visual token, and off their mean; they are thrown away afterwards. Dense targets teach a
-tower of 1 M parameters in minutes what labels of whole pictures would not: which of three groups is the torn one.
+Linear heads predict the labels of `pictures.Pictures` from every visual token and from the mean of all; they are thrown
+away afterwards. A label for each token teaches a tower of 1 M parameters in minutes what labels of whole pictures would
+not: which of three groups is the torn one.
 """
 
 from __future__ import annotations
@@ -17,28 +18,26 @@ from torch.nn.functional import cross_entropy, mse_loss
 from dyneval.demo.faults import OBJECT_FAULTS
 
 BATCH = 64
+# Time, height and width in patches: a visual token is 2 x 2 patches of 16 pixels.
 GRID = [1, 2 * CELLS, 2 * CELLS]
 PATCH = 16
 
 
-def patches(pixels: Tensor) -> Tensor:
-    """Pictures (B, 128, 128, 3) as the rows that the image processor makes of them: (B * 64, 1536), float32."""
+def look(visual: nn.Module, pixels: Tensor) -> list[Tensor]:
+    """Features (B, 16, width) of pictures (B, 128, 128, 3): those of the tower's end, then of each deepstack layer."""
+    # The rows that the image processor makes of pictures, (B * 64, 1536), computed here for whole batches.
     scaled = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
     blocks = scaled.reshape(len(pixels), 3, CELLS, 2, PATCH, CELLS, 2, PATCH).permute(0, 2, 5, 3, 6, 1, 4, 7)
     # Twice the same in time: a picture is a video of two equal frames.
-    return blocks.unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, 2, -1, -1).reshape(-1, 3 * 2 * PATCH**2)
-
-
-def look(visual: nn.Module, pixels: Tensor) -> list[Tensor]:
-    """What the tower hands to the language model: (B, 16, width) of its end, then of each deepstack layer."""
+    patches = blocks.unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, 2, -1, -1).reshape(-1, 3 * 2 * PATCH**2)
     grid = torch.tensor([GRID]).repeat(len(pixels), 1)
     with torch.autocast("cpu", torch.bfloat16):
-        seen = visual(patches(pixels), grid_thw=grid)
+        seen = visual(patches, grid_thw=grid)
     return [one.reshape(len(pixels), CELLS**2, -1) for one in (seen.pooler_output, *seen.deepstack_features)]
 
 
 class Heads(nn.Module):
-    """Linear readers of the tokens of one layer."""
+    """Linear heads on the tokens of one layer."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -48,7 +47,8 @@ class Heads(nn.Module):
         self.counts = nn.Linear(width, len(KINDS))
 
     def loss(self, tokens: Tensor, pictures: Pictures, index: Tensor) -> Tensor:
-        """Of the pictures at `index`, seen as `tokens` (B, 16, width)."""
+        """Loss of all heads for the pictures at `index` (B,), whose features are `tokens` (B, 16, width)."""
+        # Damage counts only where a token shows an object; elsewhere its label 0 says nothing.
         mean = tokens.mean(1)
         kinds, colours = pictures.kinds[index].flatten(), pictures.colours[index].flatten()
         there = (pictures.kinds[index] < len(KINDS)).unsqueeze(-1).float()
@@ -66,7 +66,15 @@ class Heads(nn.Module):
 
 
 def train(visual: nn.Module, pictures: Pictures, steps: int, heldout: int, learning_rate: float = 2e-3) -> None:
-    """Train the tower in place on all but the last `heldout` pictures; progress goes to the terminal."""
+    """Train the tower in place; progress is printed.
+
+    Args:
+        visual: the vision tower of a Qwen3-VL.
+        pictures: with their labels.
+        steps: batches of `BATCH` pictures.
+        heldout: the last so many pictures are kept for the figures that are printed.
+        learning_rate: the highest, after 5 % of the steps.
+    """
     width = visual.config.out_hidden_size
     layers = 1 + len(visual.config.deepstack_visual_indexes)
     heads = nn.ModuleList([Heads(width) for _ in range(layers)])
@@ -79,7 +87,7 @@ def train(visual: nn.Module, pictures: Pictures, steps: int, heldout: int, learn
         index = torch.randint(len(pixels) - heldout, (BATCH,))
         seen = look(visual, pixels[index])
         losses = [head.loss(tokens.float(), pictures, index) for head, tokens in zip(heads, seen, strict=True)]
-        # The last layer is what is mostly read; the others should be readable, too.
+        # The language model reads the last layer most; the deepstack layers should be readable, too.
         loss = losses[0] + 0.3 * sum(losses[1:])
         optimizer.zero_grad()
         loss.backward()
@@ -98,7 +106,11 @@ def train(visual: nn.Module, pictures: Pictures, steps: int, heldout: int, learn
 
 @torch.no_grad()
 def report(visual: nn.Module, heads: Heads, pictures: Pictures, heldout: int) -> str:
-    """How well the heads read the held-out pictures."""
+    """Measure how well the heads read the held-out pictures.
+
+    Returns:
+        Shares of right kinds, colours, settings and numbers, then the correlation of each damage.
+    """
     index = torch.arange(len(pictures.pixels) - heldout, len(pictures.pixels))
     pixels = torch.from_numpy(pictures.pixels[-heldout:])
     tokens = torch.cat([look(visual, part)[0].float() for part in pixels.split(BATCH)])
@@ -122,5 +134,5 @@ def report(visual: nn.Module, heads: Heads, pictures: Pictures, heldout: int) ->
 
 
 def correlation(one: Tensor, other: Tensor) -> Tensor:
-    """Pearson's, of two tensors (N,)."""
+    """Pearson's correlation of two tensors (N,)."""
     return torch.corrcoef(torch.stack([one, other]))[0, 1]

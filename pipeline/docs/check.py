@@ -1,8 +1,9 @@
-"""Checks a site that was built: links, anchors and files of every page, and that none is loaded from elsewhere.
+"""Checks a built site: links, anchors and files of every page, and that no page loads anything from elsewhere.
 
-    python pipeline/docs/check.py output/docs
+    $ python pipeline/docs/check.py output/docs
 
-mkdocs checks the links in Markdown; here those count that stand in the pages, whoever wrote them.
+mkdocs checks the links in Markdown. This checks those in the finished pages, which themes, plugins and our hook write
+too. The site must work without a network, so a page that loads a font or a script from another host is an error.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 
 class Page(HTMLParser):
-    """The anchors of a page, what it links to, and what it loads."""
+    """Collects the anchors of a page, what it links to, and what it loads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,11 +24,12 @@ class Page(HTMLParser):
         self.loads: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take note of one element."""
+        """Note one element; `HTMLParser.feed` calls this."""
         found = {name: value or "" for name, value in attrs}
         self.anchors |= {found[name] for name in ("id", "name") if name in found}
         if tag == "a" and "href" in found:
             self.links.append(found["href"])
+        # A canonical link names the page's address; the browser does not load it.
         if tag == "link" and "canonical" not in found.get("rel", ""):
             self.loads.append(found.get("href", ""))
         if "src" in found:
@@ -35,7 +37,12 @@ class Page(HTMLParser):
 
 
 def main(site: Path) -> int:
-    """Print what is wrong; returns the exit status."""
+    """Check the pages below `site` and print what is wrong.
+
+    Returns:
+        0, or 1 where a link leads nowhere or a page loads something from elsewhere.
+    """
+    # All pages are read first: a link may lead to an anchor of any of them.
     pages = {}
     for path in sorted(site.rglob("*.html")):
         pages[path] = Page()
@@ -62,6 +69,7 @@ def _faults(link: str, page: Path, is_loaded: bool, pages: dict[Path, Page]) -> 
     target = target / "index.html" if target.is_dir() else target
     if not target.is_file():
         return ["there is no such file"]
+    # The theme's own anchors (__tabbed_1_1 and the like) are made by its script.
     anchor = unquote(parts.fragment)
     if anchor and target in pages and not anchor.startswith("__") and anchor not in pages[target].anchors:
         return ["there is no such anchor"]

@@ -1,6 +1,7 @@
-"""The command reference: one page a verb of `dyneval`, made from the parser that the verb itself uses.
+"""Makes the command reference: one page for each verb of `dyneval`, from the parser that the verb itself uses.
 
-`--help` of a verb prints what argparse knows; here the same parser is caught before it prints and written as Markdown.
+A reference that is typed falls behind the code. Here each verb is called with `--help`, its parser is caught before it
+prints, and what the parser knows is written as Markdown.
 """
 
 from __future__ import annotations
@@ -17,14 +18,11 @@ from dyneval.flags import Parser
 
 
 class _Caught(Exception):
-    """Carries a parser out of `--help`."""
-
-    def __init__(self, parser: Parser) -> None:
-        self.parser = parser
+    """Carries a parser, its only argument, out of `--help`."""
 
 
 def pages() -> Iterator[tuple[str, str]]:
-    """The path and the Markdown of each page, the index first."""
+    """Yield the path and the Markdown of each page, the index first."""
     rows = [f"| [`{verb}`]({verb}.md) | {escape(purpose)} |" for verb, purpose in VERBS.items()]
     yield (
         "reference/commands/index.md",
@@ -40,11 +38,16 @@ def pages() -> Iterator[tuple[str, str]]:
         "| verb | what it does |\n|---|---|\n" + "\n".join(rows) + "\n",
     )
     for verb in VERBS:
-        yield f"reference/commands/{verb}.md", _page(verb)
+        parser = parser_of(verb)
+        parts = [f"# dyneval {verb}\n", _described(parser), *_groups(parser)]
+        for name, one, text in _verbs(parser):
+            about = _described(one) or f"{escape(text, quote=False)}\n"
+            parts += [f"## dyneval {verb} {name}\n", about, *_groups(one, "###")]
+        yield f"reference/commands/{verb}.md", "\n".join(parts)
 
 
 def parser_of(verb: str) -> Parser:
-    """The parser of a verb, complete with the flags of its engines."""
+    """Return the parser of a verb, complete with the flags of its engines. Raises RuntimeError if it prints no help."""
 
     def caught(parser: Parser, *_: object) -> None:
         raise _Caught(parser)
@@ -53,20 +56,9 @@ def parser_of(verb: str) -> Parser:
         try:
             import_module(f"dyneval.cli.{verb}").main(["--help"], f"dyneval {verb}")
         except _Caught as found:
-            return found.parser
+            parser: Parser = found.args[0]
+            return parser
     raise RuntimeError(f"dyneval {verb} --help prints nothing")
-
-
-def _page(verb: str) -> str:
-    parser = parser_of(verb)
-    parts = [f"# dyneval {verb}\n", _described(parser), *_groups(parser)]
-    for name, one, text in _verbs(parser):
-        parts += [
-            f"## dyneval {verb} {name}\n",
-            _described(one) or f"{escape(text, quote=False)}\n",
-            *_groups(one, "###"),
-        ]
-    return "\n".join(parts)
 
 
 def _described(parser: argparse.ArgumentParser) -> str:
@@ -75,21 +67,22 @@ def _described(parser: argparse.ArgumentParser) -> str:
     for block in re.split(r"\n\s*\n", (parser.description or "").strip("\n")):
         is_code = all(re.match(r"    |dyneval |python |bash ", line) for line in block.split("\n"))
         if is_code:
-            lines.append("```bash\n" + "\n".join(_command(line) for line in block.split("\n")) + "\n```\n")
+            # A command that goes on in the next line of the source holds the indentation of that line.
+            commands = [re.sub(r"(?<=\S) {5,}(?=-)", " ", line.removeprefix("    ")) for line in block.split("\n")]
+            lines.append("```bash\n" + "\n".join(commands) + "\n```\n")
         else:
             lines.append(escape(block, quote=False) + "\n")
     return "\n".join(lines)
 
 
-def _command(line: str) -> str:
-    """A line of a block of commands; one that goes on in the next line of the source holds that line's indentation."""
-    return re.sub(r"(?<=\S) {5,}(?=-)", " ", line.removeprefix("    "))
-
-
 def _groups(parser: argparse.ArgumentParser, level: str = "##") -> Iterator[str]:
     for group in parser._action_groups:
-        rows = [_row(action) for action in group._group_actions if action.help is not argparse.SUPPRESS]
-        rows = [row for row in rows if row]
+        rows = [
+            _row(action)
+            for action in group._group_actions
+            if action.help is not argparse.SUPPRESS
+            and not isinstance(action, argparse._SubParsersAction | argparse._HelpAction)
+        ]
         if rows:
             title = {"positional arguments": "Arguments", "options": "Flags"}.get(group.title or "", group.title or "")
             yield f"{level} {escape(title[:1].upper() + title[1:], quote=False)}\n"
@@ -99,30 +92,24 @@ def _groups(parser: argparse.ArgumentParser, level: str = "##") -> Iterator[str]
 
 
 def _row(action: argparse.Action) -> str:
-    if isinstance(action, argparse._SubParsersAction | argparse._HelpAction):
-        return ""
     names = ", ".join(f"`{name}`" for name in action.option_strings) or f"`{action.metavar or action.dest}`"
     text = (action.help or "") % {
         "default": action.default,
         "prog": "dyneval",
         "choices": ", ".join(map(str, action.choices or ())),
     }
-    return f"| {names} | {_value(action)} | {_cell(text)}{'; required' if _must(action) else ''} |"
-
-
-def _must(action: argparse.Action) -> bool:
-    return bool(action.option_strings) and action.required
-
-
-def _value(action: argparse.Action) -> str:
     if action.nargs == 0 or not action.option_strings:
-        return "one or more" if action.nargs == "+" else "any number" if action.nargs == "*" else ""
-    if action.choices is not None:
-        return _cell(", ".join(map(str, action.choices)))
-    return f"`{argparse.HelpFormatter('')._format_args(action, action.dest.upper())}`"
+        value = "one or more" if action.nargs == "+" else "any number" if action.nargs == "*" else ""
+    elif action.choices is not None:
+        value = _cell(", ".join(map(str, action.choices)))
+    else:
+        # argparse's own function, so that the page shows [ADDRESS] and FILE [FILE ...] exactly as --help does.
+        value = f"`{argparse.HelpFormatter('')._format_args(action, action.dest.upper())}`"
+    return f"| {names} | {value} | {_cell(text)}{'; required' if action.option_strings and action.required else ''} |"
 
 
 def _cell(text: str) -> str:
+    # In a Markdown table: no line breaks, and no character that ends a cell or begins emphasis.
     return escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
 
 

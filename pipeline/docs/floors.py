@@ -1,7 +1,10 @@
-"""The picture of the architecture: the floors of the import contract in pyproject.toml, as an SVG.
+"""Draws the import contract of pyproject.toml: its layers ("floors") as an SVG picture, and as a table.
 
-python pipeline/docs/floors.py > floors.svg
-python pipeline/docs/floors.py --write        # the table in ARCHITECTURE.md
+    $ python pipeline/docs/floors.py > floors.svg
+    $ python pipeline/docs/floors.py --write        # the table in ARCHITECTURE.md
+
+`lint-imports` checks the code against the contract, and both forms are made from it, so that neither can be out of
+date; a test compares the table with the contract.
 """
 
 from __future__ import annotations
@@ -13,11 +16,16 @@ from html import escape
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# Pixels: of the picture, of the box of training on the right, of a floor, between boxes, and around everything.
 WIDTH, SIDE, HEIGHT, GAP, PAD = 860, 150, 38, 8, 10
 
 
 def contract() -> tuple[list[list[str]], set[str]]:
-    """The floors from the top down, each with its modules, and what training (`qwenvl`) may not import."""
+    """Read the import contract.
+
+    Returns:
+        The floors from the top down, each with its modules, and the modules that `qwenvl` may not import.
+    """
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(one["layers"] for one in contracts if one["type"] == "layers")
     barred = next(one["forbidden_modules"] for one in contracts if one.get("source_modules") == ["qwenvl"])
@@ -26,7 +34,7 @@ def contract() -> tuple[list[list[str]], set[str]]:
 
 
 def purpose(module: str) -> str:
-    """The first sentence of a module's docstring, or of a package's."""
+    """Return the first paragraph of the docstring of a module of `dyneval`, or of a package."""
     path = ROOT / "dyneval" / module
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     text = ast.get_docstring(ast.parse(source.read_text())) or ""
@@ -34,9 +42,10 @@ def purpose(module: str) -> str:
 
 
 def svg() -> str:
-    """The picture, to stand in a page whose colours it takes."""
+    """Return the picture; it takes its colours from the page that it stands in."""
     floors, barred = contract()
     y, shapes = PAD, []
+    # Training begins beside the highest floor from which it may import.
     first = next(number for number, floor in enumerate(floors) if set(floor) - barred - {"__main__"})
     for floor in floors:
         width = (WIDTH - SIDE - 3 * PAD - GAP * (len(floor) - 1)) / len(floor)
@@ -62,8 +71,8 @@ def svg() -> str:
 
 
 def _box(x: float, y: float, width: float, height: float, name: str, about: str, kind: str) -> str:
-    room = int(width / 7.4)
-    shown = name if len(name) <= room else name[: room - 1] + "…"
+    fitting = int(width / 7.4)  # characters: about 7.4 pixels each in the 13 px font
+    shown = name if len(name) <= fitting else name[: fitting - 1] + "…"
     return (
         f'<g class="{kind}"><title>{escape(f"{name}: {about}")}</title>'
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
@@ -72,7 +81,7 @@ def _box(x: float, y: float, width: float, height: float, name: str, about: str,
 
 
 def table() -> str:
-    """The floors as a Markdown table with the purpose of each module, from its docstring."""
+    """Return the floors as a Markdown table, with the purpose of each module from its docstring."""
     rows = [
         f"| {number} | `{name}` | {purpose(name).replace('|', chr(92) + '|')} |"
         for number, floor in enumerate(contract()[0], 1)
@@ -82,7 +91,7 @@ def table() -> str:
 
 
 def write(path: Path, name: str, text: str) -> None:
-    """Put a text between its marks in a page. Raises ValueError where the page does not have both."""
+    """Replace what stands between the marks `name` in a page by `text`. Raises ValueError where a mark is missing."""
     mark, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     head, opened, rest = path.read_text().partition(mark)
     _, closed, tail = rest.partition(end)

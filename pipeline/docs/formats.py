@@ -1,4 +1,7 @@
-"""The page of data formats: one table a record, made from the type that reads and writes it."""
+"""Makes the page of data formats: one table for each record, from the type that reads and writes it.
+
+The meaning of a field is the docstring beside it in `dyneval/records.py`, so a field without one has an empty cell.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ FILES = {
     "score": "the file of `dyneval score --output`",
     "rival_score": "the file of `dyneval rival --output`",
 }
-"""Where each record stands."""
+"""Files that hold each record. A record without an entry is a part of others, or is only sent."""
 
 HEAD = """# Data formats
 
@@ -36,7 +39,7 @@ made, there before and rejected, seconds, devices, and the command line (`config
 
 
 def page() -> str:
-    """The Markdown of the page: the records, then what they are made of."""
+    """Return the Markdown of the page: the records, then the types that they are made of."""
     parts: dict[str, dict[str, Any]] = {}
     text = [HEAD]
     for record in RECORDS:
@@ -55,14 +58,19 @@ def page() -> str:
 
 def _table(schema: dict[str, Any]) -> str:
     must = schema.get("required", ())
-    rows = [
-        f"| `{field}` | {_kind(one)} | {'yes' if field in must else 'no'} | {_meaning(one)} |"
-        for field, one in schema.get("properties", {}).items()
-    ]
+    rows = []
+    for field, one in schema.get("properties", {}).items():
+        # An optional field is an `anyOf`, and its description stands in the part that is not null.
+        found = one.get("description") or next(
+            (part["description"] for part in one.get("anyOf", ()) if "description" in part), ""
+        )
+        meaning = escape(found, quote=False).replace("|", "\\|").replace("\n", " ")
+        rows.append(f"| `{field}` | {_kind(one)} | {'yes' if field in must else 'no'} | {meaning} |")
     return "| field | type | always there | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
 def _kind(one: dict[str, Any]) -> str:
+    """The type of a field in words, such as `integer, 1-5` or `list of Question`."""
     if "$ref" in one:
         return one["$ref"].rpartition("/")[2]
     if "anyOf" in one:
@@ -79,10 +87,3 @@ def _kind(one: dict[str, Any]) -> str:
     if low is not None and high is not None:
         return f"{kind}, {low}-{high}"
     return f"{kind}, {low} or more" if low is not None else kind
-
-
-def _meaning(one: dict[str, Any]) -> str:
-    found = one.get("description") or next(
-        (part["description"] for part in one.get("anyOf", ()) if "description" in part), ""
-    )
-    return escape(found, quote=False).replace("|", "\\|").replace("\n", " ")

@@ -1,8 +1,9 @@
-"""The hook of mkdocs.yml: pages made from the code, pages that stand elsewhere in the repository, and their links.
+"""The hook of mkdocs.yml. It adds pages made from code and pages kept elsewhere in the repository, and rewrites links.
 
-A link in a page is relative to its file in the repository, so it works on a code host, too; one to a page that is made
-names the source that it is made from. Here it is led to the page that shows that file, to a copy of the picture, or to
-a copy of the source as text. One that leads nowhere is a warning, which `mkdocs build --strict` makes an error.
+A link in a page is relative to its file in the repository, so it works on a code host, too; a link to a generated page
+names the source that the page is made from. In the site each link must lead to the page that shows that file, to a copy
+of the picture, or to a copy of the source as text. A link that leads nowhere is a warning, which `mkdocs build
+--strict` turns into an error.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from mkdocs.structure.files import File, Files
 from pymdownx.slugs import slugify
 
 ROOT = Path(__file__).resolve().parents[2]
+# mkdocs loads this file by its path, so neither the modules beside it nor the package are on the path yet.
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
 
 import commands  # noqa: E402
@@ -51,24 +53,28 @@ SHOWN = {
     "dyneval/evaluation/data/published_agreement.csv": "results/published.md",
     **{f"dyneval/cli/{verb}.py": f"reference/commands/{verb}.md" for verb in commands.VERBS},
 }
-"""Files of the repository and the pages that say all of them: shown as they are, or made from the file."""
+"""Files of the repository that links may name, and the pages that show them or are made from them."""
 PICTURES = (".png", ".svg", ".jpg", ".webp")
 LINK = re.compile(
     r"(?P<code>^ *```.*?^ *```[^\S\n]*$|`[^`\n]+`)"
     r"|(?P<mark>!?)\[(?P<label>(?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:|mailto:|#)(?P<target>[^)\s]+)\)",
     re.MULTILINE | re.DOTALL,
 )
-"""A link, or code, in which nothing is a link; whichever begins first."""
+"""Matches a link, or code, in which nothing is a link; whichever begins first."""
 
 ABOUT_PICTURE = (
     "Drawn from the contract. Training, on the right, may import what stands beside it in its colour, and nothing grey."
 )
 
+# The site's own way to make anchors of titles, so that links into a page find them.
 slug: Callable[[str, str], str] = slugify(case="lower")
 
 
+# mkdocs finds the next three functions by their names and calls them in this order.
+
+
 def on_config(config: Any) -> Any:
-    """Fill the parts of the navigation that follow from what is there: pages of trainers, verbs."""
+    """Fill in the parts of the navigation that depend on what is there: pages of trainers and of verbs."""
     pages = Path(config.docs_dir).glob("rewards/*.md")
     rewards = [f"rewards/{path.name}" for path in sorted(pages, key=lambda path: (path.name != "README.md", path.name))]
     verbs = [f"reference/commands/{name}.md" for name in ("index", *commands.VERBS)]
@@ -77,11 +83,19 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages that are made, and those that stand elsewhere in the repository."""
+    """Add the generated pages, and those that are kept elsewhere in the repository."""
+    names = [name for name in dyneval.__all__ if not name.startswith("__")]
+    # mkdocstrings reads the module in which a name is defined; `dyneval` itself only looks names up when asked.
+    blocks = [f"::: {dyneval._HOMES[name]}.{name}" for name in names]
+    api = (
+        "# Python interface\n\n"
+        f"`from dyneval import {', '.join(names)}`. Importing the package loads nothing heavy; torch comes with the "
+        "first use of `Scorer`. All other modules may change without notice.\n\n" + "\n\n".join(blocks) + "\n"
+    )
     made = {
         **dict(commands.pages()),
         "reference/formats.md": formats.page(),
-        "reference/api.md": _api(),
+        "reference/api.md": api,
         "results/published.md": results.published(),
     }
     made |= {page: (ROOT / source).read_text() for source, page in ELSEWHERE.items()}
@@ -91,7 +105,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Lead the links of a page to where things are in the site, and put in what is made."""
+    """Rewrite the links of a page for the site, and insert generated tables and pictures."""
     path = page.file.src_uri
     if path == "results/benchmarks.md":
         head, _, rest = markdown.partition("\n## ")
@@ -106,10 +120,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     source = next((one for one, shown in ELSEWHERE.items() if shown == path), f"docs/{path}")
     if source not in ELSEWHERE and not (ROOT / source).is_file():
         return markdown  # made from code: its links are those of the site
-    return LINK.sub(lambda found: _led(found, source, path, config, files), markdown)
+    return LINK.sub(lambda found: _rewritten(found, source, path, config, files), markdown)
 
 
-def _led(found: re.Match[str], source: str, page: str, config: Any, files: Files) -> str:
+def _rewritten(found: re.Match[str], source: str, page: str, config: Any, files: Files) -> str:
+    """One link, or code as it is. `source` is the file in the repository, `page` its page in the site."""
     if found["code"]:
         return found[0]
     mark, label = found["mark"], found["label"]
@@ -122,31 +137,16 @@ def _led(found: re.Match[str], source: str, page: str, config: Any, files: Files
         return label  # a folder has no page
     shown = SHOWN.get(inside) or (inside[5:] if inside.startswith("docs/") else None)
     if shown is None:
-        shown = _copied(inside, config, files)
+        # Copied into the site, sources as text: a browser would download a .py file where it can show a .txt file.
+        shown = f"files/{inside.replace(' ', '_')}" + ("" if inside.endswith(PICTURES) else ".txt")
+        if files.get_file_from_path(shown) is None:
+            files.append(File.generated(config, shown, content=(ROOT / inside).read_bytes()))
     relative = posixpath.relpath(shown, posixpath.dirname(page) or ".")
     return f"{mark}[{label}]({relative}{f'#{anchor}' if anchor else ''})"
 
 
-def _copied(inside: str, config: Any, files: Files) -> str:
-    """Copy a file of the repository into the site, sources as text that a browser shows."""
-    shown = f"files/{inside.replace(' ', '_')}" + ("" if inside.endswith(PICTURES) else ".txt")
-    if files.get_file_from_path(shown) is None:
-        files.append(File.generated(config, shown, content=(ROOT / inside).read_bytes()))
-    return shown
-
-
-def _api() -> str:
-    names = [name for name in dyneval.__all__ if not name.startswith("__")]
-    blocks = [f"::: {dyneval._HOMES[name]}.{name}" for name in names]
-    return (
-        "# Python interface\n\n"
-        f"`from dyneval import {', '.join(names)}`. Importing the package loads nothing heavy; torch comes with the "
-        "first use of `Scorer`. All other modules may change without notice.\n\n" + "\n\n".join(blocks) + "\n"
-    )
-
-
 def _fill(nav: list[Any], parts: dict[str, list[str]]) -> None:
-    """Put lists of pages where the navigation has their name; one of no pages leaves nothing."""
+    """Replace the names of `parts` in the navigation by lists of pages, in place; an entry without pages is removed."""
     for place, one in enumerate(list(nav)):
         if isinstance(one, dict):
             for name, inner in one.items():

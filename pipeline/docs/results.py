@@ -1,4 +1,8 @@
-"""The pages of figures: where ours come from, by section of benchmarks/README.md, and the published ones."""
+"""Makes two texts about figures: where ours come from, by section of benchmarks/README.md, and the published ones.
+
+Date and commit of a figure are those of `git blame`, so that nobody has to keep them up to date by hand; ours and those
+of others stand on different pages, so that nobody takes one for the other.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import re
 import subprocess
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,10 +20,17 @@ DATA = ROOT / "dyneval" / "evaluation" / "data"
 
 
 def origins(slug: Callable[[str, str], str]) -> str:
-    """A table of the sections that hold figures: command, and when and in which commit the figures last changed."""
+    """Return a table of the sections that hold figures: command, and when and in which commit a figure last changed.
+
+    Args:
+        slug: makes the anchor of a title, as the site does: title and separator to anchor.
+    """
     dated = _lines_dated()
     rows = []
-    for title, first, text in _sections():
+    lines = BENCHMARKS.read_text().splitlines()
+    starts = [number for number, line in enumerate(lines) if re.match(r"##+ ", line)]
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+        title, first, text = lines[start].lstrip("# "), start + 1, lines[start:end]  # git counts lines from 1
         figures = [first + number for number, line in enumerate(text) if re.match(r"\|.*\d", line)]
         if not figures:
             continue
@@ -32,15 +43,17 @@ def origins(slug: Callable[[str, str], str]) -> str:
     return (
         "## Where the figures come from\n\n"
         "Machine: two CPU cores (AMD EPYC, shared with other work unless a section says otherwise); no figure is from "
-        "a "
-        "GPU unless a section says so. Date and commit are those in which a figure of the section last changed; "
+        "a GPU unless a section says so. Date and commit are those in which a figure of the section last changed; "
         "a section tells what machine, load or version differs.\n\n"
         "| section | command | figures of | commit |\n|---|---|---|---|\n" + "\n".join(rows) + "\n\n"
     )
 
 
 def published() -> str:
-    """The figures that others published, marked as such."""
+    """Return the page of figures that others published, each column marked as such.
+
+    Scores of models come from `dyneval/data/models.toml`, agreement from `published_agreement.csv`.
+    """
     models = tomllib.loads((ROOT / "dyneval" / "data" / "models.toml").read_text())
     ranked = sorted((one for one in models.values() if "paper_score" in one), key=lambda one: -one["paper_score"])
     agreement = csv.DictReader((DATA / "published_agreement.csv").open(newline=""))
@@ -66,16 +79,8 @@ def published() -> str:
     )
 
 
-def _sections() -> Iterator[tuple[str, int, list[str]]]:
-    """Title, number of the first line (from 1) and lines of each section."""
-    lines = BENCHMARKS.read_text().splitlines()
-    starts = [number for number, line in enumerate(lines) if re.match(r"##+ ", line)]
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
-        yield lines[start].lstrip("# "), start + 1, lines[start:end]
-
-
 def _lines_dated() -> dict[int, tuple[int, str]]:
-    """Time (s since 1970) and commit of each line; {} where there is no whole history, as in a shallow clone."""
+    """Time (s since 1970) and commit of each line; {} in a shallow clone, where blame would date all lines alike."""
     git = ["git", "-C", str(ROOT)]
     shallow = subprocess.run(
         [*git, "rev-parse", "--is-shallow-repository"], capture_output=True, text=True, check=False
@@ -90,6 +95,6 @@ def _lines_dated() -> dict[int, tuple[int, str]]:
     for line in told.splitlines():
         if head := re.match(r"([0-9a-f]{40}) \d+ (\d+)", line):
             commit, number = head[1], int(head[2])
-        elif line.startswith("author-time ") and commit.strip("0"):
+        elif line.startswith("author-time ") and commit.strip("0"):  # a commit of zeros is a line not committed yet
             found[number] = int(line.split()[1]), commit
     return found

@@ -1,8 +1,9 @@
 """Makes the pictures of the documentation with the demo judge: a report, the server's page, where the judge goes wrong.
 
-    .venv/bin/python pipeline/docs/screens.py [folder]      -> assets/screens/ and docs/reading-scores.md, minutes
+    $ .venv/bin/python pipeline/docs/screens.py [folder]    # assets/screens/ and docs/reading-scores.md, minutes
 
-Needs Chromium. What was drawn and scored stays in the folder (output/screens), so that a second run is quick.
+Needs Chromium. What was drawn and scored stays in the folder (output/screens), so that a second run is quick. Run it
+again when the report or the server's page changes: nothing else notices that a picture in the documentation is old.
 """
 
 from __future__ import annotations
@@ -34,13 +35,17 @@ ROOT = Path(__file__).resolve().parents[2]
 SCREENS = ROOT / "assets" / "screens"
 CUBES = "Four purple cubes. In the desert at sunset. Beautiful, depth of field."
 SEED, PROMPTS = 4, 4
-"""Of prompts that no training of the demo judge saw: its own have other seeds."""
+"""Seed of the demo's prompts, and how many of them: those that the demo judge was trained on have other seeds."""
 WRONG = 4
 """Pictures that are shown as failures."""
 
 
 def main(folder: Path) -> None:
-    """Draw, score, rank, serve, and take pictures."""
+    """Draw, score and rank pictures, serve the judge, and take screenshots of the report and of the server's page.
+
+    Args:
+        folder: keeps what was drawn and scored.
+    """
     gendb, scores, board, judge = Path("gendb"), Path("scores.jsonl"), Path("board"), Path("demo-judge")
     SCREENS.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +77,14 @@ def serve(chromium: Browser) -> None:
     command = [sys.executable, "-m", "dyneval", "serve", "--checkpoint", "demo-judge", "--port", str(port)]
     with subprocess.Popen(command) as server:
         try:
-            wait(f"http://127.0.0.1:{port}/")
+            for _ in range(360):  # three minutes: the judge has to load
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+                    break
+                except OSError:
+                    time.sleep(0.5)
+            else:
+                raise RuntimeError(f"the server on port {port} does not answer")
             for scheme in ("light", "dark"):
                 page = opened(chromium, scheme, f"http://127.0.0.1:{port}/")
                 page.set_input_files("#image", ROOT / "assets" / "cubes.png")
@@ -85,7 +97,7 @@ def serve(chromium: Browser) -> None:
 
 
 def failures(gendb: Path, scores: Path) -> None:
-    """The pictures whose soft overall score is farthest from the truth, as a table in the page that speaks of them."""
+    """Write the pictures whose soft overall score is farthest from the truth into the page that discusses them."""
     pairs = {row["pair_id"]: PairRecord.from_dict(row) for row in read_jsonl(gendb / "metadata.jsonl")}
     found = []
     for row in read_jsonl(scores):
@@ -111,7 +123,7 @@ def failures(gendb: Path, scores: Path) -> None:
 
 
 def opened(chromium: Browser, scheme: str, address: str) -> Any:
-    """A page of 1100 by 800 pixels."""
+    """Open an address in a page of 1100 by 800 pixels, in the colour scheme "light" or "dark"."""
     page = chromium.new_page(viewport={"width": 1100, "height": 800}, color_scheme=scheme)
     page.goto(address)
     return page
@@ -122,20 +134,8 @@ def save(png: bytes, name: str) -> None:
     Image.open(BytesIO(png)).convert("RGB").save(SCREENS / f"{name}.webp", quality=70, method=6)
 
 
-def wait(address: str) -> None:
-    """Return when a server answers. Raises RuntimeError after three minutes."""
-    for _ in range(360):
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-        except OSError:
-            time.sleep(0.5)
-        else:
-            return
-    raise RuntimeError(f"{address} does not answer")
-
-
 def run(*words: object) -> None:
-    """Run a verb; stop where it fails."""
+    """Run a verb of `dyneval`; exit with its status where it fails."""
     if status := dyneval([str(word) for word in words]):
         sys.exit(status)
 

@@ -1,6 +1,7 @@
 import asyncio
 import json
 from random import Random
+from statistics import fmean
 
 import pytest
 from PIL import Image
@@ -59,7 +60,7 @@ def test_oracle_annotates_a_demo_pair_at_the_first_attempt(prompt, tmp_path):
         assert record.provenance.model == record.provenance.engine == "oracle"
         type(record).from_dict(record.to_dict())
     assert {question.kind for question in t2ia.questions} == {"alignment", "distortion"}
-    assert workflows.mean_score(t2ia_answers.answers) == pytest.approx(truth.truth_t2ia, abs=0.5)
+    assert fmean(answer.score for answer in t2ia_answers.answers) == pytest.approx(truth.truth_t2ia, abs=0.5)
     assert iqa_answers.score == pytest.approx(truth.truth_iqa, abs=0.5)
     assert all(answer.correct for answer in iqa_answers.answers), "a faultless picture meets every target"
 

@@ -1,4 +1,7 @@
-"""The error that a user can mend: shown as one line, without a traceback."""
+"""The error of training that a user can mend: it is shown as one line, without a traceback.
+
+Any other exception is a bug of ours or of a library, and keeps its traceback.
+"""
 
 from __future__ import annotations
 

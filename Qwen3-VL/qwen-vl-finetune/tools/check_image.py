@@ -1,6 +1,8 @@
 """Decode every image that an annotation file names, and list those that cannot be read.
 
-python3 tools/check_image.py --annotation data.json --data IMAGES
+    $ python3 tools/check_image.py --annotation data.json --data IMAGES
+
+Training skips or refuses such samples one by one, as it meets them; this finds all of them before it starts.
 """
 
 import argparse
@@ -13,10 +15,11 @@ from qwenvl.preflight.data import find_unreadable
 
 
 def main() -> int:
-    """Command line of this tool; exit code 1 when an image cannot be read."""
+    """Run the tool; return 1 when an image cannot be read."""
     parser = argparse.ArgumentParser(description="Find images that are missing, broken or outside their folder.")
     parser.add_argument("--annotation", type=Path, required=True, help="annotation file, JSON or JSONL")
     parser.add_argument("--data", type=Path, required=True, help="folder of its images")
+    # The cores that this process may use: in a container or a job these are fewer than the machine has.
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (all cores)")
     chosen = parser.parse_args()
     try:

@@ -1,6 +1,8 @@
-"""Registry of training datasets; files are named by environment variables. Add your own to `DATASETS`.
+"""The names that `--dataset_use` takes, and the files behind them. Add your own to `DATASETS`.
 
-python3 -m qwenvl.data dynevalinstruct_t2ia        # checks the variables and reads the annotations
+    $ python3 -m qwenvl.data dynevalinstruct_t2ia        # checks the variables and reads the annotations
+
+Files are named by environment variables, as in Qwen's fine-tuning folder, so that launch scripts hold no paths.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ TASKS: dict[str, tuple[str, ...]] = {
     "DYNEVALINSTRUCT_T2IA": (T2IA, EVALUATION),
     "DYNEVALINSTRUCT_IQA": (IQA, EVALUATION),
 }
-"""Prefix -> task tokens of the samples; any of the three in other datasets."""
+"""Prefix -> task tokens of its samples; datasets that are not listed may have any of the three."""
 WHOLE = {"dynevalinstruct": "DYNEVALINSTRUCT"}
-"""Name -> prefix of the variables that name one file with all of it, in place of its parts."""
+"""Name -> prefix of the variables that name one file with the whole dataset, in place of its parts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,8 +100,11 @@ def _prefixes(name: str) -> tuple[str, ...]:
     """Prefixes of the variables of a dataset: of the one file or of the parts, whichever is set."""
     if name not in WHOLE:
         return DATASETS[name]
-    one = _set_variables(WHOLE[name])
-    parts = [variable for prefix in DATASETS[name] for variable in _set_variables(prefix)]
+    # With both set, some samples would be trained on twice.
+    one, parts = (
+        [name for prefix in prefixes for name in (f"{prefix}_ANNOTATION", f"{prefix}_DATA") if os.environ.get(name)]
+        for prefixes in ((WHOLE[name],), DATASETS[name])
+    )
     if one and parts:
         raise TrainingInputError(
             f"dataset {name!r}: {', '.join(one)} name one file, {', '.join(parts)} its halves; unset one or the other"
@@ -112,13 +117,16 @@ def _prefixes(name: str) -> tuple[str, ...]:
     return (WHOLE[name],) if one else DATASETS[name]
 
 
-def _set_variables(prefix: str) -> list[str]:
-    return [name for name in (f"{prefix}_ANNOTATION", f"{prefix}_DATA") if os.environ.get(name)]
-
-
 def _source(prefix: str, rate: float) -> DatasetSource:
-    annotation = _path(f"{prefix}_ANNOTATION", "the annotation file")
-    data = _path(f"{prefix}_DATA", "the folder of its images")
+    paths = []
+    for name, meaning in (("ANNOTATION", "the annotation file"), ("DATA", "the folder of its images")):
+        variable = f"{prefix}_{name}"
+        value = os.environ.get(variable, "")
+        # Checked before Path: Path("") is the current folder, which exists.
+        if not value:
+            raise TrainingInputError(f"the environment variable {variable} is not set; it names {meaning}")
+        paths.append(Path(value))
+    annotation, data = paths
     if not annotation.is_file():
         raise TrainingInputError(f"{prefix}_ANNOTATION: no such file: {annotation}")
     if not data.is_dir():
@@ -131,10 +139,3 @@ def _source(prefix: str, rate: float) -> DatasetSource:
         variable=f"{prefix}_DATA",
         tasks=TASKS.get(prefix, TASK_TOKENS),
     )
-
-
-def _path(variable: str, meaning: str) -> Path:
-    value = os.environ.get(variable, "")
-    if not value:
-        raise TrainingInputError(f"the environment variable {variable} is not set; it names {meaning}")
-    return Path(value)

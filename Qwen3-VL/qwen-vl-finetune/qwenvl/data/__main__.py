@@ -1,6 +1,8 @@
 """Check dataset names, environment variables, annotation files and image folders, in a second and without torch.
 
-python3 -m qwenvl.data dynevalinstruct_t2ia,dynevalinstruct_iqa
+    $ python3 -m qwenvl.data dynevalinstruct_t2ia,dynevalinstruct_iqa
+
+The launch scripts run it before torchrun: a wrong path then costs a second and not the start of eight processes.
 """
 
 from __future__ import annotations

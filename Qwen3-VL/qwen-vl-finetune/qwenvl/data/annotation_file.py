@@ -1,4 +1,8 @@
-"""Annotation files of any size: mapped into memory, with only the places of the samples held per process."""
+"""Reads annotation files of any size by entry number, without holding their contents.
+
+The file of a run is read by every process of every device and by their workers. Parsed into Python objects, 250,000
+samples would be copied into each of them; here a process holds where each entry lies, and shares the pages of the file.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ import numpy as np
 from dyneval.errors import DataFileError
 
 _CHUNK = 1 << 22
+"""Bytes read at once while the entries are found."""
 _SEPARATOR = re.compile(r"[\s,]*")
 _SPACE = re.compile(r"\s*")
 
@@ -43,7 +48,8 @@ class AnnotationFile:
         return len(self._spans)
 
     def __getitem__(self, index: int) -> Any:
-        """Entry number `index`, parsed."""
+        """Return entry number `index`, parsed."""
+        # Opened by each process when it first reads: a map cannot be sent to the workers of a DataLoader.
         if self._map is None:
             with self.path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -53,14 +59,12 @@ class AnnotationFile:
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "_spans": self._spans, "_map": None}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
 
 def _spans(file: IO[bytes], path: Path) -> Iterator[tuple[int, int]]:
     """Byte ranges of the entries; both layouts are entries with white space (and, in an array, commas) between."""
-    reader = _Reader(file, path)
+    reader = _JsonWindow(file, path)
     reader.skip(_SPACE)
+    # An array begins with a bracket; the lines of a JSONL file are objects.
     is_array = reader.peek() == "["
     if is_array:
         reader.drop(1)
@@ -80,13 +84,17 @@ def _spans(file: IO[bytes], path: Path) -> Iterator[tuple[int, int]]:
         yield reader.take_object()
 
 
-class _Reader:
-    """A sliding window of decoded text over a file, which knows the byte that it starts at."""
+class _JsonWindow:
+    """A window of decoded text that slides over a file and knows the byte at which it stands.
+
+    `text` is the window, `at` the next character in it, and `place` the byte of that character in the file.
+    """
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self.file, self.path, self.place = file, path, 0
         self.text, self.at, self.ended = "", 0, False
         self.decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        # The decoder drops a byte order mark, but the file has it: places count bytes of the file.
         if file.read(3) == codecs.BOM_UTF8:
             self.place = 3
         file.seek(0)
@@ -111,6 +119,7 @@ class _Reader:
         return self.text[self.at : self.at + 1]
 
     def drop(self, characters: int) -> None:
+        # Places are in bytes and the text is in characters; for ASCII, nearly all of a file, both are the same.
         piece = self.text[self.at : self.at + characters]
         self.at += characters
         self.place += len(piece) if piece.isascii() else len(piece.encode())
@@ -130,7 +139,8 @@ class _Reader:
                 entry, end = self.json.raw_decode(self.text, self.at)
                 break
             except ValueError as error:
-                # Not yet wrong: the entry may go on behind the window. It doubles, so parsing again stays cheap.
+                # Not wrong yet: the entry may go on behind the window. The window doubles, so that parsing a long entry
+                # again and again costs no more than twice its length.
                 if not self._more(max(_CHUNK, len(self.text))):
                     raise DataFileError(f"{self.path}: is not JSON (the entry at byte {start}: {error})") from error
             except RecursionError as error:

@@ -1,7 +1,8 @@
-"""Batches: samples laid end to end as one sequence without padding, or side by side with padding.
+"""Makes batches: samples laid end to end as one sequence without padding, or side by side with padding.
 
-Both end in the same loss. A flattened sequence keeps samples apart by positions alone: row 0 of `position_ids` restarts
-at 0 for every sample, from which transformers builds the attention boundaries of every implementation.
+Both give the same loss. A flattened sequence keeps samples apart by positions alone: row 0 of `position_ids` restarts
+at 0 for every sample, from which transformers builds the attention boundaries of every implementation. If it did not
+restart, a sample would attend to the answers of the one before it, and the loss would look better than it is.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Batch = dict[str, Any]
 
 
 def dummy_example(processor: Processor) -> Example:
-    """An image of one visual token and nothing to learn.
+    """Return an image of one visual token with nothing to learn.
 
     A batch without images gets one, so that every rank runs the vision tower and its mergers in every step: under
     ZeRO-3 and DDP, ranks that skip them wait for each other forever. It has no targets, and its tokens see no other
@@ -46,6 +47,12 @@ class Collator:
     `flatten` gives `input_ids`, `labels`, `tasks` of shape (1, T), `position_ids` (4, 1, T) and `sample_lengths`;
     otherwise (B, L), `attention_mask` (B, L) and `position_ids` (3, B, L). `counts` holds samples, tokens, targets and
     padding of the batch, `names` its samples, `bad` the problems of those that could not be read.
+
+    Attributes:
+        rope_index: computes positions.
+        dummy: is added to a batch without images.
+        pad_token_id: fills the ends of padded rows.
+        flatten: lay samples end to end.
     """
 
     rope_index: RopeIndex
@@ -54,16 +61,18 @@ class Collator:
     flatten: bool = True
 
     def __call__(self, items: list[list[Example | BadSample]]) -> Batch:
-        """Collate the samples of all items."""
+        """Collate the samples of all items; an item is a list, since a packed item holds many samples."""
         flat = [sample for item in items for sample in item]
         examples = [sample for sample in flat if isinstance(sample, Example)]
         samples = len(examples)
         if not any(example.encoded.pixel_values is not None for example in examples):
             examples = [*examples, self.dummy]
         batch = self._flattened(examples) if self.flatten else self._padded(examples)
+        # Images are not padded: the model takes the patches of all images in one row, and their grids beside it.
         pixels = [one.encoded.pixel_values for one in examples if one.encoded.pixel_values is not None]
         grids = [one.encoded.image_grid_thw for one in examples if one.encoded.image_grid_thw is not None]
         batch |= {"pixel_values": torch.cat(pixels), "image_grid_thw": torch.cat(grids)}
+        # The dummy is counted as padding: it is no sample, and its tokens teach nothing.
         tokens = sum(len(example.encoded.input_ids) for example in examples[:samples])
         targets = int((batch["labels"] != IGNORE).sum())
         batch["counts"] = torch.tensor([samples, tokens, targets, batch["input_ids"].numel() - tokens])
@@ -72,13 +81,14 @@ class Collator:
         return batch
 
     def _positions(self, encoded: Encoded) -> torch.Tensor:
-        """(3, T) positions of one sample in time, height and width."""
+        """Return the positions (3, T) of one sample in time, height and width."""
         ids = torch.tensor([encoded.input_ids])
         types = torch.tensor([encoded.mm_token_type_ids], dtype=torch.int)
         positions, _ = self.rope_index(ids, types, image_grid_thw=encoded.image_grid_thw)
         return positions[:, 0]
 
     def _flattened(self, examples: list[Example]) -> Batch:
+        # Row 0 counts from 0 in each sample and marks where samples begin; attention rotates by rows 1 to 3.
         restarts = torch.cat([torch.arange(len(one.encoded.input_ids)) for one in examples])
         spatial = torch.cat([self._positions(one.encoded) for one in examples], dim=1)
         columns = {
@@ -87,22 +97,24 @@ class Collator:
             "tasks": [one.task for one in examples for _ in one.encoded.input_ids],
         }
         batch: Batch = {name: torch.tensor([values]) for name, values in columns.items()}
+        # Lengths stay a Python list: as a tensor on the GPU, each layer that splits by them would wait for it.
         lengths = [len(one.encoded.input_ids) for one in examples]
         return batch | {"position_ids": torch.cat([restarts[None], spatial])[:, None], "sample_lengths": lengths}
 
     def _padded(self, examples: list[Example]) -> Batch:
         longest = max(len(one.encoded.input_ids) for one in examples)
-
-        def right(values: list[int], filler: int) -> list[int]:
-            return values + [filler] * (longest - len(values))
-
-        columns = {
-            "input_ids": [right(one.encoded.input_ids, self.pad_token_id) for one in examples],
-            "labels": [right(one.encoded.labels, IGNORE) for one in examples],
-            "tasks": [[one.task] * longest for one in examples],
-            "attention_mask": [right([1] * len(one.encoded.input_ids), 0) for one in examples],
+        # On the right: attention is causal, so no token of a sample ever sees the padding behind it.
+        batch: Batch = {
+            "input_ids": torch.full((len(examples), longest), self.pad_token_id),
+            "labels": torch.full((len(examples), longest), IGNORE),
+            "tasks": torch.tensor([[one.task] * longest for one in examples]),
+            "attention_mask": torch.zeros(len(examples), longest, dtype=torch.long),
+            "position_ids": torch.zeros(3, len(examples), longest, dtype=torch.long),
         }
-        positions = torch.zeros(3, len(examples), longest, dtype=torch.long)
         for row, one in enumerate(examples):
-            positions[:, row, : len(one.encoded.input_ids)] = self._positions(one.encoded)
-        return {name: torch.tensor(values) for name, values in columns.items()} | {"position_ids": positions}
+            length = len(one.encoded.input_ids)
+            batch["input_ids"][row, :length] = torch.tensor(one.encoded.input_ids)
+            batch["labels"][row, :length] = torch.tensor(one.encoded.labels)
+            batch["attention_mask"][row, :length] = 1
+            batch["position_ids"][:, row, :length] = self._positions(one.encoded)
+        return batch

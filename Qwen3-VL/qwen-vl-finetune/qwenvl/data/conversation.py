@@ -1,4 +1,8 @@
-"""From a stored sample to the turns and image names of a conversation: the one judge of what can be trained on."""
+"""Checks a stored sample and takes it apart into turns and image names.
+
+`judge` alone decides what can be trained on: preflight, the count of tokens and the dataset all call it, so that a
+sample that passes the checks does not fail after hours of training.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +20,16 @@ ROLES: dict[str, Literal["system", "user", "assistant"]] = {"system": "system", 
 
 
 class StoredTurn(Struct):
-    """A turn as it stands in a file."""
+    """A turn in a file."""
 
     speaker: Literal["system", "human", "gpt"] = msgspec.field(name="from")
     value: Annotated[str, Meta(min_length=1)]
 
 
 class StoredSample(Struct):
-    """A sample as it stands in a file, for the schema that explains bad ones; other keys are passed over.
+    """A sample in a file, for the schema that explains what is wrong with a bad one; other keys are ignored.
 
-    What the builder writes is narrower: `dyneval.records.InstructSample`.
+    It admits what Qwen's fine-tuning folder does. The builder writes less: `dyneval.records.InstructSample`.
     """
 
     conversations: Annotated[list[StoredTurn], Meta(min_length=2)]
@@ -36,7 +40,7 @@ class StoredSample(Struct):
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A sample taken apart: its turns, the images they show in order, and the task token of its first human turn."""
+    """A checked sample: its turns, the images they show in order, and the task token of its first human turn."""
 
     turns: list[ChatTurn]
     images: list[str]
@@ -53,7 +57,15 @@ def parse_sample(sample: Any) -> Conversation:
         raise TrainingInputError(f"expected an object, found {type(sample).__name__}")
     if "video" in sample or "videos" in sample:
         raise TrainingInputError("video samples are not supported; DynEval scores single images")
-    images = _images(sample)
+    images = sample.get("image")
+    if images is None:
+        images = sample.get("images")
+    if images is None:
+        images = []
+    if isinstance(images, str):
+        images = [images]
+    if not isinstance(images, list) or not all(isinstance(name, str) for name in images):
+        raise TrainingInputError(f"'image' must be a path or a list of paths, found {str(images)[:60]!r}")
     turns = _turns(sample.get("conversations"), len(images))
     human = next((turn for turn in turns if turn.role == "user"), None)
     task = split_human_turn(human.text, human.images).task_token if human else None
@@ -61,7 +73,11 @@ def parse_sample(sample: Any) -> Conversation:
 
 
 def judge(sample: Any, tasks: tuple[str, ...] | None) -> Conversation:
-    """Check a sample of a dataset whose samples have these task tokens; None allows any, and none.
+    """Check a sample of a dataset.
+
+    Args:
+        sample: as it was stored.
+        tasks: task tokens that the dataset's samples may begin with; None allows any, and samples without one.
 
     Raises:
         TrainingInputError: see `parse_sample`; or its task token is missing, not one of `tasks`, or stands in an
@@ -75,24 +91,13 @@ def judge(sample: Any, tasks: tuple[str, ...] | None) -> Conversation:
         raise TrainingInputError(f"its human turn does not begin with a task token ({', '.join(TASK_TOKENS)})")
     if task not in tasks:
         raise TrainingInputError(f"its task token is {task}; this stage trains {' and '.join(tasks)}")
+    # Alignment questions are made from the prompt alone; scoring asks for them without an image.
     if bool(conversation.images) != (task != T2IA):
         raise TrainingInputError(f"a {task} sample {'has no' if task == T2IA else 'needs an'} image ({IMAGE})")
+    # Task tokens belong to human turns. A student that learns to write one could begin another task in its reply.
     if any(contains_task_token(turn.text) for turn in conversation.turns if turn.role == "assistant"):
         raise TrainingInputError("its answer holds a task token")
     return conversation
-
-
-def _images(sample: dict[str, Any]) -> list[str]:
-    images = sample.get("image")
-    if images is None:
-        images = sample.get("images")
-    if images is None:
-        return []
-    if isinstance(images, str):
-        return [images]
-    if isinstance(images, list) and all(isinstance(name, str) for name in images):
-        return images
-    raise TrainingInputError(f"'image' must be a path or a list of paths, found {str(images)[:60]!r}")
 
 
 def _turns(stored: Any, images: int) -> list[ChatTurn]:
@@ -101,19 +106,21 @@ def _turns(stored: Any, images: int) -> list[ChatTurn]:
     turns: list[ChatTurn] = []
     left = images
     for number, entry in enumerate(stored):
-        role, text = _turn(entry, number)
-        shown = _leading_images(text) if role == "user" else 0
-        if shown > left:
+        turn = _turn(entry, number)
+        if turn.images > left:
             raise TrainingInputError(f"its human turns begin with more {IMAGE} placeholders than its {images} image(s)")
-        left -= shown
-        turns.append(ChatTurn(role, text, shown))
+        left -= turn.images
+        turns.append(turn)
     if left:
         raise TrainingInputError(f"{left} of its {images} image(s) have no {IMAGE} at the start of a human turn")
-    _check_order([turn.role for turn in turns])
+    roles = [turn.role for turn in turns]
+    spoken = roles[1:] if roles[0] == "system" else roles
+    if not spoken or len(spoken) % 2 or spoken != ["user", "assistant"] * (len(spoken) // 2):
+        raise TrainingInputError(f"human and gpt turns must alternate and end with gpt, found {', '.join(roles)}")
     return turns
 
 
-def _turn(entry: Any, number: int) -> tuple[Literal["system", "user", "assistant"], str]:
+def _turn(entry: Any, number: int) -> ChatTurn:
     if not isinstance(entry, dict) or entry.get("from") not in ROLES or not isinstance(entry.get("value"), str):
         raise TrainingInputError(
             f"turn {number} must be {{'from': one of {', '.join(ROLES)}, 'value': text}}, found {str(entry)[:60]!r}"
@@ -124,17 +131,8 @@ def _turn(entry: Any, number: int) -> tuple[Literal["system", "user", "assistant
         entry["value"].encode()
     except UnicodeEncodeError as error:
         raise TrainingInputError(f"turn {number} ({entry['from']}) holds half a character ({error.reason})") from error
-    return ROLES[entry["from"]], entry["value"]
-
-
-def _leading_images(text: str) -> int:
-    count, rest = 0, text.lstrip()
-    while rest.startswith(IMAGE):
-        count, rest = count + 1, rest[len(IMAGE) :].lstrip()
-    return count
-
-
-def _check_order(roles: list[str]) -> None:
-    spoken = roles[1:] if roles[0] == "system" else roles
-    if not spoken or len(spoken) % 2 or spoken != ["user", "assistant"] * (len(spoken) // 2):
-        raise TrainingInputError(f"human and gpt turns must alternate and end with gpt, found {', '.join(roles)}")
+    # Only placeholders at the beginning of a human turn stand for images; one in a prompt is text.
+    images, rest = 0, entry["value"].lstrip()
+    while entry["from"] == "human" and rest.startswith(IMAGE):
+        images, rest = images + 1, rest[len(IMAGE) :].lstrip()
+    return ChatTurn(ROLES[entry["from"]], entry["value"], images)

@@ -1,9 +1,13 @@
-"""The training set: annotation entries that fit, encoded when they are asked for. Nothing is replaced or cut."""
+"""The training set: the annotation entries that fit, encoded when they are asked for.
+
+No sample is cut and none is replaced by another: a cut reply would teach the student to stop in mid-sentence, and a
+replaced one would be trained on twice. What is left out is counted in `DatasetStats` and named in the log.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Example:
-    """One encoded conversation; `task` is 1-3 for T2IA, IQA, EVALUATION, 0 without a task token."""
+    """One encoded conversation; `task` is 1, 2 or 3 for T2IA, IQA and EVALUATION, and 0 without a task token."""
 
     encoded: Encoded
     task: int
@@ -41,7 +45,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class BadSample:
-    """An entry that could not be read when it was its turn; `problem` names file, number and reason."""
+    """An entry that could not be read when it was asked for; `problem` names file, number and reason."""
 
     problem: str
 
@@ -60,14 +64,20 @@ class DatasetStats:
     tokens: int = 0
 
     def __str__(self) -> str:
-        """A line for the log; what is zero is not told."""
+        """A line for the log; counts of zero are left out."""
         left_out = {"left out by %": self.unsampled, "too long": self.too_long, "unreadable": self.bad}
         more = "".join(f", {count:,} {reason}" for reason, count in left_out.items() if count)
         return f"{self.used:,} of {self.entries:,} samples, {self.tokens:,} tokens{more}"
 
 
 class InstructDataset(Dataset[list[Example | BadSample]]):
-    """Items are lists: the samples of one annotation entry, or those of one bin when they are packed."""
+    """The samples of several annotation files. An item is a list: the samples of one entry, or of one bin if packed.
+
+    Attributes:
+        stats: what became of the entries.
+        problems: one line for each unusable entry.
+        lengths: tokens of each item.
+    """
 
     def __init__(
         self,
@@ -107,7 +117,13 @@ class InstructDataset(Dataset[list[Example | BadSample]]):
         for number, source in enumerate(sources):
             check_image_folder(source, self.annotations[number])
             measured = measure(self.annotations[number], source, processor, workers, cache)
-            for index in _sampled(len(measured), source.rate, seed):
+            indices: Sequence[int] = range(len(measured))
+            if source.rate < 1:
+                # Sorted, and drawn by the seed alone: a run that goes on finds the same samples at the same places.
+                kept = max(1, round(len(measured) * source.rate))
+                drawn = np.random.default_rng(seed).choice(len(measured), kept, replace=False)
+                indices = sorted(int(index) for index in drawn)
+            for index in indices:
                 if measured[index].problem:
                     self.problems.append(measured[index].problem)
                 elif measured[index].tokens > model_max_length:
@@ -116,10 +132,11 @@ class InstructDataset(Dataset[list[Example | BadSample]]):
                     chosen.append((number, index))
                     lengths.append(measured[index].tokens)
             self.stats.entries += len(measured)
-            self.stats.unsampled += len(measured) - len(_sampled(len(measured), source.rate, seed))
+            self.stats.unsampled += len(measured) - len(indices)
         self._count(lengths, max_bad_samples, model_max_length)
         bins = pack(lengths, model_max_length, seed) if packing else [[index] for index in range(len(chosen))]
-        # Flat arrays, since workers would copy the pages of lists as they touch their reference counts.
+        # Flat arrays, not lists: forked workers copy each page of a list that they touch, since reading an object
+        # changes its reference count.
         self._entries = np.array(chosen, dtype=np.int64)
         self._order = np.concatenate([np.array(members, dtype=np.int64) for members in bins])
         self._ends = np.cumsum([len(members) for members in bins])
@@ -148,13 +165,13 @@ class InstructDataset(Dataset[list[Example | BadSample]]):
         return [one for index in self._order[start : self._ends[item]] for one in self._entry(int(index))]
 
     def samples(self) -> Iterator[tuple[DatasetSource, object]]:
-        """The stored samples that are used, in order, each with its dataset."""
+        """Yield the stored samples that are used, in order, each with its dataset."""
         for source, index in self._entries.tolist():
             for sample in entry_samples(self.annotations[source][index]):
                 yield self.sources[source], sample
 
     def exchanges(self, most: int = 500) -> Iterator[tuple[str, str]]:
-        """Human turns with their answers as they are stored, from at most `most` entries spread evenly over all."""
+        """Yield human turns with their answers as they are stored, from about `most` entries spread evenly over all."""
         step = max(1, len(self._entries) // most)
         for source, index in self._entries[::step].tolist():
             for sample in entry_samples(self.annotations[source][index]):
@@ -165,16 +182,17 @@ class InstructDataset(Dataset[list[Example | BadSample]]):
         source, index = (int(value) for value in self._entries[number])
         entry = self.annotations[source][index]
         name = describe(entry, index, self.sources[source].annotation)
+        examples: list[Example | BadSample] = []
         try:
-            return [self._encode(sample, self.sources[source], name) for sample in entry_samples(entry)]
+            for sample in entry_samples(entry):
+                conversation = judge(sample, self.sources[source].tasks)
+                images = [load_image(image, root=self.sources[source].data) for image in conversation.images]
+                task = TASK_TOKENS.index(conversation.task) + 1 if conversation.task else 0
+                examples.append(Example(self.processor.encode(conversation.turns, images), task, name))
+        # Returned, not raised: an error in a worker ends the run, and --max_bad_samples may allow this one.
         except (TrainingInputError, ImageError, ValueError) as error:
             return [BadSample(f"{name}: {error}")]
-
-    def _encode(self, sample: object, source: DatasetSource, name: str) -> Example:
-        conversation = judge(sample, source.tasks)
-        images = [load_image(image, root=source.data) for image in conversation.images]
-        task = TASK_TOKENS.index(conversation.task) + 1 if conversation.task else 0
-        return Example(self.processor.encode(conversation.turns, images), task, name)
+        return examples
 
 
 class RankShare(Dataset[list[Example | BadSample]]):
@@ -193,11 +211,3 @@ class RankShare(Dataset[list[Example | BadSample]]):
     def __getitem__(self, item: int) -> list[Example | BadSample]:
         index = item * self.ranks + self.rank
         return self.dataset[index] if index < len(self.dataset) else []
-
-
-def _sampled(count: int, rate: float, seed: int) -> list[int]:
-    """A share of the entries, in order; the same seed draws the same ones."""
-    if rate >= 1:
-        return list(range(count))
-    kept = max(1, round(count * rate))
-    return sorted(int(index) for index in np.random.default_rng(seed).choice(count, kept, replace=False))

@@ -1,4 +1,8 @@
-"""Looks whether a dataset's image folder is the one that its image paths are relative to."""
+"""Checks that a dataset's image folder is the one that its image paths are relative to.
+
+It is easily named one level too deep. Then every image is missing, and without this check a run would find that out one
+sample after another.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,11 @@ from qwenvl.data.lengths import entry_samples
 from qwenvl.errors import TrainingInputError
 
 _LOOKED_AT = 1000
-"""Entries among which an image is looked for; T2IA samples have none."""
+"""Entries that are searched for an image; T2IA samples have none."""
 
 
 def check_image_folder(source: DatasetSource, annotations: AnnotationFile) -> None:
-    """Find out in no time that all images are missing because the folder was named too deep.
+    """Check the first image of a dataset.
 
     Image paths such as `IMAGES/1.png` are relative to the folder that holds `IMAGES`. Other reasons for a missing image
     are found, image by image, where it is read.
@@ -36,7 +40,7 @@ def check_image_folder(source: DatasetSource, annotations: AnnotationFile) -> No
 
 
 def image_names(annotations: AnnotationFile) -> Iterator[str]:
-    """Image paths of the first entries, in order."""
+    """Yield the image paths of the first entries, in order."""
     for index in range(min(len(annotations), _LOOKED_AT)):
         for sample in entry_samples(annotations[index]):
             try:

@@ -1,15 +1,20 @@
-"""Token counts of all samples before training: from image headers and the tokenizer, in parallel, cached."""
+"""Counts the tokens of all samples before training, in parallel, and keeps the counts for the next run.
+
+Lengths decide which samples fit, how they are packed, and whether the largest batch fits into memory. Only the header
+of an image is read, not its pixels. A count that differs from what `Processor.encode` makes of the sample would let a
+sequence grow over `--model_max_length`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -26,9 +31,10 @@ if TYPE_CHECKING:
     from dyneval.processing import Processor
 
 logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 _SERIAL_LIMIT = 2000
-"""Below this many entries a pool of processes costs more than it saves (1 ms an entry)."""
+"""Up to this many entries are measured without a pool of processes, which costs more than it saves (1 ms an entry)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +47,19 @@ class Measured:
 
 
 def entry_samples(entry: Any) -> list[Any]:
-    """The samples of an annotation entry: itself, or those of a pack that `tools/pack_data.py` made."""
+    """Return the samples of an annotation entry: itself, or those of a pack that `tools/pack_data.py` made."""
     return entry if isinstance(entry, list) else [entry]
 
 
 def describe(entry: Any, index: int, annotation: Path) -> str:
-    """How messages name an annotation entry: file, number and, where it has one, id."""
+    """Return how messages name an annotation entry: file, number and, where it has one, id."""
     samples = entry_samples(entry)
     name = samples[0].get("id") if samples and isinstance(samples[0], dict) else None
     return f"{annotation}, sample {index}" + (f" ({name})" if name else "")
 
 
 def count_tokens(conversation: Conversation, root: Path, processor: Processor) -> int:
-    """Number of tokens of a sample; reads no more of an image than its header.
+    """Return the number of tokens of a sample; no more of an image is read than its header.
 
     Raises:
         ImageError, ValueError: the sample cannot be trained on.
@@ -70,33 +76,48 @@ def count_tokens(conversation: Conversation, root: Path, processor: Processor) -
 def measure(
     annotations: AnnotationFile, source: DatasetSource, processor: Processor, workers: int, cache: Path
 ) -> list[Measured]:
-    """Measure every entry of a dataset; the result is kept in the folder `cache` and found there again.
+    """Measure every entry of a dataset, or read what an earlier call has left in `cache`.
 
-    Problems are measured anew each time, since their files may have been mended.
+    Args:
+        annotations: the entries.
+        source: their dataset.
+        processor: counts tokens.
+        workers: processes.
+        cache: folder of the counts.
+
+    Returns:
+        One for each entry. Bad entries are measured each time, since their files may have been mended.
     """
-    path = cache / f"lengths-{_key(source, processor)}.npy"
+    # All that a count depends on, apart from the images themselves.
+    status = source.annotation.stat()
+    parts = [source.annotation.resolve(), status.st_size, status.st_mtime_ns, source.data.resolve(), processor.cell]
+    parts += [source.tasks, processor.min_pixels, processor.max_pixels, len(processor.tokenizer)]
+    key = hashlib.sha256(repr([*parts, os.fspath(source.data)]).encode()).hexdigest()[:16]
+    path = cache / f"lengths-{key}.npy"
+    one = partial(_measure_entry, annotations=annotations, source=source, processor=processor)
     if path.is_file():
         tokens = np.load(path)
         logger.info("token counts of %s: from %s", annotations.path, path)
         bad = [int(index) for index in np.flatnonzero(tokens == 0)]
-        again = dict(zip(bad, _measure_all(annotations, bad, source, processor, workers), strict=True))
+        again = dict(zip(bad, in_processes(one, bad, workers), strict=True))
         return [again.get(index) or Measured(int(count)) for index, count in enumerate(tokens)]
     logger.info("counting the tokens of %d entries of %s", len(annotations), annotations.path)
-    measured = list(_measure_all(annotations, range(len(annotations)), source, processor, workers))
+    measured = list(in_processes(one, range(len(annotations)), workers))
     with atomic_write(path, "wb") as file:
         np.save(file, np.array([entry.tokens for entry in measured], dtype=np.int32))
     return measured
 
 
-def _measure_all(
-    annotations: AnnotationFile, indices: Any, source: DatasetSource, processor: Processor, workers: int
-) -> Iterator[Measured]:
-    one = partial(_measure_entry, annotations=annotations, source=source, processor=processor)
-    if workers < 2 or len(indices) < _SERIAL_LIMIT:
+def in_processes(
+    one: Callable[[int], Result], indices: Sequence[int], workers: int, serial: int = _SERIAL_LIMIT
+) -> Iterator[Result]:
+    """Yield what `one` returns for each index, in order, from `workers` processes if there are `serial` or more."""
+    if workers < 2 or len(indices) < serial:
         yield from map(one, indices)
         return
+    # Forked, so that the processes share the map of the annotation file and the tokenizer.
     with forked_pool(workers) as pool:
-        yield from pool.imap(one, indices, chunksize=256)
+        yield from pool.imap(one, indices, chunksize=min(256, max(1, serial // 8)))
 
 
 def _measure_entry(index: int, annotations: AnnotationFile, source: DatasetSource, processor: Processor) -> Measured:
@@ -106,12 +127,3 @@ def _measure_entry(index: int, annotations: AnnotationFile, source: DatasetSourc
         return Measured(sum(count_tokens(one, source.data, processor) for one in conversations))
     except (TrainingInputError, ImageError, ValueError) as error:
         return Measured(0, f"{describe(entry, index, annotations.path)}: {error}")
-
-
-def _key(source: DatasetSource, processor: Processor) -> str:
-    """Everything that a token count depends on, apart from the images themselves."""
-    annotation, root = source.annotation, source.data
-    status = annotation.stat()
-    parts = [annotation.resolve(), status.st_size, status.st_mtime_ns, root.resolve(), processor.cell, source.tasks]
-    parts += [processor.min_pixels, processor.max_pixels, len(processor.tokenizer), os.fspath(root)]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -1,4 +1,7 @@
-"""Writes an annotation file whose entries are bins of samples."""
+"""Writes an annotation file whose entries are bins of samples; `tools/pack_data.py` is its command line.
+
+The trainer packs in memory with `--data_packing True`. This does the same once, into a file, for training often.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,16 @@ class PackSummary:
 def write_packed(
     annotation: Path, data: Path, processor: Processor, output: Path, capacity: int, seed: int, workers: int
 ) -> PackSummary:
-    """Pack the samples of `annotation` into bins of `capacity` tokens; bad ones go to `<output>.rejects.jsonl`.
+    """Pack the samples of `annotation` into bins; bad ones go to `<output>.rejects.jsonl`.
+
+    Args:
+        annotation: annotation file, JSON or JSONL.
+        data: folder of its images.
+        processor: counts tokens.
+        output: packed annotation file.
+        capacity: most tokens of a bin.
+        seed: of the order in which samples are drawn.
+        workers: processes that count.
 
     Raises:
         DataFileError: the annotation file is not JSON.
@@ -43,6 +55,7 @@ def write_packed(
     """
     annotations = AnnotationFile(annotation)
     source = DatasetSource(name=annotation.stem, annotation=annotation, data=data, tasks=TASK_TOKENS)
+    # Nobody comes back for these counts: the packed file is what stays.
     with tempfile.TemporaryDirectory() as cache:
         measured = measure(annotations, source, processor, workers, Path(cache))
     fitting = [index for index, one in enumerate(measured) if 0 < one.tokens <= capacity]

@@ -1,4 +1,8 @@
-"""Length-aware bins: samples are put together until a sequence is full."""
+"""Packs samples into bins: they are put together until a sequence is full.
+
+Samples differ much in length. Batches of equally many samples would leave a device with
+little to do in one step and without memory in the next; full bins cost the same each.
+"""
 
 from __future__ import annotations
 
@@ -32,20 +36,15 @@ def pack(lengths: Sequence[int], capacity: int, seed: int, window: int = 4096) -
     order = np.random.default_rng(seed).permutation(len(lengths))
     bins: list[list[int]] = []
     for start in range(0, len(order), window):
-        bins += _best_fit([int(index) for index in order[start : start + window]], lengths, capacity)
-    return bins
-
-
-def _best_fit(indices: list[int], lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    bins: list[list[int]] = []
-    free: list[tuple[int, int]] = []  # (tokens left, bin), sorted: the first that is large enough fits best
-    for index in sorted(indices, key=lambda index: -lengths[index]):
-        place = bisect_left(free, (lengths[index], -1))
-        if place < len(free):
-            left, target = free.pop(place)
-        else:
-            left, target = capacity, len(bins)
-            bins.append([])
-        bins[target].append(index)
-        insort(free, (left - lengths[index], target))
+        free: list[tuple[int, int]] = []  # (tokens left, bin), sorted: the first that is large enough fits best
+        # Longest first: the short ones then fill the gaps.
+        for index in sorted(order[start : start + window].tolist(), key=lambda index: -lengths[index]):
+            place = bisect_left(free, (lengths[index], -1))
+            if place < len(free):
+                left, target = free.pop(place)
+            else:
+                left, target = capacity, len(bins)
+                bins.append([])
+            bins[target].append(index)
+            insort(free, (left - lengths[index], target))
     return bins

@@ -1,4 +1,8 @@
-"""Preflight: everything that can be known to be wrong before GPU hours are spent. Nothing is ever changed."""
+"""Preflight: finds what is wrong with machine, model and data before GPU hours are spent. It changes nothing.
+
+Each check returns a `CheckResult`, and calls the functions that training itself calls: a check with rules of its own
+would pass what training refuses. `cli` runs them all.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,8 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @dataclass(kw_only=True, slots=True)
-class Check:
-    """One finding: what was looked at, how it stands, and what to do where it does not."""
+class CheckResult:
+    """What one check found: its name, the status, and a message with the remedy where something is wrong."""
 
     name: str
     status: Status
@@ -48,7 +52,7 @@ class Recipe:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], output_root: Path) -> Recipe:
-        """From the values of the run's options, see `qwenvl.train.parsing.parse`."""
+        """Take the values of the run's options, see `qwenvl.train.parsing.parse`."""
         taken = {field.name for field in fields(cls)} & values.keys() - {"deepspeed"}
         deepspeed = Path(values["deepspeed"] or SCRIPTS / "zero3.json")
         model = values["model_name_or_path"]
@@ -63,13 +67,23 @@ VARIABLES = (
     *("SAVE_TOTAL_LIMIT", "LOGGING_STEPS", "DATALOADER_NUM_WORKERS", "SEED", "REPORT_TO", "DEEPSPEED", "BF16"),
     *("LOSS_CHUNKS", "EVAL_SPLIT"),
 )
-"""Variables that the launcher makes options of, of the same name in small letters."""
+"""Environment variables that `scripts/sft_common.sh` turns into options of the same name in small letters."""
 
 
 def launched(arguments: Sequence[str], model: str | None, output_root: Path) -> list[str]:
-    """The command line that the launcher would give to the training: its variables, then `arguments`, which win."""
+    """Return the command line that the launcher would give to the training.
+
+    Args:
+        arguments: further options; they come last, so that they win over the variables.
+        model: checkpoint; default: MODEL_NAME_OR_PATH.
+        output_root: folder of the runs.
+    """
     chosen = model or os.environ.get("MODEL_NAME_OR_PATH") or "Qwen/Qwen3-VL-2B-Instruct"
-    datasets = os.environ.get("DATASET_USE") or _both_stages()
+    # Both stages, since a mistake in the data of the second would only show after the first was trained.
+    whole = os.environ.get("DYNEVALINSTRUCT_ANNOTATION") or os.environ.get("DYNEVALINSTRUCT_DATA")
+    parts = any(os.environ.get(f"DYNEVALINSTRUCT_{part}_ANNOTATION") for part in ("T2IA", "IQA"))
+    stages = "dynevalinstruct" if whole and not parts else "dynevalinstruct_t2ia,dynevalinstruct_iqa"
+    datasets = os.environ.get("DATASET_USE") or stages
     line = ["--model_name_or_path", chosen, "--dataset_use", datasets, "--output_dir", str(output_root)]
     for name in VARIABLES:
         if value := os.environ.get(name):
@@ -77,10 +91,3 @@ def launched(arguments: Sequence[str], model: str | None, output_root: Path) -> 
     if os.environ.get("EVAL_SPLIT"):
         line += ["--eval_steps", os.environ.get("EVAL_STEPS") or "1000"]
     return [*line, *arguments]
-
-
-def _both_stages() -> str:
-    """The datasets of the two stages, or the one file with both halves where only that is named."""
-    whole = os.environ.get("DYNEVALINSTRUCT_ANNOTATION") or os.environ.get("DYNEVALINSTRUCT_DATA")
-    halves = any(os.environ.get(f"DYNEVALINSTRUCT_{half}_ANNOTATION") for half in ("T2IA", "IQA"))
-    return "dynevalinstruct" if whole and not halves else "dynevalinstruct_t2ia,dynevalinstruct_iqa"

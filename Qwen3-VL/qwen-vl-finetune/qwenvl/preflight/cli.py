@@ -1,4 +1,4 @@
-"""Runs all checks and prints them, for people or as JSON."""
+"""Runs all checks and prints their findings, for people or as JSON (`scripts/validate_dyneval_train_setup.py`)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from qwenvl.preflight import Check, launched
+from qwenvl.preflight import CheckResult, launched
 
 _MARKS = {"ok": "ok     ", "note": "note   ", "warning": "warning", "error": "ERROR  "}
 
 
-def run_checks(arguments: Sequence[str], chosen: argparse.Namespace) -> Iterator[Check]:
-    """All checks, each as soon as it is done; later ones use what earlier ones found.
-
-    What is known at once comes first: to download a model, or not to reach the Hub, takes minutes.
-    """
+def run_checks(arguments: Sequence[str], chosen: argparse.Namespace) -> Iterator[CheckResult]:
+    """Yield the finding of each check as soon as it is done; later checks use what earlier ones found."""
+    # Quick checks come first: downloading a model, or failing to reach the Hub, takes minutes. Imports stand between
+    # them because qwenvl.preflight.arguments needs torch and transformers, and packages are checked before.
     from dyneval.processing import TRAINING_LIMITS
     from qwenvl.preflight.environment import check_devices, check_disk, check_outputs, check_packages
 
@@ -53,7 +52,7 @@ def run_checks(arguments: Sequence[str], chosen: argparse.Namespace) -> Iterator
         for check in check_source(source, samples, recipe, processor, chosen.full, chosen.workers, ranks):
             yield check
             largest = max(largest, check.details.get("largest_batch", 0))
-    # Where no sample was counted, an EVALUATION sample of 20 questions stands for all.
+    # Where no sample could be counted, assume EVALUATION samples of 20 questions: 1,032 tokens each.
     largest = largest or recipe.per_device_train_batch_size * 1032
     pixels = processor.max_pixels if processor else recipe.max_pixels or TRAINING_LIMITS.max_pixels
     memory = check_memory(recipe, sizes, devices.details, pixels, largest)
@@ -63,7 +62,7 @@ def run_checks(arguments: Sequence[str], chosen: argparse.Namespace) -> Iterator
     if model.status == "ok" and memory.status != "error":
         yield check_weights(model_arguments, data_arguments)
     else:
-        yield Check(name="weights", status="note", message="not loaded: see model and memory")
+        yield CheckResult(name="weights", status="note", message="not loaded: see model and memory")
 
 
 def main(arguments: list[str] | None = None) -> int:

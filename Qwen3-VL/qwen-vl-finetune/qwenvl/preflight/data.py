@@ -1,10 +1,14 @@
-"""The annotations of both stages, or of the one file with both: schema, task tokens, images, lengths."""
+"""Checks the annotation files of a run: form, task tokens, images, lengths.
+
+The form of every entry is checked; images are decoded and tokens counted for a random 2,000, or for all with --full. A
+single image that cannot be read can end a run of many hours, unless --max_bad_samples allows it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,33 +20,38 @@ import numpy as np
 from dyneval.errors import DataFileError, ImageError
 from dyneval.files.images import load_image
 from dyneval.processing import TRAINING_LIMITS, Processor, grid
-from dyneval.work.processes import forked_pool
 from qwenvl.data import DatasetSource, data_list, split_list
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import StoredSample, judge
 from qwenvl.data.image_folder import check_image_folder
-from qwenvl.data.lengths import count_tokens, describe, entry_samples
+from qwenvl.data.lengths import count_tokens, describe, entry_samples, in_processes
 from qwenvl.errors import TrainingInputError
-from qwenvl.preflight import Check, Recipe, Status
+from qwenvl.preflight import CheckResult, Recipe, Status
 from qwenvl.preflight.pixels import check_pixels
 
+_SERIAL_LIMIT = 500
+"""Fewer entries are checked without a pool of processes."""
 SAMPLED = 2000
-"""Entries whose images are decoded and whose tokens are counted, unless all are asked for."""
+"""Entries whose images are decoded and whose tokens are counted, without --full."""
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """What looking at one annotation entry found."""
+class CheckedEntry:
+    """What the check of one annotation entry found: its tokens and task, or its problem."""
 
     tokens: int = 0
     task: str = ""
     problem: str = ""
 
 
-def find_sources(recipe: Recipe) -> tuple[list[Check], list[tuple[DatasetSource, AnnotationFile]]]:
-    """The files of the datasets and of their held-out splits: what is wrong with some, and the others, each once."""
+def find_sources(recipe: Recipe) -> tuple[list[CheckResult], list[tuple[DatasetSource, AnnotationFile]]]:
+    """Open the files of the datasets and of their held-out splits.
+
+    Returns:
+        What is wrong with some, and the others with their datasets, each file once.
+    """
     found: dict[tuple[Path, Path], tuple[DatasetSource, AnnotationFile]] = {}
-    problems: list[Check] = []
+    problems: list[CheckResult] = []
     names = [name.strip() for name in recipe.dataset_use.split(",") if name.strip()]
     for name in names or [""]:
         try:
@@ -50,14 +59,14 @@ def find_sources(recipe: Recipe) -> tuple[list[Check], list[tuple[DatasetSource,
             if recipe.eval_split:
                 sources += split_list(sources, recipe.eval_split)
         except TrainingInputError as error:
-            problems.append(Check(name=name or "data", status="error", message=str(error)))
+            problems.append(CheckResult(name=name or "data", status="error", message=str(error)))
             continue
         for source in sources:
             try:
                 annotations = AnnotationFile(source.annotation)
                 check_image_folder(source, annotations)
             except (TrainingInputError, DataFileError) as error:
-                problems.append(Check(name=source.name, status="error", message=str(error)))
+                problems.append(CheckResult(name=source.name, status="error", message=str(error)))
                 continue
             found.setdefault((source.annotation, source.data), (source, annotations))
     return problems, list(found.values())
@@ -71,8 +80,8 @@ def check_source(
     full: bool,
     workers: int,
     ranks: int,
-) -> list[Check]:
-    """All checks of one annotation file and its images.
+) -> list[CheckResult]:
+    """Run all checks of one annotation file and its images.
 
     Args:
         source: the file and its folder.
@@ -84,10 +93,14 @@ def check_source(
         ranks: devices that share a step.
     """
     name, count = source.name, len(annotations)
-    every = range(count) if full or count <= SAMPLED else _draw(count)
+    every: Sequence[int] = range(count)
+    if not full and count > SAMPLED:
+        # A fixed seed, so that two runs of the check look at the same images.
+        drawn = np.random.default_rng(0).choice(count, SAMPLED, replace=False)
+        every = sorted(int(index) for index in drawn)
     look = partial(_look, annotations=annotations, source=source)
-    structure = list(_parallel(look, range(count), workers))
-    deep = list(_parallel(partial(look, processor=processor, deep=True), every, workers))
+    structure = list(in_processes(look, range(count), workers, _SERIAL_LIMIT))
+    deep = list(in_processes(partial(look, processor=processor, deep=True), every, workers, _SERIAL_LIMIT))
     pixels = [check_pixels(name, source, annotations, processor, recipe.model)] if processor else []
     return [
         *pixels,
@@ -97,25 +110,13 @@ def check_source(
     ]
 
 
-def _draw(count: int) -> list[int]:
-    return sorted(int(index) for index in np.random.default_rng(0).choice(count, SAMPLED, replace=False))
-
-
-def _parallel(one: Any, indices: Any, workers: int) -> Iterator[Looked]:
-    if workers < 2 or len(indices) < 500:
-        yield from map(one, indices)
-        return
-    with forked_pool(workers) as pool:
-        yield from pool.imap(one, indices, chunksize=64)
-
-
 def _look(
     index: int,
     annotations: AnnotationFile,
     source: DatasetSource,
     processor: Processor | None = None,
     deep: bool = False,
-) -> Looked:
+) -> CheckedEntry:
     entry = annotations[index]
     try:
         tokens, task = 0, ""
@@ -128,8 +129,8 @@ def _look(
                 tokens += count_tokens(conversation, source.data, processor) if processor else 0
     except (TrainingInputError, ImageError, ValueError) as error:
         told = [str(error), *(line for sample in entry_samples(entry) for line in explain(sample))]
-        return Looked(problem=f"{describe(entry, index, source.annotation)}: {'; '.join(told)}")
-    return Looked(tokens, task)
+        return CheckedEntry(problem=f"{describe(entry, index, source.annotation)}: {'; '.join(told)}")
+    return CheckedEntry(tokens, task)
 
 
 def _check_image(name: str, root: Path) -> None:
@@ -141,7 +142,7 @@ def _check_image(name: str, root: Path) -> None:
 
 
 def explain(sample: Any) -> list[str]:
-    """All that is wrong with a sample's form, by the schema of what training reads; nothing without jsonschema."""
+    """Return what is wrong with a sample's form, by the schema of `StoredSample`; [] without jsonschema."""
     try:
         from jsonschema import Draft202012Validator
     except ImportError:
@@ -152,28 +153,32 @@ def explain(sample: Any) -> list[str]:
 
 
 def find_unreadable(annotation: Path, data: Path, workers: int) -> tuple[int, list[str]]:
-    """Number of entries, and one line for each with an image that cannot be used, in order. Raises DataFileError."""
+    """Return the number of entries, and a line for each with an unusable image. Raises DataFileError."""
     annotations = AnnotationFile(annotation)
     source = DatasetSource(name=annotation.stem, annotation=annotation, data=data)
     look = partial(_look, annotations=annotations, source=source, deep=True)
-    found = list(_parallel(look, range(len(annotations)), workers))
+    found = list(in_processes(look, range(len(annotations)), workers, _SERIAL_LIMIT))
     return len(annotations), [one.problem for one in found if one.problem]
 
 
-def _problems(name: str, looked: list[Looked], count: int) -> Check:
+def _problems(name: str, looked: list[CheckedEntry], count: int) -> CheckResult:
     bad = [one.problem for one in looked if one.problem]
     tasks = Counter(one.task for one in looked if one.task)
     details = {"checked": count, "bad": len(bad), "first_problems": bad[:20], "tasks": dict(tasks)}
     if bad:
-        return Check(name=name, status="error", message=f"{len(bad)} of {count} bad; first: {bad[0]}", details=details)
+        return CheckResult(
+            name=name, status="error", message=f"{len(bad)} of {count} bad; first: {bad[0]}", details=details
+        )
     shown = ", ".join(f"{number} {task}" for task, number in sorted(tasks.items()))
-    return Check(name=name, status="ok", message=f"{count} checked: {shown}", details=details)
+    return CheckResult(name=name, status="ok", message=f"{count} checked: {shown}", details=details)
 
 
-def _lengths(source: DatasetSource, lengths: list[int], recipe: Recipe, count: int, ranks: int) -> Check:
+def _lengths(source: DatasetSource, lengths: list[int], recipe: Recipe, count: int, ranks: int) -> CheckResult:
     name = source.name
     if not lengths:
-        return Check(name=f"{name}: lengths", status="warning", message="not counted: no tokenizer, or no good sample")
+        return CheckResult(
+            name=f"{name}: lengths", status="warning", message="not counted: no tokenizer, or no good sample"
+        )
     from qwenvl.train.memory import largest_batch
 
     tokens = np.array(lengths)
@@ -189,10 +194,11 @@ def _lengths(source: DatasetSource, lengths: list[int], recipe: Recipe, count: i
         f"tokens {shown}; about {round(count * over)} over {recipe.model_max_length} skipped; {steps} steps of {batch}"
     )
     details = {"quantiles": quantiles, "histogram": histogram, "skipped": round(count * over), "steps": steps}
+    # Packed batches are full by construction; of others the largest is found by drawing (`largest_batch`).
     fitting = tokens[tokens <= recipe.model_max_length]
     if recipe.data_packing:
         details["largest_batch"] = recipe.model_max_length * recipe.per_device_train_batch_size
     elif len(fitting):
         details["largest_batch"] = largest_batch(fitting, recipe.per_device_train_batch_size)
     status: Status = "warning" if over > 0.01 else "ok"
-    return Check(name=f"{name}: lengths", status=status, message=message, details=details)
+    return CheckResult(name=f"{name}: lengths", status=status, message=message, details=details)

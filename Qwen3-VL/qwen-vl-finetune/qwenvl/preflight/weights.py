@@ -1,20 +1,21 @@
-"""The weights and what is trained of them, by the functions that the training calls."""
+"""Checks the weights, and which of them would be trained, by the functions that the training calls."""
 
 from __future__ import annotations
 
 import torch
 
 from dyneval.errors import UserError
-from qwenvl.preflight import Check
+from qwenvl.preflight import CheckResult
 from qwenvl.train.argument import DataArguments, ModelArguments
 from qwenvl.train.lora import add_adapters
 from qwenvl.train.modeling import freeze, load_model, set_trainable, trainable_names
 
 
-def check_weights(model_arguments: ModelArguments, data_arguments: DataArguments) -> Check:
+def check_weights(model_arguments: ModelArguments, data_arguments: DataArguments) -> CheckResult:
     """Load the model as training does, into the memory of this machine, 2 bytes a parameter.
 
-    No smaller look finds all that training would stumble on. A model of the Hub is downloaded for it.
+    A model of the Hub is downloaded for it. Reading names and shapes alone would not find tensors that are cut off or
+    hold NaN, on which training ends later.
     """
     flat = data_arguments.data_flatten or data_arguments.data_packing
     name = model_arguments.model_name_or_path
@@ -28,8 +29,8 @@ def check_weights(model_arguments: ModelArguments, data_arguments: DataArguments
             set_trainable(model, model_arguments)
         freeze(trained, model_arguments.freeze)
     except UserError as error:
-        return Check(name="weights", status="error", message=str(error))
+        return CheckResult(name="weights", status="error", message=str(error))
     tied = "is the embedding" if model.config.tie_word_embeddings else "has weights of its own"
     details = {"trained": trainable_names(trained)}
     message = f"{name}: all {count} tensors are there and finite; the output {tied}"
-    return Check(name="weights", status="ok", message=message, details=details)
+    return CheckResult(name="weights", status="ok", message=message, details=details)

@@ -1,1 +1,1 @@
-"""Training: arguments, model set-up, loss on targets only, Trainer, checkpoints."""
+"""Training. `train_qwen` is the command, `run` the order of a run, `trainer` the loop, and the rest its parts."""

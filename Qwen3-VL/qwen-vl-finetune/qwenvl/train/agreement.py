@@ -1,8 +1,9 @@
-"""How far the student's scores agree with the teacher's while it is trained: SRCC over held-out images.
+"""Measures, during training, how far the student's scores agree with the teacher's: SRCC over held-out images.
 
-The loss says how well the student writes as the teacher does; a judge is wanted for its ranking, which may get worse
-while the loss still falls. Here the student answers held-out EVALUATION turns as `dyneval score --mode fast` has it:
-the questions are given, the scores are its own, reasonings are left empty. It is shown nothing of the teacher's answer.
+The loss says how well the student imitates the teacher's words; a judge is wanted for its ranking, which may get worse
+while the loss still falls. Here the student answers held-out EVALUATION turns as in `dyneval score --mode fast`: the
+questions are given, the scores are its own, reasonings are left empty. If it were shown any of the teacher's scores, it
+would copy them, and the figure would be worthless.
 """
 
 from __future__ import annotations
@@ -34,17 +35,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Rated:
-    """A held-out turn, and what the teacher said."""
+class RatedTurn:
+    """A held-out EVALUATION turn with the teacher's answers."""
 
     conversation: Conversation
     root: Path
     answers: list[dict[str, Any]]
-    """The teacher's, with `question` and `score`; in the release form also `target_answer`."""
+    """Each with `question` and `score`; in the release form also `target_answer`."""
 
     @property
     def score(self) -> float:
-        """The teacher's mean."""
+        """The teacher's mean score, 1-5."""
         return sum(answer["score"] for answer in self.answers) / len(self.answers)
 
 
@@ -72,11 +73,11 @@ class ScoreAgreement:
         self.ratings = [vocabulary[str(rating)] for rating in RATINGS]
 
     def measure(self, model: Any, rank: int, ranks: int) -> dict[str, float]:
-        """Figures of the student as it is; every rank must call it.
+        """Score the samples with the student as it is. Every rank must call it.
 
         Returns:
-            `scored`: number of images; `srcc` of the student's expected scores with the teacher's, -1 to 1, left out
-            where it is not defined (the student gives all the same).
+            `scored`, the number of images, and `srcc`, Spearman's correlation of the student's expected scores with the
+            teacher's, -1 to 1. `srcc` is left out where it is not defined: the student gives all images one score.
         """
         shares = [self.samples[one::ranks] for one in range(ranks)]
         passes = [sum(len(sample.answers) for sample in share) for share in shares]
@@ -85,12 +86,14 @@ class ScoreAgreement:
         with torch.no_grad():
             for sample in shares[rank]:
                 found.append((sample.score, self._score(model, sample)))
-            # Under ZeRO-3 each forward pass gathers weights from all ranks, so all must make equally many.
+            # Under ZeRO-3 each forward pass gathers weights from all ranks, so all must make equally many: a rank with
+            # fewer questions makes passes for nothing, or the others would wait for it forever.
             for _ in range(max(passes) - passes[rank]):
                 self._rate(model, self.samples[0], [], "")
         model.train(training)
         if torch.distributed.is_initialized():
             parts: list[Any] = [None] * ranks
+            # After all passes: a collective call in between would meet a forward pass of another rank.
             torch.distributed.all_gather_object(parts, found)
             found = [pair for part in parts for pair in part]
         teacher, student = zip(*found, strict=True)
@@ -99,11 +102,13 @@ class ScoreAgreement:
             figures["srcc"] = round(float(spearmanr(teacher, student).statistic), 4)
         return figures
 
-    def _score(self, model: Any, sample: Rated) -> float:
+    def _score(self, model: Any, sample: RatedTurn) -> float:
         """Mean of the expected scores of all questions, each asked behind the student's own scores of those before."""
         images = _images(sample)
         written, soft = '{"answers": [', []
         for number, answer in enumerate(sample.answers):
+            # The text around the score is that of the form the student is trained on: reasoning behind the score in the
+            # readme form, and before it in the release form.
             given = {name: answer[name] for name in ("question", "target_answer") if name in answer}
             head = json.dumps(given, ensure_ascii=False).removesuffix("}")
             reasoned = ', "reasoning": ""'
@@ -114,25 +119,26 @@ class ScoreAgreement:
             written += f"{RATINGS[weights.index(max(weights))]}{behind}}}"
         return sum(soft) / len(soft)
 
-    def _rate(self, model: Any, sample: Rated, images: list[Image], written: str) -> list[float]:
+    def _rate(self, model: Any, sample: RatedTurn, images: list[Image], written: str) -> list[float]:
         """Probabilities of the scores 1 to 5 behind what is written of the reply."""
         turns = [*sample.conversation.turns[:-1], ChatTurn("assistant", written)]
         encoded = self.processor.encode(turns, images or _images(sample))
         inputs = encoded.model_inputs()
-        # Without what closes the turn: `<|im_end|>` and a line feed.
+        # The reply goes on: what closes the turn, `<|im_end|>` and a line feed, is taken off again.
         for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
             inputs[name] = inputs[name][:, :-2]
         placed = {name: value.to(model.device) for name, value in inputs.items()}
+        # One position of logits, not all: 151,936 floats each.
         logits = model(**placed, use_cache=False, logits_to_keep=1).logits[0, -1, self.ratings]
         weights: list[float] = logits.double().softmax(-1).tolist()
         return weights
 
 
-def _images(sample: Rated) -> list[Image]:
+def _images(sample: RatedTurn) -> list[Image]:
     return [load_image(name, root=sample.root) for name in sample.conversation.images]
 
 
-def _rated_samples(dataset: InstructDataset) -> Iterator[Rated]:
+def _rated_samples(dataset: InstructDataset) -> Iterator[RatedTurn]:
     for source, entry in dataset.samples():
         try:
             conversation = judge(entry, source.tasks)
@@ -142,8 +148,8 @@ def _rated_samples(dataset: InstructDataset) -> Iterator[Rated]:
             answers = json.loads(answer)["answers"]
             if not answers or any("score" not in one for one in answers):
                 continue
-            sample = Rated(conversation, source.data, answers)
-            _images(sample)
+            sample = RatedTurn(conversation, source.data, answers)
+            _images(sample)  # one that cannot be read would stop a rank in the middle of an evaluation
         except (TrainingInputError, ImageError, ValueError):
-            continue  # told where the data is counted
+            continue  # reported where the data is counted
         yield sample

@@ -1,7 +1,7 @@
 """Options of `train_qwen.py` that are DynEval's own, named as in Qwen's fine-tuning folder where it has them.
 
-Those of transformers' Trainer come on top (`parsing.py`); `options.py` says what becomes of each. Nothing heavy is
-imported here, so that `--help` answers at once.
+The options of transformers' Trainer come on top (`parsing.py`); `options.py` says what becomes of each. Nothing heavy
+is imported here, so that `--help` answers at once. Defaults are the published recipe's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dyneval.tokens import TASK_TOKENS
 
 
 def option(default: Any, help_: str, **more: Any) -> Any:
-    """A field with its help and, for argparse, what else belongs to it."""
+    """Make a field with its help and, in `more`, what else argparse takes."""
     return field(default=default, metadata={"help": help_, **more})
 
 
@@ -82,6 +82,7 @@ class RecipeArguments:
         0, "held-out EVALUATION samples that each evaluation scores, to compare with the teacher's scores: SRCC"
     )
     loss_chunks: int = option(8, "pieces in which logits are made; more need less memory")
+    # Without help texts: these are transformers' own options, here with the published recipe's defaults.
     learning_rate: float = field(default=1e-5)
     num_train_epochs: float = field(default=0.5)
     lr_scheduler_type: str = field(default="cosine")

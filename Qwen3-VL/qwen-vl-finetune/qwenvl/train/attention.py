@@ -1,8 +1,8 @@
 """Attention over samples laid end to end, without a mask, where flash-attention is not installed.
 
-transformers' own SDPA path builds a mask over the whole sequence and computes L x L products for it. Here each sample
-is attended to by itself, causally, so a sequence costs what its samples cost. It is registered with transformers under
-the name `packed_sdpa`.
+transformers' own SDPA path builds a mask over the whole sequence and computes L x L products for it. Here attention
+runs on each sample by itself, causally, so a sequence costs what its samples cost. It is registered with transformers
+under the name `packed_sdpa`. With wrong lengths, samples would attend to each other and nothing would fail.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def packed_sdpa(
     sample_lengths: list[int] | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within each sample of one sequence.
+    """Compute causal attention within each sample of one sequence.
 
     Args:
         module: the attention layer.
@@ -36,7 +36,7 @@ def packed_sdpa(
         value: like `key`.
         attention_mask: none; samples are kept apart by `sample_lengths`.
         dropout: probability.
-        scaling: of the products.
+        scaling: factor of the products; None: 1 / sqrt(width).
         sample_lengths: tokens of each sample, T in sum; None for a single sample.
         kwargs: what other implementations take.
 
@@ -54,8 +54,9 @@ def packed_sdpa(
     lengths = sample_lengths or [query.shape[2]]
     groups = query.shape[1] // key.shape[1]
     if groups > 1 and not query.is_cuda:
-        # On the CPU, the fused kernel wants as many key heads as query heads.
+        # On the CPU the fused kernel takes as many key heads as query heads only; `enable_gqa` would leave it.
         key, value = (one.repeat_interleave(groups, dim=1) for one in (key, value))
+    # Without a mask argument: with one, PyTorch would not choose its fused causal kernels.
     queries, keys, values = (torch.split(one, lengths, 2) for one in (query, key, value))
     pieces = [
         scaled_dot_product_attention(

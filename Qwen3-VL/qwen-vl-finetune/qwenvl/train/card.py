@@ -1,4 +1,4 @@
-"""The model card of a finished run, and its upload to the Hub."""
+"""Writes the model card of a finished run, and uploads its output folder to the Hub."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Any
 
 from dyneval.files.atomic import atomic_write
 from dyneval.files.hub import Repository
-from qwenvl.train.parsing import TrainingArguments
 
 logger = logging.getLogger(__name__)
 
 CARD = "README.md"
 _KEPT_HERE = ["checkpoint-*", "checkpoint-*/*", "lengths/*", ".*", "training_args.bin", "*.lock"]
-"""What of an output folder is not uploaded."""
+"""Files of an output folder that are not uploaded: checkpoints, token counts, hidden files, locks."""
 _SHOWN = (
     *("learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "weight_decay", "max_grad_norm", "bf16"),
     *("min_pixels", "max_pixels", "model_max_length", "tune_mm_llm", "tune_mm_mlp", "tune_mm_vision", "freeze", "seed"),
@@ -34,7 +33,8 @@ def write_card(output_dir: Path, record: Mapping[str, Any], log: Mapping[str, An
     """
     base, fixed = str(record["free"]["model_name_or_path"]), record["fixed"]
     head = ["library_name: transformers", "pipeline_tag: image-text-to-text", "tags: [dyneval, qwen3_vl]"]
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).is_dir():  # the Hub takes no other
+    # The Hub refuses a card whose base model is a local folder.
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).is_dir():
         head.insert(0, f"base_model: {base}")
     samples = log["samples"]
     with atomic_write(output_dir / CARD) as file:
@@ -44,7 +44,14 @@ def write_card(output_dir: Path, record: Mapping[str, Any], log: Mapping[str, An
             f"A Qwen3-VL that judges generated images against their prompts, trained by DynEval on "
             f"`{record['free']['dataset_use']}` from `{base}`. Load it with `dyneval.Scorer.from_pretrained`.\n\n"
         )
-        file.write(_table("Data", _data_rows(record, samples)))
+        # Data is told by its hash: names of files differ from machine to machine.
+        datasets = zip(record["datasets"], record["fixed"]["samples"], strict=True)
+        rows = [
+            (one["name"], f"sha256 {used['annotation'][:16]}..., {used['rate']:.0%} of its samples")
+            for one, used in datasets
+        ]
+        rows += [("samples trained on", samples["used"]), ("tokens", samples["tokens"])]
+        file.write(_table("Data", rows))
         shown = [
             (name, fixed[name]) for name in _SHOWN if name in fixed and (fixed["lora_enable"] or "lora_" not in name)
         ]
@@ -55,21 +62,11 @@ def write_card(output_dir: Path, record: Mapping[str, Any], log: Mapping[str, An
         )
 
 
-def _data_rows(record: Mapping[str, Any], samples: Mapping[str, int]) -> list[tuple[str, Any]]:
-    hashes = [one["annotation"][:16] for one in record["fixed"]["samples"]]
-    rates = [one["rate"] for one in record["fixed"]["samples"]]
-    names = [one["name"] for one in record["datasets"]]
-    rows: list[tuple[str, Any]] = [
-        (name, f"sha256 {digest}..., {rate:.0%} of its samples")
-        for name, digest, rate in zip(names, hashes, rates, strict=True)
-    ]
-    return [*rows, ("samples trained on", samples["used"]), ("tokens", samples["tokens"])]
-
-
 def _figures(log: Mapping[str, Any]) -> list[tuple[str, Any]]:
     rows = [("loss, first and last report", f"{log['loss_first']}, {log['loss_last']}")]
     if log["eval_loss_last"] is not None:
         rows.append(("held-out loss, first and last", f"{log['eval_loss_first']}, {log['eval_loss_last']}"))
+    # With --load_best_model_at_end the weights are not those of the last step, and neither are their figures.
     best = log.get("best_step")
     evaluated = [entry for entry in log["log_history"] if best is None or entry.get("step") == best]
     if best is not None:
@@ -85,12 +82,6 @@ def _figures(log: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def _table(title: str, rows: Sequence[tuple[str, Any]]) -> str:
     lines = "".join(f"| {name} | {str(value).replace('|', '/')} |\n" for name, value in rows)
     return f"## {title}\n\n| | |\n|---|---|\n{lines}\n"
-
-
-def open_repository(arguments: TrainingArguments) -> Repository:
-    """Make the repository, or find it, before hours are spent. Raises HubError."""
-    name = arguments.hub_model_id or Path(arguments.output_dir).resolve().name
-    return Repository.open(name, "model", bool(arguments.hub_private_repo))
 
 
 def upload(output_dir: Path, repository: Repository, revision: str | None) -> None:

@@ -1,4 +1,8 @@
-"""Which checkpoints count: a folder is complete once its marker is there, and the final model appears at once."""
+"""Decides which checkpoints count. A folder is complete once its marker is there; the final model appears at once.
+
+A run may be killed at any moment, also while it writes or deletes. Whatever is found afterwards must be a whole
+checkpoint or count as none: transformers resumes from a half-written one without a word, with a new optimizer.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +26,11 @@ PLAIN, NONE = "one file", "nothing"
 """Layouts of an optimizer's state, beside those of DeepSpeed."""
 _FINAL = ".final"
 _UNWRITTEN = ("os error", "inline_container.cc")
-"""What stands in the errors of safetensors, tokenizers and torch, which are no OSErrors, when a disk is full."""
+"""Words in the errors of safetensors, tokenizers and torch when a disk is full; these are not OSErrors."""
 
 
 def steps_of(output_dir: Path) -> dict[int, Path]:
-    """Checkpoint folders by step, complete or not."""
+    """Return the checkpoint folders by step, complete or not."""
     found = {}
     for folder in output_dir.glob("checkpoint-*"):
         match = re.fullmatch(r"checkpoint-(\d+)", folder.name)
@@ -36,7 +40,7 @@ def steps_of(output_dir: Path) -> dict[int, Path]:
 
 
 def newest_complete(output_dir: Path) -> Path | None:
-    """The complete checkpoint with the most steps, to resume from."""
+    """Return the complete checkpoint with the most steps, to resume from; None where there is none."""
     complete = {step: folder for step, folder in steps_of(output_dir).items() if _fault(folder) is None}
     return complete[max(complete)] if complete else None
 
@@ -51,15 +55,15 @@ def remove_incomplete(output_dir: Path) -> None:
 
 
 def mark_complete(folder: Path, step: int, optimizer: str = PLAIN) -> None:
-    """Declare a checkpoint whole; to be called when every rank has written its part.
-
-    Its files are on the disk before their marker is, which knows how long they are.
+    """Mark a checkpoint as whole. Call it when every rank has written its part.
 
     Args:
         folder: of the checkpoint.
         step: after which it was written.
         optimizer: how the optimizer's state is laid out, which must be the same where a run goes on from it.
     """
+    # The marker holds the size of every file, and comes after all of them are on the disk: after a power failure a file
+    # may be shorter than it was written.
     (folder / MARKER).unlink(missing_ok=True)
     sizes = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -70,15 +74,15 @@ def mark_complete(folder: Path, step: int, optimizer: str = PLAIN) -> None:
 
 
 def check_resumable(folder: Path, optimizer: str) -> None:
-    """Look whether a run can go on from a checkpoint as if it had not stopped.
+    """Check that a run can go on from a checkpoint as if it had not stopped.
 
     Args:
         folder: of the checkpoint.
         optimizer: the layout that this run would write.
 
     Raises:
-        TrainingInputError: it is not whole, or its optimizer is missing or laid out otherwise: transformers would begin
-            with a new one, and say nothing.
+        TrainingInputError: it is not whole, or its optimizer is missing or has another layout: transformers would begin
+            with a new optimizer, and say nothing.
     """
     if not folder.is_dir():
         raise TrainingInputError(f"{folder}: no such checkpoint")
@@ -98,7 +102,7 @@ def check_resumable(folder: Path, optimizer: str) -> None:
 
 
 def forget_after(output_dir: Path, step: int) -> None:
-    """Delete the checkpoints of later steps: the run takes another way from this step on."""
+    """Delete the checkpoints of later steps: a run that goes on from `step` would otherwise resume from one of them."""
     for later, folder in steps_of(output_dir).items():
         if later > step:
             logger.warning("removing %s: the run goes on from step %d", folder, step)
@@ -107,7 +111,7 @@ def forget_after(output_dir: Path, step: int) -> None:
 
 
 def _fault(folder: Path) -> str | None:
-    """Why a checkpoint does not count, or None."""
+    """Return why a checkpoint does not count, or None."""
     if not (folder / MARKER).is_file():
         return "its writing was interrupted"
     try:
@@ -124,7 +128,7 @@ def _fault(folder: Path) -> str | None:
 
 @contextmanager
 def saving(folder: Path) -> Iterator[None]:
-    """Say in one line when what is saved cannot be written. Raises TrainingInputError."""
+    """Turn the errors of a full disk, from any library, into one TrainingInputError with the free space."""
     try:
         yield
     except Exception as error:
@@ -133,7 +137,7 @@ def saving(folder: Path) -> Iterator[None]:
             raise
         free = shutil.disk_usage(folder.parent).free
         if free < 1 << 20:
-            reason = os.strerror(errno.ENOSPC)  # torch says "unexpected pos"
+            reason = os.strerror(errno.ENOSPC)  # torch only says "unexpected pos"
         raise TrainingInputError(
             f"{folder}: cannot be written ({reason}; {free / 1e9:.1f} GB are free there); make room and start the same "
             "command again: it goes on from the last checkpoint"
@@ -147,12 +151,13 @@ def keep_newest(output_dir: Path, limit: int | None, best: int | None = None) ->
         if step == best:
             continue
         folder = output_dir / f"checkpoint-{step}"
-        (folder / MARKER).unlink()  # first: a deletion cut short must not look like a checkpoint
+        # The marker first: a deletion that is cut short must not leave what looks like a checkpoint.
+        (folder / MARKER).unlink()
         shutil.rmtree(folder)
 
 
 def save_final(output_dir: Path, save: Callable[[str], None], is_main: bool) -> None:
-    """Put the trained model into `output_dir`, `config.json` last: without it there is no model there.
+    """Write the trained model into `output_dir`.
 
     Args:
         output_dir: folder of the run.
@@ -164,6 +169,8 @@ def save_final(output_dir: Path, save: Callable[[str], None], is_main: bool) -> 
         save(str(folder))
     if not is_main:
         return
+    # Moved, with config.json last: without it no program takes the folder for a model. Written in place, a killed run
+    # would leave a model of old and new weights.
     (output_dir / "config.json").unlink(missing_ok=True)
     for path in sorted(folder.iterdir(), key=lambda path: path.name == "config.json"):
         path.replace(output_dir / path.name)

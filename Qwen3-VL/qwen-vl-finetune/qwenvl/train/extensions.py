@@ -1,9 +1,9 @@
-"""DeepSpeed's compiled operators, built so that a killed run never stops the next one.
+"""Compiles and loads DeepSpeed's operators so that a killed run never stops the next one.
 
 torch compiles an extension under a lock file that only its maker removes. A run that is killed while it compiles, or
 merely while it loads, leaves the file behind, and every later run waits for it without end. Here the operators are
-loaded under a lock that the operating system frees with the process, in a folder that nobody else builds in; a lock
-file found there is a leftover.
+loaded under a lock that the operating system frees with the process, in a folder that nobody else builds in; a torch
+lock file found there is a leftover.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ def load_operators(*builders: str) -> None:
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
-    # This environment's ninja: one of another version, the system's, cannot read its log and compiles all of it anew.
+    # First the ninja of this environment: the system's, of another version, cannot read the log that this one left, and
+    # would compile everything anew.
     os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    # Imported only now: DeepSpeed and torch read both variables.
     from deepspeed.accelerator import get_accelerator
 
     with FileLock(folder / "dyneval.lock"):
@@ -50,6 +52,7 @@ def load_operators(*builders: str) -> None:
 
 
 def _folder() -> Path:
+    # Not one folder for all environments: each would compile anew what another one has left.
     root = os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions"
     environment = hashlib.sha256(f"{sys.prefix} {sys.version}".encode()).hexdigest()[:12]
     return Path(root) / f"dyneval-{environment}"

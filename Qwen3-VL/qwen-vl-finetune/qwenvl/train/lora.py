@@ -1,7 +1,7 @@
-"""Low-rank adapters by peft: the language model's attention adapted, task rows and unfrozen visual parts trained whole.
+"""Low-rank adapters (LoRA) by peft, on layers of the language model.
 
-Training writes adapters; at its end they are merged into the model they were trained on, and the run's output is an
-ordinary checkpoint as without adapters.
+The rows of the task tokens and the unfrozen visual parts are trained whole beside them. Training writes adapters; at
+its end they are merged into the model that they were trained on, so that the output is an ordinary checkpoint.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ADAPTER = "adapter"
-"""Folder of the final adapter in the output of a run."""
+"""Folder of the final adapter in the output folder of a run."""
 
 
 def add_adapters(model: PreTrainedModel, arguments: ModelArguments) -> PeftModel:
-    """Wrap the model for training with adapters; visual parts that the tune flags unfreeze are trained whole.
+    """Wrap the model for training with adapters.
 
     Raises:
         TrainingInputError: the language model is frozen, it has no layer of a name, or peft is not installed.
@@ -43,29 +43,39 @@ def add_adapters(model: PreTrainedModel, arguments: ModelArguments) -> PeftModel
     if not arguments.tune_mm_llm:
         raise TrainingInputError("--lora_enable adapts the language model, which --tune_mm_llm False freezes")
     targets = target_pattern(model, arguments.lora_modules)
+    # An adapter on the whole embedding would train 151,936 rows for the sake of three; so those three are a module of
+    # their own. Under ZeRO-3 their values have to be gathered to be read.
     embedding: Any = model.get_input_embeddings()
     with gathered(embedding.weight):
         add_task_rows(model, own_rows(model))
+    # Visual modules that the flags unfreeze; of a list each module, since peft wraps what is called.
+    flags = trained_parts(arguments)
+    base: Any = model.model
+    visual: torch.nn.Module = base.visual
+    found = []
+    for name, child in visual.named_children():
+        found += [f"{name}.{n}" for n in range(len(child))] if isinstance(child, torch.nn.ModuleList) else [name]
+    named = [f"model.visual.{name}" for name in found if any(True for _ in visual.get_submodule(name).parameters())]
     config = LoraConfig(
         r=arguments.lora_r,
         lora_alpha=arguments.lora_alpha,
         lora_dropout=arguments.lora_dropout,
         target_modules=targets,
-        modules_to_save=[ROWS, *_visual_modules(model, arguments)],
+        modules_to_save=[ROWS, *(name for name in named if flags[part_of(name)])],
     )
-    # The adapters have the model's dtype: DeepSpeed keeps float32 master weights of what is trained in bf16.
+    # peft would make adapters of a bf16 model in float32. DeepSpeed keeps float32 master weights of them already.
     adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
     name = arguments.model_name_or_path
-    # Adapters are read from anywhere, so a folder is named by its whole path.
+    # Adapters are read from any current folder, so a base in a folder is named by its whole path.
     config.base_model_name_or_path = str(Path(name).resolve()) if Path(name).is_dir() else name
     return adapted
 
 
 def target_pattern(model: torch.nn.Module, modules: str) -> str:
-    """Pattern of the layers that get an adapter: those of the language model with one of these names.
+    """Return a pattern of the layers that get an adapter: those of the language model with one of these names.
 
     Raises:
-        TrainingInputError: no layer has a name.
+        TrainingInputError: a name is that of no layer.
     """
     names = [name for name in modules.split(",") if name]
     there = {
@@ -77,18 +87,6 @@ def target_pattern(model: torch.nn.Module, modules: str) -> str:
         missing = ", ".join(unknown) if names else "''"
         raise TrainingInputError(f"--lora_modules {missing}: no such layer; there are {', '.join(sorted(there))}")
     return rf".*\.language_model\..*\.({'|'.join(map(re.escape, names))})"
-
-
-def _visual_modules(model: PreTrainedModel, arguments: ModelArguments) -> list[str]:
-    """Names of the visual modules that the flags unfreeze; each of a list, since peft wraps modules that are called."""
-    flags = trained_parts(arguments)
-    base: Any = model.model
-    visual: torch.nn.Module = base.visual
-    found = []
-    for name, child in visual.named_children():
-        found += [f"{name}.{n}" for n in range(len(child))] if isinstance(child, torch.nn.ModuleList) else [name]
-    named = [f"model.visual.{name}" for name in found if any(True for _ in visual.get_submodule(name).parameters())]
-    return [name for name in named if flags[part_of(name)]]
 
 
 def merge_adapter(checkpoint: Path, output: Path, base: str | None = None, cache_dir: str | None = None) -> None:

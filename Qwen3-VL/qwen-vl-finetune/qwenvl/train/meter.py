@@ -1,4 +1,8 @@
-"""What a step did: tokens and samples a second, padding, loss by task, memory, model FLOPs utilisation."""
+"""Measures the steps of a run: tokens and samples a second, padding, loss by task, memory, model FLOPs utilisation.
+
+Sums are kept on the device and reduced over the ranks only when a report is due: reading a figure from a GPU makes the
+program wait for it, and in every micro-batch that would slow training down.
+"""
 
 from __future__ import annotations
 
@@ -21,30 +25,40 @@ PEAK_BF16_TFLOPS = {
     **{"B200": 2250.0, "H200": 989.0, "H100": 989.0, "H800": 989.0, "A100": 312.0, "A800": 312.0},
     **{"L40S": 362.0, "A40": 149.7, "A10": 125.0, "RTX 4090": 165.2, "RTX 3090": 71.0},
 }
-"""Dense bf16 peak by a part of the device name, from the makers' data sheets."""
+"""Dense bfloat16 peak by a part of the device's name, from the makers' data sheets."""
 _COUNTS = ("samples", "tokens", "targets", "padding", "patches")
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Parameters that multiply with each token, target or patch, for counting FLOPs."""
+    """Parameters that multiply with each token, target or patch, for counting FLOPs.
+
+    Attributes:
+        language: parameters of the language model without its table of words; each token.
+        head: parameters of the head; each target.
+        vision: parameters of the vision tower; each patch.
+        vision_trained: gradients of the vision tower are computed.
+        language_trained: the same of the language model; False with adapters, whose weights are counted among
+            the language's.
+    """
 
     language: int
     head: int
     vision: int
     vision_trained: bool
     language_trained: bool
-    """False with adapters: their own weights are counted among the language's."""
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Work:
-        """Count the parameters of a model; call it before ZeRO-3 or after, both show true sizes."""
+        """Count the parameters of a model, before or after ZeRO-3 has divided them."""
         sizes = {"language": 0, "merger": 0, "vision": 0}
         vision_trained = language_trained = False
         for name, parameter in own_parameters(model):
             part = part_of(name)
+            # The table of words is looked up, not multiplied; as the head it multiplies with targets only.
             if part == "language" and name.endswith(("embed_tokens.weight", "lm_head.weight")):
                 continue
+            # Under ZeRO-3 a parameter is an empty tensor, with its true size beside it.
             sizes[part] += getattr(parameter, "ds_numel", parameter.numel())
             vision_trained |= parameter.requires_grad and part == "vision"
             added = ".lora_" in name or ".task_rows." in name
@@ -54,9 +68,9 @@ class Work:
         return cls(sizes["language"], head, sizes["vision"], vision_trained, language_trained)
 
     def flops(self, tokens: float, targets: float, patches: float) -> float:
-        """FLOPs of forward and backward by parameter and token: 6, or 4 where gradients only pass, or 2 without any.
+        """Return the FLOPs of forward and backward, without those of attention.
 
-        Attention is not counted.
+        For each parameter and token 2 are forward, 2 pass gradients on, and 2 are the gradient of the parameter.
         """
         language = (6 if self.language_trained else 4) * (self.language * tokens + self.head * targets)
         return language + (6 if self.vision_trained else 2) * self.vision * patches
@@ -78,7 +92,7 @@ class Totals:
 
     @property
     def loss(self) -> float:
-        """Mean over all targets, whatever batches and ranks they came in; NaN without any."""
+        """Mean over all targets, independent of batches and ranks; NaN without any."""
         return sum(self.losses) / sum(self.targets) if sum(self.targets) else math.nan
 
     def task_losses(self) -> dict[str, float]:
@@ -88,7 +102,13 @@ class Totals:
 
 
 class Meter:
-    """Sums over the micro-batches since the last totals, on the device, reduced over the ranks when asked."""
+    """Sums over the micro-batches since the last totals, on the device.
+
+    Attributes:
+        work: of the model, for the utilisation.
+        device: of the sums.
+        bad: unreadable samples of all ranks since training began.
+    """
 
     def __init__(self, work: Work, device: torch.device) -> None:
         """Start counting."""
@@ -98,12 +118,13 @@ class Meter:
         self._reset()
 
     def _reset(self) -> None:
+        # float64: float32 counts whole numbers exactly to 16.8 million only.
         self.sums = torch.zeros(len(_COUNTS) + 2 * TASKS + 1, dtype=torch.float64, device=self.device)
         self.since = time.perf_counter()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out the time of what is done inside."""
+        """Leave out the time that the block takes."""
         start = time.perf_counter()
         yield
         self.since += time.perf_counter() - start
@@ -113,7 +134,7 @@ class Meter:
         self.sums += torch.cat([counts, task_losses, task_targets, torch.tensor([bad], device=self.device)])
 
     def totals(self) -> Totals:
-        """Sums since the last call over all ranks; every rank must call it."""
+        """Return the sums since the last call over all ranks. Every rank must call it: it is a collective call."""
         seconds = time.perf_counter() - self.since
         sums, ranks = self.sums, 1
         if torch.distributed.is_initialized():
@@ -131,29 +152,28 @@ class Meter:
         )
 
     def report(self) -> dict[str, float]:
-        """Figures of the training steps since the last report; every rank must call it."""
+        """Return the figures of the training steps since the last report. Every rank must call it."""
         totals = self.totals()
         counts, seconds = totals.counts, totals.seconds
         self.bad += totals.bad
+        peak = (
+            torch.cuda.max_memory_allocated(self.device)
+            if self.device.type == "cuda"
+            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts it in KiB
+        )
         flops = self.work.flops(counts["tokens"], counts["targets"], counts["patches"])
         figures = {
             "tokens_per_second": round(counts["tokens"] / seconds, 1),
             "samples_per_second": round(counts["samples"] / seconds, 3),
             "target_tokens": counts["targets"],
             "padding_share": round(counts["padding"] / max(1.0, counts["tokens"] + counts["padding"]), 4),
-            "memory_gib": round(_peak_memory(self.device) / 2**30, 3),
+            "memory_gib": round(peak / 2**30, 3),
         }
         return figures | utilisation(flops / seconds / totals.ranks, self.device) | totals.task_losses()
 
 
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def utilisation(flops_per_second: float, device: torch.device) -> dict[str, float]:
-    """`mfu`, the share of the dense bfloat16 peak, 0-1; empty where the device's peak is unknown."""
+    """Return `mfu`, the share of the dense bfloat16 peak of one device, 0-1; nothing where the peak is unknown."""
     if device.type != "cuda":
         return {}
     name = torch.cuda.get_device_name(device)

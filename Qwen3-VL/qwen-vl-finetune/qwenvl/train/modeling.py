@@ -1,4 +1,8 @@
-"""The model to train: its class from the configuration, its frozen parts, its task-token rows."""
+"""Sets up the model to train: its class, its attention, its frozen parts, and the rows of the task tokens.
+
+Preflight calls the same functions. A parameter that is frozen by mistake makes no error: the loss only falls more
+slowly, so the trained set is printed at the start of every run.
+"""
 
 from __future__ import annotations
 
@@ -47,13 +51,14 @@ def choose_attention(wanted: str, flat: bool) -> str:
 
 
 def read_config(name: str, cache_dir: str | None = None) -> tuple[PreTrainedConfig, type[PreTrainedModel]]:
-    """Configuration of a dense or mixture-of-experts Qwen3-VL, and the class that follows from it alone.
+    """Return the configuration of a dense or mixture-of-experts Qwen3-VL, and the class that follows from it alone.
 
     Raises:
         TrainingInputError: no model there, or one of another family.
     """
     if not Path(name).is_dir() and not may_be_on_hub(name):
         raise TrainingInputError(f"{name}: no such model folder")
+    # No remote code: a checkpoint is data from outside, and must not run a program of its own.
     try:
         config = AutoConfig.from_pretrained(name, cache_dir=cache_dir, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -84,14 +89,14 @@ def load_model(
     config, plain_class = read_config(name, cache_dir)
     model_class = with_target_loss(plain_class, chunks)
     attention = choose_attention(arguments.attn_implementation, flat)
-    # The vision tower splits its sequence by image already.
+    # The vision tower splits its sequence by image already, and takes no `sample_lengths`.
     parts = {"text_config": attention, "vision_config": "sdpa" if attention == PACKED_SDPA else attention}
     logger.info("%s: %s, %s, attention %s", name, model_class.__name__, dtype, attention)
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": parts, "cache_dir": cache_dir}
     model: PreTrainedModel = load_weights(model_class, name, config, **options)
     if is_deepspeed_zero3_enabled():
-        # Loading under ZeRO-3 notes every renaming of old checkpoints that transformers knows, not those it applied;
-        # saving would undo them and write names (model.language_model.model....) that no other reader knows.
+        # Under ZeRO-3 transformers notes every renaming of old checkpoints that it knows, not those that it applied.
+        # Saving would undo them all, and write names (model.language_model.model....) that no other reader knows.
         model.__dict__.pop("_weight_conversions", None)
     return model
 
@@ -127,12 +132,12 @@ def freeze(model: torch.nn.Module, patterns: str | None) -> None:
 
 
 def plain_name(name: str) -> str:
-    """A parameter's name without what peft puts around it."""
+    """Return a parameter's name without what peft puts around it."""
     return name.removeprefix("base_model.model.").replace(".modules_to_save.default", "").replace(".default", "")
 
 
 def trainable_names(model: torch.nn.Module) -> list[str]:
-    """Names of what is trained, those of layers that differ in their number alone put together: `layers.0-27.`."""
+    """Return the names of what is trained; names that differ only in a layer's number become one, `layers.0-27.`."""
     numbers: dict[str, list[int]] = {}
     for name, parameter in own_parameters(model):
         if parameter.requires_grad:
@@ -140,22 +145,21 @@ def trainable_names(model: torch.nn.Module) -> list[str]:
             match = re.search(r"\.(\d+)\.", whole)
             shape = whole if match is None else f"{whole[: match.start(1)]}%s{whole[match.end(1) :]}"
             numbers.setdefault(shape, []).extend([int(match[1])] if match else [])
-    return [shape if not found else shape % _ranges(found) for shape, found in numbers.items()]
-
-
-def _ranges(numbers: list[int]) -> str:
-    """0, 1, 2, 5 as 0-2,5."""
-    pieces: list[list[int]] = []
-    for number in sorted({*numbers}):
-        if pieces and number == pieces[-1][-1] + 1:
-            pieces[-1].append(number)
-        else:
-            pieces.append([number])
-    return ",".join(str(one[0]) if len(one) == 1 else f"{one[0]}-{one[-1]}" for one in pieces)
+    names = []
+    for shape, found in numbers.items():
+        pieces: list[list[int]] = []
+        for number in sorted({*found}):
+            if pieces and number == pieces[-1][-1] + 1:
+                pieces[-1].append(number)
+            else:
+                pieces.append([number])
+        ranges = ",".join(str(one[0]) if len(one) == 1 else f"{one[0]}-{one[-1]}" for one in pieces)
+        names.append(shape % ranges if found else shape)
+    return names
 
 
 def trained_parts(arguments: ModelArguments) -> dict[str, bool]:
-    """Whether each part is trained, by the tune flags."""
+    """Return whether each part is trained, by the tune flags."""
     return {
         "vision": arguments.tune_mm_vision,
         "merger": arguments.tune_mm_mlp,
@@ -164,7 +168,7 @@ def trained_parts(arguments: ModelArguments) -> dict[str, bool]:
 
 
 def part_of(name: str) -> str:
-    """`vision`, `merger` (the deepstack mergers included) or `language`, from a parameter's name."""
+    """Return `vision`, `merger` (with the deepstack mergers) or `language`, from a parameter's name."""
     pieces = name.split(".")
     if "visual" not in pieces:
         return "language"
@@ -173,12 +177,12 @@ def part_of(name: str) -> str:
 
 
 def own_parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    """Parameters by name, without the originals that peft keeps beside modules that it trains whole."""
+    """Yield parameters by name, without the originals that peft keeps beside modules that it trains whole."""
     return ((name, one) for name, one in model.named_parameters() if ".original_module." not in name)
 
 
 def trainable_report(model: torch.nn.Module) -> str:
-    """One line a part: trained and all parameters."""
+    """Return a line for each part: trained and all parameters."""
     counts: dict[str, list[int]] = {}
     for name, parameter in own_parameters(model):
         # ZeRO-3 leaves an empty tensor behind and the true size beside it.
@@ -192,31 +196,30 @@ def trainable_report(model: torch.nn.Module) -> str:
 def initialise_task_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Start the rows of the task tokens from the mean of related words.
 
-    They are leftover rows of the embedding, which all have nearly the same value in a published checkpoint: the tokens
-    would start out the same. The embedding keeps its 151,936 rows; resizing it to the tokenizer would shrink it.
+    Raises:
+        TrainingInputError: the embedding has no rows for them.
     """
+    # They are unused rows of the embedding, which have nearly the same value in a published checkpoint, so the tokens
+    # would start out alike. The embedding keeps its 151,936 rows; resizing it to the tokenizer would shrink it. Where
+    # the head is tied to it, both are one tensor, which must not be changed twice.
     layers: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
     tables = {id(layer.weight): layer.weight for layer in layers}
     for weight in tables.values():
         with gathered(weight, modifier_rank=0), torch.no_grad():
             if not weight.numel():  # ZeRO-3 shows the whole table to one rank, which hands it to the others
                 continue
-            _check_rows(weight)
+            if weight.shape[0] <= max(TASK_TOKEN_IDS.values()):
+                raise TrainingInputError(
+                    f"the embedding has {weight.shape[0]} rows; the task tokens need "
+                    f"{max(TASK_TOKEN_IDS.values()) + 1}, as every Qwen3-VL model has"
+                )
             start_task_rows(weight, tokenizer)
 
 
 def gathered(weight: torch.Tensor, modifier_rank: int | None = None) -> AbstractContextManager[Any]:
-    """The whole of a weight that ZeRO-3 has shared out, to read; or for one rank to change, for all."""
+    """Gather a weight that ZeRO-3 has divided, to read it or, on `modifier_rank`, to change it for all ranks."""
     if not is_deepspeed_zero3_enabled():
         return nullcontext()
     import deepspeed
 
     return deepspeed.zero.GatheredParameters([weight], modifier_rank=modifier_rank)
-
-
-def _check_rows(weight: torch.Tensor) -> None:
-    if weight.shape[0] <= max(TASK_TOKEN_IDS.values()):
-        raise TrainingInputError(
-            f"the embedding has {weight.shape[0]} rows; the task tokens need {max(TASK_TOKEN_IDS.values()) + 1}, "
-            "as every Qwen3-VL model has"
-        )

@@ -1,4 +1,4 @@
-"""Every option of training: what may change when a run goes on, and which of transformers' are refused.
+"""The table of all training options: which may change when a run goes on, and which of transformers' are refused.
 
 transformers' `TrainingArguments` has some hundred options. Here each is honoured, with a test, or refused by name; a
 release with a new one fails tests/qwenvl/test_options.py until it is put into this table. This module imports neither
@@ -32,6 +32,7 @@ def _options(fate: Fate, **words: str) -> dict[str, Option]:
     return {name: Option(fate, word) for name, word in words.items()}
 
 
+# An option that was ignored would be worse than one that is refused: the run would go on as if it had been honoured.
 TRANSFORMERS: dict[str, Option] = {
     **_options(
         "fixed",
@@ -211,25 +212,21 @@ ELSEWHERE: dict[str, str] = {
 
 
 def own_fields() -> dict[str, dataclasses.Field[Any]]:
-    """DynEval's own options by name, and those of transformers whose default is another here."""
+    """Return DynEval's own options by name, and those of transformers whose default differs here."""
     kinds = (ModelArguments, DataArguments, RecipeArguments)
     return {field.name: field for kind in kinds for field in dataclasses.fields(kind)}
 
 
 def fate_of(name: str) -> Fate:
-    """Whether an option is fixed once a run has begun, free or refused."""
+    """Return whether an option is fixed once a run has begun, free or refused."""
+    # An option of ours that is in no list is fixed: forgetting one refuses a resume, and never mixes two recipes.
     if name in TRANSFORMERS:
         return TRANSFORMERS[name].fate
     return "free" if name in FREE else "fixed"
 
 
-def fixed_options() -> list[str]:
-    """Names of all that the trained weights depend on."""
-    return [name for name in dict.fromkeys([*own_fields(), *TRANSFORMERS]) if fate_of(name) == "fixed"]
-
-
 def unknown_option(name: str) -> str | None:
-    """What is wrong with the name of an option, `--` left out; None where there is such an option."""
+    """Return what is wrong with the name of an option, without `--`; None where there is such an option."""
     if name in TRANSFORMERS or name in own_fields() or name == "help":
         return None
     if name in ELSEWHERE:
@@ -240,7 +237,7 @@ def unknown_option(name: str) -> str | None:
 
 
 def document() -> str:
-    """The table for people: OPTIONS.md."""
+    """Return OPTIONS.md, the table for people. A test compares it with the file."""
     lines = [
         "# Options of training",
         "",

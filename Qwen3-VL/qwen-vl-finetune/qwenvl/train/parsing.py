@@ -1,6 +1,7 @@
-"""From a command line to the arguments of a run, or one line that says what is wrong with it.
+"""Reads a command line into the arguments of a run, or says in one line what is wrong with it.
 
-`usage.first_look` comes before: it finds options that do not exist without transformers, which takes seconds to import.
+`usage.first_look` comes before: it finds options that do not exist without importing transformers, which takes seconds.
+Options are checked against each other here, before a model is loaded: a mistake should cost a second, not an hour.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 import torch
 import transformers
 from transformers import HfArgumentParser
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from dyneval.errors import SettingError
 from qwenvl.train.argument import DataArguments, ModelArguments, RecipeArguments
@@ -25,7 +27,7 @@ Values = dict[str, Any]
 _REQUIRED = ("model_name_or_path", "dataset_use", "output_dir")
 _CHECKPOINTING = ("every_n_layers", "offload", "use_reentrant", "preserve_rng_state")
 METRICS = ("loss", "loss_other", "loss_t2ia", "loss_iqa", "loss_evaluation", "srcc")
-"""What an evaluation measures, for `--metric_for_best_model`."""
+"""Figures of an evaluation that `--metric_for_best_model` may name."""
 
 
 @dataclass(kw_only=True)
@@ -33,10 +35,12 @@ class TrainingArguments(RecipeArguments, transformers.TrainingArguments):  # typ
     """The Trainer's arguments with DynEval's defaults, and those that the Trainer does not have."""
 
     def __post_init__(self) -> None:
-        """Translate to the names of transformers 5 and check what it does not."""
+        """Translate to the names of transformers 5 and check what it does not check."""
+        # transformers 5 takes a share of the steps, a float below 1, as warmup_steps.
         if self.warmup_steps is None:
             self.warmup_steps = self.warmup_ratio
         if self.gradient_checkpointing is not None:
+            # Renamed in transformers 5; the old name stays on our command line, as in Qwen's folder.
             self.activation_checkpointing, self.gradient_checkpointing = self.gradient_checkpointing, None
             kwargs, self.gradient_checkpointing_kwargs = self.gradient_checkpointing_kwargs, None
             self.activation_checkpointing_kwargs = kwargs
@@ -45,7 +49,7 @@ class TrainingArguments(RecipeArguments, transformers.TrainingArguments):  # typ
         if self.eval_strategy != "no" and not self.eval_split:
             raise SettingError(f"--eval_strategy {self.eval_strategy} needs data: name a split by --eval_split")
         if self.metric_for_best_model and self.greater_is_better is None:
-            # transformers takes every name that does not end in "loss" for one of which more is better.
+            # transformers thinks that more is better of every name that does not end in "loss", such as loss_t2ia.
             self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") == "srcc"
         if isinstance(self.report_to, str):
             self.report_to = self.report_to.split(",")
@@ -58,7 +62,7 @@ class TrainingArguments(RecipeArguments, transformers.TrainingArguments):  # typ
 
     @property
     def optimizer_layout(self) -> str:
-        """How the optimizer's state of a checkpoint is laid out."""
+        """Layout of the optimizer's state in a checkpoint; one of another layout cannot be read back."""
         if self.save_only_model:
             return NONE
         if not self.deepspeed:
@@ -69,12 +73,12 @@ class TrainingArguments(RecipeArguments, transformers.TrainingArguments):  # typ
 
 class _Parser(HfArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """In place of a usage message and an exit."""
+        """Raise SettingError where argparse prints its usage and exits."""
         raise SettingError(message)
 
 
 def parse(argv: Sequence[str]) -> Values:
-    """The values of all options, checked one by one and against each other.
+    """Return the values of all options, checked one by one and against each other.
 
     Raises:
         SettingError: an option cannot be read, is refused, out of its range or without effect; the message names it.
@@ -85,17 +89,27 @@ def parse(argv: Sequence[str]) -> Values:
     if rest:
         raise SettingError(f"{rest[0]!r} is neither an option nor the value of one")
     values = vars(namespace)
+    # Whether an option was given shows only in its difference from the default: argparse does not tell.
     defaults = vars(parser.parse_args([word for name in _REQUIRED for word in (f"--{name}", values[name])]))
     _check_refused(values, defaults)
     _check_ranges(values)
-    _check_effects(values, defaults)
     _check_pairs(values, defaults)
-    _check_schedule(values)
+    # The schedule is tried on one zero: some types need settings, and transformers would miss them only when it trains.
+    kwargs = values["lr_scheduler_kwargs"]
+    try:
+        if isinstance(kwargs, str):
+            kwargs = json.loads(kwargs)
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        transformers.get_scheduler(values["lr_scheduler_type"], optimizer, 1, 10, scheduler_specific_kwargs=kwargs)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise SettingError(
+            f"--lr_scheduler_type {_shown(values['lr_scheduler_type'])} with --lr_scheduler_kwargs {kwargs}: {error}"
+        ) from error
     return values
 
 
 def build(values: Values) -> tuple[ModelArguments, DataArguments, TrainingArguments]:
-    """The three groups of arguments.
+    """Return the three groups of arguments.
 
     Raises:
         SettingError: transformers refuses a value, or a combination of them.
@@ -106,11 +120,17 @@ def build(values: Values) -> tuple[ModelArguments, DataArguments, TrainingArgume
         try:
             groups.append(kind(**{name: value for name, value in values.items() if name in names}))
         except SettingError:
-            raise
+            raise  # our own, which are ValueErrors too
         # What transformers refuses: values, missing packages, unsupported pairs, and files such as DeepSpeed's.
         except (ValueError, ImportError, NotImplementedError, OSError) as error:
             raise SettingError(" ".join(str(error).split())) from error
-    _check_trackers(groups[2])
+    # transformers would notice a tracker that is not installed only when the model is loaded.
+    there = get_available_reporting_integrations()
+    for name in groups[2].report_to or []:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise SettingError(f"--report_to {name} is no tracker; known are {', '.join(INTEGRATION_TO_CALLBACK)}")
+        if name not in there:
+            raise SettingError(f"--report_to {name}: {name} is not installed; pip install {name}, or --report_to none")
     return groups[0], groups[1], groups[2]
 
 
@@ -122,21 +142,25 @@ def _check_refused(values: Values, defaults: Values) -> None:
         if _shown(values[name]) not in known:
             raise SettingError(f"--{name} {_shown(values[name])} is not supported; known are {', '.join(known)}")
 
-
-def _check_ranges(values: Values) -> None:
-    for name, (low, high) in RANGES.items():
-        value = values[name]
-        if value is not None and not low <= value <= high:
-            raise SettingError(f"--{name} is {value}, expected {_range(low, high)}")
-    if values["max_steps"] == 0 or values["max_steps"] < -1:
-        raise SettingError(f"--max_steps is {values['max_steps']}, expected at least 1, or -1 for --num_train_epochs")
-
-
-def _check_effects(values: Values, defaults: Values) -> None:
     for names, condition, holds in NEEDS:
         for name in names:
             if values[name] != defaults[name] and not holds(values):
                 raise SettingError(f"--{name} {_shown(values[name])} has no effect without {condition}")
+
+
+def _check_ranges(values: Values) -> None:
+    for name, (low, high) in RANGES.items():
+        value = values[name]
+        if value is None or low <= value <= high:
+            continue
+        expected = f"at least {low}" + ("" if high >= 2**31 - 1 else f", at most {high}")
+        if low == _POSITIVE:
+            expected = "a number over 0"
+        elif 0 < high <= 1:
+            expected = f"{low} to {'1' if high == 1 else 'under 1'}"
+        raise SettingError(f"--{name} is {value}, expected {expected}")
+    if values["max_steps"] == 0 or values["max_steps"] < -1:
+        raise SettingError(f"--max_steps is {values['max_steps']}, expected at least 1, or -1 for --num_train_epochs")
 
 
 def _check_pairs(values: Values, defaults: Values) -> None:
@@ -164,6 +188,7 @@ def _check_pairs(values: Values, defaults: Values) -> None:
 
 
 _POSITIVE = math.ulp(0.0)
+"""The smallest float over 0, for ranges that exclude it."""
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(
         ("lora_r", "lora_alpha", "model_max_length", "loss_chunks", "min_pixels", "max_pixels"), (1, 2**53)
@@ -208,45 +233,8 @@ NEEDS: list[tuple[tuple[str, ...], str, Callable[[Values], bool]]] = [
     (("logging_steps",), "--logging_strategy steps", lambda v: v["logging_strategy"] == "steps"),
     (("eval_steps",), "--eval_strategy steps", lambda v: v["eval_strategy"] in ("steps", "no")),
 ]
-"""Options, what they have no effect without, and whether that holds."""
+"""Options, the condition without which they have no effect, and a function that says whether it holds."""
 
 
 def _shown(value: Any) -> str:
     return str(getattr(value, "value", value))
-
-
-def _range(low: float, high: float) -> str:
-    if low == _POSITIVE:
-        return "a number over 0"
-    if 0 < high <= 1:
-        return f"{low} to {'1' if high == 1 else 'under 1'}"
-    return f"at least {low}" + ("" if high >= 2**31 - 1 else f", at most {high}")
-
-
-def _check_schedule(values: Values) -> None:
-    """Try the schedule on a parameter of nothing: some types need settings, which transformers misses much later."""
-    kwargs = values["lr_scheduler_kwargs"]
-    try:
-        if isinstance(kwargs, str):
-            kwargs = json.loads(kwargs)
-        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-        transformers.get_scheduler(values["lr_scheduler_type"], optimizer, 1, 10, scheduler_specific_kwargs=kwargs)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise SettingError(
-            f"--lr_scheduler_type {_shown(values['lr_scheduler_type'])} with --lr_scheduler_kwargs {kwargs}: {error}"
-        ) from error
-
-
-def _check_trackers(arguments: TrainingArguments) -> None:
-    """Refuse trackers that are not there; transformers would only notice with the model loaded."""
-    from transformers.integrations.integration_utils import (
-        INTEGRATION_TO_CALLBACK,
-        get_available_reporting_integrations,
-    )
-
-    there = get_available_reporting_integrations()
-    for name in arguments.report_to or []:
-        if name not in INTEGRATION_TO_CALLBACK:
-            raise SettingError(f"--report_to {name} is no tracker; known are {', '.join(INTEGRATION_TO_CALLBACK)}")
-        if name not in there:
-            raise SettingError(f"--report_to {name}: {name} is not installed; pip install {name}, or --report_to none")

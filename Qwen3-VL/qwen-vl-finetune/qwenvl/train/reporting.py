@@ -1,4 +1,7 @@
-"""What people see of a run: a line for each reporting step, the same figures in a file, the loss curve at the end."""
+"""Reports a run to people: a line for each reporting step, the same figures in a file, the loss curve at the end.
+
+Trainer's own progress bar and dictionaries are switched off (`run`): in a log file of a cluster they are unreadable.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +21,22 @@ from qwenvl.train.meter import TASK_NAMES
 logger = logging.getLogger(__name__)
 
 STEPS = "train_log.jsonl"
-"""Figures of each reporting step as they come, one JSON object a line; of a run that goes on, from its first step."""
+"""File of the figures of each reporting step, one JSON object a line; a run that goes on continues it."""
 CURVE = "loss.png"
 _TITLES = dict(zip(TASK_NAMES, ("other", "T2IA", "IQA", "EVALUATION"), strict=True))
 
 
 class StepLines(TrainerCallback):
-    """Says what the steps since the last report did, on the terminal and in `train_log.jsonl`."""
+    """Reports the steps since the last report, on the terminal and in `train_log.jsonl`."""
 
-    def __init__(self) -> None:
-        """Nothing is known before the run begins."""
-        self._begun, self._first = 0.0, 0
+    _begun = 0.0
+    _first = 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start the clock; the file keeps what the checkpoint that this run goes on from knows of, and no more."""
+        """Start the clock, and write what the checkpoint knows of earlier steps into the file."""
+        # Lines of steps after the checkpoint are dropped: those steps are made again, and would stand there twice.
         self._begun, self._first = time.monotonic(), state.global_step
         if state.is_world_process_zero:
             with atomic_write(Path(str(args.output_dir), STEPS)) as file:
@@ -46,16 +49,15 @@ class StepLines(TrainerCallback):
         entry = state.log_history[-1]
         with Path(str(args.output_dir), STEPS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
-        if line := step_line(entry, state.max_steps, self._seconds_left(state)):
-            logger.info("%s", line)
-
-    def _seconds_left(self, state: TrainerState) -> float:
+        # By the steps of this process: those before a restart took another time.
         done = max(1, state.global_step - self._first)
-        return (time.monotonic() - self._begun) / done * (state.max_steps - state.global_step)
+        seconds_left = (time.monotonic() - self._begun) / done * (state.max_steps - state.global_step)
+        if line := step_line(entry, state.max_steps, seconds_left):
+            logger.info("%s", line)
 
 
 def step_line(entry: Mapping[str, Any], steps: int, seconds_left: float) -> str | None:
-    """One line for an entry of the Trainer's log; None for its closing account, which repeats what was said."""
+    """Return a line for an entry of the Trainer's log; None for its last entry, which repeats earlier ones."""
     prefix = "eval_" if "eval_loss" in entry else ""
     if f"{prefix}loss" not in entry:
         return None
@@ -87,7 +89,7 @@ def draw_curve(history: Sequence[Mapping[str, Any]], path: Path, title: str) -> 
     except ImportError:
         logger.warning("%s is not drawn: matplotlib is not installed (pip install matplotlib)", path)
         return
-    matplotlib.use("Agg")
+    matplotlib.use("Agg")  # draws into files; the default may want a display
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")

@@ -1,4 +1,9 @@
-"""A training run from its arguments to its finished output folder, also where it goes on from a checkpoint."""
+"""One training run, from its arguments to its finished output folder; `run` is the entry.
+
+Every process of torchrun runs this file. Two rules hold throughout: what is wrong is found before the model is loaded,
+and every collective call (loading, saving, an agreement to stop) is made by all ranks in the same order. A rank that
+skips one leaves the others waiting until the timeout of the process group.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,8 @@ from transformers.training_args import OptimizerNames
 
 from dyneval.conventions import conventions_of
 from dyneval.errors import UserError
-from dyneval.files.atomic import exclusive
+from dyneval.files.atomic import exclusive, write_json
+from dyneval.files.hub import Repository
 from dyneval.processing import IGNORE, TRAINING_LIMITS, Processor
 from dyneval.tokens import TASK_TOKENS
 from dyneval.work.batches import out_of_memory
@@ -29,7 +35,7 @@ from qwenvl.data.dataset import BadSample, InstructDataset
 from qwenvl.errors import TrainingInputError
 from qwenvl.train.agreement import ScoreAgreement
 from qwenvl.train.argument import DataArguments, ModelArguments
-from qwenvl.train.card import open_repository, upload, write_card
+from qwenvl.train.card import upload, write_card
 from qwenvl.train.checkpoints import (
     check_resumable,
     forget_after,
@@ -54,6 +60,8 @@ from qwenvl.train.modeling import (
 from qwenvl.train.parsing import TrainingArguments
 from qwenvl.train.reporting import CURVE, StepLines, draw_curve
 from qwenvl.train.run_record import (
+    LOG,
+    RECORD,
     REJECTS,
     Record,
     append_reject,
@@ -61,8 +69,6 @@ from qwenvl.train.run_record import (
     check_run,
     log_of,
     record_of,
-    write_log,
-    write_record,
 )
 from qwenvl.train.signals import EvaluateLast, StopOnSignal
 from qwenvl.train.trainer import DynEvalTrainer
@@ -70,45 +76,41 @@ from qwenvl.train.trainer import DynEvalTrainer
 logger = logging.getLogger("qwenvl")
 
 STOPPED = 128 + 15
-"""Exit code after a checkpoint on a signal: the run is not finished."""
-
-
-def train(model_arguments: ModelArguments, data_arguments: DataArguments, arguments: TrainingArguments) -> int:
-    """Train until the end or a signal; returns the exit code.
-
-    Raises:
-        TrainingInputError, DataFileError, ImageError: arguments, environment or data do not allow the run.
-        OSError: the output folder cannot be written to.
-    """
-    output_dir = Path(arguments.output_dir)
-    with ExitStack() as held:
-        if arguments.process_index == 0:
-            held.enter_context(exclusive(output_dir))
-        return _train(output_dir, model_arguments, data_arguments, arguments)
+"""Exit code after a checkpoint on a signal: as of a process ended by SIGTERM, since the run is not finished."""
 
 
 def _train(
     output_dir: Path, model_arguments: ModelArguments, data_arguments: DataArguments, arguments: TrainingArguments
 ) -> int:
+    """Train until the end or a signal; return the exit code.
+
+    Raises:
+        TrainingInputError, DataFileError, ImageError: arguments, environment or data do not allow the run.
+        OSError: the output folder cannot be written to.
+    """
     sources = data_list(data_arguments.dataset_use.split(","))
     heldout_sources = split_list(sources, arguments.eval_split) if arguments.eval_split else []
     processor = _load_processor(model_arguments, data_arguments)
     record = record_of(model_arguments, data_arguments, arguments, sources)
-    # Trainer would upload on the way, from files that it puts into the output folder as if the run were finished.
+    # Trainer would upload during the run, from files that it puts into the output folder as if the run were finished.
     publish, arguments.push_to_hub = arguments.push_to_hub and arguments.should_save, False
-    repository = open_repository(arguments) if publish else None
+    # Opened before the training, so that a wrong token fails at once.
+    name = arguments.hub_model_id or output_dir.resolve().name
+    repository = Repository.open(name, "model", bool(arguments.hub_private_repo)) if publish else None
+    # The first process cleans up and writes the record; the others look at the folder only after that.
     with arguments.main_process_first(desc="checking the output folder"):
         is_finished = check_run(output_dir, record)
         resume = None if is_finished else _resume_point(output_dir, arguments, record)
         if arguments.process_index == 0 and not is_finished:
             remove_incomplete(output_dir)
             (output_dir / REJECTS).unlink(missing_ok=True)
-            write_record(output_dir, record)
+            write_json(output_dir / RECORD, record)
     if is_finished:
         logger.info("%s: this run is finished, nothing to do", output_dir)
         if repository:
             upload(output_dir, repository, arguments.hub_revision)
         return 0
+    # The first process counts and caches; the others read the cache. Of all nodes one, since they share the folder.
     with arguments.main_process_first(local=False, desc="counting tokens"):
         dataset = _load_dataset(sources, processor, data_arguments, arguments)
         heldout = _load_dataset(heldout_sources, processor, data_arguments, arguments) if heldout_sources else None
@@ -136,19 +138,20 @@ def _train(
         if heldout and arguments.eval_scores
         else None,
     )
-    # Trainer's own ways of telling: a bar and dictionaries.
-    for spoken in (ProgressCallback, PrinterCallback):
-        trainer.remove_callback(spoken)
+    # Trainer's own reports, a bar and dictionaries; StepLines takes their place.
+    for callback in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(callback)
     if resume:
         logger.info("resuming from %s", resume)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if stop.stopped:
         return STOPPED
+    # Every rank: evaluating and saving gather the weights of all.
     trainer.evaluate_last()
     save_final(output_dir, lambda folder: _save_model(trainer, model_arguments, Path(folder)), arguments.should_save)
     if arguments.should_save:
         _write_account(output_dir, trainer, dataset, heldout, record)
-    # The others need not wait for an upload, which may take longer than they may wait.
+    # Before the upload, not after it: an upload may take longer than the timeout of those that wait.
     trainer.accelerator.wait_for_everyone()
     if repository:
         upload(output_dir, repository, arguments.hub_revision)
@@ -162,7 +165,10 @@ def _tell_data(
     dataset: InstructDataset,
     heldout: InstructDataset | None,
 ) -> None:
-    """Say what is trained on, and note in the processor what the student is taught, which is saved with it."""
+    """Log what is trained on, and note in the processor how the student is asked and answers.
+
+    The processor is saved with the model; scoring reads from it which template and reply form the student knows.
+    """
     taught = conventions_of(dataset.exchanges(), processor.conventions)
     processor.conventions = taught._replace(min_pixels=processor.min_pixels, max_pixels=processor.max_pixels)
     logger.info("taught: template %s, reply form %s", taught.template, taught.reply_form)
@@ -183,7 +189,7 @@ def _write_account(
     heldout: InstructDataset | None,
     record: Record,
 ) -> None:
-    """Curve, model card and, last, the log, which says that the run is finished."""
+    """Write curve, model card and, last, the log, which says that the run is finished."""
     arguments, history = trainer.args, trainer.state.log_history
     gpus = arguments.world_size if arguments.device.type == "cuda" else 0
     best = trainer.state.best_global_step if arguments.load_best_model_at_end else None
@@ -191,15 +197,16 @@ def _write_account(
     log = log_of(steps, history, dataset.stats, heldout.stats if heldout else None, record, gpus, best)
     draw_curve(history, output_dir / CURVE, output_dir.name)
     write_card(output_dir, record, log)
-    write_log(output_dir, log)
-    (output_dir / FAILURE).unlink(missing_ok=True)  # of another run, which was refused because of this one
+    write_json(output_dir / LOG, log)
+    # Left by another command, which was refused while this run held the folder.
+    (output_dir / FAILURE).unlink(missing_ok=True)
 
 
 def _resume_point(output_dir: Path, arguments: TrainingArguments, record: Record) -> Path | None:
-    """The checkpoint that the run goes on from; None at its start. `record` is told of one that was named.
+    """Return the checkpoint that the run goes on from, or None at its start.
 
-    The newest of the output folder, or the one that `--resume_from_checkpoint` names. The command that named one may be
-    given again: then the run goes on from the newest that came of it.
+    It is the newest of the output folder, or the one that `--resume_from_checkpoint` names, which is then noted in
+    `record`. When the command that named one is given again, the run goes on from the newest that came of it.
 
     Raises:
         TrainingInputError: a run cannot go on from it, or the output folder holds checkpoints that did not come of it.
@@ -212,6 +219,7 @@ def _resume_point(output_dir: Path, arguments: TrainingArguments, record: Record
         again = record["resumed_from"] == str(given)
         if not again:
             check_resumable(given, arguments.optimizer_layout)
+        # An older checkpoint of this folder was named: what came after it belongs to the course that is given up.
         if not again and newest and given.parent == output_dir.resolve():
             step = next((step for step, folder in steps_of(output_dir).items() if folder.name == given.name), 0)
             if arguments.process_index == 0:
@@ -238,7 +246,7 @@ def _load_processor(model_arguments: ModelArguments, data_arguments: DataArgumen
     processor = Processor.for_training(
         model_arguments.model_name_or_path, data_arguments.min_pixels, data_arguments.max_pixels
     )
-    data_arguments.min_pixels, data_arguments.max_pixels = processor.limits  # as they are, for the record of the run
+    data_arguments.min_pixels, data_arguments.max_pixels = processor.limits  # the values in use, for the record
     return processor
 
 
@@ -263,15 +271,15 @@ def _check_memory(
     arguments: TrainingArguments,
     dataset: InstructDataset,
 ) -> None:
-    """Say what memory the run will take. Raises TrainingInputError where that is far more than there is.
+    """Log how much memory the run will take. Raises TrainingInputError where that is far more than there is.
 
-    It is known for the recipe's optimizer and with checkpointing; of other runs nothing is said.
+    The estimate holds for AdamW with DeepSpeed and checkpointing; for other runs nothing is logged.
     """
     is_known = arguments.activation_checkpointing and OptimizerNames(arguments.optim).value.startswith("adamw_torch")
     if not isinstance(arguments.deepspeed, str) or not is_known:
         return
     config, model_class = read_config(model_arguments.model_name_or_path, arguments.cache_dir)
-    # ZeRO-3 would share out weights that do not exist.
+    # With its configuration set, transformers would divide the weights of this empty model among the ranks.
     unset_hf_deepspeed_config()
     try:
         with torch.device("meta"):
@@ -295,12 +303,14 @@ def _check_memory(
 def _load_trainable_model(
     model_arguments: ModelArguments, arguments: TrainingArguments, processor: Processor, flat: bool
 ) -> tuple[Any, RopeIndex]:
-    """The model, with adapters where they are wanted, and its function of positions."""
-    # DeepSpeed keeps float32 master weights beside bf16 ones; without it, bf16 weights would not take small steps.
+    """Return the model, with adapters where they are wanted, and its function of positions."""
+    # DeepSpeed keeps float32 master weights beside bf16 ones. Without it, steps of 1e-5 would be lost in the rounding
+    # of bf16 weights, which have 8 bits of precision.
     dtype = torch.bfloat16 if arguments.bf16 and arguments.deepspeed else torch.float32
     model: Any = load_model(model_arguments, dtype, arguments.loss_chunks, flat=flat, cache_dir=arguments.cache_dir)
     if processor.added_task_tokens and model_arguments.task_token_init == "mean":
         initialise_task_tokens(model, processor.tokenizer)
+    # Taken before peft wraps the model.
     rope_index = model.model.get_rope_index
     if model_arguments.lora_enable:
         transformers.set_seed(arguments.seed)  # the same adapters on every rank and in every run
@@ -314,7 +324,7 @@ def _load_trainable_model(
 
 
 def _save_model(trainer: DynEvalTrainer, model_arguments: ModelArguments, folder: Path) -> None:
-    """Write the trained model to `folder`; adapters are kept in the run's folder and written merged."""
+    """Write the trained model to `folder`. Adapters are kept in the run's folder, and written to `folder` merged."""
     if not model_arguments.lora_enable:
         trainer.save_model(str(folder), _internal_call=True)
         return
@@ -327,7 +337,7 @@ def _save_model(trainer: DynEvalTrainer, model_arguments: ModelArguments, folder
 
 
 def _marked(dataset: InstructDataset, processor: Processor) -> str:
-    """Text of the first sample with its targets marked, image tokens left out."""
+    """Return the text of the first sample with its targets between >> and <<, image tokens left out."""
     first = dataset[0][0]
     if isinstance(first, BadSample):
         return first.problem
@@ -343,18 +353,16 @@ def _marked(dataset: InstructDataset, processor: Processor) -> str:
 
 
 def _start_distributed(arguments: TrainingArguments) -> None:
-    """Load what DeepSpeed compiles; on the CPU it must know its ranks before a model is built as well.
-
-    Otherwise its batch sizes do not add up.
-    """
+    """Load what DeepSpeed compiles, before anything else can wait for its compilation."""
     if not arguments.deepspeed:
         return
     offload = arguments.hf_deepspeed_config.is_offload()
     load_operators(*[CPU_ADAM] * offload, *[SHARED_MEMORY] * arguments.use_cpu)
+    # On the CPU DeepSpeed must know its ranks before a model is built; otherwise its batch sizes do not add up.
     if arguments.use_cpu and "LOCAL_RANK" in os.environ:
         import deepspeed
 
-        with redirect_stdout(io.StringIO()):  # it prints that an operator is built, whenever it loads one
+        with redirect_stdout(io.StringIO()):  # it prints a line for each operator that it loads
             deepspeed.init_distributed("gloo")
 
 
@@ -370,35 +378,37 @@ def _set_up_logging(arguments: TrainingArguments) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, message="`is_gradient_checkpointing` is deprecated")
 
 
-def _smaller(arguments: TrainingArguments) -> str:
-    """What to do when a batch does not fit into memory."""
-    batch, accumulated = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
-    if batch == 1:
-        return "One sample does not fit: lower --max_pixels or --model_max_length, or take scripts/zero3_offload.json"
-    smaller = max(size for size in range(1, batch) if batch % size == 0)
-    return (
-        f"Start the same command with --per_device_train_batch_size {smaller} --gradient_accumulation_steps "
-        f"{batch // smaller * accumulated}: it goes on from the last checkpoint, with the same samples in each step"
-    )
-
-
 def run(model_arguments: ModelArguments, data_arguments: DataArguments, arguments: TrainingArguments) -> int:
-    """Train as the arguments say; returns the exit code, and leaves the reason of a failure in the output folder."""
+    """Train as the arguments say; return the exit code, and leave the reason of a failure in the output folder."""
     _set_up_logging(arguments)
     output_dir = Path(arguments.output_dir)
     try:
         (output_dir / FAILURE).unlink(missing_ok=True)
         _start_distributed(arguments)
-        return train(model_arguments, data_arguments, arguments)
+        with ExitStack() as held:
+            # Two runs in one folder would delete each other's checkpoints.
+            if arguments.process_index == 0:
+                held.enter_context(exclusive(output_dir))
+            return _train(output_dir, model_arguments, data_arguments, arguments)
     except UserError as error:
         report_failure(output_dir, str(error))
     except RuntimeError as error:
         reason = out_of_memory(error)
-        if reason is None:
+        if reason is None:  # a bug keeps its traceback
             raise
-        report_failure(output_dir, f"{reason} {_smaller(arguments)}")
+        batch, accumulated = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
+        advice = "One sample does not fit: lower --max_pixels or --model_max_length, or take scripts/zero3_offload.json"
+        if batch > 1:
+            # A divisor of the batch size, so that the samples of a step stay the same and the run can go on.
+            smaller = max(size for size in range(1, batch) if batch % size == 0)
+            advice = (
+                f"Start the same command with --per_device_train_batch_size {smaller} --gradient_accumulation_steps "
+                f"{batch // smaller * accumulated}: it goes on from the last checkpoint, with the same samples in each "
+                "step"
+            )
+        report_failure(output_dir, f"{reason} {advice}")
     except OSError as error:
-        if error.errno is None:  # a library's own, of which the traceback tells more
+        if error.errno is None:  # raised by a library for something else, which its traceback tells
             raise
         place = error.filename or output_dir
         report_failure(output_dir, f"{place}: {error.strerror}; the same command goes on from the last checkpoint")

@@ -1,4 +1,8 @@
-"""Files of a run: what it was asked to do (`run.json`), did (`training_log.json`) and left out (`rejects.jsonl`)."""
+"""The files of a run: what it was asked to do (`run.json`), did (`training_log.json`) and left out (`rejects.jsonl`).
+
+The same command, given again, goes on with a run or finds it finished. `run.json` decides whether it is the same run:
+a checkpoint that went on with another learning rate or other data would be a model that no command describes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dyneval.files.atomic import read_json, write_json
+from dyneval.files.atomic import read_json
 from dyneval.hashing import file_sha256
 from qwenvl.data import DatasetSource
 from qwenvl.data.dataset import DatasetStats
@@ -22,6 +26,7 @@ from qwenvl.train.parsing import TrainingArguments
 
 RECORD = "run.json"
 LOG = "training_log.json"
+"""Written last: with it there, a run is finished."""
 REJECTS = "rejects.jsonl"
 _PACKAGES = ("dyneval", "torch", "transformers", "accelerate", "deepspeed", "peft", "tokenizers")
 Record = dict[str, Any]
@@ -30,20 +35,23 @@ Record = dict[str, Any]
 def record_of(
     model: ModelArguments, data: DataArguments, training: TrainingArguments, sources: list[DatasetSource]
 ) -> Record:
-    """What a run was asked to do, as JSON: `fixed` is what the trained weights depend on, `free` may change."""
+    """Return what a run was asked to do, as JSON: `fixed` is what the trained weights depend on, `free` may change."""
     values = {**vars(training), **vars(model), **vars(data)}
     names = [name for name in dict.fromkeys([*own_fields(), *TRANSFORMERS]) if fate_of(name) != "refused"]
     fixed = {name: _plain(values[name]) for name in names if fate_of(name) == "fixed"}
     free = {name: _plain(values[name]) for name in names if fate_of(name) == "free"}
     free["gradient_checkpointing"] = training.activation_checkpointing
-    del free["output_dir"], free["local_rank"]  # where this stands, and what the launcher counts
+    del free["output_dir"], free["local_rank"]  # the folder of the file itself, and a number of the launcher
     del fixed["warmup_ratio"]  # is in warmup_steps
-    # Which samples make a step; in how many batches and on how many devices they come does not matter.
+    # The samples of a step are fixed. Into how many batches and devices they are divided changes no gradient, so a run
+    # may go on with half the devices and twice the accumulation.
     batch, accumulated = (fixed.pop(name) for name in ("per_device_train_batch_size", "gradient_accumulation_steps"))
     fixed[SAMPLES_A_STEP] = batch * accumulated * training.world_size
     free |= {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulated}
-    fixed["model_name_or_path"] = _place(model.model_name_or_path)
-    # A stage that is trained again leaves another log: what started from it is then another run too.
+    name = model.model_name_or_path
+    # A folder by its one true path, an id of the Hub as it is: the same model may be written in several ways.
+    fixed["model_name_or_path"] = str(Path(name).resolve()) if Path(name).is_dir() else name
+    # Stage 2 starts from the folder of Stage 1. If that is trained again, its log differs, and Stage 2 is another run.
     base = Path(model.model_name_or_path, LOG)
     fixed["base_run"] = file_sha256(base) if base.is_file() else None
     fixed["samples"] = [{"annotation": file_sha256(source.annotation), "rate": source.rate} for source in sources]
@@ -55,14 +63,18 @@ def record_of(
         "processes": training.world_size,
         "resumed_from": None,
         "commit": _commit(),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: installed_version(name) for name in _PACKAGES},
     }
 
 
 def check_run(output_dir: Path, wanted: Record) -> bool:
-    """True when this very run is already finished in `output_dir`.
+    """Return True when this very run is already finished in `output_dir`.
 
-    A run that is there and not finished goes on: where its `resumed_from` is known, it is taken over into `wanted`.
+    Of an unfinished run, `resumed_from` is taken over into `wanted`.
+
+    Args:
+        output_dir: folder of the run.
+        wanted: record of the run that is asked for.
 
     Raises:
         TrainingInputError: the folder holds a run with other settings.
@@ -84,7 +96,7 @@ def check_run(output_dir: Path, wanted: Record) -> bool:
 
 
 def check_origin(checkpoint: Path, wanted: Record) -> None:
-    """Look whether a run can go on from the checkpoint of another: with the same model, data and order of samples.
+    """Check that a run can go on from the checkpoint of another: with the same model, data and order of samples.
 
     Raises:
         TrainingInputError: they differ in more than the schedule; the message names what.
@@ -95,11 +107,6 @@ def check_origin(checkpoint: Path, wanted: Record) -> None:
     found = read_json(path).get("fixed", {})
     if told := _differences(found, wanted["fixed"], leave_out=SCHEDULE):
         raise TrainingInputError(f"{checkpoint} is of a run with other settings ({told}); a run cannot go on from it")
-
-
-def write_record(output_dir: Path, record: Record) -> None:
-    """Write `run.json`."""
-    write_json(output_dir / RECORD, record)
 
 
 def _differences(found: Record, wanted: Record, leave_out: tuple[str, ...] = ()) -> str:
@@ -117,11 +124,6 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def _place(name: str) -> str:
-    """A folder by its one true path; an id of the Hub as it is."""
-    return str(Path(name).resolve()) if Path(name).is_dir() else name
-
-
 def _commit() -> str | None:
     """Commit of this code, with a plus sign where files differ from it; None outside a git checkout."""
     folder = Path(__file__).parent
@@ -133,7 +135,8 @@ def _commit() -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """Return the version of an installed package, or None."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -155,7 +158,17 @@ def log_of(
     gpus: int,
     best_step: int | None,
 ) -> Record:
-    """What a run did. `gpus` worked on it, 0 on the CPU; the history's rates are those of all of them together."""
+    """Return what a run did, the content of `training_log.json`.
+
+    Args:
+        steps: optimizer steps.
+        history: Trainer's log; its rates are those of all devices together.
+        stats: of the training data.
+        heldout: of the held-out data.
+        record: what the run was asked to do.
+        gpus: that worked on it, 0 on the CPU.
+        best_step: step of the weights that were kept, if they are not the last.
+    """
     losses = [entry for entry in history if "loss" in entry]
     evaluated = [entry for entry in history if "eval_loss" in entry]
     return {
@@ -173,8 +186,3 @@ def log_of(
         "dataset_use": record["free"]["dataset_use"],
         "log_history": history,
     }
-
-
-def write_log(output_dir: Path, log: Record) -> None:
-    """Write `training_log.json`, the last file of a run: with it there, the run is finished."""
-    write_json(output_dir / LOG, log)

@@ -1,4 +1,9 @@
-"""The Trainer: learning rates by part, figures of each step, a stop at numbers that are none, whole checkpoints."""
+"""Hugging Face's Trainer with what DynEval needs: learning rates by part, figures of each step, and whole checkpoints.
+
+It also stops at losses, gradients and weights that are no finite numbers: training on would write them into every later
+checkpoint. Every decision that ends or skips something is agreed on by all ranks, since the others would wait forever
+for one that acts alone.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +33,14 @@ logger = logging.getLogger(__name__)
 
 
 class DynEvalTrainer(Trainer):
-    """Hugging Face's Trainer for `InstructDataset`, with our collator."""
+    """Hugging Face's Trainer for `InstructDataset` and `Collator`.
+
+    Attributes:
+        meter: figures of the training steps.
+        heldout_meter: those of evaluations.
+        agreement: compares scores with the teacher's; None without --eval_scores.
+        max_bad_samples: unreadable samples that are skipped before the run stops.
+    """
 
     args: TrainingArguments
 
@@ -68,23 +80,22 @@ class DynEvalTrainer(Trainer):
         if self.optimizer is None:
             opt_model: Any = self.model if model is None else model
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, opt_model)
-            self.optimizer = optimizer_class(self._parameter_groups(opt_model), **options)
+            rates = {"merger": self.args.mm_projector_lr, "vision": self.args.vision_tower_lr}
+            decayed = set(self.get_decay_parameter_names(opt_model))
+            groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+            for name, parameter in opt_model.named_parameters():
+                if parameter.requires_grad:
+                    own = rates.get(part_of(name))
+                    rate = self.args.learning_rate if own is None else own  # 0 is a rate, too
+                    decay = self.args.weight_decay if name in decayed else 0.0
+                    groups.setdefault((rate, decay), []).append(parameter)
+            parameters = [{"params": some, "lr": rate, "weight_decay": decay} for (rate, decay), some in groups.items()]
+            self.optimizer = optimizer_class(parameters, **options)
         return self.optimizer
 
-    def _parameter_groups(self, model: Any) -> list[dict[str, Any]]:
-        rates = {"merger": self.args.mm_projector_lr, "vision": self.args.vision_tower_lr}
-        decayed = set(self.get_decay_parameter_names(model))
-        groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                own = rates.get(part_of(name))
-                rate = self.args.learning_rate if own is None else own
-                decay = self.args.weight_decay if name in decayed else 0.0
-                groups.setdefault((rate, decay), []).append(parameter)
-        return [{"params": some, "lr": rate, "weight_decay": decay} for (rate, decay), some in groups.items()]
-
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        # Trainer looks at max_steps after a step only: a run that goes on from its last checkpoint would take one more.
+        # Trainer compares with max_steps only after a step: a run that goes on from the checkpoint of its last step
+        # would take one more.
         if self.state.global_step < self.state.max_steps:
             super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
 
@@ -101,12 +112,21 @@ class DynEvalTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Loss of one micro-batch; its figures go to the meter, its unreadable samples to `rejects.jsonl`."""
+        """Return the loss of one micro-batch; count its figures, and note its unreadable samples in `rejects.jsonl`."""
         inputs = dict(inputs)
         counts, bad, names = inputs.pop("counts"), inputs.pop("bad"), inputs.pop("names")
+        # `outputs` are asked for in any case: they have the losses by task.
         patches = torch.tensor([inputs["pixel_values"].shape[0]], device=counts.device)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        self._reject(bad)
+        for problem in bad:
+            logger.warning("skipped: %s", problem)
+            if problem not in self._rejected:  # read again in a later epoch or evaluation
+                self._rejected.add(problem)
+                append_reject(Path(self.args.output_dir), problem)
+        # On this rank alone: torchrun ends the others when one fails. Those of all ranks together are counted in `log`.
+        if len(bad) > self.max_bad_samples:
+            raise TrainingInputError(f"a sample cannot be read (--max_bad_samples allows no more): {bad[0]}")
+        # Detached and left on the device: reading the loss here would make the program wait for the GPU.
         if model.training:
             self._seen.append((names, loss.detach()))
         meter = self.meter if model.training else self.heldout_meter
@@ -114,34 +134,32 @@ class DynEvalTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        """The norm of the gradients, which Trainer asks for before each step.
+        """Return the norm of the gradients, which Trainer asks for before each step.
 
         Raises:
-            TrainingInputError: it or a loss of the step is no finite number; on every rank, since one that stopped
-                alone would leave the others waiting.
+            TrainingInputError: it or a loss of the step is no finite number, on any rank; it is raised on all.
         """
         norm: Any = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
         losses = torch.stack([loss.double() for _, loss in self._seen])
-        # Where the loss is finite on this rank, the norm still holds the gradients of all.
+        # The norm is that of the gradients of all ranks, so it shows what the losses of this rank do not.
         wrong = not bool(losses.isfinite().all()) or (norm is not None and not math.isfinite(norm))
         if self._on_any_rank(wrong):
-            self._stop_at_numbers(norm)
+            spoilt = [name for names, loss in self._seen if not loss.isfinite() for name in names]
+            every = [name for names, _ in self._seen for name in names]
+            # All ranks are here, by the agreement above, so they may gather the names of each other's samples.
+            if torch.distributed.is_initialized():
+                parts: list[Any] = [None] * self.args.world_size
+                torch.distributed.all_gather_object(parts, (spoilt, every))
+                spoilt, every = ([name for part in parts for name in part[which]] for which in (0, 1))
+            what = "the loss is" if spoilt else f"the norm of the gradients is {float(norm)},"
+            suspects = spoilt or every
+            shown = "; ".join(suspects[:8]) + (f"; and {len(suspects) - 8} more" if len(suspects) > 8 else "")
+            raise TrainingInputError(
+                f"step {self.state.global_step + 1}: {what} no finite number, with the samples {shown}. "
+                f"{self._last_good()}"
+            )
         self._seen = []
         return norm
-
-    def _stop_at_numbers(self, norm: Any) -> None:
-        spoilt = [name for names, loss in self._seen if not loss.isfinite() for name in names]
-        every = [name for names, _ in self._seen for name in names]
-        if torch.distributed.is_initialized():
-            parts: list[Any] = [None] * self.args.world_size
-            torch.distributed.all_gather_object(parts, (spoilt, every))
-            spoilt, every = ([name for part in parts for name in part[which]] for which in (0, 1))
-        what = "the loss is" if spoilt else f"the norm of the gradients is {float(norm)},"
-        names = spoilt or every
-        shown = "; ".join(names[:8]) + (f"; and {len(names) - 8} more" if len(names) > 8 else "")
-        raise TrainingInputError(
-            f"step {self.state.global_step + 1}: {what} no finite number, with the samples {shown}. {self._last_good()}"
-        )
 
     def _last_good(self) -> str:
         newest = newest_complete(Path(self.args.output_dir))
@@ -171,7 +189,7 @@ class DynEvalTrainer(Trainer):
         return LengthGroups(dataset.lengths.tolist(), together, seed)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
-        """This rank's share of the held-out data, each sample once."""
+        """Return a loader of this rank's share of the held-out data, each sample once."""
         dataset: Any = eval_dataset or self.eval_dataset
         share = RankShare(dataset, self.args.process_index, self.args.world_size)
         return DataLoader(
@@ -190,7 +208,9 @@ class DynEvalTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Losses over all targets of the held-out data and by task; Trainer's own is a mean over batches.
+        """Measure the losses over all targets of the held-out data and by task, and the agreement of scores.
+
+        Trainer's own loss is a mean over batches, which depends on how samples are put into them.
 
         Raises:
             TrainingInputError: more than `--max_bad_samples` of them cannot be read, or all.
@@ -199,8 +219,12 @@ class DynEvalTrainer(Trainer):
             output = super().evaluation_loop(
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
+            # Collective calls, made by every rank whether or not its own share was empty.
             totals = self.heldout_meter.totals()
-            scores = self._scores()
+            scores: dict[str, float] = {}
+            if self.agreement is not None:
+                with self.autocast_smart_context_manager():
+                    scores = self.agreement.measure(self.model, self.args.process_index, self.args.world_size)
         if totals.bad > self.max_bad_samples or not sum(totals.targets):
             raise TrainingInputError(
                 f"{totals.bad} held-out samples could not be read, --max_bad_samples allows {self.max_bad_samples}; "
@@ -214,28 +238,14 @@ class DynEvalTrainer(Trainer):
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in (figures | scores).items()}
         return output._replace(metrics=metrics, num_samples=int(totals.counts["samples"]))
 
-    def _scores(self) -> dict[str, float]:
-        if self.agreement is None:
-            return {}
-        with self.autocast_smart_context_manager():
-            return self.agreement.measure(self.model, self.args.process_index, self.args.world_size)
-
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        # A rank correlation is not defined while a student writes one score for all, or no score.
+        # A rank correlation is not defined while a student gives all images one score; then there is no best yet.
         metric = str(self.args.metric_for_best_model).removeprefix("eval_")
         return f"eval_{metric}" in metrics and super()._determine_best_metric(metrics, trial)
 
-    def _reject(self, problems: list[str]) -> None:
-        for problem in problems:
-            logger.warning("skipped: %s", problem)
-            if problem not in self._rejected:  # seen again in a later epoch or evaluation
-                self._rejected.add(problem)
-                append_reject(Path(self.args.output_dir), problem)
-        if len(problems) > self.max_bad_samples:
-            raise TrainingInputError(f"a sample cannot be read (--max_bad_samples allows no more): {problems[0]}")
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the meter's figures to each training record; stop when too many samples could not be read."""
+        # The bad samples of all ranks are known here, where the meter has been reduced: so all stop at the same step.
         if "loss" in logs:
             logs |= self.meter.report()
             if self.meter.bad:
@@ -248,7 +258,7 @@ class DynEvalTrainer(Trainer):
             )
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write model and processor.
+        """Write model and processor. Every rank must call it.
 
         Raises:
             TrainingInputError: weights hold NaN or infinity; nothing is written.
@@ -264,7 +274,7 @@ class DynEvalTrainer(Trainer):
         super().save_model(output_dir, _internal_call)
 
     def _load_best_model(self) -> None:
-        """Take back the weights of the best checkpoint.
+        """Load the weights of the best checkpoint.
 
         Raises:
             TrainingInputError: it is gone.
@@ -279,7 +289,7 @@ class DynEvalTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         if state_dict is not None:
-            # DeepSpeed hands over copies, in which a tied lm_head no longer shares memory and would be saved again.
+            # DeepSpeed hands over copies, in which a tied lm_head no longer shares memory and would be written twice.
             model: Any = self.model
             tied = model.all_tied_weights_keys
             state_dict = {name: tensor for name, tensor in state_dict.items() if name not in tied}
@@ -290,9 +300,11 @@ class DynEvalTrainer(Trainer):
         folder = output_dir / f"checkpoint-{self.state.global_step}"
         with saving(folder):
             super()._save_checkpoint(model, trial)
+            # Each rank writes its part of the optimizer: the marker may only follow when all have.
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 mark_complete(folder, self.state.global_step, self.args.optimizer_layout)
+        # Old checkpoints go after the new one counts, so that there is one to resume from at any moment.
         if self.args.should_save:
             best = self.state.best_global_step if self.args.load_best_model_at_end else None
             keep_newest(output_dir, self._keep, best)

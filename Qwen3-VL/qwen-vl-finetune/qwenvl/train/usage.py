@@ -1,4 +1,4 @@
-"""`--help`, and the first look at a command line; nothing heavy is imported for them."""
+"""Writes `--help`, and refuses options that do not exist, both without importing torch or transformers."""
 
 from __future__ import annotations
 
@@ -14,45 +14,39 @@ _WIDTH = 100
 
 
 def first_look(argv: Sequence[str]) -> None:
-    """Refuse options that do not exist. Raises SettingError, with what may have been meant."""
+    """Refuse options that do not exist. Raises SettingError, which names what may have been meant."""
     for word in argv:
         if not word.startswith("--"):
             continue
         name = word[2:].partition("=")[0].replace("-", "_")
         problem = unknown_option(name)
         plain = name.removeprefix("no_")
-        # A switch that is on can be turned off by --no_NAME, as transformers' parser has it.
+        # transformers' parser makes a --no_NAME for each switch that is on by default.
         if problem and not (plain != name and unknown_option(plain) is None):
             raise SettingError(problem)
 
 
 def usage(prog: str) -> str:
-    """What `--help` prints: DynEval's options, those of transformers that are honoured, those that are not."""
+    """Return what `--help` prints: DynEval's options, those of transformers that are honoured, those that are not."""
     parts = [f"usage: {prog} --model_name_or_path DIR --dataset_use NAMES --output_dir DIR [options]"]
     for kind in (ModelArguments, DataArguments, RecipeArguments):
         parts.append(f"\n{kind.__doc__}")
         own = [field for field in dataclasses.fields(kind) if "help" in field.metadata]
-        parts += [_entry(field.name, field.metadata["help"].replace("%%", "%"), _default(field.name)) for field in own]
+        parts += [_entry(field.name, field.metadata["help"].replace("%%", "%")) for field in own]
     parts.append("\nOptions of transformers' Trainer that are honoured:")
     honoured = {name: option for name, option in TRANSFORMERS.items() if option.fate != "refused"}
     shown = {name: option for name, option in honoured.items() if name != "output_dir"}
-    parts += [_entry(name, option.word, _default(name)) for name, option in shown.items()]
+    parts += [_entry(name, option.word) for name, option in shown.items()]
     refused = ", ".join(name for name, option in TRANSFORMERS.items() if option.fate == "refused")
     parts.append("\nRefused, with a word on what to use:")
     parts.append(textwrap.fill(refused, _WIDTH, initial_indent="  ", subsequent_indent="  "))
     return "\n".join(parts) + "\n"
 
 
-def _default(name: str) -> str:
-    """The default where DynEval sets one; those of transformers stand in its own documentation."""
+def _entry(name: str, word: str) -> str:
+    # Defaults are shown where DynEval sets one; those of transformers stand in its own documentation.
     field = own_fields().get(name)
-    if field is None:
-        return ""
-    if field.default is dataclasses.MISSING:
-        return " (required)"
-    return "" if field.default is None else f" ({field.default})"
-
-
-def _entry(name: str, word: str, default: str) -> str:
-    text = f"{word}{default}"
-    return textwrap.fill(text, _WIDTH, initial_indent=f"  --{name:<32} ", subsequent_indent=" " * 37)
+    default = ""
+    if field is not None and field.default is not None:
+        default = " (required)" if field.default is dataclasses.MISSING else f" ({field.default})"
+    return textwrap.fill(f"{word}{default}", _WIDTH, initial_indent=f"  --{name:<32} ", subsequent_indent=" " * 37)
