@@ -8,8 +8,6 @@ accuracy) on each resample. Its time for all resamples is extrapolated from `--b
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import scipy.stats
 from harness import Flags, Results, timed
@@ -38,37 +36,32 @@ def main() -> None:
         }
     )
     for images in arguments.images:
-        measure(results, images, arguments)
+        generator = np.random.default_rng(0)
+        # Few different values, as means of ratings have: ties cost KRCC and pairwise accuracy their time.
+        ratings = np.round(generator.normal(3, 1, images) * 3) / 3
+        scores = np.round((ratings + generator.normal(0, 1, images)) * 20) / 20
+        prompts = [f"p{number // arguments.per_prompt}" for number in range(images)]
+        found = agreement(scores, ratings, prompts, resamples=arguments.resamples)
+        threshold = found.tie_threshold or 0
 
-
-def measure(results: Results, images: int, arguments: argparse.Namespace) -> None:
-    """Measure one size."""
-    generator = np.random.default_rng(0)
-    # Few different values, as means of ratings and of questions have: ties cost KRCC and pairwise accuracy their time.
-    ratings = np.round(generator.normal(3, 1, images) * 3) / 3
-    scores = np.round((ratings + generator.normal(0, 1, images)) * 20) / 20
-    prompts = [f"p{number // arguments.per_prompt}" for number in range(images)]
-    found = agreement(scores, ratings, prompts, resamples=arguments.resamples)
-    threshold = found.tie_threshold or 0
-
-    slow, fast = [], []
-    share = arguments.resamples / arguments.baseline_resamples
-    # In turn, so that other work on the machine meets both alike.
-    for _ in range(arguments.repeat):
-        drawn = ClusterBootstrap(prompts, arguments.baseline_resamples, 0)
-        with timed() as written_out:
-            for counts in drawn.counts[1:]:
-                rows = np.repeat(np.arange(images), counts[drawn.codes])
-                statistics(scores[rows], ratings[rows], threshold)
-        slow.append(written_out.wall * share)
-        with timed() as weighted:
-            agreement(scores, ratings, prompts, resamples=arguments.resamples)
-        fast.append(weighted.wall)
-    same = np.allclose(
-        [found.srcc.value, found.plcc.value, found.krcc.value], statistics(scores, ratings, threshold)[:3]
-    )
-    times = [one / other for one, other in zip(slow, fast, strict=True)]
-    results.row(images, arguments.resamples, slow, fast, times, bool(same))
+        slow, fast = [], []
+        share = arguments.resamples / arguments.baseline_resamples
+        # In turn, so that other work on the machine meets both alike.
+        for _ in range(arguments.repeat):
+            drawn = ClusterBootstrap(prompts, arguments.baseline_resamples, 0)
+            with timed() as written_out:
+                for counts in drawn.counts[1:]:
+                    rows = np.repeat(np.arange(images), counts[drawn.codes])
+                    statistics(scores[rows], ratings[rows], threshold)
+            slow.append(written_out.wall * share)
+            with timed() as weighted:
+                agreement(scores, ratings, prompts, resamples=arguments.resamples)
+            fast.append(weighted.wall)
+        same = np.allclose(
+            [found.srcc.value, found.plcc.value, found.krcc.value], statistics(scores, ratings, threshold)[:3]
+        )
+        times = [one / other for one, other in zip(slow, fast, strict=True)]
+        results.row(images, arguments.resamples, slow, fast, times, bool(same))
 
 
 def statistics(scores: np.ndarray, ratings: np.ndarray, threshold: float) -> tuple[float, float, float, float]:

@@ -193,14 +193,8 @@ class MemoryWatch(threading.Thread):
 
     def begin(self, phase: str) -> None:
         """End the phase before, and begin another."""
-        self.end()
-        self.phases[phase] = Cost()
         self.began = time.perf_counter()
-
-    def end(self) -> None:
-        """End the last phase: its seconds are known."""
-        for usage in list(self.phases.values())[-1:]:
-            usage.wall = time.perf_counter() - self.began
+        self.phases[phase] = Cost()
 
     def run(self) -> None:
         """Look at the family's memory until `over` is set."""
@@ -215,6 +209,7 @@ class MemoryWatch(threading.Thread):
                         family += map(int, file.read_text().split())
             usage = list(self.phases.values())[-1]
             usage.peak = max(usage.peak, size / 2**10)
+            usage.wall = time.perf_counter() - self.began
             # A look walks the process's page tables and holds its memory lock: milliseconds a GiB. It may take a
             # twentieth of the time, so that a large process is not slowed down and a short one not missed.
             pause = max(0.02, 20 * (time.perf_counter() - began))

@@ -45,14 +45,9 @@ def measure_loss(variant: str, tokens: int) -> tuple[float, float]:
     labels = torch.randint(0, VOCABULARY, (1, tokens), device=device)
     labels[:, : int(tokens * (1 - TARGET_SHARE))] = IGNORE
 
-    def peak() -> float:
-        if device == "cuda":
-            return torch.cuda.max_memory_allocated() / 2**30
-        with timed() as held:
-            pass
-        return held.peak / 2**10
-
-    before = peak()
+    allocated = torch.cuda.max_memory_allocated() if device == "cuda" else 0
+    with timed() as before:
+        pass
     with timed() as usage:
         if variant == "plain":
             logits = head(hidden).float()[:, :-1].flatten(0, 1)
@@ -69,7 +64,9 @@ def measure_loss(variant: str, tokens: int) -> tuple[float, float]:
             losses.mean().backward()
         if device == "cuda":
             torch.cuda.synchronize()
-    return peak() - before, usage.cpu
+    if device == "cuda":
+        return (torch.cuda.max_memory_allocated() - allocated) / 2**30, usage.cpu
+    return (usage.peak - before.peak) / 2**10, usage.cpu
 
 
 def benchmark_loss(results: Results, arguments: argparse.Namespace) -> None:

@@ -42,7 +42,8 @@ def train(checkpoint: Path, root: Path, flags: list[str], tokens: int) -> Memory
             watch.begin("merge")
     if process.wait():
         raise SystemExit(f"the run ended with status {process.returncode}")
-    watch.end()
+    watch.over.set()
+    watch.join()
     return watch
 
 
@@ -63,7 +64,8 @@ def score(checkpoint: Path, root: Path) -> MemoryWatch:
             watch.begin("score")
     if process.wait():
         raise SystemExit(f"scoring ended with status {process.returncode}")
-    watch.end()
+    watch.over.set()
+    watch.join()
     return watch
 
 

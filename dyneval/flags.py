@@ -287,13 +287,14 @@ def arg(description: str, **how: Any) -> Any:
             UserError; `split=True`: for each part between commas. `position=True`: an argument named by its place, or
             by its flag. `off`: help text of `--no-NAME`, which makes the value None. `either=True`: a command line has
             at most one of these flags. `heading`: of this flag and those behind it. `part`: what adds flags of its own,
-            see `Part`. `written=True`: a path that is written to under another name than --output, see `files/hub.py`.
+            see `FlagGroup`. `written=True`: a path that is written to under another name than --output, see
+            `files/hub.py`.
     """
     bounds = {name: how.pop(name) for name in _BOUNDS if name in how}
     return msgspec.Meta(description=description, extra=how, **bounds)
 
 
-class Part(Protocol):
+class FlagGroup(Protocol):
     """Adds several flags for one field and makes its value of them, such as the engines of a registry."""
 
     def add_to(self, parser: Parser, group: argparse._ActionsContainer, description: str) -> None:
@@ -454,9 +455,9 @@ def _resolved(options: Any) -> dict[str, Any]:
     return found
 
 
-def _parts(options: Any) -> list[Part]:
+def _parts(options: Any) -> list[FlagGroup]:
     """What adds flags of its own, also below fields that are dataclasses."""
-    found: list[Part] = []
+    found: list[FlagGroup] = []
     for flag in _described(options):
         found += _parts(_bare(flag.type)) if flag.is_group else [flag.how["part"]] if "part" in flag.how else []
     return found
