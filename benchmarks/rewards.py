@@ -49,7 +49,7 @@ RATES = {kind: (START.alignment | START.quality)[kind] for kind in FAULTS}
 HELD_OUT = 150
 
 
-class Painted(NamedTuple):
+class PolicySample(NamedTuple):
     """An image, its true overall score (1-5), and for each fault how often it happened and how often it could have."""
 
     image: Image.Image
@@ -58,7 +58,7 @@ class Painted(NamedTuple):
     chances: list[int]
 
 
-def paint(prompt: str, rates: dict[str, float], seed: str) -> Painted:
+def paint(prompt: str, rates: dict[str, float], seed: str) -> PolicySample:
     """Draw what a painter with these fault rates makes of a prompt."""
     rng, asked = Random(seed), scene_from_prompt(prompt)
     drawn, faults = misdraw(asked, rates, rng)
@@ -82,10 +82,10 @@ def paint(prompt: str, rates: dict[str, float], seed: str) -> Painted:
         "noise": 1,
     }
     lists = [counts[kind] for kind in FAULTS], [chances[kind] for kind in FAULTS]
-    return Painted(render(drawn, faults, seed, SIDE), true_scores(truth)["overall"], *lists)
+    return PolicySample(render(drawn, faults, seed, SIDE), true_scores(truth)["overall"], *lists)
 
 
-def as_pipeline(painted: Sequence[Painted]) -> torch.Tensor:
+def as_pipeline(painted: Sequence[PolicySample]) -> torch.Tensor:
     """Images as a pipeline of diffusers gives them with output_type="pt": (N, 3, H, W), 0-1."""
     return torch.from_numpy(np.stack([np.asarray(p.image) for p in painted])).permute(0, 3, 1, 2).float() / 255
 

@@ -90,7 +90,7 @@ class PlainGrammar(LogitsProcessor):
         return only
 
 
-class FourCalls:
+class SequentialBaseline:
     """The baseline: four `generate` calls a pair, as a script without this package would make them."""
 
     def __init__(self, model: torch.nn.Module, processor: Processor, settings: ScorerSettings) -> None:
@@ -137,7 +137,7 @@ def make_pairs(count: int, side: int) -> list[LoadedPair]:
     return made
 
 
-def limit(plain: FourCalls, pairs: int, batch_size: int) -> float | None:
+def limit(plain: SequentialBaseline, pairs: int, batch_size: int) -> float | None:
     """Images a second that the memory's bandwidth and the FLOPs of this GPU allow; None where it is unknown."""
     if not torch.cuda.is_available():
         return None
@@ -191,7 +191,7 @@ def main() -> None:
     results.table({"": "", "images/s": ".3f", "times the baseline": ".1f", "scores equal": ""})
     baseline, expected, most = 0.0, [], None
     if arguments.baseline_images:
-        plain = FourCalls(model, engine.processor, ScorerSettings(limits=limits, **READMES))
+        plain = SequentialBaseline(model, engine.processor, ScorerSettings(limits=limits, **READMES))
         # The first call sets up more than later ones.
         plain.score(pairs[0])
         plain.tokens = plain.choices = plain.read = 0

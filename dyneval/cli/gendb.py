@@ -1,10 +1,8 @@
 """What a GenDB holds, parts of it, and other forms of it; every image that goes out is checked.
 
-    dyneval gendb stats gendb/
-    dyneval gendb filter gendb/ part/ --model sdxl --where "width >= 1024" --unique
-    dyneval gendb parquet gendb/ parquet/
-
-Each verb of `gendb` has its own options below, and most share those that choose pairs (`PairChoice`).
+dyneval gendb stats gendb/
+dyneval gendb filter gendb/ part/ --model sdxl --where "width >= 1024" --unique
+dyneval gendb parquet gendb/ parquet/
 """
 
 from __future__ import annotations
@@ -32,6 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # What is uploaded of an output folder: what `hub` writes, in either form. Another file that lies there stays here.
 PUBLISHED_FILES = ("README.md", "data/*.parquet", "metadata.jsonl", "*.png", "*.webp", "*.jpg", "*.jpeg")
+
+
+# The options of the verbs: most share those that choose pairs.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +70,7 @@ class StatsOptions(PairChoice):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CheckedPairs(PairChoice):
+class ImageCheckOptions(PairChoice):
     """Options of `check`."""
 
     output: Annotated[Path | None, arg("file for the broken ones (default: GENDB/broken.jsonl)", heading="")] = None
@@ -119,7 +120,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     for name, action, options, purpose in (
         ("stats", _stats, StatsOptions, "pairs by model and category, their time, cost and sizes"),
         ("duplicates", _duplicates, PairChoice, "images that are there twice: a JSON list of pair_ids a line"),
-        ("check", _check, CheckedPairs, "decode and hash every image; the broken ones go to broken.jsonl"),
+        ("check", _check, ImageCheckOptions, "decode and hash every image; the broken ones go to broken.jsonl"),
         ("filter", _filter, WriteOptions, "a GenDB of some of the pairs; files are linked, not copied"),
         (
             "parquet",
@@ -178,7 +179,7 @@ def _duplicates(options: PairChoice) -> int:
     return 0
 
 
-def _check(options: CheckedPairs) -> int:
+def _check(options: ImageCheckOptions) -> int:
     from dyneval.files.store import write_rejects
     from dyneval.generation import curating
     from dyneval.generation.index import Index

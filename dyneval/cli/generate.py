@@ -1,10 +1,8 @@
 """Step 2: draw images with text-to-image models; the script of every model is `run_model`.
 
-    dyneval generate --list                  # what there is, and what this machine lacks to run it
-    dyneval generate --model sdxl --prompts prompts/prompts.parquet --output gendb/
-    dyneval generate --all --family demo --prompts prompts.txt --output gendb/     # needs no GPU
-
-The verb picks the models and starts the runner, `dyneval.generation.runner`, which does the work.
+dyneval generate --list                  # what there is, and what this machine lacks to run it
+dyneval generate --model sdxl --prompts prompts/prompts.parquet --output gendb/
+dyneval generate --all --family demo --prompts prompts.txt --output gendb/     # needs no GPU
 """
 
 from __future__ import annotations

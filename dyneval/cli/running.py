@@ -1,4 +1,8 @@
-"""How every verb runs: logging on stderr, its flags in the summary, one line and a status for what a user can mend."""
+"""How every verb runs: logging on stderr, its flags in the summary, one line and a status for what a user can mend.
+
+A verb parses its command line and calls `run`. Without it, each verb would end in a traceback where a file is missing
+or a disk is full, and the summaries of runs would not say which flags made them.
+"""
 
 from __future__ import annotations
 
