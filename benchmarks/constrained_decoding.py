@@ -1,6 +1,6 @@
 """Which grammar engine holds the student's replies: llguidance or xgrammar, beside decoding without any.
 
-    python benchmarks/constrained_decoding.py [--checkpoint DIR] [--tokens 300] [--repeats 5]
+    python benchmarks/constrained_decoding.py [--checkpoint DIR] [--tokens 300] [--repeat 5]
 
 Without --checkpoint the tiny random Qwen3-VL is built. Both engines get the same JSON Schemas in the same compact form.
 "Mask" is the time to find the allowed tokens, over replies whose tokens are drawn evenly among them; "decoding" is a
@@ -9,17 +9,14 @@ plain greedy `generate` of the model. xgrammar is measured where it is installed
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import importlib.util
-import statistics
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from harness import Flags, Results, timed
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from dyneval import tokens
@@ -28,6 +25,7 @@ from dyneval.replies import ReplyLimits, evaluation_schema, scene_schema
 from dyneval.scorer.grammar import ReplyGrammar
 from dyneval.scorer.loading import load_student
 
+# Wide bounds, of which a reply uses little: an engine that unrolls bounded lists and texts shows it here.
 BOUNDED = ReplyLimits(
     questions=160,
     nodes=64,
@@ -38,7 +36,9 @@ BOUNDED = ReplyLimits(
     reasoning_chars=800,
 )
 QUESTIONS = [f"Is object number {number} complete, and free of distortion?" for number in range(15)]
+# What an engine brings along but DynEval needs anyway does not count as its size.
 ALREADY_NEEDED = {"numpy", "torch", "transformers", "typing-extensions", "pydantic"}
+# Rows of Qwen3-VL's embedding, a few more than its tokenizer has words: the masks must be as wide as the logits.
 VOCABULARY = 151_936
 
 
@@ -92,8 +92,8 @@ class XGrammar:
         return self.matcher.is_terminated()
 
 
-class Held(LogitsProcessor):
-    """Decoding under one of the engines."""
+class GrammarMask(LogitsProcessor):
+    """Hides, at each step of `generate`, the tokens that an engine does not allow."""
 
     def __init__(self, engine: LLGuidance | XGrammar, schema: dict) -> None:
         self.engine = engine
@@ -101,7 +101,7 @@ class Held(LogitsProcessor):
         self.first, self.done = True, False
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Hide what is not allowed."""
+        """Hide what is not allowed; the first call comes before any token was chosen."""
         if not self.first and not self.done:
             self.done = self.engine.accept(int(input_ids[0, -1]))
         self.first = False
@@ -110,6 +110,7 @@ class Held(LogitsProcessor):
 
 def megabytes(name: str) -> float:
     """Installed size of a package and of those it brings that DynEval does not need anyway."""
+    # metadata.requires names only the next packages; the walk goes on to theirs.
     total, todo, seen = 0, [name], set(ALREADY_NEEDED)
     while todo:
         current = todo.pop().lower()
@@ -129,45 +130,21 @@ def megabytes(name: str) -> float:
     return total / 1e6
 
 
-def mask_times(engine: LLGuidance | XGrammar, schema: dict, seed: int) -> Iterator[float]:
-    """Milliseconds of each mask of one reply."""
-    random = np.random.default_rng(seed)
-    engine.start(schema)
-    done = False
-    while not done:
-        started = time.perf_counter()
-        allowed = engine.allowed()
-        yield 1e3 * (time.perf_counter() - started)
-        done = engine.accept(int(random.choice(np.flatnonzero(allowed))))
-
-
-def compile_time(engine: LLGuidance | XGrammar, schema: dict, repeats: int) -> float:
-    """Milliseconds from a schema to its first mask, median."""
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        engine.start(schema)
-        times.append(1e3 * (time.perf_counter() - started))
-    return statistics.median(times)
-
-
-def decode_time(model: torch.nn.Module, encoded: dict, held: list[Held], count: int) -> float:
+def decode_time(model: torch.nn.Module, encoded: dict, masks: list[GrammarMask], count: int) -> float:
     """Milliseconds a token of a greedy `generate` of `count` tokens."""
-    started = time.perf_counter()
-    processors = LogitsProcessorList(held)
-    output = model.generate(
-        **encoded, logits_processor=processors, max_new_tokens=count, min_new_tokens=count, do_sample=False
-    )
-    return 1e3 * (time.perf_counter() - started) / (output.shape[1] - encoded["input_ids"].shape[1])
+    options = {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False}
+    with timed() as usage:
+        output = model.generate(**encoded, logits_processor=LogitsProcessorList(masks), **options)
+    return 1e3 * usage.wall / (output.shape[1] - encoded["input_ids"].shape[1])
 
 
 def main() -> None:
-    """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path)
-    parser.add_argument("--tokens", type=int, default=300)
-    parser.add_argument("--repeats", type=int, default=5)
-    arguments = parser.parse_args()
+    """Measure each engine that is installed, and print a row for each."""
+    flags = Flags(__doc__, repeat=5)
+    flags.add_argument("--checkpoint", type=Path, help="a student; default: the tiny random one, which is made")
+    flags.add_argument("--tokens", type=int, default=300, smoke=8)
+    arguments = flags.parse_args()
+    results = Results(arguments)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = arguments.checkpoint
         if checkpoint is None:
@@ -178,31 +155,38 @@ def main() -> None:
         model, processor = load_student(checkpoint)
     encoded = processor.encode([ChatTurn("user", tokens.t2ia_turn("a cat on a bench"))], [], True).model_inputs()
     schemas = [scene_schema(BOUNDED), evaluation_schema("readme", "t2ia", QUESTIONS, BOUNDED)]
-    print(
-        "| engine | installed MB | load s | compile IQA ms | compile EVALUATION ms | mask ms mean, p99 | ms a token |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    decode_time(model, encoded, [], arguments.tokens)
-    free = statistics.median(decode_time(model, encoded, [], arguments.tokens) for _ in range(arguments.repeats))
-    print(f"| none | 0 | 0 | 0 | 0 | 0 | {free:.2f} |")
+    columns = {"engine": "", "installed MB": ".0f", "load s": ".1f", "compile IQA ms": ".1f"}
+    columns |= {"compile EVALUATION ms": ".1f", "mask ms, mean": ".2f", "mask ms, p99": ".1f", "ms a token": ".2f"}
+    results.table(columns)
+    runs = range(arguments.repeat)
+    decode_time(model, encoded, [], arguments.tokens)  # the first call sets up more than later ones
+    results.row("none", 0, 0, 0, 0, 0, None, [decode_time(model, encoded, [], arguments.tokens) for _ in runs])
     for name, kind in (("llguidance", LLGuidance), ("xgrammar", XGrammar)):
         if importlib.util.find_spec(name) is None:
-            print(f"| {name} | not installed |")
+            results.row(f"{name}: not installed", *[None] * 7)
             continue
-        started = time.perf_counter()
-        engine = kind(processor)
-        load = time.perf_counter() - started
-        compiled = [compile_time(engine, schema, arguments.repeats) for schema in schemas]
-        masks = [
-            ms for seed in range(arguments.repeats) for schema in schemas for ms in mask_times(engine, schema, seed)
-        ]
-        decoding = statistics.median(
-            decode_time(model, encoded, [Held(engine, schemas[1])], arguments.tokens) for _ in range(arguments.repeats)
-        )
-        print(
-            f"| {name} {importlib.metadata.version(name)} | {megabytes(name):.0f} | {load:.1f} | {compiled[0]:.1f} | "
-            f"{compiled[1]:.1f} | {np.mean(masks):.2f}, {np.percentile(masks, 99):.1f} | {decoding:.2f} |"
-        )
+        with timed() as load:
+            engine = kind(processor)
+        compiled: list[list[float]] = [[], []]
+        for times, schema in zip(compiled, schemas, strict=True):
+            for _ in runs:
+                with timed() as usage:
+                    engine.start(schema)
+                times.append(1e3 * usage.wall)
+        masks = []
+        for seed in runs:
+            for schema in schemas:
+                # Tokens are drawn evenly among the allowed ones: no student is asked.
+                random, done = np.random.default_rng(seed), False
+                engine.start(schema)
+                while not done:
+                    with timed() as usage:
+                        allowed = engine.allowed()
+                    masks.append(1e3 * usage.wall)
+                    done = engine.accept(int(random.choice(np.flatnonzero(allowed))))
+        decoding = [decode_time(model, encoded, [GrammarMask(engine, schemas[1])], arguments.tokens) for _ in runs]
+        label = f"{name} {importlib.metadata.version(name)}"
+        results.row(label, megabytes(name), load.wall, *compiled, np.mean(masks), np.percentile(masks, 99), decoding)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,25 @@
-"""The commands of gendb.py on a large GenDB: CPU time, wall time and the largest memory of each, in its own process.
+"""The commands of gendb.py on a large GenDB: CPU time, wall time and the peak memory of each, in its own process.
 
-    python benchmarks/gendb.py [--pairs 500000] [--side 32] [--only stats,check]
+    python benchmarks/gendb.py --pairs 500000 --side 32 --only stats,check
 
 The GenDB is made first: records as Step 2 writes them, 36 models and 42 categories, and images of smooth noise, a
 thousand different ones that are linked to their names: every image is there many times, and a check reads from the page
-cache. Baseline: one pass of `json` over the records that counts models and categories. Prints JSON.
+cache. Baseline: one pass of `json` over the records that counts models and categories.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import ROOT, Cost, Flags, Results, alone, run_command, timed
 from PIL import Image
 
 from dyneval.generation import allocation, catalogue
@@ -30,9 +27,7 @@ from dyneval.generation.model import BuildOptions
 from dyneval.hashing import fingerprint
 from dyneval.records import PairRecord, pair_id, prompt_id
 
-GENDB = Path(__file__).parents[1] / "image_gen_scripts" / "gendb.py"
-INDEX = "stats with index"
-"""The first command, which makes the index that the others find."""
+INDEX = "stats, index made on the way"
 DIFFERENT = 1000
 CATEGORIES = [f"category_{number}" for number in range(42)]
 SENT = "a photograph of a cat on a red chair beside a window, sharp focus, intricate, cinematic light, 35 mm"
@@ -88,70 +83,68 @@ def make_gendb(folder: Path, pairs: int, side: int) -> None:
             os.link(originals / f"{number % DIFFERENT}.png", folder / record.file_name)
 
 
-def commands(gendb: Path, output: Path) -> dict[str, list[Any]]:
-    """What is measured, by name."""
-    return {
-        INDEX: ["stats", gendb, "--json"],
-        "stats": ["stats", gendb, "--json"],
-        "duplicates": ["duplicates", gendb],
-        "filter": ["filter", gendb, output / "part", "--model", "sdxl", "--model", "sana", "--where", "width >= 32"],
-        "contact-sheet": ["contact-sheet", gendb, output / "sheet.png"],
-        "check": ["check", gendb],
-        "to-mapping": ["to-mapping", gendb, output / "mapping.json"],
-        "parquet": ["parquet", gendb, output / "parquet"],
-        "webdataset": ["webdataset", gendb, output / "tars"],
-        "hub": ["hub", gendb, output / "hub"],
-    }
-
-
-def measured(command: list[str]) -> dict[str, float]:
-    """Run a command; seconds of wall and CPU time, and MiB at its largest."""
-    begun = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, command
-    wall, cpu = time.perf_counter() - begun, usage.ru_utime + usage.ru_stime
-    return {"wall_s": round(wall, 1), "cpu_s": round(cpu, 1), "peak_mib": round(usage.ru_maxrss / 1024)}
-
-
-def baseline(metadata: Path) -> dict[str, float]:
-    """Count models and categories with `json`, line by line."""
-    before = resource.getrusage(resource.RUSAGE_SELF)
+def count_plainly(metadata: Path) -> Cost:
+    """The baseline: count models and categories with `json`, line by line."""
     counts: Counter[str] = Counter()
-    with metadata.open() as file:
+    with timed() as usage, metadata.open() as file:
         for line in file:
             row = json.loads(line)
             counts.update([row["generation_model"], *row["categories"]])
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    return {"cpu_s": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1)}
+    return usage
 
 
 def main() -> None:
-    """Make a GenDB, run the commands on it, print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--pairs", type=int, default=500_000)
-    parser.add_argument("--side", type=int, default=32, help="pixels a side (default 32)")
-    parser.add_argument("--only", type=lambda text: text.split(","), help="only these commands, by name")
-    args = parser.parse_args()
+    """Make a GenDB, run the commands on it, print a row for each."""
+    flags = Flags(__doc__, repeat=1)
+    flags.add_argument("--pairs", type=int, default=500_000, smoke=200)
+    flags.add_argument("--side", type=int, default=32, help="pixels a side (default 32)")
+    flags.add_argument("--only", type=lambda text: text.split(","), help="only these commands, by name")
+    arguments = flags.parse_args()
+    results = Results(arguments)
+    results.table({"command": "", "pairs": ",", "CPU s": ".1f", "wall s": ".1f", "peak MiB": ",.0f"})
     with tempfile.TemporaryDirectory() as name:
         gendb, output = Path(name, "gendb"), Path(name, "out")
         output.mkdir()
-        make_gendb(gendb, args.pairs, args.side)
-        size = (gendb / "metadata.jsonl").stat().st_size
-        figures = {
-            "pairs": args.pairs,
-            "metadata_mb": round(size / 1e6),
-            "json, baseline": baseline(gendb / "metadata.jsonl"),
+        make_gendb(gendb, arguments.pairs, arguments.side)
+        commands: dict[str, list[Any]] = {
+            "stats": ["stats", gendb, "--json"],
+            "duplicates": ["duplicates", gendb],
+            "filter": [
+                "filter",
+                gendb,
+                output / "part",
+                "--model",
+                "sdxl",
+                "--model",
+                "sana",
+                "--where",
+                "width >= 32",
+            ],
+            "contact-sheet": ["contact-sheet", gendb, output / "sheet.png"],
+            "check": ["check", gendb],
+            "to-mapping": ["to-mapping", gendb, output / "mapping.json"],
+            "parquet": ["parquet", gendb, output / "parquet"],
+            "webdataset": ["webdataset", gendb, output / "tars"],
+            "hub": ["hub", gendb, output / "hub"],
         }
-        for what, command in commands(gendb, output).items():
-            is_asked = args.only is None or what in args.only
-            if is_asked or what == INDEX:
-                found = measured([sys.executable, str(GENDB), *map(str, command)])
-            if is_asked:
-                figures[what] = found
-                print(what, found, file=sys.stderr)
-        figures["index_mb"] = round((gendb / ".index.parquet").stat().st_size / 1e6)
-    print(json.dumps(figures, indent=1))
+        program = [sys.executable, ROOT / "image_gen_scripts" / "gendb.py"]
+        plain = alone(count_plainly, gendb / "metadata.jsonl")
+        results.row("json, baseline", arguments.pairs, plain.cpu, plain.wall, plain.peak)
+        # The first command makes the index that all others find: it runs whatever --only says, and only once.
+        first = run_command([*program, *commands["stats"]])
+        results.row(INDEX, arguments.pairs, first.cpu, first.wall, first.peak)
+        for what in arguments.only or commands:
+            runs = []
+            for number in range(arguments.repeat):
+                runs.append(run_command([*program, *commands[what]]))
+                if number + 1 < arguments.repeat:
+                    # The next run must find no output either.
+                    for made in output.iterdir():
+                        made.rename(Path(name, f"{what}-{number}-{made.name}"))
+            figures = [[run.cpu for run in runs], [run.wall for run in runs], [run.peak for run in runs]]
+            results.row(what, arguments.pairs, *figures)
+        sizes = [(gendb / file).stat().st_size / 1e6 for file in ("metadata.jsonl", ".index.parquet")]
+    print("\nmetadata {:.0f} MB, index {:.0f} MB".format(*sizes))
 
 
 if __name__ == "__main__":

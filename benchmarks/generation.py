@@ -1,31 +1,29 @@
 """Step 2's own cost: the runner around a model that costs nothing, and what a resumed run has to read.
 
-    python benchmarks/generation.py overhead [--images 1000] [--side 1024]
-    python benchmarks/generation.py resume [--pairs 500000]
-    python benchmarks/generation.py verify [--images 300] [--side 1024]
+    python benchmarks/generation.py overhead --images 1000 --side 1024
+    python benchmarks/generation.py resume --pairs 500000
+    python benchmarks/generation.py verify --images 300 --side 1024
 
 overhead: CPU time an image of the whole runner less that of encoding and hashing alone; baseline: the way of the
 published scripts, `image.save` and a manifest line. resume: opening a GenDB of faked records and finding what is
 recorded; baseline: json and PairRecord for every line. verify: decoding and hashing images that are there; baseline:
-one thread. Each in a process of its own. Prints JSON.
+one thread. Each run is a process of its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import json
-import multiprocessing
-import resource
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
+from harness import Cost, Flags, Results, alone, alternate, timed
 from PIL import Image
 
 from dyneval.files.jsonl import read_jsonl
@@ -36,9 +34,12 @@ from dyneval.generation.runner import Config, generate
 from dyneval.hashing import fingerprint
 from dyneval.records import PairRecord, pair_id, prompt_id
 
+# Lines that the baseline of `resume` reads; its time is extrapolated to all.
+CHECKED = 5000
+
 
 def picture(side: int) -> Image.Image:
-    """Something with the entropy of a photograph: smooth noise."""
+    """An image with about the entropy of a photograph: smooth noise. Plain colours would encode in no time."""
     noise = np.random.default_rng(0).normal(128, 30, (side // 8, side // 8, 3)).clip(0, 255).astype("uint8")
     return Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC)
 
@@ -51,17 +52,16 @@ class FreeSpec(ModelSpec):
 
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> FreeModel:
         """Make the image."""
-        return FreeModel(self.arguments(options)["side"])
+        return FreeModel(picture(self.arguments(options)["side"]))
 
 
+@dataclass(frozen=True)
 class FreeModel:
-    """Costs nothing."""
+    """Draws one and the same image for every request, in no time."""
 
-    batch_size = 16
+    image: Image.Image
+    batch_size: ClassVar[int] = 16
     facts: ClassVar[dict[str, Any]] = {"revision": None, "dtype": None}
-
-    def __init__(self, side: int) -> None:
-        self.image = picture(side)
 
     def generate(self, batch: Sequence[ImageRequest]) -> Iterator[GeneratedImage]:
         """The same image for every request."""
@@ -78,92 +78,67 @@ def free_spec(side: int = 1024) -> FreeSpec:
     return FreeSpec(slug="free", name="Free", tier=1, variants={"x": "x"}, presets={"recommended": preset})
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# overhead
-
-
 def write_prompts(path: Path, count: int) -> None:
     """Prompts of tier 1, one a line."""
     rows = ({"prompt": f"a cat number {n}", "tier": 1, "categories": ["animal_present"]} for n in range(count))
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def bench_overhead(images: int, side: int) -> dict[str, Any]:
-    """The runner, encoding and hashing alone, and the way of the published scripts."""
+# ---------------------------------------------------------------------------------------------------------------------
+# overhead
+
+
+def draw_all(images: int, side: int) -> Cost:
+    """The whole runner: checks, PNG, SHA-256, atomic write, record."""
     with tempfile.TemporaryDirectory() as name:
-        folder, image = Path(name), picture(side)
+        folder, spec = Path(name), free_spec(side)
         write_prompts(folder / "prompts.jsonl", images)
-        published = timed(lambda: publish(folder / "published", image, images))
-        alone = timed(lambda: [encode_and_hash(image) for _ in range(images)])
         config = Config(prompts=folder / "prompts.jsonl", output=folder / "gendb", devices=("cpu",))
-        spec = free_spec(side)
-        whole = timed(lambda: generate([spec], [spec], config))
-        per_image = lambda seconds: round(1000 * seconds / images, 2)  # noqa: E731
-        lines = sum(1 for _ in read_jsonl(folder / "gendb" / "metadata.jsonl"))
-    assert lines == images
-    return {
-        "images": images,
-        "side": side,
-        "ms_an_image": {
-            name: {"wall": per_image(times.wall), "cpu": per_image(times.cpu)}
-            for name, times in (("runner", whole), ("encoding and hashing alone", alone), ("published way", published))
-        },
-        "overhead_cpu_ms": per_image(whole.cpu - alone.cpu),
-    }
+        with timed() as usage:
+            generate([spec], [spec], config)
+        assert sum(1 for _ in read_jsonl(folder / "gendb" / "metadata.jsonl")) == images
+    return usage
 
 
-def encode_and_hash(image: Image.Image) -> str:
-    """What no runner can do without."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=1)
-    return hashlib.sha256(buffer.getbuffer()).hexdigest()
+def encode_all(images: int, side: int) -> Cost:
+    """What no runner can do without: PNG at the runner's level, and SHA-256."""
+    image = picture(side)
+    with timed() as usage:
+        for _ in range(images):
+            buffer = io.BytesIO()
+            image.save(buffer, format="PNG", compress_level=1)
+            hashlib.sha256(buffer.getbuffer()).hexdigest()
+    return usage
 
 
-def publish(folder: Path, image: Image.Image, images: int) -> None:
+def publish_all(images: int, side: int) -> Cost:
     """Save and note down each image as the published scripts do."""
-    folder.mkdir()
-    for number in range(images):
-        path = folder / f"{number:04d}.png"
-        if path.exists():
-            continue
-        image.save(path)
-        with (folder / "generated_manifest.jsonl").open("a") as file:
-            file.write(json.dumps({"gid": number, "filename": path.name, "prompt": f"a cat number {number}"}) + "\n")
+    image = picture(side)
+    with tempfile.TemporaryDirectory() as name, timed() as usage:
+        for number in range(images):
+            path = Path(name, f"{number:04d}.png")
+            if path.exists():
+                continue
+            image.save(path)
+            with Path(name, "generated_manifest.jsonl").open("a") as file:
+                row = {"gid": number, "filename": path.name, "prompt": f"a cat number {number}"}
+                file.write(json.dumps(row) + "\n")
+    return usage
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # resume
 
 
-def bench_resume(pairs: int) -> dict[str, Any]:
-    """Open a GenDB of faked records and find them."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        spec = free_spec()
-        settings = spec.settings(BuildOptions())
-        mark = fingerprint(settings)
-        requests = list(fake_records(folder / "metadata.jsonl", pairs, settings, mark))
-        size = (folder / "metadata.jsonl").stat().st_size
-        before = peak_mib()
-
-        def scan() -> None:
-            with GenDB(folder, "bench") as db:
-                same, others = db.recorded(requests, mark)
-                assert (len(same), len(others)) == (pairs, 0)
-
-        times, peak = timed(scan), peak_mib()
-        checked = min(pairs, 5000)
-        lines = [line for line, _ in zip((folder / "metadata.jsonl").open(), range(checked), strict=False)]
-        baseline = timed(lambda: [PairRecord.from_dict(json.loads(line)) for line in lines])
-    return {
-        "pairs": pairs,
-        "file_mb": round(size / 1e6),
-        "wall_s": round(times.wall, 2),
-        "cpu_s": round(times.cpu, 2),
-        "peak_mib": round(peak),
-        "of_which_before_mib": round(before),
-        "baseline_cpu_s": round(baseline.cpu * pairs / checked, 1),
-    }
+def open_gendb(folder: Path, pairs: int) -> Cost:
+    """Open a GenDB of faked records and find all of them."""
+    settings = free_spec().settings(BuildOptions())
+    mark = fingerprint(settings)
+    requests = list(fake_records(folder / "metadata.jsonl", pairs, settings, mark))
+    with timed() as usage, GenDB(folder, "bench") as db:
+        same, others = db.recorded(requests, mark)
+        assert (len(same), len(others)) == (pairs, 0)
+    return usage
 
 
 def fake_records(path: Path, pairs: int, settings: dict[str, Any], mark: str) -> Iterator[ImageRequest]:
@@ -196,69 +171,63 @@ def fake_records(path: Path, pairs: int, settings: dict[str, Any], mark: str) ->
 # verify
 
 
-def bench_verify(images: int, side: int) -> dict[str, Any]:
-    """Resume over images that are all there."""
+def verify(images: int, side: int) -> tuple[Cost, Cost]:
+    """Resume over images that are all there: with the runner's threads, and checked in one thread."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder, spec = Path(name), free_spec(side)
         write_prompts(folder / "prompts.jsonl", images)
         config = Config(prompts=folder / "prompts.jsonl", output=folder / "gendb", devices=("cpu",))
-        spec = free_spec(side)
         generate([spec], [spec], config)
         with GenDB(folder / "gendb", "bench") as db:
             entries = list(db.index.values())
-        single = timed(lambda: [saving.fault(folder / "gendb", entry) for entry in entries])
-        summary = None
-
-        def resume() -> None:
-            nonlocal summary
+        with timed() as single:
+            for entry in entries:
+                saving.fault(folder / "gendb", entry)
+        with timed() as resumed:
             summary = generate([spec], [spec], config)
-
-        seconds = timed(resume)
-    assert summary is not None
     assert summary.total("existing") == images
-    return {
-        "images": images,
-        "side": side,
-        "resumed_run_ms": {name: round(1000 * value / images, 2) for name, value in seconds._asdict().items()},
-        "one_thread_ms": {name: round(1000 * value / images, 2) for name, value in single._asdict().items()},
-    }
-
-
-class Times(NamedTuple):
-    """Seconds; CPU time counts all threads, and not what other work on the machine takes."""
-
-    wall: float
-    cpu: float
-
-
-def timed(work: Callable[[], Any]) -> Times:
-    """Time some work."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return Times(time.perf_counter() - wall, time.process_time() - cpu)
-
-
-def peak_mib() -> float:
-    """Largest memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resumed, single
 
 
 def main() -> None:
-    """Run one of the benchmarks in a fresh process and print its figures."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("overhead", "resume", "verify"))
-    parser.add_argument("--images", type=int, help="default 1000 (overhead) or 300 (verify)")
-    parser.add_argument("--side", type=int, default=1024, help="pixels a side (default 1024)")
-    parser.add_argument("--pairs", type=int, default=500_000, help="recorded pairs (default 500,000)")
-    args = parser.parse_args()
-    work: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
-        "overhead": (bench_overhead, (args.images or 1000, args.side)),
-        "resume": (bench_resume, (args.pairs,)),
-        "verify": (bench_verify, (args.images or 300, args.side)),
-    }
-    run, arguments = work[args.what]
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        print(json.dumps(pool.apply(run, arguments), indent=1))
+    """Run one of the benchmarks, each measurement in a fresh process."""
+    flags = Flags(__doc__, repeat=1)
+    flags.add_argument("what", choices=("overhead", "resume", "verify"))
+    flags.add_argument("--images", type=int, smoke=3, help="default 1000 (overhead) or 300 (verify)")
+    flags.add_argument("--side", type=int, default=1024, smoke=64, help="pixels a side (default 1024)")
+    flags.add_argument("--pairs", type=int, default=500_000, smoke=50, help="recorded pairs (default 500,000)")
+    arguments = flags.parse_args()
+    results = Results(arguments)
+    pairs, side = arguments.pairs, arguments.side
+    if arguments.what == "resume":
+        results.table({"": "", "pairs": ",", "wall s": ".2f", "CPU s": ".2f", "peak MiB": ".0f"})
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            opened = [alone(open_gendb, folder, pairs) for _ in range(arguments.repeat)]
+            # The baseline: json and the schema check of the first lines.
+            with timed() as plain, (folder / "metadata.jsonl").open() as file:
+                for line, _ in zip(file, range(min(pairs, CHECKED)), strict=False):
+                    PairRecord.from_dict(json.loads(line))
+        share = pairs / min(pairs, CHECKED)
+        results.row("open", pairs, *([getattr(run, kind) for run in opened] for kind in ("wall", "cpu", "peak")))
+        results.row(
+            f"json and check of all lines (from {CHECKED:,})", pairs, plain.wall * share, plain.cpu * share, None
+        )
+        return
+    results.table({"an image": "", "side px": "", "wall ms": ".2f", "CPU ms": ".2f"})
+    if arguments.what == "overhead":
+        images = arguments.images or 1000
+        works = {"runner": draw_all, "encoding and hashing alone": encode_all, "published way": publish_all}
+        found = alternate({name: partial(alone, work, images, side) for name, work in works.items()}, arguments.repeat)
+    else:
+        images = arguments.images or 300
+        both = [alone(verify, images, side) for _ in range(arguments.repeat)]
+        found = {"resumed run": [one for one, _ in both], "checked in one thread": [other for _, other in both]}
+    for name, runs in found.items():
+        results.row(name, side, *([1000 * getattr(run, kind) / images for run in runs] for kind in ("wall", "cpu")))
+    if arguments.what == "overhead":
+        runner, least = (sum(run.cpu for run in found[name]) / len(found[name]) for name in list(found)[:2])
+        results.row("overhead of the runner", side, None, 1000 * (runner - least) / images)
 
 
 if __name__ == "__main__":

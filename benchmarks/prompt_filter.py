@@ -2,7 +2,7 @@
 
     python benchmarks/prompt_filter.py                  # 1.8 M prompts and 14 M rows: about five minutes, 3 GB of disk
     python benchmarks/prompt_filter.py --rows 200000 --large-rows 1000000
-    python benchmarks/prompt_filter.py --libraries      # near-duplicates beside rensa, datasketch and semhash
+    python benchmarks/prompt_filter.py --tasks everything --repeat 3
 
 Prompts are made by recombining clauses of `data/labelled_prompts.jsonl` and, where it is there, of the real prompts in
 `../shared/data/real_prompts_500.txt`; one in four is a near-duplicate of another.
@@ -10,25 +10,20 @@ Prompts are made by recombining clauses of `data/labelled_prompts.jsonl` and, wh
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import re
-import resource
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from harness import Cost, Flags, Results, alone, alternate, timed
 from polars.io.plugins import register_io_source
 
 HERE = Path(__file__).resolve().parent
+# Real prompts may lie beside the repository, to which they do not belong. Figures of both kinds of data differ.
 SHARED = HERE.parents[1] / "shared" / "data" / "real_prompts_500.txt"
 STYLE = (
     "highly detailed", "digital painting", "artstation", "concept art", "sharp focus", "illustration", "8 k", "4k",
@@ -42,23 +37,20 @@ STYLE = (
 # Data
 
 
-def clauses() -> tuple[list[str], list[str]]:
-    """Beginnings of prompts and the clauses that may follow."""
+def make_prompts(count: int, seed: int = 7) -> pl.Series:
+    """Make `count` distinct prompts of about 160 characters."""
     own = [json.loads(line)["prompt"] for line in (HERE / "data" / "labelled_prompts.jsonl").open(encoding="utf-8")]
     real = SHARED.read_text("utf-8").splitlines() if SHARED.exists() else []
     texts = [[part.strip() for part in text.split(",") if part.strip()] for text in own + real]
+    # Sorted, since the order of a set differs from run to run.
     heads = sorted({parts[0] for parts in texts if parts})
-    return heads, sorted({part for parts in texts for part in parts[1:]} | set(STYLE))
-
-
-def make_prompts(count: int, seed: int = 7) -> pl.Series:
-    """Make `count` distinct prompts of about 160 characters."""
-    heads, tails = clauses()
+    tails = sorted({part for parts in texts for part in parts[1:]} | set(STYLE))
     random, made = np.random.default_rng(seed), pl.Series([], dtype=pl.String)
     # A few clauses are in most prompts and most are in few, as with DiffusionDB users.
     weights = 1 / np.arange(1, len(tails) + 1) ** 0.8
     order = random.permutation(len(tails))
     while len(made) < count:
+        # Some are drawn twice and fall away, hence a few more; at most 200,000 at once, for their memory.
         rows = min(200_000, int((count - len(made)) * 1.2) + 1000)
         head = pl.Series(heads)[random.integers(0, len(heads), rows)]
         picks = order[random.choice(len(tails), (rows, 9), p=weights / weights.sum())]
@@ -80,6 +72,7 @@ def write_data(folder: Path, rows: int, large_rows: int) -> None:
     )
     frame.write_parquet(folder / "prompts.parquet", row_group_size=250_000)
 
+    # Made while they are written: 14 million rows at once would take several GiB.
     def batches(columns: list[str] | None, *_: object) -> Iterator[pl.DataFrame]:
         left = large_rows
         while left:
@@ -93,6 +86,7 @@ def write_data(folder: Path, rows: int, large_rows: int) -> None:
 
 def _images(frame: pl.DataFrame, rows: int, random: np.random.Generator) -> pl.DataFrame:
     """Rows of images of prompts drawn at random, the repeats of a prompt anywhere in the file, a few prompts often."""
+    # A power above 1 draws the first prompts more often than the others.
     drawn = (len(frame) * random.random(rows) ** 1.5).astype(np.int64)
     seeds = pl.Series(random.integers(0, 2**32, rows), dtype=pl.UInt32)
     return frame[drawn].with_columns(
@@ -104,7 +98,7 @@ def _images(frame: pl.DataFrame, rows: int, random: np.random.Generator) -> pl.D
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Baseline: the same nine factors, one prompt at a time
+# Baseline: the same nine factors, one prompt at a time. The tests hold the array code to it too.
 
 
 class PlainScorer:
@@ -162,44 +156,15 @@ class PlainScorer:
 # Measurements, each in a process of its own
 
 
-def peak_gib() -> float:
-    """Most memory this process held; ru_maxrss would say what its parent held before the start."""
-    status = Path("/proc/self/status").read_text("utf-8")
-    return round(int(re.search(r"VmHWM:\s*(\d+)", status)[1]) / 2**20, 2)
-
-
-def measure(task: str, folder: Path) -> dict:
-    """Run one task: wall and CPU seconds, the machine's load (2 cores are busy at 2), and the most memory."""
-    begin = time.perf_counter()
-    result = TASKS[task](folder)
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return {
-        "seconds": round(time.perf_counter() - begin, 2),
-        "cpu_seconds": round(used.ru_utime + used.ru_stime, 2),
-        "load": round(os.getloadavg()[0], 1),
-        "peak_gib": peak_gib(),
-        **result,
-    }
-
-
-def _filter(folder: Path, name: str, **options: object) -> dict:
+def filter_file(folder: Path, name: str, **options: object) -> dict:
+    """Run Step 1 on a file; returns the counts and seconds of its summary."""
     from dyneval.prompts.config import FilterConfig
     from dyneval.prompts.pipeline import filter_prompts
 
     with tempfile.TemporaryDirectory(dir=folder) as output:
         config = FilterConfig(inputs=(str(folder / name),), output=Path(output), progress=False, **options)
         summary = filter_prompts(config)
-    return {key: summary[key] for key in ("rows_read", "kept", "tiers", "seconds")} | {"stages": summary["seconds"]}
-
-
-def run_score_and_tier(folder: Path) -> dict:
-    """Filter, score and tier, with all files written."""
-    return _without_seconds(_filter(folder, "prompts.parquet", dedup=None, labeller="none"))
-
-
-def run_everything(folder: Path) -> dict:
-    """The whole run, with near-duplicates and categories."""
-    return _without_seconds(_filter(folder, "prompts.parquet"))
+    return {key: summary[key] for key in ("rows_read", "kept", "tiers")} | {"stages": summary["seconds"]}
 
 
 def run_distinct(folder: Path) -> dict:
@@ -213,29 +178,26 @@ def run_distinct(folder: Path) -> dict:
     return {"distinct": sum(cleaner(batch.rows).height for batch in sources.read(source))}
 
 
-def run_everything_large(folder: Path) -> dict:
-    """The whole run on the rows of a file like metadata-large."""
-    return _without_seconds(_filter(folder, "large.parquet"))
-
-
 def run_scores(folder: Path) -> dict:
     """Our scores of a sample, beside those of the plain scorer: the same to the last bit."""
     from dyneval.prompts import complexity
     from dyneval.prompts.analysis import analyse
 
     prompts = pl.read_parquet(folder / "prompts.parquet", columns=["prompt"], n_rows=200_000)["prompt"]
+    # The first call compiles the patterns.
     analyse(prompts[:1000], None, label=False)
-    begin = time.perf_counter()
-    ours = complexity.complexity(analyse(prompts, None, label=False).points, complexity.load())
-    fast = time.perf_counter() - begin
+    with timed() as fast:
+        ours = complexity.complexity(analyse(prompts, None, label=False).points, complexity.load())
     plain, listed = PlainScorer(), prompts.to_list()
-    begin = time.perf_counter()
-    theirs = np.array([plain(prompt) for prompt in listed])
-    slow = time.perf_counter() - begin
+    with timed() as slow:
+        theirs = np.array([plain(prompt) for prompt in listed])
     return {
-        "prompts": len(listed), "ours_s": round(fast, 2), "plain_s": round(slow, 2),
-        "times_faster": round(slow / fast, 1), "identical": bool((ours == theirs).all()),
-    }  # fmt: skip
+        "prompts": len(listed),
+        "ours_s": round(fast.wall, 2),
+        "plain_s": round(slow.wall, 2),
+        "times_faster": round(slow.wall / fast.wall, 1),
+        "identical": bool((ours == theirs).all()),
+    }
 
 
 def run_selection(folder: Path) -> dict:
@@ -247,70 +209,62 @@ def run_selection(folder: Path) -> dict:
     found = analyse(prompts, 42)
     tier = complexity.tiers_by_threshold(complexity.complexity(found.points, complexity.load()))
     keys, count = np.random.default_rng(0).permutation(len(prompts)).astype(np.uint64), len(prompts) // 10
-    begin = time.perf_counter()
-    chosen = selection.select(count, tier, found.labels, found.shingled.signatures, keys, 42)
-    seconds = round(time.perf_counter() - begin, 2)
-    return {
-        "select_s": seconds,
-        "selected": _describe(found, tier, chosen),
-        "random": _describe(found, tier, keys < count),
-    }
-
-
-def _describe(found: object, tier: np.ndarray, chosen: np.ndarray) -> dict:
-    labels = found.labels[chosen]
-    counts = sorted(int(np.count_nonzero(labels & np.uint64(1 << bit))) for bit in range(42))
-    values = found.shingled.signatures[chosen][:, :8]
-    alike = np.mean([1 - len(np.unique(column)) / len(column) for column in values.T])
-    return {
-        "tiers": np.bincount(tier[chosen], minlength=4)[1:].tolist(),
-        "five_rarest_categories": counts[:5],
-        "prompts_sharing_a_minhash": round(float(alike), 3),
-    }
-
-
-def _without_seconds(result: dict) -> dict:
-    return {key: value for key, value in result.items() if key != "seconds"}
+    with timed() as usage:
+        chosen = selection.select(count, tier, found.labels, found.shingled.signatures, keys, 42)
+    described: dict = {"select_s": round(usage.wall, 2)}
+    # The keys are a permutation, so those below `count` are a random tenth.
+    for name, some in (("selected", chosen), ("random", keys < count)):
+        labels = found.labels[some]
+        counts = sorted(int(np.count_nonzero(labels & np.uint64(1 << bit))) for bit in range(42))
+        # 8 of the 64 MinHash values of a prompt: enough to see repetition.
+        values = found.shingled.signatures[some][:, :8]
+        alike = np.mean([1 - len(np.unique(column)) / len(column) for column in values.T])
+        described[name] = {
+            "tiers": np.bincount(tier[some], minlength=4)[1:].tolist(),
+            "five_rarest_categories": counts[:5],
+            "prompts_sharing_a_minhash": round(float(alike), 3),
+        }
+    return described
 
 
 TASKS = {
     "scores": run_scores,
-    "score_and_tier": run_score_and_tier,
-    "everything": run_everything,
+    # Filter, score and tier, with all files written, but without near-duplicates and categories.
+    "score_and_tier": partial(filter_file, name="prompts.parquet", dedup=None, labeller="none"),
+    "everything": partial(filter_file, name="prompts.parquet"),
     "distinct": run_distinct,
-    "everything_large": run_everything_large,
+    "everything_large": partial(filter_file, name="large.parquet"),
     "selection": run_selection,
 }
 
 
+def measure(task: str, folder: Path) -> tuple[Cost, dict]:
+    """Run one task; what it took, without the start of Python, and what it found."""
+    with timed() as usage:
+        found = TASKS[task](folder)
+    return usage, found
+
+
 def main() -> None:
-    """Make the data, run every task and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1_800_000)
-    parser.add_argument("--large-rows", type=int, default=14_000_000)
-    parser.add_argument("--repeat", type=int, default=1, help="runs of each task; the median is printed")
-    parser.add_argument("--folder", type=Path, help="keep the data here and use it again")
-    parser.add_argument("--tasks", nargs="+", choices=sorted(TASKS), default=list(TASKS))
-    parser.add_argument("--task", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.task:
-        print(json.dumps(measure(args.task, args.folder)))
-        return
+    """Make the data, run every task and print a row for each."""
+    flags = Flags(__doc__, repeat=1)
+    flags.add_argument("--rows", type=int, default=1_800_000, smoke=2000)
+    flags.add_argument("--large-rows", type=int, default=14_000_000, smoke=5000)
+    flags.add_argument("--folder", type=Path, help="keep the data here and use it again")
+    flags.add_argument("--tasks", nargs="+", choices=sorted(TASKS), default=list(TASKS))
+    arguments = flags.parse_args()
+    results = Results(arguments)
+    results.table({"task": "", "wall s": ".2f", "CPU s": ".2f", "peak GiB": ".2f", "found": ""})
     with tempfile.TemporaryDirectory() as temporary:
-        folder = args.folder or Path(temporary)
+        folder = arguments.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "large.parquet").exists():
-            write_data(folder, args.rows, args.large_rows)
-        for task in args.tasks:
-            runs = [_in_process(task, folder) for _ in range(args.repeat)]
-            median = statistics.median(run["seconds"] for run in runs)
-            print(task, json.dumps(next(run for run in runs if run["seconds"] >= median)), flush=True)
-
-
-def _in_process(task: str, folder: Path) -> dict:
-    command = [sys.executable, __file__, "--task", task, "--folder", str(folder)]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={**os.environ}).stdout
-    return json.loads(output.splitlines()[-1])
+            write_data(folder, arguments.rows, arguments.large_rows)
+        for task in arguments.tasks:
+            runs = alternate({task: lambda task=task: alone(measure, task, folder)}, arguments.repeat)[task]
+            usages = [usage for usage, _ in runs]
+            figures = [[one.wall for one in usages], [one.cpu for one in usages], [one.peak / 1024 for one in usages]]
+            results.row(task, *figures, json.dumps(runs[-1][1]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ large. Needs chromium.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from harness import Flags, Results, timed
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
@@ -23,45 +23,52 @@ from dyneval.evaluation import published
 from dyneval.evaluation.report import gallery
 from dyneval.evaluation.run_leaderboard import LeaderboardRun, run_leaderboard
 
+PROMPT = "a red paper lantern above a wooden bench on a foggy pier, oil painting"
+SCENE = {
+    "nodes": [{"id": f"n{n}", "label": f"object {n}", "attributes": ["red"]} for n in range(5)],
+    "edges": [{"source": "n0", "target": "n1", "relationship": "above"}],
+}
+# As long as a usual sentence of a student: it decides the size of the page.
 REASON = "The main subject is present and recognisable, but one attribute named in the prompt is only partly shown."
 
 
 def main() -> None:
-    """Print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=int, default=36)
-    parser.add_argument("--prompts", type=int, default=1000)
-    parser.add_argument("--carried", type=int, default=50)
-    parser.add_argument("--workers", type=int, default=2)
-    arguments = parser.parse_args()
-    print("| report | images | made s | page MB | beside it MB | first paint ms | gallery ready ms |")
-    print("|---|---|---|---|---|---|---|")
+    """Make and open a report of each kind and size."""
+    flags = Flags(__doc__)
+    flags.add_argument("--models", type=int, default=36, smoke=2)
+    flags.add_argument("--prompts", type=int, default=1000, smoke=3)
+    flags.add_argument("--carried", type=int, default=50, smoke=2)
+    flags.add_argument("--workers", type=int, default=2)
+    arguments = flags.parse_args()
+    results = Results(arguments)
+    columns = {"report": "", "images": "", "made s": ".0f", "page MB": ".1f", "beside it MB": ".0f"}
+    results.table(columns | {"first paint ms": ".0f", "gallery ready ms": ".0f"})
     for name, prompts, inline in (
         ("carries all", arguments.carried, 1 << 30),
         ("folder beside it", arguments.carried, gallery.INLINE),
         ("folder beside it", arguments.prompts, gallery.INLINE),
     ):
+        # The page carries its images itself up to this many bytes.
         gallery.INLINE = inline
-        with tempfile.TemporaryDirectory() as folder:
-            print(row(name, Path(folder), arguments.models, prompts, arguments.workers), flush=True)
-
-
-def row(name: str, folder: Path, models: int, prompts: int, workers: int) -> str:
-    """Make and open one report."""
-    make(folder, models, prompts)
-    started = time.perf_counter()
-    output = folder / "board"
-    run_leaderboard(
-        LeaderboardRun(
-            scores=[folder / "scores.jsonl"], images=folder, model_from="folder", output=output, workers=workers
-        )
-    )
-    made = time.perf_counter() - started
-    beside = sum(path.stat().st_size for path in (output / "report_files").rglob("*") if path.is_file())
-    page = (output / "report.html").stat().st_size
-    paint, ready = look(output / "report.html")
-    sizes = f"{page / 1e6:.1f} | {beside / 1e6:.0f}"
-    return f"| {name} | {models * prompts} | {made:.0f} | {sizes} | {paint:.0f} | {ready:.0f} |"
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            output = folder / "board"
+            make(folder, arguments.models, prompts)
+            board = LeaderboardRun(
+                scores=[folder / "scores.jsonl"],
+                images=folder,
+                model_from="folder",
+                output=output,
+                workers=arguments.workers,
+            )
+            with timed() as made:
+                run_leaderboard(board)
+            files = [path for path in (output / "report_files").rglob("*") if path.is_file()]
+            sizes = [
+                size / 1e6
+                for size in ((output / "report.html").stat().st_size, sum(path.stat().st_size for path in files))
+            ]
+            results.row(name, arguments.models * prompts, made.wall, *sizes, *look(output / "report.html"))
 
 
 def make(folder: Path, models: int, prompts: int) -> None:
@@ -74,40 +81,29 @@ def make(folder: Path, models: int, prompts: int) -> None:
                 image = f"{model.slug}/{number:04d}.jpg"
                 pixels = generator.integers(60, 220, (3, 3, 3), dtype=np.uint8)
                 Image.fromarray(pixels).resize((256, 256), Image.Resampling.BICUBIC).save(folder / image, quality=70)
-                drawn = np.clip(np.rint(generator.normal(1 + 4 * model.normalised, 0.9, 23)), 1, 5)
-                file.write(json.dumps(record(f"{number:04d}-{model.slug}", image, number, drawn)) + "\n")
-
-
-def record(pair_id: str, image: str, number: int, drawn: np.ndarray) -> dict:
-    """One row of scores.jsonl."""
-    questions = [
-        {
-            "question": f"Is part {n} shown as it was asked for?",
-            "answer": "yes",
-            "score": int(score),
-            "reasoning": REASON,
-        }
-        for n, score in enumerate(drawn)
-    ]
-    t2ia, iqa = float(drawn[:9].mean()), float(drawn[9:].mean())
-    scores = {"t2ia": t2ia, "iqa": iqa, "overall": (t2ia + iqa) / 2}
-    nodes = [{"id": f"n{n}", "label": f"object {n}", "attributes": ["red"]} for n in range(5)]
-    return {
-        "pair_id": pair_id,
-        "prompt": f"prompt {number}: a red paper lantern above a wooden bench on a foggy pier, oil painting",
-        "image": image,
-        **scores,
-        "normalised": {name: (score - 1) / 4 for name, score in scores.items()},
-        "t2ia_questions": questions[:9],
-        "iqa_questions": questions[9:],
-        "scene_graph": {"nodes": nodes, "edges": [{"source": "n0", "target": "n1", "relationship": "above"}]},
-        "model": "DynEval-4B",
-        "template": "readme",
-    }
+                drawn = np.clip(np.rint(generator.normal(1 + 4 * (model.paper_score or 0.5), 0.9, 23)), 1, 5)
+                asked = {"question": "Is this part shown as it was asked for?", "answer": "yes", "reasoning": REASON}
+                scored = [asked | {"score": int(score)} for score in drawn]
+                t2ia, iqa = float(drawn[:9].mean()), float(drawn[9:].mean())
+                scores = {"t2ia": t2ia, "iqa": iqa, "overall": (t2ia + iqa) / 2}
+                row = {
+                    "pair_id": f"{number:04d}-{model.slug}",
+                    "prompt": f"prompt {number}: {PROMPT}",
+                    "image": image,
+                    **scores,
+                    "normalised": {name: (score - 1) / 4 for name, score in scores.items()},
+                    "t2ia_questions": scored[:9],
+                    "iqa_questions": scored[9:],
+                    "scene_graph": SCENE,
+                    "model": "DynEval-4B",
+                    "template": "readme",
+                }
+                file.write(json.dumps(row) + "\n")
 
 
 def look(page: Path) -> tuple[float, float]:
     """Return milliseconds to the first paint, and until the gallery shows its count."""
+    # Containers have no user namespaces for Chromium's sandbox, and often no GPU.
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)

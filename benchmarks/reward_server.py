@@ -4,17 +4,15 @@
 
 A stand-in of a judge takes 1 s for a batch of up to 8 images, whatever is in it: 8 a second is all that it can do, and
 the share of that shows what is lost on the way. Images have 96 px. Trainers' workers send groups of 4 images of one
-prompt to /compute, each worker one group after the other, as Flow-Factory does; the exit status is 1 where one was
-refused. Of real students see `benchmarks/rewards.py speed`.
+prompt to /compute, each worker one group after the other, as Flow-Factory does; the program ends with status 1 where
+one was refused. Of real students see `benchmarks/rewards.py speed`.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import io
-import json
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,16 +22,20 @@ from itertools import islice
 from typing import Any
 
 import httpx2
+from harness import Flags, Results, timed
 from PIL import Image
 
 from dyneval.client import AsyncClient, Client
 from dyneval.loaded_pairs import LoadedPair
 from dyneval.records import ScoreRecord
 
+# The stand-in's pace: so slow that what is lost on the way, and not the machine, decides the rate.
 BATCH, SECONDS = 8, 1.0
+# Trainers: images of a prompt, and workers that ask at the same time.
 GROUP, WORKERS = 4, 64
+# Images of the loop of single calls: each takes a whole second.
+FEW = 24
 Examples = Sequence[tuple[bytes, str]]
-Row = tuple[str, int, float]
 
 
 def paced(pairs: Sequence[LoadedPair]) -> Iterator[tuple[int, ScoreRecord]]:
@@ -71,16 +73,15 @@ def serve_paced(ready: Any) -> None:
     app = create_app(batcher, settings, {"model": "paced"})
     config = uvicorn.Config(app, http=protocol(), ws="none", log_level="warning")  # type: ignore[arg-type]
 
-    def tell() -> bool:
-        ready.send(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        return True
-
-    BoundServer(config, listener, tell, lambda: False).run([listener])
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    # send returns None, and what is told here has to be true.
+    BoundServer(config, listener, lambda: ready.send(address) is None, lambda: False).run([listener])
 
 
 @contextmanager
 def server() -> Iterator[str]:
     """Run it in a process; yields its address."""
+    # Not forked: the client's threads and sockets must not be in the server.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=serve_paced, args=(theirs,))
@@ -106,14 +107,10 @@ def many(address: str, examples: Examples) -> None:
         assert sum(isinstance(result, ScoreRecord) for result in client.score_many(examples)) == len(examples)
 
 
-def many_async(address: str, examples: Examples) -> None:
+async def many_async(address: str, examples: Examples) -> None:
     """`AsyncClient.score_many`."""
-
-    async def run() -> int:
-        async with AsyncClient(address) as client:
-            return sum([isinstance(result, ScoreRecord) async for result in client.score_many(examples)])
-
-    assert asyncio.run(run()) == len(examples)
+    async with AsyncClient(address) as client:
+        assert sum([isinstance(result, ScoreRecord) async for result in client.score_many(examples)]) == len(examples)
 
 
 def trainers(address: str, examples: Examples) -> None:
@@ -136,45 +133,34 @@ def trainers(address: str, examples: Examples) -> None:
         list(pool.map(worker, shares))
 
 
-def examples_of(count: int, side: int) -> list[tuple[bytes, str]]:
-    """Images, as PNG files, and prompts; of each prompt there is a group."""
-    found = []
-    for number in range(count):
-        image = Image.linear_gradient("L").rotate(number).resize((side, side)).convert("RGB")
+def main() -> None:
+    """Ask in each way, and print a row for each."""
+    flags = Flags(__doc__)
+    flags.add_argument("--images", type=int, default=512, smoke=16, help="default: %(default)s")
+    arguments = flags.parse_args()
+    results = Results(arguments)
+    results.table({"how a server is asked": "", "images": "", "rewards/s": ".2f", "share of its capacity": ".3f"})
+    examples = []
+    for number in range(arguments.images):
         data = io.BytesIO()
-        image.save(data, "PNG")
-        found.append((data.getvalue(), f"a wall in the evening, {number // GROUP}"))
-    return found
-
-
-def timed(name: str, ask: Callable[[], None], count: int) -> Row:
-    """Ask; returns name, images and seconds."""
-    started = time.perf_counter()
-    ask()
-    return name, count, time.perf_counter() - started
-
-
-def asked(address: str, examples: Examples, few: int) -> Iterator[Row]:
-    """All ways to ask a server; a loop of single calls about a `few` of them."""
-    single(address, examples[:1])  # the first one starts what decodes
-    yield timed("server, a loop of single calls", lambda: single(address, examples[:few]), few)
-    yield timed("server, Client.score_many", lambda: many(address, examples), len(examples))
-    yield timed("server, AsyncClient.score_many", lambda: many_async(address, examples), len(examples))
-    yield timed(f"server, {WORKERS} trainers' workers on /compute", lambda: trainers(address, examples), len(examples))
-
-
-def main() -> int:
-    """Run the benchmark; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=512, help="default: %(default)s")
-    arguments = parser.parse_args()
+        Image.linear_gradient("L").rotate(number).resize((96, 96)).convert("RGB").save(data, "PNG")
+        examples.append((data.getvalue(), f"a wall in the evening, {number // GROUP}"))
+    few = examples[: 2 if arguments.smoke else FEW]
+    ways: dict[str, tuple[Callable[[str, Examples], object], Examples]] = {
+        "a loop of single calls": (single, few),
+        "Client.score_many": (many, examples),
+        "AsyncClient.score_many": (lambda address, images: asyncio.run(many_async(address, images)), examples),
+        f"{WORKERS} trainers' workers on /compute, groups of {GROUP}": (trainers, examples),
+    }
     with server() as address:
-        for name, count, seconds in asked(address, examples_of(arguments.images, 96), 24):
-            rate = count / seconds
-            share = round(rate * SECONDS / BATCH, 3)
-            print(json.dumps({"asked": name, "images": count, "a second": round(rate, 2), "share": share}), flush=True)
-    return 0
+        # The first call starts the processes that decode images.
+        single(address, examples[:1])
+        for name, (ask, images) in ways.items():
+            with timed() as usage:
+                ask(address, images)
+            rate = len(images) / usage.wall
+            results.row(name, len(images), rate, rate * SECONDS / BATCH)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

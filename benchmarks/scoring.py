@@ -1,6 +1,6 @@
 """Images a second of the scorer, beside four plain `generate` calls a pair under the same grammars.
 
-    python benchmarks/scoring.py [--checkpoint DIR] [--images 16] [--batch-size 16] [--device cuda] [--dtype bfloat16]
+    python benchmarks/scoring.py --checkpoint DIR --images 16 --batch-size 16 --device cuda --dtype bfloat16
     .venv-vllm/bin/python benchmarks/scoring.py --engine vllm --baseline-images 0 --checkpoint DIR
 
 Without --checkpoint the tiny random Qwen3-VL is built. A random model closes its lists at random, so every reply has
@@ -14,15 +14,14 @@ all weights once a batch, at the memory's bandwidth, and each other token 2 FLOP
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from harness import Flags, Results, timed
 from PIL import Image
 from transformers import LogitsProcessor, LogitsProcessorList
 
@@ -38,12 +37,15 @@ from dyneval.scorer.loading import load_student
 from dyneval.scorer.students.local import TransformersStudent
 from dyneval.scorer.students.registry import Checkpoint, make_student
 
+# About the reply to an image with few objects. Every list and text is filled to its limit, see `filled_scene`.
 LIMITS = ReplyLimits(
     questions=14, nodes=4, edges=3, attributes=2, question_chars=60, label_chars=12, reasoning_chars=90
 )
 T2IA_QUESTIONS = 8
 SHORT = ReplyLimits(questions=2, nodes=1, edges=1, attributes=1, question_chars=12, label_chars=8, reasoning_chars=12)
+# Kept, since `main` puts the filled schemas in their place.
 QUESTIONS_SCHEMA, SCENE_SCHEMA = replies.questions_schema, replies.scene_schema
+# Given, or the scorer would probe a random model for its wording.
 READMES = {"template": "readme", "reply_form": "readme"}
 
 
@@ -63,8 +65,8 @@ def filled_scene(limits: ReplyLimits) -> dict:
     return schema
 
 
-class Held(LogitsProcessor):
-    """Token by token under a grammar."""
+class PlainGrammar(LogitsProcessor):
+    """Decoding token by token under a grammar; `choices` counts the tokens that the grammar left open."""
 
     def __init__(self, grammar: ReplyGrammar, constraint: Constraint, end: int) -> None:
         self.grammar, self.constraint, self.end = grammar, constraint, end
@@ -82,13 +84,14 @@ class Held(LogitsProcessor):
         if self.chosen:
             allowed = torch.from_numpy(self.grammar.allowed([self.constraint])[0]).to(scores.device)
             return scores.masked_fill(~allowed, -torch.inf)
+        # The forced token is the only one allowed, so that baseline and scorer take the same tokens.
         only = torch.full_like(scores, -torch.inf)
         only[:, self.forced.pop(0) if self.forced else self.end] = 0
         return only
 
 
-class Plain:
-    """What a script without this package would do."""
+class SequentialBaseline:
+    """The baseline: four `generate` calls a pair, as a script without this package would make them."""
 
     def __init__(self, model: torch.nn.Module, processor: Processor, settings: ScorerSettings) -> None:
         self.model, self.processor, self.settings = model, processor, settings
@@ -100,7 +103,7 @@ class Plain:
         images = [image] if image else []
         encoded = self.processor.encode([ChatTurn("user", turn, len(images))], images, True).model_inputs()
         encoded = {name: value.to(self.model.device) for name, value in encoded.items()}
-        held = Held(self.grammar, self.grammar.constraint(schema), self.processor.tokenizer.eos_token_id)
+        held = PlainGrammar(self.grammar, self.grammar.constraint(schema), self.processor.tokenizer.eos_token_id)
         options = {"max_new_tokens": self.settings.max_new_tokens, "do_sample": False}
         self.model.generate(**encoded, logits_processor=LogitsProcessorList([held]), **options)
         self.tokens += len(held.constraint.tokens)
@@ -126,45 +129,15 @@ class Plain:
 def make_pairs(count: int, side: int) -> list[LoadedPair]:
     """Images of smooth noise, each with its own prompt."""
     random = np.random.default_rng(0)
-    images = [
-        Image.fromarray(random.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize((side, side)) for _ in range(count)
-    ]
-    return [
-        LoadedPair(
-            pair_id=f"pair-{n}", prompt=f"scene number {n}: a red circle on a bench", image=image, image_name=f"{n}.png"
-        )
-        for n, image in enumerate(images)
-    ]
+    made = []
+    for n in range(count):
+        image = Image.fromarray(random.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize((side, side))
+        prompt = f"scene number {n}: a red circle on a bench"
+        made.append(LoadedPair(pair_id=f"pair-{n}", prompt=prompt, image=image, image_name=f"{n}.png"))
+    return made
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Command line of this script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path)
-    parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--engine", choices=["transformers", "vllm"], default="transformers")
-    parser.add_argument("--baseline-images", type=int, default=4, help="of them, scored by the baseline; 0: none")
-    parser.add_argument("--side", type=int, default=512, help="pixels of an image's side")
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--max-pixels", type=int, default=50176)
-    parser.add_argument("--short", action="store_true", help="replies of two short questions, to try this script")
-    parser.add_argument("--device")
-    parser.add_argument("--dtype")
-    return parser.parse_args()
-
-
-def measure_baseline(plain: Plain, pairs: Sequence[LoadedPair]) -> tuple[float, list[tuple[float, float]]]:
-    """Seconds a pair of plain `generate` calls, and their scores; the first pair is scored twice, to warm up."""
-    plain.score(pairs[0])
-    plain.tokens = plain.choices = plain.read = 0
-    started = time.perf_counter()
-    expected = [plain.score(pair) for pair in pairs]
-    seconds = (time.perf_counter() - started) / len(pairs)
-    print(f"{plain.tokens / len(pairs):.0f} tokens of reply a pair; {plain.model.dtype} on {plain.model.device}")
-    return seconds, expected
-
-
-def limit(plain: Plain, pairs: int, batch_size: int) -> float | None:
+def limit(plain: SequentialBaseline, pairs: int, batch_size: int) -> float | None:
     """Images a second that the memory's bandwidth and the FLOPs of this GPU allow; None where it is unknown."""
     if not torch.cuda.is_available():
         return None
@@ -172,6 +145,7 @@ def limit(plain: Plain, pairs: int, batch_size: int) -> float | None:
     gpu = next((figures for kind, figures in gpus().items() if kind.split("-")[0] in name), None)
     if gpu is None:
         return None
+    # A chosen token reads all weights once a batch, 2 bytes a parameter; every other token costs 2 FLOPs a parameter.
     parameters = plain.model.num_parameters()
     chosen, others = plain.choices / pairs, (plain.read + plain.tokens - plain.choices) / pairs
     decoding = chosen / batch_size * 2 * parameters / (gpu["bandwidth_tb"] * 1e12)
@@ -179,9 +153,24 @@ def limit(plain: Plain, pairs: int, batch_size: int) -> float | None:
 
 
 def main() -> None:
-    """Measure and print a table."""
-    arguments = parse_arguments()
+    """Measure the baseline, then the scorer in both modes, and print a row for each."""
+    flags = Flags(__doc__, repeat=1)
+    flags.add_argument("--checkpoint", type=Path)
+    flags.add_argument("--images", type=int, default=16, smoke=2)
+    flags.add_argument("--engine", choices=["transformers", "vllm"], default="transformers")
+    text = "of them, scored by the baseline; 0: none"
+    flags.add_argument("--baseline-images", type=int, default=4, smoke=1, help=text)
+    flags.add_argument("--side", type=int, default=512, smoke=64, help="pixels of an image's side")
+    flags.add_argument("--batch-size", type=int, default=16)
+    flags.add_argument("--max-pixels", type=int, default=50176)
+    text = "replies of two short questions, to try this script"
+    flags.add_argument("--short", action="store_true", smoke=True, help=text)
+    flags.add_argument("--device")
+    flags.add_argument("--dtype")
+    arguments = flags.parse_args()
     replies.questions_schema, replies.scene_schema = filled_questions, filled_scene
+    results = Results(arguments)
+    model = None
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = arguments.checkpoint
         if checkpoint is None:
@@ -191,7 +180,7 @@ def main() -> None:
             build_tiny_model(checkpoint, task_tokens=True)
         shown = {"dtype": arguments.dtype, "max_pixels": arguments.max_pixels}
         if arguments.engine == "vllm":
-            engine, model = make_student("vllm", Checkpoint(path=checkpoint, **shown)), None
+            engine = make_student("vllm", Checkpoint(path=checkpoint, **shown))
         else:
             model, processor = load_student(checkpoint, device=arguments.device, **shown)
             engine = TransformersStudent(model, processor)
@@ -199,28 +188,34 @@ def main() -> None:
         raise SystemExit("the baseline needs the model in this process: --baseline-images 0 with --engine vllm")
     limits = SHORT if arguments.short else LIMITS
     pairs = make_pairs(arguments.images, arguments.side)
+    results.table({"": "", "images/s": ".3f", "times the baseline": ".1f", "scores equal": ""})
     baseline, expected, most = 0.0, [], None
     if arguments.baseline_images:
-        plain = Plain(model, engine.processor, ScorerSettings(limits=limits, **READMES))
-        baseline, expected = measure_baseline(plain, pairs[: arguments.baseline_images])
+        plain = SequentialBaseline(model, engine.processor, ScorerSettings(limits=limits, **READMES))
+        # The first call sets up more than later ones.
+        plain.score(pairs[0])
+        plain.tokens = plain.choices = plain.read = 0
+        with timed() as usage:
+            expected = [plain.score(pair) for pair in pairs[: arguments.baseline_images]]
+        baseline = usage.wall / len(expected)
         most = limit(plain, len(expected), arguments.batch_size)
-    print("| | images/s | times the baseline | scores equal |")
-    print("|---|---|---|---|")
-    if baseline:
-        print(f"| four sequential generate calls | {1 / baseline:.3f} | 1.0 | |", flush=True)
+        replied = f"{plain.tokens / len(expected):.0f} tokens of reply a pair, {model.dtype} on {model.device}"
+        results.row(f"four sequential generate calls, {replied}", 1 / baseline, 1.0, None)
     for mode in ("full", "fast"):
         settings = ScorerSettings(mode=mode, limits=limits, batch_size=arguments.batch_size, **READMES)
         list(Scorer(engine, "benchmark", settings).score_pairs(make_pairs(2, arguments.side)))
-        scorer = Scorer(engine, "benchmark", settings)
-        started = time.perf_counter()
-        results = [result for result in scorer.score_pairs(pairs) if isinstance(result, ScoreRecord)]
-        seconds = (time.perf_counter() - started) / len(pairs)
-        equal = sum((one.t2ia, one.iqa) == other for one, other in zip(results, expected, strict=False))
-        shown = f"{equal} of {len(expected)}" if mode == "full" and expected else ""
-        times = f"{baseline / seconds:.1f}" if baseline else ""
-        print(f"| {arguments.engine}, {mode} | {1 / seconds:.3f} | {times} | {shown} |", flush=True)
+        rates = []
+        for _ in range(arguments.repeat):
+            scorer = Scorer(engine, "benchmark", settings)
+            with timed() as usage:
+                scored = [result for result in scorer.score_pairs(pairs) if isinstance(result, ScoreRecord)]
+            rates.append(len(pairs) / usage.wall)
+        equal = sum((one.t2ia, one.iqa) == other for one, other in zip(scored, expected, strict=False))
+        shown = f"{equal} of {len(expected)}" if mode == "full" and expected else None
+        times = [rate * baseline for rate in rates] if baseline else None
+        results.row(f"{arguments.engine}, {mode}", rates, times, shown)
     if most:
-        print(f"| limit of this GPU, full, batches of {arguments.batch_size} | {most:.3f} | {most * baseline:.1f} | |")
+        results.row(f"limit of this GPU, full, batches of {arguments.batch_size}", most, most * baseline, None)
 
 
 if __name__ == "__main__":

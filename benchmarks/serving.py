@@ -1,7 +1,7 @@
 """Many clients at one server: what they get, how long it takes, what memory does.
 
     python benchmarks/serving.py     # 500 clients for 60 s, on the tiny random student
-    python benchmarks/serving.py --clients 40 --seconds 3 --queue 16    # the short form that the tests run
+    python benchmarks/serving.py --smoke    # the short form: 40 clients for 3 s
     python benchmarks/serving.py --attacks --no-baseline    # the same clients alone, then beside benchmarks/attacks.py
 
 Every client sends one image after the other and, told to come back later, does so when Retry-After says. The baseline
@@ -13,10 +13,8 @@ the 95th percentile of the answers is over twice that without.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import io
-import json
 import os
 import random
 import re
@@ -34,16 +32,27 @@ from statistics import quantiles
 from typing import Any
 
 import httpx2
+from harness import Flags, Results
 from PIL import Image
 
+# A random student ends no list and no text by itself.
 LIMITS = ["--max-questions", "2", "--max-text", "8"]
-GROWTH = 1.1
-_WATCH, _LONG = 0.25, 30
+# Memory may grow by so much after the first quarter of a run of at least LONG seconds.
+GROWTH, LONG = 1.1, 30
+# Seconds between two looks at the server's memory.
+LOOK = 0.25
 
 
 @dataclass
-class Tally:
-    """What came back."""
+class LoadFigures:
+    """What the clients of a run got.
+
+    Attributes:
+        statuses: answers by HTTP status; names of errors where none came, and `STATUS! text` of one that is wrong.
+        seconds: of each answer with a score.
+        memory: resident bytes of the server, one look after the other.
+        elapsed: seconds of the run.
+    """
 
     statuses: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
@@ -61,9 +70,13 @@ def server(
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            while not (found := re.search(r"running on (\S+)", shown(log))):
+            found = None
+            while found is None:
+                log.seek(0)
+                said = log.read()
                 if process.poll() is not None:
-                    raise SystemExit(shown(log))
+                    raise SystemExit(said)
+                found = re.search(r"running on (\S+)", said)
                 time.sleep(0.1)
             yield found[1], process.pid
         finally:
@@ -71,14 +84,9 @@ def server(
             process.wait()
 
 
-def shown(log: io.TextIOBase) -> str:
-    """What is in the log so far."""
-    log.seek(0)
-    return log.read()
-
-
-async def client(http: httpx2.AsyncClient, image: bytes, number: int, until: float, tally: Tally) -> None:
+async def client(http: httpx2.AsyncClient, image: bytes, number: int, until: float, figures: LoadFigures) -> None:
     """Score until the time is over; the last request may end after it."""
+    # All at the same instant would measure the rush and not the load.
     await asyncio.sleep(random.random())
     while time.monotonic() < until:
         started = time.monotonic()
@@ -86,28 +94,29 @@ async def client(http: httpx2.AsyncClient, image: bytes, number: int, until: flo
             fields = {"prompt": f"a circle, {number % 50}"}
             answer = await http.post("/v1/score", files={"image": ("i.png", image)}, data=fields)
         except httpx2.HTTPError as error:
-            tally.statuses[type(error).__name__] += 1
+            figures.statuses[type(error).__name__] += 1
             continue
         pause = answer.headers.get("retry-after", "")
         known = answer.status_code == 200 or (answer.status_code in (429, 503) and pause.isdigit())
-        tally.statuses[str(answer.status_code) if known else f"{answer.status_code}! {answer.text[:300]}"] += 1
+        figures.statuses[str(answer.status_code) if known else f"{answer.status_code}! {answer.text[:300]}"] += 1
         if answer.status_code == 200:
-            tally.seconds.append(time.monotonic() - started)
+            figures.seconds.append(time.monotonic() - started)
         else:
+            # Somewhat later than told, each by another time: those who were refused together do not come back together.
             await asyncio.sleep(float(pause or 1) * random.uniform(1, 1.5))
 
 
-async def watch(pid: int, until: float, tally: Tally) -> None:
+async def watch(pid: int, until: float, figures: LoadFigures) -> None:
     """Note the server's resident memory four times a second."""
     while time.monotonic() < until:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        tally.memory.append(pages * os.sysconf("SC_PAGE_SIZE"))
-        await asyncio.sleep(_WATCH)
+        figures.memory.append(pages * os.sysconf("SC_PAGE_SIZE"))
+        await asyncio.sleep(LOOK)
 
 
-async def storm(address: str, pid: int, clients: int, seconds: float, attacks: bool) -> tuple[Tally, str]:
-    """Let the clients loose, and the attackers; returns what came back, and the server's own figures after it."""
-    tally = Tally()
+async def run_clients(address: str, pid: int, clients: int, seconds: float, attacks: bool) -> tuple[LoadFigures, str]:
+    """Run the clients, and the attackers beside them; returns what came back, and the server's own metrics after it."""
+    figures = LoadFigures()
     buffer = io.BytesIO()
     Image.linear_gradient("L").convert("RGB").resize((96, 96)).save(buffer, "PNG")
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=clients)
@@ -115,10 +124,11 @@ async def storm(address: str, pid: int, clients: int, seconds: float, attacks: b
         with attackers(httpx2.URL(address)) if attacks else nullcontext():
             started = time.monotonic()
             until = started + seconds
-            tasks = [client(http, buffer.getvalue(), number, until, tally) for number in range(clients)]
-            await asyncio.wait_for(asyncio.gather(*tasks, watch(pid, until, tally)), seconds + 360)
-            tally.elapsed = time.monotonic() - started
-        return tally, (await http.get("/metrics")).text
+            tasks = [client(http, buffer.getvalue(), number, until, figures) for number in range(clients)]
+            # A request may wait for 180 s and be told to come back once: an answer that stays out longer fails the run.
+            await asyncio.wait_for(asyncio.gather(*tasks, watch(pid, until, figures)), seconds + 360)
+            figures.elapsed = time.monotonic() - started
+        return figures, (await http.get("/metrics")).text
 
 
 @contextmanager
@@ -127,78 +137,81 @@ def attackers(address: httpx2.URL) -> Iterator[None]:
     command = [sys.executable, str(Path(__file__).with_name("attacks.py")), address.host, str(address.port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin and process.stdout
-        process.stdout.readline()  # its pictures are made
+        # The line "ready": its pictures are made.
+        process.stdout.readline()
         yield
         process.stdin.close()
         print(process.stdout.read().strip(), file=sys.stderr)
 
 
-def judge(name: str, tally: Tally, figures: str, attacks: bool) -> tuple[dict[str, Any], list[str]]:
+def evaluate(name: str, figures: LoadFigures, metrics: str, attacks: bool) -> tuple[dict[str, Any], list[str]]:
     """Return the figures of a run, and what is wrong with it; attackers' pairs may be scored too."""
-    settled = len(tally.memory) // 4
-    early, late = max(tally.memory[: settled + 1]), max(tally.memory[settled:])
-    counted = re.search(r'dyneval_pairs_total\{outcome="scored"\} (\S+)', figures)
+    settled = len(figures.memory) // 4
+    early, late = max(figures.memory[: settled + 1]), max(figures.memory[settled:])
+    counted = re.search(r'dyneval_pairs_total\{outcome="scored"\} (\S+)', metrics)
     taken = int(float(counted[1])) if counted else 0
-    cuts = quantiles(tally.seconds, n=20) if len(tally.seconds) > 1 else [0.0] * 19
+    cuts = quantiles(figures.seconds, n=20) if len(figures.seconds) > 1 else [0.0] * 19
     row = {
         "server": name,
-        "scored": len(tally.seconds),
-        "a second": round(len(tally.seconds) / tally.elapsed, 1),
-        "429": tally.statuses["429"],
-        "503": tally.statuses["503"],
+        "scored": len(figures.seconds),
+        "a second": round(len(figures.seconds) / figures.elapsed, 1),
+        "429": figures.statuses["429"],
+        "503": figures.statuses["503"],
         "p50 s": round(cuts[9], 2),
         "p95 s": round(cuts[18], 2),
         "MB early": early // 10**6,
         "MB late": late // 10**6,
     }
-    wrong = [f"{count} x {status}" for status, count in tally.statuses.items() if status not in ("200", "429", "503")]
-    if taken < len(tally.seconds) or (taken > len(tally.seconds) and not attacks):
-        wrong.append(f"the server scored {taken} pairs, clients got {len(tally.seconds)}")
-    if not tally.seconds:
+    wrong = [f"{count} x {status}" for status, count in figures.statuses.items() if status not in ("200", "429", "503")]
+    if taken < len(figures.seconds) or (taken > len(figures.seconds) and not attacks):
+        wrong.append(f"the server scored {taken} pairs, clients got {len(figures.seconds)}")
+    if not figures.seconds:
         wrong.append("nothing was scored")
-    if late > GROWTH * early and len(tally.memory) * _WATCH >= _LONG:
+    if late > GROWTH * early and len(figures.memory) * LOOK >= LONG:
         wrong.append(f"memory grew from {early} to {late} bytes")
     return row, [f"{name}: {one}" for one in wrong]
 
 
-def make_student(folder: Path) -> Path:
-    """The tiny random student, for small images."""
-    from dyneval.demo.tiny_model import build_tiny_model
-    from dyneval.processing import Processor
-
-    build_tiny_model(folder, task_tokens=True)
-    Processor.from_pretrained(folder, min_pixels=784, max_pixels=9216).save_pretrained(folder)
-    return folder
-
-
 def main() -> int:
     """Run the benchmark; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clients", type=int, default=500, help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=60, help="default: %(default)s")
-    parser.add_argument("--queue", type=int, default=64, help="pairs that may wait in the server; default: %(default)s")
-    parser.add_argument("--checkpoint", type=Path, help="a student; default: the tiny random one, made on the way")
-    parser.add_argument("--device", default="cpu", help="default: %(default)s")
-    parser.add_argument("--no-baseline", action="store_true", help="leave out the server without micro-batching")
-    parser.add_argument("--attacks", action="store_true", help="the same again, with attackers beside the clients")
-    arguments = parser.parse_args()
+    flags = Flags(__doc__)
+    flags.add_argument("--clients", type=int, default=500, smoke=40, help="default: %(default)s")
+    flags.add_argument("--seconds", type=float, default=60, smoke=3, help="default: %(default)s")
+    flags.add_argument(
+        "--queue", type=int, default=64, smoke=16, help="pairs that may wait in the server; default: %(default)s"
+    )
+    flags.add_argument("--checkpoint", type=Path, help="a student; default: the tiny random one, made on the way")
+    flags.add_argument("--device", default="cpu", help="default: %(default)s")
+    flags.add_argument("--no-baseline", action="store_true", help="leave out the server without micro-batching")
+    flags.add_argument("--attacks", action="store_true", help="the same again, with attackers beside the clients")
+    arguments = flags.parse_args()
+    results = Results(arguments)
+    # Some systems allow 1,024 open files, fewer than the connections of clients and attackers.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, most), most))
+    names = ("server", "scored", "a second", "429", "503", "p50 s", "p95 s", "MB early", "MB late")
+    results.table(dict.fromkeys(names, ""))
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        student = arguments.checkpoint or make_student(Path(folder) / "student")
+        student = arguments.checkpoint or Path(folder)
+        if arguments.checkpoint is None:
+            from dyneval.demo.tiny_model import build_tiny_model
+            from dyneval.processing import Processor
+
+            build_tiny_model(student, task_tokens=True)
+            # Small images: what is measured is the server, not the model.
+            Processor.from_pretrained(student, min_pixels=784, max_pixels=9216).save_pretrained(student)
         runs = [(16, False)] if arguments.no_baseline else [(1, False), (16, False)]
-        rows = []
         for batch_size, attacks in runs + [(16, True)] * arguments.attacks:
             with server(student, batch_size, arguments.queue, arguments.device) as (address, pid):
-                found = asyncio.run(storm(address, pid, arguments.clients, arguments.seconds, attacks))
-            row, trouble = judge(f"batches of up to {batch_size}{', attacked' * attacks}", *found, attacks)
-            print(json.dumps(row), flush=True)
+                found = asyncio.run(run_clients(address, pid, arguments.clients, arguments.seconds, attacks))
+            row, trouble = evaluate(f"batches of up to {batch_size}{', attacked' * attacks}", *found, attacks)
+            results.row(*(row[name] for name in names))
             wrong += trouble
-            rows.append(row)
-        alone, attacked = rows[-2:] if arguments.attacks else (rows[-1], rows[-1])
-        if attacked["p95 s"] > 2 * alone["p95 s"]:
-            wrong.append(f"p95 {alone['p95 s']} s without attacks, {attacked['p95 s']} s with them")
+        if arguments.attacks:
+            alone, attacked = results.rows[-2:]
+            if attacked["p95 s"] > 2 * alone["p95 s"]:
+                wrong.append(f"p95 {alone['p95 s']} s without attacks, {attacked['p95 s']} s with them")
     print("\n".join(wrong), file=sys.stderr)
     return 1 if wrong else 0
 

@@ -1,8 +1,13 @@
-"""Checkpoints of the true shapes of Qwen3-VL-2B and 4B with random weights and the real tokenizer."""
+"""Checkpoints of the true shapes of Qwen3-VL-2B and 4B with random weights and the real tokenizer.
+
+Memory and speed depend on the shapes and not on the values of the weights, so `true_shapes.py`, `training_gpu.py` and
+`gpu.py` measure them without a download of several GB.
+"""
 
 from pathlib import Path
 from typing import Any
 
+# From the config.json of the published Qwen3-VL-2B-Instruct and Qwen3-VL-4B-Instruct.
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {},
     "2b": {"hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28, "head_dim": 128, "heads": 16},
@@ -44,6 +49,7 @@ def write_shape(folder: Path, shape: str, layers: int | None = None, device: str
     torch.manual_seed(0)
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
+    # Made in bfloat16 and where they are used: 4.44 B parameters in float32 would take 18 GB first.
     try:
         with torch.device(device):
             model = Qwen3VLForConditionalGeneration(config_of(shape, layers))
@@ -51,5 +57,6 @@ def write_shape(folder: Path, shape: str, layers: int | None = None, device: str
         torch.set_default_dtype(default)
     write_checkpoint(folder, model)
     processor = Processor.from_pretrained(folder)
+    # A random model cannot be probed for its wording and reply form, so the checkpoint tells them.
     processor.conventions = Conventions(DEFAULT_TEMPLATE, DEFAULT_FORM)
     processor.save_pretrained(folder)

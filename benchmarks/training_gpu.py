@@ -1,6 +1,6 @@
 """The launcher's training at a true shape with random weights, beside a plain padded Trainer: a row a variant.
 
-    python benchmarks/training_gpu.py --shape 2b [--checkpoint DIR] [--variants auto packed_sdpa packed lora plain]
+    python benchmarks/training_gpu.py --shape 2b --checkpoint DIR --variants auto packed_sdpa packed lora plain
 
 Useful tokens a second, model FLOPs utilisation and peak memory, from the steps after the warm-up. Part of
 `benchmarks/gpu.sh`; on a CPU it takes the tiny shape.
@@ -8,9 +8,7 @@ Useful tokens a second, model FLOPs utilisation and peak memory, from the steps 
 
 from __future__ import annotations
 
-import argparse
 import json
-import multiprocessing
 import os
 import random
 import re
@@ -20,18 +18,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from harness import ROOT, Flags, Results, alone
 from shapes import SHAPES, write_shape
 
 from qwenvl.train.meter import utilisation
 
-SCRIPT = Path(__file__).parents[1] / "Qwen3-VL" / "qwen-vl-finetune" / "scripts" / "sft_qwen_3_vl_2b.sh"
+SCRIPT = ROOT / "Qwen3-VL" / "qwen-vl-finetune" / "scripts" / "sft_qwen_3_vl_2b.sh"
+# Steps that are not counted: kernels are chosen and memory is taken in them.
 WARM_UP = 5
 MEASURED = ("tokens_per_second", "padding_share", "mfu")
+# Arguments of the launcher; `plain` is transformers' Trainer on padded batches.
 VARIANTS: dict[str, tuple[str, ...]] = {
     "auto": (),
     "packed_sdpa": ("--attn_implementation", "packed_sdpa"),
@@ -39,10 +39,9 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "lora": ("--lora_enable", "True", "--learning_rate", "1e-4"),
     "plain": (),
 }
-"""Arguments of the launcher; `plain` is transformers' Trainer on padded batches."""
 
 
-class Step(NamedTuple):
+class StepSize(NamedTuple):
     """How many steps there are, and the samples of each: `batches` of `batch`."""
 
     count: int
@@ -100,7 +99,7 @@ def write_data(root: Path, samples: int, tokens: int | None = None, shrink: int 
     return annotation
 
 
-def launch(checkpoint: Path, annotation: Path, output: Path, step: Step, flags: Sequence[str]) -> dict[str, Any]:
+def launch(checkpoint: Path, annotation: Path, output: Path, step: StepSize, flags: Sequence[str]) -> dict[str, Any]:
     """Arguments of a subprocess: the published launcher's stage 1 on one device, of which only the end is saved."""
     names = {"T2IA_ANNOTATION": annotation, "T2IA_DATA": annotation.parent}
     environment = os.environ | {f"DYNEVALINSTRUCT_{name}": str(path) for name, path in names.items()}
@@ -111,23 +110,7 @@ def launch(checkpoint: Path, annotation: Path, output: Path, step: Step, flags: 
     return {"args": [*command, *flags], "env": environment, "cwd": SCRIPT.parents[1]}
 
 
-def run_recipe(
-    checkpoint: Path, annotation: Path, output: Path, variant: str, step: Step
-) -> tuple[list[dict[str, float]], str]:
-    """The published launcher on one device: the records of its steps after the warm-up, and GiB told before."""
-    done = subprocess.run(
-        **launch(checkpoint, annotation, output, step, VARIANTS[variant]), capture_output=True, text=True
-    )
-    if done.returncode:
-        raise SystemExit(f"{variant}: {done.stderr[-2000:]}")
-    log = output / "dyneval_2b_stage1_t2ia" / "train_log.jsonl"
-    told = [one for one in map(json.loads, log.read_text().splitlines()) if "tokens_per_second" in one]
-    before = re.search(r"^memory: about step ([\d.]+)", done.stderr, re.MULTILINE)
-    reports = [report for report in told if report["step"] > min(WARM_UP, step.count - 1)]
-    return reports, before[1] if before else ""
-
-
-def run_plain(checkpoint: Path, annotation: Path, step: Step, use_cpu: bool) -> PlainRun:
+def run_plain(checkpoint: Path, annotation: Path, step: StepSize, use_cpu: bool) -> PlainRun:
     """Plain Trainer on padded batches with the model's own loss; frozen like the recipe, in bf16 by autocast."""
     import transformers
     from transformers import Qwen3VLForConditionalGeneration
@@ -160,6 +143,7 @@ def run_plain(checkpoint: Path, annotation: Path, step: Step, use_cpu: bool) -> 
         ends: tuple[float, ...] = ()
 
         def on_step_end(self, *unused: Any, **named: Any) -> None:
+            # Kernels run on after the call that starts them: without this the clock would run ahead.
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             self.ends = (*self.ends, time.perf_counter())
@@ -180,48 +164,53 @@ def run_plain(checkpoint: Path, annotation: Path, step: Step, use_cpu: bool) -> 
     return PlainRun(counts[1] / seconds, counts[3] / (counts[1] + counts[3]), flops / seconds, memory / 2**30)
 
 
-def row(variant: str, checkpoint: Path, root: Path, step: Step) -> str:
-    """One line of the table."""
+def measure(results: Results, variant: str, checkpoint: Path, root: Path, step: StepSize) -> None:
+    """Train in one way, and add its row."""
     output = root / variant
     output.mkdir()
     annotation = write_data(output, 2 * step.count * step.batch * step.batches)
     if variant == "plain":
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:  # its memory ends with it
-            plain = alone.submit(run_plain, checkpoint, annotation, step, not torch.cuda.is_available()).result()
+        # In a process of its own: its memory must be gone before the next variant.
+        plain = alone(run_plain, checkpoint, annotation, step, not torch.cuda.is_available())
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         used = utilisation(plain.flops_per_second, device).get("mfu")
-        cells = (f"{plain.tokens_per_second:,.0f}", f"{plain.padding_share:.0%}", f"{used:.1%}" if used else "")
-        cells = (*cells, f"{plain.memory_gib:.1f}", "")
-    else:
-        reports, before = run_recipe(checkpoint, annotation, output, variant, step)
-        middle = {name: statistics.median(report.get(name, 0) for report in reports) for name in MEASURED}
-        used = f"{middle['mfu']:.1%}" if middle["mfu"] else ""
-        cells = (f"{middle['tokens_per_second']:,.0f}", f"{middle['padding_share']:.0%}", used)
-        cells = (*cells, f"{max(report['memory_gib'] for report in reports):.1f}", before)
-    return f"| {variant} | {' | '.join(cells)} |"
+        results.row(variant, plain.tokens_per_second, plain.padding_share, used, plain.memory_gib, None)
+        return
+    command = launch(checkpoint, annotation, output, step, VARIANTS[variant])
+    done = subprocess.run(**command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{variant}: {done.stderr[-2000:]}")
+    log = output / "dyneval_2b_stage1_t2ia" / "train_log.jsonl"
+    told = [one for one in map(json.loads, log.read_text().splitlines()) if "tokens_per_second" in one]
+    reports = [report for report in told if report["step"] > min(WARM_UP, step.count - 1)]
+    # GiB that the launcher told before it trained.
+    before = re.search(r"^memory: about step ([\d.]+)", done.stderr, re.MULTILINE)
+    tokens, padding, used = (statistics.median(one.get(name, 0) for one in reports) for name in MEASURED)
+    # A device whose peak is not known has no share of it.
+    results.row(variant, tokens, padding, used or None, max(one["memory_gib"] for one in reports), before and before[1])
 
 
 def main() -> None:
     """Print the table, a row as soon as it is known."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=list(SHAPES), default="2b")
-    parser.add_argument("--checkpoint", type=Path, help="of that shape; default: it is made")
-    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--batch", type=int, default=4, help="samples of a batch; default: %(default)s")
-    parser.add_argument("--batches", type=int, default=4, help="of a step; default: %(default)s")
-    chosen = parser.parse_args()
-    step = Step(chosen.steps, chosen.batch, chosen.batches)
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
+    flags = Flags(__doc__)
+    flags.add_argument("--shape", choices=list(SHAPES), default="2b", smoke="tiny")
+    flags.add_argument("--checkpoint", type=Path, help="of that shape; default: it is made")
+    flags.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), smoke=["packed_sdpa"])
+    flags.add_argument("--steps", type=int, default=20, smoke=2)
+    flags.add_argument("--batch", type=int, default=4, smoke=1, help="samples of a batch; default: %(default)s")
+    flags.add_argument("--batches", type=int, default=4, smoke=1, help="of a step; default: %(default)s")
+    arguments = flags.parse_args()
+    step = StepSize(arguments.steps, arguments.batch, arguments.batches)
+    results = Results(arguments)
+    columns = {"training": "", "useful tokens/s": ",.0f", "padding": ".0%", "MFU": ".1%", "peak GiB": ".1f", "told": ""}
+    results.table(columns, f"Qwen3-VL-{arguments.shape}, steps of {step.batch * step.batches} samples")
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        checkpoint = chosen.checkpoint or root / "checkpoint"
-        if not chosen.checkpoint:
-            write_shape(checkpoint, chosen.shape, device="cuda" if torch.cuda.is_available() else "cpu")
-        print(f"{device}, Qwen3-VL-{chosen.shape}, steps of {step.batch * step.batches} samples:\n")
-        print("| training | useful tokens/s | padding | MFU | peak GiB | told |\n|---|---|---|---|---|---|", flush=True)
-        for variant in chosen.variants:
-            print(row(variant, checkpoint, root, step), flush=True)
+        checkpoint = arguments.checkpoint or root / "checkpoint"
+        if not arguments.checkpoint:
+            write_shape(checkpoint, arguments.shape, device="cuda" if torch.cuda.is_available() else "cpu")
+        for variant in arguments.variants:
+            measure(results, variant, checkpoint, root, step)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Step 4 beside two other trainers on one machine: samples a CPU second and peak memory on the same model and data.
 
-    python benchmarks/training_peers.py [--samples 48] [--only published trl ours-padded ours]
+    python benchmarks/training_peers.py --samples 48 --only published trl ours-padded ours
 
 All train the whole tiny model in float32 with AdamW, batches of four, no checkpointing, no DeepSpeed. Samples have a
 quarter of DynEvalInstruct's lengths: of whole ones, the logits of all tokens took `published` more than 23 GiB.
@@ -18,17 +18,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness import ROOT, Flags, Results, run_command
 from training_gpu import write_data
 
-FOLDER = Path(__file__).resolve().parents[1] / "Qwen3-VL" / "qwen-vl-finetune"
+FOLDER = ROOT / "Qwen3-VL" / "qwen-vl-finetune"
+# The recipe's limits, so that all see images of the same size.
 PIXELS = {"shortest_edge": 784, "longest_edge": 50_176}
+# What all trainers are given.
 SHARED: dict[str, Any] = {
     "per_device_train_batch_size": 4,
     "learning_rate": 0.0,
@@ -48,12 +49,10 @@ ROWS = {
     "ours-padded": "DynEval, padded batches",
     "ours": "DynEval: flat batches, loss of the targets",
 }
-
-
 LOSSES = "losses.json"
 
 
-class Run(NamedTuple):
+class TrainingCost(NamedTuple):
     """What a whole process took, and the mean loss a target token that it told for its first epoch."""
 
     cpu_seconds: float
@@ -61,46 +60,24 @@ class Run(NamedTuple):
     loss: float
 
 
-def samples_of(annotation: Path) -> list[dict[str, Any]]:
-    """The rows as transformers' chat template takes them: images opened, each before the text of its turn."""
-    from PIL import Image
-
-    found = []
-    for row in json.loads(annotation.read_text()):
-        human, answer = (turn["value"] for turn in row["conversations"])
-        images = [Image.open(annotation.parent / row["image"])] if "image" in row else []
-        found.append({"human": human.removeprefix("<image>\n"), "answer": answer, "images": images})
-    return found
-
-
-def processor_of(checkpoint: Path) -> Any:
-    """Transformers' own processor with the recipe's limits."""
-    from transformers import AutoProcessor
-
-    processor = AutoProcessor.from_pretrained(checkpoint)
-    processor.image_processor.size = PIXELS
-    return processor
-
-
-def train_published(checkpoint: Path, annotation: Path, arguments: dict[str, Any]) -> list[dict[str, float]]:
+def train_published(
+    checkpoint: Path, processor: Any, rows: list[dict[str, Any]], arguments: dict[str, Any]
+) -> list[dict[str, float]]:
     """Tokenise each sample by itself when it is asked for, pad, and let transformers do the rest."""
     import torch
     import transformers
     from torch.nn.utils.rnn import pad_sequence
 
-    processor = processor_of(checkpoint)
     model = transformers.Qwen3VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
+    # Token ids of Qwen3-VL: "assistant", which begins a reply, and <|im_end|>, which ends one.
     assistant, turn_end = 77091, 151645
 
     class Samples(torch.utils.data.Dataset):
-        def __init__(self) -> None:
-            self.rows = samples_of(annotation)
-
         def __len__(self) -> int:
-            return len(self.rows)
+            return len(rows)
 
         def __getitem__(self, index: int) -> dict[str, Any]:
-            row = self.rows[index]
+            row = rows[index]
             content = [{"type": "image", "image": image} for image in row["images"]]
             turns = [
                 {"role": "user", "content": [*content, {"type": "text", "text": row["human"]}]},
@@ -109,18 +86,19 @@ def train_published(checkpoint: Path, annotation: Path, arguments: dict[str, Any
             read = processor.apply_chat_template(turns, tokenize=True, return_dict=True, return_tensors="pt")
             ids, labels = read["input_ids"][0], torch.full_like(read["input_ids"][0], -100)
             for start in (ids == assistant).nonzero().flatten().tolist():
+                # Behind the role stands a line break; the reply's own end is trained, and the line break after it.
                 end = start + (ids[start:] == turn_end).nonzero()[0, 0].item() + 2
                 labels[start + 2 : end] = ids[start + 2 : end]
             return {**read, "ids": ids, "labels": labels}
 
-    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-        ids = pad_sequence([row["ids"] for row in rows], batch_first=True, padding_value=151643)
+    def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+        ids = pad_sequence([row["ids"] for row in items], batch_first=True, padding_value=151643)
         batch = {"input_ids": ids, "attention_mask": ids != 151643}
-        batch["labels"] = pad_sequence([row["labels"] for row in rows], batch_first=True, padding_value=-100)
-        types = [row["mm_token_type_ids"][0] for row in rows]
+        batch["labels"] = pad_sequence([row["labels"] for row in items], batch_first=True, padding_value=-100)
+        types = [row["mm_token_type_ids"][0] for row in items]
         batch["mm_token_type_ids"] = pad_sequence(types, batch_first=True)
         for name in ("pixel_values", "image_grid_thw"):
-            if parts := [row[name] for row in rows if name in row]:
+            if parts := [row[name] for row in items if name in row]:
                 batch[name] = torch.cat(parts)
         return batch
 
@@ -130,23 +108,25 @@ def train_published(checkpoint: Path, annotation: Path, arguments: dict[str, Any
     return trainer.state.log_history
 
 
-def train_trl(checkpoint: Path, annotation: Path, arguments: dict[str, Any]) -> list[dict[str, float]]:
+def train_trl(
+    checkpoint: Path, processor: Any, rows: list[dict[str, Any]], arguments: dict[str, Any]
+) -> list[dict[str, float]]:
     """SFTTrainer as its documentation has it for images: prompt, completion, images."""
     import datasets
     from trl import SFTConfig, SFTTrainer
 
-    rows = [
+    conversations = [
         {
             "prompt": [{"role": "user", "content": row["human"]}],
             "completion": [{"role": "assistant", "content": row["answer"]}],
             "images": row["images"],
         }
-        for row in samples_of(annotation)
+        for row in rows
     ]
     kwargs = {"dtype": "float32"}
     config = SFTConfig(**arguments, max_length=None, gradient_checkpointing=False, model_init_kwargs=kwargs)
-    data = datasets.Dataset.from_list(rows).cast_column("images", datasets.List(datasets.Image()))
-    trainer = SFTTrainer(str(checkpoint), config, train_dataset=data, processing_class=processor_of(checkpoint))
+    data = datasets.Dataset.from_list(conversations).cast_column("images", datasets.List(datasets.Image()))
+    trainer = SFTTrainer(str(checkpoint), config, train_dataset=data, processing_class=processor)
     trainer.train()
     trainer.save_model()
     return trainer.state.log_history
@@ -154,17 +134,28 @@ def train_trl(checkpoint: Path, annotation: Path, arguments: dict[str, Any]) -> 
 
 def be_a_peer(name: str, checkpoint: Path, annotation: Path, output: Path, epochs: int) -> None:
     """Train with another trainer, in a process of its own, by the Python of the environment that has it."""
+    from PIL import Image
+    from transformers import AutoProcessor
+
+    # The rows as transformers' chat template takes them: images opened, each before the text of its turn.
+    rows = []
+    for row in json.loads(annotation.read_text()):
+        human, answer = (turn["value"] for turn in row["conversations"])
+        images = [Image.open(annotation.parent / row["image"])] if "image" in row else []
+        rows.append({"human": human.removeprefix("<image>\n"), "answer": answer, "images": images})
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    processor.image_processor.size = PIXELS
     train = {"published": train_published, "trl": train_trl}[name]
-    history = train(checkpoint, annotation, SHARED | {"output_dir": str(output), "num_train_epochs": epochs})
+    history = train(checkpoint, processor, rows, SHARED | {"output_dir": str(output), "num_train_epochs": epochs})
     (output / LOSSES).write_text(json.dumps([entry["loss"] for entry in history if "loss" in entry]))
 
 
-def measure(name: str, checkpoint: Path, annotation: Path, output: Path, epochs: int) -> Run:
+def measure(name: str, checkpoint: Path, annotation: Path, output: Path, epochs: int) -> TrainingCost:
     """One run of one row."""
     from tests.environments import environment
 
     names = {"T2IA_ANNOTATION": annotation, "T2IA_DATA": annotation.parent}
-    variables = os.environ | {f"DYNEVALINSTRUCT_{name}": str(path) for name, path in names.items()}
+    variables = {f"DYNEVALINSTRUCT_{name}": path for name, path in names.items()}
     if name.startswith("ours"):
         own = {"model_name_or_path": checkpoint, "dataset_use": "dynevalinstruct_t2ia", "output_dir": output}
         own |= {"num_train_epochs": epochs, "data_flatten": name == "ours", "tune_mm_vision": True}
@@ -175,46 +166,41 @@ def measure(name: str, checkpoint: Path, annotation: Path, output: Path, epochs:
         command: list[Any] = [sys.executable, "-m", "qwenvl.train.train_qwen", *words]
     else:
         command = [environment("trl"), __file__, "--peer", name, checkpoint, annotation, output, epochs]
-    log = output.parent / f"{output.name}.log"
-    with log.open("w") as stream:
-        line = [str(part) for part in command]
-        process = subprocess.Popen(line, env=variables, cwd=FOLDER, stdout=stream, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{name}: {log.read_text()[-3000:]}")
+    usage = run_command(command, FOLDER, log=output.parent / f"{output.name}.log", **variables)
     if name.startswith("ours"):
         reports = map(json.loads, (output / "train_log.jsonl").read_text().splitlines())
         losses = [report["loss"] for report in reports if "loss" in report]
     else:
         losses = json.loads((output / LOSSES).read_text())
-    return Run(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20, losses[0])
+    return TrainingCost(usage.cpu, usage.peak / 2**10, losses[0])
 
 
 def main() -> None:
-    """Command line of this benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=48)
-    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--peer", nargs=5, help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
-    if chosen.peer:
-        name, *paths, epochs = chosen.peer
+    """Train with each, and print a row as soon as it is known."""
+    flags = Flags(__doc__)
+    flags.add_argument("--samples", type=int, default=48, smoke=4)
+    flags.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), smoke=["ours-padded", "ours"])
+    flags.add_argument("--peer", nargs=5, help=argparse.SUPPRESS)
+    arguments = flags.parse_args()
+    if arguments.peer:
+        name, *paths, epochs = arguments.peer
         be_a_peer(name, *map(Path, paths), int(epochs))
         return
     from dyneval.demo.tiny_model import build_tiny_model
 
-    print("| trainer | samples a CPU second | ratio | peak GiB | loss |\n|---|---|---|---|---|", flush=True)
+    results = Results(arguments)
+    columns = {"trainer": "", "samples a CPU second": ".2f", "ratio": ".2f", "peak GiB": ".2f", "loss": ".3f"}
+    results.table(columns)
     base = None
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         build_tiny_model(root / "tiny", task_tokens=True, width=128)
-        annotation = write_data(root, chosen.samples, shrink=4)
-        for name in chosen.only:
+        annotation = write_data(root, arguments.samples, shrink=4)
+        for name in arguments.only:
             one, two = (measure(name, root / "tiny", annotation, root / f"{name}-{n}", n) for n in (1, 2))
-            rate = chosen.samples / (two.cpu_seconds - one.cpu_seconds)
+            rate = arguments.samples / (two.cpu_seconds - one.cpu_seconds)
             base = base or rate
-            row = f"| {ROWS[name]} | {rate:.2f} | {rate / base:.2f} | {two.peak_gib:.2f} | {two.loss:.3f} |"
-            print(row, flush=True)
+            results.row(ROWS[name], rate, rate / base, two.peak_gib, two.loss)
 
 
 if __name__ == "__main__":

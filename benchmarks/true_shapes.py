@@ -10,71 +10,26 @@ counted. Memory and time are straight lines in the layers. What the run told bef
 
 from __future__ import annotations
 
-import argparse
-import re
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
-import psutil
+from harness import Flags, MemoryWatch, Results
 from shapes import write_shape
-from training_gpu import Step, launch, write_data
-
-GIB = 2**30
-HELD = re.compile(rb"^Pss_(?:Anon|Shmem):\s+(\d+) kB", re.MULTILINE)
-"""Memory that no file stands behind; what processes share is counted once."""
+from training_gpu import StepSize, launch, write_data
 
 
-class Watch(threading.Thread):
-    """The most memory that a process and its children held in each phase, looked at ten times a second."""
-
-    def __init__(self, process: int) -> None:
-        super().__init__(daemon=True)
-        self.process = psutil.Process(process)
-        self.phase = "load"
-        self.begun = {"load": time.perf_counter()}
-        self.peaks: dict[str, float] = {}
-        self.start()
-
-    def begin(self, phase: str) -> None:
-        """A phase begins, and the one before ends."""
-        self.phase = phase
-        self.begun[phase] = time.perf_counter()
-
-    def run(self) -> None:
-        """Look until the process ends."""
-        while self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE:
-            held = 0
-            for one in (self.process, *self.process.children(recursive=True)):
-                try:
-                    held += sum(map(int, HELD.findall(Path(f"/proc/{one.pid}/smaps_rollup").read_bytes())))
-                except OSError:  # it has just ended
-                    continue
-            self.peaks[self.phase] = max(self.peaks.get(self.phase, 0), held / 2**20)
-            time.sleep(0.1)
-
-    def rows(self) -> list[str]:
-        """A line a phase."""
-        ends = [*list(self.begun.values())[1:], time.perf_counter()]
-        return [
-            f"| {phase} | {end - begun:.0f} | {self.peaks.get(phase, 0):.2f} |"
-            for (phase, begun), end in zip(self.begun.items(), ends, strict=True)
-        ]
-
-
-def train(checkpoint: Path, root: Path, flags: list[str], tokens: int) -> list[str]:
-    """One run of the launcher; what its log says tells the phases."""
+def train(checkpoint: Path, root: Path, flags: list[str], tokens: int) -> MemoryWatch:
+    """One run of the launcher, two steps of one sample; lines of its log tell where a phase begins."""
     annotation = write_data(root, 2, tokens)
     process = subprocess.Popen(
-        **launch(checkpoint, annotation, root / "output", Step(2, 1, 1), ["--dataloader_num_workers", "0", *flags]),
+        **launch(checkpoint, annotation, root / "output", StepSize(2, 1, 1), ["--dataloader_num_workers", "0", *flags]),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
-    watch = Watch(process.pid)
+    watch = MemoryWatch(process.pid, "load", with_files=False)
     for line in process.stderr:
         sys.stderr.write(line)
         if line.startswith("memory:"):
@@ -87,10 +42,12 @@ def train(checkpoint: Path, root: Path, flags: list[str], tokens: int) -> list[s
             watch.begin("merge")
     if process.wait():
         raise SystemExit(f"the run ended with status {process.returncode}")
-    return watch.rows()
+    watch.over.set()
+    watch.join()
+    return watch
 
 
-def score(checkpoint: Path, root: Path) -> list[str]:
+def score(checkpoint: Path, root: Path) -> MemoryWatch:
     """One pair through `Scorer`, with short bounds on its replies: random weights write no list or text that ends."""
     code = (
         "import sys\nfrom PIL import Image\nfrom dyneval import Scorer\n"
@@ -100,37 +57,44 @@ def score(checkpoint: Path, root: Path) -> list[str]:
         "print(scorer.score([Image.new('RGB', (512, 512))], ['a red square']))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, checkpoint], stdout=subprocess.PIPE, text=True)
-    watch = Watch(process.pid)
+    watch = MemoryWatch(process.pid, "load", with_files=False)
     for line in process.stdout:
         sys.stderr.write(line)
         if line.startswith("loaded"):
             watch.begin("score")
     if process.wait():
         raise SystemExit(f"scoring ended with status {process.returncode}")
-    return watch.rows()
+    watch.over.set()
+    watch.join()
+    return watch
 
 
 def main() -> None:
     """Print one table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train", "score"])
-    parser.add_argument("--shape", choices=["2b", "4b"], default="2b")
-    parser.add_argument("--layers", type=int, help="the first of the language model's layers (default: all)")
-    parser.add_argument("--lora", action="store_true", help="adapters in place of the whole model")
-    parser.add_argument("--tokens", type=int, default=700, help="of a training sample, a third of them targets")
-    parser.add_argument("--checkpoint", type=Path, help="one that is there already")
-    chosen = parser.parse_args()
+    flags = Flags(__doc__)
+    flags.add_argument("what", choices=["train", "score"])
+    flags.add_argument("--shape", choices=["tiny", "2b", "4b"], default="2b", smoke="tiny")
+    flags.add_argument("--layers", type=int, help="the first of the language model's layers (default: all)")
+    flags.add_argument("--lora", action="store_true", help="adapters in place of the whole model")
+    flags.add_argument("--tokens", type=int, default=700, smoke=200, help="of a sample, a third of them targets")
+    flags.add_argument("--checkpoint", type=Path, help="one that is there already")
+    arguments = flags.parse_args()
+    results = Results(arguments)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        checkpoint = chosen.checkpoint or root / "checkpoint"
-        if not chosen.checkpoint:
-            write_shape(checkpoint, chosen.shape, chosen.layers)
-        flags = ["--lora_enable", "True"] if chosen.lora else []
-        rows = train(checkpoint, root, flags, chosen.tokens) if chosen.what == "train" else score(checkpoint, root)
-    layers = f", {chosen.layers} layers" if chosen.layers else ""
-    print(f"Qwen3-VL-{chosen.shape.upper()}{layers}, {chosen.what}{' LoRA' * chosen.lora}")
-    print("| phase | seconds | peak GiB |\n|---|---|---|")
-    print("\n".join(rows))
+        checkpoint = arguments.checkpoint or root / "checkpoint"
+        if not arguments.checkpoint:
+            write_shape(checkpoint, arguments.shape, arguments.layers)
+        lora = ["--lora_enable", "True"] if arguments.lora else []
+        if arguments.what == "train":
+            watch = train(checkpoint, root, lora, arguments.tokens)
+        else:
+            watch = score(checkpoint, root)
+    layers = f", {arguments.layers} layers" if arguments.layers else ""
+    title = f"Qwen3-VL-{arguments.shape.upper()}{layers}, {arguments.what}{' LoRA' * arguments.lora}"
+    results.table({"phase": "", "seconds": ".0f", "peak GiB": ".2f"}, title)
+    for phase, usage in watch.phases.items():
+        results.row(phase, usage.wall, usage.peak / 1024)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,22 @@
 """Command lines: a parser whose errors are one line and that reads `--config FILE`, and flags made from dataclasses.
 
+    from dataclasses import dataclass
+    from pathlib import Path
+    from typing import Annotated
+    from dyneval.flags import Parser, arg
+
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Options:
         output: Annotated[Path, arg("folder to write")]
         limit: Annotated[int | None, arg("only so many rows", ge=1)] = None
-        scoring: Annotated[ScorerSettings, arg("scoring")] = ScorerSettings()      # its flags, under that heading
 
-    parser = Parser(prog, __doc__)
-    options = parser.parse_options(Options, argv)
+    options = Parser("my-program").parse_options(Options, ["--output", "folder", "--limit", "10"])
+    assert options.limit == 10
 
-A field is a flag with its type, bounds, default and help text, see `arg`; one without a default must be given. Rules
-over several fields stand in `__post_init__`: a SettingError there is a wrong command line.
+A field is a flag with its type, bounds, default and help text, see `arg`; one without a default must be given. A field
+whose type is such a dataclass adds its flags. Rules over several fields stand in `__post_init__`: a SettingError there
+is a wrong command line. All verbs of `dyneval` have their flags from here, so a flag is described, checked and recorded
+in one way.
 """
 
 from __future__ import annotations
@@ -36,7 +42,7 @@ T = TypeVar("T")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with our manners.
+    """argparse with errors of one line and a file of settings.
 
     A wrong command line is one line with the flag or value that is nearest to the wrong one, and status 2. `--config`
     names a TOML or JSON file with values of flags by their names; flags on the command line win over it. Of a parser
@@ -54,7 +60,8 @@ class Parser(argparse.ArgumentParser):
         """After `parse_args`: the flags that the command line or `--config` gives, by their names in what is parsed."""
         if self.has_config:
             text = "TOML or JSON file with values of these flags, such as limit = 10; flags given here win"
-            self.add_argument("--config", action=_ReadBefore, metavar="FILE", help=text)
+            # The file is read before the rest is parsed, so the flag leaves nothing in what is parsed.
+            self.add_argument("--config", action=_ReadBefore, default=argparse.SUPPRESS, metavar="FILE", help=text)
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """As argparse, with the values of `--config` behind those of the command line.
@@ -62,18 +69,31 @@ class Parser(argparse.ArgumentParser):
         A flag that is not known is told before one that is missing.
         """
         argv = list(sys.argv[1:] if args is None else args)
-        if not self._verbs():  # else it is for the verb to say
+        # With verbs, the flags behind one are its own: it reads them, and says what is wrong with them.
+        if not self._verbs():
             self._refuse_unknown(argv)
             argv = self.with_config(argv)
             given = self._given(argv)
             self.given = {action.dest for action in given}
             for action in given:
-                if place := getattr(action, "place", None):  # named by its flag, it is not looked for in its place
+                # An argument that is named by its flag is not looked for in its place too.
+                if place := getattr(action, "place", None):
                     self._remove_action(place)
         parsed, rest = super().parse_known_args(argv, namespace)
-        self.resolved = {self._name(one): _plain(self._value(one, parsed)) for one in self._actions if self._holds(one)}
+        # Every flag, also those that were not given: a summary must say what a default was when the run was made.
+        self.resolved = {}
+        for action in self._actions:
+            # A second flag of the same value, such as --no-NAME, would stand there twice.
+            if action.dest in ("help", "config", argparse.SUPPRESS) or getattr(action, "is_second", False):
+                continue
+            value = getattr(parsed, action.dest, None)
+            if isinstance(action, argparse._StoreConstAction):
+                value = value == action.const
+            name = action.option_strings[0].lstrip("-") if action.option_strings else action.dest
+            self.resolved[name] = _plain(value)
         for verb in self._verbs():
-            self.resolved |= verb.resolved  # of those that did not run there is nothing
+            # A verb that did not run has resolved nothing.
+            self.resolved |= verb.resolved
             self.given |= verb.given
         return parsed, rest
 
@@ -121,6 +141,7 @@ class Parser(argparse.ArgumentParser):
     def _refuse_unknown(self, argv: Sequence[str]) -> None:
         for token in _flag_part(argv):
             name = token.partition("=")[0]
+            # -1 and -.5 are numbers, and a text with a blank is a value, such as a prompt that begins with a dash.
             is_flag = len(name) > 1 and name[0] == "-" and not name[1].isdigit() and name[1] != "." and " " not in token
             if is_flag and not any(option.startswith(name) for option in self._option_string_actions):
                 long = f"--{name.lstrip('-')}"
@@ -151,6 +172,7 @@ class Parser(argparse.ArgumentParser):
             return argv
         flags = _flag_part(argv)
         given = self._given(argv)
+        # A flag of the command line also wins over another one of the file that excludes it.
         for group in self._mutually_exclusive_groups:
             if given.intersection(group._group_actions):
                 given.update(group._group_actions)
@@ -165,16 +187,22 @@ class Parser(argparse.ArgumentParser):
                 return self.error(f"--config: {name!r} is no flag of {self.prog}{self._hint(name, known)}")
             if action.dest not in given_names:
                 words += self._words(action, name, value)
+        # Before `--`, behind which nothing is a flag.
         return [*flags, *words, *argv[len(flags) :]]
 
     def _given(self, argv: Sequence[str]) -> set[argparse.Action]:
-        return {action for token in _flag_part(argv) if token.startswith("--") for action in self._meant(token)}
-
-    def _meant(self, token: str) -> list[argparse.Action]:
-        name = token.partition("=")[0]
-        if name in self._option_string_actions:
-            return [self._option_string_actions[name]]
-        return [action for option, action in self._option_string_actions.items() if option.startswith(name)]
+        """The flags that a command line names, also by their beginnings, as argparse takes them."""
+        found: set[argparse.Action] = set()
+        for token in _flag_part(argv):
+            name = token.partition("=")[0]
+            if not name.startswith("--"):
+                continue
+            if name in self._option_string_actions:
+                found.add(self._option_string_actions[name])
+            else:
+                options = self._option_string_actions.items()
+                found |= {action for option, action in options if option.startswith(name)}
+        return found
 
     def _words(self, action: argparse.Action, name: str, value: Any) -> list[str]:
         """A value of the file as one would write it on the command line."""
@@ -199,33 +227,20 @@ class Parser(argparse.ArgumentParser):
             return [f"{flag}={','.join(map(str, value))}"]
         return self.error(f"--config: {name} = {value!r}: expected one value")
 
-    def _holds(self, action: argparse.Action) -> bool:
-        """True for what has a value that the run depends on."""
-        return action.dest not in ("help", "config", argparse.SUPPRESS) and not getattr(action, "is_second", False)
-
-    def _name(self, action: argparse.Action) -> str:
-        return action.option_strings[0].lstrip("-") if action.option_strings else action.dest
-
-    def _value(self, action: argparse.Action, parsed: Any) -> Any:
-        value = getattr(parsed, action.dest, None)
-        return value == action.const if isinstance(action, argparse._StoreConstAction) else value
-
 
 class _BetweenCommas(argparse._StoreAction):
     """A flag whose text has several values, with commas between them."""
 
 
 class _ReadBefore(argparse.Action):
-    """The flag `--config`, whose file is read before the rest: it leaves nothing in what is parsed."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
-        super().__init__(option_strings, dest, default=argparse.SUPPRESS, **options)
+    """The flag `--config`, see `Parser.read_config`."""
 
     def __call__(self, *_: Any) -> None:
         """Nothing is left to do."""
 
 
 def _value_of(flag: str, argv: Sequence[str] | None) -> str | None:
+    # Without abbreviations: at this point nobody knows which other flags there are.
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(flag, nargs="?", dest="value")
     found: str | None = parser.parse_known_args(_flag_part(sys.argv[1:] if argv is None else argv))[0].value
@@ -243,6 +258,7 @@ def _table(path: Path) -> dict[str, Any]:
 
     kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
     try:
+        # Editors on Windows write a byte order mark, which neither reader takes.
         text = path.read_text("utf-8-sig")
         value = json.loads(text) if kind == "JSON" else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -262,7 +278,8 @@ def _plain(value: Any) -> Any:
         return {name: _plain(one) for name, one in value.items()}
     if value is None or isinstance(value, int | float | bool):
         return value
-    return without_secrets(re.sub(r"^hf:/(?!/)", "hf://", str(value)))  # an address of the Hub, see files/hub.py
+    # `Path` makes one slash of the two of an address of the Hub, see files/hub.py.
+    return without_secrets(re.sub(r"^hf:/(?!/)", "hf://", str(value)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -273,8 +290,8 @@ _BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
     "gt": (operator.gt, "above {:g}"),
     "le": (operator.le, "at most {:g}"),
 }
+# What --no-NAME leaves in the parsed arguments: the value is None, where None itself means that no flag was given.
 _OFF = object()
-"""What --no-NAME leaves in the parsed arguments: the value is None, where None itself means that no flag was given."""
 
 
 def arg(description: str, **how: Any) -> Any:
@@ -287,13 +304,14 @@ def arg(description: str, **how: Any) -> Any:
             UserError; `split=True`: for each part between commas. `position=True`: an argument named by its place, or
             by its flag. `off`: help text of `--no-NAME`, which makes the value None. `either=True`: a command line has
             at most one of these flags. `heading`: of this flag and those behind it. `part`: what adds flags of its own,
-            see `Part`. `written=True`: a path that is written to under another name than --output, see `files/hub.py`.
+            see `FlagGroup`. `written=True`: a path that is written to under another name than --output, see
+            `files/hub.py`.
     """
     bounds = {name: how.pop(name) for name in _BOUNDS if name in how}
     return msgspec.Meta(description=description, extra=how, **bounds)
 
 
-class Part(Protocol):
+class FlagGroup(Protocol):
     """Adds several flags for one field and makes its value of them, such as the engines of a registry."""
 
     def add_to(self, parser: Parser, group: argparse._ActionsContainer, description: str) -> None:
@@ -308,17 +326,13 @@ class Part(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """The flag of a field; `extra` of its Meta holds what `arg` takes."""
+    """The flag of a field: its name there, type, default, description and bounds, and `how`, as `arg` took it."""
 
     option: str
     type: Any
     default: Any
     meta: msgspec.Meta
-
-    @property
-    def how(self) -> Mapping[str, Any]:
-        """As `arg` took it."""
-        return self.meta.extra or {}
+    how: Mapping[str, Any]
 
     @property
     def name(self) -> str:
@@ -353,7 +367,9 @@ class Flag:
         options = {name: how[name] for name in ("metavar", "choices", "nargs", "const") if name in how}
         options["type"] = _converter(element, self.meta, how.get("parse"))
         if "split" in how:
-            options |= {"type": _between_commas(options["type"]), "action": _BetweenCommas}
+            convert = options["type"]
+            split = lambda text: tuple(convert(part) for part in text.split(",") if part)  # noqa: E731
+            options |= {"type": split, "action": _BetweenCommas}
         if get_origin(element) is Literal:
             options.setdefault("choices", get_args(element))
         once = dict(options)
@@ -373,13 +389,6 @@ class Flag:
             one = parser.add_argument(off, dest=self.key, action="store_const", const=_OFF, help=how["off"])
             one.is_second = True  # type: ignore[attr-defined]
 
-    def value(self, found: Any) -> Any:
-        """The value of the field from what was parsed."""
-        if found is _OFF:
-            return None
-        collection = _collection(_bare(self.type)) if isinstance(found, list) else None
-        return collection(found) if collection else found
-
 
 @cache
 def flags_of(options: Any, names: tuple[str, ...] | None = None) -> tuple[Flag, ...]:
@@ -394,7 +403,8 @@ def flags_of(options: Any, names: tuple[str, ...] | None = None) -> tuple[Flag, 
     found = []
     for option in tuple(defaults) if names is None else names:
         metas = [meta for meta in getattr(hints[option], "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
-        found.append(Flag(option, hints[option], defaults[option], metas[0] if metas else msgspec.Meta()))
+        meta = metas[0] if metas else msgspec.Meta()
+        found.append(Flag(option, hints[option], defaults[option], meta, meta.extra or {}))
     return tuple(found)
 
 
@@ -432,7 +442,8 @@ def given_flags(arguments: Any, options: Any) -> Mapping[str, Any]:
         elif "part" in flag.how:
             found[flag.option] = flag.how["part"].read(arguments)
         elif (value := getattr(arguments, flag.key)) not in (None, []):
-            found[flag.option] = flag.value(value)
+            collection = _collection(_bare(flag.type)) if isinstance(value, list) else None
+            found[flag.option] = None if value is _OFF else collection(value) if collection else value
     return found
 
 
@@ -454,9 +465,9 @@ def _resolved(options: Any) -> dict[str, Any]:
     return found
 
 
-def _parts(options: Any) -> list[Part]:
+def _parts(options: Any) -> list[FlagGroup]:
     """What adds flags of its own, also below fields that are dataclasses."""
-    found: list[Part] = []
+    found: list[FlagGroup] = []
     for flag in _described(options):
         found += _parts(_bare(flag.type)) if flag.is_group else [flag.how["part"]] if "part" in flag.how else []
     return found
@@ -482,7 +493,8 @@ def _bare(kind: Any) -> Any:
 def _converter(base: Any, meta: msgspec.Meta, parse: Callable[[str], Any] | None) -> Callable[[str], Any]:
     """What turns the text of a flag into a value of type `base`, within the bounds that it may have."""
     if get_origin(base) is Literal:
-        base = type(get_args(base)[0])  # that it is one of them is for the parser to say
+        # That it is one of them, the parser checks.
+        base = type(get_args(base)[0])
     bounds = [(getattr(meta, name), *how) for name, how in _BOUNDS.items() if getattr(meta, name) is not None]
 
     def convert(text: str) -> Any:
@@ -494,6 +506,7 @@ def _converter(base: Any, meta: msgspec.Meta, parse: Callable[[str], Any] | None
             raise argparse.ArgumentTypeError(str(error)) from None
         except ValueError:
             value = math.nan
+        # `nan` is a number to float(), but no value of a flag.
         if value != value or not all(holds(value, bound) for bound, holds, _ in bounds):
             said = ", ".join(words.format(bound) for bound, _, words in bounds)
             number = "a whole number" if base is int else "a number"
@@ -501,10 +514,6 @@ def _converter(base: Any, meta: msgspec.Meta, parse: Callable[[str], Any] | None
         return value
 
     return convert
-
-
-def _between_commas(convert: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
-    return lambda text: tuple(convert(part) for part in text.split(",") if part)
 
 
 def _as_text(value: Any) -> str:

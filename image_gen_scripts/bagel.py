@@ -1,6 +1,8 @@
 """Bagel (tier 2): one transformer for text and images, by its authors' code.
 
-Run: python image_gen_scripts/bagel.py --prompts prompts.parquet --output gendb/ --external-env envs/bagel
+    python image_gen_scripts/bagel.py --prompts prompts.parquet --output gendb/ --external-env envs/bagel
+
+Its settings are the table `bagel` of dyneval/data/models.toml; `--help` lists the presets.
 """
 
 from dyneval.cli.generate import run_model

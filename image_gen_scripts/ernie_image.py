@@ -1,6 +1,8 @@
 """ERNIE-Image (tier 1): an 8B transformer; a model of its own rewrites every prompt first.
 
-Run: python image_gen_scripts/ernie_image.py --prompts prompts.parquet --output gendb/ --limit 100
+    python image_gen_scripts/ernie_image.py --prompts prompts.parquet --output gendb/ --limit 100
+
+Its settings are the table `ernie-image` of dyneval/data/models.toml; `--help` lists the presets.
 """
 
 from dyneval.cli.generate import run_model

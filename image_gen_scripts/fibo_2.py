@@ -1,6 +1,8 @@
 """FIBO 2 (tier 1): draws from JSON, which a model of its authors, code and all, writes first.
 
-Run: python image_gen_scripts/fibo_2.py --prompts prompts.parquet --output gendb/ --limit 100
+    python image_gen_scripts/fibo_2.py --prompts prompts.parquet --output gendb/ --limit 100
+
+Its settings are the table `fibo-2` of dyneval/data/models.toml; `--help` lists the presets.
 """
 
 from dyneval.cli.generate import run_model

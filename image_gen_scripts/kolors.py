@@ -1,6 +1,8 @@
 """Kolors (tier 2): SDXL-like, behind a ChatGLM3 text encoder.
 
-Run: python image_gen_scripts/kolors.py --prompts prompts.parquet --output gendb/ --limit 100
+    python image_gen_scripts/kolors.py --prompts prompts.parquet --output gendb/ --limit 100
+
+Its settings are the table `kolors` of dyneval/data/models.toml; `--help` lists the presets.
 """
 
 from dyneval.cli.generate import run_model

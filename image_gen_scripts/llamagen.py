@@ -1,6 +1,8 @@
 """LlamaGen (tier 3): a plain language model over image codes, 512x512, by its authors' code.
 
-Run: python image_gen_scripts/llamagen.py --prompts prompts.parquet --output gendb/ --external-env envs/llamagen
+    python image_gen_scripts/llamagen.py --prompts prompts.parquet --output gendb/ --external-env envs/llamagen
+
+Its settings are the table `llamagen` of dyneval/data/models.toml; `--help` lists the presets.
 """
 
 from dyneval.cli.generate import run_model

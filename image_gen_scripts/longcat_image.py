@@ -1,6 +1,8 @@
 """LongCat-Image (tier 1): its text encoder rewrites every prompt first. Text to be drawn must stand in quotes.
 
-Run: python image_gen_scripts/longcat_image.py --prompts prompts.parquet --output gendb/ --limit 100
+    python image_gen_scripts/longcat_image.py --prompts prompts.parquet --output gendb/ --limit 100
+
+Its settings are the table `longcat-image` of dyneval/data/models.toml; `--help` lists the presets.
 """
 
 from dyneval.cli.generate import run_model

@@ -1,6 +1,8 @@
 """OmniGen (tier 2): one transformer for text and image; the diffusers port of the authors' weights.
 
-Run: python image_gen_scripts/omnigen.py --prompts prompts.parquet --output gendb/ --limit 100
+    python image_gen_scripts/omnigen.py --prompts prompts.parquet --output gendb/ --limit 100
+
+Its settings are the table `omnigen` of dyneval/data/models.toml; `--help` lists the presets.
 """
 
 from dyneval.cli.generate import run_model

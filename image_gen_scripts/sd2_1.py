@@ -1,6 +1,8 @@
 """Stable Diffusion v2.1 (tier 3): 768x768; from a mirror, since the authors took theirs down.
 
-Run: python image_gen_scripts/sd2_1.py --prompts prompts.parquet --output gendb/ --limit 100
+    python image_gen_scripts/sd2_1.py --prompts prompts.parquet --output gendb/ --limit 100
+
+Its settings are the table `sd2-1` of dyneval/data/models.toml; `--help` lists the presets.
 """
 
 from dyneval.cli.generate import run_model

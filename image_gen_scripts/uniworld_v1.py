@@ -1,6 +1,8 @@
 """UniWorld-V1 (tier 2): Qwen2.5-VL conditions FLUX.1 [dev], by its authors' code.
 
-Run: python image_gen_scripts/uniworld_v1.py --prompts prompts.parquet --output gendb/ --external-env envs/uniworld-v1
+    python image_gen_scripts/uniworld_v1.py --prompts prompts.parquet --output gendb/ --external-env envs/uniworld-v1
+
+Its settings are the table `uniworld-v1` of dyneval/data/models.toml; `--help` lists the presets.
 """
 
 from dyneval.cli.generate import run_model

@@ -1,6 +1,8 @@
 """Step 5: score over HTTP, with a page to try it on; the same as `dyneval serve`.
 
-python inference/serve.py --checkpoint output/dyneval_4b_stage2_iqa --port 8000
+    python inference/serve.py --checkpoint output/dyneval_4b_stage2_iqa --port 8000
+
+The verb is in dyneval/cli/serve.py; this script is its name among those of the steps.
 """
 
 from dyneval.cli.serve import main

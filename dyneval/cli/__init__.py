@@ -3,6 +3,9 @@
     dyneval score cat.png --prompt "a cat on a bench" --checkpoint output/dyneval_4b_stage2_iqa
     dyneval serve --checkpoint output/dyneval_4b_stage2_iqa
 
+A verb reads its flags into a dataclass (`dyneval.flags`), hands it to the package that does the work, and prints what
+came of it. Nothing below this package knows of command lines.
+
 The scripts of the steps, such as `inference/run_inference.py`, are the same verbs under their own names.
 """
 
@@ -13,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+# In the order of the five steps, then what looks at results, then what serves, plans and explains; --help shows it.
 VERBS = {
     "prompts": "Step 1: filter, deduplicate, tier and select prompts",
     "generate": "Step 2: draw images with text-to-image models",
@@ -46,7 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     verb = arguments[0] if arguments else None
     if verb in VERBS:
-        return _run(verb, arguments[1:])
+        try:
+            # Only the module of this verb: all of them together would import torch for a `--help`.
+            return int(import_module(f"dyneval.cli.{verb}").main(arguments[1:], f"dyneval {verb}"))
+        except BrokenPipeError:
+            # Whoever read our output has gone (`| head`). Without this the interpreter complains when it flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
     if verb in ("-V", "--version"):
         from dyneval import __version__
 
@@ -64,15 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     hint = f"did you mean {near}?" if near else "dyneval --help lists them"
     sys.stderr.write(f"dyneval: {verb!r} is no verb; {hint}\n")
     return 2
-
-
-def _run(verb: str, arguments: Sequence[str]) -> int:
-    try:
-        return int(import_module(f"dyneval.cli.{verb}").main(arguments, f"dyneval {verb}"))
-    except BrokenPipeError:
-        # Whoever read our output has gone (`| head`); the interpreter would complain when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 def _help() -> str:

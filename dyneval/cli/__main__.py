@@ -1,4 +1,4 @@
-"""`python -m dyneval.cli VERB ...`, which is `python -m dyneval VERB ...`."""
+"""`python -m dyneval.cli VERB ...`, the same as `dyneval VERB ...` where the environment's scripts are not on PATH."""
 
 from dyneval.cli import main
 

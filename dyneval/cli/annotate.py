@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# The teacher that annotated the published data, in its FP8 form.
 TEACHER_MODEL = "Qwen/Qwen3-VL-235B-A22B-Instruct-FP8"
 
 
@@ -74,7 +76,8 @@ class AnnotateOptions:
 
         if not self.metadata.is_file():
             raise DataFileError(f"{self.metadata}: no such file; it is written by Step 2")
-        # Some pairs wait for their images or are between two requests: a few more than there are slots.
+        # Pairs in work: some wait for their images or are between two requests, so a few more than requests at once
+        # keep all of those busy.
         at_once = self.concurrency + max(2, self.concurrency // 4)
         workflows = self.workflow or WORKFLOWS
         return AnnotateConfig(**shared(self, AnnotateConfig) | {"workflows": workflows, "concurrency": at_once})
@@ -96,13 +99,15 @@ def _annotate(options: AnnotateOptions, prog: str) -> int:
     from dyneval.teacher.dry_run import render
     from dyneval.teacher.runner import annotate
 
-    logging.getLogger("openai").setLevel(logging.WARNING)  # one line a request
+    # Its client logs a line a request, which would hide the progress.
+    logging.getLogger("openai").setLevel(logging.WARNING)
     config, cluster = options.config(), options.cluster.ray
     if options.dry_run:
         sys.stdout.write(render(config, options.model))
         return 0
     name, settings = options.engine.name, options.engine_options()
     if cluster is not None:
+        # Each actor makes its own engine: a client or a model cannot be sent to another machine.
         if name == "vllm" and not cluster.gpus:
             raise SettingError("--ray with --engine vllm needs --ray-gpus: the GPUs of one copy of the teacher")
         config = replace(config, gpus=config.gpus or cluster.gpus * cluster.actors)
@@ -114,7 +119,17 @@ def _annotate(options: AnnotateOptions, prog: str) -> int:
     summary = run_it()
     logger.info("summary: %s", json.dumps(summary, ensure_ascii=False))
     if status := exit_status(summary):
-        logger.error("%s: %s", prog, _lost(config, summary))
+        kinds: Counter[str] = Counter()
+        for workflow in summary["workflows"].values():
+            kinds.update(workflow["rejected"])
+        counts = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
+        logger.error(
+            "%s: annotations are missing (%s): the reasons stand in %s/*.rejects.jsonl; the same command asks again "
+            "after failures of the engine, with --retry-rejects after all others too",
+            prog,
+            counts or "bad rows",
+            config.folder,
+        )
     return status
 
 
@@ -136,21 +151,9 @@ def exit_status(summary: Row) -> int:
     1 when answers were lost: the engine failed, or replies came that could not be used; or when a workflow has nothing
     in its file though something was to do.
     """
+    # "engine" and "reply": an answer was asked for and lost. Other kinds, such as a refused prompt, are final.
     runs = summary["workflows"].values()
     if any(run["rejected"].get(kind) for run in runs for kind in ("engine", "reply")):
         return 1
     is_empty = any(run["rejected"] and not run["in_file"] for run in runs)
     return int(is_empty or (summary["run"]["rejected"] > 0 and not any(run["in_file"] for run in runs)))
-
-
-def _lost(config: AnnotateConfig, summary: Row) -> str:
-    """What a run has to say that could not do all of its job."""
-    kinds: dict[str, int] = {}
-    for workflow in summary["workflows"].values():
-        for kind, number in workflow["rejected"].items():
-            kinds[kind] = kinds.get(kind, 0) + number
-    counts = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
-    return (
-        f"annotations are missing ({counts or 'bad rows'}): the reasons stand in {config.folder}/*.rejects.jsonl; the "
-        "same command asks again after failures of the engine, with --retry-rejects after all others too"
-    )

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from dyneval.cli.running import run
 from dyneval.cli.student import StudentOptions
+from dyneval.cli.tables import column_of
 from dyneval.errors import SettingError
 from dyneval.evaluation.benchmarks import BENCHMARKS, Benchmark, generic
 from dyneval.evaluation.options import EvaluationOptions, named_file
@@ -32,15 +33,9 @@ from dyneval.flags import Parser, arg
 if TYPE_CHECKING:
     from dyneval.evaluation.run_benchmark import BenchmarkOutcome
 
+# Files that are uploaded. Not the report, which shows the benchmark's images, and not the
+# files that name the folders of this machine.
 PUBLISHED = (".csv", ".md", ".tex")
-"""Without the report, which shows the benchmark's images, and without files that name the folders of this machine."""
-
-
-def _column(text: str) -> tuple[str, str]:
-    meaning, separator, name = text.partition("=")
-    if not separator:
-        raise SettingError(f"{text}: expected MEANING=NAME, such as rating=mos")
-    return meaning, name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +59,7 @@ class BenchmarkOptions:
             f"columns of a generic table: {', '.join(generic.COLUMNS)}",
             nargs="+",
             metavar="MEANING=NAME",
-            parse=_column,
+            parse=column_of(generic.COLUMNS),
         ),
     ] = field(default_factory=dict)
     scale: Annotated[
@@ -127,8 +122,11 @@ def _compare(options: BenchmarkOptions) -> int:
         return _list_benchmarks()
     from dyneval.evaluation.run_benchmark import BenchmarkRun, run_benchmark
 
-    assert options.annotations is not None
-    benchmark, repository = _benchmark(options), options.hub.open("model")
+    assert options.annotations is not None and options.benchmark is not None
+    known = options.benchmark in BENCHMARKS
+    benchmark = BENCHMARKS[options.benchmark] if known else generic.benchmark(options.column, options.scale)
+    # Opened before the work: a wrong token must not be told after hours of scoring.
+    repository = options.hub.open("model")
     scores, failed = _score(options, benchmark, options.annotations)
     outcome = run_benchmark(
         BenchmarkRun(
@@ -163,6 +161,7 @@ def _figures(outcome: BenchmarkOutcome) -> list[tuple[str, str, float | None]]:
     """Kind, name and value of what the first evaluator reached."""
     from dyneval.evaluation.comparison import EvaluatorComparison
 
+    # Preferences have no correlation: there is a better image, and no number.
     found = outcome.comparison
     if isinstance(found, EvaluatorComparison):
         reached = found.evaluators[0].agreement
@@ -189,10 +188,3 @@ def _score(options: BenchmarkOptions, benchmark: Benchmark, annotations: Path) -
     path = options.output / "scores.jsonl"
     pairs = rated_images(benchmark, annotations, None if options.rating == ALL else options.rating)
     return {evaluator.name: path}, score_first(evaluator, pairs, options.images, path)
-
-
-def _benchmark(options: BenchmarkOptions) -> Benchmark:
-    assert options.benchmark is not None
-    if options.benchmark in BENCHMARKS:
-        return BENCHMARKS[options.benchmark]
-    return generic.benchmark(options.column, options.scale)

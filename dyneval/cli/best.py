@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     options = parser.parse_options(BestOptions, argv)
     if options.server:
         leave_to_server(parser)
+    # Of images that are named on the command line nothing is kept, of a table the scores are.
     act = _of_images if options.images else _of_table
     return run(parser, act, options, interrupted=KEPT if options.output else NOT_KEPT)
 
@@ -85,6 +86,7 @@ def _of_images(options: BestOptions) -> int:
     images = options.images
     records = score_all(loader(options.server, options.student)().score_pairs, images, [options.prompt] * len(images))
     best = best_of(records, options.score)
+    # Read by a program, it is JSON without being asked for.
     if options.json or not sys.stdout.isatty():
         of = [Candidate(one.pair_id, one.image, soft_score(one, options.score)) for one in records]
         sys.stdout.write(json.dumps(_row(best, of), ensure_ascii=False) + "\n")
@@ -104,6 +106,7 @@ def _of_table(options: BestOptions) -> int:
 
     output, score = options.output, options.score
     assert output is not None
+    # Checked before anything is scored: a wrong --output would otherwise cost a table its rows.
     table = metadata_file(options.metadata) if options.metadata else None
     refuse_overwrite([path for path in (options.scores, table, options.student.questions) if path], [output])
     scores, order, failed = (options.scores, None, 0) if options.scores else _scored(options)
@@ -141,6 +144,7 @@ def _scored(options: BestOptions) -> tuple[Path, dict[str, int], int]:
     failed = score_file(
         loader(options.server, options.student), table, scores, options.image_root, inputs=questions
     ).rejected
+    # Ties and --n go by the place in the table, and the file of scores has the order in which batches ended.
     places = {one.pair_id: place for place, one in enumerate(read_pairs(table, PairRef, lambda _: None))}
     return scores, places, failed
 

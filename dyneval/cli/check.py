@@ -63,6 +63,7 @@ def _check(options: CheckOptions) -> int:
         print(note, file=sys.stderr)
     if options.output:
         shown.write(options.output, "check")
+    # A prompt without a new score fails too: a model that draws nothing for hard prompts would look better.
     return 1 if found.is_worse or (found.missing and not options.allow_missing) else 0
 
 
@@ -70,6 +71,7 @@ def _groups(options: CheckOptions) -> dict[str, tuple[str, ...]]:
     """The sub-categories of each prompt of the baseline."""
     from dyneval.evaluation.scored import read_prompts, read_scored
 
+    # A prompt list tells the categories of all prompts, metadata those of the images that were made.
     if options.prompts:
         return {entry.prompt: entry.categories for entry in read_prompts(options.prompts)}
     if not options.metadata:

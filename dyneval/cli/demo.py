@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated
 
 from dyneval.cli.running import run
@@ -26,8 +27,10 @@ LEAD = (
     "A finished demo judge scores pictures that three demo models draw. It knows the demo's procedural world alone "
     "and says nothing of photographs; these pictures and prompts were in no training of it."
 )
+# Seed of the prompts: those of the demo run have seed 0, and those of the pretraining are others.
 SEED = 1
-"""Of the prompts: those of the demo run have seed 0, and those of the pretraining are others."""
+# Characters of a prompt in the table, so that it fits into a terminal of 120.
+SHOWN = 48
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +64,7 @@ def _demo(options: DemoOptions) -> int:
     header = ["prompt", "model", *(f"{name} (truth)" for name in ("overall", "T2IA", "IQA"))]
     rows = [
         [
-            _short(one.pair.prompt),
+            shorten(one.pair.prompt, SHOWN, placeholder="…"),
             one.pair.generation_model,
             *(f"{one.said[score]:.2f} ({one.true[score]:.2f})" for score in SCORES),
         ]
@@ -105,6 +108,7 @@ def _score(judge: Path, images: Path, prompts: int) -> list[HeldOutScore]:
 
     images.mkdir(parents=True, exist_ok=True)
     size = int(PIXELS**0.5)
+    # Eight times as many as needed, since some are doubles and some too short for Step 1.
     texts = [text for text in dict.fromkeys(demo_prompts(8 * prompts, SEED)) if len(text) >= MIN_CHARACTERS][:prompts]
     pairs, truths = [], []
     for text in texts:
@@ -131,7 +135,3 @@ def _score(judge: Path, images: Path, prompts: int) -> list[HeldOutScore]:
     scorer = Scorer.from_pretrained(str(judge))
     records = scorer.score([images / pair.file_name for pair in pairs], [pair.prompt for pair in pairs])
     return [HeldOutScore(*one) for one in zip(pairs, records, truths, strict=True)]
-
-
-def _short(text: str, length: int = 48) -> str:
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

@@ -4,6 +4,8 @@
     dyneval doctor --checkpoint output/dyneval_4b_stage2_iqa    # also loads the student and scores one image with it
 
 `ok` is good, `note` works but slower or without an extra, `FAIL` must be mended; the exit status is 1 where one failed.
+A check that raises has failed with what it raised, and the others are made all the same: a broken installation is what
+the verb is for.
 """
 
 from __future__ import annotations
@@ -27,14 +29,15 @@ from dyneval.flags import Parser, arg
 if TYPE_CHECKING:
     from dyneval.scorer import Scorer
 
+# Bytes that the published 4B student takes in the cache of the Hub, rounded up.
 NEEDED_DISK = 12 * 10**9
-"""Bytes that the published 4B student takes in the cache of the Hub, rounded up."""
+# Packages whose versions decide what a student in this process writes.
 _LOCAL = ("torch", "transformers", "llguidance")
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """What one check found."""
+class Finding:
+    """What one check found: a line of the report."""
 
     name: str
     verdict: Literal["ok", "note", "FAIL"]
@@ -66,78 +69,73 @@ def _report(options: StudentOptions) -> int:
     return int(failed)
 
 
-def _checks(options: StudentOptions) -> Iterator[Check]:
-    yield Check("python", "ok", f"{sys.version.split()[0]} at {sys.executable}")
+def _checks(options: StudentOptions) -> Iterator[Finding]:
+    yield Finding("python", "ok", f"{sys.version.split()[0]} at {sys.executable}")
     is_local = all(find_spec(name) for name in EXTRAS["local"])
     for name in _LOCAL if is_local else ():
-        yield _package(name)
+        yield Finding(name, "ok", version(name))
     for extra, modules in EXTRAS.items():
-        yield _extra(extra, modules)
+        missing = [module for module in modules if find_spec(module) is None]
+        if missing:
+            yield Finding(f"[{extra}]", "note", f"without {', '.join(missing)}; {install(extra)} adds them")
+        else:
+            yield Finding(f"[{extra}]", "ok", "installed")
     if not is_local:
-        yield Check("student", "FAIL", f"none runs in this process: {install('local')}; or score --server URL")
+        yield Finding("student", "FAIL", f"none runs in this process: {install('local')}; or score --server URL")
         return
     yield _guarded("device", _device)
     yield _guarded("attention", _attention)
     yield _guarded("disk", _disk)
     if options.checkpoint:
+        # Before the student is loaded: where memory is short, the system may kill the process without a word.
         yield _guarded("memory", lambda: _memory(options))
-        yield from _checkpoint(options)
+        yield from _student(options)
     else:
-        yield Check("checkpoint", "note", "not looked at; name one with --checkpoint")
+        yield Finding("checkpoint", "note", "not looked at; name one with --checkpoint")
 
 
-def _guarded(name: str, check: Callable[[], Check]) -> Check:
+def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
     """A check that breaks has failed; the next one is still made."""
     try:
         return check()
     except Exception as error:  # whatever a broken installation raises is the finding
-        return Check(name, "FAIL", (str(error).strip() or type(error).__name__).splitlines()[0])
+        return Finding(name, "FAIL", (str(error).strip() or type(error).__name__).splitlines()[0])
 
 
-def _package(name: str) -> Check:
-    return Check(name, "ok", version(name))
-
-
-def _device() -> Check:
+def _device() -> Finding:
     import torch
 
     if not torch.cuda.is_available():
-        return Check("device", "note", f"no GPU seen by torch {torch.__version__}; scoring on the CPU works, slowly")
+        return Finding("device", "note", f"no GPU seen by torch {torch.__version__}; scoring on the CPU works, slowly")
     free, total = (size / 2**30 for size in torch.cuda.mem_get_info())
     name = torch.cuda.get_device_name()
-    return Check("device", "ok", f"{name}, {free:.0f} of {total:.0f} GiB free, CUDA {torch.version.cuda}")
+    return Finding("device", "ok", f"{name}, {free:.0f} of {total:.0f} GiB free, CUDA {torch.version.cuda}")
 
 
-def _attention() -> Check:
+def _attention() -> Finding:
     import torch
     from transformers.utils.import_utils import is_flash_attn_2_available
 
     if is_flash_attn_2_available():
-        return Check("attention", "ok", "flash-attention 2 for images, SDPA for text")
+        return Finding("attention", "ok", "flash-attention 2 for images, SDPA for text")
     detail = "SDPA for images and text; on a GPU flash-attention 2 reads images faster"
-    return Check("attention", "note" if torch.cuda.is_available() else "ok", detail)
+    return Finding("attention", "note" if torch.cuda.is_available() else "ok", detail)
 
 
-def _extra(extra: str, modules: Sequence[str]) -> Check:
-    missing = [module for module in modules if find_spec(module) is None]
-    if missing:
-        return Check(f"[{extra}]", "note", f"without {', '.join(missing)}; {install(extra)} adds them")
-    return Check(f"[{extra}]", "ok", "installed")
-
-
-def _disk() -> Check:
+def _disk() -> Finding:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     folder = Path(HF_HUB_CACHE)
+    # The cache may not be made yet: the disk is that of the folder above which is there.
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     verdict: Literal["ok", "note"] = "ok" if free > NEEDED_DISK else "note"
-    return Check(
+    return Finding(
         "disk", verdict, f"{free / 1e9:.0f} GB free for {folder} (the 4B student takes {NEEDED_DISK / 1e9:.0f})"
     )
 
 
-def _memory(options: StudentOptions) -> Check:
+def _memory(options: StudentOptions) -> Finding:
     """Room for the weights; batches are then made as large as fits."""
     import torch
 
@@ -145,17 +143,18 @@ def _memory(options: StudentOptions) -> Check:
     from dyneval.work.memory import free_memory
 
     folder = Path(options.checkpoint or "", options.subfolder or "")
+    # An adapter's weights are a small part of what is loaded, and an engine in a server has its memory elsewhere.
     files = list(folder.glob("*.safetensors"))
     if not files or is_adapter(folder) or options.engine.name != "transformers":
-        return Check("memory", "note", "not estimated: the weights are not on this machine, or not for this process")
+        return Finding("memory", "note", "not estimated: the weights are not on this machine, or not for this process")
     device = torch.device(options.engine.options.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = options.dtype or ("float32" if device.type == "cpu" else "bfloat16")
     needed = sum(_loaded_size(path, 4 if dtype == "float32" else 2) for path in files) / 2**30
     free = free_memory(device) / 2**30
     detail = f"the weights take {needed:.1f} GiB in {dtype}, {free:.1f} GiB are free"
     if needed < free:
-        return Check("memory", "ok", detail)
-    return Check("memory", "FAIL", detail + ("; try --dtype bfloat16" if dtype == "float32" else ""))
+        return Finding("memory", "ok", detail)
+    return Finding("memory", "FAIL", detail + ("; try --dtype bfloat16" if dtype == "float32" else ""))
 
 
 def _loaded_size(path: Path, width: int) -> int:
@@ -168,34 +167,30 @@ def _loaded_size(path: Path, width: int) -> int:
         return sum(math.prod(one.get_shape()) * widths.get(one.get_dtype(), 1) for one in slices)
 
 
-def _checkpoint(options: StudentOptions) -> Iterator[Check]:
+def _student(options: StudentOptions) -> Iterator[Finding]:
+    """Load the student and score one image with it."""
     from PIL import Image
 
     loaded: list[Scorer] = []
     started = time.perf_counter()
 
-    def load() -> Check:
-        scorer = options.loader()()
-        loaded.append(scorer)
-        return Check("checkpoint", "ok", f"{scorer.name}: loaded in {time.perf_counter() - started:.1f} s")
+    def load() -> Finding:
+        loaded.append(options.loader()())
+        return Finding("checkpoint", "ok", f"{loaded[0].name}: loaded in {time.perf_counter() - started:.1f} s")
 
-    def conventions() -> Check:
-        (scorer,) = loaded
-        return Check("conventions", "note" if scorer.settings.reply_form == "either" else "ok", scorer.settled_by)
-
-    def demo() -> Check:
-        return Check("demo", "note", "a demo judge: it knows the demo's drawn scenes alone, and nothing of photographs")
-
-    def score() -> Check:
-        (scorer,) = loaded
+    def score() -> Finding:
         began = time.perf_counter()
-        (record,) = scorer.score([Image.new("RGB", (256, 256), (200, 60, 40))], ["a red square"])
+        (record,) = loaded[0].score([Image.new("RGB", (256, 256), (200, 60, 40))], ["a red square"])
         questions = len(record.t2ia_questions or ()) + len(record.iqa_questions or ())
-        return Check("scoring", "ok", f"one image in {time.perf_counter() - began:.1f} s, {questions} questions")
+        return Finding("scoring", "ok", f"one image in {time.perf_counter() - began:.1f} s, {questions} questions")
 
     yield _guarded("checkpoint", load)
-    if loaded:
-        yield _guarded("conventions", conventions)
-        if loaded[0].is_demo:
-            yield demo()
+    for scorer in loaded:
+        # "either": the probe could not tell the two reply forms apart.
+        verdict: Literal["ok", "note"] = "note" if scorer.settings.reply_form == "either" else "ok"
+        yield Finding("conventions", verdict, scorer.settled_by)
+        if scorer.is_demo:
+            yield Finding(
+                "demo", "note", "a demo judge: it knows the demo's drawn scenes alone, and nothing of photographs"
+            )
         yield _guarded("scoring", score)

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -27,11 +28,15 @@ if TYPE_CHECKING:
     from dyneval.generation.index import Selection
 
 log = logging.getLogger(__name__)
+# What is uploaded of an output folder: what `hub` writes, in either form. Another file that lies there stays here.
 PUBLISHED_FILES = ("README.md", "data/*.parquet", "metadata.jsonl", "*.png", "*.webp", "*.jpg", "*.jpeg")
 
 
+# The options of the verbs: most share those that choose pairs.
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pairs:
+class PairChoice:
     """Which pairs of a GenDB; by the names of `Selection`."""
 
     gendb: Annotated[Path, arg("folder with metadata.jsonl", position=True)]
@@ -58,40 +63,35 @@ class Pairs:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Listed(Pairs):
+class StatsOptions(PairChoice):
     """Options of `stats`."""
 
     json: Annotated[bool, arg("as JSON", heading="")] = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Checked(Pairs):
+class ImageCheckOptions(PairChoice):
     """Options of `check`."""
 
     output: Annotated[Path | None, arg("file for the broken ones (default: GENDB/broken.jsonl)", heading="")] = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Written(Pairs):
+class WriteOptions(PairChoice):
     """Options of what writes something."""
 
     output: Annotated[Path, arg("folder or file to write, also as --output OUTPUT", position=True, heading="")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sharded(Written):
+class ShardOptions(WriteOptions):
     """Options of what writes shards."""
 
     shard_mb: Annotated[int, arg("megabytes of images a shard", ge=1)] = 500
 
-    @property
-    def shard_bytes(self) -> int:
-        """Bytes of images a shard."""
-        return self.shard_mb * 1_000_000
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ForHub(Sharded):
+class HubExportOptions(ShardOptions):
     """Options of `hub`."""
 
     form: Annotated[
@@ -104,7 +104,7 @@ class ForHub(Sharded):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FromMapping:
+class MappingOptions:
     """Options of `from-mapping`."""
 
     mapping: Annotated[Path, arg("the mapping file", position=True)]
@@ -118,21 +118,31 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser = Parser(prog, __doc__, config=False)
     verbs = parser.add_subparsers(required=True)
     for name, action, options, purpose in (
-        ("stats", _stats, Listed, "pairs by model and category, their time, cost and sizes"),
-        ("duplicates", _duplicates, Pairs, "images that are there twice: a JSON list of pair_ids a line"),
-        ("check", _check, Checked, "decode and hash every image; the broken ones go to broken.jsonl"),
-        ("filter", _filter, Written, "a GenDB of some of the pairs; files are linked, not copied"),
-        ("parquet", _parquet, Sharded, "Parquet shards with the images inside, for datasets.load_dataset"),
+        ("stats", _stats, StatsOptions, "pairs by model and category, their time, cost and sizes"),
+        ("duplicates", _duplicates, PairChoice, "images that are there twice: a JSON list of pair_ids a line"),
+        ("check", _check, ImageCheckOptions, "decode and hash every image; the broken ones go to broken.jsonl"),
+        ("filter", _filter, WriteOptions, "a GenDB of some of the pairs; files are linked, not copied"),
+        (
+            "parquet",
+            partial(_shards, writer="write_parquet"),
+            ShardOptions,
+            "Parquet shards with the images inside, for datasets.load_dataset",
+        ),
         (
             "webdataset",
-            _webdataset,
-            Sharded,
+            partial(_shards, writer="write_webdataset"),
+            ShardOptions,
             "WebDataset tar files: image and record under one key, sidecars in the record",
         ),
-        ("hub", _hub, ForHub, "a dataset for the Hugging Face Hub: Parquet shards or an ImageFolder, and a card"),
-        ("to-mapping", _to_mapping, Written, 'the published mapping, {"prompts": [...]}'),
-        ("contact-sheet", _contact_sheet, Written, "a picture with one image for each model and category"),
-        ("from-mapping", _from_mapping, FromMapping, "metadata.jsonl for the images of a published mapping"),
+        (
+            "hub",
+            _hub,
+            HubExportOptions,
+            "a dataset for the Hugging Face Hub: Parquet shards or an ImageFolder, and a card",
+        ),
+        ("to-mapping", _to_mapping, WriteOptions, 'the published mapping, {"prompts": [...]}'),
+        ("contact-sheet", _contact_sheet, WriteOptions, "a picture with one image for each model and category"),
+        ("from-mapping", _from_mapping, MappingOptions, "metadata.jsonl for the images of a published mapping"),
     ):
         sub = verbs.add_parser(name, help=purpose, description=purpose)
         add_flags(sub, options)
@@ -144,10 +154,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def _told(output: Path, written: int, rejected: int, what: str = "pairs") -> int:
     log.info("%s: %d %s, %d rejected", output, written, what, rejected)
+    # What could be written is there; 1 says that it is not all.
     return 1 if rejected else 0
 
 
-def _stats(options: Listed) -> int:
+def _stats(options: StatsOptions) -> int:
     from dyneval.generation import curating
     from dyneval.generation.index import Index
 
@@ -156,7 +167,7 @@ def _stats(options: Listed) -> int:
     return 0
 
 
-def _duplicates(options: Pairs) -> int:
+def _duplicates(options: PairChoice) -> int:
     from dyneval.generation import curating
     from dyneval.generation.index import Index
 
@@ -168,7 +179,7 @@ def _duplicates(options: Pairs) -> int:
     return 0
 
 
-def _check(options: Checked) -> int:
+def _check(options: ImageCheckOptions) -> int:
     from dyneval.files.store import write_rejects
     from dyneval.generation import curating
     from dyneval.generation.index import Index
@@ -177,9 +188,8 @@ def _check(options: Checked) -> int:
     output = options.output or options.gendb / "broken.jsonl"
     refuse_overwrite([options.gendb / "metadata.jsonl"], [output])
     found = curating.broken(Index(options.gendb), options.selection)
-    if output.parent.is_dir() and not os.access(
-        output.parent, os.W_OK, effective_ids=True
-    ):  # told before hours of work
+    # Told before hours of work: decoding 500,000 images took five minutes at 32 px a side, and hours at 1024.
+    if output.parent.is_dir() and not os.access(output.parent, os.W_OK, effective_ids=True):
         raise SettingError(f"{output}: cannot be written; name another --output")
     faults = list(found)
     write_rejects(output, faults, PairRecord.KEY)
@@ -187,7 +197,7 @@ def _check(options: Checked) -> int:
     return 1 if faults else 0
 
 
-def _filter(options: Written) -> int:
+def _filter(options: WriteOptions) -> int:
     from dyneval.generation import curating
     from dyneval.generation.index import Index
 
@@ -197,33 +207,34 @@ def _filter(options: Written) -> int:
     return _told(options.output, written, len(lost))
 
 
-def _parquet(options: Sharded) -> int:
-    from dyneval.generation.exporting import write_parquet
+def _shards(options: ShardOptions, writer: str) -> int:
+    from dyneval.generation import exporting
 
-    counts = write_parquet(options.gendb, options.output, options.shard_bytes, options.selection)
+    write = getattr(exporting, writer)
+    counts = write(options.gendb, options.output, options.shard_mb * 1_000_000, options.selection)
     return _told(options.output, counts.written, counts.rejected)
 
 
-def _webdataset(options: Sharded) -> int:
-    from dyneval.generation.exporting import write_webdataset
-
-    counts = write_webdataset(options.gendb, options.output, options.shard_bytes, options.selection)
-    return _told(options.output, counts.written, counts.rejected)
-
-
-def _hub(options: ForHub) -> int:
+def _hub(options: HubExportOptions) -> int:
     from dyneval.generation import catalogue, hub
 
+    # The repository is made first: a wrong token is told before the images are copied.
     specs, repository = catalogue.load(options.more_models), options.hub.open("dataset")
     counts = hub.write_dataset(
-        options.gendb, options.output, specs, options.selection, options.shard_bytes, options.name, options.form
+        options.gendb,
+        options.output,
+        specs,
+        options.selection,
+        options.shard_mb * 1_000_000,
+        options.name,
+        options.form,
     )
     if repository:
         log.info("uploaded: %s", repository.upload(options.output, "DynEval: images", PUBLISHED_FILES))
     return _told(options.output, counts.written, counts.rejected)
 
 
-def _to_mapping(options: Written) -> int:
+def _to_mapping(options: WriteOptions) -> int:
     from dyneval.generation.exporting import ExportCounts, read_records
     from dyneval.published.mapping import entry_of, write_mapping
 
@@ -235,14 +246,14 @@ def _to_mapping(options: Written) -> int:
     return _told(options.output, counts.written, counts.rejected)
 
 
-def _contact_sheet(options: Written) -> int:
+def _contact_sheet(options: WriteOptions) -> int:
     from dyneval.generation.contact_sheet import draw_contact_sheet
 
     counts = draw_contact_sheet(options.gendb, options.output, options.selection)
     return _told(options.output, counts.written, counts.rejected, "images")
 
 
-def _from_mapping(options: FromMapping) -> int:
+def _from_mapping(options: MappingOptions) -> int:
     from dyneval.published.mapping import PairMaker, add_pairs
 
     maker = PairMaker(options.images, model_table.tiers(options.models), options.tier)

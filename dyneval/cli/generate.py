@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from dyneval.cli.running import run, shared
+from dyneval.cli.running import local, run, shared
 from dyneval.errors import SettingError, UserError
 from dyneval.files.parts import Shard
 from dyneval.flags import Parser, arg
@@ -25,6 +25,7 @@ from dyneval.work import processes
 from dyneval.work.executors import ClusterOptions, Ray
 
 log = logging.getLogger(__name__)
+# Shown by --help of the verb and of every model's script, where people look for what a status means.
 EPILOG = """\
 exit status: 0 every image is there; 1 images are missing, a rerun may make them; 2 the run could not start;
 3 nothing is missing but what the models refuse to make (output/refused.jsonl)
@@ -64,6 +65,7 @@ class ModelOptions:
     image_format: Annotated[Literal["png", "webp"], arg("both are lossless", flag="format")] = "png"
     ray: Annotated[ClusterOptions, arg("")] = field(default_factory=lambda: ClusterOptions(gpus=1, batch=16))
 
+    # Not fields without a default: --list and --setup go without them.
     def __post_init__(self) -> None:
         if missing := [f"--{name}" for name in ("prompts", "output") if getattr(self, name) is None]:
             raise SettingError(f"the following arguments are required: {', '.join(missing)}")
@@ -105,16 +107,18 @@ def run_model(slug: str, argv: Sequence[str] | None = None) -> int:
     from dyneval.generation.listing import describe_presets
 
     parser = Parser()
+    # The help text names the presets of the model, which a table of one's own may change.
     models = parser.early("--models", argv)
     try:
-        specs = catalogue.load(Path(models) if models else None)
+        specs = catalogue.load(local(Path(models) if models else None))
         (spec,) = catalogue.choose(specs, slugs=[slug])
     except UserError as error:
         parser.error(str(error))
     parser.description = f"{spec.name}: draw its share of the prompts of tier {spec.tier}. It is {spec.about}."
     parser.epilog = f"{describe_presets(spec)}\n\n{EPILOG}"
     options = parser.parse_options(ModelOptions, argv)
-    return _run(parser, partial(_generate, specs=specs, chosen=[spec]), options)
+    processes.interrupt_on_sigterm()
+    return run(parser, partial(_generate, specs=specs, chosen=[spec]), options, status=2)
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -122,8 +126,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser = Parser(prog, __doc__, epilog=EPILOG)
     options = parser.parse_options(GenerateOptions, argv)
     try:
-        specs = catalogue.load(options.models)
-        chosen = [] if options.list else _chosen(options, specs)
+        specs = catalogue.load(local(options.models))
+        slugs = [options.setup] if options.setup else options.model
+        # --list shows all models, whatever else is said. Models that are named win over --tier and --family.
+        which = {"tier": options.tier, "family": options.family, "roster": options.roster}
+        chosen = [] if options.list else catalogue.choose(specs, slugs=slugs, **which)  # type: ignore[arg-type]
     except UserError as error:
         parser.error(str(error))
     if options.list:
@@ -131,42 +138,26 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
         sys.stdout.write(list_models(specs, options.run) + "\n")
         return 0
-    action = partial(_set_up, spec=chosen[0]) if options.setup else partial(_generate, specs=specs, chosen=chosen)
-    return _run(parser, action, options)
-
-
-def _chosen(options: GenerateOptions, specs: catalogue.Specs) -> list[ModelSpec]:
-    if options.setup:
-        return catalogue.choose(specs, slugs=[options.setup])
-    return catalogue.choose(specs, slugs=options.model, tier=options.tier, family=options.family, roster=options.roster)
-
-
-def _set_up(options: GenerateOptions, spec: ModelSpec) -> int:
-    from dyneval.generation.setup import set_up
-
-    set_up(spec, options.run.external_env)
-    return 0
-
-
-def _run(parser: Parser, action: Callable[..., int], options: ModelOptions) -> int:
     processes.interrupt_on_sigterm()
-    return run(parser, action, options, status=2)
+    return run(parser, partial(_generate, specs=specs, chosen=chosen), options, status=2)
 
 
 def _generate(options: ModelOptions, specs: catalogue.Specs, chosen: list[ModelSpec]) -> int:
     from dyneval.generation.runner import Config, generate
 
+    if isinstance(options, GenerateOptions) and options.setup:
+        from dyneval.generation.setup import set_up
+
+        set_up(chosen[0], options.run.external_env)
+        return 0
     config = Config(**shared(options, Config))
     status = generate(chosen, catalogue.sharing(specs, chosen, options.roster), config).exit_status
     if options.contact_sheet:
-        _draw_contact_sheet(config.output)
+        from dyneval.generation.contact_sheet import draw_contact_sheet
+
+        try:
+            draw_contact_sheet(config.output, config.output / "contact_sheet.png")
+        except UserError as error:
+            # No image was drawn. The status of the run tells what became of them; a second error would hide it.
+            log.warning("no contact sheet: %s", error)
     return status
-
-
-def _draw_contact_sheet(output: Path) -> None:
-    from dyneval.generation.contact_sheet import draw_contact_sheet
-
-    try:
-        draw_contact_sheet(output, output / "contact_sheet.png")
-    except UserError as error:  # no image: what became of the run is its status
-        log.warning("no contact sheet: %s", error)

@@ -31,8 +31,8 @@ from dyneval.tokens import DEFAULT_TEMPLATE, TemplateVersion
 if TYPE_CHECKING:
     from dyneval.instruct.chunks import BuildConfig
 
+# Files that are uploaded: without the summary, which tells the folders of this machine.
 PUBLISHED_FILES = ("README.md", "dynevalinstruct_*.json", "dynevalinstruct_*.jsonl", "heldout.jsonl")
-"""Without the summary, which tells the folders of this machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,9 +80,11 @@ class InstructOptions:
         from dyneval.instruct.chunks import BuildConfig
         from dyneval.instruct.token_length import TokenLimit
 
+        # Without a tokenizer no tokens can be counted.
         limit = None
         if self.tokenizer:
             limit = TokenLimit(tokenizer=self.tokenizer, tokens=self.max_tokens, max_pixels=self.max_pixels)
+        # One value holds for all tiers and for pairs without one; three are by tier, 1 to 3, and say nothing of those.
         curation = Curation(
             delta=dict(zip(TIERS, self.delta * (3 // len(self.delta)), strict=True)),
             untiered=self.delta[0] if len(self.delta) == 1 else PUBLISHED_DELTA,
@@ -101,6 +103,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def _build(options: InstructOptions) -> int:
     from dyneval.instruct.builder import build
 
+    # The repository first: a wrong token must not be told after the build.
     config, repository = options.config(), options.hub.open("dataset")
     summary = build(config)
     print(json.dumps({key: value for key, value in summary.items() if key != "statistics"}, indent=2))

@@ -31,11 +31,11 @@ from dyneval.files.hub import HubOptions
 from dyneval.flags import Parser, arg
 
 if TYPE_CHECKING:
-    from dyneval.cli.score_first import Student
+    from dyneval.cli.score_first import StudentConfig
     from dyneval.evaluation.tables import Table
 
+# Files that are uploaded: not the report, which shows images, and not the files that name the folders of this machine.
 PUBLISHED = (".csv", ".md", ".tex")
-"""Without the report, which shows images, and without files that name the folders of this machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +92,7 @@ def _rank(options: LeaderboardOptions) -> int:
         options, failed = _scored(options, evaluator)
     outcome = run_leaderboard(LeaderboardRun(**shared(options, LeaderboardRun) | asdict(options.evaluation)))
     for heading, table in outcome.tables.items():
-        # The others are too wide for a terminal, or too long: 36 models have 630 duels.
+        # Others are too wide for a terminal (9 dimensions, 42 sub-categories), or too long: 36 models have 630 duels.
         if heading not in ("Dimensions", "Sub-categories") and len(table.rows) <= 100:
             print(f"\n{heading}\n{table.render()}")
     for note in outcome.board.notes:
@@ -101,6 +101,7 @@ def _rank(options: LeaderboardOptions) -> int:
         print(f"\n{len(outcome.files)} files in {options.output}, last {outcome.files[-1].name}")
     if repository and options.output:
         _write_card(options.output / "README.md", options.title, outcome.tables)
+        # Escaped: the names are patterns to the Hub's library, and a model's name may hold brackets.
         files = ["README.md", *(escape(file.name) for file in outcome.files if file.suffix in PUBLISHED)]
         print(repository.upload(options.output, f"DynEval: {options.title}", files))
     if failed:
@@ -117,7 +118,7 @@ def _write_card(path: Path, title: str, tables: Mapping[str, Table]) -> None:
         file.write(head + text)
 
 
-def _scored(options: LeaderboardOptions, evaluator: Student) -> tuple[LeaderboardOptions, int]:
+def _scored(options: LeaderboardOptions, evaluator: StudentConfig) -> tuple[LeaderboardOptions, int]:
     """Score the images first; what is then ranked, and how many images could not be scored."""
     from dyneval.cli.score_first import score_first
     from dyneval.evaluation.unscored import drawn_images
@@ -125,6 +126,7 @@ def _scored(options: LeaderboardOptions, evaluator: Student) -> tuple[Leaderboar
     if options.prompts is None or options.images is None or options.output is None:
         raise SettingError("--checkpoint needs --prompts, --images and --output")
     path = options.output / "scores.jsonl"
+    # `alone`: a score of an image that was deleted since would still rank its model.
     failed = score_first(evaluator, drawn_images(options.prompts, options.images), options.images, path, alone=True)
     student = replace(options.student, checkpoint=None)
     return replace(options, scores=(path,), metadata=(), model_from="folder", student=student), failed

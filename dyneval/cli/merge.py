@@ -11,7 +11,7 @@ annotations whose prompt was edited or whose image was replaced make room for th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -64,6 +64,7 @@ def _merge(options: MergeOptions) -> int:
     if found.missing_shards:
         print(f"parts that did not run: {', '.join(found.missing_shards)}")
     if found.missing_pairs:
+        # Five show which part is missing; a file may lack 100,000.
         shown = ", ".join(found.missing_pairs[:5]) + (", ..." if len(found.missing_pairs) > 5 else "")
         print(f"{len(found.missing_pairs)} pairs are not scored: {shown}")
     return 0 if found.complete else 1
@@ -104,13 +105,11 @@ def merge_scores(output: Path, metadata: Path | None = None) -> MergedScores:
             f"{output}: no part of it is there; expected {parts[0] / output.name}, as `dyneval score --output {output} "
             "--shard I/N` writes it"
         )
+    # `content`: two records of one pair with the same key are of the same image, prompt, student and settings.
     merged = merge_file(output, ScoreRecord, parts, content="key")
-    missing = _missing(output, wanted)
-    return MergedScores(merged.added, merged.in_file, merged.rejected, absent, missing)
-
-
-def _missing(output: Path, wanted: Iterable[PairRef]) -> list[str]:
     scored = JsonlIndex(output, ScoreRecord)
     scored.close()
+    # A rejected pair is not missing: its reason is known, and running its part again would not help.
     rejected = read_rejects(rejects_beside(output), ScoreRecord.KEY)
-    return [one.pair_id for one in wanted if one.pair_id not in scored and one.pair_id not in rejected]
+    missing = [one.pair_id for one in wanted if one.pair_id not in scored and one.pair_id not in rejected]
+    return MergedScores(merged.added, merged.in_file, merged.rejected, absent, missing)

@@ -22,7 +22,6 @@ from dyneval.errors import SettingError
 from dyneval.flags import Parser, arg
 
 if TYPE_CHECKING:
-    from dyneval.planning.assumptions import Assumption
     from dyneval.planning.plan import PlannedStep
 
 
@@ -69,6 +68,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def _plan(options: PlanOptions) -> int:
+    from tabulate import tabulate
+
     from dyneval.planning.assumptions import Gpus, load
     from dyneval.planning.measured import take_over
     from dyneval.planning.plan import FORMULAS, plan, too_large
@@ -77,6 +78,7 @@ def _plan(options: PlanOptions) -> int:
     assumptions = load(options.teacher, options.student, gpus, FORMULAS)
     for path in options.measured:
         take_over(path, assumptions)
+    # Last, since what a user says wins over what was measured.
     for name, value in options.assume:
         assumptions.replace(name, value, "given", "command line")
     steps = plan(options.pairs, gpus, assumptions)
@@ -87,7 +89,10 @@ def _plan(options: PlanOptions) -> int:
         rows = {"steps": [asdict(step) for step in steps], "assumptions": [asdict(figure) for figure in used]}
         sys.stdout.write(json.dumps(asked | rows, indent=2) + "\n")
     else:
-        sys.stdout.write(f"{_steps(steps)}\n\nResting on:\n\n{_assumptions(used)}\n")
+        # Three digits of a result and four of what it rests on: those are to be compared with their sources.
+        figures = [[one.name, _number(one.value, 4), one.unit, one.kind, one.source] for one in used]
+        resting = tabulate(figures, ["name", "value", "unit", "kind", "source"], disable_numparse=True)
+        sys.stdout.write(f"{_steps(steps)}\n\nResting on:\n\n{resting}\n")
     for line in over:
         print(f"dyneval plan: {line}", file=sys.stderr)
     return 1 if over else 0
@@ -101,21 +106,16 @@ def _steps(steps: Sequence[PlannedStep]) -> str:
     for row, step in zip(rows, steps, strict=True):
         row += [_number(getattr(step, name)) for name in names]
     totals = {name: sum(getattr(step, name) for step in steps) for name in names}
+    # The steps run one after the other: their hours add up, their memory does not.
     totals["memory_gb"] = max(step.memory_gb for step in steps)
     rows.append(["all", "", *map(_number, totals.values())])
     heads = ["step", "work", "tokens in", "tokens out", "GPU hours", "wall hours", "GB a GPU", "disk GB"]
     return tabulate(rows, heads, disable_numparse=True, colalign=("left", *["right"] * 7))
 
 
-def _assumptions(figures: Sequence[Assumption]) -> str:
-    from tabulate import tabulate
-
-    rows = [[figure.name, _number(figure.value, 4), figure.unit, figure.kind, figure.source] for figure in figures]
-    return tabulate(rows, ["name", "value", "unit", "kind", "source"], disable_numparse=True)
-
-
 def _number(value: float, digits: int = 3) -> str:
     """A few digits: more a plan does not know."""
+    # Twice formatted: the first cuts the digits, the second writes 12,300 and not 1.23e+04.
     for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M")):
         if value >= size:
             return f"{value / size:.{digits}g}{unit}"

@@ -11,7 +11,7 @@ chosen and rejected; Parquet has the bytes of the files. --margin is in points o
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from dyneval.choosing import Candidate
     from dyneval.structs import Row
 
+# Pairs in memory: 50 of two images of 2 MB are 200 MB.
 _ROW_GROUP = 50
-"""Pairs in memory: 200 MB of images of 2 MB."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,12 +65,14 @@ def _write(options: PreferencesOptions) -> int:
     output = options.output
     refuse_overwrite([options.scores], [output])
     groups = read_candidates(options.scores, options.score)
-    rows = [
-        _row(prompt, better, worse)
-        for prompt, candidates in groups.items()
-        for better, worse in _pairs(candidates, options.pairs)
-        if better.score > worse.score and round(better.score - worse.score, 4) >= options.margin
-    ]
+    rows = []
+    for prompt, candidates in groups.items():
+        ranked = sorted(candidates, key=lambda one: -one.score)
+        pairs = combinations(ranked, 2) if options.pairs == "all" else [(ranked[0], ranked[-1])]
+        for better, worse in pairs:
+            # Rounded, since 3.3 - 3.2 is less than 0.1 in floating point.
+            if better.score > worse.score and round(better.score - worse.score, 4) >= options.margin:
+                rows.append(_row(prompt, better, worse))
     if not rows:
         alone = sum(len(candidates) < 2 for candidates in groups.values())
         raise DataFileError(
@@ -79,14 +81,8 @@ def _write(options: PreferencesOptions) -> int:
         )
     written = (_write_parquet if output.suffix == ".parquet" else _write_jsonl)(rows, output, options.image_root)
     sys.stderr.write(f"{len(written)} pairs of {len(set(written))} of {len(groups)} prompts -> {output}\n")
+    # Fewer than chosen: an image could not be read.
     return 0 if len(written) == len(rows) else 1
-
-
-def _pairs(candidates: Sequence[Candidate], which: str) -> Iterator[tuple[Candidate, Candidate]]:
-    ranked = sorted(candidates, key=lambda one: -one.score)
-    if which == "all":
-        return combinations(ranked, 2)
-    return iter([(ranked[0], ranked[-1])] if len(ranked) > 1 else [])
 
 
 def _row(prompt: str, better: Candidate, worse: Candidate) -> Row:
@@ -128,6 +124,7 @@ def _write_parquet(rows: Sequence[Row], output: Path, root: Path | None) -> list
     from dyneval.errors import DataFileError
     from dyneval.files.atomic import atomic_write
 
+    # The types of Pick-a-Pic; all other columns are texts.
     kinds = {"jpg_0": pa.binary(), "jpg_1": pa.binary(), "label_0": pa.int64(), "label_1": pa.int64()}
     kinds |= {"score_0": pa.float64(), "score_1": pa.float64()}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in rows[0]])
@@ -150,7 +147,8 @@ def _with_images(row: Row, root: Path | None) -> dict[str, Any] | None:
     for name in ("jpg_0", "jpg_1"):
         try:
             images[name] = read_file(image_path(root, row[name]), row[name])
-            decode_image(images[name], row[name])  # a trainer would end at a broken one
+            # Its bytes are written as they are, but a trainer would end at a broken image.
+            decode_image(images[name], row[name])
         except ImageError as error:
             sys.stderr.write(f"dyneval preferences: {error}\n")
             return None

@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from dyneval.cli.running import run, shared
 from dyneval.errors import UserError
 from dyneval.flags import Parser, arg
+from dyneval.llm.registry import ENGINES
+from dyneval.registry import EngineChoice
 
 if TYPE_CHECKING:
     from dyneval.prompts.config import FilterConfig
 
 
 class ListFilters(argparse.Action):
-    """Prints the filters and exits, whatever else stands on the command line."""
+    """Prints the filters and exits, as --help does: --input and --output need not be given."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print and exit."""
@@ -56,6 +58,7 @@ class PromptsOptions:
     jsonl: Annotated[bool, arg("write prompts.jsonl beside prompts.parquet")] = False
     write_dropped: Annotated[bool, arg("write dropped rows with their reason to dropped.jsonl")] = False
     quiet: Annotated[bool, arg("no progress bar")] = False
+    # The least length here and the thresholds --tau1 and --tau2 below are the published ones.
     min_chars: Annotated[int, arg("drop shorter prompts, as published", heading="what is dropped")] = 30
     max_chars: Annotated[int, arg("drop longer prompts")] = 4096
     max_prompt_nsfw: Annotated[float, arg("drop rows with a higher prompt_nsfw")] = 0.5
@@ -97,10 +100,8 @@ class PromptsOptions:
     ] = ("category", "tier", "diversity")
     seed: Annotated[int, arg("seed of everything random")] = 42
     labeller: Annotated[Literal["rules", "llm", "none"], arg("who categorises", heading="categories")] = "rules"
-    engine: Annotated[str, arg("with --labeller llm: openai, vllm or transformers")] = "openai"
+    engine: Annotated[EngineChoice, arg("with --labeller llm: who labels", part=ENGINES)] = ENGINES.default
     model: Annotated[str, arg("with --labeller llm")] = "Qwen/Qwen3-VL-4B-Instruct"
-    base_urls: Annotated[tuple[str, ...], arg("server of the engine openai; repeat for several", flag="base-url")] = ()
-    api_key_env: Annotated[str | None, arg("environment variable that holds the API key", metavar="NAME")] = None
     concurrency: Annotated[int, arg("requests at once")] = 64
 
     def config(self) -> FilterConfig:
@@ -108,7 +109,12 @@ class PromptsOptions:
         from dyneval.prompts.clean import Limits
         from dyneval.prompts.config import FilterConfig, LlmConfig
 
-        limits, llm = Limits(**shared(self, Limits)), LlmConfig(**shared(self, LlmConfig))
+        limits = Limits(**shared(self, Limits))
+        options = ENGINES.filled(self.engine, concurrency=self.concurrency)
+        if self.labeller == "llm":
+            # An engine that lacks an option is told before hours of filtering.
+            ENGINES.options(self.engine.name, **options)
+        llm = LlmConfig(engine=self.engine.name, model=self.model, options=options, concurrency=self.concurrency)
         return FilterConfig(**shared(self, FilterConfig), limits=limits, llm=llm, progress=not self.quiet)
 
 
@@ -127,6 +133,7 @@ def _filter(options: PromptsOptions) -> int:
         logging.getLogger("dyneval").setLevel(logging.WARNING)
     summary = filter_prompts(options.config())
     print(json.dumps({key: summary[key] for key in ("rows_read", "dropped", "kept", "tiers", "seconds")}, indent=2))
+    # Their rows are left out of the outputs, so a run with some of them is not done.
     if unlabelled := summary["dropped"].get("unlabelled", 0):
         raise UserError(f"{unlabelled} prompts got no labels, see labels.rejects.jsonl; run again")
     return 0

@@ -28,6 +28,7 @@ class ImportOptions:
     """By the names of `ImportConfig`; the flags of the four folders are those of the published builder."""
 
     annotations_file: Annotated[Path, arg("the mapping, DYNEVAL-250K-PROMPTS.json")]
+    # Named as in the published builder, whose command lines people have.
     t2ia_questions_dir: Annotated[Path | None, arg(_FILES.format(FOLDERS["t2ia_questions"]))] = None
     t2ia_answers_dir: Annotated[Path | None, arg(_FILES.format(FOLDERS["t2ia_answers"]))] = None
     iqa_outputs_dir: Annotated[Path | None, arg(_FILES.format(FOLDERS["iqa_questions"]))] = None
@@ -75,15 +76,12 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def _import(options: ImportOptions) -> int:
     from dyneval.published.convert import ImportConfig, import_published
 
-    return _told(import_published(ImportConfig(**shared(options, ImportConfig))))
+    print(json.dumps(import_published(ImportConfig(**shared(options, ImportConfig))), indent=2))
+    return 0
 
 
 def _export(options: ExportOptions) -> int:
     from dyneval.published.convert import export_published
 
-    return _told(export_published(options.metadata, options.annotations, options.output))
-
-
-def _told(counts: dict[str, dict[str, int]]) -> int:
-    print(json.dumps(counts, indent=2))
+    print(json.dumps(export_published(options.metadata, options.annotations, options.output), indent=2))
     return 0

@@ -26,7 +26,7 @@ from dyneval.evaluation.options import EvaluationOptions, named_file
 from dyneval.flags import Parser, arg
 
 if TYPE_CHECKING:
-    from dyneval.cli.score_first import Student
+    from dyneval.cli.score_first import StudentConfig
 
 Alteration = Literal["jpeg90", "resize75", "mirror"]
 ORIGINAL = "original"
@@ -85,9 +85,9 @@ def _compare(options: ReliabilityOptions) -> int:
     return 1 if failed else 0
 
 
-def _scored(options: ReliabilityOptions, evaluator: Student) -> tuple[list[tuple[str, Path]], int]:
+def _scored(options: ReliabilityOptions, evaluator: StudentConfig) -> tuple[list[tuple[str, Path]], int]:
     """Score the images as they are and altered; the runs, and how many images could not be scored."""
-    from dyneval.cli.score_first import Student, score_first
+    from dyneval.cli.score_first import StudentConfig, score_first
     from dyneval.evaluation.alterations import altered
     from dyneval.evaluation.unscored import UnscoredImage
     from dyneval.files.pairs import PairRef, metadata_file, read_pairs
@@ -101,13 +101,16 @@ def _scored(options: ReliabilityOptions, evaluator: Student) -> tuple[list[tuple
     pairs = [UnscoredImage(ref.pair_id, ref.prompt, ref.file_name) for ref in refs]
     write_rejects(options.output / "pairs.rejects.jsonl", bad, ScoreRecord.KEY)
     images = options.image_root or metadata_file(options.metadata).parent
-    judge = Student(evaluator.name, cache(evaluator.load))  # loaded once for all runs
+    # Loaded once for all runs.
+    judge = StudentConfig(evaluator.name, cache(evaluator.load))
+    # The first run is what all others are held against.
     runs = [(ORIGINAL, options.output / f"{ORIGINAL}.jsonl")]
     failed = len(bad) + score_first(judge, pairs, images, runs[0][1], alone=True)
     for name in options.alter:
         folder = options.output / "altered" / name
         folder.mkdir(parents=True, exist_ok=True)
         runs.append((name, options.output / f"{name}.jsonl"))
+        # Written as files, so that a person can look at what was scored, and a resumed run need not alter them again.
         changed = altered(pairs, images, folder, name, options.evaluation.workers)
         failed += score_first(judge, changed, folder, runs[-1][1], alone=True)
     return runs, failed

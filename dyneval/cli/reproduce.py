@@ -29,11 +29,12 @@ from dyneval.evaluation.paper import EVALUATORS, TABLES, PaperDataset, PaperTabl
 from dyneval.flags import Parser, arg
 
 if TYPE_CHECKING:
-    from dyneval.cli.score_first import Student
+    from dyneval.cli.score_first import StudentConfig
     from dyneval.evaluation.tables import Table
 
+# The size of a student in the name of its checkpoint. The last one counts, since folders above may be called so; the
+# digits of a hash are none.
 _SIZE = re.compile(r"(?<![0-9a-f])[24]b(?![0-9a-f])")
-"""Of a student, in the name of its checkpoint: the last one, since folders above may be called so; of no hash."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,6 +113,7 @@ def _reproduce(options: ReproduceOptions) -> int:
             is_whole = False
         failed = failed or not is_whole
         if made:
+            # After every part: what is known is on disk while the next one is scored.
             files = made.write(output, name)
     if made:
         print(f"{table.title}\n{made.render()}")
@@ -139,7 +141,7 @@ def _made(
     table: PaperTable,
     part: PaperDataset,
     found: tuple[Path, Path],
-    evaluator: Student,
+    evaluator: StudentConfig,
     rows: list[list[str]],
     notes: list[str],
 ) -> tuple[Table, bool]:
@@ -175,7 +177,10 @@ def _made(
             )
         )
         assert isinstance(outcome.comparison, EvaluatorComparison)  # no table of the paper is of preferences
-        rows.append(reproduce.agreement_row(outcome.comparison, _beside(options)))
+        # The published values beside ours are those of the student of the same size.
+        name = f"{options.student.checkpoint} {options.student.subfolder or ''}".lower()
+        beside = options.beside or ("DynEval-2B" if _SIZE.findall(name)[-1:] == ["2b"] else "DynEval-4B")
+        rows.append(reproduce.agreement_row(outcome.comparison, beside))
         reason = outcome.comparison.evaluators[0].agreement.srcc.reason
         notes += [f"{benchmark.title}: {text}" for text in (part.note, reason) if text]
         return Table(reproduce.AGREEMENT_HEADINGS, list(rows), (reproduce.NOTE, *notes)), not failed
@@ -194,9 +199,3 @@ def _made(
         )
     ).board
     return (reproduce.models_table if table.kind == "models" else reproduce.tiers_table)(board), not failed
-
-
-def _beside(options: ReproduceOptions) -> str:
-    """The evaluator of the paper that stands beside the student."""
-    name = f"{options.student.checkpoint} {options.student.subfolder or ''}".lower()
-    return options.beside or ("DynEval-2B" if _SIZE.findall(name)[-1:] == ["2b"] else "DynEval-4B")

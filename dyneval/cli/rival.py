@@ -75,6 +75,7 @@ class RivalOptions:
             raise SettingError("name either --metadata, or --benchmark with --annotations and --images")
         if self.benchmark and not (self.annotations and self.images):
             raise SettingError("--benchmark needs --annotations and --images")
+        # A flag that does nothing is refused: its user believes that it changed the scores.
         is_chat = RIVALS[self.name].is_chat
         if is_chat and self.device:
             raise SettingError(f"--device: goes with packages in this process, not with {self.name}")
@@ -110,7 +111,8 @@ def _list() -> int:
 def _rival(options: RivalOptions) -> int:
     if options.list:
         return _list()
-    from dyneval.rivals.run import RivalRun
+    from dyneval.files.pairs import metadata_file
+    from dyneval.rivals.run import RivalRun, score_here
 
     interrupt_on_sigterm()
     name, output, data = options.name, options.output, options.metadata or options.annotations
@@ -126,9 +128,10 @@ def _rival(options: RivalOptions) -> int:
         rejects=rejects,
         output=output,
         inputs=[data],
-        root=options.images or options.image_root or _folder(data),
+        root=options.images or options.image_root or metadata_file(data).parent,
     )
-    summary = _by_chat(options, task) if rival.is_chat else _here(options, task)
+    by_chat = rival.is_chat
+    summary = _by_chat(options, task) if by_chat else score_here(task, options.device, options.batch_size)
     if summary.made or summary.there_before:
         table = shlex.quote(f"{rival.title.replace(' ', '-')}={output}")
         sys.stderr.write(f"next: dyneval benchmark ... --scores scores.jsonl --compare {table}\n")
@@ -145,21 +148,10 @@ def _pairs(options: RivalOptions, rejects: list[Reject]) -> list[PairRef]:
     from dyneval.evaluation.unscored import rated_images
 
     assert options.benchmark is not None and options.annotations is not None
+    # A metric of quality alone can rate images whose prompt is not known.
     needs_prompts = RIVALS[options.name or ""].rates != "quality"
     found = rated_images(BENCHMARKS[options.benchmark], options.annotations, options.rating, needs_prompts)
     return [PairRef(one.pair_id, one.prompt, one.file_name, prompt_id(one.prompt)) for one in found[: options.limit]]
-
-
-def _folder(metadata: Path) -> Path:
-    from dyneval.files.pairs import metadata_file
-
-    return metadata_file(metadata).parent
-
-
-def _here(options: RivalOptions, task: RivalRun) -> RunSummary:
-    from dyneval.rivals.run import score_here
-
-    return score_here(task, options.device, options.batch_size)
 
 
 def _by_chat(options: RivalOptions, task: RivalRun) -> RunSummary:
@@ -172,6 +164,7 @@ def _by_chat(options: RivalOptions, task: RivalRun) -> RunSummary:
         instruction = instruction.with_text(options.instruction)
     concurrency = options.batch_size or task.rival.batch_size
     server = ENGINES.options("openai", **options.server.options, concurrency=concurrency)
+    # What a score depends on: with another of them a pair is scored again.
     settings = {
         "instruction": short_id(instruction.text),
         "max_pixels": server.max_pixels,

@@ -1,7 +1,9 @@
 """Print the JSON Schema of a record, for programs that read or write our files.
 
-dyneval schema                       the records there are, each with the file that holds it
-dyneval schema score                 the schema of one (draft 2020-12)
+    dyneval schema                       # the records there are, each with what it is
+    dyneval schema score                 # the schema of one (draft 2020-12)
+
+The schemas are made from the classes of `dyneval.records`, which also check every row that is written.
 """
 
 from __future__ import annotations

@@ -28,9 +28,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 from dyneval.checkpoints.names import DEFAULT
-from dyneval.cli.running import KEPT, NOT_KEPT, run
+from dyneval.cli.running import KEPT, NOT_KEPT, local, run
 from dyneval.cli.student import StudentOptions, student_flags
-from dyneval.cli.tables import ImageRoot, PairTable
+from dyneval.cli.tables import ImageRoot, PairTable, column_of
 from dyneval.errors import SettingError, UserError
 from dyneval.files.captioned import ARCHIVES, CAPTIONS, GatheredPairs, How, caption_map, gather
 from dyneval.files.hub import is_address
@@ -45,14 +45,12 @@ if TYPE_CHECKING:
     from dyneval.cli.scores_told import Means
     from dyneval.scorer import LoadedPair, Scorer
 
+# What --column calls the columns of a table, and their names in our tables.
 MEANINGS = {"image": "file_name", "prompt": "prompt", "id": "pair_id", "model": "generation_model"}
-"""What --column calls the columns of a table, and their names in ours."""
 
 
 def _column(text: str) -> tuple[str, str]:
-    meaning, _, name = text.partition("=")
-    if meaning not in MEANINGS or not name:
-        raise SettingError(f"{text}: expected MEANING=NAME, with the meanings {', '.join(MEANINGS)}")
+    meaning, name = column_of(MEANINGS)(text)
     return MEANINGS[meaning], name
 
 
@@ -134,6 +132,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser = Parser(prog, __doc__)
     options = parser.parse_options(ScoreOptions, argv)
     try:
+        if is_address(options.captions):
+            # Only a table of captions needs --output, and whether a JSON file is one stands in it.
+            options = replace(options, captions=str(local(Path(str(options.captions)))))
         _refuse(parser, _settled(options))
     except (UserError, OSError) as error:  # of the file of captions
         parser.error(str(error))
@@ -142,6 +143,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def _settled(options: ScoreOptions) -> ScoreOptions:
     """A table may be named as an image is: by its name, by its ImageFolder, or as --captions of a folder."""
+    # Several images, or a prompt for all, leave no doubt; one path may be an image, a folder, a table or an address.
     images, captions = options.images, options.captions
     if len(images) != 1 or options.metadata or options.prompt:
         return options
@@ -178,6 +180,7 @@ def leave_to_server(parser: Parser) -> None:
     flags = {name: name.replace("_", "-") for name in student_flags()}
     if settled := [f"--{flag}" for name, flag in flags.items() if name in parser.given]:
         parser.error(f"{', '.join(settled)}: settled by the server, does not go with --server")
+    # What is in `resolved` goes into summaries: defaults of flags that the server ignored would be wrong there.
     for flag in flags.values():
         parser.resolved.pop(flag)
 
@@ -208,7 +211,8 @@ def loader(server: str | None, student: StudentOptions) -> Callable[[], Scorer]:
         return student.loader()
     from dyneval.cli.served import ServedScorer
 
-    return lambda: ServedScorer(server)  # type: ignore[return-value]  # it has all that is asked of one
+    # It is no Scorer, but has all that is asked of one here.
+    return lambda: ServedScorer(server)  # type: ignore[return-value]
 
 
 @contextmanager
@@ -218,7 +222,7 @@ def _gathered(options: ScoreOptions) -> Iterator[GatheredPairs | None]:
         yield None
         return
     is_packed = any(path.suffix.lower() in ARCHIVES for path in options.images)
-    # Archives may be larger than the disk of temporary files.
+    # Archives are unpacked beside --output: they may be larger than the disk of temporary files.
     place = options.output.absolute().parent if is_packed and options.output else None
     if place:
         place.mkdir(parents=True, exist_ok=True)
@@ -235,6 +239,7 @@ def _refuse_tables(options: ScoreOptions, gathered: GatheredPairs | None) -> Non
     written = [*options.tables, *([options.output] if options.output else [])]
     if len({path.resolve() for path in written}) < len(written):
         raise SettingError("--output, --csv and --parquet: two of them name one file")
+    # All that is read: an image or a table that is named as --csv too would be gone before it is scored.
     read = [] if gathered is None else [(gathered.root or Path()) / one.file_name for one in gathered.refs]
     read += [metadata_file(options.metadata)] if options.metadata else []
     read += [Path(options.captions)] if options.captions and options.captions not in CAPTIONS else []
@@ -264,6 +269,7 @@ def _into_file(options: ScoreOptions, load: Callable[[], Scorer], gathered: Gath
         except ColumnError as error:
             raise SettingError(f"{error}; say which is which: --column image=NAME prompt=NAME") from None
         output = shard.folder(output.parent) / output.name if shard else output
+    # Means of all records of the file: those of this run alone would change with every resumed run.
     for _ in means.over(read_records(output, ScoreRecord)):
         pass
     for table in options.tables:
@@ -279,10 +285,12 @@ def _print_scores(options: ScoreOptions, load: Callable[[], Scorer], gathered: G
 
     failures = [f"{row.key}: {row.reason}" for row in gathered.rejects]
     pairs = _readable(gathered, failures)
-    first = next(pairs, None)  # a wrong path is told before a large student is loaded
+    # The first image is read before the student is loaded, which may take minutes: a wrong path is told at once.
+    first = next(pairs, None)
     records: list[ScoreRecord] = []
     if first is not None:
         is_json = options.json or not sys.stdout.isatty()
+        # One record is for a person to read, several are JSON lines.
         indent = 2 if len(gathered.refs) == 1 else None
         scorer = load()
         tell_unused_questions(scorer, [one.prompt for one in gathered.refs])
@@ -319,6 +327,7 @@ def _next(options: ScoreOptions) -> str:
         return "the same command with --output scores.jsonl keeps the scores; dyneval serve has a page to look at"
     output = shlex.quote(str(options.output))
     metadata = f" --metadata {shlex.quote(str(options.metadata))}" if options.metadata else ""
+    # A part alone is no board: the other parts belong to it.
     if options.shard:
         return f"when all parts are done, dyneval merge {output}{metadata}"
     return f"dyneval leaderboard {output}{metadata if not options.column else ''} --output board/"

@@ -1,4 +1,8 @@
-"""Score the images of a benchmark or a prompt list with a student, before the evaluation reads the scores."""
+"""Score the images of a benchmark or a prompt list with a student, before the evaluation reads the scores.
+
+The packages of the evaluation read score files and know no student. This is how `--checkpoint` of `dyneval benchmark`,
+`leaderboard`, `reliability` and `reproduce` makes such a file, which the next run goes on with.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +25,15 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Student:
-    """An evaluator that has yet to score: how it is called, and what loads it."""
+class StudentConfig:
+    """A student that has yet to score: how it is called in tables, and what loads it."""
 
     name: str
     load: Callable[[], Scorer]
 
 
 def score_first(
-    student: Student, pairs: Iterable[UnscoredImage], images: Path, output: Path, *, alone: bool = False
+    student: StudentConfig, pairs: Iterable[UnscoredImage], images: Path, output: Path, *, alone: bool = False
 ) -> int:
     """Score images in the form that Step 5a writes; those that are in `output` already are left out.
 
@@ -52,6 +56,7 @@ def score_first(
             asked.add(pair.pair_id)
     failed = score_file(student.load, metadata, output, images).rejected
     if alone:
+        # Images that were deleted or renamed since have scores here, which a board over the whole file would count.
         with JsonlStore(output, ScoreRecord, keep_rejects=True, latest_only=True) as store:
             others = [key for key in store.keys if key not in asked]
             for key in others:

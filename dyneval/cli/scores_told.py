@@ -11,6 +11,7 @@ from dyneval.files.atomic import atomic_write
 from dyneval.files.delimited import harmless
 from dyneval.records import SCORE_NAMES, ScoreRecord
 
+# What a line shows; a table has all scores.
 HEADINGS = {"t2ia": "T2IA", "iqa": "IQA", "overall": "overall"}
 COLUMNS = ("pair_id", "image", "prompt", *SCORE_NAMES, *(f"soft_{name}" for name in SCORE_NAMES), "model")
 
@@ -54,24 +55,25 @@ def write_table(path: Path, records: Iterable[ScoreRecord]) -> None:
 
     Texts of the CSV are such that no spreadsheet runs them; `as_meant` gives them back, but for line breaks.
     """
-    rows = map(_row, records)
+    named = ("pair_id", "image", "prompt", "model")
+    rows: Iterator[dict[str, Any]] = (
+        {name: getattr(record, name) for name in (*named, *SCORE_NAMES)}
+        | {f"soft_{name}": (record.soft or {}).get(name) for name in SCORE_NAMES}
+        for record in records
+    )
     if path.suffix.lower() == ".parquet":
         import polars as pl
 
         kinds = {name: pl.Float64 if name.removeprefix("soft_") in SCORE_NAMES else pl.String for name in COLUMNS}
+        # With a schema: polars would guess the type of a column from its first rows, which may be empty.
         frame = pl.DataFrame(list(rows), schema=kinds)
         with atomic_write(path, "wb") as file:
             frame.write_parquet(file)
         return
     with atomic_write(path) as file:
+        # Prompts come from anywhere: one that begins with "=" would be a formula to a spreadsheet.
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(
             {name: harmless(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in rows
         )
-
-
-def _row(record: ScoreRecord) -> dict[str, Any]:
-    scores: dict[str, Any] = {name: getattr(record, name) for name in SCORE_NAMES}
-    scores |= {f"soft_{name}": (record.soft or {}).get(name) for name in SCORE_NAMES}
-    return {name: getattr(record, name) for name in ("pair_id", "image", "prompt", "model")} | scores

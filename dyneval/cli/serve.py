@@ -33,10 +33,12 @@ from dyneval.serve.settings import ServerSettings
 if TYPE_CHECKING:
     from dyneval.serve.judges import Judges
 
+# No flag: a command line can be read by everyone on the machine.
 TOKEN = "DYNEVAL_TOKEN"
 DEFAULTS = ServerSettings()
+# Bytes of one trainer's request, and of all at once: 16 PNGs of 1024 px are 64 MiB in base64 where they are noise, as
+# early in training; and 64 such requests.
 REWARD_BODY, REWARD_BODIES = 1 << 27, 1 << 32
-"""16 PNGs of 1024 px are 64 MiB in base64 where they are noise, as early in training; and 64 such requests."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +115,7 @@ class ServeOptions:
                 "max_body": self.max_body or (REWARD_BODY if self.rewards else DEFAULTS.max_body),
                 "max_bodies": REWARD_BODIES if self.rewards else None,
                 "max_pixels": self.max_image,
+                # The settings refuse a request of more pairs than may wait.
                 "max_pairs": min(self.max_pairs, self.queue),
                 "allow_hosts": self.allow_host,
                 "token": os.environ.get(TOKEN) or None,
@@ -128,6 +131,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def _serve(options: ServeOptions) -> int:
+    # Before the server's modules are imported: what contradicts itself is told at once.
     settings = options.settings
     load = None if options.rate and options.student.checkpoint is None else _judges(options)
     from dyneval.serve.ratings import Ratings

@@ -1,4 +1,8 @@
-"""A server in place of a scorer, for `dyneval score --server URL`."""
+"""A server in place of a scorer, for `dyneval score --server URL`.
+
+The loop of `dyneval.scorer.run` asks a scorer for keys before it scores: a pair whose record still holds is not sent.
+Here the keys are those that the server's student would give, so a file may be begun by one and ended by the other.
+"""
 
 from __future__ import annotations
 
@@ -48,6 +52,7 @@ class ServedScorer:
         if self._questions is None:
             yield from self._client.score_pairs(pairs)
             return
+        # Results come in the order of the pairs, so each belongs to the first that has none yet.
         sent: deque[LoadedPair] = deque()
         for result in self._client.score_pairs(_noted(pairs, sent)):
             pair = sent.popleft()
@@ -56,6 +61,7 @@ class ServedScorer:
             else:
                 yield result
 
+    # The server answers in order; the loop takes any.
     score_unordered = score_pairs
 
     def unused_questions(self, prompts: Iterable[str]) -> list[str]:

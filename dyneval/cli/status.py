@@ -55,7 +55,9 @@ def _watch(options: StatusOptions) -> int:
         rows = [_row(name, found, options) for name, found in runs_in(options.folder)]
         sys.stdout.write(f"{json.dumps(rows) if options.json else _table(rows)}\n")
         sys.stdout.flush()
+        # Runs that ended, however they did, tell nothing new.
         if options.every is None or not any(row["state"] == "running" for row in rows):
+            # A killed run cannot say so: its process is gone, or, on another machine, it has been silent for long.
             return int(any(row["state"] in ("stopped", "killed?") for row in rows))
         time.sleep(options.every)
 
@@ -64,7 +66,8 @@ def _row(name: str, found: Progress, options: StatusOptions) -> dict[str, Any]:
     tokens = found.prompt_tokens * options.price_in + found.completion_tokens * options.price_out
     hours = found.gpus * (found.updated - found.started) / 3600
     cost = tokens / 1e6 + hours * options.gpu_hour
-    # Of the pairs that are left, each as dear as those that this run has annotated.
+    # Each pair that is left costs as much as those that this run annotated. A resumed run has annotated fewer than are
+    # done.
     left = max(0, found.total - found.pairs) if found.state == "running" else 0
     return {
         "run": name,

@@ -1,4 +1,8 @@
-"""The student of a verb: the flags that say which one scores, and how, and what they become."""
+"""The student of a verb: the flags that say which one scores, and how, and what loads it.
+
+All verbs that score have these flags from here, so that a student is named alike everywhere, and none of them imports
+torch before a student is loaded.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from dyneval.scorer.settings import ScorerSettings
 from dyneval.scorer.students.registry import STUDENTS
 
 if TYPE_CHECKING:
-    from dyneval.cli.score_first import Student
+    from dyneval.cli.score_first import StudentConfig
     from dyneval.scorer import Scorer
 
 
@@ -43,6 +47,7 @@ class StudentOptions:
     ] = None
     max_text: Annotated[int | None, arg("cap on the characters of each text in a reply; default: none", ge=1)] = None
 
+    # A wrong option of an engine is a wrong command line, not an error of the run.
     def __post_init__(self) -> None:
         STUDENTS.options(self.engine.name, **self.engine.options)
 
@@ -50,13 +55,13 @@ class StudentOptions:
         """What loads the student, on the device that it is given, if any; before, nothing heavy is imported."""
         return partial(_load, self)
 
-    def named(self) -> Student | None:
+    def named(self) -> StudentConfig | None:
         """The student, for a verb that can do without; None without --checkpoint."""
-        from dyneval.cli.score_first import Student
+        from dyneval.cli.score_first import StudentConfig
 
         if self.checkpoint is None:
             return None
-        return Student(Path(self.subfolder or self.checkpoint).name, self.loader())
+        return StudentConfig(Path(self.subfolder or self.checkpoint).name, self.loader())
 
 
 def student_flags() -> list[str]:
@@ -70,6 +75,7 @@ def _load(options: StudentOptions, device: str | None = None) -> Scorer:
     from dyneval.scorer import Scorer
     from dyneval.scorer.run import read_questions
 
+    # Read before the student is loaded: a wrong file is told at once.
     given = read_questions(options.questions) if options.questions else {}
     scorer = Scorer.from_pretrained(
         DEFAULT if options.checkpoint is None else options.checkpoint,

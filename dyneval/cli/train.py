@@ -23,6 +23,7 @@ from dyneval.cli.running import run
 from dyneval.errors import SettingError
 from dyneval.flags import Parser, arg
 
+# What each stage trains, as the data sets and output folders are called.
 STAGES = {1: "t2ia", 2: "iqa"}
 
 
@@ -63,14 +64,27 @@ def _train(options: TrainOptions) -> int:
     script = SCRIPTS / f"sft_qwen_3_vl_{options.size}.sh"
     if not script.is_file():
         raise SettingError(f"{script}: is not here; training starts from a clone of the repository, see its README")
-    variables = _variables(options)
+    # The launch script's variables that the flags stand for; absolute, since the script changes its folder.
+    found: dict[str, Path | str] = {}
+    for part in STAGES.values():
+        if options.instruct:
+            found[f"DYNEVALINSTRUCT_{part.upper()}_ANNOTATION"] = options.instruct / f"dynevalinstruct_{part}.json"
+        if options.images:
+            found[f"DYNEVALINSTRUCT_{part.upper()}_DATA"] = options.images
+    if options.model:
+        found["MODEL_NAME_OR_PATH" if options.stage == 1 else "STAGE1_CHECKPOINT"] = options.model
+    if options.output:
+        found["OUTPUT_ROOT"] = options.output
+    variables = {name: str(one.resolve() if isinstance(one, Path) else one) for name, one in found.items()}
     command = ["bash", str(script), str(options.stage), *options.options]
     settings = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
+    # Printed first: where the checks find a fault, the command is what is to be corrected.
     sys.stdout.write(f"{' '.join([*settings, shlex.join(command)])}\n\n")
     sys.stdout.flush()
+    # The checks run in this process and read the same variables as the script.
     os.environ.update(variables)
     root = Path(os.environ.get("OUTPUT_ROOT", "output"))
-    # The launcher knows the data of its stage; the checks are told.
+    # The launch script knows the data of its stage by itself; the checks are told here.
     os.environ.setdefault("DATASET_USE", f"dynevalinstruct_{STAGES[options.stage]}")
     checks = ["--output-root", str(root), *(["--full"] if options.full else [])]
     if options.stage == 2:
@@ -81,18 +95,3 @@ def _train(options: TrainOptions) -> int:
     if preflight([*checks, *options.options]):
         return 1
     return subprocess.run(command, check=False).returncode if options.start else 0
-
-
-def _variables(options: TrainOptions) -> dict[str, str]:
-    """The launch script's variables that the flags stand for."""
-    found: dict[str, Path | str] = {}
-    for half in STAGES.values():
-        if options.instruct:
-            found[f"DYNEVALINSTRUCT_{half.upper()}_ANNOTATION"] = options.instruct / f"dynevalinstruct_{half}.json"
-        if options.images:
-            found[f"DYNEVALINSTRUCT_{half.upper()}_DATA"] = options.images
-    if options.model:
-        found["MODEL_NAME_OR_PATH" if options.stage == 1 else "STAGE1_CHECKPOINT"] = options.model
-    if options.output:
-        found["OUTPUT_ROOT"] = options.output
-    return {name: str(Path(value).resolve() if isinstance(value, Path) else value) for name, value in found.items()}

@@ -6,6 +6,7 @@ same inputs write the same files. What a setting may be is checked here, before 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,10 +28,8 @@ class LlmConfig:
     engine: str = "openai"
     """As dyneval.llm.registry.make_engine takes it."""
     model: str = "Qwen/Qwen3-VL-4B-Instruct"
-    base_urls: tuple[str, ...] = ()
-    """Servers of the engine openai, such as http://localhost:8000/v1."""
-    api_key_env: str | None = None
-    """Environment variable that holds the key."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the engine, such as base_urls."""
     concurrency: int = 64
     """Requests in flight."""
 
@@ -84,6 +83,9 @@ class FilterConfig:
 
     def to_dict(self) -> Json:
         """The configuration as it stands in summary.json."""
-        # The address of a server may hold a password, and summaries are passed on.
-        llm = asdict(self.llm) | {"base_urls": [without_secrets(url) for url in self.llm.base_urls]}
+        options = dict(self.llm.options)
+        if "base_urls" in options:
+            # An address may hold a password.
+            options["base_urls"] = [without_secrets(url) for url in options["base_urls"]]
+        llm = asdict(self.llm) | {"options": options}
         return asdict(self) | {"output": str(self.output), "llm": llm}

@@ -101,13 +101,11 @@ def label_frame(prompts: pl.DataFrame, config: FilterConfig) -> tuple[UInt64s, B
     Returns:
         (prompts,) label set of each, (prompts,) True for those that the model labelled.
     """
-    from dyneval.llm.registry import make_engine
+    from dyneval.llm.registry import ENGINES, make_engine
+    from dyneval.registry import EngineChoice
 
     rules, llm = categories.load(), config.llm
-    options: dict[str, Any] = {}
-    # The other engines run in this process and refuse settings of a connection.
-    if llm.engine == "openai":
-        options = {"base_urls": llm.base_urls, "api_key_env": llm.api_key_env, "concurrency": llm.concurrency}
+    options = ENGINES.filled(EngineChoice(llm.engine, llm.options), concurrency=llm.concurrency)
     engine = make_engine(llm.engine, llm.model, **options)
     texts = dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
     found = asyncio.run(label(texts, config.output, engine, rules, llm.concurrency, not config.progress))

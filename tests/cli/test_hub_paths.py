@@ -56,6 +56,40 @@ def test_a_data_set_of_the_hub_is_scored_and_read_again_without_the_hub(dyneval,
     assert again.returncode == 0 and "fetched" not in again.stderr, again.stderr
 
 
+def test_captions_of_the_hub_are_fetched_before_it_is_said_what_they_lack(dyneval, student, tmp_path):
+    folder = tmp_path / "hub" / "me" / "cats" / "main"
+    (folder / "captions.json").write_text(json.dumps({"red.png": "a tomato", "blue.png": "the sea"}))
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("red", "blue"):
+        Image.new("RGB", (40, 40), name).save(images / f"{name}.png")
+    # A map of captions needs no --output; a table does.
+    command = ["score", images, "--checkpoint", student, *SMALL, "--captions"]
+    done = dyneval(*command, "hf://datasets/me/cats/captions.json")
+    assert done.returncode == 0, done.stderr
+    assert sorted(json.loads(line)["prompt"] for line in done.stdout.splitlines()) == ["a tomato", "the sea"]
+    table = dyneval(*command, "hf://datasets/me/cats/metadata.jsonl")
+    assert table.returncode == 2 and "--captions with a table needs --output" in table.stderr
+    none = dyneval(*command, "hf://datasets/me/cats/none.json")
+    assert none.returncode == 2 and "none.json: there is no such file in the repository" in none.stderr
+
+
+def test_a_table_of_image_models_of_the_hub_is_fetched_before_it_is_read(dyneval, tmp_path):
+    folder = tmp_path / "hub" / "me" / "cats" / "main"
+    (folder / "models.toml").write_text(
+        '[mine]\nname = "My painter"\ntier = 2\nfamily = "demo"\nvariants = { 64 = "dyneval.demo" }\n'
+        "[mine.presets.recommended]\narguments = { size = 64 }\n"
+    )
+    models = ["--models", "hf://datasets/me/cats/models.toml"]
+    listed = dyneval("generate", *models, "--list")
+    assert listed.returncode == 0 and "\nmine " in listed.stdout, listed.stderr
+    assert listed.stderr.rpartition("cats/")[2] == "models.toml: 1 files, 0.0 MB, are fetched from the Hub\n"
+    drawn = dyneval("generate", *models, "--model", "minee", "--prompts", "p.txt", "--output", "gendb")
+    assert drawn.returncode == 2 and "mine" in drawn.stderr
+    none = dyneval("generate", "--models", "hf://datasets/me/cats/none.toml", "--list")
+    assert none.returncode == 2 and "none.toml: there is no such file in the repository" in none.stderr
+
+
 @pytest.mark.parametrize(
     ("address", "said"),
     [

@@ -1,6 +1,6 @@
 """Categories: the pattern language, and the rules on prompts labelled by hand."""
 
-import importlib.util
+import importlib
 import json
 import re
 from collections import Counter
@@ -26,9 +26,9 @@ PUBLISHED = ROOT.parent / "shared" / "data" / "categories.json"
 @pytest.fixture(scope="module")
 def skills():
     """The benchmark's sentences of words that no list names."""
-    spec = importlib.util.spec_from_file_location("prompt_skills", ROOT / "benchmarks" / "prompt_skills.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        module = importlib.import_module("prompt_skills")
     return module
 
 

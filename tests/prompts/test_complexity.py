@@ -1,6 +1,6 @@
 """H: nine factors, published weights, our scale."""
 
-import importlib.util
+import importlib
 import json
 from importlib.resources import files
 from pathlib import Path
@@ -27,9 +27,9 @@ def h_of(prompts: list[str]) -> np.ndarray:
 @pytest.fixture(scope="module")
 def plain():
     """The plain Python implementation that the benchmark measures against."""
-    spec = importlib.util.spec_from_file_location("prompt_filter", ROOT / "benchmarks" / "prompt_filter.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        module = importlib.import_module("prompt_filter")
     return module.PlainScorer()
 
 

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from dyneval.cli.prompts import main
 from dyneval.llm.chat import EngineStopped
 from dyneval.prompts import categories, llm_labels
 from dyneval.prompts.config import FilterConfig, LlmConfig
@@ -77,7 +78,7 @@ def server():
 @pytest.fixture
 def config(tmp_path, server):
     (tmp_path / "in.txt").write_text("\n".join(PROMPTS), "utf-8")
-    llm = LlmConfig(model="labeller", base_urls=(server.url,), concurrency=2)
+    llm = LlmConfig(model="labeller", options={"base_urls": (server.url,)}, concurrency=2)
     return FilterConfig(
         inputs=(str(tmp_path / "in.txt"),), output=tmp_path / "out", labeller="llm", llm=llm, progress=False, jsonl=True
     )
@@ -130,7 +131,7 @@ def test_code_fences_are_forgiven():
 
 def test_labels_of_another_model_are_not_taken_over(config, server):
     filter_prompts(config)
-    llm = LlmConfig(model="another", base_urls=(server.url,))
+    llm = LlmConfig(model="another", options={"base_urls": (server.url,)})
     filter_prompts(FilterConfig(inputs=config.inputs, output=config.output, labeller="llm", llm=llm, progress=False))
     assert len(server.asked) == 6
 
@@ -212,3 +213,29 @@ def test_prompts_that_the_rules_cannot_read_are_no_disagreement(config, server):
 def test_kappa_is_that_of_cohen():
     assert llm_labels.kappa(20, 25, 30, 50) == 0.4  # the example of the article of Wikipedia
     assert llm_labels.kappa(5, 5, 5, 10) == 1 and llm_labels.kappa(0, 0, 0, 10) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--engine", "opanai"], "expected one of openai, vllm, transformers, oracle, or module:Class"),
+        (["--engine", "oracle", "--base-url", "http://localhost:1/v1"], "--base-url goes with --engine openai"),
+        (["--engine", "openai", "--patience", "-1"], "expected a number of 0 or more"),
+    ],
+)
+def test_the_labeller_has_the_engines_and_flags_of_the_registry(tmp_path, capsys, flags, said):
+    (tmp_path / "p.txt").write_text("a red cat on a wooden chair beside a window\n")
+    command = ["--input", str(tmp_path / "p.txt"), "--output", str(tmp_path / "out"), "--labeller", "llm", *flags]
+    with pytest.raises(SystemExit) as ended:
+        main(command, "dyneval prompts")
+    assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_flags_of_the_labellers_engine_reach_it(tmp_path, server):
+    (tmp_path / "p.txt").write_text("a red cat on a wooden chair beside a window\n")
+    command = ["--input", str(tmp_path / "p.txt"), "--output", str(tmp_path / "out"), "--labeller", "llm", "--quiet"]
+    command += ["--model", "labeller", "--base-url", server.url, "--server-option", "top_k=7", "--concurrency", "3"]
+    assert main(command, "dyneval prompts") == 0
+    assert {body["top_k"] for body in server.asked} == {7}
+    told = json.loads((tmp_path / "out" / "summary.json").read_text())["config"]["llm"]
+    assert told["options"]["server_options"] == ["top_k=7"] and told["concurrency"] == 3
