@@ -30,6 +30,7 @@ class ServedScorer:
         said = self._client.model()
         self.name = str(said["model"])
         self.revision = said.get("revision")
+        # Of a scorer's settings, the loop asks for the template alone.
         self.settings = SimpleNamespace(template=said["template"])
         self.device = self._client.address
         self._score_settings: dict[str, Any] = said["settings"]

@@ -61,27 +61,28 @@ def build(config: BuildConfig) -> Row:
     Raises:
         DataFileError: a file is missing, not one sample could be made, or another process builds in the same folder.
     """
-    with ExitStack() as stack:
-        annotations = stack.enter_context(Annotations(config.annotations, config.metadata.parent))
-        stack.enter_context(exclusive(config.output))
-        output = _BuildFiles(config, stack)
-        worker = ChunkWorker(config, annotations)
-        rows = pair_lines(config.metadata)
-        batches = iter(lambda: list(islice(rows, CHUNK)), [])
-        chunks: Iterator[tuple[Sequence[Line], Chunk]] = (
-            ((lines, worker.work(lines)) for lines in batches)
-            if config.workers == 1
-            else in_parallel(config.workers, worker, batches)
-        )
-        for lines, chunk in chunks:
-            again = output.repeated(chunk)
-            if again:  # samples and statistics of a chunk are in one piece, so the rest of it is made once more
-                chunk = worker.work([line for line in lines if line[0] not in again])
-            output.add(chunk)
-            output.show(chunk.extremes, lines)
-            for number, name in again.items():
-                output.repeat(number, name, dict(lines)[number])
-        detail = output.close()
+    with Annotations(config.annotations, config.metadata.parent) as annotations, exclusive(config.output):
+        with ExitStack() as files:
+            output = _BuildFiles(config, files)
+            worker = ChunkWorker(config, annotations)
+            rows = pair_lines(config.metadata)
+            batches = iter(lambda: list(islice(rows, CHUNK)), [])
+            chunks: Iterator[tuple[Sequence[Line], Chunk]] = (
+                ((lines, worker.work(lines)) for lines in batches)
+                if config.workers == 1
+                else in_parallel(config.workers, worker, batches)
+            )
+            for lines, chunk in chunks:
+                again = output.repeated(chunk)
+                if again:  # samples and statistics of a chunk are in one piece, so the rest of it is made once more
+                    chunk = worker.work([line for line in lines if line[0] not in again])
+                output.add(chunk)
+                output.show(chunk.extremes, lines)
+                for number, name in again.items():
+                    output.repeat(number, name, dict(lines)[number])
+            detail = output.close()
+        # Only now do the files have their names. A run that is killed before this leaves no summary of files that are
+        # not there.
         run = RunSummary(
             made=sum(detail["samples"].values()) + sum(detail["heldout_samples"].values()),
             rejected=sum(detail["rejected"].values()),
