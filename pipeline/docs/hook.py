@@ -86,7 +86,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages, and those that are kept elsewhere in the repository."""
     names = [name for name in dyneval.__all__ if not name.startswith("__")]
     # mkdocstrings reads the module in which a name is defined; `dyneval` itself only looks names up when asked.
-    blocks = [f"::: {dyneval._HOMES[name]}.{name}" for name in names]
+    blocks = [f"::: {dyneval._MODULES[name]}.{name}" for name in names]
     api = (
         "# Python interface\n\n"
         f"`from dyneval import {', '.join(names)}`. Importing the package loads nothing heavy; torch comes with the "

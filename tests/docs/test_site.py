@@ -15,6 +15,7 @@ import formats  # noqa: E402
 import licences  # noqa: E402
 import results  # noqa: E402
 
+import dyneval  # noqa: E402
 from dyneval import __version__  # noqa: E402
 from dyneval.cli import VERBS  # noqa: E402
 from dyneval.records import RECORDS, schema_name  # noqa: E402
@@ -103,6 +104,13 @@ def test_every_record_is_described():
     page = formats.page()
     assert not [name for record in RECORDS if f"\n## {(name := schema_name(record))}\n" not in page]
     assert "`'" not in page and "higher is better" in page
+
+
+def test_the_hook_uses_names_that_the_package_has():
+    # mkdocs has an environment of its own, so that no test here can build the page of the Python interface.
+    hook = (ROOT / "pipeline" / "docs" / "hook.py").read_text()
+    named = set(re.findall(r"\bdyneval\.(_\w+)", hook))
+    assert named and not [name for name in named if not hasattr(dyneval, name)]
 
 
 def test_published_figures_are_marked_and_ours_are_dated():
