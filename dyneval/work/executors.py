@@ -140,11 +140,12 @@ class Processes:
         with closing(pool):
             while pool.workers:
                 for worker in pool.workers:
-                    if queue.todo and worker.is_ready and not worker.current:
-                        worker.current = queue.todo.popleft()
-                        # A worker that is gone takes nothing; the next `wait` finds the end of its pipe.
-                        with suppress(OSError):
-                            worker.pipe.send(worker.current[1])
+                    if not queue.todo or not worker.is_ready or worker.current:
+                        continue
+                    worker.current = queue.todo.popleft()
+                    # A worker that is gone takes nothing; the next `wait` finds the end of its pipe.
+                    with suppress(OSError):
+                        worker.pipe.send(worker.current[1])
                 if not queue.todo and not any(worker.current for worker in pool.workers):
                     break
                 for worker, message in pool.wait():
@@ -340,16 +341,16 @@ class Ray:
             rows = [{"number": number, "task": pickle.dumps(task)} for number, task in waiting.items()]
             # One task at a time: tasks that wait behind one that kills its actor would use up their retries with it.
             actors = ray.data.ActorPoolStrategy(size=min(self.actors, len(rows)), max_tasks_in_flight_per_actor=1)
-            results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-                _Actor,
-                fn_constructor_args=(make_worker, self.device),
-                compute=actors,
-                num_gpus=self.gpus,
-                num_cpus=1,
-                max_restarts=-1,
-                max_task_retries=RETRIES,
-            )
             try:
+                results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+                    _Actor,
+                    fn_constructor_args=(make_worker, self.device),
+                    compute=actors,
+                    num_gpus=self.gpus,
+                    num_cpus=1,
+                    max_restarts=-1,
+                    max_task_retries=RETRIES,
+                )
                 for row in results.iter_rows():
                     task, items = waiting.pop(row["number"]), pickle.loads(row["items"])
                     if items or not row["error"]:
