@@ -51,8 +51,8 @@ def render(config: AnnotateConfig, model: str) -> str:
         for message in request.messages:
             shown += [f"--- {message.role}", *(f"[image {path}]" for path in message.images), message.text]
         schema = json.dumps(request.schema)
-        shown.append(f"--- reply: at most {request.max_tokens} tokens, JSON Schema of {len(schema)} characters\n\n")
-    return "\n".join(shown)
+        shown.append(f"--- reply: at most {request.max_tokens} tokens, JSON Schema of {len(schema)} characters\n")
+    return "\n".join(shown) + "\n"
 
 
 def _requests(config: AnnotateConfig, pair: PairRecord) -> Iterator[ChatRequest]:

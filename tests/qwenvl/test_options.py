@@ -95,6 +95,7 @@ def test_switches_can_be_turned_off_by_their_other_name():
     [
         ("--lora_enable True --lora_r 0", "--lora_r is 0, expected at least 1"),
         ("--lora_enable True --lora_dropout 1", "--lora_dropout is 1.0, expected 0 to under 1"),
+        ("--lora_r 0", "--lora_r is 0, expected at least 1"),
         ("--lora_r 8", "--lora_r 8 has no effect without --lora_enable True"),
         ("--learning_rate nan", "--learning_rate is nan"),
         ("--learning_rate -1", "--learning_rate is -1.0, expected at least 0"),

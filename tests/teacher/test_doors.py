@@ -58,6 +58,7 @@ def test_dry_run_shows_requests_and_asks_nothing(gendb, tmp_path):
     command = [*ANNOTATE, "--metadata", metadata, "--output", tmp_path / "out", "--dry-run", "--model", "none"]
     shown = processes.run(command, capture_output=True, text=True, check=True).stdout
     assert shown.count("=====") == 5 and "tokens" in shown and "a red cat" in shown
+    assert shown.count(" characters\n\n=====") == 4 and shown.endswith(" characters\n\n")
     assert not (tmp_path / "out").exists()
 
 

@@ -93,6 +93,10 @@ def parse(argv: Sequence[str]) -> Values:
     defaults = vars(parser.parse_args([word for name in _REQUIRED for word in (f"--{name}", values[name])]))
     _check_refused(values, defaults)
     _check_ranges(values)
+    for names, condition, holds in NEEDS:
+        for name in names:
+            if values[name] != defaults[name] and not holds(values):
+                raise SettingError(f"--{name} {_shown(values[name])} has no effect without {condition}")
     _check_pairs(values, defaults)
     # The schedule is tried on one zero: some types need settings, and transformers would miss them only when it trains.
     kwargs = values["lr_scheduler_kwargs"]
@@ -141,11 +145,6 @@ def _check_refused(values: Values, defaults: Values) -> None:
     for name, known in VALUES.items():
         if _shown(values[name]) not in known:
             raise SettingError(f"--{name} {_shown(values[name])} is not supported; known are {', '.join(known)}")
-
-    for names, condition, holds in NEEDS:
-        for name in names:
-            if values[name] != defaults[name] and not holds(values):
-                raise SettingError(f"--{name} {_shown(values[name])} has no effect without {condition}")
 
 
 def _check_ranges(values: Values) -> None:
