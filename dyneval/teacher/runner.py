@@ -26,7 +26,7 @@ from dyneval.teacher.annotating import EncodedAnnotation, PairsPassed, RejectedA
 from dyneval.teacher.stale import StaleWork, annotation_store
 from dyneval.teacher.summary import RunCounts, postfix, summarise
 from dyneval.teacher.watch import ProgressWriter, State
-from dyneval.teacher.worker import AnnotatingWorker, AnnotationTask, EngineName, MakeEngine, WorkerEvent
+from dyneval.teacher.worker import AnnotatingWorker, AnnotationTask, EngineNotes, MakeEngine, WorkerEvent
 from dyneval.work import progress
 from dyneval.work.executors import Executor, Here, Lost, Ray
 
@@ -189,21 +189,20 @@ class _Run:
             bar.update(event.pairs)
             if event.annotated:
                 bar.note(postfix(self.counts, self.tally))
-        elif isinstance(event, EngineName):
-            if self.asked == ("none", "none"):  # of several workers the first: all have the same engine
-                self.asked = event.engine, event.model
-                for store in self.files.stores.values():
-                    # Finished pairs are kept whichever teacher answered; answers of two in a folder should be wanted.
-                    kept: Annotation | None = store.get(next(iter(store.done), ""))
-                    if kept and kept.provenance.model != event.model:
-                        logger.warning(
-                            "%s: holds answers of %s, which are kept; %s answers the rest (--force asks it for all)",
-                            store.path,
-                            kept.provenance.model,
-                            event.model,
-                        )
-        else:
+        elif isinstance(event, EngineNotes):
             self.notes |= dict.fromkeys(event.notes)
+        elif self.asked == ("none", "none"):  # of several workers the first: all have the same engine
+            self.asked = event.engine, event.model
+            for store in self.files.stores.values():
+                # Finished pairs are kept whichever teacher answered; answers of two in a folder should be wanted.
+                kept: Annotation | None = store.get(next(iter(store.done), ""))
+                if kept and kept.provenance.model != event.model:
+                    logger.warning(
+                        "%s: holds answers of %s, which are kept; %s answers the rest (--force asks it for all)",
+                        store.path,
+                        kept.provenance.model,
+                        event.model,
+                    )
 
     def give_up(self, lost: Lost[AnnotationTask], bar: progress.Bar) -> None:
         """Reject what a lost task should have made, as failures of the engine, which the next run tries again."""
