@@ -20,7 +20,7 @@ from dyneval.records import PARTS, Part, ScoreName, ScoreRecord
 from dyneval.replies import as_in_key
 
 RESAMPLES = 1000
-"""Of the bootstrap; beyond each end of an interval lie 25 of them."""
+"""Resamples of the bootstrap; about 25 of them lie beyond each end of an interval."""
 _LOW, _HIGH = 0.025, 0.975
 """Shares of the resamples below the ends of the interval, which is one of 95 %."""
 
@@ -146,7 +146,7 @@ def soft_score(record: ScoreRecord, score: ScoreName) -> float:
 
 
 class Candidate(NamedTuple):
-    """What choosing needs of a scored image."""
+    """A scored image, with what choosing needs to know about it."""
 
     pair_id: str
     image: str

@@ -123,7 +123,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
     def read_config(self, argv: Sequence[str] | None) -> dict[str, Any]:
-        """What the file says that `--config` names; {} without one."""
+        """The values in the file that `--config` names; {} without that flag."""
         path = _value_of("--config", argv)
         if not (path and self.has_config):
             return {}
@@ -248,7 +248,7 @@ def _value_of(flag: str, argv: Sequence[str] | None) -> str | None:
 
 
 def _flag_part(argv: Sequence[str]) -> list[str]:
-    """What stands before `--`, behind which nothing is a flag."""
+    """The words before `--`; no word behind it is a flag."""
     return list(argv[: list(argv).index("--")]) if "--" in argv else list(argv)
 
 
@@ -466,7 +466,7 @@ def _resolved(options: Any) -> dict[str, Any]:
 
 
 def _parts(options: Any) -> list[FlagGroup]:
-    """What adds flags of its own, also below fields that are dataclasses."""
+    """The groups of flags in a dataclass of options, also in fields that are dataclasses."""
     found: list[FlagGroup] = []
     for flag in _described(options):
         found += _parts(_bare(flag.type)) if flag.is_group else [flag.how["part"]] if "part" in flag.how else []
@@ -474,7 +474,7 @@ def _parts(options: Any) -> list[FlagGroup]:
 
 
 def _collection(kind: Any) -> type | None:
-    """What holds the values of a flag that takes any number of them: tuple or dict."""
+    """The type that collects the values of a repeated flag, tuple or dict; None for any other flag."""
     if get_origin(kind) is tuple:
         return tuple
     return dict if get_origin(kind) in (dict, Mapping) else None
@@ -491,9 +491,9 @@ def _bare(kind: Any) -> Any:
 
 
 def _converter(base: Any, meta: msgspec.Meta, parse: Callable[[str], Any] | None) -> Callable[[str], Any]:
-    """What turns the text of a flag into a value of type `base`, within the bounds that it may have."""
+    """A function from the text of a flag to a value of type `base`; it refuses a value outside of the bounds."""
     if get_origin(base) is Literal:
-        # That it is one of them, the parser checks.
+        # The parser checks that the text is one of the choices.
         base = type(get_args(base)[0])
     bounds = [(getattr(meta, name), *how) for name, how in _BOUNDS.items() if getattr(meta, name) is not None]
 

@@ -52,7 +52,7 @@ def part_of(text: str, purpose: str, parts: int) -> int:
 def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Hash an array of numbers, of any shape; every input bit changes about half of the output bits.
 
-    This is for arrays, where calling `number` for each element would take a call in Python each.
+    `number` would take a call in Python for each element.
     """
     # The finaliser of splitmix64, with its published shifts and multipliers (Steele, Lea and Flood, 2014).
     import numpy as np

@@ -194,7 +194,7 @@ class Processor:
         self.tokenizer = tokenizer
         self.image_processor = image_processor
         self.conventions = conventions
-        """What the student was trained to be asked and to write, as far as its checkpoint says."""
+        """The wording, reply form and pixel limits of the student's training, as far as its checkpoint names them."""
         self._carried_files = carried_files or {}
         backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:

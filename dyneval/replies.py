@@ -188,7 +188,7 @@ class GraphNode(Struct, forbid_unknown_fields=True, gc=False):
 
 
 class GraphEdge(Struct, forbid_unknown_fields=True, gc=False):
-    """How two things stand to each other."""
+    """How two things in the image relate; source and target are ids of nodes."""
 
     source: str
     target: str
@@ -460,7 +460,7 @@ def expectation(probabilities: Sequence[float]) -> float:
 
 
 def _evaluation_of(text: str) -> Evaluation:
-    """Read a reply in the shape whose keys it has. Raises ReplyError, which then speaks of that shape."""
+    """Read a reply in the shape whose keys it has. Raises ReplyError, whose message is about that shape."""
     # By its keys, not by trying all shapes: the error of the last one tried would say nothing about this reply. A quote
     # inside of a text stands behind a backslash, so no question or reasoning can hold these strings.
     shape: type[Evaluation] = ReadmeEvaluation

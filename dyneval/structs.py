@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from functools import cache
 from typing import Any, ClassVar, Self
 
 import msgspec
@@ -81,7 +80,7 @@ class Record(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
 
     @classmethod
     def _checked(cls, line: bytes, where: str) -> Self:
-        record: Self = _decoder(cls).decode(line)
+        record: Self = msgspec.json.decode(line, type=cls)
         for name in cls.DISTINCT:
             items = getattr(record, name) or ()
             if len(set(items)) < len(items):
@@ -133,12 +132,6 @@ class Record(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
         """The row as plain JSON values; optional fields that are None are left out. Raises SchemaError."""
         row: Row = orjson.loads(self.encode())
         return row
-
-
-@cache
-def _decoder(record: type[Record]) -> msgspec.json.Decoder[Any]:
-    # Kept, since a new decoder takes longer than the row that it reads.
-    return msgspec.json.Decoder(record)
 
 
 def _with_whole_numbers(value: Any, free: frozenset[str] = frozenset()) -> Any:

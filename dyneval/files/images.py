@@ -36,7 +36,7 @@ MAX_PIXELS = 64 * 1024 * 1024
 MAX_BYTES = 8 * MAX_PIXELS
 _TOO_LARGE = f"more than {MAX_BYTES / 2**20:g} MiB, larger image files are not read"
 
-# Formats that are decoded. Pillow knows more, some of them by way of other programs (EPS calls Ghostscript).
+# Formats that are decoded. Pillow knows more, some of which run other programs (EPS runs Ghostscript).
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 # What Pillow's decoders raise for broken files.
 _BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, struct.error, zlib.error)

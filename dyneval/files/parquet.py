@@ -81,7 +81,7 @@ def text_column(path: Path, name: str, kind: pl.DataType) -> pl.Expr:
     column = pl.col(name)
     if kind == pl.Binary:
         return column.map_batches(
-            lambda column: pl.Series([t if isinstance(t := _text(v), str) else None for v in column], dtype=pl.String),
+            lambda cells: pl.Series([t if isinstance(t := _text(v), str) else None for v in cells], dtype=pl.String),
             return_dtype=pl.String,
         )
     if isinstance(kind, (pl.String, pl.Categorical, pl.Enum, pl.Null)):

@@ -60,9 +60,9 @@ def from_tensor(tensor: Any, value_range: ValueRange | None = None) -> Image.Ima
     Raises:
         PixelError: as `from_array`. Four channels are refused: they are latents that were not decoded.
     """
-    # Floats of under four bytes are widened first, which changes no value: numpy has no bfloat16.
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
         raise PixelError(f"a tensor that has the shape {tuple(tensor.shape)}, expected (3, H, W) or (1, H, W)")
+    # Floats of under four bytes are widened first, which changes no value: numpy has no bfloat16.
     plain = tensor.detach().float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor.detach()
     return from_array(plain.cpu().numpy().transpose(1, 2, 0), value_range)
 

@@ -102,7 +102,7 @@ class Annotations:
                 f"{self.folder}: holds annotations in the published form; make ours of them first: "
                 f'python "Distill Annotations/convert.py" import --annotations-file {self.folder / MAPPING}'
             )
-        # The indexes are read here, before the builder forks: its workers share them .
+        # The indexes are read here, before the builder forks: its workers share them.
         with ExitStack() as stack:
             self._files: dict[Workflow, JsonlIndex[Any]] = {}
             for name, record in ANNOTATIONS.items():

@@ -39,7 +39,7 @@ Line = tuple[int, bytes]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildConfig:
-    """What is built from what.
+    """What a build reads, where it writes, and how samples are chosen and worded.
 
     Attributes:
         metadata: metadata.jsonl of the pairs; image paths in the samples are relative to its folder.

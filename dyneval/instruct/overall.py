@@ -88,7 +88,7 @@ def compute_overall_scores(config: OverallConfig) -> Row:
     if config.output.suffix == ".json":
         write_json(config.output, {**summary, "scores": scores, "missing_pairs": missing})
     else:
-        # Missing pairs have a file of their own: lines without scores in a table of scores would be read as zeros.
+        # Missing pairs have a file of their own, so that each line of the table of scores has scores.
         for path, fields, rows in (
             (config.output, list(scores[0]), scores),
             (config.output.with_suffix(".missing.csv"), ["pair_id", "reason"], missing),

@@ -58,7 +58,7 @@ def _t2ia_answers(pair: PairRecord, row: T2IAAnswers, wording: Wording) -> Instr
 def _iqa_questions(pair: PairRecord, row: IQAQuestions, wording: Wording) -> InstructSample:
     """Image to scene graph and quality questions. Raises ValueError on half a character in the scene graph."""
     graph = row.scene_graph
-    # The graph goes on as the bytes of the file, without being parsed. Only one with escapes, such as \\u00e9, is
+    # The graph goes on as the bytes of the file, without being parsed. Only one with escapes, such as \u00e9, is
     # written anew: the student writes its replies without them.
     if b"\\" in bytes(graph):
         graph = Raw(to_line(row.graph).rstrip())

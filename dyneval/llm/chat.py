@@ -56,7 +56,7 @@ class Declined(ChatError):
 
 
 class Unreachable(ChatError):
-    """A server gave no answer after all retries, or one that speaks of its load; another server may give one."""
+    """A server gave no answer after all retries, or one that says it is overloaded; another server may give one."""
 
 
 class EngineStopped(UserError, RuntimeError):

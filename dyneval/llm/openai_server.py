@@ -38,7 +38,7 @@ REST_SECONDS = 15.0
 FIRST_WAIT, LONGEST_WAIT = 2.0, 30.0
 # After so many rounds without an answer, a probe tells whether only this request gets none: it may crash the server.
 ROUNDS = 3
-# Statuses that speak of the server's load and never of the request.
+# Statuses by which a server says that it is overloaded; they never mean the request.
 _BUSY = (429, 503, 529)
 # Statuses of servers that refuse a field, even where their words do not name it.
 _MAY_BE_FORM = (400, 422)

@@ -168,7 +168,7 @@ class Annotator:
 
     async def _annotate(self, pair: PairRecord) -> None:
         questions = await self._t2ia_questions(pair)
-        # Both image requests go out together, while the server has the image at hand.
+        # Both requests about the image are sent together, so that the server has the image in its cache for the second.
         picture = workflows.Picture(self.root, pair)
         await workflows.both(self._answers("t2ia_answers", pair, picture, questions), self._iqa(pair, picture))
 

@@ -1,7 +1,7 @@
 """The progress file of an annotation run, which `dyneval status` reads from another terminal or machine.
 
 A run writes `<run>.progress.json` into its folder as pairs are finished, every few seconds at most, and once more when
-it ends. Runs take days and shards run on several machines; the file is the only thing that they all can be asked by.
+it ends. Runs take days and shards run on several machines; without the file, nobody could see how far all of them are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The engines of students by name, and the options of each; an engine is imported only when it is made.
 
 The flags of `--engine` are made from the options here, so `--help` knows all engines without importing torch or vLLM. A
-new engine for all users is an `Entry` in STUDENTS; one of your own needs none (`--engine module:Class`).
+new engine for all users is an `EngineEntry` in STUDENTS; one of your own needs none (`--engine module:Class`).
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _prefixes(name: str) -> tuple[str, ...]:
         return DATASETS[name]
     # With both set, some samples would be trained on twice.
     one, parts = (
-        [name for prefix in prefixes for name in (f"{prefix}_ANNOTATION", f"{prefix}_DATA") if os.environ.get(name)]
+        [one for prefix in prefixes for one in (f"{prefix}_ANNOTATION", f"{prefix}_DATA") if os.environ.get(one)]
         for prefixes in ((WHOLE[name],), DATASETS[name])
     )
     if one and parts:

@@ -117,6 +117,7 @@ def in_processes(
         return
     # Forked, so that the processes share the map of the annotation file and the tokenizer.
     with forked_pool(workers) as pool:
+        # Eight chunks of the smallest input, so that several processes have something to do.
         yield from pool.imap(one, indices, chunksize=min(256, max(1, serial // 8)))
 
 

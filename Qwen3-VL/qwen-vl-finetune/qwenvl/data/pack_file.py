@@ -55,7 +55,7 @@ def write_packed(
     """
     annotations = AnnotationFile(annotation)
     source = DatasetSource(name=annotation.stem, annotation=annotation, data=data, tasks=TASK_TOKENS)
-    # Nobody comes back for these counts: the packed file is what stays.
+    # The counts are not kept: the packed file is measured itself when it is trained on.
     with tempfile.TemporaryDirectory() as cache:
         measured = measure(annotations, source, processor, workers, Path(cache))
     fitting = [index for index, one in enumerate(measured) if 0 < one.tokens <= capacity]

@@ -1,7 +1,7 @@
 """Packs samples into bins: they are put together until a sequence is full.
 
-Samples differ much in length. Batches of equally many samples would leave a device with
-little to do in one step and without memory in the next; full bins cost the same each.
+Samples differ much in length. Batches of equally many samples would leave a device with little to do in one step and
+without memory in the next; full bins cost the same each.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def packed_sdpa(
     lengths = sample_lengths or [query.shape[2]]
     groups = query.shape[1] // key.shape[1]
     if groups > 1 and not query.is_cuda:
-        # On the CPU the fused kernel takes as many key heads as query heads only; `enable_gqa` would leave it.
+        # On the CPU, PyTorch uses the fused kernel only where there are as many key heads as query heads.
         key, value = (one.repeat_interleave(groups, dim=1) for one in (key, value))
     # Without a mask argument: with one, PyTorch would not choose its fused causal kernels.
     queries, keys, values = (torch.split(one, lengths, 2) for one in (query, key, value))
