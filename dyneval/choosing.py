@@ -43,7 +43,7 @@ class DecidingQuestion(NamedTuple):
     of questions, all effects add up to the difference."""
 
     @property
-    def told(self) -> str:
+    def in_words(self) -> str:
         """The question with its scores, as a part of a sentence."""
         if self.a is None or self.b is None:
             return (
@@ -272,8 +272,8 @@ def _reason(lead: Comparison, score: float, images: int) -> str:
     if lead.difference == 0:
         return f"{lead.a} is the first of two or more that score the same ({score:.2f})."
     sure = "" if lead.low is None else f" (95 %: {lead.low:.2f} to {lead.high:.2f})"
-    told = [one.told for one in lead.decided if one.effect > 0][:2]
-    through = f", above all through {' and '.join(told)}" if told else ""
+    questions = [one.in_words for one in lead.decided if one.effect > 0][:2]
+    through = f", above all through {' and '.join(questions)}" if questions else ""
     return (
         f"{lead.a} is the best of {images} ({lead.score} {score:.2f}), {lead.difference:.2f} above {lead.b}{sure}"
         f"{through}."

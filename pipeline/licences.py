@@ -27,14 +27,14 @@ NVIDIA = ("nvidia-", "cuda-")
 def licence(package: Distribution) -> str:
     """Return the licence that a package names: the expression, else its classifiers, else the field's first line."""
     # Newest metadata first. The old field may hold a licence's whole text, of which the first line is the name.
-    told = package.metadata
-    if expression := told.get("License-Expression"):
+    metadata = package.metadata
+    if expression := metadata.get("License-Expression"):
         return str(expression)
     classifiers = [
-        line.rpartition(" :: ")[2] for line in told.get_all("Classifier", []) if line.startswith("License ::")
+        line.rpartition(" :: ")[2] for line in metadata.get_all("Classifier", []) if line.startswith("License ::")
     ]
     named = ", ".join(one for one in classifiers if one != "OSI Approved")
-    return named or (told.get("License") or "").strip().partition("\n")[0]
+    return named or (metadata.get("License") or "").strip().partition("\n")[0]
 
 
 def is_known(text: str) -> bool:

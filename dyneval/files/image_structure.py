@@ -134,11 +134,11 @@ def _check_tiff(tiff: bytes) -> None:
         at += struct.calcsize(order + count)
         size = struct.calcsize(order + entry)
         rest = tiff[at : at + size * min(entries, 1 << 16)]
-        told = list(struct.iter_unpack(order + entry, rest[: len(rest) // size * size]))
+        entries = list(struct.iter_unpack(order + entry, rest[: len(rest) // size * size]))
     except (struct.error, OverflowError):
         return  # the file is broken, and the decoder will say so
-    if any(number > _MAX_STRIPS for tag, _, number in told if tag in (_TIFF_STRIPS, _TIFF_TILES)):
+    if any(number > _MAX_STRIPS for tag, _, number in entries if tag in (_TIFF_STRIPS, _TIFF_TILES)):
         raise PixelError(f"more than {_MAX_STRIPS} strips or tiles")
     # An ordinary file holds each value once; the rest is a margin.
-    if sum(_TIFF_SIZES.get(kind, 1) * number for _, kind, number in told) > 2 * len(tiff) + (1 << 16):
+    if sum(_TIFF_SIZES.get(kind, 1) * number for _, kind, number in entries) > 2 * len(tiff) + (1 << 16):
         raise PixelError("its tags hold more than the file")

@@ -97,7 +97,7 @@ def read_pairs(
                 reject(row)
             continue
         is_mine = shard is None or shard.holds(row.prompt_id)
-        is_same = said_again(seen, row)
+        is_same = is_repeat(seen, row)
         if is_same is not None:
             repeated += is_mine and is_same
             if is_mine and not is_same:
@@ -158,7 +158,7 @@ def _plain(image_name: str) -> str:
     return posixpath.normpath(image_name) if image_name.startswith("./") or "//" in image_name else image_name
 
 
-def said_again(seen: dict[str, int], pair: PairRecord | PairRef) -> bool | None:
+def is_repeat(seen: dict[str, int], pair: PairRecord | PairRef) -> bool | None:
     """Whether a row says the same as the first one with its pair_id; None where it is the first.
 
     Args:

@@ -81,7 +81,7 @@ def _bounded(path: Path, rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any
 
 
 def _filled(cells: Sequence[Any]) -> bool:
-    return any(_said(cell) is not None for cell in cells)
+    return any(_cell_value(cell) is not None for cell in cells)
 
 
 def _rows(
@@ -95,14 +95,14 @@ def _rows(
         if not _filled(cells):
             continue
         if names is None:
-            names = ["" if _said(cell) is None else str(_said(cell)).strip() for cell in cells]
+            names = ["" if _cell_value(cell) is None else str(_cell_value(cell)).strip() for cell in cells]
             require(path, [name for name in names if name], needs)
             wanted = [
                 (place, name) for place, name in enumerate(names) if name and (columns is None or name in columns)
             ]
             refuse_twice(path, [name for _, name in wanted])
             continue
-        row = {name: _said(cells[place]) if place < len(cells) else None for place, name in wanted}
+        row = {name: _cell_value(cells[place]) if place < len(cells) else None for place, name in wanted}
         errors = [f"{name}: holds the error {value}" for name, value in row.items() if value in ERROR_CODES]
         if _filled(cells[len(names) :]):
             yield BadRow(number, f"has a cell beyond the header ({', '.join(filter(None, names))})")
@@ -112,7 +112,7 @@ def _rows(
         require(path, [], needs)
 
 
-def _said(value: Any) -> Any:
+def _cell_value(value: Any) -> Any:
     """The value of a cell as JSON can hold it; None where it is empty or blank."""
     if isinstance(value, str):
         return value if value.strip() else None

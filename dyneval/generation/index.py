@@ -27,7 +27,7 @@ import polars as pl
 from dyneval.errors import DataFileError, GenerationError, SchemaError, did_you_mean
 from dyneval.files.atomic import atomic_write
 from dyneval.files.opening import opened, raw_lines
-from dyneval.files.pairs import TWICE, pair_of_line, said_again
+from dyneval.files.pairs import TWICE, is_repeat, pair_of_line
 from dyneval.generation import parts
 from dyneval.records import PairRecord
 from dyneval.structs import Row
@@ -255,7 +255,7 @@ def _rows(metadata: Path, counts: Counter[str]) -> Iterator[Row]:
             where = f"{metadata}:{number}"
             try:
                 pair = pair_of_line(line, where)
-                is_same = said_again(said, pair)
+                is_same = is_repeat(said, pair)
                 fault = f"{where}: {TWICE}" if is_same is False else None
             except SchemaError as error:
                 is_same, fault = False, str(error)

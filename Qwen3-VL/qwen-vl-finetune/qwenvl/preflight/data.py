@@ -128,8 +128,8 @@ def _look(
                     _check_image(name, source.data)
                 tokens += count_tokens(conversation, source.data, processor) if processor else 0
     except (TrainingInputError, ImageError, ValueError) as error:
-        told = [str(error), *(line for sample in entry_samples(entry) for line in explain(sample))]
-        return CheckedEntry(problem=f"{describe(entry, index, source.annotation)}: {'; '.join(told)}")
+        problems = [str(error), *(line for sample in entry_samples(entry) for line in explain(sample))]
+        return CheckedEntry(problem=f"{describe(entry, index, source.annotation)}: {'; '.join(problems)}")
     return CheckedEntry(tokens, task)
 
 

@@ -16,7 +16,7 @@ from dyneval.tokens import TASK_TOKEN_IDS
 from qwenvl.errors import TrainingInputError
 from qwenvl.preflight import CheckResult, Recipe, Status
 from qwenvl.train.argument import ModelArguments
-from qwenvl.train.memory import Load, Sizes, Zero, check_fits, patches_of, told
+from qwenvl.train.memory import Load, Sizes, Zero, check_fits, in_words, patches_of
 from qwenvl.train.modeling import read_config
 
 
@@ -108,6 +108,6 @@ def check_memory(
         phases, free = check_fits(sizes, load, zero)
     except UserError as error:
         return CheckResult(name="memory", status="error", message=str(error))
-    message = f"{told(phases, free)} (ZeRO-{zero.stage}, {load.ranks} device(s), {largest:,} tokens)"
+    message = f"{in_words(phases, free)} (ZeRO-{zero.stage}, {load.ranks} device(s), {largest:,} tokens)"
     status: Status = "warning" if max(phases.values()) > free else "ok"
     return CheckResult(name="memory", status=status, message=message, details={"gib": phases, "zero": zero.stage})

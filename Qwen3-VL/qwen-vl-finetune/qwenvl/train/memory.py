@@ -219,6 +219,6 @@ def check_fits(sizes: Sizes, load: Load, zero: Zero) -> tuple[dict[str, float], 
     return phases | machine, free
 
 
-def told(phases: Mapping[str, float], free: float) -> str:
+def in_words(phases: Mapping[str, float], free: float) -> str:
     """Return in words what `check_fits` found."""
     return f"about {', '.join(f'{phase} {size:.1f}' for phase, size in phases.items())} GiB, {free:.1f} are free"

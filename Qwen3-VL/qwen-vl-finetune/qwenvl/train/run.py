@@ -47,7 +47,7 @@ from qwenvl.train.checkpoints import (
 from qwenvl.train.extensions import CPU_ADAM, SHARED_MEMORY, load_operators
 from qwenvl.train.failure import FAILURE, report_failure
 from qwenvl.train.lora import ADAPTER, add_adapters, merge_adapter
-from qwenvl.train.memory import Load, Sizes, Zero, check_fits, largest_batch, patches_of, told
+from qwenvl.train.memory import Load, Sizes, Zero, check_fits, in_words, largest_batch, patches_of
 from qwenvl.train.modeling import (
     freeze,
     initialise_task_tokens,
@@ -297,7 +297,7 @@ def _check_memory(
         cpu=arguments.device.type != "cuda",
     )
     sizes = Sizes.of(model, model_arguments)
-    logger.info("memory: %s", told(*check_fits(sizes, load, Zero.read(Path(arguments.deepspeed)))))
+    logger.info("memory: %s", in_words(*check_fits(sizes, load, Zero.read(Path(arguments.deepspeed)))))
 
 
 def _load_trainable_model(
