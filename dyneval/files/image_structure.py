@@ -130,10 +130,10 @@ def _check_tiff(tiff: bytes) -> None:
     head, count, entry = ("8xQ", "Q", "HHQ8x") if is_big else ("4xL", "H", "HHL4x")
     try:
         (at,) = struct.unpack_from(order + head, tiff)
-        (entries,) = struct.unpack_from(order + count, tiff, at)
+        (announced,) = struct.unpack_from(order + count, tiff, at)
         at += struct.calcsize(order + count)
         size = struct.calcsize(order + entry)
-        rest = tiff[at : at + size * min(entries, 1 << 16)]
+        rest = tiff[at : at + size * min(announced, 1 << 16)]
         entries = list(struct.iter_unpack(order + entry, rest[: len(rest) // size * size]))
     except (struct.error, OverflowError):
         return  # the file is broken, and the decoder will say so
