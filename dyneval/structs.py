@@ -57,7 +57,7 @@ class Record(Value, frozen=True, kw_only=True, gc=False, omit_defaults=True):
         """
         try:
             if not line.isascii():
-                line.decode("utf-8")  # msgspec passes over what it does not keep, whether it is UTF-8 or not
+                line.decode("utf-8")  # msgspec does not check whether fields that it skips are UTF-8
             return cls._checked(line, where)
         except msgspec.ValidationError as error:
             # Only rows that do not fit pay for this second reading, which makes 5.0 a 5.

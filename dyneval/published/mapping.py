@@ -76,7 +76,7 @@ def read_mapping(path: Path) -> tuple[list[MappingEntry], list[UnusableEntry]]:
     rows = value.get("prompts") if isinstance(value, dict) else None
     if not isinstance(rows, list):
         raise DataFileError(f'{path}: expected {{"prompts": [...]}}, as in the published {MAPPING}')
-    # One bad entry does not stop an import of 250,000 pairs: it is told and left out.
+    # One bad entry does not stop an import of 250,000 pairs: it is reported and left out.
     entries: dict[str, MappingEntry] = {}
     unusable: list[UnusableEntry] = []
     for number, row in enumerate(rows):

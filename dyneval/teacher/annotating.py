@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 # An event for each finished pair would make the resume of a run over a million pairs a million events.
 FINISHED_TOGETHER = 500
-"""Finished pairs that are passed over, and reported, at once."""
+"""Finished pairs that are skipped, and reported, at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class Annotator:
             self._finished += 1
             if self._finished % FINISHED_TOGETHER == 0:
                 self.tell(PairsPassed(FINISHED_TOGETHER, 0, self.teacher.tally.taken()))
-                await asyncio.sleep(0)  # let the others work while finished pairs are passed over
+                await asyncio.sleep(0)  # let the others work while finished pairs are skipped
 
     async def _annotate(self, pair: PairRecord) -> None:
         questions = await self._t2ia_questions(pair)

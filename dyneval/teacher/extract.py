@@ -104,7 +104,7 @@ def _value(text: str, begin: int, until: int) -> _JsonSpan:
         value, end = _DECODER.raw_decode(text, begin)
     except ValueError as error:  # broken, or a number of thousands of digits
         depth, end = 0, 0
-        for match in _BRACKET.finditer(text, begin, until):  # texts in quotes are passed over, with their brackets
+        for match in _BRACKET.finditer(text, begin, until):  # a text in quotes is one match, without its brackets
             depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(match[0], 0)
             if depth == 0:
                 end = match.end()

@@ -107,7 +107,7 @@ def _object(**properties: Json) -> Json:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Checks of what came back. They raise UnusableReply with a message that the teacher is told.
+# Checks of what came back. They raise UnusableReply with a message that is sent to the teacher.
 
 
 _FOLDED = str.maketrans(

@@ -120,7 +120,7 @@ def annotate(config: AnnotateConfig, make_engine: MakeEngine, executor: Executor
                         watch.write(run.counts, run.tally)
             state = "finished"
         finally:
-            # Whatever ended the run, what it did until then is told.
+            # Also after an error, so that the files say how far the run came.
             watch.write(run.counts, run.tally, state)
             run.files.stale.forget_rejects()
             summary = summarise(run.counts, run.tally, run.asked, list(run.notes), config, run.files)

@@ -164,7 +164,7 @@ async def iqa_answers(teacher: Teacher, pair: PairRecord, image: Picture, questi
 
 async def both(first: Awaitable[T], second: Awaitable[T]) -> tuple[T, T]:
     """Await two at once. When one fails, the other is cancelled, and has ended when this raises."""
-    # `gather` alone would leave the other one running: its request goes on to cost, and nobody awaits its error.
+    # `gather` alone would leave the other one running: its request would still cost money, and its error would be lost.
     tasks = [asyncio.ensure_future(first), asyncio.ensure_future(second)]
     try:
         one, two = await asyncio.gather(*tasks)

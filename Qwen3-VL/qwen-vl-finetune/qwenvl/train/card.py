@@ -44,7 +44,7 @@ def write_card(output_dir: Path, record: Mapping[str, Any], log: Mapping[str, An
             f"A Qwen3-VL that judges generated images against their prompts, trained by DynEval on "
             f"`{record['free']['dataset_use']}` from `{base}`. Load it with `dyneval.Scorer.from_pretrained`.\n\n"
         )
-        # Data is told by its hash: names of files differ from machine to machine.
+        # The card names data by its hash: names of files differ from machine to machine.
         datasets = zip(record["datasets"], record["fixed"]["samples"], strict=True)
         rows = [
             (one["name"], f"sha256 {used['annotation'][:16]}..., {used['rate']:.0%} of its samples")
