@@ -237,9 +237,10 @@ def write_annotation(folder: Path, pair: PairRecord, record: Annotation) -> str:
         "image_path": pair.file_name,
         "prompt": pair.prompt,
     }
+    content: Json | list[Json] = value
     name: Workflow
     if isinstance(record, T2IAQuestions):
-        name, questions = "t2ia_questions", _keep(record.questions, "question", "answer")
+        name, content = "t2ia_questions", _keep(record.questions, "question", "answer")
     elif isinstance(record, T2IAAnswers):
         name = "t2ia_answers"
         value |= {"answers": _keep(record.answers, *_T2IA_KEYS), "raw_response": record.raw_response or ""}
@@ -248,14 +249,14 @@ def write_annotation(folder: Path, pair: PairRecord, record: Annotation) -> str:
         value |= {"scene_graph": record.graph, "questions": _keep(record.questions, "question", "answer")}
     else:
         name = "iqa_answers"
-        # The readers of the published form expect these keys and no others, apart from ours, which they pass over.
+        # The readers of the published form expect these keys and no others, apart from ours, which they ignore.
         value["answers"] = _keep(record.answers, *_IQA_KEYS)
         if record.score is not None:
             value["score"] = round(record.score)
         if all(answer.score is not None for answer in record.answers):
             value[ITEM_SCORES] = [answer.score for answer in record.answers]
     file = f"{FOLDERS[name]}/{pair.pair_id}.json"
-    write_json(folder / file, questions if name == "t2ia_questions" else value)
+    write_json(folder / file, content)
     return file
 
 
