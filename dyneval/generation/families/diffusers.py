@@ -40,7 +40,7 @@ class DiffusersModel(LocalModel):
     """A loaded pipeline, or several that hand an image on."""
 
     spec: DiffusersSpec
-    held: ClassVar[tuple[str, ...]] = ("pipeline", "pipelines")
+    weight_attributes: ClassVar[tuple[str, ...]] = ("pipeline", "pipelines")
     own_arguments: ClassVar[bool] = False
     """Whether the model takes arguments in a form of its own, not those of the pipeline's call."""
     rewriting: ClassVar[str | None] = None
@@ -131,7 +131,7 @@ class Fibo(DiffusersModel):
     The JSON is written from the image's own seed, and the record calls it the prompt that was sent.
     """
 
-    held = (*DiffusersModel.held, "writer")
+    weight_attributes = (*DiffusersModel.weight_attributes, "writer")
 
     def prepare(self) -> None:
         """Load the model that writes JSON: blocks of a modular pipeline, code and all."""
@@ -395,7 +395,7 @@ class DiffusersSpec(LocalSpec):
         return getattr(diffusers, name)
 
     def obstacles(self, run: RunOptions) -> list[str]:
-        """Return also a diffusers that is too old."""
+        """Return what every model may lack, and the command that replaces a diffusers that is too old."""
         # Its list of names is read as text, since importing it takes seconds.
         found = importlib.util.find_spec("diffusers")
         if found is None or found.origin is None or f'"{self.pipeline}"' in Path(found.origin).read_text("utf-8"):

@@ -73,7 +73,7 @@ class TransformersModel(LocalModel):
     """A loaded model and its processor; a model's class says how they draw."""
 
     spec: TransformersSpec
-    held = ("model",)
+    weight_attributes = ("model",)
 
     def set_up(self) -> str:
         """Load model and processor, and place the model."""
