@@ -42,7 +42,7 @@ _OF_ONE_LOADING = ("is_local", "local_files_only")
 def may_be_on_hub(checkpoint: str) -> bool:
     """True for owner/name, unless that is a path whose first part is here.
 
-    Otherwise the Hub would be asked for about a minute about a folder whose name was mistyped.
+    Otherwise the Hub would be asked about a folder whose name was mistyped, and the error would speak of the Hub.
     """
     return re.fullmatch(r"[\w.-]+/[\w.-]+", checkpoint) is not None and not Path(checkpoint).parent.is_dir()
 

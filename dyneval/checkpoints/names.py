@@ -31,7 +31,7 @@ def named(checkpoint: str | Path, subfolder: str | None = None) -> tuple[str | P
     A folder that is called like a name is written with a path: ./demo.
 
     Raises:
-        CheckpointError: a subfolder was given beside a name, which has none to choose.
+        CheckpointError: a subfolder was given together with a name, which already says its subfolder.
     """
     # Code that passes a Path means a folder, whatever it is called.
     if str(checkpoint) not in NAMES or isinstance(checkpoint, Path):

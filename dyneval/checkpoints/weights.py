@@ -62,7 +62,7 @@ def load_weights(
         model, report = _load(model_class, source, config, name, options)
     _check_complete(name, report)
     # Where a checkpoint says that output and embedding are one table but holds two different ones, transformers keeps
-    # both and leaves the word in the configuration; whoever trusts it then saves one of them.
+    # both and does not correct the configuration; code that trusts it then saves one of them.
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     model.config.tie_word_embeddings = model.config.get_text_config().tie_word_embeddings = tied
     if not tied:

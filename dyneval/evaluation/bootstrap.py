@@ -53,7 +53,8 @@ class Estimate:
         drawn = values[1:][np.isfinite(values[1:])]
         if not len(drawn):
             return cls(float(values[0]))
-        # The percentile interval (Efron 1979): it stays inside the range of the statistic, such as -1 to 1.
+        # The percentile interval (Efron and Tibshirani 1993, chapter 13): it stays inside the range of the statistic,
+        # such as -1 to 1.
         low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return cls(float(values[0]), float(low), float(high))
 

@@ -314,8 +314,8 @@ def _rank_ranges(overall: FloatArray) -> list[tuple[int, int]] | None:
         return None
     from scipy.stats import rankdata
 
-    # A model none of whose prompts was drawn has no mean, and is last in that resample.
-    # Equal means share the better rank, as in `rank`.
+    # A model none of whose prompts was drawn has no mean, and is last in that resample. Equal means share the better
+    # rank, as in `rank`.
     ranks = rankdata(-np.nan_to_num(overall[1:], nan=-np.inf), axis=1, method="min")
     # "nearest": a rank is a whole number.
     low, high = np.quantile(ranks, [0.025, 0.975], axis=0, method="nearest")

@@ -40,7 +40,8 @@ def match(items: Sequence[RatedImage], keys: Sequence[Key], *, numbered: bool = 
     by_image = [matcher.by_image(image) if image else [] for _, image in keys]
     by_id = [matcher.by_id(key, alone=not image) if key is not None else [] for key, image in keys]
     agreed = [[item for item in ids if item in paths] for ids, paths in zip(by_id, by_image, strict=True)]
-    # Ids decide about images that are called otherwise here, but not against the names, and not if they may be counts.
+    # An id may decide about an image that has another name here. It may not where ids can be numbers of rows, or where
+    # names of the table are found and no id agrees with one of them.
     is_sure = not numbered and (not any(by_image) or any(agreed))
     found = []
     for (key, image), ids, paths, both in zip(keys, by_id, by_image, agreed, strict=True):

@@ -92,8 +92,8 @@ def _tie_threshold(items: _SortedItems) -> int:
     """Return the key of the difference up to which scores had best be called equal; the smallest of the best.
 
     Calling all pairs up to a difference equal makes those that the raters tied right and those that were ordered as by
-    the raters wrong. One look at all pairs counts both by place; only in a place that may hold the best difference,
-    which its pairs decide in whatever order they come, are differences told apart, in a second look.
+    the raters wrong. The first pass over all pairs counts both by place, a range of differences. The second pass looks
+    at single differences, and only in places where the best one may be, whatever the order of the pairs in them.
     """
     places = (int(np.iinfo(np.int64).max) >> (_DROPPED + _FIRST)) + 1
     tied, ordered = np.zeros(places, np.int64), np.zeros(places, np.int64)
@@ -110,7 +110,7 @@ def _tie_threshold(items: _SortedItems) -> int:
             gains[key] = gains.get(key, 0) + sign * count
     keys = np.array(sorted(gains), np.int64)
     gained = np.cumsum([gains[key] for key in keys.tolist()])
-    # The sum runs over places that are looked at alone: what lay in those passed over is in `before`.
+    # The sum runs over the places of the second pass alone: `before` has what lies in all others.
     first = np.searchsorted(keys >> _FIRST, keys >> _FIRST)
     right = before[keys >> _FIRST] + gained - np.append(0, gained)[first]
     return int(keys[np.argmax(right)])

@@ -50,7 +50,7 @@ class RowFilter(Generic[Content]):
         self.file = file
         self.rejects: list[UnusableRow] = []
         self.repeated = 0
-        """Rows that say what one before them said."""
+        """Rows that repeat an earlier one."""
         self._rows: dict[Hashable, list[tuple[int, str, Content]]] = {}
         self._total = 0
 

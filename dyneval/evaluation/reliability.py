@@ -131,7 +131,7 @@ def shared_pairs(first: ScoredRun, second: ScoredRun) -> list[str]:
     """The pairs that both scored, in the order of the first.
 
     Raises:
-        SettingError: there are none, or one stands for another prompt in the second.
+        SettingError: there are none, or one has another prompt in the second run.
     """
     shared = [pair_id for pair_id in first.pairs if pair_id in second.pairs]
     if not shared:

@@ -1,7 +1,7 @@
 """From annotations and scores to tables, figures and a report: what `dyneval benchmark` runs.
 
-Everything is read and compared before the first file is written, so a run that fails leaves the results of an earlier
-one as they are.
+Everything is read and compared before the first file is written, so a run whose input cannot be used leaves the
+results of an earlier one as they are.
 """
 
 from __future__ import annotations

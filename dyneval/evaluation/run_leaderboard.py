@@ -1,6 +1,7 @@
 """From score files or a published table to a leaderboard, with tables and report: what `dyneval leaderboard` runs.
 
-Everything is read and ranked before the first file is written, so a run that fails leaves the board of an earlier one.
+Everything is read and ranked before the first file is written, so a run whose input cannot be used leaves the board of
+an earlier one as it is.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class ScoreTable:
         by_image: score of each other row, by the image that it names.
         image_of: the image that a row with this id names as well.
         rejects: rows that do not count, with their reasons.
-        repeated: how many rows say what one before them said.
+        repeated: how many rows repeat an earlier one.
         numbered: the ids are the numbers of the rows, so they may name nothing.
         prompt_of: a row's prompt, where it has one, by its id or image.
     """
@@ -67,7 +67,7 @@ def read_scores(path: Path, score: str = "overall", name: str | None = None) -> 
     """Read an evaluator's scores.
 
     A row whose score is no number, that names no image, or that stands twice with different scores is left out and
-    named in the table's `rejects`. An empty score, or NaN, is none: the image counts as not scored.
+    named in the table's `rejects`. Where the score is empty or NaN, the image counts as not scored.
 
     Args:
         path: a JSONL file of ScoreRecords, or a table of another kind (`dyneval.files.tables.KINDS`) with an id column

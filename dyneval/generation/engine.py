@@ -66,10 +66,11 @@ class DrawingLoop:
                             # A refusal is about its prompt and says nothing against the model.
                             self._failures = 0 if outcome.permanent else self._failures + 1
                             yield outcome
-                            continue
-                        self._failures = 0
-                        place = (self.root, self.slug, outcome, self.settings, self.model.facts, self.image_format)
-                        writing.append(pool.submit(saving.save, *place))
+                        else:
+                            self._failures = 0
+                            place = (self.root, self.slug, outcome, self.settings, self.model.facts, self.image_format)
+                            writing.append(pool.submit(saving.save, *place))
+                        # Also after a failure: a record that waits for the next image is lost by a kill until then.
                         # Bounded, so that a model faster than the disk does not fill the memory with images.
                         while writing and (writing[0].done() or len(writing) > 8):
                             yield writing.popleft().result()

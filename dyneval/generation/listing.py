@@ -1,7 +1,7 @@
 """Tables for people: which models this machine can run, what it lacks for the others, and the presets of one model.
 
-`dyneval generate --list` and the `--help` of every model's script print them. Nothing is loaded to find out: packages
-are looked for without being imported.
+`dyneval generate --list` and the `--help` of every model's script print them. No weights are loaded for it, and no
+package but torch, which knows the memory of the GPUs, is imported.
 """
 
 from __future__ import annotations

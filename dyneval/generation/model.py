@@ -400,7 +400,8 @@ class ModelSpec(ABC):
     def check(self, options: BuildOptions) -> None:
         """Look whether the model reads what `options` sets. At most a library is imported, no weights are loaded.
 
-        Ten pipelines of diffusers take any keyword: a misspelt one would change nothing and be recorded as if it had.
+        Some pipelines of diffusers, such as StableDiffusionXLPipeline, take any keyword: a misspelt one would change
+        nothing and be recorded as if it did.
 
         Raises:
             GenerationError: there is no such preset, variant or part, an argument has a name that the model does not

@@ -72,7 +72,7 @@ def read(root: Path, saved: SavedImage) -> tuple[bytes, dict[str, Path]]:
     """
     path = images.resolve_below(root, saved.file_name)
     content = images.read_file(path, str(path))
-    # Decoded beside the hash: the hash of a file that was broken when it was recorded agrees with it.
+    # Decoded as well as hashed: a file that was broken when it was recorded has the hash that was recorded.
     images.decode_image(content, str(path))
     if bytes_sha256(content) != saved.sha256:
         raise ImageError(f"{path}: the file is not the one recorded (SHA-256 differs)")

@@ -79,7 +79,7 @@ class DrawingWorker:
             root=task.root,
             settings=task.settings,
             image_format=task.image_format,
-            # The loaded model's own size, not the spec's: a hosted one takes as many as are in flight.
+            # The loaded model's own size, not the spec's: a hosted one takes eight times as many as are in flight.
             batch_size=(task.run.batch_size or self._model.batch_size) if spec.batches else 1,
         )
 

@@ -1,7 +1,7 @@
 """Filters: named functions that keep, change or drop prompts, and the account of what each of them did.
 
-    $ python extract_diverse_prompts.py --list-filters $ python extract_diverse_prompts.py --input p.txt --output out/
-    --filter weights --filter language=en,fr --filter pii
+    $ python extract_diverse_prompts.py --list-filters
+    $ python extract_diverse_prompts.py --input p.txt --output out --filter weights --filter language=en,fr --filter pii
 
 `FILTERS` is the whole table. A filter of one's own is named `module:function`, with or without `=VALUE`. The function
 gets the prompts as a polars Series (and VALUE, a text) and returns, for each, whether to keep it (bool) or the text to

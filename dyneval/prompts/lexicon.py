@@ -39,15 +39,15 @@ class HashTable(NamedTuple):
     values: Int32s
 
     @classmethod
-    def build(cls, keys: UInt64s, values: Int32s, room: int = 8) -> HashTable:
+    def build(cls, keys: UInt64s, values: Int32s, per_entry: int = 8) -> HashTable:
         """Store `values` under `keys`.
 
         Args:
             keys: (entries,) distinct hashes.
             values: (entries,) positive numbers; 0 stands for what is absent.
-            room: How many slots an entry has at least. More room means fewer probes and a larger table.
+            per_entry: Slots that the table has for each entry, at least; more mean fewer probes and a larger table.
         """
-        size = 1 << (room * len(keys)).bit_length()  # a power of two: the slot is a mask of the key, not a division
+        size = 1 << (per_entry * len(keys)).bit_length()  # a power of two: a mask of the key gives the slot
         table = cls(np.zeros(size, np.uint64), np.zeros(size, np.int32))
         slots = (keys >> np.uint64(20)).astype(np.int64) & (size - 1)
         left = np.arange(len(keys))
@@ -185,8 +185,8 @@ def build(entries: dict[wordlists.Words, Tags], groups: Iterable[wordnet.Group] 
         tags,
         # Most tokens are listed words, so their table is sparse and few look-ups probe twice. The words of WordNet are
         # many and asked for seldom, so their table is denser.
-        HashTable.build(hashes[: len(singles)], np.array([*index.values()], np.int32), room=8),
-        HashTable.build(hashes[len(singles) :], np.array([number for _, number in spread], np.int32), room=2),
+        HashTable.build(hashes[: len(singles)], np.array([*index.values()], np.int32), per_entry=8),
+        HashTable.build(hashes[len(singles) :], np.array([number for _, number in spread], np.int32), per_entry=2),
         _trie([[index[word] for word in phrase] for phrase in phrases], first),
         tagged,
         (

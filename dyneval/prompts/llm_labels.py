@@ -82,7 +82,8 @@ def parse(text: str, rules: Labeller) -> list[str]:
         Its sub-categories in the order of the rules, each once.
 
     Raises:
-        UnusableReply: the reply is no such object, or names what is no sub-category; the model is told and asked again.
+        UnusableReply: the reply is not such an object, or names a sub-category that does not exist. `ask` tells the
+            model so and asks again.
     """
     # Models put words or a code fence around their JSON; RecursionError comes of thousands of nested brackets.
     try:

@@ -56,7 +56,7 @@ def parse(text: str) -> Pattern:
         text: Steps with blanks between them.
 
     Raises:
-        ValueError: what stands there is no step, which is named, or the first or last step may be left out.
+        ValueError: a step has another form (the message names it), or the first or last step may be left out.
     """
     steps = []
     for step in text.split():
@@ -275,7 +275,7 @@ def _packed(marks: Bools | Bytes) -> Bits:
 def _beside(marks: Bits, backward: bool) -> Bits:
     """Bits of the units whose next unit (the one before, if not backward) is marked.
 
-    The bit behind the last unit may be set; whoever asks combines it with marks, of which none is there.
+    The bit behind the last unit may be set. Callers take the result together with marks, which have no such bit.
     """
     if backward:
         found = marks >> np.uint64(1)

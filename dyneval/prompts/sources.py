@@ -53,7 +53,7 @@ class Source(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What records say of where they come from: the file's own name, so that no folder of this machine is told."""
+        """What records give as their source: the name of the file alone, so that no folder of this machine gets out."""
         return self.path.name if self.path else self.item
 
 

@@ -92,7 +92,7 @@ class RivalRun:
         weights = {}
         path = Path(self.model)
         if self.model and not self.rival.is_chat and path.exists():
-            # A model trained on has new weights in the folder of old. Hidden files are those of git and of downloads.
+            # Training may write new weights into the same folder. Hidden files are those of git and of downloads.
             inside = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
             files = [one for one in inside if not any(part.startswith(".") for part in one.relative_to(path).parts)]
             weights = {"weights": f"sha256:{files_sha256(files)}"}

@@ -35,7 +35,7 @@ class VqaScore:
             raise SettingError(f"vqascore: {' '.join(str(error).split())}") from error
         from huggingface_hub.constants import HF_HUB_CACHE
 
-        # It has other metrics as well, whose models are none of this one.
+        # The package has other metrics as well; their models do not compute a VQAScore.
         known = t2v_metrics.list_all_vqascore_models()
         if model not in known:
             raise SettingError(f"--model {model}: not in this release of t2v_metrics; {did_you_mean(model, known)}")

@@ -204,7 +204,7 @@ def test_a_prompt_that_kills_the_worker_costs_one_image(envs, tmp_path):
 
 def test_a_silent_worker_is_ended(envs, tmp_path, monkeypatch):
     monkeypatch.setattr(external, "DRAW_TIMEOUT", 0.5)
-    monkeypatch.setattr(external, "LONGEST_FAREWELL", 0.2)
+    monkeypatch.setattr(external, "END_TIMEOUT", 0.2)
     summary = run(tmp_path, envs, ["a cat", "hang"])
     assert (summary.total("made"), summary.total("missing")) == (1, 1)
     (row,) = rows(tmp_path / "gendb" / "metadata.rejects.jsonl")

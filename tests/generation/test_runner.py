@@ -1,6 +1,7 @@
 """The runner never loses an image, never mixes settings, and says what is missing."""
 
 import json
+import time
 from collections import Counter
 
 import pytest
@@ -9,8 +10,9 @@ from PIL import Image
 from dyneval.errors import DataFileError, GenerationError
 from dyneval.files import images
 from dyneval.files.parts import Shard
+from dyneval.generation.engine import DrawingLoop
 from dyneval.generation.gendb import GenDB
-from dyneval.generation.model import BuildOptions, RunOptions
+from dyneval.generation.model import BuildOptions, GeneratedImage, ImageRequest, NoImage, RunOptions
 from dyneval.hashing import file_sha256
 from dyneval.records import PairRecord
 
@@ -145,6 +147,33 @@ def test_failures_without_end_stop_the_model(studio):
     summary = studio.run()
     assert "images in a row failed" in summary.models[0].error
     assert len(studio.rejects()) < 20
+
+
+def test_the_record_of_an_image_does_not_wait_for_the_next_image(tmp_path):
+    """The other prompts of the batch may fail for minutes, and a kill must not cost an image that is on the disk."""
+    requests = [ImageRequest(pair_id=f"P{n}", prompt_id=f"P{n}", prompt="a cat", seed=n, tier=1) for n in range(500)]
+    results = []
+
+    class OneOfMany:
+        batch_size, facts = len(requests), {}
+
+        def generate(self, batch):
+            image = Image.new("RGB", (8, 8), "green")
+            yield GeneratedImage(request=batch[0], image=image, prompt_sent="a cat", seconds=0.1)
+            for request in batch[1:]:
+                if not any(isinstance(result, PairRecord) for result in results):
+                    time.sleep(0.01)  # until the image is written
+                yield NoImage(request=request, reason="overloaded")
+
+        def close(self):
+            pass
+
+    loop = DrawingLoop(
+        model=OneOfMany(), slug="one", root=tmp_path, settings={}, image_format="png", batch_size=len(requests)
+    )
+    for result in loop.run(requests):
+        results.append(result)
+    assert len(results) == len(requests) and isinstance(results[-1], NoImage)
 
 
 def test_one_model_that_cannot_run_does_not_stop_the_others(studio):

@@ -122,7 +122,7 @@ class RatedSet:
         items: images with a rating.
         unrated: ids of images without one.
         rejects: rows that do not count, with their reasons.
-        repeated: how many rows say what one before them said.
+        repeated: how many rows repeat an earlier one.
     """
 
     benchmark: Benchmark
@@ -146,8 +146,8 @@ class RatedSet:
 def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet:
     """Read a benchmark's annotations and check them.
 
-    What is no number, lies off the scale, or stands twice with different contents is left out and named in `rejects`:
-    one rating where its image has others, else the image.
+    A rating that is no number or is off the scale is left out, and so is an image that occurs twice with different
+    contents. `rejects` names them. An image stays where it has other ratings that count.
 
     Args:
         benchmark: one of `dyneval.evaluation.benchmarks.BENCHMARKS`, or `generic.benchmark(...)`.
@@ -173,8 +173,8 @@ def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet
                 filtered.reject(item.item_id, row, fault)
             # A rater who typed 41 for 4 (GenAI-Bench has such a row) gave no rating; the image keeps the others'.
             if not faults or not (benchmark.fields[field].is_checklist or all(map(math.isnan, given))):
-                # A prompt that says nothing, such as "", is none: as a text it would put all images without a prompt
-                # into one cluster, and intervals would have no width.
+                # A prompt that says nothing, such as "", counts as missing: as a text it would put all images without a
+                # prompt into one cluster, and intervals would have no width.
                 prompt = item.prompt if item.prompt is not None and name_of(item.prompt) else None
                 item = replace(item, prompt=prompt, ratings=given)
                 filtered.add(item.item_id, row, item.item_id, item, len(item.rows) or 1)

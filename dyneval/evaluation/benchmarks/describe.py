@@ -60,7 +60,7 @@ def _file(path: Path) -> str:
         return str(error)
     if row is None:
         return f"a {kind} table without rows"
-    return f"a {kind} table " + ("whose first row is none" if isinstance(row, BadRow) else f"with {_some(row)}")
+    return f"a {kind} table " + ("whose first row cannot be read" if isinstance(row, BadRow) else f"with {_some(row)}")
 
 
 def _some(names: Collection[Any]) -> str:

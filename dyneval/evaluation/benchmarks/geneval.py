@@ -23,7 +23,7 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
     columns = ["Answer.task-quality"] if field == "caption_fit" else ["Answer.task-real-0", "Answer.task-real-1"]
     files = sorted(path.glob("annotations_*.csv")) if path.is_dir() else [path]
     for file in files:
-        # `groupby` joins rows that follow each other, and a rater's rows are mixed with those of others.
+        # `groupby` joins rows that follow each other, which the rows of one image need not do.
         rows = sorted(tables.rows(file), key=lambda row: row["Input.index"])
         for index, group in groupby(rows, key=lambda row: row["Input.index"]):
             raters = list(group)

@@ -62,7 +62,7 @@ def tfrecords(path: Path) -> Iterator[bytes]:
     """
     with opened(path) as file:
         while header := file.read(12):
-            # A clone without Git LFS has a text of 133 bytes here, whose first letters are no length of a record.
+            # A clone without Git LFS has a short text here; as a length its first eight letters are above the limit.
             length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else _LARGEST + 1
             record = file.read(length + 4) if length <= _LARGEST else b""
             if len(record) != length + 4:

@@ -18,7 +18,7 @@ from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage
 from dyneval.files import tables
 from dyneval.files.atomic import read_json
 
-# In a folder of one's own, and in a clone.
+# Names of the folders: where the user laid them beside the answers, and in a clone of the repository.
 _PROMPTS = ("prompts", "data/test_prompts")
 _QUESTIONS = ("eval_prompts", "data/test_eval_prompts")
 
@@ -42,8 +42,8 @@ def read(path: Path, field: str) -> Iterator[RatedImage]:
         right = sum(a.strip().lower() == b.strip().lower() for a, b in zip(given, wanted, strict=True))
         prompt = _line(prompts, kind, number, file)
         asked = _line(questions, kind, number, file)["yn_question_list"] if folder else prompt.get("yn_question_list")
-        # Numbers of answers may count another edition's lines; with wrong prompts all scores would still look right.
-        # Blanks do not count.
+        # The number of an answer may count the lines of another edition: its score would then go to another prompt, and
+        # nothing would look wrong. Blanks make no difference.
         if asked is not None and [q.split() for q in asked] != [q.split() for q in row["questions"]]:
             raise LookupError(
                 f"{file.relative_to(path)} answers other questions than line {number + 1} of {kind} asks; "

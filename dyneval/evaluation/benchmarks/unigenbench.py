@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from dyneval.evaluation.benchmarks.base import Benchmark, Field, RatedImage, listed
 from dyneval.files.tables import rows
 
-# The longer names first: a file FLUX_en_long.csv ends in "_long" as well as in "_en_long".
+# Sets of prompts. The name of a file ends in one; the rest is the model: FLUX_en_long.csv is FLUX on en_long.
 _SETS = ("en_long", "zh_long", "en", "zh")
 
 

@@ -217,10 +217,11 @@ def _thumbnail(job: tuple[str, Path, Path | None, int]) -> tuple[str, str | None
         name = short_id(f"{image} {size} {file_version(root / image)}")
         path = folder / name[:2] / f"{name}.webp"
         if not path.exists():
+            data, _ = webp_thumbnail(image, root, size)
             path.parent.mkdir(parents=True, exist_ok=True)
             # A temporary name first. It is not flushed to disk as `atomic_write` does: a thumbnail can be made again.
             temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_bytes(webp_thumbnail(image, root, size)[0])
+            temporary.write_bytes(data)
             temporary.replace(path)
         return name, None
     except ImageError as error:

@@ -36,7 +36,7 @@ def write_pictures(folder: Path, charts: Sequence[Chart], formats: Sequence[str]
         "svg": lambda spec, config: vl_convert.vegalite_to_svg(spec, VEGA_LITE, config=config).encode(),
         "pdf": lambda spec, config: vl_convert.vegalite_to_pdf(spec, VEGA_LITE, config=config),
     }
-    # Of the page the background shows through; on paper and slides it is white.
+    # On the page charts have no background of their own; on paper and slides it is white.
     config = theme.config("light") | {"background": "#ffffff"}
     made = []
     for chart in charts:

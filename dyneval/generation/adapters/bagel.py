@@ -37,8 +37,8 @@ class Adapter:
         vision.rope, vision.num_hidden_layers = False, vision.num_hidden_layers - 1
         autoencoder, autoencoder_config = load_ae(local_path=str(folder / "ae.safetensors"))
         decode, kind = autoencoder.to(job.device).decode, next(autoencoder.parameters()).dtype
-        # The authors draw the first noise on the CPU and leave latents and autoencoder there: decoding is slow so. Here
-        # the autoencoder is on the device, and the latents are brought to it.
+        # The authors draw the first noise on the CPU and leave latents and autoencoder there, where decoding is slow.
+        # Here the autoencoder is on the device, and the latents are brought to it.
         autoencoder.decode = lambda latent: decode(latent.to(job.device, kind))
         config = BagelConfig(
             visual_gen=True,

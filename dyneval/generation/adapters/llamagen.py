@@ -23,7 +23,7 @@ class Adapter:
         from language.t5 import T5Embedder
         from tokenizer.tokenizer_image.vq_model import VQ_models
 
-        # For the whole process, as the authors do: their `generate` keeps gradients else.
+        # For the whole process, as the authors do: without it their `generate` keeps gradients.
         torch.set_grad_enabled(False)
         self.arguments = dict(job.arguments)
         # A code is 16 x 16 pixels.

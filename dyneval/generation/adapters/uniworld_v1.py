@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 SIDE = 448 * 448
-"""Pixels that the processor resizes pictures to. No prompt here has one, but the processor asks for the limits."""
+"""Pixels that the processor resizes pictures to. No request here has one, but the processor asks for the limits."""
 
 
 class Adapter:

@@ -33,7 +33,7 @@ class Adapter:
         self.config = GenerationConfig(
             max_new_tokens=side * side,
             do_sample=True,
-            # Else the model could write text, or end the image early, where a token of the image must come.
+            # Without this the model could write text, or end the image early, where a token of the image must come.
             suppress_tokens=self.tokenizer.convert_tokens_to_ids(self.model.config.mm_special_tokens),
             **self.arguments,
         )

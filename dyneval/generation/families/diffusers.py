@@ -1,8 +1,9 @@
 """Models that diffusers runs: a table names the pipeline and, where the model needs it, a class of this file.
 
 `DiffusersModel` loads, places and calls a pipeline; the classes below it hold what is special to one model, each with
-the reason. Every image has its own generator, so that it comes out the same in any batch. That held to 1 of 255 for
-every pipeline tried with tiny weights; a model for which it does not says `batches = false` in its table.
+the reason. Every image has its own generator, so that it comes out the same in any batch. With tiny weights no channel
+of a pixel differs by more than 2 of 255 (`image_gen_scripts/TRIED.md`); a model whose images depend on their batch says
+`batches = false` in its table.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class DiffusersModel(LocalModel):
     """A loaded pipeline, or several that hand an image on."""
 
     spec: DiffusersSpec
-    held: ClassVar[tuple[str, ...]] = ("pipeline", "pipelines")
+    weight_attributes: ClassVar[tuple[str, ...]] = ("pipeline", "pipelines")
     own_arguments: ClassVar[bool] = False
     """Whether the model takes arguments in a form of its own, not those of the pipeline's call."""
     rewriting: ClassVar[str | None] = None
@@ -91,7 +92,7 @@ class DiffusersModel(LocalModel):
         """Call the pipeline once."""
         # A scheduler that adds noise at every step takes it from the images' own generators. Some pipelines hand it
         # none (HiDream's in diffusers 0.42), and it would draw from the global one, for the whole batch at once: an
-        # image of two then differed by 15 of 255 from the same image alone.
+        # image would then depend on the others of its batch.
         scheduler = self.pipeline.scheduler
         takes_noise = "generator" in inspect.signature(scheduler.step).parameters
         if takes_noise:
@@ -130,7 +131,7 @@ class Fibo(DiffusersModel):
     The JSON is written from the image's own seed, and the record calls it the prompt that was sent.
     """
 
-    held = (*DiffusersModel.held, "writer")
+    weight_attributes = (*DiffusersModel.weight_attributes, "writer")
 
     def prepare(self) -> None:
         """Load the model that writes JSON: blocks of a modular pipeline, code and all."""
@@ -150,7 +151,7 @@ class Fibo(DiffusersModel):
             if config.exists():
                 kept = {name: value for name, value in json.loads(config.read_text()).items() if name != "requirements"}
                 config.write_text(json.dumps(kept))
-            # ModularPipeline.from_pretrained asks for modular_model_index.json, which a repo of blocks has not.
+            # ModularPipeline.from_pretrained asks for modular_model_index.json, which a repo of blocks does not have.
             blocks: Any = ModularPipelineBlocks
             self.writer = blocks.from_pretrained(Path(folder), trust_remote_code=True).init_pipeline()
         log.info("%s: the prompts are written by code of %s at %s", self.spec.slug, repo, self.weights.commits[repo])
@@ -237,7 +238,7 @@ class QwenImage(DiffusersModel):
     def wording(self, request: ImageRequest) -> str:
         """Return the prompt with its suffix, the Chinese one after Chinese text."""
         suffix = self.spec.suffix(self.options)
-        # Both suffixes are the authors' (QwenLM/Qwen-Image, README); a preset has room for one.
+        # Both suffixes are the authors' (QwenLM/Qwen-Image, README); a preset holds one suffix.
         if suffix and re.search("[\u4e00-\u9fff]", request.prompt):
             suffix = ", 超清，4K，电影级构图."
         return request.prompt + suffix
@@ -394,7 +395,7 @@ class DiffusersSpec(LocalSpec):
         return getattr(diffusers, name)
 
     def obstacles(self, run: RunOptions) -> list[str]:
-        """Return also a diffusers that is too old."""
+        """Return what every model may lack, and the command that replaces a diffusers that is too old."""
         # Its list of names is read as text, since importing it takes seconds.
         found = importlib.util.find_spec("diffusers")
         if found is None or found.origin is None or f'"{self.pipeline}"' in Path(found.origin).read_text("utf-8"):

@@ -49,7 +49,7 @@ LOAD_TIMEOUT = 3600.0
 DRAW_TIMEOUT = 1800.0
 """Seconds without a word from the worker, after which it is ended."""
 # Enough to free a device; a worker that hangs in the authors' code would wait for ever.
-LONGEST_FAREWELL = 10.0
+END_TIMEOUT = 10.0
 """Seconds that a worker has to end by itself."""
 
 
@@ -156,7 +156,7 @@ class WorkerProcess:
         if self.process.stdin:
             self.process.stdin.close()
         try:
-            self.process.wait(LONGEST_FAREWELL)
+            self.process.wait(END_TIMEOUT)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -295,7 +295,7 @@ class ExternalSpec(ModelSpec):
         return f"dyneval generate --setup {self.slug}" + ("" if path == ENVIRONMENTS else f" --external-env {path}")
 
     def obstacles(self, run: RunOptions) -> list[str]:
-        """Return what makes the environment, or what it lacks."""
+        """Return the command that makes the environment, or what the environment lacks; and a licence to accept."""
         try:
             env = self.environment(run.external_env)
         except GenerationError:

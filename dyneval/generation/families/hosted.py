@@ -322,7 +322,7 @@ class HostedSpec(ModelSpec):
         return f"; {model_id} shuts down on {known.shutdown}, the current id is {known.successor}: {flag}"
 
     def obstacles(self, run: RunOptions) -> list[str]:
-        """Return also a missing key, and an id that the service has shut down."""
+        """Return what every model may lack, a missing key, and an id that the service has shut down."""
         usual = BuildOptions()
         has_key = any(os.environ.get(name, "").strip() for name in self.keys)
         return [

@@ -35,10 +35,10 @@ class LocalModel(ABC):
         repo: of the weights.
         parts: further weights by name.
         weights: loads from these repos, and notes the commits.
-        held: names of the attributes that hold weights; `close` lets go of them.
+        weight_attributes: names of the attributes that hold weights; `close` sets them to None.
     """
 
-    held: ClassVar[tuple[str, ...]]
+    weight_attributes: ClassVar[tuple[str, ...]]
 
     def __init__(self, spec: LocalSpec, options: BuildOptions, run: RunOptions, device: str) -> None:
         """Load the model onto `device`. Raises GenerationError when a part of it cannot be loaded."""
@@ -123,7 +123,7 @@ class LocalModel(ABC):
         """Free the weights, also on the device."""
         import torch
 
-        for name in self.held:
+        for name in self.weight_attributes:
             setattr(self, name, None)
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()

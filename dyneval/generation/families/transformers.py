@@ -37,7 +37,7 @@ class SeededSampling:
         import torch
 
         uniform = torch.stack([torch.rand(scores.shape[-1], generator=g) for g in self.generators])
-        # Kept off 0 and 1, whose logarithms are infinite: 1e-20 is above the smallest float32, 1 - 1e-7 below 1.
+        # Kept off 0 and 1, where the noise is infinite: 1e-20 is above the smallest float32, 1 - 1e-7 below 1.
         noise = -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
         return scores.float() + noise.to(scores.device)
 
@@ -73,7 +73,7 @@ class TransformersModel(LocalModel):
     """A loaded model and its processor; a model's class says how they draw."""
 
     spec: TransformersSpec
-    held = ("model",)
+    weight_attributes = ("model",)
 
     def set_up(self) -> str:
         """Load model and processor, and place the model."""

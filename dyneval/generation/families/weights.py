@@ -104,7 +104,7 @@ def on_cpu(dtype: str) -> str:
 def commit(repo: str, revision: str | None = None) -> str | None:
     """Return the commit of a repo as it was read last, "local" for a folder, None when it cannot be told.
 
-    Libraries do not tell which commit they read: transformers 5.20 and 5.23 no longer keep it on a configuration. The
+    Libraries do not tell which commit they read: transformers 5.23 no longer keeps it on a configuration. The
     cache of the Hub notes the commit of each branch and tag that was asked for, whatever files were.
     """
     from huggingface_hub import constants
