@@ -117,7 +117,10 @@ def _watching(batcher: Batcher | None, telemetry: Telemetry, guarded: Sequence[A
     """Return the routes for what watches the server: Kubernetes, load balancers, Prometheus."""
     router = APIRouter(tags=["watching"])
     alive = FixedAnswer(b'{"status":"ok"}')
-    router.add_api_route("/healthz", alive.send, summary="The process is alive", operation_id="healthz")
+    about = "Says nothing of the student, see /readyz."
+    router.add_api_route(
+        "/healthz", alive.send, summary="The process is alive", description=about, operation_id="healthz"
+    )
 
     @router.get("/readyz", summary="Pairs are taken", operation_id="readyz")
     async def readyz() -> Response:
