@@ -192,8 +192,8 @@ class Decoder:
 
     def _judge(self, rows: Sequence[ReplyRow], hidden: torch.Tensor, verdict: Sequence[int]) -> None:
         """Choose among a few tokens, and note their probabilities; the rest of the vocabulary is not looked at."""
-        # Five rows of the output layer, in place of 151,936. In float32, since bfloat16 has less than three digits, and
-        # soft scores would show it.
+        # Two or five rows of the output layer, not all 151,936. In float32, since bfloat16 has less than three digits,
+        # and soft scores would show it.
         weights = self.model.lm_head.weight[torch.tensor(verdict, device=hidden.device)]
         logits = torch.nn.functional.linear(hidden, weights).float()
         chosen = logits.argmax(-1).tolist()

@@ -1,6 +1,6 @@
 """The OpenAPI description of the scoring routes, at /openapi.json.
 
-Bodies are described by the very types that the code checks them with, so a client that is made from the description
+Bodies are described by the same types that the code checks them with, so a client that is made from the description
 sends what the server takes. FastAPI describes only bodies that it reads itself, and here `bodies` reads them, under a
 deadline. So the paths are filled in by hand: a new route of scoring needs its lines in `describe`.
 """
