@@ -87,7 +87,7 @@ class Worth(IntEnum):
     UPLOAD = 3
     """A body is arriving."""
     WORK = 4
-    """A whole request is being answered; it is never ended to make room."""
+    """A whole request is being answered; it is never ended for the sake of a new one."""
 
 
 class Connection(H11Protocol):

@@ -33,7 +33,7 @@ _REFUSALS = {
     413: "the request is too large",
     415: "the media type is unknown",
     422: "the pair cannot be scored: image, prompt or fields are wrong",
-    429: "the queue is full; Retry-After says in how many seconds there should be room",
+    429: "the queue is full; Retry-After says in how many seconds there should be places",
     500: "the student broke",
     503: "the student warms up, or no image can be decoded; Retry-After says in how many seconds to ask again",
     504: "no result in time",
