@@ -11,7 +11,8 @@ waiting and process groups are those of `subprocess`.
 What a fork cannot give gets an interpreter of its own, as `subprocess` starts it: another Python or program, options of
 the interpreter (`-S`, `-X importtime`), and an environment that changes what libraries read while they are imported.
 A test of start-up itself (which modules are loaded, what imports say on stderr) uses `subprocess`. All children share
-the server's seed of hashes; `tests/coverage.sh` gives each command an interpreter, and so a seed, of its own.
+the server's seed of hashes, and the filters of warnings that the libraries set; `tests/coverage.sh` gives each command
+an interpreter of its own.
 """
 
 from __future__ import annotations
@@ -223,9 +224,12 @@ def _become(order: dict[str, Any], path: list[str]) -> None:
     _, *words = order["command"]
     at_once = words[0] == "-u"
     kind, *words = words[at_once:]
-    sys.stdin = open(0)  # noqa: SIM115
-    sys.stdout = io.TextIOWrapper(open(1, "wb", 0 if at_once else -1), write_through=at_once)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
+    # Encoding and errors of the interpreter: it takes them from the locale, and `open` would be stricter.
+    given, out = sys.stdin, sys.stdout
+    sys.stdin = open(0, encoding=given.encoding, errors=given.errors)  # noqa: SIM115
+    raw = open(1, "wb", 0 if at_once else -1)  # noqa: SIM115
+    sys.stdout = io.TextIOWrapper(raw, out.encoding, out.errors, write_through=at_once)
+    sys.stderr = open(2, "w", 1, sys.stderr.encoding, "backslashreplace")  # noqa: SIM115
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
     sys.orig_argv = order["command"]
     if "numpy" in sys.modules:

@@ -25,6 +25,7 @@ print(__file__, __name__, sys.argv, sys.path[0], f.__annotations__)
         ["-u", "script.py"],
         ["-m", "script", "y"],
         ["-c", "def f(x: int): pass\nprint(f.__annotations__)"],
+        ["-c", "import sys; print([(one.encoding, one.errors) for one in (sys.stdin, sys.stdout, sys.stderr)])"],
         ["-c", "raise SystemExit(3)"],
         ["-c", "raise SystemExit('a line')"],
         ["-c", "raise ValueError('a reason')"],
