@@ -59,7 +59,7 @@ def describe(app: FastAPI, settings: ServerSettings) -> Json:
     """Return the description of an application; it is made once.
 
     Args:
-        app: with the routes of `dyneval.serve.desk`.
+        app: with the routes of `dyneval.serve.scoring_routes`.
         settings: whether there is a token, and how many pairs a batch may have.
     """
     if app.openapi_schema is not None:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from dyneval.errors import ImageError, SettingError
 from dyneval.loaded_pairs import LoadedPair
-from dyneval.serve import connections, decoding, desk, guard
+from dyneval.serve import connections, decoding, guard, scoring_routes
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher
 from dyneval.serve.decoding import Decoders
@@ -504,7 +504,7 @@ def test_a_stream_that_never_starts_leaves_no_pair_behind(judge_class, encoded):
 
 
 def test_a_server_that_warms_up_says_so(serve, encoded, monkeypatch):
-    monkeypatch.setattr(desk, "_MOMENT", 0.1)
+    monkeypatch.setattr(scoring_routes, "_MOMENT", 0.1)
     go = threading.Event()
     http = serve(warm_up=lambda judge: go.wait(20) and 30.0, timeout=None)
     for answer in (http.get("/readyz"), http.post("/v1/score", json={"image": encoded, "prompt": "a"})):
