@@ -154,9 +154,11 @@ class Decoder:
             width = max(map(len, feed))
             positions = (state.cache.lengths + state.deltas)[:, None] + torch.arange(width)
             hidden = self._forward(state.cache, feed, positions.expand(3, -1, -1))
-            # (rows, hidden): behind the last token of each row, the padding of shorter rows left out.
+            # (rows, hidden): behind the last token of each row, the padding of shorter rows left out. Under the same
+            # name, so that the states of all tokens do not stay allocated through the next pass.
             last = torch.tensor([len(tokens) - 1 for tokens in feed], device=hidden.device)
-            self._choose(active, hidden[torch.arange(len(feed), device=hidden.device), last])
+            hidden = hidden[torch.arange(len(feed), device=hidden.device), last]
+            self._choose(active, hidden)
             feed = [_advance(row, max_new_tokens) for row in active]
 
     def _forward(
