@@ -368,8 +368,8 @@ class Flag:
         options["type"] = _converter(element, self.meta, how.get("parse"))
         if "split" in how:
             convert = options["type"]
-            split = lambda text: tuple(convert(part) for part in text.split(",") if part)  # noqa: E731
-            options |= {"type": split, "action": _BetweenCommas}
+            options["type"] = lambda text: tuple(convert(part) for part in text.split(",") if part)
+            options["action"] = _BetweenCommas
         if get_origin(element) is Literal:
             options.setdefault("choices", get_args(element))
         once = dict(options)
