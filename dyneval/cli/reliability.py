@@ -39,7 +39,7 @@ class ReliabilityOptions:
     scores: Annotated[
         tuple[tuple[str, Path], ...],
         arg(
-            "scores.jsonl of each run; the others are held against the first",
+            "scores.jsonl of each run; the others are compared with the first",
             position=True,
             metavar="[NAME=]FILE",
             parse=named_file,
