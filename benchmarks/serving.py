@@ -72,9 +72,11 @@ def server(
         try:
             found = None
             while found is None:
+                # In this order: what it says at its end is in the log then.
+                is_over = process.poll() is not None
                 log.seek(0)
                 said = log.read()
-                if process.poll() is not None:
+                if is_over:
                     raise SystemExit(said)
                 found = re.search(r"running on (\S+)", said)
                 time.sleep(0.1)

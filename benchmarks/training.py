@@ -236,7 +236,7 @@ def benchmark_cpu(results: Results, arguments: argparse.Namespace) -> None:
         "bfloat16 beside other work, threads sleep": ({"BF16": "True"}, [], True),
     }
     results.table({"launcher": "", "tokens a second": ",.0f", "seconds with start": ".0f"}, "cpu")
-    for name, (own, arguments, beside) in variants.items():
+    for name, (own, words, beside) in variants.items():
         with tempfile.TemporaryDirectory() as output:
             busy = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if beside else None
             started = time.monotonic()
@@ -250,7 +250,7 @@ def benchmark_cpu(results: Results, arguments: argparse.Namespace) -> None:
                 "5",
             ]
             command += ["--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "1"]
-            command += ["--gradient_checkpointing", "False", "--save_strategy", "no", *arguments]
+            command += ["--gradient_checkpointing", "False", "--save_strategy", "no", *words]
             try:
                 subprocess.run(
                     command,

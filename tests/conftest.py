@@ -1,4 +1,4 @@
-"""Fixtures shared by all rooms."""
+"""Fixtures that several folders of tests share."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def processor(tiny_checkpoint: Path) -> Processor:
 
 @pytest.fixture(scope="session")
 def environment() -> Callable[[str], Path]:
-    """Python of an environment of tests/environments.py, by name; one that cannot be had skips a test, or fails CI."""
+    """Python of an environment of tests/environments.py, by name; one that cannot be made skips a test, or fails CI."""
     unavailable: dict[str, str] = {}
 
     def python(name: str) -> Path:

@@ -10,7 +10,9 @@ waiting and process groups are those of `subprocess`.
 
 What a fork cannot give gets an interpreter of its own, as `subprocess` starts it: another Python or program, options of
 the interpreter (`-S`, `-X importtime`), and an environment that changes what libraries read while they are imported.
-A test of start-up itself (which modules are loaded, how the interpreter ends) uses `subprocess`.
+A test of start-up itself (which modules are loaded, what imports say on stderr) uses `subprocess`. All children share
+the server's seed of hashes, and the filters of warnings that the libraries set; `tests/coverage.sh` gives each command
+an interpreter of its own.
 """
 
 from __future__ import annotations
@@ -49,8 +51,8 @@ LAUNCHERS = (["-m", "torch.distributed.run"],)
 """Commands whose own children, too, are forked."""
 # fmt: off
 READ_AT_IMPORT = (
-    "CUDA_", "DS_", "HF_", "HOME", "LD_", "MALLOC_", "MKL_", "MPL", "OMP_", "PYTHON", "TOKENIZERS_", "TORCH_LOGS",
-    "TRANSFORMERS_", "XDG_",
+    "CUDA_", "DS_", "HF_", "HOME", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "MPL", "OMP_", "PYTHON", "TMPDIR",
+    "TOKENIZERS_", "TORCH_LOGS", "TRANSFORMERS_", "TZ", "XDG_",
 )
 # fmt: on
 _PYTHON = sys.executable
@@ -111,6 +113,7 @@ class Process(subprocess.Popen):
 
 PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 _PLAIN = {"executable": None, "preexec_fn": None, "pass_fds": (), "shell": False, "uid": None, "gid": None, "umask": -1}
+_PLAIN |= {"gids": None, "process_group": -1}
 
 
 def _can_fork(options: dict[str, Any]) -> bool:
@@ -221,23 +224,30 @@ def _become(order: dict[str, Any], path: list[str]) -> None:
     _, *words = order["command"]
     at_once = words[0] == "-u"
     kind, *words = words[at_once:]
-    sys.stdin = open(0)  # noqa: SIM115
-    sys.stdout = io.TextIOWrapper(open(1, "wb", 0 if at_once else -1), write_through=at_once)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
+    # Encoding and errors of the interpreter: it takes them from the locale, and `open` would be stricter.
+    given, out = sys.stdin, sys.stdout
+    sys.stdin = open(0, encoding=given.encoding, errors=given.errors)  # noqa: SIM115
+    raw = open(1, "wb", 0 if at_once else -1)  # noqa: SIM115
+    sys.stdout = io.TextIOWrapper(raw, out.encoding, out.errors, write_through=at_once)
+    sys.stderr = open(2, "w", 1, sys.stderr.encoding, "backslashreplace")  # noqa: SIM115
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
     sys.orig_argv = order["command"]
+    if "numpy" in sys.modules:
+        # It was seeded when the server imported it, so all children would draw the same. `random` sees to this itself.
+        sys.modules["numpy"].random.seed()
     if kind == "-m":
         sys.path[:], sys.argv[:] = [order["folder"], *path], words
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)
         return
+    # dont_inherit, since `from __future__ import annotations` of this file would hold for the command's code too.
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     if kind == "-c":
         sys.path[:], sys.argv[:] = ["", *path], ["-c", *words[1:]]
-        code = compile(words[0], "<string>", "exec")
+        code = compile(words[0], "<string>", "exec", dont_inherit=True)
     else:
         sys.path[:], sys.argv[:] = [str(Path(kind).resolve().parent), *path], [kind, *words]
         main.__file__ = str(Path(kind).absolute())
-        code = compile(Path(kind).read_bytes(), main.__file__, "exec")
+        code = compile(Path(kind).read_bytes(), main.__file__, "exec", dont_inherit=True)
     exec(code, vars(main))
 
 

@@ -10,7 +10,11 @@ import pytest
 from tests import processes
 
 SHOWS = "import os, sys; print(sys.argv, os.getcwd(), os.environ.get('SHOWN'), __name__, sys.path[0], input())"
-SCRIPT = "print(__file__, __name__, __import__('sys').argv, __import__('sys').path[0])"
+SCRIPT = """
+import sys
+def f(x: int): pass
+print(__file__, __name__, sys.argv, sys.path[0], f.__annotations__)
+"""
 
 
 @pytest.mark.parametrize(
@@ -20,6 +24,8 @@ SCRIPT = "print(__file__, __name__, __import__('sys').argv, __import__('sys').pa
         ["script.py", "-m", "x"],
         ["-u", "script.py"],
         ["-m", "script", "y"],
+        ["-c", "def f(x: int): pass\nprint(f.__annotations__)"],
+        ["-c", "import sys; print([(one.encoding, one.errors) for one in (sys.stdin, sys.stdout, sys.stderr)])"],
         ["-c", "raise SystemExit(3)"],
         ["-c", "raise SystemExit('a line')"],
         ["-c", "raise ValueError('a reason')"],
@@ -63,3 +69,9 @@ def test_an_environment_that_libraries_read_gives_an_interpreter_of_its_own(tmp_
     code = "import sys; print('transformers' in sys.modules)"
     there = os.environ | {"HF_HOME": str(tmp_path)}
     assert processes.run([sys.executable, "-c", code], env=there, capture_output=True, text=True).stdout == "False\n"
+
+
+def test_two_commands_draw_numbers_of_their_own():
+    command = [sys.executable, "-c", "import numpy, random; print(numpy.random.random(), random.random())"]
+    first, second = (processes.run(command, capture_output=True, text=True, check=True).stdout.split() for _ in "ab")
+    assert not {*first} & {*second}

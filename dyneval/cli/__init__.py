@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = arguments[0] if arguments else None
     if verb in VERBS:
         try:
-            # Only the module of this verb: all of them together would import torch for a `--help`.
+            # Only the module of this verb, so that `--help` stays quick.
             return int(import_module(f"dyneval.cli.{verb}").main(arguments[1:], f"dyneval {verb}"))
         except BrokenPipeError:
             # Whoever read our output has gone (`| head`). Without this the interpreter complains when it flushes.

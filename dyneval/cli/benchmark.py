@@ -40,7 +40,7 @@ PUBLISHED = (".csv", ".md", ".tex")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchmarkOptions:
-    """Which scores are held against which ratings."""
+    """Which scores are compared with which ratings."""
 
     list: Annotated[bool, arg("name the benchmarks: what was rated, items, licence, source, what to pass")] = False
     benchmark: Annotated[str | None, arg("whose annotations these are", choices=(*BENCHMARKS, "generic"))] = None

@@ -136,7 +136,7 @@ def _disk() -> Finding:
 
 
 def _memory(options: StudentOptions) -> Finding:
-    """Room for the weights; batches are then made as large as fits."""
+    """Whether the weights fit into the free memory; batches are then made as large as fits."""
     import torch
 
     from dyneval.checkpoints import is_adapter

@@ -5,7 +5,7 @@
 
 Says what is missing: parts that did not run, and, with --metadata, pairs that are neither done nor among the rejects.
 The exit status is then 1. The parts stay as they are; merging again adds only what has come since. With --metadata,
-annotations whose prompt was edited or whose image was replaced make room for those of a shard.
+annotations whose prompt was edited or whose image was replaced give way to those of a shard.
 """
 
 from __future__ import annotations

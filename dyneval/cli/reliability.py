@@ -39,7 +39,7 @@ class ReliabilityOptions:
     scores: Annotated[
         tuple[tuple[str, Path], ...],
         arg(
-            "scores.jsonl of each run; the others are held against the first",
+            "scores.jsonl of each run; the others are compared with the first",
             position=True,
             metavar="[NAME=]FILE",
             parse=named_file,
@@ -103,7 +103,7 @@ def _scored(options: ReliabilityOptions, evaluator: StudentConfig) -> tuple[list
     images = options.image_root or metadata_file(options.metadata).parent
     # Loaded once for all runs.
     judge = StudentConfig(evaluator.name, cache(evaluator.load))
-    # The first run is what all others are held against.
+    # The first run is what all others are compared with.
     runs = [(ORIGINAL, options.output / f"{ORIGINAL}.jsonl")]
     failed = len(bad) + score_first(judge, pairs, images, runs[0][1], alone=True)
     for name in options.alter:

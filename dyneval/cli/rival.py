@@ -130,8 +130,7 @@ def _rival(options: RivalOptions) -> int:
         inputs=[data],
         root=options.images or options.image_root or metadata_file(data).parent,
     )
-    by_chat = rival.is_chat
-    summary = _by_chat(options, task) if by_chat else score_here(task, options.device, options.batch_size)
+    summary = _by_chat(options, task) if rival.is_chat else score_here(task, options.device, options.batch_size)
     if summary.made or summary.there_before:
         table = shlex.quote(f"{rival.title.replace(' ', '-')}={output}")
         sys.stderr.write(f"next: dyneval benchmark ... --scores scores.jsonl --compare {table}\n")

@@ -42,7 +42,7 @@ from dyneval.work.executors import ClusterOptions
 from dyneval.work.processes import interrupt_on_sigterm
 
 if TYPE_CHECKING:
-    from dyneval.cli.scores_told import Means
+    from dyneval.cli.score_output import Means
     from dyneval.scorer import LoadedPair, Scorer
 
 # What --column calls the columns of a table, and their names in our tables.
@@ -186,7 +186,7 @@ def leave_to_server(parser: Parser) -> None:
 
 
 def _score(options: ScoreOptions) -> int:
-    from dyneval.cli.scores_told import Means
+    from dyneval.cli.score_output import Means
 
     interrupt_on_sigterm()
     options = _settled(options)
@@ -249,7 +249,7 @@ def _refuse_tables(options: ScoreOptions, gathered: GatheredPairs | None) -> Non
 
 def _into_file(options: ScoreOptions, load: Callable[[], Scorer], gathered: GatheredPairs | None, means: Means) -> int:
     """Score into --output and write the tables beside it; returns how many pairs failed."""
-    from dyneval.cli.scores_told import write_table
+    from dyneval.cli.score_output import write_table
     from dyneval.files.jsonl import read_records
     from dyneval.records import ScoreRecord
     from dyneval.scorer.run import score_file, score_refs
@@ -279,7 +279,7 @@ def _into_file(options: ScoreOptions, load: Callable[[], Scorer], gathered: Gath
 
 def _print_scores(options: ScoreOptions, load: Callable[[], Scorer], gathered: GatheredPairs, means: Means) -> int:
     """Print what each image got, and write the tables; returns how many pairs failed."""
-    from dyneval.cli.scores_told import one_line, write_table
+    from dyneval.cli.score_output import one_line, write_table
     from dyneval.records import ScoreRecord
     from dyneval.scorer.run import tell_unused_questions
 

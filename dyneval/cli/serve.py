@@ -72,7 +72,7 @@ class ServeOptions:
     ] = False
     pickles: Annotated[bool, arg("also at /, in pickles, of which only plain values are read")] = False
     reward_timeout: Annotated[
-        float, arg("seconds that a trainer's request may take, waiting for room among them", gt=0)
+        float, arg("seconds that a trainer's request may take, its wait for places included", gt=0)
     ] = DEFAULTS.reward_timeout
     devices: Annotated[
         str | None,

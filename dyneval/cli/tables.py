@@ -17,7 +17,7 @@ ImageRoot = Annotated[Path | None, arg("folder that file_name is relative to; de
 
 
 def column_of(meanings: Collection[str]) -> Callable[[str], tuple[str, str]]:
-    """What reads MEANING=NAME, with these meanings, into the two; it raises SettingError where the text is no such."""
+    """Return a function that reads MEANING=NAME into the two. It raises SettingError: another form or meaning."""
 
     def read(text: str) -> tuple[str, str]:
         meaning, _, name = text.partition("=")

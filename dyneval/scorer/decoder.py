@@ -154,9 +154,11 @@ class Decoder:
             width = max(map(len, feed))
             positions = (state.cache.lengths + state.deltas)[:, None] + torch.arange(width)
             hidden = self._forward(state.cache, feed, positions.expand(3, -1, -1))
-            # (rows, hidden): behind the last token of each row, the padding of shorter rows left out.
+            # (rows, hidden): behind the last token of each row, the padding of shorter rows left out. Under the same
+            # name, so that the states of all tokens do not stay allocated through the next pass.
             last = torch.tensor([len(tokens) - 1 for tokens in feed], device=hidden.device)
-            self._choose(active, hidden[torch.arange(len(feed), device=hidden.device), last])
+            hidden = hidden[torch.arange(len(feed), device=hidden.device), last]
+            self._choose(active, hidden)
             feed = [_advance(row, max_new_tokens) for row in active]
 
     def _forward(
@@ -192,8 +194,8 @@ class Decoder:
 
     def _judge(self, rows: Sequence[ReplyRow], hidden: torch.Tensor, verdict: Sequence[int]) -> None:
         """Choose among a few tokens, and note their probabilities; the rest of the vocabulary is not looked at."""
-        # Five rows of the output layer, in place of 151,936. In float32, since bfloat16 has less than three digits, and
-        # soft scores would show it.
+        # Two or five rows of the output layer, not all 151,936. In float32, since bfloat16 has less than three digits,
+        # and soft scores would show it.
         weights = self.model.lm_head.weight[torch.tensor(verdict, device=hidden.device)]
         logits = torch.nn.functional.linear(hidden, weights).float()
         chosen = logits.argmax(-1).tolist()
@@ -209,10 +211,11 @@ class Decoder:
     def _write(self, rows: Sequence[ReplyRow], hidden: torch.Tensor) -> None:
         """Take the likeliest token where it is allowed, which is nearly always; look for all allowed ones elsewhere."""
         logits = self.model.lm_head(hidden).float()
-        # All allowed tokens are only looked for where the likeliest one is refused: that takes 0.2 ms a reply, or 4.
         best = logits.argmax(-1).tolist()
         refused = [place for place, row in enumerate(rows) if not row.constraint.try_accept(best[place])]
         if refused:
+            # Not for every reply: to find all allowed tokens takes 0.2 ms on average, and over 4 ms in one case of a
+            # hundred (benchmarks/constrained_decoding.py).
             allowed = torch.from_numpy(self.grammar.allowed([rows[place].constraint for place in refused]))
             masked = logits[refused].masked_fill(~allowed.to(logits.device), -torch.inf)
             for place, token in zip(refused, masked.argmax(-1).tolist(), strict=True):

@@ -1,9 +1,9 @@
 """A key-value cache whose rows have lengths of their own, so that a batch may move on by unequal numbers of tokens.
 
-The caches of transformers append as many tokens to every row. Here row b holds its tokens at positions 0 .. length-1,
-without padding in front or holes between. New tokens are written behind; what a shorter row wrote past its end is
-hidden by the mask and written over in the next step. A mask that is off by one lets a row see that, and its scores
-change without any error; a test compares with `model.generate`.
+The caches of transformers append the same number of tokens to every row. Here row b holds its tokens at positions 0 ..
+length-1, without padding in front or holes between. New tokens are written behind; what a shorter row wrote past its
+end is hidden by the mask and written over in the next step. A mask that is off by one lets a row see that, and its
+scores change without any error; a test compares with `model.generate`.
 """
 
 from __future__ import annotations

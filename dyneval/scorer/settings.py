@@ -27,7 +27,7 @@ TEMPLATES: tuple[Template, ...] = get_args(Template)
 Form = Literal["auto", AnyForm]
 FORMS: tuple[Form, ...] = get_args(Form)
 
-_TRAINED = "auto: as the student was trained, by its own word or by what it writes"
+_TRAINED = "auto: as the student was trained, which its checkpoint says or its replies show"
 # Counting the tokens of 2 MB takes 8 s, so a prompt is measured in bytes first. Written text has about four a token.
 BYTES_A_TOKEN = 16
 """A prompt of more bytes than this for each token that it may have is refused."""

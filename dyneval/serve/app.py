@@ -1,8 +1,8 @@
 """The application: which routes there are, and what stands around all of them.
 
-Scoring (`desk`), rewards for trainers (`rewards`), ratings by people (`rating_desk`), figures, and the pages. What is
-served depends on what is there: a student, pairs to rate, or both. Everything but the pages, /healthz and /readyz asks
-for the token, if there is one; a route that is added without `guarded` lets everyone in.
+Scoring (`scoring_routes`), rewards for trainers (`rewards`), ratings by people (`rating_routes`), figures, and the
+pages. What is served depends on what is there: a student, pairs to rate, or both. Everything but the pages, /healthz
+and /readyz asks for the token, if there is one; a route that is added without `guarded` lets everyone in.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import dyneval
 from dyneval.serve import openapi
 from dyneval.serve.answers import FixedAnswer
 from dyneval.serve.batcher import Batcher
-from dyneval.serve.desk import Desk
 from dyneval.serve.guard import Guard
-from dyneval.serve.rating_desk import RatingDesk
+from dyneval.serve.rating_routes import RatingRoutes
 from dyneval.serve.ratings import Ratings
 from dyneval.serve.refusal import Refusal, warming_up
-from dyneval.serve.rewards import RewardDesk
+from dyneval.serve.rewards import RewardRoutes
+from dyneval.serve.scoring_routes import ScoringRoutes
 from dyneval.serve.settings import ServerSettings
 from dyneval.serve.telemetry import Telemetry
 
@@ -65,21 +65,21 @@ def create_app(
         ratings: what people rate, open; None: there is nothing to rate.
     """
     telemetry = Telemetry(batcher)
-    rating = RatingDesk(ratings, settings.seconds(0)) if ratings else None
-    desk = rewards = None
+    rating = RatingRoutes(ratings, settings.seconds(0)) if ratings else None
+    scoring = rewards = None
     if batcher:
         limits = {"bytes": settings.max_body, "pixels": settings.max_pixels, "filling": batcher.filling}
-        desk = Desk(batcher, settings, telemetry, model | {"limits": limits, "rating": bool(rating)})
-        rewards = RewardDesk(desk, batcher, settings, model) if settings.rewards else None
+        scoring = ScoringRoutes(batcher, settings, telemetry, model | {"limits": limits, "rating": bool(rating)})
+        rewards = RewardRoutes(scoring, batcher, settings, model) if settings.rewards else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if batcher:
             batcher.start()
         yield
-        if batcher and desk:
+        if batcher and scoring:
             await batcher.close()
-            desk.decoders.close()
+            scoring.decoders.close()
         if rating:
             rating.decoders.close()
 
@@ -90,17 +90,17 @@ def create_app(
         # FastAPI's interactive pages load scripts from another site, which our Content-Security-Policy forbids.
         docs_url=None,
         redoc_url=None,
-        openapi_url="/openapi.json" if desk else None,
+        openapi_url="/openapi.json" if scoring else None,
         lifespan=lifespan,
         redirect_slashes=False,  # a redirect would repeat whatever name the client calls the server by
     )
     guarded = [Depends(_BearerToken(settings.token).check)]
-    for with_routes in (desk, rewards, rating):
+    for with_routes in (scoring, rewards, rating):
         if with_routes:
             app.include_router(with_routes.router(), dependencies=guarded)
     app.include_router(_watching(batcher, telemetry, guarded))
     folder = files("dyneval.serve").joinpath("page")
-    pages = {"/": "index.html" if desk else "rate.html"} | ({"/rate": "rate.html"} if rating else {})
+    pages = {"/": "index.html" if scoring else "rate.html"} | ({"/rate": "rate.html"} if rating else {})
     pages |= {f"/{file.name}": file.name for file in folder.iterdir() if not file.name.endswith(".html")}
     for path, name in pages.items():
         page = FixedAnswer(folder.joinpath(name).read_bytes(), _MEDIA_TYPES[PurePath(name).suffix])
@@ -117,7 +117,10 @@ def _watching(batcher: Batcher | None, telemetry: Telemetry, guarded: Sequence[A
     """Return the routes for what watches the server: Kubernetes, load balancers, Prometheus."""
     router = APIRouter(tags=["watching"])
     alive = FixedAnswer(b'{"status":"ok"}')
-    router.add_api_route("/healthz", alive.send, summary="The process is alive", operation_id="healthz")
+    about = "Says nothing of the student, see /readyz."
+    router.add_api_route(
+        "/healthz", alive.send, summary="The process is alive", description=about, operation_id="healthz"
+    )
 
     @router.get("/readyz", summary="Pairs are taken", operation_id="readyz")
     async def readyz() -> Response:

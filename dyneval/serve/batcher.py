@@ -33,7 +33,7 @@ ScoreStream = Callable[[Sequence[LoadedPair]], Generator[tuple[int, Event], None
 each with the number of its pair. Raises JudgeGone where the judge ends; it may be called again after that."""
 
 _WEIGHT_OF_PAST = 0.7
-"""Of the past in the running mean of the seconds that a pair takes."""
+"""Weight of the past in the running mean of the seconds that a pair takes."""
 _LONGEST_RETRY = 60
 """Seconds that Retry-After asks for at most."""
 # One pair may break the student by itself. Three in a row, each tried alone, have nothing in common but the student.

@@ -35,8 +35,8 @@ _WAITING = 1024
 """Connections that the system holds until they are accepted."""
 SEND_SECONDS = 30.0
 """A reader takes what is held for it, about 64 KiB, within so many seconds."""
-# Each part costs about 15 us of the event loop. A TCP segment has 1,448 bytes, on odd ways 536, so an honest upload
-# stays far above the average that is asked for.
+# Each part costs about 15 us of the event loop. A TCP segment has 1,448 bytes, and 536 on networks with small packets,
+# so an honest upload stays far above the average that is asked for.
 _FREE_CHUNKS, _BYTES_A_CHUNK = 250, 256
 """A body may arrive in so many parts of any size, and in more where they have so many bytes on average."""
 # Without this filter every client that does something wrong writes a line to the log, and so fills the disk.
@@ -87,7 +87,7 @@ class Worth(IntEnum):
     UPLOAD = 3
     """A body is arriving."""
     WORK = 4
-    """A whole request is being answered; it is never ended to make room."""
+    """A whole request is being answered; it is never ended for the sake of a new one."""
 
 
 class Connection(H11Protocol):

@@ -248,6 +248,8 @@ def main(descriptor: str, max_pixels: str, seconds: str) -> None:
                 file = _from_base64(content) if task["base64"] else content
                 read = read_image(file, "image", max_pixels=most_pixels)
                 told, data = {"size": read.image.size, "sha256": read.file_hash}, read.image.tobytes()
+                # Kept, they would take memory from the next image, which the limit does not count with.
+                del file, read
         except ImageError as error:
             told, data = {"error": str(error).removeprefix("image: ")}, b""
         except MemoryError:

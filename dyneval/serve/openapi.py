@@ -1,6 +1,6 @@
 """The OpenAPI description of the scoring routes, at /openapi.json.
 
-Bodies are described by the very types that the code checks them with, so a client that is made from the description
+Bodies are described by the same types that the code checks them with, so a client that is made from the description
 sends what the server takes. FastAPI describes only bodies that it reads itself, and here `bodies` reads them, under a
 deadline. So the paths are filled in by hand: a new route of scoring needs its lines in `describe`.
 """
@@ -33,7 +33,7 @@ _REFUSALS = {
     413: "the request is too large",
     415: "the media type is unknown",
     422: "the pair cannot be scored: image, prompt or fields are wrong",
-    429: "the queue is full; Retry-After says in how many seconds there should be room",
+    429: "the queue is full; Retry-After says in how many seconds there should be places",
     500: "the student broke",
     503: "the student warms up, or no image can be decoded; Retry-After says in how many seconds to ask again",
     504: "no result in time",
@@ -59,7 +59,7 @@ def describe(app: FastAPI, settings: ServerSettings) -> Json:
     """Return the description of an application; it is made once.
 
     Args:
-        app: with the routes of `dyneval.serve.desk`.
+        app: with the routes of `dyneval.serve.scoring_routes`.
         settings: whether there is a token, and how many pairs a batch may have.
     """
     if app.openapi_schema is not None:

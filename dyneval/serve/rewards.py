@@ -31,10 +31,10 @@ from fastapi.responses import JSONResponse, Response
 from dyneval.serve.answers import FixedAnswer, StreamedAnswer
 from dyneval.serve.batcher import Batcher
 from dyneval.serve.bodies import arrived
-from dyneval.serve.desk import Desk, is_over
 from dyneval.serve.pickles import read_pickle, refused_pickle
 from dyneval.serve.refusal import Refusal, late
 from dyneval.serve.reward_forms import PART_NAMES, Result, RewardRequest, read_chat, read_compute, read_service
+from dyneval.serve.scoring_routes import ScoringRoutes, is_over
 from dyneval.serve.settings import ServerSettings
 
 _SILENCE = 10.0
@@ -48,19 +48,21 @@ Read = Callable[[bytes], RewardRequest]
 Answer = Callable[[Request], Awaitable[Response]]
 
 
-class RewardDesk:
+class RewardRoutes:
     """Answers trainers, however long it takes until there are places for what they bring."""
 
-    def __init__(self, desk: Desk, batcher: Batcher, settings: ServerSettings, model: dict[str, Any]) -> None:
+    def __init__(
+        self, scoring: ScoringRoutes, batcher: Batcher, settings: ServerSettings, model: dict[str, Any]
+    ) -> None:
         """Get ready.
 
         Args:
-            desk: scores the pairs.
+            scoring: scores the pairs.
             batcher: whose health is told.
             settings: limits of time and size, and whether pickles are read.
             model: what /v1/model tells about the student.
         """
-        self._desk = desk
+        self._scoring = scoring
         self._batcher = batcher
         self._settings = settings
         self._model = str(model.get("model", "dyneval"))
@@ -108,7 +110,7 @@ class RewardDesk:
         """Answer with JSON: at once if it takes no longer than `_SILENCE`, with a true status; else after blanks."""
         until = asyncio.get_running_loop().time() + self._settings.reward_timeout
         asked = read(await self._body(request))
-        work = asyncio.ensure_future(self._desk.in_turn(asked.uploads))
+        work = asyncio.ensure_future(self._scoring.in_turn(asked.uploads))
         if await is_over(request, work, min(_SILENCE, self._settings.reward_timeout)):
             return Response(asked.answer(work.result()), media_type=_JSON)
         return StreamedAnswer(self._behind_blanks(asked, work, until), work.cancel, _JSON)
@@ -132,7 +134,7 @@ class RewardDesk:
         """Answer a pickle with a pickle, in time for clients that cannot be kept waiting."""
         try:
             asked = read_pickle(await self._body(request), part, self._settings.max_body)
-            work = asyncio.ensure_future(self._desk.in_turn(asked.uploads))
+            work = asyncio.ensure_future(self._scoring.in_turn(asked.uploads))
             seconds = min(_PICKLES_WAIT, self._settings.reward_timeout)
             try:
                 if not await is_over(request, work, seconds):

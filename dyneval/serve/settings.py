@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from dyneval.errors import SettingError
 
-# How long a pair takes differs by a factor of a thousand between a GPU and a CPU with a large student. A fixed limit
-# would end every request there, so the limit follows the first pair wherever that takes more than 12 s.
+# A large student takes far longer over a pair on a CPU than on a GPU. A fixed limit would end every request there, so
+# the limit follows the first pair wherever that takes more than 12 s.
 _LEAST_TIMEOUT, _TIMEOUT_IN_FIRST_PAIRS = 120.0, 10
 
 

@@ -33,7 +33,8 @@ def test_help_is_light(arguments):
 
 
 def test_a_client_is_light():
-    code = "from dyneval import Client; from dyneval.scorer import Pair, ScoringError, make_pair; Client('http://x').close()"
+    code = "from dyneval import Client; from dyneval.scorer import LoadedPair, ScoringError, make_pair\n"
+    code += "Client('http://x').close()"
     command = [sys.executable, "-X", "importtime", "-c", code]
     loaded = processes.run(command, capture_output=True, text=True, check=True).stderr
     found = set(re.findall(r"\|\s+(\w+)$", loaded, re.MULTILINE))

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import subprocess
 import sys
 
 import pytest
@@ -16,7 +17,6 @@ from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings, ScoringError
 from dyneval.scorer.four_passes import mean_score, merge_questions
 from dyneval.scorer.run import read_questions
 from dyneval.tokens import TASK_TOKENS
-from tests import processes
 
 from .conftest import make_pairs
 
@@ -219,7 +219,7 @@ def test_the_package_and_help_load_nothing_heavy():
         "try:\n    runpy.run_path('inference/run_inference.py', run_name='__main__')\nexcept SystemExit:\n    pass\n"
         "print(sorted({'torch', 'transformers', 'numpy', 'PIL', 'scipy'} & set(sys.modules)))"
     )
-    shown = processes.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.splitlines()[-1] == "[]" and "--checkpoint" in shown
 
 

@@ -42,6 +42,7 @@ def test_every_route_is_described_with_its_errors(description):
     score = description["paths"]["/v1/score"]["post"]
     assert set(score["requestBody"]["content"]) == {"application/json", "multipart/form-data"}
     assert {"200", "401", "413", "422", "429", "504"} <= set(score["responses"])
+    assert "see /readyz" in description["paths"]["/healthz"]["get"]["description"]
     assert score["security"] == [{"token": []}] and "security" not in description["paths"]["/healthz"]["get"]
 
 

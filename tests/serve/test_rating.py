@@ -22,7 +22,7 @@ from dyneval.evaluation.benchmarks import generic
 from dyneval.evaluation.benchmarks.base import load
 from dyneval.files.tables import rows
 from dyneval.hashing import short_id
-from dyneval.serve import connections, rating_desk
+from dyneval.serve import connections, rating_routes
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher
 from dyneval.serve.ratings import COLUMNS, PairRating, Ratings, RatingsFull, checked_name
@@ -378,7 +378,7 @@ def test_a_picture_that_takes_too_long_ends_its_decoder_and_nothing_else(start, 
     noise(3000, "slow").save(jpeg, "JPEG", progressive=True, quality=95)
     (tmp_path / "a.png").write_bytes(jpeg.getvalue())
     Image.new("RGB", (9, 9)).save(tmp_path / "b.png")
-    monkeypatch.setattr(rating_desk, "_DECODING", 0.1)
+    monkeypatch.setattr(rating_routes, "_DECODING", 0.1)
     with Ratings(noisy, tmp_path / "mine.csv") as ratings:
         address = start(create_app(None, ServerSettings(), {}, ratings))
         for _ in range(3):
@@ -387,7 +387,7 @@ def test_a_picture_that_takes_too_long_ends_its_decoder_and_nothing_else(start, 
 
 
 def test_those_who_ask_for_pictures_and_do_not_read_them_make_room(crowd, noisy, tmp_path, monkeypatch):
-    monkeypatch.setattr(rating_desk, "_PICTURES", 1)
+    monkeypatch.setattr(rating_routes, "_PICTURES", 1)
     monkeypatch.setattr(connections, "SEND_SECONDS", 0.3)
     with Ratings(noisy, tmp_path / "mine.csv") as ratings:
         host, port = crowd(3, create_app(None, ServerSettings(), {}, ratings))

@@ -21,7 +21,7 @@ from PIL import Image
 
 from dyneval.errors import ImageError, SettingError
 from dyneval.loaded_pairs import LoadedPair
-from dyneval.serve import connections, decoding, desk, guard
+from dyneval.serve import connections, decoding, guard, scoring_routes
 from dyneval.serve.app import create_app
 from dyneval.serve.batcher import Batcher
 from dyneval.serve.decoding import Decoders
@@ -403,6 +403,19 @@ def decoder_processes():
     return found
 
 
+def test_a_decoder_keeps_nothing_of_an_image_but_its_answer(picture):
+    decoders, before, held = Decoders(1 << 24), {*decoder_processes()}, []
+    try:
+        for content, size in ((picture, (96, 64)), (noise(4000), (4000, 4000))):
+            assert decoders.decode(content, "image").image.size == size
+            (pid,) = {*decoder_processes()} - before
+            held.append(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+    finally:
+        decoders.close()
+    # The answer has three bytes a pixel. Pillow's image has four more, and would count against the next file's limit.
+    assert held[1] - held[0] < 5 * 4000 * 4000
+
+
 def test_decoders_end_with_the_server_whatever_ends_it(serve_in_process, student, encoded, tmp_path):
     with serve_in_process(student, tmp_path / "log.txt") as (address, process):
         pair = {"image": encoded, "prompt": "a"}
@@ -504,7 +517,7 @@ def test_a_stream_that_never_starts_leaves_no_pair_behind(judge_class, encoded):
 
 
 def test_a_server_that_warms_up_says_so(serve, encoded, monkeypatch):
-    monkeypatch.setattr(desk, "_MOMENT", 0.1)
+    monkeypatch.setattr(scoring_routes, "_MOMENT", 0.1)
     go = threading.Event()
     http = serve(warm_up=lambda judge: go.wait(20) and 30.0, timeout=None)
     for answer in (http.get("/readyz"), http.post("/v1/score", json={"image": encoded, "prompt": "a"})):

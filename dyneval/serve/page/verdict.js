@@ -12,7 +12,7 @@ export const SCORES = { t2ia: "Alignment", iqa: "Quality", overall: "Overall" };
 
 let drawn = {}; // what stands there: only what has changed is made anew
 
-// Of passes and scores, those that the server's mode has: a mode like "iqa-only" has one half.
+// Of passes and scores, those that the server's mode has: a mode like "iqa-only" has one part.
 export function wanted(mode, entries) {
   return Object.entries(entries).filter(([name]) => !mode.endsWith("-only") || name.startsWith(mode.slice(0, -"-only".length)));
 }

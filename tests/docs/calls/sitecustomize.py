@@ -39,7 +39,7 @@ def write():
 
 
 def unnoted(load):
-    """Imports of torch and its kin are a million calls, and none of them is the way of a pair."""
+    """Make an import that is not noted: those of torch and the like are a million calls, and no pair passes through."""
 
     def wrapped(*arguments, **options):
         before = sys.getprofile()

@@ -35,7 +35,7 @@ _DECODING = 15
 """Seconds of computing: pictures have up to four times as many pixels as those of requests."""
 
 
-class RatingDesk:
+class RatingRoutes:
     """Answers raters; their pictures are decoded in processes of their own, and each is sent in time or not at all.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What `dyneval score` tells of its scores: a line an image, the means, and tables for other programs."""
+"""What `dyneval score` prints and writes of its scores: a line an image, the means, and tables for other programs."""
 
 from __future__ import annotations
 

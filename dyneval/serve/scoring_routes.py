@@ -38,7 +38,7 @@ _KEEP_ALIVE = 10.0
 """Seconds of silence after which a stream sends a comment."""
 
 
-class Desk:
+class ScoringRoutes:
     """Takes requests, holds places in the queue for them, and answers each in time, or not at all when it has gone.
 
     Attributes:
