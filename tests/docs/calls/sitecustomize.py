@@ -28,8 +28,8 @@ def note(frame, event, _):
     caller = frame.f_back
     while caller is not None and not ours(caller):
         caller = caller.f_back
-    if caller is not None and caller.f_code is not frame.f_code:
-        calls[caller.f_code.co_filename, frame.f_code.co_filename] = None
+    # What is handed to a thread has no caller there.
+    calls["" if caller is None else caller.f_code.co_filename, frame.f_code.co_filename] = None
 
 
 def write():
