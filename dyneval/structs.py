@@ -163,12 +163,13 @@ def _not_finite(value: Any, name: str = "") -> str | None:
 
 def _with_place(message: str, row: Any) -> str:
     """Turn msgspec's message around: the place first, then what was expected, then what was found there."""
-    match = re.fullmatch(r"(.*) - at `(?:key in )?\$(.*)`", message, re.DOTALL)
+    match = re.fullmatch(r"(.*) - at (?:`key` in )?`\$(.*)`", message, re.DOTALL)
     if not match:
         return message.replace("`", "")
     place, found = match[2].lstrip("."), row
     try:
-        for name, number in re.findall(r"\.([^.\[]+)|\[(\d+)\]", match[2]):
+        # msgspec writes [...] for a key that is no field; then the object with the key is shown.
+        for name, number in re.findall(r"\.([^.\[]+)|\[(\d+)\]", match[2].partition("[...]")[0]):
             found = found[name or int(number)]
     except (LookupError, TypeError):
         return f"{place}: {match[1].replace('`', '')}"

@@ -174,6 +174,17 @@ def test_an_error_names_the_place_what_was_found_and_what_was_expected():
         records.T2IAAnswers.from_dict(row, "t2ia_answers.jsonl:4")
     assert str(caught.value) == "t2ia_answers.jsonl:4: answers[1].score: Expected int <= 5, found 7"
     with pytest.raises(SchemaError) as caught:
+        records.ScoreRecord.from_dict(ROWS[records.ScoreRecord] | {"normalised": {"alignment": 1}})
+    assert str(caught.value) == "record: normalised: Invalid enum value 'alignment', found {'alignment': 1}"
+    with pytest.raises(SchemaError) as caught:
+        records.ScoreRecord.from_dict(ROWS[records.ScoreRecord] | {"normalised": {"iqa": 3}})
+    assert str(caught.value) == "record: normalised[...]: Expected float <= 1.0, found {'iqa': 3}"
+    for forged in ("a - at `$.b", "a - at `$.conversations.b", "a - at `$[7]"):
+        with pytest.raises(SchemaError, match=r"Object contains unknown field a$"):
+            records.InstructSample.from_dict(ROWS[records.InstructSample] | {forged: 1})
+    with pytest.raises(SchemaError, match=r"^record: Expected object, got array$"):
+        records.ScoreRecord.from_dict([])
+    with pytest.raises(SchemaError) as caught:
         records.PairRecord.from_dict(PAIR | {"seed": "x" * 300})
     found = str(caught.value).partition("found ")[2]
     assert found == f"'{'x' * 79}...", "80 characters, and no double quote: rejects files hold messages"
@@ -213,6 +224,96 @@ def test_a_row_that_cannot_be_read_has_a_key_for_messages():
     assert key_in(b'{"pair_id": 7}') == "7"
     assert len(key_in(b'{"pair_id": "' + b"x" * 10_000 + b'"}')) == 200
     assert [key_in(line) for line in (b"{", b"[1]", b"{}", b'{"pair_id": ""}')] == [None] * 4
+
+
+def changed(record, **fields):
+    return record.from_dict(ROWS[record] | fields)
+
+
+def test_an_answer_without_a_score_is_rated_by_its_verdict():
+    """As the published code rates the data set's answers, which have no scores."""
+    (answer,) = ROWS[records.IQAAnswers]["answers"]
+    unscored = {name: value for name, value in answer.items() if name != "score"}
+    verdicts = {"yes": True, "no": False, "": None}
+    answers = [answer, *(unscored | {"answer": said, "correct": correct} for said, correct in verdicts.items())]
+    assert [one.rating for one in changed(records.IQAAnswers, answers=answers).answers] == [4, 5, 1, None]
+
+
+def test_a_verdict_that_contradicts_its_answer_is_refused_where_both_are_known():
+    (answer,) = ROWS[records.IQAAnswers]["answers"]
+    for unknown in ({"answer": ""}, {"target_answer": ""}, {"correct": None}, {"answer": "no"}):
+        changed(records.IQAAnswers, answers=[answer | {"correct": False} | unknown])
+    with pytest.raises(SchemaError) as caught:
+        changed(records.IQAAnswers, answers=[answer, answer | {"correct": False}])
+    assert str(caught.value) == "record: answers[1]: correct is False, while the answer is yes and yes is right"
+
+
+def test_a_scene_graph_of_any_shape_is_kept_and_its_nodes_are_counted():
+    shapes = [([1, 2], 2), ({"nodes": [1, {}, "x"]}, 3), ({"things": {}}, 0), ({"nodes": 3}, 0)]
+    for graph, nodes in [*shapes, ({"raw_response": "no", "nodes": []}, 0)]:
+        made = changed(records.IQAQuestions, scene_graph=graph)
+        assert (made.graph, made.nodes) == (graph, nodes)
+    for graph in ({}, [], "cat", None, 7):
+        with pytest.raises(SchemaError, match="the scene graph is no object or list, or empty"):
+            changed(records.IQAQuestions, scene_graph=graph)
+    with pytest.raises(SchemaError, match="a reply that could not be read stands in the place of the scene graph"):
+        changed(records.IQAQuestions, scene_graph={"raw_response": "no"})
+
+
+def test_a_score_stands_with_the_answers_behind_it():
+    of_iqa, of_t2ia = ("iqa", "iqa_questions", "scene_graph"), ("t2ia", "t2ia_questions")
+    for part in (of_iqa, of_t2ia):
+        for name in part:
+            with pytest.raises(SchemaError, match="expected t2ia with its questions, or iqa with its questions and"):
+                changed(records.ScoreRecord, **dict.fromkeys({*of_iqa, *of_t2ia, "overall"} - {*part}), **{name: None})
+            changed(records.ScoreRecord, overall=None, **{name: None})
+    for name in ("t2ia", "iqa"):
+        with pytest.raises(SchemaError, match=r"^record: overall stands without t2ia and iqa$"):
+            changed(records.ScoreRecord, **{name: None})
+    with pytest.raises(SchemaError, match=r"^record: raw_scene_graph is no object or list$"):
+        changed(records.ScoreRecord, raw_scene_graph="cat")
+    assert changed(records.ScoreRecord).scores == {"t2ia": 3, "iqa": 4, "overall": 3.5}
+    assert changed(records.ScoreRecord, overall=None, t2ia=None).scores == {"iqa": 4}
+
+
+def test_turns_stand_in_their_order():
+    turns = ROWS[records.InstructSample]["conversations"]
+    with pytest.raises(SchemaError, match=r"^record: conversations: expected a turn from human, then one from gpt$"):
+        changed(records.InstructSample, conversations=turns[::-1])
+
+
+def test_a_workflow_has_a_record_a_key_and_the_workflow_whose_rows_it_needs():
+    assert {name: records.schema_name(records.ANNOTATIONS[name]) for name in records.WORKFLOWS} == {
+        name: name for name in records.ANNOTATIONS
+    }
+    assert records.NEEDS == {"t2ia_answers": "t2ia_questions", "iqa_answers": "iqa_questions"}
+    keys = [records.key_of(name, changed(records.PairRecord)) for name in records.WORKFLOWS]
+    assert keys == ["P0", "P0-demo", "P0-demo", "P0-demo"], "images of a prompt share its T2IA questions"
+
+
+KINDS = [
+    "row", "image", "reply", "refused", "engine", "dependency", "failed",
+    "bad_row", "not_annotated", "missing_annotation", "bad_annotation", "too_long",
+]  # fmt: skip
+
+
+def test_a_reject_is_read_as_it_was_written():
+    for kind in KINDS:
+        reject = records.Reject(key="P0-m", kind=kind, reason="no", detail={"image": "a.png"})
+        row = reject.row("pair_id")
+        assert row == {"pair_id": "P0-m", "kind": kind, "reason": "no", "image": "a.png"}
+        assert records.Reject.of_row(row, "pair_id") == reject
+    assert records.Reject.of_row({"id": 3, "reason": "no"}, "id") == records.Reject(key="3", kind="failed", reason="no")
+    for row, said in [({"reason": "no"}, "a reject: is no reject"), ({"id": "a"}, "a: is no reject .*reason")]:
+        with pytest.raises(SchemaError, match=f"^{said}"):
+            records.Reject.of_row(row, "id")
+    with pytest.raises(SchemaError, match="kind"):
+        records.Reject.of_row({"id": "a", "reason": "no", "kind": "other"}, "id")
+
+
+def test_a_summary_shows_what_did_not_happen_too():
+    shown = {"made": 2, "there_before": 0, "rejected": 0, "seconds": None, "devices": []}
+    assert json.loads(records.student_json(records.RunSummary(made=2))) == shown
 
 
 def test_a_missing_field_is_named():

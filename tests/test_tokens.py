@@ -29,6 +29,27 @@ def test_task_tokens_start_from_the_published_words():
     }
 
 
+def test_task_tokens_have_the_published_ids():
+    assert tokens.TASK_TOKEN_IDS == {"<|T2IA|>": 151669, "<|IQA|>": 151670, "<|EVALUATION|>": 151671}
+
+
+@pytest.mark.parametrize("version", tokens.TEMPLATE_VERSIONS)
+def test_a_turn_tells_the_version_that_it_was_written_in(version):
+    assert tokens.template_of(f" {tokens.t2ia_turn('a text-to-image bench', version)}\n") == version
+    assert tokens.template_of(tokens.t2ia_turn("a bench", version) + " Please.") is None
+
+
+def test_the_turns_of_other_tasks_have_no_version():
+    endings = [tokens.t2ia_turn("a bench", version).partition("\n")[2] for version in tokens.TEMPLATE_VERSIONS]
+    for turn in (tokens.iqa_turn(), tokens.evaluation_turn("a bench", ["Is it red?"]), *endings):
+        assert tokens.template_of(turn) is None
+
+
+def test_an_evaluation_without_questions_is_refused():
+    with pytest.raises(ValueError, match=r"^an EVALUATION turn needs at least one question$"):
+        tokens.evaluation_turn("a bench", [])
+
+
 @pytest.mark.parametrize("token", tokens.TASK_TOKENS)
 def test_a_task_token_is_found_anywhere_in_a_text(token):
     assert tokens.contains_task_token(token) and tokens.contains_task_token(f"a {token}!")

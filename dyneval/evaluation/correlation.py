@@ -137,8 +137,9 @@ def human_ceiling(
 ) -> Agreement | None:
     """How well one rater agrees with the mean of the others: what an evaluator can hope for against a mean of them.
 
-    Over images with two or more ratings. Each of an image's raters is left out in turn; where images have different
-    numbers of them, those of an image with fewer are taken more than once. KRCC and pairwise accuracy are not computed.
+    Over images with two or more ratings. Each of an image's first ten raters is left out in turn; where images have
+    different numbers of them, those of an image with fewer are taken more than once. KRCC and pairwise accuracy are not
+    computed.
 
     Args:
         ratings: of each image one number a rater, NaN for none.

@@ -101,7 +101,7 @@ def _tie_threshold(items: _SortedItems) -> int:
         tied += np.bincount(of_tied >> _FIRST, minlength=places)
         ordered += np.bincount(of_ordered >> _FIRST, minlength=places)
     before = ordered.sum() + np.cumsum(tied - ordered) - (tied - ordered)
-    may_be_best = (tied + ordered > 0) & (before + tied >= (before + tied - ordered).max())
+    may_be_best = before + tied >= (before + tied - ordered).max()
     # 0 is always tried: to call only equal scores equal is a choice, too.
     gains: dict[int, int] = {0: 0}
     for sign, keys in ((sign, keys) for both in _differences(items) for sign, keys in zip((1, -1), both, strict=True)):

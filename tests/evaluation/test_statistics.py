@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyneval.cli import main
-from dyneval.evaluation.bootstrap import ONE_PROMPT, ClusterBootstrap, weighted_pearson, weighted_ranks
+from dyneval.errors import SettingError
+from dyneval.evaluation.bootstrap import (
+    ONE_PROMPT,
+    ClusterBootstrap,
+    Estimate,
+    drawn_counts,
+    mean_resamples,
+    weighted_pearson,
+    weighted_ranks,
+)
 from dyneval.evaluation.calibration import calibrate
 from dyneval.evaluation.correlation import agreement, category_agreement, human_ceiling, spearman, system_agreement
 from dyneval.evaluation.pairwise import pair_statistics
@@ -53,6 +62,56 @@ def test_weighted_ranks_and_correlation_equal_those_of_the_resample_written_out(
             assert pearson[row] == pytest.approx(np.corrcoef(drawn, np.repeat(ratings, counts))[0, 1], abs=1e-6)
 
 
+@pytest.mark.parametrize("size", [1, 1e6])
+def test_a_constant_side_has_no_correlation_and_small_values_have_the_same(size):
+    """The mean of three times 0.1 is a little more than 0.1: the spread of a constant side need not be 0."""
+    ones, rising = np.ones((1, 3)), np.array([0, 1, 3]) * size
+    assert np.isnan(weighted_pearson(ones, np.full(3, 0.1) * size, rising))
+    assert np.isnan(weighted_pearson(ones, rising, np.full(3, 0.1)))
+    other = np.array([1.0, 3.0, 2.0])
+    expected = pytest.approx(np.corrcoef(rising, other)[0, 1])
+    assert [weighted_pearson(ones, rising * unit, other * unit)[0] for unit in (1, 1e-9)] == [expected] * 2
+
+
+def test_a_perfect_correlation_is_one_in_spite_of_rounding():
+    values = np.random.default_rng(0).normal(size=(20, 9)).round(1)
+    for sign in (1, -1):
+        found = [weighted_pearson(np.ones((1, 9)), row, 3 * sign * row)[0] for row in values]
+        assert found == pytest.approx([sign] * 20) and max(map(abs, found)) <= 1
+
+
+def test_resamples_do_not_depend_on_the_blocks_that_they_are_drawn_and_weighed_in():
+    whole, blocks = list(drawn_counts(3, 5, seed=1)), list(drawn_counts(3, 5, seed=1, items=2_000_000))
+    assert [len(block) for block in whole] == [1, 5] and [len(block) for block in blocks] == [1, 2, 2, 1]
+    assert np.array_equal(np.vstack(whole), np.vstack(blocks))
+    bootstrap = ClusterBootstrap(np.arange(1_500_000) % 3, resamples=3)
+    found = bootstrap.over_items(lambda weights: weights.sum(axis=1))
+    assert found.tolist() == [1_500_000] * 4
+
+
+def test_means_of_resamples_are_those_of_the_clusters_drawn():
+    values = np.array([1.0, 5.0, 6.0])
+    expected = [np.repeat(values, counts).mean() for block in drawn_counts(3, 4, seed=7) for counts in block]
+    assert mean_resamples(values, 4, seed=7) == pytest.approx(expected) and expected[0] == 4
+    assert mean_resamples(values[:0], 4, seed=7) == pytest.approx([math.nan] * 5, nan_ok=True)
+
+
+def test_an_interval_holds_the_middle_95_percent_of_the_resamples_that_are_defined():
+    drawn = np.append(np.arange(1001.0), math.nan)
+    assert Estimate.from_resamples(np.append(7.0, drawn), 2) == Estimate(7.0, pytest.approx(25), pytest.approx(975))
+    assert Estimate.from_resamples(np.append(math.nan, drawn), 2).to_dict() == {"reason": "not defined on these data"}
+    assert Estimate.from_resamples(np.array([7.0, math.nan]), 2) == Estimate(7.0)
+    assert Estimate.from_resamples(np.array([7.0, 7.0]), 1) == Estimate(7.0, reason=ONE_PROMPT)
+    assert Estimate.from_resamples(np.array([7.0]), 1) == Estimate(7.0), "nobody asked for an interval"
+
+
+@pytest.mark.parametrize(("clusters", "resamples"), [([], 5), (["a"], -1)])
+def test_a_bootstrap_of_nothing_is_refused(clusters, resamples):
+    said = f"^a bootstrap needs items and resamples >= 0, got {len(clusters)} and {resamples}$"
+    with pytest.raises(SettingError, match=said):
+        ClusterBootstrap(clusters, resamples)
+
+
 def slack(scores):
     """Thresholds are rounded to hundred-thousandths of the range; the scores drawn here are further apart."""
     return 1e-5 * np.ptp(scores) + 1e-9
@@ -87,13 +146,47 @@ def test_pair_statistics_of_a_resample_count_whole_prompts_and_never_pair_an_ima
     bootstrap = ClusterBootstrap(prompts, resamples=3, seed=2)
     found = pair_statistics(scores, ratings, bootstrap)
     for row, counts in enumerate(bootstrap.counts):
-        right = pairs = 0.0
+        right = pairs = agreeing = scores_differ = ratings_differ = 0.0
         for i, j in itertools.combinations(range(len(scores)), 2):
             a, b = bootstrap.codes[i], bootstrap.codes[j]
             weight = counts[a] if a == b else counts[a] * counts[b]
             pairs += weight
             right += weight * brute_accuracy(scores[[i, j]], ratings[[i, j]], found.threshold + slack(scores))
+            apart, human = np.sign(scores[i] - scores[j]), np.sign(ratings[i] - ratings[j])
+            agreeing += weight * apart * human
+            scores_differ += weight * abs(apart)
+            ratings_differ += weight * abs(human)
         assert same(found.accuracy[row], right / pairs if pairs else math.nan)
+        both = math.sqrt(scores_differ * ratings_differ)
+        assert same(found.kendall[row], agreeing / both if both else math.nan)
+
+
+def test_pair_statistics_of_many_images_are_counted_in_blocks():
+    random = np.random.default_rng(4)
+    ratings = random.integers(0, 5, 1_500).astype(float)
+    scores = (ratings + random.normal(0, 1, 1_500)).round()
+    found = pair_statistics(scores, ratings, ClusterBootstrap(np.arange(1_500) // 3, resamples=0))
+    assert found.kendall[0] == pytest.approx(scipy.stats.kendalltau(scores, ratings).statistic)
+    first, second = np.triu_indices(1_500, 1)
+    apart, human = scores[first] - scores[second], ratings[first] - ratings[second]
+    accuracies = [
+        np.mean(np.where(human == 0, np.abs(apart) <= level, (np.abs(apart) > level) & (apart * human > 0)))
+        for level in range(5)
+    ]
+    assert found.accuracy[0] == pytest.approx(max(accuracies)) and found.threshold == np.argmax(accuracies)
+
+
+def alone(scores, ratings):
+    scores, ratings = np.array(scores), np.array(ratings)
+    return pair_statistics(scores, ratings, ClusterBootstrap(np.arange(len(scores)), resamples=0))
+
+
+def test_the_threshold_is_the_smallest_difference_that_serves_best():
+    assert alone([1.0, 2.0, 4.0], [1.0, 2.0, 3.0]).threshold == 0, "no pair is tied"
+    found = alone([1.0, 1.25, 3.0, 5.0], [1.0, 1.0, 2.0, 3.0])
+    assert (found.threshold, found.accuracy[0]) == (0.25, 1)
+    # 0.3 - 0.2 is less than 0.2 - 0.1 by rounding, and no threshold may lie between the two.
+    assert alone([0.1, 0.2, 0.3], [1.0, 2.0, 2.0]).accuracy[0] == pytest.approx(2 / 3)
 
 
 def test_agreement_on_known_data():
@@ -109,7 +202,24 @@ def test_agreement_on_known_data():
     for estimate in (found.srcc, found.plcc, found.krcc, found.pairwise_accuracy):
         assert estimate.low < estimate.value < estimate.high
         assert estimate.high - estimate.low < 0.15
+    assert found.tie_threshold == pair_statistics(scores, ratings, ClusterBootstrap(prompts, 0)).threshold
     assert agreement(scores, ratings, prompts, resamples=400) == found, "the same seed gives the same interval"
+
+
+def test_intervals_are_of_a_thousand_resamples_from_seed_0():
+    random = np.random.default_rng(6)
+    scores, ratings, prompts = random.normal(size=30), random.normal(size=(30, 2)), [str(i // 2) for i in range(30)]
+    models, kinds = list("abcde") * 6, [["x"]] * 30
+    for measure in (
+        lambda **more: agreement(scores, ratings[:, 0], prompts, **more),
+        lambda **more: human_ceiling(ratings.tolist(), prompts, **more),
+        lambda **more: system_agreement(scores, ratings[:, 0], models, prompts, **more),
+        lambda **more: category_agreement(scores, ratings[:, 0], prompts, kinds, **more),
+    ):
+        published = measure()
+        assert published == measure(resamples=1000, seed=0)
+        assert published != measure(seed=1) and published != measure(resamples=1001)
+    assert np.array_equal(ClusterBootstrap(prompts).counts, ClusterBootstrap(prompts, 1000, 0).counts)
 
 
 def test_intervals_widen_when_the_images_of_a_prompt_go_together():
@@ -151,7 +261,7 @@ def test_lists_of_different_length_are_refused():
 def test_spearman_of_constant_or_single_values_is_nan():
     assert spearman([1, 2, 3], [10, 20, 15]) == pytest.approx(0.5)
     assert math.isnan(spearman([1, 1, 1], [1, 2, 3]))
-    assert math.isnan(spearman([1], [2]))
+    assert math.isnan(spearman([1], [2])) and spearman([1, 2], [5, 3]) == pytest.approx(-1)
 
 
 def test_system_level_correlates_the_means_of_models():
@@ -163,8 +273,17 @@ def test_system_level_correlates_the_means_of_models():
     assert 0.9 < found["plcc"].low <= found["plcc"].value <= 1
     few = system_agreement([1, 2, 3], [1, 2, 3], ["a", "b", "b"], list("xyz"))
     unnamed = system_agreement([1, 2, 9], [1, 2, 0], ["a", "b", ""], list("xyz"))
-    assert unnamed["srcc"].reason == "needs at least 3 T2I models, found 2"
-    assert few["srcc"].reason == "needs at least 3 T2I models, found 2"
+    reason = Estimate(None, reason="needs at least 3 T2I models, found 2")
+    assert few == unnamed == {"srcc": reason, "plcc": reason}
+
+
+def test_system_level_takes_models_of_different_size_and_passes_over_what_is_missing():
+    scores = [1, 2, 6, 5, 4, math.nan, 9]
+    ratings = [1, 1, 4, 5, 1, 9, math.inf]
+    found = system_agreement(scores, ratings, ["a", "a", "a", "b", "c", "c", "b"], list("uuuvwww"), resamples=20)
+    assert found["srcc"].value == pytest.approx(0.5)
+    assert found["plcc"].value == pytest.approx(np.corrcoef([3, 5, 4], [2, 5, 1])[0, 1])
+    assert found["plcc"].low is not None, "of the resamples that drew all three models"
 
 
 def test_an_image_counts_in_each_of_its_categories():
@@ -174,6 +293,7 @@ def test_an_image_counts_in_each_of_its_categories():
     assert list(found) == ["count", "text"]
     assert found["text"].srcc.value == pytest.approx(1)
     assert found["count"].srcc.reason == "needs at least 3 rated and scored images, found 2"
+    assert found["text"].krcc == found["text"].pairwise_accuracy == Estimate(None, reason="not asked for")
 
 
 def test_williams_gives_the_published_example():
@@ -227,7 +347,19 @@ def test_the_ceiling_is_one_rater_against_the_others():
     )
     assert found.items == 399 and found.left_out == 1
     assert found.srcc.value == pytest.approx(expected) and found.srcc.low < expected < found.srcc.high
+    assert found.krcc == found.pairwise_accuracy == Estimate(None, reason="not computed for raters")
     assert human_ceiling([(3.0,), (4.0,), (2.0,)], ["a", "b", "c"]) is None
+
+
+def test_the_ceiling_takes_three_images_and_ten_of_their_raters():
+    ratings = np.random.default_rng(2).normal(size=(3, 12))
+    found = human_ceiling(ratings.tolist(), ["a", "b", "c"], resamples=0)
+    turns = [scipy.stats.pearsonr(ratings[:, k], np.delete(ratings, k, 1).mean(1)).statistic for k in range(10)]
+    assert found.plcc == Estimate(pytest.approx(np.mean(turns)))
+    unequal = [(1.0, 2.0, 6.0), (4.0, 5.0), (2.0, 2.0, 2.0)]
+    turns = [[(1, 4), (4, 5), (2, 2)], [(2, 3.5), (5, 4), (2, 2)], [(6, 1.5), (4, 5), (2, 2)]]
+    expected = np.mean([scipy.stats.pearsonr(*zip(*turn, strict=True)).statistic for turn in turns])
+    assert human_ceiling(unequal, ["a", "b", "c"], resamples=0).plcc.value == pytest.approx(expected)
 
 
 def test_calibration_is_fitted_on_some_prompts_and_holds_on_others():
