@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from msgspec import structs
+from msgspec import Struct, structs
 
 from dyneval import records
 from dyneval.errors import SchemaError
@@ -314,6 +314,52 @@ def test_a_reject_is_read_as_it_was_written():
 def test_a_summary_shows_what_did_not_happen_too():
     shown = {"made": 2, "there_before": 0, "rejected": 0, "seconds": None, "devices": []}
     assert json.loads(records.student_json(records.RunSummary(made=2))) == shown
+
+
+def parts(value):
+    """A record and all records within it."""
+    if isinstance(value, Struct):
+        inner = [getattr(value, name) for name in value.__struct_fields__]
+        return [value, *(part for one in inner for part in parts(one))]
+    return [part for one in value for part in parts(one)] if isinstance(value, tuple) else []
+
+
+WHOLE = [
+    *(record.from_dict(row) for record, row in ROWS.items()),
+    records.Reject(key="P0-m", kind="reply", reason="no"),
+    records.RunSummary(made=1),
+]
+
+
+@pytest.mark.parametrize("whole", WHOLE, ids=lambda whole: type(whole).__name__)
+def test_a_record_cannot_be_changed_and_its_fields_are_given_by_name(whole):
+    for part in parts(whole):
+        with pytest.raises(AttributeError, match="immutable"):
+            setattr(part, part.__struct_fields__[0], None)
+        with pytest.raises(TypeError, match="positional"):
+            type(part)(*(getattr(part, name) for name in part.__struct_fields__))
+
+
+def test_what_json_cannot_hold_makes_no_record():
+    for value in (object(), math.nan, {1, 2}, "\ud800"):
+        with pytest.raises(SchemaError, match=r"^row 3: cannot be written as JSON \("):
+            records.PairRecord.from_dict(PAIR | {"settings": {"value": value}}, "row 3")
+    made = structs.replace(records.PairRecord.from_dict(PAIR), settings={"value": object()})
+    with pytest.raises(SchemaError, match=r"^P0-demo: cannot be written as JSON \("):
+        made.encode()
+    with pytest.raises(SchemaError, match=r"^P0-demo: width: Expected int >= 1, found 0$"):
+        structs.replace(made, settings={}, width=0).encode()
+
+
+def test_an_item_that_stands_twice_is_refused():
+    with pytest.raises(SchemaError, match=r"^record: categories holds an item twice$"):
+        changed(records.PromptRecord, categories=["colour", "colour"])
+
+
+def test_a_float_is_a_whole_number_below_two_to_the_53():
+    assert repr(changed(records.PairRecord, seed=2.0**53 - 1).seed) == "9007199254740991"
+    with pytest.raises(SchemaError, match=r"^record: seed: Expected int"):
+        changed(records.PairRecord, seed=2.0**53)
 
 
 def test_a_missing_field_is_named():

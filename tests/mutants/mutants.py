@@ -18,9 +18,7 @@ import json
 import os
 import resource
 import signal
-import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -29,16 +27,15 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-_STATISTICS = ["tests/evaluation/test_statistics.py"]
 TARGETS = {
     "dyneval/records.py": ["tests/test_records.py"],
     "dyneval/structs.py": ["tests/test_records.py"],
     "dyneval/replies.py": ["tests/test_replies.py"],
     "dyneval/tokens.py": ["tests/test_tokens.py"],
-    "dyneval/evaluation/bootstrap.py": _STATISTICS,
-    "dyneval/evaluation/correlation.py": _STATISTICS,
-    "dyneval/evaluation/pairwise.py": _STATISTICS,
-    "dyneval/evaluation/significance.py": _STATISTICS,
+    **{
+        f"dyneval/evaluation/{name}.py": ["tests/evaluation/test_statistics.py"]
+        for name in ("bootstrap", "correlation", "pairwise", "significance")
+    },
 }
 SECONDS = 60
 """CPU seconds of a mutant's tests; one that takes longer does not end, which is seen too."""
@@ -71,33 +68,32 @@ def changes(node: ast.AST) -> Iterator[Callable[[Any], None]]:
 
 
 def _spared(tree: ast.Module) -> set[int]:
-    """Nodes that are left alone: documentation, annotations, and what only a type checker runs."""
+    """Nodes that are left alone: documentation, annotations, and what only the garbage collector sees."""
     spared: set[int] = set()
     for node in ast.walk(tree):
-        parts: list[ast.AST | None] = []
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            parts = [node]
-        elif isinstance(node, ast.arg | ast.AnnAssign):
-            parts = [node.annotation]
-        elif isinstance(node, ast.FunctionDef):
-            parts = [node.returns]
-        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            parts = [node]
-        spared |= {id(one) for part in parts if part for one in ast.walk(part)}
+        part: ast.AST | None = None
+        match node:
+            case ast.Expr(value=ast.Constant()) | ast.keyword(arg="gc"):
+                part = node
+            case ast.arg() | ast.AnnAssign():
+                part = node.annotation
+            case ast.FunctionDef():
+                part = node.returns
+        spared |= {id(one) for one in ast.walk(part)} if part else set()
     return spared
 
 
-def mutants(source: str) -> Iterator[tuple[int, str, str]]:
-    """Line, the changed line as Python writes it, and the whole changed file."""
+def mutants(source: str) -> Iterator[tuple[str, str, str]]:
+    """Line and column, the changed line as Python writes it, and the whole changed file."""
     tree = ast.parse(source)
     spared, nodes = _spared(tree), list(ast.walk(tree))
-    for place, node in enumerate(nodes):
+    for number, node in enumerate(nodes):
         for change in changes(node) if id(node) not in spared else ():
             changed = copy.deepcopy(tree)
-            one: Any = list(ast.walk(changed))[place]
-            before = ast.unparse(one)
+            one: Any = list(ast.walk(changed))[number]
+            before, place = ast.unparse(one).splitlines()[0], f"{one.lineno}:{one.col_offset + 1}"
             change(one)
-            yield one.lineno, f"{before.splitlines()[0]} -> {ast.unparse(one).splitlines()[0]}", ast.unparse(changed)
+            yield place, f"{before} -> {ast.unparse(one).splitlines()[0]}", ast.unparse(changed)
 
 
 def survives(path: Path, text: str, tests: list[str]) -> bool:
@@ -122,33 +118,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", default=list(TARGETS), metavar="FILE", help="of TARGETS (default: all)")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="try one mutant of N")
-    parser.add_argument("--output", type=Path, required=True, help="a row for each mutant; one with a row is not tried")
+    parser.add_argument("--output", type=Path, required=True, help="a row a mutant; killed ones are not tried again")
     options = parser.parse_args()
     os.chdir(ROOT)
     # Examples are the same for each mutant (Hypothesis keeps to them in CI), and no plugin is loaded again and again.
     os.environ |= {"CI": "true", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
-    rows = [json.loads(line) for line in options.output.read_text().splitlines()] if options.output.exists() else []
-    known = {(row["file"], row["line"], row["change"]) for row in rows}
+    lines = options.output.read_text().splitlines() if options.output.exists() else []
+    rows = {(row["file"], row["place"], row["change"]): row for row in map(json.loads, lines)}
     for library in ("hypothesis", "jsonschema", "msgspec", "numpy", "scipy.stats"):
         importlib.import_module(library)  # once, not in each fork
     for file in options.files:
         path = ROOT / file
         if not survives(path, path.read_text(), TARGETS[file]):
             parser.error(f"{file}: its tests fail as it is")
-        for line, change, text in list(mutants(path.read_text()))[:: options.every]:
-            if (file, line, change) not in known:
+        tried = list(mutants(path.read_text()))[:: options.every]
+        for place, change, text in tried:
+            key = (file, place, change)
+            if key not in rows or rows[key]["survives"]:
                 begun = time.monotonic()
-                row = {"file": file, "line": line, "change": change, "survives": survives(path, text, TARGETS[file])}
-                rows.append(row | {"seconds": round(time.monotonic() - begun, 1)})
+                row = {"file": file, "place": place, "change": change, "survives": survives(path, text, TARGETS[file])}
+                rows[key] = row | {"seconds": round(time.monotonic() - begun, 1)}
                 with options.output.open("a") as output:
-                    output.write(json.dumps(rows[-1]) + "\n")
-    for file, tried in Counter(row["file"] for row in rows).items():
-        alive = [row for row in rows if row["file"] == file and row["survives"]]
-        print(f"{file}: {tried - len(alive)} of {tried} killed")  # noqa: T201
-        for row in alive:
-            print(f"  line {row['line']}: {row['change']}")  # noqa: T201
+                    output.write(json.dumps(rows[key]) + "\n")
+        alive = [f"  {place}: {change}" for place, change, _ in tried if rows[file, place, change]["survives"]]
+        print(f"{file}: {len(tried) - len(alive)} of {len(tried)} killed", *alive, sep="\n", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
