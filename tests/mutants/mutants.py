@@ -63,7 +63,7 @@ def changes(node: ast.AST) -> Iterator[Callable[[Any], None]]:
             yield lambda one: setattr(one, "value", "X" + one.value)
     elif isinstance(node, ast.If | ast.While | ast.IfExp):
         yield lambda one: setattr(one, "test", ast.UnaryOp(ast.Not(), one.test))
-    elif isinstance(node, ast.Return) and node.value is not None:
+    elif isinstance(node, ast.Return) and node.value and ast.unparse(node.value) != "None":
         yield lambda one: setattr(one, "value", ast.Constant(None))
 
 
