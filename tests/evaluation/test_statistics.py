@@ -67,6 +67,7 @@ def test_a_constant_side_has_no_correlation_and_small_values_have_the_same(size)
     """The mean of three times 0.1 is a little more than 0.1: the spread of a constant side need not be 0."""
     ones, rising = np.ones((1, 3)), np.array([0, 1, 3]) * size
     assert np.isnan(weighted_pearson(ones, np.full(3, 0.1) * size, rising))
+    assert np.isnan(weighted_pearson(np.ones((1, 3_000)), np.full(3_000, 0.1), np.tile(rising, 1_000)))
     assert np.isnan(weighted_pearson(ones, rising, np.full(3, 0.1)))
     other = np.array([1.0, 3.0, 2.0])
     expected = pytest.approx(np.corrcoef(rising, other)[0, 1])
