@@ -84,6 +84,13 @@ def test_a_record_survives_its_own_row(record):
 
 
 @pytest.mark.parametrize("record", records.RECORDS)
+def test_what_a_row_lacks_is_not_written(record):
+    kept = {*records.json_schema(record)["required"], "t2ia", "t2ia_questions"}
+    row = {name: value for name, value in ROWS[record].items() if name in kept}
+    assert record.from_dict(row).to_dict() == row
+
+
+@pytest.mark.parametrize("record", records.RECORDS)
 def test_the_schema_that_is_shipped_is_that_of_the_type(record):
     assert json.loads(records.schema_file(record).read_text("utf-8")) == records.json_schema(record), (
         "python -m dyneval.records writes them"

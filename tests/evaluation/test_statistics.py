@@ -71,7 +71,7 @@ def test_a_constant_side_has_no_correlation_and_small_values_have_the_same(size)
     assert np.isnan(weighted_pearson(ones, rising, np.full(3, 0.1)))
     other = np.array([1.0, 3.0, 2.0])
     expected = pytest.approx(np.corrcoef(rising, other)[0, 1])
-    assert [weighted_pearson(ones, rising * unit, other * unit)[0] for unit in (1, 1e-9)] == [expected] * 2
+    assert [weighted_pearson(ones, rising * unit, other * unit)[0] for unit in (1, 1e-14)] == [expected] * 2
 
 
 def test_a_perfect_correlation_is_one_in_spite_of_rounding():
