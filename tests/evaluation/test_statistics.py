@@ -186,6 +186,12 @@ def test_the_threshold_is_the_smallest_difference_that_serves_best():
     assert alone([1.0, 2.0, 4.0], [1.0, 2.0, 3.0]).threshold == 0, "no pair is tied"
     found = alone([1.0, 1.25, 3.0, 5.0], [1.0, 1.0, 2.0, 3.0])
     assert (found.threshold, found.accuracy[0]) == (0.25, 1)
+    for scores, ratings, threshold, accuracy in [
+        ([1.0, 3.0, 4.0, 2.0], [1.0, 2.0, 2.0, 2.0], 1, 4 / 6),
+        ([1.0, 0.0, 1.0, 2.0], [1.0, 1.0, 2.0, 1.0], 2, 3 / 6),
+    ]:
+        found = alone(scores, ratings)
+        assert (found.threshold, found.accuracy[0]) == (threshold, pytest.approx(accuracy))
     # 0.3 - 0.2 is less than 0.2 - 0.1 by rounding, and no threshold may lie between the two.
     assert alone([0.1, 0.2, 0.3], [1.0, 2.0, 2.0]).accuracy[0] == pytest.approx(2 / 3)
 
